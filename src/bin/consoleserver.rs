@@ -1,0 +1,2 @@
+//! Placeholder that the next commits replace.
+fn main() {}

@@ -1,0 +1,45 @@
+//! `[access]`: who may use a console once `console-auth` has said who somebody is.
+
+use serde::{Deserialize, Serialize};
+
+/// `[access]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Access {
+    /// Who may use a console.
+    pub groups: Groups,
+    /// How root may log in.
+    pub root: RootLogin,
+}
+
+/// A list of groups; `"*"` in it means every login.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Groups {
+    /// Every login.
+    Everyone,
+    /// Members of one of these; an empty list admits nobody.
+    Members(Vec<String>),
+}
+
+impl Groups {
+    /// Whether somebody who is in `groups` is meant.
+    pub fn admit<S: AsRef<str>>(&self, groups: &[S]) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Members(names) => {
+                names.iter().any(|name| groups.iter().any(|group| group.as_ref() == name))
+            }
+        }
+    }
+}
+
+/// `root = "key"`: how uid 0 may log in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootLogin {
+    /// By key only.
+    Key,
+    /// By any method.
+    Yes,
+    /// Not at all.
+    No,
+}

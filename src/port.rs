@@ -1,0 +1,285 @@
+//! What a serial port is called and how its line is set: parsed once, then carried as types.
+//! Nothing here does I/O.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Why a word is not a port name or a line setting. Its Display is the sentence that the user reads.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PortError {
+    /// Not usable as unit instance, directory and socket name.
+    #[error(
+        "port name {0:?} is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+    )]
+    Name(String),
+    /// Outside what any driver takes.
+    #[error("baud {0} is not possible: use 50 to 4000000")]
+    Baud(u64),
+    /// Not a character size.
+    #[error("bytesize {0} is not possible: use 5, 6, 7 or 8")]
+    ByteSize(u64),
+    /// Not a parity.
+    #[error("parity {0:?} is not known: use \"N\", \"E\", \"O\", \"M\" or \"S\"")]
+    Parity(String),
+    /// Not a number of stop bits.
+    #[error("stopbits {0} is not possible: use 1 or 2")]
+    StopBits(u64),
+}
+
+/// The name of a port: `ttyUSB0`, `core-switch`. Safe as a systemd instance, a file name and a
+/// D-Bus path element once escaped, because nothing outside `[A-Za-z0-9._-]` gets in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortName(String);
+
+impl PortName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PortName {
+    type Err = PortError;
+
+    /// Takes `ttyUSB0` and `/dev/ttyUSB0` alike, as the original's commands did.
+    fn from_str(word: &str) -> Result<Self, PortError> {
+        let name = word.strip_prefix("/dev/").unwrap_or(word);
+        let bytes = name.as_bytes();
+        let valid = matches!(bytes.len(), 1..=32)
+            && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(b))
+            && !b".-".contains(&bytes[0]);
+        if valid { Ok(Self(name.to_owned())) } else { Err(PortError::Name(word.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for PortName {
+    type Error = PortError;
+
+    fn try_from(word: String) -> Result<Self, PortError> {
+        word.parse()
+    }
+}
+
+impl From<PortName> for String {
+    fn from(name: PortName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for PortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Data bits of a character (`CSIZE`, `man termios`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ByteSize(u8);
+
+impl ByteSize {
+    /// Eight bits, the default.
+    pub const EIGHT: Self = Self(8);
+
+    /// 5, 6, 7 or 8.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for ByteSize {
+    type Error = PortError;
+
+    fn try_from(bits: u64) -> Result<Self, PortError> {
+        match bits {
+            5..=8 => Ok(Self(bits as u8)),
+            _ => Err(PortError::ByteSize(bits)),
+        }
+    }
+}
+
+/// Parity (`PARENB`, `PARODD` and Linux's `CMSPAR`, `man termios`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parity {
+    /// `N`: no parity bit.
+    None,
+    /// `E`: even.
+    Even,
+    /// `O`: odd.
+    Odd,
+    /// `M`: the bit is always 1.
+    Mark,
+    /// `S`: the bit is always 0.
+    Space,
+}
+
+impl Parity {
+    /// The letter of the configuration.
+    pub fn letter(self) -> char {
+        match self {
+            Self::None => 'N',
+            Self::Even => 'E',
+            Self::Odd => 'O',
+            Self::Mark => 'M',
+            Self::Space => 'S',
+        }
+    }
+}
+
+impl FromStr for Parity {
+    type Err = PortError;
+
+    /// The letter, in either case.
+    fn from_str(word: &str) -> Result<Self, PortError> {
+        match word {
+            "N" | "n" => Ok(Self::None),
+            "E" | "e" => Ok(Self::Even),
+            "O" | "o" => Ok(Self::Odd),
+            "M" | "m" => Ok(Self::Mark),
+            "S" | "s" => Ok(Self::Space),
+            _ => Err(PortError::Parity(word.to_owned())),
+        }
+    }
+}
+
+/// Stop bits (`CSTOPB`, `man termios`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopBits {
+    /// One.
+    One,
+    /// Two.
+    Two,
+}
+
+impl StopBits {
+    /// 1 or 2.
+    pub fn count(self) -> u8 {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+        }
+    }
+}
+
+impl TryFrom<u64> for StopBits {
+    type Error = PortError;
+
+    fn try_from(count: u64) -> Result<Self, PortError> {
+        match count {
+            1 => Ok(Self::One),
+            2 => Ok(Self::Two),
+            _ => Err(PortError::StopBits(count)),
+        }
+    }
+}
+
+/// A line rate in bits per second. Which of them a driver really takes shows when it is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Baud(u32);
+
+impl Baud {
+    /// Bits per second.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u64> for Baud {
+    type Error = PortError;
+
+    fn try_from(rate: u64) -> Result<Self, PortError> {
+        match rate {
+            50..=4_000_000 => Ok(Self(rate as u32)),
+            _ => Err(PortError::Baud(rate)),
+        }
+    }
+}
+
+/// How a line is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineSettings {
+    /// Bits per second.
+    pub baud: Baud,
+    /// Data bits.
+    pub bytesize: ByteSize,
+    /// Parity bit.
+    pub parity: Parity,
+    /// Stop bits.
+    pub stopbits: StopBits,
+    /// Hardware flow control (`CRTSCTS`).
+    pub rtscts: bool,
+    /// Software flow control (`IXON` and `IXOFF`).
+    pub xonxoff: bool,
+}
+
+impl Default for LineSettings {
+    /// 9600 8N1 without flow control.
+    fn default() -> Self {
+        Self {
+            baud: Baud(9600),
+            bytesize: ByteSize::EIGHT,
+            parity: Parity::None,
+            stopbits: StopBits::One,
+            rtscts: false,
+            xonxoff: false,
+        }
+    }
+}
+
+impl fmt::Display for LineSettings {
+    /// `115200 8N1 RTS/CTS`, the way engineers write it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { baud, bytesize, parity, stopbits, rtscts, xonxoff } = self;
+        write!(f, "{} {}{}{}", baud.get(), bytesize.bits(), parity.letter(), stopbits.count())?;
+        if *rtscts {
+            f.write_str(" RTS/CTS")?;
+        }
+        if *xonxoff {
+            f.write_str(" XON/XOFF")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_escape_a_path_or_a_unit_are_refused() {
+        for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a%i", "a\nb", "a b", "ä", "/dev/", "/dev/a/b"] {
+            assert_eq!(bad.parse::<PortName>(), Err(PortError::Name(bad.to_owned())), "{bad:?}");
+        }
+        assert!("x".repeat(33).parse::<PortName>().is_err());
+    }
+
+    #[test]
+    fn a_device_path_names_the_same_port() {
+        let name: PortName = "/dev/ttyUSB0".parse().unwrap();
+        assert_eq!(name, "ttyUSB0".parse().unwrap());
+        assert_eq!(name.as_str(), "ttyUSB0");
+    }
+
+    #[test]
+    fn settings_read_the_way_engineers_write_them() {
+        let mut line = LineSettings::default();
+        assert_eq!(line.to_string(), "9600 8N1");
+        line.parity = Parity::Mark;
+        line.rtscts = true;
+        assert_eq!(line.to_string(), "9600 8M1 RTS/CTS");
+    }
+
+    #[test]
+    fn impossible_settings_say_what_would_be_right() {
+        assert_eq!(Baud::try_from(0).unwrap_err().to_string(), "baud 0 is not possible: use 50 to 4000000");
+        assert_eq!(
+            ByteSize::try_from(9).unwrap_err().to_string(),
+            "bytesize 9 is not possible: use 5, 6, 7 or 8"
+        );
+        assert_eq!(StopBits::try_from(3).unwrap_err().to_string(), "stopbits 3 is not possible: use 1 or 2");
+        assert!("X".parse::<Parity>().is_err());
+    }
+}
