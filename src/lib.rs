@@ -8,4 +8,6 @@ pub mod port;
 pub mod config;
 pub mod message;
 
+pub mod capture;
+
 pub mod auth;
