@@ -6,6 +6,7 @@
 pub mod port;
 
 pub mod config;
+pub mod journal;
 pub mod message;
 
 pub mod capture;
