@@ -8,6 +8,8 @@ pub mod port;
 pub mod config;
 pub mod message;
 
+pub mod serial;
+
 pub mod capture;
 
 pub mod auth;
