@@ -36,7 +36,7 @@ pub enum ReadOutcome {
 pub enum WriteOutcome {
     /// Took so many bytes.
     Wrote(usize),
-    /// No room for now: wait until it is writable.
+    /// No room for now, or not asked yet whether there is: wait until it is writable.
     Full,
     /// The device has gone.
     HungUp,
