@@ -9,6 +9,8 @@ pub mod config;
 pub mod journal;
 pub mod message;
 
+pub mod serial;
+
 pub mod capture;
 
 pub mod auth;
