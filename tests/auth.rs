@@ -330,7 +330,8 @@ fn files_that_others_could_have_written_are_not_believed() {
     let home = accounts.home("alice");
     let directory = home.join(".ssh");
     let file = directory.join("authorized_keys");
-    for (path, mode) in [(&file, 0o620), (&file, 0o602), (&directory, 0o770), (&home, 0o775), (&home, 0o757)] {
+    for (path, mode) in [(&file, 0o620), (&file, 0o602), (&directory, 0o770), (&home, 0o775), (&home, 0o757)]
+    {
         accounts.set_mode(path, mode);
         refused_naming(path, "may be written by group or others");
         accounts.set_mode(path, 0o700);

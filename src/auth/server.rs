@@ -150,7 +150,10 @@ impl Login {
             }
         }
         if self.unlisted > 0 {
-            self.tell(&format!("none of the {} offered keys is in the user's authorized_keys", self.unlisted));
+            self.tell(&format!(
+                "none of the {} offered keys is in the user's authorized_keys",
+                self.unlisted
+            ));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 mod encode;
 mod log;
 mod text;
+pub mod writer;
 
 pub use encode::{Encoder, LONGEST_RECORD, Times};
 pub use log::{CaptureError, CaptureLog, Mark};

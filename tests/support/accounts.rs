@@ -46,7 +46,18 @@ impl Accounts {
         let home = home.to_str().unwrap();
         let shell = "/usr/sbin/nologin";
         // Without --no-log-init useradd would write to the machine's /var/log/lastlog.
-        self.run(&["useradd", "--no-log-init", "--create-home", "--skel", "/var/empty", "-d", home, "-s", shell, name]);
+        self.run(&[
+            "useradd",
+            "--no-log-init",
+            "--create-home",
+            "--skel",
+            "/var/empty",
+            "-d",
+            home,
+            "-s",
+            shell,
+            name,
+        ]);
         self.set_mode(home, 0o755);
         if let Some(password) = password {
             self.set_password(name, password);
