@@ -15,14 +15,13 @@ use tracing_subscriber::prelude::*;
 /// Sends this process's messages to the right place from now on, under the name `program`. Call it once.
 pub fn init(program: &'static str) {
     let journal = stderr_is_journal().then(tracing_journald::layer).and_then(Result::ok).map(|layer| {
-        layer
-            .with_syslog_identifier(program.to_owned())
-            .with_field_prefix(None)
-            .with_priority_mappings(PriorityMappings {
+        layer.with_syslog_identifier(program.to_owned()).with_field_prefix(None).with_priority_mappings(
+            PriorityMappings {
                 info: Priority::Informational,
                 debug: Priority::Debug,
                 ..PriorityMappings::new()
-            })
+            },
+        )
     });
     let stderr = journal.is_none().then(|| {
         tracing_subscriber::fmt::layer()

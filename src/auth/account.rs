@@ -85,7 +85,8 @@ impl Account {
     /// Who has that name.
     pub fn look_up(name: &str) -> Result<Self, AccountError> {
         let name = LoginName::parse(name).ok_or(AccountError::Name)?;
-        let user = User::from_name(name.as_str()).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?;
+        let user =
+            User::from_name(name.as_str()).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?;
         Ok(Self {
             name: LoginName::parse(&user.name).ok_or(AccountError::Name)?,
             uid: user.uid,

@@ -225,15 +225,8 @@ fn expiry(text: &str, zone: &TimeZone) -> Option<Timestamp> {
     let year = part(0, 4).ok().filter(|year| *year >= 1970)?;
     let [month, day, hour, minute, second] = [4, 6, 8, 10, 12].map(|from| part(from, 2));
     let number = |part: Result<i16, _>| part.ok().and_then(|part| i8::try_from(part).ok());
-    let time = DateTime::new(
-        year,
-        number(month)?,
-        number(day)?,
-        number(hour)?,
-        number(minute)?,
-        number(second)?,
-        0,
-    );
+    let time =
+        DateTime::new(year, number(month)?, number(day)?, number(hour)?, number(minute)?, number(second)?, 0);
     Some(time.ok()?.to_zoned(zone.clone()).ok()?.timestamp())
 }
 
@@ -332,9 +325,13 @@ mod tests {
         assert_eq!(verdict("expiry-time=\"202611221201Z\""), Ok(()));
         assert_eq!(verdict("expiry-time=\"20261122140001\""), Ok(()), "two hours east");
         for past in ["20261122", "202611221359", "20261122115959Z", "19700101"] {
-            assert!(matches!(verdict(&format!("expiry-time=\"{past}\"")), Err(Refusal::Expired(_))), "{past}");
+            assert!(
+                matches!(verdict(&format!("expiry-time=\"{past}\"")), Err(Refusal::Expired(_))),
+                "{past}"
+            );
         }
-        for bad in ["", "Z", "2026", "20261301", "20260230", "2026112224", "202611222400", "20261122+1", "19691231"]
+        for bad in
+            ["", "Z", "2026", "20261301", "20260230", "2026112224", "202611222400", "20261122+1", "19691231"]
         {
             let refusal = Err(Refusal::Time(bad.to_owned()));
             assert_eq!(verdict(&format!("expiry-time=\"{bad}\"")), refusal, "{bad}");
@@ -384,8 +381,9 @@ mod tests {
         #[test]
         fn no_unknown_option_admits(name in "[a-z-]{1,20}") {
             prop_assume!(!NO_OPS.contains(&name.as_str()));
+            let behind = format!("restrict,{name}");
             prop_assert!(verdict(&name).is_err());
-            prop_assert!(verdict(&format!("restrict,{name}")).is_err());
+            prop_assert!(verdict(&behind).is_err());
         }
     }
 }

@@ -156,7 +156,9 @@ mod tests {
 
     #[test]
     fn the_walk_ends_at_home_or_at_the_root() {
-        let walk = |path: &'static str, home: &str| -> Vec<&Path> { up_to(Path::new(path), Path::new(home)).collect() };
+        let walk = |path: &'static str, home: &str| -> Vec<&Path> {
+            up_to(Path::new(path), Path::new(home)).collect()
+        };
         assert_eq!(walk("/usr/lib/x/y", "/usr/lib"), [Path::new("/usr/lib/x"), Path::new("/usr/lib")]);
         assert_eq!(walk("/etc/x", "/usr/lib"), [Path::new("/etc"), Path::new("/")]);
         assert_eq!(walk("/x", "/"), [Path::new("/")]);
