@@ -214,7 +214,8 @@ mod tests {
             prop_assert!(admits(&address.to_string(), &address.to_string()));
             let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
             let network = std::net::Ipv4Addr::from(address.to_bits() & mask);
-            prop_assert!(admits(&format!("{network}/{length}"), &address.to_string()));
+            let network = format!("{network}/{length}");
+            prop_assert!(admits(&network, &address.to_string()));
         }
 
         #[test]

@@ -20,7 +20,7 @@ pub enum PeerError {
     #[error("the login took more than {} s", .0.as_secs())]
     TooSlow(Duration),
     /// It left, or said something that is no message.
-    #[error("{0}")]
+    #[error(transparent)]
     Message(#[from] MessageError),
     /// It left while it was asked something.
     #[error("the client left before it answered")]

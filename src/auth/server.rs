@@ -86,19 +86,26 @@ impl From<PamError> for Failure {
 /// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone.
 ///
 /// # Errors
-/// When the peer broke the protocol, vanished in the middle or was too slow; a refused login is no error.
+/// When the peer broke the protocol, vanished in the middle or was too slow; a refused login is no error. The journal
+/// has been told.
 pub fn serve(stream: UnixStream, demo_key: Option<PublicKey>) -> Result<(), PeerError> {
     let mut peer = Peer::new(stream, GRACE);
-    let mut login = match peer.receive()? {
-        None => return Ok(()),
-        Some(Request::Begin { user, rhost, port, root }) => Login::begin(user, rhost, port, root, demo_key),
-        Some(_) => return Err(PeerError::OutOfTurn("the first request must be Begin")),
+    let begun = peer.receive().and_then(|first| match first {
+        None => Ok(None),
+        Some(Request::Begin { user, rhost, port, root }) => {
+            Ok(Some(Login::begin(user, rhost, port, root, demo_key)))
+        }
+        Some(_) => Err(PeerError::OutOfTurn("the first request must be Begin")),
+    });
+    let mut login = match begun {
+        Ok(None) => return Ok(()),
+        Ok(Some(login)) => login,
+        Err(error) => {
+            tracing::warn!("a login ended before it began: {error}");
+            return Err(error);
+        }
     };
-    let outcome = login.serve(&mut peer);
-    if let Err(error) = &outcome {
-        login.tell(&format!("ended: {error}"));
-    }
-    outcome
+    login.serve(&mut peer).inspect_err(|error| login.tell(&format!("ended: {error}")))
 }
 
 /// Somebody who wants in.

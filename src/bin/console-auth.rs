@@ -35,19 +35,18 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     };
-    match serve(stream, arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+    let demo_key = match arguments.demo_key.as_deref().map(read_key).transpose() {
+        Ok(demo_key) => demo_key,
         Err(error) => {
             tracing::error!("{error:#}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
-    }
-}
-
-fn serve(stream: UnixStream, arguments: Arguments) -> anyhow::Result<()> {
+    };
     alarm::set(HARD_LIMIT);
-    let demo_key = arguments.demo_key.as_deref().map(read_key).transpose()?;
-    Ok(server::serve(stream, demo_key)?)
+    match server::serve(stream, demo_key) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_told) => ExitCode::FAILURE,
+    }
 }
 
 fn passed_socket() -> Option<UnixStream> {

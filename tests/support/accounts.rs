@@ -115,8 +115,10 @@ impl Accounts {
 }
 
 impl Drop for Accounts {
-    /// `cargo test -- --test-threads=1` runs the next test on the same thread.
+    /// `cargo test -- --test-threads=1` runs the next test on the same thread. Threads that the test has started stay
+    /// in its namespace; the working directory, which they share, must not be shared by who leaves it.
     fn drop(&mut self) {
+        unshare(CloneFlags::CLONE_FS).expect("an own working directory");
         setns(&self.outside, CloneFlags::CLONE_NEWNS).expect("the way back out of the test's namespace");
         std::env::set_current_dir(&self.directory).expect("the directory of before the test");
     }
