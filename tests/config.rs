@@ -163,13 +163,45 @@ fn the_first_twenty_errors_are_told_and_the_rest_counted() {
 }
 
 #[test]
-fn a_text_that_is_not_toml_is_named_with_its_line() {
+fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
+    for (text, told) in [
+        ("log = none\n", "2: not TOML: string values must be quoted: log = none"),
+        ("baud 9600 8N1\n", "2: not TOML: key with no value, expected `=`: baud 9600 8N1"),
+        ("baud = 1\nbaud = 2\n", "3: not TOML: duplicate key: baud = 2"),
+        ("[ports.a]\n", "2: not TOML: duplicate key: [ports.a]"),
+        ("escape = \"^Ec\n", "2: not TOML: invalid basic string, expected `\"`: escape = \"^Ec"),
+        (
+            "listen = [\"::\"\nbaud = 3\n",
+            "3: not TOML: missing comma between array elements, expected `,`: baud = 3",
+        ),
+    ] {
+        assert_eq!(
+            complaint(&format!("[ports.a]\n{text}")),
+            format!("/etc/consoleserver/config.toml:{told}")
+        );
+    }
     assert_eq!(
-        complaint("[server]\nssh_port = 8022\nssh_port = 8023\n"),
-        "/etc/consoleserver/config.toml:3: not TOML at ssh_port: duplicate key"
+        complaint("[server]\nmonitor = none\nssh_port 8022\n"),
+        "/etc/consoleserver/config.toml:2: not TOML: string values must be quoted: monitor = none\n\
+         /etc/consoleserver/config.toml:3: not TOML: key with no value, expected `=`: ssh_port 8022"
     );
-    let told = complaint("[server]\nssh_port 8022\n");
-    assert!(told.starts_with("/etc/consoleserver/config.toml:2: not TOML"), "{told}");
+}
+
+#[test]
+fn more_ports_than_can_be_served_are_an_error() {
+    let text: String = (0..1025).map(|n| format!("[ports.p{n}]\n")).collect();
+    assert_eq!(
+        complaint(&text),
+        "/etc/consoleserver/config.toml:1: ports: 1025 ports: expected at most 1024"
+    );
+}
+
+#[test]
+fn a_megabyte_of_nonsense_is_answered_in_a_page() {
+    for nonsense in ["[", "a={", "a=[", "x y\n", "a=1\n", "a.", "\"", "\0", "[ports.a]\n"] {
+        let told = complaint(&nonsense.repeat(1024 * 1024 / nonsense.len()));
+        assert!(told.lines().count() <= 21 && told.len() < 8192, "{nonsense:?}: {told}");
+    }
 }
 
 #[test]
