@@ -9,3 +9,7 @@ pub mod config;
 pub mod message;
 
 pub mod auth;
+
+pub mod foreground;
+pub mod hostkeys;
+pub mod persist;
