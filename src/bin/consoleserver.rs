@@ -6,9 +6,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use consoleserver::config::Config;
+use consoleserver::config::{Config, ConfigError, Loaded};
 use consoleserver::foreground::{self, Scope};
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
+
+/// The configuration of a machine that has none.
+const VENDOR: &str = include_str!("../../units/config.toml");
 
 /// Serve the console ports from this terminal, without systemd: every port over SSH, logged, for several people.
 ///
@@ -53,19 +56,30 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The configuration and where it is from, which is said; a demonstration takes the vendor's ports only if their
-/// adapters are there.
+/// The configuration and which of its ports are served. Where no file is installed, the vendor's is the one that we
+/// were built with; a demonstration takes its ports only where the adapters are there.
 fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let here = std::env::current_dir().context("cannot look for ./config.toml")?;
+    let installed = Path::new("/usr/lib/consoleserver/config.toml");
     let loaded = match &arguments.config {
         Some(path) => Config::load_file(path),
         None => Config::load_foreground(&here, home.as_deref(), Path::new("/")),
-    }?;
-    tracing::info!("configuration: {}", loaded.path.display());
-    let vendor = loaded.path == Path::new("/usr/lib/consoleserver/config.toml");
+    };
+    let (config, path) = match loaded {
+        Ok(Loaded { config, path }) => (config, path),
+        Err(ConfigError::Missing(_)) if arguments.config.is_none() => {
+            (Config::parse(VENDOR, installed)?, installed.to_owned())
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let vendor = path == installed;
+    match vendor {
+        true => tracing::info!("configuration: the vendor's; there is no config.toml of yours"),
+        false => tracing::info!("configuration: {}", path.display()),
+    }
     let scope = if vendor && arguments.demo { Scope::Present } else { Scope::Configured };
-    Ok((loaded.config, scope))
+    Ok((config, scope))
 }
 
 /// Local time of day: the screen is read as it scrolls.

@@ -8,8 +8,8 @@ use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::pty::{Winsize, openpty};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::stat::{Mode, fchmod};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{read, ttyname, write};
@@ -52,7 +52,7 @@ pub struct ShellUser {
 impl Line {
     /// A new line, raw from its first byte, which `owner` may open, and its far end.
     pub fn open(owner: Option<Owner>) -> io::Result<(Self, FarEnd)> {
-        let pty = openpty(&SIZE, None)?;
+        let pty = pair()?;
         let mut raw = tcgetattr(&pty.slave)?;
         cfmakeraw(&mut raw);
         tcsetattr(&pty.slave, SetArg::TCSANOW, &raw)?;
@@ -90,7 +90,7 @@ impl FarEnd {
     }
 
     async fn run_shell(&self, user: &ShellUser) -> io::Result<()> {
-        let pty = openpty(&SIZE, None)?;
+        let pty = pair()?;
         give(&pty.slave, user.owner)?;
         let terminal = pollable(pty.master)?;
         let mut shell = start_shell(pty.slave, user)?;
@@ -102,6 +102,15 @@ impl FarEnd {
             end = carry(&self.0, &terminal) => if is_hangup(&end) { Ok(()) } else { end },
         }
     }
+}
+
+/// A pty that no child inherits by accident.
+fn pair() -> io::Result<OpenptyResult> {
+    let pty = openpty(&SIZE, None)?;
+    for fd in [&pty.master, &pty.slave] {
+        fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    }
+    Ok(pty)
 }
 
 /// `setsid --ctty` makes the pty the shell's controlling terminal, so that Ctrl-C works in it.
