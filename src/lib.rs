@@ -10,6 +10,7 @@ pub mod port;
 
 pub mod config;
 pub mod message;
+pub mod persist;
 
 pub mod auth;
 pub mod systemd;
@@ -28,3 +29,7 @@ pub mod ssh;
 pub mod service;
 
 pub mod cli;
+
+pub mod foreground;
+pub mod hostkeys;
+
