@@ -32,4 +32,3 @@ pub mod cli;
 
 pub mod foreground;
 pub mod hostkeys;
-
