@@ -1,7 +1,7 @@
 //! One authorized_keys file: which line admits a key, and why another one does not (AUTHORIZED_KEYS FILE FORMAT in
 //! sshd (8)). Everything that narrows a key is either enforced or not understood, and a line that is not understood
 //! does not admit. What only takes away things that a console session never has (`no-pty`, `restrict` …) changes
-//! nothing. Pure: the file has been read by [`keyfile`](super::keyfile).
+//! nothing. Pure: the file has been read by `keyfile`.
 
 use std::net::IpAddr;
 
@@ -315,7 +315,7 @@ mod tests {
     fn from_is_held_against_the_client() {
         assert_eq!(verdict("from=\"192.0.2.0/24,!192.0.2.9\""), Ok(()));
         assert_eq!(verdict("From=\"10.0.0.0/8\""), Err(Refusal::Source("192.0.2.7".parse().unwrap())));
-        assert_eq!(verdict("from=\"*\",from=\"10.0.0.1\"").is_err(), true, "every list must match");
+        assert!(verdict("from=\"*\",from=\"10.0.0.1\"").is_err(), "every list must match");
         assert!(matches!(verdict("from=\"10.0.0.1/8\""), Err(Refusal::FromList(_))));
     }
 

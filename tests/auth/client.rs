@@ -14,13 +14,8 @@ use russh::keys::PublicKey;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 
-#[path = "support/accounts.rs"]
-mod accounts;
-
-use accounts::Accounts;
-
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
-const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKI/9gdlBNNq2lICe+kic2SLt7h+hBTAhGykEIU5PH/L";
+use crate::accounts::Accounts;
+use crate::helper::{KEY, OTHER};
 
 /// A listening login socket; must be made inside a runtime on the thread that has the accounts.
 struct Helpers {
@@ -66,8 +61,7 @@ impl Helpers {
 }
 
 fn alice() -> Accounts {
-    let accounts = Accounts::enter();
-    accounts.add("alice", Some("sesame"));
+    let accounts = crate::helper::alice();
     // The client's address arrives mapped, as a dual-stack listener gives it.
     accounts.authorize("alice", &format!("from=\"192.0.2.0/24\" {KEY}\n"));
     accounts
