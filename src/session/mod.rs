@@ -68,11 +68,12 @@ pub async fn run<O: Outlet>(
         ended = output => ended,
         ended = input => ended,
     };
-    console.leave(id);
     if let Ended::Closed(why) = &ended {
         // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.
         let last_words = output::say(&mut outlet, terminal, why);
         let _ = tokio::time::timeout(console::LAST_WORDS, last_words).await;
     }
+    // Last, because the process may end once nobody is attached.
+    console.leave(id);
     ended
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
@@ -16,10 +16,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, ttyname};
 use tempfile::TempDir;
 
@@ -123,6 +124,10 @@ impl Rig {
         fs::read(self.log_path()).unwrap_or_default()
     }
 
+    pub fn log_size(&self) -> u64 {
+        self.log_path().metadata().map_or(0, |data| data.len())
+    }
+
     pub fn log_text(&self) -> String {
         String::from_utf8(self.log()).unwrap()
     }
@@ -162,13 +167,26 @@ impl Rig {
         self.device().write_all(bytes).unwrap();
     }
 
-    /// Reads what the device is sent until it is `wanted`.
+    /// Reads what the device is sent, which must be `wanted` and nothing before it.
     #[track_caller]
     pub fn expect_at_device(&self, wanted: &[u8]) {
         let mut device = self.device();
-        let mut heard = vec![0; wanted.len()];
-        device.read_exact(&mut heard).unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < wanted.len() && wanted.starts_with(&heard) {
+            let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+            let ready = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
+            assert!(ready > 0, "the device heard {:?} and no more", String::from_utf8_lossy(&heard));
+            let mut buffer = [0; 4096];
+            let room = buffer.len().min(wanted.len() - heard.len());
+            let count = device.read(&mut buffer[..room]).unwrap();
+            heard.extend_from_slice(&buffer[..count]);
+        }
         assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(wanted));
+    }
+
+    /// The far end of the tty's settings, which the port sets at its end.
+    pub fn termios(&self) -> Termios {
+        tcgetattr(self.device()).unwrap()
     }
 
     /// Starts the port, with whatever the store holds, and waits until it is ready.
@@ -222,7 +240,46 @@ impl Rig {
         let mappings =
             fds.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
         command.fd_mappings(mappings.collect()).unwrap();
+        let journal = File::options().create(true).append(true).open(self.path("journal")).unwrap();
+        command.stderr(journal);
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// What the port has said of itself.
+    pub fn journal(&self) -> String {
+        fs::read_to_string(self.path("journal")).unwrap_or_default()
+    }
+
+    /// What the login helpers have said.
+    pub fn login_journal(&self) -> String {
+        fs::read_to_string(self.path("login-journal")).unwrap_or_default()
+    }
+
+    /// Has the port apply its settings, and waits until it has.
+    #[track_caller]
+    pub fn apply(&self) {
+        let applied = |journal: String| journal.matches("settings applied").count();
+        let before = applied(self.journal());
+        self.signal(Signal::SIGHUP);
+        until("the settings", || (applied(self.journal()) > before).then_some(()));
+    }
+
+    #[track_caller]
+    pub fn wait_for_journal(&self, part: &str) -> String {
+        until(&format!("{part:?} in the journal"), || {
+            let journal = self.journal();
+            journal.contains(part).then_some(journal)
+        })
+    }
+
+    /// Kilobytes that belong to the process alone, and to its ring.
+    pub fn private_memory(&self) -> u64 {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let field = |name: &str| -> u64 {
+            let line = rollup.lines().find(|line| line.starts_with(name)).unwrap();
+            line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        };
+        field("Private_Clean:") + field("Private_Dirty:")
     }
 
     pub fn pid(&self) -> Pid {
@@ -284,7 +341,8 @@ impl Rig {
         if demo_key {
             command.arg("--demo-key").arg(self.path("key.pub"));
         }
-        self.auth = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+        let journal = File::create(self.path("login-journal")).unwrap();
+        self.auth = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(journal).spawn().unwrap());
         until("the login socket", || socket.exists().then_some(()));
     }
 
@@ -310,6 +368,9 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprint!("the port said:\n{}", self.journal());
+        }
         for child in [&mut self.child, &mut self.auth].into_iter().flatten() {
             // It may have ended already.
             let _ = child.kill();
