@@ -38,7 +38,7 @@ fn a_terminal_gets_the_console_and_is_as_it_was_afterwards() {
         "set timeout {}\n\
          spawn -noecho sh -c {{stty -g; {} {}; echo status $?; stty -g}}\n\
          proc await {{words}} {{\n\
-           expect {{ -ex $words {{}} timeout {{ exit 3 }} eof {{ exit 4 }} }}\n\
+           expect -ex $words {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
          }}\n\
          expect -re {{([0-9a-f:]+)\\r\\n}}\n\
          set before $expect_out(1,string)\n\
@@ -48,7 +48,7 @@ fn a_terminal_gets_the_console_and_is_as_it_was_afterwards() {
          send \"\\005c.\"\n\
          await \"status 0\\r\\n\"\n\
          await $before\n\
-         expect {{ eof {{}} timeout {{ exit 3 }} }}\n",
+         expect eof {{}} timeout {{ exit 3 }}\n",
         PATIENCE.as_secs(),
         consolectl.get_program().to_str().unwrap(),
         words.join(" "),
@@ -110,7 +110,10 @@ fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
         command
     };
     let (status, _, aside) = said(as_user("bob", &["connect", "demo"]));
-    assert_eq!((status, aside.as_str()), (Some(1), "consolectl: bob may not use demo: in none of its groups\n"));
+    assert_eq!(
+        (status, aside.as_str()),
+        (Some(1), "consolectl: bob may not use demo: in none of its groups\n")
+    );
     let (_, table, _) = said(as_user("bob", &["status"]));
     assert!(table.contains("bob may not use demo"), "{table}");
 

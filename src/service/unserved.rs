@@ -9,10 +9,8 @@ use sd_notify::NotifyState;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::{Asked, Listeners, ServiceError, Signals};
-use crate::attach::Reply;
-use crate::message::send_async;
 use crate::port::PortName;
-use crate::{ssh, systemd};
+use crate::{attach, ssh, systemd};
 
 /// Clients being told at once; a further one waits in the backlog.
 const AT_ONCE: usize = 32;
@@ -59,12 +57,8 @@ pub(super) async fn explain(
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             accepted = accept_local(&listeners.attach), if telling.len() < AT_ONCE => match accepted {
-                Ok(mut client) => {
-                    let reply = Reply::Refused(local.clone());
-                    telling.spawn(async move {
-                        // A client that is gone has missed it.
-                        let _ = send_async(&mut client, &reply).await;
-                    });
+                Ok(client) => {
+                    telling.spawn(attach::server::refuse(client, local.clone()));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },

@@ -354,7 +354,11 @@ impl Handler for Connection {
     }
 
     /// A connection is one session. One that is kept for others (`ControlPersist`) would hold this one's place.
-    async fn channel_close(&mut self, _channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+    async fn channel_close(
+        &mut self,
+        _channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
         session.disconnect(Disconnect::ByApplication, "the session has ended", "")
     }
 }

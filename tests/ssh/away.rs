@@ -44,7 +44,7 @@ fn a_login_to_a_busy_device_is_told_why_every_time() {
         let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
         client.ends_with(1);
         let said = client.aside();
-        assert!(said.contains("demo") && said.contains("is used by another program"), "{round}: {said}");
+        assert!(said.contains("dev/demo is in use by another program"), "{round}: {said}");
     }
     drop(held);
     rig.signal(nix::sys::signal::Signal::SIGHUP);
@@ -60,7 +60,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
     rig.serve_logins(true);
     rig.plug();
     rig.start();
-    rig.wait_for_journal("line 3");
+    rig.wait_for_journal("config.toml:3: ");
     for round in 0..MANY {
         let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
         assert_eq!(client.ends().code(), Some(255));
@@ -86,10 +86,8 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
 fn other_clients_than_openssh_are_told_as_well() {
     let mut rig = Rig::with_config("[ports.other]\n");
     rig.start();
-    let said = Command::new("ssh-keyscan")
-        .args(["-p", &rig.tcp_port.to_string(), "127.0.0.1"])
-        .output()
-        .unwrap();
+    let said =
+        Command::new("ssh-keyscan").args(["-p", &rig.tcp_port.to_string(), "127.0.0.1"]).output().unwrap();
     assert!(said.stdout.is_empty(), "{said:?}");
     rig.wait_for_journal("demo is not configured");
 }

@@ -96,7 +96,7 @@ fn by_two_questions_of_pam_one_after_the_other() {
         "set timeout {}\n\
          spawn -noecho ssh {}\n\
          proc await {{words}} {{\n\
-           expect {{ -ex $words {{}} timeout {{ exit 3 }} eof {{ exit 4 }} }}\n\
+           expect -ex $words {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
          }}\n\
          await \"Password: \"\n\
          send \"sesame\\r\"\n\
@@ -104,7 +104,7 @@ fn by_two_questions_of_pam_one_after_the_other() {
          send \"755224\\r\"\n\
          await \"for help\\]\"\n\
          send \"it is me\\r\\005c.\"\n\
-         expect {{ eof {{}} timeout {{ exit 3 }} }}\n\
+         expect eof {{}} timeout {{ exit 3 }}\n\
          exit [lindex [wait] 3]\n",
         PATIENCE.as_secs(),
         words.join(" "),

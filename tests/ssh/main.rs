@@ -43,3 +43,13 @@ fn with_bytes_only(rig: &Rig, count: usize) -> Client {
     rig.wait_for_status(&format!("{count} attached"));
     client
 }
+
+/// The device of a port with `xonxoff` says that it takes no more, and has been heard.
+fn stop(rig: &Rig, client: &mut Client) {
+    rig.say(b"\x13stopped");
+    client.sees("stopped");
+}
+
+fn go_on(rig: &Rig) {
+    rig.say(b"\x11");
+}

@@ -50,7 +50,7 @@ fn a_local_forwarding_leads_nowhere() {
     let rig = served("");
     let (target, forwarded) = (listener(), free_port());
     let option = format!("127.0.0.1:{forwarded}:127.0.0.1:{}", port_of(&target));
-    let mut client = Client::start(rig.ssh(&["-tt", "-L", &option, "demo@127.0.0.1"]));
+    let mut client = Client::start(rig.ssh(&["-v", "-tt", "-L", &option, "demo@127.0.0.1"]));
     client.sees("for help]");
     is_closed_at_once(forwarded);
     client.is_told("administratively prohibited");
@@ -63,7 +63,7 @@ fn a_dynamic_forwarding_leads_nowhere() {
     let rig = served("");
     let (target, forwarded) = (listener(), free_port());
     let mut client =
-        Client::start(rig.ssh(&["-tt", "-D", &format!("127.0.0.1:{forwarded}"), "demo@127.0.0.1"]));
+        Client::start(rig.ssh(&["-v", "-tt", "-D", &format!("127.0.0.1:{forwarded}"), "demo@127.0.0.1"]));
     client.sees("for help]");
     let mut stream = TcpStream::connect(("127.0.0.1", forwarded)).unwrap();
     use std::io::Write;
@@ -82,7 +82,7 @@ fn a_remote_forwarding_is_not_listened_for() {
     let rig = served("");
     let listened = free_port();
     let option = format!("127.0.0.1:{listened}:127.0.0.1:1");
-    let mut client = Client::start(rig.ssh(&["-tt", "-R", &option, "demo@127.0.0.1"]));
+    let mut client = Client::start(rig.ssh(&["-v", "-tt", "-R", &option, "demo@127.0.0.1"]));
     client.is_told("remote port forwarding failed");
     client.sees("for help]");
     assert!(TcpStream::connect(("127.0.0.1", listened)).is_err());
@@ -92,11 +92,13 @@ fn a_remote_forwarding_is_not_listened_for() {
 #[test]
 fn agent_x11_and_environment_change_nothing() {
     let rig = served("");
-    run(Command::new("xauth")
-        .arg("-f")
-        .arg(rig.path("xauthority"))
-        .args(["add", ":77", "MIT-MAGIC-COOKIE-1", "00112233445566778899aabbccddeeff"]));
-    let mut ssh = rig.ssh(&["-tt", "-A", "-Y", "-o", "SendEnv=SECRET", "-o", "LogLevel=INFO", "demo@127.0.0.1"]);
+    run(Command::new("xauth").arg("-f").arg(rig.path("xauthority")).args([
+        "add",
+        ":77",
+        "MIT-MAGIC-COOKIE-1",
+        "00112233445566778899aabbccddeeff",
+    ]));
+    let mut ssh = rig.ssh(&["-tt", "-A", "-Y", "-o", "SendEnv=SECRET", "demo@127.0.0.1"]);
     ssh.env("DISPLAY", ":77").env("XAUTHORITY", rig.path("xauthority")).env("SECRET", "x");
     let agent = TempAgent::start(&rig);
     ssh.env("SSH_AUTH_SOCK", &agent.socket);
@@ -151,7 +153,8 @@ fn a_second_session_on_one_connection_is_refused() {
     master.sees("for help]");
     until("the control socket", || control.exists().then_some(()));
     // With nothing to fall back to: OpenSSH would open a connection of its own.
-    let mut second = Client::start(rig.ssh(&["-tt", "-o", &path, "-o", "ProxyCommand=false", "demo@127.0.0.1"]));
+    let mut second =
+        Client::start(rig.ssh(&["-tt", "-o", &path, "-o", "ProxyCommand=false", "demo@127.0.0.1"]));
     second.is_told("Session open refused by peer");
     assert_ne!(second.ends().code(), Some(0));
     still_a_console(&rig, master);
@@ -164,9 +167,10 @@ fn a_connection_that_is_kept_after_its_session_does_not_stay_the_writer() {
     let persist = ["-tt", "-M", "-o", "ControlPersist=yes", "-o", &path, "demo@127.0.0.1"];
     let mut first = Client::start(rig.ssh(&persist));
     first.sees("for help]");
-    // Killed, so that the channel is closed by the kept connection, in nobody's name.
+    // Killed, so that the kept connection closes the channel; it does when next it hears something.
     first.signal(nix::sys::signal::Signal::SIGKILL);
-    first.ends();
+    until("the client to end", || first.has_ended().then_some(()));
+    rig.say(b"something");
     rig.wait_for_status("0 attached");
     until("the connection to end", || (connections(&rig) == 0).then_some(()));
     still_a_console(&rig, at_terminal(&rig));

@@ -1,7 +1,7 @@
 //! SIGHUP: the settings change under the sessions.
 
+use nix::libc::{CRTSCTS, CSTOPB, IXOFF, IXON};
 use nix::sys::signal::Signal;
-use nix::sys::termios::{BaudRate, ControlFlags, InputFlags, cfgetospeed};
 
 use crate::{at_terminal, served};
 
@@ -11,15 +11,15 @@ const PORT: &str = "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\
 fn new_line_settings_are_applied_and_sessions_stay_and_are_told() {
     let rig = served("");
     let mut client = at_terminal(&rig);
-    assert_eq!(cfgetospeed(&rig.termios()), BaudRate::B9600);
+    assert_eq!(rig.line().c_ospeed, 9600);
     rig.configure(&format!("{PORT}baud = 115200\nrtscts = true\nxonxoff = true\nstopbits = 2\n"));
     rig.apply();
     let told = client.sees("[demo is set to 115200 8N2");
     assert_eq!(told.trim(), "");
-    let termios = rig.termios();
-    assert_eq!(cfgetospeed(&termios), BaudRate::B115200);
-    assert!(termios.control_flags.contains(ControlFlags::CRTSCTS | ControlFlags::CSTOPB));
-    assert!(termios.input_flags.contains(InputFlags::IXON | InputFlags::IXOFF));
+    let line = rig.line();
+    assert_eq!(line.c_ospeed, 115_200);
+    assert_eq!(line.c_cflag & (CRTSCTS | CSTOPB), CRTSCTS | CSTOPB);
+    assert_eq!(line.c_iflag & (IXON | IXOFF), IXON | IXOFF);
     client.type_in("same session");
     rig.expect_at_device(b"same session");
     rig.say(b"same device");
@@ -35,7 +35,7 @@ fn a_wrong_file_changes_nothing_and_is_said() {
     rig.signal(Signal::SIGHUP);
     let journal = rig.wait_for_journal("the settings stay as they were");
     assert!(journal.contains("config.toml") && journal.contains("stopbits"), "{journal}");
-    assert_eq!(cfgetospeed(&rig.termios()), BaudRate::B9600);
+    assert_eq!(rig.line().c_ospeed, 9600);
     client.type_in("same session");
     rig.expect_at_device(b"same session");
     assert!(!String::from_utf8_lossy(&client.shown()).contains("is set to"));

@@ -85,11 +85,15 @@ impl Client {
         kill(self.pid(), signal).unwrap();
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until it ends by itself, and until everything that it has said is read.
     #[track_caller]
     pub fn ends(&mut self) -> ExitStatus {
         let child = &mut self.child;
-        until("the client to end", || child.try_wait().unwrap())
+        let status = until("the client to end", || child.try_wait().unwrap());
+        // A thread that collects holds the other reference.
+        let read = |into: &Arc<_>| Arc::strong_count(into) == 1;
+        until("the end of its output", || (read(&self.shown) && read(&self.aside)).then_some(()));
+        status
     }
 
     pub fn has_ended(&mut self) -> bool {

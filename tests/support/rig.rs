@@ -16,11 +16,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{Pid, ttyname};
 use tempfile::TempDir;
 
@@ -184,9 +185,15 @@ impl Rig {
         assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(wanted));
     }
 
-    /// The far end of the tty's settings, which the port sets at its end.
-    pub fn termios(&self) -> Termios {
-        tcgetattr(self.device()).unwrap()
+    /// How the tty is set; `termios2`, because the others cannot say the rates that the port sets.
+    pub fn line(&self) -> libc::termios2 {
+        nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, libc::termios2);
+        // SAFETY: zeros are a valid value of this struct of integers, and the kernel fills it in.
+        unsafe {
+            let mut line = std::mem::zeroed();
+            tcgets2(self.device().as_raw_fd(), &mut line).unwrap();
+            line
+        }
     }
 
     /// Starts the port, with whatever the store holds, and waits until it is ready.
@@ -272,14 +279,12 @@ impl Rig {
         })
     }
 
-    /// Kilobytes that belong to the process alone, and to its ring.
+    /// Kilobytes that the process has written to, its ring among them. Its program does not count: that is shared by all
+    /// ports, or by as many as happen to run.
     pub fn private_memory(&self) -> u64 {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
-        let field = |name: &str| -> u64 {
-            let line = rollup.lines().find(|line| line.starts_with(name)).unwrap();
-            line.split_whitespace().nth(1).unwrap().parse().unwrap()
-        };
-        field("Private_Clean:") + field("Private_Dirty:")
+        let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> Pid {
