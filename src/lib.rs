@@ -10,6 +10,8 @@ pub mod message;
 
 pub mod auth;
 
-pub mod foreground;
-pub mod hostkeys;
 pub mod persist;
+
+pub mod hostkeys;
+
+pub mod foreground;
