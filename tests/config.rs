@@ -1,12 +1,9 @@
-//! The configuration as the administrator meets it: which file counts, and what is said about a wrong one.
+//! The configuration as the administrator meets it: what a file means, and what is said about a wrong one.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use consoleserver::config::{Config, Groups, LogType, RootLogin};
 use consoleserver::port::PortName;
-use tempfile::TempDir;
 
 /// What is said about a text that stands in `/etc/consoleserver/config.toml`.
 fn complaint(text: &str) -> String {
@@ -19,13 +16,6 @@ fn parse(text: &str) -> Config {
 
 fn name(word: &str) -> PortName {
     word.parse().unwrap()
-}
-
-fn place(directory: &TempDir, path: &str, text: &str) -> PathBuf {
-    let path = directory.path().join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, text).unwrap();
-    path
 }
 
 #[test]
@@ -173,13 +163,45 @@ fn the_first_twenty_errors_are_told_and_the_rest_counted() {
 }
 
 #[test]
-fn a_text_that_is_not_toml_is_named_with_its_line() {
+fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
+    for (text, told) in [
+        ("log = none\n", "2: not TOML: string values must be quoted: log = none"),
+        ("baud 9600 8N1\n", "2: not TOML: key with no value, expected `=`: baud 9600 8N1"),
+        ("baud = 1\nbaud = 2\n", "3: not TOML: duplicate key: baud = 2"),
+        ("[ports.a]\n", "2: not TOML: duplicate key: [ports.a]"),
+        ("escape = \"^Ec\n", "2: not TOML: invalid basic string, expected `\"`: escape = \"^Ec"),
+        (
+            "listen = [\"::\"\nbaud = 3\n",
+            "3: not TOML: missing comma between array elements, expected `,`: baud = 3",
+        ),
+    ] {
+        assert_eq!(
+            complaint(&format!("[ports.a]\n{text}")),
+            format!("/etc/consoleserver/config.toml:{told}")
+        );
+    }
     assert_eq!(
-        complaint("[server]\nssh_port = 8022\nssh_port = 8023\n"),
-        "/etc/consoleserver/config.toml:3: not TOML at ssh_port: duplicate key"
+        complaint("[server]\nmonitor = none\nssh_port 8022\n"),
+        "/etc/consoleserver/config.toml:2: not TOML: string values must be quoted: monitor = none\n\
+         /etc/consoleserver/config.toml:3: not TOML: key with no value, expected `=`: ssh_port 8022"
     );
-    let told = complaint("[server]\nssh_port 8022\n");
-    assert!(told.starts_with("/etc/consoleserver/config.toml:2: not TOML"), "{told}");
+}
+
+#[test]
+fn more_ports_than_can_be_served_are_an_error() {
+    let text: String = (0..1025).map(|n| format!("[ports.p{n}]\n")).collect();
+    assert_eq!(
+        complaint(&text),
+        "/etc/consoleserver/config.toml:1: ports: 1025 ports: expected at most 1024"
+    );
+}
+
+#[test]
+fn a_megabyte_of_nonsense_is_answered_in_a_page() {
+    for nonsense in ["[", "a={", "a=[", "x y\n", "a=1\n", "a.", "\"", "\0", "[ports.a]\n"] {
+        let told = complaint(&nonsense.repeat(1024 * 1024 / nonsense.len()));
+        assert!(told.lines().count() <= 21 && told.len() < 8192, "{nonsense:?}: {told}");
+    }
 }
 
 #[test]
@@ -249,118 +271,4 @@ fn an_empty_file_means_the_documented_defaults() {
     assert_eq!((port.log.kind, port.log.file.as_str()), (LogType::Text, "console.log"));
     assert_eq!(config.listen(port), ["::".parse::<std::net::IpAddr>().unwrap()]);
     assert!(config.groups(port).admit(&["dialout"]) && !config.groups(port).admit(&["users"]));
-}
-
-#[test]
-fn the_vendor_file_is_32_ports_at_9600_and_the_cli() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/config.toml");
-    let config = Config::load_file(&path).unwrap().config;
-    assert_eq!(config.server.ssh_port, Some(8022));
-    assert_eq!(config.ports.len(), 32);
-    for number in 0..32 {
-        let port = &config.ports[&name(&format!("ttyUSB{number}"))];
-        assert_eq!(port.ssh_port, Some(8023 + number), "ttyUSB{number}");
-        assert_eq!(port.line.to_string(), "9600 8N1", "ttyUSB{number}");
-        assert!(port.enabled && port.device.is_none(), "ttyUSB{number}");
-    }
-}
-
-#[test]
-fn etc_comes_before_the_vendor_and_the_foreground_before_both() {
-    let root = tempfile::tempdir().unwrap();
-    let found = |root: &TempDir| {
-        let (cwd, home) = (root.path().join("cwd"), root.path().join("home"));
-        (
-            Config::load(root.path()).map(|loaded| loaded.path),
-            Config::load_foreground(&cwd, Some(&home), root.path()).map(|loaded| loaded.path),
-        )
-    };
-    let missing = found(&root).0.unwrap_err().to_string();
-    assert_eq!(
-        missing,
-        format!(
-            "no configuration file: none of {0}/etc/consoleserver/config.toml, \
-             {0}/usr/lib/consoleserver/config.toml exists",
-            root.path().display()
-        )
-    );
-    let vendor = place(&root, "usr/lib/consoleserver/config.toml", "");
-    assert_eq!(found(&root).0.unwrap(), vendor);
-    let etc = place(&root, "etc/consoleserver/config.toml", "");
-    assert_eq!(found(&root).0.unwrap(), etc);
-    assert_eq!(found(&root).1.unwrap(), etc);
-    let home = place(&root, "home/.consoleserver/config.toml", "");
-    assert_eq!(found(&root).1.unwrap(), home);
-    let cwd = place(&root, "cwd/config.toml", "");
-    assert_eq!(found(&root).1.unwrap(), cwd);
-    assert_eq!(found(&root).0.unwrap(), etc);
-}
-
-#[test]
-fn an_unreadable_file_is_an_error_and_not_the_next_file() {
-    let root = tempfile::tempdir().unwrap();
-    place(&root, "usr/lib/consoleserver/config.toml", "");
-    let etc = root.path().join("etc/consoleserver/config.toml");
-    let told = || Config::load(root.path()).unwrap_err().to_string();
-
-    fs::create_dir_all(&etc).unwrap();
-    assert_eq!(told(), format!("{}: cannot be read: it is a directory, not a file", etc.display()));
-    fs::remove_dir(&etc).unwrap();
-    nix::unistd::mkfifo(&etc, nix::sys::stat::Mode::S_IRUSR).unwrap();
-    assert_eq!(told(), format!("{}: cannot be read: it is a FIFO, not a file", etc.display()));
-    fs::remove_file(&etc).unwrap();
-    std::os::unix::fs::symlink("/nonexistent", &etc).unwrap();
-    assert_eq!(
-        told(),
-        format!("{}: cannot be read: it is a symbolic link to nothing, not a file", etc.display())
-    );
-}
-
-#[test]
-fn a_file_that_permissions_close_is_an_error() {
-    let root = tempfile::tempdir().unwrap();
-    let etc = place(&root, "etc/consoleserver/config.toml", "");
-    place(&root, "usr/lib/consoleserver/config.toml", "");
-    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    // Root reads everything; this thread, whose file system uid is its own, shall not.
-    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
-    assert_eq!(Config::load(root.path()).unwrap().path, etc);
-    nix::unistd::setfsuid(nix::unistd::geteuid());
-    fs::set_permissions(&etc, fs::Permissions::from_mode(0o000)).unwrap();
-    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(65534));
-    let told = Config::load(root.path()).unwrap_err().to_string();
-    nix::unistd::setfsuid(nix::unistd::geteuid());
-    assert_eq!(told, format!("{}: cannot be read: Permission denied (os error 13)", etc.display()));
-}
-
-#[test]
-fn a_file_too_long_or_not_text_is_an_error_with_its_place() {
-    let root = tempfile::tempdir().unwrap();
-    let path = place(&root, "config.toml", &"#".repeat(1024 * 1024 + 1));
-    let told = || Config::load_file(&path).unwrap_err().to_string();
-    assert_eq!(told(), format!("{}: longer than the 1048576 bytes that are read", path.display()));
-    fs::write(&path, b"[server]\n# caf\xe9\n").unwrap();
-    assert_eq!(
-        told(),
-        format!("{}:2: byte 6 of this line is not UTF-8: save the file as UTF-8 text", path.display())
-    );
-    assert_eq!(
-        Config::load_file(Path::new("/nonexistent.toml")).unwrap_err().to_string(),
-        "no configuration file: /nonexistent.toml does not exist"
-    );
-}
-
-#[test]
-fn the_manual_page_names_every_key() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/consoleserver.toml.5");
-    let page = fs::read_to_string(page).unwrap();
-    let named = |key: &str| {
-        assert!(
-            page.lines().any(|line| line.starts_with(&format!(".It Ic {key} "))),
-            "{key} is not in the page"
-        );
-    };
-    consoleserver::config::keys::SERVER.iter().for_each(|key| named(key.name));
-    consoleserver::config::keys::ACCESS.iter().for_each(|key| named(key.name));
-    consoleserver::config::keys::PORT.iter().for_each(|key| named(key.name));
 }

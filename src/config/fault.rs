@@ -114,11 +114,13 @@ pub(super) struct Faults<'a> {
     text: &'a str,
     found: Vec<(Range<usize>, Fault)>,
     dropped: usize,
+    /// End of the last line that was not TOML.
+    broken_until: usize,
 }
 
 impl<'a> Faults<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, found: Vec::new(), dropped: 0 }
+        Self { text, found: Vec::new(), dropped: 0, broken_until: 0 }
     }
 
     pub(super) fn add(&mut self, place: Range<usize>, key: String, value: Option<String>, reason: String) {
@@ -135,13 +137,23 @@ impl<'a> Faults<'a> {
         self.add(place, key, value, reason);
     }
 
+    /// A fault of the syntax: of each line only the first, since the others follow from it.
     pub(super) fn not_toml(&mut self, message: &str, place: Range<usize>) {
-        let near = self.text.get(place.clone()).and_then(|near| near.lines().next()).unwrap_or_default();
-        let reason = match near.trim() {
-            "" => format!("not TOML: {message}"),
-            near => format!("not TOML at {}: {message}", clip(near)),
+        if place.start < self.broken_until {
+            return;
+        }
+        let (before, after) = self.text.split_at_checked(place.start).unwrap_or((self.text, ""));
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        self.broken_until = after.find('\n').map_or(self.text.len(), |newline| place.start + newline) + 1;
+        let line = self.text[start..].lines().next().unwrap_or_default();
+        let message = match self.text.get(place.clone()) {
+            // `parity = N`: the parser thinks of nan and inf.
+            Some(word) if message.starts_with("invalid float") && word.starts_with(char::is_alphabetic) => {
+                "string values must be quoted"
+            }
+            _ => message,
         };
-        self.add(place, String::new(), None, reason);
+        self.add(place, String::new(), None, format!("not TOML: {message}: {}", clip(line.trim())));
     }
 
     /// The line of a place, from 1.

@@ -43,6 +43,11 @@ impl Config {
         port.listen.as_deref().unwrap_or(&self.server.listen)
     }
 
+    /// Where a port's device is: its own path, else the monitored directory's entry of its name.
+    pub fn device(&self, name: &PortName, port: &Port) -> PathBuf {
+        port.device.clone().unwrap_or_else(|| self.server.monitor.join(name.as_str()))
+    }
+
     /// Who may use a port: its own groups, else `[access]`'s.
     pub fn groups<'a>(&'a self, port: &'a Port) -> &'a Groups {
         port.groups.as_ref().unwrap_or(&self.access.groups)

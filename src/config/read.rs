@@ -19,6 +19,9 @@ const MAX_PORTS: usize = 1024;
 /// `[ports.rack.2]` is TOML for something else than it looks like.
 const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
 
+/// `ssh_port` in `[defaults]`.
+const SINGLE: &str = "is of one port only: set it in [ports.NAME]";
+
 type Node<'a> = Spanned<DeValue<'a>>;
 
 /// Reads and checks a whole text; `path` is what errors call it.
@@ -28,11 +31,12 @@ type Node<'a> = Spanned<DeValue<'a>>;
 pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut reader = Reader { faults: Faults::new(text), places: HashMap::new() };
     let mut config = Config::default();
-    let (tree, errors) = DeTable::parse_recoverable(text);
+    let (tree, mut errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         reader.document(tree.get_ref(), &mut config);
         reader.conflicts(&config);
     } else {
+        errors.sort_by_key(|error| error.span().unwrap_or_default().start);
         for error in errors {
             reader.faults.not_toml(error.message(), error.span().unwrap_or_default());
         }
@@ -65,7 +69,13 @@ impl<'a> Reader<'a> {
             self.keys("defaults", "", table, keys::PORT, &mut defaults);
         }
         if let Some(ports) = self.table(tree, "ports") {
-            self.ports(ports, &defaults, config);
+            match ports.len() {
+                0..=MAX_PORTS => self.ports(ports, &defaults, config),
+                many => {
+                    let reason = format!("{many} ports: expected at most {MAX_PORTS}");
+                    self.faults.add(0..0, "ports".to_owned(), None, reason);
+                }
+            }
         }
     }
 
@@ -79,10 +89,6 @@ impl<'a> Reader<'a> {
                     continue;
                 }
             };
-            if config.ports.len() == MAX_PORTS {
-                self.faults.add(key.span(), path, None, format!("more than {MAX_PORTS} ports"));
-                return;
-            }
             let Some(table) = node.get_ref().as_table() else {
                 self.faults.add_value(node.span(), path, format!("expected a table: [ports.{name}]"));
                 continue;
@@ -115,30 +121,25 @@ impl<'a> Reader<'a> {
             let name = format!("{prefix}{}", word.get_ref());
             let inner = format!("{name}.");
             let full = format!("{path}.{prefix}{}", segment(word.get_ref()));
-            match node.get_ref().as_table() {
-                Some(table) if prefix.is_empty() && known.iter().any(|key| key.name.starts_with(&inner)) => {
-                    self.keys(path, &inner, table, known, into);
-                    continue;
-                }
-                _ => {}
+            let has_keys = prefix.is_empty() && known.iter().any(|key| key.name.starts_with(&inner));
+            if let (Some(table), true) = (node.get_ref().as_table(), has_keys) {
+                self.keys(path, &inner, table, known, into);
+                continue;
             }
             match keys::find(known, &name) {
                 None => {
                     let names = known.iter().filter_map(|key| key.name.strip_prefix(prefix));
                     let names = names.filter(|name| !name.contains('.'));
                     let reason = match node.get_ref() {
-                        DeValue::Table(_) if path.starts_with("ports.") => DOTTED.to_owned(),
+                        DeValue::Table(_) if prefix.is_empty() && path.starts_with("ports.") => {
+                            DOTTED.to_owned()
+                        }
                         _ => unknown(word.get_ref(), names),
                     };
                     self.faults.add(word.span(), full, None, reason);
                 }
                 Some(key) if path == "defaults" && !key.general => {
-                    self.faults.add(
-                        word.span(),
-                        full,
-                        None,
-                        "is of one port only: set it in [ports.NAME]".to_owned(),
-                    );
+                    self.faults.add(word.span(), full, None, SINGLE.to_owned());
                 }
                 Some(key) => self.value(full, node, key, into),
             }
@@ -154,11 +155,14 @@ impl<'a> Reader<'a> {
             Ok(()) => {
                 self.places.insert(full, node.span());
             }
+            // A table by headers or dotted keys is written nowhere as one value.
+            Err(refused) if node.get_ref().is_table() => {
+                self.faults.add(node.span(), full, None, refused.reason);
+            }
             Err(refused) => {
                 let list = node.get_ref().as_array();
                 let element = refused.element.and_then(|index| list?.get(index));
-                let place = element.unwrap_or(node).span();
-                self.faults.add_value(place, full, refused.reason);
+                self.faults.add_value(element.unwrap_or(node).span(), full, refused.reason);
             }
         }
     }
