@@ -23,6 +23,7 @@ use super::sockets::PortSockets;
 use super::{children, readiness};
 use crate::persist::Owner;
 use crate::port::PortName;
+use crate::serial::{DeviceWatch, WatchError};
 
 /// How long an ending port may tell its sessions and flush its log.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -79,12 +80,12 @@ enum Wanted {
 
 impl ServedPort {
     /// Serves the port until `stop` is true and its last `console-port` has left.
-    pub async fn serve(self, mut changes: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(self, mut stop: watch::Receiver<bool>) {
         let name = &self.name;
         let mut pace = Pace::default();
         loop {
             let wanted = tokio::select! {
-                wanted = self.wanted(&pace, &mut changes) => wanted,
+                wanted = self.wanted(&pace) => wanted,
                 () = asked(&mut stop) => return,
             };
             let started = Instant::now();
@@ -119,21 +120,27 @@ impl ServedPort {
     }
 
     /// Waits until the port is worth starting.
-    async fn wanted(&self, pace: &Pace, changes: &mut watch::Receiver<()>) -> io::Result<Wanted> {
+    async fn wanted(&self, pace: &Pace) -> io::Result<Wanted> {
         sleep_until(pace.door_opens().into()).await;
         let device = async {
             sleep_until(pace.device_counts().into()).await;
-            while !self.device.exists() {
-                if changes.changed().await.is_err() {
-                    // Nobody tells of plug-ins any more, because the program is about to end.
-                    std::future::pending::<()>().await;
-                }
+            if let Err(error) = self.device_is_there().await {
+                tracing::error!("{}: {error}; only a connection starts it", self.name);
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {
             ready = knock(self.sockets.fds()) => ready.map(|()| Wanted::Connection),
             () = device => Ok(Wanted::Device),
         }
+    }
+
+    async fn device_is_there(&self) -> Result<(), WatchError> {
+        let mut watch = DeviceWatch::new(&self.device)?;
+        while !self.device.exists() {
+            watch.appeared().await?;
+        }
+        Ok(())
     }
 
     /// Starts `console-port` as systemd would: the sockets by number and name, nothing else of ours.
