@@ -3,9 +3,32 @@
 //! The rooms below stand in the order in which a byte meets them; a room imports only rooms above it.
 //! `ARCHITECTURE.md` is the map for people.
 
+pub mod clock;
+pub mod failpoint;
+pub mod journal;
 pub mod port;
 
 pub mod config;
 pub mod message;
+pub mod persist;
 
 pub mod auth;
+pub mod systemd;
+
+pub mod ring;
+pub mod serial;
+
+pub mod hub;
+
+pub mod capture;
+pub mod session;
+
+pub mod attach;
+pub mod ssh;
+
+pub mod service;
+
+pub mod cli;
+
+pub mod foreground;
+pub mod hostkeys;

@@ -1,2 +1,65 @@
-//! Placeholder that the next commits replace.
-fn main() {}
+//! `console-auth`: decides about one login, on the connected unix socket that systemd or `consoleserver` hands it.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use consoleserver::{auth::server, journal};
+use listenfd::ListenFd;
+use nix::libc::{AF_UNIX, SOCK_STREAM};
+use nix::unistd::alarm;
+use russh::keys::PublicKey;
+
+/// Seconds after which even a PAM module that hangs is ended, a little more than a login may take.
+const HARD_LIMIT: u32 = server::GRACE.as_secs() as u32 + 15;
+
+/// Decides who may log in to a console. Serves one login on the connected unix socket passed as file descriptor 3
+/// (LISTEN_FDS=1), then exits; systemd or consoleserver starts it.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// A file with one OpenSSH public key, which is admitted to the port "demo" alone, for any user name
+    #[arg(long, value_name = "FILE")]
+    demo_key: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    journal::init("console-auth");
+    let Some(stream) = passed_socket() else {
+        tracing::error!(
+            "no login to serve: file descriptor 3 must be a connected unix stream socket and LISTEN_FDS must be 1, \
+             as systemd passes it; this program is not started by hand"
+        );
+        return ExitCode::from(2);
+    };
+    let demo_key = match arguments.demo_key.as_deref().map(read_key).transpose() {
+        Ok(demo_key) => demo_key,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    alarm::set(HARD_LIMIT);
+    match server::serve(stream, demo_key) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_told) => ExitCode::FAILURE,
+    }
+}
+
+fn passed_socket() -> Option<UnixStream> {
+    let mut passed = ListenFd::from_env();
+    match passed.len() {
+        1 => passed.take_custom(0, AF_UNIX, SOCK_STREAM, "unix stream socket").ok().flatten(),
+        _ => None,
+    }
+}
+
+fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the demonstration key {} cannot be read", path.display()))?;
+    PublicKey::from_openssh(text.trim())
+        .with_context(|| format!("{} does not hold one OpenSSH public key", path.display()))
+}

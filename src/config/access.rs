@@ -11,6 +11,14 @@ pub struct Access {
     pub root: RootLogin,
 }
 
+impl Default for Access {
+    /// The members of `dialout`, `sudo` or `root`; root itself by key.
+    fn default() -> Self {
+        let groups = ["dialout", "sudo", "root"].map(str::to_owned).to_vec();
+        Self { groups: Groups::Members(groups), root: RootLogin::Key }
+    }
+}
+
 /// A list of groups; `"*"` in it means every login.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Groups {

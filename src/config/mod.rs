@@ -1,19 +1,33 @@
 //! The configuration as one typed value: what a file may say, once it has been read, checked and found right.
-//! `read` turns files into these types and names file, line, key and value of whatever is wrong.
+//! `file` finds and reads the file, `read` walks its tree, `keys` is the one table of keys, `value` parses single
+//! values, `conflicts` finds what two ports cannot both have, and `write` says it all back as TOML.
 
 mod access;
+mod conflicts;
+mod escape;
+mod fault;
+mod file;
+pub mod keys;
+mod read;
+mod value;
+mod write;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::port::{LineSettings, PortName};
 
 pub use access::{Access, Groups, RootLogin};
+pub use conflicts::{Conflict, Shared};
+pub use escape::{EscapeError, EscapePrefix};
+pub use fault::{ConfigError, Fault};
+pub use file::Loaded;
+pub use value::Value;
 
 /// Everything that the configuration says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
     /// `[server]`
     pub server: Server,
@@ -21,6 +35,23 @@ pub struct Config {
     pub access: Access,
     /// `[ports.NAME]`, with `[defaults]` already applied.
     pub ports: BTreeMap<PortName, Port>,
+}
+
+impl Config {
+    /// Addresses that a port listens on: its own, else the server's.
+    pub fn listen<'a>(&'a self, port: &'a Port) -> &'a [IpAddr] {
+        port.listen.as_deref().unwrap_or(&self.server.listen)
+    }
+
+    /// Where a port's device is: its own path, else the monitored directory's entry of its name.
+    pub fn device(&self, name: &PortName, port: &Port) -> PathBuf {
+        port.device.clone().unwrap_or_else(|| self.server.monitor.join(name.as_str()))
+    }
+
+    /// Who may use a port: its own groups, else `[access]`'s.
+    pub fn groups<'a>(&'a self, port: &'a Port) -> &'a Groups {
+        port.groups.as_ref().unwrap_or(&self.access.groups)
+    }
 }
 
 /// `[server]`: what concerns all ports.
@@ -32,6 +63,12 @@ pub struct Server {
     pub listen: Vec<IpAddr>,
     /// Directory watched for ports, `/dev`.
     pub monitor: PathBuf,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { ssh_port: Some(8022), listen: vec![Ipv6Addr::UNSPECIFIED.into()], monitor: "/dev".into() }
+    }
 }
 
 /// `[ports.NAME]`.
@@ -55,7 +92,7 @@ pub struct Port {
     pub log: Log,
     /// Label for people.
     pub description: String,
-    /// Bytes of the ring that sessions and the log writer read from.
+    /// Bytes of the ring that sessions and the log writer read from: a multiple of 64 KiB, so of any page size.
     pub scrollback: usize,
     /// Ask the driver for low latency (FTDI's 16 ms timer becomes 1 ms).
     pub low_latency: bool,
@@ -65,9 +102,25 @@ pub struct Port {
     pub replay: usize,
 }
 
-/// The two characters that begin an escape command: `^Ec` is Control-E, then `c` (conserver's).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EscapePrefix(pub [u8; 2]);
+impl Default for Port {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            line: LineSettings::default(),
+            device: None,
+            ssh_port: None,
+            listen: None,
+            groups: None,
+            timeout: None,
+            log: Log::default(),
+            description: String::new(),
+            scrollback: 256 * 1024,
+            low_latency: true,
+            escape: Some(EscapePrefix::default()),
+            replay: 20,
+        }
+    }
+}
 
 /// `log = { … }` of a port.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +135,18 @@ pub struct Log {
     pub journal: bool,
     /// How long a line may wait for `fdatasync`; `None` = never synced by us.
     pub sync: Option<Duration>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            kind: LogType::Text,
+            file: "console.log".to_owned(),
+            input: false,
+            journal: false,
+            sync: Some(Duration::from_secs(5)),
+        }
+    }
 }
 
 /// What is written to the capture log.

@@ -1,0 +1,164 @@
+//! The caller's end of the local socket: what `consolectl` does.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use thiserror::Error;
+
+use super::{Reply, Request, Status, socket_path};
+use crate::message::{MessageError, receive, send};
+use crate::port::PortName;
+
+/// Why a port cannot be used from here.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// No socket: no such port, or nothing serves it.
+    #[error("{port} is not served here: there is no {path}")]
+    NotServed {
+        /// The port.
+        port: PortName,
+        /// Its socket.
+        path: String,
+    },
+    /// There is a socket, but it cannot be reached.
+    #[error("{port} cannot be reached at {path}: {source}")]
+    Unreachable {
+        /// The port.
+        port: PortName,
+        /// Its socket.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The port's own words.
+    #[error("{0}")]
+    Refused(String),
+    /// The conversation failed.
+    #[error("{0}: {1}")]
+    Message(PortName, MessageError),
+    /// The caller's own terminal or pipe failed.
+    #[error("this terminal: {0}")]
+    Terminal(#[from] io::Error),
+}
+
+/// Asks how a port does.
+pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError> {
+    match ask(runtime_dir, port, &Request::Status)? {
+        (Reply::Status(status), _) => Ok(status),
+        (Reply::Refused(why), _) => Err(AttachError::Refused(why)),
+        (Reply::Connected, _) => Err(AttachError::Refused(format!("{port} answered another question"))),
+    }
+}
+
+/// Becomes the console of a port, until its user leaves or the port ends the session.
+pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
+    let (stdin, stdout) = (io::stdin(), io::stdout());
+    let terminal = stdin.is_terminal() && stdout.is_terminal();
+    let stream = match ask(runtime_dir, port, &Request::Connect { terminal })? {
+        (Reply::Connected, stream) => stream,
+        (Reply::Refused(why), _) => return Err(AttachError::Refused(why)),
+        (Reply::Status(_), _) => {
+            return Err(AttachError::Refused(format!("{port} answered another question")));
+        }
+    };
+    let _raw = if terminal { Some(RawTerminal::enter()?) } else { None };
+    Ok(pass_bytes(stream)?)
+}
+
+fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply, UnixStream), AttachError> {
+    let path = socket_path(runtime_dir, port);
+    let mut stream = UnixStream::connect(&path).map_err(|source| {
+        let (port, path) = (port.clone(), path.display().to_string());
+        match source.kind() {
+            io::ErrorKind::NotFound => AttachError::NotServed { port, path },
+            _ => AttachError::Unreachable { port, path, source },
+        }
+    })?;
+    let failed = |error| AttachError::Message(port.clone(), error);
+    send(&mut stream, request).map_err(failed)?;
+    let reply = receive(&mut stream).map_err(failed)?;
+    let reply = reply.ok_or_else(|| AttachError::Refused(format!("{port} closed without an answer")))?;
+    Ok((reply, stream))
+}
+
+/// Both directions at once, neither able to hold up the other: standard input is read only when the socket has taken what
+/// came before.
+fn pass_bytes(mut stream: UnixStream) -> io::Result<()> {
+    stream.set_nonblocking(true)?;
+    let (stdin, mut stdout) = (io::stdin(), io::stdout());
+    let mut typed: Vec<u8> = Vec::new();
+    let mut buffer = [0; 32 * 1024];
+    let mut input_ended = false;
+    loop {
+        let mut socket_wants = PollFlags::POLLIN;
+        socket_wants.set(PollFlags::POLLOUT, !typed.is_empty());
+        let input_wants =
+            if input_ended || !typed.is_empty() { PollFlags::empty() } else { PollFlags::POLLIN };
+        let mut fds = [PollFd::new(stream.as_fd(), socket_wants), PollFd::new(stdin.as_fd(), input_wants)];
+        poll(&mut fds, PollTimeout::NONE)?;
+        let (from_socket, from_input) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
+
+        if from_socket {
+            match stream.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => {
+                    stdout.write_all(&buffer[..count])?;
+                    stdout.flush()?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        if from_input && typed.is_empty() && !input_ended {
+            // Not through io::stdin's buffer, which poll would not see.
+            let count = read_now(stdin.as_fd(), &mut buffer)?;
+            typed.extend_from_slice(&buffer[..count]);
+            if count == 0 {
+                input_ended = true;
+                stream.shutdown(std::net::Shutdown::Write)?;
+            }
+        }
+        if !typed.is_empty() {
+            match stream.write(&typed) {
+                Ok(count) => drop(typed.drain(..count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => typed.clear(),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+fn read_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    match nix::unistd::read(fd, buffer) {
+        Ok(count) => Ok(count),
+        // A terminal that is gone.
+        Err(nix::errno::Errno::EIO) => Ok(0),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// The caller's terminal in raw mode; as it was before when dropped.
+struct RawTerminal(Termios);
+
+impl RawTerminal {
+    fn enter() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // The terminal may be gone; there is nobody left to tell.
+        let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}

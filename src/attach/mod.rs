@@ -1,0 +1,73 @@
+//! The local socket of a port, `$RUNTIME_DIRECTORY/attach/NAME`: one typed request, one typed reply ([`crate::message`]), and
+//! after `Connected` plain bytes both ways, as on SSH. Who the caller is the kernel says (`SO_PEERCRED`); whether
+//! that one may use the port, the port's access groups.
+
+pub mod client;
+pub mod server;
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::port::PortName;
+
+/// What a local client may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// Become the console.
+    Connect {
+        /// Whether the caller has a terminal: banner, replay and escapes, or bytes only.
+        terminal: bool,
+    },
+    /// How the port does.
+    Status,
+}
+
+/// What it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Bytes follow.
+    Connected,
+    /// No: why.
+    Refused(String),
+    /// How the port does.
+    Status(Status),
+}
+
+/// How a port does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// One word or sentence: `open`, `unplugged since …`, or why it cannot be opened.
+    pub state: String,
+    /// `115200 8N1`.
+    pub settings: String,
+    /// Bytes ever received from the device.
+    pub received: u64,
+    /// Bytes ever sent to it.
+    pub sent: u64,
+    /// Why the log cannot be written at present.
+    pub log_trouble: Option<String>,
+    /// Bytes that the log had to leave out, ever.
+    pub log_lost: u64,
+    /// Who is attached.
+    pub users: Vec<User>,
+}
+
+/// Somebody who is attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// Login name.
+    pub name: String,
+    /// Address, or `local`.
+    pub from: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether this one writes.
+    pub writes: bool,
+}
+
+/// Where a port's socket is.
+pub fn socket_path(runtime_dir: &Path, port: &PortName) -> PathBuf {
+    runtime_dir.join("attach").join(port.as_str())
+}

@@ -1,0 +1,193 @@
+#![allow(unsafe_code)]
+//! Who somebody is, from the name service (nsswitch.conf (5)): user, groups, and whether the account is locked.
+
+use std::ffi::{CStr, CString, c_char};
+use std::path::PathBuf;
+use std::ptr;
+
+use nix::libc;
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
+use thiserror::Error;
+
+use super::protocol::Identity;
+
+/// Bytes of the longest name that is looked up; longer than any that `useradd` or a directory takes.
+const NAME_LIMIT: usize = 256;
+
+/// Bytes for one shadow entry; a field longer than this is no password hash.
+const SHADOW_BUFFER: usize = 16 * 1024;
+
+/// Why a name stands for nobody, or the name service could not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum AccountError {
+    /// See [`LoginName::parse`].
+    #[error("the name is not one that a user can have")]
+    Name,
+    /// Nobody has it.
+    #[error("there is no such user")]
+    Unknown,
+    /// passwd.
+    #[error("the user database cannot be asked: {0}")]
+    User(nix::Error),
+    /// group.
+    #[error("the group database cannot be asked: {0}")]
+    Group(nix::Error),
+    /// shadow.
+    #[error("the shadow database cannot be asked: {0}")]
+    Shadow(nix::Error),
+}
+
+/// A user name that may be given to libraries: what a stranger typed has been looked at, no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginName(CString);
+
+impl LoginName {
+    /// The name that PAM is asked about when the real one must not reach a library. Nobody can have it: a colon ends
+    /// the field in passwd (5).
+    pub const IMPOSSIBLE: &str = "no:body";
+
+    /// `None` for what could be taken for an option, a path or a second line by a PAM module or a script behind one.
+    pub fn parse(name: &str) -> Option<Self> {
+        let hostile = name.is_empty()
+            || name.len() > NAME_LIMIT
+            || name.starts_with(['-', '.'])
+            || name.contains(|c: char| c.is_control() || matches!(c, '/' | ':'));
+        if hostile { None } else { CString::new(name).ok().map(Self) }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        self.0.to_str().expect("was made from a str")
+    }
+
+    /// The name as the C library takes it.
+    pub fn as_c_str(&self) -> &CStr {
+        &self.0
+    }
+}
+
+/// A user of this machine.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// As the name service spells it.
+    pub name: LoginName,
+    /// User id.
+    pub uid: Uid,
+    /// Primary group.
+    pub gid: Gid,
+    /// Home directory, which need not exist.
+    pub home: PathBuf,
+    /// The password field of passwd (5), `x` where there is a shadow.
+    password: CString,
+}
+
+impl Account {
+    /// Who has that name.
+    pub fn look_up(name: &str) -> Result<Self, AccountError> {
+        let name = LoginName::parse(name).ok_or(AccountError::Name)?;
+        let user =
+            User::from_name(name.as_str()).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?;
+        Ok(Self {
+            name: LoginName::parse(&user.name).ok_or(AccountError::Name)?,
+            uid: user.uid,
+            gid: user.gid,
+            home: user.dir,
+            password: user.passwd,
+        })
+    }
+
+    /// Somebody without rights and without a home, in whose place keys are looked for when nobody has the name, so
+    /// that an unknown user costs what a known one does.
+    pub fn nobody() -> Self {
+        Self {
+            name: LoginName(CString::from(c"nobody")),
+            uid: Uid::from_raw(65534),
+            gid: Gid::from_raw(65534),
+            home: PathBuf::from("/nonexistent"),
+            password: CString::from(c"x"),
+        }
+    }
+
+    /// Identity with all groups, the primary one included. A group id without a name is left out: no list in the
+    /// configuration can mean it.
+    pub fn identity(&self) -> Result<Identity, AccountError> {
+        let ids = getgrouplist(&self.name.0, self.gid).map_err(AccountError::Group)?;
+        let names = ids.into_iter().map(|id| Group::from_gid(id).map_err(AccountError::Group));
+        let groups = names.filter_map(Result::transpose).map(|group| group.map(|group| group.name));
+        Ok(Identity {
+            name: self.name.as_str().to_owned(),
+            uid: self.uid.as_raw(),
+            groups: groups.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Whether an administrator has locked the password (`usermod -L`, `passwd -l`), which shuts out keys as well.
+    /// Only root may ask.
+    pub fn is_locked(&self) -> Result<bool, AccountError> {
+        if self.password.as_bytes() != b"x" {
+            return Ok(locks(self.password.as_bytes()));
+        }
+        Ok(shadow_password(&self.name)?.is_some_and(|password| locks(&password)))
+    }
+}
+
+/// A mark in front of a hash is a lock. A mark alone (`!`, `*`, `!*`) is an account that never had a password, which
+/// is how accounts that log in by key only are made.
+fn locks(password: &[u8]) -> bool {
+    let hash = password.iter().position(|byte| !b"!*".contains(byte));
+    hash.is_some_and(|marks| marks > 0)
+}
+
+/// The password field of shadow (5); `None` for an account that has no entry there.
+fn shadow_password(name: &LoginName) -> Result<Option<Vec<u8>>, AccountError> {
+    let mut buffer = vec![0 as c_char; SHADOW_BUFFER];
+    // SAFETY: spwd is plain data of pointers and integers, for which all zeros is a value.
+    let mut entry: libc::spwd = unsafe { std::mem::zeroed() };
+    let mut found: *mut libc::spwd = ptr::null_mut();
+    // SAFETY: the name ends with NUL; entry, buffer and found outlive the call, and the length is the buffer's.
+    let code = unsafe {
+        libc::getspnam_r(name.0.as_ptr(), &mut entry, buffer.as_mut_ptr(), buffer.len(), &mut found)
+    };
+    match code {
+        0 if found.is_null() => Ok(None),
+        // SAFETY: found, so sp_pwdp is a NUL-terminated string inside buffer, which is still alive.
+        0 => Ok(Some(unsafe { CStr::from_ptr(entry.sp_pwdp) }.to_bytes().to_owned())),
+        libc::ENOENT => Ok(None),
+        code => Err(AccountError::Shadow(nix::Error::from_raw(code))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_mean_something_else_to_a_library_is_none() {
+        for bad in ["", "-f", "--", "a\nb", "a\0b", "\u{85}", "../x", ".", "a/b", "a:b", &"x".repeat(257)] {
+            assert_eq!(LoginName::parse(bad), None, "{bad:?}");
+        }
+        for good in ["alice", "DOMAIN\\alice", "alice@example.org", "jürgen", "a b", "machine$"] {
+            assert_eq!(LoginName::parse(good).unwrap().as_str(), good);
+        }
+        assert_eq!(LoginName::parse(LoginName::IMPOSSIBLE), None);
+    }
+
+    #[test]
+    fn only_a_mark_before_a_hash_is_a_lock() {
+        for locked in ["!$y$j9T$abc", "*$6$abc", "!!$y$x", "*LK*", "!a"] {
+            assert!(locks(locked.as_bytes()), "{locked}");
+        }
+        for open in ["", "!", "*", "!*", "!!", "$y$j9T$abc", "$6$a!b*"] {
+            assert!(!locks(open.as_bytes()), "{open}");
+        }
+    }
+
+    #[test]
+    fn root_is_found_with_its_primary_group_and_nobody_is_not() {
+        let root = Account::look_up("root").unwrap();
+        let identity = root.identity().unwrap();
+        assert_eq!((identity.name.as_str(), identity.uid), ("root", 0));
+        assert!(identity.groups.iter().any(|group| group == "root"), "{:?}", identity.groups);
+        assert_eq!(Account::look_up("no-such-user-here").unwrap_err(), AccountError::Unknown);
+    }
+}

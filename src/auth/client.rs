@@ -1,0 +1,245 @@
+//! The network side of a login: what `console-port` asks `console-auth`, over its socket, with every wait bounded.
+//! Dropping a [`Login`] ends the helper.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use russh::keys::PublicKey;
+use thiserror::Error;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::protocol::{Identity, Prompt, Reply, Request, Secret};
+use crate::config::RootLogin;
+use crate::message::{self, MessageError};
+use crate::port::PortName;
+
+/// From the connection to the first byte taken: systemd starts a helper when it accepts.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// For one reply. PAM delays a failure by some seconds, and a directory server that is down takes its time.
+const REPLY: Duration = Duration::from_secs(60);
+
+/// Conversations that may be left in the middle, each of which costs a new helper.
+const ABANDONED: u32 = 6;
+
+/// Why nobody could decide. The client of the port sees this as a failed login; the sentence is for the journal.
+#[derive(Debug, Error)]
+pub enum LoginError {
+    /// No socket, or nobody behind it.
+    #[error("the login helper cannot be reached at {}: {source}", path.display())]
+    Unreachable {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It died, or would not take more tries.
+    #[error("the login helper closed the connection; its own messages say why")]
+    Gone,
+    /// Too long for a person to wait.
+    #[error("the login helper did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    /// Not our protocol.
+    #[error("the login helper cannot be understood: {0}")]
+    Message(MessageError),
+    /// Right message, wrong moment.
+    #[error("the login helper answered something else than it was asked")]
+    Unexpected,
+    /// This login was granted, or failed, before.
+    #[error("this login is over")]
+    Over,
+    /// Somebody keeps beginning and leaving.
+    #[error("more than {ABANDONED} conversations were begun and left")]
+    TooManyAbandoned,
+}
+
+/// What PAM wants next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Ask the person, then [`Login::answer`].
+    Prompts {
+        /// To be shown above the prompts, lines.
+        instructions: String,
+        /// Never empty.
+        prompts: Vec<Prompt>,
+    },
+    /// Come in.
+    Granted(Identity),
+    /// No. Another method may be tried.
+    Denied,
+}
+
+/// One login, from the first method that the client tries to the last.
+#[derive(Debug)]
+pub struct Login {
+    socket: PathBuf,
+    begin: Request,
+    state: State,
+    abandoned: u32,
+}
+
+/// A request that is dropped half way leaves `Over`, since its reply might be taken for the next one's.
+#[derive(Debug)]
+enum State {
+    Ready(UnixStream),
+    /// PAM has asked and waits.
+    Asked(UnixStream),
+    Over,
+}
+
+impl Login {
+    /// Connects to the helper at `socket` and says who wants to log in to `port`.
+    pub async fn begin(
+        socket: &Path,
+        user: &str,
+        rhost: IpAddr,
+        port: &PortName,
+        root: RootLogin,
+    ) -> Result<Self, LoginError> {
+        let rhost = rhost.to_canonical();
+        let begin = Request::Begin { user: user.to_owned(), rhost, port: port.clone(), root };
+        let stream = connect(socket, &begin).await?;
+        Ok(Self { socket: socket.to_owned(), begin, state: State::Ready(stream), abandoned: 0 })
+    }
+
+    /// Whether this key would be taken.
+    pub async fn offer(&mut self, key: &PublicKey) -> Result<bool, LoginError> {
+        match self.request(&Request::Offer { key: text(key)? }).await? {
+            Reply::Acceptable => Ok(true),
+            Reply::Denied => Ok(false),
+            _ => Err(LoginError::Unexpected),
+        }
+    }
+
+    /// Logs in by a key whose signature **has been verified**. `None` = denied.
+    pub async fn key(&mut self, key: &PublicKey) -> Result<Option<Identity>, LoginError> {
+        match self.request(&Request::Key { key: text(key)? }).await? {
+            Reply::Granted(identity) => Ok(Some(identity)),
+            Reply::Denied => Ok(None),
+            _ => Err(LoginError::Unexpected),
+        }
+    }
+
+    /// Begins a conversation with PAM.
+    pub async fn converse(&mut self) -> Result<Step, LoginError> {
+        let reply = self.request(&Request::Converse).await?;
+        self.step(reply)
+    }
+
+    /// Answers the prompts of the last [`Step`], one each.
+    pub async fn answer(&mut self, answers: Vec<Secret>) -> Result<Step, LoginError> {
+        let State::Asked(stream) = std::mem::replace(&mut self.state, State::Over) else {
+            return Err(LoginError::Over);
+        };
+        let reply = self.exchange(stream, &Request::Answers(answers)).await?;
+        self.step(reply)
+    }
+
+    /// Logs in by SSH's method `password`: PAM's first question is answered with it. If PAM asks more than one, the
+    /// method cannot carry the answers, and the client must use `keyboard-interactive`: denied.
+    pub async fn password(&mut self, password: Secret) -> Result<Option<Identity>, LoginError> {
+        let step = match self.converse().await? {
+            Step::Prompts { prompts, .. } if prompts.len() == 1 && !prompts[0].echo => {
+                self.answer(vec![password]).await?
+            }
+            step => step,
+        };
+        match step {
+            Step::Granted(identity) => Ok(Some(identity)),
+            Step::Prompts { .. } | Step::Denied => Ok(None),
+        }
+    }
+
+    /// One request and its reply. A conversation that the client has left (RFC 4256, 3.1: it may begin another method
+    /// instead of answering) is ended with its helper, and the request goes to a new one.
+    async fn request(&mut self, request: &Request) -> Result<Reply, LoginError> {
+        let stream = match std::mem::replace(&mut self.state, State::Over) {
+            State::Ready(stream) => stream,
+            State::Asked(left) => {
+                drop(left);
+                self.abandoned += 1;
+                if self.abandoned > ABANDONED {
+                    return Err(LoginError::TooManyAbandoned);
+                }
+                connect(&self.socket, &self.begin).await?
+            }
+            State::Over => return Err(LoginError::Over),
+        };
+        self.exchange(stream, request).await
+    }
+
+    async fn exchange(&mut self, mut stream: UnixStream, request: &Request) -> Result<Reply, LoginError> {
+        let exchanged = timeout(REPLY, async {
+            message::send_async(&mut stream, request).await?;
+            message::receive_async(&mut stream).await
+        });
+        let reply = exchanged.await.map_err(|_| LoginError::Silent(REPLY))?.map_err(understand)?;
+        let reply = reply.ok_or(LoginError::Gone)?;
+        self.state = match &reply {
+            Reply::Acceptable | Reply::Denied => State::Ready(stream),
+            Reply::Prompts { .. } => State::Asked(stream),
+            Reply::Granted(_) => State::Over,
+        };
+        Ok(reply)
+    }
+
+    fn step(&mut self, reply: Reply) -> Result<Step, LoginError> {
+        match reply {
+            Reply::Prompts { instructions, prompts } => Ok(Step::Prompts { instructions, prompts }),
+            Reply::Granted(identity) => Ok(Step::Granted(identity)),
+            Reply::Denied => Ok(Step::Denied),
+            Reply::Acceptable => Err(LoginError::Unexpected),
+        }
+    }
+}
+
+async fn connect(socket: &Path, begin: &Request) -> Result<UnixStream, LoginError> {
+    let connected = timeout(CONNECT, async {
+        let unreachable = |source| LoginError::Unreachable { path: socket.to_owned(), source };
+        let mut stream = UnixStream::connect(socket).await.map_err(unreachable)?;
+        message::send_async(&mut stream, begin).await.map_err(understand)?;
+        Ok(stream)
+    });
+    connected.await.map_err(|_| LoginError::Silent(CONNECT))?
+}
+
+fn understand(error: MessageError) -> LoginError {
+    match error {
+        MessageError::Io(_) => LoginError::Gone,
+        error => LoginError::Message(error),
+    }
+}
+
+fn text(key: &PublicKey) -> Result<String, LoginError> {
+    let unwritable = |error| LoginError::Message(MessageError::Io(io::Error::other(error)));
+    key.to_openssh().map_err(unwritable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_send<T: Send>(_: T) {}
+
+    #[test]
+    fn a_login_can_be_driven_from_a_task_of_any_runtime() {
+        fn all(login: &mut Login, key: &PublicKey) {
+            is_send(login.offer(key));
+            is_send(login.key(key));
+            is_send(login.converse());
+            is_send(login.answer(Vec::new()));
+            is_send(login.password(Secret(String::new())));
+        }
+        let _ = all;
+        is_send(Login::begin(
+            Path::new("/"),
+            "",
+            "::1".parse().unwrap(),
+            &"demo".parse().unwrap(),
+            RootLogin::No,
+        ));
+    }
+}

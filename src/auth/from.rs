@@ -1,0 +1,227 @@
+//! The `from=` option of authorized_keys: a list of address patterns, matched as sshd does when it does not ask the DNS
+//! (`PATTERNS` in ssh_config (5), addr_match_list in OpenSSH's addrmatch.c). Pure.
+
+use std::net::IpAddr;
+
+use thiserror::Error;
+
+/// Why a list cannot be understood. A list with one such pattern admits from nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum FromError {
+    /// `from=""` or two commas in a row.
+    #[error("from= has an empty pattern")]
+    Empty,
+    /// As sshd: `10.0.0.1/8` is more likely a slip than a network.
+    #[error("from= has {0:?}, whose bits behind the mask are not zero or whose mask is too long")]
+    Mask(String),
+    /// Ignoring `!bad.example.org` would admit the very host that is shut out.
+    #[error("from= shuts out {0:?}, but host names are not looked up: use addresses")]
+    NegatedName(String),
+}
+
+/// A parsed `from=` list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct From(Vec<Pattern>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    negated: bool,
+    what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum What {
+    Network(IpAddr, u8),
+    /// `192.168.1?.*`, in lower case. A host name is one too, and never matches an address.
+    Wildcard(String),
+}
+
+impl From {
+    /// Parses the option's value.
+    pub fn parse(list: &str) -> Result<Self, FromError> {
+        list.split(',').map(Pattern::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whether `address` is meant: by at least one pattern, and shut out by none.
+    pub fn matches(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        let mut matching = self.0.iter().filter(|pattern| pattern.what.matches(address)).peekable();
+        matching.peek().is_some() && matching.all(|pattern| !pattern.negated)
+    }
+}
+
+impl Pattern {
+    fn parse(word: &str) -> Result<Self, FromError> {
+        let word = word.trim().to_ascii_lowercase();
+        let (negated, pattern) = match word.strip_prefix('!') {
+            Some(pattern) => (true, pattern),
+            None => (false, word.as_str()),
+        };
+        if pattern.is_empty() {
+            return Err(FromError::Empty);
+        }
+        let what = match pattern.split_once('/') {
+            Some((address, length)) => network(address, length).ok_or(FromError::Mask(word.clone()))?,
+            None => match pattern.parse::<IpAddr>() {
+                Ok(address) => What::Network(address.to_canonical(), width(address.to_canonical())),
+                Err(_) => What::Wildcard(pattern.to_owned()),
+            },
+        };
+        match &what {
+            What::Wildcard(pattern) if negated && !is_address_pattern(pattern) => {
+                Err(FromError::NegatedName(pattern.clone()))
+            }
+            _ => Ok(Self { negated, what }),
+        }
+    }
+}
+
+impl What {
+    fn matches(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Network(network, length) => {
+                width(*network) == width(address) && prefix(*network, *length) == prefix(address, *length)
+            }
+            Self::Wildcard(pattern) => wildcard(pattern.as_bytes(), address.to_string().as_bytes()),
+        }
+    }
+}
+
+fn network(address: &str, length: &str) -> Option<What> {
+    let address: IpAddr = address.parse().ok()?;
+    let length: u8 = length.parse().ok().filter(|length| *length <= width(address))?;
+    let host_bits = prefix(address, length) ^ prefix(address, width(address));
+    (host_bits == 0).then_some(What::Network(address, length))
+}
+
+fn width(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// The first `length` bits of the address, at the top of 128.
+fn prefix(address: IpAddr, length: u8) -> u128 {
+    let bits = match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
+        IpAddr::V6(address) => address.to_bits(),
+    };
+    bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
+}
+
+/// Whether nothing but an address could match.
+fn is_address_pattern(pattern: &str) -> bool {
+    let only =
+        |allowed: fn(char) -> bool| pattern.chars().all(|c| allowed(c) || matches!(c, '.' | '*' | '?'));
+    only(|c| c.is_ascii_digit()) || pattern.contains(':') && only(|c| c.is_ascii_hexdigit() || c == ':')
+}
+
+/// `*` is any run, `?` any one character. In time proportional to the product of the lengths, whatever the pattern.
+fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == b'?' || c == text[t] => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, taken)) => {
+                    star = Some((at, taken + 1));
+                    p = at + 1;
+                    t = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn admits(list: &str, address: &str) -> bool {
+        From::parse(list).unwrap().matches(address.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_networks_and_wildcards_match() {
+        assert!(admits("10.1.2.3", "10.1.2.3"));
+        assert!(!admits("10.1.2.3", "10.1.2.30"));
+        assert!(admits("192.0.2.0/24,10.0.0.0/8", "10.200.0.1"));
+        assert!(!admits("192.0.2.0/24", "192.0.3.1"));
+        assert!(admits("192.168.1?.*", "192.168.17.200"));
+        assert!(!admits("192.168.1?.*", "192.168.1.200"));
+        assert!(admits("2001:DB8::/32", "2001:db8:1::1"));
+        assert!(admits("2001:db8::*", "2001:db8::17"));
+        assert!(admits("*", "::1"));
+        assert!(admits("0.0.0.0/0", "1.2.3.4"));
+        assert!(!admits("0.0.0.0/0", "::1"));
+        assert!(admits("::/0", "fe80::1"));
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_address() {
+        assert!(admits("10.0.0.0/8", "::ffff:10.1.1.1"));
+        assert!(admits("::ffff:10.1.1.1", "10.1.1.1"));
+    }
+
+    #[test]
+    fn one_negated_match_shuts_out_wherever_it_stands() {
+        assert!(!admits("!10.0.0.7,10.0.0.0/8", "10.0.0.7"));
+        assert!(!admits("10.0.0.0/8,!10.0.0.7", "10.0.0.7"));
+        assert!(admits("10.0.0.0/8,!10.0.0.7", "10.0.0.8"));
+        assert!(!admits("!10.0.0.7", "10.0.0.8"), "negation alone admits nobody");
+        assert!(!admits("*,!2001:db8:*", "2001:db8::1"));
+    }
+
+    #[test]
+    fn a_host_name_never_matches_and_cannot_shut_out() {
+        assert!(!admits("router.example.org,*.example.org", "10.0.0.1"));
+        assert_eq!(From::parse("*,!*.example.org"), Err(FromError::NegatedName("*.example.org".to_owned())));
+        assert!(From::parse("*,!face.de").is_err(), "a name of hexadecimal digits is a name");
+    }
+
+    #[test]
+    fn a_list_that_is_not_understood_is_an_error() {
+        for bad in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "/8", "host/24", "::1/64", "10.0.0.0/-1"] {
+            assert_eq!(From::parse(bad), Err(FromError::Mask(bad.to_owned())), "{bad}");
+        }
+        for bad in ["", ",", "10.0.0.1,", "!"] {
+            assert_eq!(From::parse(bad), Err(FromError::Empty), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_list_and_no_address_panics(list in "[0-9a-f.:*?!/, x]{0,40}", address: [u8; 16]) {
+            if let Ok(from) = From::parse(&list) {
+                from.matches(IpAddr::from(address));
+                from.matches(IpAddr::from([address[0], address[1], address[2], address[3]]));
+            }
+        }
+
+        #[test]
+        fn an_address_matches_itself_and_every_network_around_it(address: [u8; 4], length in 0u8..=32) {
+            let address = std::net::Ipv4Addr::from(address);
+            prop_assert!(admits(&address.to_string(), &address.to_string()));
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            let network = std::net::Ipv4Addr::from(address.to_bits() & mask);
+            let network = format!("{network}/{length}");
+            prop_assert!(admits(&network, &address.to_string()));
+        }
+
+        #[test]
+        fn many_stars_do_not_take_for_ever(stars in 1usize..2000) {
+            let pattern = "*1".repeat(stars);
+            admits(&pattern, "1111:1111:1111:1111:1111:1111:1111:1112");
+        }
+    }
+}

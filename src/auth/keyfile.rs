@@ -1,0 +1,167 @@
+//! Reading somebody's authorized_keys: as that user, so that no link leads to what only root may see, and only if
+//! nobody else could have written it (StrictModes in sshd_config (5); safe_path in OpenSSH's misc.c).
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::unistd::{Gid, Uid, getgroups, initgroups, setegid, seteuid, setgroups};
+use thiserror::Error;
+
+use super::account::Account;
+
+/// The files, below the home directory; sshd's default.
+const NAMES: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_keys2"];
+
+/// Bytes of the longest file that is read: some thousand keys.
+const FILE_LIMIT: u64 = 1024 * 1024;
+
+/// Write permission for the group or for everybody.
+const OTHERS_WRITE: u32 = 0o022;
+
+/// Why a file was not used.
+#[derive(Debug, Error)]
+pub enum KeyFileError {
+    /// It is there and cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A directory, FIFO or device.
+    #[error("{} is not a regular file", .0.display())]
+    NotAFile(PathBuf),
+    /// More than a person writes.
+    #[error("{} has {} bytes, more than the {} that are read", .0.display(), .1, FILE_LIMIT)]
+    TooLong(PathBuf, u64),
+    /// Somebody else's.
+    #[error("{} belongs to user id {}, not to its user or root", .0.display(), .1)]
+    Owner(PathBuf, u32),
+    /// Others may write.
+    #[error("{} may be written by group or others (mode {:03o}): chmod go-w", .0.display(), .1)]
+    Writable(PathBuf, u32),
+}
+
+/// A file that may be believed.
+pub struct KeyFile {
+    /// Where it was read.
+    pub path: PathBuf,
+    /// What it says.
+    pub contents: Vec<u8>,
+}
+
+/// Reads the files of `account` that exist.
+///
+/// # Errors
+/// The outer one if the process could not become that user.
+pub fn read_all(account: &Account) -> nix::Result<Vec<Result<KeyFile, KeyFileError>>> {
+    let _as_user = match Uid::effective().is_root() {
+        true => Some(AsUser::become_user(account)?),
+        false => None,
+    };
+    Ok(NAMES.iter().filter_map(|name| read(account, &account.home.join(name)).transpose()).collect())
+}
+
+/// `None` if there is no such file.
+fn read(account: &Account, path: &Path) -> Result<Option<KeyFile>, KeyFileError> {
+    let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
+    // O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOCTTY: nor may a terminal become ours.
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
+    let (real, file) = match path.canonicalize().and_then(|real| {
+        let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&real)?;
+        Ok((real, file))
+    }) {
+        Ok(opened) => opened,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(KeyFileError::NotAFile(real));
+    }
+    only_its_user_writes(&real, &metadata, account.uid)?;
+    for directory in up_to(&real, &account.home) {
+        only_its_user_writes(directory, &directory.metadata().map_err(failed)?, account.uid)?;
+    }
+    if metadata.len() > FILE_LIMIT {
+        return Err(KeyFileError::TooLong(real, metadata.len()));
+    }
+    let contents = bounded(file).map_err(failed)?;
+    Ok(Some(KeyFile { path: path.to_owned(), contents }))
+}
+
+/// The length of a moment ago need not be the length of now.
+fn bounded(file: File) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    file.take(FILE_LIMIT).read_to_end(&mut contents)?;
+    Ok(contents)
+}
+
+/// The directories above `path`, ending with the home directory, or with `/` when a link leads out of it.
+fn up_to<'a>(path: &'a Path, home: &Path) -> impl Iterator<Item = &'a Path> {
+    let home = home.canonicalize().unwrap_or_default();
+    let mut past_home = false;
+    path.ancestors().skip(1).take_while(move |directory| {
+        let wanted = !past_home;
+        past_home = *directory == home;
+        wanted
+    })
+}
+
+fn only_its_user_writes(path: &Path, metadata: &Metadata, user: Uid) -> Result<(), KeyFileError> {
+    if metadata.uid() != 0 && metadata.uid() != user.as_raw() {
+        return Err(KeyFileError::Owner(path.to_owned(), metadata.uid()));
+    }
+    if metadata.mode() & OTHERS_WRITE != 0 {
+        return Err(KeyFileError::Writable(path.to_owned(), metadata.mode() & 0o777));
+    }
+    Ok(())
+}
+
+/// While it lives, the process reads files as somebody else. The process has one thread, so nothing else happens
+/// under the wrong name.
+struct AsUser {
+    gid: Gid,
+    groups: Vec<Gid>,
+}
+
+impl AsUser {
+    fn become_user(account: &Account) -> nix::Result<Self> {
+        let before = Self { gid: Gid::effective(), groups: getgroups()? };
+        initgroups(account.name.as_c_str(), account.gid)?;
+        setegid(account.gid)?;
+        seteuid(account.uid)?;
+        Ok(before)
+    }
+}
+
+impl Drop for AsUser {
+    /// A helper that is half root and half somebody must not decide anything any more.
+    fn drop(&mut self) {
+        let back = seteuid(Uid::from_raw(0)).and(setegid(self.gid)).and(setgroups(&self.groups));
+        if let Err(error) = back {
+            tracing::error!("cannot become root again: {error}");
+            std::process::abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_walk_ends_at_home_or_at_the_root() {
+        let walk = |path: &'static str, home: &str| -> Vec<&Path> {
+            up_to(Path::new(path), Path::new(home)).collect()
+        };
+        assert_eq!(walk("/usr/lib/x/y", "/usr/lib"), [Path::new("/usr/lib/x"), Path::new("/usr/lib")]);
+        assert_eq!(walk("/etc/x", "/usr/lib"), [Path::new("/etc"), Path::new("/")]);
+        assert_eq!(walk("/x", "/"), [Path::new("/")]);
+        assert_eq!(walk("/a/b", "/nonexistent"), [Path::new("/a"), Path::new("/")]);
+    }
+}

@@ -1,0 +1,220 @@
+//! Asking PAM (pam (3)): one transaction of the service `consoleserver`, whose questions travel to the client over the
+//! login socket as they come, and whose verdict is final.
+
+use std::ffi::{CStr, CString};
+use std::net::IpAddr;
+
+use pam_client2::{Context, ConversationHandler, ErrorCode, Flag};
+use thiserror::Error;
+
+use super::peer::{Peer, PeerError};
+use super::protocol::{Prompt, Reply, Request, Secret};
+
+/// The file in /etc/pam.d.
+const SERVICE: &str = "consoleserver";
+
+/// Questions of one transaction. A module that asks more often is stuck.
+const PROMPTS_LIMIT: usize = 16;
+
+/// Bytes of a question, and of what modules say before it. Real ones are a few lines; even with every byte escaped,
+/// both fit into one message.
+const TEXT_LIMIT: usize = 4 * 1024;
+
+/// Bytes of the longest answer, as sshd's: hashing more would be work for an attacker's choosing.
+const ANSWER_LIMIT: usize = 1024;
+
+/// Answers what must not succeed, as sshd does: no keyboard types it.
+const NEVER_RIGHT: &CStr = c"\x08\n\r\x7fINCORRECT";
+
+/// Why PAM did not let somebody in.
+#[derive(Debug, Error)]
+pub enum PamError {
+    /// A module said no.
+    #[error("PAM {step}: {reason}{}", remark(.said))]
+    Refused {
+        /// `authentication` or `account`.
+        step: &'static str,
+        /// PAM's own sentence.
+        reason: String,
+        /// What the modules would have told the client.
+        said: String,
+    },
+    /// There is no way to change it on a console's login.
+    #[error("the password has expired and must be changed elsewhere first{}", remark(.0))]
+    MustChangePassword(String),
+    /// The client is gone, or broke the rules while it was asked.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+}
+
+fn remark(said: &str) -> String {
+    match said.trim() {
+        "" => String::new(),
+        said => format!(" ({})", said.replace('\n', " ")),
+    }
+}
+
+/// Who logs in, from where, and to what: PAM_USER, PAM_RHOST and PAM_TTY.
+pub struct Who<'a> {
+    /// User name.
+    pub user: &'a str,
+    /// Address of the client.
+    pub rhost: IpAddr,
+    /// Name of the port.
+    pub port: &'a str,
+}
+
+/// A PAM transaction.
+pub struct Transaction<'a> {
+    context: Context<Conversation<'a>>,
+}
+
+impl<'a> Transaction<'a> {
+    /// A login that proves itself to PAM, asked through `peer`. If it is `doomed`, its answers are replaced by wrong
+    /// ones, so that it looks like any other failure.
+    pub fn asking(peer: &'a mut Peer, who: &Who<'_>, doomed: bool) -> Result<Self, PamError> {
+        Self::start(who, Conversation { peer: Some(peer), doomed, ..Conversation::default() })
+    }
+
+    /// A login that has proved itself otherwise: nobody is asked anything.
+    pub fn silent(who: &Who<'_>) -> Result<Self, PamError> {
+        Self::start(who, Conversation::default())
+    }
+
+    fn start(who: &Who<'_>, conversation: Conversation<'a>) -> Result<Self, PamError> {
+        let start = || {
+            let mut context = Context::new(SERVICE, Some(who.user), conversation)?;
+            context.set_rhost(Some(&who.rhost.to_string()))?;
+            context.set_tty(Some(&format!("console-{}", who.port)))?;
+            Ok(Self { context })
+        };
+        start().map_err(|error: pam_client2::Error| PamError::Refused {
+            step: "start",
+            reason: error.to_string(),
+            said: String::new(),
+        })
+    }
+
+    /// Proves who somebody is. An empty password proves nothing.
+    pub fn authenticate(&mut self) -> Result<(), PamError> {
+        let verdict = self.context.authenticate(Flag::DISALLOW_NULL_AUTHTOK);
+        self.settle("authentication", verdict)
+    }
+
+    /// Whether the account may be used now: not expired, and whatever else the modules know.
+    pub fn check_account(&mut self) -> Result<(), PamError> {
+        let verdict = self.context.acct_mgmt(Flag::DISALLOW_NULL_AUTHTOK);
+        self.settle("account", verdict)
+    }
+
+    /// The user that was let in, whom a module may have renamed.
+    pub fn user(&self) -> Result<String, PamError> {
+        self.context.user().map_err(|error| PamError::Refused {
+            step: "user",
+            reason: error.to_string(),
+            said: String::new(),
+        })
+    }
+
+    fn settle(&mut self, step: &'static str, verdict: pam_client2::Result<()>) -> Result<(), PamError> {
+        let conversation = self.context.conversation_mut();
+        if let Some(failure) = conversation.failure.take() {
+            return Err(failure.into());
+        }
+        match verdict {
+            Ok(()) => Ok(()),
+            Err(error) if error.code() == ErrorCode::NEW_AUTHTOK_REQD => {
+                Err(PamError::MustChangePassword(std::mem::take(&mut conversation.said)))
+            }
+            Err(error) => Err(PamError::Refused {
+                step,
+                reason: error.to_string(),
+                said: std::mem::take(&mut conversation.said),
+            }),
+        }
+    }
+}
+
+/// What PAM calls when it wants something from the person.
+#[derive(Default)]
+struct Conversation<'a> {
+    peer: Option<&'a mut Peer>,
+    doomed: bool,
+    /// Said by modules since the last question.
+    said: String,
+    asked: usize,
+    /// Why the peer can no longer be asked; PAM itself only has a code for it.
+    failure: Option<PeerError>,
+}
+
+impl Conversation<'_> {
+    fn ask(&mut self, text: &CStr, echo: bool) -> Result<CString, ErrorCode> {
+        let Some(peer) = self.peer.as_deref_mut().filter(|_| self.failure.is_none()) else {
+            return Err(ErrorCode::CONV_ERR);
+        };
+        self.asked += 1;
+        if self.asked > PROMPTS_LIMIT {
+            tracing::warn!("a PAM module asked more than {PROMPTS_LIMIT} questions in one login");
+            return Err(ErrorCode::CONV_ERR);
+        }
+        let prompt = Prompt { text: bounded(text, TEXT_LIMIT), echo };
+        match put_question(peer, std::mem::take(&mut self.said), prompt) {
+            Ok(answer) => Ok(if self.doomed { NEVER_RIGHT.to_owned() } else { presentable(answer) }),
+            Err(failure) => {
+                self.failure = Some(failure);
+                Err(ErrorCode::CONV_ERR)
+            }
+        }
+    }
+
+    fn say(&mut self, text: &CStr) {
+        let room = TEXT_LIMIT.saturating_sub(self.said.len());
+        if room == 0 {
+            return;
+        }
+        self.said.push_str(&bounded(text, room));
+        self.said.push('\n');
+    }
+}
+
+impl ConversationHandler for Conversation<'_> {
+    fn prompt_echo_on(&mut self, prompt: &CStr) -> Result<CString, ErrorCode> {
+        self.ask(prompt, true)
+    }
+
+    fn prompt_echo_off(&mut self, prompt: &CStr) -> Result<CString, ErrorCode> {
+        self.ask(prompt, false)
+    }
+
+    fn text_info(&mut self, message: &CStr) {
+        self.say(message);
+    }
+
+    fn error_msg(&mut self, message: &CStr) {
+        self.say(message);
+    }
+}
+
+fn put_question(peer: &mut Peer, instructions: String, prompt: Prompt) -> Result<Secret, PeerError> {
+    peer.send(&Reply::Prompts { instructions, prompts: vec![prompt] })?;
+    match peer.receive()? {
+        None => Err(PeerError::Left),
+        Some(Request::Answers(answers)) => <[Secret; 1]>::try_from(answers)
+            .map(|[answer]| answer)
+            .map_err(|_| PeerError::OutOfTurn("the number of answers is not that of the prompts")),
+        Some(_) => Err(PeerError::OutOfTurn("PAM waits for answers")),
+    }
+}
+
+/// An answer that cannot be handed on cannot be right, and must not look different from a wrong one.
+fn presentable(Secret(answer): Secret) -> CString {
+    match answer.len() {
+        0..=ANSWER_LIMIT => CString::new(answer).unwrap_or_else(|_| NEVER_RIGHT.to_owned()),
+        _ => NEVER_RIGHT.to_owned(),
+    }
+}
+
+fn bounded(text: &CStr, limit: usize) -> String {
+    let text = text.to_bytes();
+    String::from_utf8_lossy(&text[..text.len().min(limit)]).into_owned()
+}

@@ -1,0 +1,316 @@
+//! One login, as `console-auth` serves it: the order of requests, who is let in, and the line in the journal that says
+//! why not. The peer only ever learns yes or no, and failures look alike whether or not the user exists.
+
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use nix::unistd::Uid;
+use russh::keys::{HashAlg, PublicKey};
+use thiserror::Error;
+
+use super::account::{Account, AccountError, LoginName};
+use super::authorized_keys::{self, Circumstances};
+use super::keyfile;
+use super::pam::{PamError, Transaction, Who};
+use super::peer::{Peer, PeerError};
+use super::protocol::{Identity, Reply, Request};
+use crate::config::RootLogin;
+use crate::port::PortName;
+
+/// From the connection to `Granted`: sshd's LoginGraceTime.
+pub const GRACE: Duration = Duration::from_secs(120);
+
+/// Conversations and signed keys in one login: sshd's MaxAuthTries.
+const TRIES: u32 = 6;
+
+/// Offered keys in one login. An agent holds a few; a guesser would ask for many.
+const OFFERS: u32 = 64;
+
+/// While one of these exists only root logs in (nologin (5)). Looked at here as well as by pam_nologin, because
+/// without /etc/pam.d/consoleserver the service `other` decides, which need not look.
+const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
+
+/// The port that `--demo-key` is for.
+const DEMO_PORT: &str = "demo";
+
+/// Why somebody was refused: for the journal.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error("console-auth does not run as root, so only its own user (id {0}) may log in")]
+    SomebodyElse(Uid),
+    #[error("root may not log in (access.root = \"no\")")]
+    Root,
+    #[error("root may log in by key only (access.root = \"key\")")]
+    RootByPassword,
+    #[error("the account is locked")]
+    Locked,
+    #[error("{0} exists, so only root may log in")]
+    Nologin(&'static str),
+    #[error("what was sent as a key is none")]
+    NotAKey,
+    #[error("the key {0} is not in the user's authorized_keys")]
+    Unlisted(String),
+    #[error("the user's files cannot be read as that user: {0}")]
+    Become(nix::Error),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("{0}")]
+    Pam(PamError),
+}
+
+/// Either of two endings: this try is over, or the whole login.
+enum Failure {
+    Refused(Refusal),
+    Peer(PeerError),
+}
+
+impl<R: Into<Refusal>> From<R> for Failure {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl From<PamError> for Failure {
+    fn from(error: PamError) -> Self {
+        match error {
+            PamError::Peer(error) => Self::Peer(error),
+            error => Self::Refused(Refusal::Pam(error)),
+        }
+    }
+}
+
+/// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone.
+///
+/// # Errors
+/// When the peer broke the protocol, vanished in the middle or was too slow; a refused login is no error. The journal
+/// has been told.
+pub fn serve(stream: UnixStream, demo_key: Option<PublicKey>) -> Result<(), PeerError> {
+    let mut peer = Peer::new(stream, GRACE);
+    let begun = peer.receive().and_then(|first| match first {
+        None => Ok(None),
+        Some(Request::Begin { user, rhost, port, root }) => {
+            Ok(Some(Login::begin(user, rhost, port, root, demo_key)))
+        }
+        Some(_) => Err(PeerError::OutOfTurn("the first request must be Begin")),
+    });
+    let mut login = match begun {
+        Ok(None) => return Ok(()),
+        Ok(Some(login)) => login,
+        Err(error) => {
+            tracing::warn!("a login ended before it began: {error}");
+            return Err(error);
+        }
+    };
+    login.serve(&mut peer).inspect_err(|error| login.tell(&format!("ended: {error}")))
+}
+
+/// Somebody who wants in.
+struct Login {
+    /// As typed: anything at all.
+    typed: String,
+    rhost: IpAddr,
+    port: PortName,
+    root: RootLogin,
+    demo_key: Option<PublicKey>,
+    account: Result<Account, AccountError>,
+    tries: u32,
+    offers: u32,
+    /// Offered keys that are in no file: told once, at the end, since an agent offers all that it has.
+    unlisted: u32,
+}
+
+impl Login {
+    fn begin(typed: String, rhost: IpAddr, port: PortName, root: RootLogin, demo: Option<PublicKey>) -> Self {
+        Self {
+            account: Account::look_up(&typed),
+            demo_key: demo.filter(|_| port.as_str() == DEMO_PORT),
+            rhost: rhost.to_canonical(),
+            typed,
+            port,
+            root,
+            tries: 0,
+            offers: 0,
+            unlisted: 0,
+        }
+    }
+
+    fn serve(&mut self, peer: &mut Peer) -> Result<(), PeerError> {
+        while let Some(request) = peer.receive()? {
+            let reply = match request {
+                Request::Offer { key } => self.offered(&key),
+                Request::Key { key } => self.signed(&key),
+                Request::Converse => self.converse(peer)?,
+                Request::Begin { .. } => return Err(PeerError::OutOfTurn("Begin comes once")),
+                Request::Answers(_) => return Err(PeerError::OutOfTurn("nothing was asked")),
+            };
+            peer.send(&reply)?;
+            if matches!(reply, Reply::Granted(_)) {
+                return Ok(());
+            }
+            if self.tries >= TRIES || self.offers >= OFFERS {
+                self.tell("ended: too many tries");
+                return Ok(());
+            }
+        }
+        if self.unlisted > 0 {
+            self.tell(&format!(
+                "none of the {} offered keys is in the user's authorized_keys",
+                self.unlisted
+            ));
+        }
+        Ok(())
+    }
+
+    fn offered(&mut self, key: &str) -> Reply {
+        self.offers += 1;
+        match self.by_key(key, false) {
+            Ok(_) => Reply::Acceptable,
+            Err(Refusal::Unlisted(_)) => {
+                self.unlisted += 1;
+                Reply::Denied
+            }
+            Err(refusal) => self.refuse("key", &refusal),
+        }
+    }
+
+    fn signed(&mut self, key: &str) -> Reply {
+        self.tries += 1;
+        match self.by_key(key, true) {
+            Ok((identity, fingerprint)) => self.grant(identity, &format!("key {fingerprint}")),
+            Err(refusal) => self.refuse("key", &refusal),
+        }
+    }
+
+    fn converse(&mut self, peer: &mut Peer) -> Result<Reply, PeerError> {
+        self.tries += 1;
+        match self.by_conversation(peer) {
+            Ok(identity) => Ok(self.grant(identity, "password")),
+            Err(Failure::Refused(refusal)) => Ok(self.refuse("password", &refusal)),
+            Err(Failure::Peer(error)) => Err(error),
+        }
+    }
+
+    /// The identity and the key's fingerprint. A key that is `signed` logs in now; otherwise it is only asked about.
+    fn by_key(&self, key: &str, signed: bool) -> Result<(Identity, String), Refusal> {
+        let key = PublicKey::from_openssh(key).map_err(|_| Refusal::NotAKey)?;
+        let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
+        if self.demo_key.as_ref().is_some_and(|demo| demo.key_data() == key.key_data()) {
+            let identity = Identity { name: DEMO_PORT.to_owned(), uid: 65534, groups: Vec::new() };
+            return Ok((identity, fingerprint));
+        }
+        let listed = match &self.account {
+            Ok(account) => self.lists(account, &key)?,
+            Err(_) => self.lists(&Account::nobody(), &key)?,
+        };
+        let account = self.account.as_ref().map_err(|error| *error)?;
+        if !listed {
+            return Err(Refusal::Unlisted(fingerprint));
+        }
+        self.admits(account, Method::Key)?;
+        if Uid::effective().is_root() && account.is_locked()? {
+            return Err(Refusal::Locked);
+        }
+        if signed {
+            open_to(account)?;
+            Transaction::silent(&self.who(account.name.as_str()))
+                .and_then(|mut pam| pam.check_account())
+                .map_err(Refusal::Pam)?;
+        }
+        Ok((account.identity()?, fingerprint))
+    }
+
+    /// Whether a file of the user lists the key. What is wrong with files and lines goes to the journal.
+    fn lists(&self, account: &Account, key: &PublicKey) -> Result<bool, Refusal> {
+        let circumstances =
+            Circumstances { rhost: self.rhost, now: Timestamp::now(), zone: TimeZone::system() };
+        for file in keyfile::read_all(account).map_err(Refusal::Become)? {
+            let file = match file {
+                Ok(file) => file,
+                Err(error) => {
+                    self.tell(&format!("a file of keys is not used: {error}"));
+                    continue;
+                }
+            };
+            let found = authorized_keys::search(&file.contents, key, &circumstances);
+            for (line, refusal) in &found.refused {
+                self.tell(&format!("{}, line {line}: {refusal}", file.path.display()));
+            }
+            if found.admitted.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whoever must not log in this way is asked just like everybody else, and every answer is wrong.
+    fn by_conversation(&self, peer: &mut Peer) -> Result<Identity, Failure> {
+        let known = self.account.as_ref().map_err(|error| Refusal::from(*error));
+        let allowed = known.and_then(|account| self.admits(account, Method::Password));
+        let user = LoginName::parse(&self.typed);
+        let user = user.as_ref().map_or(LoginName::IMPOSSIBLE, LoginName::as_str);
+        let mut pam = Transaction::asking(peer, &self.who(user), allowed.is_err())?;
+        let verdict = pam.authenticate();
+        if let (Err(refusal), Ok(()) | Err(PamError::Refused { .. })) = (allowed, &verdict) {
+            return Err(refusal.into());
+        }
+        verdict?;
+        let account = Account::look_up(&pam.user()?)?;
+        self.admits(&account, Method::Password)?;
+        open_to(&account)?;
+        pam.check_account()?;
+        Ok(account.identity()?)
+    }
+
+    /// Rules about who may log in at all, before any proof.
+    fn admits(&self, account: &Account, method: Method) -> Result<(), Refusal> {
+        let own = Uid::effective();
+        match (self.root, method) {
+            _ if !own.is_root() && account.uid != own => Err(Refusal::SomebodyElse(own)),
+            _ if !account.uid.is_root() => Ok(()),
+            (RootLogin::Yes, _) | (RootLogin::Key, Method::Key) => Ok(()),
+            (RootLogin::Key, Method::Password) => Err(Refusal::RootByPassword),
+            (RootLogin::No, _) => Err(Refusal::Root),
+        }
+    }
+
+    fn who<'a>(&'a self, user: &'a str) -> Who<'a> {
+        Who { user, rhost: self.rhost, port: self.port.as_str() }
+    }
+
+    fn grant(&self, identity: Identity, proof: &str) -> Reply {
+        self.tell(&format!("granted as {} by {proof}", identity.name));
+        Reply::Granted(identity)
+    }
+
+    fn refuse(&self, method: &str, refusal: &Refusal) -> Reply {
+        self.tell(&format!("refused by {method}: {refusal}"));
+        Reply::Denied
+    }
+
+    fn tell(&self, what: &str) {
+        let Self { typed, rhost, port, .. } = self;
+        tracing::info!(
+            console_user = typed,
+            console_port = port.as_str(),
+            console_rhost = %rhost,
+            "login of {typed:?} to {port} from {rhost}: {what}"
+        );
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Key,
+    Password,
+}
+
+fn open_to(account: &Account) -> Result<(), Refusal> {
+    match NOLOGIN.into_iter().find(|path| Path::new(path).exists()) {
+        Some(path) if !account.uid.is_root() => Err(Refusal::Nologin(path)),
+        _ => Ok(()),
+    }
+}

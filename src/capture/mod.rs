@@ -1,0 +1,11 @@
+//! The capture log: everything that a port says, in a file. `text` makes bytes printable and `encode` turns them into
+//! records (both pure); `log` keeps the file whole through full disks, rotation and crashes.
+
+mod encode;
+mod log;
+mod text;
+pub mod writer;
+
+pub use encode::{Encoder, LONGEST_RECORD, Times};
+pub use log::{CaptureError, CaptureLog, Mark};
+pub use text::escape;

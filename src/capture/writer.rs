@@ -1,0 +1,338 @@
+//! The log writer: a cursor in the ring like any other, whose bytes go to the capture log. It lives on the runtime; only the
+//! file is touched on a blocking thread, one batch at a time, so that a stalling disk stalls nothing else. What
+//! the disk could not take before the ring came round is counted, and said in the log itself.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::{CaptureError, CaptureLog, Times};
+use crate::config::Log;
+use crate::failpoint;
+use crate::hub::{Cursor, Hub, Note};
+use crate::ring::LogMark;
+
+/// Bytes per trip to the blocking thread.
+const BATCH: usize = 64 * 1024;
+/// Between two trips while a device talks: a log line may be so late, and a talking port costs at most a hundred
+/// wake-ups a second. A backlog is not paced.
+const PACE: Duration = Duration::from_millis(10);
+/// After so much silence an unfinished line (a prompt) is written as it is.
+const SILENCE: Duration = Duration::from_millis(200);
+/// Between two tries at a log that cannot be written: at first, and at most.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// What the log writer may be told.
+#[derive(Debug)]
+pub enum Order {
+    /// The file was renamed away: go on in a new one.
+    Reopen,
+    /// Other settings are in force.
+    Configure(Log),
+    /// Write and sync everything, and end.
+    Finish,
+}
+
+/// How the log does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Why nothing can be written at present.
+    pub trouble: Option<String>,
+    /// Bytes that the log had to leave out, ever.
+    pub lost: u64,
+}
+
+/// The writer of one port's log.
+#[derive(Debug)]
+pub struct Writer {
+    hub: Arc<Hub>,
+    cursor: Cursor,
+    dir: PathBuf,
+    settings: Log,
+    log: Option<CaptureLog>,
+    health: watch::Sender<Health>,
+    retry_after: Duration,
+    /// When the first byte that is not yet in a record arrived, and the last.
+    pending: Option<(Timestamp, Instant)>,
+    /// How many bytes behind the cursor were seen when the writer last looked.
+    seen: usize,
+    unsynced_since: Option<Instant>,
+    /// Whether there was more than one trip can carry.
+    more: bool,
+}
+
+/// One trip to the blocking thread.
+#[derive(Debug, Default)]
+struct Trip {
+    bytes: Vec<u8>,
+    gap: u64,
+    flush: bool,
+    note: Option<Note>,
+    reopen: bool,
+    sync: bool,
+}
+
+impl Writer {
+    /// A writer into `dir`; nothing is opened yet.
+    pub fn new(hub: Arc<Hub>, dir: PathBuf, settings: Log) -> Self {
+        let cursor = hub.log_cursor();
+        let health = watch::Sender::new(Health { trouble: None, lost: hub.log_mark().lost });
+        Self {
+            hub,
+            cursor,
+            dir,
+            settings,
+            log: None,
+            health,
+            retry_after: RETRY.0,
+            pending: None,
+            seen: 0,
+            unsynced_since: None,
+            more: false,
+        }
+    }
+
+    /// How the log does, and whenever that changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Writes until told to finish, or until nobody is left to tell.
+    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        // Opens the file, and cuts off what a killed process wrote beyond its mark, even if the device is silent.
+        let mut trip = Trip::default();
+        loop {
+            let talking = trip.bytes.len();
+            if let Err(error) = self.go(trip).await {
+                self.report_trouble(error);
+                trip = match self.wait_to_retry(&mut orders).await {
+                    Some(trip) => trip,
+                    None => return,
+                };
+                continue;
+            }
+            self.report_recovery();
+            if talking > 0 && !self.more {
+                tokio::time::sleep(PACE).await;
+            }
+            let flush_due = self.pending.map(|(_, last)| last + SILENCE);
+            let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
+            trip = tokio::select! {
+                biased;
+                order = orders.recv() => match order {
+                    Some(order) => match self.obey(order).await {
+                        Some(trip) => trip,
+                        None => return,
+                    },
+                    None => return,
+                },
+                () = std::future::ready(()), if self.more => self.look(false),
+                () = self.cursor.heard_more() => self.look(false),
+                () = at(flush_due) => self.look(true),
+                () = at(sync_due) => Trip { sync: true, ..Trip::default() },
+            };
+        }
+    }
+
+    /// What there is to write now.
+    fn look(&mut self, flush: bool) -> Trip {
+        let mut bytes = Vec::new();
+        let gap = self.cursor.peek(&mut bytes, BATCH);
+        let note = self.hub.next_note();
+        let until_note =
+            note.as_ref().map(|note| note.offset.saturating_sub(self.cursor.position() + gap) as usize);
+        let mut trip = Trip { gap, flush, ..Trip::default() };
+        if let Some(length) = until_note.filter(|length| *length <= bytes.len()) {
+            // The note stands between two bytes: what is before it is finished first.
+            bytes.truncate(length);
+            trip.note = note;
+            trip.flush = true;
+        }
+        self.more = trip.note.is_some() || bytes.len() == BATCH;
+        if bytes.len() > self.seen || gap > 0 {
+            let first = match self.pending {
+                Some((first, _)) if self.seen > 0 && gap == 0 => first,
+                _ => Timestamp::now(),
+            };
+            self.pending = Some((first, Instant::now()));
+            self.seen = bytes.len();
+        }
+        trip.bytes = bytes;
+        trip
+    }
+
+    /// Takes a trip and records how far the log has come.
+    async fn go(&mut self, trip: Trip) -> Result<(), CaptureError> {
+        let now = Timestamp::now();
+        let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
+        let (gap, offered) = (trip.gap, trip.bytes.len());
+        let (note, reopen) = (trip.note.clone(), trip.reopen);
+        let (flushed, synced) = (trip.flush, trip.sync);
+        let log = self.log.take();
+        let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
+        let errand = move || work(log, dir, settings, mark, trip, times);
+        let (log, done) = match tokio::task::spawn_blocking(errand).await {
+            Ok(done) => done,
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        };
+        failpoint::point("log-written");
+        let file = log.as_ref().map(|log| log.mark().into());
+        self.log = log;
+        let consumed = match done {
+            Ok(consumed) => consumed,
+            Err(error) => {
+                if reopen {
+                    // Opened by name again at the next try.
+                    self.log = None;
+                }
+                return Err(error);
+            }
+        };
+
+        let mark = self.hub.log_mark();
+        let position = mark.position + gap + consumed as u64;
+        self.hub.set_log_mark(LogMark { position, lost: mark.lost + gap, file: file.unwrap_or(mark.file) });
+        failpoint::point("log-marked");
+        self.cursor.advance(gap + consumed as u64);
+        if gap > 0 {
+            self.health.send_modify(|health| health.lost += gap);
+        }
+        if let Some(note) = note.filter(|_| consumed == offered) {
+            self.hub.note_written(&note);
+        }
+        self.settle(consumed, offered, flushed, synced);
+        Ok(())
+    }
+
+    /// Remembers what is still pending.
+    fn settle(&mut self, consumed: usize, offered: usize, flushed: bool, synced: bool) {
+        if flushed {
+            self.pending = None;
+        }
+        if consumed > 0 {
+            self.unsynced_since.get_or_insert_with(Instant::now);
+            let left = offered - consumed;
+            self.seen = left;
+            self.pending = (left > 0).then(|| (Timestamp::now(), Instant::now()));
+        }
+        if synced {
+            self.unsynced_since = None;
+        }
+    }
+
+    /// Does what an order asks; the trip that it needs, or `None` to end.
+    async fn obey(&mut self, order: Order) -> Option<Trip> {
+        match order {
+            Order::Reopen => {
+                let mut trip = self.look(true);
+                trip.reopen = true;
+                Some(trip)
+            }
+            Order::Configure(settings) => {
+                if settings != self.settings {
+                    if let Err(error) = self.drain().await {
+                        self.report_trouble(error);
+                    }
+                    self.settings = settings;
+                    self.log = None;
+                }
+                Some(Trip::default())
+            }
+            Order::Finish => {
+                if let Err(error) = self.drain().await {
+                    self.report_trouble(error);
+                }
+                None
+            }
+        }
+    }
+
+    /// Writes everything that is there, and syncs it.
+    async fn drain(&mut self) -> Result<(), CaptureError> {
+        loop {
+            let trip = self.look(true);
+            let last = trip.bytes.is_empty() && trip.note.is_none();
+            self.go(Trip { sync: last, ..trip }).await?;
+            if last {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn wait_to_retry(&mut self, orders: &mut mpsc::Receiver<Order>) -> Option<Trip> {
+        let retry = tokio::time::sleep(self.retry_after);
+        self.retry_after = (self.retry_after * 2).min(RETRY.1);
+        tokio::select! {
+            order = orders.recv() => self.obey(order?).await,
+            () = retry => Some(self.look(true)),
+        }
+    }
+
+    fn report_trouble(&mut self, error: CaptureError) {
+        let trouble = Some(error.to_string());
+        if self.health.borrow().trouble != trouble {
+            tracing::error!("{error}; what comes is kept in memory until the log can be written");
+            self.health.send_modify(|health| health.trouble = trouble);
+        }
+    }
+
+    fn report_recovery(&mut self) {
+        self.retry_after = RETRY.0;
+        if self.health.borrow().trouble.is_some() {
+            tracing::info!("the log is written again");
+            self.health.send_modify(|health| health.trouble = None);
+        }
+    }
+}
+
+/// The part that may block. Returns the log, if it could be opened, and how many bytes it has taken.
+fn work(
+    log: Option<CaptureLog>,
+    dir: PathBuf,
+    settings: Log,
+    mark: LogMark,
+    trip: Trip,
+    times: Times,
+) -> (Option<CaptureLog>, Result<usize, CaptureError>) {
+    let opened = match log {
+        Some(log) => Ok(log),
+        None => {
+            CaptureLog::open(&dir, &settings).and_then(|mut log| log.resume(mark.file.into()).map(|()| log))
+        }
+    };
+    match opened {
+        Ok(mut log) => {
+            let done = write(&mut log, trip, times);
+            (Some(log), done)
+        }
+        Err(error) => (None, Err(error)),
+    }
+}
+
+fn write(log: &mut CaptureLog, trip: Trip, times: Times) -> Result<usize, CaptureError> {
+    if trip.gap > 0 {
+        log.note(&format!("{} bytes lost here: the log could not be written in time", trip.gap))?;
+    }
+    let consumed = log.append(&trip.bytes, times, trip.flush)?;
+    if let Some(note) = trip.note.filter(|_| consumed == trip.bytes.len()) {
+        log.note(&note.text)?;
+    }
+    if trip.reopen {
+        log.reopen()?;
+    }
+    if trip.sync {
+        log.sync()?;
+    }
+    Ok(consumed)
+}
+
+async fn at(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,96 @@
+//! The escape prefix in caret notation: `^Ec`. The first character is a control character, because a prefix of two
+//! printable ones would be met in what people type.
+
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// The two characters that begin an escape command: `^Ec` is Control-E, then `c` (conserver's).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EscapePrefix(pub [u8; 2]);
+
+impl Default for EscapePrefix {
+    /// `^Ec`
+    fn default() -> Self {
+        Self([0x05, b'c'])
+    }
+}
+
+/// Not two characters of which the first is a control character.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("escape prefix {0:?} is not valid: use a control character and one more, such as \"^Ec\"")]
+pub struct EscapeError(String);
+
+impl FromStr for EscapePrefix {
+    type Err = EscapeError;
+
+    fn from_str(word: &str) -> Result<Self, EscapeError> {
+        let prefix = character(word.as_bytes()).and_then(|(first, rest)| match character(rest)? {
+            (second, []) if first.is_ascii_control() => Some(Self([first, second])),
+            _ => None,
+        });
+        prefix.ok_or_else(|| EscapeError(word.to_owned()))
+    }
+}
+
+/// One character and what follows it; a caret with nothing behind it is a caret.
+fn character(word: &[u8]) -> Option<(u8, &[u8])> {
+    match word {
+        [b'^', b'?', rest @ ..] => Some((0x7f, rest)),
+        [b'^', c, rest @ ..] if matches!(c.to_ascii_uppercase(), b'@'..=b'_') => {
+            Some((c.to_ascii_uppercase() & 0x1f, rest))
+        }
+        [b'^', _, ..] => None,
+        [c, rest @ ..] if c.is_ascii_graphic() => Some((*c, rest)),
+        _ => None,
+    }
+}
+
+impl fmt::Display for EscapePrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0 {
+            match c {
+                0x7f => f.write_str("^?")?,
+                0..0x20 => write!(f, "^{}", char::from(c | 0x40))?,
+                _ => write!(f, "{}", char::from(c))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caret_notation_names_two_characters() {
+        for (word, bytes) in [
+            ("^Ec", [5, b'c']),
+            ("^xy", [24, b'y']),
+            ("^]^]", [29, 29]),
+            ("^?.", [127, b'.']),
+            ("^E^", [5, b'^']),
+        ] {
+            assert_eq!(word.parse(), Ok(EscapePrefix(bytes)), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_that_somebody_would_type_is_refused() {
+        for word in ["", "^E", "cc", "c^E", "^Ecc", "^E\n", "^1c", "^Eä", "E"] {
+            assert!(word.parse::<EscapePrefix>().is_err(), "{word:?}");
+        }
+    }
+
+    #[test]
+    fn every_prefix_reads_back_as_it_is_shown() {
+        for first in (0..0x20).chain([0x7f]) {
+            for second in (0..0x20).chain(0x21..=0x7f) {
+                let prefix = EscapePrefix([first, second]);
+                assert_eq!(prefix.to_string().parse(), Ok(prefix), "{prefix}");
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What can be wrong with a configuration file. Every Display here is what the administrator reads.
+
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Bytes of the longest configuration file; the vendor's 32 ports take 4 KiB.
+pub(super) const MAX_BYTES: usize = 1024 * 1024;
+
+/// Faults that are told at once: a page of a terminal. The rest is counted.
+pub(super) const MAX_FAULTS: usize = 20;
+
+/// Why there is no configuration.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No file at any of the places.
+    #[error("no configuration file: {}", absent(.0))]
+    Missing(Vec<PathBuf>),
+    /// It is there and cannot be read.
+    #[error("{}: cannot be read: {cause}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        cause: io::Error,
+    },
+    /// A directory, a FIFO, a device or a broken link in its place.
+    #[error("{}: cannot be read: it is {what}, not a file", path.display())]
+    NotAFile {
+        /// What is in the file's place.
+        path: PathBuf,
+        /// `a directory`
+        what: &'static str,
+    },
+    /// More than is read.
+    #[error("{}: longer than the {MAX_BYTES} bytes that are read", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Bytes that are not text.
+    #[error("{}:{line}: byte {column} of this line is not UTF-8: save the file as UTF-8 text", path.display())]
+    NotUtf8 {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Byte in the line, from 1.
+        column: usize,
+    },
+    /// Read, and wrong.
+    #[error("{}", lines(path, faults, *more))]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// The first of them, as they stand in the file.
+        faults: Vec<Fault>,
+        /// How many more there are.
+        more: usize,
+    },
+}
+
+/// One thing that is wrong in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Line, from 1.
+    pub line: usize,
+    /// Where in the tree: `ports.ttyUSB0.baud`; empty where the file is not even TOML.
+    pub key: String,
+    /// The value as it is written there, shortened and printable.
+    pub value: Option<String>,
+    /// What is wrong, and what would be right.
+    pub reason: String,
+}
+
+impl fmt::Display for Fault {
+    /// `12: ports.ttyUSB0.baud = "fast": expected a number from 50 to 4000000`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.line)?;
+        if !self.key.is_empty() {
+            f.write_str(&self.key)?;
+            if let Some(value) = &self.value {
+                write!(f, " = {value}")?;
+            }
+            f.write_str(": ")?;
+        }
+        f.write_str(&self.reason)
+    }
+}
+
+fn absent(paths: &[PathBuf]) -> String {
+    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    match paths.as_slice() {
+        [one] => format!("{one} does not exist"),
+        _ => format!("none of {} exists", paths.join(", ")),
+    }
+}
+
+fn lines(path: &Path, faults: &[Fault], more: usize) -> String {
+    let mut lines: Vec<_> = faults.iter().map(|fault| format!("{}:{fault}", path.display())).collect();
+    match more {
+        0 => {}
+        1 => lines.push(format!("{}: and 1 more error", path.display())),
+        _ => lines.push(format!("{}: and {more} more errors", path.display())),
+    }
+    lines.join("\n")
+}
+
+/// The faults of one text as they are found.
+pub(super) struct Faults<'a> {
+    text: &'a str,
+    found: Vec<(Range<usize>, Fault)>,
+    dropped: usize,
+    /// End of the last line that was not TOML.
+    broken_until: usize,
+}
+
+impl<'a> Faults<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self { text, found: Vec::new(), dropped: 0, broken_until: 0 }
+    }
+
+    pub(super) fn add(&mut self, place: Range<usize>, key: String, value: Option<String>, reason: String) {
+        self.found.push((place, Fault { line: 0, key, value, reason }));
+        // The tree comes by name and not as written: all are seen before the first ones are known.
+        if self.found.len() >= 10 * MAX_FAULTS {
+            self.shorten();
+        }
+    }
+
+    /// A fault of the value that stands at `place`.
+    pub(super) fn add_value(&mut self, place: Range<usize>, key: String, reason: String) {
+        let value = self.text.get(place.clone()).filter(|value| !value.is_empty()).map(clip);
+        self.add(place, key, value, reason);
+    }
+
+    /// A fault of the syntax: of each line only the first, since the others follow from it.
+    pub(super) fn not_toml(&mut self, message: &str, place: Range<usize>) {
+        if place.start < self.broken_until {
+            return;
+        }
+        let (before, after) = self.text.split_at_checked(place.start).unwrap_or((self.text, ""));
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        self.broken_until = after.find('\n').map_or(self.text.len(), |newline| place.start + newline) + 1;
+        let line = self.text[start..].lines().next().unwrap_or_default();
+        let message = match self.text.get(place.clone()) {
+            // `parity = N`: the parser thinks of nan and inf.
+            Some(word) if message.starts_with("invalid float") && word.starts_with(char::is_alphabetic) => {
+                "string values must be quoted"
+            }
+            _ => message,
+        };
+        self.add(place, String::new(), None, format!("not TOML: {message}: {}", clip(line.trim())));
+    }
+
+    /// The line of a place, from 1.
+    pub(super) fn line(&self, start: usize) -> usize {
+        self.text.bytes().take(start).filter(|b| *b == b'\n').count() + 1
+    }
+
+    fn shorten(&mut self) {
+        self.found.sort_by_key(|(place, _)| place.start);
+        self.dropped += self.found.len().saturating_sub(MAX_FAULTS);
+        self.found.truncate(MAX_FAULTS);
+    }
+
+    pub(super) fn none_or(mut self, path: &Path) -> Result<(), ConfigError> {
+        self.shorten();
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        let place =
+            |(place, fault): &(Range<usize>, Fault)| Fault { line: self.line(place.start), ..fault.clone() };
+        let faults = self.found.iter().map(place).collect();
+        Err(ConfigError::Wrong { path: path.to_owned(), faults, more: self.dropped })
+    }
+}
+
+/// A piece of a hostile text as it may be shown: short, printable, on one line.
+pub(super) fn clip(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut clipped = String::new();
+    for (index, c) in text.chars().enumerate() {
+        match c {
+            _ if index == LONGEST => {
+                clipped.push('…');
+                break;
+            }
+            '"' | '\'' | '\\' => clipped.push(c),
+            _ => clipped.extend(c.escape_debug()),
+        }
+    }
+    clipped
+}
+
+/// A word of a key path, quoted where TOML wants it.
+pub(super) fn segment(word: &str) -> String {
+    let bare = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
+    if bare { clip(word) } else { format!("\"{}\"", clip(word)) }
+}

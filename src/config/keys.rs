@@ -1,0 +1,278 @@
+//! The one table of keys: what each is called, what would be right for it, how a value gets into the typed
+//! configuration and out again. The reader, `set` and `unset`, the bus and the manual page go by it.
+
+use thiserror::Error;
+
+use super::value::{self, Parsed, Refusal, Value};
+use super::{Access, Port, Server};
+
+/// One key of a table `T`.
+pub struct Key<T: 'static> {
+    /// Path below the table: `baud`, `log.sync`.
+    pub name: &'static str,
+    /// What would be right: the sentence goes on after "expected".
+    pub expects: &'static str,
+    /// May also stand in `[defaults]`; the others make sense for one port only.
+    pub general: bool,
+    put: fn(&mut T, &Value) -> Parsed<()>,
+    get: fn(&T) -> Option<Value>,
+}
+
+/// Why a key does not take a value. The Display goes on after `KEY = VALUE: `.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{reason}")]
+pub struct Refused {
+    /// What is wrong, and what would be right.
+    pub reason: String,
+    /// The element of the list that is meant, if it is one.
+    pub element: Option<usize>,
+}
+
+impl<T> Key<T> {
+    /// Sets the key; `into` is untouched if the value is refused.
+    pub fn put(&self, into: &mut T, value: &Value) -> Result<(), Refused> {
+        (self.put)(into, value).map_err(|refusal| match refusal {
+            Refusal::Value => self.expected(None),
+            Refusal::Element(index) => self.expected(Some(index)),
+            Refusal::Because(reason) => Refused { reason: reason.to_owned(), element: None },
+        })
+    }
+
+    /// The refusal of a value that cannot even be written as a [`Value`].
+    pub fn expected(&self, element: Option<usize>) -> Refused {
+        Refused { reason: format!("expected {}", self.expects), element }
+    }
+
+    /// The value as a file would say it; `None` = the key would be absent.
+    pub fn get(&self, from: &T) -> Option<Value> {
+        (self.get)(from)
+    }
+}
+
+/// The key of that name.
+pub fn find<T>(table: &'static [Key<T>], name: &str) -> Option<&'static Key<T>> {
+    table.iter().find(|key| key.name == name)
+}
+
+fn store<T>(slot: &mut T, parsed: Parsed<T>) -> Parsed<()> {
+    *slot = parsed?;
+    Ok(())
+}
+
+fn integer(number: impl Into<i64>) -> Option<Value> {
+    Some(Value::Integer(number.into()))
+}
+
+const FLAG: &str = "true or false";
+const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
+const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every login";
+const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
+const LATER: &str = "false; true is for a later version";
+
+/// `[server]`
+pub static SERVER: &[Key<Server>] = &[
+    Key {
+        name: "ssh_port",
+        expects: TCP_PORT,
+        general: false,
+        put: |server, v| store(&mut server.ssh_port, value::tcp_port(v)),
+        get: |server| Some(value::show_tcp_port(server.ssh_port)),
+    },
+    Key {
+        name: "listen",
+        expects: ADDRESSES,
+        general: false,
+        put: |server, v| store(&mut server.listen, value::addresses(v)),
+        get: |server| Some(value::show_addresses(&server.listen)),
+    },
+    Key {
+        name: "monitor",
+        expects: "the absolute path of a directory, such as \"/dev\"",
+        general: false,
+        put: |server, v| store(&mut server.monitor, value::path(v)),
+        get: |server| Some(value::show_path(&server.monitor)),
+    },
+];
+
+/// `[access]`
+pub static ACCESS: &[Key<Access>] = &[
+    Key {
+        name: "groups",
+        expects: GROUPS,
+        general: false,
+        put: |access, v| store(&mut access.groups, value::groups(v)),
+        get: |access| Some(value::show_groups(&access.groups)),
+    },
+    Key {
+        name: "root",
+        expects: "\"key\", \"yes\" or \"no\"",
+        general: false,
+        put: |access, v| store(&mut access.root, value::root_login(v)),
+        get: |access| Some(value::show_root_login(access.root)),
+    },
+];
+
+/// `[ports.NAME]` and, but for those of one port only, `[defaults]`.
+pub static PORT: &[Key<Port>] = &[
+    Key {
+        name: "enabled",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.enabled, value::flag(v)),
+        get: |port| Some(port.enabled.into()),
+    },
+    Key {
+        name: "description",
+        expects: "a text of at most 80 characters, without control characters",
+        general: false,
+        put: |port, v| store(&mut port.description, value::description(v)),
+        get: |port| Some(port.description.as_str().into()),
+    },
+    Key {
+        name: "device",
+        expects: "an absolute path without \"..\", such as \"/dev/serial/by-id/usb-FTDI_A1B2C3-if00-port0\"",
+        general: false,
+        put: |port, v| store(&mut port.device, value::path(v).map(Some)),
+        get: |port| port.device.as_deref().map(value::show_path),
+    },
+    Key {
+        name: "ssh_port",
+        expects: TCP_PORT,
+        general: false,
+        put: |port, v| store(&mut port.ssh_port, value::tcp_port(v)),
+        get: |port| Some(value::show_tcp_port(port.ssh_port)),
+    },
+    Key {
+        name: "listen",
+        expects: ADDRESSES,
+        general: true,
+        put: |port, v| store(&mut port.listen, value::addresses(v).map(Some)),
+        get: |port| port.listen.as_deref().map(value::show_addresses),
+    },
+    Key {
+        name: "groups",
+        expects: GROUPS,
+        general: true,
+        put: |port, v| store(&mut port.groups, value::groups(v).map(Some)),
+        get: |port| port.groups.as_ref().map(value::show_groups),
+    },
+    Key {
+        name: "timeout",
+        expects: "seconds from 1 to 31536000, or 0 for no timeout",
+        general: true,
+        put: |port, v| store(&mut port.timeout, value::timeout(v)),
+        get: |port| Some(value::show_timeout(port.timeout)),
+    },
+    Key {
+        name: "baud",
+        expects: "a number from 50 to 4000000",
+        general: true,
+        put: |port, v| store(&mut port.line.baud, value::numeric(v)),
+        get: |port| integer(port.line.baud.get()),
+    },
+    Key {
+        name: "bytesize",
+        expects: "5, 6, 7 or 8",
+        general: true,
+        put: |port, v| store(&mut port.line.bytesize, value::numeric(v)),
+        get: |port| integer(port.line.bytesize.bits()),
+    },
+    Key {
+        name: "parity",
+        expects: "\"N\", \"E\", \"O\", \"M\" or \"S\"",
+        general: true,
+        put: |port, v| store(&mut port.line.parity, value::word(v)),
+        get: |port| Some(port.line.parity.letter().to_string().into()),
+    },
+    Key {
+        name: "stopbits",
+        expects: "1 or 2",
+        general: true,
+        put: |port, v| store(&mut port.line.stopbits, value::numeric(v)),
+        get: |port| integer(port.line.stopbits.count()),
+    },
+    Key {
+        name: "rtscts",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.line.rtscts, value::flag(v)),
+        get: |port| Some(port.line.rtscts.into()),
+    },
+    Key {
+        name: "xonxoff",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.line.xonxoff, value::flag(v)),
+        get: |port| Some(port.line.xonxoff.into()),
+    },
+    Key {
+        name: "low_latency",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.low_latency, value::flag(v)),
+        get: |port| Some(port.low_latency.into()),
+    },
+    Key {
+        name: "escape",
+        expects: "a control character and one more in caret notation, such as \"^Ec\", or \"none\"",
+        general: true,
+        put: |port, v| store(&mut port.escape, value::escape(v)),
+        get: |port| Some(value::show_escape(port.escape)),
+    },
+    Key {
+        name: "replay",
+        expects: "lines from 0 to 10000",
+        general: true,
+        put: |port, v| store(&mut port.replay, value::replay(v)),
+        get: |port| integer(port.replay as i64),
+    },
+    Key {
+        name: "scrollback",
+        expects: "a size from \"64K\" to \"16M\"",
+        general: true,
+        put: |port, v| store(&mut port.scrollback, value::scrollback(v)),
+        get: |port| Some(value::show_scrollback(port.scrollback)),
+    },
+    Key {
+        name: "log",
+        expects: "\"none\", \"raw\", \"text\" or a table such as { type = \"text\", sync = \"5s\" }",
+        general: true,
+        put: |port, v| store(&mut port.log.kind, value::log_type(v)),
+        get: |_| None,
+    },
+    Key {
+        name: "log.type",
+        expects: "\"none\", \"raw\" or \"text\"",
+        general: true,
+        put: |port, v| store(&mut port.log.kind, value::log_type(v)),
+        get: |port| Some(value::show_log_type(port.log.kind)),
+    },
+    Key {
+        name: "log.file",
+        expects: "a file name of 1 to 64 of A-Z a-z 0-9 . _ - that does not begin with a dot",
+        general: true,
+        put: |port, v| store(&mut port.log.file, value::file_name(v)),
+        get: |port| Some(port.log.file.as_str().into()),
+    },
+    Key {
+        name: "log.input",
+        expects: LATER,
+        general: true,
+        put: |port, v| store(&mut port.log.input, value::not_yet(v)),
+        get: |port| Some(port.log.input.into()),
+    },
+    Key {
+        name: "log.journal",
+        expects: LATER,
+        general: true,
+        put: |port, v| store(&mut port.log.journal, value::not_yet(v)),
+        get: |port| Some(port.log.journal.into()),
+    },
+    Key {
+        name: "log.sync",
+        expects: "a time from \"10ms\" to \"60m\", or \"never\"",
+        general: true,
+        put: |port, v| store(&mut port.log.sync, value::sync(v)),
+        get: |port| Some(value::show_sync(port.log.sync)),
+    },
+];

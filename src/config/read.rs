@@ -1,0 +1,221 @@
+//! A text becomes a [`Config`], or the list of everything that is wrong with it. The tree keeps the place of each key
+//! and value; `keys` says what they may be.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Faults, clip, segment};
+use super::keys::{self, Key};
+use super::{Config, ConfigError, Port, Value};
+use crate::port::{PortError, PortName};
+
+/// Tables of ports that are taken; USB ends at 127 devices a bus, and each port is a process.
+const MAX_PORTS: usize = 1024;
+
+/// `[ports.rack.2]` is TOML for something else than it looks like.
+const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
+
+/// `ssh_port` in `[defaults]`.
+const SINGLE: &str = "is of one port only: set it in [ports.NAME]";
+
+type Node<'a> = Spanned<DeValue<'a>>;
+
+/// Reads and checks a whole text; `path` is what errors call it.
+///
+/// The `running` overlay (tables of ports that were reloaded with uncommitted values) has its seam here: another
+/// document laid over the same `config`, before conflicts are looked for.
+pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
+    let mut reader = Reader { faults: Faults::new(text), places: HashMap::new() };
+    let mut config = Config::default();
+    let (tree, mut errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        reader.document(tree.get_ref(), &mut config);
+        reader.conflicts(&config);
+    } else {
+        errors.sort_by_key(|error| error.span().unwrap_or_default().start);
+        for error in errors {
+            reader.faults.not_toml(error.message(), error.span().unwrap_or_default());
+        }
+    }
+    reader.faults.none_or(path).map(|()| config)
+}
+
+struct Reader<'a> {
+    faults: Faults<'a>,
+    /// Where the values of ports and server stand, for conflicts between them.
+    places: HashMap<String, Range<usize>>,
+}
+
+impl<'a> Reader<'a> {
+    fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
+        const TABLES: [&str; 4] = ["server", "access", "defaults", "ports"];
+        for (key, _) in tree {
+            if !TABLES.contains(&&**key.get_ref()) {
+                self.faults.add(key.span(), segment(key.get_ref()), None, unknown(key.get_ref(), TABLES));
+            }
+        }
+        if let Some(server) = self.table(tree, "server") {
+            self.keys("server", "", server, keys::SERVER, &mut config.server);
+        }
+        if let Some(access) = self.table(tree, "access") {
+            self.keys("access", "", access, keys::ACCESS, &mut config.access);
+        }
+        let mut defaults = Port::default();
+        if let Some(table) = self.table(tree, "defaults") {
+            self.keys("defaults", "", table, keys::PORT, &mut defaults);
+        }
+        if let Some(ports) = self.table(tree, "ports") {
+            match ports.len() {
+                0..=MAX_PORTS => self.ports(ports, &defaults, config),
+                many => {
+                    let reason = format!("{many} ports: expected at most {MAX_PORTS}");
+                    self.faults.add(0..0, "ports".to_owned(), None, reason);
+                }
+            }
+        }
+    }
+
+    fn ports(&mut self, tables: &DeTable<'a>, defaults: &Port, config: &mut Config) {
+        for (key, node) in tables {
+            let path = format!("ports.{}", segment(key.get_ref()));
+            let name = match port_name(key.get_ref()) {
+                Ok(name) => name,
+                Err(error) => {
+                    self.faults.add(key.span(), path, None, error.to_string());
+                    continue;
+                }
+            };
+            let Some(table) = node.get_ref().as_table() else {
+                self.faults.add_value(node.span(), path, format!("expected a table: [ports.{name}]"));
+                continue;
+            };
+            let mut port = defaults.clone();
+            self.keys(&path, "", table, keys::PORT, &mut port);
+            config.ports.insert(name, port);
+        }
+    }
+
+    fn table<'t>(&mut self, tree: &'t DeTable<'a>, name: &str) -> Option<&'t DeTable<'a>> {
+        let node = tree.get(name)?;
+        let table = node.get_ref().as_table();
+        if table.is_none() {
+            self.faults.add_value(node.span(), name.to_owned(), format!("expected a table: [{name}]"));
+        }
+        table
+    }
+
+    /// Applies a table to `into`. `prefix` is `log.` in the table of a key that has keys of its own.
+    fn keys<T>(
+        &mut self,
+        path: &str,
+        prefix: &str,
+        table: &DeTable<'a>,
+        known: &'static [Key<T>],
+        into: &mut T,
+    ) {
+        for (word, node) in table {
+            let name = format!("{prefix}{}", word.get_ref());
+            let inner = format!("{name}.");
+            let full = format!("{path}.{prefix}{}", segment(word.get_ref()));
+            let has_keys = prefix.is_empty() && known.iter().any(|key| key.name.starts_with(&inner));
+            if let (Some(table), true) = (node.get_ref().as_table(), has_keys) {
+                self.keys(path, &inner, table, known, into);
+                continue;
+            }
+            match keys::find(known, &name) {
+                None => {
+                    let names = known.iter().filter_map(|key| key.name.strip_prefix(prefix));
+                    let names = names.filter(|name| !name.contains('.'));
+                    let reason = match node.get_ref() {
+                        DeValue::Table(_) if prefix.is_empty() && path.starts_with("ports.") => {
+                            DOTTED.to_owned()
+                        }
+                        _ => unknown(word.get_ref(), names),
+                    };
+                    self.faults.add(word.span(), full, None, reason);
+                }
+                Some(key) if path == "defaults" && !key.general => {
+                    self.faults.add(word.span(), full, None, SINGLE.to_owned());
+                }
+                Some(key) => self.value(full, node, key, into),
+            }
+        }
+    }
+
+    fn value<T>(&mut self, full: String, node: &Node<'a>, key: &Key<T>, into: &mut T) {
+        let refused = match plain(node.get_ref()) {
+            Some(value) => key.put(into, &value),
+            None => Err(key.expected(None)),
+        };
+        match refused {
+            Ok(()) => {
+                self.places.insert(full, node.span());
+            }
+            // A table by headers or dotted keys is written nowhere as one value.
+            Err(refused) if node.get_ref().is_table() => {
+                self.faults.add(node.span(), full, None, refused.reason);
+            }
+            Err(refused) => {
+                let list = node.get_ref().as_array();
+                let element = refused.element.and_then(|index| list?.get(index));
+                self.faults.add_value(element.unwrap_or(node).span(), full, refused.reason);
+            }
+        }
+    }
+
+    /// Of two keys, the one further down in the file is told to yield.
+    fn conflicts(&mut self, config: &Config) {
+        for conflict in config.conflicts() {
+            let start = |key: &str| self.places.get(key).map(|place| place.start);
+            let (mut key, mut other) = (conflict.key, conflict.other);
+            if start(&key) < start(&other) {
+                std::mem::swap(&mut key, &mut other);
+            }
+            let first = match start(&other) {
+                Some(start) => format!("in line {}", self.faults.line(start)),
+                None => "by default".to_owned(),
+            };
+            let place = self.places.get(&key).cloned().unwrap_or_default();
+            self.faults.add_value(place, key, format!("taken by {other} {first}; {}", conflict.shared));
+        }
+    }
+}
+
+/// A name in a file is the name itself; only commands also take `/dev/ttyUSB0`.
+fn port_name(word: &str) -> Result<PortName, PortError> {
+    match word.parse::<PortName>() {
+        Ok(name) if name.as_str() == word => Ok(name),
+        _ => Err(PortError::Name(word.chars().take(60).collect())),
+    }
+}
+
+/// A value without its places; `None` for numbers that TOML has and a computer has not.
+fn plain(value: &DeValue<'_>) -> Option<Value> {
+    Some(match value {
+        DeValue::String(text) => Value::String(text.to_string()),
+        DeValue::Integer(number) => {
+            Value::Integer(i64::from_str_radix(number.as_str(), number.radix()).ok()?)
+        }
+        DeValue::Float(number) => Value::Float(number.as_str().parse().ok()?),
+        DeValue::Boolean(flag) => Value::Boolean(*flag),
+        DeValue::Datetime(time) => Value::Datetime(*time),
+        DeValue::Array(list) => {
+            Value::Array(list.iter().map(|node| plain(node.get_ref())).collect::<Option<_>>()?)
+        }
+        // No key takes a table as its value; what is in it does not matter.
+        DeValue::Table(_) => Value::Table(toml::Table::new()),
+    })
+}
+
+fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
+    let known: Vec<_> = known.into_iter().collect();
+    let distance = |name: &&&str| strsim::damerau_levenshtein(&clip(word).to_lowercase(), name);
+    match known.iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3)) {
+        Some(near) => format!("unknown key: did you mean {near}?"),
+        None => format!("unknown key: known here are {}", known.join(", ")),
+    }
+}

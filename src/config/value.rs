@@ -1,0 +1,293 @@
+//! Single values: from what a file, the bus or a command line says to a type, and back. A parser says only that a
+//! value is refused; what would be right stands once, in the table of `keys`.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use super::conflicts::covers;
+use super::{EscapePrefix, Groups, LogType, RootLogin};
+
+/// A value before it has a meaning: a TOML value.
+pub type Value = toml::Value;
+
+/// Why a parser takes no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// Not what the key expects.
+    Value,
+    /// This element of the list is not.
+    Element(usize),
+    /// Understood, and more is to say than what the key expects.
+    Because(&'static str),
+}
+
+pub(super) type Parsed<T> = Result<T, Refusal>;
+
+/// The granule of the ring: a multiple of every page size that Linux has (4, 16 and 64 KiB).
+const GRANULE: usize = 64 * 1024;
+const MAX_SCROLLBACK: usize = 16 * 1024 * 1024;
+/// Seconds in a year: nobody waits longer, and no sum of times overflows.
+const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
+const SYNC: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// Elements of a list of addresses or groups.
+const MAX_LIST: usize = 32;
+
+fn accept<T>(parsed: Option<T>) -> Parsed<T> {
+    parsed.ok_or(Refusal::Value)
+}
+
+pub(super) fn text(value: &Value) -> Parsed<&str> {
+    accept(value.as_str())
+}
+
+pub(super) fn flag(value: &Value) -> Parsed<bool> {
+    accept(value.as_bool())
+}
+
+pub(super) fn number(value: &Value) -> Parsed<u64> {
+    accept(value.as_integer().and_then(|number| number.try_into().ok()))
+}
+
+/// A type that knows itself which numbers it takes.
+pub(super) fn numeric<T: TryFrom<u64>>(value: &Value) -> Parsed<T> {
+    accept(number(value)?.try_into().ok())
+}
+
+/// A type that knows itself which words it takes.
+pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
+    accept(text(value)?.parse().ok())
+}
+
+pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
+    match value.as_str() {
+        Some("none") => Ok(None),
+        Some(_) => Err(Refusal::Value),
+        None => match numeric(value)? {
+            0 => Err(Refusal::Value),
+            port => Ok(Some(port)),
+        },
+    }
+}
+
+pub(super) fn show_tcp_port(port: Option<u16>) -> Value {
+    port.map_or("none".into(), |port| Value::Integer(port.into()))
+}
+
+/// Addresses that another one of the list covers are left out: `["0.0.0.0", "[::]"]` is `["[::]"]`.
+pub(super) fn addresses(value: &Value) -> Parsed<Vec<IpAddr>> {
+    let mut kept: Vec<IpAddr> = Vec::new();
+    for address in elements(value, 1, address)? {
+        if !kept.iter().any(|other| covers(*other, address)) {
+            kept.retain(|other| !covers(address, *other));
+            kept.push(address);
+        }
+    }
+    Ok(kept)
+}
+
+fn address(word: &str) -> Option<IpAddr> {
+    match word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
+        Some(inner) => inner.parse().ok().map(IpAddr::V6),
+        None => word.parse().ok(),
+    }
+    .map(|address| address.to_canonical())
+}
+
+pub(super) fn show_addresses(addresses: &[IpAddr]) -> Value {
+    let show = |address: &IpAddr| match address {
+        IpAddr::V4(v4) => v4.to_string().into(),
+        IpAddr::V6(v6) => format!("[{v6}]").into(),
+    };
+    Value::Array(addresses.iter().map(show).collect())
+}
+
+pub(super) fn groups(value: &Value) -> Parsed<Groups> {
+    let names = elements(value, 0, |name| is_group(name).then(|| name.to_owned()))?;
+    Ok(if names.iter().any(|name| name == "*") { Groups::Everyone } else { Groups::Members(names) })
+}
+
+/// A group is only ever compared with names that NSS gives, and directories do give "domain users"; refused is what
+/// no group is called and somebody means differently: a number, a pattern, sudo's `%name`.
+fn is_group(name: &str) -> bool {
+    let plain = |c: char| !c.is_control() && !":,/*".contains(c);
+    name == "*"
+        || (1..=256).contains(&name.len())
+            && name.chars().all(plain)
+            && name.trim() == name
+            && !name.starts_with(['-', '%', '@', '!'])
+            && !name.bytes().all(|b| b.is_ascii_digit())
+}
+
+pub(super) fn show_groups(groups: &Groups) -> Value {
+    match groups {
+        Groups::Everyone => Value::Array(vec!["*".into()]),
+        Groups::Members(names) => Value::Array(names.iter().map(|name| name.as_str().into()).collect()),
+    }
+}
+
+fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {
+    let list = accept(value.as_array().filter(|list| (at_least..=MAX_LIST).contains(&list.len())))?;
+    let parsed =
+        |(index, element): (usize, &Value)| element.as_str().and_then(&parse).ok_or(Refusal::Element(index));
+    list.iter().enumerate().map(parsed).collect()
+}
+
+/// Absolute, and nothing in it that walks upwards or breaks a line.
+pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
+    let word = text(value)?;
+    let path = Path::new(word);
+    let right = path.is_absolute()
+        && word.len() <= 1024
+        && path.file_name().is_some()
+        && !word.contains(char::is_control)
+        && !path.components().any(|part| part == Component::ParentDir);
+    accept(right.then(|| path.to_owned()))
+}
+
+/// The reader only takes UTF-8 paths.
+pub(super) fn show_path(path: &Path) -> Value {
+    path.to_string_lossy().into_owned().into()
+}
+
+pub(super) fn timeout(value: &Value) -> Parsed<Option<Duration>> {
+    match number(value)? {
+        0 => Ok(None),
+        seconds @ 1..=MAX_TIMEOUT => Ok(Some(Duration::from_secs(seconds))),
+        _ => Err(Refusal::Value),
+    }
+}
+
+pub(super) fn show_timeout(timeout: Option<Duration>) -> Value {
+    Value::Integer(timeout.map_or(0, |timeout| timeout.as_secs().min(MAX_TIMEOUT) as i64))
+}
+
+pub(super) fn log_type(value: &Value) -> Parsed<LogType> {
+    match text(value)? {
+        "none" => Ok(LogType::None),
+        "raw" => Ok(LogType::Raw),
+        "text" => Ok(LogType::Text),
+        "hex" | "both" => {
+            Err(Refusal::Because("is not available in this version: use \"none\", \"raw\" or \"text\""))
+        }
+        _ => Err(Refusal::Value),
+    }
+}
+
+pub(super) fn show_log_type(kind: LogType) -> Value {
+    match kind {
+        LogType::None => "none",
+        LogType::Raw => "raw",
+        LogType::Text => "text",
+        LogType::Hex => "hex",
+        LogType::Both => "both",
+    }
+    .into()
+}
+
+/// `log.input` and `log.journal`: known keys of a later version.
+pub(super) fn not_yet(value: &Value) -> Parsed<bool> {
+    match flag(value)? {
+        true => Err(Refusal::Because("is not available in this version: leave it out")),
+        false => Ok(false),
+    }
+}
+
+pub(super) fn file_name(value: &Value) -> Parsed<String> {
+    let name = text(value)?;
+    let right = matches!(name.len(), 1..=64)
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        && !name.starts_with('.');
+    accept(right.then(|| name.to_owned()))
+}
+
+pub(super) fn description(value: &Value) -> Parsed<String> {
+    let text = text(value)?;
+    accept((text.chars().count() <= 80 && !text.contains(char::is_control)).then(|| text.to_owned()))
+}
+
+pub(super) fn sync(value: &Value) -> Parsed<Option<Duration>> {
+    let word = text(value)?;
+    if word == "never" {
+        return Ok(None);
+    }
+    let (count, unit) = quantity(word)?;
+    let milliseconds = match unit {
+        "ms" => Some(count),
+        "s" => count.checked_mul(1000),
+        "m" => count.checked_mul(60_000),
+        _ => None,
+    };
+    accept(milliseconds.map(Duration::from_millis).filter(|time| SYNC.contains(time)).map(Some))
+}
+
+pub(super) fn show_sync(sync: Option<Duration>) -> Value {
+    match sync.map(|time| time.as_millis()) {
+        None => "never".into(),
+        Some(time) if time % 60_000 == 0 => format!("{}m", time / 60_000).into(),
+        Some(time) if time % 1000 == 0 => format!("{}s", time / 1000).into(),
+        Some(time) => format!("{time}ms").into(),
+    }
+}
+
+/// Rounded up to [`GRANULE`], so that the ring can be mapped on every kernel.
+pub(super) fn scrollback(value: &Value) -> Parsed<usize> {
+    let (count, unit) = quantity(text(value)?)?;
+    let bytes = match unit {
+        "K" => count.checked_mul(1024),
+        "M" => count.checked_mul(1024 * 1024),
+        _ => None,
+    };
+    let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
+    accept(bytes.filter(|bytes| (GRANULE..=MAX_SCROLLBACK).contains(bytes)))
+        .map(|bytes| bytes.next_multiple_of(GRANULE))
+}
+
+pub(super) fn show_scrollback(bytes: usize) -> Value {
+    match bytes / 1024 {
+        kib if kib % 1024 == 0 => format!("{}M", kib / 1024),
+        kib => format!("{kib}K"),
+    }
+    .into()
+}
+
+/// `500ms` → 500 and `ms`.
+fn quantity(word: &str) -> Parsed<(u64, &str)> {
+    let end = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
+    let (count, unit) = word.split_at(end);
+    accept(count.parse().ok().map(|count| (count, unit)))
+}
+
+pub(super) fn replay(value: &Value) -> Parsed<usize> {
+    accept(number(value)?.try_into().ok().filter(|lines| *lines <= 10_000))
+}
+
+pub(super) fn root_login(value: &Value) -> Parsed<RootLogin> {
+    match text(value)? {
+        "key" => Ok(RootLogin::Key),
+        "yes" => Ok(RootLogin::Yes),
+        "no" => Ok(RootLogin::No),
+        _ => Err(Refusal::Value),
+    }
+}
+
+pub(super) fn show_root_login(root: RootLogin) -> Value {
+    match root {
+        RootLogin::Key => "key",
+        RootLogin::Yes => "yes",
+        RootLogin::No => "no",
+    }
+    .into()
+}
+
+pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
+    match text(value)? {
+        "none" => Ok(None),
+        _ => word(value).map(Some),
+    }
+}
+
+pub(super) fn show_escape(escape: Option<EscapePrefix>) -> Value {
+    escape.map_or("none".into(), |prefix| prefix.to_string().into())
+}

@@ -1,0 +1,202 @@
+//! `--demo`: a port for machines without an adapter, and a key of this run only that admits to nothing else.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::geteuid;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::{Algorithm, PrivateKey};
+
+use super::ForegroundError;
+use super::line::{FarEnd, Line, ShellUser};
+use super::place::{Place, in_file, program};
+use super::sockets::listen_ssh;
+use crate::config::{Config, Groups, Port};
+use crate::hostkeys;
+use crate::persist::{self, Owner};
+use crate::port::PortName;
+
+/// The port's name; `console-auth --demo-key` admits to no other.
+const NAME: &str = "demo";
+/// Where the search for a free TCP port begins, and how many are tried.
+const FIRST_SSH_PORT: u16 = 8023;
+const TRIED_SSH_PORTS: u16 = 200;
+
+/// As root, the shell is nobody's that matters: not `nobody`, as whom ports may run, but an id that systemd keeps
+/// unused (systemd.io/UIDS-GIDS: 65520–65533).
+const SHELL_USER: Owner = Owner { uid: 65533, gid: 65533 };
+
+/// The demonstration port before it is served.
+#[derive(Debug)]
+pub struct Demo {
+    /// `demo`.
+    pub name: PortName,
+    /// Its line, as the port opens it.
+    pub line: Line,
+    /// Its SSH listeners, this machine's own addresses only: a shell is behind them.
+    pub ssh: Vec<TcpListener>,
+    /// The public half of this run's key.
+    pub public_key: PathBuf,
+    far_end: FarEnd,
+    ssh_port: u16,
+    key: PathBuf,
+    known_hosts: PathBuf,
+    shell: ShellUser,
+}
+
+impl Demo {
+    /// Makes the line, the key and the listeners, and adds the port to `config`.
+    pub fn prepare(place: &Place, config: &mut Config) -> Result<Self, ForegroundError> {
+        let name: PortName = NAME.parse().expect("a valid name");
+        let (line, far_end) = Line::open(place.port_user).map_err(ForegroundError::Pty)?;
+        let listen = own_addresses();
+        let taken =
+            config.ports.values().filter_map(|port| port.ssh_port).chain(config.server.ssh_port).collect();
+        let (ssh_port, ssh) = free_port(&name, &listen, &taken)?;
+        config.ports.insert(name.clone(), port(line.path(), ssh_port, listen));
+
+        let key = place.runtime.join("demo_key");
+        let public_key = place.runtime.join("demo_key.pub");
+        let known_hosts = place.runtime.join("known_hosts");
+        make_key(&key, &public_key, place.person())?;
+        write_known_hosts(&known_hosts, &place.hostkeys, ssh_port)?;
+        let shell = if geteuid().is_root() {
+            ShellUser { owner: Some(SHELL_USER), home: "/".into() }
+        } else {
+            ShellUser { owner: None, home: place.home.clone() }
+        };
+        Ok(Self { name, line, ssh, public_key, far_end, ssh_port, key, known_hosts, shell })
+    }
+
+    /// What to paste into a second terminal, line by line.
+    pub fn invitation(&self, place: &Place) -> Result<String, ForegroundError> {
+        let word = |path: &Path| shell_word(&path.display().to_string());
+        let log = place.logs.join(NAME).join("console.log");
+        let sudo = if place.person().is_some() { "sudo " } else { "" };
+        Ok(format!(
+            "\nThe port `demo` is a shell, where a router would be. In a second terminal, and a third:\n\n    \
+             ssh -i {key} -o IdentitiesOnly=yes -o UserKnownHostsFile={known_hosts} -p {port} demo@localhost\n    \
+             {consolectl} --runtime-dir {runtime} connect demo\n\n\
+             The first one in types, the others watch. Ctrl-E c ? lists the keys, Ctrl-E c . leaves. The log:\n\n    \
+             {sudo}tail -F {log}\n\n\
+             Ctrl-C here ends it all.\n",
+            key = word(&self.key),
+            known_hosts = word(&self.known_hosts),
+            port = self.ssh_port,
+            consolectl = word(&program("consolectl")?),
+            runtime = word(&place.runtime),
+            log = word(&log),
+        ))
+    }
+
+    /// Takes the demonstration apart: the listeners and the line for the port, the shell to be run.
+    pub fn split(self) -> (PortName, Line, Vec<TcpListener>, impl Future<Output = ()>) {
+        (self.name, self.line, self.ssh, self.far_end.run_shells(self.shell))
+    }
+}
+
+/// The loopback addresses that this machine has.
+fn own_addresses() -> Vec<IpAddr> {
+    [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)]
+        .into_iter()
+        .filter(|&address| TcpListener::bind((address, 0)).is_ok())
+        .collect()
+}
+
+fn free_port(
+    name: &PortName,
+    addresses: &[IpAddr],
+    taken: &BTreeSet<u16>,
+) -> Result<(u16, Vec<TcpListener>), ForegroundError> {
+    let last = FIRST_SSH_PORT + TRIED_SSH_PORTS - 1;
+    for number in (FIRST_SSH_PORT..=last).filter(|number| !taken.contains(number)) {
+        match listen_ssh(name, addresses, number) {
+            Err(ForegroundError::Listen { error, .. }) if error.kind() == ErrorKind::AddrInUse => {}
+            bound => return bound.map(|listeners| (number, listeners)),
+        }
+    }
+    Err(ForegroundError::NoFreePort { first: FIRST_SSH_PORT, last })
+}
+
+fn port(device: &Path, ssh_port: u16, listen: Vec<IpAddr>) -> Port {
+    Port {
+        device: Some(device.to_owned()),
+        ssh_port: Some(ssh_port),
+        listen: Some(listen),
+        groups: Some(Groups::Everyone),
+        description: "a shell, where a router would be".to_owned(),
+        ..Port::default()
+    }
+}
+
+fn make_key(key: &Path, public_key: &Path, owner: Option<Owner>) -> Result<(), ForegroundError> {
+    let mut pair = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519)
+        .map_err(ForegroundError::DemoKey)?;
+    pair.set_comment("consoleserver demonstration");
+    let private_text = pair.to_openssh(LineEnding::LF).map_err(ForegroundError::DemoKey)?;
+    let public_text = pair.public_key().to_openssh().map_err(ForegroundError::DemoKey)? + "\n";
+    persist::write(key, private_text.as_bytes(), 0o600, owner).map_err(in_file(key))?;
+    persist::write(public_key, public_text.as_bytes(), 0o644, owner).map_err(in_file(public_key))
+}
+
+/// So that the pasted line asks no question about the host's key.
+fn write_known_hosts(path: &Path, hostkey_directory: &Path, ssh_port: u16) -> Result<(), ForegroundError> {
+    let mut lines = String::new();
+    for key in hostkeys::load(hostkey_directory)? {
+        let key = key.public_key().to_openssh().map_err(ForegroundError::DemoKey)?;
+        lines += &format!("[localhost]:{ssh_port} {key}\n");
+    }
+    persist::write(path, lines.as_bytes(), 0o644, None).map_err(in_file(path))
+}
+
+/// Removes what only a demonstration leaves.
+pub fn clear(place: &Place) {
+    for name in ["demo_key", "demo_key.pub", "known_hosts"] {
+        let path = place.runtime.join(name);
+        if let Err(error) = fs::remove_file(&path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::warn!("{}: not removed: {error}", path.display());
+        }
+    }
+}
+
+/// A word as a shell takes it.
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_a_space_or_a_quote_is_one_word() {
+        assert_eq!(shell_word("/run/consoleserver"), "/run/consoleserver");
+        let odd = "/home/o'neill/my $HOME/x";
+        let echoed = std::process::Command::new("/bin/sh")
+            .args(["-c", &format!("printf %s {}", shell_word(odd))])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8(echoed.stdout).unwrap(), odd);
+    }
+
+    #[test]
+    fn a_taken_number_is_passed_over() {
+        let addresses = own_addresses();
+        let name: PortName = NAME.parse().unwrap();
+        let (first, _held) = free_port(&name, &addresses, &BTreeSet::new()).unwrap();
+        let (second, _) = free_port(&name, &addresses, &BTreeSet::new()).unwrap();
+        assert!(second > first);
+        let (third, _) = free_port(&name, &addresses, &BTreeSet::from([second])).unwrap();
+        assert_ne!(third, second);
+    }
+}

@@ -1,0 +1,87 @@
+//! The login helper's socket: a `console-auth` for each connection, as systemd's `Accept=yes` would start it.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Child;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::children;
+use super::sockets::UnixSocket;
+
+/// Logins at once. Each is a process; ports limit their own unauthenticated connections below this, so that
+/// more is a flood, and whoever is beyond it may try again.
+const LOGINS: usize = 64;
+/// The pause after an accept that failed (no descriptors left): failing again at once would only burn the processor.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How `console-auth` is started.
+#[derive(Debug)]
+pub struct Logins {
+    /// `console-auth`.
+    pub path: PathBuf,
+    /// The public key that admits to the demonstration port.
+    pub demo_key: Option<PathBuf>,
+}
+
+impl Logins {
+    /// Serves the socket for ever; the answer is why it could not begin.
+    pub async fn serve(self, socket: UnixSocket) -> io::Error {
+        let listener = match listen(&socket) {
+            Ok(listener) => listener,
+            Err(error) => return error,
+        };
+        let places = Arc::new(Semaphore::new(LOGINS));
+        loop {
+            let connection = match listener.accept().await {
+                Ok((connection, _)) => connection,
+                Err(error) => {
+                    tracing::error!("login helper: cannot accept: {error}");
+                    sleep(PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!("login helper: {LOGINS} logins at once, one more is refused");
+                continue;
+            };
+            match self.start(connection) {
+                Ok(mut child) => drop(tokio::spawn(async move {
+                    match child.wait().await {
+                        Ok(status) if status.success() => {}
+                        Ok(status) => tracing::error!("login helper: console-auth ended with {status}"),
+                        Err(error) => tracing::error!("login helper: cannot wait for console-auth: {error}"),
+                    }
+                    drop(place);
+                })),
+                Err(error) => tracing::error!("login helper: cannot run {}: {error}", self.path.display()),
+            }
+        }
+    }
+
+    fn start(&self, connection: UnixStream) -> io::Result<Child> {
+        let connection = connection.into_std()?;
+        // systemd hands over blocking sockets.
+        connection.set_nonblocking(false)?;
+        let mut command = children::command(&self.path);
+        command.env("LISTEN_FDS", "1").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        if let Some(key) = &self.demo_key {
+            command.arg("--demo-key").arg(key);
+        }
+        let mapping = FdMapping { parent_fd: connection.into(), child_fd: 3 };
+        command.fd_mappings(vec![mapping]).map_err(io::Error::other)?;
+        command.spawn()
+    }
+}
+
+fn listen(socket: &UnixSocket) -> io::Result<UnixListener> {
+    let listener = socket.listener.try_clone()?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}

@@ -1,0 +1,242 @@
+//! The console ports in the foreground of a terminal, where systemd is not PID 1 or one only wants to look: what
+//! systemd does for the units, done here for the ports alone. It binds the sockets, starts `console-port` on a plug-in
+//! or a first connection and `console-auth` for each login, says so on the screen, and takes all down on Ctrl-C.
+
+mod children;
+mod demo;
+mod devices;
+mod error;
+mod line;
+mod logins;
+mod place;
+mod port;
+mod readiness;
+mod sockets;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use nix::sys::stat::{Mode, umask};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{Config, Port};
+use crate::persist;
+use crate::port::PortName;
+use demo::Demo;
+use devices::Devices;
+use logins::Logins;
+use place::{Place, in_file, program};
+use port::{PortProgram, ServedPort};
+use sockets::{PortSockets, UnixSocket, listen_ssh, listen_unix};
+
+pub use error::ForegroundError;
+
+/// Which ports are served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Every enabled port of the configuration; one whose TCP port is taken is an error.
+    Configured,
+    /// Those whose adapter is there now and whose TCP port is free: a demonstration on a machine where nobody has
+    /// configured anything yet takes no more than it finds.
+    Present,
+}
+
+/// Serves the ports of `config` until SIGINT, SIGTERM or SIGHUP; `demonstrate` adds the demonstration port.
+pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<(), ForegroundError> {
+    // Sockets get their own modes after they are bound; until then nobody else may connect.
+    umask(Mode::from_bits_retain(0o022));
+    let mut signals = Signals::listen()?;
+    let place = Place::of_caller()?;
+    let port_program = program("console-port")?;
+    let auth_program = program("console-auth")?;
+    let _claim = place.claim()?;
+    let _traces = Traces(&place);
+    let credentials = place.credentials()?;
+    say_who(&place);
+
+    config.ports.retain(|_, port| port.enabled);
+    let mut listeners = Vec::new();
+    let mut refused = Vec::new();
+    for (name, port) in &config.ports {
+        if scope == Scope::Present && !device(&config, name, port).exists() {
+            refused.push(name.clone());
+            continue;
+        }
+        match listen(&config, name, port) {
+            Ok(ssh) => listeners.push((name.clone(), ssh, None)),
+            Err(error) if scope == Scope::Present => {
+                tracing::warn!("{error}: not served in this demonstration");
+                refused.push(name.clone());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    config.ports.retain(|name, _| !refused.contains(name));
+
+    let mut demo_key = None;
+    let mut shells = None;
+    let mut invitation = None;
+    if demonstrate {
+        let demo = Demo::prepare(&place, &mut config)?;
+        invitation = Some(demo.invitation(&place)?);
+        demo_key = Some(demo.public_key.clone());
+        let (name, line, ssh, far_end) = demo.split();
+        listeners.push((name, ssh, Some(line)));
+        shells = Some(far_end);
+    }
+    if config.ports.is_empty() {
+        return Err(ForegroundError::NothingToServe);
+    }
+
+    let auth_port = listen_unix(&place.auth_port(), 0o600, place.port_user)?;
+    let mut ports = Vec::new();
+    for (name, ssh, line) in listeners {
+        let attach = listen_unix(&place.attach().join(name.as_str()), 0o666, None)?;
+        let program = PortProgram {
+            path: port_program.clone(),
+            config: place.config(),
+            runtime: place.runtime.clone(),
+            logs: place.log_directory(&name)?,
+            credentials: credentials.clone(),
+            user: place.port_user,
+        };
+        let device = device(&config, &name, &config.ports[&name]);
+        ports.push(ServedPort { name, sockets: PortSockets { ssh, attach }, device, program, line });
+    }
+    persist::write(&place.config(), config.to_toml().as_bytes(), 0o644, None)
+        .map_err(in_file(&place.config()))?;
+    say_ports(&config, &ports);
+    if let Some(invitation) = invitation {
+        let mut screen = io::stdout();
+        screen
+            .write_all(invitation.as_bytes())
+            .and_then(|()| screen.flush())
+            .map_err(ForegroundError::Screen)?;
+    }
+
+    let logins = Logins { path: auth_program, demo_key };
+    serve(ports, auth_port, logins, shells, &mut signals).await
+}
+
+/// Runs everything until a signal, then the ports' orderly end; a second signal cuts that short.
+async fn serve(
+    ports: Vec<ServedPort>,
+    auth_port: UnixSocket,
+    logins: Logins,
+    shells: Option<impl Future<Output = ()> + Send + 'static>,
+    signals: &mut Signals,
+) -> Result<(), ForegroundError> {
+    let devices = Devices::watch(ports.iter().map(|port| port.device.as_path()))?;
+    let (stop, stopped) = watch::channel(false);
+    let mut lives = JoinSet::new();
+    for port in ports {
+        lives.spawn(port.serve(devices.changes(), stopped.clone()));
+    }
+    let mut helpers = JoinSet::new();
+    if let Some(shells) = shells {
+        helpers.spawn(shells);
+    }
+
+    let logins = logins.serve(auth_port);
+    tokio::pin!(logins);
+    let end = tokio::select! {
+        name = signals.next() => {
+            tracing::info!("{name}: ending");
+            Ok(())
+        }
+        error = devices.tell() => Err(error),
+        error = &mut logins => Err(ForegroundError::Logins(error)),
+        Some(life) = lives.join_next() => Err(ForegroundError::PortTask(life.err())),
+    };
+    stop.send_replace(true);
+    tokio::select! {
+        () = async { while lives.join_next().await.is_some() {} } => {}
+        // Sessions may still be told while they end, and somebody may be halfway through a login.
+        error = &mut logins => return Err(ForegroundError::Logins(error)),
+        name = signals.next() => tracing::warn!("{name} again: not waiting for the ports"),
+    }
+    end
+}
+
+fn listen(
+    config: &Config,
+    name: &PortName,
+    port: &Port,
+) -> Result<Vec<std::net::TcpListener>, ForegroundError> {
+    match port.ssh_port {
+        Some(number) => listen_ssh(name, config.listen(port), number),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn device(config: &Config, name: &PortName, port: &Port) -> PathBuf {
+    port.device.clone().unwrap_or_else(|| config.server.monitor.join(name.as_str()))
+}
+
+fn say_who(place: &Place) {
+    let (user, logs) = (&place.port_user_name, place.logs.display());
+    if place.port_user.is_some() {
+        tracing::info!("ports run as {user}; every user of this machine may log in; logs in {logs}");
+    } else {
+        tracing::info!(
+            "not root: only {user} may log in, and ports open what {user} may open; logs in {logs}"
+        );
+    }
+}
+
+fn say_ports(config: &Config, ports: &[ServedPort]) {
+    let listed = ports.iter().map(|port| match config.ports[&port.name].ssh_port {
+        Some(number) => format!("{} on {number}", port.name),
+        None => format!("{} local only", port.name),
+    });
+    tracing::info!("serving {}", listed.collect::<Vec<_>>().join(", "));
+}
+
+/// What is removed when the program ends, however it ends; sockets remove themselves.
+struct Traces<'a>(&'a Place);
+
+impl Drop for Traces<'_> {
+    fn drop(&mut self) {
+        let Self(place) = self;
+        demo::clear(place);
+        for removed in
+            [fs::remove_file(place.config()), fs::remove_dir_all(place.runtime.join("credentials"))]
+        {
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!("{}: not tidied up: {error}", place.runtime.display());
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The signals that end the program.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, ForegroundError> {
+        let listen = |kind| signal(kind).map_err(ForegroundError::Signals);
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "Ctrl-C",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.hangup.recv() => "the terminal is gone",
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Where the foreground program keeps things and as whom its parts run: as root, the places and the user that the
+//! systemd units have; otherwise the caller's own.
+
+use std::env;
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, Uid, User, geteuid};
+
+use super::ForegroundError;
+use crate::persist::Owner;
+use crate::port::PortName;
+use crate::{hostkeys, persist};
+
+/// The user of the systemd units, made by sysusers.d.
+const PORT_USER: &str = "_console-port";
+/// Who ports run as on a machine without [`PORT_USER`].
+const NOBODY: &str = "nobody";
+/// The group that may open serial ttys.
+const TTY_GROUP: &str = "dialout";
+/// The group that may read logs.
+const LOG_GROUP: &str = "adm";
+/// Where programs are when they are not beside ours, as the package installs them.
+const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/libexec/consoleserver", "/usr/bin"];
+
+/// Directories and users.
+#[derive(Debug)]
+pub struct Place {
+    /// `RUNTIME_DIRECTORY`: sockets, the effective configuration.
+    pub runtime: PathBuf,
+    /// Host keys.
+    pub hostkeys: PathBuf,
+    /// The log directories of all ports.
+    pub logs: PathBuf,
+    /// As whom ports run; `None` = as the caller, who is not root.
+    pub port_user: Option<Owner>,
+    /// Name of the user that ports run as.
+    pub port_user_name: String,
+    /// Home of the caller; never used as root.
+    pub home: PathBuf,
+}
+
+impl Place {
+    /// Where things are for whoever runs this.
+    pub fn of_caller() -> Result<Self, ForegroundError> {
+        if geteuid().is_root() { Self::of_root() } else { Self::of_user(geteuid()) }
+    }
+
+    fn of_root() -> Result<Self, ForegroundError> {
+        let user = match User::from_name(PORT_USER).map_err(ForegroundError::Users)? {
+            Some(user) => user,
+            None => User::from_name(NOBODY)
+                .map_err(ForegroundError::Users)?
+                .ok_or(ForegroundError::NoUser(PORT_USER, NOBODY))?,
+        };
+        let gid = match Group::from_name(TTY_GROUP).map_err(ForegroundError::Users)? {
+            Some(group) => group.gid,
+            None => user.gid,
+        };
+        Ok(Self {
+            runtime: "/run/consoleserver".into(),
+            hostkeys: "/var/lib/consoleserver/hostkeys".into(),
+            logs: "/var/log/consoleserver".into(),
+            port_user: Some(Owner { uid: user.uid.as_raw(), gid: gid.as_raw() }),
+            port_user_name: user.name,
+            home: "/root".into(),
+        })
+    }
+
+    fn of_user(uid: Uid) -> Result<Self, ForegroundError> {
+        let user = User::from_uid(uid).map_err(ForegroundError::Users)?;
+        let home = absolute("HOME")
+            .or_else(|| user.as_ref().map(|user| user.dir.clone()))
+            .ok_or(ForegroundError::NoHome)?;
+        let own = home.join(".consoleserver");
+        let runtime = match absolute("XDG_RUNTIME_DIR") {
+            Some(directory) => directory.join("consoleserver"),
+            None => own.join("run"),
+        };
+        Ok(Self {
+            runtime,
+            hostkeys: own.join("hostkeys"),
+            logs: own.join("log"),
+            port_user: None,
+            port_user_name: user.map_or_else(|| uid.to_string(), |user| user.name),
+            home,
+        })
+    }
+
+    /// Makes the directories and refuses to share them with another instance for as long as the answer lives.
+    pub fn claim(&self) -> Result<File, ForegroundError> {
+        let (open, private) = if self.port_user.is_some() { (0o755, 0o700) } else { (0o700, 0o700) };
+        make_directory(&self.runtime, open)?;
+        let claim = File::open(&self.runtime).map_err(in_file(&self.runtime))?;
+        match claim.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(ForegroundError::AlreadyRunning(self.runtime.clone()));
+            }
+            Err(TryLockError::Error(error)) => return Err(in_file(&self.runtime)(error)),
+        }
+        make_directory(&self.attach(), open)?;
+        make_directory(&self.logs, open)?;
+        make_directory(&self.hostkeys, private)?;
+        Ok(claim)
+    }
+
+    /// The directory of the local sockets.
+    pub fn attach(&self) -> PathBuf {
+        self.runtime.join("attach")
+    }
+
+    /// The socket of the login helper.
+    pub fn auth_port(&self) -> PathBuf {
+        self.runtime.join("auth-port")
+    }
+
+    /// The effective configuration, as ports are given it.
+    pub fn config(&self) -> PathBuf {
+        self.runtime.join("config.toml")
+    }
+
+    /// Makes the port's own log directory and says where it is. Its group is `adm`, and so is that of the files in
+    /// it (set-group-id), which is how systemd's package has it.
+    pub fn log_directory(&self, port: &PortName) -> Result<PathBuf, ForegroundError> {
+        let directory = self.logs.join(port.as_str());
+        make_directory(&directory, 0o700)?;
+        if let Some(Owner { uid, gid }) = self.port_user {
+            let readers = Group::from_name(LOG_GROUP).map_err(ForegroundError::Users)?;
+            let gid = readers.map_or(gid, |group| group.gid.as_raw());
+            chown(&directory, Some(uid), Some(gid)).map_err(in_file(&directory))?;
+            fs::set_permissions(&directory, Permissions::from_mode(0o2750)).map_err(in_file(&directory))?;
+        }
+        Ok(directory)
+    }
+
+    /// Makes the host keys that are missing and says where ports may read them (`CREDENTIALS_DIRECTORY`): as root
+    /// in copies that only the ports' user reads, because the originals are root's.
+    pub fn credentials(&self) -> Result<PathBuf, ForegroundError> {
+        hostkeys::ensure(&self.hostkeys)?;
+        let Some(owner) = self.port_user else { return Ok(self.hostkeys.clone()) };
+
+        let directory = self.runtime.join("credentials");
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_file(&directory)(error)),
+            _ => make_directory(&directory, 0o700)?,
+        }
+        for key in hostkeys::files(&self.hostkeys)? {
+            let copy = directory.join(key.file_name().unwrap_or_default());
+            let text = fs::read(&key).map_err(in_file(&key))?;
+            persist::write(&copy, &text, 0o400, Some(owner)).map_err(in_file(&copy))?;
+        }
+        chown(&directory, Some(owner.uid), Some(owner.gid)).map_err(in_file(&directory))?;
+        fs::set_permissions(&directory, Permissions::from_mode(0o500)).map_err(in_file(&directory))?;
+        Ok(directory)
+    }
+
+    /// Who called, when root is called through sudo: files meant for people are theirs.
+    pub fn person(&self) -> Option<Owner> {
+        let id = |name| env::var(name).ok()?.parse().ok();
+        self.port_user?;
+        Some(Owner { uid: id("SUDO_UID")?, gid: id("SUDO_GID")? })
+    }
+}
+
+/// Finds one of our programs: beside this one, else where the package puts them; never by `PATH`.
+pub fn program(name: &'static str) -> Result<PathBuf, ForegroundError> {
+    let own = env::current_exe().map_err(|error| ForegroundError::File("/proc/self/exe".into(), error))?;
+    let beside = own.parent().map(Path::to_owned);
+    beside
+        .into_iter()
+        .chain(PROGRAM_DIRECTORIES.map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|path| path.is_file())
+        .ok_or(ForegroundError::NoProgram { name, own })
+}
+
+fn absolute(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+/// Makes a directory and those above it; only the last one gets `mode`, and only if it is new.
+fn make_directory(path: &Path, mode: u32) -> Result<(), ForegroundError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = path.parent() {
+        DirBuilder::new().recursive(true).create(above).map_err(in_file(above))?;
+    }
+    DirBuilder::new().mode(mode).create(path).map_err(in_file(path))
+}
+
+/// Names the file that an I/O error is about.
+pub fn in_file(path: &Path) -> impl FnOnce(io::Error) -> ForegroundError {
+    let path = path.to_owned();
+    move |error| ForegroundError::File(path, error)
+}

@@ -1,0 +1,185 @@
+//! The sockets that systemd would hold: bound before anything runs, handed to the ports, removed at the end.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::ForegroundError;
+use super::place::in_file;
+use crate::persist::Owner;
+use crate::port::PortName;
+
+/// Connections that may wait until a port has started; systemd's own default is the kernel's limit too.
+const BACKLOG: i32 = 4096;
+
+/// The listeners of one port.
+#[derive(Debug)]
+pub struct PortSockets {
+    /// SSH, one for each address.
+    pub ssh: Vec<TcpListener>,
+    /// The local socket.
+    pub attach: UnixSocket,
+}
+
+impl PortSockets {
+    /// All of them, as readiness is watched.
+    pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.ssh.iter().map(AsFd::as_fd).chain([self.attach.listener.as_fd()])
+    }
+}
+
+/// A listening unix socket whose name goes when it does.
+#[derive(Debug)]
+pub struct UnixSocket {
+    /// Listening.
+    pub listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            tracing::warn!("{}: not removed: {error}", self.path.display());
+        }
+    }
+}
+
+/// Binds a port's SSH listeners: one for each address, of which `[::]` takes IPv4 too unless an IPv4 address is
+/// listed as well, or is IPv4 alone on a kernel without IPv6 (both as systemd's `ListenStream=` does).
+pub fn listen_ssh(
+    port: &PortName,
+    addresses: &[IpAddr],
+    number: u16,
+) -> Result<Vec<TcpListener>, ForegroundError> {
+    let ipv4_is_listed = addresses.iter().any(IpAddr::is_ipv4);
+    let listen = |address: IpAddr| {
+        let address = SocketAddr::new(address, number);
+        listen_tcp(address, ipv4_is_listed).map_err(|error| ForegroundError::Listen {
+            port: port.clone(),
+            address,
+            error,
+        })
+    };
+    addresses
+        .iter()
+        .map(|&address| match listen(address) {
+            Err(ForegroundError::Listen { error, .. })
+                if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT)
+                    && address.is_unspecified()
+                    && !ipv4_is_listed =>
+            {
+                listen(Ipv4Addr::UNSPECIFIED.into())
+            }
+            bound => bound,
+        })
+        .collect()
+}
+
+fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart need not wait for old connections; two listeners on one port are refused all the same.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Binds a unix socket for whoever `mode` lets in, owned by `owner`. A socket that nobody answers on is a dead
+/// program's and is replaced.
+pub fn listen_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<UnixSocket, ForegroundError> {
+    remove_stale(path)?;
+    // From here on a failure removes it: until the mode is set, the umask (022) keeps everybody else out.
+    let socket =
+        UnixSocket { listener: UnixListener::bind(path).map_err(in_file(path))?, path: path.to_owned() };
+    if let Some(Owner { uid, gid }) = owner {
+        chown(path, Some(uid), Some(gid)).map_err(in_file(path))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(in_file(path))?;
+    Ok(socket)
+}
+
+fn remove_stale(path: &Path) -> Result<(), ForegroundError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(ForegroundError::NotASocket(path.to_owned()));
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(in_file(path))?,
+    };
+    // Not blocking: a listener whose queue is full does not answer, but it is there.
+    let knock = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    match knock() {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(in_file(path))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(()) => Err(ForegroundError::SocketInUse(path.to_owned())),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Err(ForegroundError::SocketInUse(path.to_owned()))
+        }
+        Err(error) => Err(in_file(path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> PortName {
+        "ttyUSB0".parse().unwrap()
+    }
+
+    #[test]
+    fn a_taken_tcp_port_is_named_with_its_address() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let number = other.local_addr().unwrap().port();
+        let refusal = listen_ssh(&name(), &["127.0.0.1".parse().unwrap()], number).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            format!(
+                "ttyUSB0: cannot listen on 127.0.0.1:{number}: address in use (by another consoleserver?)"
+            )
+        );
+    }
+
+    #[test]
+    fn the_ipv6_wildcard_takes_ipv4_too_unless_ipv4_has_its_own_listener() {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let both = ["::".parse().unwrap(), "0.0.0.0".parse().unwrap()];
+        drop(listen_ssh(&name(), &both, free).unwrap());
+
+        let dual = listen_ssh(&name(), &both[..1], free).unwrap();
+        std::net::TcpStream::connect(("127.0.0.1", free)).unwrap();
+        dual[0].accept().unwrap();
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        let live = listen_unix(&path, 0o666, None).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o666);
+
+        assert!(matches!(listen_unix(&path, 0o666, None), Err(ForegroundError::SocketInUse(_))));
+        drop(live);
+        assert!(!path.exists());
+
+        fs::write(&path, "a file").unwrap();
+        assert!(matches!(listen_unix(&path, 0o666, None), Err(ForegroundError::NotASocket(_))));
+        assert!(path.exists());
+    }
+}

@@ -1,0 +1,129 @@
+//! A cursor: somebody's place in the ring. It is pulled by its owner and never pushed.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::Hub;
+use super::patience::Puller;
+
+/// Somebody's place in the ring.
+#[derive(Debug)]
+pub struct Cursor {
+    hub: Arc<Hub>,
+    slot: usize,
+    heard: watch::Receiver<()>,
+}
+
+/// What a session got.
+#[derive(Debug, PartialEq)]
+pub enum Pulled {
+    /// The next bytes.
+    Bytes(Vec<u8>),
+    /// The session had fallen behind by more than the ring holds and was moved forward by so many bytes.
+    Skipped(u64),
+}
+
+impl Hub {
+    /// A viewer's cursor, at this offset.
+    pub fn session_cursor(self: &Arc<Self>, position: u64) -> Cursor {
+        self.cursor(Puller::Session, position)
+    }
+
+    /// The log writer's cursor: where the log stands.
+    pub fn log_cursor(self: &Arc<Self>) -> Cursor {
+        let position = self.log_mark().position;
+        self.cursor(Puller::Log, position)
+    }
+
+    fn cursor(self: &Arc<Self>, puller: Puller, position: u64) -> Cursor {
+        let mut heard = self.heard.subscribe();
+        heard.mark_changed();
+        let slot = self.state().cursors.insert(puller, position);
+        Cursor { hub: self.clone(), slot, heard }
+    }
+}
+
+impl Cursor {
+    /// Where it stands.
+    pub fn position(&self) -> u64 {
+        self.hub.state().cursors.position(self.slot)
+    }
+
+    /// Waits for bytes and takes up to `most` of them, copied out of the ring. Cancel safe.
+    pub async fn pull(&mut self, most: usize) -> Pulled {
+        loop {
+            self.heard.borrow_and_update();
+            if let Some(pulled) = self.pull_now(most) {
+                return pulled;
+            }
+            self.heard_more().await;
+        }
+    }
+
+    fn pull_now(&mut self, most: usize) -> Option<Pulled> {
+        let mut state = self.hub.state();
+        let position = state.cursors.position(self.slot);
+        let (tail, head, window) = (state.ring.tail(), state.ring.head(), state.ring.window() as u64);
+        let pulled = if position < tail {
+            // To the middle of what there is: at the tail it would be overrun again at once.
+            Pulled::Skipped(head - window / 2 - position)
+        } else {
+            let piece = state.ring.read(position);
+            if piece.is_empty() {
+                return None;
+            }
+            Pulled::Bytes(piece[..piece.len().min(most)].to_vec())
+        };
+        let onward = match &pulled {
+            Pulled::Bytes(bytes) => bytes.len() as u64,
+            Pulled::Skipped(count) => *count,
+        };
+        if state.cursors.advance(self.slot, position + onward, head, window) {
+            self.hub.room.notify_one();
+        }
+        Some(pulled)
+    }
+
+    /// Waits until something came that [`Cursor::peek`] has not been asked for yet. Cancel safe.
+    pub async fn heard_more(&mut self) {
+        // The sender lives in the hub that we hold.
+        let _ = self.heard.changed().await;
+    }
+
+    /// Copies up to `most` bytes from the cursor on into `bytes`, without moving it; how many bytes between the cursor and
+    /// the first byte copied are gone for good.
+    pub fn peek(&mut self, bytes: &mut Vec<u8>, most: usize) -> u64 {
+        self.heard.borrow_and_update();
+        bytes.clear();
+        let state = self.hub.state();
+        let position = state.cursors.position(self.slot);
+        let start = position.max(state.ring.tail());
+        while bytes.len() < most {
+            let piece = state.ring.read(start + bytes.len() as u64);
+            if piece.is_empty() {
+                break;
+            }
+            bytes.extend_from_slice(&piece[..piece.len().min(most - bytes.len())]);
+        }
+        start - position
+    }
+
+    /// Moves the cursor on by `count` bytes.
+    pub fn advance(&mut self, count: u64) {
+        let mut state = self.hub.state();
+        let position = state.cursors.position(self.slot) + count;
+        let (head, window) = (state.ring.head(), state.ring.window() as u64);
+        if state.cursors.advance(self.slot, position, head, window) {
+            self.hub.room.notify_one();
+        }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.hub.state().cursors.remove(self.slot);
+        // The hub may be waiting for exactly this one.
+        self.hub.room.notify_one();
+    }
+}

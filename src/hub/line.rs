@@ -1,0 +1,353 @@
+//! The line: the device's end of the hub. Opens the device when it is there, reads it into the ring, writes what is typed,
+//! and when it goes away closes it at once and watches for its return.
+
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{Hub, Input, LineState};
+use crate::failpoint;
+use crate::port::{LineSettings, PortName};
+use crate::ring::READ_MAX;
+use crate::serial::{DeviceWatch, OpenError, ReadOutcome, Refused, Tty, WatchError, WriteOutcome};
+use crate::systemd;
+
+/// Reads in a row before the sessions get their turn.
+const BURST: usize = 8;
+/// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
+/// tells when it changes, but not when another program lets go of it.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// What a line is to be.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wanted {
+    /// The device.
+    pub path: PathBuf,
+    /// How to set it.
+    pub settings: LineSettings,
+    /// Whether to ask the driver for low latency.
+    pub low_latency: bool,
+}
+
+/// The device's end of a hub.
+#[derive(Debug)]
+pub struct Line {
+    device: Device,
+    inbox: mpsc::Receiver<Input>,
+    changes: mpsc::Receiver<Wanted>,
+}
+
+/// What the line does to the device and tells about it.
+#[derive(Debug)]
+struct Device {
+    name: PortName,
+    hub: Arc<Hub>,
+    wanted: Wanted,
+}
+
+/// Why a line is not served any more.
+enum Lost {
+    HungUp,
+    Moved,
+}
+
+/// A break on its way.
+type Breaking<'tty> = Pin<Box<dyn Future<Output = io::Result<usize>> + Send + 'tty>>;
+
+impl Line {
+    /// The line of `hub`, which takes its input from `inbox` and other wishes from `changes`.
+    pub fn new(
+        name: PortName,
+        hub: Arc<Hub>,
+        inbox: mpsc::Receiver<Input>,
+        wanted: Wanted,
+        changes: mpsc::Receiver<Wanted>,
+    ) -> Self {
+        Self { device: Device { name, hub, wanted }, inbox, changes }
+    }
+
+    /// Serves the device for ever; `stored` is its tty, if systemd has kept it open for us.
+    pub async fn run(mut self, stored: Option<OwnedFd>) {
+        let mut kept = stored.and_then(|fd| self.device.adopt(fd));
+        loop {
+            let tty = match kept.take() {
+                Some(tty) => tty,
+                None => self.open().await,
+            };
+            let lost = self.serve(&tty).await;
+            // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
+            // returning adapter another name.
+            let _ = tty.discard_output();
+            drop(tty);
+            systemd::forget("tty");
+            if let Lost::HungUp = lost {
+                self.device.unplugged();
+            }
+        }
+    }
+
+    /// Opens the device, as soon as it can be.
+    async fn open(&mut self) -> Tty {
+        let mut retry_after = RETRY.0;
+        loop {
+            // Armed before the try, so that nothing is missed in between.
+            let watch = DeviceWatch::new(&self.device.wanted.path);
+            if let Some(tty) = self.device.try_open() {
+                return tty;
+            }
+            self.wait_for_change(watch, &mut retry_after).await;
+        }
+    }
+
+    /// Waits until it is worth trying again. What is typed meanwhile has nowhere to go: sessions say so themselves.
+    async fn wait_for_change(&mut self, watch: Result<DeviceWatch, WatchError>, retry_after: &mut Duration) {
+        let failed = matches!(*self.device.hub.line.borrow(), LineState::Failed(_));
+        let retry_at = Instant::now() + *retry_after;
+        let mut watch = match watch {
+            Ok(watch) => Some(watch),
+            Err(error) => {
+                tracing::warn!(console_port = %self.device.name, "{error}; trying every {} s", RETRY.1.as_secs());
+                None
+            }
+        };
+        let retries = failed || watch.is_none();
+        loop {
+            tokio::select! {
+                _ = appeared(&mut watch) => return,
+                () = tokio::time::sleep_until(retry_at), if retries => {
+                    *retry_after = (*retry_after * 2).min(RETRY.1);
+                    return;
+                }
+                Some(wanted) = self.changes.recv() => {
+                    self.device.wanted = wanted;
+                    return;
+                }
+                Some(_) = self.inbox.recv() => {}
+            }
+        }
+    }
+
+    async fn serve(&mut self, tty: &Tty) -> Lost {
+        let Self { device, inbox, changes } = self;
+        let mut writing: Option<(Vec<u8>, usize)> = None;
+        let mut breaking: Option<Breaking<'_>> = None;
+        loop {
+            tokio::select! {
+                Some(wanted) = changes.recv() => {
+                    let moved = (&wanted.path, wanted.low_latency) != (&device.wanted.path, device.wanted.low_latency);
+                    device.wanted = wanted;
+                    if moved {
+                        return Lost::Moved;
+                    }
+                    device.set(tty);
+                }
+                Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
+                    Input::Bytes(bytes) => writing = Some((bytes, 0)),
+                    Input::Break(length) => {
+                        tracing::info!(console_port = %device.name, "break of {} ms", length.as_millis());
+                        breaking = Some(Box::pin(tty.send_break(length)));
+                    }
+                },
+                sent = finished(&mut breaking), if breaking.is_some() => {
+                    breaking = None;
+                    match sent {
+                        Ok(0) => {}
+                        Ok(discarded) => tracing::warn!(
+                            console_port = %device.name,
+                            "{discarded} bytes that flow control held back were dropped for a break"
+                        ),
+                        Err(error) => tracing::warn!(console_port = %device.name, "no break: {error}"),
+                    }
+                }
+                ready = tty.writable(), if writing.is_some() => {
+                    if ready.is_err() || device.write(tty, &mut writing).is_err() {
+                        return Lost::HungUp;
+                    }
+                }
+                ready = device.room_then_readable(tty) => {
+                    if ready.is_err() || device.read(tty).is_err() {
+                        return Lost::HungUp;
+                    }
+                    // A flood must not keep the sessions from their turn.
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+}
+
+impl Device {
+    fn try_open(&self) -> Option<Tty> {
+        let Wanted { path, settings, low_latency } = &self.wanted;
+        match Tty::open(path, settings, *low_latency) {
+            Ok((tty, refused)) => {
+                systemd::store("tty", tty.as_fd());
+                tracing::info!(console_port = %self.name, "{} opened, {settings}", self.name);
+                if matches!(*self.hub.line.borrow(), LineState::Away(_)) {
+                    self.hub.note(format!("{} plugged in", self.name));
+                }
+                self.report(&refused);
+                self.opened();
+                return Some(tty);
+            }
+            Err(OpenError::Absent { .. }) => self.absent(),
+            Err(error) => self.failed(error.to_string()),
+        }
+        None
+    }
+
+    fn adopt(&self, fd: OwnedFd) -> Option<Tty> {
+        match Tty::adopt(fd, &self.wanted.path) {
+            Ok(tty) => {
+                self.set(&tty);
+                Some(tty)
+            }
+            Err(error) => {
+                tracing::warn!(console_port = %self.name, "{error}; opening it anew");
+                systemd::forget("tty");
+                None
+            }
+        }
+    }
+
+    /// Waits for the slowest cursor that is worth it, then for the device. Cancel safe.
+    async fn room_then_readable(&self, tty: &Tty) -> io::Result<()> {
+        loop {
+            let moved = self.hub.room.notified();
+            let Some(until) = self.hub.must_wait() else { break };
+            let _ = tokio::time::timeout_at(until, moved).await;
+        }
+        tty.readable().await
+    }
+
+    fn read(&self, tty: &Tty) -> Result<(), ()> {
+        for _ in 0..BURST {
+            if self.hub.must_wait().is_some() {
+                break;
+            }
+            match self.hub.take_in(tty) {
+                Ok(ReadOutcome::Bytes(_)) => {}
+                Ok(ReadOutcome::Empty) => break,
+                Ok(ReadOutcome::HungUp) => return Err(()),
+                Err(error) => {
+                    tracing::error!(console_port = %self.name, "cannot read {}: {error}", self.wanted.path.display());
+                    return Err(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {
+        let Some((bytes, done)) = writing else { return Ok(()) };
+        match tty.try_write(&bytes[*done..]) {
+            Ok(WriteOutcome::Wrote(count)) => {
+                self.hub.state().ring.count_sent(count);
+                *done += count;
+                if *done == bytes.len() {
+                    *writing = None;
+                }
+                Ok(())
+            }
+            Ok(WriteOutcome::Full) => Ok(()),
+            Ok(WriteOutcome::HungUp) => Err(()),
+            Err(error) => {
+                tracing::error!(console_port = %self.name, "cannot write {}: {error}", self.wanted.path.display());
+                Err(())
+            }
+        }
+    }
+
+    fn set(&self, tty: &Tty) {
+        match tty.apply(&self.wanted.settings) {
+            Ok(refused) => self.report(&refused),
+            Err(error) => {
+                tracing::error!(console_port = %self.name, "cannot set {}: {error}", self.wanted.settings)
+            }
+        }
+        self.opened();
+    }
+
+    fn opened(&self) {
+        self.hub.state().cursors.set_baud(self.wanted.settings.baud);
+        self.hub.line.send_replace(LineState::Open(self.wanted.settings));
+    }
+
+    fn report(&self, refused: &[Refused]) {
+        for refused in refused {
+            tracing::warn!(console_port = %self.name, "{refused}");
+        }
+    }
+
+    fn unplugged(&self) {
+        tracing::info!(console_port = %self.name, "{} unplugged", self.name);
+        self.hub.note(format!("{} unplugged", self.name));
+        self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+    }
+
+    fn absent(&self) {
+        let already = matches!(*self.hub.line.borrow(), LineState::Away(_));
+        if !already {
+            self.hub.line.send_replace(LineState::Away(Timestamp::now()));
+        }
+    }
+
+    fn failed(&self, why: String) {
+        let state = LineState::Failed(why);
+        let news = *self.hub.line.borrow() != state;
+        if news && let LineState::Failed(why) = &state {
+            tracing::error!(console_port = %self.name, "{why}");
+            self.hub.line.send_replace(state);
+        }
+    }
+}
+
+impl Hub {
+    /// Reads the device into the ring once.
+    fn take_in(&self, tty: &Tty) -> io::Result<ReadOutcome> {
+        let mut state = self.state();
+        let outcome = tty.try_read(state.ring.space())?;
+        if let ReadOutcome::Bytes(count) = outcome {
+            failpoint::point("read");
+            state.ring.publish(count);
+            failpoint::point("published");
+            drop(state);
+            self.heard.send_replace(());
+        }
+        Ok(outcome)
+    }
+
+    /// Until when somebody has to be waited for before the next read.
+    fn must_wait(&self) -> Option<Instant> {
+        let mut state = self.state();
+        let next_head = state.ring.head() + READ_MAX as u64;
+        let next_tail = next_head.saturating_sub(state.ring.window() as u64);
+        state.cursors.wait_before_tail(next_tail, Instant::now())
+    }
+}
+
+async fn finished(breaking: &mut Option<Breaking<'_>>) -> io::Result<usize> {
+    match breaking {
+        Some(sending) => sending.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn appeared(watch: &mut Option<DeviceWatch>) {
+    match watch {
+        Some(watch) => {
+            if let Err(error) = watch.appeared().await {
+                tracing::warn!("{error}");
+            }
+        }
+        None => std::future::pending().await,
+    }
+}

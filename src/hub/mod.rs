@@ -1,0 +1,156 @@
+//! The hub: the one owner of a port. [`line`] reads the device into the ring and writes to it what the one writing session
+//! types; everybody else, sessions and the log writer, holds a [`Cursor`] and pulls. Nobody who pulls can slow
+//! the port: the hub waits for a cursor only while that one keeps moving ([`patience`]).
+
+mod cursor;
+pub mod line;
+mod patience;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{Notify, mpsc, watch};
+
+use crate::port::LineSettings;
+use crate::ring::{LogMark, Ring};
+
+pub use cursor::{Cursor, Pulled};
+use patience::Cursors;
+
+/// Messages of input on their way to the device. Few and small: what a session has handed over cannot be taken back,
+/// and the rest waits with the session, where a leaving user can leave it.
+const INPUT_QUEUE: usize = 4;
+/// Notes waiting for the log writer. At the limit the oldest is dropped: each also stands in the journal.
+const NOTES_MAX: usize = 64;
+
+/// What a session wants the device to get, in order.
+#[derive(Debug)]
+pub enum Input {
+    /// Bytes, as typed.
+    Bytes(Vec<u8>),
+    /// A break condition of this length.
+    Break(Duration),
+}
+
+/// How the device is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LineState {
+    /// Nothing was tried yet.
+    Starting,
+    /// Open, set as said.
+    Open(LineSettings),
+    /// Not there, since.
+    Away(Timestamp),
+    /// There, but not to be opened: why.
+    Failed(String),
+}
+
+/// Something that the log should say at this place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Note {
+    /// Ring offset before which it stands.
+    pub offset: u64,
+    /// When it happened.
+    pub at: Timestamp,
+    /// What happened.
+    pub text: String,
+}
+
+/// The shared side of a port. One thread uses it; the mutex is there because russh wants its handlers to be `Send`,
+/// and is never held across an await.
+#[derive(Debug)]
+pub struct Hub {
+    state: Mutex<State>,
+    /// Ticks when there is more to pull, or a note.
+    heard: watch::Sender<()>,
+    /// A cursor has moved while the hub waits for it.
+    room: Notify,
+    line: watch::Sender<LineState>,
+    input: mpsc::Sender<Input>,
+}
+
+#[derive(Debug)]
+struct State {
+    ring: Ring,
+    cursors: Cursors,
+    notes: VecDeque<Note>,
+}
+
+impl Hub {
+    /// A hub over this ring, and the input that [`line::run`] takes from.
+    pub fn new(ring: Ring) -> (Arc<Self>, mpsc::Receiver<Input>) {
+        let (input, inbox) = mpsc::channel(INPUT_QUEUE);
+        let state = Mutex::new(State { ring, cursors: Cursors::default(), notes: VecDeque::new() });
+        let hub = Self {
+            state,
+            heard: watch::Sender::new(()),
+            room: Notify::new(),
+            line: watch::Sender::new(LineState::Starting),
+            input,
+        };
+        (Arc::new(hub), inbox)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panicking session must not take the port with it; every update under the lock is whole at each step.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where input goes. Full means that the line is slower than what is typed.
+    pub fn input(&self) -> mpsc::Sender<Input> {
+        self.input.clone()
+    }
+
+    /// How the device is, and whenever that changes.
+    pub fn line(&self) -> watch::Receiver<LineState> {
+        self.line.subscribe()
+    }
+
+    /// Bytes ever received and sent.
+    pub fn traffic(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.ring.head(), state.ring.sent())
+    }
+
+    /// The offset from which the last `lines` lines begin.
+    pub fn last_lines(&self, lines: usize) -> u64 {
+        self.state().ring.last_lines(lines)
+    }
+
+    /// How far the log has come.
+    pub fn log_mark(&self) -> LogMark {
+        self.state().ring.log_mark()
+    }
+
+    /// Records how far the log has come.
+    pub fn set_log_mark(&self, mark: LogMark) {
+        self.state().ring.set_log_mark(mark);
+    }
+
+    /// Has the log say something after all that was received so far.
+    pub fn note(&self, text: String) {
+        let mut state = self.state();
+        if state.notes.len() == NOTES_MAX {
+            state.notes.pop_front();
+        }
+        let offset = state.ring.head();
+        state.notes.push_back(Note { offset, at: Timestamp::now(), text });
+        drop(state);
+        self.heard.send_replace(());
+    }
+
+    /// The first note that is still to be written.
+    pub fn next_note(&self) -> Option<Note> {
+        self.state().notes.front().cloned()
+    }
+
+    /// Takes `note` off the queue, if it is still the first.
+    pub fn note_written(&self, note: &Note) {
+        let mut state = self.state();
+        if state.notes.front() == Some(note) {
+            state.notes.pop_front();
+        }
+    }
+}

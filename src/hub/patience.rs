@@ -1,0 +1,180 @@
+//! For whom the hub waits, and how long. Before the ring would overrun a cursor, the hub waits for it for a bounded
+//! moment in which it must free [`QUANTUM`] bytes; one that does not has *stalled* and is not waited for
+//! again until it has caught up. So a client that keeps up never misses a byte even at memory speed, and a stopped one
+//! costs the port one moment.
+//!
+//! The moment is shorter than what the kernel holds for us at line rate (the 4096 bytes of N_TTY for a session; for the log
+//! also part of the 64 KiB of flip buffers behind it), and QUANTUM is four times those 4096 bytes: whoever passes is
+//! four times as fast as the line, so no sequence of waits can make the kernel overflow.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::port::Baud;
+
+/// Bytes that a cursor must free in its moment.
+const QUANTUM: u64 = 16 * 1024;
+/// Upper bounds of the moment, for slow lines, where the kernel holds seconds.
+const SESSION_MAX: Duration = Duration::from_millis(250);
+const LOG_MAX: Duration = Duration::from_secs(2);
+
+/// Who pulls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Puller {
+    /// A viewer.
+    Session,
+    /// The capture log.
+    Log,
+}
+
+/// How long a cursor may take for [`QUANTUM`] bytes at this line rate.
+fn moment(puller: Puller, baud: Option<Baud>) -> Duration {
+    let (kernel_bytes, longest) = match puller {
+        Puller::Session => (4096, SESSION_MAX),
+        Puller::Log => (32 * 1024, LOG_MAX),
+    };
+    let at_line_rate =
+        baud.map(|baud| Duration::from_secs_f64(f64::from(kernel_bytes) * 10.0 / f64::from(baud.get())));
+    at_line_rate.map_or(longest, |time| time.min(longest))
+}
+
+#[derive(Debug)]
+struct Place {
+    puller: Puller,
+    position: u64,
+    stalled: bool,
+    /// While the hub waits for it: until when, and how far it must have come by then.
+    awaited: Option<(Instant, u64)>,
+}
+
+/// All cursors of a port. Slots are reused; there are as many as there are viewers, and the log.
+#[derive(Debug, Default)]
+pub struct Cursors {
+    places: Vec<Option<Place>>,
+    /// The rate that decides how long waiting is safe; `None` for a line without one (not open).
+    baud: Option<Baud>,
+}
+
+impl Cursors {
+    /// A new cursor; its slot.
+    pub fn insert(&mut self, puller: Puller, position: u64) -> usize {
+        let place = Some(Place { puller, position, stalled: false, awaited: None });
+        match self.places.iter().position(Option::is_none) {
+            Some(free) => {
+                self.places[free] = place;
+                free
+            }
+            None => {
+                self.places.push(place);
+                self.places.len() - 1
+            }
+        }
+    }
+
+    /// The cursor is gone.
+    pub fn remove(&mut self, slot: usize) {
+        self.places[slot] = None;
+    }
+
+    /// The line runs at this rate from now on.
+    pub fn set_baud(&mut self, baud: Baud) {
+        self.baud = Some(baud);
+    }
+
+    /// Where the cursor stands.
+    pub fn position(&self, slot: usize) -> u64 {
+        self.places[slot].as_ref().map_or(0, |place| place.position)
+    }
+
+    /// The cursor has moved to `position`; true when the hub was waiting for that.
+    pub fn advance(&mut self, slot: usize, position: u64, head: u64, window: u64) -> bool {
+        let Some(place) = &mut self.places[slot] else { return false };
+        place.position = position;
+        if place.stalled && head - position.min(head) <= window / 2 {
+            place.stalled = false;
+        }
+        match place.awaited {
+            Some((_, goal)) if position >= goal => {
+                place.awaited = None;
+                true
+            }
+            Some(_) => true,
+            None => false,
+        }
+    }
+
+    /// Until when the hub must wait before everything below `tail` may be overwritten; `None`: no need.
+    /// Whoever has used up their moment is from now on stalled.
+    pub fn wait_before_tail(&mut self, tail: u64, now: Instant) -> Option<Instant> {
+        let mut until = None;
+        for place in self.places.iter_mut().flatten() {
+            if place.stalled || place.position >= tail {
+                continue;
+            }
+            let (deadline, _) = *place
+                .awaited
+                .get_or_insert_with(|| (now + moment(place.puller, self.baud), place.position + QUANTUM));
+            if now >= deadline {
+                place.stalled = true;
+                place.awaited = None;
+            } else {
+                until = Some(until.map_or(deadline, |until: Instant| until.min(deadline)));
+            }
+        }
+        until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: u64 = 256 * 1024;
+
+    #[test]
+    fn a_stopped_cursor_is_waited_for_once() {
+        let mut cursors = Cursors::default();
+        let slot = cursors.insert(Puller::Session, 0);
+        let start = Instant::now();
+        assert_eq!(cursors.wait_before_tail(0, start), None);
+        assert_eq!(cursors.wait_before_tail(100, start), Some(start + SESSION_MAX));
+        assert_eq!(cursors.wait_before_tail(100, start + SESSION_MAX), None);
+        assert_eq!(cursors.wait_before_tail(9999, start + SESSION_MAX), None, "stalled: never again");
+
+        cursors.advance(slot, WINDOW, WINDOW + 10, WINDOW);
+        assert!(cursors.wait_before_tail(WINDOW + 1, start).is_some(), "it has caught up");
+    }
+
+    #[test]
+    fn a_cursor_that_trickles_does_not_hold_the_port() {
+        let mut cursors = Cursors::default();
+        let slot = cursors.insert(Puller::Session, 0);
+        let start = Instant::now();
+        cursors.wait_before_tail(100_000, start);
+        assert!(cursors.advance(slot, 1, WINDOW, WINDOW));
+        assert_eq!(cursors.wait_before_tail(100_000, start + SESSION_MAX), None);
+    }
+
+    #[test]
+    fn a_cursor_that_moves_gets_a_new_moment() {
+        let mut cursors = Cursors::default();
+        let slot = cursors.insert(Puller::Session, 0);
+        let start = Instant::now();
+        cursors.wait_before_tail(100_000, start);
+        assert!(cursors.advance(slot, QUANTUM, WINDOW, WINDOW));
+        let later = start + SESSION_MAX;
+        assert_eq!(cursors.wait_before_tail(100_000, later), Some(later + SESSION_MAX));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_kernel_can_bridge() {
+        for rate in [9600u64, 115_200, 921_600, 4_000_000] {
+            let baud = Baud::try_from(rate).unwrap();
+            let meanwhile = |wait: Duration| wait.as_secs_f64() * rate as f64 / 10.0;
+            assert!(meanwhile(moment(Puller::Session, Some(baud))) <= 4096.0 + 1.0);
+            assert!(meanwhile(moment(Puller::Log, Some(baud))) <= 32.0 * 1024.0 + 1.0);
+            assert!(QUANTUM as f64 >= 4.0 * meanwhile(moment(Puller::Session, Some(baud))) - 4.0);
+        }
+    }
+}

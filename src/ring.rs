@@ -1,0 +1,317 @@
+//! The scrollback ring: what the device said last, under absolute byte offsets, in a memfd.
+//!
+//! Bytes are read from the tty straight into [`Ring::space`] and become visible by [`Ring::publish`]. Everybody else
+//! holds an offset and pulls. Head, log position and counters stand in the memfd's first page, so that a
+//! process that finds the memfd in systemd's FD store goes on where a killed one stopped: what is not published was
+//! never there, what is published is whole. Untouched pages cost no memory.
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use nix::unistd::ftruncate;
+use thiserror::Error;
+
+/// Bytes of the header page in front of the data.
+const HEADER: usize = 4096;
+/// "console1" and the layout's version: another layout is not adopted.
+const MAGIC: u64 = 0x636f_6e73_6f6c_0001;
+/// The most that one read puts into the ring, and so the part of it that a killed process may have left half written:
+/// the N_TTY buffer (`N_TTY_BUF_SIZE`), which is all that one read of a tty returns.
+pub const READ_MAX: usize = 4096;
+
+/// Why there is no ring.
+#[derive(Debug, Error)]
+pub enum RingError {
+    /// memfd, seals or mmap.
+    #[error("no memory for a scrollback of {0} bytes: {1}")]
+    Memory(usize, std::io::Error),
+    /// A stored memfd is of another size, layout or maker.
+    #[error("the stored scrollback is not one of ours: {0}")]
+    Foreign(&'static str),
+}
+
+/// The first page. Every field is written by one store, so a kill leaves the old value or the new one.
+#[repr(C)]
+struct Header {
+    magic: AtomicU64,
+    capacity: AtomicU64,
+    head: AtomicU64,
+    sent: AtomicU64,
+    mark_version: AtomicU64,
+    marks: [[AtomicU64; LogMark::WORDS]; 2],
+}
+
+/// How far the capture log has come: everything before `position` is in the file, which then had the size that
+/// `file` says. `file` is opaque here (see `capture`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogMark {
+    /// Ring offset up to which the log has taken the bytes.
+    pub position: u64,
+    /// Bytes that the log had to leave out, ever.
+    pub lost: u64,
+    /// What the log writer wants to find again.
+    pub file: [u64; 4],
+}
+
+impl LogMark {
+    const WORDS: usize = 6;
+
+    fn to_words(self) -> [u64; Self::WORDS] {
+        let [a, b, c, d] = self.file;
+        [self.position, self.lost, a, b, c, d]
+    }
+
+    fn from_words([position, lost, a, b, c, d]: [u64; Self::WORDS]) -> Self {
+        Self { position, lost, file: [a, b, c, d] }
+    }
+}
+
+/// The ring. One thread writes and reads it; other processes see it only through the FD store.
+#[derive(Debug)]
+pub struct Ring {
+    map: MmapRaw,
+    memfd: OwnedFd,
+    capacity: usize,
+}
+
+impl Ring {
+    /// A new, empty ring of `capacity` bytes, which must be a multiple of the page size.
+    pub fn create(capacity: usize) -> Result<Self, RingError> {
+        let memory = |error: Errno| RingError::Memory(capacity, error.into());
+        let memfd = memfd_create("console-ring", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+            .map_err(memory)?;
+        ftruncate(&memfd, (HEADER + capacity) as i64).map_err(memory)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).map_err(memory)?;
+        let ring = Self::map(memfd, capacity)?;
+        let header = ring.header();
+        header.capacity.store(capacity as u64, Ordering::Relaxed);
+        header.magic.store(MAGIC, Ordering::Release);
+        Ok(ring)
+    }
+
+    /// The ring that an earlier process of this port left in the FD store.
+    pub fn adopt(memfd: OwnedFd, capacity: usize) -> Result<Self, RingError> {
+        let seals = fcntl(&memfd, FcntlArg::F_GET_SEALS).map_err(|_| RingError::Foreign("not a memfd"))?;
+        if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
+            return Err(RingError::Foreign("it could shrink under us"));
+        }
+        let size = fstat(&memfd).map_err(|_| RingError::Foreign("it cannot be examined"))?.st_size;
+        if size != (HEADER + capacity) as i64 {
+            return Err(RingError::Foreign("another size is configured now"));
+        }
+        let ring = Self::map(memfd, capacity)?;
+        let header = ring.header();
+        if header.magic.load(Ordering::Acquire) != MAGIC
+            || header.capacity.load(Ordering::Relaxed) != capacity as u64
+        {
+            return Err(RingError::Foreign("another layout"));
+        }
+        Ok(ring)
+    }
+
+    fn map(memfd: OwnedFd, capacity: usize) -> Result<Self, RingError> {
+        let map = MmapOptions::new()
+            .len(HEADER + capacity)
+            .map_raw(&memfd)
+            .map_err(|error| RingError::Memory(capacity, error))?;
+        Ok(Self { map, memfd, capacity })
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the mapping is page-aligned, at least HEADER long, sealed against shrinking and lives as long as
+        // self; Header is made of atomics, for which any bytes are valid.
+        unsafe { &*self.map.as_ptr().cast::<Header>() }
+    }
+
+    /// Bytes ever published: the offset that the next one gets.
+    pub fn head(&self) -> u64 {
+        self.header().head.load(Ordering::Acquire)
+    }
+
+    /// The oldest offset that can be read.
+    pub fn tail(&self) -> u64 {
+        self.head().saturating_sub(self.window() as u64)
+    }
+
+    /// How many bytes can be read at most: the capacity without the part that a read may be writing into.
+    pub fn window(&self) -> usize {
+        self.capacity - READ_MAX
+    }
+
+    /// Where the next bytes of the device go; at most [`READ_MAX`], contiguous, never empty.
+    pub fn space(&mut self) -> &mut [u8] {
+        let start = (self.head() % self.capacity as u64) as usize;
+        let length = READ_MAX.min(self.capacity - start);
+        // SAFETY: HEADER + start + length lies within the mapping (sealed, so it cannot shrink); &mut self
+        // excludes every other slice of it in this process, and no other process writes.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(HEADER + start), length) }
+    }
+
+    /// Makes the first `count` bytes of [`Ring::space`] part of the ring.
+    pub fn publish(&mut self, count: usize) {
+        debug_assert!(count <= READ_MAX);
+        self.header().head.fetch_add(count as u64, Ordering::Release);
+    }
+
+    /// The bytes from `from` on, as far as they lie in one piece; empty at the head. `from` before the tail reads
+    /// from the tail: see [`Ring::tail`] for how much that leaves out.
+    pub fn read(&self, from: u64) -> &[u8] {
+        let head = self.head();
+        let from = from.clamp(self.tail(), head);
+        let start = (from % self.capacity as u64) as usize;
+        let length = ((head - from) as usize).min(self.capacity - start);
+        // SAFETY: within the mapping, as in space(); &self excludes a concurrent space() in this process.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(HEADER + start), length) }
+    }
+
+    /// The offset from which the last `lines` lines begin, an unfinished one included.
+    pub fn last_lines(&self, lines: usize) -> u64 {
+        let (tail, head) = (self.tail(), self.head());
+        if lines == 0 {
+            return head;
+        }
+        let mut newlines = 0;
+        let mut end = head;
+        while end > tail {
+            let piece_start = tail.max(end - end.min((end - 1) % self.capacity as u64 + 1));
+            let piece = &self.read(piece_start)[..(end - piece_start) as usize];
+            for (index, byte) in piece.iter().enumerate().rev() {
+                let offset = piece_start + index as u64;
+                if *byte == b'\n' && offset + 1 != head {
+                    newlines += 1;
+                    if newlines == lines {
+                        return offset + 1;
+                    }
+                }
+            }
+            end = piece_start;
+        }
+        tail
+    }
+
+    /// Bytes ever written to the device.
+    pub fn sent(&self) -> u64 {
+        self.header().sent.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that the driver has taken.
+    pub fn count_sent(&mut self, count: usize) {
+        self.header().sent.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// How far the log has come.
+    pub fn log_mark(&self) -> LogMark {
+        let header = self.header();
+        let slot = header.mark_version.load(Ordering::Acquire) as usize & 1;
+        LogMark::from_words(std::array::from_fn(|word| header.marks[slot][word].load(Ordering::Relaxed)))
+    }
+
+    /// Records how far the log has come: into the slot that is not in use, which then becomes the one in use by
+    /// one store.
+    pub fn set_log_mark(&mut self, mark: LogMark) {
+        let header = self.header();
+        let version = header.mark_version.load(Ordering::Relaxed).wrapping_add(1);
+        for (cell, word) in header.marks[version as usize & 1].iter().zip(mark.to_words()) {
+            cell.store(word, Ordering::Relaxed);
+        }
+        header.mark_version.store(version, Ordering::Release);
+    }
+}
+
+impl AsFd for Ring {
+    /// For the FD store.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const CAPACITY: usize = 16 * 4096;
+
+    fn say(ring: &mut Ring, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = ring.space();
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            ring.publish(count);
+            bytes = &bytes[count..];
+        }
+    }
+
+    fn heard(ring: &Ring, from: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut at = from.max(ring.tail());
+        while at < ring.head() {
+            let piece = ring.read(at);
+            bytes.extend_from_slice(piece);
+            at += piece.len() as u64;
+        }
+        bytes
+    }
+
+    #[test]
+    fn another_process_goes_on_where_this_one_stopped() {
+        let mut ring = Ring::create(CAPACITY).unwrap();
+        say(&mut ring, b"before the kill");
+        let mark = LogMark { position: 6, lost: 1, file: [1, 2, 3, 4] };
+        ring.set_log_mark(LogMark::default());
+        ring.set_log_mark(mark);
+        ring.count_sent(9);
+        ring.space()[..4].copy_from_slice(b"lost");
+
+        let memfd = ring.as_fd().try_clone_to_owned().unwrap();
+        drop(ring);
+        let ring = Ring::adopt(memfd, CAPACITY).unwrap();
+        assert_eq!(heard(&ring, 0), b"before the kill");
+        assert_eq!((ring.log_mark(), ring.sent()), (mark, 9));
+    }
+
+    #[test]
+    fn only_a_ring_of_the_same_size_and_making_is_adopted() {
+        let ring = Ring::create(CAPACITY).unwrap();
+        let memfd = ring.as_fd().try_clone_to_owned().unwrap();
+        assert!(matches!(Ring::adopt(memfd, CAPACITY * 2), Err(RingError::Foreign(_))));
+        let file = tempfile::tempfile().unwrap();
+        assert!(matches!(Ring::adopt(file.into(), CAPACITY), Err(RingError::Foreign(_))));
+    }
+
+    #[test]
+    fn the_last_lines_begin_after_a_newline() {
+        let mut ring = Ring::create(CAPACITY).unwrap();
+        assert_eq!(ring.last_lines(3), 0);
+        say(&mut ring, b"one\ntwo\nthree\nfour");
+        assert_eq!(heard(&ring, ring.last_lines(2)), b"three\nfour");
+        say(&mut ring, b"\n");
+        assert_eq!(heard(&ring, ring.last_lines(2)), b"three\nfour\n");
+        assert_eq!(heard(&ring, ring.last_lines(99)), b"one\ntwo\nthree\nfour\n");
+        assert_eq!(ring.last_lines(0), ring.head());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_heard_however_it_wraps(chunks in prop::collection::vec(0usize..9000, 0..40)) {
+            let mut ring = Ring::create(CAPACITY).unwrap();
+            let mut all = Vec::new();
+            for (index, size) in chunks.into_iter().enumerate() {
+                let chunk: Vec<u8> = (0..size).map(|byte| (byte * 7 + index) as u8).collect();
+                say(&mut ring, &chunk);
+                all.extend_from_slice(&chunk);
+                let kept = &all[ring.tail() as usize..];
+                prop_assert_eq!(heard(&ring, 0), kept);
+                let lines = ring.last_lines(5);
+                prop_assert!(lines == ring.tail() || all[lines as usize - 1] == b'\n');
+            }
+        }
+    }
+}

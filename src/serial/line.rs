@@ -1,0 +1,174 @@
+//! Line settings into `termios` and back: set, read again, compare. A driver does not fail on what it cannot do: it
+//! sets something else and says so only to those who look.
+
+use std::fmt;
+use std::os::fd::AsFd;
+
+use nix::errno::Errno;
+use nix::libc::{self, termios2};
+
+use super::ioctl;
+use crate::port::{LineSettings, Parity, StopBits};
+
+/// Percent by which a rate may be off and still be understood by the far end: UART divisors are whole numbers.
+const BAUD_TOLERANCE: u64 = 2;
+
+const CHARACTER: u32 =
+    libc::CSIZE | libc::PARENB | libc::PARODD | libc::CMSPAR | libc::CSTOPB | libc::CRTSCTS;
+const RATE: u32 = libc::CBAUD | libc::CIBAUD;
+
+/// A setting that the driver did not take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The configuration's name of it: `baud`.
+    pub key: &'static str,
+    /// What was asked for.
+    pub wanted: String,
+    /// What is in force.
+    pub got: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: the driver set {}", self.key, self.wanted, self.got)
+    }
+}
+
+/// Sets the line raw and as wanted, and returns what the driver refused. A line that is already so is not touched.
+pub(super) fn apply(tty: impl AsFd, line: &LineSettings) -> Result<Vec<Refused>, Errno> {
+    let before = ioctl::termios(&tty)?;
+    let wanted = wanted(&before, line);
+    if !same(&before, &wanted) {
+        ioctl::set_termios(&tty, &wanted)?;
+    }
+    Ok(compare(line, &ioctl::termios(&tty)?))
+}
+
+fn wanted(before: &termios2, line: &LineSettings) -> termios2 {
+    let mut termios = *before;
+    termios.c_iflag = if line.xonxoff { libc::IXON | libc::IXOFF } else { 0 };
+    termios.c_oflag &= !libc::OPOST;
+    termios.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ICANON | libc::ISIG | libc::IEXTEN);
+    // Without HUPCL, DTR stays up when we close, so that no restart of ours resets the device.
+    termios.c_cflag &= !(CHARACTER | RATE | libc::HUPCL);
+    termios.c_cflag |= libc::CREAD | libc::CLOCAL | libc::BOTHER | character(line);
+    termios.c_ispeed = line.baud.get();
+    termios.c_ospeed = line.baud.get();
+    termios.c_cc[libc::VMIN] = 1;
+    termios.c_cc[libc::VTIME] = 0;
+    termios.c_cc[libc::VSTART] = 0x11;
+    termios.c_cc[libc::VSTOP] = 0x13;
+    termios
+}
+
+fn character(line: &LineSettings) -> u32 {
+    let size = match line.bytesize.bits() {
+        5 => libc::CS5,
+        6 => libc::CS6,
+        7 => libc::CS7,
+        _ => libc::CS8,
+    };
+    let parity = match line.parity {
+        Parity::None => 0,
+        Parity::Even => libc::PARENB,
+        Parity::Odd => libc::PARENB | libc::PARODD,
+        Parity::Mark => libc::PARENB | libc::PARODD | libc::CMSPAR,
+        Parity::Space => libc::PARENB | libc::CMSPAR,
+    };
+    let stop = if line.stopbits == StopBits::Two { libc::CSTOPB } else { 0 };
+    let flow = if line.rtscts { libc::CRTSCTS } else { 0 };
+    size | parity | stop | flow
+}
+
+/// The rate's symbol in `c_cflag` is left out: the kernel turns `BOTHER` with 9600 into `B9600`.
+fn same(a: &termios2, b: &termios2) -> bool {
+    let key =
+        |t: &termios2| (t.c_iflag, t.c_oflag, t.c_cflag & !RATE, t.c_lflag, t.c_cc, t.c_ispeed, t.c_ospeed);
+    key(a) == key(b)
+}
+
+fn compare(line: &LineSettings, got: &termios2) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    let mut check = |key, right: bool, wanted: &dyn fmt::Display, got: &dyn fmt::Display| {
+        if !right {
+            refused.push(Refused { key, wanted: wanted.to_string(), got: got.to_string() });
+        }
+    };
+    let (baud, got_baud) = (line.baud.get(), got.c_ospeed);
+    let near = u64::from(baud.abs_diff(got_baud)) * 100 <= u64::from(baud) * BAUD_TOLERANCE;
+    check("baud", near, &baud, &got_baud);
+    let bits = match got.c_cflag & libc::CSIZE {
+        libc::CS5 => 5,
+        libc::CS6 => 6,
+        libc::CS7 => 7,
+        _ => 8,
+    };
+    check("bytesize", bits == line.bytesize.bits(), &line.bytesize.bits(), &bits);
+    let flag = |bit| got.c_cflag & bit != 0;
+    let parity = match (flag(libc::PARENB), flag(libc::PARODD), flag(libc::CMSPAR)) {
+        (false, ..) => Parity::None,
+        (true, false, false) => Parity::Even,
+        (true, true, false) => Parity::Odd,
+        (true, true, true) => Parity::Mark,
+        (true, false, true) => Parity::Space,
+    };
+    check("parity", parity == line.parity, &line.parity.letter(), &parity.letter());
+    let stopbits = if flag(libc::CSTOPB) { 2 } else { 1 };
+    check("stopbits", stopbits == line.stopbits.count(), &line.stopbits.count(), &stopbits);
+    check("rtscts", flag(libc::CRTSCTS) == line.rtscts, &line.rtscts, &flag(libc::CRTSCTS));
+    let xonxoff = got.c_iflag & libc::IXON != 0 && got.c_iflag & libc::IXOFF != 0;
+    check("xonxoff", xonxoff == line.xonxoff, &line.xonxoff, &xonxoff);
+    refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::Baud;
+
+    fn zeroed() -> termios2 {
+        termios2 {
+            c_iflag: 0,
+            c_oflag: 0,
+            c_cflag: libc::HUPCL | libc::CMSPAR | libc::PARENB,
+            c_lflag: libc::ICANON | libc::ECHO,
+            c_line: 0,
+            c_cc: [0; 19],
+            c_ispeed: 0,
+            c_ospeed: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_would_be_read_back() {
+        for parity in [Parity::None, Parity::Even, Parity::Odd, Parity::Mark, Parity::Space] {
+            for bits in 5..=8 {
+                for stop in [1, 2] {
+                    let line = LineSettings {
+                        baud: Baud::try_from(31_250).unwrap(),
+                        bytesize: bits.try_into().unwrap(),
+                        parity,
+                        stopbits: stop.try_into().unwrap(),
+                        rtscts: stop == 2,
+                        xonxoff: stop == 1,
+                    };
+                    let termios = wanted(&zeroed(), &line);
+                    assert_eq!(compare(&line, &termios), [], "{line}");
+                    assert_eq!(termios.c_cflag & libc::HUPCL, 0, "closing must not drop DTR");
+                    assert_eq!(termios.c_cflag & libc::CMSPAR != 0, "MS".contains(parity.letter()), "{line}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_rate_that_the_far_end_understands_is_not_refused() {
+        let line = LineSettings { baud: Baud::try_from(1_000_000).unwrap(), ..LineSettings::default() };
+        let mut termios = wanted(&zeroed(), &line);
+        termios.c_ospeed = 980_000;
+        assert_eq!(compare(&line, &termios), []);
+        termios.c_ospeed = 921_600;
+        let refused: Vec<_> = compare(&line, &termios).iter().map(Refused::to_string).collect();
+        assert_eq!(refused, ["baud 1000000: the driver set 921600"]);
+    }
+}

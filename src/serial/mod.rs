@@ -1,0 +1,18 @@
+//! The device edge: one serial tty, opened for us alone, its line settings, break, modem lines and counters, and the
+//! watch for a device that is away. Nothing but the hub uses this room.
+
+mod claim;
+mod error;
+mod ioctl;
+mod line;
+mod line_break;
+mod reactor;
+mod tty;
+mod watch;
+
+pub use error::{AdoptError, OpenError};
+pub use ioctl::{Counters, ModemLines};
+pub use line::Refused;
+pub use line_break::MAX_BREAK;
+pub use tty::{ReadOutcome, Tty, WriteOutcome};
+pub use watch::{DeviceWatch, WatchError};

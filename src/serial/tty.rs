@@ -1,0 +1,193 @@
+//! A serial tty that is ours alone: opened or taken over, read and written without blocking, closed when dropped.
+//! The kernel's way of telling a hang-up (0 bytes read, `EIO`) becomes a type here, so that nobody mistakes it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::claim::{claim, claim_again, hung_up};
+use super::error::{AdoptError, OpenError};
+use super::ioctl::{self, Counters, ModemLines};
+use super::line::{self, Refused};
+use super::{line_break, reactor};
+use crate::port::LineSettings;
+
+/// What a read found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadOutcome {
+    /// So many bytes, at least one.
+    Bytes(usize),
+    /// Nothing for now: wait until it is readable.
+    Empty,
+    /// The device has gone. Drop the [`Tty`] at once, or its name is taken when it comes back.
+    HungUp,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteOutcome {
+    /// Took so many bytes.
+    Wrote(usize),
+    /// No room for now, or not asked yet whether there is: wait until it is writable.
+    Full,
+    /// The device has gone.
+    HungUp,
+}
+
+/// An open serial port. All calls return at once; only [`Self::readable`], [`Self::writable`] and
+/// [`Self::send_break`] wait.
+#[derive(Debug)]
+pub struct Tty {
+    file: AsyncFd<File>,
+}
+
+impl Tty {
+    /// Opens a port for us alone and sets its line. Also returns the settings that the driver refused.
+    pub fn open(
+        path: &Path,
+        line: &LineSettings,
+        low_latency: bool,
+    ) -> Result<(Self, Vec<Refused>), OpenError> {
+        let failed = |error: io::Error| OpenError::from_io(path, error);
+        // Merely opening some devices does something: /dev/watchdog starts a countdown to reboot.
+        if !fs::metadata(path).map_err(failed)?.file_type().is_char_device() {
+            return Err(OpenError::NotATty { path: path.to_owned() });
+        }
+        let flags = OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags.bits())
+            .open(path)
+            .map_err(failed)?;
+        ioctl::termios(&file).map_err(|errno| failed(errno.into()))?;
+        claim(&file).map_err(failed)?;
+        let refused = line::apply(&file, line).map_err(|errno| failed(errno.into()))?;
+        if low_latency {
+            match ioctl::set_low_latency(&file) {
+                // The driver has no such thing, or does not let us: nothing that anybody could mend.
+                Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => {}
+                Err(errno) => return Err(failed(errno.into())),
+            }
+        }
+        let file = reactor::tty(file).map_err(failed)?;
+        Ok((Self { file }, refused))
+    }
+
+    /// Takes over a port that was kept open for us, if it is still the device that `path` names. Its settings, DTR and
+    /// RTS stay as they are.
+    pub fn adopt(fd: OwnedFd, path: &Path) -> Result<Self, AdoptError> {
+        let file = File::from(fd);
+        let failed = |error: io::Error| AdoptError::Io(path.to_owned(), error);
+        let kept = file.metadata().map_err(failed)?;
+        if !kept.file_type().is_char_device() {
+            return Err(AdoptError::NotATty);
+        }
+        if hung_up(&file).map_err(failed)? {
+            return Err(AdoptError::HungUp(path.to_owned()));
+        }
+        match ioctl::termios(&file) {
+            Ok(_) => {}
+            Err(Errno::EIO) => return Err(AdoptError::HungUp(path.to_owned())),
+            Err(_) => return Err(AdoptError::NotATty),
+        }
+        if !fs::metadata(path).is_ok_and(|named| named.rdev() == kept.rdev()) {
+            return Err(AdoptError::OtherDevice(path.to_owned()));
+        }
+        claim_again(&file).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => AdoptError::Busy(path.to_owned()),
+            _ => failed(error),
+        })?;
+        Ok(Self { file: reactor::tty(file).map_err(failed)? })
+    }
+
+    /// Sets the line and returns what the driver refused. A line that is already so is not touched.
+    pub fn apply(&self, line: &LineSettings) -> io::Result<Vec<Refused>> {
+        Ok(line::apply(self, line)?)
+    }
+
+    /// Waits until there may be something to read, or the port is hung up.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.file.readable().await.map(drop)
+    }
+
+    /// Waits until there may be room to write, or the port is hung up.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.file.writable().await.map(drop)
+    }
+
+    /// Reads what is there.
+    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
+        if buffer.is_empty() {
+            return Ok(ReadOutcome::Empty);
+        }
+        let read = self.file.try_io(Interest::READABLE, |mut file| match file.read(buffer)? {
+            // 0 is a hang-up, unless a stranger has set VMIN to 0 on our tty.
+            0 if !hung_up(file)? => Err(io::ErrorKind::WouldBlock.into()),
+            length => Ok(length),
+        });
+        match read {
+            Ok(0) => Ok(ReadOutcome::HungUp),
+            Ok(length) => Ok(ReadOutcome::Bytes(length)),
+            Err(error) if is_hang_up(&error) => Ok(ReadOutcome::HungUp),
+            Err(error) if is_for_later(&error) => Ok(ReadOutcome::Empty),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes as much as there is room for.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
+        match self.file.try_io(Interest::WRITABLE, |mut file| file.write(bytes)) {
+            Ok(length) => Ok(WriteOutcome::Wrote(length)),
+            Err(error) if is_hang_up(&error) => Ok(WriteOutcome::HungUp),
+            Err(error) if is_for_later(&error) => Ok(WriteOutcome::Full),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends a break of this length, at most [`super::MAX_BREAK`], after what was typed before it. Output that flow control
+    /// holds back is thrown away, since a break must get through: returns how many bytes that were. Dropping the
+    /// future ends the break.
+    pub async fn send_break(&self, length: Duration) -> io::Result<usize> {
+        line_break::send(self.file.get_ref(), length).await
+    }
+
+    /// Throws away what was written and not sent. Before the last close of a port whose flow control holds output
+    /// back, because the kernel waits up to 30 seconds in `close(2)` for that.
+    pub fn discard_output(&self) -> io::Result<()> {
+        Ok(ioctl::discard_output(self)?)
+    }
+
+    /// The modem control lines; `None` if the driver has none (a pty), or the device has gone.
+    pub fn modem_lines(&self) -> Option<ModemLines> {
+        ioctl::modem_lines(self).ok()
+    }
+
+    /// The driver's counters; `None` if it has none (a pty), or the device has gone.
+    pub fn counters(&self) -> Option<Counters> {
+        ioctl::counters(self).ok()
+    }
+}
+
+impl AsFd for Tty {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.get_ref().as_fd()
+    }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    matches!(errno, Errno::EIO | Errno::ENODEV | Errno::ENXIO)
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,140 @@
+//! Waiting for a device that is away, by inotify: uevents do not reach a private network namespace, and the running
+//! service must see its adapter come back. What is watched is every directory that the path leads through,
+//! links included, for the one name that matters there.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use thiserror::Error;
+use tokio::io::unix::AsyncFd;
+
+use super::reactor::{self, Watcher};
+
+/// Names that a path may lead through; more is a loop of links (the kernel's own limit is 40 links).
+const MOST_STEPS: usize = 256;
+
+/// The device cannot be watched for.
+#[derive(Debug, Error)]
+#[error(
+    "cannot watch for {path}: {source} (if this is a limit: sysctl fs.inotify.max_user_instances, max_user_watches)"
+)]
+pub struct WatchError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Tells when it is worth trying to open a device again. Armed from the beginning: make it, try to open, and only then
+/// wait, and nothing is missed in between.
+#[derive(Debug)]
+pub struct DeviceWatch {
+    path: PathBuf,
+    inotify: AsyncFd<Watcher>,
+    /// The names that matter and where they are; at most [`MOST_STEPS`].
+    steps: Vec<(WatchDescriptor, OsString)>,
+}
+
+impl DeviceWatch {
+    /// A watch for the device at `path`, which may be a link, and which may not exist yet, nor its directories.
+    pub fn new(path: &Path) -> Result<Self, WatchError> {
+        let failed = |source| WatchError { path: path.to_owned(), source };
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
+            .map_err(|errno| failed(errno.into()))?;
+        let mut watch = Self {
+            path: std::path::absolute(path).map_err(failed)?,
+            inotify: reactor::watcher(inotify).map_err(failed)?,
+            steps: Vec::new(),
+        };
+        watch.arm()?;
+        Ok(watch)
+    }
+
+    /// Waits until the device, or a link or directory on the way to it, is created, moved there or changes owner or
+    /// mode (udev's chown comes after the device). It may be nothing: only opening it tells. Cancel safe.
+    pub async fn appeared(&mut self) -> Result<(), WatchError> {
+        loop {
+            let mut ready = self.inotify.readable().await.map_err(|source| self.failed(source))?;
+            let read = ready.try_io(|watcher| Ok(watcher.get_ref().0.read_events()?));
+            drop(ready);
+            match read {
+                Ok(Ok(events)) if events.iter().any(|event| self.matters(event)) => return self.arm(),
+                Ok(Ok(_)) | Err(_) => {}
+                Ok(Err(source)) => return Err(self.failed(source)),
+            }
+        }
+    }
+
+    fn matters(&self, event: &InotifyEvent) -> bool {
+        // The kernel's queue ran over: whatever was lost may have been ours.
+        let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
+        lost || self.steps.iter().any(|(dir, name)| *dir == event.wd && Some(name) == event.name.as_ref())
+    }
+
+    /// Follows the path as far as it leads and watches on the way. A directory is watched *before* the name in it is
+    /// looked at: so the name is either seen here, or its appearance is an event.
+    fn arm(&mut self) -> Result<(), WatchError> {
+        let mut steps = Vec::new();
+        let mut dir = PathBuf::from("/");
+        let mut ahead = names(&self.path);
+        while let Some(name) = ahead.pop() {
+            if name == ".." {
+                dir.pop();
+                continue;
+            }
+            match self.watch_dir(&dir) {
+                Ok(wd) => steps.push((wd, name.clone())),
+                // Gone, or replaced, since we looked: that is an event one directory up.
+                Err(Errno::ENOENT | Errno::ENOTDIR) => break,
+                Err(errno) => return Err(self.failed(errno.into())),
+            }
+            let here = dir.join(&name);
+            if let Ok(target) = fs::read_link(&here) {
+                if target.is_absolute() {
+                    dir = PathBuf::from("/");
+                }
+                ahead.extend(names(&target));
+            } else if here.exists() {
+                dir = here;
+            } else {
+                break;
+            }
+            if steps.len() == MOST_STEPS {
+                break;
+            }
+        }
+        self.forget_all_but(&steps);
+        self.steps = steps;
+        Ok(())
+    }
+
+    fn watch_dir(&self, dir: &Path) -> Result<WatchDescriptor, Errno> {
+        let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
+        self.inotify.get_ref().0.add_watch(dir, events | AddWatchFlags::IN_ONLYDIR)
+    }
+
+    fn forget_all_but(&self, kept: &[(WatchDescriptor, OsString)]) {
+        for (wd, _) in &self.steps {
+            if !kept.iter().any(|(other, _)| other == wd) {
+                // Fails if the directory is gone, and then the kernel has forgotten it already.
+                let _ = self.inotify.get_ref().0.rm_watch(*wd);
+            }
+        }
+    }
+
+    fn failed(&self, source: io::Error) -> WatchError {
+        WatchError { path: self.path.clone(), source }
+    }
+}
+
+/// The names in a path, the last one first.
+fn names(path: &Path) -> Vec<OsString> {
+    let name = |component| match component {
+        Component::Normal(name) => Some(name),
+        Component::ParentDir => Some(OsStr::new("..")),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(name).map(OsStr::to_owned).collect()
+}

@@ -1,0 +1,204 @@
+//! The port process: what systemd handed over, the rooms put together, and the signals that it obeys. SIGHUP applies the
+//! settings, SIGUSR1 re-opens the log, SIGTERM tells the sessions, flushes and leaves.
+
+mod port;
+mod unserved;
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use russh::keys::PrivateKey;
+use thiserror::Error;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::config::{Config, ConfigError};
+use crate::port::PortName;
+use crate::ring::RingError;
+use crate::ssh;
+use crate::systemd::{self, Handed, HandedError};
+use port::PortService;
+use sd_notify::NotifyState;
+
+/// Stack of the few blocking threads: file writes and account look-ups.
+const BLOCKING_STACK: usize = 256 * 1024;
+/// The log's trip, an account look-up, a break; more at once wait for each other.
+const BLOCKING_THREADS: usize = 4;
+/// An idle blocking thread is given up after this.
+const BLOCKING_IDLE: Duration = Duration::from_secs(1);
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The port.
+    pub port: PortName,
+    /// The one configuration file, instead of those below `root`.
+    pub config: Option<PathBuf>,
+    /// Where /etc and /usr are.
+    pub root: PathBuf,
+}
+
+impl Options {
+    fn load(&self) -> Result<Config, ServiceError> {
+        let loaded = match &self.config {
+            Some(path) => Config::load_file(path)?,
+            None => Config::load(&self.root)?,
+        };
+        if !loaded.config.ports.contains_key(&self.port) {
+            return Err(ServiceError::NotConfigured(self.port.clone(), loaded.path));
+        }
+        Ok(loaded.config)
+    }
+}
+
+/// Why a port cannot be served.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// The configuration's own words.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// No such port.
+    #[error("{0} is not configured: {1} has no [ports.{0}]")]
+    NotConfigured(PortName, PathBuf),
+    /// What systemd handed over.
+    #[error("{0}")]
+    Handed(#[from] HandedError),
+    /// No memory.
+    #[error("{0}")]
+    Ring(#[from] RingError),
+    /// No host key, no SSH.
+    #[error("no host key in {0}: SSH cannot be served without one")]
+    NoHostKey(String),
+    /// A host key that is none.
+    #[error("host key {0}: {1}")]
+    HostKey(PathBuf, String),
+    /// No directory for the log.
+    #[error("LOGS_DIRECTORY is not set: where should the log go?")]
+    NoLogDirectory,
+    /// The runtime, a signal, a socket.
+    #[error("{0}: {1}")]
+    System(&'static str, std::io::Error),
+}
+
+/// Runs the process until it is told to leave, or until it has nothing more to do.
+pub fn run(options: &Options) -> Result<(), ServiceError> {
+    let handed = Handed::take()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(BLOCKING_STACK)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .build()
+        .map_err(|error| ServiceError::System("no runtime", error))?;
+    let done = runtime.block_on(serve(options, handed));
+    // A log that hangs on its disk must not keep us from leaving.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
+    if let Err(error) = ssh::listen_for_breaks() {
+        tracing::error!("breaks of SSH clients will not be heard: {error}");
+    }
+    let mut signals = Signals::new().map_err(|error| ServiceError::System("signals", error))?;
+    let (listeners, stored) = listeners(handed).map_err(|error| ServiceError::System("sockets", error))?;
+    systemd::notify(&[NotifyState::Ready]);
+
+    // A port that cannot be served must not leave its sockets deaf: whoever comes is told why, until that is mended.
+    let config = loop {
+        match options.load() {
+            Ok(config) => break config,
+            Err(error) => match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
+                unserved::Next::TryAgain => {}
+                unserved::Next::Leave => return Ok(()),
+            },
+        }
+    };
+    PortService::start(options.clone(), config, listeners, stored)?.run(signals).await
+}
+
+/// The sockets that people reach the port by.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    ssh: Vec<tokio::net::TcpListener>,
+    attach: Vec<tokio::net::UnixListener>,
+}
+
+/// What an earlier process left in the FD store.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    tty: Option<OwnedFd>,
+    ring: Option<OwnedFd>,
+}
+
+fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
+    let mut listeners = Listeners { ssh: Vec::new(), attach: Vec::new() };
+    for socket in handed.ssh {
+        socket.set_nonblocking(true)?;
+        listeners.ssh.push(tokio::net::TcpListener::from_std(socket)?);
+    }
+    for socket in handed.attach {
+        socket.set_nonblocking(true)?;
+        listeners.attach.push(tokio::net::UnixListener::from_std(socket)?);
+    }
+    Ok((listeners, Stored { tty: handed.tty, ring: handed.ring }))
+}
+
+/// The signals that this process obeys.
+pub(crate) struct Signals {
+    apply: Signal,
+    reopen: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// What a signal asks for.
+pub(crate) enum Asked {
+    Apply,
+    ReopenLog,
+    Leave,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            apply: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// The next one. Cancel safe.
+    async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.apply.recv() => Asked::Apply,
+            _ = self.reopen.recv() => Asked::ReopenLog,
+            _ = self.terminate.recv() => Asked::Leave,
+            _ = self.interrupt.recv() => Asked::Leave,
+        }
+    }
+}
+
+/// The host keys in `CREDENTIALS_DIRECTORY`: every file whose name begins with `hostkey`.
+fn host_keys() -> Result<Vec<PrivateKey>, ServiceError> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default();
+    let entries = std::fs::read_dir(&directory)
+        .map_err(|error| ServiceError::HostKey(directory.clone(), error.to_string()))?;
+    let mut paths: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"hostkey")))
+        .collect();
+    paths.sort();
+    let keys = paths.into_iter().map(|path| {
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| ServiceError::HostKey(path.clone(), error.to_string()))?;
+        russh::keys::decode_secret_key(&text, None)
+            .map_err(|error| ServiceError::HostKey(path, error.to_string()))
+    });
+    let keys = keys.collect::<Result<Vec<_>, _>>()?;
+    if keys.is_empty() {
+        return Err(ServiceError::NoHostKey(directory.display().to_string()));
+    }
+    Ok(keys)
+}

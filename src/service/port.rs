@@ -1,0 +1,242 @@
+//! A port being served: the rooms put together, and kept in step with signals and settings.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Asked, Listeners, Options, ServiceError, Signals, Stored, host_keys};
+use crate::capture::writer::{Health, Order, Writer};
+use crate::clock::clock;
+use crate::config::{Config, Groups};
+use crate::hub::line::{Line, Wanted};
+use crate::hub::{Hub, LineState};
+use crate::port::PortName;
+use crate::ring::Ring;
+use crate::session::Console;
+use crate::ssh::Gatekeeping;
+use crate::systemd::Watchdog;
+use crate::{attach, ssh, systemd};
+
+/// For the sessions to hear why they end.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// For the log to be flushed. A disk that takes longer loses nothing if systemd keeps the ring.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Without a device and without anybody, the process leaves after this; a client that has just connected has been accepted
+/// by then.
+const LINGER: Duration = Duration::from_secs(5);
+/// Changes on their way to the line or the log.
+const ORDERS: usize = 4;
+
+/// The rooms of one port.
+pub(super) struct PortService {
+    options: Options,
+    console: Arc<Console>,
+    ssh: Arc<ssh::Server>,
+    attach: Arc<attach::server::Server>,
+    gate: watch::Sender<Gatekeeping>,
+    groups: watch::Sender<Groups>,
+    line_orders: mpsc::Sender<Wanted>,
+    line: JoinHandle<()>,
+    log_orders: mpsc::Sender<Order>,
+    log: JoinHandle<()>,
+    health: watch::Receiver<Health>,
+}
+
+impl PortService {
+    /// Starts everything.
+    pub(super) fn start(
+        options: Options,
+        config: Config,
+        listeners: Listeners,
+        stored: Stored,
+    ) -> Result<Self, ServiceError> {
+        let name = options.port.clone();
+        let port = config.ports[&name].clone();
+        let log_dir =
+            std::env::var_os("LOGS_DIRECTORY").map(PathBuf::from).ok_or(ServiceError::NoLogDirectory)?;
+        let keys = if listeners.ssh.is_empty() { Vec::new() } else { host_keys()? };
+
+        let (hub, inbox) = Hub::new(ring(&name, stored.ring, port.scrollback)?);
+        let (log_orders, log_inbox) = mpsc::channel(ORDERS);
+        let writer = Writer::new(hub.clone(), log_dir, port.log.clone());
+        let health = writer.health();
+        let log = tokio::spawn(writer.run(log_inbox));
+        let (line_orders, line_inbox) = mpsc::channel(ORDERS);
+        let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox);
+        let line = tokio::spawn(line.run(stored.tty));
+
+        let gate = watch::Sender::new(gatekeeping(&config, &name));
+        let groups = watch::Sender::new(config.groups(&port).clone());
+        let console = Console::new(name, hub, port);
+        let ssh = ssh::Server::new(keys, console.clone(), gate.subscribe());
+        for listener in listeners.ssh {
+            tokio::spawn(ssh.clone().accept(listener));
+        }
+        let attach = attach::server::Server::new(console.clone(), groups.subscribe(), health.clone());
+        for listener in listeners.attach {
+            tokio::spawn(attach.clone().accept(listener));
+        }
+        Ok(Self { options, console, ssh, attach, gate, groups, line_orders, line, log_orders, log, health })
+    }
+
+    /// Serves until told to leave, or until there is neither a device nor anybody.
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ServiceError> {
+        let mut watchdog = Watchdog::new();
+        let mut line = self.console.hub.line();
+        let mut attached = self.console.attached();
+        let mut connections = self.ssh.connections();
+        let mut health = self.health.clone();
+        let mut idle_since = Some(Instant::now());
+        loop {
+            self.tell_status();
+            idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Apply => self.apply().await,
+                    Asked::ReopenLog => self.order_log(Order::Reopen).await,
+                    Asked::Leave => return self.leave("is stopping").await,
+                },
+                () = watchdog.tick() => {}
+                _ = line.changed() => {}
+                _ = attached.changed() => {}
+                _ = connections.changed() => {}
+                _ = health.changed() => {}
+                () = linger(idle_since) => return self.leave("has no device").await,
+                ended = &mut self.line => return Err(panicked("the line", ended)),
+                ended = &mut self.log => return Err(panicked("the log", ended)),
+            }
+        }
+    }
+
+    /// Nothing to serve, and nobody to serve it to.
+    fn idle(&self) -> bool {
+        matches!(*self.console.hub.line().borrow(), LineState::Away(_))
+            && *self.ssh.connections().borrow() == 0
+            && self.attach.clients() == 0
+    }
+
+    /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing.
+    async fn apply(&self) {
+        systemd::notify(&reloading());
+        match self.options.load() {
+            Ok(config) => {
+                let name = &self.options.port;
+                let port = config.ports[name].clone();
+                self.gate.send_replace(gatekeeping(&config, name));
+                self.groups.send_replace(config.groups(&port).clone());
+                self.order_log(Order::Configure(port.log.clone())).await;
+                // Fails only with the line's task, which `run` watches.
+                let _ = self.line_orders.send(wanted(&config, name)).await;
+                self.console.set_settings(port);
+                tracing::info!(console_port = %name, "settings applied");
+            }
+            Err(error) => tracing::error!(
+                console_port = %self.options.port,
+                "the settings stay as they were: {error}"
+            ),
+        }
+        systemd::notify(&[NotifyState::Ready]);
+    }
+
+    async fn order_log(&self, order: Order) {
+        // Fails only with the log's task, which `run` watches.
+        let _ = self.log_orders.send(order).await;
+    }
+
+    /// Tells the sessions, flushes the log, and ends.
+    async fn leave(self, why: &str) -> Result<(), ServiceError> {
+        systemd::notify(&[NotifyState::Stopping]);
+        let Self { options, console, line, log_orders, log, .. } = self;
+        console.close(&format!("console@{} {why}", options.port));
+        let mut attached = console.attached();
+        let _ = tokio::time::timeout(FAREWELL, attached.wait_for(|count| *count == 0)).await;
+        line.abort();
+        let flushed = tokio::time::timeout(FLUSH, async {
+            // Fails only if the log's task has ended, which the next line sees.
+            let _ = log_orders.send(Order::Finish).await;
+            log.await
+        });
+        match flushed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(panicked)) => tracing::error!(console_port = %options.port, "the log: {panicked}"),
+            Err(_) => tracing::error!(
+                console_port = %options.port,
+                "the log was not flushed within {} s",
+                FLUSH.as_secs()
+            ),
+        }
+        Ok(())
+    }
+
+    fn tell_status(&self) {
+        let console = &self.console;
+        let (received, sent) = console.hub.traffic();
+        let state = match &*console.hub.line().borrow() {
+            LineState::Starting => "starting".to_owned(),
+            LineState::Open(settings) => settings.to_string(),
+            LineState::Away(since) => format!("unplugged since {}", clock(*since)),
+            LineState::Failed(why) => why.clone(),
+        };
+        let users = *console.attached().borrow();
+        let Health { trouble, lost } = self.health.borrow().clone();
+        let mut status = format!("{state}, {users} attached, {received} bytes in, {sent} out");
+        if lost > 0 {
+            status.push_str(&format!(", {lost} lost by the log"));
+        }
+        if let Some(trouble) = trouble {
+            status.push_str(&format!("; {trouble}"));
+        }
+        systemd::notify(&[NotifyState::Status(&status)]);
+    }
+}
+
+/// The ring that systemd has kept, or a new one.
+fn ring(name: &PortName, stored: Option<OwnedFd>, capacity: usize) -> Result<Ring, ServiceError> {
+    if let Some(fd) = stored {
+        match Ring::adopt(fd, capacity) {
+            Ok(ring) => return Ok(ring),
+            Err(error) => tracing::warn!(console_port = %name, "{error}; beginning a new one"),
+        }
+    }
+    let ring = Ring::create(capacity)?;
+    systemd::store("ring", ring.as_fd());
+    Ok(ring)
+}
+
+fn wanted(config: &Config, name: &PortName) -> Wanted {
+    let port = &config.ports[name];
+    Wanted { path: config.device(name, port), settings: port.line, low_latency: port.low_latency }
+}
+
+fn gatekeeping(config: &Config, name: &PortName) -> Gatekeeping {
+    Gatekeeping {
+        auth_socket: systemd::runtime_directory().join("auth-port"),
+        groups: config.groups(&config.ports[name]).clone(),
+        root: config.access.root,
+    }
+}
+
+fn reloading() -> Vec<NotifyState<'static>> {
+    let mut state = vec![NotifyState::Reloading];
+    // Without a monotonic clock systemd takes the reload as done when READY=1 comes, as 252 does anyway.
+    state.extend(NotifyState::monotonic_usec_now());
+    state
+}
+
+async fn linger(idle_since: Option<Instant>) {
+    match idle_since {
+        Some(since) => tokio::time::sleep_until(since + LINGER).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn panicked(what: &'static str, ended: Result<(), tokio::task::JoinError>) -> ServiceError {
+    let why = ended.err().map_or_else(|| "ended by itself".to_owned(), |error| error.to_string());
+    ServiceError::System(what, std::io::Error::other(why))
+}

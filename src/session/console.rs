@@ -1,0 +1,88 @@
+//! What all sessions of a port share: its hub, its name and settings, who is attached, and whether it is closing.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::roster::{MemberId, Roster, Visitor};
+use crate::config;
+use crate::hub::Hub;
+use crate::port::PortName;
+
+/// How long a viewer may take to receive why its session is closed.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// A port as its sessions see it.
+#[derive(Debug)]
+pub struct Console {
+    /// The port.
+    pub name: PortName,
+    /// Its hub.
+    pub hub: Arc<Hub>,
+    settings: watch::Sender<config::Port>,
+    roster: Mutex<Roster>,
+    /// How many are attached, for the service's idle exit and STATUS.
+    attached: watch::Sender<usize>,
+    closing: watch::Sender<Option<String>>,
+}
+
+impl Console {
+    /// The console of a port.
+    pub fn new(name: PortName, hub: Arc<Hub>, settings: config::Port) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            hub,
+            settings: watch::Sender::new(settings),
+            roster: Mutex::default(),
+            attached: watch::Sender::new(0),
+            closing: watch::Sender::new(None),
+        })
+    }
+
+    /// Who is attached.
+    pub fn roster(&self) -> MutexGuard<'_, Roster> {
+        // As in the hub: one panicking session must not end the others.
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> config::Port {
+        self.settings.borrow().clone()
+    }
+
+    /// Puts other settings in force, for whoever looks from now on.
+    pub fn set_settings(&self, settings: config::Port) {
+        self.settings.send_replace(settings);
+    }
+
+    /// How many are attached.
+    pub fn attached(&self) -> watch::Receiver<usize> {
+        self.attached.subscribe()
+    }
+
+    /// Ends all sessions, saying why.
+    pub fn close(&self, why: &str) {
+        self.closing.send_replace(Some(why.to_owned()));
+    }
+
+    /// Why sessions are to end, once they are.
+    pub fn closing(&self) -> watch::Receiver<Option<String>> {
+        self.closing.subscribe()
+    }
+
+    pub(super) fn join(&self, visitor: Visitor) -> (MemberId, mpsc::Receiver<String>) {
+        tracing::info!(console_port = %self.name, console_user = visitor.user, "{visitor} attached");
+        let joined = self.roster().join(visitor);
+        self.attached.send_modify(|count| *count += 1);
+        joined
+    }
+
+    pub(super) fn leave(&self, id: MemberId) {
+        let left = self.roster().leave(id);
+        if let Some(visitor) = left {
+            tracing::info!(console_port = %self.name, console_user = visitor.user, "{visitor} left");
+        }
+        self.attached.send_modify(|count| *count -= 1);
+    }
+}

@@ -1,0 +1,210 @@
+//! The typing half of a session: events through the escape machine to the hub, in order. What the device has not taken yet
+//! waits here, so that a user at a stuck line can still leave.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::escape::{Action, EscapeMachine};
+use super::typed::{Event, Typed};
+use super::{Ended, Here};
+use crate::config::EscapePrefix;
+use crate::hub::{Input, LineState};
+
+/// A break's length. RFC 4335 lets the client say one, but nothing shorter is seen by all devices, and none needs more.
+const BREAK: Duration = Duration::from_millis(500);
+/// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
+const PIECE: usize = 512;
+
+/// Input that waits for the device, with what it counts for at the gate.
+type Waiting = VecDeque<(Input, usize)>;
+
+/// Runs until the user leaves or the client is gone.
+pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
+    let settings = here.console.settings();
+    let prefix = settings.escape.filter(|_| here.terminal);
+    let mut machine = EscapeMachine::new(prefix);
+    let hub_input = here.console.hub.input();
+    let mut waiting = Waiting::new();
+    let mut told_read_only = false;
+    let mut ending = false;
+    let mut last_typed = Instant::now();
+
+    loop {
+        if ending && waiting.is_empty() {
+            return Ended::Left;
+        }
+        let idle_end = settings.timeout.map(|timeout| last_typed + timeout);
+        tokio::select! {
+            permit = hub_input.reserve(), if !waiting.is_empty() => {
+                let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
+                if let Some((input, weight)) = waiting.pop_front() {
+                    permit.send(input);
+                    typed.settle(weight);
+                }
+            }
+            event = typed.next(), if !ending => {
+                let Some(event) = event else { return Ended::Gone };
+                last_typed = Instant::now();
+                let weight = event.weight();
+                let mut wanted = Vec::new();
+                match event {
+                    Event::Bytes(bytes) => {
+                        for action in machine.feed(&bytes) {
+                            match act(here, prefix, action) {
+                                Outcome::Input(input) => wanted.push(input),
+                                Outcome::Done => {}
+                                Outcome::Leave => return Ended::Left,
+                            }
+                        }
+                    }
+                    Event::Break => wanted.push(Input::Break(BREAK)),
+                    // A pipe that has ended still wants its answer: only a terminal's end is a leave-taking.
+                    Event::End => ending = here.terminal,
+                }
+                if may_write(here, !wanted.is_empty(), &mut told_read_only) {
+                    queue(&mut waiting, wanted);
+                }
+                match waiting.back_mut() {
+                    Some((_, owed)) => *owed += weight,
+                    None => typed.settle(weight),
+                }
+            }
+            () = sleep_until(idle_end) => {
+                return Ended::Closed("closed: nothing typed for too long".to_owned());
+            }
+        }
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
+    for input in wanted {
+        match input {
+            Input::Bytes(bytes) => {
+                waiting.extend(bytes.chunks(PIECE).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
+            }
+            other => waiting.push_back((other, 0)),
+        }
+    }
+}
+
+/// Whether input goes to the device now. If not, the viewer is told once why.
+fn may_write(here: &Here, wants: bool, told: &mut bool) -> bool {
+    if !wants {
+        return false;
+    }
+    let name = &here.console.name;
+    let refusal = match &*here.console.hub.line().borrow() {
+        LineState::Open(_) | LineState::Starting if here.console.roster().writes(here.id) => None,
+        LineState::Open(_) | LineState::Starting => {
+            let roster = here.console.roster();
+            Some(match roster.writer() {
+                Some(writer) => {
+                    format!("{} writes; you are watching: what you type is not sent", writer.visitor)
+                }
+                None => "you are watching: what you type is not sent".to_owned(),
+            })
+        }
+        LineState::Away(_) => Some(format!("{name} is unplugged: what you type is not sent")),
+        LineState::Failed(why) => Some(format!("{why}: what you type is not sent")),
+    };
+    match refusal {
+        None => {
+            *told = false;
+            true
+        }
+        Some(refusal) => {
+            if !std::mem::replace(told, true) {
+                answer(here, refusal);
+            }
+            false
+        }
+    }
+}
+
+enum Outcome {
+    Input(Input),
+    Done,
+    Leave,
+}
+
+fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
+    let console = &here.console;
+    match action {
+        Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
+        Action::Break => {
+            answer(here, "break".to_owned());
+            return Outcome::Input(Input::Break(BREAK));
+        }
+        Action::Leave => return Outcome::Leave,
+        Action::Nothing => {}
+        Action::Help => answer(here, help(prefix)),
+        Action::Attach => {
+            let taken = console.roster().attach(here.id);
+            answer(
+                here,
+                match taken {
+                    Ok(()) => "you write".to_owned(),
+                    Err(writer) => format!("{writer} writes; f takes over"),
+                },
+            );
+        }
+        Action::Force => {
+            console.roster().force(here.id);
+            answer(here, "you write".to_owned());
+        }
+        Action::Spy => {
+            console.roster().spy(here.id);
+            answer(here, "you are watching".to_owned());
+        }
+        Action::Who => answer(here, who(here)),
+        Action::Unknown(characters) => {
+            let name = prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
+            answer(here, format!("{name}{characters} is not a command; {name}? lists them"));
+        }
+    }
+    Outcome::Done
+}
+
+/// Says something to this session's own viewer.
+fn answer(here: &Here, text: String) {
+    // Full: the viewer does not read, and will not miss it.
+    let _ = here.own.try_send(text);
+}
+
+fn help(prefix: Option<EscapePrefix>) -> String {
+    let name = prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
+    let commands = [
+        (".", "leave"),
+        ("l0", "send a break"),
+        ("a", "write, if nobody does"),
+        ("f", "write, taking over from whoever does"),
+        ("s", "watch only"),
+        ("w", "who is here"),
+        ("?", "this list"),
+    ];
+    let mut text = "commands".to_owned();
+    for (keys, meaning) in commands {
+        text.push_str(&format!("\r\n {name}{keys:<3} {meaning}"));
+    }
+    text
+}
+
+fn who(here: &Here) -> String {
+    let mut text = format!("{} here", here.console.name);
+    for (id, member) in here.console.roster().members() {
+        let role = if member.writes { "writing " } else { "watching" };
+        let you = if id == here.id { " (you)" } else { "" };
+        let since = crate::clock::clock(member.since);
+        text.push_str(&format!("\r\n {role} since {since} {}{you}", member.visitor));
+    }
+    text
+}

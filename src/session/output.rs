@@ -1,0 +1,129 @@
+//! The showing half of a session: banner, replay, the device's words as they come, and notices between them.
+
+use tokio::sync::mpsc;
+
+use super::{Ended, Gone, Here, Outlet};
+use crate::clock::clock;
+use crate::hub::{LineState, Pulled};
+
+/// Bytes shown at once: one SSH packet.
+const PIECE: usize = 32 * 1024;
+
+/// Runs until the viewer is gone or the port closes its sessions.
+pub(super) async fn run<O: Outlet>(
+    here: &Here,
+    notices: mpsc::Receiver<String>,
+    answers: mpsc::Receiver<String>,
+    outlet: &mut O,
+) -> Ended {
+    match show(here, notices, answers, outlet).await {
+        Ok(why) => Ended::Closed(why),
+        Err(Gone) => Ended::Gone,
+    }
+}
+
+async fn show<O: Outlet>(
+    here: &Here,
+    mut notices: mpsc::Receiver<String>,
+    mut answers: mpsc::Receiver<String>,
+    outlet: &mut O,
+) -> Result<String, Gone> {
+    let console = &here.console;
+    let mut closing = console.closing();
+    let mut line = console.hub.line();
+    let mut shown = started(&mut line).await;
+    greet(here, &shown, outlet).await?;
+    if let LineState::Failed(why) = shown {
+        return Ok(why);
+    }
+
+    let replay = if here.terminal { console.settings().replay } else { 0 };
+    let mut cursor = console.hub.session_cursor(console.hub.last_lines(replay));
+    loop {
+        // In this order: what we must say is never behind a flood, and the news that the line is gone stands after the
+        // last thing that came over it.
+        tokio::select! {
+            biased;
+            _ = closing.changed() => {
+                return Ok(closing.borrow().clone().unwrap_or_default());
+            }
+            Some(answer) = answers.recv() => say(outlet, here.terminal, &answer).await?,
+            Some(notice) = notices.recv() => say(outlet, here.terminal, &notice).await?,
+            pulled = cursor.pull(PIECE) => match pulled {
+                Pulled::Bytes(bytes) => outlet.send(bytes).await?,
+                Pulled::Skipped(count) => {
+                    say(outlet, here.terminal, &format!("{count} bytes skipped; see the log")).await?;
+                }
+            },
+            _ = line.changed() => {
+                let now = line.borrow_and_update().clone();
+                if let Some(news) = news(here, &shown, &now) {
+                    say(outlet, here.terminal, &news).await?;
+                }
+                shown = now;
+            }
+        }
+    }
+}
+
+/// Waits until the device was tried.
+async fn started(line: &mut tokio::sync::watch::Receiver<LineState>) -> LineState {
+    match line.wait_for(|state| *state != LineState::Starting).await {
+        Ok(state) => state.clone(),
+        Err(_) => LineState::Failed("the port is gone".to_owned()),
+    }
+}
+
+async fn greet<O: Outlet>(here: &Here, line: &LineState, outlet: &mut O) -> Result<(), Gone> {
+    for words in greeting(here, line) {
+        say(outlet, here.terminal, &words).await?;
+    }
+    Ok(())
+}
+
+fn greeting(here: &Here, line: &LineState) -> Vec<String> {
+    let console = &here.console;
+    let name = &console.name;
+    let settings = console.settings();
+    let escape = settings.escape.filter(|_| here.terminal).map(|prefix| prefix.to_string());
+    let mut words = Vec::new();
+    if here.terminal {
+        let label = match settings.description.as_str() {
+            "" => String::new(),
+            description => format!(" ({description})"),
+        };
+        let help = escape.as_ref().map(|escape| format!("; {escape}? for help")).unwrap_or_default();
+        words.push(format!("{name}{label} {}{help}", settings.line));
+    }
+    if let LineState::Away(_) = line {
+        words.push(format!("{name} is not plugged in: waiting for it"));
+    }
+    let roster = console.roster();
+    if let Some(writer) = roster.writer().filter(|_| !roster.writes(here.id)) {
+        let how = escape.map(|escape| format!("; {escape}a to write")).unwrap_or_default();
+        words.push(format!("{} writes; you are watching{how}", writer.visitor));
+    }
+    words
+}
+
+/// What a viewer is told of a change.
+fn news(here: &Here, before: &LineState, now: &LineState) -> Option<String> {
+    let name = &here.console.name;
+    match (before, now) {
+        (LineState::Open(_), LineState::Away(at)) => Some(format!("{name} unplugged {}", clock(*at))),
+        (LineState::Open(old), LineState::Open(new)) if old != new => Some(format!("{name} is set to {new}")),
+        (LineState::Open(_), LineState::Open(_)) => None,
+        (_, LineState::Open(_)) => Some(format!("{name} back {}", clock(jiff::Timestamp::now()))),
+        (_, LineState::Failed(why)) => Some(why.clone()),
+        _ => None,
+    }
+}
+
+/// Says something of ours: in brackets on a line of its own, or beside the bytes.
+pub(super) async fn say<O: Outlet>(outlet: &mut O, terminal: bool, text: &str) -> Result<(), Gone> {
+    if terminal {
+        outlet.send(format!("\r\n[{text}]\r\n").into_bytes()).await
+    } else {
+        outlet.aside(format!("[{text}]\n")).await
+    }
+}

@@ -1,0 +1,207 @@
+//! Who is attached to a port and which of them writes. One writes, the rest watch; a watcher becomes the writer only by
+//! asking. Everybody is told what concerns them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+/// Notices that may wait for one session. A viewer that does not read them anyway misses further ones; `w` tells the
+/// state at any time.
+const NOTICES_MAX: usize = 32;
+
+/// Somebody at a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visitor {
+    /// Login name.
+    pub user: String,
+    /// Address, or `local`.
+    pub from: String,
+}
+
+impl fmt::Display for Visitor {
+    /// Fit for other people's terminals: a name may hold anything.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain =
+            |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
+        write!(f, "{} ({})", plain(&self.user), plain(&self.from))
+    }
+}
+
+/// One who is attached.
+#[derive(Debug)]
+pub struct Member {
+    /// Who.
+    pub visitor: Visitor,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether this one writes.
+    pub writes: bool,
+    notices: mpsc::Sender<String>,
+}
+
+/// Names a member while attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MemberId(u64);
+
+/// Everybody who is attached to a port.
+#[derive(Debug, Default)]
+pub struct Roster {
+    members: BTreeMap<MemberId, Member>,
+    next: u64,
+}
+
+impl Roster {
+    /// Attaches somebody, as the writer if nobody is. The receiver gets the notices.
+    pub fn join(&mut self, visitor: Visitor) -> (MemberId, mpsc::Receiver<String>) {
+        let writes = self.writer().is_none();
+        let role = if writes { "writing" } else { "watching" };
+        self.tell_all(None, &format!("{visitor} attached, {role}"));
+        let id = MemberId(self.next);
+        self.next += 1;
+        let (notices, inbox) = mpsc::channel(NOTICES_MAX);
+        self.members.insert(id, Member { visitor, since: Timestamp::now(), writes, notices });
+        (id, inbox)
+    }
+
+    /// Somebody has left: who.
+    pub fn leave(&mut self, id: MemberId) -> Option<Visitor> {
+        let Member { visitor, writes, .. } = self.members.remove(&id)?;
+        let vacancy = if writes { "; nobody writes now" } else { "" };
+        self.tell_all(None, &format!("{visitor} left{vacancy}"));
+        Some(visitor)
+    }
+
+    /// Whether this member writes.
+    pub fn writes(&self, id: MemberId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.writes)
+    }
+
+    /// Who writes.
+    pub fn writer(&self) -> Option<&Member> {
+        self.members.values().find(|member| member.writes)
+    }
+
+    /// Everybody, in order of arrival.
+    pub fn members(&self) -> impl Iterator<Item = (MemberId, &Member)> {
+        self.members.iter().map(|(id, member)| (*id, member))
+    }
+
+    /// Makes `id` the writer if nobody is; else says who is.
+    pub fn attach(&mut self, id: MemberId) -> Result<(), Visitor> {
+        match self.writer() {
+            Some(writer) if !self.writes(id) => Err(writer.visitor.clone()),
+            _ => {
+                self.promote(id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes `id` the writer; whoever was is told by whom.
+    pub fn force(&mut self, id: MemberId) {
+        let Some(taker) = self.members.get(&id).map(|member| member.visitor.to_string()) else { return };
+        for (other, member) in &mut self.members {
+            if member.writes && *other != id {
+                member.writes = false;
+                tell(member, format!("{taker} has taken over; you are watching"));
+            }
+        }
+        self.promote(id);
+    }
+
+    /// Makes `id` a watcher.
+    pub fn spy(&mut self, id: MemberId) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if std::mem::take(&mut member.writes) {
+            let text = format!("{} only watches now; nobody writes", member.visitor);
+            self.tell_all(Some(id), &text);
+        }
+    }
+
+    fn promote(&mut self, id: MemberId) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if !std::mem::replace(&mut member.writes, true) {
+            let text = format!("{} writes now", member.visitor);
+            self.tell_all(Some(id), &text);
+        }
+    }
+
+    /// Tells everybody but `except`.
+    pub fn tell_all(&mut self, except: Option<MemberId>, text: &str) {
+        for (id, member) in &self.members {
+            if Some(*id) != except {
+                tell(member, text.to_owned());
+            }
+        }
+    }
+}
+
+fn tell(member: &Member, text: String) {
+    // Full: see NOTICES_MAX. Closed: the session is just ending.
+    let _ = member.notices.try_send(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visitor(user: &str) -> Visitor {
+        Visitor { user: user.to_owned(), from: "::1".to_owned() }
+    }
+
+    fn said(inbox: &mut mpsc::Receiver<String>) -> Vec<String> {
+        std::iter::from_fn(|| inbox.try_recv().ok()).collect()
+    }
+
+    #[test]
+    fn the_first_writes_and_no_watcher_is_promoted_unasked() {
+        let mut roster = Roster::default();
+        let (alice, _alice_inbox) = roster.join(visitor("alice"));
+        let (bob, mut bob_inbox) = roster.join(visitor("bob"));
+        assert!(roster.writes(alice) && !roster.writes(bob));
+        assert_eq!(roster.attach(bob), Err(visitor("alice")));
+        roster.leave(alice);
+        assert!(!roster.writes(bob));
+        assert_eq!(said(&mut bob_inbox), ["alice (::1) left; nobody writes now"]);
+        assert_eq!(roster.attach(bob), Ok(()));
+        assert!(roster.writes(bob));
+    }
+
+    #[test]
+    fn the_loser_of_a_force_is_told_by_whom() {
+        let mut roster = Roster::default();
+        let (alice, mut alice_inbox) = roster.join(visitor("alice"));
+        let (bob, mut bob_inbox) = roster.join(visitor("bob"));
+        roster.force(bob);
+        assert!(roster.writes(bob) && !roster.writes(alice));
+        assert_eq!(
+            said(&mut alice_inbox),
+            [
+                "bob (::1) attached, watching",
+                "bob (::1) has taken over; you are watching",
+                "bob (::1) writes now"
+            ]
+        );
+        roster.spy(bob);
+        assert!(roster.writer().is_none());
+        assert_eq!(said(&mut bob_inbox), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_viewer_that_reads_no_notices_costs_no_memory() {
+        let mut roster = Roster::default();
+        let (_, mut inbox) = roster.join(visitor("stopped"));
+        for _ in 0..1000 {
+            let (id, _) = roster.join(visitor("fickle"));
+            roster.leave(id);
+        }
+        assert_eq!(said(&mut inbox).len(), NOTICES_MAX);
+    }
+
+    #[test]
+    fn a_name_with_an_escape_sequence_is_harmless() {
+        assert_eq!(visitor("a\x1b[2Jb").to_string(), "a?[2Jb (::1)");
+    }
+}

@@ -1,0 +1,75 @@
+//! The break that an SSH client asks for (`~B` in OpenSSH, Special Command in PuTTY; RFC 4335).
+//!
+//! russh has no callback for it: it answers the channel request `break` with a failure and logs `unknown channel request
+//! break`, inside the session's own task and in order with the typed bytes. So this is a logger that
+//! knows the sessions by their tasks and turns that line into an event. Not pretty, and in this file only;
+//! `tests/ssh.rs` presses `~B` in the real client and fails should a russh update change the line.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use tokio::task::Id;
+
+use crate::session::{Event, Feeder};
+
+const LINE: &str = "unknown channel request break";
+
+/// The sessions that can be sent a break, by the task that russh runs them in.
+static SESSIONS: LazyLock<Mutex<HashMap<Id, Feeder>>> = LazyLock::new(Mutex::default);
+
+/// While it lives, breaks of the session whose russh task made it arrive as [`Event::Break`].
+#[derive(Debug)]
+pub struct Registration(Option<Id>);
+
+impl Registration {
+    /// Called in a russh callback, which runs in the session's task.
+    pub fn here(feeder: Feeder) -> Self {
+        let id = tokio::task::try_id();
+        if let Some(id) = id {
+            SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).insert(id, feeder);
+        }
+        Self(id)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        }
+    }
+}
+
+struct BreakListener;
+
+static LISTENER: BreakListener = BreakListener;
+
+impl log::Log for BreakListener {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let line = record.args().to_string();
+        if line != LINE {
+            tracing::debug!("{}: {line}", record.target());
+            return;
+        }
+        let sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(feeder) = tokio::task::try_id().and_then(|id| sessions.get(&id)) {
+            feeder.feed(Event::Break);
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Begins to listen; once a process.
+pub fn listen() -> Result<(), log::SetLoggerError> {
+    log::set_logger(&LISTENER)?;
+    log::set_max_level(log::LevelFilter::Warn);
+    Ok(())
+}

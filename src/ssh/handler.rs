@@ -1,0 +1,340 @@
+//! One SSH connection, as russh tells of it: authentication goes to `console-auth`, the one channel becomes a session. It
+//! decides nothing but whether the port's access groups admit who `console-auth` says this is.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::breaks::Registration;
+use super::limits::Ticket;
+use super::outlet::{SshOutlet, finish};
+use crate::auth::client::{Login, Step};
+use crate::auth::protocol::{Identity, Secret};
+use crate::config::{Groups, RootLogin};
+use crate::port::PortName;
+use crate::session::{self, Console, Event, Feeder, Typed, Visitor};
+
+/// A refused password is answered so long after it came, whatever the reason: longer than PAM's own delay for a wrong one
+/// (`pam_fail_delay(3)`, 2 s and up to half more), so that a refusal tells nothing by its time.
+const REFUSAL: Duration = Duration::from_secs(3);
+
+/// Who may use the port, and where to ask who somebody is.
+#[derive(Debug, Clone)]
+pub struct Gatekeeping {
+    /// `console-auth`'s socket.
+    pub auth_socket: PathBuf,
+    /// The port's access groups.
+    pub groups: Groups,
+    /// How root may log in.
+    pub root: RootLogin,
+}
+
+/// One connection.
+pub struct Connection {
+    console: Arc<Console>,
+    gate: Gatekeeping,
+    peer: SocketAddr,
+    /// Held until the login, or the end.
+    ticket: Option<Ticket>,
+    admitted: watch::Sender<bool>,
+    login: Option<(String, Login)>,
+    identity: Option<Identity>,
+    feeder: Feeder,
+    typed: Option<Typed>,
+    channel: Option<ChannelId>,
+    terminal: bool,
+    breaks: Option<Registration>,
+}
+
+impl Connection {
+    /// A connection that has just come in.
+    pub fn new(
+        console: Arc<Console>,
+        gate: Gatekeeping,
+        peer: SocketAddr,
+        ticket: Ticket,
+        (feeder, typed): (Feeder, Typed),
+    ) -> Self {
+        Self {
+            console,
+            gate,
+            peer,
+            ticket: Some(ticket),
+            admitted: watch::Sender::new(false),
+            login: None,
+            identity: None,
+            feeder,
+            typed: Some(typed),
+            channel: None,
+            terminal: false,
+            breaks: None,
+        }
+    }
+
+    /// Turns true when somebody has logged in.
+    pub fn admitted(&self) -> watch::Receiver<bool> {
+        self.admitted.subscribe()
+    }
+
+    fn port(&self) -> &PortName {
+        &self.console.name
+    }
+
+    /// The login of `user`, begun with `console-auth` if this is their first try. `None`: it cannot be reached.
+    async fn login(&mut self, user: &str) -> Option<&mut Login> {
+        if self.login.as_ref().is_none_or(|(name, _)| name != user) {
+            let rhost = unmapped(self.peer.ip());
+            let begun = Login::begin(&self.gate.auth_socket, user, rhost, self.port(), self.gate.root).await;
+            match begun {
+                Ok(login) => self.login = Some((user.to_owned(), login)),
+                Err(error) => {
+                    self.helper_failed(&error);
+                    return None;
+                }
+            }
+        }
+        self.login.as_mut().map(|(_, login)| login)
+    }
+
+    fn helper_failed(&mut self, error: &dyn std::fmt::Display) {
+        tracing::error!(console_port = %self.port(), "no login is possible: {error}");
+        self.login = None;
+    }
+
+    /// Admits somebody if the port's groups do: this is who the connection belongs to from now on.
+    fn admit(&mut self, identity: Identity) -> Auth {
+        self.login = None;
+        if self.gate.groups.admit(&identity.groups) {
+            self.identity = Some(identity);
+            return Auth::Accept;
+        }
+        tracing::warn!(
+            console_port = %self.port(),
+            console_user = identity.name,
+            "{} from {} refused: in none of the groups that may use {}",
+            identity.name,
+            self.peer.ip(),
+            self.port()
+        );
+        Auth::reject()
+    }
+
+    /// What PAM's next step means for the client.
+    fn step(&mut self, step: Step) -> Auth {
+        match step {
+            Step::Prompts { instructions, prompts } => Auth::Partial {
+                name: Cow::Borrowed(""),
+                instructions: Cow::Owned(instructions),
+                prompts: prompts.into_iter().map(|prompt| (Cow::Owned(prompt.text), prompt.echo)).collect(),
+            },
+            Step::Granted(identity) => self.admit(identity),
+            Step::Denied => Auth::reject(),
+        }
+    }
+
+    async fn by_password(&mut self, user: &str, password: &str) -> Auth {
+        let Some(login) = self.login(user).await else { return Auth::reject() };
+        match login.password(Secret(password.to_owned())).await {
+            Ok(Some(identity)) => self.admit(identity),
+            Ok(None) => Auth::reject(),
+            Err(error) => {
+                self.helper_failed(&error);
+                Auth::reject()
+            }
+        }
+    }
+
+    async fn by_questions(&mut self, user: &str, answers: Option<Vec<Secret>>) -> Auth {
+        let Some(login) = self.login(user).await else { return Auth::reject() };
+        let step = match answers {
+            None => login.converse().await,
+            Some(answers) => login.answer(answers).await,
+        };
+        match step {
+            Ok(step) => self.step(step),
+            Err(error) => {
+                self.helper_failed(&error);
+                Auth::reject()
+            }
+        }
+    }
+
+    fn start(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        let (Some(identity), Some(typed)) = (&self.identity, self.typed.take()) else {
+            return session.channel_failure(channel);
+        };
+        session.channel_success(channel)?;
+        self.breaks = Some(Registration::here(self.feeder.clone()));
+        let visitor = Visitor { user: identity.name.clone(), from: unmapped(self.peer.ip()).to_string() };
+        let outlet = SshOutlet::new(session.handle(), channel);
+        let (console, terminal, handle) = (self.console.clone(), self.terminal, session.handle());
+        tokio::spawn(async move {
+            let ended = session::run(console, visitor, terminal, typed, outlet).await;
+            finish(handle, channel, ended).await;
+        });
+        Ok(())
+    }
+}
+
+/// Waits, if this is a refusal, until it tells nothing by its time.
+async fn evenly(since: Instant, auth: Auth) -> Auth {
+    if matches!(auth, Auth::Reject { .. }) {
+        tokio::time::sleep_until(since + REFUSAL).await;
+    }
+    auth
+}
+
+/// `::ffff:192.0.2.1` is 192.0.2.1 to everybody but the socket.
+fn unmapped(address: IpAddr) -> IpAddr {
+    address.to_canonical()
+}
+
+impl Handler for Connection {
+    type Error = russh::Error;
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, russh::Error> {
+        let Some(login) = self.login(user).await else { return Ok(Auth::reject()) };
+        match login.offer(offer.public_key).await {
+            Ok(true) => Ok(Auth::Accept),
+            Ok(false) => Ok(Auth::reject()),
+            Err(error) => {
+                self.helper_failed(&error);
+                Ok(Auth::reject())
+            }
+        }
+    }
+
+    async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
+        let Some(login) = self.login(user).await else { return Ok(Auth::reject()) };
+        match login.key(key.public_key).await {
+            Ok(Some(identity)) => Ok(self.admit(identity)),
+            Ok(None) => Ok(Auth::reject()),
+            Err(error) => {
+                self.helper_failed(&error);
+                Ok(Auth::reject())
+            }
+        }
+    }
+
+    async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
+        let since = Instant::now();
+        let auth = self.by_password(user, password).await;
+        Ok(evenly(since, auth).await)
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        user: &str,
+        _submethods: &str,
+        response: Option<Response<'a>>,
+    ) -> Result<Auth, russh::Error> {
+        let since = Instant::now();
+        let answers = response.map(|answers| {
+            answers.map(|answer| Secret(String::from_utf8_lossy(&answer).into_owned())).collect::<Vec<_>>()
+        });
+        let auth = self.by_questions(user, answers).await;
+        Ok(evenly(since, auth).await)
+    }
+
+    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), russh::Error> {
+        self.ticket = None;
+        self.admitted.send_replace(true);
+        Ok(())
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        if self.channel.is_some() {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        } else {
+            self.channel = Some(channel.id());
+            reply.accept().await;
+        }
+        Ok(())
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _col_width: u32,
+        _row_height: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.terminal = true;
+        session.channel_success(channel)
+    }
+
+    async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
+        self.start(channel, session)
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_success(channel)?;
+        let name = self.port();
+        let refusal = format!("{name} takes no commands yet: leave the command away to get the console\n");
+        session.extended_data(channel, 1, refusal.into_bytes())?;
+        session.exit_status_request(channel, 2)?;
+        session.eof(channel)?;
+        session.close(channel)
+    }
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _name: &str,
+        _value: &str,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(channel)
+    }
+
+    async fn data(
+        &mut self,
+        _channel: ChannelId,
+        data: &[u8],
+        _session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        self.feeder.feed(Event::Bytes(data.to_vec()));
+        Ok(())
+    }
+
+    async fn channel_eof(&mut self, _channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {
+        self.feeder.feed(Event::End);
+        Ok(())
+    }
+}

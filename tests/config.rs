@@ -1,0 +1,274 @@
+//! The configuration as the administrator meets it: what a file means, and what is said about a wrong one.
+
+use std::path::Path;
+
+use consoleserver::config::{Config, Groups, LogType, RootLogin};
+use consoleserver::port::PortName;
+
+/// What is said about a text that stands in `/etc/consoleserver/config.toml`.
+fn complaint(text: &str) -> String {
+    Config::parse(text, Path::new("/etc/consoleserver/config.toml")).unwrap_err().to_string()
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, Path::new("config.toml")).unwrap()
+}
+
+fn name(word: &str) -> PortName {
+    word.parse().unwrap()
+}
+
+#[test]
+fn a_wrong_type_is_named_with_its_line_and_what_would_be_right() {
+    assert_eq!(
+        complaint("[ports.ttyUSB0]\nssh_port = 8023\nbaud = \"fast\"\n"),
+        "/etc/consoleserver/config.toml:3: ports.ttyUSB0.baud = \"fast\": expected a number from 50 to 4000000"
+    );
+    assert_eq!(
+        complaint("[ports.ttyUSB0]\nrtscts = 0\n"),
+        "/etc/consoleserver/config.toml:2: ports.ttyUSB0.rtscts = 0: expected true or false"
+    );
+    assert_eq!(
+        complaint("ports = 3\n"),
+        "/etc/consoleserver/config.toml:1: ports = 3: expected a table: [ports]"
+    );
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_the_near_one() {
+    assert_eq!(
+        complaint("[ports.ttyUSB0]\n\nbuad = 9600\n"),
+        "/etc/consoleserver/config.toml:3: ports.ttyUSB0.buad: unknown key: did you mean baud?"
+    );
+    assert_eq!(
+        complaint("[access]\nwheels = 4\n"),
+        "/etc/consoleserver/config.toml:2: access.wheels: unknown key: known here are groups, root"
+    );
+    assert_eq!(
+        complaint("[ports.a]\nlog = { kind = \"raw\" }\n"),
+        "/etc/consoleserver/config.toml:2: ports.a.log.kind: unknown key: known here are type, file, input, journal, sync"
+    );
+    assert_eq!(
+        complaint("[port.a]\n"),
+        "/etc/consoleserver/config.toml:1: port: unknown key: did you mean ports?"
+    );
+}
+
+#[test]
+fn two_listeners_on_one_tcp_port_are_named_both() {
+    assert_eq!(
+        complaint("[ports.b]\nssh_port = 8023\n[ports.a]\nssh_port = 8023\n"),
+        "/etc/consoleserver/config.toml:4: ports.a.ssh_port = 8023: taken by ports.b.ssh_port in line 2; \
+         every listener needs a TCP port of its own"
+    );
+    assert_eq!(
+        complaint("[ports.a]\nssh_port = 8022\n"),
+        "/etc/consoleserver/config.toml:2: ports.a.ssh_port = 8022: taken by server.ssh_port by default; \
+         every listener needs a TCP port of its own"
+    );
+    assert_eq!(
+        complaint("[ports.a]\nssh_port = 22\n[server]\nssh_port = 22\n"),
+        "/etc/consoleserver/config.toml:4: server.ssh_port = 22: taken by ports.a.ssh_port in line 2; \
+         every listener needs a TCP port of its own"
+    );
+}
+
+#[test]
+fn one_tcp_port_on_addresses_apart_is_right() {
+    let config = parse(
+        "[server]\nlisten = [\"127.0.0.1\"]\n\
+         [ports.a]\nssh_port = 8022\nlisten = [\"127.0.0.2\"]\n[ports.b]\nssh_port = 8022\nlisten = [\"[::1]\"]\n",
+    );
+    assert_eq!(config.ports.len(), 2);
+}
+
+#[test]
+fn two_ports_on_one_device_are_named_both() {
+    assert_eq!(
+        complaint("[ports.a]\ndevice = \"/dev/x\"\n[ports.b]\ndevice = \"/dev//x\"\n"),
+        "/etc/consoleserver/config.toml:4: ports.b.device = \"/dev//x\": taken by ports.a.device in line 2; \
+         every port needs a device of its own"
+    );
+}
+
+#[test]
+fn an_impossible_baud_is_an_error() {
+    for baud in ["0", "49", "4000001", "-9600", "9600.5", "99999999999999999999999", "true"] {
+        assert_eq!(
+            complaint(&format!("[defaults]\nbaud = {baud}\n")),
+            format!(
+                "/etc/consoleserver/config.toml:2: defaults.baud = {baud}: expected a number from 50 to 4000000"
+            )
+        );
+    }
+}
+
+#[test]
+fn port_names_that_could_leave_their_place_are_refused() {
+    for (key, shown, word) in [
+        ("\"a/b\"", "\"a/b\"", "\"a/b\""),
+        ("\"a%i\"", "\"a%i\"", "\"a%i\""),
+        ("\"a\\nb\"", "\"a\\nb\"", "\"a\\nb\""),
+        ("\"/dev/ttyUSB0\"", "\"/dev/ttyUSB0\"", "\"/dev/ttyUSB0\""),
+        ("\"..\"", "\"..\"", "\"..\""),
+    ] {
+        assert_eq!(
+            complaint(&format!("[ports.{key}]\nbaud = 9600\n")),
+            format!(
+                "/etc/consoleserver/config.toml:1: ports.{shown}: port name {word} is not valid: \
+                 use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_name_with_a_dot_wants_quotes_and_is_told_so() {
+    assert_eq!(
+        complaint("[ports.rack.2]\nbaud = 9600\n"),
+        "/etc/consoleserver/config.toml:1: ports.rack.2: unknown table: \
+         write a port name with a dot in quotes, [ports.\"rack.2\"]"
+    );
+    assert!(parse("[ports.\"rack.2\"]\n").ports.contains_key(&name("rack.2")));
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_as_it_stands_in_the_file() {
+    let told = complaint(
+        "[ports.b]\nbaud = 1\nparity = \"X\"\n\n[ports.a]\nstopbits = 3\nlog.file = \"../x\"\n\
+         listen = [\n  \"[::1]\",\n  \"localhost\",\n]\n[server]\nmonitor = \"dev\"\n",
+    );
+    let expected = [
+        "2: ports.b.baud = 1: expected a number from 50 to 4000000",
+        "3: ports.b.parity = \"X\": expected \"N\", \"E\", \"O\", \"M\" or \"S\"",
+        "6: ports.a.stopbits = 3: expected 1 or 2",
+        "7: ports.a.log.file = \"../x\": expected a file name of 1 to 64 of A-Z a-z 0-9 . _ - \
+         that does not begin with a dot",
+        "10: ports.a.listen = \"localhost\": expected a list of 1 to 32 IP addresses such as [\"[::]\"] \
+         or [\"127.0.0.1\", \"[::1]\"]",
+        "13: server.monitor = \"dev\": expected the absolute path of a directory, such as \"/dev\"",
+    ];
+    assert_eq!(told, expected.map(|line| format!("/etc/consoleserver/config.toml:{line}")).join("\n"));
+}
+
+#[test]
+fn the_first_twenty_errors_are_told_and_the_rest_counted() {
+    let text: String = (0..500).map(|n| format!("[ports.p{n}]\nbaud = 1\n")).collect();
+    let told = complaint(&text);
+    let lines: Vec<_> = told.lines().collect();
+    assert_eq!(lines.len(), 21);
+    assert!(lines[0].starts_with("/etc/consoleserver/config.toml:2: ports.p0.baud = 1: "), "{told}");
+    assert!(lines[19].starts_with("/etc/consoleserver/config.toml:40: ports.p19.baud = 1: "), "{told}");
+    assert_eq!(lines[20], "/etc/consoleserver/config.toml: and 480 more errors");
+}
+
+#[test]
+fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
+    for (text, told) in [
+        ("log = none\n", "2: not TOML: string values must be quoted: log = none"),
+        ("baud 9600 8N1\n", "2: not TOML: key with no value, expected `=`: baud 9600 8N1"),
+        ("baud = 1\nbaud = 2\n", "3: not TOML: duplicate key: baud = 2"),
+        ("[ports.a]\n", "2: not TOML: duplicate key: [ports.a]"),
+        ("escape = \"^Ec\n", "2: not TOML: invalid basic string, expected `\"`: escape = \"^Ec"),
+        (
+            "listen = [\"::\"\nbaud = 3\n",
+            "3: not TOML: missing comma between array elements, expected `,`: baud = 3",
+        ),
+    ] {
+        assert_eq!(
+            complaint(&format!("[ports.a]\n{text}")),
+            format!("/etc/consoleserver/config.toml:{told}")
+        );
+    }
+    assert_eq!(
+        complaint("[server]\nmonitor = none\nssh_port 8022\n"),
+        "/etc/consoleserver/config.toml:2: not TOML: string values must be quoted: monitor = none\n\
+         /etc/consoleserver/config.toml:3: not TOML: key with no value, expected `=`: ssh_port 8022"
+    );
+}
+
+#[test]
+fn more_ports_than_can_be_served_are_an_error() {
+    let text: String = (0..1025).map(|n| format!("[ports.p{n}]\n")).collect();
+    assert_eq!(
+        complaint(&text),
+        "/etc/consoleserver/config.toml:1: ports: 1025 ports: expected at most 1024"
+    );
+}
+
+#[test]
+fn a_megabyte_of_nonsense_is_answered_in_a_page() {
+    for nonsense in ["[", "a={", "a=[", "x y\n", "a=1\n", "a.", "\"", "\0", "[ports.a]\n"] {
+        let told = complaint(&nonsense.repeat(1024 * 1024 / nonsense.len()));
+        assert!(told.lines().count() <= 21 && told.len() < 8192, "{nonsense:?}: {told}");
+    }
+}
+
+#[test]
+fn what_comes_in_a_later_version_says_so() {
+    assert_eq!(
+        complaint(
+            "[ports.a]\nlog = \"hex\"\n[ports.b]\nlog = { type = \"both\", input = true, journal = true }\n"
+        ),
+        "/etc/consoleserver/config.toml:2: ports.a.log = \"hex\": is not available in this version: \
+         use \"none\", \"raw\" or \"text\"\n\
+         /etc/consoleserver/config.toml:4: ports.b.log.type = \"both\": is not available in this version: \
+         use \"none\", \"raw\" or \"text\"\n\
+         /etc/consoleserver/config.toml:4: ports.b.log.input = true: is not available in this version: leave it out\n\
+         /etc/consoleserver/config.toml:4: ports.b.log.journal = true: is not available in this version: leave it out"
+    );
+}
+
+#[test]
+fn what_is_of_one_port_only_does_not_stand_in_defaults() {
+    assert_eq!(
+        complaint("[defaults]\nssh_port = 8023\n"),
+        "/etc/consoleserver/config.toml:2: defaults.ssh_port: is of one port only: set it in [ports.NAME]"
+    );
+}
+
+#[test]
+fn hostile_text_is_shown_short_and_printable() {
+    let told = complaint(&format!("[access]\nroot = \"\"\"a\u{1b}[2J\n{}\"\"\"\n", "x".repeat(5000)));
+    assert!(told.contains("not TOML"), "{told}");
+    let told = complaint(&format!("[access]\nroot = \"\u{202e}{}\"\n", "x".repeat(5000)));
+    assert!(
+        told.len() < 300 && told.contains("\\u{202e}xxx") && told.contains("…: expected \"key\""),
+        "{told}"
+    );
+}
+
+#[test]
+fn defaults_apply_before_the_port_and_key_by_key() {
+    let config = parse(
+        "[ports.a]\nlog.sync = \"1m\"\nbaud = 300\n[ports.b]\nlog = \"none\"\n\
+         [defaults]\nlog = { type = \"raw\", file = \"tty.log\" }\nbaud = 115200\ngroups = [\"*\"]\n",
+    );
+    let (a, b) = (&config.ports[&name("a")], &config.ports[&name("b")]);
+    assert_eq!((a.line.baud.get(), b.line.baud.get()), (300, 115200));
+    assert_eq!(
+        (a.log.kind, a.log.file.as_str(), a.log.sync.unwrap().as_secs()),
+        (LogType::Raw, "tty.log", 60)
+    );
+    assert_eq!(
+        (b.log.kind, b.log.file.as_str(), b.log.sync.unwrap().as_secs()),
+        (LogType::None, "tty.log", 5)
+    );
+    assert_eq!(config.groups(a), &Groups::Everyone);
+}
+
+#[test]
+fn an_empty_file_means_the_documented_defaults() {
+    let config = parse("[ports.ttyUSB0]\n");
+    assert_eq!(config.server.ssh_port, Some(8022));
+    assert_eq!(config.server.monitor, Path::new("/dev"));
+    assert_eq!(config.access.root, RootLogin::Key);
+    let port = &config.ports[&name("ttyUSB0")];
+    assert_eq!(port.line.to_string(), "9600 8N1");
+    assert_eq!((port.enabled, port.low_latency, port.replay, port.scrollback), (true, true, 20, 262_144));
+    assert_eq!((port.ssh_port, port.timeout, port.device.as_ref()), (None, None, None));
+    assert_eq!(port.escape.unwrap().to_string(), "^Ec");
+    assert_eq!((port.log.kind, port.log.file.as_str()), (LogType::Text, "console.log"));
+    assert_eq!(config.listen(port), ["::".parse::<std::net::IpAddr>().unwrap()]);
+    assert!(config.groups(port).admit(&["dialout"]) && !config.groups(port).admit(&["users"]));
+}

@@ -1,0 +1,246 @@
+//! Every value that a file may say, the files that we ship, and what must hold for any text and any configuration.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use consoleserver::config::{
+    Access, Config, EscapePrefix, Groups, Log, LogType, Port, RootLogin, Server, keys,
+};
+use consoleserver::port::{Baud, ByteSize, LineSettings, Parity, PortName, StopBits};
+use proptest::collection::{btree_map, hash_set, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// What a port key reads back as, once set; `None` if the value is refused.
+fn put(key: &str, value: &str) -> Option<String> {
+    let text = format!("[ports.a]\n{key} = {value}\n");
+    let config = Config::parse(&text, Path::new("config.toml")).ok()?;
+    let port = config.ports.values().next().unwrap();
+    Some(keys::find(keys::PORT, key).unwrap().get(port).unwrap().to_string())
+}
+
+fn takes(key: &str, values: &[&str]) {
+    for value in values {
+        assert_eq!(put(key, value).as_deref(), Some(*value), "{key} = {value}");
+    }
+}
+
+fn refuses(key: &str, values: &[&str]) {
+    for value in values {
+        assert_eq!(put(key, value), None, "{key} = {value}");
+    }
+}
+
+#[test]
+fn a_value_in_its_range_is_taken_and_the_next_one_is_refused() {
+    takes("baud", &["50", "250000", "4000000"]);
+    takes("bytesize", &["5", "6", "7", "8"]);
+    refuses("bytesize", &["4", "9", "\"8\""]);
+    takes("parity", &["\"N\"", "\"E\"", "\"O\"", "\"M\"", "\"S\""]);
+    takes("stopbits", &["1", "2"]);
+    refuses("stopbits", &["0", "1.5", "3"]);
+    takes("ssh_port", &["1", "65535", "\"none\""]);
+    refuses("ssh_port", &["0", "65536", "-1", "\"8023\"", "[8023]"]);
+    takes("timeout", &["0", "1", "31536000"]);
+    refuses("timeout", &["-1", "31536001", "\"5m\""]);
+    takes("replay", &["0", "10000"]);
+    refuses("replay", &["-1", "10001"]);
+}
+
+#[test]
+fn times_and_sizes_have_units_and_limits() {
+    takes("log.sync", &["\"10ms\"", "\"5s\"", "\"1m\"", "\"60m\"", "\"never\""]);
+    refuses(
+        "log.sync",
+        &["5", "\"5\"", "\"s\"", "\"9ms\"", "\"61m\"", "\"-1s\"", "\"5 s\"", "\"99999999999999999m\""],
+    );
+    takes("scrollback", &["\"64K\"", "\"256K\"", "\"16M\""]);
+    refuses("scrollback", &["262144", "\"63K\"", "\"17M\"", "\"1G\"", "\"64k\"", "\"99999999999999999M\""]);
+    assert_eq!(put("scrollback", "\"65K\"").as_deref(), Some("\"128K\""), "rounded up to what can be mapped");
+}
+
+#[test]
+fn addresses_are_ip_addresses_and_a_covered_one_is_left_out() {
+    takes("listen", &["[\"[::]\"]", "[\"127.0.0.1\", \"[::1]\"]"]);
+    refuses(
+        "listen",
+        &["[]", "\"::\"", "[\"localhost\"]", "[\"[127.0.0.1]\"]", "[\"[::\"]", "[\"::1:8022]\"]", "[1]"],
+    );
+    for (value, meant) in [
+        ("[\"::\"]", "[\"[::]\"]"),
+        ("[\"0.0.0.0\", \"[::]\"]", "[\"[::]\"]"),
+        ("[\"10.0.0.1\", \"::1\", \"0.0.0.0\"]", "[\"[::1]\", \"0.0.0.0\"]"),
+        ("[\"::ffff:10.0.0.1\"]", "[\"10.0.0.1\"]"),
+    ] {
+        assert_eq!(put("listen", value).as_deref(), Some(meant), "{value}");
+    }
+}
+
+#[test]
+fn names_and_paths_cannot_leave_their_place() {
+    takes("device", &["\"/dev/serial/by-id/usb-x%i-port0\""]);
+    refuses("device", &["\"ttyUSB0\"", "\"/dev/../etc/shadow\"", "\"/dev/a\\nb\"", "\"/\"", "\"\"", "7"]);
+    takes("log.file", &["\"console.log\"", "\"_-a.1\""]);
+    refuses("log.file", &["\"\"", "\"../x\"", "\"a/b\"", "\".hidden\"", "\"a b\"", "\"%i\"", "\"ä\""]);
+    refuses("log.file", &[&format!("\"{}\"", "x".repeat(65))]);
+    takes("groups", &["[\"dialout\", \"domain users\"]", "[]", "[\"*\"]"]);
+    refuses(
+        "groups",
+        &[
+            "\"dialout\"",
+            "[\"\"]",
+            "[\"20\"]",
+            "[\"%sudo\"]",
+            "[\"dial*\"]",
+            "[\"a\\nb\"]",
+            "[\" a\"]",
+            "[\"a:b\"]",
+        ],
+    );
+    takes("description", &["\"core switch, Schränk 4\"", "\"\""]);
+    refuses("description", &["\"a\\u001bb\"", &format!("\"{}\"", "x".repeat(81))]);
+    takes("escape", &["\"^Ec\"", "\"^Xy\"", "\"none\""]);
+    refuses("escape", &["\"\"", "\"ab\"", "\"^E\"", "\"None\""]);
+}
+
+#[test]
+fn the_vendor_file_is_32_ports_at_9600_and_the_cli() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/config.toml");
+    let config = Config::load_file(&path).unwrap().config;
+    assert_eq!(config.server.ssh_port, Some(8022));
+    assert_eq!(config.ports.len(), 32);
+    for number in 0..32 {
+        let port = &config.ports[&format!("ttyUSB{number}").parse::<PortName>().unwrap()];
+        assert_eq!(port.ssh_port, Some(8023 + number), "ttyUSB{number}");
+        assert_eq!(port.line.to_string(), "9600 8N1", "ttyUSB{number}");
+        assert!(port.enabled && port.device.is_none(), "ttyUSB{number}");
+    }
+}
+
+#[test]
+fn the_manual_page_names_every_key() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/consoleserver.toml.5");
+    let page = fs::read_to_string(page).unwrap();
+    let named = |key: &str| {
+        assert!(
+            page.lines().any(|line| line.starts_with(&format!(".It Ic {key} "))),
+            "{key} is not in the page"
+        );
+    };
+    keys::SERVER.iter().for_each(|key| named(key.name));
+    keys::ACCESS.iter().for_each(|key| named(key.name));
+    keys::PORT.iter().for_each(|key| named(key.name));
+}
+
+prop_compose! {
+    fn addresses()(alternatives in select(vec![
+        vec!["::"], vec!["0.0.0.0"], vec!["127.0.0.1", "::1"], vec!["192.0.2.7", "2001:db8::7", "fe80::1"],
+    ])) -> Vec<IpAddr> {
+        alternatives.iter().map(|address| address.parse().unwrap()).collect()
+    }
+}
+
+prop_compose! {
+    fn line()(
+        baud in 50u64..=4_000_000, bytesize in 5u64..=8, stopbits in 1u64..=2,
+        parity in select(vec!["N", "E", "O", "M", "S"]), rtscts: bool, xonxoff: bool,
+    ) -> LineSettings {
+        LineSettings {
+            baud: Baud::try_from(baud).unwrap(),
+            bytesize: ByteSize::try_from(bytesize).unwrap(),
+            parity: parity.parse::<Parity>().unwrap(),
+            stopbits: StopBits::try_from(stopbits).unwrap(),
+            rtscts,
+            xonxoff,
+        }
+    }
+}
+
+prop_compose! {
+    fn log()(
+        kind in select(vec![LogType::None, LogType::Raw, LogType::Text]),
+        file in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}",
+        sync in of((10u64..=3_600_000).prop_map(Duration::from_millis)),
+    ) -> Log {
+        Log { kind, file, input: false, journal: false, sync }
+    }
+}
+
+fn groups() -> impl Strategy<Value = Groups> {
+    prop_oneof![
+        Just(Groups::Everyone),
+        vec("[A-Za-z_][A-Za-z0-9_. \\\\-]{0,20}[a-z]", 0..4).prop_map(Groups::Members),
+    ]
+}
+
+prop_compose! {
+    /// A port but for what must differ from the others'.
+    fn port()(
+        (enabled, low_latency) in any::<(bool, bool)>(), line in line(), log in log(),
+        listen in of(addresses()), groups in of(groups()),
+        timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
+        description in "[^\\p{Cc}]{0,80}", granules in 1usize..=256, replay in 0usize..=10_000,
+        escape in of((1u8..32, 0x21u8..0x7f).prop_map(|(first, second)| EscapePrefix([first, second]))),
+    ) -> Port {
+        Port {
+            enabled, line, device: None, ssh_port: None, listen, groups, timeout, log, description,
+            scrollback: granules * 64 * 1024, low_latency, escape, replay,
+        }
+    }
+}
+
+prop_compose! {
+    fn config()(
+        ports in btree_map("[A-Za-z0-9_][A-Za-z0-9._-]{0,31}", port(), 0..5),
+        numbers in hash_set(1u16.., 6), devices in hash_set("[a-zA-Z:\"'\\\\ %.]{1,20}x", 6),
+        bare in vec(any::<(bool, bool)>(), 6), listen in addresses(), groups in groups(),
+        root in select(vec![RootLogin::Key, RootLogin::Yes, RootLogin::No]),
+    ) -> Config {
+        let mut given: Vec<_> = numbers.into_iter().zip(devices).zip(bare).collect();
+        let ssh_port = given.pop().and_then(|((number, _), (bare, _))| (!bare).then_some(number));
+        let server = Server { ssh_port, listen, monitor: PathBuf::from("/srv/ports") };
+        let ports = ports.into_iter().zip(given).map(|((name, port), ((number, device), (bare, by_name)))| {
+            let device = (!by_name).then(|| PathBuf::from(format!("/dev/{device}")));
+            let ssh_port = (!bare).then_some(number);
+            (name.parse::<PortName>().unwrap(), Port { ssh_port, device, ..port })
+        });
+        let ports = ports.collect();
+        Config { server, access: Access { groups, root }, ports }
+    }
+}
+
+/// Texts that get past the TOML parser more often than noise does.
+fn texts() -> impl Strategy<Value = String> {
+    let words = "server|access|defaults|ports|ports\\.a|baud|log|type|sync|listen|groups|device|ssh_port|\"\\PC{0,9}\"";
+    let values = "\\{ ?\\}|\\[\\]|-?[0-9]{1,20}|\"\\PC{0,12}\"|true|1979-05-27|[0-9]\\.[0-9]e[0-9]{1,4}|inf|\\[\"[:.0-9]{1,9}\", 1\\]|\\{ type = \"raw\" \\}";
+    let line = prop_oneof![
+        words.prop_map(|word| format!("[{word}]\n")),
+        (words, values).prop_map(|(word, value)| format!("{word} = {value}\n")),
+        "\\PC{0,20}\n",
+    ];
+    prop_oneof![3 => vec(line, 0..8).prop_map(|lines| lines.concat()), 1 => any::<String>()]
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_reads_back_as_the_same(config in config()) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("effective.toml");
+        fs::write(&path, config.to_toml()).unwrap();
+        prop_assert_eq!(Config::load_file(&path).unwrap().config, config);
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in texts()) {
+        match Config::parse(&text, Path::new("config.toml")) {
+            Ok(config) => prop_assert_eq!(Config::parse(&config.to_toml(), Path::new("again")).unwrap(), config),
+            Err(error) => {
+                let told = error.to_string();
+                prop_assert!(!told.is_empty() && !told.chars().any(|c| c.is_control() && c != '\n'), "{:?}", told);
+            }
+        }
+    }
+}

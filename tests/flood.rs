@@ -1,0 +1,77 @@
+//! 50 MB at memory speed, with clients that read and one that has stopped: the log and the readers get every byte, and
+//! the stopped one costs bounded memory.
+
+use std::io::Write;
+use std::process::Stdio;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use rig::{Rig, collect, sha256, until};
+
+const FLOOD: usize = 50 * 1000 * 1000;
+
+/// Kilobytes that belong to this process alone, and to its ring.
+fn private_memory(pid: Pid) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let field = |name: &str| -> u64 {
+        let line = rollup.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    // The ring is private or shared depending on whether somebody keeps the memfd mapped; here nobody does.
+    field("Private_Clean:") + field("Private_Dirty:")
+}
+
+#[test]
+fn a_flood_reaches_the_log_and_the_readers_whole() {
+    let mut rig = Rig::new("log = \"raw\"\nreplay = 0");
+    rig.serve_logins(true);
+    rig.start_plugged();
+    let client = || {
+        let mut ssh = rig.ssh(&["-T", "demo@127.0.0.1"]);
+        ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut readers = [client(), client()];
+    let mut stopped = client();
+    let heard = readers.each_mut().map(|reader| collect(reader.stdout.take().unwrap()));
+    let stuck = collect(stopped.stdout.take().unwrap());
+    rig.wait_for_status("3 attached");
+    rig.say(b"x");
+    until("everybody to hear", || {
+        let all = heard.iter().chain([&stuck]).all(|heard| !heard.lock().unwrap().is_empty());
+        all.then_some(())
+    });
+    kill(Pid::from_raw(stopped.id() as i32), Signal::SIGSTOP).unwrap();
+
+    let flood: Vec<u8> =
+        (0..FLOOD as u64).map(|index| (index.wrapping_mul(2654435761) >> 13) as u8).collect();
+    let mut device = rig.device();
+    device.write_all(&flood).unwrap();
+    let everything = [b"x".as_slice(), &flood].concat();
+
+    for heard in &heard {
+        until("the readers", || (heard.lock().unwrap().len() >= everything.len()).then_some(()));
+        assert_eq!(
+            sha256(&heard.lock().unwrap()),
+            sha256(&everything),
+            "a reader missed or doubled something"
+        );
+    }
+    until("the log", || (rig.log_path().metadata().unwrap().len() >= everything.len() as u64).then_some(()));
+    assert_eq!(sha256(&rig.log()), sha256(&everything), "the log");
+    let memory = private_memory(rig.pid());
+    println!("private and ring memory of the process: {memory} kB");
+    assert!(memory < 2048, "{memory} kB");
+
+    kill(Pid::from_raw(stopped.id() as i32), Signal::SIGCONT).unwrap();
+    rig.say(b"the end");
+    until("the stopped one to come back", || stuck.lock().unwrap().ends_with(b"the end").then_some(()));
+    assert!(stuck.lock().unwrap().len() < FLOOD, "it was stopped, so it cannot have everything");
+    for mut child in readers.into_iter().chain([stopped]) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -1,0 +1,331 @@
+//! The device edge on real ptys: exclusive, read back, hung up, come back, taken over.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use consoleserver::port::{Baud, LineSettings, Parity, StopBits};
+use consoleserver::serial::{AdoptError, DeviceWatch, MAX_BREAK, OpenError, ReadOutcome, Tty, WriteOutcome};
+use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
+use nix::unistd::{read, ttyname, write};
+use tempfile::TempDir;
+use tokio::time::timeout;
+
+/// How long anything may take before the test says that it never comes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A pty whose slave is linked to as ttyUSB0. The slave is closed: only what the test opens is open.
+struct Adapter {
+    master: OwnedFd,
+    slave: PathBuf,
+    dir: TempDir,
+}
+
+impl Adapter {
+    fn plug() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let pty = openpty(None, None).unwrap();
+        let slave = ttyname(&pty.slave).unwrap();
+        symlink(&slave, dir.path().join("ttyUSB0")).unwrap();
+        Self { master: pty.master, slave, dir }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("ttyUSB0")
+    }
+
+    fn open(&self) -> Tty {
+        Tty::open(&self.path(), &LineSettings::default(), true).unwrap().0
+    }
+}
+
+async fn read_some(tty: &Tty, buffer: &mut [u8]) -> ReadOutcome {
+    timeout(PATIENCE, async {
+        loop {
+            tty.readable().await.unwrap();
+            match tty.try_read(buffer).unwrap() {
+                ReadOutcome::Empty => {}
+                outcome => return outcome,
+            }
+        }
+    })
+    .await
+    .expect("nothing was read")
+}
+
+#[tokio::test]
+async fn bytes_go_both_ways_unchanged() {
+    let adapter = Adapter::plug();
+    let tty = adapter.open();
+    let bytes: Vec<u8> = (0..=255).collect();
+    write(&adapter.master, &bytes).unwrap();
+    let mut buffer = [0; 512];
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let ReadOutcome::Bytes(length) = read_some(&tty, &mut buffer).await else { panic!("hung up") };
+        got.extend_from_slice(&buffer[..length]);
+    }
+    assert_eq!(got, bytes);
+    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
+    assert_eq!(tty.try_read(&mut []).unwrap(), ReadOutcome::Empty, "no room is not a hang-up");
+
+    assert_eq!(tty.try_write(&bytes).unwrap(), WriteOutcome::Wrote(256));
+    let mut buffer = [0; 512];
+    let mut got = Vec::new();
+    while got.len() < bytes.len() {
+        let length = read(&adapter.master, &mut buffer).unwrap();
+        got.extend_from_slice(&buffer[..length]);
+    }
+    assert_eq!(got, bytes, "and nothing was echoed");
+}
+
+#[tokio::test]
+async fn waiting_for_bytes_does_not_spin() {
+    let adapter = Adapter::plug();
+    let tty = adapter.open();
+    write(&adapter.master, b"x").unwrap();
+    let mut buffer = [0; 16];
+    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(1));
+    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
+    let waited = timeout(Duration::from_millis(200), tty.readable()).await;
+    assert!(waited.is_err(), "readable with nothing to read");
+}
+
+#[tokio::test]
+async fn a_full_line_is_no_error_and_takes_bytes_again_once_it_drains() {
+    let adapter = Adapter::plug();
+    let tty = adapter.open();
+    let mut taken = 0;
+    while let WriteOutcome::Wrote(length) = tty.try_write(&[b'x'; 4096]).unwrap() {
+        taken += length;
+        assert!(taken < 16 << 20, "a pty takes everything");
+    }
+    let mut buffer = vec![0; 65536];
+    let mut drained = 0;
+    while drained < taken {
+        drained += read(&adapter.master, &mut buffer).unwrap();
+    }
+    timeout(PATIENCE, tty.writable()).await.expect("never writable again").unwrap();
+    assert!(matches!(tty.try_write(b"y").unwrap(), WriteOutcome::Wrote(1)));
+}
+
+#[tokio::test]
+async fn a_second_open_is_refused_and_leaves_the_first_alone() {
+    let adapter = Adapter::plug();
+    let first = adapter.open();
+    for _ in 0..2 {
+        // Tests often run as root, whom TIOCEXCL does not stop: this is flock's work.
+        let refused = Tty::open(&adapter.path(), &LineSettings::default(), false).unwrap_err();
+        assert!(matches!(refused, OpenError::Busy { .. }), "{refused}");
+        assert!(refused.to_string().contains("ttyUSB0 is in use by another program"), "{refused}");
+    }
+    first.writable().await.unwrap();
+    assert_eq!(first.try_write(b"mine").unwrap(), WriteOutcome::Wrote(4));
+    drop(first);
+    adapter.open();
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |path: &Path| Tty::open(path, &LineSettings::default(), false).unwrap_err();
+
+    let absent = open(&dir.path().join("ttyUSB7"));
+    assert!(matches!(absent, OpenError::Absent { .. }), "{absent}");
+    assert!(absent.to_string().contains("ttyUSB7"), "{absent}");
+
+    let file = dir.path().join("file");
+    fs::write(&file, "kept").unwrap();
+    assert!(matches!(open(&file), OpenError::NotATty { .. }));
+    assert_eq!(fs::read(&file).unwrap(), b"kept");
+    assert!(matches!(open(Path::new("/dev/null")), OpenError::NotATty { .. }));
+
+    let adapter = Adapter::plug();
+    drop(adapter.master);
+    let gone = Tty::open(&adapter.dir.path().join("ttyUSB0"), &LineSettings::default(), false).unwrap_err();
+    assert!(matches!(gone, OpenError::Absent { .. }), "{gone}");
+}
+
+#[tokio::test]
+async fn settings_are_read_back_and_what_the_driver_refused_is_told() {
+    let adapter = Adapter::plug();
+    let line = LineSettings { baud: Baud::try_from(31_250).unwrap(), ..LineSettings::default() };
+    let (tty, refused) = Tty::open(&adapter.path(), &line, false).unwrap();
+    assert_eq!(refused, []);
+    let set = tcgetattr(&tty).unwrap();
+    assert!(!set.local_flags.intersects(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG));
+    assert!(!set.output_flags.contains(OutputFlags::OPOST));
+
+    let line = LineSettings {
+        bytesize: 7.try_into().unwrap(),
+        parity: Parity::Mark,
+        stopbits: StopBits::Two,
+        xonxoff: true,
+        ..line
+    };
+    // A pty has eight bits and no parity, whatever it is told.
+    let refused: Vec<_> = tty.apply(&line).unwrap().iter().map(ToString::to_string).collect();
+    assert_eq!(refused, ["bytesize 7: the driver set 8", "parity M: the driver set N"]);
+    assert_eq!(tty.apply(&LineSettings::default()).unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_hang_up_is_seen_by_reader_and_writer_after_the_last_bytes() {
+    let adapter = Adapter::plug();
+    let tty = adapter.open();
+    write(&adapter.master, b"last words").unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(10));
+    drop(adapter.master);
+    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::HungUp);
+    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::HungUp, "and stays so");
+    assert_eq!(tty.try_write(b"x").unwrap(), WriteOutcome::HungUp);
+}
+
+#[tokio::test]
+async fn a_stranger_who_sets_vmin_to_zero_causes_no_hang_up() {
+    let adapter = Adapter::plug();
+    let tty = adapter.open();
+    let mut set = tcgetattr(&tty).unwrap();
+    set.control_chars[nix::libc::VMIN] = 0;
+    nix::sys::termios::tcsetattr(&tty, nix::sys::termios::SetArg::TCSANOW, &set).unwrap();
+    write(&adapter.master, b"x").unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(1));
+    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
+}
+
+#[tokio::test]
+async fn a_break_lasts_as_long_as_asked_and_a_pty_has_no_modem_lines() {
+    let adapter = Adapter::plug();
+    let tty = adapter.open();
+    let begun = std::time::Instant::now();
+    assert_eq!(tty.send_break(Duration::from_millis(250)).await.unwrap(), 0);
+    assert!(begun.elapsed() >= Duration::from_millis(250));
+    assert!(begun.elapsed() < MAX_BREAK);
+    assert_eq!(tty.modem_lines(), None);
+    assert_eq!(tty.counters(), None);
+}
+
+#[tokio::test]
+async fn a_kept_descriptor_is_taken_over_and_still_ours_alone() {
+    let adapter = Adapter::plug();
+    let line = LineSettings { baud: Baud::try_from(57_600).unwrap(), ..LineSettings::default() };
+    let (tty, _) = Tty::open(&adapter.path(), &line, false).unwrap();
+    let stored = tty.as_fd().try_clone_to_owned().unwrap();
+    let before = tcgetattr(&tty).unwrap();
+    drop(tty);
+    // The process is gone; the FD store keeps the lock.
+    let refused = Tty::open(&adapter.path(), &line, false).unwrap_err();
+    assert!(matches!(refused, OpenError::Busy { .. }), "{refused}");
+    write(&adapter.master, b"said meanwhile").unwrap();
+
+    let tty = Tty::adopt(stored, &adapter.path()).unwrap();
+    assert_eq!(tcgetattr(&tty).unwrap(), before);
+    let mut buffer = [0; 64];
+    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(14));
+}
+
+#[tokio::test]
+async fn a_kept_descriptor_that_is_not_the_port_any_more_is_refused() {
+    let adapter = Adapter::plug();
+    let other = Adapter::plug();
+    let kept = |adapter: &Adapter| adapter.open().as_fd().try_clone_to_owned().unwrap();
+
+    let refused = Tty::adopt(kept(&adapter), &other.path()).unwrap_err();
+    assert!(matches!(refused, AdoptError::OtherDevice(_)), "{refused}");
+    let refused = Tty::adopt(kept(&adapter), Path::new("/nowhere/ttyUSB0")).unwrap_err();
+    assert!(matches!(refused, AdoptError::OtherDevice(_)), "{refused}");
+    for path in ["/dev/null", "/"] {
+        let stranger = fs::File::open(path).unwrap().into();
+        let refused = Tty::adopt(stranger, &adapter.path()).unwrap_err();
+        assert!(matches!(refused, AdoptError::NotATty), "{refused}");
+    }
+    let hung_up = kept(&adapter);
+    drop(adapter.master);
+    let refused = Tty::adopt(hung_up, &adapter.dir.path().join("ttyUSB0")).unwrap_err();
+    assert!(matches!(refused, AdoptError::HungUp(_)), "{refused}");
+}
+
+/// Waits for the watch; `None` if it stays quiet for 200 ms, which is all that can be asked of something that must
+/// not happen.
+async fn quiet(watch: &mut DeviceWatch) -> bool {
+    timeout(Duration::from_millis(200), watch.appeared()).await.is_err()
+}
+
+async fn seen(watch: &mut DeviceWatch) {
+    timeout(PATIENCE, watch.appeared()).await.expect("the watch saw nothing").unwrap();
+}
+
+#[tokio::test]
+async fn the_return_of_a_device_is_seen_through_a_link_that_is_replaced() {
+    let adapter = Adapter::plug();
+    let mut watch = DeviceWatch::new(&adapter.path()).unwrap();
+    assert!(quiet(&mut watch).await);
+
+    let again = openpty(None, None).unwrap();
+    let fresh = adapter.dir.path().join(".ttyUSB0.new");
+    symlink(ttyname(&again.slave).unwrap(), &fresh).unwrap();
+    assert!(quiet(&mut watch).await, "a neighbour is not the device");
+    fs::rename(&fresh, adapter.path()).unwrap();
+    seen(&mut watch).await;
+    assert!(Tty::open(&adapter.path(), &LineSettings::default(), false).is_ok());
+    assert!(quiet(&mut watch).await, "opening it is no event");
+}
+
+#[tokio::test]
+async fn the_return_of_a_device_is_seen_through_directories_that_are_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let dev = dir.path();
+    let path = dev.join("serial/by-path/pci-0:1.4-port0");
+    let mut watch = DeviceWatch::new(&path).unwrap();
+
+    // udev's order and its relative link; each step may or may not be an event of its own.
+    let pty = openpty(None, None).unwrap();
+    let slave = ttyname(&pty.slave).unwrap();
+    drop(pty.slave);
+    symlink(&slave, dev.join("ttyUSB0")).unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    symlink("../../ttyUSB0", &path).unwrap();
+    seen(&mut watch).await;
+    assert!(Tty::open(&path, &LineSettings::default(), false).is_ok(), "armed, tried: it is there");
+
+    // Unplugged with all its directories, which is what udev does, and back.
+    fs::remove_dir_all(dev.join("serial")).unwrap();
+    fs::remove_file(dev.join("ttyUSB0")).unwrap();
+    for step in 0..4 {
+        match step {
+            0 => fs::create_dir(dev.join("serial")).unwrap(),
+            1 => fs::create_dir(dev.join("serial/by-path")).unwrap(),
+            2 => symlink("../../ttyUSB0", &path).unwrap(),
+            _ => symlink(&slave, dev.join("ttyUSB0")).unwrap(),
+        }
+        seen(&mut watch).await;
+    }
+    assert!(Tty::open(&path, &LineSettings::default(), false).is_ok());
+}
+
+#[tokio::test]
+async fn the_chown_that_udev_does_after_the_device_is_seen() {
+    let adapter = Adapter::plug();
+    let mut watch = DeviceWatch::new(&adapter.path()).unwrap();
+    fs::set_permissions(&adapter.slave, fs::Permissions::from_mode(0o600)).unwrap();
+    seen(&mut watch).await;
+    let owner = nix::unistd::getuid();
+    nix::unistd::chown(&adapter.slave, Some(owner), None).unwrap();
+    seen(&mut watch).await;
+}
+
+#[tokio::test]
+async fn a_loop_of_links_is_watched_and_not_followed_for_ever() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ttyUSB0");
+    symlink("ttyUSB0", &path).unwrap();
+    let mut watch = DeviceWatch::new(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    symlink("/dev/null", &path).unwrap();
+    seen(&mut watch).await;
+}

@@ -1,0 +1,386 @@
+#![allow(dead_code, unsafe_code)] // Each test program uses its own part of this.
+//! A port process on a bench: the real `console-port` on a real pty, its sockets handed over by name, logins by the real
+//! `console-auth` behind the real `systemd-socket-activate`, OpenSSH's client, and this program in systemd's place:
+//! it keeps the FD store and reads what the service says.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{IoSliceMut, Read, Write};
+use std::net::TcpListener;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
+use nix::unistd::{Pid, ttyname};
+use tempfile::TempDir;
+
+/// Long enough for a loaded machine; nothing waits so long when it works.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `done` gives something.
+#[track_caller]
+pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = done() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {} s for {what}", PATIENCE.as_secs());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What systemd would know of the service.
+#[derive(Default)]
+struct Manager {
+    stored: HashMap<String, OwnedFd>,
+    ready: bool,
+    status: String,
+    watchdogs: usize,
+}
+
+/// The bench.
+pub struct Rig {
+    pub dir: TempDir,
+    pub tcp_port: u16,
+    listeners: Vec<TcpListener>,
+    attach: UnixListener,
+    manager: Arc<Mutex<Manager>>,
+    master: Option<File>,
+    child: Option<Child>,
+    auth: Option<Child>,
+    environment: Vec<(String, String)>,
+}
+
+impl Rig {
+    /// A bench for the port `demo`, whose key is admitted by `--demo-key`; `settings` are lines of `[ports.demo]`.
+    pub fn new(settings: &str) -> Self {
+        Self::with_config(&format!(
+            "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n{settings}\n"
+        ))
+    }
+
+    /// A bench with this configuration, in which `@DIR@` is its directory.
+    pub fn with_config(config: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("rig").tempdir().unwrap();
+        for directory in ["dev", "log", "run", "run/attach", "credentials", "hostkeys"] {
+            fs::create_dir(dir.path().join(directory)).unwrap();
+        }
+        consoleserver::hostkeys::ensure(&dir.path().join("hostkeys")).unwrap();
+        for path in consoleserver::hostkeys::files(&dir.path().join("hostkeys")).unwrap() {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            fs::copy(&path, dir.path().join("credentials").join(format!("hostkey_{name}"))).unwrap();
+        }
+        run(Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"])
+            .arg(dir.path().join("key")));
+        let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tcp_port = v4.local_addr().unwrap().port();
+        let mut listeners = vec![v4];
+        listeners.extend(TcpListener::bind(("::1", tcp_port)));
+        let attach = UnixListener::bind(dir.path().join("run/attach/demo")).unwrap();
+        let manager = Arc::new(Mutex::new(Manager::default()));
+        serve_notifications(UnixDatagram::bind(dir.path().join("notify")).unwrap(), manager.clone());
+        let rig = Self {
+            dir,
+            tcp_port,
+            listeners,
+            attach,
+            manager,
+            master: None,
+            child: None,
+            auth: None,
+            environment: Vec::new(),
+        };
+        rig.configure(config);
+        rig
+    }
+
+    /// Writes the configuration file anew.
+    pub fn configure(&self, config: &str) {
+        let config = config.replace("@DIR@", self.dir.path().to_str().unwrap());
+        fs::write(self.path("config.toml"), config).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.path("log/console.log")
+    }
+
+    pub fn log(&self) -> Vec<u8> {
+        fs::read(self.log_path()).unwrap_or_default()
+    }
+
+    pub fn log_text(&self) -> String {
+        String::from_utf8(self.log()).unwrap()
+    }
+
+    /// Sets a variable for the next start.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(before, _)| before != name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Plugs a device in: a new pty under the device's name, in raw mode at both ends.
+    pub fn plug(&mut self) {
+        let pty = openpty(None, None).unwrap();
+        let mut termios = tcgetattr(&pty.slave).unwrap();
+        cfmakeraw(&mut termios);
+        tcsetattr(&pty.slave, SetArg::TCSANOW, &termios).unwrap();
+        let device = self.path("dev/demo");
+        let _ = fs::remove_file(&device);
+        symlink(ttyname(&pty.slave).unwrap(), device).unwrap();
+        // The master alone: a slave kept open here would hide the hang-up. Nothing is lost, since nothing is written
+        // before the port has opened its end.
+        self.master = Some(File::from(pty.master));
+    }
+
+    /// Pulls it out.
+    pub fn unplug(&mut self) {
+        self.master = None;
+        fs::remove_file(self.path("dev/demo")).unwrap();
+    }
+
+    /// The device's end.
+    pub fn device(&self) -> File {
+        self.master.as_ref().expect("nothing is plugged in").try_clone().unwrap()
+    }
+
+    pub fn say(&self, bytes: &[u8]) {
+        self.device().write_all(bytes).unwrap();
+    }
+
+    /// Reads what the device is sent until it is `wanted`.
+    #[track_caller]
+    pub fn expect_at_device(&self, wanted: &[u8]) {
+        let mut device = self.device();
+        let mut heard = vec![0; wanted.len()];
+        device.read_exact(&mut heard).unwrap();
+        assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(wanted));
+    }
+
+    /// Starts the port, with whatever the store holds, and waits until it is ready.
+    pub fn start(&mut self) {
+        self.spawn();
+        until("READY=1", || self.manager.lock().unwrap().ready.then_some(()));
+    }
+
+    /// Starts the port and the device, and waits until it is open.
+    pub fn start_plugged(&mut self) {
+        self.plug();
+        self.start();
+        self.wait_for_status("8N1");
+    }
+
+    pub fn spawn(&mut self) {
+        let mut names = Vec::new();
+        let mut fds: Vec<OwnedFd> = Vec::new();
+        for listener in &self.listeners {
+            names.push("ssh".to_owned());
+            fds.push(listener.try_clone().unwrap().into());
+        }
+        names.push("attach".to_owned());
+        fds.push(self.attach.try_clone().unwrap().into());
+        {
+            let mut manager = self.manager.lock().unwrap();
+            manager.ready = false;
+            manager.status.clear();
+            for (name, fd) in &manager.stored {
+                names.push(name.clone());
+                fds.push(fd.try_clone().unwrap());
+            }
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_console-port"));
+        command
+            .arg("--config")
+            .arg(self.path("config.toml"))
+            .arg("demo")
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("LISTEN_FDS", fds.len().to_string())
+            .env("LISTEN_FDNAMES", names.join(":"))
+            .env("NOTIFY_SOCKET", self.path("notify"))
+            .env("LOGS_DIRECTORY", self.path("log"))
+            .env("RUNTIME_DIRECTORY", self.path("run"))
+            .env("CREDENTIALS_DIRECTORY", self.path("credentials"))
+            .stdin(Stdio::null());
+        for (name, value) in &self.environment {
+            command.env(name, value);
+        }
+        let mappings =
+            fds.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+        command.fd_mappings(mappings.collect()).unwrap();
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.as_ref().expect("the port runs").id() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until the process ends by itself, and says how.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.take().expect("the port runs").wait().unwrap()
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        self.wait();
+    }
+
+    /// `systemctl stop`, but for the store, which this keeps as a restart does.
+    pub fn stop(&mut self) -> std::process::ExitStatus {
+        self.signal(Signal::SIGTERM);
+        self.wait()
+    }
+
+    #[track_caller]
+    pub fn wait_for_status(&self, part: &str) -> String {
+        until(&format!("STATUS with {part:?}"), || {
+            let status = self.manager.lock().unwrap().status.clone();
+            status.contains(part).then_some(status)
+        })
+    }
+
+    #[track_caller]
+    pub fn wait_for_log(&self, part: &str) -> String {
+        until(&format!("{part:?} in the log"), || {
+            let log = String::from_utf8_lossy(&self.log()).into_owned();
+            log.contains(part).then_some(log)
+        })
+    }
+
+    pub fn watchdogs(&self) -> usize {
+        self.manager.lock().unwrap().watchdogs
+    }
+
+    pub fn stored(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.manager.lock().unwrap().stored.keys().cloned().collect();
+        names.sort();
+        names
+    }
+
+    /// Starts the login helper's socket; `demo_key` admits [`Rig::ssh`].
+    pub fn serve_logins(&mut self, demo_key: bool) {
+        let socket = self.path("run/auth-port");
+        let mut command = Command::new("systemd-socket-activate");
+        command.arg("--accept").arg("-l").arg(&socket).arg(env!("CARGO_BIN_EXE_console-auth"));
+        if demo_key {
+            command.arg("--demo-key").arg(self.path("key.pub"));
+        }
+        self.auth = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+        until("the login socket", || socket.exists().then_some(()));
+    }
+
+    /// OpenSSH, as anybody would call it, but for a known_hosts of its own.
+    pub fn ssh(&self, options: &[&str]) -> Command {
+        let mut command = Command::new("ssh");
+        command
+            .args(["-F", "none", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"])
+            .args(["-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "-p"])
+            .arg(self.tcp_port.to_string())
+            .arg("-i")
+            .arg(self.path("key"))
+            .args(options);
+        command
+    }
+
+    pub fn consolectl(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_consolectl"));
+        command.arg("--runtime-dir").arg(self.path("run")).args(arguments);
+        command
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for child in [&mut self.child, &mut self.auth].into_iter().flatten() {
+            // It may have ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+pub fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Does what systemd does with the messages of a service (`man sd_notify`).
+fn serve_notifications(socket: UnixDatagram, manager: Arc<Mutex<Manager>>) {
+    std::thread::spawn(move || {
+        let mut buffer = [0; 8192];
+        loop {
+            let mut space = nix::cmsg_space!([i32; 4]);
+            let mut parts = [IoSliceMut::new(&mut buffer)];
+            let received =
+                recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC);
+            let Ok(received) = received else { return };
+            let length = received.bytes;
+            let fds: Vec<OwnedFd> = received
+                .cmsgs()
+                .unwrap()
+                .flat_map(|message| match message {
+                    ControlMessageOwned::ScmRights(fds) => fds,
+                    _ => Vec::new(),
+                })
+                // SAFETY: the kernel has just made these descriptors for us.
+                .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+                .collect();
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            heed(&mut manager.lock().unwrap(), &text, fds);
+        }
+    });
+}
+
+fn heed(manager: &mut Manager, text: &str, fds: Vec<OwnedFd>) {
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    let name = value("FDNAME").unwrap_or("stored").to_owned();
+    if value("FDSTORE") == Some("1") {
+        manager.stored.extend(fds.into_iter().map(|fd| (name.clone(), fd)));
+    }
+    if value("FDSTOREREMOVE") == Some("1") {
+        manager.stored.remove(&name);
+    }
+    manager.ready |= value("READY") == Some("1");
+    manager.watchdogs += usize::from(value("WATCHDOG") == Some("1"));
+    if let Some(status) = value("STATUS") {
+        manager.status = status.to_owned();
+    }
+}
+
+/// A file's sha256, and that of bytes, to compare what is too long to print.
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads everything from a child's output in a thread.
+pub fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<Vec<u8>>> {
+    let collected = Arc::new(Mutex::new(Vec::new()));
+    let into = collected.clone();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65536];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            into.lock().unwrap().extend_from_slice(&buffer[..count]);
+        }
+    });
+    collected
+}
