@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -91,6 +91,7 @@ impl ServedPort {
             let started = Instant::now();
             let ended = match wanted.and_then(|wanted| Ok((wanted, self.start()?))) {
                 Ok((wanted, mut child)) => {
+                    let _mark = RunningMark::set(&self.program.runtime, name);
                     let why = match wanted {
                         Wanted::Device => format!("{} is there", self.device.display()),
                         Wanted::Connection => "somebody connects".to_owned(),
@@ -172,6 +173,26 @@ impl ServedPort {
             (LISTEN_FDS_START..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
         command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
         command.spawn()
+    }
+}
+
+/// `$RUNTIME_DIRECTORY/running/NAME` while a port runs, so that `consolectl status` can look without starting every port.
+struct RunningMark(PathBuf);
+
+impl RunningMark {
+    fn set(runtime: &Path, name: &PortName) -> Self {
+        let mark = Self(runtime.join("running").join(name.as_str()));
+        if let Err(error) = std::fs::write(&mark.0, "") {
+            tracing::warn!("{name}: consolectl status will not show it: {}: {error}", mark.0.display());
+        }
+        mark
+    }
+}
+
+impl Drop for RunningMark {
+    fn drop(&mut self) {
+        // If it could not be made, it is not there.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

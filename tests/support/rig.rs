@@ -75,7 +75,7 @@ impl Rig {
     /// A bench with this configuration, in which `@DIR@` is its directory.
     pub fn with_config(config: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("rig").tempdir().unwrap();
-        for directory in ["dev", "log", "run", "run/attach", "credentials", "hostkeys"] {
+        for directory in ["dev", "log", "run", "run/attach", "run/running", "credentials", "hostkeys"] {
             fs::create_dir(dir.path().join(directory)).unwrap();
         }
         consoleserver::hostkeys::ensure(&dir.path().join("hostkeys")).unwrap();
@@ -91,6 +91,8 @@ impl Rig {
         let mut listeners = vec![v4];
         listeners.extend(TcpListener::bind(("::1", tcp_port)));
         let attach = UnixListener::bind(dir.path().join("run/attach/demo")).unwrap();
+        // As `consoleserver` marks the ports that it runs.
+        fs::write(dir.path().join("run/running/demo"), "").unwrap();
         let manager = Arc::new(Mutex::new(Manager::default()));
         serve_notifications(UnixDatagram::bind(dir.path().join("notify")).unwrap(), manager.clone());
         let rig = Self {
