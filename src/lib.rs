@@ -30,5 +30,6 @@ pub mod service;
 
 pub mod cli;
 
-pub mod foreground;
 pub mod hostkeys;
+
+pub mod foreground;

@@ -85,6 +85,25 @@ fn a_pipe_gets_bytes_and_nothing_else() {
 }
 
 #[test]
+fn a_pipe_that_has_ended_costs_no_processor() {
+    let rig = served("");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    client.end_input();
+    rig.say(b"after the end of its input");
+    client.sees("after the end of its input");
+    let ticks = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", client.pid())).unwrap();
+        // utime and stime, in hundredths of a second (proc_pid_stat(5)).
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    // The span that is measured, not a wait for anything.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(ticks() - before <= 2, "{} ticks of 50", ticks() - before);
+}
+
+#[test]
 fn a_port_that_stops_ends_its_local_clients() {
     let mut rig = served("");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));

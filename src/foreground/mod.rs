@@ -4,7 +4,6 @@
 
 mod children;
 mod demo;
-mod devices;
 mod error;
 mod line;
 mod logins;
@@ -16,6 +15,7 @@ mod sockets;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,13 +26,15 @@ use crate::config::{Config, Port};
 use crate::persist;
 use crate::port::PortName;
 use demo::Demo;
-use devices::Devices;
 use logins::Logins;
 use place::{Place, in_file, program};
 use port::{PortProgram, ServedPort};
 use sockets::{PortSockets, UnixSocket, listen_ssh, listen_unix};
 
 pub use error::ForegroundError;
+
+/// Signals this close together are one.
+const ONE_KEY_PRESS: Duration = Duration::from_secs(1);
 
 /// Which ports are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,11 +131,10 @@ async fn serve(
     shells: Option<impl Future<Output = ()> + Send + 'static>,
     signals: &mut Signals,
 ) -> Result<(), ForegroundError> {
-    let devices = Devices::watch(ports.iter().map(|port| port.device.as_path()))?;
     let (stop, stopped) = watch::channel(false);
     let mut lives = JoinSet::new();
     for port in ports {
-        lives.spawn(port.serve(devices.changes(), stopped.clone()));
+        lives.spawn(port.serve(stopped.clone()));
     }
     let mut helpers = JoinSet::new();
     if let Some(shells) = shells {
@@ -147,7 +148,6 @@ async fn serve(
             tracing::info!("{name}: ending");
             Ok(())
         }
-        error = devices.tell() => Err(error),
         error = &mut logins => Err(ForegroundError::Logins(error)),
         Some(life) = lives.join_next() => Err(ForegroundError::PortTask(life.err())),
     };
@@ -156,7 +156,7 @@ async fn serve(
         () = async { while lives.join_next().await.is_some() {} } => {}
         // Sessions may still be told while they end, and somebody may be halfway through a login.
         error = &mut logins => return Err(ForegroundError::Logins(error)),
-        name = signals.next() => tracing::warn!("{name} again: not waiting for the ports"),
+        name = signals.insist() => tracing::warn!("{name} again: not waiting for the ports"),
     }
     end
 }
@@ -202,9 +202,8 @@ impl Drop for Traces<'_> {
     fn drop(&mut self) {
         let Self(place) = self;
         demo::clear(place);
-        for removed in
-            [fs::remove_file(place.config()), fs::remove_dir_all(place.runtime.join("credentials"))]
-        {
+        let directories = [place.runtime.join("credentials"), place.running()].map(fs::remove_dir_all);
+        for removed in [fs::remove_file(place.config())].into_iter().chain(directories) {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!("{}: not tidied up: {error}", place.runtime.display());
@@ -230,6 +229,17 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+
+    /// A second signal that is meant: one key press reaches us twice by way of sudo, make or timeout.
+    async fn insist(&mut self) -> &'static str {
+        let asked = Instant::now();
+        loop {
+            let name = self.next().await;
+            if asked.elapsed() > ONE_KEY_PRESS {
+                return name;
+            }
+        }
     }
 
     async fn next(&mut self) -> &'static str {

@@ -16,13 +16,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::pty::openpty;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{Pid, ttyname};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine; nothing waits so long when it works.
@@ -74,7 +76,7 @@ impl Rig {
     /// A bench with this configuration, in which `@DIR@` is its directory.
     pub fn with_config(config: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("rig").tempdir().unwrap();
-        for directory in ["dev", "log", "run", "run/attach", "credentials", "hostkeys"] {
+        for directory in ["dev", "log", "run", "run/attach", "run/running", "credentials", "hostkeys"] {
             fs::create_dir(dir.path().join(directory)).unwrap();
         }
         consoleserver::hostkeys::ensure(&dir.path().join("hostkeys")).unwrap();
@@ -90,6 +92,8 @@ impl Rig {
         let mut listeners = vec![v4];
         listeners.extend(TcpListener::bind(("::1", tcp_port)));
         let attach = UnixListener::bind(dir.path().join("run/attach/demo")).unwrap();
+        // As `consoleserver` marks the ports that it runs.
+        fs::write(dir.path().join("run/running/demo"), "").unwrap();
         let manager = Arc::new(Mutex::new(Manager::default()));
         serve_notifications(UnixDatagram::bind(dir.path().join("notify")).unwrap(), manager.clone());
         let rig = Self {
@@ -141,16 +145,22 @@ impl Rig {
 
     /// Plugs a device in: a new pty under the device's name, in raw mode at both ends.
     pub fn plug(&mut self) {
-        let pty = openpty(None, None).unwrap();
-        let mut termios = tcgetattr(&pty.slave).unwrap();
+        // Each end is ours alone from the beginning: a master that leaked into another test's child would hide the hang-up.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname_r(&master).unwrap();
+        let slave = nix::fcntl::open(name.as_str(), flags, Mode::empty()).unwrap();
+        let mut termios = tcgetattr(&slave).unwrap();
         cfmakeraw(&mut termios);
-        tcsetattr(&pty.slave, SetArg::TCSANOW, &termios).unwrap();
+        tcsetattr(&slave, SetArg::TCSANOW, &termios).unwrap();
         let device = self.path("dev/demo");
         let _ = fs::remove_file(&device);
-        symlink(ttyname(&pty.slave).unwrap(), device).unwrap();
+        symlink(name, device).unwrap();
         // The master alone: a slave kept open here would hide the hang-up. Nothing is lost, since nothing is written
         // before the port has opened its end.
-        self.master = Some(File::from(pty.master));
+        self.master = Some(File::from(OwnedFd::from(master)));
     }
 
     /// Pulls it out.
@@ -175,12 +185,16 @@ impl Rig {
         let mut heard = Vec::new();
         while heard.len() < wanted.len() && wanted.starts_with(&heard) {
             let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
-            let ready = poll(&mut fds, PollTimeout::try_from(PATIENCE).unwrap()).unwrap();
-            assert!(ready > 0, "the device heard {:?} and no more", String::from_utf8_lossy(&heard));
-            let mut buffer = [0; 4096];
-            let room = buffer.len().min(wanted.len() - heard.len());
-            let count = device.read(&mut buffer[..room]).unwrap();
-            heard.extend_from_slice(&buffer[..count]);
+            let timeout = PollTimeout::try_from(PATIENCE).unwrap();
+            assert_ne!(
+                poll(&mut fds, timeout).unwrap(),
+                0,
+                "only {:?} came to the device",
+                String::from_utf8_lossy(&heard)
+            );
+            let mut piece = vec![0; wanted.len() - heard.len()];
+            let count = device.read(&mut piece).unwrap();
+            heard.extend_from_slice(&piece[..count]);
         }
         assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(wanted));
     }
@@ -297,7 +311,8 @@ impl Rig {
 
     /// Waits until the process ends by itself, and says how.
     pub fn wait(&mut self) -> std::process::ExitStatus {
-        self.child.take().expect("the port runs").wait().unwrap()
+        let mut child = self.child.take().expect("the port runs");
+        until("the port to end", || child.try_wait().unwrap())
     }
 
     /// `kill -9`.
