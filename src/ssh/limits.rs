@@ -31,11 +31,16 @@ pub struct Ticket {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { grace: GRACE, waiting: Mutex::default() }
+        Self::with_grace(GRACE)
     }
 }
 
 impl Limits {
+    /// Limits with another time from connection to login than [`GRACE`].
+    pub fn with_grace(grace: Duration) -> Self {
+        Self { grace, waiting: Mutex::default() }
+    }
+
     /// A place for a connection from `peer`; `None` when there is none.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Ticket> {
         let source = source_of(peer);

@@ -226,7 +226,7 @@ mod tests {
             config: Arc::new(config(vec![key])),
             console,
             gate: watch::Sender::new(gate).subscribe(),
-            limits: Arc::new(Limits { grace: Duration::from_millis(50), ..Limits::default() }),
+            limits: Arc::new(Limits::with_grace(Duration::from_millis(50))),
             connections: watch::Sender::new(0),
         };
         let server = Arc::new(server);
