@@ -88,6 +88,7 @@ fn a_pipe_gets_bytes_and_nothing_else() {
 fn a_pipe_that_has_ended_costs_no_processor() {
     let rig = served("");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
     client.end_input();
     rig.say(b"after the end of its input");
     client.sees("after the end of its input");
@@ -178,6 +179,7 @@ fn status_shows_settings_traffic_and_who_is_attached() {
 fn status_goes_on_past_a_socket_that_nobody_serves() {
     let rig = served("");
     drop(std::os::unix::net::UnixListener::bind(rig.path("run/attach/dead")).unwrap());
+    fs::write(rig.path("run/running/dead"), "").unwrap();
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
     assert!(table.contains("dead cannot be reached at "), "{table}");
