@@ -179,6 +179,7 @@ fn status_shows_settings_traffic_and_who_is_attached() {
 fn status_goes_on_past_a_socket_that_nobody_serves() {
     let rig = served("");
     drop(std::os::unix::net::UnixListener::bind(rig.path("run/attach/dead")).unwrap());
+    fs::write(rig.path("run/running/dead"), "").unwrap();
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
     assert!(table.lines().any(|line| line.starts_with("dead ") && line.ends_with("not running")), "{table}");

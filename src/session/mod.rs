@@ -59,10 +59,13 @@ pub async fn run<O: Outlet>(
     typed: Typed,
     mut outlet: O,
 ) -> Ended {
+    let replay = if terminal { console.settings().replay } else { 0 };
+    // Before anybody can see the session: from then on it misses nothing.
+    let cursor = console.hub.session_cursor(console.hub.last_lines(replay));
     let (id, notices) = console.join(visitor);
     let (own, answers) = mpsc::channel(16);
     let here = Here { console: console.clone(), id, terminal, own };
-    let output = output::run(&here, notices, answers, &mut outlet);
+    let output = output::run(&here, cursor, notices, answers, &mut outlet);
     let input = input::run(&here, typed);
     let ended = tokio::select! {
         ended = output => ended,
