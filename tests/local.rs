@@ -182,8 +182,20 @@ fn status_goes_on_past_a_socket_that_nobody_serves() {
     fs::write(rig.path("run/running/dead"), "").unwrap();
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
-    assert!(table.lines().any(|line| line.starts_with("dead ") && line.ends_with("not running")), "{table}");
+    assert!(table.contains("dead cannot be reached at "), "{table}");
     assert!(table.lines().any(|line| line.starts_with("demo ") && line.ends_with("open")), "{table}");
+}
+
+#[test]
+fn status_does_not_start_a_port_that_does_not_run() {
+    let rig = served("");
+    let sleeping = std::os::unix::net::UnixListener::bind(rig.path("run/attach/sleeping")).unwrap();
+    sleeping.set_nonblocking(true).unwrap();
+    let (status, table, _) = said(rig.consolectl(&["status"]));
+    assert_eq!(status, Some(0));
+    let row = |line: &str| line.starts_with("sleeping ") && line.ends_with("not running");
+    assert!(table.lines().any(row), "{table}");
+    assert!(sleeping.accept().is_err(), "it was asked");
 }
 
 #[test]
