@@ -80,3 +80,28 @@ fn with_nobody_attached_the_process_leaves_and_a_new_one_serves_the_same_sockets
     rig.say(b"again\r\n");
     rig.wait_for_log("again");
 }
+
+#[test]
+fn what_was_typed_and_not_sent_is_not_sent_to_the_next_device() {
+    let mut rig = Rig::new("log = \"text\"");
+    rig.serve_logins(true);
+    rig.start_plugged();
+    let mut ssh = rig.ssh(&["-tt", "demo@127.0.0.1"]);
+    let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let screen = collect(child.stdout.take().unwrap());
+    rig.wait_for_status("1 attached");
+    // Twice what a pty takes while nobody reads its other end (8 KiB of flip buffers, 4 KiB of N_TTY).
+    let mut typing = child.stdin.take().unwrap();
+    typing.write_all(&[b'x'; 24 * 1024]).unwrap();
+    until("some of it at the device", || (rig.bytes_sent() > 0).then_some(()));
+    rig.unplug();
+    until("the writer to be told", || {
+        String::from_utf8_lossy(&screen.lock().unwrap()).contains("had typed were not sent").then_some(())
+    });
+    rig.plug();
+    rig.wait_for_log("# demo plugged in");
+    typing.write_all(b"fresh\r").unwrap();
+    rig.expect_at_device(b"fresh\r");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -180,7 +180,7 @@ impl Writer {
         let now = Timestamp::now();
         let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
         let (gap, offered) = (trip.gap, trip.bytes.len());
-        let (note, reopen) = (trip.note.clone(), trip.reopen);
+        let note = trip.note.clone();
         let (flushed, synced) = (trip.flush, trip.sync);
         let log = self.log.take();
         let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
@@ -195,10 +195,8 @@ impl Writer {
         let consumed = match done {
             Ok(consumed) => consumed,
             Err(error) => {
-                if reopen {
-                    // Opened by name again at the next try.
-                    self.log = None;
-                }
+                // Opened again at the next try, which cuts off what this one may have written before it failed.
+                self.log = None;
                 return Err(error);
             }
         };
@@ -238,9 +236,11 @@ impl Writer {
     async fn obey(&mut self, order: Order) -> Option<Trip> {
         match order {
             Order::Reopen => {
-                let mut trip = self.look(true);
-                trip.reopen = true;
-                Some(trip)
+                // Into the old file, and marked as such, before there is a new one.
+                if let Err(error) = self.drain().await {
+                    self.report_trouble(error);
+                }
+                Some(Trip { reopen: true, ..Trip::default() })
             }
             Order::Configure(settings) => {
                 if settings != self.settings {
@@ -261,16 +261,15 @@ impl Writer {
         }
     }
 
-    /// Writes everything that is there, and syncs it.
+    /// Writes everything that is there now, and syncs it. What comes meanwhile is not waited for.
     async fn drain(&mut self) -> Result<(), CaptureError> {
-        loop {
-            let trip = self.look(true);
-            let last = trip.bytes.is_empty() && trip.note.is_none();
-            self.go(Trip { sync: last, ..trip }).await?;
-            if last {
-                return Ok(());
-            }
+        let (head, _) = self.hub.traffic();
+        while self.cursor.position() < head || self.hub.next_note().is_some() {
+            let mut trip = self.look(false);
+            trip.flush |= !self.more;
+            self.go(trip).await?;
         }
+        self.go(Trip { sync: true, ..Trip::default() }).await
     }
 
     async fn wait_to_retry(&mut self, orders: &mut mpsc::Receiver<Order>) -> Option<Trip> {

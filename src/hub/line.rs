@@ -26,6 +26,9 @@ const BURST: usize = 8;
 /// tells when it changes, but not when another program lets go of it.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// A device that has just appeared is root's until udev has given it to its group.
+const CHOWN: Duration = Duration::from_secs(2);
+
 /// What a line is to be.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Wanted {
@@ -51,6 +54,10 @@ struct Device {
     name: PortName,
     hub: Arc<Hub>,
     wanted: Wanted,
+    /// It was not there; what the log is told when it comes.
+    gone: bool,
+    /// Since when it is there but not to be opened.
+    denied_since: Option<Instant>,
 }
 
 /// Why a line is not served any more.
@@ -71,7 +78,7 @@ impl Line {
         wanted: Wanted,
         changes: mpsc::Receiver<Wanted>,
     ) -> Self {
-        Self { device: Device { name, hub, wanted }, inbox, changes }
+        Self { device: Device { name, hub, wanted, gone: false, denied_since: None }, inbox, changes }
     }
 
     /// Serves the device for ever; `stored` is its tty, if systemd has kept it open for us.
@@ -82,7 +89,9 @@ impl Line {
                 Some(tty) => tty,
                 None => self.open().await,
             };
-            let lost = self.serve(&tty).await;
+            let mut writing = None;
+            let lost = self.serve(&tty, &mut writing).await;
+            self.discard_input(writing);
             // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
             // returning adapter another name.
             let _ = tty.discard_output();
@@ -118,7 +127,7 @@ impl Line {
                 None
             }
         };
-        let retries = failed || watch.is_none();
+        let retries = failed || watch.is_none() || self.device.denied_since.is_some();
         loop {
             tokio::select! {
                 _ = appeared(&mut watch) => return,
@@ -135,9 +144,22 @@ impl Line {
         }
     }
 
-    async fn serve(&mut self, tty: &Tty) -> Lost {
+    /// Forgets what was on its way to a device that is gone: a paste must not go on in the next one with a hole in it.
+    fn discard_input(&mut self, writing: Option<(Vec<u8>, usize)>) {
+        let mut unsent = writing.map_or(0, |(bytes, done)| bytes.len() - done);
+        while let Ok(input) = self.inbox.try_recv() {
+            if let Input::Bytes(bytes) = input {
+                unsent += bytes.len();
+            }
+        }
+        if unsent > 0 {
+            tracing::warn!(console_port = %self.device.name, "{unsent} bytes that were typed were not sent");
+            self.device.hub.note(format!("{unsent} bytes that were typed were not sent"));
+        }
+    }
+
+    async fn serve(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Lost {
         let Self { device, inbox, changes } = self;
-        let mut writing: Option<(Vec<u8>, usize)> = None;
         let mut breaking: Option<Breaking<'_>> = None;
         loop {
             tokio::select! {
@@ -150,7 +172,7 @@ impl Line {
                     device.set(tty);
                 }
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
-                    Input::Bytes(bytes) => writing = Some((bytes, 0)),
+                    Input::Bytes(bytes) => *writing = Some((bytes, 0)),
                     Input::Break(length) => {
                         tracing::info!(console_port = %device.name, "break of {} ms", length.as_millis());
                         breaking = Some(Box::pin(tty.send_break(length)));
@@ -168,7 +190,7 @@ impl Line {
                     }
                 }
                 ready = tty.writable(), if writing.is_some() => {
-                    if ready.is_err() || device.write(tty, &mut writing).is_err() {
+                    if ready.is_err() || device.write(tty, writing).is_err() {
                         return Lost::HungUp;
                     }
                 }
@@ -185,23 +207,32 @@ impl Line {
 }
 
 impl Device {
-    fn try_open(&self) -> Option<Tty> {
+    fn try_open(&mut self) -> Option<Tty> {
         let Wanted { path, settings, low_latency } = &self.wanted;
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
                 tracing::info!(console_port = %self.name, "{} opened, {settings}", self.name);
-                if matches!(*self.hub.line.borrow(), LineState::Away(_)) {
+                self.denied_since = None;
+                if std::mem::take(&mut self.gone) {
                     self.hub.note(format!("{} plugged in", self.name));
                 }
                 self.report(&refused);
                 self.opened();
                 return Some(tty);
             }
-            Err(OpenError::Absent { .. }) => self.absent(),
+            Err(OpenError::Absent { .. }) => {
+                self.denied_since = None;
+                self.absent();
+            }
+            Err(OpenError::Denied { .. }) if self.gone && self.just_appeared() => {}
             Err(error) => self.failed(error.to_string()),
         }
         None
+    }
+
+    fn just_appeared(&mut self) -> bool {
+        self.denied_since.get_or_insert_with(Instant::now).elapsed() < CHOWN
     }
 
     fn adopt(&self, fd: OwnedFd) -> Option<Tty> {
@@ -287,13 +318,15 @@ impl Device {
         }
     }
 
-    fn unplugged(&self) {
+    fn unplugged(&mut self) {
+        self.gone = true;
         tracing::info!(console_port = %self.name, "{} unplugged", self.name);
         self.hub.note(format!("{} unplugged", self.name));
         self.hub.line.send_replace(LineState::Away(Timestamp::now()));
     }
 
-    fn absent(&self) {
+    fn absent(&mut self) {
+        self.gone = true;
         let already = matches!(*self.hub.line.borrow(), LineState::Away(_));
         if !already {
             self.hub.line.send_replace(LineState::Away(Timestamp::now()));

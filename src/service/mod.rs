@@ -2,13 +2,13 @@
 //! settings, SIGUSR1 re-opens the log, SIGTERM tells the sessions, flushes and leaves.
 
 mod port;
+mod prepare;
 mod unserved;
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use russh::keys::PrivateKey;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,6 +18,7 @@ use crate::ring::RingError;
 use crate::ssh;
 use crate::systemd::{self, Handed, HandedError};
 use port::PortService;
+use prepare::Prepared;
 use sd_notify::NotifyState;
 
 /// Stack of the few blocking threads: file writes and account look-ups.
@@ -104,20 +105,21 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
         tracing::error!("breaks of SSH clients will not be heard: {error}");
     }
     let mut signals = Signals::new().map_err(|error| ServiceError::System("signals", error))?;
-    let (listeners, stored) = listeners(handed).map_err(|error| ServiceError::System("sockets", error))?;
+    let (listeners, mut stored) =
+        listeners(handed).map_err(|error| ServiceError::System("sockets", error))?;
     systemd::notify(&[NotifyState::Ready]);
 
     // A port that cannot be served must not leave its sockets deaf: whoever comes is told why, until that is mended.
-    let (config, keys) = loop {
-        match options.load().and_then(|config| Ok((config, host_keys(&listeners)?))) {
-            Ok(loaded) => break loaded,
+    let prepared = loop {
+        match Prepared::new(options, &listeners, &mut stored.ring) {
+            Ok(prepared) => break prepared,
             Err(error) => match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
                 unserved::Next::TryAgain => {}
                 unserved::Next::Leave => return Ok(()),
             },
         }
     };
-    PortService::start(options.clone(), config, keys, listeners, stored)?.run(signals).await
+    PortService::start(options.clone(), prepared, listeners, stored.tty).run(signals).await
 }
 
 /// The sockets that people reach the port by.
@@ -181,30 +183,4 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::Leave,
         }
     }
-}
-
-/// The host keys in `CREDENTIALS_DIRECTORY`: every file whose name begins with `hostkey`. Without SSH none are needed.
-fn host_keys(listeners: &Listeners) -> Result<Vec<PrivateKey>, ServiceError> {
-    if listeners.ssh.is_empty() {
-        return Ok(Vec::new());
-    }
-    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default();
-    let entries = std::fs::read_dir(&directory)
-        .map_err(|error| ServiceError::HostKey(directory.clone(), error.to_string()))?;
-    let mut paths: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"hostkey")))
-        .collect();
-    paths.sort();
-    let keys = paths.into_iter().map(|path| {
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| ServiceError::HostKey(path.clone(), error.to_string()))?;
-        russh::keys::decode_secret_key(&text, None)
-            .map_err(|error| ServiceError::HostKey(path, error.to_string()))
-    });
-    let keys = keys.collect::<Result<Vec<_>, _>>()?;
-    if keys.is_empty() {
-        return Err(ServiceError::NoHostKey(directory.display().to_string()));
-    }
-    Ok(keys)
 }

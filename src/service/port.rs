@@ -1,24 +1,22 @@
 //! A port being served: the rooms put together, and kept in step with signals and settings.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::keys::PrivateKey;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
-use super::{Asked, Listeners, Options, ServiceError, Signals, Stored};
+use super::prepare::Prepared;
+use super::{Asked, Listeners, Options, ServiceError, Signals};
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::clock;
 use crate::config::{Config, Groups};
 use crate::hub::line::{Line, Wanted};
 use crate::hub::{Hub, LineState};
 use crate::port::PortName;
-use crate::ring::Ring;
 use crate::session::Console;
 use crate::ssh::Gatekeeping;
 use crate::systemd::Watchdog;
@@ -47,43 +45,56 @@ pub(super) struct PortService {
     log_orders: mpsc::Sender<Order>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
+    /// Dropped, and with it every accept loop, before anything else when the process leaves: whoever comes then is for the next one.
+    doors: JoinSet<()>,
 }
 
 impl PortService {
     /// Starts everything.
     pub(super) fn start(
         options: Options,
-        config: Config,
-        keys: Vec<PrivateKey>,
+        Prepared { config, keys, log_dir, ring }: Prepared,
         listeners: Listeners,
-        stored: Stored,
-    ) -> Result<Self, ServiceError> {
+        tty: Option<OwnedFd>,
+    ) -> Self {
         let name = options.port.clone();
         let port = config.ports[&name].clone();
-        let log_dir =
-            std::env::var_os("LOGS_DIRECTORY").map(PathBuf::from).ok_or(ServiceError::NoLogDirectory)?;
 
-        let (hub, inbox) = Hub::new(ring(&name, stored.ring, port.scrollback)?);
+        let (hub, inbox) = Hub::new(ring);
         let (log_orders, log_inbox) = mpsc::channel(ORDERS);
         let writer = Writer::new(hub.clone(), log_dir, port.log.clone());
         let health = writer.health();
         let log = tokio::spawn(writer.run(log_inbox));
         let (line_orders, line_inbox) = mpsc::channel(ORDERS);
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox);
-        let line = tokio::spawn(line.run(stored.tty));
+        let line = tokio::spawn(line.run(tty));
 
         let gate = watch::Sender::new(gatekeeping(&config, &name));
         let groups = watch::Sender::new(config.groups(&port).clone());
         let console = Console::new(name, hub, port);
         let ssh = ssh::Server::new(keys, console.clone(), gate.subscribe());
+        let mut doors = JoinSet::new();
         for listener in listeners.ssh {
-            tokio::spawn(ssh.clone().accept(listener));
+            doors.spawn(ssh.clone().accept(listener));
         }
         let attach = attach::server::Server::new(console.clone(), groups.subscribe(), health.clone());
         for listener in listeners.attach {
-            tokio::spawn(attach.clone().accept(listener));
+            doors.spawn(attach.clone().accept(listener));
         }
-        Ok(Self { options, console, ssh, attach, gate, groups, line_orders, line, log_orders, log, health })
+        Self {
+            options,
+            console,
+            ssh,
+            attach,
+            gate,
+            groups,
+            line_orders,
+            line,
+            log_orders,
+            log,
+            health,
+            doors,
+        }
     }
 
     /// Serves until told to leave, or until there is neither a device nor anybody.
@@ -100,7 +111,7 @@ impl PortService {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Apply => self.apply().await,
-                    Asked::ReopenLog => self.order_log(Order::Reopen).await,
+                    Asked::ReopenLog => self.order_log(Order::Reopen),
                     Asked::Leave => return self.leave("is stopping").await,
                 },
                 () = watchdog.tick() => {}
@@ -108,7 +119,11 @@ impl PortService {
                 _ = attached.changed() => {}
                 _ = connections.changed() => {}
                 _ = health.changed() => {}
-                () = linger(idle_since) => return self.leave("has no device").await,
+                () = linger(idle_since) => {
+                    if self.idle() {
+                        return self.leave("has no device").await;
+                    }
+                }
                 ended = &mut self.line => return Err(panicked("the line", ended)),
                 ended = &mut self.log => return Err(panicked("the log", ended)),
             }
@@ -131,7 +146,7 @@ impl PortService {
                 let port = config.ports[name].clone();
                 self.gate.send_replace(gatekeeping(&config, name));
                 self.groups.send_replace(config.groups(&port).clone());
-                self.order_log(Order::Configure(port.log.clone())).await;
+                self.order_log(Order::Configure(port.log.clone()));
                 // Fails only with the line's task, which `run` watches.
                 let _ = self.line_orders.send(wanted(&config, name)).await;
                 self.console.set_settings(port);
@@ -145,15 +160,18 @@ impl PortService {
         systemd::notify(&[NotifyState::Ready]);
     }
 
-    async fn order_log(&self, order: Order) {
-        // Fails only with the log's task, which `run` watches.
-        let _ = self.log_orders.send(order).await;
+    /// Not waited for: a log that hangs on its disk must not keep signals and the watchdog waiting.
+    fn order_log(&self, order: Order) {
+        if let Err(refused) = self.log_orders.try_send(order) {
+            tracing::error!(console_port = %self.options.port, "the log is busy and has not been told: {refused}");
+        }
     }
 
     /// Tells the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { options, console, ssh, line, log_orders, log, .. } = self;
+        let Self { options, console, ssh, line, log_orders, log, doors, .. } = self;
+        drop(doors);
         console.close(&format!("console@{} {why}", options.port));
         let (mut attached, mut connections) = (console.attached(), ssh.connections());
         let farewell = async {
@@ -200,19 +218,6 @@ impl PortService {
         }
         systemd::notify(&[NotifyState::Status(&status)]);
     }
-}
-
-/// The ring that systemd has kept, or a new one.
-fn ring(name: &PortName, stored: Option<OwnedFd>, capacity: usize) -> Result<Ring, ServiceError> {
-    if let Some(fd) = stored {
-        match Ring::adopt(fd, capacity) {
-            Ok(ring) => return Ok(ring),
-            Err(error) => tracing::warn!(console_port = %name, "{error}; beginning a new one"),
-        }
-    }
-    let ring = Ring::create(capacity)?;
-    systemd::store("ring", ring.as_fd());
-    Ok(ring)
 }
 
 fn wanted(config: &Config, name: &PortName) -> Wanted {

@@ -40,7 +40,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
         tokio::select! {
             permit = hub_input.reserve(), if !waiting.is_empty() => {
                 let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
-                if !here.console.roster().writes(here.id) {
+                if !here.console.roster().writes(here.id) || !device_takes(here) {
                     drop_waiting(here, &mut waiting, &typed);
                 } else if let Some((input, weight)) = waiting.pop_front() {
                     permit.send(input);
@@ -119,7 +119,12 @@ fn hand_over(hub_input: &mpsc::Sender<Input>, waiting: Waiting) {
     }
 }
 
-/// Forgets what waits, because somebody else has become the writer: two people's lines must not mix.
+fn device_takes(here: &Here) -> bool {
+    matches!(*here.console.hub.line().borrow(), LineState::Open(_) | LineState::Starting)
+}
+
+/// Forgets what waits, because somebody else has become the writer and two people's lines must not mix, or because the device
+/// is gone and a paste must not go on with a hole in it.
 fn drop_waiting(here: &Here, waiting: &mut Waiting, typed: &Typed) {
     let mut unsent = 0;
     for (input, weight) in waiting.drain(..) {

@@ -1,6 +1,6 @@
 //! The showing half of a session: banner, replay, the device's words as they come, and notices between them.
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::{Ended, Gone, Here, Outlet};
 use crate::clock::clock;
@@ -44,9 +44,7 @@ async fn show<O: Outlet>(
         // last thing that came over it.
         tokio::select! {
             biased;
-            _ = closing.changed() => {
-                return Ok(closing.borrow().clone().unwrap_or_default());
-            }
+            why = closed(&mut closing) => return Ok(why),
             Some(answer) = answers.recv() => say(outlet, here.terminal, &answer).await?,
             Some(notice) = notices.recv() => say(outlet, here.terminal, &notice).await?,
             pulled = cursor.pull(PIECE) => match pulled {
@@ -66,8 +64,16 @@ async fn show<O: Outlet>(
     }
 }
 
+/// Waits until the port closes its sessions: why.
+async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
+    match closing.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "the port is gone".to_owned(),
+    }
+}
+
 /// Waits until the device was tried.
-async fn started(line: &mut tokio::sync::watch::Receiver<LineState>) -> LineState {
+async fn started(line: &mut watch::Receiver<LineState>) -> LineState {
     match line.wait_for(|state| *state != LineState::Starting).await {
         Ok(state) => state.clone(),
         Err(_) => LineState::Failed("the port is gone".to_owned()),

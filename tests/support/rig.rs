@@ -343,6 +343,14 @@ impl Rig {
         })
     }
 
+    /// The OUT column of `consolectl status`.
+    pub fn bytes_sent(&self) -> u64 {
+        let table = self.consolectl(&["status"]).output().unwrap().stdout;
+        let table = String::from_utf8(table).unwrap();
+        let row = table.lines().find(|line| line.starts_with("demo ")).unwrap();
+        row.split_whitespace().nth(4).unwrap().parse().unwrap()
+    }
+
     pub fn watchdogs(&self) -> usize {
         self.manager.lock().unwrap().watchdogs
     }
