@@ -93,11 +93,10 @@ impl FarEnd {
         let pty = pair()?;
         give(&pty.slave, user.owner)?;
         let terminal = pollable(pty.master)?;
-        let mut shell = start_shell(pty.slave, user)?;
+        let _shell = start_shell(pty.slave, user)?;
         write_all(&self.0, GREETING.as_bytes()).await?;
         tokio::select! {
-            status = shell.wait() => status.map(drop),
-            // The terminal is gone when the shell is.
+            // The terminal hangs up when the shell has exited, after its last words.
             end = carry(&terminal, &self.0) => if is_hangup(&end) { Ok(()) } else { end },
             end = carry(&self.0, &terminal) => if is_hangup(&end) { Ok(()) } else { end },
         }

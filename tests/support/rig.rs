@@ -343,12 +343,21 @@ impl Rig {
         })
     }
 
+    /// The IN column of `consolectl status`.
+    pub fn bytes_received(&self) -> u64 {
+        self.traffic(3)
+    }
+
     /// The OUT column of `consolectl status`.
     pub fn bytes_sent(&self) -> u64 {
+        self.traffic(4)
+    }
+
+    fn traffic(&self, column: usize) -> u64 {
         let table = self.consolectl(&["status"]).output().unwrap().stdout;
         let table = String::from_utf8(table).unwrap();
         let row = table.lines().find(|line| line.starts_with("demo ")).unwrap();
-        row.split_whitespace().nth(4).unwrap().parse().unwrap()
+        row.split_whitespace().nth(column).unwrap().parse().unwrap()
     }
 
     pub fn watchdogs(&self) -> usize {

@@ -1,0 +1,81 @@
+//! The log's disk is full: sessions live on, nothing stands twice, and what could not be kept is said in the log itself.
+
+use std::fs;
+use std::process::Stdio;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use rig::{Rig, collect, until};
+
+/// A rig whose log is on a disk of this many kilobytes, seen by this test's thread and its children alone.
+fn on_a_small_disk(kilobytes: u32, settings: &str) -> Rig {
+    unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace needs root");
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).unwrap();
+    let rig = Rig::new(settings);
+    let options = format!("size={kilobytes}k");
+    let place = rig.path("log");
+    mount(Some("tmpfs"), &place, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).unwrap();
+    rig
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_when_space_comes_back_in_time() {
+    let mut rig = on_a_small_disk(64, "");
+    rig.serve_logins(true);
+    rig.start_plugged();
+    let mut child =
+        rig.ssh(&["-tt", "demo@127.0.0.1"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let screen = collect(child.stdout.take().unwrap());
+    rig.wait_for_status("1 attached");
+    rig.say(b"first\r\n");
+    rig.wait_for_log("first");
+
+    fs::write(rig.path("log/ballast"), vec![0; 60 * 1024]).unwrap();
+    for number in 0..200 {
+        rig.say(format!("line {number:03} while the disk is full or nearly so\r\n").as_bytes());
+    }
+    until("the port to have heard them", || (rig.bytes_received() > 200 * 40).then_some(()));
+    // Its note comes after the lines, and cannot be written either.
+    rig.unplug();
+    rig.wait_for_status("cannot write the log");
+    rig.plug();
+    rig.wait_for_status("8N1");
+    rig.say(b"keystrokes live\r\n");
+    until("the session", || {
+        String::from_utf8_lossy(&screen.lock().unwrap()).contains("keystrokes live").then_some(())
+    });
+
+    fs::remove_file(rig.path("log/ballast")).unwrap();
+    let log = rig.wait_for_log("keystrokes live");
+    for number in 0..200 {
+        let line = format!("line {number:03} while");
+        assert_eq!(log.matches(&line).count(), 1, "{line} in {log}");
+    }
+    assert_eq!(log.matches("# demo unplugged").count(), 1, "{log}");
+    assert_eq!(log.matches("# demo plugged in").count(), 1, "{log}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn what_did_not_fit_is_counted_and_said() {
+    let mut rig = on_a_small_disk(1024, "scrollback = \"64K\"");
+    rig.start_plugged();
+    rig.say(b"first\r\n");
+    rig.wait_for_log("first");
+    fs::write(rig.path("log/ballast"), vec![0; 1020 * 1024]).unwrap();
+    let lines: String =
+        (0..8000).map(|number| format!("line {number:04} beyond what the ring holds\r\n")).collect();
+    rig.say(lines.as_bytes());
+    rig.wait_for_status("cannot write the log");
+    fs::remove_file(rig.path("log/ballast")).unwrap();
+    rig.say(b"last\r\n");
+    let log = rig.wait_for_log("< last");
+    assert_eq!(log.matches("bytes lost here").count(), 1, "{log}");
+    rig.wait_for_status("lost by the log");
+}
