@@ -30,5 +30,7 @@ pub mod service;
 
 pub mod cli;
 
+pub mod generator;
+
 pub mod foreground;
 pub mod hostkeys;
