@@ -32,5 +32,6 @@ pub mod cli;
 
 pub mod generator;
 
-pub mod foreground;
 pub mod hostkeys;
+
+pub mod foreground;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Loaded};
 use consoleserver::foreground::{self, Scope};
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("consoleserver: {error:#}");
+            eprintln!("consoleserver: {error}");
             ExitCode::FAILURE
         }
     }
@@ -51,7 +51,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("cannot start")?
+        .map_err(|error| anyhow!("cannot start: {error}"))?
         .block_on(foreground::run(config, scope, arguments.demo))?;
     Ok(())
 }
@@ -60,7 +60,7 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
 /// were built with; a demonstration takes its ports only where the adapters are there.
 fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let here = std::env::current_dir().context("cannot look for ./config.toml")?;
+    let here = std::env::current_dir().map_err(|error| anyhow!("cannot look for ./config.toml: {error}"))?;
     let installed = Path::new("/usr/lib/consoleserver/config.toml");
     let loaded = match &arguments.config {
         Some(path) => Config::load_file(path),

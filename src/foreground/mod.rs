@@ -16,6 +16,7 @@ mod sockets;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,6 +34,9 @@ use port::{PortProgram, ServedPort};
 use sockets::{PortSockets, UnixSocket, listen_ssh, listen_unix};
 
 pub use error::ForegroundError;
+
+/// Signals this close together are one.
+const ONE_KEY_PRESS: Duration = Duration::from_secs(1);
 
 /// Which ports are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,7 +160,7 @@ async fn serve(
         () = async { while lives.join_next().await.is_some() {} } => {}
         // Sessions may still be told while they end, and somebody may be halfway through a login.
         error = &mut logins => return Err(ForegroundError::Logins(error)),
-        name = signals.next() => tracing::warn!("{name} again: not waiting for the ports"),
+        name = signals.insist() => tracing::warn!("{name} again: not waiting for the ports"),
     }
     end
 }
@@ -230,6 +234,17 @@ impl Signals {
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
         })
+    }
+
+    /// A second signal that is meant: one key press reaches us twice by way of sudo, make or timeout.
+    async fn insist(&mut self) -> &'static str {
+        let asked = Instant::now();
+        loop {
+            let name = self.next().await;
+            if asked.elapsed() > ONE_KEY_PRESS {
+                return name;
+            }
+        }
     }
 
     async fn next(&mut self) -> &'static str {

@@ -1,0 +1,380 @@
+//! The capture log on real files: what was said can be read back, through any splitting, crash, full disk or rotation.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use consoleserver::capture::{CaptureError, CaptureLog, Encoder, Mark, Times};
+use consoleserver::config::{Log, LogType};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use nix::sched::{CloneFlags, unshare};
+use proptest::prelude::*;
+
+const STAMP: usize = "2026-11-22T21:15:51.123+01:00 ".len();
+
+fn log(kind: LogType) -> Log {
+    Log { kind, file: "console.log".to_owned(), input: false, journal: false, sync: None }
+}
+
+fn open(dir: &Path) -> CaptureLog {
+    CaptureLog::open(dir, &log(LogType::Text)).unwrap()
+}
+
+fn times() -> Times {
+    let now: Timestamp = "2026-11-22T20:15:51.123Z".parse().unwrap();
+    Times { pending_since: now, now }
+}
+
+/// What the device said, as a reader of the log takes it. Whether the last line had its end is not in the log.
+fn decode(log: &[u8], last_line_is_open: bool) -> Vec<u8> {
+    let log = std::str::from_utf8(log).expect("a text log is UTF-8");
+    assert!(log.is_empty() || log.ends_with('\n'));
+    let mut said = Vec::new();
+    let mut any = false;
+    for record in log.lines() {
+        match &record[STAMP..STAMP + 2] {
+            "< " if any => said.push(b'\n'),
+            "< " | "<+" => {}
+            "# " => continue,
+            mark => panic!("no such mark: {mark:?}"),
+        }
+        any = true;
+        unescape(&record[STAMP + 2..], &mut said);
+    }
+    if any && !last_line_is_open {
+        said.push(b'\n');
+    }
+    said
+}
+
+fn unescape(text: &str, said: &mut Vec<u8>) {
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        said.extend_from_slice(&rest.as_bytes()[..at]);
+        let escape = &rest[at + 1..];
+        let length = match escape.as_bytes()[0] {
+            b'\\' => {
+                said.push(b'\\');
+                1
+            }
+            b'r' => {
+                said.push(b'\r');
+                1
+            }
+            b'x' => {
+                said.push(u8::from_str_radix(&escape[1..3], 16).unwrap());
+                3
+            }
+            b'u' => {
+                let end = escape.find('}').unwrap();
+                let character = u32::from_str_radix(&escape[2..end], 16).unwrap();
+                said.extend_from_slice(char::from_u32(character).unwrap().to_string().as_bytes());
+                end + 1
+            }
+            other => panic!("no such escape: {}", char::from(other)),
+        };
+        rest = &escape[length..];
+    }
+    said.extend_from_slice(rest.as_bytes());
+}
+
+/// CR directly before LF is not logged; how many of them a line end has is not either.
+fn without_carriage_returns(bytes: &[u8]) -> Vec<u8> {
+    let mut left: Vec<u8> = Vec::new();
+    for &byte in bytes {
+        while byte == b'\n' && left.last() == Some(&b'\r') {
+            left.pop();
+        }
+        left.push(byte);
+    }
+    left
+}
+
+/// Bytes as consoles say them: lines, prompts, colours, foreign scripts, noise at the wrong baud rate, and lines
+/// longer than a record.
+fn said() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        4 => "[ -~]{0,40}".prop_map(String::into_bytes),
+        2 => Just(b"\r\n".to_vec()),
+        1 => Just(b"\n".to_vec()),
+        1 => Just(b"\r".to_vec()),
+        1 => ".{0,8}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..16),
+        1 => Just("東".repeat(1500).into_bytes()),
+        1 => Just("x".repeat(4095).into_bytes()),
+    ];
+    prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #[test]
+    fn what_was_said_can_be_read_back(
+        said in said(),
+        reads in prop::collection::vec((1_usize..6000, any::<bool>()), 1..40),
+    ) {
+        let mut encoder = Encoder::new(LogType::Text, TimeZone::UTC).unwrap();
+        let (mut head, mut consumed) = (0_usize, 0);
+        let mut log = Vec::new();
+        // After the random reads, one takes the rest and flushes it.
+        for (length, flush) in reads.into_iter().chain([(usize::MAX, true)]) {
+            head = head.saturating_add(length).min(said.len());
+            loop {
+                let mut records = Vec::new();
+                let pending = &said[consumed..head];
+                let taken = encoder.encode(pending, times(), flush, &mut records);
+                log.extend(records);
+                consumed += taken;
+                if taken == 0 { break }
+            }
+            if flush {
+                prop_assert_eq!(consumed, head, "a flush leaves nothing");
+            } else {
+                prop_assert!(head - consumed < 4096, "more is pending than a record holds");
+                prop_assert!(!said[consumed..head].contains(&b'\n'), "a whole line is pending");
+            }
+            encoder.note("between", times().now, &mut log);
+        }
+        for control in log.iter().filter(|byte| byte.is_ascii_control()) {
+            prop_assert!(b"\n\t".contains(control), "{control:#x} is in the log");
+        }
+        let read = decode(&log, encoder.continued);
+        prop_assert_eq!(without_carriage_returns(&read), without_carriage_returns(&said));
+    }
+
+    #[test]
+    fn raw_is_what_was_said(said in prop::collection::vec(any::<u8>(), 0..100_000)) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = CaptureLog::open(dir.path(), &log(LogType::Raw)).unwrap();
+        prop_assert_eq!(log.append(&said, times(), false).unwrap(), said.len());
+        prop_assert_eq!(fs::read(dir.path().join("console.log")).unwrap(), said);
+    }
+}
+
+#[test]
+fn a_crash_at_any_byte_of_a_write_loses_nothing_and_doubles_nothing() {
+    let said = b"U-Boot\r\nlogin: root\r\nPassword: \xff\r\n# ";
+    let whole = tempfile::tempdir().unwrap();
+    let mut log = open(whole.path());
+    let prompt = b"U-Boot\r\nlogin: ".len();
+    assert_eq!(log.append(&said[..prompt], times(), true).unwrap(), prompt);
+    let mark = Mark::from(<[u64; 4]>::from(log.mark()));
+    assert!(mark.continued);
+    assert_eq!(log.append(&said[prompt..], times(), true).unwrap(), said.len() - prompt);
+    let expected = fs::read(whole.path().join("console.log")).unwrap();
+
+    for written in mark.size as usize..=expected.len() {
+        // What the dead process left: its mark, and a file that goes beyond it.
+        fs::write(whole.path().join("console.log"), &expected[..written]).unwrap();
+        let mut log = open(whole.path());
+        log.resume(mark).unwrap();
+        assert_eq!(log.mark(), mark);
+        assert_eq!(log.append(&said[prompt..], times(), true).unwrap(), said.len() - prompt);
+        assert_eq!(fs::read(whole.path().join("console.log")).unwrap(), expected, "{written} were written");
+    }
+}
+
+#[test]
+fn a_mark_of_another_file_or_beyond_the_end_changes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console.log");
+    let mut first = open(dir.path());
+    first.append(b"one\n", times(), false).unwrap();
+    let mark = first.mark();
+
+    fs::rename(&path, dir.path().join("console.log.1")).unwrap();
+    fs::write(&path, "of somebody else, and longer than what the mark says it should be").unwrap();
+    let before = fs::read(&path).unwrap();
+    let mut other = open(dir.path());
+    other.resume(mark).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    let beyond = Mark { size: 1 << 40, ..other.mark() };
+    other.resume(beyond).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(other.mark().size, before.len() as u64);
+}
+
+#[test]
+fn an_administrator_may_empty_the_file_under_us() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console.log");
+    let mut log = open(dir.path());
+    log.append(b"a long line that is no more\n", times(), false).unwrap();
+    OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+    log.append(b"two\n", times(), false).unwrap();
+    assert_eq!(log.mark().size, fs::metadata(&path).unwrap().len());
+    assert_eq!(decode(&fs::read(&path).unwrap(), false), b"two\n");
+}
+
+#[test]
+fn a_rotation_by_rename_and_reopen_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console.log");
+    let rotated = dir.path().join("console.log.1");
+    let mut log = open(dir.path());
+    log.append(b"one\n", times(), false).unwrap();
+    fs::rename(&path, &rotated).unwrap();
+    assert_eq!(log.append(b"two\nthr", times(), true).unwrap(), 7);
+    let before = log.mark();
+    log.reopen().unwrap();
+    assert_ne!(log.mark().file, before.file);
+    log.append(b"ee\nfour\n", times(), false).unwrap();
+    log.note("ttyUSB0 unplugged").unwrap();
+
+    let both = [fs::read(&rotated).unwrap(), fs::read(&path).unwrap()];
+    assert_eq!(decode(&both.concat(), false), b"one\ntwo\nthree\nfour\n");
+    assert!(both[1].ends_with(b" # ttyUSB0 unplugged\n"));
+    assert_eq!(log.mark().size, both[1].len() as u64);
+}
+
+#[test]
+fn nothing_but_a_regular_file_is_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console.log");
+    let refusal = || CaptureLog::open(dir.path(), &log(LogType::Text)).unwrap_err();
+
+    let target = dir.path().join("target");
+    fs::write(&target, "kept").unwrap();
+    symlink(&target, &path).unwrap();
+    assert!(matches!(refusal(), CaptureError::Symlink(_)));
+    assert!(refusal().to_string().contains(path.to_str().unwrap()));
+    assert_eq!(fs::read(&target).unwrap(), b"kept");
+    fs::remove_file(&path).unwrap();
+
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(matches!(refusal(), CaptureError::NotAFile(_)), "and did not hang");
+    let reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    assert!(matches!(refusal(), CaptureError::NotAFile(_)), "also with a reader");
+    drop(reader);
+    fs::remove_file(&path).unwrap();
+
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(refusal(), CaptureError::NotAFile(_)));
+
+    let missing = CaptureLog::open(&dir.path().join("missing"), &log(LogType::Text)).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        format!("the log directory {} does not exist", dir.path().join("missing").display())
+    );
+}
+
+#[test]
+fn the_log_is_not_for_others_to_read_and_type_none_makes_no_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut none = CaptureLog::open(dir.path(), &log(LogType::None)).unwrap();
+    assert_eq!(none.append(b"gone\nhalf", times(), false).unwrap(), 9);
+    none.note("unplugged").unwrap();
+    none.reopen().unwrap();
+    none.sync().unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    open(dir.path()).sync().unwrap();
+    let mode = fs::metadata(dir.path().join("console.log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7137, 0, "{mode:o}");
+}
+
+#[test]
+fn a_log_can_be_handed_to_another_thread() {
+    fn sendable<T: Send + 'static>() {}
+    sendable::<CaptureLog>();
+}
+
+/// Runs `test` with a directory on a tmpfs of 64 KiB that nobody else sees. Who is not root becomes it in a user
+/// namespace, for which the test runs itself again.
+fn on_a_small_disk(name: &str, test: fn(&Path)) {
+    if !nix::unistd::geteuid().is_root() {
+        let again = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "--"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .output()
+            .expect("unshare(1) of util-linux");
+        let out = String::from_utf8_lossy(&again.stdout).into_owned();
+        assert!(again.status.success() && out.contains("1 passed"), "{out}{again:?}");
+        return;
+    }
+    let thread = std::thread::spawn(move || {
+        // The mount namespace is this thread's, and goes with it.
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(&["--make-rprivate", "/"]);
+        let dir = tempfile::tempdir().unwrap();
+        mount(&["-t", "tmpfs", "-o", "size=64k", "none", dir.path().to_str().unwrap()]);
+        test(dir.path());
+        let unmounted = Command::new("umount").arg(dir.path()).status().unwrap();
+        assert!(unmounted.success(), "something on the disk is still open");
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn mount(arguments: &[&str]) {
+    let mounted = Command::new("mount").args(arguments).output().unwrap();
+    assert!(mounted.status.success(), "mount {arguments:?}: {mounted:?}");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_once_there_is_room_again() {
+    on_a_small_disk("a_full_disk_loses_nothing_once_there_is_room_again", |dir| {
+        let path = dir.join("console.log");
+        let ballast = dir.join("ballast");
+        fs::write(&ballast, vec![0; 40 * 1024]).unwrap();
+        let said: Vec<u8> = (0..900).flat_map(|n| format!("line {n} of a boot\r\n").into_bytes()).collect();
+        let mut log = open(dir);
+        let mut position = 0;
+
+        // The first call writes what fits into whole batches, the second has nothing but the error to tell.
+        let full = loop {
+            assert!(position < said.len(), "the disk took everything");
+            let head = (position + 1500).min(said.len());
+            let mark = log.mark();
+            match log.append(&said[position..head], times(), false) {
+                Ok(consumed) => position += consumed,
+                Err(full) => {
+                    assert_eq!(log.mark(), mark);
+                    break full;
+                }
+            }
+        };
+        assert!(full.to_string().contains("cannot write the log") && full.to_string().contains("No space"));
+        for _ in 0..3 {
+            log.append(&said[position..], times(), false).unwrap_err();
+            let written = fs::read(&path).unwrap();
+            assert_eq!(written.len() as u64, log.mark().size, "half a record was left behind");
+            assert_eq!(decode(&written, false), without_carriage_returns(&said[..position]));
+        }
+
+        fs::remove_file(&ballast).unwrap();
+        assert_eq!(log.append(&said[position..], times(), true).unwrap(), said.len() - position);
+        assert_eq!(decode(&fs::read(&path).unwrap(), false), without_carriage_returns(&said));
+    });
+}
+
+#[test]
+fn a_backlog_that_half_fits_says_how_far_it_got_and_then_why() {
+    on_a_small_disk("a_backlog_that_half_fits_says_how_far_it_got_and_then_why", |dir| {
+        let backlog = b"x".repeat(100).into_iter().chain(*b"\n").cycle().take(101 * 2000).collect::<Vec<_>>();
+        let mut log = open(dir);
+        let consumed = log.append(&backlog, times(), false).unwrap();
+        assert!(0 < consumed && consumed < backlog.len(), "{consumed}");
+        assert_eq!(consumed % 101, 0);
+        let full = log.append(&backlog[consumed..], times(), false).unwrap_err();
+        assert!(full.to_string().contains("No space"), "{full}");
+        let written = fs::read(dir.join("console.log")).unwrap();
+        assert_eq!(decode(&written, false), &backlog[..consumed]);
+    });
+}
+
+#[test]
+fn a_read_only_disk_is_named_as_such() {
+    on_a_small_disk("a_read_only_disk_is_named_as_such", |dir| {
+        fs::File::create(dir.join("console.log")).unwrap().write_all(b"old\n").unwrap();
+        mount(&["-o", "remount,ro", dir.to_str().unwrap()]);
+        let refusal = CaptureLog::open(dir, &log(LogType::Text)).unwrap_err();
+        assert!(matches!(refusal, CaptureError::ReadOnly(_)), "{refusal}");
+        assert!(refusal.to_string().contains("console.log is on a read-only file system"));
+    });
+}
