@@ -160,10 +160,6 @@ fn config() -> impl Strategy<Value = Config> {
 /// Every line that may stand in a file for the port `name`.
 fn allowed(config: &Config, name: &PortName, line: &str) -> bool {
     let port = &config.ports[name];
-    let sockets = match port.ssh_port {
-        Some(_) => format!("console-attach@{name}.socket console@{name}.socket"),
-        None => format!("console-attach@{name}.socket"),
-    };
     let fixed = [
         "",
         "[Unit]",
@@ -172,7 +168,6 @@ fn allowed(config: &Config, name: &PortName, line: &str) -> bool {
         "ListenStream=",
         "BindIPv6Only=both",
         "BindIPv6Only=ipv6-only",
-        "FreeBind=yes",
         "PartOf=consoleserver.target",
         "SourcePath=/etc/consoleserver/config.toml",
         "# Made by console-generator: a change here is lost with the next daemon-reload.",
@@ -182,7 +177,7 @@ fn allowed(config: &Config, name: &PortName, line: &str) -> bool {
     }
     let Some((directive, value)) = line.split_once('=') else { return false };
     match directive {
-        "Requires" | "After" => value == sockets,
+        "Requires" => port.ssh_port.is_some() && value == format!("console@{name}.socket"),
         "Description" => value == format!("Device of serial console {name}"),
         "ListenStream" => {
             let tcp = port.ssh_port.unwrap();

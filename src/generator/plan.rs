@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::text::{below_dev, device_unit, path_value};
+use super::text::{device_unit, path_value, plain_name};
 use crate::config::{Config, Port};
 use crate::port::PortName;
 
@@ -13,11 +13,12 @@ const HEADER: &str = "# Made by console-generator: a change here is lost with th
 /// Where the units stand that links point to.
 const UNITS: &str = "/usr/lib/systemd/system";
 
-/// Who starts a port's sockets: the boot, and `systemctl start consoleserver.target`.
-const STARTERS: [&str; 2] = ["sockets.target", "consoleserver.target"];
+/// Who starts a port's sockets and watches: the one switch for the whole set. (That they listen early at a boot follows from
+/// their own ordering, not from who wants them.)
+const STARTER: &str = "consoleserver.target.wants";
 
-/// Empty files for the udev rules, which cannot read the configuration: `managed/NAME` and `managed/serial/by-path/…`
-/// for each device below /dev that an enabled port has, `owned/…` for those that a port has by its `device` path.
+/// Where the marks are: empty files for the udev rules, which cannot read the configuration. `managed/NAME` is a tty of
+/// ours by its kernel name, `device/LINK` one by its link in /dev/serial, and `adapters` says that there are such.
 const MARKS: &str = "consoleserver";
 
 /// One thing to be made.
@@ -41,12 +42,20 @@ pub struct Plan {
 /// What systemd is to do for `config`, which was read from `source` (or from nowhere).
 pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
     let mut plan = Plan::default();
-    // The rules take a missing directory for a daemon-reload that is going on.
-    plan.file(format!("{MARKS}/managed/.here"), String::new());
+    plan.mark("here");
     for (name, port) in &config.ports {
         plan.sockets(config, name, port, source);
-        if port.enabled {
-            plan.opened_when_seen(name, &config.device(name, port), port.device.is_some());
+        let device = config.device(name, port);
+        let named = port.device.is_none();
+        if named && config.ports.values().any(|other| other.device.as_ref() == Some(&device)) {
+            // The port that has it by `device` owns it.
+            continue;
+        }
+        plan.marks(&device);
+        match (port.enabled, device.starts_with("/dev")) {
+            (false, _) => {}
+            (true, true) => plan.wanted_by_device(name, &device, named),
+            (true, false) => plan.path_unit(name, &device),
         }
     }
     plan
@@ -55,53 +64,53 @@ pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
 impl Plan {
     /// The sockets of a port. A disabled one has them too, for `systemctl start`, but nothing starts them.
     fn sockets(&mut self, config: &Config, name: &PortName, port: &Port, source: Option<&Path>) {
-        let mut sockets = vec![format!("console-attach@{name}.socket")];
         if let Some(tcp) = port.ssh_port {
             let socket = format!("console@{name}.socket");
             self.file(format!("{socket}.d/10-listen.conf"), listen(config.listen(port), tcp, source));
-            sockets.push(socket);
+            self.file(
+                format!("console@{name}.service.d/10-socket.conf"),
+                format!("{HEADER}[Unit]\nRequires={socket}\n"),
+            );
+            if port.enabled {
+                self.link(format!("{STARTER}/{socket}"), "console@.socket");
+            }
         }
-        let all = sockets.join(" ");
-        self.file(
-            format!("console@{name}.service.d/10-sockets.conf"),
-            format!("{HEADER}[Unit]\nRequires={all}\nAfter={all}\n"),
-        );
         if port.enabled {
-            for socket in sockets {
-                let template = if socket.starts_with("console@") { "console@" } else { "console-attach@" };
-                for starter in STARTERS {
-                    self.link(format!("{starter}.wants/{socket}"), &format!("{template}.socket"));
-                }
+            self.link(format!("{STARTER}/console-attach@{name}.socket"), "console-attach@.socket");
+        }
+    }
+
+    /// What the udev rules go by.
+    fn marks(&mut self, device: &Path) {
+        let Ok(rest) = device.strip_prefix("/dev") else { return };
+        let link = rest.strip_prefix("serial/by-path").or_else(|_| rest.strip_prefix("serial/by-id"));
+        if let Some(link) = link.ok().and_then(plain_name) {
+            self.mark(&format!("device/{link}"));
+            self.mark("adapters");
+        } else if let Some(kernel) = plain_name(rest) {
+            self.mark(&format!("managed/{kernel}"));
+            if is_adapter(kernel) {
+                self.mark("adapters");
             }
         }
     }
 
-    /// The service as soon as the device is there: through its device unit if it is below /dev, else by a `.path` unit.
-    fn opened_when_seen(&mut self, name: &PortName, device: &Path, owned: bool) {
+    /// The service as soon as the device is there, through its device unit.
+    fn wanted_by_device(&mut self, name: &PortName, device: &Path, named: bool) {
         let service = format!("console@{name}.service");
-        if !device.starts_with("/dev") {
-            return self.path_unit(name, device);
-        }
-        let mark = below_dev(device);
-        if let Some(device) = mark {
-            let device = device.display();
-            self.file(format!("{MARKS}/managed/{device}"), String::new());
-            if owned {
-                self.file(format!("{MARKS}/owned/{device}"), String::new());
-            }
-        }
-        match (adapter(device).filter(|_| !owned), device_unit(device)) {
+        match device_unit(device) {
             // The udev rules decide which adapters are left alone, and give the others this unit as a second name.
-            (Some(kernel), _) => {
-                self.link(format!("console-{kernel}.device.wants/{service}"), "console@.service");
+            Some(_) if named && is_adapter(name.as_str()) => {
+                self.link(format!("console-{name}.device.wants/{service}"), "console@.service");
             }
-            (None, Some(unit)) => self.link(format!("{unit}.wants/{service}"), "console@.service"),
-            (None, None) => self.warnings.push(format!(
+            Some(unit) => self.link(format!("{unit}.wants/{service}"), "console@.service"),
+            None => self.warnings.push(format!(
                 "{name}: {device:?} is too long for a device unit: the port is opened by its first login only"
             )),
         }
     }
 
+    /// The service as soon as the device is there, which udev does not know of.
     fn path_unit(&mut self, name: &PortName, device: &Path) {
         let Some(value) = path_value(device) else {
             self.warnings.push(format!(
@@ -115,10 +124,12 @@ impl Plan {
              [Path]\nPathExists={value}\n"
         );
         self.file(unit.clone(), text);
-        for starter in ["paths.target", "consoleserver.target"] {
-            self.entries
-                .insert(format!("{starter}.wants/{unit}").into(), Entry::Link(format!("../{unit}").into()));
-        }
+        let link = format!("{STARTER}/{unit}");
+        self.entries.insert(link.into(), Entry::Link(format!("../{unit}").into()));
+    }
+
+    fn mark(&mut self, path: &str) {
+        self.file(format!("{MARKS}/{path}"), String::new());
     }
 
     fn file(&mut self, path: String, text: String) {
@@ -130,11 +141,10 @@ impl Plan {
     }
 }
 
-/// The kernel's name of a USB adapter.
-fn adapter(device: &Path) -> Option<&str> {
-    let name = device.strip_prefix("/dev").ok()?.to_str()?;
-    let number = name.strip_prefix("ttyUSB").or_else(|| name.strip_prefix("ttyACM"))?;
-    (matches!(number.len(), 1..=5) && number.bytes().all(|b| b.is_ascii_digit())).then_some(name)
+/// Whether this is the kernel's name of a USB adapter.
+fn is_adapter(name: &str) -> bool {
+    let number = name.strip_prefix("ttyUSB").or_else(|| name.strip_prefix("ttyACM"));
+    number.is_some_and(|number| matches!(number.len(), 1..=5) && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The listeners of `console@NAME.socket`.
@@ -155,9 +165,5 @@ fn listen(addresses: &[IpAddr], tcp: u16, source: Option<&Path>) -> String {
         text.push_str(&line);
     }
     text.push_str(if ipv4_is_listed { "BindIPv6Only=ipv6-only\n" } else { "BindIPv6Only=both\n" });
-    if addresses.iter().any(|address| !address.is_unspecified()) {
-        // The address may come later than the boot gets here (DHCP), or go and come back.
-        text.push_str("FreeBind=yes\n");
-    }
     text
 }

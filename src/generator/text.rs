@@ -44,20 +44,11 @@ pub(super) fn path_value(path: &Path) -> Option<String> {
     (whole && clean).then(|| text.replace('%', "%%"))
 }
 
-/// A path below `/dev` as a path of plain names, as udev makes them: what a udev rule can look for. `None` for others.
-pub(super) fn below_dev(path: &Path) -> Option<&Path> {
-    // udev's own list for what it lets stand in a link (`man udev`, string_escape=replace).
-    let plain = |name: &[u8]| {
-        name.len() <= LONGEST_NAME
-            && name[0] != b'.'
-            && name.iter().all(|byte| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(byte))
-    };
-    let rest = path.strip_prefix("/dev").ok()?;
-    let right = rest.components().all(|part| match part {
-        Component::Normal(name) => plain(name.as_bytes()),
-        _ => false,
-    });
-    (right && rest.file_name().is_some()).then_some(rest)
+/// A path that is one name, made of what udev lets stand in a name by itself. `None` for others.
+pub(super) fn plain_name(path: &Path) -> Option<&str> {
+    let name = path.to_str()?;
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte));
+    (plain && (1..=LONGEST_NAME).contains(&name.len()) && !name.starts_with('.')).then_some(name)
 }
 
 #[cfg(test)]
