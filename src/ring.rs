@@ -2,8 +2,10 @@
 //!
 //! Bytes are read from the tty straight into [`Ring::space`] and become visible by [`Ring::publish`]. Everybody else
 //! holds an offset and pulls. Head, log position and counters stand in the memfd's first page, so that a
-//! process that finds the memfd in systemd's FD store goes on where a killed one stopped: what is not published was
-//! never there, what is published is whole. Untouched pages cost no memory.
+//! process that finds the memfd in systemd's FD store goes on where a killed one stopped. Even between the kernel's read
+//! and the new head nothing is lost: [`Ring::space`] records how much is about to be read and fills that place with bytes
+//! that consoles do not say, so that [`Ring::adopt`] sees whether the read has happened. Untouched pages cost
+//! no memory.
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,9 +23,13 @@ use thiserror::Error;
 const HEADER: usize = 4096;
 /// "console1" and the layout's version: another layout is not adopted.
 const MAGIC: u64 = 0x636f_6e73_6f6c_0001;
+/// What stands where a read is about to write: a byte that UTF-8 never has and terminals have no use for. What is lost of a
+/// killed read is at most such bytes at its very end.
+const UNREAD: u8 = 0xfe;
 /// The most that one read puts into the ring, and so the part of it that a killed process may have left half written:
 /// the N_TTY buffer (`N_TTY_BUF_SIZE`), which is all that one read of a tty returns.
 pub const READ_MAX: usize = 4096;
+const READ_MAX_64: u64 = READ_MAX as u64;
 
 /// Why there is no ring.
 #[derive(Debug, Error)]
@@ -42,6 +48,8 @@ struct Header {
     magic: AtomicU64,
     capacity: AtomicU64,
     head: AtomicU64,
+    /// Where the head will be after the read that was announced last; not beyond the head: none is under way.
+    read_to: AtomicU64,
     sent: AtomicU64,
     mark_version: AtomicU64,
     marks: [[AtomicU64; LogMark::WORDS]; 2],
@@ -113,7 +121,23 @@ impl Ring {
         {
             return Err(RingError::Foreign("another layout"));
         }
+        ring.finish_read();
         Ok(ring)
+    }
+
+    /// Publishes what a killed process had read and not published.
+    fn finish_read(&self) {
+        let header = self.header();
+        let (head, read_to) = (header.head.load(Ordering::Relaxed), header.read_to.load(Ordering::Acquire));
+        if let Some(count @ 1..=READ_MAX_64) = read_to.checked_sub(head) {
+            let start = (head % self.capacity as u64) as usize;
+            let end = self.capacity.min(start + count as usize);
+            // SAFETY: within the mapping, as in space(); nothing else looks at it yet.
+            let place =
+                unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(HEADER + start), end - start) };
+            let filled = place.iter().rposition(|byte| *byte != UNREAD).map_or(0, |last| last + 1);
+            header.head.store(head + filled as u64, Ordering::Release);
+        }
     }
 
     fn map(memfd: OwnedFd, capacity: usize) -> Result<Self, RingError> {
@@ -145,19 +169,28 @@ impl Ring {
         self.capacity - READ_MAX
     }
 
-    /// Where the next bytes of the device go; at most [`READ_MAX`], contiguous, never empty.
-    pub fn space(&mut self) -> &mut [u8] {
-        let start = (self.head() % self.capacity as u64) as usize;
-        let length = READ_MAX.min(self.capacity - start);
+    /// Where the next `count` bytes of the device go: contiguous, at most `count` and [`READ_MAX`], never empty. The read
+    /// into it must fill it or get nothing, as a tty's does that has so much waiting; [`Ring::publish`] follows.
+    pub fn space(&mut self, count: usize) -> &mut [u8] {
+        let head = self.head();
+        let start = (head % self.capacity as u64) as usize;
+        let length = count.clamp(1, READ_MAX).min(self.capacity - start);
         // SAFETY: HEADER + start + length lies within the mapping (sealed, so it cannot shrink); &mut self
         // excludes every other slice of it in this process, and no other process writes.
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(HEADER + start), length) }
+        let space =
+            unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().add(HEADER + start), length) };
+        space.fill(UNREAD);
+        self.header().read_to.store(head + length as u64, Ordering::Release);
+        space
     }
 
     /// Makes the first `count` bytes of [`Ring::space`] part of the ring.
     pub fn publish(&mut self, count: usize) {
         debug_assert!(count <= READ_MAX);
-        self.header().head.fetch_add(count as u64, Ordering::Release);
+        let head = self.head() + count as u64;
+        let header = self.header();
+        header.read_to.store(head, Ordering::Release);
+        header.head.store(head, Ordering::Release);
     }
 
     /// The bytes from `from` on, as far as they lie in one piece; empty at the head. `from` before the tail reads
@@ -241,9 +274,9 @@ mod tests {
 
     fn say(ring: &mut Ring, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let space = ring.space();
-            let count = space.len().min(bytes.len());
-            space[..count].copy_from_slice(&bytes[..count]);
+            let space = ring.space(bytes.len());
+            let count = space.len();
+            space.copy_from_slice(&bytes[..count]);
             ring.publish(count);
             bytes = &bytes[count..];
         }
@@ -268,13 +301,24 @@ mod tests {
         ring.set_log_mark(LogMark::default());
         ring.set_log_mark(mark);
         ring.count_sent(9);
-        ring.space()[..4].copy_from_slice(b"lost");
+        ring.space(4);
 
         let memfd = ring.as_fd().try_clone_to_owned().unwrap();
         drop(ring);
         let ring = Ring::adopt(memfd, CAPACITY).unwrap();
         assert_eq!(heard(&ring, 0), b"before the kill");
         assert_eq!((ring.log_mark(), ring.sent()), (mark, 9));
+    }
+
+    #[test]
+    fn a_read_that_was_not_published_is_found() {
+        let mut ring = Ring::create(CAPACITY).unwrap();
+        say(&mut ring, b"before, ");
+        ring.space(5).copy_from_slice(b"after");
+        let memfd = ring.as_fd().try_clone_to_owned().unwrap();
+        drop(ring);
+        let ring = Ring::adopt(memfd, CAPACITY).unwrap();
+        assert_eq!(heard(&ring, 0), b"before, after");
     }
 
     #[test]

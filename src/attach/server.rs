@@ -18,7 +18,7 @@ use crate::hub::LineState;
 use crate::message::{MessageError, receive_async, send_async};
 use crate::session::{self, Console, Ended, Event, Feeder, Gone, Outlet, Visitor, typed};
 
-/// Local clients at once; a further one waits in the listener's backlog.
+/// Local clients at once; a further one waits, and those behind it in the listener's backlog.
 const CLIENTS: usize = 64;
 /// For the one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,9 +52,9 @@ impl Server {
     /// Accepts for ever.
     pub async fn accept(self: Arc<Self>, listener: UnixListener) {
         loop {
-            let Ok(place) = self.clients.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    let Ok(place) = self.clients.clone().acquire_owned().await else { return };
                     let server = self.clone();
                     tokio::spawn(async move {
                         if let Err(error) = server.serve(stream).await {

@@ -76,6 +76,13 @@ struct Trip {
     sync: bool,
 }
 
+impl Trip {
+    fn is_empty(&self) -> bool {
+        let Self { bytes, gap, flush: _, note, reopen, sync } = self;
+        bytes.is_empty() && *gap == 0 && note.is_none() && !reopen && !sync
+    }
+}
+
 impl Writer {
     /// A writer into `dir`; nothing is opened yet.
     pub fn new(hub: Arc<Hub>, dir: PathBuf, settings: Log) -> Self {
@@ -103,21 +110,24 @@ impl Writer {
 
     /// Writes until told to finish, or until nobody is left to tell.
     pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
-        // Opens the file, and cuts off what a killed process wrote beyond its mark, even if the device is silent.
-        let mut trip = Trip::default();
+        let mut trip = self.look(false);
         loop {
-            let talking = trip.bytes.len();
-            if let Err(error) = self.go(trip).await {
-                self.report_trouble(error);
-                trip = match self.wait_to_retry(&mut orders).await {
-                    Some(trip) => trip,
-                    None => return,
-                };
-                continue;
-            }
-            self.report_recovery();
-            if talking > 0 && !self.more {
-                tokio::time::sleep(PACE).await;
+            // The first one opens the file, and cuts off what a killed process wrote beyond its mark, even if the
+            // device is silent.
+            if !trip.is_empty() || self.log.is_none() {
+                let talking = !trip.bytes.is_empty();
+                if let Err(error) = self.go(trip).await {
+                    self.report_trouble(error);
+                    trip = match self.wait_to_retry(&mut orders).await {
+                        Some(trip) => trip,
+                        None => return,
+                    };
+                    continue;
+                }
+                self.report_recovery();
+                if talking && !self.more {
+                    tokio::time::sleep(PACE).await;
+                }
             }
             let flush_due = self.pending.map(|(_, last)| last + SILENCE);
             let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);

@@ -76,9 +76,6 @@ pub enum ForegroundError {
     /// The demonstration's line.
     #[error("demo: cannot open a pty: {0}")]
     Pty(#[source] io::Error),
-    /// Plug-ins cannot be seen.
-    #[error("cannot watch for devices: {0}")]
-    Inotify(#[source] io::Error),
     /// The login helper's socket.
     #[error("login helper: cannot serve its socket: {0}")]
     Logins(#[source] io::Error),

@@ -4,7 +4,6 @@
 
 mod children;
 mod demo;
-mod devices;
 mod error;
 mod line;
 mod logins;
@@ -27,7 +26,6 @@ use crate::config::{Config, Port};
 use crate::persist;
 use crate::port::PortName;
 use demo::Demo;
-use devices::Devices;
 use logins::Logins;
 use place::{Place, in_file, program};
 use port::{PortProgram, ServedPort};
@@ -133,11 +131,10 @@ async fn serve(
     shells: Option<impl Future<Output = ()> + Send + 'static>,
     signals: &mut Signals,
 ) -> Result<(), ForegroundError> {
-    let devices = Devices::watch(ports.iter().map(|port| port.device.as_path()))?;
     let (stop, stopped) = watch::channel(false);
     let mut lives = JoinSet::new();
     for port in ports {
-        lives.spawn(port.serve(devices.changes(), stopped.clone()));
+        lives.spawn(port.serve(stopped.clone()));
     }
     let mut helpers = JoinSet::new();
     if let Some(shells) = shells {
@@ -151,7 +148,6 @@ async fn serve(
             tracing::info!("{name}: ending");
             Ok(())
         }
-        error = devices.tell() => Err(error),
         error = &mut logins => Err(ForegroundError::Logins(error)),
         Some(life) = lives.join_next() => Err(ForegroundError::PortTask(life.err())),
     };

@@ -102,6 +102,7 @@ impl Place {
             Err(TryLockError::Error(error)) => return Err(in_file(&self.runtime)(error)),
         }
         make_directory(&self.attach(), open)?;
+        make_directory(&self.running(), open)?;
         make_directory(&self.logs, open)?;
         make_directory(&self.hostkeys, private)?;
         Ok(claim)
@@ -110,6 +111,11 @@ impl Place {
     /// The directory of the local sockets.
     pub fn attach(&self) -> PathBuf {
         self.runtime.join("attach")
+    }
+
+    /// The directory of the marks of the ports that run.
+    pub fn running(&self) -> PathBuf {
+        self.runtime.join("running")
     }
 
     /// The socket of the login helper.

@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use super::sockets::PortSockets;
 use super::{children, readiness};
 use crate::persist::Owner;
 use crate::port::PortName;
+use crate::serial::{DeviceWatch, WatchError};
 
 /// How long an ending port may tell its sessions and flush its log.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -79,17 +80,18 @@ enum Wanted {
 
 impl ServedPort {
     /// Serves the port until `stop` is true and its last `console-port` has left.
-    pub async fn serve(self, mut changes: watch::Receiver<()>, mut stop: watch::Receiver<bool>) {
+    pub async fn serve(self, mut stop: watch::Receiver<bool>) {
         let name = &self.name;
         let mut pace = Pace::default();
         loop {
             let wanted = tokio::select! {
-                wanted = self.wanted(&pace, &mut changes) => wanted,
+                wanted = self.wanted(&pace) => wanted,
                 () = asked(&mut stop) => return,
             };
             let started = Instant::now();
             let ended = match wanted.and_then(|wanted| Ok((wanted, self.start()?))) {
                 Ok((wanted, mut child)) => {
+                    let _mark = RunningMark::set(&self.program.runtime, name);
                     let why = match wanted {
                         Wanted::Device => format!("{} is there", self.device.display()),
                         Wanted::Connection => "somebody connects".to_owned(),
@@ -119,21 +121,27 @@ impl ServedPort {
     }
 
     /// Waits until the port is worth starting.
-    async fn wanted(&self, pace: &Pace, changes: &mut watch::Receiver<()>) -> io::Result<Wanted> {
+    async fn wanted(&self, pace: &Pace) -> io::Result<Wanted> {
         sleep_until(pace.door_opens().into()).await;
         let device = async {
             sleep_until(pace.device_counts().into()).await;
-            while !self.device.exists() {
-                if changes.changed().await.is_err() {
-                    // Nobody tells of plug-ins any more, because the program is about to end.
-                    std::future::pending::<()>().await;
-                }
+            if let Err(error) = self.device_is_there().await {
+                tracing::error!("{}: {error}; only a connection starts it", self.name);
+                std::future::pending::<()>().await;
             }
         };
         tokio::select! {
             ready = knock(self.sockets.fds()) => ready.map(|()| Wanted::Connection),
             () = device => Ok(Wanted::Device),
         }
+    }
+
+    async fn device_is_there(&self) -> Result<(), WatchError> {
+        let mut watch = DeviceWatch::new(&self.device)?;
+        while !self.device.exists() {
+            watch.appeared().await?;
+        }
+        Ok(())
     }
 
     /// Starts `console-port` as systemd would: the sockets by number and name, nothing else of ours.
@@ -165,6 +173,26 @@ impl ServedPort {
             (LISTEN_FDS_START..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
         command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
         command.spawn()
+    }
+}
+
+/// `$RUNTIME_DIRECTORY/running/NAME` while a port runs, so that `consolectl status` can look without starting every port.
+struct RunningMark(PathBuf);
+
+impl RunningMark {
+    fn set(runtime: &Path, name: &PortName) -> Self {
+        let mark = Self(runtime.join("running").join(name.as_str()));
+        if let Err(error) = std::fs::write(&mark.0, "") {
+            tracing::warn!("{name}: consolectl status will not show it: {}: {error}", mark.0.display());
+        }
+        mark
+    }
+}
+
+impl Drop for RunningMark {
+    fn drop(&mut self) {
+        // If it could not be made, it is not there.
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 

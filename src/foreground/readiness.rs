@@ -1,4 +1,4 @@
-//! Waiting for a descriptor that tokio has no type for: a listener that we do not accept on, a pty, inotify.
+//! Waiting for a descriptor that tokio has no type for: a listener that we do not accept on, a pty.
 #![allow(unsafe_code)]
 
 use std::io;

@@ -314,7 +314,7 @@ impl Hub {
     /// Reads the device into the ring once.
     fn take_in(&self, tty: &Tty) -> io::Result<ReadOutcome> {
         let mut state = self.state();
-        let outcome = tty.try_read(state.ring.space())?;
+        let outcome = tty.try_read(state.ring.space(tty.unread()))?;
         if let ReadOutcome::Bytes(count) = outcome {
             failpoint::point("read");
             state.ring.publish(count);

@@ -17,6 +17,7 @@ mod raw {
     nix::ioctl_none_bad!(tiocsbrk, libc::TIOCSBRK);
     nix::ioctl_none_bad!(tioccbrk, libc::TIOCCBRK);
     nix::ioctl_read_bad!(tiocoutq, libc::TIOCOUTQ, c_int);
+    nix::ioctl_read_bad!(tiocinq, libc::TIOCINQ, c_int);
     nix::ioctl_write_int_bad!(tcflsh, libc::TCFLSH);
     nix::ioctl_read_bad!(tiocmget, libc::TIOCMGET, c_int);
     nix::ioctl_read_bad!(tiocgicount, libc::TIOCGICOUNT, IcounterStruct);
@@ -147,6 +148,14 @@ pub(super) fn unsent(tty: impl AsFd) -> Result<usize, Errno> {
     let mut bytes = 0;
     // SAFETY: TIOCOUTQ writes one int.
     unsafe { raw::tiocoutq(tty.as_fd().as_raw_fd(), &mut bytes)? };
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Bytes received and not yet read.
+pub(super) fn unread(tty: impl AsFd) -> Result<usize, Errno> {
+    let mut bytes = 0;
+    // SAFETY: TIOCINQ writes one int.
+    unsafe { raw::tiocinq(tty.as_fd().as_raw_fd(), &mut bytes)? };
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 

@@ -124,6 +124,11 @@ impl Tty {
         self.file.writable().await.map(drop)
     }
 
+    /// Bytes that wait to be read: a read of so many gets them all. 0 too when the device has gone.
+    pub fn unread(&self) -> usize {
+        ioctl::unread(self).unwrap_or(0)
+    }
+
     /// Reads what is there.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
         if buffer.is_empty() {

@@ -82,6 +82,9 @@ pub enum ServiceError {
 
 /// Runs the process until it is told to leave, or until it has nothing more to do.
 pub fn run(options: &Options) -> Result<(), ServiceError> {
+    // All ports have one uid; without this, a taken-over one could read its siblings' memory and descriptors by /proc.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| ServiceError::System("other ports cannot be kept out of this one", errno.into()))?;
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::PathBuf;
@@ -16,11 +16,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
-use nix::pty::openpty;
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::stat::Mode;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
-use nix::unistd::{Pid, ttyname};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine; nothing waits so long when it works.
@@ -72,7 +75,7 @@ impl Rig {
     /// A bench with this configuration, in which `@DIR@` is its directory.
     pub fn with_config(config: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("rig").tempdir().unwrap();
-        for directory in ["dev", "log", "run", "run/attach", "credentials", "hostkeys"] {
+        for directory in ["dev", "log", "run", "run/attach", "run/running", "credentials", "hostkeys"] {
             fs::create_dir(dir.path().join(directory)).unwrap();
         }
         consoleserver::hostkeys::ensure(&dir.path().join("hostkeys")).unwrap();
@@ -88,6 +91,8 @@ impl Rig {
         let mut listeners = vec![v4];
         listeners.extend(TcpListener::bind(("::1", tcp_port)));
         let attach = UnixListener::bind(dir.path().join("run/attach/demo")).unwrap();
+        // As `consoleserver` marks the ports that it runs.
+        fs::write(dir.path().join("run/running/demo"), "").unwrap();
         let manager = Arc::new(Mutex::new(Manager::default()));
         serve_notifications(UnixDatagram::bind(dir.path().join("notify")).unwrap(), manager.clone());
         let rig = Self {
@@ -135,16 +140,22 @@ impl Rig {
 
     /// Plugs a device in: a new pty under the device's name, in raw mode at both ends.
     pub fn plug(&mut self) {
-        let pty = openpty(None, None).unwrap();
-        let mut termios = tcgetattr(&pty.slave).unwrap();
+        // Each end is ours alone from the beginning: a master that leaked into another test's child would hide the hang-up.
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+        let master = posix_openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname_r(&master).unwrap();
+        let slave = nix::fcntl::open(name.as_str(), flags, Mode::empty()).unwrap();
+        let mut termios = tcgetattr(&slave).unwrap();
         cfmakeraw(&mut termios);
-        tcsetattr(&pty.slave, SetArg::TCSANOW, &termios).unwrap();
+        tcsetattr(&slave, SetArg::TCSANOW, &termios).unwrap();
         let device = self.path("dev/demo");
         let _ = fs::remove_file(&device);
-        symlink(ttyname(&pty.slave).unwrap(), device).unwrap();
+        symlink(name, device).unwrap();
         // The master alone: a slave kept open here would hide the hang-up. Nothing is lost, since nothing is written
         // before the port has opened its end.
-        self.master = Some(File::from(pty.master));
+        self.master = Some(File::from(OwnedFd::from(master)));
     }
 
     /// Pulls it out.
@@ -166,8 +177,15 @@ impl Rig {
     #[track_caller]
     pub fn expect_at_device(&self, wanted: &[u8]) {
         let mut device = self.device();
-        let mut heard = vec![0; wanted.len()];
-        device.read_exact(&mut heard).unwrap();
+        let mut heard = Vec::new();
+        while heard.len() < wanted.len() {
+            let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(PATIENCE).unwrap();
+            assert_ne!(poll(&mut fds, timeout).unwrap(), 0, "only {heard:?} came to the device");
+            let mut piece = vec![0; wanted.len() - heard.len()];
+            let count = device.read(&mut piece).unwrap();
+            heard.extend_from_slice(&piece[..count]);
+        }
         assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(wanted));
     }
 
@@ -235,7 +253,8 @@ impl Rig {
 
     /// Waits until the process ends by itself, and says how.
     pub fn wait(&mut self) -> std::process::ExitStatus {
-        self.child.take().expect("the port runs").wait().unwrap()
+        let mut child = self.child.take().expect("the port runs");
+        until("the port to end", || child.try_wait().unwrap())
     }
 
     /// `kill -9`.

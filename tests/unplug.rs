@@ -1,0 +1,82 @@
+//! The device goes away and comes back while two people are attached: both keep their sessions and see both notices, and
+//! the log says when.
+
+use std::io::Write;
+use std::process::Stdio;
+
+#[path = "support/rig.rs"]
+mod rig;
+
+use rig::{Rig, collect, until};
+
+#[test]
+fn both_sessions_stay_and_see_it_go_and_come_back() {
+    let mut rig = Rig::new("");
+    rig.serve_logins(true);
+    rig.start_plugged();
+    let mut children = Vec::new();
+    let mut screens = Vec::new();
+    let mut typing = Vec::new();
+    for attached in 1..=2 {
+        let mut ssh = rig.ssh(&["-tt", "demo@127.0.0.1"]);
+        let mut child =
+            ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        screens.push(collect(child.stdout.take().unwrap()));
+        typing.push(child.stdin.take().unwrap());
+        children.push(child);
+        rig.wait_for_status(&format!("{attached} attached"));
+    }
+    let everybody_sees = |words: &str| {
+        for screen in &screens {
+            until(words, || String::from_utf8_lossy(&screen.lock().unwrap()).contains(words).then_some(()));
+        }
+    };
+    rig.say(b"last words\r\n");
+    everybody_sees("last words");
+
+    rig.unplug();
+    everybody_sees("[demo unplugged ");
+    rig.wait_for_status("unplugged since");
+    assert_eq!(rig.stored(), ["ring"], "a dead tty is not kept");
+    typing[0].write_all(b"into the void").unwrap();
+    until("the writer to be told", || {
+        String::from_utf8_lossy(&screens[0].lock().unwrap())
+            .contains("what you type is not sent")
+            .then_some(())
+    });
+
+    rig.plug();
+    everybody_sees("[demo back ");
+    rig.wait_for_status("2 attached");
+    rig.say(b"first words\r\n");
+    everybody_sees("first words");
+    typing[0].write_all(b"typed\r").unwrap();
+    rig.expect_at_device(b"typed\r");
+
+    let log = rig.wait_for_log("first words");
+    let order = ["last words", "# demo unplugged", "# demo plugged in", "first words"];
+    let places: Vec<_> =
+        order.iter().map(|words| log.find(words).unwrap_or_else(|| panic!("{words} in {log}"))).collect();
+    assert!(places.is_sorted(), "{log}");
+    for mut child in children {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn with_nobody_attached_the_process_leaves_and_a_new_one_serves_the_same_sockets() {
+    let mut rig = Rig::new("");
+    rig.start_plugged();
+    rig.say(b"hello\r\n");
+    rig.wait_for_log("hello");
+    rig.unplug();
+    assert!(rig.wait().success(), "nothing to do is no failure");
+    assert!(rig.log_text().contains("# demo unplugged"));
+
+    rig.plug();
+    rig.start();
+    rig.wait_for_status("8N1");
+    rig.say(b"again\r\n");
+    rig.wait_for_log("again");
+}
