@@ -179,7 +179,10 @@ fn allowed(config: &Config, name: &PortName, line: &str) -> bool {
     }
     let Some((directive, value)) = line.split_once('=') else { return false };
     match directive {
-        "Requires" => port.ssh_port.is_some() && value == format!("console@{name}.socket"),
+        "Requires" | "After" => match port.ssh_port {
+            Some(_) => value == format!("console-attach@{name}.socket console@{name}.socket"),
+            None => value == format!("console-attach@{name}.socket"),
+        },
         "Description" => value == format!("Device of serial console {name}"),
         "ListenStream" => {
             let tcp = port.ssh_port.unwrap();

@@ -55,19 +55,22 @@ pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
 impl Plan {
     /// The sockets of a port. A disabled one has them too, for `systemctl start`, but nothing starts them.
     fn sockets(&mut self, config: &Config, name: &PortName, port: &Port, source: Option<&Path>) {
+        let mut sockets = vec![("console-attach@", format!("console-attach@{name}.socket"))];
         if let Some(tcp) = port.ssh_port {
             let socket = format!("console@{name}.socket");
             self.file(format!("{socket}.d/10-listen.conf"), listen(config.listen(port), tcp, source));
-            self.file(
-                format!("console@{name}.service.d/10-socket.conf"),
-                format!("{HEADER}[Unit]\nRequires={socket}\n"),
-            );
-            if port.enabled {
-                self.link(format!("{STARTER}/{socket}"), "console@.socket");
-            }
+            sockets.push(("console@", socket));
         }
+        // Its directory also tells the sockets that the port is configured (ConditionPathExists=).
+        let all = sockets.iter().map(|(_, socket)| socket.as_str()).collect::<Vec<_>>().join(" ");
+        self.file(
+            format!("console@{name}.service.d/10-sockets.conf"),
+            format!("{HEADER}[Unit]\nRequires={all}\nAfter={all}\n"),
+        );
         if port.enabled {
-            self.link(format!("{STARTER}/console-attach@{name}.socket"), "console-attach@.socket");
+            for (template, socket) in sockets {
+                self.link(format!("{STARTER}/{socket}"), &format!("{template}.socket"));
+            }
         }
     }
 
