@@ -11,7 +11,7 @@ TEST_PACKAGES  := $(BUILD_PACKAGES) expect login mandoc openssh-server passwd pe
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
-SCRIPTS  := .ci/run $(wildcard tests/tools/*)
+SCRIPTS  := .ci/run $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke
 
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
