@@ -108,16 +108,16 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     systemd::notify(&[NotifyState::Ready]);
 
     // A port that cannot be served must not leave its sockets deaf: whoever comes is told why, until that is mended.
-    let config = loop {
-        match options.load() {
-            Ok(config) => break config,
+    let (config, keys) = loop {
+        match options.load().and_then(|config| Ok((config, host_keys(&listeners)?))) {
+            Ok(loaded) => break loaded,
             Err(error) => match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
                 unserved::Next::TryAgain => {}
                 unserved::Next::Leave => return Ok(()),
             },
         }
     };
-    PortService::start(options.clone(), config, listeners, stored)?.run(signals).await
+    PortService::start(options.clone(), config, keys, listeners, stored)?.run(signals).await
 }
 
 /// The sockets that people reach the port by.
@@ -183,8 +183,11 @@ impl Signals {
     }
 }
 
-/// The host keys in `CREDENTIALS_DIRECTORY`: every file whose name begins with `hostkey`.
-fn host_keys() -> Result<Vec<PrivateKey>, ServiceError> {
+/// The host keys in `CREDENTIALS_DIRECTORY`: every file whose name begins with `hostkey`. Without SSH none are needed.
+fn host_keys(listeners: &Listeners) -> Result<Vec<PrivateKey>, ServiceError> {
+    if listeners.ssh.is_empty() {
+        return Ok(Vec::new());
+    }
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default();
     let entries = std::fs::read_dir(&directory)
         .map_err(|error| ServiceError::HostKey(directory.clone(), error.to_string()))?;

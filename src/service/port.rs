@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::keys::PrivateKey;
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Asked, Listeners, Options, ServiceError, Signals, Stored, host_keys};
+use super::{Asked, Listeners, Options, ServiceError, Signals, Stored};
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::clock;
 use crate::config::{Config, Groups};
@@ -53,6 +54,7 @@ impl PortService {
     pub(super) fn start(
         options: Options,
         config: Config,
+        keys: Vec<PrivateKey>,
         listeners: Listeners,
         stored: Stored,
     ) -> Result<Self, ServiceError> {
@@ -60,7 +62,6 @@ impl PortService {
         let port = config.ports[&name].clone();
         let log_dir =
             std::env::var_os("LOGS_DIRECTORY").map(PathBuf::from).ok_or(ServiceError::NoLogDirectory)?;
-        let keys = if listeners.ssh.is_empty() { Vec::new() } else { host_keys()? };
 
         let (hub, inbox) = Hub::new(ring(&name, stored.ring, port.scrollback)?);
         let (log_orders, log_inbox) = mpsc::channel(ORDERS);

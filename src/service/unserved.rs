@@ -1,4 +1,4 @@
-//! A port whose configuration is wrong: everybody who comes is told so in one line, and the sockets stay open.
+//! A port that cannot be served, as its configuration is wrong or its host keys are missing: everybody who comes is told so in one line, and the sockets stay open.
 
 use std::future::poll_fn;
 use std::io;
@@ -35,8 +35,7 @@ pub(super) async fn explain(
     tracing::error!(console_port = %port, "{port} cannot be served: {error}");
     systemd::notify(&[NotifyState::Status(&format!("cannot be served: {error}"))]);
     // A stranger is not told what the configuration says.
-    let stranger =
-        format!("{port} cannot be served: its configuration is wrong; see journalctl -u console@{port}");
+    let stranger = format!("{port} cannot be served at present; journalctl -u console@{port} says why");
     let local = format!("{port} cannot be served: {error}");
     let mut telling = tokio::task::JoinSet::new();
     let mut watchdog = systemd::Watchdog::new();

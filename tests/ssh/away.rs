@@ -65,7 +65,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
         let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
         assert_eq!(client.ends().code(), Some(255));
         let said = client.aside();
-        let wanted = "demo cannot be served: its configuration is wrong; see journalctl -u console@demo";
+        let wanted = "demo cannot be served at present; journalctl -u console@demo says why";
         assert!(said.contains(wanted), "{round}: {said}");
         assert!(!said.contains("baud"), "a stranger is not told what the configuration says: {said}");
     }
