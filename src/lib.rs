@@ -30,6 +30,8 @@ pub mod service;
 
 pub mod cli;
 
+pub mod generator;
+
 pub mod hostkeys;
 
 pub mod foreground;

@@ -56,7 +56,7 @@ fn first(paths: Vec<PathBuf>) -> Result<Loaded, ConfigError> {
 }
 
 /// The text of a file; `None` if it does not exist.
-fn text(path: &Path) -> Result<Option<String>, ConfigError> {
+pub(super) fn text(path: &Path) -> Result<Option<String>, ConfigError> {
     let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     let not_a_file = |what| ConfigError::NotAFile { path: path.to_owned(), what };
     // A FIFO in its place must not hold up the boot: O_NONBLOCK opens it at once, and then it is refused.

@@ -1,6 +1,7 @@
 //! The configuration as one typed value: what a file may say, once it has been read, checked and found right.
 //! `file` finds and reads the file, `read` walks its tree, `keys` is the one table of keys, `value` parses single
-//! values, `conflicts` finds what two ports cannot both have, and `write` says it all back as TOML.
+//! values, `conflicts` finds what two ports cannot both have, `salvage` takes what is right in a wrong file, and `write`
+//! says it all back as TOML.
 
 mod access;
 mod conflicts;
@@ -9,6 +10,7 @@ mod fault;
 mod file;
 pub mod keys;
 mod read;
+mod salvage;
 mod value;
 mod write;
 
@@ -24,6 +26,7 @@ pub use conflicts::{Conflict, Shared};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::Loaded;
+pub use salvage::Salvaged;
 pub use value::Value;
 
 /// Everything that the configuration says.

@@ -1,7 +1,7 @@
 //! A text becomes a [`Config`], or the list of everything that is wrong with it. The tree keeps the place of each key
 //! and value; `keys` says what they may be.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -29,7 +29,7 @@ type Node<'a> = Spanned<DeValue<'a>>;
 /// The `running` overlay (tables of ports that were reloaded with uncommitted values) has its seam here: another
 /// document laid over the same `config`, before conflicts are looked for.
 pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
-    let mut reader = Reader { faults: Faults::new(text), places: HashMap::new() };
+    let mut reader = Reader::new(text);
     let mut config = Config::default();
     let (tree, mut errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
@@ -44,13 +44,46 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
     reader.faults.none_or(path).map(|()| config)
 }
 
+/// The ports of a text whose tables are right, and that want nothing which another one wants; none if the text is not
+/// TOML, or if `[server]` or `[defaults]`, which every port inherits from, are wrong.
+pub(super) fn right_ports(text: &str) -> Config {
+    let mut reader = Reader::new(text);
+    let mut config = Config::default();
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        reader.document(tree.get_ref(), &mut config);
+    }
+    if !errors.is_empty() || reader.wrong.contains("server") || reader.wrong.contains("defaults") {
+        return Config::default();
+    }
+    let conflicts = config.conflicts();
+    config.ports.retain(|name, _| {
+        let path = port_path(name.as_str());
+        let wants = |key: &str| key.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.'));
+        !reader.wrong.contains(&path)
+            && !conflicts.iter().any(|conflict| wants(&conflict.key) || wants(&conflict.other))
+    });
+    config
+}
+
+/// `ports.ttyUSB0`
+fn port_path(name: &str) -> String {
+    format!("ports.{}", segment(name))
+}
+
 struct Reader<'a> {
     faults: Faults<'a>,
     /// Where the values of ports and server stand, for conflicts between them.
     places: HashMap<String, Range<usize>>,
+    /// The tables with something wrong in them: `server`, `ports.ttyUSB0`.
+    wrong: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { faults: Faults::new(text), places: HashMap::new(), wrong: HashSet::new() }
+    }
+
     fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
         const TABLES: [&str; 4] = ["server", "access", "defaults", "ports"];
         for (key, _) in tree {
@@ -59,14 +92,14 @@ impl<'a> Reader<'a> {
             }
         }
         if let Some(server) = self.table(tree, "server") {
-            self.keys("server", "", server, keys::SERVER, &mut config.server);
+            self.keys_of("server", server, keys::SERVER, &mut config.server);
         }
         if let Some(access) = self.table(tree, "access") {
-            self.keys("access", "", access, keys::ACCESS, &mut config.access);
+            self.keys_of("access", access, keys::ACCESS, &mut config.access);
         }
         let mut defaults = Port::default();
         if let Some(table) = self.table(tree, "defaults") {
-            self.keys("defaults", "", table, keys::PORT, &mut defaults);
+            self.keys_of("defaults", table, keys::PORT, &mut defaults);
         }
         if let Some(ports) = self.table(tree, "ports") {
             match ports.len() {
@@ -81,7 +114,7 @@ impl<'a> Reader<'a> {
 
     fn ports(&mut self, tables: &DeTable<'a>, defaults: &Port, config: &mut Config) {
         for (key, node) in tables {
-            let path = format!("ports.{}", segment(key.get_ref()));
+            let path = port_path(key.get_ref());
             let name = match port_name(key.get_ref()) {
                 Ok(name) => name,
                 Err(error) => {
@@ -94,7 +127,7 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let mut port = defaults.clone();
-            self.keys(&path, "", table, keys::PORT, &mut port);
+            self.keys_of(&path, table, keys::PORT, &mut port);
             config.ports.insert(name, port);
         }
     }
@@ -104,8 +137,18 @@ impl<'a> Reader<'a> {
         let table = node.get_ref().as_table();
         if table.is_none() {
             self.faults.add_value(node.span(), name.to_owned(), format!("expected a table: [{name}]"));
+            self.wrong.insert(name.to_owned());
         }
         table
+    }
+
+    /// Applies the whole table of that path to `into`.
+    fn keys_of<T>(&mut self, path: &str, table: &DeTable<'a>, known: &'static [Key<T>], into: &mut T) {
+        let before = self.faults.count();
+        self.keys(path, "", table, known, into);
+        if self.faults.count() > before {
+            self.wrong.insert(path.to_owned());
+        }
     }
 
     /// Applies a table to `into`. `prefix` is `log.` in the table of a key that has keys of its own.

@@ -1,0 +1,166 @@
+//! What can still be used of a configuration file that is wrong: for the generator, which must not fail a boot. What
+//! comes out never says more than the file does; a port that is in doubt is left out.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::{Config, ConfigError, Loaded, file, read};
+
+/// What console-admin keeps of the last configuration that was right.
+const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
+
+/// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
+const MAX_CUTS: usize = 16;
+
+/// A configuration that may be less than the file says.
+#[derive(Debug)]
+pub struct Salvaged {
+    /// What can be used; without any port if nothing can.
+    pub config: Config,
+    /// Where it comes from; `None` if from nowhere.
+    pub path: Option<PathBuf>,
+    /// What was wrong with the file that should have been read.
+    pub fault: Option<ConfigError>,
+}
+
+impl Config {
+    /// As [`Config::load`]; on a bad file the last good copy, and without one those tables of ports that parse.
+    pub fn load_salvaging(root: &Path) -> Salvaged {
+        let fault = match Self::load(root) {
+            Ok(Loaded { config, path }) => return Salvaged { config, path: Some(path), fault: None },
+            Err(fault) => fault,
+        };
+        let (config, path) = match (&fault, Self::load_file(&root.join(LAST_GOOD))) {
+            // A machine whose configuration was taken away is not meant to go on as before.
+            (ConfigError::Missing(_), _) => (Self::default(), None),
+            (_, Ok(Loaded { config, path })) => (config, Some(path)),
+            (ConfigError::Wrong { path, .. }, Err(_)) => match file::text(path) {
+                Ok(Some(text)) => (salvage(&text), Some(path.clone())),
+                _ => (Self::default(), None),
+            },
+            _ => (Self::default(), None),
+        };
+        Salvaged { config, path, fault: Some(fault) }
+    }
+}
+
+/// The ports of a text whose tables are right; none if what they inherit is wrong.
+fn salvage(text: &str) -> Config {
+    let Some((text, cut)) = without_broken_ports(text) else { return Config::default() };
+    let mut config = read::right_ports(&text);
+    // The same port may have another table: [ports.NAME.log], or a second one by mistake.
+    config.ports.retain(|name, _| !cut.contains(name.as_str()));
+    config
+}
+
+/// The text with each `[ports.NAME]` that is not even TOML blanked out, and their names; `None` if something else is not.
+///
+/// An unclosed bracket or quote shows only further down. Then the tables from there on are cut one by one, until what
+/// is left parses: fewer ports, never other ones.
+fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<String>)> {
+    let mut text = text.to_owned();
+    let mut cut = BTreeSet::new();
+    for _ in 0..MAX_CUTS {
+        let (_, errors) = DeTable::parse_recoverable(&text);
+        let Some(place) = errors.iter().filter_map(|error| error.span()).map(|span| span.start).min() else {
+            return errors.is_empty().then_some((text, cut));
+        };
+        let start = header_before(&text, place)?;
+        let end = header_after(&text, place);
+        if !text[start..end].starts_with("[ports.") {
+            return None;
+        }
+        cut.extend(port_of(&text[start..end]));
+        let blank: String = text[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
+        text.replace_range(start..end, &blank);
+    }
+    None
+}
+
+/// `NAME` of the table that begins `[ports.NAME`; `None` if the header itself is broken.
+fn port_of(table: &str) -> Option<String> {
+    let header: toml::Table = table.lines().next()?.parse().ok()?;
+    header.get("ports")?.as_table()?.keys().next().cloned()
+}
+
+/// Where the table begins that holds `place`.
+fn header_before(text: &str, place: usize) -> Option<usize> {
+    headers(text).take_while(|start| *start <= place).last()
+}
+
+/// Where the table ends that holds `place`.
+fn header_after(text: &str, place: usize) -> usize {
+    headers(text).find(|start| *start > place).unwrap_or(text.len())
+}
+
+/// Offsets of the lines that begin with a bracket at the margin. One inside a multi-line value is taken for a header too: then the
+/// cut breaks that value, and nothing is salvaged.
+fn headers(text: &str) -> impl Iterator<Item = usize> {
+    let lines = text.split_inclusive('\n').scan(0, |offset, line| {
+        let start = *offset;
+        *offset += line.len();
+        Some((start, line))
+    });
+    lines.filter(|(_, line)| line.starts_with('[')).map(|(start, _)| start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(text: &str) -> Vec<String> {
+        salvage(text).ports.keys().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_port_with_a_wrong_value_is_left_out_and_the_others_stay() {
+        let text = "[ports.a]\nssh_port = 1\n[ports.b]\nbaud = \"fast\"\n[ports.c]\nenabled = false\n";
+        assert_eq!(names(text), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_port_whose_key_is_not_even_toml_is_not_taken_with_the_default_instead() {
+        assert_eq!(names("[ports.a]\nenabled = flase\n[ports.b]\n"), ["b"]);
+        assert_eq!(names("[ports.a]\nlisten = [\"127.0.0.1\"\nssh_port = 8023\n"), [""; 0]);
+        assert_eq!(names("[ports.a]\n[ports.b]\n[ports.a.log]\ntype = text\n"), ["b"]);
+        assert_eq!(names("[ports.a]\n[ports.b]\n[ports.\"a\"]\nenabled = false\n"), ["b"]);
+        assert_eq!(names("[ports.b]\n[ports.a]\ndescription = \"x\nenabled = false\n"), ["b"]);
+    }
+
+    #[test]
+    fn ports_that_want_the_same_are_all_in_doubt() {
+        let text =
+            "[ports.b]\nssh_port = 1\n[ports.\"a.b\"]\nssh_port = 1\n[ports.d]\nssh_port = 1\n[ports.a]\n";
+        assert_eq!(names(text), ["a"]);
+        assert_eq!(names("[ports.a]\nssh_port = 8022\n[ports.b]\n"), ["b"]);
+    }
+
+    #[test]
+    fn no_port_is_taken_when_what_all_inherit_is_wrong() {
+        for head in [
+            "[server]\nlisten = [\"127.0.0.1\"\n",
+            "[server]\nlisten = [\"localhost\"]\n",
+            "[defaults]\nenable = false\n",
+            "[defaults]\nlisten = 1\n",
+            "defaults = 1\n",
+            "server = 127\n",
+            "= 1\n",
+        ] {
+            assert_eq!(names(&format!("{head}[ports.a]\nssh_port = 8023\n")), [""; 0], "{head}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_concern_listening_does_not_keep_ports_from_it() {
+        assert_eq!(names("[access]\nroot = 1\n[ports.a]\n"), ["a"]);
+        assert_eq!(names("[acess]\nroot = \"key\"\n[ports.a]\n"), ["a"]);
+    }
+
+    #[test]
+    fn more_faulty_ports_than_are_told_are_all_left_out() {
+        let text: String = (0..300).map(|n| format!("[ports.p{n}]\nbaud = 1\n")).collect();
+        assert_eq!(names(&format!("{text}[ports.good]\n")), ["good"]);
+    }
+}

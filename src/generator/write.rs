@@ -1,0 +1,49 @@
+//! A plan becomes files. systemd empties the directory before it runs generators, so what is there already was made by
+//! somebody else and stays.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::symlink;
+use std::path::{Component, Path, PathBuf};
+
+use thiserror::Error;
+
+use super::{Entry, Plan};
+
+/// One entry that could not be made.
+#[derive(Debug, Error)]
+#[error("{}: {cause}", path.display())]
+pub struct WriteError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+/// Makes what the plan says below `directory`. One that fails does not keep the others from being made.
+pub fn write(plan: &Plan, directory: &Path) -> Vec<WriteError> {
+    let made = plan.entries.iter().map(|(path, entry)| {
+        let path = directory.join(below(path)?);
+        make(&path, entry).map_err(|cause| WriteError { path, cause })
+    });
+    made.filter_map(Result::err).collect()
+}
+
+/// The second lock on the door: `plan` makes no path that leads out.
+fn below(path: &Path) -> Result<&Path, WriteError> {
+    let cause = || io::Error::new(io::ErrorKind::InvalidInput, "leads out of the directory");
+    match path.components().all(|part| matches!(part, Component::Normal(_))) {
+        true => Ok(path),
+        false => Err(WriteError { path: path.to_owned(), cause: cause() }),
+    }
+}
+
+fn make(path: &Path, entry: &Entry) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    match entry {
+        Entry::File(text) => {
+            OpenOptions::new().write(true).create_new(true).open(path)?.write_all(text.as_bytes())
+        }
+        Entry::Link(target) => symlink(target, path),
+    }
+}
