@@ -176,15 +176,19 @@ mod tests {
     use std::os::unix::fs::OpenOptionsExt;
     use tokio::time::timeout;
 
-    async fn expect(tty: &AsyncFd<OwnedFd>, wanted: &str) {
-        let mut seen = Vec::new();
+    /// Reads up to and with `wanted`; what came behind it stays in `unread` for the next.
+    async fn expect(tty: &AsyncFd<OwnedFd>, unread: &mut String, wanted: &str) {
         let mut chunk = [0; CHUNK];
-        while !String::from_utf8_lossy(&seen).contains(wanted) {
+        loop {
+            if let Some(at) = unread.find(wanted) {
+                unread.drain(..at + wanted.len());
+                return;
+            }
             let read = tty.async_io(Interest::READABLE, |tty| Ok(read(tty, &mut chunk)?));
-            let length = timeout(Duration::from_secs(10), read).await.unwrap_or_else(|_| {
-                panic!("no {wanted:?} in {:?}", String::from_utf8_lossy(&seen));
-            });
-            seen.extend_from_slice(&chunk[..length.unwrap()]);
+            let length = timeout(Duration::from_secs(10), read)
+                .await
+                .unwrap_or_else(|_| panic!("no {wanted:?} in {unread:?}"));
+            unread.push_str(&String::from_utf8_lossy(&chunk[..length.unwrap()]));
         }
     }
 
@@ -199,12 +203,13 @@ mod tests {
             .open(line.path())
             .unwrap();
         let tty = pollable(tty.into()).unwrap();
+        let mut unread = String::new();
         for sum in ["40", "41"] {
-            expect(&tty, "demonstration port").await;
-            expect(&tty, "demo$ ").await;
+            expect(&tty, &mut unread, "demonstration port").await;
+            expect(&tty, &mut unread, "demo$ ").await;
             write_all(&tty, format!("echo sum $(({sum} + 1)); tty; exit\r").as_bytes()).await.unwrap();
-            expect(&tty, &format!("sum {}", sum.parse::<u8>().unwrap() + 1)).await;
-            expect(&tty, "/dev/pts/").await;
+            expect(&tty, &mut unread, &format!("sum {}", sum.parse::<u8>().unwrap() + 1)).await;
+            expect(&tty, &mut unread, "/dev/pts/").await;
         }
         shells.abort();
     }

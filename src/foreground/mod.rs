@@ -202,9 +202,8 @@ impl Drop for Traces<'_> {
     fn drop(&mut self) {
         let Self(place) = self;
         demo::clear(place);
-        for removed in
-            [fs::remove_file(place.config()), fs::remove_dir_all(place.runtime.join("credentials"))]
-        {
+        let directories = [place.runtime.join("credentials"), place.running()].map(fs::remove_dir_all);
+        for removed in [fs::remove_file(place.config())].into_iter().chain(directories) {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!("{}: not tidied up: {error}", place.runtime.display());

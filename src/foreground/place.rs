@@ -102,7 +102,13 @@ impl Place {
             Err(TryLockError::Error(error)) => return Err(in_file(&self.runtime)(error)),
         }
         make_directory(&self.attach(), open)?;
-        make_directory(&self.running(), open)?;
+        // Marks that a killed predecessor has left.
+        match fs::remove_dir_all(self.running()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(in_file(&self.running())(error));
+            }
+            _ => make_directory(&self.running(), open)?,
+        }
         make_directory(&self.logs, open)?;
         make_directory(&self.hostkeys, private)?;
         Ok(claim)
