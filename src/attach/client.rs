@@ -96,11 +96,13 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<()> {
     loop {
         let mut socket_wants = PollFlags::POLLIN;
         socket_wants.set(PollFlags::POLLOUT, !typed.is_empty());
-        let input_wants =
-            if input_ended || !typed.is_empty() { PollFlags::empty() } else { PollFlags::POLLIN };
-        let mut fds = [PollFd::new(stream.as_fd(), socket_wants), PollFd::new(stdin.as_fd(), input_wants)];
-        poll(&mut fds, PollTimeout::NONE)?;
-        let (from_socket, from_input) = (fds[0].any() == Some(true), fds[1].any() == Some(true));
+        let mut fds =
+            [PollFd::new(stream.as_fd(), socket_wants), PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        // An input that is not wanted is left out altogether: the end of a pipe is reported whatever is asked.
+        let listens = !input_ended && typed.is_empty();
+        let watched = if listens { &mut fds[..] } else { &mut fds[..1] };
+        poll(watched, PollTimeout::NONE)?;
+        let (from_socket, from_input) = (fds[0].any() == Some(true), listens && fds[1].any() == Some(true));
 
         if from_socket {
             match stream.read(&mut buffer) {
@@ -114,7 +116,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<()> {
                 Err(error) => return Err(error),
             }
         }
-        if from_input && typed.is_empty() && !input_ended {
+        if from_input {
             // Not through io::stdin's buffer, which poll would not see.
             let count = read_now(stdin.as_fd(), &mut buffer)?;
             typed.extend_from_slice(&buffer[..count]);

@@ -150,6 +150,14 @@ impl Server {
     }
 }
 
+/// Tells a client of a port that cannot be served why.
+pub async fn refuse(mut client: UnixStream, why: String) {
+    // Its request is heard first: closed with that unread, it could miss the answer.
+    let _ = tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut client)).await;
+    // A client that is gone has missed it.
+    let _ = send_async(&mut client, &Reply::Refused(why)).await;
+}
+
 /// Names of all groups of an account, the primary one included.
 fn groups_of(account: &Account) -> Result<Vec<String>, String> {
     let name = std::ffi::CString::new(account.name.as_str()).map_err(|error| error.to_string())?;

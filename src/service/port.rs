@@ -152,10 +152,15 @@ impl PortService {
     /// Tells the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { options, console, line, log_orders, log, .. } = self;
+        let Self { options, console, ssh, line, log_orders, log, .. } = self;
         console.close(&format!("console@{} {why}", options.port));
-        let mut attached = console.attached();
-        let _ = tokio::time::timeout(FAREWELL, attached.wait_for(|count| *count == 0)).await;
+        let (mut attached, mut connections) = (console.attached(), ssh.connections());
+        let farewell = async {
+            let _ = attached.wait_for(|count| *count == 0).await;
+            // What a session said last has left this process only when its connection has ended.
+            let _ = connections.wait_for(|count| *count == 0).await;
+        };
+        let _ = tokio::time::timeout(FAREWELL, farewell).await;
         line.abort();
         let flushed = tokio::time::timeout(FLUSH, async {
             // Fails only if the log's task has ended, which the next line sees.

@@ -2,17 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 
 use super::{Asked, Listeners, ServiceError, Signals};
-use crate::attach::Reply;
-use crate::message::send_async;
 use crate::port::PortName;
-use crate::{ssh, systemd};
+use crate::{attach, ssh, systemd};
 
 /// Clients being told at once; a further one waits in the backlog.
 const AT_ONCE: usize = 32;
@@ -51,20 +49,16 @@ pub(super) async fn explain(
             },
             () = watchdog.tick() => {}
             Some(_) = telling.join_next(), if !telling.is_empty() => {}
-            accepted = accept_ssh(&listeners.ssh), if telling.len() < AT_ONCE => match accepted {
+            accepted = accept(&listeners.ssh, TcpListener::poll_accept), if telling.len() < AT_ONCE => match accepted {
                 Ok(client) => {
                     let why = stranger.clone();
                     telling.spawn(async move { ssh::refuse(client, &why).await });
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
-            accepted = accept_local(&listeners.attach), if telling.len() < AT_ONCE => match accepted {
-                Ok(mut client) => {
-                    let reply = Reply::Refused(local.clone());
-                    telling.spawn(async move {
-                        // A client that is gone has missed it.
-                        let _ = send_async(&mut client, &reply).await;
-                    });
+            accepted = accept(&listeners.attach, UnixListener::poll_accept), if telling.len() < AT_ONCE => match accepted {
+                Ok(client) => {
+                    telling.spawn(attach::server::refuse(client, local.clone()));
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
@@ -73,27 +67,17 @@ pub(super) async fn explain(
 }
 
 /// The next client of any listener. Cancel safe.
-async fn accept_ssh(listeners: &[TcpListener]) -> io::Result<TcpStream> {
-    poll_fn(|context| {
+async fn accept<L, C, P>(
+    listeners: &[L],
+    poll_accept: impl Fn(&L, &mut Context<'_>) -> Poll<io::Result<(C, P)>>,
+) -> io::Result<C> {
+    let poll_all = |context: &mut Context<'_>| {
         for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(context) {
+            if let Poll::Ready(accepted) = poll_accept(listener, context) {
                 return Poll::Ready(accepted.map(|(client, _)| client));
             }
         }
         Poll::Pending
-    })
-    .await
-}
-
-/// The next client of any listener. Cancel safe.
-async fn accept_local(listeners: &[UnixListener]) -> io::Result<UnixStream> {
-    poll_fn(|context| {
-        for listener in listeners {
-            if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted.map(|(client, _)| client));
-            }
-        }
-        Poll::Pending
-    })
-    .await
+    };
+    poll_fn(poll_all).await
 }

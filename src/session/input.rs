@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::escape::{Action, EscapeMachine};
@@ -39,23 +40,29 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
         tokio::select! {
             permit = hub_input.reserve(), if !waiting.is_empty() => {
                 let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
-                if let Some((input, weight)) = waiting.pop_front() {
+                if !here.console.roster().writes(here.id) {
+                    drop_waiting(here, &mut waiting, &typed);
+                } else if let Some((input, weight)) = waiting.pop_front() {
                     permit.send(input);
                     typed.settle(weight);
                 }
             }
-            event = typed.next(), if !ending => {
+            event = typed.next() => {
                 let Some(event) = event else { return Ended::Gone };
                 last_typed = Instant::now();
                 let weight = event.weight();
                 let mut wanted = Vec::new();
+                let mut leaving = false;
                 match event {
                     Event::Bytes(bytes) => {
                         for action in machine.feed(&bytes) {
                             match act(here, prefix, action) {
                                 Outcome::Input(input) => wanted.push(input),
                                 Outcome::Done => {}
-                                Outcome::Leave => return Ended::Left,
+                                Outcome::Leave => {
+                                    leaving = true;
+                                    break;
+                                }
                             }
                         }
                     }
@@ -64,7 +71,14 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                     Event::End => ending = here.terminal,
                 }
                 if may_write(here, !wanted.is_empty(), &mut told_read_only) {
+                    if wanted.iter().any(|input| matches!(input, Input::Break(_))) {
+                        answer(here, "break".to_owned());
+                    }
                     queue(&mut waiting, wanted);
+                }
+                if leaving {
+                    hand_over(&hub_input, waiting);
+                    return Ended::Left;
                 }
                 match waiting.back_mut() {
                     Some((_, owed)) => *owed += weight,
@@ -94,6 +108,27 @@ fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
             other => waiting.push_back((other, 0)),
         }
     }
+}
+
+/// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one.
+fn hand_over(hub_input: &mpsc::Sender<Input>, waiting: Waiting) {
+    for (input, _) in waiting {
+        if hub_input.try_send(input).is_err() {
+            return;
+        }
+    }
+}
+
+/// Forgets what waits, because somebody else has become the writer: two people's lines must not mix.
+fn drop_waiting(here: &Here, waiting: &mut Waiting, typed: &Typed) {
+    let mut unsent = 0;
+    for (input, weight) in waiting.drain(..) {
+        if let Input::Bytes(bytes) = &input {
+            unsent += bytes.len();
+        }
+        typed.settle(weight);
+    }
+    answer(here, format!("{unsent} bytes that you had typed were not sent"));
 }
 
 /// Whether input goes to the device now. If not, the viewer is told once why.
@@ -140,10 +175,7 @@ fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
     let console = &here.console;
     match action {
         Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
-        Action::Break => {
-            answer(here, "break".to_owned());
-            return Outcome::Input(Input::Break(BREAK));
-        }
+        Action::Break => return Outcome::Input(Input::Break(BREAK)),
         Action::Leave => return Outcome::Leave,
         Action::Nothing => {}
         Action::Help => answer(here, help(prefix)),

@@ -59,20 +59,24 @@ pub async fn run<O: Outlet>(
     typed: Typed,
     mut outlet: O,
 ) -> Ended {
+    let replay = if terminal { console.settings().replay } else { 0 };
+    // Before anybody can see the session: from then on it misses nothing.
+    let cursor = console.hub.session_cursor(console.hub.last_lines(replay));
     let (id, notices) = console.join(visitor);
     let (own, answers) = mpsc::channel(16);
     let here = Here { console: console.clone(), id, terminal, own };
-    let output = output::run(&here, notices, answers, &mut outlet);
+    let output = output::run(&here, cursor, notices, answers, &mut outlet);
     let input = input::run(&here, typed);
     let ended = tokio::select! {
         ended = output => ended,
         ended = input => ended,
     };
-    console.leave(id);
     if let Ended::Closed(why) = &ended {
         // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.
         let last_words = output::say(&mut outlet, terminal, why);
         let _ = tokio::time::timeout(console::LAST_WORDS, last_words).await;
     }
+    // Last, because the process may end once nobody is attached.
+    console.leave(id);
     ended
 }

@@ -4,7 +4,7 @@ use tokio::sync::mpsc;
 
 use super::{Ended, Gone, Here, Outlet};
 use crate::clock::clock;
-use crate::hub::{LineState, Pulled};
+use crate::hub::{Cursor, LineState, Pulled};
 
 /// Bytes shown at once: one SSH packet.
 const PIECE: usize = 32 * 1024;
@@ -12,11 +12,12 @@ const PIECE: usize = 32 * 1024;
 /// Runs until the viewer is gone or the port closes its sessions.
 pub(super) async fn run<O: Outlet>(
     here: &Here,
+    cursor: Cursor,
     notices: mpsc::Receiver<String>,
     answers: mpsc::Receiver<String>,
     outlet: &mut O,
 ) -> Ended {
-    match show(here, notices, answers, outlet).await {
+    match show(here, cursor, notices, answers, outlet).await {
         Ok(why) => Ended::Closed(why),
         Err(Gone) => Ended::Gone,
     }
@@ -24,6 +25,7 @@ pub(super) async fn run<O: Outlet>(
 
 async fn show<O: Outlet>(
     here: &Here,
+    mut cursor: Cursor,
     mut notices: mpsc::Receiver<String>,
     mut answers: mpsc::Receiver<String>,
     outlet: &mut O,
@@ -37,8 +39,6 @@ async fn show<O: Outlet>(
         return Ok(why);
     }
 
-    let replay = if here.terminal { console.settings().replay } else { 0 };
-    let mut cursor = console.hub.session_cursor(console.hub.last_lines(replay));
     loop {
         // In this order: what we must say is never behind a flood, and the news that the line is gone stands after the
         // last thing that came over it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, Pty};
+use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -296,6 +296,8 @@ impl Handler for Connection {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         session.channel_success(channel)?;
+        // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+        self.typed = None;
         let name = self.port();
         let refusal = format!("{name} takes no commands yet: leave the command away to get the console\n");
         session.extended_data(channel, 1, refusal.into_bytes())?;
@@ -323,6 +325,19 @@ impl Handler for Connection {
         session.channel_failure(channel)
     }
 
+    /// russh would not answer it, and OpenSSH would take the next answer for this one.
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _protocol: &str,
+        _cookie: &str,
+        _screen: u32,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(channel)
+    }
+
     async fn data(
         &mut self,
         _channel: ChannelId,
@@ -336,5 +351,14 @@ impl Handler for Connection {
     async fn channel_eof(&mut self, _channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {
         self.feeder.feed(Event::End);
         Ok(())
+    }
+
+    /// A connection is one session. One that is kept for others (`ControlPersist`) would hold this one's place.
+    async fn channel_close(
+        &mut self,
+        _channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
+        session.disconnect(Disconnect::ByApplication, "the session has ended", "")
     }
 }

@@ -120,9 +120,12 @@ impl Server {
             running.await
         };
         tokio::pin!(conversation);
+        let mut closing = self.console.closing();
         tokio::select! {
             done = &mut conversation => return done,
             _ = admitted.wait_for(|admitted| *admitted) => {}
+            // Only sessions are told; and nobody waits for those who have not begun one.
+            _ = closing.changed() => plug.shutdown(std::net::Shutdown::Both)?,
             () = tokio::time::sleep(GRACE) => {
                 debug!(console_port = %self.console.name, "{peer} has not logged in within {} s", GRACE.as_secs());
                 plug.shutdown(std::net::Shutdown::Both)?;

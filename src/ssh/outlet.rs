@@ -1,5 +1,7 @@
 //! Where a session's words leave by SSH. A send waits while the client's window is full, and with it that one session.
 
+use std::time::Duration;
+
 use russh::server::Handle;
 use russh::{ChannelId, Disconnect};
 
@@ -31,6 +33,9 @@ impl Outlet for SshOutlet {
     }
 }
 
+/// For a client to close its end after ours. OpenSSH takes a disconnect that comes before for an error.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Ends the connection as the session ended: exit status 0 if its user left, 1 if we closed it.
 pub async fn finish(handle: Handle, channel: ChannelId, ended: Ended) {
     let status = match ended {
@@ -42,5 +47,6 @@ pub async fn finish(handle: Handle, channel: ChannelId, ended: Ended) {
     let _ = handle.exit_status_request(channel, status).await;
     let _ = handle.eof(channel).await;
     let _ = handle.close(channel).await;
+    tokio::time::sleep(PATIENCE).await;
     let _ = handle.disconnect(Disconnect::ByApplication, "bye".to_owned(), String::new()).await;
 }

@@ -1,28 +1,51 @@
 //! A socket that is read only as fast as the session can use what it brings. russh grants SSH window by itself as soon as
 //! it has read a packet, and blocking one of its callbacks would block the output of that client too; so the
-//! brake sits below it: while too much waits for the line, this stream has nothing to read.
+//! brake sits below it: while too much waits for the line, this stream has nothing to read. It still notices when the
+//! client has gone: someone who has left a stuck device must not stay its writer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::session::Feeder;
 
 /// A client's connection with the brake of its session.
-#[derive(Debug)]
 pub struct Throttled {
     stream: TcpStream,
     brake: Feeder,
+    /// While the brake is on: done when the client has gone.
+    leaving: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
 }
 
 impl Throttled {
     /// Reads from `stream` only while `brake` is ready.
     pub fn new(stream: TcpStream, brake: Feeder) -> Self {
-        Self { stream, brake }
+        Self { stream, brake, leaving: None }
     }
+
+    fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let leaving = match &mut self.leaving {
+            Some(leaving) => leaving,
+            none => {
+                let twin = SockRef::from(&self.stream).try_clone()?;
+                none.insert(Box::pin(left(TcpStream::from_std(twin.into())?)))
+            }
+        };
+        leaving.as_mut().poll(cx)
+    }
+}
+
+/// Waits until the client has closed its end, whatever of it is still to be read.
+async fn left(stream: TcpStream) -> io::Result<()> {
+    while !stream.ready(Interest::READABLE).await?.is_read_closed() {
+        // What is readable stays so; this asks to be told of the next change.
+        let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+    }
+    Ok(())
 }
 
 impl AsyncRead for Throttled {
@@ -31,7 +54,11 @@ impl AsyncRead for Throttled {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        std::task::ready!(self.brake.poll_ready(cx));
+        if self.brake.poll_ready(cx).is_pending() {
+            // Nothing read is how the end of a stream is told.
+            return self.poll_left(cx);
+        }
+        self.leaving = None;
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }

@@ -105,6 +105,16 @@ impl Accounts {
         fs::write("/etc/pam.d/consoleserver", text).unwrap();
     }
 
+    /// Gives root a home of its own among the others; the sources may lie in the machine's.
+    pub fn rehome_root(&self) {
+        let accounts = fs::read_to_string("/etc/passwd").unwrap();
+        let home = self.home("root");
+        let rehomed = accounts.replacen(":/root:", &format!(":{}:", home.display()), 1);
+        assert_ne!(accounts, rehomed, "root has another home here");
+        fs::write("/etc/passwd", rehomed).unwrap();
+        fs::create_dir(home).unwrap();
+    }
+
     /// Runs a program of the system, which must succeed.
     pub fn run(&self, command: &[&str]) {
         let output = Command::new(command[0]).args(&command[1..]).output();

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
@@ -128,6 +129,10 @@ impl Rig {
         fs::read(self.log_path()).unwrap_or_default()
     }
 
+    pub fn log_size(&self) -> u64 {
+        self.log_path().metadata().map_or(0, |data| data.len())
+    }
+
     pub fn log_text(&self) -> String {
         String::from_utf8(self.log()).unwrap()
     }
@@ -173,20 +178,36 @@ impl Rig {
         self.device().write_all(bytes).unwrap();
     }
 
-    /// Reads what the device is sent until it is `wanted`.
+    /// Reads what the device is sent, which must be `wanted` and nothing before it.
     #[track_caller]
     pub fn expect_at_device(&self, wanted: &[u8]) {
         let mut device = self.device();
         let mut heard = Vec::new();
-        while heard.len() < wanted.len() {
+        while heard.len() < wanted.len() && wanted.starts_with(&heard) {
             let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
             let timeout = PollTimeout::try_from(PATIENCE).unwrap();
-            assert_ne!(poll(&mut fds, timeout).unwrap(), 0, "only {heard:?} came to the device");
+            assert_ne!(
+                poll(&mut fds, timeout).unwrap(),
+                0,
+                "only {:?} came to the device",
+                String::from_utf8_lossy(&heard)
+            );
             let mut piece = vec![0; wanted.len() - heard.len()];
             let count = device.read(&mut piece).unwrap();
             heard.extend_from_slice(&piece[..count]);
         }
         assert_eq!(String::from_utf8_lossy(&heard), String::from_utf8_lossy(wanted));
+    }
+
+    /// How the tty is set; `termios2`, because the others cannot say the rates that the port sets.
+    pub fn line(&self) -> libc::termios2 {
+        nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, libc::termios2);
+        // SAFETY: zeros are a valid value of this struct of integers, and the kernel fills it in.
+        unsafe {
+            let mut line = std::mem::zeroed();
+            tcgets2(self.device().as_raw_fd(), &mut line).unwrap();
+            line
+        }
     }
 
     /// Starts the port, with whatever the store holds, and waits until it is ready.
@@ -240,7 +261,44 @@ impl Rig {
         let mappings =
             fds.into_iter().zip(3..).map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
         command.fd_mappings(mappings.collect()).unwrap();
+        let journal = File::options().create(true).append(true).open(self.path("journal")).unwrap();
+        command.stderr(journal);
         self.child = Some(command.spawn().unwrap());
+    }
+
+    /// What the port has said of itself.
+    pub fn journal(&self) -> String {
+        fs::read_to_string(self.path("journal")).unwrap_or_default()
+    }
+
+    /// What the login helpers have said.
+    pub fn login_journal(&self) -> String {
+        fs::read_to_string(self.path("login-journal")).unwrap_or_default()
+    }
+
+    /// Has the port apply its settings, and waits until it has.
+    #[track_caller]
+    pub fn apply(&self) {
+        let applied = |journal: String| journal.matches("settings applied").count();
+        let before = applied(self.journal());
+        self.signal(Signal::SIGHUP);
+        until("the settings", || (applied(self.journal()) > before).then_some(()));
+    }
+
+    #[track_caller]
+    pub fn wait_for_journal(&self, part: &str) -> String {
+        until(&format!("{part:?} in the journal"), || {
+            let journal = self.journal();
+            journal.contains(part).then_some(journal)
+        })
+    }
+
+    /// Kilobytes that the process has written to, its ring among them. Its program does not count: that is shared by all
+    /// ports, or by as many as happen to run.
+    pub fn private_memory(&self) -> u64 {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub fn pid(&self) -> Pid {
@@ -303,7 +361,8 @@ impl Rig {
         if demo_key {
             command.arg("--demo-key").arg(self.path("key.pub"));
         }
-        self.auth = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+        let journal = File::create(self.path("login-journal")).unwrap();
+        self.auth = Some(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(journal).spawn().unwrap());
         until("the login socket", || socket.exists().then_some(()));
     }
 
@@ -329,6 +388,9 @@ impl Rig {
 
 impl Drop for Rig {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprint!("the port said:\n{}", self.journal());
+        }
         for child in [&mut self.child, &mut self.auth].into_iter().flatten() {
             // It may have ended already.
             let _ = child.kill();

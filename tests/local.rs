@@ -1,0 +1,229 @@
+//! `consolectl` on the machine itself: a console without SSH, and how the ports do.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+#[path = "support/accounts.rs"]
+mod accounts;
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/rig.rs"]
+mod rig;
+
+use accounts::Accounts;
+use client::Client;
+use rig::{PATIENCE, Rig, until};
+
+fn served(settings: &str) -> Rig {
+    let mut rig = Rig::new(settings);
+    rig.start_plugged();
+    rig
+}
+
+/// What `consolectl` says and how it ends.
+fn said(mut command: Command) -> (Option<i32>, String, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_terminal_gets_the_console_and_is_as_it_was_afterwards() {
+    let rig = served("");
+    let consolectl = rig.consolectl(&["connect", "demo"]);
+    let words: Vec<_> = consolectl.get_args().map(|word| word.to_str().unwrap()).collect();
+    // `expect` gives it a real terminal, whose settings are compared before and after.
+    let script = format!(
+        "set timeout {}\n\
+         spawn -noecho sh -c {{stty -g; {} {}; echo status $?; stty -g}}\n\
+         proc await {{words}} {{\n\
+           expect -ex $words {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
+         }}\n\
+         expect -re {{([0-9a-f:]+)\\r\\n}}\n\
+         set before $expect_out(1,string)\n\
+         await \"\\[demo 9600 8N1; ^Ec? for help\\]\"\n\
+         send \"typed\\r\"\n\
+         await \"the answer\"\n\
+         send \"\\005c.\"\n\
+         await \"status 0\\r\\n\"\n\
+         await $before\n\
+         expect eof {{}} timeout {{ exit 3 }}\n",
+        PATIENCE.as_secs(),
+        consolectl.get_program().to_str().unwrap(),
+        words.join(" "),
+    );
+    let mut expect = Command::new("expect");
+    let mut session = Client::start({
+        expect.args(["-c", &script]);
+        expect
+    });
+    rig.wait_for_status("1 attached");
+    rig.expect_at_device(b"typed\r");
+    rig.say(b"the answer\r\n");
+    session.ends_with(0);
+    rig.wait_for_status("0 attached");
+}
+
+#[test]
+fn a_pipe_gets_bytes_and_nothing_else() {
+    let rig = served("");
+    rig.say(b"long ago\r\n");
+    rig.wait_for_log("long ago");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    let every_byte: Vec<u8> = (0..=255).collect();
+    rig.say(&every_byte);
+    until("every byte", || (client.shown().len() >= every_byte.len()).then_some(()));
+    assert_eq!(client.shown(), every_byte);
+    client.type_in(&every_byte);
+    client.end_input();
+    rig.expect_at_device(&every_byte);
+    rig.say(b"after the end of its input");
+    client.sees("after the end of its input");
+    assert_eq!(client.aside(), "");
+}
+
+#[test]
+fn a_pipe_that_has_ended_costs_no_processor() {
+    let rig = served("");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    client.end_input();
+    rig.say(b"after the end of its input");
+    client.sees("after the end of its input");
+    let ticks = || -> u64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", client.pid())).unwrap();
+        // utime and stime, in hundredths of a second (proc_pid_stat(5)).
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = ticks();
+    // The span that is measured, not a wait for anything.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(ticks() - before <= 2, "{} ticks of 50", ticks() - before);
+}
+
+#[test]
+fn a_port_that_stops_ends_its_local_clients() {
+    let mut rig = served("");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    assert_eq!(rig.stop().code(), Some(0));
+    client.ends();
+}
+
+#[test]
+fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
+    let accounts = Accounts::enter();
+    accounts.add("alice", None);
+    accounts.run(&["usermod", "-aG", "dialout", "alice"]);
+    accounts.add("bob", None);
+    let mut rig =
+        Rig::with_config("[access]\ngroups = [\"dialout\"]\n[ports.demo]\ndevice = \"@DIR@/dev/demo\"\n");
+    rig.start_plugged();
+    open_to_everybody(&rig);
+    let as_user = |user: &str, arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
+        command.arg(rig.path("consolectl")).arg("--runtime-dir").arg(rig.path("run")).args(arguments);
+        command
+    };
+    let (status, _, aside) = said(as_user("bob", &["connect", "demo"]));
+    assert_eq!(
+        (status, aside.as_str()),
+        (Some(1), "consolectl: bob may not use demo: in none of its groups\n")
+    );
+    let (_, table, _) = said(as_user("bob", &["status"]));
+    assert!(table.contains("bob may not use demo"), "{table}");
+
+    // Her group is looked up, not taken from her process, which has none.
+    let mut alice = Client::start(as_user("alice", &["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    alice.type_in("alice was here");
+    rig.expect_at_device(b"alice was here");
+    let (status, table, _) = said(as_user("alice", &["status"]));
+    assert_eq!(status, Some(0));
+    assert!(table.contains("alice (local, writing since "), "{table}");
+}
+
+/// As on a machine: the way to the sockets and the program is open, and the port decides.
+fn open_to_everybody(rig: &Rig) {
+    fs::copy(env!("CARGO_BIN_EXE_consolectl"), rig.path("consolectl")).unwrap();
+    for (path, mode) in [("", 0o755), ("run", 0o755), ("run/attach", 0o755), ("run/attach/demo", 0o666)] {
+        fs::set_permissions(rig.path(path), Permissions::from_mode(mode)).unwrap();
+    }
+}
+
+#[test]
+fn status_shows_settings_traffic_and_who_is_attached() {
+    let mut rig = Rig::new("baud = 115200");
+    rig.serve_logins(true);
+    rig.start_plugged();
+    rig.say(b"12345");
+    rig.wait_for_log("12345");
+    let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
+    rig.wait_for_status("1 attached");
+    client.type_in("123");
+    rig.expect_at_device(b"123");
+    let (status, table, aside) = said(rig.consolectl(&["status"]));
+    assert_eq!((status, aside.as_str()), (Some(0), ""));
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["PORT", "SETTINGS", "IN", "OUT", "USERS", "STATE"]);
+    assert_eq!(rows[1][..8], ["demo", "115200", "8N1", "5", "3", "demo", "(127.0.0.1,", "writing"]);
+    assert_eq!(rows[1].last(), Some(&"open"));
+    assert_eq!(rows.len(), 2);
+}
+
+#[test]
+fn status_goes_on_past_a_socket_that_nobody_serves() {
+    let rig = served("");
+    drop(std::os::unix::net::UnixListener::bind(rig.path("run/attach/dead")).unwrap());
+    fs::write(rig.path("run/running/dead"), "").unwrap();
+    let (status, table, _) = said(rig.consolectl(&["status"]));
+    assert_eq!(status, Some(0));
+    assert!(table.contains("dead cannot be reached at "), "{table}");
+    assert!(table.lines().any(|line| line.starts_with("demo ") && line.ends_with("open")), "{table}");
+}
+
+#[test]
+fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
+    let rig = Rig::new("");
+    let (status, _, aside) = said(rig.consolectl(&["connect", "ttyUSB7"]));
+    let wanted = format!(
+        "consolectl: ttyUSB7 is not served here: there is no {}\n",
+        rig.path("run/attach/ttyUSB7").display()
+    );
+    assert_eq!((status, aside), (Some(1), wanted));
+}
+
+#[test]
+fn no_sockets_at_all_is_one_sentence_and_exit_status_1() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_consolectl"));
+    command.arg("--runtime-dir").arg(directory.path()).arg("status");
+    let (status, _, aside) = said(command);
+    assert_eq!(status, Some(1));
+    assert!(aside.starts_with("consolectl: no ports are served here: "), "{aside}");
+    assert_eq!(aside.lines().count(), 1);
+}
+
+#[test]
+fn wrong_usage_is_exit_status_2() {
+    let rig = Rig::new("");
+    for arguments in [&["connect"][..], &["connect", "../etc"], &["connect", "a%b"], &["reboot"], &[]] {
+        let (status, shown, aside) = said(rig.consolectl(arguments));
+        assert_eq!(status, Some(2), "{arguments:?}: {aside}");
+        assert!(shown.is_empty() && !aside.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_closed_output_is_no_panic() {
+    let rig = served("");
+    let mut command = rig.consolectl(&["status"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
+}

@@ -1,0 +1,102 @@
+//! A port whose device is away or busy, or whose configuration is wrong: whoever comes is told, and the listener lives.
+
+use std::fs::File;
+use std::process::Command;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::client::Client;
+use crate::rig::Rig;
+use crate::served;
+
+/// Connections in a row, which no limit of systemd or ours may turn into a deaf listener.
+const MANY: usize = 100;
+
+#[test]
+fn a_login_while_the_device_is_away_waits_for_it() {
+    let mut rig = Rig::new("");
+    rig.serve_logins(true);
+    rig.start();
+    let mut terminal = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    terminal.sees("[demo is not plugged in: waiting for it]");
+    let pipe = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
+    pipe.is_told("[demo is not plugged in: waiting for it]\n");
+    terminal.type_in("too early");
+    terminal.sees("[demo is unplugged: what you type is not sent]");
+    rig.plug();
+    terminal.sees("[demo back ");
+    pipe.is_told("[demo back ");
+    rig.say(b"booting\r\n");
+    terminal.sees("booting");
+    terminal.type_in("in time");
+    rig.expect_at_device(b"in time");
+}
+
+#[test]
+fn a_login_to_a_busy_device_is_told_why_every_time() {
+    let mut rig = Rig::new("");
+    rig.serve_logins(true);
+    rig.plug();
+    let slave = File::options().read(true).write(true).open(rig.path("dev/demo")).unwrap();
+    let held = Flock::lock(slave, FlockArg::LockExclusiveNonblock).unwrap();
+    rig.start();
+    for round in 0..MANY {
+        let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
+        client.ends_with(1);
+        let said = client.aside();
+        assert!(said.contains("dev/demo is in use by another program"), "{round}: {said}");
+    }
+    drop(held);
+    rig.signal(nix::sys::signal::Signal::SIGHUP);
+    rig.wait_for_status("8N1");
+    let mut client = crate::at_terminal(&rig);
+    client.type_in("free");
+    rig.expect_at_device(b"free");
+}
+
+#[test]
+fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended() {
+    let mut rig = Rig::with_config("[ports.demo]\ndevice = \"@DIR@/dev/demo\"\nbaud = \"fast\"\n");
+    rig.serve_logins(true);
+    rig.plug();
+    rig.start();
+    rig.wait_for_journal("config.toml:3: ");
+    for round in 0..MANY {
+        let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
+        assert_eq!(client.ends().code(), Some(255));
+        let said = client.aside();
+        let wanted = "demo cannot be served: its configuration is wrong; see journalctl -u console@demo";
+        assert!(said.contains(wanted), "{round}: {said}");
+        assert!(!said.contains("baud"), "a stranger is not told what the configuration says: {said}");
+    }
+    let local = rig.consolectl(&["connect", "demo"]).output().unwrap();
+    assert_eq!(local.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&local.stderr).into_owned();
+    assert!(said.contains("config.toml") && said.contains("baud"), "{said}");
+
+    rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n");
+    rig.signal(nix::sys::signal::Signal::SIGHUP);
+    rig.wait_for_status("8N1");
+    let mut client = crate::at_terminal(&rig);
+    client.type_in("mended");
+    rig.expect_at_device(b"mended");
+}
+
+#[test]
+fn other_clients_than_openssh_are_told_as_well() {
+    let mut rig = Rig::with_config("[ports.other]\n");
+    rig.start();
+    let said =
+        Command::new("ssh-keyscan").args(["-p", &rig.tcp_port.to_string(), "127.0.0.1"]).output().unwrap();
+    assert!(said.stdout.is_empty(), "{said:?}");
+    rig.wait_for_journal("demo is not configured");
+}
+
+#[test]
+fn a_silent_session_is_closed_after_the_ports_timeout() {
+    let rig = served("timeout = 1");
+    let mut client = crate::at_terminal(&rig);
+    client.sees("[closed: nothing typed for too long]");
+    client.ends_with(1);
+    rig.wait_for_status("0 attached");
+}

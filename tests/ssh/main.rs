@@ -1,0 +1,55 @@
+//! A port over SSH, as people use it: OpenSSH's client, real accounts, the real `console-auth` and PAM, and a pty for
+//! a device.
+
+#[path = "../support/accounts.rs"]
+mod accounts;
+#[path = "../support/client.rs"]
+mod client;
+#[path = "../support/rig.rs"]
+mod rig;
+
+mod away;
+mod limits;
+mod logins;
+mod paste;
+mod refused;
+mod settings;
+mod signals;
+mod typing;
+mod watching;
+
+use client::Client;
+use rig::Rig;
+
+/// A bench with a device, a port and logins by its own key.
+fn served(settings: &str) -> Rig {
+    let mut rig = Rig::new(settings);
+    rig.serve_logins(true);
+    rig.start_plugged();
+    rig
+}
+
+/// Somebody with a terminal, whose session has begun.
+fn at_terminal(rig: &Rig) -> Client {
+    let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    client.sees("[demo ");
+    client.sees("]\r\n");
+    client
+}
+
+/// The `count` th program without a terminal, whose session has begun.
+fn with_bytes_only(rig: &Rig, count: usize) -> Client {
+    let client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
+    rig.wait_for_status(&format!("{count} attached"));
+    client
+}
+
+/// The device of a port with `xonxoff` says that it takes no more, and has been heard.
+fn stop(rig: &Rig, client: &mut Client) {
+    rig.say(b"\x13stopped");
+    client.sees("stopped");
+}
+
+fn go_on(rig: &Rig) {
+    rig.say(b"\x11");
+}

@@ -1,0 +1,203 @@
+//! What a console is not: a way into the machine or its network.
+
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+
+use crate::client::Client;
+use crate::rig::{Rig, run, until};
+use crate::{at_terminal, served};
+
+#[test]
+fn a_command_is_refused_with_one_sentence_and_exit_status_2() {
+    let rig = served("");
+    let mut client = Client::start(rig.ssh(&["demo@127.0.0.1", "show version"]));
+    client.ends_with(2);
+    assert!(client.shown().is_empty());
+    assert_eq!(client.aside(), "demo takes no commands yet: leave the command away to get the console\n");
+    rig.wait_for_status("0 attached");
+}
+
+#[test]
+fn a_command_with_a_long_standard_input_is_refused_as_well() {
+    let rig = served("");
+    let mut client = Client::start(rig.ssh(&["demo@127.0.0.1", "cat"]));
+    let mut input = client.take_input();
+    let typing = std::thread::spawn(move || {
+        use std::io::Write;
+        // Breaks off when the client ends.
+        let _ = input.write_all(&vec![b'x'; 1_000_000]);
+    });
+    client.ends_with(2);
+    typing.join().unwrap();
+    until("the connection to end", || (connections(&rig) == 0).then_some(()));
+}
+
+/// TCP connections that the port has open.
+fn connections(rig: &Rig) -> usize {
+    let port = format!(":{:04X}", rig.tcp_port);
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let established = |line: &&str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        // Local address, and states 01 (established) and 08 (close-wait).
+        fields[1].ends_with(&port) && matches!(fields[3], "01" | "08")
+    };
+    table.lines().skip(1).filter(established).count()
+}
+
+#[test]
+fn a_local_forwarding_leads_nowhere() {
+    let rig = served("");
+    let (target, forwarded) = (listener(), free_port());
+    let option = format!("127.0.0.1:{forwarded}:127.0.0.1:{}", port_of(&target));
+    let mut client = Client::start(rig.ssh(&["-v", "-tt", "-L", &option, "demo@127.0.0.1"]));
+    client.sees("for help]");
+    is_closed_at_once(forwarded);
+    client.is_told("administratively prohibited");
+    assert!(target.accept().is_err(), "the port has connected to it");
+    still_a_console(&rig, client);
+}
+
+#[test]
+fn a_dynamic_forwarding_leads_nowhere() {
+    let rig = served("");
+    let (target, forwarded) = (listener(), free_port());
+    let mut client =
+        Client::start(rig.ssh(&["-v", "-tt", "-D", &format!("127.0.0.1:{forwarded}"), "demo@127.0.0.1"]));
+    client.sees("for help]");
+    let mut stream = TcpStream::connect(("127.0.0.1", forwarded)).unwrap();
+    use std::io::Write;
+    let [high, low] = port_of(&target).to_be_bytes();
+    // SOCKS4: connect to 127.0.0.1 (openssh.com/txt/socks4.protocol).
+    stream.write_all(&[4, 1, high, low, 127, 0, 0, 1, 0]).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    client.is_told("administratively prohibited");
+    assert!(target.accept().is_err(), "the port has connected to it");
+    still_a_console(&rig, client);
+}
+
+#[test]
+fn a_remote_forwarding_is_not_listened_for() {
+    let rig = served("");
+    let listened = free_port();
+    let option = format!("127.0.0.1:{listened}:127.0.0.1:1");
+    let mut client = Client::start(rig.ssh(&["-v", "-tt", "-R", &option, "demo@127.0.0.1"]));
+    client.is_told("remote port forwarding failed");
+    client.sees("for help]");
+    assert!(TcpStream::connect(("127.0.0.1", listened)).is_err());
+    still_a_console(&rig, client);
+}
+
+#[test]
+fn agent_x11_and_environment_change_nothing() {
+    let rig = served("");
+    run(Command::new("xauth").arg("-f").arg(rig.path("xauthority")).args([
+        "add",
+        ":77",
+        "MIT-MAGIC-COOKIE-1",
+        "00112233445566778899aabbccddeeff",
+    ]));
+    let mut ssh = rig.ssh(&["-tt", "-A", "-Y", "-o", "SendEnv=SECRET", "demo@127.0.0.1"]);
+    ssh.env("DISPLAY", ":77").env("XAUTHORITY", rig.path("xauthority")).env("SECRET", "x");
+    let agent = TempAgent::start(&rig);
+    ssh.env("SSH_AUTH_SOCK", &agent.socket);
+    let mut client = Client::start(ssh);
+    client.is_told("X11 forwarding request failed");
+    client.sees("for help]");
+    let environment = std::fs::read(format!("/proc/{}/environ", rig.pid())).unwrap();
+    assert!(!String::from_utf8_lossy(&environment).contains("SECRET"));
+    still_a_console(&rig, client);
+}
+
+/// A real ssh-agent, ended with the test.
+struct TempAgent {
+    socket: std::path::PathBuf,
+    child: std::process::Child,
+}
+
+impl TempAgent {
+    fn start(rig: &Rig) -> Self {
+        let socket = rig.path("agent");
+        let mut command = Command::new("ssh-agent");
+        command.arg("-D").arg("-a").arg(&socket).stdout(std::process::Stdio::null());
+        let child = command.spawn().unwrap();
+        until("the agent", || socket.exists().then_some(()));
+        Self { socket, child }
+    }
+}
+
+impl Drop for TempAgent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn sftp_is_refused() {
+    let rig = served("");
+    let mut client = Client::start(rig.ssh(&["-s", "demo@127.0.0.1", "sftp"]));
+    client.is_told("subsystem request failed");
+    assert_ne!(client.ends().code(), Some(0));
+    rig.wait_for_status("0 attached");
+    until("the connection to end", || (connections(&rig) == 0).then_some(()));
+}
+
+#[test]
+fn a_second_session_on_one_connection_is_refused() {
+    let rig = served("");
+    let control = rig.path("control");
+    let path = format!("ControlPath={}", control.display());
+    let mut master = Client::start(rig.ssh(&["-tt", "-M", "-o", &path, "demo@127.0.0.1"]));
+    master.sees("for help]");
+    until("the control socket", || control.exists().then_some(()));
+    // With nothing to fall back to: OpenSSH would open a connection of its own.
+    let mut second =
+        Client::start(rig.ssh(&["-tt", "-o", &path, "-o", "ProxyCommand=false", "demo@127.0.0.1"]));
+    second.is_told("Session open refused by peer");
+    assert_ne!(second.ends().code(), Some(0));
+    still_a_console(&rig, master);
+}
+
+#[test]
+fn a_connection_that_is_kept_after_its_session_does_not_stay_the_writer() {
+    let rig = served("");
+    let path = format!("ControlPath={}", rig.path("control").display());
+    let persist = ["-tt", "-M", "-o", "ControlPersist=yes", "-o", &path, "demo@127.0.0.1"];
+    let mut first = Client::start(rig.ssh(&persist));
+    first.sees("for help]");
+    // Killed, so that the kept connection closes the channel; it does when next it hears something.
+    first.signal(nix::sys::signal::Signal::SIGKILL);
+    until("the client to end", || first.has_ended().then_some(()));
+    rig.say(b"something");
+    rig.wait_for_status("0 attached");
+    until("the connection to end", || (connections(&rig) == 0).then_some(()));
+    still_a_console(&rig, at_terminal(&rig));
+}
+
+fn listener() -> TcpListener {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+fn port_of(listener: &TcpListener) -> u16 {
+    listener.local_addr().unwrap().port()
+}
+
+/// A port that nobody listens on; the client is about to.
+fn free_port() -> u16 {
+    port_of(&listener())
+}
+
+fn is_closed_at_once(port: u16) {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(crate::rig::PATIENCE)).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+fn still_a_console(rig: &Rig, mut client: Client) {
+    client.type_in("still a console\r");
+    rig.expect_at_device(b"still a console\r");
+}

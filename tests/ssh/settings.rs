@@ -1,0 +1,55 @@
+//! SIGHUP: the settings change under the sessions.
+
+use nix::libc::{CRTSCTS, CSTOPB, IXOFF, IXON};
+use nix::sys::signal::Signal;
+
+use crate::{at_terminal, served};
+
+const PORT: &str = "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n";
+
+#[test]
+fn new_line_settings_are_applied_and_sessions_stay_and_are_told() {
+    let rig = served("");
+    let mut client = at_terminal(&rig);
+    assert_eq!(rig.line().c_ospeed, 9600);
+    rig.configure(&format!("{PORT}baud = 115200\nrtscts = true\nxonxoff = true\nstopbits = 2\n"));
+    rig.apply();
+    let told = client.sees("[demo is set to 115200 8N2");
+    assert_eq!(told.trim(), "");
+    let line = rig.line();
+    assert_eq!(line.c_ospeed, 115_200);
+    assert_eq!(line.c_cflag & (CRTSCTS | CSTOPB), CRTSCTS | CSTOPB);
+    assert_eq!(line.c_iflag & (IXON | IXOFF), IXON | IXOFF);
+    client.type_in("same session");
+    rig.expect_at_device(b"same session");
+    rig.say(b"same device");
+    client.sees("same device");
+    rig.wait_for_status("115200 8N2");
+}
+
+#[test]
+fn a_wrong_file_changes_nothing_and_is_said() {
+    let rig = served("");
+    let mut client = at_terminal(&rig);
+    rig.configure(&format!("{PORT}baud = 115200\nstopbits = 3\n"));
+    rig.signal(Signal::SIGHUP);
+    let journal = rig.wait_for_journal("the settings stay as they were");
+    assert!(journal.contains("config.toml") && journal.contains("stopbits"), "{journal}");
+    assert_eq!(rig.line().c_ospeed, 9600);
+    client.type_in("same session");
+    rig.expect_at_device(b"same session");
+    assert!(!String::from_utf8_lossy(&client.shown()).contains("is set to"));
+}
+
+#[test]
+fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
+    let rig = served("");
+    let mut inside = at_terminal(&rig);
+    rig.configure("[ports.demo]\ngroups = [\"nobody-has-this\"]\ndevice = \"@DIR@/dev/demo\"\n");
+    rig.apply();
+    let mut outside = crate::client::Client::start(rig.ssh(&["-o", "BatchMode=yes", "demo@127.0.0.1"]));
+    assert_ne!(outside.ends().code(), Some(0));
+    assert!(outside.aside().contains("Permission denied"));
+    inside.type_in("still here");
+    rig.expect_at_device(b"still here");
+}

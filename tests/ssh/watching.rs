@@ -1,0 +1,122 @@
+//! Several people at a port: one writes, the rest watch and are told who.
+
+use crate::client::Client;
+use crate::rig::{Rig, collect, until};
+use crate::{at_terminal, go_on, served, stop};
+
+const DEMO: &str = "demo (127.0.0.1)";
+
+/// A writer and a watcher.
+fn two(rig: &Rig) -> [Client; 2] {
+    let mut writer = at_terminal(rig);
+    let mut watcher = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    watcher.sees(&format!("[{DEMO} writes; you are watching; ^Eca to write]"));
+    writer.sees(&format!("[{DEMO} attached, watching]"));
+    [writer, watcher]
+}
+
+#[test]
+fn a_watcher_sees_everything_and_cannot_type_and_is_told_so_once() {
+    let rig = served("");
+    let [mut writer, mut watcher] = two(&rig);
+    watcher.type_in("x");
+    watcher.sees(&format!("[{DEMO} writes; you are watching: what you type is not sent]"));
+    watcher.type_in("yz");
+    watcher.type_in("\x05cl0");
+    // The answer to this comes after whatever those might have said.
+    watcher.type_in("\x05cw");
+    let meanwhile = watcher.sees("[demo here");
+    assert_eq!(meanwhile.trim(), "", "told once, and no break");
+    writer.type_in("mine");
+    rig.expect_at_device(b"mine");
+    rig.say(b"for both\r\n");
+    writer.sees("for both");
+    watcher.sees("for both");
+    assert!(!rig.journal().contains("break"), "{}", rig.journal());
+}
+
+#[test]
+fn writing_is_refused_while_somebody_writes() {
+    let rig = served("");
+    let [mut writer, mut watcher] = two(&rig);
+    watcher.type_in("\x05ca");
+    watcher.sees(&format!("[{DEMO} writes; f takes over]"));
+    watcher.type_in("not this");
+    watcher.sees("what you type is not sent]");
+    writer.type_in("this");
+    rig.expect_at_device(b"this");
+}
+
+#[test]
+fn taking_over_makes_the_loser_a_watcher_who_is_told_by_whom() {
+    let rig = served("");
+    let [mut loser, mut taker] = two(&rig);
+    taker.type_in("\x05cf");
+    taker.sees("[you write]");
+    loser.sees(&format!("[{DEMO} has taken over; you are watching]"));
+    loser.type_in("lost");
+    loser.sees("what you type is not sent]");
+    taker.type_in("mine");
+    rig.expect_at_device(b"mine");
+}
+
+#[test]
+fn when_the_writer_leaves_nobody_is_promoted() {
+    let rig = served("");
+    let [mut writer, mut watcher] = two(&rig);
+    writer.type_in("\x05c.");
+    writer.ends_with(0);
+    watcher.sees(&format!("[{DEMO} left; nobody writes now]"));
+    watcher.type_in("not this");
+    watcher.sees("[you are watching: what you type is not sent]");
+    watcher.type_in("\x05ca");
+    watcher.sees("[you write]");
+    watcher.type_in("this");
+    rig.expect_at_device(b"this");
+}
+
+#[test]
+fn a_writer_may_only_watch_and_another_ask() {
+    let rig = served("");
+    let [mut first, mut second] = two(&rig);
+    first.type_in("\x05cs");
+    first.sees("[you are watching]");
+    second.sees(&format!("[{DEMO} only watches now; nobody writes]"));
+    second.type_in("\x05ca");
+    second.sees("[you write]");
+    first.sees(&format!("[{DEMO} writes now]"));
+    second.type_in("\x05cw");
+    second.sees("watching since");
+    second.sees("writing  since");
+    second.type_in("mine");
+    rig.expect_at_device(b"mine");
+}
+
+#[test]
+fn who_takes_over_during_a_paste_is_not_mixed_with_it() {
+    let rig = served("xonxoff = true");
+    let [mut paster, mut taker] = two(&rig);
+    stop(&rig, &mut paster);
+    paster.type_in("x".repeat(15_000));
+    // Its answer says that all of it has come so far.
+    paster.type_in("\x05cw");
+    paster.sees("[demo here");
+    taker.type_in("\x05cf");
+    paster.sees("has taken over");
+    taker.sees("[you write]");
+    taker.type_in("|mine|");
+    go_on(&rig);
+    let heard = collect(rig.device());
+    let heard_until = |end: &[u8]| {
+        until("the device to hear that", || {
+            Some(heard.lock().unwrap().clone()).filter(|heard| heard.ends_with(end))
+        })
+    };
+    let pasted = heard_until(b"|mine|").iter().filter(|byte| **byte == b'x').count();
+    assert!(pasted < 15_000, "all of the paste went before");
+    paster.sees("bytes that you had typed were not sent]");
+    taker.type_in("still mine");
+    let everything = heard_until(b"still mine");
+    let wanted = ["x".repeat(pasted).as_bytes(), b"|mine|still mine"].concat();
+    assert_eq!(everything, wanted, "{}", String::from_utf8_lossy(&everything));
+}

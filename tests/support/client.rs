@@ -1,0 +1,123 @@
+#![allow(dead_code)] // Each test program uses its own part of this.
+//! Somebody at a client program: types, reads what it shows, and sees how it ends.
+
+use std::io::Write;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::rig::{collect, until};
+
+/// A client program with pipes at its three ends. OpenSSH with `-tt` takes its `~` escapes from a pipe as well.
+pub struct Client {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    shown: Arc<Mutex<Vec<u8>>>,
+    aside: Arc<Mutex<Vec<u8>>>,
+    /// How much of what was shown has been looked at.
+    seen: usize,
+}
+
+impl Client {
+    pub fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let shown = collect(child.stdout.take().unwrap());
+        let aside = collect(child.stderr.take().unwrap());
+        Self { stdin: child.stdin.take(), child, shown, aside, seen: 0 }
+    }
+
+    pub fn type_in(&mut self, bytes: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("its input has ended");
+        stdin.write_all(bytes.as_ref()).unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// What types into it from another thread.
+    pub fn take_input(&mut self) -> ChildStdin {
+        self.stdin.take().expect("its input has ended")
+    }
+
+    pub fn end_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Everything on standard output so far.
+    pub fn shown(&self) -> Vec<u8> {
+        self.shown.lock().unwrap().clone()
+    }
+
+    /// Everything on standard error so far.
+    pub fn aside(&self) -> String {
+        String::from_utf8_lossy(&self.aside.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until `words` are shown after those that were waited for before; what stood between them.
+    #[track_caller]
+    pub fn sees(&mut self, words: &str) -> String {
+        let mut last = String::new();
+        let caller = std::panic::Location::caller();
+        let what = format!("{words:?} at the client ({caller})");
+        let found = until(&what, || {
+            let shown = self.shown.lock().unwrap();
+            let new = &shown[self.seen..];
+            last = String::from_utf8_lossy(new).into_owned();
+            let at = new.windows(words.len()).position(|part| part == words.as_bytes())?;
+            Some((String::from_utf8_lossy(&new[..at]).into_owned(), at + words.len()))
+        });
+        self.seen += found.1;
+        found.0
+    }
+
+    /// Waits until `words` stand on standard error.
+    #[track_caller]
+    pub fn is_told(&self, words: &str) {
+        until(&format!("{words:?} on standard error"), || self.aside().contains(words).then_some(()));
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until it ends by itself, and until everything that it has said is read.
+    #[track_caller]
+    pub fn ends(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        let status = until("the client to end", || child.try_wait().unwrap());
+        // A thread that collects holds the other reference.
+        let read = |into: &Arc<_>| Arc::strong_count(into) == 1;
+        until("the end of its output", || (read(&self.shown) && read(&self.aside)).then_some(()));
+        status
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// Waits until it ends with this exit status.
+    #[track_caller]
+    pub fn ends_with(&mut self, code: i32) {
+        let status = self.ends();
+        let shown = self.shown();
+        let shown = String::from_utf8_lossy(&shown);
+        assert_eq!(status.code(), Some(code), "shown: {shown}\naside: {}", self.aside());
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let shown = self.shown();
+            eprintln!("a client was shown {:?} and told {:?}", String::from_utf8_lossy(&shown), self.aside());
+        }
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
