@@ -5,6 +5,7 @@ HOST    := $(shell $(CARGO) -vV 2>/dev/null | sed -n 's/^host: //p')
 NEXTEST := $(shell command -v cargo-nextest)
 
 BUILD_PACKAGES := gcc libc6-dev libpam0g-dev pkg-config openssh-client
+DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
 TEST_PACKAGES  := $(BUILD_PACKAGES) expect login mandoc openssh-server passwd perl-base procps shellcheck socat \
                   sshpass systemd util-linux
 
@@ -15,7 +16,7 @@ SCRIPTS  := .ci/run $(wildcard tests/tools/*)
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run build test lint toolchain packages test-packages
+.PHONY: help run build deb test lint toolchain packages test-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -27,6 +28,11 @@ run: toolchain packages ## build, start with a demonstration port, print what to
 
 build: toolchain packages ## the release build, in target/release
 	$(CARGO) build --locked --release --bins
+
+# An arm64 package on another machine wants the cross compiler, and libpam of that architecture.
+deb: toolchain ## the Debian package, in target/deb; ARCH=arm64 for a Raspberry Pi
+	@tests/tools/install-packages $(DEB_PACKAGES)
+	@tests/tools/make-deb $(or $(ARCH),$(shell dpkg --print-architecture))
 
 test: toolchain test-packages lint ## everything that must hold, on this machine
 ifdef NEXTEST

@@ -1,5 +1,5 @@
 //! The systemd generator (`man systemd.generator`): the configured ports become socket drop-ins, links and `.path`
-//! units. It says what is wrong and goes on: no configuration may fail a boot.
+//! units. It says what is wrong and goes on: no configuration may fail a boot. The udev rules ask it whose a tty is.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -8,17 +8,25 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Salvaged};
-use consoleserver::generator;
+use consoleserver::generator::{self, udev};
 
-/// Turn the consoleserver configuration into units. systemd runs this at boot and with each daemon-reload.
+/// Turn the consoleserver configuration into units. systemd runs this at boot and with each daemon-reload, and udev for
+/// each serial device.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
     /// Look for /etc, /usr/lib and /var/lib below this directory, and complain to stderr.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Print whose the tty is that has this kernel name and these links in /dev, as udev properties.
+    #[arg(long, value_names = ["KERNEL", "LINK"], num_args = 1..)]
+    udev_tty: Option<Vec<PathBuf>>,
+    /// Print whether a port may be on the USB device at this place, as udev properties.
+    #[arg(long, value_name = "ID_PATH", conflicts_with = "udev_tty")]
+    udev_usb: Option<String>,
     /// Where the units go.
-    normal: PathBuf,
+    #[arg(required_unless_present_any = ["udev_tty", "udev_usb"])]
+    normal: Option<PathBuf>,
     /// Not used: nothing here goes before the administrator's units.
     early: Option<PathBuf>,
     /// Not used.
@@ -26,11 +34,34 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { root, normal, .. } = Arguments::parse();
-    let mut complaints = Complaints::new(root.is_some());
+    let Arguments { root, udev_tty, udev_usb, normal, .. } = Arguments::parse();
+    let complaints = Complaints::new(root.is_some());
     let root = root.unwrap_or_else(|| PathBuf::from("/"));
+    // What is wrong with the file, the generator has said: not again for each tty.
+    match (udev_tty.as_deref(), udev_usb, normal) {
+        (Some([kernel, links @ ..]), _, _) => {
+            let config = Config::load_salvaging(&root).config;
+            let owner = kernel.to_str().and_then(|kernel| udev::owner(&config, kernel, links));
+            answer(&owner.map(|owner| owner.to_string()).unwrap_or_default())
+        }
+        (_, Some(id_path), _) => match udev::may_be_on(&Config::load_salvaging(&root).config, &id_path) {
+            true => answer("CONSOLE_ADAPTER=1\n"),
+            false => ExitCode::SUCCESS,
+        },
+        (_, _, Some(normal)) => generate(&root, &normal, complaints),
+        (_, _, None) => ExitCode::from(2),
+    }
+}
 
-    let Salvaged { config, path, fault } = Config::load_salvaging(&root);
+fn answer(properties: &str) -> ExitCode {
+    match io::stdout().write_all(properties.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn generate(root: &Path, normal: &Path, mut complaints: Complaints) -> ExitCode {
+    let Salvaged { config, path, fault } = Config::load_salvaging(root);
     match fault {
         // Removed, and not purged: nothing to open.
         None | Some(ConfigError::Missing(_)) => {}
@@ -45,12 +76,12 @@ fn main() -> ExitCode {
             });
         }
     }
-    let source = path.as_deref().map(|path| Path::new("/").join(path.strip_prefix(&root).unwrap_or(path)));
+    let source = path.as_deref().map(|path| Path::new("/").join(path.strip_prefix(root).unwrap_or(path)));
     let plan = generator::plan(&config, source.as_deref());
     for warning in &plan.warnings {
         complaints.say(warning);
     }
-    let failed = generator::write(&plan, &normal);
+    let failed = generator::write(&plan, normal);
     for error in &failed {
         complaints.say(&error.to_string());
     }

@@ -4,6 +4,7 @@
 
 mod plan;
 mod text;
+pub mod udev;
 mod write;
 
 pub use plan::{Entry, Plan, plan};

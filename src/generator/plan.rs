@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use super::text::{device_unit, path_value, plain_name};
+use super::text::{device_unit, path_value};
 use crate::config::{Config, Port};
 use crate::port::PortName;
 
@@ -16,10 +16,6 @@ const UNITS: &str = "/usr/lib/systemd/system";
 /// Who starts a port's sockets and watches: the one switch for the whole set. (That they listen early at a boot follows from
 /// their own ordering, not from who wants them.)
 const STARTER: &str = "consoleserver.target.wants";
-
-/// Where the marks are: empty files for the udev rules, which cannot read the configuration. `managed/NAME` is a tty of
-/// ours by its kernel name, `device/LINK` one by its link in /dev/serial, and `adapters` says that there are such.
-const MARKS: &str = "consoleserver";
 
 /// One thing to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,19 +38,14 @@ pub struct Plan {
 /// What systemd is to do for `config`, which was read from `source` (or from nowhere).
 pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
     let mut plan = Plan::default();
-    plan.mark("here");
     for (name, port) in &config.ports {
         plan.sockets(config, name, port, source);
         let device = config.device(name, port);
-        let named = port.device.is_none();
-        if named && config.ports.values().any(|other| other.device.as_ref() == Some(&device)) {
-            // The port that has it by `device` owns it.
-            continue;
-        }
-        plan.marks(&device);
         match (port.enabled, device.starts_with("/dev")) {
             (false, _) => {}
-            (true, true) => plan.wanted_by_device(name, &device, named),
+            // The udev rules start these, because they know which adapters are to be left alone.
+            (true, true) if port.device.is_none() && is_adapter(name.as_str()) => {}
+            (true, true) => plan.wanted_by_device(name, &device),
             (true, false) => plan.path_unit(name, &device),
         }
     }
@@ -64,46 +55,29 @@ pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
 impl Plan {
     /// The sockets of a port. A disabled one has them too, for `systemctl start`, but nothing starts them.
     fn sockets(&mut self, config: &Config, name: &PortName, port: &Port, source: Option<&Path>) {
+        let mut sockets = vec![("console-attach@", format!("console-attach@{name}.socket"))];
         if let Some(tcp) = port.ssh_port {
             let socket = format!("console@{name}.socket");
             self.file(format!("{socket}.d/10-listen.conf"), listen(config.listen(port), tcp, source));
-            self.file(
-                format!("console@{name}.service.d/10-socket.conf"),
-                format!("{HEADER}[Unit]\nRequires={socket}\n"),
-            );
-            if port.enabled {
-                self.link(format!("{STARTER}/{socket}"), "console@.socket");
-            }
+            sockets.push(("console@", socket));
         }
+        // Its directory also tells the sockets that the port is configured (ConditionPathExists=).
+        let all = sockets.iter().map(|(_, socket)| socket.as_str()).collect::<Vec<_>>().join(" ");
+        self.file(
+            format!("console@{name}.service.d/10-sockets.conf"),
+            format!("{HEADER}[Unit]\nRequires={all}\nAfter={all}\n"),
+        );
         if port.enabled {
-            self.link(format!("{STARTER}/console-attach@{name}.socket"), "console-attach@.socket");
-        }
-    }
-
-    /// What the udev rules go by.
-    fn marks(&mut self, device: &Path) {
-        let Ok(rest) = device.strip_prefix("/dev") else { return };
-        let link = rest.strip_prefix("serial/by-path").or_else(|_| rest.strip_prefix("serial/by-id"));
-        if let Some(link) = link.ok().and_then(plain_name) {
-            self.mark(&format!("device/{link}"));
-            self.mark("adapters");
-        } else if let Some(kernel) = plain_name(rest) {
-            self.mark(&format!("managed/{kernel}"));
-            if is_adapter(kernel) {
-                self.mark("adapters");
+            for (template, socket) in sockets {
+                self.link(format!("{STARTER}/{socket}"), &format!("{template}.socket"));
             }
         }
     }
 
     /// The service as soon as the device is there, through its device unit.
-    fn wanted_by_device(&mut self, name: &PortName, device: &Path, named: bool) {
-        let service = format!("console@{name}.service");
+    fn wanted_by_device(&mut self, name: &PortName, device: &Path) {
         match device_unit(device) {
-            // The udev rules decide which adapters are left alone, and give the others this unit as a second name.
-            Some(_) if named && is_adapter(name.as_str()) => {
-                self.link(format!("console-{name}.device.wants/{service}"), "console@.service");
-            }
-            Some(unit) => self.link(format!("{unit}.wants/{service}"), "console@.service"),
+            Some(unit) => self.link(format!("{unit}.wants/console@{name}.service"), "console@.service"),
             None => self.warnings.push(format!(
                 "{name}: {device:?} is too long for a device unit: the port is opened by its first login only"
             )),
@@ -128,10 +102,6 @@ impl Plan {
         self.entries.insert(link.into(), Entry::Link(format!("../{unit}").into()));
     }
 
-    fn mark(&mut self, path: &str) {
-        self.file(format!("{MARKS}/{path}"), String::new());
-    }
-
     fn file(&mut self, path: String, text: String) {
         self.entries.insert(path.into(), Entry::File(text));
     }
@@ -142,7 +112,7 @@ impl Plan {
 }
 
 /// Whether this is the kernel's name of a USB adapter.
-fn is_adapter(name: &str) -> bool {
+pub(super) fn is_adapter(name: &str) -> bool {
     let number = name.strip_prefix("ttyUSB").or_else(|| name.strip_prefix("ttyACM"));
     number.is_some_and(|number| matches!(number.len(), 1..=5) && number.bytes().all(|b| b.is_ascii_digit()))
 }

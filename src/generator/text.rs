@@ -44,13 +44,6 @@ pub(super) fn path_value(path: &Path) -> Option<String> {
     (whole && clean).then(|| text.replace('%', "%%"))
 }
 
-/// A path that is one name, made of what udev lets stand in a name by itself. `None` for others.
-pub(super) fn plain_name(path: &Path) -> Option<&str> {
-    let name = path.to_str()?;
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"#+-.:=@_".contains(&byte));
-    (plain && (1..=LONGEST_NAME).contains(&name.len()) && !name.starts_with('.')).then_some(name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
