@@ -187,6 +187,18 @@ fn status_goes_on_past_a_socket_that_nobody_serves() {
 }
 
 #[test]
+fn status_does_not_start_a_port_that_does_not_run() {
+    let rig = served("");
+    let sleeping = std::os::unix::net::UnixListener::bind(rig.path("run/attach/sleeping")).unwrap();
+    sleeping.set_nonblocking(true).unwrap();
+    let (status, table, _) = said(rig.consolectl(&["status"]));
+    assert_eq!(status, Some(0));
+    let row = |line: &str| line.starts_with("sleeping ") && line.ends_with("not running");
+    assert!(table.lines().any(row), "{table}");
+    assert!(sleeping.accept().is_err(), "it was asked");
+}
+
+#[test]
 fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
     let rig = Rig::new("");
     let (status, _, aside) = said(rig.consolectl(&["connect", "ttyUSB7"]));

@@ -8,15 +8,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor.
-pub const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(60);
 /// Unauthenticated connections of one port.
 const PER_PORT: usize = 40;
 /// Of those, from one address (an IPv6 /64 is one).
 const PER_SOURCE: usize = 10;
 
 /// The connections that have not logged in yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limits {
+    /// From connection to login.
+    pub grace: Duration,
     waiting: Mutex<HashMap<IpAddr, usize>>,
 }
 
@@ -27,7 +29,18 @@ pub struct Ticket {
     source: IpAddr,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self::with_grace(GRACE)
+    }
+}
+
 impl Limits {
+    /// Limits with another time from connection to login than [`GRACE`].
+    pub fn with_grace(grace: Duration) -> Self {
+        Self { grace, waiting: Mutex::default() }
+    }
+
     /// A place for a connection from `peer`; `None` when there is none.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Ticket> {
         let source = source_of(peer);

@@ -26,7 +26,7 @@ pub use refuse::refuse;
 
 use crate::session::{Console, typed};
 use handler::Connection;
-use limits::{GRACE, Limits, Ticket};
+use limits::{Limits, Ticket};
 use throttle::Throttled;
 
 /// What a client may send ahead: a paste's bytes that are on their way beside those that wait in the session. Small, so that a
@@ -126,8 +126,8 @@ impl Server {
             _ = admitted.wait_for(|admitted| *admitted) => {}
             // Only sessions are told; and nobody waits for those who have not begun one.
             _ = closing.changed() => plug.shutdown(std::net::Shutdown::Both)?,
-            () = tokio::time::sleep(GRACE) => {
-                debug!(console_port = %self.console.name, "{peer} has not logged in within {} s", GRACE.as_secs());
+            () = tokio::time::sleep(self.limits.grace) => {
+                debug!(console_port = %self.console.name, "{peer} has not logged in within {:?}", self.limits.grace);
                 plug.shutdown(std::net::Shutdown::Both)?;
             }
         }
@@ -200,5 +200,47 @@ fn preferred() -> Preferred {
         mac: vec![mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM].into(),
         compression: vec![compression::NONE].into(),
         ..Preferred::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::config::{self, Groups, RootLogin};
+    use crate::hub::Hub;
+    use crate::ring::Ring;
+
+    #[tokio::test]
+    async fn whoever_has_not_logged_in_within_the_grace_time_is_disconnected() {
+        let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
+        let console = Console::new("demo".parse().unwrap(), hub, config::Port::default());
+        let gate = Gatekeeping {
+            auth_socket: "/nonexistent".into(),
+            groups: Groups::Everyone,
+            root: RootLogin::Key,
+        };
+        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
+        let server = Server {
+            config: Arc::new(config(vec![key])),
+            console,
+            gate: watch::Sender::new(gate).subscribe(),
+            limits: Arc::new(Limits::with_grace(Duration::from_millis(50))),
+            connections: watch::Sender::new(0),
+        };
+        let server = Arc::new(server);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(server.clone().accept(listener));
+
+        let mut stranger = TcpStream::connect(address).await.unwrap();
+        let mut said = Vec::new();
+        let told = tokio::time::timeout(Duration::from_secs(30), stranger.read_to_end(&mut said));
+        told.await.expect("still connected").unwrap();
+        assert!(said.starts_with(b"SSH-2.0-consoleserver\r\n"), "it was served: {said:?}");
+        let mut connections = server.connections();
+        let gone = tokio::time::timeout(Duration::from_secs(30), connections.wait_for(|count| *count == 0));
+        gone.await.expect("still counted").unwrap();
     }
 }
