@@ -26,9 +26,10 @@ far_start() {
 }
 far_kill() { inside systemctl kill --signal="$2" "far-$1.service"; }
 
-# pace_start PORT [RATE]: PORT is open, and its device talks.
+# pace_start PORT BAUD: PORT is set to BAUD, 8N1, and open, and its device talks at that rate.
 pace_start() {
-    far_start pace "$@"
+    inside sh -c 'sed "s/^baud .*/baud = $1/" /usr/lib/consoleserver/config.toml >/etc/consoleserver/config.toml' sh "$2"
+    far_start pace "$1" $(($2 / 10))
     inside systemctl start "console@$1.service"
     is_open "$1"
     far_kill "$1" USR1
