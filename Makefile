@@ -16,11 +16,11 @@ SCRIPTS  := .ci/run $(wildcard tests/tools/*) debian/consoleserver.postinst debi
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run build deb test lint toolchain packages test-packages
+.PHONY: help run build deb test test-boot lint toolchain packages test-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: toolchain packages ## build, start with a demonstration port, print what to paste
 	$(CARGO) build --locked --profile quick --bins
@@ -41,6 +41,10 @@ ifdef NEXTEST
 else
 	$(CARGO) test --locked $(FEATURES)
 endif
+
+test-boot: toolchain ## what the package must hold, in containers with a systemd of their own (root; 8 minutes)
+	tests/boot/check-units
+	tests/boot/test-container
 
 lint: toolchain test-packages ## format, clippy, licences, man pages, shell scripts
 	$(CARGO) fmt --check

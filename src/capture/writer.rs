@@ -179,41 +179,39 @@ impl Writer {
     async fn go(&mut self, trip: Trip) -> Result<(), CaptureError> {
         let now = Timestamp::now();
         let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
-        let (gap, offered) = (trip.gap, trip.bytes.len());
-        let note = trip.note.clone();
+        let offered = trip.bytes.len();
+        let (note, reopen) = (trip.note.clone(), trip.reopen);
         let (flushed, synced) = (trip.flush, trip.sync);
         let log = self.log.take();
         let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
         let errand = move || work(log, dir, settings, mark, trip, times);
-        let (log, done) = match tokio::task::spawn_blocking(errand).await {
+        let (log, arrived, done) = match tokio::task::spawn_blocking(errand).await {
             Ok(done) => done,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         };
         failpoint::point("log-written");
         let file = log.as_ref().map(|log| log.mark().into());
-        self.log = log;
-        let consumed = match done {
-            Ok(consumed) => consumed,
-            Err(error) => {
-                // Opened again at the next try, which cuts off what this one may have written before it failed.
-                self.log = None;
-                return Err(error);
-            }
-        };
+        // After a re-opening that failed, it is opened by name again at the next try.
+        self.log = log.filter(|_| !reopen || done.is_ok());
 
         let mark = self.hub.log_mark();
-        let position = mark.position + gap + consumed as u64;
-        self.hub.set_log_mark(LogMark { position, lost: mark.lost + gap, file: file.unwrap_or(mark.file) });
+        let onward = arrived.gap + arrived.consumed as u64;
+        self.hub.set_log_mark(LogMark {
+            position: mark.position + onward,
+            lost: mark.lost + arrived.gap,
+            file: file.unwrap_or(mark.file),
+        });
         failpoint::point("log-marked");
-        self.cursor.advance(gap + consumed as u64);
-        if gap > 0 {
-            self.health.send_modify(|health| health.lost += gap);
+        self.cursor.advance(onward);
+        if arrived.gap > 0 {
+            self.health.send_modify(|health| health.lost += arrived.gap);
         }
-        if let Some(note) = note.filter(|_| consumed == offered) {
+        if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
         }
-        self.settle(consumed, offered, flushed, synced);
-        Ok(())
+        let whole = done.is_ok();
+        self.settle(arrived.consumed, offered, flushed && whole, synced && whole);
+        done
     }
 
     /// Remembers what is still pending.
@@ -282,6 +280,7 @@ impl Writer {
     }
 
     fn report_trouble(&mut self, error: CaptureError) {
+        self.cursor.give_up();
         let trouble = Some(error.to_string());
         if self.health.borrow().trouble != trouble {
             tracing::error!("{error}; what comes is kept in memory until the log can be written");
@@ -298,7 +297,18 @@ impl Writer {
     }
 }
 
-/// The part that may block. Returns the log, if it could be opened, and how many bytes it has taken.
+/// What of a trip is in the log, even if the rest failed: it must not be written twice.
+#[derive(Debug, Default)]
+struct Arrived {
+    /// Bytes that the log says are lost.
+    gap: u64,
+    /// Bytes that became records.
+    consumed: usize,
+    /// Whether the note is there.
+    noted: bool,
+}
+
+/// The part that may block. Returns the log, if it could be opened, and what it has taken.
 fn work(
     log: Option<CaptureLog>,
     dir: PathBuf,
@@ -306,29 +316,32 @@ fn work(
     mark: LogMark,
     trip: Trip,
     times: Times,
-) -> (Option<CaptureLog>, Result<usize, CaptureError>) {
+) -> (Option<CaptureLog>, Arrived, Result<(), CaptureError>) {
     let opened = match log {
         Some(log) => Ok(log),
         None => {
             CaptureLog::open(&dir, &settings).and_then(|mut log| log.resume(mark.file.into()).map(|()| log))
         }
     };
+    let mut arrived = Arrived::default();
     match opened {
         Ok(mut log) => {
-            let done = write(&mut log, trip, times);
-            (Some(log), done)
+            let done = write(&mut log, trip, times, &mut arrived);
+            (Some(log), arrived, done)
         }
-        Err(error) => (None, Err(error)),
+        Err(error) => (None, arrived, Err(error)),
     }
 }
 
-fn write(log: &mut CaptureLog, trip: Trip, times: Times) -> Result<usize, CaptureError> {
+fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) -> Result<(), CaptureError> {
     if trip.gap > 0 {
         log.note(&format!("{} bytes lost here: the log could not be written in time", trip.gap))?;
+        arrived.gap = trip.gap;
     }
-    let consumed = log.append(&trip.bytes, times, trip.flush)?;
-    if let Some(note) = trip.note.filter(|_| consumed == trip.bytes.len()) {
+    arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
+    if let Some(note) = trip.note.filter(|_| arrived.consumed == trip.bytes.len()) {
         log.note(&note.text)?;
+        arrived.noted = true;
     }
     if trip.reopen {
         log.reopen()?;
@@ -336,7 +349,7 @@ fn write(log: &mut CaptureLog, trip: Trip, times: Times) -> Result<usize, Captur
     if trip.sync {
         log.sync()?;
     }
-    Ok(consumed)
+    Ok(())
 }
 
 async fn at(due: Option<Instant>) {

@@ -118,6 +118,12 @@ impl Cursor {
             self.hub.room.notify_one();
         }
     }
+
+    /// Its owner cannot go on at present: nobody is to wait for it until it has caught up.
+    pub fn give_up(&self) {
+        self.hub.state().cursors.give_up(self.slot);
+        self.hub.room.notify_one();
+    }
 }
 
 impl Drop for Cursor {

@@ -104,6 +104,14 @@ impl Cursors {
         }
     }
 
+    /// The cursor counts as stalled, without a moment.
+    pub fn give_up(&mut self, slot: usize) {
+        if let Some(place) = &mut self.places[slot] {
+            place.stalled = true;
+            place.awaited = None;
+        }
+    }
+
     /// Until when the hub must wait before everything below `tail` may be overwritten; `None`: no need.
     /// Whoever has used up their moment is from now on stalled.
     pub fn wait_before_tail(&mut self, tail: u64, now: Instant) -> Option<Instant> {
