@@ -3,13 +3,106 @@
 use std::io::Read;
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Arc;
 
+use russh::client::{self, Handle, KeyboardInteractiveAuthResponse as Asked};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+
+use crate::accounts::Accounts;
 use crate::client::Client;
-use crate::rig::PATIENCE;
+use crate::rig::{PATIENCE, Rig};
 use crate::{at_terminal, served};
 
 /// As many as one address may have waiting (`ssh::limits`).
 const PER_SOURCE: usize = 10;
+/// As many as may be logged in (`ssh::limits`).
+const LOGGED_IN: usize = 64;
+/// Conversations that one connection may leave in the middle (`auth::client`).
+const ABANDONED: usize = 6;
+
+/// A client of our own, for what no well-meaning client does. It takes any host key.
+struct AnyKey;
+
+impl client::Handler for AnyKey {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+async fn connect(rig: &Rig) -> Handle<AnyKey> {
+    client::connect(Arc::default(), ("127.0.0.1", rig.tcp_port), AnyKey).await.unwrap()
+}
+
+/// Begins a conversation of this user and leaves whatever is under way; whether there are questions.
+async fn is_asked(stranger: &mut Handle<AnyKey>, user: &str) -> bool {
+    let asked = stranger.authenticate_keyboard_interactive_start(user, None);
+    matches!(tokio::time::timeout(PATIENCE, asked).await.unwrap(), Ok(Asked::InfoRequest { .. }))
+}
+
+async fn until_closed(stranger: &Handle<AnyKey>) {
+    let closed = async {
+        while !stranger.is_closed() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("still connected");
+}
+
+/// Login helpers that were ever started.
+fn helpers(rig: &Rig) -> usize {
+    rig.login_journal().matches("Spawned ").count()
+}
+
+#[tokio::test]
+async fn a_stranger_who_changes_the_user_name_is_disconnected_and_gets_no_second_helper() {
+    let _accounts = Accounts::enter();
+    let rig = served("");
+    let mut stranger = connect(&rig).await;
+    assert!(is_asked(&mut stranger, "alice").await);
+    assert!(!is_asked(&mut stranger, "bob").await);
+    until_closed(&stranger).await;
+    assert_eq!(helpers(&rig), 1, "{}", rig.login_journal());
+}
+
+#[tokio::test]
+async fn a_stranger_who_keeps_leaving_conversations_is_disconnected() {
+    let _accounts = Accounts::enter();
+    let rig = served("");
+    let mut stranger = connect(&rig).await;
+    for _ in 0..=ABANDONED {
+        assert!(is_asked(&mut stranger, "alice").await);
+    }
+    assert!(!is_asked(&mut stranger, "alice").await);
+    until_closed(&stranger).await;
+    assert_eq!(helpers(&rig), 1 + ABANDONED, "{}", rig.login_journal());
+}
+
+#[tokio::test]
+async fn so_many_may_be_logged_in_and_one_more_is_told() {
+    let rig = served("");
+    let key = Arc::new(russh::keys::load_secret_key(rig.path("key"), None).unwrap());
+    let mut inside = Vec::new();
+    for _ in 0..LOGGED_IN {
+        let mut somebody = connect(&rig).await;
+        let key = PrivateKeyWithHashAlg::new(key.clone(), None);
+        assert!(somebody.authenticate_publickey("demo", key).await.unwrap().success());
+        inside.push(somebody);
+    }
+    let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    one_more.is_told("64 connections are logged in to demo: no more");
+    one_more.ends_with(255);
+    rig.wait_for_journal("127.0.0.1 closed: 64 connections are logged in to demo: no more");
+    drop(inside.pop());
+    crate::rig::until("a place", || {
+        let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+        crate::rig::until("the session or its refusal", || {
+            (!client.shown().is_empty()).then_some(true).or_else(|| client.has_ended().then_some(false))
+        })
+        .then_some(())
+    });
+}
 
 #[test]
 fn strangers_from_one_address_take_places_from_nobody_else() {
@@ -30,7 +123,12 @@ fn strangers_from_one_address_take_places_from_nobody_else() {
     let mut one_more = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
     one_more.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(one_more.read(&mut [0]).unwrap(), 0, "closed at once");
-    rig.wait_for_journal("127.0.0.1 closed: too many connections from there have not logged in");
+    let refusal = "127.0.0.1 closed: too many connections from there have not logged in";
+    rig.wait_for_journal(refusal);
+    let mut another = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
+    another.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(another.read(&mut [0]).unwrap(), 0, "closed at once");
+    assert_eq!(rig.journal().matches(refusal).count(), 1, "a stranger could fill the journal");
 
     inside.type_in("still in");
     rig.expect_at_device(b"still in");
