@@ -4,8 +4,9 @@ use std::io::Read;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
-use russh::client::{self, Handle, KeyboardInteractiveAuthResponse as Asked};
+use russh::client::{self, Handle};
 use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
 
 use crate::accounts::Accounts;
@@ -35,16 +36,24 @@ async fn connect(rig: &Rig) -> Handle<AnyKey> {
     client::connect(Arc::default(), ("127.0.0.1", rig.tcp_port), AnyKey).await.unwrap()
 }
 
-/// Begins a conversation of this user and leaves whatever is under way; whether there are questions.
-async fn is_asked(stranger: &mut Handle<AnyKey>, user: &str) -> bool {
-    let asked = stranger.authenticate_keyboard_interactive_start(user, None);
-    matches!(tokio::time::timeout(PATIENCE, asked).await.unwrap(), Ok(Asked::InfoRequest { .. }))
+/// A stranger whom the port has told once that it wants a login.
+async fn stranger(rig: &Rig) -> Handle<AnyKey> {
+    let mut stranger = connect(rig).await;
+    assert!(!stranger.authenticate_none("alice").await.unwrap().success());
+    stranger
 }
 
-async fn until_closed(stranger: &Handle<AnyKey>) {
+/// Begins a conversation of this user, without waiting for the questions of those before.
+async fn begins(stranger: &mut Handle<AnyKey>, user: &str) {
+    let asked = stranger.authenticate_keyboard_interactive_start(user, None);
+    assert!(tokio::time::timeout(Duration::ZERO, asked).await.is_err(), "answered before it was sent");
+}
+
+/// Waits until the port has closed every connection; the client's side runs meanwhile.
+async fn all_closed(rig: &Rig) {
     let closed = async {
-        while !stranger.is_closed() {
-            tokio::task::yield_now().await;
+        while crate::refused::connections(rig) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, closed).await.expect("still connected");
@@ -59,10 +68,10 @@ fn helpers(rig: &Rig) -> usize {
 async fn a_stranger_who_changes_the_user_name_is_disconnected_and_gets_no_second_helper() {
     let _accounts = Accounts::enter();
     let rig = served("");
-    let mut stranger = connect(&rig).await;
-    assert!(is_asked(&mut stranger, "alice").await);
-    assert!(!is_asked(&mut stranger, "bob").await);
-    until_closed(&stranger).await;
+    let mut stranger = stranger(&rig).await;
+    begins(&mut stranger, "alice").await;
+    begins(&mut stranger, "bob").await;
+    all_closed(&rig).await;
     assert_eq!(helpers(&rig), 1, "{}", rig.login_journal());
 }
 
@@ -70,12 +79,12 @@ async fn a_stranger_who_changes_the_user_name_is_disconnected_and_gets_no_second
 async fn a_stranger_who_keeps_leaving_conversations_is_disconnected() {
     let _accounts = Accounts::enter();
     let rig = served("");
-    let mut stranger = connect(&rig).await;
-    for _ in 0..=ABANDONED {
-        assert!(is_asked(&mut stranger, "alice").await);
+    let mut stranger = stranger(&rig).await;
+    for _ in 0..ABANDONED + 2 {
+        begins(&mut stranger, "alice").await;
     }
-    assert!(!is_asked(&mut stranger, "alice").await);
-    until_closed(&stranger).await;
+    all_closed(&rig).await;
+    rig.wait_for_journal("more than 6 conversations were begun and left");
     assert_eq!(helpers(&rig), 1 + ABANDONED, "{}", rig.login_journal());
 }
 
@@ -94,14 +103,11 @@ async fn so_many_may_be_logged_in_and_one_more_is_told() {
     one_more.is_told("64 connections are logged in to demo: no more");
     one_more.ends_with(255);
     rig.wait_for_journal("127.0.0.1 closed: 64 connections are logged in to demo: no more");
-    drop(inside.pop());
-    crate::rig::until("a place", || {
-        let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-        crate::rig::until("the session or its refusal", || {
-            (!client.shown().is_empty()).then_some(true).or_else(|| client.has_ended().then_some(false))
-        })
-        .then_some(())
-    });
+    let leaves = inside.pop().unwrap();
+    leaves.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
+    // It has said so when it has ended.
+    let _ = leaves.await;
+    at_terminal(&rig);
 }
 
 #[test]
