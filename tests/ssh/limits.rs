@@ -2,8 +2,10 @@
 
 use std::io::Read;
 use std::net::TcpStream;
+use std::pin::pin;
 use std::process::Command;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use russh::client::{self, Handle};
@@ -43,10 +45,17 @@ async fn stranger(rig: &Rig) -> Handle<AnyKey> {
     stranger
 }
 
-/// Begins a conversation of this user, without waiting for the questions of those before.
-async fn begins(stranger: &mut Handle<AnyKey>, user: &str) {
-    let asked = stranger.authenticate_keyboard_interactive_start(user, None);
-    assert!(tokio::time::timeout(Duration::ZERO, asked).await.is_err(), "answered before it was sent");
+/// Begins a conversation of this user, and then of others, without a look at the questions that come: all requests are
+/// with the client's task before it runs.
+async fn begins(stranger: &mut Handle<AnyKey>, users: &[&str]) {
+    std::future::poll_fn(|cx| {
+        for user in users {
+            let asked = stranger.authenticate_keyboard_interactive_start(*user, None);
+            assert!(pin!(asked).poll(cx).is_pending(), "answered before it was sent");
+        }
+        Poll::Ready(())
+    })
+    .await
 }
 
 /// Waits until the port has closed every connection; the client's side runs meanwhile.
@@ -69,8 +78,7 @@ async fn a_stranger_who_changes_the_user_name_is_disconnected_and_gets_no_second
     let _accounts = Accounts::enter();
     let rig = served("");
     let mut stranger = stranger(&rig).await;
-    begins(&mut stranger, "alice").await;
-    begins(&mut stranger, "bob").await;
+    begins(&mut stranger, &["alice", "bob"]).await;
     all_closed(&rig).await;
     assert_eq!(helpers(&rig), 1, "{}", rig.login_journal());
 }
@@ -80,9 +88,7 @@ async fn a_stranger_who_keeps_leaving_conversations_is_disconnected() {
     let _accounts = Accounts::enter();
     let rig = served("");
     let mut stranger = stranger(&rig).await;
-    for _ in 0..ABANDONED + 2 {
-        begins(&mut stranger, "alice").await;
-    }
+    begins(&mut stranger, &["alice"; ABANDONED + 2]).await;
     all_closed(&rig).await;
     rig.wait_for_journal("more than 6 conversations were begun and left");
     assert_eq!(helpers(&rig), 1 + ABANDONED, "{}", rig.login_journal());
