@@ -15,9 +15,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::breaks::Registration;
-use super::limits::Ticket;
+use super::limits::{self, Seat, Ticket};
 use super::outlet::{SshOutlet, finish};
-use crate::auth::client::{Login, Step};
+use crate::auth::client::{Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
 use crate::config::{Groups, RootLogin};
 use crate::port::PortName;
@@ -26,6 +26,23 @@ use crate::session::{self, Console, Event, Feeder, Typed, Visitor};
 /// A refused password is answered so long after it came, whatever the reason: longer than PAM's own delay for a wrong one
 /// (`pam_fail_delay(3)`, 2 s and up to half more), so that a refusal tells nothing by its time.
 const REFUSAL: Duration = Duration::from_secs(3);
+
+/// Helpers that one connection may have begun: one is enough for a login, and each refusal by the groups costs another.
+/// russh counts refusals, not conversations that are begun and left.
+const HELPERS: u32 = 8;
+
+/// How far a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Nobody has logged in yet.
+    Login,
+    /// Somebody has.
+    Admitted,
+    /// Their session runs.
+    Session,
+    /// It has ended.
+    Over,
+}
 
 /// Who may use the port, and where to ask who somebody is.
 #[derive(Debug, Clone)]
@@ -45,8 +62,14 @@ pub struct Connection {
     peer: SocketAddr,
     /// Held until the login, or the end.
     ticket: Option<Ticket>,
-    admitted: watch::Sender<bool>,
-    login: Option<(String, Login)>,
+    /// Held from the login to the end.
+    seat: Option<Seat>,
+    stage: watch::Sender<Stage>,
+    /// Who wants to log in: one user only, as with OpenSSH's server.
+    user: Option<String>,
+    login: Option<Login>,
+    /// How many helpers were begun.
+    helpers: u32,
     identity: Option<Identity>,
     feeder: Feeder,
     typed: Option<Typed>,
@@ -69,8 +92,11 @@ impl Connection {
             gate,
             peer,
             ticket: Some(ticket),
-            admitted: watch::Sender::new(false),
+            seat: None,
+            stage: watch::Sender::new(Stage::Login),
+            user: None,
             login: None,
+            helpers: 0,
             identity: None,
             feeder,
             typed: Some(typed),
@@ -80,34 +106,46 @@ impl Connection {
         }
     }
 
-    /// Turns true when somebody has logged in.
-    pub fn admitted(&self) -> watch::Receiver<bool> {
-        self.admitted.subscribe()
+    /// How far it has come.
+    pub fn stage(&self) -> watch::Receiver<Stage> {
+        self.stage.subscribe()
     }
 
     fn port(&self) -> &PortName {
         &self.console.name
     }
 
-    /// The login of `user`, begun with `console-auth` if this is their first try. `None`: it cannot be reached.
-    async fn login(&mut self, user: &str) -> Option<&mut Login> {
-        if self.login.as_ref().is_none_or(|(name, _)| name != user) {
+    /// The login of `user`, begun with `console-auth` if there is none. `None`: it cannot be reached. An error ends the
+    /// connection.
+    async fn login(&mut self, user: &str) -> Result<Option<&mut Login>, russh::Error> {
+        if self.user.get_or_insert_with(|| user.to_owned()) != user {
+            return Err(ends("another user name than before"));
+        }
+        if self.login.is_none() {
+            if self.helpers >= HELPERS {
+                return Err(ends("too many logins on one connection"));
+            }
+            self.helpers += 1;
             let rhost = unmapped(self.peer.ip());
             let begun = Login::begin(&self.gate.auth_socket, user, rhost, self.port(), self.gate.root).await;
             match begun {
-                Ok(login) => self.login = Some((user.to_owned(), login)),
+                Ok(login) => self.login = Some(login),
                 Err(error) => {
-                    self.helper_failed(&error);
-                    return None;
+                    self.helper_failed(&error)?;
                 }
             }
         }
-        self.login.as_mut().map(|(_, login)| login)
+        Ok(self.login.as_mut())
     }
 
-    fn helper_failed(&mut self, error: &dyn std::fmt::Display) {
+    /// A refusal, since nobody could decide. Whoever keeps leaving conversations is disconnected, not given new ones.
+    fn helper_failed(&mut self, error: &LoginError) -> Result<Auth, russh::Error> {
         tracing::error!(console_port = %self.port(), "no login is possible: {error}");
         self.login = None;
+        match error {
+            LoginError::TooManyAbandoned => Err(ends("too many conversations begun and left")),
+            _ => Ok(Auth::reject()),
+        }
     }
 
     /// Admits somebody if the port's groups do: this is who the connection belongs to from now on.
@@ -141,30 +179,24 @@ impl Connection {
         }
     }
 
-    async fn by_password(&mut self, user: &str, password: &str) -> Auth {
-        let Some(login) = self.login(user).await else { return Auth::reject() };
+    async fn by_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
+        let Some(login) = self.login(user).await? else { return Ok(Auth::reject()) };
         match login.password(Secret(password.to_owned())).await {
-            Ok(Some(identity)) => self.admit(identity),
-            Ok(None) => Auth::reject(),
-            Err(error) => {
-                self.helper_failed(&error);
-                Auth::reject()
-            }
+            Ok(Some(identity)) => Ok(self.admit(identity)),
+            Ok(None) => Ok(Auth::reject()),
+            Err(error) => self.helper_failed(&error),
         }
     }
 
-    async fn by_questions(&mut self, user: &str, answers: Option<Vec<Secret>>) -> Auth {
-        let Some(login) = self.login(user).await else { return Auth::reject() };
+    async fn by_questions(&mut self, user: &str, answers: Option<Vec<Secret>>) -> Result<Auth, russh::Error> {
+        let Some(login) = self.login(user).await? else { return Ok(Auth::reject()) };
         let step = match answers {
             None => login.converse().await,
             Some(answers) => login.answer(answers).await,
         };
         match step {
-            Ok(step) => self.step(step),
-            Err(error) => {
-                self.helper_failed(&error);
-                Auth::reject()
-            }
+            Ok(step) => Ok(self.step(step)),
+            Err(error) => self.helper_failed(&error),
         }
     }
 
@@ -177,8 +209,11 @@ impl Connection {
         let visitor = Visitor { user: identity.name.clone(), from: unmapped(self.peer.ip()).to_string() };
         let outlet = SshOutlet::new(session.handle(), channel);
         let (console, terminal, handle) = (self.console.clone(), self.terminal, session.handle());
+        let stage = self.stage.clone();
+        stage.send_replace(Stage::Session);
         tokio::spawn(async move {
             let ended = session::run(console, visitor, terminal, typed, outlet).await;
+            stage.send_replace(Stage::Over);
             finish(handle, channel, ended).await;
         });
         Ok(())
@@ -191,6 +226,11 @@ async fn evenly(since: Instant, auth: Auth) -> Auth {
         tokio::time::sleep_until(since + REFUSAL).await;
     }
     auth
+}
+
+/// An error that makes russh end the connection.
+fn ends(why: &str) -> russh::Error {
+    russh::Error::IO(std::io::Error::other(why.to_owned()))
 }
 
 /// `::ffff:192.0.2.1` is 192.0.2.1 to everybody but the socket.
@@ -206,32 +246,26 @@ impl Handler for Connection {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, russh::Error> {
-        let Some(login) = self.login(user).await else { return Ok(Auth::reject()) };
+        let Some(login) = self.login(user).await? else { return Ok(Auth::reject()) };
         match login.offer(offer.public_key).await {
             Ok(true) => Ok(Auth::Accept),
             Ok(false) => Ok(Auth::reject()),
-            Err(error) => {
-                self.helper_failed(&error);
-                Ok(Auth::reject())
-            }
+            Err(error) => self.helper_failed(&error),
         }
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        let Some(login) = self.login(user).await else { return Ok(Auth::reject()) };
+        let Some(login) = self.login(user).await? else { return Ok(Auth::reject()) };
         match login.key(key.public_key).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
             Ok(None) => Ok(Auth::reject()),
-            Err(error) => {
-                self.helper_failed(&error);
-                Ok(Auth::reject())
-            }
+            Err(error) => self.helper_failed(&error),
         }
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
         let since = Instant::now();
-        let auth = self.by_password(user, password).await;
+        let auth = self.by_password(user, password).await?;
         Ok(evenly(since, auth).await)
     }
 
@@ -245,13 +279,19 @@ impl Handler for Connection {
         let answers = response.map(|answers| {
             answers.map(|answer| Secret(String::from_utf8_lossy(&answer).into_owned())).collect::<Vec<_>>()
         });
-        let auth = self.by_questions(user, answers).await;
+        let auth = self.by_questions(user, answers).await?;
         Ok(evenly(since, auth).await)
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), russh::Error> {
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
+        self.seat = self.ticket.as_ref().and_then(Ticket::seat);
+        if self.seat.is_none() {
+            let full = format!("{} connections are logged in to {}: no more", limits::LOGGED_IN, self.port());
+            tracing::warn!(console_port = %self.port(), "{} closed: {full}", self.peer.ip());
+            return session.disconnect(Disconnect::TooManyConnections, &full, "");
+        }
         self.ticket = None;
-        self.admitted.send_replace(true);
+        self.stage.send_replace(Stage::Admitted);
         Ok(())
     }
 
@@ -298,6 +338,7 @@ impl Handler for Connection {
         session.channel_success(channel)?;
         // Whatever comes on its standard input is for nobody, and must not stop us from reading.
         self.typed = None;
+        self.stage.send_replace(Stage::Over);
         let name = self.port();
         let refusal = format!("{name} takes no commands yet: leave the command away to get the console\n");
         session.extended_data(channel, 1, refusal.into_bytes())?;

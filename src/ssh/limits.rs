@@ -1,32 +1,61 @@
-//! How many may knock at once. A connection that has not logged in costs memory and a helper process; beyond these limits a
+//! How many may come at once. A connection that has not logged in costs memory and a helper process; beyond these limits a
 //! new one is closed at once, so that neither one address nor all together can keep an administrator out for
-//! longer than the grace time.
+//! longer than the grace time. One that has logged in costs memory for as long as it stays.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-/// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor.
+/// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor. And from there to the
+/// session, which any client begins at once.
 const GRACE: Duration = Duration::from_secs(60);
 /// Unauthenticated connections of one port.
 const PER_PORT: usize = 40;
 /// Of those, from one address (an IPv6 /64 is one).
 const PER_SOURCE: usize = 10;
+/// Connections of one port that have logged in: more people than ever watched one console.
+pub const LOGGED_IN: usize = 64;
+/// Between two lines in the journal about connections that were closed: a stranger could fill it otherwise.
+pub const NEWS: Duration = Duration::from_secs(60);
 
-/// The connections that have not logged in yet.
+/// The connections of a port.
 #[derive(Debug)]
 pub struct Limits {
-    /// From connection to login.
+    /// From connection to login, and from there to the session.
     pub grace: Duration,
     waiting: Mutex<HashMap<IpAddr, usize>>,
+    logged_in: Mutex<usize>,
+    told: Mutex<Option<Instant>>,
 }
 
-/// A place among them, given back when dropped.
+/// A place among those who have not logged in, given back when dropped.
 #[derive(Debug)]
 pub struct Ticket {
     limits: Arc<Limits>,
     source: IpAddr,
+}
+
+/// A place among those who have, given back when dropped.
+#[derive(Debug)]
+pub struct Seat(Arc<Limits>);
+
+impl Ticket {
+    /// A place among those who have logged in; `None` when there is none.
+    pub fn seat(&self) -> Option<Seat> {
+        let mut taken = self.limits.logged_in.lock().unwrap_or_else(PoisonError::into_inner);
+        if *taken >= LOGGED_IN {
+            return None;
+        }
+        *taken += 1;
+        Some(Seat(self.limits.clone()))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        *self.0.logged_in.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    }
 }
 
 impl Default for Limits {
@@ -38,7 +67,17 @@ impl Default for Limits {
 impl Limits {
     /// Limits with another time from connection to login than [`GRACE`].
     pub fn with_grace(grace: Duration) -> Self {
-        Self { grace, waiting: Mutex::default() }
+        Self { grace, waiting: Mutex::default(), logged_in: Mutex::default(), told: Mutex::default() }
+    }
+
+    /// Whether the journal is to be told of a connection closed at `now`.
+    pub fn is_news(&self, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = told.is_none_or(|told| now.duration_since(told) >= NEWS);
+        if news {
+            *told = Some(now);
+        }
+        news
     }
 
     /// A place for a connection from `peer`; `None` when there is none.
@@ -101,5 +140,25 @@ mod tests {
         assert_eq!(tickets.len(), PER_PORT);
         drop(tickets);
         assert!(limits.waiting.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn those_who_have_logged_in_are_bounded_and_leave_their_seats() {
+        let limits = Arc::new(Limits::default());
+        let ticket = limits.admit([192, 0, 2, 1].into()).unwrap();
+        let mut seats: Vec<_> = (0..LOGGED_IN).map(|_| ticket.seat().unwrap()).collect();
+        assert!(ticket.seat().is_none());
+        seats.pop();
+        assert!(ticket.seat().is_some());
+    }
+
+    #[test]
+    fn the_journal_is_told_of_refusals_once_a_minute() {
+        let limits = Limits::default();
+        let now = Instant::now();
+        assert!(limits.is_news(now));
+        assert!(!limits.is_news(now), "the same burst");
+        assert!(!limits.is_news(now + NEWS / 2));
+        assert!(limits.is_news(now + NEWS));
     }
 }

@@ -4,20 +4,21 @@
 mod breaks;
 mod handler;
 mod limits;
+mod liveness;
 mod outlet;
 mod refuse;
 mod throttle;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use russh::keys::{Algorithm, PrivateKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, cipher, compression, kex, mac};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 pub use breaks::listen as listen_for_breaks;
@@ -25,8 +26,9 @@ pub use handler::Gatekeeping;
 pub use refuse::refuse;
 
 use crate::session::{Console, typed};
-use handler::Connection;
+use handler::{Connection, Stage};
 use limits::{Limits, Ticket};
+use liveness::Watch;
 use throttle::Throttled;
 
 /// What a client may send ahead: a paste's bytes that are on their way beside those that wait in the session. Small, so that a
@@ -34,10 +36,11 @@ use throttle::Throttled;
 const WINDOW: u32 = 16 * 1024;
 /// Kernel memory for a client that has stopped reading.
 const SEND_BUFFER: usize = 256 * 1024;
-/// A peer that acknowledges nothing for so long is dead, and its writer's place free.
-const DEAD_AFTER: Duration = Duration::from_secs(30);
-/// Silence after which the kernel asks whether the peer still lives, and between two such questions.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(5));
+/// Silence after which the kernel asks whether the peer still lives, between two such questions, and how many of them: dead
+/// after 30 s, as one that has been sent something ([`liveness`]).
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+/// For a client to leave after its session has ended. One that does not even read would stay for ever.
+const LEAVE: Duration = Duration::from_secs(15);
 /// Pause after a failed accept (no file descriptors, no memory): others need the time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -96,12 +99,16 @@ impl Server {
                     self.connections.send_modify(|count| *count -= 1);
                 });
             }
-            None => {
+            None if self.limits.is_news(Instant::now()) => {
                 warn!(
                     console_port = %self.console.name,
-                    "{} closed: too many connections from there have not logged in", peer.ip()
+                    "{} closed: too many connections from there have not logged in \
+                     (said once in {} s, whoever else is closed)",
+                    peer.ip(),
+                    limits::NEWS.as_secs()
                 );
             }
+            None => {}
         }
     }
 
@@ -112,35 +119,58 @@ impl Server {
         let (feeder, typed) = typed();
         let gate = self.gate.borrow().clone();
         let connection = Connection::new(self.console.clone(), gate, peer, ticket, (feeder.clone(), typed));
-        let mut admitted = connection.admitted();
-        let conversation = async {
-            let running =
-                russh::server::run_stream(self.config.clone(), Throttled::new(stream, feeder), connection)
-                    .await?;
-            running.await
-        };
+        let stage = connection.stage();
+        let written = Arc::new(Notify::new());
+        let stream = Throttled::new(stream, feeder, written.clone());
+        let conversation =
+            async { russh::server::run_stream(self.config.clone(), stream, connection).await?.await };
         tokio::pin!(conversation);
-        let mut closing = self.console.closing();
         tokio::select! {
             done = &mut conversation => return done,
-            _ = admitted.wait_for(|admitted| *admitted) => {}
-            // Only sessions are told; and nobody waits for those who have not begun one.
-            _ = closing.changed() => plug.shutdown(std::net::Shutdown::Both)?,
-            () = tokio::time::sleep(self.limits.grace) => {
-                debug!(console_port = %self.console.name, "{peer} has not logged in within {:?}", self.limits.grace);
-                plug.shutdown(std::net::Shutdown::Both)?;
+            why = self.ends(stage) => debug!(console_port = %self.console.name, "{peer} {why}"),
+            dead = Watch::default().until_dead(&plug, &written) => {
+                dead?;
+                debug!(console_port = %self.console.name, "{peer} acknowledges nothing any more");
             }
         }
+        plug.shutdown(std::net::Shutdown::Both)?;
         conversation.await
+    }
+
+    /// Waits until the connection has stood still for too long; why it must end.
+    async fn ends(&self, mut stage: watch::Receiver<Stage>) -> &'static str {
+        let mut closing = self.console.closing();
+        let grace = self.limits.grace;
+        for (wanted, overdue) in [
+            (Stage::Admitted, "has not logged in in time"),
+            (Stage::Session, "has logged in and begun no session in time"),
+        ] {
+            tokio::select! {
+                // Only sessions are told; and nobody waits for those who have not begun one.
+                _ = closing.changed() => return "has no session that could be told of the end",
+                _ = reached(&mut stage, wanted) => {}
+                () = tokio::time::sleep(grace) => return overdue,
+            }
+        }
+        reached(&mut stage, Stage::Over).await;
+        tokio::time::sleep(LEAVE).await;
+        "does not leave after its session"
+    }
+}
+
+/// Waits until the connection has come so far. If it is gone before, this waits for ever: its end is told elsewhere.
+async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
+    if stage.wait_for(|stage| *stage >= wanted).await.is_err() {
+        std::future::pending().await
     }
 }
 
 fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE.0).with_interval(KEEPALIVE.1);
+    let (time, interval, retries) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_tcp_user_timeout(Some(DEAD_AFTER))?;
     socket.set_send_buffer_size(SEND_BUFFER)
 }
 
@@ -160,7 +190,7 @@ fn config(keys: Vec<PrivateKey>) -> Config {
         // Few: each may be a 32 KiB piece for a client that does not read.
         event_buffer_size: 4,
         channel_buffer_size: 4,
-        // TCP notices a dead peer (DEAD_AFTER); a session may be silent for ever.
+        // TCP notices a dead peer; a session may be silent for ever.
         inactivity_timeout: None,
         keepalive_interval: None,
         preferred: preferred(),
@@ -212,8 +242,9 @@ mod tests {
     use crate::hub::Hub;
     use crate::ring::Ring;
 
-    #[tokio::test]
-    async fn whoever_has_not_logged_in_within_the_grace_time_is_disconnected() {
+    const SHORT: Duration = Duration::from_millis(50);
+
+    fn impatient_server() -> Arc<Server> {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
         let console = Console::new("demo".parse().unwrap(), hub, config::Port::default());
         let gate = Gatekeeping {
@@ -222,14 +253,29 @@ mod tests {
             root: RootLogin::Key,
         };
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
-        let server = Server {
+        Arc::new(Server {
             config: Arc::new(config(vec![key])),
             console,
             gate: watch::Sender::new(gate).subscribe(),
-            limits: Arc::new(Limits::with_grace(Duration::from_millis(50))),
+            limits: Arc::new(Limits::with_grace(SHORT)),
             connections: watch::Sender::new(0),
-        };
-        let server = Arc::new(server);
+        })
+    }
+
+    #[tokio::test]
+    async fn whoever_begins_no_session_within_the_grace_time_after_the_login_must_go_and_others_may_stay() {
+        let server = impatient_server();
+        let (logged_in, stage) = watch::channel(Stage::Admitted);
+        let ends = tokio::time::timeout(Duration::from_secs(30), server.ends(stage));
+        assert_eq!(ends.await.expect("still there"), "has logged in and begun no session in time");
+        logged_in.send_replace(Stage::Session);
+        let ends = tokio::time::timeout(SHORT * 4, server.ends(logged_in.subscribe()));
+        assert!(ends.await.is_err(), "a session may be silent for ever");
+    }
+
+    #[tokio::test]
+    async fn whoever_has_not_logged_in_within_the_grace_time_is_disconnected() {
+        let server = impatient_server();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(server.clone().accept(listener));

@@ -5,11 +5,13 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::session::Feeder;
 
@@ -19,12 +21,21 @@ pub struct Throttled {
     brake: Feeder,
     /// While the brake is on: done when the client has gone.
     leaving: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
+    /// Told of every write.
+    written: Arc<Notify>,
 }
 
 impl Throttled {
-    /// Reads from `stream` only while `brake` is ready.
-    pub fn new(stream: TcpStream, brake: Feeder) -> Self {
-        Self { stream, brake, leaving: None }
+    /// Reads from `stream` only while `brake` is ready, and tells `written` of every write.
+    pub fn new(stream: TcpStream, brake: Feeder, written: Arc<Notify>) -> Self {
+        Self { stream, brake, leaving: None, written }
+    }
+
+    fn tell(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(done, Poll::Ready(Ok(1..))) {
+            self.written.notify_one();
+        }
+        done
     }
 
     fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -65,7 +76,8 @@ impl AsyncRead for Throttled {
 
 impl AsyncWrite for Throttled {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.tell(done)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -81,7 +93,8 @@ impl AsyncWrite for Throttled {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.tell(done)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,12 +1,13 @@
 //! A port whose device is away or busy, or whose configuration is wrong: whoever comes is told, and the listener lives.
 
 use std::fs::File;
-use std::process::Command;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::client::Client;
-use crate::rig::Rig;
+use crate::rig::{PATIENCE, Rig};
 use crate::served;
 
 /// Connections in a row, which no limit of systemd or ours may turn into a deaf listener.
@@ -86,9 +87,21 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
 fn other_clients_than_openssh_are_told_as_well() {
     let mut rig = Rig::with_config("[ports.other]\n");
     rig.start();
-    let said =
-        Command::new("ssh-keyscan").args(["-p", &rig.tcp_port.to_string(), "127.0.0.1"]).output().unwrap();
-    assert!(said.stdout.is_empty(), "{said:?}");
+    let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"SSH-2.0-PuTTY_Release_0.83\r\n").unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    let packet = said.strip_prefix(b"SSH-2.0-consoleserver\r\n").expect("a version line");
+    // RFC 4253, section 6: length, length of the padding; 11.1: disconnect, service not available, the text.
+    let length = u32::from_be_bytes(packet[..4].try_into().unwrap()) as usize;
+    assert_eq!(packet.len(), 4 + length, "one packet and nothing else: {said:?}");
+    assert_eq!(packet[5..10], [1, 0, 0, 0, 7]);
+    let text = u32::from_be_bytes(packet[10..14].try_into().unwrap()) as usize;
+    assert_eq!(
+        String::from_utf8_lossy(&packet[14..14 + text]),
+        "demo cannot be served at present; journalctl -u console@demo says why"
+    );
     rig.wait_for_journal("demo is not configured");
 }
 

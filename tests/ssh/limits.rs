@@ -2,14 +2,119 @@
 
 use std::io::Read;
 use std::net::TcpStream;
+use std::pin::pin;
 use std::process::Command;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
+use russh::client::{self, Handle};
+use russh::keys::{PrivateKeyWithHashAlg, PublicKeyOrCertificate};
+
+use crate::accounts::Accounts;
 use crate::client::Client;
-use crate::rig::PATIENCE;
+use crate::rig::{PATIENCE, Rig};
 use crate::{at_terminal, served};
 
 /// As many as one address may have waiting (`ssh::limits`).
 const PER_SOURCE: usize = 10;
+/// As many as may be logged in (`ssh::limits`).
+const LOGGED_IN: usize = 64;
+/// Conversations that one connection may leave in the middle (`auth::client`).
+const ABANDONED: usize = 6;
+
+/// A client of our own, for what no well-meaning client does. It takes any host key.
+struct AnyKey;
+
+impl client::Handler for AnyKey {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+async fn connect(rig: &Rig) -> Handle<AnyKey> {
+    client::connect(Arc::default(), ("127.0.0.1", rig.tcp_port), AnyKey).await.unwrap()
+}
+
+/// A stranger whom the port has told once that it wants a login.
+async fn stranger(rig: &Rig) -> Handle<AnyKey> {
+    let mut stranger = connect(rig).await;
+    assert!(!stranger.authenticate_none("alice").await.unwrap().success());
+    stranger
+}
+
+/// Begins a conversation of this user, and then of others, without a look at the questions that come: all requests are
+/// with the client's task before it runs.
+async fn begins(stranger: &mut Handle<AnyKey>, users: &[&str]) {
+    std::future::poll_fn(|cx| {
+        for user in users {
+            let asked = stranger.authenticate_keyboard_interactive_start(*user, None);
+            assert!(pin!(asked).poll(cx).is_pending(), "answered before it was sent");
+        }
+        Poll::Ready(())
+    })
+    .await
+}
+
+/// Waits until the port has closed every connection; the client's side runs meanwhile.
+async fn all_closed(rig: &Rig) {
+    let closed = async {
+        while crate::refused::connections(rig) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("still connected");
+}
+
+/// Login helpers that were ever started.
+fn helpers(rig: &Rig) -> usize {
+    rig.login_journal().matches("Spawned ").count()
+}
+
+#[tokio::test]
+async fn a_stranger_who_changes_the_user_name_is_disconnected_and_gets_no_second_helper() {
+    let _accounts = Accounts::enter();
+    let rig = served("");
+    let mut stranger = stranger(&rig).await;
+    begins(&mut stranger, &["alice", "bob"]).await;
+    all_closed(&rig).await;
+    assert_eq!(helpers(&rig), 1, "{}", rig.login_journal());
+}
+
+#[tokio::test]
+async fn a_stranger_who_keeps_leaving_conversations_is_disconnected() {
+    let _accounts = Accounts::enter();
+    let rig = served("");
+    let mut stranger = stranger(&rig).await;
+    begins(&mut stranger, &["alice"; ABANDONED + 2]).await;
+    all_closed(&rig).await;
+    rig.wait_for_journal("more than 6 conversations were begun and left");
+    assert_eq!(helpers(&rig), 1 + ABANDONED, "{}", rig.login_journal());
+}
+
+#[tokio::test]
+async fn so_many_may_be_logged_in_and_one_more_is_told() {
+    let rig = served("");
+    let key = Arc::new(russh::keys::load_secret_key(rig.path("key"), None).unwrap());
+    let mut inside = Vec::new();
+    for _ in 0..LOGGED_IN {
+        let mut somebody = connect(&rig).await;
+        let key = PrivateKeyWithHashAlg::new(key.clone(), None);
+        assert!(somebody.authenticate_publickey("demo", key).await.unwrap().success());
+        inside.push(somebody);
+    }
+    let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    one_more.is_told("64 connections are logged in to demo: no more");
+    one_more.ends_with(255);
+    rig.wait_for_journal("127.0.0.1 closed: 64 connections are logged in to demo: no more");
+    let leaves = inside.pop().unwrap();
+    leaves.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
+    // It has said so when it has ended.
+    let _ = leaves.await;
+    at_terminal(&rig);
+}
 
 #[test]
 fn strangers_from_one_address_take_places_from_nobody_else() {
@@ -30,7 +135,12 @@ fn strangers_from_one_address_take_places_from_nobody_else() {
     let mut one_more = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
     one_more.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(one_more.read(&mut [0]).unwrap(), 0, "closed at once");
-    rig.wait_for_journal("127.0.0.1 closed: too many connections from there have not logged in");
+    let refusal = "127.0.0.1 closed: too many connections from there have not logged in";
+    rig.wait_for_journal(refusal);
+    let mut another = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
+    another.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(another.read(&mut [0]).unwrap(), 0, "closed at once");
+    assert_eq!(rig.journal().matches(refusal).count(), 1, "a stranger could fill the journal");
 
     inside.type_in("still in");
     rig.expect_at_device(b"still in");

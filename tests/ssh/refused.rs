@@ -34,7 +34,7 @@ fn a_command_with_a_long_standard_input_is_refused_as_well() {
 }
 
 /// TCP connections that the port has open.
-fn connections(rig: &Rig) -> usize {
+pub fn connections(rig: &Rig) -> usize {
     let port = format!(":{:04X}", rig.tcp_port);
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let established = |line: &&str| {

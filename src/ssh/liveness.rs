@@ -1,0 +1,184 @@
+//! Whether a client that has been sent something still lives. The kernel has no rule for it: `TCP_USER_TIMEOUT` also cuts off
+//! a client that has only stopped reading (`^Z`, a suspended window) and answers every window probe, and keepalive is
+//! silent while anything is unacknowledged. So this looks at `TCP_INFO` (tcp(7)), and only until everything is acknowledged.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc::{self, c_int};
+use socket2::Socket;
+use tokio::sync::Notify;
+
+/// A client that acknowledges nothing for so long is dead, and its writer's place free.
+const DEAD_AFTER: Duration = Duration::from_secs(30);
+/// Between two looks at what is on its way.
+const LOOK: Duration = Duration::from_secs(5);
+/// Window probes in a row without an answer. The kernel sends them up to 120 s apart, so that the answer to the last one may
+/// simply not have come yet.
+const UNANSWERED: u8 = 2;
+
+/// How closely a client is watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Watch {
+    dead_after: Duration,
+    look: Duration,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self { dead_after: DEAD_AFTER, look: LOOK }
+    }
+}
+
+impl Watch {
+    /// Waits until the peer of `socket` is dead; `written` says each time that it has been sent something.
+    pub async fn until_dead(self, socket: &Socket, written: &Notify) -> io::Result<()> {
+        loop {
+            written.notified().await;
+            while under_way(socket)? > 0 {
+                if Sight::of(socket)?.is_dead(self.dead_after) {
+                    return Ok(());
+                }
+                tokio::time::sleep(self.look).await;
+            }
+        }
+    }
+}
+
+/// What the kernel knows of a connection.
+#[derive(Debug)]
+struct Sight {
+    /// Segments that were sent and not acknowledged.
+    unacked: u32,
+    /// Window probes since the last answer.
+    probes: u8,
+    /// Since data was sent, again or for the first time; a window probe is none.
+    since_data: Duration,
+    /// Since the peer acknowledged anything, were it a probe.
+    since_ack: Duration,
+}
+
+impl Sight {
+    fn of(socket: &Socket) -> io::Result<Self> {
+        let info = tcp_info(socket)?;
+        Ok(Self {
+            unacked: info.tcpi_unacked,
+            probes: info.tcpi_probes,
+            since_data: Duration::from_millis(info.tcpi_last_data_sent.into()),
+            since_ack: Duration::from_millis(info.tcpi_last_ack_recv.into()),
+        })
+    }
+
+    /// Silence alone says nothing: a client that does not read is asked more and more rarely. So it must have been asked.
+    fn is_dead(&self, dead_after: Duration) -> bool {
+        let data_unanswered = self.unacked > 0 && self.since_data < self.since_ack;
+        self.since_ack >= dead_after && (data_unanswered || self.probes >= UNANSWERED)
+    }
+}
+
+/// Bytes that were written and not acknowledged, sent or not.
+fn under_way(socket: &Socket) -> io::Result<c_int> {
+    nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, c_int);
+    let mut count = 0;
+    // SAFETY: the kernel writes one int to the place that it is given.
+    unsafe { siocoutq(socket.as_raw_fd(), &mut count) }?;
+    Ok(count)
+}
+
+fn tcp_info(socket: &Socket) -> io::Result<libc::tcp_info> {
+    // SAFETY: zeros are a valid value of this struct of integers; the kernel writes at most `size` bytes to it, and fewer if
+    // it is older than the struct.
+    unsafe {
+        let mut info: libc::tcp_info = std::mem::zeroed();
+        let mut size = size_of_val(&info) as libc::socklen_t;
+        let place = (&raw mut info).cast();
+        let done = libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &mut size);
+        Errno::result(done)?;
+        Ok(info)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const WATCH: Watch = Watch { dead_after: Duration::from_millis(1000), look: Duration::from_millis(50) };
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// Our end, and the client's.
+    fn connection() -> (Socket, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ours = Socket::from(listener.accept().unwrap().0);
+        ours.set_nonblocking(true).unwrap();
+        (ours, client)
+    }
+
+    /// Nothing that comes to this socket is heard any more, nor answered: a filter drops it (socket(7)).
+    fn pull_the_cable_of(client: &TcpStream) {
+        let mut drop_all = libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 };
+        let program = libc::sock_fprog { len: 1, filter: &mut drop_all };
+        // SAFETY: the kernel copies the program, which lives until the call is over.
+        let done = unsafe {
+            libc::setsockopt(
+                client.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                (&raw const program).cast(),
+                size_of_val(&program) as libc::socklen_t,
+            )
+        };
+        Errno::result(done).unwrap();
+    }
+
+    fn fill(ours: &Socket) {
+        while ours.send(&[b'x'; 32 * 1024]).is_ok() {}
+    }
+
+    async fn dies(ours: &Socket, within: Duration) -> bool {
+        let written = Notify::new();
+        written.notify_one();
+        match tokio::time::timeout(within, WATCH.until_dead(ours, &written)).await {
+            Ok(seen) => seen.map(|()| true).unwrap(),
+            Err(_) => false,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_whose_cable_is_pulled_is_dead_when_something_was_sent() {
+        let (ours, client) = connection();
+        pull_the_cable_of(&client);
+        ours.send(b"anybody there?").unwrap();
+        assert!(dies(&ours, PATIENCE).await);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_stopped_reading_lives_until_its_cable_is_pulled() {
+        let (ours, client) = connection();
+        fill(&ours);
+        assert!(!dies(&ours, 6 * WATCH.dead_after).await, "{:?}", Sight::of(&ours));
+        assert_eq!(Sight::of(&ours).unwrap().unacked, 0, "its window is not closed");
+        pull_the_cable_of(&client);
+        assert!(dies(&ours, PATIENCE).await, "{:?}", Sight::of(&ours));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_taken_everything_is_not_watched() {
+        let (ours, client) = connection();
+        ours.send(b"hello").unwrap();
+        until_taken(&ours).await;
+        pull_the_cable_of(&client);
+        assert!(!dies(&ours, 2 * WATCH.dead_after).await);
+    }
+
+    async fn until_taken(ours: &Socket) {
+        while under_way(ours).unwrap() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
