@@ -13,7 +13,7 @@ use socket2::Socket;
 use tokio::sync::Notify;
 
 /// A client that acknowledges nothing for so long is dead, and its writer's place free.
-const DEAD_AFTER: Duration = Duration::from_secs(30);
+const DEAD_AFTER: Duration = Duration::from_secs(25);
 /// Between two looks at what is on its way.
 const LOOK: Duration = Duration::from_secs(5);
 /// Window probes in a row without an answer. The kernel sends them up to 120 s apart, so that the answer to the last one may
