@@ -26,7 +26,8 @@ pub enum MessageError {
     Malformed(#[from] serde_json::Error),
 }
 
-fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
+/// The bytes of one message.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
     let length = frame.len() - 4;

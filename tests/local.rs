@@ -1,8 +1,15 @@
+#![allow(unsafe_code)] // One thread becomes another user.
 //! `consolectl` on the machine itself: a console without SSH, and how the ports do.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+
+use consoleserver::attach::Reply;
+use consoleserver::message::receive;
+use nix::libc;
+use nix::sys::signal::Signal;
 
 #[path = "support/accounts.rs"]
 mod accounts;
@@ -110,7 +117,85 @@ fn a_port_that_stops_ends_its_local_clients() {
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
     assert_eq!(rig.stop().code(), Some(0));
-    client.ends();
+    client.ends_with(1);
+    assert_eq!(client.aside(), "[console@demo is stopping]\nconsolectl: demo has ended the session\n");
+}
+
+#[test]
+fn a_pipe_that_may_not_write_is_told_who_does() {
+    let rig = served("");
+    let _writer = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    let mut late = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("2 attached");
+    late.type_in("reboot\n");
+    late.is_told("(local) writes; you are watching: what you type is not sent]\n");
+    rig.say(b"the device");
+    late.sees("the device");
+    assert_eq!(late.shown(), b"the device");
+}
+
+#[test]
+fn a_stopped_client_that_is_killed_leaves_no_writer_behind() {
+    let rig = served("");
+    let stopped = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    stopped.signal(Signal::SIGSTOP);
+    rig.say(&vec![b'x'; 1 << 20]);
+    stopped.signal(Signal::SIGKILL);
+    rig.wait_for_status("0 attached");
+    let mut next = Client::start(rig.consolectl(&["connect", "demo"]));
+    next.type_in("mine");
+    rig.expect_at_device(b"mine");
+}
+
+#[test]
+fn a_pipe_that_is_killed_at_a_silent_device_is_noticed() {
+    let rig = served("");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    client.type_in("typed");
+    rig.expect_at_device(b"typed");
+    client.end_input();
+    rig.wait_for_status("1 attached");
+    client.signal(Signal::SIGKILL);
+    rig.wait_for_status("0 attached");
+}
+
+#[test]
+fn a_paste_that_is_killed_at_a_stuck_device_is_noticed() {
+    let rig = served("");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    // More than the device's end and the session take, less than all buffers on the way hold.
+    client.type_in(vec![b'x'; 256 * 1024]);
+    client.signal(Signal::SIGKILL);
+    rig.wait_for_status("0 attached");
+}
+
+#[test]
+fn an_account_that_asks_nothing_cannot_keep_others_out() {
+    let rig = served("");
+    open_to_everybody(&rig);
+    let socket = rig.path("run/attach/demo");
+    let mut silent = as_nobody(move || (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect());
+    let mut last: UnixStream = silent.pop().unwrap();
+    let refusal: Option<Reply> = receive(&mut last).unwrap();
+    let wanted = "demo: too many clients of uid 65534 wait for an answer; try again";
+    assert_eq!(refusal, Some(Reply::Refused(wanted.to_owned())));
+    let (status, table, _) = said(rig.consolectl(&["status"]));
+    assert_eq!(status, Some(0));
+    assert!(table.lines().any(|line| line.ends_with("open")), "{table}");
+}
+
+/// Runs this in a thread that is the user nobody; the kernel notes who a client is when it connects.
+fn as_nobody(connect: impl FnOnce() -> Vec<UnixStream> + Send + 'static) -> Vec<UnixStream> {
+    let thread = std::thread::spawn(move || {
+        // SAFETY: three integers. The bare call changes this thread alone, where libc's would change them all.
+        let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        assert_eq!(changed, 0, "run as root (make test does)");
+        connect()
+    });
+    thread.join().unwrap()
 }
 
 #[test]
@@ -196,6 +281,29 @@ fn status_does_not_start_a_port_that_does_not_run() {
     let row = |line: &str| line.starts_with("sleeping ") && line.ends_with("not running");
     assert!(table.lines().any(row), "{table}");
     assert!(sleeping.accept().is_err(), "it was asked");
+}
+
+#[test]
+fn a_port_that_says_nothing_is_not_waited_for_without_end() {
+    let rig = Rig::new("");
+    // Its listener is the bench's, which nobody accepts from.
+    let (status, _, aside) = said(rig.consolectl(&["connect", "demo"]));
+    assert_eq!((status, aside.as_str()), (Some(1), "consolectl: demo has not answered within 10 s\n"));
+}
+
+#[test]
+fn a_systemctl_that_fails_is_quoted() {
+    let rig = Rig::new("");
+    fs::remove_dir_all(rig.path("run/running")).unwrap();
+    let program = rig.path("systemctl");
+    fs::write(&program, "#!/bin/sh\necho 'Failed to connect to bus: Host is down' >&2\nexit 1\n").unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    let mut command = rig.consolectl(&["status"]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", rig.dir.path().display()));
+    let (status, table, aside) = said(command);
+    assert_eq!((status, table.as_str()), (Some(1), ""));
+    let wanted = "consolectl: systemctl does not say which ports run: Failed to connect to bus: Host is down";
+    assert!(aside.starts_with(wanted), "{aside}");
 }
 
 #[test]

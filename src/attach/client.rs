@@ -4,14 +4,19 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use thiserror::Error;
 
+use super::frame::{Frames, Kind};
 use super::{Reply, Request, Status, socket_path};
 use crate::message::{MessageError, receive, send};
 use crate::port::PortName;
+
+/// For a port to answer. One that sleeps is started first.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a port cannot be used from here.
 #[derive(Debug, Error)]
@@ -34,15 +39,24 @@ pub enum AttachError {
         /// What the system said.
         source: io::Error,
     },
+    /// Something holds the socket, and says nothing.
+    #[error("{0} has not answered within {n} s", n = PATIENCE.as_secs())]
+    Silent(PortName),
     /// The port's own words.
     #[error("{0}")]
     Refused(String),
     /// The conversation failed.
     #[error("{0}: {1}")]
     Message(PortName, MessageError),
-    /// The caller's own terminal or pipe failed.
-    #[error("this terminal: {0}")]
-    Terminal(#[from] io::Error),
+    /// The port has ended the session; why, it has said on the terminal or on standard error.
+    #[error("{0} has ended the session")]
+    Closed(PortName),
+    /// The port has gone without a word.
+    #[error("the connection to {0} has broken")]
+    Broken(PortName),
+    /// The socket, or the caller's own terminal or pipe, failed.
+    #[error("the session has failed: {0}")]
+    Failed(#[from] io::Error),
 }
 
 /// Asks how a port does.
@@ -54,7 +68,7 @@ pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError
     }
 }
 
-/// Becomes the console of a port, until its user leaves or the port ends the session.
+/// Becomes the console of a port, until its user leaves. That the port ends the session is an error.
 pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let terminal = stdin.is_terminal() && stdout.is_terminal();
@@ -66,7 +80,11 @@ pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
         }
     };
     let _raw = if terminal { Some(RawTerminal::enter()?) } else { None };
-    Ok(pass_bytes(stream)?)
+    match pass_bytes(stream)? {
+        Some(Kind::Left) => Ok(()),
+        Some(_) => Err(AttachError::Closed(port.clone())),
+        None => Err(AttachError::Broken(port.clone())),
+    }
 }
 
 fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply, UnixStream), AttachError> {
@@ -79,17 +97,30 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
         }
     })?;
     let failed = |error| AttachError::Message(port.clone(), error);
-    send(&mut stream, request).map_err(failed)?;
-    let reply = receive(&mut stream).map_err(failed)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let sent = send(&mut stream, request);
+    let reply = match receive(&mut stream) {
+        Err(MessageError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(AttachError::Silent(port.clone()));
+        }
+        reply => reply,
+    };
+    // One whose turn has not come is answered before it asks.
+    if !matches!(reply, Ok(Some(_))) {
+        sent.map_err(failed)?;
+    }
+    stream.set_read_timeout(None)?;
+    let reply = reply.map_err(failed)?;
     let reply = reply.ok_or_else(|| AttachError::Refused(format!("{port} closed without an answer")))?;
     Ok((reply, stream))
 }
 
 /// Both directions at once, neither able to hold up the other: standard input is read only when the socket has taken what
-/// came before.
-fn pass_bytes(mut stream: UnixStream) -> io::Result<()> {
+/// came before. How the session ended, if the port has said it.
+fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Kind>> {
     stream.set_nonblocking(true)?;
-    let (stdin, mut stdout) = (io::stdin(), io::stdout());
+    let stdin = io::stdin();
+    let mut frames = Frames::default();
     let mut typed: Vec<u8> = Vec::new();
     let mut buffer = [0; 32 * 1024];
     let mut input_ended = false;
@@ -106,13 +137,19 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<()> {
 
         if from_socket {
             match stream.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => return Ok(None),
                 Ok(count) => {
-                    stdout.write_all(&buffer[..count])?;
-                    stdout.flush()?;
+                    frames.receive(&buffer[..count]);
+                    while let Some((kind, bytes)) = frames.next()? {
+                        match kind {
+                            Kind::Shown => put(io::stdout(), &bytes)?,
+                            Kind::Aside => put(io::stderr(), &bytes)?,
+                            Kind::Closed | Kind::Left => return Ok(Some(kind)),
+                        }
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
@@ -134,6 +171,11 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<()> {
             }
         }
     }
+}
+
+fn put(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes)?;
+    to.flush()
 }
 
 fn read_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {

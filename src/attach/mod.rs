@@ -1,8 +1,10 @@
 //! The local socket of a port, `$RUNTIME_DIRECTORY/attach/NAME`: one typed request, one typed reply ([`crate::message`]), and
-//! after `Connected` plain bytes both ways, as on SSH. Who the caller is the kernel says (`SO_PEERCRED`); whether
+//! after `Connected` the bytes of the console: plain ones to the port, [`frame`]s from it. Who the caller is the kernel says (`SO_PEERCRED`); whether
 //! that one may use the port, the port's access groups.
 
 pub mod client;
+mod frame;
+mod limits;
 pub mod server;
 
 use std::path::{Path, PathBuf};

@@ -1,27 +1,35 @@
 //! The port's end of the local socket.
 
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{Group, Uid, User as Account, getgrouplist};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, warn};
 
+use super::frame::{self, Kind};
+use super::limits::{Ticket, Unjudged};
 use super::{Reply, Request, Status, User};
 use crate::capture::writer::Health;
 use crate::clock::clock;
 use crate::config::Groups;
 use crate::hub::LineState;
-use crate::message::{MessageError, receive_async, send_async};
+use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::session::{self, Console, Ended, Event, Feeder, Gone, Outlet, Visitor, typed};
 
 /// Local clients at once; a further one waits, and those behind it in the listener's backlog.
 const CLIENTS: usize = 64;
 /// For the one request.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For the account database to say who is calling. Shorter than a client waits for its answer, so that it hears why.
+const LOOK_UP: Duration = Duration::from_secs(8);
+/// For a client to take the frame that says how its session ended.
+const LAST_FRAME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: others need the time to give descriptors back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -31,7 +39,30 @@ pub struct Server {
     console: Arc<Console>,
     groups: watch::Receiver<Groups>,
     health: watch::Receiver<Health>,
-    clients: Arc<Semaphore>,
+    places: Arc<Semaphore>,
+    unjudged: Unjudged,
+    /// One at a time: a database that hangs must not hold the threads that the log and the line need.
+    look_ups: Arc<Semaphore>,
+    clients: watch::Sender<usize>,
+}
+
+/// A client's place, counted as long as it is held.
+struct Place {
+    clients: watch::Sender<usize>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(clients: watch::Sender<usize>, permit: OwnedSemaphorePermit) -> Self {
+        clients.send_modify(|count| *count += 1);
+        Self { clients, _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.clients.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Server {
@@ -41,12 +72,20 @@ impl Server {
         groups: watch::Receiver<Groups>,
         health: watch::Receiver<Health>,
     ) -> Arc<Self> {
-        Arc::new(Self { console, groups, health, clients: Arc::new(Semaphore::new(CLIENTS)) })
+        Arc::new(Self {
+            console,
+            groups,
+            health,
+            places: Arc::new(Semaphore::new(CLIENTS)),
+            unjudged: Unjudged::default(),
+            look_ups: Arc::new(Semaphore::new(1)),
+            clients: watch::Sender::new(0),
+        })
     }
 
     /// How many clients there are.
-    pub fn clients(&self) -> usize {
-        CLIENTS - self.clients.available_permits()
+    pub fn clients(&self) -> watch::Receiver<usize> {
+        self.clients.subscribe()
     }
 
     /// Accepts for ever.
@@ -54,13 +93,15 @@ impl Server {
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let Ok(place) = self.clients.clone().acquire_owned().await else { return };
+                    let Some((uid, ticket)) = self.admit(&stream) else { continue };
+                    let Ok(permit) = self.places.clone().acquire_owned().await else { return };
+                    let place = Place::new(self.clients.clone(), permit);
                     let server = self.clone();
                     tokio::spawn(async move {
-                        if let Err(error) = server.serve(stream).await {
+                        let _place = place;
+                        if let Err(error) = server.serve(stream, uid, ticket).await {
                             debug!(console_port = %server.console.name, "local client: {error}");
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -71,8 +112,27 @@ impl Server {
         }
     }
 
-    async fn serve(&self, mut stream: UnixStream) -> Result<(), MessageError> {
-        let uid = stream.peer_cred()?.uid();
+    /// Who is calling, with a place among the unjudged; one who has too many is told so at once.
+    fn admit(&self, stream: &UnixStream) -> Option<(u32, Ticket)> {
+        let name = &self.console.name;
+        let uid = match stream.peer_cred() {
+            Ok(credentials) => credentials.uid(),
+            Err(error) => {
+                warn!(console_port = %name, "who is calling cannot be told: {error}");
+                return None;
+            }
+        };
+        let ticket = self.unjudged.admit(uid);
+        if ticket.is_none() {
+            debug!(console_port = %name, "a client of uid {uid} closed: it has too many that have asked nothing");
+            let why = format!("{name}: too many clients of uid {uid} wait for an answer; try again");
+            // A new socket takes so little at once, and one that does not is closed without.
+            let _ = encode(&Reply::Refused(why)).map(|message| stream.try_write(&message));
+        }
+        Some((uid, ticket?))
+    }
+
+    async fn serve(&self, mut stream: UnixStream, uid: u32, ticket: Ticket) -> Result<(), MessageError> {
         let request = match tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut stream)).await {
             Ok(Ok(Some(request))) => request,
             Ok(Ok(None)) | Err(_) => return Ok(()),
@@ -85,6 +145,7 @@ impl Server {
             Ok(caller) => caller,
             Err(refusal) => return send_async(&mut stream, &Reply::Refused(refusal)).await,
         };
+        drop(ticket);
         match request {
             Request::Status => send_async(&mut stream, &Reply::Status(self.status())).await,
             Request::Connect { terminal } => {
@@ -98,8 +159,9 @@ impl Server {
     /// The caller's name, if they may use the port.
     async fn caller(&self, uid: u32) -> Result<String, String> {
         let groups = self.groups.borrow().clone();
-        // The account database may be slow (LDAP), and its calls block.
-        let admitted = tokio::task::spawn_blocking(move || {
+        // The account database may be slow (LDAP) or hang, and its calls block. The permit goes with the call, which
+        // nobody can end.
+        let look_up = self.look_up(move || {
             let account = Account::from_uid(Uid::from_raw(uid)).map_err(|error| error.to_string())?;
             let account = account.ok_or_else(|| format!("uid {uid} has no account"))?;
             let own = Uid::from_raw(uid).is_root() || uid == Uid::current().as_raw();
@@ -107,24 +169,57 @@ impl Server {
             Ok((account.name, admitted))
         });
         let name = &self.console.name;
-        match admitted.await {
+        match tokio::time::timeout(LOOK_UP, look_up).await {
             Ok(Ok((user, true))) => Ok(user),
             Ok(Ok((user, false))) => Err(format!("{user} may not use {name}: in none of its groups")),
             Ok(Err(error)) => Err(error),
+            Err(_) => Err(format!(
+                "who uid {uid} is cannot be told: the account database has not answered within {} s",
+                LOOK_UP.as_secs()
+            )),
+        }
+    }
+
+    async fn look_up<T: Send + 'static>(
+        &self,
+        blocking: impl FnOnce() -> Result<T, String> + Send + 'static,
+    ) -> Result<T, String> {
+        let permit = self.look_ups.clone().acquire_owned().await;
+        let looked_up = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            blocking()
+        });
+        match looked_up.await {
+            Ok(found) => found,
             Err(panicked) => Err(format!("who is calling cannot be told: {panicked}")),
         }
     }
 
     async fn connect(&self, stream: UnixStream, user: String, terminal: bool) {
+        let watched = match stream.as_fd().try_clone_to_owned() {
+            Ok(watched) => watched,
+            Err(error) => {
+                warn!(console_port = %self.console.name, "no local session can begin: {error}");
+                return;
+            }
+        };
         let (reader, writer) = stream.into_split();
         let (feeder, typed) = typed();
         let visitor = Visitor { user, from: "local".to_owned() };
-        let session = session::run(self.console.clone(), visitor, terminal, typed, LocalOutlet(writer));
-        tokio::select! {
-            ended = session => debug!("local session: {ended:?}"),
-            Ended::Gone = feed(reader, feeder) => {}
-            else => {}
-        }
+        let mut outlet = LocalOutlet { writer, unsent: Vec::new() };
+        let session = session::run(self.console.clone(), visitor, terminal, typed, &mut outlet);
+        let ended = tokio::select! {
+            ended = session => ended,
+            () = feed(reader, feeder, watched) => Ended::Gone,
+        };
+        debug!(console_port = %self.console.name, "local session: {ended:?}");
+        let how = match ended {
+            Ended::Left => Kind::Left,
+            Ended::Closed(_) => Kind::Closed,
+            Ended::Gone => return,
+        };
+        // As with the last words: a client that does not read does not learn it.
+        let _ = tokio::time::timeout(LAST_FRAME, outlet.frame(how, &[])).await;
     }
 
     fn status(&self) -> Status {
@@ -167,32 +262,75 @@ fn groups_of(account: &Account) -> Result<Vec<String>, String> {
     Ok(names.map(|group| group.name).collect())
 }
 
-struct LocalOutlet(OwnedWriteHalf);
+struct LocalOutlet {
+    writer: OwnedWriteHalf,
+    /// The rest of a frame whose sending was given up half-way. It goes first: the next frame must not begin inside it.
+    unsent: Vec<u8>,
+}
 
-impl Outlet for LocalOutlet {
-    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.0.write_all(&bytes).await.map_err(|_| Gone)
+impl LocalOutlet {
+    /// Cancel safe.
+    async fn frame(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), Gone> {
+        self.flush().await?;
+        self.unsent = frame::encode(kind, bytes);
+        self.flush().await
     }
 
-    /// A local pipe has no second stream: what we say is left to the log and the journal.
-    async fn aside(&mut self, _text: String) -> Result<(), Gone> {
+    async fn flush(&mut self) -> Result<(), Gone> {
+        while !self.unsent.is_empty() {
+            let count = self.writer.write(&self.unsent).await.map_err(|_| Gone)?;
+            self.unsent.drain(..count);
+        }
+        // Its memory too: a silent session should cost little.
+        self.unsent = Vec::new();
         Ok(())
     }
 }
 
-/// Feeds what the client types to its session, no faster than that can use it.
-async fn feed(mut reader: OwnedReadHalf, feeder: Feeder) -> Ended {
+impl Outlet for &mut LocalOutlet {
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
+        self.frame(Kind::Shown, &bytes).await
+    }
+
+    async fn aside(&mut self, text: String) -> Result<(), Gone> {
+        self.frame(Kind::Aside, text.as_bytes()).await
+    }
+}
+
+/// Feeds what the client types to its session, no faster than that can use it, until the client is gone.
+async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
+    let left = left(watched);
+    tokio::pin!(left);
     let mut buffer = [0; 4096];
     loop {
-        std::future::poll_fn(|context| feeder.poll_ready(context)).await;
+        let ready = std::future::poll_fn(|context| feeder.poll_ready(context));
+        tokio::select! {
+            biased;
+            () = ready => {}
+            // Whoever has left a stuck device must not stay its writer.
+            _ = &mut left => return,
+        }
         match reader.read(&mut buffer).await {
             Ok(0) => {
                 feeder.feed(Event::End);
-                // What the device still says is wanted until the client closes for good: the next write tells.
-                return std::future::pending().await;
+                // What the device still says is wanted until the client closes for good.
+                let _ = left.await;
+                return;
             }
             Ok(count) => feeder.feed(Event::Bytes(buffer[..count].to_vec())),
-            Err(_) => return Ended::Gone,
+            Err(_) => return,
         }
     }
+}
+
+/// Waits until the client has closed both its directions; one that only sends no more is still there. If that cannot be
+/// seen (no memory), the client counts as gone.
+async fn left(watched: OwnedFd) -> io::Result<()> {
+    let watched = UnixStream::from_std(watched.into())?;
+    while !watched.ready(Interest::WRITABLE).await?.is_write_closed() {
+        // What is writable stays so; this asks to be told of the next change.
+        let _ =
+            watched.try_io(Interest::WRITABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
+    }
+    Ok(())
 }

@@ -103,6 +103,7 @@ impl PortService {
         let mut line = self.console.hub.line();
         let mut attached = self.console.attached();
         let mut connections = self.ssh.connections();
+        let mut clients = self.attach.clients();
         let mut health = self.health.clone();
         let mut idle_since = Some(Instant::now());
         loop {
@@ -118,6 +119,7 @@ impl PortService {
                 _ = line.changed() => {}
                 _ = attached.changed() => {}
                 _ = connections.changed() => {}
+                _ = clients.changed() => {}
                 _ = health.changed() => {}
                 () = linger(idle_since) => {
                     if self.idle() {
@@ -134,7 +136,7 @@ impl PortService {
     fn idle(&self) -> bool {
         matches!(*self.console.hub.line().borrow(), LineState::Away(_))
             && *self.ssh.connections().borrow() == 0
-            && self.attach.clients() == 0
+            && *self.attach.clients().borrow() == 0
     }
 
     /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing.

@@ -71,18 +71,34 @@ impl Console {
         self.closing.subscribe()
     }
 
-    pub(super) fn join(&self, visitor: Visitor) -> (MemberId, mpsc::Receiver<String>) {
+    /// Attaches somebody for as long as the membership is held. The receiver gets the notices.
+    pub(super) fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, mpsc::Receiver<String>) {
         tracing::info!(console_port = %self.name, console_user = visitor.user, "{visitor} attached");
-        let joined = self.roster().join(visitor);
+        let (id, notices) = self.roster().join(visitor);
         self.attached.send_modify(|count| *count += 1);
-        joined
+        (Membership { console: self.clone(), id }, notices)
     }
 
-    pub(super) fn leave(&self, id: MemberId) {
+    fn leave(&self, id: MemberId) {
         let left = self.roster().leave(id);
         if let Some(visitor) = left {
             tracing::info!(console_port = %self.name, console_user = visitor.user, "{visitor} left");
         }
         self.attached.send_modify(|count| *count -= 1);
+    }
+}
+
+/// Somebody's place at the port. It ends when dropped, however the session ends: a connection that is gone or a panic must
+/// not leave a writer behind that nobody is.
+#[derive(Debug)]
+pub(super) struct Membership {
+    console: Arc<Console>,
+    /// Whose.
+    pub(super) id: MemberId,
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        self.console.leave(self.id);
     }
 }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub use console::Console;
-pub use roster::{Member, MemberId, Visitor};
+pub use roster::{Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};
 
 /// The viewer's connection is gone.
@@ -62,9 +62,9 @@ pub async fn run<O: Outlet>(
     let replay = if terminal { console.settings().replay } else { 0 };
     // Before anybody can see the session: from then on it misses nothing.
     let cursor = console.hub.session_cursor(console.hub.last_lines(replay));
-    let (id, notices) = console.join(visitor);
+    let (membership, notices) = console.join(visitor);
     let (own, answers) = mpsc::channel(16);
-    let here = Here { console: console.clone(), id, terminal, own };
+    let here = Here { console, id: membership.id, terminal, own };
     let output = output::run(&here, cursor, notices, answers, &mut outlet);
     let input = input::run(&here, typed);
     let ended = tokio::select! {
@@ -77,6 +77,6 @@ pub async fn run<O: Outlet>(
         let _ = tokio::time::timeout(console::LAST_WORDS, last_words).await;
     }
     // Last, because the process may end once nobody is attached.
-    console.leave(id);
+    drop(membership);
     ended
 }

@@ -20,11 +20,13 @@ pub struct Visitor {
     pub from: String,
 }
 
+/// Fit for other people's terminals: a name may hold anything.
+pub fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
 impl fmt::Display for Visitor {
-    /// Fit for other people's terminals: a name may hold anything.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plain =
-            |text: &str| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
         write!(f, "{} ({})", plain(&self.user), plain(&self.from))
     }
 }
