@@ -172,14 +172,16 @@ impl PortService {
     /// Tells the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { options, console, ssh, line, log_orders, log, doors, .. } = self;
+        let Self { options, console, ssh, attach, line, log_orders, log, doors, .. } = self;
         drop(doors);
         console.close(&format!("console@{} {why}", options.port));
-        let (mut attached, mut connections) = (console.attached(), ssh.connections());
+        let (mut attached, mut connections, mut clients) =
+            (console.attached(), ssh.connections(), attach.clients());
         let farewell = async {
             let _ = attached.wait_for(|count| *count == 0).await;
             // What a session said last has left this process only when its connection has ended.
             let _ = connections.wait_for(|count| *count == 0).await;
+            let _ = clients.wait_for(|count| *count == 0).await;
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         line.abort();
