@@ -10,7 +10,7 @@ const DEMO: &str = "demo (127.0.0.1)";
 fn two(rig: &Rig) -> [Client; 2] {
     let mut writer = at_terminal(rig);
     let mut watcher = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    watcher.sees(&format!("[{DEMO} writes; you are watching; ^Eca to write]"));
+    watcher.sees(&format!("[{DEMO} writes; you are watching; ^Ecf to take over]"));
     writer.sees(&format!("[{DEMO} attached, watching]"));
     [writer, watcher]
 }
@@ -33,6 +33,15 @@ fn a_watcher_sees_everything_and_cannot_type_and_is_told_so_once() {
     writer.sees("for both");
     watcher.sees("for both");
     assert!(!rig.journal().contains("break"), "{}", rig.journal());
+}
+
+#[test]
+fn whoever_comes_is_told_who_else_watches() {
+    let rig = served("");
+    let [_writer, _watcher] = two(&rig);
+    let mut third = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    third.sees(&format!("[{DEMO} writes; you are watching; ^Ecf to take over]"));
+    third.sees(&format!("[also watching: {DEMO}]"));
 }
 
 #[test]
