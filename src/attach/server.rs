@@ -16,9 +16,7 @@ use super::frame::{self, Kind};
 use super::limits::{Ticket, Unjudged};
 use super::{Reply, Request, Status, User};
 use crate::capture::writer::Health;
-use crate::clock::clock;
 use crate::config::Groups;
-use crate::hub::LineState;
 use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::session::{self, Console, Ended, Event, Feeder, Gone, Outlet, Visitor, typed};
 
@@ -225,12 +223,7 @@ impl Server {
     fn status(&self) -> Status {
         let console = &self.console;
         let (received, sent) = console.hub.traffic();
-        let state = match &*console.hub.line().borrow() {
-            LineState::Starting => "starting".to_owned(),
-            LineState::Open(_) => "open".to_owned(),
-            LineState::Away(since) => format!("unplugged since {}", clock(*since)),
-            LineState::Failed(why) => why.clone(),
-        };
+        let state = console.hub.line().borrow().to_string();
         let roster = console.roster();
         let users = roster.members().map(|(_, member)| User {
             name: member.visitor.user.clone(),

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{CaptureError, CaptureLog, Times};
+use crate::clock::reached;
 use crate::config::Log;
 use crate::failpoint;
 use crate::hub::{Cursor, Hub, Note};
@@ -142,8 +143,8 @@ impl Writer {
                 },
                 () = std::future::ready(()), if self.more => self.look(false),
                 () = self.cursor.heard_more() => self.look(false),
-                () = at(flush_due) => self.look(true),
-                () = at(sync_due) => Trip { sync: true, ..Trip::default() },
+                () = reached(flush_due) => self.look(true),
+                () = reached(sync_due) => Trip { sync: true, ..Trip::default() },
             };
         }
     }
@@ -350,11 +351,4 @@ fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) 
         log.sync()?;
     }
     Ok(())
-}
-
-async fn at(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due).await,
-        None => std::future::pending().await,
-    }
 }

@@ -7,12 +7,14 @@ pub mod line;
 mod patience;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::clock::clock;
 use crate::port::LineSettings;
 use crate::ring::{LogMark, Ring};
 
@@ -45,6 +47,18 @@ pub enum LineState {
     Away(Timestamp),
     /// There, but not to be opened: why.
     Failed(String),
+}
+
+impl fmt::Display for LineState {
+    /// A word, or the reason.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::Open(_) => f.write_str("open"),
+            Self::Away(since) => write!(f, "unplugged since {}", clock(*since)),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
 }
 
 /// Something that the log should say at this place.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::prepare::Prepared;
 use super::{Asked, Listeners, Options, ServiceError, Signals};
 use crate::capture::writer::{Health, Order, Writer};
-use crate::clock::clock;
+use crate::clock::reached;
 use crate::config::{Config, Groups};
 use crate::hub::line::{Line, Wanted};
 use crate::hub::{Hub, LineState};
@@ -121,7 +121,7 @@ impl PortService {
                 _ = connections.changed() => {}
                 _ = clients.changed() => {}
                 _ = health.changed() => {}
-                () = linger(idle_since) => {
+                () = reached(idle_since.map(|since| since + LINGER)) => {
                     if self.idle() {
                         return self.leave("has no device").await;
                     }
@@ -206,10 +206,8 @@ impl PortService {
         let console = &self.console;
         let (received, sent) = console.hub.traffic();
         let state = match &*console.hub.line().borrow() {
-            LineState::Starting => "starting".to_owned(),
             LineState::Open(settings) => settings.to_string(),
-            LineState::Away(since) => format!("unplugged since {}", clock(*since)),
-            LineState::Failed(why) => why.clone(),
+            closed => closed.to_string(),
         };
         let users = *console.attached().borrow();
         let Health { trouble, lost } = self.health.borrow().clone();
@@ -242,13 +240,6 @@ fn reloading() -> Vec<NotifyState<'static>> {
     // Without a monotonic clock systemd takes the reload as done when READY=1 comes, as 252 does anyway.
     state.extend(NotifyState::monotonic_usec_now());
     state
-}
-
-async fn linger(idle_since: Option<Instant>) {
-    match idle_since {
-        Some(since) => tokio::time::sleep_until(since + LINGER).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn panicked(what: &'static str, ended: Result<(), tokio::task::JoinError>) -> ServiceError {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::escape::{Action, EscapeMachine};
 use super::typed::{Event, Typed};
 use super::{Ended, Here};
+use crate::clock::reached;
 use crate::config::EscapePrefix;
 use crate::hub::{Input, LineState};
 
@@ -85,17 +86,10 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                     None => typed.settle(weight),
                 }
             }
-            () = sleep_until(idle_end) => {
+            () = reached(idle_end) => {
                 return Ended::Closed("closed: nothing typed for too long".to_owned());
             }
         }
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
     }
 }
 
