@@ -4,6 +4,7 @@
 //! `ARCHITECTURE.md` is the map for people.
 
 pub mod clock;
+pub mod event;
 pub mod failpoint;
 pub mod journal;
 pub mod port;

@@ -11,14 +11,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::claim::{claim, claim_again, hung_up};
 use super::error::{AdoptError, OpenError};
 use super::ioctl::{self, Counters, ModemLines};
 use super::line::{self, Refused};
-use super::{line_break, reactor};
+use super::line_break;
 use crate::port::LineSettings;
+use crate::reactor::Watched;
 
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum WriteOutcome {
 /// [`Self::send_break`] wait.
 #[derive(Debug)]
 pub struct Tty {
-    file: AsyncFd<File>,
+    file: Watched<File>,
 }
 
 impl Tty {
@@ -78,8 +78,7 @@ impl Tty {
                 Err(errno) => return Err(failed(errno.into())),
             }
         }
-        let file = reactor::tty(file).map_err(failed)?;
-        Ok((Self { file }, refused))
+        Ok((Self { file: watched(file).map_err(failed)? }, refused))
     }
 
     /// Takes over a port that was kept open for us, if it is still the device that `path` names. Its settings, DTR and
@@ -106,7 +105,7 @@ impl Tty {
             io::ErrorKind::ResourceBusy => AdoptError::Busy(path.to_owned()),
             _ => failed(error),
         })?;
-        Ok(Self { file: reactor::tty(file).map_err(failed)? })
+        Ok(Self { file: watched(file).map_err(failed)? })
     }
 
     /// Sets the line and returns what the driver refused. A line that is already so is not touched.
@@ -186,6 +185,10 @@ impl AsFd for Tty {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.get_ref().as_fd()
     }
+}
+
+fn watched(file: File) -> io::Result<Watched<File>> {
+    Watched::new(file, Interest::READABLE | Interest::WRITABLE)
 }
 
 fn is_hang_up(error: &io::Error) -> bool {
