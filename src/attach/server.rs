@@ -2,10 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use nix::unistd::{Group, Uid, User as Account, getgrouplist};
+use nix::unistd::Uid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -155,7 +155,7 @@ impl Server {
     }
 
     /// The caller's name, if they may use the port.
-    async fn caller(&self, uid: u32) -> Result<String, String> {
+    async fn caller(&self, uid: u32) -> Result<String, Refusal> {
         let groups = self.groups.borrow().clone();
         // The account database may be slow (LDAP) or hang, and its calls block. The permit goes with the call, which
         // nobody can end.
@@ -210,7 +210,7 @@ impl Server {
             ended = session => ended,
             () = feed(reader, feeder, watched) => Ended::Gone,
         };
-        debug!(console_port = %self.console.name, "local session: {ended:?}");
+        debug!("local session: {ended:?}");
         let how = match ended {
             Ended::Left => Kind::Left,
             Ended::Closed(_) => Kind::Closed,
