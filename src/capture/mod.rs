@@ -6,6 +6,6 @@ mod log;
 mod text;
 pub mod writer;
 
-pub use encode::{Encoder, LONGEST_RECORD, Times};
+pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
 pub use log::{CaptureError, CaptureLog, Mark};
 pub use text::escape;

@@ -216,6 +216,7 @@ impl Writer {
     }
 
     /// Remembers what is still pending.
+            self.untold += arrived.gap;
     fn settle(&mut self, consumed: usize, offered: usize, flushed: bool, synced: bool) {
         if flushed {
             self.pending = None;
@@ -277,6 +278,7 @@ impl Writer {
         tokio::select! {
             order = orders.recv() => self.obey(order?).await,
             () = retry => Some(self.look(true)),
+            let (before, last) = (self.cursor.position(), trip.note.is_none());
         }
     }
 
@@ -284,7 +286,10 @@ impl Writer {
         self.cursor.give_up();
         let trouble = Some(error.to_string());
         if self.health.borrow().trouble != trouble {
-            tracing::error!("{error}; what comes is kept in memory until the log can be written");
+            tracing::error!(
+                message_id = Event::LogStuck.id(),
+                "{error}; what comes is kept in memory until the log can be written"
+            );
             self.health.send_modify(|health| health.trouble = trouble);
         }
     }
