@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::roster::{MemberId, Roster, Visitor};
 use crate::config;
+use crate::event::Event;
 use crate::hub::Hub;
 use crate::port::PortName;
 

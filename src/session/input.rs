@@ -11,7 +11,7 @@ use super::escape::{Action, EscapeMachine};
 use super::typed::{Event, Typed};
 use super::{Ended, Here};
 use crate::clock::reached;
-use crate::config::EscapePrefix;
+use crate::config::{self, EscapePrefix};
 use crate::hub::{Input, LineState};
 
 /// A break's length. RFC 4335 lets the client say one, but nothing shorter is seen by all devices, and none needs more.
@@ -19,13 +19,25 @@ const BREAK: Duration = Duration::from_millis(500);
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;
 
+/// What of the port's settings concerns whoever types.
+struct Rules {
+    timeout: Option<Duration>,
+    prefix: Option<EscapePrefix>,
+}
+
+impl Rules {
+    fn of(here: &Here, settings: &config::Port) -> Self {
+        Self { timeout: settings.timeout, prefix: settings.escape.filter(|_| here.terminal) }
+    }
+}
+
 /// Input that waits for the device, with what it counts for at the gate.
 type Waiting = VecDeque<(Input, usize)>;
 
 /// Runs until the user leaves or the client is gone.
 pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
-    let settings = here.console.settings();
-    let prefix = settings.escape.filter(|_| here.terminal);
+    let mut settings = here.console.settings_to_come();
+    let Rules { mut timeout, mut prefix } = Rules::of(here, &settings.borrow_and_update());
     let mut machine = EscapeMachine::new(prefix);
     let hub_input = here.console.hub.input();
     let mut waiting = Waiting::new();
@@ -72,7 +84,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                     Event::End => ending = here.terminal,
                 }
                 if may_write(here, !wanted.is_empty(), &mut told_read_only) {
-                    if wanted.iter().any(|input| matches!(input, Input::Break(_))) {
+                    if wanted.iter().any(|input| matches!(input, Input::Break { .. })) {
                         answer(here, "break".to_owned());
                     }
                     queue(&mut waiting, wanted);

@@ -53,3 +53,21 @@ fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
     inside.type_in("still here");
     rig.expect_at_device(b"still here");
 }
+
+#[test]
+fn a_session_takes_a_new_escape_and_a_new_timeout() {
+    let rig = served("");
+    let mut client = at_terminal(&rig);
+    rig.configure(&format!("{PORT}escape = \"^Xx\"\n"));
+    rig.apply();
+    client.sees("[^Xx? for help from now on]");
+    client.type_in(b"\x05c.");
+    rig.expect_at_device(b"\x05c.");
+    client.type_in(b"\x18xw");
+    client.sees("demo here");
+    rig.configure(&format!("{PORT}escape = \"none\"\ntimeout = 1\n"));
+    rig.apply();
+    client.sees("[no escapes from now on]");
+    client.sees("closed: nothing typed for too long");
+    client.ends();
+}
