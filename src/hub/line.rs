@@ -153,7 +153,7 @@ impl Line {
             }
         }
         if unsent > 0 {
-            tracing::warn!(console_port = %self.device.name, "{unsent} bytes that were typed were not sent");
+            tracing::warn!("{unsent} bytes that were typed were not sent");
             self.device.hub.note(format!("{unsent} bytes that were typed were not sent"));
         }
     }
@@ -164,9 +164,9 @@ impl Line {
         loop {
             tokio::select! {
                 Some(wanted) = changes.recv() => {
-                    let moved = (&wanted.path, wanted.low_latency) != (&device.wanted.path, device.wanted.low_latency);
-                    device.wanted = wanted;
-                    if moved {
+                    let before = std::mem::replace(&mut device.wanted, wanted);
+                    if before.path != device.wanted.path {
+                        device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
                         return Lost::Moved;
                     }
                     device.set(tty);
@@ -301,7 +301,7 @@ impl Device {
         match tty.apply(&self.wanted.settings) {
             Ok(refused) => self.report(&refused),
             Err(error) => {
-                tracing::error!(console_port = %self.name, "cannot set {}: {error}", self.wanted.settings)
+                tracing::error!("cannot set {}: {error}", self.wanted.settings)
             }
         }
         self.opened();

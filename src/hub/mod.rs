@@ -8,6 +8,7 @@ mod patience;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,8 +33,13 @@ const NOTES_MAX: usize = 64;
 pub enum Input {
     /// Bytes, as typed.
     Bytes(Vec<u8>),
-    /// A break condition of this length.
-    Break(Duration),
+    /// A break condition.
+    Break {
+        /// So long.
+        length: Duration,
+        /// Who wants it.
+        user: String,
+    },
 }
 
 /// How the device is.

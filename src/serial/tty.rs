@@ -72,11 +72,7 @@ impl Tty {
         claim(&file).map_err(failed)?;
         let refused = line::apply(&file, line).map_err(|errno| failed(errno.into()))?;
         if low_latency {
-            match ioctl::set_low_latency(&file) {
-                // The driver has no such thing, or does not let us: nothing that anybody could mend.
-                Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => {}
-                Err(errno) => return Err(failed(errno.into())),
-            }
+            ask_low_latency(&file, true).map_err(failed)?;
         }
         Ok((Self { file: watched(file).map_err(failed)? }, refused))
     }
@@ -111,6 +107,11 @@ impl Tty {
     /// Sets the line and returns what the driver refused. A line that is already so is not touched.
     pub fn apply(&self, line: &LineSettings) -> io::Result<Vec<Refused>> {
         Ok(line::apply(self, line)?)
+    }
+
+    /// Asks the driver for low latency or not, if it knows such a thing.
+    pub fn set_low_latency(&self, wanted: bool) -> io::Result<()> {
+        ask_low_latency(self, wanted)
     }
 
     /// Waits until there may be something to read, or the port is hung up.
@@ -184,6 +185,14 @@ impl Tty {
 impl AsFd for Tty {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.get_ref().as_fd()
+    }
+}
+
+fn ask_low_latency(tty: impl AsFd, wanted: bool) -> io::Result<()> {
+    match ioctl::set_low_latency(tty, wanted) {
+        // The driver has no such thing, or does not let us: nothing that anybody could mend.
+        Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno.into()),
     }
 }
 

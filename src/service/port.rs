@@ -14,6 +14,7 @@ use super::{Asked, Listeners, Options, ServiceError, Signals};
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::reached;
 use crate::config::{Config, Groups};
+use crate::event::Event;
 use crate::hub::line::{Line, Wanted};
 use crate::hub::{Hub, LineState};
 use crate::port::PortName;
@@ -61,6 +62,7 @@ impl PortService {
         let port = config.ports[&name].clone();
 
         let (hub, inbox) = Hub::new(ring);
+        resize(&hub, port.scrollback);
         let (log_orders, log_inbox) = mpsc::channel(ORDERS);
         let writer = Writer::new(hub.clone(), log_dir, port.log.clone());
         let health = writer.health();
@@ -192,12 +194,8 @@ impl PortService {
         });
         match flushed.await {
             Ok(Ok(())) => {}
-            Ok(Err(panicked)) => tracing::error!(console_port = %options.port, "the log: {panicked}"),
-            Err(_) => tracing::error!(
-                console_port = %options.port,
-                "the log was not flushed within {} s",
-                FLUSH.as_secs()
-            ),
+            Ok(Err(panicked)) => tracing::error!("the log: {panicked}"),
+            Err(_) => tracing::error!("the log was not flushed within {} s", FLUSH.as_secs()),
         }
         Ok(())
     }
