@@ -8,6 +8,7 @@ pub mod event;
 pub mod failpoint;
 pub mod journal;
 pub mod port;
+pub mod reactor;
 
 pub mod config;
 pub mod message;

@@ -15,10 +15,12 @@ use tracing::{debug, warn};
 use super::frame::{self, Kind};
 use super::limits::{Ticket, Unjudged};
 use super::{Reply, Request, Status, User};
+use crate::auth::account::Account;
 use crate::capture::writer::Health;
 use crate::config::Groups;
+use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
-use crate::session::{self, Console, Ended, Event, Feeder, Gone, Outlet, Visitor, typed};
+use crate::session::{self, Console, Ended, Feeder, Gone, Outlet, Visitor, typed};
 
 /// Local clients at once; a further one waits, and those behind it in the listener's backlog.
 const CLIENTS: usize = 64;
@@ -28,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_UP: Duration = Duration::from_secs(8);
 /// For a client to take the frame that says how its session ended.
 const LAST_FRAME: Duration = Duration::from_secs(1);
+/// Between two refusals that the journal is told of: a local account could knock fast enough to drown all else that the
+/// port says there (journald.conf(5), RateLimitBurst=).
+const REFUSALS: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: others need the time to give descriptors back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -39,9 +44,18 @@ pub struct Server {
     health: watch::Receiver<Health>,
     places: Arc<Semaphore>,
     unjudged: Unjudged,
+    /// When a refusal was told last.
+    refused: Mutex<Option<Instant>>,
     /// One at a time: a database that hangs must not hold the threads that the log and the line need.
     look_ups: Arc<Semaphore>,
     clients: watch::Sender<usize>,
+}
+
+/// Somebody who may not use the port.
+struct Refusal {
+    /// The name, or the number if there is none.
+    user: String,
+    why: String,
 }
 
 /// A client's place, counted as long as it is held.
@@ -76,6 +90,7 @@ impl Server {
             health,
             places: Arc::new(Semaphore::new(CLIENTS)),
             unjudged: Unjudged::default(),
+            refused: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
             clients: watch::Sender::new(0),
         })
@@ -98,12 +113,12 @@ impl Server {
                     tokio::spawn(async move {
                         let _place = place;
                         if let Err(error) = server.serve(stream, uid, ticket).await {
-                            debug!(console_port = %server.console.name, "local client: {error}");
+                            debug!("local client: {error}");
                         }
                     });
                 }
                 Err(error) => {
-                    warn!(console_port = %self.console.name, "no local client can be accepted: {error}");
+                    warn!("no local client can be accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -116,13 +131,13 @@ impl Server {
         let uid = match stream.peer_cred() {
             Ok(credentials) => credentials.uid(),
             Err(error) => {
-                warn!(console_port = %name, "who is calling cannot be told: {error}");
+                warn!("who is calling cannot be told: {error}");
                 return None;
             }
         };
         let ticket = self.unjudged.admit(uid);
         if ticket.is_none() {
-            debug!(console_port = %name, "a client of uid {uid} closed: it has too many that have asked nothing");
+            debug!("a client of uid {uid} closed: it has too many that have asked nothing");
             let why = format!("{name}: too many clients of uid {uid} wait for an answer; try again");
             // A new socket takes so little at once, and one that does not is closed without.
             let _ = encode(&Reply::Refused(why)).map(|message| stream.try_write(&message));
@@ -141,7 +156,12 @@ impl Server {
         };
         let caller = match self.caller(uid).await {
             Ok(caller) => caller,
-            Err(refusal) => return send_async(&mut stream, &Reply::Refused(refusal)).await,
+            Err(refusal) => {
+                if let Request::Connect { .. } = request {
+                    self.tell_refusal(&refusal);
+                }
+                return send_async(&mut stream, &Reply::Refused(refusal.why)).await;
+            }
         };
         drop(ticket);
         match request {
@@ -160,21 +180,36 @@ impl Server {
         // The account database may be slow (LDAP) or hang, and its calls block. The permit goes with the call, which
         // nobody can end.
         let look_up = self.look_up(move || {
-            let account = Account::from_uid(Uid::from_raw(uid)).map_err(|error| error.to_string())?;
-            let account = account.ok_or_else(|| format!("uid {uid} has no account"))?;
-            let own = Uid::from_raw(uid).is_root() || uid == Uid::current().as_raw();
-            let admitted = own || groups.admit(&groups_of(&account)?);
-            Ok((account.name, admitted))
+            let uid = Uid::from_raw(uid);
+            let told = |error| format!("who uid {uid} is cannot be told: {error}");
+            let account = Account::of_uid(uid).map_err(told)?;
+            let own = uid.is_root() || uid == Uid::current();
+            let admitted = own || groups.admit(&account.identity().map_err(told)?.groups);
+            Ok((account.name.as_str().to_owned(), admitted))
         });
         let name = &self.console.name;
         match tokio::time::timeout(LOOK_UP, look_up).await {
             Ok(Ok((user, true))) => Ok(user),
-            Ok(Ok((user, false))) => Err(format!("{user} may not use {name}: in none of its groups")),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(format!(
-                "who uid {uid} is cannot be told: the account database has not answered within {} s",
-                LOOK_UP.as_secs()
-            )),
+            Ok(Ok((user, false))) => {
+                let why = format!("{user} may not use {name}: in none of its groups");
+                Err(Refusal { user, why })
+            }
+            Ok(Err(why)) => Err(Refusal { user: uid.to_string(), why }),
+            Err(_) => {
+                let why = format!(
+                    "who uid {uid} is cannot be told: the account database has not answered within {} s",
+                    LOOK_UP.as_secs()
+                );
+                Err(Refusal { user: uid.to_string(), why })
+            }
+        }
+    }
+
+    fn tell_refusal(&self, Refusal { user, why }: &Refusal) {
+        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= REFUSALS) {
+            *last = Some(Instant::now());
+            warn!(message_id = Event::Refused.id(), console_user = user, "local client refused: {why}");
         }
     }
 
@@ -197,7 +232,7 @@ impl Server {
         let watched = match stream.as_fd().try_clone_to_owned() {
             Ok(watched) => watched,
             Err(error) => {
-                warn!(console_port = %self.console.name, "no local session can begin: {error}");
+                warn!("no local session can begin: {error}");
                 return;
             }
         };
@@ -244,15 +279,6 @@ pub async fn refuse(mut client: UnixStream, why: String) {
     let _ = tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut client)).await;
     // A client that is gone has missed it.
     let _ = send_async(&mut client, &Reply::Refused(why)).await;
-}
-
-/// Names of all groups of an account, the primary one included.
-fn groups_of(account: &Account) -> Result<Vec<String>, String> {
-    let name = std::ffi::CString::new(account.name.as_str()).map_err(|error| error.to_string())?;
-    let gids =
-        getgrouplist(&name, account.gid).map_err(|error| format!("groups of {}: {error}", account.name))?;
-    let names = gids.into_iter().filter_map(|gid| Group::from_gid(gid).ok().flatten());
-    Ok(names.map(|group| group.name).collect())
 }
 
 struct LocalOutlet {
@@ -305,12 +331,12 @@ async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
         }
         match reader.read(&mut buffer).await {
             Ok(0) => {
-                feeder.feed(Event::End);
+                feeder.feed(session::Event::End);
                 // What the device still says is wanted until the client closes for good.
                 let _ = left.await;
                 return;
             }
-            Ok(count) => feeder.feed(Event::Bytes(buffer[..count].to_vec())),
+            Ok(count) => feeder.feed(session::Event::Bytes(buffer[..count].to_vec())),
             Err(_) => return,
         }
     }

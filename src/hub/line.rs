@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{Hub, Input, LineState};
+use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
@@ -123,7 +124,7 @@ impl Line {
         let mut watch = match watch {
             Ok(watch) => Some(watch),
             Err(error) => {
-                tracing::warn!(console_port = %self.device.name, "{error}; trying every {} s", RETRY.1.as_secs());
+                tracing::warn!("{error}; trying every {} s", RETRY.1.as_secs());
                 None
             }
         };
@@ -169,12 +170,20 @@ impl Line {
                         device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
                         return Lost::Moved;
                     }
+                    if before.low_latency != device.wanted.low_latency {
+                        device.set_latency(tty);
+                    }
                     device.set(tty);
                 }
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
                     Input::Bytes(bytes) => *writing = Some((bytes, 0)),
-                    Input::Break(length) => {
-                        tracing::info!(console_port = %device.name, "break of {} ms", length.as_millis());
+                    Input::Break { length, user } => {
+                        tracing::info!(
+                            message_id = Event::Break.id(),
+                            console_user = user,
+                            "{user} sends a break of {} ms",
+                            length.as_millis()
+                        );
                         breaking = Some(Box::pin(tty.send_break(length)));
                     }
                 },
@@ -183,10 +192,9 @@ impl Line {
                     match sent {
                         Ok(0) => {}
                         Ok(discarded) => tracing::warn!(
-                            console_port = %device.name,
                             "{discarded} bytes that flow control held back were dropped for a break"
                         ),
-                        Err(error) => tracing::warn!(console_port = %device.name, "no break: {error}"),
+                        Err(error) => tracing::warn!("no break: {error}"),
                     }
                 }
                 ready = tty.writable(), if writing.is_some() => {
@@ -212,11 +220,12 @@ impl Device {
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
-                tracing::info!(console_port = %self.name, "{} opened, {settings}", self.name);
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
+                    tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
                     self.hub.note(format!("{} plugged in", self.name));
                 }
+                tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(&refused);
                 self.opened();
                 return Some(tty);
@@ -242,7 +251,7 @@ impl Device {
                 Some(tty)
             }
             Err(error) => {
-                tracing::warn!(console_port = %self.name, "{error}; opening it anew");
+                tracing::warn!("{error}; opening it anew");
                 systemd::forget("tty");
                 None
             }
@@ -269,7 +278,7 @@ impl Device {
                 Ok(ReadOutcome::Empty) => break,
                 Ok(ReadOutcome::HungUp) => return Err(()),
                 Err(error) => {
-                    tracing::error!(console_port = %self.name, "cannot read {}: {error}", self.wanted.path.display());
+                    tracing::error!("cannot read {}: {error}", self.wanted.path.display());
                     return Err(());
                 }
             }
@@ -291,7 +300,7 @@ impl Device {
             Ok(WriteOutcome::Full) => Ok(()),
             Ok(WriteOutcome::HungUp) => Err(()),
             Err(error) => {
-                tracing::error!(console_port = %self.name, "cannot write {}: {error}", self.wanted.path.display());
+                tracing::error!("cannot write {}: {error}", self.wanted.path.display());
                 Err(())
             }
         }
@@ -307,6 +316,12 @@ impl Device {
         self.opened();
     }
 
+    fn set_latency(&self, tty: &Tty) {
+        if let Err(error) = tty.set_low_latency(self.wanted.low_latency) {
+            tracing::error!("cannot set low_latency = {}: {error}", self.wanted.low_latency);
+        }
+    }
+
     fn opened(&self) {
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
@@ -314,13 +329,13 @@ impl Device {
 
     fn report(&self, refused: &[Refused]) {
         for refused in refused {
-            tracing::warn!(console_port = %self.name, "{refused}");
+            tracing::warn!("{refused}");
         }
     }
 
     fn unplugged(&mut self) {
         self.gone = true;
-        tracing::info!(console_port = %self.name, "{} unplugged", self.name);
+        tracing::info!(message_id = Event::Unplugged.id(), "{} unplugged", self.name);
         self.hub.note(format!("{} unplugged", self.name));
         self.hub.line.send_replace(LineState::Away(Timestamp::now()));
     }
@@ -337,7 +352,7 @@ impl Device {
         let state = LineState::Failed(why);
         let news = *self.hub.line.borrow() != state;
         if news && let LineState::Failed(why) = &state {
-            tracing::error!(console_port = %self.name, "{why}");
+            tracing::error!(message_id = Event::NotOpened.id(), "{why}");
             self.hub.line.send_replace(state);
         }
     }

@@ -148,18 +148,16 @@ impl PortService {
             Ok(config) => {
                 let name = &self.options.port;
                 let port = config.ports[name].clone();
+                resize(&self.console.hub, port.scrollback);
                 self.gate.send_replace(gatekeeping(&config, name));
                 self.groups.send_replace(config.groups(&port).clone());
                 self.order_log(Order::Configure(port.log.clone()));
                 // Fails only with the line's task, which `run` watches.
                 let _ = self.line_orders.send(wanted(&config, name)).await;
                 self.console.set_settings(port);
-                tracing::info!(console_port = %name, "settings applied");
+                tracing::info!(message_id = Event::Applied.id(), "settings applied");
             }
-            Err(error) => tracing::error!(
-                console_port = %self.options.port,
-                "the settings stay as they were: {error}"
-            ),
+            Err(error) => tracing::error!("the settings stay as they were: {error}"),
         }
         systemd::notify(&[NotifyState::Ready]);
     }
@@ -167,7 +165,7 @@ impl PortService {
     /// Not waited for: a log that hangs on its disk must not keep signals and the watchdog waiting.
     fn order_log(&self, order: Order) {
         if let Err(refused) = self.log_orders.try_send(order) {
-            tracing::error!(console_port = %self.options.port, "the log is busy and has not been told: {refused}");
+            tracing::error!("the log is busy and has not been told: {refused}");
         }
     }
 
@@ -217,6 +215,12 @@ impl PortService {
             status.push_str(&format!("; {trouble}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
+    }
+}
+
+fn resize(hub: &Hub, scrollback: usize) {
+    if let Err(error) = hub.resize(scrollback) {
+        tracing::error!("{error}; it stays as it was");
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
         if ending && waiting.is_empty() {
             return Ended::Left;
         }
-        let idle_end = settings.timeout.map(|timeout| last_typed + timeout);
+        let idle_end = timeout.map(|timeout| last_typed + timeout);
         tokio::select! {
             permit = hub_input.reserve(), if !waiting.is_empty() => {
                 let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
@@ -79,7 +79,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                             }
                         }
                     }
-                    Event::Break => wanted.push(Input::Break(BREAK)),
+                    Event::Break => wanted.push(break_of(here)),
                     // A pipe that has ended still wants its answer: only a terminal's end is a leave-taking.
                     Event::End => ending = here.terminal,
                 }
@@ -98,11 +98,28 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                     None => typed.settle(weight),
                 }
             }
+            // The console holds the sender for as long as there are sessions.
+            Ok(()) = settings.changed() => {
+                let rules = Rules::of(here, &settings.borrow_and_update());
+                timeout = rules.timeout;
+                if prefix != rules.prefix {
+                    prefix = rules.prefix;
+                    machine = EscapeMachine::new(prefix);
+                    answer(here, match prefix {
+                        Some(prefix) => format!("{prefix}? for help from now on"),
+                        None => "no escapes from now on".to_owned(),
+                    });
+                }
+            }
             () = reached(idle_end) => {
                 return Ended::Closed("closed: nothing typed for too long".to_owned());
             }
         }
     }
+}
+
+fn break_of(here: &Here) -> Input {
+    Input::Break { length: BREAK, user: here.user.clone() }
 }
 
 fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
@@ -186,7 +203,7 @@ fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
     let console = &here.console;
     match action {
         Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
-        Action::Break => return Outcome::Input(Input::Break(BREAK)),
+        Action::Break => return Outcome::Input(break_of(here)),
         Action::Leave => return Outcome::Leave,
         Action::Nothing => {}
         Action::Help => answer(here, help(prefix)),
