@@ -161,7 +161,7 @@ impl Connection {
             console_user = identity.name,
             "{} from {} refused: in none of the groups that may use {}",
             identity.name,
-            self.peer.ip(),
+            unmapped(self.peer.ip()),
             self.port()
         );
         Auth::reject()
@@ -288,7 +288,7 @@ impl Handler for Connection {
         self.seat = self.ticket.as_ref().and_then(Ticket::seat);
         if self.seat.is_none() {
             let full = format!("{} connections are logged in to {}: no more", limits::LOGGED_IN, self.port());
-            tracing::warn!("{} closed: {full}", self.peer.ip());
+            tracing::warn!("{} closed: {full}", unmapped(self.peer.ip()));
             return session.disconnect(Disconnect::TooManyConnections, &full, "");
         }
         self.ticket = None;
