@@ -63,6 +63,7 @@ test-boot: bed-deb ## of that, the package on machines with a systemd of their o
 	$(AS_ROOT) tests/boot/check-units
 	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
 	$(AS_ROOT) tests/boot/test-container --deb $(BED_DEB)
+	$(AS_ROOT) tests/boot/test-vm --deb $(BED_DEB)
 
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
 release-check: test ## what must hold before a release, above that (hours)
@@ -70,6 +71,7 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
+	BED_REPLUGS=100 $(AS_ROOT) tests/boot/test-vm --all --deb $(DEB)
 	$(MAKE) deb ARCH=arm64
 	tests/boot/smoke-arm64 target/deb/consoleserver_$(VERSION)_arm64.deb
 
