@@ -4,23 +4,17 @@
 #   machine_start NAME SUITE DEB BEHAVIOUR   a machine with the package
 #   machine_journal NAME                     what is worth reading when a behaviour does not hold
 #   machine_stop NAME
-# In a behaviour's file "# suites:" says where it runs, "# limit:" after how many seconds it has failed (300), and
-# "# only with --all:" why it is left out where nobody names it.
+# In a behaviour's file "# suites:" says where it runs, "# with --all also:" where else if it is named, or with --all, "# limit:" after
+# how many seconds it has failed (300), and "# only with --all:" why it is not of the core, which `make test` runs.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-
-# The package that `make deb` builds.
-built_deb() {
-    make --directory "$BED_HERE/../.." deb >&2
-    find "$BED_HERE/../../target/deb" -name "consoleserver_*_$(dpkg --print-architecture).deb" -printf '%T@ %p\n' |
-        sort -n | tail -n 1 | cut -d ' ' -f 2-
-}
 
 # words_of KEY BEHAVIOUR: what its file says there.
 words_of() { sed -n "s/^# $1: //p" "$directory/$2"; }
 
 # Runs one behaviour in one suite; what was said is kept until the end.
 try() {
-    local suite=$1 behaviour=$2 held=1 said=$work/$1-$2 limit
+    local suite=$1 behaviour=$2 held=1 said=$work/$1-$2 limit began
+    began=$(bed_now)
     limit=$(words_of limit "$behaviour")
     machine=t-$$-${behaviour%%-*}-$suite
     bed_say "$suite: $behaviour"
@@ -37,6 +31,7 @@ try() {
     machine_stop "$machine"
     rm -rf "$BED_WORK"
     machine=
+    bed_say "$suite: $behaviour: ${held:+holds, }$(bed_since "$began") s"
 }
 
 stop_all() {
@@ -46,8 +41,9 @@ stop_all() {
 
 # run_behaviours BED [--deb FILE] [--all] [BEHAVIOUR…]
 run_behaviours() {
-    local bed=$1 behaviour suite all='' suites behaviours=()
+    local bed=$1 behaviour suite all='' suites behaviours=() started
     shift
+    started=$(bed_now)
     directory=$BED_HERE/$bed.d deb=
     while [[ ${1-} = --* ]]; do
         case $1 in
@@ -61,12 +57,14 @@ run_behaviours() {
         [[ -x $directory/$behaviour ]] || bed_usage "there is no behaviour '$behaviour' in $bed.d"
         behaviours+=("$behaviour")
     done
-    if ((${#behaviours[@]} == 0)); then
+    if ((${#behaviours[@]})); then
+        all=1
+    else
         for behaviour in $(cd "$directory" && find . -maxdepth 1 -name '[0-9]*' -printf '%f\n' | sort); do
             [[ -z $all && -n $(words_of "only with --all" "$behaviour") ]] || behaviours+=("$behaviour")
         done
     fi
-    [[ -n $deb ]] || deb=$(built_deb)
+    [[ -n $deb ]] || deb=$("$BED_HERE/bed-deb")
     [[ -r $deb ]] || bed_usage "cannot read the package '$deb'"
 
     work=$(mktemp -d) machine='' failed=()
@@ -74,10 +72,10 @@ run_behaviours() {
     : >"$rows"
     trap stop_all EXIT
     for behaviour in "${behaviours[@]}"; do
-        read -r -a suites < <(words_of suites "$behaviour")
+        read -r -a suites <<<"$(words_of suites "$behaviour") ${all:+$(words_of "with --all also" "$behaviour")}"
         for suite in "${suites[@]}"; do try "$suite" "$behaviour"; done
     done
     awk -F '\t' '{ printf "%-10s %-64s %s\n", $1, $2, $3 }' "$rows"
     ((${#failed[@]} == 0)) || bed_die "does not hold: ${failed[*]}"
-    echo "$bed: ${#behaviours[@]} behaviours hold"
+    echo "$bed: ${#behaviours[@]} behaviours hold, in $(bed_since "$started") s"
 }
