@@ -1,6 +1,7 @@
 //! Who somebody is. `protocol` is what the network processes and the root helper `console-auth` say to each
 //! other; `client` is the network side; the other rooms run as root inside `console-auth`: `server` keeps the order,
 //! `account` knows the user, `keyfile`, `authorized_keys` and `from` decide about keys, `pam` about everything else.
+//! For the admin CLI alone, `session` keeps one program, which `run` starts as the user.
 
 pub mod authorized_keys;
 pub mod client;
@@ -12,3 +13,5 @@ mod account;
 mod keyfile;
 mod pam;
 mod peer;
+mod run;
+mod session;

@@ -18,7 +18,7 @@ use super::breaks::Registration;
 use super::limits::{self, Seat, Ticket};
 use super::outlet::{SshOutlet, finish};
 use crate::auth::client::{Login, LoginError, Step};
-use crate::auth::protocol::{Identity, Secret};
+use crate::auth::protocol::{Identity, Place, Secret};
 use crate::config::{Groups, RootLogin};
 use crate::port::PortName;
 use crate::session::{self, Console, Event, Feeder, Typed, Visitor};
@@ -127,7 +127,8 @@ impl Connection {
             }
             self.helpers += 1;
             let rhost = unmapped(self.peer.ip());
-            let begun = Login::begin(&self.gate.auth_socket, user, rhost, self.port(), self.gate.root).await;
+            let place = Place::Port(self.port().clone());
+            let begun = Login::begin(&self.gate.auth_socket, user, rhost, place, self.gate.root).await;
             match begun {
                 Ok(login) => self.login = Some(login),
                 Err(error) => {
