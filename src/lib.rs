@@ -34,4 +34,6 @@ pub mod generator;
 
 pub mod hostkeys;
 
+pub mod gateway;
+
 pub mod foreground;
