@@ -28,6 +28,8 @@ pub mod ssh;
 
 pub mod service;
 
+pub mod admin;
+
 pub mod cli;
 
 pub mod generator;
