@@ -19,7 +19,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { root } = Arguments::parse();
-    journal::init("console-cli");
+    journal::init("console-cli", None);
     match gateway::run(root) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

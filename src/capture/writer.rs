@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{CaptureError, CaptureLog, Times};
 use crate::clock::reached;
 use crate::config::Log;
+use crate::event::Event;
 use crate::failpoint;
 use crate::hub::{Cursor, Hub, Note};
 use crate::ring::LogMark;
@@ -26,6 +27,9 @@ const PACE: Duration = Duration::from_millis(10);
 const SILENCE: Duration = Duration::from_millis(200);
 /// Between two tries at a log that cannot be written: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
+const LOSSES: Duration = Duration::from_secs(10);
 
 /// What the log writer may be told.
 #[derive(Debug)]
@@ -64,6 +68,9 @@ pub struct Writer {
     unsynced_since: Option<Instant>,
     /// Whether there was more than one trip can carry.
     more: bool,
+    /// Bytes lost that the journal has not been told of, and when it was told last.
+    untold: u64,
+    told: Option<Instant>,
 }
 
 /// One trip to the blocking thread.
@@ -101,6 +108,8 @@ impl Writer {
             seen: 0,
             unsynced_since: None,
             more: false,
+            untold: 0,
+            told: None,
         }
     }
 
@@ -130,6 +139,7 @@ impl Writer {
                     tokio::time::sleep(PACE).await;
                 }
             }
+            let loss_due = self.tell_loss();
             let flush_due = self.pending.map(|(_, last)| last + SILENCE);
             let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
             trip = tokio::select! {
@@ -144,6 +154,7 @@ impl Writer {
                 () = std::future::ready(()), if self.more => self.look(false),
                 () = self.cursor.heard_more() => self.look(false),
                 () = reached(flush_due) => self.look(true),
+                () = reached(loss_due) => Trip::default(),
                 () = reached(sync_due) => Trip { sync: true, ..Trip::default() },
             };
         }
@@ -205,6 +216,7 @@ impl Writer {
         failpoint::point("log-marked");
         self.cursor.advance(onward);
         if arrived.gap > 0 {
+            self.untold += arrived.gap;
             self.health.send_modify(|health| health.lost += arrived.gap);
         }
         if let Some(note) = note.filter(|_| arrived.noted) {
@@ -266,7 +278,12 @@ impl Writer {
         while self.cursor.position() < head || self.hub.next_note().is_some() {
             let mut trip = self.look(false);
             trip.flush |= !self.more;
+            let (before, last) = (self.cursor.position(), trip.note.is_none());
             self.go(trip).await?;
+            // A CR whose LF may be on its way stays in the ring.
+            if last && self.cursor.position() == before {
+                break;
+            }
         }
         self.go(Trip { sync: true, ..Trip::default() }).await
     }
@@ -280,11 +297,32 @@ impl Writer {
         }
     }
 
+    /// Tells the journal what was lost; when to come again, if it is too early for that.
+    fn tell_loss(&mut self) -> Option<Instant> {
+        if self.untold == 0 {
+            return None;
+        }
+        let due = self.told.map(|told| told + LOSSES).filter(|due| *due > Instant::now());
+        if due.is_none() {
+            let lost = std::mem::take(&mut self.untold);
+            self.told = Some(Instant::now());
+            tracing::error!(
+                message_id = Event::LogLost.id(),
+                console_bytes = lost,
+                "{lost} bytes are not in the log: it could not be written in time"
+            );
+        }
+        due
+    }
+
     fn report_trouble(&mut self, error: CaptureError) {
         self.cursor.give_up();
         let trouble = Some(error.to_string());
         if self.health.borrow().trouble != trouble {
-            tracing::error!("{error}; what comes is kept in memory until the log can be written");
+            tracing::error!(
+                message_id = Event::LogStuck.id(),
+                "{error}; what comes is kept in memory until the log can be written"
+            );
             self.health.send_modify(|health| health.trouble = trouble);
         }
     }
@@ -340,7 +378,9 @@ fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) 
         arrived.gap = trip.gap;
     }
     arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
-    if let Some(note) = trip.note.filter(|_| arrived.consumed == trip.bytes.len()) {
+    // A note does not wait for an LF: the line before it is as good as written.
+    let rest = &trip.bytes[arrived.consumed..];
+    if let Some(note) = trip.note.filter(|_| rest.len() == log.held_back(rest)) {
         log.note(&note.text)?;
         arrived.noted = true;
     }

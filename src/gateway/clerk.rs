@@ -70,10 +70,6 @@ impl Destination for Clerk {
         "the admin CLI"
     }
 
-    fn port(&self) -> Option<&PortName> {
-        None
-    }
-
     fn gatekeeping(&self) -> Gatekeeping {
         let auth_socket = systemd::runtime_directory().join("auth-cli");
         Gatekeeping { auth_socket, root: self.root_login() }

@@ -3,7 +3,6 @@
 //! administer, `console-admin` decides; whom a console admits, its port.
 
 mod clerk;
-mod readiness;
 mod relay;
 
 use std::path::PathBuf;

@@ -8,12 +8,11 @@ use std::os::fd::OwnedFd;
 use rustix::io::{Errno, ioctl_fionbio, read, write};
 use rustix::termios::{SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::watch;
 
-use super::readiness::watched;
 use crate::auth::client::{Ends, LoginError, Running};
 use crate::auth::protocol::{Exit, WindowSize};
+use crate::reactor::Watched;
 use crate::session::{Event, Gone, Outlet, Typed};
 use crate::ssh::{Screen, SshOutlet};
 
@@ -160,12 +159,12 @@ async fn follow(screen: &Option<Screen>, terminal: Option<&End>) {
 }
 
 /// A descriptor that never blocks us.
-struct End(AsyncFd<OwnedFd>);
+struct End(Watched<OwnedFd>);
 
 impl End {
     fn new(end: OwnedFd) -> io::Result<Self> {
         ioctl_fionbio(&end, true)?;
-        Ok(Self(watched(end)?))
+        Ok(Self(Watched::new(end, Interest::READABLE | Interest::WRITABLE)?))
     }
 
     /// What is there; 0 bytes at the end, which a terminal calls EIO.

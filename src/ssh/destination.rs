@@ -12,16 +12,12 @@ use super::outlet::SshOutlet;
 use crate::auth::client::Login;
 use crate::auth::protocol::{Exit, Identity, Place, Term, WindowSize};
 use crate::config::RootLogin;
-use crate::port::PortName;
 use crate::session::Typed;
 
 /// What is behind a listener.
 pub trait Destination: Send + Sync + 'static {
     /// What messages call it: `ttyUSB0`, `the admin CLI`.
     fn name(&self) -> &str;
-
-    /// The port, if it is one: a field of the journal.
-    fn port(&self) -> Option<&PortName>;
 
     /// Where to ask who somebody is.
     fn gatekeeping(&self) -> Gatekeeping;

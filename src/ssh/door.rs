@@ -8,7 +8,6 @@ use tokio::sync::watch;
 use super::destination::{Destination, Gatekeeping, Visit, Wish};
 use crate::auth::protocol::{Exit, Identity, Place};
 use crate::config::Groups;
-use crate::port::PortName;
 use crate::session::{self, Console, Ended, Outlet, Visitor};
 
 /// Who may use a port, and where to ask who somebody is. Both change with the settings.
@@ -37,10 +36,6 @@ impl Door {
 impl Destination for Door {
     fn name(&self) -> &str {
         self.console.name.as_str()
-    }
-
-    fn port(&self) -> Option<&PortName> {
-        Some(&self.console.name)
     }
 
     fn gatekeeping(&self) -> Gatekeeping {

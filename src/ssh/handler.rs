@@ -16,7 +16,6 @@ use super::limits::{self, Seat, Ticket};
 use super::login::{Admitted, Logins};
 use super::outlet::{SshOutlet, finish};
 use crate::auth::protocol::{Secret, Term, WindowSize};
-use crate::port::PortName;
 use crate::session::{Event, Feeder, Typed};
 
 /// How far a connection has come.
@@ -150,8 +149,7 @@ impl<D: Destination> Handler for Connection<D> {
         if self.seat.is_none() {
             let name = self.destination.name();
             let full = format!("{} connections are logged in to {name}: no more", limits::LOGGED_IN);
-            let port = self.destination.port().map(PortName::as_str);
-            tracing::warn!(console_port = port, "{} closed: {full}", self.peer);
+            tracing::warn!("{} closed: {full}", self.peer);
             return session.disconnect(Disconnect::TooManyConnections, &full, "");
         }
         self.ticket = None;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::destination::Destination;
 use crate::auth::client::{Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
-use crate::port::PortName;
+use crate::event::Event;
 
 /// A refused password is answered so long after it came, whatever the reason: longer than PAM's own delay for a wrong one
 /// (`pam_fail_delay(3)`, 2 s and up to half more), so that a refusal tells nothing by its time.
@@ -138,7 +138,7 @@ impl<D: Destination> Logins<D> {
 
     /// A refusal, since nobody could decide. Whoever keeps leaving conversations is disconnected, not given new ones.
     fn helper_failed(&mut self, error: &LoginError) -> Result<Auth, russh::Error> {
-        tracing::error!(console_port = self.port(), "no login is possible: {error}");
+        tracing::error!("no login is possible: {error}");
         self.login = None;
         match error {
             LoginError::TooManyAbandoned => Err(ends("too many conversations begun and left")),
@@ -154,7 +154,7 @@ impl<D: Destination> Logins<D> {
         };
         self.login = None;
         tracing::warn!(
-            console_port = self.port(),
+            message_id = Event::Refused.id(),
             console_user = identity.name,
             "{} from {} refused: {why}",
             identity.name,
@@ -174,10 +174,6 @@ impl<D: Destination> Logins<D> {
             Step::Granted(identity) => self.admit(identity),
             Step::Denied => Auth::reject(),
         }
-    }
-
-    fn port(&self) -> Option<&str> {
-        self.destination.port().map(PortName::as_str)
     }
 }
 

@@ -31,7 +31,6 @@ pub use door::{Access, Door};
 pub use outlet::SshOutlet;
 pub use refuse::refuse;
 
-use crate::port::PortName;
 use crate::session::typed;
 use handler::{Connection, Stage};
 use limits::{Limits, Ticket};
@@ -74,16 +73,12 @@ impl<D: Destination> Server<D> {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(console_port = self.port(), "no connection can be accepted: {error}");
+                        warn!("no connection can be accepted: {error}");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
-    }
-
-    fn port(&self) -> Option<&str> {
-        self.destination.port().map(PortName::as_str)
     }
 
     fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
@@ -92,14 +87,13 @@ impl<D: Destination> Server<D> {
                 self.connections.send_modify(|count| *count += 1);
                 tokio::spawn(async move {
                     if let Err(error) = self.serve(stream, peer, ticket).await {
-                        debug!(console_port = self.port(), "connection of {peer}: {error}");
+                        debug!("connection of {peer}: {error}");
                     }
                     self.connections.send_modify(|count| *count -= 1);
                 });
             }
             None if self.limits.is_news(Instant::now()) => {
                 warn!(
-                    console_port = self.port(),
                     "{} closed: too many connections from there have not logged in \
                      (said once in {} s, whoever else is closed)",
                     peer.ip(),
@@ -124,10 +118,10 @@ impl<D: Destination> Server<D> {
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
-            why = self.ends(stage) => debug!(console_port = self.port(), "{peer} {why}"),
+            why = self.ends(stage) => debug!("{peer} {why}"),
             dead = Watch::default().until_dead(&plug, &written) => {
                 dead?;
-                debug!(console_port = self.port(), "{peer} acknowledges nothing any more");
+                debug!("{peer} acknowledges nothing any more");
             }
         }
         plug.shutdown(std::net::Shutdown::Both)?;

@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use crate::bench::Bench;
+use crate::client::Client;
 use crate::rig::sha256;
 
 const MEGABYTES: usize = 10_000_000;
@@ -17,7 +18,7 @@ fn a_command_is_data_and_its_exit_status_is_the_clients() {
     let mut client = bench.command(line);
     client.ends_with(0);
     assert_eq!(String::from_utf8(client.shown()).unwrap(), format!("words: --admin-session|--line={line}\n"));
-    let mut client = bench.command("--x");
+    let mut client = Client::start(bench.ssh(&["-T", "alice@127.0.0.1", "--", "--x"]));
     client.ends_with(0);
     assert_eq!(String::from_utf8(client.shown()).unwrap(), "words: --admin-session|--line=--x\n");
     bench.helpers_have_ended();
