@@ -13,5 +13,6 @@ pub mod server;
 mod keyfile;
 mod pam;
 mod peer;
+mod refusal;
 mod run;
 mod session;

@@ -18,6 +18,7 @@ use super::keyfile;
 use super::pam::{PamError, Transaction, Who};
 use super::peer::{Peer, PeerError};
 use super::protocol::{Identity, Place, Reply, Request};
+use super::refusal::{Failure, Refusal};
 use super::session::{self, SessionError};
 use crate::config::RootLogin;
 use crate::event::Event;
@@ -38,52 +39,6 @@ const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 
 /// The port that `--demo-key` is for.
 const DEMO_PORT: &str = "demo";
-
-/// Why somebody was refused: for the journal.
-#[derive(Debug, Error)]
-enum Refusal {
-    #[error("console-auth does not run as root, so only its own user (id {0}) may log in")]
-    SomebodyElse(Uid),
-    #[error("root may not log in (access.root = \"no\")")]
-    Root,
-    #[error("root may log in by key only (access.root = \"key\")")]
-    RootByPassword,
-    #[error("the account is locked")]
-    Locked,
-    #[error("{0} exists, so only root may log in")]
-    Nologin(&'static str),
-    #[error("what was sent as a key is none")]
-    NotAKey,
-    #[error("the key {0} is not in the user's authorized_keys")]
-    Unlisted(String),
-    #[error("the user's files cannot be read as that user: {0}")]
-    Become(nix::Error),
-    #[error(transparent)]
-    Account(#[from] AccountError),
-    #[error("{0}")]
-    Pam(PamError),
-}
-
-/// Either of two endings: this try is over, or the whole login.
-enum Failure {
-    Refused(Refusal),
-    Peer(PeerError),
-}
-
-impl<R: Into<Refusal>> From<R> for Failure {
-    fn from(refusal: R) -> Self {
-        Self::Refused(refusal.into())
-    }
-}
-
-impl From<PamError> for Failure {
-    fn from(error: PamError) -> Self {
-        match error {
-            PamError::Peer(error) => Self::Peer(error),
-            error => Self::Refused(Refusal::Pam(error)),
-        }
-    }
-}
 
 /// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone. `program` is what whoever was
 /// let in may have run as themselves: none on the socket of the ports.

@@ -132,6 +132,14 @@ impl Bench {
         Client::start(self.ssh(&["-T", "alice@127.0.0.1", line]))
     }
 
+    /// Kilobytes that console-cli has written to.
+    pub fn private_memory(&self) -> u64 {
+        let id = self.child.as_ref().expect("it runs").id();
+        let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup")).unwrap();
+        let line = rollup.lines().find(|line| line.starts_with("Private_Dirty:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
     pub fn journal(&self) -> String {
         let read = |name| fs::read_to_string(self.path(name)).unwrap_or_default();
         read("journal") + &read("login-journal")

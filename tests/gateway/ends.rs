@@ -1,6 +1,10 @@
 //! How sessions end, and the process.
 
+use std::io::Write;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
@@ -43,22 +47,62 @@ fn client_pid(client: &mut Client) -> String {
     client.sees("\n")
 }
 
+/// Waits until a count has stood still for a second.
+fn settled(what: &str, count: impl Fn() -> usize) -> usize {
+    let mut last = (count(), Instant::now());
+    until(what, || {
+        let now = count();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_secs(1)).then_some(now)
+    })
+}
+
+const FLOOD: usize = 50_000_000;
+
 #[test]
 fn a_client_that_does_not_read_stops_the_program_and_can_leave() {
     let bench = Bench::new();
     let mut client = bench.at_terminal();
     let pid = pid_of(&mut client);
+    let before = bench.private_memory();
+    client.type_in(format!("flood {FLOOD}\r"));
+    until("some of the flood", || (client.shown().len() > 100_000).then_some(()));
     client.signal(Signal::SIGSTOP);
-    client.type_in("flood 50000000\r");
-    client.signal(Signal::SIGCONT);
-    until("some of the flood", || (client.shown().len() > 1_000_000).then_some(()));
-    client.signal(Signal::SIGSTOP);
-    // It has stopped when it waits in a write: of a terminal, n_tty's.
-    let wchan = format!("/proc/{pid}/wchan");
-    until("the program to wait", || {
-        std::fs::read_to_string(&wchan).ok().filter(|at| at != "0" && !at.is_empty()).map(drop)
+    let written = settled("the program to stop", || {
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
     });
+    assert!(written < FLOOD / 2, "it has written {written} bytes");
+    let grown = bench.private_memory().saturating_sub(before);
+    assert!(grown < 1024, "console-cli has grown by {grown} kB");
     client.signal(Signal::SIGKILL);
+    is_gone(&pid);
+    bench.helpers_have_ended();
+}
+
+#[test]
+fn a_program_that_does_not_read_stops_the_client() {
+    let bench = Bench::new();
+    let mut client = bench.command("stubborn");
+    let pid = client_pid(&mut client);
+    let before = bench.private_memory();
+    let mut input = client.take_input();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let typing = std::thread::spawn(move || {
+        // Breaks off when the client ends.
+        while count.load(Ordering::Relaxed) < FLOOD && input.write_all(&[b'x'; 10_000]).is_ok() {
+            count.fetch_add(10_000, Ordering::Relaxed);
+        }
+    });
+    let sent = settled("the client to stop", || sent.load(Ordering::Relaxed));
+    assert!(0 < sent && sent < FLOOD / 2, "it has sent {sent} bytes");
+    let grown = bench.private_memory().saturating_sub(before);
+    assert!(grown < 1024, "console-cli has grown by {grown} kB");
+    client.signal(Signal::SIGKILL);
+    typing.join().unwrap();
     is_gone(&pid);
     bench.helpers_have_ended();
 }
