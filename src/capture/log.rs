@@ -34,6 +34,9 @@ pub enum CaptureError {
     /// A type that this version cannot write.
     #[error("log type {0:?} is not among those that can be written: use \"text\", \"raw\" or \"none\"")]
     Type(LogType),
+    /// A disk that does not answer.
+    #[error("the log {0} is not being written: its disk hangs")]
+    Hangs(PathBuf),
     /// Any other refusal of the system: no space, no permission, a broken disk.
     #[error("cannot {what} the log {path}: {source}")]
     Io {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{CaptureError, CaptureLog, Times};
@@ -25,6 +26,8 @@ const BATCH: usize = 64 * 1024;
 const PACE: Duration = Duration::from_millis(10);
 /// After so much silence an unfinished line (a prompt) is written as it is.
 const SILENCE: Duration = Duration::from_millis(200);
+/// A trip that takes longer is said, and what it costs is counted anew each time. SD cards stall for a few seconds.
+const HANG: Duration = Duration::from_secs(5);
 /// Between two tries at a log that cannot be written: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
@@ -197,10 +200,7 @@ impl Writer {
         let log = self.log.take();
         let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
         let errand = move || work(log, dir, settings, mark, trip, times);
-        let (log, arrived, done) = match tokio::task::spawn_blocking(errand).await {
-            Ok(done) => done,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        };
+        let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
         failpoint::point("log-written");
         let file = log.as_ref().map(|log| log.mark().into());
         // After a re-opening that failed, it is opened by name again at the next try.
@@ -217,7 +217,8 @@ impl Writer {
         self.cursor.advance(onward);
         if arrived.gap > 0 {
             self.untold += arrived.gap;
-            self.health.send_modify(|health| health.lost += arrived.gap);
+            let lost = mark.lost + arrived.gap;
+            self.health.send_modify(|health| health.lost = lost);
         }
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
@@ -225,6 +226,26 @@ impl Writer {
         let whole = done.is_ok();
         self.settle(arrived.consumed, offered, flushed && whole, synced && whole);
         done
+    }
+
+    /// Waits until a trip with `offered` bytes is back, and says if that takes long.
+    async fn wait_for<T>(&self, mut errand: JoinHandle<T>, offered: usize) -> T {
+        loop {
+            match tokio::time::timeout(HANG, &mut errand).await {
+                Ok(Ok(done)) => return done,
+                Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+                Err(_) => {
+                    let overrun = self.cursor.overrun().saturating_sub(offered as u64);
+                    let lost = self.hub.log_mark().lost + overrun;
+                    self.health.send_if_modified(|health| {
+                        let more = lost > health.lost;
+                        health.lost = health.lost.max(lost);
+                        more
+                    });
+                    self.say_trouble(CaptureError::Hangs(self.dir.join(&self.settings.file)));
+                }
+            }
+        }
     }
 
     /// Remembers what is still pending.
@@ -317,6 +338,10 @@ impl Writer {
 
     fn report_trouble(&mut self, error: CaptureError) {
         self.cursor.give_up();
+        self.say_trouble(error);
+    }
+
+    fn say_trouble(&self, error: CaptureError) {
         let trouble = Some(error.to_string());
         if self.health.borrow().trouble != trouble {
             tracing::error!(

@@ -109,6 +109,12 @@ impl Cursor {
         start - position
     }
 
+    /// How many bytes between the cursor and the first one that is still there are gone for good.
+    pub fn overrun(&self) -> u64 {
+        let state = self.hub.state();
+        state.ring.tail().saturating_sub(state.cursors.position(self.slot))
+    }
+
     /// Moves the cursor on by `count` bytes.
     pub fn advance(&mut self, count: u64) {
         let mut state = self.hub.state();
