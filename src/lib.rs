@@ -30,10 +30,14 @@ pub mod ssh;
 
 pub mod service;
 
+pub mod admin;
+
 pub mod cli;
 
 pub mod generator;
 
 pub mod hostkeys;
+
+pub mod gateway;
 
 pub mod foreground;

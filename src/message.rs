@@ -2,8 +2,14 @@
 //! protocol (`auth::protocol`) and the local socket (`attach`) speak it. A peer is hostile until parsed:
 //! a message longer than [`LIMIT`] or one that is not the expected type ends the conversation.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -11,6 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of the longest message: room for the largest public key and a page of prompts, and no more.
 pub const LIMIT: usize = 64 * 1024;
+
+/// Descriptors that are handed over at once: the three ends of a program without a terminal.
+const DESCRIPTORS: usize = 3;
 
 /// Why a message could not be sent or understood.
 #[derive(Debug, Error)]
@@ -87,6 +96,31 @@ pub async fn receive_async<T: DeserializeOwned>(
     Ok(Some(serde_json::from_slice(&body)?))
 }
 
+/// Hands descriptors over, with one byte: at most three (`man 7 unix`, SCM_RIGHTS).
+pub fn send_descriptors(to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(to, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// Takes what [`send_descriptors`] has sent. Further ones that a peer sends are closed by the kernel.
+pub fn receive_descriptors(from: impl AsFd) -> io::Result<Vec<OwnedFd>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    recvmsg(from, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
+        _ => None,
+    });
+    Ok(received.flatten().collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +149,24 @@ mod tests {
         send(&mut wire, &"whole").unwrap();
         wire.pop();
         assert!(matches!(receive::<String>(&mut wire.as_slice()), Err(MessageError::Io(_))));
+    }
+
+    #[test]
+    fn descriptors_arrive_between_two_messages() {
+        use std::os::unix::net::UnixStream;
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let (mut reader, writer) = io::pipe().unwrap();
+        send(&mut near, &"before").unwrap();
+        send_descriptors(&near, &[writer.as_fd(), near.as_fd()]).unwrap();
+        send(&mut near, &"after").unwrap();
+        drop(writer);
+        assert_eq!(receive::<String>(&mut far).unwrap().unwrap(), "before");
+        let mut received = receive_descriptors(&far).unwrap();
+        assert_eq!(received.len(), 2);
+        assert_eq!(receive::<String>(&mut far).unwrap().unwrap(), "after");
+        std::fs::File::from(received.remove(0)).write_all(b"through").unwrap();
+        let mut heard = String::new();
+        reader.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "through");
     }
 }

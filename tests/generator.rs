@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use consoleserver::config::{Config, Groups, Port};
+use consoleserver::config::{Config, Groups, Port, Server};
 use consoleserver::generator::{Entry, plan, write};
 use consoleserver::port::PortName;
 use proptest::collection::{btree_map, vec};
@@ -105,7 +105,7 @@ fn whoever_listens_plainly_listens_whatever_else_is_wrong() {
 }
 
 #[test]
-fn a_bad_default_opens_nothing() {
+fn a_bad_default_opens_no_port_and_leaves_the_admin_cli_to_mend_it() {
     golden("bad-defaults");
 }
 
@@ -154,19 +154,23 @@ fn config() -> impl Strategy<Value = Config> {
     let name = "[A-Za-z0-9_][A-Za-z0-9._-]{0,31}|ttyUSB[0-9]|ttyS0"
         .prop_map(|name: String| name.parse::<PortName>().unwrap());
     let monitor = prop_oneof![Just(PathBuf::from("/dev")), path()];
-    (monitor, vec(any::<IpAddr>(), 0..4), btree_map(name, port(), 0..5)).prop_map(
-        |(monitor, listen, ports)| {
-            let mut config = Config { ports, ..Config::default() };
-            config.server.monitor = monitor;
-            config.server.listen = listen;
-            config
-        },
-    )
+    let server = (option::of(any::<u16>()), vec(any::<IpAddr>(), 0..4), monitor)
+        .prop_map(|(ssh_port, listen, monitor)| Server { ssh_port, listen, monitor });
+    (server, btree_map(name, port(), 0..5)).prop_map(|(server, ports)| Config {
+        server,
+        ports,
+        ..Config::default()
+    })
 }
 
-/// Every line that may stand in a file for the port `name`.
-fn allowed(config: &Config, name: &PortName, line: &str) -> bool {
-    let port = &config.ports[name];
+/// What may stand behind `ListenStream=`.
+fn listens(value: &str, tcp: Option<u16>, addresses: &[IpAddr]) -> bool {
+    let listed = |address: SocketAddr| Some(address.port()) == tcp && addresses.contains(&address.ip());
+    value.parse().ok() == tcp && tcp.is_some() || value.parse().is_ok_and(listed)
+}
+
+/// Every line that may stand in a file for the port `name`, or for the admin CLI.
+fn allowed(config: &Config, name: Option<&PortName>, line: &str) -> bool {
     let fixed = [
         "",
         "[Unit]",
@@ -183,18 +187,17 @@ fn allowed(config: &Config, name: &PortName, line: &str) -> bool {
         return true;
     }
     let Some((directive, value)) = line.split_once('=') else { return false };
+    let Some(name) = name else {
+        return directive == "ListenStream" && listens(value, config.server.ssh_port, &config.server.listen);
+    };
+    let port = &config.ports[name];
     match directive {
         "Requires" | "After" => match port.ssh_port {
             Some(_) => value == format!("console-attach@{name}.socket console@{name}.socket"),
             None => value == format!("console-attach@{name}.socket"),
         },
         "Description" => value == format!("Device of serial console {name}"),
-        "ListenStream" => {
-            let tcp = port.ssh_port.unwrap();
-            let listed =
-                |address: &SocketAddr| address.port() == tcp && config.listen(port).contains(&address.ip());
-            value == tcp.to_string() || value.parse().is_ok_and(|address| listed(&address))
-        }
+        "ListenStream" => listens(value, port.ssh_port, config.listen(port)),
         // Undoing systemd's specifiers gives the device and nothing else.
         "PathExists" => {
             let device = config.device(name, port);
@@ -227,10 +230,15 @@ proptest! {
             prop_assert!(path.iter().all(|part| part.len() <= 255), "{:?}", path);
             prop_assert!(!path.to_str().unwrap().contains(char::is_control), "{:?}", path);
             let name = port_of(&config, path);
-            prop_assert!(name.is_some(), "whose is {:?}?", path);
-            let name = name.unwrap();
+            let admin = path.iter().any(|part| part == "console-cli.socket" || part == "console-cli.socket.d");
+            prop_assert!(name.is_some() != admin, "whose is {:?}?", path);
             match entry {
+                Entry::Link(target) if admin => {
+                    prop_assert!(config.server.ssh_port.is_some());
+                    prop_assert_eq!(target, Path::new("/usr/lib/systemd/system/console-cli.socket"));
+                }
                 Entry::Link(target) => {
+                    let name = name.unwrap();
                     prop_assert!(config.ports[name].enabled, "{:?} opens a disabled port", path);
                     let unit = path.file_name().unwrap().to_str().unwrap();
                     let own = Path::new("..").join(unit);

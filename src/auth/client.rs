@@ -1,20 +1,21 @@
-//! The network side of a login: what `console-port` asks `console-auth`, over its socket, with every wait bounded.
-//! Dropping a [`Login`] ends the helper.
+//! The network side of a login: what `console-port` and `console-cli` ask `console-auth`, over its socket, with every wait
+//! bounded. Dropping a [`Login`], or what it [runs](Login::run), ends the helper.
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use russh::keys::PublicKey;
 use thiserror::Error;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::protocol::{Identity, Prompt, Reply, Request, Secret};
+use super::protocol::{Exit, Identity, Place, Prompt, Reply, Request, Run, Secret, Terminal};
 use crate::config::RootLogin;
 use crate::message::{self, MessageError};
-use crate::port::PortName;
 
 /// From the connection to the first byte taken: systemd starts a helper when it accepts.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -51,6 +52,9 @@ pub enum LoginError {
     /// This login was granted, or failed, before.
     #[error("this login is over")]
     Over,
+    /// It could not run what was asked for.
+    #[error("the login helper could not begin the session; its own messages say why")]
+    NotRun,
     /// Somebody keeps beginning and leaving.
     #[error("more than {ABANDONED} conversations were begun and left")]
     TooManyAbandoned,
@@ -87,20 +91,53 @@ enum State {
     Ready(UnixStream),
     /// PAM has asked and waits.
     Asked(UnixStream),
+    /// The helper of the admin CLI waits for [`Request::Run`]; that of a port has ended.
+    Granted(UnixStream),
     Over,
 }
 
+/// Our side of a program that the helper runs.
+#[derive(Debug)]
+pub enum Ends {
+    /// The other side of its terminal.
+    Terminal(OwnedFd),
+    /// It has none.
+    Pipes {
+        /// What it reads.
+        input: OwnedFd,
+        /// What it says.
+        output: OwnedFd,
+        /// What it says aside.
+        aside: OwnedFd,
+    },
+}
+
+/// A program that the helper runs. When this is dropped it is told to hang up, and is killed if it does not.
+#[derive(Debug)]
+pub struct Running(UnixStream);
+
+impl Running {
+    /// Waits until it has ended. Not cancel safe.
+    pub async fn exited(&mut self) -> Result<Exit, LoginError> {
+        match message::receive_async(&mut self.0).await.map_err(understand)? {
+            Some(Reply::Exited(exit)) => Ok(exit),
+            Some(_) => Err(LoginError::Unexpected),
+            None => Err(LoginError::Gone),
+        }
+    }
+}
+
 impl Login {
-    /// Connects to the helper at `socket` and says who wants to log in to `port`.
+    /// Connects to the helper at `socket` and says who wants to log in to what.
     pub async fn begin(
         socket: &Path,
         user: &str,
         rhost: IpAddr,
-        port: &PortName,
+        place: Place,
         root: RootLogin,
     ) -> Result<Self, LoginError> {
         let rhost = rhost.to_canonical();
-        let begin = Request::Begin { user: user.to_owned(), rhost, port: port.clone(), root };
+        let begin = Request::Begin { user: user.to_owned(), rhost, place, root };
         let stream = connect(socket, &begin).await?;
         Ok(Self { socket: socket.to_owned(), begin, state: State::Ready(stream), abandoned: 0 })
     }
@@ -153,6 +190,34 @@ impl Login {
         }
     }
 
+    /// Has `consolectl` run as whom this login was granted to. Only the helper of the admin CLI does that.
+    pub async fn run(self, run: Run, terminal: Option<Terminal>) -> Result<(Ends, Running), LoginError> {
+        let State::Granted(mut stream) = self.state else { return Err(LoginError::Over) };
+        let on_terminal = terminal.is_some();
+        let started = timeout(REPLY, async {
+            message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
+            match message::receive_async(&mut stream).await.map_err(understand)? {
+                Some(Reply::Running) => {}
+                Some(Reply::Failed) => return Err(LoginError::NotRun),
+                Some(_) => return Err(LoginError::Unexpected),
+                None => return Err(LoginError::Gone),
+            }
+            let received = stream.async_io(Interest::READABLE, || message::receive_descriptors(&stream));
+            received.await.map_err(|_| LoginError::Gone)
+        });
+        let descriptors = started.await.map_err(|_| LoginError::Silent(REPLY))??;
+        let ends = if on_terminal {
+            <[OwnedFd; 1]>::try_from(descriptors).map(|[terminal]| Ends::Terminal(terminal))
+        } else {
+            <[OwnedFd; 3]>::try_from(descriptors).map(|[input, output, aside]| Ends::Pipes {
+                input,
+                output,
+                aside,
+            })
+        };
+        Ok((ends.map_err(|_| LoginError::Unexpected)?, Running(stream)))
+    }
+
     /// One request and its reply. A conversation that the client has left (RFC 4256, 3.1: it may begin another method
     /// instead of answering) is ended with its helper, and the request goes to a new one.
     async fn request(&mut self, request: &Request) -> Result<Reply, LoginError> {
@@ -166,7 +231,7 @@ impl Login {
                 }
                 connect(&self.socket, &self.begin).await?
             }
-            State::Over => return Err(LoginError::Over),
+            State::Granted(_) | State::Over => return Err(LoginError::Over),
         };
         self.exchange(stream, request).await
     }
@@ -181,7 +246,8 @@ impl Login {
         self.state = match &reply {
             Reply::Acceptable | Reply::Denied => State::Ready(stream),
             Reply::Prompts { .. } => State::Asked(stream),
-            Reply::Granted(_) => State::Over,
+            Reply::Granted(_) => State::Granted(stream),
+            Reply::Running | Reply::Failed | Reply::Exited(_) => State::Over,
         };
         Ok(reply)
     }
@@ -191,7 +257,7 @@ impl Login {
             Reply::Prompts { instructions, prompts } => Ok(Step::Prompts { instructions, prompts }),
             Reply::Granted(identity) => Ok(Step::Granted(identity)),
             Reply::Denied => Ok(Step::Denied),
-            Reply::Acceptable => Err(LoginError::Unexpected),
+            _ => Err(LoginError::Unexpected),
         }
     }
 }
@@ -233,13 +299,10 @@ mod tests {
             is_send(login.answer(Vec::new()));
             is_send(login.password(Secret(String::new())));
         }
-        let _ = all;
-        is_send(Login::begin(
-            Path::new("/"),
-            "",
-            "::1".parse().unwrap(),
-            &"demo".parse().unwrap(),
-            RootLogin::No,
-        ));
+        fn last(login: Login) {
+            is_send(login.run(Run::Admin, None));
+        }
+        let _ = (all, last);
+        is_send(Login::begin(Path::new("/"), "", "::1".parse().unwrap(), Place::Admin, RootLogin::No));
     }
 }

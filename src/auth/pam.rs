@@ -1,5 +1,5 @@
 //! Asking PAM (pam (3)): one transaction of the service `consoleserver`, whose questions travel to the client over the
-//! login socket as they come, and whose verdict is final.
+//! login socket as they come, whose verdict is final, and which then surrounds the session, if there is one.
 
 use std::ffi::{CStr, CString};
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use pam_client2::{Context, ConversationHandler, ErrorCode, Flag};
 use thiserror::Error;
 
 use super::peer::{Peer, PeerError};
-use super::protocol::{Prompt, Reply, Request, Secret};
+use super::protocol::{Place, Prompt, Reply, Request, Secret};
 
 /// The file in /etc/pam.d.
 const SERVICE: &str = "consoleserver";
@@ -32,7 +32,7 @@ pub enum PamError {
     /// A module said no.
     #[error("PAM {step}: {reason}{}", remark(.said))]
     Refused {
-        /// `authentication` or `account`.
+        /// `authentication`, `account` or `session`.
         step: &'static str,
         /// PAM's own sentence.
         reason: String,
@@ -60,8 +60,8 @@ pub struct Who<'a> {
     pub user: &'a str,
     /// Address of the client.
     pub rhost: IpAddr,
-    /// Name of the port.
-    pub port: &'a str,
+    /// The port, or the admin CLI.
+    pub place: &'a Place,
 }
 
 /// A PAM transaction.
@@ -85,14 +85,20 @@ impl<'a> Transaction<'a> {
         let start = || {
             let mut context = Context::new(SERVICE, Some(who.user), conversation)?;
             context.set_rhost(Some(&who.rhost.to_string()))?;
-            context.set_tty(Some(&format!("console-{}", who.port)))?;
+            // No port is called as the program is.
+            context.set_tty(Some(
+                &who.place.port().map_or("consolectl".to_owned(), |port| format!("console-{port}")),
+            ))?;
             Ok(Self { context })
         };
-        start().map_err(|error: pam_client2::Error| PamError::Refused {
-            step: "start",
-            reason: error.to_string(),
-            said: String::new(),
-        })
+        start().map_err(|error| refused("start", &error))
+    }
+
+    /// The same transaction, once it asks nothing more: its modules keep what they have learned.
+    pub fn silenced(self) -> Result<Transaction<'static>, PamError> {
+        let silent = self.context.replace_conversation(Conversation::default());
+        let (context, _) = silent.map_err(|error| refused("conversation", &error.into_without_payload()))?;
+        Ok(Transaction { context })
     }
 
     /// Proves who somebody is. An empty password proves nothing.
@@ -109,11 +115,7 @@ impl<'a> Transaction<'a> {
 
     /// The user that was let in, whom a module may have renamed.
     pub fn user(&self) -> Result<String, PamError> {
-        self.context.user().map_err(|error| PamError::Refused {
-            step: "user",
-            reason: error.to_string(),
-            said: String::new(),
-        })
+        self.context.user().map_err(|error| refused("user", &error))
     }
 
     fn settle(&mut self, step: &'static str, verdict: pam_client2::Result<()>) -> Result<(), PamError> {
@@ -134,6 +136,22 @@ impl<'a> Transaction<'a> {
         }
     }
 }
+
+impl Transaction<'static> {
+    /// Gives the process the user's credentials and opens a session, which is closed when it is dropped.
+    pub fn open_session(&mut self) -> Result<Session<'_>, PamError> {
+        self.context.open_session(Flag::NONE).map(Session).map_err(|error| refused("session", &error))
+    }
+}
+
+fn refused(step: &'static str, error: &pam_client2::Error) -> PamError {
+    PamError::Refused { step, reason: error.to_string(), said: String::new() }
+}
+
+/// An open session of PAM's.
+pub struct Session<'a>(
+    #[expect(dead_code, reason = "held to be dropped")] pam_client2::Session<'a, Conversation<'static>>,
+);
 
 /// What PAM calls when it wants something from the person.
 #[derive(Default)]

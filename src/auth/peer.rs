@@ -59,6 +59,11 @@ impl Peer {
         message::send(&mut self.stream, reply).map_err(|error| self.explain(error))
     }
 
+    /// The connection, when the login is over.
+    pub fn into_stream(self) -> UnixStream {
+        self.stream
+    }
+
     fn explain(&self, error: MessageError) -> PeerError {
         match error {
             MessageError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {

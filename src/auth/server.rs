@@ -17,7 +17,9 @@ use super::authorized_keys::{self, Circumstances};
 use super::keyfile;
 use super::pam::{PamError, Transaction, Who};
 use super::peer::{Peer, PeerError};
-use super::protocol::{Identity, Reply, Request};
+use super::protocol::{Identity, Place, Reply, Request};
+use super::refusal::{Failure, Refusal};
+use super::session::{self, SessionError};
 use crate::config::RootLogin;
 use crate::event::Event;
 use crate::port::PortName;
@@ -38,63 +40,22 @@ const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 /// The port that `--demo-key` is for.
 const DEMO_PORT: &str = "demo";
 
-/// Why somebody was refused: for the journal.
-#[derive(Debug, Error)]
-enum Refusal {
-    #[error("console-auth does not run as root, so only its own user (id {0}) may log in")]
-    SomebodyElse(Uid),
-    #[error("root may not log in (access.root = \"no\")")]
-    Root,
-    #[error("root may log in by key only (access.root = \"key\")")]
-    RootByPassword,
-    #[error("the account is locked")]
-    Locked,
-    #[error("{0} exists, so only root may log in")]
-    Nologin(&'static str),
-    #[error("what was sent as a key is none")]
-    NotAKey,
-    #[error("the key {0} is not in the user's authorized_keys")]
-    Unlisted(String),
-    #[error("the user's files cannot be read as that user: {0}")]
-    Become(nix::Error),
-    #[error(transparent)]
-    Account(#[from] AccountError),
-    #[error("{0}")]
-    Pam(PamError),
-}
-
-/// Either of two endings: this try is over, or the whole login.
-enum Failure {
-    Refused(Refusal),
-    Peer(PeerError),
-}
-
-impl<R: Into<Refusal>> From<R> for Failure {
-    fn from(refusal: R) -> Self {
-        Self::Refused(refusal.into())
-    }
-}
-
-impl From<PamError> for Failure {
-    fn from(error: PamError) -> Self {
-        match error {
-            PamError::Peer(error) => Self::Peer(error),
-            error => Self::Refused(Refusal::Pam(error)),
-        }
-    }
-}
-
-/// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone.
+/// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone. `program` is what whoever was
+/// let in may have run as themselves: none on the socket of the ports.
 ///
 /// # Errors
-/// When the peer broke the protocol, vanished in the middle or was too slow; a refused login is no error. The journal
-/// has been told.
-pub fn serve(stream: UnixStream, demo_key: Option<PublicKey>) -> Result<(), PeerError> {
+/// When the peer broke the protocol, vanished in the middle or was too slow, or a session could not begin; a refused login
+/// is no error. The journal has been told.
+pub fn serve(
+    stream: UnixStream,
+    demo_key: Option<PublicKey>,
+    program: Option<&Path>,
+) -> Result<(), ServeError> {
     let mut peer = Peer::new(stream, GRACE);
     let begun = peer.receive().and_then(|first| match first {
         None => Ok(None),
-        Some(Request::Begin { user, rhost, port, root }) => {
-            Ok(Some(Login::begin(user, rhost, port, root, demo_key)))
+        Some(Request::Begin { user, rhost, place, root }) => {
+            Ok(Some(Login::begin(user, rhost, place, root, demo_key)))
         }
         Some(_) => Err(PeerError::OutOfTurn("the first request must be Begin")),
     });
@@ -103,10 +64,28 @@ pub fn serve(stream: UnixStream, demo_key: Option<PublicKey>) -> Result<(), Peer
         Ok(Some(login)) => login,
         Err(error) => {
             tracing::warn!("a login ended before it began: {error}");
-            return Err(error);
+            return Err(error.into());
         }
     };
-    login.serve(&mut peer).inspect_err(|error| login.tell(&format!("ended: {error}")))
+    let served = login.serve(&mut peer).map_err(ServeError::from);
+    let served = served.and_then(|()| match (login.admitted.take(), program) {
+        (Some((account, pam)), Some(program)) => {
+            Ok(session::serve(peer, &account, pam, program, |what| login.tell(what))?)
+        }
+        _ => Ok(()),
+    });
+    served.inspect_err(|error| login.tell(&format!("ended: {error}")))
+}
+
+/// Why a login did not come to its proper end.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The network side.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// What it asked for could not be run.
+    #[error(transparent)]
+    Session(#[from] SessionError),
 }
 
 /// Somebody who wants in.
@@ -114,10 +93,12 @@ struct Login {
     /// As typed: anything at all.
     typed: String,
     rhost: IpAddr,
-    port: PortName,
+    place: Place,
     root: RootLogin,
     demo_key: Option<PublicKey>,
     account: Result<Account, AccountError>,
+    /// Who has been let in, as whom a session may run; nobody for the demonstration key, which is no account's.
+    admitted: Option<(Account, Transaction<'static>)>,
     tries: u32,
     offers: u32,
     /// Offered keys that are in no file: told once, at the end, since an agent offers all that it has.
@@ -125,14 +106,16 @@ struct Login {
 }
 
 impl Login {
-    fn begin(typed: String, rhost: IpAddr, port: PortName, root: RootLogin, demo: Option<PublicKey>) -> Self {
+    fn begin(typed: String, rhost: IpAddr, place: Place, root: RootLogin, demo: Option<PublicKey>) -> Self {
+        let at_demo = place.port().is_some_and(|port| port.as_str() == DEMO_PORT);
         Self {
             account: Account::look_up(&typed),
-            demo_key: demo.filter(|_| port.as_str() == DEMO_PORT),
+            demo_key: demo.filter(|_| at_demo),
             rhost: rhost.to_canonical(),
             typed,
-            port,
+            place,
             root,
+            admitted: None,
             tries: 0,
             offers: 0,
             unlisted: 0,
@@ -147,6 +130,7 @@ impl Login {
                 Request::Converse => self.converse(peer)?,
                 Request::Begin { .. } => return Err(PeerError::OutOfTurn("Begin comes once")),
                 Request::Answers(_) => return Err(PeerError::OutOfTurn("nothing was asked")),
+                Request::Run { .. } => return Err(PeerError::OutOfTurn("nothing is run for this login")),
             };
             peer.send(&reply)?;
             if matches!(reply, Reply::Granted(_)) {
@@ -194,7 +178,7 @@ impl Login {
     }
 
     /// The identity and the key's fingerprint. A key that is `signed` logs in now; otherwise it is only asked about.
-    fn by_key(&self, key: &str, signed: bool) -> Result<(Identity, String), Refusal> {
+    fn by_key(&mut self, key: &str, signed: bool) -> Result<(Identity, String), Refusal> {
         let key = PublicKey::from_openssh(key).map_err(|_| Refusal::NotAKey)?;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         if self.demo_key.as_ref().is_some_and(|demo| demo.key_data() == key.key_data()) {
@@ -215,9 +199,11 @@ impl Login {
         }
         if signed {
             open_to(account)?;
-            Transaction::silent(&self.who(account.name.as_str()))
-                .and_then(|mut pam| pam.check_account())
-                .map_err(Refusal::Pam)?;
+            let mut pam = Transaction::silent(&self.who(account.name.as_str())).map_err(Refusal::Pam)?;
+            pam.check_account().map_err(Refusal::Pam)?;
+            let identity = account.identity()?;
+            self.admitted = Some((account.clone(), pam));
+            return Ok((identity, fingerprint));
         }
         Ok((account.identity()?, fingerprint))
     }
@@ -246,7 +232,7 @@ impl Login {
     }
 
     /// Whoever must not log in this way is asked just like everybody else, and every answer is wrong.
-    fn by_conversation(&self, peer: &mut Peer) -> Result<Identity, Failure> {
+    fn by_conversation(&mut self, peer: &mut Peer) -> Result<Identity, Failure> {
         let known = self.account.as_ref().map_err(|error| Refusal::from(*error));
         let allowed = known.and_then(|account| self.admits(account, Method::Password));
         let user = LoginName::parse(&self.typed);
@@ -261,7 +247,9 @@ impl Login {
         self.admits(&account, Method::Password)?;
         open_to(&account)?;
         pam.check_account()?;
-        Ok(account.identity()?)
+        let identity = account.identity()?;
+        self.admitted = Some((account, pam.silenced()?));
+        Ok(identity)
     }
 
     /// Rules about who may log in at all, before any proof.
@@ -277,7 +265,7 @@ impl Login {
     }
 
     fn who<'a>(&'a self, user: &'a str) -> Who<'a> {
-        Who { user, rhost: self.rhost, port: self.port.as_str() }
+        Who { user, rhost: self.rhost, place: &self.place }
     }
 
     fn grant(&self, identity: Identity, proof: &str) -> Reply {
@@ -298,16 +286,21 @@ impl Login {
         self.say(None, what);
     }
 
-    /// `object_systemd_unit` makes `journalctl --unit console@PORT` show it among what the port says: root may say so.
+    /// `object_systemd_unit` makes `journalctl --unit console@PORT` show it among what the port says, or `console-cli`: root
+    /// may say so.
     fn say(&self, message_id: Option<&str>, what: &str) {
-        let Self { typed, rhost, port, .. } = self;
+        let Self { typed, rhost, place, .. } = self;
+        let unit = match place {
+            Place::Port(port) => format!("console@{port}.service"),
+            Place::Admin => "console-cli.service".to_owned(),
+        };
         tracing::info!(
             message_id,
             console_user = typed,
-            console_port = port.as_str(),
+            console_port = place.port().map(PortName::as_str),
             console_rhost = %rhost,
-            object_systemd_unit = format!("console@{port}.service"),
-            "login of {typed:?} to {port} from {rhost}: {what}"
+            object_systemd_unit = unit,
+            "login of {typed:?} to {place} from {rhost}: {what}"
         );
     }
 }

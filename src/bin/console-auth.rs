@@ -15,6 +15,9 @@ use russh::keys::PublicKey;
 /// Seconds after which even a PAM module that hangs is ended, a little more than a login may take.
 const HARD_LIMIT: u32 = server::GRACE.as_secs() as u32 + 15;
 
+/// What a login may have run, below `--root`.
+const PROGRAM: &str = "usr/bin/consolectl";
+
 /// Decides who may log in to a console. Serves one login on the connected unix socket passed as file descriptor 3
 /// (LISTEN_FDS=1), then exits; systemd or consoleserver starts it.
 #[derive(Parser)]
@@ -23,6 +26,12 @@ struct Arguments {
     /// A file with one OpenSSH public key, which is admitted to the port "demo" alone, for any user name
     #[arg(long, value_name = "FILE")]
     demo_key: Option<PathBuf>,
+    /// Whoever is let in may have consolectl run as themselves: for the admin CLI, on a socket of its own
+    #[arg(long, conflicts_with = "demo_key")]
+    may_run: bool,
+    /// Look for usr/bin/consolectl below this directory
+    #[arg(long, value_name = "DIR", default_value = "/", requires = "may_run")]
+    root: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -42,8 +51,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let program = arguments.may_run.then(|| arguments.root.join(PROGRAM));
+    // A session, once it runs, takes its time.
     alarm::set(HARD_LIMIT);
-    match server::serve(stream, demo_key) {
+    match server::serve(stream, demo_key, program.as_deref()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_told) => ExitCode::FAILURE,
     }

@@ -44,8 +44,8 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
     reader.faults.none_or(path).map(|()| config)
 }
 
-/// The ports of a wrong text of which it is plain whether and where they listen, whatever else is wrong, and whose TCP
-/// port no other one wants; `None` if the text is not even TOML.
+/// The ports of a wrong text, and the admin CLI, of which it is plain whether and where they listen, whatever else is wrong,
+/// and whose TCP port no other one wants; `None` if the text is not even TOML.
 pub(super) fn plain_listeners(text: &str) -> Option<Config> {
     let mut reader = Reader::new(text);
     let mut config = Config::default();
@@ -55,17 +55,23 @@ pub(super) fn plain_listeners(text: &str) -> Option<Config> {
     }
     reader.document(tree.get_ref(), &mut config);
     let conflicts = config.conflicts();
+    let is_taken = |table: &str| {
+        let tcp = format!("{table}.ssh_port");
+        conflicts.iter().any(|conflict: &Conflict| {
+            conflict.shared == Shared::TcpPort && (conflict.key == tcp || conflict.other == tcp)
+        })
+    };
     config.ports.retain(|name, _| {
         let path = port_path(name.as_str());
-        let tcp = format!("{path}.ssh_port");
-        let taken = |conflict: &Conflict| {
-            conflict.shared == Shared::TcpPort && (conflict.key == tcp || conflict.other == tcp)
-        };
         reader.is_plain(&[&path], "ssh_port")
             && reader.is_plain(&[&path, "defaults"], "enabled")
             && reader.is_plain(&[&path, "defaults", "server"], "listen")
-            && !conflicts.iter().any(taken)
+            && !is_taken(&path)
     });
+    let server = ["server"];
+    if !reader.is_plain(&server, "ssh_port") || !reader.is_plain(&server, "listen") || is_taken("server") {
+        config.server.ssh_port = None;
+    }
     Some(config)
 }
 

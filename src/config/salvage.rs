@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
-use super::{Config, ConfigError, Loaded, file, read};
+use super::{Config, ConfigError, Loaded, Server, file, read};
 
 /// What console-admin keeps of the last configuration that was right.
 const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
@@ -36,7 +36,7 @@ impl Config {
         };
         // A machine whose configuration was taken away is not meant to go on as before.
         if let ConfigError::Missing(_) = &fault {
-            return Salvaged { config: Self::default(), path: None, fault: Some(fault) };
+            return Salvaged { config: Self::listening_nowhere(), path: None, fault: Some(fault) };
         }
         let wrong = match &fault {
             ConfigError::Wrong { path, .. } => file::text(path).ok().flatten().zip(Some(path.clone())),
@@ -48,15 +48,22 @@ impl Config {
         let cut = || wrong.as_ref().map(|(text, path)| (without_broken_tables(text), path.clone()));
         match plain().or_else(last_good).or_else(cut) {
             Some((config, path)) => Salvaged { config, path: Some(path), fault: Some(fault) },
-            None => Salvaged { config: Self::default(), path: None, fault: Some(fault) },
+            None => Salvaged { config: Self::listening_nowhere(), path: None, fault: Some(fault) },
         }
+    }
+
+    /// Neither a port nor the admin CLI, which a file that says nothing of it has.
+    fn listening_nowhere() -> Self {
+        Self { server: Server { ssh_port: None, ..Server::default() }, ..Self::default() }
     }
 }
 
 /// The ports of a text that is not TOML whose own tables are; none if what they inherit is not.
 fn without_broken_tables(text: &str) -> Config {
-    let Some((text, cut)) = without_broken_ports(text) else { return Config::default() };
-    let mut config = read::plain_listeners(&text).unwrap_or_default();
+    let Some((text, cut)) = without_broken_ports(text) else {
+        return Config::listening_nowhere();
+    };
+    let mut config = read::plain_listeners(&text).unwrap_or_else(Config::listening_nowhere);
     // The same port may have another table: [ports.NAME.log], or a second one by mistake.
     config.ports.retain(|name, _| !cut.contains(name.as_str()));
     config

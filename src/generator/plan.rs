@@ -38,6 +38,7 @@ pub struct Plan {
 /// What systemd is to do for `config`, which was read from `source` (or from nowhere).
 pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
     let mut plan = Plan::default();
+    plan.admin_cli(config, source);
     for (name, port) in &config.ports {
         plan.sockets(config, name, port, source);
         let device = config.device(name, port);
@@ -53,6 +54,14 @@ pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
 }
 
 impl Plan {
+    /// The listener of the admin CLI.
+    fn admin_cli(&mut self, config: &Config, source: Option<&Path>) {
+        let Some(tcp) = config.server.ssh_port else { return };
+        let socket = "console-cli.socket";
+        self.file(format!("{socket}.d/10-listen.conf"), listen(&config.server.listen, tcp, source));
+        self.link(format!("{STARTER}/{socket}"), socket);
+    }
+
     /// The sockets of a port. A disabled one has them too, for `systemctl start`, but nothing starts them.
     fn sockets(&mut self, config: &Config, name: &PortName, port: &Port, source: Option<&Path>) {
         let mut sockets = vec![("console-attach@", format!("console-attach@{name}.socket"))];
@@ -118,7 +127,7 @@ pub(super) fn is_adapter(name: &str) -> bool {
     number.is_some_and(|number| matches!(number.len(), 1..=5) && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// The listeners of `console@NAME.socket`.
+/// The listeners of a socket unit.
 fn listen(addresses: &[IpAddr], tcp: u16, source: Option<&Path>) -> String {
     let mut text = HEADER.to_owned();
     if let Some(source) = source.and_then(path_value) {

@@ -20,7 +20,7 @@ use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
 use crate::port::PortName;
 use crate::session::Console;
-use crate::ssh::Gatekeeping;
+use crate::ssh::{Access, Door, Gatekeeping};
 use crate::systemd::Watchdog;
 use crate::{attach, ssh, systemd};
 
@@ -38,9 +38,9 @@ const ORDERS: usize = 4;
 pub(super) struct PortService {
     options: Options,
     console: Arc<Console>,
-    ssh: Arc<ssh::Server>,
+    ssh: Arc<ssh::Server<Door>>,
     attach: Arc<attach::server::Server>,
-    gate: watch::Sender<Gatekeeping>,
+    access: watch::Sender<Access>,
     groups: watch::Sender<Groups>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
@@ -74,10 +74,10 @@ impl PortService {
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox);
         let line = tokio::spawn(line.run(tty));
 
-        let gate = watch::Sender::new(gatekeeping(&config, &name));
+        let access = watch::Sender::new(access_to(&config, &name));
         let groups = watch::Sender::new(config.groups(&port).clone());
         let console = Console::new(name, hub, port);
-        let ssh = ssh::Server::new(keys, console.clone(), gate.subscribe());
+        let ssh = ssh::Server::new(keys, Arc::new(Door::new(console.clone(), access.subscribe())));
         let mut doors = JoinSet::new();
         for listener in listeners.ssh {
             doors.spawn(ssh.clone().accept(listener));
@@ -98,7 +98,7 @@ impl PortService {
             console,
             ssh,
             attach,
-            gate,
+            access,
             groups,
             line_orders,
             line,
@@ -162,7 +162,7 @@ impl PortService {
                 let name = &self.options.port;
                 let port = config.ports[name].clone();
                 resize(&self.console.hub, port.scrollback);
-                self.gate.send_replace(gatekeeping(&config, name));
+                self.access.send_replace(access_to(&config, name));
                 self.groups.send_replace(config.groups(&port).clone());
                 self.order_log(Order::Configure(port.log.clone()));
                 let (told, remarks) = oneshot::channel();
@@ -252,11 +252,11 @@ fn wanted(config: &Config, name: &PortName) -> Wanted {
     Wanted { path: config.device(name, port), settings: port.line, low_latency: port.low_latency }
 }
 
-fn gatekeeping(config: &Config, name: &PortName) -> Gatekeeping {
-    Gatekeeping {
-        auth_socket: systemd::runtime_directory().join("auth-port"),
+fn access_to(config: &Config, name: &PortName) -> Access {
+    let auth_socket = systemd::runtime_directory().join("auth-port");
+    Access {
+        gatekeeping: Gatekeeping { auth_socket, root: config.access.root },
         groups: config.groups(&config.ports[name]).clone(),
-        root: config.access.root,
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-pub use console::Console;
+pub use console::{Console, LAST_WORDS};
 use roster::Ears;
 pub use roster::{Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};

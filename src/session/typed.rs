@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::mpsc;
 
-/// Bytes that may wait, each event counted with [`OVERHEAD`]. One SSH window more may be on its way (`ssh::WINDOW`).
+/// Bytes that may wait, each event counted with [`OVERHEAD`]. One SSH window more may be on its way (`ssh::tuning`).
 const LIMIT: usize = 16 * 1024;
 /// What an event costs beside its bytes, so that a flood of empty ones is bounded too.
 const OVERHEAD: usize = 16;

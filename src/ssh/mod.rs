@@ -1,67 +1,60 @@
-//! The port's SSH side: accepts connections, bounds them, and hands each to russh with a [`handler`] that turns what happens
-//! into session events. Everything here comes from the network and is hostile until somebody has logged in.
+//! The SSH side: accepts connections, bounds them, and hands each to russh with a [`handler`] that logs somebody in and leads
+//! them to the listener's [`Destination`], a port's console or the admin CLI. Everything here comes from the network and is
+//! hostile until somebody has logged in.
 
 mod breaks;
+mod destination;
+mod door;
 mod handler;
 mod limits;
 mod liveness;
+mod login;
 mod outlet;
 mod refuse;
 mod throttle;
+mod tuning;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::PrivateKey;
 use russh::server::Config;
-use russh::{MethodKind, MethodSet, Preferred, cipher, compression, kex, mac};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 pub use breaks::listen as listen_for_breaks;
-pub use handler::Gatekeeping;
+pub use destination::{Destination, Gatekeeping, Screen, Visit, Wish};
+pub use door::{Access, Door};
+pub use outlet::SshOutlet;
 pub use refuse::refuse;
 
-use crate::session::{Console, typed};
+use crate::session::typed;
 use handler::{Connection, Stage};
 use limits::{Limits, Ticket};
 use liveness::Watch;
 use throttle::Throttled;
 
-/// What a client may send ahead: a paste's bytes that are on their way beside those that wait in the session. Small, so that a
-/// client's own keepalive is never long behind a paste on a slow line.
-const WINDOW: u32 = 16 * 1024;
-/// Kernel memory for a client that has stopped reading.
-const SEND_BUFFER: usize = 256 * 1024;
-/// Silence after which the kernel asks whether the peer still lives, between two such questions, and how many of them: dead
-/// after 30 s, as one that has been sent something ([`liveness`]).
-const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 /// For a client to leave after its session has ended. One that does not even read would stay for ever.
 const LEAVE: Duration = Duration::from_secs(15);
 /// Pause after a failed accept (no file descriptors, no memory): others need the time to give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
-/// The SSH side of one port.
-pub struct Server {
+/// The listeners' common side of one destination.
+pub struct Server<D> {
     config: Arc<Config>,
-    console: Arc<Console>,
-    gate: watch::Receiver<Gatekeeping>,
+    destination: Arc<D>,
     limits: Arc<Limits>,
     connections: watch::Sender<usize>,
 }
 
-impl Server {
-    /// A server for this console with these host keys.
-    pub fn new(
-        keys: Vec<PrivateKey>,
-        console: Arc<Console>,
-        gate: watch::Receiver<Gatekeeping>,
-    ) -> Arc<Self> {
-        let config = Arc::new(config(keys));
-        Arc::new(Self { config, console, gate, limits: Arc::default(), connections: watch::Sender::new(0) })
+impl<D: Destination> Server<D> {
+    /// A server for this destination with these host keys.
+    pub fn new(keys: Vec<PrivateKey>, destination: Arc<D>) -> Arc<Self> {
+        let config = Arc::new(tuning::config(keys));
+        Arc::new(Self { config, destination, limits: Arc::default(), connections: watch::Sender::new(0) })
     }
 
     /// How many connections there are, logged in or not.
@@ -112,12 +105,11 @@ impl Server {
     }
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, ticket: Ticket) -> Result<(), russh::Error> {
-        tune(&stream)?;
+        tuning::tune(&stream)?;
         // russh's task cannot be told to end; its socket can.
         let plug = SockRef::from(&stream).try_clone()?;
         let (feeder, typed) = typed();
-        let gate = self.gate.borrow().clone();
-        let connection = Connection::new(self.console.clone(), gate, peer, ticket, (feeder.clone(), typed));
+        let connection = Connection::new(self.destination.clone(), peer, ticket, (feeder.clone(), typed));
         let stage = connection.stage();
         let written = Arc::new(Notify::new());
         let stream = Throttled::new(stream, feeder, written.clone());
@@ -138,7 +130,7 @@ impl Server {
 
     /// Waits until the connection has stood still for too long; why it must end.
     async fn ends(&self, mut stage: watch::Receiver<Stage>) -> &'static str {
-        let mut closing = self.console.closing();
+        let mut closing = self.destination.closing();
         let grace = self.limits.grace;
         for (wanted, overdue) in [
             (Stage::Admitted, "has not logged in in time"),
@@ -164,98 +156,29 @@ async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
     }
 }
 
-fn tune(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let socket = SockRef::from(stream);
-    let (time, interval, retries) = KEEPALIVE;
-    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
-    socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_send_buffer_size(SEND_BUFFER)
-}
-
-fn config(keys: Vec<PrivateKey>) -> Config {
-    let methods: &[MethodKind] =
-        &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
-    Config {
-        server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
-        methods: MethodSet::from(methods),
-        // Passwords have a longer one of ours; this evens out how long a key takes to be looked up.
-        auth_rejection_time: Duration::from_millis(50),
-        auth_rejection_time_initial: Some(Duration::ZERO),
-        max_auth_attempts: 6,
-        keys,
-        window_size: WINDOW,
-        maximum_packet_size: 32 * 1024,
-        // Few: each may be a 32 KiB piece for a client that does not read.
-        event_buffer_size: 4,
-        channel_buffer_size: 4,
-        // TCP notices a dead peer; a session may be silent for ever.
-        inactivity_timeout: None,
-        keepalive_interval: None,
-        preferred: preferred(),
-        ..Config::default()
-    }
-}
-
-/// What ssh-audit has nothing against, fastest first.
-fn preferred() -> Preferred {
-    Preferred {
-        kex: vec![
-            kex::MLKEM768X25519_SHA256,
-            kex::CURVE25519,
-            kex::CURVE25519_PRE_RFC_8731,
-            kex::EXTENSION_SUPPORT_AS_SERVER,
-            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-        ]
-        .into(),
-        key: vec![
-            Algorithm::Ed25519,
-            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP256 },
-            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP384 },
-            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP521 },
-            Algorithm::Rsa { hash: Some(russh::keys::HashAlg::Sha512) },
-            Algorithm::Rsa { hash: Some(russh::keys::HashAlg::Sha256) },
-            Algorithm::SkEd25519,
-            Algorithm::SkEcdsaSha2NistP256,
-        ]
-        .into(),
-        cipher: vec![
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_CTR,
-        ]
-        .into(),
-        mac: vec![mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM].into(),
-        compression: vec![compression::NONE].into(),
-        ..Preferred::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use russh::keys::Algorithm;
+
     use crate::config::{self, Groups, RootLogin};
     use crate::hub::Hub;
     use crate::ring::Ring;
+    use crate::session::Console;
 
     const SHORT: Duration = Duration::from_millis(50);
 
-    fn impatient_server() -> Arc<Server> {
+    fn impatient_server() -> Arc<Server<Door>> {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
         let console = Console::new("demo".parse().unwrap(), hub, config::Port::default());
-        let gate = Gatekeeping {
-            auth_socket: "/nonexistent".into(),
-            groups: Groups::Everyone,
-            root: RootLogin::Key,
-        };
+        let gatekeeping = Gatekeeping { auth_socket: "/nonexistent".into(), root: RootLogin::Key };
+        let access = watch::Sender::new(Access { gatekeeping, groups: Groups::Everyone });
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
         Arc::new(Server {
-            config: Arc::new(config(vec![key])),
-            console,
-            gate: watch::Sender::new(gate).subscribe(),
+            config: Arc::new(tuning::config(vec![key])),
+            destination: Arc::new(Door::new(console, access.subscribe())),
             limits: Arc::new(Limits::with_grace(SHORT)),
             connections: watch::Sender::new(0),
         })

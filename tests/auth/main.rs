@@ -8,4 +8,5 @@ mod helper;
 mod keys;
 mod passwords;
 mod protocol;
+mod run;
 mod who;

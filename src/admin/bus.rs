@@ -1,0 +1,205 @@
+//! `org.consoleserver1` as its callers see it: names, object paths, what calls take and return. `man org.consoleserver1` is
+//! the same for people.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use zbus::zvariant::Type;
+use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
+
+use crate::port::PortName;
+
+/// The name on the bus.
+pub const NAME: &str = "org.consoleserver1";
+/// The object with `org.consoleserver1.Manager`, above which nothing of ours is.
+pub const PATH: &str = "/org/consoleserver1";
+const PORTS: &str = "/org/consoleserver1/port/";
+
+/// Keys of DESIGN's configuration, `log.type`, by name. A key that is absent in the file and has no default is absent here.
+pub type Keys = HashMap<String, OwnedVariant>;
+
+/// A change that is not committed: everything as text, values as TOML writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct Change {
+    /// `ports.ttyUSB0.baud`; of a port created or removed, `ports.ttyUSB0`.
+    pub key: String,
+    /// The committed value; empty if there is none.
+    pub old: String,
+    /// The new value; empty if the key is unset, or the port removed.
+    pub new: String,
+    /// Who has changed it.
+    pub who: String,
+    /// When, as RFC 3339 writes it.
+    pub when: String,
+}
+
+/// Somebody at a port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct Session {
+    /// Login name.
+    pub user: String,
+    /// Address, or `local`.
+    pub from: String,
+    /// Since when, as RFC 3339 writes it.
+    pub since: String,
+    /// Whether this one writes.
+    pub writes: bool,
+}
+
+/// The object of a port. What D-Bus takes in a path stays, the rest becomes `_xx` (as `sd_bus_path_encode(3)` does it).
+pub fn port_path(port: &PortName) -> OwnedObjectPath {
+    let mut path = PORTS.to_owned();
+    for (index, byte) in port.as_str().bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' if index == 0 => path.push_str(&format!("_{byte:02x}")),
+            _ if byte.is_ascii_alphanumeric() => path.push(char::from(byte)),
+            _ => path.push_str(&format!("_{byte:02x}")),
+        }
+    }
+    ObjectPath::try_from(path).expect("made of what a path may have").into()
+}
+
+/// The port of an object path; `None` if it is none of ours.
+pub fn port_of(path: &str) -> Option<PortName> {
+    let mut name = Vec::new();
+    let mut rest = path.strip_prefix(PORTS)?.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'_' => {
+                let digits = [rest.next()?, rest.next()?];
+                name.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            }
+            _ => name.push(byte),
+        }
+    }
+    let port: PortName = std::str::from_utf8(&name).ok()?.parse().ok()?;
+    (port_path(&port).as_str() == path).then_some(port)
+}
+
+/// `org.consoleserver1.Manager`. A `revision` of 0 is not checked; any other must be that of the last change, or the call is
+/// refused and says whose change came between.
+#[zbus::proxy(
+    interface = "org.consoleserver1.Manager",
+    default_service = "org.consoleserver1",
+    default_path = "/org/consoleserver1"
+)]
+pub trait Manager {
+    /// A new port: 9600 8N1, enabled, without a listener.
+    fn create_port(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Takes a port out.
+    fn remove_port(&self, name: &str) -> zbus::Result<()>;
+    /// Sets a key of the candidate. Without a port, `key` begins with its table: `server.ssh_port`, `defaults.baud`.
+    fn set(&self, port: &str, key: &str, value: &Variant<'_>, revision: u64) -> zbus::Result<()>;
+    /// Takes a key out of the candidate, so that its default holds.
+    fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<()>;
+    /// Applies the changes of `[server]`, `[access]` and `[defaults]`. Returns remarks, a sentence each.
+    fn reload(&self) -> zbus::Result<Vec<String>>;
+    /// Reloads what was changed and not reloaded, then writes every change to the disk. Returns remarks.
+    fn commit(&self, revision: u64) -> zbus::Result<Vec<String>>;
+    /// As `Commit`, and back to what was before unless `Confirm` is called in time.
+    fn commit_confirmed(&self, revision: u64, seconds: u32) -> zbus::Result<Vec<String>>;
+    /// Keeps what `CommitConfirmed` has committed.
+    fn confirm(&self) -> zbus::Result<()>;
+    /// Forgets every change that is not committed, and reloads what runs with one. Returns remarks.
+    fn revert(&self) -> zbus::Result<Vec<String>>;
+    /// Every change that is not committed, those that run already included.
+    fn changes(&self) -> zbus::Result<Vec<Change>>;
+    /// Whether the caller may change anything.
+    fn may_administer(&self) -> zbus::Result<bool>;
+
+    /// Keys of `[server]`, `[access]` and `[defaults]` with their tables' names, as the next reload would have them.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn candidate(&self) -> zbus::Result<Keys>;
+    /// As they run.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn running(&self) -> zbus::Result<Keys>;
+    /// As they are on the disk.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn committed(&self) -> zbus::Result<Keys>;
+    /// How many changes are not committed.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn uncommitted(&self) -> zbus::Result<u32>;
+    /// Goes up with each change.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn revision(&self) -> zbus::Result<u64>;
+    /// Seconds until a commit that waits for `Confirm` is rolled back; 0 if none does.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn confirm_within(&self) -> zbus::Result<u32>;
+    /// The program's version.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> zbus::Result<String>;
+    /// `server.monitor`.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn monitor_path(&self) -> zbus::Result<String>;
+    /// TCP port of the admin CLI; 0 = none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn ssh_port(&self) -> zbus::Result<u16>;
+    /// `server.listen`.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn listen(&self) -> zbus::Result<Vec<String>>;
+    /// `access.groups`.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn access_groups(&self) -> zbus::Result<Vec<String>>;
+}
+
+/// `org.consoleserver1.Port`.
+#[zbus::proxy(interface = "org.consoleserver1.Port", default_service = "org.consoleserver1")]
+pub trait Port {
+    /// Opens a configured port now, enabled or not, and its listeners.
+    fn start(&self) -> zbus::Result<()>;
+    /// Closes it, and its listeners.
+    fn stop(&self) -> zbus::Result<()>;
+    /// Applies the candidate's settings of this port. Returns remarks: what the driver refused, what was restarted.
+    fn reload(&self) -> zbus::Result<Vec<String>>;
+    /// Sends a break of so many milliseconds.
+    fn send_break(&self, milliseconds: u32) -> zbus::Result<()>;
+    /// Who is attached.
+    fn sessions(&self) -> zbus::Result<Vec<Session>>;
+    /// Ends the sessions of a user: how many.
+    fn disconnect(&self, user: &str) -> zbus::Result<u32>;
+
+    /// All keys as the next reload would have them; empty if the port is to be removed.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn candidate(&self) -> zbus::Result<Keys>;
+    /// All keys as they run; empty if the port was never reloaded.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn running(&self) -> zbus::Result<Keys>;
+    /// All keys as they are on the disk; empty if the port is not there.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn committed(&self) -> zbus::Result<Keys>;
+    /// A word or a sentence: `open`, `unplugged since …`, `not running`, or why it cannot be opened.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn state(&self) -> zbus::Result<String>;
+    /// How many are attached.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn users(&self) -> zbus::Result<u32>;
+    /// Bytes ever received from the device.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn bytes_received(&self) -> zbus::Result<u64>;
+    /// Bytes ever sent to it.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn bytes_sent(&self) -> zbus::Result<u64>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_port_has_a_path_that_leads_back_to_it() {
+        for (name, path) in [
+            ("ttyUSB0", "/org/consoleserver1/port/ttyUSB0"),
+            ("core-switch", "/org/consoleserver1/port/core_2dswitch"),
+            ("1.a_b", "/org/consoleserver1/port/_31_2ea_5fb"),
+        ] {
+            let port: PortName = name.parse().unwrap();
+            assert_eq!(port_path(&port).as_str(), path);
+            assert_eq!(port_of(path), Some(port));
+        }
+        for path in
+            ["/org/consoleserver1/port/", "/org/consoleserver1/port/_zz", "/org/consoleserver1/port/_61"]
+        {
+            assert_eq!(port_of(path), None, "{path}");
+        }
+    }
+}

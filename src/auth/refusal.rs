@@ -1,0 +1,54 @@
+//! Why somebody was not let in.
+
+use nix::unistd::Uid;
+use thiserror::Error;
+
+use super::account::AccountError;
+use super::pam::PamError;
+use super::peer::PeerError;
+
+/// Why somebody was refused: for the journal.
+#[derive(Debug, Error)]
+pub(super) enum Refusal {
+    #[error("console-auth does not run as root, so only its own user (id {0}) may log in")]
+    SomebodyElse(Uid),
+    #[error("root may not log in (access.root = \"no\")")]
+    Root,
+    #[error("root may log in by key only (access.root = \"key\")")]
+    RootByPassword,
+    #[error("the account is locked")]
+    Locked,
+    #[error("{0} exists, so only root may log in")]
+    Nologin(&'static str),
+    #[error("what was sent as a key is none")]
+    NotAKey,
+    #[error("the key {0} is not in the user's authorized_keys")]
+    Unlisted(String),
+    #[error("the user's files cannot be read as that user: {0}")]
+    Become(nix::Error),
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    #[error("{0}")]
+    Pam(PamError),
+}
+
+/// Either of two endings: this try is over, or the whole login.
+pub(super) enum Failure {
+    Refused(Refusal),
+    Peer(PeerError),
+}
+
+impl<R: Into<Refusal>> From<R> for Failure {
+    fn from(refusal: R) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl From<PamError> for Failure {
+    fn from(error: PamError) -> Self {
+        match error {
+            PamError::Peer(error) => Self::Peer(error),
+            error => Self::Refused(Refusal::Pam(error)),
+        }
+    }
+}

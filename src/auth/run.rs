@@ -1,0 +1,142 @@
+#![allow(unsafe_code)]
+//! Starts `consolectl` as somebody: in a session and environment of its own, on a terminal that is theirs or on three pipes.
+//! What the network side says becomes words, a terminal's type and its size; never a program, a path or a variable.
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, Group, Uid, chdir, fchown, initgroups, setresgid, setresuid, setsid};
+use rustix::process::ioctl_tiocsctty;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use thiserror::Error;
+use tokio::process::{Child, Command};
+
+use super::account::Account;
+use super::protocol::{Run, Terminal, WindowSize};
+
+/// Where programs are looked for; `consolectl` itself is not.
+const PATH: &str = "/usr/bin:/bin";
+/// Who may write to terminals of others (`man 1 mesg`).
+const TTY_GROUP: &str = "tty";
+
+/// Why it was not started.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// Its groups.
+    #[error("the groups of the user cannot be taken on: {0}")]
+    Groups(nix::Error),
+    /// No terminal.
+    #[error("no terminal can be made: {0}")]
+    Terminal(io::Error),
+    /// No pipes.
+    #[error("no pipes can be made: {0}")]
+    Pipes(io::Error),
+    /// Not there, or the user may not be become.
+    #[error("{} cannot be started as the user: {source}", program.display())]
+    Start {
+        /// What.
+        program: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Gives this process the groups of `account`, for PAM to add to and for what it starts. It stays root.
+pub fn take_groups(account: &Account) -> Result<(), RunError> {
+    initgroups(account.name.as_c_str(), account.gid).map_err(RunError::Groups)
+}
+
+/// Starts `program` as `account`; the far side of its terminal, or of what it reads, says, and says aside.
+pub fn start(
+    program: &Path,
+    account: &Account,
+    run: &Run,
+    terminal: Option<&Terminal>,
+) -> Result<(Child, Vec<OwnedFd>), RunError> {
+    let mut command = Command::new(program);
+    command.kill_on_drop(true).args(words(run)).env_clear().envs(environment(account, terminal));
+    let far = match terminal {
+        Some(terminal) => on_terminal(&mut command, account, terminal.size).map_err(RunError::Terminal)?,
+        None => on_pipes(&mut command).map_err(RunError::Pipes)?,
+    };
+    let become_user = becoming(account, terminal.is_some());
+    // SAFETY: between fork and exec this makes system calls only. It allocates nothing and takes no lock; what it needs was
+    // made before.
+    unsafe { command.pre_exec(become_user) };
+    let child = command.spawn().map_err(|source| RunError::Start { program: program.to_owned(), source })?;
+    Ok((child, far))
+}
+
+fn words(run: &Run) -> Vec<String> {
+    match run {
+        Run::Admin => vec!["--admin-session".to_owned()],
+        // In one word with its option, whatever it begins with.
+        Run::Line(line) => vec!["--admin-session".to_owned(), format!("--line={}", line.as_str())],
+        Run::Console(port) => vec!["connect".to_owned(), "--".to_owned(), port.to_string()],
+    }
+}
+
+/// Locale is the machine's, which systemd gives its services. What PAM modules would set is left out: pam_env can be made
+/// to read a file of the user's.
+fn environment(account: &Account, terminal: Option<&Terminal>) -> Vec<(OsString, OsString)> {
+    let locale = std::env::vars_os().filter(|(name, _)| {
+        name.to_str().is_some_and(|name| matches!(name, "LANG" | "LANGUAGE") || name.starts_with("LC_"))
+    });
+    let name = account.name.as_str();
+    let own = [
+        ("HOME", account.home.clone().into_os_string()),
+        ("USER", name.into()),
+        ("LOGNAME", name.into()),
+        ("PATH", PATH.into()),
+    ];
+    let term = terminal.map(|terminal| ("TERM", terminal.term.as_str().into()));
+    locale.chain(own.into_iter().chain(term).map(|(name, value)| (name.into(), value))).collect()
+}
+
+/// A new terminal, whose side that the program gets belongs to the user.
+fn on_terminal(command: &mut Command, account: &Account, size: WindowSize) -> io::Result<Vec<OwnedFd>> {
+    // Closed in the program: a copy of our side there would keep the terminal from ever hanging up.
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let ours = openpt(flags)?;
+    unlockpt(&ours)?;
+    let theirs = ioctl_tiocgptpeer(&ours, flags)?;
+    tcsetwinsize(&ours, Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 })?;
+    let group = Group::from_name(TTY_GROUP)?.map(|group| group.gid);
+    fchmod(&theirs, Mode::from_bits_truncate(0o620))?;
+    fchown(&theirs, Some(account.uid), group)?;
+    command.stdin(theirs.try_clone()?).stdout(theirs.try_clone()?).stderr(theirs);
+    Ok(vec![ours])
+}
+
+fn on_pipes(command: &mut Command) -> io::Result<Vec<OwnedFd>> {
+    let (input, typed) = io::pipe()?;
+    let (said, output) = io::pipe()?;
+    let (said_aside, aside) = io::pipe()?;
+    command.stdin(Stdio::from(input)).stdout(output).stderr(aside);
+    Ok(vec![typed.into(), said.into(), said_aside.into()])
+}
+
+/// What the new process does first: a session of its own, with the terminal, if any, as the one that it hangs up with; then
+/// the user for good, at home if there is one.
+fn becoming(account: &Account, on_terminal: bool) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
+    let (uid, gid): (Uid, Gid) = (account.uid, account.gid);
+    let home = CString::new(account.home.clone().into_os_string().into_vec()).unwrap_or_default();
+    move || {
+        setsid()?;
+        if on_terminal {
+            ioctl_tiocsctty(io::stdin().as_fd())?;
+        }
+        setresgid(gid, gid, gid)?;
+        setresuid(uid, uid, uid)?;
+        if chdir(home.as_c_str()).is_err() {
+            chdir(c"/")?;
+        }
+        Ok(())
+    }
+}

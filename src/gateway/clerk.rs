@@ -1,0 +1,225 @@
+//! Who comes to the admin CLI, and what for: `ssh host` is its prompt, `ssh host command` one command, and
+//! `ssh user:port@host` the console of a port.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::relay;
+use crate::auth::protocol::{Exit, Identity, Line, Place, Run, Terminal, WordError};
+use crate::config::{Config, ConfigError, RootLogin};
+use crate::port::{PortError, PortName};
+use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
+use crate::ssh::{Destination, Gatekeeping, Screen, SshOutlet, Visit, Wish};
+use crate::systemd;
+
+/// The admin CLI as the destination of SSH.
+#[derive(Debug)]
+pub(super) struct Clerk {
+    root: PathBuf,
+    closing: watch::Sender<Option<String>>,
+}
+
+/// Why somebody who has logged in gets nothing: the sentence that they read.
+#[derive(Debug, PartialEq, Eq, Error)]
+enum Refusal {
+    #[error("{0}")]
+    Port(#[from] PortError),
+    #[error("{0}")]
+    Line(#[from] WordError),
+    #[error(
+        "{0} is a console and takes no command: leave the command away, or log in without :{0} to give it to the admin CLI"
+    )]
+    CommandForConsole(PortName),
+    #[error("no session can be begun; journalctl -t console-auth says why")]
+    NoSession,
+}
+
+impl Clerk {
+    /// Below `root` are /etc and /usr.
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root, closing: watch::Sender::new(None) }
+    }
+
+    /// Ends all sessions, saying why.
+    pub(super) fn close(&self, why: &str) {
+        self.closing.send_replace(Some(why.to_owned()));
+    }
+
+    /// How root may log in. Read anew each time: the file is small, and sessions may be long.
+    fn root_login(&self) -> RootLogin {
+        match Config::load(&self.root) {
+            Ok(loaded) => loaded.config.access.root,
+            Err(ConfigError::Missing(_)) => RootLogin::Key,
+            Err(error) => {
+                // Members of sudo can mend it; root might have been shut out by it.
+                tracing::error!(
+                    "root may not log in to the admin CLI while the configuration is wrong: {error}"
+                );
+                RootLogin::No
+            }
+        }
+    }
+}
+
+impl Destination for Clerk {
+    fn name(&self) -> &str {
+        "the admin CLI"
+    }
+
+    fn gatekeeping(&self) -> Gatekeeping {
+        let auth_socket = systemd::runtime_directory().join("auth-cli");
+        Gatekeeping { auth_socket, root: self.root_login() }
+    }
+
+    /// Somebody who names a port that there cannot be is told so once it is clear who they are.
+    fn asks(&self, name: &str) -> (String, Place) {
+        match apart(name) {
+            (user, None) => (user.to_owned(), Place::Admin),
+            (user, Some(port)) => (user.to_owned(), port.parse().map_or(Place::Admin, Place::Port)),
+        }
+    }
+
+    fn refuses(&self, _: &Identity) -> Option<String> {
+        None
+    }
+
+    async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
+        let Visit { name, login, wish, terminal, typed, mut outlet, .. } = visit;
+        let run = match wanted(&name, wish) {
+            Ok(run) => run,
+            Err(refusal) => return refuse(&mut outlet, &terminal, typed, &refusal, 2).await.ok(),
+        };
+        let at_console = matches!(run, Run::Console(_));
+        let (ends, running) = match login.run(run, terminal.as_ref().map(now)).await {
+            Ok(begun) => begun,
+            Err(error) => {
+                tracing::error!(console_user = name, "no session for {name}: {error}");
+                return refuse(&mut outlet, &terminal, typed, &Refusal::NoSession, 1).await.ok();
+            }
+        };
+        let mut closing = self.closing();
+        let relayed = relay::run(ends, running, &terminal, typed, at_console, outlet.clone());
+        tokio::select! {
+            exit = relayed => exit,
+            why = closed(&mut closing) => {
+                let told = timeout(LAST_WORDS, say(&mut outlet, terminal.is_some(), &why));
+                matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1))
+            }
+        }
+    }
+
+    fn closing(&self) -> watch::Receiver<Option<String>> {
+        self.closing.subscribe()
+    }
+}
+
+/// `user:port` is a user and a port: no user's name has a colon.
+fn apart(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(':') {
+        Some((user, port)) => (user, Some(port)),
+        None => (name, None),
+    }
+}
+
+/// What is to be run.
+fn wanted(name: &str, wish: Wish) -> Result<Run, Refusal> {
+    let (_, port) = apart(name);
+    match (port.map(str::parse::<PortName>).transpose()?, wish) {
+        (None, Wish::Shell) => Ok(Run::Admin),
+        (None, Wish::Command(line)) => {
+            let line = String::from_utf8(line).map_err(|_| WordError::Line)?;
+            Ok(Run::Line(Line::try_from(line)?))
+        }
+        (Some(port), Wish::Shell) => Ok(Run::Console(port)),
+        (Some(port), Wish::Command(_)) => Err(Refusal::CommandForConsole(port)),
+    }
+}
+
+fn now(screen: &Screen) -> Terminal {
+    Terminal { term: screen.term.clone(), size: *screen.size.borrow() }
+}
+
+async fn refuse(
+    outlet: &mut SshOutlet,
+    terminal: &Option<Screen>,
+    typed: Typed,
+    why: &Refusal,
+    status: u8,
+) -> Result<Exit, Gone> {
+    // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+    drop(typed);
+    say(outlet, terminal.is_some(), &why.to_string()).await?;
+    Ok(Exit::Status(status))
+}
+
+/// Says something of our own: on a terminal among the bytes of the session, and else beside them.
+async fn say(outlet: &mut SshOutlet, on_terminal: bool, text: &str) -> Result<(), Gone> {
+    match on_terminal {
+        true => outlet.send(format!("\r\n{text}\r\n").into_bytes()).await,
+        false => outlet.aside(format!("{text}\n")).await,
+    }
+}
+
+async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
+    let why = closing.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
+    match why {
+        Some(why) => why,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(line: &[u8]) -> Wish {
+        Wish::Command(line.to_vec())
+    }
+
+    #[test]
+    fn a_port_stands_behind_the_last_colon() {
+        let clerk = Clerk::new("/".into());
+        let port = |name: &str| Place::Port(name.parse().unwrap());
+        assert_eq!(clerk.asks("alice"), ("alice".to_owned(), Place::Admin));
+        assert_eq!(clerk.asks("alice:ttyUSB3"), ("alice".to_owned(), port("ttyUSB3")));
+        assert_eq!(clerk.asks("a:b:ttyUSB3"), ("a:b".to_owned(), port("ttyUSB3")));
+        assert_eq!(clerk.asks("alice:../x"), ("alice".to_owned(), Place::Admin));
+    }
+
+    #[test]
+    fn what_is_run_is_what_was_asked_for() {
+        assert_eq!(wanted("alice", Wish::Shell), Ok(Run::Admin));
+        assert_eq!(wanted("alice:ttyUSB3", Wish::Shell), Ok(Run::Console("ttyUSB3".parse().unwrap())));
+        let line = Line::try_from("show 'x y'; reboot".to_owned()).unwrap();
+        assert_eq!(wanted("alice", command(b"show 'x y'; reboot")), Ok(Run::Line(line)));
+    }
+
+    #[test]
+    fn what_cannot_be_run_has_a_sentence() {
+        let refused = |name, wish| wanted(name, wish).unwrap_err().to_string();
+        assert!(refused("alice:a/b", Wish::Shell).starts_with("port name \"a/b\" is not valid"));
+        assert!(refused("alice:", Wish::Shell).starts_with("port name \"\" is not valid"));
+        assert!(
+            refused("alice:ttyUSB3", command(b"show"))
+                .starts_with("ttyUSB3 is a console and takes no command")
+        );
+        assert!(refused("alice", command(b"\xff")).starts_with("a command line is at most"));
+    }
+
+    #[test]
+    fn a_wrong_configuration_shuts_root_out_and_none_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let clerk = Clerk::new(root.path().to_owned());
+        assert_eq!(clerk.root_login(), RootLogin::Key);
+        let directory = root.path().join("etc/consoleserver");
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("config.toml"), "[access]\nroot = \"yes\"\n").unwrap();
+        assert_eq!(clerk.root_login(), RootLogin::Yes);
+        std::fs::write(directory.join("config.toml"), "[access]\nroot = \"yes\"\nrot = 13\n").unwrap();
+        assert_eq!(clerk.root_login(), RootLogin::No);
+    }
+}

@@ -1,0 +1,201 @@
+//! Bytes between an SSH channel and the `consolectl` behind it, on a terminal or on three pipes. Both ways wait for the slower
+//! side: a client that does not read stops the reading here, and a program that does not read stops the client
+//! (`ssh::throttle`).
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::io::{Errno, ioctl_fionbio, read, write};
+use rustix::termios::{SpecialCodeIndex, Winsize, tcgetattr, tcsetwinsize};
+use tokio::io::Interest;
+use tokio::sync::watch;
+
+use crate::auth::client::{Ends, LoginError, Running};
+use crate::auth::protocol::{Exit, WindowSize};
+use crate::reactor::Watched;
+use crate::session::{Event, Gone, Outlet, Typed};
+use crate::ssh::{Screen, SshOutlet};
+
+/// Bytes shown at once: one SSH packet.
+const PIECE: usize = 32 * 1024;
+
+/// What the client's side came to first.
+enum Input {
+    /// It is gone.
+    Gone,
+    /// It sends no more, which is how one leaves a console.
+    Left,
+}
+
+/// Carries bytes until the program has ended and all that it said has been shown; `None` if the client is gone before. What is
+/// dropped then ends the program.
+pub(super) async fn run(
+    ends: Ends,
+    mut running: Running,
+    screen: &Option<Screen>,
+    typed: Typed,
+    at_console: bool,
+    outlet: SshOutlet,
+) -> Option<Exit> {
+    let begun = match ends {
+        Ends::Terminal(terminal) => Relay::on_terminal(terminal),
+        Ends::Pipes { input, output, aside } => Relay::on_pipes(input, output, aside),
+    };
+    let Relay { terminal, mut input, output, aside } = match begun {
+        Ok(relay) => relay,
+        Err(error) => {
+            tracing::error!("a session is lost: {error}");
+            return Some(Exit::Status(1));
+        }
+    };
+    let output = terminal.as_ref().or(output.as_ref());
+    let shown = async {
+        // A program that has ended has said all that it will, but not all of it may have been read yet.
+        let (exit, shown, aside) = tokio::join!(
+            running.exited(),
+            show(output, outlet.clone(), Stream::Output),
+            show(aside.as_ref(), outlet.clone(), Stream::Aside),
+        );
+        shown.and(aside).ok().map(|()| ended(exit))
+    };
+    tokio::select! {
+        exit = shown => exit,
+        left = take(terminal.as_ref(), &mut input, typed, at_console) => match left {
+            Input::Gone => None,
+            Input::Left => Some(Exit::Status(0)),
+        },
+        () = follow(screen, terminal.as_ref()) => None,
+    }
+}
+
+fn ended(exit: Result<Exit, LoginError>) -> Exit {
+    exit.unwrap_or_else(|error| {
+        tracing::error!("a session is lost: {error}");
+        Exit::Status(1)
+    })
+}
+
+/// Our sides of the program's descriptors.
+struct Relay {
+    terminal: Option<End>,
+    input: Option<End>,
+    output: Option<End>,
+    aside: Option<End>,
+}
+
+impl Relay {
+    fn on_terminal(terminal: OwnedFd) -> io::Result<Self> {
+        Ok(Self { terminal: Some(End::new(terminal)?), input: None, output: None, aside: None })
+    }
+
+    fn on_pipes(input: OwnedFd, output: OwnedFd, aside: OwnedFd) -> io::Result<Self> {
+        let [input, output, aside] = [input, output, aside].map(|end| End::new(end).map(Some));
+        Ok(Self { terminal: None, input: input?, output: output?, aside: aside? })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Stream {
+    Output,
+    Aside,
+}
+
+/// Shows what the program says until it closes this end. An error is a client that is gone.
+async fn show(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -> Result<(), Gone> {
+    let Some(end) = end else { return Ok(()) };
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = match end.read(&mut piece).await {
+            Ok(count) => count,
+            Err(error) => {
+                tracing::warn!("a session cannot be read from any more: {error}");
+                0
+            }
+        };
+        let bytes = piece[..count].to_vec();
+        match stream {
+            _ if bytes.is_empty() => return Ok(()),
+            Stream::Output => outlet.send(bytes).await?,
+            Stream::Aside => outlet.send_aside(bytes).await?,
+        }
+    }
+}
+
+/// Hands on what the client sends, as fast as the program takes it.
+async fn take(terminal: Option<&End>, input: &mut Option<End>, mut typed: Typed, at_console: bool) -> Input {
+    while let Some(event) = typed.next().await {
+        let weight = event.weight();
+        match event {
+            Event::Bytes(bytes) => {
+                if let Some(end) = terminal.or(input.as_ref())
+                    && end.write_all(&bytes).await.is_err()
+                {
+                    // It has closed that, and may go on without; so do we.
+                    *input = None;
+                }
+            }
+            Event::End => match terminal {
+                Some(_) if at_console => return Input::Left,
+                Some(terminal) => terminal.type_end().await,
+                None => *input = None,
+            },
+            Event::Break => {}
+        }
+        typed.settle(weight);
+    }
+    Input::Gone
+}
+
+/// Makes the terminal as large as the client's, whenever that changes.
+async fn follow(screen: &Option<Screen>, terminal: Option<&End>) {
+    if let (Some(screen), Some(terminal)) = (screen, terminal) {
+        let mut size: watch::Receiver<WindowSize> = screen.size.clone();
+        while size.changed().await.is_ok() {
+            let now = *size.borrow_and_update();
+            terminal.resize(now);
+        }
+    }
+    std::future::pending().await
+}
+
+/// A descriptor that never blocks us.
+struct End(Watched<OwnedFd>);
+
+impl End {
+    fn new(end: OwnedFd) -> io::Result<Self> {
+        ioctl_fionbio(&end, true)?;
+        Ok(Self(Watched::new(end, Interest::READABLE | Interest::WRITABLE)?))
+    }
+
+    /// What is there; 0 bytes at the end, which a terminal calls EIO.
+    async fn read(&self, piece: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.async_io(Interest::READABLE, |end| match read(end, &mut *piece) {
+            Err(Errno::IO) => Ok(0),
+            read => Ok(read?),
+        });
+        read.await
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = self.0.async_io(Interest::WRITABLE, |end| Ok(write(end, bytes)?)).await?;
+            bytes = &bytes[count..];
+        }
+        Ok(())
+    }
+
+    /// Types what means the end of input on this terminal, usually Ctrl-D.
+    async fn type_end(&self) {
+        if let Ok(modes) = tcgetattr(self.0.get_ref()) {
+            // Fails if the program has ended, and then it needs none.
+            let _ = self.write_all(&[modes.special_codes[SpecialCodeIndex::VEOF]]).await;
+        }
+    }
+
+    fn resize(&self, WindowSize { columns, rows }: WindowSize) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        if let Err(error) = tcsetwinsize(self.0.get_ref(), size) {
+            tracing::warn!("a terminal cannot be resized: {error}");
+        }
+    }
+}

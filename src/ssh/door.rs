@@ -1,0 +1,78 @@
+//! A port's console as the destination of SSH: whom the port's access groups admit, and a [session] for each of them.
+//! (Who somebody is, `console-auth` has said.)
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::destination::{Destination, Gatekeeping, Visit, Wish};
+use crate::auth::protocol::{Exit, Identity, Place};
+use crate::config::Groups;
+use crate::session::{self, Console, Ended, Outlet, Visitor};
+
+/// Who may use a port, and where to ask who somebody is. Both change with the settings.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Where to ask.
+    pub gatekeeping: Gatekeeping,
+    /// The port's access groups.
+    pub groups: Groups,
+}
+
+/// The way to a port's console.
+#[derive(Debug)]
+pub struct Door {
+    console: Arc<Console>,
+    access: watch::Receiver<Access>,
+}
+
+impl Door {
+    /// The way to this console, for whom `access` admits.
+    pub fn new(console: Arc<Console>, access: watch::Receiver<Access>) -> Self {
+        Self { console, access }
+    }
+}
+
+impl Destination for Door {
+    fn name(&self) -> &str {
+        self.console.name.as_str()
+    }
+
+    fn gatekeeping(&self) -> Gatekeeping {
+        self.access.borrow().gatekeeping.clone()
+    }
+
+    fn asks(&self, name: &str) -> (String, Place) {
+        (name.to_owned(), Place::Port(self.console.name.clone()))
+    }
+
+    fn refuses(&self, identity: &Identity) -> Option<String> {
+        match self.access.borrow().groups.admit(&identity.groups) {
+            true => None,
+            false => Some(format!("in none of the groups that may use {}", self.console.name)),
+        }
+    }
+
+    async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
+        let Visit { identity, from, wish, terminal, typed, mut outlet, .. } = visit;
+        if let Wish::Command(_) = wish {
+            // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+            drop(typed);
+            let name = &self.console.name;
+            let refusal =
+                format!("{name} takes no commands yet: leave the command away to get the console\n");
+            outlet.aside(refusal).await.ok()?;
+            return Some(Exit::Status(2));
+        }
+        let visitor = Visitor { user: identity.name, from: from.to_string() };
+        match session::run(self.console.clone(), visitor, terminal.is_some(), typed, outlet).await {
+            Ended::Left => Some(Exit::Status(0)),
+            Ended::Closed(_) => Some(Exit::Status(1)),
+            Ended::Gone => None,
+        }
+    }
+
+    fn closing(&self) -> watch::Receiver<Option<String>> {
+        self.console.closing()
+    }
+}

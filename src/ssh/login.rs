@@ -1,0 +1,191 @@
+//! The login on one SSH connection: what russh asks about methods goes to `console-auth`, with one user name, bounded tries
+//! and refusals that tell nothing by their time.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::keys::PublicKey;
+use russh::server::Auth;
+use tokio::time::Instant;
+
+use super::destination::Destination;
+use crate::auth::client::{Login, LoginError, Step};
+use crate::auth::protocol::{Identity, Secret};
+use crate::event::Event;
+
+/// A refused password is answered so long after it came, whatever the reason: longer than PAM's own delay for a wrong one
+/// (`pam_fail_delay(3)`, 2 s and up to half more), so that a refusal tells nothing by its time.
+const REFUSAL: Duration = Duration::from_secs(3);
+
+/// Helpers that one connection may have begun: one is enough for a login, and each refusal by the groups costs another.
+/// russh counts refusals, not conversations that are begun and left.
+const HELPERS: u32 = 8;
+
+/// Somebody who has logged in.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// The user name, as the client gave it.
+    pub(super) name: String,
+    /// Who that is.
+    pub(super) identity: Identity,
+    /// The login that was granted.
+    pub(super) login: Login,
+}
+
+/// The login, from the first method that the client tries.
+#[derive(Debug)]
+pub(super) struct Logins<D> {
+    destination: Arc<D>,
+    peer: IpAddr,
+    /// Who wants to log in: one user only, as with OpenSSH's server.
+    name: Option<String>,
+    login: Option<Login>,
+    /// How many helpers were begun.
+    helpers: u32,
+    identity: Option<Identity>,
+}
+
+impl<D: Destination> Logins<D> {
+    /// Nobody has logged in from `peer` yet.
+    pub(super) fn new(destination: Arc<D>, peer: IpAddr) -> Self {
+        Self { destination, peer, name: None, login: None, helpers: 0, identity: None }
+    }
+
+    /// Who has, once.
+    pub(super) fn admitted(&mut self) -> Option<Admitted> {
+        Some(Admitted {
+            name: self.name.clone()?,
+            identity: self.identity.take()?,
+            login: self.login.take()?,
+        })
+    }
+
+    /// Would this key be taken?
+    pub(super) async fn offered(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
+        let Some(login) = self.login(name).await? else { return Ok(Auth::reject()) };
+        match login.offer(key).await {
+            Ok(true) => Ok(Auth::Accept),
+            Ok(false) => Ok(Auth::reject()),
+            Err(error) => self.helper_failed(&error),
+        }
+    }
+
+    /// By a key, whose signature russh has verified.
+    pub(super) async fn by_key(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
+        let Some(login) = self.login(name).await? else { return Ok(Auth::reject()) };
+        match login.key(key).await {
+            Ok(Some(identity)) => Ok(self.admit(identity)),
+            Ok(None) => Ok(Auth::reject()),
+            Err(error) => self.helper_failed(&error),
+        }
+    }
+
+    /// By SSH's method `password`.
+    pub(super) async fn by_password(&mut self, name: &str, password: &str) -> Result<Auth, russh::Error> {
+        let since = Instant::now();
+        let Some(login) = self.login(name).await? else { return Ok(evenly(since, Auth::reject()).await) };
+        let auth = match login.password(Secret(password.to_owned())).await {
+            Ok(Some(identity)) => self.admit(identity),
+            Ok(None) => Auth::reject(),
+            Err(error) => self.helper_failed(&error)?,
+        };
+        Ok(evenly(since, auth).await)
+    }
+
+    /// By `keyboard-interactive`: without answers it begins.
+    pub(super) async fn by_questions(
+        &mut self,
+        name: &str,
+        answers: Option<Vec<Secret>>,
+    ) -> Result<Auth, russh::Error> {
+        let since = Instant::now();
+        let Some(login) = self.login(name).await? else { return Ok(evenly(since, Auth::reject()).await) };
+        let step = match answers {
+            None => login.converse().await,
+            Some(answers) => login.answer(answers).await,
+        };
+        let auth = match step {
+            Ok(step) => self.step(step),
+            Err(error) => self.helper_failed(&error)?,
+        };
+        Ok(evenly(since, auth).await)
+    }
+
+    /// The login under this name, begun with `console-auth` if there is none. `None`: it cannot be reached. An error ends the
+    /// connection.
+    async fn login(&mut self, name: &str) -> Result<Option<&mut Login>, russh::Error> {
+        if self.name.get_or_insert_with(|| name.to_owned()) != name {
+            return Err(ends("another user name than before"));
+        }
+        if self.login.is_none() {
+            if self.helpers >= HELPERS {
+                return Err(ends("too many logins on one connection"));
+            }
+            self.helpers += 1;
+            let gate = self.destination.gatekeeping();
+            let (user, place) = self.destination.asks(name);
+            match Login::begin(&gate.auth_socket, &user, self.peer, place, gate.root).await {
+                Ok(login) => self.login = Some(login),
+                Err(error) => {
+                    self.helper_failed(&error)?;
+                }
+            }
+        }
+        Ok(self.login.as_mut())
+    }
+
+    /// A refusal, since nobody could decide. Whoever keeps leaving conversations is disconnected, not given new ones.
+    fn helper_failed(&mut self, error: &LoginError) -> Result<Auth, russh::Error> {
+        tracing::error!("no login is possible: {error}");
+        self.login = None;
+        match error {
+            LoginError::TooManyAbandoned => Err(ends("too many conversations begun and left")),
+            _ => Ok(Auth::reject()),
+        }
+    }
+
+    /// Admits somebody if the destination does: this is who the connection belongs to from now on.
+    fn admit(&mut self, identity: Identity) -> Auth {
+        let Some(why) = self.destination.refuses(&identity) else {
+            self.identity = Some(identity);
+            return Auth::Accept;
+        };
+        self.login = None;
+        tracing::warn!(
+            message_id = Event::Refused.id(),
+            console_user = identity.name,
+            "{} from {} refused: {why}",
+            identity.name,
+            self.peer
+        );
+        Auth::reject()
+    }
+
+    /// What PAM's next step means for the client.
+    fn step(&mut self, step: Step) -> Auth {
+        match step {
+            Step::Prompts { instructions, prompts } => Auth::Partial {
+                name: Cow::Borrowed(""),
+                instructions: Cow::Owned(instructions),
+                prompts: prompts.into_iter().map(|prompt| (Cow::Owned(prompt.text), prompt.echo)).collect(),
+            },
+            Step::Granted(identity) => self.admit(identity),
+            Step::Denied => Auth::reject(),
+        }
+    }
+}
+
+/// Waits, if this is a refusal, until it tells nothing by its time.
+async fn evenly(since: Instant, auth: Auth) -> Auth {
+    if matches!(auth, Auth::Reject { .. }) {
+        tokio::time::sleep_until(since + REFUSAL).await;
+    }
+    auth
+}
+
+/// An error that makes russh end the connection.
+fn ends(why: &str) -> russh::Error {
+    russh::Error::IO(std::io::Error::other(why.to_owned()))
+}

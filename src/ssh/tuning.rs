@@ -1,0 +1,88 @@
+//! How SSH and TCP are set: algorithms, windows, keepalives.
+
+use std::time::Duration;
+
+use russh::keys::{Algorithm, PrivateKey};
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, Preferred, cipher, compression, kex, mac};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// What a client may send ahead: a paste's bytes that are on their way beside those that wait in the session. Small, so that a
+/// client's own keepalive is never long behind a paste on a slow line.
+const WINDOW: u32 = 16 * 1024;
+/// Kernel memory for a client that has stopped reading.
+const SEND_BUFFER: usize = 256 * 1024;
+/// Silence after which the kernel asks whether the peer still lives, between two such questions, and how many of them: dead
+/// after 30 s, as one that has been sent something ([`super::liveness`]).
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+
+/// Small packets at once, dead peers found, and bounded memory for one that does not read.
+pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let (time, interval, retries) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_send_buffer_size(SEND_BUFFER)
+}
+
+/// Methods, algorithms and limits.
+pub(super) fn config(keys: Vec<PrivateKey>) -> Config {
+    let methods: &[MethodKind] =
+        &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
+    Config {
+        server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
+        methods: MethodSet::from(methods),
+        // Passwords have a longer one of ours; this evens out how long a key takes to be looked up.
+        auth_rejection_time: Duration::from_millis(50),
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        max_auth_attempts: 6,
+        keys,
+        window_size: WINDOW,
+        maximum_packet_size: 32 * 1024,
+        // Few: each may be a 32 KiB piece for a client that does not read.
+        event_buffer_size: 4,
+        channel_buffer_size: 4,
+        // TCP notices a dead peer; a session may be silent for ever.
+        inactivity_timeout: None,
+        keepalive_interval: None,
+        preferred: preferred(),
+        ..Config::default()
+    }
+}
+
+/// What ssh-audit has nothing against, fastest first.
+fn preferred() -> Preferred {
+    Preferred {
+        kex: vec![
+            kex::MLKEM768X25519_SHA256,
+            kex::CURVE25519,
+            kex::CURVE25519_PRE_RFC_8731,
+            kex::EXTENSION_SUPPORT_AS_SERVER,
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+        ]
+        .into(),
+        key: vec![
+            Algorithm::Ed25519,
+            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP256 },
+            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP384 },
+            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP521 },
+            Algorithm::Rsa { hash: Some(russh::keys::HashAlg::Sha512) },
+            Algorithm::Rsa { hash: Some(russh::keys::HashAlg::Sha256) },
+            Algorithm::SkEd25519,
+            Algorithm::SkEcdsaSha2NistP256,
+        ]
+        .into(),
+        cipher: vec![
+            cipher::AES_128_GCM,
+            cipher::AES_256_GCM,
+            cipher::CHACHA20_POLY1305,
+            cipher::AES_256_CTR,
+        ]
+        .into(),
+        mac: vec![mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM].into(),
+        compression: vec![compression::NONE].into(),
+        ..Preferred::default()
+    }
+}

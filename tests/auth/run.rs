@@ -1,0 +1,111 @@
+//! What may be run after a login: on the admin CLI's socket one program, and on a port's socket nothing.
+
+use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use consoleserver::auth::protocol::{Exit, Place, Reply, Request, Run, Terminal, WindowSize};
+use consoleserver::config::RootLogin;
+use consoleserver::message;
+use tempfile::TempDir;
+
+use crate::helper::{Helper, KEY, PROGRAM, alice, granted};
+
+fn admin(terminal: Option<Terminal>) -> Request {
+    Request::Run { run: Run::Admin, terminal }
+}
+
+/// A console-auth that may run this program, and Alice's login granted by it.
+fn may_run(program: &str) -> (TempDir, Helper) {
+    let root = tempfile::tempdir().unwrap();
+    fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = root.path().join("usr/bin/consolectl");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, program).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("--may-run").arg("--root").arg(root.path());
+    let mut helper = Helper::run(command).at("alice", Place::Admin, RootLogin::Key);
+    granted(helper.key(KEY));
+    (root, helper)
+}
+
+#[test]
+fn on_the_socket_of_the_ports_nothing_is_run() {
+    let _accounts = alice();
+    let mut helper = Helper::login("alice");
+    helper.send(&admin(None));
+    helper.ends_saying("out of turn: nothing is run for this login");
+
+    let mut helper = Helper::login("alice");
+    granted(helper.key(KEY));
+    // It has closed, or is about to.
+    let _ = message::send(&mut helper.stream, &admin(None));
+    assert_eq!(message::receive::<Reply>(&mut helper.stream).ok().flatten(), None);
+}
+
+#[test]
+fn on_the_cli_socket_nothing_is_run_before_the_login_and_nothing_else_is_asked_after_it() {
+    let _accounts = alice();
+    let mut command = Command::new(PROGRAM);
+    command.arg("--may-run");
+    let mut helper = Helper::run(command).at("alice", Place::Admin, RootLogin::Key);
+    helper.send(&admin(None));
+    helper.ends_saying("out of turn: nothing is run for this login");
+    let (_root, mut helper) = may_run("#!/bin/cat\n");
+    helper.send(&Request::Converse);
+    helper.ends_saying("out of turn: whoever has been let in may only Run");
+}
+
+#[test]
+fn three_ends_come_back_and_then_the_exit() {
+    let _accounts = alice();
+    let (_root, mut helper) = may_run("#!/bin/sh\ncat; echo aside >&2; exit 3\n");
+    assert_eq!(helper.ask(&admin(None)), Reply::Running);
+    let ends = message::receive_descriptors(&helper.stream).unwrap();
+    let [mut input, mut output, mut aside] = <[_; 3]>::try_from(ends).unwrap().map(File::from);
+    input.write_all(b"through and through").unwrap();
+    drop(input);
+    let mut said = [String::new(), String::new()];
+    output.read_to_string(&mut said[0]).unwrap();
+    aside.read_to_string(&mut said[1]).unwrap();
+    assert_eq!(said, ["through and through", "aside\n"]);
+    assert_eq!(helper.reply(), Some(Reply::Exited(Exit::Status(3))));
+    helper.ends_saying("session ended with 3");
+}
+
+#[test]
+fn a_terminal_comes_back_and_hangs_up_when_it_is_closed() {
+    let _accounts = alice();
+    let (_root, mut helper) = may_run("#!/bin/sh\nstty size; exec cat\n");
+    let size = WindowSize { columns: 91, rows: 31 };
+    let terminal = Terminal { term: "vt100".parse().unwrap(), size };
+    assert_eq!(helper.ask(&admin(Some(terminal))), Reply::Running);
+    let ends = message::receive_descriptors(&helper.stream).unwrap();
+    let [mut terminal] = <[_; 1]>::try_from(ends).unwrap().map(File::from);
+    let mut said = [0; 7];
+    terminal.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"31 91\r\n");
+    drop(terminal);
+    assert_eq!(helper.reply(), Some(Reply::Exited(Exit::Signal(1))));
+    helper.ends_saying("session ended by signal 1");
+}
+
+#[test]
+fn what_could_lead_elsewhere_is_no_message() {
+    let _accounts = alice();
+    let port = r#"{"Run":{"run":{"Console":"../x"},"terminal":null}}"#;
+    let term = r#"{"Run":{"run":"Admin","terminal":{"term":"a/b","size":{"columns":1,"rows":1}}}}"#;
+    let program = r#"{"Run":{"run":{"Program":"/bin/sh"},"terminal":null}}"#;
+    for (json, reason) in [
+        (port, "port name \"../x\" is not valid"),
+        (term, "terminal type \"a/b\" is not valid"),
+        (program, "unknown variant `Program`"),
+    ] {
+        let (_root, mut helper) = may_run("#!/bin/cat\n");
+        let bytes = [&(json.len() as u32).to_be_bytes(), json.as_bytes()].concat();
+        helper.stream.write_all(&bytes).unwrap();
+        helper.ends_saying(reason);
+    }
+}

@@ -1,0 +1,160 @@
+//! How sessions end, and the process.
+
+use std::io::Write;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::bench::{Bench, is_gone};
+use crate::client::Client;
+use crate::rig::until;
+
+fn pid_of(client: &mut Client) -> String {
+    client.type_in("pid\r");
+    client.sees("pid ");
+    let pid = client.sees("\r\n");
+    assert!(std::path::Path::new("/proc").join(&pid).exists(), "{pid:?}");
+    pid
+}
+
+#[test]
+fn a_client_that_is_gone_takes_its_session_with_it() {
+    let bench = Bench::new();
+    let mut client = bench.at_terminal();
+    let pid = pid_of(&mut client);
+    client.signal(Signal::SIGKILL);
+    is_gone(&pid);
+    bench.wait_for_journal("session ended by signal 1");
+    bench.helpers_have_ended();
+}
+
+#[test]
+fn a_program_that_does_not_hang_up_is_killed() {
+    let bench = Bench::new();
+    let mut client = bench.command("stubborn");
+    let pid = client_pid(&mut client);
+    client.signal(Signal::SIGKILL);
+    is_gone(&pid);
+    bench.wait_for_journal("session ended by signal 9");
+    bench.helpers_have_ended();
+}
+
+fn client_pid(client: &mut Client) -> String {
+    client.sees("pid ");
+    client.sees("\n")
+}
+
+/// Waits until a count has stood still for a second.
+fn settled(what: &str, count: impl Fn() -> usize) -> usize {
+    let mut last = (count(), Instant::now());
+    until(what, || {
+        let now = count();
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        (last.1.elapsed() > Duration::from_secs(1)).then_some(now)
+    })
+}
+
+const FLOOD: usize = 50_000_000;
+
+#[test]
+fn a_client_that_does_not_read_stops_the_program_and_can_leave() {
+    let bench = Bench::new();
+    let mut client = bench.at_terminal();
+    let pid = pid_of(&mut client);
+    let before = bench.private_memory();
+    client.type_in(format!("flood {FLOOD}\r"));
+    until("some of the flood", || (client.shown().len() > 100_000).then_some(()));
+    client.signal(Signal::SIGSTOP);
+    let written = settled("the program to stop", || {
+        let io = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
+    });
+    assert!(written < FLOOD / 2, "it has written {written} bytes");
+    let grown = bench.private_memory().saturating_sub(before);
+    assert!(grown < 1024, "console-cli has grown by {grown} kB");
+    client.signal(Signal::SIGKILL);
+    is_gone(&pid);
+    bench.helpers_have_ended();
+}
+
+#[test]
+fn a_program_that_does_not_read_stops_the_client() {
+    let bench = Bench::new();
+    let mut client = bench.command("stubborn");
+    let pid = client_pid(&mut client);
+    let before = bench.private_memory();
+    let mut input = client.take_input();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = sent.clone();
+    let typing = std::thread::spawn(move || {
+        // Breaks off when the client ends.
+        while count.load(Ordering::Relaxed) < FLOOD && input.write_all(&[b'x'; 10_000]).is_ok() {
+            count.fetch_add(10_000, Ordering::Relaxed);
+        }
+    });
+    let sent = settled("the client to stop", || sent.load(Ordering::Relaxed));
+    assert!(0 < sent && sent < FLOOD / 2, "it has sent {sent} bytes");
+    let grown = bench.private_memory().saturating_sub(before);
+    assert!(grown < 1024, "console-cli has grown by {grown} kB");
+    client.signal(Signal::SIGKILL);
+    typing.join().unwrap();
+    is_gone(&pid);
+    bench.helpers_have_ended();
+}
+
+#[test]
+fn when_it_stops_everybody_is_told_why() {
+    let mut bench = Bench::new();
+    let mut client = bench.at_terminal();
+    let pid = pid_of(&mut client);
+    let mut piped = bench.command("stubborn");
+    let stubborn = client_pid(&mut piped);
+    bench.signal(Signal::SIGTERM);
+    client.sees("console-cli is stopping\r\n");
+    client.ends_with(1);
+    piped.ends_with(1);
+    assert_eq!(piped.aside(), "console-cli is stopping\n");
+    assert!(bench.ends().success());
+    is_gone(&pid);
+    is_gone(&stubborn);
+    bench.helpers_have_ended();
+}
+
+#[test]
+fn with_nobody_there_it_leaves_and_the_next_one_is_served() {
+    let mut bench = Bench::new();
+    bench.command("say hello").ends_with(0);
+    assert!(bench.ends().success());
+    // Its listener is systemd's, which starts it again.
+    let mut client = bench.command("say hello");
+    bench.start();
+    client.ends_with(0);
+}
+
+#[test]
+fn without_host_keys_everybody_is_told_so() {
+    let mut bench = Bench::new();
+    bench.signal(Signal::SIGTERM);
+    bench.ends();
+    std::fs::remove_dir_all(bench.path("credentials")).unwrap();
+    bench.start();
+    let mut client = bench.command("say hello");
+    client.ends_with(255);
+    assert!(client.aside().contains("the admin CLI cannot be served at present"), "{}", client.aside());
+    bench.wait_for_journal("the admin CLI cannot be served: host keys: ");
+    assert!(bench.ends().success());
+}
+
+#[test]
+fn started_by_hand_it_says_how_it_is_started() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_console-cli"));
+    let output = command.env_remove("LISTEN_FDS").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("this program is not started by hand"), "{said}");
+}

@@ -1,0 +1,17 @@
+//! The admin CLI over SSH, as people use it: OpenSSH's client, real accounts, the real `console-cli`, `console-auth` and PAM.
+//! In the place of `consolectl` stands a program that says as whom and how it was started; `consolectl` itself is another
+//! test's.
+
+#[path = "../support/accounts.rs"]
+mod accounts;
+mod bench;
+#[path = "../support/client.rs"]
+mod client;
+#[path = "../support/rig.rs"]
+mod rig;
+
+mod commands;
+mod ends;
+mod logins;
+mod refused;
+mod terminal;

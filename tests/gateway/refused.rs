@@ -1,0 +1,63 @@
+//! What the admin CLI is not: a way into the machine or its network.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use crate::bench::Bench;
+use crate::client::Client;
+use crate::rig::{run, until};
+
+#[test]
+fn forwardings_lead_nowhere() {
+    let bench = Bench::new();
+    let target = TcpListener::bind("127.0.0.1:0").unwrap();
+    let inside = format!("127.0.0.1:{}", target.local_addr().unwrap().port());
+    let mut client = Client::start(bench.ssh(&["-v", "-W", &inside, "alice@127.0.0.1"]));
+    client.is_told("administratively prohibited");
+    assert_ne!(client.ends().code(), Some(0));
+    target.set_nonblocking(true).unwrap();
+    assert!(target.accept().is_err(), "it has connected to it");
+    let mut client = Client::start(bench.ssh(&["-v", "-tt", "-R", "0:127.0.0.1:1", "alice@127.0.0.1"]));
+    client.is_told("remote port forwarding failed");
+    client.sees("at your service");
+}
+
+#[test]
+fn agent_and_x11_change_nothing() {
+    let bench = Bench::new();
+    run(Command::new("xauth").arg("-f").arg(bench.path("xauthority")).args([
+        "add",
+        ":77",
+        "MIT-MAGIC-COOKIE-1",
+        "00112233445566778899aabbccddeeff",
+    ]));
+    let mut ssh = bench.ssh(&["-tt", "-A", "-Y", "alice@127.0.0.1"]);
+    ssh.env("DISPLAY", ":77").env("XAUTHORITY", bench.path("xauthority"));
+    let mut client = Client::start(ssh);
+    client.is_told("X11 forwarding request failed");
+    client.sees("at your service");
+    client.type_in("report\r");
+    let variables = client.sees("leader yes");
+    assert!(!variables.contains("DISPLAY") && !variables.contains("SSH_AUTH_SOCK"), "{variables}");
+}
+
+#[test]
+fn sftp_and_a_second_session_are_refused() {
+    let bench = Bench::new();
+    let mut client = Client::start(bench.ssh(&["-s", "alice@127.0.0.1", "sftp"]));
+    client.is_told("subsystem request failed");
+    assert_ne!(client.ends().code(), Some(0));
+
+    let control = bench.path("control");
+    let path = format!("ControlPath={}", control.display());
+    let mut master = Client::start(bench.ssh(&["-tt", "-M", "-o", &path, "alice@127.0.0.1"]));
+    master.sees("at your service");
+    until("the control socket", || control.exists().then_some(()));
+    let mut second =
+        Client::start(bench.ssh(&["-tt", "-o", &path, "-o", "ProxyCommand=false", "alice@127.0.0.1"]));
+    second.is_told("Session open refused by peer");
+    assert_ne!(second.ends().code(), Some(0));
+    master.type_in("exit 0\r");
+    master.ends_with(0);
+    bench.helpers_have_ended();
+}

@@ -1,0 +1,65 @@
+//! The prompt, on a terminal.
+
+use std::process::{Command, Stdio};
+
+use crate::bench::Bench;
+use crate::client::Client;
+use crate::rig::{PATIENCE, sha256};
+
+#[test]
+fn the_window_is_the_clients_and_follows_it() {
+    let bench = Bench::new();
+    let ssh = bench.ssh(&["-t", "alice@127.0.0.1"]);
+    let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap()).collect();
+    let script = format!(
+        "set timeout {}\n\
+         set stty_init {{rows 30 columns 90}}\n\
+         spawn -noecho ssh {}\n\
+         proc await {{words}} {{\n\
+           expect -ex $words {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
+         }}\n\
+         await \"at your service\"\n\
+         send \"size\\r\"\n\
+         await \"size 30 90\"\n\
+         stty rows 50 columns 132 < $spawn_out(slave,name)\n\
+         await \"resized to 50 132\"\n\
+         send \"exit 7\\r\"\n\
+         expect eof {{}} timeout {{ exit 3 }}\n\
+         exit [lindex [wait] 3]\n",
+        PATIENCE.as_secs(),
+        words.join(" "),
+    );
+    let output = Command::new("expect").args(["-c", &script]).stdin(Stdio::null()).output().unwrap();
+    assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stdout));
+    bench.helpers_have_ended();
+}
+
+#[test]
+fn the_end_of_input_is_typed() {
+    let bench = Bench::new();
+    let mut client = bench.at_terminal();
+    client.type_in("say hello\r");
+    client.end_input();
+    client.sees("hello\r\n");
+    client.sees("the end of input\r\n");
+    client.ends_with(0);
+    bench.helpers_have_ended();
+}
+
+#[test]
+fn a_command_may_have_a_terminal_and_ten_megabytes_come_over_it_whole() {
+    let bench = Bench::new();
+    let mut client = Client::start(bench.ssh(&["-tt", "alice@127.0.0.1", "flood 10000000"]));
+    client.ends_with(0);
+    assert_eq!(sha256(&client.shown()), sha256(&b"0123456789abcde\r\n".repeat(10_000_000 / 16)));
+}
+
+#[test]
+fn a_strange_terminal_type_is_dumb() {
+    let bench = Bench::new();
+    let mut ssh = bench.ssh(&["-tt", "alice@127.0.0.1", "report"]);
+    ssh.env("TERM", "../../etc/passwd");
+    let mut client = Client::start(ssh);
+    client.sees("TERM=dumb ");
+    client.ends_with(0);
+}
