@@ -23,8 +23,8 @@ pub enum UnitsError {
     #[error("systemd refuses {0}: {1}")]
     Denied(String, String),
     /// It tried, and it failed.
-    #[error("{0} has failed: {1}; see systemctl status {2}")]
-    Failed(String, String, String),
+    #[error("{0} has failed: {1}")]
+    Failed(String, String),
     /// No answer.
     #[error("{what} has not ended within {n} s", n = .limit.as_secs())]
     Slow {
@@ -49,9 +49,10 @@ impl UnitsError {
             zbus::Error::MethodError(name, said, _) => {
                 let said = said.clone().unwrap_or_else(|| name.to_string());
                 let denied = ["AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed"];
-                match denied.iter().any(|end| name.as_str().ends_with(end)) {
+                // One that polkit could not be asked about bears the name of what is wrong with polkit.
+                match denied.iter().any(|end| name.as_str().ends_with(end)) || said.contains("polkit") {
                     true => Self::Denied(what.to_owned(), said),
-                    false => Self::Failed(what.to_owned(), said, String::new()),
+                    false => Self::Failed(what.to_owned(), said),
                 }
             }
             _ => Self::Bus(what.to_owned(), error),
@@ -123,13 +124,14 @@ impl Units {
             if *end.job() == *job {
                 return match *end.result() {
                     "done" => Ok(()),
-                    result => {
-                        Err(UnitsError::Failed(what.to_owned(), result.to_owned(), step.unit().to_owned()))
-                    }
+                    result => Err(UnitsError::Failed(
+                        what.to_owned(),
+                        format!("{result}; see systemctl status {}", step.unit()),
+                    )),
                 };
             }
         }
-        Err(UnitsError::Failed(what.to_owned(), "the bus has gone".to_owned(), step.unit().to_owned()))
+        Err(UnitsError::Failed(what.to_owned(), "the bus has gone".to_owned()))
     }
 
     /// The ports whose process runs, or is about to.

@@ -20,7 +20,7 @@ pub const RUNNING: &str = "run/consoleserver/admin/running.toml";
 /// Changes that one administration may have pending: 64 keys of 64 ports. A file of them stays far below what is read.
 pub const MAX_CHANGES: usize = 4096;
 
-/// Bytes of the name of who made a change that are kept.
+/// Characters of the name of who made a change that are kept.
 const MAX_WHO: usize = 64;
 
 /// The table that a key is in.
@@ -269,7 +269,7 @@ impl Changes {
 
     /// Keeps a change; the name is shortened to what is kept of names.
     pub fn insert(&mut self, path: KeyPath, mut change: Change) {
-        change.who.truncate(change.who.floor_char_boundary(MAX_WHO));
+        change.who = change.who.chars().take(MAX_WHO).collect();
         self.0.insert(path, change);
     }
 
@@ -280,7 +280,9 @@ impl Changes {
 
     /// Takes out those that `which` names.
     pub fn take(&mut self, which: impl Fn(&Scope) -> bool) -> Self {
-        Self(self.0.extract_if(.., |path, _| which(&path.scope)).collect())
+        let (taken, kept) = std::mem::take(&mut self.0).into_iter().partition(|(path, _)| which(&path.scope));
+        self.0 = kept;
+        Self(taken)
     }
 
     /// The text with these changes in it; comments and order stay.

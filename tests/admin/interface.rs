@@ -10,8 +10,11 @@ use crate::bench::Bench;
 const MANUAL: &str = include_str!("../../man/org.consoleserver1.5");
 const POLICY: &str = include_str!("../../dbus/org.consoleserver1.conf");
 
-/// Interface and name of every method, and of every property that can be written; and all others.
-fn members(xml: &str) -> (BTreeSet<(String, String)>, BTreeSet<(String, String)>) {
+/// Interface and name.
+type Members = BTreeSet<(String, String)>;
+
+/// Every method, and every property that can be written; and all others.
+fn members(xml: &str) -> (Members, Members) {
     let (mut asks, mut open) = (BTreeSet::new(), BTreeSet::new());
     let mut interface = String::new();
     for line in xml.lines().map(str::trim) {
