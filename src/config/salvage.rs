@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::changes::Changes;
 use super::{Config, ConfigError, Loaded, Server, file, read};
 
-/// What console-admin keeps of the last configuration that was right.
-const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
+/// What console-admin keeps of the last configuration that was right, below the root.
+pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
 
 /// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
 const MAX_CUTS: usize = 16;
@@ -24,6 +25,8 @@ pub struct Salvaged {
     pub path: Option<PathBuf>,
     /// What was wrong with the file that should have been read.
     pub fault: Option<ConfigError>,
+    /// Why what was reloaded and not committed is left out.
+    pub left_out: Option<String>,
 }
 
 impl Config {
@@ -31,24 +34,40 @@ impl Config {
     /// and without one those tables of ports that parse.
     pub fn load_salvaging(root: &Path) -> Salvaged {
         let fault = match Self::load(root) {
-            Ok(Loaded { config, path }) => return Salvaged { config, path: Some(path), fault: None },
+            Ok(Loaded { config, path, left_out }) => {
+                return Salvaged { config, path: Some(path), fault: None, left_out };
+            }
             Err(fault) => fault,
         };
         // A machine whose configuration was taken away is not meant to go on as before.
         if let ConfigError::Missing(_) = &fault {
-            return Salvaged { config: Self::listening_nowhere(), path: None, fault: Some(fault) };
+            return Salvaged {
+                config: Self::listening_nowhere(),
+                path: None,
+                fault: Some(fault),
+                left_out: None,
+            };
         }
         let wrong = match &fault {
             ConfigError::Wrong { path, .. } => file::text(path).ok().flatten().zip(Some(path.clone())),
             _ => None,
         };
-        let plain =
-            || wrong.as_ref().and_then(|(text, path)| Some((read::plain_listeners(text)?, path.clone())));
-        let last_good = || Self::load_file(&root.join(LAST_GOOD)).ok().map(|good| (good.config, good.path));
+        // Listeners that were moved and not committed stay where they are.
+        let running = Changes::running(root).unwrap_or_default();
+        let moved = |text: &str| running.apply(text).unwrap_or_else(|_| text.to_owned());
+        let plain = || {
+            wrong.as_ref().and_then(|(text, path)| Some((read::plain_listeners(&moved(text))?, path.clone())))
+        };
+        let last_good = || {
+            let text = file::first_text(vec![root.join(LAST_GOOD)]);
+            text.and_then(|text| file::overlaid(text, root)).ok().map(|good| (good.config, good.path))
+        };
         let cut = || wrong.as_ref().map(|(text, path)| (without_broken_tables(text), path.clone()));
         match plain().or_else(last_good).or_else(cut) {
-            Some((config, path)) => Salvaged { config, path: Some(path), fault: Some(fault) },
-            None => Salvaged { config: Self::listening_nowhere(), path: None, fault: Some(fault) },
+            Some((config, path)) => Salvaged { config, path: Some(path), fault: Some(fault), left_out: None },
+            None => {
+                Salvaged { config: Self::listening_nowhere(), path: None, fault: Some(fault), left_out: None }
+            }
         }
     }
 
