@@ -63,9 +63,60 @@ pub enum AttachError {
 pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError> {
     match ask(runtime_dir, port, &Request::Status)? {
         (Reply::Status(status), _) => Ok(status),
-        (Reply::Refused(why), _) => Err(AttachError::Refused(why)),
-        (Reply::Connected, _) => Err(AttachError::Refused(format!("{port} answered another question"))),
+        (reply, _) => Err(unexpected(port, reply)),
     }
+}
+
+/// Shows the last `lines` lines of a port's log on standard output, and what is added, if it is to `follow`, until the port ends.
+pub fn log(runtime_dir: &Path, port: &PortName, lines: u32, follow: bool) -> Result<(), AttachError> {
+    let mut stream = match ask(runtime_dir, port, &Request::Log { lines, follow })? {
+        (Reply::Connected, stream) => stream,
+        (reply, _) => return Err(unexpected(port, reply)),
+    };
+    let mut frames = Frames::default();
+    let mut buffer = [0; 32 * 1024];
+    loop {
+        if let Some(kind) = show(&mut frames)? {
+            return ended(Some(kind), port);
+        }
+        match stream.read(&mut buffer)? {
+            0 => return ended(None, port),
+            count => frames.receive(&buffer[..count]),
+        }
+    }
+}
+
+/// Has a port that runs read the configuration again and apply it: what could not be as it says, a sentence each.
+pub fn apply(runtime_dir: &Path, port: &PortName) -> Result<Vec<String>, AttachError> {
+    match ask(runtime_dir, port, &Request::Apply)? {
+        (Reply::Applied(remarks), _) => Ok(remarks),
+        (reply, _) => Err(unexpected(port, reply)),
+    }
+}
+
+/// Sends a break.
+pub fn send_break(runtime_dir: &Path, port: &PortName, length: Duration) -> Result<(), AttachError> {
+    let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
+    match ask(runtime_dir, port, &Request::Break { milliseconds })? {
+        (Reply::Done, _) => Ok(()),
+        (reply, _) => Err(unexpected(port, reply)),
+    }
+}
+
+/// Ends the sessions of a user, who is told `by` whom: how many.
+pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> Result<u32, AttachError> {
+    let request = Request::Disconnect { user: user.to_owned(), by: by.to_owned() };
+    match ask(runtime_dir, port, &request)? {
+        (Reply::Disconnected(count), _) => Ok(count),
+        (reply, _) => Err(unexpected(port, reply)),
+    }
+}
+
+fn unexpected(port: &PortName, reply: Reply) -> AttachError {
+    AttachError::Refused(match reply {
+        Reply::Refused(why) => why,
+        _ => format!("{port} answered another question"),
+    })
 }
 
 /// Becomes the console of a port, until its user leaves. That the port ends the session is an error.
@@ -74,17 +125,30 @@ pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
     let terminal = stdin.is_terminal() && stdout.is_terminal();
     let stream = match ask(runtime_dir, port, &Request::Connect { terminal })? {
         (Reply::Connected, stream) => stream,
-        (Reply::Refused(why), _) => return Err(AttachError::Refused(why)),
-        (Reply::Status(_), _) => {
-            return Err(AttachError::Refused(format!("{port} answered another question")));
-        }
+        (reply, _) => return Err(unexpected(port, reply)),
     };
     let _raw = if terminal { Some(RawTerminal::enter()?) } else { None };
-    match pass_bytes(stream)? {
+    ended(pass_bytes(stream)?, port)
+}
+
+fn ended(how: Option<Kind>, port: &PortName) -> Result<(), AttachError> {
+    match how {
         Some(Kind::Left) => Ok(()),
         Some(_) => Err(AttachError::Closed(port.clone())),
         None => Err(AttachError::Broken(port.clone())),
     }
+}
+
+/// Shows what has come. How the session ended, if the port has said it.
+fn show(frames: &mut Frames) -> io::Result<Option<Kind>> {
+    while let Some((kind, bytes)) = frames.next()? {
+        match kind {
+            Kind::Shown => put(io::stdout(), &bytes)?,
+            Kind::Aside => put(io::stderr(), &bytes)?,
+            Kind::Closed | Kind::Left => return Ok(Some(kind)),
+        }
+    }
+    Ok(None)
 }
 
 fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply, UnixStream), AttachError> {
@@ -140,12 +204,8 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Kind>> {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    while let Some((kind, bytes)) = frames.next()? {
-                        match kind {
-                            Kind::Shown => put(io::stdout(), &bytes)?,
-                            Kind::Aside => put(io::stderr(), &bytes)?,
-                            Kind::Closed | Kind::Left => return Ok(Some(kind)),
-                        }
+                    if let Some(kind) = show(&mut frames)? {
+                        return Ok(Some(kind));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -2,9 +2,12 @@
 //! after `Connected` the bytes of the console: plain ones to the port, [`frame`]s from it. Who the caller is the kernel says (`SO_PEERCRED`); whether
 //! that one may use the port, the port's access groups.
 
+pub mod administer;
 pub mod client;
 mod frame;
 mod limits;
+mod log;
+mod outlet;
 pub mod server;
 
 use std::path::{Path, PathBuf};
@@ -24,6 +27,37 @@ pub enum Request {
     },
     /// How the port does.
     Status,
+    /// The capture log: its last lines, and on request what is added, as frames.
+    Log {
+        /// How many lines.
+        lines: u32,
+        /// Whether to go on.
+        follow: bool,
+    },
+    /// Of an administrator (uid 0 or console-admin), as are the following: read the configuration again and apply it.
+    Apply,
+    /// Send a break.
+    Break {
+        /// How long.
+        milliseconds: u32,
+    },
+    /// End the sessions of a user.
+    Disconnect {
+        /// Login name.
+        user: String,
+        /// Who says so.
+        by: String,
+    },
+}
+
+impl Request {
+    /// Whether it changes something for others.
+    fn is_of_administrators(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Status | Self::Log { .. } => false,
+            Self::Apply | Self::Break { .. } | Self::Disconnect { .. } => true,
+        }
+    }
 }
 
 /// What it is told.
@@ -35,6 +69,12 @@ pub enum Reply {
     Refused(String),
     /// How the port does.
     Status(Status),
+    /// The configuration is in force; what could not be as it says, a sentence each.
+    Applied(Vec<String>),
+    /// It is done.
+    Done,
+    /// So many sessions end.
+    Disconnected(u32),
 }
 
 /// How a port does.

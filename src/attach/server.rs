@@ -2,23 +2,26 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::unistd::{Group, Uid, User as Account, getgrouplist};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, Interest};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tracing::{debug, warn};
 
-use super::frame::{self, Kind};
+use super::administer::Apply;
+use super::frame::Kind;
 use super::limits::{Ticket, Unjudged};
+use super::outlet::LocalOutlet;
 use super::{Reply, Request, Status, User};
 use crate::capture::writer::Health;
 use crate::config::Groups;
 use crate::message::{MessageError, encode, receive_async, send_async};
-use crate::session::{self, Console, Ended, Event, Feeder, Gone, Outlet, Visitor, typed};
+use crate::session::{self, Console, Ended, Event, Feeder, Visitor, typed};
 
 /// Local clients at once; a further one waits, and those behind it in the listener's backlog.
 const CLIENTS: usize = 64;
@@ -30,17 +33,34 @@ const LOOK_UP: Duration = Duration::from_secs(8);
 const LAST_FRAME: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: others need the time to give descriptors back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// Who carries out what administrators ask for.
+const ADMIN_ACCOUNT: &str = "_console-admin";
+
+/// Who may make a request.
+#[derive(Debug, Clone, Copy)]
+enum Needs {
+    /// Whoever may use the port.
+    User,
+    /// Root, and console-admin for those whom it admits.
+    Administrator,
+}
 
 /// The local side of one port.
 #[derive(Debug)]
 pub struct Server {
-    console: Arc<Console>,
+    pub(super) console: Arc<Console>,
     groups: watch::Receiver<Groups>,
     health: watch::Receiver<Health>,
+    /// Where the log is.
+    pub(super) log_dir: PathBuf,
+    /// To the service, which reads the configuration.
+    pub(super) applies: mpsc::Sender<Apply>,
     places: Arc<Semaphore>,
     unjudged: Unjudged,
     /// One at a time: a database that hangs must not hold the threads that the log and the line need.
     look_ups: Arc<Semaphore>,
+    /// Likewise a disk that hangs.
+    pub(super) log_reads: Arc<Semaphore>,
     clients: watch::Sender<usize>,
 }
 
@@ -69,14 +89,19 @@ impl Server {
         console: Arc<Console>,
         groups: watch::Receiver<Groups>,
         health: watch::Receiver<Health>,
+        log_dir: PathBuf,
+        applies: mpsc::Sender<Apply>,
     ) -> Arc<Self> {
         Arc::new(Self {
             console,
             groups,
             health,
+            log_dir,
+            applies,
             places: Arc::new(Semaphore::new(CLIENTS)),
             unjudged: Unjudged::default(),
             look_ups: Arc::new(Semaphore::new(1)),
+            log_reads: Arc::new(Semaphore::new(1)),
             clients: watch::Sender::new(0),
         })
     }
@@ -139,7 +164,8 @@ impl Server {
                 return Err(error);
             }
         };
-        let caller = match self.caller(uid).await {
+        let needs = if request.is_of_administrators() { Needs::Administrator } else { Needs::User };
+        let caller = match self.caller(uid, needs).await {
             Ok(caller) => caller,
             Err(refusal) => return send_async(&mut stream, &Reply::Refused(refusal)).await,
         };
@@ -151,45 +177,44 @@ impl Server {
                 self.connect(stream, caller, terminal).await;
                 Ok(())
             }
+            Request::Log { lines, follow } => self.show_log(stream, lines, follow).await,
+            Request::Apply => send_async(&mut stream, &self.apply().await).await,
+            Request::Break { milliseconds } => {
+                send_async(&mut stream, &self.send_break(milliseconds).await).await
+            }
+            Request::Disconnect { user, by } => send_async(&mut stream, &self.disconnect(&user, &by)).await,
         }
     }
 
-    /// The caller's name, if they may use the port.
-    async fn caller(&self, uid: u32) -> Result<String, String> {
+    /// The caller's name, if they may do what they ask for.
+    async fn caller(&self, uid: u32, needs: Needs) -> Result<String, String> {
         let groups = self.groups.borrow().clone();
         // The account database may be slow (LDAP) or hang, and its calls block. The permit goes with the call, which
         // nobody can end.
-        let look_up = self.look_up(move || {
+        let look_up = on_a_thread(&self.look_ups, move || {
             let account = Account::from_uid(Uid::from_raw(uid)).map_err(|error| error.to_string())?;
             let account = account.ok_or_else(|| format!("uid {uid} has no account"))?;
-            let own = Uid::from_raw(uid).is_root() || uid == Uid::current().as_raw();
-            let admitted = own || groups.admit(&groups_of(&account)?);
+            let admitted = match needs {
+                _ if administers(&account) => true,
+                Needs::Administrator => false,
+                Needs::User => account.uid == Uid::current() || groups.admit(&groups_of(&account)?),
+            };
             Ok((account.name, admitted))
         });
         let name = &self.console.name;
         match tokio::time::timeout(LOOK_UP, look_up).await {
             Ok(Ok((user, true))) => Ok(user),
-            Ok(Ok((user, false))) => Err(format!("{user} may not use {name}: in none of its groups")),
+            Ok(Ok((user, false))) => Err(match needs {
+                Needs::User => format!("{user} may not use {name}: in none of its groups"),
+                Needs::Administrator => {
+                    format!("{user} may not do that to {name}: ask console-admin (consolectl)")
+                }
+            }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(format!(
                 "who uid {uid} is cannot be told: the account database has not answered within {} s",
                 LOOK_UP.as_secs()
             )),
-        }
-    }
-
-    async fn look_up<T: Send + 'static>(
-        &self,
-        blocking: impl FnOnce() -> Result<T, String> + Send + 'static,
-    ) -> Result<T, String> {
-        let permit = self.look_ups.clone().acquire_owned().await;
-        let looked_up = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            blocking()
-        });
-        match looked_up.await {
-            Ok(found) => found,
-            Err(panicked) => Err(format!("who is calling cannot be told: {panicked}")),
         }
     }
 
@@ -204,7 +229,7 @@ impl Server {
         let (reader, writer) = stream.into_split();
         let (feeder, typed) = typed();
         let visitor = Visitor { user, from: "local".to_owned() };
-        let mut outlet = LocalOutlet { writer, unsent: Vec::new() };
+        let mut outlet = LocalOutlet::new(writer);
         let session = session::run(self.console.clone(), visitor, terminal, typed, &mut outlet);
         let ended = tokio::select! {
             ended = session => ended,
@@ -238,12 +263,45 @@ impl Server {
     }
 }
 
-/// Tells a client of a port that cannot be served why.
-pub async fn refuse(mut client: UnixStream, why: String) {
+/// Does what may block on a thread, no more at once than there are `places`. A place goes with what was begun, which nobody
+/// can end.
+pub(super) async fn on_a_thread<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    blocking: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
+    let permit = places.clone().acquire_owned().await;
+    let done = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        blocking()
+    });
+    done.await.unwrap_or_else(|panicked| Err(panicked.to_string()))
+}
+
+fn administers(account: &Account) -> bool {
+    account.uid.is_root() || account.name == ADMIN_ACCOUNT
+}
+
+/// Tells a client of a port that cannot be served why; but gives back an administrator who wants the configuration applied,
+/// which may mend it.
+pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
     // Its request is heard first: closed with that unread, it could miss the answer.
-    let _ = tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut client)).await;
-    // A client that is gone has missed it.
-    let _ = send_async(&mut client, &Reply::Refused(why)).await;
+    let request = tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut client)).await;
+    if let (Ok(Ok(Some(Request::Apply))), Ok(peer)) = (request, client.peer_cred()) {
+        let account = tokio::task::spawn_blocking(move || Account::from_uid(Uid::from_raw(peer.uid())));
+        if let Ok(Ok(Ok(Some(account)))) = tokio::time::timeout(LOOK_UP, account).await
+            && administers(&account)
+        {
+            return Some(client);
+        }
+    }
+    answer(client, Reply::Refused(why.to_owned())).await;
+    None
+}
+
+/// Answers a client that asks nothing more.
+pub async fn answer(mut client: UnixStream, reply: Reply) {
+    // One that is gone has missed it.
+    let _ = tokio::time::timeout(PATIENCE, send_async(&mut client, &reply)).await;
 }
 
 /// Names of all groups of an account, the primary one included.
@@ -253,41 +311,6 @@ fn groups_of(account: &Account) -> Result<Vec<String>, String> {
         getgrouplist(&name, account.gid).map_err(|error| format!("groups of {}: {error}", account.name))?;
     let names = gids.into_iter().filter_map(|gid| Group::from_gid(gid).ok().flatten());
     Ok(names.map(|group| group.name).collect())
-}
-
-struct LocalOutlet {
-    writer: OwnedWriteHalf,
-    /// The rest of a frame whose sending was given up half-way. It goes first: the next frame must not begin inside it.
-    unsent: Vec<u8>,
-}
-
-impl LocalOutlet {
-    /// Cancel safe.
-    async fn frame(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), Gone> {
-        self.flush().await?;
-        self.unsent = frame::encode(kind, bytes);
-        self.flush().await
-    }
-
-    async fn flush(&mut self) -> Result<(), Gone> {
-        while !self.unsent.is_empty() {
-            let count = self.writer.write(&self.unsent).await.map_err(|_| Gone)?;
-            self.unsent.drain(..count);
-        }
-        // Its memory too: a silent session should cost little.
-        self.unsent = Vec::new();
-        Ok(())
-    }
-}
-
-impl Outlet for &mut LocalOutlet {
-    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.frame(Kind::Shown, &bytes).await
-    }
-
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
-        self.frame(Kind::Aside, text.as_bytes()).await
-    }
 }
 
 /// Feeds what the client types to its session, no faster than that can use it, until the client is gone.
@@ -318,7 +341,7 @@ async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
 
 /// Waits until the client has closed both its directions; one that only sends no more is still there. If that cannot be
 /// seen (no memory), the client counts as gone.
-async fn left(watched: OwnedFd) -> io::Result<()> {
+pub(super) async fn left(watched: OwnedFd) -> io::Result<()> {
     let watched = UnixStream::from_std(watched.into())?;
     while !watched.ready(Interest::WRITABLE).await?.is_write_closed() {
         // What is writable stays so; this asks to be told of the next change.

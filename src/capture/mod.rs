@@ -1,8 +1,9 @@
 //! The capture log: everything that a port says, in a file. `text` makes bytes printable and `encode` turns them into
-//! records (both pure); `log` keeps the file whole through full disks, rotation and crashes.
+//! records (both pure); `log` keeps the file whole through full disks, rotation and crashes; `tail` reads it back.
 
 mod encode;
 mod log;
+pub mod tail;
 mod text;
 pub mod writer;
 

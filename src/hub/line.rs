@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Hub, Input, LineState};
@@ -40,12 +40,22 @@ pub struct Wanted {
     pub low_latency: bool,
 }
 
+/// Another wish than before.
+#[derive(Debug)]
+pub struct Change {
+    /// What the line is to be from now on.
+    pub wanted: Wanted,
+    /// Who is told what came of it: what the driver refused, or why the device cannot be opened; nothing if all is as
+    /// wanted. Dropped if a later change came before this one could be tried.
+    pub told: oneshot::Sender<Vec<String>>,
+}
+
 /// The device's end of a hub.
 #[derive(Debug)]
 pub struct Line {
     device: Device,
     inbox: mpsc::Receiver<Input>,
-    changes: mpsc::Receiver<Wanted>,
+    changes: mpsc::Receiver<Change>,
 }
 
 /// What the line does to the device and tells about it.
@@ -54,6 +64,8 @@ struct Device {
     name: PortName,
     hub: Arc<Hub>,
     wanted: Wanted,
+    /// Who waits to hear what came of the last change.
+    asking: Option<oneshot::Sender<Vec<String>>>,
     /// It was not there; what the log is told when it comes.
     gone: bool,
     /// Since when it is there but not to be opened.
@@ -76,9 +88,10 @@ impl Line {
         hub: Arc<Hub>,
         inbox: mpsc::Receiver<Input>,
         wanted: Wanted,
-        changes: mpsc::Receiver<Wanted>,
+        changes: mpsc::Receiver<Change>,
     ) -> Self {
-        Self { device: Device { name, hub, wanted, gone: false, denied_since: None }, inbox, changes }
+        let device = Device { name, hub, wanted, asking: None, gone: false, denied_since: None };
+        Self { device, inbox, changes }
     }
 
     /// Serves the device for ever; `stored` is its tty, if systemd has kept it open for us.
@@ -135,8 +148,8 @@ impl Line {
                     *retry_after = (*retry_after * 2).min(RETRY.1);
                     return;
                 }
-                Some(wanted) = self.changes.recv() => {
-                    self.device.wanted = wanted;
+                Some(change) = self.changes.recv() => {
+                    self.device.take(change);
                     return;
                 }
                 Some(_) = self.inbox.recv() => {}
@@ -163,10 +176,8 @@ impl Line {
         let mut breaking: Option<Breaking<'_>> = None;
         loop {
             tokio::select! {
-                Some(wanted) = changes.recv() => {
-                    let moved = (&wanted.path, wanted.low_latency) != (&device.wanted.path, device.wanted.low_latency);
-                    device.wanted = wanted;
-                    if moved {
+                Some(change) = changes.recv() => {
+                    if device.take(change) {
                         return Lost::Moved;
                     }
                     device.set(tty);
@@ -207,6 +218,22 @@ impl Line {
 }
 
 impl Device {
+    /// Wants something else from now on; whether that needs the device to be opened anew.
+    fn take(&mut self, Change { wanted, told }: Change) -> bool {
+        let moved = (&wanted.path, wanted.low_latency) != (&self.wanted.path, self.wanted.low_latency);
+        self.wanted = wanted;
+        self.asking = Some(told);
+        moved
+    }
+
+    /// Tells who asked for the last change.
+    fn answer(&mut self, remarks: Vec<String>) {
+        if let Some(told) = self.asking.take() {
+            // Whoever waits no longer has read it in the journal.
+            let _ = told.send(remarks);
+        }
+    }
+
     fn try_open(&mut self) -> Option<Tty> {
         let Wanted { path, settings, low_latency } = &self.wanted;
         match Tty::open(path, settings, *low_latency) {
@@ -235,7 +262,7 @@ impl Device {
         self.denied_since.get_or_insert_with(Instant::now).elapsed() < CHOWN
     }
 
-    fn adopt(&self, fd: OwnedFd) -> Option<Tty> {
+    fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
                 self.set(&tty);
@@ -297,11 +324,13 @@ impl Device {
         }
     }
 
-    fn set(&self, tty: &Tty) {
+    fn set(&mut self, tty: &Tty) {
         match tty.apply(&self.wanted.settings) {
             Ok(refused) => self.report(&refused),
             Err(error) => {
-                tracing::error!(console_port = %self.name, "cannot set {}: {error}", self.wanted.settings)
+                let failed = format!("cannot set {}: {error}", self.wanted.settings);
+                tracing::error!(console_port = %self.name, "{failed}");
+                self.answer(vec![failed]);
             }
         }
         self.opened();
@@ -312,10 +341,11 @@ impl Device {
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
     }
 
-    fn report(&self, refused: &[Refused]) {
+    fn report(&mut self, refused: &[Refused]) {
         for refused in refused {
             tracing::warn!(console_port = %self.name, "{refused}");
         }
+        self.answer(refused.iter().map(Refused::to_string).collect());
     }
 
     fn unplugged(&mut self) {
@@ -331,9 +361,11 @@ impl Device {
         if !already {
             self.hub.line.send_replace(LineState::Away(Timestamp::now()));
         }
+        self.answer(vec![format!("{} is not plugged in: the settings are used when it is", self.name)]);
     }
 
-    fn failed(&self, why: String) {
+    fn failed(&mut self, why: String) {
+        self.answer(vec![why.clone()]);
         let state = LineState::Failed(why);
         let news = *self.hub.line.borrow() != state;
         if news && let LineState::Failed(why) = &state {

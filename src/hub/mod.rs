@@ -79,6 +79,8 @@ pub struct Hub {
     state: Mutex<State>,
     /// Ticks when there is more to pull, or a note.
     heard: watch::Sender<()>,
+    /// Ticks when the log has taken more.
+    logged: watch::Sender<()>,
     /// A cursor has moved while the hub waits for it.
     room: Notify,
     line: watch::Sender<LineState>,
@@ -100,6 +102,7 @@ impl Hub {
         let hub = Self {
             state,
             heard: watch::Sender::new(()),
+            logged: watch::Sender::new(()),
             room: Notify::new(),
             line: watch::Sender::new(LineState::Starting),
             input,
@@ -141,6 +144,12 @@ impl Hub {
     /// Records how far the log has come.
     pub fn set_log_mark(&self, mark: LogMark) {
         self.state().ring.set_log_mark(mark);
+        self.logged.send_replace(());
+    }
+
+    /// Ticks when the log has taken more.
+    pub fn logged(&self) -> watch::Receiver<()> {
+        self.logged.subscribe()
     }
 
     /// Has the log say something after all that was received so far.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
 use crate::port::PortName;
 use crate::ring::RingError;
@@ -23,8 +24,8 @@ use sd_notify::NotifyState;
 
 /// Stack of the few blocking threads: file writes and account look-ups.
 const BLOCKING_STACK: usize = 256 * 1024;
-/// The log's trip, an account look-up, a break; more at once wait for each other.
-const BLOCKING_THREADS: usize = 4;
+/// The log's trip, a look into the log, an account look-up, a break; more at once wait for each other.
+const BLOCKING_THREADS: usize = 5;
 /// An idle blocking thread is given up after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 
@@ -110,11 +111,20 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     systemd::notify(&[NotifyState::Ready]);
 
     // A port that cannot be served must not leave its sockets deaf: whoever comes is told why, until that is mended.
+    let mut administrator = None;
     let prepared = loop {
-        match Prepared::new(options, &listeners, &mut stored.ring) {
+        let prepared = Prepared::new(options, &listeners, &mut stored.ring);
+        if let Some(waiting) = administrator.take() {
+            let reply = match &prepared {
+                Ok(_) => Reply::Applied(Vec::new()),
+                Err(error) => Reply::Refused(format!("{} cannot be served: {error}", options.port)),
+            };
+            tokio::spawn(attach::server::answer(waiting, reply));
+        }
+        match prepared {
             Ok(prepared) => break prepared,
             Err(error) => match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
-                unserved::Next::TryAgain => {}
+                unserved::Next::TryAgain(asked) => administrator = asked,
                 unserved::Next::Leave => return Ok(()),
             },
         }

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::prepare::Prepared;
 use super::{Asked, Listeners, Options, ServiceError, Signals};
+use crate::attach::administer::Apply;
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::reached;
 use crate::config::{Config, Groups};
-use crate::hub::line::{Line, Wanted};
+use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
 use crate::port::PortName;
 use crate::session::Console;
@@ -40,11 +41,13 @@ pub(super) struct PortService {
     attach: Arc<attach::server::Server>,
     gate: watch::Sender<Gatekeeping>,
     groups: watch::Sender<Groups>,
-    line_orders: mpsc::Sender<Wanted>,
+    line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     log_orders: mpsc::Sender<Order>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
+    /// Administrators who want the configuration applied.
+    applies: mpsc::Receiver<Apply>,
     /// Dropped, and with it every accept loop, before anything else when the process leaves: whoever comes then is for the next one.
     doors: JoinSet<()>,
 }
@@ -62,7 +65,7 @@ impl PortService {
 
         let (hub, inbox) = Hub::new(ring);
         let (log_orders, log_inbox) = mpsc::channel(ORDERS);
-        let writer = Writer::new(hub.clone(), log_dir, port.log.clone());
+        let writer = Writer::new(hub.clone(), log_dir.clone(), port.log.clone());
         let health = writer.health();
         let log = tokio::spawn(writer.run(log_inbox));
         let (line_orders, line_inbox) = mpsc::channel(ORDERS);
@@ -77,7 +80,14 @@ impl PortService {
         for listener in listeners.ssh {
             doors.spawn(ssh.clone().accept(listener));
         }
-        let attach = attach::server::Server::new(console.clone(), groups.subscribe(), health.clone());
+        let (apply, applies) = mpsc::channel(ORDERS);
+        let attach = attach::server::Server::new(
+            console.clone(),
+            groups.subscribe(),
+            health.clone(),
+            log_dir.clone(),
+            apply,
+        );
         for listener in listeners.attach {
             doors.spawn(attach.clone().accept(listener));
         }
@@ -93,6 +103,7 @@ impl PortService {
             log_orders,
             log,
             health,
+            applies,
             doors,
         }
     }
@@ -111,10 +122,11 @@ impl PortService {
             idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Apply => self.apply().await,
+                    Asked::Apply => self.apply(None).await,
                     Asked::ReopenLog => self.order_log(Order::Reopen),
                     Asked::Leave => return self.leave("is stopping").await,
                 },
+                Some(asked) = self.applies.recv() => self.apply(Some(asked)).await,
                 () = watchdog.tick() => {}
                 _ = line.changed() => {}
                 _ = attached.changed() => {}
@@ -139,8 +151,9 @@ impl PortService {
             && *self.attach.clients().borrow() == 0
     }
 
-    /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing.
-    async fn apply(&self) {
+    /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing. `asked`
+    /// is told what came of it.
+    async fn apply(&self, asked: Option<Apply>) {
         systemd::notify(&reloading());
         match self.options.load() {
             Ok(config) => {
@@ -149,15 +162,22 @@ impl PortService {
                 self.gate.send_replace(gatekeeping(&config, name));
                 self.groups.send_replace(config.groups(&port).clone());
                 self.order_log(Order::Configure(port.log.clone()));
+                let (told, remarks) = oneshot::channel();
                 // Fails only with the line's task, which `run` watches.
-                let _ = self.line_orders.send(wanted(&config, name)).await;
+                let _ = self.line_orders.send(Change { wanted: wanted(&config, name), told }).await;
                 self.console.set_settings(port);
                 tracing::info!(console_port = %name, "settings applied");
+                if let Some(asked) = asked {
+                    // Not waited for here: a driver may take its time. A change that another one has overtaken has no remarks.
+                    tokio::spawn(async move { asked.send(Ok(remarks.await.unwrap_or_default())) });
+                }
             }
-            Err(error) => tracing::error!(
-                console_port = %self.options.port,
-                "the settings stay as they were: {error}"
-            ),
+            Err(error) => {
+                let why = format!("the settings stay as they were: {error}");
+                tracing::error!(console_port = %self.options.port, "{why}");
+                // Whoever asked may have given up.
+                let _ = asked.map(|asked| asked.send(Err(why)));
+            }
         }
         systemd::notify(&[NotifyState::Ready]);
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::{Asked, Listeners, ServiceError, Signals};
 use crate::port::PortName;
@@ -19,8 +19,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How it goes on.
 pub(super) enum Next {
-    /// SIGHUP: the configuration may be mended.
-    TryAgain,
+    /// SIGHUP, or an administrator who waits for what comes of it: the configuration may be mended.
+    TryAgain(Option<UnixStream>),
     /// SIGTERM.
     Leave,
 }
@@ -42,22 +42,30 @@ pub(super) async fn explain(
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
-                Asked::Apply => return Next::TryAgain,
+                Asked::Apply => return Next::TryAgain(None),
                 Asked::ReopenLog => {}
                 Asked::Leave => return Next::Leave,
             },
             () = watchdog.tick() => {}
-            Some(_) = telling.join_next(), if !telling.is_empty() => {}
+            Some(told) = telling.join_next(), if !telling.is_empty() => {
+                if let Ok(Some(administrator)) = told {
+                    return Next::TryAgain(Some(administrator));
+                }
+            }
             accepted = accept(&listeners.ssh, TcpListener::poll_accept), if telling.len() < AT_ONCE => match accepted {
                 Ok(client) => {
                     let why = stranger.clone();
-                    telling.spawn(async move { ssh::refuse(client, &why).await });
+                    telling.spawn(async move {
+                        ssh::refuse(client, &why).await;
+                        None
+                    });
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },
             accepted = accept(&listeners.attach, UnixListener::poll_accept), if telling.len() < AT_ONCE => match accepted {
                 Ok(client) => {
-                    telling.spawn(attach::server::refuse(client, local.clone()));
+                    let why = local.clone();
+                    telling.spawn(async move { attach::server::refuse(client, &why).await });
                 }
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             },

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::roster::{MemberId, Roster, Visitor};
+use super::roster::{Ears, MemberId, Roster, Visitor};
 use crate::config;
 use crate::hub::Hub;
 use crate::port::PortName;
@@ -71,12 +71,12 @@ impl Console {
         self.closing.subscribe()
     }
 
-    /// Attaches somebody for as long as the membership is held. The receiver gets the notices.
-    pub(super) fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, mpsc::Receiver<String>) {
+    /// Attaches somebody for as long as the membership is held.
+    pub(super) fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, Ears) {
         tracing::info!(console_port = %self.name, console_user = visitor.user, "{visitor} attached");
-        let (id, notices) = self.roster().join(visitor);
+        let (id, ears) = self.roster().join(visitor);
         self.attached.send_modify(|count| *count += 1);
-        (Membership { console: self.clone(), id }, notices)
+        (Membership { console: self.clone(), id }, ears)
     }
 
     fn leave(&self, id: MemberId) {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 pub use console::Console;
+use roster::Ears;
 pub use roster::{Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};
 
@@ -62,7 +63,7 @@ pub async fn run<O: Outlet>(
     let replay = if terminal { console.settings().replay } else { 0 };
     // Before anybody can see the session: from then on it misses nothing.
     let cursor = console.hub.session_cursor(console.hub.last_lines(replay));
-    let (membership, notices) = console.join(visitor);
+    let (membership, Ears { notices, mut dismissal }) = console.join(visitor);
     let (own, answers) = mpsc::channel(16);
     let here = Here { console, id: membership.id, terminal, own };
     let output = output::run(&here, cursor, notices, answers, &mut outlet);
@@ -70,6 +71,7 @@ pub async fn run<O: Outlet>(
     let ended = tokio::select! {
         ended = output => ended,
         ended = input => ended,
+        Ok(why) = &mut dismissal => Ended::Closed(why),
     };
     if let Ended::Closed(why) = &ended {
         // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Notices that may wait for one session. A viewer that does not read them anyway misses further ones; `w` tells the
 /// state at any time.
@@ -41,6 +41,17 @@ pub struct Member {
     /// Whether this one writes.
     pub writes: bool,
     notices: mpsc::Sender<String>,
+    /// Until used.
+    dismissal: Option<oneshot::Sender<String>>,
+}
+
+/// What a member hears from the others.
+#[derive(Debug)]
+pub struct Ears {
+    /// What concerns it.
+    pub notices: mpsc::Receiver<String>,
+    /// Why it has to leave, once it has to.
+    pub dismissal: oneshot::Receiver<String>,
 }
 
 /// Names a member while attached.
@@ -55,16 +66,25 @@ pub struct Roster {
 }
 
 impl Roster {
-    /// Attaches somebody, as the writer if nobody is. The receiver gets the notices.
-    pub fn join(&mut self, visitor: Visitor) -> (MemberId, mpsc::Receiver<String>) {
+    /// Attaches somebody, as the writer if nobody is.
+    pub fn join(&mut self, visitor: Visitor) -> (MemberId, Ears) {
         let writes = self.writer().is_none();
         let role = if writes { "writing" } else { "watching" };
         self.tell_all(None, &format!("{visitor} attached, {role}"));
         let id = MemberId(self.next);
         self.next += 1;
         let (notices, inbox) = mpsc::channel(NOTICES_MAX);
-        self.members.insert(id, Member { visitor, since: Timestamp::now(), writes, notices });
-        (id, inbox)
+        let (dismissal, dismissed) = oneshot::channel();
+        let member = Member { visitor, since: Timestamp::now(), writes, notices, dismissal: Some(dismissal) };
+        self.members.insert(id, member);
+        (id, Ears { notices: inbox, dismissal: dismissed })
+    }
+
+    /// Ends all sessions of a user, saying why: how many. They leave by themselves.
+    pub fn dismiss(&mut self, user: &str, why: &str) -> usize {
+        let dismissals = self.members.values_mut().filter(|member| member.visitor.user == user);
+        let dismissals = dismissals.filter_map(|member| member.dismissal.take());
+        dismissals.filter_map(|dismissal| dismissal.send(why.to_owned()).ok()).count()
     }
 
     /// Somebody has left: who.
@@ -153,8 +173,8 @@ mod tests {
         Visitor { user: user.to_owned(), from: "::1".to_owned() }
     }
 
-    fn said(inbox: &mut mpsc::Receiver<String>) -> Vec<String> {
-        std::iter::from_fn(|| inbox.try_recv().ok()).collect()
+    fn said(ears: &mut Ears) -> Vec<String> {
+        std::iter::from_fn(|| ears.notices.try_recv().ok()).collect()
     }
 
     #[test]
@@ -189,6 +209,18 @@ mod tests {
         roster.spy(bob);
         assert!(roster.writer().is_none());
         assert_eq!(said(&mut bob_inbox), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_is_dismissed_is_told_why_and_the_others_stay() {
+        let mut roster = Roster::default();
+        let (_, mut alice) = roster.join(visitor("alice"));
+        let (_, mut bob) = roster.join(visitor("bob"));
+        assert_eq!(roster.dismiss("alice", "go"), 1);
+        assert_eq!(alice.dismissal.try_recv().as_deref(), Ok("go"));
+        assert!(bob.dismissal.try_recv().is_err());
+        assert_eq!(roster.dismiss("alice", "go"), 0, "already told");
+        assert_eq!(roster.dismiss("carol", "go"), 0);
     }
 
     #[test]

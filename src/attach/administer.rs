@@ -1,0 +1,75 @@
+//! What an administrator asks of a port that runs: apply the configuration, send a break, end somebody's sessions.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::Reply;
+use super::server::Server;
+use crate::hub::{Input, LineState};
+use crate::session::plain;
+
+/// Milliseconds of a break: shorter is seen by no device, longer by none as another.
+const BREAK: std::ops::RangeInclusive<u32> = 1..=10_000;
+/// For the line to take a break. Before it stands at most what its queue holds, which a stuck line does not take.
+const LINE: Duration = Duration::from_secs(5);
+/// For the service to apply the configuration, and for the driver to say what it made of it.
+const APPLY: Duration = Duration::from_secs(8);
+
+/// Asks the service to read the configuration again; the answer is what could not be as it says, or why nothing was done.
+pub type Apply = oneshot::Sender<Result<Vec<String>, String>>;
+
+impl Server {
+    pub(super) async fn apply(&self) -> Reply {
+        let (told, applied) = oneshot::channel();
+        let asked = async {
+            self.applies.send(told).await.ok()?;
+            applied.await.ok()
+        };
+        match tokio::time::timeout(APPLY, asked).await {
+            Ok(Some(Ok(remarks))) => Reply::Applied(remarks),
+            Ok(Some(Err(why))) => Reply::Refused(why),
+            Ok(None) => Reply::Refused(format!("{} is ending", self.console.name)),
+            Err(_) => Reply::Refused(format!(
+                "{} has not applied it within {} s",
+                self.console.name,
+                APPLY.as_secs()
+            )),
+        }
+    }
+
+    pub(super) async fn send_break(&self, milliseconds: u32) -> Reply {
+        let name = &self.console.name;
+        if !BREAK.contains(&milliseconds) {
+            let (shortest, longest) = (BREAK.start(), BREAK.end());
+            return Reply::Refused(format!("a break of {milliseconds} ms: expected {shortest} to {longest}"));
+        }
+        let line = self.console.hub.line().borrow().clone();
+        if !matches!(line, LineState::Open(_)) {
+            return Reply::Refused(format!("no break to {name}: {line}"));
+        }
+        let input = self.console.hub.input();
+        let length = Duration::from_millis(milliseconds.into());
+        match tokio::time::timeout(LINE, input.send(Input::Break(length))).await {
+            Ok(Ok(())) => {
+                self.console
+                    .roster()
+                    .tell_all(None, &format!("break of {milliseconds} ms by an administrator"));
+                Reply::Done
+            }
+            Ok(Err(_)) => Reply::Refused(format!("{name} is ending")),
+            Err(_) => Reply::Refused(format!("no break to {name}: its line takes nothing")),
+        }
+    }
+
+    pub(super) fn disconnect(&self, user: &str, by: &str) -> Reply {
+        let why = format!("disconnected by {}", plain(by));
+        let count = self.console.roster().dismiss(user, &why);
+        tracing::info!(
+            console_port = %self.console.name,
+            console_user = user,
+            "{count} sessions of {user:?} ended by {by:?}"
+        );
+        Reply::Disconnected(u32::try_from(count).unwrap_or(u32::MAX))
+    }
+}

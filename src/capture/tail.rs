@@ -1,0 +1,168 @@
+//! Reading a capture log back: its last lines, and what is added afterwards, over rotations. Blocking, as the file is.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+/// Bytes read at once.
+const PIECE: usize = 16 * 1024;
+/// Bytes that are looked through for the beginning of the last lines: a log without line ends must not be read whole.
+const FARTHEST: u64 = 16 * 1024 * 1024;
+
+/// A place in a log file.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    /// `None`: there is no file yet.
+    file: Option<File>,
+    position: u64,
+}
+
+impl Tail {
+    /// At the beginning of the last `lines` lines. A file that does not exist is empty.
+    pub fn last_lines(path: &Path, lines: usize) -> io::Result<Self> {
+        let file = open(path)?;
+        let position = file.as_ref().map_or(Ok(0), |file| beginning(file, lines))?;
+        Ok(Self { path: path.to_owned(), file, position })
+    }
+
+    /// The next piece; empty at the end. If the file was renamed away meanwhile, its rest comes first.
+    pub fn read(&mut self) -> io::Result<Vec<u8>> {
+        let mut piece = vec![0; PIECE];
+        loop {
+            if let Some(file) = &self.file {
+                let count = file.read_at(&mut piece, self.position)?;
+                if count > 0 {
+                    self.position += count as u64;
+                    piece.truncate(count);
+                    return Ok(piece);
+                }
+            }
+            if !self.moves_on()? {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// Goes over to a file that has taken the name, or to the end of one that was cut.
+    fn moves_on(&mut self) -> io::Result<bool> {
+        let Some(now) = open(&self.path)? else { return Ok(false) };
+        let there = now.metadata()?;
+        if let Some(file) = &self.file {
+            let here = file.metadata()?;
+            if (here.dev(), here.ino()) == (there.dev(), there.ino()) {
+                // What a killed process wrote beyond its mark is cut off and written again.
+                self.position = self.position.min(there.len());
+                return Ok(false);
+            }
+        }
+        self.file = Some(now);
+        self.position = 0;
+        Ok(true)
+    }
+}
+
+/// The log, if it is there. Like the writer, nothing but a regular file will do.
+fn open(path: &Path) -> io::Result<Option<File>> {
+    let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+    match File::options().read(true).custom_flags(flags).open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file")),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Where the last `lines` lines begin.
+fn beginning(file: &File, lines: usize) -> io::Result<u64> {
+    let size = file.metadata()?.len();
+    if lines == 0 {
+        return Ok(size);
+    }
+    let floor = size.saturating_sub(FARTHEST);
+    let mut ends = 0;
+    let mut piece = [0; PIECE];
+    let mut until = size;
+    while until > floor {
+        let from = until.saturating_sub(PIECE as u64).max(floor);
+        let piece = &mut piece[..(until - from) as usize];
+        file.read_exact_at(piece, from)?;
+        for (index, byte) in piece.iter().enumerate().rev() {
+            let place = from + index as u64;
+            // The end of the last line begins none.
+            if *byte == b'\n' && place + 1 < size {
+                ends += 1;
+                if ends == lines {
+                    return Ok(place + 1);
+                }
+            }
+        }
+        until = from;
+    }
+    Ok(floor)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn rest(tail: &mut Tail) -> String {
+        let mut all = Vec::new();
+        loop {
+            let piece = tail.read().unwrap();
+            if piece.is_empty() {
+                return String::from_utf8(all).unwrap();
+            }
+            all.extend(piece);
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_found_whether_the_last_one_has_ended_or_not() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("console.log");
+        for (text, lines, last) in [
+            ("a\nb\nc\n", 2, "b\nc\n"),
+            ("a\nb\nc", 2, "b\nc"),
+            ("a\nb\n", 5, "a\nb\n"),
+            ("a\nb\n", 0, ""),
+            ("a\nb", 0, ""),
+            ("\n\n\n", 1, "\n"),
+            ("", 3, ""),
+        ] {
+            fs::write(&path, text).unwrap();
+            let mut tail = Tail::last_lines(&path, lines).unwrap();
+            assert_eq!(rest(&mut tail), last, "{lines} of {text:?}");
+        }
+        let long = "x".repeat(3 * PIECE);
+        fs::write(&path, format!("first\n{long}\nlast\n")).unwrap();
+        assert_eq!(rest(&mut Tail::last_lines(&path, 2).unwrap()), format!("{long}\nlast\n"));
+    }
+
+    #[test]
+    fn a_log_is_followed_over_its_rotation_and_from_before_it_exists() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("console.log");
+        let mut tail = Tail::last_lines(&path, 10).unwrap();
+        assert_eq!(rest(&mut tail), "");
+        fs::write(&path, "one\n").unwrap();
+        assert_eq!(rest(&mut tail), "one\n");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        fs::rename(&path, room.path().join("console.log.1")).unwrap();
+        fs::write(&path, "three\n").unwrap();
+        assert_eq!(rest(&mut tail), "two\nthree\n");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_log_is_not_followed() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("console.log");
+        std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
+        assert!(Tail::last_lines(&path, 1).is_err());
+    }
+}

@@ -1,0 +1,238 @@
+#![allow(unsafe_code)] // One thread becomes another user.
+//! What an administrator asks of a port that runs, over its local socket: apply the configuration, send a break, end
+//! somebody's sessions; and the log, which its users may read.
+
+use std::fs::{self, Permissions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use consoleserver::attach::{Reply, Request, client, socket_path};
+use consoleserver::message::{receive, send};
+use consoleserver::port::PortName;
+use nix::libc;
+
+#[path = "support/rig.rs"]
+mod rig;
+#[path = "support/client.rs"]
+mod session;
+
+use rig::{Rig, until};
+use session::Client;
+
+const PORT: &str = "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n";
+
+fn demo() -> PortName {
+    "demo".parse().unwrap()
+}
+
+fn served() -> Rig {
+    let mut rig = Rig::with_config(PORT);
+    rig.start_plugged();
+    rig
+}
+
+fn apply(rig: &Rig) -> Result<Vec<String>, String> {
+    client::apply(&rig.path("run"), &demo()).map_err(|error| error.to_string())
+}
+
+#[test]
+fn what_is_applied_is_in_force_when_the_answer_comes_and_sessions_stay() {
+    let rig = served();
+    let mut session = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    rig.configure(&format!("{PORT}baud = 115200\n"));
+    assert_eq!(apply(&rig), Ok(vec![]));
+    assert_eq!(rig.line().c_ospeed, 115_200);
+    session.type_in("still here");
+    rig.expect_at_device(b"still here");
+}
+
+#[test]
+fn what_the_driver_refuses_is_told_to_who_asked() {
+    let rig = served();
+    rig.configure(&format!("{PORT}parity = \"E\"\n"));
+    assert_eq!(apply(&rig), Ok(vec!["parity E: the driver set N".to_owned()]), "a pty has no parity");
+}
+
+#[test]
+fn a_wrong_configuration_is_quoted_and_changes_nothing() {
+    let rig = served();
+    rig.configure(&format!("{PORT}baud = \"fast\"\n"));
+    let refusal = apply(&rig).unwrap_err();
+    assert!(
+        refusal.contains("ports.demo.baud = \"fast\": expected a number from 50 to 4000000"),
+        "{refusal}"
+    );
+    assert_eq!(rig.line().c_ospeed, 9600);
+}
+
+#[test]
+fn a_device_that_is_not_there_takes_its_settings_later_and_says_so() {
+    let mut rig = served();
+    let _session = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    rig.unplug();
+    rig.wait_for_status("unplugged");
+    rig.configure(&format!("{PORT}baud = 19200\n"));
+    assert_eq!(apply(&rig), Ok(vec!["demo is not plugged in: the settings are used when it is".to_owned()]));
+    rig.plug();
+    rig.wait_for_status("19200 8N1");
+}
+
+#[test]
+fn another_device_is_opened_and_one_that_cannot_be_is_named() {
+    let rig = served();
+    fs::write(rig.path("dev/file"), "").unwrap();
+    rig.configure(&PORT.replace("dev/demo", "dev/file"));
+    let remarks = apply(&rig).unwrap();
+    assert_eq!(remarks.len(), 1, "{remarks:?}");
+    assert!(remarks[0].contains("dev/file"), "{remarks:?}");
+    rig.configure(PORT);
+    assert_eq!(apply(&rig), Ok(vec![]));
+    rig.wait_for_status("9600 8N1");
+}
+
+#[test]
+fn a_port_that_could_not_be_served_is_mended_by_applying() {
+    let mut rig = Rig::with_config(&format!("{PORT}baud = \"fast\"\n"));
+    rig.plug();
+    rig.start();
+    rig.wait_for_status("cannot be served");
+    let refusal = apply(&rig).unwrap_err();
+    assert!(refusal.starts_with("demo cannot be served: ") && refusal.contains("baud"), "{refusal}");
+    rig.configure(PORT);
+    assert_eq!(apply(&rig), Ok(vec![]));
+    rig.wait_for_status("9600 8N1");
+}
+
+#[test]
+fn a_break_is_told_to_those_who_watch_and_refused_without_a_device() {
+    let mut rig = served();
+    let session = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    let send_break = |milliseconds| {
+        let length = Duration::from_millis(milliseconds);
+        client::send_break(&rig.path("run"), &demo(), length).map_err(|error| error.to_string())
+    };
+    assert_eq!(send_break(500), Ok(()));
+    session.is_told("break of 500 ms by an administrator");
+    assert_eq!(send_break(0), Err("a break of 0 ms: expected 1 to 10000".to_owned()));
+    assert!(rig.wait_for_journal("break of 500 ms").contains("demo"));
+    rig.unplug();
+    rig.wait_for_status("unplugged");
+    let refusal =
+        client::send_break(&rig.path("run"), &demo(), Duration::from_millis(500)).unwrap_err().to_string();
+    assert!(refusal.starts_with("no break to demo: unplugged since "), "{refusal}");
+}
+
+#[test]
+fn the_sessions_of_a_user_are_ended_and_told_by_whom_even_if_they_have_stopped_reading() {
+    let rig = served();
+    let mut reading = Client::start(rig.consolectl(&["connect", "demo"]));
+    let stopped = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("2 attached");
+    stopped.signal(nix::sys::signal::Signal::SIGSTOP);
+    let end = |user: &str| client::disconnect(&rig.path("run"), &demo(), user, "al\x1bice").unwrap();
+    assert_eq!(end("nobody-here"), 0);
+    assert_eq!(end("root"), 2);
+    reading.is_told("disconnected by al?ice");
+    reading.ends_with(1);
+    rig.wait_for_status("0 attached");
+}
+
+/// A local client that speaks for itself.
+fn asked(rig: &Rig, request: &Request) -> (Option<Reply>, UnixStream) {
+    let mut stream = UnixStream::connect(socket_path(&rig.path("run"), &demo())).unwrap();
+    send(&mut stream, request).unwrap();
+    (receive(&mut stream).unwrap(), stream)
+}
+
+#[test]
+fn a_user_may_not_do_what_administrators_may() {
+    let rig = served();
+    for (path, mode) in [("", 0o755), ("run", 0o755), ("run/attach", 0o755), ("run/attach/demo", 0o666)] {
+        fs::set_permissions(rig.path(path), Permissions::from_mode(mode)).unwrap();
+    }
+    let requests = [
+        Request::Apply,
+        Request::Break { milliseconds: 500 },
+        Request::Disconnect { user: "root".to_owned(), by: "nobody".to_owned() },
+    ];
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: three integers. The bare call changes this thread alone, where libc's would change them all.
+            let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+            assert_eq!(changed, 0, "run as root (make test does)");
+            for request in &requests {
+                let why = "nobody may not do that to demo: ask console-admin (consolectl)".to_owned();
+                assert_eq!(asked(&rig, request).0, Some(Reply::Refused(why)), "{request:?}");
+            }
+            assert!(matches!(asked(&rig, &Request::Status).0, Some(Reply::Status(_))));
+        });
+        thread.join().unwrap();
+    });
+}
+
+/// What frames show until the port ends them.
+fn shown(mut stream: UnixStream) -> String {
+    let mut shown = Vec::new();
+    let mut header = [0; 5];
+    loop {
+        stream.read_exact(&mut header).unwrap();
+        let mut content = vec![0; u32::from_be_bytes(header[1..].try_into().unwrap()) as usize];
+        stream.read_exact(&mut content).unwrap();
+        match header[0] {
+            0 => shown.extend(content),
+            3 => return String::from_utf8(shown).unwrap(),
+            kind => panic!("frame {kind}: {}", String::from_utf8_lossy(&content)),
+        }
+    }
+}
+
+#[test]
+fn the_last_lines_of_the_log_are_shown() {
+    let rig = served();
+    rig.say(b"one\r\ntwo\r\nthree\r\n");
+    rig.wait_for_log("three");
+    let (reply, stream) = asked(&rig, &Request::Log { lines: 2, follow: false });
+    assert_eq!(reply, Some(Reply::Connected));
+    let text = shown(stream);
+    let ends: Vec<_> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(ends, ["two", "three"], "{text}");
+}
+
+#[test]
+fn a_log_is_followed_over_its_rotation() {
+    let rig = served();
+    rig.say(b"before\r\n");
+    rig.wait_for_log("before");
+    let (reply, mut stream) = asked(&rig, &Request::Log { lines: 0, follow: true });
+    assert_eq!(reply, Some(Reply::Connected));
+    let mut seen = Vec::new();
+    let mut sees = |words: &str| {
+        until(words, || {
+            let mut piece = [0; 4096];
+            let count = stream.read(&mut piece).unwrap();
+            seen.extend_from_slice(&piece[..count]);
+            String::from_utf8_lossy(&seen).contains(words).then_some(())
+        });
+    };
+    rig.say(b"live\r\n");
+    sees("live");
+    fs::rename(rig.log_path(), rig.path("log/console.log.1")).unwrap();
+    rig.signal(nix::sys::signal::Signal::SIGUSR1);
+    until("a new log", || rig.log_path().exists().then_some(()));
+    rig.say(b"after\r\n");
+    sees("after");
+    assert!(!String::from_utf8_lossy(&seen).contains("before"));
+}
+
+#[test]
+fn a_port_that_is_not_logged_says_so() {
+    let mut rig = Rig::with_config(&format!("{PORT}log = \"none\"\n"));
+    rig.start_plugged();
+    let (reply, _) = asked(&rig, &Request::Log { lines: 2, follow: false });
+    assert_eq!(reply, Some(Reply::Refused("demo is not logged: its log.type is \"none\"".to_owned())));
+}
