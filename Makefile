@@ -6,7 +6,7 @@ NEXTEST := $(shell command -v cargo-nextest)
 
 BUILD_PACKAGES := gcc libc6-dev libpam0g-dev pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
-TEST_PACKAGES  := $(BUILD_PACKAGES) expect login mandoc openssh-server passwd perl-base procps shellcheck socat \
+TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect login mandoc openssh-server passwd perl-base procps shellcheck socat \
                   sshpass systemd util-linux
 
 # Clippy and the tests build with the same features, so that dependencies are built once.

@@ -153,7 +153,9 @@ impl Client {
     async fn changed(&self) -> Done {
         let before = self.seen.get();
         self.looked().await?;
-        self.seen.set(self.seen.get().min(before + 1));
+        if before > 0 {
+            self.seen.set(self.seen.get().min(before + 1));
+        }
         Ok(())
     }
 
@@ -355,7 +357,12 @@ impl Client {
         };
         remarks(committed.map_err(sentence)?, to)?;
         self.looked().await?;
-        let changes = if count == 1 { "1 change".to_owned() } else { format!("{count} changes") };
+        let changes = match count {
+            // Said by the service.
+            0 => return Ok(()),
+            1 => "1 change".to_owned(),
+            _ => format!("{count} changes"),
+        };
         Ok(match minutes {
             None => writeln!(to, "{changes} committed")?,
             Some(1) => writeln!(to, "{changes} committed; taken back unless you `confirm` within a minute")?,

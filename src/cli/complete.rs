@@ -52,6 +52,9 @@ fn configured() -> Vec<String> {
 /// What may stand in place of the last word of a line, of which `words` come before it.
 pub fn at_prompt(words: Vec<String>, last: &str, ports: &[String]) -> Vec<String> {
     let mut tree = tree(Line::command(), &words, ports);
+    if words.first().is_some_and(|word| tree.find_subcommand(word).is_none()) {
+        return Vec::new();
+    }
     let index = words.len();
     let words: Vec<OsString> = words.into_iter().map(OsString::from).chain([last.into()]).collect();
     let found = complete(&mut tree, words, index, None).unwrap_or_default();

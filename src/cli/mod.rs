@@ -155,7 +155,7 @@ impl Program {
                 Err(error) => failed(&format_args!("{place}{error}")),
             },
             Err(NoCommand::Blank) => ExitCode::SUCCESS,
-            Err(NoCommand::Help(text)) => said(write!(io::stdout(), "{text}")),
+            Err(NoCommand::Help(text)) => said(writeln!(io::stdout(), "{}", text.trim_end())),
             Err(NoCommand::Wrong(why)) => wrong(&format!("{place}{why}")),
         }
     }

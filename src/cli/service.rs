@@ -32,6 +32,9 @@ pub enum ServiceError {
     /// Its own words.
     #[error("{0}")]
     Said(String),
+    /// Not allowed.
+    #[error("{0}; root and the members of the groups sudo and root may")]
+    Denied(String),
     /// No such port.
     #[error("there is no port {port}: {instead}")]
     UnknownPort {
@@ -244,6 +247,7 @@ pub fn sentence(error: zbus::Error) -> ServiceError {
     };
     let words = words.map(|words| plain_lines(&words)).filter(|words| !words.is_empty());
     match name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or(&name) {
+        "AccessDenied" => ServiceError::Denied(words.unwrap_or(name)),
         "NoReply" => ServiceError::Absent("it has gone while it was asked".to_owned()),
         kind if ABSENCE.contains(&kind) || kind.starts_with("Spawn.") => {
             ServiceError::Absent(words.unwrap_or(name))

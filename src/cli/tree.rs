@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(long, hide = true)]
     pub admin_session: bool,
     /// The one command of that login.
-    #[arg(long, hide = true, requires = "admin_session", conflicts_with = "command", value_name = "LINE")]
+    #[arg(long, hide = true, requires = "admin_session", value_name = "LINE")]
     pub line: Option<String>,
     /// What to do.
     #[command(subcommand)]
