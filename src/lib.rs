@@ -28,11 +28,11 @@ pub mod ssh;
 
 pub mod service;
 
+pub mod generator;
+
 pub mod admin;
 
 pub mod cli;
-
-pub mod generator;
 
 pub mod hostkeys;
 

@@ -61,7 +61,10 @@ fn answer(properties: &str) -> ExitCode {
 }
 
 fn generate(root: &Path, normal: &Path, mut complaints: Complaints) -> ExitCode {
-    let Salvaged { config, path, fault } = Config::load_salvaging(root);
+    let Salvaged { config, path, fault, left_out } = Config::load_salvaging(root);
+    for line in left_out.iter().flat_map(|why| why.lines()) {
+        complaints.say(line);
+    }
     match fault {
         // Removed, and not purged: nothing to open.
         None | Some(ConfigError::Missing(_)) => {}

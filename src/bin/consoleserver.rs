@@ -67,7 +67,7 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
         None => Config::load_foreground(&here, home.as_deref(), Path::new("/")),
     };
     let (config, path) = match loaded {
-        Ok(Loaded { config, path }) => (config, path),
+        Ok(Loaded { config, path, .. }) => (config, path),
         Err(ConfigError::Missing(_)) if arguments.config.is_none() => {
             (Config::parse(VENDOR, installed)?, installed.to_owned())
         }

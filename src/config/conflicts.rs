@@ -43,7 +43,8 @@ pub(super) fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
     wide == narrow || wide == Ipv6Addr::UNSPECIFIED || wide == Ipv4Addr::UNSPECIFIED && narrow.is_ipv4()
 }
 
-fn overlap(one: &[IpAddr], other: &[IpAddr]) -> bool {
+/// Whether somebody who listens on the one would be in the way of the other.
+pub fn overlap(one: &[IpAddr], other: &[IpAddr]) -> bool {
     one.iter().any(|a| other.iter().any(|b| covers(*a, *b) || covers(*b, *a)))
 }
 

@@ -6,6 +6,7 @@ use std::io::{ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::changes::{self, Changes};
 use super::fault::MAX_BYTES;
 use super::{Config, ConfigError, read};
 
@@ -16,12 +17,15 @@ pub struct Loaded {
     pub config: Config,
     /// The file.
     pub path: PathBuf,
+    /// Why what was reloaded and not committed is left out.
+    pub left_out: Option<String>,
 }
 
 impl Config {
-    /// `/etc/consoleserver/config.toml`, else the vendor's `/usr/lib/consoleserver/config.toml`; both below `root`.
+    /// `/etc/consoleserver/config.toml`, else the vendor's `/usr/lib/consoleserver/config.toml`; both below `root`. Over it comes
+    /// what was reloaded and not committed.
     pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
-        first(system(root))
+        overlaid(committed(root)?, root)
     }
 
     /// For a terminal window: `./config.toml`, else `~/.consoleserver/config.toml`, else as [`Config::load`].
@@ -41,22 +45,62 @@ impl Config {
     }
 }
 
+/// A text, and the file that it is in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Text {
+    /// What the file says.
+    pub text: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// The committed text: what the administrator wrote, else the vendor's.
+pub fn committed(root: &Path) -> Result<Text, ConfigError> {
+    first_text(system(root))
+}
+
+/// The configuration of a text with what was reloaded and not committed over it. What does not fit is left out, whole: half of it
+/// is what nobody has reloaded.
+pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded, ConfigError> {
+    let config = Config::parse(&text, &path)?;
+    let with_running = Changes::running(root).map_err(|error| error.to_string()).and_then(|running| {
+        match running.is_empty() {
+            true => Ok(None),
+            false => {
+                let text = running.apply(&text).map_err(|error| error.to_string())?;
+                changes::candidate(&text).map(Some)
+            }
+        }
+    });
+    let (config, left_out) = match with_running {
+        Ok(None) => (config, None),
+        Ok(Some(running)) => (running, None),
+        Err(why) => (config, Some(format!("what was reloaded and not committed is left out: {why}"))),
+    };
+    Ok(Loaded { config, path, left_out })
+}
+
 fn system(root: &Path) -> Vec<PathBuf> {
     ["etc", "usr/lib"].map(|directory| root.join(directory).join("consoleserver/config.toml")).to_vec()
 }
 
 fn first(paths: Vec<PathBuf>) -> Result<Loaded, ConfigError> {
+    let Text { text, path } = first_text(paths)?;
+    let config = Config::parse(&text, &path)?;
+    Ok(Loaded { config, path, left_out: None })
+}
+
+pub(super) fn first_text(paths: Vec<PathBuf>) -> Result<Text, ConfigError> {
     for path in &paths {
         if let Some(text) = text(path)? {
-            let config = Config::parse(&text, path)?;
-            return Ok(Loaded { config, path: path.clone() });
+            return Ok(Text { text, path: path.clone() });
         }
     }
     Err(ConfigError::Missing(paths))
 }
 
 /// The text of a file; `None` if it does not exist.
-pub(super) fn text(path: &Path) -> Result<Option<String>, ConfigError> {
+pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
     let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
     let not_a_file = |what| ConfigError::NotAFile { path: path.to_owned(), what };
     // A FIFO in its place must not hold up the boot: O_NONBLOCK opens it at once, and then it is refused.

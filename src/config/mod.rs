@@ -1,10 +1,14 @@
 //! The configuration as one typed value: what a file may say, once it has been read, checked and found right.
 //! `file` finds and reads the file, `read` walks its tree, `keys` is the one table of keys, `value` parses single
 //! values, `conflicts` finds what two ports cannot both have, `salvage` takes what is right in a wrong file, and `write`
-//! says it all back as TOML.
+//! says it all back as TOML. `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
+//! and `commit` alone writes /etc.
 
 mod access;
+pub mod changes;
+pub mod commit;
 mod conflicts;
+mod edit;
 mod escape;
 mod fault;
 mod file;
@@ -22,11 +26,11 @@ use std::time::Duration;
 use crate::port::{LineSettings, PortName};
 
 pub use access::{Access, Groups, RootLogin};
-pub use conflicts::{Conflict, Shared};
+pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
-pub use file::Loaded;
-pub use salvage::Salvaged;
+pub use file::{Loaded, Text, committed, text as load_text};
+pub use salvage::{LAST_GOOD, Salvaged};
 pub use value::Value;
 
 /// Everything that the configuration says.

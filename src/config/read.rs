@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{Faults, clip, segment};
 use super::keys::{self, Key};
-use super::{Config, ConfigError, Port, Value};
+use super::{Config, ConfigError, Fault, Port, Value};
 use crate::port::{PortError, PortName};
 
 /// Tables of ports that are taken; USB ends at 127 devices a bus, and each port is a process.
@@ -25,9 +25,6 @@ const SINGLE: &str = "is of one port only: set it in [ports.NAME]";
 type Node<'a> = Spanned<DeValue<'a>>;
 
 /// Reads and checks a whole text; `path` is what errors call it.
-///
-/// The `running` overlay (tables of ports that were reloaded with uncommitted values) has its seam here: another
-/// document laid over the same `config`, before conflicts are looked for.
 pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut reader = Reader::new(text);
     let mut config = Config::default();
@@ -42,6 +39,27 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
         }
     }
     reader.faults.none_or(path).map(|()| config)
+}
+
+/// A whole text without a look at conflicts; what is wrong in it as sentences without lines, for a text that is in no file.
+pub(super) fn unresolved(text: &str) -> Result<Config, String> {
+    let mut reader = Reader::new(text);
+    let mut config = Config::default();
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    if let Some(error) = errors.first() {
+        return Err(format!("not TOML: {}", error.message()));
+    }
+    reader.document(tree.get_ref(), &mut config);
+    match reader.faults.none_or(Path::new("")) {
+        Err(ConfigError::Wrong { faults, .. }) => {
+            let sentence = |fault: &Fault| {
+                fault.to_string().split_once(": ").map_or_else(String::new, |(_, rest)| rest.to_owned())
+            };
+            Err(faults.iter().map(sentence).collect::<Vec<_>>().join("; "))
+        }
+        Err(error) => Err(error.to_string()),
+        Ok(()) => Ok(config),
+    }
 }
 
 /// The ports of a text whose tables are right, and that want nothing which another one wants; none if the text is not
@@ -254,7 +272,7 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
     })
 }
 
-fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
+pub(super) fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
     let known: Vec<_> = known.into_iter().collect();
     let distance = |name: &&&str| strsim::damerau_levenshtein(&clip(word).to_lowercase(), name);
     match known.iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3)) {

@@ -8,8 +8,8 @@ use toml::de::DeTable;
 
 use super::{Config, ConfigError, Loaded, file, read};
 
-/// What console-admin keeps of the last configuration that was right.
-const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
+/// What console-admin keeps of the last configuration that was right, below the root.
+pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
 
 /// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
 const MAX_CUTS: usize = 16;
@@ -23,26 +23,32 @@ pub struct Salvaged {
     pub path: Option<PathBuf>,
     /// What was wrong with the file that should have been read.
     pub fault: Option<ConfigError>,
+    /// Why what was reloaded and not committed is left out.
+    pub left_out: Option<String>,
 }
 
 impl Config {
     /// As [`Config::load`]; on a bad file the last good copy, and without one those tables of ports that parse.
     pub fn load_salvaging(root: &Path) -> Salvaged {
         let fault = match Self::load(root) {
-            Ok(Loaded { config, path }) => return Salvaged { config, path: Some(path), fault: None },
+            Ok(Loaded { config, path, left_out }) => {
+                return Salvaged { config, path: Some(path), fault: None, left_out };
+            }
             Err(fault) => fault,
         };
-        let (config, path) = match (&fault, Self::load_file(&root.join(LAST_GOOD))) {
+        let last_good =
+            file::first_text(vec![root.join(LAST_GOOD)]).and_then(|text| file::overlaid(text, root));
+        let (config, path) = match (&fault, last_good) {
             // A machine whose configuration was taken away is not meant to go on as before.
             (ConfigError::Missing(_), _) => (Self::default(), None),
-            (_, Ok(Loaded { config, path })) => (config, Some(path)),
+            (_, Ok(Loaded { config, path, .. })) => (config, Some(path)),
             (ConfigError::Wrong { path, .. }, Err(_)) => match file::text(path) {
                 Ok(Some(text)) => (salvage(&text), Some(path.clone())),
                 _ => (Self::default(), None),
             },
             _ => (Self::default(), None),
         };
-        Salvaged { config, path, fault: Some(fault) }
+        Salvaged { config, path, fault: Some(fault), left_out: None }
     }
 }
 

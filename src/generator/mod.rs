@@ -8,4 +8,4 @@ pub mod udev;
 mod write;
 
 pub use plan::{Entry, Plan, plan};
-pub use write::{WriteError, write};
+pub use write::{WriteError, write, written};

@@ -27,6 +27,43 @@ pub fn write(plan: &Plan, directory: &Path) -> Vec<WriteError> {
     made.filter_map(Result::err).collect()
 }
 
+/// What a generator has made below `directory`: what systemd has heard of.
+pub fn written(directory: &Path) -> io::Result<Plan> {
+    let mut plan = Plan::default();
+    let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let names = |at: &Path| -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(at) {
+            Err(error) if absent(&error) => Ok(Vec::new()),
+            entries => entries?.map(|entry| Ok(entry?.file_name().into())).collect(),
+        }
+    };
+    for name in names(directory)? {
+        let within = directory.join(&name);
+        let inner = match within.is_dir() {
+            true => names(&within)?.into_iter().map(|inner| name.join(inner)).collect(),
+            false => vec![name],
+        };
+        for path in inner.into_iter().filter(|path| is_ours(path)) {
+            let at = directory.join(&path);
+            let entry = match fs::read_link(&at) {
+                Ok(target) => Entry::Link(target),
+                Err(_) => Entry::File(String::from_utf8_lossy(&fs::read(&at)?).into_owned()),
+            };
+            plan.entries.insert(path, entry);
+        }
+    }
+    Ok(plan)
+}
+
+/// Other generators write here too.
+fn is_ours(path: &Path) -> bool {
+    let begins = |name: Option<&std::ffi::OsStr>, with: &[&str]| {
+        name.and_then(|name| name.to_str()).is_some_and(|name| with.iter().any(|with| name.starts_with(with)))
+    };
+    begins(path.iter().next(), &["console@", "console-attach@", "console-cli.", "consoleserver."])
+        || begins(path.file_name(), &["console@"])
+}
+
 /// The second lock on the door: `plan` makes no path that leads out.
 fn below(path: &Path) -> Result<&Path, WriteError> {
     let cause = || io::Error::new(io::ErrorKind::InvalidInput, "leads out of the directory");

@@ -49,6 +49,9 @@ impl Options {
         if !loaded.config.ports.contains_key(&self.port) {
             return Err(ServiceError::NotConfigured(self.port.clone(), loaded.path));
         }
+        if let Some(why) = &loaded.left_out {
+            tracing::warn!(console_port = %self.port, "{why}");
+        }
         Ok(loaded.config)
     }
 }

@@ -1,0 +1,346 @@
+//! What a reload has to do, from what is and what is to be, without doing it: addresses to try first, whether systemd reads
+//! its units again, which units start, stop and restart in which order, and which ports are asked to take their settings.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use crate::config::{Config, Server, overlap};
+use crate::generator::{self, Entry};
+use crate::port::PortName;
+
+/// What is done to a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// `systemctl start`
+    Start(String),
+    /// `systemctl stop`
+    Stop(String),
+    /// `systemctl restart`
+    Restart(String),
+}
+
+impl Step {
+    /// The unit.
+    pub fn unit(&self) -> &str {
+        match self {
+            Self::Start(unit) | Self::Stop(unit) | Self::Restart(unit) => unit,
+        }
+    }
+}
+
+impl std::fmt::Display for Step {
+    /// As an administrator would type it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let verb = match self {
+            Self::Start(_) => "start",
+            Self::Stop(_) => "stop",
+            Self::Restart(_) => "restart",
+        };
+        write!(f, "systemctl {verb} {}", self.unit())
+    }
+}
+
+/// What a reload has to do, in this order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Addresses that must be free, or nothing is done.
+    pub probe: Vec<SocketAddr>,
+    /// systemd reads its units again.
+    pub daemon_reload: bool,
+    /// Then these.
+    pub steps: Vec<Step>,
+    /// Then these are asked to take their settings.
+    pub apply: Vec<PortName>,
+    /// A sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// What is at present.
+pub struct Present<'a> {
+    /// What systemd has from the generator.
+    pub units: &'a generator::Plan,
+    /// What runs.
+    pub config: &'a Config,
+    /// Ports whose service is active.
+    pub active: &'a BTreeSet<PortName>,
+    /// Whether a device is there.
+    pub device: &'a (dyn Fn(&Path) -> bool + Sync),
+}
+
+/// What has to be done so that `new` runs where `ports` (and the server's own listener) are concerned.
+pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan {
+    let units = generator::plan(new, None);
+    let mut plan = Plan { daemon_reload: differ(now.units, &units), ..Plan::default() };
+    // A port whose file was edited by hand would go deaf with the daemon-reload, and so it moves now too.
+    let mut moved: BTreeSet<PortName> = new
+        .ports
+        .keys()
+        .filter(|name| listener(now.units, name) != listener(&units, name))
+        .cloned()
+        .collect();
+    moved.retain(|name| now.config.ports.contains_key(name) || ports.contains(name));
+    for name in moved.difference(ports) {
+        plan.remarks
+            .push(format!("{name} listens as its edited configuration says: it was not reloaded before"));
+    }
+    for name in ports.union(&moved) {
+        plan.port(now, &units, new, name);
+    }
+    plan.server(now, &units);
+    plan.probe = taken_anew(now.config, new, &plan.steps);
+    plan
+}
+
+impl Plan {
+    fn port(&mut self, now: &Present<'_>, units: &generator::Plan, new: &Config, name: &PortName) {
+        let (before, after) = (now.config.ports.get(name), new.ports.get(name));
+        let service = format!("console@{name}.service");
+        let socket = format!("console@{name}.socket");
+        let attach = format!("console-attach@{name}.socket");
+        let path = format!("console@{name}.path");
+        let runs = now.active.contains(name);
+        let was_enabled = before.is_some_and(|port| port.enabled);
+        let is_there = |after| (now.device)(&new.device(name, after));
+        let (old_path, new_path) = (watch(now.units, name), watch(units, name));
+
+        let Some(after) = after else {
+            // Sockets first: a socket would start the service again.
+            self.stop(old_path.map(|_| path));
+            self.steps.extend([socket, attach, service].map(Step::Stop));
+            return;
+        };
+        if !after.enabled {
+            match before {
+                Some(_) if was_enabled => {
+                    self.stop(old_path.map(|_| path));
+                    self.steps.extend([socket, attach, service].map(Step::Stop));
+                }
+                // One that somebody has started goes on, with its new settings.
+                _ if runs => self.moved(now, units, name, runs),
+                _ => {}
+            }
+            return;
+        }
+        if !was_enabled {
+            self.steps.push(Step::Start(attach));
+            if after.ssh_port.is_some() {
+                self.steps.push(Step::Start(socket));
+            }
+        } else {
+            self.moved(now, units, name, runs);
+        }
+        if old_path != new_path {
+            self.stop(old_path.map(|_| path.clone()));
+            self.steps.extend(new_path.map(|_| Step::Start(path)));
+        }
+        if !runs && is_there(after) {
+            self.steps.push(Step::Start(service));
+        }
+    }
+
+    /// The listener of a port that stays: where it moves the service restarts with it, and keeps the device by the FD store.
+    fn moved(&mut self, now: &Present<'_>, units: &generator::Plan, name: &PortName, runs: bool) {
+        let socket = format!("console@{name}.socket");
+        let service = format!("console@{name}.service");
+        match (listener(now.units, name), listener(units, name)) {
+            (old, new) if old == new => {
+                if runs {
+                    self.apply.push(name.clone());
+                }
+            }
+            // The service requires its sockets: restarted, it takes them along.
+            (None, _) if runs => self.steps.push(Step::Restart(service)),
+            (None, _) => self.steps.push(Step::Start(socket)),
+            (Some(_), None) => {
+                self.steps.push(Step::Stop(socket));
+                if runs {
+                    self.steps.push(Step::Restart(service));
+                }
+            }
+            (Some(_), Some(_)) => self.steps.push(Step::Restart(socket)),
+        }
+    }
+
+    /// The listener of the admin CLI.
+    fn server(&mut self, now: &Present<'_>, units: &generator::Plan) {
+        let unit = "console-cli.socket".to_owned();
+        match (listens(now.units, &unit), listens(units, &unit)) {
+            (old, new) if old == new => {}
+            (None, _) => self.steps.push(Step::Start(unit)),
+            (Some(_), None) => self.steps.push(Step::Stop(unit)),
+            (Some(_), Some(_)) => self.steps.push(Step::Restart(unit)),
+        }
+    }
+
+    fn stop(&mut self, unit: Option<String>) {
+        self.steps.extend(unit.map(Step::Stop));
+    }
+}
+
+/// Addresses of sockets that start or move, where nobody of ours listens at present.
+fn taken_anew(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
+    let begins = |unit: &str| steps.iter().any(|step| step.unit() == unit && !matches!(step, Step::Stop(_)));
+    let ours = addresses(old, |_| true);
+    let is_ours = |address: &SocketAddr| {
+        ours.iter().any(|own| own.port() == address.port() && overlap(&[own.ip()], &[address.ip()]))
+    };
+    let mut wanted = addresses(new, |name| {
+        begins(&format!("console@{name}.socket")) || begins(&format!("console@{name}.service"))
+    });
+    if old.server != new.server {
+        wanted.extend(server(&new.server));
+    }
+    wanted.retain(|address| !is_ours(address));
+    wanted
+}
+
+fn addresses(config: &Config, which: impl Fn(&PortName) -> bool) -> Vec<SocketAddr> {
+    let ports = config.ports.iter().filter(|(name, _)| which(name));
+    let listeners = ports.filter_map(|(_, port)| Some((port.ssh_port?, config.listen(port))));
+    listeners.flat_map(|(tcp, listen)| at(listen, tcp)).chain(server(&config.server)).collect()
+}
+
+fn server(server: &Server) -> Vec<SocketAddr> {
+    server.ssh_port.map_or_else(Vec::new, |tcp| at(&server.listen, tcp).collect())
+}
+
+fn at(listen: &[IpAddr], tcp: u16) -> impl Iterator<Item = SocketAddr> {
+    listen.iter().map(move |address| SocketAddr::new(*address, tcp))
+}
+
+/// Where a port's SSH socket listens, as its drop-in says.
+fn listener(units: &generator::Plan, name: &PortName) -> Option<String> {
+    listens(units, &format!("console@{name}.socket"))
+}
+
+fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
+    match units.entries.get(Path::new(&format!("{unit}.d/10-listen.conf")))? {
+        Entry::File(text) => Some(said(text)),
+        Entry::Link(_) => None,
+    }
+}
+
+/// The `.path` unit of a port.
+fn watch<'a>(units: &'a generator::Plan, name: &PortName) -> Option<&'a Entry> {
+    units.entries.get(Path::new(&format!("console@{name}.path")))
+}
+
+/// Without the name of the file that it was read from: a first commit changes that, and nothing else.
+fn said(text: &str) -> String {
+    text.lines()
+        .filter(|line| !line.starts_with("SourcePath="))
+        .filter(|line| !line.is_empty() && *line != "[Unit]")
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn differ(old: &generator::Plan, new: &generator::Plan) -> bool {
+    let same = |a: &Entry, b: &Entry| match (a, b) {
+        (Entry::File(a), Entry::File(b)) => said(a) == said(b),
+        _ => a == b,
+    };
+    old.entries.len() != new.entries.len()
+        || old.entries.iter().zip(&new.entries).any(|((a, old), (b, new))| a != b || !same(old, new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What changes between two files, as a person would write it down.
+    fn story(old: &str, new: &str, ports: &[&str], active: &[&str]) -> String {
+        let parse = |text| Config::parse(text, Path::new("t")).unwrap();
+        let (old, new) = (parse(old), parse(new));
+        let names =
+            |words: &[&str]| words.iter().map(|word| word.parse().unwrap()).collect::<BTreeSet<PortName>>();
+        let now = Present {
+            units: &generator::plan(&old, Some(Path::new("/etc/consoleserver/config.toml"))),
+            config: &old,
+            active: &names(active),
+            device: &|path| path.starts_with("/dev/there"),
+        };
+        let Plan { probe, daemon_reload, steps, apply, remarks } = plan(&now, &new, &names(ports));
+        let mut lines: Vec<String> = probe.iter().map(|address| format!("probe {address}")).collect();
+        lines.extend(daemon_reload.then(|| "daemon-reload".to_owned()));
+        lines.extend(steps.iter().map(|step| step.to_string().replace("systemctl ", "")));
+        lines.extend(apply.iter().map(|port| format!("apply {port}")));
+        lines.extend(remarks);
+        lines.join("\n")
+    }
+
+    const A: &str = "[ports.a]\nssh_port = 1001\n";
+
+    #[test]
+    fn settings_of_a_line_are_taken_by_the_port_itself_if_it_runs() {
+        let new = "[ports.a]\nssh_port = 1001\nbaud = 300\n";
+        assert_eq!(story(A, new, &["a"], &["a"]), "apply a");
+        assert_eq!(story(A, new, &["a"], &[]), "");
+    }
+
+    #[test]
+    fn a_listener_moves_with_its_socket_after_the_new_place_was_tried() {
+        let new = "[ports.a]\nssh_port = 1002\n";
+        assert_eq!(story(A, new, &["a"], &["a"]), "probe [::]:1002\ndaemon-reload\nrestart console@a.socket");
+        // The same number at another address is ours already, and cannot be tried.
+        let local = "[ports.a]\nssh_port = 1001\nlisten = [\"127.0.0.1\"]\n";
+        assert_eq!(story(A, local, &["a"], &[]), "daemon-reload\nrestart console@a.socket");
+    }
+
+    #[test]
+    fn a_listener_comes_and_goes() {
+        let without = "[ports.a]\n";
+        assert_eq!(story(without, A, &["a"], &[]), "probe [::]:1001\ndaemon-reload\nstart console@a.socket");
+        assert_eq!(
+            story(without, A, &["a"], &["a"]),
+            "probe [::]:1001\ndaemon-reload\nrestart console@a.service"
+        );
+        assert_eq!(
+            story(A, without, &["a"], &["a"]),
+            "daemon-reload\nstop console@a.socket\nrestart console@a.service"
+        );
+    }
+
+    #[test]
+    fn ports_come_and_go_and_are_switched() {
+        let two = format!("{A}[ports.b]\nssh_port = 1002\ndevice = \"/dev/there\"\n");
+        assert_eq!(
+            story(A, &two, &["b"], &["a"]),
+            "probe [::]:1002\ndaemon-reload\nstart console-attach@b.socket\nstart console@b.socket\nstart console@b.service"
+        );
+        assert_eq!(
+            story(&two, A, &["b"], &["a", "b"]),
+            "daemon-reload\nstop console@b.socket\nstop console-attach@b.socket\nstop console@b.service"
+        );
+        let off = format!("{two}enabled = false\n");
+        assert_eq!(
+            story(&two, &off, &["b"], &["a", "b"]),
+            "daemon-reload\nstop console@b.socket\nstop console-attach@b.socket\nstop console@b.service"
+        );
+        assert_eq!(
+            story(&off, &two, &["b"], &[]),
+            "daemon-reload\nstart console-attach@b.socket\nstart console@b.socket\nstart console@b.service"
+        );
+    }
+
+    #[test]
+    fn a_device_moves() {
+        let there = format!("{A}device = \"/dev/there\"\n");
+        assert_eq!(story(A, &there, &["a"], &["a"]), "daemon-reload\napply a");
+        assert_eq!(story(A, &there, &["a"], &[]), "daemon-reload\nstart console@a.service");
+        let watched = format!("[server]\nmonitor = \"/srv\"\n{A}");
+        assert_eq!(story(A, &watched, &["a"], &[]), "daemon-reload\nstart console@a.path");
+        assert_eq!(story(&watched, A, &["a"], &[]), "daemon-reload\nstop console@a.path");
+    }
+
+    #[test]
+    fn a_port_that_was_edited_by_hand_does_not_go_deaf() {
+        let two = format!("{A}[ports.b]\nssh_port = 1002\n");
+        let edited = format!("{A}baud = 300\n[ports.b]\nssh_port = 1003\n");
+        assert_eq!(
+            story(&two, &edited, &["a"], &["a"]),
+            "probe [::]:1003\ndaemon-reload\nrestart console@b.socket\napply a\n\
+             b listens as its edited configuration says: it was not reloaded before"
+        );
+    }
+}

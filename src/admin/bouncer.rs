@@ -1,0 +1,175 @@
+//! The one place that decides who may administer. Each method and each property that can be written stands in one table with
+//! what it takes; what is not in the table is refused, whoever asks. polkit is asked about the caller's name on the bus, never
+//! about a process id, which another process may have by then.
+
+use std::collections::HashMap;
+
+use thiserror::Error;
+use zbus::fdo::{self, DBusProxy};
+use zbus::message::{Flags, Header};
+use zbus::names::BusName;
+use zbus::{Connection, Message};
+use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
+
+/// What a call takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: whoever is on this machine may look.
+    Nothing,
+    /// Changing the candidate.
+    Configure,
+    /// Acting on ports: start, stop, reload, break, disconnect.
+    Manage,
+    /// Making changes permanent, or dropping them.
+    Commit,
+}
+
+impl Needs {
+    /// The action that polkit is asked about.
+    pub fn action(self) -> Option<&'static str> {
+        match self {
+            Self::Nothing => None,
+            Self::Configure => Some("org.consoleserver1.configure"),
+            Self::Manage => Some("org.consoleserver1.manage"),
+            Self::Commit => Some("org.consoleserver1.commit"),
+        }
+    }
+}
+
+/// Every method, and every property that can be written.
+const TABLE: &[(&str, &[&str], Needs)] = {
+    use Needs::{Commit, Configure, Manage, Nothing};
+    &[
+        ("org.freedesktop.DBus.ObjectManager", &["GetManagedObjects"], Nothing),
+        ("org.consoleserver1.Manager", &["Changes", "MayAdminister"], Nothing),
+        ("org.consoleserver1.Manager", &["CreatePort", "RemovePort", "Set", "Unset"], Configure),
+        ("org.consoleserver1.Manager", &["MonitorPath", "SshPort", "Listen", "AccessGroups"], Configure),
+        ("org.consoleserver1.Manager", &["Reload"], Manage),
+        ("org.consoleserver1.Manager", &["Commit", "CommitConfirmed", "Confirm", "Revert"], Commit),
+        ("org.consoleserver1.Port", &["Sessions"], Nothing),
+        ("org.consoleserver1.Port", &["Start", "Stop", "Reload", "SendBreak", "Disconnect"], Manage),
+        ("org.consoleserver1.Port", &["Enabled", "Description", "Device", "SshPort", "Timeout"], Configure),
+        (
+            "org.consoleserver1.Port",
+            &["Baud", "ByteSize", "Parity", "StopBits", "RtsCts", "XonXoff"],
+            Configure,
+        ),
+        ("org.consoleserver1.Port", &["LogFile", "LogType"], Configure),
+    ]
+};
+
+/// What a member takes; `None` if there is none of that name.
+pub fn needs(interface: &str, member: &str) -> Option<Needs> {
+    let row = TABLE.iter().find(|(of, members, _)| *of == interface && members.contains(&member));
+    row.map(|(_, _, needs)| *needs)
+}
+
+/// Why somebody is turned away.
+#[derive(Debug, Error)]
+pub enum Denied {
+    /// No row.
+    #[error("{0}.{1} is not to be called")]
+    NotInTable(String, String),
+    /// Not from a bus.
+    #[error("the bus does not say who is calling: {0}")]
+    Nobody(String),
+    /// polkit says no.
+    #[error("{0} may not administer this console server (polkit: {1})")]
+    No(String, &'static str),
+    /// polkit says nothing.
+    #[error(
+        "{0} may not administer this console server: polkit does not answer, and without it only root may ({1})"
+    )]
+    NoPolkit(String, String),
+}
+
+impl From<Denied> for fdo::Error {
+    fn from(denied: Denied) -> Self {
+        Self::AccessDenied(denied.to_string())
+    }
+}
+
+tokio::task_local! {
+    /// Who has been let in, for the length of the call.
+    static CALLER: String;
+}
+
+/// Runs a call as that one's.
+pub async fn as_caller<T>(name: String, call: impl Future<Output = T>) -> T {
+    CALLER.scope(name, call).await
+}
+
+/// Who is calling.
+pub fn caller() -> String {
+    CALLER.try_with(Clone::clone).unwrap_or_else(|_| "console-admin".to_owned())
+}
+
+/// Lets callers in.
+pub struct Bouncer {
+    bus: DBusProxy<'static>,
+    connection: Connection,
+}
+
+impl Bouncer {
+    /// At the door of this connection.
+    pub async fn new(connection: &Connection) -> zbus::Result<Self> {
+        Ok(Self { bus: DBusProxy::new(connection).await?, connection: connection.clone() })
+    }
+
+    /// The caller of a method or writer of a property, by user name; or why not.
+    pub async fn admit(&self, header: &Header<'_>, interface: &str, member: &str) -> Result<String, Denied> {
+        let needs = needs(interface, member)
+            .ok_or_else(|| Denied::NotInTable(interface.to_owned(), member.to_owned()))?;
+        self.check(header, needs).await
+    }
+
+    /// Whether the caller could do that, without being asked for a password.
+    pub async fn could(&self, header: &Header<'_>, needs: Needs) -> bool {
+        self.check(header, needs).await.is_ok()
+    }
+
+    async fn check(&self, header: &Header<'_>, needs: Needs) -> Result<String, Denied> {
+        let nobody = |error: &dyn std::fmt::Display| Denied::Nobody(error.to_string());
+        let sender = header.sender().ok_or_else(|| nobody(&"no sender"))?;
+        let uid = self.bus.get_connection_unix_user(BusName::from(sender.to_owned())).await;
+        let uid = uid.map_err(|error| nobody(&error))?;
+        let name = user_name(uid).await;
+        let Some(action) = needs.action() else { return Ok(name) };
+        // polkit lets root do everything, and so it need not be there for root.
+        if uid == 0 {
+            return Ok(name);
+        }
+        match self.ask_polkit(header, action).await {
+            Ok(true) => Ok(name),
+            Ok(false) => Err(Denied::No(name, action)),
+            Err(error) => Err(Denied::NoPolkit(name, error)),
+        }
+    }
+
+    async fn ask_polkit(&self, header: &Header<'_>, action: &str) -> Result<bool, String> {
+        let subject = Subject::new_for_message_header(header).map_err(|error| error.to_string())?;
+        let polkit =
+            AuthorityProxy::builder(&self.connection).cache_properties(zbus::proxy::CacheProperties::No);
+        let polkit = polkit.build().await.map_err(|error| error.to_string())?;
+        let flags = match header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH) {
+            true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
+            false => CheckAuthorizationFlags::empty(),
+        };
+        let answer = polkit.check_authorization(&subject, action, &HashMap::new(), flags, "").await;
+        answer.map(|answer| answer.is_authorized).map_err(|error| error.to_string())
+    }
+}
+
+/// The name of a user, or the number of one who has none. NSS may ask a server.
+async fn user_name(uid: u32) -> String {
+    let looked_up = tokio::task::spawn_blocking(move || nix::unistd::User::from_uid(uid.into()));
+    match looked_up.await {
+        Ok(Ok(Some(user))) => user.name,
+        _ => format!("uid {uid}"),
+    }
+}
+
+/// The member that a message asks for.
+pub fn member(message: &Message) -> String {
+    message.header().member().map(ToString::to_string).unwrap_or_default()
+}

@@ -1,0 +1,156 @@
+//! Where the state lies between two lives of `console-admin`: the committed file, the changes in /run, the copies in its state
+//! directory.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::state::{Last, State};
+use crate::config::changes::{Changes, RUNNING};
+use crate::config::commit::COMMITTED;
+use crate::config::{Config, ConfigError, LAST_GOOD, Text, committed, load_text};
+use crate::persist;
+
+/// Changes not yet reloaded; nobody else's business.
+const CANDIDATE: &str = "run/consoleserver/admin/candidate.toml";
+/// Where the vendor's configuration is.
+const VENDOR: &str = "usr/lib/consoleserver/config.toml";
+
+/// A file of the state cannot be written.
+#[derive(Debug, Error)]
+#[error("{}: cannot be written: {cause}", path.display())]
+pub struct FileError {
+    path: PathBuf,
+    cause: io::Error,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Candidate {
+    revision: u64,
+    last: Option<Last>,
+    #[serde(default)]
+    change: Changes,
+}
+
+/// What tells one version of a file from another without reading it.
+pub type Stamp = Vec<Option<(u64, u64, i64, i64, u64)>>;
+
+/// The files below a root.
+#[derive(Debug, Clone)]
+pub struct Files {
+    /// Where /etc, /usr, /run and /var are.
+    pub root: PathBuf,
+}
+
+impl Files {
+    /// The committed files as they are at present, told apart by inode, size and time of change.
+    pub fn stamp(&self) -> Stamp {
+        let stamp = |path: &str| {
+            let meta = fs::metadata(self.root.join(path)).ok()?;
+            Some((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.size()))
+        };
+        [COMMITTED, VENDOR].map(stamp).to_vec()
+    }
+
+    /// The committed text. Of a wrong one the last good one, and what is wrong.
+    pub fn committed(&self) -> (Text, Option<String>) {
+        let wrong = match committed(&self.root)
+            .and_then(|text| Config::parse(&text.text, &text.path).map(|_| text))
+        {
+            Ok(text) => return (text, None),
+            Err(error) => error,
+        };
+        let path = self.root.join(COMMITTED);
+        let text = match &wrong {
+            ConfigError::Missing(_) => return (Text { text: String::new(), path }, None),
+            _ => load_text(&self.root.join(LAST_GOOD)).ok().flatten().unwrap_or_default(),
+        };
+        (Text { text, path }, Some(wrong.to_string()))
+    }
+
+    /// Everything, as it lies there. What cannot be read is left out, and said.
+    pub fn load(&self) -> State {
+        let (text, fault) = self.committed();
+        let running = Changes::running(&self.root).unwrap_or_else(|error| {
+            tracing::error!("what was reloaded and not committed is lost: {error}");
+            Changes::default()
+        });
+        let candidate = self.candidate().unwrap_or_else(|error| {
+            tracing::error!("what was not reloaded is lost: {error}");
+            None
+        });
+        let Candidate { revision, last, change } =
+            candidate.unwrap_or(Candidate { revision: 1, last: None, change: Changes::default() });
+        State::new(text, fault, running, change, revision, last)
+    }
+
+    fn candidate(&self) -> Result<Option<Candidate>, String> {
+        let path = self.root.join(CANDIDATE);
+        let text = load_text(&path).map_err(|error| error.to_string())?;
+        let parse = |text: String| {
+            toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
+        };
+        text.map(parse).transpose()
+    }
+
+    /// Keeps what runs: from now on every port and the generator take it.
+    pub fn save_running(&self, state: &State) -> Result<(), FileError> {
+        let path = self.root.join(RUNNING);
+        if state.running.is_empty() {
+            return remove(&path);
+        }
+        let text = state.running.to_running().map_err(io::Error::other);
+        write(&path, text, 0o644)
+    }
+
+    /// Keeps what is not reloaded, and the revision.
+    pub fn save_candidate(&self, state: &State) -> Result<(), FileError> {
+        let file =
+            Candidate { revision: state.revision, last: state.last.clone(), change: state.candidate.clone() };
+        write(&self.root.join(CANDIDATE), toml::to_string(&file).map_err(io::Error::other), 0o600)
+    }
+
+    /// Keeps a committed text that is right, for the day when the file is not.
+    pub fn save_last_good(&self, text: &str) -> Result<(), FileError> {
+        let path = self.root.join(LAST_GOOD);
+        match load_text(&path) {
+            Ok(Some(same)) if same == text => Ok(()),
+            _ => write(&path, Ok(text.to_owned()), 0o644),
+        }
+    }
+
+    /// Drafts of a writer that was killed.
+    pub fn sweep(&self) {
+        for path in [COMMITTED, CANDIDATE, LAST_GOOD].map(|path| self.root.join(path)) {
+            let Some(directory) = path.parent() else { continue };
+            // A directory that is not there has no drafts.
+            let Ok(entries) = fs::read_dir(directory) else { continue };
+            for name in entries.filter_map(|entry| Some(entry.ok()?.file_name())) {
+                let draft = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once(".toml."));
+                if draft.is_some_and(|(_, pid)| pid.bytes().all(|b| b.is_ascii_digit()))
+                    && let Err(error) = fs::remove_file(directory.join(&name))
+                {
+                    tracing::warn!("a draft of an earlier life stays in {}: {error}", directory.display());
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn write(path: &Path, text: io::Result<String>, mode: u32) -> Result<(), FileError> {
+    text.and_then(|text| persist::write(path, text.as_bytes(), mode, None))
+        .map_err(|cause| FileError { path: path.to_owned(), cause })
+}
+
+pub(super) fn remove(path: &Path) -> Result<(), FileError> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
+            Err(FileError { path: path.to_owned(), cause })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,281 @@
+//! `org.consoleserver1.Manager`: the whole server on the bus. What each member takes says the bouncer; what it does, `core`.
+
+use std::sync::Arc;
+
+use zbus::fdo::Error::{Failed, InvalidArgs};
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::{ObjectServer, OwnedObjectPath, Variant, fdo};
+
+use super::bouncer::Needs;
+use super::bus::{Change, Keys, port_path};
+use super::core::Error;
+use super::service::House;
+use super::wire::{from_bus, keys, to_bus};
+use crate::config::changes::{KeyPath, Scope};
+use crate::config::{Config, Groups, Value, keys as table};
+use crate::port::PortName;
+
+/// The object at `/org/consoleserver1`.
+pub struct Manager(pub Arc<House>);
+
+impl From<Error> for fdo::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(_) => InvalidArgs(error.to_string()),
+            _ => Failed(error.to_string()),
+        }
+    }
+}
+
+/// A port by the name that somebody has given.
+pub fn port(word: &str) -> fdo::Result<PortName> {
+    word.parse().map_err(|error: crate::port::PortError| InvalidArgs(error.to_string()))
+}
+
+/// A key by the words of `Set`: of a port, or with its table before it.
+fn path(of_port: &str, key: &str) -> fdo::Result<KeyPath> {
+    let path = match of_port {
+        "" => key.parse(),
+        name => KeyPath::new(Scope::Port(port(name)?), key),
+    };
+    match path {
+        Ok(KeyPath { key: None, .. }) => {
+            Err(InvalidArgs(format!("{key:?} is a port: use CreatePort or RemovePort")))
+        }
+        path => path.map_err(|error| InvalidArgs(error.to_string())),
+    }
+}
+
+/// A value that a key may take.
+pub fn value(path: &KeyPath, value: &Variant<'_>) -> fdo::Result<Value> {
+    from_bus(value)
+        .ok_or_else(|| InvalidArgs(format!("{path} takes a number, a text, a flag or a list of texts")))
+}
+
+/// The keys of `[server]` and `[access]`.
+fn general(config: &Config) -> Keys {
+    let mut found = Keys::new();
+    keys(table::SERVER, &config.server, "server.", &mut found);
+    keys(table::ACCESS, &config.access, "access.", &mut found);
+    found
+}
+
+/// Those of `[defaults]` are in no typed configuration: they come from a text.
+fn with_defaults(mut keys: Keys, text: Option<String>) -> Keys {
+    let tree: Option<toml::Table> = text.and_then(|text| text.parse().ok());
+    let defaults = tree.as_ref().and_then(|tree| tree.get("defaults")?.as_table());
+    for (key, value) in defaults.into_iter().flatten() {
+        let inner =
+            value.as_table().into_iter().flatten().map(|(inner, value)| (format!("{key}.{inner}"), value));
+        let own = (!value.is_table())
+            .then(|| (if key == "log" { "log.type".to_owned() } else { key.clone() }, value));
+        for (key, value) in inner.chain(own) {
+            keys.extend(to_bus(value).map(|value| (format!("defaults.{key}"), value)));
+        }
+    }
+    keys
+}
+
+#[zbus::interface(name = "org.consoleserver1.Manager", introspection_docs = false)]
+impl Manager {
+    #[zbus(out_args("port"))]
+    async fn create_port(
+        &self,
+        name: &str,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> fdo::Result<OwnedObjectPath> {
+        let name = port(name)?;
+        self.0.core.change(0, |state, author| state.create(&name, author)).await?;
+        self.0.keep_objects(server).await;
+        Ok(port_path(&name))
+    }
+
+    async fn remove_port(&self, name: &str, #[zbus(object_server)] server: &ObjectServer) -> fdo::Result<()> {
+        let name = port(name)?;
+        self.0.core.change(0, |state, author| state.remove(&name, author)).await?;
+        self.0.keep_objects(server).await;
+        Ok(())
+    }
+
+    async fn set(&self, port: &str, key: &str, value: Variant<'_>, revision: u64) -> fdo::Result<()> {
+        let path = path(port, key)?;
+        let value = self::value(&path, &value)?;
+        Ok(self.0.core.set(path, Some(value), revision).await?)
+    }
+
+    async fn unset(&self, port: &str, key: &str, revision: u64) -> fdo::Result<()> {
+        Ok(self.0.core.set(path(port, key)?, None, revision).await?)
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn reload(&self) -> fdo::Result<Vec<String>> {
+        Ok(self.0.core.reload(|scope| !matches!(scope, Scope::Port(_))).await?)
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn commit(
+        &self,
+        revision: u64,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> fdo::Result<Vec<String>> {
+        let remarks = self.0.core.commit(revision, None).await?;
+        self.0.keep_objects(server).await;
+        Ok(remarks)
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn commit_confirmed(
+        &self,
+        revision: u64,
+        seconds: u32,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> fdo::Result<Vec<String>> {
+        let remarks = self.0.core.commit(revision, Some(seconds)).await?;
+        self.0.keep_objects(server).await;
+        self.0.look_at_the_clock();
+        Ok(remarks)
+    }
+
+    async fn confirm(&self) -> fdo::Result<()> {
+        Ok(self.0.core.confirm().await?)
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn revert(&self, #[zbus(object_server)] server: &ObjectServer) -> fdo::Result<Vec<String>> {
+        let remarks = self.0.core.revert().await?;
+        self.0.keep_objects(server).await;
+        Ok(remarks)
+    }
+
+    #[zbus(out_args("changes"))]
+    fn changes(&self) -> Vec<Change> {
+        let state = self.0.core.state();
+        let shown = |value: Option<Value>| match value {
+            Some(Value::Table(_)) => "new".to_owned(),
+            value => value.map_or_else(String::new, |value| value.to_string()),
+        };
+        let change = |(path, change): (&KeyPath, &crate::config::changes::Change)| Change {
+            key: path.to_string(),
+            old: shown(path.effective(&state.committed_config).or_else(|| change.old.clone())),
+            new: shown(change.new.clone()),
+            who: change.who.clone(),
+            when: change.when.to_string(),
+        };
+        state.pending().iter().map(change).collect()
+    }
+
+    #[zbus(out_args("may"))]
+    async fn may_administer(&self, #[zbus(header)] header: Header<'_>) -> bool {
+        self.0.bouncer.could(&header, Needs::Configure).await
+    }
+
+    /// A port has seen what it was to look for: port, rule, line.
+    #[zbus(signal)]
+    async fn triggered(emitter: &SignalEmitter<'_>, port: &str, rule: &str, line: &str) -> zbus::Result<()>;
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn candidate(&self) -> Keys {
+        let state = self.0.core.state();
+        with_defaults(general(&state.candidate_config), state.merged().ok())
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn running(&self) -> Keys {
+        let state = self.0.core.state();
+        with_defaults(general(&state.running_config), state.running.apply(&state.committed.text).ok())
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn committed(&self) -> Keys {
+        let state = self.0.core.state();
+        with_defaults(general(&state.committed_config), Some(state.committed.text))
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn uncommitted(&self) -> u32 {
+        u32::try_from(self.0.core.state().pending().len()).unwrap_or(u32::MAX)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn revision(&self) -> u64 {
+        self.0.core.state().revision
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn conflicts(&self) -> Vec<String> {
+        let state = self.0.core.state();
+        state.fault.clone().into_iter().chain(state.conflicts()).collect()
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn confirm_within(&self) -> u32 {
+        let left = self.0.core.waiting().map_or(0, |waiting| waiting.left().max(1));
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &'static str {
+        env!("CARGO_PKG_VERSION")
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn monitor_path(&self) -> String {
+        self.0.core.state().candidate_config.server.monitor.to_string_lossy().into_owned()
+    }
+
+    #[zbus(property)]
+    async fn set_monitor_path(&self, path: String) -> fdo::Result<()> {
+        self.put("monitor", path.into()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn ssh_port(&self) -> u16 {
+        self.0.core.state().candidate_config.server.ssh_port.unwrap_or(0)
+    }
+
+    #[zbus(property)]
+    async fn set_ssh_port(&self, tcp: u16) -> fdo::Result<()> {
+        self.put("ssh_port", tcp_port(tcp)).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn listen(&self) -> Vec<String> {
+        let listen = &self.0.core.state().candidate_config.server.listen;
+        listen.iter().map(ToString::to_string).collect()
+    }
+
+    #[zbus(property)]
+    async fn set_listen(&self, addresses: Vec<String>) -> fdo::Result<()> {
+        self.put("listen", list(addresses)).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn access_groups(&self) -> Vec<String> {
+        match self.0.core.state().candidate_config.access.groups {
+            Groups::Everyone => vec!["*".to_owned()],
+            Groups::Members(names) => names,
+        }
+    }
+
+    #[zbus(property)]
+    async fn set_access_groups(&self, groups: Vec<String>) -> fdo::Result<()> {
+        let path = KeyPath { scope: Scope::Access, key: Some("groups") };
+        Ok(self.0.core.set(path, Some(list(groups)), 0).await?)
+    }
+}
+
+impl Manager {
+    async fn put(&self, key: &'static str, value: Value) -> fdo::Result<()> {
+        Ok(self.0.core.set(KeyPath { scope: Scope::Server, key: Some(key) }, Some(value), 0).await?)
+    }
+}
+
+fn list(words: Vec<String>) -> Value {
+    Value::Array(words.into_iter().map(Value::String).collect())
+}
+
+/// 0 = none.
+pub fn tcp_port(tcp: u16) -> Value {
+    if tcp == 0 { "none".into() } else { Value::Integer(tcp.into()) }
+}

@@ -1,0 +1,316 @@
+//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; what it does at present is asked
+//! of it, if it runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use zbus::fdo::Error::{Failed, InvalidArgs};
+use zbus::{ObjectServer, fdo};
+
+use super::bouncer::caller;
+use super::bus::{Keys, Session};
+use super::manager::tcp_port;
+use super::service::House;
+use super::wire::keys;
+use crate::attach::{Status, client};
+use crate::config::changes::{KeyPath, Scope};
+use crate::config::{Config, Value, keys as table};
+use crate::port::PortName;
+
+/// Milliseconds of the longest break; ports hold output back for as long.
+const LONGEST_BREAK: u32 = 10_000;
+
+/// The object of a port.
+pub struct Port {
+    house: Arc<House>,
+    name: PortName,
+}
+
+impl Port {
+    /// The object of that one.
+    pub fn new(house: Arc<House>, name: PortName) -> Self {
+        Self { house, name }
+    }
+
+    async fn put(&self, key: &'static str, value: Value) -> fdo::Result<()> {
+        let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
+        Ok(self.house.core.set(path, Some(value), 0).await?)
+    }
+
+    /// A key of the candidate as text; empty if it has no value, or the port is to be removed.
+    fn candidate_value(&self, key: &'static str) -> Option<Value> {
+        let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
+        path.effective(&self.house.core.state().candidate_config)
+    }
+
+    fn text(&self, key: &'static str) -> String {
+        self.candidate_value(key).and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    fn number<T: TryFrom<i64> + Default>(&self, key: &'static str) -> T {
+        let number = self.candidate_value(key).and_then(|value| value.as_integer());
+        number.and_then(|number| number.try_into().ok()).unwrap_or_default()
+    }
+
+    fn flag(&self, key: &'static str) -> bool {
+        self.candidate_value(key).and_then(|value| value.as_bool()).unwrap_or_default()
+    }
+
+    fn keys(&self, config: &Config) -> Keys {
+        let mut found = Keys::new();
+        if let Some(port) = config.ports.get(&self.name) {
+            keys(table::PORT, port, "", &mut found);
+        }
+        found
+    }
+
+    /// How the port does, if it runs and says so.
+    async fn status(&self) -> Option<Status> {
+        self.house.core.live.status(&self.name).await?.ok()
+    }
+
+    /// A question to a port that runs.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
+    ) -> fdo::Result<T> {
+        let live = &self.house.core.live;
+        let active = live.active().await.map_err(|error| Failed(error.to_string()))?;
+        if !active.contains(&self.name) {
+            return Err(Failed(format!("{} is not running", self.name)));
+        }
+        live.ask(&self.name, question).await.map_err(Failed)
+    }
+}
+
+#[zbus::interface(name = "org.consoleserver1.Port", introspection_docs = false)]
+impl Port {
+    async fn start(&self) -> fdo::Result<()> {
+        Ok(self.house.core.start(&self.name).await?)
+    }
+
+    async fn stop(&self) -> fdo::Result<()> {
+        Ok(self.house.core.stop(&self.name).await?)
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn reload(&self, #[zbus(object_server)] server: &ObjectServer) -> fdo::Result<Vec<String>> {
+        let this = Scope::Port(self.name.clone());
+        let remarks = self.house.core.reload(|scope| *scope == this).await?;
+        self.house.keep_objects_but(server, &self.name).await;
+        Ok(remarks)
+    }
+
+    async fn send_break(&self, milliseconds: u32) -> fdo::Result<()> {
+        if !(1..=LONGEST_BREAK).contains(&milliseconds) {
+            return Err(InvalidArgs(format!("a break lasts 1 to {LONGEST_BREAK} ms, not {milliseconds}")));
+        }
+        let length = Duration::from_millis(milliseconds.into());
+        self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length)).await
+    }
+
+    #[zbus(out_args("sessions"))]
+    async fn sessions(&self) -> fdo::Result<Vec<Session>> {
+        let users = match self.house.core.live.status(&self.name).await {
+            None => Vec::new(),
+            Some(status) => status.map_err(Failed)?.users,
+        };
+        let session = |user: crate::attach::User| Session {
+            user: user.name,
+            from: user.from,
+            since: user.since.to_string(),
+            writes: user.writes,
+        };
+        Ok(users.into_iter().map(session).collect())
+    }
+
+    #[zbus(out_args("count"))]
+    async fn disconnect(&self, user: String) -> fdo::Result<u32> {
+        let by = caller();
+        self.ask(move |runtime_dir, port| client::disconnect(runtime_dir, port, &user, &by)).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn candidate(&self) -> Keys {
+        self.keys(&self.house.core.state().candidate_config)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn running(&self) -> Keys {
+        self.keys(&self.house.core.state().running_config)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn committed(&self) -> Keys {
+        self.keys(&self.house.core.state().committed_config)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn state(&self) -> String {
+        match self.house.core.live.status(&self.name).await {
+            None => "not running".to_owned(),
+            Some(Ok(status)) => status.state,
+            Some(Err(why)) => why,
+        }
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn users(&self) -> u32 {
+        self.status().await.map_or(0, |status| u32::try_from(status.users.len()).unwrap_or(u32::MAX))
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn bytes_received(&self) -> u64 {
+        self.status().await.map_or(0, |status| status.received)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn bytes_sent(&self) -> u64 {
+        self.status().await.map_or(0, |status| status.sent)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    async fn counters(&self) -> HashMap<String, u64> {
+        let counters = |status: Status| {
+            [("received", status.received), ("sent", status.sent), ("log-lost", status.log_lost)]
+                .map(|(name, count)| (name.to_owned(), count))
+        };
+        self.status().await.map(|status| HashMap::from(counters(status))).unwrap_or_default()
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn enabled(&self) -> bool {
+        self.flag("enabled")
+    }
+
+    #[zbus(property)]
+    async fn set_enabled(&self, enabled: bool) -> fdo::Result<()> {
+        self.put("enabled", enabled.into()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn baud(&self) -> u32 {
+        self.number("baud")
+    }
+
+    #[zbus(property)]
+    async fn set_baud(&self, baud: u32) -> fdo::Result<()> {
+        self.put("baud", Value::Integer(baud.into())).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"), name = "ByteSize")]
+    fn byte_size(&self) -> u8 {
+        self.number("bytesize")
+    }
+
+    #[zbus(property, name = "ByteSize")]
+    async fn set_byte_size(&self, bits: u8) -> fdo::Result<()> {
+        self.put("bytesize", Value::Integer(bits.into())).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn parity(&self) -> String {
+        self.text("parity")
+    }
+
+    #[zbus(property)]
+    async fn set_parity(&self, parity: String) -> fdo::Result<()> {
+        self.put("parity", parity.into()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn stop_bits(&self) -> u8 {
+        self.number("stopbits")
+    }
+
+    #[zbus(property)]
+    async fn set_stop_bits(&self, count: u8) -> fdo::Result<()> {
+        self.put("stopbits", Value::Integer(count.into())).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn rts_cts(&self) -> bool {
+        self.flag("rtscts")
+    }
+
+    #[zbus(property)]
+    async fn set_rts_cts(&self, on: bool) -> fdo::Result<()> {
+        self.put("rtscts", on.into()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn xon_xoff(&self) -> bool {
+        self.flag("xonxoff")
+    }
+
+    #[zbus(property)]
+    async fn set_xon_xoff(&self, on: bool) -> fdo::Result<()> {
+        self.put("xonxoff", on.into()).await
+    }
+
+    /// 0 = none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn ssh_port(&self) -> u16 {
+        self.number("ssh_port")
+    }
+
+    #[zbus(property)]
+    async fn set_ssh_port(&self, tcp: u16) -> fdo::Result<()> {
+        self.put("ssh_port", tcp_port(tcp)).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn log_file(&self) -> String {
+        self.text("log.file")
+    }
+
+    #[zbus(property)]
+    async fn set_log_file(&self, file: String) -> fdo::Result<()> {
+        self.put("log.file", file.into()).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn log_type(&self) -> String {
+        self.text("log.type")
+    }
+
+    #[zbus(property)]
+    async fn set_log_type(&self, kind: String) -> fdo::Result<()> {
+        self.put("log.type", kind.into()).await
+    }
+
+    /// Seconds; 0 = for ever.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn timeout(&self) -> u32 {
+        self.number("timeout")
+    }
+
+    #[zbus(property)]
+    async fn set_timeout(&self, seconds: u32) -> fdo::Result<()> {
+        self.put("timeout", Value::Integer(seconds.into())).await
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn description(&self) -> String {
+        self.text("description")
+    }
+
+    #[zbus(property)]
+    async fn set_description(&self, text: String) -> fdo::Result<()> {
+        self.put("description", text.into()).await
+    }
+
+    /// Empty = the monitored directory's entry of the port's name.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn device(&self) -> String {
+        self.text("device")
+    }
+
+    #[zbus(property)]
+    async fn set_device(&self, path: String) -> fdo::Result<()> {
+        let key = KeyPath { scope: Scope::Port(self.name.clone()), key: Some("device") };
+        let value = if path.is_empty() { None } else { Some(path.into()) };
+        Ok(self.house.core.set(key, value, 0).await?)
+    }
+}

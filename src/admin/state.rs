@@ -1,0 +1,456 @@
+//! What is committed, what runs, and what the next reload would have, as one value: each change makes a new one or is refused.
+//! Nothing here does I/O.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, PathError, Scope, stated};
+use crate::config::{Config, Text, Value};
+use crate::port::PortName;
+
+/// Bytes of all changes as a file, half of what is read of one.
+const MAX_TEXT: usize = 512 * 1024;
+
+/// Why a change is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// A key that there is not.
+    #[error("{0}")]
+    Path(#[from] PathError),
+    /// A value that the key does not take.
+    #[error("{key} = {value}: {reason}")]
+    Value {
+        /// The key.
+        key: String,
+        /// As TOML writes it.
+        value: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// The whole would be wrong.
+    #[error("{0}")]
+    Whole(String),
+    /// The committed file is wrong.
+    #[error("the committed configuration is wrong, mend it first: {0}")]
+    Committed(String),
+    /// No such port.
+    #[error("there is no port {0}: create it first")]
+    NoPort(PortName),
+    /// There is one.
+    #[error("there is a port {0} already")]
+    IsThere(PortName),
+    /// Somebody else was faster.
+    #[error("{key} was changed by {who} at {when} meanwhile (revision {revision}): look again")]
+    Stale {
+        /// The key.
+        key: String,
+        /// Who.
+        who: String,
+        /// When, local time.
+        when: String,
+        /// What it is now.
+        revision: u64,
+    },
+    /// A revision of another day.
+    #[error("revision {asked} is not known here, it is {revision} now: look again")]
+    Unknown {
+        /// What the caller thought.
+        asked: u64,
+        /// What it is.
+        revision: u64,
+    },
+    /// Too many.
+    #[error(
+        "{MAX_CHANGES} changes are pending, and together they may be {MAX_TEXT} bytes: commit or revert first"
+    )]
+    TooMany,
+    /// Edited by hand meanwhile.
+    #[error("{}", .0.join("\n"))]
+    Conflicts(Vec<String>),
+}
+
+/// The change that the revision counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Last {
+    /// Its key.
+    pub key: String,
+    /// Who.
+    pub who: String,
+    /// When.
+    pub when: Timestamp,
+}
+
+/// Who changes something, and when.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// User name.
+    pub who: String,
+    /// Now.
+    pub when: Timestamp,
+}
+
+/// The three configurations.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The committed text and its file.
+    pub committed: Text,
+    /// Reloaded and not committed.
+    pub running: Changes,
+    /// Not even reloaded.
+    pub candidate: Changes,
+    /// Goes up with each change.
+    pub revision: u64,
+    /// The last change.
+    pub last: Option<Last>,
+    /// What is wrong with the committed file; the text is then that of the last good one.
+    pub fault: Option<String>,
+    /// As committed.
+    pub committed_config: Config,
+    /// As it runs.
+    pub running_config: Config,
+    /// As the next reload would have it.
+    pub candidate_config: Config,
+    running_text: String,
+}
+
+impl State {
+    /// Lays the changes over the text. Those that do not fit any more, because the text was edited, stay as changes and do not count.
+    pub fn new(
+        committed: Text,
+        fault: Option<String>,
+        running: Changes,
+        candidate: Changes,
+        revision: u64,
+        last: Option<Last>,
+    ) -> Self {
+        let config = changes::candidate(&committed.text).unwrap_or_default();
+        let over = |text: &str, config: &Config, changes: &Changes| {
+            let text = changes.apply(text).ok()?;
+            if changes.is_empty() {
+                Some((text, config.clone()))
+            } else {
+                changes::candidate(&text).ok().map(|c| (text, c))
+            }
+        };
+        let (running_text, running_config) = over(&committed.text, &config, &running)
+            .unwrap_or_else(|| (committed.text.clone(), config.clone()));
+        let (_, candidate_config) = over(&running_text, &running_config, &candidate)
+            .unwrap_or_else(|| (running_text.clone(), running_config.clone()));
+        Self {
+            committed,
+            running,
+            candidate,
+            revision,
+            last,
+            fault,
+            committed_config: config,
+            running_config,
+            candidate_config,
+            running_text,
+        }
+    }
+
+    /// The same changes over another committed text.
+    pub fn over(&self, committed: Text, fault: Option<String>) -> Self {
+        let Self { running, candidate, revision, last, .. } = self.clone();
+        Self::new(committed, fault, running, candidate, revision, last)
+    }
+
+    /// Refuses a caller who has not seen the last change.
+    pub fn check_revision(&self, asked: u64) -> Result<(), Refusal> {
+        match (asked, &self.last) {
+            (0, _) => Ok(()),
+            (asked, _) if asked == self.revision => Ok(()),
+            (asked, Some(last)) if asked < self.revision => Err(Refusal::Stale {
+                key: last.key.clone(),
+                who: last.who.clone(),
+                when: crate::clock::clock(last.when),
+                revision: self.revision,
+            }),
+            (asked, _) => Err(Refusal::Unknown { asked, revision: self.revision }),
+        }
+    }
+
+    /// A key takes a value, or with none its default.
+    pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Refusal> {
+        if let Scope::Port(name) = &path.scope
+            && !self.candidate_config.ports.contains_key(name)
+        {
+            return Err(Refusal::NoPort(name.clone()));
+        }
+        let new = match new {
+            None => None,
+            Some(value) => Some(path.check(&value).map_err(|refused| Refusal::Value {
+                key: path.to_string(),
+                value: value.to_string(),
+                reason: refused.reason,
+            })?),
+        };
+        let old = stated(&self.committed.text, &path);
+        // A port that is made anew has none of what is committed.
+        let anew = [&self.candidate, &self.running].iter().any(|changes| is_anew(changes, &path.scope));
+        let stale = self.running.get(&path).is_some_and(|change| change.old != old);
+        let mut candidate = self.candidate.clone();
+        match !anew && !stale && stated(&self.running_text, &path) == new {
+            true => drop(candidate.remove(&path)),
+            false => candidate.insert(path.clone(), change(author, old, new)),
+        }
+        self.with(candidate, path.to_string(), author)
+    }
+
+    /// A new port.
+    pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
+        if self.candidate_config.ports.contains_key(name) {
+            return Err(Refusal::IsThere(name.clone()));
+        }
+        let path = KeyPath::table(name.clone());
+        let old = stated(&self.committed.text, &path);
+        let mut candidate = self.candidate.clone();
+        candidate.take(|scope| *scope == path.scope);
+        candidate.insert(path.clone(), change(author, old, Some(Value::Table(toml::Table::new()))));
+        self.with(candidate, path.to_string(), author)
+    }
+
+    /// A port is taken out.
+    pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
+        if !self.candidate_config.ports.contains_key(name) {
+            return Err(Refusal::NoPort(name.clone()));
+        }
+        let path = KeyPath::table(name.clone());
+        let old = stated(&self.committed.text, &path);
+        let mut candidate = self.candidate.clone();
+        candidate.take(|scope| *scope == path.scope);
+        // Of one that was never reloaded nothing is left to say.
+        if stated(&self.running_text, &path).is_some() {
+            candidate.insert(path.clone(), change(author, old, None));
+        }
+        self.with(candidate, path.to_string(), author)
+    }
+
+    fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Refusal> {
+        if let Some(fault) = &self.fault {
+            return Err(Refusal::Committed(fault.clone()));
+        }
+        let text = candidate.apply(&self.running_text).map_err(|error| Refusal::Whole(error.to_string()))?;
+        changes::candidate(&text).map_err(Refusal::Whole)?;
+        let last = Last { key, who: author.who.clone(), when: author.when };
+        let next = Self::new(
+            self.committed.clone(),
+            None,
+            self.running.clone(),
+            candidate,
+            self.revision + 1,
+            Some(last),
+        );
+        let all = next.pending();
+        let bytes = all.to_running().map_or(usize::MAX, |text| text.len());
+        if all.len() > MAX_CHANGES || bytes > MAX_TEXT { Err(Refusal::TooMany) } else { Ok(next) }
+    }
+
+    /// The changes of some tables run from now on.
+    pub fn reloaded(&self, which: impl Fn(&Scope) -> bool) -> Self {
+        let Self { committed, fault, mut running, mut candidate, revision, last, .. } = self.clone();
+        for (path, change) in candidate.take(which).iter() {
+            if path.key.is_none() {
+                // A table that comes or goes takes with it what was changed in it before.
+                running.take(|scope| *scope == path.scope);
+            }
+            let is_committed = match (path.key, &change.new) {
+                (None, Some(_)) => false,
+                _ => change.new == stated(&committed.text, path) && !is_anew(&running, &path.scope),
+            };
+            match is_committed {
+                true => drop(running.remove(path)),
+                false => running.insert(path.clone(), change.clone()),
+            }
+        }
+        Self::new(committed, fault, running, candidate, revision, last)
+    }
+
+    /// Nothing is pending any more; the committed text is this.
+    pub fn settled(&self, committed: Text) -> Self {
+        Self::new(committed, None, Changes::default(), Changes::default(), self.revision, self.last.clone())
+    }
+
+    /// Every change that is not committed.
+    pub fn pending(&self) -> Changes {
+        let mut all = self.clone();
+        all.fault = None;
+        all.reloaded(|_| true).running
+    }
+
+    /// The committed text with every change in it.
+    pub fn merged(&self) -> Result<String, Refusal> {
+        let text =
+            self.pending().apply(&self.committed.text).map_err(|error| Refusal::Whole(error.to_string()))?;
+        changes::candidate(&text).map_err(Refusal::Whole).map(|_| text)
+    }
+
+    /// The keys that were changed here, and in the committed file by hand meanwhile: a sentence each.
+    pub fn conflicts(&self) -> Vec<String> {
+        let shown =
+            |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string);
+        let conflict = |(path, change): (&KeyPath, &Change)| {
+            let now = stated(&self.committed.text, path);
+            (now != change.old && now != change.new).then(|| {
+                format!(
+                    "{path} was edited in {} meanwhile: it says {} there, and {} has set {}: set it again, or revert",
+                    self.committed.path.display(),
+                    shown(&now),
+                    change.who,
+                    shown(&change.new)
+                )
+            })
+        };
+        self.pending().iter().filter_map(conflict).collect()
+    }
+
+    /// The ports of any of the three.
+    pub fn ports(&self) -> std::collections::BTreeSet<&PortName> {
+        let configs = [&self.committed_config, &self.running_config, &self.candidate_config];
+        configs.into_iter().flat_map(|config| config.ports.keys()).collect()
+    }
+}
+
+/// Whether a port's table is made anew by these changes.
+fn is_anew(changes: &Changes, scope: &Scope) -> bool {
+    let Scope::Port(name) = scope else { return false };
+    changes.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
+}
+
+fn change(author: &Author, old: Option<Value>, new: Option<Value>) -> Change {
+    Change { who: author.who.clone(), when: author.when, old, new }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "[ports.a]\nssh_port = 1001\nbaud = 9600 # slow\n[ports.b]\nssh_port = 1002\n";
+
+    fn text(text: &str) -> Text {
+        Text { text: text.to_owned(), path: "/etc/config.toml".into() }
+    }
+    fn state() -> State {
+        State::new(text(TEXT), None, Changes::default(), Changes::default(), 1, None)
+    }
+    fn alice() -> Author {
+        Author { who: "alice".to_owned(), when: Timestamp::UNIX_EPOCH }
+    }
+    fn name(port: &str) -> PortName {
+        port.parse().unwrap()
+    }
+    impl State {
+        fn to(&self, path: &str, value: impl Into<Value>) -> Self {
+            self.set(path.parse().unwrap(), Some(value.into()), &alice()).unwrap()
+        }
+    }
+
+    #[test]
+    fn a_change_is_tried_then_runs_then_is_committed() {
+        let tried = state().to("ports.a.baud", 300);
+        assert_eq!(tried.revision, 2);
+        assert_eq!(tried.candidate_config.ports[&name("a")].line.baud.get(), 300);
+        assert_eq!(tried.running_config, tried.committed_config);
+        let runs = tried.reloaded(|scope| *scope == Scope::Port(name("b")));
+        assert!(runs.running.is_empty());
+        let runs = tried.reloaded(|scope| *scope == Scope::Port(name("a")));
+        assert!(runs.candidate.is_empty());
+        assert_eq!(runs.running_config, tried.candidate_config);
+        assert_eq!(runs.merged().unwrap(), TEXT.replace("9600", "300"));
+    }
+
+    #[test]
+    fn what_is_set_back_is_no_change() {
+        let back = state().to("ports.a.baud", 300).to("ports.a.baud", 9600);
+        assert!(back.candidate.is_empty());
+        let back = state().to("ports.a.baud", 300).reloaded(|_| true).to("ports.a.baud", 9600);
+        assert_eq!((back.candidate.len(), back.pending().len()), (1, 0));
+        assert!(back.reloaded(|_| true).running.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_change_is_refused_with_what_would_be_right() {
+        let refused = |path: &str, value: Value| {
+            path.parse()
+                .map_err(Refusal::from)
+                .and_then(|path| state().set(path, Some(value), &alice()))
+                .unwrap_err()
+                .to_string()
+        };
+        assert_eq!(
+            refused("ports.a.baud", "fast".into()),
+            "ports.a.baud = \"fast\": expected a number from 50 to 4000000"
+        );
+        assert_eq!(refused("ports.a.boud", 1.into()), "boud: unknown key: did you mean baud?");
+        assert_eq!(
+            refused("ports.a.ssh_port", 1002.into()),
+            "ports.b.ssh_port = 1002: taken by ports.a.ssh_port; every listener needs a TCP port of its own"
+        );
+        assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: create it first");
+        assert_eq!(refused("defaults.ssh_port", 1.into()), "ssh_port is of one port only: set it for a port");
+        assert_eq!(
+            refused("baud", 1.into()),
+            "\"baud\" is not a key: use server.KEY, access.KEY, defaults.KEY, or KEY of a port"
+        );
+    }
+
+    #[test]
+    fn ports_come_and_go() {
+        let made = state().create(&name("c"), &alice()).unwrap().to("ports.c.baud", 300);
+        assert!(made.create(&name("c"), &alice()).is_err());
+        assert!(made.remove(&name("c"), &alice()).unwrap().candidate.is_empty());
+        let gone = made.reloaded(|_| true).remove(&name("c"), &alice()).unwrap();
+        assert!(gone.running_config.ports.contains_key(&name("c")));
+        assert!(gone.reloaded(|_| true).running.is_empty());
+
+        let gone = state().remove(&name("a"), &alice()).unwrap();
+        assert!(!gone.candidate_config.ports.contains_key(&name("a")));
+        let anew = gone.create(&name("a"), &alice()).unwrap().to("ports.a.baud", 9600);
+        assert_eq!(anew.candidate_config.ports[&name("a")].ssh_port, None);
+        assert_eq!(anew.merged().unwrap(), "[ports.b]\nssh_port = 1002\n\n[ports.a]\nbaud = 9600\n");
+        assert_eq!(anew.reloaded(|_| true).merged(), anew.merged());
+    }
+
+    #[test]
+    fn an_edit_by_hand_merges_with_other_keys_and_conflicts_with_the_same() {
+        let tried = state().to("ports.a.baud", 300).reloaded(|_| true).to("ports.b.baud", 600);
+        let other = tried.over(text(&TEXT.replace("1001", "1003")), None);
+        assert_eq!(other.conflicts(), [""; 0]);
+        assert_eq!(other.running_config.ports[&name("a")].line.baud.get(), 300);
+        assert_eq!(
+            other.merged().unwrap(),
+            TEXT.replace("1001", "1003").replace("9600", "300") + "baud = 600\n"
+        );
+
+        let same = tried.over(text(&TEXT.replace("9600", "1200")), None);
+        assert_eq!(
+            same.conflicts(),
+            [
+                "ports.a.baud was edited in /etc/config.toml meanwhile: it says 1200 there, and alice has set 300: set it again, or revert"
+            ]
+        );
+        assert_eq!(same.to("ports.a.baud", 300).conflicts(), [""; 0]);
+    }
+
+    #[test]
+    fn who_has_not_seen_the_last_change_is_told_whose_it_was() {
+        let changed = state().to("ports.a.baud", 300);
+        assert_eq!(changed.check_revision(0), Ok(()));
+        assert_eq!(changed.check_revision(2), Ok(()));
+        let stale = changed.check_revision(1).unwrap_err().to_string();
+        assert!(stale.starts_with("ports.a.baud was changed by alice at "), "{stale}");
+        assert!(stale.ends_with(" meanwhile (revision 2): look again"), "{stale}");
+    }
+
+    #[test]
+    fn nothing_is_changed_while_the_committed_file_is_wrong() {
+        let wrong = state().over(text(TEXT), Some("/etc/config.toml:3: no".to_owned()));
+        let refused = wrong.set("ports.a.baud".parse().unwrap(), Some(300.into()), &alice()).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the committed configuration is wrong, mend it first: /etc/config.toml:3: no"
+        );
+    }
+}

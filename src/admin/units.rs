@@ -1,0 +1,156 @@
+//! systemd as this service uses it (`man org.freedesktop.systemd1`): start, stop, restart, read the units again, and which
+//! ports run. A polkit rule lets `_console-admin` do this with its own units and nothing else.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use thiserror::Error;
+use zbus::{Connection, ObjectPath, OwnedObjectPath};
+
+use super::apply::Step;
+use crate::port::PortName;
+
+/// For one job: a port takes at most 15 s to stop, and as long again behind its socket; a start waits for the device's driver.
+const JOB: Duration = Duration::from_secs(60);
+/// For an answer to a question, and for generators to run: systemd gives these 90 s.
+const ANSWER: Duration = Duration::from_secs(100);
+
+/// What systemd did not do.
+#[derive(Debug, Error)]
+pub enum UnitsError {
+    /// polkit has not said yes, or is not there.
+    #[error("systemd refuses {0}: {1}")]
+    Denied(String, String),
+    /// It tried, and it failed.
+    #[error("{0} has failed: {1}; see systemctl status {2}")]
+    Failed(String, String, String),
+    /// No answer.
+    #[error("{what} has not ended within {n} s", n = .limit.as_secs())]
+    Slow {
+        /// What was asked.
+        what: String,
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The bus.
+    #[error("{0}: {1}")]
+    Bus(String, zbus::Error),
+}
+
+impl UnitsError {
+    /// Nothing was done, because it is not allowed.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied(..))
+    }
+
+    fn of(what: &str, error: zbus::Error) -> Self {
+        match &error {
+            zbus::Error::MethodError(name, said, _) => {
+                let said = said.clone().unwrap_or_else(|| name.to_string());
+                let denied = ["AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed"];
+                match denied.iter().any(|end| name.as_str().ends_with(end)) {
+                    true => Self::Denied(what.to_owned(), said),
+                    false => Self::Failed(what.to_owned(), said, String::new()),
+                }
+            }
+            _ => Self::Bus(what.to_owned(), error),
+        }
+    }
+}
+
+/// A row of `ListUnitsByPatterns`; the second is the unit's name.
+type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Systemd {
+    fn subscribe(&self) -> zbus::Result<()>;
+    fn reload(&self) -> zbus::Result<()>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Listed>>;
+    #[zbus(signal)]
+    fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
+}
+
+/// systemd on this bus.
+#[derive(Debug, Clone)]
+pub struct Units(SystemdProxy<'static>);
+
+impl Units {
+    /// Nothing is asked yet.
+    pub async fn new(bus: &Connection) -> zbus::Result<Self> {
+        let proxy = SystemdProxy::builder(bus).cache_properties(zbus::proxy::CacheProperties::No);
+        Ok(Self(proxy.build().await?))
+    }
+
+    /// `systemctl daemon-reload`
+    pub async fn daemon_reload(&self) -> Result<(), UnitsError> {
+        let what = "systemctl daemon-reload";
+        bounded(what, ANSWER, self.0.reload()).await?.map_err(|error| UnitsError::of(what, error))
+    }
+
+    /// Does it and waits for its end.
+    pub async fn step(&self, step: &Step) -> Result<(), UnitsError> {
+        let what = step.to_string();
+        bounded(&what, JOB, self.job(&what, step)).await?
+    }
+
+    async fn job(&self, what: &str, step: &Step) -> Result<(), UnitsError> {
+        let of = |error| UnitsError::of(what, error);
+        // Listened for first: a job may end before its number is known.
+        let mut ended = self.0.receive_job_removed().await.map_err(of)?;
+        self.0.subscribe().await.or_else(already).map_err(of)?;
+        let job = match step {
+            Step::Start(unit) => self.0.start_unit(unit, "replace").await,
+            Step::Stop(unit) => match self.0.stop_unit(unit, "replace").await {
+                // What systemd does not know does not run.
+                Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".NoSuchUnit") => {
+                    return Ok(());
+                }
+                job => job,
+            },
+            Step::Restart(unit) => self.0.restart_unit(unit, "replace").await,
+        };
+        let job = job.map_err(of)?;
+        while let Some(signal) = ended.next().await {
+            let end = signal.args().map_err(of)?;
+            if *end.job() == *job {
+                return match *end.result() {
+                    "done" => Ok(()),
+                    result => {
+                        Err(UnitsError::Failed(what.to_owned(), result.to_owned(), step.unit().to_owned()))
+                    }
+                };
+            }
+        }
+        Err(UnitsError::Failed(what.to_owned(), "the bus has gone".to_owned(), step.unit().to_owned()))
+    }
+
+    /// The ports whose process runs, or is about to.
+    pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
+        let what = "systemctl list-units console@*.service";
+        let states = ["active", "activating", "reloading", "deactivating"];
+        let listed = self.0.list_units_by_patterns(&states, &["console@*.service"]);
+        let listed = bounded(what, ANSWER, listed).await?.map_err(|error| UnitsError::of(what, error))?;
+        let port = |row: Listed| row.1.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok();
+        Ok(listed.into_iter().filter_map(port).collect())
+    }
+}
+
+/// That we are subscribed already is no fault.
+fn already(error: zbus::Error) -> zbus::Result<()> {
+    match &error {
+        zbus::Error::MethodError(name, ..) if name.as_str().ends_with(".AlreadySubscribed") => Ok(()),
+        _ => Err(error),
+    }
+}
+
+async fn bounded<T>(what: &str, limit: Duration, doing: impl Future<Output = T>) -> Result<T, UnitsError> {
+    tokio::time::timeout(limit, doing).await.map_err(|_| UnitsError::Slow { what: what.to_owned(), limit })
+}

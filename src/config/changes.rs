@@ -1,0 +1,342 @@
+//! What an administrator has changed and not committed: keys of the configuration with the value that each had and is to
+//! have, who and when. Nothing here does I/O but the reading of what runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::fault::{MAX_BYTES, segment};
+use super::keys::{self, Refused};
+use super::{Access, Config, ConfigError, Port, Server, Value, edit, file, read};
+use crate::port::PortName;
+
+/// What was reloaded and not committed, below the root. Written by console-admin only, read by whoever reads the configuration.
+pub const RUNNING: &str = "run/consoleserver/admin/running.toml";
+
+/// Changes that one administration may have pending: 64 keys of 64 ports. A file of them stays far below what is read.
+pub const MAX_CHANGES: usize = 4096;
+
+/// Bytes of the name of who made a change that are kept.
+const MAX_WHO: usize = 64;
+
+/// The table that a key is in.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    /// `[server]`
+    Server,
+    /// `[access]`
+    Access,
+    /// `[defaults]`
+    Defaults,
+    /// `[ports.NAME]`
+    Port(PortName),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server => f.write_str("server"),
+            Self::Access => f.write_str("access"),
+            Self::Defaults => f.write_str("defaults"),
+            Self::Port(name) => write!(f, "ports.{}", segment(name.as_str())),
+        }
+    }
+}
+
+/// A key, or with no key the whole table of a port. A table comes before its keys.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyPath {
+    /// The table.
+    pub scope: Scope,
+    /// `baud`, `log.type`; `None` is the table of a port itself.
+    pub key: Option<&'static str>,
+}
+
+/// Not the path of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PathError {
+    /// Its table.
+    #[error("{0:?} is not a key: use server.KEY, access.KEY, defaults.KEY, or KEY of a port")]
+    Table(String),
+    /// No such key.
+    #[error("{0}")]
+    Key(String),
+    /// Of one port only.
+    #[error("{0} is of one port only: set it for a port")]
+    Single(String),
+    /// The port's name.
+    #[error("{0}")]
+    Port(#[from] crate::port::PortError),
+}
+
+impl KeyPath {
+    /// The table of a port.
+    pub fn table(port: PortName) -> Self {
+        Self { scope: Scope::Port(port), key: None }
+    }
+
+    /// A key by its name in that table. `log` alone is its type.
+    pub fn new(scope: Scope, key: &str) -> Result<Self, PathError> {
+        fn name<T>(table: &'static [keys::Key<T>], key: &str) -> Result<&'static str, PathError> {
+            let found = keys::find(table, if key == "log" { "log.type" } else { key });
+            let known = || table.iter().map(|key| key.name).filter(|name| *name != "log");
+            found
+                .map(|key| key.name)
+                .ok_or_else(|| PathError::Key(format!("{}: {}", segment(key), read::unknown(key, known()))))
+        }
+        let key = match &scope {
+            Scope::Server => name(keys::SERVER, key)?,
+            Scope::Access => name(keys::ACCESS, key)?,
+            Scope::Defaults | Scope::Port(_) => name(keys::PORT, key)?,
+        };
+        if scope == Scope::Defaults && keys::find(keys::PORT, key).is_some_and(|key| !key.general) {
+            return Err(PathError::Single(key.to_owned()));
+        }
+        Ok(Self { scope, key: Some(key) })
+    }
+
+    /// The value as the key takes it and the file will say it: `"n"` is `"N"`.
+    pub fn check(&self, value: &Value) -> Result<Value, Refused> {
+        fn put<T>(
+            table: &'static [keys::Key<T>],
+            key: &str,
+            mut scratch: T,
+            value: &Value,
+        ) -> Result<Value, Refused> {
+            let key = keys::find(table, key).expect("a path has a key of its table");
+            key.put(&mut scratch, value)?;
+            Ok(key.get(&scratch).unwrap_or_else(|| value.clone()))
+        }
+        let Some(key) = self.key else { return Ok(value.clone()) };
+        match self.scope {
+            Scope::Server => put(keys::SERVER, key, Server::default(), value),
+            Scope::Access => put(keys::ACCESS, key, Access::default(), value),
+            Scope::Defaults | Scope::Port(_) => put(keys::PORT, key, Port::default(), value),
+        }
+    }
+
+    /// The value that holds in `config`; `None` if there is none. Of the defaults, what a new port would have is not kept there.
+    pub fn effective(&self, config: &Config) -> Option<Value> {
+        let key = self.key?;
+        match &self.scope {
+            Scope::Server => keys::find(keys::SERVER, key)?.get(&config.server),
+            Scope::Access => keys::find(keys::ACCESS, key)?.get(&config.access),
+            Scope::Defaults => None,
+            Scope::Port(name) => keys::find(keys::PORT, key)?.get(config.ports.get(name)?),
+        }
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key {
+            Some(key) => write!(f, "{}.{key}", self.scope),
+            None => write!(f, "{}", self.scope),
+        }
+    }
+}
+
+impl FromStr for KeyPath {
+    type Err = PathError;
+
+    fn from_str(word: &str) -> Result<Self, PathError> {
+        let wrong = || PathError::Table(word.chars().take(100).collect());
+        let parts = toml_edit::Key::parse(word).map_err(|_| wrong())?;
+        let parts: Vec<&str> = parts.iter().map(|part| part.get()).collect();
+        let (scope, rest) = match parts.as_slice() {
+            ["server", rest @ ..] => (Scope::Server, rest),
+            ["access", rest @ ..] => (Scope::Access, rest),
+            ["defaults", rest @ ..] => (Scope::Defaults, rest),
+            ["ports", name] => return Ok(Self::table(name.parse()?)),
+            ["ports", name, rest @ ..] => (Scope::Port(name.parse()?), rest),
+            _ => return Err(wrong()),
+        };
+        if rest.is_empty() { Err(wrong()) } else { Self::new(scope, &rest.join(".")) }
+    }
+}
+
+/// One change. `None` is a key that is absent; a port's table that is made anew is an empty table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Who.
+    pub who: String,
+    /// When.
+    pub when: jiff::Timestamp,
+    /// What the committed file said as the change was made.
+    pub old: Option<Value>,
+    /// What is to be.
+    pub new: Option<Value>,
+}
+
+/// Changes by key, in the order in which they apply.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Vec<Entry>", into = "Vec<Entry>")]
+pub struct Changes(BTreeMap<KeyPath, Change>);
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Entry {
+    key: String,
+    #[serde(flatten)]
+    change: Change,
+}
+
+impl TryFrom<Vec<Entry>> for Changes {
+    type Error = String;
+
+    fn try_from(entries: Vec<Entry>) -> Result<Self, String> {
+        if entries.len() > MAX_CHANGES {
+            return Err(format!("{} changes: expected at most {MAX_CHANGES}", entries.len()));
+        }
+        let change = |entry: Entry| Ok((entry.key.parse::<KeyPath>()?, entry.change));
+        entries
+            .into_iter()
+            .map(change)
+            .collect::<Result<_, PathError>>()
+            .map(Self)
+            .map_err(|error| error.to_string())
+    }
+}
+
+impl From<Changes> for Vec<Entry> {
+    fn from(changes: Changes) -> Self {
+        changes.0.into_iter().map(|(key, change)| Entry { key: key.to_string(), change }).collect()
+    }
+}
+
+/// The file of what runs.
+#[derive(Serialize, Deserialize)]
+struct Running {
+    #[serde(default)]
+    change: Changes,
+}
+
+/// Changes that cannot be laid over a configuration.
+#[derive(Debug, Error)]
+pub enum ChangesError {
+    /// The file that holds them.
+    #[error("{0}")]
+    File(#[from] ConfigError),
+    /// What is in it.
+    #[error("{path}: {why}")]
+    Text {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// A table is something else.
+    #[error("{0} cannot be changed: it is not a table")]
+    NotATable(String),
+    /// Not even TOML.
+    #[error("not TOML: {0}")]
+    NotToml(String),
+}
+
+impl Changes {
+    /// Nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many keys.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = (&KeyPath, &Change)> {
+        self.0.iter()
+    }
+
+    /// The change of a key.
+    pub fn get(&self, path: &KeyPath) -> Option<&Change> {
+        self.0.get(path)
+    }
+
+    /// Keeps a change; the name is shortened to what is kept of names.
+    pub fn insert(&mut self, path: KeyPath, mut change: Change) {
+        change.who.truncate(change.who.floor_char_boundary(MAX_WHO));
+        self.0.insert(path, change);
+    }
+
+    /// Forgets a change.
+    pub fn remove(&mut self, path: &KeyPath) -> Option<Change> {
+        self.0.remove(path)
+    }
+
+    /// Takes out those that `which` names.
+    pub fn take(&mut self, which: impl Fn(&Scope) -> bool) -> Self {
+        Self(self.0.extract_if(.., |path, _| which(&path.scope)).collect())
+    }
+
+    /// The text with these changes in it; comments and order stay.
+    pub fn apply(&self, text: &str) -> Result<String, ChangesError> {
+        if self.is_empty() {
+            return Ok(text.to_owned());
+        }
+        edit::apply(text, self)
+    }
+
+    /// As the file of what runs has them.
+    pub fn to_running(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(&Running { change: self.clone() })
+    }
+
+    /// What runs and is not committed on the machine below `root`; none if there is no file.
+    pub fn running(root: &Path) -> Result<Self, ChangesError> {
+        let path = root.join(RUNNING);
+        let Some(text) = file::text(&path)? else { return Ok(Self::default()) };
+        match toml::from_str::<Running>(&text) {
+            Ok(running) => Ok(running.change),
+            Err(error) => {
+                Err(ChangesError::Text { path: path.display().to_string(), why: error.message().to_owned() })
+            }
+        }
+    }
+}
+
+/// What a committed text says at a key, defaults left out.
+pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
+    let tree: toml::Table = text.parse().ok()?;
+    let table = match &path.scope {
+        Scope::Port(name) => tree.get("ports")?.get(name.as_str())?,
+        scope => tree.get(&scope.to_string())?,
+    };
+    match path.key.map(|key| key.split_once('.').unwrap_or((key, ""))) {
+        // What is in the table of a port does not matter: that it is there does.
+        None => Some(Value::Table(toml::Table::new())),
+        Some((key, "")) => table.get(key).cloned(),
+        Some((outer, inner)) => match table.get(outer)? {
+            short @ Value::String(_) if inner == "type" => Some(short.clone()),
+            long => long.get(inner).cloned(),
+        },
+    }
+}
+
+/// A configuration whose text is this, or the sentences that say why it cannot be.
+pub fn candidate(text: &str) -> Result<Config, String> {
+    if text.len() > MAX_BYTES {
+        return Err(format!("the configuration would be longer than the {MAX_BYTES} bytes that are read"));
+    }
+    match read::unresolved(text) {
+        Err(faults) => Err(faults),
+        Ok(config) => match config.conflicts().first() {
+            None => Ok(config),
+            Some(conflict) => {
+                let path: Option<KeyPath> = conflict.key.parse().ok();
+                let value = path.and_then(|path| path.effective(&config)).map(|value| format!(" = {value}"));
+                Err(format!(
+                    "{}{}: taken by {}; {}",
+                    conflict.key,
+                    value.unwrap_or_default(),
+                    conflict.other,
+                    conflict.shared
+                ))
+            }
+        },
+    }
+}

@@ -1,0 +1,249 @@
+//! Changes written into a text: a key takes its new value where it stands, comments and order stay. Tables by header, inline
+//! ones and dotted keys are all met with.
+
+use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike};
+
+use super::Value;
+use super::changes::{Changes, ChangesError, KeyPath, Scope};
+
+/// The text with the changes in it.
+pub(super) fn apply(text: &str, changes: &Changes) -> Result<String, ChangesError> {
+    let mut document: DocumentMut = text
+        .parse()
+        .map_err(|error: toml_edit::TomlError| ChangesError::NotToml(error.message().to_owned()))?;
+    for (path, change) in changes.iter() {
+        edit(document.as_table_mut(), path, change.new.as_ref())?;
+    }
+    let edited = document.to_string();
+    // A new table keeps a line between itself and what comes before, if something does.
+    Ok(if text.is_empty() { edited.trim_start().to_owned() } else { edited })
+}
+
+fn edit(document: &mut Table, path: &KeyPath, new: Option<&Value>) -> Result<(), ChangesError> {
+    let (parent, name) = match &path.scope {
+        Scope::Port(name) => (child(document, "ports", new.is_some())?, name.to_string()),
+        scope => (Some(document as &mut dyn TableLike), scope.to_string()),
+    };
+    let Some(parent) = parent else { return Ok(()) };
+    let Some(key) = path.key else {
+        parent.remove(&name);
+        if new.is_some() {
+            make(parent, &name);
+        }
+        return Ok(());
+    };
+    let Some(table) = child(parent, &name, new.is_some())? else { return Ok(()) };
+    match key.split_once('.') {
+        None => put(table, key, new),
+        Some((outer, inner)) => put_inner(table, outer, inner, new)?,
+    }
+    Ok(())
+}
+
+/// The table of that name, made if it is wanted and not there.
+fn child<'t>(
+    parent: &'t mut dyn TableLike,
+    name: &str,
+    wanted: bool,
+) -> Result<Option<&'t mut dyn TableLike>, ChangesError> {
+    if !parent.contains_key(name) {
+        if !wanted {
+            return Ok(None);
+        }
+        make(parent, name);
+    }
+    match parent.get_mut(name).and_then(Item::as_table_like_mut) {
+        Some(table) => Ok(Some(table)),
+        None => Err(ChangesError::NotATable(name.to_owned())),
+    }
+}
+
+/// A new table in the way of its parent: `[ports.NAME]`, or inline in an inline one.
+fn make(parent: &mut dyn TableLike, name: &str) {
+    let item = match Item::Table(Table::new()) {
+        // An inline table takes values only, and says what it holds by its type.
+        _ if parent.iter().any(|(_, item)| item.is_inline_table()) => Item::Value(InlineTable::new().into()),
+        mut item => {
+            if let Some(table) = item.as_table_mut() {
+                // [ports] itself is written nowhere: its children are.
+                table.set_implicit(name == "ports");
+                table.decor_mut().set_prefix("\n");
+            }
+            item
+        }
+    };
+    parent.insert(name, item);
+}
+
+/// Sets or takes out one key; what stands behind the value on its line stays.
+fn put(table: &mut dyn TableLike, key: &str, new: Option<&Value>) {
+    let Some(new) = new else {
+        table.remove(key);
+        return;
+    };
+    let mut value = written(new);
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) => {
+            *value.decor_mut() = old.decor().clone();
+            *old = value;
+        }
+        None => {
+            // A table by headers in the place of a value goes.
+            table.remove(key);
+            table.insert(key, Item::Value(value));
+        }
+    }
+}
+
+/// `log.type`: in a table of its own, dotted, inline, or `log = "raw"`, which is its type alone.
+fn put_inner(
+    table: &mut dyn TableLike,
+    outer: &str,
+    inner: &str,
+    new: Option<&Value>,
+) -> Result<(), ChangesError> {
+    let short = table.get(outer).and_then(Item::as_str).map(str::to_owned);
+    match (short, new) {
+        (Some(_), _) if inner == "type" => {
+            put(table, outer, new);
+            return Ok(());
+        }
+        (Some(kind), Some(_)) => {
+            let mut long = InlineTable::new();
+            long.insert("type", kind.into());
+            let decor = table.get(outer).and_then(Item::as_value).map(|value| value.decor().clone());
+            let mut long = toml_edit::Value::from(long);
+            *long.decor_mut() = decor.unwrap_or_default();
+            if let Some(item) = table.get_mut(outer) {
+                *item = Item::Value(long);
+            }
+        }
+        (Some(_), None) | (None, None) if !table.contains_key(outer) => return Ok(()),
+        (Some(_), None) => return Ok(()),
+        (None, Some(_)) if !table.contains_key(outer) => {
+            table.insert(outer, Item::Value(InlineTable::new().into()));
+        }
+        (None, _) => {}
+    }
+    let Some(item) = table.get_mut(outer) else { return Ok(()) };
+    let Some(nested) = item.as_table_like_mut() else {
+        return Err(ChangesError::NotATable(outer.to_owned()));
+    };
+    put(nested, inner, new);
+    if nested.is_empty() {
+        table.remove(outer);
+    }
+    Ok(())
+}
+
+/// A value as TOML writes it. No key takes other kinds than these.
+fn written(value: &Value) -> toml_edit::Value {
+    match value {
+        Value::String(text) => text.as_str().into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Float(number) => (*number).into(),
+        Value::Boolean(flag) => (*flag).into(),
+        Value::Datetime(time) => (*time).into(),
+        Value::Array(list) => toml_edit::Value::Array(list.iter().map(written).collect()),
+        Value::Table(table) => {
+            let entries = table.iter().map(|(key, value)| (key.as_str(), written(value)));
+            toml_edit::Value::InlineTable(entries.collect())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::changes::Change;
+    use super::*;
+
+    fn changed(text: &str, edits: &[(&str, Option<Value>)]) -> String {
+        let mut changes = Changes::default();
+        for (path, new) in edits {
+            let change = Change {
+                who: "alice".to_owned(),
+                when: jiff::Timestamp::UNIX_EPOCH,
+                old: None,
+                new: new.clone(),
+            };
+            changes.insert(path.parse().unwrap(), change);
+        }
+        changes.apply(text).unwrap()
+    }
+
+    fn empty() -> Option<Value> {
+        Some(Value::Table(toml::Table::new()))
+    }
+
+    #[test]
+    fn a_value_is_changed_in_its_place_and_everything_else_stays() {
+        let text = "# head\n[ports.b]   # second first\nssh_port = 8024\nbaud = 9600  # slow\n\n# on the first\n[ports.a]\nparity='N'\n";
+        assert_eq!(
+            changed(text, &[("ports.b.baud", Some(115200.into())), ("ports.a.parity", Some("E".into()))]),
+            text.replace("9600", "115200").replace("'N'", "\"E\"")
+        );
+        assert_eq!(changed(text, &[("ports.b.baud", None)]), text.replace("baud = 9600  # slow\n", ""));
+    }
+
+    #[test]
+    fn a_key_that_is_new_comes_last_in_its_table() {
+        let text = "[ports.a]\nssh_port = 1 # one\n# b's\n[ports.b]\n";
+        assert_eq!(
+            changed(text, &[("ports.a.baud", Some(300.into()))]),
+            "[ports.a]\nssh_port = 1 # one\nbaud = 300\n# b's\n[ports.b]\n"
+        );
+        assert_eq!(
+            changed(text, &[("server.ssh_port", Some(22.into()))]),
+            format!("{text}\n[server]\nssh_port = 22\n")
+        );
+    }
+
+    #[test]
+    fn the_log_is_changed_however_it_is_written() {
+        for (text, with_raw) in [
+            ("[ports.a]\nlog = \"text\" # c\n", "[ports.a]\nlog = \"raw\" # c\n"),
+            (
+                "[ports.a]\nlog = { sync = \"5s\", type = \"text\" } # c\n",
+                "[ports.a]\nlog = { sync = \"5s\", type = \"raw\" } # c\n",
+            ),
+            ("[ports.a]\nlog.type = \"text\" # c\n", "[ports.a]\nlog.type = \"raw\" # c\n"),
+            (
+                "[ports.a]\n[ports.a.log]\ntype = \"text\" # c\n",
+                "[ports.a]\n[ports.a.log]\ntype = \"raw\" # c\n",
+            ),
+            ("[ports]\na = { log = { type = \"text\" } }\n", "[ports]\na = { log = { type = \"raw\" } }\n"),
+            ("[ports.a]\nbaud = 1\n", "[ports.a]\nbaud = 1\nlog = { type = \"raw\" }\n"),
+        ] {
+            assert_eq!(changed(text, &[("ports.a.log.type", Some("raw".into()))]), with_raw, "{text}");
+        }
+        assert_eq!(
+            changed("[ports.a]\nlog = \"raw\" # c\n", &[("ports.a.log.sync", Some("1s".into()))]),
+            "[ports.a]\nlog = { type = \"raw\", sync = \"1s\" } # c\n"
+        );
+        for text in [
+            "[ports.a]\nlog = \"raw\"\n",
+            "[ports.a]\nlog = { type = \"raw\" }\n",
+            "[ports.a]\nlog.type = \"raw\"\n",
+            "[ports.a]\n[ports.a.log]\ntype = \"raw\"\n",
+        ] {
+            assert_eq!(changed(text, &[("ports.a.log.type", None)]), "[ports.a]\n", "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_come_and_go_as_tables() {
+        let text = "[ports.a]\nbaud = 300\n\n[ports.\"b.c\"] # two\nbaud = 600\n";
+        assert_eq!(changed(text, &[("ports.\"b.c\"", None)]), "[ports.a]\nbaud = 300\n");
+        assert_eq!(
+            changed(text, &[("ports.z", empty()), ("ports.z.baud", Some(50.into()))]),
+            format!("{text}\n[ports.z]\nbaud = 50\n")
+        );
+        assert_eq!(changed("", &[("ports.z", empty())]), "[ports.z]\n");
+        assert_eq!(changed("[ports.a]\nbaud = 300\n", &[("ports.a", empty())]), "[ports.a]\n");
+        assert_eq!(
+            changed("ports = { a = {} }\n", &[("ports.z", empty()), ("ports.z.baud", Some(50.into()))]),
+            "ports = { a = {} , z = { baud = 50 } }\n"
+        );
+        assert_eq!(changed(text, &[("ports.gone.baud", None)]), text);
+    }
+}
