@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::shorthand::Shorthand;
@@ -253,8 +254,12 @@ pub fn sentence(error: &clap::Error) -> String {
     for paragraph in said.split("\n\n") {
         let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
         let words = words.trim_start_matches("error: ").trim_start_matches("tip: ");
-        if !words.is_empty() && !words.starts_with("For more information") {
-            parts.push(words.replacen("Usage: ", "usage: ", 1));
+        match words.strip_prefix("Usage: ") {
+            _ if words.is_empty() || words.starts_with("For more information") => {}
+            // How everything is used does not help.
+            Some(_) if error.kind() == ErrorKind::InvalidSubcommand => parts.push("see help".to_owned()),
+            Some(usage) => parts.push(format!("usage: {usage}")),
+            None => parts.push(words.to_owned()),
         }
     }
     parts.join("; ")

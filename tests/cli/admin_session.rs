@@ -15,7 +15,7 @@ fn whoever_may_administer_has_their_line_done() {
         ("--line=reboot", 2),
         ("--line=--help; id", 2),
         ("--line=show ttyUSB7", 1),
-        ("--line=baud ttyUSB0 $(id)", 2),
+        ("--line=baud ttyUSB0 $(id)", 1),
     ] {
         let (is, _, aside) = bus.says(&["--admin-session", line]);
         assert_eq!(is, code, "{line}: {aside}");

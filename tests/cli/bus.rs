@@ -36,6 +36,7 @@ impl Bus {
             bus.path("root").display()
         );
         fs::write(bus.path("services/org.consoleserver1.service"), service).unwrap();
+        bus.generate();
         bus.reload();
         bus
     }
@@ -84,6 +85,15 @@ impl Bus {
             assert!(begun.elapsed() < PATIENCE, "{part} has not appeared");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The units as a boot would have made them, so that a change of a baud rate needs nothing of systemd.
+    fn generate(&self) {
+        let generated = self.path("root/run/systemd/generator");
+        fs::create_dir_all(&generated).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_console-generator"));
+        let output = command.arg("--root").arg(self.path("root")).args([&generated; 3]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// It has read which services there are when this returns.

@@ -65,7 +65,7 @@ fn tab_completes_and_control_c_clears_the_line() {
         type "cre\tcore\r"
         await "core is new"
         await "1 uncommitted> "
-        type "pari\tcor\t\t"
+        type "pari\tcor\t\t\t"
         await "N"
         await "S"
         type "\003"
