@@ -5,10 +5,10 @@
 use std::collections::HashMap;
 
 use thiserror::Error;
-use zbus::fdo::{self, DBusProxy};
+use zbus::Connection;
+use zbus::fdo::DBusProxy;
 use zbus::message::{Flags, Header};
 use zbus::names::BusName;
-use zbus::{Connection, Message};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 /// What a call takes.
@@ -81,12 +81,6 @@ pub enum Denied {
         "{0} may not administer this console server: polkit does not answer, and without it only root may ({1})"
     )]
     NoPolkit(String, String),
-}
-
-impl From<Denied> for fdo::Error {
-    fn from(denied: Denied) -> Self {
-        Self::AccessDenied(denied.to_string())
-    }
 }
 
 tokio::task_local! {
@@ -167,9 +161,4 @@ async fn user_name(uid: u32) -> String {
         Ok(Ok(Some(user))) => user.name,
         _ => format!("uid {uid}"),
     }
-}
-
-/// The member that a message asks for.
-pub fn member(message: &Message) -> String {
-    message.header().member().map(ToString::to_string).unwrap_or_default()
 }

@@ -122,6 +122,9 @@ pub trait Manager {
     /// Goes up with each change.
     #[zbus(property(emits_changed_signal = "false"))]
     fn revision(&self) -> zbus::Result<u64>;
+    /// Keys that were also edited on the disk meanwhile, and what is wrong there: a sentence each.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn conflicts(&self) -> zbus::Result<Vec<String>>;
     /// Seconds until a commit that waits for `Confirm` is rolled back; 0 if none does.
     #[zbus(property(emits_changed_signal = "false"))]
     fn confirm_within(&self) -> zbus::Result<u32>;
@@ -131,15 +134,31 @@ pub trait Manager {
     /// `server.monitor`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn monitor_path(&self) -> zbus::Result<String>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_monitor_path(&self, value: &str) -> zbus::Result<()>;
     /// TCP port of the admin CLI; 0 = none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> zbus::Result<u16>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_ssh_port(&self, value: u16) -> zbus::Result<()>;
     /// `server.listen`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn listen(&self) -> zbus::Result<Vec<String>>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_listen(&self, value: &[&str]) -> zbus::Result<()>;
     /// `access.groups`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn access_groups(&self) -> zbus::Result<Vec<String>>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_access_groups(&self, value: &[&str]) -> zbus::Result<()>;
+
+    /// A port has seen what it was to look for.
+    #[zbus(signal)]
+    fn triggered(&self, port: &str, rule: &str, line: &str) -> zbus::Result<()>;
 }
 
 /// `org.consoleserver1.Port`.
@@ -179,6 +198,87 @@ pub trait Port {
     /// Bytes ever sent to it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn bytes_sent(&self) -> zbus::Result<u64>;
+    /// What is counted at the port: `received`, `sent`, `log-lost`.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn counters(&self) -> zbus::Result<HashMap<String, u64>>;
+    /// `baud` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn baud(&self) -> zbus::Result<u32>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_baud(&self, value: u32) -> zbus::Result<()>;
+    /// `bytesize` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn byte_size(&self) -> zbus::Result<u8>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_byte_size(&self, value: u8) -> zbus::Result<()>;
+    /// `parity` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn parity(&self) -> zbus::Result<String>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_parity(&self, value: &str) -> zbus::Result<()>;
+    /// `stopbits` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn stop_bits(&self) -> zbus::Result<u8>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_stop_bits(&self, value: u8) -> zbus::Result<()>;
+    /// `rtscts` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn rts_cts(&self) -> zbus::Result<bool>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_rts_cts(&self, value: bool) -> zbus::Result<()>;
+    /// `xonxoff` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn xon_xoff(&self) -> zbus::Result<bool>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_xon_xoff(&self, value: bool) -> zbus::Result<()>;
+    /// `ssh_port` of the candidate; 0 = none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn ssh_port(&self) -> zbus::Result<u16>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_ssh_port(&self, value: u16) -> zbus::Result<()>;
+    /// `log.file` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn log_file(&self) -> zbus::Result<String>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_log_file(&self, value: &str) -> zbus::Result<()>;
+    /// `log.type` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn log_type(&self) -> zbus::Result<String>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_log_type(&self, value: &str) -> zbus::Result<()>;
+    /// `timeout` of the candidate; 0 = none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn timeout(&self) -> zbus::Result<u32>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_timeout(&self, value: u32) -> zbus::Result<()>;
+    /// `description` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn description(&self) -> zbus::Result<String>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_description(&self, value: &str) -> zbus::Result<()>;
+    /// `device` of the candidate; empty = the monitored directory's entry of the port's name.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn device(&self) -> zbus::Result<String>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_device(&self, value: &str) -> zbus::Result<()>;
+    /// `enabled` of the candidate.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn enabled(&self) -> zbus::Result<bool>;
+    /// Sets it in the candidate.
+    #[zbus(property)]
+    fn set_enabled(&self, value: bool) -> zbus::Result<()>;
 }
 
 #[cfg(test)]

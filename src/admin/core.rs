@@ -490,6 +490,8 @@ fn probe(address: SocketAddr) -> Result<(), Error> {
     match tried() {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::Taken(address)),
+        // Where this service may not listen, systemd may: then the move itself tells.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         // A kernel without IPv6, where systemd takes IPv4 alone.
         Err(_) if address.ip().is_unspecified() && address.is_ipv6() => {
             TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).map(drop).map_err(|error| {
@@ -499,8 +501,6 @@ fn probe(address: SocketAddr) -> Result<(), Error> {
                 }
             })
         }
-        // Below 1024 this service may not listen, and systemd may: then the move itself tells.
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
         Err(error) => Err(Error::Address(address, error)),
     }
 }

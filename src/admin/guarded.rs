@@ -12,6 +12,7 @@ use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
 use zbus::{BoxDBusError, Connection, ObjectServer, OwnedVariant, Variant, fdo};
 
 use super::bouncer::as_caller;
+use super::refused::BusError;
 use super::service::House;
 
 /// `I`, guarded.
@@ -67,10 +68,9 @@ impl<I: Interface> Interface for Guarded<I> {
     ) -> DispatchResult<'call> {
         DispatchResult::Async(Box::pin(async move {
             let _busy = self.house.busy();
-            let header =
-                header.ok_or_else(|| fdo::Error::AccessDenied("nobody has written this".to_owned()))?;
+            let header = header.ok_or_else(|| BusError::Denied("nobody has written this".to_owned()))?;
             let name =
-                self.house.bouncer.admit(header, &I::name(), property).await.map_err(fdo::Error::from)?;
+                self.house.bouncer.admit(header, &I::name(), property).await.map_err(BusError::from)?;
             match self.inner.set(property, value, server, connection, Some(header), emitter) {
                 DispatchResult::Async(set) => as_caller(name, set).await,
                 _ => Err(fdo::Error::UnknownProperty(format!("{property} cannot be written")).into()),
@@ -88,7 +88,7 @@ impl<I: Interface> Interface for Guarded<I> {
         _: &SignalEmitter<'_>,
     ) -> Option<Result<(), BoxDBusError>> {
         // `set` never asks for this one.
-        Some(Err(fdo::Error::AccessDenied(format!("{property} cannot be written here")).into()))
+        Some(Err(BusError::Denied(format!("{property} cannot be written here")).into()))
     }
 
     fn call<'call>(
@@ -102,7 +102,7 @@ impl<I: Interface> Interface for Guarded<I> {
             let _busy = self.house.busy();
             let header = message.header();
             let name =
-                self.house.bouncer.admit(&header, &I::name(), &member).await.map_err(fdo::Error::from)?;
+                self.house.bouncer.admit(&header, &I::name(), &member).await.map_err(BusError::from)?;
             // Whoever lists or calls ports finds those that there are now.
             self.house.keep_objects(server).await;
             match self.inner.call(server, connection, message, member.clone()) {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use zbus::fdo::Error::{Failed, InvalidArgs};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{ObjectServer, OwnedObjectPath, Variant, fdo};
+use zbus::{ObjectServer, OwnedObjectPath, Variant};
 
 use super::bouncer::Needs;
 use super::bus::{Change, Keys, port_path};
-use super::core::Error;
+use super::refused::{BusError::Refused, Result};
 use super::service::House;
 use super::wire::{from_bus, keys, to_bus};
 use crate::config::changes::{KeyPath, Scope};
@@ -19,38 +18,29 @@ use crate::port::PortName;
 /// The object at `/org/consoleserver1`.
 pub struct Manager(pub Arc<House>);
 
-impl From<Error> for fdo::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Refused(_) => InvalidArgs(error.to_string()),
-            _ => Failed(error.to_string()),
-        }
-    }
-}
-
 /// A port by the name that somebody has given.
-pub fn port(word: &str) -> fdo::Result<PortName> {
-    word.parse().map_err(|error: crate::port::PortError| InvalidArgs(error.to_string()))
+pub fn port(word: &str) -> Result<PortName> {
+    word.parse().map_err(|error: crate::port::PortError| Refused(error.to_string()))
 }
 
 /// A key by the words of `Set`: of a port, or with its table before it.
-fn path(of_port: &str, key: &str) -> fdo::Result<KeyPath> {
+fn path(of_port: &str, key: &str) -> Result<KeyPath> {
     let path = match of_port {
         "" => key.parse(),
         name => KeyPath::new(Scope::Port(port(name)?), key),
     };
     match path {
         Ok(KeyPath { key: None, .. }) => {
-            Err(InvalidArgs(format!("{key:?} is a port: use CreatePort or RemovePort")))
+            Err(Refused(format!("{key:?} is a port: use CreatePort or RemovePort")))
         }
-        path => path.map_err(|error| InvalidArgs(error.to_string())),
+        path => path.map_err(|error| Refused(error.to_string())),
     }
 }
 
 /// A value that a key may take.
-pub fn value(path: &KeyPath, value: &Variant<'_>) -> fdo::Result<Value> {
+pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
     from_bus(value)
-        .ok_or_else(|| InvalidArgs(format!("{path} takes a number, a text, a flag or a list of texts")))
+        .ok_or_else(|| Refused(format!("{path} takes a number, a text, a flag or a list of texts")))
 }
 
 /// The keys of `[server]` and `[access]`.
@@ -84,32 +74,32 @@ impl Manager {
         &self,
         name: &str,
         #[zbus(object_server)] server: &ObjectServer,
-    ) -> fdo::Result<OwnedObjectPath> {
+    ) -> Result<OwnedObjectPath> {
         let name = port(name)?;
         self.0.core.change(0, |state, author| state.create(&name, author)).await?;
         self.0.keep_objects(server).await;
         Ok(port_path(&name))
     }
 
-    async fn remove_port(&self, name: &str, #[zbus(object_server)] server: &ObjectServer) -> fdo::Result<()> {
+    async fn remove_port(&self, name: &str, #[zbus(object_server)] server: &ObjectServer) -> Result<()> {
         let name = port(name)?;
         self.0.core.change(0, |state, author| state.remove(&name, author)).await?;
         self.0.keep_objects(server).await;
         Ok(())
     }
 
-    async fn set(&self, port: &str, key: &str, value: Variant<'_>, revision: u64) -> fdo::Result<()> {
+    async fn set(&self, port: &str, key: &str, value: Variant<'_>, revision: u64) -> Result<()> {
         let path = path(port, key)?;
         let value = self::value(&path, &value)?;
         Ok(self.0.core.set(path, Some(value), revision).await?)
     }
 
-    async fn unset(&self, port: &str, key: &str, revision: u64) -> fdo::Result<()> {
+    async fn unset(&self, port: &str, key: &str, revision: u64) -> Result<()> {
         Ok(self.0.core.set(path(port, key)?, None, revision).await?)
     }
 
     #[zbus(out_args("remarks"))]
-    async fn reload(&self) -> fdo::Result<Vec<String>> {
+    async fn reload(&self) -> Result<Vec<String>> {
         Ok(self.0.core.reload(|scope| !matches!(scope, Scope::Port(_))).await?)
     }
 
@@ -118,7 +108,7 @@ impl Manager {
         &self,
         revision: u64,
         #[zbus(object_server)] server: &ObjectServer,
-    ) -> fdo::Result<Vec<String>> {
+    ) -> Result<Vec<String>> {
         let remarks = self.0.core.commit(revision, None).await?;
         self.0.keep_objects(server).await;
         Ok(remarks)
@@ -130,19 +120,19 @@ impl Manager {
         revision: u64,
         seconds: u32,
         #[zbus(object_server)] server: &ObjectServer,
-    ) -> fdo::Result<Vec<String>> {
+    ) -> Result<Vec<String>> {
         let remarks = self.0.core.commit(revision, Some(seconds)).await?;
         self.0.keep_objects(server).await;
         self.0.look_at_the_clock();
         Ok(remarks)
     }
 
-    async fn confirm(&self) -> fdo::Result<()> {
+    async fn confirm(&self) -> Result<()> {
         Ok(self.0.core.confirm().await?)
     }
 
     #[zbus(out_args("remarks"))]
-    async fn revert(&self, #[zbus(object_server)] server: &ObjectServer) -> fdo::Result<Vec<String>> {
+    async fn revert(&self, #[zbus(object_server)] server: &ObjectServer) -> Result<Vec<String>> {
         let remarks = self.0.core.revert().await?;
         self.0.keep_objects(server).await;
         Ok(remarks)
@@ -225,7 +215,7 @@ impl Manager {
     }
 
     #[zbus(property)]
-    async fn set_monitor_path(&self, path: String) -> fdo::Result<()> {
+    async fn set_monitor_path(&self, path: String) -> Result<()> {
         self.put("monitor", path.into()).await
     }
 
@@ -235,18 +225,20 @@ impl Manager {
     }
 
     #[zbus(property)]
-    async fn set_ssh_port(&self, tcp: u16) -> fdo::Result<()> {
+    async fn set_ssh_port(&self, tcp: u16) -> Result<()> {
         self.put("ssh_port", tcp_port(tcp)).await
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn listen(&self) -> Vec<String> {
-        let listen = &self.0.core.state().candidate_config.server.listen;
-        listen.iter().map(ToString::to_string).collect()
+        let path = KeyPath { scope: Scope::Server, key: Some("listen") };
+        let listed = path.effective(&self.0.core.state().candidate_config);
+        let words = listed.as_ref().and_then(Value::as_array).into_iter().flatten();
+        words.filter_map(|word| word.as_str().map(str::to_owned)).collect()
     }
 
     #[zbus(property)]
-    async fn set_listen(&self, addresses: Vec<String>) -> fdo::Result<()> {
+    async fn set_listen(&self, addresses: Vec<String>) -> Result<()> {
         self.put("listen", list(addresses)).await
     }
 
@@ -259,14 +251,14 @@ impl Manager {
     }
 
     #[zbus(property)]
-    async fn set_access_groups(&self, groups: Vec<String>) -> fdo::Result<()> {
+    async fn set_access_groups(&self, groups: Vec<String>) -> Result<()> {
         let path = KeyPath { scope: Scope::Access, key: Some("groups") };
         Ok(self.0.core.set(path, Some(list(groups)), 0).await?)
     }
 }
 
 impl Manager {
-    async fn put(&self, key: &'static str, value: Value) -> fdo::Result<()> {
+    async fn put(&self, key: &'static str, value: Value) -> Result<()> {
         Ok(self.0.core.set(KeyPath { scope: Scope::Server, key: Some(key) }, Some(value), 0).await?)
     }
 }

@@ -13,6 +13,7 @@ mod guarded;
 mod live;
 mod manager;
 mod port;
+mod refused;
 pub mod service;
 mod state;
 mod units;

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zbus::fdo::Error::{Failed, InvalidArgs};
-use zbus::{ObjectServer, fdo};
+use zbus::ObjectServer;
 
 use super::bouncer::caller;
 use super::bus::{Keys, Session};
 use super::manager::tcp_port;
+use super::refused::{
+    BusError::{Failed, Refused},
+    Result,
+};
 use super::service::House;
 use super::wire::keys;
 use crate::attach::{Status, client};
@@ -33,7 +36,7 @@ impl Port {
         Self { house, name }
     }
 
-    async fn put(&self, key: &'static str, value: Value) -> fdo::Result<()> {
+    async fn put(&self, key: &'static str, value: Value) -> Result<()> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
         Ok(self.house.core.set(path, Some(value), 0).await?)
     }
@@ -74,7 +77,7 @@ impl Port {
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
-    ) -> fdo::Result<T> {
+    ) -> Result<T> {
         let live = &self.house.core.live;
         let active = live.active().await.map_err(|error| Failed(error.to_string()))?;
         if !active.contains(&self.name) {
@@ -86,32 +89,32 @@ impl Port {
 
 #[zbus::interface(name = "org.consoleserver1.Port", introspection_docs = false)]
 impl Port {
-    async fn start(&self) -> fdo::Result<()> {
+    async fn start(&self) -> Result<()> {
         Ok(self.house.core.start(&self.name).await?)
     }
 
-    async fn stop(&self) -> fdo::Result<()> {
+    async fn stop(&self) -> Result<()> {
         Ok(self.house.core.stop(&self.name).await?)
     }
 
     #[zbus(out_args("remarks"))]
-    async fn reload(&self, #[zbus(object_server)] server: &ObjectServer) -> fdo::Result<Vec<String>> {
+    async fn reload(&self, #[zbus(object_server)] server: &ObjectServer) -> Result<Vec<String>> {
         let this = Scope::Port(self.name.clone());
         let remarks = self.house.core.reload(|scope| *scope == this).await?;
         self.house.keep_objects_but(server, &self.name).await;
         Ok(remarks)
     }
 
-    async fn send_break(&self, milliseconds: u32) -> fdo::Result<()> {
+    async fn send_break(&self, milliseconds: u32) -> Result<()> {
         if !(1..=LONGEST_BREAK).contains(&milliseconds) {
-            return Err(InvalidArgs(format!("a break lasts 1 to {LONGEST_BREAK} ms, not {milliseconds}")));
+            return Err(Refused(format!("a break lasts 1 to {LONGEST_BREAK} ms, not {milliseconds}")));
         }
         let length = Duration::from_millis(milliseconds.into());
         self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length)).await
     }
 
     #[zbus(out_args("sessions"))]
-    async fn sessions(&self) -> fdo::Result<Vec<Session>> {
+    async fn sessions(&self) -> Result<Vec<Session>> {
         let users = match self.house.core.live.status(&self.name).await {
             None => Vec::new(),
             Some(status) => status.map_err(Failed)?.users,
@@ -126,7 +129,7 @@ impl Port {
     }
 
     #[zbus(out_args("count"))]
-    async fn disconnect(&self, user: String) -> fdo::Result<u32> {
+    async fn disconnect(&self, user: String) -> Result<u32> {
         let by = caller();
         self.ask(move |runtime_dir, port| client::disconnect(runtime_dir, port, &user, &by)).await
     }
@@ -185,7 +188,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_enabled(&self, enabled: bool) -> fdo::Result<()> {
+    async fn set_enabled(&self, enabled: bool) -> Result<()> {
         self.put("enabled", enabled.into()).await
     }
 
@@ -195,7 +198,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_baud(&self, baud: u32) -> fdo::Result<()> {
+    async fn set_baud(&self, baud: u32) -> Result<()> {
         self.put("baud", Value::Integer(baud.into())).await
     }
 
@@ -205,7 +208,7 @@ impl Port {
     }
 
     #[zbus(property, name = "ByteSize")]
-    async fn set_byte_size(&self, bits: u8) -> fdo::Result<()> {
+    async fn set_byte_size(&self, bits: u8) -> Result<()> {
         self.put("bytesize", Value::Integer(bits.into())).await
     }
 
@@ -215,7 +218,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_parity(&self, parity: String) -> fdo::Result<()> {
+    async fn set_parity(&self, parity: String) -> Result<()> {
         self.put("parity", parity.into()).await
     }
 
@@ -225,7 +228,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_stop_bits(&self, count: u8) -> fdo::Result<()> {
+    async fn set_stop_bits(&self, count: u8) -> Result<()> {
         self.put("stopbits", Value::Integer(count.into())).await
     }
 
@@ -235,7 +238,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_rts_cts(&self, on: bool) -> fdo::Result<()> {
+    async fn set_rts_cts(&self, on: bool) -> Result<()> {
         self.put("rtscts", on.into()).await
     }
 
@@ -245,7 +248,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_xon_xoff(&self, on: bool) -> fdo::Result<()> {
+    async fn set_xon_xoff(&self, on: bool) -> Result<()> {
         self.put("xonxoff", on.into()).await
     }
 
@@ -256,7 +259,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_ssh_port(&self, tcp: u16) -> fdo::Result<()> {
+    async fn set_ssh_port(&self, tcp: u16) -> Result<()> {
         self.put("ssh_port", tcp_port(tcp)).await
     }
 
@@ -266,7 +269,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_log_file(&self, file: String) -> fdo::Result<()> {
+    async fn set_log_file(&self, file: String) -> Result<()> {
         self.put("log.file", file.into()).await
     }
 
@@ -276,7 +279,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_log_type(&self, kind: String) -> fdo::Result<()> {
+    async fn set_log_type(&self, kind: String) -> Result<()> {
         self.put("log.type", kind.into()).await
     }
 
@@ -287,7 +290,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_timeout(&self, seconds: u32) -> fdo::Result<()> {
+    async fn set_timeout(&self, seconds: u32) -> Result<()> {
         self.put("timeout", Value::Integer(seconds.into())).await
     }
 
@@ -297,7 +300,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_description(&self, text: String) -> fdo::Result<()> {
+    async fn set_description(&self, text: String) -> Result<()> {
         self.put("description", text.into()).await
     }
 
@@ -308,7 +311,7 @@ impl Port {
     }
 
     #[zbus(property)]
-    async fn set_device(&self, path: String) -> fdo::Result<()> {
+    async fn set_device(&self, path: String) -> Result<()> {
         let key = KeyPath { scope: Scope::Port(self.name.clone()), key: Some("device") };
         let value = if path.is_empty() { None } else { Some(path.into()) };
         Ok(self.house.core.set(key, value, 0).await?)

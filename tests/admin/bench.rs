@@ -1,0 +1,243 @@
+//! The bench: a directory in the place of /, a bus, a systemd that takes notes, and `console-admin` between them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use consoleserver::admin::bus::{ManagerProxy, PortProxy, port_path};
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, OwnedObjectPath};
+
+/// What systemd was asked for, in order.
+pub type Notes = Arc<Mutex<Vec<String>>>;
+
+pub struct Bench {
+    pub room: tempfile::TempDir,
+    pub notes: Notes,
+    /// Units of which a start or restart fails.
+    pub broken: Notes,
+    pub client: Connection,
+    address: String,
+    _systemd: Connection,
+    admin: Child,
+    daemon: Child,
+}
+
+type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
+
+struct Systemd {
+    root: PathBuf,
+    notes: Notes,
+    broken: Notes,
+}
+
+impl Systemd {
+    fn note(&self, what: String) {
+        self.notes.lock().unwrap().push(what);
+    }
+
+    async fn job(&self, verb: &str, unit: &str, emitter: &SignalEmitter<'_>) -> OwnedObjectPath {
+        self.note(format!("{verb} {unit}"));
+        let job = OwnedObjectPath::try_from("/org/freedesktop/systemd1/job/1").unwrap();
+        let broken = verb != "stop" && self.broken.lock().unwrap().iter().any(|broken| broken == unit);
+        let result = if broken { "failed" } else { "done" };
+        Self::job_removed(emitter, 1, job.clone(), unit, result).await.unwrap();
+        job
+    }
+}
+
+#[zbus::interface(name = "org.freedesktop.systemd1.Manager")]
+impl Systemd {
+    fn subscribe(&self) {}
+    fn reload(&self) {
+        self.note("daemon-reload".to_owned());
+        let units = self.root.join("run/systemd/generator");
+        fs::remove_dir_all(&units).unwrap();
+        fs::create_dir(&units).unwrap();
+        let made = Command::new(env!("CARGO_BIN_EXE_console-generator"))
+            .arg("--root")
+            .arg(&self.root)
+            .arg(units)
+            .status();
+        assert!(made.unwrap().success());
+    }
+    async fn start_unit(
+        &self,
+        name: &str,
+        _mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> OwnedObjectPath {
+        self.job("start", name, &emitter).await
+    }
+    async fn stop_unit(
+        &self,
+        name: &str,
+        _mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> OwnedObjectPath {
+        self.job("stop", name, &emitter).await
+    }
+    async fn restart_unit(
+        &self,
+        name: &str,
+        _mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> OwnedObjectPath {
+        self.job("restart", name, &emitter).await
+    }
+    fn list_units_by_patterns(&self, _states: Vec<String>, _patterns: Vec<String>) -> Vec<Listed> {
+        Vec::new()
+    }
+    #[zbus(signal)]
+    async fn job_removed(
+        emitter: &SignalEmitter<'_>,
+        id: u32,
+        job: OwnedObjectPath,
+        unit: &str,
+        result: &str,
+    ) -> zbus::Result<()>;
+}
+
+impl Bench {
+    /// Everything runs, with this in /etc.
+    pub async fn new(config: &str) -> Self {
+        let room = tempfile::tempdir().unwrap();
+        for directory in [
+            "etc/consoleserver",
+            "usr/lib/consoleserver",
+            "run/consoleserver/admin",
+            "run/systemd/generator",
+            "var/lib/consoleserver/admin",
+        ] {
+            fs::create_dir_all(room.path().join(directory)).unwrap();
+        }
+        fs::write(room.path().join("etc/consoleserver/config.toml"), config).unwrap();
+        let socket = room.path().join("bus");
+        let address = format!("unix:path={}", socket.display());
+        let settings = format!(
+            "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
+             \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\"><busconfig><listen>{address}</listen>\
+             <policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/><allow own=\"*\"/><allow user=\"*\"/></policy></busconfig>"
+        );
+        fs::write(room.path().join("bus.conf"), settings).unwrap();
+        let daemon = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", room.path().join("bus.conf").display()))
+            .args(["--nofork", "--print-address=1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon (package dbus-daemon)");
+        until(|| socket.exists()).await;
+
+        let (notes, broken) = (Notes::default(), Notes::default());
+        let systemd = Systemd { root: room.path().to_owned(), notes: notes.clone(), broken: broken.clone() };
+        systemd.reload();
+        let systemd = zbus::connection::Builder::address(address.as_str())
+            .serve_at("/org/freedesktop/systemd1", systemd)
+            .name("org.freedesktop.systemd1")
+            .build()
+            .await
+            .unwrap();
+        notes.lock().unwrap().clear();
+        let client = connect(&address).await;
+        let admin = start(room.path(), &address);
+        let bench = Self { room, notes, broken, client, address, _systemd: systemd, admin, daemon };
+        bench.answers().await;
+        bench
+    }
+
+    /// Another process of the same state.
+    pub async fn restart(&mut self) {
+        self.admin = start(self.room.path(), &self.address);
+        self.answers().await;
+    }
+
+    /// `kill -9`
+    pub fn kill(&mut self) {
+        self.admin.kill().unwrap();
+        self.admin.wait().unwrap();
+    }
+
+    async fn answers(&self) {
+        let manager = self.manager().await;
+        for _ in 0..1000 {
+            if manager.version().await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("console-admin does not answer");
+    }
+
+    pub fn client_address(&self) -> String {
+        self.address.clone()
+    }
+
+    pub async fn manager(&self) -> ManagerProxy<'static> {
+        ManagerProxy::new(&self.client).await.unwrap()
+    }
+
+    pub async fn port(&self, name: &str) -> PortProxy<'static> {
+        let path = port_path(&name.parse().unwrap());
+        PortProxy::builder(&self.client).path(path).build().await.unwrap()
+    }
+
+    pub fn committed(&self) -> String {
+        fs::read_to_string(self.room.path().join("etc/consoleserver/config.toml")).unwrap()
+    }
+
+    pub fn edit(&self, text: &str) {
+        fs::write(self.room.path().join("etc/consoleserver/config.toml"), text).unwrap();
+    }
+
+    pub fn runs(&self) -> String {
+        let path = self.room.path().join("run/consoleserver/admin/running.toml");
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    /// What systemd was asked for since the last look.
+    pub fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.notes.lock().unwrap())
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        for child in [&mut self.admin, &mut self.daemon] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn start(root: &Path, address: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_console-admin"))
+        .arg("--root")
+        .arg(root)
+        .env("DBUS_SYSTEM_BUS_ADDRESS", address)
+        .spawn()
+        .unwrap()
+}
+
+pub async fn connect(address: &str) -> Connection {
+    zbus::connection::Builder::address(address).build().await.unwrap()
+}
+
+/// Waits until it is so.
+pub async fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain");
+}
+
+/// The sentence of an error, without its name.
+pub fn said(error: zbus::Error) -> String {
+    match error {
+        zbus::Error::MethodError(_, Some(said), _) => said,
+        error => error.to_string(),
+    }
+}

@@ -1,0 +1,152 @@
+//! Try, reload, commit, go back: what lies on the disk and what systemd is asked for.
+
+use std::net::TcpListener;
+
+use zbus::Variant;
+
+use crate::bench::{Bench, said, until};
+
+const TEXT: &str =
+    "# mine\n[ports.a]   # first\nssh_port = 41001\nbaud = 9600 # slow\n\n[ports.b]\nssh_port = 41002\n";
+
+#[tokio::test]
+async fn a_change_is_tried_reloaded_and_committed_and_the_file_changes_in_that_line() {
+    let bench = Bench::new(TEXT).await;
+    let (manager, port) = (bench.manager().await, bench.port("a").await);
+    manager.set("a", "baud", &Variant::from(115_200_u32), 1).await.unwrap();
+    assert_eq!((port.baud().await.unwrap(), manager.uncommitted().await.unwrap()), (115_200, 1));
+    assert_eq!((bench.runs(), bench.committed()), (String::new(), TEXT.to_owned()));
+    let stale = said(manager.set("a", "baud", &Variant::from(300_u32), 1).await.unwrap_err());
+    assert!(stale.starts_with("ports.a.baud was changed by root at "), "{stale}");
+
+    assert_eq!(port.reload().await.unwrap(), [""; 0]);
+    assert!(bench.runs().contains("new = 115200"), "{}", bench.runs());
+    assert_eq!(bench.committed(), TEXT);
+    manager.commit(0).await.unwrap();
+    assert_eq!(bench.committed(), TEXT.replace("9600", "115200"));
+    assert_eq!((bench.runs(), manager.uncommitted().await.unwrap()), (String::new(), 0));
+    assert_eq!(bench.asked(), [""; 0], "a line setting is no business of systemd");
+}
+
+#[tokio::test]
+async fn a_listener_moves_after_the_new_place_was_found_free_and_comes_back_if_it_does_not() {
+    let bench = Bench::new(TEXT).await;
+    let port = bench.port("a").await;
+    let taken = TcpListener::bind("[::]:0").unwrap();
+    let number = taken.local_addr().unwrap().port();
+    port.set_ssh_port(number).await.unwrap();
+    let refused = said(port.reload().await.unwrap_err());
+    assert_eq!(refused, format!("[::]:{number} is taken by another program: nothing was changed"));
+    assert_eq!((bench.asked(), bench.runs()), (Vec::new(), String::new()));
+
+    drop(taken);
+    port.reload().await.unwrap();
+    assert_eq!(bench.asked(), ["daemon-reload", "restart console@a.socket"]);
+
+    bench.broken.lock().unwrap().push("console@a.socket".to_owned());
+    let before = bench.runs();
+    port.set_ssh_port(number.wrapping_add(1).max(1024)).await.unwrap();
+    let failed = said(port.reload().await.unwrap_err());
+    assert!(failed.starts_with("systemctl restart console@a.socket has failed: failed"), "{failed}");
+    assert_eq!(bench.runs(), before);
+    assert_eq!(
+        bench.asked(),
+        ["daemon-reload", "restart console@a.socket", "daemon-reload", "restart console@a.socket"]
+    );
+}
+
+#[tokio::test]
+async fn ports_come_and_go_with_their_objects_and_units() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    let path = manager.create_port("c-1").await.unwrap();
+    assert_eq!(path.as_str(), "/org/consoleserver1/port/c_2d1");
+    let port = bench.port("c-1").await;
+    port.set_ssh_port(41_003).await.unwrap();
+    assert_eq!(port.state().await.unwrap(), "not running");
+    port.reload().await.unwrap();
+    assert_eq!(
+        bench.asked(),
+        ["daemon-reload", "start console-attach@c-1.socket", "start console@c-1.socket"]
+    );
+    manager.remove_port("c-1").await.unwrap();
+    port.reload().await.unwrap();
+    assert_eq!(
+        bench.asked(),
+        [
+            "daemon-reload",
+            "stop console@c-1.socket",
+            "stop console-attach@c-1.socket",
+            "stop console@c-1.service"
+        ]
+    );
+    assert_eq!(manager.changes().await.unwrap(), []);
+    assert!(port.state().await.is_err(), "its object is gone with the next call");
+}
+
+#[tokio::test]
+async fn an_edit_by_hand_merges_and_the_same_key_is_a_conflict() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    manager.set("a", "baud", &Variant::from("x"), 0).await.unwrap_err();
+    manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
+    bench.edit(&TEXT.replace("9600", "1200").replace("41002", "41005"));
+    let conflict = said(manager.commit(0).await.unwrap_err());
+    assert!(
+        conflict.contains("it says 1200 there, and root has set 300: set it again, or revert"),
+        "{conflict}"
+    );
+    assert_eq!(manager.conflicts().await.unwrap(), [conflict]);
+    manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
+    manager.commit(0).await.unwrap();
+    assert_eq!(bench.committed(), TEXT.replace("9600", "300").replace("41002", "41005"));
+}
+
+#[tokio::test]
+async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
+    let mut bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
+    manager.commit_confirmed(0, 1000).await.unwrap();
+    assert_eq!(bench.committed(), TEXT.replace("9600", "300"));
+    let waits = said(manager.commit(0).await.unwrap_err());
+    assert!(waits.starts_with("a commit waits for confirm until "), "{waits}");
+    manager.confirm().await.unwrap();
+    assert_eq!(said(manager.confirm().await.unwrap_err()), "no commit waits for confirm");
+    assert_eq!(bench.committed(), TEXT.replace("9600", "300"));
+
+    manager.set("a", "baud", &Variant::from(9600_u32), 0).await.unwrap();
+    manager.commit_confirmed(0, 1000).await.unwrap();
+    manager.revert().await.unwrap();
+    assert_eq!(bench.committed(), TEXT.replace("9600", "300"));
+
+    manager.set("a", "baud", &Variant::from(9600_u32), 0).await.unwrap();
+    manager.commit_confirmed(0, 2).await.unwrap();
+    assert_eq!(bench.committed(), TEXT);
+    bench.kill();
+    bench.restart().await;
+    let file = bench.room.path().join("etc/consoleserver/config.toml");
+    until(|| std::fs::read_to_string(&file).unwrap() == TEXT.replace("9600", "300")).await;
+    until(|| !bench.room.path().join("var/lib/consoleserver/admin/confirm.toml").exists()).await;
+}
+
+#[tokio::test]
+async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
+    let mut bench = Bench::new(TEXT).await;
+    let texts = ["300", "600"].map(|baud| TEXT.replace("9600", baud));
+    for round in 0..20_u32 {
+        let manager = bench.manager().await;
+        let baud = [300_u32, 600][(round % 2) as usize];
+        manager.set("a", "baud", &Variant::from(baud), 0).await.unwrap();
+        let commit = tokio::spawn(async move { manager.commit(0).await });
+        tokio::time::sleep(std::time::Duration::from_micros(u64::from(round) * 300)).await;
+        bench.kill();
+        // It is answered, or its service has gone: both are right.
+        let _ = commit.await.unwrap();
+        let now = bench.committed();
+        assert!(now == TEXT || texts.contains(&now), "torn: {now}");
+        bench.restart().await;
+        let left = std::fs::read_dir(bench.room.path().join("etc/consoleserver")).unwrap().count();
+        assert_eq!(left, 1, "drafts stay");
+    }
+}

@@ -1,0 +1,100 @@
+//! The bus, the bouncer's table, the D-Bus policy and the manual page know the same members.
+
+use std::collections::BTreeSet;
+
+use consoleserver::admin::bouncer;
+use zbus::fdo::IntrospectableProxy;
+
+use crate::bench::Bench;
+
+const MANUAL: &str = include_str!("../../man/org.consoleserver1.5");
+const POLICY: &str = include_str!("../../dbus/org.consoleserver1.conf");
+
+/// Interface and name of every method, and of every property that can be written; and all others.
+fn members(xml: &str) -> (BTreeSet<(String, String)>, BTreeSet<(String, String)>) {
+    let (mut asks, mut open) = (BTreeSet::new(), BTreeSet::new());
+    let mut interface = String::new();
+    for line in xml.lines().map(str::trim) {
+        let name = line.split("name=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
+        let member = (interface.clone(), name.to_owned());
+        match line.split_whitespace().next().unwrap_or_default() {
+            "<interface" => interface = name.to_owned(),
+            "<method" => drop(asks.insert(member)),
+            "<property" if line.contains("write") => drop(asks.insert(member)),
+            "<property" | "<signal" => drop(open.insert(member)),
+            _ => {}
+        }
+    }
+    (asks, open)
+}
+
+#[tokio::test]
+async fn each_member_on_the_bus_has_a_row_a_rule_and_a_line_in_the_manual() {
+    let bench = Bench::new("[ports.a]\n").await;
+    for path in ["/org/consoleserver1", "/org/consoleserver1/port/a"] {
+        let object = IntrospectableProxy::builder(&bench.client)
+            .destination("org.consoleserver1")
+            .path(path)
+            .build()
+            .await
+            .unwrap();
+        let (asks, open) = members(&object.introspect().await.unwrap());
+        assert!(asks.len() > 9 && open.len() > 5, "{asks:?} {open:?}");
+        for (interface, member) in asks.iter().chain(&open) {
+            assert!(
+                POLICY.contains(&format!("send_interface=\"{interface}\"")),
+                "the policy lacks {interface}"
+            );
+            if !interface.starts_with("org.consoleserver1") {
+                continue;
+            }
+            assert!(MANUAL.contains(&format!(" {member}")), "the manual lacks {interface}.{member}");
+        }
+        for (interface, member) in &asks {
+            let standard =
+                ["Introspectable", "Peer", "Properties"].iter().any(|end| interface.ends_with(end));
+            assert!(
+                standard || bouncer::needs(interface, member).is_some(),
+                "{interface}.{member} has no row"
+            );
+        }
+    }
+    assert_eq!(bouncer::needs("org.consoleserver1.Manager", "Shutdown"), None);
+}
+
+#[tokio::test]
+async fn who_is_not_root_is_refused_every_change_where_polkit_is_not() {
+    let bench = Bench::new("[ports.a]\n").await;
+    std::os::unix::fs::chown(bench.room.path(), Some(65534), None).unwrap();
+    let call = |words: &'static [&'static str]| {
+        let address = bench.client_address();
+        let done = std::process::Command::new("setpriv")
+            .args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "busctl",
+                &format!("--address={address}"),
+            ])
+            .args(words)
+            .output()
+            .unwrap();
+        (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    const MANAGER: [&str; 4] =
+        ["call", "org.consoleserver1", "/org/consoleserver1", "org.consoleserver1.Manager"];
+    let (done, said) = call(&["call", MANAGER[1], MANAGER[2], MANAGER[3], "Changes"]);
+    assert!(done, "{said}");
+    for words in [
+        &["Set", "ssvt", "a", "baud", "u", "300", "0"][..],
+        &["Commit", "t", "0"],
+        &["Revert"],
+        &["Reload"],
+        &["CreatePort", "s", "b"],
+    ] {
+        let all: Vec<&'static str> = MANAGER.iter().copied().chain(words.iter().copied()).collect();
+        let (done, said) = call(all.leak());
+        assert!(!done && said.contains("without it only root may"), "{words:?}: {said}");
+    }
+    assert_eq!(bench.manager().await.uncommitted().await.unwrap(), 0);
+}
