@@ -15,6 +15,7 @@ use super::service::{Service, ServiceError, plain_lines, sentence};
 use super::tree::{Command, Output, Setting, Target, Trial};
 use super::units::{self, Verb};
 use super::value::{self, ValueError};
+use crate::admin::wire;
 use crate::attach;
 use crate::attach::client::AttachError;
 use crate::port::PortName;
@@ -178,9 +179,11 @@ impl Client {
             Command::Who(Output { json }) => Ok(look::who(&self.statuses().await?, json, to)?),
             Command::Show { of, output } => self.show(&of, output, to).await,
             Command::Diff(Output { json }) => {
-                let changes = self.service().await?.changes().await?;
+                let service = self.service().await?;
+                let (changes, conflicts) = (service.changes().await?, service.conflicts().await?);
                 self.looked().await?;
-                Ok(look::diff(&changes, json, to)?)
+                look::diff(&changes, json, to)?;
+                if json { Ok(()) } else { remarks(conflicts, to) }
             }
             Command::Set(setting) | Command::Shorthand(super::shorthand::Shorthand(setting)) => {
                 self.set(setting, to).await
@@ -295,7 +298,8 @@ impl Client {
     }
 
     async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
-        let value = value::to_bus(&value::parse(&of, &key, &words)?);
+        let value = value::parse(&of, &key, &words)?;
+        let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
         let (port, key) = address(&of, &key);
         let set = self.service().await?.manager.set(&port, &key, &value, self.revision()).await;
         set.map_err(sentence)?;

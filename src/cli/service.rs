@@ -182,6 +182,11 @@ impl Service {
         self.manager.changes().await.map_err(sentence)
     }
 
+    /// What of it is also edited on the disk, and what is wrong there: a sentence each.
+    pub async fn conflicts(&self) -> Answer<Vec<String>> {
+        self.manager.conflicts().await.map_err(sentence)
+    }
+
     /// What a call to a port has brought; of one that is not there, which ones are.
     pub async fn of_port<T>(&self, port: &PortName, result: zbus::Result<T>) -> Answer<T> {
         let Err(zbus::Error::FDO(error)) = &result else { return result.map_err(sentence) };
@@ -246,8 +251,15 @@ pub fn sentence(error: zbus::Error) -> ServiceError {
         _ => return ServiceError::Failed(error),
     };
     let words = words.map(|words| plain_lines(&words)).filter(|words| !words.is_empty());
-    match name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or(&name) {
-        "AccessDenied" => ServiceError::Denied(words.unwrap_or(name)),
+    let kind = ["org.freedesktop.DBus.Error.", "org.consoleserver1.Error."]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(&name);
+    match kind {
+        // Where polkit does not answer, the words say already who may.
+        "AccessDenied" | "Denied" if words.as_ref().is_none_or(|words| !words.contains("only root may")) => {
+            ServiceError::Denied(words.unwrap_or(name))
+        }
         "NoReply" => ServiceError::Absent("it has gone while it was asked".to_owned()),
         kind if ABSENCE.contains(&kind) || kind.starts_with("Spawn.") => {
             ServiceError::Absent(words.unwrap_or(name))

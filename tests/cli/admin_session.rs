@@ -25,8 +25,7 @@ fn whoever_may_administer_has_their_line_done() {
 #[test]
 fn whoever_may_not_is_told_so_and_nothing_else() {
     let bus = Bus::new();
-    let program = bus.path("consolectl");
-    std::fs::copy(env!("CARGO_BIN_EXE_consolectl"), &program).unwrap();
+    let program = bus.program();
     for line in [&["--line=list"][..], &["--line=nonsense"], &[]] {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);

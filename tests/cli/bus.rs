@@ -121,6 +121,15 @@ impl Bus {
         command
     }
 
+    /// `consolectl` where others may look too. Copied by another process: one that this process writes to is busy in whatever
+    /// another test starts at the time.
+    pub fn program(&self) -> PathBuf {
+        let program = self.path("consolectl");
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_consolectl")).arg(&program).status();
+        assert!(copied.unwrap().success());
+        program
+    }
+
     /// Exit status, output and errors of a command.
     pub fn says(&self, words: &[&str]) -> (i32, String, String) {
         said(self.consolectl(words).stdin(Stdio::null()))

@@ -69,6 +69,7 @@ fn tab_completes_and_control_c_clears_the_line() {
         await "N"
         await "S"
         type "\003"
+        await "\033\[?2004l"
         await "1 uncommitted> "
         type "set core log.s\t10s\r"
         await "10s"
