@@ -8,6 +8,7 @@ use nix::unistd::geteuid;
 use thiserror::Error;
 use tokio::sync::OnceCell;
 use zbus::fdo;
+use zbus::proxy::CacheProperties;
 
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
@@ -294,7 +295,8 @@ impl Client {
     async fn show(&self, of: &Target, Output { json }: Output, to: &mut impl Write) -> Done {
         let keys = self.service().await?.keys(of).await?;
         self.looked().await?;
-        Ok(if json { look::json(&keys.json(of), to)? } else { keys.show(of, to)? })
+        let shown = if json { look::json(&keys.json(of), to) } else { keys.show(of, to) };
+        Ok(shown?)
     }
 
     async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
@@ -341,12 +343,15 @@ impl Client {
         }
     }
 
+    /// Whether polkit answers; it is started for this if it can be.
     async fn polkit(&self) -> bool {
-        const POLKIT: &str = "org.freedesktop.PolicyKit1";
         let Ok(service) = self.service().await else { return false };
-        let Ok(bus) = fdo::DBusProxy::new(service.connection()).await else { return false };
-        match bus.list_activatable_names().await {
-            Ok(names) => names.iter().any(|name| name.as_str() == POLKIT),
+        let peer = fdo::PeerProxy::builder(service.connection())
+            .destination("org.freedesktop.PolicyKit1")
+            .path("/org/freedesktop/PolicyKit1/Authority")
+            .cache_properties(CacheProperties::No);
+        match peer.build().await {
+            Ok(peer) => peer.ping().await.is_ok(),
             Err(_) => false,
         }
     }
@@ -367,13 +372,14 @@ impl Client {
             1 => "1 change".to_owned(),
             _ => format!("{count} changes"),
         };
-        Ok(match minutes {
-            None => writeln!(to, "{changes} committed")?,
-            Some(1) => writeln!(to, "{changes} committed; taken back unless you `confirm` within a minute")?,
+        match minutes {
+            None => writeln!(to, "{changes} committed"),
+            Some(1) => writeln!(to, "{changes} committed; taken back unless you `confirm` within a minute"),
             Some(n) => {
-                writeln!(to, "{changes} committed; taken back unless you `confirm` within {n} minutes")?
+                writeln!(to, "{changes} committed; taken back unless you `confirm` within {n} minutes")
             }
-        })
+        }?;
+        Ok(())
     }
 }
 
