@@ -6,17 +6,27 @@ NEXTEST := $(shell command -v cargo-nextest)
 
 BUILD_PACKAGES := gcc libc6-dev libpam0g-dev pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
-TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect login mandoc openssh-server passwd perl-base procps shellcheck socat \
+# What is done before a release only.
+RELEASE_PACKAGES := autopkgtest qemu-user-static
+TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect libpam-oath login mandoc openssh-server passwd perl-base procps shellcheck socat \
                   sshpass systemd util-linux
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
-SCRIPTS  := .ci/run $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke
+SCRIPTS  := .ci/run $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
+            $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* 2>/dev/null)
+
+# Packages, as tests/tools/make-deb names them. The beds' is built in a third of the time, by the profile of `make run`.
+ARCH    := $(shell dpkg --print-architecture)
+VERSION := $(shell sed -n '1s/.*(\(.*\)).*/\1/p' debian/changelog)
+DEB     := target/deb/consoleserver_$(VERSION)_$(ARCH).deb
+BED_DEB := target/deb/quick/consoleserver_$(VERSION)_$(ARCH).deb
+AS_ROOT := tests/tools/as-root
 
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run build deb test test-boot lint toolchain packages test-packages
+.PHONY: help run try build deb bed-deb test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -30,35 +40,58 @@ build: toolchain packages ## the release build, in target/release
 	$(CARGO) build --locked --release --bins
 
 # An arm64 package on another machine wants the cross compiler, and libpam of that architecture.
-deb: toolchain ## the Debian package, in target/deb; ARCH=arm64 for a Raspberry Pi
-	@tests/tools/install-packages $(DEB_PACKAGES)
-	@tests/tools/make-deb $(or $(ARCH),$(shell dpkg --print-architecture))
+deb: toolchain deb-packages ## the Debian package, in target/deb; ARCH=arm64 for a Raspberry Pi
+	@tests/tools/make-deb $(ARCH)
 
-test: toolchain test-packages lint ## everything that must hold, on this machine
+bed-deb: toolchain deb-packages
+	@tests/tools/make-deb $(ARCH) quick
+
+try: bed-deb ## a container with the package and four ports, to look at before you install; prints what to paste
+	$(AS_ROOT) tests/boot/try --deb $(BED_DEB)
+
+# Cheap first: what fails soon has cost little.
+test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
 ifdef NEXTEST
 	$(CARGO) nextest run --locked $(FEATURES)
 	$(CARGO) test --locked $(FEATURES) --doc
 else
 	$(CARGO) test --locked $(FEATURES)
 endif
+	$(MAKE) test-boot
 
-test-boot: toolchain ## what the package must hold, in containers with a systemd of their own (root; 8 minutes)
-	tests/boot/check-units
-	tests/boot/test-container
+test-boot: bed-deb ## of that, the package on machines with a systemd of their own (20 minutes)
+	$(AS_ROOT) tests/boot/check-units
+	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
+	$(AS_ROOT) tests/boot/test-container --deb $(BED_DEB)
+	$(AS_ROOT) tests/boot/test-vm --deb $(BED_DEB)
 
+# In the end the packages that people get: arm64's is only smoked, for want of such a machine.
+release-check: test ## what must hold before a release, above that (hours)
+	@tests/tools/install-packages $(RELEASE_PACKAGES)
+	$(MAKE) deb
+	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
+	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
+	BED_REPLUGS=100 $(AS_ROOT) tests/boot/test-vm --all --deb $(DEB)
+	$(MAKE) deb ARCH=arm64
+	tests/boot/smoke-arm64 target/deb/consoleserver_$(VERSION)_arm64.deb
+
+# Not across files (hence without SC1091 and SC2034): with lib.sh and behaviour.sh followed, shellcheck takes minutes and a gigabyte.
 lint: toolchain test-packages ## format, clippy, licences, man pages, shell scripts
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets $(FEATURES) -- -D warnings
 	command -v cargo-deny >/dev/null || $(CARGO) install cargo-deny --locked --debug --version 0.20.2
 	$(CARGO) deny --log-level error check bans licenses sources
 	mandoc -T lint -W warning $(wildcard man/*.[1-8])
-	shellcheck $(SCRIPTS)
+	shellcheck --exclude=SC1091,SC2034 $(SCRIPTS)
 
 toolchain:
 	@tests/tools/check-toolchain $(CARGO)
 
 packages:
 	@tests/tools/install-packages $(BUILD_PACKAGES)
+
+deb-packages:
+	@tests/tools/install-packages $(DEB_PACKAGES)
 
 test-packages:
 	@tests/tools/install-packages $(TEST_PACKAGES)

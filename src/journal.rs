@@ -1,6 +1,6 @@
 //! Where a program's own messages go: to the journal if stderr leads there, with their fields, and otherwise to stderr,
 //! a line each. The message is a whole sentence, because it is all that `journalctl` shows; fields are for `journalctl
-//! CONSOLE_PORT=…` and named here as there, in lower case (`console_port`).
+//! CONSOLE_USER=…` and named here as there, in lower case (`console_user`). What kinds of events there are, `event` says.
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -12,16 +12,22 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
 
-/// Sends this process's messages to the right place from now on, under the name `program`. Call it once.
-pub fn init(program: &'static str) {
+use crate::port::PortName;
+
+/// Sends this process's messages to the right place from now on, under the name `program`, all with the field
+/// `CONSOLE_PORT` if the process serves one port. Call it once.
+pub fn init(program: &'static str, port: Option<&PortName>) {
     let journal = stderr_is_journal().then(tracing_journald::layer).and_then(Result::ok).map(|layer| {
-        layer.with_syslog_identifier(program.to_owned()).with_field_prefix(None).with_priority_mappings(
-            PriorityMappings {
-                info: Priority::Informational,
-                debug: Priority::Debug,
-                ..PriorityMappings::new()
-            },
-        )
+        let priorities = PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            ..PriorityMappings::new()
+        };
+        layer
+            .with_syslog_identifier(program.to_owned())
+            .with_field_prefix(None)
+            .with_priority_mappings(priorities)
+            .with_custom_fields(port.map(|port| ("CONSOLE_PORT", port.as_str())))
     });
     let stderr = journal.is_none().then(|| {
         tracing_subscriber::fmt::layer()

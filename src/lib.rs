@@ -4,9 +4,11 @@
 //! `ARCHITECTURE.md` is the map for people.
 
 pub mod clock;
+pub mod event;
 pub mod failpoint;
 pub mod journal;
 pub mod port;
+pub mod reactor;
 
 pub mod config;
 pub mod message;

@@ -31,13 +31,16 @@ const UNREAD: u8 = 0xfe;
 pub const READ_MAX: usize = 4096;
 const READ_MAX_64: u64 = READ_MAX as u64;
 
+/// The largest scrollback that can be configured; a stored one that is larger is not ours.
+const CAPACITY_MAX: usize = 16 * 1024 * 1024;
+
 /// Why there is no ring.
 #[derive(Debug, Error)]
 pub enum RingError {
     /// memfd, seals or mmap.
     #[error("no memory for a scrollback of {0} bytes: {1}")]
     Memory(usize, std::io::Error),
-    /// A stored memfd is of another size, layout or maker.
+    /// A stored memfd is of another layout or maker.
     #[error("the stored scrollback is not one of ours: {0}")]
     Foreign(&'static str),
 }
@@ -53,6 +56,8 @@ struct Header {
     sent: AtomicU64,
     mark_version: AtomicU64,
     marks: [[AtomicU64; LogMark::WORDS]; 2],
+    /// What was said before this is not here, however much room there is: the ring had another size then.
+    floor: AtomicU64,
 }
 
 /// How far the capture log has come: everything before `position` is in the file, which then had the size that
@@ -105,14 +110,15 @@ impl Ring {
     }
 
     /// The ring that an earlier process of this port left in the FD store.
-    pub fn adopt(memfd: OwnedFd, capacity: usize) -> Result<Self, RingError> {
+    pub fn adopt(memfd: OwnedFd) -> Result<Self, RingError> {
         let seals = fcntl(&memfd, FcntlArg::F_GET_SEALS).map_err(|_| RingError::Foreign("not a memfd"))?;
         if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
             return Err(RingError::Foreign("it could shrink under us"));
         }
         let size = fstat(&memfd).map_err(|_| RingError::Foreign("it cannot be examined"))?.st_size;
-        if size != (HEADER + capacity) as i64 {
-            return Err(RingError::Foreign("another size is configured now"));
+        let capacity = usize::try_from(size).unwrap_or_default().saturating_sub(HEADER);
+        if !(2 * READ_MAX..=CAPACITY_MAX).contains(&capacity) {
+            return Err(RingError::Foreign("no scrollback has its size"));
         }
         let ring = Self::map(memfd, capacity)?;
         let header = ring.header();
@@ -123,6 +129,32 @@ impl Ring {
         }
         ring.finish_read();
         Ok(ring)
+    }
+
+    /// A ring of another capacity that goes on where this one stands, with as much of what was said last as it has room for.
+    pub fn resized(&self, capacity: usize) -> Result<Self, RingError> {
+        let mut other = Self::create(capacity)?;
+        let head = self.head();
+        let mut at = self.tail().max(head.saturating_sub(other.window() as u64));
+        let header = other.header();
+        header.floor.store(at, Ordering::Relaxed);
+        header.head.store(at, Ordering::Relaxed);
+        header.sent.store(self.sent(), Ordering::Relaxed);
+        while at < head {
+            let piece = self.read(at);
+            let space = other.space(piece.len());
+            let count = space.len();
+            space.copy_from_slice(&piece[..count]);
+            other.publish(count);
+            at += count as u64;
+        }
+        other.set_log_mark(self.log_mark());
+        Ok(other)
+    }
+
+    /// Bytes of its data.
+    pub fn capacity(&self) -> usize {
+        self.capacity
     }
 
     /// Publishes what a killed process had read and not published.
@@ -161,7 +193,8 @@ impl Ring {
 
     /// The oldest offset that can be read.
     pub fn tail(&self) -> u64 {
-        self.head().saturating_sub(self.window() as u64)
+        let floor = self.header().floor.load(Ordering::Relaxed);
+        self.head().saturating_sub(self.window() as u64).max(floor)
     }
 
     /// How many bytes can be read at most: the capacity without the part that a read may be writing into.
@@ -305,7 +338,7 @@ mod tests {
 
         let memfd = ring.as_fd().try_clone_to_owned().unwrap();
         drop(ring);
-        let ring = Ring::adopt(memfd, CAPACITY).unwrap();
+        let ring = Ring::adopt(memfd).unwrap();
         assert_eq!(heard(&ring, 0), b"before the kill");
         assert_eq!((ring.log_mark(), ring.sent()), (mark, 9));
     }
@@ -317,17 +350,38 @@ mod tests {
         ring.space(5).copy_from_slice(b"after");
         let memfd = ring.as_fd().try_clone_to_owned().unwrap();
         drop(ring);
-        let ring = Ring::adopt(memfd, CAPACITY).unwrap();
+        let ring = Ring::adopt(memfd).unwrap();
         assert_eq!(heard(&ring, 0), b"before, after");
     }
 
     #[test]
-    fn only_a_ring_of_the_same_size_and_making_is_adopted() {
+    fn only_a_ring_of_the_same_making_is_adopted() {
         let ring = Ring::create(CAPACITY).unwrap();
+        ring.header().magic.store(MAGIC + 1, Ordering::Relaxed);
         let memfd = ring.as_fd().try_clone_to_owned().unwrap();
-        assert!(matches!(Ring::adopt(memfd, CAPACITY * 2), Err(RingError::Foreign(_))));
+        assert!(matches!(Ring::adopt(memfd), Err(RingError::Foreign(_))));
         let file = tempfile::tempfile().unwrap();
-        assert!(matches!(Ring::adopt(file.into(), CAPACITY), Err(RingError::Foreign(_))));
+        assert!(matches!(Ring::adopt(file.into()), Err(RingError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_ring_of_another_size_goes_on_where_this_one_stands() {
+        let mut ring = Ring::create(CAPACITY).unwrap();
+        say(&mut ring, &[b'x'; 3 * CAPACITY]);
+        say(&mut ring, b"the last words");
+        let mark = LogMark { position: ring.head() - 4, lost: 1, file: [1, 2, 3, 4] };
+        ring.set_log_mark(mark);
+        for capacity in [2 * CAPACITY, CAPACITY / 2] {
+            let mut other = ring.resized(capacity).unwrap();
+            assert_eq!((other.head(), other.log_mark(), other.capacity()), (ring.head(), mark, capacity));
+            let kept = heard(&other, 0);
+            assert_eq!(kept, heard(&ring, ring.head() - kept.len() as u64));
+            assert_eq!(kept.len(), ring.window().min(other.window()));
+            say(&mut other, b", and more");
+            assert!(heard(&other, 0).ends_with(b"the last words, and more"));
+            let other = Ring::adopt(other.as_fd().try_clone_to_owned().unwrap()).unwrap();
+            assert_eq!((other.capacity(), other.head()), (capacity, ring.head() + 10));
+        }
     }
 
     #[test]

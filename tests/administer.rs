@@ -114,16 +114,17 @@ fn a_break_is_told_to_those_who_watch_and_refused_without_a_device() {
     rig.wait_for_status("1 attached");
     let send_break = |milliseconds| {
         let length = Duration::from_millis(milliseconds);
-        client::send_break(&rig.path("run"), &demo(), length).map_err(|error| error.to_string())
+        client::send_break(&rig.path("run"), &demo(), length, "alice").map_err(|error| error.to_string())
     };
     assert_eq!(send_break(500), Ok(()));
-    session.is_told("break of 500 ms by an administrator");
+    session.is_told("break of 500 ms by alice");
     assert_eq!(send_break(0), Err("a break of 0 ms: expected 1 to 10000".to_owned()));
-    assert!(rig.wait_for_journal("break of 500 ms").contains("demo"));
+    assert!(rig.wait_for_journal("break of 500 ms").contains("alice sends"));
     rig.unplug();
     rig.wait_for_status("unplugged");
-    let refusal =
-        client::send_break(&rig.path("run"), &demo(), Duration::from_millis(500)).unwrap_err().to_string();
+    let refusal = client::send_break(&rig.path("run"), &demo(), Duration::from_millis(500), "alice")
+        .unwrap_err()
+        .to_string();
     assert!(refusal.starts_with("no break to demo: unplugged since "), "{refusal}");
 }
 
@@ -157,7 +158,7 @@ fn a_user_may_not_do_what_administrators_may() {
     }
     let requests = [
         Request::Apply,
-        Request::Break { milliseconds: 500 },
+        Request::Break { milliseconds: 500, by: "nobody".to_owned() },
         Request::Disconnect { user: "root".to_owned(), by: "nobody".to_owned() },
     ];
     std::thread::scope(|scope| {

@@ -133,6 +133,17 @@ impl Instance {
         }
     }
 
+    /// A line with each of these words in it, all of them next.
+    fn says_in_any_order<const N: usize>(&mut self, words: [&str; N]) {
+        let mut missing = words.to_vec();
+        while !missing.is_empty() {
+            let line = self.says("");
+            let count = missing.len();
+            missing.retain(|words| !line.contains(words));
+            assert!(missing.len() < count, "{line:?} instead of {missing:?}");
+        }
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
@@ -294,8 +305,8 @@ fn a_plug_in_starts_the_port_and_a_replug_does_again() {
     for _ in 0..2 {
         let pty = nix::pty::openpty(None, None).unwrap();
         symlink(nix::unistd::ttyname(&pty.slave).unwrap(), &device).unwrap();
-        instance.says("ttyUSB0 is there: console-port started");
-        instance.says("witness sees a tty");
+        // Two programs say these, each when it gets to it.
+        instance.says_in_any_order(["ttyUSB0 is there: console-port started", "witness sees a tty"]);
         fs::remove_file(&device).unwrap();
         instance.says("console-port has left");
     }

@@ -90,13 +90,18 @@ fn a_monitored_directory_other_than_dev_is_watched_by_path_units() {
 }
 
 #[test]
-fn a_bad_file_gives_way_to_the_last_good_one() {
+fn a_file_that_is_not_toml_gives_way_to_the_last_good_one() {
     golden("last-good");
 }
 
 #[test]
-fn of_a_bad_file_without_a_last_good_one_the_right_tables_are_used() {
+fn of_such_a_file_without_a_last_good_one_the_right_tables_are_used() {
     golden("salvaged");
+}
+
+#[test]
+fn whoever_listens_plainly_listens_whatever_else_is_wrong() {
+    golden("plain-listeners");
 }
 
 #[test]

@@ -123,3 +123,27 @@ fn the_tty_stays_open_over_kills_and_restarts() {
         until("the log", || (rig.log() == wanted).then_some(()));
     }
 }
+
+#[test]
+fn between_carriage_return_and_line_feed_nothing_odd_is_left_in_the_log() {
+    let mut rig = Rig::new("");
+    rig.start_plugged();
+    let endings: [fn(&mut Rig); 2] = [Rig::kill, |rig| assert!(rig.stop().success())];
+    for end in endings {
+        rig.say(b"one\r");
+        // Its silence has made it a record.
+        rig.wait_for_log("< one\n");
+        end(&mut rig);
+        rig.say(b"\ntwo\r\n");
+        rig.start();
+        rig.wait_for_log("< two\n");
+        assert_eq!(joined(&rig.log_text()), ["one", "two"]);
+        assert!(!rig.log_text().contains("<+"), "{}", rig.log_text());
+        std::fs::write(rig.log_path(), "").unwrap();
+    }
+    // What is noted in between does not wait for the line feed.
+    rig.say(b"three\r");
+    rig.wait_for_log("< three\n");
+    rig.unplug();
+    rig.wait_for_log("# demo unplugged");
+}

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
-use consoleserver::attach::Reply;
-use consoleserver::message::receive;
+use consoleserver::attach::{Reply, Request};
+use consoleserver::message::{receive, send};
 use nix::libc;
 use nix::sys::signal::Signal;
 
@@ -177,7 +177,7 @@ fn an_account_that_asks_nothing_cannot_keep_others_out() {
     let rig = served("");
     open_to_everybody(&rig);
     let socket = rig.path("run/attach/demo");
-    let mut silent = as_nobody(move || (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect());
+    let mut silent = as_uid(65534, move || (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect());
     let mut last: UnixStream = silent.pop().unwrap();
     let refusal: Option<Reply> = receive(&mut last).unwrap();
     let wanted = "demo: too many clients of uid 65534 wait for an answer; try again";
@@ -187,11 +187,24 @@ fn an_account_that_asks_nothing_cannot_keep_others_out() {
     assert!(table.lines().any(|line| line.ends_with("open")), "{table}");
 }
 
-/// Runs this in a thread that is the user nobody; the kernel notes who a client is when it connects.
-fn as_nobody(connect: impl FnOnce() -> Vec<UnixStream> + Send + 'static) -> Vec<UnixStream> {
+#[test]
+fn a_uid_without_an_account_is_told_that_nobody_knows_who_it_is() {
+    const STRANGER: u32 = 4_000_000_000;
+    let rig = served("");
+    open_to_everybody(&rig);
+    let socket = rig.path("run/attach/demo");
+    let mut clients = as_uid(STRANGER, move || vec![UnixStream::connect(&socket).unwrap()]);
+    send(&mut clients[0], &Request::Connect { terminal: false }).unwrap();
+    let refusal: Option<Reply> = receive(&mut clients[0]).unwrap();
+    let wanted = format!("who uid {STRANGER} is cannot be told: there is no such user");
+    assert_eq!(refusal, Some(Reply::Refused(wanted)));
+}
+
+/// Runs this in a thread that is that user; the kernel notes who a client is when it connects.
+fn as_uid(uid: u32, connect: impl FnOnce() -> Vec<UnixStream> + Send + 'static) -> Vec<UnixStream> {
     let thread = std::thread::spawn(move || {
         // SAFETY: three integers. The bare call changes this thread alone, where libc's would change them all.
-        let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
+        let changed = unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) };
         assert_eq!(changed, 0, "run as root (make test does)");
         connect()
     });

@@ -20,6 +20,7 @@ use crate::attach::client;
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::commit::{self, COMMITTED, CommitError};
 use crate::config::{Config, ConfigError, Text, Value, load_text};
+use crate::event::Event;
 use crate::generator;
 use crate::port::PortName;
 
@@ -157,8 +158,18 @@ impl Core {
         let _turn = self.turn.lock().await;
         let state = self.state();
         state.check_revision(revision)?;
-        let next = change(&state, &author())?;
+        let author = author();
+        let next = change(&state, &author)?;
         self.files.save_candidate(&next)?;
+        let Author { who, .. } = author;
+        let key = next.last.as_ref().map(|last| last.key.clone()).unwrap_or_default();
+        let port = key.parse().ok().and_then(|path: KeyPath| path.scope.port().map(ToString::to_string));
+        tracing::info!(
+            message_id = Event::Set.id(),
+            console_port = port,
+            console_user = who,
+            "{who} has changed {key}: it is in force after a reload"
+        );
         self.keep(next);
         Ok(())
     }
@@ -189,7 +200,7 @@ impl Core {
         self.files.save_candidate(&next)?;
         self.keep(next);
         for port in &concerned {
-            tracing::info!(console_port = %port, console_user = caller(), "settings reloaded by {}", caller());
+            tracing::info!(console_port = %port, console_user = caller(), "{port} was reloaded by {}", caller());
         }
         Ok(remarks)
     }
@@ -356,7 +367,12 @@ impl Core {
             return Err(error.into());
         }
         self.settle(&state, text)?;
-        tracing::info!(console_user = caller(), "{count} changes committed by {}", caller());
+        let who = caller();
+        tracing::info!(
+            message_id = Event::Committed.id(),
+            console_user = who,
+            "{who} has committed {count} changes"
+        );
         Ok(remarks)
     }
 
@@ -424,7 +440,11 @@ impl Core {
         Waiting::forget(&self.files)?;
         self.wait_for(None);
         self.keep_last_good(&self.state());
-        tracing::warn!(console_user = caller(), "commit rolled back {why}");
+        tracing::warn!(
+            message_id = Event::RolledBack.id(),
+            console_user = caller(),
+            "the last commit was rolled back {why}"
+        );
         ran
     }
 

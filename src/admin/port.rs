@@ -101,7 +101,7 @@ impl Port {
     async fn reload(&self, #[zbus(object_server)] server: &ObjectServer) -> Result<Vec<String>> {
         let this = Scope::Port(self.name.clone());
         let remarks = self.house.core.reload(|scope| *scope == this).await?;
-        self.house.keep_objects_but(server, &self.name).await;
+        self.house.keep_objects(server).await;
         Ok(remarks)
     }
 
@@ -110,7 +110,8 @@ impl Port {
             return Err(Refused(format!("a break lasts 1 to {LONGEST_BREAK} ms, not {milliseconds}")));
         }
         let length = Duration::from_millis(milliseconds.into());
-        self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length)).await
+        let by = caller();
+        self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length, &by)).await
     }
 
     #[zbus(out_args("sessions"))]

@@ -95,17 +95,8 @@ impl House {
         self.changed.notify_waiters();
     }
 
-    /// An object for each port that there is, and no other. Not to be called while an object of the tree is being written.
+    /// An object for each port that there is, and no other. Not to be called while a property is being written: that holds the tree.
     pub async fn keep_objects(self: &Arc<Self>, server: &ObjectServer) {
-        self.keep(server, None).await;
-    }
-
-    /// As [`Self::keep_objects`]; the object of that port runs this and is taken away by the next look.
-    pub async fn keep_objects_but(self: &Arc<Self>, server: &ObjectServer, port: &PortName) {
-        self.keep(server, Some(port)).await;
-    }
-
-    async fn keep(self: &Arc<Self>, server: &ObjectServer, spared: Option<&PortName>) {
         let mut objects = self.objects.lock().await;
         let wanted: BTreeSet<PortName> = self.core.state().ports().into_iter().cloned().collect();
         for port in wanted.difference(&objects.clone()) {
@@ -117,7 +108,7 @@ impl House {
                 }
             }
         }
-        for port in objects.clone().difference(&wanted).filter(|port| Some(*port) != spared) {
+        for port in objects.clone().difference(&wanted) {
             match server.remove::<Guarded<Port>, _>(port_path(port)).await {
                 Ok(_) => drop(objects.remove(port)),
                 Err(error) => {

@@ -409,7 +409,7 @@ mod tests {
         assert!(!gone.candidate_config.ports.contains_key(&name("a")));
         let anew = gone.create(&name("a"), &alice()).unwrap().to("ports.a.baud", 9600);
         assert_eq!(anew.candidate_config.ports[&name("a")].ssh_port, None);
-        assert_eq!(anew.merged().unwrap(), "[ports.b]\nssh_port = 1002\n\n[ports.a]\nbaud = 9600\n");
+        assert_eq!(anew.merged().unwrap(), "[ports.a]\nbaud = 9600\n[ports.b]\nssh_port = 1002\n");
         assert_eq!(anew.reloaded(|_| true).merged(), anew.merged());
     }
 

@@ -59,7 +59,7 @@ impl UnitsError {
     }
 }
 
-/// A row of `ListUnitsByPatterns`; the second is the unit's name.
+/// A row of `ListUnitsByPatterns`; the first is the unit's name.
 type Listed = (String, String, String, String, String, String, OwnedObjectPath, u32, String, OwnedObjectPath);
 
 #[zbus::proxy(
@@ -138,7 +138,7 @@ impl Units {
         let states = ["active", "activating", "reloading", "deactivating"];
         let listed = self.0.list_units_by_patterns(&states, &["console@*.service"]);
         let listed = bounded(what, ANSWER, listed).await?.map_err(|error| UnitsError::of(what, error))?;
-        let port = |row: Listed| row.1.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok();
+        let port = |row: Listed| row.0.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok();
         Ok(listed.into_iter().filter_map(port).collect())
     }
 }

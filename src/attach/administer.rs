@@ -38,7 +38,7 @@ impl Server {
         }
     }
 
-    pub(super) async fn send_break(&self, milliseconds: u32) -> Reply {
+    pub(super) async fn send_break(&self, milliseconds: u32, by: String) -> Reply {
         let name = &self.console.name;
         if !BREAK.contains(&milliseconds) {
             let (shortest, longest) = (BREAK.start(), BREAK.end());
@@ -50,11 +50,10 @@ impl Server {
         }
         let input = self.console.hub.input();
         let length = Duration::from_millis(milliseconds.into());
-        match tokio::time::timeout(LINE, input.send(Input::Break(length))).await {
+        let news = format!("break of {milliseconds} ms by {}", plain(&by));
+        match tokio::time::timeout(LINE, input.send(Input::Break { length, user: by })).await {
             Ok(Ok(())) => {
-                self.console
-                    .roster()
-                    .tell_all(None, &format!("break of {milliseconds} ms by an administrator"));
+                self.console.roster().tell_all(None, &news);
                 Reply::Done
             }
             Ok(Err(_)) => Reply::Refused(format!("{name} is ending")),
@@ -65,11 +64,7 @@ impl Server {
     pub(super) fn disconnect(&self, user: &str, by: &str) -> Reply {
         let why = format!("disconnected by {}", plain(by));
         let count = self.console.roster().dismiss(user, &why);
-        tracing::info!(
-            console_port = %self.console.name,
-            console_user = user,
-            "{count} sessions of {user:?} ended by {by:?}"
-        );
+        tracing::info!(console_user = user, "{count} sessions of {user:?} ended by {by:?}");
         Reply::Disconnected(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }

@@ -94,10 +94,15 @@ pub fn apply(runtime_dir: &Path, port: &PortName) -> Result<Vec<String>, AttachE
     }
 }
 
-/// Sends a break.
-pub fn send_break(runtime_dir: &Path, port: &PortName, length: Duration) -> Result<(), AttachError> {
+/// Sends a break, as one of `by`.
+pub fn send_break(
+    runtime_dir: &Path,
+    port: &PortName,
+    length: Duration,
+    by: &str,
+) -> Result<(), AttachError> {
     let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-    match ask(runtime_dir, port, &Request::Break { milliseconds })? {
+    match ask(runtime_dir, port, &Request::Break { milliseconds, by: by.to_owned() })? {
         (Reply::Done, _) => Ok(()),
         (reply, _) => Err(unexpected(port, reply)),
     }

@@ -40,6 +40,8 @@ pub enum Request {
     Break {
         /// How long.
         milliseconds: u32,
+        /// Who says so.
+        by: String,
     },
     /// End the sessions of a user.
     Disconnect {

@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use nix::unistd::{Group, Uid, User as Account, getgrouplist};
+use nix::unistd::Uid;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
@@ -18,10 +18,12 @@ use super::frame::Kind;
 use super::limits::{Ticket, Unjudged};
 use super::outlet::LocalOutlet;
 use super::{Reply, Request, Status, User};
+use crate::auth::account::Account;
 use crate::capture::writer::Health;
 use crate::config::Groups;
+use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
-use crate::session::{self, Console, Ended, Event, Feeder, Visitor, typed};
+use crate::session::{self, Console, Ended, Feeder, Visitor, typed};
 
 /// Local clients at once; a further one waits, and those behind it in the listener's backlog.
 const CLIENTS: usize = 64;
@@ -31,6 +33,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LOOK_UP: Duration = Duration::from_secs(8);
 /// For a client to take the frame that says how its session ended.
 const LAST_FRAME: Duration = Duration::from_secs(1);
+/// Between two refusals that the journal is told of: a local account could knock fast enough to drown all else that the
+/// port says there (journald.conf(5), RateLimitBurst=).
+const REFUSALS: Duration = Duration::from_secs(1);
 /// Pause after a failed accept: others need the time to give descriptors back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Who carries out what administrators ask for.
@@ -57,11 +62,20 @@ pub struct Server {
     pub(super) applies: mpsc::Sender<Apply>,
     places: Arc<Semaphore>,
     unjudged: Unjudged,
+    /// When a refusal was told last.
+    refused: Mutex<Option<Instant>>,
     /// One at a time: a database that hangs must not hold the threads that the log and the line need.
     look_ups: Arc<Semaphore>,
     /// Likewise a disk that hangs.
     pub(super) log_reads: Arc<Semaphore>,
     clients: watch::Sender<usize>,
+}
+
+/// Somebody who may not use the port.
+struct Refusal {
+    /// The name, or the number if there is none.
+    user: String,
+    why: String,
 }
 
 /// A client's place, counted as long as it is held.
@@ -100,6 +114,7 @@ impl Server {
             applies,
             places: Arc::new(Semaphore::new(CLIENTS)),
             unjudged: Unjudged::default(),
+            refused: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
             log_reads: Arc::new(Semaphore::new(1)),
             clients: watch::Sender::new(0),
@@ -123,12 +138,12 @@ impl Server {
                     tokio::spawn(async move {
                         let _place = place;
                         if let Err(error) = server.serve(stream, uid, ticket).await {
-                            debug!(console_port = %server.console.name, "local client: {error}");
+                            debug!("local client: {error}");
                         }
                     });
                 }
                 Err(error) => {
-                    warn!(console_port = %self.console.name, "no local client can be accepted: {error}");
+                    warn!("no local client can be accepted: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -141,13 +156,13 @@ impl Server {
         let uid = match stream.peer_cred() {
             Ok(credentials) => credentials.uid(),
             Err(error) => {
-                warn!(console_port = %name, "who is calling cannot be told: {error}");
+                warn!("who is calling cannot be told: {error}");
                 return None;
             }
         };
         let ticket = self.unjudged.admit(uid);
         if ticket.is_none() {
-            debug!(console_port = %name, "a client of uid {uid} closed: it has too many that have asked nothing");
+            debug!("a client of uid {uid} closed: it has too many that have asked nothing");
             let why = format!("{name}: too many clients of uid {uid} wait for an answer; try again");
             // A new socket takes so little at once, and one that does not is closed without.
             let _ = encode(&Reply::Refused(why)).map(|message| stream.try_write(&message));
@@ -167,7 +182,12 @@ impl Server {
         let needs = if request.is_of_administrators() { Needs::Administrator } else { Needs::User };
         let caller = match self.caller(uid, needs).await {
             Ok(caller) => caller,
-            Err(refusal) => return send_async(&mut stream, &Reply::Refused(refusal)).await,
+            Err(refusal) => {
+                if let Request::Connect { .. } = request {
+                    self.tell_refusal(&refusal);
+                }
+                return send_async(&mut stream, &Reply::Refused(refusal.why)).await;
+            }
         };
         drop(ticket);
         match request {
@@ -179,42 +199,58 @@ impl Server {
             }
             Request::Log { lines, follow } => self.show_log(stream, lines, follow).await,
             Request::Apply => send_async(&mut stream, &self.apply().await).await,
-            Request::Break { milliseconds } => {
-                send_async(&mut stream, &self.send_break(milliseconds).await).await
+            Request::Break { milliseconds, by } => {
+                send_async(&mut stream, &self.send_break(milliseconds, by).await).await
             }
             Request::Disconnect { user, by } => send_async(&mut stream, &self.disconnect(&user, &by)).await,
         }
     }
 
     /// The caller's name, if they may do what they ask for.
-    async fn caller(&self, uid: u32, needs: Needs) -> Result<String, String> {
+    async fn caller(&self, uid: u32, needs: Needs) -> Result<String, Refusal> {
         let groups = self.groups.borrow().clone();
-        // The account database may be slow (LDAP) or hang, and its calls block. The permit goes with the call, which
-        // nobody can end.
+        // The account database may be slow (LDAP) or hang, and its calls block.
         let look_up = on_a_thread(&self.look_ups, move || {
-            let account = Account::from_uid(Uid::from_raw(uid)).map_err(|error| error.to_string())?;
-            let account = account.ok_or_else(|| format!("uid {uid} has no account"))?;
+            let uid = Uid::from_raw(uid);
+            let told = |error| format!("who uid {uid} is cannot be told: {error}");
+            let account = Account::of_uid(uid).map_err(told)?;
             let admitted = match needs {
                 _ if administers(&account) => true,
                 Needs::Administrator => false,
-                Needs::User => account.uid == Uid::current() || groups.admit(&groups_of(&account)?),
+                Needs::User => {
+                    uid == Uid::current() || groups.admit(&account.identity().map_err(told)?.groups)
+                }
             };
-            Ok((account.name, admitted))
+            Ok((account.name.as_str().to_owned(), admitted))
         });
         let name = &self.console.name;
         match tokio::time::timeout(LOOK_UP, look_up).await {
             Ok(Ok((user, true))) => Ok(user),
-            Ok(Ok((user, false))) => Err(match needs {
-                Needs::User => format!("{user} may not use {name}: in none of its groups"),
-                Needs::Administrator => {
-                    format!("{user} may not do that to {name}: ask console-admin (consolectl)")
-                }
-            }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(format!(
-                "who uid {uid} is cannot be told: the account database has not answered within {} s",
-                LOOK_UP.as_secs()
-            )),
+            Ok(Ok((user, false))) => {
+                let why = match needs {
+                    Needs::User => format!("{user} may not use {name}: in none of its groups"),
+                    Needs::Administrator => {
+                        format!("{user} may not do that to {name}: ask console-admin (consolectl)")
+                    }
+                };
+                Err(Refusal { user, why })
+            }
+            Ok(Err(why)) => Err(Refusal { user: uid.to_string(), why }),
+            Err(_) => {
+                let why = format!(
+                    "who uid {uid} is cannot be told: the account database has not answered within {} s",
+                    LOOK_UP.as_secs()
+                );
+                Err(Refusal { user: uid.to_string(), why })
+            }
+        }
+    }
+
+    fn tell_refusal(&self, Refusal { user, why }: &Refusal) {
+        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= REFUSALS) {
+            *last = Some(Instant::now());
+            warn!(message_id = Event::Refused.id(), console_user = user, "local client refused: {why}");
         }
     }
 
@@ -222,7 +258,7 @@ impl Server {
         let watched = match stream.as_fd().try_clone_to_owned() {
             Ok(watched) => watched,
             Err(error) => {
-                warn!(console_port = %self.console.name, "no local session can begin: {error}");
+                warn!("no local session can begin: {error}");
                 return;
             }
         };
@@ -235,7 +271,7 @@ impl Server {
             ended = session => ended,
             () = feed(reader, feeder, watched) => Ended::Gone,
         };
-        debug!(console_port = %self.console.name, "local session: {ended:?}");
+        debug!("local session: {ended:?}");
         let how = match ended {
             Ended::Left => Kind::Left,
             Ended::Closed(_) => Kind::Closed,
@@ -278,7 +314,7 @@ pub(super) async fn on_a_thread<T: Send + 'static>(
 }
 
 fn administers(account: &Account) -> bool {
-    account.uid.is_root() || account.name == ADMIN_ACCOUNT
+    account.uid.is_root() || account.name.as_str() == ADMIN_ACCOUNT
 }
 
 /// Tells a client of a port that cannot be served why; but gives back an administrator who wants the configuration applied,
@@ -287,8 +323,8 @@ pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
     // Its request is heard first: closed with that unread, it could miss the answer.
     let request = tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut client)).await;
     if let (Ok(Ok(Some(Request::Apply))), Ok(peer)) = (request, client.peer_cred()) {
-        let account = tokio::task::spawn_blocking(move || Account::from_uid(Uid::from_raw(peer.uid())));
-        if let Ok(Ok(Ok(Some(account)))) = tokio::time::timeout(LOOK_UP, account).await
+        let account = tokio::task::spawn_blocking(move || Account::of_uid(Uid::from_raw(peer.uid())));
+        if let Ok(Ok(Ok(account))) = tokio::time::timeout(LOOK_UP, account).await
             && administers(&account)
         {
             return Some(client);
@@ -302,15 +338,6 @@ pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
 pub async fn answer(mut client: UnixStream, reply: Reply) {
     // One that is gone has missed it.
     let _ = tokio::time::timeout(PATIENCE, send_async(&mut client, &reply)).await;
-}
-
-/// Names of all groups of an account, the primary one included.
-fn groups_of(account: &Account) -> Result<Vec<String>, String> {
-    let name = std::ffi::CString::new(account.name.as_str()).map_err(|error| error.to_string())?;
-    let gids =
-        getgrouplist(&name, account.gid).map_err(|error| format!("groups of {}: {error}", account.name))?;
-    let names = gids.into_iter().filter_map(|gid| Group::from_gid(gid).ok().flatten());
-    Ok(names.map(|group| group.name).collect())
 }
 
 /// Feeds what the client types to its session, no faster than that can use it, until the client is gone.
@@ -328,12 +355,12 @@ async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
         }
         match reader.read(&mut buffer).await {
             Ok(0) => {
-                feeder.feed(Event::End);
+                feeder.feed(session::Event::End);
                 // What the device still says is wanted until the client closes for good.
                 let _ = left.await;
                 return;
             }
-            Ok(count) => feeder.feed(Event::Bytes(buffer[..count].to_vec())),
+            Ok(count) => feeder.feed(session::Event::Bytes(buffer[..count].to_vec())),
             Err(_) => return,
         }
     }

@@ -87,6 +87,15 @@ impl Account {
         let name = LoginName::parse(name).ok_or(AccountError::Name)?;
         let user =
             User::from_name(name.as_str()).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?;
+        Self::of(user)
+    }
+
+    /// Whose that user id is.
+    pub fn of_uid(uid: Uid) -> Result<Self, AccountError> {
+        Self::of(User::from_uid(uid).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?)
+    }
+
+    fn of(user: User) -> Result<Self, AccountError> {
         Ok(Self {
             name: LoginName::parse(&user.name).ok_or(AccountError::Name)?,
             uid: user.uid,
@@ -188,6 +197,8 @@ mod tests {
         let identity = root.identity().unwrap();
         assert_eq!((identity.name.as_str(), identity.uid), ("root", 0));
         assert!(identity.groups.iter().any(|group| group == "root"), "{:?}", identity.groups);
+        assert_eq!(Account::of_uid(Uid::from_raw(0)).unwrap().identity().unwrap(), identity);
         assert_eq!(Account::look_up("no-such-user-here").unwrap_err(), AccountError::Unknown);
+        assert_eq!(Account::of_uid(Uid::from_raw(4_000_000_000)).unwrap_err(), AccountError::Unknown);
     }
 }

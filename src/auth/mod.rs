@@ -1,14 +1,14 @@
 //! Who somebody is. `protocol` is what the network processes and the root helper `console-auth` say to each
-//! other; `client` is the network side; the other rooms run as root inside `console-auth`: `server` keeps the order,
-//! `account` knows the user, `keyfile`, `authorized_keys` and `from` decide about keys, `pam` about everything else.
+//! other; `client` is the network side; `account` knows the user, for both sides; the other rooms run as root inside
+//! `console-auth`: `server` keeps the order, `keyfile`, `authorized_keys` and `from` decide about keys, `pam` about everything else.
 
+pub mod account;
 pub mod authorized_keys;
 pub mod client;
 pub mod from;
 pub mod protocol;
 pub mod server;
 
-mod account;
 mod keyfile;
 mod pam;
 mod peer;

@@ -19,6 +19,7 @@ use super::pam::{PamError, Transaction, Who};
 use super::peer::{Peer, PeerError};
 use super::protocol::{Identity, Reply, Request};
 use crate::config::RootLogin;
+use crate::event::Event;
 use crate::port::PortName;
 
 /// From the connection to `Granted`: sshd's LoginGraceTime.
@@ -157,10 +158,8 @@ impl Login {
             }
         }
         if self.unlisted > 0 {
-            self.tell(&format!(
-                "none of the {} offered keys is in the user's authorized_keys",
-                self.unlisted
-            ));
+            let why = format!("none of the {} offered keys is in the user's authorized_keys", self.unlisted);
+            self.event(Event::Refused, &why);
         }
         Ok(())
     }
@@ -282,21 +281,32 @@ impl Login {
     }
 
     fn grant(&self, identity: Identity, proof: &str) -> Reply {
-        self.tell(&format!("granted as {} by {proof}", identity.name));
+        self.event(Event::Login, &format!("granted as {} by {proof}", identity.name));
         Reply::Granted(identity)
     }
 
     fn refuse(&self, method: &str, refusal: &Refusal) -> Reply {
-        self.tell(&format!("refused by {method}: {refusal}"));
+        self.event(Event::Refused, &format!("refused by {method}: {refusal}"));
         Reply::Denied
     }
 
+    fn event(&self, event: Event, what: &str) {
+        self.say(Some(event.id()), what);
+    }
+
     fn tell(&self, what: &str) {
+        self.say(None, what);
+    }
+
+    /// `object_systemd_unit` makes `journalctl --unit console@PORT` show it among what the port says: root may say so.
+    fn say(&self, message_id: Option<&str>, what: &str) {
         let Self { typed, rhost, port, .. } = self;
         tracing::info!(
+            message_id,
             console_user = typed,
             console_port = port.as_str(),
             console_rhost = %rhost,
+            object_systemd_unit = format!("console@{port}.service"),
             "login of {typed:?} to {port} from {rhost}: {what}"
         );
     }

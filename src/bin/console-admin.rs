@@ -17,7 +17,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { root } = Arguments::parse();
-    journal::init("console-admin");
+    journal::init("console-admin", None);
     match admin::service::run(root) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -27,7 +27,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    journal::init("console-auth");
+    journal::init("console-auth", None);
     let Some(stream) = passed_socket() else {
         tracing::error!(
             "no login to serve: file descriptor 3 must be a connected unix stream socket and LISTEN_FDS must be 1, \

@@ -16,7 +16,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { directory } = Arguments::parse();
-    journal::init("console-hostkeys");
+    journal::init("console-hostkeys", None);
     match hostkeys::ensure(&directory) {
         Ok(made) => {
             for key in made {

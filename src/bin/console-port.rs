@@ -24,11 +24,11 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let Arguments { config, root, port } = Arguments::parse();
-    journal::init("console-port");
-    match service::run(&service::Options { port: port.clone(), config, root }) {
+    journal::init("console-port", Some(&port));
+    match service::run(&service::Options { port, config, root }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(console_port = %port, "{error}");
+            tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }

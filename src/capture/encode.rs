@@ -1,6 +1,6 @@
 //! Bytes into records. The encoder is handed everything that is not yet logged and says how much of it became
-//! records; what it leaves (the beginning of a line) is handed in again with what follows. So its only state is
-//! whether the last record was left unfinished.
+//! records; what it leaves (the beginning of a line, or a CR whose LF is still to come) is handed in again with what
+//! follows. So its only state is how the last record left its line.
 //!
 //! ```text
 //! 2026-11-22T21:15:51.123+01:00 < login: ro         the device said this and has paused
@@ -37,13 +37,26 @@ enum Format {
     Text,
 }
 
+/// How the last record left its line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Left {
+    /// Ended: the next record begins one.
+    #[default]
+    Ended,
+    /// Unfinished: the next record goes on with it.
+    Unfinished,
+    /// Unfinished, with a CR behind it that was not taken. If an LF follows, that was the line's end, and all of it is
+    /// in the log already.
+    AtCr,
+}
+
 /// Turns bytes into records of one [`LogType`].
 #[derive(Debug)]
 pub struct Encoder {
     format: Format,
     stamp: Stamp,
-    /// Whether the last record was left unfinished: the next one goes on with it.
-    pub continued: bool,
+    /// How the last record left its line.
+    pub left: Left,
 }
 
 impl Encoder {
@@ -56,7 +69,7 @@ impl Encoder {
             LogType::Text => Format::Text,
             LogType::Hex | LogType::Both => return None,
         };
-        Some(Self { format, stamp: Stamp { zone, millisecond: None, text: Vec::new() }, continued: false })
+        Some(Self { format, stamp: Stamp { zone, millisecond: None, text: Vec::new() }, left: Left::Ended })
     }
 
     /// From now on times are written in this zone.
@@ -65,8 +78,8 @@ impl Encoder {
     }
 
     /// Appends the records of `pending` to `out` and returns how many of its bytes they hold. Complete lines always
-    /// become records, a line's beginning only with `flush` or once it is [`LONGEST_RECORD`] long. `out` is
-    /// kept near 32 KiB: a caller with a long backlog calls until this returns 0.
+    /// become records, a line's beginning only with `flush` or once it is [`LONGEST_RECORD`] long, and a CR at the very
+    /// end never. `out` is kept near 32 KiB: a caller with a long backlog calls until this returns 0.
     pub fn encode(&mut self, pending: &[u8], times: Times, flush: bool, out: &mut Vec<u8>) -> usize {
         match self.format {
             Format::Nothing => pending.len(),
@@ -79,6 +92,11 @@ impl Encoder {
         }
     }
 
+    /// How many bytes a flush leaves.
+    pub fn held_back(&self, pending: &[u8]) -> usize {
+        usize::from(self.format == Format::Text && pending.ends_with(b"\r"))
+    }
+
     /// Appends a note of ours. Only the text log has notes: the raw one is the device's bytes and nothing else.
     pub fn note(&mut self, text: &str, now: Timestamp, out: &mut Vec<u8>) {
         if self.format == Format::Text {
@@ -88,14 +106,22 @@ impl Encoder {
 
     fn encode_text(&mut self, pending: &[u8], times: Times, flush: bool, out: &mut Vec<u8>) -> usize {
         let mut consumed = 0;
+        if self.left == Left::AtCr && pending.starts_with(b"\r\n") {
+            consumed = b"\r\n".len();
+            self.left = Left::Ended;
+        }
         let mut at = times.pending_since;
         while out.len() < BATCH
             && let Some(piece) = Piece::first(&pending[consumed..], flush)
         {
-            let mark = if self.continued { b"<+" } else { b"< " };
+            let mark = if self.left == Left::Ended { b"< " } else { b"<+" };
             self.record(mark, piece.text, at, out);
-            self.continued = !piece.ends_line;
             consumed += piece.length;
+            self.left = match pending.get(consumed) {
+                _ if piece.ends_line => Left::Ended,
+                Some(b'\r') => Left::AtCr,
+                _ => Left::Unfinished,
+            };
             at = times.now;
         }
         consumed
@@ -131,10 +157,12 @@ impl<'a> Piece<'a> {
         }
         let length = match pending.len() {
             LONGEST_RECORD.. => cut(&pending[..LONGEST_RECORD]),
-            0 => return None,
-            length if flush => length,
-            _ => return None,
+            length if flush => length - usize::from(pending.ends_with(b"\r")),
+            _ => 0,
         };
+        if length == 0 {
+            return None;
+        }
         Some(Self { text: &pending[..length], length, ends_line: false })
     }
 }
@@ -245,8 +273,26 @@ mod tests {
         let mut encoder = text_encoder();
         let mut out = Vec::new();
         assert_eq!(encoder.encode(&line, at("2026-11-22T20:00:00Z"), false, &mut out), LONGEST_RECORD - 1);
-        assert_eq!(encoder.encode(b"\r\n", at("2026-11-22T20:00:00Z"), false, &mut out), 2);
-        assert!(out.ends_with(b"<+\n"));
+        out.clear();
+        assert_eq!(encoder.encode(b"\r\nnext\r\n", at("2026-11-22T20:00:00Z"), false, &mut out), 8);
+        assert_eq!(out, b"2026-11-22T21:00:00.000+01:00 < next\n");
+    }
+
+    #[test]
+    fn a_flush_between_carriage_return_and_line_feed_is_not_seen() {
+        let now = at("2026-11-22T20:00:00Z");
+        let mut encoder = text_encoder();
+        let mut out = Vec::new();
+        assert_eq!(encoder.encode(b"one\r", now, true, &mut out), 3);
+        assert_eq!(encoder.encode(b"\r", now, true, &mut out), 0);
+        assert_eq!(encoder.encode(b"\r\ntwo\r", now, true, &mut out), 5);
+        // A bare one is the device's own, and stays.
+        assert_eq!(encoder.encode(b"\rthree\n", now, true, &mut out), 7);
+        assert_eq!(encoder.encode(b"\r", now, true, &mut out), 0);
+        assert_eq!(encoder.encode(b"\r\n", now, true, &mut out), 2);
+        let records = String::from_utf8(out).unwrap();
+        let records: Vec<_> = records.lines().map(|record| &record[30..]).collect();
+        assert_eq!(records, ["< one", "< two", r"<+\rthree", "< "]);
     }
 
     #[test]
@@ -259,7 +305,7 @@ mod tests {
             consumed += encoder.encode(&backlog[consumed..], at("2026-11-22T20:00:00Z"), false, &mut out);
             assert!(out.len() <= BATCH + 8 * LONGEST_RECORD, "{}", out.len());
         }
-        assert!(!encoder.continued);
+        assert_eq!(encoder.left, Left::Ended);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
-use super::encode::{Encoder, Times};
+use super::encode::{Encoder, Left, Times};
 use crate::config::{Log, LogType};
 
 /// What went wrong with the log file. Its Display is the sentence that the administrator reads.
@@ -34,6 +34,9 @@ pub enum CaptureError {
     /// A type that this version cannot write.
     #[error("log type {0:?} is not among those that can be written: use \"text\", \"raw\" or \"none\"")]
     Type(LogType),
+    /// A disk that does not answer.
+    #[error("the log {0} is not being written: its disk hangs")]
+    Hangs(PathBuf),
     /// Any other refusal of the system: no space, no permission, a broken disk.
     #[error("cannot {what} the log {path}: {source}")]
     Io {
@@ -53,19 +56,29 @@ pub struct Mark {
     pub file: [u64; 2],
     /// Bytes of the file up to the end of the last whole append.
     pub size: u64,
-    /// Whether the last record was left unfinished.
-    pub continued: bool,
+    /// How the last record left its line.
+    pub left: Left,
 }
 
 impl From<Mark> for [u64; 4] {
     fn from(mark: Mark) -> Self {
-        [mark.file[0], mark.file[1], mark.size, u64::from(mark.continued)]
+        let left = match mark.left {
+            Left::Ended => 0,
+            Left::Unfinished => 1,
+            Left::AtCr => 2,
+        };
+        [mark.file[0], mark.file[1], mark.size, left]
     }
 }
 
 impl From<[u64; 4]> for Mark {
-    fn from([device, inode, size, continued]: [u64; 4]) -> Self {
-        Self { file: [device, inode], size, continued: continued != 0 }
+    fn from([device, inode, size, left]: [u64; 4]) -> Self {
+        let left = match left {
+            0 => Left::Ended,
+            2 => Left::AtCr,
+            _ => Left::Unfinished,
+        };
+        Self { file: [device, inode], size, left }
     }
 }
 
@@ -96,7 +109,7 @@ impl CaptureLog {
     /// Goes on where a process that died left off: cuts off what it wrote beyond its last mark. If that mark is about
     /// another file (a rotated one) or this one has become shorter, the file stays as it is.
     pub fn resume(&mut self, mark: Mark) -> Result<(), CaptureError> {
-        self.encoder.continued = mark.continued;
+        self.encoder.left = mark.left;
         self.mark = self.look()?;
         if mark.file == self.mark.file && mark.size < self.mark.size {
             self.cut_to(mark.size)?;
@@ -122,6 +135,11 @@ impl CaptureLog {
         }
         self.records.shrink_to(8 * 1024);
         Ok(consumed)
+    }
+
+    /// How many of these bytes a flush leaves: a CR at their end, whose LF may be on its way.
+    pub fn held_back(&self, pending: &[u8]) -> usize {
+        self.encoder.held_back(pending)
     }
 
     /// Writes a note of ours with the present time: `# ttyUSB0 unplugged`. Flush what is pending first.
@@ -158,11 +176,11 @@ impl CaptureLog {
     }
 
     fn append_batch(&mut self, pending: &[u8], times: Times, flush: bool) -> Result<usize, CaptureError> {
-        let continued = self.encoder.continued;
+        let left = self.encoder.left;
         self.records.clear();
         let consumed = self.encoder.encode(pending, times, flush, &mut self.records);
         if let Err(error) = self.write_records() {
-            self.encoder.continued = continued;
+            self.encoder.left = left;
             return Err(error);
         }
         Ok(consumed)
@@ -204,10 +222,10 @@ impl CaptureLog {
 
     /// The file as it is now.
     fn look(&self) -> Result<Mark, CaptureError> {
-        let continued = self.encoder.continued;
-        let Some(file) = &self.file else { return Ok(Mark { continued, ..Mark::default() }) };
+        let left = self.encoder.left;
+        let Some(file) = &self.file else { return Ok(Mark { left, ..Mark::default() }) };
         let found = file.metadata().map_err(|source| self.failed("examine", source))?;
-        Ok(Mark { file: [found.dev(), found.ino()], size: found.size(), continued })
+        Ok(Mark { file: [found.dev(), found.ino()], size: found.size(), left })
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> CaptureError {

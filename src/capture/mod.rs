@@ -7,6 +7,6 @@ pub mod tail;
 mod text;
 pub mod writer;
 
-pub use encode::{Encoder, LONGEST_RECORD, Times};
+pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
 pub use log::{CaptureError, CaptureLog, Mark};
 pub use text::escape;

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{CaptureError, CaptureLog, Times};
 use crate::clock::reached;
 use crate::config::Log;
+use crate::event::Event;
 use crate::failpoint;
 use crate::hub::{Cursor, Hub, Note};
 use crate::ring::LogMark;
@@ -24,8 +26,13 @@ const BATCH: usize = 64 * 1024;
 const PACE: Duration = Duration::from_millis(10);
 /// After so much silence an unfinished line (a prompt) is written as it is.
 const SILENCE: Duration = Duration::from_millis(200);
+/// A trip that takes longer is said, and what it costs is counted anew each time. SD cards stall for a few seconds.
+const HANG: Duration = Duration::from_secs(5);
 /// Between two tries at a log that cannot be written: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
+const LOSSES: Duration = Duration::from_secs(10);
 
 /// What the log writer may be told.
 #[derive(Debug)]
@@ -64,6 +71,9 @@ pub struct Writer {
     unsynced_since: Option<Instant>,
     /// Whether there was more than one trip can carry.
     more: bool,
+    /// Bytes lost that the journal has not been told of, and when it was told last.
+    untold: u64,
+    told: Option<Instant>,
 }
 
 /// One trip to the blocking thread.
@@ -101,6 +111,8 @@ impl Writer {
             seen: 0,
             unsynced_since: None,
             more: false,
+            untold: 0,
+            told: None,
         }
     }
 
@@ -130,6 +142,7 @@ impl Writer {
                     tokio::time::sleep(PACE).await;
                 }
             }
+            let loss_due = self.tell_loss();
             let flush_due = self.pending.map(|(_, last)| last + SILENCE);
             let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
             trip = tokio::select! {
@@ -144,6 +157,7 @@ impl Writer {
                 () = std::future::ready(()), if self.more => self.look(false),
                 () = self.cursor.heard_more() => self.look(false),
                 () = reached(flush_due) => self.look(true),
+                () = reached(loss_due) => Trip::default(),
                 () = reached(sync_due) => Trip { sync: true, ..Trip::default() },
             };
         }
@@ -186,10 +200,7 @@ impl Writer {
         let log = self.log.take();
         let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
         let errand = move || work(log, dir, settings, mark, trip, times);
-        let (log, arrived, done) = match tokio::task::spawn_blocking(errand).await {
-            Ok(done) => done,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        };
+        let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
         failpoint::point("log-written");
         let file = log.as_ref().map(|log| log.mark().into());
         // After a re-opening that failed, it is opened by name again at the next try.
@@ -205,7 +216,9 @@ impl Writer {
         failpoint::point("log-marked");
         self.cursor.advance(onward);
         if arrived.gap > 0 {
-            self.health.send_modify(|health| health.lost += arrived.gap);
+            self.untold += arrived.gap;
+            let lost = mark.lost + arrived.gap;
+            self.health.send_modify(|health| health.lost = lost);
         }
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
@@ -213,6 +226,26 @@ impl Writer {
         let whole = done.is_ok();
         self.settle(arrived.consumed, offered, flushed && whole, synced && whole);
         done
+    }
+
+    /// Waits until a trip with `offered` bytes is back, and says if that takes long.
+    async fn wait_for<T>(&self, mut errand: JoinHandle<T>, offered: usize) -> T {
+        loop {
+            match tokio::time::timeout(HANG, &mut errand).await {
+                Ok(Ok(done)) => return done,
+                Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+                Err(_) => {
+                    let overrun = self.cursor.overrun().saturating_sub(offered as u64);
+                    let lost = self.hub.log_mark().lost + overrun;
+                    self.health.send_if_modified(|health| {
+                        let more = lost > health.lost;
+                        health.lost = health.lost.max(lost);
+                        more
+                    });
+                    self.say_trouble(CaptureError::Hangs(self.dir.join(&self.settings.file)));
+                }
+            }
+        }
     }
 
     /// Remembers what is still pending.
@@ -266,7 +299,12 @@ impl Writer {
         while self.cursor.position() < head || self.hub.next_note().is_some() {
             let mut trip = self.look(false);
             trip.flush |= !self.more;
+            let (before, last) = (self.cursor.position(), trip.note.is_none());
             self.go(trip).await?;
+            // A CR whose LF may be on its way stays in the ring.
+            if last && self.cursor.position() == before {
+                break;
+            }
         }
         self.go(Trip { sync: true, ..Trip::default() }).await
     }
@@ -280,11 +318,36 @@ impl Writer {
         }
     }
 
+    /// Tells the journal what was lost; when to come again, if it is too early for that.
+    fn tell_loss(&mut self) -> Option<Instant> {
+        if self.untold == 0 {
+            return None;
+        }
+        let due = self.told.map(|told| told + LOSSES).filter(|due| *due > Instant::now());
+        if due.is_none() {
+            let lost = std::mem::take(&mut self.untold);
+            self.told = Some(Instant::now());
+            tracing::error!(
+                message_id = Event::LogLost.id(),
+                console_bytes = lost,
+                "{lost} bytes are not in the log: it could not be written in time"
+            );
+        }
+        due
+    }
+
     fn report_trouble(&mut self, error: CaptureError) {
         self.cursor.give_up();
+        self.say_trouble(error);
+    }
+
+    fn say_trouble(&self, error: CaptureError) {
         let trouble = Some(error.to_string());
         if self.health.borrow().trouble != trouble {
-            tracing::error!("{error}; what comes is kept in memory until the log can be written");
+            tracing::error!(
+                message_id = Event::LogStuck.id(),
+                "{error}; what comes is kept in memory until the log can be written"
+            );
             self.health.send_modify(|health| health.trouble = trouble);
         }
     }
@@ -340,7 +403,9 @@ fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) 
         arrived.gap = trip.gap;
     }
     arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
-    if let Some(note) = trip.note.filter(|_| arrived.consumed == trip.bytes.len()) {
+    // A note does not wait for an LF: the line before it is as good as written.
+    let rest = &trip.bytes[arrived.consumed..];
+    if let Some(note) = trip.note.filter(|_| rest.len() == log.held_back(rest)) {
         log.note(&note.text)?;
         arrived.noted = true;
     }

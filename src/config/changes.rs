@@ -36,6 +36,16 @@ pub enum Scope {
     Port(PortName),
 }
 
+impl Scope {
+    /// The port whose table it is.
+    pub fn port(&self) -> Option<&PortName> {
+        match self {
+            Self::Port(name) => Some(name),
+            Self::Server | Self::Access | Self::Defaults => None,
+        }
+    }
+}
+
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

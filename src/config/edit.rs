@@ -26,9 +26,11 @@ fn edit(document: &mut Table, path: &KeyPath, new: Option<&Value>) -> Result<(),
     };
     let Some(parent) = parent else { return Ok(()) };
     let Some(key) = path.key else {
-        parent.remove(&name);
-        if new.is_some() {
-            make(parent, &name);
+        match (new, parent.get_mut(&name).and_then(Item::as_table_like_mut)) {
+            (None, _) => drop(parent.remove(&name)),
+            // One that is made anew keeps its place.
+            (Some(_), Some(there)) => there.clear(),
+            (Some(_), None) => make(parent, &name),
         }
         return Ok(());
     };

@@ -156,11 +156,6 @@ impl<'a> Faults<'a> {
         self.add(place, String::new(), None, format!("not TOML: {message}: {}", clip(line.trim())));
     }
 
-    /// How many there are so far.
-    pub(super) fn count(&self) -> usize {
-        self.found.len() + self.dropped
-    }
-
     /// The line of a place, from 1.
     pub(super) fn line(&self, start: usize) -> usize {
         self.text.bytes().take(start).filter(|b| *b == b'\n').count() + 1

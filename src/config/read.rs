@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{Faults, clip, segment};
 use super::keys::{self, Key};
-use super::{Config, ConfigError, Fault, Port, Value};
+use super::{Config, ConfigError, Conflict, Fault, Port, Shared, Value};
 use crate::port::{PortError, PortName};
 
 /// Tables of ports that are taken; USB ends at 127 devices a bus, and each port is a process.
@@ -62,26 +62,29 @@ pub(super) fn unresolved(text: &str) -> Result<Config, String> {
     }
 }
 
-/// The ports of a text whose tables are right, and that want nothing which another one wants; none if the text is not
-/// TOML, or if `[server]` or `[defaults]`, which every port inherits from, are wrong.
-pub(super) fn right_ports(text: &str) -> Config {
+/// The ports of a wrong text of which it is plain whether and where they listen, whatever else is wrong, and whose TCP
+/// port no other one wants; `None` if the text is not even TOML.
+pub(super) fn plain_listeners(text: &str) -> Option<Config> {
     let mut reader = Reader::new(text);
     let mut config = Config::default();
     let (tree, errors) = DeTable::parse_recoverable(text);
-    if errors.is_empty() {
-        reader.document(tree.get_ref(), &mut config);
+    if !errors.is_empty() {
+        return None;
     }
-    if !errors.is_empty() || reader.wrong.contains("server") || reader.wrong.contains("defaults") {
-        return Config::default();
-    }
+    reader.document(tree.get_ref(), &mut config);
     let conflicts = config.conflicts();
     config.ports.retain(|name, _| {
         let path = port_path(name.as_str());
-        let wants = |key: &str| key.strip_prefix(&path).is_some_and(|rest| rest.starts_with('.'));
-        !reader.wrong.contains(&path)
-            && !conflicts.iter().any(|conflict| wants(&conflict.key) || wants(&conflict.other))
+        let tcp = format!("{path}.ssh_port");
+        let taken = |conflict: &Conflict| {
+            conflict.shared == Shared::TcpPort && (conflict.key == tcp || conflict.other == tcp)
+        };
+        reader.is_plain(&[&path], "ssh_port")
+            && reader.is_plain(&[&path, "defaults"], "enabled")
+            && reader.is_plain(&[&path, "defaults", "server"], "listen")
+            && !conflicts.iter().any(taken)
     });
-    config
+    Some(config)
 }
 
 /// `ports.ttyUSB0`
@@ -93,13 +96,14 @@ struct Reader<'a> {
     faults: Faults<'a>,
     /// Where the values of ports and server stand, for conflicts between them.
     places: HashMap<String, Range<usize>>,
-    /// The tables with something wrong in them: `server`, `ports.ttyUSB0`.
-    wrong: HashSet<String>,
+    /// What may mean anything: keys with a wrong value (`ports.ttyUSB0.listen`), and whole tables, if they have a key that
+    /// could be a misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole file).
+    doubtful: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        Self { faults: Faults::new(text), places: HashMap::new(), wrong: HashSet::new() }
+        Self { faults: Faults::new(text), places: HashMap::new(), doubtful: HashSet::new() }
     }
 
     fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
@@ -107,17 +111,21 @@ impl<'a> Reader<'a> {
         for (key, _) in tree {
             if !TABLES.contains(&&**key.get_ref()) {
                 self.faults.add(key.span(), segment(key.get_ref()), None, unknown(key.get_ref(), TABLES));
+                // [default], or a key above all tables: what the ports inherit. [acess] and [port.NAME] are not.
+                if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | "ports")) {
+                    self.doubtful.insert(String::new());
+                }
             }
         }
         if let Some(server) = self.table(tree, "server") {
-            self.keys_of("server", server, keys::SERVER, &mut config.server);
+            self.keys("server", "", server, keys::SERVER, &mut config.server);
         }
         if let Some(access) = self.table(tree, "access") {
-            self.keys_of("access", access, keys::ACCESS, &mut config.access);
+            self.keys("access", "", access, keys::ACCESS, &mut config.access);
         }
         let mut defaults = Port::default();
         if let Some(table) = self.table(tree, "defaults") {
-            self.keys_of("defaults", table, keys::PORT, &mut defaults);
+            self.keys("defaults", "", table, keys::PORT, &mut defaults);
         }
         if let Some(ports) = self.table(tree, "ports") {
             match ports.len() {
@@ -145,7 +153,7 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let mut port = defaults.clone();
-            self.keys_of(&path, table, keys::PORT, &mut port);
+            self.keys(&path, "", table, keys::PORT, &mut port);
             config.ports.insert(name, port);
         }
     }
@@ -155,22 +163,30 @@ impl<'a> Reader<'a> {
         let table = node.get_ref().as_table();
         if table.is_none() {
             self.faults.add_value(node.span(), name.to_owned(), format!("expected a table: [{name}]"));
-            self.wrong.insert(name.to_owned());
+            self.doubtful.insert(name.to_owned());
         }
         table
     }
 
-    /// Applies the whole table of that path to `into`.
-    fn keys_of<T>(&mut self, path: &str, table: &DeTable<'a>, known: &'static [Key<T>], into: &mut T) {
-        let before = self.faults.count();
-        self.keys(path, "", table, known, into);
-        if self.faults.count() > before {
-            self.wrong.insert(path.to_owned());
+    /// Whether it is plain what a key is: said by the first of these tables that has it, or by none.
+    fn is_plain(&self, tables: &[&str], key: &str) -> bool {
+        if self.doubtful.contains("") {
+            return false;
         }
+        for table in tables {
+            let full = format!("{table}.{key}");
+            if self.places.contains_key(&full) {
+                return true;
+            }
+            if self.doubtful.contains(&full) || self.doubtful.contains(*table) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Applies a table to `into`. `prefix` is `log.` in the table of a key that has keys of its own.
-    fn keys<T>(
+    fn keys<T: Default>(
         &mut self,
         path: &str,
         prefix: &str,
@@ -198,6 +214,9 @@ impl<'a> Reader<'a> {
                         _ => unknown(word.get_ref(), names),
                     };
                     self.faults.add(word.span(), full, None, reason);
+                    if prefix.is_empty() && !is_slip_of_another(word.get_ref(), node, known) {
+                        self.doubtful.insert(path.to_owned());
+                    }
                 }
                 Some(key) if path == "defaults" && !key.general => {
                     self.faults.add(word.span(), full, None, SINGLE.to_owned());
@@ -218,9 +237,11 @@ impl<'a> Reader<'a> {
             }
             // A table by headers or dotted keys is written nowhere as one value.
             Err(refused) if node.get_ref().is_table() => {
+                self.doubtful.insert(full.clone());
                 self.faults.add(node.span(), full, None, refused.reason);
             }
             Err(refused) => {
+                self.doubtful.insert(full.clone());
                 let list = node.get_ref().as_array();
                 let element = refused.element.and_then(|index| list?.get(index));
                 self.faults.add_value(element.unwrap_or(node).span(), full, refused.reason);
@@ -272,10 +293,27 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
     })
 }
 
+/// What says whether and where a port listens.
+const LISTENING: [&str; 3] = ["enabled", "listen", "ssh_port"];
+
+/// Whether an unknown key is plainly meant for one that has nothing to do with listening: by its name and by its value.
+fn is_slip_of_another<T: Default>(word: &str, node: &Node<'_>, known: &'static [Key<T>]) -> bool {
+    let names: Vec<_> = known.iter().map(|key| key.name).collect();
+    let meant = nearest(word, &names).filter(|name| !LISTENING.contains(name));
+    let meant = meant.and_then(|name| keys::find(known, name));
+    let value = plain(node.get_ref());
+    meant.zip(value).is_some_and(|(key, value)| key.put(&mut T::default(), &value).is_ok())
+}
+
+/// The known word that an unknown one was probably meant for.
+fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
+    let distance = |name: &&str| strsim::damerau_levenshtein(&clip(word).to_lowercase(), name);
+    known.iter().copied().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3))
+}
+
 pub(super) fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) -> String {
     let known: Vec<_> = known.into_iter().collect();
-    let distance = |name: &&&str| strsim::damerau_levenshtein(&clip(word).to_lowercase(), name);
-    match known.iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3)) {
+    match nearest(word, &known) {
         Some(near) => format!("unknown key: did you mean {near}?"),
         None => format!("unknown key: known here are {}", known.join(", ")),
     }

@@ -1,11 +1,13 @@
-//! What can still be used of a configuration file that is wrong: for the generator, which must not fail a boot. What
-//! comes out never says more than the file does; a port that is in doubt is left out.
+//! What can still be used of a configuration file that is wrong: for the generator, which must not fail a boot and should
+//! not take listeners away for a slip in another key; the port itself tells whoever comes what is wrong. What
+//! comes out never opens more than the file says; a port that is in doubt is left out.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
+use super::changes::Changes;
 use super::{Config, ConfigError, Loaded, file, read};
 
 /// What console-admin keeps of the last configuration that was right, below the root.
@@ -28,7 +30,8 @@ pub struct Salvaged {
 }
 
 impl Config {
-    /// As [`Config::load`]; on a bad file the last good copy, and without one those tables of ports that parse.
+    /// As [`Config::load`]; of a bad file the ports whose listeners are plain. If it is not even TOML, the last good copy,
+    /// and without one those tables of ports that parse.
     pub fn load_salvaging(root: &Path) -> Salvaged {
         let fault = match Self::load(root) {
             Ok(Loaded { config, path, left_out }) => {
@@ -36,26 +39,36 @@ impl Config {
             }
             Err(fault) => fault,
         };
-        let last_good =
-            file::first_text(vec![root.join(LAST_GOOD)]).and_then(|text| file::overlaid(text, root));
-        let (config, path) = match (&fault, last_good) {
-            // A machine whose configuration was taken away is not meant to go on as before.
-            (ConfigError::Missing(_), _) => (Self::default(), None),
-            (_, Ok(Loaded { config, path, .. })) => (config, Some(path)),
-            (ConfigError::Wrong { path, .. }, Err(_)) => match file::text(path) {
-                Ok(Some(text)) => (salvage(&text), Some(path.clone())),
-                _ => (Self::default(), None),
-            },
-            _ => (Self::default(), None),
+        // A machine whose configuration was taken away is not meant to go on as before.
+        if let ConfigError::Missing(_) = &fault {
+            return Salvaged { config: Self::default(), path: None, fault: Some(fault), left_out: None };
+        }
+        let wrong = match &fault {
+            ConfigError::Wrong { path, .. } => file::text(path).ok().flatten().zip(Some(path.clone())),
+            _ => None,
         };
-        Salvaged { config, path, fault: Some(fault), left_out: None }
+        // Listeners that were moved and not committed stay where they are.
+        let running = Changes::running(root).unwrap_or_default();
+        let moved = |text: &str| running.apply(text).unwrap_or_else(|_| text.to_owned());
+        let plain = || {
+            wrong.as_ref().and_then(|(text, path)| Some((read::plain_listeners(&moved(text))?, path.clone())))
+        };
+        let last_good = || {
+            let text = file::first_text(vec![root.join(LAST_GOOD)]);
+            text.and_then(|text| file::overlaid(text, root)).ok().map(|good| (good.config, good.path))
+        };
+        let cut = || wrong.as_ref().map(|(text, path)| (without_broken_tables(text), path.clone()));
+        match plain().or_else(last_good).or_else(cut) {
+            Some((config, path)) => Salvaged { config, path: Some(path), fault: Some(fault), left_out: None },
+            None => Salvaged { config: Self::default(), path: None, fault: Some(fault), left_out: None },
+        }
     }
 }
 
-/// The ports of a text whose tables are right; none if what they inherit is wrong.
-fn salvage(text: &str) -> Config {
+/// The ports of a text that is not TOML whose own tables are; none if what they inherit is not.
+fn without_broken_tables(text: &str) -> Config {
     let Some((text, cut)) = without_broken_ports(text) else { return Config::default() };
-    let mut config = read::right_ports(&text);
+    let mut config = read::plain_listeners(&text).unwrap_or_default();
     // The same port may have another table: [ports.NAME.log], or a second one by mistake.
     config.ports.retain(|name, _| !cut.contains(name.as_str()));
     config
@@ -117,13 +130,46 @@ mod tests {
     use super::*;
 
     fn names(text: &str) -> Vec<String> {
-        salvage(text).ports.keys().map(|name| name.to_string()).collect()
+        without_broken_tables(text).ports.keys().map(|name| name.to_string()).collect()
     }
 
     #[test]
-    fn a_port_with_a_wrong_value_is_left_out_and_the_others_stay() {
+    fn a_port_listens_whatever_else_of_it_is_wrong() {
         let text = "[ports.a]\nssh_port = 1\n[ports.b]\nbaud = \"fast\"\n[ports.c]\nenabled = false\n";
-        assert_eq!(names(text), ["a", "c"]);
+        assert_eq!(names(text), ["a", "b", "c"]);
+        for wrong in
+            ["baud = 1", "log.type = 2", "device = \"..\"", "log.listen = 1", "buad = 9600", "Parity = \"E\""]
+        {
+            for table in ["[ports.a]\n", "[ports.b]\n[ports.a]\n"] {
+                assert!(names(&format!("{table}{wrong}\n")).contains(&"a".to_owned()), "{wrong}");
+            }
+        }
+        assert_eq!(names("[defaults]\nbaud = \"fast\"\n[ports.a]\n"), ["a"]);
+        assert_eq!(names("[server]\nmonitor = 1\nssh_port = 0\n[ports.a]\n"), ["a"]);
+    }
+
+    #[test]
+    fn a_port_of_which_it_is_not_plain_whether_and_where_it_listens_is_left_out() {
+        for wrong in [
+            "enabled = 0",
+            "listen = [\"localhost\"]",
+            "ssh_port = 80233",
+            "enable = false",
+            "disabled = true",
+            "listn = [\"127.0.0.1\"]",
+            "bind = [\"127.0.0.1\"]",
+            "address = \"127.0.0.1\"",
+        ] {
+            assert_eq!(names(&format!("[ports.a]\n{wrong}\n[ports.b]\n")), ["b"], "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_a_port_says_itself_goes_before_what_is_wrong_above_it() {
+        let own = "[ports.a]\nenabled = true\nlisten = [\"::1\"]\n[ports.b]\nlisten = [\"::1\"]\n[ports.c]\n";
+        assert_eq!(names(&format!("[server]\nlisten = 1\n{own}")), ["a", "b"]);
+        assert_eq!(names(&format!("[defaults]\nlisten = 1\n{own}")), ["a", "b"]);
+        assert_eq!(names(&format!("[defaults]\nenabled = 1\n{own}")), ["a"]);
     }
 
     #[test]
@@ -150,6 +196,8 @@ mod tests {
             "[server]\nlisten = [\"localhost\"]\n",
             "[defaults]\nenable = false\n",
             "[defaults]\nlisten = 1\n",
+            "[default]\nlisten = [\"::1\"]\n",
+            "listen = [\"::1\"]\n",
             "defaults = 1\n",
             "server = 127\n",
             "= 1\n",
@@ -166,7 +214,7 @@ mod tests {
 
     #[test]
     fn more_faulty_ports_than_are_told_are_all_left_out() {
-        let text: String = (0..300).map(|n| format!("[ports.p{n}]\nbaud = 1\n")).collect();
+        let text: String = (0..300).map(|n| format!("[ports.p{n}]\nlisten = 1\n")).collect();
         assert_eq!(names(&format!("{text}[ports.good]\n")), ["good"]);
     }
 }

@@ -14,12 +14,11 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::{read, ttyname, write};
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use super::readiness;
 use crate::persist::Owner;
+use crate::reactor::Watched;
 
 nix::ioctl_none_bad!(give_up_exclusive_use, nix::libc::TIOCNXCL);
 
@@ -76,7 +75,7 @@ impl Line {
 
 /// The device's side of the line.
 #[derive(Debug)]
-pub struct FarEnd(AsyncFd<OwnedFd>);
+pub struct FarEnd(Watched<OwnedFd>);
 
 impl FarEnd {
     /// Runs a shell there, and another when it exits, for ever.
@@ -140,13 +139,13 @@ fn give(tty: &OwnedFd, owner: Option<Owner>) -> io::Result<()> {
     Ok(fchmod(tty, Mode::S_IRUSR | Mode::S_IWUSR)?)
 }
 
-fn pollable(master: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+fn pollable(master: OwnedFd) -> io::Result<Watched<OwnedFd>> {
     let flags = OFlag::from_bits_retain(fcntl(master.as_fd(), FcntlArg::F_GETFL)?);
     fcntl(master.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    readiness::watch(master, Interest::READABLE | Interest::WRITABLE)
+    Watched::new(master, Interest::READABLE | Interest::WRITABLE)
 }
 
-async fn carry(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Result<()> {
+async fn carry(from: &Watched<OwnedFd>, to: &Watched<OwnedFd>) -> io::Result<()> {
     let mut chunk = [0; CHUNK];
     loop {
         match from.async_io(Interest::READABLE, |tty| Ok(read(tty, &mut chunk)?)).await? {
@@ -156,7 +155,7 @@ async fn carry(from: &AsyncFd<OwnedFd>, to: &AsyncFd<OwnedFd>) -> io::Result<()>
     }
 }
 
-async fn write_all(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_all(to: &Watched<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let written = to.async_io(Interest::WRITABLE, |tty| Ok(write(tty, bytes)?)).await?;
         bytes = &bytes[written..];
@@ -176,7 +175,7 @@ mod tests {
     use tokio::time::timeout;
 
     /// Reads up to and with `wanted`; what came behind it stays in `unread` for the next.
-    async fn expect(tty: &AsyncFd<OwnedFd>, unread: &mut String, wanted: &str) {
+    async fn expect(tty: &Watched<OwnedFd>, unread: &mut String, wanted: &str) {
         let mut chunk = [0; CHUNK];
         loop {
             if let Some(at) = unread.find(wanted) {

@@ -9,7 +9,6 @@ mod line;
 mod logins;
 mod place;
 mod port;
-mod readiness;
 mod sockets;
 
 use std::fs;

@@ -13,16 +13,16 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::{sleep_until, timeout};
 
+use super::children;
 use super::line::Line;
 use super::sockets::PortSockets;
-use super::{children, readiness};
 use crate::persist::Owner;
 use crate::port::PortName;
+use crate::reactor::Watched;
 use crate::serial::{DeviceWatch, WatchError};
 
 /// How long an ending port may tell its sessions and flush its log.
@@ -225,8 +225,8 @@ async fn end(name: &PortName, mut child: Child) {
 
 /// Waits until a connection waits on one of the listeners, and takes none.
 async fn knock<'a>(listeners: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
-    let watched: Vec<AsyncFd<OwnedFd>> = listeners
-        .map(|listener| readiness::watch(listener.try_clone_to_owned()?, Interest::READABLE))
+    let watched: Vec<Watched<OwnedFd>> = listeners
+        .map(|listener| Watched::new(listener.try_clone_to_owned()?, Interest::READABLE))
         .collect::<Result<_, _>>()?;
     poll_fn(|context| {
         for listener in &watched {

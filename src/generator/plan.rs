@@ -61,7 +61,8 @@ impl Plan {
             self.file(format!("{socket}.d/10-listen.conf"), listen(config.listen(port), tcp, source));
             sockets.push(("console@", socket));
         }
-        // Its directory also tells the sockets that the port is configured (ConditionPathExists=).
+        // Its directory also tells the local socket that the port is configured (ConditionPathExists=), as that of the
+        // SSH socket tells that one.
         let all = sockets.iter().map(|(_, socket)| socket.as_str()).collect::<Vec<_>>().join(" ");
         self.file(
             format!("console@{name}.service.d/10-sockets.conf"),

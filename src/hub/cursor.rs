@@ -67,7 +67,7 @@ impl Cursor {
         let (tail, head, window) = (state.ring.tail(), state.ring.head(), state.ring.window() as u64);
         let pulled = if position < tail {
             // To the middle of what there is: at the tail it would be overrun again at once.
-            Pulled::Skipped(head - window / 2 - position)
+            Pulled::Skipped(head.saturating_sub(window / 2).max(tail) - position)
         } else {
             let piece = state.ring.read(position);
             if piece.is_empty() {
@@ -107,6 +107,12 @@ impl Cursor {
             bytes.extend_from_slice(&piece[..piece.len().min(most - bytes.len())]);
         }
         start - position
+    }
+
+    /// How many bytes between the cursor and the first one that is still there are gone for good.
+    pub fn overrun(&self) -> u64 {
+        let state = self.hub.state();
+        state.ring.tail().saturating_sub(state.cursors.position(self.slot))
     }
 
     /// Moves the cursor on by `count` bytes.

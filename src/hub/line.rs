@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::{Hub, Input, LineState};
+use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
@@ -136,7 +137,7 @@ impl Line {
         let mut watch = match watch {
             Ok(watch) => Some(watch),
             Err(error) => {
-                tracing::warn!(console_port = %self.device.name, "{error}; trying every {} s", RETRY.1.as_secs());
+                tracing::warn!("{error}; trying every {} s", RETRY.1.as_secs());
                 None
             }
         };
@@ -166,7 +167,7 @@ impl Line {
             }
         }
         if unsent > 0 {
-            tracing::warn!(console_port = %self.device.name, "{unsent} bytes that were typed were not sent");
+            tracing::warn!("{unsent} bytes that were typed were not sent");
             self.device.hub.note(format!("{unsent} bytes that were typed were not sent"));
         }
     }
@@ -177,15 +178,25 @@ impl Line {
         loop {
             tokio::select! {
                 Some(change) = changes.recv() => {
-                    if device.take(change) {
+                    let before = device.take(change);
+                    if before.path != device.wanted.path {
+                        device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
                         return Lost::Moved;
+                    }
+                    if before.low_latency != device.wanted.low_latency {
+                        device.set_latency(tty);
                     }
                     device.set(tty);
                 }
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
                     Input::Bytes(bytes) => *writing = Some((bytes, 0)),
-                    Input::Break(length) => {
-                        tracing::info!(console_port = %device.name, "break of {} ms", length.as_millis());
+                    Input::Break { length, user } => {
+                        tracing::info!(
+                            message_id = Event::Break.id(),
+                            console_user = user,
+                            "{user} sends a break of {} ms",
+                            length.as_millis()
+                        );
                         breaking = Some(Box::pin(tty.send_break(length)));
                     }
                 },
@@ -194,10 +205,9 @@ impl Line {
                     match sent {
                         Ok(0) => {}
                         Ok(discarded) => tracing::warn!(
-                            console_port = %device.name,
                             "{discarded} bytes that flow control held back were dropped for a break"
                         ),
-                        Err(error) => tracing::warn!(console_port = %device.name, "no break: {error}"),
+                        Err(error) => tracing::warn!("no break: {error}"),
                     }
                 }
                 ready = tty.writable(), if writing.is_some() => {
@@ -218,12 +228,10 @@ impl Line {
 }
 
 impl Device {
-    /// Wants something else from now on; whether that needs the device to be opened anew.
-    fn take(&mut self, Change { wanted, told }: Change) -> bool {
-        let moved = (&wanted.path, wanted.low_latency) != (&self.wanted.path, self.wanted.low_latency);
-        self.wanted = wanted;
+    /// Wants something else from now on; what was wanted before.
+    fn take(&mut self, Change { wanted, told }: Change) -> Wanted {
         self.asking = Some(told);
-        moved
+        std::mem::replace(&mut self.wanted, wanted)
     }
 
     /// Tells who asked for the last change.
@@ -239,11 +247,12 @@ impl Device {
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
-                tracing::info!(console_port = %self.name, "{} opened, {settings}", self.name);
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
+                    tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
                     self.hub.note(format!("{} plugged in", self.name));
                 }
+                tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(&refused);
                 self.opened();
                 return Some(tty);
@@ -269,7 +278,7 @@ impl Device {
                 Some(tty)
             }
             Err(error) => {
-                tracing::warn!(console_port = %self.name, "{error}; opening it anew");
+                tracing::warn!("{error}; opening it anew");
                 systemd::forget("tty");
                 None
             }
@@ -296,7 +305,7 @@ impl Device {
                 Ok(ReadOutcome::Empty) => break,
                 Ok(ReadOutcome::HungUp) => return Err(()),
                 Err(error) => {
-                    tracing::error!(console_port = %self.name, "cannot read {}: {error}", self.wanted.path.display());
+                    tracing::error!("cannot read {}: {error}", self.wanted.path.display());
                     return Err(());
                 }
             }
@@ -318,7 +327,7 @@ impl Device {
             Ok(WriteOutcome::Full) => Ok(()),
             Ok(WriteOutcome::HungUp) => Err(()),
             Err(error) => {
-                tracing::error!(console_port = %self.name, "cannot write {}: {error}", self.wanted.path.display());
+                tracing::error!("cannot write {}: {error}", self.wanted.path.display());
                 Err(())
             }
         }
@@ -329,11 +338,17 @@ impl Device {
             Ok(refused) => self.report(&refused),
             Err(error) => {
                 let failed = format!("cannot set {}: {error}", self.wanted.settings);
-                tracing::error!(console_port = %self.name, "{failed}");
+                tracing::error!("{failed}");
                 self.answer(vec![failed]);
             }
         }
         self.opened();
+    }
+
+    fn set_latency(&self, tty: &Tty) {
+        if let Err(error) = tty.set_low_latency(self.wanted.low_latency) {
+            tracing::error!("cannot set low_latency = {}: {error}", self.wanted.low_latency);
+        }
     }
 
     fn opened(&self) {
@@ -343,14 +358,14 @@ impl Device {
 
     fn report(&mut self, refused: &[Refused]) {
         for refused in refused {
-            tracing::warn!(console_port = %self.name, "{refused}");
+            tracing::warn!("{refused}");
         }
         self.answer(refused.iter().map(Refused::to_string).collect());
     }
 
     fn unplugged(&mut self) {
         self.gone = true;
-        tracing::info!(console_port = %self.name, "{} unplugged", self.name);
+        tracing::info!(message_id = Event::Unplugged.id(), "{} unplugged", self.name);
         self.hub.note(format!("{} unplugged", self.name));
         self.hub.line.send_replace(LineState::Away(Timestamp::now()));
     }
@@ -369,7 +384,7 @@ impl Device {
         let state = LineState::Failed(why);
         let news = *self.hub.line.borrow() != state;
         if news && let LineState::Failed(why) = &state {
-            tracing::error!(console_port = %self.name, "{why}");
+            tracing::error!(message_id = Event::NotOpened.id(), "{why}");
             self.hub.line.send_replace(state);
         }
     }

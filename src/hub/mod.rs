@@ -8,6 +8,7 @@ mod patience;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::clock::clock;
 use crate::port::LineSettings;
-use crate::ring::{LogMark, Ring};
+use crate::ring::{LogMark, Ring, RingError};
+use crate::systemd;
 
 pub use cursor::{Cursor, Pulled};
 use patience::Cursors;
@@ -32,8 +34,13 @@ const NOTES_MAX: usize = 64;
 pub enum Input {
     /// Bytes, as typed.
     Bytes(Vec<u8>),
-    /// A break condition of this length.
-    Break(Duration),
+    /// A break condition.
+    Break {
+        /// So long.
+        length: Duration,
+        /// Who wants it.
+        user: String,
+    },
 }
 
 /// How the device is.
@@ -113,6 +120,19 @@ impl Hub {
     fn state(&self) -> MutexGuard<'_, State> {
         // A panicking session must not take the port with it; every update under the lock is whole at each step.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the ring another capacity, if it has not that one already. Whoever is behind what a smaller one holds is moved
+    /// forward, as ever.
+    pub fn resize(&self, capacity: usize) -> Result<(), RingError> {
+        let mut state = self.state();
+        if state.ring.capacity() != capacity {
+            state.ring = state.ring.resized(capacity)?;
+            // A process that is killed between these two begins a new ring: the store tells descriptors by their name.
+            systemd::forget("ring");
+            systemd::store("ring", state.ring.as_fd());
+        }
+        Ok(())
     }
 
     /// Where input goes. Full means that the line is slower than what is typed.

@@ -194,15 +194,15 @@ pub(super) fn counters(tty: impl AsFd) -> Result<Counters, Errno> {
     })
 }
 
-/// Asks the driver for low latency, if it does not do that already.
-pub(super) fn set_low_latency(tty: impl AsFd) -> Result<(), Errno> {
+/// Asks the driver for low latency, or not to do that, if it is otherwise.
+pub(super) fn set_low_latency(tty: impl AsFd, wanted: bool) -> Result<(), Errno> {
     // SAFETY: serial_struct is plain numbers and a pointer that only the kernel follows: zeros are valid.
     let mut serial: SerialStruct = unsafe { std::mem::zeroed() };
     // SAFETY: TIOCGSERIAL writes one serial_struct, whose layout this is.
     unsafe { raw::tiocgserial(tty.as_fd().as_raw_fd(), &mut serial)? };
-    if serial.flags & ASYNC_LOW_LATENCY == 0 {
-        serial.flags |= ASYNC_LOW_LATENCY;
-        // SAFETY: TIOCSSERIAL reads one serial_struct: what the driver gave us, with one flag more.
+    if (serial.flags & ASYNC_LOW_LATENCY != 0) != wanted {
+        serial.flags ^= ASYNC_LOW_LATENCY;
+        // SAFETY: TIOCSSERIAL reads one serial_struct: what the driver gave us, with one flag changed.
         unsafe { raw::tiocsserial(tty.as_fd().as_raw_fd(), &serial)? };
     }
     Ok(())

@@ -6,7 +6,6 @@ mod error;
 mod ioctl;
 mod line;
 mod line_break;
-mod reactor;
 mod tty;
 mod watch;
 

@@ -11,14 +11,14 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::claim::{claim, claim_again, hung_up};
 use super::error::{AdoptError, OpenError};
 use super::ioctl::{self, Counters, ModemLines};
 use super::line::{self, Refused};
-use super::{line_break, reactor};
+use super::line_break;
 use crate::port::LineSettings;
+use crate::reactor::Watched;
 
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub enum WriteOutcome {
 /// [`Self::send_break`] wait.
 #[derive(Debug)]
 pub struct Tty {
-    file: AsyncFd<File>,
+    file: Watched<File>,
 }
 
 impl Tty {
@@ -72,14 +72,9 @@ impl Tty {
         claim(&file).map_err(failed)?;
         let refused = line::apply(&file, line).map_err(|errno| failed(errno.into()))?;
         if low_latency {
-            match ioctl::set_low_latency(&file) {
-                // The driver has no such thing, or does not let us: nothing that anybody could mend.
-                Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => {}
-                Err(errno) => return Err(failed(errno.into())),
-            }
+            ask_low_latency(&file, true).map_err(failed)?;
         }
-        let file = reactor::tty(file).map_err(failed)?;
-        Ok((Self { file }, refused))
+        Ok((Self { file: watched(file).map_err(failed)? }, refused))
     }
 
     /// Takes over a port that was kept open for us, if it is still the device that `path` names. Its settings, DTR and
@@ -106,12 +101,17 @@ impl Tty {
             io::ErrorKind::ResourceBusy => AdoptError::Busy(path.to_owned()),
             _ => failed(error),
         })?;
-        Ok(Self { file: reactor::tty(file).map_err(failed)? })
+        Ok(Self { file: watched(file).map_err(failed)? })
     }
 
     /// Sets the line and returns what the driver refused. A line that is already so is not touched.
     pub fn apply(&self, line: &LineSettings) -> io::Result<Vec<Refused>> {
         Ok(line::apply(self, line)?)
+    }
+
+    /// Asks the driver for low latency or not, if it knows such a thing.
+    pub fn set_low_latency(&self, wanted: bool) -> io::Result<()> {
+        ask_low_latency(self, wanted)
     }
 
     /// Waits until there may be something to read, or the port is hung up.
@@ -186,6 +186,18 @@ impl AsFd for Tty {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.get_ref().as_fd()
     }
+}
+
+fn ask_low_latency(tty: impl AsFd, wanted: bool) -> io::Result<()> {
+    match ioctl::set_low_latency(tty, wanted) {
+        // The driver has no such thing, or does not let us: nothing that anybody could mend.
+        Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn watched(file: File) -> io::Result<Watched<File>> {
+    Watched::new(file, Interest::READABLE | Interest::WRITABLE)
 }
 
 fn is_hang_up(error: &io::Error) -> bool {

@@ -10,9 +10,9 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use thiserror::Error;
-use tokio::io::unix::AsyncFd;
+use tokio::io::Interest;
 
-use super::reactor::{self, Watcher};
+use crate::reactor::{Notifier, Watched};
 
 /// Names that a path may lead through; more is a loop of links (the kernel's own limit is 40 links).
 const MOST_STEPS: usize = 256;
@@ -32,7 +32,7 @@ pub struct WatchError {
 #[derive(Debug)]
 pub struct DeviceWatch {
     path: PathBuf,
-    inotify: AsyncFd<Watcher>,
+    inotify: Watched<Notifier>,
     /// The names that matter and where they are; at most [`MOST_STEPS`].
     steps: Vec<(WatchDescriptor, OsString)>,
 }
@@ -45,7 +45,7 @@ impl DeviceWatch {
             .map_err(|errno| failed(errno.into()))?;
         let mut watch = Self {
             path: std::path::absolute(path).map_err(failed)?,
-            inotify: reactor::watcher(inotify).map_err(failed)?,
+            inotify: Watched::new(Notifier(inotify), Interest::READABLE).map_err(failed)?,
             steps: Vec::new(),
         };
         watch.arm()?;

@@ -15,6 +15,7 @@ use crate::attach::administer::Apply;
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::reached;
 use crate::config::{Config, Groups};
+use crate::event::Event;
 use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
 use crate::port::PortName;
@@ -64,6 +65,7 @@ impl PortService {
         let port = config.ports[&name].clone();
 
         let (hub, inbox) = Hub::new(ring);
+        resize(&hub, port.scrollback);
         let (log_orders, log_inbox) = mpsc::channel(ORDERS);
         let writer = Writer::new(hub.clone(), log_dir.clone(), port.log.clone());
         let health = writer.health();
@@ -159,6 +161,7 @@ impl PortService {
             Ok(config) => {
                 let name = &self.options.port;
                 let port = config.ports[name].clone();
+                resize(&self.console.hub, port.scrollback);
                 self.gate.send_replace(gatekeeping(&config, name));
                 self.groups.send_replace(config.groups(&port).clone());
                 self.order_log(Order::Configure(port.log.clone()));
@@ -166,7 +169,7 @@ impl PortService {
                 // Fails only with the line's task, which `run` watches.
                 let _ = self.line_orders.send(Change { wanted: wanted(&config, name), told }).await;
                 self.console.set_settings(port);
-                tracing::info!(console_port = %name, "settings applied");
+                tracing::info!(message_id = Event::Applied.id(), "settings applied");
                 if let Some(asked) = asked {
                     // Not waited for here: a driver may take its time. A change that another one has overtaken has no remarks.
                     tokio::spawn(async move { asked.send(Ok(remarks.await.unwrap_or_default())) });
@@ -174,7 +177,7 @@ impl PortService {
             }
             Err(error) => {
                 let why = format!("the settings stay as they were: {error}");
-                tracing::error!(console_port = %self.options.port, "{why}");
+                tracing::error!("{why}");
                 // Whoever asked may have given up.
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
@@ -185,7 +188,7 @@ impl PortService {
     /// Not waited for: a log that hangs on its disk must not keep signals and the watchdog waiting.
     fn order_log(&self, order: Order) {
         if let Err(refused) = self.log_orders.try_send(order) {
-            tracing::error!(console_port = %self.options.port, "the log is busy and has not been told: {refused}");
+            tracing::error!("the log is busy and has not been told: {refused}");
         }
     }
 
@@ -212,12 +215,8 @@ impl PortService {
         });
         match flushed.await {
             Ok(Ok(())) => {}
-            Ok(Err(panicked)) => tracing::error!(console_port = %options.port, "the log: {panicked}"),
-            Err(_) => tracing::error!(
-                console_port = %options.port,
-                "the log was not flushed within {} s",
-                FLUSH.as_secs()
-            ),
+            Ok(Err(panicked)) => tracing::error!("the log: {panicked}"),
+            Err(_) => tracing::error!("the log was not flushed within {} s", FLUSH.as_secs()),
         }
         Ok(())
     }
@@ -239,6 +238,12 @@ impl PortService {
             status.push_str(&format!("; {trouble}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
+    }
+}
+
+fn resize(hub: &Hub, scrollback: usize) {
+    if let Err(error) = hub.resize(scrollback) {
+        tracing::error!("{error}; it stays as it was");
     }
 }
 

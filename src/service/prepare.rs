@@ -7,7 +7,6 @@ use russh::keys::PrivateKey;
 
 use super::{Listeners, Options, ServiceError};
 use crate::config::Config;
-use crate::port::PortName;
 use crate::ring::Ring;
 use crate::systemd;
 
@@ -29,17 +28,20 @@ impl Prepared {
         let config = options.load()?;
         let keys = host_keys(listeners)?;
         let log_dir = std::env::var_os("LOGS_DIRECTORY").ok_or(ServiceError::NoLogDirectory)?.into();
-        let ring = ring(&options.port, stored.take(), config.ports[&options.port].scrollback)?;
+        let ring = ring(stored.take(), config.ports[&options.port].scrollback)?;
         Ok(Self { config, keys, log_dir, ring })
     }
 }
 
-/// The ring that systemd has kept, or a new one.
-fn ring(name: &PortName, stored: Option<OwnedFd>, capacity: usize) -> Result<Ring, ServiceError> {
+/// The ring that systemd has kept, of whatever capacity, or a new one.
+fn ring(stored: Option<OwnedFd>, capacity: usize) -> Result<Ring, ServiceError> {
     if let Some(fd) = stored {
-        match Ring::adopt(fd, capacity) {
+        match Ring::adopt(fd) {
             Ok(ring) => return Ok(ring),
-            Err(error) => tracing::warn!(console_port = %name, "{error}; beginning a new one"),
+            Err(error) => {
+                tracing::warn!("{error}; beginning a new one");
+                systemd::forget("ring");
+            }
         }
     }
     let ring = Ring::create(capacity)?;

@@ -9,6 +9,7 @@ use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
 use super::{Asked, Listeners, ServiceError, Signals};
+use crate::event::Event;
 use crate::port::PortName;
 use crate::{attach, ssh, systemd};
 
@@ -32,7 +33,7 @@ pub(super) async fn explain(
     listeners: &Listeners,
     signals: &mut Signals,
 ) -> Next {
-    tracing::error!(console_port = %port, "{port} cannot be served: {error}");
+    tracing::error!(message_id = Event::NotServed.id(), "{port} cannot be served: {error}");
     systemd::notify(&[NotifyState::Status(&format!("cannot be served: {error}"))]);
     // A stranger is not told what the configuration says.
     let stranger = format!("{port} cannot be served at present; journalctl -u console@{port} says why");

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::roster::{Ears, MemberId, Roster, Visitor};
 use crate::config;
+use crate::event::Event;
 use crate::hub::Hub;
 use crate::port::PortName;
 
@@ -51,7 +52,12 @@ impl Console {
         self.settings.borrow().clone()
     }
 
-    /// Puts other settings in force, for whoever looks from now on.
+    /// The settings in force, and whenever they change.
+    pub(super) fn settings_to_come(&self) -> watch::Receiver<config::Port> {
+        self.settings.subscribe()
+    }
+
+    /// Puts other settings in force.
     pub fn set_settings(&self, settings: config::Port) {
         self.settings.send_replace(settings);
     }
@@ -73,7 +79,7 @@ impl Console {
 
     /// Attaches somebody for as long as the membership is held.
     pub(super) fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, Ears) {
-        tracing::info!(console_port = %self.name, console_user = visitor.user, "{visitor} attached");
+        tracing::info!(message_id = Event::Attach.id(), console_user = visitor.user, "{visitor} attached");
         let (id, ears) = self.roster().join(visitor);
         self.attached.send_modify(|count| *count += 1);
         (Membership { console: self.clone(), id }, ears)
@@ -82,7 +88,7 @@ impl Console {
     fn leave(&self, id: MemberId) {
         let left = self.roster().leave(id);
         if let Some(visitor) = left {
-            tracing::info!(console_port = %self.name, console_user = visitor.user, "{visitor} left");
+            tracing::info!(message_id = Event::Detach.id(), console_user = visitor.user, "{visitor} left");
         }
         self.attached.send_modify(|count| *count -= 1);
     }

@@ -11,7 +11,7 @@ use super::escape::{Action, EscapeMachine};
 use super::typed::{Event, Typed};
 use super::{Ended, Here};
 use crate::clock::reached;
-use crate::config::EscapePrefix;
+use crate::config::{self, EscapePrefix};
 use crate::hub::{Input, LineState};
 
 /// A break's length. RFC 4335 lets the client say one, but nothing shorter is seen by all devices, and none needs more.
@@ -19,13 +19,25 @@ const BREAK: Duration = Duration::from_millis(500);
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;
 
+/// What of the port's settings concerns whoever types.
+struct Rules {
+    timeout: Option<Duration>,
+    prefix: Option<EscapePrefix>,
+}
+
+impl Rules {
+    fn of(here: &Here, settings: &config::Port) -> Self {
+        Self { timeout: settings.timeout, prefix: settings.escape.filter(|_| here.terminal) }
+    }
+}
+
 /// Input that waits for the device, with what it counts for at the gate.
 type Waiting = VecDeque<(Input, usize)>;
 
 /// Runs until the user leaves or the client is gone.
 pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
-    let settings = here.console.settings();
-    let prefix = settings.escape.filter(|_| here.terminal);
+    let mut settings = here.console.settings_to_come();
+    let Rules { mut timeout, mut prefix } = Rules::of(here, &settings.borrow_and_update());
     let mut machine = EscapeMachine::new(prefix);
     let hub_input = here.console.hub.input();
     let mut waiting = Waiting::new();
@@ -37,7 +49,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
         if ending && waiting.is_empty() {
             return Ended::Left;
         }
-        let idle_end = settings.timeout.map(|timeout| last_typed + timeout);
+        let idle_end = timeout.map(|timeout| last_typed + timeout);
         tokio::select! {
             permit = hub_input.reserve(), if !waiting.is_empty() => {
                 let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
@@ -67,12 +79,12 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                             }
                         }
                     }
-                    Event::Break => wanted.push(Input::Break(BREAK)),
+                    Event::Break => wanted.push(break_of(here)),
                     // A pipe that has ended still wants its answer: only a terminal's end is a leave-taking.
                     Event::End => ending = here.terminal,
                 }
                 if may_write(here, !wanted.is_empty(), &mut told_read_only) {
-                    if wanted.iter().any(|input| matches!(input, Input::Break(_))) {
+                    if wanted.iter().any(|input| matches!(input, Input::Break { .. })) {
                         answer(here, "break".to_owned());
                     }
                     queue(&mut waiting, wanted);
@@ -86,11 +98,28 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                     None => typed.settle(weight),
                 }
             }
+            // The console holds the sender for as long as there are sessions.
+            Ok(()) = settings.changed() => {
+                let rules = Rules::of(here, &settings.borrow_and_update());
+                timeout = rules.timeout;
+                if prefix != rules.prefix {
+                    prefix = rules.prefix;
+                    machine = EscapeMachine::new(prefix);
+                    answer(here, match prefix {
+                        Some(prefix) => format!("{prefix}? for help from now on"),
+                        None => "no escapes from now on".to_owned(),
+                    });
+                }
+            }
             () = reached(idle_end) => {
                 return Ended::Closed("closed: nothing typed for too long".to_owned());
             }
         }
     }
+}
+
+fn break_of(here: &Here) -> Input {
+    Input::Break { length: BREAK, user: here.user.clone() }
 }
 
 fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
@@ -174,7 +203,7 @@ fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
     let console = &here.console;
     match action {
         Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
-        Action::Break => return Outcome::Input(Input::Break(BREAK)),
+        Action::Break => return Outcome::Input(break_of(here)),
         Action::Leave => return Outcome::Leave,
         Action::Nothing => {}
         Action::Help => answer(here, help(prefix)),

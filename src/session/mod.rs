@@ -46,6 +46,7 @@ pub enum Ended {
 struct Here {
     console: Arc<Console>,
     id: MemberId,
+    user: String,
     terminal: bool,
     /// What the session says to its own viewer.
     own: mpsc::Sender<String>,
@@ -63,9 +64,10 @@ pub async fn run<O: Outlet>(
     let replay = if terminal { console.settings().replay } else { 0 };
     // Before anybody can see the session: from then on it misses nothing.
     let cursor = console.hub.session_cursor(console.hub.last_lines(replay));
+    let user = visitor.user.clone();
     let (membership, Ears { notices, mut dismissal }) = console.join(visitor);
     let (own, answers) = mpsc::channel(16);
-    let here = Here { console, id: membership.id, terminal, own };
+    let here = Here { console, id: membership.id, user, terminal, own };
     let output = output::run(&here, cursor, notices, answers, &mut outlet);
     let input = input::run(&here, typed);
     let ended = tokio::select! {

@@ -20,8 +20,9 @@ use super::outlet::{SshOutlet, finish};
 use crate::auth::client::{Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
 use crate::config::{Groups, RootLogin};
+use crate::event::Event;
 use crate::port::PortName;
-use crate::session::{self, Console, Event, Feeder, Typed, Visitor};
+use crate::session::{self, Console, Feeder, Typed, Visitor};
 
 /// A refused password is answered so long after it came, whatever the reason: longer than PAM's own delay for a wrong one
 /// (`pam_fail_delay(3)`, 2 s and up to half more), so that a refusal tells nothing by its time.
@@ -140,7 +141,7 @@ impl Connection {
 
     /// A refusal, since nobody could decide. Whoever keeps leaving conversations is disconnected, not given new ones.
     fn helper_failed(&mut self, error: &LoginError) -> Result<Auth, russh::Error> {
-        tracing::error!(console_port = %self.port(), "no login is possible: {error}");
+        tracing::error!("no login is possible: {error}");
         self.login = None;
         match error {
             LoginError::TooManyAbandoned => Err(ends("too many conversations begun and left")),
@@ -156,11 +157,11 @@ impl Connection {
             return Auth::Accept;
         }
         tracing::warn!(
-            console_port = %self.port(),
+            message_id = Event::Refused.id(),
             console_user = identity.name,
             "{} from {} refused: in none of the groups that may use {}",
             identity.name,
-            self.peer.ip(),
+            unmapped(self.peer.ip()),
             self.port()
         );
         Auth::reject()
@@ -287,7 +288,7 @@ impl Handler for Connection {
         self.seat = self.ticket.as_ref().and_then(Ticket::seat);
         if self.seat.is_none() {
             let full = format!("{} connections are logged in to {}: no more", limits::LOGGED_IN, self.port());
-            tracing::warn!(console_port = %self.port(), "{} closed: {full}", self.peer.ip());
+            tracing::warn!("{} closed: {full}", unmapped(self.peer.ip()));
             return session.disconnect(Disconnect::TooManyConnections, &full, "");
         }
         self.ticket = None;
@@ -385,12 +386,12 @@ impl Handler for Connection {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.feeder.feed(Event::Bytes(data.to_vec()));
+        self.feeder.feed(session::Event::Bytes(data.to_vec()));
         Ok(())
     }
 
     async fn channel_eof(&mut self, _channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {
-        self.feeder.feed(Event::End);
+        self.feeder.feed(session::Event::End);
         Ok(())
     }
 

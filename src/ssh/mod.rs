@@ -80,7 +80,7 @@ impl Server {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(console_port = %self.console.name, "no connection can be accepted: {error}");
+                        warn!("no connection can be accepted: {error}");
                     }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -94,14 +94,13 @@ impl Server {
                 self.connections.send_modify(|count| *count += 1);
                 tokio::spawn(async move {
                     if let Err(error) = self.serve(stream, peer, ticket).await {
-                        debug!(console_port = %self.console.name, "connection of {peer}: {error}");
+                        debug!("connection of {peer}: {error}");
                     }
                     self.connections.send_modify(|count| *count -= 1);
                 });
             }
             None if self.limits.is_news(Instant::now()) => {
                 warn!(
-                    console_port = %self.console.name,
                     "{} closed: too many connections from there have not logged in \
                      (said once in {} s, whoever else is closed)",
                     peer.ip(),
@@ -127,10 +126,10 @@ impl Server {
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
-            why = self.ends(stage) => debug!(console_port = %self.console.name, "{peer} {why}"),
+            why = self.ends(stage) => debug!("{peer} {why}"),
             dead = Watch::default().until_dead(&plug, &written) => {
                 dead?;
-                debug!(console_port = %self.console.name, "{peer} acknowledges nothing any more");
+                debug!("{peer} acknowledges nothing any more");
             }
         }
         plug.shutdown(std::net::Shutdown::Both)?;

@@ -3,6 +3,7 @@
 use nix::libc::{CRTSCTS, CSTOPB, IXOFF, IXON};
 use nix::sys::signal::Signal;
 
+use crate::rig::until;
 use crate::{at_terminal, served};
 
 const PORT: &str = "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n";
@@ -52,4 +53,90 @@ fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
     assert!(outside.aside().contains("Permission denied"));
     inside.type_in("still here");
     rig.expect_at_device(b"still here");
+}
+
+#[test]
+fn a_session_takes_a_new_escape_and_a_new_timeout() {
+    let rig = served("");
+    let mut client = at_terminal(&rig);
+    rig.configure(&format!("{PORT}escape = \"^Xx\"\n"));
+    rig.apply();
+    client.sees("[^Xx? for help from now on]");
+    client.type_in(b"\x05c.");
+    rig.expect_at_device(b"\x05c.");
+    client.type_in(b"\x18xw");
+    client.sees("demo here");
+    rig.configure(&format!("{PORT}escape = \"none\"\ntimeout = 1\n"));
+    rig.apply();
+    client.sees("[no escapes from now on]");
+    client.sees("closed: nothing typed for too long");
+    client.ends();
+}
+
+#[test]
+fn low_latency_log_and_what_is_shown_change_without_a_new_open() {
+    let rig = served("");
+    let mut client = at_terminal(&rig);
+    let settings =
+        "low_latency = false\nreplay = 1\ndescription = \"rack 3\"\nlog = { file = \"other.log\" }\n";
+    rig.configure(&format!("{PORT}{settings}"));
+    rig.apply();
+    rig.say(b"one\r\ntwo\r\n");
+    client.sees("two");
+    until("the other log", || {
+        std::fs::read_to_string(rig.path("log/other.log")).ok().filter(|log| log.contains("< two\n"))
+    });
+    assert!(!rig.log_text().contains("two"), "{}", rig.log_text());
+    let mut late = at_terminal(&rig);
+    late.sees("two");
+    let shown = String::from_utf8_lossy(&late.shown()).into_owned();
+    assert!(shown.contains("[demo (rack 3) 9600 8N1") && !shown.contains("one"), "{shown}");
+    assert_eq!(rig.journal().matches("demo opened").count(), 1, "{}", rig.journal());
+}
+
+#[test]
+fn another_device_is_opened_under_the_sessions() {
+    let mut rig = served("");
+    let mut client = at_terminal(&rig);
+    let before = rig.device();
+    rig.plug();
+    std::fs::rename(rig.path("dev/demo"), rig.path("dev/other")).unwrap();
+    rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/other\"\nbaud = 19200\n");
+    rig.apply();
+    client.sees("[demo is set to 19200 8N1]");
+    rig.say(b"I am the other one\r\n");
+    client.sees("I am the other one");
+    rig.wait_for_log("/dev/other from now on");
+    client.type_in("hello");
+    rig.expect_at_device(b"hello");
+    drop(before);
+}
+
+#[test]
+fn the_scrollback_grows_and_shrinks_and_nothing_is_lost_by_it() {
+    let mut rig = served("scrollback = \"64K\"\n");
+    let mut client = at_terminal(&rig);
+    rig.say(b"first\r\n");
+    client.sees("first");
+    for (size, words) in [("1M", "second"), ("64K", "third")] {
+        rig.configure(&format!("{PORT}scrollback = {size:?}\n"));
+        rig.apply();
+        rig.say(format!("{words}\r\n").as_bytes());
+        client.sees(words);
+        assert_eq!(rig.stored(), ["ring", "tty"]);
+    }
+    rig.wait_for_log("< third\n");
+    // And at a start, of a ring that another size was kept of.
+    rig.configure(&format!("{PORT}scrollback = \"256K\"\n"));
+    rig.kill();
+    rig.say(b"fourth\r\n");
+    rig.start();
+    let mut late = at_terminal(&rig);
+    for words in ["first", "second", "third", "fourth"] {
+        late.sees(words);
+    }
+    let log = rig.wait_for_log("< fourth\n");
+    let records: Vec<_> =
+        log.lines().filter_map(|line| line.split_once(" < ")).map(|(_, said)| said).collect();
+    assert_eq!(records, ["first", "second", "third", "fourth"]);
 }

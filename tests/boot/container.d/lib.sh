@@ -1,22 +1,11 @@
 # shellcheck shell=bash disable=SC2034,SC2016 # for those who source it; for shells inside
-# What the behaviours share. `test-container` sets BED_CONTAINER, BED_SUITE, BED_ROWS, BED_DEB and BED_WORK.
-. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
-: "${BED_CONTAINER:?run this by tests/boot/test-container}"
+# What the behaviours in a container share.
+. "$(dirname "${BASH_SOURCE[0]}")/../behaviour.sh"
 HERE=$BED_HERE/container.d
 
-inside() { "$BED_HERE/container" exec "$BED_CONTAINER" -- "$@"; }
+inside() { "$BED_HERE/container" exec "$BED_MACHINE" -- "$@"; }
 # push FILE DEST
-push() { "$BED_HERE/container" push "$BED_CONTAINER" "$@"; }
-
-# row WHAT FIGURE: a line of the table.
-row() { printf '%s\t%s\t%s\n' "$BED_SUITE" "$1" "$2" >>"$BED_ROWS"; }
-
-# expect WHAT IS WANTED
-expect() { [[ $2 = "$3" ]] || bed_die "$1: '$2' instead of '$3'"; }
-# at_most WHAT IS LIMIT: numbers
-at_most() { awk -v is="$2" -v limit="$3" 'BEGIN { exit !(is != "" && is <= limit) }' || bed_die "$1 is '$2', and may be $3"; }
-# contains WHAT TEXT PART
-contains() { [[ $2 = *"$3"* ]] || bed_die "$1 does not say '$3': $2"; }
+push() { "$BED_HERE/container" push "$BED_MACHINE" "$@"; }
 
 # far_start MODE PORT [RATE]: something hangs on PORT (ttyUSB0…) from now on, and is there.
 far_start() {
@@ -40,36 +29,14 @@ pace_end() {
     bed_wait 10 "the far end's figures" inside grep -q written "/run/far-$1"
     inside cat "/run/far-$1"
 }
-# figure JSON KEY
-figure() { python3 -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[2]])' "$1" "$2"; }
 
-status_of() { inside systemctl show --property=StatusText --value "console@$1.service"; }
-main_pid() { inside systemctl show --property=MainPID --value "console@$1.service"; }
-is_open() { bed_wait 10 "$1 to be open" status_says "$1" 'attached'; }
-status_says() {
-    local status
-    status=$(status_of "$1")
-    [[ $status = *"$2"* ]] || { echo "status is: $status"; return 1; }
-}
-listens() { inside ss -H -ltn "sport = :$1" | grep -q LISTEN; }
-log_of() { printf '/var/log/consoleserver/%s/console.log' "$1"; }
-log_size() { inside stat -c %s "$(log_of "$1")"; }
-
-# People: alice may use consoles, carol may not. Both have a password and a key.
+# People, and how they sit at consoles: from inside the container.
 people() {
-    inside sh -e -c 'ssh-keygen -q -t ed25519 -N "" -f /root/key
-        for user in alice carol; do
-            useradd --create-home --shell /usr/sbin/nologin "$user"
-            echo "$user:secret-$user" | chpasswd
-            install -d -o "$user" -g "$user" -m 0700 "/home/$user/.ssh"
-            install -o "$user" -g "$user" -m 0600 /root/key.pub "/home/$user/.ssh/authorized_keys"
-            printf "#!/bin/sh\necho secret-%s\n" "$user" >"/root/ask-$user"
-            chmod +x "/root/ask-$user"
-        done
-        usermod --append --groups dialout alice'
-    push "$HERE/talk" /usr/local/bin/talk
+    inside ssh-keygen -q -t ed25519 -N '' -f /root/key
+    inside cat /root/key.pub | accounts
+    push "$BED_HERE/talk" /usr/local/bin/talk
 }
-SSH=(ssh -T -o StrictHostKeyChecking=no -o UserKnownHostsFile=/root/known_hosts -o LogLevel=ERROR)
+SSH+=(-o UserKnownHostsFile=/root/known_hosts)
 # Of whom, on which TCP port: the words of an ssh command.
 by_key() { SSH_WORDS=("${SSH[@]}" -i /root/key -o IdentitiesOnly=yes -o PreferredAuthentications=publickey -p "$2" "$1@127.0.0.1"); }
 by_password() {

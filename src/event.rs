@@ -1,0 +1,84 @@
+//! What happens at a console, by the names under which `journalctl MESSAGE_ID=…` finds it. `units/consoleserver.catalog` has
+//! the text that `journalctl -x` adds to each. Beside its id an event carries `console_port`, and `console_user` if
+//! somebody did it. An id never changes and is never used again: people's scripts look for it.
+
+/// A kind of event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The device has come while its port waited for it.
+    Plugged,
+    /// The device has gone.
+    Unplugged,
+    /// The device was opened and set.
+    Opened,
+    /// It is there and cannot be opened.
+    NotOpened,
+    /// The port cannot be served: its configuration, or what else it needs, is wrong.
+    NotServed,
+    /// Somebody has proven who they are.
+    Login,
+    /// Somebody was not let in.
+    Refused,
+    /// Somebody is at the console.
+    Attach,
+    /// And has left it.
+    Detach,
+    /// A break was sent.
+    Break,
+    /// Bytes are missing in the log.
+    LogLost,
+    /// The log cannot be written at present.
+    LogStuck,
+    /// Somebody has changed a setting that is not in force yet.
+    Set,
+    /// A port has taken settings that were changed.
+    Applied,
+    /// The changes were written into /etc.
+    Committed,
+    /// What was committed was taken back.
+    RolledBack,
+}
+
+impl Event {
+    /// All kinds.
+    pub const ALL: [Self; 16] = [
+        Self::Plugged,
+        Self::Unplugged,
+        Self::Opened,
+        Self::NotOpened,
+        Self::NotServed,
+        Self::Login,
+        Self::Refused,
+        Self::Attach,
+        Self::Detach,
+        Self::Break,
+        Self::LogLost,
+        Self::LogStuck,
+        Self::Set,
+        Self::Applied,
+        Self::Committed,
+        Self::RolledBack,
+    ];
+
+    /// The value of the field `message_id` of its message.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Plugged => "becf2e83c51046edac519676a6e39b27",
+            Self::Unplugged => "0061b3bc1e5541da92974414380a8dbc",
+            Self::Opened => "750b8ffc113f4c20a4d08f05aa325946",
+            Self::NotOpened => "cadd0fb6a436494d92e25bda72ea0cae",
+            Self::NotServed => "d5bb3f97bd1e425eb47c519d2003b33e",
+            Self::Login => "a9418cd31d1d422db3240cbc8d6b51d0",
+            Self::Refused => "b149474bbcb144e8923ff3b04326882b",
+            Self::Attach => "371c8fefa17a412196b302f0f07a447f",
+            Self::Detach => "54c5d4a72b5a42e7b8e0e9eebaf56555",
+            Self::Break => "cb772a13c92b4a0abc5b05a6f1c200dd",
+            Self::LogLost => "ea9b1cafb53f44bebb05a748b7567c39",
+            Self::LogStuck => "617cdb077f464da686fb301126143bde",
+            Self::Set => "f83917b68c96400f9a6a4684db449240",
+            Self::Applied => "44c26bcccb91435fad65186f09da6e77",
+            Self::Committed => "deb9f4439bbe4d73bb51fac1658e0336",
+            Self::RolledBack => "e9612fe5ded240168d8843cc7cd6828d",
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Descriptors under tokio's eye that tokio has no type for: ttys, ptys, inotify, listeners that are not accepted on.
+//! Registering one is `unsafe` since tokio 1.54, because it must stay the same one for as long as it is registered.
+//! Here it does: [`Steady`] owners have one descriptor all their life, and [`Watched`] lends its owner by `&` alone, so
+//! that nobody puts another one in its place.
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+
+use nix::sys::inotify::Inotify;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// An owner of one descriptor.
+///
+/// # Safety
+/// `as_raw_fd` gives the same open descriptor each time, as long as the owner is not dropped or changed by `&mut`.
+pub unsafe trait Steady: AsRawFd {}
+
+// SAFETY: it opens nothing and closes its one descriptor only when dropped.
+unsafe impl Steady for File {}
+// SAFETY: as File.
+unsafe impl Steady for OwnedFd {}
+// SAFETY: an Inotify holds an OwnedFd that it never changes.
+unsafe impl Steady for Notifier {}
+
+/// An inotify instance as an owner of its descriptor.
+#[derive(Debug)]
+pub struct Notifier(pub Inotify);
+
+impl AsRawFd for Notifier {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
+
+/// A descriptor that the runtime watches for as long as this lives.
+#[derive(Debug)]
+pub struct Watched<T: AsRawFd>(AsyncFd<T>);
+
+impl<T: Steady> Watched<T> {
+    /// Has the runtime watch it for this.
+    pub fn new(owner: T, interest: Interest) -> io::Result<Self> {
+        // SAFETY: a Steady owner's descriptor is open and stays the same one, and no `&mut` to it leaves this room.
+        let watched = unsafe { AsyncFd::register_with_interest(owner, interest) };
+        watched.map(Self).map_err(|error| error.into_parts().1)
+    }
+}
+
+/// No `DerefMut`: by `AsyncFd::get_mut` the owner could be replaced.
+impl<T: AsRawFd> Deref for Watched<T> {
+    type Target = AsyncFd<T>;
+
+    fn deref(&self) -> &AsyncFd<T> {
+        &self.0
+    }
+}
