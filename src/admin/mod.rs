@@ -17,4 +17,4 @@ mod refused;
 pub mod service;
 mod state;
 mod units;
-mod wire;
+pub mod wire;

@@ -1,0 +1,399 @@
+//! The commands, done: by the administration service, or by a port's own socket.
+
+use std::cell::Cell;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use nix::unistd::geteuid;
+use thiserror::Error;
+use tokio::sync::OnceCell;
+use zbus::fdo;
+use zbus::proxy::CacheProperties;
+
+use super::local::{self, LocalError};
+use super::look::{self, Listed, NOT_RUNNING, PortStatus};
+use super::service::{Service, ServiceError, plain_lines, sentence};
+use super::tree::{Command, Output, Setting, Target, Trial};
+use super::units::{self, Verb};
+use super::value::{self, ValueError};
+use crate::admin::wire;
+use crate::attach;
+use crate::attach::client::AttachError;
+use crate::port::PortName;
+
+/// Half a second, as `^Ecl0` sends it.
+const BREAK: u32 = 500;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// A port's own words.
+    #[error("{0}")]
+    Attach(#[from] AttachError),
+    /// The ports cannot be looked at.
+    #[error("{0}")]
+    Local(#[from] LocalError),
+    /// The service's words.
+    #[error("{0}")]
+    Service(#[from] ServiceError),
+    /// A value that no key takes.
+    #[error("{0}")]
+    Value(#[from] ValueError),
+    /// Units, by root.
+    #[error("{0}")]
+    Units(String),
+    /// The sockets are of a program in a terminal.
+    #[error(
+        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, log, status and who work"
+    )]
+    Foreground(PathBuf),
+    /// Nobody to disconnect.
+    #[error("{user} is not at {port}")]
+    NotThere {
+        /// Login name.
+        user: String,
+        /// Where.
+        port: PortName,
+    },
+    /// Control-C.
+    #[error("interrupted; what was asked may still be done")]
+    Interrupted,
+    /// The output is closed.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+type Done<T = ()> = Result<T, CommandError>;
+
+/// Whose ports are meant.
+#[derive(Debug)]
+pub struct Place {
+    /// Where their sockets are.
+    pub runtime: PathBuf,
+    /// Whether a program in a terminal serves them.
+    foreground: bool,
+}
+
+impl Place {
+    /// Those of systemd, unless a directory is given or `consoleserver` has left its marks.
+    pub fn new(given: Option<PathBuf>) -> Self {
+        let given = given.or_else(|| std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from));
+        let foreground = given.is_some();
+        let runtime = given.unwrap_or_else(crate::systemd::runtime_directory);
+        Self { foreground: foreground || local::marks(&runtime).exists(), runtime }
+    }
+}
+
+/// How uncommitted changes stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// How many there are.
+    pub uncommitted: u32,
+    /// Seconds until the last commit is rolled back; 0 = it is not on trial.
+    pub confirm_within: u32,
+}
+
+/// Does commands.
+#[derive(Debug)]
+pub struct Client {
+    place: Place,
+    service: OnceCell<Service>,
+    /// Whether one looks and then changes, and so wants to be told of what others change meanwhile.
+    checks: bool,
+    /// The revision that was last looked at.
+    seen: Cell<u64>,
+}
+
+impl Client {
+    /// `checks`: changes are refused if somebody has changed something since the last look.
+    pub fn new(place: Place, checks: bool) -> Self {
+        Self { place, service: OnceCell::new(), checks, seen: Cell::new(0) }
+    }
+
+    /// Where the ports' sockets are.
+    pub fn runtime(&self) -> &std::path::Path {
+        &self.place.runtime
+    }
+
+    async fn service(&self) -> Done<&Service> {
+        if self.place.foreground {
+            return Err(CommandError::Foreground(self.place.runtime.clone()));
+        }
+        Ok(self.service.get_or_try_init(Service::connect).await?)
+    }
+
+    /// Whether the caller may change anything.
+    pub async fn may_administer(&self) -> Done<bool> {
+        Ok(self.service().await?.manager.may_administer().await.map_err(sentence)?)
+    }
+
+    /// How uncommitted changes stand.
+    pub async fn pending(&self) -> Done<Pending> {
+        let manager = &self.service().await?.manager;
+        let (uncommitted, confirm_within) =
+            tokio::try_join!(manager.uncommitted(), manager.confirm_within()).map_err(sentence)?;
+        if self.seen.get() == 0 {
+            self.looked().await?;
+        }
+        Ok(Pending { uncommitted, confirm_within })
+    }
+
+    /// The names of all ports, for completion.
+    pub async fn names(&self) -> Done<Vec<PortName>> {
+        Ok(self.service().await?.names().await?)
+    }
+
+    /// From here on, changes of others count.
+    async fn looked(&self) -> Done {
+        if self.checks {
+            self.seen.set(self.service().await?.manager.revision().await.map_err(sentence)?);
+        }
+        Ok(())
+    }
+
+    /// Our own change counts as seen; one of somebody else that came in between does not.
+    async fn changed(&self) -> Done {
+        let before = self.seen.get();
+        self.looked().await?;
+        if before > 0 {
+            self.seen.set(self.seen.get().min(before + 1));
+        }
+        Ok(())
+    }
+
+    fn revision(&self) -> u64 {
+        if self.checks { self.seen.get() } else { 0 }
+    }
+
+    /// Does a command. `connect`, `log` and what concerns the program itself are not among them.
+    pub async fn run(&self, command: Command, to: &mut impl Write) -> Done {
+        match command {
+            Command::List(output) => self.list(output, to).await,
+            Command::Status(Output { json }) => {
+                let ports = self.statuses().await?;
+                look::status(&ports, json, to)?;
+                if !json && !self.place.foreground {
+                    writeln!(to, "(line errors are not counted in this version)")?;
+                }
+                Ok(())
+            }
+            Command::Who(Output { json }) => Ok(look::who(&self.statuses().await?, json, to)?),
+            Command::Show { of, output } => self.show(&of, output, to).await,
+            Command::Diff(Output { json }) => {
+                let service = self.service().await?;
+                let (changes, conflicts) = (service.changes().await?, service.conflicts().await?);
+                self.looked().await?;
+                look::diff(&changes, json, to)?;
+                if json { Ok(()) } else { remarks(conflicts, to) }
+            }
+            Command::Set(setting) | Command::Shorthand(super::shorthand::Shorthand(setting)) => {
+                self.set(setting, to).await
+            }
+            Command::Unset { of, key } => {
+                value::check_key(&of, &key)?;
+                let (port, key) = address(&of, &key);
+                let unset = self.service().await?.manager.unset(&port, &key, self.revision()).await;
+                unset.map_err(sentence)?;
+                self.changed().await?;
+                self.show(&of, Output::default(), to).await
+            }
+            Command::Create { port } => {
+                self.service().await?.manager.create_port(port.as_str()).await.map_err(sentence)?;
+                self.changed().await?;
+                self.show(&Target::Port(port), Output::default(), to).await
+            }
+            Command::Remove { port } => {
+                let service = self.service().await?;
+                service.of_port(&port, service.manager.remove_port(port.as_str()).await).await?;
+                self.changed().await?;
+                Ok(writeln!(to, "{port} is removed at the next `reload {port}` or `commit`")?)
+            }
+            Command::Start { port } => self.drive(Verb::Start, &port, to).await,
+            Command::Stop { port } => self.drive(Verb::Stop, &port, to).await,
+            Command::Reload { port: Some(port) } => self.drive(Verb::Reload, &port, to).await,
+            Command::Reload { port: None } => {
+                remarks(self.service().await?.manager.reload().await.map_err(sentence)?, to)
+            }
+            Command::Commit { trial } => self.commit(trial, to).await,
+            Command::Confirm => {
+                self.service().await?.manager.confirm().await.map_err(sentence)?;
+                Ok(writeln!(to, "confirmed")?)
+            }
+            Command::Revert => {
+                remarks(self.service().await?.manager.revert().await.map_err(sentence)?, to)?;
+                self.looked().await
+            }
+            Command::Break { port } => {
+                let service = self.service().await?;
+                let sent = service.port(&port).await?.send_break(BREAK).await;
+                Ok(service.of_port(&port, sent).await?)
+            }
+            Command::Disconnect { port, user } => {
+                let service = self.service().await?;
+                let ended = service.port(&port).await?.disconnect(&user).await;
+                match service.of_port(&port, ended).await? {
+                    0 => Err(CommandError::NotThere { user, port }),
+                    1 => Ok(writeln!(to, "1 session ended")?),
+                    count => Ok(writeln!(to, "{count} sessions ended")?),
+                }
+            }
+            Command::Connect { .. } | Command::Log { .. } | Command::Exit | Command::Completions { .. } => {
+                Ok(())
+            }
+        }
+    }
+
+    /// `connect PORT`: until its user leaves.
+    pub fn connect(&self, port: &PortName) -> Done {
+        Ok(attach::client::connect(&self.place.runtime, port)?)
+    }
+
+    /// `log PORT`: its last lines, and what is added until the port ends, if it is to follow.
+    pub fn log(&self, port: &PortName, lines: u32, follow: bool) -> Done {
+        Ok(attach::client::log(&self.place.runtime, port, lines, follow)?)
+    }
+
+    async fn list(&self, Output { json }: Output, to: &mut impl Write) -> Done {
+        let service = self.service().await?;
+        let ports = service.ports().await?;
+        let monitor: PathBuf = service.manager.monitor_path().await.map_err(sentence)?.into();
+        self.looked().await?;
+        let listed: Vec<_> =
+            ports.into_iter().map(|(port, view)| Listed::new(port, &view, &monitor)).collect();
+        Ok(look::list(&listed, json, to)?)
+    }
+
+    /// The ports that are open; without a service to ask, all that are served.
+    async fn statuses(&self) -> Done<Vec<PortStatus>> {
+        if self.place.foreground {
+            return Ok(local::status(&self.place.runtime)?);
+        }
+        let told = match self.service().await {
+            Ok(service) => self.told(service).await,
+            Err(error) => Err(error),
+        };
+        match told {
+            Err(CommandError::Service(error)) if error.is_absence() => {
+                Ok(local::status(&self.place.runtime)?)
+            }
+            told => told,
+        }
+    }
+
+    async fn told(&self, service: &Service) -> Done<Vec<PortStatus>> {
+        let mut statuses = Vec::new();
+        for (port, view) in service.ports().await? {
+            if view.state == NOT_RUNNING || view.keys.running.is_empty() {
+                continue;
+            }
+            let users = if view.users > 0 { service.sessions(&port).await? } else { Vec::new() };
+            statuses.push(PortStatus::new(port, &view, users));
+        }
+        Ok(statuses)
+    }
+
+    async fn show(&self, of: &Target, Output { json }: Output, to: &mut impl Write) -> Done {
+        let keys = self.service().await?.keys(of).await?;
+        self.looked().await?;
+        let shown = if json { look::json(&keys.json(of), to) } else { keys.show(of, to) };
+        Ok(shown?)
+    }
+
+    async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
+        let value = value::parse(&of, &key, &words)?;
+        let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
+        let (port, key) = address(&of, &key);
+        let set = self.service().await?.manager.set(&port, &key, &value, self.revision()).await;
+        set.map_err(sentence)?;
+        self.changed().await?;
+        let seen = self.seen.get();
+        self.show(&of, Output::default(), to).await?;
+        self.seen.set(seen);
+        Ok(())
+    }
+
+    async fn drive(&self, verb: Verb, port: &PortName, to: &mut impl Write) -> Done {
+        let driven = self.drive_by_service(verb, port, to).await;
+        match driven {
+            Err(CommandError::Service(error))
+                if geteuid().is_root() && self.only_root_may(verb, &error).await =>
+            {
+                units::systemctl(verb, port).map_err(CommandError::Units)
+            }
+            driven => driven,
+        }
+    }
+
+    async fn drive_by_service(&self, verb: Verb, port: &PortName, to: &mut impl Write) -> Done {
+        let service = self.service().await?;
+        let proxy = service.port(port).await?;
+        match verb {
+            Verb::Start => Ok(service.of_port(port, proxy.start().await).await?),
+            Verb::Stop => Ok(service.of_port(port, proxy.stop().await).await?),
+            Verb::Reload => remarks(service.of_port(port, proxy.reload().await).await?, to),
+        }
+    }
+
+    /// Without console-admin; or without polkit, where systemd takes no orders from console-admin.
+    async fn only_root_may(&self, verb: Verb, error: &ServiceError) -> bool {
+        match error {
+            error if error.is_absence() => true,
+            ServiceError::Said(_) if verb != Verb::Reload => !self.polkit().await,
+            _ => false,
+        }
+    }
+
+    /// Whether polkit answers; it is started for this if it can be.
+    async fn polkit(&self) -> bool {
+        let Ok(service) = self.service().await else { return false };
+        let peer = fdo::PeerProxy::builder(service.connection())
+            .destination("org.freedesktop.PolicyKit1")
+            .path("/org/freedesktop/PolicyKit1/Authority")
+            .cache_properties(CacheProperties::No);
+        match peer.build().await {
+            Ok(peer) => peer.ping().await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
+    async fn commit(&self, trial: Option<Trial>, to: &mut impl Write) -> Done {
+        let manager = &self.service().await?.manager;
+        let count = manager.uncommitted().await.map_err(sentence)?;
+        let minutes = trial.map(|Trial::Confirm { minutes }| minutes);
+        let committed = match minutes {
+            None => manager.commit(self.revision()).await,
+            Some(minutes) => manager.commit_confirmed(self.revision(), 60 * minutes).await,
+        };
+        remarks(committed.map_err(sentence)?, to)?;
+        self.looked().await?;
+        let changes = match count {
+            // Said by the service.
+            0 => return Ok(()),
+            1 => "1 change".to_owned(),
+            _ => format!("{count} changes"),
+        };
+        match minutes {
+            None => writeln!(to, "{changes} committed"),
+            Some(1) => writeln!(to, "{changes} committed; taken back unless you `confirm` within a minute"),
+            Some(n) => {
+                writeln!(to, "{changes} committed; taken back unless you `confirm` within {n} minutes")
+            }
+        }?;
+        Ok(())
+    }
+}
+
+/// How `Set` and `Unset` name a key.
+fn address(of: &Target, key: &str) -> (String, String) {
+    match of {
+        Target::Port(port) => (port.to_string(), key.to_owned()),
+        table => (String::new(), format!("{table}.{key}")),
+    }
+}
+
+fn remarks(remarks: Vec<String>, to: &mut impl Write) -> Done {
+    for remark in remarks {
+        writeln!(to, "{}", plain_lines(&remark))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! Completion, in the shells and at the prompt: the command tree, with the names of ports, keys and words that a key takes.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::builder::StyledStr;
+use clap::{Arg, CommandFactory};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
+use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
+
+use super::shorthand::ROWS;
+use super::tree::{Arguments, Line, Shell, Target};
+use super::value;
+use crate::config::Config;
+
+const PROGRAM: &str = "consolectl";
+/// By this variable a shell asks.
+const VARIABLE: &str = "COMPLETE";
+const TABLES: [&str; 3] = ["server", "access", "defaults"];
+
+/// Answers a shell that asks, and ends the process then. Ports are those of the configuration, which is read for it.
+pub fn answer_shell() {
+    CompleteEnv::with_factory(|| {
+        let words: Vec<String> = std::env::args().skip_while(|word| word != "--").skip(2).collect();
+        tree(Arguments::command(), &words, &configured())
+    })
+    .var(VARIABLE)
+    .bin(PROGRAM)
+    .completer(PROGRAM)
+    .complete();
+}
+
+/// Prints what makes a shell ask.
+pub fn script(shell: Shell, to: &mut impl Write) -> io::Result<()> {
+    let mut script = Vec::new();
+    let shell: &dyn EnvCompleter = match shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
+    };
+    shell.write_registration(VARIABLE, PROGRAM, PROGRAM, PROGRAM, &mut script)?;
+    to.write_all(&script)
+}
+
+/// Without a configuration that can be read, no ports: a shell has no place for the reason.
+fn configured() -> Vec<String> {
+    let loaded = Config::load(Path::new("/"));
+    loaded.map(|loaded| loaded.config.ports.keys().map(ToString::to_string).collect()).unwrap_or_default()
+}
+
+/// What may stand in place of the last word of a line, of which `words` come before it.
+pub fn at_prompt(words: Vec<String>, last: &str, ports: &[String]) -> Vec<String> {
+    let mut tree = tree(Line::command(), &words, ports);
+    if words.first().is_some_and(|word| tree.find_subcommand(word).is_none()) {
+        return Vec::new();
+    }
+    let index = words.len();
+    let words: Vec<OsString> = words.into_iter().map(OsString::from).chain([last.into()]).collect();
+    let found = complete(&mut tree, words, index, None).unwrap_or_default();
+    let text = |candidate: CompletionCandidate| candidate.get_value().to_str().map(ToOwned::to_owned);
+    // Options, of which `--help` is everywhere, only where somebody wants one.
+    let wanted = |word: &String| last.starts_with('-') || !word.starts_with('-');
+    found.into_iter().filter_map(text).filter(wanted).collect()
+}
+
+/// A tree whose arguments know their candidates. Those of a key and its value depend on the words before.
+fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Command {
+    let rest = words.iter().position(|word| ["set", "unset"].contains(&word.as_str()));
+    let after = |n: usize| rest.and_then(|at| words.get(at + n));
+    let of: Option<Target> = after(1).and_then(|word| word.parse().ok());
+    let key = after(2).cloned().unwrap_or_default();
+    command.mut_subcommands(|command| {
+        let row = ROWS.iter().find(|row| row.name == command.get_name());
+        command.mut_args(|arg| match (arg.get_id().as_str(), &of, row) {
+            ("port", ..) => candidates(arg, ports.to_vec()),
+            ("of", ..) => candidates(arg, ports.iter().cloned().chain(TABLES.map(str::to_owned)).collect()),
+            ("key", Some(of), _) => candidates(arg, owned(value::names(of))),
+            ("words", Some(of), _) => candidates(arg, owned(value::fixed(of, &key))),
+            ("value", _, Some(row)) => {
+                let words = value::fixed(&row.target(), row.key);
+                if words.is_empty() { arg } else { candidates(arg, owned(words)) }
+            }
+            _ => arg,
+        })
+    })
+}
+
+fn owned(words: Vec<&'static str>) -> Vec<String> {
+    words.into_iter().map(str::to_owned).collect()
+}
+
+fn candidates(arg: Arg, words: Vec<String>) -> Arg {
+    // In the order in which they come: clap sorts by this number alone.
+    let candidate = |(index, word): (usize, &String)| {
+        CompletionCandidate::new(word).display_order(Some(index)).help(None::<StyledStr>)
+    };
+    arg.add(ArgValueCandidates::new(move || words.iter().enumerate().map(candidate).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn completed(line: &str) -> Vec<String> {
+        let (words, last) = line.rsplit_once(' ').unwrap_or(("", line));
+        let words = words.split_whitespace().map(str::to_owned).collect();
+        at_prompt(words, last, &["core-switch".to_owned(), "ttyUSB0".to_owned()])
+    }
+
+    #[test]
+    fn commands_ports_keys_and_words_are_completed() {
+        for (line, wanted) in [
+            ("ba", &["baud"][..]),
+            ("sho", &["show"]),
+            ("show t", &["ttyUSB0"]),
+            ("show ", &["core-switch", "ttyUSB0", "server", "access", "defaults"]),
+            ("reload c", &["core-switch"]),
+            ("baud ", &["core-switch", "ttyUSB0"]),
+            ("baud ttyUSB0 ", &[]),
+            ("parity ttyUSB0 ", &["N", "E", "O", "M", "S"]),
+            ("stopbits ttyUSB0 ", &["1", "2"]),
+            ("bytesize ttyUSB0 ", &["5", "6", "7", "8"]),
+            ("rtscts ttyUSB0 t", &["true"]),
+            ("logtype ttyUSB0 ", &["none", "raw", "text"]),
+            ("set server ", &["ssh_port", "listen", "monitor"]),
+            ("set ttyUSB0 log.s", &["log.sync"]),
+            ("set ttyUSB0 parity ", &["N", "E", "O", "M", "S"]),
+            ("set access root ", &["key", "yes", "no"]),
+            ("set ttyUSB0 description ", &[]),
+            ("unset ttyUSB0 xon", &["xonxoff"]),
+            ("commit ", &["confirm"]),
+            ("list --", &["--json", "--help"]),
+            ("create t", &[]),
+            ("nonsense ", &[]),
+        ] {
+            assert_eq!(completed(line), wanted, "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! `list`, `status`, `who` and `diff`: what was looked up, as a table or as JSON.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::service::PortView;
+use super::table::table;
+use super::value;
+use crate::admin::bus::{Change, Session};
+use crate::clock::{clock, date_and_clock};
+use crate::port::PortName;
+
+/// A configured port.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    port: PortName,
+    /// Whether its device is there.
+    plugged: bool,
+    /// `9600 8N1`
+    settings: String,
+    ssh_port: Option<u16>,
+    enabled: bool,
+    state: String,
+    description: String,
+}
+
+impl Listed {
+    /// `monitor` is the directory in which ports without a `device` appear.
+    pub fn new(port: PortName, view: &PortView, monitor: &std::path::Path) -> Self {
+        let keys = value::port(view.effective());
+        let device = keys.device.unwrap_or_else(|| monitor.join(port.as_str()));
+        let state = match (view.keys.running.is_empty(), view.keys.candidate.is_empty()) {
+            (true, true) => "removed, not committed".to_owned(),
+            (true, false) => "new, not reloaded".to_owned(),
+            (false, _) if !keys.enabled && view.state == NOT_RUNNING => "not enabled".to_owned(),
+            (false, _) => view.state.clone(),
+        };
+        Self {
+            port,
+            plugged: device.exists(),
+            settings: keys.line.to_string(),
+            ssh_port: keys.ssh_port,
+            enabled: keys.enabled,
+            state,
+            description: keys.description,
+        }
+    }
+
+    fn row(&self) -> [String; 6] {
+        let ssh_port = self.ssh_port.map_or("-".to_owned(), |port| port.to_string());
+        let plugged = if self.plugged { "yes" } else { "no" }.to_owned();
+        let Self { port, settings, state, description, .. } = self;
+        [port.to_string(), plugged, settings.clone(), ssh_port, state.clone(), description.clone()]
+    }
+}
+
+/// The state of a port that is closed.
+pub const NOT_RUNNING: &str = "not running";
+
+/// `list`
+pub fn list(ports: &[Listed], as_json: bool, to: &mut impl Write) -> io::Result<()> {
+    if as_json {
+        return json(&ports, to);
+    }
+    let heading = ["PORT", "PLUGGED", "SETTINGS", "SSH", "STATE", "DESCRIPTION"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(Listed::row)).collect();
+    table(&rows, to)
+}
+
+/// How a port does, and who is there.
+#[derive(Debug, Serialize)]
+pub struct PortStatus {
+    /// Which.
+    pub port: PortName,
+    /// `9600 8N1`; unknown if it could not be asked.
+    pub settings: Option<String>,
+    /// Bytes ever received from the device.
+    pub received: Option<u64>,
+    /// Bytes ever sent to it.
+    pub sent: Option<u64>,
+    /// Who is attached.
+    pub users: Vec<Session>,
+    /// `open`, or a sentence.
+    pub state: String,
+}
+
+impl PortStatus {
+    /// One that tells nothing but its state.
+    pub fn blank(port: PortName, state: String) -> Self {
+        Self { port, settings: None, received: None, sent: None, users: Vec::new(), state }
+    }
+
+    /// As the service tells it.
+    pub fn new(port: PortName, view: &PortView, users: Vec<Session>) -> Self {
+        let settings = Some(value::port(view.effective()).line.to_string());
+        let state = view.state.clone();
+        Self { port, settings, received: Some(view.received), sent: Some(view.sent), users, state }
+    }
+
+    fn row(&self) -> [String; 6] {
+        let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
+        let users: Vec<String> = self.users.iter().map(user).collect();
+        [
+            self.port.to_string(),
+            self.settings.clone().unwrap_or_else(|| "-".to_owned()),
+            number(self.received),
+            number(self.sent),
+            if users.is_empty() { "-".to_owned() } else { users.join(", ") },
+            self.state.clone(),
+        ]
+    }
+}
+
+fn user(Session { user, from, since, writes }: &Session) -> String {
+    format!("{user} ({from}, {} since {})", role(*writes), moment(since, clock))
+}
+
+fn role(writes: bool) -> &'static str {
+    if writes { "writing" } else { "watching" }
+}
+
+/// A moment that came as RFC 3339; anything else as it came.
+fn moment(since: &str, show: fn(jiff::Timestamp) -> String) -> String {
+    since.parse().map_or_else(|_| since.to_owned(), show)
+}
+
+/// `status`
+pub fn status(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Result<()> {
+    if as_json {
+        return json(&ports, to);
+    }
+    let heading = ["PORT", "SETTINGS", "IN", "OUT", "USERS", "STATE"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(PortStatus::row)).collect();
+    table(&rows, to)
+}
+
+/// `who`
+pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Result<()> {
+    #[derive(Serialize)]
+    struct AtPort<'a> {
+        port: &'a PortName,
+        #[serde(flatten)]
+        session: &'a Session,
+    }
+    let at = |port| {
+        let PortStatus { port, users, .. }: &PortStatus = port;
+        users.iter().map(move |session| AtPort { port, session })
+    };
+    let all: Vec<_> = ports.iter().flat_map(at).collect();
+    if as_json {
+        return json(&all, to);
+    }
+    let row = |AtPort { port, session }: &AtPort<'_>| {
+        let since = moment(&session.since, date_and_clock);
+        [port.to_string(), session.user.clone(), session.from.clone(), since, role(session.writes).to_owned()]
+    };
+    let heading = ["PORT", "USER", "FROM", "SINCE", "ROLE"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heading).chain(all.iter().map(row)).collect();
+    table(&rows, to)
+}
+
+/// `diff`
+pub fn diff(changes: &[Change], as_json: bool, to: &mut impl Write) -> io::Result<()> {
+    if as_json {
+        return json(&changes, to);
+    }
+    let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let row = |change: &Change| {
+        let Change { key, old, new, who, when } = change;
+        [key.clone(), cell(old), cell(new), who.clone(), moment(when, date_and_clock)]
+    };
+    let heading = ["KEY", "COMMITTED", "NEW", "BY", "AT"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heading).chain(changes.iter().map(row)).collect();
+    if changes.is_empty() { Ok(()) } else { table(&rows, to) }
+}
+
+/// One line of JSON.
+pub fn json(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer(&mut *to, value)?;
+    writeln!(to)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_port(user: &str) -> PortStatus {
+        let since = "1970-01-01T00:00:00Z".to_owned();
+        let users = vec![Session { user: user.to_owned(), from: "local".to_owned(), since, writes: true }];
+        PortStatus { users, ..PortStatus::blank("demo".parse().unwrap(), "open; two\nlines".to_owned()) }
+    }
+
+    fn said(say: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        say(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_name_with_an_escape_sequence_is_harmless_in_every_table() {
+        let ports = [at_port("a\x1b[2Jb\n")];
+        let table = said(|out| status(&ports, false, out));
+        assert!(table.contains("a?[2Jb? (local, writing since "), "{table:?}");
+        assert!(table.ends_with("open; two?lines\n"), "{table:?}");
+        assert_eq!(table.lines().count(), 2);
+        let table = said(|out| who(&ports, false, out));
+        assert!(table.contains("demo  a?[2Jb?  local  "), "{table:?}");
+        let change = Change {
+            key: "ports.demo.description".to_owned(),
+            old: String::new(),
+            new: "\"\x1b]0;x\x07\"".to_owned(),
+            who: "eve\x1b".to_owned(),
+            when: "later\r".to_owned(),
+        };
+        let table = said(|out| diff(std::slice::from_ref(&change), false, out));
+        assert!(table.contains("ports.demo.description  -          \"?]0;x?\"  eve?  later?\n"), "{table:?}");
+    }
+
+    #[test]
+    fn json_is_one_line_that_reads_back() {
+        let ports = [at_port("a\x1bb")];
+        let line = said(|out| who(&ports, true, out));
+        assert_eq!(line.lines().count(), 1);
+        let back: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(back[0]["port"], "demo");
+        assert_eq!(back[0]["user"], "a\x1bb");
+        assert_eq!(back[0]["writes"], true);
+        let line = said(|out| status(&ports, true, out));
+        let back: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert!(back[0]["received"].is_null());
+        assert_eq!(back[0]["users"][0]["from"], "local");
+    }
+}

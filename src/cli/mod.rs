@@ -1,0 +1,206 @@
+//! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
+//! said, with `shorthand` for the commands that set one key and `value` for what they set; `client` does it, by `service`, `local` or
+//! `units`; `show`, `look` and `table` say it; `prompt` and `complete` are for people at a terminal.
+
+mod client;
+mod complete;
+mod local;
+mod look;
+mod prompt;
+mod service;
+mod shorthand;
+mod show;
+mod table;
+mod tree;
+mod units;
+mod value;
+
+use std::future::Future;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use nix::unistd::{User, getuid};
+use tokio::runtime::{Builder, Runtime};
+
+use client::{Client, CommandError, Place};
+use tree::{Arguments, Command, NoCommand};
+
+/// The command line is wrong.
+const USAGE: u8 = 2;
+
+/// All of `consolectl`: from its arguments to its exit code.
+pub fn main() -> ExitCode {
+    complete::answer_shell();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => return wrong(&tree::sentence(&error)),
+        Err(error) => return said(error.print()),
+    };
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let at_prompt = arguments.command.is_none()
+        && arguments.line.is_none()
+        && io::stdin().is_terminal()
+        && io::stdout().is_terminal();
+    let client = Client::new(Place::new(arguments.runtime_dir), at_prompt);
+    let program = Program { runtime, client, at_prompt };
+    if arguments.admin_session
+        && let Err(code) = program.admit()
+    {
+        return code;
+    }
+    match (arguments.command, arguments.line) {
+        (Some(command), _) => program.done(command),
+        (None, Some(line)) => program.line(&line, ""),
+        (None, None) if at_prompt => match prompt::run(&program) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        },
+        (None, None) => program.lines(),
+    }
+}
+
+/// What commands run in.
+pub(crate) struct Program {
+    runtime: Runtime,
+    client: Client,
+    /// Whether Control-C leads back to the prompt.
+    at_prompt: bool,
+}
+
+impl Program {
+    /// Whoever may not administer is told so, and that is all.
+    fn admit(&self) -> Result<(), ExitCode> {
+        match self.runtime.block_on(self.client.may_administer()) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                let uid = getuid();
+                let name = match User::from_uid(uid) {
+                    Ok(Some(user)) => user.name,
+                    _ => uid.to_string(),
+                };
+                eprintln!("User {name} may not administer this console server");
+                Err(ExitCode::FAILURE)
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// Does a command and says what came of it on standard output.
+    fn run(&self, command: Command) -> Result<(), CommandError> {
+        match command {
+            Command::Connect { port } => self.client.connect(&port),
+            Command::Log { port, lines, follow } => self.log(&port, lines, follow),
+            Command::Exit => Ok(()),
+            Command::Completions { shell } => Ok(complete::script(shell, &mut io::stdout().lock())?),
+            command => {
+                // Whole or not at all, and a closed output is found out.
+                let mut shown = Vec::new();
+                let done = self.runtime.block_on(async {
+                    let interrupted = async {
+                        match self.at_prompt {
+                            true => tokio::signal::ctrl_c().await,
+                            false => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        done = self.client.run(command, &mut shown) => done,
+                        _ = interrupted => Err(CommandError::Interrupted),
+                    }
+                });
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(&shown)?;
+                stdout.flush()?;
+                done
+            }
+        }
+    }
+
+    /// `log PORT`. At the prompt in a process of its own, which Control-C ends.
+    fn log(&self, port: &crate::port::PortName, lines: u32, follow: bool) -> Result<(), CommandError> {
+        if !self.at_prompt {
+            return self.client.log(port, lines, follow);
+        }
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.arg("--runtime-dir").arg(self.client.runtime()).arg("log").arg(port.as_str());
+        command.arg("--lines").arg(lines.to_string()).args(follow.then_some("--follow"));
+        let status = self.runtime.block_on(async {
+            // From here on Control-C does not end this process.
+            let _caught = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+            command.status()
+        })?;
+        if status.signal().is_some() {
+            println!();
+        }
+        Ok(())
+    }
+
+    fn done(&self, command: Command) -> ExitCode {
+        match self.run(command) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// One line; `place` says which, in what is said of it.
+    fn line(&self, text: &str, place: &str) -> ExitCode {
+        match tree::line(text) {
+            Ok(command) => match self.run(command) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => failed(&format_args!("{place}{error}")),
+            },
+            Err(NoCommand::Blank) => ExitCode::SUCCESS,
+            Err(NoCommand::Help(text)) => said(writeln!(io::stdout(), "{}", text.trim_end())),
+            Err(NoCommand::Wrong(why)) => wrong(&format!("{place}{why}")),
+        }
+    }
+
+    /// The lines of standard input, up to the first that fails.
+    fn lines(&self) -> ExitCode {
+        for (index, text) in io::stdin().lines().enumerate() {
+            let text = match text {
+                Ok(text) => text,
+                Err(error) => return failed(&format_args!("standard input: {error}")),
+            };
+            if tree::line(&text) == Ok(Command::Exit) {
+                break;
+            }
+            let code = self.line(&text, &format!("line {}: ", index + 1));
+            if code != ExitCode::SUCCESS {
+                return code;
+            }
+        }
+        ExitCode::SUCCESS
+    }
+
+    /// Waits for something, but not for ever.
+    fn within<T>(
+        &self,
+        patience: Duration,
+        what: impl Future<Output = Result<T, CommandError>>,
+    ) -> Option<T> {
+        self.runtime.block_on(async { tokio::time::timeout(patience, what).await }).ok()?.ok()
+    }
+}
+
+fn failed(why: &impl std::fmt::Display) -> ExitCode {
+    eprintln!("consolectl: {why}");
+    ExitCode::FAILURE
+}
+
+fn wrong(why: &str) -> ExitCode {
+    eprintln!("consolectl: {why}");
+    ExitCode::from(USAGE)
+}
+
+fn said(printed: io::Result<()>) -> ExitCode {
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&format_args!("cannot write: {error}")),
+    }
+}

@@ -1,0 +1,138 @@
+//! The prompt: lines with history and completion, one command each, until its user leaves.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rustyline::completion::Completer;
+use rustyline::error::ReadlineError;
+use rustyline::highlight::Highlighter;
+use rustyline::hint::Hinter;
+use rustyline::history::FileHistory;
+use rustyline::validate::Validator;
+use rustyline::{CompletionType, Config, Context, Editor, Helper};
+
+use super::Program;
+use super::client::Pending;
+use super::complete;
+use super::tree::{Command, NoCommand, line};
+
+/// Lines of the history that are kept, in memory and in the file.
+const HISTORY: usize = 1000;
+/// For the names of ports, while somebody waits for a completion; and for what the prompt says.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Reads and does commands until `exit` or the end of the input. A command that fails is told, and the next may be given.
+pub fn run(program: &Program) -> rustyline::Result<()> {
+    let config = Config::builder()
+        .max_history_size(HISTORY)?
+        .history_ignore_dups(true)?
+        .history_ignore_space(true)
+        .completion_type(CompletionType::List)
+        .auto_add_history(true)
+        .build();
+    let mut editor: Editor<Words<'_>, FileHistory> = Editor::with_config(config)?;
+    editor.set_helper(Some(Words(program)));
+    let history = history();
+    if let Some(path) = &history {
+        // None yet, or one that is not ours to read: an empty history is not worth a word.
+        let _ = editor.load_history(path);
+    }
+    loop {
+        match editor.readline(&prompt(pending(program))) {
+            Ok(text) => {
+                if let Some(path) = &history {
+                    let _ = editor.append_history(path);
+                }
+                match line(&text) {
+                    Ok(Command::Exit) => break,
+                    Ok(command) => {
+                        if let Err(error) = program.run(command) {
+                            eprintln!("{error}");
+                        }
+                    }
+                    Err(NoCommand::Blank) => {}
+                    Err(NoCommand::Help(text)) => println!("{}", text.trim_end()),
+                    Err(NoCommand::Wrong(why)) => eprintln!("{why}"),
+                }
+            }
+            Err(ReadlineError::Interrupted) => {}
+            Err(ReadlineError::Eof) => break,
+            Err(error) => return Err(error),
+        }
+    }
+    match pending(program).uncommitted {
+        0 => {}
+        1 => eprintln!("1 change is not committed, and lasts until the next boot"),
+        count => eprintln!("{count} changes are not committed, and last until the next boot"),
+    }
+    Ok(())
+}
+
+/// What waits; nothing if nobody can be asked, which the next command will say.
+fn pending(program: &Program) -> Pending {
+    program.within(PATIENCE, program.client.pending()).unwrap_or_default()
+}
+
+fn prompt(Pending { uncommitted, confirm_within }: Pending) -> String {
+    let mut parts = Vec::new();
+    if uncommitted > 0 {
+        parts.push(format!("{uncommitted} uncommitted"));
+    }
+    if confirm_within > 0 {
+        parts.push(format!("confirm within {}:{:02}", confirm_within / 60, confirm_within % 60));
+    }
+    format!("{}> ", parts.join(", "))
+}
+
+/// `$XDG_STATE_HOME/consoleserver/history`, if there can be one.
+fn history() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let directory = state.join("consoleserver");
+    DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
+    Some(directory.join("history"))
+}
+
+/// What rustyline asks for while a line is typed.
+struct Words<'a>(&'a Program);
+
+impl Completer for Words<'_> {
+    type Candidate = String;
+
+    fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
+        let before = &line[..at];
+        let start = before.rfind(char::is_whitespace).map_or(0, |space| space + 1);
+        // Inside quotes there is nothing that we could complete.
+        let Some(words) = shlex::split(&before[..start]) else { return Ok((start, Vec::new())) };
+        let names = self.0.within(PATIENCE, self.0.client.names()).unwrap_or_default();
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut found = complete::at_prompt(words, &before[start..], &names);
+        if let [only] = found.as_mut_slice() {
+            only.push(' ');
+        }
+        Ok((start, found))
+    }
+}
+
+impl Hinter for Words<'_> {
+    type Hint = String;
+}
+impl Highlighter for Words<'_> {}
+impl Validator for Words<'_> {}
+impl Helper for Words<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prompt_says_what_waits() {
+        let said = |uncommitted, confirm_within| prompt(Pending { uncommitted, confirm_within });
+        assert_eq!(said(0, 0), "> ");
+        assert_eq!(said(3, 0), "3 uncommitted> ");
+        assert_eq!(said(0, 61), "confirm within 1:01> ");
+        assert_eq!(said(1, 600), "1 uncommitted, confirm within 10:00> ");
+    }
+}

@@ -1,0 +1,293 @@
+//! The administration service as a client has it: the connection, what is asked, and its refusals as sentences.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use thiserror::Error;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, DBusError, OwnedVariant, fdo};
+
+use super::show::Three;
+use super::tree::Target;
+use super::value::{self, Keys, similar};
+use crate::admin::bus::{self, Change, ManagerProxy, PortProxy, Session};
+use crate::port::PortName;
+use crate::session::plain;
+
+/// For an answer. A commit may have to restart the listener of every port, one after the other.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Why the service does not do it.
+#[derive(Debug, Error)]
+pub enum ServiceError {
+    /// No bus.
+    #[error("the system bus cannot be reached: {0}")]
+    NoBus(zbus::Error),
+    /// A bus, and nobody of that name.
+    #[error("console-admin cannot be reached: {0}: see `systemctl status console-admin`")]
+    Absent(String),
+    /// It has not answered.
+    #[error("console-admin has not answered within {n} s", n = PATIENCE.as_secs())]
+    Silent,
+    /// Its own words.
+    #[error("{0}")]
+    Said(String),
+    /// Not allowed.
+    #[error("{0}; root and the members of the groups sudo and root may")]
+    Denied(String),
+    /// No such port.
+    #[error("there is no port {port}: {instead}")]
+    UnknownPort {
+        /// What was asked for.
+        port: PortName,
+        /// A similar one, or those that there are.
+        instead: String,
+    },
+    /// The conversation failed.
+    #[error("the conversation with console-admin has failed: {0}")]
+    Failed(zbus::Error),
+}
+
+impl ServiceError {
+    /// Whether nobody was there to ask.
+    pub fn is_absence(&self) -> bool {
+        matches!(self, Self::NoBus(_) | Self::Absent(_))
+    }
+}
+
+const PORT_INTERFACE: &str = "org.consoleserver1.Port";
+
+type Answer<T> = Result<T, ServiceError>;
+
+/// A port as the service tells of it.
+#[derive(Debug, Clone, Default)]
+pub struct PortView {
+    /// Its settings.
+    pub keys: Three,
+    /// `open`, `not running`, …
+    pub state: String,
+    /// How many are attached.
+    pub users: u32,
+    /// Bytes ever received.
+    pub received: u64,
+    /// Bytes ever sent.
+    pub sent: u64,
+}
+
+impl PortView {
+    /// What runs; of a port that was never reloaded, what would.
+    pub fn effective(&self) -> &Keys {
+        if self.keys.running.is_empty() { &self.keys.candidate } else { &self.keys.running }
+    }
+}
+
+/// A connection to console-admin.
+#[derive(Debug)]
+pub struct Service {
+    connection: Connection,
+    /// `org.consoleserver1.Manager`
+    pub manager: ManagerProxy<'static>,
+}
+
+impl Service {
+    /// Connects to the system bus; whether the service is there, the first call tells.
+    pub async fn connect() -> Answer<Self> {
+        let builder = zbus::connection::Builder::system().method_timeout(PATIENCE);
+        let connection = builder.build().await.map_err(ServiceError::NoBus)?;
+        let manager = ManagerProxy::builder(&connection)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+            .map_err(sentence)?;
+        Ok(Self { connection, manager })
+    }
+
+    /// The connection itself.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// `org.consoleserver1.Port` of a port.
+    pub async fn port(&self, port: &PortName) -> Answer<PortProxy<'static>> {
+        PortProxy::builder(&self.connection)
+            .path(bus::port_path(port))
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+            .map_err(sentence)
+    }
+
+    /// All ports, in one call.
+    pub async fn ports(&self) -> Answer<BTreeMap<PortName, PortView>> {
+        let objects = fdo::ObjectManagerProxy::builder(&self.connection)
+            .destination(bus::NAME)
+            .path(bus::PATH)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await
+            .map_err(sentence)?
+            .get_managed_objects()
+            .await
+            .map_err(|error| sentence(error.into()))?;
+        let mut ports = BTreeMap::new();
+        for (path, interfaces) in objects {
+            let properties = interfaces.into_iter().find(|(name, _)| name.as_str() == PORT_INTERFACE);
+            if let (Some(name), Some((_, properties))) = (bus::port_of(path.as_str()), properties) {
+                ports.insert(name, view(&properties));
+            }
+        }
+        Ok(ports)
+    }
+
+    /// The names of all ports, those included that nobody has reloaded yet.
+    pub async fn names(&self) -> Answer<Vec<PortName>> {
+        Ok(self.ports().await?.into_keys().collect())
+    }
+
+    /// The three states of a port or table.
+    pub async fn keys(&self, of: &Target) -> Answer<Three> {
+        let Target::Port(name) = of else {
+            let (candidate, running, committed) =
+                tokio::try_join!(self.manager.candidate(), self.manager.running(), self.manager.committed())
+                    .map_err(sentence)?;
+            let prefix = format!("{of}.");
+            let below = |keys: &bus::Keys| -> Keys {
+                let own = |(name, value): (String, _)| Some((name.strip_prefix(&prefix)?.to_owned(), value));
+                value::keys(keys).into_iter().filter_map(own).collect()
+            };
+            return Ok(Three {
+                candidate: below(&candidate),
+                running: below(&running),
+                committed: below(&committed),
+            });
+        };
+        let port = self.port(name).await?;
+        let asked = tokio::try_join!(port.candidate(), port.running(), port.committed());
+        let (candidate, running, committed) = self.of_port(name, asked).await?;
+        Ok(Three {
+            candidate: value::keys(&candidate),
+            running: value::keys(&running),
+            committed: value::keys(&committed),
+        })
+    }
+
+    /// Who is at a port.
+    pub async fn sessions(&self, name: &PortName) -> Answer<Vec<Session>> {
+        let asked = self.port(name).await?.sessions().await;
+        self.of_port(name, asked).await
+    }
+
+    /// Everything that is not committed.
+    pub async fn changes(&self) -> Answer<Vec<Change>> {
+        self.manager.changes().await.map_err(sentence)
+    }
+
+    /// What of it is also edited on the disk, and what is wrong there: a sentence each.
+    pub async fn conflicts(&self) -> Answer<Vec<String>> {
+        self.manager.conflicts().await.map_err(sentence)
+    }
+
+    /// What a call to a port has brought; of one that is not there, which ones are.
+    pub async fn of_port<T>(&self, port: &PortName, result: zbus::Result<T>) -> Answer<T> {
+        let Err(zbus::Error::FDO(error)) = &result else { return result.map_err(sentence) };
+        match **error {
+            fdo::Error::UnknownObject(_) | fdo::Error::UnknownInterface(_) | fdo::Error::UnknownMethod(_) => {
+                Err(self.unknown(port).await)
+            }
+            _ => result.map_err(sentence),
+        }
+    }
+
+    async fn unknown(&self, port: &PortName) -> ServiceError {
+        let names = match self.names().await {
+            Ok(names) => names,
+            Err(error) => return error,
+        };
+        let names: Vec<&str> = names.iter().map(PortName::as_str).collect();
+        ServiceError::UnknownPort { port: port.clone(), instead: instead(port, &names) }
+    }
+}
+
+/// What is said beside the name of a port that there is not.
+fn instead(port: &PortName, names: &[&str]) -> String {
+    /// More names are no help any more.
+    const LISTED: usize = 8;
+    match similar(port.as_str(), names.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None if names.is_empty() => "none is configured; `create` makes one".to_owned(),
+        None if names.len() > LISTED => {
+            format!("there are {} and {} more", names[..LISTED].join(", "), names.len() - LISTED)
+        }
+        None => format!("there are {}", names.join(", ")),
+    }
+}
+
+fn view(properties: &HashMap<String, OwnedVariant>) -> PortView {
+    let keys = |name: &str| {
+        let value = properties.get(name).and_then(|value| bus::Keys::try_from(value.clone()).ok());
+        value.map(|keys| value::keys(&keys)).unwrap_or_default()
+    };
+    let number = |name: &str| properties.get(name).and_then(|value| u64::try_from(value).ok());
+    PortView {
+        keys: Three { candidate: keys("Candidate"), running: keys("Running"), committed: keys("Committed") },
+        state: properties
+            .get("State")
+            .and_then(|value| String::try_from(value.clone()).ok())
+            .unwrap_or_default(),
+        users: properties.get("Users").and_then(|value| u32::try_from(value).ok()).unwrap_or_default(),
+        received: number("BytesReceived").unwrap_or_default(),
+        sent: number("BytesSent").unwrap_or_default(),
+    }
+}
+
+/// What the service or the bus has said, without D-Bus around it.
+pub fn sentence(error: zbus::Error) -> ServiceError {
+    let (name, words) = match &error {
+        zbus::Error::MethodError(name, words, _) => (name.to_string(), words.clone()),
+        zbus::Error::FDO(error) => (error.name().to_string(), error.description().map(str::to_owned)),
+        zbus::Error::InputOutput(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+            return ServiceError::Silent;
+        }
+        _ => return ServiceError::Failed(error),
+    };
+    let words = words.map(|words| plain_lines(&words)).filter(|words| !words.is_empty());
+    let kind = ["org.freedesktop.DBus.Error.", "org.consoleserver1.Error."]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(&name);
+    match kind {
+        // Where polkit does not answer, the words say already who may.
+        "AccessDenied" | "Denied" if words.as_ref().is_none_or(|words| !words.contains("only root may")) => {
+            ServiceError::Denied(words.unwrap_or(name))
+        }
+        "NoReply" => ServiceError::Absent("it has gone while it was asked".to_owned()),
+        kind if ABSENCE.contains(&kind) || kind.starts_with("Spawn.") => {
+            ServiceError::Absent(words.unwrap_or(name))
+        }
+        _ => ServiceError::Said(words.unwrap_or(name)),
+    }
+}
+
+/// How the bus says that nobody is there.
+const ABSENCE: [&str; 3] = ["ServiceUnknown", "NameHasNoOwner", "TimedOut"];
+
+/// Printable, its lines kept.
+pub fn plain_lines(words: &str) -> String {
+    words.lines().map(plain).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_port_is_told_what_is_similar_or_what_there_is() {
+        let said = |names: &[&str]| instead(&"ttyUSB9".parse().unwrap(), names);
+        assert_eq!(said(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
+        assert_eq!(said(&["core", "edge"]), "there are core, edge");
+        assert_eq!(said(&[]), "none is configured; `create` makes one");
+        let many: Vec<String> = (0..20).map(|n| format!("rack-of-servers-{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(said(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", said(&many));
+    }
+}

@@ -1,0 +1,127 @@
+//! Commands that set one key: `baud PORT N` is `set PORT baud N`. One table; clap's subcommands are made of it.
+
+use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Subcommand, ValueHint};
+
+use super::tree::{Setting, Target};
+use crate::port::PortName;
+
+/// A `set` by its short name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shorthand(pub Setting);
+
+/// One row.
+pub(super) struct Row {
+    /// The command.
+    pub name: &'static str,
+    /// What the key belongs to; `None` = a port, which is the first word.
+    table: Option<&'static str>,
+    /// The key that it sets.
+    pub key: &'static str,
+    /// What help calls the value.
+    value: &'static str,
+    /// Whether there may be several words.
+    many: bool,
+    about: &'static str,
+}
+
+impl Row {
+    /// The table that the key belongs to.
+    fn table(&self) -> Option<Target> {
+        self.table.and_then(|table| table.parse().ok())
+    }
+
+    /// The same; that of all ports for a key of ports.
+    pub(super) fn target(&self) -> Target {
+        self.table().unwrap_or(Target::Defaults)
+    }
+}
+
+const fn port(name: &'static str, key: &'static str, value: &'static str, about: &'static str) -> Row {
+    Row { name, table: None, key, value, many: false, about }
+}
+
+pub(super) static ROWS: &[Row] = &[
+    port("enable", "enabled", "0|1", "Whether a port is opened by itself as soon as it is seen"),
+    port("baud", "baud", "N", "Bits per second"),
+    port("bytesize", "bytesize", "5-8", "Data bits"),
+    port("stopbits", "stopbits", "1|2", "Stop bits"),
+    port("parity", "parity", "N|E|O|M|S", "Parity: none, even, odd, mark, space"),
+    port("rtscts", "rtscts", "0|1", "Flow control by RTS and CTS"),
+    port("xonxoff", "xonxoff", "0|1", "Flow control by XON and XOFF"),
+    port("sshport", "ssh_port", "N", "TCP port of the console; 0 = none"),
+    port("logfile", "log.file", "FILE", "Name of the log, inside the port's own directory"),
+    port("logtype", "log.type", "none|raw|text|hex|both", "What is logged"),
+    port("timeout", "timeout", "SECONDS", "How long a session may idle; 0 = for ever"),
+    port("device", "device", "PATH", "Stable path of the device, such as /dev/serial/by-id/..."),
+    Row { many: true, ..port("describe", "description", "TEXT", "Label for people") },
+    Row {
+        table: Some("server"),
+        ..port("portmonitor", "monitor", "DIR", "Directory in which ports appear, /dev")
+    },
+    Row { table: Some("server"), ..port("cliport", "ssh_port", "N", "TCP port of this CLI; 0 = none") },
+    Row {
+        table: Some("server"),
+        many: true,
+        ..port("listen", "listen", "ADDR", "Addresses that all ports listen on")
+    },
+    Row {
+        table: Some("access"),
+        many: true,
+        ..port("access", "groups", "GROUP", "Groups that may use a console; * = everybody")
+    },
+];
+
+impl Subcommand for Shorthand {
+    fn augment_subcommands(command: Command) -> Command {
+        command.subcommands(ROWS.iter().map(subcommand))
+    }
+
+    fn augment_subcommands_for_update(command: Command) -> Command {
+        Self::augment_subcommands(command)
+    }
+
+    fn has_subcommand(name: &str) -> bool {
+        ROWS.iter().any(|row| row.name == name)
+    }
+}
+
+fn subcommand(row: &Row) -> Command {
+    let mut value = Arg::new("value").value_name(row.value).required(true).allow_hyphen_values(true);
+    if row.many {
+        value = value.num_args(1..).trailing_var_arg(true);
+    }
+    if ["device", "monitor"].contains(&row.key) {
+        value = value.value_hint(ValueHint::AnyPath);
+    }
+    let command = Command::new(row.name).about(row.about);
+    match row.table {
+        None => command.arg(
+            Arg::new("port")
+                .value_name("PORT")
+                .help("The port")
+                .required(true)
+                .value_parser(clap::value_parser!(PortName)),
+        ),
+        Some(_) => command,
+    }
+    .arg(value)
+}
+
+impl FromArgMatches for Shorthand {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        let missing = || Error::new(clap::error::ErrorKind::MissingSubcommand);
+        let (name, matches) = matches.subcommand().ok_or_else(missing)?;
+        let row = ROWS.iter().find(|row| row.name == name).ok_or_else(missing)?;
+        let of = match row.table() {
+            Some(table) => table,
+            None => Target::Port(matches.get_one::<PortName>("port").ok_or_else(missing)?.clone()),
+        };
+        let words = matches.get_many::<String>("value").unwrap_or_default().cloned().collect();
+        Ok(Self(Setting { of, key: row.key.to_owned(), words }))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,391 @@
+//! The command tree: what can be said, in a shell's arguments and at the prompt alike.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::shorthand::Shorthand;
+use crate::port::{PortError, PortName};
+
+/// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
+#[derive(Debug, Parser)]
+#[command(name = "consolectl", version, max_term_width = 100)]
+pub struct Arguments {
+    /// Where the sockets are of a consoleserver that runs in a terminal.
+    #[arg(long, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// Started for a login on the admin port: refuses whoever may not administer.
+    #[arg(long, hide = true)]
+    pub admin_session: bool,
+    /// The one command of that login.
+    #[arg(long, hide = true, requires = "admin_session", value_name = "LINE")]
+    pub line: Option<String>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// A line of the prompt.
+#[derive(Debug, Parser)]
+#[command(name = "", no_binary_name = true, max_term_width = 100, help_template = "{subcommands}")]
+pub struct Line {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// List the configured ports: plugged in or not, settings, SSH port, state
+    List(Output),
+    /// Show the ports that are open, who uses them, and what went over them
+    Status(Output),
+    /// Show the configuration of a port, what runs otherwise, and what is not committed
+    Show {
+        /// The port; or server, access or defaults
+        #[arg(value_name = "PORT")]
+        of: Target,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make a new port: 9600 8N1, enabled, without a listener
+    Create {
+        /// What to call it: ttyUSB0 is /dev/ttyUSB0; of any other name it wants `device`
+        #[arg(id = "new", value_name = "PORT")]
+        port: PortName,
+    },
+    /// Take a port out of the configuration
+    Remove {
+        /// The port
+        port: PortName,
+    },
+    /// Open a port now, enabled or not, and its listeners
+    Start {
+        /// The port
+        port: PortName,
+    },
+    /// Close a port, and its listeners
+    Stop {
+        /// The port
+        port: PortName,
+    },
+    /// Apply what was changed of a port; without a port, what was changed of the server
+    Reload {
+        /// The port
+        port: Option<PortName>,
+    },
+    #[command(flatten)]
+    Shorthand(Shorthand),
+    /// Set any key of the configuration (see consoleserver.toml(5))
+    Set(Setting),
+    /// Take a key out of the configuration, so that its default holds
+    Unset {
+        /// The port; or server, access or defaults
+        #[arg(value_name = "PORT")]
+        of: Target,
+        /// The key: log.sync
+        key: String,
+    },
+    /// Become the console of a port; ^Ec. leaves
+    Connect {
+        /// The port
+        port: PortName,
+    },
+    /// Show what is not committed
+    Diff(Output),
+    /// Write every change to the disk; what was not reloaded is reloaded first
+    #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+    Commit {
+        /// On trial
+        #[command(subcommand)]
+        trial: Option<Trial>,
+    },
+    /// Keep what `commit confirm` has committed
+    Confirm,
+    /// Forget every change that is not committed
+    Revert,
+    /// Send a break
+    Break {
+        /// The port
+        port: PortName,
+    },
+    /// Show the last lines of a port's log
+    Log {
+        /// The port
+        port: PortName,
+        /// Go on with what is added
+        #[arg(short, long)]
+        follow: bool,
+        /// How many lines
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        lines: u32,
+    },
+    /// Show who is at which port
+    Who(Output),
+    /// End the sessions of a user at a port
+    Disconnect {
+        /// The port
+        port: PortName,
+        /// Login name
+        user: String,
+    },
+    /// Leave
+    Exit,
+    /// Print what makes a shell complete these commands
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// How to say it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub struct Output {
+    /// As JSON, for scripts
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `set PORT KEY VALUE…`, or a shorthand of it.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Setting {
+    /// The port; or server, access or defaults
+    #[arg(value_name = "PORT")]
+    pub of: Target,
+    /// The key: log.sync
+    pub key: String,
+    /// The value, as a word or as TOML; a list as words
+    #[arg(value_name = "VALUE", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<String>,
+}
+
+/// `commit confirm MINUTES`
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Trial {
+    /// Back to what was before, unless `confirm` follows within so many minutes
+    Confirm {
+        /// Minutes
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_MINUTES))]
+        minutes: u32,
+    },
+}
+
+/// A week: whoever has not confirmed by then has forgotten it.
+const MAX_MINUTES: i64 = 7 * 24 * 60;
+
+/// A shell whose completion we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+/// What a key belongs to. A port that is called like a table is meant by `/dev/server`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `[server]`
+    Server,
+    /// `[access]`
+    Access,
+    /// `[defaults]`
+    Defaults,
+    /// `[ports.NAME]`
+    Port(PortName),
+}
+
+impl FromStr for Target {
+    type Err = PortError;
+
+    fn from_str(word: &str) -> Result<Self, PortError> {
+        Ok(match word {
+            "server" => Self::Server,
+            "access" => Self::Access,
+            "defaults" => Self::Defaults,
+            _ => Self::Port(word.parse()?),
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Access => "access",
+            Self::Defaults => "defaults",
+            Self::Port(port) => port.as_str(),
+        })
+    }
+}
+
+/// Why a line is no command.
+#[derive(Debug, PartialEq, Eq)]
+pub enum NoCommand {
+    /// There is nothing on it, or a comment.
+    Blank,
+    /// It asks for help: here it is.
+    Help(String),
+    /// What is wrong, in a sentence.
+    Wrong(String),
+}
+
+/// Understands a line of the prompt. Words are cut as a shell cuts them.
+pub fn line(text: &str) -> Result<Command, NoCommand> {
+    let words = shlex::split(text).ok_or_else(|| NoCommand::Wrong("a quote is not closed".to_owned()))?;
+    if words.is_empty() {
+        return Err(NoCommand::Blank);
+    }
+    Line::try_parse_from(words).map(|line| line.command).map_err(|error| match error.use_stderr() {
+        false => NoCommand::Help(error.to_string()),
+        true => NoCommand::Wrong(sentence(&error)),
+    })
+}
+
+/// What clap says over several lines, as one: what is wrong, and what is similar or how it is used.
+pub fn sentence(error: &clap::Error) -> String {
+    let said = error.to_string();
+    let mut parts: Vec<String> = Vec::new();
+    for paragraph in said.split("\n\n") {
+        let words = paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words = words.trim_start_matches("error: ").trim_start_matches("tip: ");
+        match words.strip_prefix("Usage: ") {
+            _ if words.is_empty() || words.starts_with("For more information") => {}
+            // How everything is used does not help.
+            Some(_) if error.kind() == ErrorKind::InvalidSubcommand => parts.push("see help".to_owned()),
+            Some(usage) => parts.push(format!("usage: {usage}")),
+            None => parts.push(words.to_owned()),
+        }
+    }
+    parts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn p(word: &str) -> PortName {
+        word.parse().unwrap()
+    }
+
+    fn set(of: &str, key: &str, words: &[&str]) -> Command {
+        let words = words.iter().map(|word| (*word).to_owned()).collect();
+        Command::Set(Setting { of: of.parse().unwrap(), key: key.to_owned(), words })
+    }
+
+    /// A shorthand is what it stands for.
+    fn understood(text: &str) -> Command {
+        match line(text).unwrap_or_else(|error| panic!("{text:?}: {error:?}")) {
+            Command::Shorthand(Shorthand(setting)) => Command::Set(setting),
+            command => command,
+        }
+    }
+
+    const PLAIN: Output = Output { json: false };
+    const JSON: Output = Output { json: true };
+
+    #[test]
+    fn every_command_of_the_original_and_of_ours_is_understood() {
+        let usb = || p("ttyUSB0");
+        for (text, wanted) in [
+            ("list", Command::List(PLAIN)),
+            ("list --json", Command::List(JSON)),
+            ("status", Command::Status(PLAIN)),
+            ("status --json", Command::Status(JSON)),
+            ("exit", Command::Exit),
+            ("create ttyUSB0", Command::Create { port: usb() }),
+            ("remove /dev/ttyUSB0", Command::Remove { port: usb() }),
+            ("show ttyUSB0", Command::Show { of: Target::Port(usb()), output: PLAIN }),
+            ("show server --json", Command::Show { of: Target::Server, output: JSON }),
+            ("show /dev/server", Command::Show { of: Target::Port(p("server")), output: PLAIN }),
+            ("start ttyUSB0", Command::Start { port: usb() }),
+            ("stop ttyUSB0", Command::Stop { port: usb() }),
+            ("reload ttyUSB0", Command::Reload { port: Some(usb()) }),
+            ("reload", Command::Reload { port: None }),
+            ("enable ttyUSB0 1", set("ttyUSB0", "enabled", &["1"])),
+            ("enable /dev/ttyUSB0 0", set("ttyUSB0", "enabled", &["0"])),
+            ("baud ttyUSB0 115200", set("ttyUSB0", "baud", &["115200"])),
+            ("bytesize ttyUSB0 8", set("ttyUSB0", "bytesize", &["8"])),
+            ("stopbits ttyUSB0 2", set("ttyUSB0", "stopbits", &["2"])),
+            ("parity ttyUSB0 N", set("ttyUSB0", "parity", &["N"])),
+            ("rtscts ttyUSB0 0", set("ttyUSB0", "rtscts", &["0"])),
+            ("xonxoff ttyUSB0 1", set("ttyUSB0", "xonxoff", &["1"])),
+            ("sshport ttyUSB0 8023", set("ttyUSB0", "ssh_port", &["8023"])),
+            ("logfile ttyUSB0 switch.log", set("ttyUSB0", "log.file", &["switch.log"])),
+            ("logtype ttyUSB0 raw", set("ttyUSB0", "log.type", &["raw"])),
+            ("timeout ttyUSB0 600", set("ttyUSB0", "timeout", &["600"])),
+            ("device core /dev/serial/by-id/x", set("core", "device", &["/dev/serial/by-id/x"])),
+            ("describe core core switch", set("core", "description", &["core", "switch"])),
+            ("describe core 'rack 4: - top'", set("core", "description", &["rack 4: - top"])),
+            ("portmonitor /dev", set("server", "monitor", &["/dev"])),
+            ("cliport 8022", set("server", "ssh_port", &["8022"])),
+            ("listen 127.0.0.1 ::1", set("server", "listen", &["127.0.0.1", "::1"])),
+            ("access dialout sudo", set("access", "groups", &["dialout", "sudo"])),
+            ("set ttyUSB0 log.sync 10s", set("ttyUSB0", "log.sync", &["10s"])),
+            ("set server listen '[\"[::]\"]'", set("server", "listen", &["[\"[::]\"]"])),
+            ("set defaults baud -1", set("defaults", "baud", &["-1"])),
+            ("unset ttyUSB0 baud", Command::Unset { of: Target::Port(usb()), key: "baud".to_owned() }),
+            ("unset access root", Command::Unset { of: Target::Access, key: "root".to_owned() }),
+            ("connect ttyUSB0", Command::Connect { port: usb() }),
+            ("commit", Command::Commit { trial: None }),
+            ("commit confirm 5", Command::Commit { trial: Some(Trial::Confirm { minutes: 5 }) }),
+            ("confirm", Command::Confirm),
+            ("diff", Command::Diff(PLAIN)),
+            ("diff --json", Command::Diff(JSON)),
+            ("revert", Command::Revert),
+            ("break ttyUSB0", Command::Break { port: usb() }),
+            ("log ttyUSB0", Command::Log { port: usb(), follow: false, lines: 20 }),
+            ("log ttyUSB0 -f -n 5", Command::Log { port: usb(), follow: true, lines: 5 }),
+            ("log -n5 ttyUSB0", Command::Log { port: usb(), follow: false, lines: 5 }),
+            ("who", Command::Who(PLAIN)),
+            ("who --json", Command::Who(JSON)),
+            ("disconnect ttyUSB0 bob", Command::Disconnect { port: usb(), user: "bob".to_owned() }),
+        ] {
+            assert_eq!(understood(text), wanted, "{text:?}");
+            let words = shlex::split(text).unwrap();
+            let arguments = Arguments::try_parse_from(["consolectl".to_owned()].into_iter().chain(words));
+            assert_eq!(arguments.unwrap().command, line(text).ok(), "as arguments: {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_blank_line_and_a_comment_are_nothing() {
+        for text in ["", "  ", "# baud ttyUSB0 9600"] {
+            assert_eq!(line(text), Err(NoCommand::Blank), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn help_lists_the_commands_and_explains_one() {
+        let Err(NoCommand::Help(all)) = line("help") else { panic!("no help") };
+        for word in ["list", "baud", "commit", "disconnect", "exit", "help"] {
+            assert!(all.lines().any(|line| line.split_whitespace().next() == Some(word)), "{word}: {all}");
+        }
+        assert!(!all.contains("completions"), "{all}");
+        let Err(NoCommand::Help(one)) = line("help sshport") else { panic!("no help") };
+        assert!(one.contains("0 = none"), "{one}");
+    }
+
+    #[test]
+    fn what_is_no_command_is_told_in_one_line() {
+        for (text, wanted) in [
+            ("buad ttyUSB0 9600", "unrecognized subcommand 'buad'; a similar subcommand exists: 'baud'"),
+            ("show 'ttyUSB0", "a quote is not closed"),
+            ("commit confirm 0", "0 is not in 1..=10080"),
+            ("commit confirm", "<MINUTES>"),
+            ("commit ttyUSB0", "ttyUSB0"),
+            ("baud ttyUSB0", "<N>"),
+            ("parity ttyUSB0 N N", "unexpected argument 'N'"),
+            ("reload a%b", "use 1 to 32 of A-Z a-z 0-9 . _ -"),
+            ("reload -x", "'-x'"),
+        ] {
+            let Err(NoCommand::Wrong(why)) = line(text) else { panic!("{text:?} is understood") };
+            assert!(why.contains(wanted) && why.lines().count() == 1, "{text:?}: {why}");
+        }
+    }
+}

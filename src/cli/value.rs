@@ -1,0 +1,235 @@
+//! Values between the words of a command, the key table and the bus.
+
+use std::collections::BTreeMap;
+
+use thiserror::Error;
+
+use super::tree::Target;
+use crate::admin::{bus, wire};
+use crate::config::keys::{self, Key};
+use crate::config::{Port, Value};
+
+/// The keys of a port or table with their values.
+pub type Keys = BTreeMap<String, Value>;
+
+/// Why a value is not taken.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum ValueError {
+    /// No such key there.
+    #[error("{of} has no key {key}: {instead}")]
+    UnknownKey {
+        /// Port or table.
+        of: String,
+        /// What was asked for.
+        key: String,
+        /// A similar one, or all.
+        instead: String,
+    },
+    /// Nothing that the bus has a type for.
+    #[error("{0} is no number, text, flag or list of texts")]
+    NotSent(String),
+    /// In `[defaults]`, a key that makes sense for one port only.
+    #[error("{0} is of one port only: set it of a port")]
+    Single(String),
+    /// The key table's own words.
+    #[error("{key} {value}: {reason}")]
+    Refused {
+        /// The key.
+        key: String,
+        /// The words.
+        value: String,
+        /// What would be right.
+        reason: String,
+    },
+}
+
+/// The value that these words mean for a key: whatever the key takes first of TOML, a text, 0 and 1 for false and true,
+/// 0 for "none", and a list of the words.
+pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueError> {
+    match of {
+        Target::Server => parse_as(keys::SERVER, of, key, words),
+        Target::Access => parse_as(keys::ACCESS, of, key, words),
+        Target::Defaults | Target::Port(_) => parse_as(keys::PORT, of, key, words),
+    }
+}
+
+fn parse_as<T: Default>(
+    table: &'static [Key<T>],
+    of: &Target,
+    key: &str,
+    words: &[String],
+) -> Result<Value, ValueError> {
+    let known = keys::find(table, key).ok_or_else(|| unknown(of, key))?;
+    if *of == Target::Defaults && !known.general {
+        return Err(ValueError::Single(key.to_owned()));
+    }
+    let text = words.join(" ");
+    let mut why = known.expected(None).to_string();
+    for candidate in candidates(&text, words) {
+        match known.put(&mut T::default(), &candidate) {
+            Ok(()) => return Ok(candidate),
+            // That a key is not available is more to the point than what it expects.
+            Err(refused) if refused != known.expected(refused.element) => why = refused.to_string(),
+            Err(_) => {}
+        }
+    }
+    Err(ValueError::Refused { key: key.to_owned(), value: text, reason: why })
+}
+
+fn candidates(text: &str, words: &[String]) -> Vec<Value> {
+    let mut candidates: Vec<Value> = text.parse::<Value>().into_iter().collect();
+    candidates.push(text.into());
+    match text {
+        "0" => candidates.extend([false.into(), "none".into()]),
+        "1" => candidates.push(true.into()),
+        _ => {}
+    }
+    candidates.push(Value::Array(words.iter().map(|word| word.as_str().into()).collect()));
+    candidates
+}
+
+/// The names of the keys of a table or port, in their order.
+pub fn names(of: &Target) -> Vec<&'static str> {
+    match of {
+        Target::Server => keys::SERVER.iter().map(|key| key.name).collect(),
+        Target::Access => keys::ACCESS.iter().map(|key| key.name).collect(),
+        Target::Defaults => keys::PORT.iter().filter(|key| key.general).map(|key| key.name).collect(),
+        Target::Port(_) => keys::PORT.iter().map(|key| key.name).collect(),
+    }
+}
+
+/// Whether a key is one of the table or port.
+pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
+    if names(of).contains(&key) { Ok(()) } else { Err(unknown(of, key)) }
+}
+
+fn unknown(of: &Target, key: &str) -> ValueError {
+    let names = names(of);
+    let instead = match similar(key, names.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => format!("known are {}", names.join(", ")),
+    };
+    ValueError::UnknownKey { of: of.to_string(), key: key.to_owned(), instead }
+}
+
+/// The word of these that was probably meant.
+pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let distance = |name: &&str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
+    known.into_iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(4))
+}
+
+/// The words among which a key chooses; none if it takes any text, or numbers of a wide range. They are found by asking it.
+pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
+    const WORDS: &[&str] = &[
+        "true", "false", "none", "raw", "text", "N", "E", "O", "M", "S", "key", "yes", "no", "never", "1",
+        "2", "5", "6", "7", "8",
+    ];
+    let takes = |word: &str| parse(of, key, &[word.to_owned()]).is_ok();
+    if takes("Zz") {
+        return Vec::new();
+    }
+    let wide = takes("99");
+    WORDS.iter().copied().filter(|word| takes(word) && !(wide && word.parse::<u8>().is_ok())).collect()
+}
+
+/// Keys that the bus has carried.
+pub fn keys(from: &bus::Keys) -> Keys {
+    from.iter().filter_map(|(name, value)| Some((name.clone(), wire::from_bus(value)?))).collect()
+}
+
+/// A value as people read it, and as commands take it.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
+}
+
+/// The typed port that these keys describe. A key of a later version is left out.
+pub fn port(keys: &Keys) -> Port {
+    let mut port = Port::default();
+    for (name, value) in keys {
+        if let Some(key) = keys::find(keys::PORT, name) {
+            // The service has judged it before; what it takes and we do not is not ours to show.
+            let _ = key.put(&mut port, value);
+        }
+    }
+    port
+}
+
+/// As JSON.
+pub fn json(keys: &Keys) -> serde_json::Value {
+    let json = |value: &Value| match value {
+        Value::Boolean(flag) => (*flag).into(),
+        Value::Integer(number) => (*number).into(),
+        Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().into(),
+        other => text(other).into(),
+    };
+    keys.iter().map(|(name, value)| (name.clone(), json(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(of: &str, key: &str, words: &[&str]) -> Result<Value, String> {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        parse(&of.parse().unwrap(), key, &words).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn words_become_what_the_key_takes() {
+        let list = |words: &[&str]| Value::Array(words.iter().map(|word| (*word).into()).collect());
+        for (of, key, words, wanted) in [
+            ("ttyUSB0", "baud", &["115200"][..], Value::Integer(115200)),
+            ("ttyUSB0", "rtscts", &["0"], false.into()),
+            ("ttyUSB0", "rtscts", &["1"], true.into()),
+            ("ttyUSB0", "rtscts", &["true"], true.into()),
+            ("ttyUSB0", "enabled", &["0"], false.into()),
+            ("ttyUSB0", "parity", &["E"], "E".into()),
+            ("ttyUSB0", "stopbits", &["1"], Value::Integer(1)),
+            ("ttyUSB0", "ssh_port", &["0"], "none".into()),
+            ("ttyUSB0", "ssh_port", &["8023"], Value::Integer(8023)),
+            ("ttyUSB0", "timeout", &["0"], Value::Integer(0)),
+            ("ttyUSB0", "log.type", &["raw"], "raw".into()),
+            ("ttyUSB0", "log.sync", &["10s"], "10s".into()),
+            ("ttyUSB0", "log.sync", &["\"10s\""], "10s".into()),
+            ("ttyUSB0", "description", &["core", "switch"], "core switch".into()),
+            ("ttyUSB0", "description", &["4"], "4".into()),
+            ("ttyUSB0", "description", &[""], "".into()),
+            ("ttyUSB0", "groups", &["adm"], list(&["adm"])),
+            ("ttyUSB0", "device", &["/dev/serial/by-id/x"], "/dev/serial/by-id/x".into()),
+            ("server", "ssh_port", &["0"], "none".into()),
+            ("server", "listen", &["127.0.0.1", "::1"], list(&["127.0.0.1", "::1"])),
+            ("server", "listen", &["[\"[::]\"]"], list(&["[::]"])),
+            ("server", "monitor", &["/dev"], "/dev".into()),
+            ("access", "groups", &["*"], list(&["*"])),
+            ("access", "groups", &["[]"], list(&[])),
+            ("defaults", "baud", &["9600"], Value::Integer(9600)),
+        ] {
+            assert_eq!(parsed(of, key, words), Ok(wanted), "{of} {key} {words:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_taken_is_told_what_would_be() {
+        for (of, key, words, wanted) in [
+            ("ttyUSB0", "baud", &["fast"][..], "baud fast: expected a number from 50 to 4000000"),
+            ("ttyUSB0", "rtscts", &["2"], "rtscts 2: expected true or false"),
+            ("ttyUSB0", "bytesize", &["9"], "bytesize 9: expected 5, 6, 7 or 8"),
+            (
+                "ttyUSB0",
+                "log.type",
+                &["hex"],
+                "log.type hex: is not available in this version: use \"none\", \"raw\" or \"text\"",
+            ),
+            ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
+            ("server", "baud", &["1"], "server has no key baud: known are ssh_port, listen, monitor"),
+            ("defaults", "ssh_port", &["8023"], "ssh_port is of one port only: set it of a port"),
+        ] {
+            assert_eq!(parsed(of, key, words), Err(wanted.to_owned()));
+        }
+    }
+}

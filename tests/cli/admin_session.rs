@@ -1,0 +1,37 @@
+//! What a login on the admin port gets.
+
+use std::process::Command;
+
+use crate::bus::{Bus, said};
+
+#[test]
+fn whoever_may_administer_has_their_line_done() {
+    let bus = Bus::new();
+    assert!(bus.done(&["--admin-session", "--line=describe ttyUSB0 'core switch'"]).contains("core switch"));
+    assert!(bus.done(&["--admin-session", "--line=help"]).contains("disconnect"));
+    assert_eq!(bus.done(&["--admin-session", "--line="]), "");
+    for (line, code) in [
+        ("--line=show 'ttyUSB0", 2),
+        ("--line=reboot", 2),
+        ("--line=--help; id", 2),
+        ("--line=show ttyUSB7", 1),
+        ("--line=baud ttyUSB0 $(id)", 1),
+    ] {
+        let (is, _, aside) = bus.says(&["--admin-session", line]);
+        assert_eq!(is, code, "{line}: {aside}");
+    }
+}
+
+#[test]
+fn whoever_may_not_is_told_so_and_nothing_else() {
+    let bus = Bus::new();
+    let program = bus.program();
+    for line in [&["--line=list"][..], &["--line=nonsense"], &[]] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
+        command.env_clear().env("PATH", "/usr/bin:/bin").envs(bus.environment());
+        command.arg(&program).arg("--admin-session").args(line);
+        let wanted = "User nobody may not administer this console server\n".to_owned();
+        assert_eq!(said(&mut command), (1, String::new(), wanted), "{line:?}");
+    }
+}

@@ -1,0 +1,160 @@
+//! Commands by arguments.
+
+use serde_json::Value;
+
+use crate::bus::Bus;
+
+#[test]
+fn a_change_is_shown_listed_applied_and_committed() {
+    let bus = Bus::new();
+    let shown = bus.done(&["baud", "/dev/ttyUSB0", "115200"]);
+    let line = |key: &str| {
+        shown.lines().find(|line| line.split(' ').next() == Some(key)).unwrap_or_else(|| panic!("{shown}"))
+    };
+    assert_eq!(
+        line("baud").split_whitespace().collect::<Vec<_>>(),
+        ["baud", "115200", "*!", "committed", "9600,", "runs", "with", "9600"]
+    );
+    assert_eq!(line("parity").split_whitespace().collect::<Vec<_>>(), ["parity", "N"]);
+    assert!(shown.ends_with("* not committed\n! runs otherwise until the next reload\n"), "{shown}");
+    assert_eq!(bus.done(&["show", "ttyUSB0"]), shown);
+
+    let diff = bus.done(&["diff"]);
+    let rows: Vec<Vec<_>> = diff.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["KEY", "COMMITTED", "NEW", "BY", "AT"]);
+    assert_eq!(rows[1][..4], ["ports.ttyUSB0.baud", "9600", "115200", "root"]);
+    assert_eq!(rows.len(), 2);
+
+    bus.done(&["reload", "ttyUSB0"]);
+    let shown = bus.done(&["show", "ttyUSB0"]);
+    assert!(shown.contains("committed 9600") && !shown.contains("runs with"), "{shown}");
+    assert!(!bus.committed().contains("115200"));
+    assert!(bus.done(&["commit"]).ends_with("1 change committed\n"));
+    assert!(bus.committed().contains("baud = 115200"), "{}", bus.committed());
+    assert_eq!(bus.done(&["diff"]), "");
+    assert!(bus.done(&["commit"]).ends_with("nothing to commit\n"));
+}
+
+#[test]
+fn a_commit_on_trial_is_kept_or_taken_back() {
+    let bus = Bus::new();
+    bus.done(&["timeout", "ttyUSB0", "60"]);
+    let said = bus.done(&["commit", "confirm", "5"]);
+    assert!(
+        said.ends_with("1 change committed; taken back unless you `confirm` within 5 minutes\n"),
+        "{said}"
+    );
+    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirm until "));
+    assert_eq!(bus.done(&["confirm"]), "confirmed\n");
+    assert!(bus.committed().contains("timeout = 60"));
+    bus.done(&["timeout", "ttyUSB0", "70"]);
+    bus.done(&["commit", "confirm", "5"]);
+    bus.done(&["revert"]);
+    assert!(bus.committed().contains("timeout = 60"), "{}", bus.committed());
+    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirm\n");
+}
+
+#[test]
+fn ports_are_made_and_removed_and_listed() {
+    let bus = Bus::new();
+    let shown = bus.done(&["create", "core"]);
+    assert!(shown.ends_with("core is new: `reload core` or `commit` makes it run\n"), "{shown}");
+    bus.done(&["device", "core", "/dev/null"]);
+    bus.done(&["describe", "core", "core", "switch"]);
+    bus.done(&["remove", "ttyUSB1"]);
+    let (code, table, _) = bus.says(&["list"]);
+    assert_eq!(code, 0);
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["PORT", "PLUGGED", "SETTINGS", "SSH", "STATE", "DESCRIPTION"]);
+    assert_eq!(rows[1], ["core", "yes", "9600", "8N1", "-", "new,", "not", "reloaded", "core", "switch"]);
+    assert_eq!(rows[2][..5], ["ttyUSB0", "no", "9600", "8N1", "8023"]);
+    let listed: Value = serde_json::from_str(&bus.done(&["list", "--json"])).unwrap();
+    assert_eq!(listed[0]["port"], "core");
+    assert_eq!(listed[0]["plugged"], true);
+    assert_eq!(listed[0]["ssh_port"], Value::Null);
+    assert_eq!(listed[0]["description"], "core switch");
+    bus.done(&["revert"]);
+    let listed: Value = serde_json::from_str(&bus.done(&["list", "--json"])).unwrap();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|port| &port["port"]).collect();
+    assert_eq!(names, ["ttyUSB0", "ttyUSB1"]);
+}
+
+#[test]
+fn the_servers_own_keys_are_set_by_their_commands() {
+    let bus = Bus::new();
+    assert!(bus.done(&["cliport", "0"]).contains("ssh_port  none"));
+    assert!(bus.done(&["listen", "127.0.0.1", "::1"]).contains("127.0.0.1 [::1]"));
+    assert!(bus.done(&["access", "dialout"]).contains("groups  dialout"));
+    bus.done(&["portmonitor", "/dev/serial"]);
+    bus.done(&["set", "defaults", "baud", "19200"]);
+    let changes: Value = serde_json::from_str(&bus.done(&["diff", "--json"])).unwrap();
+    let keys: Vec<_> =
+        changes.as_array().unwrap().iter().map(|change| change["key"].as_str().unwrap()).collect();
+    for key in ["access.groups", "defaults.baud", "server.listen", "server.monitor", "server.ssh_port"] {
+        assert!(keys.contains(&key), "{key}: {keys:?}");
+    }
+    bus.done(&["unset", "server", "listen"]);
+    let server: Value = serde_json::from_str(&bus.done(&["show", "server", "--json"])).unwrap();
+    assert_eq!(server["candidate"]["listen"][0], "[::]");
+    assert_eq!(server["committed"]["ssh_port"], 8022);
+    assert_eq!(server["candidate"]["ssh_port"], "none");
+}
+
+#[test]
+fn what_cannot_be_is_one_clear_sentence() {
+    let bus = Bus::new();
+    for (words, wanted) in [
+        (&["baud", "ttyUSB0", "fast"][..], "baud fast: expected a number from 50 to 4000000"),
+        (&["rtscts", "ttyUSB0", "on"], "rtscts on: expected true or false"),
+        (
+            &["logtype", "ttyUSB0", "hex"],
+            "log.type hex: is not available in this version: use \"none\", \"raw\" or \"text\"",
+        ),
+        (&["set", "ttyUSB0", "boud", "9600"], "ttyUSB0 has no key boud: did you mean baud?"),
+        (&["set", "defaults", "ssh_port", "8023"], "ssh_port is of one port only: set it of a port"),
+        (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0?"),
+        (&["break", "core"], "there is no port core: there are ttyUSB0, ttyUSB1"),
+        (&["create", "ttyUSB0"], "there is a port ttyUSB0 already"),
+        (&["sshport", "ttyUSB0", "8024"], "8024"),
+    ] {
+        let said = bus.refused(words);
+        assert!(said.starts_with("consolectl: ") && said.contains(wanted), "{words:?}: {said}");
+        assert!(!said.contains("org.freedesktop") && !said.contains("zbus"), "{words:?}: {said}");
+    }
+    assert_eq!(bus.done(&["diff"]), "", "something was changed");
+}
+
+#[test]
+fn without_a_service_or_a_bus_it_is_said_which() {
+    let bus = Bus::empty();
+    let said = bus.refused(&["list"]);
+    assert!(said.starts_with("consolectl: console-admin cannot be reached: "), "{said}");
+    assert!(said.ends_with(": see `systemctl status console-admin`\n"), "{said}");
+    let mut nowhere = bus.consolectl(&["list"]);
+    nowhere.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent");
+    let (code, _, aside) = crate::bus::said(&mut nowhere);
+    assert!(code == 1 && aside.starts_with("consolectl: the system bus cannot be reached: "), "{aside}");
+    assert_eq!(aside.lines().count(), 1);
+}
+
+#[test]
+fn somebody_who_may_not_is_told_who_may() {
+    let bus = Bus::new();
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
+    command.env_clear().env("PATH", "/usr/bin:/bin").envs(bus.environment()).arg(bus.program());
+    let (code, _, aside) = crate::bus::said(command.args(["baud", "ttyUSB0", "19200"]));
+    assert_eq!(code, 1);
+    assert!(aside.starts_with("consolectl: nobody may not administer this console server"), "{aside}");
+    assert!(aside.contains("polkit does not answer, and without it only root may"), "{aside}");
+}
+
+#[test]
+fn a_program_in_a_terminal_has_its_configuration_in_its_file() {
+    let bus = Bus::new();
+    let said = bus.refused(&["--runtime-dir", "/tmp", "baud", "ttyUSB0", "19200"]);
+    assert!(
+        said.starts_with("consolectl: the ports of /tmp are of a consoleserver in a terminal: "),
+        "{said}"
+    );
+}

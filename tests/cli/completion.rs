@@ -1,0 +1,40 @@
+//! Completion in the shells.
+
+use std::process::Command;
+
+use crate::bus::{Bus, said};
+
+#[test]
+fn bash_completes_commands_and_keys() {
+    let bus = Bus::empty();
+    let script = bus.done(&["completions", "bash"]);
+    let file = bus.path("consolectl.bash");
+    std::fs::write(&file, script).unwrap();
+    let directory = std::path::Path::new(env!("CARGO_BIN_EXE_consolectl")).parent().unwrap();
+    let ask = |words: &str, index: usize| {
+        let line = format!(
+            "source {}; COMP_WORDS=({words}); COMP_CWORD={index}; COMP_TYPE=9; \
+             _clap_complete_consolectl consolectl \"${{COMP_WORDS[COMP_CWORD]}}\"; printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+            file.display()
+        );
+        let mut command = Command::new("bash");
+        command.env("PATH", format!("{}:/usr/bin:/bin", directory.display()));
+        let (_, shown, aside) = said(command.args(["--norc", "-c", &line]));
+        assert_eq!(aside, "", "{words}");
+        shown.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(ask("consolectl ba", 1), ["baud"]);
+    assert_eq!(ask("consolectl set server mon", 3), ["monitor"]);
+    assert_eq!(ask("consolectl parity core ''", 3)[..5], ["N", "E", "O", "M", "S"]);
+}
+
+#[test]
+fn what_the_package_installs_is_what_consolectl_says() {
+    let bus = Bus::empty();
+    for (shell, file) in [("bash", "consolectl"), ("zsh", "_consolectl"), ("fish", "consolectl.fish")] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("completions").join(file);
+        let installed = std::fs::read_to_string(&path).unwrap();
+        let said = bus.done(&["completions", shell]);
+        assert_eq!(installed, said, "make it anew: consolectl completions {shell} >completions/{file}");
+    }
+}

@@ -1,0 +1,148 @@
+//! The prompt, on a terminal that `expect` gives it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::bus::{Bus, PATIENCE};
+
+/// Runs a script of `expect` with the prompt spawned: `await WORDS` waits for them, `type WORDS` types.
+#[track_caller]
+fn at_prompt(bus: &Bus, steps: &str) {
+    let script = format!(
+        "set timeout {}\n\
+         set stty_init {{rows 40 columns 160 -echo}}\n\
+         proc await {{words}} {{\n\
+           expect -ex $words {{}} timeout {{ puts \"NOT SEEN: $words\"; exit 3 }} eof {{ puts \"ENDED BEFORE: $words\"; exit 4 }}\n\
+         }}\n\
+         proc type {{words}} {{ send -- $words }}\n\
+         spawn -noecho {}\n\
+         {steps}\n\
+         expect eof {{}} timeout {{ puts \"DOES NOT END\"; exit 5 }}\n\
+         exit [lindex [wait] 3]\n",
+        PATIENCE.as_secs(),
+        env!("CARGO_BIN_EXE_consolectl"),
+    );
+    let mut command = Command::new("expect");
+    command.env_clear().env("PATH", "/usr/bin:/bin").envs(bus.environment());
+    let (code, shown, aside) = crate::bus::said(command.args(["-c", &script]));
+    assert_eq!(code, 0, "{shown}\n{aside}");
+}
+
+#[test]
+fn a_change_is_marked_until_it_is_committed() {
+    let bus = Bus::new();
+    at_prompt(
+        &bus,
+        r#"
+        await "> "
+        type "baud ttyUSB0 115200\r"
+        await "runs with 9600"
+        await "1 uncommitted> "
+        type "reboot\r"
+        await "unrecognized subcommand 'reboot'"
+        await "1 uncommitted> "
+        type "commit confirm 5\r"
+        await "1 change committed"
+        await "confirm within "
+        type "confirm\r"
+        await "confirmed"
+        await "> "
+        type "parity ttyUSB0 E\r"
+        await "1 uncommitted> "
+        type "exit\r"
+        await "1 change is not committed, and lasts until the next boot"
+    "#,
+    );
+}
+
+#[test]
+fn tab_completes_and_control_c_clears_the_line() {
+    let bus = Bus::new();
+    at_prompt(
+        &bus,
+        r#"
+        await "> "
+        type "cre\tcore\r"
+        await "core is new"
+        await "1 uncommitted> "
+        type "pari\tcor\t\t\t"
+        await "N"
+        await "S"
+        type "\003"
+        await "\033\[?2004l"
+        await "1 uncommitted> "
+        type "set core log.s\t10s\r"
+        await "10s"
+        await "uncommitted> "
+        type "\004"
+        await "not committed"
+    "#,
+    );
+}
+
+#[test]
+fn history_is_kept_for_its_user_alone() {
+    let bus = Bus::new();
+    at_prompt(
+        &bus,
+        r#"
+        await "> "
+        type "show ttyUSB1\r"
+        await "8024"
+        await "> "
+        type "\004"
+    "#,
+    );
+    let history = bus.path("home/.local/state/consoleserver/history");
+    assert_eq!(std::fs::metadata(&history).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&history).unwrap().contains("show ttyUSB1"));
+    at_prompt(
+        &bus,
+        r#"
+        await "> "
+        type "\033\[A\r"
+        await "8024"
+        await "> "
+        type "exit\r"
+    "#,
+    );
+}
+
+#[test]
+fn without_a_home_to_write_to_there_is_a_prompt_all_the_same() {
+    let bus = Bus::new();
+    std::fs::remove_dir(bus.path("home")).unwrap();
+    std::fs::write(bus.path("home"), "a file").unwrap();
+    at_prompt(&bus, "await \"> \"\ntype \"list\\r\"\nawait \"ttyUSB1\"\nawait \"> \"\ntype \"\\004\"");
+}
+
+#[test]
+fn a_change_of_somebody_else_is_seen_before_ones_own() {
+    let bus = Bus::new();
+    let other = format!(
+        "exec env DBUS_SYSTEM_BUS_ADDRESS=unix:path={} {} baud ttyUSB1 19200",
+        bus.path("bus").display(),
+        env!("CARGO_BIN_EXE_consolectl")
+    );
+    at_prompt(
+        &bus,
+        &format!(
+            r#"
+        await "> "
+        type "baud ttyUSB0 115200\r"
+        await "1 uncommitted> "
+        {other}
+        type "parity ttyUSB0 E\r"
+        await "ports.ttyUSB1.baud was changed by root at "
+        await "look again"
+        await "2 uncommitted> "
+        type "diff\r"
+        await "19200"
+        await "2 uncommitted> "
+        type "parity ttyUSB0 E\r"
+        await "3 uncommitted> "
+        type "exit\r"
+    "#
+        ),
+    );
+}
