@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Hub, Input, LineState};
+use super::quality::{self, Quality};
+use super::{Condition, Control, Hub, Inbox, Input, LineState};
 use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
@@ -55,7 +56,7 @@ pub struct Change {
 #[derive(Debug)]
 pub struct Line {
     device: Device,
-    inbox: mpsc::Receiver<Input>,
+    inbox: Inbox,
     changes: mpsc::Receiver<Change>,
 }
 
@@ -71,6 +72,9 @@ struct Device {
     gone: bool,
     /// Since when it is there but not to be opened.
     denied_since: Option<Instant>,
+    quality: Quality,
+    /// When the driver's counters are looked at next.
+    look_at: std::time::Instant,
 }
 
 /// Why a line is not served any more.
@@ -87,11 +91,20 @@ impl Line {
     pub fn new(
         name: PortName,
         hub: Arc<Hub>,
-        inbox: mpsc::Receiver<Input>,
+        inbox: Inbox,
         wanted: Wanted,
         changes: mpsc::Receiver<Change>,
     ) -> Self {
-        let device = Device { name, hub, wanted, asking: None, gone: false, denied_since: None };
+        let device = Device {
+            name,
+            hub,
+            wanted,
+            asking: None,
+            gone: false,
+            denied_since: None,
+            quality: Quality::default(),
+            look_at: std::time::Instant::now(),
+        };
         Self { device, inbox, changes }
     }
 
@@ -153,7 +166,12 @@ impl Line {
                     self.device.take(change);
                     return;
                 }
-                Some(_) = self.inbox.recv() => {}
+                Some(_) = self.inbox.input.recv() => {}
+                Some(control) = self.inbox.control.recv() => {
+                    if self.device.control(control, None) {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -161,7 +179,7 @@ impl Line {
     /// Forgets what was on its way to a device that is gone: a paste must not go on in the next one with a hole in it.
     fn discard_input(&mut self, writing: Option<(Vec<u8>, usize)>) {
         let mut unsent = writing.map_or(0, |(bytes, done)| bytes.len() - done);
-        while let Ok(input) = self.inbox.try_recv() {
+        while let Ok(input) = self.inbox.input.try_recv() {
             if let Input::Bytes(bytes) = input {
                 unsent += bytes.len();
             }
@@ -173,7 +191,7 @@ impl Line {
     }
 
     async fn serve(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Lost {
-        let Self { device, inbox, changes } = self;
+        let Self { device, inbox: Inbox { input: inbox, control }, changes } = self;
         let mut breaking: Option<Breaking<'_>> = None;
         loop {
             tokio::select! {
@@ -187,6 +205,11 @@ impl Line {
                         device.set_latency(tty);
                     }
                     device.set(tty);
+                }
+                Some(control) = control.recv() => {
+                    if device.control(control, Some(tty)) {
+                        return Lost::Moved;
+                    }
                 }
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
                     Input::Bytes(bytes) => *writing = Some((bytes, 0)),
@@ -234,6 +257,34 @@ impl Device {
         std::mem::replace(&mut self.wanted, wanted)
     }
 
+    /// Does what a session wants of the line; whether it is to be opened anew.
+    fn control(&mut self, control: Control, tty: Option<&Tty>) -> bool {
+        match control {
+            Control::Reopen => return true,
+            Control::Examine(told) => {
+                let condition = Condition {
+                    path: self.wanted.path.clone(),
+                    counters: tty.and_then(Tty::counters),
+                    modem: tty.and_then(Tty::modem_lines),
+                };
+                // A session that has ended needs no answer, here and below.
+                let _ = told.send(condition);
+            }
+            Control::Set(line, on, told) => {
+                let name = &self.name;
+                let set = match tty {
+                    Some(tty) => tty.set_modem_line(line, on).map_err(|error| match error.raw_os_error() {
+                        Some(nix::libc::ENOTTY) => format!("{name} has no modem lines"),
+                        _ => format!("{line} of {name} cannot be set: {error}"),
+                    }),
+                    None => Err(format!("{name} is not open")),
+                };
+                let _ = told.send(set);
+            }
+        }
+        false
+    }
+
     /// Tells who asked for the last change.
     fn answer(&mut self, remarks: Vec<String>) {
         if let Some(told) = self.asking.take() {
@@ -247,6 +298,7 @@ impl Device {
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
+                self.quality.forget();
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
                     tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
@@ -295,7 +347,8 @@ impl Device {
         tty.readable().await
     }
 
-    fn read(&self, tty: &Tty) -> Result<(), ()> {
+    fn read(&mut self, tty: &Tty) -> Result<(), ()> {
+        self.judge(tty);
         for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
@@ -311,6 +364,20 @@ impl Device {
             }
         }
         Ok(())
+    }
+
+    /// Says what is wrong with the line, as far as its driver counts that.
+    fn judge(&mut self, tty: &Tty) {
+        let now = std::time::Instant::now();
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + quality::LOOK;
+        let Some(counters) = tty.counters() else { return };
+        for said in self.quality.look(now, counters) {
+            tracing::warn!("{said}");
+            self.hub.note(said);
+        }
     }
 
     fn write(&self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {

@@ -245,7 +245,8 @@ mod tests {
 
     fn impatient_server() -> Arc<Server> {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
-        let console = Console::new("demo".parse().unwrap(), hub, config::Port::default());
+        let log = crate::capture::reader::Reader::new("/nonexistent".into());
+        let console = Console::new("demo".parse().unwrap(), hub, log, config::Port::default());
         let gate = Gatekeeping {
             auth_socket: "/nonexistent".into(),
             groups: Groups::Everyone,

@@ -39,7 +39,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Ends the connection as the session ended: exit status 0 if its user left, 1 if we closed it.
 pub async fn finish(handle: Handle, channel: ChannelId, ended: Ended) {
     let status = match ended {
-        Ended::Left => 0,
+        // (It moves nobody: an SSH client is at one port.)
+        Ended::Left | Ended::Moved(_) => 0,
         Ended::Closed(_) => 1,
         Ended::Gone => return,
     };

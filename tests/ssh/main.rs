@@ -11,6 +11,7 @@ mod rig;
 mod away;
 mod limits;
 mod logins;
+mod menu;
 mod paste;
 mod refused;
 mod settings;
