@@ -3,6 +3,8 @@
 //! back, `tail` its end and `search` for words.
 
 mod encode;
+mod hex;
+mod lines;
 mod log;
 pub mod reader;
 mod search;

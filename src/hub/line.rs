@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::quality::{self, Quality};
-use super::{Condition, Control, Hub, Inbox, Input, LineState};
+use super::{Condition, Control, Hub, Inbox, Input, LineState, Noted};
+use crate::clock::reached;
 use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
@@ -28,6 +29,11 @@ const BURST: usize = 8;
 /// tells when it changes, but not when another program lets go of it.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
+const TYPED: Duration = Duration::from_secs(2);
+/// Bytes of such a line.
+const TYPED_MAX: usize = 1024;
+
 /// A device that has just appeared is root's until udev has given it to its group.
 const CHOWN: Duration = Duration::from_secs(2);
 
@@ -40,6 +46,8 @@ pub struct Wanted {
     pub settings: LineSettings,
     /// Whether to ask the driver for low latency.
     pub low_latency: bool,
+    /// Whether the log is to have what is typed.
+    pub log_input: bool,
 }
 
 /// Another wish than before.
@@ -72,6 +80,9 @@ struct Device {
     gone: bool,
     /// Since when it is there but not to be opened.
     denied_since: Option<Instant>,
+    /// What the device was sent and the log has not got yet, and when it gets it.
+    typed: Vec<u8>,
+    typed_due: Option<Instant>,
     quality: Quality,
     /// When the driver's counters are looked at next.
     look_at: std::time::Instant,
@@ -102,6 +113,8 @@ impl Line {
             asking: None,
             gone: false,
             denied_since: None,
+            typed: Vec::new(),
+            typed_due: None,
             quality: Quality::default(),
             look_at: std::time::Instant::now(),
         };
@@ -118,6 +131,7 @@ impl Line {
             };
             let mut writing = None;
             let lost = self.serve(&tty, &mut writing).await;
+            self.device.note_typed();
             self.discard_input(writing);
             // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
             // returning adapter another name.
@@ -211,6 +225,7 @@ impl Line {
                         return Lost::Moved;
                     }
                 }
+                () = reached(device.typed_due) => device.note_typed(),
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
                     Input::Bytes(bytes) => *writing = Some((bytes, 0)),
                     Input::Break { length, user } => {
@@ -294,7 +309,7 @@ impl Device {
     }
 
     fn try_open(&mut self) -> Option<Tty> {
-        let Wanted { path, settings, low_latency } = &self.wanted;
+        let Wanted { path, settings, low_latency, .. } = &self.wanted;
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
@@ -380,11 +395,31 @@ impl Device {
         }
     }
 
-    fn write(&self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {
+    /// Remembers what the device was sent, for the log.
+    fn was_sent(&mut self, bytes: &[u8]) {
+        if !self.wanted.log_input || bytes.is_empty() {
+            return;
+        }
+        self.typed.extend_from_slice(bytes);
+        self.typed_due.get_or_insert_with(|| Instant::now() + TYPED);
+        if self.typed.len() >= TYPED_MAX || bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            self.note_typed();
+        }
+    }
+
+    fn note_typed(&mut self) {
+        self.typed_due = None;
+        if !self.typed.is_empty() {
+            self.hub.note_that(Noted::Typed(std::mem::take(&mut self.typed)));
+        }
+    }
+
+    fn write(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {
         let Some((bytes, done)) = writing else { return Ok(()) };
         match tty.try_write(&bytes[*done..]) {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
+                self.was_sent(&bytes[*done..*done + count]);
                 *done += count;
                 if *done == bytes.len() {
                     *writing = None;

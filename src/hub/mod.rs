@@ -29,7 +29,7 @@ use patience::Cursors;
 /// Messages of input on their way to the device. Few and small: what a session has handed over cannot be taken back,
 /// and the rest waits with the session, where a leaving user can leave it.
 const INPUT_QUEUE: usize = 4;
-/// Notes waiting for the log writer. At the limit the oldest is dropped: each also stands in the journal.
+/// Notes waiting for the log writer. At the limit, while a disk hangs, the oldest is dropped: ours also stand in the journal.
 const NOTES_MAX: usize = 64;
 
 /// Bytes that are shown again at once: some pages of a terminal. A device that sends no line ends has no last line.
@@ -85,7 +85,16 @@ pub struct Note {
     /// When it happened.
     pub at: Timestamp,
     /// What happened.
-    pub text: String,
+    pub what: Noted,
+}
+
+/// What a note says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Noted {
+    /// Words of ours.
+    Said(String),
+    /// What the device was sent.
+    Typed(Vec<u8>),
 }
 
 /// The shared side of a port. One thread uses it; the mutex is there because russh wants its handlers to be `Send`,
@@ -217,12 +226,16 @@ impl Hub {
 
     /// Has the log say something after all that was received so far.
     pub fn note(&self, text: String) {
+        self.note_that(Noted::Said(text));
+    }
+
+    pub(crate) fn note_that(&self, what: Noted) {
         let mut state = self.state();
         if state.notes.len() == NOTES_MAX {
             state.notes.pop_front();
         }
         let offset = state.ring.head();
-        state.notes.push_back(Note { offset, at: Timestamp::now(), text });
+        state.notes.push_back(Note { offset, at: Timestamp::now(), what });
         drop(state);
         self.heard.send_replace(());
     }

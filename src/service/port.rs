@@ -246,7 +246,12 @@ fn resize(hub: &Hub, scrollback: usize) {
 
 fn wanted(config: &Config, name: &PortName) -> Wanted {
     let port = &config.ports[name];
-    Wanted { path: config.device(name, port), settings: port.line, low_latency: port.low_latency }
+    Wanted {
+        path: config.device(name, port),
+        settings: port.line,
+        low_latency: port.low_latency,
+        log_input: port.log.input,
+    }
 }
 
 fn neighbours(config: &Config) -> Neighbours {

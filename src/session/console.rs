@@ -99,7 +99,12 @@ impl Console {
     /// Attaches somebody for as long as the membership is held.
     pub(super) fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, Ears) {
         tracing::info!(message_id = Event::Attach.id(), console_user = visitor.user, "{visitor} attached");
-        let (id, ears) = self.roster().join(visitor);
+        let who = visitor.to_string();
+        let mut roster = self.roster();
+        let (id, ears) = roster.join(visitor);
+        let role = if roster.writes(id) { "writing" } else { "watching" };
+        drop(roster);
+        self.hub.note(format!("{who} attached, {role}"));
         self.attached.send_modify(|count| *count += 1);
         (Membership { console: self.clone(), id }, ears)
     }
@@ -108,6 +113,7 @@ impl Console {
         let left = self.roster().leave(id);
         if let Some(visitor) = left {
             tracing::info!(message_id = Event::Detach.id(), console_user = visitor.user, "{visitor} left");
+            self.hub.note(format!("{visitor} left"));
         }
         self.attached.send_modify(|count| *count -= 1);
     }

@@ -54,6 +54,9 @@ pub(super) fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> 
         Action::Breaks => here.say(breaks(prefix)),
         Action::Attach => {
             let taken = console.roster().attach(here.id);
+            if taken.is_ok() {
+                console.hub.note(format!("{} writes now", plain(&here.user)));
+            }
             here.say(match taken {
                 Ok(()) => "you write".to_owned(),
                 Err(writer) => format!("{writer} writes; {}f takes over", shown(prefix)),
@@ -61,6 +64,7 @@ pub(super) fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> 
         }
         Action::Force => {
             console.roster().force(here.id);
+            console.hub.note(format!("{} has taken over", plain(&here.user)));
             here.say("you write".to_owned());
         }
         Action::Spy => {
