@@ -9,6 +9,7 @@ mod client;
 mod rig;
 
 mod away;
+mod crowd;
 mod limits;
 mod logins;
 mod menu;
