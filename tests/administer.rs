@@ -235,5 +235,5 @@ fn a_port_that_is_not_logged_says_so() {
     let mut rig = Rig::with_config(&format!("{PORT}log = \"none\"\n"));
     rig.start_plugged();
     let (reply, _) = asked(&rig, &Request::Log { lines: 2, follow: false });
-    assert_eq!(reply, Some(Reply::Refused("demo is not logged: its log.type is \"none\"".to_owned())));
+    assert_eq!(reply, Some(Reply::Refused("demo: nothing is logged here: log.type is \"none\"".to_owned())));
 }

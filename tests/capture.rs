@@ -115,7 +115,7 @@ proptest! {
         said in said(),
         reads in prop::collection::vec((1_usize..6000, any::<bool>()), 1..40),
     ) {
-        let mut encoder = Encoder::new(LogType::Text, TimeZone::UTC).unwrap();
+        let mut encoder = Encoder::new(LogType::Text, TimeZone::UTC);
         let (mut head, mut consumed) = (0_usize, 0);
         let mut log = Vec::new();
         // After the random reads, one takes the rest and flushes it.

@@ -205,17 +205,17 @@ fn a_megabyte_of_nonsense_is_answered_in_a_page() {
 }
 
 #[test]
-fn what_comes_in_a_later_version_says_so() {
+fn a_log_is_of_one_of_five_types() {
+    let config = parse(
+        "[ports.a]\nlog = \"hex\"\n[ports.b]\nlog = { type = \"both\", input = true, journal = true }\n",
+    );
+    assert_eq!(config.ports[&name("a")].log.kind, LogType::Hex);
+    let log = &config.ports[&name("b")].log;
+    assert_eq!((log.kind, log.input, log.journal), (LogType::Both, true, true));
     assert_eq!(
-        complaint(
-            "[ports.a]\nlog = \"hex\"\n[ports.b]\nlog = { type = \"both\", input = true, journal = true }\n"
-        ),
-        "/etc/consoleserver/config.toml:2: ports.a.log = \"hex\": is not available in this version: \
-         use \"none\", \"raw\" or \"text\"\n\
-         /etc/consoleserver/config.toml:4: ports.b.log.type = \"both\": is not available in this version: \
-         use \"none\", \"raw\" or \"text\"\n\
-         /etc/consoleserver/config.toml:4: ports.b.log.input = true: is not available in this version: leave it out\n\
-         /etc/consoleserver/config.toml:4: ports.b.log.journal = true: is not available in this version: leave it out"
+        complaint("[ports.a]\nlog = \"octal\"\n"),
+        "/etc/consoleserver/config.toml:2: ports.a.log = \"octal\": expected \"none\", \"raw\", \"text\", \"hex\", \"both\" \
+         or a table such as { type = \"text\", sync = \"5s\" }"
     );
 }
 

@@ -76,8 +76,8 @@ pub fn log(runtime_dir: &Path, port: &PortName, lines: u32, follow: bool) -> Res
     let mut frames = Frames::default();
     let mut buffer = [0; 32 * 1024];
     loop {
-        if let Some(kind) = show(&mut frames)? {
-            return ended(Some(kind), port);
+        if let Some(over) = show(&mut frames)? {
+            return ended(Some(over), port);
         }
         match stream.read(&mut buffer)? {
             0 => return ended(None, port),
@@ -124,33 +124,60 @@ fn unexpected(port: &PortName, reply: Reply) -> AttachError {
     })
 }
 
-/// Becomes the console of a port, until its user leaves. That the port ends the session is an error.
+/// Becomes the console of a port, and of those that its user goes on to, until that one leaves. That the port ends the session is
+/// an error.
 pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let terminal = stdin.is_terminal() && stdout.is_terminal();
-    let stream = match ask(runtime_dir, port, &Request::Connect { terminal })? {
-        (Reply::Connected, stream) => stream,
-        (reply, _) => return Err(unexpected(port, reply)),
-    };
-    let _raw = if terminal { Some(RawTerminal::enter()?) } else { None };
-    ended(pass_bytes(stream)?, port)
+    let mut raw = None;
+    let mut port = port.clone();
+    loop {
+        let stream = match ask(runtime_dir, &port, &Request::Connect { terminal })? {
+            (Reply::Connected, stream) => stream,
+            (reply, _) => return Err(unexpected(&port, reply)),
+        };
+        if terminal && raw.is_none() {
+            raw = Some(RawTerminal::enter()?);
+        }
+        match pass_bytes(stream)? {
+            Some(Over::Moved(next)) => port = next,
+            over => return ended(over, &port),
+        }
+    }
 }
 
-fn ended(how: Option<Kind>, port: &PortName) -> Result<(), AttachError> {
+/// How a session ended.
+#[derive(Debug)]
+enum Over {
+    /// The user has left.
+    Left,
+    /// The port has ended it, and said why.
+    Closed,
+    /// The user goes to this console.
+    Moved(PortName),
+}
+
+fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
     match how {
-        Some(Kind::Left) => Ok(()),
+        Some(Over::Left) => Ok(()),
         Some(_) => Err(AttachError::Closed(port.clone())),
         None => Err(AttachError::Broken(port.clone())),
     }
 }
 
 /// Shows what has come. How the session ended, if the port has said it.
-fn show(frames: &mut Frames) -> io::Result<Option<Kind>> {
+fn show(frames: &mut Frames) -> io::Result<Option<Over>> {
     while let Some((kind, bytes)) = frames.next()? {
         match kind {
             Kind::Shown => put(io::stdout(), &bytes)?,
             Kind::Aside => put(io::stderr(), &bytes)?,
-            Kind::Closed | Kind::Left => return Ok(Some(kind)),
+            Kind::Closed => return Ok(Some(Over::Closed)),
+            Kind::Left => return Ok(Some(Over::Left)),
+            Kind::Moved => {
+                let name = std::str::from_utf8(&bytes).ok().and_then(|name| name.parse().ok());
+                let name = name.ok_or_else(|| io::Error::other("the port names a console that cannot be"))?;
+                return Ok(Some(Over::Moved(name)));
+            }
         }
     }
     Ok(None)
@@ -186,7 +213,7 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
 
 /// Both directions at once, neither able to hold up the other: standard input is read only when the socket has taken what
 /// came before. How the session ended, if the port has said it.
-fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Kind>> {
+fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
     stream.set_nonblocking(true)?;
     let stdin = io::stdin();
     let mut frames = Frames::default();
@@ -209,8 +236,8 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Kind>> {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    if let Some(kind) = show(&mut frames)? {
-                        return Ok(Some(kind));
+                    if let Some(over) = show(&mut frames)? {
+                        return Ok(Some(over));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -20,10 +20,12 @@ pub enum Kind {
     Closed,
     /// Nowhere: the user has left.
     Left,
+    /// Nowhere: the user goes to the console of this name.
+    Moved,
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Shown, Self::Aside, Self::Closed, Self::Left];
+    const ALL: [Self; 5] = [Self::Shown, Self::Aside, Self::Closed, Self::Left, Self::Moved];
 }
 
 /// The frame of these bytes, at most [`LIMIT`].

@@ -1,16 +1,13 @@
 //! The capture log over the local socket: the port reads it, because its readers need not be in the group of the file.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 use tokio::net::UnixStream;
 
 use super::Reply;
 use super::frame::Kind;
 use super::outlet::LocalOutlet;
-use super::server::{Server, left, on_a_thread};
-use crate::capture::tail::Tail;
-use crate::config::LogType;
+use super::server::{Server, left};
 use crate::message::{MessageError, send_async};
 use crate::session::Gone;
 
@@ -26,13 +23,14 @@ impl Server {
     ) -> Result<(), MessageError> {
         // Before the file is looked at: what comes in between is announced.
         let mut logged = self.console.hub.logged();
-        let tail = match self.log_path() {
-            Ok(path) => self.blocking(move || Tail::last_lines(&path, lines.min(LINES) as usize)).await,
-            Err(why) => Err(why),
-        };
+        let log = self.console.settings().log;
+        let tail = self.console.log.last_lines(&log, lines.min(LINES) as usize).await;
         let mut tail = match tail {
             Ok(tail) => tail,
-            Err(why) => return send_async(&mut stream, &Reply::Refused(why)).await,
+            Err(why) => {
+                let why = format!("{}: {why}", self.console.name);
+                return send_async(&mut stream, &Reply::Refused(why)).await;
+            }
         };
         send_async(&mut stream, &Reply::Connected).await?;
         let watched = stream.as_fd().try_clone_to_owned()?;
@@ -40,11 +38,7 @@ impl Server {
         let mut outlet = LocalOutlet::new(writer);
         let shown = async {
             loop {
-                let read = self.blocking(move || {
-                    let piece = tail.read()?;
-                    Ok((tail, piece))
-                });
-                let piece = match read.await {
+                let piece = match self.console.log.read(tail).await {
                     Ok((going_on, piece)) => {
                         tail = going_on;
                         piece
@@ -67,22 +61,5 @@ impl Server {
             _ = left(watched) => {}
         }
         Ok(())
-    }
-
-    fn log_path(&self) -> Result<PathBuf, String> {
-        let log = self.console.settings().log;
-        match log.kind {
-            LogType::None => Err(format!("{} is not logged: its log.type is \"none\"", self.console.name)),
-            _ => Ok(self.log_dir.join(log.file)),
-        }
-    }
-
-    /// File work, which may take as long as the disk does.
-    async fn blocking<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
-    ) -> Result<T, String> {
-        let unreadable = |error| format!("the log cannot be read: {error}");
-        on_a_thread(&self.log_reads, move || work().map_err(unreadable)).await
     }
 }

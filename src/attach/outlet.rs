@@ -44,4 +44,8 @@ impl Outlet for &mut LocalOutlet {
     async fn aside(&mut self, text: String) -> Result<(), Gone> {
         self.frame(Kind::Aside, text.as_bytes()).await
     }
+
+    fn moves(&self) -> bool {
+        true
+    }
 }

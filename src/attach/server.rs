@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,8 +55,6 @@ pub struct Server {
     pub(super) console: Arc<Console>,
     groups: watch::Receiver<Groups>,
     health: watch::Receiver<Health>,
-    /// Where the log is.
-    pub(super) log_dir: PathBuf,
     /// To the service, which reads the configuration.
     pub(super) applies: mpsc::Sender<Apply>,
     places: Arc<Semaphore>,
@@ -66,8 +63,6 @@ pub struct Server {
     refused: Mutex<Option<Instant>>,
     /// One at a time: a database that hangs must not hold the threads that the log and the line need.
     look_ups: Arc<Semaphore>,
-    /// Likewise a disk that hangs.
-    pub(super) log_reads: Arc<Semaphore>,
     clients: watch::Sender<usize>,
 }
 
@@ -103,20 +98,17 @@ impl Server {
         console: Arc<Console>,
         groups: watch::Receiver<Groups>,
         health: watch::Receiver<Health>,
-        log_dir: PathBuf,
         applies: mpsc::Sender<Apply>,
     ) -> Arc<Self> {
         Arc::new(Self {
             console,
             groups,
             health,
-            log_dir,
             applies,
             places: Arc::new(Semaphore::new(CLIENTS)),
             unjudged: Unjudged::default(),
             refused: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
-            log_reads: Arc::new(Semaphore::new(1)),
             clients: watch::Sender::new(0),
         })
     }
@@ -272,13 +264,14 @@ impl Server {
             () = feed(reader, feeder, watched) => Ended::Gone,
         };
         debug!("local session: {ended:?}");
-        let how = match ended {
-            Ended::Left => Kind::Left,
-            Ended::Closed(_) => Kind::Closed,
+        let (how, whither) = match ended {
+            Ended::Left => (Kind::Left, String::new()),
+            Ended::Closed(_) => (Kind::Closed, String::new()),
+            Ended::Moved(port) => (Kind::Moved, port.to_string()),
             Ended::Gone => return,
         };
         // As with the last words: a client that does not read does not learn it.
-        let _ = tokio::time::timeout(LAST_FRAME, outlet.frame(how, &[])).await;
+        let _ = tokio::time::timeout(LAST_FRAME, outlet.frame(how, whither.as_bytes())).await;
     }
 
     fn status(&self) -> Status {
@@ -301,7 +294,7 @@ impl Server {
 
 /// Does what may block on a thread, no more at once than there are `places`. A place goes with what was begun, which nobody
 /// can end.
-pub(super) async fn on_a_thread<T: Send + 'static>(
+async fn on_a_thread<T: Send + 'static>(
     places: &Arc<Semaphore>,
     blocking: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {

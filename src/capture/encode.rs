@@ -6,11 +6,13 @@
 //! 2026-11-22T21:15:51.123+01:00 < login: ro         the device said this and has paused
 //! 2026-11-22T21:15:53.001+01:00 <+ot                and this belongs to the line above
 //! 2026-11-22T21:15:59.500+01:00 # ttyUSB0 unplugged a note of ours
+//! 2026-11-22T21:15:59.700+01:00 > show version      what somebody typed, if `input` is on
 //! ```
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::hex;
 use super::text::escape;
 use crate::config::LogType;
 
@@ -35,6 +37,10 @@ enum Format {
     Nothing,
     Raw,
     Text,
+    /// Rows of bytes, with what they look like or without.
+    Rows {
+        looks: bool,
+    },
 }
 
 /// How the last record left its line.
@@ -60,16 +66,16 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder at the beginning of a line that writes times in this zone; `None` for a type that cannot be
-    /// written yet.
-    pub fn new(kind: LogType, zone: TimeZone) -> Option<Self> {
+    /// An encoder at the beginning of a line that writes times in this zone.
+    pub fn new(kind: LogType, zone: TimeZone) -> Self {
         let format = match kind {
             LogType::None => Format::Nothing,
             LogType::Raw => Format::Raw,
             LogType::Text => Format::Text,
-            LogType::Hex | LogType::Both => return None,
+            LogType::Hex => Format::Rows { looks: false },
+            LogType::Both => Format::Rows { looks: true },
         };
-        Some(Self { format, stamp: Stamp { zone, millisecond: None, text: Vec::new() }, left: Left::Ended })
+        Self { format, stamp: Stamp { zone, millisecond: None, text: Vec::new() }, left: Left::Ended }
     }
 
     /// From now on times are written in this zone.
@@ -89,6 +95,7 @@ impl Encoder {
                 batch.len()
             }
             Format::Text => self.encode_text(pending, times, flush, out),
+            Format::Rows { looks } => self.encode_rows(looks, pending, times, flush, out),
         }
     }
 
@@ -97,11 +104,60 @@ impl Encoder {
         usize::from(self.format == Format::Text && pending.ends_with(b"\r"))
     }
 
-    /// Appends a note of ours. Only the text log has notes: the raw one is the device's bytes and nothing else.
+    /// Appends a note of ours. The raw log has none: it is the device's bytes and nothing else.
     pub fn note(&mut self, text: &str, now: Timestamp, out: &mut Vec<u8>) {
-        if self.format == Format::Text {
+        if !matches!(self.format, Format::Raw | Format::Nothing) {
             self.record(b"# ", text.as_bytes(), now, out);
         }
+    }
+
+    /// Appends what somebody has typed, likewise.
+    pub fn typed(&mut self, bytes: &[u8], now: Timestamp, out: &mut Vec<u8>) {
+        match self.format {
+            Format::Raw | Format::Nothing => {}
+            Format::Text => self.record(b"> ", bytes, now, out),
+            Format::Rows { looks } => {
+                for bytes in bytes.chunks(hex::ROW) {
+                    self.row(b"> ", bytes, looks, now, out);
+                }
+            }
+        }
+    }
+
+    /// Whole rows, and with `flush` the rest in a shorter one.
+    fn encode_rows(
+        &mut self,
+        looks: bool,
+        pending: &[u8],
+        times: Times,
+        flush: bool,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let mut consumed = 0;
+        let mut at = times.pending_since;
+        while out.len() < BATCH {
+            let rest = &pending[consumed..];
+            let length = match rest.len() {
+                hex::ROW.. => hex::ROW,
+                length if flush => length,
+                _ => 0,
+            };
+            if length == 0 {
+                break;
+            }
+            self.row(b"< ", &rest[..length], looks, at, out);
+            consumed += length;
+            at = times.now;
+        }
+        consumed
+    }
+
+    fn row(&mut self, mark: &[u8; 2], bytes: &[u8], looks: bool, at: Timestamp, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.stamp.of(at));
+        out.push(b' ');
+        out.extend_from_slice(mark);
+        hex::row(bytes, looks, out);
+        out.push(b'\n');
     }
 
     fn encode_text(&mut self, pending: &[u8], times: Times, flush: bool, out: &mut Vec<u8>) -> usize {
@@ -210,7 +266,7 @@ mod tests {
     use super::*;
 
     fn text_encoder() -> Encoder {
-        Encoder::new(LogType::Text, TimeZone::fixed(jiff::tz::offset(1))).unwrap()
+        Encoder::new(LogType::Text, TimeZone::fixed(jiff::tz::offset(1)))
     }
 
     fn time(text: &str) -> Timestamp {
@@ -309,14 +365,40 @@ mod tests {
     }
 
     #[test]
+    fn rows_are_whole_until_a_flush_and_typing_has_its_own() {
+        let now = at("2026-11-22T20:00:00Z");
+        let mut encoder = Encoder::new(LogType::Both, TimeZone::UTC);
+        let mut out = Vec::new();
+        assert_eq!(encoder.encode(b"0123456789abcdef01", now, false, &mut out), 16);
+        assert_eq!(encoder.encode(b"01", now, true, &mut out), 2);
+        encoder.typed(b"ls\r", now.now, &mut out);
+        encoder.note("unplugged", now.now, &mut out);
+        let records = String::from_utf8(out).unwrap();
+        let records: Vec<_> = records.lines().map(|record| &record[30..]).collect();
+        assert_eq!(
+            records,
+            [
+                "< 30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|",
+                "< 30 31                                             |01|",
+                "> 6c 73 0d                                          |ls.|",
+                "# unplugged",
+            ]
+        );
+        let mut text = text_encoder();
+        let mut out = Vec::new();
+        text.typed(b"show\tversion\r", now.now, &mut out);
+        assert_eq!(out, b"2026-11-22T21:00:00.000+01:00 > show\tversion\\r\n");
+    }
+
+    #[test]
     fn raw_is_the_bytes_and_none_is_nothing() {
         let bytes = b"\x00\xff\r\nhalf";
         let mut out = Vec::new();
-        let mut raw = Encoder::new(LogType::Raw, TimeZone::UTC).unwrap();
+        let mut raw = Encoder::new(LogType::Raw, TimeZone::UTC);
         assert_eq!(raw.encode(bytes, at("2026-11-22T20:00:00Z"), false, &mut out), bytes.len());
         raw.note("unplugged", time("2026-11-22T20:00:00Z"), &mut out);
         assert_eq!(out, bytes);
-        let mut none = Encoder::new(LogType::None, TimeZone::UTC).unwrap();
+        let mut none = Encoder::new(LogType::None, TimeZone::UTC);
         assert_eq!(none.encode(bytes, at("2026-11-22T20:00:00Z"), false, &mut out), bytes.len());
         assert_eq!(out, bytes);
     }

@@ -14,6 +14,8 @@ use nix::fcntl::OFlag;
 use thiserror::Error;
 
 use super::encode::{Encoder, Left, Times};
+use super::lines::Lines;
+use super::text::escape;
 use crate::config::{Log, LogType};
 
 /// What went wrong with the log file. Its Display is the sentence that the administrator reads.
@@ -31,9 +33,6 @@ pub enum CaptureError {
     /// Nothing can be written there.
     #[error("the log {0} is on a read-only file system")]
     ReadOnly(PathBuf),
-    /// A type that this version cannot write.
-    #[error("log type {0:?} is not among those that can be written: use \"text\", \"raw\" or \"none\"")]
-    Type(LogType),
     /// A disk that does not answer.
     #[error("the log {0} is not being written: its disk hangs")]
     Hangs(PathBuf),
@@ -93,15 +92,19 @@ pub struct CaptureLog {
     /// A failed append that could not be taken back yet: the size to go back to.
     torn: Option<u64>,
     records: Vec<u8>,
+    /// For the journal; `None` if it gets none.
+    lines: Option<Lines>,
 }
 
 impl CaptureLog {
     /// Opens, or creates with mode 0640, the log in its directory. Nothing but a regular file will do.
     pub fn open(dir: &Path, log: &Log) -> Result<Self, CaptureError> {
-        let encoder = Encoder::new(log.kind, TimeZone::system()).ok_or(CaptureError::Type(log.kind))?;
+        let encoder = Encoder::new(log.kind, TimeZone::system());
         let path = dir.join(&log.file);
         let file = if log.kind == LogType::None { None } else { Some(open_file(&path)?) };
-        let mut opened = Self { path, encoder, file, mark: Mark::default(), torn: None, records: Vec::new() };
+        let lines = log.journal.then(Lines::default);
+        let mut opened =
+            Self { path, encoder, file, mark: Mark::default(), torn: None, records: Vec::new(), lines };
         opened.mark = opened.look()?;
         Ok(opened)
     }
@@ -127,7 +130,10 @@ impl CaptureLog {
         while consumed < pending.len() {
             match self.append_batch(&pending[consumed..], times, flush) {
                 Ok(0) => break,
-                Ok(length) => consumed += length,
+                Ok(length) => {
+                    self.tell_journal(&pending[consumed..consumed + length]);
+                    consumed += length;
+                }
                 Err(error) if consumed == 0 => return Err(error),
                 Err(_) => break,
             }
@@ -147,6 +153,24 @@ impl CaptureLog {
         self.records.clear();
         self.encoder.note(text, Timestamp::now(), &mut self.records);
         self.write_records()
+    }
+
+    /// Writes what somebody has typed, as [`Self::note`].
+    pub fn typed(&mut self, bytes: &[u8]) -> Result<(), CaptureError> {
+        self.records.clear();
+        self.encoder.typed(bytes, Timestamp::now(), &mut self.records);
+        self.write_records()
+    }
+
+    /// The file is the record and the journal a convenience: it drops what comes too fast (journald.conf(5)).
+    fn tell_journal(&mut self, logged: &[u8]) {
+        if let Some(lines) = &mut self.lines {
+            lines.take(logged, |line| {
+                let mut text = Vec::with_capacity(line.len());
+                escape(line, &mut text);
+                tracing::info!(console_line = 1, "{}", String::from_utf8_lossy(&text));
+            });
+        }
     }
 
     /// How far the file is right. To be recorded together with the position in the ring that it belongs to.

@@ -1,12 +1,18 @@
 //! The capture log: everything that a port says, in a file. `text` makes bytes printable and `encode` turns them into
-//! records (both pure); `log` keeps the file whole through full disks, rotation and crashes; `tail` reads it back.
+//! records (both pure); `log` keeps the file whole through full disks, rotation and crashes; `reader` reads it
+//! back, `tail` its end and `search` for words.
 
 mod encode;
+mod hex;
+mod lines;
 mod log;
-pub mod tail;
+pub mod reader;
+mod search;
+mod tail;
 mod text;
 pub mod writer;
 
 pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
 pub use log::{CaptureError, CaptureLog, Mark};
+pub use search::Found;
 pub use text::escape;

@@ -66,7 +66,7 @@ impl Tail {
 }
 
 /// The log, if it is there. Like the writer, nothing but a regular file will do.
-fn open(path: &Path) -> io::Result<Option<File>> {
+pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),

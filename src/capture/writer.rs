@@ -16,7 +16,7 @@ use crate::clock::reached;
 use crate::config::Log;
 use crate::event::Event;
 use crate::failpoint;
-use crate::hub::{Cursor, Hub, Note};
+use crate::hub::{Cursor, Hub, Note, Noted};
 use crate::ring::LogMark;
 
 /// Bytes per trip to the blocking thread.
@@ -406,7 +406,10 @@ fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) 
     // A note does not wait for an LF: the line before it is as good as written.
     let rest = &trip.bytes[arrived.consumed..];
     if let Some(note) = trip.note.filter(|_| rest.len() == log.held_back(rest)) {
-        log.note(&note.text)?;
+        match &note.what {
+            Noted::Said(text) => log.note(text)?,
+            Noted::Typed(bytes) => log.typed(bytes)?,
+        }
         arrived.noted = true;
     }
     if trip.reopen {

@@ -34,7 +34,6 @@ impl<T> Key<T> {
         (self.put)(into, value).map_err(|refusal| match refusal {
             Refusal::Value => self.expected(None),
             Refusal::Element(index) => self.expected(Some(index)),
-            Refusal::Because(reason) => Refused { reason: reason.to_owned(), element: None },
         })
     }
 
@@ -67,7 +66,6 @@ const FLAG: &str = "true or false";
 const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
 const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every login";
 const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
-const LATER: &str = "false; true is for a later version";
 
 /// `[server]`
 pub static SERVER: &[Key<Server>] = &[
@@ -235,14 +233,14 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "log",
-        expects: "\"none\", \"raw\", \"text\" or a table such as { type = \"text\", sync = \"5s\" }",
+        expects: "\"none\", \"raw\", \"text\", \"hex\", \"both\" or a table such as { type = \"text\", sync = \"5s\" }",
         general: true,
         put: |port, v| store(&mut port.log.kind, value::log_type(v)),
         get: |_| None,
     },
     Key {
         name: "log.type",
-        expects: "\"none\", \"raw\" or \"text\"",
+        expects: "\"none\", \"raw\", \"text\", \"hex\" or \"both\"",
         general: true,
         put: |port, v| store(&mut port.log.kind, value::log_type(v)),
         get: |port| Some(value::show_log_type(port.log.kind)),
@@ -256,16 +254,16 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "log.input",
-        expects: LATER,
+        expects: FLAG,
         general: true,
-        put: |port, v| store(&mut port.log.input, value::not_yet(v)),
+        put: |port, v| store(&mut port.log.input, value::flag(v)),
         get: |port| Some(port.log.input.into()),
     },
     Key {
         name: "log.journal",
-        expects: LATER,
+        expects: FLAG,
         general: true,
-        put: |port, v| store(&mut port.log.journal, value::not_yet(v)),
+        put: |port, v| store(&mut port.log.journal, value::flag(v)),
         get: |port| Some(port.log.journal.into()),
     },
     Key {

@@ -19,8 +19,6 @@ pub(super) enum Refusal {
     Value,
     /// This element of the list is not.
     Element(usize),
-    /// Understood, and more is to say than what the key expects.
-    Because(&'static str),
 }
 
 pub(super) type Parsed<T> = Result<T, Refusal>;
@@ -168,9 +166,8 @@ pub(super) fn log_type(value: &Value) -> Parsed<LogType> {
         "none" => Ok(LogType::None),
         "raw" => Ok(LogType::Raw),
         "text" => Ok(LogType::Text),
-        "hex" | "both" => {
-            Err(Refusal::Because("is not available in this version: use \"none\", \"raw\" or \"text\""))
-        }
+        "hex" => Ok(LogType::Hex),
+        "both" => Ok(LogType::Both),
         _ => Err(Refusal::Value),
     }
 }
@@ -184,14 +181,6 @@ pub(super) fn show_log_type(kind: LogType) -> Value {
         LogType::Both => "both",
     }
     .into()
-}
-
-/// `log.input` and `log.journal`: known keys of a later version.
-pub(super) fn not_yet(value: &Value) -> Parsed<bool> {
-    match flag(value)? {
-        true => Err(Refusal::Because("is not available in this version: leave it out")),
-        false => Ok(false),
-    }
 }
 
 pub(super) fn file_name(value: &Value) -> Parsed<String> {

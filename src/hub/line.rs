@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Hub, Input, LineState};
+use super::quality::{self, Quality};
+use super::{Condition, Control, Hub, Inbox, Input, LineState, Noted};
+use crate::clock::reached;
 use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
@@ -27,6 +29,11 @@ const BURST: usize = 8;
 /// tells when it changes, but not when another program lets go of it.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
+/// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
+const TYPED: Duration = Duration::from_secs(2);
+/// Bytes of such a line.
+const TYPED_MAX: usize = 1024;
+
 /// A device that has just appeared is root's until udev has given it to its group.
 const CHOWN: Duration = Duration::from_secs(2);
 
@@ -39,6 +46,8 @@ pub struct Wanted {
     pub settings: LineSettings,
     /// Whether to ask the driver for low latency.
     pub low_latency: bool,
+    /// Whether the log is to have what is typed.
+    pub log_input: bool,
 }
 
 /// Another wish than before.
@@ -55,7 +64,7 @@ pub struct Change {
 #[derive(Debug)]
 pub struct Line {
     device: Device,
-    inbox: mpsc::Receiver<Input>,
+    inbox: Inbox,
     changes: mpsc::Receiver<Change>,
 }
 
@@ -71,6 +80,12 @@ struct Device {
     gone: bool,
     /// Since when it is there but not to be opened.
     denied_since: Option<Instant>,
+    /// What the device was sent and the log has not got yet, and when it gets it.
+    typed: Vec<u8>,
+    typed_due: Option<Instant>,
+    quality: Quality,
+    /// When the driver's counters are looked at next.
+    look_at: std::time::Instant,
 }
 
 /// Why a line is not served any more.
@@ -87,11 +102,22 @@ impl Line {
     pub fn new(
         name: PortName,
         hub: Arc<Hub>,
-        inbox: mpsc::Receiver<Input>,
+        inbox: Inbox,
         wanted: Wanted,
         changes: mpsc::Receiver<Change>,
     ) -> Self {
-        let device = Device { name, hub, wanted, asking: None, gone: false, denied_since: None };
+        let device = Device {
+            name,
+            hub,
+            wanted,
+            asking: None,
+            gone: false,
+            denied_since: None,
+            typed: Vec::new(),
+            typed_due: None,
+            quality: Quality::default(),
+            look_at: std::time::Instant::now(),
+        };
         Self { device, inbox, changes }
     }
 
@@ -105,6 +131,7 @@ impl Line {
             };
             let mut writing = None;
             let lost = self.serve(&tty, &mut writing).await;
+            self.device.note_typed();
             self.discard_input(writing);
             // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
             // returning adapter another name.
@@ -153,7 +180,12 @@ impl Line {
                     self.device.take(change);
                     return;
                 }
-                Some(_) = self.inbox.recv() => {}
+                Some(_) = self.inbox.input.recv() => {}
+                Some(control) = self.inbox.control.recv() => {
+                    if self.device.control(control, None) {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -161,7 +193,7 @@ impl Line {
     /// Forgets what was on its way to a device that is gone: a paste must not go on in the next one with a hole in it.
     fn discard_input(&mut self, writing: Option<(Vec<u8>, usize)>) {
         let mut unsent = writing.map_or(0, |(bytes, done)| bytes.len() - done);
-        while let Ok(input) = self.inbox.try_recv() {
+        while let Ok(input) = self.inbox.input.try_recv() {
             if let Input::Bytes(bytes) = input {
                 unsent += bytes.len();
             }
@@ -173,7 +205,7 @@ impl Line {
     }
 
     async fn serve(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Lost {
-        let Self { device, inbox, changes } = self;
+        let Self { device, inbox: Inbox { input: inbox, control }, changes } = self;
         let mut breaking: Option<Breaking<'_>> = None;
         loop {
             tokio::select! {
@@ -188,6 +220,12 @@ impl Line {
                     }
                     device.set(tty);
                 }
+                Some(control) = control.recv() => {
+                    if device.control(control, Some(tty)) {
+                        return Lost::Moved;
+                    }
+                }
+                () = reached(device.typed_due) => device.note_typed(),
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
                     Input::Bytes(bytes) => *writing = Some((bytes, 0)),
                     Input::Break { length, user } => {
@@ -234,6 +272,34 @@ impl Device {
         std::mem::replace(&mut self.wanted, wanted)
     }
 
+    /// Does what a session wants of the line; whether it is to be opened anew.
+    fn control(&mut self, control: Control, tty: Option<&Tty>) -> bool {
+        match control {
+            Control::Reopen => return true,
+            Control::Examine(told) => {
+                let condition = Condition {
+                    path: self.wanted.path.clone(),
+                    counters: tty.and_then(Tty::counters),
+                    modem: tty.and_then(Tty::modem_lines),
+                };
+                // A session that has ended needs no answer, here and below.
+                let _ = told.send(condition);
+            }
+            Control::Set(line, on, told) => {
+                let name = &self.name;
+                let set = match tty {
+                    Some(tty) => tty.set_modem_line(line, on).map_err(|error| match error.raw_os_error() {
+                        Some(nix::libc::ENOTTY) => format!("{name} has no modem lines"),
+                        _ => format!("{line} of {name} cannot be set: {error}"),
+                    }),
+                    None => Err(format!("{name} is not open")),
+                };
+                let _ = told.send(set);
+            }
+        }
+        false
+    }
+
     /// Tells who asked for the last change.
     fn answer(&mut self, remarks: Vec<String>) {
         if let Some(told) = self.asking.take() {
@@ -243,10 +309,11 @@ impl Device {
     }
 
     fn try_open(&mut self) -> Option<Tty> {
-        let Wanted { path, settings, low_latency } = &self.wanted;
+        let Wanted { path, settings, low_latency, .. } = &self.wanted;
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
+                self.quality.forget();
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
                     tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
@@ -295,7 +362,8 @@ impl Device {
         tty.readable().await
     }
 
-    fn read(&self, tty: &Tty) -> Result<(), ()> {
+    fn read(&mut self, tty: &Tty) -> Result<(), ()> {
+        self.judge(tty);
         for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
@@ -313,11 +381,45 @@ impl Device {
         Ok(())
     }
 
-    fn write(&self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {
+    /// Says what is wrong with the line, as far as its driver counts that.
+    fn judge(&mut self, tty: &Tty) {
+        let now = std::time::Instant::now();
+        if now < self.look_at {
+            return;
+        }
+        self.look_at = now + quality::LOOK;
+        let Some(counters) = tty.counters() else { return };
+        for said in self.quality.look(now, counters) {
+            tracing::warn!("{said}");
+            self.hub.note(said);
+        }
+    }
+
+    /// Remembers what the device was sent, for the log.
+    fn was_sent(&mut self, bytes: &[u8]) {
+        if !self.wanted.log_input || bytes.is_empty() {
+            return;
+        }
+        self.typed.extend_from_slice(bytes);
+        self.typed_due.get_or_insert_with(|| Instant::now() + TYPED);
+        if self.typed.len() >= TYPED_MAX || bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            self.note_typed();
+        }
+    }
+
+    fn note_typed(&mut self) {
+        self.typed_due = None;
+        if !self.typed.is_empty() {
+            self.hub.note_that(Noted::Typed(std::mem::take(&mut self.typed)));
+        }
+    }
+
+    fn write(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {
         let Some((bytes, done)) = writing else { return Ok(()) };
         match tty.try_write(&bytes[*done..]) {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
+                self.was_sent(&bytes[*done..*done + count]);
                 *done += count;
                 if *done == bytes.len() {
                     *writing = None;

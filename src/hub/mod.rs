@@ -2,9 +2,11 @@
 //! types; everybody else, sessions and the log writer, holds a [`Cursor`] and pulls. Nobody who pulls can slow
 //! the port: the hub waits for a cursor only while that one keeps moving ([`patience`]).
 
+mod control;
 mod cursor;
 pub mod line;
 mod patience;
+mod quality;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,14 +22,21 @@ use crate::port::LineSettings;
 use crate::ring::{LogMark, Ring, RingError};
 use crate::systemd;
 
+pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use patience::Cursors;
 
 /// Messages of input on their way to the device. Few and small: what a session has handed over cannot be taken back,
 /// and the rest waits with the session, where a leaving user can leave it.
 const INPUT_QUEUE: usize = 4;
-/// Notes waiting for the log writer. At the limit the oldest is dropped: each also stands in the journal.
+/// Notes waiting for the log writer. At the limit, while a disk hangs, the oldest is dropped: ours also stand in the journal.
 const NOTES_MAX: usize = 64;
+
+/// Bytes that are shown again at once: some pages of a terminal. A device that sends no line ends has no last line.
+const WORDS: u64 = 64 * 1024;
+
+/// For a line to say how it is.
+const EXAMINE: Duration = Duration::from_secs(1);
 
 /// What a session wants the device to get, in order.
 #[derive(Debug)]
@@ -76,7 +85,16 @@ pub struct Note {
     /// When it happened.
     pub at: Timestamp,
     /// What happened.
-    pub text: String,
+    pub what: Noted,
+}
+
+/// What a note says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Noted {
+    /// Words of ours.
+    Said(String),
+    /// What the device was sent.
+    Typed(Vec<u8>),
 }
 
 /// The shared side of a port. One thread uses it; the mutex is there because russh wants its handlers to be `Send`,
@@ -92,6 +110,14 @@ pub struct Hub {
     room: Notify,
     line: watch::Sender<LineState>,
     input: mpsc::Sender<Input>,
+    control: mpsc::Sender<Control>,
+}
+
+/// What the line takes from the hub.
+#[derive(Debug)]
+pub struct Inbox {
+    input: mpsc::Receiver<Input>,
+    control: mpsc::Receiver<Control>,
 }
 
 #[derive(Debug)]
@@ -102,9 +128,10 @@ struct State {
 }
 
 impl Hub {
-    /// A hub over this ring, and the input that [`line::run`] takes from.
-    pub fn new(ring: Ring) -> (Arc<Self>, mpsc::Receiver<Input>) {
-        let (input, inbox) = mpsc::channel(INPUT_QUEUE);
+    /// A hub over this ring, and what [`line::run`] takes from.
+    pub fn new(ring: Ring) -> (Arc<Self>, Inbox) {
+        let (input, inputs) = mpsc::channel(INPUT_QUEUE);
+        let (control, controls) = mpsc::channel(control::QUEUE);
         let state = Mutex::new(State { ring, cursors: Cursors::default(), notes: VecDeque::new() });
         let hub = Self {
             state,
@@ -113,8 +140,9 @@ impl Hub {
             room: Notify::new(),
             line: watch::Sender::new(LineState::Starting),
             input,
+            control,
         };
-        (Arc::new(hub), inbox)
+        (Arc::new(hub), Inbox { input: inputs, control: controls })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -140,6 +168,21 @@ impl Hub {
         self.input.clone()
     }
 
+    /// Where wishes for the line go.
+    pub fn control(&self) -> mpsc::Sender<Control> {
+        self.control.clone()
+    }
+
+    /// How the line is. A line that has not answered within a second is one of which nothing is known.
+    pub async fn examine(&self) -> Condition {
+        let (told, condition) = tokio::sync::oneshot::channel();
+        let asked = async {
+            self.control.send(Control::Examine(told)).await.ok()?;
+            condition.await.ok()
+        };
+        tokio::time::timeout(EXAMINE, asked).await.ok().flatten().unwrap_or_default()
+    }
+
     /// How the device is, and whenever that changes.
     pub fn line(&self) -> watch::Receiver<LineState> {
         self.line.subscribe()
@@ -151,9 +194,18 @@ impl Hub {
         (state.ring.head(), state.ring.sent())
     }
 
-    /// The offset from which the last `lines` lines begin.
-    pub fn last_lines(&self, lines: usize) -> u64 {
-        self.state().ring.last_lines(lines)
+    /// The last `lines` lines, but not more than [`WORDS`] bytes of them, and the offset behind them.
+    pub fn last_words(&self, lines: usize) -> (Vec<u8>, u64) {
+        let ring = &self.state().ring;
+        let head = ring.head();
+        let mut at = ring.last_lines(lines).max(head.saturating_sub(WORDS));
+        let mut words = Vec::with_capacity((head - at) as usize);
+        while at < head {
+            let piece = ring.read(at);
+            words.extend_from_slice(piece);
+            at += piece.len() as u64;
+        }
+        (words, head)
     }
 
     /// How far the log has come.
@@ -174,12 +226,16 @@ impl Hub {
 
     /// Has the log say something after all that was received so far.
     pub fn note(&self, text: String) {
+        self.note_that(Noted::Said(text));
+    }
+
+    pub(crate) fn note_that(&self, what: Noted) {
         let mut state = self.state();
         if state.notes.len() == NOTES_MAX {
             state.notes.pop_front();
         }
         let offset = state.ring.head();
-        state.notes.push_back(Note { offset, at: Timestamp::now(), text });
+        state.notes.push_back(Note { offset, at: Timestamp::now(), what });
         drop(state);
         self.heard.send_replace(());
     }

@@ -2,6 +2,7 @@
 //! this room.
 #![allow(unsafe_code)]
 
+use std::fmt;
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
@@ -20,6 +21,8 @@ mod raw {
     nix::ioctl_read_bad!(tiocinq, libc::TIOCINQ, c_int);
     nix::ioctl_write_int_bad!(tcflsh, libc::TCFLSH);
     nix::ioctl_read_bad!(tiocmget, libc::TIOCMGET, c_int);
+    nix::ioctl_write_ptr_bad!(tiocmbis, libc::TIOCMBIS, c_int);
+    nix::ioctl_write_ptr_bad!(tiocmbic, libc::TIOCMBIC, c_int);
     nix::ioctl_read_bad!(tiocgicount, libc::TIOCGICOUNT, IcounterStruct);
     nix::ioctl_read_bad!(tiocgserial, libc::TIOCGSERIAL, SerialStruct);
     nix::ioctl_write_ptr_bad!(tiocsserial, libc::TIOCSSERIAL, SerialStruct);
@@ -68,6 +71,24 @@ struct SerialStruct {
 
 /// linux/tty_flags.h: the driver hands on what it has at once (FTDI: 1 ms instead of 16).
 const ASYNC_LOW_LATENCY: c_int = 1 << 13;
+
+/// A modem control line of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModemLine {
+    /// Data Terminal Ready.
+    Dtr,
+    /// Request To Send.
+    Rts,
+}
+
+impl fmt::Display for ModemLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dtr => "DTR",
+            Self::Rts => "RTS",
+        })
+    }
+}
 
 /// The modem control lines as they are now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +198,16 @@ pub(super) fn modem_lines(tty: impl AsFd) -> Result<ModemLines, Errno> {
         dcd: bits & libc::TIOCM_CAR != 0,
         ri: bits & libc::TIOCM_RNG != 0,
     })
+}
+
+pub(super) fn set_modem_line(tty: impl AsFd, line: ModemLine, on: bool) -> Result<(), Errno> {
+    let bits = match line {
+        ModemLine::Dtr => libc::TIOCM_DTR,
+        ModemLine::Rts => libc::TIOCM_RTS,
+    };
+    let fd = tty.as_fd().as_raw_fd();
+    // SAFETY: TIOCMBIS and TIOCMBIC read one int, and that is what we point to.
+    unsafe { if on { raw::tiocmbis(fd, &bits) } else { raw::tiocmbic(fd, &bits) } }.map(drop)
 }
 
 pub(super) fn counters(tty: impl AsFd) -> Result<Counters, Errno> {

@@ -10,7 +10,7 @@ mod tty;
 mod watch;
 
 pub use error::{AdoptError, OpenError};
-pub use ioctl::{Counters, ModemLines};
+pub use ioctl::{Counters, ModemLine, ModemLines};
 pub use line::Refused;
 pub use line_break::MAX_BREAK;
 pub use tty::{ReadOutcome, Tty, WriteOutcome};

@@ -14,7 +14,7 @@ use tokio::io::Interest;
 
 use super::claim::{claim, claim_again, hung_up};
 use super::error::{AdoptError, OpenError};
-use super::ioctl::{self, Counters, ModemLines};
+use super::ioctl::{self, Counters, ModemLine, ModemLines};
 use super::line::{self, Refused};
 use super::line_break;
 use crate::port::LineSettings;
@@ -174,6 +174,11 @@ impl Tty {
     /// The modem control lines; `None` if the driver has none (a pty), or the device has gone.
     pub fn modem_lines(&self) -> Option<ModemLines> {
         ioctl::modem_lines(self).ok()
+    }
+
+    /// Sets a modem control line of ours. A pty has none (`ENOTTY`).
+    pub fn set_modem_line(&self, line: ModemLine, on: bool) -> io::Result<()> {
+        Ok(ioctl::set_modem_line(self, line, on)?)
     }
 
     /// The driver's counters; `None` if it has none (a pty), or the device has gone.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::prepare::Prepared;
 use super::{Asked, Listeners, Options, ServiceError, Signals};
 use crate::attach::administer::Apply;
+use crate::capture::reader::Reader;
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::reached;
 use crate::config::{Config, Groups};
@@ -19,7 +20,7 @@ use crate::event::Event;
 use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
 use crate::port::PortName;
-use crate::session::Console;
+use crate::session::{Console, Neighbours};
 use crate::ssh::{Access, Door, Gatekeeping};
 use crate::systemd::Watchdog;
 use crate::{attach, ssh, systemd};
@@ -76,20 +77,15 @@ impl PortService {
 
         let access = watch::Sender::new(access_to(&config, &name));
         let groups = watch::Sender::new(config.groups(&port).clone());
-        let console = Console::new(name, hub, port);
+        let console = Console::new(name, hub, Reader::new(log_dir), port);
+        console.set_neighbours(neighbours(&config));
         let ssh = ssh::Server::new(keys, Arc::new(Door::new(console.clone(), access.subscribe())));
         let mut doors = JoinSet::new();
         for listener in listeners.ssh {
             doors.spawn(ssh.clone().accept(listener));
         }
         let (apply, applies) = mpsc::channel(ORDERS);
-        let attach = attach::server::Server::new(
-            console.clone(),
-            groups.subscribe(),
-            health.clone(),
-            log_dir.clone(),
-            apply,
-        );
+        let attach = attach::server::Server::new(console.clone(), groups.subscribe(), health.clone(), apply);
         for listener in listeners.attach {
             doors.spawn(attach.clone().accept(listener));
         }
@@ -169,6 +165,7 @@ impl PortService {
                 // Fails only with the line's task, which `run` watches.
                 let _ = self.line_orders.send(Change { wanted: wanted(&config, name), told }).await;
                 self.console.set_settings(port);
+                self.console.set_neighbours(neighbours(&config));
                 tracing::info!(message_id = Event::Applied.id(), "settings applied");
                 if let Some(asked) = asked {
                     // Not waited for here: a driver may take its time. A change that another one has overtaken has no remarks.
@@ -249,7 +246,16 @@ fn resize(hub: &Hub, scrollback: usize) {
 
 fn wanted(config: &Config, name: &PortName) -> Wanted {
     let port = &config.ports[name];
-    Wanted { path: config.device(name, port), settings: port.line, low_latency: port.low_latency }
+    Wanted {
+        path: config.device(name, port),
+        settings: port.line,
+        low_latency: port.low_latency,
+        log_input: port.log.input,
+    }
+}
+
+fn neighbours(config: &Config) -> Neighbours {
+    config.ports.iter().map(|(name, port)| (name.clone(), port.ssh_port)).collect()
 }
 
 fn access_to(config: &Config, name: &PortName) -> Access {

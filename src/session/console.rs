@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::roster::{Ears, MemberId, Roster, Visitor};
+use crate::capture::reader::Reader;
 use crate::config;
 use crate::event::Event;
 use crate::hub::Hub;
@@ -21,23 +22,31 @@ pub struct Console {
     pub name: PortName,
     /// Its hub.
     pub hub: Arc<Hub>,
+    /// Its log.
+    pub log: Reader,
     settings: watch::Sender<config::Port>,
     roster: Mutex<Roster>,
     /// How many are attached, for the service's idle exit and STATUS.
     attached: watch::Sender<usize>,
     closing: watch::Sender<Option<String>>,
+    neighbours: watch::Sender<Neighbours>,
 }
+
+/// The ports of this machine, with their TCP ports.
+pub type Neighbours = Vec<(PortName, Option<u16>)>;
 
 impl Console {
     /// The console of a port.
-    pub fn new(name: PortName, hub: Arc<Hub>, settings: config::Port) -> Arc<Self> {
+    pub fn new(name: PortName, hub: Arc<Hub>, log: Reader, settings: config::Port) -> Arc<Self> {
         Arc::new(Self {
             name,
             hub,
+            log,
             settings: watch::Sender::new(settings),
             roster: Mutex::default(),
             attached: watch::Sender::new(0),
             closing: watch::Sender::new(None),
+            neighbours: watch::Sender::default(),
         })
     }
 
@@ -62,6 +71,16 @@ impl Console {
         self.settings.send_replace(settings);
     }
 
+    /// The ports of this machine.
+    pub fn neighbours(&self) -> Neighbours {
+        self.neighbours.borrow().clone()
+    }
+
+    /// Which ports there are from now on.
+    pub fn set_neighbours(&self, neighbours: Neighbours) {
+        self.neighbours.send_replace(neighbours);
+    }
+
     /// How many are attached.
     pub fn attached(&self) -> watch::Receiver<usize> {
         self.attached.subscribe()
@@ -80,7 +99,12 @@ impl Console {
     /// Attaches somebody for as long as the membership is held.
     pub(super) fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, Ears) {
         tracing::info!(message_id = Event::Attach.id(), console_user = visitor.user, "{visitor} attached");
-        let (id, ears) = self.roster().join(visitor);
+        let who = visitor.to_string();
+        let mut roster = self.roster();
+        let (id, ears) = roster.join(visitor);
+        let role = if roster.writes(id) { "writing" } else { "watching" };
+        drop(roster);
+        self.hub.note(format!("{who} attached, {role}"));
         self.attached.send_modify(|count| *count += 1);
         (Membership { console: self.clone(), id }, ears)
     }
@@ -89,6 +113,7 @@ impl Console {
         let left = self.roster().leave(id);
         if let Some(visitor) = left {
             tracing::info!(message_id = Event::Detach.id(), console_user = visitor.user, "{visitor} left");
+            self.hub.note(format!("{visitor} left"));
         }
         self.attached.send_modify(|count| *count -= 1);
     }

@@ -4,6 +4,9 @@
 
 use crate::config::EscapePrefix;
 
+/// Bytes of a line that a command asks for: a message, a pattern, a port's name.
+const LINE_MAX: usize = 200;
+
 /// What the typed bytes mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
@@ -13,8 +16,10 @@ pub enum Action {
     Leave,
     /// `?`: the list of commands.
     Help,
-    /// `l0`: send a break.
-    Break,
+    /// `l0` to `l9`: send a break, the longer the higher.
+    Break(u8),
+    /// `l?`: the list of breaks.
+    Breaks,
     /// `a`: write, if nobody does.
     Attach,
     /// `f`: write, whoever does.
@@ -23,10 +28,50 @@ pub enum Action {
     Spy,
     /// `w` and `u`: who is here.
     Who,
+    /// `i`: settings, counters, modem lines.
+    Information,
+    /// `v`: which version serves.
+    Version,
+    /// `o`: open the line anew.
+    Reopen,
+    /// `p`, `r`, `^R`: so many lines again.
+    Replay(usize),
+    /// `t`: the time before each line, or no longer.
+    Timestamps,
+    /// `M…`: set a modem line.
+    Modem(Modem),
+    /// `;`, `b`, `/`: a line is asked for.
+    Ask(Asked),
+    /// What the line that is being entered looks like on its own terminal.
+    Echo(Vec<u8>),
+    /// It is entered.
+    Line(Asked, String),
     /// Return or newline: nothing, a command begun by mistake.
     Nothing,
     /// Not a command; its characters.
     Unknown(String),
+}
+
+/// What a line is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// `;`: the name of another console.
+    Another,
+    /// `b`: a message to everybody here.
+    Message,
+    /// `/`: what to look for in the log.
+    Search,
+}
+
+/// What is to be done to a modem line of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Modem {
+    /// `p`: DTR off and on again.
+    PulseDtr,
+    /// `d`, `D`.
+    Dtr(bool),
+    /// `r`, `R`.
+    Rts(bool),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +82,12 @@ enum State {
     Command,
     /// `l`: which break?
     BreakOf,
+    /// `M`: which line, and how?
+    ModemOf,
+    /// `\`: so many octal digits, so far worth this.
+    Octal(u8, u16),
+    /// A line is being entered.
+    Line(Asked),
 }
 
 /// The machine of one session.
@@ -44,12 +95,33 @@ enum State {
 pub struct EscapeMachine {
     prefix: Option<EscapePrefix>,
     state: State,
+    line: Vec<u8>,
+}
+
+/// Actions as they come; neighbouring bytes of one kind are one.
+#[derive(Default)]
+struct Actions(Vec<Action>);
+
+impl Actions {
+    fn typed(&mut self, bytes: &[u8]) {
+        match self.0.last_mut() {
+            Some(Action::Type(before)) => before.extend_from_slice(bytes),
+            _ => self.0.push(Action::Type(bytes.to_vec())),
+        }
+    }
+
+    fn echo(&mut self, bytes: &[u8]) {
+        match self.0.last_mut() {
+            Some(Action::Echo(before)) => before.extend_from_slice(bytes),
+            _ => self.0.push(Action::Echo(bytes.to_vec())),
+        }
+    }
 }
 
 impl EscapeMachine {
     /// A machine with this prefix; without one everything is typed.
     pub fn new(prefix: Option<EscapePrefix>) -> Self {
-        Self { prefix, state: State::Typing }
+        Self { prefix, state: State::Typing, line: Vec::new() }
     }
 
     /// What these bytes mean, after those before.
@@ -57,44 +129,136 @@ impl EscapeMachine {
         let Some(EscapePrefix([first, second])) = self.prefix else {
             return vec![Action::Type(bytes.to_vec())];
         };
-        let mut actions = Vec::new();
-        let mut typed = Vec::with_capacity(bytes.len());
+        let mut actions = Actions::default();
         for &byte in bytes {
-            match self.state {
-                State::Typing if byte == first => self.state = State::Prefix,
-                State::Typing => typed.push(byte),
-                State::Prefix if byte == second => self.state = State::Command,
-                State::Prefix if byte == first => typed.push(first),
-                State::Prefix => {
-                    typed.extend([first, byte]);
-                    self.state = State::Typing;
+            self.state = match self.state {
+                State::Typing if byte == first => State::Prefix,
+                State::Typing => {
+                    actions.typed(&[byte]);
+                    State::Typing
                 }
-                State::Command if byte == b'l' => self.state = State::BreakOf,
-                State::Command | State::BreakOf => {
-                    if !typed.is_empty() {
-                        actions.push(Action::Type(std::mem::take(&mut typed)));
-                    }
-                    actions.push(command(self.state, byte));
-                    self.state = State::Typing;
+                State::Prefix if byte == second => State::Command,
+                State::Prefix if byte == first => {
+                    actions.typed(&[first]);
+                    State::Prefix
+                }
+                State::Prefix => {
+                    actions.typed(&[first, byte]);
+                    State::Typing
+                }
+                State::Line(asked) => self.enter(asked, byte, &mut actions),
+                State::Octal(digits, value) => octal(digits, value, byte, &mut actions),
+                state => command(state, byte, &mut actions),
+            };
+        }
+        actions.0
+    }
+
+    /// One more byte of a line. Escape and Control-C give it up.
+    fn enter(&mut self, asked: Asked, byte: u8, actions: &mut Actions) -> State {
+        match byte {
+            b'\r' | b'\n' => {
+                let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
+                actions.0.push(Action::Line(asked, line));
+                return State::Typing;
+            }
+            0x03 | 0x1b => {
+                self.line.clear();
+                actions.0.push(Action::Nothing);
+                return State::Typing;
+            }
+            0x08 | 0x7f => {
+                if self.erase() {
+                    actions.echo(b"\x08 \x08");
                 }
             }
+            0x15 => {
+                while self.erase() {
+                    actions.echo(b"\x08 \x08");
+                }
+            }
+            0..0x20 => {}
+            _ if self.line.len() == LINE_MAX => actions.echo(b"\x07"),
+            _ => {
+                self.line.push(byte);
+                actions.echo(&[byte]);
+            }
         }
-        if !typed.is_empty() {
-            actions.push(Action::Type(typed));
+        State::Line(asked)
+    }
+
+    /// Takes the last character away, all bytes of it.
+    fn erase(&mut self) -> bool {
+        let mut last = self.line.pop();
+        let erased = last.is_some();
+        while last.is_some_and(|byte| byte & 0xc0 == 0x80) {
+            last = self.line.pop();
         }
-        actions
+        erased
     }
 }
 
-fn command(state: State, byte: u8) -> Action {
+/// The character of up to three octal digits. Shorter numbers end at what is no digit, which is typed too.
+fn octal(digits: u8, value: u16, byte: u8, actions: &mut Actions) -> State {
+    if let b'0'..=b'7' = byte {
+        let value = value * 8 + u16::from(byte - b'0');
+        if digits < 2 {
+            return State::Octal(digits + 1, value);
+        }
+        match u8::try_from(value) {
+            Ok(character) => actions.typed(&[character]),
+            Err(_) => actions.0.push(Action::Unknown(format!("\\{value:o}"))),
+        }
+    } else if digits == 0 {
+        actions.0.push(Action::Unknown(format!("\\{}", byte.escape_ascii())));
+    } else {
+        actions.typed(&[value as u8]);
+        if !matches!(byte, b'\r' | b'\n') {
+            actions.typed(&[byte]);
+        }
+    }
+    State::Typing
+}
+
+fn command(state: State, byte: u8, actions: &mut Actions) -> State {
+    let asks = |asked| (Action::Ask(asked), State::Line(asked));
+    let (action, next) = match (state, byte) {
+        (State::Command, b'l') => return State::BreakOf,
+        (State::Command, b'M') => return State::ModemOf,
+        (State::Command, b'\\') => return State::Octal(0, 0),
+        (State::Command, b';') => asks(Asked::Another),
+        (State::Command, b'b') => asks(Asked::Message),
+        (State::Command, b'/') => asks(Asked::Search),
+        (state, byte) => (single(state, byte), State::Typing),
+    };
+    actions.0.push(action);
+    next
+}
+
+/// A command that asks for nothing more.
+fn single(state: State, byte: u8) -> Action {
     match (state, byte) {
-        (State::BreakOf, b'0') => Action::Break,
+        (State::BreakOf, b'0'..=b'9') => Action::Break(byte - b'0'),
+        (State::BreakOf, b'?') => Action::Breaks,
         (State::BreakOf, _) => Action::Unknown(format!("l{}", byte.escape_ascii())),
+        (State::ModemOf, b'p') => Action::Modem(Modem::PulseDtr),
+        (State::ModemOf, b'd') => Action::Modem(Modem::Dtr(false)),
+        (State::ModemOf, b'D') => Action::Modem(Modem::Dtr(true)),
+        (State::ModemOf, b'r') => Action::Modem(Modem::Rts(false)),
+        (State::ModemOf, b'R') => Action::Modem(Modem::Rts(true)),
+        (State::ModemOf, _) => Action::Unknown(format!("M{}", byte.escape_ascii())),
         (_, b'.') => Action::Leave,
         (_, b'?') => Action::Help,
         (_, b'a') => Action::Attach,
         (_, b'f') => Action::Force,
+        (_, b'i') => Action::Information,
+        (_, b'o') => Action::Reopen,
+        (_, b'p') => Action::Replay(60),
+        (_, b'r') => Action::Replay(20),
+        (_, 0x12) => Action::Replay(1),
         (_, b's') => Action::Spy,
+        (_, b't') => Action::Timestamps,
+        (_, b'v') => Action::Version,
         (_, b'w' | b'u') => Action::Who,
         (_, b'\r' | b'\n') => Action::Nothing,
         _ => Action::Unknown(byte.escape_ascii().to_string()),
@@ -110,12 +274,24 @@ mod tests {
         Type(text.as_bytes().to_vec())
     }
 
-    /// Adjacent `Type`s are one: how they are cut depends on how the bytes came.
+    fn echo(text: &str) -> Action {
+        Echo(text.as_bytes().to_vec())
+    }
+
+    fn line(asked: Asked, text: &str) -> Action {
+        Line(asked, text.to_owned())
+    }
+
+    fn unknown(characters: &str) -> Action {
+        Unknown(characters.to_owned())
+    }
+
+    /// Neighbouring bytes of one kind are one: how they are cut depends on how they came.
     fn merged(actions: Vec<Action>) -> Vec<Action> {
         let mut merged: Vec<Action> = Vec::new();
         for action in actions {
             match (merged.last_mut(), action) {
-                (Some(Type(before)), Type(bytes)) => before.extend(bytes),
+                (Some(Type(before)), Type(bytes)) | (Some(Echo(before)), Echo(bytes)) => before.extend(bytes),
                 (_, action) => merged.push(action),
             }
         }
@@ -128,13 +304,43 @@ mod tests {
             ("show version\r", vec![typed("show version\r")]),
             ("\x05c.", vec![Leave]),
             ("a\x05c?b", vec![typed("a"), Help, typed("b")]),
-            ("\x05cl0", vec![Break]),
-            ("\x05clx", vec![Unknown("lx".to_owned())]),
+            ("\x05cl0\x05cl9", vec![Break(0), Break(9)]),
+            ("\x05cl?", vec![Breaks]),
+            ("\x05clx", vec![unknown("lx")]),
             ("\x05ca\x05cf\x05cs", vec![Attach, Force, Spy]),
             ("\x05cw\x05cu", vec![Who, Who]),
+            ("\x05ci\x05cv", vec![Information, Version]),
+            ("\x05co\x05ct", vec![Reopen, Timestamps]),
+            ("\x05cp\x05cr", vec![Replay(60), Replay(20)]),
+            ("\x05c\x12x", vec![Replay(1), typed("x")]),
+            ("\x05cMp\x05cMd", vec![Modem(super::Modem::PulseDtr), Modem(super::Modem::Dtr(false))]),
+            ("\x05cMD", vec![Modem(super::Modem::Dtr(true))]),
+            ("\x05cMr\x05cMR", vec![Modem(super::Modem::Rts(false)), Modem(super::Modem::Rts(true))]),
+            ("\x05cMx", vec![unknown("Mx")]),
+            ("\x05c\\101b", vec![typed("Ab")]),
+            ("\x05c\\005c.", vec![typed("\x05c.")]),
+            ("\x05c\\33[", vec![typed("\x1b[")]),
+            ("\x05c\\4\r", vec![typed("\x04")]),
+            ("\x05c\\777", vec![unknown("\\777")]),
+            ("\x05c\\x", vec![unknown("\\x")]),
+            ("\x05c;tty1\r", vec![Ask(Asked::Another), echo("tty1"), line(Asked::Another, "tty1")]),
+            (
+                "\x05cbhi\x7f\x7fx\r",
+                vec![Ask(Asked::Message), echo("hi\x08 \x08\x08 \x08x"), line(Asked::Message, "x")],
+            ),
+            (
+                "\x05cb\u{e9}\x7f\r",
+                vec![Ask(Asked::Message), echo("\u{e9}\x08 \x08"), line(Asked::Message, "")],
+            ),
+            (
+                "\x05c/ab\x15c\r",
+                vec![Ask(Asked::Search), echo("ab\x08 \x08\x08 \x08c"), line(Asked::Search, "c")],
+            ),
+            ("\x05cba\x05c.\r", vec![Ask(Asked::Message), echo("ac."), line(Asked::Message, "ac.")]),
+            ("\x05c/x\x1bq", vec![Ask(Asked::Search), echo("x"), Nothing, typed("q")]),
             ("\x05c\r", vec![Nothing]),
-            ("\x05cZ", vec![Unknown("Z".to_owned())]),
-            ("\x05c\x1b", vec![Unknown("\\x1b".to_owned())]),
+            ("\x05cZ", vec![unknown("Z")]),
+            ("\x05c\x1b", vec![unknown("\\x1b")]),
             ("\x05x", vec![typed("\x05x")]),
             ("\x05\x05c.", vec![typed("\x05"), Leave]),
             ("x\x05c.\x05", vec![typed("x"), Leave]),
@@ -154,6 +360,15 @@ mod tests {
                 assert_eq!(&merged(actions), wanted, "{input:?} cut by {cut:b}");
             }
         }
+    }
+
+    #[test]
+    fn a_line_without_end_is_bounded() {
+        let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
+        machine.feed(b"\x05cb");
+        machine.feed(&[b'x'; 10 * LINE_MAX]);
+        let actions = machine.feed(b"\r");
+        assert_eq!(actions, [line(Asked::Message, &"x".repeat(LINE_MAX))]);
     }
 
     #[test]

@@ -7,15 +7,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::escape::{Action, EscapeMachine};
+use super::escape::EscapeMachine;
+use super::menu::{Outcome, act, break_of};
 use super::typed::{Event, Typed};
 use super::{Ended, Here};
 use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
 use crate::hub::{Input, LineState};
 
-/// A break's length. RFC 4335 lets the client say one, but nothing shorter is seen by all devices, and none needs more.
-const BREAK: Duration = Duration::from_millis(500);
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;
 
@@ -65,7 +64,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                 last_typed = Instant::now();
                 let weight = event.weight();
                 let mut wanted = Vec::new();
-                let mut leaving = false;
+                let mut leaving = None;
                 match event {
                     Event::Bytes(bytes) => {
                         for action in machine.feed(&bytes) {
@@ -73,25 +72,29 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                                 Outcome::Input(input) => wanted.push(input),
                                 Outcome::Done => {}
                                 Outcome::Leave => {
-                                    leaving = true;
+                                    leaving = Some(Ended::Left);
+                                    break;
+                                }
+                                Outcome::Move(port) => {
+                                    leaving = Some(Ended::Moved(port));
                                     break;
                                 }
                             }
                         }
                     }
-                    Event::Break => wanted.push(break_of(here)),
+                    Event::Break => wanted.push(break_of(here, 0)),
                     // A pipe that has ended still wants its answer: only a terminal's end is a leave-taking.
                     Event::End => ending = here.terminal,
                 }
                 if may_write(here, !wanted.is_empty(), &mut told_read_only) {
                     if wanted.iter().any(|input| matches!(input, Input::Break { .. })) {
-                        answer(here, "break".to_owned());
+                        here.say("break".to_owned());
                     }
                     queue(&mut waiting, wanted);
                 }
-                if leaving {
+                if let Some(ended) = leaving {
                     hand_over(&hub_input, waiting);
-                    return Ended::Left;
+                    return ended;
                 }
                 match waiting.back_mut() {
                     Some((_, owed)) => *owed += weight,
@@ -105,7 +108,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                 if prefix != rules.prefix {
                     prefix = rules.prefix;
                     machine = EscapeMachine::new(prefix);
-                    answer(here, match prefix {
+                    here.say(match prefix {
                         Some(prefix) => format!("{prefix}? for help from now on"),
                         None => "no escapes from now on".to_owned(),
                     });
@@ -116,10 +119,6 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
             }
         }
     }
-}
-
-fn break_of(here: &Here) -> Input {
-    Input::Break { length: BREAK, user: here.user.clone() }
 }
 
 fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
@@ -156,7 +155,7 @@ fn drop_waiting(here: &Here, waiting: &mut Waiting, typed: &Typed) {
         }
         typed.settle(weight);
     }
-    answer(here, format!("{unsent} bytes that you had typed were not sent"));
+    here.say(format!("{unsent} bytes that you had typed were not sent"));
 }
 
 /// Whether input goes to the device now. If not, the viewer is told once why.
@@ -186,85 +185,9 @@ fn may_write(here: &Here, wants: bool, told: &mut bool) -> bool {
         }
         Some(refusal) => {
             if !std::mem::replace(told, true) {
-                answer(here, refusal);
+                here.say(refusal);
             }
             false
         }
     }
-}
-
-enum Outcome {
-    Input(Input),
-    Done,
-    Leave,
-}
-
-fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
-    let console = &here.console;
-    match action {
-        Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
-        Action::Break => return Outcome::Input(break_of(here)),
-        Action::Leave => return Outcome::Leave,
-        Action::Nothing => {}
-        Action::Help => answer(here, help(prefix)),
-        Action::Attach => {
-            let taken = console.roster().attach(here.id);
-            answer(
-                here,
-                match taken {
-                    Ok(()) => "you write".to_owned(),
-                    Err(writer) => format!("{writer} writes; f takes over"),
-                },
-            );
-        }
-        Action::Force => {
-            console.roster().force(here.id);
-            answer(here, "you write".to_owned());
-        }
-        Action::Spy => {
-            console.roster().spy(here.id);
-            answer(here, "you are watching".to_owned());
-        }
-        Action::Who => answer(here, who(here)),
-        Action::Unknown(characters) => {
-            let name = prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
-            answer(here, format!("{name}{characters} is not a command; {name}? lists them"));
-        }
-    }
-    Outcome::Done
-}
-
-/// Says something to this session's own viewer.
-fn answer(here: &Here, text: String) {
-    // Full: the viewer does not read, and will not miss it.
-    let _ = here.own.try_send(text);
-}
-
-fn help(prefix: Option<EscapePrefix>) -> String {
-    let name = prefix.map(|prefix| prefix.to_string()).unwrap_or_default();
-    let commands = [
-        (".", "leave"),
-        ("l0", "send a break"),
-        ("a", "write, if nobody does"),
-        ("f", "write, taking over from whoever does"),
-        ("s", "watch only"),
-        ("w", "who is here"),
-        ("?", "this list"),
-    ];
-    let mut text = "commands".to_owned();
-    for (keys, meaning) in commands {
-        text.push_str(&format!("\r\n {name}{keys:<3} {meaning}"));
-    }
-    text
-}
-
-fn who(here: &Here) -> String {
-    let mut text = format!("{} here", here.console.name);
-    for (id, member) in here.console.roster().members() {
-        let role = if member.writes { "writing " } else { "watching" };
-        let you = if id == here.id { " (you)" } else { "" };
-        let since = crate::clock::clock(member.since);
-        text.push_str(&format!("\r\n {role} since {since} {}{you}", member.visitor));
-    }
-    text
 }

@@ -5,16 +5,21 @@
 mod console;
 mod escape;
 mod input;
+mod menu;
 mod output;
+mod replay;
 mod roster;
+mod timestamps;
 mod typed;
 
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-pub use console::{Console, LAST_WORDS};
+use crate::port::PortName;
+
+pub use console::{Console, LAST_WORDS, Neighbours};
 use roster::Ears;
 pub use roster::{Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};
@@ -29,6 +34,10 @@ pub trait Outlet: Send {
     fn send(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
     /// What we say to a viewer without a terminal, beside its bytes (standard error of an SSH client).
     fn aside(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
+    /// Whether its client can go to another console by itself.
+    fn moves(&self) -> bool {
+        false
+    }
 }
 
 /// How a session came to its end.
@@ -40,16 +49,63 @@ pub enum Ended {
     Gone,
     /// We ended it: why.
     Closed(String),
+    /// The user goes on at another console; only where [`Outlet::moves`].
+    Moved(PortName),
 }
 
+/// What a session says to its own viewer.
+#[derive(Debug)]
+enum Answer {
+    /// Words of ours.
+    Said(String),
+    /// Characters of a line that the viewer enters.
+    Echo(Vec<u8>),
+    /// So many lines again.
+    Replay(usize),
+    /// The time before each line, or no longer.
+    Timestamps,
+}
+
+/// Answers that may wait for a viewer. One that does not read will not miss further ones.
+const ANSWERS: usize = 16;
+
 /// Where input stands between the two loops of a session.
+#[derive(Clone)]
 struct Here {
     console: Arc<Console>,
     id: MemberId,
     user: String,
     terminal: bool,
-    /// What the session says to its own viewer.
-    own: mpsc::Sender<String>,
+    moves: bool,
+    own: mpsc::Sender<Answer>,
+    /// What takes its time is done one at a time, so that a key held down does not pile it up.
+    errands: Arc<Semaphore>,
+}
+
+impl Here {
+    /// Says something to this session's own viewer.
+    fn say(&self, text: String) {
+        self.tell(Answer::Said(text));
+    }
+
+    fn tell(&self, answer: Answer) {
+        // Full: see ANSWERS.
+        let _ = self.own.try_send(answer);
+    }
+
+    /// Does something that takes its time beside the session.
+    fn errand<F: Future<Output = ()> + Send + 'static>(&self, errand: impl FnOnce(Self) -> F) {
+        match self.errands.clone().try_acquire_owned() {
+            Ok(permit) => {
+                let errand = errand(self.clone());
+                tokio::spawn(async move {
+                    let _permit = permit;
+                    errand.await;
+                });
+            }
+            Err(_) => self.say("one thing at a time: the last one is not done".to_owned()),
+        }
+    }
 }
 
 /// Runs a session until it ends. `terminal` is whether the viewer has one: without, there are no banner, replay,
@@ -61,14 +117,16 @@ pub async fn run<O: Outlet>(
     typed: Typed,
     mut outlet: O,
 ) -> Ended {
-    let replay = if terminal { console.settings().replay } else { 0 };
+    let lines = if terminal { console.settings().replay } else { 0 };
     // Before anybody can see the session: from then on it misses nothing.
-    let cursor = console.hub.session_cursor(console.hub.last_lines(replay));
+    let (replay, head) = console.hub.last_words(lines);
+    let cursor = console.hub.session_cursor(head);
     let user = visitor.user.clone();
     let (membership, Ears { notices, mut dismissal }) = console.join(visitor);
-    let (own, answers) = mpsc::channel(16);
-    let here = Here { console, id: membership.id, user, terminal, own };
-    let output = output::run(&here, cursor, notices, answers, &mut outlet);
+    let (own, answers) = mpsc::channel(ANSWERS);
+    let (moves, errands) = (outlet.moves(), Arc::new(Semaphore::new(1)));
+    let here = Here { console, id: membership.id, user, terminal, moves, own, errands };
+    let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
     let input = input::run(&here, typed);
     let ended = tokio::select! {
         ended = output => ended,

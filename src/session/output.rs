@@ -2,7 +2,9 @@
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Ended, Gone, Here, Outlet};
+use super::replay::presentable;
+use super::timestamps::Stamper;
+use super::{Answer, Ended, Gone, Here, Outlet};
 use crate::clock::clock;
 use crate::hub::{Cursor, LineState, Pulled};
 
@@ -12,12 +14,12 @@ const PIECE: usize = 32 * 1024;
 /// Runs until the viewer is gone or the port closes its sessions.
 pub(super) async fn run<O: Outlet>(
     here: &Here,
-    cursor: Cursor,
+    from: (Cursor, Vec<u8>),
     notices: mpsc::Receiver<String>,
-    answers: mpsc::Receiver<String>,
+    answers: mpsc::Receiver<Answer>,
     outlet: &mut O,
 ) -> Ended {
-    match show(here, cursor, notices, answers, outlet).await {
+    match show(here, from, notices, answers, outlet).await {
         Ok(why) => Ended::Closed(why),
         Err(Gone) => Ended::Gone,
     }
@@ -25,9 +27,9 @@ pub(super) async fn run<O: Outlet>(
 
 async fn show<O: Outlet>(
     here: &Here,
-    mut cursor: Cursor,
+    (mut cursor, replay): (Cursor, Vec<u8>),
     mut notices: mpsc::Receiver<String>,
-    mut answers: mpsc::Receiver<String>,
+    mut answers: mpsc::Receiver<Answer>,
     outlet: &mut O,
 ) -> Result<String, Gone> {
     let console = &here.console;
@@ -38,6 +40,10 @@ async fn show<O: Outlet>(
     if let LineState::Failed(why) = shown {
         return Ok(why);
     }
+    if !replay.is_empty() {
+        outlet.send(presentable(&replay)).await?;
+    }
+    let mut stamper: Option<Stamper> = None;
 
     loop {
         // In this order: what we must say is never behind a flood, and the news that the line is gone stands after the
@@ -45,10 +51,22 @@ async fn show<O: Outlet>(
         tokio::select! {
             biased;
             why = closed(&mut closing) => return Ok(why),
-            Some(answer) = answers.recv() => say(outlet, here.terminal, &answer).await?,
+            Some(answer) = answers.recv() => match answer {
+                Answer::Said(text) => say(outlet, here.terminal, &text).await?,
+                Answer::Echo(bytes) => outlet.send(bytes).await?,
+                Answer::Replay(lines) => again(here, lines, cursor.position(), outlet).await?,
+                Answer::Timestamps => {
+                    stamper = stamper.is_none().then(Stamper::new);
+                    let now = if stamper.is_some() { "the time before each line" } else { "no time before lines" };
+                    say(outlet, here.terminal, now).await?;
+                }
+            },
             Some(notice) = notices.recv() => say(outlet, here.terminal, &notice).await?,
             pulled = cursor.pull(PIECE) => match pulled {
-                Pulled::Bytes(bytes) => outlet.send(bytes).await?,
+                Pulled::Bytes(bytes) => outlet.send(match &mut stamper {
+                    Some(stamper) => stamper.stamp(&bytes, &clock(jiff::Timestamp::now())),
+                    None => bytes,
+                }).await?,
                 Pulled::Skipped(count) => {
                     say(outlet, here.terminal, &format!("{count} bytes skipped; see the log")).await?;
                 }
@@ -62,6 +80,16 @@ async fn show<O: Outlet>(
             }
         }
     }
+}
+
+/// Shows the last lines once more, up to where this session stands.
+async fn again<O: Outlet>(here: &Here, lines: usize, upto: u64, outlet: &mut O) -> Result<(), Gone> {
+    let (mut said, head) = here.console.hub.last_words(lines);
+    let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
+    said.truncate(said.len().saturating_sub(ahead));
+    say(outlet, here.terminal, if lines == 1 { "the last line" } else { "the last lines" }).await?;
+    outlet.send(presentable(&said)).await?;
+    say(outlet, here.terminal, "that was it").await
 }
 
 /// Waits until the port closes its sessions: why.

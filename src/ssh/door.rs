@@ -66,7 +66,8 @@ impl Destination for Door {
         }
         let visitor = Visitor { user: identity.name, from: from.to_string() };
         match session::run(self.console.clone(), visitor, terminal.is_some(), typed, outlet).await {
-            Ended::Left => Some(Exit::Status(0)),
+            // (It moves nobody: an SSH client is at one port.)
+            Ended::Left | Ended::Moved(_) => Some(Exit::Status(0)),
             Ended::Closed(_) => Some(Exit::Status(1)),
             Ended::Gone => None,
         }

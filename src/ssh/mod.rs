@@ -172,7 +172,8 @@ mod tests {
 
     fn impatient_server() -> Arc<Server<Door>> {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
-        let console = Console::new("demo".parse().unwrap(), hub, config::Port::default());
+        let log = crate::capture::reader::Reader::new("/nonexistent".into());
+        let console = Console::new("demo".parse().unwrap(), hub, log, config::Port::default());
         let gatekeeping = Gatekeeping { auth_socket: "/nonexistent".into(), root: RootLogin::Key };
         let access = watch::Sender::new(Access { gatekeeping, groups: Groups::Everyone });
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();

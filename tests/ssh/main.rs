@@ -9,8 +9,10 @@ mod client;
 mod rig;
 
 mod away;
+mod crowd;
 mod limits;
 mod logins;
+mod menu;
 mod paste;
 mod refused;
 mod settings;

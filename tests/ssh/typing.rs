@@ -119,7 +119,9 @@ fn help_lists_the_commands_and_an_unknown_one_is_said() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("\x05c?");
-    for command in ["^Ec.   leave", "^Ecl0  send a break", "^Eca", "^Ecf", "^Ecs", "^Ecw", "^Ec?"] {
+    for command in
+        ["^Ec .       leave", "^Ec a ", "^Ec f ", "^Ec s ", "^Ec w u", "^Ec l0      send a break", "^Ec ? "]
+    {
         client.sees(command);
     }
     client.type_in("\x05cZ");

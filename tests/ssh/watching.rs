@@ -49,7 +49,7 @@ fn writing_is_refused_while_somebody_writes() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     watcher.type_in("\x05ca");
-    watcher.sees(&format!("[{DEMO} writes; f takes over]"));
+    watcher.sees(&format!("[{DEMO} writes; ^Ecf takes over]"));
     watcher.type_in("not this");
     watcher.sees("what you type is not sent]");
     writer.type_in("this");

@@ -1,0 +1,48 @@
+//! A console's lines for the journal, which takes whole ones. Pure: bytes in as they come, lines out as they end.
+
+/// Bytes after which a line is cut: as long as the log's.
+const LONGEST: usize = 4096;
+
+/// Puts lines together.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    line: Vec<u8>,
+}
+
+impl Lines {
+    /// More has come; `say` gets each line that has ended, but no empty ones.
+    pub(super) fn take(&mut self, bytes: &[u8], mut say: impl FnMut(&[u8])) {
+        for &byte in bytes {
+            match byte {
+                b'\r' | b'\n' => self.end(&mut say),
+                _ => self.line.push(byte),
+            }
+            if self.line.len() == LONGEST {
+                self.end(&mut say);
+            }
+        }
+    }
+
+    fn end(&mut self, say: &mut impl FnMut(&[u8])) {
+        if !self.line.is_empty() {
+            say(&self.line);
+            self.line.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_put_together_and_cut_where_they_have_no_end() {
+        let mut lines = Lines::default();
+        let mut said: Vec<Vec<u8>> = Vec::new();
+        for piece in [b"lo".as_slice(), b"gin:\r", b"\n\r\nroot\n", &[b'x'; LONGEST + 1], b"\n"] {
+            lines.take(piece, |line| said.push(line.to_vec()));
+        }
+        let long = [b'x'; LONGEST];
+        assert_eq!(said, [b"login:".as_slice(), b"root", &long, b"x"]);
+    }
+}

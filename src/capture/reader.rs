@@ -1,0 +1,82 @@
+//! The capture log, read for those who may use its port: not all of them are in the group of the file. What blocks is done
+//! on a thread, one at a time, so that a disk that hangs holds one thread and not those of the log and the line.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use super::search::{Found, search};
+use super::tail::Tail;
+use crate::config::{Log, LogType};
+
+/// Why a log cannot be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// There is none.
+    #[error("nothing is logged here: log.type is \"none\"")]
+    None,
+    /// The system's reason.
+    #[error("the log cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// The reading thread has died.
+    #[error("the log cannot be read: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
+}
+
+/// Reads the log of one port.
+#[derive(Debug)]
+pub struct Reader {
+    dir: PathBuf,
+    places: Arc<Semaphore>,
+}
+
+impl Reader {
+    /// Of the log in this directory.
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir, places: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// The place where the last `lines` lines begin.
+    pub async fn last_lines(&self, log: &Log, lines: usize) -> Result<Tail, ReadError> {
+        let path = self.path(log)?;
+        self.on_a_thread(move || Tail::last_lines(&path, lines)).await
+    }
+
+    /// The next piece; empty at the end.
+    pub async fn read(&self, mut tail: Tail) -> Result<(Tail, Vec<u8>), ReadError> {
+        self.on_a_thread(move || {
+            let piece = tail.read()?;
+            Ok((tail, piece))
+        })
+        .await
+    }
+
+    /// The last `most` lines with these words in them.
+    pub async fn search(&self, log: &Log, words: String, most: usize) -> Result<Found, ReadError> {
+        let path = self.path(log)?;
+        self.on_a_thread(move || search(&path, &words, most)).await
+    }
+
+    fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {
+        match log.kind {
+            LogType::None => Err(ReadError::None),
+            _ => Ok(self.dir.join(&log.file)),
+        }
+    }
+
+    /// The place goes with what was begun, which nobody can end.
+    async fn on_a_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        let place = self.places.clone().acquire_owned().await;
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        Ok(done.await??)
+    }
+}

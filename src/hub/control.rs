@@ -1,0 +1,33 @@
+//! What sessions want of the line beside input: how it is, its modem lines set, opened anew. Not in a row with input, because
+//! it is a line that takes nothing which people ask about.
+
+use std::path::PathBuf;
+
+use tokio::sync::oneshot;
+
+use crate::serial::{Counters, ModemLine, ModemLines};
+
+/// Wishes on their way to the line. More wait with whoever has them.
+pub(super) const QUEUE: usize = 4;
+
+/// What a session wants.
+#[derive(Debug)]
+pub enum Control {
+    /// To know how the line is.
+    Examine(oneshot::Sender<Condition>),
+    /// The line closed and opened again.
+    Reopen,
+    /// A modem line of ours on or off; whether the driver could.
+    Set(ModemLine, bool, oneshot::Sender<Result<(), String>>),
+}
+
+/// How a line is.
+#[derive(Debug, Clone, Default)]
+pub struct Condition {
+    /// The device.
+    pub path: PathBuf,
+    /// What the driver has counted; `None` if it does not count, or nothing is open.
+    pub counters: Option<Counters>,
+    /// The modem lines; `None` if there are none, or nothing is open.
+    pub modem: Option<ModemLines>,
+}

@@ -1,0 +1,104 @@
+//! Errors on the line, from the driver's counters: noted once a burst, because a wrong baud rate makes one of each byte.
+//! Pure: counters and the time in, sentences out.
+
+use std::time::{Duration, Instant};
+
+use crate::serial::Counters;
+
+/// Between two looks at the counters while a device talks: each is a system call.
+pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// Without further errors for so long, a burst is over.
+const QUIET: Duration = Duration::from_secs(10);
+/// Framing and parity errors of one burst that are more than a plug pushed in.
+const SUSPICIOUS: u32 = 8;
+
+/// What was seen of a line so far.
+#[derive(Debug, Default)]
+pub(super) struct Quality {
+    before: Option<Counters>,
+    breaks: Burst,
+    errors: Burst,
+    lost: Burst,
+}
+
+#[derive(Debug, Default)]
+struct Burst {
+    count: u32,
+    last: Option<Instant>,
+    told: bool,
+}
+
+impl Burst {
+    /// Counts `more`; the size of the burst when it is to be told, which it is once.
+    fn grow(&mut self, more: u32, enough: u32, now: Instant) -> Option<u32> {
+        if self.last.is_some_and(|last| now.duration_since(last) >= QUIET) {
+            *self = Self::default();
+        }
+        if more == 0 {
+            return None;
+        }
+        self.count = self.count.saturating_add(more);
+        self.last = Some(now);
+        let news = self.count >= enough && !self.told;
+        self.told |= news;
+        news.then_some(self.count)
+    }
+}
+
+impl Quality {
+    /// What is to be said about the counters as they are now.
+    pub(super) fn look(&mut self, now: Instant, counters: Counters) -> Vec<String> {
+        let Some(before) = self.before.replace(counters) else { return Vec::new() };
+        let since = |field: fn(&Counters) -> u32| field(&counters).wrapping_sub(field(&before));
+        let mut said = Vec::new();
+        if let Some(count) = self.breaks.grow(since(|c| c.breaks), 1, now) {
+            said.push(format!("{count} {} received", if count == 1 { "break" } else { "breaks" }));
+        }
+        let errors = since(|c| c.frame).saturating_add(since(|c| c.parity));
+        if let Some(count) = self.errors.grow(errors, SUSPICIOUS, now) {
+            said.push(format!("line errors: wrong baud rate? ({count} framing and parity errors)"));
+        }
+        let lost = since(|c| c.overrun).saturating_add(since(|c| c.buffer_overrun));
+        if let Some(count) = self.lost.grow(lost, 1, now) {
+            said.push(format!("the device says more than this machine takes: {count} overruns"));
+        }
+        said
+    }
+
+    /// Another device, whose counters begin anew.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_told_once_and_the_next_one_again() {
+        let mut quality = Quality::default();
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let framing = |frame| Counters { frame, ..Counters::default() };
+        assert!(quality.look(at(0), framing(100)).is_empty(), "what was before us is not news");
+        assert!(quality.look(at(1), framing(102)).is_empty(), "a plug pushed in");
+        let told = ["line errors: wrong baud rate? (50 framing and parity errors)"];
+        assert_eq!(quality.look(at(2), framing(150)), told);
+        assert!(quality.look(at(3), framing(900)).is_empty());
+        assert!(quality.look(at(20), framing(900)).is_empty());
+        assert_eq!(quality.look(at(21), framing(950)), told);
+    }
+
+    #[test]
+    fn breaks_and_overruns_have_sentences_of_their_own_and_counters_may_wrap() {
+        let mut quality = Quality::default();
+        let now = Instant::now();
+        quality.look(now, Counters { breaks: u32::MAX, ..Counters::default() });
+        let counters = Counters { breaks: 0, overrun: 3, ..Counters::default() };
+        assert_eq!(
+            quality.look(now, counters),
+            ["1 break received", "the device says more than this machine takes: 3 overruns"]
+        );
+    }
+}

@@ -1,0 +1,328 @@
+//! What escape commands do: conserver's by conserver's letters, and ours beside them. Answers go to the session's own viewer
+//! alone.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::escape::{Action, Asked, Modem};
+use super::roster::plain;
+use super::{Answer, Here};
+use crate::capture::Found;
+use crate::clock::clock;
+use crate::config::EscapePrefix;
+use crate::hub::{Condition, Control, Input};
+use crate::port::PortName;
+use crate::serial::{Counters, ModemLine, ModemLines};
+
+/// A break's length. RFC 4335 lets the client say one, but nothing shorter is seen by all devices, and few need more.
+const BREAK: Duration = Duration::from_millis(500);
+/// By so much each of `l1` to `l9` is longer than the one before.
+const LONGER: Duration = Duration::from_millis(250);
+/// DTR off: long enough for a modem to hang up and a board to reset.
+const PULSE: Duration = Duration::from_millis(500);
+/// Lines of the log that a search shows: a page of a terminal.
+const FOUND: usize = 20;
+
+/// What a command comes to.
+pub(super) enum Outcome {
+    /// This goes to the device.
+    Input(Input),
+    /// It is done, or under way.
+    Done,
+    /// The session ends.
+    Leave,
+    /// The session ends, and its viewer goes to another console.
+    Move(PortName),
+}
+
+/// A break of SSH's own kind, or `l0`.
+pub(super) fn break_of(here: &Here, longer: u8) -> Input {
+    Input::Break { length: BREAK + LONGER * longer.into(), user: here.user.clone() }
+}
+
+/// Does what an action asks for.
+pub(super) fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
+    let console = &here.console;
+    match action {
+        Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
+        Action::Break(longer) => return Outcome::Input(break_of(here, longer)),
+        Action::Leave => return Outcome::Leave,
+        Action::Line(Asked::Another, name) => return another(here, &name),
+        Action::Nothing => {}
+        Action::Help => here.say(help(prefix)),
+        Action::Breaks => here.say(breaks(prefix)),
+        Action::Attach => {
+            let taken = console.roster().attach(here.id);
+            if taken.is_ok() {
+                console.hub.note(format!("{} writes now", plain(&here.user)));
+            }
+            here.say(match taken {
+                Ok(()) => "you write".to_owned(),
+                Err(writer) => format!("{writer} writes; {}f takes over", shown(prefix)),
+            });
+        }
+        Action::Force => {
+            console.roster().force(here.id);
+            console.hub.note(format!("{} has taken over", plain(&here.user)));
+            here.say("you write".to_owned());
+        }
+        Action::Spy => {
+            console.roster().spy(here.id);
+            here.say("you are watching".to_owned());
+        }
+        Action::Who => here.say(who(here)),
+        Action::Version => here.say(format!("consoleserver {}", env!("CARGO_PKG_VERSION"))),
+        Action::Information => information(here),
+        Action::Replay(lines) => here.tell(Answer::Replay(lines)),
+        Action::Timestamps => here.tell(Answer::Timestamps),
+        Action::Reopen => reopen(here),
+        Action::Modem(modem) => set_modem(here, modem),
+        Action::Ask(asked) => here.tell(Answer::Echo(format!("\r\n[{}: ", question(asked)).into_bytes())),
+        Action::Echo(bytes) => here.tell(Answer::Echo(bytes)),
+        Action::Line(Asked::Message, text) => message(here, &text),
+        Action::Line(Asked::Search, words) => search(here, words),
+        Action::Unknown(characters) => {
+            let name = shown(prefix);
+            here.say(format!("{name}{characters} is not a command; {name}? lists them"));
+        }
+    }
+    Outcome::Done
+}
+
+fn shown(prefix: Option<EscapePrefix>) -> String {
+    prefix.map(|prefix| prefix.to_string()).unwrap_or_default()
+}
+
+fn question(asked: Asked) -> &'static str {
+    match asked {
+        Asked::Another => "which console",
+        Asked::Message => "message to the others",
+        Asked::Search => "look in the log for",
+    }
+}
+
+fn help(prefix: Option<EscapePrefix>) -> String {
+    let name = shown(prefix);
+    let commands = [
+        (".", "leave"),
+        (";", "go to another console"),
+        ("a", "write, if nobody does"),
+        ("f", "write, taking over from whoever does"),
+        ("s", "watch only"),
+        ("b", "a message to the others"),
+        ("w u", "who is here"),
+        ("l0", "send a break; l1 to l9: longer ones; l?: how long"),
+        ("r p ^R", "the last 20, 60 lines, the last line again"),
+        ("/", "look in the log"),
+        ("t", "the time before each line, or no longer"),
+        ("i", "settings, counters, modem lines"),
+        ("o", "open the line anew"),
+        ("Mp", "DTR off and on; Md MD: off, on; Mr MR: RTS off, on"),
+        ("\\ooo", "the character of this octal number"),
+        ("v", "the version"),
+        ("?", "this list"),
+        ("return", "nothing"),
+    ];
+    let mut text = "commands".to_owned();
+    for (keys, meaning) in commands {
+        text.push_str(&format!("\r\n {name} {keys:<7} {meaning}"));
+    }
+    text
+}
+
+fn breaks(prefix: Option<EscapePrefix>) -> String {
+    let mut text = "breaks".to_owned();
+    for longer in 0..=9u8 {
+        let length = BREAK + LONGER * longer.into();
+        text.push_str(&format!("\r\n {}l{longer} {} ms", shown(prefix), length.as_millis()));
+    }
+    text
+}
+
+fn who(here: &Here) -> String {
+    let mut text = format!("{} here", here.console.name);
+    for (id, member) in here.console.roster().members() {
+        let role = if member.writes { "writing " } else { "watching" };
+        let you = if id == here.id { " (you)" } else { "" };
+        text.push_str(&format!("\r\n {role} since {} {}{you}", clock(member.since), member.visitor));
+    }
+    text
+}
+
+fn message(here: &Here, text: &str) {
+    let text = plain(text.trim());
+    if text.is_empty() {
+        return here.say("no message".to_owned());
+    }
+    let mut roster = here.console.roster();
+    let Some((_, me)) = roster.members().find(|(id, _)| *id == here.id) else { return };
+    let news = format!("{}: {text}", me.visitor);
+    roster.tell_all(Some(here.id), &news);
+    let others = roster.members().count() - 1;
+    drop(roster);
+    here.say(match others {
+        0 => "nobody else is here".to_owned(),
+        1 => "told 1 other".to_owned(),
+        many => format!("told {many} others"),
+    });
+}
+
+fn another(here: &Here, name: &str) -> Outcome {
+    let neighbours = here.console.neighbours();
+    let Ok(name) = name.trim().parse::<PortName>() else {
+        let mut text = "consoles".to_owned();
+        for (port, tcp) in &neighbours {
+            let place = tcp.map_or_else(|| "no TCP port".to_owned(), |tcp| format!("TCP port {tcp}"));
+            text.push_str(&format!("\r\n {:<16} {place}", port.as_str()));
+        }
+        here.say(text);
+        return Outcome::Done;
+    };
+    match neighbours.into_iter().find(|(port, _)| *port == name) {
+        None => here.say(format!("there is no console {name}")),
+        Some((port, _)) if here.moves => return Outcome::Move(port),
+        Some((port, Some(tcp))) => here.say(format!("{port} is at TCP port {tcp}: ssh -p {tcp}")),
+        Some((port, None)) => here.say(format!("{port} has no TCP port: consolectl connect {port}")),
+    }
+    Outcome::Done
+}
+
+fn information(here: &Here) {
+    here.errand(|here| async move {
+        let condition = here.console.hub.examine().await;
+        here.say(describe(&here, &condition));
+    });
+}
+
+fn describe(here: &Here, condition: &Condition) -> String {
+    let console = &here.console;
+    let settings = console.settings();
+    let (received, sent) = console.hub.traffic();
+    let line = console.hub.line().borrow().to_string();
+    let log = match settings.log.kind {
+        crate::config::LogType::None => "none".to_owned(),
+        _ => settings.log.file.clone(),
+    };
+    let rows = [
+        ("device", condition.path.display().to_string()),
+        ("state", line),
+        ("settings", settings.line.to_string()),
+        ("bytes", format!("{received} in, {sent} out")),
+        ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
+        ("modem", condition.modem.map_or_else(|| "no modem lines".to_owned(), modem_lines)),
+        ("log", log),
+        ("lost", format!("{} bytes by the log", console.hub.log_mark().lost)),
+        ("here", console.roster().members().count().to_string()),
+    ];
+    let mut text = match settings.description.as_str() {
+        "" => console.name.to_string(),
+        description => format!("{}: {}", console.name, plain(description)),
+    };
+    for (what, value) in rows {
+        text.push_str(&format!("\r\n {what:<8} {}", plain(&value)));
+    }
+    text
+}
+
+fn errors(counters: Counters) -> String {
+    let Counters { frame, parity, overrun, buffer_overrun, breaks, .. } = counters;
+    format!(
+        "{frame} framing, {parity} parity, {} lost, {breaks} breaks",
+        u64::from(overrun) + u64::from(buffer_overrun)
+    )
+}
+
+fn modem_lines(lines: ModemLines) -> String {
+    let ModemLines { dtr, rts, cts, dsr, dcd, ri } = lines;
+    let lines = [("DTR", dtr), ("RTS", rts), ("CTS", cts), ("DSR", dsr), ("DCD", dcd), ("RI", ri)];
+    lines.map(|(name, on)| format!("{name} {}", if on { "on" } else { "off" })).join(", ")
+}
+
+/// Whether this session may do something to the line; it is told if not.
+fn may_handle(here: &Here) -> bool {
+    let writes = here.console.roster().writes(here.id);
+    if !writes {
+        here.say("you are watching: only who writes may do that".to_owned());
+    }
+    writes
+}
+
+fn reopen(here: &Here) {
+    if may_handle(here) {
+        match here.console.hub.control().try_send(Control::Reopen) {
+            Ok(()) => {
+                tracing::info!(console_user = here.user, "{} opens the line anew", here.user);
+                here.console
+                    .roster()
+                    .tell_all(None, &format!("the line is opened anew by {}", plain(&here.user)));
+            }
+            Err(_) => here.say("the line is busy: try again".to_owned()),
+        }
+    }
+}
+
+fn set_modem(here: &Here, modem: Modem) {
+    if !may_handle(here) {
+        return;
+    }
+    here.errand(move |here| async move {
+        let done = match modem {
+            Modem::Dtr(on) => set(&here, ModemLine::Dtr, on).await,
+            Modem::Rts(on) => set(&here, ModemLine::Rts, on).await,
+            Modem::PulseDtr => pulse(&here).await,
+        };
+        here.say(done.unwrap_or_else(|why| why));
+    });
+}
+
+/// Sets a modem line; what the viewer is told.
+async fn set(here: &Here, line: ModemLine, on: bool) -> Result<String, String> {
+    let (told, done) = oneshot::channel();
+    let gone = |_| "the port is gone".to_owned();
+    here.console
+        .hub
+        .control()
+        .send(Control::Set(line, on, told))
+        .await
+        .map_err(|_| "the port is gone".to_owned())?;
+    done.await.map_err(gone)??;
+    let state = if on { "on" } else { "off" };
+    tracing::info!(console_user = here.user, "{} sets {line} {state}", here.user);
+    Ok(format!("{line} {state}"))
+}
+
+async fn pulse(here: &Here) -> Result<String, String> {
+    set(here, ModemLine::Dtr, false).await?;
+    tokio::time::sleep(PULSE).await;
+    set(here, ModemLine::Dtr, true).await?;
+    Ok(format!("DTR off for {} ms", PULSE.as_millis()))
+}
+
+fn search(here: &Here, words: String) {
+    let words = words.trim().to_owned();
+    if words.is_empty() {
+        return here.say("nothing to look for".to_owned());
+    }
+    here.errand(|here| async move {
+        let log = here.console.settings().log;
+        match here.console.log.search(&log, words.clone(), FOUND).await {
+            Ok(found) => here.say(list(&words, &found)),
+            Err(why) => here.say(why.to_string()),
+        }
+    });
+}
+
+fn list(words: &str, Found { lines, more }: &Found) -> String {
+    let words = plain(words);
+    let mut text = match (lines.len(), more) {
+        (0, _) => return format!("{words:?} is not in the log"),
+        (1, _) => format!("{words:?} in the log, 1 line"),
+        (many, 0) => format!("{words:?} in the log, {many} lines"),
+        (many, more) => format!("{words:?} in the log, the last {many} of {} lines", many + more),
+    };
+    for line in lines {
+        text.push_str(&format!("\r\n {}", plain(line)));
+    }
+    text
+}

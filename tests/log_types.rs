@@ -1,0 +1,90 @@
+//! What the log has beside the device's words: what is typed, who was there, and rows of bytes.
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/rig.rs"]
+mod rig;
+
+use client::Client;
+use rig::{Rig, until};
+
+fn served(log: &str) -> Rig {
+    let mut rig = Rig::new(&format!("log = {log}"));
+    rig.start_plugged();
+    rig
+}
+
+/// The log without the times.
+fn records(rig: &Rig) -> Vec<String> {
+    rig.log_text().lines().map(|record| record[30..].to_owned()).collect()
+}
+
+#[test]
+fn what_is_typed_stands_in_the_log_where_it_was_sent_and_only_if_asked_for() {
+    let rig = served("{ type = \"text\", input = true }");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    rig.say(b"login: ");
+    rig.wait_for_log("login: ");
+    for key in ["r", "oo", "t\r"] {
+        client.type_in(key);
+    }
+    rig.expect_at_device(b"root\r");
+    rig.say(b"\r\nwelcome\r\n");
+    rig.wait_for_log("welcome");
+    let log = records(&rig);
+    let typed = log.iter().position(|record| record == "> root\\r").expect("what was typed");
+    let welcome = log.iter().position(|record| record == "< welcome").expect("what was answered");
+    assert!(typed < welcome, "{log:#?}");
+
+    let rig = served("\"text\"");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    client.type_in("secret\r");
+    rig.expect_at_device(b"secret\r");
+    rig.say(b"seen\r\n");
+    rig.wait_for_log("seen");
+    assert!(!rig.log_text().contains("secret"));
+}
+
+#[test]
+fn half_a_typed_line_is_logged_as_well() {
+    let rig = served("{ type = \"both\", input = true }");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    client.type_in("y");
+    rig.expect_at_device(b"y");
+    rig.wait_for_log("> 79 ");
+    assert!(rig.log_text().contains("|y|"));
+}
+
+#[test]
+fn the_log_says_who_attached_and_left() {
+    let rig = served("\"text\"");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_log("# root (local) attached, writing");
+    client.end_input();
+    client.signal(nix::sys::signal::Signal::SIGTERM);
+    rig.wait_for_log("# root (local) left");
+}
+
+#[test]
+fn rows_are_16_bytes_and_a_pause_ends_one() {
+    let rig = served("\"both\"");
+    rig.say(b"0123456789abcdef\x1b[c");
+    rig.wait_for_log("|.[c|");
+    let log = records(&rig);
+    assert!(
+        log.contains(&"< 30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|".to_owned())
+    );
+    assert!(
+        log.contains(&"< 1b 5b 63                                          |.[c|".to_owned()),
+        "{log:#?}"
+    );
+}
+
+#[test]
+fn the_journal_gets_whole_lines_and_nothing_that_a_terminal_obeys() {
+    let rig = served("{ type = \"none\", journal = true }");
+    rig.say(b"hal");
+    rig.say(b"f \x1b[2Jline\r\n");
+    until("the line", || rig.journal().contains("half \\x1b[2Jline").then_some(()));
+}

@@ -1,0 +1,132 @@
+//! The escape menu: what conserver's users have in their fingers, over OpenSSH.
+
+use crate::client::Client;
+use crate::rig::Rig;
+use crate::{at_terminal, served};
+
+#[test]
+fn the_last_lines_are_shown_again_and_nothing_makes_the_terminal_answer() {
+    let rig = served("replay = 2");
+    rig.say(b"ancient\r\none \x1b[6n\r\ntwo \x1b[1mbold\r\n\x1b]0;title\x07three");
+    rig.wait_for_log("three");
+    let mut client = at_terminal(&rig);
+    client.sees("two \x1b[1mbold\r\nthree\x1b[0m");
+    let shown = String::from_utf8(client.shown()).unwrap();
+    assert!(!shown.contains("ancient") && !shown.contains("title"), "{shown:?}");
+    client.type_in("\x05cr");
+    client.sees("[the last lines]\r\nancient\r\none \r\ntwo \x1b[1mbold\r\nthree\x1b[0m");
+    client.sees("[that was it]");
+    client.type_in("\x05c\x12");
+    client.sees("[the last line]\r\nthree\x1b[0m");
+    rig.say(b", and on");
+    client.sees(", and on");
+    let shown = String::from_utf8(client.shown()).unwrap();
+    assert!(!shown.contains("\x1b[6n"), "a question to the terminal: {shown:?}");
+}
+
+#[test]
+fn a_message_goes_to_the_others_and_to_nobodys_device() {
+    let rig = served("");
+    let mut one = at_terminal(&rig);
+    rig.wait_for_status("1 attached");
+    let mut other = at_terminal(&rig);
+    rig.wait_for_status("2 attached");
+    one.type_in("\x05cbreboting\x7f\x7f\x7f\x7foting now\r");
+    one.sees("[message to the others: ");
+    other.sees("[demo (127.0.0.1): rebooting now]");
+    one.sees("[told 1 other]");
+    other.type_in("\x05cbno\x1b");
+    one.type_in("after");
+    rig.expect_at_device(b"after");
+}
+
+#[test]
+fn words_are_found_in_the_log() {
+    let rig = served("");
+    rig.say(b"eth0 up\r\nkernel: PANIC at \x07 noon\r\nquiet\r\n");
+    rig.wait_for_log("quiet");
+    let mut client = at_terminal(&rig);
+    client.type_in("\x05c/panic\r");
+    client.sees("[\"panic\" in the log, 1 line\r\n ");
+    client.sees("kernel: PANIC at ");
+    client.type_in("\x05c/nowhere\r");
+    client.sees("[\"nowhere\" is not in the log]");
+}
+
+#[test]
+fn information_says_settings_bytes_and_what_a_pty_has_not() {
+    let rig = served("baud = 115200\ndescription = \"core switch\"");
+    rig.say(b"12345");
+    let mut client = at_terminal(&rig);
+    client.sees("12345");
+    client.type_in("\x05ci");
+    client.sees("[demo: core switch\r\n device   ");
+    client.sees(" state    open\r\n settings 115200 8N1\r\n bytes    5 in, 0 out\r\n");
+    client.sees(" errors   not counted by the driver\r\n modem    no modem lines\r\n");
+    client.type_in("\x05cMd");
+    client.sees("[demo has no modem lines]");
+    client.type_in("\x05cv");
+    client.sees(&format!("[consoleserver {}]", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_line_is_opened_anew_by_who_writes_alone() {
+    let rig = served("");
+    let mut writer = at_terminal(&rig);
+    rig.wait_for_status("1 attached");
+    let mut watcher = at_terminal(&rig);
+    rig.wait_for_status("2 attached");
+    watcher.type_in("\x05co");
+    watcher.sees("[you are watching: only who writes may do that]");
+    let opened = |rig: &Rig| rig.journal().matches("demo opened").count();
+    let before = opened(&rig);
+    writer.type_in("\x05co");
+    watcher.sees("[the line is opened anew by demo]");
+    crate::rig::until("the line opened again", || (opened(&rig) > before).then_some(()));
+    writer.type_in("on");
+    rig.expect_at_device(b"on");
+}
+
+#[test]
+fn lines_are_stamped_for_who_wants_it_and_for_nobody_else() {
+    let rig = served("");
+    let mut stamped = at_terminal(&rig);
+    rig.wait_for_status("1 attached");
+    let mut plain = at_terminal(&rig);
+    rig.wait_for_status("2 attached");
+    stamped.type_in("\x05ct");
+    stamped.sees("[the time before each line]");
+    rig.say(b"hello\r\n");
+    plain.sees("hello");
+    let before = stamped.sees("hello");
+    let stamp = before.rsplit('\n').next().unwrap();
+    assert!(
+        stamp.len() == "[12:01:07] ".len() && stamp.starts_with('[') && stamp.ends_with("] "),
+        "{before:?}"
+    );
+    stamped.type_in("\x05ct");
+    stamped.sees("[no time before lines]");
+    assert!(!String::from_utf8(plain.shown()).unwrap().contains("] hello"));
+}
+
+#[test]
+fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
+    let mut rig = Rig::with_config(
+        "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n[ports.core]\nssh_port = 8100\n",
+    );
+    rig.serve_logins(true);
+    rig.start_plugged();
+    let mut client: Client = at_terminal(&rig);
+    client.type_in("\x05c;core\r");
+    client.sees("[core is at TCP port 8100: ssh -p 8100]");
+    client.type_in("\x05c;\r");
+    client.sees(" core             TCP port 8100");
+    client.type_in("\x05c;nix\r");
+    client.sees("[there is no console nix]");
+    client.type_in("\x05cl?");
+    client.sees("^Ecl9 2750 ms");
+    client.type_in("\x05cl2");
+    rig.wait_for_journal("demo sends a break of 1000 ms");
+    client.type_in("\x05c\\101\x05c\\015");
+    rig.expect_at_device(b"A\r");
+}
