@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use consoleserver::config::{Config, Groups, LogType, RootLogin};
+use consoleserver::config::{Config, Groups, LogType, Right, RootLogin, Writers};
 use consoleserver::port::PortName;
 
 /// What is said about a text that stands in `/etc/consoleserver/config.toml`.
@@ -254,7 +254,7 @@ fn defaults_apply_before_the_port_and_key_by_key() {
         (b.log.kind, b.log.file.as_str(), b.log.sync.unwrap().as_secs()),
         (LogType::None, "tty.log", 5)
     );
-    assert_eq!(config.groups(a), &Groups::Everyone);
+    assert_eq!(config.rules(a).groups, Groups::Everyone);
 }
 
 #[test]
@@ -270,5 +270,25 @@ fn an_empty_file_means_the_documented_defaults() {
     assert_eq!(port.escape.unwrap().to_string(), "^Ec");
     assert_eq!((port.log.kind, port.log.file.as_str()), (LogType::Text, "console.log"));
     assert_eq!(config.listen(port), ["::".parse::<std::net::IpAddr>().unwrap()]);
-    assert!(config.groups(port).admit(&["dialout"]) && !config.groups(port).admit(&["users"]));
+    let rules = config.rules(port);
+    assert_eq!(rules.right("alice", &["dialout"]), Some(Right::Write));
+    assert_eq!(rules.right("alice", &["users"]), None);
+}
+
+#[test]
+fn a_port_may_name_users_and_groups_that_only_watch() {
+    let config = parse(
+        "[ports.a]\ngroups = []\nusers = [\"alice\"]\nread_only_groups = [\"noc\"]\nwrite = \"shared\"\n",
+    );
+    let port = &config.ports[&name("a")];
+    let rules = config.rules(port);
+    assert_eq!(port.write, Writers::Shared);
+    assert_eq!(rules.right("alice", &["noc"]), Some(Right::Write));
+    assert_eq!(rules.right("bob", &["noc"]), Some(Right::Watch));
+    assert_eq!(rules.right("bob", &["dialout"]), None);
+    assert_eq!(
+        complaint("[ports.a]\nusers = [\"%admin\"]\nwrite = \"many\"\n"),
+        "/etc/consoleserver/config.toml:2: ports.a.users = \"%admin\": expected a list of at most 32 login names such as [\"alice\"]\n\
+         /etc/consoleserver/config.toml:3: ports.a.write = \"many\": expected \"one\" or \"shared\""
+    );
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Config, EscapePrefix, Groups, Log, LogType, Port, RootLogin, Server, keys,
+    Access, Config, EscapePrefix, Groups, Log, LogType, Port, RootLogin, Server, Writers, keys,
 };
 use consoleserver::port::{Baud, ByteSize, LineSettings, Parity, PortName, StopBits};
 use proptest::collection::{btree_map, hash_set, vec};
@@ -181,13 +181,15 @@ prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
         (enabled, low_latency) in any::<(bool, bool)>(), line in line(), log in log(),
-        listen in of(addresses()), groups in of(groups()),
+        listen in of(addresses()), groups in of(groups()), read_only_groups in groups(),
+        users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
         timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
         description in "[^\\p{Cc}]{0,80}", granules in 1usize..=256, replay in 0usize..=10_000,
         escape in of((1u8..32, 0x21u8..0x7f).prop_map(|(first, second)| EscapePrefix([first, second]))),
     ) -> Port {
         Port {
-            enabled, line, device: None, ssh_port: None, listen, groups, timeout, log, description,
+            enabled, line, device: None, ssh_port: None, listen, groups, users, read_only_groups, write, timeout,
+            log, description,
             scrollback: granules * 64 * 1024, low_latency, escape, replay,
         }
     }

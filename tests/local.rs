@@ -245,6 +245,41 @@ fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
     assert!(table.contains("alice (local, writing since "), "{table}");
 }
 
+#[test]
+fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
+    let accounts = Accounts::enter();
+    accounts.add("alice", None);
+    accounts.add("carol", None);
+    accounts.run(&["groupadd", "noc"]);
+    accounts.run(&["usermod", "-aG", "noc", "carol"]);
+    let mut rig = Rig::with_config(
+        "[ports.demo]\ndevice = \"@DIR@/dev/demo\"\ngroups = []\nusers = [\"alice\"]\nread_only_groups = [\"noc\"]\n",
+    );
+    rig.start_plugged();
+    open_to_everybody(&rig);
+    let as_user = |user: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
+        command
+            .arg(rig.path("consolectl"))
+            .arg("--runtime-dir")
+            .arg(rig.path("run"))
+            .args(["connect", "demo"]);
+        command
+    };
+    let mut carol = Client::start(as_user("carol"));
+    rig.wait_for_status("1 attached");
+    carol.type_in("not this");
+    carol.is_told("[you are watching: what you type is not sent]");
+    let mut alice = Client::start(as_user("alice"));
+    rig.wait_for_status("2 attached");
+    alice.type_in("this");
+    rig.expect_at_device(b"this");
+    rig.say(b"seen by both");
+    carol.sees("seen by both");
+    alice.sees("seen by both");
+}
+
 /// As on a machine: the way to the sockets and the program is open, and the port decides.
 fn open_to_everybody(rig: &Rig) {
     fs::copy(env!("CARGO_BIN_EXE_consolectl"), rig.path("consolectl")).unwrap();
@@ -267,8 +302,8 @@ fn status_shows_settings_traffic_and_who_is_attached() {
     let (status, table, aside) = said(rig.consolectl(&["status"]));
     assert_eq!((status, aside.as_str()), (Some(0), ""));
     let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["PORT", "SETTINGS", "IN", "OUT", "USERS", "STATE"]);
-    assert_eq!(rows[1][..8], ["demo", "115200", "8N1", "5", "3", "demo", "(127.0.0.1,", "writing"]);
+    assert_eq!(rows[0], ["PORT", "SETTINGS", "IN", "OUT", "ERRORS", "USERS", "STATE"]);
+    assert_eq!(rows[1][..9], ["demo", "115200", "8N1", "5", "3", "-", "demo", "(127.0.0.1,", "writing"]);
     assert_eq!(rows[1].last(), Some(&"open"));
     assert_eq!(rows.len(), 2);
 }

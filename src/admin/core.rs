@@ -471,8 +471,8 @@ fn no_conflicts(state: &State) -> Result<(), Refusal> {
 fn differing(old: &Config, new: &Config) -> BTreeSet<PortName> {
     let of = |config: &Config, name: &PortName| {
         let port = config.ports.get(name)?.clone();
-        let (listen, groups) = (config.listen(&port).to_vec(), config.groups(&port).clone());
-        Some((config.device(name, &port), config.access.root, listen, groups, port))
+        let (listen, rules) = (config.listen(&port).to_vec(), config.rules(&port));
+        Some((config.device(name, &port), config.access.root, listen, rules, port))
     };
     let names = old.ports.keys().chain(new.ports.keys());
     names.filter(|name| of(old, name) != of(new, name)).cloned().collect()

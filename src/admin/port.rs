@@ -16,7 +16,7 @@ use super::refused::{
 };
 use super::service::House;
 use super::wire::keys;
-use crate::attach::{Status, client};
+use crate::attach::{LineErrors, Status, client};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
 use crate::port::PortName;
@@ -177,10 +177,15 @@ impl Port {
     #[zbus(property(emits_changed_signal = "false"))]
     async fn counters(&self) -> HashMap<String, u64> {
         let counters = |status: Status| {
-            [("received", status.received), ("sent", status.sent), ("log-lost", status.log_lost)]
-                .map(|(name, count)| (name.to_owned(), count))
+            let ours = [("received", status.received), ("sent", status.sent), ("log-lost", status.log_lost)];
+            let drivers = status.errors.into_iter().flat_map(|errors| {
+                let LineErrors { framing, parity, overruns, breaks } = errors;
+                [("framing", framing), ("parity", parity), ("overruns", overruns), ("breaks", breaks)]
+                    .map(|(name, count)| (name, u64::from(count)))
+            });
+            ours.into_iter().chain(drivers).map(|(name, count)| (name.to_owned(), count)).collect()
         };
-        self.status().await.map(|status| HashMap::from(counters(status))).unwrap_or_default()
+        self.status().await.map(counters).unwrap_or_default()
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::port::PortName;
+use crate::serial::Counters;
 
 /// What a local client may ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,8 +95,29 @@ pub struct Status {
     pub log_trouble: Option<String>,
     /// Bytes that the log had to leave out, ever.
     pub log_lost: u64,
+    /// What the driver has counted; `None` if it does not count, or nothing is open.
+    pub errors: Option<LineErrors>,
     /// Who is attached.
     pub users: Vec<User>,
+}
+
+/// Line errors that a driver has counted since it has the device (`man 2const TIOCGICOUNT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineErrors {
+    /// Framing errors: most often a wrong baud rate.
+    pub framing: u32,
+    /// Parity errors.
+    pub parity: u32,
+    /// Times that bytes were lost, in the hardware or in the kernel's buffer.
+    pub overruns: u32,
+    /// Breaks received.
+    pub breaks: u32,
+}
+
+impl From<Counters> for LineErrors {
+    fn from(Counters { frame, parity, overrun, buffer_overrun, breaks, .. }: Counters) -> Self {
+        Self { framing: frame, parity, overruns: overrun.saturating_add(buffer_overrun), breaks }
+    }
 }
 
 /// Somebody who is attached.

@@ -16,10 +16,10 @@ use super::administer::Apply;
 use super::frame::Kind;
 use super::limits::{Ticket, Unjudged};
 use super::outlet::LocalOutlet;
-use super::{Reply, Request, Status, User};
+use super::{LineErrors, Reply, Request, Status, User};
 use crate::auth::account::Account;
 use crate::capture::writer::Health;
-use crate::config::Groups;
+use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::session::{self, Console, Ended, Feeder, Visitor, typed};
@@ -45,6 +45,8 @@ const ADMIN_ACCOUNT: &str = "_console-admin";
 enum Needs {
     /// Whoever may use the port.
     User,
+    /// They, and console-admin, which shows how the port does.
+    Look,
     /// Root, and console-admin for those whom it admits.
     Administrator,
 }
@@ -53,7 +55,7 @@ enum Needs {
 #[derive(Debug)]
 pub struct Server {
     pub(super) console: Arc<Console>,
-    groups: watch::Receiver<Groups>,
+    rules: watch::Receiver<Rules>,
     health: watch::Receiver<Health>,
     /// To the service, which reads the configuration.
     pub(super) applies: mpsc::Sender<Apply>,
@@ -96,13 +98,13 @@ impl Server {
     /// A server for this console.
     pub fn new(
         console: Arc<Console>,
-        groups: watch::Receiver<Groups>,
+        rules: watch::Receiver<Rules>,
         health: watch::Receiver<Health>,
         applies: mpsc::Sender<Apply>,
     ) -> Arc<Self> {
         Arc::new(Self {
             console,
-            groups,
+            rules,
             health,
             applies,
             places: Arc::new(Semaphore::new(CLIENTS)),
@@ -171,8 +173,12 @@ impl Server {
                 return Err(error);
             }
         };
-        let needs = if request.is_of_administrators() { Needs::Administrator } else { Needs::User };
-        let caller = match self.caller(uid, needs).await {
+        let needs = match request {
+            Request::Status => Needs::Look,
+            _ if request.is_of_administrators() => Needs::Administrator,
+            _ => Needs::User,
+        };
+        let (caller, right) = match self.caller(uid, needs).await {
             Ok(caller) => caller,
             Err(refusal) => {
                 if let Request::Connect { .. } = request {
@@ -183,10 +189,11 @@ impl Server {
         };
         drop(ticket);
         match request {
-            Request::Status => send_async(&mut stream, &Reply::Status(self.status())).await,
+            Request::Status => send_async(&mut stream, &Reply::Status(self.status().await)).await,
             Request::Connect { terminal } => {
                 send_async(&mut stream, &Reply::Connected).await?;
-                self.connect(stream, caller, terminal).await;
+                self.connect(stream, Visitor { user: caller, from: "local".to_owned(), right }, terminal)
+                    .await;
                 Ok(())
             }
             Request::Log { lines, follow } => self.show_log(stream, lines, follow).await,
@@ -198,29 +205,32 @@ impl Server {
         }
     }
 
-    /// The caller's name, if they may do what they ask for.
-    async fn caller(&self, uid: u32, needs: Needs) -> Result<String, Refusal> {
-        let groups = self.groups.borrow().clone();
+    /// The caller's name and right, if they may do what they ask for.
+    async fn caller(&self, uid: u32, needs: Needs) -> Result<(String, Right), Refusal> {
+        let rules = self.rules.borrow().clone();
         // The account database may be slow (LDAP) or hang, and its calls block.
         let look_up = on_a_thread(&self.look_ups, move || {
             let uid = Uid::from_raw(uid);
             let told = |error| format!("who uid {uid} is cannot be told: {error}");
             let account = Account::of_uid(uid).map_err(told)?;
-            let admitted = match needs {
-                _ if administers(&account) => true,
-                Needs::Administrator => false,
-                Needs::User => {
-                    uid == Uid::current() || groups.admit(&account.identity().map_err(told)?.groups)
+            let own = uid.is_root() || matches!(needs, Needs::User | Needs::Look) && uid == Uid::current();
+            let right = match needs {
+                _ if own => Some(Right::Write),
+                Needs::Administrator => administers(&account).then_some(Right::Watch),
+                Needs::Look if administers(&account) => Some(Right::Watch),
+                Needs::User | Needs::Look => {
+                    let identity = account.identity().map_err(told)?;
+                    rules.right(&identity.name, &identity.groups)
                 }
             };
-            Ok((account.name.as_str().to_owned(), admitted))
+            Ok((account.name.as_str().to_owned(), right))
         });
         let name = &self.console.name;
         match tokio::time::timeout(LOOK_UP, look_up).await {
-            Ok(Ok((user, true))) => Ok(user),
-            Ok(Ok((user, false))) => {
+            Ok(Ok((user, Some(right)))) => Ok((user, right)),
+            Ok(Ok((user, None))) => {
                 let why = match needs {
-                    Needs::User => format!("{user} may not use {name}: in none of its groups"),
+                    Needs::User | Needs::Look => format!("{user} may not use {name}: in none of its groups"),
                     Needs::Administrator => {
                         format!("{user} may not do that to {name}: ask console-admin (consolectl)")
                     }
@@ -246,7 +256,7 @@ impl Server {
         }
     }
 
-    async fn connect(&self, stream: UnixStream, user: String, terminal: bool) {
+    async fn connect(&self, stream: UnixStream, visitor: Visitor, terminal: bool) {
         let watched = match stream.as_fd().try_clone_to_owned() {
             Ok(watched) => watched,
             Err(error) => {
@@ -256,7 +266,6 @@ impl Server {
         };
         let (reader, writer) = stream.into_split();
         let (feeder, typed) = typed();
-        let visitor = Visitor { user, from: "local".to_owned() };
         let mut outlet = LocalOutlet::new(writer);
         let session = session::run(self.console.clone(), visitor, terminal, typed, &mut outlet);
         let ended = tokio::select! {
@@ -274,8 +283,9 @@ impl Server {
         let _ = tokio::time::timeout(LAST_FRAME, outlet.frame(how, whither.as_bytes())).await;
     }
 
-    fn status(&self) -> Status {
+    async fn status(&self) -> Status {
         let console = &self.console;
+        let errors = console.hub.examine().await.counters.map(LineErrors::from);
         let (received, sent) = console.hub.traffic();
         let state = console.hub.line().borrow().to_string();
         let roster = console.roster();
@@ -288,7 +298,7 @@ impl Server {
         let users = users.collect();
         let Health { trouble, lost } = self.health.borrow().clone();
         let settings = console.settings().line.to_string();
-        Status { state, settings, received, sent, log_trouble: trouble, log_lost: lost, users }
+        Status { state, settings, received, sent, log_trouble: trouble, log_lost: lost, errors, users }
     }
 }
 

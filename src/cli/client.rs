@@ -169,14 +169,7 @@ impl Client {
     pub async fn run(&self, command: Command, to: &mut impl Write) -> Done {
         match command {
             Command::List(output) => self.list(output, to).await,
-            Command::Status(Output { json }) => {
-                let ports = self.statuses().await?;
-                look::status(&ports, json, to)?;
-                if !json && !self.place.foreground {
-                    writeln!(to, "(line errors are not counted in this version)")?;
-                }
-                Ok(())
-            }
+            Command::Status(Output { json }) => Ok(look::status(&self.statuses().await?, json, to)?),
             Command::Who(Output { json }) => Ok(look::who(&self.statuses().await?, json, to)?),
             Command::Show { of, output } => self.show(&of, output, to).await,
             Command::Diff(Output { json }) => {

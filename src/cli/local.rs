@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::look::PortStatus;
 use crate::admin::bus::Session;
-use crate::attach::{Status, User, client};
+use crate::attach::{LineErrors, Status, User, client};
 use crate::port::PortName;
 use crate::session::plain;
 
@@ -83,7 +83,7 @@ fn ports_in(directory: &Path) -> Result<Vec<PortName>, LocalError> {
 }
 
 fn told(port: PortName, status: Status) -> PortStatus {
-    let Status { mut state, settings, received, sent, log_trouble, log_lost, users } = status;
+    let Status { mut state, settings, received, sent, log_trouble, log_lost, errors, users } = status;
     if log_lost > 0 {
         state.push_str(&format!("; {log_lost} bytes lost by the log"));
     }
@@ -91,7 +91,18 @@ fn told(port: PortName, status: Status) -> PortStatus {
         state.push_str(&format!("; {trouble}"));
     }
     let users = users.into_iter().map(session).collect();
-    PortStatus { port, settings: Some(settings), received: Some(received), sent: Some(sent), users, state }
+    let errors = errors.map(|LineErrors { framing, parity, overruns, .. }| {
+        [framing, parity, overruns].map(u64::from).iter().sum()
+    });
+    PortStatus {
+        port,
+        settings: Some(settings),
+        received: Some(received),
+        sent: Some(sent),
+        errors,
+        users,
+        state,
+    }
 }
 
 fn session(User { name, from, since, writes }: User) -> Session {

@@ -79,6 +79,8 @@ pub struct PortStatus {
     pub received: Option<u64>,
     /// Bytes ever sent to it.
     pub sent: Option<u64>,
+    /// Line errors; unknown if the driver does not count them.
+    pub errors: Option<u64>,
     /// Who is attached.
     pub users: Vec<Session>,
     /// `open`, or a sentence.
@@ -88,17 +90,25 @@ pub struct PortStatus {
 impl PortStatus {
     /// One that tells nothing but its state.
     pub fn blank(port: PortName, state: String) -> Self {
-        Self { port, settings: None, received: None, sent: None, users: Vec::new(), state }
+        Self { port, settings: None, received: None, sent: None, errors: None, users: Vec::new(), state }
     }
 
     /// As the service tells it.
     pub fn new(port: PortName, view: &PortView, users: Vec<Session>) -> Self {
         let settings = Some(value::port(view.effective()).line.to_string());
         let state = view.state.clone();
-        Self { port, settings, received: Some(view.received), sent: Some(view.sent), users, state }
+        Self {
+            port,
+            settings,
+            received: Some(view.received),
+            sent: Some(view.sent),
+            errors: view.errors,
+            users,
+            state,
+        }
     }
 
-    fn row(&self) -> [String; 6] {
+    fn row(&self) -> [String; 7] {
         let number = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
         let users: Vec<String> = self.users.iter().map(user).collect();
         [
@@ -106,6 +116,7 @@ impl PortStatus {
             self.settings.clone().unwrap_or_else(|| "-".to_owned()),
             number(self.received),
             number(self.sent),
+            number(self.errors),
             if users.is_empty() { "-".to_owned() } else { users.join(", ") },
             self.state.clone(),
         ]
@@ -130,7 +141,7 @@ pub fn status(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::R
     if as_json {
         return json(&ports, to);
     }
-    let heading = ["PORT", "SETTINGS", "IN", "OUT", "USERS", "STATE"].map(str::to_owned);
+    let heading = ["PORT", "SETTINGS", "IN", "OUT", "ERRORS", "USERS", "STATE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(PortStatus::row)).collect();
     table(&rows, to)
 }

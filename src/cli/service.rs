@@ -72,6 +72,8 @@ pub struct PortView {
     pub received: u64,
     /// Bytes ever sent.
     pub sent: u64,
+    /// Line errors; `None` if the driver does not count them.
+    pub errors: Option<u64>,
 }
 
 impl PortView {
@@ -237,7 +239,14 @@ fn view(properties: &HashMap<String, OwnedVariant>) -> PortView {
         users: properties.get("Users").and_then(|value| u32::try_from(value).ok()).unwrap_or_default(),
         received: number("BytesReceived").unwrap_or_default(),
         sent: number("BytesSent").unwrap_or_default(),
+        errors: errors(properties),
     }
+}
+
+/// Framing and parity errors and overruns, together.
+fn errors(properties: &HashMap<String, OwnedVariant>) -> Option<u64> {
+    let counters = HashMap::<String, u64>::try_from(properties.get("Counters")?.clone()).ok()?;
+    ["framing", "parity", "overruns"].iter().map(|name| counters.get(*name)).sum()
 }
 
 /// What the service or the bus has said, without D-Bus around it.

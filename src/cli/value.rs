@@ -222,8 +222,8 @@ mod tests {
             (
                 "ttyUSB0",
                 "log.type",
-                &["hex"],
-                "log.type hex: is not available in this version: use \"none\", \"raw\" or \"text\"",
+                &["octal"],
+                "log.type octal: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\"",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             ("server", "baud", &["1"], "server has no key baud: known are ssh_port, listen, monitor"),

@@ -40,6 +40,49 @@ impl Groups {
     }
 }
 
+/// Who may use one console, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rules {
+    /// Whose members may write.
+    pub groups: Groups,
+    /// Who may write, whatever groups they are in.
+    pub users: Vec<String>,
+    /// Whose members may watch.
+    pub read_only: Groups,
+}
+
+/// What somebody may do at a console.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Right {
+    /// Write, and watch.
+    Write,
+    /// Watch.
+    Watch,
+}
+
+impl Rules {
+    /// What a user who is in `groups` may do; `None`: nothing.
+    pub fn right<S: AsRef<str>>(&self, user: &str, groups: &[S]) -> Option<Right> {
+        match () {
+            () if self.groups.admit(groups) || self.users.iter().any(|name| name == user) => {
+                Some(Right::Write)
+            }
+            () if self.read_only.admit(groups) => Some(Right::Watch),
+            () => None,
+        }
+    }
+}
+
+/// `write = "one"`: how many may write at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writers {
+    /// One, and the others watch.
+    #[default]
+    One,
+    /// Everybody who may, all at once.
+    Shared,
+}
+
 /// `root = "key"`: how uid 0 may log in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

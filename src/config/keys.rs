@@ -155,6 +155,27 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| port.groups.as_ref().map(value::show_groups),
     },
     Key {
+        name: "users",
+        expects: "a list of at most 32 login names such as [\"alice\"]",
+        general: true,
+        put: |port, v| store(&mut port.users, value::users(v)),
+        get: |port| Some(value::show_users(&port.users)),
+    },
+    Key {
+        name: "read_only_groups",
+        expects: GROUPS,
+        general: true,
+        put: |port, v| store(&mut port.read_only_groups, value::groups(v)),
+        get: |port| Some(value::show_groups(&port.read_only_groups)),
+    },
+    Key {
+        name: "write",
+        expects: "\"one\" or \"shared\"",
+        general: true,
+        put: |port, v| store(&mut port.write, value::writers(v)),
+        get: |port| Some(value::show_writers(port.write)),
+    },
+    Key {
         name: "timeout",
         expects: "seconds from 1 to 31536000, or 0 for no timeout",
         general: true,

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use crate::port::{LineSettings, PortName};
 
-pub use access::{Access, Groups, RootLogin};
+pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
@@ -55,9 +55,13 @@ impl Config {
         port.device.clone().unwrap_or_else(|| self.server.monitor.join(name.as_str()))
     }
 
-    /// Who may use a port: its own groups, else `[access]`'s.
-    pub fn groups<'a>(&'a self, port: &'a Port) -> &'a Groups {
-        port.groups.as_ref().unwrap_or(&self.access.groups)
+    /// Who may use a port: its own groups, else `[access]`'s; and whom the port names beside them.
+    pub fn rules(&self, port: &Port) -> Rules {
+        Rules {
+            groups: port.groups.as_ref().unwrap_or(&self.access.groups).clone(),
+            users: port.users.clone(),
+            read_only: port.read_only_groups.clone(),
+        }
     }
 }
 
@@ -91,8 +95,14 @@ pub struct Port {
     pub ssh_port: Option<u16>,
     /// Addresses to listen on; `None` = the server's.
     pub listen: Option<Vec<IpAddr>>,
-    /// Who may use this console; `None` = `[access]`'s.
+    /// Whose members may use this console; `None` = `[access]`'s.
     pub groups: Option<Groups>,
+    /// Who may use it beside them.
+    pub users: Vec<String>,
+    /// Whose members may watch.
+    pub read_only_groups: Groups,
+    /// How many may write at a time.
+    pub write: Writers,
     /// Seconds a session may idle; `None` = for ever.
     pub timeout: Option<Duration>,
     /// What is logged, and where.
@@ -118,6 +128,9 @@ impl Default for Port {
             ssh_port: None,
             listen: None,
             groups: None,
+            users: Vec::new(),
+            read_only_groups: Groups::Members(Vec::new()),
+            write: Writers::One,
             timeout: None,
             log: Log::default(),
             description: String::new(),

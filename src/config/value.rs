@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::conflicts::covers;
-use super::{EscapePrefix, Groups, LogType, RootLogin};
+use super::{EscapePrefix, Groups, LogType, RootLogin, Writers};
 
 /// A value before it has a meaning: a TOML value.
 pub type Value = toml::Value;
@@ -123,6 +123,37 @@ pub(super) fn show_groups(groups: &Groups) -> Value {
         Groups::Everyone => Value::Array(vec!["*".into()]),
         Groups::Members(names) => Value::Array(names.iter().map(|name| name.as_str().into()).collect()),
     }
+}
+
+/// Names are compared with those that the account database gives.
+pub(super) fn users(value: &Value) -> Parsed<Vec<String>> {
+    let plain = |name: &str| {
+        (1..=256).contains(&name.len())
+            && !name.starts_with(['-', '+', '%', '@'])
+            && !name.contains(|c: char| c.is_control() || ":,/*".contains(c))
+            && name.trim() == name
+    };
+    elements(value, 0, |name| plain(name).then(|| name.to_owned()))
+}
+
+pub(super) fn show_users(users: &[String]) -> Value {
+    Value::Array(users.iter().map(|name| name.as_str().into()).collect())
+}
+
+pub(super) fn writers(value: &Value) -> Parsed<Writers> {
+    match text(value)? {
+        "one" => Ok(Writers::One),
+        "shared" => Ok(Writers::Shared),
+        _ => Err(Refusal::Value),
+    }
+}
+
+pub(super) fn show_writers(writers: Writers) -> Value {
+    match writers {
+        Writers::One => "one",
+        Writers::Shared => "shared",
+    }
+    .into()
 }
 
 fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {

@@ -15,7 +15,7 @@ use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::reached;
-use crate::config::{Config, Groups};
+use crate::config::{Config, Rules};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
@@ -42,7 +42,7 @@ pub(super) struct PortService {
     ssh: Arc<ssh::Server<Door>>,
     attach: Arc<attach::server::Server>,
     access: watch::Sender<Access>,
-    groups: watch::Sender<Groups>,
+    rules: watch::Sender<Rules>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     log_orders: mpsc::Sender<Order>,
@@ -76,7 +76,7 @@ impl PortService {
         let line = tokio::spawn(line.run(tty));
 
         let access = watch::Sender::new(access_to(&config, &name));
-        let groups = watch::Sender::new(config.groups(&port).clone());
+        let rules = watch::Sender::new(config.rules(&port));
         let console = Console::new(name, hub, Reader::new(log_dir), port);
         console.set_neighbours(neighbours(&config));
         let ssh = ssh::Server::new(keys, Arc::new(Door::new(console.clone(), access.subscribe())));
@@ -85,7 +85,7 @@ impl PortService {
             doors.spawn(ssh.clone().accept(listener));
         }
         let (apply, applies) = mpsc::channel(ORDERS);
-        let attach = attach::server::Server::new(console.clone(), groups.subscribe(), health.clone(), apply);
+        let attach = attach::server::Server::new(console.clone(), rules.subscribe(), health.clone(), apply);
         for listener in listeners.attach {
             doors.spawn(attach.clone().accept(listener));
         }
@@ -95,7 +95,7 @@ impl PortService {
             ssh,
             attach,
             access,
-            groups,
+            rules,
             line_orders,
             line,
             log_orders,
@@ -159,7 +159,7 @@ impl PortService {
                 let port = config.ports[name].clone();
                 resize(&self.console.hub, port.scrollback);
                 self.access.send_replace(access_to(&config, name));
-                self.groups.send_replace(config.groups(&port).clone());
+                self.rules.send_replace(config.rules(&port));
                 self.order_log(Order::Configure(port.log.clone()));
                 let (told, remarks) = oneshot::channel();
                 // Fails only with the line's task, which `run` watches.
@@ -262,7 +262,7 @@ fn access_to(config: &Config, name: &PortName) -> Access {
     let auth_socket = systemd::runtime_directory().join("auth-port");
     Access {
         gatekeeping: Gatekeeping { auth_socket, root: config.access.root },
-        groups: config.groups(&config.ports[name]).clone(),
+        rules: config.rules(&config.ports[name]),
     }
 }
 

@@ -38,12 +38,14 @@ pub type Neighbours = Vec<(PortName, Option<u16>)>;
 impl Console {
     /// The console of a port.
     pub fn new(name: PortName, hub: Arc<Hub>, log: Reader, settings: config::Port) -> Arc<Self> {
+        let mut roster = Roster::default();
+        roster.set_writers(settings.write);
         Arc::new(Self {
             name,
             hub,
             log,
+            roster: Mutex::new(roster),
             settings: watch::Sender::new(settings),
-            roster: Mutex::default(),
             attached: watch::Sender::new(0),
             closing: watch::Sender::new(None),
             neighbours: watch::Sender::default(),
@@ -68,6 +70,7 @@ impl Console {
 
     /// Puts other settings in force.
     pub fn set_settings(&self, settings: config::Port) {
+        self.roster().set_writers(settings.write);
         self.settings.send_replace(settings);
     }
 

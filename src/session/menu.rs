@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::escape::{Action, Asked, Modem};
-use super::roster::plain;
+use super::roster::{Refusal, plain};
 use super::{Answer, Here};
 use crate::capture::Found;
 use crate::clock::clock;
@@ -54,18 +54,11 @@ pub(super) fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> 
         Action::Breaks => here.say(breaks(prefix)),
         Action::Attach => {
             let taken = console.roster().attach(here.id);
-            if taken.is_ok() {
-                console.hub.note(format!("{} writes now", plain(&here.user)));
-            }
-            here.say(match taken {
-                Ok(()) => "you write".to_owned(),
-                Err(writer) => format!("{writer} writes; {}f takes over", shown(prefix)),
-            });
+            becomes_writer(here, taken, &format!("; {}f takes over", shown(prefix)), "writes now");
         }
         Action::Force => {
-            console.roster().force(here.id);
-            console.hub.note(format!("{} has taken over", plain(&here.user)));
-            here.say("you write".to_owned());
+            let taken = console.roster().force(here.id);
+            becomes_writer(here, taken, "", "has taken over");
         }
         Action::Spy => {
             console.roster().spy(here.id);
@@ -88,6 +81,18 @@ pub(super) fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> 
         }
     }
     Outcome::Done
+}
+
+/// Tells this session, and the log, what came of asking to write.
+fn becomes_writer(here: &Here, taken: Result<(), Refusal>, how: &str, news: &str) {
+    match taken {
+        Ok(()) => {
+            here.console.hub.note(format!("{} {news}", plain(&here.user)));
+            here.say("you write".to_owned());
+        }
+        Err(Refusal::MayWatch) => here.say(Refusal::MayWatch.to_string()),
+        Err(written) => here.say(format!("{written}{how}")),
+    }
 }
 
 fn shown(prefix: Option<EscapePrefix>) -> String {

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
+use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::config::{Right, Writers};
 
 /// Notices that may wait for one session. A viewer that does not read them anyway misses further ones; `w` tells the
 /// state at any time.
@@ -18,6 +21,8 @@ pub struct Visitor {
     pub user: String,
     /// Address, or `local`.
     pub from: String,
+    /// What they may do here.
+    pub right: Right,
 }
 
 /// Fit for other people's terminals: a name may hold anything.
@@ -29,6 +34,17 @@ impl fmt::Display for Visitor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", plain(&self.user), plain(&self.from))
     }
+}
+
+/// Why somebody does not become a writer.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The port's rules.
+    #[error("you may only watch here")]
+    MayWatch,
+    /// Somebody else writes.
+    #[error("{0} writes")]
+    WrittenBy(Visitor),
 }
 
 /// One who is attached.
@@ -63,12 +79,13 @@ pub struct MemberId(u64);
 pub struct Roster {
     members: BTreeMap<MemberId, Member>,
     next: u64,
+    writers: Writers,
 }
 
 impl Roster {
     /// Attaches somebody, as the writer if nobody is.
     pub fn join(&mut self, visitor: Visitor) -> (MemberId, Ears) {
-        let writes = self.writer().is_none();
+        let writes = visitor.right == Right::Write && self.has_place();
         let role = if writes { "writing" } else { "watching" };
         self.tell_all(None, &format!("{visitor} attached, {role}"));
         let id = MemberId(self.next);
@@ -87,10 +104,20 @@ impl Roster {
         dismissals.filter_map(|dismissal| dismissal.send(why.to_owned()).ok()).count()
     }
 
+    /// How many may write from now on. Those who do, do.
+    pub fn set_writers(&mut self, writers: Writers) {
+        self.writers = writers;
+    }
+
+    /// Whether one more may write without asking.
+    fn has_place(&self) -> bool {
+        self.writers == Writers::Shared || self.writer().is_none()
+    }
+
     /// Somebody has left: who.
     pub fn leave(&mut self, id: MemberId) -> Option<Visitor> {
         let Member { visitor, writes, .. } = self.members.remove(&id)?;
-        let vacancy = if writes { "; nobody writes now" } else { "" };
+        let vacancy = if writes && self.writer().is_none() { "; nobody writes now" } else { "" };
         self.tell_all(None, &format!("{visitor} left{vacancy}"));
         Some(visitor)
     }
@@ -110,10 +137,13 @@ impl Roster {
         self.members.iter().map(|(id, member)| (*id, member))
     }
 
-    /// Makes `id` the writer if nobody is; else says who is.
-    pub fn attach(&mut self, id: MemberId) -> Result<(), Visitor> {
+    /// Makes `id` a writer if there is a place.
+    pub fn attach(&mut self, id: MemberId) -> Result<(), Refusal> {
+        self.may_write(id)?;
         match self.writer() {
-            Some(writer) if !self.writes(id) => Err(writer.visitor.clone()),
+            Some(writer) if !self.has_place() && !self.writes(id) => {
+                Err(Refusal::WrittenBy(writer.visitor.clone()))
+            }
             _ => {
                 self.promote(id);
                 Ok(())
@@ -121,9 +151,12 @@ impl Roster {
         }
     }
 
-    /// Makes `id` the writer; whoever was is told by whom.
-    pub fn force(&mut self, id: MemberId) {
-        let Some(taker) = self.members.get(&id).map(|member| member.visitor.to_string()) else { return };
+    /// Makes `id` the one writer; whoever was is told by whom.
+    pub fn force(&mut self, id: MemberId) -> Result<(), Refusal> {
+        self.may_write(id)?;
+        let Some(taker) = self.members.get(&id).map(|member| member.visitor.to_string()) else {
+            return Ok(());
+        };
         for (other, member) in &mut self.members {
             if member.writes && *other != id {
                 member.writes = false;
@@ -131,6 +164,14 @@ impl Roster {
             }
         }
         self.promote(id);
+        Ok(())
+    }
+
+    fn may_write(&self, id: MemberId) -> Result<(), Refusal> {
+        match self.members.get(&id) {
+            Some(member) if member.visitor.right == Right::Watch => Err(Refusal::MayWatch),
+            _ => Ok(()),
+        }
     }
 
     /// Makes `id` a watcher.
@@ -170,7 +211,7 @@ mod tests {
     use super::*;
 
     fn visitor(user: &str) -> Visitor {
-        Visitor { user: user.to_owned(), from: "::1".to_owned() }
+        Visitor { user: user.to_owned(), from: "::1".to_owned(), right: Right::Write }
     }
 
     fn said(ears: &mut Ears) -> Vec<String> {
@@ -183,7 +224,7 @@ mod tests {
         let (alice, _alice_inbox) = roster.join(visitor("alice"));
         let (bob, mut bob_inbox) = roster.join(visitor("bob"));
         assert!(roster.writes(alice) && !roster.writes(bob));
-        assert_eq!(roster.attach(bob), Err(visitor("alice")));
+        assert_eq!(roster.attach(bob), Err(Refusal::WrittenBy(visitor("alice"))));
         roster.leave(alice);
         assert!(!roster.writes(bob));
         assert_eq!(said(&mut bob_inbox), ["alice (::1) left; nobody writes now"]);
@@ -196,7 +237,7 @@ mod tests {
         let mut roster = Roster::default();
         let (alice, mut alice_inbox) = roster.join(visitor("alice"));
         let (bob, mut bob_inbox) = roster.join(visitor("bob"));
-        roster.force(bob);
+        roster.force(bob).unwrap();
         assert!(roster.writes(bob) && !roster.writes(alice));
         assert_eq!(
             said(&mut alice_inbox),
@@ -209,6 +250,35 @@ mod tests {
         roster.spy(bob);
         assert!(roster.writer().is_none());
         assert_eq!(said(&mut bob_inbox), Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_may_only_watch_never_writes() {
+        let mut roster = Roster::default();
+        let (carol, mut ears) = roster.join(Visitor { right: Right::Watch, ..visitor("carol") });
+        assert!(!roster.writes(carol));
+        assert_eq!(roster.attach(carol), Err(Refusal::MayWatch));
+        assert_eq!(roster.force(carol), Err(Refusal::MayWatch));
+        let (alice, _alice_ears) = roster.join(visitor("alice"));
+        assert!(roster.writes(alice) && !roster.writes(carol));
+        assert_eq!(said(&mut ears), ["alice (::1) attached, writing"]);
+    }
+
+    #[test]
+    fn a_shared_port_has_many_writers_until_one_takes_over() {
+        let mut roster = Roster::default();
+        roster.set_writers(Writers::Shared);
+        let (alice, mut ears) = roster.join(visitor("alice"));
+        let (bob, _bob_ears) = roster.join(visitor("bob"));
+        assert!(roster.writes(alice) && roster.writes(bob));
+        roster.force(bob).unwrap();
+        assert!(!roster.writes(alice) && roster.writes(bob));
+        assert_eq!(
+            said(&mut ears),
+            ["bob (::1) attached, writing", "bob (::1) has taken over; you are watching"]
+        );
+        assert_eq!(roster.attach(alice), Ok(()));
+        assert!(roster.writes(alice) && roster.writes(bob));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::destination::{Destination, Gatekeeping, Visit, Wish};
 use crate::auth::protocol::{Exit, Identity, Place};
-use crate::config::Groups;
+use crate::config::{Right, Rules};
 use crate::session::{self, Console, Ended, Outlet, Visitor};
 
 /// Who may use a port, and where to ask who somebody is. Both change with the settings.
@@ -15,8 +15,8 @@ use crate::session::{self, Console, Ended, Outlet, Visitor};
 pub struct Access {
     /// Where to ask.
     pub gatekeeping: Gatekeeping,
-    /// The port's access groups.
-    pub groups: Groups,
+    /// The port's rules.
+    pub rules: Rules,
 }
 
 /// The way to a port's console.
@@ -30,6 +30,10 @@ impl Door {
     /// The way to this console, for whom `access` admits.
     pub fn new(console: Arc<Console>, access: watch::Receiver<Access>) -> Self {
         Self { console, access }
+    }
+
+    fn right(&self, identity: &Identity) -> Option<Right> {
+        self.access.borrow().rules.right(&identity.name, &identity.groups)
     }
 }
 
@@ -47,9 +51,9 @@ impl Destination for Door {
     }
 
     fn refuses(&self, identity: &Identity) -> Option<String> {
-        match self.access.borrow().groups.admit(&identity.groups) {
-            true => None,
-            false => Some(format!("in none of the groups that may use {}", self.console.name)),
+        match self.right(identity) {
+            Some(_) => None,
+            None => Some(format!("in none of the groups that may use {}", self.console.name)),
         }
     }
 
@@ -64,7 +68,9 @@ impl Destination for Door {
             outlet.aside(refusal).await.ok()?;
             return Some(Exit::Status(2));
         }
-        let visitor = Visitor { user: identity.name, from: from.to_string() };
+        // The rules may have become stricter since the login.
+        let right = self.right(&identity).unwrap_or(Right::Watch);
+        let visitor = Visitor { user: identity.name, from: from.to_string(), right };
         match session::run(self.console.clone(), visitor, terminal.is_some(), typed, outlet).await {
             // (It moves nobody: an SSH client is at one port.)
             Ended::Left | Ended::Moved(_) => Some(Exit::Status(0)),

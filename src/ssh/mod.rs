@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use russh::keys::Algorithm;
 
-    use crate::config::{self, Groups, RootLogin};
+    use crate::config::{self, RootLogin};
     use crate::hub::Hub;
     use crate::ring::Ring;
     use crate::session::Console;
@@ -175,7 +175,8 @@ mod tests {
         let log = crate::capture::reader::Reader::new("/nonexistent".into());
         let console = Console::new("demo".parse().unwrap(), hub, log, config::Port::default());
         let gatekeeping = Gatekeeping { auth_socket: "/nonexistent".into(), root: RootLogin::Key };
-        let access = watch::Sender::new(Access { gatekeeping, groups: Groups::Everyone });
+        let rules = config::Config::default().rules(&config::Port::default());
+        let access = watch::Sender::new(Access { gatekeeping, rules });
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
         Arc::new(Server {
             config: Arc::new(tuning::config(vec![key])),

@@ -107,8 +107,8 @@ fn what_cannot_be_is_one_clear_sentence() {
         (&["baud", "ttyUSB0", "fast"][..], "baud fast: expected a number from 50 to 4000000"),
         (&["rtscts", "ttyUSB0", "on"], "rtscts on: expected true or false"),
         (
-            &["logtype", "ttyUSB0", "hex"],
-            "log.type hex: is not available in this version: use \"none\", \"raw\" or \"text\"",
+            &["logtype", "ttyUSB0", "octal"],
+            "log.type octal: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\"",
         ),
         (&["set", "ttyUSB0", "boud", "9600"], "ttyUSB0 has no key boud: did you mean baud?"),
         (&["set", "defaults", "ssh_port", "8023"], "ssh_port is of one port only: set it of a port"),
