@@ -69,7 +69,8 @@ impl Bus {
         // What it starts finds the bus by this.
         command.env("DBUS_SYSTEM_BUS_ADDRESS", &address).env_remove("RUNTIME_DIRECTORY");
         let journal = fs::File::create(at("journal")).unwrap();
-        let daemon = command.stdin(Stdio::null()).stderr(journal).spawn().expect("dbus-daemon");
+        let daemon =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(journal).spawn().expect("dbus-daemon");
         let bus = Self { daemon, directory };
         bus.wait_for("bus");
         bus
