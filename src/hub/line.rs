@@ -1,41 +1,28 @@
-//! The line: the device's end of the hub. Opens the device when it is there, reads it into the ring, writes what is typed,
-//! and when it goes away closes it at once and watches for its return.
+//! The line: the device's end of the hub. Opens the [`super::device`] when it is there, serves it, and when it goes away closes it at
+//! once and watches for its return.
 
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::quality::{self, Quality};
-use super::{Condition, Control, Hub, Inbox, Input, LineState, Noted};
+use super::device::Device;
+use super::{Hub, Inbox, Input, LineState};
 use crate::clock::reached;
 use crate::event::Event;
-use crate::failpoint;
 use crate::port::{LineSettings, PortName};
-use crate::ring::READ_MAX;
-use crate::serial::{DeviceWatch, OpenError, ReadOutcome, Refused, Tty, WatchError, WriteOutcome};
+use crate::serial::{DeviceWatch, Tty, WatchError};
 use crate::systemd;
 
-/// Reads in a row before the sessions get their turn.
-const BURST: usize = 8;
 /// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
 /// tells when it changes, but not when another program lets go of it.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-
-/// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
-const TYPED: Duration = Duration::from_secs(2);
-/// Bytes of such a line.
-const TYPED_MAX: usize = 1024;
-
-/// A device that has just appeared is root's until udev has given it to its group.
-const CHOWN: Duration = Duration::from_secs(2);
 
 /// What a line is to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,26 +55,6 @@ pub struct Line {
     changes: mpsc::Receiver<Change>,
 }
 
-/// What the line does to the device and tells about it.
-#[derive(Debug)]
-struct Device {
-    name: PortName,
-    hub: Arc<Hub>,
-    wanted: Wanted,
-    /// Who waits to hear what came of the last change.
-    asking: Option<oneshot::Sender<Vec<String>>>,
-    /// It was not there; what the log is told when it comes.
-    gone: bool,
-    /// Since when it is there but not to be opened.
-    denied_since: Option<Instant>,
-    /// What the device was sent and the log has not got yet, and when it gets it.
-    typed: Vec<u8>,
-    typed_due: Option<Instant>,
-    quality: Quality,
-    /// When the driver's counters are looked at next.
-    look_at: std::time::Instant,
-}
-
 /// Why a line is not served any more.
 enum Lost {
     HungUp,
@@ -106,18 +73,7 @@ impl Line {
         wanted: Wanted,
         changes: mpsc::Receiver<Change>,
     ) -> Self {
-        let device = Device {
-            name,
-            hub,
-            wanted,
-            asking: None,
-            gone: false,
-            denied_since: None,
-            typed: Vec::new(),
-            typed_due: None,
-            quality: Quality::default(),
-            look_at: std::time::Instant::now(),
-        };
+        let device = Device::new(name, hub, wanted);
         Self { device, inbox, changes }
     }
 
@@ -262,257 +218,6 @@ impl Line {
                 }
             }
         }
-    }
-}
-
-impl Device {
-    /// Wants something else from now on; what was wanted before.
-    fn take(&mut self, Change { wanted, told }: Change) -> Wanted {
-        self.asking = Some(told);
-        std::mem::replace(&mut self.wanted, wanted)
-    }
-
-    /// Does what a session wants of the line; whether it is to be opened anew.
-    fn control(&mut self, control: Control, tty: Option<&Tty>) -> bool {
-        match control {
-            Control::Reopen => return true,
-            Control::Examine(told) => {
-                let condition = Condition {
-                    path: self.wanted.path.clone(),
-                    counters: tty.and_then(Tty::counters),
-                    modem: tty.and_then(Tty::modem_lines),
-                };
-                // A session that has ended needs no answer, here and below.
-                let _ = told.send(condition);
-            }
-            Control::Set(line, on, told) => {
-                let name = &self.name;
-                let set = match tty {
-                    Some(tty) => tty.set_modem_line(line, on).map_err(|error| match error.raw_os_error() {
-                        Some(nix::libc::ENOTTY) => format!("{name} has no modem lines"),
-                        _ => format!("{line} of {name} cannot be set: {error}"),
-                    }),
-                    None => Err(format!("{name} is not open")),
-                };
-                let _ = told.send(set);
-            }
-        }
-        false
-    }
-
-    /// Tells who asked for the last change.
-    fn answer(&mut self, remarks: Vec<String>) {
-        if let Some(told) = self.asking.take() {
-            // Whoever waits no longer has read it in the journal.
-            let _ = told.send(remarks);
-        }
-    }
-
-    fn try_open(&mut self) -> Option<Tty> {
-        let Wanted { path, settings, low_latency, .. } = &self.wanted;
-        match Tty::open(path, settings, *low_latency) {
-            Ok((tty, refused)) => {
-                systemd::store("tty", tty.as_fd());
-                self.quality.forget();
-                self.denied_since = None;
-                if std::mem::take(&mut self.gone) {
-                    tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
-                    self.hub.note(format!("{} plugged in", self.name));
-                }
-                tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
-                self.report(&refused);
-                self.opened();
-                return Some(tty);
-            }
-            Err(OpenError::Absent { .. }) => {
-                self.denied_since = None;
-                self.absent();
-            }
-            Err(OpenError::Denied { .. }) if self.gone && self.just_appeared() => {}
-            Err(error) => self.failed(error.to_string()),
-        }
-        None
-    }
-
-    fn just_appeared(&mut self) -> bool {
-        self.denied_since.get_or_insert_with(Instant::now).elapsed() < CHOWN
-    }
-
-    fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
-        match Tty::adopt(fd, &self.wanted.path) {
-            Ok(tty) => {
-                self.set(&tty);
-                Some(tty)
-            }
-            Err(error) => {
-                tracing::warn!("{error}; opening it anew");
-                systemd::forget("tty");
-                None
-            }
-        }
-    }
-
-    /// Waits for the slowest cursor that is worth it, then for the device. Cancel safe.
-    async fn room_then_readable(&self, tty: &Tty) -> io::Result<()> {
-        loop {
-            let moved = self.hub.room.notified();
-            let Some(until) = self.hub.must_wait() else { break };
-            let _ = tokio::time::timeout_at(until, moved).await;
-        }
-        tty.readable().await
-    }
-
-    fn read(&mut self, tty: &Tty) -> Result<(), ()> {
-        self.judge(tty);
-        for _ in 0..BURST {
-            if self.hub.must_wait().is_some() {
-                break;
-            }
-            match self.hub.take_in(tty) {
-                Ok(ReadOutcome::Bytes(_)) => {}
-                Ok(ReadOutcome::Empty) => break,
-                Ok(ReadOutcome::HungUp) => return Err(()),
-                Err(error) => {
-                    tracing::error!("cannot read {}: {error}", self.wanted.path.display());
-                    return Err(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Says what is wrong with the line, as far as its driver counts that.
-    fn judge(&mut self, tty: &Tty) {
-        let now = std::time::Instant::now();
-        if now < self.look_at {
-            return;
-        }
-        self.look_at = now + quality::LOOK;
-        let Some(counters) = tty.counters() else { return };
-        for said in self.quality.look(now, counters) {
-            tracing::warn!("{said}");
-            self.hub.note(said);
-        }
-    }
-
-    /// Remembers what the device was sent, for the log.
-    fn was_sent(&mut self, bytes: &[u8]) {
-        if !self.wanted.log_input || bytes.is_empty() {
-            return;
-        }
-        self.typed.extend_from_slice(bytes);
-        self.typed_due.get_or_insert_with(|| Instant::now() + TYPED);
-        if self.typed.len() >= TYPED_MAX || bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
-            self.note_typed();
-        }
-    }
-
-    fn note_typed(&mut self) {
-        self.typed_due = None;
-        if !self.typed.is_empty() {
-            self.hub.note_that(Noted::Typed(std::mem::take(&mut self.typed)));
-        }
-    }
-
-    fn write(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {
-        let Some((bytes, done)) = writing else { return Ok(()) };
-        match tty.try_write(&bytes[*done..]) {
-            Ok(WriteOutcome::Wrote(count)) => {
-                self.hub.state().ring.count_sent(count);
-                self.was_sent(&bytes[*done..*done + count]);
-                *done += count;
-                if *done == bytes.len() {
-                    *writing = None;
-                }
-                Ok(())
-            }
-            Ok(WriteOutcome::Full) => Ok(()),
-            Ok(WriteOutcome::HungUp) => Err(()),
-            Err(error) => {
-                tracing::error!("cannot write {}: {error}", self.wanted.path.display());
-                Err(())
-            }
-        }
-    }
-
-    fn set(&mut self, tty: &Tty) {
-        match tty.apply(&self.wanted.settings) {
-            Ok(refused) => self.report(&refused),
-            Err(error) => {
-                let failed = format!("cannot set {}: {error}", self.wanted.settings);
-                tracing::error!("{failed}");
-                self.answer(vec![failed]);
-            }
-        }
-        self.opened();
-    }
-
-    fn set_latency(&self, tty: &Tty) {
-        if let Err(error) = tty.set_low_latency(self.wanted.low_latency) {
-            tracing::error!("cannot set low_latency = {}: {error}", self.wanted.low_latency);
-        }
-    }
-
-    fn opened(&self) {
-        self.hub.state().cursors.set_baud(self.wanted.settings.baud);
-        self.hub.line.send_replace(LineState::Open(self.wanted.settings));
-    }
-
-    fn report(&mut self, refused: &[Refused]) {
-        for refused in refused {
-            tracing::warn!("{refused}");
-        }
-        self.answer(refused.iter().map(Refused::to_string).collect());
-    }
-
-    fn unplugged(&mut self) {
-        self.gone = true;
-        tracing::info!(message_id = Event::Unplugged.id(), "{} unplugged", self.name);
-        self.hub.note(format!("{} unplugged", self.name));
-        self.hub.line.send_replace(LineState::Away(Timestamp::now()));
-    }
-
-    fn absent(&mut self) {
-        self.gone = true;
-        let already = matches!(*self.hub.line.borrow(), LineState::Away(_));
-        if !already {
-            self.hub.line.send_replace(LineState::Away(Timestamp::now()));
-        }
-        self.answer(vec![format!("{} is not plugged in: the settings are used when it is", self.name)]);
-    }
-
-    fn failed(&mut self, why: String) {
-        self.answer(vec![why.clone()]);
-        let state = LineState::Failed(why);
-        let news = *self.hub.line.borrow() != state;
-        if news && let LineState::Failed(why) = &state {
-            tracing::error!(message_id = Event::NotOpened.id(), "{why}");
-            self.hub.line.send_replace(state);
-        }
-    }
-}
-
-impl Hub {
-    /// Reads the device into the ring once.
-    fn take_in(&self, tty: &Tty) -> io::Result<ReadOutcome> {
-        let mut state = self.state();
-        let outcome = tty.try_read(state.ring.space(tty.unread()))?;
-        if let ReadOutcome::Bytes(count) = outcome {
-            failpoint::point("read");
-            state.ring.publish(count);
-            failpoint::point("published");
-            drop(state);
-            self.heard.send_replace(());
-        }
-        Ok(outcome)
-    }
-
-    /// Until when somebody has to be waited for before the next read.
-    fn must_wait(&self) -> Option<Instant> {
-        let mut state = self.state();
-        let next_head = state.ring.head() + READ_MAX as u64;
-        let next_tail = next_head.saturating_sub(state.ring.window() as u64);
-        state.cursors.wait_before_tail(next_tail, Instant::now())
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod control;
 mod cursor;
+mod device;
 pub mod line;
 mod patience;
 mod quality;
