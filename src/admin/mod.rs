@@ -1,11 +1,12 @@
 //! Administration over D-Bus: `console-admin` tries a change, reloads the ports that it concerns, and commits it. `bus` is the
-//! interface as its callers see it; `manager` and `port` are its objects, `guarded` by the `bouncer`. `core` does the work: `state`
-//! is what is changed, `apply` thinks what a reload has to do, `units` and `live` have systemd and the ports do it, `confirm` is a
+//! interface as its callers see it; `manager` and `port` are its objects, `guarded` by the `bouncer`. `core` does the work, with
+//! `reload` and `commit`: `state` is what is changed, `apply` thinks what a reload has to do, `units` and `live` have systemd and the ports do it, `confirm` is a
 //! commit that may yet go back, and `files` is where it all lies in between.
 
 mod apply;
 pub mod bouncer;
 pub mod bus;
+mod commit;
 mod confirm;
 mod core;
 mod files;
@@ -14,6 +15,7 @@ mod live;
 mod manager;
 mod port;
 mod refused;
+mod reload;
 pub mod service;
 mod state;
 mod units;

@@ -1,0 +1,235 @@
+//! What has the changes run: the plan of `apply`, done step by step and undone if a step fails, and the start and stop of a
+//! port.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
+
+use super::apply::{self, Plan, Present, Step};
+use super::bouncer::caller;
+use super::core::{Core, Error, Remarks};
+use super::state::{Refusal, State};
+use super::units::UnitsError;
+use crate::attach::client;
+use crate::config::Config;
+use crate::config::changes::Scope;
+use crate::generator;
+use crate::port::PortName;
+
+impl Core {
+    /// Applies the changes of some tables.
+    pub async fn reload(&self, which: impl Fn(&Scope) -> bool) -> Result<Remarks, Error> {
+        let _turn = self.turn.lock().await;
+        self.apply(which).await
+    }
+
+    pub(super) async fn apply(&self, which: impl Fn(&Scope) -> bool) -> Result<Remarks, Error> {
+        let state = self.state();
+        if let Some(fault) = &state.fault {
+            return Err(Refusal::Committed(fault.clone()).into());
+        }
+        let next = state.reloaded(&which);
+        let mut concerned = differing(&state.running_config, &next.running_config);
+        // Asked for again, a port takes its settings again: its device may have been set by another program.
+        concerned.extend(
+            next.running_config.ports.keys().filter(|name| which(&Scope::Port((*name).clone()))).cloned(),
+        );
+        let remarks = self.run(&state, &next, &concerned).await?;
+        self.files.save_candidate(&next)?;
+        self.keep(next);
+        for port in &concerned {
+            tracing::info!(console_port = %port, console_user = caller(), "{port} was reloaded by {}", caller());
+        }
+        Ok(remarks)
+    }
+
+    /// Has `next` run instead of `state`, or changes nothing.
+    pub(super) async fn run(
+        &self,
+        state: &State,
+        next: &State,
+        concerned: &BTreeSet<PortName>,
+    ) -> Result<Remarks, Error> {
+        self.live.forget().await;
+        let (active, unknown) = match self.live.active().await {
+            Ok(active) => (active, None),
+            Err(error) => (BTreeSet::new(), Some(error.to_string())),
+        };
+        let units = self.generated()?;
+        let now = Present {
+            units: &units,
+            config: &state.running_config,
+            active: &active,
+            device: &|path| path.exists(),
+        };
+        let plan = apply::plan(&now, &next.running_config, concerned);
+        for address in &plan.probe {
+            probe(*address)?;
+        }
+        self.files.save_running(next)?;
+        let mut remarks = plan.remarks.clone();
+        remarks.extend(unknown);
+        match self.execute(&plan).await {
+            Ok(()) => {}
+            Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
+            Err((done, error)) => return Err(self.undo(state, next, &plan, done, error).await),
+        }
+        self.live.forget().await;
+        for port in &plan.apply {
+            match self.settings_taken(port).await {
+                Ok(said) => remarks.extend(said.into_iter().map(|remark| format!("{port}: {remark}"))),
+                Err(error) => remarks.push(format!("{port} has not taken the settings: {error}")),
+            }
+        }
+        Ok(remarks)
+    }
+
+    /// systemd's part; with how many steps of it were done before one failed.
+    pub(super) async fn execute(&self, plan: &Plan) -> Result<(), (usize, UnitsError)> {
+        if plan.daemon_reload {
+            self.units.daemon_reload().await.map_err(|error| (0, error))?;
+        }
+        for (done, step) in plan.steps.iter().enumerate() {
+            let tried = usize::from(plan.daemon_reload) + done;
+            self.units.step(step).await.map_err(|error| (tried, error))?;
+        }
+        Ok(())
+    }
+
+    /// Back to `state`, as far as it was left.
+    pub(super) async fn undo(
+        &self,
+        state: &State,
+        next: &State,
+        plan: &Plan,
+        done: usize,
+        error: UnitsError,
+    ) -> Error {
+        let back = async {
+            self.files.save_running(state)?;
+            let units = self.generated()?;
+            let touched: BTreeSet<_> = plan.steps.iter().filter_map(|step| port_of(step.unit())).collect();
+            let active = self.units.active().await?;
+            let now = Present {
+                units: &units,
+                config: &next.running_config,
+                active: &active,
+                device: &|path| path.exists(),
+            };
+            let mut back = apply::plan(&now, &state.running_config, &touched);
+            // The socket that failed is where nobody listens now: it is started again even if its addresses did not change.
+            let failed = plan
+                .steps
+                .get(done.saturating_sub(usize::from(plan.daemon_reload)))
+                .map(|step| step.unit().to_owned());
+            if let Some(unit) = failed.filter(|unit| {
+                unit.ends_with(".socket") && !back.steps.iter().any(|step| step.unit() == unit)
+            }) {
+                back.steps.push(Step::Restart(unit));
+            }
+            self.execute(&back).await.map_err(|(_, error)| Error::from(error))
+        };
+        match back.await {
+            Ok(()) => Error::Undone(error),
+            Err(worse) => Error::Stuck(error, Box::new(worse)),
+        }
+    }
+
+    pub(super) async fn settings_taken(&self, port: &PortName) -> Result<Remarks, String> {
+        self.live.ask(port, client::apply).await
+    }
+
+    /// Opens a port now, enabled or not, and its listeners.
+    pub async fn start(&self, port: &PortName) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        let state = self.state();
+        let Some(settings) = state.running_config.ports.get(port) else {
+            return Err(Error::Port(format!("{port} does not run yet: reload it first")));
+        };
+        let ssh = settings.ssh_port.map(|_| format!("console@{port}.socket"));
+        let units =
+            [Some(format!("console-attach@{port}.socket")), ssh, Some(format!("console@{port}.service"))];
+        let active = self.units.active().await?;
+        for unit in units.into_iter().flatten() {
+            // A socket whose port runs listens already, and systemd would refuse to start it.
+            if !(active.contains(port) && unit.ends_with(".socket")) {
+                self.units.step(&Step::Start(unit)).await?;
+            }
+        }
+        self.live.forget().await;
+        Ok(())
+    }
+
+    /// Closes a port and its listeners.
+    pub async fn stop(&self, port: &PortName) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        for unit in ["console@P.path", "console@P.socket", "console-attach@P.socket", "console@P.service"] {
+            self.units.step(&Step::Stop(unit.replace('P', port.as_str()))).await?;
+        }
+        self.live.forget().await;
+        Ok(())
+    }
+
+    pub(super) fn generated(&self) -> Result<generator::Plan, Error> {
+        let directory = self.files.root.join("run/systemd/generator");
+        generator::written(&directory).map_err(|error| Error::Generated(directory, error))
+    }
+}
+
+/// Ports that are not the same in both: their own settings, or what they inherit.
+pub(super) fn differing(old: &Config, new: &Config) -> BTreeSet<PortName> {
+    let of = |config: &Config, name: &PortName| {
+        let port = config.ports.get(name)?.clone();
+        let (listen, rules) = (config.listen(&port).to_vec(), config.rules(&port));
+        Some((config.device(name, &port), config.access.root, listen, rules, port))
+    };
+    let names = old.ports.keys().chain(new.ports.keys());
+    names.filter(|name| of(old, name) != of(new, name)).cloned().collect()
+}
+
+/// The port that a unit belongs to.
+fn port_of(unit: &str) -> Option<PortName> {
+    let instance = unit.strip_prefix("console@").or_else(|| unit.strip_prefix("console-attach@"))?;
+    instance.rsplit_once('.')?.0.parse().ok()
+}
+
+/// What root has to do where polkit does not let us.
+fn by_hand(plan: &Plan, denied: &UnitsError) -> String {
+    let reload = plan.daemon_reload.then(|| "systemctl daemon-reload".to_owned());
+    let steps: Vec<_> = reload.into_iter().chain(plan.steps.iter().map(Step::to_string)).collect();
+    format!("{denied}; to be done as root: {}", steps.join("; "))
+}
+
+/// Whether an address can be listened on as systemd will do it.
+fn probe(address: SocketAddr) -> Result<(), Error> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    use socket2::{Domain, Socket, Type};
+    let tried = || -> std::io::Result<()> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        if address.is_ipv6() {
+            // Both families at [::], as the generator has it: then an IPv4 listener is in the way too.
+            socket.set_only_v6(!address.ip().is_unspecified())?;
+        }
+        socket.set_reuse_address(true)?;
+        // FreeBind=yes: an address that the machine gets later.
+        setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
+        socket.bind(&address.into())?;
+        socket.listen(1)
+    };
+    match tried() {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::Taken(address)),
+        // Where this service may not listen, systemd may: then the move itself tells.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        // A kernel without IPv6, where systemd takes IPv4 alone.
+        Err(_) if address.ip().is_unspecified() && address.is_ipv6() => {
+            TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).map(drop).map_err(|error| {
+                match error.kind() {
+                    std::io::ErrorKind::AddrInUse => Error::Taken(address),
+                    _ => Error::Address(address, error),
+                }
+            })
+        }
+        Err(error) => Err(Error::Address(address, error)),
+    }
+}
