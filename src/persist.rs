@@ -28,12 +28,18 @@ pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Option<Owner>) -> i
 
     let written = fill(&draft, contents, mode, owner)
         .and_then(|()| fs::rename(&draft, path))
-        .and_then(|()| File::open(directory)?.sync_all());
+        .and_then(|()| sync_directory(path));
     if written.is_err() {
         // The error that matters is the first one; there may be no draft to remove.
         let _ = fs::remove_file(&draft);
     }
     written
+}
+
+/// Has what was done to the entry `path` of its directory outlast a power cut.
+pub fn sync_directory(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn fill(draft: &Path, contents: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {

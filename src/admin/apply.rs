@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
+use super::hand_over;
 use crate::config::{Config, Server, overlap};
 use crate::generator::{self, Entry};
 use crate::port::PortName;
 
 /// What is done to a unit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// `systemctl start`
     Start(String),
@@ -42,7 +45,7 @@ impl std::fmt::Display for Step {
 }
 
 /// What a reload has to do, in this order.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Addresses that must be free, or nothing is done.
     pub probe: Vec<SocketAddr>,
@@ -89,6 +92,7 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
     }
     plan.server(now, &units);
     plan.probe = taken_anew(now.config, new, &plan.steps);
+    plan.steps = hand_over::in_order(now, new, std::mem::take(&mut plan.steps), &mut plan.remarks);
     plan
 }
 
@@ -201,11 +205,11 @@ fn addresses(config: &Config, which: impl Fn(&PortName) -> bool) -> Vec<SocketAd
     listeners.flat_map(|(tcp, listen)| at(listen, tcp)).chain(server(&config.server)).collect()
 }
 
-fn server(server: &Server) -> Vec<SocketAddr> {
+pub(super) fn server(server: &Server) -> Vec<SocketAddr> {
     server.ssh_port.map_or_else(Vec::new, |tcp| at(&server.listen, tcp).collect())
 }
 
-fn at(listen: &[IpAddr], tcp: u16) -> impl Iterator<Item = SocketAddr> {
+pub(super) fn at(listen: &[IpAddr], tcp: u16) -> impl Iterator<Item = SocketAddr> {
     listen.iter().map(move |address| SocketAddr::new(*address, tcp))
 }
 
@@ -331,6 +335,27 @@ mod tests {
         let watched = format!("[server]\nmonitor = \"/srv\"\n{A}");
         assert_eq!(story(A, &watched, &["a"], &[]), "daemon-reload\nstart console@a.path");
         assert_eq!(story(&watched, A, &["a"], &[]), "daemon-reload\nstop console@a.path");
+    }
+
+    #[test]
+    fn who_frees_a_tcp_port_goes_before_who_takes_it() {
+        let two = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n";
+        let chain = "[ports.a]\nssh_port = 1002\n[ports.b]\nssh_port = 1003\n";
+        assert_eq!(
+            story(two, chain, &["a", "b"], &["a", "b"]),
+            "probe [::]:1003\ndaemon-reload\nrestart console@b.socket\nrestart console@a.socket"
+        );
+        let cli = "[server]\nssh_port = 1001\n[ports.a]\nssh_port = 1004\n[ports.b]\nssh_port = 1002\n";
+        assert_eq!(
+            story(two, cli, &["a"], &[]),
+            "probe [::]:1004\ndaemon-reload\nrestart console@a.socket\nrestart console-cli.socket"
+        );
+        let swapped = "[ports.a]\nssh_port = 1002\n[ports.b]\nssh_port = 1001\n";
+        assert_eq!(
+            story(two, swapped, &["a", "b"], &["a", "b"]),
+            "daemon-reload\nstop console@a.socket\nrestart console@b.socket\nrestart console@a.socket\n\
+             start console@a.service\na gives its TCP port away before it gets its new one: its device was closed for a moment"
+        );
     }
 
     #[test]

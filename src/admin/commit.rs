@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::bouncer::caller;
 use super::confirm::{LONGEST, Waiting};
 use super::core::{Core, Error, Remarks};
-use super::reload::differing;
+use super::reload::{Ran, differing};
 use super::state::{Refusal, State};
 use crate::config::changes::Scope;
 use crate::config::commit::{self, COMMITTED};
@@ -44,7 +44,7 @@ impl Core {
         let text = state.merged()?;
         if let Some(seconds) = confirm_within {
             let before = load_text(&self.files.root.join(COMMITTED))?;
-            let waiting = Waiting::new(seconds, before);
+            let waiting = Waiting::new(seconds, before, text.clone());
             waiting.save(&self.files)?;
             self.wait_for(Some(waiting));
         }
@@ -97,9 +97,10 @@ impl Core {
                 let state = self.state();
                 let next = state.settled(state.committed.clone());
                 let concerned = differing(&state.running_config, &next.running_config);
-                let remarks = self.run(&state, &next, &concerned).await?;
+                let Ran { mut remarks, refused } = self.run(&state, &next, &concerned).await?;
                 self.files.save_candidate(&next)?;
                 self.keep(next);
+                remarks.extend(refused);
                 Ok(remarks)
             }
         }
@@ -115,12 +116,30 @@ impl Core {
         }
     }
 
+    /// If somebody has edited the file since the commit, what it says is kept beside the state before it is replaced.
+    fn keep_edited(&self, waiting: &Waiting) -> Result<Option<String>, Error> {
+        let now = load_text(&self.files.root.join(COMMITTED))?;
+        match now {
+            Some(text) if text != waiting.after && Some(&text) != waiting.before.as_ref() => {
+                let kept = self.files.save_edited(&text)?;
+                let said =
+                    format!("the file was edited after the commit: what it said is in {}", kept.display());
+                tracing::warn!("{said}");
+                Ok(Some(said))
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Everything as it was before the commit. Each step may be done twice, if this is killed between them.
     pub(super) async fn roll_back(&self, waiting: Waiting, why: &str) -> Result<Remarks, Error> {
         let old = self.state();
+        let edited = self.keep_edited(&waiting)?;
         commit::restore(&self.files.root, waiting.before.as_deref())?;
         let next = old.settled(self.files.committed().0);
-        let concerned = differing(&old.running_config, &next.running_config);
+        let mut concerned = differing(&old.running_config, &next.running_config);
+        // If an earlier life was killed in here, the file was restored then, and the difference is not to be seen any more.
+        concerned.extend(self.live.active().await.unwrap_or_default());
         let ran = self.run(&old, &next, &concerned).await;
         // The file is what it was: that it does not run everywhere is said, and does not bring the commit back.
         self.files.save_running(&next)?;
@@ -134,7 +153,14 @@ impl Core {
             console_user = caller(),
             "the last commit was rolled back {why}"
         );
-        ran
+        match ran {
+            Ok(Ran { mut remarks, refused }) => {
+                remarks.extend(refused);
+                remarks.extend(edited);
+                Ok(remarks)
+            }
+            Err(error) => Err(Error::NotRunning(Box::new(error))),
+        }
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Waiting {
     pub boot: String,
     /// The committed file as it was; `None` if there was none.
     pub before: Option<String>,
+    /// The committed file as the commit has left it.
+    pub after: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -32,12 +34,13 @@ struct Record {
     boot: String,
     deadline: u64,
     had_file: bool,
+    after: String,
 }
 
 impl Waiting {
     /// From now on for so long.
-    pub fn new(seconds: u32, before: Option<String>) -> Self {
-        Self { deadline: now() + u64::from(seconds), boot: boot_id(), before }
+    pub fn new(seconds: u32, before: Option<String>, after: String) -> Self {
+        Self { deadline: now() + u64::from(seconds), boot: boot_id(), before, after }
     }
 
     /// Seconds that are left; of a deadline of another boot, none.
@@ -53,8 +56,12 @@ impl Waiting {
 
     /// Kept, before anything in /etc changes. The old text is there before the record that it is needed.
     pub fn save(&self, files: &Files) -> Result<(), FileError> {
-        let record =
-            Record { boot: self.boot.clone(), deadline: self.deadline, had_file: self.before.is_some() };
+        let record = Record {
+            boot: self.boot.clone(),
+            deadline: self.deadline,
+            had_file: self.before.is_some(),
+            after: self.after.clone(),
+        };
         files::write(&path(files, BEFORE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
         files::write(&path(files, CONFIRM), toml::to_string(&record).map_err(std::io::Error::other), 0o600)
     }
@@ -64,13 +71,13 @@ impl Waiting {
         let read = |path: PathBuf| load_text(&path).map_err(|error| error.to_string());
         let Some(text) = read(path(files, CONFIRM))? else { return Ok(None) };
         let wrong = |error: toml::de::Error| format!("{CONFIRM}: {}", error.message());
-        let Record { boot, deadline, had_file } = toml::from_str(&text).map_err(wrong)?;
+        let Record { boot, deadline, had_file, after } = toml::from_str(&text).map_err(wrong)?;
         let before = if had_file {
             Some(read(path(files, BEFORE))?.ok_or(format!("/{BEFORE} is missing"))?)
         } else {
             None
         };
-        Ok(Some(Self { deadline, boot, before }))
+        Ok(Some(Self { deadline, boot, before, after }))
     }
 
     /// It does not wait any more.
@@ -109,7 +116,7 @@ mod tests {
         let files = Files { root: room.path().to_owned() };
         assert_eq!(Waiting::load(&files), Ok(None));
         for before in [None, Some("[ports.a]\n".to_owned())] {
-            let waiting = Waiting::new(100, before);
+            let waiting = Waiting::new(100, before, "[ports.b]\n".to_owned());
             waiting.save(&files).unwrap();
             assert_eq!(Waiting::load(&files), Ok(Some(waiting.clone())));
             assert!((90..=100).contains(&waiting.left()));

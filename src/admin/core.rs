@@ -42,9 +42,15 @@ pub enum Error {
     /// An address that cannot be listened on.
     #[error("{0} cannot be listened on: {1}: nothing was changed")]
     Address(SocketAddr, std::io::Error),
+    /// A running port has not taken its settings; they are in force as far as the others are concerned.
+    #[error("{0}")]
+    NotTaken(String),
     /// What was done was undone.
     #[error("{0}; it is as it was before")]
     Undone(UnitsError),
+    /// A rollback that does not run.
+    #[error("the file is as it was before the commit, but does not run: {0}")]
+    NotRunning(Box<Error>),
     /// What was done could not even be undone.
     #[error("{0}; going back has failed too: {1}")]
     Stuck(UnitsError, Box<Error>),
@@ -129,7 +135,8 @@ impl Core {
 
     pub(super) fn keep(&self, state: State) {
         let mut held = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        held.0 = state;
+        // Built on a file that may have been edited since: the next look reads it again.
+        *held = (state, Stamp::new());
     }
 
     /// Of a right text only, and not of one that somebody may yet roll back.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::apply::Plan;
 use super::state::{Last, State};
 use crate::config::changes::{Changes, RUNNING};
 use crate::config::commit::COMMITTED;
@@ -17,6 +18,10 @@ use crate::persist;
 
 /// Changes not yet reloaded; nobody else's business.
 const CANDIDATE: &str = "run/consoleserver/admin/candidate.toml";
+/// What a rollback has replaced.
+const EDITED: &str = "var/lib/consoleserver/admin/edited.toml";
+/// What systemd and the ports are being told, so that a killed service tells them again. Gone at a reboot, which begins afresh.
+const UNDER_WAY: &str = "run/consoleserver/admin/under-way.toml";
 /// Where the vendor's configuration is.
 const VENDOR: &str = "usr/lib/consoleserver/config.toml";
 
@@ -114,6 +119,32 @@ impl Files {
         write(&self.root.join(CANDIDATE), toml::to_string(&file).map_err(io::Error::other), 0o600)
     }
 
+    /// Keeps a text that somebody has written into the committed file, and that is about to be replaced; where.
+    pub fn save_edited(&self, text: &str) -> Result<PathBuf, FileError> {
+        write(&self.root.join(EDITED), Ok(text.to_owned()), 0o600)?;
+        Ok(Path::new("/").join(EDITED))
+    }
+
+    /// Keeps what is about to be done, until [`Self::is_done`].
+    pub fn save_under_way(&self, plan: &Plan) -> Result<(), FileError> {
+        write(&self.root.join(UNDER_WAY), toml::to_string(plan).map_err(io::Error::other), 0o600)
+    }
+
+    /// What an earlier life had begun and not ended.
+    pub fn under_way(&self) -> Result<Option<Plan>, String> {
+        let path = self.root.join(UNDER_WAY);
+        let text = load_text(&path).map_err(|error| error.to_string())?;
+        let parse = |text: String| {
+            toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
+        };
+        text.map(parse).transpose()
+    }
+
+    /// It is done, or undone.
+    pub fn is_done(&self) -> Result<(), FileError> {
+        remove(&self.root.join(UNDER_WAY))
+    }
+
     /// Keeps a committed text that is right, for the day when the file is not.
     pub fn save_last_good(&self, text: &str) -> Result<(), FileError> {
         let path = self.root.join(LAST_GOOD);
@@ -148,9 +179,10 @@ pub(super) fn write(path: &Path, text: io::Result<String>, mode: u32) -> Result<
 
 pub(super) fn remove(path: &Path) -> Result<(), FileError> {
     match fs::remove_file(path) {
+        Ok(()) => persist::sync_directory(path).map_err(|cause| FileError { path: path.to_owned(), cause }),
         Err(cause) if cause.kind() != io::ErrorKind::NotFound => {
             Err(FileError { path: path.to_owned(), cause })
         }
-        _ => Ok(()),
+        Err(_) => Ok(()),
     }
 }

@@ -11,6 +11,7 @@ mod confirm;
 mod core;
 mod files;
 mod guarded;
+mod hand_over;
 mod live;
 mod manager;
 mod port;

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use super::apply::{self, Plan, Present, Step};
 use super::bouncer::caller;
 use super::core::{Core, Error, Remarks};
+use super::hand_over::port_of;
 use super::state::{Refusal, State};
 use super::units::UnitsError;
 use crate::attach::client;
@@ -15,6 +16,14 @@ use crate::config::Config;
 use crate::config::changes::Scope;
 use crate::generator;
 use crate::port::PortName;
+
+/// What came of a reload.
+pub(super) struct Ran {
+    /// A sentence each.
+    pub(super) remarks: Remarks,
+    /// Ports that have not taken their settings, a sentence each.
+    pub(super) refused: Remarks,
+}
 
 impl Core {
     /// Applies the changes of some tables.
@@ -34,11 +43,14 @@ impl Core {
         concerned.extend(
             next.running_config.ports.keys().filter(|name| which(&Scope::Port((*name).clone()))).cloned(),
         );
-        let remarks = self.run(&state, &next, &concerned).await?;
+        let Ran { remarks, refused } = self.run(&state, &next, &concerned).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
         for port in &concerned {
             tracing::info!(console_port = %port, console_user = caller(), "{port} was reloaded by {}", caller());
+        }
+        if !refused.is_empty() {
+            return Err(Error::NotTaken(refused.join("; ")));
         }
         Ok(remarks)
     }
@@ -49,7 +61,7 @@ impl Core {
         state: &State,
         next: &State,
         concerned: &BTreeSet<PortName>,
-    ) -> Result<Remarks, Error> {
+    ) -> Result<Ran, Error> {
         self.live.forget().await;
         let (active, unknown) = match self.live.active().await {
             Ok(active) => (active, None),
@@ -67,21 +79,53 @@ impl Core {
             probe(*address)?;
         }
         self.files.save_running(next)?;
+        self.files.save_under_way(&plan)?;
         let mut remarks = plan.remarks.clone();
         remarks.extend(unknown);
         match self.execute(&plan).await {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
-            Err((done, error)) => return Err(self.undo(state, next, &plan, done, error).await),
+            Err((done, error)) => {
+                let undone = self.undo(state, next, &plan, done, error).await;
+                self.files.is_done()?;
+                return Err(undone);
+            }
         }
+        let (said, refused) = self.tell(&plan).await;
+        remarks.extend(said);
+        self.files.is_done()?;
+        Ok(Ran { remarks, refused })
+    }
+
+    /// Has the running ports take their settings: what they remark, and which have not taken them.
+    async fn tell(&self, plan: &Plan) -> (Remarks, Remarks) {
         self.live.forget().await;
+        let (mut remarks, mut refused) = (Remarks::new(), Remarks::new());
         for port in &plan.apply {
             match self.settings_taken(port).await {
                 Ok(said) => remarks.extend(said.into_iter().map(|remark| format!("{port}: {remark}"))),
-                Err(error) => remarks.push(format!("{port} has not taken the settings: {error}")),
+                Err(error) => refused.push(format!("{port} has not taken the settings: {error}")),
             }
         }
-        Ok(remarks)
+        (remarks, refused)
+    }
+
+    /// Does again what an earlier life had begun: each step may be done twice, and one that is left out leaves a port deaf.
+    pub async fn finish(&self) {
+        let plan = match self.files.under_way() {
+            Ok(None) => return,
+            Ok(Some(plan)) => plan,
+            Err(error) => return tracing::error!("what was under way cannot be told: {error}"),
+        };
+        tracing::warn!("going on with a reload that was interrupted");
+        if let Err((_, error)) = self.execute(&plan).await {
+            tracing::error!("an interrupted reload cannot be ended: {error}");
+        }
+        let (_, refused) = self.tell(&plan).await;
+        refused.iter().for_each(|refused| tracing::error!("{refused}"));
+        if let Err(error) = self.files.is_done() {
+            tracing::error!("{error}");
+        }
     }
 
     /// systemd's part; with how many steps of it were done before one failed.
@@ -118,10 +162,8 @@ impl Core {
             };
             let mut back = apply::plan(&now, &state.running_config, &touched);
             // The socket that failed is where nobody listens now: it is started again even if its addresses did not change.
-            let failed = plan
-                .steps
-                .get(done.saturating_sub(usize::from(plan.daemon_reload)))
-                .map(|step| step.unit().to_owned());
+            let failed = done.checked_sub(usize::from(plan.daemon_reload));
+            let failed = failed.and_then(|failed| plan.steps.get(failed)).map(|step| step.unit().to_owned());
             if let Some(unit) = failed.filter(|unit| {
                 unit.ends_with(".socket") && !back.steps.iter().any(|step| step.unit() == unit)
             }) {
@@ -147,8 +189,10 @@ impl Core {
             return Err(Error::Port(format!("{port} does not run yet: reload it first")));
         };
         let ssh = settings.ssh_port.map(|_| format!("console@{port}.socket"));
-        let units =
-            [Some(format!("console-attach@{port}.socket")), ssh, Some(format!("console@{port}.service"))];
+        let path = format!("console@{port}.path");
+        let watch = self.generated()?.entries.contains_key(std::path::Path::new(&path)).then_some(path);
+        let attach = format!("console-attach@{port}.socket");
+        let units = [Some(attach), ssh, watch, Some(format!("console@{port}.service"))];
         let active = self.units.active().await?;
         for unit in units.into_iter().flatten() {
             // A socket whose port runs listens already, and systemd would refuse to start it.
@@ -185,12 +229,6 @@ pub(super) fn differing(old: &Config, new: &Config) -> BTreeSet<PortName> {
     };
     let names = old.ports.keys().chain(new.ports.keys());
     names.filter(|name| of(old, name) != of(new, name)).cloned().collect()
-}
-
-/// The port that a unit belongs to.
-fn port_of(unit: &str) -> Option<PortName> {
-    let instance = unit.strip_prefix("console@").or_else(|| unit.strip_prefix("console-attach@"))?;
-    instance.rsplit_once('.')?.0.parse().ok()
 }
 
 /// What root has to do where polkit does not let us.

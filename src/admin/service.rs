@@ -29,6 +29,10 @@ use crate::systemd;
 const IDLE: Duration = Duration::from_secs(60);
 /// How often the clock is looked at while a commit waits: a machine that slept in between does not tell.
 const LOOK: Duration = Duration::from_secs(5);
+/// Between two tries at a rollback.
+const RETRY: Duration = Duration::from_secs(30);
+/// For polkit, systemd or the bus to answer; a job of systemd's has a limit of its own.
+const ANSWERS: Duration = Duration::from_secs(90);
 /// For calls that run as the service is stopped: a reload's restarts, bounded each, seldom take as long.
 const FAREWELL: Duration = Duration::from_secs(60);
 
@@ -131,7 +135,7 @@ pub fn run(root: PathBuf) -> Result<(), ServiceError> {
 async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| ServiceError::System("signals", error))?;
-    let connection = Connection::system().await?;
+    let connection = zbus::connection::Builder::system().method_timeout(ANSWERS).build().await?;
     let units = Units::new(&connection).await?;
     let runtime_dir =
         root.join(systemd::runtime_directory().strip_prefix("/").unwrap_or(&systemd::runtime_directory()));
@@ -145,6 +149,7 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
         last_call: AtomicU64::new(0),
         changed: Notify::new(),
     });
+    house.core.finish().await;
     // A commit that a reboot has overtaken goes back before anybody can confirm it.
     house.core.expire().await;
     let server = connection.object_server();
@@ -153,17 +158,20 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     house.keep_objects(server).await;
     connection.request_name(NAME).await?;
 
+    let mut tried: Option<Instant> = None;
     loop {
         let changed = house.changed.notified();
         let idle = house.idle_at();
-        let waits = house
-            .core
-            .waiting()
-            .map(|waiting| Instant::now() + Duration::from_secs(waiting.left()).min(LOOK));
+        let waits = house.core.waiting().map(|waiting| match waiting.left() {
+            // A rollback that has failed, on a disk that is full say, is tried again.
+            0 => tried.map_or_else(Instant::now, |tried| tried + RETRY),
+            left => Instant::now() + Duration::from_secs(left).min(LOOK),
+        });
         tokio::select! {
             () = changed => {}
             () = crate::clock::reached(waits) => {
                 house.core.expire().await;
+                tried = Some(Instant::now());
                 house.keep_objects(server).await;
             }
             () = crate::clock::reached(idle) => {

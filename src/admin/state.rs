@@ -174,6 +174,7 @@ impl State {
 
     /// A key takes a value, or with none its default.
     pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Refusal> {
+        self.is_right()?;
         if let Scope::Port(name) = &path.scope
             && !self.candidate_config.ports.contains_key(name)
         {
@@ -214,6 +215,7 @@ impl State {
 
     /// A port is taken out.
     pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
+        self.is_right()?;
         if !self.candidate_config.ports.contains_key(name) {
             return Err(Refusal::NoPort(name.clone()));
         }
@@ -228,10 +230,16 @@ impl State {
         self.with(candidate, path.to_string(), author)
     }
 
-    fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Refusal> {
-        if let Some(fault) = &self.fault {
-            return Err(Refusal::Committed(fault.clone()));
+    /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.
+    fn is_right(&self) -> Result<(), Refusal> {
+        match &self.fault {
+            Some(fault) => Err(Refusal::Committed(fault.clone())),
+            None => Ok(()),
         }
+    }
+
+    fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Refusal> {
+        self.is_right()?;
         let text = candidate.apply(&self.running_text).map_err(|error| Refusal::Whole(error.to_string()))?;
         changes::candidate(&text).map_err(Refusal::Whole)?;
         let last = Last { key, who: author.who.clone(), when: author.when };

@@ -9,7 +9,7 @@ use nix::unistd::Uid;
 use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tracing::{debug, warn};
 
 use super::administer::Apply;
@@ -24,7 +24,7 @@ use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::session::{self, Console, Ended, Feeder, Visitor, typed};
 
-/// Local clients at once; a further one waits, and those behind it in the listener's backlog.
+/// Local sessions and readers of the log at once; a further one is told so.
 const CLIENTS: usize = 64;
 /// For the one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,7 +59,7 @@ pub struct Server {
     health: watch::Receiver<Health>,
     /// To the service, which reads the configuration.
     pub(super) applies: mpsc::Sender<Apply>,
-    places: Arc<Semaphore>,
+    places: Semaphore,
     unjudged: Unjudged,
     /// When a refusal was told last.
     refused: Mutex<Option<Instant>>,
@@ -75,16 +75,15 @@ struct Refusal {
     why: String,
 }
 
-/// A client's place, counted as long as it is held.
+/// A client, counted as long as this is held.
 struct Place {
     clients: watch::Sender<usize>,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
-    fn new(clients: watch::Sender<usize>, permit: OwnedSemaphorePermit) -> Self {
+    fn new(clients: watch::Sender<usize>) -> Self {
         clients.send_modify(|count| *count += 1);
-        Self { clients, _permit: permit }
+        Self { clients }
     }
 }
 
@@ -107,7 +106,7 @@ impl Server {
             rules,
             health,
             applies,
-            places: Arc::new(Semaphore::new(CLIENTS)),
+            places: Semaphore::new(CLIENTS),
             unjudged: Unjudged::default(),
             refused: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
@@ -126,8 +125,7 @@ impl Server {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let Some((uid, ticket)) = self.admit(&stream) else { continue };
-                    let Ok(permit) = self.places.clone().acquire_owned().await else { return };
-                    let place = Place::new(self.clients.clone(), permit);
+                    let place = Place::new(self.clients.clone());
                     let server = self.clone();
                     tokio::spawn(async move {
                         let _place = place;
@@ -187,6 +185,13 @@ impl Server {
                 return send_async(&mut stream, &Reply::Refused(refusal.why)).await;
             }
         };
+        // Those who stay take places; an administrator's request is done at once, however many sit here.
+        let stays = matches!(request, Request::Connect { .. } | Request::Log { .. });
+        let place = stays.then(|| self.places.try_acquire());
+        if matches!(place, Some(Err(_))) {
+            let why = format!("{CLIENTS} local clients are at {}: no more", self.console.name);
+            return send_async(&mut stream, &Reply::Refused(why)).await;
+        }
         drop(ticket);
         match request {
             Request::Status => send_async(&mut stream, &Reply::Status(self.status().await)).await,

@@ -187,13 +187,11 @@ impl Client {
                 let (port, key) = address(&of, &key);
                 let unset = self.service().await?.manager.unset(&port, &key, self.revision()).await;
                 unset.map_err(sentence)?;
-                self.changed().await?;
-                self.show(&of, Output::default(), to).await
+                self.show_changed(&of, to).await
             }
             Command::Create { port } => {
                 self.service().await?.manager.create_port(port.as_str()).await.map_err(sentence)?;
-                self.changed().await?;
-                self.show(&Target::Port(port), Output::default(), to).await
+                self.show_changed(&Target::Port(port), to).await
             }
             Command::Remove { port } => {
                 let service = self.service().await?;
@@ -298,9 +296,14 @@ impl Client {
         let (port, key) = address(&of, &key);
         let set = self.service().await?.manager.set(&port, &key, &value, self.revision()).await;
         set.map_err(sentence)?;
+        self.show_changed(&of, to).await
+    }
+
+    /// Shows what we have changed. A change of somebody else that stands there too does not count as seen by that.
+    async fn show_changed(&self, of: &Target, to: &mut impl Write) -> Done {
         self.changed().await?;
         let seen = self.seen.get();
-        self.show(&of, Output::default(), to).await?;
+        self.show(of, Output::default(), to).await?;
         self.seen.set(seen);
         Ok(())
     }

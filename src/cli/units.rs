@@ -22,8 +22,9 @@ fn words(verb: Verb, port: &PortName) -> Vec<String> {
     match verb {
         Verb::Start => vec!["start".to_owned(), service],
         Verb::Stop => {
-            let sockets = ["console", "console-attach"].map(|name| format!("{name}@{port}.socket"));
-            [vec!["stop".to_owned()], sockets.to_vec(), vec![service]].concat()
+            let wakers = ["console@P.path", "console@P.socket", "console-attach@P.socket"];
+            let wakers = wakers.map(|unit| unit.replace('P', port.as_str()));
+            [vec!["stop".to_owned()], wakers.to_vec(), vec![service]].concat()
         }
         Verb::Reload => vec!["reload".to_owned(), service],
     }
@@ -45,8 +46,13 @@ mod tests {
     fn a_port_that_is_stopped_is_not_woken_by_its_sockets() {
         let port: PortName = "ttyUSB0".parse().unwrap();
         assert_eq!(words(Verb::Start, &port), ["start", "console@ttyUSB0.service"]);
-        let stop =
-            ["stop", "console@ttyUSB0.socket", "console-attach@ttyUSB0.socket", "console@ttyUSB0.service"];
+        let stop = [
+            "stop",
+            "console@ttyUSB0.path",
+            "console@ttyUSB0.socket",
+            "console-attach@ttyUSB0.socket",
+            "console@ttyUSB0.service",
+        ];
         assert_eq!(words(Verb::Stop, &port), stop);
     }
 }

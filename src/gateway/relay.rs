@@ -60,7 +60,7 @@ pub(super) async fn run(
     };
     tokio::select! {
         exit = shown => exit,
-        left = take(terminal.as_ref(), &mut input, typed, at_console) => match left {
+        left = take(terminal.as_ref(), &mut input, typed, at_console, outlet.clone()) => match left {
             Input::Gone => None,
             Input::Left => Some(Exit::Status(0)),
         },
@@ -122,7 +122,13 @@ async fn show(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -> Resul
 }
 
 /// Hands on what the client sends, as fast as the program takes it.
-async fn take(terminal: Option<&End>, input: &mut Option<End>, mut typed: Typed, at_console: bool) -> Input {
+async fn take(
+    terminal: Option<&End>,
+    input: &mut Option<End>,
+    mut typed: Typed,
+    at_console: bool,
+    mut outlet: SshOutlet,
+) -> Input {
     while let Some(event) = typed.next().await {
         let weight = event.weight();
         match event {
@@ -139,6 +145,18 @@ async fn take(terminal: Option<&End>, input: &mut Option<End>, mut typed: Typed,
                 Some(terminal) => terminal.type_end().await,
                 None => *input = None,
             },
+            Event::Break if at_console => {
+                // A terminal has no way to hand it on to the program behind it.
+                let told =
+                    "\r\n[a break of the SSH client goes no further here: use the escape command l0]\r\n";
+                let shown = match terminal {
+                    Some(_) => outlet.send(told.as_bytes().to_vec()).await,
+                    None => outlet.aside(told.to_owned()).await,
+                };
+                if shown.is_err() {
+                    return Input::Gone;
+                }
+            }
             Event::Break => {}
         }
         typed.settle(weight);

@@ -131,6 +131,56 @@ async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
 }
 
 #[tokio::test]
+async fn a_wrong_file_stays_wrong_until_it_is_mended_and_is_never_written_over() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    let slip = TEXT.replace("9600", "\"fast\"");
+    bench.edit(&slip);
+    manager.revert().await.unwrap();
+    let refused = said(manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap_err());
+    assert!(refused.contains("expected a number from 50 to 4000000"), "{refused}");
+    let refused = said(manager.set("nobody", "baud", &Variant::from(300_u32), 0).await.unwrap_err());
+    assert!(refused.contains("expected a number from 50 to 4000000"), "{refused}");
+    assert!(manager.commit(0).await.is_err());
+    assert_eq!(bench.committed(), slip);
+    bench.edit(TEXT);
+    manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
+    manager.commit_confirmed(0, 1000).await.unwrap();
+    let edited = format!("{}# mine\n", bench.committed());
+    bench.edit(&edited);
+    let remarks = manager.revert().await.unwrap();
+    let kept = "/var/lib/consoleserver/admin/edited.toml";
+    assert_eq!(remarks, [format!("the file was edited after the commit: what it said is in {kept}")]);
+    assert_eq!(std::fs::read_to_string(bench.room.path().join(&kept[1..])).unwrap(), edited);
+    assert_eq!(bench.committed(), TEXT);
+}
+
+#[tokio::test]
+async fn a_reload_that_was_interrupted_is_gone_on_with() {
+    let mut bench = Bench::new(TEXT).await;
+    bench.kill();
+    bench.asked();
+    let under_way = bench.room.path().join("run/consoleserver/admin/under-way.toml");
+    let plan = "probe = []\ndaemon_reload = true\nsteps = [{ Restart = \"console@a.socket\" }]\napply = []\nremarks = []\n";
+    std::fs::write(&under_way, plan).unwrap();
+    bench.restart().await;
+    assert_eq!(bench.asked(), ["daemon-reload", "restart console@a.socket"]);
+    assert!(!under_way.exists());
+    // One that has ended leaves nothing behind.
+    let port = bench.port("a").await;
+    port.set_ssh_port(41_006).await.unwrap();
+    port.reload().await.unwrap();
+    assert!(!under_way.exists());
+}
+
+#[tokio::test]
 async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
     let mut bench = Bench::new(TEXT).await;
     let texts = ["300", "600"].map(|baud| TEXT.replace("9600", baud));

@@ -1,0 +1,89 @@
+//! The order in which listeners move, so that a TCP port is free before another one of ours takes it. Pure.
+
+use std::net::SocketAddr;
+
+use super::apply::{Present, Step, at, server};
+use crate::config::{Config, overlap};
+use crate::port::PortName;
+
+/// What moves together: the steps of one port, or of the admin CLI.
+struct Mover {
+    port: Option<PortName>,
+    steps: Vec<Step>,
+    holds: Vec<SocketAddr>,
+    wants: Vec<SocketAddr>,
+}
+
+impl Mover {
+    fn new(now: &Present<'_>, new: &Config, port: Option<PortName>) -> Self {
+        let listens = |config: &Config| match &port {
+            None => server(&config.server),
+            Some(name) => config.ports.get(name).map_or_else(Vec::new, |port| {
+                port.ssh_port.map_or_else(Vec::new, |tcp| at(config.listen(port), tcp).collect())
+            }),
+        };
+        let (holds, wants) = (listens(now.config), listens(new));
+        Self { port, steps: Vec::new(), holds, wants }
+    }
+
+    /// Whether this one has to wait for that one.
+    fn waits_for(&self, other: &Self) -> bool {
+        let meet = |a: &SocketAddr, b: &SocketAddr| a.port() == b.port() && overlap(&[a.ip()], &[b.ip()]);
+        let begins = self.steps.iter().any(|step| !matches!(step, Step::Stop(_)));
+        begins && self.wants.iter().any(|want| other.holds.iter().any(|held| meet(want, held)))
+    }
+
+    fn socket(&self) -> String {
+        self.port.as_ref().map_or("console-cli.socket".to_owned(), |port| format!("console@{port}.socket"))
+    }
+}
+
+/// The same steps, those of one port together and in their order. Where TCP ports go round in a circle one listener is stopped
+/// first, and its port with it.
+pub(super) fn in_order(
+    now: &Present<'_>,
+    new: &Config,
+    steps: Vec<Step>,
+    remarks: &mut Vec<String>,
+) -> Vec<Step> {
+    let mut movers: Vec<Mover> = Vec::new();
+    for step in steps {
+        let port = port_of(step.unit());
+        let mover = match movers.iter().position(|mover| mover.port == port) {
+            Some(index) => &mut movers[index],
+            None => {
+                movers.push(Mover::new(now, new, port));
+                movers.last_mut().expect("was pushed")
+            }
+        };
+        mover.steps.push(step);
+    }
+    let mut ordered = Vec::new();
+    while !movers.is_empty() {
+        let free =
+            |mover: &Mover| movers.iter().all(|other| other.port == mover.port || !mover.waits_for(other));
+        match movers.iter().position(free) {
+            Some(index) => ordered.append(&mut movers.remove(index).steps),
+            None => {
+                let first = &mut movers[0];
+                ordered.push(Step::Stop(first.socket()));
+                first.holds.clear();
+                if let Some(port) = first.port.clone() {
+                    if now.active.contains(&port) {
+                        first.steps.push(Step::Start(format!("console@{port}.service")));
+                    }
+                    remarks.push(format!(
+                        "{port} gives its TCP port away before it gets its new one: its device was closed for a moment"
+                    ));
+                }
+            }
+        }
+    }
+    ordered
+}
+
+/// The port that a unit belongs to.
+pub(super) fn port_of(unit: &str) -> Option<PortName> {
+    let instance = unit.strip_prefix("console@").or_else(|| unit.strip_prefix("console-attach@"))?;
+    instance.rsplit_once('.')?.0.parse().ok()
+}
