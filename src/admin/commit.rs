@@ -56,11 +56,11 @@ impl Core {
             return Err(error.into());
         }
         self.settle(&state, text)?;
-        let who = caller();
+        let (who, changes) = (caller(), if count == 1 { "change" } else { "changes" });
         tracing::info!(
             message_id = Event::Committed.id(),
             console_user = who,
-            "{who} has committed {count} changes"
+            "{who} has committed {count} {changes}"
         );
         Ok(remarks)
     }

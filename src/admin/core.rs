@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use thiserror::Error;
 
@@ -81,7 +81,7 @@ pub struct Core {
     /// Ports that run.
     pub live: Live,
     /// Read and replaced at once, never held over a wait.
-    state: Mutex<(State, Stamp)>,
+    state: Mutex<(Arc<State>, Stamp)>,
     waiting: Mutex<Option<Waiting>>,
     /// One change at a time; the state above can be looked at meanwhile.
     pub(super) turn: tokio::sync::Mutex<()>,
@@ -101,7 +101,7 @@ impl Core {
             files,
             units,
             live,
-            state: Mutex::new((state, stamp)),
+            state: Mutex::new((Arc::new(state), stamp)),
             waiting: Mutex::new(waiting),
             turn: tokio::sync::Mutex::default(),
         };
@@ -109,13 +109,13 @@ impl Core {
         core
     }
 
-    /// The state, with the committed file as it is now.
-    pub fn state(&self) -> State {
+    /// The state, with the committed file as it is now. Shared, because a look at all ports asks for it some thousand times.
+    pub fn state(&self) -> Arc<State> {
         let stamp = self.files.stamp();
         let mut held = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if held.1 != stamp {
             let (text, fault) = self.files.committed();
-            *held = (held.0.over(text, fault), stamp);
+            *held = (Arc::new(held.0.over(text, fault)), stamp);
             let state = held.0.clone();
             drop(held);
             self.keep_last_good(&state);
@@ -136,7 +136,7 @@ impl Core {
     pub(super) fn keep(&self, state: State) {
         let mut held = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Built on a file that may have been edited since: the next look reads it again.
-        *held = (state, Stamp::new());
+        *held = (Arc::new(state), Stamp::new());
     }
 
     /// Of a right text only, and not of one that somebody may yet roll back.

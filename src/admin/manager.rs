@@ -179,7 +179,7 @@ impl Manager {
     #[zbus(property(emits_changed_signal = "false"))]
     fn committed(&self) -> Keys {
         let state = self.0.core.state();
-        with_defaults(general(&state.committed_config), Some(state.committed.text))
+        with_defaults(general(&state.committed_config), Some(state.committed.text.clone()))
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
@@ -244,9 +244,9 @@ impl Manager {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn access_groups(&self) -> Vec<String> {
-        match self.0.core.state().candidate_config.access.groups {
+        match &self.0.core.state().candidate_config.access.groups {
             Groups::Everyone => vec!["*".to_owned()],
-            Groups::Members(names) => names,
+            Groups::Members(names) => names.clone(),
         }
     }
 
