@@ -198,7 +198,8 @@ pub trait Port {
     /// Bytes ever sent to it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn bytes_sent(&self) -> zbus::Result<u64>;
-    /// What is counted at the port: `received`, `sent`, `log-lost`.
+    /// What is counted at the port: `received`, `sent`, `log-lost`; where the driver counts them, `framing`, `parity`, `overruns`
+    /// and `breaks`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn counters(&self) -> zbus::Result<HashMap<String, u64>>;
     /// `baud` of the candidate.

@@ -18,9 +18,9 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::port::PortName;
+use roster::Ears;
 
 pub use console::{Console, LAST_WORDS, Neighbours};
-use roster::Ears;
 pub use roster::{Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};
 
