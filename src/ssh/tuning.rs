@@ -29,11 +29,9 @@ pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
 
 /// Methods, algorithms and limits.
 pub(super) fn config(keys: Vec<PrivateKey>) -> Config {
-    let methods: &[MethodKind] =
-        &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
     Config {
         server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
-        methods: MethodSet::from(methods),
+        methods: methods(),
         // Passwords have a longer one of ours; this evens out how long a key takes to be looked up.
         auth_rejection_time: Duration::from_millis(50),
         auth_rejection_time_initial: Some(Duration::ZERO),
@@ -50,6 +48,13 @@ pub(super) fn config(keys: Vec<PrivateKey>) -> Config {
         preferred: preferred(),
         ..Config::default()
     }
+}
+
+/// How somebody may log in.
+pub(super) fn methods() -> MethodSet {
+    let methods: &[MethodKind] =
+        &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
+    MethodSet::from(methods)
 }
 
 /// What ssh-audit has nothing against, fastest first.
