@@ -15,4 +15,4 @@ pub mod writer;
 pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
 pub use log::{CaptureError, CaptureLog, Mark};
 pub use search::Found;
-pub use text::escape;
+pub use text::{escape, is_hidden};

@@ -13,6 +13,7 @@ mod rig;
 mod away;
 mod clients;
 mod crowd;
+mod hostile;
 mod limits;
 mod logins;
 mod menu;
@@ -20,6 +21,7 @@ mod paste;
 mod refused;
 mod settings;
 mod signals;
+mod tmux;
 mod typing;
 mod watching;
 
