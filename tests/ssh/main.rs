@@ -9,6 +9,8 @@ mod client;
 mod programs;
 #[path = "../support/rig.rs"]
 mod rig;
+#[path = "../support/tmux.rs"]
+mod tmux;
 
 mod away;
 mod clients;
@@ -21,7 +23,6 @@ mod paste;
 mod refused;
 mod settings;
 mod signals;
-mod tmux;
 mod typing;
 mod watching;
 

@@ -1,3 +1,4 @@
+#![allow(dead_code)] // Each test program uses its own part of this.
 //! A real terminal: tmux's, in which a client runs. It obeys and answers control sequences, and says what has become of it.
 
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ impl Tmux {
         let terminal = Self { dir };
         std::fs::write(
             terminal.path("conf"),
-            "set -g allow-rename on\nset -g automatic-rename off\nset -g set-clipboard on\nset -g allow-passthrough on\n",
+            "set -g status off\nset -g allow-rename on\nset -g automatic-rename off\nset -g set-clipboard on\nset -g allow-passthrough on\n",
         )
         .unwrap();
         let mut start = terminal.tmux(&["new-session", "-d", "-n", "judge", "-x", "100", "-y", "40", "--"]);
@@ -59,6 +60,17 @@ impl Tmux {
         });
     }
 
+    /// Waits until these words stand in its last row.
+    #[track_caller]
+    pub fn shows_at_the_bottom(&self, words: &str) {
+        let caller = std::panic::Location::caller();
+        until(&format!("{words:?} in the last row ({caller})"), || {
+            let screen = self.asks(&["capture-pane", "-p"]);
+            let rows: usize = self.asks(&["display-message", "-p", "#{pane_height}"]).trim().parse().unwrap();
+            screen.lines().nth(rows - 1)?.contains(words).then_some(())
+        });
+    }
+
     /// What has become of it: its modes, whether the last line has colours left over, and its clipboard.
     pub fn state(&self) -> String {
         let screen = self.asks(&["capture-pane", "-p", "-e"]);
@@ -66,6 +78,12 @@ impl Tmux {
         let coloured = if last.contains('\x1b') { "coloured" } else { "plain" };
         let buffers = self.asks(&["list-buffers"]);
         format!("{} {coloured} clipboard: {buffers}", self.asks(&["display-message", "-p", STATE]).trim_end())
+    }
+
+    /// Somebody pulls at a corner of its window.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        let (columns, rows) = (columns.to_string(), rows.to_string());
+        run(&mut self.tmux(&["resize-window", "-x", &columns, "-y", &rows]));
     }
 
     /// Types these characters.
