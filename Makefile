@@ -26,7 +26,7 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run try build deb bed-deb test test-boot release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -48,6 +48,10 @@ bed-deb: toolchain deb-packages
 
 try: bed-deb ## a container with the package and four ports, to look at before you install; prints what to paste
 	$(AS_ROOT) tests/boot/try --deb $(BED_DEB)
+
+picture: toolchain test-packages ## README's picture, drawn anew
+	@tests/tools/install-packages python3-rich
+	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
 
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)

@@ -71,6 +71,16 @@ impl Tmux {
         });
     }
 
+    /// What stands on it.
+    pub fn screen(&self) -> String {
+        self.asks(&["capture-pane", "-p"]).trim_end().to_owned()
+    }
+
+    /// The same with its colours.
+    pub fn coloured_screen(&self) -> String {
+        self.asks(&["capture-pane", "-p", "-e"]).trim_end().to_owned()
+    }
+
     /// What has become of it: its modes, whether the last line has colours left over, and its clipboard.
     pub fn state(&self) -> String {
         let screen = self.asks(&["capture-pane", "-p", "-e"]);
