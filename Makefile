@@ -72,6 +72,7 @@ test-boot: bed-deb ## of that, the package on machines with a systemd of their o
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
+	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
