@@ -13,6 +13,7 @@ mod rig;
 mod tmux;
 
 mod away;
+mod cable;
 mod clients;
 mod crowd;
 mod hostile;

@@ -111,6 +111,11 @@ impl Rig {
         rig
     }
 
+    /// Listens at one address more, from the next start on.
+    pub fn listen_at(&mut self, address: &str) {
+        self.listeners.push(TcpListener::bind((address, self.tcp_port)).unwrap());
+    }
+
     /// Writes the configuration file anew.
     pub fn configure(&self, config: &str) {
         let config = config.replace("@DIR@", self.dir.path().to_str().unwrap());
