@@ -16,6 +16,7 @@ mod away;
 mod cable;
 mod clients;
 mod crowd;
+mod exec;
 mod hostile;
 mod limits;
 mod logins;
