@@ -68,8 +68,13 @@ pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError
     }
 }
 
-/// Does a command at a port: shows what it says, each line behind `label`, and returns its exit code.
-pub fn run(runtime_dir: &Path, port: &PortName, command: Command, label: &str) -> Result<u8, AttachError> {
+/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`; returns its exit code.
+pub fn run(
+    runtime_dir: &Path,
+    port: &PortName,
+    command: Command,
+    shown: &mut dyn Write,
+) -> Result<u8, AttachError> {
     let mut stream = match ask(runtime_dir, port, &Request::Run(command))? {
         (Reply::Connected, stream) => stream,
         (reply, _) => return Err(unexpected(port, reply)),
@@ -77,7 +82,7 @@ pub fn run(runtime_dir: &Path, port: &PortName, command: Command, label: &str) -
     let mut frames = Frames::default();
     let mut buffer = [0; 32 * 1024];
     loop {
-        match show(&mut frames, label)? {
+        match show(&mut frames, shown)? {
             Some(Over::Exit(status)) => return Ok(status),
             Some(over) => return ended(Some(over), port).map(|()| 0),
             None => {}
@@ -170,19 +175,11 @@ fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
     }
 }
 
-/// Shows what has come, with a `label` before each line; a piece that has one is of whole lines. How the session ended, if the port
-/// has said it.
-fn show(frames: &mut Frames, label: &str) -> io::Result<Option<Over>> {
+/// Shows what has come. How the session ended, if the port has said it.
+fn show(frames: &mut Frames, shown: &mut dyn Write) -> io::Result<Option<Over>> {
     while let Some((kind, bytes)) = frames.next()? {
         match kind {
-            Kind::Shown if label.is_empty() => put(io::stdout(), &bytes)?,
-            Kind::Shown => {
-                let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-                put(
-                    io::stdout(),
-                    &lines.flat_map(|line| [label.as_bytes(), line].concat()).collect::<Vec<u8>>(),
-                )?;
-            }
+            Kind::Shown => put(&mut *shown, &bytes)?,
             Kind::Aside => put(io::stderr(), &bytes)?,
             Kind::Closed => return Ok(Some(Over::Closed)),
             Kind::Left => return Ok(Some(Over::Left)),
@@ -250,7 +247,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    if let Some(over) = show(&mut frames, "")? {
+                    if let Some(over) = show(&mut frames, &mut io::stdout())? {
                         return Ok(Some(over));
                     }
                 }

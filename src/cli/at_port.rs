@@ -1,5 +1,6 @@
 //! What ports do themselves, asked by their own sockets: `log`, `grep`, `send` and `expect`, as `ssh -p 8023 host` takes them.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -101,7 +102,26 @@ impl AtPort {
                 (port, exec::Command::Expect { pattern, timeout: seconds(timeout) })
             }
         };
-        Ok(client::run(runtime, &port, command, "")?)
+        Ok(client::run(runtime, &port, command, &mut io::stdout())?)
+    }
+}
+
+/// Standard output, with a label before each line. What is written are whole lines.
+struct Labelled(String);
+
+impl Write for Labelled {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let mut out = Vec::with_capacity(lines.len());
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            out.extend_from_slice(self.0.as_bytes());
+            out.extend_from_slice(line);
+        }
+        io::stdout().write_all(&out)?;
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
     }
 }
 
@@ -112,8 +132,8 @@ fn grep(place: &Place, command: exec::Command, ports: Vec<PortName>) -> Result<u
     let ports = if all { local::logged(&place.runtime)? } else { ports };
     let (mut found, mut failure) = (false, None);
     for port in ports {
-        let label = format!("{port}: ");
-        match client::run(&place.runtime, &port, command.clone(), &label) {
+        let mut shown = Labelled(format!("{port}: "));
+        match client::run(&place.runtime, &port, command.clone(), &mut shown) {
             Ok(status) => found |= status == DONE,
             // Of all ports, those that one may use.
             Err(AttachError::Refused(_)) if all => {}

@@ -11,6 +11,7 @@ use zbus::fdo;
 use zbus::proxy::CacheProperties;
 
 use super::at_port::AtPort;
+use super::doctor;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::service::{Service, ServiceError, plain_lines, sentence};
@@ -236,15 +237,25 @@ impl Client {
                     count => Ok(writeln!(to, "{count} sessions ended")?),
                 }
             }
-            Command::Connect { .. } | Command::AtPort(_) | Command::Exit | Command::Completions { .. } => {
-                Ok(())
-            }
+            Command::Connect { .. }
+            | Command::AtPort(_)
+            | Command::Doctor { .. }
+            | Command::Exit
+            | Command::Completions { .. } => Ok(()),
         }
     }
 
     /// `connect PORT`: until its user leaves.
     pub fn connect(&self, port: &PortName) -> Done {
         Ok(attach::client::connect(&self.place.runtime, port)?)
+    }
+
+    /// `doctor PORT`: whether nothing is wrong.
+    pub fn doctor(&self, port: Option<&PortName>, json: bool, to: &mut impl Write) -> Done<bool> {
+        match self.place.foreground {
+            true => Err(CommandError::Foreground(self.place.runtime.clone())),
+            false => Ok(doctor::run(&self.place.runtime, port, json, to)?),
+        }
     }
 
     /// What a port does itself: the exit code.

@@ -82,6 +82,11 @@ fn may_have_log(port: &PortName) -> bool {
     !matches!(directory.try_exists(), Ok(false))
 }
 
+/// Whether a port runs, as far as that can be told.
+pub fn runs(runtime_dir: &Path, port: &PortName) -> bool {
+    running(runtime_dir).is_ok_and(|running| running.contains(port))
+}
+
 /// Where the foreground program says which ports run.
 pub fn marks(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("running")

@@ -5,6 +5,7 @@
 mod at_port;
 mod client;
 mod complete;
+mod doctor;
 mod local;
 mod look;
 mod prompt;
@@ -98,6 +99,10 @@ impl Program {
         match command {
             Command::Connect { port } => self.client.connect(&port)?,
             Command::AtPort(command) => return self.at_port(command, words),
+            Command::Doctor { port, output } => {
+                let well = self.client.doctor(port.as_ref(), output.json, &mut io::stdout().lock())?;
+                return Ok(u8::from(!well));
+            }
             Command::Exit => {}
             Command::Completions { shell } => complete::script(shell, &mut io::stdout().lock())?,
             command => {

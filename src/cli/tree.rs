@@ -118,6 +118,13 @@ pub enum Command {
     AtPort(AtPort),
     /// Show who is at which port
     Who(Output),
+    /// Say why a port does not work, and what would mend it
+    Doctor {
+        /// The port; all without it
+        port: Option<PortName>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// End the sessions of a user at a port
     Disconnect {
         /// The port
@@ -351,6 +358,8 @@ mod tests {
             ("send ttyUSB0 'ls\\r' --timeout 3", send(3, "ls\\r", None)),
             ("send --expect '[$#] $' ttyUSB0 ls", send(10, "ls", Some("[$#] $"))),
             ("expect ttyUSB0 login:", expect(10, "login:")),
+            ("doctor", Command::Doctor { port: None, output: PLAIN }),
+            ("doctor ttyUSB0 --json", Command::Doctor { port: Some(usb()), output: JSON }),
             ("who", Command::Who(PLAIN)),
             ("who --json", Command::Who(JSON)),
             ("disconnect ttyUSB0 bob", Command::Disconnect { port: usb(), user: "bob".to_owned() }),

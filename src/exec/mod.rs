@@ -6,6 +6,8 @@ mod log;
 mod parse;
 mod pattern;
 mod send;
+mod text;
+mod words;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -18,8 +20,10 @@ use tokio::sync::watch;
 use crate::hub::LineState;
 use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, facts};
 
-pub use parse::{ParseError, parse, since, unescape};
+pub use parse::{ParseError, parse};
 pub use pattern::{Pattern, PatternError};
+pub use text::unescape;
+pub use words::since;
 
 /// Milliseconds of a break; shorter is seen by no device, longer by none as another.
 pub const BREAKS: RangeInclusive<u32> = 1..=10_000;

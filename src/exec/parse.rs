@@ -1,15 +1,12 @@
 //! What is said in one line, understood. An SSH client hands over one string, from which its user's shell has taken the quotes:
 //! so a backslash is nobody's but ours, and a pattern or a text is all the rest of the line.
 
-use std::time::Duration;
-
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, Zoned};
 use thiserror::Error;
 
-use super::pattern::{Pattern, PatternError};
-use super::{BREAK, BREAKS, Command, TIMEOUT, TIMEOUTS};
+use super::pattern::PatternError;
+use super::text::unescape;
+use super::words::{Words, first_word};
+use super::{BREAK, BREAKS, Command, TIMEOUT};
 
 /// Bytes of a line.
 const LENGTH: usize = 4096;
@@ -166,159 +163,12 @@ fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
     Ok(Command::Expect { pattern: words.pattern()?, timeout })
 }
 
-/// What is left of a line.
-struct Words<'a> {
-    verb: &'static str,
-    usage: &'static str,
-    rest: &'a str,
-}
-
-impl<'a> Words<'a> {
-    fn wrong(&self, what: String) -> ParseError {
-        ParseError::Usage { verb: self.verb, what, usage: self.usage }
-    }
-
-    fn option_unknown(&self, option: &str) -> ParseError {
-        self.wrong(format!("{option} is not an option (-- before a text that begins so)"))
-    }
-
-    /// The next word, if it is an option.
-    fn option(&mut self) -> Option<&'a str> {
-        let (word, rest) = first_word(self.rest);
-        if word.len() < 2 || !word.starts_with('-') {
-            return None;
-        }
-        self.rest = rest;
-        Some(word)
-    }
-
-    /// The next word, which may stand in quotes.
-    fn word(&mut self, what: &str) -> Result<&'a str, ParseError> {
-        let quote = self.rest.chars().next().filter(|first| matches!(first, '"' | '\''));
-        let (word, rest) = match quote.and_then(|quote| self.rest[1..].split_once(quote)) {
-            Some((word, rest)) => (word, rest.trim_start()),
-            None => first_word(self.rest),
-        };
-        if word.is_empty() {
-            return Err(self.wrong(format!("{what} is missing")));
-        }
-        self.rest = rest;
-        Ok(word)
-    }
-
-    fn number(&mut self, what: &str, range: std::ops::RangeInclusive<u32>) -> Result<u32, ParseError> {
-        let word = self.word(what)?;
-        word.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
-            let (least, most) = (range.start(), range.end());
-            self.wrong(format!("{what} {word}: expected {least} to {most}"))
-        })
-    }
-
-    fn timeout(&mut self) -> Result<Duration, ParseError> {
-        let seconds = self.number("--timeout", TIMEOUTS)?;
-        Ok(Duration::from_secs(seconds.into()))
-    }
-
-    fn checked_timeout(&self, seconds: u32) -> Result<Duration, ParseError> {
-        let (least, most) = (TIMEOUTS.start(), TIMEOUTS.end());
-        match TIMEOUTS.contains(&seconds) {
-            true => Ok(Duration::from_secs(seconds.into())),
-            false => Err(self.wrong(format!("--timeout {seconds}: expected {least} to {most}"))),
-        }
-    }
-
-    fn since(&mut self) -> Result<Timestamp, ParseError> {
-        since(self.word("TIME")?)
-    }
-
-    /// All that is left. Quotes around it are not meant.
-    fn text(&mut self, what: &str) -> Result<&'a str, ParseError> {
-        let rest = std::mem::take(&mut self.rest);
-        let quoted = |quote| rest.strip_prefix(quote)?.strip_suffix(quote);
-        match quoted('"').or_else(|| quoted('\'')).unwrap_or(rest) {
-            "" => Err(self.wrong(format!("{what} is missing"))),
-            text => Ok(text),
-        }
-    }
-
-    fn pattern(&mut self) -> Result<Pattern, ParseError> {
-        Ok(self.text("PATTERN")?.parse()?)
-    }
-
-    fn nothing(&self, command: Command) -> Result<Command, ParseError> {
-        match self.rest {
-            "" => Ok(command),
-            rest => Err(self.wrong(format!("{rest:?} is too much"))),
-        }
-    }
-}
-
-fn first_word(text: &str) -> (&str, &str) {
-    match text.split_once(char::is_whitespace) {
-        Some((word, rest)) => (word, rest.trim_start()),
-        None => (text, ""),
-    }
-}
-
-/// A time by how long ago it was, or as it is written. A time without a zone is one of this machine's.
-pub fn since(text: &str) -> Result<Timestamp, ParseError> {
-    let wrong = || ParseError::Since(text.to_owned());
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    if let Ok(time) = text.parse::<DateTime>() {
-        return time.to_zoned(TimeZone::system()).map(|time| time.timestamp()).map_err(|_| wrong());
-    }
-    let ago = text.parse::<Span>().map_err(|_| wrong())?;
-    match Zoned::now().checked_sub(ago) {
-        Ok(time) if !ago.is_negative() => Ok(time.timestamp()),
-        _ => Err(wrong()),
-    }
-}
-
-/// The bytes that a text stands for.
-pub fn unescape(text: &str) -> Result<Vec<u8>, ParseError> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((plain, escaped)) = rest.split_once('\\') {
-        bytes.extend_from_slice(plain.as_bytes());
-        let (byte, length) = escape(escaped).ok_or_else(|| {
-            let end = escaped.chars().next().map_or(0, char::len_utf8);
-            ParseError::Escape(format!("\\{}", &escaped[..end]))
-        })?;
-        bytes.push(byte);
-        rest = &escaped[length..];
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(bytes)
-}
-
-/// What stands behind a backslash: the byte, and how many characters it took.
-fn escape(text: &str) -> Option<(u8, usize)> {
-    let digits = |from: usize, most: usize, radix: u32| {
-        let rest = text.as_bytes().get(from..)?;
-        let count = rest.iter().take(most).take_while(|&&c| char::from(c).is_digit(radix)).count();
-        let byte = u8::from_str_radix(text.get(from..from + count)?, radix).ok()?;
-        Some((byte, from + count))
-    };
-    let byte = match text.bytes().next()? {
-        b'r' => b'\r',
-        b'n' => b'\n',
-        b't' => b'\t',
-        b'e' => 0x1b,
-        b'a' => 0x07,
-        b'b' => 0x08,
-        quoted @ (b'\\' | b'"' | b'\'') => quoted,
-        b'x' => return digits(1, 2, 16),
-        b'0'..=b'7' => return digits(0, 3, 8),
-        _ => return None,
-    };
-    Some((byte, 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    use crate::exec::Pattern;
 
     fn understood(line: &str) -> Command {
         parse(line.as_bytes()).unwrap_or_else(|error| panic!("{line:?}: {error}"))
@@ -413,19 +263,5 @@ mod tests {
         }
         assert_eq!(parse(b"grep \xff"), Err(ParseError::NoText));
         assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NoText));
-    }
-
-    #[test]
-    fn a_time_is_how_long_ago_or_as_it_is_written() {
-        let now = Timestamp::now();
-        for (text, ago) in [("10m", 600), ("1d", 86_400), ("90s", 90), ("1h30m", 5400)] {
-            let seconds = (now - since(text).unwrap()).get_seconds();
-            assert!(
-                (seconds - ago).abs() <= 3601,
-                "{text}: {seconds} (a day may have a change of the clock)"
-            );
-        }
-        assert_eq!(since("2026-11-24T03:00:00Z").unwrap().to_string(), "2026-11-24T03:00:00Z");
-        assert!(since("2026-11-24T03:00").is_ok() && since("2026-11-24 03:00:05").is_ok());
     }
 }
