@@ -46,7 +46,13 @@ pub fn plan(config: &Config, source: Option<&Path>) -> Plan {
             (false, _) => {}
             // The udev rules start these, because they know which adapters are to be left alone.
             (true, true) if port.device.is_none() && is_adapter(name.as_str()) => {}
-            (true, true) => plan.wanted_by_device(name, &device),
+            (true, true) => {
+                plan.wanted_by_device(name, &device);
+                if port.device.is_none() {
+                    // It was there long before it was configured, and its device unit with it.
+                    plan.link(format!("{STARTER}/console@{name}.service"), "console@.service");
+                }
+            }
             (true, false) => plan.path_unit(name, &device),
         }
     }
