@@ -1,0 +1,68 @@
+//! Tells console-admin that a rule has fired. A port has no connection to the bus but while it has something to say: 32 idle
+//! ones would cost more than the ports do. Nobody waits for the bus but this task, and not for long.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::config::TriggerName;
+use crate::port::PortName;
+
+/// What a bus, console-admin's start and its answer may take together.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Rules that have fired and are not told yet: all that a port may have. More are in the journal only.
+const QUEUE: usize = crate::config::MAX_TRIGGERS;
+
+/// A rule that has fired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Which.
+    pub rule: TriggerName,
+    /// The line, printable.
+    pub line: String,
+}
+
+/// `org.consoleserver1.Watcher`, for the ports' user alone.
+#[zbus::proxy(
+    interface = "org.consoleserver1.Watcher",
+    default_service = "org.consoleserver1",
+    default_path = "/org/consoleserver1"
+)]
+pub trait Watcher {
+    /// A rule of a port has fired.
+    fn report(&self, port: &str, rule: &str, line: &str) -> zbus::Result<()>;
+}
+
+/// Where news go.
+pub fn begin(port: PortName) -> mpsc::Sender<News> {
+    let (sender, news) = mpsc::channel(QUEUE);
+    tokio::spawn(run(port, news));
+    sender
+}
+
+async fn run(port: PortName, mut news: mpsc::Receiver<News>) {
+    while let Some(first) = news.recv().await {
+        if let Err(why) = tokio::time::timeout(PATIENCE, tell(&port, first, &mut news))
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
+        {
+            tracing::warn!("console-admin was not told of a trigger: {why}");
+        }
+    }
+}
+
+/// Over one connection, which ends with what there is to tell.
+async fn tell(port: &PortName, first: News, more: &mut mpsc::Receiver<News>) -> Result<(), String> {
+    let bus = zbus::Connection::system().await.map_err(|error| format!("the system bus: {error}"))?;
+    let watcher = WatcherProxy::new(&bus).await.map_err(|error| error.to_string())?;
+    let mut next = Some(first);
+    while let Some(News { rule, line }) = next {
+        match watcher.report(port.as_str(), rule.as_str(), &line).await {
+            Ok(()) => {}
+            Err(zbus::Error::MethodError(_, Some(said), _)) => tracing::warn!("trigger {rule}: {said}"),
+            Err(error) => return Err(error.to_string()),
+        }
+        next = more.try_recv().ok();
+    }
+    Ok(())
+}
