@@ -85,8 +85,8 @@ impl Pattern {
     }
 }
 
-/// In linear time whatever is searched, and in bounded memory. Of bytes, not characters: tables of Unicode's classes are what
-/// makes programs large. Whoever wants them writes `(?u)`.
+/// In linear time whatever is searched, and in bounded memory. Of bytes, not characters: Unicode's classes make large programs,
+/// and their tables, linked, would be 100 KiB of every idle port.
 fn compile(text: &str) -> Result<meta::Regex, String> {
     let limits = meta::Config::new()
         .utf8_empty(false)
@@ -161,9 +161,7 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_at_once() {
         let start = std::time::Instant::now();
-        for bomb in
-            ["(a{1000}){1000}", "((a{100}){100}){100}", "(?u)\\pL{500}", "(x+x+)+y{60000}", &"(".repeat(200)]
-        {
+        for bomb in ["(a{1000}){1000}", "((a{100}){100}){100}", "(x+x+)+y{60000}", &"(".repeat(200)] {
             let why = Pattern::new(bomb).unwrap_err();
             assert!(
                 why.contains("64 KiB") || why.contains("nest") || why.contains("unclosed"),

@@ -13,6 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Rules that have fired and are not told yet: all that a port may have. More are in the journal only.
 const QUEUE: usize = crate::config::MAX_TRIGGERS;
 
+/// Who is told: `man org.consoleserver1`.
+const NAME: &str = "org.consoleserver1";
+const PATH: &str = "/org/consoleserver1";
+const INTERFACE: &str = "org.consoleserver1.Watcher";
+
 /// A rule that has fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct News {
@@ -20,17 +25,6 @@ pub struct News {
     pub rule: TriggerName,
     /// The line, printable.
     pub line: String,
-}
-
-/// `org.consoleserver1.Watcher`, for the ports' user alone.
-#[zbus::proxy(
-    interface = "org.consoleserver1.Watcher",
-    default_service = "org.consoleserver1",
-    default_path = "/org/consoleserver1"
-)]
-pub trait Watcher {
-    /// A rule of a port has fired.
-    fn report(&self, port: &str, rule: &str, line: &str) -> zbus::Result<()>;
 }
 
 /// Where news go.
@@ -42,25 +36,26 @@ pub fn begin(port: PortName) -> mpsc::Sender<News> {
 
 async fn run(port: PortName, mut news: mpsc::Receiver<News>) {
     while let Some(first) = news.recv().await {
-        if let Err(why) = tokio::time::timeout(PATIENCE, tell(&port, first, &mut news))
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", PATIENCE.as_secs())))
-        {
-            tracing::warn!("console-admin was not told of a trigger: {why}");
-        }
+        let told = tokio::time::timeout(PATIENCE, tell(&port, first, &mut news)).await;
+        let why = match told {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        tracing::warn!("console-admin was not told of a trigger: the system bus: {why}");
     }
 }
 
 /// Over one connection, which ends with what there is to tell.
-async fn tell(port: &PortName, first: News, more: &mut mpsc::Receiver<News>) -> Result<(), String> {
-    let bus = zbus::Connection::system().await.map_err(|error| format!("the system bus: {error}"))?;
-    let watcher = WatcherProxy::new(&bus).await.map_err(|error| error.to_string())?;
+async fn tell(port: &PortName, first: News, more: &mut mpsc::Receiver<News>) -> zbus::Result<()> {
+    let bus = zbus::Connection::system().await?;
     let mut next = Some(first);
     while let Some(News { rule, line }) = next {
-        match watcher.report(port.as_str(), rule.as_str(), &line).await {
-            Ok(()) => {}
+        let words = (port.as_str(), rule.as_str(), line.as_str());
+        match bus.call_method(Some(NAME), PATH, Some(INTERFACE), "Report", &words).await {
+            Ok(_) => {}
             Err(zbus::Error::MethodError(_, Some(said), _)) => tracing::warn!("trigger {rule}: {said}"),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(error),
         }
         next = more.try_recv().ok();
     }
