@@ -26,6 +26,8 @@ pub mod capture;
 pub mod session;
 pub mod trigger;
 
+pub mod exec;
+
 pub mod attach;
 pub mod ssh;
 

@@ -6,8 +6,8 @@ pub mod administer;
 pub mod client;
 mod frame;
 mod limits;
-mod log;
 mod outlet;
+mod run;
 pub mod server;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::exec;
 use crate::port::PortName;
 use crate::serial::Counters;
 
@@ -28,13 +29,8 @@ pub enum Request {
     },
     /// How the port does.
     Status,
-    /// The capture log: its last lines, and on request what is added, as frames.
-    Log {
-        /// How many lines.
-        lines: u32,
-        /// Whether to go on.
-        follow: bool,
-    },
+    /// A command at the port: what it says, and its exit code, as frames.
+    Run(exec::Command),
     /// Of an administrator (uid 0 or console-admin), as are the following: read the configuration again and apply it.
     Apply,
     /// Send a break.
@@ -57,7 +53,7 @@ impl Request {
     /// Whether it changes something for others.
     fn is_of_administrators(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Status | Self::Log { .. } => false,
+            Self::Connect { .. } | Self::Status | Self::Run(_) => false,
             Self::Apply | Self::Break { .. } | Self::Disconnect { .. } => true,
         }
     }

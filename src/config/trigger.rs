@@ -85,8 +85,7 @@ impl Pattern {
     }
 }
 
-/// In linear time whatever is searched, and in bounded memory. Of bytes, not characters: Unicode's classes make large programs,
-/// and their tables, linked, would be 100 KiB of every idle port.
+/// In linear time whatever is searched, and in bounded memory. Of bytes, not characters: Unicode's classes make large programs.
 fn compile(text: &str) -> Result<meta::Regex, String> {
     let limits = meta::Config::new()
         .utf8_empty(false)

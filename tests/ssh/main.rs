@@ -10,6 +10,7 @@ mod rig;
 
 mod away;
 mod crowd;
+mod exec;
 mod limits;
 mod logins;
 mod menu;
