@@ -17,4 +17,4 @@ pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
 pub use history::{History, Sieve, Wanted};
 pub use log::{CaptureError, CaptureLog, Mark};
 pub use search::Found;
-pub use text::escape;
+pub use text::{escape, is_hidden};
