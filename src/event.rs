@@ -29,6 +29,10 @@ pub enum Event {
     LogLost,
     /// The log cannot be written at present.
     LogStuck,
+    /// A rule of a port has fired.
+    Triggered,
+    /// It has rested, and would have fired meanwhile.
+    PassedOver,
     /// Somebody has changed a setting that is not in force yet.
     Set,
     /// A port has taken settings that were changed.
@@ -41,7 +45,7 @@ pub enum Event {
 
 impl Event {
     /// All kinds.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Plugged,
         Self::Unplugged,
         Self::Opened,
@@ -54,6 +58,8 @@ impl Event {
         Self::Break,
         Self::LogLost,
         Self::LogStuck,
+        Self::Triggered,
+        Self::PassedOver,
         Self::Set,
         Self::Applied,
         Self::Committed,
@@ -75,6 +81,8 @@ impl Event {
             Self::Break => "cb772a13c92b4a0abc5b05a6f1c200dd",
             Self::LogLost => "ea9b1cafb53f44bebb05a748b7567c39",
             Self::LogStuck => "617cdb077f464da686fb301126143bde",
+            Self::Triggered => "31e2cc72b1f7477683c0d1008eda9de7",
+            Self::PassedOver => "995a158bb2804cda971960e90c2d65f8",
             Self::Set => "f83917b68c96400f9a6a4684db449240",
             Self::Applied => "44c26bcccb91435fad65186f09da6e77",
             Self::Committed => "deb9f4439bbe4d73bb51fac1658e0336",

@@ -24,6 +24,7 @@ pub mod hub;
 
 pub mod capture;
 pub mod session;
+pub mod trigger;
 
 pub mod exec;
 

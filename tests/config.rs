@@ -292,3 +292,80 @@ fn a_port_may_name_users_and_groups_that_only_watch() {
          /etc/consoleserver/config.toml:3: ports.a.write = \"many\": expected \"one\" or \"shared\""
     );
 }
+
+#[test]
+fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
+    for (rule, told) in [
+        (
+            "match = \"a(b\"",
+            "2: ports.a.triggers.panic.match = \"a(b\": expected a regular expression of at most 256 bytes: unclosed group (character 2)",
+        ),
+        (
+            "match = \"(a{1000}){1000}\"",
+            "2: ports.a.triggers.panic.match = \"(a{1000}){1000}\": expected a regular expression of at most 256 bytes: it needs more than 64 KiB when compiled: repeat less",
+        ),
+        (
+            "match = 3",
+            "2: ports.a.triggers.panic.match = 3: expected a regular expression of at most 256 bytes",
+        ),
+        (
+            "silence = \"5 min\"",
+            "2: ports.a.triggers.panic.silence = \"5 min\": expected a time from \"1s\" to \"168h\"",
+        ),
+        (
+            "start = true",
+            "1: ports.a.triggers.panic: expected match = \"a regular expression\", or silence = \"5m\", or both",
+        ),
+        ("mtch = \"x\"", "2: ports.a.triggers.panic.mtch: unknown key: did you mean match?"),
+    ] {
+        assert_eq!(
+            complaint(&format!("[ports.a.triggers.panic]\n{rule}\n")),
+            format!("/etc/consoleserver/config.toml:{told}")
+        );
+    }
+    for (text, told) in [
+        (
+            "[ports.a.triggers]\npanic = \"x\"\n",
+            "2: ports.a.triggers.panic = \"x\": expected a table such as { match = \"panic\" }",
+        ),
+        (
+            "[ports.a]\ntriggers = [1]\n",
+            "2: ports.a.triggers = [1]: expected a table: [ports.a.triggers.NAME]",
+        ),
+        (
+            "[ports.a.triggers.\"x y\"]\nmatch = \"x\"\n",
+            "1: ports.a.triggers.\"x y\": \"x y\" is not the name of a trigger: use 1 to 32 of A-Z a-z 0-9 _ and -, beginning with a letter or digit",
+        ),
+        ("[ports.a.trigers.x]\nmatch = \"x\"\n", "1: ports.a.trigers: unknown key: did you mean triggers?"),
+        (
+            "[server.triggers.x]\nmatch = \"x\"\n",
+            "1: server.triggers: unknown key: known here are ssh_port, listen, monitor",
+        ),
+    ] {
+        assert_eq!(complaint(text), format!("/etc/consoleserver/config.toml:{told}"), "{text}");
+    }
+    let many: String = (0..17).map(|n| format!("t{n} = {{ match = \"x\" }}\n")).collect();
+    let told = complaint(&format!("[ports.a.triggers]\n{many}"));
+    assert!(told.ends_with("ports.a.triggers: 17 triggers: expected at most 16"), "{told}");
+}
+
+#[test]
+fn triggers_of_defaults_are_each_ports_and_one_of_the_same_name_replaces_it() {
+    let config = parse(
+        "[defaults.triggers]\npanic = { match = \"panic\", start = true }\noom = { match = \"oom\" }\n\
+         [ports.a]\n[ports.b.triggers]\npanic = { silence = \"5m\" }\n",
+    );
+    let rules = |port: &str| -> Vec<String> {
+        let rule = |(name, rule): (&_, &consoleserver::config::Trigger)| {
+            format!(
+                "{name} {:?} {:?} {}",
+                rule.pattern.as_ref().map(|p| p.as_str()),
+                rule.silence,
+                rule.start
+            )
+        };
+        config.ports[&name(port)].triggers.iter().map(rule).collect()
+    };
+    assert_eq!(rules("a"), ["oom Some(\"oom\") None false", "panic Some(\"panic\") None true"]);
+    assert_eq!(rules("b"), ["oom Some(\"oom\") None false", "panic None Some(300s) false"]);
+}

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Config, EscapePrefix, Groups, Log, LogType, Port, RootLogin, Server, Writers, keys,
+    Access, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger, Writers,
+    keys,
 };
 use consoleserver::port::{Baud, ByteSize, LineSettings, Parity, PortName, StopBits};
 use proptest::collection::{btree_map, hash_set, vec};
@@ -57,6 +58,26 @@ fn times_and_sizes_have_units_and_limits() {
         "log.sync",
         &["5", "\"5\"", "\"s\"", "\"9ms\"", "\"61m\"", "\"-1s\"", "\"5 s\"", "\"99999999999999999m\""],
     );
+    let of_rule = |key: &str, value: &str| {
+        let text = format!("[ports.a.triggers.x]\nmatch = \"x\"\n{key} = {value}\n");
+        let config = Config::parse(&text, Path::new("config.toml")).ok()?;
+        let rule = config.ports.values().next().unwrap().triggers.values().next().unwrap().clone();
+        Some(keys::find(keys::TRIGGER, key).unwrap().get(&rule).unwrap().to_string())
+    };
+    for (key, value) in
+        [("silence", "\"1s\""), ("rest", "\"5s\""), ("silence", "\"10080m\""), ("rest", "\"1440m\"")]
+    {
+        assert_eq!(of_rule(key, value).as_deref(), Some(value), "{key} = {value}");
+    }
+    for (key, value) in [
+        ("silence", "\"0s\""),
+        ("silence", "\"169h\""),
+        ("rest", "\"4s\""),
+        ("rest", "\"25h\""),
+        ("rest", "60"),
+    ] {
+        assert_eq!(of_rule(key, value), None, "{key} = {value}");
+    }
     takes("scrollback", &["\"64K\"", "\"256K\"", "\"16M\""]);
     refuses("scrollback", &["262144", "\"63K\"", "\"17M\"", "\"1G\"", "\"64k\"", "\"99999999999999999M\""]);
     assert_eq!(put("scrollback", "\"65K\"").as_deref(), Some("\"128K\""), "rounded up to what can be mapped");
@@ -133,6 +154,7 @@ fn the_manual_page_names_every_key() {
     keys::SERVER.iter().for_each(|key| named(key.name));
     keys::ACCESS.iter().for_each(|key| named(key.name));
     keys::PORT.iter().for_each(|key| named(key.name));
+    keys::TRIGGER.iter().for_each(|key| named(&format!("triggers.RULE.{}", key.name)));
 }
 
 prop_compose! {
@@ -178,6 +200,17 @@ fn groups() -> impl Strategy<Value = Groups> {
 }
 
 prop_compose! {
+    fn trigger()(
+        pattern in of("[a-z. ]{1,20}(\\\\d|[+*?]|\\([a-z|]{1,9}\\))?\\$?".prop_map(|text| Pattern::new(&text).unwrap())),
+        silence in (1u64..=604_800).prop_map(Duration::from_secs), start: bool,
+        rest in (5_000u64..=86_400_000).prop_map(Duration::from_millis), both: bool,
+    ) -> Trigger {
+        let silence = (both || pattern.is_none()).then_some(silence);
+        Trigger { pattern, silence, start, rest }
+    }
+}
+
+prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
         (enabled, low_latency) in any::<(bool, bool)>(), line in line(), log in log(),
@@ -185,12 +218,13 @@ prop_compose! {
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
         timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
         description in "[^\\p{Cc}]{0,80}", granules in 1usize..=256, replay in 0usize..=10_000,
+        triggers in btree_map("[A-Za-z0-9][A-Za-z0-9_-]{0,31}".prop_map(|name| name.parse().unwrap()), trigger(), 0..4),
         escape in of((1u8..32, 0x21u8..0x7f).prop_map(|(first, second)| EscapePrefix([first, second]))),
     ) -> Port {
         Port {
             enabled, line, device: None, ssh_port: None, listen, groups, users, read_only_groups, write, timeout,
             log, description,
-            scrollback: granules * 64 * 1024, low_latency, escape, replay,
+            scrollback: granules * 64 * 1024, low_latency, escape, replay, triggers,
         }
     }
 }
@@ -217,8 +251,8 @@ prop_compose! {
 
 /// Texts that get past the TOML parser more often than noise does.
 fn texts() -> impl Strategy<Value = String> {
-    let words = "server|access|defaults|ports|ports\\.a|baud|log|type|sync|listen|groups|device|ssh_port|\"\\PC{0,9}\"";
-    let values = "\\{ ?\\}|\\[\\]|-?[0-9]{1,20}|\"\\PC{0,12}\"|true|1979-05-27|[0-9]\\.[0-9]e[0-9]{1,4}|inf|\\[\"[:.0-9]{1,9}\", 1\\]|\\{ type = \"raw\" \\}";
+    let words = "server|access|defaults|ports|ports\\.a|ports\\.a\\.triggers|triggers|triggers\\.x|match|silence|baud|log|type|sync|listen|groups|device|ssh_port|\"\\PC{0,9}\"";
+    let values = "\\{ ?\\}|\\[\\]|-?[0-9]{1,20}|\"\\PC{0,12}\"|true|1979-05-27|[0-9]\\.[0-9]e[0-9]{1,4}|inf|\\[\"[:.0-9]{1,9}\", 1\\]|\\{ type = \"raw\" \\}|\\{ match = \"\\PC{0,9}\" \\}";
     let line = prop_oneof![
         words.prop_map(|word| format!("[{word}]\n")),
         (words, values).prop_map(|(word, value)| format!("{word} = {value}\n")),

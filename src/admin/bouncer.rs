@@ -11,6 +11,9 @@ use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
+/// Whose uid all ports have.
+const PORT_USER: &str = "_console-port";
+
 /// What a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needs {
@@ -22,13 +25,15 @@ pub enum Needs {
     Manage,
     /// Making changes permanent, or dropping them.
     Commit,
+    /// Being a port. No administrator is one, and no polkit is asked.
+    Port,
 }
 
 impl Needs {
     /// The action that polkit is asked about.
     pub fn action(self) -> Option<&'static str> {
         match self {
-            Self::Nothing => None,
+            Self::Nothing | Self::Port => None,
             Self::Configure => Some("org.consoleserver1.configure"),
             Self::Manage => Some("org.consoleserver1.manage"),
             Self::Commit => Some("org.consoleserver1.commit"),
@@ -38,7 +43,7 @@ impl Needs {
 
 /// Every method, and every property that can be written.
 const TABLE: &[(&str, &[&str], Needs)] = {
-    use Needs::{Commit, Configure, Manage, Nothing};
+    use Needs::{Commit, Configure, Manage, Nothing, Port};
     &[
         ("org.freedesktop.DBus.ObjectManager", &["GetManagedObjects"], Nothing),
         ("org.consoleserver1.Manager", &["Changes", "MayAdminister"], Nothing),
@@ -46,6 +51,7 @@ const TABLE: &[(&str, &[&str], Needs)] = {
         ("org.consoleserver1.Manager", &["MonitorPath", "SshPort", "Listen", "AccessGroups"], Configure),
         ("org.consoleserver1.Manager", &["Reload"], Manage),
         ("org.consoleserver1.Manager", &["Commit", "CommitConfirmed", "Confirm", "Revert"], Commit),
+        ("org.consoleserver1.Watcher", &["Report"], Port),
         ("org.consoleserver1.Port", &["Sessions"], Nothing),
         ("org.consoleserver1.Port", &["Start", "Stop", "Reload", "SendBreak", "Disconnect"], Manage),
         ("org.consoleserver1.Port", &["Enabled", "Description", "Device", "SshPort", "Timeout"], Configure),
@@ -73,6 +79,9 @@ pub enum Denied {
     /// Not from a bus.
     #[error("the bus does not say who is calling: {0}")]
     Nobody(String),
+    /// Not a port.
+    #[error("{0} is not {PORT_USER}: only ports say what they have seen")]
+    NotAPort(String),
     /// polkit says no.
     #[error("{0} may not administer this console server (polkit: {1})")]
     No(String, &'static str),
@@ -128,6 +137,9 @@ impl Bouncer {
         let uid = self.bus.get_connection_unix_user(BusName::from(sender.to_owned())).await;
         let uid = uid.map_err(|error| nobody(&error))?;
         let name = user_name(uid).await;
+        if needs == Needs::Port && name != PORT_USER {
+            return Err(Denied::NotAPort(name));
+        }
         let Some(action) = needs.action() else { return Ok(name) };
         // polkit lets root do everything, and so it need not be there for root.
         if uid == 0 {

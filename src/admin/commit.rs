@@ -30,7 +30,7 @@ impl Core {
         if !state.candidate.is_empty() {
             let keys: Vec<_> = state.candidate.iter().map(|(path, _)| path.to_string()).collect();
             remarks.push(format!("reloaded first: {}", keys.join(", ")));
-            let named: BTreeSet<Scope> = state.candidate.iter().map(|(path, _)| path.scope.clone()).collect();
+            let named: BTreeSet<Scope> = state.candidate.iter().map(|(path, _)| path.scope.whole()).collect();
             remarks.extend(self.apply(|scope| named.contains(scope)).await?);
         }
         // The file may have been edited during the reload.

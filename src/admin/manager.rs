@@ -30,7 +30,7 @@ fn path(of_port: &str, key: &str) -> Result<KeyPath> {
         name => KeyPath::new(Scope::Port(port(name)?), key),
     };
     match path {
-        Ok(KeyPath { key: None, .. }) => {
+        Ok(KeyPath { key: None, scope: Scope::Port(_) }) => {
             Err(Refused(format!("{key:?} is a port: use CreatePort or RemovePort")))
         }
         path => path.map_err(|error| Refused(error.to_string())),
@@ -54,17 +54,24 @@ fn general(config: &Config) -> Keys {
 /// Those of `[defaults]` are in no typed configuration: they come from a text.
 fn with_defaults(mut keys: Keys, text: Option<String>) -> Keys {
     let tree: Option<toml::Table> = text.and_then(|text| text.parse().ok());
-    let defaults = tree.as_ref().and_then(|tree| tree.get("defaults")?.as_table());
-    for (key, value) in defaults.into_iter().flatten() {
-        let inner =
-            value.as_table().into_iter().flatten().map(|(inner, value)| (format!("{key}.{inner}"), value));
-        let own = (!value.is_table())
-            .then(|| (if key == "log" { "log.type".to_owned() } else { key.clone() }, value));
-        for (key, value) in inner.chain(own) {
-            keys.extend(to_bus(value).map(|value| (format!("defaults.{key}"), value)));
-        }
+    if let Some(defaults) = tree.as_ref().and_then(|tree| tree.get("defaults")?.as_table()) {
+        flat("defaults", defaults, &mut keys);
     }
     keys
+}
+
+/// `log = "raw"` is its type.
+fn flat(prefix: &str, table: &toml::Table, into: &mut Keys) {
+    for (key, value) in table {
+        let name = format!("{prefix}.{key}");
+        match value {
+            Value::Table(inner) => flat(&name, inner, into),
+            value => {
+                let name = if name == "defaults.log" { "defaults.log.type".to_owned() } else { name };
+                into.extend(to_bus(value).map(|value| (name, value)));
+            }
+        }
+    }
 }
 
 #[zbus::interface(name = "org.consoleserver1.Manager", introspection_docs = false)]
@@ -90,6 +97,9 @@ impl Manager {
 
     async fn set(&self, port: &str, key: &str, value: Variant<'_>, revision: u64) -> Result<()> {
         let path = path(port, key)?;
+        if path.key.is_none() {
+            return Err(Refused(format!("{path} is a whole rule: set its match, silence, rest or start")));
+        }
         let value = self::value(&path, &value)?;
         Ok(self.0.core.set(path, Some(value), revision).await?)
     }
@@ -162,7 +172,12 @@ impl Manager {
 
     /// A port has seen what it was to look for: port, rule, line.
     #[zbus(signal)]
-    async fn triggered(emitter: &SignalEmitter<'_>, port: &str, rule: &str, line: &str) -> zbus::Result<()>;
+    pub async fn triggered(
+        emitter: &SignalEmitter<'_>,
+        port: &str,
+        rule: &str,
+        line: &str,
+    ) -> zbus::Result<()>;
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> Keys {

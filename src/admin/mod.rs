@@ -20,4 +20,5 @@ mod reload;
 pub mod service;
 mod state;
 mod units;
+mod watcher;
 pub mod wire;

@@ -64,6 +64,9 @@ impl Port {
         let mut found = Keys::new();
         if let Some(port) = config.ports.get(&self.name) {
             keys(table::PORT, port, "", &mut found);
+            for (name, rule) in &port.triggers {
+                keys(table::TRIGGER, rule, &format!("triggers.{name}."), &mut found);
+            }
         }
         found
     }

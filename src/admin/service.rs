@@ -22,6 +22,7 @@ use super::live::Live;
 use super::manager::Manager;
 use super::port::Port;
 use super::units::Units;
+use super::watcher::Watcher;
 use crate::port::PortName;
 use crate::systemd;
 
@@ -154,6 +155,7 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     house.core.expire().await;
     let server = connection.object_server();
     server.at(PATH, Guarded::new(Manager(house.clone()), house.clone())).await?;
+    server.at(PATH, Guarded::new(Watcher::new(house.clone()), house.clone())).await?;
     server.at(PATH, Guarded::new(fdo::ObjectManager, house.clone())).await?;
     house.keep_objects(server).await;
     connection.request_name(NAME).await?;

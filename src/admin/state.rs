@@ -175,7 +175,7 @@ impl State {
     /// A key takes a value, or with none its default.
     pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Refusal> {
         self.is_right()?;
-        if let Scope::Port(name) = &path.scope
+        if let Some(name) = path.scope.port()
             && !self.candidate_config.ports.contains_key(name)
         {
             return Err(Refusal::NoPort(name.clone()));
@@ -193,6 +193,9 @@ impl State {
         let anew = [&self.candidate, &self.running].iter().any(|changes| is_anew(changes, &path.scope));
         let stale = self.running.get(&path).is_some_and(|change| change.old != old);
         let mut candidate = self.candidate.clone();
+        if path.key.is_none() {
+            candidate.forget_table(&path.scope);
+        }
         match !anew && !stale && stated(&self.running_text, &path) == new {
             true => drop(candidate.remove(&path)),
             false => candidate.insert(path.clone(), change(author, old, new)),
@@ -208,7 +211,7 @@ impl State {
         let path = KeyPath::table(name.clone());
         let old = stated(&self.committed.text, &path);
         let mut candidate = self.candidate.clone();
-        candidate.take(|scope| *scope == path.scope);
+        candidate.forget_table(&path.scope);
         candidate.insert(path.clone(), change(author, old, Some(Value::Table(toml::Table::new()))));
         self.with(candidate, path.to_string(), author)
     }
@@ -222,7 +225,7 @@ impl State {
         let path = KeyPath::table(name.clone());
         let old = stated(&self.committed.text, &path);
         let mut candidate = self.candidate.clone();
-        candidate.take(|scope| *scope == path.scope);
+        candidate.forget_table(&path.scope);
         // Of one that was never reloaded nothing is left to say.
         if stated(&self.running_text, &path).is_some() {
             candidate.insert(path.clone(), change(author, old, None));
@@ -262,7 +265,7 @@ impl State {
         for (path, change) in candidate.take(which).iter() {
             if path.key.is_none() {
                 // A table that comes or goes takes with it what was changed in it before.
-                running.take(|scope| *scope == path.scope);
+                running.forget_table(&path.scope);
             }
             let is_committed = match (path.key, &change.new) {
                 (None, Some(_)) => false,
@@ -321,10 +324,15 @@ impl State {
     }
 }
 
-/// Whether a port's table is made anew by these changes.
+/// Whether a port's table is made anew by these changes, or that of a rule: one that is taken out, and what is set after.
 fn is_anew(changes: &Changes, scope: &Scope) -> bool {
-    let Scope::Port(name) = scope else { return false };
+    let Some(name) = scope.port() else { return is_taken_out(changes, scope) };
     changes.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
+        || is_taken_out(changes, scope)
+}
+
+fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {
+    matches!(scope, Scope::Trigger(..)) && changes.get(&KeyPath { scope: scope.clone(), key: None }).is_some()
 }
 
 fn change(author: &Author, old: Option<Value>, new: Option<Value>) -> Change {

@@ -102,6 +102,13 @@ impl Units {
         bounded(&what, JOB, self.job(&what, step)).await?
     }
 
+    /// Starts a unit and does not wait for its end: it may take as long as it likes.
+    pub async fn begin(&self, unit: &str) -> Result<(), UnitsError> {
+        let what = format!("systemctl start --no-block {unit}");
+        let begun = bounded(&what, ANSWER, self.0.start_unit(unit, "replace")).await?;
+        begun.map(drop).map_err(|error| UnitsError::of(&what, error))
+    }
+
     async fn job(&self, what: &str, step: &Step) -> Result<(), UnitsError> {
         let of = |error| UnitsError::of(what, error);
         // Listened for first: a job may end before its number is known.

@@ -18,14 +18,17 @@ struct Arguments {
     /// Look for /etc/consoleserver and /usr/lib/consoleserver below this directory.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
+    /// Tell console-admin of triggers, over the system bus.
+    #[arg(long)]
+    bus: bool,
     /// The port, as configured.
     port: PortName,
 }
 
 fn main() -> ExitCode {
-    let Arguments { config, root, port } = Arguments::parse();
+    let Arguments { config, root, bus, port } = Arguments::parse();
     journal::init("console-port", Some(&port));
-    match service::run(&service::Options { port, config, root }) {
+    match service::run(&service::Options { port, config, root, bus }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

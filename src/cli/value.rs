@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
-use crate::config::{Port, Value};
+use crate::config::{Port, TriggerName, Value};
 
 /// The keys of a port or table with their values.
 pub type Keys = BTreeMap<String, Value>;
@@ -46,11 +46,28 @@ pub enum ValueError {
 /// The value that these words mean for a key: whatever the key takes first of TOML, a text, 0 and 1 for false and true,
 /// 0 for "none", and a list of the words.
 pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueError> {
+    if let Some((_, inner)) = of_a_rule(of, key) {
+        if inner.is_empty() || check_key(of, key).is_err() {
+            return Err(unknown(of, key));
+        }
+        return parse_as(keys::TRIGGER, of, inner, words).map_err(|error| match error {
+            ValueError::Refused { value, reason, .. } => {
+                ValueError::Refused { key: key.to_owned(), value, reason }
+            }
+            error => error,
+        });
+    }
     match of {
         Target::Server => parse_as(keys::SERVER, of, key, words),
         Target::Access => parse_as(keys::ACCESS, of, key, words),
         Target::Defaults | Target::Port(_) => parse_as(keys::PORT, of, key, words),
     }
+}
+
+/// Rule and key of `triggers.RULE.KEY`; a whole rule has the empty key.
+fn of_a_rule<'k>(of: &Target, key: &'k str) -> Option<(&'k str, &'k str)> {
+    let rest = key.strip_prefix("triggers.").filter(|_| matches!(of, Target::Defaults | Target::Port(_)))?;
+    Some(rest.split_once('.').unwrap_or((rest, "")))
 }
 
 fn parse_as<T: Default>(
@@ -100,10 +117,26 @@ pub fn names(of: &Target) -> Vec<&'static str> {
 
 /// Whether a key is one of the table or port.
 pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
-    if names(of).contains(&key) { Ok(()) } else { Err(unknown(of, key)) }
+    let known = match of_a_rule(of, key) {
+        Some((rule, key)) => {
+            let is_key = key.is_empty() || keys::find(keys::TRIGGER, key).is_some();
+            is_key && rule.parse::<TriggerName>().is_ok()
+        }
+        None => names(of).contains(&key),
+    };
+    if known { Ok(()) } else { Err(unknown(of, key)) }
 }
 
 fn unknown(of: &Target, key: &str) -> ValueError {
+    if let Some((rule, wanted)) = of_a_rule(of, key) {
+        let known: Vec<&str> = keys::TRIGGER.iter().map(|key| key.name).collect();
+        let instead = match rule.parse::<TriggerName>() {
+            Err(error) => error.to_string(),
+            Ok(_) if wanted.is_empty() => format!("it is a whole rule: its keys are {}", known.join(", ")),
+            Ok(_) => format!("a rule has {}", known.join(", ")),
+        };
+        return ValueError::UnknownKey { of: of.to_string(), key: key.to_owned(), instead };
+    }
     let names = names(of);
     let instead = match similar(key, names.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
@@ -201,6 +234,10 @@ mod tests {
             ("ttyUSB0", "description", &[""], "".into()),
             ("ttyUSB0", "groups", &["adm"], list(&["adm"])),
             ("ttyUSB0", "device", &["/dev/serial/by-id/x"], "/dev/serial/by-id/x".into()),
+            ("ttyUSB0", "triggers.panic.match", &["Kernel", "panic"], "Kernel panic".into()),
+            ("ttyUSB0", "triggers.panic.match", &["[0-9]+$"], "[0-9]+$".into()),
+            ("ttyUSB0", "triggers.panic.start", &["true"], true.into()),
+            ("defaults", "triggers.quiet.silence", &["5m"], "5m".into()),
             ("server", "ssh_port", &["0"], "none".into()),
             ("server", "listen", &["127.0.0.1", "::1"], list(&["127.0.0.1", "::1"])),
             ("server", "listen", &["[\"[::]\"]"], list(&["[::]"])),
@@ -226,6 +263,24 @@ mod tests {
                 "log.type octal: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\"",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
+            (
+                "ttyUSB0",
+                "triggers.x.match",
+                &["a("],
+                "triggers.x.match a(: expected a regular expression of at most 256 bytes: unclosed group (character 2)",
+            ),
+            (
+                "ttyUSB0",
+                "triggers.x",
+                &["a"],
+                "ttyUSB0 has no key triggers.x: it is a whole rule: its keys are match, silence, rest, start",
+            ),
+            (
+                "ttyUSB0",
+                "triggers.x.mach",
+                &["a"],
+                "ttyUSB0 has no key triggers.x.mach: a rule has match, silence, rest, start",
+            ),
             ("server", "baud", &["1"], "server has no key baud: known are ssh_port, listen, monitor"),
             ("defaults", "ssh_port", &["8023"], "ssh_port is of one port only: set it of a port"),
         ] {

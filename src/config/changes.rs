@@ -11,7 +11,10 @@ use thiserror::Error;
 
 use super::fault::{MAX_BYTES, segment};
 use super::keys::{self, Refused};
-use super::{Access, Config, ConfigError, Port, Server, Value, edit, file, read};
+use super::{
+    Access, Config, ConfigError, Port, Server, Trigger, TriggerName, TriggerNameError, Value, edit, file,
+    read,
+};
 use crate::port::PortName;
 
 /// What was reloaded and not committed, below the root. Written by console-admin only, read by whoever reads the configuration.
@@ -34,14 +37,25 @@ pub enum Scope {
     Defaults,
     /// `[ports.NAME]`
     Port(PortName),
+    /// `[ports.NAME.triggers.RULE]`; without a port that of `[defaults]`
+    Trigger(Option<PortName>, TriggerName),
 }
 
 impl Scope {
-    /// The port whose table it is.
+    /// The port whose table it is, or is in.
     pub fn port(&self) -> Option<&PortName> {
         match self {
-            Self::Port(name) => Some(name),
-            Self::Server | Self::Access | Self::Defaults => None,
+            Self::Port(name) | Self::Trigger(Some(name), _) => Some(name),
+            Self::Server | Self::Access | Self::Defaults | Self::Trigger(None, _) => None,
+        }
+    }
+
+    /// What is reloaded as one: a rule with the port that it is of.
+    pub fn whole(&self) -> Self {
+        match self {
+            Self::Trigger(Some(port), _) => Self::Port(port.clone()),
+            Self::Trigger(None, _) => Self::Defaults,
+            scope => scope.clone(),
         }
     }
 }
@@ -53,16 +67,17 @@ impl fmt::Display for Scope {
             Self::Access => f.write_str("access"),
             Self::Defaults => f.write_str("defaults"),
             Self::Port(name) => write!(f, "ports.{}", segment(name.as_str())),
+            Self::Trigger(_, rule) => write!(f, "{}.triggers.{rule}", self.whole()),
         }
     }
 }
 
-/// A key, or with no key the whole table of a port. A table comes before its keys.
+/// A key, or with no key the whole table of a port or rule. A table comes before its keys.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyPath {
     /// The table.
     pub scope: Scope,
-    /// `baud`, `log.type`; `None` is the table of a port itself.
+    /// `baud`, `log.type`; `None` is the table itself.
     pub key: Option<&'static str>,
 }
 
@@ -78,6 +93,9 @@ pub enum PathError {
     /// Of one port only.
     #[error("{0} is of one port only: set it for a port")]
     Single(String),
+    /// A rule's name.
+    #[error("{0}")]
+    Trigger(#[from] TriggerNameError),
     /// The port's name.
     #[error("{0}")]
     Port(#[from] crate::port::PortError),
@@ -89,8 +107,16 @@ impl KeyPath {
         Self { scope: Scope::Port(port), key: None }
     }
 
-    /// A key by its name in that table. `log` alone is its type.
+    /// A key by its name in that table. `log` alone is its type; `triggers.NAME` alone is the whole rule.
     pub fn new(scope: Scope, key: &str) -> Result<Self, PathError> {
+        if let (Some(rest), Scope::Port(_) | Scope::Defaults) = (key.strip_prefix("triggers."), &scope) {
+            let (rule, key) = rest.split_once('.').map_or((rest, None), |(rule, key)| (rule, Some(key)));
+            let scope = Scope::Trigger(scope.port().cloned(), rule.parse()?);
+            return match key {
+                Some(key) => Self::new(scope, key),
+                None => Ok(Self { scope, key: None }),
+            };
+        }
         fn name<T>(table: &'static [keys::Key<T>], key: &str) -> Result<&'static str, PathError> {
             let found = keys::find(table, if key == "log" { "log.type" } else { key });
             let known = || table.iter().map(|key| key.name).filter(|name| *name != "log");
@@ -102,6 +128,7 @@ impl KeyPath {
             Scope::Server => name(keys::SERVER, key)?,
             Scope::Access => name(keys::ACCESS, key)?,
             Scope::Defaults | Scope::Port(_) => name(keys::PORT, key)?,
+            Scope::Trigger(..) => name(keys::TRIGGER, key)?,
         };
         if scope == Scope::Defaults && keys::find(keys::PORT, key).is_some_and(|key| !key.general) {
             return Err(PathError::Single(key.to_owned()));
@@ -126,6 +153,7 @@ impl KeyPath {
             Scope::Server => put(keys::SERVER, key, Server::default(), value),
             Scope::Access => put(keys::ACCESS, key, Access::default(), value),
             Scope::Defaults | Scope::Port(_) => put(keys::PORT, key, Port::default(), value),
+            Scope::Trigger(..) => put(keys::TRIGGER, key, Trigger::default(), value),
         }
     }
 
@@ -137,6 +165,10 @@ impl KeyPath {
             Scope::Access => keys::find(keys::ACCESS, key)?.get(&config.access),
             Scope::Defaults => None,
             Scope::Port(name) => keys::find(keys::PORT, key)?.get(config.ports.get(name)?),
+            Scope::Trigger(None, _) => None,
+            Scope::Trigger(Some(port), rule) => {
+                keys::find(keys::TRIGGER, key)?.get(config.ports.get(port)?.triggers.get(rule)?)
+            }
         }
     }
 }
@@ -278,11 +310,17 @@ impl Changes {
         self.0.remove(path)
     }
 
-    /// Takes out those that `which` names.
+    /// Takes out those that `which` names; it is asked about what is reloaded as one.
     pub fn take(&mut self, which: impl Fn(&Scope) -> bool) -> Self {
-        let (taken, kept) = std::mem::take(&mut self.0).into_iter().partition(|(path, _)| which(&path.scope));
+        let (taken, kept) =
+            std::mem::take(&mut self.0).into_iter().partition(|(path, _)| which(&path.scope.whole()));
         self.0 = kept;
         Self(taken)
+    }
+
+    /// Forgets every change in the table of a port or rule.
+    pub fn forget_table(&mut self, table: &Scope) {
+        self.0.retain(|path, _| path.scope != *table && path.scope.whole() != *table);
     }
 
     /// The text with these changes in it; comments and order stay.
@@ -314,9 +352,13 @@ impl Changes {
 /// What a committed text says at a key, defaults left out.
 pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
     let tree: toml::Table = text.parse().ok()?;
-    let table = match &path.scope {
+    let whole = match path.scope.whole() {
         Scope::Port(name) => tree.get("ports")?.get(name.as_str())?,
         scope => tree.get(&scope.to_string())?,
+    };
+    let table = match &path.scope {
+        Scope::Trigger(_, rule) => whole.get("triggers")?.get(rule.as_str())?,
+        _ => whole,
     };
     match path.key.map(|key| key.split_once('.').unwrap_or((key, ""))) {
         // What is in the table of a port does not matter: that it is there does.

@@ -20,11 +20,17 @@ pub(super) fn apply(text: &str, changes: &Changes) -> Result<String, ChangesErro
 }
 
 fn edit(document: &mut Table, path: &KeyPath, new: Option<&Value>) -> Result<(), ChangesError> {
-    let (parent, name) = match &path.scope {
-        Scope::Port(name) => (child(document, "ports", new.is_some())?, name.to_string()),
-        scope => (Some(document as &mut dyn TableLike), scope.to_string()),
+    let (above, name): (Vec<&str>, String) = match &path.scope {
+        Scope::Port(name) => (vec!["ports"], name.to_string()),
+        Scope::Trigger(Some(port), rule) => (vec!["ports", port.as_str(), "triggers"], rule.to_string()),
+        Scope::Trigger(None, rule) => (vec!["defaults", "triggers"], rule.to_string()),
+        scope => (Vec::new(), scope.to_string()),
     };
-    let Some(parent) = parent else { return Ok(()) };
+    let mut parent = document as &mut dyn TableLike;
+    for table in above {
+        let Some(inner) = child(parent, table, new.is_some())? else { return Ok(()) };
+        parent = inner;
+    }
     let Some(key) = path.key else {
         match (new, parent.get_mut(&name).and_then(Item::as_table_like_mut)) {
             (None, _) => drop(parent.remove(&name)),
@@ -68,7 +74,7 @@ fn make(parent: &mut dyn TableLike, name: &str) {
         mut item => {
             if let Some(table) = item.as_table_mut() {
                 // [ports] itself is written nowhere: its children are.
-                table.set_implicit(name == "ports");
+                table.set_implicit(["ports", "triggers"].contains(&name));
                 table.decor_mut().set_prefix("\n");
             }
             item

@@ -131,6 +131,11 @@ impl<'a> Faults<'a> {
         }
     }
 
+    /// How many were found so far.
+    pub(super) fn len(&self) -> usize {
+        self.found.len() + self.dropped
+    }
+
     /// A fault of the value that stands at `place`.
     pub(super) fn add_value(&mut self, place: Range<usize>, key: String, reason: String) {
         let value = self.text.get(place.clone()).filter(|value| !value.is_empty()).map(clip);

@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 use super::value::{self, Parsed, Refusal, Value};
-use super::{Access, Port, Server};
+use super::{Access, Port, Server, Trigger};
 
 /// One key of a table `T`.
 pub struct Key<T: 'static> {
@@ -34,6 +34,9 @@ impl<T> Key<T> {
         (self.put)(into, value).map_err(|refusal| match refusal {
             Refusal::Value => self.expected(None),
             Refusal::Element(index) => self.expected(Some(index)),
+            Refusal::Because(why) => {
+                Refused { reason: format!("expected {}: {why}", self.expects), element: None }
+            }
         })
     }
 
@@ -293,5 +296,37 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.log.sync, value::sync(v)),
         get: |port| Some(value::show_sync(port.log.sync)),
+    },
+];
+
+/// `[ports.NAME.triggers.RULE]`, and those of `[defaults]`.
+pub static TRIGGER: &[Key<Trigger>] = &[
+    Key {
+        name: "match",
+        expects: "a regular expression of at most 256 bytes",
+        general: true,
+        put: |rule, v| store(&mut rule.pattern, value::pattern(v).map(Some)),
+        get: |rule| rule.pattern.as_ref().map(|pattern| pattern.as_str().into()),
+    },
+    Key {
+        name: "silence",
+        expects: "a time from \"1s\" to \"168h\"",
+        general: true,
+        put: |rule, v| store(&mut rule.silence, value::silence(v).map(Some)),
+        get: |rule| rule.silence.map(value::show_time),
+    },
+    Key {
+        name: "rest",
+        expects: "a time from \"5s\" to \"24h\"",
+        general: true,
+        put: |rule, v| store(&mut rule.rest, value::rest(v)),
+        get: |rule| Some(value::show_time(rule.rest)),
+    },
+    Key {
+        name: "start",
+        expects: FLAG,
+        general: true,
+        put: |rule, v| store(&mut rule.start, value::flag(v)),
+        get: |rule| Some(rule.start.into()),
     },
 ];

@@ -1,7 +1,7 @@
 //! The configuration as one typed value: what a file may say, once it has been read, checked and found right.
 //! `file` finds and reads the file, `read` walks its tree, `keys` is the one table of keys, `value` parses single
 //! values, `conflicts` finds what two ports cannot both have, `salvage` takes what is right in a wrong file, and `write`
-//! says it all back as TOML. `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
+//! says it all back as TOML. `trigger` is what a port looks for; `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
 //! and `commit` alone writes /etc.
 
 mod access;
@@ -15,6 +15,7 @@ mod file;
 pub mod keys;
 mod read;
 mod salvage;
+mod trigger;
 mod value;
 mod write;
 
@@ -31,6 +32,7 @@ pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{Loaded, Text, committed, text as load_text};
 pub use salvage::{LAST_GOOD, Salvaged};
+pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;
 
 /// Everything that the configuration says.
@@ -117,6 +119,8 @@ pub struct Port {
     pub escape: Option<EscapePrefix>,
     /// Lines shown to a session as it attaches.
     pub replay: usize,
+    /// What of the device is watched for.
+    pub triggers: Triggers,
 }
 
 impl Default for Port {
@@ -138,6 +142,7 @@ impl Default for Port {
             low_latency: true,
             escape: Some(EscapePrefix::default()),
             replay: 20,
+            triggers: Triggers::new(),
         }
     }
 }

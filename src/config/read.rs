@@ -1,6 +1,7 @@
 //! A text becomes a [`Config`], or the list of everything that is wrong with it. The tree keeps the place of each key
 //! and value; `keys` says what they may be.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
@@ -10,7 +11,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{Faults, clip, segment};
 use super::keys::{self, Key};
-use super::{Config, ConfigError, Conflict, Fault, Port, Shared, Value};
+use super::{
+    Config, ConfigError, Conflict, Fault, MAX_TRIGGERS, Port, Shared, Trigger, TriggerName, TriggerNameError,
+    Triggers, Value,
+};
 use crate::port::{PortError, PortName};
 
 /// Tables of ports that are taken; USB ends at 127 devices a bus, and each port is a process.
@@ -19,8 +23,14 @@ const MAX_PORTS: usize = 1024;
 /// `[ports.rack.2]` is TOML for something else than it looks like.
 const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
 
+/// The table of a port's rules, whose names are its own.
+const TRIGGERS: &str = "triggers";
+
 /// `ssh_port` in `[defaults]`.
 const SINGLE: &str = "is of one port only: set it in [ports.NAME]";
+
+/// A rule of which nothing can follow.
+const IDLE_RULE: &str = "expected match = \"a regular expression\", or silence = \"5m\", or both";
 
 type Node<'a> = Spanned<DeValue<'a>>;
 
@@ -124,14 +134,14 @@ impl<'a> Reader<'a> {
             }
         }
         if let Some(server) = self.table(tree, "server") {
-            self.keys("server", "", server, keys::SERVER, &mut config.server);
+            self.keys("server", "", server.iter(), keys::SERVER, &mut config.server);
         }
         if let Some(access) = self.table(tree, "access") {
-            self.keys("access", "", access, keys::ACCESS, &mut config.access);
+            self.keys("access", "", access.iter(), keys::ACCESS, &mut config.access);
         }
         let mut defaults = Port::default();
         if let Some(table) = self.table(tree, "defaults") {
-            self.keys("defaults", "", table, keys::PORT, &mut defaults);
+            self.port("defaults", table, &mut defaults);
         }
         if let Some(ports) = self.table(tree, "ports") {
             match ports.len() {
@@ -159,8 +169,56 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let mut port = defaults.clone();
-            self.keys(&path, "", table, keys::PORT, &mut port);
+            self.port(&path, table, &mut port);
             config.ports.insert(name, port);
+        }
+    }
+
+    /// The keys of a port, or of all, and its rules.
+    fn port(&mut self, path: &str, table: &DeTable<'a>, into: &mut Port) {
+        let own = table.iter().filter(|(word, _)| *word.get_ref() != TRIGGERS);
+        self.keys(path, "", own, keys::PORT, into);
+        let Some(node) = table.get(TRIGGERS) else { return };
+        let path = format!("{path}.{TRIGGERS}");
+        match node.get_ref().as_table() {
+            Some(rules) => self.triggers(&path, node, rules, &mut into.triggers),
+            None => {
+                self.faults.add_value(node.span(), path.clone(), format!("expected a table: [{path}.NAME]"))
+            }
+        }
+    }
+
+    /// A rule stands over the one of that name in `[defaults]`, whole.
+    fn triggers(&mut self, path: &str, node: &Node<'a>, rules: &DeTable<'a>, into: &mut Triggers) {
+        for (word, node) in rules {
+            let path = format!("{path}.{}", segment(word.get_ref()));
+            let name: TriggerName = match word.get_ref().parse() {
+                Ok(name) => name,
+                Err(error) => {
+                    let error: TriggerNameError = error;
+                    self.faults.add(word.span(), path, None, error.to_string());
+                    continue;
+                }
+            };
+            let Some(table) = node.get_ref().as_table() else {
+                self.faults.add_value(
+                    node.span(),
+                    path,
+                    "expected a table such as { match = \"panic\" }".to_owned(),
+                );
+                continue;
+            };
+            let mut rule = Trigger::default();
+            let wrong = self.faults.len();
+            self.keys(&path, "", table.iter(), keys::TRIGGER, &mut rule);
+            if rule.pattern.is_none() && rule.silence.is_none() && self.faults.len() == wrong {
+                self.faults.add(word.span(), path, None, IDLE_RULE.to_owned());
+            }
+            into.insert(name, rule);
+        }
+        if into.len() > MAX_TRIGGERS {
+            let reason = format!("{} triggers: expected at most {MAX_TRIGGERS}", into.len());
+            self.faults.add(node.span(), path.to_owned(), None, reason);
         }
     }
 
@@ -192,21 +250,23 @@ impl<'a> Reader<'a> {
     }
 
     /// Applies a table to `into`. `prefix` is `log.` in the table of a key that has keys of its own.
-    fn keys<T: Default>(
+    fn keys<'t, T: Default>(
         &mut self,
         path: &str,
         prefix: &str,
-        table: &DeTable<'a>,
+        table: impl Iterator<Item = (&'t Spanned<Cow<'a, str>>, &'t Node<'a>)>,
         known: &'static [Key<T>],
         into: &mut T,
-    ) {
+    ) where
+        'a: 't,
+    {
         for (word, node) in table {
             let name = format!("{prefix}{}", word.get_ref());
             let inner = format!("{name}.");
             let full = format!("{path}.{prefix}{}", segment(word.get_ref()));
             let has_keys = prefix.is_empty() && known.iter().any(|key| key.name.starts_with(&inner));
             if let (Some(table), true) = (node.get_ref().as_table(), has_keys) {
-                self.keys(path, &inner, table, known, into);
+                self.keys(path, &inner, table.iter(), known, into);
                 continue;
             }
             match keys::find(known, &name) {
@@ -214,6 +274,12 @@ impl<'a> Reader<'a> {
                     let names = known.iter().filter_map(|key| key.name.strip_prefix(prefix));
                     let names = names.filter(|name| !name.contains('.'));
                     let reason = match node.get_ref() {
+                        DeValue::Table(_)
+                            if (path == "defaults" || path.starts_with("ports."))
+                                && nearest(word.get_ref(), &[TRIGGERS, "log"]).is_some() =>
+                        {
+                            unknown(word.get_ref(), [TRIGGERS, "log"])
+                        }
                         DeValue::Table(_) if prefix.is_empty() && path.starts_with("ports.") => {
                             DOTTED.to_owned()
                         }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::conflicts::covers;
-use super::{EscapePrefix, Groups, LogType, RootLogin, Writers};
+use super::{EscapePrefix, Groups, LogType, Pattern, RootLogin, Writers};
 
 /// A value before it has a meaning: a TOML value.
 pub type Value = toml::Value;
@@ -19,6 +19,8 @@ pub(super) enum Refusal {
     Value,
     /// This element of the list is not.
     Element(usize),
+    /// What is expected, but for this.
+    Because(String),
 }
 
 pub(super) type Parsed<T> = Result<T, Refusal>;
@@ -29,6 +31,10 @@ const MAX_SCROLLBACK: usize = 16 * 1024 * 1024;
 /// Seconds in a year: nobody waits longer, and no sum of times overflows.
 const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
 const SYNC: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// A silence that is not just a pause, up to a week.
+const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+/// Shorter, and a device that floods starts its unit all the time.
+const REST: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Elements of a list of addresses or groups.
 const MAX_LIST: usize = 32;
 
@@ -228,27 +234,46 @@ pub(super) fn description(value: &Value) -> Parsed<String> {
 }
 
 pub(super) fn sync(value: &Value) -> Parsed<Option<Duration>> {
-    let word = text(value)?;
-    if word == "never" {
+    if text(value)? == "never" {
         return Ok(None);
     }
-    let (count, unit) = quantity(word)?;
+    time(value, &SYNC).map(Some)
+}
+
+pub(super) fn show_sync(sync: Option<Duration>) -> Value {
+    sync.map_or("never".into(), show_time)
+}
+
+pub(super) fn silence(value: &Value) -> Parsed<Duration> {
+    time(value, &SILENCE)
+}
+
+pub(super) fn rest(value: &Value) -> Parsed<Duration> {
+    time(value, &REST)
+}
+
+fn time(value: &Value, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
+    let (count, unit) = quantity(text(value)?)?;
     let milliseconds = match unit {
         "ms" => Some(count),
         "s" => count.checked_mul(1000),
         "m" => count.checked_mul(60_000),
+        "h" => count.checked_mul(3_600_000),
         _ => None,
     };
-    accept(milliseconds.map(Duration::from_millis).filter(|time| SYNC.contains(time)).map(Some))
+    accept(milliseconds.map(Duration::from_millis).filter(|time| range.contains(time)))
 }
 
-pub(super) fn show_sync(sync: Option<Duration>) -> Value {
-    match sync.map(|time| time.as_millis()) {
-        None => "never".into(),
-        Some(time) if time % 60_000 == 0 => format!("{}m", time / 60_000).into(),
-        Some(time) if time % 1000 == 0 => format!("{}s", time / 1000).into(),
-        Some(time) => format!("{time}ms").into(),
+pub(super) fn show_time(time: Duration) -> Value {
+    match time.as_millis() {
+        time if time % 60_000 == 0 => format!("{}m", time / 60_000).into(),
+        time if time % 1000 == 0 => format!("{}s", time / 1000).into(),
+        time => format!("{time}ms").into(),
     }
+}
+
+pub(super) fn pattern(value: &Value) -> Parsed<Pattern> {
+    Pattern::new(text(value)?).map_err(Refusal::Because)
 }
 
 /// Rounded up to [`GRANULE`], so that the ring can be mapped on every kernel.

@@ -8,7 +8,15 @@ use super::keys::{self, Key};
 impl Config {
     /// Every key of every port, with nothing left to defaults.
     pub fn to_toml(&self) -> String {
-        let ports = self.ports.iter().map(|(name, port)| (name.to_string(), table(keys::PORT, port).into()));
+        let ports = self.ports.iter().map(|(name, port)| {
+            let mut keys = table(keys::PORT, port);
+            let rules = port
+                .triggers
+                .iter()
+                .map(|(name, rule)| (name.to_string(), table(keys::TRIGGER, rule).into()));
+            keys.insert("triggers".to_owned(), rules.collect::<Table>().into());
+            (name.to_string(), keys.into())
+        });
         let mut document = Table::new();
         document.insert("server".to_owned(), table(keys::SERVER, &self.server).into());
         document.insert("access".to_owned(), table(keys::ACCESS, &self.access).into());

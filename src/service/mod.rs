@@ -38,6 +38,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Where /etc and /usr are.
     pub root: PathBuf,
+    /// Whether console-admin is told of triggers.
+    pub bus: bool,
 }
 
 impl Options {

@@ -15,7 +15,7 @@ use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{Health, Order, Writer};
 use crate::clock::reached;
-use crate::config::{Config, Rules};
+use crate::config::{Config, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
@@ -23,6 +23,7 @@ use crate::port::PortName;
 use crate::session::{Console, Neighbours};
 use crate::ssh::{Access, Door, Gatekeeping};
 use crate::systemd::Watchdog;
+use crate::trigger::{herald, watcher};
 use crate::{attach, ssh, systemd};
 
 /// For the sessions to hear why they end.
@@ -43,6 +44,8 @@ pub(super) struct PortService {
     attach: Arc<attach::server::Server>,
     access: watch::Sender<Access>,
     rules: watch::Sender<Rules>,
+    triggers: watch::Sender<Triggers>,
+    watcher: JoinHandle<()>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     log_orders: mpsc::Sender<Order>,
@@ -75,6 +78,10 @@ impl PortService {
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox);
         let line = tokio::spawn(line.run(tty));
 
+        let triggers = watch::Sender::new(port.triggers.clone());
+        let herald = options.bus.then(|| herald::begin(name.clone()));
+        let watcher = tokio::spawn(watcher::run(hub.clone(), triggers.subscribe(), herald));
+
         let access = watch::Sender::new(access_to(&config, &name));
         let rules = watch::Sender::new(config.rules(&port));
         let console = Console::new(name, hub, Reader::new(log_dir), port);
@@ -96,6 +103,8 @@ impl PortService {
             attach,
             access,
             rules,
+            triggers,
+            watcher,
             line_orders,
             line,
             log_orders,
@@ -137,6 +146,7 @@ impl PortService {
                     }
                 }
                 ended = &mut self.line => return Err(panicked("the line", ended)),
+                ended = &mut self.watcher => return Err(panicked("the watcher of triggers", ended)),
                 ended = &mut self.log => return Err(panicked("the log", ended)),
             }
         }
@@ -160,6 +170,11 @@ impl PortService {
                 resize(&self.console.hub, port.scrollback);
                 self.access.send_replace(access_to(&config, name));
                 self.rules.send_replace(config.rules(&port));
+                self.triggers.send_if_modified(|triggers| {
+                    let differ = *triggers != port.triggers;
+                    triggers.clone_from(&port.triggers);
+                    differ
+                });
                 self.order_log(Order::Configure(port.log.clone()));
                 let (told, remarks) = oneshot::channel();
                 // Fails only with the line's task, which `run` watches.

@@ -63,6 +63,7 @@ pub struct Rig {
     child: Option<Child>,
     auth: Option<Child>,
     environment: Vec<(String, String)>,
+    arguments: Vec<String>,
 }
 
 impl Rig {
@@ -106,6 +107,7 @@ impl Rig {
             child: None,
             auth: None,
             environment: Vec::new(),
+            arguments: Vec::new(),
         };
         rig.configure(config);
         rig
@@ -146,6 +148,11 @@ impl Rig {
     pub fn environment(&mut self, name: &str, value: &str) {
         self.environment.retain(|(before, _)| before != name);
         self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Gives the program a word for the next start.
+    pub fn argument(&mut self, word: &str) {
+        self.arguments.push(word.to_owned());
     }
 
     /// Plugs a device in: a new pty under the device's name, in raw mode at both ends.
@@ -255,6 +262,7 @@ impl Rig {
         command
             .arg("--config")
             .arg(self.path("config.toml"))
+            .args(&self.arguments)
             .arg("demo")
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())

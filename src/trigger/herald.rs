@@ -1,0 +1,63 @@
+//! Tells console-admin that a rule has fired. A port has no connection to the bus but while it has something to say: 32 idle
+//! ones would cost more than the ports do. Nobody waits for the bus but this task, and not for long.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::config::TriggerName;
+use crate::port::PortName;
+
+/// What a bus, console-admin's start and its answer may take together.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Rules that have fired and are not told yet: all that a port may have. More are in the journal only.
+const QUEUE: usize = crate::config::MAX_TRIGGERS;
+
+/// Who is told: `man org.consoleserver1`.
+const NAME: &str = "org.consoleserver1";
+const PATH: &str = "/org/consoleserver1";
+const INTERFACE: &str = "org.consoleserver1.Watcher";
+
+/// A rule that has fired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Which.
+    pub rule: TriggerName,
+    /// The line, printable.
+    pub line: String,
+}
+
+/// Where news go.
+pub fn begin(port: PortName) -> mpsc::Sender<News> {
+    let (sender, news) = mpsc::channel(QUEUE);
+    tokio::spawn(run(port, news));
+    sender
+}
+
+async fn run(port: PortName, mut news: mpsc::Receiver<News>) {
+    while let Some(first) = news.recv().await {
+        let told = tokio::time::timeout(PATIENCE, tell(&port, first, &mut news)).await;
+        let why = match told {
+            Ok(Ok(())) => continue,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+        };
+        tracing::warn!("console-admin was not told of a trigger: the system bus: {why}");
+    }
+}
+
+/// Over one connection, which ends with what there is to tell.
+async fn tell(port: &PortName, first: News, more: &mut mpsc::Receiver<News>) -> zbus::Result<()> {
+    let bus = zbus::Connection::system().await?;
+    let mut next = Some(first);
+    while let Some(News { rule, line }) = next {
+        let words = (port.as_str(), rule.as_str(), line.as_str());
+        match bus.call_method(Some(NAME), PATH, Some(INTERFACE), "Report", &words).await {
+            Ok(_) => {}
+            Err(zbus::Error::MethodError(_, Some(said), _)) => tracing::warn!("trigger {rule}: {said}"),
+            Err(error) => return Err(error),
+        }
+        next = more.try_recv().ok();
+    }
+    Ok(())
+}

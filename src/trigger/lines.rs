@@ -1,0 +1,150 @@
+//! Bytes into lines of text, as a person would read them: without the sequences that colour them, and never longer than
+//! [`LONGEST_LINE`]. Pure; the same bytes are the same lines however they come.
+
+use anstyle_parse::{DefaultCharAccumulator, Parser, Perform};
+
+use super::LONGEST_LINE;
+
+/// Of a line that is too long, so much is seen twice, so that what stands across the cut is found.
+const OVERLAP: usize = LONGEST_LINE / 2;
+
+/// The line that comes at present.
+#[derive(Debug, Default)]
+pub struct Lines {
+    parser: Parser<DefaultCharAccumulator>,
+    text: Text,
+    /// Bytes of the text that were seen before: 0 at the beginning of a line.
+    seen: usize,
+    /// Bytes since the text has last grown.
+    hidden: usize,
+}
+
+#[derive(Debug, Default)]
+struct Text(String);
+
+impl Perform for Text {
+    fn print(&mut self, c: char) {
+        self.0.push(c);
+    }
+
+    fn execute(&mut self, byte: u8) {
+        if byte == b'\t' {
+            self.0.push('\t');
+        }
+    }
+}
+
+/// A line, or as much of it as there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Piece<'l> {
+    /// The text, of which the first part may have been seen before.
+    pub text: &'l str,
+    /// How much of it was: 0 at the beginning of a line.
+    pub seen: usize,
+    /// Whether the line goes on behind it: its last character is there to be looked at, not to be found.
+    pub cut: bool,
+}
+
+impl Lines {
+    /// Takes bytes, and hands each line that ends in them, or is too long, to `found`. Empty lines are none.
+    pub fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Piece<'_>)) {
+        for &byte in bytes {
+            if matches!(byte, b'\n' | b'\r') {
+                self.end(&mut found);
+                continue;
+            }
+            self.take(byte);
+            // A character has at most four bytes.
+            if self.text.0.len() > LONGEST_LINE - 4 {
+                found(self.piece(true));
+                let half = self.text.0.len() - OVERLAP;
+                let keep = (half..).find(|at| self.text.0.is_char_boundary(*at)).unwrap_or(half);
+                self.text.0.drain(..keep);
+                self.seen = self.text.0.len();
+            }
+        }
+    }
+
+    fn take(&mut self, byte: u8) {
+        let before = self.text.0.len();
+        self.parser.advance(&mut self.text, byte);
+        self.hidden = if self.text.0.len() > before { 0 } else { self.hidden + 1 };
+        // A sequence that does not end is none; the parser would keep all of it.
+        if self.hidden > LONGEST_LINE {
+            self.parser = Parser::default();
+            self.hidden = 0;
+        }
+    }
+
+    fn end(&mut self, found: &mut impl FnMut(Piece<'_>)) {
+        if !self.text.0.is_empty() {
+            found(self.piece(false));
+        }
+        self.reset();
+    }
+
+    /// What has come of a line that has paused: a prompt, say.
+    pub fn so_far(&self) -> Option<Piece<'_>> {
+        (!self.text.0.is_empty()).then(|| self.piece(false))
+    }
+
+    /// Bytes are missing: what comes now belongs to nothing before it.
+    pub fn reset(&mut self) {
+        // An unfinished sequence ends with its line: garbage must not swallow what follows.
+        self.parser = Parser::default();
+        self.text.0.clear();
+        self.seen = 0;
+        self.hidden = 0;
+    }
+
+    fn piece(&self, cut: bool) -> Piece<'_> {
+        Piece { text: &self.text.0, seen: self.seen, cut }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(pieces: &[&[u8]]) -> Vec<String> {
+        let mut lines = Lines::default();
+        let mut found = Vec::new();
+        for piece in pieces {
+            lines.feed(piece, |piece| found.push(piece.text.to_owned()));
+        }
+        found
+    }
+
+    #[test]
+    fn a_line_is_what_a_person_reads_of_it() {
+        let said = b"\x1b[1;31mKernel\x1b[0m panic\r\n\r\n10%\r20%\r\n[\x1b[0;32m  OK  \x1b[0m]\tup\x07\n";
+        let wanted = ["Kernel panic", "10%", "20%", "[  OK  ]\tup"];
+        assert_eq!(lines(&[said]), wanted);
+        let bytes: Vec<&[u8]> = said.chunks(1).collect();
+        assert_eq!(lines(&bytes), wanted);
+    }
+
+    #[test]
+    fn garbage_swallows_at_most_the_rest_of_its_line() {
+        assert_eq!(lines(&[b"\x1b]0;never ended\nafter\n\xff\xfe\x1bPq\nagain\n"])[..1], ["after"]);
+        let mut endless = b"\x1b]".to_vec();
+        endless.extend(vec![b'x'; 10_000]);
+        endless.extend(b"panic\n");
+        assert!(lines(&[&endless]).last().unwrap().ends_with("panic"));
+    }
+
+    #[test]
+    fn a_line_that_never_ends_is_seen_in_pieces_that_overlap() {
+        let mut all = Lines::default();
+        let mut count = 0;
+        for _ in 0..100 {
+            all.feed("ö".repeat(100).as_bytes(), |piece| {
+                assert!(piece.cut && piece.text.len() <= LONGEST_LINE);
+                assert_eq!(piece.seen == 0, count == 0);
+                count += 1;
+            });
+        }
+        assert!((30..=40).contains(&count), "{count}");
+        assert!(all.so_far().is_some());
+    }
+}

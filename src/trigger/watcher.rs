@@ -1,0 +1,124 @@
+//! The watcher: a cursor in the ring like any other, whose bytes go to the rules. What they find goes to the journal at once,
+//! and to console-admin by the herald. It holds up nobody: not the port, which waits for it as for any viewer, and
+//! not the others, among whom it yields after each piece.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::herald::News;
+use super::rules::{Happening, Rules, people};
+use crate::clock::reached;
+use crate::config::Triggers;
+use crate::event::Event;
+use crate::hub::{Cursor, Hub, Pulled};
+
+/// Bytes between two turns of everybody else: with the costliest pattern, some milliseconds.
+const PIECE: usize = 512;
+/// Between two messages about bytes that were not looked at.
+const MISSED: Duration = Duration::from_secs(60);
+
+/// Watches until nobody is left to say what for. Without rules there is no cursor, and nothing wakes it.
+pub async fn run(hub: Arc<Hub>, mut triggers: watch::Receiver<Triggers>, herald: Option<mpsc::Sender<News>>) {
+    // What came while no process was there, or was read by one that was killed before it looked: the log begins there, too.
+    let mut from = hub.log_mark().position;
+    loop {
+        let wanted = triggers.borrow_and_update().clone();
+        if !wanted.is_empty() {
+            let watch = Watch {
+                cursor: hub.session_cursor(from),
+                rules: Rules::new(&wanted, Instant::now()),
+                herald: herald.as_ref(),
+                missed: 0,
+                said: None,
+            };
+            if watch.run(&mut triggers).await.is_err() {
+                return;
+            }
+        } else if triggers.changed().await.is_err() {
+            return;
+        }
+        (from, _) = hub.traffic();
+    }
+}
+
+struct Watch<'h> {
+    cursor: Cursor,
+    rules: Rules,
+    herald: Option<&'h mpsc::Sender<News>>,
+    /// Bytes that were not looked at, and when that was said last.
+    missed: u64,
+    said: Option<Instant>,
+}
+
+impl Watch<'_> {
+    /// Until there are no rules any more; an error if nobody can say so.
+    async fn run(mut self, triggers: &mut watch::Receiver<Triggers>) -> Result<(), watch::error::RecvError> {
+        loop {
+            let happenings = tokio::select! {
+                changed = triggers.changed() => {
+                    changed?;
+                    let wanted = triggers.borrow_and_update().clone();
+                    if wanted.is_empty() {
+                        return Ok(());
+                    }
+                    self.rules.replace(&wanted);
+                    Vec::new()
+                }
+                pulled = self.cursor.pull(PIECE) => match pulled {
+                    Pulled::Bytes(bytes) => self.rules.hear(&bytes, Instant::now()),
+                    Pulled::Skipped(count) => {
+                        self.missed += count;
+                        self.rules.miss(Instant::now());
+                        Vec::new()
+                    }
+                },
+                () = reached(self.rules.due()) => self.rules.tick(Instant::now()),
+            };
+            self.say_missed();
+            for happening in happenings {
+                self.tell(happening);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn tell(&self, happening: Happening) {
+        match happening {
+            Happening::Fired { rule, line, start } => {
+                tracing::warn!(
+                    message_id = Event::Triggered.id(),
+                    console_trigger = rule.as_str(),
+                    console_line = line,
+                    console_starts = start,
+                    "trigger {rule}: {line}"
+                );
+                let full = |herald: &mpsc::Sender<News>| herald.try_send(News { rule, line }).is_err();
+                if self.herald.is_some_and(full) {
+                    tracing::warn!("console-admin is not told of it: it has not answered to the ones before");
+                }
+            }
+            Happening::PassedOver { rule, count, rest, line } => {
+                tracing::warn!(
+                    message_id = Event::PassedOver.id(),
+                    console_trigger = rule.as_str(),
+                    console_line = line,
+                    console_count = count,
+                    "trigger {rule} has rested for {} and passed over {count} more, the last: {line}",
+                    people(rest)
+                );
+            }
+        }
+    }
+
+    /// A device that floods faster than its patterns can be looked for.
+    fn say_missed(&mut self) {
+        if self.missed > 0 && self.said.is_none_or(|said| said + MISSED <= Instant::now()) {
+            tracing::warn!("{} bytes came too fast for the triggers and were not looked at", self.missed);
+            self.missed = 0;
+            self.said = Some(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! A port says that a rule has fired: who may say so, what is believed, and what follows.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::process::Output;
+
+use futures_util::StreamExt;
+use tokio::process::Command;
+use zbus::Variant;
+
+use crate::accounts::Accounts;
+use crate::bench::{Bench, said};
+
+const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, rest = \"5s\" }\nquiet = { silence = \"5m\" }\n";
+
+/// `Report` by that user.
+async fn report(bench: &Bench, user: &str, words: [&str; 3]) -> Output {
+    Command::new("setpriv")
+        .args(["--reuid", user, "--regid", "65534", "--clear-groups", "busctl"])
+        .arg(format!("--address={}", bench.client_address()))
+        .args([
+            "call",
+            "org.consoleserver1",
+            "/org/consoleserver1",
+            "org.consoleserver1.Watcher",
+            "Report",
+            "sss",
+        ])
+        .args(words)
+        .output()
+        .await
+        .unwrap()
+}
+
+fn refused(output: &Output) -> String {
+    assert!(!output.status.success(), "not refused");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+async fn bench() -> (Bench, Accounts) {
+    let accounts = Accounts::enter();
+    accounts.run(&[
+        "sh",
+        "-c",
+        "getent passwd _console-port || useradd --system --no-log-init _console-port",
+    ]);
+    let bench = Bench::new(RULES).await;
+    fs::create_dir(bench.room.path().join("run/consoleserver/trigger")).unwrap();
+    fs::set_permissions(bench.room.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    chown(bench.room.path().join("bus"), Some(65534), None).unwrap();
+    fs::set_permissions(bench.room.path().join("bus"), fs::Permissions::from_mode(0o777)).unwrap();
+    (bench, accounts)
+}
+
+#[tokio::test]
+async fn a_port_is_believed_once_a_rest_and_its_unit_is_started_with_the_line() {
+    let (bench, _accounts) = bench().await;
+    let mut signals = bench.manager().await.receive_triggered().await.unwrap();
+    let line = "Kernel panic - \"not\" $(syncing) %i";
+    let done = report(&bench, "_console-port", ["a", "panic", line]).await;
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let signal = signals.next().await.unwrap();
+    let told = signal.args().unwrap();
+    assert_eq!((*told.port(), *told.rule(), *told.line()), ("a", "panic", line));
+    assert_eq!(bench.asked(), ["start console-trigger@a:panic.service"]);
+    let event = bench.room.path().join("run/consoleserver/trigger/a:panic");
+    let text = fs::read_to_string(&event).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines[0], lines[1], lines[3]), ("PORT=a", "TRIGGER=panic", format!("LINE={line}").as_str()));
+    assert!(lines[2].starts_with("TIME=20") && lines.len() == 4, "{text}");
+    assert_eq!(fs::metadata(&event).unwrap().permissions().mode() & 0o777, 0o600);
+
+    for _ in 0..20 {
+        let told = refused(&report(&bench, "_console-port", ["a", "panic", "again"]).await);
+        assert!(told.contains("trigger panic of a rests"), "{told}");
+    }
+    assert_eq!(bench.asked(), [""; 0], "a storm of reports starts nothing");
+    assert!(fs::read_to_string(&event).unwrap().contains("syncing"));
+
+    // One that starts nothing is told all the same.
+    assert!(
+        report(&bench, "_console-port", ["a", "quiet", "nothing was heard for 5 min"]).await.status.success()
+    );
+    assert_eq!(*signals.next().await.unwrap().args().unwrap().rule(), "quiet");
+    assert_eq!(bench.asked(), [""; 0]);
+    // After half its rest it is believed again: clocks differ.
+    tokio::time::sleep(std::time::Duration::from_millis(2600)).await;
+    assert!(report(&bench, "_console-port", ["a", "panic", "once more"]).await.status.success());
+    assert_eq!(bench.asked(), ["start console-trigger@a:panic.service"]);
+}
+
+#[tokio::test]
+async fn only_ports_say_what_they_have_seen_and_only_of_rules_that_run() {
+    let (bench, _accounts) = bench().await;
+    for user in ["root", "nobody", "daemon"] {
+        let told = refused(&report(&bench, user, ["a", "panic", "x"]).await);
+        assert!(told.contains(&format!("{user} is not _console-port")), "{told}");
+    }
+    for (words, why) in [
+        (["b", "panic", "x"], "b has no trigger panic that runs"),
+        (["a", "none", "x"], "a has no trigger none that runs"),
+        (["../a", "panic", "x"], "name"),
+        (["a", "../panic", "x"], "is not the name of a trigger"),
+        (["a", "panic", "x\nPORT=b"], "nothing in it but text"),
+        (["a", "panic", &"x".repeat(5000)], "at most 4096 bytes"),
+    ] {
+        let told = refused(&report(&bench, "_console-port", words).await);
+        assert!(told.contains(why), "{words:?}: {told}");
+    }
+    assert_eq!(bench.asked(), [""; 0]);
+    assert_eq!(fs::read_dir(bench.room.path().join("run/consoleserver/trigger")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn rules_are_set_reloaded_committed_and_taken_out_like_other_keys() {
+    let text = "# mine\n[ports.a]\nbaud = 9600 # slow\n\n[ports.b]\nbaud = 300\n";
+    let bench = Bench::new(text).await;
+    let (manager, port) = (bench.manager().await, bench.port("a").await);
+    let text_of = |words: &str| Variant::from(words.to_owned());
+    let told = said(manager.set("a", "triggers.panic.start", &Variant::from(true), 0).await.unwrap_err());
+    assert_eq!(
+        told,
+        "ports.a.triggers.panic: expected match = \"a regular expression\", or silence = \"5m\", or both"
+    );
+    let told = said(manager.set("a", "triggers.panic.match", &text_of("a("), 0).await.unwrap_err());
+    assert!(
+        told.starts_with("ports.a.triggers.panic.match = \"a(\": expected a regular expression"),
+        "{told}"
+    );
+    let told = said(manager.set("a", "triggers.panic", &text_of("x"), 0).await.unwrap_err());
+    assert_eq!(told, "ports.a.triggers.panic is a whole rule: set its match, silence, rest or start");
+    let told = said(manager.set("a", "triggers.p.q.match", &text_of("x"), 0).await.unwrap_err());
+    assert!(told.contains("unknown key"), "{told}");
+
+    manager.set("a", "triggers.panic.match", &text_of("Kernel panic"), 0).await.unwrap();
+    manager.set("a", "triggers.panic.start", &Variant::from(true), 0).await.unwrap();
+    let shown = |keys: &consoleserver::admin::bus::Keys| format!("{:?}", keys.get("triggers.panic.match"));
+    assert!(shown(&port.candidate().await.unwrap()).contains("Kernel panic"));
+    assert_eq!(shown(&port.running().await.unwrap()), "None");
+    assert_eq!(manager.changes().await.unwrap().len(), 2);
+    assert_eq!(bench.committed(), text);
+    port.reload().await.unwrap();
+    assert!(shown(&port.running().await.unwrap()).contains("Kernel panic"));
+    assert_eq!(bench.asked(), [""; 0], "rules are no business of systemd");
+    manager.commit(0).await.unwrap();
+    assert_eq!(
+        bench.committed(),
+        "# mine\n[ports.a]\nbaud = 9600 # slow\n\n[ports.a.triggers.panic]\nmatch = \"Kernel panic\"\nstart = true\n\n[ports.b]\nbaud = 300\n"
+    );
+
+    // Taken out and made anew with one key of before: nothing of the old one is left.
+    manager.unset("a", "triggers.panic", 0).await.unwrap();
+    assert_eq!(shown(&port.candidate().await.unwrap()), "None");
+    manager.set("a", "triggers.panic.match", &text_of("Kernel panic"), 0).await.unwrap();
+    let keys = port.candidate().await.unwrap();
+    assert!(shown(&keys).contains("Kernel panic"));
+    assert!(format!("{:?}", keys.get("triggers.panic.start")).contains("false"), "{keys:?}");
+    manager.commit(0).await.unwrap();
+    assert!(!bench.committed().contains("start"), "{}", bench.committed());
+    let told = said(manager.unset("a", "triggers.panic.match", 0).await.unwrap_err());
+    assert!(told.contains("ports.a.triggers.panic: expected match"), "{told}");
+    manager.unset("a", "triggers.panic", 0).await.unwrap();
+    manager.commit(0).await.unwrap();
+    assert_eq!(bench.committed(), text);
+
+    // Of all ports.
+    manager.set("", "defaults.triggers.oom.match", &text_of("Out of memory"), 0).await.unwrap();
+    manager.reload().await.unwrap();
+    let keys = bench.port("b").await.running().await.unwrap();
+    assert!(format!("{:?}", keys.get("triggers.oom.match")).contains("Out of memory"), "{keys:?}");
+    manager.commit(0).await.unwrap();
+    assert!(
+        bench.committed().ends_with("[defaults.triggers.oom]\nmatch = \"Out of memory\"\n"),
+        "{}",
+        bench.committed()
+    );
+}
