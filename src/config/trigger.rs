@@ -7,17 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use regex_automata::meta;
-use regex_automata::util::syntax;
 use thiserror::Error;
+
+use crate::pattern::{Over, compile};
 
 /// Rules of one port.
 pub const MAX_TRIGGERS: usize = 16;
-/// Bytes of a pattern.
-const MAX_PATTERN: usize = 256;
-/// Bytes of a compiled pattern: some thousand states, each of which a byte of a line may visit once.
-const MAX_PROGRAM: usize = 64 * 1024;
-/// Bytes that a search may keep of what it has learnt, in each direction; beyond, it begins afresh.
-const MAX_CACHE: usize = 64 * 1024;
 
 /// The rules of a port by name.
 pub type Triggers = BTreeMap<TriggerName, Trigger>;
@@ -67,11 +62,7 @@ pub struct Pattern(String);
 impl Pattern {
     /// Compiles it, and keeps the text: what runs is made by whoever runs it.
     pub fn new(text: &str) -> Result<Self, String> {
-        match text.len() {
-            0 => Err("an empty one is found everywhere".to_owned()),
-            1..=MAX_PATTERN => compile(text).map(|_| Self(text.to_owned())),
-            _ => Err(format!("it is longer than {MAX_PATTERN} bytes")),
-        }
+        compile(text, Over::Line).map(|_| Self(text.to_owned()))
     }
 
     /// As it was written.
@@ -81,33 +72,8 @@ impl Pattern {
 
     /// The machine.
     pub fn compiled(&self) -> meta::Regex {
-        compile(&self.0).expect("it has been compiled before")
+        compile(&self.0, Over::Line).expect("it has been compiled before")
     }
-}
-
-/// In linear time whatever is searched, and in bounded memory. Of bytes, not characters: Unicode's classes make large programs.
-fn compile(text: &str) -> Result<meta::Regex, String> {
-    let limits = meta::Config::new()
-        .utf8_empty(false)
-        .nfa_size_limit(Some(MAX_PROGRAM))
-        .onepass_size_limit(Some(MAX_PROGRAM))
-        .hybrid_cache_capacity(MAX_CACHE);
-    let syntax = syntax::Config::new().unicode(false).utf8(false).nest_limit(50);
-    meta::Builder::new().configure(limits).syntax(syntax).build(text).map_err(|error| {
-        match (error.size_limit(), error.syntax_error()) {
-            (Some(_), _) => {
-                format!("it needs more than {} KiB when compiled: repeat less", MAX_PROGRAM / 1024)
-            }
-            (_, Some(regex_syntax::Error::Parse(error))) => placed(error.kind(), error.span()),
-            (_, Some(regex_syntax::Error::Translate(error))) => placed(error.kind(), error.span()),
-            _ => error.to_string(),
-        }
-    })
-}
-
-/// The parser's own Display draws the pattern over several lines.
-fn placed(what: &dyn fmt::Display, at: &regex_syntax::ast::Span) -> String {
-    format!("{what} (character {})", at.start.column)
 }
 
 /// A rule.

@@ -1,38 +1,18 @@
-//! A regular expression of a user's. It takes linear time on any input (the `regex` crate), and [`SIZE`] bounds what it may cost in memory.
+//! What `grep` and `expect` look for.
 
 use std::fmt;
 use std::str::FromStr;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex_automata::meta::Regex;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Bytes of a pattern.
-const LENGTH: usize = 1024;
-/// Bytes of what it is compiled to, and of what it remembers while it is used: `\w{100}` is too large, any pattern for people is not.
-const SIZE: usize = 1024 * 1024;
+use crate::pattern::{Over, compile};
 
 /// What is no pattern. Its Display is what the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum PatternError {
-    /// Matches everything, and so was not meant.
-    #[error("the pattern is empty")]
-    Empty,
-    /// Longer than [`LENGTH`].
-    #[error("the pattern is {0} bytes long: {LENGTH} may be")]
-    Long(usize),
-    /// Would take more than [`SIZE`].
-    #[error("the pattern {0:?} takes too much memory: make its repetitions smaller")]
-    Large(String),
-    /// Not the syntax of regular expressions.
-    #[error("the pattern {pattern:?} is not a regular expression: {why}")]
-    Syntax {
-        /// What was given.
-        pattern: String,
-        /// What is wrong with it.
-        why: String,
-    },
-}
+#[error("the pattern {0:?} is none: {1}")]
+pub struct PatternError(String, String);
 
 /// A regular expression over bytes; `^` and `$` also match at the ends of lines, with CR LF or LF.
 #[derive(Clone, Serialize, Deserialize)]
@@ -63,26 +43,11 @@ impl FromStr for Pattern {
     type Err = PatternError;
 
     fn from_str(text: &str) -> Result<Self, PatternError> {
-        match text.len() {
-            0 => return Err(PatternError::Empty),
-            1..=LENGTH => {}
-            length => return Err(PatternError::Long(length)),
+        match compile(text, Over::Stream) {
+            Ok(regex) => Ok(Self { text: text.to_owned(), regex }),
+            Err(why) => Err(PatternError(text.chars().take(64).collect(), why)),
         }
-        let mut builder = RegexBuilder::new(text);
-        builder.multi_line(true).crlf(true).size_limit(SIZE).dfa_size_limit(SIZE);
-        let regex = builder.build().map_err(|error| match error {
-            regex::Error::CompiledTooBig(_) => PatternError::Large(text.to_owned()),
-            error => PatternError::Syntax { pattern: text.to_owned(), why: reason(&error) },
-        })?;
-        Ok(Self { text: text.to_owned(), regex })
     }
-}
-
-/// The crate draws the pattern with a mark below, over several lines; the last one says what is wrong.
-fn reason(error: &regex::Error) -> String {
-    let said = error.to_string();
-    let last = said.lines().last().unwrap_or_default();
-    last.trim_start_matches("error: ").to_owned()
 }
 
 impl TryFrom<String> for Pattern {
@@ -149,11 +114,10 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_told_in_a_sentence() {
         for (text, wanted) in [
-            ("", "the pattern is empty"),
-            ("a(b", r#"the pattern "a(b" is not a regular expression: unclosed group"#),
-            ("*", r#"the pattern "*" is not a regular expression: repetition operator missing expression"#),
-            (r"\w{1000}{1000}", "takes too much memory"),
-            (&"x".repeat(1025), "the pattern is 1025 bytes long: 1024 may be"),
+            ("", r#"the pattern "" is none: an empty one is found everywhere"#),
+            ("a(b", r#"the pattern "a(b" is none: unclosed group (character 2)"#),
+            (r"\w{1000}{1000}", "64 KiB when compiled"),
+            (&"x".repeat(257), "it is longer than 256 bytes"),
         ] {
             let error = text.parse::<Pattern>().unwrap_err().to_string();
             assert!(error.contains(wanted) && error.lines().count() == 1, "{text:?}: {error}");
