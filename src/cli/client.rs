@@ -13,6 +13,7 @@ use zbus::proxy::CacheProperties;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::service::{Service, ServiceError, plain_lines, sentence};
+use super::ssh_config::{self, Host, Wish};
 use super::tree::{Command, Output, Setting, Target, Trial};
 use super::units::{self, Verb};
 use super::value::{self, ValueError};
@@ -55,6 +56,9 @@ pub enum CommandError {
         /// Where.
         port: PortName,
     },
+    /// What this machine is called cannot be told.
+    #[error("{0}; say by --host how others reach it")]
+    NoName(String),
     /// Control-C.
     #[error("interrupted; what was asked may still be done")]
     Interrupted,
@@ -228,6 +232,7 @@ impl Client {
                     count => Ok(writeln!(to, "{count} sessions ended")?),
                 }
             }
+            Command::SshConfig(wish) => self.ssh_config(&wish, to).await,
             Command::Connect { .. } | Command::Log { .. } | Command::Exit | Command::Completions { .. } => {
                 Ok(())
             }
@@ -281,6 +286,16 @@ impl Client {
             statuses.push(PortStatus::new(port, &view, users));
         }
         Ok(statuses)
+    }
+
+    async fn ssh_config(&self, wish: &Wish, to: &mut impl Write) -> Done {
+        let host = match &wish.host {
+            Some(host) => host.clone(),
+            None => Host::of_this_machine().map_err(CommandError::NoName)?,
+        };
+        let service = self.service().await?;
+        let (ports, server) = tokio::try_join!(service.ports(), service.keys(&Target::Server))?;
+        Ok(to.write_all(ssh_config::entries(&ports, &server.running, &host, wish).as_bytes())?)
     }
 
     async fn show(&self, of: &Target, Output { json }: Output, to: &mut impl Write) -> Done {

@@ -1,6 +1,7 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
 //! said, with `shorthand` for the commands that set one key and `value` for what they set; `client` does it, by `service`, `local` or
-//! `units`; `show`, `look` and `table` say it; `prompt` and `complete` are for people at a terminal.
+//! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere; `prompt` and `complete` are for people
+//! at a terminal.
 
 mod client;
 mod complete;
@@ -10,6 +11,7 @@ mod prompt;
 mod service;
 mod shorthand;
 mod show;
+mod ssh_config;
 mod table;
 mod tree;
 mod units;

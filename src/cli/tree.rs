@@ -8,6 +8,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::shorthand::Shorthand;
+use super::ssh_config::Wish;
 use crate::port::{PortError, PortName};
 
 /// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
@@ -133,6 +134,8 @@ pub enum Command {
         /// Login name
         user: String,
     },
+    /// Print entries for ~/.ssh/config: each console by its name
+    SshConfig(Wish),
     /// Leave
     Exit,
     /// Print what makes a shell complete these commands
@@ -335,6 +338,7 @@ mod tests {
             ("commit", Command::Commit { trial: None }),
             ("commit confirm 5", Command::Commit { trial: Some(Trial::Confirm { minutes: 5 }) }),
             ("confirm", Command::Confirm),
+            ("ssh-config", Command::SshConfig(Wish { host: None, prefix: None, user: None })),
             ("diff", Command::Diff(PLAIN)),
             ("diff --json", Command::Diff(JSON)),
             ("revert", Command::Revert),

@@ -2,7 +2,12 @@
 
 mod admin_session;
 mod bus;
+#[path = "../support/client.rs"]
+mod client;
 mod commands;
 mod completion;
 mod pipe;
 mod prompt;
+#[path = "../support/rig.rs"]
+mod rig;
+mod ssh_config;
