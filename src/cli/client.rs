@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use zbus::fdo;
 use zbus::proxy::CacheProperties;
 
+use super::import::ImportError;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::service::{Service, ServiceError, plain_lines, sentence};
@@ -40,6 +41,9 @@ pub enum CommandError {
     /// A value that no key takes.
     #[error("{0}")]
     Value(#[from] ValueError),
+    /// A file that cannot be imported.
+    #[error("{0}")]
+    Import(#[from] ImportError),
     /// Units, by root.
     #[error("{0}")]
     Units(String),
@@ -67,7 +71,7 @@ pub enum CommandError {
     Output(#[from] io::Error),
 }
 
-type Done<T = ()> = Result<T, CommandError>;
+pub(super) type Done<T = ()> = Result<T, CommandError>;
 
 /// Whose ports are meant.
 #[derive(Debug)]
@@ -119,7 +123,7 @@ impl Client {
         &self.place.runtime
     }
 
-    async fn service(&self) -> Done<&Service> {
+    pub(super) async fn service(&self) -> Done<&Service> {
         if self.place.foreground {
             return Err(CommandError::Foreground(self.place.runtime.clone()));
         }
@@ -156,7 +160,7 @@ impl Client {
     }
 
     /// Our own change counts as seen; one of somebody else that came in between does not.
-    async fn changed(&self) -> Done {
+    pub(super) async fn changed(&self) -> Done {
         let before = self.seen.get();
         self.looked().await?;
         if before > 0 {
@@ -165,7 +169,7 @@ impl Client {
         Ok(())
     }
 
-    fn revision(&self) -> u64 {
+    pub(super) fn revision(&self) -> u64 {
         if self.checks { self.seen.get() } else { 0 }
     }
 
@@ -232,6 +236,7 @@ impl Client {
                     count => Ok(writeln!(to, "{count} sessions ended")?),
                 }
             }
+            Command::Import(wish) => self.import(&wish, to).await,
             Command::SshConfig(wish) => self.ssh_config(&wish, to).await,
             Command::Connect { .. } | Command::Log { .. } | Command::Exit | Command::Completions { .. } => {
                 Ok(())

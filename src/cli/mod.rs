@@ -1,10 +1,12 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
 //! said, with `shorthand` for the commands that set one key and `value` for what they set; `client` does it, by `service`, `local` or
-//! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere; `prompt` and `complete` are for people
+//! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads
+//! the configurations of others; `prompt` and `complete` are for people
 //! at a terminal.
 
 mod client;
 mod complete;
+mod import;
 mod local;
 mod look;
 mod prompt;

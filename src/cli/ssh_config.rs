@@ -10,7 +10,6 @@ use thiserror::Error;
 
 use super::service::PortView;
 use super::value::{self, Keys};
-use crate::config::{Value, keys};
 use crate::port::PortName;
 use crate::session::plain;
 
@@ -93,6 +92,11 @@ impl Host {
             .map_err(|_| format!("this machine calls itself {:?}, which is no host name", plain(name)))
     }
 
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// Under this name its host key is known, that of all ports. The machine's sshd, of the plain name, has another.
     fn alias(&self) -> String {
         format!("{}-consoles", self.0.replace('%', "-"))
@@ -142,7 +146,7 @@ pub fn entries(ports: &BTreeMap<PortName, PortView>, server: &Keys, host: &Host,
         host,
         user: wish.user.as_ref(),
     };
-    let everywhere = addresses(server, "listen");
+    let server = value::server(server);
     for (name, view) in ports {
         let own = value::port(view.effective());
         let Some(port) = own.ssh_port else { continue };
@@ -150,31 +154,21 @@ pub fn entries(ports: &BTreeMap<PortName, PortView>, server: &Keys, host: &Host,
         if !own.description.is_empty() {
             comment.push(plain(&own.description));
         }
-        comment.extend(only_here(own.listen.as_deref().unwrap_or(&everywhere)));
+        comment.extend(only_here(own.listen.as_deref().unwrap_or(&server.listen)));
         let _ = write!(text, "{}", entry(name.as_str(), comment, port));
     }
-    let cli = server.get("ssh_port").and_then(Value::as_integer).and_then(|port| u16::try_from(port).ok());
-    match cli {
+    match server.ssh_port {
         Some(_) if ports.keys().any(|port| port.as_str() == CLI) => {
             text.push_str("\n# No entry for the admin CLI: a port has its name.\n");
         }
         Some(port) => {
             let mut comment = vec!["the admin CLI".to_owned()];
-            comment.extend(only_here(&everywhere));
+            comment.extend(only_here(&server.listen));
             let _ = write!(text, "{}", entry(CLI, comment, port));
         }
         None => {}
     }
     text
-}
-
-fn addresses(server: &Keys, key: &str) -> Vec<IpAddr> {
-    let mut typed = crate::config::Server::default();
-    if let (Some(key), Some(value)) = (keys::find(keys::SERVER, key), server.get(key)) {
-        // The service has judged it before.
-        let _ = key.put(&mut typed, value);
-    }
-    typed.listen
 }
 
 /// What is to be said of a listener that nobody else reaches.
@@ -187,6 +181,7 @@ fn only_here(listen: &[IpAddr]) -> Option<String> {
 mod tests {
     use super::*;
     use crate::cli::show::Three;
+    use crate::config::Value;
 
     fn view(pairs: &[(&str, Value)]) -> PortView {
         let running = pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();

@@ -134,6 +134,8 @@ pub enum Command {
         /// Login name
         user: String,
     },
+    /// Make ports of another console server's configuration: conserver.cf, ser2net.yaml or config.ini
+    Import(super::import::Wish),
     /// Print entries for ~/.ssh/config: each console by its name
     SshConfig(Wish),
     /// Leave

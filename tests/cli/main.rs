@@ -6,6 +6,7 @@ mod bus;
 mod client;
 mod commands;
 mod completion;
+mod import;
 mod pipe;
 mod prompt;
 #[path = "../support/rig.rs"]
