@@ -186,7 +186,7 @@ impl Server {
             }
         };
         // Those who stay take places; an administrator's request is done at once, however many sit here.
-        let stays = matches!(request, Request::Connect { .. } | Request::Log { .. });
+        let stays = matches!(request, Request::Connect { .. } | Request::Log { .. } | Request::Autobaud);
         let place = stays.then(|| self.places.try_acquire());
         if matches!(place, Some(Err(_))) {
             let why = format!("{CLIENTS} local clients are at {}: no more", self.console.name);
@@ -201,6 +201,11 @@ impl Server {
                     .await;
                 Ok(())
             }
+            Request::Autobaud if right != Right::Write => {
+                let why = format!("{caller} may only watch at {}: no autobaud", self.console.name);
+                send_async(&mut stream, &Reply::Refused(why)).await
+            }
+            Request::Autobaud => self.autobaud(stream, &caller).await,
             Request::Log { lines, follow } => self.show_log(stream, lines, follow).await,
             Request::Apply => send_async(&mut stream, &self.apply().await).await,
             Request::Break { milliseconds, by } => {

@@ -49,7 +49,7 @@ pub enum CommandError {
     Units(String),
     /// The sockets are of a program in a terminal.
     #[error(
-        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, log, status and who work"
+        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only autobaud, connect, log, status and who work"
     )]
     Foreground(PathBuf),
     /// Nobody to disconnect.
@@ -60,6 +60,11 @@ pub enum CommandError {
         /// Where.
         port: PortName,
     },
+    /// No rate is right.
+    #[error(
+        "{0} reads as text at none of these rates: it may have another one, or another parity or bytesize than the port"
+    )]
+    NoText(PortName),
     /// What this machine is called cannot be told.
     #[error("{0}; say by --host how others reach it")]
     NoName(String),
@@ -236,6 +241,7 @@ impl Client {
                     count => Ok(writeln!(to, "{count} sessions ended")?),
                 }
             }
+            Command::Autobaud { port, set } => self.autobaud(&port, set, to).await,
             Command::Import(wish) => self.import(&wish, to).await,
             Command::SshConfig(wish) => self.ssh_config(&wish, to).await,
             Command::Connect { .. } | Command::Log { .. } | Command::Exit | Command::Completions { .. } => {
@@ -310,7 +316,7 @@ impl Client {
         Ok(shown?)
     }
 
-    async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
+    pub(super) async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
         let value = value::parse(&of, &key, &words)?;
         let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
         let (port, key) = address(&of, &key);

@@ -4,6 +4,7 @@
 //! the configurations of others; `prompt` and `complete` are for people
 //! at a terminal.
 
+mod autobaud;
 mod client;
 mod complete;
 mod import;

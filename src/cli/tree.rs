@@ -114,6 +114,14 @@ pub enum Command {
         /// The port
         port: PortName,
     },
+    /// Listen at the usual line rates until the device reads as text; nothing is sent to it
+    Autobaud {
+        /// The port
+        port: PortName,
+        /// Set the rate that was found
+        #[arg(long)]
+        set: bool,
+    },
     /// Show the last lines of a port's log
     Log {
         /// The port
@@ -291,6 +299,10 @@ mod tests {
         }
     }
 
+    fn import(file: &str) -> super::super::import::Wish {
+        super::super::import::Wish { file: file.into(), from: None, first_port: None, dry_run: false }
+    }
+
     const PLAIN: Output = Output { json: false };
     const JSON: Output = Output { json: true };
 
@@ -345,6 +357,9 @@ mod tests {
             ("diff --json", Command::Diff(JSON)),
             ("revert", Command::Revert),
             ("break ttyUSB0", Command::Break { port: usb() }),
+            ("autobaud ttyUSB0", Command::Autobaud { port: usb(), set: false }),
+            ("autobaud --set ttyUSB0", Command::Autobaud { port: usb(), set: true }),
+            ("import x.cf", Command::Import(import("x.cf"))),
             ("log ttyUSB0", Command::Log { port: usb(), follow: false, lines: 20 }),
             ("log ttyUSB0 -f -n 5", Command::Log { port: usb(), follow: true, lines: 5 }),
             ("log -n5 ttyUSB0", Command::Log { port: usb(), follow: false, lines: 5 }),

@@ -1,6 +1,9 @@
 //! `consolectl` over a real bus, with the real `console-admin` behind it: its words, its prompt, its exit status.
 
+#[path = "../support/accounts.rs"]
+mod accounts;
 mod admin_session;
+mod autobaud;
 mod bus;
 #[path = "../support/client.rs"]
 mod client;
