@@ -97,9 +97,11 @@ impl Server {
         }
         let others = RATES.iter().filter_map(|rate| Baud::try_from(*rate).ok());
         let rates = std::iter::once(settings.baud).chain(others.filter(|baud| *baud != settings.baud));
+        // Dropped with this function, whatever ends it.
+        let (end, lease) = oneshot::channel();
+        let mut lease = Some(lease);
         for baud in rates {
-            let (end, lease) = oneshot::channel();
-            match self.lease(LineSettings { baud, ..settings }, lease).await {
+            match self.lease(LineSettings { baud, ..settings }, lease.take()).await {
                 Ok(true) => {}
                 // Of a rate that the driver has not, nothing can be heard.
                 Ok(false) => continue,
@@ -119,11 +121,18 @@ impl Server {
                 break;
             }
         }
+        // Before the answer: whoever has it may look.
+        drop(end);
         send_async(to, &Reply::Done).await
     }
 
-    /// Sets the line for as long as the other end of the lease is there. Whether the driver could.
-    async fn lease(&self, settings: LineSettings, lease: oneshot::Receiver<()>) -> Result<bool, String> {
+    /// Sets the line for as long as the other end of the lease is there, the first one that was handed over. Whether the driver
+    /// could.
+    async fn lease(
+        &self,
+        settings: LineSettings,
+        lease: Option<oneshot::Receiver<()>>,
+    ) -> Result<bool, String> {
         let (told, done) = oneshot::channel();
         let asked = async {
             self.console.hub.control().send(Control::Lease { settings, lease, told }).await.ok()?;

@@ -11,6 +11,7 @@ use zbus::fdo;
 use zbus::proxy::CacheProperties;
 
 use super::import::ImportError;
+use super::learn::LearnError;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::service::{Service, ServiceError, plain_lines, sentence};
@@ -65,6 +66,17 @@ pub enum CommandError {
         "{0} reads as text at none of these rates: it may have another one, or another parity or bytesize than the port"
     )]
     NoText(PortName),
+    /// No adapter.
+    #[error("{0}")]
+    Learn(#[from] LearnError),
+    /// Its place has a port.
+    #[error("what is plugged in at {path} is the port {port} already: nothing was changed", path = path.display())]
+    Bound {
+        /// The place.
+        path: PathBuf,
+        /// Whose it is.
+        port: PortName,
+    },
     /// What this machine is called cannot be told.
     #[error("{0}; say by --host how others reach it")]
     NoName(String),
@@ -242,6 +254,7 @@ impl Client {
                 }
             }
             Command::Autobaud { port, set } => self.autobaud(&port, set, to).await,
+            Command::Learn { port, timeout } => self.learn(&port, timeout, to).await,
             Command::Import(wish) => self.import(&wish, to).await,
             Command::SshConfig(wish) => self.ssh_config(&wish, to).await,
             Command::Connect { .. } | Command::Log { .. } | Command::Exit | Command::Completions { .. } => {
@@ -326,7 +339,7 @@ impl Client {
     }
 
     /// Shows what we have changed. A change of somebody else that stands there too does not count as seen by that.
-    async fn show_changed(&self, of: &Target, to: &mut impl Write) -> Done {
+    pub(super) async fn show_changed(&self, of: &Target, to: &mut impl Write) -> Done {
         self.changed().await?;
         let seen = self.seen.get();
         self.show(of, Output::default(), to).await?;

@@ -1,13 +1,14 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
 //! said, with `shorthand` for the commands that set one key and `value` for what they set; `client` does it, by `service`, `local` or
 //! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads
-//! the configurations of others; `prompt` and `complete` are for people
+//! the configurations of others; `learn` waits for an adapter, and `autobaud` for text; `prompt` and `complete` are for people
 //! at a terminal.
 
 mod autobaud;
 mod client;
 mod complete;
 mod import;
+mod learn;
 mod local;
 mod look;
 mod prompt;

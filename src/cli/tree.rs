@@ -59,6 +59,14 @@ pub enum Command {
         #[arg(id = "new", value_name = "PORT")]
         port: PortName,
     },
+    /// Wait for the next adapter to be plugged in, and bind a port to the USB socket it is in
+    Learn {
+        /// What it is to be called; made if there is none of that name
+        port: PortName,
+        /// How long to wait
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        timeout: u32,
+    },
     /// Take a port out of the configuration
     Remove {
         /// The port
@@ -359,6 +367,7 @@ mod tests {
             ("break ttyUSB0", Command::Break { port: usb() }),
             ("autobaud ttyUSB0", Command::Autobaud { port: usb(), set: false }),
             ("autobaud --set ttyUSB0", Command::Autobaud { port: usb(), set: true }),
+            ("learn ttyUSB0", Command::Learn { port: usb(), timeout: 60 }),
             ("import x.cf", Command::Import(import("x.cf"))),
             ("log ttyUSB0", Command::Log { port: usb(), follow: false, lines: 20 }),
             ("log ttyUSB0 -f -n 5", Command::Log { port: usb(), follow: true, lines: 5 }),

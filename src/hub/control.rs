@@ -22,8 +22,9 @@ pub enum Control {
     Lease {
         /// How.
         settings: LineSettings,
-        /// Ends when its other end is dropped. It is dropped here when the line is set anew or closed.
-        lease: oneshot::Receiver<()>,
+        /// Ends when its other end is dropped. It is dropped here when the line is set anew or closed. `None` is for who has
+        /// one: so nothing is sent between two rates.
+        lease: Option<oneshot::Receiver<()>>,
         /// What came of it.
         told: oneshot::Sender<Result<bool, String>>,
     },

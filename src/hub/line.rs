@@ -184,15 +184,23 @@ impl Line {
                     device.set_back(tty);
                 }
                 Some(control) = control.recv() => match control {
-                    Control::Lease { told, .. } if is_held(&mut lease) => {
+                    Control::Lease { settings, lease: None, told } => {
+                        let set = match &lease {
+                            Some(_) => device.try_settings(tty, &settings),
+                            None => Err(format!("{}: the line was set or unplugged meanwhile", device.name)),
+                        };
+                        let _ = told.send(set);
+                    }
+                    Control::Lease { told, .. } if lease.is_some() => {
                         let _ = told.send(Err(format!("somebody else tries line rates at {}", device.name)));
                     }
                     Control::Lease { told, .. } if writing.is_some() || breaking.is_some() => {
-                        let _ = told.send(Err(format!("{} is just being sent something: try again", device.name)));
+                        let name = &device.name;
+                        let _ = told.send(Err(format!("{name} is just being sent something: try again")));
                     }
                     Control::Lease { settings, lease: ends, told } => {
                         let set = device.try_settings(tty, &settings);
-                        lease = Some(ends);
+                        lease = ends;
                         let _ = told.send(set);
                     }
                     control => {
@@ -246,11 +254,6 @@ async fn finished(breaking: &mut Option<Breaking<'_>>) -> io::Result<usize> {
         Some(sending) => sending.await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether somebody still has it: one who goes on to another rate may ask before the end of the last one is noticed.
-fn is_held(lease: &mut Option<oneshot::Receiver<()>>) -> bool {
-    lease.as_mut().is_some_and(|lease| lease.try_recv() == Err(oneshot::error::TryRecvError::Empty))
 }
 
 async fn over(lease: &mut Option<oneshot::Receiver<()>>) {

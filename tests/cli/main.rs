@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod completion;
 mod import;
+mod learn;
 mod pipe;
 mod prompt;
 #[path = "../support/rig.rs"]
