@@ -8,8 +8,8 @@ BUILD_PACKAGES := gcc libc6-dev libpam0g-dev pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
-TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect libpam-oath login mandoc openssh-server passwd perl-base procps shellcheck socat \
-                  sshpass systemd util-linux
+TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
+                  putty-tools python3-paramiko shellcheck socat sshpass systemd tmux util-linux
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
@@ -26,7 +26,7 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run try build deb bed-deb test test-boot release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -49,6 +49,10 @@ bed-deb: toolchain deb-packages
 try: bed-deb ## a container with the package and four ports, to look at before you install; prints what to paste
 	$(AS_ROOT) tests/boot/try --deb $(BED_DEB)
 
+picture: toolchain test-packages ## README's picture, drawn anew
+	@tests/tools/install-packages python3-rich
+	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
+
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
 ifdef NEXTEST
@@ -68,6 +72,7 @@ test-boot: bed-deb ## of that, the package on machines with a systemd of their o
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
+	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)

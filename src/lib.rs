@@ -25,6 +25,8 @@ pub mod hub;
 pub mod capture;
 pub mod session;
 
+pub mod exec;
+
 pub mod attach;
 pub mod ssh;
 

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use consoleserver::attach::{Reply, Request, client, socket_path};
+use consoleserver::exec;
 use consoleserver::message::{receive, send};
 use consoleserver::port::PortName;
 use nix::libc;
@@ -186,10 +187,14 @@ fn shown(mut stream: UnixStream) -> String {
         stream.read_exact(&mut content).unwrap();
         match header[0] {
             0 => shown.extend(content),
-            3 => return String::from_utf8(shown).unwrap(),
+            5 => return String::from_utf8(shown).unwrap(),
             kind => panic!("frame {kind}: {}", String::from_utf8_lossy(&content)),
         }
     }
+}
+
+fn log(lines: u32, follow: bool) -> Request {
+    Request::Run(exec::Command::Log { lines: Some(lines), since: None, follow })
 }
 
 #[test]
@@ -197,7 +202,7 @@ fn the_last_lines_of_the_log_are_shown() {
     let rig = served();
     rig.say(b"one\r\ntwo\r\nthree\r\n");
     rig.wait_for_log("three");
-    let (reply, stream) = asked(&rig, &Request::Log { lines: 2, follow: false });
+    let (reply, stream) = asked(&rig, &log(2, false));
     assert_eq!(reply, Some(Reply::Connected));
     let text = shown(stream);
     let ends: Vec<_> = text.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
@@ -209,7 +214,7 @@ fn a_log_is_followed_over_its_rotation() {
     let rig = served();
     rig.say(b"before\r\n");
     rig.wait_for_log("before");
-    let (reply, mut stream) = asked(&rig, &Request::Log { lines: 0, follow: true });
+    let (reply, mut stream) = asked(&rig, &log(0, true));
     assert_eq!(reply, Some(Reply::Connected));
     let mut seen = Vec::new();
     let mut sees = |words: &str| {
@@ -234,6 +239,11 @@ fn a_log_is_followed_over_its_rotation() {
 fn a_port_that_is_not_logged_says_so() {
     let mut rig = Rig::with_config(&format!("{PORT}log = \"none\"\n"));
     rig.start_plugged();
-    let (reply, _) = asked(&rig, &Request::Log { lines: 2, follow: false });
-    assert_eq!(reply, Some(Reply::Refused("demo: nothing is logged here: log.type is \"none\"".to_owned())));
+    let (reply, mut stream) = asked(&rig, &log(2, false));
+    assert_eq!(reply, Some(Reply::Connected));
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).unwrap();
+    let words = "demo: nothing is logged here: log.type is \"none\"\n";
+    let wanted = [&[1, 0, 0, 0, words.len() as u8][..], words.as_bytes(), &[5, 0, 0, 0, 1, 1]].concat();
+    assert_eq!(said, wanted, "{}", String::from_utf8_lossy(&said));
 }

@@ -257,16 +257,13 @@ fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
     );
     rig.start_plugged();
     open_to_everybody(&rig);
-    let as_user = |user: &str| {
+    let command = |user: &str, words: &[&str]| {
         let mut command = Command::new("setpriv");
         command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
-        command
-            .arg(rig.path("consolectl"))
-            .arg("--runtime-dir")
-            .arg(rig.path("run"))
-            .args(["connect", "demo"]);
+        command.arg(rig.path("consolectl")).arg("--runtime-dir").arg(rig.path("run")).args(words);
         command
     };
+    let as_user = |user: &str| command(user, &["connect", "demo"]);
     let mut carol = Client::start(as_user("carol"));
     rig.wait_for_status("1 attached");
     carol.type_in("not this");
@@ -278,6 +275,41 @@ fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
     rig.say(b"seen by both");
     carol.sees("seen by both");
     alice.sees("seen by both");
+
+    // Commands know no more rights.
+    rig.say(b"\r\n");
+    rig.wait_for_log("seen by both");
+    assert_eq!(said(command("carol", &["grep", "seen by b"])).0, Some(0));
+    let (status, _, aside) = said(command("carol", &["send", "--force", "demo", "x"]));
+    assert_eq!(status, Some(1), "{aside}");
+    assert!(aside.contains("you may only watch here"), "{aside}");
+    accounts.add("bob", None);
+    let (status, found, aside) = said(command("bob", &["grep", "seen"]));
+    assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", ""), "of no port that he may use");
+    let (status, _, aside) = said(command("bob", &["grep", "seen", "demo"]));
+    assert!(status == Some(1) && aside.contains("bob may not use demo"), "{aside}");
+}
+
+#[test]
+fn the_logs_of_all_ports_are_searched() {
+    let mut rig = Rig::new("");
+    rig.start_plugged();
+    rig.say(b"boot\r\nKernel panic at 5\r\n");
+    rig.wait_for_log("panic");
+    let (status, found, aside) = said(rig.consolectl(&["grep", "-i", "kernel PANIC"]));
+    assert_eq!((status, aside.as_str()), (Some(0), ""));
+    assert!(found.starts_with("demo: 2") && found.ends_with(" < Kernel panic at 5\n"), "{found}");
+    assert_eq!(said(rig.consolectl(&["grep", "nothing like it"])).0, Some(1));
+    let (status, _, why) = said(rig.consolectl(&["grep", "a("]));
+    assert!(status == Some(2) && why.contains("unclosed group") && why.lines().count() == 1, "{why}");
+    let (status, _, why) = said(rig.consolectl(&["log", "demo", "--since", "soon"]));
+    assert!(status == Some(2) && why.contains("expected how long ago"), "{why}");
+    // The device answers what it is sent.
+    let mut asked = Client::start(rig.consolectl(&["send", "--expect", "answer", "demo", "question\\r"]));
+    rig.expect_at_device(b"question\r");
+    rig.say(b"the answer\r\n");
+    asked.ends_with(0);
+    assert_eq!(asked.shown(), b"the answer");
 }
 
 /// As on a machine: the way to the sockets and the program is open, and the port decides.

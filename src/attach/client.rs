@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::frame::{Frames, Kind};
 use super::{Reply, Request, Status, Tried, socket_path};
+use crate::exec::Command;
 use crate::message::{MessageError, receive, receive_async, send, send_async};
 use crate::port::PortName;
 
@@ -67,20 +68,27 @@ pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError
     }
 }
 
-/// Shows the last `lines` lines of a port's log on standard output, and what is added, if it is to `follow`, until the port ends.
-pub fn log(runtime_dir: &Path, port: &PortName, lines: u32, follow: bool) -> Result<(), AttachError> {
-    let mut stream = match ask(runtime_dir, port, &Request::Log { lines, follow })? {
+/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`; returns its exit code.
+pub fn run(
+    runtime_dir: &Path,
+    port: &PortName,
+    command: Command,
+    shown: &mut dyn Write,
+) -> Result<u8, AttachError> {
+    let mut stream = match ask(runtime_dir, port, &Request::Run(command))? {
         (Reply::Connected, stream) => stream,
         (reply, _) => return Err(unexpected(port, reply)),
     };
     let mut frames = Frames::default();
     let mut buffer = [0; 32 * 1024];
     loop {
-        if let Some(over) = show(&mut frames)? {
-            return ended(Some(over), port);
+        match show(&mut frames, shown)? {
+            Some(Over::Exit(status)) => return Ok(status),
+            Some(over) => return ended(Some(over), port).map(|()| 0),
+            None => {}
         }
         match stream.read(&mut buffer)? {
-            0 => return ended(None, port),
+            0 => return Err(AttachError::Broken(port.clone())),
             count => frames.receive(&buffer[..count]),
         }
     }
@@ -180,6 +188,8 @@ enum Over {
     Closed,
     /// The user goes to this console.
     Moved(PortName),
+    /// A command has ended.
+    Exit(u8),
 }
 
 fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
@@ -191,10 +201,10 @@ fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
 }
 
 /// Shows what has come. How the session ended, if the port has said it.
-fn show(frames: &mut Frames) -> io::Result<Option<Over>> {
+fn show(frames: &mut Frames, shown: &mut dyn Write) -> io::Result<Option<Over>> {
     while let Some((kind, bytes)) = frames.next()? {
         match kind {
-            Kind::Shown => put(io::stdout(), &bytes)?,
+            Kind::Shown => put(&mut *shown, &bytes)?,
             Kind::Aside => put(io::stderr(), &bytes)?,
             Kind::Closed => return Ok(Some(Over::Closed)),
             Kind::Left => return Ok(Some(Over::Left)),
@@ -203,6 +213,7 @@ fn show(frames: &mut Frames) -> io::Result<Option<Over>> {
                 let name = name.ok_or_else(|| io::Error::other("the port names a console that cannot be"))?;
                 return Ok(Some(Over::Moved(name)));
             }
+            Kind::Exit => return Ok(Some(Over::Exit(bytes.first().copied().unwrap_or(1)))),
         }
     }
     Ok(None)
@@ -263,7 +274,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    if let Some(over) = show(&mut frames)? {
+                    if let Some(over) = show(&mut frames, &mut io::stdout())? {
                         return Ok(Some(over));
                     }
                 }

@@ -22,10 +22,12 @@ pub enum Kind {
     Left,
     /// Nowhere: the user goes to the console of this name.
     Moved,
+    /// Nowhere: the command has ended with this exit code, one byte.
+    Exit,
 }
 
 impl Kind {
-    const ALL: [Self; 5] = [Self::Shown, Self::Aside, Self::Closed, Self::Left, Self::Moved];
+    const ALL: [Self; 6] = [Self::Shown, Self::Aside, Self::Closed, Self::Left, Self::Moved, Self::Exit];
 }
 
 /// The frame of these bytes, at most [`LIMIT`].

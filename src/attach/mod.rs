@@ -7,8 +7,8 @@ mod autobaud;
 pub mod client;
 mod frame;
 mod limits;
-mod log;
 mod outlet;
+mod run;
 pub mod server;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::exec;
 use crate::port::PortName;
 use crate::serial::Counters;
 
@@ -29,13 +30,8 @@ pub enum Request {
     },
     /// How the port does.
     Status,
-    /// The capture log: its last lines, and on request what is added, as frames.
-    Log {
-        /// How many lines.
-        lines: u32,
-        /// Whether to go on.
-        follow: bool,
-    },
+    /// A command at the port: what it says, and its exit code, as frames.
+    Run(exec::Command),
     /// Listen to the device at the usual rates, for whoever may write and is not in the way of who does. Replies with a
     /// [`Reply::Tried`] for each rate, and `Done`; the rate comes back as soon as the caller is gone.
     Autobaud,
@@ -61,7 +57,7 @@ impl Request {
     /// Whether it changes something for others.
     fn is_of_administrators(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Status | Self::Log { .. } | Self::Autobaud => false,
+            Self::Connect { .. } | Self::Status | Self::Run(_) | Self::Autobaud => false,
             Self::Apply | Self::Break { .. } | Self::Disconnect { .. } => true,
         }
     }

@@ -24,7 +24,7 @@ use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::session::{self, Console, Ended, Feeder, Visitor, typed};
 
-/// Local sessions and readers of the log at once; a further one is told so.
+/// Local sessions and commands at once; a further one is told so.
 const CLIENTS: usize = 64;
 /// For the one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -179,34 +179,34 @@ impl Server {
         let (caller, right) = match self.caller(uid, needs).await {
             Ok(caller) => caller,
             Err(refusal) => {
-                if let Request::Connect { .. } = request {
+                if let Request::Connect { .. } | Request::Run(_) = request {
                     self.tell_refusal(&refusal);
                 }
                 return send_async(&mut stream, &Reply::Refused(refusal.why)).await;
             }
         };
         // Those who stay take places; an administrator's request is done at once, however many sit here.
-        let stays = matches!(request, Request::Connect { .. } | Request::Log { .. } | Request::Autobaud);
+        let stays = matches!(request, Request::Connect { .. } | Request::Run(_) | Request::Autobaud);
         let place = stays.then(|| self.places.try_acquire());
         if matches!(place, Some(Err(_))) {
             let why = format!("{CLIENTS} local clients are at {}: no more", self.console.name);
             return send_async(&mut stream, &Reply::Refused(why)).await;
         }
         drop(ticket);
+        let visitor = Visitor { user: caller, from: "local".to_owned(), right };
         match request {
             Request::Status => send_async(&mut stream, &Reply::Status(self.status().await)).await,
             Request::Connect { terminal } => {
                 send_async(&mut stream, &Reply::Connected).await?;
-                self.connect(stream, Visitor { user: caller, from: "local".to_owned(), right }, terminal)
-                    .await;
+                self.connect(stream, visitor, terminal).await;
                 Ok(())
             }
             Request::Autobaud if right != Right::Write => {
-                let why = format!("{caller} may only watch at {}: no autobaud", self.console.name);
+                let why = format!("{} may only watch at {}: no autobaud", visitor.user, self.console.name);
                 send_async(&mut stream, &Reply::Refused(why)).await
             }
-            Request::Autobaud => self.autobaud(stream, &caller).await,
-            Request::Log { lines, follow } => self.show_log(stream, lines, follow).await,
+            Request::Autobaud => self.autobaud(stream, &visitor.user).await,
+            Request::Run(command) => self.run(stream, visitor, command).await,
             Request::Apply => send_async(&mut stream, &self.apply().await).await,
             Request::Break { milliseconds, by } => {
                 send_async(&mut stream, &self.send_break(milliseconds, by).await).await

@@ -1,9 +1,10 @@
 //! The capture log: everything that a port says, in a file. `text` makes bytes printable and `encode` turns them into
 //! records (both pure); `log` keeps the file whole through full disks, rotation and crashes; `reader` reads it
-//! back, `tail` its end and `search` for words.
+//! back: `tail` its end, `search` words in it, and `history` also what was rotated.
 
 mod encode;
 mod hex;
+mod history;
 mod lines;
 mod log;
 pub mod reader;
@@ -13,6 +14,7 @@ mod text;
 pub mod writer;
 
 pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
+pub use history::{History, Sieve, Wanted};
 pub use log::{CaptureError, CaptureLog, Mark};
 pub use search::Found;
-pub use text::escape;
+pub use text::{escape, is_hidden};

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
+use super::history::{History, Wanted};
 use super::search::{Found, search};
 use super::tail::Tail;
 use crate::config::{Log, LogType};
@@ -50,6 +51,21 @@ impl Reader {
         self.on_a_thread(move || {
             let piece = tail.read()?;
             Ok((tail, piece))
+        })
+        .await
+    }
+
+    /// All that is there of the log, rotated files too.
+    pub async fn history(&self, log: &Log, wanted: Wanted) -> Result<History, ReadError> {
+        let path = self.path(log)?;
+        self.on_a_thread(move || History::new(&path, wanted)).await
+    }
+
+    /// The next lines that are wanted, perhaps none in this stretch; `None` at the end.
+    pub async fn look_on(&self, mut history: History) -> Result<(History, Option<Vec<u8>>), ReadError> {
+        self.on_a_thread(move || {
+            let lines = history.look_on()?;
+            Ok((history, lines))
         })
         .await
     }

@@ -5,12 +5,11 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::Path;
 
+use super::history::LINE_MAX;
 use super::tail;
 
 /// Bytes from the end that are looked through: a week of a talkative device, and a second of a slow disk's time.
 const FARTHEST: u64 = 64 * 1024 * 1024;
-/// Bytes of a line that are looked at: a raw log need not have any line end.
-const LINE_MAX: u64 = 16 * 1024;
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
+use super::history;
+
 /// Bytes read at once.
 const PIECE: usize = 16 * 1024;
 /// Bytes that are looked through for the beginning of the last lines: a log without line ends must not be read whole.
@@ -22,11 +24,25 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// At the beginning of the last `lines` lines. A file that does not exist is empty.
+    /// At the beginning of the last `lines` lines. A file that does not exist is empty; one that has too few goes on from the one that
+    /// was rotated away before it.
     pub fn last_lines(path: &Path, lines: usize) -> io::Result<Self> {
         let file = open(path)?;
-        let position = file.as_ref().map_or(Ok(0), |file| beginning(file, lines))?;
+        let (position, found) = file.as_ref().map_or(Ok((0, 0)), |file| beginning(file, lines))?;
+        if position == 0
+            && found < lines
+            && let Some(before) = history::before(path)?
+        {
+            let (position, _) = beginning(&before, lines - found)?;
+            return Ok(Self::at(path.to_owned(), Some((before, position))));
+        }
         Ok(Self { path: path.to_owned(), file, position })
+    }
+
+    /// At a place of a file that has, or had, this name.
+    pub(super) fn at(path: PathBuf, place: Option<(File, u64)>) -> Self {
+        let (file, position) = place.map_or((None, 0), |(file, position)| (Some(file), position));
+        Self { path, file, position }
     }
 
     /// The next piece; empty at the end. If the file was renamed away meanwhile, its rest comes first.
@@ -76,11 +92,11 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Where the last `lines` lines begin.
-fn beginning(file: &File, lines: usize) -> io::Result<u64> {
+/// Where the last `lines` lines begin, and how many these are.
+fn beginning(file: &File, lines: usize) -> io::Result<(u64, usize)> {
     let size = file.metadata()?.len();
-    if lines == 0 {
-        return Ok(size);
+    if lines == 0 || size == 0 {
+        return Ok((size, 0));
     }
     let floor = size.saturating_sub(FARTHEST);
     let mut ends = 0;
@@ -96,13 +112,13 @@ fn beginning(file: &File, lines: usize) -> io::Result<u64> {
             if *byte == b'\n' && place + 1 < size {
                 ends += 1;
                 if ends == lines {
-                    return Ok(place + 1);
+                    return Ok((place + 1, lines));
                 }
             }
         }
         until = from;
     }
-    Ok(floor)
+    Ok((floor, ends + 1))
 }
 
 #[cfg(test)]
@@ -156,6 +172,18 @@ mod tests {
         fs::rename(&path, room.path().join("console.log.1")).unwrap();
         fs::write(&path, "three\n").unwrap();
         assert_eq!(rest(&mut tail), "two\nthree\n");
+    }
+
+    #[test]
+    fn what_was_rotated_away_a_moment_ago_is_among_the_last_lines() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join("console.log");
+        fs::write(room.path().join("console.log.1"), "one\ntwo\n").unwrap();
+        assert_eq!(rest(&mut Tail::last_lines(&path, 1).unwrap()), "two\n");
+        fs::write(&path, "three\n").unwrap();
+        for (lines, last) in [(1, "three\n"), (2, "two\nthree\n"), (9, "one\ntwo\nthree\n")] {
+            assert_eq!(rest(&mut Tail::last_lines(&path, lines).unwrap()), last, "{lines}");
+        }
     }
 
     #[test]

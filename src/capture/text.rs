@@ -43,6 +43,11 @@ const HIDDEN: [RangeInclusive<char>; 21] = [
     '\u{e0020}'..='\u{e007f}',
 ];
 
+/// Whether a character has no shape of its own, but does something to the text around it.
+pub fn is_hidden(character: char) -> bool {
+    HIDDEN.iter().any(|range| range.contains(&character))
+}
+
 /// Appends the printable form of `bytes` to `out`.
 pub fn escape(mut bytes: &[u8], out: &mut Vec<u8>) {
     while !bytes.is_empty() {
@@ -80,7 +85,7 @@ fn wide_run<'a>(bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
     let (run, rest) = split_while(bytes, |byte| !byte.is_ascii());
     for chunk in run.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if HIDDEN.iter().any(|range| range.contains(&character)) {
+            if is_hidden(character) {
                 out.extend(character.escape_unicode().map(|c| c as u8));
             } else {
                 out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());

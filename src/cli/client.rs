@@ -10,6 +10,8 @@ use tokio::sync::OnceCell;
 use zbus::fdo;
 use zbus::proxy::CacheProperties;
 
+use super::at_port::AtPort;
+use super::doctor;
 use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
@@ -22,6 +24,7 @@ use super::value::{self, ValueError};
 use crate::admin::wire;
 use crate::attach;
 use crate::attach::client::AttachError;
+use crate::exec;
 use crate::port::PortName;
 
 /// Half a second, as `^Ecl0` sends it.
@@ -42,6 +45,12 @@ pub enum CommandError {
     /// A value that no key takes.
     #[error("{0}")]
     Value(#[from] ValueError),
+    /// A text to type.
+    #[error("{0}")]
+    Text(#[from] exec::ParseError),
+    /// A pattern to look for.
+    #[error("{0}")]
+    Pattern(#[from] exec::PatternError),
     /// A file that cannot be imported.
     #[error("{0}")]
     Import(#[from] ImportError),
@@ -50,7 +59,7 @@ pub enum CommandError {
     Units(String),
     /// The sockets are of a program in a terminal.
     #[error(
-        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only autobaud, connect, log, status and who work"
+        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, status, who, log, grep, send, expect and autobaud work"
     )]
     Foreground(PathBuf),
     /// Nobody to disconnect.
@@ -190,7 +199,7 @@ impl Client {
         if self.checks { self.seen.get() } else { 0 }
     }
 
-    /// Does a command. `connect`, `log` and what concerns the program itself are not among them.
+    /// Does a command. `connect`, what a port does itself and what concerns the program itself are not among them.
     pub async fn run(&self, command: Command, to: &mut impl Write) -> Done {
         match command {
             Command::List(output) => self.list(output, to).await,
@@ -257,9 +266,11 @@ impl Client {
             Command::Learn { port, timeout } => self.learn(&port, timeout, to).await,
             Command::Import(wish) => self.import(&wish, to).await,
             Command::SshConfig(wish) => self.ssh_config(&wish, to).await,
-            Command::Connect { .. } | Command::Log { .. } | Command::Exit | Command::Completions { .. } => {
-                Ok(())
-            }
+            Command::Connect { .. }
+            | Command::AtPort(_)
+            | Command::Doctor { .. }
+            | Command::Exit
+            | Command::Completions { .. } => Ok(()),
         }
     }
 
@@ -268,9 +279,17 @@ impl Client {
         Ok(attach::client::connect(&self.place.runtime, port)?)
     }
 
-    /// `log PORT`: its last lines, and what is added until the port ends, if it is to follow.
-    pub fn log(&self, port: &PortName, lines: u32, follow: bool) -> Done {
-        Ok(attach::client::log(&self.place.runtime, port, lines, follow)?)
+    /// `doctor PORT`: whether nothing is wrong.
+    pub fn doctor(&self, port: Option<&PortName>, json: bool, to: &mut impl Write) -> Done<bool> {
+        match self.place.foreground {
+            true => Err(CommandError::Foreground(self.place.runtime.clone())),
+            false => Ok(doctor::run(&self.place.runtime, port, json, to)?),
+        }
+    }
+
+    /// What a port does itself: the exit code.
+    pub fn at_port(&self, command: AtPort) -> Result<u8, CommandError> {
+        command.run(&self.place)
     }
 
     async fn list(&self, Output { json }: Output, to: &mut impl Write) -> Done {

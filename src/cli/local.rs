@@ -65,6 +65,28 @@ fn running(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     Ok(listed.lines().filter_map(instance).collect())
 }
 
+/// The ports that a log may be there of, whether they run or not.
+pub fn logged(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
+    let mut ports = ports_in(&runtime_dir.join("attach"))?;
+    // The foreground program has its logs elsewhere, and all its ports run.
+    if !marks(runtime_dir).exists() {
+        ports.retain(may_have_log);
+    }
+    Ok(ports)
+}
+
+/// Whether there may be something in a port's log: of one that never ran there is none, and it need not be started to say so.
+fn may_have_log(port: &PortName) -> bool {
+    let directory = Path::new("/var/log/consoleserver").join(port.as_str());
+    // What cannot be seen may be there.
+    !matches!(directory.try_exists(), Ok(false))
+}
+
+/// Whether a port runs, as far as that can be told.
+pub fn runs(runtime_dir: &Path, port: &PortName) -> bool {
+    running(runtime_dir).is_ok_and(|running| running.contains(port))
+}
+
 /// Where the foreground program says which ports run.
 pub fn marks(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("running")

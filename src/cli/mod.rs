@@ -1,12 +1,13 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
-//! said, with `shorthand` for the commands that set one key and `value` for what they set; `client` does it, by `service`, `local` or
-//! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads
-//! the configurations of others; `learn` waits for an adapter, and `autobaud` for text; `prompt` and `complete` are for people
-//! at a terminal.
+//! said, with `shorthand` for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves; `client` does it, by `service`, `local` or
+//! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads the configurations of
+//! others; `learn` waits for an adapter, and `autobaud` for text; `prompt` and `complete` are for people at a terminal.
 
+mod at_port;
 mod autobaud;
 mod client;
 mod complete;
+mod doctor;
 mod import;
 mod learn;
 mod local;
@@ -31,6 +32,7 @@ use clap::Parser;
 use nix::unistd::{User, getuid};
 use tokio::runtime::{Builder, Runtime};
 
+use at_port::AtPort;
 use client::{Client, CommandError, Place};
 use tree::{Arguments, Command, NoCommand};
 
@@ -97,13 +99,17 @@ impl Program {
         }
     }
 
-    /// Does a command and says what came of it on standard output.
-    fn run(&self, command: Command) -> Result<(), CommandError> {
+    /// Does a command and says what came of it on standard output: the exit code.
+    fn run(&self, command: Command, words: &[String]) -> Result<u8, CommandError> {
         match command {
-            Command::Connect { port } => self.client.connect(&port),
-            Command::Log { port, lines, follow } => self.log(&port, lines, follow),
-            Command::Exit => Ok(()),
-            Command::Completions { shell } => Ok(complete::script(shell, &mut io::stdout().lock())?),
+            Command::Connect { port } => self.client.connect(&port)?,
+            Command::AtPort(command) => return self.at_port(command, words),
+            Command::Doctor { port, output } => {
+                let well = self.client.doctor(port.as_ref(), output.json, &mut io::stdout().lock())?;
+                return Ok(u8::from(!well));
+            }
+            Command::Exit => {}
+            Command::Completions { shell } => complete::script(shell, &mut io::stdout().lock())?,
             command => {
                 // Whole or not at all, and a closed output is found out.
                 let mut shown = Vec::new();
@@ -122,33 +128,33 @@ impl Program {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(&shown)?;
                 stdout.flush()?;
-                done
+                done?;
             }
         }
+        Ok(0)
     }
 
-    /// `log PORT`. At the prompt in a process of its own, which Control-C ends.
-    fn log(&self, port: &crate::port::PortName, lines: u32, follow: bool) -> Result<(), CommandError> {
+    /// What a port does itself. At the prompt in a process of its own, of the same words, which Control-C ends.
+    fn at_port(&self, command: AtPort, words: &[String]) -> Result<u8, CommandError> {
         if !self.at_prompt {
-            return self.client.log(port, lines, follow);
+            return self.client.at_port(command);
         }
-        let mut command = std::process::Command::new("/proc/self/exe");
-        command.arg("--runtime-dir").arg(self.client.runtime()).arg("log").arg(port.as_str());
-        command.arg("--lines").arg(lines.to_string()).args(follow.then_some("--follow"));
+        let mut process = std::process::Command::new("/proc/self/exe");
+        process.arg("--runtime-dir").arg(self.client.runtime()).args(words);
         let status = self.runtime.block_on(async {
             // From here on Control-C does not end this process.
             let _caught = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
-            command.status()
+            process.status()
         })?;
         if status.signal().is_some() {
             println!();
         }
-        Ok(())
+        Ok(0)
     }
 
     fn done(&self, command: Command) -> ExitCode {
-        match self.run(command) {
-            Ok(()) => ExitCode::SUCCESS,
+        match self.run(command, &[]) {
+            Ok(status) => ExitCode::from(status),
             Err(error) => failed(&error),
         }
     }
@@ -156,8 +162,8 @@ impl Program {
     /// One line; `place` says which, in what is said of it.
     fn line(&self, text: &str, place: &str) -> ExitCode {
         match tree::line(text) {
-            Ok(command) => match self.run(command) {
-                Ok(()) => ExitCode::SUCCESS,
+            Ok(command) => match self.run(command, &[]) {
+                Ok(status) => ExitCode::from(status),
                 Err(error) => failed(&format_args!("{place}{error}")),
             },
             Err(NoCommand::Blank) => ExitCode::SUCCESS,

@@ -48,7 +48,9 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
                 match line(&text) {
                     Ok(Command::Exit) => break,
                     Ok(command) => {
-                        if let Err(error) = program.run(command) {
+                        // Its words were cut once already.
+                        let words = shlex::split(&text).unwrap_or_default();
+                        if let Err(error) = program.run(command, &words) {
                             eprintln!("{error}");
                         }
                     }

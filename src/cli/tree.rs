@@ -7,6 +7,7 @@ use std::str::FromStr;
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::at_port::AtPort;
 use super::shorthand::Shorthand;
 use super::ssh_config::Wish;
 use crate::port::{PortError, PortName};
@@ -130,19 +131,17 @@ pub enum Command {
         #[arg(long)]
         set: bool,
     },
-    /// Show the last lines of a port's log
-    Log {
-        /// The port
-        port: PortName,
-        /// Go on with what is added
-        #[arg(short, long)]
-        follow: bool,
-        /// How many lines
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
-        lines: u32,
-    },
+    #[command(flatten)]
+    AtPort(AtPort),
     /// Show who is at which port
     Who(Output),
+    /// Say why a port does not work, and what would mend it
+    Doctor {
+        /// The port; all without it
+        port: Option<PortName>,
+        #[command(flatten)]
+        output: Output,
+    },
     /// End the sessions of a user at a port
     Disconnect {
         /// The port
@@ -317,6 +316,18 @@ mod tests {
     #[test]
     fn every_command_of_the_original_and_of_ours_is_understood() {
         let usb = || p("ttyUSB0");
+        let log = |follow, lines| Command::AtPort(AtPort::Log { port: usb(), follow, lines, since: None });
+        let grep = |ignore_case, pattern: &str, ports: &[PortName]| {
+            let (pattern, ports) = (pattern.parse().unwrap(), ports.to_vec());
+            Command::AtPort(AtPort::Grep { ignore_case, since: None, pattern, ports })
+        };
+        let send = |timeout, text: &str, expect: Option<&str>| {
+            let (text, expect) = (text.to_owned(), expect.map(|pattern| pattern.parse().unwrap()));
+            Command::AtPort(AtPort::Send { force: false, expect, timeout, port: usb(), text })
+        };
+        let expect = |timeout, pattern: &str| {
+            Command::AtPort(AtPort::Expect { timeout, port: usb(), pattern: pattern.parse().unwrap() })
+        };
         for (text, wanted) in [
             ("list", Command::List(PLAIN)),
             ("list --json", Command::List(JSON)),
@@ -369,9 +380,16 @@ mod tests {
             ("autobaud --set ttyUSB0", Command::Autobaud { port: usb(), set: true }),
             ("learn ttyUSB0", Command::Learn { port: usb(), timeout: 60 }),
             ("import x.cf", Command::Import(import("x.cf"))),
-            ("log ttyUSB0", Command::Log { port: usb(), follow: false, lines: 20 }),
-            ("log ttyUSB0 -f -n 5", Command::Log { port: usb(), follow: true, lines: 5 }),
-            ("log -n5 ttyUSB0", Command::Log { port: usb(), follow: false, lines: 5 }),
+            ("log ttyUSB0", log(false, None)),
+            ("log ttyUSB0 -f -n 5", log(true, Some(5))),
+            ("log -n5 ttyUSB0", log(false, Some(5))),
+            ("grep -i 'kernel panic' ttyUSB0", grep(true, "kernel panic", &[usb()])),
+            ("grep -x", grep(false, "-x", &[])),
+            ("send ttyUSB0 'ls\\r' --timeout 3", send(3, "ls\\r", None)),
+            ("send --expect '[$#] $' ttyUSB0 ls", send(10, "ls", Some("[$#] $"))),
+            ("expect ttyUSB0 login:", expect(10, "login:")),
+            ("doctor", Command::Doctor { port: None, output: PLAIN }),
+            ("doctor ttyUSB0 --json", Command::Doctor { port: Some(usb()), output: JSON }),
             ("who", Command::Who(PLAIN)),
             ("who --json", Command::Who(JSON)),
             ("disconnect ttyUSB0 bob", Command::Disconnect { port: usb(), user: "bob".to_owned() }),

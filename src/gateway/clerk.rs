@@ -31,7 +31,7 @@ enum Refusal {
     #[error("{0}")]
     Line(#[from] WordError),
     #[error(
-        "{0} is a console and takes no command: leave the command away, or log in without :{0} to give it to the admin CLI"
+        "{0} is a console and takes no command here: give it at the console's own TCP port, or log in without :{0} to give it to the admin CLI"
     )]
     CommandForConsole(PortName),
     #[error("no session can be begun; journalctl -t console-auth says why")]

@@ -221,6 +221,8 @@ impl Line {
                         );
                         breaking = Some(Box::pin(tty.send_break(length)));
                     }
+                    // Whoever asked may have given up.
+                    Input::Mark(told) => drop(told.send(())),
                 },
                 sent = finished(&mut breaking), if breaking.is_some() => {
                     breaking = None;

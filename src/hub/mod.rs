@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::clock;
 use crate::port::LineSettings;
@@ -51,6 +51,8 @@ pub enum Input {
         /// Who wants it.
         user: String,
     },
+    /// Nothing: told once the line has taken all that was wanted before. Dropped if it has not, because its device has gone.
+    Mark(oneshot::Sender<()>),
 }
 
 /// How the device is.
@@ -176,7 +178,7 @@ impl Hub {
 
     /// How the line is. A line that has not answered within a second is one of which nothing is known.
     pub async fn examine(&self) -> Condition {
-        let (told, condition) = tokio::sync::oneshot::channel();
+        let (told, condition) = oneshot::channel();
         let asked = async {
             self.control.send(Control::Examine(told)).await.ok()?;
             condition.await.ok()

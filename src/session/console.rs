@@ -100,7 +100,7 @@ impl Console {
     }
 
     /// Attaches somebody for as long as the membership is held.
-    pub(super) fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, Ears) {
+    pub fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, Ears) {
         tracing::info!(message_id = Event::Attach.id(), console_user = visitor.user, "{visitor} attached");
         let who = visitor.to_string();
         let mut roster = self.roster();
@@ -125,10 +125,10 @@ impl Console {
 /// Somebody's place at the port. It ends when dropped, however the session ends: a connection that is gone or a panic must
 /// not leave a writer behind that nobody is.
 #[derive(Debug)]
-pub(super) struct Membership {
+pub struct Membership {
     console: Arc<Console>,
     /// Whose.
-    pub(super) id: MemberId,
+    pub id: MemberId,
 }
 
 impl Drop for Membership {

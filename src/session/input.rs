@@ -42,11 +42,17 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
     let mut waiting = Waiting::new();
     let mut told_read_only = false;
     let mut ending = false;
+    let mut has_typed = false;
     let mut last_typed = Instant::now();
 
     loop {
         if ending && waiting.is_empty() {
-            return Ended::Left;
+            if here.terminal {
+                return Ended::Left;
+            }
+            // What a pipe has sent wants its answer. (One that has sent nothing, `ssh -n`, only listens, and stays.)
+            ending = false;
+            here.piped.notify_one();
         }
         let idle_end = timeout.map(|timeout| last_typed + timeout);
         tokio::select! {
@@ -67,6 +73,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                 let mut leaving = None;
                 match event {
                     Event::Bytes(bytes) => {
+                        has_typed = true;
                         for action in machine.feed(&bytes) {
                             match act(here, prefix, action) {
                                 Outcome::Input(input) => wanted.push(input),
@@ -83,8 +90,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                         }
                     }
                     Event::Break => wanted.push(break_of(here, 0)),
-                    // A pipe that has ended still wants its answer: only a terminal's end is a leave-taking.
-                    Event::End => ending = here.terminal,
+                    Event::End => ending = here.terminal || has_typed,
                 }
                 if may_write(here, !wanted.is_empty(), &mut told_read_only) {
                     if wanted.iter().any(|input| matches!(input, Input::Break { .. })) {

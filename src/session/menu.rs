@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::escape::{Action, Asked, Modem};
+use super::facts::facts;
 use super::roster::{Refusal, plain};
 use super::{Answer, Here};
 use crate::capture::Found;
@@ -13,7 +14,7 @@ use crate::clock::clock;
 use crate::config::EscapePrefix;
 use crate::hub::{Condition, Control, Input};
 use crate::port::PortName;
-use crate::serial::{Counters, ModemLine, ModemLines};
+use crate::serial::ModemLine;
 
 /// A break's length. RFC 4335 lets the client say one, but nothing shorter is seen by all devices, and few need more.
 const BREAK: Duration = Duration::from_millis(500);
@@ -201,47 +202,15 @@ fn information(here: &Here) {
 }
 
 fn describe(here: &Here, condition: &Condition) -> String {
-    let console = &here.console;
-    let settings = console.settings();
-    let (received, sent) = console.hub.traffic();
-    let line = console.hub.line().borrow().to_string();
-    let log = match settings.log.kind {
-        crate::config::LogType::None => "none".to_owned(),
-        _ => settings.log.file.clone(),
+    let description = here.console.settings().description;
+    let mut text = match description.as_str() {
+        "" => here.console.name.to_string(),
+        description => format!("{}: {}", here.console.name, plain(description)),
     };
-    let rows = [
-        ("device", condition.path.display().to_string()),
-        ("state", line),
-        ("settings", settings.line.to_string()),
-        ("bytes", format!("{received} in, {sent} out")),
-        ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
-        ("modem", condition.modem.map_or_else(|| "no modem lines".to_owned(), modem_lines)),
-        ("log", log),
-        ("lost", format!("{} bytes by the log", console.hub.log_mark().lost)),
-        ("here", console.roster().members().count().to_string()),
-    ];
-    let mut text = match settings.description.as_str() {
-        "" => console.name.to_string(),
-        description => format!("{}: {}", console.name, plain(description)),
-    };
-    for (what, value) in rows {
-        text.push_str(&format!("\r\n {what:<8} {}", plain(&value)));
+    for (what, value) in facts(&here.console, condition) {
+        text.push_str(&format!("\r\n {what:<8} {value}"));
     }
     text
-}
-
-fn errors(counters: Counters) -> String {
-    let Counters { frame, parity, overrun, buffer_overrun, breaks, .. } = counters;
-    format!(
-        "{frame} framing, {parity} parity, {} lost, {breaks} breaks",
-        u64::from(overrun) + u64::from(buffer_overrun)
-    )
-}
-
-fn modem_lines(lines: ModemLines) -> String {
-    let ModemLines { dtr, rts, cts, dsr, dcd, ri } = lines;
-    let lines = [("DTR", dtr), ("RTS", rts), ("CTS", cts), ("DSR", dsr), ("DCD", dcd), ("RI", ri)];
-    lines.map(|(name, on)| format!("{name} {}", if on { "on" } else { "off" })).join(", ")
 }
 
 /// Whether this session may do something to the line; it is told if not.

@@ -4,6 +4,7 @@
 
 mod console;
 mod escape;
+mod facts;
 mod input;
 mod menu;
 mod output;
@@ -15,13 +16,13 @@ mod typed;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::port::PortName;
-use roster::Ears;
 
-pub use console::{Console, LAST_WORDS, Neighbours};
-pub use roster::{Member, MemberId, Visitor, plain};
+pub use console::{Console, LAST_WORDS, Membership, Neighbours};
+pub use facts::facts;
+pub use roster::{Ears, Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};
 
 /// The viewer's connection is gone.
@@ -78,6 +79,8 @@ struct Here {
     terminal: bool,
     moves: bool,
     own: mpsc::Sender<Answer>,
+    /// A pipe that has sent something sends no more, and the line has been given all of it.
+    piped: Arc<Notify>,
     /// What takes its time is done one at a time, so that a key held down does not pile it up.
     errands: Arc<Semaphore>,
 }
@@ -125,7 +128,8 @@ pub async fn run<O: Outlet>(
     let (membership, Ears { notices, mut dismissal }) = console.join(visitor);
     let (own, answers) = mpsc::channel(ANSWERS);
     let (moves, errands) = (outlet.moves(), Arc::new(Semaphore::new(1)));
-    let here = Here { console, id: membership.id, user, terminal, moves, own, errands };
+    let piped = Arc::new(Notify::new());
+    let here = Here { console, id: membership.id, user, terminal, moves, own, piped, errands };
     let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
     let input = input::run(&here, typed);
     let ended = tokio::select! {

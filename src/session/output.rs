@@ -1,15 +1,23 @@
 //! The showing half of a session: banner, replay, the device's words as they come, and notices between them.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::replay::presentable;
+use super::roster::plain;
 use super::timestamps::Stamper;
 use super::{Answer, Ended, Gone, Here, Outlet};
-use crate::clock::clock;
+use crate::clock::{clock, reached};
 use crate::hub::{Cursor, LineState, Pulled};
 
 /// Bytes shown at once: one SSH packet.
 const PIECE: usize = 32 * 1024;
+/// After so much silence a device has answered all that a pipe has sent.
+const QUIET: Duration = Duration::from_secs(5);
+/// Bytes that may still be on their way to the device then, in the driver.
+const UNDER_WAY: u32 = 4096;
 
 /// Runs until the viewer is gone or the port closes its sessions.
 pub(super) async fn run<O: Outlet>(
@@ -20,7 +28,7 @@ pub(super) async fn run<O: Outlet>(
     outlet: &mut O,
 ) -> Ended {
     match show(here, from, notices, answers, outlet).await {
-        Ok(why) => Ended::Closed(why),
+        Ok(ended) => ended,
         Err(Gone) => Ended::Gone,
     }
 }
@@ -31,26 +39,28 @@ async fn show<O: Outlet>(
     mut notices: mpsc::Receiver<String>,
     mut answers: mpsc::Receiver<Answer>,
     outlet: &mut O,
-) -> Result<String, Gone> {
+) -> Result<Ended, Gone> {
     let console = &here.console;
     let mut closing = console.closing();
     let mut line = console.hub.line();
     let mut shown = started(&mut line).await;
     greet(here, &shown, outlet).await?;
     if let LineState::Failed(why) = shown {
-        return Ok(why);
+        return Ok(Ended::Closed(why));
     }
     if !replay.is_empty() {
         outlet.send(presentable(&replay)).await?;
     }
     let mut stamper: Option<Stamper> = None;
+    // Once a pipe has been sent: how long the device may be silent, and since when it is.
+    let mut quiet: Option<(Duration, Instant)> = None;
 
     loop {
         // In this order: what we must say is never behind a flood, and the news that the line is gone stands after the
         // last thing that came over it.
         tokio::select! {
             biased;
-            why = closed(&mut closing) => return Ok(why),
+            why = closed(&mut closing) => return Ok(Ended::Closed(why)),
             Some(answer) = answers.recv() => match answer {
                 Answer::Said(text) => say(outlet, here.terminal, &text).await?,
                 Answer::Echo(bytes) => outlet.send(bytes).await?,
@@ -62,15 +72,20 @@ async fn show<O: Outlet>(
                 }
             },
             Some(notice) = notices.recv() => say(outlet, here.terminal, &notice).await?,
-            pulled = cursor.pull(PIECE) => match pulled {
-                Pulled::Bytes(bytes) => outlet.send(match &mut stamper {
-                    Some(stamper) => stamper.stamp(&bytes, &clock(jiff::Timestamp::now())),
-                    None => bytes,
-                }).await?,
-                Pulled::Skipped(count) => {
-                    say(outlet, here.terminal, &format!("{count} bytes skipped; see the log")).await?;
+            pulled = cursor.pull(PIECE) => {
+                match pulled {
+                    Pulled::Bytes(bytes) => outlet.send(match &mut stamper {
+                        Some(stamper) => stamper.stamp(&bytes, &clock(jiff::Timestamp::now())),
+                        None => bytes,
+                    }).await?,
+                    Pulled::Skipped(count) => {
+                        say(outlet, here.terminal, &format!("{count} bytes skipped; see the log")).await?;
+                    }
                 }
-            },
+                quiet = quiet.map(|(patience, _)| (patience, Instant::now()));
+            }
+            () = here.piped.notified() => quiet = Some((answer_time(here), Instant::now())),
+            () = reached(quiet.map(|(patience, since)| since + patience)) => return Ok(Ended::Left),
             _ = line.changed() => {
                 let now = line.borrow_and_update().clone();
                 if let Some(news) = news(here, &shown, &now) {
@@ -80,6 +95,12 @@ async fn show<O: Outlet>(
             }
         }
     }
+}
+
+/// How long a device may be silent before it has said its last: what is under way takes its time on a slow line.
+fn answer_time(here: &Here) -> Duration {
+    let bits = 10 * UNDER_WAY;
+    QUIET + Duration::from_secs_f64(f64::from(bits) / f64::from(here.console.settings().line.baud.get()))
 }
 
 /// Shows the last lines once more, up to where this session stands.
@@ -158,8 +179,11 @@ fn news(here: &Here, before: &LineState, now: &LineState) -> Option<String> {
     }
 }
 
-/// Says something of ours: in brackets on a line of its own, or beside the bytes.
+/// Says something of ours: in brackets on a line of its own, or beside the bytes. Whoever has put names into it has made them
+/// [`plain`], so that they forge no line; here, once more, whatever a terminal obeys goes.
 pub(super) async fn say<O: Outlet>(outlet: &mut O, terminal: bool, text: &str) -> Result<(), Gone> {
+    let text: Vec<String> = text.split("\r\n").map(plain).collect();
+    let text = text.join("\r\n");
     if terminal {
         outlet.send(format!("\r\n[{text}]\r\n").into_bytes()).await
     } else {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::capture::is_hidden;
 use crate::config::{Right, Writers};
 
 /// Notices that may wait for one session. A viewer that does not read them anyway misses further ones; `w` tells the
@@ -25,9 +26,9 @@ pub struct Visitor {
     pub right: Right,
 }
 
-/// Fit for other people's terminals: a name may hold anything.
+/// Fit for other people's terminals: a name may hold anything, also what turns the text around it round.
 pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    text.chars().map(|c| if c.is_control() || is_hidden(c) { '?' } else { c }).collect()
 }
 
 impl fmt::Display for Visitor {
@@ -306,6 +307,6 @@ mod tests {
 
     #[test]
     fn a_name_with_an_escape_sequence_is_harmless() {
-        assert_eq!(visitor("a\x1b[2Jb").to_string(), "a?[2Jb (::1)");
+        assert_eq!(visitor("a\x1b[2J\u{9b}b\u{202e}").to_string(), "a?[2J?b? (::1)");
     }
 }

@@ -8,7 +8,8 @@ use tokio::sync::watch;
 use super::destination::{Destination, Gatekeeping, Visit, Wish};
 use crate::auth::protocol::{Exit, Identity, Place};
 use crate::config::{Right, Rules};
-use crate::session::{self, Console, Ended, Outlet, Visitor};
+use crate::exec::{self, Task};
+use crate::session::{self, Console, Ended, Visitor};
 
 /// Who may use a port, and where to ask who somebody is. Both change with the settings.
 #[derive(Debug, Clone)]
@@ -58,19 +59,14 @@ impl Destination for Door {
     }
 
     async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
-        let Visit { identity, from, wish, terminal, typed, mut outlet, .. } = visit;
-        if let Wish::Command(_) = wish {
-            // Whatever comes on its standard input is for nobody, and must not stop us from reading.
-            drop(typed);
-            let name = &self.console.name;
-            let refusal =
-                format!("{name} takes no commands yet: leave the command away to get the console\n");
-            outlet.aside(refusal).await.ok()?;
-            return Some(Exit::Status(2));
-        }
+        let Visit { identity, from, wish, terminal, typed, outlet, .. } = visit;
         // The rules may have become stricter since the login.
         let right = self.right(&identity).unwrap_or(Right::Watch);
         let visitor = Visitor { user: identity.name, from: from.to_string(), right };
+        if let Wish::Command(line) = wish {
+            let task = Task::new(self.console.clone(), visitor);
+            return exec::run_line(task, &line, terminal.is_some(), typed, outlet).await.map(Exit::Status);
+        }
         match session::run(self.console.clone(), visitor, terminal.is_some(), typed, outlet).await {
             // (It moves nobody: an SSH client is at one port.)
             Ended::Left | Ended::Moved(_) => Some(Exit::Status(0)),

@@ -12,8 +12,8 @@ use nix::libc::{self, c_int};
 use socket2::Socket;
 use tokio::sync::Notify;
 
-/// A client that acknowledges nothing for so long is dead, and its writer's place free.
-const DEAD_AFTER: Duration = Duration::from_secs(25);
+/// A client that acknowledges nothing for so long is dead, and its writer's place free: with the look that sees it, before 30 s.
+const DEAD_AFTER: Duration = Duration::from_secs(24);
 /// Between two looks at what is on its way.
 const LOOK: Duration = Duration::from_secs(5);
 /// Window probes in a row without an answer. The kernel sends them up to 120 s apart, so that the answer to the last one may

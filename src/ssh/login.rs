@@ -11,6 +11,7 @@ use russh::server::Auth;
 use tokio::time::Instant;
 
 use super::destination::Destination;
+use super::tuning;
 use crate::auth::client::{Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
 use crate::event::Event;
@@ -64,20 +65,20 @@ impl<D: Destination> Logins<D> {
 
     /// Would this key be taken?
     pub(super) async fn offered(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
-        let Some(login) = self.login(name).await? else { return Ok(Auth::reject()) };
+        let Some(login) = self.login(name).await? else { return Ok(refused()) };
         match login.offer(key).await {
             Ok(true) => Ok(Auth::Accept),
-            Ok(false) => Ok(Auth::reject()),
+            Ok(false) => Ok(refused()),
             Err(error) => self.helper_failed(&error),
         }
     }
 
     /// By a key, whose signature russh has verified.
     pub(super) async fn by_key(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
-        let Some(login) = self.login(name).await? else { return Ok(Auth::reject()) };
+        let Some(login) = self.login(name).await? else { return Ok(refused()) };
         match login.key(key).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
-            Ok(None) => Ok(Auth::reject()),
+            Ok(None) => Ok(refused()),
             Err(error) => self.helper_failed(&error),
         }
     }
@@ -85,10 +86,10 @@ impl<D: Destination> Logins<D> {
     /// By SSH's method `password`.
     pub(super) async fn by_password(&mut self, name: &str, password: &str) -> Result<Auth, russh::Error> {
         let since = Instant::now();
-        let Some(login) = self.login(name).await? else { return Ok(evenly(since, Auth::reject()).await) };
+        let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
         let auth = match login.password(Secret(password.to_owned())).await {
             Ok(Some(identity)) => self.admit(identity),
-            Ok(None) => Auth::reject(),
+            Ok(None) => refused(),
             Err(error) => self.helper_failed(&error)?,
         };
         Ok(evenly(since, auth).await)
@@ -101,7 +102,7 @@ impl<D: Destination> Logins<D> {
         answers: Option<Vec<Secret>>,
     ) -> Result<Auth, russh::Error> {
         let since = Instant::now();
-        let Some(login) = self.login(name).await? else { return Ok(evenly(since, Auth::reject()).await) };
+        let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
         let step = match answers {
             None => login.converse().await,
             Some(answers) => login.answer(answers).await,
@@ -142,7 +143,7 @@ impl<D: Destination> Logins<D> {
         self.login = None;
         match error {
             LoginError::TooManyAbandoned => Err(ends("too many conversations begun and left")),
-            _ => Ok(Auth::reject()),
+            _ => Ok(refused()),
         }
     }
 
@@ -160,7 +161,7 @@ impl<D: Destination> Logins<D> {
             identity.name,
             self.peer
         );
-        Auth::reject()
+        refused()
     }
 
     /// What PAM's next step means for the client.
@@ -172,9 +173,15 @@ impl<D: Destination> Logins<D> {
                 prompts: prompts.into_iter().map(|prompt| (Cow::Owned(prompt.text), prompt.echo)).collect(),
             },
             Step::Granted(identity) => self.admit(identity),
-            Step::Denied => Auth::reject(),
+            Step::Denied => refused(),
         }
     }
+}
+
+/// A refusal that names every method again, as OpenSSH's server has it: of itself russh takes the password away after the first
+/// wrong one, and paramiko then asks for a service anew, which russh does not answer.
+fn refused() -> Auth {
+    Auth::Reject { proceed_with_methods: Some(tuning::methods()), partial_success: false }
 }
 
 /// Waits, if this is a refusal, until it tells nothing by its time.

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::accounts::Accounts;
 use crate::client::Client;
+use crate::programs::{By, Program};
 use crate::rig::{run, until};
 
 /// What stands where `consolectl` would.
@@ -117,6 +118,12 @@ impl Bench {
             .arg(self.path("key"))
             .args(options);
         command
+    }
+
+    /// Alice with a terminal at another client than OpenSSH.
+    pub fn other(&self, program: Program) -> Command {
+        let port = self.listener.local_addr().unwrap().port();
+        program.at(port, &self.path("credentials"), "alice", By::Key(&self.path("key")), true)
     }
 
     /// Alice with a terminal, whose session has begun.

@@ -7,6 +7,8 @@ mod accounts;
 mod bench;
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/programs.rs"]
+mod programs;
 #[path = "../support/rig.rs"]
 mod rig;
 

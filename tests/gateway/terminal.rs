@@ -2,19 +2,36 @@
 
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::Signal;
+
 use crate::bench::Bench;
 use crate::client::Client;
+use crate::programs::Program;
 use crate::rig::{PATIENCE, sha256};
 
 #[test]
 fn the_window_is_the_clients_and_follows_it() {
     let bench = Bench::new();
-    let ssh = bench.ssh(&["-t", "alice@127.0.0.1"]);
-    let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap()).collect();
+    follows(&bench, &bench.ssh(&["-t", "alice@127.0.0.1"]));
+    follows(&bench, &bench.other(Program::Plink));
+    let mut client = Client::start(bench.other(Program::Paramiko));
+    client.sees("at your service\r\n");
+    client.type_in("size\r");
+    client.sees("size 30 90\r\n");
+    client.signal(Signal::SIGUSR1);
+    client.sees("resized to 50 132\r\n");
+    client.type_in("exit 7\r");
+    client.ends_with(7);
+    bench.helpers_have_ended();
+}
+
+/// A client that looks at its own terminal.
+fn follows(bench: &Bench, client: &Command) {
+    let words: Vec<_> = client.get_args().map(|word| word.to_str().unwrap()).collect();
     let script = format!(
         "set timeout {}\n\
          set stty_init {{rows 30 columns 90}}\n\
-         spawn -noecho ssh {}\n\
+         spawn -noecho {} {}\n\
          proc await {{words}} {{\n\
            expect -ex $words {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
          }}\n\
@@ -27,9 +44,12 @@ fn the_window_is_the_clients_and_follows_it() {
          expect eof {{}} timeout {{ exit 3 }}\n\
          exit [lindex [wait] 3]\n",
         PATIENCE.as_secs(),
+        client.get_program().to_str().unwrap(),
         words.join(" "),
     );
-    let output = Command::new("expect").args(["-c", &script]).stdin(Stdio::null()).output().unwrap();
+    let mut expect = Command::new("expect");
+    expect.envs(client.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = expect.args(["-c", &script]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", String::from_utf8_lossy(&output.stdout));
     bench.helpers_have_ended();
 }

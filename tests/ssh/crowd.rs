@@ -81,4 +81,8 @@ fn twenty_people_at_a_talkative_device() {
     until("the whole log", || (rig.log_size() >= said.len() as u64).then_some(()));
     assert!(rig.log() == said, "the log is not what the device said");
     assert!(round > 2, "only {round} rounds");
+    eprintln!(
+        "{PEOPLE} people, {round} take-overs and messages to all, {} bytes, all in the log",
+        said.len()
+    );
 }

@@ -1,5 +1,6 @@
 //! Logins end to end: OpenSSH, the port, `console-auth`, PAM and real accounts.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use crate::accounts::Accounts;
@@ -119,6 +120,19 @@ fn by_two_questions_of_pam_one_after_the_other() {
 fn a_wrong_password_is_refused() {
     let (_accounts, rig) = served();
     is_refused(&rig, with_password(&rig, "alice@127.0.0.1", "wrong"), "Authentication failure");
+}
+
+#[test]
+fn a_mistyped_password_may_be_typed_again() {
+    let (_accounts, rig) = served();
+    let ask = rig.path("ask");
+    let script = "#!/bin/sh\n[ -e \"$0.asked\" ] && exec echo sesame\n: >\"$0.asked\"\necho sesmae\n";
+    std::fs::write(&ask, script).unwrap();
+    std::fs::set_permissions(&ask, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut ssh = rig.ssh(&["-tt", "-o", "PreferredAuthentications=password", "alice@127.0.0.1"]);
+    ssh.env("SSH_ASKPASS", ask).env("SSH_ASKPASS_REQUIRE", "force");
+    gets_the_console(&rig, Client::start(ssh));
+    assert!(rig.login_journal().contains("Authentication failure"), "{}", rig.login_journal());
 }
 
 #[test]

@@ -1,15 +1,23 @@
-//! A port over SSH, as people use it: OpenSSH's client, real accounts, the real `console-auth` and PAM, and a pty for
+//! A port over SSH, as people use it: OpenSSH's client and others, real accounts, the real `console-auth` and PAM, and a pty for
 //! a device.
 
 #[path = "../support/accounts.rs"]
 mod accounts;
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/programs.rs"]
+mod programs;
 #[path = "../support/rig.rs"]
 mod rig;
+#[path = "../support/tmux.rs"]
+mod tmux;
 
 mod away;
+mod cable;
+mod clients;
 mod crowd;
+mod exec;
+mod hostile;
 mod limits;
 mod logins;
 mod menu;

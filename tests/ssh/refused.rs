@@ -9,12 +9,12 @@ use crate::rig::{Rig, run, until};
 use crate::{at_terminal, served};
 
 #[test]
-fn a_command_is_refused_with_one_sentence_and_exit_status_2() {
+fn a_command_that_there_is_not_is_refused_with_one_sentence_and_exit_status_2() {
     let rig = served("");
     let mut client = Client::start(rig.ssh(&["demo@127.0.0.1", "show version"]));
     client.ends_with(2);
     assert!(client.shown().is_empty());
-    assert_eq!(client.aside(), "demo takes no commands yet: leave the command away to get the console\n");
+    assert_eq!(client.aside(), "\"show\" is not a command here: help lists them\n");
     rig.wait_for_status("0 attached");
 }
 

@@ -10,7 +10,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixDatagram, UnixListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -111,6 +111,11 @@ impl Rig {
         rig
     }
 
+    /// Listens at one address more, from the next start on.
+    pub fn listen_at(&mut self, address: &str) {
+        self.listeners.push(TcpListener::bind((address, self.tcp_port)).unwrap());
+    }
+
     /// Writes the configuration file anew.
     pub fn configure(&self, config: &str) {
         let config = config.replace("@DIR@", self.dir.path().to_str().unwrap());
@@ -155,12 +160,17 @@ impl Rig {
         let mut termios = tcgetattr(&slave).unwrap();
         cfmakeraw(&mut termios);
         tcsetattr(&slave, SetArg::TCSANOW, &termios).unwrap();
-        let device = self.path("dev/demo");
-        let _ = fs::remove_file(&device);
-        symlink(name, device).unwrap();
+        self.plug_in(Path::new(&name));
         // The master alone: a slave kept open here would hide the hang-up. Nothing is lost, since nothing is written
         // before the port has opened its end.
         self.master = Some(File::from(OwnedFd::from(master)));
+    }
+
+    /// Plugs in a tty that is there, under the device's name.
+    pub fn plug_in(&self, tty: &Path) {
+        let device = self.path("dev/demo");
+        let _ = fs::remove_file(&device);
+        symlink(tty, device).unwrap();
     }
 
     /// Pulls it out.

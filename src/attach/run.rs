@@ -1,0 +1,38 @@
+//! A command at the port over the local socket.
+
+use std::os::fd::AsFd;
+
+use tokio::net::UnixStream;
+
+use super::Reply;
+use super::frame::Kind;
+use super::outlet::LocalOutlet;
+use super::server::{Server, left};
+use crate::exec::{Command, Task};
+use crate::message::{MessageError, send_async};
+use crate::session::Visitor;
+
+impl Server {
+    pub(super) async fn run(
+        &self,
+        mut stream: UnixStream,
+        visitor: Visitor,
+        command: Command,
+    ) -> Result<(), MessageError> {
+        send_async(&mut stream, &Reply::Connected).await?;
+        let watched = stream.as_fd().try_clone_to_owned()?;
+        let (_reader, writer) = stream.into_split();
+        let mut outlet = LocalOutlet::new(writer);
+        let task = Task::new(self.console.clone(), visitor);
+        let done = async {
+            let status = task.run(command, &mut &mut outlet).await?;
+            outlet.frame(Kind::Exit, &[status]).await.ok()
+        };
+        tokio::select! {
+            // A client that is gone needs no more.
+            _ = done => {}
+            _ = left(watched) => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Whether ufw lets people through to a port. Its rules are root's to read.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use super::{Finding, Patient};
+
+pub(super) fn look(root: &Path, patient: &Patient<'_>) -> Option<Finding> {
+    let tcp = patient.settings.ssh_port?;
+    let on = says(&fs::read_to_string(root.join("etc/ufw/ufw.conf")).ok()?, "ENABLED", "yes");
+    let defaults = fs::read_to_string(root.join("etc/default/ufw")).unwrap_or_default();
+    if !on || says(&defaults, "DEFAULT_INPUT_POLICY", "ACCEPT") {
+        return None;
+    }
+    let mut rules = String::new();
+    for name in ["user.rules", "user6.rules"] {
+        match fs::read_to_string(root.join("etc/ufw").join(name)) {
+            Ok(text) => rules.push_str(&text),
+            // Said once, in the end, for all that only root sees.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
+            Err(_) => {}
+        }
+    }
+    (!admits(&rules, tcp)).then(|| {
+        let what = format!("ufw lets nobody through to TCP port {tcp}");
+        patient.finding(
+            what,
+            format!(
+                "ufw allow {tcp}/tcp; or for all ports of the vendor's configuration: ufw allow consoleserver"
+            ),
+        )
+    })
+}
+
+/// `KEY=value` of a shell's file, in quotes or not.
+fn says(text: &str, key: &str, value: &str) -> bool {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
+        .any(|it| it.trim_matches('"').eq_ignore_ascii_case(value))
+}
+
+/// Whether one of ufw's rules admits somebody to a TCP port: `### tuple ### allow tcp 8022:8054 0.0.0.0/0 any 0.0.0.0/0 …`.
+fn admits(rules: &str, tcp: u16) -> bool {
+    rules.lines().filter_map(|line| line.strip_prefix("### tuple ### ")).any(|rule| {
+        let words: Vec<&str> = rule.split_whitespace().collect();
+        let (Some(action), Some(protocol), Some(ports)) = (words.first(), words.get(1), words.get(2)) else {
+            return false;
+        };
+        // `allow_log` and the like; and what goes out is not what comes in.
+        let opens = ["allow", "limit"].iter().any(|word| action.starts_with(word)) && !words.contains(&"out");
+        opens && ["tcp", "any"].contains(protocol) && ports.split(',').any(|range| covers(range, tcp))
+    })
+}
+
+fn covers(range: &str, tcp: u16) -> bool {
+    let (first, last) = range.split_once(':').unwrap_or((range, range));
+    range == "any"
+        || matches!((first.parse::<u16>(), last.parse::<u16>()), (Ok(first), Ok(last)) if (first..=last).contains(&tcp))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_of_ufw_admits_to_its_ports() {
+        let rules = "*filter\n### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in\n-A ufw-user-input -p tcp --dport 22 -j ACCEPT\n\
+                     ### tuple ### allow tcp 8022:8054 0.0.0.0/0 any 0.0.0.0/0 consoleserver - in\n\
+                     ### tuple ### deny tcp 9000 0.0.0.0/0 any 0.0.0.0/0 in\n### tuple ### limit tcp 9001,9003 ::/0 any ::/0 in\n\
+                     ### tuple ### allow udp 9002 0.0.0.0/0 any 0.0.0.0/0 in\n### tuple ### allow tcp 9004 0.0.0.0/0 any 0.0.0.0/0 out\n";
+        for (tcp, wanted) in [
+            (22, true),
+            (8023, true),
+            (8054, true),
+            (8055, false),
+            (9000, false),
+            (9001, true),
+            (9003, true),
+            (9002, false),
+            (9004, false),
+        ] {
+            assert_eq!(admits(rules, tcp), wanted, "{tcp}");
+        }
+        assert!(
+            admits("### tuple ### allow any any 0.0.0.0/0 any 192.0.2.1 in", 8023),
+            "a host that may everything"
+        );
+    }
+}

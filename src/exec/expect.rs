@@ -1,0 +1,133 @@
+//! Waiting for what a device says, and showing it meanwhile.
+
+use std::time::Duration;
+
+use super::{DONE, Done, FAILED, Pattern, Stop, Task};
+use crate::hub::{Cursor, LineState, Pulled};
+use crate::session::{Gone, Outlet};
+
+/// Bytes that are pulled at once.
+const PIECE: usize = 16 * 1024;
+/// Bytes that are looked through: what a pattern matches may be so long, however it is cut.
+const WINDOW: usize = 16 * 1024;
+
+/// Looks for a pattern in bytes that come in pieces.
+#[derive(Debug)]
+struct Lookout {
+    pattern: Pattern,
+    window: Vec<u8>,
+}
+
+impl Lookout {
+    fn new(pattern: Pattern) -> Self {
+        Self { pattern, window: Vec::new() }
+    }
+
+    /// More has come: how many bytes of it until the match is complete.
+    fn hear(&mut self, piece: &[u8]) -> Option<usize> {
+        let before = self.window.len();
+        self.window.extend_from_slice(piece);
+        let end = self.pattern.end_in(&self.window);
+        let superfluous = self.window.len().saturating_sub(WINDOW);
+        self.window.drain(..superfluous);
+        // What was there already did not match, but may with a `$` behind which nothing stood.
+        end.map(|end| end.saturating_sub(before))
+    }
+}
+
+impl Task {
+    pub(super) async fn expect<O: Outlet>(
+        &self,
+        pattern: Pattern,
+        timeout: Duration,
+        outlet: &mut O,
+    ) -> Done {
+        if let LineState::Failed(why) = &*self.console.hub.line().borrow() {
+            return self.failed(why);
+        }
+        let (_, head) = self.console.hub.last_words(0);
+        let cursor = self.console.hub.session_cursor(head);
+        self.wait_for(cursor, pattern, timeout, outlet).await
+    }
+
+    /// Shows what comes from `cursor` on until the pattern has come.
+    pub(super) async fn wait_for<O: Outlet>(
+        &self,
+        mut cursor: Cursor,
+        pattern: Pattern,
+        timeout: Duration,
+        outlet: &mut O,
+    ) -> Done {
+        let mut lookout = Lookout::new(pattern);
+        let shown = async {
+            loop {
+                match cursor.pull(PIECE).await {
+                    Pulled::Bytes(bytes) => {
+                        let end = lookout.hear(&bytes);
+                        outlet.send(bytes[..end.unwrap_or(bytes.len())].to_vec()).await?;
+                        if end.is_some() {
+                            return Ok::<_, Gone>(());
+                        }
+                    }
+                    Pulled::Skipped(count) => {
+                        lookout.window.clear();
+                        outlet.aside(format!("[{count} bytes skipped; see the log]\n")).await?;
+                    }
+                }
+            }
+        };
+        match tokio::time::timeout(timeout, shown).await {
+            Ok(Ok(())) => Ok(DONE),
+            Ok(Err(Gone)) => Err(Stop::Gone),
+            Err(_) => {
+                let seconds = timeout.as_secs();
+                outlet
+                    .aside(format!("{:?} has not come within {seconds} s\n", lookout.pattern.to_string()))
+                    .await?;
+                Ok(FAILED)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn lookout(pattern: &str) -> Lookout {
+        Lookout::new(pattern.parse().unwrap())
+    }
+
+    proptest! {
+        /// However the bytes are cut, the same place is found.
+        #[test]
+        fn a_match_is_found_in_every_split(cuts in proptest::collection::vec(0_usize..40, 0..6)) {
+            let said = b"boot\r\nwelcome to rack 4\r\nlogin: and more";
+            let mut cuts = cuts;
+            cuts.extend([0, said.len()]);
+            cuts.sort_unstable();
+            let mut lookout = lookout("rack \\d+\\r\\nlogin:");
+            let mut heard = 0;
+            for pair in cuts.windows(2) {
+                if let Some(end) = lookout.hear(&said[pair[0]..pair[1].min(said.len())]) {
+                    heard = pair[0] + end;
+                    break;
+                }
+            }
+            prop_assert_eq!(&said[..heard], &b"boot\r\nwelcome to rack 4\r\nlogin:"[..]);
+        }
+    }
+
+    #[test]
+    fn a_device_that_talks_for_ever_costs_no_more_than_the_window() {
+        let mut lookout = lookout("needle");
+        for _ in 0..100 {
+            assert_eq!(lookout.hear(&[b'x'; PIECE]), None);
+            assert!(lookout.window.len() <= WINDOW);
+        }
+        assert_eq!(lookout.hear(b"nee"), None);
+        assert_eq!(lookout.hear(b"dles"), Some(3));
+    }
+}

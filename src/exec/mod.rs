@@ -1,0 +1,261 @@
+//! What is asked of a port in one line: `ssh -p 8023 host log -n 50`, and the same by `consolectl` over the local socket. [`parse`](parse())
+//! understands it, and a [`Task`] does it over an [`Outlet`], with the rights of whoever asks.
+
+mod expect;
+mod log;
+mod parse;
+mod pattern;
+mod send;
+mod text;
+mod words;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::hub::LineState;
+use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, facts};
+
+pub use parse::{ParseError, parse};
+pub use pattern::{Pattern, PatternError};
+pub use text::unescape;
+pub use words::since;
+
+/// Milliseconds of a break; shorter is seen by no device, longer by none as another.
+pub const BREAKS: RangeInclusive<u32> = 1..=10_000;
+/// If nothing is said: as `^Ecl0` sends it.
+const BREAK: u32 = 500;
+/// Seconds that one may wait for what a device says: a day.
+pub const TIMEOUTS: RangeInclusive<u32> = 1..=86_400;
+/// If nothing is said.
+pub const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// It is done, was found, has come.
+pub const DONE: u8 = 0;
+/// It is not, or failed.
+pub const FAILED: u8 = 1;
+/// It was not understood.
+pub const USAGE: u8 = 2;
+/// A Control-C.
+const INTERRUPTED: u8 = 130;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// The capture log.
+    Log {
+        /// Its last lines; `None`: all since.
+        lines: Option<u32>,
+        /// Only what was logged since then.
+        since: Option<Timestamp>,
+        /// Whether to go on with what is added.
+        follow: bool,
+    },
+    /// The lines of the log that match, those of rotated files too.
+    Grep {
+        /// What they match.
+        pattern: Pattern,
+        /// Only what was logged since then.
+        since: Option<Timestamp>,
+    },
+    /// How the port does.
+    Status,
+    /// A break.
+    Break {
+        /// So long.
+        milliseconds: u32,
+        /// Whether to take over from who writes.
+        force: bool,
+    },
+    /// Types something.
+    Send {
+        /// These bytes.
+        bytes: Vec<u8>,
+        /// Whether to take over from who writes.
+        force: bool,
+        /// What to wait for then.
+        expected: Option<Pattern>,
+        /// For the line to take it, and for that to come.
+        timeout: Duration,
+    },
+    /// Waits for what the device says.
+    Expect {
+        /// This.
+        pattern: Pattern,
+        /// So long.
+        timeout: Duration,
+    },
+    /// What there is.
+    Help,
+}
+
+/// Why a command has come to nothing.
+#[derive(Debug)]
+enum Stop {
+    /// Nobody is left to tell.
+    Gone,
+    /// What the user is to read.
+    Failed(String),
+}
+
+impl From<Gone> for Stop {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+type Done<T = u8> = Result<T, Stop>;
+
+/// A command for somebody at a port.
+#[derive(Debug)]
+pub struct Task {
+    console: Arc<Console>,
+    visitor: Visitor,
+}
+
+impl Task {
+    /// For this visitor.
+    pub fn new(console: Arc<Console>, visitor: Visitor) -> Self {
+        Self { console, visitor }
+    }
+
+    /// Does it: the exit code, or `None` if nobody is left to tell.
+    pub async fn run<O: Outlet>(&self, command: Command, outlet: &mut O) -> Option<u8> {
+        let mut closing = self.console.closing();
+        let stop = tokio::select! {
+            done = self.act(command, outlet) => match done {
+                Ok(status) => return Some(status),
+                Err(stop) => stop,
+            },
+            why = closed(&mut closing) => Stop::Failed(why),
+        };
+        match stop {
+            Stop::Gone => None,
+            Stop::Failed(why) => outlet.aside(format!("{why}\n")).await.ok().map(|()| FAILED),
+        }
+    }
+
+    async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> Done {
+        match command {
+            Command::Log { lines, since, follow } => self.log(lines, since, follow, outlet).await,
+            Command::Grep { pattern, since } => self.grep(pattern, since, outlet).await,
+            Command::Status => self.status(outlet).await,
+            Command::Break { milliseconds, force } => self.send_break(milliseconds, force).await,
+            Command::Send { bytes, force, expected, timeout } => {
+                self.send(bytes, force, expected, timeout, outlet).await
+            }
+            Command::Expect { pattern, timeout } => self.expect(pattern, timeout, outlet).await,
+            Command::Help => {
+                outlet.send(help().into_bytes()).await?;
+                Ok(DONE)
+            }
+        }
+    }
+
+    async fn status<O: Outlet>(&self, outlet: &mut O) -> Done {
+        let condition = self.console.hub.examine().await;
+        let mut text = String::new();
+        for (what, value) in facts(&self.console, &condition) {
+            text.push_str(&format!("{what:<8} {value}\n"));
+        }
+        outlet.send(text.into_bytes()).await?;
+        let open = matches!(*self.console.hub.line().borrow(), LineState::Open(_));
+        Ok(if open { DONE } else { FAILED })
+    }
+
+    fn failed<T>(&self, why: impl std::fmt::Display) -> Done<T> {
+        Err(Stop::Failed(format!("{}: {why}", self.console.name)))
+    }
+}
+
+fn help() -> String {
+    let mut text = String::new();
+    for (_, usage, what) in parse::VERBS {
+        text.push_str(&format!("{usage}\n    {what}\n"));
+    }
+    text.push_str("exit code: 0 done, found or come; 1 not; 2 not understood\n");
+    text
+}
+
+/// Waits until the port ends: why.
+async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
+    match closing.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "the port is gone".to_owned(),
+    }
+}
+
+/// Does the command that a line says, for an SSH client: until it is done, or the client is gone, or has typed Control-C on its `terminal`.
+pub async fn run_line<O: Outlet>(
+    task: Task,
+    line: &[u8],
+    terminal: bool,
+    typed: Typed,
+    outlet: O,
+) -> Option<u8> {
+    let mut outlet = Page { outlet, terminal };
+    let command = match parse(line) {
+        Ok(command) => command,
+        Err(error) => {
+            // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+            drop(typed);
+            return outlet.aside(format!("{error}\n")).await.ok().map(|()| USAGE);
+        }
+    };
+    tokio::select! {
+        status = task.run(command, &mut outlet) => status,
+        status = interrupted(typed, terminal) => status,
+    }
+}
+
+/// Whatever is typed beside a command is for nobody, but for a terminal's Control-C.
+async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
+    while let Some(event) = typed.next().await {
+        typed.settle(event.weight());
+        if let Event::Bytes(bytes) = event
+            && terminal
+            && bytes.contains(&0x03)
+        {
+            return Some(INTERRUPTED);
+        }
+    }
+    None
+}
+
+/// What a command says. A terminal that its client has set raw wants a CR before each LF.
+struct Page<O> {
+    outlet: O,
+    terminal: bool,
+}
+
+impl<O: Outlet> Outlet for Page<O> {
+    async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
+        let bytes = if self.terminal { with_returns(&bytes) } else { bytes };
+        self.outlet.send(bytes).await
+    }
+
+    async fn aside(&mut self, text: String) -> Result<(), Gone> {
+        match self.terminal {
+            true => self.outlet.send(with_returns(text.as_bytes())).await,
+            false => self.outlet.aside(text).await,
+        }
+    }
+}
+
+fn with_returns(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len() + 64);
+    for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
+        match piece.strip_suffix(b"\n") {
+            Some(line) => {
+                out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
+                out.extend_from_slice(b"\r\n");
+            }
+            None => out.extend_from_slice(piece),
+        }
+    }
+    out
+}

@@ -1,0 +1,267 @@
+//! What is said in one line, understood. An SSH client hands over one string, from which its user's shell has taken the quotes:
+//! so a backslash is nobody's but ours, and a pattern or a text is all the rest of the line.
+
+use thiserror::Error;
+
+use super::pattern::PatternError;
+use super::text::unescape;
+use super::words::{Words, first_word};
+use super::{BREAK, BREAKS, Command, TIMEOUT};
+
+/// Bytes of a line.
+const LENGTH: usize = 4096;
+/// Lines of a log if nothing is said.
+const LINES: u32 = 20;
+
+/// Why a line is no command. Its Display is what the user reads.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ParseError {
+    /// A first word that there is not.
+    #[error("{0:?} is not a command here: help lists them")]
+    Unknown(String),
+    /// Not text.
+    #[error("a command is UTF-8 text of at most {LENGTH} bytes")]
+    NoText,
+    /// Something is missing, or too much.
+    #[error("{verb}: {what}; usage: {usage}")]
+    Usage {
+        /// The command.
+        verb: &'static str,
+        /// What is wrong.
+        what: String,
+        /// How it is used.
+        usage: &'static str,
+    },
+    /// A pattern.
+    #[error("{0}")]
+    Pattern(#[from] PatternError),
+    /// A time.
+    #[error("--since {0:?}: expected how long ago (10m, 2h, 1d) or a time (2026-11-24T03:00)")]
+    Since(String),
+    /// A backslash.
+    #[error("send: {0:?} is not an escape: there are \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH and \\OOO")]
+    Escape(String),
+}
+
+/// A verb, how it is used, and what for.
+pub(super) const VERBS: [(&str, &str, &str); 7] = [
+    (
+        "log",
+        "log [-n LINES] [--since TIME] [-f]",
+        "the last lines of the log, or those since a time; -f goes on",
+    ),
+    ("grep", "grep [-i] [--since TIME] PATTERN", "the lines of the log, rotated ones too, that match"),
+    ("status", "status", "how the port does; 0 if its line is open"),
+    ("break", "break [--force] [MILLISECONDS]", "a break"),
+    (
+        "send",
+        "send [--force] [--expect PATTERN] [--timeout SECONDS] TEXT",
+        r"types TEXT, in which \r is Return, and waits for PATTERN",
+    ),
+    ("expect", "expect [--timeout SECONDS] PATTERN", "waits until the device says it; 0 if it has"),
+    ("help", "help", "this"),
+];
+
+/// Understands a line.
+pub fn parse(line: &[u8]) -> Result<Command, ParseError> {
+    let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= LENGTH);
+    let text = text.ok_or(ParseError::NoText)?.trim();
+    let (verb, rest) = first_word(text);
+    let mut words = Words { verb: "", usage: "", rest };
+    if let Some((verb, usage, _)) = VERBS.iter().find(|(name, ..)| *name == verb) {
+        (words.verb, words.usage) = (verb, usage);
+    }
+    match words.verb {
+        "log" => log(words),
+        "grep" => grep(words),
+        "status" => words.nothing(Command::Status),
+        "break" => send_break(words),
+        "send" => send(words),
+        "expect" => expect(words),
+        "help" => words.nothing(Command::Help),
+        _ => Err(ParseError::Unknown(verb.to_owned())),
+    }
+}
+
+fn log(mut words: Words<'_>) -> Result<Command, ParseError> {
+    let (mut lines, mut since, mut follow) = (None, None, false);
+    loop {
+        match words.option() {
+            Some("-f" | "--follow") => follow = true,
+            Some("-n" | "--lines") => lines = Some(words.number("-n", 0..=u32::MAX)?),
+            Some("--since") => since = Some(words.since()?),
+            Some(other) => match other.strip_prefix("-n").and_then(|count| count.parse().ok()) {
+                Some(count) => lines = Some(count),
+                None => return Err(words.wrong(format!("{other} is not an option"))),
+            },
+            None => break,
+        }
+    }
+    if lines.is_none() && since.is_none() {
+        lines = Some(LINES);
+    }
+    words.nothing(Command::Log { lines, since, follow })
+}
+
+fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
+    let (mut ignore_case, mut since) = (false, None);
+    loop {
+        match words.option() {
+            Some("-i" | "--ignore-case") => ignore_case = true,
+            Some("--since") => since = Some(words.since()?),
+            Some("--") | None => break,
+            Some(other) => return Err(words.option_unknown(other)),
+        }
+    }
+    let mut pattern = words.pattern()?;
+    if ignore_case {
+        pattern = pattern.ignoring_case()?;
+    }
+    Ok(Command::Grep { pattern, since })
+}
+
+fn send_break(mut words: Words<'_>) -> Result<Command, ParseError> {
+    let force = words.rest.starts_with("--force") && words.option() == Some("--force");
+    let milliseconds = match words.rest {
+        "" => BREAK,
+        _ => words.number("MILLISECONDS", BREAKS)?,
+    };
+    words.nothing(Command::Break { milliseconds, force })
+}
+
+fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
+    let (mut force, mut expected, mut timeout) = (false, None, TIMEOUT);
+    loop {
+        match words.option() {
+            Some("--force") => force = true,
+            Some("--timeout") => timeout = words.timeout()?,
+            Some("--expect") => expected = Some(words.word("PATTERN")?.parse()?),
+            Some("--") | None => break,
+            Some(other) => return Err(words.option_unknown(other)),
+        }
+    }
+    let text = words.text("TEXT")?;
+    Ok(Command::Send { bytes: unescape(text)?, force, expected, timeout })
+}
+
+fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
+    let mut timeout = TIMEOUT;
+    loop {
+        match words.option() {
+            Some("--timeout") => timeout = words.timeout()?,
+            Some("--") | None => break,
+            Some(other) => return Err(words.option_unknown(other)),
+        }
+    }
+    // It may also stand behind the pattern.
+    if let Some((before, seconds)) = words.rest.rsplit_once(" --timeout ")
+        && let Ok(seconds) = seconds.trim().parse::<u32>()
+    {
+        words.rest = before.trim_end();
+        timeout = words.checked_timeout(seconds)?;
+    }
+    Ok(Command::Expect { pattern: words.pattern()?, timeout })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    use crate::exec::Pattern;
+
+    fn understood(line: &str) -> Command {
+        parse(line.as_bytes()).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        text.parse().unwrap()
+    }
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    #[test]
+    fn every_command_is_understood() {
+        let log = |lines, follow| Command::Log { lines: Some(lines), since: None, follow };
+        let send = |text: &[u8]| Command::Send {
+            bytes: text.to_vec(),
+            force: false,
+            expected: None,
+            timeout: TIMEOUT,
+        };
+        for (line, wanted) in [
+            ("log", log(20, false)),
+            ("  log -f ", log(20, true)),
+            ("log -n 5 --follow", log(5, true)),
+            ("log -n5", log(5, false)),
+            ("grep panic", Command::Grep { pattern: pattern("panic"), since: None }),
+            ("grep -i Kernel  panic", Command::Grep { pattern: pattern("(?i)Kernel  panic"), since: None }),
+            ("grep 'two words'", Command::Grep { pattern: pattern("two words"), since: None }),
+            (r"grep \bv\d+$", Command::Grep { pattern: pattern(r"\bv\d+$"), since: None }),
+            ("grep -- -x", Command::Grep { pattern: pattern("-x"), since: None }),
+            ("status", Command::Status),
+            ("break", Command::Break { milliseconds: BREAK, force: false }),
+            ("break 250", Command::Break { milliseconds: 250, force: false }),
+            ("break --force 250", Command::Break { milliseconds: 250, force: true }),
+            (r"send show version\r", send(b"show version\r")),
+            (r#"send "a  b\r""#, send(b"a  b\r")),
+            (r"send \e[A\x03\003\\\t\'", send(b"\x1b[A\x03\x03\\\t'")),
+            ("send -- --force", send(b"--force")),
+            ("send -", send(b"-")),
+            (
+                r"send --force --expect 'ok .*\$' --timeout 3 ls\r",
+                Command::Send {
+                    bytes: b"ls\r".to_vec(),
+                    force: true,
+                    expected: Some(pattern(r"ok .*\$")),
+                    timeout: seconds(3),
+                },
+            ),
+            ("expect login:", Command::Expect { pattern: pattern("login:"), timeout: TIMEOUT }),
+            (
+                "expect login: --timeout 30",
+                Command::Expect { pattern: pattern("login:"), timeout: seconds(30) },
+            ),
+            (
+                "expect --timeout 30 'login: '",
+                Command::Expect { pattern: pattern("login: "), timeout: seconds(30) },
+            ),
+            ("help", Command::Help),
+        ] {
+            assert_eq!(understood(line), wanted, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_is_told_in_one_line() {
+        for (line, wanted) in [
+            ("reboot now", r#""reboot" is not a command here: help lists them"#),
+            ("log 5", r#"log: "5" is too much; usage: log [-n"#),
+            ("log -n many", "log: -n many: expected 0 to 4294967295"),
+            ("log --since soon", r#"--since "soon": expected how long ago"#),
+            ("log --since -5m", "expected how long ago"),
+            ("log -x", "-x is not an option"),
+            ("grep", "grep: PATTERN is missing; usage: grep"),
+            ("grep a(", "unclosed group"),
+            ("break 0", "MILLISECONDS 0: expected 1 to 10000"),
+            ("break 5 6", "is too much"),
+            ("send", "send: TEXT is missing"),
+            (r"send a\q", r#""\\q" is not an escape"#),
+            (r"send a\", "is not an escape"),
+            (r"send \x", "is not an escape"),
+            (r"send \777", "is not an escape"),
+            ("send --expect", "PATTERN is missing"),
+            ("expect --timeout 0 x", "--timeout 0: expected 1 to 86400"),
+            ("expect x --timeout 99999", "--timeout 99999: expected 1 to 86400"),
+            ("status please", "is too much"),
+        ] {
+            let error = parse(line.as_bytes()).map(|command| panic!("{line:?}: {command:?}"));
+            let Err(error) = error.map_err(|error| error.to_string());
+            assert!(error.contains(wanted) && error.lines().count() == 1, "{line:?}: {error}");
+        }
+        assert_eq!(parse(b"grep \xff"), Err(ParseError::NoText));
+        assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NoText));
+    }
+}

@@ -1,0 +1,98 @@
+//! Typing by command: the task sits down at the port as a session does, so that the others see who types, and one writes.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::{BREAKS, DONE, Done, Pattern, Stop, Task};
+use crate::hub::{Input, LineState};
+use crate::session::{Membership, Outlet, plain};
+
+/// Bytes handed over at once: little, because what is handed over cannot be taken back.
+const PIECE: usize = 512;
+/// For a line to take a break.
+const BREAK: Duration = Duration::from_secs(15);
+
+impl Task {
+    pub(super) async fn send<O: Outlet>(
+        &self,
+        bytes: Vec<u8>,
+        force: bool,
+        expected: Option<Pattern>,
+        patience: Duration,
+        outlet: &mut O,
+    ) -> Done {
+        let _seat = self.sit_down(force)?;
+        // From here on, so that no answer comes too early to be seen.
+        let (_, head) = self.console.hub.last_words(0);
+        let cursor = self.console.hub.session_cursor(head);
+        let input = self.console.hub.input();
+        let taken = async {
+            for piece in bytes.chunks(PIECE) {
+                input.send(Input::Bytes(piece.to_vec())).await.ok()?;
+            }
+            self.taken().await
+        };
+        match timeout(patience, taken).await {
+            Ok(Some(())) => {}
+            Ok(None) => return self.failed("its device has gone; not all was sent"),
+            Err(_) => {
+                let seconds = patience.as_secs();
+                return self.failed(format!("its line has not taken all within {seconds} s"));
+            }
+        }
+        match expected {
+            Some(pattern) => self.wait_for(cursor, pattern, patience, outlet).await,
+            None => Ok(DONE),
+        }
+    }
+
+    pub(super) async fn send_break(&self, milliseconds: u32, force: bool) -> Done {
+        if !BREAKS.contains(&milliseconds) {
+            let (least, most) = (BREAKS.start(), BREAKS.end());
+            return self.failed(format!("a break of {milliseconds} ms: expected {least} to {most}"));
+        }
+        let seat = self.sit_down(force)?;
+        let length = Duration::from_millis(milliseconds.into());
+        let user = self.visitor.user.clone();
+        let sent = async {
+            self.console.hub.input().send(Input::Break { length, user }).await.ok()?;
+            self.taken().await
+        };
+        match timeout(BREAK, sent).await {
+            Ok(Some(())) => {}
+            Ok(None) => return self.failed("its device has gone"),
+            Err(_) => return self.failed("its line takes nothing"),
+        }
+        let news = format!("break of {milliseconds} ms by {}", plain(&self.visitor.user));
+        self.console.roster().tell_all(Some(seat.id), &news);
+        Ok(DONE)
+    }
+
+    /// Attaches as the writer, or says why that cannot be.
+    fn sit_down(&self, force: bool) -> Done<Membership> {
+        let state = self.console.hub.line().borrow().clone();
+        if !matches!(state, LineState::Open(_)) {
+            return self.failed(state);
+        }
+        let (seat, _) = self.console.join(self.visitor.clone());
+        let mut roster = self.console.roster();
+        let taken = if force { roster.force(seat.id) } else { roster.attach(seat.id) };
+        drop(roster);
+        match taken {
+            Ok(()) => Ok(seat),
+            Err(refusal) => Err(Stop::Failed(match force {
+                true => refusal.to_string(),
+                false => format!("{refusal}; nothing was sent"),
+            })),
+        }
+    }
+
+    /// Waits until the line has taken all that was sent before; `None` if its device has gone meanwhile.
+    async fn taken(&self) -> Option<()> {
+        let (told, taken) = oneshot::channel();
+        self.console.hub.input().send(Input::Mark(told)).await.ok()?;
+        taken.await.ok()
+    }
+}

@@ -1,0 +1,44 @@
+//! What there is to know about a port at the moment, in rows: `^Eci`, and `ssh -p 8023 host status`.
+
+use super::console::Console;
+use super::roster::plain;
+use crate::config::LogType;
+use crate::hub::Condition;
+use crate::serial::{Counters, ModemLines};
+
+/// Each with its name, fit for any terminal.
+pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, String)> {
+    let settings = console.settings();
+    let (received, sent) = console.hub.traffic();
+    let line = console.hub.line().borrow().to_string();
+    let log = match settings.log.kind {
+        LogType::None => "none".to_owned(),
+        _ => settings.log.file.clone(),
+    };
+    let rows = [
+        ("device", condition.path.display().to_string()),
+        ("state", line),
+        ("settings", settings.line.to_string()),
+        ("bytes", format!("{received} in, {sent} out")),
+        ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
+        ("modem", condition.modem.map_or_else(|| "no modem lines".to_owned(), modem_lines)),
+        ("log", log),
+        ("lost", format!("{} bytes by the log", console.hub.log_mark().lost)),
+        ("here", console.roster().members().count().to_string()),
+    ];
+    rows.into_iter().map(|(what, value)| (what, plain(&value))).collect()
+}
+
+fn errors(counters: Counters) -> String {
+    let Counters { frame, parity, overrun, buffer_overrun, breaks, .. } = counters;
+    format!(
+        "{frame} framing, {parity} parity, {} lost, {breaks} breaks",
+        u64::from(overrun) + u64::from(buffer_overrun)
+    )
+}
+
+fn modem_lines(lines: ModemLines) -> String {
+    let ModemLines { dtr, rts, cts, dsr, dcd, ri } = lines;
+    let lines = [("DTR", dtr), ("RTS", rts), ("CTS", cts), ("DSR", dsr), ("DCD", dcd), ("RI", ri)];
+    lines.map(|(name, on)| format!("{name} {}", if on { "on" } else { "off" })).join(", ")
+}

@@ -1,0 +1,202 @@
+//! Commands at the port, `ssh -p 8023 host log -n 5`: what they say, their exit codes, and what they may not.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::client::Client;
+use crate::rig::{Rig, sha256, until};
+use crate::{at_terminal, served};
+
+fn command(rig: &Rig, words: &[&str]) -> Command {
+    let mut ssh = rig.ssh(&["demo@127.0.0.1"]);
+    ssh.args(words).stdin(Stdio::null());
+    ssh
+}
+
+fn ask(rig: &Rig, words: &[&str]) -> Output {
+    command(rig, words).output().unwrap()
+}
+
+/// What it says, if it ends with this code and says nothing on standard error.
+#[track_caller]
+fn answer(rig: &Rig, words: &[&str], code: i32) -> String {
+    let Output { status, stdout, stderr } = ask(rig, words);
+    assert_eq!(status.code(), Some(code), "{words:?}: {}", String::from_utf8_lossy(&stderr));
+    assert_eq!(String::from_utf8_lossy(&stderr), "", "{words:?}");
+    String::from_utf8(stdout).unwrap()
+}
+
+/// What it says on standard error, if it ends with this code.
+#[track_caller]
+fn complaint(rig: &Rig, words: &[&str], code: i32) -> String {
+    let Output { status, stderr, .. } = ask(rig, words);
+    let said = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(code), "{words:?}: {said}");
+    assert_eq!(said.lines().count(), 1, "{words:?}: {said}");
+    said
+}
+
+fn without_times(log: &str) -> Vec<&str> {
+    log.lines().map(|line| line.split_once(' ').unwrap().1).collect()
+}
+
+#[test]
+fn the_log_is_shown_and_searched() {
+    let rig = served("");
+    std::fs::write(
+        rig.path("log/console.log.1"),
+        "2026-11-01T00:00:00+00:00 < kernel panic\n2026-11-01T00:00:01+00:00 < end\n",
+    )
+    .unwrap();
+    rig.say(b"one\r\ntwo\r\nKernel PANIC 3\r\n");
+    rig.wait_for_log("PANIC");
+    assert_eq!(without_times(&answer(&rig, &["log", "-n", "2"], 0)), ["< two", "< Kernel PANIC 3"]);
+    let recent = answer(&rig, &["log", "--since", "10m"], 0);
+    assert_eq!(without_times(&recent), ["< one", "< two", "< Kernel PANIC 3"]);
+    assert_eq!(without_times(&answer(&rig, &["log", "--since", "2026-11-01T00:00:01Z"], 0))[0], "< end");
+    assert_eq!(
+        without_times(&answer(&rig, &["grep", "-i", "'kernel panic'"], 0)),
+        ["< kernel panic", "< Kernel PANIC 3"]
+    );
+    assert_eq!(
+        without_times(&answer(&rig, &["grep", "-i", "--since", "1h", "kernel panic"], 0)),
+        ["< Kernel PANIC 3"]
+    );
+    assert_eq!(answer(&rig, &["grep", r"PANIC\s\d{2}"], 1), "");
+    assert!(complaint(&rig, &["grep", "a("], 2).contains("unclosed group"));
+}
+
+#[test]
+fn a_log_is_followed_until_the_client_leaves() {
+    let rig = served("");
+    let mut follower = Client::start(command(&rig, &["log", "-f", "-n", "0"]));
+    until("it to follow", || {
+        rig.say(b"live\r\n");
+        (!follower.shown().is_empty()).then_some(())
+    });
+    follower.sees("< live\n");
+    // At a terminal Control-C leaves, and lines begin at its edge.
+    let mut ssh = rig.ssh(&["-tt", "demo@127.0.0.1"]);
+    ssh.arg("log -f -n 1");
+    let mut follower = Client::start(ssh);
+    follower.sees("< live\r\n");
+    follower.type_in("x\x03");
+    follower.ends_with(130);
+}
+
+#[test]
+fn status_says_how_the_port_does_and_its_exit_code_whether_the_line_is_open() {
+    let mut rig = served("baud = 115200");
+    let status = answer(&rig, &["status"], 0);
+    for row in ["state    open\n", "settings 115200 8N1\n", "bytes    0 in, 0 out\n", "here     0\n"] {
+        assert!(status.contains(row), "{row:?} in {status}");
+    }
+    let _stays = at_terminal(&rig);
+    rig.unplug();
+    rig.wait_for_status("unplugged");
+    assert!(answer(&rig, &["status"], 1).contains("state    unplugged since "));
+}
+
+#[test]
+fn something_is_sent_and_its_answer_awaited() {
+    let rig = served("");
+    let device = rig.device();
+    let answering = std::thread::spawn(move || {
+        let (mut device, mut heard) = (device, Vec::new());
+        while !heard.ends_with(b"\r") {
+            let mut byte = [0];
+            device.read_exact(&mut byte).unwrap();
+            heard.push(byte[0]);
+        }
+        device.write_all(b"show version\r\nVersion 4\r\nswitch# and more").unwrap();
+        heard
+    });
+    let shown = answer(&rig, &["send", "--expect", "'^switch#'", r"'show version\r'"], 0);
+    assert_eq!(shown, "show version\r\nVersion 4\r\nswitch#");
+    assert_eq!(answering.join().unwrap(), b"show version\r");
+    let log = rig.wait_for_log("left");
+    assert!(log.contains("demo (127.0.0.1) attached, writing"), "{log}");
+    // Without anything to wait for it ends once the line has it.
+    assert_eq!(answer(&rig, &["send", r"\x03\e[A"], 0), "");
+    rig.expect_at_device(b"\x03\x1b[A");
+    assert!(complaint(&rig, &["send", r"a\q"], 2).contains(r#""\\q" is not an escape"#));
+}
+
+#[test]
+fn what_is_expected_comes_or_does_not() {
+    let rig = served("");
+    let mut waiting = Client::start(command(&rig, &["expect", "login: $", "--timeout", "60"]));
+    // Whoever expects sees what comes from then on.
+    until("it to wait", || {
+        rig.say(b".");
+        (!waiting.shown().is_empty()).then_some(())
+    });
+    rig.say(b"\r\nlog");
+    rig.say(b"in: ");
+    waiting.sees("login: ");
+    waiting.ends_with(0);
+    let began = Instant::now();
+    let why = complaint(&rig, &["expect", "--timeout", "1", "never"], 1);
+    assert_eq!(why, "\"never\" has not come within 1 s\n");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn a_break_is_sent_as_long_as_said() {
+    let rig = served("");
+    let mut watcher = at_terminal(&rig);
+    assert!(complaint(&rig, &["break"], 1).contains("demo (127.0.0.1) writes; nothing was sent"));
+    watcher.type_in("\x05cs");
+    watcher.sees("you are watching");
+    assert_eq!(answer(&rig, &["break", "250"], 0), "");
+    watcher.sees("break of 250 ms by demo");
+    rig.wait_for_journal("demo sends a break of 250 ms");
+    assert!(complaint(&rig, &["break", "never"], 2).contains("MILLISECONDS never: expected 1 to 10000"));
+}
+
+#[test]
+fn who_writes_is_not_typed_over_but_by_force_and_is_told() {
+    let rig = served("");
+    let mut writer = at_terminal(&rig);
+    let why = complaint(&rig, &["send", r"reboot\r"], 1);
+    assert!(why.contains("demo (127.0.0.1) writes; nothing was sent"), "{why}");
+    assert_eq!(answer(&rig, &["send", "--force", "x"], 0), "");
+    rig.expect_at_device(b"x");
+    writer.sees("demo (127.0.0.1) has taken over; you are watching");
+}
+
+#[test]
+fn what_cannot_be_done_is_told_in_a_line() {
+    let mut rig = served("");
+    let unknown = complaint(&rig, &["reboot", "now"], 2);
+    assert_eq!(unknown, "\"reboot\" is not a command here: help lists them\n");
+    let help = answer(&rig, &["help"], 0);
+    for verb in ["log", "grep", "status", "break", "send", "expect"] {
+        assert!(help.lines().any(|line| line.starts_with(verb)), "{verb} in {help}");
+    }
+    let _stays = at_terminal(&rig);
+    rig.unplug();
+    rig.wait_for_status("unplugged");
+    assert!(complaint(&rig, &["send", "x"], 1).starts_with("demo: unplugged since "));
+}
+
+#[test]
+fn a_pipe_is_eight_bits_wide_both_ways_and_ends_when_all_was_answered() {
+    const BYTES: usize = 10_000_000;
+    let rig = served("log = \"raw\"\nscrollback = \"1M\"");
+    // A device that sends back all that it hears.
+    let (mut from, mut to) = (rig.device(), rig.device());
+    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+    let mut random = vec![0; BYTES];
+    File::open("/dev/urandom").unwrap().read_exact(&mut random).unwrap();
+    std::fs::write(rig.path("random"), &random).unwrap();
+    let mut ssh = rig.ssh(&["-T", "demo@127.0.0.1"]);
+    ssh.stdin(File::open(rig.path("random")).unwrap()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Output { status, stdout, stderr } = ssh.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&stderr), "");
+    assert!(status.success(), "{status}");
+    assert_eq!((stdout.len(), sha256(&stdout)), (BYTES, sha256(&random)));
+    assert_eq!(sha256(&rig.log()), sha256(&random), "the log");
+}
