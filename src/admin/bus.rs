@@ -90,6 +90,13 @@ pub trait Manager {
     fn remove_port(&self, name: &str) -> zbus::Result<()>;
     /// Sets a key of the candidate. Without a port, `key` begins with its table: `server.ssh_port`, `defaults.baud`.
     fn set(&self, port: &str, key: &str, value: &Variant<'_>, revision: u64) -> zbus::Result<()>;
+    /// Makes ports and sets keys (port, key, value), all of it or nothing.
+    fn set_many(
+        &self,
+        ports: &[&str],
+        values: &[(&str, &str, &Variant<'_>)],
+        revision: u64,
+    ) -> zbus::Result<()>;
     /// Takes a key out of the candidate, so that its default holds.
     fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<()>;
     /// Applies the changes of `[server]`, `[access]` and `[defaults]`. Returns remarks, a sentence each.

@@ -108,6 +108,25 @@ impl Manager {
         Ok(self.0.core.set(path(port, key)?, None, revision).await?)
     }
 
+    async fn set_many(
+        &self,
+        ports: Vec<&str>,
+        values: Vec<(&str, &str, Variant<'_>)>,
+        revision: u64,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<()> {
+        let ports = ports.into_iter().map(port).collect::<Result<Vec<_>>>()?;
+        let set = |(port, key, value): (&str, &str, Variant<'_>)| {
+            let path = path(port, key)?;
+            let value = self::value(&path, &value)?;
+            Ok((path, value))
+        };
+        let values = values.into_iter().map(set).collect::<Result<Vec<_>>>()?;
+        self.0.core.change(revision, |state, author| state.set_many(&ports, values, author)).await?;
+        self.0.keep_objects(server).await;
+        Ok(())
+    }
+
     #[zbus(out_args("remarks"))]
     async fn reload(&self) -> Result<Vec<String>> {
         Ok(self.0.core.reload(|scope| !matches!(scope, Scope::Port(_))).await?)

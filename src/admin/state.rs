@@ -175,8 +175,52 @@ impl State {
     /// A key takes a value, or with none its default.
     pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Refusal> {
         self.is_right()?;
+        let mut candidate = self.candidate.clone();
+        let key = path.to_string();
+        self.put(&mut candidate, path, new, author)?;
+        self.with(candidate, key, author)
+    }
+
+    /// A new port.
+    pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
+        let mut candidate = self.candidate.clone();
+        let key = self.make(&mut candidate, name, author)?;
+        self.with(candidate, key, author)
+    }
+
+    /// New ports, and keys that take values: all of it or nothing, and judged as a whole.
+    pub fn set_many(
+        &self,
+        ports: &[PortName],
+        values: Vec<(KeyPath, Value)>,
+        author: &Author,
+    ) -> Result<Self, Refusal> {
+        self.is_right()?;
+        if ports.len() + values.len() > MAX_CHANGES {
+            return Err(Refusal::TooMany);
+        }
+        let mut candidate = self.candidate.clone();
+        let mut last = None;
+        for name in ports {
+            last = Some(self.make(&mut candidate, name, author)?);
+        }
+        for (path, value) in values {
+            last = Some(path.to_string());
+            self.put(&mut candidate, path, Some(value), author)?;
+        }
+        last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
+    }
+
+    fn put(
+        &self,
+        candidate: &mut Changes,
+        path: KeyPath,
+        new: Option<Value>,
+        author: &Author,
+    ) -> Result<(), Refusal> {
         if let Some(name) = path.scope.port()
             && !self.candidate_config.ports.contains_key(name)
+            && !is_anew(candidate, &path.scope)
         {
             return Err(Refusal::NoPort(name.clone()));
         }
@@ -190,30 +234,28 @@ impl State {
         };
         let old = stated(&self.committed.text, &path);
         // A port that is made anew has none of what is committed.
-        let anew = [&self.candidate, &self.running].iter().any(|changes| is_anew(changes, &path.scope));
+        let anew = is_anew(candidate, &path.scope) || is_anew(&self.running, &path.scope);
         let stale = self.running.get(&path).is_some_and(|change| change.old != old);
-        let mut candidate = self.candidate.clone();
         if path.key.is_none() {
             candidate.forget_table(&path.scope);
         }
         match !anew && !stale && stated(&self.running_text, &path) == new {
             true => drop(candidate.remove(&path)),
-            false => candidate.insert(path.clone(), change(author, old, new)),
+            false => candidate.insert(path, change(author, old, new)),
         }
-        self.with(candidate, path.to_string(), author)
+        Ok(())
     }
 
-    /// A new port.
-    pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
-        if self.candidate_config.ports.contains_key(name) {
+    fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {
+        let path = KeyPath::table(name.clone());
+        if self.candidate_config.ports.contains_key(name) || is_anew(candidate, &path.scope) {
             return Err(Refusal::IsThere(name.clone()));
         }
-        let path = KeyPath::table(name.clone());
         let old = stated(&self.committed.text, &path);
-        let mut candidate = self.candidate.clone();
         candidate.forget_table(&path.scope);
-        candidate.insert(path.clone(), change(author, old, Some(Value::Table(toml::Table::new()))));
-        self.with(candidate, path.to_string(), author)
+        let key = path.to_string();
+        candidate.insert(path, change(author, old, Some(Value::Table(toml::Table::new()))));
+        Ok(key)
     }
 
     /// A port is taken out.

@@ -11,9 +11,9 @@ use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 use thiserror::Error;
 
 use super::frame::{Frames, Kind};
-use super::{Reply, Request, Status, socket_path};
+use super::{Reply, Request, Status, Tried, socket_path};
 use crate::exec::Command;
-use crate::message::{MessageError, receive, send};
+use crate::message::{MessageError, receive, receive_async, send, send_async};
 use crate::port::PortName;
 
 /// For a port to answer. One that sleeps is started first.
@@ -90,6 +90,31 @@ pub fn run(
         match stream.read(&mut buffer)? {
             0 => return Err(AttachError::Broken(port.clone())),
             count => frames.receive(&buffer[..count]),
+        }
+    }
+}
+
+/// For the next rate: longer than a port listens for anything at all.
+const RATE: Duration = Duration::from_secs(20);
+
+/// Has a port listen at the usual rates, and hands on what was heard at each. Dropped, it ends that.
+pub async fn autobaud(
+    runtime_dir: &Path,
+    port: &PortName,
+    mut tried: impl FnMut(Tried) -> io::Result<()>,
+) -> Result<(), AttachError> {
+    let path = socket_path(runtime_dir, port);
+    let connected = tokio::net::UnixStream::connect(&path).await;
+    let mut stream = connected.map_err(|source| unreachable(port, &path, source))?;
+    let failed = |error| AttachError::Message(port.clone(), error);
+    send_async(&mut stream, &Request::Autobaud).await.map_err(failed)?;
+    loop {
+        let reply = tokio::time::timeout(RATE, receive_async(&mut stream)).await;
+        match reply.map_err(|_| AttachError::Silent(port.clone()))?.map_err(failed)? {
+            Some(Reply::Tried(rate)) => tried(rate)?,
+            Some(Reply::Done) => return Ok(()),
+            Some(reply) => return Err(unexpected(port, reply)),
+            None => return Err(AttachError::Broken(port.clone())),
         }
     }
 }
@@ -194,15 +219,17 @@ fn show(frames: &mut Frames, shown: &mut dyn Write) -> io::Result<Option<Over>> 
     Ok(None)
 }
 
+fn unreachable(port: &PortName, path: &Path, source: io::Error) -> AttachError {
+    let (port, path) = (port.clone(), path.display().to_string());
+    match source.kind() {
+        io::ErrorKind::NotFound => AttachError::NotServed { port, path },
+        _ => AttachError::Unreachable { port, path, source },
+    }
+}
+
 fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply, UnixStream), AttachError> {
     let path = socket_path(runtime_dir, port);
-    let mut stream = UnixStream::connect(&path).map_err(|source| {
-        let (port, path) = (port.clone(), path.display().to_string());
-        match source.kind() {
-            io::ErrorKind::NotFound => AttachError::NotServed { port, path },
-            _ => AttachError::Unreachable { port, path, source },
-        }
-    })?;
+    let mut stream = UnixStream::connect(&path).map_err(|source| unreachable(port, &path, source))?;
     let failed = |error| AttachError::Message(port.clone(), error);
     stream.set_read_timeout(Some(PATIENCE))?;
     let sent = send(&mut stream, request);

@@ -3,6 +3,7 @@
 //! that one may use the port, the port's access groups.
 
 pub mod administer;
+mod autobaud;
 pub mod client;
 mod frame;
 mod limits;
@@ -31,6 +32,9 @@ pub enum Request {
     Status,
     /// A command at the port: what it says, and its exit code, as frames.
     Run(exec::Command),
+    /// Listen to the device at the usual rates, for whoever may write and is not in the way of who does. Replies with a
+    /// [`Reply::Tried`] for each rate, and `Done`; the rate comes back as soon as the caller is gone.
+    Autobaud,
     /// Of an administrator (uid 0 or console-admin), as are the following: read the configuration again and apply it.
     Apply,
     /// Send a break.
@@ -53,7 +57,7 @@ impl Request {
     /// Whether it changes something for others.
     fn is_of_administrators(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Status | Self::Run(_) => false,
+            Self::Connect { .. } | Self::Status | Self::Run(_) | Self::Autobaud => false,
             Self::Apply | Self::Break { .. } | Self::Disconnect { .. } => true,
         }
     }
@@ -70,10 +74,25 @@ pub enum Reply {
     Status(Status),
     /// The configuration is in force; what could not be as it says, a sentence each.
     Applied(Vec<String>),
+    /// A rate was tried.
+    Tried(Tried),
     /// It is done.
     Done,
     /// So many sessions end.
     Disconnected(u32),
+}
+
+/// What was heard at a line rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Bits per second.
+    pub baud: u32,
+    /// Bytes that came.
+    pub bytes: usize,
+    /// How many of a hundred of them are text.
+    pub text: usize,
+    /// Whether it is text, so that the others need not be tried.
+    pub is_text: bool,
 }
 
 /// How a port does.

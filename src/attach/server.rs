@@ -186,7 +186,7 @@ impl Server {
             }
         };
         // Those who stay take places; an administrator's request is done at once, however many sit here.
-        let stays = matches!(request, Request::Connect { .. } | Request::Run(_));
+        let stays = matches!(request, Request::Connect { .. } | Request::Run(_) | Request::Autobaud);
         let place = stays.then(|| self.places.try_acquire());
         if matches!(place, Some(Err(_))) {
             let why = format!("{CLIENTS} local clients are at {}: no more", self.console.name);
@@ -201,6 +201,11 @@ impl Server {
                 self.connect(stream, visitor, terminal).await;
                 Ok(())
             }
+            Request::Autobaud if right != Right::Write => {
+                let why = format!("{} may only watch at {}: no autobaud", visitor.user, self.console.name);
+                send_async(&mut stream, &Reply::Refused(why)).await
+            }
+            Request::Autobaud => self.autobaud(stream, &visitor.user).await,
             Request::Run(command) => self.run(stream, visitor, command).await,
             Request::Apply => send_async(&mut stream, &self.apply().await).await,
             Request::Break { milliseconds, by } => {

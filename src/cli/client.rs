@@ -12,9 +12,12 @@ use zbus::proxy::CacheProperties;
 
 use super::at_port::AtPort;
 use super::doctor;
+use super::import::ImportError;
+use super::learn::LearnError;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::service::{Service, ServiceError, plain_lines, sentence};
+use super::ssh_config::{self, Host, Wish};
 use super::tree::{Command, Output, Setting, Target, Trial};
 use super::units::{self, Verb};
 use super::value::{self, ValueError};
@@ -48,12 +51,15 @@ pub enum CommandError {
     /// A pattern to look for.
     #[error("{0}")]
     Pattern(#[from] exec::PatternError),
+    /// A file that cannot be imported.
+    #[error("{0}")]
+    Import(#[from] ImportError),
     /// Units, by root.
     #[error("{0}")]
     Units(String),
     /// The sockets are of a program in a terminal.
     #[error(
-        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, status, who, log, grep, send and expect work"
+        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, status, who, log, grep, send, expect and autobaud work"
     )]
     Foreground(PathBuf),
     /// Nobody to disconnect.
@@ -64,6 +70,25 @@ pub enum CommandError {
         /// Where.
         port: PortName,
     },
+    /// No rate is right.
+    #[error(
+        "{0} reads as text at none of these rates: it may have another one, or another parity or bytesize than the port"
+    )]
+    NoText(PortName),
+    /// No adapter.
+    #[error("{0}")]
+    Learn(#[from] LearnError),
+    /// Its place has a port.
+    #[error("what is plugged in at {path} is the port {port} already: nothing was changed", path = path.display())]
+    Bound {
+        /// The place.
+        path: PathBuf,
+        /// Whose it is.
+        port: PortName,
+    },
+    /// What this machine is called cannot be told.
+    #[error("{0}; say by --host how others reach it")]
+    NoName(String),
     /// Control-C.
     #[error("interrupted; what was asked may still be done")]
     Interrupted,
@@ -72,7 +97,7 @@ pub enum CommandError {
     Output(#[from] io::Error),
 }
 
-type Done<T = ()> = Result<T, CommandError>;
+pub(super) type Done<T = ()> = Result<T, CommandError>;
 
 /// Whose ports are meant.
 #[derive(Debug)]
@@ -124,7 +149,7 @@ impl Client {
         &self.place.runtime
     }
 
-    async fn service(&self) -> Done<&Service> {
+    pub(super) async fn service(&self) -> Done<&Service> {
         if self.place.foreground {
             return Err(CommandError::Foreground(self.place.runtime.clone()));
         }
@@ -161,7 +186,7 @@ impl Client {
     }
 
     /// Our own change counts as seen; one of somebody else that came in between does not.
-    async fn changed(&self) -> Done {
+    pub(super) async fn changed(&self) -> Done {
         let before = self.seen.get();
         self.looked().await?;
         if before > 0 {
@@ -170,7 +195,7 @@ impl Client {
         Ok(())
     }
 
-    fn revision(&self) -> u64 {
+    pub(super) fn revision(&self) -> u64 {
         if self.checks { self.seen.get() } else { 0 }
     }
 
@@ -237,6 +262,10 @@ impl Client {
                     count => Ok(writeln!(to, "{count} sessions ended")?),
                 }
             }
+            Command::Autobaud { port, set } => self.autobaud(&port, set, to).await,
+            Command::Learn { port, timeout } => self.learn(&port, timeout, to).await,
+            Command::Import(wish) => self.import(&wish, to).await,
+            Command::SshConfig(wish) => self.ssh_config(&wish, to).await,
             Command::Connect { .. }
             | Command::AtPort(_)
             | Command::Doctor { .. }
@@ -302,6 +331,16 @@ impl Client {
         Ok(statuses)
     }
 
+    async fn ssh_config(&self, wish: &Wish, to: &mut impl Write) -> Done {
+        let host = match &wish.host {
+            Some(host) => host.clone(),
+            None => Host::of_this_machine().map_err(CommandError::NoName)?,
+        };
+        let service = self.service().await?;
+        let (ports, server) = tokio::try_join!(service.ports(), service.keys(&Target::Server))?;
+        Ok(to.write_all(ssh_config::entries(&ports, &server.running, &host, wish).as_bytes())?)
+    }
+
     async fn show(&self, of: &Target, Output { json }: Output, to: &mut impl Write) -> Done {
         let keys = self.service().await?.keys(of).await?;
         self.looked().await?;
@@ -309,7 +348,7 @@ impl Client {
         Ok(shown?)
     }
 
-    async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
+    pub(super) async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
         let value = value::parse(&of, &key, &words)?;
         let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
         let (port, key) = address(&of, &key);
@@ -319,7 +358,7 @@ impl Client {
     }
 
     /// Shows what we have changed. A change of somebody else that stands there too does not count as seen by that.
-    async fn show_changed(&self, of: &Target, to: &mut impl Write) -> Done {
+    pub(super) async fn show_changed(&self, of: &Target, to: &mut impl Write) -> Done {
         self.changed().await?;
         let seen = self.seen.get();
         self.show(of, Output::default(), to).await?;

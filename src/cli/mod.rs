@@ -1,17 +1,22 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
 //! said, with `shorthand` for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves; `client` does it, by `service`, `local` or
-//! `units`; `show`, `look` and `table` say it; `prompt` and `complete` are for people at a terminal.
+//! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads the configurations of
+//! others; `learn` waits for an adapter, and `autobaud` for text; `prompt` and `complete` are for people at a terminal.
 
 mod at_port;
+mod autobaud;
 mod client;
 mod complete;
 mod doctor;
+mod import;
+mod learn;
 mod local;
 mod look;
 mod prompt;
 mod service;
 mod shorthand;
 mod show;
+mod ssh_config;
 mod table;
 mod tree;
 mod units;

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::at_port::AtPort;
 use super::shorthand::Shorthand;
+use super::ssh_config::Wish;
 use crate::port::{PortError, PortName};
 
 /// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
@@ -58,6 +59,14 @@ pub enum Command {
         /// What to call it: ttyUSB0 is /dev/ttyUSB0; of any other name it wants `device`
         #[arg(id = "new", value_name = "PORT")]
         port: PortName,
+    },
+    /// Wait for the next adapter to be plugged in, and bind a port to the USB socket it is in
+    Learn {
+        /// What it is to be called; made if there is none of that name
+        port: PortName,
+        /// How long to wait
+        #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+        timeout: u32,
     },
     /// Take a port out of the configuration
     Remove {
@@ -114,6 +123,14 @@ pub enum Command {
         /// The port
         port: PortName,
     },
+    /// Listen at the usual line rates until the device reads as text; nothing is sent to it
+    Autobaud {
+        /// The port
+        port: PortName,
+        /// Set the rate that was found
+        #[arg(long)]
+        set: bool,
+    },
     #[command(flatten)]
     AtPort(AtPort),
     /// Show who is at which port
@@ -132,6 +149,10 @@ pub enum Command {
         /// Login name
         user: String,
     },
+    /// Make ports of another console server's configuration: conserver.cf, ser2net.yaml or config.ini
+    Import(super::import::Wish),
+    /// Print entries for ~/.ssh/config: each console by its name
+    SshConfig(Wish),
     /// Leave
     Exit,
     /// Print what makes a shell complete these commands
@@ -285,6 +306,10 @@ mod tests {
         }
     }
 
+    fn import(file: &str) -> super::super::import::Wish {
+        super::super::import::Wish { file: file.into(), from: None, first_port: None, dry_run: false }
+    }
+
     const PLAIN: Output = Output { json: false };
     const JSON: Output = Output { json: true };
 
@@ -346,10 +371,15 @@ mod tests {
             ("commit", Command::Commit { trial: None }),
             ("commit confirm 5", Command::Commit { trial: Some(Trial::Confirm { minutes: 5 }) }),
             ("confirm", Command::Confirm),
+            ("ssh-config", Command::SshConfig(Wish { host: None, prefix: None, user: None })),
             ("diff", Command::Diff(PLAIN)),
             ("diff --json", Command::Diff(JSON)),
             ("revert", Command::Revert),
             ("break ttyUSB0", Command::Break { port: usb() }),
+            ("autobaud ttyUSB0", Command::Autobaud { port: usb(), set: false }),
+            ("autobaud --set ttyUSB0", Command::Autobaud { port: usb(), set: true }),
+            ("learn ttyUSB0", Command::Learn { port: usb(), timeout: 60 }),
+            ("import x.cf", Command::Import(import("x.cf"))),
             ("log ttyUSB0", log(false, None)),
             ("log ttyUSB0 -f -n 5", log(true, Some(5))),
             ("log -n5 ttyUSB0", log(false, Some(5))),

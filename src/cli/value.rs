@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
-use crate::config::{Port, TriggerName, Value};
+use crate::config::{Port, Server, TriggerName, Value};
 
 /// The keys of a port or table with their values.
 pub type Keys = BTreeMap<String, Value>;
@@ -190,6 +190,17 @@ pub fn port(keys: &Keys) -> Port {
         }
     }
     port
+}
+
+/// The typed `[server]` of these keys, the same way.
+pub fn server(keys: &Keys) -> Server {
+    let mut server = Server::default();
+    for (name, value) in keys {
+        if let Some(key) = keys::find(keys::SERVER, name) {
+            let _ = key.put(&mut server, value);
+        }
+    }
+    server
 }
 
 /// As JSON.

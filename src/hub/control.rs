@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 
+use crate::port::LineSettings;
 use crate::serial::{Counters, ModemLine, ModemLines};
 
 /// Wishes on their way to the line. More wait with whoever has them.
@@ -17,6 +18,16 @@ pub enum Control {
     Examine(oneshot::Sender<Condition>),
     /// The line closed and opened again.
     Reopen,
+    /// The line set otherwise until the lease ends; whether the driver could. Nothing is sent meanwhile.
+    Lease {
+        /// How.
+        settings: LineSettings,
+        /// Ends when its other end is dropped. It is dropped here when the line is set anew or closed. `None` is for who has
+        /// one: so nothing is sent between two rates.
+        lease: Option<oneshot::Receiver<()>>,
+        /// What came of it.
+        told: oneshot::Sender<Result<bool, String>>,
+    },
     /// A modem line of ours on or off; whether the driver could.
     Set(ModemLine, bool, oneshot::Sender<Result<(), String>>),
 }

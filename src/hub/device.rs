@@ -15,7 +15,7 @@ use super::quality::{self, Quality};
 use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
 use crate::failpoint;
-use crate::port::PortName;
+use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
 use crate::serial::{OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
 use crate::systemd;
@@ -87,6 +87,8 @@ impl Device {
                 // A session that has ended needs no answer, here and below.
                 let _ = told.send(condition);
             }
+            // Taken by the line, if one is open.
+            Control::Lease { told, .. } => drop(told.send(Err(format!("{} is not open", self.name)))),
             Control::Set(line, on, told) => {
                 let name = &self.name;
                 let set = match tty {
@@ -247,6 +249,23 @@ impl Device {
             }
         }
         self.opened();
+    }
+
+    /// Sets the line for a lease; whether the driver does just that.
+    pub(super) fn try_settings(&self, tty: &Tty, settings: &LineSettings) -> Result<bool, String> {
+        match tty.apply(settings) {
+            Ok(refused) => Ok(!refused.iter().any(|refused| refused.key == "baud")),
+            Err(error) => Err(format!("cannot set {settings}: {error}")),
+        }
+    }
+
+    /// Sets it back. What the driver refuses of it has been said before.
+    pub(super) fn set_back(&self, tty: &Tty) {
+        if let Err(error) = tty.apply(&self.wanted.settings) {
+            let failed = format!("cannot set {} again: {error}", self.wanted.settings);
+            tracing::error!("{failed}");
+            self.hub.note(failed);
+        }
     }
 
     pub(super) fn set_latency(&self, tty: &Tty) {

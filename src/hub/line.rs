@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::device::Device;
-use super::{Hub, Inbox, Input, LineState};
+use super::{Control, Hub, Inbox, Input, LineState};
 use crate::clock::reached;
 use crate::event::Event;
 use crate::port::{LineSettings, PortName};
@@ -163,9 +163,11 @@ impl Line {
     async fn serve(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Lost {
         let Self { device, inbox: Inbox { input: inbox, control }, changes } = self;
         let mut breaking: Option<Breaking<'_>> = None;
+        let mut lease: Option<oneshot::Receiver<()>> = None;
         loop {
             tokio::select! {
                 Some(change) = changes.recv() => {
+                    lease = None;
                     let before = device.take(change);
                     if before.path != device.wanted.path {
                         device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
@@ -176,13 +178,39 @@ impl Line {
                     }
                     device.set(tty);
                 }
-                Some(control) = control.recv() => {
-                    if device.control(control, Some(tty)) {
-                        return Lost::Moved;
-                    }
+                // Before anything is sent again.
+                () = over(&mut lease), if lease.is_some() => {
+                    lease = None;
+                    device.set_back(tty);
                 }
+                Some(control) = control.recv() => match control {
+                    Control::Lease { settings, lease: None, told } => {
+                        let set = match &lease {
+                            Some(_) => device.try_settings(tty, &settings),
+                            None => Err(format!("{}: the line was set or unplugged meanwhile", device.name)),
+                        };
+                        let _ = told.send(set);
+                    }
+                    Control::Lease { told, .. } if lease.is_some() => {
+                        let _ = told.send(Err(format!("somebody else tries line rates at {}", device.name)));
+                    }
+                    Control::Lease { told, .. } if writing.is_some() || breaking.is_some() => {
+                        let name = &device.name;
+                        let _ = told.send(Err(format!("{name} is just being sent something: try again")));
+                    }
+                    Control::Lease { settings, lease: ends, told } => {
+                        let set = device.try_settings(tty, &settings);
+                        lease = ends;
+                        let _ = told.send(set);
+                    }
+                    control => {
+                        if device.control(control, Some(tty)) {
+                            return Lost::Moved;
+                        }
+                    }
+                },
                 () = reached(device.typed_due) => device.note_typed(),
-                Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() => match input {
+                Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() && lease.is_none() => match input {
                     Input::Bytes(bytes) => *writing = Some((bytes, 0)),
                     Input::Break { length, user } => {
                         tracing::info!(
@@ -226,6 +254,14 @@ impl Line {
 async fn finished(breaking: &mut Option<Breaking<'_>>) -> io::Result<usize> {
     match breaking {
         Some(sending) => sending.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn over(lease: &mut Option<oneshot::Receiver<()>>) {
+    match lease {
+        // Nothing is ever sent by it.
+        Some(lease) => drop(lease.await),
         None => std::future::pending().await,
     }
 }

@@ -200,3 +200,30 @@ async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
         assert_eq!(left, 1, "drafts stay");
     }
 }
+
+#[tokio::test]
+async fn many_changes_are_made_together_or_not_at_all() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    let number = |number: u32| Variant::from(number);
+    // Two ports that swap their TCP ports: each by itself would be a conflict.
+    let (first, second, baud) = (number(41_001), number(41_002), number(19_200));
+    let values = [("b", "ssh_port", &first), ("a", "ssh_port", &second), ("c", "baud", &baud)];
+    manager.set_many(&["c"], &values, 1).await.unwrap();
+    assert_eq!(manager.revision().await.unwrap(), 2);
+    assert_eq!(bench.port("b").await.ssh_port().await.unwrap(), 41_001);
+    assert_eq!(bench.port("c").await.baud().await.unwrap(), 19_200);
+    let before = manager.uncommitted().await.unwrap();
+    for (ports, values, revision, wanted) in [
+        (&["d"][..], [("d", "baud", &first), ("d", "stopbits", &first)], 0, "stopbits"),
+        (&["d"], [("d", "baud", &first), ("e", "baud", &first)], 0, "there is no port e: create it first"),
+        (&["d"], [("d", "ssh_port", &first), ("d", "baud", &first)], 0, "ports.b.ssh_port"),
+        (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port a already"),
+        (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port d already"),
+        (&["d"], [("d", "baud", &first), ("d", "baud", &first)], 1, "meanwhile"),
+    ] {
+        let refused = said(manager.set_many(ports, &values, revision).await.unwrap_err());
+        assert!(refused.contains(wanted), "{refused}");
+        assert_eq!(manager.uncommitted().await.unwrap(), before, "{refused}");
+    }
+}

@@ -94,6 +94,7 @@ async fn who_is_not_root_is_refused_every_change_where_polkit_is_not() {
         &["Revert"],
         &["Reload"],
         &["CreatePort", "s", "b"],
+        &["SetMany", "asa(ssv)t", "1", "b", "1", "a", "baud", "u", "300", "0"],
     ] {
         let all: Vec<&'static str> = MANAGER.iter().copied().chain(words.iter().copied()).collect();
         let (done, said) = call(all.leak());

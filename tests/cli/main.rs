@@ -1,8 +1,18 @@
 //! `consolectl` over a real bus, with the real `console-admin` behind it: its words, its prompt, its exit status.
 
+#[path = "../support/accounts.rs"]
+mod accounts;
 mod admin_session;
+mod autobaud;
 mod bus;
+#[path = "../support/client.rs"]
+mod client;
 mod commands;
 mod completion;
+mod import;
+mod learn;
 mod pipe;
 mod prompt;
+#[path = "../support/rig.rs"]
+mod rig;
+mod ssh_config;

@@ -1,0 +1,238 @@
+//! `learn PORT`: waits for the next adapter to be plugged in, and binds the port to the USB socket that it is in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use thiserror::Error;
+use tokio::io::Interest;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::client::{Client, CommandError, Done};
+use super::service::{ServiceError, sentence};
+use super::tree::Target;
+use crate::admin::wire;
+use crate::port::PortName;
+use crate::reactor::{Notifier, Watched};
+use crate::session::plain;
+
+/// Where udev has a link for each USB serial port, called by the socket. It goes with its last link, and its parent too.
+const BY_PATH: &str = "/dev/serial/by-path";
+/// So long nothing more comes: the ttys of one adapter, and the names of one tty, come within tens of milliseconds.
+const QUIET: Duration = Duration::from_secs(1);
+/// What keeps coming is not waited for longer.
+const SETTLE: Duration = Duration::from_secs(5);
+/// More are not named.
+const NAMED: usize = 8;
+
+/// Why nothing was learnt. Nothing was changed then.
+#[derive(Debug, Error)]
+pub enum LearnError {
+    /// The directory cannot be watched.
+    #[error("{BY_PATH} cannot be watched: {0} (if this is a limit: sysctl fs.inotify.max_user_instances)")]
+    Watch(io::Error),
+    /// Nobody has plugged anything in.
+    #[error("no adapter was plugged in within {0} s: nothing was changed")]
+    Nothing(u64),
+    /// It cannot be told which one is meant.
+    #[error(
+        "{} came at once, and nothing was changed: {}; plug in one with one port, or bind one by `create` and `device`",
+        .0.len(), named(.0)
+    )]
+    Many(Vec<Found>),
+}
+
+/// A tty that has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The name that stays with the socket.
+    pub path: PathBuf,
+    /// `ttyUSB0`, for now.
+    pub tty: String,
+}
+
+fn named(found: &[Found]) -> String {
+    let mut names: Vec<_> = found
+        .iter()
+        .take(NAMED)
+        .map(|Found { path, tty }| format!("{} ({})", path.display(), plain(tty)))
+        .collect();
+    if found.len() > NAMED {
+        names.push(format!("and {} more", found.len() - NAMED));
+    }
+    names.join(", ")
+}
+
+/// A link: what it leads to, and since when it is (seconds, nanoseconds). One that came anew while nobody looked is another.
+type Links = BTreeMap<PathBuf, (PathBuf, (i64, i64))>;
+
+fn links(directory: &Path) -> io::Result<Links> {
+    let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match std::fs::read_dir(directory) {
+        Err(error) if absent(&error) => return Ok(Links::new()),
+        entries => entries?,
+    };
+    let mut links = Links::new();
+    for entry in entries {
+        let path = entry?.path();
+        // One that goes at this moment is none.
+        if let (Ok(target), Ok(link)) = (std::fs::read_link(&path), path.symlink_metadata()) {
+            links.insert(path, (target, (link.ctime(), link.ctime_nsec())));
+        }
+    }
+    Ok(links)
+}
+
+/// The ttys among the links that were not there before, each by one name: udev may have several for one.
+fn new_ttys(before: &Links, now: &Links) -> Vec<Found> {
+    let new: BTreeSet<&PathBuf> =
+        now.iter().filter(|(path, link)| before.get(*path) != Some(*link)).map(|(path, _)| path).collect();
+    let mut ttys: BTreeMap<String, &PathBuf> = BTreeMap::new();
+    // `usbv2-` in a name says the speed of the socket, which systemd 252 does not.
+    let rank = |path: &Path| (path.to_string_lossy().contains("-usbv"), path.as_os_str().len());
+    for path in new {
+        let tty = now[path].0.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let best = ttys.entry(tty).or_insert(path);
+        if rank(path) < rank(best) {
+            *best = path;
+        }
+    }
+    ttys.into_iter().map(|(tty, path)| Found { path: path.clone(), tty }).collect()
+}
+
+/// Tells when links may have come or gone.
+struct Watch {
+    inotify: Watched<Notifier>,
+}
+
+impl Watch {
+    /// Armed from the beginning: make it, look, and only then wait.
+    fn new(directory: &Path) -> io::Result<Self> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
+        // Parents first: whatever is made in them meanwhile is an event.
+        let parents: Vec<&Path> = directory.ancestors().take(3).collect();
+        for parent in parents.into_iter().rev() {
+            match inotify.add_watch(parent, events | AddWatchFlags::IN_ONLYDIR) {
+                Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(Self { inotify: Watched::new(Notifier(inotify), Interest::READABLE)? })
+    }
+
+    async fn changed(&self) -> io::Result<()> {
+        self.inotify.readable().await.map(drop)
+    }
+}
+
+/// The one tty that comes next.
+async fn next(directory: &Path, patience: Duration) -> Result<Found, LearnError> {
+    let deadline = Instant::now() + patience;
+    let mut before = links(directory).map_err(LearnError::Watch)?;
+    loop {
+        // A new one each time: directories come and go with what is in them.
+        let watch = Watch::new(directory).map_err(LearnError::Watch)?;
+        let now = links(directory).map_err(LearnError::Watch)?;
+        if !new_ttys(&before, &now).is_empty() {
+            return settled(directory, &before).await;
+        }
+        // What has gone counts as new when it comes again.
+        before.retain(|path, _| now.contains_key(path));
+        match timeout_at(deadline, watch.changed()).await {
+            Ok(changed) => changed.map_err(LearnError::Watch)?,
+            Err(_) => return Err(LearnError::Nothing(patience.as_secs())),
+        }
+    }
+}
+
+/// What has come when nothing more comes.
+async fn settled(directory: &Path, before: &Links) -> Result<Found, LearnError> {
+    let until = Instant::now() + SETTLE;
+    let mut found = Vec::new();
+    let mut since = Instant::now();
+    while Instant::now() < until && since.elapsed() < QUIET {
+        let now = new_ttys(before, &links(directory).map_err(LearnError::Watch)?);
+        if now != found {
+            (found, since) = (now, Instant::now());
+        }
+        sleep(QUIET / 10).await;
+    }
+    match <[Found; 1]>::try_from(found) {
+        Ok([found]) => Ok(found),
+        // Pulled out again at once.
+        Err(none) if none.is_empty() => Err(LearnError::Nothing(SETTLE.as_secs())),
+        Err(many) => Err(LearnError::Many(many)),
+    }
+}
+
+impl Client {
+    /// Waits, and binds. Until then nothing is changed.
+    pub async fn learn(&self, port: &PortName, patience: u32, to: &mut impl Write) -> Done {
+        // Who may not would wait for nothing.
+        if !self.may_administer().await? {
+            let why = "you may not administer this console server".to_owned();
+            return Err(CommandError::Service(ServiceError::Denied(why)));
+        }
+        eprintln!("plug in the adapter of {port} now; if it is plugged in, pull it out first ({patience} s)");
+        let Found { path, tty } = next(Path::new(BY_PATH), Duration::from_secs(patience.into())).await?;
+        let there = self.candidate().await?;
+        let other =
+            there.ports.iter().find(|(name, other)| *name != port && other.device.as_ref() == Some(&path));
+        if let Some((other, _)) = other {
+            return Err(CommandError::Bound { path, port: other.clone() });
+        }
+        let before = there.ports.get(port);
+        let made = if before.is_none() { vec![port.as_str()] } else { Vec::new() };
+        let device = path.display().to_string();
+        let value = wire::to_bus(&device.as_str().into()).expect("a text is a value of the bus");
+        let values = [(port.as_str(), "device", &*value)];
+        let manager = &self.service().await?.manager;
+        manager.set_many(&made, &values, self.revision()).await.map_err(sentence)?;
+        self.show_changed(&Target::Port(port.clone()), to).await?;
+        writeln!(to, "{port} is whatever is plugged in there, {} for now", plain(&tty))?;
+        if before.is_none_or(|before| before.ssh_port.is_none()) {
+            writeln!(to, "it has no TCP port: `sshport {port} N` gives it one")?;
+        }
+        // Plugged in anew it goes to the port with a `device`; until then whoever has opened it keeps it.
+        if tty != port.as_str() && there.ports.keys().any(|name| name.as_str() == tty) {
+            writeln!(
+                to,
+                "the port {tty} may have opened it: `stop {tty}` before, or plug it in anew afterwards"
+            )?;
+        }
+        Ok(writeln!(to, "next: `reload {port}` tries it, `commit` keeps it")?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(links: &[(&str, &str, i64)]) -> Links {
+        let link = |(name, tty, since): &(&str, &str, i64)| {
+            ((*name).into(), (format!("../../{tty}").into(), (*since, 0)))
+        };
+        links.iter().map(link).collect()
+    }
+
+    #[test]
+    fn each_tty_that_is_new_or_there_anew_is_found_once() {
+        let before = all(&[("a-usb-1", "ttyUSB0", 1), ("a-usb-2", "ttyUSB1", 2)]);
+        let found = |now: &[(&str, &str, i64)]| -> Vec<(String, String)> {
+            let found = new_ttys(&before, &all(now));
+            found.into_iter().map(|Found { path, tty }| (path.display().to_string(), tty)).collect()
+        };
+        let pair = |path: &str, tty: &str| (path.to_owned(), tty.to_owned());
+        assert_eq!(found(&[("a-usb-1", "ttyUSB0", 1)]), []);
+        assert_eq!(found(&[("a-usb-1", "ttyUSB0", 7)]), [pair("a-usb-1", "ttyUSB0")]);
+        let two_names = [("a-usb-1", "ttyUSB0", 1), ("a-usbv2-3", "ttyUSB2", 3), ("a-usb-3", "ttyUSB2", 4)];
+        assert_eq!(found(&two_names), [pair("a-usb-3", "ttyUSB2")]);
+        let two = [("a-usb-4-port0", "ttyUSB2", 3), ("a-usb-4-port1", "ttyUSB3", 4)];
+        assert_eq!(found(&two), [pair("a-usb-4-port0", "ttyUSB2"), pair("a-usb-4-port1", "ttyUSB3")]);
+    }
+}

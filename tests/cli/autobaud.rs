@@ -1,0 +1,226 @@
+//! `autobaud`: the rate of a device is found by listening, and the port's own rate is back whatever happens. The far end looks
+//! through the master how the slave is set, as a device of one rate would come out right at that one only.
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::sys::signal::Signal;
+
+use crate::accounts::Accounts;
+use crate::client::Client;
+use crate::rig::{Rig, until};
+
+/// A device that talks at one rate.
+struct Talker {
+    ends: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Talker {
+    fn at(rig: &Rig, rate: u32) -> Self {
+        nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, libc::termios2);
+        let ends = Arc::new(AtomicBool::new(false));
+        let (mut device, ending) = (rig.device(), ends.clone());
+        let thread = std::thread::spawn(move || {
+            while !ending.load(Ordering::Relaxed) {
+                #[allow(unsafe_code)]
+                // SAFETY: zeros are a valid value of this struct of integers, and the kernel fills it in.
+                let set = unsafe {
+                    let mut line = std::mem::zeroed();
+                    tcgets2(device.as_raw_fd(), &mut line).unwrap();
+                    line.c_ospeed
+                };
+                let said: &[u8] =
+                    if set == rate { b"login: \r\nswitch> " } else { b"\xe6\x06\x98\x00\x9e\x66\x80\xf8" };
+                device.write_all(said).unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            // What it was sent.
+            let mut sent = Vec::new();
+            nix::fcntl::fcntl(&device, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK)).unwrap();
+            match device.read_to_end(&mut sent) {
+                Ok(_) => {}
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}"),
+            }
+            sent
+        });
+        Self { ends, thread: Some(thread) }
+    }
+
+    /// What it was sent while it talked.
+    fn ends(&mut self) -> Vec<u8> {
+        self.ends.store(true, Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Talker {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
+}
+
+fn served(settings: &str) -> Rig {
+    let mut rig = Rig::new(settings);
+    rig.start_plugged();
+    rig
+}
+
+fn is_back(rig: &Rig) {
+    until("the rate of before", || (rig.line().c_ospeed == 9600).then_some(()));
+}
+
+/// Waits until another rate than the port's is being tried.
+fn is_tried(rig: &Rig) {
+    until("another rate", || (rig.line().c_ospeed != 9600).then_some(()));
+}
+
+#[test]
+fn the_rate_of_a_device_is_found_and_nothing_is_sent_to_it() {
+    let rig = served("");
+    let mut watcher = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    let mut talker = Talker::at(&rig, 57_600);
+    let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
+    watcher.is_told("tries line rates: what is shown until then may be garbage");
+    is_tried(&rig);
+    // What is typed meanwhile would come out as garbage there.
+    watcher.type_in("later");
+    asking.ends_with(0);
+    is_back(&rig);
+    let shown = String::from_utf8(asking.shown()).unwrap();
+    let rates: Vec<&str> = shown.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(rates, ["9600", "115200", "38400", "57600", "demo"], "{shown}");
+    assert!(shown.contains("  57600  ") && shown.contains("100 % text\n"), "{shown}");
+    assert!(shown.ends_with("demo reads as text at 57600: `baud demo 57600` sets it\n"), "{shown}");
+    watcher.is_told("demo is at 9600 baud again");
+    rig.expect_at_device(b"later");
+    assert_eq!(talker.ends(), b"");
+}
+
+#[test]
+fn the_rate_that_is_set_is_tried_first() {
+    let rig = served("");
+    let _talker = Talker::at(&rig, 9600);
+    let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
+    asking.ends_with(0);
+    assert!(
+        String::from_utf8(asking.shown())
+            .unwrap()
+            .ends_with("demo reads as text at 9600: `baud demo 9600` sets it\n")
+    );
+}
+
+#[test]
+fn a_killed_and_an_interrupted_consolectl_leave_the_rate_as_it_was() {
+    let rig = served("");
+    // Of a rate that is not among those that are tried: it goes on to the end.
+    let _talker = Talker::at(&rig, 300);
+    for signal in [Signal::SIGKILL, Signal::SIGINT, Signal::SIGHUP] {
+        let asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
+        is_tried(&rig);
+        asking.signal(signal);
+        is_back(&rig);
+    }
+}
+
+#[test]
+fn a_port_that_is_killed_sets_the_rate_back_as_it_comes_again() {
+    let mut rig = served("");
+    let _talker = Talker::at(&rig, 300);
+    let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
+    is_tried(&rig);
+    rig.kill();
+    asking.ends_with(1);
+    assert!(asking.aside().contains("the connection to demo has broken"), "{}", asking.aside());
+    rig.start();
+    is_back(&rig);
+}
+
+#[test]
+fn settings_that_are_applied_meanwhile_end_it() {
+    let rig = served("");
+    let _talker = Talker::at(&rig, 300);
+    let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
+    is_tried(&rig);
+    rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\nbaud = 1200\n");
+    rig.apply();
+    asking.ends_with(1);
+    assert!(asking.aside().contains("demo: the line was set or unplugged meanwhile"), "{}", asking.aside());
+    assert_eq!(rig.line().c_ospeed, 1200);
+}
+
+#[test]
+fn a_second_one_is_refused() {
+    let rig = served("");
+    let _talker = Talker::at(&rig, 300);
+    let first = Client::start(rig.consolectl(&["autobaud", "demo"]));
+    is_tried(&rig);
+    let mut second = Client::start(rig.consolectl(&["autobaud", "demo"]));
+    second.ends_with(1);
+    assert!(second.aside().contains("somebody else tries line rates at demo"), "{}", second.aside());
+    drop(first);
+    is_back(&rig);
+}
+
+#[test]
+fn a_silent_device_is_told_after_a_bounded_time() {
+    let rig = served("");
+    let begun = Instant::now();
+    let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
+    asking.ends_with(1);
+    assert!(begun.elapsed() >= Duration::from_secs(10), "it has not been listened to");
+    let said = "consolectl: demo has said nothing within 10 s: make it talk, and try again\n";
+    assert_eq!(asking.aside(), said);
+    assert_eq!(rig.line().c_ospeed, 9600);
+}
+
+#[test]
+fn whoever_may_only_watch_or_is_in_the_way_of_a_writer_is_refused() {
+    let accounts = Accounts::enter();
+    for name in ["alice", "bob", "carol", "eve"] {
+        accounts.add(name, None);
+    }
+    accounts.run(&["groupadd", "noc"]);
+    accounts.run(&["usermod", "-aG", "noc", "carol"]);
+    let mut rig = Rig::with_config(
+        "[ports.demo]\ndevice = \"@DIR@/dev/demo\"\ngroups = []\nusers = [\"alice\", \"bob\"]\nread_only_groups = [\"noc\"]\n",
+    );
+    rig.start_plugged();
+    for path in ["", "run", "run/attach"] {
+        fs::set_permissions(rig.path(path), Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(rig.path("run/attach/demo"), Permissions::from_mode(0o666)).unwrap();
+    let copied =
+        Command::new("cp").arg(env!("CARGO_BIN_EXE_consolectl")).arg(rig.path("consolectl")).status();
+    assert!(copied.unwrap().success());
+    let as_user = |user: &str, words: [&str; 2]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]);
+        command.arg(rig.path("consolectl")).arg("--runtime-dir").arg(rig.path("run")).args(words);
+        Client::start(command)
+    };
+    let _talker = Talker::at(&rig, 9600);
+    let refused = |user: &str, wanted: &str| {
+        let mut asking = as_user(user, ["autobaud", "demo"]);
+        asking.ends_with(1);
+        assert_eq!(asking.aside(), format!("consolectl: {wanted}\n"));
+    };
+    refused("eve", "eve may not use demo: in none of its groups");
+    refused("carol", "carol may only watch at demo: no autobaud");
+    let alice = as_user("alice", ["connect", "demo"]);
+    rig.wait_for_status("1 attached");
+    refused("bob", "no autobaud of demo: alice (local) writes there");
+    as_user("alice", ["autobaud", "demo"]).ends_with(0);
+    drop(alice);
+    rig.wait_for_status("0 attached");
+    as_user("bob", ["autobaud", "demo"]).ends_with(0);
+}
