@@ -35,7 +35,8 @@ pub fn compile(text: &str, over: Over) -> Result<meta::Regex, String> {
         .onepass_size_limit(Some(MAX_PROGRAM))
         .hybrid_cache_capacity(MAX_CACHE);
     let stream = over == Over::Stream;
-    let syntax = syntax::Config::new().unicode(false).utf8(false).nest_limit(50).multi_line(stream).crlf(stream);
+    let syntax =
+        syntax::Config::new().unicode(false).utf8(false).nest_limit(50).multi_line(stream).crlf(stream);
     meta::Builder::new().configure(limits).syntax(syntax).build(text).map_err(|error| {
         match (error.size_limit(), error.syntax_error()) {
             (Some(_), _) => {

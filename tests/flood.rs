@@ -14,17 +14,21 @@ use rig::{Rig, collect, sha256, until};
 
 const FLOOD: usize = 50 * 1000 * 1000;
 
-/// Kilobytes of this process's own: heap, stacks and changed data, and its ring. Program text is everybody's.
+/// Kilobytes that a process has taken: heap, stacks, and its ring. What lies in the pages of its program is the same whatever
+/// comes.
 fn private_memory(pid: Pid) -> u64 {
     let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
     let kilobytes = |line: &str| -> u64 { line.split_whitespace().nth(1).unwrap().parse().unwrap() };
-    let mut in_ring = false;
+    let (mut in_ring, mut in_file) = (false, false);
     let mut total = 0;
     for line in smaps.lines() {
         match line.split_whitespace().next().unwrap_or_default() {
             "Rss:" if in_ring => total += kilobytes(line),
-            "Anonymous:" if !in_ring => total += kilobytes(line),
-            first if first.contains('-') => in_ring = line.contains("memfd:console-ring"),
+            "Anonymous:" if !in_file => total += kilobytes(line),
+            first if first.contains('-') => {
+                in_ring = line.contains("memfd:console-ring");
+                in_file = line.split_whitespace().nth(5).is_some_and(|path| path.starts_with('/'));
+            }
             _ => {}
         }
     }
