@@ -154,11 +154,12 @@ impl Writer {
                     },
                     None => return,
                 },
+                // Before the device is heard again: one that never pauses would put these off for ever.
+                () = reached(sync_due) => Trip { sync: true, ..Trip::default() },
+                () = reached(loss_due) => Trip::default(),
                 () = std::future::ready(()), if self.more => self.look(false),
                 () = self.cursor.heard_more() => self.look(false),
                 () = reached(flush_due) => self.look(true),
-                () = reached(loss_due) => Trip::default(),
-                () = reached(sync_due) => Trip { sync: true, ..Trip::default() },
             };
         }
     }

@@ -47,8 +47,10 @@ pub(super) struct Device {
     typed: Vec<u8>,
     pub(super) typed_due: Option<Instant>,
     quality: Quality,
-    /// When the driver's counters are looked at next.
-    look_at: std::time::Instant,
+    /// When the driver's counters may be looked at next.
+    look_at: Instant,
+    /// When they are to be, because something has come since.
+    pub(super) look_due: Option<Instant>,
 }
 
 impl Device {
@@ -64,7 +66,8 @@ impl Device {
             typed: Vec::new(),
             typed_due: None,
             quality: Quality::default(),
-            look_at: std::time::Instant::now(),
+            look_at: Instant::now(),
+            look_due: None,
         }
     }
 
@@ -117,7 +120,7 @@ impl Device {
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
-                self.quality.forget();
+                self.quality = Quality::since(tty.counters());
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
                     tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
@@ -145,6 +148,7 @@ impl Device {
     pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
+                self.quality = Quality::since(tty.counters());
                 self.set(&tty);
                 Some(tty)
             }
@@ -186,14 +190,17 @@ impl Device {
     }
 
     /// Says what is wrong with the line, as far as its driver counts that.
-    fn judge(&mut self, tty: &Tty) {
-        let now = std::time::Instant::now();
+    pub(super) fn judge(&mut self, tty: &Tty) {
+        let now = Instant::now();
         if now < self.look_at {
+            // The device may say nothing more: what it did last is seen all the same.
+            self.look_due = Some(self.look_at);
             return;
         }
         self.look_at = now + quality::LOOK;
+        self.look_due = None;
         let Some(counters) = tty.counters() else { return };
-        for said in self.quality.look(now, counters) {
+        for said in self.quality.look(now.into_std(), counters) {
             tracing::warn!("{said}");
             self.hub.note(said);
         }

@@ -210,6 +210,7 @@ impl Line {
                     }
                 },
                 () = reached(device.typed_due) => device.note_typed(),
+                () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() && lease.is_none() => match input {
                     Input::Bytes(bytes) => *writing = Some((bytes, 0)),
                     Input::Break { length, user } => {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::serial::Counters;
 
-/// Between two looks at the counters while a device talks: each is a system call.
-pub(super) const LOOK: Duration = Duration::from_secs(1);
+/// Between two looks at the counters while a device talks: each is a system call. So near its place is a break noted.
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 /// Without further errors for so long, a burst is over.
 const QUIET: Duration = Duration::from_secs(10);
 /// Framing and parity errors of one burst that are more than a plug pushed in.
@@ -65,9 +65,9 @@ impl Quality {
         said
     }
 
-    /// Another device, whose counters begin anew.
-    pub(super) fn forget(&mut self) {
-        *self = Self::default();
+    /// Of a device that is just opened, and has counted so much before.
+    pub(super) fn since(before: Option<Counters>) -> Self {
+        Self { before, ..Self::default() }
     }
 }
 
