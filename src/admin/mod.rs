@@ -9,6 +9,7 @@ pub mod bus;
 mod commit;
 mod confirm;
 mod core;
+mod edits;
 mod files;
 mod guarded;
 mod hand_over;

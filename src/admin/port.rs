@@ -19,10 +19,8 @@ use super::wire::keys;
 use crate::attach::{LineErrors, Status, client};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
+use crate::hub::BREAKS;
 use crate::port::PortName;
-
-/// Milliseconds of the longest break; ports hold output back for as long.
-const LONGEST_BREAK: u32 = 10_000;
 
 /// The object of a port.
 pub struct Port {
@@ -109,8 +107,9 @@ impl Port {
     }
 
     async fn send_break(&self, milliseconds: u32) -> Result<()> {
-        if !(1..=LONGEST_BREAK).contains(&milliseconds) {
-            return Err(Refused(format!("a break lasts 1 to {LONGEST_BREAK} ms, not {milliseconds}")));
+        if !BREAKS.contains(&milliseconds) {
+            let (shortest, longest) = (BREAKS.start(), BREAKS.end());
+            return Err(Refused(format!("a break lasts {shortest} to {longest} ms, not {milliseconds}")));
         }
         let length = Duration::from_millis(milliseconds.into());
         let by = caller();

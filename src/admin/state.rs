@@ -10,7 +10,7 @@ use crate::config::{Config, Text, Value};
 use crate::port::PortName;
 
 /// Bytes of all changes as a file, half of what is read of one.
-const MAX_TEXT: usize = 512 * 1024;
+pub(super) const MAX_TEXT: usize = 512 * 1024;
 
 /// Why a change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -111,7 +111,7 @@ pub struct State {
     pub running_config: Config,
     /// As the next reload would have it.
     pub candidate_config: Config,
-    running_text: String,
+    pub(super) running_text: String,
 }
 
 impl State {
@@ -170,135 +170,6 @@ impl State {
             }),
             (asked, _) => Err(Refusal::Unknown { asked, revision: self.revision }),
         }
-    }
-
-    /// A key takes a value, or with none its default.
-    pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Refusal> {
-        self.is_right()?;
-        let mut candidate = self.candidate.clone();
-        let key = path.to_string();
-        self.put(&mut candidate, path, new, author)?;
-        self.with(candidate, key, author)
-    }
-
-    /// A new port.
-    pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
-        let mut candidate = self.candidate.clone();
-        let key = self.make(&mut candidate, name, author)?;
-        self.with(candidate, key, author)
-    }
-
-    /// New ports, and keys that take values: all of it or nothing, and judged as a whole.
-    pub fn set_many(
-        &self,
-        ports: &[PortName],
-        values: Vec<(KeyPath, Value)>,
-        author: &Author,
-    ) -> Result<Self, Refusal> {
-        self.is_right()?;
-        if ports.len() + values.len() > MAX_CHANGES {
-            return Err(Refusal::TooMany);
-        }
-        let mut candidate = self.candidate.clone();
-        let mut last = None;
-        for name in ports {
-            last = Some(self.make(&mut candidate, name, author)?);
-        }
-        for (path, value) in values {
-            last = Some(path.to_string());
-            self.put(&mut candidate, path, Some(value), author)?;
-        }
-        last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
-    }
-
-    fn put(
-        &self,
-        candidate: &mut Changes,
-        path: KeyPath,
-        new: Option<Value>,
-        author: &Author,
-    ) -> Result<(), Refusal> {
-        if let Some(name) = path.scope.port()
-            && !self.candidate_config.ports.contains_key(name)
-            && !is_anew(candidate, &path.scope)
-        {
-            return Err(Refusal::NoPort(name.clone()));
-        }
-        let new = match new {
-            None => None,
-            Some(value) => Some(path.check(&value).map_err(|refused| Refusal::Value {
-                key: path.to_string(),
-                value: value.to_string(),
-                reason: refused.reason,
-            })?),
-        };
-        let old = stated(&self.committed.text, &path);
-        // A port that is made anew has none of what is committed.
-        let anew = is_anew(candidate, &path.scope) || is_anew(&self.running, &path.scope);
-        let stale = self.running.get(&path).is_some_and(|change| change.old != old);
-        if path.key.is_none() {
-            candidate.forget_table(&path.scope);
-        }
-        match !anew && !stale && stated(&self.running_text, &path) == new {
-            true => drop(candidate.remove(&path)),
-            false => candidate.insert(path, change(author, old, new)),
-        }
-        Ok(())
-    }
-
-    fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {
-        let path = KeyPath::table(name.clone());
-        if self.candidate_config.ports.contains_key(name) || is_anew(candidate, &path.scope) {
-            return Err(Refusal::IsThere(name.clone()));
-        }
-        let old = stated(&self.committed.text, &path);
-        candidate.forget_table(&path.scope);
-        let key = path.to_string();
-        candidate.insert(path, change(author, old, Some(Value::Table(toml::Table::new()))));
-        Ok(key)
-    }
-
-    /// A port is taken out.
-    pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
-        self.is_right()?;
-        if !self.candidate_config.ports.contains_key(name) {
-            return Err(Refusal::NoPort(name.clone()));
-        }
-        let path = KeyPath::table(name.clone());
-        let old = stated(&self.committed.text, &path);
-        let mut candidate = self.candidate.clone();
-        candidate.forget_table(&path.scope);
-        // Of one that was never reloaded nothing is left to say.
-        if stated(&self.running_text, &path).is_some() {
-            candidate.insert(path.clone(), change(author, old, None));
-        }
-        self.with(candidate, path.to_string(), author)
-    }
-
-    /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.
-    fn is_right(&self) -> Result<(), Refusal> {
-        match &self.fault {
-            Some(fault) => Err(Refusal::Committed(fault.clone())),
-            None => Ok(()),
-        }
-    }
-
-    fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Refusal> {
-        self.is_right()?;
-        let text = candidate.apply(&self.running_text).map_err(|error| Refusal::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Refusal::Whole)?;
-        let last = Last { key, who: author.who.clone(), when: author.when };
-        let next = Self::new(
-            self.committed.clone(),
-            None,
-            self.running.clone(),
-            candidate,
-            self.revision + 1,
-            Some(last),
-        );
-        let all = next.pending();
-        let bytes = all.to_running().map_or(usize::MAX, |text| text.len());
-        if all.len() > MAX_CHANGES || bytes > MAX_TEXT { Err(Refusal::TooMany) } else { Ok(next) }
     }
 
     /// The changes of some tables run from now on.
@@ -367,7 +238,7 @@ impl State {
 }
 
 /// Whether a port's table is made anew by these changes, or that of a rule: one that is taken out, and what is set after.
-fn is_anew(changes: &Changes, scope: &Scope) -> bool {
+pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
     let Some(name) = scope.port() else { return is_taken_out(changes, scope) };
     changes.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
         || is_taken_out(changes, scope)
@@ -375,10 +246,6 @@ fn is_anew(changes: &Changes, scope: &Scope) -> bool {
 
 fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {
     matches!(scope, Scope::Trigger(..)) && changes.get(&KeyPath { scope: scope.clone(), key: None }).is_some()
-}
-
-fn change(author: &Author, old: Option<Value>, new: Option<Value>) -> Change {
-    Change { who: author.who.clone(), when: author.when, old, new }
 }
 
 #[cfg(test)]

@@ -6,11 +6,9 @@ use tokio::sync::oneshot;
 
 use super::Reply;
 use super::server::Server;
-use crate::hub::{Input, LineState};
+use crate::hub::{BREAKS, Input, LineState};
 use crate::session::plain;
 
-/// Milliseconds of a break: shorter is seen by no device, longer by none as another.
-const BREAK: std::ops::RangeInclusive<u32> = 1..=10_000;
 /// For the line to take a break. Before it stands at most what its queue holds, which a stuck line does not take.
 const LINE: Duration = Duration::from_secs(5);
 /// For the service to apply the configuration, and for the driver to say what it made of it.
@@ -40,8 +38,8 @@ impl Server {
 
     pub(super) async fn send_break(&self, milliseconds: u32, by: String) -> Reply {
         let name = &self.console.name;
-        if !BREAK.contains(&milliseconds) {
-            let (shortest, longest) = (BREAK.start(), BREAK.end());
+        if !BREAKS.contains(&milliseconds) {
+            let (shortest, longest) = (BREAKS.start(), BREAKS.end());
             return Reply::Refused(format!("a break of {milliseconds} ms: expected {shortest} to {longest}"));
         }
         let line = self.console.hub.line().borrow().clone();

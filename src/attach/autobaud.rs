@@ -89,7 +89,7 @@ impl Server {
         settings: LineSettings,
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), MessageError> {
-        let mut cursor = self.console.hub.session_cursor(self.console.hub.traffic().0);
+        let mut cursor = self.console.hub.cursor_from_now();
         let heard = listen(&mut cursor, 1, SILENCE).await;
         if heard.is_empty() {
             let why = format!("{} has said nothing within {} s", self.console.name, SILENCE.as_secs());

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use super::client::{CommandError, Place};
 use super::local;
 use crate::attach::client::{self, AttachError};
-use crate::exec::{self, DONE, FAILED, Pattern, TIMEOUTS};
+use crate::exec::{self, DONE, FAILED, LINES, Pattern, TIMEOUT, TIMEOUTS};
 use crate::port::PortName;
 
-/// Lines of a log if nothing is said.
-const LINES: u32 = 20;
+/// For something to come, if nothing is said.
+const SECONDS: u32 = TIMEOUT.as_secs() as u32;
 /// The longest time that may be waited for something: a day.
 const MOST_SECONDS: i64 = *TIMEOUTS.end() as i64;
 
@@ -58,7 +58,7 @@ pub enum AtPort {
         #[arg(long, value_name = "PATTERN")]
         expect: Option<Pattern>,
         /// For the line to take the text, and for the answer
-        #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+        #[arg(long, value_name = "SECONDS", default_value_t = SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
         timeout: u32,
         /// The port
         port: PortName,
@@ -69,7 +69,7 @@ pub enum AtPort {
     /// Show what a port says until it has said something; fails if that does not come
     Expect {
         /// So long
-        #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+        #[arg(long, value_name = "SECONDS", default_value_t = SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
         timeout: u32,
         /// The port
         port: PortName,

@@ -25,10 +25,8 @@ use crate::admin::wire;
 use crate::attach;
 use crate::attach::client::AttachError;
 use crate::exec;
+use crate::hub::BREAK;
 use crate::port::PortName;
-
-/// Half a second, as `^Ecl0` sends it.
-const BREAK: u32 = 500;
 
 /// Why a command failed.
 #[derive(Debug, Error)]

@@ -45,8 +45,7 @@ impl Task {
         if let LineState::Failed(why) = &*self.console.hub.line().borrow() {
             return self.failed(why);
         }
-        let (_, head) = self.console.hub.last_words(0);
-        let cursor = self.console.hub.session_cursor(head);
+        let cursor = self.console.hub.cursor_from_now();
         self.wait_for(cursor, pattern, timeout, outlet).await
     }
 

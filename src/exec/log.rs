@@ -36,8 +36,11 @@ impl Task {
             let (going_on, piece) = self.read(self.console.log.read(tail).await)?;
             tail = going_on;
             if !piece.is_empty() {
-                let piece = sieve.as_mut().map_or(piece.clone(), |sieve| sieve.pass(&piece));
-                outlet.send(piece).await?;
+                let passed = match &mut sieve {
+                    Some(sieve) => sieve.pass(&piece),
+                    None => piece,
+                };
+                outlet.send(passed).await?;
             } else if !follow || logged.changed().await.is_err() {
                 return Ok(DONE);
             }

@@ -15,20 +15,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::hub::LineState;
-use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, facts};
+use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, closed, facts};
 
 pub use parse::{ParseError, parse};
 pub use pattern::{Pattern, PatternError};
 pub use text::unescape;
 pub use words::since;
 
-/// Milliseconds of a break; shorter is seen by no device, longer by none as another.
-pub const BREAKS: RangeInclusive<u32> = 1..=10_000;
-/// If nothing is said: as `^Ecl0` sends it.
-const BREAK: u32 = 500;
+/// Lines of a log, if nothing is said.
+pub const LINES: u32 = 20;
 /// Seconds that one may wait for what a device says: a day.
 pub const TIMEOUTS: RangeInclusive<u32> = 1..=86_400;
 /// If nothing is said.
@@ -179,14 +176,6 @@ fn help() -> String {
     }
     text.push_str("exit code: 0 done, found or come; 1 not; 2 not understood\n");
     text
-}
-
-/// Waits until the port ends: why.
-async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
-    match closing.wait_for(Option::is_some).await {
-        Ok(why) => why.clone().unwrap_or_default(),
-        Err(_) => "the port is gone".to_owned(),
-    }
 }
 
 /// Does the command that a line says, for an SSH client: until it is done, or the client is gone, or has typed Control-C on its `terminal`.

@@ -6,12 +6,11 @@ use thiserror::Error;
 use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Words, first_word};
-use super::{BREAK, BREAKS, Command, TIMEOUT};
+use super::{Command, LINES, TIMEOUT};
+use crate::hub::{BREAK, BREAKS};
 
 /// Bytes of a line.
 const LENGTH: usize = 4096;
-/// Lines of a log if nothing is said.
-const LINES: u32 = 20;
 
 /// Why a line is no command. Its Display is what the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -155,19 +154,19 @@ fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
     }
     // It may also stand behind the pattern.
     if let Some((before, seconds)) = words.rest.rsplit_once(" --timeout ")
-        && let Ok(seconds) = seconds.trim().parse::<u32>()
+        && seconds.trim().parse::<u32>().is_ok()
     {
+        timeout = Words { rest: seconds.trim(), ..words }.timeout()?;
         words.rest = before.trim_end();
-        timeout = words.checked_timeout(seconds)?;
     }
     Ok(Command::Expect { pattern: words.pattern()?, timeout })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::time::Duration;
 
+    use super::*;
     use crate::exec::Pattern;
 
     fn understood(line: &str) -> Command {

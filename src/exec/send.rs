@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{BREAKS, DONE, Done, Pattern, Stop, Task};
-use crate::hub::{Input, LineState};
+use super::{DONE, Done, Pattern, Stop, Task};
+use crate::hub::{BREAKS, Input, LineState};
 use crate::session::{Membership, Outlet, plain};
 
 /// Bytes handed over at once: little, because what is handed over cannot be taken back.
@@ -25,8 +25,7 @@ impl Task {
     ) -> Done {
         let _seat = self.sit_down(force)?;
         // From here on, so that no answer comes too early to be seen.
-        let (_, head) = self.console.hub.last_words(0);
-        let cursor = self.console.hub.session_cursor(head);
+        let cursor = self.console.hub.cursor_from_now();
         let input = self.console.hub.input();
         let taken = async {
             for piece in bytes.chunks(PIECE) {

@@ -64,14 +64,6 @@ impl<'a> Words<'a> {
         Ok(Duration::from_secs(seconds.into()))
     }
 
-    pub(super) fn checked_timeout(&self, seconds: u32) -> Result<Duration, ParseError> {
-        let (least, most) = (TIMEOUTS.start(), TIMEOUTS.end());
-        match TIMEOUTS.contains(&seconds) {
-            true => Ok(Duration::from_secs(seconds.into())),
-            false => Err(self.wrong(format!("--timeout {seconds}: expected {least} to {most}"))),
-        }
-    }
-
     pub(super) fn since(&mut self) -> Result<Timestamp, ParseError> {
         since(self.word("TIME")?)
     }

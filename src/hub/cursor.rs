@@ -30,6 +30,12 @@ impl Hub {
         self.cursor(Puller::Session, position)
     }
 
+    /// A viewer's cursor, at what comes next.
+    pub fn cursor_from_now(self: &Arc<Self>) -> Cursor {
+        let (head, _) = self.traffic();
+        self.session_cursor(head)
+    }
+
     /// The log writer's cursor: where the log stands.
     pub fn log_cursor(self: &Arc<Self>) -> Cursor {
         let position = self.log_mark().position;

@@ -11,6 +11,7 @@ mod quality;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +39,11 @@ const WORDS: u64 = 64 * 1024;
 
 /// For a line to say how it is.
 const EXAMINE: Duration = Duration::from_secs(1);
+
+/// Milliseconds of a break, if nothing is said: nothing shorter is seen by all devices, and few need more.
+pub const BREAK: u32 = 500;
+/// Milliseconds that may be said.
+pub const BREAKS: RangeInclusive<u32> = 1..=10_000;
 
 /// What a session wants the device to get, in order.
 #[derive(Debug)]

@@ -122,6 +122,14 @@ impl Console {
     }
 }
 
+/// Waits until the port closes its sessions: why.
+pub async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
+    match closing.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        Err(_) => "the port is gone".to_owned(),
+    }
+}
+
 /// Somebody's place at the port. It ends when dropped, however the session ends: a connection that is gone or a panic must
 /// not leave a writer behind that nobody is.
 #[derive(Debug)]

@@ -12,12 +12,12 @@ use super::{Answer, Here};
 use crate::capture::Found;
 use crate::clock::clock;
 use crate::config::EscapePrefix;
-use crate::hub::{Condition, Control, Input};
+use crate::hub::{self, Condition, Control, Input};
 use crate::port::PortName;
 use crate::serial::ModemLine;
 
-/// A break's length. RFC 4335 lets the client say one, but nothing shorter is seen by all devices, and few need more.
-const BREAK: Duration = Duration::from_millis(500);
+/// A break's length. (RFC 4335 lets the client say one.)
+const BREAK: Duration = Duration::from_millis(hub::BREAK as u64);
 /// By so much each of `l1` to `l9` is longer than the one before.
 const LONGER: Duration = Duration::from_millis(250);
 /// DTR off: long enough for a modem to hang up and a board to reset.

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::port::PortName;
 
-pub use console::{Console, LAST_WORDS, Membership, Neighbours};
+pub use console::{Console, LAST_WORDS, Membership, Neighbours, closed};
 pub use facts::facts;
 pub use roster::{Ears, Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::console::closed;
 use super::replay::presentable;
 use super::roster::plain;
 use super::timestamps::Stamper;
@@ -111,14 +112,6 @@ async fn again<O: Outlet>(here: &Here, lines: usize, upto: u64, outlet: &mut O) 
     say(outlet, here.terminal, if lines == 1 { "the last line" } else { "the last lines" }).await?;
     outlet.send(presentable(&said)).await?;
     say(outlet, here.terminal, "that was it").await
-}
-
-/// Waits until the port closes its sessions: why.
-async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
-    match closing.wait_for(Option::is_some).await {
-        Ok(why) => why.clone().unwrap_or_default(),
-        Err(_) => "the port is gone".to_owned(),
-    }
 }
 
 /// Waits until the device was tried.

@@ -14,12 +14,12 @@ use crate::session::plain;
 const GROUP: &str = "dialout";
 const USER: &str = "_console-port";
 
-pub(super) fn look(root: &Path, patient: &Patient<'_>) -> Option<Finding> {
-    let device = below(root, &patient.device);
+pub(super) fn look(patient: &Patient<'_>) -> Option<Finding> {
+    let device = &patient.device;
     let shown = patient.device.display();
-    let Ok(metadata) = fs::metadata(&device) else {
+    let Ok(metadata) = fs::metadata(device) else {
         // A port that waits for its adapter is well, unless somebody says that it is not.
-        return patient.named.then(|| absent(root, patient));
+        return patient.named.then(|| absent(patient));
     };
     if !metadata.file_type().is_char_device() {
         return Some(patient.finding(
@@ -43,7 +43,7 @@ pub(super) fn look(root: &Path, patient: &Patient<'_>) -> Option<Finding> {
     let mend = format!(
         "chgrp {GROUP} {shown} && chmod 0660 {shown}\n\
              and for the next time look for the udev rule that set it: udevadm test /sys/class/tty/{}",
-        kernel_name(&device)
+        kernel_name(device)
     );
     Some(patient.finding(what, mend))
 }
@@ -58,11 +58,11 @@ fn opens(owner: &str, group: &str, mode: u32) -> bool {
     bits & 0o6 == 0o6
 }
 
-fn absent(root: &Path, patient: &Patient<'_>) -> Finding {
+fn absent(patient: &Patient<'_>) -> Finding {
     let mut mend =
         "is the adapter plugged in, and its cable whole? dmesg and lsusb tell what the kernel sees"
             .to_owned();
-    let others = plugged(root);
+    let others = plugged();
     if !others.is_empty() {
         let name = patient.name;
         mend.push_str(&format!("\nthese are plugged in; one is taken by: consolectl device {name} PATH"));
@@ -74,8 +74,8 @@ fn absent(root: &Path, patient: &Patient<'_>) -> Finding {
 }
 
 /// What is plugged in, by names that stay.
-fn plugged(root: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(root.join("dev/serial/by-path")) else { return Vec::new() };
+fn plugged() -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir("/dev/serial/by-path") else { return Vec::new() };
     let mut paths: Vec<_> =
         entries.flatten().map(|entry| Path::new("/dev/serial/by-path").join(entry.file_name())).collect();
     paths.sort();
@@ -88,13 +88,9 @@ pub(super) fn kernel_name(device: &Path) -> String {
     device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-pub(super) fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
 /// USB devices that could be serial ports, and that no driver has taken.
-pub(super) fn without_driver(root: &Path) -> Vec<Finding> {
-    let Ok(interfaces) = fs::read_dir(root.join("sys/bus/usb/devices")) else { return Vec::new() };
+pub(super) fn without_driver() -> Vec<Finding> {
+    let Ok(interfaces) = fs::read_dir("/sys/bus/usb/devices") else { return Vec::new() };
     interfaces.flatten().filter_map(|entry| orphan(&entry.path())).collect()
 }
 

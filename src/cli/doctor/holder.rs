@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::device::{below, kernel_name};
+use super::device::kernel_name;
 use super::{Finding, Patient, Sight};
 use crate::port::PortName;
 use crate::session::plain;
@@ -23,8 +23,8 @@ pub(super) struct Process {
 }
 
 /// The processes of which something can be seen.
-pub(super) fn processes(root: &Path) -> Vec<Process> {
-    let Ok(entries) = fs::read_dir(root.join("proc")) else { return Vec::new() };
+pub(super) fn processes() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pid = |entry: fs::DirEntry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()));
     entries.flatten().filter_map(pid).filter_map(|(pid, path)| Process::look(pid, &path)).collect()
 }
@@ -58,9 +58,8 @@ impl Process {
 }
 
 pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
-    let device = below(&sight.root, &patient.device);
-    let Ok(wanted) = fs::metadata(&device) else { return Vec::new() };
-    let kernel = kernel_name(&device);
+    let Ok(wanted) = fs::metadata(&patient.device) else { return Vec::new() };
+    let kernel = kernel_name(&patient.device);
     if let Some(finding) = login_prompt(sight, &kernel, patient) {
         return vec![finding];
     }
@@ -82,7 +81,7 @@ fn login_prompt(sight: &Sight, kernel: &str, patient: &Patient<'_>) -> Option<Fi
     let device = patient.device.display();
     let what = format!("{device} has a login prompt of this machine on it: {unit} is {state}");
     let mut mend = format!("systemctl disable --now {unit}");
-    let line = fs::read_to_string(sight.root.join("proc/cmdline")).unwrap_or_default();
+    let line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let console =
         |word: &str| word.strip_prefix("console=").and_then(|it| it.split(',').next()) == Some(kernel);
     if line.split_whitespace().any(console) {

@@ -89,20 +89,18 @@ fn say(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
 
 /// What of the machine concerns all ports, seen once.
 struct Sight {
-    root: PathBuf,
     units: Units,
     processes: Vec<Process>,
 }
 
 impl Sight {
     fn new(patients: &[Patient<'_>]) -> Self {
-        let root = PathBuf::from("/");
         let mut units = vec!["consoleserver.target".to_owned()];
         for Patient { name, device, .. } in patients {
             let getty = format!("serial-getty@{}.service", device::kernel_name(device));
             units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
         }
-        Self { units: Units::ask(&units), processes: holder::processes(&root), root }
+        Self { units: Units::ask(&units), processes: holder::processes() }
     }
 }
 
@@ -126,7 +124,7 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
         .collect();
     let sight = Sight::new(&patients);
     findings.extend(units::everywhere(&sight));
-    findings.extend(device::without_driver(&sight.root));
+    findings.extend(device::without_driver());
     findings.extend(patients.iter().flat_map(|patient| examine_port(runtime, &sight, patient)));
     findings
 }
@@ -150,11 +148,11 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(runtime: &Path, sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    findings.extend(device::look(&sight.root, patient));
+    findings.extend(device::look(patient));
     findings.extend(holder::look(sight, patient));
     findings.extend(units::look(sight, patient));
     findings.extend(log::disk(&Path::new("/var/log/consoleserver").join(patient.name.as_str()), patient));
-    findings.extend(firewall::look(&sight.root, patient));
+    findings.extend(firewall::look(patient));
     // (Not of a port that sleeps: a look starts none.)
     if patient.settings.log.kind == LogType::Text && local::runs(runtime, patient.name) {
         match sample(runtime, patient.name) {

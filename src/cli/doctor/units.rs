@@ -105,7 +105,7 @@ fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
 fn who_listens(sight: &Sight, tcp: u16) -> Option<String> {
     const LISTEN: &str = "0A";
     let listens = |table: &str| {
-        let text = std::fs::read_to_string(sight.root.join(table)).unwrap_or_default();
+        let text = std::fs::read_to_string(table).unwrap_or_default();
         text.lines().skip(1).find_map(|line| {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let (_, port) = fields.get(1)?.rsplit_once(':')?;
@@ -113,7 +113,7 @@ fn who_listens(sight: &Sight, tcp: u16) -> Option<String> {
             is_it.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
         })
     };
-    let socket = listens("proc/net/tcp").or_else(|| listens("proc/net/tcp6"))?;
+    let socket = listens("/proc/net/tcp").or_else(|| listens("/proc/net/tcp6"))?;
     let owner = sight.processes.iter().find(|process| process.has_socket(&socket));
     Some(owner.map_or_else(|| "another program".to_owned(), |process| process.name.clone()))
 }
