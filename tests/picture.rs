@@ -90,13 +90,11 @@ fn shell(rig: &Rig) -> Command {
     shell
 }
 
-/// The time is another one each time.
+/// The times are others each time, and two people need not have come in the same second.
 fn times_are_one(screen: &str) -> String {
-    let mut out = screen.to_owned();
-    while let Some(at) = out.find("since ").filter(|at| !out[*at..].starts_with("since 12:01:07")) {
-        out.replace_range(at.., &out[at..].replace(&out[at..at + 14], "since 12:01:07"));
-    }
-    out
+    let mut pieces = screen.split("since ");
+    let before = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(before, |out, piece| format!("{out}since 12:01:07{}", &piece["12:01:07".len()..]))
 }
 
 fn draw(coloured: &str, screen: &str) {
