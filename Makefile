@@ -53,9 +53,9 @@ picture: toolchain test-packages ## README's picture, drawn anew
 	@tests/tools/install-packages python3-rich
 	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
 
-# A part: make bench SYSTEMS="consoleserver conserver" WHAT="memory echo". Results of a whole run are for the repository.
+# A part: make bench SYSTEMS="consoleserver conserver" WHAT="memory echo"; ROUNDS=1 for a quick look. Results of a whole run are for the repository.
 bench: deb ## consoleserver beside conserver, ser2net, conman, sshd and dropbear, measured in a container (25 minutes)
-	$(AS_ROOT) benches/peers/run --deb $(DEB) --systems "$(SYSTEMS)" --what "$(WHAT)"
+	$(AS_ROOT) benches/peers/run --deb $(DEB) --systems "$(SYSTEMS)" --what "$(WHAT)" --rounds "$(ROUNDS)"
 
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)

@@ -21,7 +21,7 @@ def start(system, number, piped=False, watch=False):
     return Client(argv, piped and not system.client_wants_terminal)
 
 
-def until_answered(system, number, client, seconds=10, watch=False):
+def until_answered(system, number, client, seconds=10, watch=False, drain=True):
     """Seconds from now until the client is attached."""
     device, began = system.devices[number], time.monotonic()
     while True:
@@ -36,7 +36,8 @@ def until_answered(system, number, client, seconds=10, watch=False):
             client.close()
             raise Failure(f"{system.name}: {' '.join(client.argv)}: not attached after {time.monotonic() - began:.1f} s")
     took = time.monotonic() - began
-    _drain(device, client)
+    if drain:
+        _drain(device, client)
     return took
 
 
@@ -49,29 +50,29 @@ def _drain(device, client):
             return
 
 
-def attach(system, number, piped=False, watch=False, first=None):
+def attach(system, number, piped=False, watch=False, first=None, drain=True):
     """A client that is attached; it comes again if it is sent away because the last one has not quite gone (ser2net, picocom)."""
     client = first or start(system, number, piped, watch)
     for _ in range(TRIES):
         try:
-            until_answered(system, number, client, watch=watch)
+            until_answered(system, number, client, watch=watch, drain=drain)
             return client
         except Failure:
             time.sleep(RETRY_SECONDS)
             client = start(system, number, piped, watch)
-    until_answered(system, number, client, watch=watch)
+    until_answered(system, number, client, watch=watch, drain=drain)
     return client
 
 
 @contextlib.contextmanager
-def attached(system, numbers, piped=False):
+def attached(system, numbers, piped=False, drain=True):
     """A client at each of these ports, which reads what comes."""
     clients, waiting = [], list(numbers)
     try:
         while waiting:
             batch, waiting = waiting[:TOGETHER], waiting[TOGETHER:]
             for number, first in [(number, start(system, number, piped)) for number in batch]:
-                clients.append(attach(system, number, piped, first=first).collect())
+                clients.append(attach(system, number, piped, first=first, drain=drain).collect())
         yield clients
     finally:
         for client in clients:

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures console servers side by side, on a machine on which they are installed. `run` makes such a machine and starts this.
 
-usage: bench.py [--systems "NAME…"] [--what "NAME…"] --out FILE.json
+usage: bench.py [--systems "NAME…"] [--what "NAME…"] [--rounds N] --out FILE.json
 """
 
 import argparse
@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import time
+import traceback
 
 import client
 import measure
@@ -49,6 +50,7 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__.partition("usage: ")[2])
     parser.add_argument("--systems", type=words(names), default=names)
     parser.add_argument("--what", type=words(measure.NAMES), default=measure.NAMES)
+    parser.add_argument("--rounds", type=int, help="at most so many of each, for a quick look")
     parser.add_argument("--out", required=True)
     options = parser.parse_args()
 
@@ -62,10 +64,15 @@ def main():
         for unit in kind.units:
             if unit.endswith(".service"):
                 subprocess.run(["systemctl", "stop", unit], capture_output=True)
-    book, load, began, times = Book(), [os.getloadavg()[0]], time.time(), {}
+    book, load, began, times = Book(options.rounds), [os.getloadavg()[0]], time.time(), {}
+    broken = []
     for name in options.what:
         start = time.monotonic()
-        measure.module(name).run(chosen, book)
+        try:
+            measure.module(name).run(chosen, book)
+        except Exception:  # what the other measurements found is worth keeping
+            traceback.print_exc()
+            broken.append(name)
         times[name] = round(time.monotonic() - start, 1)
         load.append(os.getloadavg()[0])
         print(f"{name}: {times[name]} s", file=sys.stderr)
@@ -81,6 +88,8 @@ def main():
     }
     with open(options.out, "w") as out:
         json.dump(result, out, indent=1)
+    if broken:
+        sys.exit(f"broken off: {' '.join(broken)}")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,14 @@ TRIES = 2
 
 
 class Book:
-    def __init__(self):
+    def __init__(self, most_rounds):
+        self.most_rounds = most_rounds
         self.figures = {}  # what → system → metric → figures
         self.notes = {}  # system → sentences
         self.failures = {}
+
+    def rounds(self, wanted):
+        return range(min(wanted, self.most_rounds or wanted))
 
     def add(self, what, system, metric, figure):
         self.figures.setdefault(what, {}).setdefault(system.name, {}).setdefault(metric, []).append(figure)

@@ -9,7 +9,7 @@ ROUNDS = 12
 
 def run(systems, book):
     with attach.up(systems, 1, book, "connect") as systems:
-        for _ in range(ROUNDS):
+        for _ in book.rounds(ROUNDS):
             for system in book.able(systems, "connect"):
                 with book.at(system, "connect"):
                     began = time.monotonic()

@@ -43,7 +43,7 @@ def run(systems, book):
             for system in systems:
                 with book.at(system, "echo"):
                     sitting[system] = (attach.attach(system, 0), system.devices[0])
-            for _ in range(ROUNDS):
+            for _ in book.rounds(ROUNDS):
                 for system in book.able(sitting, "echo"):
                     with book.at(system, "echo"):
                         _type(system, *sitting[system], book)

@@ -75,7 +75,7 @@ def run(systems, book):
         for watched in (False, True):
             able = [system for system in systems if watched or system.logs_alone]
             sizes = {system: _probe(system, watched, book) for system in able}
-            for _ in range(ROUNDS):
+            for _ in book.rounds(ROUNDS):
                 for system in book.able(able, "flood"):
                     with book.at(system, "flood"):
                         _round(system, watched, sizes[system], book)

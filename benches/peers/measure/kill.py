@@ -19,7 +19,7 @@ KILL_AT = 0.7
 
 def run(systems, book):
     with attach.up(systems, 1, book, "kill") as systems:
-        for _ in range(ROUNDS):
+        for _ in book.rounds(ROUNDS):
             for system in book.able(systems, "kill"):
                 with book.at(system, "kill"):
                     _kill(system, book, None if system.logs_alone else attach.attach(system, 0).collect())

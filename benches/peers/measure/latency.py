@@ -13,7 +13,7 @@ LOOK_SECONDS = 0.0002
 
 def run(systems, book):
     with attach.up(systems, 1, book, "latency") as systems:
-        for round_ in range(ROUNDS):
+        for round_ in book.rounds(ROUNDS):
             for system in book.able(systems, "latency"):
                 with book.at(system, "latency"), attach.attached(system, [] if system.logs_alone else [0]):
                     _time(system, round_, book)

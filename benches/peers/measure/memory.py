@@ -13,7 +13,7 @@ FULL = 300_000  # bytes said by each port
 
 
 def run(systems, book):
-    for round_ in range(max(ROUNDS.values())):
+    for round_ in book.rounds(max(ROUNDS.values())):
         for system in book.able(systems, "memory"):
             for size in SIZES:
                 if round_ < ROUNDS[size]:
@@ -29,7 +29,7 @@ def _weigh(system, size, book):
             book.add("memory", system, f"{size} {state} {kind}", megabytes)
 
     note("idle")
-    with attach.attached(system, range(size)) as clients:
+    with attach.attached(system, range(size), drain=False) as clients:
         note("attached")
         text = lines(0, FULL // LINE_BYTES)
         for number, client in enumerate(clients):

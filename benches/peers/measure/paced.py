@@ -31,7 +31,7 @@ def _measure(system, book):
 
 def _look(system, state, book):
     time.sleep(1)
-    for _ in range(ROUNDS):
+    for _ in book.rounds(ROUNDS):
         pids, began = system.processes(), time.monotonic()
         before = processes.cpu(pids)
         time.sleep(SECONDS)

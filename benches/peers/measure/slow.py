@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.2
 def run(systems, book):
     data = lines(0, FLOOD // LINE_BYTES)
     with attach.up(systems, 1, book, "slow") as systems:
-        for _ in range(ROUNDS):
+        for _ in book.rounds(ROUNDS):
             for system in book.able(systems, "slow"):
                 with book.at(system, "slow"):
                     _flood(system, data, book)
