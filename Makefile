@@ -14,7 +14,7 @@ TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath logi
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
 SCRIPTS  := .ci/run $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
-            $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* 2>/dev/null)
+            $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* benches/peers/* 2>/dev/null)
 
 # Packages, as tests/tools/make-deb names them. The beds' is built in a third of the time, by the profile of `make run`.
 ARCH    := $(shell dpkg --print-architecture)
@@ -26,7 +26,7 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run try build deb bed-deb picture test test-boot release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture bench test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -52,6 +52,10 @@ try: bed-deb ## a container with the package and four ports, to look at before y
 picture: toolchain test-packages ## README's picture, drawn anew
 	@tests/tools/install-packages python3-rich
 	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
+
+# A part: make bench SYSTEMS="consoleserver conserver" WHAT="memory echo"; ROUNDS=1 for a quick look. Results of a whole run are for the repository.
+bench: deb ## consoleserver beside conserver, ser2net, conman, sshd and dropbear, measured in a container (25 minutes)
+	$(AS_ROOT) benches/peers/run --deb $(DEB) --systems "$(SYSTEMS)" --what "$(WHAT)" --rounds "$(ROUNDS)"
 
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
