@@ -316,7 +316,8 @@ class Lane(threading.Thread):
             fault = self.begin("enomem", port.name)
             with open(f"/proc/{before}/statm", encoding="ascii") as statm:
                 size = int(statm.read().split()[0]) * 4096
-            self.limit(before, size + int(part * 400 * 1024))
+            # In half of the cases there is none but what the allocator has.
+            self.limit(before, size + int(max(0, part - 0.5) * (512 << 10)))
             clients = [Client(self.bed.ssh(port.tcp)) for _ in range(6)]
             for client in clients:
                 client.read(1.5)
