@@ -113,10 +113,12 @@ class Bed:
     # What happens is said at once, and kept.
 
     def say(self, text):
+        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+        self.note(text)
+
+    def note(self, text):
         with self.lock:
-            line = f"{time.strftime('%H:%M:%S')} {text}"
-            print(line, flush=True)
-            self.log.write(line + "\n")
+            self.log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
             self.log.flush()
 
     def begin(self, kind, *ports):
@@ -212,8 +214,12 @@ class Bed:
             fields = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
             if port := self.by_name.get(fields.get("Id", "")[len("console@") : -len(".service")]):
                 port.pid, port.status = int(fields["MainPID"]), fields["StatusText"]
+                if "attached" not in port.status:
+                    continue  # a process that has said nothing yet
                 words = port.status.split(", ")
                 lost = next((int(word.split()[0]) for word in words if " lost by the log" in word), 0)
+                if lost != port.lost:
+                    self.note(f"{port.name}, process {port.pid}: lost {port.lost} → {lost}")
                 if lost < port.lost:
                     # A process that has left has taken its count along.
                     port.lost_before += port.lost

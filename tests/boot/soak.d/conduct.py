@@ -20,8 +20,9 @@ from bed import CLI, COUNT, LOGS, SOAK, SPARED, Bed
 from faults import BLOWS, PLUGS, WEATHER, Lane
 from seats import SEATS, Client, Seat
 
-# What a port process may have kept in the end of all sessions that it had (the allocator's leftovers), and descriptors: none.
-PSS_MOST = 512
+# What a port process may have kept in the end of all sessions that it had: what the allocator does not give back, since there are always some
+# who stay when others leave. And descriptors: none.
+PSS_MOST = 1024
 # A device waits for its port, if that is killed, frozen or starved; else it must not have to.
 STALLED_MOST = 30
 # Messages at err and above that the faults explain: what they say, and which faults (`None`: it takes none).
