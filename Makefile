@@ -26,7 +26,10 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run try build deb bed-deb picture bench test test-boot release-check lint toolchain packages test-packages deb-packages
+# Of `make soak DEB=FILE`.
+GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
+
+.PHONY: help run try build deb bed-deb picture bench test test-boot soak release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -73,6 +76,9 @@ test-boot: bed-deb ## of that, the package on machines with a systemd of their o
 	$(AS_ROOT) tests/boot/test-container --deb $(BED_DEB)
 	$(AS_ROOT) tests/boot/test-vm --deb $(BED_DEB)
 
+soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINUTES=60; SEED= again, DEB= of another package
+	$(AS_ROOT) tests/boot/soak --deb $(or $(GIVEN_DEB),$(BED_DEB)) --minutes $(or $(MINUTES),60) $(SEED:%=--seed %)
+
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
@@ -80,6 +86,7 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
+	$(AS_ROOT) tests/boot/soak --deb $(DEB) --minutes 60
 	BED_REPLUGS=100 BED_POWER_CUTS=5 $(AS_ROOT) tests/boot/test-vm --all --deb $(DEB)
 	$(MAKE) deb ARCH=arm64
 	tests/boot/smoke-arm64 target/deb/consoleserver_$(VERSION)_arm64.deb
