@@ -156,7 +156,7 @@ mod tests {
             fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
                 match std::mem::replace(&mut self.0, false) {
                     true => Err(io::ErrorKind::Interrupted.into()),
-                    false => self.1.read(into),
+                    false => Read::read(&mut self.1, into),
                 }
             }
         }
