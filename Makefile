@@ -9,7 +9,7 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-paramiko shellcheck socat sshpass systemd tmux util-linux
+                  putty-tools python3-paramiko shellcheck socat ssh-audit sshpass systemd tmux util-linux
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
@@ -83,6 +83,7 @@ soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINU
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
+	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
