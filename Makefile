@@ -26,7 +26,7 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run try build deb bed-deb picture test test-boot release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture fuzz test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -53,6 +53,9 @@ picture: toolchain test-packages ## README's picture, drawn anew
 	@tests/tools/install-packages python3-rich
 	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
 
+fuzz: toolchain packages ## hostile input, MINUTES=10 for each of TARGETS (fuzz/README.md)
+	@tests/tools/fuzz $(or $(MINUTES),10) $(TARGETS)
+
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
 ifdef NEXTEST
@@ -73,6 +76,7 @@ test-boot: bed-deb ## of that, the package on machines with a systemd of their o
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
+	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
