@@ -26,7 +26,7 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run try build deb bed-deb picture fuzz test test-boot release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture fuzz bench-loops test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -55,6 +55,9 @@ picture: toolchain test-packages ## README's picture, drawn anew
 
 fuzz: toolchain packages ## hostile input, MINUTES=10 for each of TARGETS (fuzz/README.md)
 	@tests/tools/fuzz $(or $(MINUTES),10) $(TARGETS)
+
+bench-loops: toolchain packages ## the loops that every byte goes through, in bytes a second
+	$(CARGO) bench --locked --bench loops
 
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
