@@ -9,12 +9,12 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-paramiko shellcheck socat sshpass systemd tmux util-linux
+                  putty-tools python3-paramiko shellcheck socat ssh-audit sshpass systemd tmux util-linux
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
 SCRIPTS  := .ci/run $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
-            $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* 2>/dev/null)
+            $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* benches/peers/* 2>/dev/null)
 
 # Packages, as tests/tools/make-deb names them. The beds' is built in a third of the time, by the profile of `make run`.
 ARCH    := $(shell dpkg --print-architecture)
@@ -26,9 +26,10 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
+# Of `make soak DEB=FILE`.
 GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 
-.PHONY: help run try build deb bed-deb picture test test-boot soak release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -55,6 +56,16 @@ picture: toolchain test-packages ## README's picture, drawn anew
 	@tests/tools/install-packages python3-rich
 	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
 
+# A part: make bench SYSTEMS="consoleserver conserver" WHAT="memory echo"; ROUNDS=1 for a quick look. Results of a whole run are for the repository.
+bench: deb ## consoleserver beside conserver, ser2net, conman, sshd and dropbear, measured in a container (25 minutes)
+	$(AS_ROOT) benches/peers/run --deb $(DEB) --systems "$(SYSTEMS)" --what "$(WHAT)" --rounds "$(ROUNDS)"
+
+fuzz: toolchain packages ## hostile input, MINUTES=10 for each of TARGETS (fuzz/README.md)
+	@tests/tools/fuzz $(or $(MINUTES),10) $(TARGETS)
+
+bench-loops: toolchain packages ## the loops that every byte goes through, in bytes a second
+	$(CARGO) bench --locked --bench loops
+
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
 ifdef NEXTEST
@@ -78,6 +89,8 @@ soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINU
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
+	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
+	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)

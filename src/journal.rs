@@ -6,11 +6,14 @@ use std::fmt;
 use std::os::unix::fs::MetadataExt;
 
 use tracing::field::Field;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Metadata, Subscriber};
 use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::{Extensions, ExtensionsMut, LookupSpan, SpanData};
 
 use crate::port::PortName;
 
@@ -36,7 +39,59 @@ pub fn init(program: &'static str, port: Option<&PortName>) {
             .with_timer(Stamp(program))
             .fmt_fields(debug_fn(message_only))
     });
-    tracing_subscriber::registry().with(LevelFilter::INFO).with(journal).with(stderr).init();
+    NoSpans.with(LevelFilter::INFO).with(journal).with(stderr).init();
+}
+
+/// What the layers stand on. We have events only; tracing-subscriber's registry of spans weighs 32 KiB in each process.
+struct NoSpans;
+
+/// There is none.
+enum Span {}
+
+impl Subscriber for NoSpans {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+impl<'a> LookupSpan<'a> for NoSpans {
+    type Data = Span;
+
+    fn span_data(&'a self, _: &Id) -> Option<Span> {
+        None
+    }
+}
+
+impl SpanData<'_> for Span {
+    fn id(&self) -> Id {
+        match *self {}
+    }
+
+    fn metadata(&self) -> &'static Metadata<'static> {
+        match *self {}
+    }
+
+    fn parent(&self) -> Option<&Id> {
+        match *self {}
+    }
+
+    fn extensions(&self) -> Extensions<'_> {
+        match *self {}
+    }
+
+    fn extensions_mut(&self) -> ExtensionsMut<'_> {
+        match *self {}
+    }
 }
 
 /// systemd tells by `JOURNAL_STREAM=device:inode` which pipe is the journal's (`man systemd.exec`).

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod event;
 pub mod failpoint;
 pub mod journal;
+pub mod memory;
 pub mod pattern;
 pub mod port;
 pub mod reactor;

@@ -1,38 +1,79 @@
 //! One serial port: reads the tty, logs what it says, serves it by SSH and locally. Made to be run by systemd as
 //! `console@NAME.service`, or by `consoleserver`.
 
+//!
+//! Its arguments are read by lexopt, not by clap as those of our other programs: of this one 48 run, and few people type it.
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use consoleserver::port::PortName;
+use consoleserver::service::Options;
 use consoleserver::{journal, service};
+use lexopt::prelude::*;
 
-/// Serve one serial port by SSH and locally, and log what it says.
-#[derive(Parser)]
-#[command(version)]
-struct Arguments {
-    /// The one configuration file to read.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Look for /etc/consoleserver and /usr/lib/consoleserver below this directory.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
-    /// Tell console-admin of triggers, over the system bus.
-    #[arg(long)]
-    bus: bool,
-    /// The port, as configured.
-    port: PortName,
+const HELP: &str = "\
+Serve one serial port by SSH and locally, and log what it says.
+
+Usage: console-port [OPTIONS] PORT
+
+Arguments:
+  PORT             The port, as configured
+
+Options:
+      --config FILE    The one configuration file to read
+      --root DIR       Look for /etc/consoleserver and /usr/lib/consoleserver below this directory [default: /]
+      --bus            Tell console-admin of triggers, over the system bus
+  -h, --help           Print help
+  -V, --version        Print version
+";
+
+/// What is asked for.
+enum Asked {
+    Serve(Options),
+    Say(String),
 }
 
 fn main() -> ExitCode {
-    let Arguments { config, root, bus, port } = Arguments::parse();
-    journal::init("console-port", Some(&port));
-    match service::run(&service::Options { port, config, root, bus }) {
+    let options = match asked() {
+        Ok(Asked::Serve(options)) => options,
+        Ok(Asked::Say(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!(
+                "error: {error}\n\nUsage: console-port [OPTIONS] PORT\n\nFor more information, try '--help'."
+            );
+            return ExitCode::from(2);
+        }
+    };
+    journal::init("console-port", Some(&options.port));
+    match service::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn asked() -> Result<Asked, lexopt::Error> {
+    let (mut config, mut root, mut bus, mut port) = (None, PathBuf::from("/"), false, None);
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("config") => config = Some(PathBuf::from(arguments.value()?)),
+            Long("root") => root = PathBuf::from(arguments.value()?),
+            Long("bus") => bus = true,
+            Short('h') | Long("help") => return Ok(Asked::Say(HELP.to_owned())),
+            Short('V') | Long("version") => {
+                return Ok(Asked::Say(format!("console-port {}\n", env!("CARGO_PKG_VERSION"))));
+            }
+            Value(name) if port.is_none() => port = Some(name.parse::<PortName>()?),
+            other => return Err(other.unexpected()),
+        }
+    }
+    let port = port.ok_or("which port?")?;
+    Ok(Asked::Serve(Options { port, config, root, bus }))
 }

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
+use crate::memory;
 use crate::port::PortName;
 use crate::ring::RingError;
 use crate::ssh;
@@ -28,6 +29,8 @@ const BLOCKING_STACK: usize = 256 * 1024;
 const BLOCKING_THREADS: usize = 5;
 /// An idle blocking thread is given up after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
+/// Descriptors that are told ready at once; more wait for the next turn. tokio's 1024 would be 12 KiB in each port.
+const EVENTS: usize = 64;
 
 /// What the command line says.
 #[derive(Debug, Clone)]
@@ -92,9 +95,11 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
     // All ports have one uid; without this, a taken-over one could read its siblings' memory and descriptors by /proc.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| ServiceError::System("other ports cannot be kept out of this one", errno.into()))?;
+    memory::one_heap();
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_io_events_per_tick(EVENTS)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(BLOCKING_STACK)
         .thread_keep_alive(BLOCKING_IDLE)

@@ -19,6 +19,7 @@ use crate::config::{Config, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
+use crate::memory;
 use crate::port::PortName;
 use crate::session::{Console, Neighbours};
 use crate::ssh::{Access, Door, Gatekeeping};
@@ -124,8 +125,13 @@ impl PortService {
         let mut clients = self.attach.clients();
         let mut health = self.health.clone();
         let mut idle_since = Some(Instant::now());
+        let mut visited = true;
         loop {
             self.tell_status();
+            // The configuration has been read, or the last visitor's connection has ended.
+            if std::mem::replace(&mut visited, self.visited()) && !visited {
+                memory::give_back();
+            }
             idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
             tokio::select! {
                 asked = signals.next() => match asked {
@@ -156,8 +162,11 @@ impl PortService {
     fn idle(&self) -> bool {
         matches!(*self.console.hub.line().borrow(), LineState::Away(_))
             && self.health.borrow().trouble.is_none()
-            && *self.ssh.connections().borrow() == 0
-            && *self.attach.clients().borrow() == 0
+            && !self.visited()
+    }
+
+    fn visited(&self) -> bool {
+        *self.ssh.connections().borrow() > 0 || *self.attach.clients().borrow() > 0
     }
 
     /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing. `asked`
@@ -195,6 +204,7 @@ impl PortService {
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }
+        memory::give_back();
         systemd::notify(&[NotifyState::Ready]);
     }
 
