@@ -9,7 +9,7 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-paramiko shellcheck socat sshpass systemd tmux util-linux
+                  putty-tools python3-paramiko shellcheck socat ssh-audit sshpass systemd tmux util-linux
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
@@ -26,7 +26,10 @@ AS_ROOT := tests/tools/as-root
 # Tests make accounts, mount and drop privileges: they run as root.
 export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)/tests/tools/as-root
 
-.PHONY: help run try build deb bed-deb picture bench test test-boot release-check lint toolchain packages test-packages deb-packages
+# Of `make soak DEB=FILE`.
+GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
+
+.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -57,6 +60,12 @@ picture: toolchain test-packages ## README's picture, drawn anew
 bench: deb ## consoleserver beside conserver, ser2net, conman, sshd and dropbear, measured in a container (25 minutes)
 	$(AS_ROOT) benches/peers/run --deb $(DEB) --systems "$(SYSTEMS)" --what "$(WHAT)" --rounds "$(ROUNDS)"
 
+fuzz: toolchain packages ## hostile input, MINUTES=10 for each of TARGETS (fuzz/README.md)
+	@tests/tools/fuzz $(or $(MINUTES),10) $(TARGETS)
+
+bench-loops: toolchain packages ## the loops that every byte goes through, in bytes a second
+	$(CARGO) bench --locked --bench loops
+
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)
 ifdef NEXTEST
@@ -73,13 +82,19 @@ test-boot: bed-deb ## of that, the package on machines with a systemd of their o
 	$(AS_ROOT) tests/boot/test-container --deb $(BED_DEB)
 	$(AS_ROOT) tests/boot/test-vm --deb $(BED_DEB)
 
+soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINUTES=60; SEED= again, DEB= of another package
+	$(AS_ROOT) tests/boot/soak --deb $(or $(GIVEN_DEB),$(BED_DEB)) --minutes $(or $(MINUTES),60) $(SEED:%=--seed %)
+
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
+	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
+	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)
 	$(AS_ROOT) tests/boot/test-container --all --deb $(DEB)
+	$(AS_ROOT) tests/boot/soak --deb $(DEB) --minutes 60
 	BED_REPLUGS=100 BED_POWER_CUTS=5 $(AS_ROOT) tests/boot/test-vm --all --deb $(DEB)
 	$(MAKE) deb ARCH=arm64
 	tests/boot/smoke-arm64 target/deb/consoleserver_$(VERSION)_arm64.deb

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, EcdsaCurve, PrivateKey};
+use russh::keys::{Algorithm, PrivateKey};
 use thiserror::Error;
 
 use crate::persist;
@@ -14,11 +14,9 @@ use crate::persist;
 /// Every file of this prefix in a credentials directory is a host key.
 pub const PREFIX: &str = "hostkey";
 
-/// What is made: the key that everybody prefers, and one for clients that know no Ed25519 (FIPS, old PuTTY).
-const KINDS: [(&str, Algorithm); 2] = [
-    ("hostkey_ed25519", Algorithm::Ed25519),
-    ("hostkey_ecdsa", Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }),
-];
+/// What is made: the key that everybody prefers. Who has clients that know no Ed25519 (FIPS, PuTTY before 0.68) adds another,
+/// which is served too.
+const MADE: &str = "hostkey_ed25519";
 
 /// Why there is no host key.
 #[derive(Debug, Error)]
@@ -36,22 +34,18 @@ pub enum HostKeyError {
     None(PathBuf),
 }
 
-/// Makes the keys that `directory` does not have yet (files 0600), and says which.
-pub fn ensure(directory: &Path) -> Result<Vec<PathBuf>, HostKeyError> {
-    let mut made = Vec::new();
-    for (name, algorithm) in KINDS {
-        let path = directory.join(name);
-        if path.try_exists().map_err(|error| HostKeyError::File(path.clone(), error))? {
-            continue;
-        }
-        let key_error = |error| HostKeyError::Key(path.clone(), error);
-        let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), algorithm).map_err(key_error)?;
-        let text = key.to_openssh(LineEnding::LF).map_err(key_error)?;
-        persist::write(&path, text.as_bytes(), 0o600, None)
-            .map_err(|error| HostKeyError::File(path.clone(), error))?;
-        made.push(path);
+/// Makes the key if `directory` does not have it yet (the file 0600), and says which.
+pub fn ensure(directory: &Path) -> Result<Option<PathBuf>, HostKeyError> {
+    let path = directory.join(MADE);
+    if path.try_exists().map_err(|error| HostKeyError::File(path.clone(), error))? {
+        return Ok(None);
     }
-    Ok(made)
+    let key_error = |error| HostKeyError::Key(path.clone(), error);
+    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).map_err(key_error)?;
+    let text = key.to_openssh(LineEnding::LF).map_err(key_error)?;
+    persist::write(&path, text.as_bytes(), 0o600, None)
+        .map_err(|error| HostKeyError::File(path.clone(), error))?;
+    Ok(Some(path))
 }
 
 /// Loads every key in `directory`, Ed25519 first: clients take the first that they know.
@@ -89,23 +83,28 @@ pub fn files(directory: &Path) -> Result<Vec<PathBuf>, HostKeyError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    #[test]
-    fn keys_are_made_once_kept_private_and_load_with_ed25519_first() {
-        let room = tempfile::tempdir().unwrap();
-        assert_eq!(ensure(room.path()).unwrap().len(), 2);
-        let before = fs::read(room.path().join("hostkey_ed25519")).unwrap();
-        assert!(ensure(room.path()).unwrap().is_empty());
-        assert_eq!(fs::read(room.path().join("hostkey_ed25519")).unwrap(), before);
+    use russh::keys::EcdsaCurve;
 
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_kept_private_and_loads_before_others_that_were_added() {
+        let room = tempfile::tempdir().unwrap();
+        let path = room.path().join(MADE);
+        assert_eq!(ensure(room.path()).unwrap(), Some(path.clone()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let before = fs::read(&path).unwrap();
+        assert_eq!(ensure(room.path()).unwrap(), None);
+        assert_eq!(fs::read(path).unwrap(), before);
+
+        let kind = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+        let other = PrivateKey::random(&mut russh::keys::key::safe_rng(), kind).unwrap();
+        fs::write(room.path().join("hostkey_ecdsa"), other.to_openssh(LineEnding::LF).unwrap()).unwrap();
         let keys = load(room.path()).unwrap();
         let kinds: Vec<_> = keys.iter().map(|key| key.algorithm().as_str().to_owned()).collect();
         assert_eq!(kinds, ["ssh-ed25519", "ecdsa-sha2-nistp256"]);
-        for file in files(room.path()).unwrap() {
-            assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
-        }
     }
 
     #[test]

@@ -63,11 +63,17 @@ pub fn send<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), Messag
 /// Receives one message; `None` when the peer has closed in between two.
 pub fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<T>, MessageError> {
     let mut prefix = [0; 4];
-    match from.read(&mut prefix[..1]) {
-        Ok(0) => return Ok(None),
-        Ok(_) => from.read_exact(&mut prefix[1..])?,
-        Err(error) => return Err(error.into()),
+    let first = loop {
+        match from.read(&mut prefix[..1]) {
+            // A socket with a time limit is interrupted by any signal, a stop among them (signal(7)).
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            first => break first?,
+        }
+    };
+    if first == 0 {
+        return Ok(None);
     }
+    from.read_exact(&mut prefix[1..])?;
     let mut body = vec![0; announced(prefix)?];
     from.read_exact(&mut body)?;
     Ok(Some(serde_json::from_slice(&body)?))
@@ -141,6 +147,21 @@ mod tests {
         let wire = u32::MAX.to_be_bytes();
         let refusal = receive::<String>(&mut wire.as_slice()).unwrap_err();
         assert!(matches!(refusal, MessageError::TooLong(_)), "{refusal}");
+    }
+
+    #[test]
+    fn a_signal_while_it_waits_is_no_end() {
+        struct Interrupted<'a>(bool, &'a [u8]);
+        impl Read for Interrupted<'_> {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                match std::mem::replace(&mut self.0, false) {
+                    true => Err(io::ErrorKind::Interrupted.into()),
+                    false => Read::read(&mut self.1, into),
+                }
+            }
+        }
+        let wire = encode(&"whole").unwrap();
+        assert_eq!(receive::<String>(&mut Interrupted(true, &wire)).unwrap().unwrap(), "whole");
     }
 
     #[test]

@@ -34,6 +34,9 @@ const READ_MAX_64: u64 = READ_MAX as u64;
 /// The largest scrollback that can be configured; a stored one that is larger is not ours.
 const CAPACITY_MAX: usize = 16 * 1024 * 1024;
 
+/// Offsets are far from here for as long as there are machines.
+const OFFSET_MAX: u64 = u64::MAX / 2;
+
 /// Why there is no ring.
 #[derive(Debug, Error)]
 pub enum RingError {
@@ -127,8 +130,19 @@ impl Ring {
         {
             return Err(RingError::Foreign("another layout"));
         }
+        if !ring.is_possible() {
+            return Err(RingError::Foreign("its offsets contradict each other"));
+        }
         ring.finish_read();
         Ok(ring)
+    }
+
+    /// Whether one of ours could have left such a header. What is mapped is never read beyond, whatever it says; but offsets that
+    /// are out of order would fail later, and then again in each process that finds them.
+    fn is_possible(&self) -> bool {
+        let head = self.head();
+        let floor = self.header().floor.load(Ordering::Relaxed);
+        floor <= head && self.log_mark().position <= head && head <= OFFSET_MAX
     }
 
     /// A ring of another capacity that goes on where this one stands, with as much of what was said last as it has room for.
@@ -362,6 +376,24 @@ mod tests {
         assert!(matches!(Ring::adopt(memfd), Err(RingError::Foreign(_))));
         let file = tempfile::tempfile().unwrap();
         assert!(matches!(Ring::adopt(file.into()), Err(RingError::Foreign(_))));
+    }
+
+    #[test]
+    fn a_ring_whose_offsets_contradict_each_other_is_not_adopted() {
+        let spoilt = |spoil: fn(&mut Ring)| {
+            let mut ring = Ring::create(CAPACITY).unwrap();
+            say(&mut ring, b"words");
+            spoil(&mut ring);
+            Ring::adopt(ring.as_fd().try_clone_to_owned().unwrap())
+        };
+        assert!(spoilt(|_| {}).is_ok());
+        for spoil in [
+            (|ring| ring.header().floor.store(6, Ordering::Relaxed)) as fn(&mut Ring),
+            |ring| ring.header().head.store(u64::MAX - 1, Ordering::Relaxed),
+            |ring| ring.set_log_mark(LogMark { position: 6, ..LogMark::default() }),
+        ] {
+            assert!(matches!(spoilt(spoil), Err(RingError::Foreign(_))));
+        }
     }
 
     #[test]

@@ -384,7 +384,6 @@ fn as_root_ports_run_as_somebody_else_who_has_copies_of_the_host_keys() {
     assert!(who.contains("(dialout)") && !who.contains("(root)"), "{who}");
     let user = if who.contains("(nobody)") { "nobody" } else { "_console-port" };
     instance.says(&format!("/run/consoleserver/credentials 500 {user}"));
-    instance.says(&format!("/run/consoleserver/credentials/hostkey_ecdsa 400 {user}"));
     instance.says(&format!("/run/consoleserver/credentials/hostkey_ed25519 400 {user}"));
     instance.says(&format!("/var/log/consoleserver/a 2750 {user}"));
     instance.says("'/var/lib/consoleserver/hostkeys/*': Permission denied");

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 #[path = "support/rig.rs"]
 mod rig;
@@ -78,4 +80,34 @@ fn what_did_not_fit_is_counted_and_said() {
     let log = rig.wait_for_log("< last");
     assert_eq!(log.matches("bytes lost here").count(), 1, "{log}");
     rig.wait_for_status("lost by the log");
+}
+
+/// A port without a device and without anybody leaves after 5 seconds, and systemd forgets its ring then.
+const LINGERS: Duration = Duration::from_secs(8);
+
+#[test]
+fn what_an_unplugged_device_said_last_is_kept_until_it_can_be_written() {
+    let mut rig = on_a_small_disk(64, "");
+    rig.start_plugged();
+    rig.say(b"first\r\n");
+    rig.wait_for_log("first");
+    fs::write(rig.path("log/ballast"), vec![0; 60 * 1024]).unwrap();
+    rig.say(&b"too much for this disk\r\n".repeat(400));
+    rig.wait_for_status("cannot write the log");
+    rig.say(b"last words\r\n");
+    until("the port to have heard them", || (rig.bytes_received() >= 7 + 400 * 24 + 12).then_some(()));
+    rig.unplug();
+    rig.wait_for_status("unplugged");
+    let unplugged = Instant::now();
+    while unplugged.elapsed() < LINGERS {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        assert_eq!(waitid(Id::Pid(rig.pid()), flags), Ok(WaitStatus::StillAlive), "{}", rig.journal());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    fs::remove_file(rig.path("log/ballast")).unwrap();
+    assert!(rig.wait().success(), "then there is nothing to do");
+    let log = rig.log_text();
+    assert_eq!(log.matches("last words").count(), 1, "{log}");
+    assert_eq!(log.matches("# demo unplugged").count(), 1, "{log}");
 }

@@ -145,7 +145,12 @@ impl Bouncer {
         if uid == 0 {
             return Ok(name);
         }
-        match self.ask_polkit(header, action).await {
+        let answer = match self.ask_polkit(header, action).await {
+            // polkitd may have died over it; the bus starts another for the next question.
+            Err(_) => self.ask_polkit(header, action).await,
+            answer => answer,
+        };
+        match answer {
             Ok(true) => Ok(name),
             Ok(false) => Err(Denied::No(name, action)),
             Err(error) => Err(Denied::NoPolkit(name, error)),

@@ -19,7 +19,7 @@ mod port;
 mod refused;
 mod reload;
 pub mod service;
-mod state;
+pub mod state;
 mod units;
 mod watcher;
 pub mod wire;

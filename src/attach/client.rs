@@ -202,7 +202,7 @@ fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
 
 /// Shows what has come. How the session ended, if the port has said it.
 fn show(frames: &mut Frames, shown: &mut dyn Write) -> io::Result<Option<Over>> {
-    while let Some((kind, bytes)) = frames.next()? {
+    while let Some((kind, bytes)) = frames.next_frame()? {
         match kind {
             Kind::Shown => put(&mut *shown, &bytes)?,
             Kind::Aside => put(io::stderr(), &bytes)?,

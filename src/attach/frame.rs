@@ -52,7 +52,7 @@ impl Frames {
     }
 
     /// The next whole frame, once it is there. Fails on what is none.
-    pub fn next(&mut self) -> io::Result<Option<(Kind, Vec<u8>)>> {
+    pub fn next_frame(&mut self) -> io::Result<Option<(Kind, Vec<u8>)>> {
         let Some((header, rest)) = self.received.split_first_chunk::<HEADER>() else { return Ok(None) };
         let [kind, length @ ..] = *header;
         let length = u32::from_be_bytes(length) as usize;
@@ -79,7 +79,7 @@ mod tests {
             let mut found = Vec::new();
             for piece in wire.chunks(size) {
                 frames.receive(piece);
-                found.extend(std::iter::from_fn(|| frames.next().unwrap()));
+                found.extend(std::iter::from_fn(|| frames.next_frame().unwrap()));
             }
             let wanted = [
                 (Kind::Shown, every_byte.clone()),
@@ -95,7 +95,7 @@ mod tests {
         for wire in [[9, 0, 0, 0, 0], [0, 0x40, 0, 0, 0]] {
             let mut frames = Frames::default();
             frames.receive(&wire);
-            assert!(frames.next().is_err(), "{wire:?}");
+            assert!(frames.next_frame().is_err(), "{wire:?}");
         }
     }
 }

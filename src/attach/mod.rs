@@ -5,7 +5,7 @@
 pub mod administer;
 mod autobaud;
 pub mod client;
-mod frame;
+pub mod frame;
 mod limits;
 mod outlet;
 mod run;

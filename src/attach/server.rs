@@ -121,9 +121,11 @@ impl Server {
 
     /// Accepts for ever.
     pub async fn accept(self: Arc<Self>, listener: UnixListener) {
+        let mut failing = false;
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    failing = false;
                     let Some((uid, ticket)) = self.admit(&stream) else { continue };
                     let place = Place::new(self.clients.clone());
                     let server = self.clone();
@@ -135,7 +137,9 @@ impl Server {
                     });
                 }
                 Err(error) => {
-                    warn!("no local client can be accepted: {error}");
+                    if !std::mem::replace(&mut failing, true) {
+                        warn!("no local client can be accepted: {error}");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

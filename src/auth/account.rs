@@ -46,6 +46,13 @@ impl LoginName {
     /// the field in passwd (5).
     pub const IMPOSSIBLE: &str = "no:body";
 
+    /// What was typed, without the end of what is longer than any name: that is nobody's either way, and would fill messages
+    /// and the journal.
+    pub fn cut(typed: &str) -> &str {
+        let end = typed.char_indices().map(|(at, _)| at).find(|at| *at > NAME_LIMIT);
+        &typed[..end.unwrap_or(typed.len())]
+    }
+
     /// `None` for what could be taken for an option, a path or a second line by a PAM module or a script behind one.
     pub fn parse(name: &str) -> Option<Self> {
         let hostile = name.is_empty()
@@ -179,6 +186,17 @@ mod tests {
             assert_eq!(LoginName::parse(good).unwrap().as_str(), good);
         }
         assert_eq!(LoginName::parse(LoginName::IMPOSSIBLE), None);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_is_too_long_when_it_is_cut() {
+        for name in ["x".repeat(300), "\u{80}".repeat(200), "\u{20ac}".repeat(100), "\u{1f600}".repeat(100)] {
+            let cut = LoginName::cut(&name);
+            assert!(cut.len() < name.len() && cut.len() <= NAME_LIMIT + 4, "{}", cut.len());
+            assert_eq!(LoginName::parse(cut), None);
+        }
+        assert_eq!(LoginName::cut("alice"), "alice");
+        assert_eq!(LoginName::cut(&"x".repeat(NAME_LIMIT)).len(), NAME_LIMIT);
     }
 
     #[test]

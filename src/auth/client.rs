@@ -13,6 +13,7 @@ use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::account::LoginName;
 use super::protocol::{Exit, Identity, Place, Prompt, Reply, Request, Run, Secret, Terminal};
 use crate::config::RootLogin;
 use crate::message::{self, MessageError};
@@ -137,7 +138,7 @@ impl Login {
         root: RootLogin,
     ) -> Result<Self, LoginError> {
         let rhost = rhost.to_canonical();
-        let begin = Request::Begin { user: user.to_owned(), rhost, place, root };
+        let begin = Request::Begin { user: LoginName::cut(user).to_owned(), rhost, place, root };
         let stream = connect(socket, &begin).await?;
         Ok(Self { socket: socket.to_owned(), begin, state: State::Ready(stream), abandoned: 0 })
     }

@@ -1,8 +1,10 @@
+#![allow(unsafe_code)]
 //! Asking PAM (pam (3)): one transaction of the service `consoleserver`, whose questions travel to the client over the
 //! login socket as they come, whose verdict is final, and which then surrounds the session, if there is one.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use pam_client2::{Context, ConversationHandler, ErrorCode, Flag};
 use thiserror::Error;
@@ -22,6 +24,15 @@ const TEXT_LIMIT: usize = 4 * 1024;
 
 /// Bytes of the longest answer, as sshd's: hashing more would be work for an attacker's choosing.
 const ANSWER_LIMIT: usize = 1024;
+
+/// Of modules' delays of a failure (pam_fail_delay (3)) longer ones than this are somebody's wish, and kept. Others are the usual 2 s
+/// and by chance up to half more or less, to which the time to hash a password would add: [`super::server`] has a delay of its
+/// own, which covers that.
+const USUAL_DELAY: Duration = Duration::from_secs(3);
+
+/// The item by which PAM takes a delay function (pam_fail_delay (3)).
+const PAM_FAIL_DELAY: c_int = 10;
+const PAM_SUCCESS: c_int = 0;
 
 /// Answers what must not succeed, as sshd does: no keyboard types it.
 const NEVER_RIGHT: &CStr = c"\x08\n\r\x7fINCORRECT";
@@ -51,6 +62,14 @@ fn remark(said: &str) -> String {
     match said.trim() {
         "" => String::new(),
         said => format!(" ({})", said.replace('\n', " ")),
+    }
+}
+
+/// What PAM calls in the place of a sleep, when all modules have spoken: for how many microseconds they want one.
+extern "C" fn delay(verdict: c_int, wanted: c_uint, _conversation: *mut c_void) {
+    let (failed, wanted) = (verdict != PAM_SUCCESS, Duration::from_micros(wanted.into()));
+    if failed && wanted > USUAL_DELAY {
+        std::thread::sleep(wanted);
     }
 }
 
@@ -89,6 +108,9 @@ impl<'a> Transaction<'a> {
             context.set_tty(Some(
                 &who.place.port().map_or("consolectl".to_owned(), |port| format!("console-{port}")),
             ))?;
+            // SAFETY: the item wants a function of this signature (its type is checked here), which lives for ever.
+            let delay: extern "C" fn(c_int, c_uint, *mut c_void) = delay;
+            unsafe { context.set_item(PAM_FAIL_DELAY, delay as *const c_void) }?;
             Ok(Self { context })
         };
         start().map_err(|error| refused("start", &error))

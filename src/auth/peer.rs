@@ -35,12 +35,15 @@ pub struct Peer {
     stream: UnixStream,
     patience: Duration,
     deadline: Instant,
+    /// When it last said something.
+    heard: Instant,
 }
 
 impl Peer {
     /// The login on `stream` may take `patience` from now.
     pub fn new(stream: UnixStream, patience: Duration) -> Self {
-        Self { stream, patience, deadline: Instant::now() + patience }
+        let now = Instant::now();
+        Self { stream, patience, deadline: now + patience, heard: now }
     }
 
     /// The next request; `None` when the peer has closed.
@@ -50,7 +53,14 @@ impl Peer {
             return Err(PeerError::TooSlow(self.patience));
         }
         self.stream.set_read_timeout(Some(left)).map_err(MessageError::from)?;
-        message::receive(&mut self.stream).map_err(|error| self.explain(error))
+        let received = message::receive(&mut self.stream).map_err(|error| self.explain(error));
+        self.heard = Instant::now();
+        received
+    }
+
+    /// Lets time pass until so long has gone since it last said something.
+    pub fn wait_since_heard(&self, time: Duration) {
+        std::thread::sleep(time.saturating_sub(self.heard.elapsed()));
     }
 
     /// Sends one reply.

@@ -33,6 +33,11 @@ const TRIES: u32 = 6;
 /// Offered keys in one login. An agent holds a few; a guesser would ask for many.
 const OFFERS: u32 = 64;
 
+/// A wrong answer is told so long after it came, in the place of PAM's own delay ([`super::pam`]): who guesses, be it a port that
+/// was taken over, waits. It is less than what `ssh::login` adds up to, so that there is time to hash a password of a
+/// known user, and none of an unknown one, before anything shows.
+const REFUSAL: Duration = Duration::from_secs(2);
+
 /// While one of these exists only root logs in (nologin (5)). Looked at here as well as by pam_nologin, because
 /// without /etc/pam.d/consoleserver the service `other` decides, which need not look.
 const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
@@ -90,7 +95,7 @@ pub enum ServeError {
 
 /// Somebody who wants in.
 struct Login {
-    /// As typed: anything at all.
+    /// As typed: anything at all, but no more than a name has.
     typed: String,
     rhost: IpAddr,
     place: Place,
@@ -112,7 +117,7 @@ impl Login {
             account: Account::look_up(&typed),
             demo_key: demo.filter(|_| at_demo),
             rhost: rhost.to_canonical(),
-            typed,
+            typed: LoginName::cut(&typed).to_owned(),
             place,
             root,
             admitted: None,
@@ -172,7 +177,11 @@ impl Login {
         self.tries += 1;
         match self.by_conversation(peer) {
             Ok(identity) => Ok(self.grant(identity, "password")),
-            Err(Failure::Refused(refusal)) => Ok(self.refuse("password", &refusal)),
+            Err(Failure::Refused(refusal)) => {
+                let reply = self.refuse("password", &refusal);
+                peer.wait_since_heard(REFUSAL);
+                Ok(reply)
+            }
             Err(Failure::Peer(error)) => Err(error),
         }
     }

@@ -1,4 +1,4 @@
-//! Makes the host keys of the consoles, once: what `console-hostkeys.service` runs.
+//! Makes the host key of the consoles, once: what `console-hostkeys.service` runs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use consoleserver::{hostkeys, journal};
 
-/// Make the SSH host keys that the directory does not have yet.
+/// Make the SSH host key, if the directory does not have it yet.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where the keys are kept; only their owner should be able to look inside.
+    /// Where it is kept; only their owner should be able to look inside.
     directory: PathBuf,
 }
 
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     journal::init("console-hostkeys", None);
     match hostkeys::ensure(&directory) {
         Ok(made) => {
-            for key in made {
+            if let Some(key) = made {
                 tracing::info!("made the host key {}", key.display());
             }
             ExitCode::SUCCESS

@@ -59,7 +59,7 @@ enum Source {
 
 impl History {
     /// At the beginning.
-    pub(super) fn new(path: &Path, wanted: Wanted) -> io::Result<Self> {
+    pub fn new(path: &Path, wanted: Wanted) -> io::Result<Self> {
         let mut files = rotated(path)?;
         if let Some(since) = wanted.since {
             files.retain(|file| file.changed >= SystemTime::from(since));
@@ -73,7 +73,7 @@ impl History {
     }
 
     /// The next lines that are wanted; there may be none in this stretch. `None` at the end.
-    pub(super) fn look_on(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub fn look_on(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut out = Vec::new();
         let mut line = Vec::new();
         let mut read = 0;

@@ -289,6 +289,9 @@ impl Writer {
                 if let Err(error) = self.drain().await {
                     self.report_trouble(error);
                 }
+                // However lately the journal was told: there is no later.
+                self.told = None;
+                self.tell_loss();
                 None
             }
         }

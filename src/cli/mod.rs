@@ -8,7 +8,7 @@ mod autobaud;
 mod client;
 mod complete;
 mod doctor;
-mod import;
+pub mod import;
 mod learn;
 mod local;
 mod look;

@@ -19,28 +19,44 @@ pub(super) fn apply(text: &str, changes: &Changes) -> Result<String, ChangesErro
     Ok(if text.is_empty() { edited.trim_start().to_owned() } else { edited })
 }
 
+/// Whether a new table is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Header {
+    /// Even an empty one.
+    Own,
+    /// [ports] itself is written nowhere: its children are.
+    OfChildren,
+}
+
 fn edit(document: &mut Table, path: &KeyPath, new: Option<&Value>) -> Result<(), ChangesError> {
-    let (above, name): (Vec<&str>, String) = match &path.scope {
-        Scope::Port(name) => (vec!["ports"], name.to_string()),
-        Scope::Trigger(Some(port), rule) => (vec!["ports", port.as_str(), "triggers"], rule.to_string()),
-        Scope::Trigger(None, rule) => (vec!["defaults", "triggers"], rule.to_string()),
+    const PORTS: (&str, Header) = ("ports", Header::OfChildren);
+    const TRIGGERS: (&str, Header) = ("triggers", Header::OfChildren);
+    let (above, name) = match &path.scope {
+        Scope::Port(name) => (vec![PORTS], name.to_string()),
+        Scope::Trigger(Some(port), rule) => {
+            (vec![PORTS, (port.as_str(), Header::Own), TRIGGERS], rule.to_string())
+        }
+        Scope::Trigger(None, rule) => (vec![("defaults", Header::Own), TRIGGERS], rule.to_string()),
         scope => (Vec::new(), scope.to_string()),
     };
     let mut parent = document as &mut dyn TableLike;
-    for table in above {
-        let Some(inner) = child(parent, table, new.is_some())? else { return Ok(()) };
+    for (table, header) in above {
+        let Some(inner) = child(parent, table, header, new.is_some())? else { return Ok(()) };
         parent = inner;
     }
     let Some(key) = path.key else {
         match (new, parent.get_mut(&name).and_then(Item::as_table_like_mut)) {
             (None, _) => drop(parent.remove(&name)),
             // One that is made anew keeps its place.
-            (Some(_), Some(there)) => there.clear(),
-            (Some(_), None) => make(parent, &name),
+            (Some(_), Some(there)) => {
+                there.clear();
+                written_out(parent.get_mut(&name));
+            }
+            (Some(_), None) => make(parent, &name, Header::Own),
         }
         return Ok(());
     };
-    let Some(table) = child(parent, &name, new.is_some())? else { return Ok(()) };
+    let Some(table) = child(parent, &name, Header::Own, new.is_some())? else { return Ok(()) };
     match key.split_once('.') {
         None => put(table, key, new),
         Some((outer, inner)) => put_inner(table, outer, inner, new)?,
@@ -52,13 +68,14 @@ fn edit(document: &mut Table, path: &KeyPath, new: Option<&Value>) -> Result<(),
 fn child<'t>(
     parent: &'t mut dyn TableLike,
     name: &str,
+    header: Header,
     wanted: bool,
 ) -> Result<Option<&'t mut dyn TableLike>, ChangesError> {
     if !parent.contains_key(name) {
         if !wanted {
             return Ok(None);
         }
-        make(parent, name);
+        make(parent, name, header);
     }
     match parent.get_mut(name).and_then(Item::as_table_like_mut) {
         Some(table) => Ok(Some(table)),
@@ -66,15 +83,26 @@ fn child<'t>(
     }
 }
 
+/// A table that stood there by its own tables or dotted keys only is written nowhere once it has none.
+fn written_out(item: Option<&mut Item>) {
+    match item {
+        Some(Item::Table(table)) => {
+            table.set_implicit(false);
+            table.set_dotted(false);
+        }
+        Some(Item::Value(toml_edit::Value::InlineTable(table))) => table.set_dotted(false),
+        _ => {}
+    }
+}
+
 /// A new table in the way of its parent: `[ports.NAME]`, or inline in an inline one.
-fn make(parent: &mut dyn TableLike, name: &str) {
+fn make(parent: &mut dyn TableLike, name: &str, header: Header) {
     let item = match Item::Table(Table::new()) {
         // An inline table takes values only, and says what it holds by its type.
         _ if parent.iter().any(|(_, item)| item.is_inline_table()) => Item::Value(InlineTable::new().into()),
         mut item => {
             if let Some(table) = item.as_table_mut() {
-                // [ports] itself is written nowhere: its children are.
-                table.set_implicit(["ports", "triggers"].contains(&name));
+                table.set_implicit(header == Header::OfChildren);
                 table.decor_mut().set_prefix("\n");
             }
             item
@@ -246,8 +274,16 @@ mod tests {
             changed(text, &[("ports.z", empty()), ("ports.z.baud", Some(50.into()))]),
             format!("{text}\n[ports.z]\nbaud = 50\n")
         );
-        assert_eq!(changed("", &[("ports.z", empty())]), "[ports.z]\n");
+        for name in ["z", "ports", "triggers"] {
+            let key = format!("ports.{name}");
+            assert_eq!(changed("", &[(&key, empty())]), format!("[{key}]\n"));
+        }
         assert_eq!(changed("[ports.a]\nbaud = 300\n", &[("ports.a", empty())]), "[ports.a]\n");
+        for text in ["[ports.a.log]\ntype = \"raw\"\n", "[ports]\na.baud = 300\n", "ports.a.baud = 300\n"] {
+            let anew = changed(text, &[("ports.a", empty())]);
+            assert!(anew.parse::<toml::Table>().unwrap()["ports"].get("a").is_some(), "{text}: {anew}");
+        }
+        assert_eq!(changed("ports = { a.baud = 300 }\n", &[("ports.a", empty())]), "ports = { a = {} }\n");
         assert_eq!(
             changed("ports = { a = {} }\n", &[("ports.z", empty()), ("ports.z.baud", Some(50.into()))]),
             "ports = { a = {} , z = { baud = 50 } }\n"

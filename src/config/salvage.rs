@@ -78,7 +78,7 @@ impl Config {
 }
 
 /// The ports of a text that is not TOML whose own tables are; none if what they inherit is not.
-fn without_broken_tables(text: &str) -> Config {
+pub fn without_broken_tables(text: &str) -> Config {
     let Some((text, cut)) = without_broken_ports(text) else {
         return Config::listening_nowhere();
     };

@@ -242,6 +242,7 @@ mod tests {
             ("log --since soon", r#"--since "soon": expected how long ago"#),
             ("log --since -5m", "expected how long ago"),
             ("log -x", "-x is not an option"),
+            ("log -\x1b]0;x\x07", "-?]0;x? is not an option"),
             ("grep", "grep: PATTERN is missing; usage: grep"),
             ("grep a(", "unclosed group"),
             ("break 0", "MILLISECONDS 0: expected 1 to 10000"),

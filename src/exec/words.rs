@@ -10,6 +10,7 @@ use jiff::{Span, Timestamp, Zoned};
 use super::parse::ParseError;
 use super::pattern::Pattern;
 use super::{Command, TIMEOUTS};
+use crate::session::plain;
 
 /// What is left of a line.
 pub(super) struct Words<'a> {
@@ -20,7 +21,7 @@ pub(super) struct Words<'a> {
 
 impl<'a> Words<'a> {
     pub(super) fn wrong(&self, what: String) -> ParseError {
-        ParseError::Usage { verb: self.verb, what, usage: self.usage }
+        ParseError::Usage { verb: self.verb, what: plain(&what), usage: self.usage }
     }
 
     pub(super) fn option_unknown(&self, option: &str) -> ParseError {

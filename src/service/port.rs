@@ -158,9 +158,11 @@ impl PortService {
         }
     }
 
-    /// Nothing to serve, and nobody to serve it to.
+    /// Nothing to serve, nobody to serve it to, and nothing that the log cannot take yet: it is kept by this process, and is gone with it.
     fn idle(&self) -> bool {
-        matches!(*self.console.hub.line().borrow(), LineState::Away(_)) && !self.visited()
+        matches!(*self.console.hub.line().borrow(), LineState::Away(_))
+            && self.health.borrow().trouble.is_none()
+            && !self.visited()
     }
 
     fn visited(&self) -> bool {

@@ -3,14 +3,14 @@
 //! locally: that side gives it [`Typed`] events and an [`Outlet`].
 
 mod console;
-mod escape;
+pub mod escape;
 mod facts;
 mod input;
 mod menu;
 mod output;
-mod replay;
+pub mod replay;
 mod roster;
-mod timestamps;
+pub mod timestamps;
 mod typed;
 
 use std::future::Future;

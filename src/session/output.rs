@@ -67,7 +67,7 @@ async fn show<O: Outlet>(
                 Answer::Echo(bytes) => outlet.send(bytes).await?,
                 Answer::Replay(lines) => again(here, lines, cursor.position(), outlet).await?,
                 Answer::Timestamps => {
-                    stamper = stamper.is_none().then(Stamper::new);
+                    stamper = stamper.is_none().then(Stamper::default);
                     let now = if stamper.is_some() { "the time before each line" } else { "no time before lines" };
                     say(outlet, here.terminal, now).await?;
                 }

@@ -10,37 +10,69 @@ const CONTROLS: [u8; 6] = [b'\x08', b'\t', b'\n', b'\r', b'\x0e', b'\x0f'];
 /// Final characters of control sequences that only move, erase or colour (ECMA-48, 8.3), without a private marker.
 const HARMLESS: &[u8] = b"@ABCDEFGHJKLMPSTXZ`adefm";
 
+/// Begins a sequence; the other two end one.
+const ESC: u8 = 0x1b;
+const CAN: u8 = 0x18;
+const SUB: u8 = 0x1a;
+
 /// Colours, the character set and the scrolling of before are over.
-const RESET: &[u8] = b"\x1b[0m\x0f";
+pub const RESET: &[u8] = b"\x1b[0m\x0f";
 
 /// The part of `said` that can be shown again, with attributes reset behind it. Bytes at its end that begin a sequence which
 /// goes on later are kept as they are: the next byte that the device says belongs to them.
-pub(super) fn presentable(said: &[u8]) -> Vec<u8> {
-    let mut filter = Filter { kept: Vec::with_capacity(said.len() + RESET.len()), whole: 0 };
+pub fn presentable(said: &[u8]) -> Vec<u8> {
+    let mut filter = Filter { kept: Vec::with_capacity(said.len() + RESET.len()), came: None };
     let mut parser = Parser::<DefaultCharAccumulator>::new();
-    let mut whole = 0;
-    for (index, byte) in said.iter().enumerate() {
-        let before = filter.whole;
-        parser.advance(&mut filter, *byte);
-        if filter.whole != before {
-            whole = index + 1;
+    let mut begun = Vec::new();
+    for &byte in said {
+        filter.came = None;
+        parser.advance(&mut filter, byte);
+        match (byte, filter.came) {
+            // It ends whatever came before it; only half a character takes it along.
+            (ESC, None | Some(Came::End)) => {
+                begun.clear();
+                begun.push(ESC);
+            }
+            (_, Some(Came::Print | Came::End)) | (CAN | SUB, _) => begun.clear(),
+            // Obeyed at once, also inside a sequence.
+            (_, Some(Came::Control)) => {}
+            (_, None) => begun.push(byte),
         }
     }
+    // Not every sequence says its end: what is open shows by what becomes of the next character.
+    let mut next = Filter { kept: Vec::new(), came: None };
+    parser.advance(&mut next, b'x');
+    let start = match next.kept.as_slice() {
+        b"" => 0,
+        b"x" => begun.len(),
+        // It makes half a character a wrong one.
+        _ => begun.iter().rposition(|byte| *byte >= 0xc0).unwrap_or(begun.len()),
+    };
     filter.kept.extend_from_slice(RESET);
-    filter.kept.extend_from_slice(&said[whole..]);
+    filter.kept.extend_from_slice(&begun[start..]);
     filter.kept
+}
+
+/// What a byte was to the parser.
+#[derive(Clone, Copy)]
+enum Came {
+    /// A character, or what takes the place of half a one.
+    Print,
+    /// A control character.
+    Control,
+    /// The end of a sequence.
+    End,
 }
 
 /// Keeps what is harmless of what the parser finds.
 struct Filter {
     kept: Vec<u8>,
-    /// Goes up with everything that has come to its end.
-    whole: usize,
+    came: Option<Came>,
 }
 
 impl Perform for Filter {
     fn print(&mut self, c: char) {
-        self.whole += 1;
+        self.came = Some(Came::Print);
         // The upper control characters too: some terminals take U+009B for the beginning of a sequence.
         if !c.is_control() {
             self.kept.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
@@ -48,14 +80,14 @@ impl Perform for Filter {
     }
 
     fn execute(&mut self, byte: u8) {
-        self.whole += 1;
+        self.came = Some(Came::Control);
         if CONTROLS.contains(&byte) {
             self.kept.push(byte);
         }
     }
 
     fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
-        self.whole += 1;
+        self.came = Some(Came::End);
         if ignore || !intermediates.is_empty() || !HARMLESS.contains(&action) {
             return;
         }
@@ -66,15 +98,15 @@ impl Perform for Filter {
     }
 
     fn esc_dispatch(&mut self, _intermediates: &[u8], _ignore: bool, _byte: u8) {
-        self.whole += 1;
+        self.came = Some(Came::End);
     }
 
     fn osc_dispatch(&mut self, _params: &[&[u8]], _bell_terminated: bool) {
-        self.whole += 1;
+        self.came = Some(Came::End);
     }
 
     fn unhook(&mut self) {
-        self.whole += 1;
+        self.came = Some(Came::End);
     }
 }
 
@@ -117,6 +149,19 @@ mod tests {
             assert_eq!(shown(said), wanted, "{said:?}");
         }
         assert_eq!(presentable(b"a\xc3"), [b"a".as_slice(), RESET, b"\xc3"].concat());
+        for (said, wanted) in [
+            // A control character inside is obeyed, and the sequence goes on.
+            ("a\x1b[3\n1", "a\n|\x1b[31"),
+            // The first half of what ends a title.
+            ("a\x1b]0;title\x1b", "a|\x1b"),
+            // Whole, though nobody knows it; a terminal might.
+            ("a\x1b[6?n", "a|"),
+            ("a\x1b[6?n\r\x1b[", "a\r|\x1b["),
+            ("a\x1b[3\x18", "a|"),
+        ] {
+            assert_eq!(shown(said), wanted, "{said:?}");
+        }
+        assert_eq!(presentable(b"a\x1b[6?n\xc3"), [b"a".as_slice(), RESET, b"\xc3"].concat());
     }
 
     proptest! {

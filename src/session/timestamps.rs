@@ -1,28 +1,23 @@
 //! The time before each line, for a viewer who wants it. Pure: bytes and the time in, bytes out.
 
-/// Stamps lines as they begin.
-#[derive(Debug)]
-pub(super) struct Stamper {
-    at_line_start: bool,
+/// Stamps lines as they begin. At first the viewer's cursor stands at the beginning of one.
+#[derive(Debug, Default)]
+pub struct Stamper {
+    within_line: bool,
 }
 
 impl Stamper {
-    /// For a viewer whose cursor stands at the beginning of a line.
-    pub(super) fn new() -> Self {
-        Self { at_line_start: true }
-    }
-
     /// These bytes with `[stamp]` before each line that begins in them. A line begins with its first byte, not with the end
     /// of the one before: an empty prompt is stamped when it comes.
-    pub(super) fn stamp(&mut self, bytes: &[u8], stamp: &str) -> Vec<u8> {
+    pub fn stamp(&mut self, bytes: &[u8], stamp: &str) -> Vec<u8> {
         let mut stamped = Vec::with_capacity(bytes.len() + stamp.len() + 3);
         for &byte in bytes {
-            if self.at_line_start && !matches!(byte, b'\r' | b'\n') {
+            if !self.within_line && !matches!(byte, b'\r' | b'\n') {
                 stamped.extend_from_slice(format!("[{stamp}] ").as_bytes());
-                self.at_line_start = false;
+                self.within_line = true;
             }
             stamped.push(byte);
-            self.at_line_start |= byte == b'\n';
+            self.within_line &= byte != b'\n';
         }
         stamped
     }
@@ -34,7 +29,7 @@ mod tests {
 
     #[test]
     fn each_line_is_stamped_once_however_it_comes() {
-        let mut stamper = Stamper::new();
+        let mut stamper = Stamper::default();
         let mut shown = stamper.stamp(b"one\r\ntw", "12:00:01");
         shown.extend(stamper.stamp(b"o\r\n", "12:00:02"));
         shown.extend(stamper.stamp(b"\r\n", "12:00:03"));

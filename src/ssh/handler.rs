@@ -116,6 +116,14 @@ fn window(columns: u32, rows: u32) -> WindowSize {
 impl<D: Destination> Handler for Connection<D> {
     type Error = russh::Error;
 
+    /// russh asks for it once keys have been exchanged and a login is asked for. There is none.
+    async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
+        if let Some(ticket) = &self.ticket {
+            ticket.place().comes_to_login();
+        }
+        Ok(None)
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         user: &str,

@@ -16,8 +16,8 @@ use crate::auth::client::{Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
 use crate::event::Event;
 
-/// A refused password is answered so long after it came, whatever the reason: longer than PAM's own delay for a wrong one
-/// (`pam_fail_delay(3)`, 2 s and up to half more), so that a refusal tells nothing by its time.
+/// A refused password is answered so long after it came, whatever the reason: a second longer than `console-auth` takes with a wrong one,
+/// which it needs to hash it if there is such a user. So a refusal tells nothing by its time.
 const REFUSAL: Duration = Duration::from_secs(3);
 
 /// Helpers that one connection may have begun: one is enough for a login, and each refusal by the groups costs another.

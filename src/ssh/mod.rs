@@ -10,6 +10,7 @@ mod limits;
 mod liveness;
 mod login;
 mod outlet;
+mod places;
 mod refuse;
 mod throttle;
 mod tuning;
@@ -31,6 +32,7 @@ pub use door::{Access, Door};
 pub use outlet::SshOutlet;
 pub use refuse::refuse;
 
+use crate::memory;
 use crate::session::typed;
 use handler::{Connection, Stage};
 use limits::{Limits, Ticket};
@@ -90,17 +92,23 @@ impl<D: Destination> Server<D> {
                         debug!("connection of {peer}: {error}");
                     }
                     self.connections.send_modify(|count| *count -= 1);
+                    // What they have cost is not kept until the last session ends, which may be in months.
+                    if self.limits.crowd_has_left() {
+                        memory::give_back();
+                    }
                 });
             }
-            None if self.limits.is_news(Instant::now()) => {
-                warn!(
-                    "{} closed: too many connections from there have not logged in \
-                     (said once in {} s, whoever else is closed)",
-                    peer.ip(),
-                    limits::NEWS.as_secs()
-                );
-            }
-            None => {}
+            None => self.too_many(peer),
+        }
+    }
+
+    fn too_many(&self, peer: SocketAddr) {
+        if self.limits.is_news(Instant::now()) {
+            warn!(
+                "{} closed: too many connections have not logged in (said once in {} s, whoever else is closed)",
+                peer.ip().to_canonical(),
+                limits::NEWS.as_secs()
+            );
         }
     }
 
@@ -109,16 +117,18 @@ impl<D: Destination> Server<D> {
         // russh's task cannot be told to end; its socket can.
         let plug = SockRef::from(&stream).try_clone()?;
         let (feeder, typed) = typed();
+        let place = ticket.place().clone();
         let connection = Connection::new(self.destination.clone(), peer, ticket, (feeder.clone(), typed));
         let stage = connection.stage();
         let written = Arc::new(Notify::new());
-        let stream = Throttled::new(stream, feeder, written.clone());
+        let stream = Throttled::new(stream, feeder, written.clone(), place.clone());
         let conversation =
             async { russh::server::run_stream(self.config.clone(), stream, connection).await?.await };
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
             why = self.ends(stage) => debug!("{peer} {why}"),
+            () = place.lost() => self.too_many(peer),
             dead = Watch::default().until_dead(&plug, &written) => {
                 dead?;
                 debug!("{peer} acknowledges nothing any more");

@@ -1,7 +1,8 @@
 //! A socket that is read only as fast as the session can use what it brings. russh grants SSH window by itself as soon as
 //! it has read a packet, and blocking one of its callbacks would block the output of that client too; so the
 //! brake sits below it: while too much waits for the line, this stream has nothing to read. It still notices when the
-//! client has gone: someone who has left a stuck device must not stay its writer.
+//! client has gone: someone who has left a stuck device must not stay its writer. And it counts what comes, which says who means
+//! it ([`super::places`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::places::Place;
 use crate::session::Feeder;
 
 /// A client's connection with the brake of its session.
@@ -23,12 +25,14 @@ pub struct Throttled {
     leaving: Option<Pin<Box<dyn Future<Output = io::Result<()>> + Send>>>,
     /// Told of every write.
     written: Arc<Notify>,
+    /// Told of what comes.
+    place: Arc<Place>,
 }
 
 impl Throttled {
-    /// Reads from `stream` only while `brake` is ready, and tells `written` of every write.
-    pub fn new(stream: TcpStream, brake: Feeder, written: Arc<Notify>) -> Self {
-        Self { stream, brake, leaving: None, written }
+    /// Reads from `stream` only while `brake` is ready, and tells `written` of every write and `place` of what has come.
+    pub fn new(stream: TcpStream, brake: Feeder, written: Arc<Notify>, place: Arc<Place>) -> Self {
+        Self { stream, brake, leaving: None, written, place }
     }
 
     fn tell(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -70,7 +74,10 @@ impl AsyncRead for Throttled {
             return self.poll_left(cx);
         }
         self.leaving = None;
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.place.hears(buf.filled().len() - before);
+        read
     }
 }
 

@@ -125,9 +125,26 @@ fn files_are_read_as_their_user_and_only_if_they_are_files() {
     accounts.give(&file, "alice", 0o700);
     refused_naming(&file, "is not a regular file");
 
+    // One that never ends.
     fs::remove_dir(&file).unwrap();
+    symlink("/dev/zero", &file).unwrap();
+    refused_naming(Path::new("/dev/zero"), "is not a regular file");
+
+    fs::remove_file(&file).unwrap();
     accounts.authorize("alice", &format!("{KEY}\n{}", "#".repeat(1024 * 1024)));
     refused_naming(&file, "has ");
+    fs::File::options().write(true).open(&file).unwrap().set_len(1 << 40).unwrap();
+    refused_naming(&file, "has 1099511627776 bytes");
+
+    // As long as it may be, and nothing in it that is one.
+    for rubbish in ["\0", "A", "\n", "ssh-ed25519 ", "from=\"", "\u{9b}2J\u{202e}"] {
+        accounts.authorize("alice", &rubbish.repeat(1024 * 1024 / rubbish.len()));
+        let mut helper = Helper::login("alice");
+        assert_eq!(helper.key(KEY), Reply::Denied, "{rubbish:?}");
+        let journal = helper.end().journal;
+        assert_eq!(journal.find(|c: char| c.is_control() && c != '\n'), None, "{rubbish:?}");
+        assert!(journal.len() < 4096, "{} bytes in the journal for {rubbish:?}", journal.len());
+    }
 
     accounts.authorize("alice", &format!("{KEY}\n"));
     granted(Helper::login("alice").key(KEY));

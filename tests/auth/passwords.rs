@@ -51,8 +51,8 @@ fn an_unknown_user_is_asked_and_delayed_like_a_known_one() {
         let mut helper = Helper::login(user);
         assert_eq!(helper.offer(OTHER), Reply::Denied);
         assert_eq!(helper.password("wrong"), Reply::Denied);
-        // pam_unix asks for two seconds, of which libpam makes 1.5 to 2.5 and more.
-        assert!(began.elapsed() > Duration::from_secs(1), "{user:?} after {:?}", began.elapsed());
+        // Whatever PAM's own delay would have been.
+        assert!(began.elapsed() >= Duration::from_secs(2), "{user:?} after {:?}", began.elapsed());
         helper.ends_saying(reason);
     }
 }

@@ -107,13 +107,17 @@ impl Bench {
         until("console-cli to end", || child.try_wait().unwrap())
     }
 
+    pub fn tcp_port(&self) -> u16 {
+        self.listener.local_addr().unwrap().port()
+    }
+
     /// OpenSSH as anybody would call it, with a key.
     pub fn ssh(&self, options: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command
             .args(["-F", "none", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"])
             .args(["-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "-p"])
-            .arg(self.listener.local_addr().unwrap().port().to_string())
+            .arg(self.tcp_port().to_string())
             .arg("-i")
             .arg(self.path("key"))
             .args(options);
@@ -122,8 +126,7 @@ impl Bench {
 
     /// Alice with a terminal at another client than OpenSSH.
     pub fn other(&self, program: Program) -> Command {
-        let port = self.listener.local_addr().unwrap().port();
-        program.at(port, &self.path("credentials"), "alice", By::Key(&self.path("key")), true)
+        program.at(self.tcp_port(), &self.path("credentials"), "alice", By::Key(&self.path("key")), true)
     }
 
     /// Alice with a terminal, whose session has begun.

@@ -4,6 +4,8 @@
 
 #[path = "../support/accounts.rs"]
 mod accounts;
+#[path = "../support/audit.rs"]
+mod audit;
 mod bench;
 #[path = "../support/client.rs"]
 mod client;

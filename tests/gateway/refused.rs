@@ -5,7 +5,13 @@ use std::process::Command;
 
 use crate::bench::Bench;
 use crate::client::Client;
+use crate::programs;
 use crate::rig::{run, until};
+
+#[test]
+fn ssh_audit_has_nothing_against_any_algorithm() {
+    crate::audit::is_sound(Bench::new().tcp_port());
+}
 
 #[test]
 fn forwardings_lead_nowhere() {
@@ -20,6 +26,19 @@ fn forwardings_lead_nowhere() {
     let mut client = Client::start(bench.ssh(&["-v", "-tt", "-R", "0:127.0.0.1:1", "alice@127.0.0.1"]));
     client.is_told("remote port forwarding failed");
     client.sees("at your service");
+}
+
+#[test]
+fn all_that_ssh_has_beside_a_session_is_refused_and_the_session_goes_on() {
+    let bench = Bench::new();
+    let mut asking =
+        Client::start(programs::hostile(bench.tcp_port(), "alice", &bench.path("key"), &["ask"]));
+    asking.sees("typed\n");
+    asking.sees("still here");
+    programs::all_refused(&String::from_utf8(asking.shown()).unwrap());
+    asking.end_input();
+    asking.ends_with(0);
+    bench.helpers_have_ended();
 }
 
 #[test]

@@ -24,7 +24,7 @@ const LOGGED_IN: usize = 64;
 const ABANDONED: usize = 6;
 
 /// A client of our own, for what no well-meaning client does. It takes any host key.
-struct AnyKey;
+pub struct AnyKey;
 
 impl client::Handler for AnyKey {
     type Error = russh::Error;
@@ -34,7 +34,7 @@ impl client::Handler for AnyKey {
     }
 }
 
-async fn connect(rig: &Rig) -> Handle<AnyKey> {
+pub async fn connect(rig: &Rig) -> Handle<AnyKey> {
     client::connect(Arc::default(), ("127.0.0.1", rig.tcp_port), AnyKey).await.unwrap()
 }
 
@@ -116,38 +116,42 @@ async fn so_many_may_be_logged_in_and_one_more_is_told() {
     at_terminal(&rig);
 }
 
+/// One who says nothing. The version line shows that this one has a place.
+fn silent(rig: &Rig) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut version = [0; 23];
+    stream.read_exact(&mut version).unwrap();
+    assert_eq!(&version, b"SSH-2.0-consoleserver\r\n");
+    stream
+}
+
 #[test]
-fn strangers_from_one_address_take_places_from_nobody_else() {
+fn strangers_from_one_address_take_places_from_nobody_else_and_keep_nobody_out() {
     let rig = served("");
     let mut inside = at_terminal(&rig);
-    let strangers: Vec<_> = (0..PER_SOURCE)
-        .map(|_| {
-            let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            let mut version = [0; 8];
-            // Its version line shows that this one has a place.
-            stream.read_exact(&mut version).unwrap();
-            assert_eq!(&version, b"SSH-2.0-");
-            stream
-        })
-        .collect();
-
-    let mut one_more = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
-    one_more.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(one_more.read(&mut [0]).unwrap(), 0, "closed at once");
-    let refusal = "127.0.0.1 closed: too many connections from there have not logged in";
+    let mut strangers: Vec<_> = (0..PER_SOURCE).map(|_| silent(&rig)).collect();
+    let mut more = [silent(&rig), silent(&rig)];
+    for first in &mut strangers[..2] {
+        assert_eq!(first.read(&mut [0]).unwrap(), 0, "closed, since another has its place");
+    }
+    let refusal = "127.0.0.1 closed: too many connections have not logged in";
     rig.wait_for_journal(refusal);
-    let mut another = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
-    another.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert_eq!(another.read(&mut [0]).unwrap(), 0, "closed at once");
     assert_eq!(rig.journal().matches(refusal).count(), 1, "a stranger could fill the journal");
 
     inside.type_in("still in");
     rig.expect_at_device(b"still in");
-    let mut elsewhere = Client::start(rig.ssh(&["-tt", "-b", "127.0.0.2", "demo@127.0.0.1"]));
-    elsewhere.sees("for help]");
+    for address in ["127.0.0.2", "127.0.0.1"] {
+        let mut elsewhere = Client::start(rig.ssh(&["-tt", "-b", address, "demo@127.0.0.1"]));
+        elsewhere.sees("for help]");
+    }
+    // The administrator's own connection took a place as well, while it logged in.
+    for stayed in strangers[3..].iter_mut().chain(&mut more) {
+        stayed.set_nonblocking(true).unwrap();
+        assert_eq!(stayed.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
 
-    drop(strangers);
+    drop((strangers, more));
     crate::rig::until("their places", || {
         let mut scan = Command::new("ssh-keyscan");
         scan.args(["-t", "ed25519", "-p", &rig.tcp_port.to_string(), "127.0.0.1"]);

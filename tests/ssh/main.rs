@@ -3,6 +3,8 @@
 
 #[path = "../support/accounts.rs"]
 mod accounts;
+#[path = "../support/audit.rs"]
+mod audit;
 #[path = "../support/client.rs"]
 mod client;
 #[path = "../support/programs.rs"]
@@ -12,6 +14,7 @@ mod rig;
 #[path = "../support/tmux.rs"]
 mod tmux;
 
+mod attack;
 mod away;
 mod cable;
 mod clients;
@@ -21,10 +24,13 @@ mod hostile;
 mod limits;
 mod logins;
 mod menu;
+mod offences;
 mod paste;
 mod refused;
 mod settings;
 mod signals;
+mod strangers;
+mod timing;
 mod typing;
 mod watching;
 

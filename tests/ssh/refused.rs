@@ -2,11 +2,18 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
 
 use crate::client::Client;
 use crate::rig::{Rig, run, until};
 use crate::{at_terminal, served};
+
+#[test]
+fn ssh_audit_has_nothing_against_any_algorithm() {
+    crate::audit::is_sound(served("").tcp_port);
+}
 
 #[test]
 fn a_command_that_there_is_not_is_refused_with_one_sentence_and_exit_status_2() {
@@ -78,6 +85,37 @@ fn a_dynamic_forwarding_leads_nowhere() {
 }
 
 #[test]
+fn another_host_is_not_reached_through_it() {
+    let rig = served("");
+    let target = listener();
+    let inside = format!("127.0.0.1:{}", port_of(&target));
+    let mut client = Client::start(rig.ssh(&["-v", "-W", &inside, "demo@127.0.0.1"]));
+    client.is_told("administratively prohibited");
+    assert_ne!(client.ends().code(), Some(0));
+    assert!(target.accept().is_err(), "the port has connected to it");
+}
+
+#[test]
+fn sockets_of_the_machine_are_not_reached_and_none_is_made() {
+    let rig = served("");
+    let (target, here, there) = (rig.path("target"), rig.path("here"), rig.path("there"));
+    let listener = UnixListener::bind(&target).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let to = |from: &Path| format!("{}:{}", from.display(), target.display());
+    let mut client =
+        Client::start(rig.ssh(&["-v", "-tt", "-L", &to(&here), "-R", &to(&there), "demo@127.0.0.1"]));
+    client.is_told("remote port forwarding failed");
+    client.sees("for help]");
+    let mut stream = UnixStream::connect(&here).unwrap();
+    stream.set_read_timeout(Some(crate::rig::PATIENCE)).unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+    client.is_told("open failed");
+    assert!(listener.accept().is_err(), "the port has connected to it");
+    assert!(!there.exists());
+    still_a_console(&rig, client);
+}
+
+#[test]
 fn a_remote_forwarding_is_not_listened_for() {
     let rig = served("");
     let listened = free_port();
@@ -98,7 +136,8 @@ fn agent_x11_and_environment_change_nothing() {
         "MIT-MAGIC-COOKIE-1",
         "00112233445566778899aabbccddeeff",
     ]));
-    let mut ssh = rig.ssh(&["-tt", "-A", "-Y", "-o", "SendEnv=SECRET", "demo@127.0.0.1"]);
+    let mut ssh =
+        rig.ssh(&["-tt", "-A", "-Y", "-o", "SendEnv=SECRET", "-o", "SetEnv=SECRET2=y", "demo@127.0.0.1"]);
     ssh.env("DISPLAY", ":77").env("XAUTHORITY", rig.path("xauthority")).env("SECRET", "x");
     let agent = TempAgent::start(&rig);
     ssh.env("SSH_AUTH_SOCK", &agent.socket);

@@ -65,6 +65,21 @@ impl Program {
     }
 }
 
+/// Somebody with a key who then asks for more than a session, or breaks the protocol: what `act` is, the program says.
+pub fn hostile(port: u16, user: &str, key: &Path, act: &[&str]) -> Command {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/hostile-client"));
+    command.args([&port.to_string(), user]).arg(key).args(act);
+    command
+}
+
+/// Everything that SSH has beside a session, asked for by [`hostile`], was refused.
+#[track_caller]
+pub fn all_refused(answers: &str) {
+    assert!(!answers.contains("GRANTED"), "{answers}");
+    // As many as it asks for: ten channels, six global requests, eight of the session.
+    assert_eq!(answers.matches(": refused\n").count(), 24, "{answers}");
+}
+
 /// What plink is to find: of the keys there, the one that everybody prefers.
 fn fingerprint(hostkeys: &Path) -> String {
     let key = hostkeys.join("hostkey_ed25519");

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 use thiserror::Error;
 
+pub use blocks::Include;
 pub use plan::{Draft, Place, Plan};
 
 /// Of a file and all that it includes together: as much as is read of our own. The largest known of its kind is a tenth of that.
@@ -107,9 +108,12 @@ impl Reader {
 }
 
 /// A text and where it is from.
-struct Source {
-    name: Arc<str>,
-    text: String,
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// What its places are called by.
+    pub name: Arc<str>,
+    /// All of it.
+    pub text: String,
 }
 
 /// Reads a file and makes a plan of it. `this_host` is this machine's name.
@@ -123,8 +127,18 @@ pub fn read(wish: &Wish, this_host: &str) -> Result<Plan, ImportError> {
     let program = wish.from.or_else(by_name).ok_or_else(|| ImportError::UnknownKind(wish.file.clone()))?;
     let mut reader = Reader { left: MAX_BYTES };
     let source = reader.read(&wish.file)?;
+    plan(program, source, &mut |path| reader.read(path), this_host)
+}
+
+/// Makes a plan of a text, and of those that it includes.
+pub fn plan(
+    program: Program,
+    source: Source,
+    include: &mut Include<'_>,
+    this_host: &str,
+) -> Result<Plan, ImportError> {
     match program {
-        Program::Conserver => conserver::plan(source, &mut |path| reader.read(path), this_host),
+        Program::Conserver => conserver::plan(source, include, this_host),
         Program::Ser2net => ser2net::plan(&source),
         Program::Consoleserver => ini::plan(&source),
     }

@@ -1,5 +1,5 @@
-"""Tries in a port's place what a port must not do, and what it must. Prints and logs one JSON object: what → "" if it could
-be done, else the system's refusal. The argument is the process of a sibling port."""
+"""Tries in a taken-over program's place what it must not do, and what it must: probe.py PLACE SIBLING. PLACE is one of those
+below, SIBLING the process of a port. Prints one JSON object: what → "" if it could be done, else the system's refusal."""
 import ctypes
 import json
 import os
@@ -8,8 +8,9 @@ import socket
 import sys
 
 libc = ctypes.CDLL(None, use_errno=True)
-SIBLING = int(sys.argv[1])
-OWN = os.environ["LOGS_DIRECTORY"]
+PLACE, SIBLING = sys.argv[1], int(sys.argv[2])
+# Where the place may write: its unit's directory, or a /tmp of its own.
+OWN = {"port": os.environ.get("LOGS_DIRECTORY"), "admin": os.environ.get("STATE_DIRECTORY")}.get(PLACE) or "/tmp"
 PTRACE_SEIZE = 0x4206
 PIDFD_OPEN, PIDFD_SEND_SIGNAL, PIDFD_GETFD, PROCESS_VM_READV = 434, 424, 438, 310  # x86-64
 if os.uname().machine == "aarch64":
@@ -27,13 +28,13 @@ def syscall(*words):
 
 
 def connect(address):
-    with socket.create_connection(address, 5):
+    with socket.create_connection(address, 2):
         pass
 
 
-def bind(family, kind):
+def bind(family, kind, port=0):
     with socket.socket(family, kind) as sock:
-        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", 0))
+        sock.bind(("::1" if family == socket.AF_INET6 else "127.0.0.1", port))
 
 
 def write(path):
@@ -102,29 +103,36 @@ def writable_code():
     mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC).close()
 
 
-def unix_socket(kind=socket.SOCK_STREAM):
-    with socket.socket(socket.AF_UNIX, kind) as sock:
-        sock.connect("/run/consoleserver/auth-port")
+def unix_socket(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect(path)
 
 
-MUST = {
-    "write in its own log directory": lambda: write(f"{OWN}/x"),
+ACTS = {
+    "write in its own directory": lambda: write(f"{OWN}/x"),
+    "write the configuration": lambda: write("/etc/consoleserver/x"),
     "open a serial tty": lambda: look("/dev/ttyUSB0", os.O_RDWR),
-    "ask the login helper": unix_socket,
-}
-MUST_NOT = {
+    "ask the login helper of the ports": lambda: unix_socket("/run/consoleserver/auth-port"),
+    "ask the login helper of the admin CLI": lambda: unix_socket("/run/consoleserver/auth-cli"),
+    "see whether an address is free": lambda: bind(socket.AF_INET, socket.SOCK_STREAM),
+    "call the bus": lambda: unix_socket("/run/dbus/system_bus_socket"),
+    "read the passwords": lambda: look("/etc/shadow"),
+    "become somebody": lambda: os.seteuid(65534) or os.seteuid(0),
     "connect by IPv4": lambda: connect(("127.0.0.1", 9999)),
     "make an IPv6 socket": lambda: bind(socket.AF_INET6, socket.SOCK_STREAM),
     "make a UDP socket": lambda: bind(socket.AF_INET, socket.SOCK_DGRAM),
     "make a netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0).close(),
     "make a packet socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0).close(),
+    "make a raw socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP).close(),
+    "listen where sshd does": lambda: bind(socket.AF_INET, socket.SOCK_STREAM, 22),
     "open /dev/net/tun": lambda: look("/dev/net/tun", os.O_RDWR),
     "write in a sibling's log directory": lambda: write("/var/log/consoleserver/ttyUSB1/x"),
     "read a sibling's log": lambda: look("/var/log/consoleserver/ttyUSB1/console.log"),
     "write in /tmp of the machine": lambda: append("/tmp/own/of-somebody"),
     "write in /var/tmp of the machine": lambda: append("/var/tmp/of-somebody"),
     "write in /run": lambda: write("/run/consoleserver/x"),
-    "write in /etc": lambda: write("/etc/consoleserver/x"),
+    "write in /etc": lambda: write("/etc/x"),
+    "write in /usr": lambda: write("/usr/lib/x"),
     "write in /var/lib": lambda: write("/var/lib/consoleserver/x"),
     "write in /dev/shm": lambda: write("/dev/shm/x"),
     "read the host keys' directory": lambda: os.listdir("/var/lib/consoleserver/hostkeys"),
@@ -138,7 +146,7 @@ MUST_NOT = {
     "read a sibling's memory": read_memory,
     "read a sibling's memory by /proc": lambda: look(f"/proc/{SIBLING}/mem"),
     "take a sibling's descriptor": steal_descriptor,
-    "see a sibling's descriptors": lambda: os.listdir(f"/proc/{SIBLING}/fd"),
+    "open a sibling's descriptor": lambda: look(f"/proc/{SIBLING}/fd/0"),
     "read a sibling's environment": lambda: look(f"/proc/{SIBLING}/environ"),
     "make a setuid file": make_setuid,
     "become root": become_root,
@@ -146,6 +154,29 @@ MUST_NOT = {
     "make code at run time": writable_code,
     "run a program": lambda: run("/usr/bin/true"),
 }
+# What each place must be able to do; and what of the rest it may, which is said in SECURITY.md.
+MUST = {
+    "port": ["write in its own directory", "open a serial tty", "ask the login helper of the ports", "call the bus"],
+    "cli": ["ask the login helper of the admin CLI"],
+    "admin": ["write in its own directory", "write the configuration", "see whether an address is free", "call the bus"],
+    "auth-port": ["read /home", "read the passwords", "become somebody"],
+    "auth-cli": ["read /home", "read the passwords", "become somebody", "run a program"],
+}
+MAY = {
+    "port": [],
+    "cli": ["call the bus", "write in its own directory"],
+    # Sockets to bind, not to send from; and it is asked for by the bus from wherever it looks.
+    "admin": ["make an IPv6 socket", "make a UDP socket", "listen where sshd does"],
+    # Root, but for what is left: every file, every user, and PAM's modules may ask their servers.
+    "auth-port": [
+        "ask the login helper of the ports", "ask the login helper of the admin CLI", "see whether an address is free",
+        "call the bus", "connect by IPv4", "make an IPv6 socket", "make a UDP socket", "make a netlink socket",
+        "write in a sibling's log directory", "read a sibling's log", "write in its own directory", "write in /run", "write in /var/lib", "write in /dev/shm",
+        "read the host keys' directory", "read the journal", "read /root", "become root", "run a program",
+    ],
+}
+# It hangs up the sessions that it has begun; and the ttys of this bed are ptys, which a session has.
+MAY["auth-cli"] = MAY["auth-port"] + ["signal a sibling", "queue a signal to a sibling", "signal a sibling by pidfd", "open a serial tty"]
 
 
 def attempt(act):
@@ -157,7 +188,6 @@ def attempt(act):
 
 
 signal.signal(signal.SIGSYS, signal.SIG_DFL)
-done = {kind: {what: attempt(act) for what, act in acts.items()} for kind, acts in (("must", MUST), ("must not", MUST_NOT))}
-with open(f"{OWN}/probe", "w", encoding="utf-8") as log:
-    json.dump(done, log)
-print(json.dumps(done))
+must = MUST[PLACE]
+must_not = [what for what in ACTS if what not in must + MAY[PLACE]]
+print(json.dumps({kind: {what: attempt(ACTS[what]) for what in those} for kind, those in (("must", must), ("must not", must_not))}))

@@ -1,0 +1,193 @@
+"""Compares a port's log, rotated parts included, with the copy of what its device said (device.py).
+
+What may be missing is what the log says itself (`N bytes lost here`; a raw log cannot say so, and what is missing is found and
+counted), and, where a device was pulled out in the middle of a word, the last that it said, as much as a pty holds. Nothing may be
+there twice, or be anything else.
+"""
+import bisect
+import gzip
+import mmap
+import os
+import re
+
+ESCAPE = re.compile(rb"\\(x[0-9a-f]{2}|u\{[0-9a-f]+\}|[\\nr])")
+LOST = re.compile(rb"(\d+) bytes lost here: ")
+NAMED = {b"\\": b"\\", b"n": b"\n", b"r": b"\r"}
+# What was on its way when the device was pulled out: the line discipline's 4 KiB, and as much before it.
+CUT_MOST = 8192
+# A raw log goes on somewhere behind what it has lost: so much of it is looked for, and so far away at most.
+NEEDLE = 24
+GAP_MOST = 16 << 20
+
+
+class Mismatch(Exception):
+    """Where the log is not what was said."""
+
+    def __init__(self, pos, where, expected, seen):
+        super().__init__(pos, where, expected, seen)
+        self.pos, self.where, self.expected, self.seen = pos, where, expected, seen
+
+
+def unescape(text):
+    def plain(match):
+        code = match[1]
+        if code in NAMED:
+            return NAMED[code]
+        return bytes([int(code[1:], 16)]) if code[:1] == b"x" else chr(int(code[2:-1], 16)).encode()
+
+    return ESCAPE.sub(plain, text) if b"\\" in text else text
+
+
+def parts(directory):
+    """The log's files, the oldest first."""
+
+    def age(name):
+        number = name.removeprefix("console.log").strip(".").removesuffix(".gz")
+        return int(number) if number else 0
+
+    names = sorted((name for name in os.listdir(directory) if name.startswith("console.log")), key=age, reverse=True)
+    return [os.path.join(directory, name) for name in names]
+
+
+def opened(path):
+    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
+
+
+def records(directory):
+    for path in parts(directory):
+        with opened(path) as log:
+            for number, line in enumerate(log, 1):
+                where = f"{os.path.basename(path)}:{number}"
+                stamp, mark, text = line[:29], line[30:32], line[32:-1]
+                if not line.endswith(b"\n") or mark not in (b"< ", b"<+", b"# "):
+                    raise Mismatch(0, where, b"a record", line[:200])
+                yield where + " " + stamp.decode(), mark, text
+
+
+class Walk:
+    """A walk along what was said."""
+
+    def __init__(self, said, seams):
+        self.said, self.seams = said, seams
+        self.places = [place for place, _ in seams]
+        self.pos = self.lost = self.cut = 0
+
+    def to_cut(self, text):
+        """Over what an unplugging has swallowed, if `text` goes on behind it."""
+        for place, how in self.seams[bisect.bisect_left(self.places, self.pos) :]:
+            if place - self.pos > CUT_MOST:
+                break
+            # A CR whose LF has not come is not written by a port that leaves.
+            most = CUT_MOST if how == "cut" else 0
+            if place - self.pos <= most and self.said[place : place + len(text)] == text:
+                self.cut += place - self.pos
+                self.pos = place
+                return True
+        return False
+
+    def take(self, where, text):
+        same = common(text, 0, self.said, self.pos)
+        self.pos += same
+        # Of a record that was cut, the next device's words go on with it, if the note between was lost with a killed process.
+        if same < len(text) and not self.to_cut(text[same:]):
+            expected = bytes(self.said[self.pos - same : self.pos - same + max(80, len(text))])
+            raise Mismatch(self.pos - same, where, expected, text)
+        self.pos += len(text) - same
+
+    def end_line(self, where, text):
+        """The end of the line that stands here; `text` comes after it."""
+        for end in (b"\r\n", b"\n"):
+            if self.said[self.pos : self.pos + len(end)] == end:
+                self.pos += len(end)
+                return
+        if not self.to_cut(text):
+            raise Mismatch(self.pos, where, bytes(self.said[self.pos : self.pos + 80]), b"(the line has ended) " + text)
+
+
+def walk_text(walk, directory):
+    before, gap = False, 0
+    where = "nothing"
+    for where, mark, escaped in records(directory):
+        if mark == b"# ":
+            if found := LOST.match(escaped):
+                gap += int(found[1])
+            continue
+        text = unescape(escaped)
+        if before and mark == b"< ":
+            # Over what is lost, too: whether the text goes on here is seen behind it.
+            walk.end_line(where, b"" if gap else text)
+        walk.pos += gap
+        walk.lost += gap
+        gap = 0
+        walk.take(where, text)
+        before = True
+    if before and walk.pos < len(walk.said):
+        walk.end_line(where, b"")
+    walk.pos += gap
+    walk.lost += gap
+
+
+def walk_raw(walk, directory):
+    for path in parts(directory):
+        with opened(path) as log:
+            data = log.read()
+        at = 0
+        while at < len(data):
+            same = common(data, at, walk.said, walk.pos)
+            at += same
+            walk.pos += same
+            if at == len(data):
+                break
+            needle = data[at : at + NEEDLE]
+            if walk.to_cut(needle):
+                continue
+            found = walk.said.find(needle, walk.pos, walk.pos + GAP_MOST)
+            if found < 0:
+                where = f"{os.path.basename(path)}, byte {at}"
+                raise Mismatch(walk.pos, where, bytes(walk.said[walk.pos : walk.pos + 80]), data[at : at + 80])
+            walk.lost += found - walk.pos
+            walk.pos = found
+
+
+def common(a, at, b, pos):
+    """How many bytes are the same from there on."""
+    same, step = 0, min(65536, len(a) - at)
+    while step:
+        one, other = a[at + same : at + same + step], b[pos + same : pos + same + step]
+        if one and one == other:
+            same += len(one)
+        else:
+            step //= 2
+    return same
+
+
+def read_seams(path):
+    try:
+        with open(path, encoding="ascii") as lines:
+            return [(int(place), how) for place, how in (line.split() for line in lines)]
+    except FileNotFoundError:
+        return []
+
+
+def judge(said_path, directory, raw):
+    """How many bytes were said, the log has lost by its own account, and were cut off by unplugging. Raises Mismatch."""
+    size = os.path.getsize(said_path)
+    with open(said_path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as said:
+        walk = Walk(said, read_seams(said_path.removesuffix(".said") + ".seams"))
+        (walk_raw if raw else walk_text)(walk, directory)
+        if walk.pos != size and not (walk.to_cut(b"") and walk.pos == size):
+            raise Mismatch(walk.pos, "the end of the log", bytes(said[walk.pos : walk.pos + 80]), b"")
+    return {"said": size, "lost": walk.lost, "cut": walk.cut}
+
+
+def when(said_path, pos):
+    """At which time (since the epoch) the device said what is at `pos`: between which two."""
+    before = after = None
+    with open(said_path.removesuffix(".said") + ".when", encoding="ascii") as lines:
+        for line in lines:
+            time, said = line.split()
+            if int(said) > pos:
+                after = float(time)
+                break
+            before = float(time)
+    return before, after

@@ -1,0 +1,70 @@
+//! SECURITY.md is true where that can be read off the files: the tests that it names are there, and nothing of ours starts a
+//! program but where it is said.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Who starts a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
+const STARTS: [(&str, &str); 8] = [
+    ("src/auth/run.rs", "Command::new(program)"),
+    ("src/cli/doctor/device.rs", "Command::new(\"modprobe\")"),
+    ("src/cli/doctor/units.rs", "Command::new(\"systemctl\")"),
+    ("src/cli/local.rs", "Command::new(\"systemctl\")"),
+    // Itself, for what Control-C is to end.
+    ("src/cli/mod.rs", "Command::new(\"/proc/self/exe\")"),
+    ("src/cli/units.rs", "Command::new(\"systemctl\")"),
+    ("src/foreground/children.rs", "Command::new(\"/usr/bin/setpriv\")"),
+    ("src/foreground/line.rs", "Command::new(\"/usr/bin/setsid\")"),
+];
+
+#[test]
+fn every_test_that_it_names_is_there() {
+    let text = fs::read_to_string(Path::new(ROOT).join("SECURITY.md")).unwrap();
+    let named: Vec<_> = text.split('`').filter(|word| word.starts_with("tests/")).collect();
+    assert!(named.len() > 20, "only {named:?}");
+    for name in named {
+        assert!(Path::new(ROOT).join(name).is_file(), "{name}");
+    }
+}
+
+fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn programs_are_started_where_it_is_known_and_nowhere_else() {
+    let mut files = Vec::new();
+    sources(&Path::new(ROOT).join("src"), &mut files);
+    let mut starts = Vec::new();
+    for file in files {
+        let name = file.strip_prefix(ROOT).unwrap().to_str().unwrap().to_owned();
+        let text = fs::read_to_string(&file).unwrap();
+        // The tests within a file start what they like.
+        let text = text.split("#[cfg(test)]").next().unwrap();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            assert!(
+                !["execve", "execvp", "posix_spawn", "fork()"].iter().any(|call| line.contains(call)),
+                "{name}: {line}"
+            );
+            if let Some(at) = line.find("Command::new(") {
+                let call = &line[at..];
+                // clap's commands are no programs.
+                if !call.starts_with("Command::new(row.name)") {
+                    starts.push((name.clone(), call[..=call.find(')').unwrap()].to_owned()));
+                }
+            }
+        }
+    }
+    starts.sort();
+    let known: Vec<_> = STARTS.iter().map(|(file, call)| ((*file).to_owned(), (*call).to_owned())).collect();
+    assert_eq!(starts, known);
+}
