@@ -138,7 +138,8 @@ def judge_the_judge(bed):
         for what in ("missing", "other", "double"):
             shutil.rmtree(spoilt, ignore_errors=True)
             shutil.copytree(port.logs, spoilt)
-            path = judge.parts(spoilt)[-1]
+            # The newest may have just begun.
+            path = max((part for part in judge.parts(spoilt) if not part.endswith(".gz")), key=os.path.getsize)
             with open(path, "rb") as file:
                 lines = file.read().split(b"\n")
             middle = next(n for n in range(len(lines) // 2, len(lines)) if len(lines[n]) > 40 and b" # " not in lines[n][:33])
