@@ -23,6 +23,10 @@ use crate::systemd;
 /// Reads in a row before the sessions get their turn.
 const BURST: usize = 8;
 
+/// Bytes in one read from which on it is a flood, where more may come before anybody else has his turn: a UART at 115200 baud never has
+/// so many.
+const FLOOD: usize = 1024;
+
 /// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
 const TYPED: Duration = Duration::from_secs(2);
 /// Bytes of such a line.
@@ -334,7 +338,7 @@ impl Hub {
             failpoint::point("published");
             drop(state);
             self.heard.send_replace(());
-            if count == unread {
+            if count == unread && count < FLOOD {
                 tty.emptied();
                 more = false;
             }
