@@ -29,7 +29,7 @@ export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)
 # Of `make soak DEB=FILE`.
 GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 
-.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz test test-boot soak release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -60,11 +60,11 @@ picture: toolchain test-packages ## README's picture, drawn anew
 bench: deb ## consoleserver beside conserver, ser2net, conman, sshd and dropbear, measured in a container (25 minutes)
 	$(AS_ROOT) benches/peers/run --deb $(DEB) --systems "$(SYSTEMS)" --what "$(WHAT)" --rounds "$(ROUNDS)"
 
-bench-loops: toolchain packages ## the loops that every byte goes through, in bytes a second
-	$(CARGO) bench --locked --bench loops
-
 fuzz: toolchain packages ## hostile input, MINUTES=10 for each of TARGETS (fuzz/README.md)
 	@tests/tools/fuzz $(or $(MINUTES),10) $(TARGETS)
+
+bench-loops: toolchain packages ## the loops that every byte goes through, in bytes a second
+	$(CARGO) bench --locked --bench loops
 
 # Cheap first: what fails soon has cost little.
 test: toolchain test-packages lint ## everything that must hold, on this machine: also in containers, and in a VM (40 minutes)

@@ -65,10 +65,11 @@ def cpu_between(before, after):
 
 
 def holder(pids, tty):
-    """Which of them has the tty open."""
+    """Which of them has the tty open. (By its number: of what systemd has kept over a restart, the name is gone with the sandbox.)"""
+    number = os.stat(tty).st_rdev
     for pid in pids:
         try:
-            if any(os.readlink(f"/proc/{pid}/fd/{fd}") == tty for fd in os.listdir(f"/proc/{pid}/fd")):
+            if any(os.stat(f"/proc/{pid}/fd/{fd}").st_rdev == number for fd in os.listdir(f"/proc/{pid}/fd")):
                 return pid
         except (FileNotFoundError, ProcessLookupError):
             continue

@@ -212,19 +212,21 @@ impl CaptureLog {
 
     fn write_records(&mut self) -> Result<(), CaptureError> {
         self.mend()?;
+        let (Some(mut file), false) = (self.file.as_ref(), self.records.is_empty()) else {
+            self.mark.left = self.encoder.left;
+            return Ok(());
+        };
         // The size is asked for each time, because an administrator may truncate the file under us.
-        let before = self.look()?.size;
-        if let (Some(mut file), false) = (self.file.as_ref(), self.records.is_empty())
-            && let Err(source) = file.write_all(&self.records)
-        {
-            self.torn = Some(before);
+        let before = self.look()?;
+        if let Err(source) = file.write_all(&self.records) {
+            self.torn = Some(before.size);
             let error = self.failed("write", source);
             // If even this fails, `torn` remembers it, and the next append begins with it.
             let _ = self.mend();
             return Err(error);
         }
         // The fail point "log-written" belongs here: on disk, and not yet in the mark.
-        self.mark = self.look()?;
+        self.mark = Mark { size: before.size + self.records.len() as u64, ..before };
         Ok(())
     }
 

@@ -21,9 +21,9 @@ use crate::ring::LogMark;
 
 /// Bytes per trip to the blocking thread.
 const BATCH: usize = 64 * 1024;
-/// Between two trips while a device talks: a log line may be so late, and a talking port costs at most a hundred
-/// wake-ups a second. A backlog is not paced.
-const PACE: Duration = Duration::from_millis(10);
+/// Between two trips while a device talks: a log line may be so late, and its time so wrong, and a talking port costs at most twenty
+/// wake-ups of a thread a second. A backlog is not paced, nor what would soon fill the ring.
+const PACE: Duration = Duration::from_millis(50);
 /// After so much silence an unfinished line (a prompt) is written as it is.
 const SILENCE: Duration = Duration::from_millis(200);
 /// A trip that takes longer is said, and what it costs is counted anew each time. SD cards stall for a few seconds.
@@ -71,6 +71,10 @@ pub struct Writer {
     unsynced_since: Option<Instant>,
     /// Whether there was more than one trip can carry.
     more: bool,
+    /// Whether something has come since the writer last looked.
+    heard: bool,
+    /// When the next trip is due that only carries what a device has said meanwhile.
+    rests_until: Instant,
     /// Bytes lost that the journal has not been told of, and when it was told last.
     untold: u64,
     told: Option<Instant>,
@@ -111,6 +115,8 @@ impl Writer {
             seen: 0,
             unsynced_since: None,
             more: false,
+            heard: false,
+            rests_until: Instant::now(),
             untold: 0,
             told: None,
         }
@@ -139,7 +145,7 @@ impl Writer {
                 }
                 self.report_recovery();
                 if talking && !self.more {
-                    tokio::time::sleep(PACE).await;
+                    self.rests_until = Instant::now() + PACE;
                 }
             }
             let loss_due = self.tell_loss();
@@ -158,14 +164,29 @@ impl Writer {
                 () = reached(sync_due) => Trip { sync: true, ..Trip::default() },
                 () = reached(loss_due) => Trip::default(),
                 () = std::future::ready(()), if self.more => self.look(false),
-                () = self.cursor.heard_more() => self.look(false),
+                () = self.trip_due() => self.look(false),
                 () = reached(flush_due) => self.look(true),
             };
         }
     }
 
+    /// Waits until there is something to write and it is time for it. Cancel safe.
+    async fn trip_due(&mut self) {
+        if !self.heard {
+            self.cursor.heard_more().await;
+            self.heard = true;
+        }
+        while Instant::now() < self.rests_until && !self.cursor.is_a_quarter_behind() {
+            tokio::select! {
+                () = tokio::time::sleep_until(self.rests_until) => {}
+                () = self.cursor.heard_more() => {}
+            }
+        }
+    }
+
     /// What there is to write now.
     fn look(&mut self, flush: bool) -> Trip {
+        self.heard = false;
         let mut bytes = Vec::new();
         let gap = self.cursor.peek(&mut bytes, BATCH);
         let note = self.hub.next_note();

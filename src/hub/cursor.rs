@@ -115,6 +115,13 @@ impl Cursor {
         start - position
     }
 
+    /// Whether a quarter of what the ring keeps waits behind the cursor.
+    pub fn is_a_quarter_behind(&self) -> bool {
+        let state = self.hub.state();
+        let waiting = state.ring.head() - state.cursors.position(self.slot);
+        waiting >= state.ring.window() as u64 / 4
+    }
+
     /// How many bytes between the cursor and the first one that is still there are gone for good.
     pub fn overrun(&self) -> u64 {
         let state = self.hub.state();

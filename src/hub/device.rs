@@ -170,23 +170,24 @@ impl Device {
         tty.readable().await
     }
 
-    pub(super) fn read(&mut self, tty: &Tty) -> Result<(), ()> {
+    /// Whether there may be more.
+    pub(super) fn read(&mut self, tty: &Tty) -> Result<bool, ()> {
         self.judge(tty);
         for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
             }
             match self.hub.take_in(tty) {
-                Ok(ReadOutcome::Bytes(_)) => {}
-                Ok(ReadOutcome::Empty) => break,
-                Ok(ReadOutcome::HungUp) => return Err(()),
+                Ok((ReadOutcome::Bytes(_), true)) => {}
+                Ok((ReadOutcome::Bytes(_), false) | (ReadOutcome::Empty, _)) => return Ok(false),
+                Ok((ReadOutcome::HungUp, _)) => return Err(()),
                 Err(error) => {
                     tracing::error!("cannot read {}: {error}", self.wanted.path.display());
                     return Err(());
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Says what is wrong with the line, as far as its driver counts that.
@@ -321,18 +322,24 @@ impl Device {
 }
 
 impl Hub {
-    /// Reads the device into the ring once.
-    fn take_in(&self, tty: &Tty) -> io::Result<ReadOutcome> {
+    /// Reads the device into the ring once; and whether there may be more.
+    fn take_in(&self, tty: &Tty) -> io::Result<(ReadOutcome, bool)> {
         let mut state = self.state();
-        let outcome = tty.try_read(state.ring.space(tty.unread()))?;
+        let unread = tty.unread();
+        let outcome = tty.try_read(state.ring.space(unread))?;
+        let mut more = true;
         if let ReadOutcome::Bytes(count) = outcome {
             failpoint::point("read");
             state.ring.publish(count);
             failpoint::point("published");
             drop(state);
             self.heard.send_replace(());
+            if count == unread {
+                tty.emptied();
+                more = false;
+            }
         }
-        Ok(outcome)
+        Ok((outcome, more))
     }
 
     /// Until when somebody has to be waited for before the next read.

@@ -241,11 +241,11 @@ impl Line {
                     }
                 }
                 ready = device.room_then_readable(tty) => {
-                    if ready.is_err() || device.read(tty).is_err() {
-                        return Lost::HungUp;
+                    let Ok(Ok(more)) = ready.map(|()| device.read(tty)) else { return Lost::HungUp };
+                    if more {
+                        // A flood must not keep the sessions from their turn.
+                        tokio::task::yield_now().await;
                     }
-                    // A flood must not keep the sessions from their turn.
-                    tokio::task::yield_now().await;
                 }
             }
         }

@@ -148,6 +148,15 @@ impl Tty {
         }
     }
 
+    /// To be told when everything that [`Self::unread`] had counted has been read: [`Self::readable`] then waits for more, without a
+    /// read that only finds nothing. What comes after the count is told anew, for each time the line discipline gets something it
+    /// wakes who waits (`n_tty.c`), and epoll(7) looks at edges.
+    pub fn emptied(&self) {
+        let nothing: io::Result<()> =
+            self.file.try_io(Interest::READABLE, |_| Err(io::ErrorKind::WouldBlock.into()));
+        debug_assert!(nothing.is_err());
+    }
+
     /// Writes as much as there is room for.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
         match self.file.try_io(Interest::WRITABLE, |mut file| file.write(bytes)) {

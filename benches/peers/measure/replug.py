@@ -39,15 +39,16 @@ class Line:
         again = self.again is not None and self.word in self.again.received()
         if self.kept or again or self.word in self.system.log_from(self.number, self.offset):
             self.back = now - self.plugged
-        elif not self.client.alive() and now - self.tried > RETRY_SECONDS:
-            self.tried = now
-            self._come_again()
 
-    def _come_again(self):
-        if self.again is None or not self.again.alive():
-            if self.again is not None:
-                self.again.close()
-            self.again = attach.start(self.system, self.number).collect()
+    def is_alone(self):
+        there = any(client is not None and client.alive() for client in (self.client, self.again))
+        return not there and time.monotonic() - self.tried > RETRY_SECONDS
+
+    def come_again(self):
+        self.tried = time.monotonic()
+        if self.again is not None:
+            self.again.close()
+        self.again = attach.start(self.system, self.number).collect()
 
     def end(self):
         for client in (self.client, self.again):
@@ -84,6 +85,9 @@ def _watch(lines):
         for line in waiting:
             line.look()
         waiting = [line for line in waiting if line.back is None]
+        # One at a time: starting a program takes longer than all the looking, and would be counted as the others' being away.
+        for line in [line for line in waiting if line.is_alone()][:1]:
+            line.come_again()
     # A session may hear it a moment after the log.
     time.sleep(0.5)
     for line in lines:

@@ -50,10 +50,16 @@ def _pour(system, data, other, book):
     _until_quiet(lambda: system.log_size(0))
     book.add("slow", system, "memory MB more", weight.end())
     book.add("slow", system, "MB read of the port", said / MB)
-    # What the port was kept from saying is not counted as lost; it stands in the column before.
-    book.add("slow", system, "lost in log %", lost(data[:said], system.logged(system.log_from(0, offset))) * 100)
+    logged = system.logged(system.log_from(0, offset))
+    book.add("slow", system, "lost in log %", lost(_read_of(data[:said], logged), logged) * 100)
     if other:
-        book.add("slow", system, "lost at the other %", lost(data[:said], other.received()) * 100)
+        book.add("slow", system, "lost at the other %", lost(_read_of(data[:said], logged), other.received()) * 100)
+
+
+def _read_of(said, logged):
+    """What the system has read of it: what still lies in the pty of one that has stopped reading is late, not lost."""
+    lines_read = [line for line in logged.splitlines()[-3:] if len(line) == LINE_BYTES - 2 and line[:10].isdigit()]
+    return said[: (int(lines_read[-1][:10]) + 1) * LINE_BYTES] if lines_read else said
 
 
 def _until_quiet(size):

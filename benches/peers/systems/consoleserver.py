@@ -40,13 +40,13 @@ class Consoleserver(System):
         return f"/var/log/consoleserver/{self.port(port)}/console.log"
 
     def logged(self, text):
-        """Records `TIME < TEXT`, one a line of the device; `<+` goes on with one; `#` is a note of ours."""
+        """Records `TIME < TEXT`, one a line of the device; `TIME <+TEXT` goes on with it; `#` is a note of ours."""
         said = []
         for record in text.splitlines():
-            stamp, _, rest = record.partition(b" ")
-            mark, _, words = rest.partition(b" ")
+            rest = record.partition(b" ")[2]
+            mark, words = rest[:2], rest[2:]
             if mark == b"<+" and said:
                 said[-1] += words
-            elif mark in (b"<", b"<+"):
+            elif mark in (b"< ", b"<+"):
                 said.append(words)
         return b"".join(line + b"\r\n" for line in said)

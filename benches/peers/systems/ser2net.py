@@ -23,7 +23,7 @@ class Ser2net(System):
         run("systemctl", "stop", "ser2net.service")
 
     def client(self, port):
-        return ["socat", "STDIO,rawer", f"TCP:127.0.0.1:{self.tcp(port)},nodelay"]
+        return ["socat", "STDIN,rawer!!STDOUT", f"TCP:127.0.0.1:{self.tcp(port)},nodelay"]
 
     def log(self, port):
         return f"/var/log/ser2net/{self.port(port)}.log"
