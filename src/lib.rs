@@ -3,6 +3,7 @@
 //! The rooms below stand in the order in which a byte meets them; a room imports only rooms above it.
 //! `ARCHITECTURE.md` is the map for people.
 
+pub mod accepting;
 pub mod clock;
 pub mod event;
 pub mod failpoint;

@@ -194,6 +194,19 @@ def write(path, text, owner=None, mode=None):
         os.chmod(path, mode)
 
 
+class OneService(System):
+    """What is started and stopped by its first unit."""
+
+    def begin(self):
+        run("systemctl", "start", self.units[0])
+
+    def end(self):
+        run("systemctl", "stop", self.units[0])
+
+    def restart(self):
+        run("systemctl", "restart", self.units[0])
+
+
 def account(user, keys):
     """A user who may use serial ports, and logs in by these lines of authorized_keys."""
     if subprocess.run(["id", user], capture_output=True).returncode:

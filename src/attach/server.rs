@@ -17,6 +17,7 @@ use super::frame::Kind;
 use super::limits::{Ticket, Unjudged};
 use super::outlet::LocalOutlet;
 use super::{LineErrors, Reply, Request, Status, User};
+use crate::accepting::Failing;
 use crate::auth::account::Account;
 use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
@@ -35,8 +36,6 @@ const LAST_FRAME: Duration = Duration::from_secs(1);
 /// Between two refusals that the journal is told of: a local account could knock fast enough to drown all else that the
 /// port says there (journald.conf(5), RateLimitBurst=).
 const REFUSALS: Duration = Duration::from_secs(1);
-/// Pause after a failed accept: others need the time to give descriptors back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// Who carries out what administrators ask for.
 const ADMIN_ACCOUNT: &str = "_console-admin";
 
@@ -121,11 +120,11 @@ impl Server {
 
     /// Accepts for ever.
     pub async fn accept(self: Arc<Self>, listener: UnixListener) {
-        let mut failing = false;
+        let mut failing = Failing::default();
         loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    failing = false;
+                    failing.is_over();
                     let Some((uid, ticket)) = self.admit(&stream) else { continue };
                     let place = Place::new(self.clients.clone());
                     let server = self.clone();
@@ -136,12 +135,7 @@ impl Server {
                         }
                     });
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!("no local client can be accepted: {error}");
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => failing.goes_on("local client", error).await,
             }
         }
     }

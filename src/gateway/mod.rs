@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::accepting;
 use crate::clock::reached;
 use crate::hostkeys::{self, HostKeyError};
 use crate::ssh;
@@ -27,8 +28,6 @@ use clerk::Clerk;
 const LINGER: Duration = Duration::from_secs(10);
 /// For the sessions to hear why they end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Pause after a failed accept: others need the time to give descriptors back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why the admin CLI cannot be served.
 #[derive(Debug, Error)]
@@ -145,7 +144,7 @@ async fn refuse(listener: TcpListener) {
                 )
                 .await;
             }
-            Err(_) => sleep(ACCEPT_PAUSE).await,
+            Err(_) => accepting::pause().await,
         }
     }
 }

@@ -174,7 +174,7 @@ impl Device {
         tty.readable().await
     }
 
-    /// Whether there may be more.
+    /// Whether it floods.
     pub(super) fn read(&mut self, tty: &Tty) -> Result<bool, ()> {
         self.judge(tty);
         for _ in 0..BURST {
@@ -182,9 +182,9 @@ impl Device {
                 break;
             }
             match self.hub.take_in(tty) {
-                Ok((ReadOutcome::Bytes(_), true)) => {}
-                Ok((ReadOutcome::Bytes(_), false) | (ReadOutcome::Empty, _)) => return Ok(false),
-                Ok((ReadOutcome::HungUp, _)) => return Err(()),
+                Ok(ReadOutcome::Bytes(count)) if count >= FLOOD => {}
+                Ok(ReadOutcome::Bytes(_) | ReadOutcome::Empty) => return Ok(false),
+                Ok(ReadOutcome::HungUp) => return Err(()),
                 Err(error) => {
                     tracing::error!("cannot read {}: {error}", self.wanted.path.display());
                     return Err(());
@@ -326,12 +326,11 @@ impl Device {
 }
 
 impl Hub {
-    /// Reads the device into the ring once; and whether there may be more.
-    fn take_in(&self, tty: &Tty) -> io::Result<(ReadOutcome, bool)> {
+    /// Reads the device into the ring once.
+    fn take_in(&self, tty: &Tty) -> io::Result<ReadOutcome> {
         let mut state = self.state();
         let unread = tty.unread();
         let outcome = tty.try_read(state.ring.space(unread))?;
-        let mut more = true;
         if let ReadOutcome::Bytes(count) = outcome {
             failpoint::point("read");
             state.ring.publish(count);
@@ -340,10 +339,9 @@ impl Hub {
             self.heard.send_replace(());
             if count == unread && count < FLOOD {
                 tty.emptied();
-                more = false;
             }
         }
-        Ok((outcome, more))
+        Ok(outcome)
     }
 
     /// Until when somebody has to be waited for before the next read.

@@ -241,8 +241,8 @@ impl Line {
                     }
                 }
                 ready = device.room_then_readable(tty) => {
-                    let Ok(Ok(more)) = ready.map(|()| device.read(tty)) else { return Lost::HungUp };
-                    if more {
+                    let Ok(Ok(floods)) = ready.map(|()| device.read(tty)) else { return Lost::HungUp };
+                    if floods {
                         // A flood must not keep the sessions from their turn.
                         tokio::task::yield_now().await;
                     }

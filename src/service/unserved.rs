@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -11,12 +10,10 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use super::{Asked, Listeners, ServiceError, Signals};
 use crate::event::Event;
 use crate::port::PortName;
-use crate::{attach, ssh, systemd};
+use crate::{accepting, attach, ssh, systemd};
 
 /// Clients being told at once; a further one waits in the backlog.
 const AT_ONCE: usize = 32;
-/// Pause after a failed accept: others need the time to give descriptors back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// How it goes on.
 pub(super) enum Next {
@@ -61,14 +58,14 @@ pub(super) async fn explain(
                         None
                     });
                 }
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(_) => accepting::pause().await,
             },
             accepted = accept(&listeners.attach, UnixListener::poll_accept), if telling.len() < AT_ONCE => match accepted {
                 Ok(client) => {
                     let why = local.clone();
                     telling.spawn(async move { attach::server::refuse(client, &why).await });
                 }
-                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(_) => accepting::pause().await,
             },
         }
     }

@@ -32,6 +32,7 @@ pub use door::{Access, Door};
 pub use outlet::SshOutlet;
 pub use refuse::refuse;
 
+use crate::accepting::Failing;
 use crate::memory;
 use crate::session::typed;
 use handler::{Connection, Stage};
@@ -41,8 +42,6 @@ use throttle::Throttled;
 
 /// For a client to leave after its session has ended. One that does not even read would stay for ever.
 const LEAVE: Duration = Duration::from_secs(15);
-/// Pause after a failed accept (no file descriptors, no memory): others need the time to give some back.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// The listeners' common side of one destination.
 pub struct Server<D> {
@@ -66,19 +65,14 @@ impl<D: Destination> Server<D> {
 
     /// Accepts for ever. An accept that fails is no reason to stop listening.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
-        let mut failing = false;
+        let mut failing = Failing::default();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    failing = false;
+                    failing.is_over();
                     self.clone().admit(stream, peer);
                 }
-                Err(error) => {
-                    if !std::mem::replace(&mut failing, true) {
-                        warn!("no connection can be accepted: {error}");
-                    }
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Err(error) => failing.goes_on("connection", error).await,
             }
         }
     }

@@ -1,9 +1,9 @@
 """ConMan, which has no encryption."""
 
-from system import System, run, write
+from system import OneService, write
 
 
-class Conman(System):
+class Conman(OneService):
     name = "conman"
     title = "conman, no encryption"
     packages = ("conman",)
@@ -12,14 +12,8 @@ class Conman(System):
     client_wants_terminal = True
 
     def configure(self):
-        run("systemctl", "stop", "conman.service")
+        self.end()
         write("/etc/conman.conf", self.fill("conman.conf"))
-
-    def begin(self):
-        run("systemctl", "start", "conman.service")
-
-    def end(self):
-        run("systemctl", "stop", "conman.service")
 
     def client(self, port):
         return ["conman", "-d", "127.0.0.1:7890", "-f", self.port(port)]
@@ -34,4 +28,4 @@ class Conman(System):
         return f"/var/log/conman/{self.port(port)}.log"
 
     def revive(self):
-        run("systemctl", "restart", "conman.service")
+        self.restart()

@@ -2,10 +2,10 @@
 
 import os
 
-from system import HERE, System, run, write
+from system import HERE, OneService, run, write
 
 
-class Conserver(System):
+class Conserver(OneService):
     name = "conserver"
     title = "conserver, no encryption"
     packages = ("conserver-server", "conserver-client")
@@ -18,15 +18,9 @@ class Conserver(System):
     options = f"OPTS='-p {tcp_port} -M 127.0.0.1 -m 16'\n"
 
     def configure(self):
-        run("systemctl", "stop", self.unit)
+        self.end()
         write(f"/etc/conserver/{self.file}", self.fill(self.file))
         write("/etc/conserver/server.conf", self.options)
-
-    def begin(self):
-        run("systemctl", "start", self.unit)
-
-    def end(self):
-        run("systemctl", "stop", self.unit)
 
     def listener(self):
         return self.tcp_port

@@ -1,8 +1,6 @@
 """consoleserver, from its package, as its README installs it."""
 
-
 from system import System, account, run, ssh, write
-
 
 
 class Consoleserver(System):

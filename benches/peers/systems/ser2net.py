@@ -1,9 +1,9 @@
 """ser2net, raw TCP. It opens a port when somebody comes, so that nothing is logged before."""
 
-from system import System, run, write
+from system import OneService, run, write
 
 
-class Ser2net(System):
+class Ser2net(OneService):
     name = "ser2net"
     title = "ser2net, no encryption"
     packages = ("ser2net", "socat")
@@ -12,15 +12,9 @@ class Ser2net(System):
     logs_alone = False
 
     def configure(self):
-        run("systemctl", "stop", "ser2net.service")
+        self.end()
         run("mkdir", "-p", "/var/log/ser2net")
         write("/etc/ser2net.yaml", self.fill("ser2net.yaml"))
-
-    def begin(self):
-        run("systemctl", "start", "ser2net.service")
-
-    def end(self):
-        run("systemctl", "stop", "ser2net.service")
 
     def client(self, port):
         return ["socat", "STDIN,rawer!!STDOUT", f"TCP:127.0.0.1:{self.tcp(port)},nodelay"]
@@ -29,4 +23,4 @@ class Ser2net(System):
         return f"/var/log/ser2net/{self.port(port)}.log"
 
     def revive(self):
-        run("systemctl", "restart", "ser2net.service")
+        self.restart()

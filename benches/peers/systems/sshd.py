@@ -1,9 +1,9 @@
 """OpenSSH's sshd, as Debian runs it, with picocom as the forced command of each port's key. It logs while somebody is there."""
 
-from system import System, account, run, ssh
+from system import OneService, account, run, ssh
 
 
-class Sshd(System):
+class Sshd(OneService):
     name = "sshd-picocom"
     title = "sshd + picocom"
     packages = ("openssh-server", "picocom")
@@ -18,12 +18,6 @@ class Sshd(System):
         run("install", "-d", "-o", "picocom", "/var/log/picocom")
         # What Debian starts with the first login of a user and ends after the last: not for each of our logins anew.
         run("loginctl", "enable-linger", "picocom")
-
-    def begin(self):
-        run("systemctl", "start", "ssh.service")
-
-    def end(self):
-        run("systemctl", "stop", "ssh.service")
 
     def client(self, port):
         return ssh("picocom", 22, self.key(port))

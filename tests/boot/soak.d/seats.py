@@ -141,15 +141,19 @@ class Seat(threading.Thread):
 
     def terminal(self, port):
         begin = time.time()
-        client = Client(self.bed.ssh(port.tcp, options=("-tt",)))
-        there = client.read(40, b"for help]", self.bed.over) and b"for help]" in client.out
-        client.read(self.random.uniform(3, 30), over=self.bed.over)
-        client.type(b"\x05c.")
+        well, seen = self.sit(port.tcp, b"for help]", self.random.uniform(3, 30), b"\x05c.")
+        self.judge(well, port, begin, AT_A_PORT | AWAY, "a banner, and to leave by ^Ec.", seen)
+
+    def sit(self, tcp, greeting, seconds, leave):
+        """At a terminal, until it leaves by these keys: whether it was greeted and could leave, and what was seen."""
+        client = Client(self.bed.ssh(tcp, options=("-tt",)))
+        greeted = client.read(40, greeting, self.bed.over) and greeting in client.out
+        client.read(seconds, over=self.bed.over)
+        client.type(leave)
         client.read(20, over=self.bed.over)
         left = not client.open
         status = client.end()
-        seen = f"exit status {status}: {client.out[-200:]!r} {client.err[-200:]!r}"
-        self.judge(there and left and status == 0, port, begin, AT_A_PORT | AWAY, "a banner, and to leave by ^Ec.", seen)
+        return greeted and left and status == 0, f"exit status {status}: {client.out[-300:]!r} {client.err[-200:]!r}"
 
     def send(self, port):
         if port.kind == "raw":
@@ -180,12 +184,5 @@ class Seat(threading.Thread):
 
     def prompt(self, port):
         begin = time.time()
-        client = Client(self.bed.ssh(CLI, options=("-tt",)))
-        there = client.read(40, b"> ", self.bed.over) and b"> " in client.out
-        client.read(self.random.uniform(1, 10), over=self.bed.over)
-        client.type(b"exit\r")
-        client.read(20, over=self.bed.over)
-        left = not client.open
-        status = client.end()
-        seen = f"exit status {status}: {client.out[-300:]!r} {client.err[-200:]!r}"
-        self.judge(there and left and status == 0, port, begin, AT_THE_CLI, "a prompt, and to leave by exit", seen)
+        well, seen = self.sit(CLI, b"> ", self.random.uniform(1, 10), b"exit\r")
+        self.judge(well, port, begin, AT_THE_CLI, "a prompt, and to leave by exit", seen)
