@@ -1,6 +1,6 @@
-#![allow(unsafe_code)]
 //! Asking PAM (pam (3)): one transaction of the service `consoleserver`, whose questions travel to the client over the
 //! login socket as they come, whose verdict is final, and which then surrounds the session, if there is one.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
 use std::net::IpAddr;
