@@ -4,6 +4,7 @@
 //! `ARCHITECTURE.md` is the map for people.
 
 pub mod accepting;
+pub mod alarm;
 pub mod clock;
 pub mod event;
 pub mod failpoint;

@@ -1,4 +1,4 @@
-//! Descriptors under tokio's eye that tokio has no type for: ttys, ptys, inotify, listeners that are not accepted on.
+//! Descriptors under tokio's eye that tokio has no type for: ttys, ptys, inotify, timers, listeners that are not accepted on.
 //! Registering one is `unsafe` since tokio 1.54, because it must stay the same one for as long as it is registered.
 //! Here it does: [`Steady`] owners have one descriptor all their life, and [`Watched`] lends its owner by `&` alone, so
 //! that nobody puts another one in its place.
@@ -7,9 +7,10 @@
 use std::fs::File;
 use std::io;
 use std::ops::Deref;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::sys::inotify::Inotify;
+use nix::sys::timerfd::TimerFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -23,8 +24,23 @@ pub unsafe trait Steady: AsRawFd {}
 unsafe impl Steady for File {}
 // SAFETY: as File.
 unsafe impl Steady for OwnedFd {}
+// SAFETY: for as long as it is borrowed, its owner can neither close the descriptor nor put another one in its place.
+unsafe impl Steady for BorrowedFd<'_> {}
 // SAFETY: an Inotify holds an OwnedFd that it never changes.
 unsafe impl Steady for Notifier {}
+
+// SAFETY: a TimerFd holds an OwnedFd that it never changes.
+unsafe impl Steady for Timer {}
+
+/// A timer as an owner of its descriptor.
+#[derive(Debug)]
+pub struct Timer(pub TimerFd);
+
+impl AsRawFd for Timer {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}
 
 /// An inotify instance as an owner of its descriptor.
 #[derive(Debug)]

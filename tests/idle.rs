@@ -1,13 +1,18 @@
-//! A port on which nothing happens costs nothing: the watchdog's beat is all that wakes it.
+//! What wakes a port: the watchdog's beat and nothing else if nothing happens; a few reads a second, and not each byte, if its device
+//! talks; and each key at once.
 
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
+#[path = "support/client.rs"]
+mod client;
 #[path = "support/rig.rs"]
 mod rig;
 
-use rig::{Rig, until};
+use client::Client;
+use rig::{PATIENCE, Rig, until};
 
 /// How often the threads of a process have been woken.
 fn wakeups(pid: Pid) -> u64 {
@@ -39,4 +44,64 @@ fn nothing_wakes_an_idle_port_but_the_watchdog() {
     let (beats, woken) = (rig.watchdogs() - beats, wakeups(rig.pid()) - woken);
     println!("{woken} wake-ups for {beats} beats");
     assert!(woken <= 2 * beats as u64 + 2, "{woken} wake-ups for {beats} beats of the watchdog");
+}
+
+/// Says numbered lines at the speed of 115200 baud, a few bytes at a time, as adapters do; all that it has said.
+fn talk(rig: &Rig, time: Duration) -> Vec<u8> {
+    let (mut device, began, mut said) = (rig.device(), Instant::now(), Vec::new());
+    let text: Vec<u8> =
+        (0..).flat_map(|number| format!("{number:08}\r\n").into_bytes()).take(100_000).collect();
+    while began.elapsed() < time {
+        // The speed of a line is what is tested.
+        std::thread::sleep(Duration::from_millis(5));
+        let due = (began.elapsed().as_secs_f64() * 11_520.0) as usize;
+        device.write_all(&text[said.len()..due]).unwrap();
+        said.extend_from_slice(&text[said.len()..due]);
+    }
+    said
+}
+
+#[test]
+fn a_talking_device_wakes_its_port_a_few_times_a_second() {
+    let mut rig = Rig::new("baud = 115200\nlog.type = \"raw\"");
+    rig.start_plugged();
+    talk(&rig, Duration::from_millis(500));
+    let before = wakeups(rig.pid());
+    let said = talk(&rig, Duration::from_secs(3));
+    let woken = wakeups(rig.pid()) - before;
+    println!("{woken} wake-ups for 3 s and {} bytes", said.len());
+    // 16 reads a second, each of which wakes the log's thread and is told when that is back. Each piece of 58 bytes would be 200.
+    assert!(woken <= 3 * 75, "{woken} wake-ups in 3 s");
+    until("all of it in the log", || rig.log().ends_with(&said).then_some(()));
+}
+
+#[test]
+fn a_key_is_answered_at_once_while_the_port_lets_its_device_talk() {
+    let mut rig = Rig::new("baud = 115200");
+    rig.start_plugged();
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    talk(&rig, Duration::from_millis(300));
+    let mut device = rig.device();
+    std::thread::spawn(move || {
+        let mut keys = [0; 16];
+        while let Ok(count @ 1..) = device.read(&mut keys) {
+            device.write_all(&b"!".repeat(count)).unwrap();
+        }
+    });
+    let mut times: Vec<Duration> = (1..=40)
+        .map(|key| {
+            let began = Instant::now();
+            client.type_in("k");
+            while client.shown().iter().filter(|byte| **byte == b'!').count() < key {
+                assert!(began.elapsed() < PATIENCE, "key {key} is not answered");
+                std::thread::yield_now();
+            }
+            began.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("median {:?}, longest {:?}", times[20], times[39]);
+    // Each key follows the answer to the last one: a rest would make each wait for nearly all of 16 ms.
+    assert!(times[20] < Duration::from_millis(8), "an answer takes {:?}", times[20]);
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::port::{Baud, LineSettings, Parity, StopBits};
-use consoleserver::serial::{AdoptError, DeviceWatch, MAX_BREAK, OpenError, ReadOutcome, Tty, WriteOutcome};
+use consoleserver::serial::{
+    AdoptError, Contact, DeviceWatch, MAX_BREAK, OpenError, ReadOutcome, Tty, WriteOutcome,
+};
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
 use nix::unistd::{read, ttyname, write};
@@ -42,11 +44,11 @@ impl Adapter {
     }
 }
 
-async fn read_some(tty: &Tty, buffer: &mut [u8]) -> ReadOutcome {
+async fn read_some(contact: &Contact<'_>, buffer: &mut [u8]) -> ReadOutcome {
     timeout(PATIENCE, async {
         loop {
-            tty.readable().await.unwrap();
-            match tty.try_read(buffer).unwrap() {
+            contact.readable().await.unwrap();
+            match contact.try_read(buffer).unwrap() {
                 ReadOutcome::Empty => {}
                 outcome => return outcome,
             }
@@ -60,19 +62,20 @@ async fn read_some(tty: &Tty, buffer: &mut [u8]) -> ReadOutcome {
 async fn bytes_go_both_ways_unchanged() {
     let adapter = Adapter::plug();
     let tty = adapter.open();
+    let contact = tty.contact().unwrap();
     let bytes: Vec<u8> = (0..=255).collect();
     write(&adapter.master, &bytes).unwrap();
     let mut buffer = [0; 512];
     let mut got = Vec::new();
     while got.len() < bytes.len() {
-        let ReadOutcome::Bytes(length) = read_some(&tty, &mut buffer).await else { panic!("hung up") };
+        let ReadOutcome::Bytes(length) = read_some(&contact, &mut buffer).await else { panic!("hung up") };
         got.extend_from_slice(&buffer[..length]);
     }
     assert_eq!(got, bytes);
-    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
-    assert_eq!(tty.try_read(&mut []).unwrap(), ReadOutcome::Empty, "no room is not a hang-up");
+    assert_eq!(contact.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
+    assert_eq!(contact.try_read(&mut []).unwrap(), ReadOutcome::Empty, "no room is not a hang-up");
 
-    assert_eq!(tty.try_write(&bytes).unwrap(), WriteOutcome::Wrote(256));
+    assert_eq!(contact.try_write(&bytes).unwrap(), WriteOutcome::Wrote(256));
     let mut buffer = [0; 512];
     let mut got = Vec::new();
     while got.len() < bytes.len() {
@@ -86,11 +89,12 @@ async fn bytes_go_both_ways_unchanged() {
 async fn waiting_for_bytes_does_not_spin() {
     let adapter = Adapter::plug();
     let tty = adapter.open();
+    let contact = tty.contact().unwrap();
     write(&adapter.master, b"x").unwrap();
     let mut buffer = [0; 16];
-    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(1));
-    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
-    let waited = timeout(Duration::from_millis(200), tty.readable()).await;
+    assert_eq!(read_some(&contact, &mut buffer).await, ReadOutcome::Bytes(1));
+    assert_eq!(contact.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
+    let waited = timeout(Duration::from_millis(200), contact.readable()).await;
     assert!(waited.is_err(), "readable with nothing to read");
 }
 
@@ -98,8 +102,9 @@ async fn waiting_for_bytes_does_not_spin() {
 async fn a_full_line_is_no_error_and_takes_bytes_again_once_it_drains() {
     let adapter = Adapter::plug();
     let tty = adapter.open();
+    let contact = tty.contact().unwrap();
     let mut taken = 0;
-    while let WriteOutcome::Wrote(length) = tty.try_write(&[b'x'; 4096]).unwrap() {
+    while let WriteOutcome::Wrote(length) = contact.try_write(&[b'x'; 4096]).unwrap() {
         taken += length;
         assert!(taken < 16 << 20, "a pty takes everything");
     }
@@ -108,8 +113,8 @@ async fn a_full_line_is_no_error_and_takes_bytes_again_once_it_drains() {
     while drained < taken {
         drained += read(&adapter.master, &mut buffer).unwrap();
     }
-    timeout(PATIENCE, tty.writable()).await.expect("never writable again").unwrap();
-    assert!(matches!(tty.try_write(b"y").unwrap(), WriteOutcome::Wrote(1)));
+    timeout(PATIENCE, contact.writable()).await.expect("never writable again").unwrap();
+    assert!(matches!(contact.try_write(b"y").unwrap(), WriteOutcome::Wrote(1)));
 }
 
 #[tokio::test]
@@ -122,8 +127,10 @@ async fn a_second_open_is_refused_and_leaves_the_first_alone() {
         assert!(matches!(refused, OpenError::Busy { .. }), "{refused}");
         assert!(refused.to_string().contains("ttyUSB0 is in use by another program"), "{refused}");
     }
-    first.writable().await.unwrap();
-    assert_eq!(first.try_write(b"mine").unwrap(), WriteOutcome::Wrote(4));
+    let contact = first.contact().unwrap();
+    contact.writable().await.unwrap();
+    assert_eq!(contact.try_write(b"mine").unwrap(), WriteOutcome::Wrote(4));
+    drop(contact);
     drop(first);
     adapter.open();
 }
@@ -176,26 +183,28 @@ async fn settings_are_read_back_and_what_the_driver_refused_is_told() {
 async fn a_hang_up_is_seen_by_reader_and_writer_after_the_last_bytes() {
     let adapter = Adapter::plug();
     let tty = adapter.open();
+    let contact = tty.contact().unwrap();
     write(&adapter.master, b"last words").unwrap();
     let mut buffer = [0; 64];
-    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(10));
+    assert_eq!(read_some(&contact, &mut buffer).await, ReadOutcome::Bytes(10));
     drop(adapter.master);
-    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::HungUp);
-    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::HungUp, "and stays so");
-    assert_eq!(tty.try_write(b"x").unwrap(), WriteOutcome::HungUp);
+    assert_eq!(read_some(&contact, &mut buffer).await, ReadOutcome::HungUp);
+    assert_eq!(contact.try_read(&mut buffer).unwrap(), ReadOutcome::HungUp, "and stays so");
+    assert_eq!(contact.try_write(b"x").unwrap(), WriteOutcome::HungUp);
 }
 
 #[tokio::test]
 async fn a_stranger_who_sets_vmin_to_zero_causes_no_hang_up() {
     let adapter = Adapter::plug();
     let tty = adapter.open();
+    let contact = tty.contact().unwrap();
     let mut set = tcgetattr(&tty).unwrap();
     set.control_chars[nix::libc::VMIN] = 0;
     nix::sys::termios::tcsetattr(&tty, nix::sys::termios::SetArg::TCSANOW, &set).unwrap();
     write(&adapter.master, b"x").unwrap();
     let mut buffer = [0; 64];
-    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(1));
-    assert_eq!(tty.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
+    assert_eq!(read_some(&contact, &mut buffer).await, ReadOutcome::Bytes(1));
+    assert_eq!(contact.try_read(&mut buffer).unwrap(), ReadOutcome::Empty);
 }
 
 #[tokio::test]
@@ -226,7 +235,8 @@ async fn a_kept_descriptor_is_taken_over_and_still_ours_alone() {
     let tty = Tty::adopt(stored, &adapter.path()).unwrap();
     assert_eq!(tcgetattr(&tty).unwrap(), before);
     let mut buffer = [0; 64];
-    assert_eq!(read_some(&tty, &mut buffer).await, ReadOutcome::Bytes(14));
+    let contact = tty.contact().unwrap();
+    assert_eq!(read_some(&contact, &mut buffer).await, ReadOutcome::Bytes(14));
 }
 
 #[tokio::test]

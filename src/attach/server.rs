@@ -125,19 +125,24 @@ impl Server {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     failing.is_over();
-                    let Some((uid, ticket)) = self.admit(&stream) else { continue };
-                    let place = Place::new(self.clients.clone());
-                    let server = self.clone();
-                    tokio::spawn(async move {
-                        let _place = place;
-                        if let Err(error) = server.serve(stream, uid, ticket).await {
-                            debug!("local client: {error}");
-                        }
-                    });
+                    self.clone().begin(stream);
                 }
                 Err(error) => failing.goes_on("local client", error).await,
             }
         }
+    }
+
+    /// Not inlined: a client's whole task lies on the stack for a moment, and in the loop it would do so before the first one has come.
+    #[inline(never)]
+    fn begin(self: Arc<Self>, stream: UnixStream) {
+        let Some((uid, ticket)) = self.admit(&stream) else { return };
+        let place = Place::new(self.clients.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            if let Err(error) = self.serve(stream, uid, ticket).await {
+                debug!("local client: {error}");
+            }
+        });
     }
 
     /// Who is calling, with a place among the unjudged; one who has too many is told so at once.

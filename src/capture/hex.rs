@@ -1,20 +1,19 @@
 //! Rows of the `hex` and `both` logs: 16 bytes as numbers, and for `both` as what they look like. Pure.
 
-use std::io::Write;
-
 /// Bytes of a row.
 pub(super) const ROW: usize = 16;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// Appends the row of at most [`ROW`] bytes. With `looks`, what they look like stands at the same place in every row.
 pub(super) fn row(bytes: &[u8], looks: bool, out: &mut Vec<u8>) {
     for (index, byte) in bytes.iter().enumerate() {
-        let gap = match index {
-            0 => "",
-            8 => "  ",
-            _ => " ",
-        };
-        // Writing to a Vec does not fail.
-        let _ = write!(out, "{gap}{byte:02x}");
+        match index {
+            0 => {}
+            8 => out.extend_from_slice(b"  "),
+            _ => out.push(b' '),
+        }
+        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
     if looks {
         let missing = ROW - bytes.len();

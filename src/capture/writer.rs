@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{CaptureError, CaptureLog, Times};
-use crate::clock::reached;
+use crate::alarm::Alarm;
 use crate::config::Log;
 use crate::event::Event;
 use crate::failpoint;
@@ -21,9 +21,12 @@ use crate::ring::LogMark;
 
 /// Bytes per trip to the blocking thread.
 const BATCH: usize = 64 * 1024;
-/// Between two trips while a device talks: a log line may be so late, and its time so wrong, and a talking port costs at most twenty
-/// wake-ups of a thread a second. A backlog is not paced, nor what would soon fill the ring.
-const PACE: Duration = Duration::from_millis(50);
+/// Between two trips while a device talks, so that it costs at most some twenty wake-ups of a thread a second. A backlog is not paced,
+/// nor what would soon fill the ring. Shorter than the rest of a port with nobody there (`hub/rest.rs`): there, each read is
+/// followed by its trip.
+const PACE: Duration = Duration::from_millis(45);
+/// What is due goes with the next read, if one comes within this; so late may a log line be, and its time so wrong.
+const SLACK: Duration = Duration::from_millis(20);
 /// After so much silence an unfinished line (a prompt) is written as it is.
 const SILENCE: Duration = Duration::from_millis(200);
 /// A trip that takes longer is said, and what it costs is counted anew each time. SD cards stall for a few seconds.
@@ -34,15 +37,22 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
 const LOSSES: Duration = Duration::from_secs(10);
 
-/// What the log writer may be told.
-#[derive(Debug)]
-pub enum Order {
-    /// The file was renamed away: go on in a new one.
-    Reopen,
-    /// Other settings are in force.
-    Configure(Log),
-    /// Write and sync everything, and end.
-    Finish,
+/// What the log is to be. A state and not messages: however long a disk hangs, none is lost and no queue fills.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The settings in force.
+    pub settings: Log,
+    /// How often the file was renamed away: it goes on in a new one each time.
+    pub reopened: u64,
+    /// Everything is to be written and synced, and then it ends.
+    pub finished: bool,
+}
+
+impl Wanted {
+    /// A log that begins.
+    pub fn new(settings: Log) -> Self {
+        Self { settings, reopened: 0, finished: false }
+    }
 }
 
 /// How the log does.
@@ -61,6 +71,7 @@ pub struct Writer {
     cursor: Cursor,
     dir: PathBuf,
     settings: Log,
+    reopened: u64,
     log: Option<CaptureLog>,
     health: watch::Sender<Health>,
     retry_after: Duration,
@@ -75,6 +86,8 @@ pub struct Writer {
     heard: bool,
     /// When the next trip is due that only carries what a device has said meanwhile.
     rests_until: Instant,
+    /// For all that is due some time.
+    alarm: Alarm,
     /// Bytes lost that the journal has not been told of, and when it was told last.
     untold: u64,
     told: Option<Instant>,
@@ -100,7 +113,7 @@ impl Trip {
 
 impl Writer {
     /// A writer into `dir`; nothing is opened yet.
-    pub fn new(hub: Arc<Hub>, dir: PathBuf, settings: Log) -> Self {
+    pub fn new(hub: Arc<Hub>, dir: PathBuf, Wanted { settings, reopened, .. }: Wanted) -> Self {
         let cursor = hub.log_cursor();
         let health = watch::Sender::new(Health { trouble: None, lost: hub.log_mark().lost });
         Self {
@@ -108,6 +121,7 @@ impl Writer {
             cursor,
             dir,
             settings,
+            reopened,
             log: None,
             health,
             retry_after: RETRY.0,
@@ -117,6 +131,7 @@ impl Writer {
             more: false,
             heard: false,
             rests_until: Instant::now(),
+            alarm: Alarm::new(),
             untold: 0,
             told: None,
         }
@@ -128,7 +143,7 @@ impl Writer {
     }
 
     /// Writes until told to finish, or until nobody is left to tell.
-    pub async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+    pub async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
         let mut trip = self.look(false);
         loop {
             // The first one opens the file, and cuts off what a killed process wrote beyond its mark, even if the
@@ -137,7 +152,7 @@ impl Writer {
                 let talking = !trip.bytes.is_empty();
                 if let Err(error) = self.go(trip).await {
                     self.report_trouble(error);
-                    trip = match self.wait_to_retry(&mut orders).await {
+                    trip = match self.wait_to_retry(&mut wanted).await {
                         Some(trip) => trip,
                         None => return,
                     };
@@ -148,40 +163,48 @@ impl Writer {
                     self.rests_until = Instant::now() + PACE;
                 }
             }
-            let loss_due = self.tell_loss();
-            let flush_due = self.pending.map(|(_, last)| last + SILENCE);
-            let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
-            trip = tokio::select! {
-                biased;
-                order = orders.recv() => match order {
-                    Some(order) => match self.obey(order).await {
-                        Some(trip) => trip,
-                        None => return,
-                    },
-                    None => return,
-                },
-                // Before the device is heard again: one that never pauses would put these off for ever.
-                () = reached(sync_due) => Trip { sync: true, ..Trip::default() },
-                () = reached(loss_due) => Trip::default(),
-                () = std::future::ready(()), if self.more => self.look(false),
-                () = self.trip_due() => self.look(false),
-                () = reached(flush_due) => self.look(true),
+            trip = match self.next(&mut wanted).await {
+                Some(trip) => trip,
+                None => return,
             };
         }
     }
 
-    /// Waits until there is something to write and it is time for it. Cancel safe.
-    async fn trip_due(&mut self) {
-        if !self.heard {
-            self.cursor.heard_more().await;
-            self.heard = true;
-        }
-        while Instant::now() < self.rests_until && !self.cursor.is_a_quarter_behind() {
-            tokio::select! {
-                () = tokio::time::sleep_until(self.rests_until) => {}
-                () = self.cursor.heard_more() => {}
+    /// Waits until it is time for a trip, an empty one if there is none to make after all; `None` to end.
+    async fn next(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
+        let loss_due = self.tell_loss();
+        let flush_due = self.pending.map(|(_, last)| last + SILENCE);
+        let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
+        let trip_due = self.heard.then_some(self.rests_until + SLACK);
+        self.alarm.set([loss_due, flush_due, sync_due, trip_due].into_iter().flatten().min());
+        tokio::select! {
+            biased;
+            changed = wanted.changed() => {
+                changed.ok()?;
+                self.obey(wanted).await
+            }
+            // Before the device is heard again: one that never pauses would put these off for ever.
+            () = self.alarm.rings() => match Instant::now() {
+                now if sync_due.is_some_and(|due| due <= now) => Some(Trip { sync: true, ..Trip::default() }),
+                now if loss_due.is_some_and(|due| due <= now) => Some(Trip::default()),
+                _ if self.heard => Some(self.look(false)),
+                _ => Some(self.look_after_silence()),
+            },
+            () = std::future::ready(()), if self.more => Some(self.look(false)),
+            () = self.cursor.heard_more() => {
+                self.heard = true;
+                let due = Instant::now() >= self.rests_until || self.cursor.is_a_quarter_behind();
+                Some(if due { self.look(false) } else { Trip::default() })
             }
         }
+    }
+
+    /// What there is to write now: with what has waited for its end for long enough, unless just now more came.
+    fn look_after_silence(&mut self) -> Trip {
+        let seen = self.seen;
+        let mut trip = self.look(false);
+        trip.flush |= self.seen == seen;
+        trip
     }
 
     /// What there is to write now.
@@ -251,12 +274,15 @@ impl Writer {
     }
 
     /// Waits until a trip with `offered` bytes is back, and says if that takes long.
-    async fn wait_for<T>(&self, mut errand: JoinHandle<T>, offered: usize) -> T {
+    async fn wait_for<T>(&mut self, mut errand: JoinHandle<T>, offered: usize) -> T {
         loop {
-            match tokio::time::timeout(HANG, &mut errand).await {
-                Ok(Ok(done)) => return done,
-                Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
-                Err(_) => {
+            self.alarm.set(Some(Instant::now() + HANG));
+            tokio::select! {
+                back = &mut errand => match back {
+                    Ok(done) => return done,
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                },
+                () = self.alarm.rings() => {
                     let overrun = self.cursor.overrun().saturating_sub(offered as u64);
                     let lost = self.hub.log_mark().lost + overrun;
                     self.health.send_if_modified(|health| {
@@ -286,36 +312,28 @@ impl Writer {
         }
     }
 
-    /// Does what an order asks; the trip that it needs, or `None` to end.
-    async fn obey(&mut self, order: Order) -> Option<Trip> {
-        match order {
-            Order::Reopen => {
-                // Into the old file, and marked as such, before there is a new one.
-                if let Err(error) = self.drain().await {
-                    self.report_trouble(error);
-                }
-                Some(Trip { reopen: true, ..Trip::default() })
-            }
-            Order::Configure(settings) => {
-                if settings != self.settings {
-                    if let Err(error) = self.drain().await {
-                        self.report_trouble(error);
-                    }
-                    self.settings = settings;
-                    self.log = None;
-                }
-                Some(Trip::default())
-            }
-            Order::Finish => {
-                if let Err(error) = self.drain().await {
-                    self.report_trouble(error);
-                }
-                // However lately the journal was told: there is no later.
-                self.told = None;
-                self.tell_loss();
-                None
+    /// Does what is wanted now; the trip that it needs, or `None` to end.
+    async fn obey(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
+        let Wanted { settings, reopened, finished } = wanted.borrow_and_update().clone();
+        let reopen = reopened != self.reopened;
+        if reopen || finished || settings != self.settings {
+            // Into the old file, and marked as such, before there is a new one.
+            if let Err(error) = self.drain().await {
+                self.report_trouble(error);
             }
         }
+        if settings != self.settings {
+            self.settings = settings;
+            self.log = None;
+        }
+        self.reopened = reopened;
+        if finished {
+            // However lately the journal was told: there is no later.
+            self.told = None;
+            self.tell_loss();
+            return None;
+        }
+        Some(Trip { reopen, ..Trip::default() })
     }
 
     /// Writes everything that is there now, and syncs it. What comes meanwhile is not waited for.
@@ -334,11 +352,14 @@ impl Writer {
         self.go(Trip { sync: true, ..Trip::default() }).await
     }
 
-    async fn wait_to_retry(&mut self, orders: &mut mpsc::Receiver<Order>) -> Option<Trip> {
+    async fn wait_to_retry(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
         let retry = tokio::time::sleep(self.retry_after);
         self.retry_after = (self.retry_after * 2).min(RETRY.1);
         tokio::select! {
-            order = orders.recv() => self.obey(order?).await,
+            changed = wanted.changed() => {
+                changed.ok()?;
+                self.obey(wanted).await
+            }
             () = retry => Some(self.look(true)),
         }
     }

@@ -36,6 +36,11 @@ impl Hub {
         self.session_cursor(head)
     }
 
+    /// The triggers' cursor, at this offset.
+    pub fn trigger_cursor(self: &Arc<Self>, position: u64) -> Cursor {
+        self.cursor(Puller::Triggers, position)
+    }
+
     /// The log writer's cursor: where the log stands.
     pub fn log_cursor(self: &Arc<Self>) -> Cursor {
         let position = self.log_mark().position;

@@ -12,20 +12,21 @@ use tokio::time::Instant;
 
 use super::line::{Change, Wanted};
 use super::quality::{self, Quality};
+use super::rest::Rests;
 use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
-use crate::serial::{OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
+use crate::serial::{Contact, OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
 use crate::systemd;
 
 /// Reads in a row before the sessions get their turn.
 const BURST: usize = 8;
 
-/// Bytes in one read from which on it is a flood, where more may come before anybody else has his turn: a UART at 115200 baud never has
-/// so many.
-const FLOOD: usize = 1024;
+/// Bytes in one read from which on it is a flood, where more may come before anybody else has his turn: no line brings so many during a
+/// rest (`UNHEARD`).
+const FLOOD: usize = 2048;
 
 /// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
 const TYPED: Duration = Duration::from_secs(2);
@@ -55,6 +56,16 @@ pub(super) struct Device {
     look_at: Instant,
     /// When they are to be, because something has come since.
     pub(super) look_due: Option<Instant>,
+    rests: Rests,
+}
+
+/// What a look at the device has brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    Nothing,
+    Something,
+    /// So much that there may be more.
+    Flood,
 }
 
 impl Device {
@@ -72,6 +83,7 @@ impl Device {
             quality: Quality::default(),
             look_at: Instant::now(),
             look_due: None,
+            rests: Rests::default(),
         }
     }
 
@@ -164,26 +176,34 @@ impl Device {
         }
     }
 
+    /// How long it may talk unheard after a read, if nobody is to wait for what it says.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let watched = self.hub.state().cursors.is_watched();
+        self.rests.next(self.wanted.settings.baud, watched, Instant::now())
+    }
+
     /// Waits for the slowest cursor that is worth it, then for the device. Cancel safe.
-    pub(super) async fn room_then_readable(&self, tty: &Tty) -> io::Result<()> {
+    pub(super) async fn room_then_readable(&self, contact: &Contact<'_>) -> io::Result<()> {
         loop {
             let moved = self.hub.room.notified();
             let Some(until) = self.hub.must_wait() else { break };
             let _ = tokio::time::timeout_at(until, moved).await;
         }
-        tty.readable().await
+        contact.readable().await
     }
 
-    /// Whether it floods.
-    pub(super) fn read(&mut self, tty: &Tty) -> Result<bool, ()> {
+    /// Reads what it has said, whether it is listened to or not.
+    pub(super) fn read(&mut self, tty: &Tty, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
         self.judge(tty);
-        for _ in 0..BURST {
+        for turn in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
             }
-            match self.hub.take_in(tty) {
-                Ok(ReadOutcome::Bytes(count)) if count >= FLOOD => {}
-                Ok(ReadOutcome::Bytes(_) | ReadOutcome::Empty) => return Ok(false),
+            match self.hub.take_in(tty, contact) {
+                Ok(ReadOutcome::Bytes(count)) if count >= FLOOD => self.rests.flooded(Instant::now()),
+                Ok(ReadOutcome::Bytes(_)) => return Ok(Heard::Something),
+                Ok(ReadOutcome::Empty) if turn == 0 => return Ok(Heard::Nothing),
+                Ok(ReadOutcome::Empty) => return Ok(Heard::Something),
                 Ok(ReadOutcome::HungUp) => return Err(()),
                 Err(error) => {
                     tracing::error!("cannot read {}: {error}", self.wanted.path.display());
@@ -191,7 +211,7 @@ impl Device {
                 }
             }
         }
-        Ok(true)
+        Ok(Heard::Flood)
     }
 
     /// Says what is wrong with the line, as far as its driver counts that.
@@ -230,9 +250,14 @@ impl Device {
         }
     }
 
-    pub(super) fn write(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Result<(), ()> {
+    pub(super) fn write(
+        &mut self,
+        contact: &Contact<'_>,
+        writing: &mut Option<(Vec<u8>, usize)>,
+    ) -> Result<(), ()> {
         let Some((bytes, done)) = writing else { return Ok(()) };
-        match tty.try_write(&bytes[*done..]) {
+        self.rests.typed(Instant::now());
+        match contact.try_write(&bytes[*done..]) {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
                 self.was_sent(&bytes[*done..*done + count]);
@@ -327,18 +352,28 @@ impl Device {
 
 impl Hub {
     /// Reads the device into the ring once.
-    fn take_in(&self, tty: &Tty) -> io::Result<ReadOutcome> {
+    fn take_in(&self, tty: &Tty, contact: Option<&Contact<'_>>) -> io::Result<ReadOutcome> {
         let mut state = self.state();
         let unread = tty.unread();
-        let outcome = tty.try_read(state.ring.space(unread))?;
+        if unread == 0 && contact.is_none() {
+            return Ok(ReadOutcome::Empty);
+        }
+        let space = state.ring.space(unread);
+        let outcome = match contact {
+            Some(contact) => contact.try_read(space)?,
+            None => tty.try_read(space)?,
+        };
         if let ReadOutcome::Bytes(count) = outcome {
             failpoint::point("read");
             state.ring.publish(count);
             failpoint::point("published");
             drop(state);
             self.heard.send_replace(());
-            if count == unread && count < FLOOD {
-                tty.emptied();
+            if let Some(contact) = contact
+                && count == unread
+                && count < FLOOD
+            {
+                contact.emptied();
             }
         }
         Ok(outcome)

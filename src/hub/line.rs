@@ -12,12 +12,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::device::Device;
+use super::device::{Device, Heard};
 use super::{Control, Hub, Inbox, Input, LineState};
+use crate::alarm::Alarm;
 use crate::clock::reached;
 use crate::event::Event;
 use crate::port::{LineSettings, PortName};
-use crate::serial::{DeviceWatch, Tty, WatchError};
+use crate::serial::{Contact, DeviceWatch, Tty, WatchError};
 use crate::systemd;
 
 /// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
@@ -164,7 +165,14 @@ impl Line {
         let Self { device, inbox: Inbox { input: inbox, control }, changes } = self;
         let mut breaking: Option<Breaking<'_>> = None;
         let mut lease: Option<oneshot::Receiver<()>> = None;
+        let mut alarm = Alarm::new();
+        let Ok(contact) = tty.contact() else { return Lost::Moved };
+        let mut hearing = Hearing::Awake(contact);
         loop {
+            let contact = match &hearing {
+                Hearing::Awake(contact) => Some(contact),
+                Hearing::Resting => None,
+            };
             tokio::select! {
                 Some(change) = changes.recv() => {
                     lease = None;
@@ -212,7 +220,13 @@ impl Line {
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() && lease.is_none() => match input {
-                    Input::Bytes(bytes) => *writing = Some((bytes, 0)),
+                    Input::Bytes(bytes) => {
+                        *writing = Some((bytes, 0));
+                        if contact.is_none() {
+                            let Ok(contact) = tty.contact() else { return Lost::Moved };
+                            hearing = Hearing::Awake(contact);
+                        }
+                    }
                     Input::Break { length, user } => {
                         tracing::info!(
                             message_id = Event::Break.id(),
@@ -235,19 +249,56 @@ impl Line {
                         Err(error) => tracing::warn!("no break: {error}"),
                     }
                 }
-                ready = tty.writable(), if writing.is_some() => {
-                    if ready.is_err() || device.write(tty, writing).is_err() {
+                ready = writable(contact), if writing.is_some() => {
+                    if ready.and_then(|contact| device.write(contact, writing)).is_err() {
                         return Lost::HungUp;
                     }
                 }
-                ready = device.room_then_readable(tty) => {
-                    let Ok(Ok(floods)) = ready.map(|()| device.read(tty)) else { return Lost::HungUp };
-                    if floods {
+                ready = readable(device, contact, &alarm) => {
+                    let Ok(heard) = ready.and_then(|()| device.read(tty, contact)) else { return Lost::HungUp };
+                    match device.rest().filter(|_| heard == Heard::Something && writing.is_none()) {
+                        Some(rest) => {
+                            device.look_due = None;
+                            alarm.set(Some(Instant::now() + rest));
+                            hearing = Hearing::Resting;
+                        }
+                        None if contact.is_none() => {
+                            let Ok(contact) = tty.contact() else { return Lost::Moved };
+                            hearing = Hearing::Awake(contact);
+                        }
+                        None => {}
+                    }
+                    if heard == Heard::Flood {
                         // A flood must not keep the sessions from their turn.
                         tokio::task::yield_now().await;
                     }
                 }
             }
+        }
+    }
+}
+
+/// Whether each byte of the device wakes us.
+enum Hearing<'tty> {
+    Awake(Contact<'tty>),
+    /// Not before the alarm rings.
+    Resting,
+}
+
+async fn writable<'c, 'tty>(contact: Option<&'c Contact<'tty>>) -> Result<&'c Contact<'tty>, ()> {
+    match contact {
+        Some(contact) => contact.writable().await.map(|()| contact).map_err(drop),
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the device has something to say, or may have.
+async fn readable(device: &Device, contact: Option<&Contact<'_>>, alarm: &Alarm) -> Result<(), ()> {
+    match contact {
+        Some(contact) => device.room_then_readable(contact).await.map_err(drop),
+        None => {
+            alarm.rings().await;
+            Ok(())
         }
     }
 }

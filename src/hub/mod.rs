@@ -8,6 +8,7 @@ mod device;
 pub mod line;
 mod patience;
 mod quality;
+mod rest;
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -24,6 +24,8 @@ const LOG_MAX: Duration = Duration::from_secs(2);
 pub enum Puller {
     /// A viewer.
     Session,
+    /// The triggers, which are no person.
+    Triggers,
     /// The capture log.
     Log,
 }
@@ -31,7 +33,7 @@ pub enum Puller {
 /// How long a cursor may take for [`QUANTUM`] bytes at this line rate.
 fn moment(puller: Puller, baud: Option<Baud>) -> Duration {
     let (kernel_bytes, longest) = match puller {
-        Puller::Session => (4096, SESSION_MAX),
+        Puller::Session | Puller::Triggers => (4096, SESSION_MAX),
         Puller::Log => (32 * 1024, LOG_MAX),
     };
     let at_line_rate =
@@ -75,6 +77,11 @@ impl Cursors {
     /// The cursor is gone.
     pub fn remove(&mut self, slot: usize) {
         self.places[slot] = None;
+    }
+
+    /// Whether there is a viewer.
+    pub fn is_watched(&self) -> bool {
+        self.places.iter().flatten().any(|place| place.puller == Puller::Session)
     }
 
     /// The line runs at this rate from now on.

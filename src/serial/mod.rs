@@ -2,6 +2,7 @@
 //! watch for a device that is away. Nothing but the hub uses this room.
 
 mod claim;
+mod contact;
 mod error;
 mod ioctl;
 mod line;
@@ -9,6 +10,7 @@ mod line_break;
 mod tty;
 mod watch;
 
+pub use contact::Contact;
 pub use error::{AdoptError, OpenError};
 pub use ioctl::{Counters, ModemLine, ModemLines};
 pub use line::Refused;

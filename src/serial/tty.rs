@@ -1,5 +1,5 @@
-//! A serial tty that is ours alone: opened or taken over, read and written without blocking, closed when dropped.
-//! The kernel's way of telling a hang-up (0 bytes read, `EIO`) becomes a type here, so that nobody mistakes it.
+//! A serial tty that is ours alone: opened or taken over, read and written without blocking, closed when dropped. Waiting for it is a
+//! [`Contact`]'s. The kernel's way of telling a hang-up (0 bytes read, `EIO`) becomes a type here, so that nobody mistakes it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use tokio::io::Interest;
 
 use super::claim::{claim, claim_again, hung_up};
+use super::contact::Contact;
 use super::error::{AdoptError, OpenError};
 use super::ioctl::{self, Counters, ModemLine, ModemLines};
 use super::line::{self, Refused};
 use super::line_break;
 use crate::port::LineSettings;
-use crate::reactor::Watched;
 
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +41,10 @@ pub enum WriteOutcome {
     HungUp,
 }
 
-/// An open serial port. All calls return at once; only [`Self::readable`], [`Self::writable`] and
-/// [`Self::send_break`] wait.
+/// An open serial port. All calls return at once; only [`Self::send_break`] waits.
 #[derive(Debug)]
 pub struct Tty {
-    file: Watched<File>,
+    file: File,
 }
 
 impl Tty {
@@ -74,7 +72,10 @@ impl Tty {
         if low_latency {
             ask_low_latency(&file, true).map_err(failed)?;
         }
-        Ok((Self { file: watched(file).map_err(failed)? }, refused))
+        let tty = Self { file };
+        // While it can still be said: later there is nothing to do about it but to open the port anew.
+        tty.contact().map_err(failed)?;
+        Ok((tty, refused))
     }
 
     /// Takes over a port that was kept open for us, if it is still the device that `path` names. Its settings, DTR and
@@ -101,7 +102,9 @@ impl Tty {
             io::ErrorKind::ResourceBusy => AdoptError::Busy(path.to_owned()),
             _ => failed(error),
         })?;
-        Ok(Self { file: watched(file).map_err(failed)? })
+        let tty = Self { file };
+        tty.contact().map_err(failed)?;
+        Ok(tty)
     }
 
     /// Sets the line and returns what the driver refused. A line that is already so is not touched.
@@ -114,14 +117,9 @@ impl Tty {
         ask_low_latency(self, wanted)
     }
 
-    /// Waits until there may be something to read, or the port is hung up.
-    pub async fn readable(&self) -> io::Result<()> {
-        self.file.readable().await.map(drop)
-    }
-
-    /// Waits until there may be room to write, or the port is hung up.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.file.writable().await.map(drop)
+    /// Has the runtime watch it, for as long as what is returned lives.
+    pub fn contact(&self) -> io::Result<Contact<'_>> {
+        Contact::new(self)
     }
 
     /// Bytes that wait to be read: a read of so many gets them all. 0 too when the device has gone.
@@ -134,13 +132,10 @@ impl Tty {
         if buffer.is_empty() {
             return Ok(ReadOutcome::Empty);
         }
-        let read = self.file.try_io(Interest::READABLE, |mut file| match file.read(buffer)? {
+        match (&self.file).read(buffer) {
             // 0 is a hang-up, unless a stranger has set VMIN to 0 on our tty.
-            0 if !hung_up(file)? => Err(io::ErrorKind::WouldBlock.into()),
-            length => Ok(length),
-        });
-        match read {
-            Ok(0) => Ok(ReadOutcome::HungUp),
+            Ok(0) if hung_up(&self.file)? => Ok(ReadOutcome::HungUp),
+            Ok(0) => Ok(ReadOutcome::Empty),
             Ok(length) => Ok(ReadOutcome::Bytes(length)),
             Err(error) if is_hang_up(&error) => Ok(ReadOutcome::HungUp),
             Err(error) if is_for_later(&error) => Ok(ReadOutcome::Empty),
@@ -148,18 +143,9 @@ impl Tty {
         }
     }
 
-    /// To be told when everything that [`Self::unread`] had counted has been read: [`Self::readable`] then waits for more, without a
-    /// read that only finds nothing. What comes after the count is told anew, for each time the line discipline gets something it
-    /// wakes who waits (`n_tty.c`), and epoll(7) looks at edges.
-    pub fn emptied(&self) {
-        let nothing: io::Result<()> =
-            self.file.try_io(Interest::READABLE, |_| Err(io::ErrorKind::WouldBlock.into()));
-        debug_assert!(nothing.is_err());
-    }
-
     /// Writes as much as there is room for.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
-        match self.file.try_io(Interest::WRITABLE, |mut file| file.write(bytes)) {
+        match (&self.file).write(bytes) {
             Ok(length) => Ok(WriteOutcome::Wrote(length)),
             Err(error) if is_hang_up(&error) => Ok(WriteOutcome::HungUp),
             Err(error) if is_for_later(&error) => Ok(WriteOutcome::Full),
@@ -171,7 +157,7 @@ impl Tty {
     /// holds back is thrown away, since a break must get through: returns how many bytes that were. Dropping the
     /// future ends the break.
     pub async fn send_break(&self, length: Duration) -> io::Result<usize> {
-        line_break::send(self.file.get_ref(), length).await
+        line_break::send(&self.file, length).await
     }
 
     /// Throws away what was written and not sent. Before the last close of a port whose flow control holds output
@@ -198,7 +184,7 @@ impl Tty {
 
 impl AsFd for Tty {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.get_ref().as_fd()
+        self.file.as_fd()
     }
 }
 
@@ -208,10 +194,6 @@ fn ask_low_latency(tty: impl AsFd, wanted: bool) -> io::Result<()> {
         Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn watched(file: File) -> io::Result<Watched<File>> {
-    Watched::new(file, Interest::READABLE | Interest::WRITABLE)
 }
 
 fn is_hang_up(error: &io::Error) -> bool {

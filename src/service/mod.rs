@@ -23,14 +23,23 @@ use port::PortService;
 use prepare::Prepared;
 use sd_notify::NotifyState;
 
-/// Stack of the few blocking threads: file writes and account look-ups.
-const BLOCKING_STACK: usize = 256 * 1024;
-/// The log's trip, a look into the log, an account look-up, a break; more at once wait for each other.
+/// Stack of the few blocking threads: file writes, account look-ups, and reading the configuration, which goes deepest.
+const BLOCKING_STACK: usize = 1024 * 1024;
+/// The log's trip, a look into the log, an account look-up, a break, the configuration; more at once wait for each other.
 const BLOCKING_THREADS: usize = 5;
 /// An idle blocking thread is given up after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 /// Descriptors that are told ready at once; more wait for the next turn. tokio's 1024 would be 12 KiB in each port.
 const EVENTS: usize = 64;
+
+/// Does something on a thread whose stack goes with it. On the main one, what reads the configuration once would leave 40 KiB of stack in
+/// each port; and files may be slow.
+async fn aside<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(task).await {
+        Ok(done) => done,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
 
 /// What the command line says.
 #[derive(Debug, Clone)]
@@ -46,11 +55,13 @@ pub struct Options {
 }
 
 impl Options {
-    fn load(&self) -> Result<Config, ServiceError> {
-        let loaded = match &self.config {
-            Some(path) => Config::load_file(path)?,
-            None => Config::load(&self.root)?,
-        };
+    async fn load(&self) -> Result<Config, ServiceError> {
+        let Self { config, root, .. } = self.clone();
+        let loaded = aside(move || match config {
+            Some(path) => Config::load_file(&path),
+            None => Config::load(&root),
+        });
+        let loaded = loaded.await?;
         if !loaded.config.ports.contains_key(&self.port) {
             return Err(ServiceError::NotConfigured(self.port.clone(), loaded.path));
         }
@@ -123,7 +134,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     // A port that cannot be served must not leave its sockets deaf: whoever comes is told why, until that is mended.
     let mut administrator = None;
     let prepared = loop {
-        let prepared = Prepared::new(options, &listeners, &mut stored.ring);
+        let prepared = Prepared::new(options, &listeners, &mut stored.ring).await;
         if let Some(waiting) = administrator.take() {
             let reply = match &prepared {
                 Ok(_) => Reply::Applied(Vec::new()),

@@ -13,7 +13,7 @@ use super::prepare::Prepared;
 use super::{Asked, Listeners, Options, ServiceError, Signals};
 use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
-use crate::capture::writer::{Health, Order, Writer};
+use crate::capture::writer::{self, Health, Writer};
 use crate::clock::reached;
 use crate::config::{Config, Rules, Triggers};
 use crate::event::Event;
@@ -34,7 +34,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Without a device and without anybody, the process leaves after this; a client that has just connected has been accepted
 /// by then.
 const LINGER: Duration = Duration::from_secs(5);
-/// Changes on their way to the line or the log.
+/// Changes on their way to the line.
 const ORDERS: usize = 4;
 
 /// The rooms of one port.
@@ -49,7 +49,7 @@ pub(super) struct PortService {
     watcher: JoinHandle<()>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
-    log_orders: mpsc::Sender<Order>,
+    wanted_log: watch::Sender<writer::Wanted>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
     /// Administrators who want the configuration applied.
@@ -71,10 +71,10 @@ impl PortService {
 
         let (hub, inbox) = Hub::new(ring);
         resize(&hub, port.scrollback);
-        let (log_orders, log_inbox) = mpsc::channel(ORDERS);
-        let writer = Writer::new(hub.clone(), log_dir.clone(), port.log.clone());
+        let wanted_log = watch::Sender::new(writer::Wanted::new(port.log.clone()));
+        let writer = Writer::new(hub.clone(), log_dir.clone(), wanted_log.borrow().clone());
         let health = writer.health();
-        let log = tokio::spawn(writer.run(log_inbox));
+        let log = tokio::spawn(writer.run(wanted_log.subscribe()));
         let (line_orders, line_inbox) = mpsc::channel(ORDERS);
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox);
         let line = tokio::spawn(line.run(tty));
@@ -108,7 +108,7 @@ impl PortService {
             watcher,
             line_orders,
             line,
-            log_orders,
+            wanted_log,
             log,
             health,
             applies,
@@ -136,7 +136,7 @@ impl PortService {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::Apply => self.apply(None).await,
-                    Asked::ReopenLog => self.order_log(Order::Reopen),
+                    Asked::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
                     Asked::Leave => return self.leave("is stopping").await,
                 },
                 Some(asked) = self.applies.recv() => self.apply(Some(asked)).await,
@@ -173,7 +173,7 @@ impl PortService {
     /// is told what came of it.
     async fn apply(&self, asked: Option<Apply>) {
         systemd::notify(&reloading());
-        match self.options.load() {
+        match self.options.load().await {
             Ok(config) => {
                 let name = &self.options.port;
                 let port = config.ports[name].clone();
@@ -185,7 +185,7 @@ impl PortService {
                     triggers.clone_from(&port.triggers);
                     differ
                 });
-                self.order_log(Order::Configure(port.log.clone()));
+                self.wanted_log.send_modify(|log| log.settings.clone_from(&port.log));
                 let (told, remarks) = oneshot::channel();
                 // Fails only with the line's task, which `run` watches.
                 let _ = self.line_orders.send(Change { wanted: wanted(&config, name), told }).await;
@@ -208,17 +208,10 @@ impl PortService {
         systemd::notify(&[NotifyState::Ready]);
     }
 
-    /// Not waited for: a log that hangs on its disk must not keep signals and the watchdog waiting.
-    fn order_log(&self, order: Order) {
-        if let Err(refused) = self.log_orders.try_send(order) {
-            tracing::error!("the log is busy and has not been told: {refused}");
-        }
-    }
-
     /// Tells the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { options, console, ssh, attach, line, log_orders, log, doors, .. } = self;
+        let Self { options, console, ssh, attach, line, wanted_log, log, doors, .. } = self;
         drop(doors);
         console.close(&format!("console@{} {why}", options.port));
         let (mut attached, mut connections, mut clients) =
@@ -231,12 +224,8 @@ impl PortService {
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
         line.abort();
-        let flushed = tokio::time::timeout(FLUSH, async {
-            // Fails only if the log's task has ended, which the next line sees.
-            let _ = log_orders.send(Order::Finish).await;
-            log.await
-        });
-        match flushed.await {
+        wanted_log.send_modify(|log| log.finished = true);
+        match tokio::time::timeout(FLUSH, log).await {
             Ok(Ok(())) => {}
             Ok(Err(panicked)) => tracing::error!("the log: {panicked}"),
             Err(_) => tracing::error!("the log was not flushed within {} s", FLUSH.as_secs()),

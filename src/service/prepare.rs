@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use russh::keys::PrivateKey;
 
-use super::{Listeners, Options, ServiceError};
+use super::{Listeners, Options, ServiceError, aside};
 use crate::config::Config;
 use crate::ring::Ring;
 use crate::systemd;
@@ -20,13 +20,14 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// Gets everything, or says what is missing. `stored` is the ring that systemd has kept; it is taken last.
-    pub(super) fn new(
+    pub(super) async fn new(
         options: &Options,
         listeners: &Listeners,
         stored: &mut Option<OwnedFd>,
     ) -> Result<Self, ServiceError> {
-        let config = options.load()?;
-        let keys = host_keys(listeners)?;
+        let config = options.load().await?;
+        // Without SSH none are needed.
+        let keys = if listeners.ssh.is_empty() { Vec::new() } else { aside(host_keys).await? };
         let log_dir = std::env::var_os("LOGS_DIRECTORY").ok_or(ServiceError::NoLogDirectory)?.into();
         let ring = ring(stored.take(), config.ports[&options.port].scrollback)?;
         Ok(Self { config, keys, log_dir, ring })
@@ -49,11 +50,8 @@ fn ring(stored: Option<OwnedFd>, capacity: usize) -> Result<Ring, ServiceError> 
     Ok(ring)
 }
 
-/// The host keys in `CREDENTIALS_DIRECTORY`: every file whose name begins with `hostkey`. Without SSH none are needed.
-fn host_keys(listeners: &Listeners) -> Result<Vec<PrivateKey>, ServiceError> {
-    if listeners.ssh.is_empty() {
-        return Ok(Vec::new());
-    }
+/// The host keys in `CREDENTIALS_DIRECTORY`: every file whose name begins with `hostkey`.
+fn host_keys() -> Result<Vec<PrivateKey>, ServiceError> {
     let directory = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default();
     let entries = std::fs::read_dir(&directory)
         .map_err(|error| ServiceError::HostKey(directory.clone(), error.to_string()))?;

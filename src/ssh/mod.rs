@@ -77,6 +77,8 @@ impl<D: Destination> Server<D> {
         }
     }
 
+    /// Not inlined: a connection's whole task lies on the stack for a moment, and in the loop it would do so before the first has come.
+    #[inline(never)]
     fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         match self.limits.admit(peer.ip().to_canonical()) {
             Some(ticket) => {

@@ -28,7 +28,7 @@ pub async fn run(hub: Arc<Hub>, mut triggers: watch::Receiver<Triggers>, herald:
         let wanted = triggers.borrow_and_update().clone();
         if !wanted.is_empty() {
             let watch = Watch {
-                cursor: hub.session_cursor(from),
+                cursor: hub.trigger_cursor(from),
                 rules: Rules::new(&wanted, Instant::now()),
                 herald: herald.as_ref(),
                 missed: 0,
