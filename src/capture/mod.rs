@@ -11,6 +11,7 @@ pub mod reader;
 mod search;
 mod tail;
 mod text;
+mod trip;
 pub mod writer;
 
 pub use encode::{Encoder, LONGEST_RECORD, Left, Times};

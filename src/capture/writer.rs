@@ -11,12 +11,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::trip::Trip;
 use super::{CaptureError, CaptureLog, Times};
 use crate::alarm::Alarm;
 use crate::config::Log;
 use crate::event::Event;
 use crate::failpoint;
-use crate::hub::{Cursor, Hub, Note, Noted};
+use crate::hub::{Cursor, Hub};
 use crate::ring::LogMark;
 
 /// Bytes per trip to the blocking thread.
@@ -91,24 +92,6 @@ pub struct Writer {
     /// Bytes lost that the journal has not been told of, and when it was told last.
     untold: u64,
     told: Option<Instant>,
-}
-
-/// One trip to the blocking thread.
-#[derive(Debug, Default)]
-struct Trip {
-    bytes: Vec<u8>,
-    gap: u64,
-    flush: bool,
-    note: Option<Note>,
-    reopen: bool,
-    sync: bool,
-}
-
-impl Trip {
-    fn is_empty(&self) -> bool {
-        let Self { bytes, gap, flush: _, note, reopen, sync } = self;
-        bytes.is_empty() && *gap == 0 && note.is_none() && !reopen && !sync
-    }
 }
 
 impl Writer {
@@ -244,7 +227,7 @@ impl Writer {
         let (flushed, synced) = (trip.flush, trip.sync);
         let log = self.log.take();
         let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
-        let errand = move || work(log, dir, settings, mark, trip, times);
+        let errand = move || trip.make(log, &dir, &settings, mark, times);
         let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
         failpoint::point("log-written");
         let file = log.as_ref().map(|log| log.mark().into());
@@ -405,64 +388,4 @@ impl Writer {
             self.health.send_modify(|health| health.trouble = None);
         }
     }
-}
-
-/// What of a trip is in the log, even if the rest failed: it must not be written twice.
-#[derive(Debug, Default)]
-struct Arrived {
-    /// Bytes that the log says are lost.
-    gap: u64,
-    /// Bytes that became records.
-    consumed: usize,
-    /// Whether the note is there.
-    noted: bool,
-}
-
-/// The part that may block. Returns the log, if it could be opened, and what it has taken.
-fn work(
-    log: Option<CaptureLog>,
-    dir: PathBuf,
-    settings: Log,
-    mark: LogMark,
-    trip: Trip,
-    times: Times,
-) -> (Option<CaptureLog>, Arrived, Result<(), CaptureError>) {
-    let opened = match log {
-        Some(log) => Ok(log),
-        None => {
-            CaptureLog::open(&dir, &settings).and_then(|mut log| log.resume(mark.file.into()).map(|()| log))
-        }
-    };
-    let mut arrived = Arrived::default();
-    match opened {
-        Ok(mut log) => {
-            let done = write(&mut log, trip, times, &mut arrived);
-            (Some(log), arrived, done)
-        }
-        Err(error) => (None, arrived, Err(error)),
-    }
-}
-
-fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) -> Result<(), CaptureError> {
-    if trip.gap > 0 {
-        log.note(&format!("{} bytes lost here: the log could not be written in time", trip.gap))?;
-        arrived.gap = trip.gap;
-    }
-    arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
-    // A note does not wait for an LF: the line before it is as good as written.
-    let rest = &trip.bytes[arrived.consumed..];
-    if let Some(note) = trip.note.filter(|_| rest.len() == log.held_back(rest)) {
-        match &note.what {
-            Noted::Said(text) => log.note(text)?,
-            Noted::Typed(bytes) => log.typed(bytes)?,
-        }
-        arrived.noted = true;
-    }
-    if trip.reopen {
-        log.reopen()?;
-    }
-    if trip.sync {
-        log.sync()?;
-    }
-    Ok(())
 }

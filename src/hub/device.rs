@@ -369,10 +369,7 @@ impl Hub {
             failpoint::point("published");
             drop(state);
             self.heard.send_replace(());
-            if let Some(contact) = contact
-                && count == unread
-                && count < FLOOD
-            {
+            if let Some(contact) = contact.filter(|_| count == unread && count < FLOOD) {
                 contact.emptied();
             }
         }

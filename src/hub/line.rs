@@ -13,12 +13,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::device::{Device, Heard};
+use super::hearing::Hearing;
 use super::{Control, Hub, Inbox, Input, LineState};
-use crate::alarm::Alarm;
 use crate::clock::reached;
 use crate::event::Event;
 use crate::port::{LineSettings, PortName};
-use crate::serial::{Contact, DeviceWatch, Tty, WatchError};
+use crate::serial::{DeviceWatch, Tty, WatchError};
 use crate::systemd;
 
 /// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
@@ -165,14 +165,9 @@ impl Line {
         let Self { device, inbox: Inbox { input: inbox, control }, changes } = self;
         let mut breaking: Option<Breaking<'_>> = None;
         let mut lease: Option<oneshot::Receiver<()>> = None;
-        let mut alarm = Alarm::new();
-        let Ok(contact) = tty.contact() else { return Lost::Moved };
-        let mut hearing = Hearing::Awake(contact);
+        // It could be listened to when it was opened: what opens it anew says why it cannot be now, and tries again.
+        let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
         loop {
-            let contact = match &hearing {
-                Hearing::Awake(contact) => Some(contact),
-                Hearing::Resting => None,
-            };
             tokio::select! {
                 Some(change) = changes.recv() => {
                     lease = None;
@@ -222,9 +217,8 @@ impl Line {
                 Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() && lease.is_none() => match input {
                     Input::Bytes(bytes) => {
                         *writing = Some((bytes, 0));
-                        if contact.is_none() {
-                            let Ok(contact) = tty.contact() else { return Lost::Moved };
-                            hearing = Hearing::Awake(contact);
+                        if hearing.wake().is_err() {
+                            return Lost::Moved;
                         }
                     }
                     Input::Break { length, user } => {
@@ -249,23 +243,24 @@ impl Line {
                         Err(error) => tracing::warn!("no break: {error}"),
                     }
                 }
-                ready = writable(contact), if writing.is_some() => {
-                    if ready.and_then(|contact| device.write(contact, writing)).is_err() {
+                ready = hearing.writable(), if writing.is_some() => {
+                    if ready.is_err() || ready.is_ok_and(|contact| device.write(contact, writing).is_err()) {
                         return Lost::HungUp;
                     }
                 }
-                ready = readable(device, contact, &alarm) => {
-                    let Ok(heard) = ready.and_then(|()| device.read(tty, contact)) else { return Lost::HungUp };
-                    match device.rest().filter(|_| heard == Heard::Something && writing.is_none()) {
+                ready = hearing.readable(device) => {
+                    if ready.is_err() {
+                        return Lost::HungUp;
+                    }
+                    let Ok(heard) = device.read(tty, hearing.contact()) else { return Lost::HungUp };
+                    // A lease's rate is not the one that a rest is reckoned by.
+                    let may_rest = heard == Heard::Something && writing.is_none() && lease.is_none();
+                    match device.rest().filter(|_| may_rest) {
                         Some(rest) => {
                             device.look_due = None;
-                            alarm.set(Some(Instant::now() + rest));
-                            hearing = Hearing::Resting;
+                            hearing.rest(rest);
                         }
-                        None if contact.is_none() => {
-                            let Ok(contact) = tty.contact() else { return Lost::Moved };
-                            hearing = Hearing::Awake(contact);
-                        }
+                        None if hearing.wake().is_err() => return Lost::Moved,
                         None => {}
                     }
                     if heard == Heard::Flood {
@@ -274,31 +269,6 @@ impl Line {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Whether each byte of the device wakes us.
-enum Hearing<'tty> {
-    Awake(Contact<'tty>),
-    /// Not before the alarm rings.
-    Resting,
-}
-
-async fn writable<'c, 'tty>(contact: Option<&'c Contact<'tty>>) -> Result<&'c Contact<'tty>, ()> {
-    match contact {
-        Some(contact) => contact.writable().await.map(|()| contact).map_err(drop),
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits until the device has something to say, or may have.
-async fn readable(device: &Device, contact: Option<&Contact<'_>>, alarm: &Alarm) -> Result<(), ()> {
-    match contact {
-        Some(contact) => device.room_then_readable(contact).await.map_err(drop),
-        None => {
-            alarm.rings().await;
-            Ok(())
         }
     }
 }

@@ -5,6 +5,7 @@
 mod control;
 mod cursor;
 mod device;
+mod hearing;
 pub mod line;
 mod patience;
 mod quality;

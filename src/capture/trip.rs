@@ -1,0 +1,89 @@
+//! One trip of the log writer to the blocking thread: what it carries there, and what of it arrived. Whatever blocks of the log is here.
+
+use std::path::Path;
+
+use super::{CaptureError, CaptureLog, Times};
+use crate::config::Log;
+use crate::hub::{Note, Noted};
+use crate::ring::LogMark;
+
+/// What it carries.
+#[derive(Debug, Default)]
+pub(super) struct Trip {
+    pub(super) bytes: Vec<u8>,
+    /// Bytes before them that are gone for good.
+    pub(super) gap: u64,
+    /// Also what has no end yet.
+    pub(super) flush: bool,
+    /// What the log says behind them.
+    pub(super) note: Option<Note>,
+    pub(super) reopen: bool,
+    pub(super) sync: bool,
+}
+
+impl Trip {
+    pub(super) fn is_empty(&self) -> bool {
+        let Self { bytes, gap, flush: _, note, reopen, sync } = self;
+        bytes.is_empty() && *gap == 0 && note.is_none() && !reopen && !sync
+    }
+
+    /// The part that may block. Returns the log, if it could be opened, and what it has taken.
+    pub(super) fn make(
+        self,
+        log: Option<CaptureLog>,
+        dir: &Path,
+        settings: &Log,
+        mark: LogMark,
+        times: Times,
+    ) -> (Option<CaptureLog>, Arrived, Result<(), CaptureError>) {
+        let opened = match log {
+            Some(log) => Ok(log),
+            None => {
+                CaptureLog::open(dir, settings).and_then(|mut log| log.resume(mark.file.into()).map(|()| log))
+            }
+        };
+        let mut arrived = Arrived::default();
+        match opened {
+            Ok(mut log) => {
+                let done = write(&mut log, self, times, &mut arrived);
+                (Some(log), arrived, done)
+            }
+            Err(error) => (None, arrived, Err(error)),
+        }
+    }
+}
+
+/// What of a trip is in the log, even if the rest failed: it must not be written twice.
+#[derive(Debug, Default)]
+pub(super) struct Arrived {
+    /// Bytes that the log says are lost.
+    pub(super) gap: u64,
+    /// Bytes that became records.
+    pub(super) consumed: usize,
+    /// Whether the note is there.
+    pub(super) noted: bool,
+}
+
+fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) -> Result<(), CaptureError> {
+    if trip.gap > 0 {
+        log.note(&format!("{} bytes lost here: the log could not be written in time", trip.gap))?;
+        arrived.gap = trip.gap;
+    }
+    arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
+    // A note does not wait for an LF: the line before it is as good as written.
+    let rest = &trip.bytes[arrived.consumed..];
+    if let Some(note) = trip.note.filter(|_| rest.len() == log.held_back(rest)) {
+        match &note.what {
+            Noted::Said(text) => log.note(text)?,
+            Noted::Typed(bytes) => log.typed(bytes)?,
+        }
+        arrived.noted = true;
+    }
+    if trip.reopen {
+        log.reopen()?;
+    }
+    if trip.sync {
+        log.sync()?;
+    }
+    Ok(())
+}
