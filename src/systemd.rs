@@ -5,7 +5,7 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
@@ -94,7 +94,14 @@ fn say(told: io::Result<()>) {
 
 /// The heartbeat that `WatchdogSec=` asks for, at twice its rate.
 #[derive(Debug)]
-pub struct Watchdog(Option<tokio::time::Interval>);
+pub struct Watchdog(Option<Heart>);
+
+#[derive(Debug)]
+struct Heart {
+    interval: tokio::time::Interval,
+    /// To systemd, opened while that is possible: a process that has no descriptor left is alive all the same.
+    socket: Option<UnixDatagram>,
+}
 
 impl Watchdog {
     /// A heartbeat; a silent one if nobody asks for it.
@@ -102,20 +109,31 @@ impl Watchdog {
         Self(sd_notify::watchdog_enabled().map(|period| {
             let mut interval = tokio::time::interval(period / 2);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            interval
+            Heart { interval, socket: connected().ok() }
         }))
     }
 
     /// Waits until the next beat and gives it. Cancel safe.
     pub async fn tick(&mut self) {
         match &mut self.0 {
-            Some(interval) => {
+            Some(Heart { interval, socket }) => {
                 interval.tick().await;
-                notify(&[NotifyState::Watchdog]);
+                let beat = format!("{}\n", NotifyState::Watchdog);
+                let sent = socket.as_ref().is_some_and(|socket| socket.send(beat.as_bytes()).is_ok());
+                if !sent {
+                    notify(&[NotifyState::Watchdog]);
+                    *socket = connected().ok();
+                }
             }
             None => std::future::pending().await,
         }
     }
+}
+
+fn connected() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(std::env::var_os("NOTIFY_SOCKET").ok_or(io::ErrorKind::NotFound)?)?;
+    Ok(socket)
 }
 
 impl Default for Watchdog {

@@ -9,11 +9,11 @@ use tokio::time::Instant;
 use crate::port::Baud;
 
 /// With nobody there but the log and the triggers.
-const ALONE: Duration = Duration::from_millis(64);
-/// With somebody looking: the frame of a screen, and what an FTDI adapter holds bytes back by itself (its latency timer).
-const WATCHED: Duration = Duration::from_millis(16);
-/// Bytes that the line may bring meanwhile: less than a fifth of what the kernel keeps (`N_TTY_BUF_SIZE`), so that no device is ever held.
-const UNHEARD: f64 = 768.0;
+const ALONE: Duration = Duration::from_millis(80);
+/// With somebody looking: more pictures a second than a film has.
+const WATCHED: Duration = Duration::from_millis(30);
+/// Bytes that the line may bring meanwhile: a quarter of what the kernel keeps (`N_TTY_BUF_SIZE`), so that no device is ever held.
+const UNHEARD: f64 = 1024.0;
 /// So long after something was typed, nothing is late.
 const TYPING: Duration = Duration::from_secs(1);
 /// A device that brings more than its line rate could (USB adapters that are none, ptys) is read without rests for so long.
