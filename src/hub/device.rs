@@ -176,8 +176,11 @@ impl Device {
         }
     }
 
-    /// How long it may talk unheard after a read, if nobody is to wait for what it says.
-    pub(super) fn rest(&self) -> Option<Duration> {
+    /// How long it may talk unheard after a read, if nobody is to wait for what it says, and if it does not go with its last words.
+    pub(super) fn rest(&self, tty: &Tty) -> Option<Duration> {
+        if tty.is_the_device_itself() {
+            return None;
+        }
         let watched = self.hub.state().cursors.is_watched();
         self.rests.next(self.wanted.settings.baud, watched, Instant::now())
     }
@@ -200,8 +203,12 @@ impl Device {
                 break;
             }
             match self.hub.take_in(tty, contact) {
-                Ok(ReadOutcome::Bytes(count)) if count >= FLOOD => self.rests.flooded(Instant::now()),
-                Ok(ReadOutcome::Bytes(_)) => return Ok(Heard::Something),
+                Ok(ReadOutcome::Bytes(count)) => {
+                    self.rests.heard(count, self.wanted.settings.baud, Instant::now());
+                    if count < FLOOD {
+                        return Ok(Heard::Something);
+                    }
+                }
                 Ok(ReadOutcome::Empty) if turn == 0 => return Ok(Heard::Nothing),
                 Ok(ReadOutcome::Empty) => return Ok(Heard::Something),
                 Ok(ReadOutcome::HungUp) => return Err(()),

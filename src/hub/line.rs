@@ -255,7 +255,7 @@ impl Line {
                     let Ok(heard) = device.read(tty, hearing.contact()) else { return Lost::HungUp };
                     // A lease's rate is not the one that a rest is reckoned by.
                     let may_rest = heard == Heard::Something && writing.is_none() && lease.is_none();
-                    match device.rest().filter(|_| may_rest) {
+                    match device.rest(tty).filter(|_| may_rest) {
                         Some(rest) => {
                             device.look_due = None;
                             hearing.rest(rest);

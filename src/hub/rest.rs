@@ -1,6 +1,10 @@
 //! How long a port lets its device talk unheard after it has read. What comes meanwhile waits in the kernel, and then costs one wake-up and
-//! not one for each few bytes: that is nearly all that a talking port costs. Whoever types is answered at once, and the first byte
-//! after a silence is read at once. Pure: bytes and the time in, a time out.
+//! not one for each few bytes: that is nearly all that a talking port costs. Whoever types is answered at once, and a device that says but
+//! a line or two is heard at once. Pure: bytes and the time in, a time out.
+//!
+//! What the kernel holds is lost when a tty vanishes. Serial lines do not, at their adapters. What does vanish with its last words is the
+//! machine that is its own adapter: a board with USB of its own, whose tty is never rested ([`super::device`]), and an emulator at a pty. That
+//! one is told by its pace: it says more at once than its line rate could.
 
 use std::time::Duration;
 
@@ -16,14 +20,23 @@ const WATCHED: Duration = Duration::from_millis(30);
 const UNHEARD: f64 = 1024.0;
 /// So long after something was typed, nothing is late.
 const TYPING: Duration = Duration::from_secs(1);
-/// A device that brings more than its line rate could (USB adapters that are none, ptys) is read without rests for so long.
-const FAST: Duration = Duration::from_secs(10);
+/// Bytes of one talk, in which there is no [`SILENCE`], that are heard as they come.
+const AT_ONCE: usize = 1024;
+const SILENCE: Duration = Duration::from_millis(200);
+/// Bytes by which a device may be ahead of its line rate: what a rest brings, and what an adapter or a late reader makes of it.
+const AHEAD: f64 = 1.5 * UNHEARD;
+/// One that was further ahead is read without rests for so long.
+const FAST: Duration = Duration::from_secs(3600);
 
 /// What decides about the next rest.
 #[derive(Debug, Default)]
 pub(super) struct Rests {
     /// None before.
     awake_until: Option<Instant>,
+    /// When something was read last, how much since the last silence, and how far it is ahead of the line rate.
+    last: Option<Instant>,
+    talk: usize,
+    ahead: f64,
 }
 
 impl Rests {
@@ -32,14 +45,23 @@ impl Rests {
         self.stay_awake(now + TYPING);
     }
 
-    /// More was read at once than a rest may bring.
-    pub(super) fn flooded(&mut self, now: Instant) {
-        self.stay_awake(now + FAST);
+    /// So much was read.
+    pub(super) fn heard(&mut self, count: usize, baud: Baud, now: Instant) {
+        let gap = self.last.replace(now).map_or(Duration::MAX, |last| now.saturating_duration_since(last));
+        if gap >= SILENCE {
+            self.talk = 0;
+        }
+        self.talk = self.talk.saturating_add(count);
+        let by_rate = gap.as_secs_f64() * f64::from(baud.get()) / 10.0;
+        self.ahead = (self.ahead - by_rate).max(0.0) + count as f64;
+        if self.ahead > AHEAD {
+            self.stay_awake(now + FAST);
+        }
     }
 
     /// How long to rest, after a read that was none of a flood; `None`: not at all.
     pub(super) fn next(&self, baud: Baud, watched: bool, now: Instant) -> Option<Duration> {
-        if self.awake_until.is_some_and(|until| now < until) {
+        if self.talk < AT_ONCE || self.awake_until.is_some_and(|until| now < until) {
             return None;
         }
         let unheard = Duration::from_secs_f64(UNHEARD * 10.0 / f64::from(baud.get()));
@@ -55,43 +77,80 @@ impl Rests {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(2);
+
     fn baud(rate: u64) -> Baud {
         Baud::try_from(rate).unwrap()
     }
 
+    /// A device that has talked for a while at just this rate, a piece every ms; and the time then.
+    fn talking(rate: u64) -> (Rests, Instant) {
+        let (mut rests, began) = (Rests::default(), Instant::now());
+        let (mut now, mut said) = (began, 0);
+        while now - began < LONG + Duration::from_secs(1024 * 10 / rate) {
+            now += Duration::from_millis(1);
+            let due = ((now - began).as_secs_f64() * rate as f64 / 10.0) as usize;
+            if due > said {
+                rests.heard(due - said, baud(rate), now);
+                said = due;
+            }
+        }
+        (rests, now)
+    }
+
     #[test]
     fn a_rest_is_as_long_as_nobody_minds() {
-        let (rests, now) = (Rests::default(), Instant::now());
+        let (rests, now) = talking(9600);
         assert_eq!(rests.next(baud(9600), false, now), Some(ALONE));
         assert_eq!(rests.next(baud(9600), true, now), Some(WATCHED));
     }
 
     #[test]
-    fn no_rest_fills_the_kernel() {
-        let (rests, now) = (Rests::default(), Instant::now());
-        for rate in [300u64, 9600, 115_200, 921_600, 4_000_000] {
+    fn no_rest_fills_the_kernel_or_looks_like_haste() {
+        for rate in [1200u64, 9600, 115_200, 921_600, 4_000_000] {
             for watched in [false, true] {
+                let (mut rests, now) = talking(rate);
                 let rest = rests.next(baud(rate), watched, now).unwrap();
-                assert!(rest.as_secs_f64() * rate as f64 / 10.0 <= UNHEARD + 0.5, "{rate} baud");
+                let unheard = rest.as_secs_f64() * rate as f64 / 10.0;
+                assert!(unheard <= UNHEARD + 0.5, "{rate} baud");
+                rests.heard(unheard as usize, baud(rate), now + rest);
+                assert!(rests.next(baud(rate), watched, now + rest).is_some(), "{rate} baud");
             }
         }
     }
 
     #[test]
+    fn a_line_or_two_are_heard_at_once() {
+        let (mut rests, mut now) = (Rests::default(), Instant::now());
+        for _ in 0..100 {
+            now += SILENCE;
+            rests.heard(80, baud(115_200), now);
+            assert_eq!(rests.next(baud(115_200), false, now), None);
+        }
+    }
+
+    #[test]
     fn who_types_is_answered_at_once() {
-        let (mut rests, now) = (Rests::default(), Instant::now());
+        let (mut rests, now) = talking(9600);
         rests.typed(now);
         assert_eq!(rests.next(baud(9600), true, now + TYPING - Duration::from_millis(1)), None);
         assert_eq!(rests.next(baud(9600), true, now + TYPING), Some(WATCHED));
     }
 
     #[test]
-    fn a_device_that_is_faster_than_it_says_is_not_held() {
-        let (mut rests, now) = (Rests::default(), Instant::now());
-        rests.flooded(now);
+    fn a_device_that_is_faster_than_it_says_is_never_rested() {
+        let (mut rests, mut now) = talking(115_200);
+        // A guest boots at a pty: lines as fast as it can.
+        for _ in 0..30 {
+            now += Duration::from_millis(1);
+            rests.heard(70, baud(115_200), now);
+        }
         rests.typed(now);
-        let just_before = now + FAST - Duration::from_millis(1);
-        assert_eq!(rests.next(baud(9600), false, just_before), None, "a key does not shorten it");
-        assert!(rests.next(baud(9600), false, now + FAST).is_some());
+        assert_eq!(rests.next(baud(115_200), false, now + LONG), None, "and a key does not shorten that");
+        let (rests, now) = talking(9600);
+        assert!(rests.next(baud(9600), false, now).is_some());
+        let (mut rests, now) = (rests, now);
+        rests.heard(2048, baud(9600), now);
+        assert_eq!(rests.next(baud(9600), false, now), None);
     }
 }

@@ -19,6 +19,9 @@ use super::line::{self, Refused};
 use super::line_break;
 use crate::port::LineSettings;
 
+/// The major number of /dev/ttyACM0 and its like (`admin-guide/devices.txt`).
+const ACM: u64 = 166;
+
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadOutcome {
@@ -45,6 +48,7 @@ pub enum WriteOutcome {
 #[derive(Debug)]
 pub struct Tty {
     file: File,
+    itself: bool,
 }
 
 impl Tty {
@@ -72,7 +76,8 @@ impl Tty {
         if low_latency {
             ask_low_latency(&file, true).map_err(failed)?;
         }
-        let tty = Self { file };
+        let itself = is_acm(&file).map_err(failed)?;
+        let tty = Self { file, itself };
         // While it can still be said: later there is nothing to do about it but to open the port anew.
         tty.contact().map_err(failed)?;
         Ok((tty, refused))
@@ -102,7 +107,8 @@ impl Tty {
             io::ErrorKind::ResourceBusy => AdoptError::Busy(path.to_owned()),
             _ => failed(error),
         })?;
-        let tty = Self { file };
+        let itself = is_acm(&file).map_err(failed)?;
+        let tty = Self { file, itself };
         tty.contact().map_err(failed)?;
         Ok(tty)
     }
@@ -120,6 +126,11 @@ impl Tty {
     /// Has the runtime watch it, for as long as what is returned lives.
     pub fn contact(&self) -> io::Result<Contact<'_>> {
         Contact::new(self)
+    }
+
+    /// Whether there is no line behind it: a board that is a USB device of its own, and whose tty goes when it resets.
+    pub fn is_the_device_itself(&self) -> bool {
+        self.itself
     }
 
     /// Bytes that wait to be read: a read of so many gets them all. 0 too when the device has gone.
@@ -194,6 +205,10 @@ fn ask_low_latency(tty: impl AsFd, wanted: bool) -> io::Result<()> {
         Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+fn is_acm(file: &File) -> io::Result<bool> {
+    Ok(nix::sys::stat::major(file.metadata()?.rdev()) == ACM)
 }
 
 fn is_hang_up(error: &io::Error) -> bool {

@@ -85,6 +85,15 @@ class Walk:
                 return True
         return False
 
+    def over_cut_in_gap(self, start, needles):
+        """Over what an unplugging has swallowed within what the log has lost since `start`: where that ends, only what follows shows."""
+        if not any(how == "cut" and start <= place <= self.pos + CUT_MOST for place, how in self.seams):
+            return
+        found = [at for needle in needles if (at := self.said.find(needle, self.pos, self.pos + CUT_MOST + len(needle))) >= 0]
+        if found:
+            self.cut += min(found) - self.pos
+            self.pos = min(found)
+
     def take(self, where, text):
         same = common(text, 0, self.said, self.pos)
         self.pos += same
@@ -107,7 +116,8 @@ class Walk:
 def walk_text(walk, directory):
     before, gap = False, 0
     where = "nothing"
-    for where, mark, escaped in records(directory):
+    rows = list(records(directory))
+    for number, (where, mark, escaped) in enumerate(rows):
         if mark == b"# ":
             if found := LOST.match(escaped):
                 gap += int(found[1])
@@ -116,8 +126,12 @@ def walk_text(walk, directory):
         if before and mark == b"< ":
             # Over what is lost, too: whether the text goes on here is seen behind it.
             walk.end_line(where, b"" if gap else text)
+        start = walk.pos
         walk.pos += gap
         walk.lost += gap
+        if gap:
+            after = [unescape(words) for _, kind, words in rows[number + 1 : number + 3] if kind == b"< "]
+            walk.over_cut_in_gap(start, [end.join([text, *after]) for end in (b"\r\n", b"\n")])
         gap = 0
         walk.take(where, text)
         before = True
