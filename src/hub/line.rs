@@ -255,7 +255,7 @@ impl Line {
                     let Ok(heard) = device.read(tty, hearing.contact()) else { return Lost::HungUp };
                     // A lease's rate is not the one that a rest is reckoned by.
                     let may_rest = heard == Heard::Something && writing.is_none() && lease.is_none();
-                    match device.rest(tty).filter(|_| may_rest) {
+                    match may_rest.then(|| device.rest(tty)).flatten() {
                         Some(rest) => {
                             device.look_due = None;
                             hearing.rest(rest);

@@ -76,11 +76,7 @@ impl Tty {
         if low_latency {
             ask_low_latency(&file, true).map_err(failed)?;
         }
-        let itself = is_acm(&file).map_err(failed)?;
-        let tty = Self { file, itself };
-        // While it can still be said: later there is nothing to do about it but to open the port anew.
-        tty.contact().map_err(failed)?;
-        Ok((tty, refused))
+        Ok((Self::ours(file).map_err(failed)?, refused))
     }
 
     /// Takes over a port that was kept open for us, if it is still the device that `path` names. Its settings, DTR and
@@ -107,9 +103,15 @@ impl Tty {
             io::ErrorKind::ResourceBusy => AdoptError::Busy(path.to_owned()),
             _ => failed(error),
         })?;
-        let itself = is_acm(&file).map_err(failed)?;
+        Self::ours(file).map_err(failed)
+    }
+
+    /// One that has been claimed. Whether it can be listened to is tried while that can still be said: later there is nothing to do about
+    /// it but to open the port anew.
+    fn ours(file: File) -> io::Result<Self> {
+        let itself = nix::sys::stat::major(file.metadata()?.rdev()) == ACM;
         let tty = Self { file, itself };
-        tty.contact().map_err(failed)?;
+        tty.contact()?;
         Ok(tty)
     }
 
@@ -205,10 +207,6 @@ fn ask_low_latency(tty: impl AsFd, wanted: bool) -> io::Result<()> {
         Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn is_acm(file: &File) -> io::Result<bool> {
-    Ok(nix::sys::stat::major(file.metadata()?.rdev()) == ACM)
 }
 
 fn is_hang_up(error: &io::Error) -> bool {
