@@ -9,9 +9,6 @@ use tokio::time::{Instant, sleep};
 
 use super::ioctl;
 
-/// The longest break that is sent: RFC 4335, section 3, asks for this limit.
-pub const MAX_BREAK: Duration = Duration::from_secs(3);
-
 /// Output that has not moved for so long is held back by flow control.
 const STUCK_AFTER: Duration = Duration::from_millis(500);
 
@@ -25,7 +22,7 @@ pub(super) async fn send(tty: &File, length: Duration) -> io::Result<usize> {
     // The ioctl waits for the UART's own queue, hence the thread. The guard comes back through it, so that the break
     // also ends if nobody waits for it any more.
     let held = tokio::task::spawn_blocking(|| Held::begin(tty)).await??;
-    sleep(length.min(MAX_BREAK)).await;
+    sleep(length).await;
     held.end()?;
     Ok(discarded)
 }

@@ -14,6 +14,5 @@ pub use contact::Contact;
 pub use error::{AdoptError, OpenError};
 pub use ioctl::{Counters, ModemLine, ModemLines};
 pub use line::Refused;
-pub use line_break::MAX_BREAK;
 pub use tty::{ReadOutcome, Tty, WriteOutcome};
 pub use watch::{DeviceWatch, WatchError};

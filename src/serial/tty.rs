@@ -166,9 +166,8 @@ impl Tty {
         }
     }
 
-    /// Sends a break of this length, at most [`super::MAX_BREAK`], after what was typed before it. Output that flow control
-    /// holds back is thrown away, since a break must get through: returns how many bytes that were. Dropping the
-    /// future ends the break.
+    /// Sends a break of this length, after what was typed before it. Output that flow control holds back is thrown away, since a
+    /// break must get through: returns how many bytes that were. Dropping the future ends the break.
     pub async fn send_break(&self, length: Duration) -> io::Result<usize> {
         line_break::send(&self.file, length).await
     }
