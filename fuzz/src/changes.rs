@@ -176,7 +176,7 @@ fn administered(text: &str, config: Config, orders: &str, by_hand: Option<&str>)
 fn fits(state: &State) -> Result<(), String> {
     let running = state.running.apply(&state.committed.text).map_err(|error| error.to_string())?;
     candidate(&running)?;
-    let next = state.candidate.apply(&running).map_err(|error| error.to_string())?;
+    let next = state.candidate.apply_to_running(&running).map_err(|error| error.to_string())?;
     candidate(&next).map(drop)
 }
 

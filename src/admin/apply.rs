@@ -67,6 +67,12 @@ pub struct Present<'a> {
     pub config: &'a Config,
     /// Ports whose service is active.
     pub active: &'a BTreeSet<PortName>,
+    /// Whether a socket of a port is active: nobody has stopped it.
+    pub open: &'a (dyn Fn(&PortName) -> bool + Sync),
+    /// Whether nobody listens where a port is to be reached: systemd shuts a socket that it reads anew, edited, until that is restarted.
+    pub deaf: &'a (dyn Fn(&PortName) -> bool + Sync),
+    /// Ports that somebody has named.
+    pub asked: &'a BTreeSet<PortName>,
     /// Whether a device is there.
     pub device: &'a (dyn Fn(&Path) -> bool + Sync),
 }
@@ -98,61 +104,67 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
 
 impl Plan {
     fn port(&mut self, now: &Present<'_>, units: &generator::Plan, new: &Config, name: &PortName) {
-        let (before, after) = (now.config.ports.get(name), new.ports.get(name));
+        let before = now.config.ports.get(name);
         let service = format!("console@{name}.service");
         let socket = format!("console@{name}.socket");
         let attach = format!("console-attach@{name}.socket");
         let path = format!("console@{name}.path");
-        let runs = now.active.contains(name);
         let was_enabled = before.is_some_and(|port| port.enabled);
-        let is_there = |after| (now.device)(&new.device(name, after));
         let (old_path, new_path) = (watch(now.units, name), watch(units, name));
-
-        let Some(after) = after else {
-            // Sockets first: a socket would start the service again.
-            self.stop(old_path.map(|_| path));
-            self.steps.extend([socket, attach, service].map(Step::Stop));
-            return;
-        };
-        if !after.enabled {
-            match before {
-                Some(_) if was_enabled => {
-                    self.stop(old_path.map(|_| path));
-                    self.steps.extend([socket, attach, service].map(Step::Stop));
+        // One that is not enabled runs, or listens, if somebody has started it: then it goes on, with its new settings.
+        let is_up = now.active.contains(name) || (now.open)(name);
+        let after = match new.ports.get(name) {
+            Some(after) if after.enabled => after,
+            Some(_) if !was_enabled => {
+                if is_up {
+                    self.moved(now, units, name);
                 }
-                // One that somebody has started goes on, with its new settings.
-                _ if runs => self.moved(now, units, name, runs),
-                _ => {}
+                return;
             }
-            return;
-        }
+            _ => {
+                // Sockets first: a socket would start the service again.
+                self.stop(old_path.map(|_| path));
+                self.steps.extend([socket, attach, service].map(Step::Stop));
+                return;
+            }
+        };
         if !was_enabled {
             self.steps.push(Step::Start(attach));
-            if after.ssh_port.is_some() {
-                self.steps.push(Step::Start(socket));
-            }
-        } else {
-            self.moved(now, units, name, runs);
+        }
+        if was_enabled || is_up {
+            self.moved(now, units, name);
+        } else if after.ssh_port.is_some() {
+            self.steps.push(Step::Start(socket));
         }
         if old_path != new_path {
             self.stop(old_path.map(|_| path.clone()));
             self.steps.extend(new_path.map(|_| Step::Start(path)));
         }
-        if !runs && is_there(after) {
+        let device = new.device(name, after);
+        // One that somebody has stopped stays so, unless this is about it.
+        let is_meant = !was_enabled
+            || now.asked.contains(name)
+            || before.is_some_and(|before| now.config.device(name, before) != device);
+        if !now.active.contains(name) && is_meant && (now.device)(&device) {
             self.steps.push(Step::Start(service));
         }
     }
 
     /// The listener of a port that stays: where it moves the service restarts with it, and keeps the device by the FD store.
-    fn moved(&mut self, now: &Present<'_>, units: &generator::Plan, name: &PortName, runs: bool) {
+    fn moved(&mut self, now: &Present<'_>, units: &generator::Plan, name: &PortName) {
         let socket = format!("console@{name}.socket");
         let service = format!("console@{name}.service");
+        let (runs, open) = (now.active.contains(name), (now.open)(name));
         match (listener(now.units, name), listener(units, name)) {
             (old, new) if old == new => {
-                if runs {
+                if open && new.is_some() && (now.deaf)(name) {
+                    self.steps.push(Step::Restart(socket));
+                } else if runs {
                     self.apply.push(name.clone());
                 }
             }
+            // Stopped by somebody, with its sockets: where it listens counts when it is started.
+            _ if !runs && !open && !now.asked.contains(name) => {}
             // The service requires its sockets: restarted, it takes them along.
             (None, _) if runs => self.steps.push(Step::Restart(service)),
             (None, _) => self.steps.push(Step::Start(socket)),
@@ -254,6 +266,15 @@ mod tests {
 
     /// What changes between two files, as a person would write it down.
     fn story(old: &str, new: &str, ports: &[&str], active: &[&str]) -> String {
+        told(old, new, ports, active, ports)
+    }
+
+    /// The same for a port that inherits a change, and that nobody has named.
+    fn inherited(old: &str, new: &str, port: &str) -> String {
+        told(old, new, &[port], &[], &[])
+    }
+
+    fn told(old: &str, new: &str, ports: &[&str], active: &[&str], asked: &[&str]) -> String {
         let parse = |text| Config::parse(text, Path::new("t")).unwrap();
         let (old, new) = (parse(old), parse(new));
         let names =
@@ -262,6 +283,13 @@ mod tests {
             units: &generator::plan(&old, Some(Path::new("/etc/consoleserver/config.toml"))),
             config: &old,
             active: &names(active),
+            open: &|name| match name.as_str() {
+                "stopped" => false,
+                "started" => true,
+                _ => old.ports.get(name).is_some_and(|port| port.enabled),
+            },
+            deaf: &|name| name.as_str() == "deaf",
+            asked: &names(asked),
             device: &|path| path.starts_with("/dev/there"),
         };
         let Plan { probe, daemon_reload, steps, apply, remarks } = plan(&now, &new, &names(ports));
@@ -328,6 +356,45 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_has_started_goes_on_and_what_somebody_has_stopped_stays_so() {
+        let off = "[ports.started]\nenabled = false\nssh_port = 1001\n";
+        let on = "[ports.started]\nssh_port = 1001\nbaud = 300\n";
+        let moved = on.replace("1001", "1002");
+        assert_eq!(
+            story(off, on, &["started"], &["started"]),
+            "daemon-reload\nstart console-attach@started.socket\napply started"
+        );
+        assert_eq!(
+            story(off, &moved, &["started"], &["started"]),
+            "probe [::]:1002\ndaemon-reload\nstart console-attach@started.socket\nrestart console@started.socket"
+        );
+        let still_off = off.replace("1001", "1002");
+        assert_eq!(
+            story(off, &still_off, &["started"], &[]),
+            "probe [::]:1002\ndaemon-reload\nrestart console@started.socket"
+        );
+        assert_eq!(
+            story(&off.replace("started", "a"), &still_off.replace("started", "a"), &["a"], &[]),
+            "daemon-reload"
+        );
+
+        let stopped = "[ports.stopped]\nssh_port = 1001\ndevice = \"/dev/there\"\n";
+        let inherits = format!("[defaults]\nlisten = [\"127.0.0.1\"]\n{stopped}");
+        assert_eq!(inherited(stopped, &inherits, "stopped"), "daemon-reload");
+        assert_eq!(
+            inherited(&stopped.replace("stopped", "a"), &inherits.replace("stopped", "a"), "a"),
+            "daemon-reload\nrestart console@a.socket"
+        );
+    }
+
+    #[test]
+    fn a_socket_that_systemd_has_shut_is_opened_again() {
+        let deaf = "[ports.deaf]\nssh_port = 1001\n";
+        assert_eq!(story(deaf, deaf, &["deaf"], &["deaf"]), "restart console@deaf.socket");
+        assert_eq!(story(deaf, deaf, &["deaf"], &[]), "restart console@deaf.socket");
+    }
+
+    #[test]
     fn a_device_moves() {
         let there = format!("{A}device = \"/dev/there\"\n");
         assert_eq!(story(A, &there, &["a"], &["a"]), "daemon-reload\napply a");
@@ -355,6 +422,15 @@ mod tests {
             story(two, swapped, &["a", "b"], &["a", "b"]),
             "daemon-reload\nstop console@a.socket\nrestart console@b.socket\nrestart console@a.socket\n\
              start console@a.service\na gives its TCP port away before it gets its new one: its device was closed for a moment"
+        );
+        // The first one waits for a circle and is none of it: nothing would come of stopping that one.
+        let three = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n[ports.c]\nssh_port = 1003\n";
+        let behind = "[ports.a]\nssh_port = 1002\nlisten = [\"192.0.2.1\"]\n[ports.b]\nssh_port = 1003\n\
+                      [ports.c]\nssh_port = 1002\nlisten = [\"192.0.2.2\"]\n";
+        assert_eq!(
+            story(three, behind, &["a", "b", "c"], &[]),
+            "daemon-reload\nstop console@b.socket\nrestart console@a.socket\nrestart console@c.socket\nrestart console@b.socket\n\
+             b gives its TCP port away before it gets its new one: its device was closed for a moment"
         );
     }
 

@@ -97,7 +97,8 @@ impl Core {
                 let state = self.state();
                 let next = state.settled(state.committed.clone());
                 let concerned = differing(&state.running_config, &next.running_config);
-                let Ran { mut remarks, refused } = self.run(&state, &next, &concerned).await?;
+                let Ran { mut remarks, refused } =
+                    self.run(&state, &next, &concerned, &BTreeSet::new()).await?;
                 self.files.save_candidate(&next)?;
                 self.keep(next);
                 remarks.extend(refused);
@@ -140,7 +141,7 @@ impl Core {
         let mut concerned = differing(&old.running_config, &next.running_config);
         // If an earlier life was killed in here, the file was restored then, and the difference is not to be seen any more.
         concerned.extend(self.live.active().await.unwrap_or_default());
-        let ran = self.run(&old, &next, &concerned).await;
+        let ran = self.run(&old, &next, &concerned, &BTreeSet::new()).await;
         // The file is what it was: that it does not run everywhere is said, and does not bring the commit back.
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;

@@ -119,7 +119,9 @@ impl State {
 
     fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Refusal> {
         self.is_right()?;
-        let text = candidate.apply(&self.running_text).map_err(|error| Refusal::Whole(error.to_string()))?;
+        let text = candidate
+            .apply_to_running(&self.running_text)
+            .map_err(|error| Refusal::Whole(error.to_string()))?;
         changes::candidate(&text).map_err(Refusal::Whole)?;
         let last = Last { key, who: author.who.clone(), when: author.when };
         let next = Self::new(

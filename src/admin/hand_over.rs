@@ -65,7 +65,8 @@ pub(super) fn in_order(
         match movers.iter().position(free) {
             Some(index) => ordered.append(&mut movers.remove(index).steps),
             None => {
-                let first = &mut movers[0];
+                let first = in_the_circle(&movers);
+                let first = &mut movers[first];
                 ordered.push(Step::Stop(first.socket()));
                 first.holds.clear();
                 if let Some(port) = first.port.clone() {
@@ -80,6 +81,16 @@ pub(super) fn in_order(
         }
     }
     ordered
+}
+
+/// One that gives way to another, where each of them waits for one. Whoever follows who waits for whom comes round at last: the first of
+/// them may only wait for those in the circle.
+fn in_the_circle(movers: &[Mover]) -> usize {
+    let before = |mover: usize| {
+        let waits = |other: &Mover| other.port != movers[mover].port && movers[mover].waits_for(other);
+        movers.iter().position(waits).unwrap_or(mover)
+    };
+    (0..movers.len()).fold(0, |mover, _| before(mover))
 }
 
 /// The port that a unit belongs to.

@@ -38,12 +38,13 @@ impl Core {
             return Err(Refusal::Committed(fault.clone()).into());
         }
         let next = state.reloaded(&which);
+        next.check_running()?;
         let mut concerned = differing(&state.running_config, &next.running_config);
         // Asked for again, a port takes its settings again: its device may have been set by another program.
-        concerned.extend(
-            next.running_config.ports.keys().filter(|name| which(&Scope::Port((*name).clone()))).cloned(),
-        );
-        let Ran { remarks, refused } = self.run(&state, &next, &concerned).await?;
+        let names = next.running_config.ports.keys();
+        let asked: BTreeSet<_> = names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
+        concerned.extend(asked.iter().cloned());
+        let Ran { remarks, refused } = self.run(&state, &next, &concerned, &asked).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
         for port in &concerned {
@@ -55,23 +56,28 @@ impl Core {
         Ok(remarks)
     }
 
-    /// Has `next` run instead of `state`, or changes nothing.
+    /// Has `next` run instead of `state`, or changes nothing. Of the ports that are concerned, some were asked for by name.
     pub(super) async fn run(
         &self,
         state: &State,
         next: &State,
         concerned: &BTreeSet<PortName>,
+        asked: &BTreeSet<PortName>,
     ) -> Result<Ran, Error> {
         self.live.forget().await;
-        let (active, unknown) = match self.live.active().await {
-            Ok(active) => (active, None),
-            Err(error) => (BTreeSet::new(), Some(error.to_string())),
+        let (active, open, unknown) = match self.units_up().await {
+            Ok((active, open)) => (active, open, None),
+            Err(error) => (BTreeSet::new(), BTreeSet::new(), Some(error.to_string())),
         };
         let units = self.generated()?;
         let now = Present {
             units: &units,
             config: &state.running_config,
             active: &active,
+            // Where systemd cannot be asked, one restart too many does less harm than a deaf port.
+            open: &|name| unknown.is_some() || open.contains(name),
+            deaf: &|name| deaf(&next.running_config, name),
+            asked,
             device: &|path| path.exists(),
         };
         let plan = apply::plan(&now, &next.running_config, concerned);
@@ -81,7 +87,7 @@ impl Core {
         self.files.save_running(next)?;
         self.files.save_under_way(&plan)?;
         let mut remarks = plan.remarks.clone();
-        remarks.extend(unknown);
+        remarks.extend(unknown.clone());
         match self.execute(&plan).await {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
@@ -153,11 +159,14 @@ impl Core {
             self.files.save_running(state)?;
             let units = self.generated()?;
             let touched: BTreeSet<_> = plan.steps.iter().filter_map(|step| port_of(step.unit())).collect();
-            let active = self.units.active().await?;
+            let (active, open) = self.units_up().await?;
             let now = Present {
                 units: &units,
                 config: &next.running_config,
                 active: &active,
+                open: &|name| open.contains(name),
+                deaf: &|name| deaf(&state.running_config, name),
+                asked: &touched,
                 device: &|path| path.exists(),
             };
             let mut back = apply::plan(&now, &state.running_config, &touched);
@@ -175,6 +184,11 @@ impl Core {
             Ok(()) => Error::Undone(error),
             Err(worse) => Error::Stuck(error, Box::new(worse)),
         }
+    }
+
+    /// The ports whose service is active, and those of which a socket is.
+    async fn units_up(&self) -> Result<(BTreeSet<PortName>, BTreeSet<PortName>), UnitsError> {
+        Ok((self.units.active().await?, self.units.open().await?))
     }
 
     pub(super) async fn settings_taken(&self, port: &PortName) -> Result<Remarks, String> {
@@ -238,23 +252,31 @@ fn by_hand(plan: &Plan, denied: &UnitsError) -> String {
     format!("{denied}; to be done as root: {}", steps.join("; "))
 }
 
-/// Whether an address can be listened on as systemd will do it.
-fn probe(address: SocketAddr) -> Result<(), Error> {
+/// Whether nobody listens where a port is to be reached.
+fn deaf(config: &Config, name: &PortName) -> bool {
+    let addresses = config.ports.get(name).and_then(|port| Some((port.ssh_port?, config.listen(port))));
+    addresses.is_some_and(|(tcp, listen)| apply::at(listen, tcp).any(|address| listen_on(address).is_ok()))
+}
+
+/// Listens for a moment, as systemd does.
+fn listen_on(address: SocketAddr) -> std::io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
     use socket2::{Domain, Socket, Type};
-    let tried = || -> std::io::Result<()> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        if address.is_ipv6() {
-            // Both families at [::], as the generator has it: then an IPv4 listener is in the way too.
-            socket.set_only_v6(!address.ip().is_unspecified())?;
-        }
-        socket.set_reuse_address(true)?;
-        // FreeBind=yes: an address that the machine gets later.
-        setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
-        socket.bind(&address.into())?;
-        socket.listen(1)
-    };
-    match tried() {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    if address.is_ipv6() {
+        // Both families at [::], as the generator has it: then an IPv4 listener is in the way too.
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.set_reuse_address(true)?;
+    // FreeBind=yes: an address that the machine gets later.
+    setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1)
+}
+
+/// Whether an address can be listened on as systemd will do it.
+fn probe(address: SocketAddr) -> Result<(), Error> {
+    match listen_on(address) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::Taken(address)),
         // Where this service may not listen, systemd may: then the move itself tells.

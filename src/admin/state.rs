@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, PathError, Scope, stated};
+use crate::config::changes::{
+    self, Change, Changes, ChangesError, KeyPath, MAX_CHANGES, PathError, Scope, stated,
+};
 use crate::config::{Config, Text, Value};
 use crate::port::PortName;
 
@@ -31,6 +33,11 @@ pub enum Refusal {
     /// The whole would be wrong.
     #[error("{0}")]
     Whole(String),
+    /// What would run would be wrong, though all changes together are not.
+    #[error(
+        "{0}\nwhat is not reloaded yet would mend that: reload that first, or commit, which reloads everything together"
+    )]
+    Part(String),
     /// The committed file is wrong.
     #[error("the committed configuration is wrong, mend it first: {0}")]
     Committed(String),
@@ -125,18 +132,16 @@ impl State {
         last: Option<Last>,
     ) -> Self {
         let config = changes::candidate(&committed.text).unwrap_or_default();
-        let over = |text: &str, config: &Config, changes: &Changes| {
-            let text = changes.apply(text).ok()?;
-            if changes.is_empty() {
-                Some((text, config.clone()))
-            } else {
-                changes::candidate(&text).ok().map(|c| (text, c))
-            }
+        let right = |changes: &Changes, text: Result<String, ChangesError>, config: &Config| {
+            let text = text.ok()?;
+            let config = if changes.is_empty() { config.clone() } else { changes::candidate(&text).ok()? };
+            Some((text, config))
         };
-        let (running_text, running_config) = over(&committed.text, &config, &running)
+        let (running_text, running_config) = right(&running, running.apply(&committed.text), &config)
             .unwrap_or_else(|| (committed.text.clone(), config.clone()));
-        let (_, candidate_config) = over(&running_text, &running_config, &candidate)
-            .unwrap_or_else(|| (running_text.clone(), running_config.clone()));
+        let tried = candidate.apply_to_running(&running_text);
+        let candidate_config = right(&candidate, tried, &running_config)
+            .map_or_else(|| running_config.clone(), |(_, config)| config);
         Self {
             committed,
             running,
@@ -192,6 +197,13 @@ impl State {
         Self::new(committed, fault, running, candidate, revision, last)
     }
 
+    /// Refuses what would run, if that is wrong: a TCP port may be given from one port to another by two changes, of which only one runs.
+    pub fn check_running(&self) -> Result<(), Refusal> {
+        let text =
+            self.running.apply(&self.committed.text).map_err(|error| Refusal::Part(error.to_string()))?;
+        changes::candidate(&text).map(drop).map_err(Refusal::Part)
+    }
+
     /// Nothing is pending any more; the committed text is this.
     pub fn settled(&self, committed: Text) -> Self {
         Self::new(committed, None, Changes::default(), Changes::default(), self.revision, self.last.clone())
@@ -217,7 +229,9 @@ impl State {
             |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string);
         let conflict = |(path, change): (&KeyPath, &Change)| {
             let now = stated(&self.committed.text, path);
-            (now != change.old && now != change.new).then(|| {
+            // Of a port that is made, that somebody else has made it too is no agreement: there may be anything in that one.
+            let agree = now == change.new && (path.key.is_some() || now.is_none());
+            (now != change.old && !agree).then(|| {
                 format!(
                     "{path} was edited in {} meanwhile: it says {} there, and {} has set {}: set it again, or revert",
                     self.committed.path.display(),

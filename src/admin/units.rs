@@ -9,6 +9,7 @@ use thiserror::Error;
 use zbus::{Connection, ObjectPath, OwnedObjectPath};
 
 use super::apply::Step;
+use super::hand_over::port_of;
 use crate::port::PortName;
 
 /// For one job: a port takes at most 15 s to stop, and as long again behind its socket; a start waits for the device's driver.
@@ -143,12 +144,19 @@ impl Units {
 
     /// The ports whose process runs, or is about to.
     pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
-        let what = "systemctl list-units console@*.service";
-        let states = ["active", "activating", "reloading", "deactivating"];
-        let listed = self.0.list_units_by_patterns(&states, &["console@*.service"]);
-        let listed = bounded(what, ANSWER, listed).await?.map_err(|error| UnitsError::of(what, error))?;
-        let port = |row: Listed| row.0.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok();
-        Ok(listed.into_iter().filter_map(port).collect())
+        self.ports_of(&["active", "activating", "reloading", "deactivating"], &["console@*.service"]).await
+    }
+
+    /// The ports of which a socket is active.
+    pub async fn open(&self) -> Result<BTreeSet<PortName>, UnitsError> {
+        self.ports_of(&["active"], &["console@*.socket", "console-attach@*.socket"]).await
+    }
+
+    async fn ports_of(&self, states: &[&str], patterns: &[&str]) -> Result<BTreeSet<PortName>, UnitsError> {
+        let what = format!("systemctl list-units {}", patterns.join(" "));
+        let listed = self.0.list_units_by_patterns(states, patterns);
+        let listed = bounded(&what, ANSWER, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
+        Ok(listed.into_iter().filter_map(|row| port_of(&row.0)).collect())
     }
 }
 

@@ -323,12 +323,15 @@ impl Changes {
         self.0.retain(|path, _| path.scope != *table && path.scope.whole() != *table);
     }
 
-    /// The text with these changes in it; comments and order stay.
+    /// The committed text with these changes in it; comments and order stay. The table of a port that was made when there was none, and is
+    /// there now, is somebody's edit since, and stays too: it may say who is kept out.
     pub fn apply(&self, text: &str) -> Result<String, ChangesError> {
-        if self.is_empty() {
-            return Ok(text.to_owned());
-        }
-        edit::apply(text, self)
+        edit::apply(text, self, |change| change.old.is_some())
+    }
+
+    /// The text of what runs with these changes in it: there, a port that is made again has nothing of what it was.
+    pub fn apply_to_running(&self, text: &str) -> Result<String, ChangesError> {
+        edit::apply(text, self, |_| true)
     }
 
     /// As the file of what runs has them.

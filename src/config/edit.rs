@@ -4,15 +4,22 @@
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike};
 
 use super::Value;
-use super::changes::{Changes, ChangesError, KeyPath, Scope};
+use super::changes::{Change, Changes, ChangesError, KeyPath, Scope};
 
-/// The text with the changes in it.
-pub(super) fn apply(text: &str, changes: &Changes) -> Result<String, ChangesError> {
+/// The text with the changes in it. `empties` says whether a port that is made is emptied, if it is there already.
+pub(super) fn apply(
+    text: &str,
+    changes: &Changes,
+    empties: impl Fn(&Change) -> bool,
+) -> Result<String, ChangesError> {
+    if changes.is_empty() {
+        return Ok(text.to_owned());
+    }
     let mut document: DocumentMut = text
         .parse()
         .map_err(|error: toml_edit::TomlError| ChangesError::NotToml(error.message().to_owned()))?;
     for (path, change) in changes.iter() {
-        edit(document.as_table_mut(), path, change.new.as_ref())?;
+        edit(document.as_table_mut(), path, change.new.as_ref(), empties(change))?;
     }
     let edited = document.to_string();
     // A new table keeps a line between itself and what comes before, if something does.
@@ -28,7 +35,12 @@ enum Header {
     OfChildren,
 }
 
-fn edit(document: &mut Table, path: &KeyPath, new: Option<&Value>) -> Result<(), ChangesError> {
+fn edit(
+    document: &mut Table,
+    path: &KeyPath,
+    new: Option<&Value>,
+    empties: bool,
+) -> Result<(), ChangesError> {
     const PORTS: (&str, Header) = ("ports", Header::OfChildren);
     const TRIGGERS: (&str, Header) = ("triggers", Header::OfChildren);
     let (above, name) = match &path.scope {
@@ -49,7 +61,9 @@ fn edit(document: &mut Table, path: &KeyPath, new: Option<&Value>) -> Result<(),
             (None, _) => drop(parent.remove(&name)),
             // One that is made anew keeps its place.
             (Some(_), Some(there)) => {
-                there.clear();
+                if empties {
+                    there.clear();
+                }
                 written_out(parent.get_mut(&name));
             }
             (Some(_), None) => make(parent, &name, Header::Own),
@@ -190,19 +204,20 @@ fn written(value: &Value) -> toml_edit::Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::changes::Change;
+    use super::super::changes::stated;
     use super::*;
 
     fn changed(text: &str, edits: &[(&str, Option<Value>)]) -> String {
         let mut changes = Changes::default();
         for (path, new) in edits {
+            let path: KeyPath = path.parse().unwrap();
             let change = Change {
                 who: "alice".to_owned(),
                 when: jiff::Timestamp::UNIX_EPOCH,
-                old: None,
+                old: stated(text, &path),
                 new: new.clone(),
             };
-            changes.insert(path.parse().unwrap(), change);
+            changes.insert(path, change);
         }
         changes.apply(text).unwrap()
     }
