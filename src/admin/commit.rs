@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::bouncer::caller;
 use super::confirm::{LONGEST, Waiting};
-use super::core::{Core, Error, Remarks};
+use super::core::{Core, Error, Remarks, author};
 use super::reload::{Ran, differing};
 use super::state::{Refusal, State};
 use crate::config::changes::Scope;
@@ -95,7 +95,7 @@ impl Core {
             Some(waiting) => self.roll_back(waiting, &format!("by {}", caller())).await,
             None => {
                 let state = self.state();
-                let next = state.settled(state.committed.clone());
+                let next = state.reverted(state.committed.clone(), &author());
                 let concerned = differing(&state.running_config, &next.running_config);
                 let Ran { mut remarks, refused } =
                     self.run(&state, &next, &concerned, &BTreeSet::new()).await?;
@@ -119,7 +119,16 @@ impl Core {
 
     /// If somebody has edited the file since the commit, what it says is kept beside the state before it is replaced.
     fn keep_edited(&self, waiting: &Waiting) -> Result<Option<String>, Error> {
-        let now = load_text(&self.files.root.join(COMMITTED))?;
+        let now = match load_text(&self.files.root.join(COMMITTED)) {
+            Ok(now) => now,
+            // No text, or too much of it: the commit has to go back all the same.
+            Err(error) => {
+                let kept = self.files.set_aside()?;
+                let said = format!("{error}: it is now {}", kept.display());
+                tracing::warn!("{said}");
+                return Ok(Some(said));
+            }
+        };
         match now {
             Some(text) if text != waiting.after && Some(&text) != waiting.before.as_ref() => {
                 let kept = self.files.save_edited(&text)?;
@@ -137,7 +146,7 @@ impl Core {
         let old = self.state();
         let edited = self.keep_edited(&waiting)?;
         commit::restore(&self.files.root, waiting.before.as_deref())?;
-        let next = old.settled(self.files.committed().0);
+        let next = old.reverted(self.files.committed().0, &author());
         let mut concerned = differing(&old.running_config, &next.running_config);
         // If an earlier life was killed in here, the file was restored then, and the difference is not to be seen any more.
         concerned.extend(self.live.active().await.unwrap_or_default());

@@ -161,6 +161,9 @@ impl Core {
         state.check_revision(revision)?;
         let author = author();
         let next = change(&state, &author)?;
+        if next.revision == state.revision {
+            return Ok(());
+        }
         self.files.save_candidate(&next)?;
         let Author { who, .. } = author;
         let key = next.last.as_ref().map(|last| last.key.clone()).unwrap_or_default();
@@ -181,6 +184,6 @@ impl Core {
     }
 }
 
-fn author() -> Author {
+pub(super) fn author() -> Author {
     Author { who: caller(), when: jiff::Timestamp::now() }
 }

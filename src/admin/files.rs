@@ -20,6 +20,8 @@ use crate::persist;
 const CANDIDATE: &str = "run/consoleserver/admin/candidate.toml";
 /// What a rollback has replaced.
 const EDITED: &str = "var/lib/consoleserver/admin/edited.toml";
+/// What a rollback has found in place of the committed file, and could not read.
+const UNREADABLE: &str = "etc/consoleserver/config.toml.unreadable";
 /// What systemd and the ports are being told, so that a killed service tells them again. Gone at a reboot, which begins afresh.
 const UNDER_WAY: &str = "run/consoleserver/admin/under-way.toml";
 /// Where the vendor's configuration is.
@@ -123,6 +125,13 @@ impl Files {
     pub fn save_edited(&self, text: &str) -> Result<PathBuf, FileError> {
         write(&self.root.join(EDITED), Ok(text.to_owned()), 0o600)?;
         Ok(Path::new("/").join(EDITED))
+    }
+
+    /// Moves a committed file that cannot be read out of the way, whatever it is; where it is now.
+    pub fn set_aside(&self) -> Result<PathBuf, FileError> {
+        let (from, to) = (self.root.join(COMMITTED), self.root.join(UNREADABLE));
+        fs::rename(&from, &to).map_err(|cause| FileError { path: to, cause })?;
+        Ok(Path::new("/").join(UNREADABLE))
     }
 
     /// Keeps what is about to be done, until [`Self::is_done`].

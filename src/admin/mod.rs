@@ -7,7 +7,7 @@ mod apply;
 pub mod bouncer;
 pub mod bus;
 mod commit;
-mod confirm;
+pub mod confirm;
 mod core;
 mod edits;
 mod files;

@@ -74,8 +74,7 @@ impl Core {
             units: &units,
             config: &state.running_config,
             active: &active,
-            // Where systemd cannot be asked, one restart too many does less harm than a deaf port.
-            open: &|name| unknown.is_some() || open.contains(name),
+            open: &|name| open.contains(name),
             deaf: &|name| deaf(&next.running_config, name),
             asked,
             device: &|path| path.exists(),
@@ -87,7 +86,7 @@ impl Core {
         self.files.save_running(next)?;
         self.files.save_under_way(&plan)?;
         let mut remarks = plan.remarks.clone();
-        remarks.extend(unknown.clone());
+        remarks.extend(unknown);
         match self.execute(&plan).await {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),

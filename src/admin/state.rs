@@ -209,6 +209,17 @@ impl State {
         Self::new(committed, None, Changes::default(), Changes::default(), self.revision, self.last.clone())
     }
 
+    /// The same, and whoever has looked before has to look again: changes of others may be gone.
+    pub fn reverted(&self, committed: Text, author: &Author) -> Self {
+        let mut next = self.settled(committed);
+        if next.committed != self.committed || !self.pending().is_empty() {
+            let key = "the whole configuration".to_owned();
+            next.last = Some(Last { key, who: author.who.clone(), when: author.when });
+            next.revision += 1;
+        }
+        next
+    }
+
     /// Every change that is not committed.
     pub fn pending(&self) -> Changes {
         let mut all = self.clone();
@@ -265,6 +276,7 @@ fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Groups;
 
     const TEXT: &str = "[ports.a]\nssh_port = 1001\nbaud = 9600 # slow\n[ports.b]\nssh_port = 1002\n";
 
@@ -371,6 +383,45 @@ mod tests {
             ]
         );
         assert_eq!(same.to("ports.a.baud", 300).conflicts(), [""; 0]);
+    }
+
+    #[test]
+    fn a_part_that_would_be_wrong_is_not_reloaded() {
+        let renamed = state().remove(&name("a"), &alice()).unwrap().create(&name("c"), &alice()).unwrap();
+        let renamed = renamed.to("ports.c.ssh_port", 1001);
+        let part = renamed.reloaded(|scope| *scope == Scope::Port(name("c"))).check_running().unwrap_err();
+        assert!(part.to_string().contains("taken by ports.a.ssh_port"), "{part}");
+        let first = renamed.reloaded(|scope| *scope == Scope::Port(name("a")));
+        assert_eq!(first.check_running(), Ok(()));
+        assert_eq!(first.reloaded(|_| true).check_running(), Ok(()));
+    }
+
+    #[test]
+    fn a_port_that_somebody_has_made_by_hand_meanwhile_is_a_conflict_and_keeps_what_it_says() {
+        let made = state().create(&name("c"), &alice()).unwrap().to("ports.c.ssh_port", 1003);
+        let both = made.over(text(&format!("{TEXT}[ports.c]\ngroups = [\"netadmin\"]\n")), None);
+        assert_eq!(both.conflicts().len(), 1, "{:?}", both.conflicts());
+        let runs = both.reloaded(|_| true);
+        let Groups::Members(groups) = runs.running_config.ports[&name("c")].groups.clone().unwrap() else {
+            panic!()
+        };
+        assert_eq!(groups, ["netadmin"]);
+        // One that runs and is made again has nothing of what it was.
+        let again = made
+            .reloaded(|_| true)
+            .remove(&name("c"), &alice())
+            .unwrap()
+            .create(&name("c"), &alice())
+            .unwrap();
+        assert_eq!(again.candidate_config.ports[&name("c")].ssh_port, None);
+    }
+
+    #[test]
+    fn who_has_not_seen_a_revert_is_told_too() {
+        let reverted = state().to("ports.a.baud", 300).reverted(text(TEXT), &alice());
+        let stale = reverted.check_revision(2).unwrap_err().to_string();
+        assert!(stale.starts_with("the whole configuration was changed by alice at "), "{stale}");
+        assert_eq!(state().reverted(text(TEXT), &alice()).revision, 1);
     }
 
     #[test]

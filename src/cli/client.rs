@@ -109,9 +109,11 @@ pub struct Place {
 impl Place {
     /// Those of systemd, unless a directory is given or `consoleserver` has left its marks.
     pub fn new(given: Option<PathBuf>) -> Self {
-        let given = given.or_else(|| std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from));
+        // systemd gives each service with a directory of its own this variable: that of another program is not meant.
+        let ours = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
+        let given = given.or(ours.filter(|directory| local::marks(directory).exists()));
         let foreground = given.is_some();
-        let runtime = given.unwrap_or_else(crate::systemd::runtime_directory);
+        let runtime = given.unwrap_or_else(|| "/run/consoleserver".into());
         Self { foreground: foreground || local::marks(&runtime).exists(), runtime }
     }
 }
@@ -222,11 +224,14 @@ impl Client {
                 self.show_changed(&of, to).await
             }
             Command::Create { port } => {
-                self.service().await?.manager.create_port(port.as_str()).await.map_err(sentence)?;
+                let manager = &self.service().await?.manager;
+                manager.set_many(&[port.as_str()], &[], self.revision()).await.map_err(sentence)?;
                 self.show_changed(&Target::Port(port), to).await
             }
             Command::Remove { port } => {
                 let service = self.service().await?;
+                // Nothing but a look at the revision, which RemovePort does not take.
+                service.manager.set_many(&[], &[], self.revision()).await.map_err(sentence)?;
                 service.of_port(&port, service.manager.remove_port(port.as_str()).await).await?;
                 self.changed().await?;
                 Ok(writeln!(to, "{port} is removed at the next `reload {port}` or `commit`")?)

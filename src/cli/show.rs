@@ -23,8 +23,10 @@ const UNLOADED: &str = "!";
 impl Three {
     /// For people.
     pub fn show(&self, of: &Target, to: &mut impl Write) -> io::Result<()> {
-        let (created, unloaded) = (self.committed.is_empty(), self.running.is_empty());
-        let removed = self.candidate.is_empty();
+        // A table of the whole is always there, even if nothing stands in it.
+        let is_port = matches!(of, Target::Port(_));
+        let [created, unloaded, removed] =
+            [&self.committed, &self.running, &self.candidate].map(|keys| is_port && keys.is_empty());
         let shown = match (removed, unloaded) {
             (false, _) => &self.candidate,
             (true, false) => &self.running,
@@ -133,6 +135,18 @@ mod tests {
         let same = keys(&[("baud", 9600)]);
         let three = Three { candidate: same.clone(), running: same.clone(), committed: same };
         assert_eq!(shown(&three), "baud  9600\n");
+    }
+
+    #[test]
+    fn a_table_of_the_whole_neither_comes_nor_goes() {
+        let shown = |three: Three| {
+            let mut out = Vec::new();
+            three.show(&Target::Defaults, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(shown(Three::default()), "");
+        let wanted = "baud  115200  *!  committed -, runs with -\n* not committed\n! runs otherwise until the next reload\n";
+        assert_eq!(shown(Three { candidate: keys(&[("baud", 115200)]), ..Three::default() }), wanted);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::at_port::AtPort;
 use super::shorthand::Shorthand;
 use super::ssh_config::Wish;
+use crate::admin::confirm::LONGEST;
 use crate::port::{PortError, PortName};
 
 /// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
@@ -195,8 +196,8 @@ pub enum Trial {
     },
 }
 
-/// A week: whoever has not confirmed by then has forgotten it.
-const MAX_MINUTES: i64 = 7 * 24 * 60;
+/// As long as the service lets a commit wait.
+const MAX_MINUTES: i64 = LONGEST as i64 / 60;
 
 /// A shell whose completion we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -424,7 +425,7 @@ mod tests {
         for (text, wanted) in [
             ("buad ttyUSB0 9600", "unrecognized subcommand 'buad'; a similar subcommand exists: 'baud'"),
             ("show 'ttyUSB0", "a quote is not closed"),
-            ("commit confirm 0", "0 is not in 1..=10080"),
+            ("commit confirm 0", "0 is not in 1..=1440"),
             ("commit confirm", "<MINUTES>"),
             ("commit ttyUSB0", "ttyUSB0"),
             ("baud ttyUSB0", "<N>"),

@@ -62,7 +62,7 @@ impl Patient<'_> {
 pub fn run(runtime: &Path, port: Option<&PortName>, json: bool, to: &mut impl Write) -> io::Result<bool> {
     let findings = examine(runtime, port);
     if json {
-        serde_json::to_writer_pretty(&mut *to, &findings)?;
+        serde_json::to_writer(&mut *to, &findings)?;
         writeln!(to)?;
     } else {
         say(&findings, to)?;

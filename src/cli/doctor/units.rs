@@ -89,10 +89,15 @@ fn complaint(status: &str) -> Option<(String, String)> {
 fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     let (name, tcp) = (patient.name, patient.settings.ssh_port.filter(|_| patient.settings.enabled)?);
     let unit = format!("console@{name}.socket");
-    let state = sight.units.state(&unit).filter(|state| !is_active(state))?;
-    let what = match who_listens(sight, tcp) {
-        Some(who) => format!("does not listen on {tcp}: {who} has that TCP port"),
-        None => format!("does not listen on {tcp}: {unit} is {state}"),
+    let state = sight.units.state(&unit)?;
+    let what = match (who_listens(sight, tcp), is_active(state)) {
+        (Some(_), true) => return None,
+        (None, true) => {
+            let what = format!("does not listen on {tcp}: systemd has read that number and not opened it yet");
+            return Some(patient.finding(what, format!("consolectl reload {name}")));
+        }
+        (Some(who), false) => format!("does not listen on {tcp}: {who} has that TCP port"),
+        (None, false) => format!("does not listen on {tcp}: {unit} is {state}"),
     };
     let mend = format!(
         "journalctl -u {unit} says why; then: systemctl daemon-reload; systemctl restart {unit}\n\
