@@ -163,6 +163,33 @@ async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
 }
 
 #[tokio::test]
+async fn a_commit_goes_back_whatever_has_become_of_the_file() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    let file = bench.room.path().join("etc/consoleserver/config.toml");
+    let aside = bench.room.path().join("etc/consoleserver/config.toml.unreadable");
+    let spoil: [&dyn Fn(); 2] = [&|| std::fs::write(&file, b"# L\xf6we\n").unwrap(), &|| {
+        std::fs::remove_file(&aside).unwrap();
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+    }];
+    for spoil in spoil {
+        manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
+        manager.commit_confirmed(0, 1000).await.unwrap();
+        spoil();
+        let remarks = manager.revert().await.unwrap();
+        assert!(
+            remarks
+                .iter()
+                .any(|remark| remark.ends_with("it is now /etc/consoleserver/config.toml.unreadable")),
+            "{remarks:?}"
+        );
+        assert_eq!(bench.committed(), TEXT);
+        assert!(aside.exists());
+    }
+}
+
+#[tokio::test]
 async fn a_reload_that_was_interrupted_is_gone_on_with() {
     let mut bench = Bench::new(TEXT).await;
     bench.kill();
@@ -199,6 +226,26 @@ async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
         let left = std::fs::read_dir(bench.room.path().join("etc/consoleserver")).unwrap().count();
         assert_eq!(left, 1, "drafts stay");
     }
+}
+
+#[tokio::test]
+async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_nothing_else_is_undone() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    manager.set("b", "baud", &Variant::from(300_u32), 0).await.unwrap();
+    bench.port("b").await.reload().await.unwrap();
+    manager.remove_port("a").await.unwrap();
+    manager.create_port("heir").await.unwrap();
+    manager.set("heir", "ssh_port", &Variant::from(41001_u32), 0).await.unwrap();
+    bench.asked();
+    let refused = said(bench.port("heir").await.reload().await.unwrap_err());
+    assert!(refused.contains("taken by ports.a.ssh_port"), "{refused}");
+    assert!(refused.contains("reload that first, or commit"), "{refused}");
+    assert_eq!(bench.asked(), [""; 0]);
+    bench.port("a").await.reload().await.unwrap();
+    bench.port("heir").await.reload().await.unwrap();
+    manager.commit(0).await.unwrap();
+    assert!(bench.committed().contains("[ports.heir]"));
 }
 
 #[tokio::test]

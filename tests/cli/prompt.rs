@@ -132,6 +132,12 @@ fn a_change_of_somebody_else_is_seen_before_ones_own() {
         type "baud ttyUSB0 115200\r"
         await "1 uncommitted> "
         {other}
+        type "remove ttyUSB2\r"
+        await "ports.ttyUSB1.baud was changed by root at "
+        await "2 uncommitted> "
+        type "create rack\r"
+        await "ports.ttyUSB1.baud was changed by root at "
+        await "2 uncommitted> "
         type "parity ttyUSB0 E\r"
         await "ports.ttyUSB1.baud was changed by root at "
         await "look again"

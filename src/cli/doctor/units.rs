@@ -93,7 +93,8 @@ fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     let what = match (who_listens(sight, tcp), is_active(state)) {
         (Some(_), true) => return None,
         (None, true) => {
-            let what = format!("does not listen on {tcp}: systemd has read that number and not opened it yet");
+            let what =
+                format!("does not listen on {tcp}: systemd has read that number and not opened it yet");
             return Some(patient.finding(what, format!("consolectl reload {name}")));
         }
         (Some(who), false) => format!("does not listen on {tcp}: {who} has that TCP port"),
