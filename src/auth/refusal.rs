@@ -28,8 +28,8 @@ pub(super) enum Refusal {
     Become(nix::Error),
     #[error(transparent)]
     Account(#[from] AccountError),
-    #[error("{0}")]
-    Pam(PamError),
+    #[error(transparent)]
+    Pam(#[from] PamError),
 }
 
 /// Either of two endings: this try is over, or the whole login.
@@ -40,15 +40,9 @@ pub(super) enum Failure {
 
 impl<R: Into<Refusal>> From<R> for Failure {
     fn from(refusal: R) -> Self {
-        Self::Refused(refusal.into())
-    }
-}
-
-impl From<PamError> for Failure {
-    fn from(error: PamError) -> Self {
-        match error {
-            PamError::Peer(error) => Self::Peer(error),
-            error => Self::Refused(Refusal::Pam(error)),
+        match refusal.into() {
+            Refusal::Pam(PamError::Peer(error)) => Self::Peer(error),
+            refusal => Self::Refused(refusal),
         }
     }
 }

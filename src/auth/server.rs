@@ -203,14 +203,9 @@ impl Login {
             return Err(Refusal::Unlisted(fingerprint));
         }
         self.admits(account, Method::Key)?;
-        if Uid::effective().is_root() && account.is_locked()? {
-            return Err(Refusal::Locked);
-        }
         if signed {
-            open_to(account)?;
-            let mut pam = Transaction::silent(&self.who(account.name.as_str())).map_err(Refusal::Pam)?;
-            pam.check_account().map_err(Refusal::Pam)?;
-            let identity = account.identity()?;
+            let mut pam = Transaction::silent(&self.who(account.name.as_str()))?;
+            let identity = self.admits_now(account, Method::Key, &mut pam)?;
             self.admitted = Some((account.clone(), pam));
             return Ok((identity, fingerprint));
         }
@@ -253,24 +248,36 @@ impl Login {
         }
         verdict?;
         let account = Account::look_up(&pam.user()?)?;
-        self.admits(&account, Method::Password)?;
-        open_to(&account)?;
-        pam.check_account()?;
-        let identity = account.identity()?;
+        let identity = self.admits_now(&account, Method::Password, &mut pam)?;
         self.admitted = Some((account, pam.silenced()?));
         Ok(identity)
     }
 
-    /// Rules about who may log in at all, before any proof.
+    /// Rules about who may log in at all, before any proof. Not all proofs know of a lock: pam_krb5 and pam_sss ask elsewhere.
     fn admits(&self, account: &Account, method: Method) -> Result<(), Refusal> {
         let own = Uid::effective();
         match (self.root, method) {
-            _ if !own.is_root() && account.uid != own => Err(Refusal::SomebodyElse(own)),
-            _ if !account.uid.is_root() => Ok(()),
-            (RootLogin::Yes, _) | (RootLogin::Key, Method::Key) => Ok(()),
-            (RootLogin::Key, Method::Password) => Err(Refusal::RootByPassword),
-            (RootLogin::No, _) => Err(Refusal::Root),
+            _ if !own.is_root() && account.uid != own => return Err(Refusal::SomebodyElse(own)),
+            _ if !account.uid.is_root() => {}
+            (RootLogin::Yes, _) | (RootLogin::Key, Method::Key) => {}
+            (RootLogin::Key, Method::Password) => return Err(Refusal::RootByPassword),
+            (RootLogin::No, _) => return Err(Refusal::Root),
         }
+        // Only root can see a lock.
+        if own.is_root() && account.is_locked()? { Err(Refusal::Locked) } else { Ok(()) }
+    }
+
+    /// All that is asked of an account, whatever it has proved itself by: it is the one that PAM has named in the end.
+    fn admits_now(
+        &self,
+        account: &Account,
+        method: Method,
+        pam: &mut Transaction<'_>,
+    ) -> Result<Identity, Refusal> {
+        self.admits(account, method)?;
+        open_to(account)?;
+        pam.check_account()?;
+        Ok(account.identity()?)
     }
 
     fn who<'a>(&'a self, user: &'a str) -> Who<'a> {

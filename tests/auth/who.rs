@@ -23,6 +23,24 @@ fn a_locked_account_is_refused_by_any_method() {
     helper.ends_saying("refused by key: the account is locked");
 }
 
+/// As a directory's or Kerberos' module would, which knows nothing of a lock here.
+const PROVES_ELSEWHERE: &str = "
+auth     optional  pam_unix.so
+auth     required  pam_permit.so
+account  required  pam_permit.so
+";
+
+#[test]
+fn a_lock_holds_against_a_password_that_is_proved_elsewhere() {
+    let accounts = alice();
+    accounts.pam_service(PROVES_ELSEWHERE);
+    granted(Helper::login("alice").password("known elsewhere"));
+    accounts.run(&["usermod", "-L", "alice"]);
+    let mut helper = Helper::login("alice");
+    assert_eq!(helper.password("known elsewhere"), Reply::Denied);
+    helper.ends_saying("refused by password: the account is locked");
+}
+
 #[test]
 fn an_account_that_never_had_a_password_logs_in_by_key() {
     let accounts = Accounts::enter();
