@@ -22,6 +22,7 @@ use crate::port::PortName;
 
 pub use console::{Console, LAST_WORDS, Membership, Neighbours, closed};
 pub use facts::facts;
+pub use output::say;
 pub use roster::{Ears, Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, Typed, typed};
 

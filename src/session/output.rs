@@ -174,7 +174,7 @@ fn news(here: &Here, before: &LineState, now: &LineState) -> Option<String> {
 
 /// Says something of ours: in brackets on a line of its own, or beside the bytes. Whoever has put names into it has made them
 /// [`plain`], so that they forge no line; here, once more, whatever a terminal obeys goes.
-pub(super) async fn say<O: Outlet>(outlet: &mut O, terminal: bool, text: &str) -> Result<(), Gone> {
+pub async fn say<O: Outlet>(outlet: &mut O, terminal: bool, text: &str) -> Result<(), Gone> {
     let text: Vec<String> = text.split("\r\n").map(plain).collect();
     let text = text.join("\r\n");
     if terminal {

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::destination::{Destination, Gatekeeping, Visit, Wish};
 use crate::auth::protocol::{Exit, Identity, Place};
 use crate::config::{Right, Rules};
+use crate::event::Event;
 use crate::exec::{self, Task};
-use crate::session::{self, Console, Ended, Visitor};
+use crate::session::{self, Console, Ended, LAST_WORDS, Visitor};
 
 /// Who may use a port, and where to ask who somebody is. Both change with the settings.
 #[derive(Debug, Clone)]
@@ -36,6 +38,10 @@ impl Door {
     fn right(&self, identity: &Identity) -> Option<Right> {
         self.access.borrow().rules.right(&identity.name, &identity.groups)
     }
+
+    fn refusal(&self) -> String {
+        format!("in none of the groups that may use {}", self.console.name)
+    }
 }
 
 impl Destination for Door {
@@ -54,14 +60,25 @@ impl Destination for Door {
     fn refuses(&self, identity: &Identity) -> Option<String> {
         match self.right(identity) {
             Some(_) => None,
-            None => Some(format!("in none of the groups that may use {}", self.console.name)),
+            None => Some(self.refusal()),
         }
     }
 
     async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
-        let Visit { identity, from, wish, terminal, typed, outlet, .. } = visit;
-        // The rules may have become stricter since the login.
-        let right = self.right(&identity).unwrap_or(Right::Watch);
+        let Visit { identity, from, wish, terminal, typed, mut outlet, .. } = visit;
+        let Some(right) = self.right(&identity) else {
+            // The rules have become stricter since the login.
+            let (user, why) = (identity.name, self.refusal());
+            tracing::warn!(
+                message_id = Event::Refused.id(),
+                console_user = user,
+                "{user} from {from} refused: {why}"
+            );
+            // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+            drop(typed);
+            let told = timeout(LAST_WORDS, session::say(&mut outlet, terminal.is_some(), &why));
+            return matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1));
+        };
         let visitor = Visitor { user: identity.name, from: from.to_string(), right };
         if let Wish::Command(line) = wish {
             let task = Task::new(self.console.clone(), visitor);

@@ -3,6 +3,7 @@
 use nix::libc::{CRTSCTS, CSTOPB, IXOFF, IXON};
 use nix::sys::signal::Signal;
 
+use crate::client::Client;
 use crate::rig::until;
 use crate::{at_terminal, served};
 
@@ -48,11 +49,27 @@ fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
     let mut inside = at_terminal(&rig);
     rig.configure("[ports.demo]\ngroups = [\"nobody-has-this\"]\ndevice = \"@DIR@/dev/demo\"\n");
     rig.apply();
-    let mut outside = crate::client::Client::start(rig.ssh(&["-o", "BatchMode=yes", "demo@127.0.0.1"]));
+    let mut outside = Client::start(rig.ssh(&["-o", "BatchMode=yes", "demo@127.0.0.1"]));
     assert_ne!(outside.ends().code(), Some(0));
     assert!(outside.aside().contains("Permission denied"));
     inside.type_in("still here");
     rig.expect_at_device(b"still here");
+}
+
+#[test]
+fn whoever_has_lost_all_rights_since_the_login_gets_no_session() {
+    let rig = served("");
+    let path = format!("ControlPath={}", rig.path("control").display());
+    // Logged in, and in no session yet.
+    let _master = Client::start(rig.ssh(&["-N", "-M", "-o", &path, "demo@127.0.0.1"]));
+    until("the control socket", || rig.path("control").exists().then_some(()));
+    rig.configure("[ports.demo]\ngroups = [\"nobody-has-this\"]\ndevice = \"@DIR@/dev/demo\"\n");
+    rig.apply();
+    let mut late = Client::start(rig.ssh(&["-T", "-o", &path, "-o", "ProxyCommand=false", "demo@127.0.0.1"]));
+    late.ends_with(1);
+    assert_eq!(late.aside(), "[in none of the groups that may use demo]\n");
+    assert!(late.shown().is_empty());
+    rig.wait_for_journal("demo from 127.0.0.1 refused: in none of the groups");
 }
 
 #[test]
