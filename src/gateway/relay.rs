@@ -2,6 +2,7 @@
 //! side: a client that does not read stops the reading here, and a program that does not read stops the client
 //! (`ssh::throttle`).
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -50,13 +51,14 @@ pub(super) async fn run(
     };
     let output = terminal.as_ref().or(output.as_ref());
     let shown = async {
-        // A program that has ended has said all that it will, but not all of it may have been read yet.
-        let (exit, shown, aside) = tokio::join!(
-            running.exited(),
+        // A program that has ended has said all that it will, but not all of it may have been read yet. One that goes on does so
+        // for nobody, once there is nobody to show it to.
+        let all = tokio::try_join!(
+            async { Ok(running.exited().await) },
             show(output, outlet.clone(), Stream::Output),
             show(aside.as_ref(), outlet.clone(), Stream::Aside),
         );
-        shown.and(aside).ok().map(|()| ended(exit))
+        all.ok().map(|(exit, (), ())| ended(exit))
     };
     tokio::select! {
         exit = shown => exit,
@@ -121,7 +123,8 @@ async fn show(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -> Resul
     }
 }
 
-/// Hands on what the client sends, as fast as the program takes it.
+/// Hands on what the client sends, as fast as the program takes it. While that takes nothing, the client is still heard, so that
+/// its end is: what it has sent meanwhile waits here, and nothing of it is settled, which bounds it.
 async fn take(
     terminal: Option<&End>,
     input: &mut Option<End>,
@@ -129,20 +132,32 @@ async fn take(
     at_console: bool,
     mut outlet: SshOutlet,
 ) -> Input {
-    while let Some(event) = typed.next().await {
+    let mut waiting = VecDeque::new();
+    loop {
+        let next = match waiting.pop_front() {
+            Some(event) => Some(event),
+            None => typed.next().await,
+        };
+        let Some(event) = next else { return Input::Gone };
         let weight = event.weight();
         match event {
             Event::Bytes(bytes) => {
-                if let Some(end) = terminal.or(input.as_ref())
-                    && end.write_all(&bytes).await.is_err()
-                {
-                    // It has closed that, and may go on without; so do we.
-                    *input = None;
+                if let Some(end) = terminal.or(input.as_ref()) {
+                    match meanwhile(&mut typed, &mut waiting, end.write_all(&bytes)).await {
+                        Ok(Ok(())) => {}
+                        // It has closed that, and may go on without; so do we.
+                        Ok(Err(_)) => *input = None,
+                        Err(Gone) => return Input::Gone,
+                    }
                 }
             }
             Event::End => match terminal {
                 Some(_) if at_console => return Input::Left,
-                Some(terminal) => terminal.type_end().await,
+                Some(terminal) => {
+                    if meanwhile(&mut typed, &mut waiting, terminal.type_end()).await.is_err() {
+                        return Input::Gone;
+                    }
+                }
                 None => *input = None,
             },
             Event::Break if at_console => {
@@ -161,7 +176,22 @@ async fn take(
         }
         typed.settle(weight);
     }
-    Input::Gone
+}
+
+/// Waits for what the program may never do, and hears the client until then. An error is a client that is gone.
+async fn meanwhile<T>(
+    typed: &mut Typed,
+    waiting: &mut VecDeque<Event>,
+    done: impl Future<Output = T>,
+) -> Result<T, Gone> {
+    tokio::pin!(done);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut done => return Ok(done),
+            event = typed.next() => waiting.push_back(event.ok_or(Gone)?),
+        }
+    }
 }
 
 /// Makes the terminal as large as the client's, whenever that changes.

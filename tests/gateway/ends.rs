@@ -85,6 +85,8 @@ fn a_client_that_does_not_read_stops_the_program_and_can_leave() {
 #[test]
 fn a_program_that_does_not_read_stops_the_client() {
     let bench = Bench::new();
+    // Whoever stays keeps console-cli, whose end would be the end of every session.
+    let stays = bench.at_terminal();
     let mut client = bench.command("stubborn");
     let pid = client_pid(&mut client);
     let before = bench.private_memory();
@@ -104,6 +106,7 @@ fn a_program_that_does_not_read_stops_the_client() {
     client.signal(Signal::SIGKILL);
     typing.join().unwrap();
     is_gone(&pid);
+    drop(stays);
     bench.helpers_have_ended();
 }
 
