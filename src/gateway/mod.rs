@@ -28,6 +28,8 @@ use clerk::Clerk;
 const LINGER: Duration = Duration::from_secs(10);
 /// For the sessions to hear why they end.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// Clients being told at once, at each listener, that nobody can be served; a further one waits in the backlog.
+const TOLD_AT_ONCE: usize = 32;
 
 /// Why the admin CLI cannot be served.
 #[derive(Debug, Error)]
@@ -134,17 +136,18 @@ async fn explain(error: &HostKeyError, listeners: Vec<TcpListener>, mut signals:
 }
 
 async fn refuse(listener: TcpListener) {
+    // A stranger is not told what is wrong with our keys.
+    let why = "the admin CLI cannot be served at present; journalctl -u console-cli says why";
+    let mut telling = JoinSet::new();
     loop {
-        match listener.accept().await {
-            // A stranger is not told what is wrong with our keys.
-            Ok((client, _)) => {
-                ssh::refuse(
-                    client,
-                    "the admin CLI cannot be served at present; journalctl -u console-cli says why",
-                )
-                .await;
-            }
-            Err(_) => accepting::pause().await,
+        tokio::select! {
+            Some(_) = telling.join_next(), if !telling.is_empty() => {}
+            accepted = listener.accept(), if telling.len() < TOLD_AT_ONCE => match accepted {
+                Ok((client, _)) => {
+                    telling.spawn(ssh::refuse(client, why));
+                }
+                Err(_) => accepting::pause().await,
+            },
         }
     }
 }
