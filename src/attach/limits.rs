@@ -1,13 +1,31 @@
-//! How many local clients may be in the room, and how many of one account before it is known whether that one may. The
-//! sockets are open to every account, so without the second limit anybody could take all places and say nothing.
+//! How many local clients may be in the room, and how many before it is known whether they may. The sockets are open to every
+//! account, so without limits of their own anybody could take all places and say nothing. One account may have many uids
+//! (subuid (5)), so those of all together are bounded too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::unistd::Uid;
+use thiserror::Error;
 
-/// Clients of one account that have not been judged yet. Root is not counted.
+/// Clients of one uid that have not been judged yet. Root is not counted.
 const PER_UID: usize = 4;
+/// Clients of all people's uids that have not.
+const OF_PEOPLE: usize = 64;
+/// Uids below this are the system's (`SYS_UID_MAX`, login.defs (5)). They are few and nobody can have more of them; console-admin's
+/// is among them, and must get through to a port that people crowd.
+const PEOPLE: u32 = 1000;
+
+/// Why one more has to stay outside.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub(super) enum Full {
+    /// Of this uid there are enough.
+    #[error("too many clients of uid {0} wait for an answer; try again")]
+    Uid(u32),
+    /// Of all of them there are.
+    #[error("too many local clients wait for an answer; try again")]
+    Room,
+}
 
 /// The clients that have not been judged yet, by uid.
 #[derive(Debug, Clone, Default)]
@@ -21,15 +39,19 @@ pub(super) struct Ticket {
 }
 
 impl Unjudged {
-    /// A place for a client of this account; `None` when it has too many.
-    pub(super) fn admit(&self, uid: u32) -> Option<Ticket> {
+    /// A place for a client of this uid.
+    pub(super) fn admit(&self, uid: u32) -> Result<Ticket, Full> {
         let mut unjudged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = unjudged.entry(uid).or_default();
-        if *count >= PER_UID && !Uid::from_raw(uid).is_root() {
-            return None;
+        let own = unjudged.get(&uid).copied().unwrap_or_default();
+        if own >= PER_UID && !Uid::from_raw(uid).is_root() {
+            return Err(Full::Uid(uid));
         }
-        *count += 1;
-        Some(Ticket { unjudged: self.clone(), uid })
+        let people = unjudged.iter().filter(|(uid, _)| **uid >= PEOPLE);
+        if uid >= PEOPLE && people.map(|(_, count)| count).sum::<usize>() >= OF_PEOPLE {
+            return Err(Full::Room);
+        }
+        unjudged.insert(uid, own + 1);
+        Ok(Ticket { unjudged: self.clone(), uid })
     }
 }
 
@@ -53,12 +75,22 @@ mod tests {
     fn one_account_cannot_take_every_place_and_root_can() {
         let unjudged = Unjudged::default();
         let mut tickets: Vec<_> = (0..PER_UID).map(|_| unjudged.admit(1000).unwrap()).collect();
-        assert!(unjudged.admit(1000).is_none());
-        assert!(unjudged.admit(1001).is_some());
+        assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Uid(1000));
+        assert!(unjudged.admit(1001).is_ok());
         tickets.pop();
-        assert!(unjudged.admit(1000).is_some());
+        assert!(unjudged.admit(1000).is_ok());
         tickets.extend((0..10 * PER_UID).map(|_| unjudged.admit(0).unwrap()));
         drop(tickets);
         assert!(unjudged.0.lock().unwrap().is_empty(), "nothing stays behind");
+    }
+    #[test]
+    fn people_with_many_uids_cannot_take_every_place_and_the_system_gets_through() {
+        let unjudged = Unjudged::default();
+        let mut tickets: Vec<_> =
+            (0..OF_PEOPLE as u32).map(|n| unjudged.admit(100_000 + n).unwrap()).collect();
+        assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Room);
+        assert!(unjudged.admit(PEOPLE - 1).is_ok() && unjudged.admit(0).is_ok());
+        tickets.pop();
+        assert!(unjudged.admit(1000).is_ok());
     }
 }

@@ -145,7 +145,7 @@ impl Server {
         });
     }
 
-    /// Who is calling, with a place among the unjudged; one who has too many is told so at once.
+    /// Who is calling, with a place among the unjudged; one for whom there is none is told so at once.
     fn admit(&self, stream: &UnixStream) -> Option<(u32, Ticket)> {
         let name = &self.console.name;
         let uid = match stream.peer_cred() {
@@ -155,14 +155,13 @@ impl Server {
                 return None;
             }
         };
-        let ticket = self.unjudged.admit(uid);
-        if ticket.is_none() {
-            debug!("a client of uid {uid} closed: it has too many that have asked nothing");
-            let why = format!("{name}: too many clients of uid {uid} wait for an answer; try again");
+        let ticket = self.unjudged.admit(uid).inspect_err(|full| {
+            debug!("a client of uid {uid} closed: {full}");
             // A new socket takes so little at once, and one that does not is closed without.
-            let _ = encode(&Reply::Refused(why)).map(|message| stream.try_write(&message));
-        }
-        Some((uid, ticket?))
+            let refused = Reply::Refused(format!("{name}: {full}"));
+            let _ = encode(&refused).map(|message| stream.try_write(&message));
+        });
+        Some((uid, ticket.ok()?))
     }
 
     async fn serve(&self, mut stream: UnixStream, uid: u32, ticket: Ticket) -> Result<(), MessageError> {
