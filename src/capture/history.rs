@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::MultiGzDecoder;
 use jiff::Timestamp;
@@ -16,6 +16,8 @@ use super::tail::{self, Tail};
 const PIECE: usize = 16 * 1024;
 /// Bytes read at once, about: a part of a second of a slow card.
 const STRETCH: usize = 4 * 1024 * 1024;
+/// Time for that: a pattern may be costly, and others want to read too.
+const TURN: Duration = Duration::from_millis(100);
 /// Bytes of a line that are looked at together: a raw log need not have any line end.
 pub(super) const LINE_MAX: u64 = 16 * 1024;
 
@@ -77,7 +79,8 @@ impl History {
         let mut out = Vec::new();
         let mut line = Vec::new();
         let mut read = 0;
-        while out.len() < PIECE && read < STRETCH {
+        let began = Instant::now();
+        while out.len() < PIECE && read < STRETCH && began.elapsed() < TURN {
             if !self.next_line(&mut line)? {
                 return Ok((!out.is_empty()).then_some(out));
             }
@@ -249,7 +252,6 @@ impl Sieve {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::time::Duration;
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
@@ -318,6 +320,20 @@ mod tests {
         let since = Timestamp::now() - jiff::SignedDuration::from_mins(3);
         let history = History::new(&path, Wanted { pattern: None, since: Some(since) }).unwrap();
         assert_eq!(history.files.len(), 1, "older files are not even opened");
+    }
+
+    #[test]
+    fn a_costly_pattern_leaves_others_their_turn_and_finds_all_the_same() {
+        let room = tempfile::tempdir().unwrap();
+        let path = rotated_log(room.path());
+        let costly = Some(Box::new(|_: &[u8]| {
+            std::thread::sleep(TURN);
+            true
+        }) as _);
+        let mut history = History::new(&path, Wanted { pattern: costly, since: None }).unwrap();
+        let first = String::from_utf8(history.look_on().unwrap().unwrap()).unwrap();
+        assert_eq!(words(&first), ["one"]);
+        assert_eq!(words(&all(&mut history)), ["two", "three", "four", "five"]);
     }
 
     #[test]

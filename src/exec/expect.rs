@@ -2,14 +2,18 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
+
 use super::{DONE, Done, FAILED, Pattern, Stop, Task};
 use crate::hub::{Cursor, LineState, Pulled};
-use crate::session::{Gone, Outlet};
+use crate::session::Outlet;
 
 /// Bytes that are pulled at once.
 const PIECE: usize = 16 * 1024;
 /// Bytes that are looked through: what a pattern matches may be so long, however it is cut.
 const WINDOW: usize = 16 * 1024;
+/// A search that takes longer than this rests as long again, so that nobody who only watches has a whole processor.
+const LONG: Duration = Duration::from_millis(5);
 
 /// Looks for a pattern in bytes that come in pieces.
 #[derive(Debug)]
@@ -57,15 +61,17 @@ impl Task {
         timeout: Duration,
         outlet: &mut O,
     ) -> Done {
+        let wanted = pattern.to_string();
         let mut lookout = Lookout::new(pattern);
         let shown = async {
             loop {
                 match cursor.pull(PIECE).await {
                     Pulled::Bytes(bytes) => {
-                        let end = lookout.hear(&bytes);
+                        let (going_on, bytes, end) = self.look_through(lookout, bytes).await?;
+                        lookout = going_on;
                         outlet.send(bytes[..end.unwrap_or(bytes.len())].to_vec()).await?;
                         if end.is_some() {
-                            return Ok::<_, Gone>(());
+                            return Ok::<_, Stop>(());
                         }
                     }
                     Pulled::Skipped(count) => {
@@ -77,15 +83,35 @@ impl Task {
         };
         match tokio::time::timeout(timeout, shown).await {
             Ok(Ok(())) => Ok(DONE),
-            Ok(Err(Gone)) => Err(Stop::Gone),
+            Ok(Err(stop)) => Err(stop),
             Err(_) => {
                 let seconds = timeout.as_secs();
-                outlet
-                    .aside(format!("{:?} has not come within {seconds} s\n", lookout.pattern.to_string()))
-                    .await?;
+                outlet.aside(format!("{wanted:?} has not come within {seconds} s\n")).await?;
                 Ok(FAILED)
             }
         }
+    }
+
+    /// Has the lookout hear these bytes, on a thread: a costly pattern takes long, and whoever is at the port shares this one.
+    async fn look_through(
+        &self,
+        mut lookout: Lookout,
+        bytes: Vec<u8>,
+    ) -> Done<(Lookout, Vec<u8>, Option<usize>)> {
+        let place = self.console.searches.clone().acquire_owned().await;
+        let began = Instant::now();
+        let heard = tokio::task::spawn_blocking(move || {
+            // The place goes with what was begun, which nobody can end.
+            let _place = place;
+            let end = lookout.hear(&bytes);
+            (lookout, bytes, end)
+        });
+        let heard = heard.await.or_else(|panicked| self.failed(panicked))?;
+        let took = began.elapsed();
+        if heard.2.is_none() && took > LONG {
+            sleep(took).await;
+        }
+        Ok(heard)
     }
 }
 
@@ -118,6 +144,19 @@ mod tests {
             prop_assert_eq!(&said[..heard], &b"boot\r\nwelcome to rack 4\r\nlogin:"[..]);
         }
     }
+
+    /// Why searches have a thread: as release, this one takes 0.2 s for a window, and 0.03 ms are usual.
+    #[test]
+    fn a_pattern_may_be_costly() {
+        let mut lookout = lookout(COSTLY);
+        let began = Instant::now();
+        assert_eq!(lookout.hear(&[b'x'; WINDOW]), None);
+        eprintln!("a window took {:?}", began.elapsed());
+        assert!(began.elapsed() > LONG);
+    }
+
+    /// As long as may be (`crate::pattern`), with more states than a search may keep.
+    const COSTLY: &str = r"(?s)[ -~].{600}[\x80-\x90]";
 
     #[test]
     fn a_device_that_talks_for_ever_costs_no_more_than_the_window() {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::roster::{Ears, MemberId, Roster, Visitor};
 use crate::capture::reader::Reader;
@@ -24,6 +24,8 @@ pub struct Console {
     pub hub: Arc<Hub>,
     /// Its log.
     pub log: Reader,
+    /// To search what it says for somebody's pattern: one at a time, as that may be long at it.
+    pub searches: Arc<Semaphore>,
     settings: watch::Sender<config::Port>,
     roster: Mutex<Roster>,
     /// How many are attached, for the service's idle exit and STATUS.
@@ -44,6 +46,7 @@ impl Console {
             name,
             hub,
             log,
+            searches: Arc::new(Semaphore::new(1)),
             roster: Mutex::new(roster),
             settings: watch::Sender::new(settings),
             attached: watch::Sender::new(0),

@@ -144,6 +144,27 @@ fn what_is_expected_comes_or_does_not() {
 }
 
 #[test]
+fn a_costly_pattern_holds_up_nobody() {
+    let rig = served("");
+    let pattern = r"'(?s)[ -~].{600}[\x80-\x90]'";
+    let mut waiting = Client::start(command(&rig, &["expect", "--timeout", "60", pattern]));
+    until("it to wait", || {
+        rig.say(b".");
+        (!waiting.shown().is_empty()).then_some(())
+    });
+    rig.say(&[b'x'; 16 * 1024]);
+    let mut client = at_terminal(&rig);
+    let began = Instant::now();
+    for key in 0..20 {
+        rig.say(format!("key {key};").as_bytes());
+        client.sees(&format!("key {key};"));
+    }
+    // One search at each of them, before the key is shown, would be at least 4 s.
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(!waiting.has_ended());
+}
+
+#[test]
 fn a_break_is_sent_as_long_as_said() {
     let rig = served("");
     let mut watcher = at_terminal(&rig);
