@@ -95,13 +95,19 @@ class Walk:
             self.pos = min(found)
 
     def take(self, where, text):
-        same = common(text, 0, self.said, self.pos)
-        self.pos += same
-        # Of a record that was cut, the next device's words go on with it, if the note between was lost with a killed process.
-        if same < len(text) and not self.to_cut(text[same:]):
-            expected = bytes(self.said[self.pos - same : self.pos - same + max(80, len(text))])
-            raise Mismatch(self.pos - same, where, expected, text)
-        self.pos += len(text) - same
+        start = self.pos
+        same = common(text, 0, self.said, start)
+        if same == len(text):
+            self.pos += same
+            return
+        # Of a record that was cut, the next device's words go on with it, if the note between was lost with a killed process. And
+        # they may begin as those do that were swallowed: so whatever is the same may be of either.
+        for taken in range(same, -1, -1):
+            self.pos = start + taken
+            if self.to_cut(text[taken:]):
+                self.pos += len(text) - taken
+                return
+        raise Mismatch(start, where, bytes(self.said[start : start + max(80, len(text))]), text)
 
     def end_line(self, where, text):
         """The end of the line that stands here; `text` comes after it."""
