@@ -60,7 +60,7 @@ impl<D: Destination> Connection<D> {
         // `::ffff:192.0.2.1` is 192.0.2.1 to everybody but the socket.
         let peer = peer.ip().to_canonical();
         Self {
-            logins: Logins::new(destination.clone(), peer),
+            logins: Logins::new(destination.clone(), peer, ticket.queue()),
             destination,
             peer,
             ticket: Some(ticket),

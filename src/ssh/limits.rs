@@ -32,6 +32,25 @@ pub struct Ticket {
     place: Arc<Place>,
 }
 
+/// Where a place's connection waits until it may ask who somebody is.
+#[derive(Debug)]
+pub struct Queue {
+    limits: Arc<Limits>,
+    place: Arc<Place>,
+}
+
+impl Queue {
+    /// Waits for its turn; false if that does not come.
+    pub async fn turn(&self) -> bool {
+        self.limits.places.turn(&self.place).await
+    }
+
+    /// See [`Limits::is_news`].
+    pub fn is_news(&self) -> bool {
+        self.limits.is_news(Instant::now())
+    }
+}
+
 /// A place among those who have, given back when dropped.
 #[derive(Debug)]
 pub struct Seat(Arc<Limits>);
@@ -40,6 +59,11 @@ impl Ticket {
     /// Which place it is.
     pub fn place(&self) -> &Arc<Place> {
         &self.place
+    }
+
+    /// Where it waits for its turn.
+    pub fn queue(&self) -> Queue {
+        Queue { limits: self.limits.clone(), place: self.place.clone() }
     }
 
     /// A place among those who have logged in; `None` when there is none.

@@ -11,6 +11,7 @@ use russh::server::Auth;
 use tokio::time::Instant;
 
 use super::destination::Destination;
+use super::limits::Queue;
 use super::tuning;
 use crate::auth::client::{Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
@@ -40,6 +41,7 @@ pub(super) struct Admitted {
 pub(super) struct Logins<D> {
     destination: Arc<D>,
     peer: IpAddr,
+    queue: Queue,
     /// Who wants to log in: one user only, as with OpenSSH's server.
     name: Option<String>,
     login: Option<Login>,
@@ -50,8 +52,8 @@ pub(super) struct Logins<D> {
 
 impl<D: Destination> Logins<D> {
     /// Nobody has logged in from `peer` yet.
-    pub(super) fn new(destination: Arc<D>, peer: IpAddr) -> Self {
-        Self { destination, peer, name: None, login: None, helpers: 0, identity: None }
+    pub(super) fn new(destination: Arc<D>, peer: IpAddr, queue: Queue) -> Self {
+        Self { destination, peer, queue, name: None, login: None, helpers: 0, identity: None }
     }
 
     /// Who has, once.
@@ -65,6 +67,7 @@ impl<D: Destination> Logins<D> {
 
     /// Would this key be taken?
     pub(super) async fn offered(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
+        self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(refused()) };
         match login.offer(key).await {
             Ok(true) => Ok(Auth::Accept),
@@ -75,6 +78,7 @@ impl<D: Destination> Logins<D> {
 
     /// By a key, whose signature russh has verified.
     pub(super) async fn by_key(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
+        self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(refused()) };
         match login.key(key).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
@@ -85,7 +89,7 @@ impl<D: Destination> Logins<D> {
 
     /// By SSH's method `password`.
     pub(super) async fn by_password(&mut self, name: &str, password: &str) -> Result<Auth, russh::Error> {
-        let since = Instant::now();
+        let since = self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
         let auth = match login.password(Secret(password.to_owned())).await {
             Ok(Some(identity)) => self.admit(identity),
@@ -101,7 +105,7 @@ impl<D: Destination> Logins<D> {
         name: &str,
         answers: Option<Vec<Secret>>,
     ) -> Result<Auth, russh::Error> {
-        let since = Instant::now();
+        let since = self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
         let step = match answers {
             None => login.converse().await,
@@ -112,6 +116,21 @@ impl<D: Destination> Logins<D> {
             Err(error) => self.helper_failed(&error)?,
         };
         Ok(evenly(since, auth).await)
+    }
+
+    /// Waits until this connection may have a helper. It is the moment from which a refusal is timed: what comes before it tells
+    /// nothing of any user.
+    async fn turn(&self) -> Result<Instant, russh::Error> {
+        if self.login.is_some() || self.queue.turn().await {
+            return Ok(Instant::now());
+        }
+        if self.queue.is_news() {
+            tracing::warn!(
+                "{} closed: too many are logging in, and none of them was done in time",
+                self.peer
+            );
+        }
+        Err(ends("no login helper was free in time"))
     }
 
     /// The login under this name, begun with `console-auth` if there is none. `None`: it cannot be reached. An error ends the

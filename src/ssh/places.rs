@@ -2,14 +2,16 @@
 //! in, so there are few. Strangers who hold them all, silent or slow or talking nonsense, must not keep an administrator
 //! out: whoever comes when there is none takes somebody's. It is taken from the address that has most, there from one that has not
 //! come as far as the login, first from one that has said nothing to the purpose, and first from the one that has waited longest.
+//! Helpers there are fewer still, because all ports share them: whoever wants one waits a while for their turn.
 
 use std::cmp::Reverse;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// Unauthenticated connections of one port.
 const PER_PORT: usize = 40;
@@ -21,6 +23,15 @@ const SPEAKS: usize = 256;
 /// At the login nobody loses their place before so long has gone since they connected: enough to type a password. What a refused
 /// password keeps busy, a helper in its delay, is thus never more than a few beyond those that have places.
 const AT_LOGIN: Duration = Duration::from_secs(20);
+/// Of those who wait, so many may ask who they are at once, each of a helper: of these there are 256 for all ports
+/// (`console-auth-port.socket`).
+const ASKING: usize = 8;
+/// Of those, from one address. At 64 ports it leaves a quarter of all helpers to others.
+const ASKING_PER_SOURCE: usize = 3;
+/// For one's turn to come: longer than somebody else is safe in theirs.
+const TURN: Duration = Duration::from_secs(25);
+/// How often it is looked whether somebody is no longer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Whoever is waiting at a port.
 #[derive(Debug, Default)]
@@ -28,6 +39,8 @@ pub struct Places {
     waiting: Mutex<Vec<Arc<Place>>>,
     /// More came at once than do of themselves.
     crowd: AtomicBool,
+    /// Told when somebody waits no longer.
+    left: Notify,
 }
 
 /// One of them.
@@ -37,6 +50,9 @@ pub struct Place {
     since: Instant,
     heard: AtomicUsize,
     at_login: AtomicBool,
+    /// It has wanted a helper, and since when it may have one.
+    wants: AtomicBool,
+    asks: OnceLock<Instant>,
     lost: Notify,
 }
 
@@ -60,6 +76,10 @@ impl Place {
         self.at_login.load(Ordering::Relaxed)
     }
 
+    fn waits(&self) -> bool {
+        self.wants.load(Ordering::Relaxed) && self.asks.get().is_none()
+    }
+
     fn speaks(&self) -> bool {
         self.heard.load(Ordering::Relaxed) >= SPEAKS
     }
@@ -73,7 +93,7 @@ impl Places {
         let from_here = count(&waiting, source);
         if from_here >= PER_SOURCE {
             let loser = loser(&waiting, |place| place.source == source && !place.is_at_login())?;
-            waiting.remove(loser).lost.notify_one();
+            self.takes(&mut waiting, loser);
         } else if waiting.len() >= PER_PORT {
             let loser = loser(&waiting, |place| !place.is_at_login()).or_else(|| {
                 // Who has more than the newcomer then has.
@@ -82,13 +102,15 @@ impl Places {
                         && count(&waiting, place.source) > from_here + 1
                 })
             })?;
-            waiting.remove(loser).lost.notify_one();
+            self.takes(&mut waiting, loser);
         }
         let place = Arc::new(Place {
             source,
             since: now,
             heard: AtomicUsize::default(),
             at_login: AtomicBool::default(),
+            wants: AtomicBool::default(),
+            asks: OnceLock::new(),
             lost: Notify::new(),
         });
         waiting.push(place.clone());
@@ -106,6 +128,57 @@ impl Places {
     /// Gives a place back, if it was not lost.
     pub fn give_back(&self, place: &Arc<Place>) {
         self.lock().retain(|other| !Arc::ptr_eq(other, place));
+        self.left.notify_waiters();
+    }
+
+    fn takes(&self, waiting: &mut Vec<Arc<Place>>, loser: usize) {
+        waiting.remove(loser).lost.notify_one();
+        self.left.notify_waiters();
+    }
+
+    /// Waits until this one may have a helper; false if that takes too long, or the place is lost.
+    pub async fn turn(&self, place: &Arc<Place>) -> bool {
+        let until = Instant::now() + TURN;
+        place.wants.store(true, Ordering::Relaxed);
+        loop {
+            let left = self.left.notified();
+            let now = Instant::now();
+            match self.may_ask(place, now) {
+                Some(false) if now < until => {
+                    // Whichever it is: it is looked again.
+                    let _ = timeout(LOOK, left).await;
+                }
+                turn => return turn == Some(true),
+            }
+        }
+    }
+
+    /// Whether it may have a helper at `now`; `None` if it has no place any more. Who comes from an address that has none takes that of
+    /// one who has had time, and is first where one is free.
+    fn may_ask(&self, place: &Arc<Place>, now: Instant) -> Option<bool> {
+        let mut waiting = self.lock();
+        waiting.iter().find(|other| Arc::ptr_eq(other, place))?;
+        if place.asks.get().is_some() {
+            return Some(true);
+        }
+        let asking = |source| {
+            waiting.iter().filter(|place| place.source == source && place.asks.get().is_some()).count()
+        };
+        let from_here = asking(place.source);
+        let first = waiting.iter().any(|other| other.waits() && asking(other.source) < from_here);
+        if from_here >= ASKING_PER_SOURCE || first {
+            return Some(false);
+        }
+        let all =
+            waiting.iter().enumerate().filter_map(|(index, place)| Some((index, place, *place.asks.get()?)));
+        if all.clone().count() >= ASKING {
+            let may = all.filter(|(_, _, since)| from_here == 0 && now.duration_since(*since) >= AT_LOGIN);
+            let loser = may.min_by_key(|(_, place, since)| (Reverse(asking(place.source)), *since));
+            let Some((loser, ..)) = loser else { return Some(false) };
+            self.takes(&mut waiting, loser);
+        }
+        place.asks.get_or_init(|| now);
+        Some(true)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Place>>> {
@@ -222,5 +295,51 @@ mod tests {
         let alone = full(&places, now, PER_PORT);
         alone.iter().for_each(|place| place.comes_to_login());
         assert!(places.take(host(100), now + 2 * AT_LOGIN).is_none(), "everybody has one");
+    }
+    #[test]
+    fn one_source_leaves_helpers_to_others_and_who_has_had_time_gives_way() {
+        let (places, now) = (Places::default(), Instant::now());
+        let come = |number| places.take(host(number), now).unwrap();
+        let strangers: Vec<_> = (0..PER_SOURCE).map(|_| come(0)).collect();
+        let asking = strangers.iter().filter(|place| places.may_ask(place, now) == Some(true));
+        assert_eq!(asking.count(), ASKING_PER_SOURCE);
+        assert_eq!(places.may_ask(&strangers[0], now), Some(true), "once is for all its tries");
+        for number in 1..=ASKING - ASKING_PER_SOURCE {
+            assert_eq!(places.may_ask(&come(number), now), Some(true));
+        }
+        let administrator = come(100);
+        assert_eq!(places.may_ask(&administrator, now), Some(false), "they may still be typing");
+        assert_eq!(places.may_ask(&administrator, now + AT_LOGIN), Some(true));
+        assert!(is_lost(&strangers[0]), "of those who have most, the first");
+        assert_eq!(places.may_ask(&strangers[0], now), None);
+    }
+
+    #[test]
+    fn a_helper_that_is_free_is_for_an_address_that_has_fewer() {
+        let (places, now) = (Places::default(), Instant::now());
+        let come = |number| places.take(host(number), now).unwrap();
+        let held: Vec<_> = (0..ASKING).map(|number| come(number % 4)).collect();
+        assert!(held.iter().all(|place| places.may_ask(place, now) == Some(true)));
+        let (stranger, administrator) = (come(0), come(100));
+        administrator.wants.store(true, Ordering::Relaxed);
+        let late = now + 2 * AT_LOGIN;
+        assert_eq!(places.may_ask(&stranger, late), Some(false), "it takes nobody's");
+        places.give_back(&held[0]);
+        assert_eq!(places.may_ask(&stranger, now), Some(false));
+        assert_eq!(places.may_ask(&administrator, now), Some(true));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_helper_has_it_when_somebody_leaves() {
+        let (places, now) = (Places::default(), Instant::now());
+        let held: Vec<_> = (0..=ASKING_PER_SOURCE).map(|_| places.take(host(0), now).unwrap()).collect();
+        for place in &held[1..] {
+            assert!(places.turn(place).await);
+        }
+        let turn = places.turn(&held[0]);
+        tokio::pin!(turn);
+        assert_eq!((&mut turn).now_or_never(), None);
+        places.give_back(&held[1]);
+        assert_eq!(turn.now_or_never(), Some(true));
     }
 }

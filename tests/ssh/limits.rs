@@ -18,6 +18,8 @@ use crate::{at_terminal, served};
 
 /// As many as one address may have waiting (`ssh::limits`).
 const PER_SOURCE: usize = 10;
+/// Of those, as many as may have a login helper (`ssh::places`).
+const ASKING_PER_SOURCE: usize = 3;
 /// As many as may be logged in (`ssh::limits`).
 const LOGGED_IN: usize = 64;
 /// Conversations that one connection may leave in the middle (`auth::client`).
@@ -56,6 +58,27 @@ async fn begins(stranger: &mut Handle<AnyKey>, users: &[&str]) {
         Poll::Ready(())
     })
     .await
+}
+
+#[tokio::test]
+async fn strangers_from_one_address_leave_login_helpers_to_others() {
+    let _accounts = Accounts::enter();
+    let rig = served("");
+    let mut strangers = Vec::new();
+    for _ in 0..PER_SOURCE {
+        let mut stranger = stranger(&rig).await;
+        begins(&mut stranger, &["alice"]).await;
+        strangers.push(stranger);
+    }
+    let wait = async {
+        while helpers(&rig) < ASKING_PER_SOURCE {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.expect("no helpers");
+    let mut elsewhere = Client::start(rig.ssh(&["-tt", "-b", "127.0.0.2", "demo@127.0.0.1"]));
+    elsewhere.sees("for help]");
+    assert_eq!(helpers(&rig), ASKING_PER_SOURCE + 1, "{}", rig.login_journal());
 }
 
 /// Waits until the port has closed every connection; the client's side runs meanwhile.
