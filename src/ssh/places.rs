@@ -154,7 +154,7 @@ impl Places {
     }
 
     /// Whether it may have a helper at `now`; `None` if it has no place any more. Who comes from an address that has none takes that of
-    /// one who has had time, and is first where one is free.
+    /// one who has had time, and is first where one is free; who comes from one that has enough, that of one who has had time there.
     fn may_ask(&self, place: &Arc<Place>, now: Instant) -> Option<bool> {
         let mut waiting = self.lock();
         waiting.iter().find(|other| Arc::ptr_eq(other, place))?;
@@ -166,13 +166,17 @@ impl Places {
         };
         let from_here = asking(place.source);
         let first = waiting.iter().any(|other| other.waits() && asking(other.source) < from_here);
-        if from_here >= ASKING_PER_SOURCE || first {
-            return Some(false);
-        }
         let all =
             waiting.iter().enumerate().filter_map(|(index, place)| Some((index, place, *place.asks.get()?)));
-        if all.clone().count() >= ASKING {
-            let may = all.filter(|(_, _, since)| from_here == 0 && now.duration_since(*since) >= AT_LOGIN);
+        let has_enough = from_here >= ASKING_PER_SOURCE;
+        if first && !has_enough {
+            return Some(false);
+        }
+        if has_enough || all.clone().count() >= ASKING {
+            let concerns =
+                |other: &Place| if has_enough { other.source == place.source } else { from_here == 0 };
+            let may =
+                all.filter(|(_, other, since)| concerns(other) && now.duration_since(*since) >= AT_LOGIN);
             let loser = may.min_by_key(|(_, place, since)| (Reverse(asking(place.source)), *since));
             let Some((loser, ..)) = loser else { return Some(false) };
             self.takes(&mut waiting, loser);
@@ -304,6 +308,7 @@ mod tests {
         let asking = strangers.iter().filter(|place| places.may_ask(place, now) == Some(true));
         assert_eq!(asking.count(), ASKING_PER_SOURCE);
         assert_eq!(places.may_ask(&strangers[0], now), Some(true), "once is for all its tries");
+        assert_eq!(places.may_ask(&strangers[9], now), Some(false));
         for number in 1..=ASKING - ASKING_PER_SOURCE {
             assert_eq!(places.may_ask(&come(number), now), Some(true));
         }
@@ -312,6 +317,17 @@ mod tests {
         assert_eq!(places.may_ask(&administrator, now + AT_LOGIN), Some(true));
         assert!(is_lost(&strangers[0]), "of those who have most, the first");
         assert_eq!(places.may_ask(&strangers[0], now), None);
+    }
+
+    #[test]
+    fn whoever_has_left_prompts_standing_can_log_in_all_the_same() {
+        let (places, now) = (Places::default(), Instant::now());
+        let prompts: Vec<_> = (0..=ASKING_PER_SOURCE).map(|_| places.take(host(0), now).unwrap()).collect();
+        let (last, forgotten) = prompts.split_last().unwrap();
+        assert!(forgotten.iter().all(|place| places.may_ask(place, now) == Some(true)));
+        assert_eq!(places.may_ask(last, now), Some(false));
+        assert_eq!(places.may_ask(last, now + AT_LOGIN), Some(true));
+        assert!(is_lost(&forgotten[0]) && !is_lost(&forgotten[1]));
     }
 
     #[test]
