@@ -80,7 +80,7 @@ impl Tty {
     }
 
     /// Takes over a port that was kept open for us, if it is still the device that `path` names. Its settings, DTR and
-    /// RTS stay as they are.
+    /// RTS stay as they are; a break that was left unfinished ends.
     pub fn adopt(fd: OwnedFd, path: &Path) -> Result<Self, AdoptError> {
         let file = File::from(fd);
         let failed = |error: io::Error| AdoptError::Io(path.to_owned(), error);
@@ -103,6 +103,9 @@ impl Tty {
             io::ErrorKind::ResourceBusy => AdoptError::Busy(path.to_owned()),
             _ => failed(error),
         })?;
+        // A process that was killed within a break has left the line in it, for good: the kernel ends one only with the last close, and
+        // the file has been kept open. Where there was none, this does nothing; a driver that knows no breaks has made none.
+        let _ = ioctl::end_break(&file);
         Self::ours(file).map_err(failed)
     }
 
