@@ -28,6 +28,9 @@ const BURST: usize = 8;
 /// rest (`UNHEARD`).
 const FLOOD: usize = 2048;
 
+/// Bytes that are read from a tty that is closed: what the kernel keeps of one, and not for ever, since a device may go on talking.
+const LAST_WORDS: usize = 64 * 1024;
+
 /// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
 const TYPED: Duration = Duration::from_secs(2);
 /// Bytes of such a line.
@@ -57,15 +60,18 @@ pub(super) struct Device {
     /// When they are to be, because something has come since.
     pub(super) look_due: Option<Instant>,
     rests: Rests,
+    /// It is set as a lease wants it, and says nothing about its own rate.
+    leased: bool,
 }
 
 /// What a look at the device has brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
     Nothing,
-    Something,
-    /// So much that there may be more.
-    Flood,
+    /// All that it has said.
+    All,
+    /// Not all: it says more than one turn may take, or somebody has to be waited for first.
+    NotAll,
 }
 
 impl Device {
@@ -84,12 +90,17 @@ impl Device {
             look_at: Instant::now(),
             look_due: None,
             rests: Rests::default(),
+            leased: false,
         }
     }
 
     /// Wants something else from now on; what was wanted before.
     pub(super) fn take(&mut self, Change { wanted, told }: Change) -> Wanted {
         self.asking = Some(told);
+        if wanted.settings != self.wanted.settings {
+            // What was too fast for the rate of before may not be for this one.
+            self.rests = Rests::default();
+        }
         std::mem::replace(&mut self.wanted, wanted)
     }
 
@@ -137,6 +148,7 @@ impl Device {
             Ok((tty, refused)) => {
                 systemd::store("tty", tty.as_fd());
                 self.quality = Quality::since(tty.counters());
+                self.rests.begin_account();
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
                     tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
@@ -198,27 +210,48 @@ impl Device {
     /// Reads what it has said, whether it is listened to or not.
     pub(super) fn read(&mut self, tty: &Tty, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
         self.judge(tty);
-        for turn in 0..BURST {
+        let mut count = 0;
+        let heard = self.read_all(tty, contact, &mut count);
+        if count > 0 && !self.leased {
+            self.rests.heard(count, self.wanted.settings.baud, Instant::now());
+        }
+        heard
+    }
+
+    fn read_all(&self, tty: &Tty, contact: Option<&Contact<'_>>, count: &mut usize) -> Result<Heard, ()> {
+        for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
             }
             match self.hub.take_in(tty, contact) {
-                Ok(ReadOutcome::Bytes(count)) => {
-                    self.rests.heard(count, self.wanted.settings.baud, Instant::now());
-                    if count < FLOOD {
-                        return Ok(Heard::Something);
+                Ok(Taken { outcome: ReadOutcome::Bytes(more), all }) => {
+                    *count += more;
+                    if all {
+                        return Ok(Heard::All);
                     }
                 }
-                Ok(ReadOutcome::Empty) if turn == 0 => return Ok(Heard::Nothing),
-                Ok(ReadOutcome::Empty) => return Ok(Heard::Something),
-                Ok(ReadOutcome::HungUp) => return Err(()),
+                Ok(Taken { outcome: ReadOutcome::Empty, .. }) => {
+                    return Ok(if *count == 0 { Heard::Nothing } else { Heard::All });
+                }
+                Ok(Taken { outcome: ReadOutcome::HungUp, .. }) => return Err(()),
                 Err(error) => {
                     tracing::error!("cannot read {}: {error}", self.wanted.path.display());
                     return Err(());
                 }
             }
         }
-        Ok(Heard::Flood)
+        Ok(Heard::NotAll)
+    }
+
+    /// Reads what waits in the kernel and would go with the tty. Nobody is waited for: who is behind is told what was missed, and what
+    /// is not read nobody would be told of.
+    pub(super) fn read_last_words(&self, tty: &Tty) {
+        let mut left = LAST_WORDS;
+        while left > 0
+            && let Ok(Taken { outcome: ReadOutcome::Bytes(count), .. }) = self.hub.take_in(tty, None)
+        {
+            left = left.saturating_sub(count);
+        }
     }
 
     /// Says what is wrong with the line, as far as its driver counts that.
@@ -296,7 +329,8 @@ impl Device {
     }
 
     /// Sets the line for a lease; whether the driver does just that.
-    pub(super) fn try_settings(&self, tty: &Tty, settings: &LineSettings) -> Result<bool, String> {
+    pub(super) fn try_settings(&mut self, tty: &Tty, settings: &LineSettings) -> Result<bool, String> {
+        self.leased = true;
         match tty.apply(settings) {
             Ok(refused) => Ok(!refused.iter().any(|refused| refused.key == "baud")),
             Err(error) => Err(format!("cannot set {settings}: {error}")),
@@ -304,7 +338,9 @@ impl Device {
     }
 
     /// Sets it back. What the driver refuses of it has been said before.
-    pub(super) fn set_back(&self, tty: &Tty) {
+    pub(super) fn set_back(&mut self, tty: &Tty) {
+        self.leased = false;
+        self.rests.begin_account();
         if let Err(error) = tty.apply(&self.wanted.settings) {
             let failed = format!("cannot set {} again: {error}", self.wanted.settings);
             tracing::error!("{failed}");
@@ -318,7 +354,8 @@ impl Device {
         }
     }
 
-    fn opened(&self) {
+    fn opened(&mut self) {
+        self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
     }
@@ -357,13 +394,20 @@ impl Device {
     }
 }
 
+/// What one read came to.
+struct Taken {
+    outcome: ReadOutcome,
+    /// Whether that was all that waited, as far as can be told without another read.
+    all: bool,
+}
+
 impl Hub {
-    /// Reads the device into the ring once.
-    fn take_in(&self, tty: &Tty, contact: Option<&Contact<'_>>) -> io::Result<ReadOutcome> {
+    /// Reads the device into the ring once. A read ends where the ring begins anew, and then leaves something.
+    fn take_in(&self, tty: &Tty, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
         let mut state = self.state();
         let unread = tty.unread();
         if unread == 0 && contact.is_none() {
-            return Ok(ReadOutcome::Empty);
+            return Ok(Taken { outcome: ReadOutcome::Empty, all: true });
         }
         let space = state.ring.space(unread);
         let outcome = match contact {
@@ -379,8 +423,9 @@ impl Hub {
             if let Some(contact) = contact.filter(|_| count == unread && count < FLOOD) {
                 contact.emptied();
             }
+            return Ok(Taken { outcome, all: count >= unread && count < FLOOD });
         }
-        Ok(outcome)
+        Ok(Taken { outcome, all: true })
     }
 
     /// Until when somebody has to be waited for before the next read.
@@ -389,5 +434,34 @@ impl Hub {
         let next_head = state.ring.head() + READ_MAX as u64;
         let next_tail = next_head.saturating_sub(state.ring.window() as u64);
         state.cursors.wait_before_tail(next_tail, Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::pty::openpty;
+    use nix::unistd::{ttyname, write};
+
+    use super::*;
+    use crate::ring::Ring;
+
+    #[tokio::test]
+    async fn a_read_that_ends_where_the_ring_begins_anew_is_not_all() {
+        let pty = openpty(None, None).unwrap();
+        let settings = LineSettings::default();
+        let path = ttyname(&pty.slave).unwrap();
+        let (tty, _) = Tty::open(&path, &settings, false).unwrap();
+        let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
+        let wanted = Wanted { path, settings, low_latency: false, log_input: false };
+        let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
+        // The third read meets the end of the ring with 1192 bytes, and leaves less than a flood.
+        for (count, all) in [(3500, 3500), (3500, 7000), (3000, 10_000)] {
+            write(&pty.master, &vec![b'x'; count]).unwrap();
+            while tty.unread() < count {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(device.read(&tty, None), Ok(Heard::All));
+            assert_eq!((tty.unread(), hub.traffic().0), (0, all));
+        }
     }
 }

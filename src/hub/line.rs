@@ -254,7 +254,7 @@ impl Line {
                     }
                     let Ok(heard) = device.read(tty, hearing.contact()) else { return Lost::HungUp };
                     // A lease's rate is not the one that a rest is reckoned by.
-                    let may_rest = heard == Heard::Something && writing.is_none() && lease.is_none();
+                    let may_rest = heard == Heard::All && writing.is_none() && lease.is_none();
                     match may_rest.then(|| device.rest(tty)).flatten() {
                         Some(rest) => {
                             device.look_due = None;
@@ -263,7 +263,7 @@ impl Line {
                         None if hearing.wake().is_err() => return Lost::Moved,
                         None => {}
                     }
-                    if heard == Heard::Flood {
+                    if heard == Heard::NotAll {
                         // A flood must not keep the sessions from their turn.
                         tokio::task::yield_now().await;
                     }

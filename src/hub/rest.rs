@@ -23,7 +23,7 @@ const TYPING: Duration = Duration::from_secs(1);
 /// Bytes of one talk, in which there is no [`SILENCE`], that are heard as they come.
 const AT_ONCE: usize = 1024;
 const SILENCE: Duration = Duration::from_millis(200);
-/// Bytes by which a device may be ahead of its line rate: what a rest brings, and what an adapter or a late reader makes of it.
+/// Bytes by which a device may be ahead of its line rate: what a rest brings, and what an adapter makes of it.
 const AHEAD: f64 = 1.5 * UNHEARD;
 /// One that was further ahead is read without rests for so long.
 const FAST: Duration = Duration::from_secs(3600);
@@ -45,18 +45,26 @@ impl Rests {
         self.stay_awake(now + TYPING);
     }
 
-    /// So much was read.
+    /// All that waits has been read: so much.
     pub(super) fn heard(&mut self, count: usize, baud: Baud, now: Instant) {
-        let gap = self.last.replace(now).map_or(Duration::MAX, |last| now.saturating_duration_since(last));
-        if gap >= SILENCE {
+        let gap = self.last.replace(now).map(|last| now.saturating_duration_since(last));
+        if gap.is_none_or(|gap| gap >= SILENCE) {
             self.talk = 0;
         }
         self.talk = self.talk.saturating_add(count);
-        let by_rate = gap.as_secs_f64() * f64::from(baud.get()) / 10.0;
-        self.ahead = (self.ahead - by_rate).max(0.0) + count as f64;
+        // For how long the first read of an account has waited, nobody knows.
+        let Some(gap) = gap else { return };
+        // What a late read finds has come since the last one; but silence saves nothing up for a burst.
+        let by_rate = gap.min(SILENCE).as_secs_f64() * f64::from(baud.get()) / 10.0;
+        self.ahead = (self.ahead + count as f64 - by_rate).max(0.0);
         if self.ahead > AHEAD {
             self.stay_awake(now + FAST);
         }
+    }
+
+    /// What is read from now on has nothing to do with what was read before: the line was opened, set or left alone.
+    pub(super) fn begin_account(&mut self) {
+        (self.last, self.ahead) = (None, 0.0);
     }
 
     /// How long to rest, after a read that was none of a flood; `None`: not at all.
@@ -117,6 +125,33 @@ mod tests {
                 assert!(rests.next(baud(rate), watched, now + rest).is_some(), "{rate} baud");
             }
         }
+    }
+
+    #[test]
+    fn a_read_that_is_late_is_not_a_device_in_haste() {
+        for rate in [9600u64, 115_200, 921_600] {
+            let (mut rests, mut now) = talking(rate);
+            for late in [100, 20, 150, 60, 190] {
+                now += Duration::from_millis(late);
+                let brought = (late * rate / 10_000) as usize;
+                rests.heard(brought, baud(rate), now);
+                assert!(rests.next(baud(rate), false, now).is_some(), "{late} ms at {rate} baud");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_waited_while_nobody_read_is_no_haste() {
+        let (mut rests, mut now) = (Rests::default(), Instant::now());
+        rests.heard(4095, baud(9600), now);
+        assert!(rests.next(baud(9600), false, now).is_some(), "a process that takes the tty over");
+        rests.begin_account();
+        now += Duration::from_millis(1);
+        rests.heard(4095, baud(9600), now);
+        assert!(rests.next(baud(9600), false, now).is_some());
+        now += LONG;
+        rests.heard(4095, baud(9600), now);
+        assert_eq!(rests.next(baud(9600), false, now), None, "a burst after silence is");
     }
 
     #[test]
