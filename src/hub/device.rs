@@ -177,6 +177,8 @@ impl Device {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
                 self.quality = Quality::since(tty.counters());
+                // The configuration may have changed while no process was there.
+                self.set_latency(&tty);
                 self.set(&tty);
                 Some(tty)
             }

@@ -73,9 +73,8 @@ impl Tty {
         ioctl::termios(&file).map_err(|errno| failed(errno.into()))?;
         claim(&file).map_err(failed)?;
         let refused = line::apply(&file, line).map_err(|errno| failed(errno.into()))?;
-        if low_latency {
-            ask_low_latency(&file, true).map_err(failed)?;
-        }
+        // Also if it is not wanted: the driver keeps the flag from whoever had the port before.
+        ask_low_latency(&file, low_latency).map_err(failed)?;
         Ok((Self::ours(file).map_err(failed)?, refused))
     }
 
