@@ -81,6 +81,11 @@ pub fn forget(name: &str) {
     notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
 }
 
+/// Whether somebody keeps what is stored.
+pub fn keeps() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Tells systemd.
 pub fn notify(state: &[NotifyState<'_>]) {
     say(sd_notify::notify(state));

@@ -129,6 +129,48 @@ fn a_break_is_told_to_those_who_watch_and_refused_without_a_device() {
     assert!(refusal.starts_with("no break to demo: unplugged since "), "{refusal}");
 }
 
+/// A session at a device that takes nothing, which has typed more than is on the way to it.
+fn typed_in_vain(rig: &mut Rig) -> Client {
+    rig.configure(&format!("{PORT}xonxoff = true\n"));
+    rig.start_plugged();
+    let mut session = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    rig.say(b"\x13stopped\r\n");
+    rig.wait_for_log("stopped");
+    session.type_in("x".repeat(10_000));
+    session
+}
+
+#[test]
+fn a_break_gets_through_to_a_device_that_takes_nothing() {
+    let mut rig = Rig::with_config(PORT);
+    let session = typed_in_vain(&mut rig);
+    // The first may come before what was typed.
+    until("what was typed to be dropped for a break", || {
+        let length = Duration::from_millis(10);
+        client::send_break(&rig.path("run"), &demo(), length, "alice").unwrap();
+        rig.journal().contains("bytes that the line did not take were dropped for a break").then_some(())
+    });
+    session.is_told("break of 10 ms by alice");
+}
+
+#[test]
+fn what_was_typed_for_one_device_does_not_go_on_at_the_next() {
+    let mut rig = Rig::with_config(PORT);
+    let mut session = typed_in_vain(&mut rig);
+    let other = nix::pty::openpty(None, None).unwrap();
+    std::os::unix::fs::symlink(nix::unistd::ttyname(&other.slave).unwrap(), rig.path("dev/other")).unwrap();
+    // So that the input is on its way: it came before the question.
+    rig.bytes_sent();
+    rig.configure(&PORT.replace("dev/demo", "dev/other"));
+    assert_eq!(apply(&rig), Ok(vec![]));
+    session.is_told("bytes that you had typed were not sent");
+    session.type_in("fresh\r");
+    let mut heard = [0; 64];
+    let count = nix::unistd::read(&other.master, &mut heard).unwrap();
+    assert_eq!(String::from_utf8_lossy(&heard[..count]), "fresh\r");
+}
+
 #[test]
 fn the_sessions_of_a_user_are_ended_and_told_by_whom_even_if_they_have_stopped_reading() {
     let rig = served();

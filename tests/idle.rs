@@ -107,6 +107,31 @@ fn a_key_is_answered_at_once_while_the_port_lets_its_device_talk() {
 }
 
 #[test]
+fn what_waits_in_a_rest_is_in_the_log_of_a_port_that_stops_or_opens_its_line_anew() {
+    let settings = "baud = 115200\nlog.type = \"raw\"";
+    let mut rig = Rig::new(settings);
+    rig.start_plugged();
+    let mut said = Vec::new();
+    for round in 0..4 {
+        said.extend(talk(&rig, Duration::from_millis(400)));
+        std::os::unix::fs::symlink("demo", rig.path(&format!("dev/{round}"))).unwrap();
+        rig.configure(&format!(
+            "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/{round}\"\n{settings}\n"
+        ));
+        rig.apply();
+        until("all of it in the log", || (rig.log() == said).then_some(()));
+        rig.wait_for_status("115200");
+    }
+    for _ in 0..4 {
+        said.extend(talk(&rig, Duration::from_millis(400)));
+        assert!(rig.stop().success());
+        assert!(rig.log() == said, "{} bytes of {}", rig.log().len(), said.len());
+        rig.start();
+        rig.wait_for_status("115200");
+    }
+}
+
+#[test]
 fn a_port_that_has_no_descriptor_left_is_alive_all_the_same() {
     let mut rig = Rig::new("");
     rig.environment("WATCHDOG_USEC", "200000");

@@ -57,6 +57,16 @@ fn half_a_typed_line_is_logged_as_well() {
 }
 
 #[test]
+fn what_was_typed_last_is_in_the_log_of_a_port_that_stops() {
+    let mut rig = served("{ type = \"both\", input = true }");
+    let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
+    client.type_in("y");
+    rig.expect_at_device(b"y");
+    assert!(rig.stop().success());
+    assert!(rig.log_text().contains("|y|"), "{}", rig.log_text());
+}
+
+#[test]
 fn the_log_says_who_attached_and_left() {
     let rig = served("\"text\"");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));

@@ -6,10 +6,10 @@ use tokio::sync::oneshot;
 
 use super::Reply;
 use super::server::Server;
-use crate::hub::{BREAKS, Input, LineState};
+use crate::hub::{BREAKS, LineState};
 use crate::session::plain;
 
-/// For the line to take a break. Before it stands at most what its queue holds, which a stuck line does not take.
+/// For the line to begin a break. Before it stands at most what its queue holds, which a stuck line has to throw away.
 const LINE: Duration = Duration::from_secs(5);
 /// For the service to apply the configuration, and for the driver to say what it made of it.
 const APPLY: Duration = Duration::from_secs(8);
@@ -49,12 +49,17 @@ impl Server {
         let input = self.console.hub.input();
         let length = Duration::from_millis(milliseconds.into());
         let news = format!("break of {milliseconds} ms by {}", plain(&by));
-        match tokio::time::timeout(LINE, input.send(Input::Break { length, user: by })).await {
+        let (wanted, begun) = self.console.hub.break_that_tells(length, by);
+        let sent = async {
+            input.send(wanted).await.map_err(|_| format!("{name} is ending"))?;
+            begun.await.map_err(|_| format!("no break to {name}: its device has gone"))
+        };
+        match tokio::time::timeout(LINE, sent).await {
             Ok(Ok(())) => {
                 self.console.roster().tell_all(None, &news);
                 Reply::Done
             }
-            Ok(Err(_)) => Reply::Refused(format!("{name} is ending")),
+            Ok(Err(why)) => Reply::Refused(why),
             Err(_) => Reply::Refused(format!("no break to {name}: its line takes nothing")),
         }
     }

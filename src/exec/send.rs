@@ -27,6 +27,7 @@ impl Task {
         // From here on, so that no answer comes too early to be seen.
         let cursor = self.console.hub.cursor_from_now();
         let input = self.console.hub.input();
+        let torn = self.console.hub.torn();
         let taken = async {
             for piece in bytes.chunks(PIECE) {
                 input.send(Input::Bytes(piece.to_vec())).await.ok()?;
@@ -34,8 +35,8 @@ impl Task {
             self.taken().await
         };
         match timeout(patience, taken).await {
-            Ok(Some(())) => {}
-            Ok(None) => return self.failed("its device has gone; not all was sent"),
+            Ok(Some(())) if self.console.hub.torn() == torn => {}
+            Ok(_) => return self.failed("its device has gone, or a break got through; not all was sent"),
             Err(_) => {
                 let seconds = patience.as_secs();
                 return self.failed(format!("its line has not taken all within {seconds} s"));
@@ -56,7 +57,7 @@ impl Task {
         let length = Duration::from_millis(milliseconds.into());
         let user = self.visitor.user.clone();
         let sent = async {
-            self.console.hub.input().send(Input::Break { length, user }).await.ok()?;
+            self.console.hub.input().send(self.console.hub.break_of(length, user)).await.ok()?;
             self.taken().await
         };
         match timeout(BREAK, sent).await {
@@ -88,7 +89,7 @@ impl Task {
         }
     }
 
-    /// Waits until the line has taken all that was sent before; `None` if its device has gone meanwhile.
+    /// Waits until the line has taken all that was sent before; `None` if it never will.
     async fn taken(&self) -> Option<()> {
         let (told, taken) = oneshot::channel();
         self.console.hub.input().send(Input::Mark(told)).await.ok()?;

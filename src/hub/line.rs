@@ -1,17 +1,16 @@
 //! The line: the device's end of the hub. Opens the [`super::device`] when it is there, serves it, and when it goes away closes it at
 //! once and watches for its return.
 
-use std::future::Future;
-use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::breaks::{self, Patience, Pause};
 use super::device::{Device, Heard};
 use super::hearing::Hearing;
 use super::{Control, Hub, Inbox, Input, LineState};
@@ -24,6 +23,9 @@ use crate::systemd;
 /// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
 /// tells when it changes, but not when another program lets go of it.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// For a device to take what was written last, before its tty is closed for good.
+const LAST_BYTES: Duration = Duration::from_secs(1);
 
 /// What a line is to be.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,68 +56,114 @@ pub struct Line {
     device: Device,
     inbox: Inbox,
     changes: mpsc::Receiver<Change>,
+    patience: Patience,
+    /// Resolves when the line is to end.
+    end: oneshot::Receiver<()>,
 }
 
 /// Why a line is not served any more.
 enum Lost {
     HungUp,
+    /// Another device from now on, or this one, but not all that was written has reached it.
     Moved,
+    /// This one again, from which nothing is missing.
+    Reopened,
+    Ended,
 }
 
-/// A break on its way.
-type Breaking<'tty> = Pin<Box<dyn Future<Output = io::Result<usize>> + Send + 'tty>>;
+/// What is being written, and how much of it is.
+type Writing = Option<(Vec<u8>, usize)>;
 
 impl Line {
-    /// The line of `hub`, which takes its input from `inbox` and other wishes from `changes`.
+    /// The line of `hub`, which takes its input from `inbox` and other wishes from `changes`, until told to `end`.
     pub fn new(
         name: PortName,
         hub: Arc<Hub>,
         inbox: Inbox,
         wanted: Wanted,
         changes: mpsc::Receiver<Change>,
+        end: oneshot::Receiver<()>,
     ) -> Self {
+        let patience = Patience::new(&hub);
         let device = Device::new(name, hub, wanted);
-        Self { device, inbox, changes }
+        Self { device, inbox, changes, patience, end }
     }
 
-    /// Serves the device for ever; `stored` is its tty, if systemd has kept it open for us.
+    /// Serves the device; `stored` is its tty, if systemd has kept it open for us.
     pub async fn run(mut self, stored: Option<OwnedFd>) {
         let mut kept = stored.and_then(|fd| self.device.adopt(fd));
+        let mut writing = None;
         loop {
             let tty = match kept.take() {
                 Some(tty) => tty,
-                None => self.open().await,
+                None => match self.open().await {
+                    Some(tty) => tty,
+                    None => return,
+                },
             };
-            let mut writing = None;
             let lost = self.serve(&tty, &mut writing).await;
             self.device.note_typed();
-            self.discard_input(writing);
+            if let Lost::Ended = lost {
+                self.discard_input(writing.take());
+                return self.leave(tty).await;
+            }
+            if !matches!(lost, Lost::Reopened) {
+                self.discard_input(writing.take());
+            }
+            self.device.read_last_words(&tty);
             // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
             // returning adapter another name.
-            let _ = tty.discard_output();
+            if !matches!(lost, Lost::Reopened) {
+                let _ = tty.discard_output();
+            }
             drop(tty);
             systemd::forget("tty");
-            if let Lost::HungUp = lost {
-                self.device.unplugged();
+            match lost {
+                Lost::HungUp => self.device.unplugged(),
+                Lost::Reopened => {
+                    kept = self.device.try_open();
+                    if kept.is_none() {
+                        self.discard_input(writing.take());
+                    }
+                }
+                Lost::Moved | Lost::Ended => {}
             }
         }
     }
 
-    /// Opens the device, as soon as it can be.
-    async fn open(&mut self) -> Tty {
+    /// Reads what the device has said last. Unless somebody keeps its tty open, this closes it for good, which waits for what flow
+    /// control holds back: in the kernel, where nothing can be done meanwhile.
+    async fn leave(&mut self, tty: Tty) {
+        if systemd::keeps() {
+            // What is more than that, the next process hears; a device that has gone, it sees for itself.
+            let _ = self.device.read(&tty, None);
+            return;
+        }
+        let _ = tokio::time::timeout(LAST_BYTES, tty.drain()).await;
+        let _ = tty.discard_output();
+        self.device.read_last_words(&tty);
+    }
+
+    /// Opens the device, as soon as it can be; `None` if the line is to end before that.
+    async fn open(&mut self) -> Option<Tty> {
         let mut retry_after = RETRY.0;
         loop {
             // Armed before the try, so that nothing is missed in between.
             let watch = DeviceWatch::new(&self.device.wanted.path);
             if let Some(tty) = self.device.try_open() {
-                return tty;
+                return Some(tty);
             }
-            self.wait_for_change(watch, &mut retry_after).await;
+            self.wait_for_change(watch, &mut retry_after).await?;
         }
     }
 
-    /// Waits until it is worth trying again. What is typed meanwhile has nowhere to go: sessions say so themselves.
-    async fn wait_for_change(&mut self, watch: Result<DeviceWatch, WatchError>, retry_after: &mut Duration) {
+    /// Waits until it is worth trying again; `None` if it is not any more. What is typed meanwhile has nowhere to go: sessions say so
+    /// themselves.
+    async fn wait_for_change(
+        &mut self,
+        watch: Result<DeviceWatch, WatchError>,
+        retry_after: &mut Duration,
+    ) -> Option<()> {
         let failed = matches!(*self.device.hub.line.borrow(), LineState::Failed(_));
         let retry_at = Instant::now() + *retry_after;
         let mut watch = match watch {
@@ -128,19 +176,20 @@ impl Line {
         let retries = failed || watch.is_none() || self.device.denied_since.is_some();
         loop {
             tokio::select! {
-                _ = appeared(&mut watch) => return,
+                _ = &mut self.end => return None,
+                _ = appeared(&mut watch) => return Some(()),
                 () = tokio::time::sleep_until(retry_at), if retries => {
                     *retry_after = (*retry_after * 2).min(RETRY.1);
-                    return;
+                    return Some(());
                 }
                 Some(change) = self.changes.recv() => {
                     self.device.take(change);
-                    return;
+                    return Some(());
                 }
                 Some(_) = self.inbox.input.recv() => {}
                 Some(control) = self.inbox.control.recv() => {
                     if self.device.control(control, None) {
-                        return;
+                        return Some(());
                     }
                 }
             }
@@ -148,27 +197,30 @@ impl Line {
     }
 
     /// Forgets what was on its way to a device that is gone: a paste must not go on in the next one with a hole in it.
-    fn discard_input(&mut self, writing: Option<(Vec<u8>, usize)>) {
-        let mut unsent = writing.map_or(0, |(bytes, done)| bytes.len() - done);
+    fn discard_input(&mut self, writing: Writing) {
+        let mut unsent = self.patience.over() + left_of(writing);
         while let Ok(input) = self.inbox.input.try_recv() {
             if let Input::Bytes(bytes) = input {
                 unsent += bytes.len();
             }
         }
         if unsent > 0 {
+            self.device.hub.torn.fetch_add(1, Ordering::Relaxed);
             tracing::warn!("{unsent} bytes that were typed were not sent");
             self.device.hub.note(format!("{unsent} bytes that were typed were not sent"));
         }
     }
 
-    async fn serve(&mut self, tty: &Tty, writing: &mut Option<(Vec<u8>, usize)>) -> Lost {
-        let Self { device, inbox: Inbox { input: inbox, control }, changes } = self;
-        let mut breaking: Option<Breaking<'_>> = None;
+    async fn serve(&mut self, tty: &Tty, writing: &mut Writing) -> Lost {
+        let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, end } = self;
+        let mut pause: Option<Pause<'_>> = None;
         let mut lease: Option<oneshot::Receiver<()>> = None;
         // It could be listened to when it was opened: what opens it anew says why it cannot be now, and tries again.
         let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
         loop {
+            let stuck_at = patience.ends();
             tokio::select! {
+                _ = &mut *end => return Lost::Ended,
                 Some(change) = changes.recv() => {
                     lease = None;
                     let before = device.take(change);
@@ -197,7 +249,7 @@ impl Line {
                     Control::Lease { told, .. } if lease.is_some() => {
                         let _ = told.send(Err(format!("somebody else tries line rates at {}", device.name)));
                     }
-                    Control::Lease { told, .. } if writing.is_some() || breaking.is_some() => {
+                    Control::Lease { told, .. } if writing.is_some() || pause.is_some() => {
                         let name = &device.name;
                         let _ = told.send(Err(format!("{name} is just being sent something: try again")));
                     }
@@ -208,44 +260,63 @@ impl Line {
                     }
                     control => {
                         if device.control(control, Some(tty)) {
-                            return Lost::Moved;
+                            // A break that is under way ends with the line.
+                            pause = Some(Pause::before_reopening(tty.drain()));
                         }
                     }
                 },
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
-                Some(input) = inbox.recv(), if writing.is_none() && breaking.is_none() && lease.is_none() => match input {
+                Some(input) = inbox.recv(), if writing.is_none() && pause.is_none() && lease.is_none() => match input {
+                    Input::Bytes(bytes) if patience.has_given_up() => patience.give_up(bytes.len()),
                     Input::Bytes(bytes) => {
+                        patience.moved();
                         *writing = Some((bytes, 0));
                         if hearing.wake().is_err() {
                             return Lost::Moved;
                         }
                     }
-                    Input::Break { length, user } => {
+                    Input::Break { length, user, awaited } => {
                         tracing::info!(
                             message_id = Event::Break.id(),
                             console_user = user,
                             "{user} sends a break of {} ms",
                             length.as_millis()
                         );
-                        breaking = Some(Box::pin(tty.send_break(length)));
+                        say_dropped(patience.over());
+                        pause = Some(Pause::of_break(tty.send_break(length)));
+                        awaited.begins();
                     }
+                    // Dropped, so that nobody believes that what was before it is sent.
+                    Input::Mark(_) if patience.has_given_up() => {}
                     // Whoever asked may have given up.
                     Input::Mark(told) => drop(told.send(())),
                 },
-                sent = finished(&mut breaking), if breaking.is_some() => {
-                    breaking = None;
-                    match sent {
-                        Ok(0) => {}
-                        Ok(discarded) => tracing::warn!(
-                            "{discarded} bytes that flow control held back were dropped for a break"
-                        ),
-                        Err(error) => tracing::warn!("no break: {error}"),
+                () = patience.changed() => say_dropped(patience.look()),
+                () = reached(stuck_at), if writing.is_some() && pause.is_none() => {
+                    patience.give_up(left_of(writing.take()));
+                }
+                over = breaks::over(&mut pause), if pause.is_some() => {
+                    let held_back = over.as_ref().map_or(0, |bytes| *bytes);
+                    match pause.take() {
+                        Some(Pause { reopens: true, .. }) if held_back == 0 => return Lost::Reopened,
+                        Some(Pause { reopens: true, .. }) => {
+                            tracing::warn!("{held_back} bytes that flow control held back were dropped");
+                            return Lost::Moved;
+                        }
+                        _ => say_dropped(held_back),
+                    }
+                    if let Err(error) = over {
+                        tracing::warn!("no break: {error}");
                     }
                 }
-                ready = hearing.writable(), if writing.is_some() => {
+                ready = hearing.writable(), if writing.is_some() && pause.is_none() => {
+                    let before = writing.as_ref().map(|(_, done)| *done);
                     if ready.is_err() || ready.is_ok_and(|contact| device.write(contact, writing).is_err()) {
                         return Lost::HungUp;
+                    }
+                    if before != writing.as_ref().map(|(_, done)| *done) {
+                        patience.moved();
                     }
                 }
                 ready = hearing.readable(device) => {
@@ -273,10 +344,13 @@ impl Line {
     }
 }
 
-async fn finished(breaking: &mut Option<Breaking<'_>>) -> io::Result<usize> {
-    match breaking {
-        Some(sending) => sending.await,
-        None => std::future::pending().await,
+fn left_of(writing: Writing) -> usize {
+    writing.map_or(0, |(bytes, done)| bytes.len() - done)
+}
+
+fn say_dropped(bytes: usize) {
+    if bytes > 0 {
+        tracing::warn!("{bytes} bytes that the line did not take were dropped for a break");
     }
 }
 

@@ -2,6 +2,7 @@
 //! types; everybody else, sessions and the log writer, holds a [`Cursor`] and pulls. Nobody who pulls can slow
 //! the port: the hub waits for a cursor only while that one keeps moving ([`patience`]).
 
+mod breaks;
 mod control;
 mod cursor;
 mod device;
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use crate::port::LineSettings;
 use crate::ring::{LogMark, Ring, RingError};
 use crate::systemd;
 
+pub use breaks::Awaited;
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use patience::Cursors;
@@ -58,8 +61,11 @@ pub enum Input {
         length: Duration,
         /// Who wants it.
         user: String,
+        /// [`Hub::break_of`] makes it.
+        awaited: Awaited,
     },
-    /// Nothing: told once the line has taken all that was wanted before. Dropped if it has not, because its device has gone.
+    /// Nothing: told once the line has taken all that was wanted before. Dropped if it has not, because its device has gone or a
+    /// break had to get through.
     Mark(oneshot::Sender<()>),
 }
 
@@ -122,6 +128,10 @@ pub struct Hub {
     line: watch::Sender<LineState>,
     input: mpsc::Sender<Input>,
     control: mpsc::Sender<Control>,
+    /// How many breaks wait for the line.
+    breaks: watch::Sender<usize>,
+    /// How often input that was on its way to the device was thrown away.
+    torn: AtomicU64,
 }
 
 /// What the line takes from the hub.
@@ -152,6 +162,8 @@ impl Hub {
             line: watch::Sender::new(LineState::Starting),
             input,
             control,
+            breaks: watch::Sender::new(0),
+            torn: AtomicU64::new(0),
         };
         (Arc::new(hub), Inbox { input: inputs, control: controls })
     }
@@ -192,6 +204,12 @@ impl Hub {
             condition.await.ok()
         };
         tokio::time::timeout(EXAMINE, asked).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// How often input that was on its way was thrown away, because its device had gone: what belongs to it must not follow, even if
+    /// another device is there at once.
+    pub fn torn(&self) -> u64 {
+        self.torn.load(Ordering::Relaxed)
     }
 
     /// How the device is, and whenever that changes.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::ioctl;
 
 /// Output that has not moved for so long is held back by flow control.
-const STUCK_AFTER: Duration = Duration::from_millis(500);
+pub const STUCK_AFTER: Duration = Duration::from_millis(500);
 
 /// How often the queue is looked at: the kernel tells nobody when it is empty.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -29,7 +29,7 @@ pub(super) async fn send(tty: &File, length: Duration) -> io::Result<usize> {
 
 /// Waits until output is sent. What is stuck is thrown away: returns how many bytes that were. Ends, because the
 /// queue (64 KiB at most, in the kernel) either shrinks or is stuck.
-async fn drain(tty: &File) -> io::Result<usize> {
+pub(super) async fn drain(tty: &File) -> io::Result<usize> {
     let mut unsent = ioctl::unsent(tty)?;
     let mut moved = Instant::now();
     while unsent > 0 {

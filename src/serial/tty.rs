@@ -174,6 +174,11 @@ impl Tty {
         line_break::send(&self.file, length).await
     }
 
+    /// Waits until what was written is sent. What flow control holds back is thrown away: returns how many bytes that were.
+    pub async fn drain(&self) -> io::Result<usize> {
+        line_break::drain(&self.file).await
+    }
+
     /// Throws away what was written and not sent. Before the last close of a port whose flow control holds output
     /// back, because the kernel waits up to 30 seconds in `close(2)` for that.
     pub fn discard_output(&self) -> io::Result<()> {

@@ -29,6 +29,8 @@ use crate::{attach, ssh, systemd};
 
 /// For the sessions to hear why they end.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// For the line to read and say what is left.
+const LINE_END: Duration = Duration::from_secs(2);
 /// For the log to be flushed. A disk that takes longer loses nothing if systemd keeps the ring.
 const FLUSH: Duration = Duration::from_secs(5);
 /// Without a device and without anybody, the process leaves after this; a client that has just connected has been accepted
@@ -49,6 +51,7 @@ pub(super) struct PortService {
     watcher: JoinHandle<()>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
+    end_line: oneshot::Sender<()>,
     wanted_log: watch::Sender<writer::Wanted>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
@@ -76,7 +79,8 @@ impl PortService {
         let health = writer.health();
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
         let (line_orders, line_inbox) = mpsc::channel(ORDERS);
-        let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox);
+        let (end_line, end) = oneshot::channel();
+        let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox, end);
         let line = tokio::spawn(line.run(tty));
 
         let triggers = watch::Sender::new(port.triggers.clone());
@@ -108,6 +112,7 @@ impl PortService {
             watcher,
             line_orders,
             line,
+            end_line,
             wanted_log,
             log,
             health,
@@ -211,7 +216,7 @@ impl PortService {
     /// Tells the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { options, console, ssh, attach, line, wanted_log, log, doors, .. } = self;
+        let Self { options, console, ssh, attach, mut line, end_line, wanted_log, log, doors, .. } = self;
         drop(doors);
         console.close(&format!("console@{} {why}", options.port));
         let (mut attached, mut connections, mut clients) =
@@ -223,7 +228,12 @@ impl PortService {
             let _ = clients.wait_for(|count| *count == 0).await;
         };
         let _ = tokio::time::timeout(FAREWELL, farewell).await;
-        line.abort();
+        // It says what it knows before the log ends: what was typed and heard last.
+        let _ = end_line.send(());
+        if tokio::time::timeout(LINE_END, &mut line).await.is_err() {
+            tracing::error!("the line did not end within {} s", LINE_END.as_secs());
+            line.abort();
+        }
         wanted_log.send_modify(|log| log.finished = true);
         match tokio::time::timeout(FLUSH, log).await {
             Ok(Ok(())) => {}

@@ -40,6 +40,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
     let mut machine = EscapeMachine::new(prefix);
     let hub_input = here.console.hub.input();
     let mut waiting = Waiting::new();
+    let mut torn = here.console.hub.torn();
     let mut told_read_only = false;
     let mut ending = false;
     let mut has_typed = false;
@@ -58,7 +59,8 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
         tokio::select! {
             permit = hub_input.reserve(), if !waiting.is_empty() => {
                 let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
-                if !here.console.roster().writes(here.id) || !device_takes(here) {
+                let torn = here.console.hub.torn() != torn;
+                if !here.console.roster().writes(here.id) || !device_takes(here) || torn {
                     drop_waiting(here, &mut waiting, &typed);
                 } else if let Some((input, weight)) = waiting.pop_front() {
                     permit.send(input);
@@ -95,6 +97,9 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                 if may_write(here, !wanted.is_empty(), &mut told_read_only) {
                     if wanted.iter().any(|input| matches!(input, Input::Break { .. })) {
                         here.say("break".to_owned());
+                    }
+                    if waiting.is_empty() {
+                        torn = here.console.hub.torn();
                     }
                     queue(&mut waiting, wanted);
                 }

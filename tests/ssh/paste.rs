@@ -88,3 +88,45 @@ fn a_user_at_a_stuck_device_can_leave() {
     client.ends_with(0);
     rig.wait_for_status("0 attached");
 }
+
+#[test]
+fn a_break_in_a_paste_gets_through_to_a_device_that_takes_nothing() {
+    let rig = served("xonxoff = true");
+    let mut client = at_terminal(&rig);
+    stop(&rig, &mut client);
+    client.type_in(&text()[..12_000]);
+    client.type_in("\x05cl0after");
+    client.sees("[break]");
+    rig.wait_for_journal("sends a break of 500 ms");
+    rig.wait_for_journal("12000 bytes that the line did not take were dropped for a break");
+    go_on(&rig);
+    rig.expect_at_device(b"after");
+}
+
+#[test]
+fn a_paste_goes_on_over_a_line_that_is_opened_anew() {
+    let rig = served("");
+    let mut client = at_terminal(&rig);
+    let paste = text();
+    let mut input = client.take_input();
+    let (first, second) = (paste[..PASTE / 2].to_vec(), paste[PASTE / 2..].to_vec());
+    let pasting = std::thread::spawn(move || {
+        input.write_all(&first).unwrap();
+        input.write_all(b"\x05co").unwrap();
+        input.write_all(&second).unwrap();
+        input
+    });
+    let mut device = rig.device();
+    let mut heard = Vec::new();
+    let mut buffer = [0; 1000];
+    until("the paste", || {
+        // Between the close and the open, a read of this end fails.
+        if let Ok(count) = device.read(&mut buffer) {
+            heard.extend_from_slice(&buffer[..count]);
+        }
+        (heard.len() >= PASTE).then_some(())
+    });
+    assert!(heard == paste, "the paste has changed on its way");
+    client.sees("the line is opened anew by ");
+    pasting.join().unwrap();
+}
