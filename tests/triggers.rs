@@ -43,6 +43,18 @@ fn a_line_fires_its_rule_and_a_reload_changes_the_rules_of_a_port_that_runs() {
 }
 
 #[test]
+fn the_silence_of_an_adapter_that_fell_out_fires_though_nobody_is_there() {
+    let mut rig = Rig::with_config(&rules("quiet = { silence = \"9s\" }"));
+    rig.start_plugged();
+    rig.say(b"up\n");
+    rig.wait_for_log("up");
+    // Longer than a port without a silence to wait for would stay.
+    rig.unplug();
+    rig.wait_for_journal("trigger quiet: nothing was heard for 9 s");
+    assert!(rig.wait().success(), "and then it leaves");
+}
+
+#[test]
 fn what_came_while_no_process_was_there_fires() {
     let mut rig = Rig::with_config(&rules("panic = { match = \"panic\" }"));
     rig.start_plugged();

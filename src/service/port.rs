@@ -49,6 +49,8 @@ pub(super) struct PortService {
     rules: watch::Sender<Rules>,
     triggers: watch::Sender<Triggers>,
     watcher: JoinHandle<()>,
+    /// Whether a trigger waits for silence.
+    silence: watch::Receiver<bool>,
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     end_line: oneshot::Sender<()>,
@@ -85,7 +87,10 @@ impl PortService {
 
         let triggers = watch::Sender::new(port.triggers.clone());
         let herald = options.bus.then(|| herald::begin(name.clone()));
-        let watcher = tokio::spawn(watcher::run(hub.clone(), triggers.subscribe(), herald));
+        // It leaves for want of a device no sooner than the watcher has said that it may.
+        let awaits = watch::Sender::new(!port.triggers.is_empty());
+        let silence = awaits.subscribe();
+        let watcher = tokio::spawn(watcher::run(hub.clone(), triggers.subscribe(), herald, awaits));
 
         let access = watch::Sender::new(access_to(&config, &name));
         let rules = watch::Sender::new(config.rules(&port));
@@ -110,6 +115,7 @@ impl PortService {
             rules,
             triggers,
             watcher,
+            silence,
             line_orders,
             line,
             end_line,
@@ -129,6 +135,7 @@ impl PortService {
         let mut connections = self.ssh.connections();
         let mut clients = self.attach.clients();
         let mut health = self.health.clone();
+        let mut silence = self.silence.clone();
         let mut idle_since = Some(Instant::now());
         let mut visited = true;
         loop {
@@ -151,6 +158,7 @@ impl PortService {
                 _ = connections.changed() => {}
                 _ = clients.changed() => {}
                 _ = health.changed() => {}
+                Ok(()) = silence.changed() => {}
                 () = reached(idle_since.map(|since| since + LINGER)) => {
                     if self.idle() {
                         return self.leave("has no device").await;
@@ -163,10 +171,12 @@ impl PortService {
         }
     }
 
-    /// Nothing to serve, nobody to serve it to, and nothing that the log cannot take yet: it is kept by this process, and is gone with it.
+    /// Nothing to serve, nobody to serve it to, and nothing that would go with this process: what the log cannot take yet, and the
+    /// clock of a silence.
     fn idle(&self) -> bool {
         matches!(*self.console.hub.line().borrow(), LineState::Away(_))
             && self.health.borrow().trouble.is_none()
+            && !*self.silence.borrow()
             && !self.visited()
     }
 

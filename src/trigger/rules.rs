@@ -112,6 +112,11 @@ impl Rules {
         of_rules.chain([self.pause]).flatten().min()
     }
 
+    /// Whether a rule waits for silence that has begun already, or may.
+    pub fn awaits_silence(&self) -> bool {
+        self.watched.iter().any(|rule| rule.silence_ends(self.heard).is_some())
+    }
+
     /// It is that late.
     pub fn tick(&mut self, now: Instant) -> Vec<Happening> {
         let mut happenings = Vec::new();

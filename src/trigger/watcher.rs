@@ -21,7 +21,13 @@ const PIECE: usize = 512;
 const MISSED: Duration = Duration::from_secs(60);
 
 /// Watches until nobody is left to say what for. Without rules there is no cursor, and nothing wakes it.
-pub async fn run(hub: Arc<Hub>, mut triggers: watch::Receiver<Triggers>, herald: Option<mpsc::Sender<News>>) {
+/// `silence` says whether a rule waits for silence, whose time would be lost with the process.
+pub async fn run(
+    hub: Arc<Hub>,
+    mut triggers: watch::Receiver<Triggers>,
+    herald: Option<mpsc::Sender<News>>,
+    silence: watch::Sender<bool>,
+) {
     // What came while no process was there, or was read by one that was killed before it looked: the log begins there, too.
     let mut from = hub.log_mark().position;
     loop {
@@ -31,12 +37,14 @@ pub async fn run(hub: Arc<Hub>, mut triggers: watch::Receiver<Triggers>, herald:
                 cursor: hub.trigger_cursor(from),
                 rules: Rules::new(&wanted, Instant::now()),
                 herald: herald.as_ref(),
+                silence: &silence,
                 missed: 0,
                 said: None,
             };
             if watch.run(&mut triggers).await.is_err() {
                 return;
             }
+            silence.send_replace(false);
         } else if triggers.changed().await.is_err() {
             return;
         }
@@ -48,6 +56,7 @@ struct Watch<'h> {
     cursor: Cursor,
     rules: Rules,
     herald: Option<&'h mpsc::Sender<News>>,
+    silence: &'h watch::Sender<bool>,
     /// Bytes that were not looked at, and when that was said last.
     missed: u64,
     said: Option<Instant>,
@@ -57,6 +66,8 @@ impl Watch<'_> {
     /// Until there are no rules any more; an error if nobody can say so.
     async fn run(mut self, triggers: &mut watch::Receiver<Triggers>) -> Result<(), watch::error::RecvError> {
         loop {
+            let awaits = self.rules.awaits_silence();
+            self.silence.send_if_modified(|before| std::mem::replace(before, awaits) != awaits);
             let happenings = tokio::select! {
                 changed = triggers.changed() => {
                     changed?;
