@@ -7,6 +7,9 @@ use crate::config::Log;
 use crate::hub::{Note, Noted};
 use crate::ring::LogMark;
 
+/// Why something is lost.
+const LATE: &str = "the log could not be written in time";
+
 /// What it carries.
 #[derive(Debug, Default)]
 pub(super) struct Trip {
@@ -66,7 +69,7 @@ pub(super) struct Arrived {
 
 fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) -> Result<(), CaptureError> {
     if trip.gap > 0 {
-        log.note(&format!("{} bytes lost here: the log could not be written in time", trip.gap))?;
+        log.note(&format!("{} bytes lost here: {LATE}", trip.gap))?;
         arrived.gap = trip.gap;
     }
     arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
@@ -76,6 +79,10 @@ fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) 
         match &note.what {
             Noted::Said(text) => log.note(text)?,
             Noted::Typed(bytes) => log.typed(bytes)?,
+            Noted::Lost { notes, typed: 0 } => log.note(&format!("{notes} notes lost here: {LATE}"))?,
+            Noted::Lost { notes, typed } => {
+                log.note(&format!("{notes} notes lost here, {typed} typed bytes in them: {LATE}"))?;
+            }
         }
         arrived.noted = true;
     }

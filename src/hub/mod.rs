@@ -8,11 +8,11 @@ mod cursor;
 mod device;
 mod hearing;
 pub mod line;
+mod notes;
 mod patience;
 mod quality;
 mod rest;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::os::fd::AsFd;
@@ -31,13 +31,12 @@ use crate::systemd;
 pub use breaks::Awaited;
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
+use notes::Notes;
 use patience::Cursors;
 
 /// Messages of input on their way to the device. Few and small: what a session has handed over cannot be taken back,
 /// and the rest waits with the session, where a leaving user can leave it.
 const INPUT_QUEUE: usize = 4;
-/// Notes waiting for the log writer. At the limit, while a disk hangs, the oldest is dropped: ours also stand in the journal.
-const NOTES_MAX: usize = 64;
 
 /// Bytes that are shown again at once: some pages of a terminal. A device that sends no line ends has no last line.
 const WORDS: u64 = 64 * 1024;
@@ -112,6 +111,13 @@ pub enum Noted {
     Said(String),
     /// What the device was sent.
     Typed(Vec<u8>),
+    /// Notes that could not wait any longer.
+    Lost {
+        /// How many.
+        notes: u64,
+        /// Typed bytes in them.
+        typed: u64,
+    },
 }
 
 /// The shared side of a port. One thread uses it; the mutex is there because russh wants its handlers to be `Send`,
@@ -145,7 +151,7 @@ pub struct Inbox {
 struct State {
     ring: Ring,
     cursors: Cursors,
-    notes: VecDeque<Note>,
+    notes: Notes,
 }
 
 impl Hub {
@@ -153,7 +159,7 @@ impl Hub {
     pub fn new(ring: Ring) -> (Arc<Self>, Inbox) {
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
         let (control, controls) = mpsc::channel(control::QUEUE);
-        let state = Mutex::new(State { ring, cursors: Cursors::default(), notes: VecDeque::new() });
+        let state = Mutex::new(State { ring, cursors: Cursors::default(), notes: Notes::default() });
         let hub = Self {
             state,
             heard: watch::Sender::new(()),
@@ -260,25 +266,19 @@ impl Hub {
 
     pub(crate) fn note_that(&self, what: Noted) {
         let mut state = self.state();
-        if state.notes.len() == NOTES_MAX {
-            state.notes.pop_front();
-        }
         let offset = state.ring.head();
-        state.notes.push_back(Note { offset, at: Timestamp::now(), what });
+        state.notes.push(Note { offset, at: Timestamp::now(), what });
         drop(state);
         self.heard.send_replace(());
     }
 
     /// The first note that is still to be written.
     pub fn next_note(&self) -> Option<Note> {
-        self.state().notes.front().cloned()
+        self.state().notes.first().cloned()
     }
 
     /// Takes `note` off the queue, if it is still the first.
     pub fn note_written(&self, note: &Note) {
-        let mut state = self.state();
-        if state.notes.front() == Some(note) {
-            state.notes.pop_front();
-        }
+        self.state().notes.written(note);
     }
 }
