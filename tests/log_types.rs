@@ -98,3 +98,48 @@ fn the_journal_gets_whole_lines_and_nothing_that_a_terminal_obeys() {
     rig.say(b"f \x1b[2Jline\r\n");
     until("the line", || rig.journal().contains("half \\x1b[2Jline").then_some(()));
 }
+
+#[test]
+fn a_log_that_was_removed_goes_on_in_a_new_one() {
+    let mut rig = served("\"text\"");
+    for round in 0..2 {
+        rig.say(b"before\r\n");
+        rig.wait_for_log("before");
+        std::fs::remove_file(rig.log_path()).unwrap();
+        rig.say(b"after\r\n");
+        if round == 1 {
+            assert!(rig.stop().success());
+        }
+        let log = rig.wait_for_log("the log was removed: it goes on in a new file");
+        assert!(log.contains("< after"), "{log}");
+        assert!(!log.contains("before"), "{log}");
+    }
+    rig.wait_for_journal("the log was removed");
+}
+
+#[test]
+fn what_others_append_to_the_log_stays_over_a_reload_and_a_restart() {
+    let mut rig = served("\"text\"");
+    let append = |rig: &Rig, words: &str| {
+        let mut log = std::fs::OpenOptions::new().append(true).open(rig.log_path()).unwrap();
+        std::io::Write::write_all(&mut log, words.as_bytes()).unwrap();
+    };
+    rig.say(b"one\r\n");
+    rig.wait_for_log("< one");
+    append(&rig, "# by hand\n");
+    rig.configure(
+        "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\nlog = { type = \"text\", sync = \"1s\" }\n",
+    );
+    rig.apply();
+    rig.say(b"two\r\n");
+    rig.wait_for_log("< two");
+    append(&rig, "# again by hand\n");
+    assert!(rig.stop().success());
+    rig.start();
+    rig.say(b"three\r\n");
+    let log = rig.wait_for_log("< three");
+    let order = ["< one", "# by hand", "< two", "# again by hand", "< three"];
+    let places: Vec<_> =
+        order.iter().map(|words| log.find(words).unwrap_or_else(|| panic!("{words} in {log}"))).collect();
+    assert!(places.is_sorted(), "{log}");
+}

@@ -121,6 +121,25 @@ impl CaptureLog {
         Ok(())
     }
 
+    /// Goes on where this process left off, as [`Self::resume`], but with all that is there: what is behind the mark, others have
+    /// appended since.
+    pub fn go_on(&mut self, mark: Mark) -> Result<(), CaptureError> {
+        self.encoder.left = mark.left;
+        self.mark = self.look()?;
+        Ok(())
+    }
+
+    /// Whether a part of a record may stand at its end, which could not be taken back yet.
+    pub fn is_torn(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// Whether somebody has removed the file: what is written to it nobody would read. One that was renamed is a rotation's, which
+    /// says when to let go of it.
+    pub fn is_removed(&self) -> bool {
+        self.file.as_ref().and_then(|file| file.metadata().ok()).is_some_and(|found| found.nlink() == 0)
+    }
+
     /// Writes the records of `pending`, the bytes that are not yet logged, and returns how many of them these hold:
     /// see [`Encoder::encode`]. On an error nothing has changed, on disk or here, and the same bytes can be handed in
     /// again. If a long backlog fails in its middle, the bytes before that are returned and the error the next time.
@@ -196,7 +215,12 @@ impl CaptureLog {
     /// Waits until everything is on the disk (`fdatasync(2)`).
     pub fn sync(&mut self) -> Result<(), CaptureError> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.sync_data().map_err(|source| self.failed("sync", source))
+        file.sync_data().map_err(|source| self.failed("sync", source))?;
+        // What others have appended meanwhile is not to be cut off by the next process.
+        if self.torn.is_none() {
+            self.mark = self.look()?;
+        }
+        Ok(())
     }
 
     fn append_batch(&mut self, pending: &[u8], times: Times, flush: bool) -> Result<usize, CaptureError> {

@@ -30,20 +30,25 @@ impl Trip {
         bytes.is_empty() && *gap == 0 && note.is_none() && !reopen && !sync
     }
 
-    /// The part that may block. Returns the log, if it could be opened, and what it has taken.
+    /// The part that may block. If the log is yet to be opened, it goes on at `mark`, and is `cut` there if what is behind it may be
+    /// ours. Returns the log, if it could be opened, and what it has taken.
     pub(super) fn make(
         self,
         log: Option<CaptureLog>,
         dir: &Path,
         settings: &Log,
-        mark: LogMark,
+        (mark, cut): (LogMark, bool),
         times: Times,
     ) -> (Option<CaptureLog>, Arrived, Result<(), CaptureError>) {
         let opened = match log {
             Some(log) => Ok(log),
-            None => {
-                CaptureLog::open(dir, settings).and_then(|mut log| log.resume(mark.file.into()).map(|()| log))
-            }
+            None => CaptureLog::open(dir, settings).and_then(|mut log| {
+                match cut {
+                    true => log.resume(mark.file.into())?,
+                    false => log.go_on(mark.file.into())?,
+                }
+                Ok(log)
+            }),
         };
         let mut arrived = Arrived::default();
         match opened {
@@ -65,9 +70,17 @@ pub(super) struct Arrived {
     pub(super) consumed: usize,
     /// Whether the note is there.
     pub(super) noted: bool,
+    /// Nothing else arrived, because the file was removed and there is a new one.
+    pub(super) anew: bool,
 }
 
 fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) -> Result<(), CaptureError> {
+    if log.is_removed() {
+        log.reopen()?;
+        // Where the new one begins is to be recorded before anything is written to it.
+        arrived.anew = true;
+        return Ok(());
+    }
     if trip.gap > 0 {
         log.note(&format!("{} bytes lost here: {LATE}", trip.gap))?;
         arrived.gap = trip.gap;

@@ -74,6 +74,8 @@ pub struct Writer {
     settings: Log,
     reopened: u64,
     log: Option<CaptureLog>,
+    /// Whether what is behind the mark may be ours when the log is opened next: after another process, or a torn record.
+    cut: bool,
     health: watch::Sender<Health>,
     retry_after: Duration,
     /// When the first byte that is not yet in a record arrived, and the last.
@@ -106,6 +108,7 @@ impl Writer {
             settings,
             reopened,
             log: None,
+            cut: true,
             health,
             retry_after: RETRY.0,
             pending: None,
@@ -227,12 +230,13 @@ impl Writer {
         let (flushed, synced) = (trip.flush, trip.sync);
         let log = self.log.take();
         let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
-        let errand = move || trip.make(log, &dir, &settings, mark, times);
+        let cut = self.cut;
+        let errand = move || trip.make(log, &dir, &settings, (mark, cut), times);
         let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
         failpoint::point("log-written");
         let file = log.as_ref().map(|log| log.mark().into());
         // After a re-opening that failed, it is opened by name again at the next try.
-        self.log = log.filter(|_| !reopen || done.is_ok());
+        self.keep(log, !reopen || done.is_ok());
 
         let mark = self.hub.log_mark();
         let onward = arrived.gap + arrived.consumed as u64;
@@ -251,9 +255,23 @@ impl Writer {
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
         }
-        let whole = done.is_ok();
+        if arrived.anew {
+            let news = "the log was removed: it goes on in a new file";
+            tracing::warn!("{news}");
+            self.hub.note(news.to_owned());
+            self.more = true;
+        }
+        let whole = done.is_ok() && !arrived.anew;
         self.settle(arrived.consumed, offered, flushed && whole, synced && whole);
         done
+    }
+
+    /// Keeps the log that a trip has brought back, or opens it again at the next.
+    fn keep(&mut self, log: Option<CaptureLog>, keep: bool) {
+        if let Some(log) = &log {
+            self.cut = !keep && log.is_torn();
+        }
+        self.log = log.filter(|_| keep);
     }
 
     /// Waits until a trip with `offered` bytes is back, and says if that takes long.
@@ -307,7 +325,8 @@ impl Writer {
         }
         if settings != self.settings {
             self.settings = settings;
-            self.log = None;
+            let log = self.log.take();
+            self.keep(log, false);
         }
         self.reopened = reopened;
         if finished {
@@ -328,7 +347,7 @@ impl Writer {
             let (before, last) = (self.cursor.position(), trip.note.is_none());
             self.go(trip).await?;
             // A CR whose LF may be on its way stays in the ring.
-            if last && self.cursor.position() == before {
+            if last && self.cursor.position() == before && !self.more {
                 break;
             }
         }
