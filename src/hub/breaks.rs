@@ -26,6 +26,11 @@ impl Awaited {
         Self { all, told }
     }
 
+    /// Whether who wanted to be told has given up, and has said so.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.told.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
     /// The line has taken it.
     pub(super) fn begins(mut self) {
         if let Some(told) = self.told.take() {
@@ -158,6 +163,8 @@ mod tests {
         drop(second);
         assert_eq!(patience.look(), 0, "one is still on its way");
         assert!(patience.has_given_up());
+        let Input::Break { awaited, .. } = &first else { panic!() };
+        assert!(!awaited.is_given_up());
         drop(first);
         assert!(begun.try_recv().is_err(), "it has not begun");
         assert_eq!((patience.look(), patience.ends()), (12, None));

@@ -116,7 +116,7 @@ impl Line {
             if !matches!(lost, Lost::Reopened) {
                 let _ = tty.discard_output();
             }
-            drop(tty);
+            tty.close();
             systemd::forget("tty");
             match lost {
                 Lost::HungUp => self.device.unplugged(),
@@ -276,6 +276,7 @@ impl Line {
                             return Lost::Moved;
                         }
                     }
+                    Input::Break { awaited, .. } if awaited.is_given_up() => {}
                     Input::Break { length, user, awaited } => {
                         tracing::info!(
                             message_id = Event::Break.id(),

@@ -42,6 +42,12 @@ pub(super) fn claim_again(tty: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Lets go of both locks. Of a tty that has gone there are none.
+pub(super) fn let_go(tty: &File) {
+    let _ = tty.unlock();
+    let _ = ioctl::clear_exclusive(tty);
+}
+
 /// Whether the device behind the tty has gone.
 pub(super) fn hung_up(tty: &File) -> io::Result<bool> {
     let mut asked = [PollFd::new(tty.as_fd(), PollFlags::empty())];

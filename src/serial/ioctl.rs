@@ -14,6 +14,7 @@ mod raw {
     nix::ioctl_read_bad!(tcgets2, libc::TCGETS2, termios2);
     nix::ioctl_write_ptr_bad!(tcsets2, libc::TCSETS2, termios2);
     nix::ioctl_none_bad!(tiocexcl, libc::TIOCEXCL);
+    nix::ioctl_none_bad!(tiocnxcl, libc::TIOCNXCL);
     nix::ioctl_read_bad!(tiocgexcl, libc::TIOCGEXCL, c_int);
     nix::ioctl_none_bad!(tiocsbrk, libc::TIOCSBRK);
     nix::ioctl_none_bad!(tioccbrk, libc::TIOCCBRK);
@@ -144,6 +145,11 @@ pub(super) fn set_termios(tty: impl AsFd, termios: &termios2) -> Result<(), Errn
 pub(super) fn set_exclusive(tty: impl AsFd) -> Result<(), Errno> {
     // SAFETY: TIOCEXCL takes no argument.
     unsafe { raw::tiocexcl(tty.as_fd().as_raw_fd()) }.map(drop)
+}
+
+pub(super) fn clear_exclusive(tty: impl AsFd) -> Result<(), Errno> {
+    // SAFETY: TIOCNXCL takes no argument.
+    unsafe { raw::tiocnxcl(tty.as_fd().as_raw_fd()) }.map(drop)
 }
 
 pub(super) fn is_exclusive(tty: impl AsFd) -> Result<bool, Errno> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use super::claim::{claim, claim_again, hung_up};
+use super::claim::{claim, claim_again, hung_up, let_go};
 use super::contact::Contact;
 use super::error::{AdoptError, OpenError};
 use super::ioctl::{self, Counters, ModemLine, ModemLines};
@@ -183,6 +183,12 @@ impl Tty {
     /// back, because the kernel waits up to 30 seconds in `close(2)` for that.
     pub fn discard_output(&self) -> io::Result<()> {
         Ok(ioctl::discard_output(self)?)
+    }
+
+    /// Closes it so that it can be opened again at once. By itself, a close leaves the locks to whoever keeps a copy, and systemd closes
+    /// its own when it comes to that.
+    pub fn close(self) {
+        let_go(&self.file);
     }
 
     /// The modem control lines; `None` if the driver has none (a pty), or the device has gone.
