@@ -92,6 +92,8 @@ fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     let state = sight.units.state(&unit)?;
     let what = match (who_listens(sight, tcp), is_active(state)) {
         (Some(_), true) => return None,
+        // Who cannot see any listener cannot see that there is none.
+        (None, true) if !std::path::Path::new(TABLES[0]).exists() => return None,
         (None, true) => {
             let what =
                 format!("does not listen on {tcp}: systemd has read that number and not opened it yet");
@@ -107,7 +109,10 @@ fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     Some(patient.finding(what, mend))
 }
 
-/// Who listens on a TCP port, if somebody does (proc_net_tcp(5)).
+/// Who listens on TCP ports (proc_net_tcp(5)).
+const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
+
+/// Who listens on a TCP port, if somebody does.
 fn who_listens(sight: &Sight, tcp: u16) -> Option<String> {
     const LISTEN: &str = "0A";
     let listens = |table: &str| {
@@ -119,7 +124,7 @@ fn who_listens(sight: &Sight, tcp: u16) -> Option<String> {
             is_it.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
         })
     };
-    let socket = listens("/proc/net/tcp").or_else(|| listens("/proc/net/tcp6"))?;
+    let socket = TABLES.into_iter().find_map(listens)?;
     let owner = sight.processes.iter().find(|process| process.has_socket(&socket));
     Some(owner.map_or_else(|| "another program".to_owned(), |process| process.name.clone()))
 }
