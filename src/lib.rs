@@ -10,6 +10,7 @@ pub mod event;
 pub mod failpoint;
 pub mod journal;
 pub mod memory;
+pub mod outbound;
 pub mod pattern;
 pub mod port;
 pub mod reactor;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::accepting;
 use crate::clock::reached;
 use crate::hostkeys::{self, HostKeyError};
+use crate::outbound;
 use crate::ssh;
 use crate::systemd::{self, Handed, HandedError, Watchdog};
 use clerk::Clerk;
@@ -50,6 +51,7 @@ pub enum GatewayError {
 /// Runs the process until it is told to leave, or until nobody is connected. `root` is where /etc and /usr are.
 pub fn run(root: PathBuf) -> Result<(), GatewayError> {
     let system = |what| move |error| GatewayError::System(what, error);
+    outbound::forbid();
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("no runtime"))?.block_on(async {

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
 use crate::memory;
+use crate::outbound;
 use crate::port::PortName;
 use crate::ring::RingError;
 use crate::ssh;
@@ -106,6 +107,7 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
     // All ports have one uid; without this, a taken-over one could read its siblings' memory and descriptors by /proc.
     nix::sys::prctl::set_dumpable(false)
         .map_err(|errno| ServiceError::System("other ports cannot be kept out of this one", errno.into()))?;
+    outbound::forbid();
     memory::one_heap();
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
