@@ -33,7 +33,7 @@ EXPLAINED = [
     (r"bytes are not in the log", {"disk-full-long", "disk-full"}),
     (r"Too many open files|no login is possible: .*os error 24", {"crowd"}),
     (r"the login helper closed the connection", {"kill-auth"}),
-    (r"^(memory allocation|no memory for|.*Cannot allocate memory)", {"enomem"}),
+    (r"^(memory allocation|no memory for|.*Cannot allocate memory|the log: .*OS can't spawn worker thread)", {"enomem"}),
 ]
 LEAVE_SECONDS = 120
 

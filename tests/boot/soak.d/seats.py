@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 
+import judge
 from bed import CLI
 
 SEATS = 40
@@ -133,11 +134,22 @@ class Seat(threading.Thread):
         while True:
             with open(port.said, "rb") as said:
                 said.seek(max(0, base - BACK))
-                if heard in said.read():
-                    return True
+                said = said.read()
+            if heard in said or self.goes_over_a_cut(heard, said, port, max(0, base - BACK)):
+                return True
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.2)
+
+    @staticmethod
+    def goes_over_a_cut(heard, said, port, start):
+        """Whether it is one piece but for what an unplugging has swallowed."""
+        for place, how in judge.read_seams(port.said.removesuffix(".said") + ".seams"):
+            place -= start
+            at = heard.find(said[place : place + 64]) if how == "cut" and place >= 0 else -1
+            if at > 0 and said.startswith(heard[at:], place) and said.rfind(heard[:at], max(0, place - judge.CUT_MOST - at), place) >= 0:
+                return True
+        return False
 
     def terminal(self, port):
         begin = time.time()
