@@ -1,7 +1,8 @@
 """Forty seats, at each of which people come and go by real ssh clients: most watch, some type, some only ask, some are killed or stopped.
 
 A watcher without a terminal gets the device's bytes and nothing else: what it got must be one piece of what the device said, with
-nothing skipped, unless it was stopped itself. Whatever does not go well must have its reason in a fault of that time and port.
+nothing skipped but what an unplugging has swallowed, unless it was stopped itself. Whatever does not go well must have its reason in
+a fault of that time and port.
 """
 import os
 import random
