@@ -147,7 +147,10 @@ impl Default for Watchdog {
     }
 }
 
-/// Where the sockets of the set are: `RUNTIME_DIRECTORY`, or `/run/consoleserver`.
+/// Where the sockets of the set are, unless somebody says otherwise.
+pub const RUNTIME: &str = "/run/consoleserver";
+
+/// Where they are: `RUNTIME_DIRECTORY`, or [`RUNTIME`].
 pub fn runtime_directory() -> std::path::PathBuf {
-    std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| "/run/consoleserver".into()).into()
+    std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| RUNTIME.into()).into()
 }

@@ -113,7 +113,7 @@ impl Place {
         let ours = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let given = given.or(ours.filter(|directory| local::marks(directory).exists()));
         let foreground = given.is_some();
-        let runtime = given.unwrap_or_else(|| "/run/consoleserver".into());
+        let runtime = given.unwrap_or_else(|| crate::systemd::RUNTIME.into());
         Self { foreground: foreground || local::marks(&runtime).exists(), runtime }
     }
 }

@@ -60,7 +60,7 @@ impl Place {
             None => user.gid,
         };
         Ok(Self {
-            runtime: "/run/consoleserver".into(),
+            runtime: crate::systemd::RUNTIME.into(),
             hostkeys: "/var/lib/consoleserver/hostkeys".into(),
             logs: "/var/log/consoleserver".into(),
             port_user: Some(Owner { uid: user.uid.as_raw(), gid: gid.as_raw() }),

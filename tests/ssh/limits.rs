@@ -70,12 +70,7 @@ async fn strangers_from_one_address_leave_login_helpers_to_others() {
         begins(&mut stranger, &["alice"]).await;
         strangers.push(stranger);
     }
-    let wait = async {
-        while helpers(&rig) < ASKING_PER_SOURCE {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.expect("no helpers");
+    holds("no helpers", || helpers(&rig) >= ASKING_PER_SOURCE).await;
     let mut elsewhere = Client::start(rig.ssh(&["-tt", "-b", "127.0.0.2", "demo@127.0.0.1"]));
     elsewhere.sees("for help]");
     assert_eq!(helpers(&rig), ASKING_PER_SOURCE + 1, "{}", rig.login_journal());
@@ -83,12 +78,17 @@ async fn strangers_from_one_address_leave_login_helpers_to_others() {
 
 /// Waits until the port has closed every connection; the client's side runs meanwhile.
 async fn all_closed(rig: &Rig) {
-    let closed = async {
-        while crate::refused::connections(rig) > 0 {
+    holds("still connected", || crate::refused::connections(rig) == 0).await;
+}
+
+/// Waits until it holds; clients of this runtime go on meanwhile.
+async fn holds(otherwise: &str, condition: impl Fn() -> bool) {
+    let comes = async {
+        while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, closed).await.expect("still connected");
+    tokio::time::timeout(PATIENCE, comes).await.expect(otherwise);
 }
 
 /// Login helpers that were ever started.

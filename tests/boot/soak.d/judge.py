@@ -181,9 +181,10 @@ def common(a, at, b, pos):
     return same
 
 
-def read_seams(path):
+def read_seams(said_path):
+    """Where the device was pulled out, by the bytes that it had said (device.py)."""
     try:
-        with open(path, encoding="ascii") as lines:
+        with open(said_path.removesuffix(".said") + ".seams", encoding="ascii") as lines:
             return [(int(place), how) for place, how in (line.split() for line in lines)]
     except FileNotFoundError:
         return []
@@ -193,7 +194,7 @@ def judge(said_path, directory, raw):
     """How many bytes were said, the log has lost by its own account, and were cut off by unplugging. Raises Mismatch."""
     size = os.path.getsize(said_path)
     with open(said_path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as said:
-        walk = Walk(said, read_seams(said_path.removesuffix(".said") + ".seams"))
+        walk = Walk(said, read_seams(said_path))
         (walk_raw if raw else walk_text)(walk, directory)
         if walk.pos != size and not (walk.to_cut(b"") and walk.pos == size):
             raise Mismatch(walk.pos, "the end of the log", bytes(said[walk.pos : walk.pos + 80]), b"")

@@ -131,12 +131,13 @@ class Seat(threading.Thread):
 
     def is_a_piece(self, heard, port, base):
         """Whether the device said this, in one piece. Its copy is written a little later."""
+        start = max(0, base - BACK)
         deadline = time.monotonic() + 10
         while True:
-            with open(port.said, "rb") as said:
-                said.seek(max(0, base - BACK))
-                said = said.read()
-            if heard in said or self.goes_over_a_cut(heard, said, port, max(0, base - BACK)):
+            with open(port.said, "rb") as copy:
+                copy.seek(start)
+                said = copy.read()
+            if heard in said or self.goes_over_a_cut(heard, said, port, start):
                 return True
             if time.monotonic() > deadline:
                 return False
@@ -145,7 +146,7 @@ class Seat(threading.Thread):
     @staticmethod
     def goes_over_a_cut(heard, said, port, start):
         """Whether it is one piece but for what an unplugging has swallowed."""
-        for place, how in judge.read_seams(port.said.removesuffix(".said") + ".seams"):
+        for place, how in judge.read_seams(port.said):
             place -= start
             at = heard.find(said[place : place + 64]) if how == "cut" and place >= 0 else -1
             if at > 0 and said.startswith(heard[at:], place) and said.rfind(heard[:at], max(0, place - judge.CUT_MOST - at), place) >= 0:
