@@ -22,6 +22,8 @@ pub mod persist;
 pub mod auth;
 pub mod systemd;
 
+pub mod logdir;
+
 pub mod ring;
 pub mod serial;
 

@@ -59,6 +59,12 @@ impl Handed {
     }
 }
 
+/// The one unix listener of a program that has no other; `None` if it was not handed exactly one.
+pub fn only_unix_listener() -> io::Result<Option<UnixListener>> {
+    let mut fds = ListenFd::from_env();
+    if fds.len() == 1 { fds.take_unix_listener(0) } else { Ok(None) }
+}
+
 /// A descriptor of no kind that listenfd knows; not to be inherited by anybody.
 fn take_raw(fds: &mut ListenFd, index: usize) -> io::Result<Option<OwnedFd>> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};

@@ -255,7 +255,7 @@ fn nothing_but_a_regular_file_is_written_to() {
     fs::create_dir(&path).unwrap();
     assert!(matches!(refusal(), CaptureError::NotAFile(_)));
 
-    let missing = CaptureLog::open(&dir.path().join("missing"), &log(LogType::Text)).unwrap_err();
+    let missing = CaptureLog::open(dir.path().join("missing").as_path(), &log(LogType::Text)).unwrap_err();
     assert_eq!(
         missing.to_string(),
         format!("the log directory {} does not exist", dir.path().join("missing").display())

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Salvaged};
 use consoleserver::generator::{self, udev};
+use consoleserver::persist;
 
 /// Turn the consoleserver configuration into units. systemd runs this at boot and with each daemon-reload, and udev for
 /// each serial device.
@@ -24,8 +25,11 @@ struct Arguments {
     /// Print whether a port may be on the USB device at this place, as udev properties.
     #[arg(long, value_name = "ID_PATH", conflicts_with = "udev_tty")]
     udev_usb: Option<String>,
+    /// Write the list of the logs for logrotate into this file; an old one stays if the configuration is wrong.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["udev_tty", "udev_usb"])]
+    logrotate: Option<PathBuf>,
     /// Where the units go.
-    #[arg(required_unless_present_any = ["udev_tty", "udev_usb"])]
+    #[arg(required_unless_present_any = ["udev_tty", "udev_usb", "logrotate"])]
     normal: Option<PathBuf>,
     /// Not used: nothing here goes before the administrator's units.
     early: Option<PathBuf>,
@@ -34,9 +38,12 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { root, udev_tty, udev_usb, normal, .. } = Arguments::parse();
+    let Arguments { root, udev_tty, udev_usb, logrotate, normal, .. } = Arguments::parse();
     let complaints = Complaints::new(root.is_some());
     let root = root.unwrap_or_else(|| PathBuf::from("/"));
+    if let Some(list) = logrotate {
+        return list_logs(&root, &list);
+    }
     // What is wrong with the file, the generator has said: not again for each tty.
     match (udev_tty.as_deref(), udev_usb, normal) {
         (Some([kernel, links @ ..]), _, _) => {
@@ -50,6 +57,22 @@ fn main() -> ExitCode {
         },
         (_, _, Some(normal)) => generate(&root, &normal, complaints),
         (_, _, None) => ExitCode::from(2),
+    }
+}
+
+fn list_logs(root: &Path, list: &Path) -> ExitCode {
+    let written = Config::load(root).map_err(|error| error.to_string()).and_then(|loaded| {
+        let text = generator::logrotate::list(&loaded.config, &root.join("var/log/consoleserver"));
+        persist::write(list, text.as_bytes(), 0o640, None)
+            .map_err(|error| format!("{}: {error}", list.display()))
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ =
+                writeln!(io::stderr(), "console-generator: the list of the logs stays as it was: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 

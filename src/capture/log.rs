@@ -17,6 +17,7 @@ use super::encode::{Encoder, Left, Times};
 use super::lines::Lines;
 use super::text::escape;
 use crate::config::{Log, LogType};
+use crate::logdir::{LogDirectory, NoLogDirectory};
 
 /// What went wrong with the log file. Its Display is the sentence that the administrator reads.
 #[derive(Debug, Error)]
@@ -24,6 +25,9 @@ pub enum CaptureError {
     /// The directory is not there.
     #[error("the log directory {0} does not exist")]
     NoDirectory(PathBuf),
+    /// There is no directory to look into.
+    #[error(transparent)]
+    Nowhere(#[from] NoLogDirectory),
     /// A symlink where the log should be: it could lead anywhere.
     #[error("the log {0} is a symbolic link: put a regular file there, or remove the link")]
     Symlink(PathBuf),
@@ -46,6 +50,14 @@ pub enum CaptureError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl CaptureError {
+    /// Whether all that is missing is room (`man 2 write`: ENOSPC, EDQUOT).
+    pub fn is_disk_full(&self) -> bool {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
+    }
 }
 
 /// How far a log file is right: plain numbers, because they outlive the process in the ring's shared memory.
@@ -84,7 +96,9 @@ impl From<[u64; 4]> for Mark {
 /// A port's log file, open for appending.
 #[derive(Debug)]
 pub struct CaptureLog {
-    path: PathBuf,
+    directory: LogDirectory,
+    /// Its name in the directory.
+    name: PathBuf,
     encoder: Encoder,
     /// `None` for [`LogType::None`].
     file: Option<File>,
@@ -98,13 +112,21 @@ pub struct CaptureLog {
 
 impl CaptureLog {
     /// Opens, or creates with mode 0640, the log in its directory. Nothing but a regular file will do.
-    pub fn open(dir: &Path, log: &Log) -> Result<Self, CaptureError> {
+    pub fn open(directory: impl Into<LogDirectory>, log: &Log) -> Result<Self, CaptureError> {
         let encoder = Encoder::new(log.kind, TimeZone::system());
-        let path = dir.join(&log.file);
-        let file = if log.kind == LogType::None { None } else { Some(open_file(&path)?) };
+        let (directory, name) = (directory.into(), PathBuf::from(&log.file));
+        let file = if log.kind == LogType::None { None } else { Some(open_file(&directory, &name)?) };
         let lines = log.journal.then(Lines::default);
-        let mut opened =
-            Self { path, encoder, file, mark: Mark::default(), torn: None, records: Vec::new(), lines };
+        let mut opened = Self {
+            directory,
+            name,
+            encoder,
+            file,
+            mark: Mark::default(),
+            torn: None,
+            records: Vec::new(),
+            lines,
+        };
         opened.mark = opened.look()?;
         Ok(opened)
     }
@@ -134,10 +156,16 @@ impl CaptureLog {
         self.torn.is_some()
     }
 
-    /// Whether somebody has removed the file: what is written to it nobody would read. One that was renamed is a rotation's, which
-    /// says when to let go of it.
-    pub fn is_removed(&self) -> bool {
-        self.file.as_ref().and_then(|file| file.metadata().ok()).is_some_and(|found| found.nlink() == 0)
+    /// Whether the name leads to another file by now, or to none: then a rotation has renamed this one, or it was removed, and
+    /// nobody would look for further records in it.
+    pub fn displaced(&self) -> Option<Displaced> {
+        let file = self.file.as_ref()?.metadata().ok()?;
+        match std::fs::symlink_metadata(self.directory.path().join(&self.name)) {
+            Ok(found) if (found.dev(), found.ino()) == (file.dev(), file.ino()) => None,
+            Err(error) if !is_absence(&error) => None,
+            Ok(_) | Err(_) if file.nlink() == 0 => Some(Displaced::Removed),
+            Ok(_) | Err(_) => Some(Displaced::Renamed),
+        }
     }
 
     /// Writes the records of `pending`, the bytes that are not yet logged, and returns how many of them these hold:
@@ -203,7 +231,7 @@ impl CaptureLog {
         if self.file.is_none() {
             return Ok(());
         }
-        let fresh = open_file(&self.path)?;
+        let fresh = open_file(&self.directory, &self.name)?;
         self.mend()?;
         self.sync()?;
         self.file = Some(fresh);
@@ -279,20 +307,35 @@ impl CaptureLog {
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> CaptureError {
-        CaptureError::Io { what, path: self.path.clone(), source }
+        CaptureError::Io { what, path: self.directory.shown().join(&self.name), source }
     }
 }
 
-fn open_file(path: &Path) -> Result<File, CaptureError> {
+/// What has become of the name of an open log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Displaced {
+    /// The file has another name now.
+    Renamed,
+    /// The file has no name any more.
+    Removed,
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn open_file(directory: &LogDirectory, name: &Path) -> Result<File, CaptureError> {
     // O_NONBLOCK: a FIFO put in the log's place must not hang us before we have seen what it is.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    let opened =
-        OpenOptions::new().append(true).create(true).mode(0o640).custom_flags(flags.bits()).open(path);
-    let path = path.to_owned();
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(flags.bits())
+        .open(directory.path().join(name));
+    let path = directory.shown().join(name);
     let file = opened.map_err(|source| match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
-        Errno::ENOENT | Errno::ENOTDIR => {
-            CaptureError::NoDirectory(path.parent().unwrap_or(&path).to_owned())
-        }
+        Errno::ENOENT | Errno::ENOTDIR => CaptureError::NoDirectory(directory.shown().to_owned()),
         Errno::ELOOP => CaptureError::Symlink(path.clone()),
         Errno::EISDIR | Errno::ENXIO => CaptureError::NotAFile(path.clone()),
         Errno::EROFS => CaptureError::ReadOnly(path.clone()),

@@ -16,6 +16,6 @@ pub mod writer;
 
 pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
 pub use history::{History, Sieve, Wanted};
-pub use log::{CaptureError, CaptureLog, Mark};
+pub use log::{CaptureError, CaptureLog, Displaced, Mark};
 pub use search::Found;
 pub use text::{escape, is_hidden};

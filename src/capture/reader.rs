@@ -12,6 +12,7 @@ use super::history::{History, Wanted};
 use super::search::{Found, search};
 use super::tail::Tail;
 use crate::config::{Log, LogType};
+use crate::logdir::{Client, NoLogDirectory};
 
 /// Why a log cannot be read.
 #[derive(Debug, Error)]
@@ -19,6 +20,9 @@ pub enum ReadError {
     /// There is none.
     #[error("nothing is logged here: log.type is \"none\"")]
     None,
+    /// There is no directory to look into.
+    #[error("the log cannot be read: {0}")]
+    Nowhere(#[from] NoLogDirectory),
     /// The system's reason.
     #[error("the log cannot be read: {0}")]
     Io(#[from] io::Error),
@@ -30,14 +34,14 @@ pub enum ReadError {
 /// Reads the log of one port.
 #[derive(Debug)]
 pub struct Reader {
-    dir: PathBuf,
+    directory: Client,
     places: Arc<Semaphore>,
 }
 
 impl Reader {
     /// Of the log in this directory.
-    pub fn new(dir: PathBuf) -> Self {
-        Self { dir, places: Arc::new(Semaphore::new(1)) }
+    pub fn new(directory: Client) -> Self {
+        Self { directory, places: Arc::new(Semaphore::new(1)) }
     }
 
     /// The place where the last `lines` lines begin.
@@ -79,7 +83,7 @@ impl Reader {
     fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {
         match log.kind {
             LogType::None => Err(ReadError::None),
-            _ => Ok(self.dir.join(&log.file)),
+            _ => Ok(self.directory.current()?.path().join(&log.file)),
         }
     }
 

@@ -1,10 +1,9 @@
 //! One trip of the log writer to the blocking thread: what it carries there, and what of it arrived. Whatever blocks of the log is here.
 
-use std::path::Path;
-
-use super::{CaptureError, CaptureLog, Times};
+use super::{CaptureError, CaptureLog, Displaced, Times};
 use crate::config::Log;
 use crate::hub::{Note, Noted};
+use crate::logdir::Current;
 use crate::ring::LogMark;
 
 /// Why something is lost.
@@ -35,25 +34,29 @@ impl Trip {
     pub(super) fn make(
         self,
         log: Option<CaptureLog>,
-        dir: &Path,
+        directory: Current,
         settings: &Log,
         (mark, cut): (LogMark, bool),
         times: Times,
     ) -> (Option<CaptureLog>, Arrived, Result<(), CaptureError>) {
         let opened = match log {
             Some(log) => Ok(log),
-            None => CaptureLog::open(dir, settings).and_then(|mut log| {
-                match cut {
-                    true => log.resume(mark.file.into())?,
-                    false => log.go_on(mark.file.into())?,
-                }
-                Ok(log)
-            }),
+            None => directory
+                .clone()
+                .map_err(CaptureError::from)
+                .and_then(|directory| CaptureLog::open(directory, settings))
+                .and_then(|mut log| {
+                    match cut {
+                        true => log.resume(mark.file.into())?,
+                        false => log.go_on(mark.file.into())?,
+                    }
+                    Ok(log)
+                }),
         };
         let mut arrived = Arrived::default();
         match opened {
             Ok(mut log) => {
-                let done = write(&mut log, self, times, &mut arrived);
+                let done = write(&mut log, self, directory, times, &mut arrived);
                 (Some(log), arrived, done)
             }
             Err(error) => (None, arrived, Err(error)),
@@ -70,15 +73,22 @@ pub(super) struct Arrived {
     pub(super) consumed: usize,
     /// Whether the note is there.
     pub(super) noted: bool,
-    /// Nothing else arrived, because the file was removed and there is a new one.
-    pub(super) anew: bool,
+    /// Nothing else arrived, because the name led elsewhere and there is a new file.
+    pub(super) displaced: Option<Displaced>,
 }
 
-fn write(log: &mut CaptureLog, trip: Trip, times: Times, arrived: &mut Arrived) -> Result<(), CaptureError> {
-    if log.is_removed() {
+fn write(
+    log: &mut CaptureLog,
+    trip: Trip,
+    directory: Current,
+    times: Times,
+    arrived: &mut Arrived,
+) -> Result<(), CaptureError> {
+    if let Some(displaced) = log.displaced() {
+        directory?;
         log.reopen()?;
         // Where the new one begins is to be recorded before anything is written to it.
-        arrived.anew = true;
+        arrived.displaced = Some(displaced);
         return Ok(());
     }
     if trip.gap > 0 {

@@ -2,7 +2,6 @@
 //! file is touched on a blocking thread, one batch at a time, so that a stalling disk stalls nothing else. What
 //! the disk could not take before the ring came round is counted, and said in the log itself.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::trip::Trip;
-use super::{CaptureError, CaptureLog, Times};
+use super::{CaptureError, CaptureLog, Displaced, Times};
 use crate::alarm::Alarm;
 use crate::config::Log;
 use crate::event::Event;
 use crate::failpoint;
 use crate::hub::{Cursor, Hub};
+use crate::logdir::Client;
 use crate::ring::LogMark;
 
 /// Bytes per trip to the blocking thread.
@@ -34,6 +34,8 @@ const SILENCE: Duration = Duration::from_millis(200);
 const HANG: Duration = Duration::from_secs(5);
 /// Between two tries at a log that cannot be written: at first, and at most.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Between two tries while the disk is full: room can come at any time, and nothing tells of it.
+const RETRY_FULL: Duration = Duration::from_secs(1);
 
 /// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
 const LOSSES: Duration = Duration::from_secs(10);
@@ -70,7 +72,7 @@ pub struct Health {
 pub struct Writer {
     hub: Arc<Hub>,
     cursor: Cursor,
-    dir: PathBuf,
+    directory: Client,
     settings: Log,
     reopened: u64,
     log: Option<CaptureLog>,
@@ -97,14 +99,14 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer into `dir`; nothing is opened yet.
-    pub fn new(hub: Arc<Hub>, dir: PathBuf, Wanted { settings, reopened, .. }: Wanted) -> Self {
+    /// A writer into this directory; nothing is opened yet.
+    pub fn new(hub: Arc<Hub>, directory: Client, Wanted { settings, reopened, .. }: Wanted) -> Self {
         let cursor = hub.log_cursor();
         let health = watch::Sender::new(Health { trouble: None, lost: hub.log_mark().lost });
         Self {
             hub,
             cursor,
-            dir,
+            directory,
             settings,
             reopened,
             log: None,
@@ -130,6 +132,8 @@ impl Writer {
 
     /// Writes until told to finish, or until nobody is left to tell.
     pub async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
+        // Most of the time the answer is there at once.
+        let _ = tokio::time::timeout(HANG, self.directory.answered()).await;
         let mut trip = self.look(false);
         loop {
             // The first one opens the file, and cuts off what a killed process wrote beyond its mark, even if the
@@ -137,8 +141,9 @@ impl Writer {
             if !trip.is_empty() || self.log.is_none() {
                 let talking = !trip.bytes.is_empty();
                 if let Err(error) = self.go(trip).await {
+                    let full = error.is_disk_full();
                     self.report_trouble(error);
-                    trip = match self.wait_to_retry(&mut wanted).await {
+                    trip = match self.wait_to_retry(full, &mut wanted).await {
                         Some(trip) => trip,
                         None => return,
                     };
@@ -169,6 +174,7 @@ impl Writer {
                 changed.ok()?;
                 self.obey(wanted).await
             }
+            () = self.directory.changed() => Some(self.look(false)),
             // Before the device is heard again: one that never pauses would put these off for ever.
             () = self.alarm.rings() => match Instant::now() {
                 now if sync_due.is_some_and(|due| due <= now) => Some(Trip { sync: true, ..Trip::default() }),
@@ -229,9 +235,10 @@ impl Writer {
         let (note, reopen) = (trip.note.clone(), trip.reopen);
         let (flushed, synced) = (trip.flush, trip.sync);
         let log = self.log.take();
-        let (dir, settings, mark) = (self.dir.clone(), self.settings.clone(), self.hub.log_mark());
+        let (directory, settings, mark) =
+            (self.directory.current(), self.settings.clone(), self.hub.log_mark());
         let cut = self.cut;
-        let errand = move || trip.make(log, &dir, &settings, (mark, cut), times);
+        let errand = move || trip.make(log, directory, &settings, (mark, cut), times);
         let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
         failpoint::point("log-written");
         let file = log.as_ref().map(|log| log.mark().into());
@@ -255,13 +262,15 @@ impl Writer {
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
         }
-        if arrived.anew {
-            let news = "the log was removed: it goes on in a new file";
-            tracing::warn!("{news}");
-            self.hub.note(news.to_owned());
+        if let Some(displaced) = arrived.displaced {
+            if displaced == Displaced::Removed {
+                let news = "the log was removed: it goes on in a new file";
+                tracing::warn!("{news}");
+                self.hub.note(news.to_owned());
+            }
             self.more = true;
         }
-        let whole = done.is_ok() && !arrived.anew;
+        let whole = done.is_ok() && arrived.displaced.is_none();
         self.settle(arrived.consumed, offered, flushed && whole, synced && whole);
         done
     }
@@ -291,7 +300,7 @@ impl Writer {
                         health.lost = health.lost.max(lost);
                         more
                     });
-                    self.say_trouble(CaptureError::Hangs(self.dir.join(&self.settings.file)));
+                    self.say_trouble(CaptureError::Hangs(self.shown()));
                 }
             }
         }
@@ -351,13 +360,34 @@ impl Writer {
                 break;
             }
         }
-        self.go(Trip { sync: true, ..Trip::default() }).await
+        self.go(Trip { sync: true, ..Trip::default() }).await?;
+        if self.hub.next_note().is_some() {
+            // That the log was removed is known only now.
+            let trip = self.look(true);
+            self.go(trip).await?;
+        }
+        Ok(())
     }
 
-    async fn wait_to_retry(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
-        let retry = tokio::time::sleep(self.retry_after);
-        self.retry_after = (self.retry_after * 2).min(RETRY.1);
+    /// The log's path, as the machine has it.
+    fn shown(&self) -> std::path::PathBuf {
+        let directory = self.directory.current();
+        directory.map(|directory| directory.shown().join(&self.settings.file)).unwrap_or_default()
+    }
+
+    async fn wait_to_retry(&mut self, full: bool, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
+        let after = if full { RETRY_FULL } else { self.retry_after };
+        self.retry_after = (after * 2).min(RETRY.1);
+        let ask_again = self.directory.clone();
+        let retry = async move {
+            tokio::time::sleep(after).await;
+            // The directory may have been removed, or its mount be one that was made read-only.
+            if !full {
+                ask_again.ask_again();
+            }
+        };
         tokio::select! {
+            () = self.directory.changed() => Some(self.look(true)),
             changed = wanted.changed() => {
                 changed.ok()?;
                 self.obey(wanted).await

@@ -2,6 +2,7 @@
 //! generator (`man systemd.generator`). `plan` only thinks; `write` does. Nothing of the configuration gets into a unit
 //! but what has been taken apart into port names, addresses and escaped paths, so no string becomes a directive.
 
+pub mod logrotate;
 mod plan;
 mod text;
 pub mod udev;

@@ -94,9 +94,6 @@ pub enum ServiceError {
     /// A host key that is none.
     #[error("host key {0}: {1}")]
     HostKey(PathBuf, String),
-    /// No directory for the log.
-    #[error("LOGS_DIRECTORY is not set: where should the log go?")]
-    NoLogDirectory,
     /// The runtime, a signal, a socket.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),

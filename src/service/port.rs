@@ -67,7 +67,7 @@ impl PortService {
     /// Starts everything.
     pub(super) fn start(
         options: Options,
-        Prepared { config, keys, log_dir, ring }: Prepared,
+        Prepared { config, keys, log_directory, ring }: Prepared,
         listeners: Listeners,
         tty: Option<OwnedFd>,
     ) -> Self {
@@ -77,7 +77,7 @@ impl PortService {
         let (hub, inbox) = Hub::new(ring);
         resize(&hub, port.scrollback);
         let wanted_log = watch::Sender::new(writer::Wanted::new(port.log.clone()));
-        let writer = Writer::new(hub.clone(), log_dir.clone(), wanted_log.borrow().clone());
+        let writer = Writer::new(hub.clone(), log_directory.clone(), wanted_log.borrow().clone());
         let health = writer.health();
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
         let (line_orders, line_inbox) = mpsc::channel(ORDERS);
@@ -94,7 +94,7 @@ impl PortService {
 
         let access = watch::Sender::new(access_to(&config, &name));
         let rules = watch::Sender::new(config.rules(&port));
-        let console = Console::new(name, hub, Reader::new(log_dir), port);
+        let console = Console::new(name, hub, Reader::new(log_directory), port);
         console.set_neighbours(neighbours(&config));
         let ssh = ssh::Server::new(keys, Arc::new(Door::new(console.clone(), access.subscribe())));
         let mut doors = JoinSet::new();

@@ -1,12 +1,13 @@
 //! What a port needs before it can be served, and all that can fail of it: configuration, host keys, log directory, ring.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use russh::keys::PrivateKey;
 
 use super::{Listeners, Options, ServiceError, aside};
 use crate::config::Config;
+use crate::logdir;
 use crate::ring::Ring;
 use crate::systemd;
 
@@ -14,7 +15,7 @@ use crate::systemd;
 pub(super) struct Prepared {
     pub(super) config: Config,
     pub(super) keys: Vec<PrivateKey>,
-    pub(super) log_dir: PathBuf,
+    pub(super) log_directory: logdir::Client,
     pub(super) ring: Ring,
 }
 
@@ -28,9 +29,19 @@ impl Prepared {
         let config = options.load().await?;
         // Without SSH none are needed.
         let keys = if listeners.ssh.is_empty() { Vec::new() } else { aside(host_keys).await? };
-        let log_dir = std::env::var_os("LOGS_DIRECTORY").ok_or(ServiceError::NoLogDirectory)?.into();
+        let log_directory = log_directory()?;
         let ring = ring(stored.take(), config.ports[&options.port].scrollback)?;
-        Ok(Self { config, keys, log_dir, ring })
+        Ok(Self { config, keys, log_directory, ring })
+    }
+}
+
+/// By its path where one is given (in the foreground), else from `console-logs`. Neither keeps a port from being served: what is
+/// wrong with the directory is the log's trouble.
+fn log_directory() -> Result<logdir::Client, ServiceError> {
+    match std::env::var_os("LOGS_DIRECTORY") {
+        Some(path) => Ok(logdir::Client::fixed(Path::new(&path))),
+        None => logdir::Client::begin(systemd::runtime_directory().join(logdir::SOCKET))
+            .map_err(|error| ServiceError::System("the log directory", error)),
     }
 }
 

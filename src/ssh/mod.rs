@@ -178,7 +178,9 @@ mod tests {
 
     fn impatient_server() -> Arc<Server<Door>> {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
-        let log = crate::capture::reader::Reader::new("/nonexistent".into());
+        let log = crate::capture::reader::Reader::new(crate::logdir::Client::fixed(std::path::Path::new(
+            "/nonexistent",
+        )));
         let console = Console::new("demo".parse().unwrap(), hub, log, config::Port::default());
         let gatekeeping = Gatekeeping { auth_socket: "/nonexistent".into(), root: RootLogin::Key };
         let rules = config::Config::default().rules(&config::Port::default());

@@ -9,8 +9,30 @@ import sys
 
 libc = ctypes.CDLL(None, use_errno=True)
 PLACE, SIBLING = sys.argv[1], int(sys.argv[2])
-# Where the place may write: its unit's directory, or a /tmp of its own.
-OWN = {"port": os.environ.get("LOGS_DIRECTORY"), "admin": os.environ.get("STATE_DIRECTORY")}.get(PLACE) or "/tmp"
+
+
+def log_directory():
+    """What console-logs hands a port: a message, and one byte with the descriptor."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.connect("/run/consoleserver/logs")
+        length = int.from_bytes(sock.recv(4, socket.MSG_WAITALL), "big")
+        told = json.loads(sock.recv(length, socket.MSG_WAITALL))
+        if "Directory" not in told:
+            raise OSError(told["Unavailable"]["why"])
+        _, descriptors, _, _ = socket.recv_fds(sock, 1, 1)
+        return f"/proc/self/fd/{descriptors[0]}"
+
+
+# Where the place may write: its unit's directory, what it is handed, or a /tmp of its own.
+if PLACE == "port":
+    try:
+        OWN = log_directory()
+    except OSError:
+        # Outside of a port's unit nothing is handed over.
+        OWN = "/var/log/consoleserver/ttyUSB1"
+else:
+    OWN = os.environ.get("STATE_DIRECTORY") if PLACE == "admin" else "/tmp"
+OWN = OWN or "/tmp"
 PTRACE_SEIZE = 0x4206
 PIDFD_OPEN, PIDFD_SEND_SIGNAL, PIDFD_GETFD, PROCESS_VM_READV = 434, 424, 438, 310  # x86-64
 if os.uname().machine == "aarch64":
@@ -128,6 +150,8 @@ ACTS = {
     "open /dev/net/tun": lambda: look("/dev/net/tun", os.O_RDWR),
     "write in a sibling's log directory": lambda: write("/var/log/consoleserver/ttyUSB1/x"),
     "read a sibling's log": lambda: look("/var/log/consoleserver/ttyUSB1/console.log"),
+    "read a sibling's log by its own directory": lambda: look(f"{OWN}/../ttyUSB1/console.log"),
+    "list a sibling's directory by its own": lambda: os.listdir(f"{OWN}/../ttyUSB1"),
     "write in /tmp of the machine": lambda: append("/tmp/own/of-somebody"),
     "write in /var/tmp of the machine": lambda: append("/var/tmp/of-somebody"),
     "write in /run": lambda: write("/run/consoleserver/x"),
@@ -154,6 +178,8 @@ ACTS = {
     "make code at run time": writable_code,
     "run a program": lambda: run("/usr/bin/true"),
 }
+if PLACE != "port":
+    del ACTS["read a sibling's log by its own directory"], ACTS["list a sibling's directory by its own"]
 # What each place must be able to do; and what of the rest it may, which is said in SECURITY.md.
 MUST = {
     "port": ["write in its own directory", "open a serial tty", "ask the login helper of the ports", "call the bus"],

@@ -1,0 +1,56 @@
+//! Opens the log directory of each port and hands it over. Made to be run by systemd as `console-logs.service`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use consoleserver::journal;
+use consoleserver::logdir::server::{self, Options, ServerError};
+use nix::unistd::{Group, User};
+
+/// Open the log directory of each serial port that asks, on the listener that systemd hands over.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// The directory that has one directory for each port
+    #[arg(long, value_name = "DIR", default_value = "/var/log/consoleserver")]
+    base: PathBuf,
+    /// The user that ports run as
+    #[arg(long, value_name = "USER", default_value = "_console-port")]
+    user: String,
+    /// The group that may read logs
+    #[arg(long, value_name = "GROUP", default_value = "adm")]
+    group: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    journal::init("console-logs", None);
+    let options = match options(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match server::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            match error {
+                ServerError::NoListener => ExitCode::from(2),
+                ServerError::System(..) => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn options(Arguments { base, user, group }: Arguments) -> anyhow::Result<Options> {
+    let owner = User::from_name(&user)
+        .with_context(|| format!("user {user}"))?
+        .with_context(|| format!("there is no user {user}: systemd-sysusers makes it"))?;
+    // Without that group, logs are for the ports' own.
+    let readers = Group::from_name(&group).with_context(|| format!("group {group}"))?;
+    Ok(Options { base, user: owner.uid, group: readers.map_or(owner.gid, |group| group.gid) })
+}

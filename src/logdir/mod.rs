@@ -1,0 +1,90 @@
+//! Where a port's capture log lies. A port process does not reach it by its path: a path that its mount namespace had when it
+//! started would lead to the old directory after the directory is replaced or a disk is mounted over it, and would keep
+//! the port from starting where the directory cannot be had. Instead `console-logs` opens the directory and hands it over as a
+//! descriptor of a mount of its own (open_tree(2)), out of which no `..` leads, and hands over another one whenever the path leads elsewhere.
+//! `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
+
+mod client;
+mod peer;
+pub mod server;
+mod watch;
+
+pub use client::Client;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The socket of `console-logs`, below the runtime directory.
+pub const SOCKET: &str = "logs";
+
+/// What `console-logs` sends. A [`Told::Directory`] is followed by one byte with the descriptor (SCM_RIGHTS).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Told {
+    /// The directory follows.
+    Directory {
+        /// Its path on the machine, for messages.
+        path: PathBuf,
+    },
+    /// There is no directory at present.
+    Unavailable {
+        /// Why, as a sentence.
+        why: String,
+    },
+}
+
+/// A directory for capture logs.
+#[derive(Debug, Clone)]
+pub struct LogDirectory {
+    path: PathBuf,
+    shown: PathBuf,
+}
+
+impl LogDirectory {
+    /// One that is reached by its path.
+    pub fn at(path: PathBuf) -> Self {
+        Self { shown: path.clone(), path }
+    }
+
+    /// What leads to it in this process. It leads to the directory at present, also after that is another one.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the machine calls it: for messages.
+    pub fn shown(&self) -> &Path {
+        &self.shown
+    }
+}
+
+impl From<PathBuf> for LogDirectory {
+    fn from(path: PathBuf) -> Self {
+        Self::at(path)
+    }
+}
+
+impl From<&Path> for LogDirectory {
+    fn from(path: &Path) -> Self {
+        Self::at(path.to_owned())
+    }
+}
+
+/// Why the log has no directory. Its Display is the sentence that the administrator reads.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NoLogDirectory {
+    /// `console-logs` has not answered yet.
+    #[error("console-logs.service has not named the log directory: systemctl status console-logs.service")]
+    NotYet,
+    /// `console-logs` cannot be reached.
+    #[error(
+        "console-logs.service cannot be asked for the log directory: {0}: systemctl status console-logs.socket"
+    )]
+    Unreachable(String),
+    /// It has answered that there is none.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// The directory at present.
+pub type Current = Result<LogDirectory, NoLogDirectory>;

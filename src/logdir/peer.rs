@@ -1,0 +1,86 @@
+//! Which port is at the other end of a connection: the unit of the process that connected, by its control group. All ports
+//! have one user id, so that tells nothing.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{getsockopt, sockopt};
+use std::os::fd::AsFd;
+use thiserror::Error;
+
+use crate::port::PortName;
+
+/// Why a peer gets no directory.
+#[derive(Debug, Error)]
+pub enum PeerError {
+    /// The kernel does not say who it is, or it has ended.
+    #[error("the peer cannot be identified: {0}")]
+    Io(#[from] io::Error),
+    /// It has ended since it connected: its process id may be another's by now.
+    #[error("the peer has ended")]
+    Ended,
+    /// Not one of `console@NAME.service`.
+    #[error("the peer is in {0:?}, not in a console@NAME.service")]
+    NoPort(String),
+}
+
+/// The port whose process has connected.
+pub fn port(stream: impl AsFd) -> Result<PortName, PeerError> {
+    let pid = getsockopt(&stream, sockopt::PeerCredentials).map_err(io::Error::from)?.pid();
+    // Since Linux 6.5. It names the process itself, where the number may become another's.
+    let process: Option<OwnedFd> = match getsockopt(&stream, sockopt::PeerPidfd) {
+        Ok(process) => Some(process),
+        Err(Errno::ENOPROTOOPT | Errno::EINVAL) => None,
+        Err(errno) => return Err(io::Error::from(errno).into()),
+    };
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    // Looked at afterwards: if it lives, the number was its own when its group was read.
+    if process.is_some_and(|process| has_ended(&process)) {
+        return Err(PeerError::Ended);
+    }
+    port_of(&groups).ok_or(PeerError::NoPort(groups))
+}
+
+/// A pidfd becomes readable when its process ends (pidfd_open(2)).
+fn has_ended(process: &OwnedFd) -> bool {
+    debug_assert!(process.as_raw_fd() >= 0);
+    let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+    poll(&mut polled, PollTimeout::ZERO) != Ok(0)
+}
+
+/// The port in a `/proc/PID/cgroup` (cgroups(7)): in the one hierarchy, or in systemd's own where there are several.
+fn port_of(groups: &str) -> Option<PortName> {
+    groups.lines().find_map(|line| {
+        let (_, path) = line.split_once("::").or_else(|| line.split_once(":name=systemd:"))?;
+        let unit = path.rsplit('/').next()?;
+        unit.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_is_the_instance_of_the_unit() {
+        let port = |groups| port_of(groups).map(|port| port.to_string());
+        let v2 = "0::/system.slice/system-console.slice/console@core-1.service\n";
+        assert_eq!(port(v2).as_deref(), Some("core-1"));
+        let v1 = "12:pids:/x\n1:name=systemd:/system.slice/system-console.slice/console@ttyUSB0.service\n";
+        assert_eq!(port(v1).as_deref(), Some("ttyUSB0"));
+        // Both, as in a container of systemd-nspawn.
+        assert_eq!(port(&format!("9:name=systemd:/\n8:pids:/\n{v2}")).as_deref(), Some("core-1"));
+        for other in [
+            "",
+            "0::/\n",
+            "0::/system.slice/console-cli.service\n",
+            "0::/system.slice/system-console.slice/console@a.service/inner\n",
+            "0::/console@../x.service\n",
+            "0::/console@.service\n",
+        ] {
+            assert_eq!(port(other), None, "{other:?}");
+        }
+    }
+}
