@@ -152,8 +152,12 @@ fn without_host_keys_everybody_is_told_so() {
     let _silent = [silent(), silent(), silent()];
     let mut client = bench.command("say hello");
     client.ends_with(255);
-    assert!(client.aside().contains("the admin CLI cannot be served at present"), "{}", client.aside());
-    bench.wait_for_journal("the admin CLI cannot be served: host keys: ");
+    assert!(
+        client.aside().contains("the admin CLI cannot be served over SSH at present"),
+        "{}",
+        client.aside()
+    );
+    bench.wait_for_journal("SSH is not served: host keys: ");
     assert!(bench.ends().success());
 }
 

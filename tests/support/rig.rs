@@ -81,10 +81,8 @@ impl Rig {
             fs::create_dir(dir.path().join(directory)).unwrap();
         }
         consoleserver::hostkeys::ensure(&dir.path().join("hostkeys")).unwrap();
-        for path in consoleserver::hostkeys::files(&dir.path().join("hostkeys")).unwrap() {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            fs::copy(&path, dir.path().join("credentials").join(format!("hostkey_{name}"))).unwrap();
-        }
+        fs::copy(dir.path().join("hostkeys/hostkey_ed25519"), dir.path().join("credentials/hostkey_ed25519"))
+            .unwrap();
         run(Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"])
             .arg(dir.path().join("key")));
@@ -393,6 +391,7 @@ impl Rig {
         let socket = self.path("run/auth-port");
         let mut command = Command::new("systemd-socket-activate");
         command.arg("--accept").arg("-l").arg(&socket).arg(env!("CARGO_BIN_EXE_console-auth"));
+        command.arg("--host-keys").arg(self.path("hostkeys"));
         if demo_key {
             command.arg("--demo-key").arg(self.path("key.pub"));
         }
