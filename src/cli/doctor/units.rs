@@ -30,6 +30,11 @@ impl Units {
         self.0.get(unit)?.get(key).map(String::as_str)
     }
 
+    /// What the units report of themselves.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = &str> {
+        self.0.values().filter_map(|properties| properties.get("StatusText")).map(String::as_str)
+    }
+
     /// `active`, `failed`, `inactive`…
     pub(super) fn state(&self, unit: &str) -> Option<&str> {
         self.property(unit, "ActiveState")
