@@ -70,7 +70,7 @@ fn target(path: &Path) -> io::Result<PathBuf> {
 
 /// Whether something is mounted at this very path.
 pub fn is_mount(path: &Path) -> bool {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == path))
 }
 

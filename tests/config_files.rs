@@ -93,7 +93,7 @@ fn a_file_that_permissions_close_is_an_error() {
     assert_eq!(told, format!("{denied} (every port reads it: chmod a+x {})", directory.display()));
     // What is advised helps.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();
-    fs::set_permissions(&etc, fs::Permissions::from_mode(0o004)).unwrap();
+    fs::set_permissions(&etc, fs::Permissions::from_mode(0o444)).unwrap();
     assert_eq!(as_nobody().unwrap().path, etc);
 }
 

@@ -4,8 +4,9 @@
 use std::env;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{Group, Uid, User, geteuid};
 use russh::keys::PrivateKey;
@@ -185,6 +186,25 @@ impl Place {
                 Vec::new()
             }
         }
+    }
+
+    /// A program that the ports' user cannot reach by its path, opened; `None` if they can.
+    pub fn opened(&self, program: &Path) -> Result<Option<Arc<File>>, ForegroundError> {
+        let Some(Owner { uid, gid }) = self.port_user else { return Ok(None) };
+        let searches = |directory: &Path| {
+            fs::metadata(directory).is_ok_and(|found| {
+                let bits = match () {
+                    () if found.uid() == uid => found.mode() >> 6,
+                    () if found.gid() == gid => found.mode() >> 3,
+                    () => found.mode(),
+                };
+                bits & 0o1 == 0o1
+            })
+        };
+        if program.ancestors().skip(1).all(searches) {
+            return Ok(None);
+        }
+        File::open(program).map(|file| Some(Arc::new(file))).map_err(in_file(program))
     }
 
     /// Who called, when root is called through sudo: files meant for people are theirs.

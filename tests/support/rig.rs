@@ -317,6 +317,15 @@ impl Rig {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Processor time that the port has had.
+    pub fn processor(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Behind the name: user and system time, the 14th and 15th fields (proc(5)), in hundredths of a second.
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.as_ref().expect("the port runs").id() as i32)
     }
