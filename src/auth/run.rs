@@ -123,7 +123,7 @@ fn on_pipes(command: &mut Command) -> io::Result<Vec<OwnedFd>> {
     Ok(vec![typed.into(), said.into(), said_aside.into()])
 }
 
-/// What is ignored here would be ignored there, where the user relies on it: a session that ignores SIGHUP outlives its connection.
+/// Gives every signal its default disposition: a session that inherited an ignored SIGHUP would outlive its connection.
 fn default_signals() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for kind in Signal::iterator().filter(|kind| !matches!(kind, Signal::SIGKILL | Signal::SIGSTOP)) {

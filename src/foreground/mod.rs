@@ -222,8 +222,8 @@ struct Signals {
     terminate: Signal,
     hangup: Signal,
     quit: Signal,
-    /// Those that were ignored when we were started (nohup, the background of a script) stay so for us. They are caught all the same:
-    /// what is ignored would be inherited by ports and shells, and what is caught is not (execve(2)).
+    /// Signals that were ignored when this process started (nohup, a script's background job) and have no effect on it. They are caught
+    /// all the same: ports and shells would inherit an ignored signal, and do not inherit a caught one (execve(2)).
     ignored: SigSet,
 }
 

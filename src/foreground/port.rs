@@ -61,7 +61,7 @@ pub struct ServedPort {
 pub struct PortProgram {
     /// `console-port`.
     pub path: PathBuf,
-    /// The same, opened, where its user may not search a directory above it: a checkout below /root, say.
+    /// The same program, opened, if its user may not search a directory above it, such as /root.
     pub opened: Option<Arc<File>>,
     /// The effective configuration.
     pub config: PathBuf,
@@ -159,7 +159,7 @@ impl ServedPort {
         let listening = names.len();
         let mut fds: Vec<OwnedFd> =
             self.sockets.fds().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>()?;
-        // Behind the sockets, which LISTEN_FDS counts. The kernel does not ask for the path that a descriptor came by (proc_pid_fd(5)).
+        // After the sockets, which LISTEN_FDS counts. Executing a descriptor needs no search permission on its path (proc_pid_fd(5)).
         let program = match opened {
             Some(file) => {
                 fds.push(file.try_clone()?.into());

@@ -44,7 +44,7 @@ pub(super) struct PortService {
     options: Options,
     console: Arc<Console>,
     ssh: Arc<ssh::Server<Door>>,
-    /// Whether anybody can come by SSH.
+    /// Whether the port has an SSH listener.
     has_ssh: bool,
     attach: Arc<attach::server::Server>,
     access: watch::Sender<Access>,

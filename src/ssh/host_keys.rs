@@ -1,5 +1,5 @@
-//! The host keys of a listener: loaded when it starts or when a client needs them, so that neither a missing key nor a slow
-//! disk keeps anything but SSH from being served.
+//! The host keys of a listener, loaded in the background when it starts and again for a client that needs them: a missing key or a
+//! slow disk delays SSH, and never the port's device, log or local socket.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::tuning;
 use crate::auth::client;
 use crate::hostkeys::{self, HostKeys};
 
-/// Clients that come for want of a key have it looked for again this often. Each look starts a `console-auth`.
+/// While there is no key, a client starts another attempt to load one at most this often: each attempt starts a `console-auth`.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What is known of the host keys.
@@ -32,7 +32,7 @@ pub(super) struct KeyRing {
     helper: PathBuf,
     config: watch::Sender<Option<Arc<Config>>>,
     state: watch::Sender<HostKeyState>,
-    /// When they were last looked for; held while somebody looks.
+    /// When the last attempt to load them ended; locked during an attempt.
     tried: Mutex<Option<Instant>>,
 }
 
@@ -65,7 +65,7 @@ impl KeyRing {
         self.config.borrow().clone()
     }
 
-    /// Loads the keys, unless somebody has done so since `since`. Keys that are there stay if no others can be had.
+    /// Loads the keys, unless another attempt has ended since `since`. If that fails, keys that were loaded before stay in use.
     pub(super) async fn load(&self, since: Instant) {
         let mut tried = self.tried.lock().await;
         if tried.is_some_and(|tried| tried > since) {
@@ -106,7 +106,7 @@ impl KeyRing {
     }
 }
 
-/// The keys among the credentials that we were given, if some are; else those that `console-auth` reads.
+/// The keys in the credentials directory if it has any, otherwise those that `console-auth` reads.
 async fn obtain(helper: &Path) -> Result<HostKeys, String> {
     if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) {
         let loaded = tokio::task::spawn_blocking(move || hostkeys::load_credentials(&credentials)).await;

@@ -48,7 +48,7 @@ const LEAVE: Duration = Duration::from_secs(15);
 /// The listeners' common side of one destination.
 pub struct Server<D> {
     host_keys: KeyRing,
-    /// What clients are told for want of a host key.
+    /// What a client is told while there is no host key.
     unserved: String,
     destination: Arc<D>,
     limits: Arc<Limits>,

@@ -25,7 +25,7 @@ pub(super) fn look(path: &Path) -> Option<Finding> {
     Some(Finding::everywhere(what, mend))
 }
 
-/// Asks the kernel as that user, since access lists and security modules have a say too. A user that does not exist reads nothing.
+/// Asks the kernel as that user, because access lists and security modules decide too. A user that does not exist is no reader.
 fn may_read(user: &str, path: &Path) -> bool {
     if !User::from_name(user).is_ok_and(|user| user.is_some()) {
         return true;
