@@ -167,8 +167,8 @@ impl Place {
         }
         if let Some(Owner { uid, gid }) = self.port_user {
             chown(&directory, Some(uid), Some(gid)).map_err(in_file(&directory))?;
+            fs::set_permissions(&directory, Permissions::from_mode(0o500)).map_err(in_file(&directory))?;
         }
-        fs::set_permissions(&directory, Permissions::from_mode(0o500)).map_err(in_file(&directory))?;
         Ok(directory)
     }
 
