@@ -390,7 +390,7 @@ fn under_nohup_it_stays_and_what_it_starts_ignores_no_signal() {
     fs::write(bench.monitor.join("a"), "").unwrap();
     let program = bench.command(&config);
     let mut command = Command::new("env");
-    command.arg("--ignore-signal=HUP,QUIT,PIPE").arg(program.get_program()).args(program.get_args());
+    command.arg("--ignore-signal=HUP,INT,QUIT,PIPE").arg(program.get_program()).args(program.get_args());
     command.current_dir(bench.path("home"));
     command.env("HOME", bench.path("home")).env("XDG_RUNTIME_DIR", bench.path("run"));
     command.uid(NOBODY).gid(NOBODY);
@@ -404,8 +404,9 @@ fn under_nohup_it_stays_and_what_it_starts_ignores_no_signal() {
     // It answers, so it has not left.
     let status = fs::read_to_string(format!("/proc/{}/status", instance.child.id())).unwrap();
     assert!(status.contains("State:\tS") || status.contains("State:\tR"), "{status}");
-    instance.signal(Signal::SIGTERM);
-    instance.says("SIGTERM: ending");
+    // As a script ends its background job.
+    instance.signal(Signal::SIGINT);
+    instance.says("Ctrl-C: ending");
     assert_eq!(instance.ends().code(), Some(0));
     assert!(!instance.seen.iter().any(|line| line.contains("the terminal is gone")), "{:?}", instance.seen);
 }

@@ -222,8 +222,8 @@ struct Signals {
     terminate: Signal,
     hangup: Signal,
     quit: Signal,
-    /// Signals that were ignored when this process started (nohup, a script's background job) and have no effect on it. They are caught
-    /// all the same: ports and shells would inherit an ignored signal, and do not inherit a caught one (execve(2)).
+    /// Signals that were ignored when this process started. They are caught all the same: ports and shells would inherit an ignored
+    /// signal, and do not inherit a caught one (execve(2)).
     ignored: SigSet,
 }
 
@@ -259,7 +259,11 @@ impl Signals {
                 _ = self.hangup.recv() => (UnixSignal::SIGHUP, "the terminal is gone"),
                 _ = self.quit.recv() => (UnixSignal::SIGQUIT, "SIGQUIT"),
             };
-            if !self.ignored.contains(signal) {
+            // nohup ignores SIGHUP so that a program survives its terminal. A script's background job ignores SIGINT too, and is ended by
+            // it all the same: whoever sends it there means it.
+            let survives =
+                matches!(signal, UnixSignal::SIGHUP | UnixSignal::SIGQUIT) && self.ignored.contains(signal);
+            if !survives {
                 return name;
             }
         }
