@@ -5,11 +5,11 @@ HOST    := $(shell $(CARGO) -vV 2>/dev/null | sed -n 's/^host: //p')
 NEXTEST := $(shell command -v cargo-nextest)
 
 BUILD_PACKAGES := gcc libc6-dev libpam0g-dev pkg-config openssh-client
-DEB_PACKAGES   := $(BUILD_PACKAGES) debhelper dpkg-dev fakeroot lintian
+DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-paramiko shellcheck socat ssh-audit sshpass systemd tmux util-linux
+                  putty-tools python3-paramiko shellcheck socat ssh-audit sshpass systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
@@ -36,11 +36,10 @@ help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: toolchain packages ## build, start with a demonstration port, print what to paste
-	$(CARGO) build --locked --profile quick --bins
-	exec target/quick/consoleserver --demo
+	@programs=$$(tests/tools/cargo-build $(CARGO) build --locked --profile quick --bins) && exec "$$programs/consoleserver" --demo
 
 build: toolchain packages ## the release build, in target/release
-	$(CARGO) build --locked --release --bins
+	@tests/tools/cargo-build $(CARGO) build --locked --release --bins
 
 # An arm64 package on another machine wants the cross compiler, and libpam of that architecture.
 deb: toolchain deb-packages ## the Debian package, in target/deb; ARCH=arm64 for a Raspberry Pi
@@ -88,6 +87,7 @@ soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINU
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
+	$(AS_ROOT) tests/boot/bare-debian
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
 	$(MAKE) fuzz MINUTES=10

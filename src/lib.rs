@@ -19,6 +19,8 @@ pub mod config;
 pub mod message;
 pub mod persist;
 
+pub mod hostkeys;
+
 pub mod auth;
 pub mod systemd;
 
@@ -45,8 +47,6 @@ pub mod generator;
 pub mod admin;
 
 pub mod cli;
-
-pub mod hostkeys;
 
 pub mod gateway;
 

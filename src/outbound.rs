@@ -24,6 +24,7 @@ mod tests {
     use std::io::ErrorKind;
     use std::net::{Ipv4Addr, TcpListener, TcpStream};
 
+    use nix::libc;
     use rustix::net::{connect, connect_unspec};
 
     use super::*;
@@ -50,9 +51,47 @@ mod tests {
             assert_eq!(TcpStream::connect(dialed).unwrap_err().kind(), ErrorKind::PermissionDenied);
             true
         });
-        let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
-        let version: Vec<u32> =
-            release.split(['.', '-']).take(2).map_while(|word| word.parse().ok()).collect();
-        assert_eq!(bound.join().unwrap(), version >= vec![6, 7], "{release}");
+        assert_eq!(bound.join().unwrap(), landlock_version() >= 4);
+    }
+
+    /// What the kernel has of Landlock as this process sees it, which a container may filter: 4 knows of TCP (landlock(7)).
+    #[allow(unsafe_code)]
+    fn landlock_version() -> i64 {
+        const VERSION: u32 = 1;
+        // SAFETY: with this flag the call reads no memory (landlock_create_ruleset(2)).
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<()>(), 0_usize, VERSION) }
+    }
+
+    /// Has this thread's landlock_create_ruleset fail, as the seccomp filters of containers do.
+    #[allow(unsafe_code)]
+    fn filter_landlock(errno: i32) {
+        let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+        let mut steps = [
+            // The number of the system call, the first of seccomp_data.
+            step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+            step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_landlock_create_ruleset as u32),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | errno as u32),
+            step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+        ];
+        let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+        nix::sys::prctl::set_no_new_privs().unwrap();
+        // SAFETY: the kernel copies the program, which lives until then.
+        let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    #[test]
+    fn where_landlock_is_filtered_it_is_done_without() {
+        for errno in [libc::ENOSYS, libc::EPERM] {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let address = listener.local_addr().unwrap();
+            let filtered = std::thread::spawn(move || {
+                filter_landlock(errno);
+                assert!(!forbid());
+                assert!(landlock_version() < 0);
+                TcpStream::connect(address).map(drop)
+            });
+            filtered.join().unwrap().unwrap();
+        }
     }
 }

@@ -2,9 +2,12 @@
 //! and a power cut leaves the old file or the new one.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// Symbolic links that are followed, as the kernel's limit (path_resolution(7)).
+const LINK_LIMIT: usize = 40;
 
 /// Who owns a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +20,15 @@ pub struct Owner {
 
 /// Puts `contents` at `path` with exactly these permissions, whatever the umask says, replacing what is there.
 /// `owner` is given the file before it gets its name; `None` leaves it to the caller.
+///
+/// A symbolic link stays, and what it leads to is replaced: configurations are kept elsewhere by stow, etckeeper and others.
+/// A file that is mounted by itself (a container's bind mount) cannot be replaced by another (EBUSY, rename(2)) and is written in
+/// place, with the new contents on the disk beside it or in the same directory until that is done.
+///
+/// # Errors
+/// When the file stays as it was, with the reason.
 pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Option<Owner>) -> io::Result<()> {
+    let path = &target(path)?;
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the path of a file"));
     };
@@ -27,13 +38,59 @@ pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Option<Owner>) -> i
     let draft = directory.join(draft_name);
 
     let written = fill(&draft, contents, mode, owner)
-        .and_then(|()| fs::rename(&draft, path))
+        .and_then(|()| match fs::rename(&draft, path) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                overwrite(path, contents).and_then(|()| fs::remove_file(&draft))
+            }
+            renamed => renamed,
+        })
         .and_then(|()| sync_directory(path));
     if written.is_err() {
         // The error that matters is the first one; there may be no draft to remove.
         let _ = fs::remove_file(&draft);
     }
     written
+}
+
+/// What a path leads to in the end, by symbolic links; that file need not exist, its directory must.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINK_LIMIT {
+        match fs::read_link(&path) {
+            // A relative link is relative to where it lies. `join` replaces the whole by an absolute one.
+            Ok(link) => path = path.parent().unwrap_or(Path::new("")).join(link),
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::NotFound) => {
+                return Ok(path);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(io::Error::from_raw_os_error(nix::libc::ELOOP))
+}
+
+/// Whether something is mounted at this very path.
+pub fn is_mount(path: &Path) -> bool {
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
+    mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == path))
+}
+
+/// Writes in place, keeping the file's owner and mode: whoever mounted it chose them. A mount of a single file has no other way.
+fn overwrite(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let before = fs::read(path)?;
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let replaced = replace(&mut file, contents);
+    if replaced.is_err() {
+        // The disk may be full: the old contents had room.
+        let _ = replace(&mut file, &before);
+    }
+    replaced
+}
+
+fn replace(file: &mut File, contents: &[u8]) -> io::Result<()> {
+    file.rewind()?;
+    file.write_all(contents)?;
+    file.set_len(contents.len() as u64)?;
+    file.sync_all()
 }
 
 /// Has what was done to the entry `path` of its directory outlast a power cut.
@@ -58,6 +115,8 @@ fn fill(draft: &Path, contents: &[u8], mode: u32, owner: Option<Owner>) -> io::R
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
@@ -69,6 +128,32 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
         assert_eq!(fs::read_dir(room.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_replaced() {
+        let room = tempfile::tempdir().unwrap();
+        let (link, hop, end) =
+            (room.path().join("config.toml"), room.path().join("hop"), room.path().join("stow/config.toml"));
+        fs::create_dir(room.path().join("stow")).unwrap();
+        symlink("hop", &link).unwrap();
+        symlink(&end, &hop).unwrap();
+        for text in ["made", "replaced"] {
+            write(&link, text.as_bytes(), 0o644, None).unwrap();
+            assert_eq!(fs::read_to_string(&end).unwrap(), text);
+            assert_eq!(fs::read_link(&link).unwrap(), Path::new("hop"));
+        }
+        assert!(fs::symlink_metadata(&end).unwrap().is_file());
+        assert_eq!(fs::read_dir(room.path().join("stow")).unwrap().count(), 1);
+
+        fs::remove_file(&hop).unwrap();
+        symlink("config.toml", &hop).unwrap();
+        let refusal = write(&link, b"x", 0o644, None).unwrap_err();
+        assert_eq!(refusal.raw_os_error(), Some(nix::libc::ELOOP));
+        fs::remove_file(&hop).unwrap();
+        symlink("nowhere/config.toml", &hop).unwrap();
+        let refusal = write(&link, b"x", 0o644, None).unwrap_err();
+        assert_eq!(refusal.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

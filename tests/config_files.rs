@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use consoleserver::config::Config;
+use consoleserver::config::{Config, commit};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, geteuid, mkfifo, setfsuid};
 use tempfile::TempDir;
@@ -83,7 +85,62 @@ fn a_file_that_permissions_close_is_an_error() {
     assert_eq!(as_nobody().unwrap().path, etc);
     fs::set_permissions(&etc, fs::Permissions::from_mode(0o000)).unwrap();
     let told = as_nobody().unwrap_err().to_string();
-    assert_eq!(told, format!("{}: cannot be read: Permission denied (os error 13)", etc.display()));
+    let denied = format!("{}: cannot be read: Permission denied (os error 13)", etc.display());
+    assert_eq!(told, format!("{denied} (every port reads it: chmod a+r {})", etc.display()));
+    let directory = etc.parent().unwrap();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
+    let told = as_nobody().unwrap_err().to_string();
+    assert_eq!(told, format!("{denied} (every port reads it: chmod a+x {})", directory.display()));
+    // What is advised helps.
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(&etc, fs::Permissions::from_mode(0o444)).unwrap();
+    assert_eq!(as_nobody().unwrap().path, etc);
+}
+
+/// As containers are given one file of the host: rename(2) upon a mount is EBUSY.
+#[test]
+fn a_commit_to_a_file_that_is_mounted_by_itself_is_written_in_place() {
+    let root = tempfile::tempdir().unwrap();
+    let path = place(&root, "etc/consoleserver/config.toml", "# longer than what comes\n");
+    let host = place(&root, "host/config.toml", "# the host's, and longer than what comes\n");
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    mount(Some(&host), &path, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+    commit::write(root.path(), "# new\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# new\n");
+    assert_eq!(fs::read_to_string(&host).unwrap(), "# new\n");
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "a draft stays");
+
+    let remount = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(None::<&str>, &path, None::<&str>, remount, None::<&str>).unwrap();
+    let refusal = commit::write(root.path(), "# newer\n").unwrap_err().to_string();
+    assert!(
+        refusal.contains("Read-only file system") && refusal.contains("it is mounted by itself"),
+        "{refusal}"
+    );
+    assert_eq!(fs::read_to_string(&host).unwrap(), "# new\n");
+}
+
+#[test]
+fn a_commit_through_a_link_writes_where_it_leads_and_says_what_that_takes() {
+    let root = tempfile::tempdir().unwrap();
+    let stowed = place(&root, "stow/config.toml", "");
+    let path = root.path().join("etc/consoleserver/config.toml");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    symlink("../../stow/config.toml", &path).unwrap();
+    commit::write(root.path(), "# new\n").unwrap();
+    assert_eq!(fs::read_to_string(&stowed).unwrap(), "# new\n");
+    assert_eq!(fs::read_link(&path).unwrap(), Path::new("../../stow/config.toml"));
+
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(path.parent().unwrap(), fs::Permissions::from_mode(0o777)).unwrap();
+    setfsuid(Uid::from_raw(65534));
+    let refused = commit::write(root.path(), "# newer\n");
+    setfsuid(geteuid());
+    let refusal = refused.unwrap_err().to_string();
+    let wanted = format!("it is a link to {}", stowed.canonicalize().unwrap().display());
+    assert!(refusal.contains(&wanted) && refusal.contains("ReadWritePaths="), "{refusal}");
+    assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
 }
 
 #[test]

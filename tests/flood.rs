@@ -75,7 +75,9 @@ fn a_flood_reaches_the_log_and_the_readers_whole() {
     assert_eq!(sha256(&rig.log()), sha256(&everything), "the log");
     let memory = private_memory(rig.pid());
     println!("private and ring memory of the process: {memory} kB");
-    assert!(memory < 2048, "{memory} kB");
+    // What the stopped one has not taken is 50 MB. A share of that and no number of kilobytes: how much waits in the clients' sockets and in
+    // the heap at one moment is the machine's affair.
+    assert!(memory < FLOOD as u64 / 1024 / 10, "{memory} kB");
 
     kill(Pid::from_raw(stopped.id() as i32), Signal::SIGCONT).unwrap();
     rig.say(b"the end");

@@ -358,6 +358,59 @@ fn each_login_gets_a_helper_of_its_own_and_the_one_beyond_the_limit_none() {
     eventually("a place is free again", || (!login().1.is_empty()).then_some(()));
 }
 
+/// A checkout below /root, which is closed to everybody else.
+#[test]
+fn as_root_ports_run_from_a_directory_that_their_user_may_not_search() {
+    assert!(geteuid().is_root(), "this test needs root: run it by `make test`");
+    let bench = Bench::new(r#"echo "port runs as $(id -un)" >&2; sleep 60"#, "");
+    chown(bench.room.path(), Some(0), Some(0)).unwrap();
+    fs::set_permissions(bench.room.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    let config = bench.config("[ports.a]\n");
+    fs::write(bench.monitor.join("a"), "").unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "/bin/bash", "-c"]);
+    command.arg(format!(
+        "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib && mount -t tmpfs tmpfs /var/log && \
+         exec {}/bin/consoleserver --config {}",
+        bench.room.path().display(),
+        config.display()
+    ));
+    let mut instance = Instance::of(command);
+    let who = instance.says("port runs as ");
+    assert!(who.ends_with("nobody") || who.ends_with("_console-port"), "{who}");
+    instance.signal(Signal::SIGINT);
+    assert_eq!(instance.ends().code(), Some(0));
+}
+
+#[test]
+fn under_nohup_it_stays_and_what_it_starts_ignores_no_signal() {
+    // (Bash ignores SIGQUIT itself, and what it starts does not.)
+    let bench = Bench::new("echo \"the port: $(grep SigIgn /proc/self/status)\" >&2; sleep 60", "");
+    let config = bench.config("[ports.a]\n");
+    fs::write(bench.monitor.join("a"), "").unwrap();
+    let program = bench.command(&config);
+    let mut command = Command::new("env");
+    command.arg("--ignore-signal=HUP,INT,QUIT,PIPE").arg(program.get_program()).args(program.get_args());
+    command.current_dir(bench.path("home"));
+    command.env("HOME", bench.path("home")).env("XDG_RUNTIME_DIR", bench.path("run"));
+    command.uid(NOBODY).gid(NOBODY);
+    let mut instance = Instance::of(command);
+    let ignored = instance.says("the port: SigIgn:");
+    let mask = ignored.split_whitespace().last().unwrap();
+    // The standard signals (signal(7)); those from 32 on are the C library's and nobody's to reset.
+    assert_eq!(u64::from_str_radix(mask, 16).unwrap() & ((1 << 31) - 1), 0, "{ignored}");
+    instance.signal(Signal::SIGHUP);
+    instance.signal(Signal::SIGQUIT);
+    // It answers, so it has not left.
+    let status = fs::read_to_string(format!("/proc/{}/status", instance.child.id())).unwrap();
+    assert!(status.contains("State:\tS") || status.contains("State:\tR"), "{status}");
+    // As a script ends its background job.
+    instance.signal(Signal::SIGINT);
+    instance.says("Ctrl-C: ending");
+    assert_eq!(instance.ends().code(), Some(0));
+    assert!(!instance.seen.iter().any(|line| line.contains("the terminal is gone")), "{:?}", instance.seen);
+}
+
 #[test]
 fn as_root_ports_run_as_somebody_else_who_has_copies_of_the_host_keys() {
     assert!(geteuid().is_root(), "this test needs root: run it by `make test`");
@@ -384,7 +437,7 @@ fn as_root_ports_run_as_somebody_else_who_has_copies_of_the_host_keys() {
     assert!(who.contains("(dialout)") && !who.contains("(root)"), "{who}");
     let user = if who.contains("(nobody)") { "nobody" } else { "_console-port" };
     instance.says(&format!("/run/consoleserver/credentials 500 {user}"));
-    instance.says(&format!("/run/consoleserver/credentials/hostkey_ed25519 400 {user}"));
+    instance.says(&format!("/run/consoleserver/credentials/hostkey_ssh-ed25519 400 {user}"));
     instance.says(&format!("/var/log/consoleserver/a 2750 {user}"));
     instance.says("'/var/lib/consoleserver/hostkeys/*': Permission denied");
     instance.says("log made");

@@ -166,6 +166,56 @@ fn word_after<'a>(line: &'a str, option: &str) -> &'a str {
     line.split_whitespace().skip_while(|word| *word != option).nth(1).unwrap()
 }
 
+/// `make run`, `make build` and debian/rules ask cargo where the programs are: the environment and cargo's configuration may say so.
+#[test]
+fn programs_are_found_wherever_cargo_puts_them() {
+    let room = tempfile::tempdir().unwrap();
+    let path = |name: &str| room.path().join(name);
+    for directory in ["src", ".cargo"] {
+        std::fs::create_dir(path(directory)).unwrap();
+    }
+    std::fs::write(
+        path("Cargo.toml"),
+        "[package]\nname = \"one\"\nversion = \"0.1.0\"\nedition = \"2024\"\n",
+    )
+    .unwrap();
+    std::fs::write(path("src/main.rs"), "fn main() {}\n").unwrap();
+    let build = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/cargo-build"));
+        command.args([env!("CARGO"), "build"]).current_dir(room.path());
+        for inherited in ["CARGO_TARGET_DIR", "CARGO_BUILD_TARGET", "CARGO_BUILD_TARGET_DIR"] {
+            command.env_remove(inherited);
+        }
+        command.envs(variables.iter().copied()).output().unwrap()
+    };
+    let elsewhere = path("elsewhere");
+    let elsewhere = elsewhere.to_str().unwrap();
+    for variables in [
+        &[] as &[_],
+        &[("CARGO_TARGET_DIR", elsewhere)],
+        &[("CARGO_BUILD_TARGET_DIR", elsewhere)],
+        &[("CARGO_BUILD_TARGET", "x86_64-unknown-linux-gnu"), ("CARGO_TARGET_DIR", "relative")],
+    ] {
+        if cfg!(not(target_arch = "x86_64")) && variables.len() == 2 {
+            continue;
+        }
+        let output = build(variables);
+        let found = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success() && Path::new(found.trim()).join("one").is_file(),
+            "{variables:?}: {found:?}"
+        );
+    }
+    std::fs::write(path(".cargo/config.toml"), "[build]\ntarget-dir = \"configured\"\n").unwrap();
+    let found = String::from_utf8(build(&[]).stdout).unwrap();
+    assert_eq!(Path::new(found.trim()), path("configured/debug").canonicalize().unwrap());
+
+    std::fs::write(path("src/main.rs"), "fn main() {\n").unwrap();
+    let output = build(&[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("unclosed delimiter"), "{said}");
+}
+
 #[test]
 fn the_printed_lines_log_in_let_somebody_watch_and_show_the_log() {
     let mut run = MakeRun::start();

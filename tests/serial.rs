@@ -213,7 +213,7 @@ async fn a_break_lasts_as_long_as_asked_and_a_pty_has_no_modem_lines() {
         let begun = std::time::Instant::now();
         assert_eq!(tty.send_break(length).await.unwrap(), 0);
         assert!(begun.elapsed() >= length);
-        assert!(begun.elapsed() < length + Duration::from_secs(3));
+        assert!(begun.elapsed() < length + Duration::from_secs(30));
     }
     assert_eq!(tty.modem_lines(), None);
     assert_eq!(tty.counters(), None);

@@ -3,7 +3,6 @@
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
-use std::time::{Duration, Instant};
 
 #[path = "support/rig.rs"]
 mod rig;
@@ -94,11 +93,10 @@ fn a_bus_that_is_dead_or_silent_holds_up_nothing() {
     rig.say(b"panic\n");
     rig.wait_for_journal("trigger a: panic");
     until("a connection", || (!no_connection(&bus)).then_some(()));
-    let begun = Instant::now();
     rig.say(b"oom\nand on\n");
     rig.wait_for_journal("trigger b: oom");
     rig.wait_for_log("and on");
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(!rig.journal().contains("was not told"), "it has waited for the bus: {}", rig.journal());
     rig.wait_for_journal("console-admin was not told of a trigger: the system bus: no answer within 10 s");
 
     drop(bus);
@@ -145,7 +143,5 @@ fn sixteen_costly_patterns_leave_the_log_whole_and_the_port_answering() {
     let (more, limit) = (rig.private_memory() - before, 16 * 1024);
     println!("{more} KB more with sixteen bombs");
     assert!(more < limit, "{more} KB more");
-    let begun = Instant::now();
     rig.apply();
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use russh::keys::PublicKey;
+use russh::keys::{PrivateKey, PublicKey};
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::account::LoginName;
 use super::protocol::{Exit, Identity, Place, Prompt, Reply, Request, Run, Secret, Terminal};
 use crate::config::RootLogin;
+use crate::hostkeys::HostKeys;
 use crate::message::{self, MessageError};
 
 /// From the connection to the first byte taken: systemd starts a helper when it accepts.
@@ -23,6 +24,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// For one reply. PAM delays a failure by some seconds, and a directory server that is down takes its time.
 const REPLY: Duration = Duration::from_secs(60);
+
+/// For all host keys. Their disk may have to wake up.
+const HOST_KEYS: Duration = Duration::from_secs(20);
 
 /// Conversations that may be left in the middle, each of which costs a new helper.
 const ABANDONED: u32 = 6;
@@ -59,6 +63,17 @@ pub enum LoginError {
     /// Somebody keeps beginning and leaving.
     #[error("more than {ABANDONED} conversations were begun and left")]
     TooManyAbandoned,
+}
+
+/// Why the helper has sent no host keys.
+#[derive(Debug, Error)]
+pub enum HostKeysError {
+    /// There are none.
+    #[error("{0}")]
+    Missing(String),
+    /// The helper.
+    #[error(transparent)]
+    Helper(#[from] LoginError),
 }
 
 /// What PAM wants next.
@@ -248,7 +263,11 @@ impl Login {
             Reply::Acceptable | Reply::Denied => State::Ready(stream),
             Reply::Prompts { .. } => State::Asked(stream),
             Reply::Granted(_) => State::Granted(stream),
-            Reply::Running | Reply::Failed | Reply::Exited(_) => State::Over,
+            Reply::Running
+            | Reply::Failed
+            | Reply::Exited(_)
+            | Reply::HostKey(_)
+            | Reply::HostKeysEnd { .. } => State::Over,
         };
         Ok(reply)
     }
@@ -261,6 +280,31 @@ impl Login {
             _ => Err(LoginError::Unexpected),
         }
     }
+}
+
+/// Asks the helper at `socket` for the host keys, which it reads as root. The error is the helper's word, or that there was none.
+pub async fn host_keys(socket: &Path) -> Result<HostKeys, HostKeysError> {
+    let asked = async {
+        let mut stream = connect(socket, &Request::HostKeys).await?;
+        let mut found = HostKeys::default();
+        loop {
+            match message::receive_async(&mut stream).await.map_err(understand)? {
+                Some(Reply::HostKey(Secret(text))) => {
+                    found.keys.push(PrivateKey::from_openssh(text).map_err(|_| LoginError::Unexpected)?);
+                }
+                Some(Reply::HostKeysEnd { passed_over, missing }) => {
+                    found.passed_over = passed_over;
+                    return match missing {
+                        Some(why) => Err(HostKeysError::Missing(why)),
+                        None => Ok(found),
+                    };
+                }
+                Some(_) => return Err(LoginError::Unexpected.into()),
+                None => return Err(LoginError::Gone.into()),
+            }
+        }
+    };
+    timeout(HOST_KEYS, asked).await.map_err(|_| LoginError::Silent(HOST_KEYS))?
 }
 
 async fn connect(socket: &Path, begin: &Request) -> Result<UnixStream, LoginError> {

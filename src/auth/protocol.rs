@@ -1,5 +1,5 @@
 //! The login protocol: one unix connection a login, typed [messages](crate::message) both ways. The network side
-//! speaks first, with [`Request::Begin`]; every later request gets its replies before the next may be sent.
+//! speaks first, with [`Request::Begin`] or [`Request::HostKeys`]; every later request gets its replies before the next may be sent.
 //!
 //! ```text
 //! Begin ─┬─ Offer{key}      → Acceptable | Denied          (any number)
@@ -7,6 +7,8 @@
 //!        └─ Converse        → Prompts … Answers … Granted | Denied   (PAM)
 //! after Granted, on the cli socket alone:
 //! Run{run, terminal}        → Running and its descriptors … Exited | Failed
+//!
+//! HostKeys                  → HostKey … HostKeysEnd      (instead of a login)
 //! ```
 //!
 //! After `Granted` on a port's socket, or a malformed message, `console-auth` closes. The network side is *believed* about
@@ -42,6 +44,8 @@ pub enum Request {
         /// How root may log in there.
         root: RootLogin,
     },
+    /// Send the host keys by which clients recognize this machine. Instead of `Begin`, and once.
+    HostKeys,
     /// Would this key (OpenSSH format, `ssh-ed25519 AAAA…`) be taken? Proves nothing.
     Offer {
         /// The public key.
@@ -224,6 +228,15 @@ pub enum Reply {
     Failed,
     /// It has ended.
     Exited(Exit),
+    /// A private host key, in OpenSSH's format.
+    HostKey(Secret),
+    /// That was the last host key.
+    HostKeysEnd {
+        /// Files that are not used, each with the reason.
+        passed_over: Vec<String>,
+        /// Why there is no key at all.
+        missing: Option<String>,
+    },
 }
 
 /// How a program ended.

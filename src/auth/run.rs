@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Group, Uid, chdir, fchown, initgroups, setresgid, setresuid, setsid};
 use rustix::process::ioctl_tiocsctty;
@@ -122,12 +123,23 @@ fn on_pipes(command: &mut Command) -> io::Result<Vec<OwnedFd>> {
     Ok(vec![typed.into(), said.into(), said_aside.into()])
 }
 
+/// Gives every signal its default disposition: a session that inherited an ignored SIGHUP would outlive its connection.
+fn default_signals() -> nix::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for kind in Signal::iterator().filter(|kind| !matches!(kind, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: no handler is installed, but removed, by one system call.
+        unsafe { sigaction(kind, &default) }?;
+    }
+    Ok(())
+}
+
 /// What the new process does first: a session of its own, with the terminal, if any, as the one that it hangs up with; then
 /// the user for good, at home if there is one.
 fn becoming(account: &Account, on_terminal: bool) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let (uid, gid): (Uid, Gid) = (account.uid, account.gid);
     let home = CString::new(account.home.clone().into_os_string().into_vec()).unwrap_or_default();
     move || {
+        default_signals()?;
         setsid()?;
         if on_terminal {
             ioctl_tiocsctty(io::stdin().as_fd())?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix::unistd::Uid;
+use russh::keys::ssh_key::LineEnding;
 use russh::keys::{HashAlg, PublicKey};
 use thiserror::Error;
 
@@ -17,11 +18,12 @@ use super::authorized_keys::{self, Circumstances};
 use super::keyfile;
 use super::pam::{PamError, Transaction, Who};
 use super::peer::{Peer, PeerError};
-use super::protocol::{Identity, Place, Reply, Request};
+use super::protocol::{Identity, Place, Reply, Request, Secret};
 use super::refusal::{Failure, Refusal};
 use super::session::{self, SessionError};
 use crate::config::RootLogin;
 use crate::event::Event;
+use crate::hostkeys::{self, HostKeys};
 use crate::port::PortName;
 
 /// From the connection to `Granted`: sshd's LoginGraceTime.
@@ -46,7 +48,7 @@ const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 const DEMO_PORT: &str = "demo";
 
 /// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone. `program` is what whoever was
-/// let in may have run as themselves: none on the socket of the ports.
+/// let in may have run as themselves: none on the socket of the ports. `host_keys` is the directory of the host keys.
 ///
 /// # Errors
 /// When the peer broke the protocol, vanished in the middle or was too slow, or a session could not begin; a refused login
@@ -55,6 +57,7 @@ pub fn serve(
     stream: UnixStream,
     demo_key: Option<PublicKey>,
     program: Option<&Path>,
+    host_keys: &Path,
 ) -> Result<(), ServeError> {
     let mut peer = Peer::new(stream, GRACE);
     let begun = peer.receive().and_then(|first| match first {
@@ -62,7 +65,8 @@ pub fn serve(
         Some(Request::Begin { user, rhost, place, root }) => {
             Ok(Some(Login::begin(user, rhost, place, root, demo_key)))
         }
-        Some(_) => Err(PeerError::OutOfTurn("the first request must be Begin")),
+        Some(Request::HostKeys) => send_host_keys(&mut peer, host_keys).map(|()| None),
+        Some(_) => Err(PeerError::OutOfTurn("the first request must be Begin or HostKeys")),
     });
     let mut login = match begun {
         Ok(None) => return Ok(()),
@@ -91,6 +95,22 @@ pub enum ServeError {
     /// What it asked for could not be run.
     #[error(transparent)]
     Session(#[from] SessionError),
+}
+
+/// Sends the host keys, which a port may not read by itself: each port's process would otherwise wait for systemd to load
+/// them, and one bad file would keep it from starting.
+fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
+    let (found, missing) = match hostkeys::load(directory) {
+        Ok(found) => (found, None),
+        Err(error) => (HostKeys::default(), Some(error.to_string())),
+    };
+    for key in &found.keys {
+        match key.to_openssh(LineEnding::LF) {
+            Ok(text) => peer.send(&Reply::HostKey(Secret(text.to_string())))?,
+            Err(error) => tracing::error!("a host key cannot be sent: {error}"),
+        }
+    }
+    peer.send(&Reply::HostKeysEnd { passed_over: found.passed_over, missing })
 }
 
 /// Somebody who wants in.
@@ -134,6 +154,7 @@ impl Login {
                 Request::Key { key } => self.signed(&key),
                 Request::Converse => self.converse(peer)?,
                 Request::Begin { .. } => return Err(PeerError::OutOfTurn("Begin comes once")),
+                Request::HostKeys => return Err(PeerError::OutOfTurn("HostKeys is not for a login")),
                 Request::Answers(_) => return Err(PeerError::OutOfTurn("nothing was asked")),
                 Request::Run { .. } => return Err(PeerError::OutOfTurn("nothing is run for this login")),
             };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use consoleserver::{auth::server, journal};
+use consoleserver::{auth::server, hostkeys, journal};
 use listenfd::ListenFd;
 use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::unistd::alarm;
@@ -32,6 +32,9 @@ struct Arguments {
     /// Look for usr/bin/consolectl below this directory
     #[arg(long, value_name = "DIR", default_value = "/", requires = "may_run")]
     root: PathBuf,
+    /// The directory of the host keys, which a port or console-cli may ask for instead of a login
+    #[arg(long, value_name = "DIR", default_value = hostkeys::DIRECTORY)]
+    host_keys: PathBuf,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +57,7 @@ fn main() -> ExitCode {
     let program = arguments.may_run.then(|| arguments.root.join(PROGRAM));
     // A session, once it runs, takes its time.
     alarm::set(HARD_LIMIT);
-    match server::serve(stream, demo_key, program.as_deref()) {
+    match server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_told) => ExitCode::FAILURE,
     }

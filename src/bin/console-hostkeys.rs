@@ -1,9 +1,10 @@
 //! Makes the host key of the consoles, once: what `console-hostkeys.service` runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use consoleserver::hostkeys::HostKeys;
 use consoleserver::{hostkeys, journal};
 
 /// Make the SSH host key, if the directory does not have it yet.
@@ -21,6 +22,22 @@ fn main() -> ExitCode {
         Ok(made) => {
             if let Some(key) = made {
                 tracing::info!("made the host key {}", key.display());
+            }
+            judge(&directory)
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says what of the directory is not served, and fails if nothing is.
+fn judge(directory: &Path) -> ExitCode {
+    match hostkeys::load(directory) {
+        Ok(HostKeys { passed_over, .. }) => {
+            for reason in passed_over {
+                tracing::warn!("host key passed over: {reason}");
             }
             ExitCode::SUCCESS
         }

@@ -11,6 +11,7 @@ use consoleserver::port::PortName;
 use consoleserver::service::Options;
 use consoleserver::{journal, service};
 use lexopt::prelude::*;
+use nix::sys::prctl::set_name;
 
 const HELP: &str = "\
 Serve one serial port by SSH and locally, and log what it says.
@@ -48,6 +49,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Started by a descriptor it would be called by that one's number.
+    if let Err(error) = set_name(c"console-port") {
+        eprintln!("console-port: its name cannot be set: {error}");
+    }
     journal::init("console-port", Some(&options.port));
     match service::run(&options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -13,10 +13,36 @@ pub const COMMITTED: &str = "etc/consoleserver/config.toml";
 
 /// The file cannot be written.
 #[derive(Debug, Error)]
-#[error("{}: cannot be written: {cause}", path.display())]
+#[error("{}: cannot be written: {cause}{}", path.display(), advice(path, cause))]
 pub struct CommitError {
     path: PathBuf,
     cause: io::Error,
+}
+
+/// What to do about it, where the file is not simply one in its directory.
+fn advice(path: &Path, cause: &io::Error) -> String {
+    let denied = matches!(
+        cause.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::ResourceBusy
+    );
+    match fs::canonicalize(path) {
+        Ok(real) if denied && real != path => {
+            let directory = real.parent().unwrap_or(&real).display();
+            format!(
+                "; it is a link to {}, and console-admin writes there only if {directory} belongs to _console-admin and \
+                 `systemctl edit console-admin` has ReadWritePaths={directory}: or change that file by hand, then \
+                 systemctl daemon-reload; systemctl restart consoleserver.target",
+                real.display()
+            )
+        }
+        // (Its directory belongs to console-admin, where it can replace any file but one.)
+        Ok(_) if denied && persist::is_mount(path) => {
+            "; it is mounted by itself, so that it can only be written in place: mount its directory instead, or let \
+             _console-admin write it"
+                .to_owned()
+        }
+        _ => String::new(),
+    }
 }
 
 /// Puts the text there: after a power cut either the old or the new one is there, whole.

@@ -20,12 +20,14 @@ pub enum ConfigError {
     #[error("no configuration file: {}", absent(.0))]
     Missing(Vec<PathBuf>),
     /// It is there and cannot be read.
-    #[error("{}: cannot be read: {cause}", path.display())]
+    #[error("{}: cannot be read: {cause}{help}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// What the kernel said.
         cause: io::Error,
+        /// The command that changes that, if there is one.
+        help: String,
     },
     /// A directory, a FIFO, a device or a broken link in its place.
     #[error("{}: cannot be read: it is {what}, not a file", path.display())]

@@ -2,8 +2,8 @@
 //! unreadable one is an error, since the ports of the next one are not those that the administrator wrote.
 
 use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read};
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::changes::{self, Changes};
@@ -101,7 +101,13 @@ pub(super) fn first_text(paths: Vec<PathBuf>) -> Result<Text, ConfigError> {
 
 /// The text of a file; `None` if it does not exist.
 pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
-    let unreadable = |cause| ConfigError::Unreadable { path: path.to_owned(), cause };
+    let unreadable = |cause: io::Error| {
+        let help = match cause.kind() {
+            ErrorKind::PermissionDenied => format!(" (every port reads it: {})", permit(path)),
+            _ => String::new(),
+        };
+        ConfigError::Unreadable { path: path.to_owned(), cause, help }
+    };
     let not_a_file = |what| ConfigError::NotAFile { path: path.to_owned(), what };
     // A FIFO in its place must not hold up the boot: O_NONBLOCK opens it at once, and then it is refused.
     let file = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path) {
@@ -128,6 +134,26 @@ pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
         return Err(ConfigError::TooLong { path: path.to_owned() });
     }
     utf8(bytes, path).map(Some)
+}
+
+/// The command that lets every user read a file: `umask 077; cp` leaves it to its owner alone, and so may a directory above it.
+pub fn permit(path: &Path) -> String {
+    // Beyond a directory that may not be searched nothing can be told.
+    let real = fs::canonicalize(path);
+    let path = real.as_deref().unwrap_or(path);
+    let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();
+    above.reverse();
+    let shut: Vec<String> = above
+        .iter()
+        .filter(|path| fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o001 == 0))
+        .map(|path| path.display().to_string())
+        .collect();
+    let file = fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 == 0);
+    match (shut.is_empty(), file) {
+        (true, _) => format!("chmod a+r {}", path.display()),
+        (false, true) => format!("chmod a+x {} && chmod a+r {}", shut.join(" "), path.display()),
+        (false, false) => format!("chmod a+x {}", shut.join(" ")),
+    }
 }
 
 fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, ConfigError> {

@@ -30,7 +30,7 @@ pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
-pub use file::{Loaded, Text, committed, text as load_text};
+pub use file::{Loaded, Text, committed, permit, text as load_text};
 pub use salvage::{LAST_GOOD, Salvaged, without_broken_tables};
 pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;

@@ -145,7 +145,7 @@ fn make_key(key: &Path, public_key: &Path, owner: Option<Owner>) -> Result<(), F
 /// So that the pasted line asks no question about the host's key.
 fn write_known_hosts(path: &Path, hostkey_directory: &Path, ssh_port: u16) -> Result<(), ForegroundError> {
     let mut lines = String::new();
-    for key in hostkeys::load(hostkey_directory)? {
+    for key in hostkeys::load(hostkey_directory)?.keys {
         let key = key.public_key().to_openssh().map_err(ForegroundError::DemoKey)?;
         lines += &format!("[localhost]:{ssh_port} {key}\n");
     }

@@ -70,6 +70,9 @@ pub enum ForegroundError {
     /// Host keys.
     #[error(transparent)]
     HostKeys(#[from] HostKeyError),
+    /// A copy of a host key for the ports.
+    #[error("a host key cannot be copied for the ports: {0}")]
+    HostKeyCopy(#[source] russh::keys::ssh_key::Error),
     /// The demonstration's key.
     #[error("demo: cannot make a key: {0}")]
     DemoKey(#[source] russh::keys::ssh_key::Error),

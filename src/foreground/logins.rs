@@ -28,6 +28,8 @@ pub struct Logins {
     pub path: PathBuf,
     /// The public key that admits to the demonstration port.
     pub demo_key: Option<PathBuf>,
+    /// The directory of the host keys.
+    pub host_keys: PathBuf,
 }
 
 impl Logins {
@@ -71,6 +73,7 @@ impl Logins {
         connection.set_nonblocking(false)?;
         let mut command = children::command(&self.path);
         command.env("LISTEN_FDS", "1").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command.arg("--host-keys").arg(&self.host_keys);
         if let Some(key) = &self.demo_key {
             command.arg("--demo-key").arg(key);
         }

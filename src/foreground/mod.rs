@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal as UnixSignal};
 use nix::sys::stat::{Mode, umask};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -93,11 +94,13 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     }
 
     let auth_port = listen_unix(&place.auth_port(), 0o600, place.port_user)?;
+    let opened = place.opened(&port_program)?;
     let mut ports = Vec::new();
     for (name, ssh, line) in listeners {
         let attach = listen_unix(&place.attach().join(name.as_str()), 0o666, None)?;
         let program = PortProgram {
             path: port_program.clone(),
+            opened: opened.clone(),
             config: place.config(),
             runtime: place.runtime.clone(),
             logs: place.log_directory(&name)?,
@@ -118,7 +121,7 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
             .map_err(ForegroundError::Screen)?;
     }
 
-    let logins = Logins { path: auth_program, demo_key };
+    let logins = Logins { path: auth_program, demo_key, host_keys: place.hostkeys.clone() };
     serve(ports, auth_port, logins, shells, &mut signals).await
 }
 
@@ -218,12 +221,19 @@ struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    quit: Signal,
+    /// Signals that were ignored when this process started. They are caught all the same: ports and shells would inherit an ignored
+    /// signal, and do not inherit a caught one (execve(2)).
+    ignored: SigSet,
 }
 
 impl Signals {
     fn listen() -> Result<Self, ForegroundError> {
+        let ignored = ignored_signals().map_err(ForegroundError::Signals)?;
         let listen = |kind| signal(kind).map_err(ForegroundError::Signals);
         Ok(Self {
+            ignored,
+            quit: listen(SignalKind::quit())?,
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
             hangup: listen(SignalKind::hangup())?,
@@ -242,10 +252,28 @@ impl Signals {
     }
 
     async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "Ctrl-C",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hangup.recv() => "the terminal is gone",
+        loop {
+            let (signal, name) = tokio::select! {
+                _ = self.interrupt.recv() => (UnixSignal::SIGINT, "Ctrl-C"),
+                _ = self.terminate.recv() => (UnixSignal::SIGTERM, "SIGTERM"),
+                _ = self.hangup.recv() => (UnixSignal::SIGHUP, "the terminal is gone"),
+                _ = self.quit.recv() => (UnixSignal::SIGQUIT, "SIGQUIT"),
+            };
+            // nohup ignores SIGHUP so that a program survives its terminal. A script's background job ignores SIGINT too, and is ended by
+            // it all the same: whoever sends it there means it.
+            let survives =
+                matches!(signal, UnixSignal::SIGHUP | UnixSignal::SIGQUIT) && self.ignored.contains(signal);
+            if !survives {
+                return name;
+            }
         }
     }
+}
+
+/// The signals that this process ignores (proc_pid_status(5)).
+fn ignored_signals() -> io::Result<SigSet> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    Ok(UnixSignal::iterator().filter(|signal| mask >> (*signal as i32 - 1) & 1 == 1).collect())
 }

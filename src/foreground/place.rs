@@ -4,12 +4,16 @@
 use std::env;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nix::unistd::{Group, Uid, User, geteuid};
+use russh::keys::PrivateKey;
+use russh::keys::ssh_key::LineEnding;
 
 use super::ForegroundError;
+use crate::hostkeys::HostKeys;
 use crate::persist::Owner;
 use crate::port::PortName;
 use crate::{hostkeys, persist};
@@ -61,7 +65,7 @@ impl Place {
         };
         Ok(Self {
             runtime: crate::systemd::RUNTIME.into(),
-            hostkeys: "/var/lib/consoleserver/hostkeys".into(),
+            hostkeys: hostkeys::DIRECTORY.into(),
             logs: "/var/log/consoleserver".into(),
             port_user: Some(Owner { uid: user.uid.as_raw(), gid: gid.as_raw() }),
             port_user_name: user.name,
@@ -148,25 +152,59 @@ impl Place {
         Ok(directory)
     }
 
-    /// Makes the host keys that are missing and says where ports may read them (`CREDENTIALS_DIRECTORY`): as root
-    /// in copies that only the ports' user reads, because the originals are root's.
+    /// Makes the host key if it is missing and says where ports may read copies of all usable ones
+    /// (`CREDENTIALS_DIRECTORY`): the originals are root's. Without any, ports are served locally and logged.
     pub fn credentials(&self) -> Result<PathBuf, ForegroundError> {
-        hostkeys::ensure(&self.hostkeys)?;
-        let Some(owner) = self.port_user else { return Ok(self.hostkeys.clone()) };
-
         let directory = self.runtime.join("credentials");
         match fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_file(&directory)(error)),
             _ => make_directory(&directory, 0o700)?,
         }
-        for key in hostkeys::files(&self.hostkeys)? {
-            let copy = directory.join(key.file_name().unwrap_or_default());
-            let text = fs::read(&key).map_err(in_file(&key))?;
-            persist::write(&copy, &text, 0o400, Some(owner)).map_err(in_file(&copy))?;
+        for key in self.host_keys() {
+            let copy = directory.join(format!("{}_{}", hostkeys::PREFIX, key.algorithm()));
+            let text = key.to_openssh(LineEnding::LF).map_err(ForegroundError::HostKeyCopy)?;
+            persist::write(&copy, text.as_bytes(), 0o400, self.port_user).map_err(in_file(&copy))?;
         }
-        chown(&directory, Some(owner.uid), Some(owner.gid)).map_err(in_file(&directory))?;
-        fs::set_permissions(&directory, Permissions::from_mode(0o500)).map_err(in_file(&directory))?;
+        if let Some(Owner { uid, gid }) = self.port_user {
+            chown(&directory, Some(uid), Some(gid)).map_err(in_file(&directory))?;
+            fs::set_permissions(&directory, Permissions::from_mode(0o500)).map_err(in_file(&directory))?;
+        }
         Ok(directory)
+    }
+
+    /// The usable host keys. What is wrong with others, or with all, is logged.
+    fn host_keys(&self) -> Vec<PrivateKey> {
+        match hostkeys::ensure(&self.hostkeys).and_then(|_| hostkeys::load(&self.hostkeys)) {
+            Ok(HostKeys { keys, passed_over }) => {
+                for reason in passed_over {
+                    tracing::warn!("host key passed over: {reason}");
+                }
+                keys
+            }
+            Err(error) => {
+                tracing::error!("SSH is not served: {error}");
+                Vec::new()
+            }
+        }
+    }
+
+    /// A program that the ports' user cannot reach by its path, opened; `None` if they can.
+    pub fn opened(&self, program: &Path) -> Result<Option<Arc<File>>, ForegroundError> {
+        let Some(Owner { uid, gid }) = self.port_user else { return Ok(None) };
+        let searches = |directory: &Path| {
+            fs::metadata(directory).is_ok_and(|found| {
+                let bits = match () {
+                    () if found.uid() == uid => found.mode() >> 6,
+                    () if found.gid() == gid => found.mode() >> 3,
+                    () => found.mode(),
+                };
+                bits & 0o1 == 0o1
+            })
+        };
+        if program.ancestors().skip(1).all(searches) {
+            return Ok(None);
+        }
+        File::open(program).map(|file| Some(Arc::new(file))).map_err(in_file(program))
     }
 
     /// Who called, when root is called through sudo: files meant for people are theirs.

@@ -1,11 +1,13 @@
 //! One port in the foreground: its sockets wait here while nobody serves them, `console-port` gets them when
 //! somebody knocks or the device is there, and gets another life when it ends.
 
+use std::fs::File;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -59,6 +61,8 @@ pub struct ServedPort {
 pub struct PortProgram {
     /// `console-port`.
     pub path: PathBuf,
+    /// The same program, opened, if its user may not search a directory above it, such as /root.
+    pub opened: Option<Arc<File>>,
     /// The effective configuration.
     pub config: PathBuf,
     /// `RUNTIME_DIRECTORY`.
@@ -149,15 +153,26 @@ impl ServedPort {
         if let Some(line) = &self.line {
             line.release()?;
         }
-        let PortProgram { path, config, runtime, logs, credentials, user } = &self.program;
+        let PortProgram { path, opened, config, runtime, logs, credentials, user } = &self.program;
         let mut names = vec!["ssh"; self.sockets.ssh.len()];
         names.push("attach");
-        let mut command: Command = children::command(path);
+        let listening = names.len();
+        let mut fds: Vec<OwnedFd> =
+            self.sockets.fds().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>()?;
+        // After the sockets, which LISTEN_FDS counts. Executing a descriptor needs no search permission on its path (proc_pid_fd(5)).
+        let program = match opened {
+            Some(file) => {
+                fds.push(file.try_clone()?.into());
+                format!("/proc/self/fd/{}", LISTEN_FDS_START as usize + listening).into()
+            }
+            None => path.clone(),
+        };
+        let mut command: Command = children::command(&program);
         command
             .arg("--config")
             .arg(config)
             .arg(self.name.as_str())
-            .env("LISTEN_FDS", names.len().to_string())
+            .env("LISTEN_FDS", listening.to_string())
             .env("LISTEN_FDNAMES", names.join(":"))
             .env("RUNTIME_DIRECTORY", runtime)
             .env("LOGS_DIRECTORY", logs)
@@ -167,8 +182,6 @@ impl ServedPort {
         if let Some(Owner { uid, gid }) = *user {
             command.uid(uid).gid(gid);
         }
-        let fds: Vec<OwnedFd> =
-            self.sockets.fds().map(|fd| fd.try_clone_to_owned()).collect::<Result<_, _>>()?;
         let mappings =
             (LISTEN_FDS_START..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
         command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;

@@ -39,6 +39,11 @@ enum Refusal {
 }
 
 impl Clerk {
+    /// The socket of its `console-auth`.
+    pub(super) fn auth_socket() -> PathBuf {
+        systemd::runtime_directory().join("auth-cli")
+    }
+
     /// Below `root` are /etc and /usr.
     pub(super) fn new(root: PathBuf) -> Self {
         Self { root, closing: watch::Sender::new(None) }
@@ -71,8 +76,7 @@ impl Destination for Clerk {
     }
 
     fn gatekeeping(&self) -> Gatekeeping {
-        let auth_socket = systemd::runtime_directory().join("auth-cli");
-        Gatekeeping { auth_socket, root: self.root_login() }
+        Gatekeeping { auth_socket: Self::auth_socket(), root: self.root_login() }
     }
 
     /// Somebody who names a port that there cannot be is told so once it is clear who they are.

@@ -9,17 +9,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::keys::PrivateKey;
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use crate::accepting;
 use crate::clock::reached;
-use crate::hostkeys::{self, HostKeyError};
 use crate::outbound;
 use crate::ssh;
 use crate::systemd::{self, Handed, HandedError, Watchdog};
@@ -29,8 +26,6 @@ use clerk::Clerk;
 const LINGER: Duration = Duration::from_secs(10);
 /// For the sessions to hear why they end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Clients being told at once, at each listener, that nobody can be served; a further one waits in the backlog.
-const TOLD_AT_ONCE: usize = 32;
 
 /// Why the admin CLI cannot be served.
 #[derive(Debug, Error)]
@@ -65,11 +60,7 @@ pub fn run(root: PathBuf) -> Result<(), GatewayError> {
             return Err(GatewayError::NoListener);
         }
         systemd::notify(&[NotifyState::Ready]);
-        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from).unwrap_or_default();
-        match hostkeys::load(&credentials) {
-            Ok(keys) => serve(keys, Clerk::new(root), listeners, signals).await,
-            Err(error) => explain(&error, listeners, signals).await,
-        }
+        serve(Clerk::new(root), listeners, signals).await;
         Ok(())
     })
 }
@@ -95,24 +86,30 @@ impl Signals {
 }
 
 /// Serves whoever comes.
-async fn serve(keys: Vec<PrivateKey>, clerk: Clerk, listeners: Vec<TcpListener>, mut signals: Signals) {
+async fn serve(clerk: Clerk, listeners: Vec<TcpListener>, mut signals: Signals) {
     let clerk = Arc::new(clerk);
-    let server = ssh::Server::new(keys, clerk.clone());
+    let server = ssh::Server::new(clerk.clone(), Clerk::auth_socket(), "console-cli");
     let mut doors = JoinSet::new();
+    let loading = server.clone();
+    tokio::spawn(async move { loading.load_host_keys().await });
     for listener in listeners {
         doors.spawn(server.clone().accept(listener));
     }
     let mut connections = server.connections();
+    let mut host_keys = server.host_keys();
     let mut watchdog = Watchdog::new();
     let mut alone_since = Some(Instant::now());
     loop {
         let count = *connections.borrow_and_update();
-        systemd::notify(&[NotifyState::Status(&format!("{count} connected"))]);
+        let missing = server.host_keys().borrow().missing.clone();
+        let missing = missing.map(|why| format!("; SSH is not served: {why}")).unwrap_or_default();
+        systemd::notify(&[NotifyState::Status(&format!("{count} connected{missing}"))]);
         alone_since = (count == 0).then(|| alone_since.unwrap_or_else(Instant::now));
         tokio::select! {
             () = signals.next() => break,
             () = watchdog.tick() => {}
             _ = connections.changed() => {}
+            _ = host_keys.changed() => {}
             () = reached(alone_since.map(|since| since + LINGER)) => break,
         }
     }
@@ -121,35 +118,4 @@ async fn serve(keys: Vec<PrivateKey>, clerk: Clerk, listeners: Vec<TcpListener>,
     drop(doors);
     clerk.close("console-cli is stopping");
     let _ = timeout(FAREWELL, connections.wait_for(|count| *count == 0)).await;
-}
-
-/// Nobody can be served: tells everybody who comes, for a while. Who comes after that begins a process that tries again.
-async fn explain(error: &HostKeyError, listeners: Vec<TcpListener>, mut signals: Signals) {
-    tracing::error!("the admin CLI cannot be served: {error}");
-    systemd::notify(&[NotifyState::Status(&format!("cannot be served: {error}"))]);
-    let mut doors = JoinSet::new();
-    for listener in listeners {
-        doors.spawn(refuse(listener));
-    }
-    tokio::select! {
-        () = signals.next() => {}
-        () = sleep(LINGER) => {}
-    }
-}
-
-async fn refuse(listener: TcpListener) {
-    // A stranger is not told what is wrong with our keys.
-    let why = "the admin CLI cannot be served at present; journalctl -u console-cli says why";
-    let mut telling = JoinSet::new();
-    loop {
-        tokio::select! {
-            Some(_) = telling.join_next(), if !telling.is_empty() => {}
-            accepted = listener.accept(), if telling.len() < TOLD_AT_ONCE => match accepted {
-                Ok((client, _)) => {
-                    telling.spawn(ssh::refuse(client, why));
-                }
-                Err(_) => accepting::pause().await,
-            },
-        }
-    }
 }

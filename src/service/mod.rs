@@ -88,12 +88,6 @@ pub enum ServiceError {
     /// No memory.
     #[error("{0}")]
     Ring(#[from] RingError),
-    /// No host key, no SSH.
-    #[error("no host key in {0}: SSH cannot be served without one")]
-    NoHostKey(String),
-    /// A host key that is none.
-    #[error("host key {0}: {1}")]
-    HostKey(PathBuf, String),
     /// The runtime, a signal, a socket.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
@@ -133,7 +127,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
     // A port that cannot be served must not leave its sockets deaf: whoever comes is told why, until that is mended.
     let mut administrator = None;
     let prepared = loop {
-        let prepared = Prepared::new(options, &listeners, &mut stored.ring).await;
+        let prepared = Prepared::new(options, &mut stored.ring).await;
         if let Some(waiting) = administrator.take() {
             let reply = match &prepared {
                 Ok(_) => Reply::Applied(Vec::new()),

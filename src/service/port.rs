@@ -44,6 +44,8 @@ pub(super) struct PortService {
     options: Options,
     console: Arc<Console>,
     ssh: Arc<ssh::Server<Door>>,
+    /// Whether the port has an SSH listener.
+    has_ssh: bool,
     attach: Arc<attach::server::Server>,
     access: watch::Sender<Access>,
     rules: watch::Sender<Rules>,
@@ -67,7 +69,7 @@ impl PortService {
     /// Starts everything.
     pub(super) fn start(
         options: Options,
-        Prepared { config, keys, log_directory, ring }: Prepared,
+        Prepared { config, log_directory, ring }: Prepared,
         listeners: Listeners,
         tty: Option<OwnedFd>,
     ) -> Self {
@@ -96,8 +98,15 @@ impl PortService {
         let rules = watch::Sender::new(config.rules(&port));
         let console = Console::new(name, hub, Reader::new(log_directory), port);
         console.set_neighbours(neighbours(&config));
-        let ssh = ssh::Server::new(keys, Arc::new(Door::new(console.clone(), access.subscribe())));
+        let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
+        let door = Arc::new(Door::new(console.clone(), access.subscribe()));
+        let unit = format!("console@{}", options.port);
+        let ssh = ssh::Server::new(door, auth_socket, &unit);
         let mut doors = JoinSet::new();
+        let has_ssh = !listeners.ssh.is_empty();
+        if has_ssh {
+            load_host_keys(&ssh);
+        }
         for listener in listeners.ssh {
             doors.spawn(ssh.clone().accept(listener));
         }
@@ -110,6 +119,7 @@ impl PortService {
             options,
             console,
             ssh,
+            has_ssh,
             attach,
             access,
             rules,
@@ -136,6 +146,7 @@ impl PortService {
         let mut clients = self.attach.clients();
         let mut health = self.health.clone();
         let mut silence = self.silence.clone();
+        let mut host_keys = self.ssh.host_keys();
         let mut idle_since = Some(Instant::now());
         let mut visited = true;
         loop {
@@ -158,6 +169,7 @@ impl PortService {
                 _ = connections.changed() => {}
                 _ = clients.changed() => {}
                 _ = health.changed() => {}
+                _ = host_keys.changed() => {}
                 Ok(()) = silence.changed() => {}
                 () = reached(idle_since.map(|since| since + LINGER)) => {
                     if self.idle() {
@@ -206,6 +218,9 @@ impl PortService {
                 let _ = self.line_orders.send(Change { wanted: wanted(&config, name), told }).await;
                 self.console.set_settings(port);
                 self.console.set_neighbours(neighbours(&config));
+                if self.has_ssh {
+                    load_host_keys(&self.ssh);
+                }
                 tracing::info!(message_id = Event::Applied.id(), "settings applied");
                 if let Some(asked) = asked {
                     // Not waited for here: a driver may take its time. A change that another one has overtaken has no remarks.
@@ -269,8 +284,22 @@ impl PortService {
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));
         }
+        let host_keys = self.ssh.host_keys();
+        let ssh::HostKeyState { missing, passed_over } = &*host_keys.borrow();
+        if let Some(why) = missing {
+            status.push_str(&format!("; SSH is not served: {why}"));
+        }
+        if let Some(reason) = passed_over.first() {
+            status.push_str(&format!("; host key passed over: {reason}"));
+        }
         systemd::notify(&[NotifyState::Status(&status)]);
     }
+}
+
+/// Loads the host keys, while the port reads its device.
+fn load_host_keys(ssh: &Arc<ssh::Server<Door>>) {
+    let ssh = ssh.clone();
+    tokio::spawn(async move { ssh.load_host_keys().await });
 }
 
 fn resize(hub: &Hub, scrollback: usize) {

@@ -1,4 +1,4 @@
-//! A port that cannot be served, as its configuration is wrong or its host keys are missing: everybody who comes is told so in one line, and the sockets stay open.
+//! A port that cannot be served, as its configuration is wrong: everybody who comes is told so in one line, and the sockets stay open.
 
 use std::future::poll_fn;
 use std::io;

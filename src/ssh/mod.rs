@@ -6,6 +6,7 @@ mod breaks;
 mod destination;
 mod door;
 mod handler;
+mod host_keys;
 mod limits;
 mod liveness;
 mod login;
@@ -16,11 +17,10 @@ mod throttle;
 mod tuning;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use russh::keys::PrivateKey;
-use russh::server::Config;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -29,6 +29,7 @@ use tracing::{debug, warn};
 pub use breaks::listen as listen_for_breaks;
 pub use destination::{Destination, Gatekeeping, Screen, Visit, Wish};
 pub use door::{Access, Door};
+pub use host_keys::HostKeyState;
 pub use outlet::SshOutlet;
 pub use refuse::refuse;
 
@@ -36,6 +37,7 @@ use crate::accepting::Failing;
 use crate::memory;
 use crate::session::typed;
 use handler::{Connection, Stage};
+use host_keys::KeyRing;
 use limits::{Limits, Ticket};
 use liveness::Watch;
 use throttle::Throttled;
@@ -45,17 +47,37 @@ const LEAVE: Duration = Duration::from_secs(15);
 
 /// The listeners' common side of one destination.
 pub struct Server<D> {
-    config: Arc<Config>,
+    host_keys: KeyRing,
+    /// What a client is told while there is no host key.
+    unserved: String,
     destination: Arc<D>,
     limits: Arc<Limits>,
     connections: watch::Sender<usize>,
 }
 
 impl<D: Destination> Server<D> {
-    /// A server for this destination with these host keys.
-    pub fn new(keys: Vec<PrivateKey>, destination: Arc<D>) -> Arc<Self> {
-        let config = Arc::new(tuning::config(keys));
-        Arc::new(Self { config, destination, limits: Arc::default(), connections: watch::Sender::new(0) })
+    /// A server for this destination. It loads its host keys, by `console-auth` behind `auth_socket`, when it is told to or its
+    /// first client comes; a client that cannot be served without one is told to look into the journal of `unit`.
+    pub fn new(destination: Arc<D>, auth_socket: PathBuf, unit: &str) -> Arc<Self> {
+        let name = destination.name();
+        let unserved = format!("{name} cannot be served over SSH at present; journalctl -u {unit} says why");
+        Arc::new(Self {
+            host_keys: KeyRing::new(auth_socket),
+            unserved,
+            destination,
+            limits: Arc::default(),
+            connections: watch::Sender::new(0),
+        })
+    }
+
+    /// Loads the host keys, again if there are some.
+    pub async fn load_host_keys(&self) {
+        self.host_keys.load(tokio::time::Instant::now()).await;
+    }
+
+    /// Whether there are host keys, and which files are not used as such.
+    pub fn host_keys(&self) -> watch::Receiver<HostKeyState> {
+        self.host_keys.state()
     }
 
     /// How many connections there are, logged in or not.
@@ -110,6 +132,10 @@ impl<D: Destination> Server<D> {
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, ticket: Ticket) -> Result<(), russh::Error> {
         tuning::tune(&stream)?;
+        let Some(config) = self.host_keys.config().await else {
+            refuse(stream, &self.unserved).await;
+            return Ok(());
+        };
         // russh's task cannot be told to end; its socket can.
         let plug = SockRef::from(&stream).try_clone()?;
         let (feeder, typed) = typed();
@@ -118,8 +144,7 @@ impl<D: Destination> Server<D> {
         let stage = connection.stage();
         let written = Arc::new(Notify::new());
         let stream = Throttled::new(stream, feeder, written.clone(), place.clone());
-        let conversation =
-            async { russh::server::run_stream(self.config.clone(), stream, connection).await?.await };
+        let conversation = async { russh::server::run_stream(config, stream, connection).await?.await };
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
@@ -167,7 +192,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
-    use russh::keys::Algorithm;
+    use russh::keys::{Algorithm, PrivateKey};
 
     use crate::config::{self, RootLogin};
     use crate::hub::Hub;
@@ -187,7 +212,8 @@ mod tests {
         let access = watch::Sender::new(Access { gatekeeping, rules });
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
         Arc::new(Server {
-            config: Arc::new(tuning::config(vec![key])),
+            host_keys: KeyRing::with(vec![key]),
+            unserved: String::new(),
             destination: Arc::new(Door::new(console, access.subscribe())),
             limits: Arc::new(Limits::with_grace(SHORT)),
             connections: watch::Sender::new(0),

@@ -67,8 +67,10 @@ impl Bench {
 
     fn serve_logins(&mut self) {
         let socket = self.path("run/auth-cli");
-        let mut command = Command::new("systemd-socket-activate");
+        // Started with signals ignored, as nohup leaves them and systemd leaves SIGPIPE: what runs for a user must ignore none.
+        let mut command = Command::new("env");
         command
+            .args(["--ignore-signal=HUP,QUIT,PIPE", "systemd-socket-activate"])
             .args(["--accept", "-E", "LANG=C.UTF-8", "-E", "SECRET=x", "-l"])
             .arg(&socket)
             .args([env!("CARGO_BIN_EXE_console-auth"), "--may-run", "--root"])

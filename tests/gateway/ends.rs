@@ -140,6 +140,15 @@ fn with_nobody_there_it_leaves_and_the_next_one_is_served() {
     client.ends_with(0);
 }
 
+/// The bench's login helper has been started with some signals ignored.
+#[test]
+fn what_runs_for_a_user_ignores_no_signal() {
+    let bench = Bench::new();
+    let mut client = bench.command("ignored");
+    client.ends_with(0);
+    assert_eq!(String::from_utf8_lossy(&client.shown()), "ignored: \n");
+}
+
 #[test]
 fn without_host_keys_everybody_is_told_so() {
     let mut bench = Bench::new();
@@ -152,8 +161,12 @@ fn without_host_keys_everybody_is_told_so() {
     let _silent = [silent(), silent(), silent()];
     let mut client = bench.command("say hello");
     client.ends_with(255);
-    assert!(client.aside().contains("the admin CLI cannot be served at present"), "{}", client.aside());
-    bench.wait_for_journal("the admin CLI cannot be served: host keys: ");
+    assert!(
+        client.aside().contains("the admin CLI cannot be served over SSH at present"),
+        "{}",
+        client.aside()
+    );
+    bench.wait_for_journal("SSH is not served: host keys: ");
     assert!(bench.ends().success());
 }
 

@@ -221,15 +221,6 @@ fn log_in(rig: &Rig) -> Duration {
     took
 }
 
-/// Processor time that the port has had.
-fn processor(rig: &Rig) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", rig.pid())).unwrap();
-    // Behind the name: user and system time, the 14th and 15th fields (proc(5)), in hundredths of a second.
-    let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-    let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    Duration::from_millis(10 * ticks)
-}
-
 /// Strangers come once, and leave. What must hold in any case is asserted; whether who has logged in was left in peace is returned:
 /// the machine may have had something else to do.
 fn storm(rig: &Rig) -> bool {
@@ -237,11 +228,11 @@ fn storm(rig: &Rig) -> bool {
     let (memory, files) = (rig.private_memory(), descriptors(rig));
     visits(rig, CALM);
 
-    let (came, idle) = (Instant::now(), processor(rig));
+    let (came, idle) = (Instant::now(), rig.processor());
     let strangers = Strangers::come(rig.tcp_port);
     until("all of them", || (strangers.count.connected.load(Ordering::Relaxed) >= STRANGERS).then_some(()));
     let (logins, peak) = visits(rig, seconds());
-    let (left, busy) = (Instant::now(), processor(rig) - idle);
+    let (left, busy) = (Instant::now(), rig.processor() - idle);
     let (connected, closed) =
         (strangers.count.connected.load(Ordering::Relaxed), strangers.count.closed.load(Ordering::Relaxed));
     strangers.leave();

@@ -20,6 +20,7 @@ mod cable;
 mod clients;
 mod crowd;
 mod exec;
+mod host_keys;
 mod hostile;
 mod limits;
 mod logins;

@@ -81,10 +81,8 @@ impl Rig {
             fs::create_dir(dir.path().join(directory)).unwrap();
         }
         consoleserver::hostkeys::ensure(&dir.path().join("hostkeys")).unwrap();
-        for path in consoleserver::hostkeys::files(&dir.path().join("hostkeys")).unwrap() {
-            let name = path.file_name().unwrap().to_str().unwrap();
-            fs::copy(&path, dir.path().join("credentials").join(format!("hostkey_{name}"))).unwrap();
-        }
+        fs::copy(dir.path().join("hostkeys/hostkey_ed25519"), dir.path().join("credentials/hostkey_ed25519"))
+            .unwrap();
         run(Command::new("ssh-keygen")
             .args(["-q", "-t", "ed25519", "-N", "", "-C", "demo", "-f"])
             .arg(dir.path().join("key")));
@@ -319,6 +317,15 @@ impl Rig {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Processor time that the port has had.
+    pub fn processor(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Behind the name: user and system time, the 14th and 15th fields (proc(5)), in hundredths of a second.
+        let fields: Vec<_> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: u64 = fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     pub fn pid(&self) -> Pid {
         Pid::from_raw(self.child.as_ref().expect("the port runs").id() as i32)
     }
@@ -393,6 +400,7 @@ impl Rig {
         let socket = self.path("run/auth-port");
         let mut command = Command::new("systemd-socket-activate");
         command.arg("--accept").arg("-l").arg(&socket).arg(env!("CARGO_BIN_EXE_console-auth"));
+        command.arg("--host-keys").arg(self.path("hostkeys"));
         if demo_key {
             command.arg("--demo-key").arg(self.path("key.pub"));
         }

@@ -2,9 +2,11 @@
 //! it: the device, who holds it, the units, what the port has logged, the firewall. Nothing is changed, and no port is
 //! started.
 
+mod config_file;
 mod device;
 mod firewall;
 mod holder;
+mod host_keys;
 mod log;
 mod units;
 
@@ -105,8 +107,8 @@ impl Sight {
 }
 
 fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
-    let config = match Config::load(Path::new("/")) {
-        Ok(loaded) => loaded.config,
+    let (config, file) = match Config::load(Path::new("/")) {
+        Ok(loaded) => (loaded.config, loaded.path),
         Err(error) => return vec![broken(&error)],
     };
     let mut findings: Vec<Finding> = Vec::new();
@@ -124,7 +126,9 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
         .collect();
     let sight = Sight::new(&patients);
     findings.extend(units::everywhere(&sight));
+    findings.extend(config_file::look(&file));
     findings.extend(device::without_driver());
+    findings.extend(host_keys::look(&sight));
     findings.extend(patients.iter().flat_map(|patient| examine_port(runtime, &sight, patient)));
     findings
 }

@@ -13,7 +13,7 @@ pub(super) struct Units(BTreeMap<String, BTreeMap<String, String>>);
 impl Units {
     /// Asks systemd once, for all of them.
     pub(super) fn ask(names: &[String]) -> Self {
-        let properties = "--property=Id,ActiveState,Result,StatusText";
+        let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts";
         let asked = Command::new("systemctl").args(["show", properties]).args(names).output();
         let Ok(told) = asked else { return Self::default() };
         let text = String::from_utf8_lossy(&told.stdout).into_owned();
@@ -28,6 +28,11 @@ impl Units {
 
     fn property(&self, unit: &str, key: &str) -> Option<&str> {
         self.0.get(unit)?.get(key).map(String::as_str)
+    }
+
+    /// What the units report of themselves.
+    pub(super) fn statuses(&self) -> impl Iterator<Item = &str> {
+        self.0.values().filter_map(|properties| properties.get("StatusText")).map(String::as_str)
     }
 
     /// `active`, `failed`, `inactive`…
@@ -51,10 +56,17 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let of = |key| sight.units.property(&unit, key).unwrap_or_default();
     let mut findings = Vec::new();
     // (A port that fails is started again and again: between two tries it is `activating`.)
-    let between_tries = of("ActiveState") == "activating" && of("Result") != "success";
+    // (During a try its last result is forgotten, and only their number tells.)
+    let tries: u32 = of("NRestarts").parse().unwrap_or(0);
+    let between_tries = of("ActiveState") == "activating" && (of("Result") != "success" || tries > 1);
     if of("ActiveState") == "failed" || between_tries {
         let mend = format!("{}\nthen: systemctl restart {unit}", unit_journal(patient.name));
-        findings.push(patient.finding(format!("{unit} fails ({})", of("Result")), mend));
+        let result = if of("Result") == "success" {
+            format!("restarted {tries} times")
+        } else {
+            of("Result").to_owned()
+        };
+        findings.push(patient.finding(format!("{unit} fails ({result})"), mend));
     }
     if is_active(of("ActiveState")) {
         findings.extend(complaint(of("StatusText")).map(|(what, mend)| patient.finding(what, mend)));

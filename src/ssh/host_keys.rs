@@ -1,0 +1,119 @@
+//! The host keys of a listener, loaded in the background when it starts and again for a client that needs them: a missing key or a
+//! slow disk delays SSH, and never the port's device, log or local socket.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::keys::PrivateKey;
+use russh::server::Config;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
+
+use super::tuning;
+use crate::auth::client;
+use crate::hostkeys::{self, HostKeys};
+
+/// While there is no key, a client starts another attempt to load one at most this often: each attempt starts a `console-auth`.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is known of the host keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HostKeyState {
+    /// Why there are none.
+    pub missing: Option<String>,
+    /// Files that are not used, each with the reason.
+    pub passed_over: Vec<String>,
+}
+
+/// The host keys, with all that an SSH server is set to.
+pub(super) struct KeyRing {
+    /// The socket of `console-auth`.
+    helper: PathBuf,
+    config: watch::Sender<Option<Arc<Config>>>,
+    state: watch::Sender<HostKeyState>,
+    /// When the last attempt to load them ended; locked during an attempt.
+    tried: Mutex<Option<Instant>>,
+}
+
+impl KeyRing {
+    pub(super) fn new(helper: PathBuf) -> Self {
+        Self {
+            helper,
+            config: watch::Sender::default(),
+            state: watch::Sender::default(),
+            tried: Mutex::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with(keys: Vec<PrivateKey>) -> Self {
+        let ring = Self::new("/nonexistent".into());
+        ring.set(keys);
+        ring
+    }
+
+    pub(super) fn state(&self) -> watch::Receiver<HostKeyState> {
+        self.state.subscribe()
+    }
+
+    /// What to serve a client with, if there is a key.
+    pub(super) async fn config(&self) -> Option<Arc<Config>> {
+        if self.config.borrow().is_none() {
+            self.load(Instant::now() - RETRY).await;
+        }
+        self.config.borrow().clone()
+    }
+
+    /// Loads the keys, unless another attempt has ended since `since`. If that fails, keys that were loaded before stay in use.
+    pub(super) async fn load(&self, since: Instant) {
+        let mut tried = self.tried.lock().await;
+        if tried.is_some_and(|tried| tried > since) {
+            return;
+        }
+        let obtained = obtain(&self.helper).await;
+        *tried = Some(Instant::now());
+        let state = match obtained {
+            Ok(HostKeys { keys, passed_over }) => {
+                self.set(keys);
+                HostKeyState { missing: None, passed_over }
+            }
+            Err(why) if self.config.borrow().is_some() => {
+                tracing::error!("the host keys stay as they were: {why}");
+                return;
+            }
+            Err(why) => HostKeyState { missing: Some(why), passed_over: Vec::new() },
+        };
+        self.state.send_if_modified(|known| {
+            if *known == state {
+                return false;
+            }
+            for reason in &state.passed_over {
+                tracing::warn!("host key passed over: {reason}");
+            }
+            match &state.missing {
+                Some(why) => tracing::error!("SSH is not served: {why}"),
+                None if known.missing.is_some() => tracing::info!("SSH is served: there is a host key now"),
+                None => {}
+            }
+            *known = state;
+            true
+        });
+    }
+
+    fn set(&self, keys: Vec<PrivateKey>) {
+        self.config.send_replace(Some(Arc::new(tuning::config(keys))));
+    }
+}
+
+/// The keys in the credentials directory if it has any, otherwise those that `console-auth` reads.
+async fn obtain(helper: &Path) -> Result<HostKeys, String> {
+    if let Some(credentials) = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from) {
+        let loaded = tokio::task::spawn_blocking(move || hostkeys::load_credentials(&credentials)).await;
+        let loaded = loaded.map_err(|panicked| panicked.to_string())?;
+        if let Some(given) = loaded.map_err(|error| error.to_string())? {
+            return Ok(given);
+        }
+    }
+    client::host_keys(helper).await.map_err(|error| error.to_string())
+}

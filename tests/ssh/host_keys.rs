@@ -1,0 +1,107 @@
+//! Host keys: one good one is enough, whatever lies beside it; and without any, only SSH is not served.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
+
+use crate::client::Client;
+use crate::rig::{Rig, run, until};
+
+/// A bench whose keys come from `console-auth`, as they do under systemd.
+fn by_helper() -> Rig {
+    let mut rig = Rig::new("");
+    fs::remove_file(rig.path("credentials/hostkey_ed25519")).unwrap();
+    rig.serve_logins(true);
+    rig
+}
+
+/// Logs in with a client that knows only this kind of host key.
+fn log_in(rig: &Rig, kind: &str) -> Client {
+    let kind = format!("HostKeyAlgorithms={kind}");
+    let mut client = Client::start(rig.ssh(&["-o", &kind, "-tt", "demo@127.0.0.1"]));
+    client.sees("[demo ");
+    client
+}
+
+#[test]
+fn good_keys_are_served_whatever_lies_beside_them() {
+    let mut rig = by_helper();
+    let keys = rig.path("hostkeys");
+    run(Command::new("ssh-keygen")
+        .args(["-q", "-t", "ecdsa", "-N", "", "-f"])
+        .arg(keys.join("hostkey_ecdsa")));
+    fs::write(keys.join("hostkey_empty"), "").unwrap();
+    fs::create_dir(keys.join("hostkey_directory")).unwrap();
+    symlink("/nonexistent", keys.join("hostkey_link")).unwrap();
+    // A name that systemd refuses as a credential's, and a file larger than all credentials of a unit may be (systemd.exec(5)).
+    fs::write(keys.join("hostkey:old"), "x").unwrap();
+    fs::write(keys.join("core"), vec![0; 2 << 20]).unwrap();
+    rig.start_plugged();
+
+    drop(log_in(&rig, "ssh-ed25519"));
+    drop(log_in(&rig, "ecdsa-sha2-nistp256"));
+    rig.wait_for_status("; host key passed over: ");
+    for name in ["hostkey_empty", "hostkey_directory", "hostkey_link", "hostkey:old", "core"] {
+        rig.wait_for_journal(&format!("host key passed over: {}: it", keys.join(name).display()));
+    }
+    assert!(
+        !rig.journal().contains("hostkey_ecdsa"),
+        "a key and its public half are no fault: {}",
+        rig.journal()
+    );
+}
+
+#[test]
+fn a_key_that_was_added_is_served_after_a_reload() {
+    let mut rig = by_helper();
+    rig.start_plugged();
+    drop(log_in(&rig, "ssh-ed25519"));
+    let key = rig.path("hostkeys/hostkey_ecdsa");
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ecdsa", "-N", "", "-f"]).arg(&key));
+    rig.apply();
+    let only = ["-o", "HostKeyAlgorithms=ecdsa-sha2-nistp256", "demo@127.0.0.1", "log"];
+    until("the new key to be served", || rig.ssh(&only).status().unwrap().success().then_some(()));
+
+    // What cannot be loaded any more is served on.
+    fs::remove_dir_all(rig.path("hostkeys")).unwrap();
+    rig.apply();
+    rig.wait_for_journal("the host keys stay as they were: host keys: ");
+    drop(log_in(&rig, "ssh-ed25519"));
+}
+
+#[test]
+fn without_any_key_the_device_is_read_and_logged_and_whoever_comes_is_told() {
+    let mut rig = by_helper();
+    let (key, aside) = (rig.path("hostkeys/hostkey_ed25519"), rig.path("aside"));
+    fs::rename(&key, &aside).unwrap();
+    fs::write(&key, fs::read(&aside).unwrap()).unwrap();
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).unwrap();
+    rig.start_plugged();
+    rig.say(b"a line without anybody\n");
+    rig.wait_for_log("a line without anybody");
+    let status = rig.wait_for_status("; SSH is not served: no usable host key in ");
+    assert!(status.contains("its mode is 0644, which others may read: chmod 600 "), "{status}");
+    let refused = rig.ssh(&["demo@127.0.0.1"]).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    let why = "demo cannot be served over SSH at present; journalctl -u console@demo says why";
+    assert!(!refused.status.success() && said.contains(why), "{said}");
+    let log = rig.consolectl(&["log", "demo"]).output().unwrap();
+    assert!(log.status.success() && log.stdout.ends_with(b"a line without anybody\n"), "{log:?}");
+
+    // Once it is mended, the next who comes is served.
+    fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+    until("it to be served", || {
+        rig.ssh(&["demo@127.0.0.1", "log"]).status().unwrap().success().then_some(())
+    });
+    rig.wait_for_journal("SSH is served: there is a host key now");
+}
+
+#[test]
+fn a_helper_that_is_not_there_keeps_only_ssh_from_being_served() {
+    let mut rig = Rig::new("");
+    fs::remove_file(rig.path("credentials/hostkey_ed25519")).unwrap();
+    rig.start_plugged();
+    rig.say(b"a line\n");
+    rig.wait_for_log("a line");
+    rig.wait_for_status("; SSH is not served: the login helper cannot be reached at ");
+}
