@@ -54,7 +54,9 @@ fn main() -> ExitCode {
     let program = arguments.may_run.then(|| arguments.root.join(PROGRAM));
     // A session, once it runs, takes its time.
     alarm::set(HARD_LIMIT);
-    match server::serve(stream, demo_key, program.as_deref()) {
+    let served = server::serve(stream, demo_key, program.as_deref());
+    journal::report_dropped_at_exit();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(_told) => ExitCode::FAILURE,
     }
