@@ -52,7 +52,7 @@ pub fn ensure(directory: &Path) -> Result<Option<PathBuf>, HostKeyError> {
 pub fn load(directory: &Path) -> Result<Vec<PrivateKey>, HostKeyError> {
     let mut keys = Vec::new();
     for path in files(directory)? {
-        let text = fs::read(&path).map_err(|error| HostKeyError::File(path.clone(), error))?;
+        let text = persist::read(&path).map_err(|error| HostKeyError::File(path.clone(), error))?;
         let key = PrivateKey::from_openssh(&text).map_err(|error| HostKeyError::Key(path.clone(), error))?;
         if key.is_encrypted() {
             return Err(HostKeyError::Key(path, russh::keys::ssh_key::Error::Encrypted));

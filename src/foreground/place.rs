@@ -161,7 +161,7 @@ impl Place {
         }
         for key in hostkeys::files(&self.hostkeys)? {
             let copy = directory.join(key.file_name().unwrap_or_default());
-            let text = fs::read(&key).map_err(in_file(&key))?;
+            let text = persist::read(&key).map_err(in_file(&key))?;
             persist::write(&copy, &text, 0o400, Some(owner)).map_err(in_file(&copy))?;
         }
         chown(&directory, Some(owner.uid), Some(owner.gid)).map_err(in_file(&directory))?;
