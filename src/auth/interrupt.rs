@@ -2,12 +2,15 @@
 //! against that, and a login would hang in it. So a thread looks ten times a second, while a module runs, where the thread in
 //! PAM is (`/proc/self/task/TID/syscall`), and interrupts it where it waits in a send to a unix datagram socket, as those of
 //! syslog and of the journal are. The send then fails with EINTR, the message is lost, and the module goes on.
+//! A program that a module has started and that waits in such a send (unix_chkpwd, which pam_unix of Debian 13 asks, reports wrong
+//! passwords itself; `logger` in a script of pam_exec) is killed: a helper that has not answered admits nobody.
 //! Nothing else is interrupted: modules also wait for directory servers, and for people.
 #![allow(unsafe_code)]
 
-use std::fs::File;
+use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +26,8 @@ use nix::unistd::{Pid, gettid};
 const LOOK: Duration = Duration::from_millis(100);
 /// Not used otherwise, here or by modules.
 const SIGNAL: Signal = Signal::SIGURG;
+/// Programs of modules that are looked at: `TasksMax=` allows no more.
+const PROGRAMS: usize = 32;
 
 /// While it exists, sends of the thread that made it do not wait for journald.
 #[derive(Debug)]
@@ -47,9 +52,7 @@ impl Drop for Interrupter {
         self.done.store(true, Ordering::Relaxed);
         let Some(thread) = self.thread.take() else { return };
         thread.thread().unpark();
-        if let Ok(interrupted @ 1..) = thread.join() {
-            // syslog (3) connects and tries each message once more.
-            let messages = interrupted.div_ceil(2);
+        if let Ok(messages @ 1..) = thread.join() {
             tracing::warn!(
                 "the journal did not accept messages of PAM modules: about {messages} were dropped"
             );
@@ -66,11 +69,12 @@ fn watch(tid: Pid, done: Arc<AtomicBool>) -> io::Result<JoinHandle<u32>> {
     // Opened now: modules may change the user.
     let syscall = File::open(format!("/proc/self/task/{tid}/syscall"))?;
     std::thread::Builder::new().name("interrupter".to_owned()).stack_size(64 * 1024).spawn(move || {
-        let mut interrupted = 0;
+        let (mut interrupted, mut killed) = (0u32, 0);
         let mut before = None;
+        let mut programs = HashMap::new();
         while !done.load(Ordering::Relaxed) {
             std::thread::park_timeout(LOOK);
-            let now = blocking_send(&syscall);
+            let now = own_blocking_send(&syscall);
             if now.is_some() && now == before {
                 // SAFETY: the thread lives, since it joins this one.
                 unsafe {
@@ -79,24 +83,80 @@ fn watch(tid: Pid, done: Arc<AtomicBool>) -> io::Result<JoinHandle<u32>> {
                 interrupted += 1;
             }
             before = now;
+            killed += kill_blocked(tid, &mut programs);
         }
-        interrupted
+        // syslog (3) connects and tries each message once more.
+        interrupted.div_ceil(2) + killed
     })
 }
 
-/// The system call in which a thread waits, if it sends to a unix datagram socket: number, arguments, stack and program counter,
-/// as `man 5 proc_pid_syscall` has them.
-fn blocking_send(syscall: &File) -> Option<String> {
+/// Kills the programs started by a thread that wait in the same send as at the last look: how many.
+fn kill_blocked(tid: Pid, before: &mut HashMap<i32, (OwnedFd, String)>) -> u32 {
+    let mut now = HashMap::new();
+    let mut killed = 0;
+    for pid in programs(tid) {
+        // Held before the look, so that a number that has become another's is not killed.
+        let held = rustix::process::Pid::from_raw(pid)
+            .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
+        let (Some(held), Some(send)) = (held, programs_blocking_send(pid)) else { continue };
+        if before.get(&pid).is_some_and(|(_, earlier)| *earlier == send) {
+            let kill = rustix::process::Signal::KILL;
+            killed += u32::from(rustix::process::pidfd_send_signal(&held, kill).is_ok());
+        }
+        now.insert(pid, (held, send));
+    }
+    *before = now;
+    killed
+}
+
+/// The processes that a thread has started, and those that these have.
+fn programs(tid: Pid) -> Vec<i32> {
+    let children = |path: String| -> Vec<i32> {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+    };
+    let mut all = children(format!("/proc/self/task/{tid}/children"));
+    let mut looked = 0;
+    while looked < all.len() && all.len() < PROGRAMS {
+        let pid = all[looked];
+        all.extend(children(format!("/proc/{pid}/task/{pid}/children")));
+        looked += 1;
+    }
+    all.truncate(PROGRAMS);
+    all
+}
+
+fn programs_blocking_send(pid: i32) -> Option<String> {
+    let line = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let fd = sends_to(&line)?;
+    let socket = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    let inode = socket.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+    // proc_net_unix(5): number, references, protocol, flags, type (2: datagrams), state, inode.
+    let table = fs::read_to_string("/proc/net/unix").ok()?;
+    let is_it = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().take(7).collect();
+        fields.get(6) == Some(&inode) && fields.get(4) == Some(&"0002")
+    };
+    table.lines().any(is_it).then_some(line)
+}
+
+/// The system call in which our thread waits, if it sends to a unix datagram socket: number, arguments, stack and program counter,
+/// as proc_pid_syscall(5) has them.
+fn own_blocking_send(syscall: &File) -> Option<String> {
     let mut line = [0; 256];
     let length = syscall.read_at(&mut line, 0).ok()?;
     let line = std::str::from_utf8(&line[..length]).ok()?;
+    is_unix_datagram(sends_to(line)?).then(|| line.to_owned())
+}
+
+/// The descriptor to which a system call sends, if it is such a one.
+fn sends_to(line: &str) -> Option<RawFd> {
     let mut words = line.split(' ');
     let number: libc::c_long = words.next()?.parse().ok()?;
     if ![libc::SYS_sendto, libc::SYS_sendmsg, libc::SYS_write, libc::SYS_writev].contains(&number) {
         return None;
     }
-    let fd = RawFd::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
-    is_unix_datagram(fd).then(|| line.to_owned())
+    RawFd::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()
 }
 
 fn is_unix_datagram(fd: RawFd) -> bool {
@@ -133,5 +193,27 @@ mod tests {
         assert_eq!(io::Read::read(&mut reader, &mut buffer).unwrap(), 6, "not interrupted");
         answer.join().unwrap();
         drop(interrupter);
+    }
+
+    #[test]
+    fn a_program_that_waits_in_such_a_send_is_killed_and_another_one_is_not() {
+        use std::os::unix::process::ExitStatusExt;
+        use std::process::{Command, Stdio};
+
+        let (near, _far) = UnixDatagram::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        while near.send(b"full").is_ok() {}
+        near.set_nonblocking(false).unwrap();
+        let _interrupter = Interrupter::new();
+        let python = |script: &str, stdin: Stdio| {
+            Command::new("python3").args(["-c", script]).stdin(stdin).spawn().unwrap()
+        };
+        let send = "import socket; socket.socket(fileno=0).send(b'one more')";
+        let mut blocked = python(send, OwnedFd::from(near).into());
+        let mut waits = python("import time; time.sleep(3600)", Stdio::null());
+        assert_eq!(blocked.wait().unwrap().signal(), Some(libc::SIGKILL));
+        assert!(waits.try_wait().unwrap().is_none(), "it sends nothing");
+        waits.kill().unwrap();
+        waits.wait().unwrap();
     }
 }

@@ -131,9 +131,15 @@ async fn explain(error: &HostKeyError, listeners: Vec<TcpListener>, mut signals:
     for listener in listeners {
         doors.spawn(refuse(listener));
     }
-    tokio::select! {
-        () = signals.next() => {}
-        () = sleep(LINGER) => {}
+    let mut watchdog = Watchdog::new();
+    let linger = sleep(LINGER);
+    tokio::pin!(linger);
+    loop {
+        tokio::select! {
+            () = signals.next() => return,
+            () = &mut linger => return,
+            () = watchdog.tick() => {}
+        }
     }
 }
 

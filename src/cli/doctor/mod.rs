@@ -16,7 +16,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use super::bounded;
+use super::bounded::{self, NoAnswer, Space};
 use super::local;
 use super::value::similar;
 use crate::attach::client::{self, AttachError};
@@ -145,11 +145,16 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
     let logs: Vec<PathBuf> = patients.iter().map(Patient::logs).collect();
     let spaces = bounded::space_of(&logs, DISK_TIMEOUT);
     let mut logged = Vec::with_capacity(patients.len());
-    for some in patients.chunks(AT_ONCE) {
-        // A port whose disk hangs answers late, and holds up no other one.
+    let all: Vec<_> = patients.iter().zip(&spaces).collect();
+    for some in all.chunks(AT_ONCE) {
+        // A port that hangs answers late, and holds up no other one.
         logged.extend(std::thread::scope(|scope| {
-            let asked: Vec<_> =
-                some.iter().map(|patient| scope.spawn(|| examine_log(runtime, &sight, patient))).collect();
+            let ask = |(patient, space): &(&Patient<'_>, &Result<Option<Space>, NoAnswer>)| match space {
+                // It would have to read what cannot be read.
+                Err(NoAnswer::Timeout(_)) => Vec::new(),
+                _ => examine_log(runtime, &sight, patient),
+            };
+            let asked: Vec<_> = some.iter().map(|one| scope.spawn(move || ask(one))).collect();
             asked.into_iter().map(|asked| asked.join().unwrap_or_default()).collect::<Vec<_>>()
         }));
     }
