@@ -1,14 +1,23 @@
 //! Where a program's own messages go: to the journal if stderr leads there, with their fields, and otherwise to stderr,
 //! a line each. The message is a whole sentence, because it is all that `journalctl` shows; fields are for `journalctl
 //! CONSOLE_USER=…` and named here as there, in lower case (`console_user`). What kinds of events there are, `event` says.
+//!
+//! No message waits for its reader: what the journal or stderr does not take at once is dropped and counted, and the count is
+//! reported with the next message that is taken, or by [`report_dropped`].
 
+mod native;
+mod stderr;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
+use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::field::Field;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Metadata, Subscriber};
-use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::fmt::time::FormatTime;
@@ -16,30 +25,65 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::{Extensions, ExtensionsMut, LookupSpan, SpanData};
 
 use crate::port::PortName;
+use native::Journal;
+pub use stderr::Stderr;
 
 /// Sends this process's messages to the right place from now on, under the name `program`, all with the field
 /// `CONSOLE_PORT` if the process serves one port. Call it once.
 pub fn init(program: &'static str, port: Option<&PortName>) {
-    let journal = stderr_is_journal().then(tracing_journald::layer).and_then(Result::ok).map(|layer| {
-        let priorities = PriorityMappings {
-            info: Priority::Informational,
-            debug: Priority::Debug,
-            ..PriorityMappings::new()
-        };
-        layer
-            .with_syslog_identifier(program.to_owned())
-            .with_field_prefix(None)
-            .with_priority_mappings(priorities)
-            .with_custom_fields(port.map(|port| ("CONSOLE_PORT", port.as_str())))
-    });
+    let journal = stderr_is_journal().then(|| Journal::new(program, port.map(PortName::as_str)));
+    let journal = journal.and_then(Result::ok).map(|journal| JOURNAL.get_or_init(|| journal));
     let stderr = journal.is_none().then(|| {
         tracing_subscriber::fmt::layer()
-            .with_writer(std::io::stderr)
+            .with_writer(Stderr::default())
             .with_target(false)
             .with_timer(Stamp(program))
             .fmt_fields(debug_fn(message_only))
     });
+    if journal.is_some() {
+        // What libraries write there goes to journald by a stream, which is full when journald is stopped.
+        let _ = fcntl(std::io::stderr(), FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK));
+    }
     NoSpans.with(LevelFilter::INFO).with(journal).with(stderr).init();
+    report_panics();
+}
+
+/// Reports panics as all else is reported: the standard hook writes to stderr, and waits there.
+pub fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = Backtrace::capture();
+        match backtrace.status() {
+            BacktraceStatus::Captured => tracing::error!("{panic}\n{backtrace}"),
+            _ => tracing::error!("{panic}"),
+        }
+    }));
+}
+
+/// The connection to the journal, if there is one.
+static JOURNAL: OnceLock<Journal> = OnceLock::new();
+
+/// For the journal to take the count of what was dropped, when a program that lives for one login ends.
+const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Reports how many messages the journal has not taken, as soon as it takes messages again: called now and then by programs that may
+/// have nothing else to report for a long time. False while it does not.
+pub fn report_dropped() -> bool {
+    JOURNAL.get().is_none_or(Journal::report_dropped)
+}
+
+/// [`report_dropped`] at the end of a program: waits a moment for it, if anything was dropped.
+pub fn report_dropped_at_exit() {
+    let deadline = std::time::Instant::now() + LAST_REPORT_TIMEOUT;
+    while !report_dropped() && std::time::Instant::now() < deadline {
+        std::thread::sleep(LAST_REPORT_TIMEOUT / 20);
+    }
+}
+
+fn dropped(count: u64, by: &str) -> String {
+    match count {
+        1 => format!("1 message was dropped: {by} did not accept it"),
+        _ => format!("{count} messages were dropped: {by} did not accept them"),
+    }
 }
 
 /// What the layers stand on. We have events only; tracing-subscriber's registry of spans weighs 32 KiB in each process.

@@ -14,6 +14,7 @@ pub mod outbound;
 pub mod pattern;
 pub mod port;
 pub mod reactor;
+pub mod seats;
 
 pub mod config;
 pub mod message;

@@ -1,8 +1,8 @@
 //! Files that appear whole or not at all: a reader never sees half a host key or half a configuration,
-//! and a power cut leaves the old file or the new one.
+//! and a power cut leaves the old file or the new one. And small files, read with a limit.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
@@ -93,6 +93,35 @@ fn replace(file: &mut File, contents: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Bytes of the longest file that [`read`] takes: keys and histories have a hundredth of it.
+pub const READ_LIMIT: u64 = 1024 * 1024;
+
+/// Opens a file that a user owns or names, if it is a regular one of at most [`READ_LIMIT`] bytes: /dev/zero would be read without end,
+/// a pipe waits for its writer, and a sparse file of a gigabyte takes a gigabyte of memory.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    match metadata.len() {
+        _ if !metadata.is_file() => Err(io::Error::other("not a regular file")),
+        length if length > READ_LIMIT => Err(too_long()),
+        _ => Ok(file),
+    }
+}
+
+/// Reads such a file.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut contents = Vec::new();
+    // The length of a moment ago need not be the length of now.
+    match open(path)?.take(READ_LIMIT + 1).read_to_end(&mut contents)? as u64 > READ_LIMIT {
+        true => Err(too_long()),
+        false => Ok(contents),
+    }
+}
+
+fn too_long() -> io::Error {
+    io::Error::other(format!("longer than {} KiB, which is the limit", READ_LIMIT / 1024))
+}
+
 /// Has what was done to the entry `path` of its directory outlast a power cut.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -163,5 +192,23 @@ mod tests {
         fs::create_dir(&path).unwrap();
         assert!(write(&path, b"new", 0o600, None).is_err());
         assert_eq!(fs::read_dir(room.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_or_too_long_is_not_read() {
+        let room = tempfile::tempdir().unwrap();
+        let said = |path: &Path| read(path).unwrap_err().to_string();
+        assert_eq!(said(Path::new("/dev/zero")), "not a regular file");
+        let pipe = room.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(said(&pipe), "not a regular file");
+        let sparse = room.path().join("sparse");
+        File::create(&sparse).unwrap().set_len(1 << 30).unwrap();
+        assert_eq!(said(&sparse), "longer than 1024 KiB, which is the limit");
+        let longest = room.path().join("longest");
+        fs::write(&longest, vec![b'x'; READ_LIMIT as usize]).unwrap();
+        assert_eq!(read(&longest).unwrap().len() as u64, READ_LIMIT);
+        // Of /proc, whose files say that they are empty.
+        assert!(!read(Path::new("/proc/self/status")).unwrap().is_empty());
     }
 }

@@ -2,14 +2,19 @@
 //! (`man sd_notify`, `man sd_listen_fds`). Without `NOTIFY_SOCKET` all of this says nothing to nobody.
 #![allow(unsafe_code)]
 
+mod notify;
+
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
-use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 
 use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use thiserror::Error;
+
+use crate::journal;
+pub use notify::{forget, notify, store};
 
 /// What was handed over cannot be used.
 #[derive(Debug, Error)]
@@ -75,44 +80,14 @@ fn take_raw(fds: &mut ListenFd, index: usize) -> io::Result<Option<OwnedFd>> {
     Ok(Some(fd))
 }
 
-/// Has systemd keep a descriptor for the next process of this unit.
-pub fn store(name: &str, fd: BorrowedFd<'_>) {
-    // What was stored under the name before is another device's, or the same: one of them is enough.
-    forget(name);
-    say(sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[fd]));
-}
-
-/// Has systemd drop the descriptors of this name.
-pub fn forget(name: &str) {
-    notify(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
-}
-
 /// Whether somebody keeps what is stored.
 pub fn keeps() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// Tells systemd.
-pub fn notify(state: &[NotifyState<'_>]) {
-    say(sd_notify::notify(state));
-}
-
-fn say(told: io::Result<()>) {
-    if let Err(error) = told {
-        tracing::warn!("systemd cannot be told: {error}");
-    }
-}
-
-/// The heartbeat that `WatchdogSec=` asks for, at twice its rate.
+/// The heartbeat that `WatchdogSec=` asks for, at twice its rate; and what is to be sent again to those that did not take it.
 #[derive(Debug)]
-pub struct Watchdog(Option<Heart>);
-
-#[derive(Debug)]
-struct Heart {
-    interval: tokio::time::Interval,
-    /// To systemd, opened while that is possible: a process that has no descriptor left is alive all the same.
-    socket: Option<UnixDatagram>,
-}
+pub struct Watchdog(Option<tokio::time::Interval>);
 
 impl Watchdog {
     /// A heartbeat; a silent one if nobody asks for it.
@@ -120,31 +95,25 @@ impl Watchdog {
         Self(sd_notify::watchdog_enabled().map(|period| {
             let mut interval = tokio::time::interval(period / 2);
             interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            Heart { interval, socket: connected().ok() }
+            interval
         }))
     }
 
     /// Waits until the next beat and gives it. Cancel safe.
     pub async fn tick(&mut self) {
-        match &mut self.0 {
-            Some(Heart { interval, socket }) => {
-                interval.tick().await;
-                let beat = format!("{}\n", NotifyState::Watchdog);
-                let sent = socket.as_ref().is_some_and(|socket| socket.send(beat.as_bytes()).is_ok());
-                if !sent {
-                    notify(&[NotifyState::Watchdog]);
-                    *socket = connected().ok();
-                }
+        let beat = async {
+            match &mut self.0 {
+                Some(interval) => interval.tick().await,
+                None => std::future::pending().await,
             }
-            None => std::future::pending().await,
+        };
+        tokio::select! {
+            _ = beat => notify(&[NotifyState::Watchdog]),
+            () = notify::resend() => {}
         }
+        // A quiet port has no other message that would report it.
+        journal::report_dropped();
     }
-}
-
-fn connected() -> io::Result<UnixDatagram> {
-    let socket = UnixDatagram::unbound()?;
-    socket.connect(std::env::var_os("NOTIFY_SOCKET").ok_or(io::ErrorKind::NotFound)?)?;
-    Ok(socket)
 }
 
 impl Default for Watchdog {

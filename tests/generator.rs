@@ -196,6 +196,7 @@ fn allowed(config: &Config, name: Option<&PortName>, line: &str) -> bool {
             Some(_) => value == format!("console-attach@{name}.socket console@{name}.socket"),
             None => value == format!("console-attach@{name}.socket"),
         },
+        "StartLimitIntervalSec" | "TriggerLimitIntervalSec" => value == "0",
         "Description" => value == format!("Device of serial console {name}"),
         "ListenStream" => listens(value, port.ssh_port, config.listen(port)),
         // Undoing systemd's specifiers gives the device and nothing else.

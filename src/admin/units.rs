@@ -80,6 +80,15 @@ trait Systemd {
     fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
 }
 
+/// What came of a start that is not waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// systemd starts it.
+    Started,
+    /// It runs since an earlier start.
+    StillRuns,
+}
+
 /// systemd on this bus.
 #[derive(Debug, Clone)]
 pub struct Units(SystemdProxy<'static>);
@@ -103,11 +112,18 @@ impl Units {
         bounded(&what, JOB, self.job(&what, step)).await?
     }
 
-    /// Starts a unit and does not wait for its end: it may take as long as it likes.
-    pub async fn begin(&self, unit: &str) -> Result<(), UnitsError> {
+    /// Starts a unit and does not wait for its end: it may take as long as it likes. One that still runs is left alone: systemd would
+    /// answer that it is started, and start nothing.
+    pub async fn begin(&self, unit: &str) -> Result<Begun, UnitsError> {
         let what = format!("systemctl start --no-block {unit}");
+        let patterns = [unit];
+        let running = self.0.list_units_by_patterns(&["active", "activating", "reloading"], &patterns);
+        let running = bounded(&what, ANSWER, running).await?.map_err(|error| UnitsError::of(&what, error))?;
+        if !running.is_empty() {
+            return Ok(Begun::StillRuns);
+        }
         let begun = bounded(&what, ANSWER, self.0.start_unit(unit, "replace")).await?;
-        begun.map(drop).map_err(|error| UnitsError::of(&what, error))
+        begun.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
     }
 
     async fn job(&self, what: &str, step: &Step) -> Result<(), UnitsError> {

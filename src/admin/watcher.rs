@@ -16,6 +16,7 @@ use super::refused::{
     Result,
 };
 use super::service::House;
+use super::units::Begun;
 use crate::config::{TriggerName, TriggerNameError};
 use crate::persist;
 use crate::port::PortName;
@@ -93,8 +94,15 @@ impl Watcher {
         let unit = format!("console-trigger@{port}:{rule}.service");
         self.write(&port, &rule, line).map_err(|error| Failed(format!("{unit} is not started: {error}")))?;
         match self.house.core.units.begin(&unit).await {
-            Ok(()) => {
+            Ok(Begun::Started) => {
                 tracing::info!(console_port = %port, "{unit} is started");
+                Ok(())
+            }
+            Ok(Begun::StillRuns) => {
+                tracing::warn!(
+                    console_port = %port,
+                    "{unit} still runs since an earlier trigger, and was not started again"
+                );
                 Ok(())
             }
             Err(error) => {

@@ -219,6 +219,15 @@ fn show(frames: &mut Frames, shown: &mut dyn Write) -> io::Result<Option<Over>> 
     Ok(None)
 }
 
+/// A connection that waits no longer than [`PATIENCE`] to be made.
+fn connected(path: &Path) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.connect(&socket2::SockAddr::unix(path)?)?;
+    socket.set_write_timeout(None)?;
+    Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
+}
+
 fn unreachable(port: &PortName, path: &Path, source: io::Error) -> AttachError {
     let (port, path) = (port.clone(), path.display().to_string());
     match source.kind() {
@@ -229,7 +238,13 @@ fn unreachable(port: &PortName, path: &Path, source: io::Error) -> AttachError {
 
 fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply, UnixStream), AttachError> {
     let path = socket_path(runtime_dir, port);
-    let mut stream = UnixStream::connect(&path).map_err(|source| unreachable(port, &path, source))?;
+    let mut stream = match connected(&path) {
+        // The queue of a port that accepts nothing is full.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            return Err(AttachError::Silent(port.clone()));
+        }
+        stream => stream.map_err(|source| unreachable(port, &path, source))?,
+    };
     let failed = |error| AttachError::Message(port.clone(), error);
     stream.set_read_timeout(Some(PATIENCE))?;
     let sent = send(&mut stream, request);

@@ -23,10 +23,9 @@ use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
+use crate::seats::{Seats, is_administrator};
 use crate::session::{self, Console, Ended, Feeder, Visitor, typed};
 
-/// Local sessions and commands at once; a further one is told so.
-const CLIENTS: usize = 64;
 /// For the one request.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// For the account database to say who is calling. Shorter than a client waits for its answer, so that it hears why.
@@ -58,7 +57,8 @@ pub struct Server {
     health: watch::Receiver<Health>,
     /// To the service, which reads the configuration.
     pub(super) applies: mpsc::Sender<Apply>,
-    places: Semaphore,
+    /// Of sessions and commands.
+    seats: Arc<Seats>,
     unjudged: Unjudged,
     /// When a refusal was told last.
     refused: Mutex<Option<Instant>>,
@@ -105,7 +105,7 @@ impl Server {
             rules,
             health,
             applies,
-            places: Semaphore::new(CLIENTS),
+            seats: Arc::default(),
             unjudged: Unjudged::default(),
             refused: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
@@ -178,7 +178,7 @@ impl Server {
             _ if request.is_of_administrators() => Needs::Administrator,
             _ => Needs::User,
         };
-        let (caller, right) = match self.caller(uid, needs).await {
+        let (caller, right, administrator) = match self.caller(uid, needs).await {
             Ok(caller) => caller,
             Err(refusal) => {
                 if let Request::Connect { .. } | Request::Run(_) = request {
@@ -189,11 +189,14 @@ impl Server {
         };
         // Those who stay take places; an administrator's request is done at once, however many sit here.
         let stays = matches!(request, Request::Connect { .. } | Request::Run(_) | Request::Autobaud);
-        let place = stays.then(|| self.places.try_acquire());
-        if matches!(place, Some(Err(_))) {
-            let why = format!("{CLIENTS} local clients are at {}: no more", self.console.name);
-            return send_async(&mut stream, &Reply::Refused(why)).await;
-        }
+        let seat = stays.then(|| self.seats.take(&caller, administrator)).transpose();
+        let _seat = match seat {
+            Ok(seat) => seat,
+            Err(full) => {
+                let why = format!("{}: {full}", self.console.name);
+                return send_async(&mut stream, &Reply::Refused(why)).await;
+            }
+        };
         drop(ticket);
         let visitor = Visitor { user: caller, from: "local".to_owned(), right };
         match request {
@@ -217,8 +220,8 @@ impl Server {
         }
     }
 
-    /// The caller's name and right, if they may do what they ask for.
-    async fn caller(&self, uid: u32, needs: Needs) -> Result<(String, Right), Refusal> {
+    /// The caller's name and right, if they may do what they ask for, and whether they are an administrator.
+    async fn caller(&self, uid: u32, needs: Needs) -> Result<(String, Right, bool), Refusal> {
         let rules = self.rules.borrow().clone();
         // The account database may be slow (LDAP) or hang, and its calls block.
         let look_up = on_a_thread(&self.look_ups, move || {
@@ -226,21 +229,23 @@ impl Server {
             let told = |error| format!("who uid {uid} is cannot be told: {error}");
             let account = Account::of_uid(uid).map_err(told)?;
             let own = uid.is_root() || matches!(needs, Needs::User | Needs::Look) && uid == Uid::current();
+            let mut administrator = uid.is_root();
             let right = match needs {
                 _ if own => Some(Right::Write),
                 Needs::Administrator => administers(&account).then_some(Right::Watch),
                 Needs::Look if administers(&account) => Some(Right::Watch),
                 Needs::User | Needs::Look => {
                     let identity = account.identity().map_err(told)?;
+                    administrator = is_administrator(identity.uid, &identity.groups);
                     rules.right(&identity.name, &identity.groups)
                 }
             };
-            Ok((account.name.as_str().to_owned(), right))
+            Ok((account.name.as_str().to_owned(), right, administrator))
         });
         let name = &self.console.name;
         match tokio::time::timeout(LOOK_UP, look_up).await {
-            Ok(Ok((user, Some(right)))) => Ok((user, right)),
-            Ok(Ok((user, None))) => {
+            Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
+            Ok(Ok((user, None, _))) => {
                 let why = match needs {
                     Needs::User | Needs::Look => format!("{user} may not use {name}: in none of its groups"),
                     Needs::Administrator => {

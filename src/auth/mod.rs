@@ -10,6 +10,7 @@ pub mod from;
 pub mod protocol;
 pub mod server;
 
+mod interrupt;
 mod keyfile;
 mod pam;
 mod peer;

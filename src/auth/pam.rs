@@ -9,6 +9,7 @@ use std::time::Duration;
 use pam_client2::{Context, ConversationHandler, ErrorCode, Flag};
 use thiserror::Error;
 
+use super::interrupt::Interrupter;
 use super::peer::{Peer, PeerError};
 use super::protocol::{Place, Prompt, Reply, Request, Secret};
 
@@ -125,12 +126,14 @@ impl<'a> Transaction<'a> {
 
     /// Proves who somebody is. An empty password proves nothing.
     pub fn authenticate(&mut self) -> Result<(), PamError> {
+        let _interrupter = Interrupter::new();
         let verdict = self.context.authenticate(Flag::DISALLOW_NULL_AUTHTOK);
         self.settle("authentication", verdict)
     }
 
     /// Whether the account may be used now: not expired, and whatever else the modules know.
     pub fn check_account(&mut self) -> Result<(), PamError> {
+        let _interrupter = Interrupter::new();
         let verdict = self.context.acct_mgmt(Flag::DISALLOW_NULL_AUTHTOK);
         self.settle("account", verdict)
     }
@@ -162,7 +165,9 @@ impl<'a> Transaction<'a> {
 impl Transaction<'static> {
     /// Gives the process the user's credentials and opens a session, which is closed when it is dropped.
     pub fn open_session(&mut self) -> Result<Session<'_>, PamError> {
-        self.context.open_session(Flag::NONE).map(Session).map_err(|error| refused("session", &error))
+        let _interrupter = Interrupter::new();
+        let session = self.context.open_session(Flag::NONE);
+        session.map(|session| Session(Some(session))).map_err(|error| refused("session", &error))
     }
 }
 
@@ -171,9 +176,14 @@ fn refused(step: &'static str, error: &pam_client2::Error) -> PamError {
 }
 
 /// An open session of PAM's.
-pub struct Session<'a>(
-    #[expect(dead_code, reason = "held to be dropped")] pam_client2::Session<'a, Conversation<'static>>,
-);
+pub struct Session<'a>(Option<pam_client2::Session<'a, Conversation<'static>>>);
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        let _interrupter = Interrupter::new();
+        drop(self.0.take());
+    }
+}
 
 /// What PAM calls when it wants something from the person.
 #[derive(Default)]

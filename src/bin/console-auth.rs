@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use consoleserver::{auth::server, hostkeys, journal};
+use consoleserver::{auth::server, hostkeys, journal, persist};
 use listenfd::ListenFd;
 use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::unistd::alarm;
@@ -57,7 +57,9 @@ fn main() -> ExitCode {
     let program = arguments.may_run.then(|| arguments.root.join(PROGRAM));
     // A session, once it runs, takes its time.
     alarm::set(HARD_LIMIT);
-    match server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys) {
+    let served = server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys);
+    journal::report_dropped_at_exit();
+    match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(_told) => ExitCode::FAILURE,
     }
@@ -72,7 +74,8 @@ fn passed_socket() -> Option<UnixStream> {
 }
 
 fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
-    let text = std::fs::read_to_string(path)
+    let text = persist::read(path)
+        .and_then(|text| String::from_utf8(text).map_err(std::io::Error::other))
         .with_context(|| format!("the demonstration key {} cannot be read", path.display()))?;
     PublicKey::from_openssh(text.trim())
         .with_context(|| format!("{} does not hold one OpenSSH public key", path.display()))

@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Loaded};
 use consoleserver::foreground::{self, Scope};
+use consoleserver::journal;
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 /// The configuration of a machine that has none.
@@ -31,12 +32,13 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(journal::Stderr::default())
         .with_target(false)
         .with_timer(WallClock)
         // A terminal that is gone must not end the ports before they have told their sessions.
         .log_internal_errors(false)
         .init();
+    journal::report_panics();
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

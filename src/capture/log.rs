@@ -8,7 +8,6 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use thiserror::Error;
@@ -16,6 +15,7 @@ use thiserror::Error;
 use super::encode::{Encoder, Left, Times};
 use super::lines::Lines;
 use super::text::escape;
+use crate::clock::SystemZone;
 use crate::config::{Log, LogType};
 use crate::logdir::{LogDirectory, NoLogDirectory};
 
@@ -99,6 +99,7 @@ pub struct CaptureLog {
     directory: LogDirectory,
     /// Its name in the directory.
     name: PathBuf,
+    zone: SystemZone,
     encoder: Encoder,
     /// `None` for [`LogType::None`].
     file: Option<File>,
@@ -113,13 +114,15 @@ pub struct CaptureLog {
 impl CaptureLog {
     /// Opens, or creates with mode 0640, the log in its directory. Nothing but a regular file will do.
     pub fn open(directory: impl Into<LogDirectory>, log: &Log) -> Result<Self, CaptureError> {
-        let encoder = Encoder::new(log.kind, TimeZone::system());
+        let zone = SystemZone::default();
+        let encoder = Encoder::new(log.kind, zone.zone());
         let (directory, name) = (directory.into(), PathBuf::from(&log.file));
         let file = if log.kind == LogType::None { None } else { Some(open_file(&directory, &name)?) };
         let lines = log.journal.then(Lines::default);
         let mut opened = Self {
             directory,
             name,
+            zone,
             encoder,
             file,
             mark: Mark::default(),
@@ -197,14 +200,14 @@ impl CaptureLog {
 
     /// Writes a note of ours with the present time: `# ttyUSB0 unplugged`. Flush what is pending first.
     pub fn note(&mut self, text: &str) -> Result<(), CaptureError> {
-        self.records.clear();
+        self.begin_records();
         self.encoder.note(text, Timestamp::now(), &mut self.records);
         self.write_records()
     }
 
     /// Writes what somebody has typed, as [`Self::note`].
     pub fn typed(&mut self, bytes: &[u8]) -> Result<(), CaptureError> {
-        self.records.clear();
+        self.begin_records();
         self.encoder.typed(bytes, Timestamp::now(), &mut self.records);
         self.write_records()
     }
@@ -235,7 +238,6 @@ impl CaptureLog {
         self.mend()?;
         self.sync()?;
         self.file = Some(fresh);
-        self.encoder.set_zone(TimeZone::system());
         self.mark = self.look()?;
         Ok(())
     }
@@ -251,9 +253,16 @@ impl CaptureLog {
         Ok(())
     }
 
+    fn begin_records(&mut self) {
+        self.records.clear();
+        if let Some(zone) = self.zone.changed() {
+            self.encoder.set_zone(zone);
+        }
+    }
+
     fn append_batch(&mut self, pending: &[u8], times: Times, flush: bool) -> Result<usize, CaptureError> {
         let left = self.encoder.left;
-        self.records.clear();
+        self.begin_records();
         let consumed = self.encoder.encode(pending, times, flush, &mut self.records);
         if let Err(error) = self.write_records() {
             self.encoder.left = left;

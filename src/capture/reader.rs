@@ -4,6 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::sync::Semaphore;
@@ -13,6 +14,9 @@ use super::search::{Found, search};
 use super::tail::Tail;
 use crate::config::{Log, LogType};
 use crate::logdir::{Client, NoLogDirectory};
+
+/// For one piece: most take milliseconds.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a log cannot be read.
 #[derive(Debug, Error)]
@@ -26,6 +30,9 @@ pub enum ReadError {
     /// The system's reason.
     #[error("the log cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// Its disk hangs.
+    #[error("the log cannot be read: its disk has not answered within {n} s", n = READ_TIMEOUT.as_secs())]
+    Hangs,
     /// The reading thread has died.
     #[error("the log cannot be read: {0}")]
     Panicked(#[from] tokio::task::JoinError),
@@ -92,11 +99,15 @@ impl Reader {
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> Result<T, ReadError> {
-        let place = self.places.clone().acquire_owned().await;
-        let done = tokio::task::spawn_blocking(move || {
-            let _place = place;
-            work()
-        });
-        Ok(done.await??)
+        let places = self.places.clone();
+        let done = async move {
+            let place = places.acquire_owned().await;
+            let done = tokio::task::spawn_blocking(move || {
+                let _place = place;
+                work()
+            });
+            Ok(done.await??)
+        };
+        tokio::time::timeout(READ_TIMEOUT, done).await.unwrap_or(Err(ReadError::Hangs))
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use thiserror::Error;
@@ -27,6 +28,11 @@ use crate::attach::client::AttachError;
 use crate::exec;
 use crate::hub::BREAK;
 use crate::port::PortName;
+
+/// For console-admin to answer `status`, before the ports are asked themselves.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// And once more, where these do not answer.
+const STATUS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -310,9 +316,18 @@ impl Client {
         if self.place.foreground {
             return Ok(local::status(&self.place.runtime)?);
         }
-        let told = match self.service().await {
-            Ok(service) => self.told(service).await,
-            Err(error) => Err(error),
+        let asked = async { self.told(self.service().await?).await };
+        tokio::pin!(asked);
+        let told = match tokio::time::timeout(STATUS_TIMEOUT, &mut asked).await {
+            Ok(told) => told,
+            // The bus or the service hangs, or the machine is slow. The ports answer those who may use them.
+            Err(_) => {
+                let local = local::status(&self.place.runtime).map_err(CommandError::from);
+                match &local {
+                    Ok(statuses) if !statuses.iter().any(PortStatus::is_unknown) => return local,
+                    _ => tokio::time::timeout(STATUS_LIMIT, asked).await.unwrap_or(local),
+                }
+            }
         };
         match told {
             Err(CommandError::Service(error)) if error.is_absence() => {

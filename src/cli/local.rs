@@ -1,16 +1,30 @@
 //! What goes by the ports' own sockets, without the administration service: their state, and who is there.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use thiserror::Error;
 
+use super::bounded;
 use super::look::PortStatus;
 use crate::admin::bus::Session;
 use crate::attach::{LineErrors, Status, User, client};
 use crate::port::PortName;
 use crate::session::plain;
+
+/// Where the logs are, a directory a port.
+const LOGS: &str = "/var/log/consoleserver";
+/// For the disk to name them.
+const DISK_TIMEOUT: Duration = Duration::from_secs(2);
+/// For systemd to answer. Where it does not, the control groups tell.
+const SYSTEMCTL_TIMEOUT: Duration = Duration::from_millis(500);
+/// Those of the ports.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup/system.slice/system-console.slice";
+/// Ports that are asked at once.
+const AT_ONCE: usize = 64;
 
 /// Why the ports cannot be looked at.
 #[derive(Debug, Error)]
@@ -20,7 +34,7 @@ pub enum LocalError {
     NoPorts(PathBuf, io::Error),
     /// Which ports run cannot be told.
     #[error("systemctl does not say which ports run: {0}")]
-    Systemctl(io::Error),
+    Systemctl(String),
     /// It was asked, and failed: its own words.
     #[error("systemctl does not say which ports run: {1} ({0})")]
     SystemctlFailed(ExitStatus, String),
@@ -30,61 +44,73 @@ pub enum LocalError {
 pub fn status(runtime_dir: &Path) -> Result<Vec<PortStatus>, LocalError> {
     let ports = ports_in(&runtime_dir.join("attach"))?;
     let running = running(runtime_dir)?;
-    let status = |port: PortName| {
-        if !running.contains(&port) {
-            return PortStatus::blank(port, "not running".to_owned());
+    let status = |port: &PortName| {
+        if !running.contains(port) {
+            return PortStatus::blank(port.clone(), "not running".to_owned());
         }
-        match client::status(runtime_dir, &port) {
-            Ok(status) => told(port, status),
-            Err(error) => PortStatus::blank(port, error.to_string()),
+        match client::status(runtime_dir, port) {
+            Ok(status) => told(port.clone(), status),
+            Err(error) => PortStatus::blank(port.clone(), error.to_string()),
         }
     };
-    Ok(ports.into_iter().map(status).collect())
+    let mut all = Vec::with_capacity(ports.len());
+    for some in ports.chunks(AT_ONCE) {
+        // One that hangs must not hold up the others.
+        let asked: Vec<PortStatus> = std::thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|port| (port, scope.spawn(|| status(port)))).collect();
+            let end = |(port, asked): (&PortName, std::thread::ScopedJoinHandle<'_, PortStatus>)| {
+                asked.join().unwrap_or_else(|_| PortStatus::blank(port.clone(), "cannot be asked".to_owned()))
+            };
+            asked.into_iter().map(end).collect()
+        });
+        all.extend(asked);
+    }
+    Ok(all)
 }
 
 /// The ports that `consoleserver` has marked as running, or else those that systemd runs.
-fn running(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
+pub(super) fn running(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     let marks = marks(runtime_dir);
     if marks.exists() {
         return ports_in(&marks);
     }
     let states = "--state=active,activating,reloading,deactivating";
-    let listed = Command::new("systemctl")
-        .args(["list-units", "--plain", "--no-legend", "--no-pager", states, "console@*.service"])
-        .output()
-        .map_err(LocalError::Systemctl)?;
-    if !listed.status.success() {
-        let said = plain(String::from_utf8_lossy(&listed.stderr).trim());
-        return Err(LocalError::SystemctlFailed(listed.status, said));
-    }
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let instance = |line: &str| {
-        let unit = line.split_whitespace().next()?;
-        unit.strip_prefix("console@")?.strip_suffix(".service")?.parse::<PortName>().ok()
+    let mut systemctl = Command::new("systemctl");
+    systemctl.args(["list-units", "--plain", "--no-legend", "--no-pager", states, "console@*.service"]);
+    let why = match bounded::ask(&mut systemctl, SYSTEMCTL_TIMEOUT) {
+        Ok(listed) if listed.status.success() => {
+            let unit = |line: &str| instance(line.split_whitespace().next()?);
+            return Ok(listed.stdout.lines().filter_map(unit).collect());
+        }
+        Ok(listed) => LocalError::SystemctlFailed(listed.status, plain(listed.stderr.trim())),
+        Err(error) => LocalError::Systemctl(error.to_string()),
     };
-    Ok(listed.lines().filter_map(instance).collect())
+    with_processes().ok_or(why)
+}
+
+/// The ports that have processes, by their control groups: neither systemd nor its bus is asked.
+fn with_processes() -> Option<Vec<PortName>> {
+    let groups = std::fs::read_dir(CONTROL_GROUPS).ok()?;
+    Some(groups.flatten().filter_map(|group| instance(group.file_name().to_str()?)).collect())
+}
+
+fn instance(unit: &str) -> Option<PortName> {
+    unit.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok()
 }
 
 /// The ports that a log may be there of, whether they run or not.
 pub fn logged(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     let mut ports = ports_in(&runtime_dir.join("attach"))?;
     // The foreground program has its logs elsewhere, and all its ports run.
-    if !marks(runtime_dir).exists() {
-        ports.retain(may_have_log);
+    if !marks(runtime_dir).exists()
+        // What cannot be seen may be there.
+        && let Ok(logged) = bounded::names_in(Path::new(LOGS), DISK_TIMEOUT)
+    {
+        // Of one that never ran there is no log, and it need not be started to say so.
+        let logged: BTreeSet<String> = logged.into_iter().collect();
+        ports.retain(|port| logged.contains(port.as_str()));
     }
     Ok(ports)
-}
-
-/// Whether there may be something in a port's log: of one that never ran there is none, and it need not be started to say so.
-fn may_have_log(port: &PortName) -> bool {
-    let directory = Path::new("/var/log/consoleserver").join(port.as_str());
-    // What cannot be seen may be there.
-    !matches!(directory.try_exists(), Ok(false))
-}
-
-/// Whether a port runs, as far as that can be told.
-pub fn runs(runtime_dir: &Path, port: &PortName) -> bool {
-    running(runtime_dir).is_ok_and(|running| running.contains(port))
 }
 
 /// Where the foreground program says which ports run.

@@ -93,6 +93,11 @@ impl PortStatus {
         Self { port, settings: None, received: None, sent: None, errors: None, users: Vec::new(), state }
     }
 
+    /// Whether the port runs and has not answered, or not the caller.
+    pub fn is_unknown(&self) -> bool {
+        self.settings.is_none() && self.state != NOT_RUNNING
+    }
+
     /// As the service tells it.
     pub fn new(port: PortName, view: &PortView, users: Vec<Session>) -> Self {
         let settings = Some(value::port(view.effective()).line.to_string());

@@ -5,6 +5,7 @@
 
 mod at_port;
 mod autobaud;
+mod bounded;
 mod client;
 mod complete;
 mod doctor;
@@ -23,7 +24,7 @@ mod units;
 mod value;
 
 use std::future::Future;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -35,6 +36,9 @@ use tokio::runtime::{Builder, Runtime};
 use at_port::AtPort;
 use client::{Client, CommandError, Place};
 use tree::{Arguments, Command, NoCommand};
+
+/// Bytes of a line of standard input: no command is so long.
+const LINE_LIMIT: u64 = 64 * 1024;
 
 /// The command line is wrong.
 const USAGE: u8 = 2;
@@ -174,15 +178,17 @@ impl Program {
 
     /// The lines of standard input, up to the first that fails.
     fn lines(&self) -> ExitCode {
-        for (index, text) in io::stdin().lines().enumerate() {
-            let text = match text {
-                Ok(text) => text,
-                Err(error) => return failed(&format_args!("standard input: {error}")),
+        let mut input = io::stdin().lock();
+        for number in 1u64.. {
+            let text = match next_line(&mut input) {
+                Ok(Some(text)) => text,
+                Ok(None) => break,
+                Err(error) => return failed(&format_args!("standard input, line {number}: {error}")),
             };
             if tree::line(&text) == Ok(Command::Exit) {
                 break;
             }
-            let code = self.line(&text, &format!("line {}: ", index + 1));
+            let code = self.line(&text, &format!("line {number}: "));
             if code != ExitCode::SUCCESS {
                 return code;
             }
@@ -200,6 +206,23 @@ impl Program {
     }
 }
 
+/// The next line, without its end; `None` after the last one.
+fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    if input.take(LINE_LIMIT + 1).read_until(b'\n', &mut line)? == 0 {
+        return Ok(None);
+    }
+    if line.ends_with(b"\n") {
+        line.pop();
+    } else if line.len() as u64 > LINE_LIMIT {
+        return Err(io::Error::other(format!("longer than {} KiB, which is the limit", LINE_LIMIT / 1024)));
+    }
+    if line.ends_with(b"\r") {
+        line.pop();
+    }
+    String::from_utf8(line).map(Some).map_err(|_| io::Error::other("not text (UTF-8)"))
+}
+
 fn failed(why: &impl std::fmt::Display) -> ExitCode {
     eprintln!("consolectl: {why}");
     ExitCode::FAILURE
@@ -214,5 +237,22 @@ fn said(printed: io::Result<()>) -> ExitCode {
     match printed {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&format_args!("cannot write: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_standard_input_end_as_those_of_any_text_and_are_bounded() {
+        let mut input = &b"one\r\ntwo\n\nlast"[..];
+        let lines: Vec<_> = std::iter::from_fn(|| next_line(&mut input).unwrap()).collect();
+        assert_eq!(lines, ["one", "two", "", "last"]);
+        let mut endless = io::BufReader::new(io::repeat(b'x'));
+        assert_eq!(
+            next_line(&mut endless).unwrap_err().to_string(),
+            "longer than 64 KiB, which is the limit"
+        );
     }
 }

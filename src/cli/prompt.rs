@@ -1,6 +1,7 @@
 //! The prompt: lines with history and completion, one command each, until its user leaves.
 
 use std::fs::DirBuilder;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::Program;
 use super::client::Pending;
 use super::complete;
 use super::tree::{Command, NoCommand, line};
+use crate::persist;
 
 /// Lines of the history that are kept, in memory and in the file.
 const HISTORY: usize = 1000;
@@ -34,15 +36,20 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
         .build();
     let mut editor: Editor<Words<'_>, FileHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(Words(program)));
-    let history = history();
-    if let Some(path) = &history {
-        // None yet, or one that is not ours to read: an empty history is not worth a word.
+    let mut history = history();
+    if usable(&mut history)
+        && let Some(path) = &history
+    {
+        // One that is not ours to read: an empty history is not worth a word.
         let _ = editor.load_history(path);
     }
     loop {
         match editor.readline(&prompt(pending(program))) {
             Ok(text) => {
-                if let Some(path) = &history {
+                // (rustyline reads it again if another prompt has added to it.)
+                if usable(&mut history)
+                    && let Some(path) = &history
+                {
                     let _ = editor.append_history(path);
                 }
                 match line(&text) {
@@ -95,6 +102,20 @@ fn history() -> Option<PathBuf> {
     let directory = state.join("consoleserver");
     DirBuilder::new().recursive(true).mode(0o700).create(&directory).ok()?;
     Some(directory.join("history"))
+}
+
+/// Whether the file of the history can be read, or is not there yet. One that is neither is named once, and not used any more.
+fn usable(history: &mut Option<PathBuf>) -> bool {
+    let Some(path) = history else { return false };
+    match persist::open(path) {
+        Ok(_) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => {
+            eprintln!("no history is kept: {}: {error}", path.display());
+            *history = None;
+            false
+        }
+    }
 }
 
 /// What rustyline asks for while a line is typed.

@@ -17,12 +17,18 @@ use crate::session::plain;
 /// For an answer. A commit may have to restart the listener of every port, one after the other.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// For the bus to take a client. It starts nothing for that.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why the service does not do it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
     /// No bus.
     #[error("the system bus cannot be reached: {0}")]
     NoBus(zbus::Error),
+    /// A bus that hangs.
+    #[error("the system bus has not answered within {n} s", n = CONNECT_TIMEOUT.as_secs())]
+    SilentBus,
     /// A bus, and nobody of that name.
     #[error("console-admin cannot be reached: {0}: see `systemctl status console-admin`")]
     Absent(String),
@@ -51,7 +57,7 @@ pub enum ServiceError {
 impl ServiceError {
     /// Whether nobody was there to ask.
     pub fn is_absence(&self) -> bool {
-        matches!(self, Self::NoBus(_) | Self::Absent(_))
+        matches!(self, Self::NoBus(_) | Self::SilentBus | Self::Absent(_))
     }
 }
 
@@ -95,7 +101,8 @@ impl Service {
     /// Connects to the system bus; whether the service is there, the first call tells.
     pub async fn connect() -> Answer<Self> {
         let builder = zbus::connection::Builder::system().method_timeout(PATIENCE);
-        let connection = builder.build().await.map_err(ServiceError::NoBus)?;
+        let connection = tokio::time::timeout(CONNECT_TIMEOUT, builder.build()).await;
+        let connection = connection.map_err(|_| ServiceError::SilentBus)?.map_err(ServiceError::NoBus)?;
         let manager = ManagerProxy::builder(&connection)
             .cache_properties(CacheProperties::No)
             .build()

@@ -110,8 +110,9 @@ impl Plan {
         };
         let unit = format!("console@{name}.path");
         let text = format!(
-            "{HEADER}[Unit]\nDescription=Device of serial console {name}\nPartOf=consoleserver.target\n\n\
-             [Path]\nPathExists={value}\n"
+            "{HEADER}[Unit]\nDescription=Device of serial console {name}\nPartOf=consoleserver.target\n\
+             StartLimitIntervalSec=0\n\n\
+             [Path]\nPathExists={value}\nTriggerLimitIntervalSec=0\n"
         );
         self.file(unit.clone(), text);
         let link = format!("{STARTER}/{unit}");

@@ -85,6 +85,7 @@ impl PortService {
         let (line_orders, line_inbox) = mpsc::channel(ORDERS);
         let (end_line, end) = oneshot::channel();
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox, end);
+        let took_over = tty.is_some();
         let line = tokio::spawn(line.run(tty));
 
         let triggers = watch::Sender::new(port.triggers.clone());
@@ -97,6 +98,9 @@ impl PortService {
         let access = watch::Sender::new(access_to(&config, &name));
         let rules = watch::Sender::new(config.rules(&port));
         let console = Console::new(name, hub, Reader::new(log_directory), port);
+        if took_over {
+            console.set_took_over();
+        }
         console.set_neighbours(neighbours(&config));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
         let door = Arc::new(Door::new(console.clone(), access.subscribe()));

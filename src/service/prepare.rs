@@ -1,7 +1,7 @@
 //! What a port needs before it can be served, and all that can fail of it: configuration, log directory, ring.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Options, ServiceError};
 use crate::config::Config;

@@ -1,7 +1,7 @@
 //! What all sessions of a port share: its hub, its name and settings, who is attached, and whether it is closing.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -32,7 +32,12 @@ pub struct Console {
     attached: watch::Sender<usize>,
     closing: watch::Sender<Option<String>>,
     neighbours: watch::Sender<Neighbours>,
+    /// When this process has taken over from another one, which may have been killed and so has told its sessions nothing.
+    took_over: OnceLock<Instant>,
 }
+
+/// So long after it, sessions are told: whoever was cut off comes back at once.
+const NEWS: Duration = Duration::from_secs(60);
 
 /// The ports of this machine, with their TCP ports.
 pub type Neighbours = Vec<(PortName, Option<u16>)>;
@@ -52,6 +57,21 @@ impl Console {
             attached: watch::Sender::new(0),
             closing: watch::Sender::new(None),
             neighbours: watch::Sender::default(),
+            took_over: OnceLock::new(),
+        })
+    }
+
+    /// This process goes on where another one has ended.
+    pub fn set_took_over(&self) {
+        self.took_over.get_or_init(Instant::now);
+    }
+
+    /// What a session is told of that, for a minute.
+    pub(super) fn news(&self) -> Option<String> {
+        let ago = self.took_over.get()?.elapsed();
+        (ago < NEWS).then(|| {
+            let name = &self.name;
+            format!("this port was restarted {} s ago: journalctl -u console@{name} says why", ago.as_secs())
         })
     }
 

@@ -131,6 +131,9 @@ pub async fn run<O: Outlet>(
     let (moves, errands) = (outlet.moves(), Arc::new(Semaphore::new(1)));
     let piped = Arc::new(Notify::new());
     let here = Here { console, id: membership.id, user, terminal, moves, own, piped, errands };
+    if let Some(news) = here.console.news().filter(|_| terminal) {
+        here.say(news);
+    }
     let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
     let input = input::run(&here, typed);
     let ended = tokio::select! {

@@ -12,10 +12,11 @@ use tokio::sync::watch;
 
 use super::breaks::Registration;
 use super::destination::{Destination, Screen, Visit, Wish};
-use super::limits::{self, Seat, Ticket};
+use super::limits::Ticket;
 use super::login::{Admitted, Logins};
 use super::outlet::{SshOutlet, finish};
-use crate::auth::protocol::{Secret, Term, WindowSize};
+use crate::auth::protocol::{Identity, Secret, Term, WindowSize};
+use crate::seats::{Seat, is_administrator};
 use crate::session::{Event, Feeder, Typed};
 
 /// How far a connection has come.
@@ -153,14 +154,18 @@ impl<D: Destination> Handler for Connection<D> {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
-        self.seat = self.ticket.as_ref().and_then(Ticket::seat);
-        if self.seat.is_none() {
-            let name = self.destination.name();
-            let full = format!("{} connections are logged in to {name}: no more", limits::LOGGED_IN);
-            tracing::warn!("{} closed: {full}", self.peer);
-            return session.disconnect(Disconnect::TooManyConnections, &full, "");
+        let (Some(ticket), Some(identity)) = (self.ticket.take(), self.logins.identity()) else {
+            return Err(russh::Error::Inconsistent);
+        };
+        let Identity { name, uid, groups } = identity;
+        match ticket.seat(name, is_administrator(*uid, groups)) {
+            Ok(seat) => self.seat = Some(seat),
+            Err(full) => {
+                let full = format!("{}: {full}", self.destination.name());
+                tracing::warn!(console_user = name, "{name} from {} closed: {full}", self.peer);
+                return session.disconnect(Disconnect::TooManyConnections, &full, "");
+            }
         }
-        self.ticket = None;
         self.stage.send_replace(Stage::Admitted);
         Ok(())
     }

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::places::{Place, Places};
+use crate::seats::{Full, Seat, Seats};
 
 /// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor. And from there to the
 /// session, which any client begins at once.
 const GRACE: Duration = Duration::from_secs(60);
-/// Connections of one port that have logged in: more people than ever watched one console.
-pub const LOGGED_IN: usize = 64;
 /// Between two lines in the journal about connections that were closed: a stranger could fill it otherwise.
 pub const NEWS: Duration = Duration::from_secs(60);
 
@@ -21,7 +20,7 @@ pub struct Limits {
     /// From connection to login, and from there to the session.
     pub grace: Duration,
     places: Places,
-    logged_in: Mutex<usize>,
+    seats: Arc<Seats>,
     told: Mutex<Option<Instant>>,
 }
 
@@ -51,10 +50,6 @@ impl Queue {
     }
 }
 
-/// A place among those who have, given back when dropped.
-#[derive(Debug)]
-pub struct Seat(Arc<Limits>);
-
 impl Ticket {
     /// Which place it is.
     pub fn place(&self) -> &Arc<Place> {
@@ -66,20 +61,9 @@ impl Ticket {
         Queue { limits: self.limits.clone(), place: self.place.clone() }
     }
 
-    /// A place among those who have logged in; `None` when there is none.
-    pub fn seat(&self) -> Option<Seat> {
-        let mut taken = self.limits.logged_in.lock().unwrap_or_else(PoisonError::into_inner);
-        if *taken >= LOGGED_IN {
-            return None;
-        }
-        *taken += 1;
-        Some(Seat(self.limits.clone()))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        *self.0.logged_in.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    /// A seat among those who have logged in.
+    pub fn seat(&self, user: &str, administrator: bool) -> Result<Seat, Full> {
+        self.limits.seats.take(user, administrator)
     }
 }
 
@@ -92,7 +76,7 @@ impl Default for Limits {
 impl Limits {
     /// Limits with another time from connection to login than [`GRACE`].
     pub fn with_grace(grace: Duration) -> Self {
-        Self { grace, places: Places::default(), logged_in: Mutex::default(), told: Mutex::default() }
+        Self { grace, places: Places::default(), seats: Arc::default(), told: Mutex::default() }
     }
 
     /// Whether the journal is to be told of a connection closed at `now`.
@@ -126,16 +110,6 @@ impl Drop for Ticket {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn those_who_have_logged_in_are_bounded_and_leave_their_seats() {
-        let limits = Arc::new(Limits::default());
-        let ticket = limits.admit([192, 0, 2, 1].into()).unwrap();
-        let mut seats: Vec<_> = (0..LOGGED_IN).map(|_| ticket.seat().unwrap()).collect();
-        assert!(ticket.seat().is_none());
-        seats.pop();
-        assert!(ticket.seat().is_some());
-    }
 
     #[test]
     fn the_journal_is_told_of_refusals_once_a_minute() {

@@ -65,6 +65,11 @@ impl<D: Destination> Logins<D> {
         })
     }
 
+    /// Who was let in, until [`Self::admitted`].
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.identity.as_ref()
+    }
+
     /// Would this key be taken?
     pub(super) async fn offered(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
         self.turn().await?;

@@ -87,6 +87,11 @@ async fn a_port_is_believed_once_a_rest_and_its_unit_is_started_with_the_line() 
     tokio::time::sleep(std::time::Duration::from_millis(2600)).await;
     assert!(report(&bench, "_console-port", ["a", "panic", "once more"]).await.status.success());
     assert_eq!(bench.asked(), ["start console-trigger@a:panic.service"]);
+    // While its unit still runs, systemd would start nothing.
+    bench.running.lock().unwrap().push("console-trigger@a:panic.service".to_owned());
+    tokio::time::sleep(std::time::Duration::from_millis(2600)).await;
+    assert!(report(&bench, "_console-port", ["a", "panic", "and again"]).await.status.success());
+    assert_eq!(bench.asked(), [""; 0]);
 }
 
 #[tokio::test]

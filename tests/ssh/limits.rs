@@ -20,8 +20,8 @@ use crate::{at_terminal, served};
 const PER_SOURCE: usize = 10;
 /// Of those, as many as may have a login helper (`ssh::places`).
 const ASKING_PER_SOURCE: usize = 3;
-/// As many as may be logged in (`ssh::limits`).
-const LOGGED_IN: usize = 64;
+/// As many sessions as one user may have (`seats`).
+const OF_ONE_USER: usize = 48;
 /// Conversations that one connection may leave in the middle (`auth::client`).
 const ABANDONED: usize = 6;
 
@@ -118,20 +118,26 @@ async fn a_stranger_who_keeps_leaving_conversations_is_disconnected() {
 }
 
 #[tokio::test]
-async fn so_many_may_be_logged_in_and_one_more_is_told() {
+async fn one_user_may_have_so_many_sessions_and_one_more_is_told_and_others_come_in() {
+    let accounts = Accounts::enter();
+    accounts.add("alice", Some("sesame"));
+    accounts.run(&["usermod", "-aG", "dialout", "alice"]);
     let rig = served("");
     let key = Arc::new(russh::keys::load_secret_key(rig.path("key"), None).unwrap());
     let mut inside = Vec::new();
-    for _ in 0..LOGGED_IN {
+    for _ in 0..OF_ONE_USER {
         let mut somebody = connect(&rig).await;
         let key = PrivateKeyWithHashAlg::new(key.clone(), None);
         assert!(somebody.authenticate_publickey("demo", key).await.unwrap().success());
         inside.push(somebody);
     }
     let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    one_more.is_told("64 connections are logged in to demo: no more");
+    let told = "demo: you have 48 sessions there: the seats that are left are for other users";
+    one_more.is_told(told);
     one_more.ends_with(255);
-    rig.wait_for_journal("127.0.0.1 closed: 64 connections are logged in to demo: no more");
+    rig.wait_for_journal(&format!("demo from 127.0.0.1 closed: {told}"));
+    let mut alice = crate::logins::with_password(&rig, "alice@127.0.0.1", "sesame");
+    alice.sees("for help]");
     let leaves = inside.pop().unwrap();
     leaves.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
     // It has said so when it has ended.

@@ -21,7 +21,7 @@ fn served() -> (Accounts, Rig) {
 }
 
 /// OpenSSH that is given this password by sshpass, once.
-fn with_password(rig: &Rig, user_at_host: &str, password: &str) -> Client {
+pub fn with_password(rig: &Rig, user_at_host: &str, password: &str) -> Client {
     let ssh = rig.ssh(&["-tt", "-o", "PreferredAuthentications=password", "-o", "NumberOfPasswordPrompts=1"]);
     let mut command = Command::new("sshpass");
     command.args(["-p", password]).arg(ssh.get_program()).args(ssh.get_args()).arg(user_at_host);

@@ -157,3 +157,14 @@ fn the_scrollback_grows_and_shrinks_and_nothing_is_lost_by_it() {
         log.lines().filter_map(|line| line.split_once(" < ")).map(|(_, said)| said).collect();
     assert_eq!(records, ["first", "second", "third", "fourth"]);
 }
+
+#[test]
+fn a_session_after_a_kill_is_told_of_the_restart() {
+    let mut rig = served("");
+    rig.wait_for_status("9600 8N1");
+    rig.kill();
+    rig.start();
+    let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
+    client.sees("this port was restarted ");
+    client.sees("journalctl -u console@demo says why]");
+}

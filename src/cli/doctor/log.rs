@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use nix::sys::statvfs::statvfs;
 
 use super::{Finding, Patient};
+use crate::cli::bounded::{NoAnswer, Space};
 
 /// Percent of a disk that should be free, and bytes: a log may become so large before it is rotated.
 const FREE_PERCENT: u64 = 5;
@@ -16,10 +16,22 @@ const JUMP: i64 = 60;
 const ENOUGH: usize = 100;
 
 /// The disk on which the log lies.
-pub(super) fn disk(directory: &Path, patient: &Patient<'_>) -> Option<Finding> {
-    let disk = statvfs(directory).ok()?;
-    let size = disk.blocks() * disk.fragment_size();
-    let free = disk.blocks_available() * disk.fragment_size();
+pub(super) fn disk(
+    directory: &Path,
+    space: &Result<Option<Space>, NoAnswer>,
+    patient: &Patient<'_>,
+) -> Option<Finding> {
+    let Space { size, free } = match space {
+        Ok(space) => (*space)?,
+        Err(NoAnswer::Timeout(limit)) => {
+            let what = format!(
+                "the disk of its log hangs: {} has not answered within {limit:?}",
+                directory.display()
+            );
+            return Some(patient.finding(what, "dmesg; findmnt -T says which disk it is, or which server"));
+        }
+        Err(NoAnswer::Failed(_)) => return None,
+    };
     let percent = free * 100 / size.max(1);
     (percent < FREE_PERCENT || free < FREE_BYTES.min(size / 2)).then(|| {
         let what =

@@ -10,12 +10,15 @@ mod host_keys;
 mod log;
 mod units;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::bounded::{self, NoAnswer, Space};
 use super::local;
 use super::value::similar;
 use crate::attach::client::{self, AttachError};
@@ -27,6 +30,11 @@ use units::Units;
 
 /// Lines of a log that are looked at.
 const LINES: u32 = 200;
+
+/// Ports that are asked at once.
+const AT_ONCE: usize = 64;
+/// For a disk to say how much of it is free.
+const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +63,11 @@ struct Patient<'a> {
 }
 
 impl Patient<'_> {
+    /// Where its log is.
+    fn logs(&self) -> PathBuf {
+        Path::new("/var/log/consoleserver").join(self.name.as_str())
+    }
+
     fn finding(&self, what: impl Into<String>, mend: impl Into<String>) -> Finding {
         Finding { port: Some(self.name.clone()), what: what.into(), mend: mend.into() }
     }
@@ -93,16 +106,20 @@ fn say(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
 struct Sight {
     units: Units,
     processes: Vec<Process>,
+    /// The ports that run.
+    running: BTreeSet<PortName>,
 }
 
 impl Sight {
-    fn new(patients: &[Patient<'_>]) -> Self {
-        let mut units = vec!["consoleserver.target".to_owned()];
+    fn new(runtime: &Path, patients: &[Patient<'_>]) -> Self {
+        let mut units: Vec<String> = units::COMMON.map(str::to_owned).to_vec();
         for Patient { name, device, .. } in patients {
             let getty = format!("serial-getty@{}.service", device::kernel_name(device));
             units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
+            units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
         }
-        Self { units: Units::ask(&units), processes: holder::processes() }
+        let running = local::running(runtime).unwrap_or_default().into_iter().collect();
+        Self { units: Units::ask(&units), processes: holder::processes(), running }
     }
 }
 
@@ -124,12 +141,32 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
             Patient { name, settings, device, named: port.is_some() }
         })
         .collect();
-    let sight = Sight::new(&patients);
+    let sight = Sight::new(runtime, &patients);
     findings.extend(units::everywhere(&sight));
     findings.extend(config_file::look(&file));
     findings.extend(device::without_driver());
     findings.extend(host_keys::look(&sight));
-    findings.extend(patients.iter().flat_map(|patient| examine_port(runtime, &sight, patient)));
+    let logs: Vec<PathBuf> = patients.iter().map(Patient::logs).collect();
+    let spaces = bounded::space_of(&logs, DISK_TIMEOUT);
+    let mut logged = Vec::with_capacity(patients.len());
+    let all: Vec<_> = patients.iter().zip(&spaces).collect();
+    for some in all.chunks(AT_ONCE) {
+        // A port that hangs answers late, and holds up no other one.
+        logged.extend(std::thread::scope(|scope| {
+            let ask = |(patient, space): &(&Patient<'_>, &Result<Option<Space>, NoAnswer>)| match space {
+                // It would have to read what cannot be read.
+                Err(NoAnswer::Timeout(_)) => Vec::new(),
+                _ => examine_log(runtime, &sight, patient),
+            };
+            let asked: Vec<_> = some.iter().map(|one| scope.spawn(move || ask(one))).collect();
+            asked.into_iter().map(|asked| asked.join().unwrap_or_default()).collect::<Vec<_>>()
+        }));
+    }
+    for (((patient, directory), space), logged) in patients.iter().zip(&logs).zip(&spaces).zip(logged) {
+        findings.extend(examine_port(&sight, patient));
+        findings.extend(log::disk(directory, space, patient));
+        findings.extend(logged);
+    }
     findings
 }
 
@@ -150,15 +187,20 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
     Finding::everywhere(format!("{port} is not configured"), mend)
 }
 
-fn examine_port(runtime: &Path, sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
+fn examine_port(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(device::look(patient));
     findings.extend(holder::look(sight, patient));
     findings.extend(units::look(sight, patient));
-    findings.extend(log::disk(&Path::new("/var/log/consoleserver").join(patient.name.as_str()), patient));
     findings.extend(firewall::look(patient));
+    findings
+}
+
+/// What the port has logged.
+fn examine_log(runtime: &Path, sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
     // (Not of a port that sleeps: a look starts none.)
-    if patient.settings.log.kind == LogType::Text && local::runs(runtime, patient.name) {
+    if patient.settings.log.kind == LogType::Text && sight.running.contains(patient.name) {
         match sample(runtime, patient.name) {
             Ok(sample) => findings.extend(log::look(&sample, jiff::Timestamp::now(), patient)),
             // Whoever may not use the port does not see what it says.

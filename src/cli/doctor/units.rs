@@ -2,9 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Finding, Patient, Sight, unit_journal};
+use crate::cli::bounded;
 use crate::session::plain;
+
+/// For systemd to tell of all units.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Units of ours that are no port's, and those of triggers, of which systemd names those that it has.
+pub(super) const COMMON: [&str; 12] = [
+    "consoleserver.target",
+    "console-admin.service",
+    "console-auth-cli.socket",
+    "console-auth-port.socket",
+    "console-cli.service",
+    "console-cli.socket",
+    "console-hostkeys.service",
+    "console-logrotate.service",
+    LOGROTATE_TIMER,
+    "console-rollback.service",
+    "console-auth-*@*.service",
+    "console-trigger@*.service",
+];
+const LOGROTATE_TIMER: &str = "console-logrotate.timer";
 
 /// Units, each with its properties; none where systemd cannot be asked.
 #[derive(Debug, Default)]
@@ -14,9 +36,9 @@ impl Units {
     /// Asks systemd once, for all of them.
     pub(super) fn ask(names: &[String]) -> Self {
         let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts";
-        let asked = Command::new("systemctl").args(["show", properties]).args(names).output();
+        let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
         let Ok(told) = asked else { return Self::default() };
-        let text = String::from_utf8_lossy(&told.stdout).into_owned();
+        let text = told.stdout;
         let unit = |block: &str| {
             let lines = block.lines().filter_map(|line| line.split_once('='));
             let mut properties: BTreeMap<_, _> =
@@ -45,10 +67,51 @@ fn is_active(state: &str) -> bool {
     ["active", "reloading"].contains(&state)
 }
 
-pub(super) fn everywhere(sight: &Sight) -> Option<Finding> {
-    let state = sight.units.state("consoleserver.target").filter(|state| !is_active(state))?;
-    let what = format!("consoleserver.target is {state}: no port listens, and none is started");
-    Some(Finding::everywhere(what, "systemctl enable --now consoleserver.target"))
+pub(super) fn everywhere(sight: &Sight) -> Vec<Finding> {
+    let units = &sight.units;
+    let mut findings = Vec::new();
+    match units.state("consoleserver.target") {
+        Some(state) if !is_active(state) => {
+            let what = format!("consoleserver.target is {state}: no port listens, and none is started");
+            findings.push(Finding::everywhere(what, "systemctl enable --now consoleserver.target"));
+        }
+        _ => findings.extend(needed(units)),
+    }
+    findings.extend(units.0.keys().filter_map(|unit| failed(units, unit)));
+    findings
+}
+
+/// What has to run while the target does, and does not.
+fn needed(units: &Units) -> Vec<Finding> {
+    let of = [
+        (LOGROTATE_TIMER, "logs are not rotated"),
+        ("console-auth-port.socket", "nobody can log in to a port"),
+        ("console-auth-cli.socket", "nobody can log in to the admin CLI by SSH"),
+    ];
+    let stopped = |unit| units.state(unit).is_some_and(|state| ["inactive", "failed"].contains(&state));
+    let finding = |(unit, what): (&str, &str)| {
+        let state = units.state(unit).unwrap_or_default();
+        let mend = format!("systemctl reset-failed {unit}; systemctl start {unit}");
+        Finding::everywhere(format!("{unit} is {state}: {what}"), mend)
+    };
+    of.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
+}
+
+/// A unit of ours that has failed. Of a port's service and its SSH socket [`look`] says it.
+fn failed(units: &Units, unit: &str) -> Option<Finding> {
+    let of_port = unit.starts_with("console@") && !unit.ends_with(".path");
+    let is_needed = [LOGROTATE_TIMER, "console-auth-port.socket", "console-auth-cli.socket"].contains(&unit);
+    let is_ours = unit.starts_with("console") && !unit.starts_with("consoleserver.");
+    if of_port || is_needed || !is_ours || units.state(unit) != Some("failed") {
+        return None;
+    }
+    let result = units.property(unit, "Result").unwrap_or("unknown");
+    let start = if unit.starts_with("console-trigger@") { "" } else { "; then: systemctl restart " };
+    let restarted = if start.is_empty() { "" } else { unit };
+    Some(Finding::everywhere(
+        format!("{unit} has failed ({result})"),
+        format!("journalctl -u {unit} says why{start}{restarted}"),
+    ))
 }
 
 pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
@@ -144,6 +207,51 @@ fn who_listens(sight: &Sight, tcp: u16) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn units(of: &[(&str, &str, &str)]) -> Units {
+        let properties = |state: &str, result: &str| {
+            [("ActiveState", state), ("Result", result)]
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into()
+        };
+        Units(of.iter().map(|(unit, state, result)| (unit.to_string(), properties(state, result))).collect())
+    }
+
+    fn found(of: &[(&str, &str, &str)]) -> Vec<String> {
+        let sight = Sight { units: units(of), processes: Vec::new(), running: Default::default() };
+        everywhere(&sight).into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn each_unit_of_ours_that_has_failed_is_named_once() {
+        let well = ("consoleserver.target", "active", "");
+        assert_eq!(found(&[well, (LOGROTATE_TIMER, "active", "success")]), [""; 0]);
+        assert_eq!(
+            found(&[well, (LOGROTATE_TIMER, "failed", "start-limit-hit")]),
+            ["console-logrotate.timer is failed: logs are not rotated"]
+        );
+        assert_eq!(
+            found(&[
+                well,
+                ("console-attach@ttyUSB0.socket", "failed", "service-start-limit-hit"),
+                ("console-logrotate.service", "failed", "exit-code"),
+                ("console@demo.path", "failed", "trigger-limit-hit"),
+                // Said of the port.
+                ("console@demo.service", "failed", "exit-code"),
+                // Somebody else's.
+                ("serial-getty@ttyUSB0.service", "failed", "exit-code"),
+            ]),
+            [
+                "console-attach@ttyUSB0.socket has failed (service-start-limit-hit)",
+                "console-logrotate.service has failed (exit-code)",
+                "console@demo.path has failed (trigger-limit-hit)",
+            ]
+        );
+        assert_eq!(
+            found(&[("consoleserver.target", "inactive", ""), (LOGROTATE_TIMER, "inactive", "success")]),
+            ["consoleserver.target is inactive: no port listens, and none is started"]
+        );
+    }
 
     #[test]
     fn a_status_is_a_complaint_or_not() {

@@ -1,0 +1,149 @@
+//! Programs that are asked, and not waited for without limit: systemd or its bus may hang, and so may a disk. What
+//! touches a disk is done by a program for that reason alone: a thread in an uninterruptible sleep (D) cannot be killed, and its
+//! process neither, so the process that may hang must not be the one that the user waits for.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+/// Bytes of an answer. Longer than what systemd has to say of thousands of units.
+const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
+
+/// A program that has been asked.
+#[derive(Debug)]
+pub(super) struct Asked {
+    child: Child,
+    answer: mpsc::Receiver<io::Result<(Vec<u8>, Vec<u8>)>>,
+    asked: Instant,
+}
+
+/// What it answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: ExitStatus,
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Error)]
+pub(super) enum NoAnswer {
+    /// It cannot be started or read.
+    #[error("{0}")]
+    Failed(#[from] io::Error),
+    /// It hangs.
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
+}
+
+impl Asked {
+    /// Starts it. It has neither our terminal's input nor its output, so that it may be left behind.
+    pub(super) fn new(command: &mut Command) -> io::Result<Self> {
+        let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (told, answer) = mpsc::channel();
+        // Ends with the program, or with us: a read of a pipe can always be killed.
+        std::thread::Builder::new().spawn(move || {
+            let all = stdout.zip(stderr).map_or(Ok(Default::default()), |(stdout, stderr)| {
+                let (mut out, mut err) = (Vec::new(), Vec::new());
+                stdout.take(ANSWER_LIMIT).read_to_end(&mut out)?;
+                stderr.take(ANSWER_LIMIT).read_to_end(&mut err)?;
+                Ok((out, err))
+            });
+            // Nobody listens any more after the limit.
+            let _ = told.send(all);
+        })?;
+        Ok(Self { child, answer, asked: Instant::now() })
+    }
+
+    /// Its answer, if that comes within `limit` after it was asked. After that it is killed and left to itself.
+    pub(super) fn within(mut self, limit: Duration) -> Result<Answer, NoAnswer> {
+        let left = limit.saturating_sub(self.asked.elapsed());
+        match self.answer.recv_timeout(left) {
+            Ok(all) => {
+                let (stdout, stderr) = all?;
+                let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+                Ok(Answer { status: self.child.wait()?, stdout: text(stdout), stderr: text(stderr) })
+            }
+            Err(_) => {
+                // Not waited for: it may not be able to die.
+                self.child.kill()?;
+                Err(NoAnswer::Timeout(limit))
+            }
+        }
+    }
+}
+
+/// Asks a program, and waits no longer than `limit`.
+pub(super) fn ask(command: &mut Command, limit: Duration) -> Result<Answer, NoAnswer> {
+    Asked::new(command)?.within(limit)
+}
+
+/// The names in a directory that can be printed, by a program.
+pub(super) fn names_in(directory: &Path, limit: Duration) -> Result<Vec<String>, NoAnswer> {
+    let answer = ask(Command::new("ls").args(["-U1", "--"]).arg(directory), limit)?;
+    match answer.status.success() {
+        true => Ok(answer.stdout.lines().map(str::to_owned).collect()),
+        false => Err(io::Error::other(answer.stderr.trim().to_owned()).into()),
+    }
+}
+
+/// Bytes of a file system: all of them, and those that are free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Space {
+    pub(super) size: u64,
+    pub(super) free: u64,
+}
+
+/// The file systems on which directories lie, by programs: of one that hangs `Err`, and `None` where there is no such directory.
+pub(super) fn space_of(directories: &[PathBuf], limit: Duration) -> Vec<Result<Option<Space>, NoAnswer>> {
+    /// Programs at once.
+    const AT_ONCE: usize = 64;
+    let ask = |directory: &PathBuf| {
+        let format = ["--file-system", "--format=%S %b %a", "--"];
+        Asked::new(Command::new("stat").args(format).arg(directory))
+    };
+    let mut all = Vec::with_capacity(directories.len());
+    for some in directories.chunks(AT_ONCE) {
+        let asked: Vec<_> = some.iter().map(ask).collect();
+        all.extend(asked.into_iter().map(|asked| Ok(space(&asked?.within(limit)?))));
+    }
+    all
+}
+
+fn space(answer: &Answer) -> Option<Space> {
+    let mut numbers = answer.stdout.split_whitespace().map(str::parse::<u64>);
+    let mut next = || numbers.next()?.ok();
+    let (block, size, free) = (next()?, next()?, next()?);
+    Some(Space { size: block * size, free: block * free })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_hangs_is_left_after_the_limit_and_one_that_answers_is_heard() {
+        let said = ask(Command::new("sh").args(["-c", "echo yes; exit 3"]), Duration::from_secs(60)).unwrap();
+        assert_eq!((said.stdout.as_str(), said.status.code()), ("yes\n", Some(3)));
+        let limit = Duration::from_millis(50);
+        let hangs = ask(Command::new("sleep").arg("3600"), limit).unwrap_err();
+        assert_eq!(hangs.to_string(), "no answer within 0.05 s");
+    }
+
+    #[test]
+    fn the_space_of_a_directory_is_what_statvfs_says_and_of_none_there_is_none() {
+        let room = tempfile::tempdir().unwrap();
+        let directories = [room.path().to_owned(), room.path().join("none")];
+        let told = space_of(&directories, Duration::from_secs(60));
+        let right = nix::sys::statvfs::statvfs(room.path()).unwrap();
+        let space = told[0].as_ref().unwrap().unwrap();
+        assert_eq!(space.size, right.blocks() * right.fragment_size());
+        assert_eq!(*told[1].as_ref().unwrap(), None);
+    }
+}

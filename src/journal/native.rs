@@ -1,0 +1,161 @@
+//! Messages to the journal by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>), without ever waiting for it:
+//! its socket takes 512 messages while journald is stopped or busy, from all programs together, and a blocking send
+//! would then stop the thread that reads the tty. (tracing-journald has a blocking socket that it does not give out.)
+//! A message that the socket does not take is dropped and counted.
+
+use std::fmt;
+use std::io::{self, IoSlice, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// Where journald listens.
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// A connection to journald.
+#[derive(Debug)]
+pub(super) struct Journal {
+    socket: UnixDatagram,
+    to: SocketAddrUnix,
+    /// `SYSLOG_IDENTIFIER=` and `CONSOLE_PORT=`, which are the same in each message.
+    always: Vec<u8>,
+    dropped: AtomicU64,
+}
+
+impl Journal {
+    /// A connection under the name `program`; no message has been sent yet.
+    pub(super) fn new(program: &str, port: Option<&str>) -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let mut always = Vec::new();
+        put(&mut always, "SYSLOG_IDENTIFIER", program.as_bytes());
+        if let Some(port) = port {
+            put(&mut always, "CONSOLE_PORT", port.as_bytes());
+        }
+        Ok(Self { socket, to: SocketAddrUnix::new(SOCKET)?, always, dropped: AtomicU64::new(0) })
+    }
+
+    /// Reports how many messages were dropped, if there are any and the journal accepts messages again; false while it
+    /// does not.
+    pub(super) fn report_dropped(&self) -> bool {
+        let dropped = self.dropped.load(Ordering::Relaxed);
+        if dropped == 0 {
+            return true;
+        }
+        let mut record = Vec::with_capacity(256);
+        put(&mut record, "PRIORITY", &[priority(Level::WARN)]);
+        record.extend_from_slice(&self.always);
+        put(&mut record, "MESSAGE", super::dropped(dropped, "the journal").as_bytes());
+        if self.send(&record).is_err() {
+            return false;
+        }
+        // Not stored as 0: another thread may have counted more in between.
+        self.dropped.fetch_sub(dropped, Ordering::Relaxed);
+        true
+    }
+
+    /// Sends one record, or returns why it was not taken. Never blocks.
+    fn send(&self, record: &[u8]) -> io::Result<()> {
+        match self.socket.send_to(record, SOCKET) {
+            Ok(_) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(nix::libc::EMSGSIZE) => self.send_sealed(record),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A record that is longer than a datagram: in a sealed memfd.
+    fn send_sealed(&self, record: &[u8]) -> io::Result<()> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let file: OwnedFd = memfd_create("consoleserver-journal", flags)?;
+        let mut file = std::fs::File::from(file);
+        file.write_all(record)?;
+        fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE | SealFlags::SEAL)?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let descriptors = [file.as_fd()];
+        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        sendmsg_addr(&self.socket, &self.to, &[IoSlice::new(&[])], &mut control, flags)?;
+        Ok(())
+    }
+}
+
+impl<S: Subscriber> Layer<S> for &'static Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut record = Record(Vec::with_capacity(512));
+        record.begin(event.metadata());
+        record.0.extend_from_slice(&self.always);
+        event.record(&mut record);
+        // What was dropped came before this.
+        if !self.report_dropped() || self.send(&record.0).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One message as journald takes it.
+struct Record(Vec<u8>);
+
+impl Record {
+    fn begin(&mut self, metadata: &Metadata<'_>) {
+        put(&mut self.0, "PRIORITY", &[priority(*metadata.level())]);
+        put(&mut self.0, "TARGET", metadata.target().as_bytes());
+        if let Some(file) = metadata.file() {
+            put(&mut self.0, "CODE_FILE", file.as_bytes());
+        }
+        if let Some(line) = metadata.line() {
+            put(&mut self.0, "CODE_LINE", line.to_string().as_bytes());
+        }
+    }
+}
+
+impl Visit for Record {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        put(&mut self.0, &field.name().to_uppercase(), value.as_bytes());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// The priorities of `man 3 syslog`, as digits.
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => b'3',
+        Level::WARN => b'4',
+        Level::INFO => b'6',
+        Level::DEBUG | Level::TRACE => b'7',
+    }
+}
+
+/// A field with its length, so that its value may have any bytes in it.
+fn put(record: &mut Vec<u8>, name: &str, value: &[u8]) {
+    record.extend_from_slice(name.as_bytes());
+    record.push(b'\n');
+    record.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    record.extend_from_slice(value);
+    record.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_name_length_and_value() {
+        let mut record = Vec::new();
+        put(&mut record, "MESSAGE", b"two\nlines");
+        assert_eq!(record, b"MESSAGE\n\x09\0\0\0\0\0\0\0two\nlines\n");
+    }
+}
