@@ -24,7 +24,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, PortName};
+use crate::port::{LineSettings, ModemLevels, PortName};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use conflicts::{Conflict, Shared, overlap};
@@ -115,6 +115,8 @@ pub struct Port {
     pub scrollback: usize,
     /// Ask the driver for low latency (FTDI's 16 ms timer becomes 1 ms).
     pub low_latency: bool,
+    /// DTR and RTS from the open on.
+    pub modem: ModemLevels,
     /// The escape prefix of sessions with a terminal; `None` = no escapes.
     pub escape: Option<EscapePrefix>,
     /// Lines shown to a session as it attaches.
@@ -140,6 +142,7 @@ impl Default for Port {
             description: String::new(),
             scrollback: 256 * 1024,
             low_latency: true,
+            modem: ModemLevels::default(),
             escape: Some(EscapePrefix::default()),
             replay: 20,
             triggers: Triggers::new(),

@@ -143,9 +143,10 @@ impl Device {
     }
 
     pub(super) fn try_open(&mut self) -> Option<Tty> {
-        let Wanted { path, settings, low_latency, .. } = &self.wanted;
+        let Wanted { path, settings, low_latency, modem, .. } = &self.wanted;
         match Tty::open(path, settings, *low_latency) {
-            Ok((tty, refused)) => {
+            Ok((tty, mut refused)) => {
+                refused.extend(tty.set_modem_levels(*modem, settings.rtscts));
                 systemd::store("tty", tty.as_fd());
                 self.quality = Quality::since(tty.counters());
                 self.rests.begin_account();
@@ -155,7 +156,7 @@ impl Device {
                     self.hub.note(format!("{} plugged in", self.name));
                 }
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
-                self.report(&refused);
+                self.report(refused);
                 self.opened();
                 return Some(tty);
             }
@@ -177,9 +178,10 @@ impl Device {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
                 self.quality = Quality::since(tty.counters());
-                // The configuration may have changed while no process was there.
-                self.set_latency(&tty);
-                self.set(&tty);
+                // The configuration may have changed while no process was there. DTR and RTS stay as they are: a process that
+                // comes back must not reset the device.
+                let low_latency = !self.wanted.low_latency;
+                self.set(&tty, &Wanted { low_latency, ..self.wanted.clone() });
                 Some(tty)
             }
             Err(error) => {
@@ -318,12 +320,24 @@ impl Device {
         }
     }
 
-    pub(super) fn set(&mut self, tty: &Tty) {
-        match tty.apply(&self.wanted.settings) {
-            Ok(refused) => self.report(&refused),
+    /// Sets the line as wanted now, and of the rest what was otherwise `before`.
+    pub(super) fn set(&mut self, tty: &Tty, before: &Wanted) {
+        let Wanted { settings, low_latency, modem, .. } = self.wanted;
+        match tty.apply(&settings) {
+            Ok(mut refused) => {
+                if before.low_latency != low_latency {
+                    refused.extend(tty.set_low_latency(low_latency));
+                }
+                // Also if RTS was the driver's own until now.
+                if before.modem != modem || before.settings.rtscts != settings.rtscts {
+                    refused.extend(tty.set_modem_levels(modem, settings.rtscts));
+                }
+                self.report(refused);
+            }
             Err(error) => {
-                let failed = format!("cannot set {}: {error}", self.wanted.settings);
+                let failed = format!("cannot set {settings}: {error}");
                 tracing::error!("{failed}");
+                self.hub.refused.send_replace(vec![failed.clone()]);
                 self.answer(vec![failed]);
             }
         }
@@ -350,10 +364,10 @@ impl Device {
         }
     }
 
-    pub(super) fn set_latency(&self, tty: &Tty) {
-        if let Err(error) = tty.set_low_latency(self.wanted.low_latency) {
-            tracing::error!("cannot set low_latency = {}: {error}", self.wanted.low_latency);
-        }
+    /// Says something in the journal and in the log.
+    pub(super) fn say(&self, what: String) {
+        tracing::warn!("{what}");
+        self.hub.note(what);
     }
 
     fn opened(&mut self) {
@@ -362,11 +376,14 @@ impl Device {
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
     }
 
-    fn report(&mut self, refused: &[Refused]) {
-        for refused in refused {
+    /// Tells the journal, STATUS and the user who asked what the driver has refused.
+    fn report(&mut self, refused: Vec<Refused>) {
+        let refused: Vec<String> = refused.iter().map(Refused::to_string).collect();
+        for refused in &refused {
             tracing::warn!("{refused}");
         }
-        self.answer(refused.iter().map(Refused::to_string).collect());
+        self.hub.refused.send_replace(refused.clone());
+        self.answer(refused);
     }
 
     pub(super) fn unplugged(&mut self) {
@@ -445,6 +462,7 @@ mod tests {
     use nix::unistd::{ttyname, write};
 
     use super::*;
+    use crate::port::ModemLevels;
     use crate::ring::Ring;
 
     #[tokio::test]
@@ -454,7 +472,8 @@ mod tests {
         let path = ttyname(&pty.slave).unwrap();
         let (tty, _) = Tty::open(&path, &settings, false).unwrap();
         let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
-        let wanted = Wanted { path, settings, low_latency: false, log_input: false };
+        let wanted =
+            Wanted { path, settings, low_latency: false, modem: ModemLevels::default(), log_input: false };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
         // The third read meets the end of the ring with 1192 bytes, and leaves less than a flood.
         for (count, all) in [(3500, 3500), (3500, 7000), (3000, 10_000)] {

@@ -135,6 +135,7 @@ impl PortService {
         let mut connections = self.ssh.connections();
         let mut clients = self.attach.clients();
         let mut health = self.health.clone();
+        let mut refused = self.console.hub.refused();
         let mut silence = self.silence.clone();
         let mut idle_since = Some(Instant::now());
         let mut visited = true;
@@ -158,6 +159,7 @@ impl PortService {
                 _ = connections.changed() => {}
                 _ = clients.changed() => {}
                 _ = health.changed() => {}
+                _ = refused.changed() => {}
                 Ok(()) = silence.changed() => {}
                 () = reached(idle_since.map(|since| since + LINGER)) => {
                     if self.idle() {
@@ -266,6 +268,11 @@ impl PortService {
         if lost > 0 {
             status.push_str(&format!(", {lost} lost by the log"));
         }
+        if matches!(*console.hub.line().borrow(), LineState::Open(_)) {
+            for refused in console.hub.refused().borrow().iter() {
+                status.push_str(&format!("; {refused}"));
+            }
+        }
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));
         }
@@ -285,6 +292,7 @@ fn wanted(config: &Config, name: &PortName) -> Wanted {
         path: config.device(name, port),
         settings: port.line,
         low_latency: port.low_latency,
+        modem: port.modem,
         log_input: port.log.input,
     }
 }

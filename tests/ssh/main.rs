@@ -21,6 +21,7 @@ mod clients;
 mod crowd;
 mod exec;
 mod hostile;
+mod ioctls;
 mod limits;
 mod logins;
 mod menu;

@@ -1,0 +1,99 @@
+//! What the driver refuses is told where the user who asked reads it: the exit status, the session, STATUS.
+
+use std::process::Stdio;
+
+use nix::libc::{self, c_int, c_ulong};
+
+use crate::client::Client;
+use crate::rig::Rig;
+use crate::at_terminal;
+
+/// A bench whose driver fails these ioctls.
+fn refusing(refused: &[(c_ulong, c_int)], settings: &str) -> Rig {
+    let mut rig = Rig::new(settings);
+    rig.refuse_ioctls(refused);
+    rig.serve_logins(true);
+    rig.start_plugged();
+    rig
+}
+
+/// How the command `break` ends by SSH, and what it says.
+fn break_by_ssh(rig: &Rig) -> (Option<i32>, String) {
+    let mut ssh = rig.ssh(&["demo@127.0.0.1", "break", "--force"]);
+    let output = ssh.stdin(Stdio::null()).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_break_that_the_driver_refuses_fails_with_the_reason_and_nobody_is_told_of_one() {
+    for (errno, reason) in [
+        (libc::EOPNOTSUPP, "no break was sent: the driver does not support it (Operation not supported (os error 95))"),
+        (libc::ENOTTY, "no break was sent: the driver does not support it (Inappropriate ioctl for device (os error 25))"),
+        (libc::EIO, "no break was sent: the driver failed (Input/output error (os error 5))"),
+        (libc::ETIMEDOUT, "no break was sent: the driver failed (Connection timed out (os error 110))"),
+    ] {
+        let rig = refusing(&[(libc::TIOCSBRK, errno)], "");
+        let mut watcher = at_terminal(&rig);
+        assert_eq!(break_by_ssh(&rig), (Some(1), format!("demo: {reason}\n")));
+        let output = rig.consolectl(&["connect", "demo", "break", "--force"]).stdin(Stdio::null()).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(1) && said.contains(reason), "{:?} {said}", output.status);
+
+        watcher.type_in("\x05cf\x05cl0");
+        watcher.sees(&format!("[{reason}]"));
+        watcher.type_in("\r~B");
+        watcher.sees(&format!("[{reason}]"));
+        // What is typed afterwards still arrives, and nothing else is told.
+        watcher.type_in("after");
+        rig.expect_at_device(b"\rafter");
+        let shown = String::from_utf8(watcher.shown()).unwrap();
+        assert!(!shown.contains("[break") && !shown.contains("break of"), "{shown}");
+        assert!(!rig.log_text().contains("break"), "{}", rig.log_text());
+        assert!(!rig.journal().contains("sends a break"), "{}", rig.journal());
+    }
+}
+
+#[test]
+fn a_break_that_does_not_end_is_told() {
+    let rig = refusing(&[(libc::TIOCCBRK, libc::ETIMEDOUT)], "");
+    let (code, said) = break_by_ssh(&rig);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the break did not end, the line may still be held in it: the driver failed"), "{said}");
+}
+
+#[test]
+fn a_break_before_which_the_output_cannot_be_drained_is_told() {
+    let rig = refusing(&[(libc::TIOCOUTQ, libc::EIO)], "");
+    let (code, said) = break_by_ssh(&rig);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("no break was sent: the output before it cannot be drained"), "{said}");
+}
+
+#[test]
+fn settings_that_the_driver_refuses_are_in_status_and_the_port_is_served() {
+    let refused = [(libc::TIOCGSERIAL, libc::EIO), (libc::TIOCMGET, libc::ETIMEDOUT)];
+    let rig = refusing(&refused, "dtr = \"off\"\nrts = \"on\"\n");
+    let status = rig.wait_for_status("9600 8N1");
+    for told in [
+        "low_latency true: the driver failed (Input/output error (os error 5))",
+        "dtr off: the driver failed (Connection timed out (os error 110))",
+        "rts on: the driver failed (Connection timed out (os error 110))",
+    ] {
+        assert!(status.contains(told), "{status}");
+    }
+    let mut client: Client = at_terminal(&rig);
+    client.type_in("\x05ci");
+    client.sees("refused  low_latency true: the driver failed");
+    client.type_in("\x05cMd");
+    client.sees("DTR of demo cannot be set");
+}
+
+#[test]
+fn a_line_that_cannot_be_set_at_all_says_so_and_not_that_it_is_unplugged() {
+    let mut rig = Rig::new("");
+    rig.refuse_ioctls(&[(libc::TCSETS2, libc::EIO)]);
+    rig.plug();
+    rig.start();
+    let status = rig.wait_for_status("cannot be set to 9600 8N1: the driver failed (Input/output error");
+    assert!(!status.contains("plugged"), "{status}");
+}
