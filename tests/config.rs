@@ -269,7 +269,7 @@ fn an_empty_file_means_the_documented_defaults() {
     assert_eq!((port.ssh_port, port.timeout, port.device.as_ref()), (None, None, None));
     assert_eq!(port.escape.unwrap().to_string(), "^Ec");
     assert_eq!((port.log.kind, port.log.file.as_str()), (LogType::Text, "console.log"));
-    assert_eq!(config.listen(port), ["::".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(config.listen(port), ["::".parse::<consoleserver::config::Address>().unwrap()]);
     let rules = config.rules(port);
     assert_eq!(rules.right("alice", &["dialout"]), Some(Right::Write));
     assert_eq!(rules.right("alice", &["users"]), None);

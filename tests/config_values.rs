@@ -1,12 +1,11 @@
 //! Every value that a file may say, the files that we ship, and what must hold for any text and any configuration.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger, Writers,
+    Address, Access, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger, Writers,
     keys,
 };
 use consoleserver::port::{Baud, ByteSize, LineLevel, LineSettings, ModemLevels, Parity, PortName, StopBits};
@@ -163,8 +162,8 @@ fn the_manual_page_names_every_key() {
 
 prop_compose! {
     fn addresses()(alternatives in select(vec![
-        vec!["::"], vec!["0.0.0.0"], vec!["127.0.0.1", "::1"], vec!["192.0.2.7", "2001:db8::7", "fe80::1"],
-    ])) -> Vec<IpAddr> {
+        vec!["::"], vec!["0.0.0.0"], vec!["127.0.0.1", "::1"], vec!["192.0.2.7", "2001:db8::7", "fe80::1%eth0"],
+    ])) -> Vec<Address> {
         alternatives.iter().map(|address| address.parse().unwrap()).collect()
     }
 }

@@ -218,7 +218,7 @@ async fn a_break_lasts_as_long_as_asked_and_a_pty_has_no_modem_lines() {
         assert!(begun.elapsed() >= length);
         assert!(begun.elapsed() < length + Duration::from_secs(3));
     }
-    assert_eq!(tty.modem_lines(), None);
+    assert_eq!(tty.modem_lines().unwrap(), None);
     assert_eq!(tty.counters(), None);
 }
 

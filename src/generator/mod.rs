@@ -2,10 +2,12 @@
 //! generator (`man systemd.generator`). `plan` only thinks; `write` does. Nothing of the configuration gets into a unit
 //! but what has been taken apart into port names, addresses and escaped paths, so no string becomes a directive.
 
+mod machine;
 mod plan;
 mod text;
 pub mod udev;
 mod write;
 
+pub use machine::Machine;
 pub use plan::{Entry, Plan, plan};
 pub use write::{WriteError, write, written};

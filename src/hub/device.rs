@@ -109,10 +109,12 @@ impl Device {
         match control {
             Control::Reopen => return true,
             Control::Examine(told) => {
+                let modem = tty.map(Tty::modem_lines);
                 let condition = Condition {
                     path: self.wanted.path.clone(),
                     counters: tty.and_then(Tty::counters),
-                    modem: tty.and_then(Tty::modem_lines),
+                    modem_error: modem.as_ref().and_then(|lines| Some(lines.as_ref().err()?.to_string())),
+                    modem: modem.and_then(Result::ok).flatten(),
                 };
                 // A session that has ended needs no answer, here and below.
                 let _ = told.send(condition);

@@ -249,9 +249,12 @@ impl Tty {
         let_go(&self.file);
     }
 
-    /// The modem control lines; `None` if the driver has none (a pty), or the device has gone.
-    pub fn modem_lines(&self) -> Option<ModemLines> {
-        ioctl::modem_lines(self).ok()
+    /// The modem control lines; `None` if the driver has none (a pty).
+    pub fn modem_lines(&self) -> io::Result<Option<ModemLines>> {
+        match ioctl::modem_lines(self) {
+            Err(errno) if is_unsupported(errno) => Ok(None),
+            lines => Ok(Some(lines?)),
+        }
     }
 
     /// Sets a modem control line of ours. A pty has none (`ENOTTY`).

@@ -16,6 +16,11 @@ pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, Str
         LogType::None => "none".to_owned(),
         _ => settings.log.file.clone(),
     };
+    let modem = match (condition.modem, &condition.modem_error) {
+        (Some(lines), _) => modem_lines(lines),
+        (None, Some(error)) => format!("cannot be read ({error})"),
+        (None, None) => "no modem lines".to_owned(),
+    };
     let refused = console.hub.refused().borrow().join("; ");
     let mut rows = vec![
         ("device", condition.path.display().to_string()),
@@ -23,7 +28,7 @@ pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, Str
         ("settings", settings.line.to_string()),
         ("bytes", format!("{received} in, {sent} out")),
         ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
-        ("modem", condition.modem.map_or_else(|| "no modem lines".to_owned(), modem_lines)),
+        ("modem", modem),
         ("log", log),
         ("lost", format!("{} bytes by the log", console.hub.log_mark().lost)),
         ("here", console.roster().members().count().to_string()),
