@@ -301,6 +301,15 @@ impl fmt::Display for LineSettings {
     }
 }
 
+/// What a driver calls its devices, by the kernel's name of one: `ttyTHS` of `ttyTHS0`. So the device cgroup and /proc/devices know it.
+/// `None` for what is no serial line: virtual consoles (`tty1`), disks.
+pub fn driver_of(kernel: &str) -> Option<&str> {
+    let driver = kernel.trim_end_matches(|c: char| c.is_ascii_digit());
+    let line = ["tty", "rfcomm", "hvc"].iter().any(|kind| driver.starts_with(kind)) && driver != "tty";
+    let plain = driver.len() <= 32 && driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (line && plain && driver != kernel).then_some(driver)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -338,7 +347,10 @@ mod tests {
         );
         assert_eq!(StopBits::try_from(3).unwrap_err().to_string(), "stopbits 3 is not possible: use 1 or 2");
         assert!("X".parse::<Parity>().is_err());
-        assert_eq!("up".parse::<LineLevel>().unwrap_err().to_string(), "\"up\" is not known: use \"leave\", \"on\" or \"off\"");
+        assert_eq!(
+            "up".parse::<LineLevel>().unwrap_err().to_string(),
+            "\"up\" is not known: use \"leave\", \"on\" or \"off\""
+        );
     }
 
     #[test]
@@ -348,5 +360,24 @@ mod tests {
             assert_eq!(Baud::try_from(rate).map(|baud| u64::from(baud.get())), Ok(rate));
         }
         assert!(Baud::try_from(u64::from(u32::MAX) + 1).is_err());
+    }
+
+    #[test]
+    fn the_driver_of_a_serial_line_is_its_name_without_the_number() {
+        for (kernel, driver) in [
+            ("ttyTHS0", Some("ttyTHS")),
+            ("ttymxc12", Some("ttymxc")),
+            ("ttyCH343USB0", Some("ttyCH343USB")),
+            ("ttyO2", Some("ttyO")),
+            ("hvc0", Some("hvc")),
+            ("tty1", None),
+            ("tty", None),
+            ("ttyTHS", None),
+            ("sda1", None),
+            ("null", None),
+            ("ttyX rw\n1", None),
+        ] {
+            assert_eq!(driver_of(kernel), driver, "{kernel}");
+        }
     }
 }

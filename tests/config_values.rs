@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Address, Access, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger, Writers,
-    keys,
+    Access, Address, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger,
+    Writers, keys,
 };
 use consoleserver::port::{Baud, ByteSize, LineLevel, LineSettings, ModemLevels, Parity, PortName, StopBits};
 use proptest::collection::{btree_map, hash_set, vec};

@@ -176,7 +176,8 @@ fn config() -> impl Strategy<Value = Config> {
 
 /// What may stand behind `ListenStream=`.
 fn listens(value: &str, tcp: Option<u16>, addresses: &[Address]) -> bool {
-    let listed = |address: SocketAddr| Some(address.port()) == tcp && addresses.contains(&address.ip().into());
+    let listed =
+        |address: SocketAddr| Some(address.port()) == tcp && addresses.contains(&address.ip().into());
     value.parse().ok() == tcp && tcp.is_some() || value.parse().is_ok_and(listed)
 }
 
@@ -206,10 +207,13 @@ fn allowed(config: &Config, name: Option<&PortName>, line: &str) -> bool {
     match directive {
         "Requires" => value == format!("console-attach@{name}.socket"),
         "Wants" | "PartOf" => value == format!("console@{name}.socket") && port.ssh_port.is_some(),
-        "After" => value == format!("console-attach@{name}.socket") || value == format!("console@{name}.socket"),
+        "After" => {
+            value == format!("console-attach@{name}.socket") || value == format!("console@{name}.socket")
+        }
         "DeviceAllow" => {
             let driver = value.strip_prefix("char-").and_then(|value| value.strip_suffix(" rw"));
-            driver.is_some_and(|driver| driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+            driver
+                .is_some_and(|driver| driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
         }
         "Description" => value == format!("Device of serial console {name}"),
         "ListenStream" => listens(value, port.ssh_port, config.listen(port)),

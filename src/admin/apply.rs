@@ -199,7 +199,8 @@ fn taken_anew(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
     let begins = |unit: &str| steps.iter().any(|step| step.unit() == unit && !matches!(step, Step::Stop(_)));
     let ours = addresses(old, |_| true);
     let is_ours = |address: &SocketAddr| {
-        ours.iter().any(|own| own.port() == address.port() && overlap(&[own.ip().into()], &[address.ip().into()]))
+        ours.iter()
+            .any(|own| own.port() == address.port() && overlap(&[own.ip().into()], &[address.ip().into()]))
     };
     let mut wanted = addresses(new, |name| {
         begins(&format!("console@{name}.socket")) || begins(&format!("console@{name}.service"))

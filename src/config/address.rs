@@ -149,7 +149,10 @@ mod tests {
             ("ff02::1", "ff02::1 is a multicast or broadcast address: use one of this machine"),
             ("ff02::1%eth0", "ff02::1 is a multicast or broadcast address: use one of this machine"),
             ("224.0.0.1", "224.0.0.1 is a multicast or broadcast address: use one of this machine"),
-            ("255.255.255.255", "255.255.255.255 is a multicast or broadcast address: use one of this machine"),
+            (
+                "255.255.255.255",
+                "255.255.255.255 is a multicast or broadcast address: use one of this machine",
+            ),
             ("[127.0.0.1]", "\"[127.0.0.1]\" is not an IP address"),
             ("localhost", "\"localhost\" is not an IP address"),
         ] {

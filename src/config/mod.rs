@@ -27,8 +27,8 @@ use std::time::Duration;
 
 use crate::port::{LineSettings, ModemLevels, PortName};
 
-pub use address::{Address, AddressError};
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
+pub use address::{Address, AddressError};
 pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
@@ -82,7 +82,11 @@ pub struct Server {
 
 impl Default for Server {
     fn default() -> Self {
-        Self { ssh_port: Some(8022), listen: vec![IpAddr::from(Ipv6Addr::UNSPECIFIED).into()], monitor: "/dev".into() }
+        Self {
+            ssh_port: Some(8022),
+            listen: vec![IpAddr::from(Ipv6Addr::UNSPECIFIED).into()],
+            monitor: "/dev".into(),
+        }
     }
 }
 

@@ -81,7 +81,8 @@ pub(super) fn show_tcp_port(port: Option<u16>) -> Value {
 /// Addresses that another one of the list covers are left out: `["0.0.0.0", "[::]"]` is `["[::]"]`.
 pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
     let mut kept: Vec<Address> = Vec::new();
-    for (index, address) in elements(value, 1, |word| Some(word.parse::<Address>()))?.into_iter().enumerate() {
+    for (index, address) in elements(value, 1, |word| Some(word.parse::<Address>()))?.into_iter().enumerate()
+    {
         let address = address.map_err(|error| match error {
             AddressError::Syntax(_) => Refusal::Element(index),
             error => Refusal::Because(error.to_string()),

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::config::Address;
+use crate::port::driver_of;
 
 /// Why an address is left out of the units.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,40 +60,9 @@ impl Machine {
     pub(super) fn driver(&self, device: &Path) -> Option<String> {
         let below = self.root.join(device.strip_prefix("/").ok()?);
         let device = fs::canonicalize(&below).unwrap_or(below);
-        let directly = device.parent() == Some(&*self.root.join("dev")) || device.parent() == Some(Path::new("/dev"));
+        let directly =
+            device.parent() == Some(&*self.root.join("dev")) || device.parent() == Some(Path::new("/dev"));
         let name = device.file_name()?.to_str()?;
         driver_of(name).filter(|_| directly).map(str::to_owned)
-    }
-}
-
-/// `ttyTHS` of `ttyTHS0`. Virtual consoles (`tty1`) are no serial lines.
-pub(super) fn driver_of(kernel: &str) -> Option<&str> {
-    let driver = kernel.trim_end_matches(|c: char| c.is_ascii_digit());
-    let line = ["tty", "rfcomm", "hvc"].iter().any(|kind| driver.starts_with(kind)) && driver != "tty";
-    let plain = driver.len() <= 32 && driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    (line && plain && driver != kernel).then_some(driver)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_driver_of_a_serial_line_is_its_name_without_the_number() {
-        for (kernel, driver) in [
-            ("ttyTHS0", Some("ttyTHS")),
-            ("ttymxc12", Some("ttymxc")),
-            ("ttyCH343USB0", Some("ttyCH343USB")),
-            ("ttyO2", Some("ttyO")),
-            ("hvc0", Some("hvc")),
-            ("tty1", None),
-            ("tty", None),
-            ("ttyTHS", None),
-            ("sda1", None),
-            ("null", None),
-            ("ttyX rw\n1", None),
-        ] {
-            assert_eq!(driver_of(kernel), driver, "{kernel}");
-        }
     }
 }

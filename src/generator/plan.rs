@@ -98,7 +98,9 @@ fn possible(all: &[Address], whose: &str, machine: &Machine, left_out: &mut Left
             let interface = address.interface().unwrap_or_default();
             leave(
                 address,
-                format!("there is no interface {interface}; once there is: systemctl daemon-reload, and restart the socket"),
+                format!(
+                    "there is no interface {interface}; once there is: systemctl daemon-reload, and restart the socket"
+                ),
             );
             false
         }

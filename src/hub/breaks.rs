@@ -89,7 +89,12 @@ impl Hub {
 }
 
 /// Sends a break and tells what becomes of it: the journal, and the user who asked. How many bytes were discarded for it.
-pub(super) async fn send(tty: &Tty, length: Duration, user: String, mut awaited: Awaited) -> io::Result<usize> {
+pub(super) async fn send(
+    tty: &Tty,
+    length: Duration,
+    user: String,
+    mut awaited: Awaited,
+) -> io::Result<usize> {
     let milliseconds = length.as_millis();
     let begun = || {
         tracing::info!(

@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use super::line::{Change, Wanted};
 use super::quality::{self, Quality};
 use super::rest::Rests;
+use super::sharing::{Seen, Sharing};
 use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
-use crate::serial::{Contact, OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
+use crate::serial::{Contact, Counters, OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
 use crate::systemd;
 
 /// Reads in a row before the sessions get their turn.
@@ -55,6 +56,11 @@ pub(super) struct Device {
     typed: Vec<u8>,
     pub(super) typed_due: Option<Instant>,
     quality: Quality,
+    /// What the driver has refused of the settings.
+    refused: Vec<String>,
+    sharing: Sharing,
+    /// What another program does with the device, while it does.
+    meddled: Option<String>,
     /// When the driver's counters may be looked at next.
     look_at: Instant,
     /// When they are to be, because something has come since.
@@ -87,6 +93,9 @@ impl Device {
             typed: Vec::new(),
             typed_due: None,
             quality: Quality::default(),
+            refused: Vec::new(),
+            sharing: Sharing::default(),
+            meddled: None,
             look_at: Instant::now(),
             look_due: None,
             rests: Rests::default(),
@@ -151,6 +160,7 @@ impl Device {
                 refused.extend(tty.set_modem_levels(*modem, settings.rtscts));
                 systemd::store("tty", tty.as_fd());
                 self.quality = Quality::since(tty.counters());
+                (self.sharing, self.meddled) = (Sharing::default(), None);
                 self.rests.begin_account();
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
@@ -270,11 +280,45 @@ impl Device {
         }
         self.look_at = now + quality::LOOK;
         self.look_due = None;
-        let Some(counters) = tty.counters() else { return };
+        let counters = tty.counters();
+        self.look_for_others(tty, now, counters);
+        let Some(counters) = counters else { return };
         for said in self.quality.look(now.into_std(), counters) {
             tracing::warn!("{said}");
             self.hub.note(said);
         }
+    }
+
+    /// Says so if another program reads the device too, or has taken it: a login prompt, root's terminal program.
+    fn look_for_others(&mut self, tty: &Tty, now: Instant, counters: Option<Counters>) {
+        if !self.sharing.is_due(now.into_std()) {
+            return;
+        }
+        let path = self.wanted.path.display();
+        let taken = counters.and_then(|Counters { rx, overrun, buffer_overrun, .. }| {
+            let lost = overrun.wrapping_add(buffer_overrun);
+            let here = self.hub.traffic().0 + tty.unread() as u64;
+            self.sharing.look(now.into_std(), Seen { received: rx, lost, here })
+        });
+        // With XON/XOFF the driver takes some bytes itself.
+        let taken = taken.filter(|_| !self.wanted.settings.xonxoff).map(|bytes| {
+            format!(
+                "another program reads {path} too and has taken {bytes} bytes: as root, `fuser -v {path}` names it"
+            )
+        });
+        let meddled =
+            Tty::denied(&self.wanted.path).map(|why| format!("{why} (it is still open here)")).or(taken);
+        if let Some(meddled) = meddled.as_ref().filter(|_| self.meddled.is_none()) {
+            self.say(meddled.clone());
+        }
+        if meddled != self.meddled {
+            self.meddled = meddled;
+            self.tell_trouble();
+        }
+    }
+
+    fn tell_trouble(&self) {
+        self.hub.refused.send_replace(self.refused.iter().chain(&self.meddled).cloned().collect());
     }
 
     /// Remembers what the device was sent, for the log.
@@ -339,7 +383,8 @@ impl Device {
             Err(error) => {
                 let failed = format!("cannot set {settings}: {error}");
                 tracing::error!("{failed}");
-                self.hub.refused.send_replace(vec![failed.clone()]);
+                self.refused = vec![failed.clone()];
+                self.tell_trouble();
                 self.answer(vec![failed]);
             }
         }
@@ -384,7 +429,8 @@ impl Device {
         for refused in &refused {
             tracing::warn!("{refused}");
         }
-        self.hub.refused.send_replace(refused.clone());
+        self.refused.clone_from(&refused);
+        self.tell_trouble();
         self.answer(refused);
     }
 

@@ -12,6 +12,7 @@ mod notes;
 mod patience;
 mod quality;
 mod rest;
+mod sharing;
 
 use std::fmt;
 use std::ops::RangeInclusive;

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::{Gid, Group, Uid, User};
 use thiserror::Error;
 
-use crate::port::LineSettings;
+use crate::port::{LineSettings, driver_of};
 
 /// Why a port cannot be opened. Its Display is the sentence that the user reads.
 #[derive(Debug, Error)]
@@ -39,7 +39,7 @@ pub enum OpenError {
     /// Ours by its mode, and refused all the same (`EPERM`): by the device policy of the unit, or of a container.
     #[error(
         "the device policy of console@.service does not allow {path}: try `systemctl daemon-reload`, which allows the drivers of \
-         configured devices, then restart the port; else add `DeviceAllow=char-{driver} rw` by `systemctl edit console@.service`"
+         configured devices, and restart the port, or add `DeviceAllow=char-{driver} rw` by `systemctl edit console@.service`"
     )]
     Forbidden {
         /// The device.
@@ -132,7 +132,9 @@ fn reason(path: &Path, owner: &str, group: &str, mode: u32) -> String {
             "{whose}, as a login prompt (getty) leaves it: `systemctl disable --now serial-getty@{kernel}.service`, \
              then `udevadm trigger /dev/{kernel}` gives it back"
         ),
-        _ => format!("{whose}, not group {GROUP}: `udevadm trigger /dev/{kernel}` sets what the udev rules say"),
+        _ => format!(
+            "{whose}, not group {GROUP}: `udevadm trigger /dev/{kernel}` sets what the udev rules say"
+        ),
     }
 }
 
@@ -144,7 +146,8 @@ fn kernel_name(path: &Path) -> String {
 
 /// `ttyTHS` of `/dev/ttyTHS0`: by this name the device cgroup knows all devices of the driver (`man 5 systemd.resource-control`).
 fn driver_name(path: &Path) -> String {
-    kernel_name(path).trim_end_matches(|c: char| c.is_ascii_digit()).to_owned()
+    let kernel = kernel_name(path);
+    driver_of(&kernel).map_or_else(|| kernel.clone(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -154,9 +157,15 @@ mod tests {
     #[test]
     fn a_denied_device_names_its_owner_and_the_command_that_helps() {
         let path = Path::new("/dev/ttyUSB0");
-        assert_eq!(reason(path, "root", "dialout", 0o660), ", which is root:dialout 0660: is group dialout missing?");
+        assert_eq!(
+            reason(path, "root", "dialout", 0o660),
+            ", which is root:dialout 0660: is group dialout missing?"
+        );
         let getty = reason(path, "root", "tty", 0o600);
-        assert!(getty.contains("serial-getty@ttyUSB0.service") && getty.contains("udevadm trigger /dev/ttyUSB0"), "{getty}");
+        assert!(
+            getty.contains("serial-getty@ttyUSB0.service") && getty.contains("udevadm trigger /dev/ttyUSB0"),
+            "{getty}"
+        );
         assert!(!getty.contains("dialout missing"), "{getty}");
         let other = reason(path, "root", "uucp", 0o660);
         assert!(other.starts_with(", which is root:uucp 0660, not group dialout: "), "{other}");

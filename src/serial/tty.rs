@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access};
 
 use super::claim::{claim, claim_again, hung_up, let_go};
 use super::contact::Contact;
@@ -126,6 +127,12 @@ impl Tty {
         let tty = Self { file, itself };
         tty.contact()?;
         Ok(tty)
+    }
+
+    /// Why a device that is open could not be opened now, by its owner and mode: another program has taken it for itself.
+    pub fn denied(path: &Path) -> Option<OpenError> {
+        let denied = access(path, AccessFlags::R_OK | AccessFlags::W_OK).err()?;
+        (denied == Errno::EACCES).then(|| OpenError::from_io(path, denied.into()))
     }
 
     /// Sets the line and returns what the driver refused. A line that is already so is not touched.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use consoleserver::attach::client;
 use nix::libc::{self, c_int, c_ulong};
 
-use crate::client::Client;
 use crate::at_terminal;
+use crate::client::Client;
 use crate::rig::{Rig, until};
 
 /// A bench whose driver fails these ioctls.
@@ -29,8 +29,14 @@ fn break_by_ssh(rig: &Rig) -> (Option<i32>, String) {
 #[test]
 fn a_break_that_the_driver_refuses_fails_with_the_reason_and_nobody_is_told_of_one() {
     for (errno, reason) in [
-        (libc::EOPNOTSUPP, "no break was sent: the driver does not support it (Operation not supported (os error 95))"),
-        (libc::ENOTTY, "no break was sent: the driver does not support it (Inappropriate ioctl for device (os error 25))"),
+        (
+            libc::EOPNOTSUPP,
+            "no break was sent: the driver does not support it (Operation not supported (os error 95))",
+        ),
+        (
+            libc::ENOTTY,
+            "no break was sent: the driver does not support it (Inappropriate ioctl for device (os error 25))",
+        ),
         (libc::EIO, "no break was sent: the driver failed (Input/output error (os error 5))"),
         (libc::ETIMEDOUT, "no break was sent: the driver failed (Connection timed out (os error 110))"),
     ] {
@@ -65,7 +71,10 @@ fn a_break_that_does_not_end_is_told() {
     let rig = refusing(&[(libc::TIOCCBRK, libc::ETIMEDOUT)], "");
     let (code, said) = break_by_ssh(&rig);
     assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("the break did not end, the line may still be held in it: the driver failed"), "{said}");
+    assert!(
+        said.contains("the break did not end, the line may still be held in it: the driver failed"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(runtime: &Path, sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    findings.extend(device::look(patient));
+    findings.extend(device::look(sight, patient));
     findings.extend(holder::look(sight, patient));
     findings.extend(units::look(sight, patient));
     findings.extend(log::disk(&Path::new("/var/log/consoleserver").join(patient.name.as_str()), patient));
