@@ -1,14 +1,16 @@
 //! What the driver refuses is told where the user who asked reads it: the exit status, the session, STATUS.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use consoleserver::attach::client;
 use nix::libc::{self, c_int, c_ulong};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::at_terminal;
 use crate::client::Client;
-use crate::rig::{Rig, until};
+use crate::rig::{Rig, collect, until};
 
 /// A bench whose driver fails these ioctls.
 fn refusing(refused: &[(c_ulong, c_int)], settings: &str) -> Rig {
@@ -117,4 +119,66 @@ fn a_line_that_cannot_be_set_at_all_says_so_and_not_that_it_is_unplugged() {
     rig.start();
     let status = rig.wait_for_status("cannot be set to 9600 8N1: the driver failed (Input/output error");
     assert!(!status.contains("plugged"), "{status}");
+}
+
+/// The modem ioctls that strace(1) sees a port make, from when the device is plugged in until the line is open.
+fn modem_ioctls_of_an_open(rig: &mut Rig) -> String {
+    let trace = rig.path("trace");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-e", "trace=ioctl", "-p", &rig.pid().to_string(), "-o"])
+        .arg(&trace)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = collect(strace.stderr.take().unwrap());
+    until("strace to be attached", || {
+        String::from_utf8_lossy(&said.lock().unwrap()).contains("attached").then_some(())
+    });
+    rig.plug();
+    rig.wait_for_status("9600 8N1");
+    // SIGINT has it let go of the port, and write what it has.
+    kill(Pid::from_raw(strace.id() as i32), Signal::SIGINT).unwrap();
+    strace.wait().unwrap();
+    let calls = std::fs::read_to_string(&trace).unwrap();
+    calls
+        .lines()
+        .filter(|line| ["TCSETS", "TIOCMSET", "TIOCMBI"].iter().any(|call| line.contains(call)))
+        .fold(String::new(), |text, line| text + line.split_once("ioctl").unwrap().1 + "\n")
+}
+
+#[test]
+fn dtr_and_rts_are_set_in_one_ioctl_when_the_line_is_opened_and_not_when_it_is_taken_over() {
+    // A pty has no modem lines: here the kernel says yes and does nothing, so that both read as off.
+    let mut rig = Rig::new("dtr = \"off\"\nrts = \"on\"\n");
+    rig.refuse_ioctls(&[(libc::TIOCMGET, 0), (libc::TIOCMSET, 0)]);
+    rig.start();
+    rig.wait_for_status("unplugged");
+    let calls = modem_ioctls_of_an_open(&mut rig);
+    let calls: Vec<&str> = calls.lines().collect();
+    let [line, modem] = calls.as_slice() else { panic!("{calls:#?}") };
+    assert!(line.contains("TCSETS2") && modem.contains("TIOCMSET, [TIOCM_RTS]"), "{calls:#?}");
+    // What the driver made of it is read back.
+    assert!(rig.wait_for_status("9600 8N1").contains("; rts on: the driver set off"));
+
+    // The tty was kept: DTR and RTS are as they are, and the device is not reset.
+    let set = |rig: &Rig| rig.journal().matches("rts on: the driver set off").count();
+    assert_eq!(set(&rig), 1);
+    rig.kill();
+    rig.start();
+    rig.wait_for_status("9600 8N1");
+    rig.apply();
+    assert_eq!(set(&rig), 1);
+    // Another wish is done at once.
+    let config = std::fs::read_to_string(rig.path("config.toml")).unwrap();
+    rig.configure(&config.replace("dtr = \"off\"", "dtr = \"on\""));
+    rig.apply();
+    rig.wait_for_status("; dtr on: the driver set off; rts on: the driver set off");
+}
+
+#[test]
+fn a_pty_says_that_it_has_no_modem_lines_and_rtscts_keeps_rts() {
+    let rig = crate::served("dtr = \"off\"\nrts = \"off\"\nrtscts = true\n");
+    let status = rig.wait_for_status("9600 8N1");
+    assert!(status.contains("; rts off: not set: rtscts = true has the driver set it"), "{status}");
+    assert!(status.contains("; dtr off: there are no modem lines"), "{status}");
 }
