@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::{Gid, Group, Uid, User};
 use thiserror::Error;
 
 use crate::port::{LineSettings, driver_of};
@@ -116,10 +115,21 @@ const GROUP: &str = "dialout";
 /// Whose a device is that may not be opened, and what to do about it.
 fn why_denied(path: &Path) -> String {
     let Ok(metadata) = fs::metadata(path) else { return String::new() };
-    let (uid, gid) = (Uid::from_raw(metadata.uid()), Gid::from_raw(metadata.gid()));
-    let owner = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
-    let group = Group::from_gid(gid).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name);
+    let owner = name_of("/etc/passwd", metadata.uid());
+    let group = name_of("/etc/group", metadata.gid());
     reason(path, &owner, &group, metadata.mode() & 0o777)
+}
+
+/// The name of a user or group that owns ttys. Not by NSS, which may ask a directory and take its time: this is called by the task that
+/// reads the line.
+fn name_of(table: &str, id: u32) -> String {
+    let text = fs::read_to_string(table).unwrap_or_default();
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    };
+    text.lines().find_map(named).unwrap_or_else(|| id.to_string())
 }
 
 fn reason(path: &Path, owner: &str, group: &str, mode: u32) -> String {
