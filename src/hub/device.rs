@@ -295,11 +295,11 @@ impl Device {
             return;
         }
         let path = self.wanted.path.display();
-        let taken = counters.and_then(|Counters { rx, overrun, buffer_overrun, .. }| {
-            let lost = overrun.wrapping_add(buffer_overrun);
-            let here = self.hub.traffic().0 + tty.unread() as u64;
-            self.sharing.look(now.into_std(), Seen { received: rx, lost, here })
-        });
+        // A driver that counts nothing has received nothing, of which nothing is missing.
+        let Counters { rx, overrun, buffer_overrun, .. } = counters.unwrap_or_default();
+        let lost = overrun.wrapping_add(buffer_overrun);
+        let here = self.hub.traffic().0 + tty.unread() as u64;
+        let taken = self.sharing.look(now.into_std(), Seen { received: rx, lost, here });
         // With XON/XOFF the driver takes some bytes itself.
         let taken = taken.filter(|_| !self.wanted.settings.xonxoff).map(|bytes| {
             format!(
