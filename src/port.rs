@@ -15,8 +15,8 @@ pub enum PortError {
         "port name {0:?} is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
     )]
     Name(String),
-    /// Outside what any driver takes.
-    #[error("baud {0} is not possible: use 50 to 4000000")]
+    /// Outside what `termios2` holds; 0 means to hang up there.
+    #[error("baud {0} is not possible: use 1 to 4294967295")]
     Baud(u64),
     /// Not a character size.
     #[error("bytesize {0} is not possible: use 5, 6, 7 or 8")]
@@ -27,6 +27,9 @@ pub enum PortError {
     /// Not a number of stop bits.
     #[error("stopbits {0} is not possible: use 1 or 2")]
     StopBits(u64),
+    /// Not a level of a modem line.
+    #[error("{0:?} is not known: use \"leave\", \"on\" or \"off\"")]
+    Level(String),
 }
 
 /// The name of a port: `ttyUSB0`, `core-switch`. Safe as a systemd instance, a file name and a
@@ -192,10 +195,64 @@ impl TryFrom<u64> for Baud {
 
     fn try_from(rate: u64) -> Result<Self, PortError> {
         match rate {
-            50..=4_000_000 => Ok(Self(rate as u32)),
-            _ => Err(PortError::Baud(rate)),
+            0 => Err(PortError::Baud(rate)),
+            _ => rate.try_into().map(Self).map_err(|_| PortError::Baud(rate)),
         }
     }
+}
+
+/// What a modem line of ours is set to when the port is opened. (The kernel raises DTR and RTS in open(2).)
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LineLevel {
+    /// As open(2) and the driver leave it.
+    #[default]
+    Leave,
+    /// Asserted.
+    On,
+    /// Not asserted.
+    Off,
+}
+
+impl LineLevel {
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Leave => "leave",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+
+    /// Whether to assert it; `None` = leave it.
+    pub fn wanted(self) -> Option<bool> {
+        match self {
+            Self::Leave => None,
+            Self::On => Some(true),
+            Self::Off => Some(false),
+        }
+    }
+}
+
+impl FromStr for LineLevel {
+    type Err = PortError;
+
+    fn from_str(word: &str) -> Result<Self, PortError> {
+        match word {
+            "leave" => Ok(Self::Leave),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err(PortError::Level(word.to_owned())),
+        }
+    }
+}
+
+/// Our modem lines at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ModemLevels {
+    /// Data Terminal Ready.
+    pub dtr: LineLevel,
+    /// Request To Send.
+    pub rts: LineLevel,
 }
 
 /// How a line is set.
@@ -244,6 +301,15 @@ impl fmt::Display for LineSettings {
     }
 }
 
+/// What a driver calls its devices, by the kernel's name of one: `ttyTHS` of `ttyTHS0`. So the device cgroup and /proc/devices know it.
+/// `None` for what is no serial line: virtual consoles (`tty1`), disks.
+pub fn driver_of(kernel: &str) -> Option<&str> {
+    let driver = kernel.trim_end_matches(|c: char| c.is_ascii_digit());
+    let line = ["tty", "rfcomm", "hvc"].iter().any(|kind| driver.starts_with(kind)) && driver != "tty";
+    let plain = driver.len() <= 32 && driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    (line && plain && driver != kernel).then_some(driver)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,12 +340,44 @@ mod tests {
 
     #[test]
     fn impossible_settings_say_what_would_be_right() {
-        assert_eq!(Baud::try_from(0).unwrap_err().to_string(), "baud 0 is not possible: use 50 to 4000000");
+        assert_eq!(Baud::try_from(0).unwrap_err().to_string(), "baud 0 is not possible: use 1 to 4294967295");
         assert_eq!(
             ByteSize::try_from(9).unwrap_err().to_string(),
             "bytesize 9 is not possible: use 5, 6, 7 or 8"
         );
         assert_eq!(StopBits::try_from(3).unwrap_err().to_string(), "stopbits 3 is not possible: use 1 or 2");
         assert!("X".parse::<Parity>().is_err());
+        assert_eq!(
+            "up".parse::<LineLevel>().unwrap_err().to_string(),
+            "\"up\" is not known: use \"leave\", \"on\" or \"off\""
+        );
+    }
+
+    #[test]
+    fn a_rate_is_for_the_driver_to_judge() {
+        // man 2const TCSETS2: speed_t, 32 bits; BOTHER with a rate of 0 is B0, which hangs up.
+        for rate in [1, 45, 6_000_000, 12_000_000, u64::from(u32::MAX)] {
+            assert_eq!(Baud::try_from(rate).map(|baud| u64::from(baud.get())), Ok(rate));
+        }
+        assert!(Baud::try_from(u64::from(u32::MAX) + 1).is_err());
+    }
+
+    #[test]
+    fn the_driver_of_a_serial_line_is_its_name_without_the_number() {
+        for (kernel, driver) in [
+            ("ttyTHS0", Some("ttyTHS")),
+            ("ttymxc12", Some("ttymxc")),
+            ("ttyCH343USB0", Some("ttyCH343USB")),
+            ("ttyO2", Some("ttyO")),
+            ("hvc0", Some("hvc")),
+            ("tty1", None),
+            ("tty", None),
+            ("ttyTHS", None),
+            ("sda1", None),
+            ("null", None),
+            ("ttyX rw\n1", None),
+        ] {
+            assert_eq!(driver_of(kernel), driver, "{kernel}");
+        }
     }
 }

@@ -1,15 +1,14 @@
 //! Every value that a file may say, the files that we ship, and what must hold for any text and any configuration.
 
 use std::fs;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger, Writers,
-    keys,
+    Access, Address, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger,
+    Writers, keys,
 };
-use consoleserver::port::{Baud, ByteSize, LineSettings, Parity, PortName, StopBits};
+use consoleserver::port::{Baud, ByteSize, LineLevel, LineSettings, ModemLevels, Parity, PortName, StopBits};
 use proptest::collection::{btree_map, hash_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -37,7 +36,11 @@ fn refuses(key: &str, values: &[&str]) {
 
 #[test]
 fn a_value_in_its_range_is_taken_and_the_next_one_is_refused() {
-    takes("baud", &["50", "250000", "4000000"]);
+    takes("baud", &["1", "45", "250000", "6000000", "4294967295"]);
+    for key in ["dtr", "rts"] {
+        takes(key, &["\"leave\"", "\"on\"", "\"off\""]);
+        refuses(key, &["true", "0", "\"up\"", "[\"on\"]"]);
+    }
     takes("bytesize", &["5", "6", "7", "8"]);
     refuses("bytesize", &["4", "9", "\"8\""]);
     takes("parity", &["\"N\"", "\"E\"", "\"O\"", "\"M\"", "\"S\""]);
@@ -159,15 +162,15 @@ fn the_manual_page_names_every_key() {
 
 prop_compose! {
     fn addresses()(alternatives in select(vec![
-        vec!["::"], vec!["0.0.0.0"], vec!["127.0.0.1", "::1"], vec!["192.0.2.7", "2001:db8::7", "fe80::1"],
-    ])) -> Vec<IpAddr> {
+        vec!["::"], vec!["0.0.0.0"], vec!["127.0.0.1", "::1"], vec!["192.0.2.7", "2001:db8::7", "fe80::1%eth0"],
+    ])) -> Vec<Address> {
         alternatives.iter().map(|address| address.parse().unwrap()).collect()
     }
 }
 
 prop_compose! {
     fn line()(
-        baud in 50u64..=4_000_000, bytesize in 5u64..=8, stopbits in 1u64..=2,
+        baud in 1u64..=u64::from(u32::MAX), bytesize in 5u64..=8, stopbits in 1u64..=2,
         parity in select(vec!["N", "E", "O", "M", "S"]), rtscts: bool, xonxoff: bool,
     ) -> LineSettings {
         LineSettings {
@@ -211,9 +214,18 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn modem()(
+        dtr in select(vec![LineLevel::Leave, LineLevel::On, LineLevel::Off]),
+        rts in select(vec![LineLevel::Leave, LineLevel::On, LineLevel::Off]),
+    ) -> ModemLevels {
+        ModemLevels { dtr, rts }
+    }
+}
+
+prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
-        (enabled, low_latency) in any::<(bool, bool)>(), line in line(), log in log(),
+        (enabled, low_latency) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
         listen in of(addresses()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
         timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
@@ -224,7 +236,7 @@ prop_compose! {
         Port {
             enabled, line, device: None, ssh_port: None, listen, groups, users, read_only_groups, write, timeout,
             log, description,
-            scrollback: granules * 64 * 1024, low_latency, escape, replay, triggers,
+            scrollback: granules * 64 * 1024, low_latency, modem, escape, replay, triggers,
         }
     }
 }

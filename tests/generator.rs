@@ -7,8 +7,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use consoleserver::config::{Config, Groups, Port, Server};
-use consoleserver::generator::{Entry, plan, write};
+use consoleserver::config::{Address, Config, Groups, Port, Server};
+use consoleserver::generator::{Entry, Machine, plan, write};
 use consoleserver::port::PortName;
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -110,6 +110,17 @@ fn a_bad_default_opens_no_port_and_leaves_the_admin_cli_to_mend_it() {
 }
 
 #[test]
+fn an_address_that_cannot_be_is_left_out_and_the_others_are_listened_on() {
+    golden("no-ipv6");
+    golden("interfaces");
+}
+
+#[test]
+fn a_driver_that_the_unit_does_not_know_is_allowed_to_the_port_that_has_it() {
+    golden("drivers");
+}
+
+#[test]
 fn a_machine_without_a_configuration_boots_in_silence() {
     golden("none");
 }
@@ -132,7 +143,7 @@ fn path() -> impl Strategy<Value = PathBuf> {
 }
 
 fn port() -> impl Strategy<Value = Port> {
-    let addresses = vec(any::<IpAddr>(), 0..4);
+    let addresses = vec(any::<IpAddr>().prop_map(Address::from), 0..4);
     let groups = vec(any::<String>(), 0..3);
     (
         any::<bool>(),
@@ -154,7 +165,7 @@ fn config() -> impl Strategy<Value = Config> {
     let name = "[A-Za-z0-9_][A-Za-z0-9._-]{0,31}|ttyUSB[0-9]|ttyS0"
         .prop_map(|name: String| name.parse::<PortName>().unwrap());
     let monitor = prop_oneof![Just(PathBuf::from("/dev")), path()];
-    let server = (option::of(any::<u16>()), vec(any::<IpAddr>(), 0..4), monitor)
+    let server = (option::of(any::<u16>()), vec(any::<IpAddr>().prop_map(Address::from), 0..4), monitor)
         .prop_map(|(ssh_port, listen, monitor)| Server { ssh_port, listen, monitor });
     (server, btree_map(name, port(), 0..5)).prop_map(|(server, ports)| Config {
         server,
@@ -164,8 +175,9 @@ fn config() -> impl Strategy<Value = Config> {
 }
 
 /// What may stand behind `ListenStream=`.
-fn listens(value: &str, tcp: Option<u16>, addresses: &[IpAddr]) -> bool {
-    let listed = |address: SocketAddr| Some(address.port()) == tcp && addresses.contains(&address.ip());
+fn listens(value: &str, tcp: Option<u16>, addresses: &[Address]) -> bool {
+    let listed =
+        |address: SocketAddr| Some(address.port()) == tcp && addresses.contains(&address.ip().into());
     value.parse().ok() == tcp && tcp.is_some() || value.parse().is_ok_and(listed)
 }
 
@@ -176,6 +188,7 @@ fn allowed(config: &Config, name: Option<&PortName>, line: &str) -> bool {
         "[Unit]",
         "[Socket]",
         "[Path]",
+        "[Service]",
         "ListenStream=",
         "BindIPv6Only=both",
         "BindIPv6Only=ipv6-only",
@@ -192,11 +205,17 @@ fn allowed(config: &Config, name: Option<&PortName>, line: &str) -> bool {
     };
     let port = &config.ports[name];
     match directive {
-        "Requires" | "After" => match port.ssh_port {
-            Some(_) => value == format!("console-attach@{name}.socket console@{name}.socket"),
-            None => value == format!("console-attach@{name}.socket"),
-        },
+        "Requires" => value == format!("console-attach@{name}.socket"),
+        "Wants" | "PartOf" => value == format!("console@{name}.socket") && port.ssh_port.is_some(),
+        "After" => {
+            value == format!("console-attach@{name}.socket") || value == format!("console@{name}.socket")
+        }
         "StartLimitIntervalSec" | "TriggerLimitIntervalSec" => value == "0",
+        "DeviceAllow" => {
+            let driver = value.strip_prefix("char-").and_then(|value| value.strip_suffix(" rw"));
+            driver
+                .is_some_and(|driver| driver.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+        }
         "Description" => value == format!("Device of serial console {name}"),
         "ListenStream" => listens(value, port.ssh_port, config.listen(port)),
         // Undoing systemd's specifiers gives the device and nothing else.
@@ -225,7 +244,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn no_configuration_gets_a_line_a_specifier_or_a_path_past_the_grammar(config in config()) {
-        let plan = plan(&config, Some(Path::new("/etc/consoleserver/config.toml")));
+        let machine = Machine::at(Path::new("/nowhere"));
+        let plan = plan(&config, Some(Path::new("/etc/consoleserver/config.toml")), &machine);
         for (path, entry) in &plan.entries {
             prop_assert!(path.components().all(|part| matches!(part, Component::Normal(_))), "{:?}", path);
             prop_assert!(path.iter().all(|part| part.len() <= 255), "{:?}", path);

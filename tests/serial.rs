@@ -211,11 +211,14 @@ async fn a_break_lasts_as_long_as_asked_and_a_pty_has_no_modem_lines() {
     let tty = adapter.open();
     for length in [250, 3500].map(Duration::from_millis) {
         let begun = std::time::Instant::now();
-        assert_eq!(tty.send_break(length).await.unwrap(), 0);
+        let mut has_begun = false;
+        let (discarded, sent) = tty.send_break(length, || has_begun = true).await;
+        assert_eq!((discarded, has_begun), (0, true));
+        sent.unwrap();
         assert!(begun.elapsed() >= length);
         assert!(begun.elapsed() < length + Duration::from_secs(30));
     }
-    assert_eq!(tty.modem_lines(), None);
+    assert_eq!(tty.modem_lines().unwrap(), None);
     assert_eq!(tty.counters(), None);
 }
 

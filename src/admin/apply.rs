@@ -2,14 +2,14 @@
 //! its units again, which units start, stop and restart in which order, and which ports are asked to take their settings.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::hand_over;
-use crate::config::{Config, Server, overlap};
-use crate::generator::{self, Entry};
+use crate::config::{Address, Config, Server, overlap};
+use crate::generator::{self, Entry, Machine};
 use crate::port::PortName;
 
 /// What is done to a unit.
@@ -79,7 +79,7 @@ pub struct Present<'a> {
 
 /// What has to be done so that `new` runs where `ports` (and the server's own listener) are concerned.
 pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan {
-    let units = generator::plan(new, None);
+    let units = generator::plan(new, None, &Machine::at(Path::new("/")));
     let mut plan = Plan { daemon_reload: differ(now.units, &units), ..Plan::default() };
     // A port whose file was edited by hand would go deaf with the daemon-reload, and so it moves now too.
     let mut moved: BTreeSet<PortName> = new
@@ -199,7 +199,8 @@ fn taken_anew(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
     let begins = |unit: &str| steps.iter().any(|step| step.unit() == unit && !matches!(step, Step::Stop(_)));
     let ours = addresses(old, |_| true);
     let is_ours = |address: &SocketAddr| {
-        ours.iter().any(|own| own.port() == address.port() && overlap(&[own.ip()], &[address.ip()]))
+        ours.iter()
+            .any(|own| own.port() == address.port() && overlap(&[own.ip().into()], &[address.ip().into()]))
     };
     let mut wanted = addresses(new, |name| {
         begins(&format!("console@{name}.socket")) || begins(&format!("console@{name}.service"))
@@ -221,8 +222,9 @@ pub(super) fn server(server: &Server) -> Vec<SocketAddr> {
     server.ssh_port.map_or_else(Vec::new, |tcp| at(&server.listen, tcp).collect())
 }
 
-pub(super) fn at(listen: &[IpAddr], tcp: u16) -> impl Iterator<Item = SocketAddr> {
-    listen.iter().map(move |address| SocketAddr::new(*address, tcp))
+/// Without those whose interface is not there: the generator leaves them out too.
+pub(super) fn at(listen: &[Address], tcp: u16) -> impl Iterator<Item = SocketAddr> {
+    listen.iter().filter_map(move |address| address.socket_addr(tcp).ok())
 }
 
 /// Where a port's SSH socket listens, as its drop-in says.
@@ -280,7 +282,11 @@ mod tests {
         let names =
             |words: &[&str]| words.iter().map(|word| word.parse().unwrap()).collect::<BTreeSet<PortName>>();
         let now = Present {
-            units: &generator::plan(&old, Some(Path::new("/etc/consoleserver/config.toml"))),
+            units: &generator::plan(
+                &old,
+                Some(Path::new("/etc/consoleserver/config.toml")),
+                &Machine::at(Path::new("/")),
+            ),
             config: &old,
             active: &names(active),
             open: &|name| match name.as_str() {

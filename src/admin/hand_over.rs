@@ -28,7 +28,9 @@ impl Mover {
 
     /// Whether this one has to wait for that one.
     fn waits_for(&self, other: &Self) -> bool {
-        let meet = |a: &SocketAddr, b: &SocketAddr| a.port() == b.port() && overlap(&[a.ip()], &[b.ip()]);
+        let meet = |a: &SocketAddr, b: &SocketAddr| {
+            a.port() == b.port() && overlap(&[a.ip().into()], &[b.ip().into()])
+        };
         let begins = self.steps.iter().any(|step| !matches!(step, Step::Stop(_)));
         begins && self.wants.iter().any(|want| other.holds.iter().any(|held| meet(want, held)))
     }

@@ -289,6 +289,8 @@ fn probe(address: SocketAddr) -> Result<(), Error> {
                 }
             })
         }
+        // The generator leaves it out, and says so.
+        Err(error) if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => Ok(()),
         Err(error) => Err(Error::Address(address, error)),
     }
 }

@@ -332,7 +332,7 @@ mod tests {
         };
         assert_eq!(
             refused("ports.a.baud", "fast".into()),
-            "ports.a.baud = \"fast\": expected a number from 50 to 4000000"
+            "ports.a.baud = \"fast\": expected a number from 1 to 4294967295"
         );
         assert_eq!(refused("ports.a.boud", 1.into()), "boud: unknown key: did you mean baud?");
         assert_eq!(

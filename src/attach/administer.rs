@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Reply;
 use super::server::Server;
-use crate::hub::{BREAKS, LineState};
+use crate::hub::{BREAKS, BreakEvent, LineState};
 use crate::session::plain;
 
 /// For the line to begin a break. Before it stands at most what its queue holds, which a stuck line has to throw away.
@@ -49,14 +49,25 @@ impl Server {
         let input = self.console.hub.input();
         let length = Duration::from_millis(milliseconds.into());
         let news = format!("break of {milliseconds} ms by {}", plain(&by));
-        let (wanted, begun) = self.console.hub.break_that_tells(length, by);
+        let (wanted, mut events) = self.console.hub.break_while_heard(length, by);
         let sent = async {
             input.send(wanted).await.map_err(|_| format!("{name} is ending"))?;
-            begun.await.map_err(|_| format!("no break to {name}: its device has gone"))
+            match events.recv().await {
+                Some(BreakEvent::Failed(why)) => Err(format!("{name}: {why}")),
+                Some(BreakEvent::Begun | BreakEvent::Ended) => Ok(()),
+                None => Err(format!("no break to {name}: its device has gone")),
+            }
         };
         match tokio::time::timeout(LINE, sent).await {
             Ok(Ok(())) => {
                 self.console.roster().tell_all(None, &news);
+                let console = self.console.clone();
+                // Not waited for here: a break may be longer than an administrator's patience.
+                tokio::spawn(async move {
+                    if let Some(BreakEvent::Failed(why)) = events.recv().await {
+                        console.roster().tell_all(None, &why);
+                    }
+                });
                 Reply::Done
             }
             Ok(Err(why)) => Reply::Refused(why),

@@ -103,7 +103,7 @@ fn generate(root: &Path, normal: &Path, mut complaints: Complaints) -> ExitCode 
         }
     }
     let source = path.as_deref().map(|path| Path::new("/").join(path.strip_prefix(root).unwrap_or(path)));
-    let plan = generator::plan(&config, source.as_deref());
+    let plan = generator::plan(&config, source.as_deref(), &generator::Machine::at(root));
     for warning in &plan.warnings {
         complaints.say(warning);
     }

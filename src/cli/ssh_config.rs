@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use clap::Args;
@@ -10,6 +9,7 @@ use thiserror::Error;
 
 use super::service::PortView;
 use super::value::{self, Keys};
+use crate::config::Address;
 use crate::port::PortName;
 use crate::session::plain;
 
@@ -172,8 +172,8 @@ pub fn entries(ports: &BTreeMap<PortName, PortView>, server: &Keys, host: &Host,
 }
 
 /// What is to be said of a listener that nobody else reaches.
-fn only_here(listen: &[IpAddr]) -> Option<String> {
-    let local = !listen.is_empty() && listen.iter().all(IpAddr::is_loopback);
+fn only_here(listen: &[Address]) -> Option<String> {
+    let local = !listen.is_empty() && listen.iter().all(|address| address.ip().is_loopback());
     local.then(|| "listens on this machine's loopback addresses only".to_owned())
 }
 

@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_value_that_is_not_taken_is_told_what_would_be() {
         for (of, key, words, wanted) in [
-            ("ttyUSB0", "baud", &["fast"][..], "baud fast: expected a number from 50 to 4000000"),
+            ("ttyUSB0", "baud", &["fast"][..], "baud fast: expected a number from 1 to 4294967295"),
             ("ttyUSB0", "rtscts", &["2"], "rtscts 2: expected true or false"),
             ("ttyUSB0", "bytesize", &["9"], "bytesize 9: expected 5, 6, 7 or 8"),
             (

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
-use super::Config;
+use super::{Address, Config};
 use crate::port::PortName;
 
 /// Two keys that cannot both have this value.
@@ -38,14 +37,9 @@ impl fmt::Display for Shared {
     }
 }
 
-/// Whether who listens on `wide` listens on `narrow` too. `::` takes IPv4 as well (`man 7 ipv6`, IPV6_V6ONLY).
-pub(super) fn covers(wide: IpAddr, narrow: IpAddr) -> bool {
-    wide == narrow || wide == Ipv6Addr::UNSPECIFIED || wide == Ipv4Addr::UNSPECIFIED && narrow.is_ipv4()
-}
-
 /// Whether somebody who listens on the one would be in the way of the other.
-pub fn overlap(one: &[IpAddr], other: &[IpAddr]) -> bool {
-    one.iter().any(|a| other.iter().any(|b| covers(*a, *b) || covers(*b, *a)))
+pub fn overlap(one: &[Address], other: &[Address]) -> bool {
+    one.iter().any(|a| other.iter().any(|b| a.covers(b) || b.covers(a)))
 }
 
 impl Config {
@@ -53,7 +47,7 @@ impl Config {
     /// A port named `ttyUSB0` and one whose device is `/dev/ttyUSB0` are no conflict: the former yields.
     pub fn conflicts(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
-        let mut listeners: HashMap<u16, Vec<(String, &[IpAddr])>> = HashMap::new();
+        let mut listeners: HashMap<u16, Vec<(String, &[Address])>> = HashMap::new();
         let mut devices: HashMap<&Path, &PortName> = HashMap::new();
         if let Some(tcp) = self.server.ssh_port {
             listeners.insert(tcp, vec![("server.ssh_port".to_owned(), &self.server.listen)]);

@@ -79,7 +79,7 @@ pub struct Fault {
 }
 
 impl fmt::Display for Fault {
-    /// `12: ports.ttyUSB0.baud = "fast": expected a number from 50 to 4000000`
+    /// `12: ports.ttyUSB0.baud = "fast": expected a number from 1 to 4294967295`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.line)?;
         if !self.key.is_empty() {

@@ -66,6 +66,7 @@ fn integer(number: impl Into<i64>) -> Option<Value> {
 }
 
 const FLAG: &str = "true or false";
+const LEVEL: &str = "\"leave\", \"on\" or \"off\"";
 const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
 const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every login";
 const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
@@ -187,7 +188,7 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "baud",
-        expects: "a number from 50 to 4000000",
+        expects: "a number from 1 to 4294967295",
         general: true,
         put: |port, v| store(&mut port.line.baud, value::numeric(v)),
         get: |port| integer(port.line.baud.get()),
@@ -233,6 +234,20 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.low_latency, value::flag(v)),
         get: |port| Some(port.low_latency.into()),
+    },
+    Key {
+        name: "dtr",
+        expects: LEVEL,
+        general: true,
+        put: |port, v| store(&mut port.modem.dtr, value::word(v)),
+        get: |port| Some(port.modem.dtr.word().into()),
+    },
+    Key {
+        name: "rts",
+        expects: LEVEL,
+        general: true,
+        put: |port, v| store(&mut port.modem.rts, value::word(v)),
+        get: |port| Some(port.modem.rts.word().into()),
     },
     Key {
         name: "escape",

@@ -5,6 +5,7 @@
 //! and `commit` alone writes /etc.
 
 mod access;
+mod address;
 pub mod changes;
 pub mod commit;
 mod conflicts;
@@ -24,9 +25,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, PortName};
+use crate::port::{LineSettings, ModemLevels, PortName};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
+pub use address::{Address, AddressError};
 pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
@@ -48,7 +50,7 @@ pub struct Config {
 
 impl Config {
     /// Addresses that a port listens on: its own, else the server's.
-    pub fn listen<'a>(&'a self, port: &'a Port) -> &'a [IpAddr] {
+    pub fn listen<'a>(&'a self, port: &'a Port) -> &'a [Address] {
         port.listen.as_deref().unwrap_or(&self.server.listen)
     }
 
@@ -73,14 +75,18 @@ pub struct Server {
     /// TCP port of the admin CLI; `None` = no listener.
     pub ssh_port: Option<u16>,
     /// Addresses to listen on, for every listener; a port may have its own.
-    pub listen: Vec<IpAddr>,
+    pub listen: Vec<Address>,
     /// Directory watched for ports, `/dev`.
     pub monitor: PathBuf,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { ssh_port: Some(8022), listen: vec![Ipv6Addr::UNSPECIFIED.into()], monitor: "/dev".into() }
+        Self {
+            ssh_port: Some(8022),
+            listen: vec![IpAddr::from(Ipv6Addr::UNSPECIFIED).into()],
+            monitor: "/dev".into(),
+        }
     }
 }
 
@@ -96,7 +102,7 @@ pub struct Port {
     /// TCP port of the console; `None` = no SSH listener.
     pub ssh_port: Option<u16>,
     /// Addresses to listen on; `None` = the server's.
-    pub listen: Option<Vec<IpAddr>>,
+    pub listen: Option<Vec<Address>>,
     /// Whose members may use this console; `None` = `[access]`'s.
     pub groups: Option<Groups>,
     /// Who may use it beside them.
@@ -115,6 +121,8 @@ pub struct Port {
     pub scrollback: usize,
     /// Ask the driver for low latency (FTDI's 16 ms timer becomes 1 ms).
     pub low_latency: bool,
+    /// DTR and RTS from the open on.
+    pub modem: ModemLevels,
     /// The escape prefix of sessions with a terminal; `None` = no escapes.
     pub escape: Option<EscapePrefix>,
     /// Lines shown to a session as it attaches.
@@ -140,6 +148,7 @@ impl Default for Port {
             description: String::new(),
             scrollback: 256 * 1024,
             low_latency: true,
+            modem: ModemLevels::default(),
             escape: Some(EscapePrefix::default()),
             replay: 20,
             triggers: Triggers::new(),

@@ -152,7 +152,7 @@ mod tests {
         let text = "[ports.a]\nssh_port = 1\n[ports.b]\nbaud = \"fast\"\n[ports.c]\nenabled = false\n";
         assert_eq!(names(text), ["a", "b", "c"]);
         for wrong in
-            ["baud = 1", "log.type = 2", "device = \"..\"", "log.listen = 1", "buad = 9600", "Parity = \"E\""]
+            ["baud = 0", "log.type = 2", "device = \"..\"", "log.listen = 1", "buad = 9600", "Parity = \"E\""]
         {
             for table in ["[ports.a]\n", "[ports.b]\n[ports.a]\n"] {
                 assert!(names(&format!("{table}{wrong}\n")).contains(&"a".to_owned()), "{wrong}");

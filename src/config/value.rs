@@ -1,12 +1,11 @@
 //! Single values: from what a file, the bus or a command line says to a type, and back. A parser says only that a
 //! value is refused; what would be right stands once, in the table of `keys`.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::conflicts::covers;
+use super::address::{Address, AddressError};
 use super::{EscapePrefix, Groups, LogType, Pattern, RootLogin, Writers};
 
 /// A value before it has a meaning: a TOML value.
@@ -80,31 +79,24 @@ pub(super) fn show_tcp_port(port: Option<u16>) -> Value {
 }
 
 /// Addresses that another one of the list covers are left out: `["0.0.0.0", "[::]"]` is `["[::]"]`.
-pub(super) fn addresses(value: &Value) -> Parsed<Vec<IpAddr>> {
-    let mut kept: Vec<IpAddr> = Vec::new();
-    for address in elements(value, 1, address)? {
-        if !kept.iter().any(|other| covers(*other, address)) {
-            kept.retain(|other| !covers(address, *other));
+pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
+    let mut kept: Vec<Address> = Vec::new();
+    for (index, address) in elements(value, 1, |word| Some(word.parse::<Address>()))?.into_iter().enumerate()
+    {
+        let address = address.map_err(|error| match error {
+            AddressError::Syntax(_) => Refusal::Element(index),
+            error => Refusal::Because(error.to_string()),
+        })?;
+        if !kept.iter().any(|other| other.covers(&address)) {
+            kept.retain(|other| !address.covers(other));
             kept.push(address);
         }
     }
     Ok(kept)
 }
 
-fn address(word: &str) -> Option<IpAddr> {
-    match word.strip_prefix('[').and_then(|word| word.strip_suffix(']')) {
-        Some(inner) => inner.parse().ok().map(IpAddr::V6),
-        None => word.parse().ok(),
-    }
-    .map(|address| address.to_canonical())
-}
-
-pub(super) fn show_addresses(addresses: &[IpAddr]) -> Value {
-    let show = |address: &IpAddr| match address {
-        IpAddr::V4(v4) => v4.to_string().into(),
-        IpAddr::V6(v6) => format!("[{v6}]").into(),
-    };
-    Value::Array(addresses.iter().map(show).collect())
+pub(super) fn show_addresses(addresses: &[Address]) -> Value {
+    Value::Array(addresses.iter().map(|address| address.to_string().into()).collect())
 }
 
 pub(super) fn groups(value: &Value) -> Parsed<Groups> {

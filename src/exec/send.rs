@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{DONE, Done, Pattern, Stop, Task};
-use crate::hub::{BREAKS, Input, LineState};
+use crate::hub::{BREAKS, BreakEvent, Input, LineState};
 use crate::session::{Membership, Outlet, plain};
 
 /// Bytes handed over at once: little, because what is handed over cannot be taken back.
@@ -55,13 +55,21 @@ impl Task {
         }
         let seat = self.sit_down(force)?;
         let length = Duration::from_millis(milliseconds.into());
-        let user = self.visitor.user.clone();
+        let (wanted, mut events) = self.console.hub.break_while_heard(length, self.visitor.user.clone());
         let sent = async {
-            self.console.hub.input().send(self.console.hub.break_of(length, user)).await.ok()?;
-            self.taken().await
+            self.console.hub.input().send(wanted).await.ok()?;
+            while let Some(event) = events.recv().await {
+                match event {
+                    BreakEvent::Begun => {}
+                    BreakEvent::Ended => return Some(Ok(())),
+                    BreakEvent::Failed(why) => return Some(Err(why)),
+                }
+            }
+            None
         };
         match timeout(BREAK, sent).await {
-            Ok(Some(())) => {}
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(why))) => return self.failed(why),
             Ok(None) => return self.failed("its device has gone"),
             Err(_) => return self.failed("its line takes nothing"),
         }

@@ -14,7 +14,7 @@ use super::ForegroundError;
 use super::line::{FarEnd, Line, ShellUser};
 use super::place::{Place, in_file, program};
 use super::sockets::listen_ssh;
-use crate::config::{Config, Groups, Port};
+use crate::config::{Address, Config, Groups, Port};
 use crate::hostkeys;
 use crate::persist::{self, Owner};
 use crate::port::PortName;
@@ -99,16 +99,17 @@ impl Demo {
 }
 
 /// The loopback addresses that this machine has.
-fn own_addresses() -> Vec<IpAddr> {
+fn own_addresses() -> Vec<Address> {
     [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)]
         .into_iter()
         .filter(|&address| TcpListener::bind((address, 0)).is_ok())
+        .map(Address::from)
         .collect()
 }
 
 fn free_port(
     name: &PortName,
-    addresses: &[IpAddr],
+    addresses: &[Address],
     taken: &BTreeSet<u16>,
 ) -> Result<(u16, Vec<TcpListener>), ForegroundError> {
     let last = FIRST_SSH_PORT + TRIED_SSH_PORTS - 1;
@@ -121,7 +122,7 @@ fn free_port(
     Err(ForegroundError::NoFreePort { first: FIRST_SSH_PORT, last })
 }
 
-fn port(device: &Path, ssh_port: u16, listen: Vec<IpAddr>) -> Port {
+fn port(device: &Path, ssh_port: u16, listen: Vec<Address>) -> Port {
     Port {
         device: Some(device.to_owned()),
         ssh_port: Some(ssh_port),

@@ -2,16 +2,18 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::ForegroundError;
 use super::place::in_file;
+use crate::config::Address;
 use crate::persist::Owner;
 use crate::port::PortName;
 
@@ -51,34 +53,41 @@ impl Drop for UnixSocket {
 }
 
 /// Binds a port's SSH listeners: one for each address, of which `[::]` takes IPv4 too unless an IPv4 address is
-/// listed as well, or is IPv4 alone on a kernel without IPv6 (both as systemd's `ListenStream=` does).
+/// listed as well, or is IPv4 alone on a kernel without IPv6 (both as systemd's `ListenStream=` does). An address that this machine
+/// cannot have, for want of IPv6 or of its interface, is left out, as the generator does.
 pub fn listen_ssh(
     port: &PortName,
-    addresses: &[IpAddr],
+    addresses: &[Address],
     number: u16,
 ) -> Result<Vec<TcpListener>, ForegroundError> {
-    let ipv4_is_listed = addresses.iter().any(IpAddr::is_ipv4);
-    let listen = |address: IpAddr| {
-        let address = SocketAddr::new(address, number);
-        listen_tcp(address, ipv4_is_listed).map_err(|error| ForegroundError::Listen {
-            port: port.clone(),
-            address,
-            error,
-        })
-    };
-    addresses
-        .iter()
-        .map(|&address| match listen(address) {
-            Err(ForegroundError::Listen { error, .. })
-                if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT)
-                    && address.is_unspecified()
-                    && !ipv4_is_listed =>
-            {
-                listen(Ipv4Addr::UNSPECIFIED.into())
+    let ipv4_is_listed = addresses.iter().any(Address::is_ipv4);
+    let failed = |address, error| ForegroundError::Listen { port: port.clone(), address, error };
+    let mut listeners = Vec::new();
+    for wanted in addresses {
+        let address = match wanted.socket_addr(number) {
+            Ok(address) => address,
+            Err(error) => {
+                let interface = wanted.interface().unwrap_or_default();
+                tracing::warn!("{port}: {wanted} is left out: there is no interface {interface} ({error})");
+                continue;
             }
-            bound => bound,
-        })
-        .collect()
+        };
+        match listen_tcp(address, ipv4_is_listed) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if error.raw_os_error() != Some(nix::libc::EAFNOSUPPORT) => {
+                return Err(failed(address, error));
+            }
+            Err(_) if wanted.ip().is_unspecified() && !ipv4_is_listed => {
+                let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), number);
+                listeners.push(listen_tcp(address, true).map_err(|error| failed(address, error))?);
+            }
+            Err(_) => tracing::warn!("{port}: {wanted} is left out: this kernel has no IPv6"),
+        }
+    }
+    if listeners.is_empty() {
+        tracing::warn!("{port}: no SSH listener: none of its addresses can be listened on");
+    }
+    Ok(listeners)
 }
 
 fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
@@ -88,6 +97,8 @@ fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
+    // An address that the machine gets later can be listened on now, as by FreeBind= of the socket units.
+    setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

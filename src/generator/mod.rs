@@ -3,10 +3,12 @@
 //! but what has been taken apart into port names, addresses and escaped paths, so no string becomes a directive.
 
 pub mod logrotate;
+mod machine;
 mod plan;
 mod text;
 pub mod udev;
 mod write;
 
+pub use machine::Machine;
 pub use plan::{Entry, Plan, plan};
 pub use write::{WriteError, write, written};

@@ -6,57 +6,113 @@ use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::{Hub, Input};
-use crate::serial::STUCK_AFTER;
+use crate::event::Event;
+use crate::serial::{STUCK_AFTER, Tty};
 
-/// A break that somebody wants, until the line has taken it or it is dropped on the way. The line knows how many there are, also
-/// of those that still wait with a session.
+/// What became of a break. A break begins and then ends, or it fails: at the beginning, or at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BreakEvent {
+    /// The driver has begun it.
+    Begun,
+    /// It is over.
+    Ended,
+    /// Why it was not sent or did not end, as a sentence.
+    Failed(String),
+}
+
+/// Events of one break: a receiver with so much room misses none.
+pub const BREAK_EVENTS: usize = 2;
+
+/// A break that somebody wants, until it is over or it is dropped on the way. The line knows how many there are that it has not taken
+/// yet, also of those that still wait with a session.
 #[derive(Debug)]
 pub struct Awaited {
     all: watch::Sender<usize>,
-    told: Option<oneshot::Sender<()>>,
+    /// Counted in `all`.
+    counted: bool,
+    events: mpsc::Sender<BreakEvent>,
+    /// Not sent any more once nobody receives its events.
+    while_heard: bool,
+    over: bool,
 }
 
 impl Awaited {
-    fn new(all: watch::Sender<usize>, told: Option<oneshot::Sender<()>>) -> Self {
+    fn new(all: watch::Sender<usize>, events: mpsc::Sender<BreakEvent>, while_heard: bool) -> Self {
         all.send_modify(|count| *count += 1);
-        Self { all, told }
+        Self { all, counted: true, events, while_heard, over: false }
     }
 
-    /// Whether who wanted to be told has given up, and has said so.
+    /// Whether the user who wanted it has given up.
     pub(super) fn is_given_up(&self) -> bool {
-        self.told.as_ref().is_some_and(oneshot::Sender::is_closed)
+        self.while_heard && self.events.is_closed()
     }
 
-    /// The line has taken it.
-    pub(super) fn begins(mut self) {
-        if let Some(told) = self.told.take() {
-            // Whoever asked may have given up.
-            let _ = told.send(());
+    /// The line has taken it, and waits for nothing any more.
+    pub(super) fn taken(&mut self) {
+        if std::mem::take(&mut self.counted) {
+            self.all.send_modify(|count| *count -= 1);
         }
+    }
+
+    fn tell(&mut self, event: BreakEvent) {
+        self.over |= event != BreakEvent::Begun;
+        // Whoever asked may have given up, or (a session) reads nothing any more.
+        let _ = self.events.try_send(event);
     }
 }
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        self.all.send_modify(|count| *count -= 1);
+        self.taken();
+        if !self.over {
+            self.tell(BreakEvent::Failed("no break was sent: the device has gone".to_owned()));
+        }
     }
 }
 
 impl Hub {
-    /// A break, to be handed to [`Hub::input`]: from now on the line is waited for no longer than [`STUCK_AFTER`].
-    pub fn break_of(&self, length: Duration, user: String) -> Input {
-        Input::Break { length, user, awaited: Awaited::new(self.breaks.clone(), None) }
+    /// A break, to be handed to [`Hub::input`]: from now on the line is waited for no longer than [`STUCK_AFTER`]. It is sent even if
+    /// nobody receives its `events` any more.
+    pub fn break_of(&self, length: Duration, user: String, events: mpsc::Sender<BreakEvent>) -> Input {
+        Input::Break { length, user, awaited: Awaited::new(self.breaks.clone(), events, false) }
     }
 
-    /// The same, and who is told when it begins; dropped if it never does.
-    pub fn break_that_tells(&self, length: Duration, user: String) -> (Input, oneshot::Receiver<()>) {
-        let (told, begun) = oneshot::channel();
-        (Input::Break { length, user, awaited: Awaited::new(self.breaks.clone(), Some(told)) }, begun)
+    /// The same, but only for as long as its events are received.
+    pub fn break_while_heard(&self, length: Duration, user: String) -> (Input, mpsc::Receiver<BreakEvent>) {
+        let (events, received) = mpsc::channel(BREAK_EVENTS);
+        (Input::Break { length, user, awaited: Awaited::new(self.breaks.clone(), events, true) }, received)
     }
+}
+
+/// Sends a break and tells what becomes of it: the journal, and the user who asked. How many bytes were discarded for it.
+pub(super) async fn send(
+    tty: &Tty,
+    length: Duration,
+    user: String,
+    mut awaited: Awaited,
+) -> io::Result<usize> {
+    let milliseconds = length.as_millis();
+    let begun = || {
+        tracing::info!(
+            message_id = Event::Break.id(),
+            console_user = user,
+            "{user} sends a break of {milliseconds} ms"
+        );
+        awaited.tell(BreakEvent::Begun);
+    };
+    let (discarded, sent) = tty.send_break(length, begun).await;
+    match sent {
+        Ok(()) => awaited.tell(BreakEvent::Ended),
+        Err(error) => {
+            tracing::warn!(console_user = user, "{user} wants a break of {milliseconds} ms: {error}");
+            awaited.tell(BreakEvent::Failed(error.to_string()));
+        }
+    }
+    Ok(discarded)
 }
 
 /// How long the line waits for its device while a break waits for the line.
@@ -154,8 +210,9 @@ mod tests {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
         let mut patience = Patience::new(&hub);
         assert_eq!((patience.look(), patience.ends()), (0, None), "nobody wants one");
-        let (first, mut begun) = hub.break_that_tells(Duration::from_millis(1), "root".to_owned());
-        let second = hub.break_of(Duration::from_millis(1), "root".to_owned());
+        let (first, mut events) = hub.break_while_heard(Duration::from_millis(1), "root".to_owned());
+        let (unheard, _) = mpsc::channel(BREAK_EVENTS);
+        let second = hub.break_of(Duration::from_millis(1), "root".to_owned(), unheard);
         assert_eq!(patience.look(), 0);
         assert!(patience.ends().is_some() && !patience.has_given_up());
         patience.give_up(5);
@@ -166,7 +223,8 @@ mod tests {
         let Input::Break { awaited, .. } = &first else { panic!() };
         assert!(!awaited.is_given_up());
         drop(first);
-        assert!(begun.try_recv().is_err(), "it has not begun");
+        let failed = BreakEvent::Failed("no break was sent: the device has gone".to_owned());
+        assert_eq!(events.try_recv(), Ok(failed), "it has not begun");
         assert_eq!((patience.look(), patience.ends()), (12, None));
         assert!(!patience.has_given_up());
     }

@@ -41,4 +41,6 @@ pub struct Condition {
     pub counters: Option<Counters>,
     /// The modem lines; `None` if there are none, or nothing is open.
     pub modem: Option<ModemLines>,
+    /// Why the modem lines cannot be read, although there may be some.
+    pub modem_error: Option<String>,
 }

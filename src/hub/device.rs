@@ -13,12 +13,13 @@ use tokio::time::Instant;
 use super::line::{Change, Wanted};
 use super::quality::{self, Quality};
 use super::rest::Rests;
+use super::sharing::{Seen, Sharing};
 use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
-use crate::serial::{Contact, OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
+use crate::serial::{Contact, Counters, OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
 use crate::systemd;
 
 /// Reads in a row before the sessions get their turn.
@@ -55,6 +56,11 @@ pub(super) struct Device {
     typed: Vec<u8>,
     pub(super) typed_due: Option<Instant>,
     quality: Quality,
+    /// What the driver has refused of the settings.
+    refused: Vec<String>,
+    sharing: Sharing,
+    /// What another program does with the device, while it does.
+    meddled: Option<String>,
     /// When the driver's counters may be looked at next.
     look_at: Instant,
     /// When they are to be, because something has come since.
@@ -87,6 +93,9 @@ impl Device {
             typed: Vec::new(),
             typed_due: None,
             quality: Quality::default(),
+            refused: Vec::new(),
+            sharing: Sharing::default(),
+            meddled: None,
             look_at: Instant::now(),
             look_due: None,
             rests: Rests::default(),
@@ -109,10 +118,12 @@ impl Device {
         match control {
             Control::Reopen => return true,
             Control::Examine(told) => {
+                let modem = tty.map(Tty::modem_lines);
                 let condition = Condition {
                     path: self.wanted.path.clone(),
                     counters: tty.and_then(Tty::counters),
-                    modem: tty.and_then(Tty::modem_lines),
+                    modem_error: modem.as_ref().and_then(|lines| Some(lines.as_ref().err()?.to_string())),
+                    modem: modem.and_then(Result::ok).flatten(),
                 };
                 // A session that has ended needs no answer, here and below.
                 let _ = told.send(condition);
@@ -143,11 +154,13 @@ impl Device {
     }
 
     pub(super) fn try_open(&mut self) -> Option<Tty> {
-        let Wanted { path, settings, low_latency, .. } = &self.wanted;
+        let Wanted { path, settings, low_latency, modem, .. } = &self.wanted;
         match Tty::open(path, settings, *low_latency) {
-            Ok((tty, refused)) => {
+            Ok((tty, mut refused)) => {
+                refused.extend(tty.set_modem_levels(*modem, settings.rtscts));
                 systemd::store("tty", tty.as_fd());
                 self.quality = Quality::since(tty.counters());
+                (self.sharing, self.meddled) = (Sharing::default(), None);
                 self.rests.begin_account();
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
@@ -155,7 +168,7 @@ impl Device {
                     self.hub.note(format!("{} plugged in", self.name));
                 }
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
-                self.report(&refused);
+                self.report(refused);
                 self.opened();
                 return Some(tty);
             }
@@ -177,9 +190,10 @@ impl Device {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
                 self.quality = Quality::since(tty.counters());
-                // The configuration may have changed while no process was there.
-                self.set_latency(&tty);
-                self.set(&tty);
+                // The configuration may have changed while no process was there. DTR and RTS stay as they are: a process that
+                // comes back must not reset the device.
+                let low_latency = !self.wanted.low_latency;
+                self.set(&tty, &Wanted { low_latency, ..self.wanted.clone() });
                 Some(tty)
             }
             Err(error) => {
@@ -266,11 +280,45 @@ impl Device {
         }
         self.look_at = now + quality::LOOK;
         self.look_due = None;
-        let Some(counters) = tty.counters() else { return };
+        let counters = tty.counters();
+        self.look_for_others(tty, now, counters);
+        let Some(counters) = counters else { return };
         for said in self.quality.look(now.into_std(), counters) {
             tracing::warn!("{said}");
             self.hub.note(said);
         }
+    }
+
+    /// Says so if another program reads the device too, or has taken it: a login prompt, root's terminal program.
+    fn look_for_others(&mut self, tty: &Tty, now: Instant, counters: Option<Counters>) {
+        if !self.sharing.is_due(now.into_std()) {
+            return;
+        }
+        let path = self.wanted.path.display();
+        // A driver that counts nothing has received nothing, of which nothing is missing.
+        let Counters { rx, overrun, buffer_overrun, .. } = counters.unwrap_or_default();
+        let lost = overrun.wrapping_add(buffer_overrun);
+        let here = self.hub.traffic().0 + tty.unread() as u64;
+        let taken = self.sharing.look(now.into_std(), Seen { received: rx, lost, here });
+        // With XON/XOFF the driver takes some bytes itself.
+        let taken = taken.filter(|_| !self.wanted.settings.xonxoff).map(|bytes| {
+            format!(
+                "another program reads {path} too and has taken {bytes} bytes: as root, `fuser -v {path}` names it"
+            )
+        });
+        let meddled =
+            Tty::denied(&self.wanted.path).map(|why| format!("{why} (it is still open here)")).or(taken);
+        if let Some(meddled) = meddled.as_ref().filter(|_| self.meddled.is_none()) {
+            self.say(meddled.clone());
+        }
+        if meddled != self.meddled {
+            self.meddled = meddled;
+            self.tell_trouble();
+        }
+    }
+
+    fn tell_trouble(&self) {
+        self.hub.refused.send_replace(self.refused.iter().chain(&self.meddled).cloned().collect());
     }
 
     /// Remembers what the device was sent, for the log.
@@ -318,12 +366,25 @@ impl Device {
         }
     }
 
-    pub(super) fn set(&mut self, tty: &Tty) {
-        match tty.apply(&self.wanted.settings) {
-            Ok(refused) => self.report(&refused),
+    /// Sets the line as wanted now, and of the rest what was otherwise `before`.
+    pub(super) fn set(&mut self, tty: &Tty, before: &Wanted) {
+        let Wanted { settings, low_latency, modem, .. } = self.wanted;
+        match tty.apply(&settings) {
+            Ok(mut refused) => {
+                if before.low_latency != low_latency {
+                    refused.extend(tty.set_low_latency(low_latency));
+                }
+                // Also if RTS was the driver's own until now.
+                if before.modem != modem || before.settings.rtscts != settings.rtscts {
+                    refused.extend(tty.set_modem_levels(modem, settings.rtscts));
+                }
+                self.report(refused);
+            }
             Err(error) => {
-                let failed = format!("cannot set {}: {error}", self.wanted.settings);
+                let failed = format!("cannot set {settings}: {error}");
                 tracing::error!("{failed}");
+                self.refused = vec![failed.clone()];
+                self.tell_trouble();
                 self.answer(vec![failed]);
             }
         }
@@ -350,10 +411,10 @@ impl Device {
         }
     }
 
-    pub(super) fn set_latency(&self, tty: &Tty) {
-        if let Err(error) = tty.set_low_latency(self.wanted.low_latency) {
-            tracing::error!("cannot set low_latency = {}: {error}", self.wanted.low_latency);
-        }
+    /// Says something in the journal and in the log.
+    pub(super) fn say(&self, what: String) {
+        tracing::warn!("{what}");
+        self.hub.note(what);
     }
 
     fn opened(&mut self) {
@@ -362,11 +423,15 @@ impl Device {
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
     }
 
-    fn report(&mut self, refused: &[Refused]) {
-        for refused in refused {
+    /// Tells the journal, STATUS and the user who asked what the driver has refused.
+    fn report(&mut self, refused: Vec<Refused>) {
+        let refused: Vec<String> = refused.iter().map(Refused::to_string).collect();
+        for refused in &refused {
             tracing::warn!("{refused}");
         }
-        self.answer(refused.iter().map(Refused::to_string).collect());
+        self.refused.clone_from(&refused);
+        self.tell_trouble();
+        self.answer(refused);
     }
 
     pub(super) fn unplugged(&mut self) {
@@ -445,6 +510,7 @@ mod tests {
     use nix::unistd::{ttyname, write};
 
     use super::*;
+    use crate::port::ModemLevels;
     use crate::ring::Ring;
 
     #[tokio::test]
@@ -454,7 +520,8 @@ mod tests {
         let path = ttyname(&pty.slave).unwrap();
         let (tty, _) = Tty::open(&path, &settings, false).unwrap();
         let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
-        let wanted = Wanted { path, settings, low_latency: false, log_input: false };
+        let wanted =
+            Wanted { path, settings, low_latency: false, modem: ModemLevels::default(), log_input: false };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
         // The third read meets the end of the ring with 1192 bytes, and leaves less than a flood.
         for (count, all) in [(3500, 3500), (3500, 7000), (3000, 10_000)] {

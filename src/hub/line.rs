@@ -15,8 +15,7 @@ use super::device::{Device, Heard};
 use super::hearing::Hearing;
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::clock::reached;
-use crate::event::Event;
-use crate::port::{LineSettings, PortName};
+use crate::port::{LineSettings, ModemLevels, PortName};
 use crate::serial::{DeviceWatch, Tty, WatchError};
 use crate::systemd;
 
@@ -36,6 +35,8 @@ pub struct Wanted {
     pub settings: LineSettings,
     /// Whether to ask the driver for low latency.
     pub low_latency: bool,
+    /// What DTR and RTS are from the open on.
+    pub modem: ModemLevels,
     /// Whether the log is to have what is typed.
     pub log_input: bool,
 }
@@ -228,10 +229,7 @@ impl Line {
                         device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
                         return Lost::Moved;
                     }
-                    if before.low_latency != device.wanted.low_latency {
-                        device.set_latency(tty);
-                    }
-                    device.set(tty);
+                    device.set(tty, &before);
                 }
                 // Before anything is sent again.
                 () = over(&mut lease), if lease.is_some() => {
@@ -277,16 +275,10 @@ impl Line {
                         }
                     }
                     Input::Break { awaited, .. } if awaited.is_given_up() => {}
-                    Input::Break { length, user, awaited } => {
-                        tracing::info!(
-                            message_id = Event::Break.id(),
-                            console_user = user,
-                            "{user} sends a break of {} ms",
-                            length.as_millis()
-                        );
+                    Input::Break { length, user, mut awaited } => {
+                        awaited.taken();
                         say_dropped(patience.over());
-                        pause = Some(Pause::of_break(tty.send_break(length)));
-                        awaited.begins();
+                        pause = Some(Pause::of_break(breaks::send(tty, length, user, awaited)));
                     }
                     // Dropped, so that nobody believes that what was before it is sent.
                     Input::Mark(_) if patience.has_given_up() => {}
@@ -298,17 +290,20 @@ impl Line {
                     patience.give_up(left_of(writing.take()));
                 }
                 over = breaks::over(&mut pause), if pause.is_some() => {
-                    let held_back = over.as_ref().map_or(0, |bytes| *bytes);
-                    match pause.take() {
-                        Some(Pause { reopens: true, .. }) if held_back == 0 => return Lost::Reopened,
-                        Some(Pause { reopens: true, .. }) => {
-                            tracing::warn!("{held_back} bytes that flow control held back were dropped");
+                    let reopens = pause.take().is_some_and(|pause| pause.reopens);
+                    match (over, reopens) {
+                        (Ok(0), true) => return Lost::Reopened,
+                        (Ok(held_back), true) => {
+                            device.say(format!("{held_back} bytes that flow control held back were dropped"));
                             return Lost::Moved;
                         }
-                        _ => say_dropped(held_back),
-                    }
-                    if let Err(error) = over {
-                        tracing::warn!("no break: {error}");
+                        (Err(error), true) => {
+                            device.say(format!("what was written last may be lost: it cannot be drained ({error})"));
+                            return Lost::Moved;
+                        }
+                        (Ok(held_back), false) => say_dropped(held_back),
+                        // `breaks::send` has told it.
+                        (Err(_), false) => {}
                     }
                 }
                 ready = hearing.writable(), if writing.is_some() && pause.is_none() => {

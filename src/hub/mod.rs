@@ -12,6 +12,7 @@ mod notes;
 mod patience;
 mod quality;
 mod rest;
+mod sharing;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -28,7 +29,7 @@ use crate::port::LineSettings;
 use crate::ring::{LogMark, Ring, RingError};
 use crate::systemd;
 
-pub use breaks::Awaited;
+pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
@@ -132,6 +133,8 @@ pub struct Hub {
     /// A cursor has moved while the hub waits for it.
     room: Notify,
     line: watch::Sender<LineState>,
+    /// What the driver has refused of the settings in force, a sentence each.
+    refused: watch::Sender<Vec<String>>,
     input: mpsc::Sender<Input>,
     control: mpsc::Sender<Control>,
     /// How many breaks wait for the line.
@@ -166,6 +169,7 @@ impl Hub {
             logged: watch::Sender::new(()),
             room: Notify::new(),
             line: watch::Sender::new(LineState::Starting),
+            refused: watch::Sender::default(),
             input,
             control,
             breaks: watch::Sender::new(0),
@@ -221,6 +225,12 @@ impl Hub {
     /// How the device is, and whenever that changes.
     pub fn line(&self) -> watch::Receiver<LineState> {
         self.line.subscribe()
+    }
+
+    /// What is wrong with the open line: settings that its driver refused, another program that uses it; a sentence each, and whenever
+    /// that changes.
+    pub fn refused(&self) -> watch::Receiver<Vec<String>> {
+        self.refused.subscribe()
     }
 
     /// Bytes ever received and sent.

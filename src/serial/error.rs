@@ -1,10 +1,14 @@
 //! Why a port cannot be opened or taken over: sentences with the path and what to do.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use thiserror::Error;
+
+use crate::port::{LineSettings, driver_of};
 
 /// Why a port cannot be opened. Its Display is the sentence that the user reads.
 #[derive(Debug, Error)]
@@ -23,11 +27,34 @@ pub enum OpenError {
         /// The device.
         path: PathBuf,
     },
-    /// Not for us.
-    #[error("no permission for {path}: is group dialout missing?")]
+    /// Not ours, by owner, group and mode (`EACCES`).
+    #[error("no permission for {path}{reason}")]
     Denied {
         /// The device.
         path: PathBuf,
+        /// Whose it is and what to do, as the sentence goes on.
+        reason: String,
+    },
+    /// Ours by its mode, and refused all the same (`EPERM`): by the device policy of the unit, or of a container.
+    #[error(
+        "the device policy of console@.service does not allow {path}: try `systemctl daemon-reload`, which allows the drivers of \
+         configured devices, and restart the port, or add `DeviceAllow=char-{driver} rw` by `systemctl edit console@.service`"
+    )]
+    Forbidden {
+        /// The device.
+        path: PathBuf,
+        /// What its driver's devices are called: `ttyTHS`.
+        driver: String,
+    },
+    /// Open, and the driver refuses to set the line at all.
+    #[error("{path} cannot be set to {line}: the driver failed ({source})")]
+    Settings {
+        /// The device.
+        path: PathBuf,
+        /// What was wanted.
+        line: LineSettings,
+        /// What the system said.
+        source: io::Error,
     },
     /// A file, a disk, a terminal-less device.
     #[error("{path} is not a serial port")]
@@ -74,9 +101,89 @@ impl OpenError {
                 Self::Absent { path, source }
             }
             Errno::EBUSY => Self::Busy { path },
-            Errno::EACCES | Errno::EPERM => Self::Denied { path },
+            Errno::EACCES => Self::Denied { reason: why_denied(&path), path },
+            Errno::EPERM => Self::Forbidden { driver: driver_name(&path), path },
             Errno::ENOTTY => Self::NotATty { path },
             _ => Self::Io { path, source },
         }
+    }
+}
+
+/// Whose ttys are, by Debian's udev rules.
+const GROUP: &str = "dialout";
+
+/// Whose a device is that may not be opened, and what to do about it.
+fn why_denied(path: &Path) -> String {
+    let Ok(metadata) = fs::metadata(path) else { return String::new() };
+    let owner = name_of("/etc/passwd", metadata.uid());
+    let group = name_of("/etc/group", metadata.gid());
+    reason(path, &owner, &group, metadata.mode() & 0o777)
+}
+
+/// The name of a user or group that owns ttys. Not by NSS, which may ask a directory and take its time: this is called by the task that
+/// reads the line.
+fn name_of(table: &str, id: u32) -> String {
+    let text = fs::read_to_string(table).unwrap_or_default();
+    let named = |line: &str| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    };
+    text.lines().find_map(named).unwrap_or_else(|| id.to_string())
+}
+
+fn reason(path: &Path, owner: &str, group: &str, mode: u32) -> String {
+    let whose = format!(", which is {owner}:{group} {mode:04o}");
+    let kernel = kernel_name(path);
+    match group {
+        GROUP if mode & 0o060 == 0o060 => format!("{whose}: is group {GROUP} missing?"),
+        // agetty and login(1) take the line and do not give it back.
+        "tty" => format!(
+            "{whose}, as a login prompt (getty) leaves it: `systemctl disable --now serial-getty@{kernel}.service`, \
+             then `udevadm trigger /dev/{kernel}` gives it back"
+        ),
+        _ => format!(
+            "{whose}, not group {GROUP}: `udevadm trigger /dev/{kernel}` sets what the udev rules say"
+        ),
+    }
+}
+
+/// What the kernel calls it, behind all links.
+fn kernel_name(path: &Path) -> String {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// `ttyTHS` of `/dev/ttyTHS0`: by this name the device cgroup knows all devices of the driver (`man 5 systemd.resource-control`).
+fn driver_name(path: &Path) -> String {
+    let kernel = kernel_name(path);
+    driver_of(&kernel).map_or_else(|| kernel.clone(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_device_names_its_owner_and_the_command_that_helps() {
+        let path = Path::new("/dev/ttyUSB0");
+        assert_eq!(
+            reason(path, "root", "dialout", 0o660),
+            ", which is root:dialout 0660: is group dialout missing?"
+        );
+        let getty = reason(path, "root", "tty", 0o600);
+        assert!(
+            getty.contains("serial-getty@ttyUSB0.service") && getty.contains("udevadm trigger /dev/ttyUSB0"),
+            "{getty}"
+        );
+        assert!(!getty.contains("dialout missing"), "{getty}");
+        let other = reason(path, "root", "uucp", 0o660);
+        assert!(other.starts_with(", which is root:uucp 0660, not group dialout: "), "{other}");
+    }
+
+    #[test]
+    fn a_device_that_the_policy_refuses_is_not_asked_a_group_for() {
+        let error = OpenError::from_io(Path::new("/dev/ttyTHS12"), Errno::EPERM.into()).to_string();
+        assert!(error.contains("DeviceAllow=char-ttyTHS rw") && !error.contains("dialout"), "{error}");
     }
 }

@@ -22,6 +22,7 @@ mod raw {
     nix::ioctl_read_bad!(tiocinq, libc::TIOCINQ, c_int);
     nix::ioctl_write_int_bad!(tcflsh, libc::TCFLSH);
     nix::ioctl_read_bad!(tiocmget, libc::TIOCMGET, c_int);
+    nix::ioctl_write_ptr_bad!(tiocmset, libc::TIOCMSET, c_int);
     nix::ioctl_write_ptr_bad!(tiocmbis, libc::TIOCMBIS, c_int);
     nix::ioctl_write_ptr_bad!(tiocmbic, libc::TIOCMBIC, c_int);
     nix::ioctl_read_bad!(tiocgicount, libc::TIOCGICOUNT, IcounterStruct);
@@ -192,10 +193,30 @@ pub(super) fn discard_output(tty: impl AsFd) -> Result<(), Errno> {
     unsafe { raw::tcflsh(tty.as_fd().as_raw_fd(), libc::TCOFLUSH) }.map(drop)
 }
 
-pub(super) fn modem_lines(tty: impl AsFd) -> Result<ModemLines, Errno> {
+fn modem_bits(tty: impl AsFd) -> Result<c_int, Errno> {
     let mut bits = 0;
     // SAFETY: TIOCMGET writes one int.
     unsafe { raw::tiocmget(tty.as_fd().as_raw_fd(), &mut bits)? };
+    Ok(bits)
+}
+
+/// Sets those of our modem lines that are given, by one call of the driver: between two, a board with the usual reset circuit of
+/// an ESP32 (EN follows RTS and not DTR) would be reset.
+pub(super) fn set_modem_lines(tty: impl AsFd, dtr: Option<bool>, rts: Option<bool>) -> Result<(), Errno> {
+    let mut bits = modem_bits(&tty)?;
+    for (bit, on) in [(libc::TIOCM_DTR, dtr), (libc::TIOCM_RTS, rts)] {
+        match on {
+            Some(true) => bits |= bit,
+            Some(false) => bits &= !bit,
+            None => {}
+        }
+    }
+    // SAFETY: TIOCMSET reads one int, and that is what we point to.
+    unsafe { raw::tiocmset(tty.as_fd().as_raw_fd(), &bits) }.map(drop)
+}
+
+pub(super) fn modem_lines(tty: impl AsFd) -> Result<ModemLines, Errno> {
+    let bits = modem_bits(tty)?;
     Ok(ModemLines {
         dtr: bits & libc::TIOCM_DTR != 0,
         rts: bits & libc::TIOCM_RTS != 0,

@@ -2,6 +2,7 @@
 //! sets something else and says so only to those who look.
 
 use std::fmt;
+use std::io;
 use std::os::fd::AsFd;
 
 use nix::errno::Errno;
@@ -24,14 +25,33 @@ pub struct Refused {
     pub key: &'static str,
     /// What was asked for.
     pub wanted: String,
-    /// What is in force.
-    pub got: String,
+    /// What is in force, or why it is not set.
+    pub outcome: String,
+}
+
+impl Refused {
+    pub(super) fn set(key: &'static str, wanted: &dyn fmt::Display, got: &dyn fmt::Display) -> Self {
+        Self { key, wanted: wanted.to_string(), outcome: format!("the driver set {got}") }
+    }
+
+    pub(super) fn failed(key: &'static str, wanted: &dyn fmt::Display, errno: Errno) -> Self {
+        let outcome = match errno {
+            errno if is_unsupported(errno) => "the driver does not support it".to_owned(),
+            errno => format!("the driver failed ({})", io::Error::from(errno)),
+        };
+        Self { key, wanted: wanted.to_string(), outcome }
+    }
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: the driver set {}", self.key, self.wanted, self.got)
+        write!(f, "{} {}: {}", self.key, self.wanted, self.outcome)
     }
+}
+
+/// What drivers answer to what they do not have (`tty_io.c`, `serial_core.c`, `usb-serial.c`).
+pub(super) fn is_unsupported(errno: Errno) -> bool {
+    matches!(errno, Errno::ENOTTY | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS)
 }
 
 /// Sets the line raw and as wanted, and returns what the driver refused. A line that is already so is not touched.
@@ -91,7 +111,7 @@ fn compare(line: &LineSettings, got: &termios2) -> Vec<Refused> {
     let mut refused = Vec::new();
     let mut check = |key, right: bool, wanted: &dyn fmt::Display, got: &dyn fmt::Display| {
         if !right {
-            refused.push(Refused { key, wanted: wanted.to_string(), got: got.to_string() });
+            refused.push(Refused::set(key, wanted, got));
         }
     };
     let (baud, got_baud) = (line.baud.get(), got.c_ospeed);

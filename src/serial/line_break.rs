@@ -5,9 +5,13 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use thiserror::Error;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::ioctl;
+use super::line::is_unsupported;
 
 /// Output that has not moved for so long is held back by flow control.
 pub const STUCK_AFTER: Duration = Duration::from_millis(500);
@@ -15,16 +19,44 @@ pub const STUCK_AFTER: Duration = Duration::from_millis(500);
 /// How often the queue is looked at: the kernel tells nobody when it is empty.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
+/// Why a break was not sent, or did not end. The Display is the sentence that the user reads.
+#[derive(Debug, Error)]
+pub enum BreakError {
+    /// The driver has no such operation: CH34x and some CDC-ACM devices (`EOPNOTSUPP`), adapters without a UART.
+    #[error("no break was sent: the driver does not support it ({0})")]
+    Unsupported(io::Error),
+    /// The driver has one, and it failed: `EIO` or `ETIMEDOUT` of a USB control transfer.
+    #[error("no break was sent: the driver failed ({0})")]
+    Begin(io::Error),
+    /// It began and was not ended.
+    #[error("the break did not end, the line may still be held in it: the driver failed ({0})")]
+    End(io::Error),
+    /// What was written before it could be neither sent nor discarded.
+    #[error("no break was sent: the output before it cannot be drained ({0})")]
+    Drain(io::Error),
+}
+
 /// See [`super::Tty::send_break`].
-pub(super) async fn send(tty: &File, length: Duration) -> io::Result<usize> {
-    let discarded = drain(tty).await?;
-    let tty = tty.try_clone()?;
-    // The ioctl waits for the UART's own queue, hence the thread. The guard comes back through it, so that the break
-    // also ends if nobody waits for it any more.
-    let held = tokio::task::spawn_blocking(|| Held::begin(tty)).await??;
+pub(super) async fn send(
+    tty: &File,
+    length: Duration,
+    begun: impl FnOnce(),
+) -> (usize, Result<(), BreakError>) {
+    let discarded = match drain(tty).await {
+        Ok(discarded) => discarded,
+        Err(error) => return (0, Err(BreakError::Drain(error))),
+    };
+    (discarded, hold(tty, length, begun).await)
+}
+
+/// The ioctls wait for the UART's own queue and for USB transfers, hence the threads. The guard comes back through the
+/// first one, so that the break also ends if nobody waits for it any more.
+async fn hold(tty: &File, length: Duration, begun: impl FnOnce()) -> Result<(), BreakError> {
+    let tty = tty.try_clone().map_err(BreakError::Begin)?;
+    let held = spawn_blocking(|| Held::begin(tty)).await.map_err(|lost| BreakError::Begin(lost.into()))??;
+    begun();
     sleep(length).await;
-    held.end()?;
-    Ok(discarded)
+    spawn_blocking(|| held.end()).await.map_err(|lost| BreakError::End(lost.into()))?
 }
 
 /// Waits until output is sent. What is stuck is thrown away: returns how many bytes that were. Ends, because the
@@ -55,22 +87,32 @@ struct Held {
 }
 
 impl Held {
-    fn begin(tty: File) -> io::Result<Self> {
-        ioctl::begin_break(&tty)?;
-        Ok(Self { tty, ended: false })
+    fn begin(tty: File) -> Result<Self, BreakError> {
+        match ioctl::begin_break(&tty) {
+            Ok(()) => Ok(Self { tty, ended: false }),
+            Err(errno) if is_unsupported(errno) => Err(BreakError::Unsupported(errno.into())),
+            Err(errno) => {
+                // After a timeout the device may have begun it all the same. That this fails too is no news.
+                let _ = ioctl::end_break(&tty);
+                Err(BreakError::Begin(errno.into()))
+            }
+        }
     }
 
-    fn end(mut self) -> io::Result<()> {
+    fn end(mut self) -> Result<(), BreakError> {
         self.ended = true;
-        Ok(ioctl::end_break(&self.tty)?)
+        ioctl::end_break(&self.tty).map_err(|errno| BreakError::End(errno.into()))
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if !self.ended {
-            // The only failure there is: the device has gone, and the break with it.
-            let _ = ioctl::end_break(&self.tty);
+        if !self.ended
+            && let Err(errno) = ioctl::end_break(&self.tty)
+            && !matches!(errno, Errno::EIO | Errno::ENODEV | Errno::ENXIO)
+        {
+            // (Of a device that has gone, the break has gone too.)
+            tracing::warn!("{}", BreakError::End(errno.into()));
         }
     }
 }

@@ -14,6 +14,6 @@ pub use contact::Contact;
 pub use error::{AdoptError, OpenError};
 pub use ioctl::{Counters, ModemLine, ModemLines};
 pub use line::Refused;
-pub use line_break::STUCK_AFTER;
+pub use line_break::{BreakError, STUCK_AFTER};
 pub use tty::{ReadOutcome, Tty, WriteOutcome};
 pub use watch::{DeviceWatch, WatchError};

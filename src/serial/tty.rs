@@ -10,14 +10,15 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::unistd::{AccessFlags, access};
 
 use super::claim::{claim, claim_again, hung_up, let_go};
 use super::contact::Contact;
 use super::error::{AdoptError, OpenError};
 use super::ioctl::{self, Counters, ModemLine, ModemLines};
-use super::line::{self, Refused};
-use super::line_break;
-use crate::port::LineSettings;
+use super::line::{self, Refused, is_unsupported};
+use super::line_break::{self, BreakError};
+use crate::port::{LineLevel, LineSettings, ModemLevels};
 
 /// The major number of /dev/ttyACM0 and its like (`admin-guide/devices.txt`).
 const ACM: u64 = 166;
@@ -52,7 +53,8 @@ pub struct Tty {
 }
 
 impl Tty {
-    /// Opens a port for us alone and sets its line. Also returns the settings that the driver refused.
+    /// Opens a port for us alone and sets its line. Also returns the settings that the driver refused, which is no reason not to
+    /// serve it.
     pub fn open(
         path: &Path,
         line: &LineSettings,
@@ -72,10 +74,18 @@ impl Tty {
             .map_err(failed)?;
         ioctl::termios(&file).map_err(|errno| failed(errno.into()))?;
         claim(&file).map_err(failed)?;
-        let refused = line::apply(&file, line).map_err(|errno| failed(errno.into()))?;
-        // Also if it is not wanted: the driver keeps the flag from whoever had the port before.
-        ask_low_latency(&file, low_latency).map_err(failed)?;
-        Ok((Self::ours(file).map_err(failed)?, refused))
+        let mut refused = line::apply(&file, line).map_err(|errno| match hung_up(&file) {
+            Ok(false) => OpenError::Settings { path: path.to_owned(), line: *line, source: errno.into() },
+            Ok(true) | Err(_) => failed(errno.into()),
+        })?;
+        let tty = Self::ours(file).map_err(failed)?;
+        // Also if it is not wanted: the driver keeps the flag of the program that had the port before.
+        match tty.ask_low_latency(low_latency) {
+            // The default, which not every driver knows.
+            Err(errno) if low_latency && (is_unsupported(errno) || errno == Errno::EPERM) => {}
+            asked => refused.extend(asked.err().map(|errno| latency_refused(low_latency, errno))),
+        }
+        Ok((tty, refused))
     }
 
     /// Takes over a port that was kept open for us, if it is still the device that `path` names. Its settings, DTR and
@@ -104,7 +114,9 @@ impl Tty {
         })?;
         // A process that was killed within a break has left the line in it, for good: the kernel ends one only with the last close, and
         // the file has been kept open. Where there was none, this does nothing; a driver that knows no breaks has made none.
-        let _ = ioctl::end_break(&file);
+        if let Err(errno @ (Errno::EIO | Errno::ETIMEDOUT | Errno::EPIPE)) = ioctl::end_break(&file) {
+            tracing::warn!("{}: the line may be held in break: the driver failed ({errno})", path.display());
+        }
         Self::ours(file).map_err(failed)
     }
 
@@ -117,14 +129,62 @@ impl Tty {
         Ok(tty)
     }
 
+    /// Why a device that is open could not be opened now, by its owner and mode: another program has taken it for itself.
+    pub fn denied(path: &Path) -> Option<OpenError> {
+        let denied = access(path, AccessFlags::R_OK | AccessFlags::W_OK).err()?;
+        (denied == Errno::EACCES).then(|| OpenError::from_io(path, denied.into()))
+    }
+
     /// Sets the line and returns what the driver refused. A line that is already so is not touched.
     pub fn apply(&self, line: &LineSettings) -> io::Result<Vec<Refused>> {
         Ok(line::apply(self, line)?)
     }
 
-    /// Asks the driver for low latency or not, if it knows such a thing.
-    pub fn set_low_latency(&self, wanted: bool) -> io::Result<()> {
-        ask_low_latency(self, wanted)
+    /// Asks the driver for low latency or not, and returns what it refused.
+    pub fn set_low_latency(&self, wanted: bool) -> Option<Refused> {
+        self.ask_low_latency(wanted).err().map(|errno| latency_refused(wanted, errno))
+    }
+
+    fn ask_low_latency(&self, wanted: bool) -> Result<(), Errno> {
+        ioctl::set_low_latency(self, wanted)
+    }
+
+    /// Sets those of our modem lines that are not to be left, both in one ioctl, and returns what the driver refused. RTS is the
+    /// driver's own while `rtscts`.
+    pub fn set_modem_levels(&self, levels: ModemLevels, rtscts: bool) -> Vec<Refused> {
+        let ModemLevels { dtr, mut rts } = levels;
+        let mut refused = Vec::new();
+        if rtscts && rts != LineLevel::Leave {
+            let outcome = "not set: rtscts = true has the driver set it".to_owned();
+            refused.push(Refused { key: "rts", wanted: rts.word().to_owned(), outcome });
+            rts = LineLevel::Leave;
+        }
+        let asked = [("dtr", dtr), ("rts", rts)];
+        if asked.iter().all(|(_, level)| *level == LineLevel::Leave) {
+            return refused;
+        }
+        let set = ioctl::set_modem_lines(self, dtr.wanted(), rts.wanted());
+        match set.and_then(|()| ioctl::modem_lines(self)) {
+            Ok(ModemLines { dtr: is_dtr, rts: is_rts, .. }) => {
+                for ((key, level), is) in asked.into_iter().zip([is_dtr, is_rts]) {
+                    if level.wanted().is_some_and(|wanted| wanted != is) {
+                        refused.push(Refused::set(key, &level.word(), &if is { "on" } else { "off" }));
+                    }
+                }
+            }
+            Err(errno) => {
+                let asked = asked.into_iter().filter(|(_, level)| *level != LineLevel::Leave);
+                refused.extend(asked.map(|(key, level)| match is_unsupported(errno) {
+                    true => Refused {
+                        key,
+                        wanted: level.word().to_owned(),
+                        outcome: "there are no modem lines".to_owned(),
+                    },
+                    false => Refused::failed(key, &level.word(), errno),
+                }));
+            }
+        }
+        refused
     }
 
     /// Has the runtime watch it, for as long as what is returned lives.
@@ -169,9 +229,14 @@ impl Tty {
     }
 
     /// Sends a break of this length, after what was typed before it. Output that flow control holds back is thrown away, since a
-    /// break must get through: returns how many bytes that were. Dropping the future ends the break.
-    pub async fn send_break(&self, length: Duration) -> io::Result<usize> {
-        line_break::send(&self.file, length).await
+    /// break must get through: returns how many bytes that were, and whether the break was sent. `begun` is called once the driver
+    /// has begun it. Dropping the future ends the break.
+    pub async fn send_break(
+        &self,
+        length: Duration,
+        begun: impl FnOnce(),
+    ) -> (usize, Result<(), BreakError>) {
+        line_break::send(&self.file, length, begun).await
     }
 
     /// Waits until what was written is sent. What flow control holds back is thrown away: returns how many bytes that were.
@@ -191,9 +256,12 @@ impl Tty {
         let_go(&self.file);
     }
 
-    /// The modem control lines; `None` if the driver has none (a pty), or the device has gone.
-    pub fn modem_lines(&self) -> Option<ModemLines> {
-        ioctl::modem_lines(self).ok()
+    /// The modem control lines; `None` if the driver has none (a pty).
+    pub fn modem_lines(&self) -> io::Result<Option<ModemLines>> {
+        match ioctl::modem_lines(self) {
+            Err(errno) if is_unsupported(errno) => Ok(None),
+            lines => Ok(Some(lines?)),
+        }
     }
 
     /// Sets a modem control line of ours. A pty has none (`ENOTTY`).
@@ -213,12 +281,8 @@ impl AsFd for Tty {
     }
 }
 
-fn ask_low_latency(tty: impl AsFd, wanted: bool) -> io::Result<()> {
-    match ioctl::set_low_latency(tty, wanted) {
-        // The driver has no such thing, or does not let us: nothing that anybody could mend.
-        Ok(()) | Err(Errno::ENOTTY | Errno::EINVAL | Errno::EPERM | Errno::EOPNOTSUPP) => Ok(()),
-        Err(errno) => Err(errno.into()),
-    }
+fn latency_refused(wanted: bool, errno: Errno) -> Refused {
+    Refused::failed("low_latency", &wanted, errno)
 }
 
 fn is_hang_up(error: &io::Error) -> bool {

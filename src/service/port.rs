@@ -149,6 +149,7 @@ impl PortService {
         let mut connections = self.ssh.connections();
         let mut clients = self.attach.clients();
         let mut health = self.health.clone();
+        let mut refused = self.console.hub.refused();
         let mut silence = self.silence.clone();
         let mut host_keys = self.ssh.host_keys();
         let mut idle_since = Some(Instant::now());
@@ -174,6 +175,7 @@ impl PortService {
                 _ = clients.changed() => {}
                 _ = health.changed() => {}
                 _ = host_keys.changed() => {}
+                _ = refused.changed() => {}
                 Ok(()) = silence.changed() => {}
                 () = reached(idle_since.map(|since| since + LINGER)) => {
                     if self.idle() {
@@ -285,6 +287,11 @@ impl PortService {
         if lost > 0 {
             status.push_str(&format!(", {lost} lost by the log"));
         }
+        if matches!(*console.hub.line().borrow(), LineState::Open(_)) {
+            for refused in console.hub.refused().borrow().iter() {
+                status.push_str(&format!("; {refused}"));
+            }
+        }
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));
         }
@@ -318,6 +325,7 @@ fn wanted(config: &Config, name: &PortName) -> Wanted {
         path: config.device(name, port),
         settings: port.line,
         low_latency: port.low_latency,
+        modem: port.modem,
         log_input: port.log.input,
     }
 }

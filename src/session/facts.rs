@@ -3,7 +3,7 @@
 use super::console::Console;
 use super::roster::plain;
 use crate::config::LogType;
-use crate::hub::Condition;
+use crate::hub::{Condition, LineState};
 use crate::serial::{Counters, ModemLines};
 
 /// Each with its name, fit for any terminal.
@@ -11,21 +11,31 @@ pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, Str
     let settings = console.settings();
     let (received, sent) = console.hub.traffic();
     let line = console.hub.line().borrow().to_string();
+    let open = matches!(*console.hub.line().borrow(), LineState::Open(_));
     let log = match settings.log.kind {
         LogType::None => "none".to_owned(),
         _ => settings.log.file.clone(),
     };
-    let rows = [
+    let modem = match (condition.modem, &condition.modem_error) {
+        (Some(lines), _) => modem_lines(lines),
+        (None, Some(error)) => format!("cannot be read ({error})"),
+        (None, None) => "no modem lines".to_owned(),
+    };
+    let refused = console.hub.refused().borrow().join("; ");
+    let mut rows = vec![
         ("device", condition.path.display().to_string()),
         ("state", line),
         ("settings", settings.line.to_string()),
         ("bytes", format!("{received} in, {sent} out")),
         ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
-        ("modem", condition.modem.map_or_else(|| "no modem lines".to_owned(), modem_lines)),
+        ("modem", modem),
         ("log", log),
         ("lost", format!("{} bytes by the log", console.hub.log_mark().lost)),
         ("here", console.roster().members().count().to_string()),
     ];
+    if open && !refused.is_empty() {
+        rows.insert(3, ("refused", refused));
+    }
     rows.into_iter().map(|(what, value)| (what, plain(&value))).collect()
 }
 

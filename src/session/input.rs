@@ -13,7 +13,7 @@ use super::typed::{Event, Typed};
 use super::{Ended, Here};
 use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
-use crate::hub::{Input, LineState};
+use crate::hub::{BreakEvent, Input, LineState};
 
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;
@@ -34,7 +34,7 @@ impl Rules {
 type Waiting = VecDeque<(Input, usize)>;
 
 /// Runs until the user leaves or the client is gone.
-pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
+pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> Ended {
     let mut settings = here.console.settings_to_come();
     let Rules { mut timeout, mut prefix } = Rules::of(here, &settings.borrow_and_update());
     let mut machine = EscapeMachine::new(prefix);
@@ -95,9 +95,6 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                     Event::End => ending = here.terminal || has_typed,
                 }
                 if may_write(here, !wanted.is_empty(), &mut told_read_only) {
-                    if wanted.iter().any(|input| matches!(input, Input::Break { .. })) {
-                        here.say("break".to_owned());
-                    }
                     if waiting.is_empty() {
                         torn = here.console.hub.torn();
                     }
@@ -125,6 +122,11 @@ pub(super) async fn run(here: &Here, mut typed: Typed) -> Ended {
                     });
                 }
             }
+            Some(event) = breaks.recv() => match event {
+                BreakEvent::Begun => here.say("break".to_owned()),
+                BreakEvent::Ended => {}
+                BreakEvent::Failed(why) => here.say(why),
+            },
             () = reached(idle_end) => {
                 return Ended::Closed("closed: nothing typed for too long".to_owned());
             }

@@ -39,7 +39,7 @@ pub(super) enum Outcome {
 
 /// A break of SSH's own kind, or `l0`.
 pub(super) fn break_of(here: &Here, longer: u8) -> Input {
-    here.console.hub.break_of(BREAK + LONGER * longer.into(), here.user.clone())
+    here.console.hub.break_of(BREAK + LONGER * longer.into(), here.user.clone(), here.breaks.clone())
 }
 
 /// Does what an action asks for.

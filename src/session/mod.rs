@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use crate::hub::BreakEvent;
 use crate::port::PortName;
 
 pub use console::{Console, LAST_WORDS, Membership, Neighbours, closed};
@@ -80,6 +81,8 @@ struct Here {
     terminal: bool,
     moves: bool,
     own: mpsc::Sender<Answer>,
+    /// What becomes of the breaks that it has asked for.
+    breaks: mpsc::Sender<BreakEvent>,
     /// A pipe that has sent something sends no more, and the line has been given all of it.
     piped: Arc<Notify>,
     /// What takes its time is done one at a time, so that a key held down does not pile it up.
@@ -130,12 +133,13 @@ pub async fn run<O: Outlet>(
     let (own, answers) = mpsc::channel(ANSWERS);
     let (moves, errands) = (outlet.moves(), Arc::new(Semaphore::new(1)));
     let piped = Arc::new(Notify::new());
-    let here = Here { console, id: membership.id, user, terminal, moves, own, piped, errands };
+    let (breaks, break_events) = mpsc::channel(ANSWERS);
+    let here = Here { console, id: membership.id, user, terminal, moves, own, breaks, piped, errands };
     if let Some(news) = here.console.news().filter(|_| terminal) {
         here.say(news);
     }
     let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
-    let input = input::run(&here, typed);
+    let input = input::run(&here, typed, break_events);
     let ended = tokio::select! {
         ended = output => ended,
         ended = input => ended,

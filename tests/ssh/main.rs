@@ -22,6 +22,7 @@ mod crowd;
 mod exec;
 mod host_keys;
 mod hostile;
+mod ioctls;
 mod limits;
 mod logins;
 mod menu;

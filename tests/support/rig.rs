@@ -27,6 +27,9 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+#[path = "refuse.rs"]
+mod refuse;
+
 /// Long enough for a loaded machine; nothing waits so long when it works.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -64,6 +67,7 @@ pub struct Rig {
     auth: Option<Child>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
+    refused: Vec<(libc::c_ulong, libc::c_int)>,
 }
 
 impl Rig {
@@ -106,6 +110,7 @@ impl Rig {
             auth: None,
             environment: Vec::new(),
             arguments: Vec::new(),
+            refused: Vec::new(),
         };
         rig.configure(config);
         rig
@@ -151,6 +156,11 @@ impl Rig {
     /// Gives the program a word for the next start.
     pub fn argument(&mut self, word: &str) {
         self.arguments.push(word.to_owned());
+    }
+
+    /// Has these ioctls fail, from the next start on.
+    pub fn refuse_ioctls(&mut self, refused: &[(libc::c_ulong, libc::c_int)]) {
+        self.refused = refused.to_vec();
     }
 
     /// Plugs a device in: a new pty under the device's name, in raw mode at both ends.
@@ -279,6 +289,9 @@ impl Rig {
         command.fd_mappings(mappings.collect()).unwrap();
         let journal = File::options().create(true).append(true).open(self.path("journal")).unwrap();
         command.stderr(journal);
+        if !self.refused.is_empty() {
+            refuse::refuse_ioctls(&mut command, &self.refused);
+        }
         self.child = Some(command.spawn().unwrap());
     }
 

@@ -5,16 +5,20 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, Sight};
+use crate::port::driver_of;
 use crate::session::plain;
 
 /// Whose ttys are by Debian's udev rules, and as whom ports run.
 const GROUP: &str = "dialout";
 const USER: &str = "_console-port";
+/// Major numbers of Unix98 pseudo terminals (linux/major.h).
+const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
 
-pub(super) fn look(patient: &Patient<'_>) -> Option<Finding> {
+pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     let device = &patient.device;
     let shown = patient.device.display();
     let Ok(metadata) = fs::metadata(device) else {
@@ -22,9 +26,15 @@ pub(super) fn look(patient: &Patient<'_>) -> Option<Finding> {
         return patient.named.then(|| absent(patient));
     };
     if !metadata.file_type().is_char_device() {
+        return Some(patient.finding(format!("{shown} is not a serial port"), instead(patient)));
+    }
+    let kernel = node_name(metadata.rdev());
+    let pty = PTY_SLAVES.contains(&major(metadata.rdev()));
+    if !pty && kernel.as_deref().is_some_and(|kernel| driver_of(kernel).is_none()) {
+        let kernel = kernel.unwrap_or_default();
         return Some(patient.finding(
-            format!("{shown} is not a serial port"),
-            format!("consolectl device {} PATH", patient.name),
+            format!("{shown} is not a serial line: the kernel calls it {kernel}"),
+            instead(patient),
         ));
     }
     let (uid, gid, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o777);
@@ -35,17 +45,58 @@ pub(super) fn look(patient: &Patient<'_>) -> Option<Finding> {
     let owner =
         User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
     if opens(&owner, &group, mode) {
-        return None;
+        return kernel.as_deref().and_then(driver_of).and_then(|driver| policy(sight, patient, driver));
     }
     let what = format!(
         "{shown} belongs to {owner}:{group} with mode {mode:04o}: the port, which is in {GROUP}, may not open it"
     );
-    let mend = format!(
-        "chgrp {GROUP} {shown} && chmod 0660 {shown}\n\
-             and for the next time look for the udev rule that set it: udevadm test /sys/class/tty/{}",
-        kernel_name(device)
-    );
+    let kernel = kernel_name(device);
+    let mend = match group.as_str() {
+        _ if pty => format!(
+            "it is a pseudo-terminal: let the program that makes it give it to group {GROUP} with mode 0660, \
+             as socat's PTY,group={GROUP},mode=0660"
+        ),
+        "tty" => format!(
+            "a login prompt leaves a line so: systemctl disable --now serial-getty@{kernel}.service\n\
+             then: udevadm trigger /dev/{kernel}"
+        ),
+        _ => format!(
+            "chgrp {GROUP} {shown} && chmod 0660 {shown}\n\
+             and for the next time look for the udev rule that set it: udevadm test /sys/class/tty/{kernel}"
+        ),
+    };
     Some(patient.finding(what, mend))
+}
+
+/// The device policy of a port's unit, which does not know the driver of its device.
+fn policy(sight: &Sight, patient: &Patient<'_>, driver: &str) -> Option<Finding> {
+    let unit = format!("console@{}.service", patient.name);
+    if !["closed", "strict"].contains(&sight.units.property(&unit, "DevicePolicy")?) {
+        return None;
+    }
+    let allowed = sight.units.property(&unit, "DeviceAllow")?;
+    let device = patient.device.display().to_string();
+    // systemctl shows them with a space between each word, or a line for each.
+    let is_allowed = allowed.split_whitespace().any(|word| {
+        word == device || word.strip_prefix("char-").is_some_and(|name| name == driver || name == "*")
+    });
+    if is_allowed {
+        return None;
+    }
+    let what = format!("the device policy of {unit} does not allow {device}, whose driver is {driver}");
+    Some(patient.finding(
+        what,
+        format!(
+            "systemctl daemon-reload && systemctl restart {unit}\n\
+             or, if that is not enough, add this by `systemctl edit {unit}`:\n  [Service]\n  DeviceAllow=char-{driver} rw"
+        ),
+    ))
+}
+
+/// What the kernel calls a character device.
+fn node_name(device: u64) -> Option<String> {
+    let entry = format!("/sys/dev/char/{}:{}", major(device), minor(device));
+    Some(fs::canonicalize(entry).ok()?.file_name()?.to_string_lossy().into_owned())
 }
 
 /// Whether a port may read and write what belongs to these.
@@ -58,17 +109,26 @@ fn opens(owner: &str, group: &str, mode: u32) -> bool {
     bits & 0o6 == 0o6
 }
 
+/// How the port gets another device.
+fn instead(patient: &Patient<'_>) -> String {
+    let name = patient.name;
+    let others = plugged();
+    if others.is_empty() {
+        return format!("consolectl device {name} PATH");
+    }
+    let mut mend = format!("these are plugged in; one is taken by: consolectl device {name} PATH");
+    for path in others {
+        mend.push_str(&format!("\n  {}", path.display()));
+    }
+    mend
+}
+
 fn absent(patient: &Patient<'_>) -> Finding {
     let mut mend =
         "is the adapter plugged in, and its cable whole? dmesg and lsusb tell what the kernel sees"
             .to_owned();
-    let others = plugged();
-    if !others.is_empty() {
-        let name = patient.name;
-        mend.push_str(&format!("\nthese are plugged in; one is taken by: consolectl device {name} PATH"));
-        for path in others {
-            mend.push_str(&format!("\n  {}", path.display()));
-        }
+    if !plugged().is_empty() {
+        mend.push_str(&format!("\n{}", instead(patient)));
     }
     patient.finding(format!("there is no {}", patient.device.display()), mend)
 }

@@ -189,7 +189,7 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    findings.extend(device::look(patient));
+    findings.extend(device::look(sight, patient));
     findings.extend(holder::look(sight, patient));
     findings.extend(units::look(sight, patient));
     findings.extend(firewall::look(patient));

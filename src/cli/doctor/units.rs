@@ -35,20 +35,25 @@ pub(super) struct Units(BTreeMap<String, BTreeMap<String, String>>);
 impl Units {
     /// Asks systemd once, for all of them.
     pub(super) fn ask(names: &[String]) -> Self {
-        let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts";
+        let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow";
         let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
         let Ok(told) = asked else { return Self::default() };
         let text = told.stdout;
         let unit = |block: &str| {
             let lines = block.lines().filter_map(|line| line.split_once('='));
-            let mut properties: BTreeMap<_, _> =
-                lines.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            let mut properties: BTreeMap<String, String> = BTreeMap::new();
+            // DeviceAllow has a line for each.
+            for (key, value) in lines {
+                let all = properties.entry(key.to_owned()).or_default();
+                let space = if all.is_empty() { "" } else { " " };
+                all.push_str(&format!("{space}{value}"));
+            }
             Some((properties.remove("Id")?, properties))
         };
         Self(text.split("\n\n").filter_map(unit).collect())
     }
 
-    fn property(&self, unit: &str, key: &str) -> Option<&str> {
+    pub(super) fn property(&self, unit: &str, key: &str) -> Option<&str> {
         self.0.get(unit)?.get(key).map(String::as_str)
     }
 
@@ -132,18 +137,35 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
         findings.push(patient.finding(format!("{unit} fails ({result})"), mend));
     }
     if is_active(of("ActiveState")) {
-        findings.extend(complaint(of("StatusText")).map(|(what, mend)| patient.finding(what, mend)));
+        let complaints = complaints(of("StatusText"));
+        findings.extend(complaints.into_iter().map(|(what, mend)| patient.finding(what, mend)));
     }
     findings.extend(listener(sight, patient));
     findings
 }
 
 /// What of a port's STATUS= is a complaint, and what to do. See `service/port.rs`, which says it.
-fn complaint(status: &str) -> Option<(String, String)> {
-    let (line, log) = status.split_once("; ").unwrap_or((status, ""));
-    if log.contains(" is not being written") || log.starts_with("cannot ") || log.starts_with("the log ") {
-        return Some((log.to_owned(), "what comes is kept in memory for a while only: df, dmesg".to_owned()));
+fn complaints(status: &str) -> Vec<(String, String)> {
+    let mut parts = status.split("; ");
+    let line = parts.next().unwrap_or_default();
+    let beside = parts.map(|part| (plain(part), what_helps(part).to_owned()));
+    beside.chain(complaint_of_line(line)).collect()
+}
+
+/// What to do about a complaint that stands behind the state of an open line.
+fn what_helps(part: &str) -> &'static str {
+    if part.contains(" is not being written") || part.starts_with("cannot ") || part.starts_with("the log ") {
+        "what comes is kept in memory for a while only: df, dmesg"
+    } else if part.starts_with("another program reads ") {
+        "end that program: each of the two gets only a part of what the device says"
+    } else if part.ends_with(" (it is still open here)") {
+        "until then it is shared with that program: each of the two gets only a part of what the device says"
+    } else {
+        "its driver or adapter cannot do that: consolectl set PORT KEY VALUE"
     }
+}
+
+fn complaint_of_line(line: &str) -> Option<(String, String)> {
     let well = line.starts_with(|first: char| first.is_ascii_digit())
         || ["unplugged", "starting", ""].iter().any(|word| line.split([' ', ',']).next() == Some(word));
     if !well {
@@ -261,7 +283,7 @@ mod tests {
             "starting, 0 attached",
             "",
         ] {
-            assert_eq!(complaint(well), None, "{well:?}");
+            assert!(complaints(well).is_empty(), "{well:?}");
         }
         for (status, wanted) in [
             (
@@ -278,11 +300,16 @@ mod tests {
                 "No space left",
             ),
             (
+                "6000000 8N1, 0 attached, 5 bytes in, 0 out; baud 6000000: the driver set 3000000",
+                "baud 6000000: the driver set 3000000",
+            ),
+            (
                 "9600 8N1, 0 attached, 500 bytes in, 0 out, 123 lost by the log",
                 "123 bytes are missing in the log",
             ),
         ] {
-            let (what, _) = complaint(status).unwrap_or_else(|| panic!("{status:?} is well"));
+            let found = complaints(status);
+            let [(what, _)] = found.as_slice() else { panic!("{status:?}: {found:?}") };
             assert!(what.contains(wanted), "{status:?}: {what}");
         }
     }

@@ -1,0 +1,99 @@
+//! Whether another program reads the device too: bytes that its driver has received and that never came here. Root's `cat` or a getty
+//! takes them, whatever locks we hold, and /proc of other users is hidden from a port. Pure: counters and the time in, a number out.
+
+use std::time::{Duration, Instant};
+
+/// Between two looks. What is on its way through the kernel at one is here at the next.
+const LOOK: Duration = Duration::from_secs(1);
+/// Bytes that are more than a counter's fancy: breaks, SysRq, a UART's FIFO that was reset.
+const ENOUGH: u64 = 64;
+/// Without further ones for so long, the other program has gone.
+const OVER: Duration = Duration::from_secs(60);
+
+/// Counters at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    /// Bytes that the driver has received; wraps.
+    pub(super) received: u32,
+    /// Bytes that it has lost; wraps.
+    pub(super) lost: u32,
+    /// Bytes that have been read here, and that wait to be.
+    pub(super) here: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Sharing {
+    before: Option<(Instant, Seen)>,
+    /// Bytes received, less those lost and those that came here, since the first look.
+    missing: i64,
+    /// As far as it was told.
+    told: i64,
+    grown: Option<Instant>,
+}
+
+impl Sharing {
+    /// Whether it is time for a look.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.before.is_none_or(|(at, _)| now.duration_since(at) >= LOOK)
+    }
+
+    /// How many bytes another program has taken, while it does.
+    pub(super) fn look(&mut self, now: Instant, seen: Seen) -> Option<u64> {
+        if let Some((_, before)) = self.before.replace((now, seen)) {
+            let more = i64::from(seen.received.wrapping_sub(before.received))
+                - i64::from(seen.lost.wrapping_sub(before.lost))
+                - i64::try_from(seen.here.saturating_sub(before.here)).unwrap_or(i64::MAX);
+            let missing = self.missing.saturating_add(more);
+            let sure = missing.min(self.missing);
+            self.missing = missing;
+            if sure.saturating_sub(self.told) >= ENOUGH as i64 {
+                (self.told, self.grown) = (sure, Some(now));
+            }
+        }
+        let goes_on = self.grown.is_some_and(|at| now.duration_since(at) < OVER);
+        goes_on.then(|| u64::try_from(self.told).unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks a second apart: what the driver has received, and what was here then.
+    fn looks(sharing: &mut Sharing, began: Instant, seen: &[(u64, u32, u64)]) -> Vec<Option<u64>> {
+        let look = |(second, received, here): &(u64, u32, u64)| {
+            sharing.look(
+                began + Duration::from_secs(*second),
+                Seen { received: *received, lost: 0, here: *here },
+            )
+        };
+        seen.iter().map(look).collect()
+    }
+
+    #[test]
+    fn what_another_program_takes_is_counted_and_forgotten_a_minute_after_it_has_gone() {
+        let mut sharing = Sharing::default();
+        let began = Instant::now();
+        // Half of what comes goes elsewhere; at each look a second's worth is not sure yet.
+        let seen = [(0, u32::MAX - 99, 5000), (1, 100, 5100), (2, 300, 5200), (3, 500, 5300)];
+        assert_eq!(looks(&mut sharing, began, &seen), [None, None, Some(100), Some(200)]);
+        // It has gone.
+        let seen = [(4, 700, 5500), (63, 900, 5700), (65, 900, 5700)];
+        assert_eq!(looks(&mut sharing, began, &seen), [Some(300), Some(300), None]);
+    }
+
+    #[test]
+    fn what_is_on_its_way_or_lost_or_not_counted_is_nobodys() {
+        let mut sharing = Sharing::default();
+        let began = Instant::now();
+        let seen = [(0, 0, 0), (1, 4000, 2000), (2, 8000, 8000), (3, 12_000, 9000), (4, 12_000, 12_000)];
+        assert_eq!(looks(&mut sharing, began, &seen), [None; 5]);
+        let mut uncounted = Sharing::default();
+        assert_eq!(looks(&mut uncounted, began, &[(0, 0, 0), (1, 0, 9000), (2, 0, 90_000)]), [None; 3]);
+        let mut lossy = Sharing::default();
+        for second in 0..5u32 {
+            let seen = Seen { received: second * 2000, lost: second * 1000, here: u64::from(second) * 1000 };
+            assert_eq!(lossy.look(began + Duration::from_secs(second.into()), seen), None);
+        }
+    }
+}
