@@ -17,6 +17,7 @@ pub mod reactor;
 
 pub mod config;
 pub mod message;
+pub mod ownership;
 pub mod persist;
 
 pub mod auth;

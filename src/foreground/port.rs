@@ -137,7 +137,7 @@ impl ServedPort {
     }
 
     async fn device_is_there(&self) -> Result<(), WatchError> {
-        let mut watch = DeviceWatch::new(&self.device)?;
+        let mut watch = DeviceWatch::new(std::slice::from_ref(&self.device))?;
         while !self.device.exists() {
             watch.appeared().await?;
         }

@@ -7,19 +7,20 @@ use std::process::Command;
 
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Patient};
+use super::{Finding, Patient, Sight, identity};
 use crate::session::plain;
 
 /// Whose ttys are by Debian's udev rules, and as whom ports run.
 const GROUP: &str = "dialout";
 const USER: &str = "_console-port";
 
-pub(super) fn look(patient: &Patient<'_>) -> Option<Finding> {
+pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     let device = &patient.device;
     let shown = patient.device.display();
     let Ok(metadata) = fs::metadata(device) else {
         // A port that waits for its adapter is well, unless somebody says that it is not.
-        return patient.named.then(|| absent(patient));
+        let elsewhere = identity::elsewhere(sight, patient);
+        return elsewhere.or_else(|| patient.named.then(|| absent(patient)));
     };
     if !metadata.file_type().is_char_device() {
         return Some(patient.finding(

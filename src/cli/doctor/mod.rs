@@ -5,6 +5,7 @@
 mod device;
 mod firewall;
 mod holder;
+mod identity;
 mod log;
 mod units;
 
@@ -19,8 +20,10 @@ use super::value::similar;
 use crate::attach::client::{self, AttachError};
 use crate::config::{self, Config, ConfigError, LogType};
 use crate::exec;
+use crate::ownership::Claims;
 use crate::port::PortName;
 use holder::Process;
+use identity::Ttys;
 use units::Units;
 
 /// Lines of a log that are looked at.
@@ -91,16 +94,29 @@ fn say(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
 struct Sight {
     units: Units,
     processes: Vec<Process>,
+    ttys: Ttys,
+    claims: Claims,
 }
 
 impl Sight {
-    fn new(patients: &[Patient<'_>]) -> Self {
+    fn new(config: &Config, patients: &[Patient<'_>]) -> Self {
         let mut units = vec!["consoleserver.target".to_owned()];
         for Patient { name, device, .. } in patients {
             let getty = format!("serial-getty@{}.service", device::kernel_name(device));
-            units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
+            let attach = format!("console-attach@{name}.socket");
+            units.extend([
+                format!("console@{name}.service"),
+                format!("console@{name}.socket"),
+                attach,
+                getty,
+            ]);
         }
-        Self { units: Units::ask(&units), processes: holder::processes() }
+        Self {
+            units: Units::ask(&units),
+            processes: holder::processes(),
+            ttys: Ttys::look(),
+            claims: Claims::of(config),
+        }
     }
 }
 
@@ -122,9 +138,12 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
             Patient { name, settings, device, named: port.is_some() }
         })
         .collect();
-    let sight = Sight::new(&patients);
+    let sight = Sight::new(&config, &patients);
     findings.extend(units::everywhere(&sight));
     findings.extend(device::without_driver());
+    if port.is_none() {
+        findings.extend(identity::unserved(&sight));
+    }
     findings.extend(patients.iter().flat_map(|patient| examine_port(runtime, &sight, patient)));
     findings
 }
@@ -148,8 +167,12 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(runtime: &Path, sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    findings.extend(device::look(patient));
-    findings.extend(holder::look(sight, patient));
+    findings.extend(identity::look(sight, patient));
+    // Another port's device says nothing of this one.
+    if !identity::is_anothers(sight, patient) {
+        findings.extend(device::look(sight, patient));
+        findings.extend(holder::look(sight, patient));
+    }
     findings.extend(units::look(sight, patient));
     findings.extend(log::disk(&Path::new("/var/log/consoleserver").join(patient.name.as_str()), patient));
     findings.extend(firewall::look(patient));
