@@ -241,4 +241,12 @@ mod tests {
         let two = [("a-usb-4-port0", "ttyUSB2", 3), ("a-usb-4-port1", "ttyUSB3", 4)];
         assert_eq!(found(&two), [pair("a-usb-4-port0", "ttyUSB2"), pair("a-usb-4-port1", "ttyUSB3")]);
     }
+
+    #[tokio::test]
+    async fn one_that_has_gone_again_by_the_time_it_is_looked_at_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(settled(dir.path(), &Links::new()).await.unwrap(), None);
+        let told = LearnError::Gone(12).to_string();
+        assert!(told.contains("pulled out again at once") && told.contains("within 12 s"), "{told}");
+    }
 }
