@@ -209,3 +209,15 @@ fn a_link_that_is_gone_for_a_moment_changes_nothing() {
     rig.wait_for_status("unplugged since");
     assert_eq!(rig.stored(), ["ring"]);
 }
+
+#[test]
+fn a_port_that_was_taken_out_of_the_configuration_keeps_no_tty() {
+    let mut rig = Rig::with_config(TWO);
+    rig.start_plugged();
+    rig.kill();
+    assert_eq!(rig.stored(), ["ring", "tty"]);
+    rig.configure("[ports.other]\ndevice = \"@DIR@/dev/demo\"\n");
+    rig.start();
+    rig.wait_for_status("demo is not configured");
+    until("the tty to be let go of", || (rig.stored() == ["ring"]).then_some(()));
+}
