@@ -18,6 +18,7 @@ pub mod seats;
 
 pub mod config;
 pub mod message;
+pub mod ownership;
 pub mod persist;
 
 pub mod hostkeys;

@@ -276,7 +276,7 @@ async fn seen(watch: &mut DeviceWatch) {
 #[tokio::test]
 async fn the_return_of_a_device_is_seen_through_a_link_that_is_replaced() {
     let adapter = Adapter::plug();
-    let mut watch = DeviceWatch::new(&adapter.path()).unwrap();
+    let mut watch = DeviceWatch::new(&[adapter.path()]).unwrap();
     assert!(quiet(&mut watch).await);
 
     let again = openpty(None, None).unwrap();
@@ -294,7 +294,7 @@ async fn the_return_of_a_device_is_seen_through_directories_that_are_missing() {
     let dir = tempfile::tempdir().unwrap();
     let dev = dir.path();
     let path = dev.join("serial/by-path/pci-0:1.4-port0");
-    let mut watch = DeviceWatch::new(&path).unwrap();
+    let mut watch = DeviceWatch::new(std::slice::from_ref(&path)).unwrap();
 
     // udev's order and its relative link; each step may or may not be an event of its own.
     let pty = openpty(None, None).unwrap();
@@ -324,7 +324,7 @@ async fn the_return_of_a_device_is_seen_through_directories_that_are_missing() {
 #[tokio::test]
 async fn the_chown_that_udev_does_after_the_device_is_seen() {
     let adapter = Adapter::plug();
-    let mut watch = DeviceWatch::new(&adapter.path()).unwrap();
+    let mut watch = DeviceWatch::new(&[adapter.path()]).unwrap();
     fs::set_permissions(&adapter.slave, fs::Permissions::from_mode(0o600)).unwrap();
     seen(&mut watch).await;
     let owner = nix::unistd::getuid();
@@ -337,7 +337,7 @@ async fn a_loop_of_links_is_watched_and_not_followed_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ttyUSB0");
     symlink("ttyUSB0", &path).unwrap();
-    let mut watch = DeviceWatch::new(&path).unwrap();
+    let mut watch = DeviceWatch::new(std::slice::from_ref(&path)).unwrap();
     fs::remove_file(&path).unwrap();
     symlink("/dev/null", &path).unwrap();
     seen(&mut watch).await;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::hand_over;
 use crate::config::{Address, Config, Server, overlap};
 use crate::generator::{self, Entry, Machine};
+use crate::ownership::Claims;
 use crate::port::PortName;
 
 /// What is done to a unit.
@@ -49,6 +50,9 @@ impl std::fmt::Display for Step {
 pub struct Plan {
     /// Addresses that must be free, or nothing is done.
     pub probe: Vec<SocketAddr>,
+    /// These are asked to take their settings first: they have a device that is another's from now on.
+    #[serde(default)]
+    pub release: Vec<PortName>,
     /// systemd reads its units again.
     pub daemon_reload: bool,
     /// Then these.
@@ -73,8 +77,8 @@ pub struct Present<'a> {
     pub deaf: &'a (dyn Fn(&PortName) -> bool + Sync),
     /// Ports that somebody has named.
     pub asked: &'a BTreeSet<PortName>,
-    /// Whether a device is there.
-    pub device: &'a (dyn Fn(&Path) -> bool + Sync),
+    /// The device number that a path leads to.
+    pub leads: &'a (dyn Fn(&Path) -> Option<u64> + Sync),
 }
 
 /// What has to be done so that `new` runs where `ports` (and the server's own listener) are concerned.
@@ -96,6 +100,7 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
     for name in ports.union(&moved) {
         plan.port(now, &units, new, name);
     }
+    plan.owners(now, new);
     plan.server(now, &units);
     plan.probe = taken_anew(now.config, new, &plan.steps);
     plan.steps = hand_over::in_order(now, new, std::mem::take(&mut plan.steps), &mut plan.remarks);
@@ -145,9 +150,33 @@ impl Plan {
         let is_meant = !was_enabled
             || now.asked.contains(name)
             || before.is_some_and(|before| now.config.device(name, before) != device);
-        if !now.active.contains(name) && is_meant && (now.device)(&device) {
+        if !now.active.contains(name) && is_meant && (now.leads)(&device).is_some() {
             self.steps.push(Step::Start(service));
         }
+    }
+
+    /// Ports whose tty is another's from now on, or whose again: one that runs is told, and one that does not is started.
+    fn owners(&mut self, now: &Present<'_>, new: &Config) {
+        let (before, after) = (Claims::of(now.config), Claims::of(new));
+        for claim in after.iter() {
+            let name = &claim.port;
+            let Some(tty) = (now.leads)(&claim.path) else { continue };
+            let is_its =
+                |claims: &Claims| claims.owner(tty, None, now.leads).is_some_and(|own| own.port == *name);
+            let runs = now.active.contains(name);
+            match (is_its(&before), is_its(&after)) {
+                (true, false) if runs => self.release.push(name.clone()),
+                (false, true) if runs && !self.apply.contains(name) => self.apply.push(name.clone()),
+                (false, true) if !runs && claim.enabled && (now.open)(name) => {
+                    let start = Step::Start(format!("console@{name}.service"));
+                    if !self.steps.contains(&start) {
+                        self.steps.push(start);
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.apply.retain(|name| !self.release.contains(name));
     }
 
     /// The listener of a port that stays: where it moves the service restarts with it, and keeps the device by the FD store.
@@ -296,10 +325,14 @@ mod tests {
             },
             deaf: &|name| name.as_str() == "deaf",
             asked: &names(asked),
-            device: &|path| path.starts_with("/dev/there"),
+            leads: &|path| match path.strip_prefix("/dev").ok()?.to_str()? {
+                "there" | "ttyUSB0" | "stopped" => Some(7),
+                _ => None,
+            },
         };
-        let Plan { probe, daemon_reload, steps, apply, remarks } = plan(&now, &new, &names(ports));
+        let Plan { probe, release, daemon_reload, steps, apply, remarks } = plan(&now, &new, &names(ports));
         let mut lines: Vec<String> = probe.iter().map(|address| format!("probe {address}")).collect();
+        lines.extend(release.iter().map(|port| format!("release {port}")));
         lines.extend(daemon_reload.then(|| "daemon-reload".to_owned()));
         lines.extend(steps.iter().map(|step| step.to_string().replace("systemctl ", "")));
         lines.extend(apply.iter().map(|port| format!("apply {port}")));
@@ -408,6 +441,23 @@ mod tests {
         let watched = format!("[server]\nmonitor = \"/srv\"\n{A}");
         assert_eq!(story(A, &watched, &["a"], &[]), "daemon-reload\nstart console@a.path");
         assert_eq!(story(&watched, A, &["a"], &[]), "daemon-reload\nstop console@a.path");
+    }
+
+    #[test]
+    fn a_port_lets_go_of_a_tty_that_becomes_anothers_and_has_it_back() {
+        let named = "[ports.ttyUSB0]\n";
+        let both = format!("{named}[ports.p1]\ndevice = \"/dev/there\"\n");
+        assert_eq!(
+            story(named, &both, &["p1"], &["ttyUSB0"]),
+            "release ttyUSB0\ndaemon-reload\nstart console-attach@p1.socket\nstart console@p1.service"
+        );
+        let gone =
+            "daemon-reload\nstop console@p1.socket\nstop console-attach@p1.socket\nstop console@p1.service";
+        assert_eq!(story(&both, named, &["p1"], &["p1"]), format!("{gone}\nstart console@ttyUSB0.service"));
+        assert_eq!(story(&both, named, &["p1"], &["p1", "ttyUSB0"]), format!("{gone}\napply ttyUSB0"));
+        // One that somebody has stopped stays so.
+        let (both, named) = (both.replace("ttyUSB0", "stopped"), "[ports.stopped]\n");
+        assert_eq!(story(&both, named, &["p1"], &["p1"]), gone);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::attach::client;
 use crate::config::Config;
 use crate::config::changes::Scope;
 use crate::generator;
+use crate::ownership;
 use crate::port::PortName;
 
 /// What came of a reload.
@@ -77,7 +78,7 @@ impl Core {
             open: &|name| open.contains(name),
             deaf: &|name| deaf(&next.running_config, name),
             asked,
-            device: &|path| path.exists(),
+            leads: &ownership::leads,
         };
         let plan = apply::plan(&now, &next.running_config, concerned);
         for address in &plan.probe {
@@ -87,6 +88,8 @@ impl Core {
         self.files.save_under_way(&plan)?;
         let mut remarks = plan.remarks.clone();
         remarks.extend(unknown);
+        let (said, mut refused) = self.tell(&plan.release).await;
+        remarks.extend(said);
         match self.execute(&plan).await {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
@@ -96,17 +99,18 @@ impl Core {
                 return Err(undone);
             }
         }
-        let (said, refused) = self.tell(&plan).await;
+        let (said, more) = self.tell(&plan.apply).await;
         remarks.extend(said);
+        refused.extend(more);
         self.files.is_done()?;
         Ok(Ran { remarks, refused })
     }
 
-    /// Has the running ports take their settings: what they remark, and which have not taken them.
-    async fn tell(&self, plan: &Plan) -> (Remarks, Remarks) {
+    /// Has running ports take their settings: what they remark, and which have not taken them.
+    async fn tell(&self, ports: &[PortName]) -> (Remarks, Remarks) {
         self.live.forget().await;
         let (mut remarks, mut refused) = (Remarks::new(), Remarks::new());
-        for port in &plan.apply {
+        for port in ports {
             match self.settings_taken(port).await {
                 Ok(said) => remarks.extend(said.into_iter().map(|remark| format!("{port}: {remark}"))),
                 Err(error) => refused.push(format!("{port} has not taken the settings: {error}")),
@@ -126,7 +130,7 @@ impl Core {
         if let Err((_, error)) = self.execute(&plan).await {
             tracing::error!("an interrupted reload cannot be ended: {error}");
         }
-        let (_, refused) = self.tell(&plan).await;
+        let (_, refused) = self.tell(&[plan.release, plan.apply].concat()).await;
         refused.iter().for_each(|refused| tracing::error!("{refused}"));
         if let Err(error) = self.files.is_done() {
             tracing::error!("{error}");
@@ -166,7 +170,7 @@ impl Core {
                 open: &|name| open.contains(name),
                 deaf: &|name| deaf(&state.running_config, name),
                 asked: &touched,
-                device: &|path| path.exists(),
+                leads: &ownership::leads,
             };
             let mut back = apply::plan(&now, &state.running_config, &touched);
             // The socket that failed is where nobody listens now: it is started again even if its addresses did not change.
@@ -177,7 +181,10 @@ impl Core {
             }) {
                 back.steps.push(Step::Restart(unit));
             }
-            self.execute(&back).await.map_err(|(_, error)| Error::from(error))
+            self.execute(&back).await.map_err(|(_, error)| Error::from(error))?;
+            // Those that have let go of a device by then, and those that have got one. What they remark is as it was.
+            self.tell(&[back.release, back.apply].concat()).await;
+            Ok(())
         };
         match back.await {
             Ok(()) => Error::Undone(error),

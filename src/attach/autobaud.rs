@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 use tokio::net::UnixStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::server::{Server, left};
@@ -90,7 +90,15 @@ impl Server {
         to: &mut (impl AsyncWrite + Unpin),
     ) -> Result<(), MessageError> {
         let mut cursor = self.console.hub.cursor_from_now();
-        let heard = listen(&mut cursor, 1, SILENCE).await;
+        let mut line = self.console.hub.line();
+        let heard = tokio::select! {
+            heard = listen(&mut cursor, 1, SILENCE) => Some(heard),
+            () = closed(&mut line) => None,
+        };
+        let Some(heard) = heard else {
+            let why = format!("{} was unplugged in the meantime", self.console.name);
+            return send_async(to, &Reply::Refused(why)).await;
+        };
         if heard.is_empty() {
             let why = format!("{} has said nothing within {} s", self.console.name, SILENCE.as_secs());
             return send_async(to, &Reply::Refused(format!("{why}: make it talk, and try again"))).await;
@@ -144,6 +152,12 @@ impl Server {
             Err(_) => Err(format!("{}: its line has not answered", self.console.name)),
         }
     }
+}
+
+/// Waits until the line is not open any more.
+async fn closed(line: &mut watch::Receiver<LineState>) {
+    // Fails with the port only.
+    let _ = line.wait_for(|line| !matches!(line, LineState::Open(_))).await;
 }
 
 /// What comes until it is `enough`, or the time is over.

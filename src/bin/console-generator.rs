@@ -3,13 +3,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Salvaged};
 use consoleserver::generator::{self, udev};
 use consoleserver::persist;
+use consoleserver::port::PortName;
 
 /// Turn the consoleserver configuration into units. systemd runs this at boot and with each daemon-reload, and udev for
 /// each serial device.
@@ -28,8 +30,11 @@ struct Arguments {
     /// Write the list of the logs for logrotate into this file; an old one stays if the configuration is wrong.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["udev_tty", "udev_usb"])]
     logrotate: Option<PathBuf>,
+    /// Start the enabled ports whose devices are there: `console-open.service`.
+    #[arg(long, conflicts_with_all = ["udev_tty", "udev_usb", "logrotate"])]
+    open_present: bool,
     /// Where the units go.
-    #[arg(required_unless_present_any = ["udev_tty", "udev_usb", "logrotate"])]
+    #[arg(required_unless_present_any = ["udev_tty", "udev_usb", "logrotate", "open_present"])]
     normal: Option<PathBuf>,
     /// Not used: nothing here goes before the administrator's units.
     early: Option<PathBuf>,
@@ -38,18 +43,22 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let Arguments { root, udev_tty, udev_usb, logrotate, normal, .. } = Arguments::parse();
+    let Arguments { root, udev_tty, udev_usb, logrotate, open_present, normal, .. } = Arguments::parse();
     let complaints = Complaints::new(root.is_some());
     let root = root.unwrap_or_else(|| PathBuf::from("/"));
     if let Some(list) = logrotate {
         return list_logs(&root, &list);
     }
     // What is wrong with the file, the generator has said: not again for each tty.
+    if open_present {
+        return start(&udev::present(&Config::load_salvaging(&root).config));
+    }
     match (udev_tty.as_deref(), udev_usb, normal) {
         (Some([kernel, links @ ..]), _, _) => {
             let config = Config::load_salvaging(&root).config;
-            let owner = kernel.to_str().and_then(|kernel| udev::owner(&config, kernel, links));
-            answer(&owner.map(|owner| owner.to_string()).unwrap_or_default())
+            let clash = std::env::var("CONSOLE_CLASH").ok();
+            let told = kernel.to_str().map(|kernel| udev::on_this_machine(&config, kernel, links, clash));
+            answer(&told.unwrap_or_default().to_string())
         }
         (_, Some(id_path), _) => match udev::may_be_on(&Config::load_salvaging(&root).config, &id_path) {
             true => answer("CONSOLE_ADAPTER=1\n"),
@@ -74,6 +83,18 @@ fn list_logs(root: &Path, list: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Has systemd start these ports, and does not wait for them.
+fn start(ports: &[PortName]) -> ExitCode {
+    if ports.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    let units = ports.iter().map(|port| format!("console@{port}.service"));
+    let error = Command::new("systemctl").args(["start", "--no-block", "--"]).args(units).exec();
+    // Without stderr there is only the exit code.
+    let _ = writeln!(io::stderr(), "console-generator: systemctl: {error}");
+    ExitCode::FAILURE
 }
 
 fn answer(properties: &str) -> ExitCode {

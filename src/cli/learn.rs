@@ -38,6 +38,11 @@ pub enum LearnError {
     /// Nobody has plugged anything in.
     #[error("no adapter was plugged in within {0} s: nothing was changed")]
     Nothing(u64),
+    /// One that came has gone again.
+    #[error(
+        "the adapter that was plugged in was pulled out again at once, and no other came within {0} s: nothing was changed"
+    )]
+    Gone(u64),
     /// It cannot be told which one is meant.
     #[error(
         "{} came at once, and nothing was changed: {}; plug in one with one port, or bind one by `create` and `device`",
@@ -134,24 +139,30 @@ impl Watch {
 async fn next(directory: &Path, patience: Duration) -> Result<Found, LearnError> {
     let deadline = Instant::now() + patience;
     let mut before = links(directory).map_err(LearnError::Watch)?;
+    let mut has_gone = false;
     loop {
         // A new one each time: directories come and go with what is in them.
         let watch = Watch::new(directory).map_err(LearnError::Watch)?;
         let now = links(directory).map_err(LearnError::Watch)?;
         if !new_ttys(&before, &now).is_empty() {
-            return settled(directory, &before).await;
+            match settled(directory, &before).await? {
+                Some(found) => return Ok(found),
+                None => has_gone = true,
+            }
+            continue;
         }
         // What has gone counts as new when it comes again.
         before.retain(|path, _| now.contains_key(path));
         match timeout_at(deadline, watch.changed()).await {
             Ok(changed) => changed.map_err(LearnError::Watch)?,
+            Err(_) if has_gone => return Err(LearnError::Gone(patience.as_secs())),
             Err(_) => return Err(LearnError::Nothing(patience.as_secs())),
         }
     }
 }
 
-/// What has come when nothing more comes.
-async fn settled(directory: &Path, before: &Links) -> Result<Found, LearnError> {
+/// What has come when nothing more comes; `None` if it has gone again.
+async fn settled(directory: &Path, before: &Links) -> Result<Option<Found>, LearnError> {
     let until = Instant::now() + SETTLE;
     let mut found = Vec::new();
     let mut since = Instant::now();
@@ -163,9 +174,8 @@ async fn settled(directory: &Path, before: &Links) -> Result<Found, LearnError> 
         sleep(QUIET / 10).await;
     }
     match <[Found; 1]>::try_from(found) {
-        Ok([found]) => Ok(found),
-        // Pulled out again at once.
-        Err(none) if none.is_empty() => Err(LearnError::Nothing(SETTLE.as_secs())),
+        Ok([found]) => Ok(Some(found)),
+        Err(none) if none.is_empty() => Ok(None),
         Err(many) => Err(LearnError::Many(many)),
     }
 }
@@ -198,12 +208,8 @@ impl Client {
         if before.is_none_or(|before| before.ssh_port.is_none()) {
             writeln!(to, "it has no TCP port: `sshport {port} N` gives it one")?;
         }
-        // Plugged in anew it goes to the port with a `device`; until then whoever has opened it keeps it.
         if tty != port.as_str() && there.ports.keys().any(|name| name.as_str() == tty) {
-            writeln!(
-                to,
-                "the port {tty} may have opened it: `stop {tty}` before, or plug it in anew afterwards"
-            )?;
+            writeln!(to, "the port {tty} closes it when {port} is reloaded")?;
         }
         Ok(writeln!(to, "next: `reload {port}` tries it, `commit` keeps it")?)
     }
@@ -234,5 +240,13 @@ mod tests {
         assert_eq!(found(&two_names), [pair("a-usb-3", "ttyUSB2")]);
         let two = [("a-usb-4-port0", "ttyUSB2", 3), ("a-usb-4-port1", "ttyUSB3", 4)];
         assert_eq!(found(&two), [pair("a-usb-4-port0", "ttyUSB2"), pair("a-usb-4-port1", "ttyUSB3")]);
+    }
+
+    #[tokio::test]
+    async fn one_that_has_gone_again_by_the_time_it_is_looked_at_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(settled(dir.path(), &Links::new()).await.unwrap(), None);
+        let told = LearnError::Gone(12).to_string();
+        assert!(told.contains("pulled out again at once") && told.contains("within 12 s"), "{told}");
     }
 }

@@ -46,7 +46,7 @@ impl Task {
         timeout: Duration,
         outlet: &mut O,
     ) -> Done {
-        if let LineState::Failed(why) = &*self.console.hub.line().borrow() {
+        if let LineState::Failed(why) | LineState::NotOurs(why) = &*self.console.hub.line().borrow() {
             return self.failed(why);
         }
         let cursor = self.console.hub.cursor_from_now();

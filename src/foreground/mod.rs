@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::config::{Config, Port};
+use crate::ownership::Claims;
 use crate::persist;
 use crate::port::PortName;
 use demo::Demo;
@@ -108,7 +109,9 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
             user: place.port_user,
         };
         let device = device(&config, &name, &config.ports[&name]);
-        ports.push(ServedPort { name, sockets: PortSockets { ssh, attach }, device, program, line });
+        let claims = Claims::concerning(&config, &name);
+        let sockets = PortSockets { ssh, attach };
+        ports.push(ServedPort { name, sockets, device, claims, program, line });
     }
     persist::write(&place.config(), config.to_toml().as_bytes(), 0o644, None)
         .map_err(in_file(&place.config()))?;

@@ -22,6 +22,7 @@ use tokio::time::{sleep_until, timeout};
 use super::children;
 use super::line::Line;
 use super::sockets::PortSockets;
+use crate::ownership::{Claims, Machine, leads};
 use crate::persist::Owner;
 use crate::port::PortName;
 use crate::reactor::Watched;
@@ -50,6 +51,8 @@ pub struct ServedPort {
     pub sockets: PortSockets,
     /// Where its device appears.
     pub device: PathBuf,
+    /// Whose ttys are.
+    pub claims: Claims,
     /// How `console-port` is started.
     pub program: PortProgram,
     /// The demonstration line behind it, if it is that port.
@@ -141,11 +144,22 @@ impl ServedPort {
     }
 
     async fn device_is_there(&self) -> Result<(), WatchError> {
-        let mut watch = DeviceWatch::new(&self.device)?;
-        while !self.device.exists() {
+        let others = self.claims.iter().filter(|claim| claim.by_device && claim.port != self.name);
+        let mut paths: Vec<PathBuf> = others.map(|claim| claim.path.clone()).collect();
+        paths.push(self.device.clone());
+        let mut watch = DeviceWatch::new(&paths)?;
+        while !self.device.exists() || self.is_anothers() {
             watch.appeared().await?;
         }
         Ok(())
+    }
+
+    /// Whether the device that is there is another port's: this one would be started to find out, again and again.
+    fn is_anothers(&self) -> bool {
+        let Some(tty) = leads(&self.device) else { return false };
+        let clash = Machine::default().record(tty).and_then(|record| record.clash);
+        let owner = self.claims.owner(tty, clash.as_deref(), leads);
+        owner.is_some_and(|owner| owner.port != self.name)
     }
 
     /// Starts `console-port` as systemd would: the sockets by number and name, nothing else of ours.

@@ -6,39 +6,113 @@ use std::path::{Path, PathBuf};
 
 use super::plan::is_adapter;
 use crate::config::Config;
+use crate::ownership::{Claims, Machine, Readiness, leads};
 use crate::port::PortName;
 
 /// Whose a tty is; the Display is what `IMPORT{program}` reads (`man udev`).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Owner<'a> {
+pub struct Owner {
     /// The port.
-    pub port: &'a PortName,
+    pub port: PortName,
     /// It is opened as soon as it is seen.
     pub enabled: bool,
 }
 
-impl fmt::Display for Owner<'_> {
+/// What udev is to know of a tty.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// Whose it is.
+    pub owner: Option<Owner>,
+    /// The port whose `device` leads to another tty already, by a link that this one has been given, too.
+    pub clash: Option<PortName>,
+}
+
+impl fmt::Display for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "CONSOLE_PORT={}", self.port)?;
-        if self.enabled {
-            writeln!(f, "CONSOLE_START=1")?;
+        if let Some(Owner { port, enabled }) = &self.owner {
+            writeln!(f, "CONSOLE_PORT={port}")?;
+            if *enabled {
+                writeln!(f, "CONSOLE_START=1")?;
+            }
         }
-        Ok(())
+        self.clash.iter().try_for_each(|port| writeln!(f, "CONSOLE_CLASH={port}"))
     }
 }
 
-/// The port of the tty that the kernel calls `kernel` and udev gives `links`, which are relative to /dev: the one whose
-/// `device` leads there, else the one of its name.
-pub fn owner<'a>(config: &'a Config, kernel: &str, links: &[PathBuf]) -> Option<Owner<'a>> {
+/// A tty of which udev asks. It is about to get its links, which are not made yet.
+#[derive(Debug, Clone)]
+pub struct Asked<'a> {
+    /// What the kernel calls it.
+    pub kernel: &'a str,
+    /// Its links, relative to /dev.
+    pub links: &'a [PathBuf],
+    /// Its device number.
+    pub tty: u64,
+    /// `CONSOLE_CLASH`, as it was when the tty appeared: a change does not take it back, or a session would change its device as
+    /// the other adapter goes.
+    pub clash: Option<String>,
+}
+
+/// Whose it is. `leads` tells where paths lead at present, and `has` whether another tty has been given a link and is no second
+/// adapter itself.
+pub fn properties(
+    config: &Config,
+    asked: &Asked<'_>,
+    leads: impl Fn(&Path) -> Option<u64>,
+    has: impl Fn(u64, &Path) -> bool,
+) -> Properties {
     let dev = Path::new("/dev");
-    let node = dev.join(kernel);
-    let paths: Vec<PathBuf> = links.iter().map(|link| dev.join(link)).chain([node.clone()]).collect();
-    let by_device =
-        config.ports.iter().find(|(_, port)| port.device.as_ref().is_some_and(|d| paths.contains(d)));
-    let by_name = || {
-        config.ports.iter().find(|(name, port)| port.device.is_none() && config.device(name, port) == node)
+    let node = dev.join(asked.kernel);
+    let links: Vec<PathBuf> = asked.links.iter().map(|link| dev.join(link)).collect();
+    let others = |path: &Path| leads(path).filter(|other| *other != asked.tty && has(*other, path));
+    let will_lead = |path: &Path| match () {
+        () if path == node => Some(asked.tty),
+        () if links.iter().any(|link| link == path) => others(path).or(Some(asked.tty)),
+        () => leads(path),
     };
-    by_device.or_else(by_name).map(|(port, settings)| Owner { port, enabled: settings.enabled })
+    let claims = Claims::of(config);
+    let linked = claims.iter().filter(|claim| claim.by_device && links.contains(&claim.path));
+    let clash = linked
+        .filter(|claim| others(&claim.path).is_some() || asked.clash.as_deref() == Some(claim.port.as_str()))
+        .map(|claim| claim.port.clone())
+        .next();
+    let owner = claims.owner(asked.tty, clash.as_ref().map(PortName::as_str), will_lead);
+    let owner = owner.map(|claim| Owner { port: claim.port.clone(), enabled: claim.enabled });
+    Properties { owner, clash }
+}
+
+/// [`properties`] on this machine.
+pub fn on_this_machine(
+    config: &Config,
+    kernel: &str,
+    links: &[PathBuf],
+    clash: Option<String>,
+) -> Properties {
+    let machine = Machine::default();
+    // Without a node (it went again at once) no path leads there.
+    let tty = leads(&Path::new("/dev").join(kernel)).unwrap_or(u64::MAX);
+    let has =
+        |other: u64, path: &Path| machine.namesakes(path, tty).iter().any(|(namesake, _)| *namesake == other);
+    properties(config, &Asked { kernel, links, tty, clash }, leads, has)
+}
+
+/// The enabled ports whose devices are there: they are opened when the whole is started. What udev has not come to yet, its rules
+/// start.
+pub fn present(config: &Config) -> Vec<PortName> {
+    let machine = Machine::default();
+    let claims = Claims::of(config);
+    let is_there = |claim: &&crate::ownership::Claim| {
+        let Some(tty) = leads(&claim.path) else { return false };
+        let Readiness::Ready(record) = machine.readiness(&claim.path, tty) else { return false };
+        let clash = record.as_ref().and_then(|record| record.clash.as_deref());
+        // An adapter that has the kernel's name only is for consoles if our rules have not passed it over.
+        let by_name = !claim.by_device && is_adapter(claim.port.as_str());
+        let passed_over = by_name && record.as_ref().is_some_and(|record| !record.for_consoles);
+        claim.enabled
+            && !passed_over
+            && claims.owner(tty, clash, leads).is_some_and(|owner| owner.port == claim.port)
+    };
+    claims.iter().filter(is_there).map(|claim| claim.port.clone()).collect()
 }
 
 /// Whether a port may be on the USB device that udev gives this `ID_PATH`. One that is named after an adapter may be on any,
@@ -64,9 +138,19 @@ mod tests {
         Config::parse(text, Path::new("test.toml")).unwrap()
     }
 
-    fn asked(config: &Config, kernel: &str, links: &[&str]) -> String {
+    /// What udev is told of a tty with the number 10; some paths lead to others that have them for a name.
+    fn told(
+        config: &Config,
+        kernel: &str,
+        links: &[&str],
+        others: &[(&str, u64)],
+        clash: Option<&str>,
+    ) -> String {
         let links: Vec<_> = links.iter().map(PathBuf::from).collect();
-        owner(config, kernel, &links).map(|owner| owner.to_string()).unwrap_or_default()
+        let asked = Asked { kernel, links: &links, tty: 10, clash: clash.map(str::to_owned) };
+        let leads =
+            |path: &Path| others.iter().find(|(link, _)| Path::new(link) == path).map(|(_, tty)| *tty);
+        properties(config, &asked, leads, |tty, _| tty != 99).to_string()
     }
 
     #[test]
@@ -75,19 +159,44 @@ mod tests {
             "[ports.ttyUSB0]\n[ports.ttyUSB1]\nenabled = false\n[ports.ttyUSB2]\n\
              [ports.core]\ndevice = \"/dev/serial/by-path/here\"\n[ports.exact]\ndevice = \"/dev/ttyUSB2\"\n",
         );
+        let asked = |kernel, links: &[&str]| told(&config, kernel, links, &[], None);
         let links = ["serial/by-id/x", "serial/by-path/here"];
-        assert_eq!(asked(&config, "ttyUSB0", &links), "CONSOLE_PORT=core\nCONSOLE_START=1\n");
-        assert_eq!(asked(&config, "ttyUSB0", &[]), "CONSOLE_PORT=ttyUSB0\nCONSOLE_START=1\n");
-        assert_eq!(asked(&config, "ttyUSB1", &[]), "CONSOLE_PORT=ttyUSB1\n");
-        assert_eq!(asked(&config, "ttyUSB2", &[]), "CONSOLE_PORT=exact\nCONSOLE_START=1\n");
-        assert_eq!(asked(&config, "core", &[]), "");
-        assert_eq!(asked(&config, "ttyUSB3", &["serial/by-path/there"]), "");
+        assert_eq!(asked("ttyUSB0", &links), "CONSOLE_PORT=core\nCONSOLE_START=1\n");
+        assert_eq!(asked("ttyUSB0", &[]), "CONSOLE_PORT=ttyUSB0\nCONSOLE_START=1\n");
+        assert_eq!(asked("ttyUSB1", &[]), "CONSOLE_PORT=ttyUSB1\n");
+        assert_eq!(asked("ttyUSB2", &[]), "CONSOLE_PORT=exact\nCONSOLE_START=1\n");
+        assert_eq!(asked("core", &[]), "");
+        assert_eq!(asked("ttyUSB3", &["serial/by-path/there"]), "");
+    }
+
+    #[test]
+    fn the_second_adapter_of_one_serial_number_is_the_port_of_its_name() {
+        let config = config("[ports.ttyUSB1]\n[ports.one]\ndevice = \"/dev/serial/by-id/A\"\n");
+        let links = ["serial/by-id/A"];
+        let first = [("/dev/serial/by-id/A", 7)];
+        let own = "CONSOLE_PORT=ttyUSB1\nCONSOLE_START=1\nCONSOLE_CLASH=one\n";
+        let ones = "CONSOLE_PORT=one\nCONSOLE_START=1\n";
+        assert_eq!(told(&config, "ttyUSB1", &links, &first, None), own);
+        assert_eq!(told(&config, "ttyUSB1", &links, &[], None), ones, "no other is there");
+        assert_eq!(
+            told(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 10)], None),
+            ones,
+            "its own link"
+        );
+        // The link of one that has gone, or that is a second one itself.
+        assert_eq!(told(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 99)], None), ones);
+        // A change comes after the first one has gone.
+        assert_eq!(told(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 10)], Some("one")), own);
+        assert_eq!(
+            told(&config, "ttyUSB1", &[], &[], Some("one")),
+            "CONSOLE_PORT=ttyUSB1\nCONSOLE_START=1\n"
+        );
     }
 
     #[test]
     fn a_monitored_directory_other_than_dev_owns_no_tty() {
         let config = config("[server]\nmonitor = \"/srv/ports\"\n[ports.ttyUSB0]\n");
-        assert_eq!(asked(&config, "ttyUSB0", &[]), "");
+        assert_eq!(told(&config, "ttyUSB0", &[], &[], None), "");
         assert!(!may_be_on(&config, "x"));
     }
 

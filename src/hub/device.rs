@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::identity::{Identity, Still, Verdict};
 use super::line::{Change, Wanted};
 use super::quality::{self, Quality};
 use super::rest::Rests;
@@ -48,6 +50,7 @@ pub(super) struct Device {
     pub(super) wanted: Wanted,
     /// Who waits to hear what came of the last change.
     asking: Option<oneshot::Sender<Vec<String>>>,
+    identity: Identity,
     /// It was not there; what the log is told when it comes.
     gone: bool,
     /// Since when it is there but not to be opened.
@@ -84,6 +87,7 @@ impl Device {
     /// Not tried yet.
     pub(super) fn new(name: PortName, hub: Arc<Hub>, wanted: Wanted) -> Self {
         Self {
+            identity: Identity::new(name.clone()),
             name,
             hub,
             wanted,
@@ -109,6 +113,9 @@ impl Device {
         if wanted.settings != self.wanted.settings {
             // What was too fast for the rate of before may not be for this one.
             self.rests = Rests::default();
+        }
+        if wanted.path != self.wanted.path {
+            self.identity.forget();
         }
         std::mem::replace(&mut self.wanted, wanted)
     }
@@ -153,12 +160,39 @@ impl Device {
         }
     }
 
+    /// Opens what the path leads to, if that is this port's, and nothing else: the links may change at any time.
     pub(super) fn try_open(&mut self) -> Option<Tty> {
-        let Wanted { path, settings, low_latency, modem, .. } = &self.wanted;
+        let watched = self.hub.state().cursors.is_watched();
+        let Wanted { path, claims, settings, low_latency, modem, .. } = &self.wanted;
+        let found = match self.identity.judge(path, claims, watched) {
+            Verdict::Ours(found) => Some(found),
+            Verdict::Absent => None,
+            // How it is, is not known yet.
+            Verdict::Pending => return None,
+            Verdict::NotOurs(why) => {
+                self.not_ours(why);
+                return None;
+            }
+            Verdict::Refused(why) => {
+                self.failed(why);
+                return None;
+            }
+        };
         match Tty::open(path, settings, *low_latency) {
             Ok((tty, mut refused)) => {
+                let found = found.filter(|found| {
+                    let is_it = tty.number().is_ok_and(|tty| tty == found.tty);
+                    is_it && self.identity.check(path, claims, found.tty) == Still::Ours
+                });
+                let Some(mut found) = found else {
+                    // A link has changed in between, which the watch has seen.
+                    tty.close();
+                    return None;
+                };
                 refused.extend(tty.set_modem_levels(*modem, settings.rtscts));
                 systemd::store("tty", tty.as_fd());
+                let remark = found.remark.take();
+                self.identity.opened(found);
                 self.quality = Quality::since(tty.counters());
                 (self.sharing, self.meddled) = (Sharing::default(), None);
                 self.rests.begin_account();
@@ -166,6 +200,10 @@ impl Device {
                 if std::mem::take(&mut self.gone) {
                     tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
                     self.hub.note(format!("{} plugged in", self.name));
+                }
+                if let Some(remark) = remark {
+                    tracing::warn!("{remark}");
+                    self.hub.note(remark);
                 }
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(refused);
@@ -177,9 +215,63 @@ impl Device {
                 self.absent();
             }
             Err(OpenError::Denied { .. }) if self.gone && self.just_appeared() => {}
+            // The port that had it until now may be about to close it.
+            Err(OpenError::Busy { .. }) if !watched && self.just_appeared() => {}
             Err(error) => self.failed(error.to_string()),
         }
         None
+    }
+
+    /// Whether it is worth trying again soon, although nothing has changed.
+    pub(super) fn is_expected(&self) -> bool {
+        self.denied_since.is_some() || self.identity.awaits_udev()
+    }
+
+    /// Paths whose change can change whose device it is.
+    pub(super) fn watched(&self) -> Vec<PathBuf> {
+        self.identity.watched(&self.wanted.path, &self.wanted.claims)
+    }
+
+    /// Whether an open tty is this port's still.
+    pub(super) fn check(&self, tty: &Tty) -> Still {
+        match tty.number() {
+            Ok(number) => self.identity.check(&self.wanted.path, &self.wanted.claims, number),
+            Err(error) => Still::Moved(error.to_string()),
+        }
+    }
+
+    /// Somebody has asked for it to be opened.
+    pub(super) fn confirm(&mut self) {
+        self.identity.confirm();
+    }
+
+    /// The tty is about to be closed; whether its device is `alive`.
+    pub(super) fn closed(&mut self, alive: bool) {
+        self.identity.closed(alive);
+    }
+
+    /// Why it is closed whose path leads nowhere.
+    pub(super) fn nowhere(&self) -> String {
+        format!("{} is gone, and the device behind it is not", self.wanted.path.display())
+    }
+
+    /// It was closed because it is not this port's any more.
+    pub(super) fn displaced(&mut self, why: String) {
+        let said = format!("{} closed: {why}", self.name);
+        tracing::warn!(message_id = Event::Unplugged.id(), "{said}");
+        self.hub.note(said);
+        self.not_ours(why);
+    }
+
+    fn not_ours(&mut self, why: String) {
+        self.gone = true;
+        self.denied_since = None;
+        self.answer(vec![why.clone()]);
+        let state = LineState::NotOurs(why);
+        if *self.hub.line.borrow() != state {
+            tracing::info!("{} is {state}", self.name);
+            self.hub.line.send_replace(state);
+        }
     }
 
     fn just_appeared(&mut self) -> bool {
@@ -189,6 +281,17 @@ impl Device {
     pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
+                let Wanted { path, claims, .. } = &self.wanted;
+                let adopted = match tty.number() {
+                    Ok(number) => self.identity.adopted(path, claims, number),
+                    Err(error) => Err(error.to_string()),
+                };
+                if let Err(why) = adopted {
+                    tty.close();
+                    systemd::forget("tty");
+                    self.displaced(why);
+                    return None;
+                }
                 self.quality = Quality::since(tty.counters());
                 // The configuration may have changed while no process was there. DTR and RTS stay as they are: a process that
                 // comes back must not reset the device.
@@ -510,6 +613,7 @@ mod tests {
     use nix::unistd::{ttyname, write};
 
     use super::*;
+    use crate::ownership::Claims;
     use crate::port::ModemLevels;
     use crate::ring::Ring;
 
@@ -520,8 +624,14 @@ mod tests {
         let path = ttyname(&pty.slave).unwrap();
         let (tty, _) = Tty::open(&path, &settings, false).unwrap();
         let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
-        let wanted =
-            Wanted { path, settings, low_latency: false, modem: ModemLevels::default(), log_input: false };
+        let wanted = Wanted {
+            path,
+            claims: Claims::default(),
+            settings,
+            low_latency: false,
+            modem: ModemLevels::default(),
+            log_input: false,
+        };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
         // The third read meets the end of the ring with 1192 bytes, and leaves less than a flood.
         for (count, all) in [(3500, 3500), (3500, 7000), (3000, 10_000)] {

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 use super::breaks::{self, Patience, Pause};
 use super::device::{Device, Heard};
 use super::hearing::Hearing;
+use super::identity::Still;
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::clock::reached;
+use crate::ownership::Claims;
 use crate::port::{LineSettings, ModemLevels, PortName};
 use crate::serial::{DeviceWatch, Tty, WatchError};
 use crate::systemd;
@@ -22,6 +24,12 @@ use crate::systemd;
 /// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
 /// tells when it changes, but not when another program lets go of it.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// For a link that has gone from an open tty to come again, or for the tty to hear that its device has gone.
+const VANISHED: Duration = Duration::from_secs(1);
+
+/// Between two looks at the links of an open tty where they cannot be watched.
+const UNWATCHED: Duration = Duration::from_secs(60);
 
 /// For a device to take what was written last, before its tty is closed for good.
 const LAST_BYTES: Duration = Duration::from_secs(1);
@@ -31,6 +39,8 @@ const LAST_BYTES: Duration = Duration::from_secs(1);
 pub struct Wanted {
     /// The device.
     pub path: PathBuf,
+    /// Whose ttys are.
+    pub claims: Claims,
     /// How to set it.
     pub settings: LineSettings,
     /// Whether to ask the driver for low latency.
@@ -67,6 +77,8 @@ enum Lost {
     HungUp,
     /// Another device from now on, or this one, but not all that was written has reached it.
     Moved,
+    /// The tty is not this port's any more: why.
+    Displaced(String),
     /// This one again, from which nothing is missing.
     Reopened,
     Ended,
@@ -111,7 +123,12 @@ impl Line {
             if !matches!(lost, Lost::Reopened) {
                 self.discard_input(writing.take());
             }
-            self.device.read_last_words(&tty);
+            match &lost {
+                // What it says from now on is another port's to log.
+                Lost::Displaced(_) => {}
+                _ => self.device.read_last_words(&tty),
+            }
+            self.device.closed(matches!(lost, Lost::Displaced(_)));
             // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
             // returning adapter another name.
             if !matches!(lost, Lost::Reopened) {
@@ -121,6 +138,7 @@ impl Line {
             systemd::forget("tty");
             match lost {
                 Lost::HungUp => self.device.unplugged(),
+                Lost::Displaced(why) => self.device.displaced(why),
                 Lost::Reopened => {
                     kept = self.device.try_open();
                     if kept.is_none() {
@@ -150,7 +168,7 @@ impl Line {
         let mut retry_after = RETRY.0;
         loop {
             // Armed before the try, so that nothing is missed in between.
-            let watch = DeviceWatch::new(&self.device.wanted.path);
+            let watch = DeviceWatch::new(&self.device.watched());
             if let Some(tty) = self.device.try_open() {
                 return Some(tty);
             }
@@ -165,7 +183,7 @@ impl Line {
         watch: Result<DeviceWatch, WatchError>,
         retry_after: &mut Duration,
     ) -> Option<()> {
-        let failed = matches!(*self.device.hub.line.borrow(), LineState::Failed(_));
+        let failed = matches!(*self.device.hub.line.borrow(), LineState::Failed(_) | LineState::NotOurs(_));
         let retry_at = Instant::now() + *retry_after;
         let mut watch = match watch {
             Ok(watch) => Some(watch),
@@ -174,7 +192,7 @@ impl Line {
                 None
             }
         };
-        let retries = failed || watch.is_none() || self.device.denied_since.is_some();
+        let retries = failed || watch.is_none() || self.device.is_expected();
         loop {
             tokio::select! {
                 _ = &mut self.end => return None,
@@ -185,11 +203,13 @@ impl Line {
                 }
                 Some(change) = self.changes.recv() => {
                     self.device.take(change);
+                    self.device.confirm();
                     return Some(());
                 }
                 Some(_) = self.inbox.input.recv() => {}
                 Some(control) = self.inbox.control.recv() => {
                     if self.device.control(control, None) {
+                        self.device.confirm();
                         return Some(());
                     }
                 }
@@ -218,6 +238,12 @@ impl Line {
         let mut lease: Option<oneshot::Receiver<()>> = None;
         // It could be listened to when it was opened: what opens it anew says why it cannot be now, and tries again.
         let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
+        // Armed before the look, so that nothing is missed in between.
+        let mut watch = DeviceWatch::new(&device.watched())
+            .inspect_err(|error| tracing::warn!("{error}; looking every {} s", UNWATCHED.as_secs()))
+            .ok();
+        let mut links_due = Some(Instant::now());
+        let mut vanished = false;
         loop {
             let stuck_at = patience.ends();
             tokio::select! {
@@ -230,7 +256,26 @@ impl Line {
                         return Lost::Moved;
                     }
                     device.set(tty, &before);
+                    links_due = Some(Instant::now());
                 }
+                changed = appeared(&mut watch), if watch.is_some() => {
+                    if changed.is_err() {
+                        watch = None;
+                    }
+                    links_due = Some(Instant::now());
+                }
+                () = reached(links_due) => match device.check(tty) {
+                    Still::Ours => {
+                        vanished = false;
+                        links_due = watch.is_none().then(|| Instant::now() + UNWATCHED);
+                    }
+                    Still::Vanished if !vanished => {
+                        vanished = true;
+                        links_due = Some(Instant::now() + VANISHED);
+                    }
+                    Still::Vanished => return Lost::Displaced(device.nowhere()),
+                    Still::Moved(why) => return Lost::Displaced(why),
+                },
                 // Before anything is sent again.
                 () = over(&mut lease), if lease.is_some() => {
                     lease = None;
@@ -358,13 +403,9 @@ async fn over(lease: &mut Option<oneshot::Receiver<()>>) {
     }
 }
 
-async fn appeared(watch: &mut Option<DeviceWatch>) {
+async fn appeared(watch: &mut Option<DeviceWatch>) -> Result<(), WatchError> {
     match watch {
-        Some(watch) => {
-            if let Err(error) = watch.appeared().await {
-                tracing::warn!("{error}");
-            }
-        }
+        Some(watch) => watch.appeared().await.inspect_err(|error| tracing::warn!("{error}")),
         None => std::future::pending().await,
     }
 }

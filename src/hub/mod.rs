@@ -7,6 +7,7 @@ mod control;
 mod cursor;
 mod device;
 mod hearing;
+mod identity;
 pub mod line;
 mod notes;
 mod patience;
@@ -80,6 +81,8 @@ pub enum LineState {
     Away(Timestamp),
     /// There, but not to be opened: why.
     Failed(String),
+    /// There, and another port's: why.
+    NotOurs(String),
 }
 
 impl fmt::Display for LineState {
@@ -90,6 +93,7 @@ impl fmt::Display for LineState {
             Self::Open(_) => f.write_str("open"),
             Self::Away(since) => write!(f, "unplugged since {}", clock(*since)),
             Self::Failed(why) => f.write_str(why),
+            Self::NotOurs(why) => write!(f, "idle: {why}"),
         }
     }
 }

@@ -192,6 +192,11 @@ impl Tty {
         Contact::new(self)
     }
 
+    /// Its device number.
+    pub fn number(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.rdev())
+    }
+
     /// Whether there is no line behind it: a board that is a USB device of its own, and whose tty goes when it resets.
     pub fn is_the_device_itself(&self) -> bool {
         self.itself

@@ -1,4 +1,4 @@
-//! Waiting for a device that is away, by inotify: uevents do not reach a private network namespace, and the running
+//! Waiting for a device that is away, and for a change of the links that lead to it, by inotify: uevents do not reach a private network namespace, and the running
 //! service must see its adapter come back. What is watched is every directory that the path leads through,
 //! links included, for the one name that matters there.
 
@@ -31,20 +31,21 @@ pub struct WatchError {
 /// wait, and nothing is missed in between.
 #[derive(Debug)]
 pub struct DeviceWatch {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     inotify: Watched<Notifier>,
-    /// The names that matter and where they are; at most [`MOST_STEPS`].
+    /// The names that matter and where they are; at most [`MOST_STEPS`] a path.
     steps: Vec<(WatchDescriptor, OsString)>,
 }
 
 impl DeviceWatch {
-    /// A watch for the device at `path`, which may be a link, and which may not exist yet, nor its directories.
-    pub fn new(path: &Path) -> Result<Self, WatchError> {
-        let failed = |source| WatchError { path: path.to_owned(), source };
+    /// A watch for these paths, which may be links, and which may not exist yet, nor their directories. The last one is the
+    /// device's.
+    pub fn new(paths: &[PathBuf]) -> Result<Self, WatchError> {
+        let failed = |source| WatchError { path: paths.last().cloned().unwrap_or_default(), source };
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
             .map_err(|errno| failed(errno.into()))?;
         let mut watch = Self {
-            path: std::path::absolute(path).map_err(failed)?,
+            paths: paths.iter().map(std::path::absolute).collect::<Result<_, _>>().map_err(failed)?,
             inotify: Watched::new(Notifier(inotify), Interest::READABLE).map_err(failed)?,
             steps: Vec::new(),
         };
@@ -52,7 +53,7 @@ impl DeviceWatch {
         Ok(watch)
     }
 
-    /// Waits until the device, or a link or directory on the way to it, is created, moved there or changes owner or
+    /// Waits until a device, or a link or directory on the way to it, is created, moved there, removed or changes owner or
     /// mode (udev's chown comes after the device). It may be nothing: only opening it tells. Cancel safe.
     pub async fn appeared(&mut self) -> Result<(), WatchError> {
         loop {
@@ -73,12 +74,22 @@ impl DeviceWatch {
         lost || self.steps.iter().any(|(dir, name)| *dir == event.wd && Some(name) == event.name.as_ref())
     }
 
-    /// Follows the path as far as it leads and watches on the way. A directory is watched *before* the name in it is
+    /// Follows each path as far as it leads and watches on the way. A directory is watched *before* the name in it is
     /// looked at: so the name is either seen here, or its appearance is an event.
     fn arm(&mut self) -> Result<(), WatchError> {
         let mut steps = Vec::new();
+        for path in &self.paths {
+            self.arm_path(path, &mut steps)?;
+        }
+        self.forget_all_but(&steps);
+        self.steps = steps;
+        Ok(())
+    }
+
+    fn arm_path(&self, path: &Path, steps: &mut Vec<(WatchDescriptor, OsString)>) -> Result<(), WatchError> {
+        let end = steps.len() + MOST_STEPS;
         let mut dir = PathBuf::from("/");
-        let mut ahead = names(&self.path);
+        let mut ahead = names(path);
         while let Some(name) = ahead.pop() {
             if name == ".." {
                 dir.pop();
@@ -101,17 +112,19 @@ impl DeviceWatch {
             } else {
                 break;
             }
-            if steps.len() == MOST_STEPS {
+            if steps.len() >= end {
                 break;
             }
         }
-        self.forget_all_but(&steps);
-        self.steps = steps;
         Ok(())
     }
 
     fn watch_dir(&self, dir: &Path) -> Result<WatchDescriptor, Errno> {
-        let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ATTRIB;
+        let events = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ATTRIB;
         self.inotify.get_ref().0.add_watch(dir, events | AddWatchFlags::IN_ONLYDIR)
     }
 
@@ -125,7 +138,7 @@ impl DeviceWatch {
     }
 
     fn failed(&self, source: io::Error) -> WatchError {
-        WatchError { path: self.path.clone(), source }
+        WatchError { path: self.paths.last().cloned().unwrap_or_default(), source }
     }
 }
 

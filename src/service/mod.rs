@@ -137,10 +137,22 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
         }
         match prepared {
             Ok(prepared) => break prepared,
-            Err(error) => match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
-                unserved::Next::TryAgain(asked) => administrator = asked,
-                unserved::Next::Leave => return Ok(()),
-            },
+            Err(error) => {
+                if let ServiceError::NotConfigured(..) = &error {
+                    // Taken out of the configuration: its tty is another port's, or nobody's.
+                    if stored.tty.take().is_some() {
+                        systemd::forget("tty");
+                    }
+                    if listeners.ssh.is_empty() && listeners.attach.is_empty() {
+                        tracing::warn!("{error}");
+                        return Ok(());
+                    }
+                }
+                match unserved::explain(&options.port, &error, &listeners, &mut signals).await {
+                    unserved::Next::TryAgain(asked) => administrator = asked,
+                    unserved::Next::Leave => return Ok(()),
+                }
+            }
         }
     };
     PortService::start(options.clone(), prepared, listeners, stored.tty).run(signals).await

@@ -20,6 +20,7 @@ use crate::event::Event;
 use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
 use crate::memory;
+use crate::ownership::Claims;
 use crate::port::PortName;
 use crate::session::{Console, Neighbours};
 use crate::ssh::{Access, Door, Gatekeeping};
@@ -192,7 +193,7 @@ impl PortService {
     /// Nothing to serve, nobody to serve it to, and nothing that would go with this process: what the log cannot take yet, and the
     /// clock of a silence.
     fn idle(&self) -> bool {
-        matches!(*self.console.hub.line().borrow(), LineState::Away(_))
+        matches!(*self.console.hub.line().borrow(), LineState::Away(_) | LineState::NotOurs(_))
             && self.health.borrow().trouble.is_none()
             && !*self.silence.borrow()
             && !self.visited()
@@ -323,6 +324,7 @@ fn wanted(config: &Config, name: &PortName) -> Wanted {
     let port = &config.ports[name];
     Wanted {
         path: config.device(name, port),
+        claims: Claims::concerning(config, name),
         settings: port.line,
         low_latency: port.low_latency,
         modem: port.modem,

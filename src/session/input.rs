@@ -189,7 +189,7 @@ fn may_write(here: &Here, wants: bool, told: &mut bool) -> bool {
             })
         }
         LineState::Away(_) => Some(format!("{name} is unplugged: what you type is not sent")),
-        LineState::Failed(why) => Some(format!("{why}: what you type is not sent")),
+        LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: what you type is not sent")),
     };
     match refusal {
         None => {

@@ -46,7 +46,7 @@ async fn show<O: Outlet>(
     let mut line = console.hub.line();
     let mut shown = started(&mut line).await;
     greet(here, &shown, outlet).await?;
-    if let LineState::Failed(why) = shown {
+    if let LineState::Failed(why) | LineState::NotOurs(why) = shown {
         return Ok(Ended::Closed(why));
     }
     if !replay.is_empty() {
@@ -167,7 +167,7 @@ fn news(here: &Here, before: &LineState, now: &LineState) -> Option<String> {
         (LineState::Open(old), LineState::Open(new)) if old != new => Some(format!("{name} is set to {new}")),
         (LineState::Open(_), LineState::Open(_)) => None,
         (_, LineState::Open(_)) => Some(format!("{name} back {}", clock(jiff::Timestamp::now()))),
-        (_, LineState::Failed(why)) => Some(why.clone()),
+        (_, LineState::Failed(why) | LineState::NotOurs(why)) => Some(why.clone()),
         _ => None,
     }
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Plugs USB serial adapters (FTDI, as QEMU's usb-serial emulates them) into a VM and pulls them out again.
 
-usage: usb.py QMP-SOCKET FAR-DIR plug SERIAL[@PORT]…    without PORT: the lowest free one
+usage: usb.py QMP-SOCKET FAR-DIR plug SERIAL[=NUMBER][@PORT]…    without PORT: the lowest free one
        usb.py QMP-SOCKET FAR-DIR unplug SERIAL…
        usb.py QMP-SOCKET FAR-DIR swap SERIAL SERIAL
        usb.py QMP-SOCKET FAR-DIR list                   a line "PORT SERIAL" each
 
-PORT is 1 to 45: three controllers of 15. The far end of an adapter's line is the unix socket FAR-DIR/SERIAL, on
+SERIAL is also what an adapter is called here; with NUMBER it has that one for a serial number, as clones do that have
+another's. PORT is 1 to 45: three controllers of 15. The far end of an adapter's line is the unix socket FAR-DIR/SERIAL, on
 which QEMU listens while the adapter is plugged in. An adapter's device id, p17-SERIAL, says where it is plugged:
 QEMU is the only place where that is kept.
 """
@@ -27,7 +28,7 @@ def plugged(qmp):
     return {match[2]: int(match[1]) for match in found if match}
 
 
-def plug(qmp, far, serial, port):
+def plug(qmp, far, serial, number, port):
     controller, place = divmod(port - 1, PORTS_A_CONTROLLER)
     address = {"type": "unix", "data": {"path": os.path.join(far, serial)}}
     backend = {"type": "socket", "data": {"addr": address, "server": True, "wait": False}}
@@ -37,7 +38,7 @@ def plug(qmp, far, serial, port):
         driver="usb-serial",
         id=f"p{port}-{serial}",
         chardev=f"far-{serial}",
-        serial=serial,
+        serial=number,
         bus=f"x{controller}.0",
         port=str(place + 1),
         **{"always-plugged": True},
@@ -62,11 +63,11 @@ def place_of(adapters, serial):
 
 
 def parse(word, taken):
-    """"SERIAL@PORT" or "SERIAL" -> serial, port."""
-    match = re.fullmatch(r"([A-Za-z0-9]{1,20})(?:@(\d+))?", word)
+    """"SERIAL[=NUMBER][@PORT]" -> serial, number, port."""
+    match = re.fullmatch(r"([A-Za-z0-9]{1,20})(?:=([A-Za-z0-9]{1,20}))?(?:@(\d+))?", word)
     if not match:
-        raise QmpError(f"{word!r}: an adapter is SERIAL or SERIAL@PORT, the serial number of A-Z a-z 0-9")
-    serial, port = match[1], int(match[2]) if match[2] else None
+        raise QmpError(f"{word!r}: an adapter is SERIAL[=NUMBER][@PORT], the serial number of A-Z a-z 0-9")
+    serial, number, port = match[1], match[2] or match[1], int(match[3]) if match[3] else None
     if serial in taken:
         raise QmpError(f"adapter {serial} is already plugged in, at port {taken[serial]}")
     if port is None:
@@ -77,7 +78,7 @@ def parse(word, taken):
         raise QmpError(f"port {port} does not exist: use 1 to 45")
     elif port in taken.values():
         raise QmpError(f"port {port} is taken")
-    return serial, port
+    return serial, number, port
 
 
 def main(socket, far, verb, *words):
@@ -86,11 +87,11 @@ def main(socket, far, verb, *words):
     if verb == "plug" and words:
         wanted = []
         for word in words:  # all checked before the first is plugged in
-            serial, port = parse(word, adapters)
+            serial, number, port = parse(word, adapters)
             adapters[serial] = port
-            wanted.append((serial, port))
-        for serial, port in wanted:
-            plug(qmp, far, serial, port)
+            wanted.append((serial, number, port))
+        for serial, number, port in wanted:
+            plug(qmp, far, serial, number, port)
     elif verb == "unplug" and words:
         places = [(serial, place_of(adapters, serial)) for serial in words]
         for serial, port in places:
@@ -99,8 +100,8 @@ def main(socket, far, verb, *words):
         (one, two), (here, there) = words, [place_of(adapters, serial) for serial in words]
         unplug(qmp, far, one, here)
         unplug(qmp, far, two, there)
-        plug(qmp, far, one, there)
-        plug(qmp, far, two, here)
+        plug(qmp, far, one, one, there)
+        plug(qmp, far, two, two, here)
     elif verb == "list" and not words:
         for serial, port in sorted(adapters.items(), key=lambda item: item[1]):
             print(port, serial)

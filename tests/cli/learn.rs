@@ -84,7 +84,7 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
     plug(&bus, "pci-0000:00:14.0-usb-0:3:1.0-port0", "ttyUSB1");
     client.ends_with(0);
     let shown = String::from_utf8(client.shown()).unwrap();
-    assert!(shown.contains("\nthe port ttyUSB1 may have opened it: `stop ttyUSB1` before, "), "{shown}");
+    assert!(shown.contains("\nthe port ttyUSB1 closes it when lab is reloaded\n"), "{shown}");
 
     // What is core's already is not bound to another port.
     let mut client = learning(&bus, &["edge"]);

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Patient, Sight};
+use super::{Finding, Patient, Sight, identity};
 use crate::port::driver_of;
 use crate::session::plain;
 
@@ -23,7 +23,8 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     let shown = patient.device.display();
     let Ok(metadata) = fs::metadata(device) else {
         // A port that waits for its adapter is well, unless somebody says that it is not.
-        return patient.named.then(|| absent(patient));
+        let elsewhere = identity::elsewhere(sight, patient);
+        return elsewhere.or_else(|| patient.named.then(|| absent(patient)));
     };
     if !metadata.file_type().is_char_device() {
         return Some(patient.finding(format!("{shown} is not a serial port"), instead(patient)));

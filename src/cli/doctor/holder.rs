@@ -106,8 +106,11 @@ fn mend(process: &Process, kernel: &str) -> String {
         (name, _) if name.contains("getty") => {
             format!("systemctl disable --now serial-getty@{kernel}.service")
         }
+        // The device belongs to the port that is looked at, or it would not be asked who holds it.
         (_, Some(unit)) if unit.starts_with("console@") => {
-            "two ports name this device, and one of them has to go: consolectl list".to_owned()
+            format!(
+                "it is not that port's any more, and it lets go of it when it is told: systemctl reload {unit}"
+            )
         }
         (_, Some(unit)) if !unit.starts_with("user@") => format!("systemctl stop {unit}"),
         _ => format!("end it, or: kill {}", process.pid),

@@ -7,6 +7,7 @@ mod device;
 mod firewall;
 mod holder;
 mod host_keys;
+mod identity;
 mod log;
 mod units;
 
@@ -24,8 +25,10 @@ use super::value::similar;
 use crate::attach::client::{self, AttachError};
 use crate::config::{self, Config, ConfigError, LogType};
 use crate::exec;
+use crate::ownership::Claims;
 use crate::port::PortName;
 use holder::Process;
+use identity::Ttys;
 use units::Units;
 
 /// Lines of a log that are looked at.
@@ -108,10 +111,12 @@ struct Sight {
     processes: Vec<Process>,
     /// The ports that run.
     running: BTreeSet<PortName>,
+    ttys: Ttys,
+    claims: Claims,
 }
 
 impl Sight {
-    fn new(runtime: &Path, patients: &[Patient<'_>]) -> Self {
+    fn new(runtime: &Path, config: &Config, patients: &[Patient<'_>]) -> Self {
         let mut units: Vec<String> = units::COMMON.map(str::to_owned).to_vec();
         for Patient { name, device, .. } in patients {
             let getty = format!("serial-getty@{}.service", device::kernel_name(device));
@@ -119,7 +124,13 @@ impl Sight {
             units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
         }
         let running = local::running(runtime).unwrap_or_default().into_iter().collect();
-        Self { units: Units::ask(&units), processes: holder::processes(), running }
+        Self {
+            units: Units::ask(&units),
+            processes: holder::processes(),
+            running,
+            ttys: Ttys::look(),
+            claims: Claims::of(config),
+        }
     }
 }
 
@@ -141,11 +152,14 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
             Patient { name, settings, device, named: port.is_some() }
         })
         .collect();
-    let sight = Sight::new(runtime, &patients);
+    let sight = Sight::new(runtime, &config, &patients);
     findings.extend(units::everywhere(&sight));
     findings.extend(config_file::look(&file));
     findings.extend(device::without_driver());
     findings.extend(host_keys::look(&sight));
+    if port.is_none() {
+        findings.extend(identity::unserved(&sight));
+    }
     let logs: Vec<PathBuf> = patients.iter().map(Patient::logs).collect();
     let spaces = bounded::space_of(&logs, DISK_TIMEOUT);
     let mut logged = Vec::with_capacity(patients.len());
@@ -189,8 +203,12 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    findings.extend(device::look(sight, patient));
-    findings.extend(holder::look(sight, patient));
+    findings.extend(identity::look(sight, patient));
+    // Another port's device says nothing of this one.
+    if !identity::is_anothers(sight, patient) {
+        findings.extend(device::look(sight, patient));
+        findings.extend(holder::look(sight, patient));
+    }
     findings.extend(units::look(sight, patient));
     findings.extend(firewall::look(patient));
     findings

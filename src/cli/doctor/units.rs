@@ -167,7 +167,9 @@ fn what_helps(part: &str) -> &'static str {
 
 fn complaint_of_line(line: &str) -> Option<(String, String)> {
     let well = line.starts_with(|first: char| first.is_ascii_digit())
-        || ["unplugged", "starting", ""].iter().any(|word| line.split([' ', ',']).next() == Some(word));
+        || ["unplugged", "starting", "idle:", ""]
+            .iter()
+            .any(|word| line.split([' ', ',']).next() == Some(word));
     if !well {
         let why = line.find(" attached").and_then(|at| line[..at].rfind(", ")).map_or(line, |at| &line[..at]);
         return Some((
@@ -281,6 +283,7 @@ mod tests {
             "9600 8N1, 0 attached, 5 bytes in, 0 out",
             "unplugged since 12:01:07, 1 attached, 0 bytes in, 0 out",
             "starting, 0 attached",
+            "idle: /dev/ttyUSB0 is the device of the port p1 (/dev/serial/by-path/x leads to it), 0 attached",
             "",
         ] {
             assert!(complaints(well).is_empty(), "{well:?}");

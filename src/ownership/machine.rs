@@ -1,0 +1,219 @@
+//! What the machine knows of a tty: where paths lead, and what udev has written down. A node of the kernel's is there before udev has
+//! made its links, and for a moment a link and a record of the adapter before it may be there too; so a tty counts only once its
+//! record is newer than its node. Where no udev runs (containers), there is nothing to wait for.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+
+/// Bytes of a record that are read. Those of ttys have about one kilobyte.
+const RECORD_MAX: u64 = 64 * 1024;
+
+/// The device number of the character device that a path leads to, through links.
+pub fn leads(path: &Path) -> Option<u64> {
+    let found = fs::metadata(path).ok()?;
+    found.file_type().is_char_device().then(|| found.rdev())
+}
+
+/// What udev has written down of a device (`/run/udev/data/cMAJOR:MINOR`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Since when udev knows it (CLOCK_MONOTONIC, microseconds).
+    pub since: Option<u64>,
+    /// Its links, below /dev.
+    pub links: Vec<PathBuf>,
+    /// Where it is plugged in (`ID_PATH`).
+    pub place: Option<String>,
+    /// Vendor, product and serial number (`ID_SERIAL`).
+    pub serial: Option<String>,
+    /// Its serial number alone (`ID_SERIAL_SHORT`).
+    pub serial_short: Option<String>,
+    /// Our rules let ports have it (`CONSOLE_TTY`): it is no modem, and nobody has set `CONSOLE_IGNORE`.
+    pub for_consoles: bool,
+    /// The port whose `device` led to another tty already when this one appeared (`CONSOLE_CLASH`).
+    pub clash: Option<String>,
+}
+
+impl Record {
+    fn read(from: impl Read) -> Self {
+        let mut record = Self::default();
+        for line in BufReader::new(from.take(RECORD_MAX)).lines().map_while(Result::ok) {
+            let Some((kind, value)) = line.split_once(':') else { continue };
+            match (kind, value.split_once('=')) {
+                ("I", _) => record.since = value.parse().ok(),
+                ("S", _) => record.links.push(Path::new("/dev").join(value)),
+                ("E", Some(("ID_PATH", place))) => record.place = Some(place.to_owned()),
+                ("E", Some(("ID_SERIAL", serial))) => record.serial = Some(serial.to_owned()),
+                ("E", Some(("ID_SERIAL_SHORT", serial))) => record.serial_short = Some(serial.to_owned()),
+                ("E", Some(("CONSOLE_TTY", _))) => record.for_consoles = true,
+                ("E", Some(("CONSOLE_CLASH", port))) => record.clash = Some(port.to_owned()),
+                _ => {}
+            }
+        }
+        record
+    }
+}
+
+/// Whether a tty's links are as they will stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// They are. Without a record, udev does not care for it.
+    Ready(Option<Record>),
+    /// udev has not come to it yet; whether it is at work.
+    Pending(bool),
+}
+
+/// Where a machine keeps what it knows.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    udev: PathBuf,
+    sys: PathBuf,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { udev: "/run/udev".into(), sys: "/sys".into() }
+    }
+}
+
+impl Machine {
+    /// The file in which udev writes down what it knows of a tty.
+    pub fn record_path(&self, tty: u64) -> PathBuf {
+        self.udev.join(format!("data/c{}:{}", major(tty), minor(tty)))
+    }
+
+    /// What is written there.
+    pub fn record(&self, tty: u64) -> Option<Record> {
+        fs::File::open(self.record_path(tty)).ok().map(Record::read)
+    }
+
+    /// Whether udev has done all for `tty`, whose node (or a link to it) is at `path`.
+    pub fn readiness(&self, path: &Path, tty: u64) -> Readiness {
+        let handled = self.udev.join("control").exists() && self.is_present(tty);
+        let record = self.record(tty);
+        if !handled {
+            return Readiness::Ready(record);
+        }
+        let made = fs::metadata(path).and_then(|node| node.created()).ok();
+        let written = fs::metadata(self.record_path(tty)).and_then(|file| file.modified()).ok();
+        // A file system that does not know when a node was made: then any record counts.
+        let is_of_this_node = made.is_none() || written >= made;
+        match record {
+            Some(record) if record.since.is_some() && is_of_this_node => Readiness::Ready(Some(record)),
+            _ => Readiness::Pending(self.udev.join("queue").exists()),
+        }
+    }
+
+    /// Whether the kernel has a device of this number. (It has none of ptys.)
+    fn is_present(&self, tty: u64) -> bool {
+        self.sys.join(format!("dev/char/{}:{}", major(tty), minor(tty))).exists()
+    }
+
+    /// The kernel's name of a tty.
+    pub fn kernel_name(&self, tty: u64) -> Option<String> {
+        let device =
+            fs::canonicalize(self.sys.join(format!("dev/char/{}:{}", major(tty), minor(tty)))).ok()?;
+        Some(device.file_name()?.to_str()?.to_owned())
+    }
+
+    /// All ttys of which udev has a record, by number.
+    pub fn records(&self) -> Vec<(u64, Record)> {
+        let Ok(entries) = fs::read_dir(self.udev.join("data")) else { return Vec::new() };
+        let number = |name: &str| {
+            let (major, minor) = name.strip_prefix('c')?.split_once(':')?;
+            Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
+        };
+        let numbers = entries.flatten().filter_map(|entry| number(entry.file_name().to_str()?));
+        numbers.filter(|tty| self.is_present(*tty)).filter_map(|tty| Some((tty, self.record(tty)?))).collect()
+    }
+
+    /// Other ttys that udev has given the link at `path`, too: two adapters of one serial number have one name by-id, and the link can
+    /// lead to one of them only. Those that were told apart as they appeared (`CONSOLE_CLASH`) do not count.
+    pub fn namesakes(&self, path: &Path, tty: u64) -> Vec<(u64, Record)> {
+        let mut records = self.records();
+        records.retain(|(other, record)| {
+            *other != tty && record.clash.is_none() && record.links.iter().any(|link| link == path)
+        });
+        records
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+
+    /// A machine with udev and the null device, whose number is 1:3, as a tty.
+    fn machine() -> (tempfile::TempDir, Machine, u64) {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine { udev: dir.path().join("udev"), sys: dir.path().join("sys") };
+        fs::create_dir_all(machine.udev.join("data")).unwrap();
+        fs::create_dir_all(machine.sys.join("dev/char/1:3")).unwrap();
+        (dir, machine, leads(Path::new("/dev/null")).unwrap())
+    }
+
+    const RECORD: &str = "S:serial/by-id/usb-A\nS:serial/by-path/1\nI:7180262\nE:ID_PATH=pci-1\nE:ID_SERIAL=FTDI_A\n\
+                          E:CONSOLE_TTY=1\nE:CONSOLE_CLASH=one\nG:systemd\nV:1\n";
+
+    #[test]
+    fn a_record_is_read_as_udev_writes_it() {
+        let record = Record::read(RECORD.as_bytes());
+        assert_eq!(record.since, Some(7_180_262));
+        assert_eq!(record.links, [Path::new("/dev/serial/by-id/usb-A"), Path::new("/dev/serial/by-path/1")]);
+        assert_eq!((record.place.as_deref(), record.serial.as_deref()), (Some("pci-1"), Some("FTDI_A")));
+        assert_eq!((record.for_consoles, record.clash.as_deref()), (true, Some("one")));
+    }
+
+    #[test]
+    fn a_tty_is_waited_for_until_udev_has_written_its_record_after_the_node_was_made() {
+        let (_dir, machine, tty) = machine();
+        let node = Path::new("/dev/null");
+        let ready = |machine: &Machine| machine.readiness(node, tty);
+        assert_eq!(ready(&machine), Readiness::Ready(None), "no udev runs");
+        fs::write(machine.udev.join("control"), "").unwrap();
+        assert_eq!(ready(&machine), Readiness::Pending(false));
+        fs::write(machine.udev.join("queue"), "").unwrap();
+        assert_eq!(ready(&machine), Readiness::Pending(true));
+        let record = machine.record_path(tty);
+        fs::write(&record, "E:ID_PATH=pci-1\n").unwrap();
+        assert_eq!(ready(&machine), Readiness::Pending(true), "not initialized yet");
+        fs::write(&record, RECORD).unwrap();
+        assert!(matches!(ready(&machine), Readiness::Ready(Some(_))));
+        if let Ok(made) = fs::metadata(node).unwrap().created() {
+            let file = fs::File::options().write(true).open(&record).unwrap();
+            file.set_modified(made - Duration::from_secs(1)).unwrap();
+            assert_eq!(ready(&machine), Readiness::Pending(true), "the record of the adapter before");
+            file.set_modified(SystemTime::now()).unwrap();
+        }
+        fs::remove_dir(machine.sys.join("dev/char/1:3")).unwrap();
+        assert!(matches!(ready(&machine), Readiness::Ready(_)), "a pty: udev never hears of it");
+    }
+
+    #[test]
+    fn ttys_of_one_name_are_found() {
+        let (_dir, machine, tty) = machine();
+        let link = Path::new("/dev/serial/by-id/usb-A");
+        for (number, text) in [
+            ("1:3", "S:serial/by-id/usb-A\nI:1\n"),
+            ("1:5", "S:serial/by-id/usb-A\nI:2\n"),
+            ("1:7", "S:serial/by-id/usb-B\nI:3\n"),
+            ("1:8", "S:serial/by-id/usb-A\nI:4\nE:CONSOLE_CLASH=one\n"),
+            ("1:9", "S:serial/by-id/usb-A\nI:5\n"),
+        ] {
+            fs::write(machine.udev.join("data").join(format!("c{number}")), text).unwrap();
+            if number != "1:9" {
+                fs::create_dir_all(machine.sys.join("dev/char").join(number)).unwrap();
+            }
+        }
+        let others: Vec<_> = machine.namesakes(link, tty).into_iter().map(|(tty, _)| minor(tty)).collect();
+        assert_eq!(
+            others,
+            [5],
+            "what has gone, what was told apart and what has another name does not count"
+        );
+    }
+}

@@ -1,0 +1,123 @@
+//! Which port a tty belongs to. There is one rule, [`Claims::owner`], and everybody asks it: the udev rules as a tty appears, each
+//! port before it opens a tty and while it has it open, the start of the whole, a reload, and `doctor`. It is pure; [`machine`] reads
+//! what it needs from /dev, /sys and udev's database.
+
+mod machine;
+
+use std::path::{Path, PathBuf};
+
+use crate::config::Config;
+use crate::port::PortName;
+
+pub use machine::{Machine, Readiness, Record, leads};
+
+/// A port and the path of its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The port.
+    pub port: PortName,
+    /// Its device.
+    pub path: PathBuf,
+    /// Whether the port is opened as soon as its device is there.
+    pub enabled: bool,
+    /// Whether the port has a `device`, rather than the device of its name.
+    pub by_device: bool,
+}
+
+/// What the configuration says of devices: ports with a `device` first, then those of a name, each in the order of their names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims(Vec<Claim>);
+
+impl Claims {
+    /// Those of all ports.
+    pub fn of(config: &Config) -> Self {
+        let claim = |(name, port): (&PortName, &crate::config::Port)| Claim {
+            port: name.clone(),
+            path: config.device(name, port),
+            enabled: port.enabled,
+            by_device: port.device.is_some(),
+        };
+        let (mut by_device, by_name): (Vec<_>, Vec<_>) =
+            config.ports.iter().map(claim).partition(|claim| claim.by_device);
+        by_device.extend(by_name);
+        Self(by_device)
+    }
+
+    /// Those that decide whether a tty is `port`'s: its own, and all by `device`. (A port process keeps them in memory.)
+    pub fn concerning(config: &Config, port: &PortName) -> Self {
+        let Self(mut claims) = Self::of(config);
+        claims.retain(|claim| claim.by_device || claim.port == *port);
+        Self(claims)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Claim> {
+        self.0.iter()
+    }
+
+    /// **The rule.** A tty belongs to the first port whose `device` leads to it *now*, else to the port of its name. `leads` tells the
+    /// device number that a path leads to. A port that is named in `clash` claims another tty by the same link: its `device` does
+    /// not count here.
+    pub fn owner(
+        &self,
+        tty: u64,
+        clash: Option<&str>,
+        leads: impl Fn(&Path) -> Option<u64>,
+    ) -> Option<&Claim> {
+        let clashes = |claim: &Claim| claim.by_device && clash == Some(claim.port.as_str());
+        self.0.iter().find(|claim| leads(&claim.path) == Some(tty) && !clashes(claim))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    const CONFIG: &str = "[ports.ttyUSB0]\n[ports.ttyUSB1]\n[ports.p1]\ndevice = \"/dev/by-path/1\"\n\
+                          [ports.one]\ndevice = \"/dev/by-id/A\"\nenabled = false\n";
+
+    fn claims() -> Claims {
+        Claims::of(&Config::parse(CONFIG, Path::new("test.toml")).unwrap())
+    }
+
+    fn owner(tty: u64, clash: Option<&str>, links: &[(&str, u64)]) -> Option<String> {
+        let links: BTreeMap<&Path, u64> = links.iter().map(|(path, tty)| (Path::new(*path), *tty)).collect();
+        claims().owner(tty, clash, |path| links.get(path).copied()).map(|claim| claim.port.to_string())
+    }
+
+    #[test]
+    fn a_tty_belongs_to_the_port_whose_device_leads_there_and_else_to_the_port_of_its_name() {
+        let nodes = [("/dev/ttyUSB0", 10), ("/dev/ttyUSB1", 11)];
+        let with = |links: &[(&'static str, u64)]| [&nodes[..], links].concat();
+        assert_eq!(owner(10, None, &nodes).as_deref(), Some("ttyUSB0"));
+        assert_eq!(owner(10, None, &with(&[("/dev/by-path/1", 10)])).as_deref(), Some("p1"));
+        assert_eq!(owner(11, None, &with(&[("/dev/by-path/1", 10)])).as_deref(), Some("ttyUSB1"));
+        // The link moves, and the tty with it.
+        assert_eq!(owner(10, None, &with(&[("/dev/by-path/1", 11)])).as_deref(), Some("ttyUSB0"));
+        // A port that is disabled keeps others from its device, too.
+        assert_eq!(owner(10, None, &with(&[("/dev/by-id/A", 10)])).as_deref(), Some("one"));
+        // Two ports that name one tty: always the same one has it.
+        assert_eq!(
+            owner(10, None, &with(&[("/dev/by-id/A", 10), ("/dev/by-path/1", 10)])).as_deref(),
+            Some("one")
+        );
+        assert_eq!(owner(12, None, &nodes), None);
+    }
+
+    #[test]
+    fn the_second_adapter_of_one_serial_number_is_not_the_port_of_the_first() {
+        let links = [("/dev/ttyUSB1", 11), ("/dev/by-id/A", 11)];
+        assert_eq!(owner(11, Some("one"), &links).as_deref(), Some("ttyUSB1"));
+        assert_eq!(owner(11, None, &links).as_deref(), Some("one"));
+    }
+
+    #[test]
+    fn a_port_keeps_in_mind_what_can_concern_it() {
+        let config = Config::parse(CONFIG, Path::new("test.toml")).unwrap();
+        let kept = Claims::concerning(&config, &"ttyUSB0".parse().unwrap());
+        let kept: Vec<_> = kept.iter().map(|claim| claim.port.to_string()).collect();
+        assert_eq!(kept, ["one", "p1", "ttyUSB0"]);
+    }
+}
