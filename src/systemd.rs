@@ -33,8 +33,10 @@ pub struct Handed {
     pub attach: Vec<UnixListener>,
     /// `tty`: the device, kept open while no process of ours ran.
     pub tty: Option<OwnedFd>,
-    /// `ring`: the scrollback, likewise.
-    pub ring: Option<OwnedFd>,
+    /// `ring` and `ring-resized`: the scrollback, likewise. Both, if a process was killed within a resize.
+    pub rings: Vec<OwnedFd>,
+    /// `intake`: the pipe in front of it.
+    pub intake: Option<OwnedFd>,
 }
 
 impl Handed {
@@ -51,7 +53,8 @@ impl Handed {
                 "ssh" => handed.ssh.extend(fds.take_tcp_listener(index).map_err(unusable)?),
                 "attach" => handed.attach.extend(fds.take_unix_listener(index).map_err(unusable)?),
                 "tty" => handed.tty = take_raw(&mut fds, index).map_err(unusable)?,
-                "ring" => handed.ring = take_raw(&mut fds, index).map_err(unusable)?,
+                "ring" | "ring-resized" => handed.rings.extend(take_raw(&mut fds, index).map_err(unusable)?),
+                "intake" => handed.intake = take_raw(&mut fds, index).map_err(unusable)?,
                 _ => drop(take_raw(&mut fds, index).map_err(unusable)?),
             }
         }
@@ -69,11 +72,11 @@ fn take_raw(fds: &mut ListenFd, index: usize) -> io::Result<Option<OwnedFd>> {
     Ok(Some(fd))
 }
 
-/// Has systemd keep a descriptor for the next process of this unit.
-pub fn store(name: &str, fd: BorrowedFd<'_>) {
+/// Has systemd keep a descriptor for the next process of this unit; whether it could be told.
+pub fn store(name: &str, fd: BorrowedFd<'_>) -> bool {
     // What was stored under the name before is another device's, or the same: one of them is enough.
     forget(name);
-    say(sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[fd]));
+    say(sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[fd]))
 }
 
 /// Has systemd drop the descriptors of this name.
@@ -91,10 +94,11 @@ pub fn notify(state: &[NotifyState<'_>]) {
     say(sd_notify::notify(state));
 }
 
-fn say(told: io::Result<()>) {
-    if let Err(error) = told {
+fn say(told: io::Result<()>) -> bool {
+    if let Err(error) = &told {
         tracing::warn!("systemd cannot be told: {error}");
     }
+    told.is_ok()
 }
 
 /// The heartbeat that `WatchdogSec=` asks for, at twice its rate.

@@ -161,7 +161,7 @@ fn a_crash_at_any_byte_of_a_write_loses_nothing_and_doubles_nothing() {
     let mut log = open(whole.path());
     let prompt = b"U-Boot\r\nlogin: ".len();
     assert_eq!(log.append(&said[..prompt], times(), true).unwrap(), prompt);
-    let mark = Mark::from(<[u64; 4]>::from(log.mark()));
+    let mark = Mark::from(<[u64; 6]>::from(log.mark()));
     assert_eq!(mark.left, Left::Unfinished);
     assert_eq!(log.append(&said[prompt..], times(), true).unwrap(), said.len() - prompt);
     let expected = fs::read(whole.path().join("console.log")).unwrap();
