@@ -1,5 +1,5 @@
 //! The file. Blocking: it runs inside `spawn_blocking`, since an SD card can stall for seconds. Every append is all
-//! or nothing, also through a full disk. Each is announced in a [`Ledger`] and then settled there, so that after a crash the next
+//! or nothing, also through a full disk. Each is announced in a [`WriteAhead`] and then settled there, so that after a crash the next
 //! process knows what of the last one is in the file, under whatever name that has by then.
 
 use std::fs::{File, OpenOptions};
@@ -14,10 +14,10 @@ use nix::fcntl::OFlag;
 use thiserror::Error;
 
 use super::encode::{Encoder, Times};
-use super::ledger::{Ledger, Mark, Nowhere, Step, check};
 use super::lines::Lines;
+use super::recovery::{Recovered, ends_within_a_line, identity, nuls_at_end, recover, renamed};
 use super::text::escape;
-use super::traces::{Outcome, ends_within_a_line, identity, nuls_at_end, renamed, settle};
+use super::write_ahead::{Mark, Step, Unrecorded, WriteAhead, check};
 use crate::config::{Log, LogType};
 use crate::failpoint;
 
@@ -57,7 +57,7 @@ pub struct CaptureLog {
     path: PathBuf,
     kind: LogType,
     encoder: Encoder,
-    ledger: Box<dyn Ledger>,
+    write_ahead: Box<dyn WriteAhead>,
     /// `None` for [`LogType::None`].
     file: Option<File>,
     mark: Mark,
@@ -81,7 +81,7 @@ impl CaptureLog {
             path,
             kind: log.kind,
             encoder,
-            ledger: Box::new(Nowhere),
+            write_ahead: Box::new(Unrecorded),
             file,
             mark: Mark::default(),
             torn: None,
@@ -96,46 +96,47 @@ impl CaptureLog {
     /// Goes on where a log was left off, by another process or by this one: `next` is where its last write led to, if it is not known
     /// that it ended. What of it stands in the file stays if it is whole, and is taken back if it is not. What others have
     /// appended stays.
-    pub fn resume(&mut self, mark: Mark, next: Option<Mark>) -> Result<Outcome, CaptureError> {
+    pub fn resume(&mut self, mark: Mark, next: Option<Mark>) -> Result<Recovered, CaptureError> {
         let found = match next {
             Some(next) => self.find(mark, next)?,
-            None => Outcome::Nothing,
+            None => Recovered::Nothing,
         };
-        let whole = next.filter(|_| found == Outcome::Whole);
+        let whole = next.filter(|_| found == Recovered::Whole);
         self.encoder.left = whole.unwrap_or(mark).left;
         self.mark = self.look()?;
         Ok(found)
     }
 
-    fn find(&self, mark: Mark, next: Mark) -> Result<Outcome, CaptureError> {
-        let settled = match (&self.file, self.path.parent()) {
-            (Some(file), _) if self.mark.file == next.file => settle(file, mark, next),
+    fn find(&self, mark: Mark, next: Mark) -> Result<Recovered, CaptureError> {
+        let recovered = match (&self.file, self.path.parent()) {
+            (Some(file), _) if self.mark.file == next.file => recover(file, mark, next),
             (_, Some(dir)) => match renamed(dir, next.file) {
-                Some(file) => settle(&file, mark, next),
-                None => Ok(Outcome::Gone),
+                Some(file) => recover(&file, mark, next),
+                None => Ok(Recovered::Gone),
             },
-            _ => Ok(Outcome::Gone),
+            _ => Ok(Recovered::Gone),
         };
-        settled.map_err(|source| self.failed("examine", source))
+        recovered.map_err(|source| self.failed("examine", source))
     }
 
     /// From now on each write is written down there.
-    pub fn keep(&mut self, ledger: impl Ledger + 'static) {
-        self.ledger = Box::new(ledger);
+    pub fn keep(&mut self, write_ahead: impl WriteAhead + 'static) {
+        self.write_ahead = Box::new(write_ahead);
     }
 
     /// Removes the NULs that a power cut leaves at the end of a file, and says so in it. Text has none of its own (they are escaped). In a
     /// raw log they may be the device's: they stay, and the journal says it, unless the file is `known` not to have been through that.
-    pub fn tidy(&mut self, known: bool) -> Result<(), CaptureError> {
+    pub fn trim_nuls(&mut self, known: bool) -> Result<(), CaptureError> {
         let Some(file) = &self.file else { return Ok(()) };
-        let nuls =
-            nuls_at_end(file, self.mark.size).map_err(|source| self.failed("examine", source))?;
+        let nuls = nuls_at_end(file, self.mark.size).map_err(|source| self.failed("examine", source))?;
         let path = self.path.display();
         if nuls == 0 || known && self.kind == LogType::Raw {
             return Ok(());
         }
         if self.kind == LogType::Raw {
-            tracing::warn!("the log {path} ends in {nuls} NUL bytes: the device's, or a power cut's; they stay");
+            tracing::warn!(
+                "the log {path} ends in {nuls} NUL bytes: the device's, or a power cut's; they stay"
+            );
             return Ok(());
         }
         if let Err(error) = self.cut_to(self.mark.size - nuls) {
@@ -236,8 +237,8 @@ impl CaptureLog {
         self.encoder.set_zone(TimeZone::system());
         self.mark = self.look()?;
         self.unread = true;
-        self.ledger.settle(self.mark, Step::default());
-        self.ledger.synced(self.mark);
+        self.write_ahead.commit(self.mark, Step::default());
+        self.write_ahead.synced(self.mark);
         Ok(())
     }
 
@@ -247,7 +248,7 @@ impl CaptureLog {
         match file.sync_data() {
             Err(source) if !has_no_sync(&source) => Err(self.failed("sync", source)),
             _ => {
-                self.ledger.synced(self.mark);
+                self.write_ahead.synced(self.mark);
                 Ok(())
             }
         }
@@ -255,11 +256,11 @@ impl CaptureLog {
 
     /// Cuts off what was written after it had been synced last, up to there. What a failed sync was about, Linux counts as written
     /// and drops: the next sync would succeed without it (`man 2 fsync`).
-    pub fn take_back(&mut self, synced: Mark) -> Result<(), CaptureError> {
+    pub fn roll_back(&mut self, synced: Mark) -> Result<(), CaptureError> {
         self.cut_to(synced.size)?;
         self.encoder.left = synced.left;
         self.mark = synced;
-        self.ledger.settle(self.mark, Step::default());
+        self.write_ahead.commit(self.mark, Step::default());
         Ok(())
     }
 
@@ -278,7 +279,7 @@ impl CaptureLog {
         self.mend()?;
         if self.file.is_none() || self.records.is_empty() {
             self.mark.left = self.encoder.left;
-            self.ledger.settle(self.mark, step);
+            self.write_ahead.commit(self.mark, step);
             return Ok(());
         }
         // The size is asked for each time, because an administrator may truncate the file under us.
@@ -292,10 +293,10 @@ impl CaptureLog {
             check: check(&self.records),
             ..before
         };
-        self.ledger.announce(before, after, step);
+        self.write_ahead.begin(before, after, step);
         if let Some(Err(source)) = self.file.as_ref().map(|mut file| file.write_all(&self.records)) {
             self.torn = Some(before.size);
-            self.ledger.announce(before, Mark { size: Mark::TORN, ..after }, Step::default());
+            self.write_ahead.begin(before, Mark { size: Mark::TORN, ..after }, Step::default());
             let error = self.failed("write", source);
             // If even this fails, `torn` remembers it, and the next append begins with it.
             let _ = self.mend();
@@ -304,7 +305,7 @@ impl CaptureLog {
         failpoint::point("log-written");
         self.mark = after;
         self.unread = false;
-        self.ledger.settle(after, step);
+        self.write_ahead.commit(after, step);
         failpoint::point("log-marked");
         Ok(())
     }
@@ -323,8 +324,8 @@ impl CaptureLog {
                 self.cut_to(size)?;
             }
             self.torn = None;
-            self.mark = Mark { size: size.min(found.size), left: self.mark.left, ..found };
-            self.ledger.settle(self.mark, Step::default());
+            self.mark = Mark { file: found.file, size: size.min(found.size), ..self.mark };
+            self.write_ahead.commit(self.mark, Step::default());
         }
         Ok(())
     }
@@ -356,8 +357,13 @@ fn has_no_sync(error: &io::Error) -> bool {
 fn open_file(path: &Path) -> Result<File, CaptureError> {
     // O_NONBLOCK: a FIFO put in the log's place must not hang us before we have seen what it is.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-    let opened =
-        OpenOptions::new().read(true).append(true).create(true).mode(0o640).custom_flags(flags.bits()).open(path);
+    let opened = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(flags.bits())
+        .open(path);
     let path = path.to_owned();
     let file = opened.map_err(|source| match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
         Errno::ENOENT | Errno::ENOTDIR => {

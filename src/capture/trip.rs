@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CaptureError, CaptureLog, Outcome, Ledger, Mark, Step, Times};
+use super::{CaptureError, CaptureLog, Mark, Recovered, Step, Times, WriteAhead};
 use crate::config::Log;
 use crate::hub::{Hub, Note, Noted};
 use crate::ring::{LogMark, LogRecord};
@@ -57,7 +57,7 @@ impl Trip {
                 let last = self.last;
                 let done = write(&mut log, self, times, &mut arrived);
                 if let Err(CaptureError::Io { what: "sync", .. }) = &done {
-                    arrived.refused = Some(refused(&mut log, hub, last));
+                    arrived.failed_sync = Some(roll_back(&mut log, hub, last));
                 }
                 arrived.position = hub.log_mark().position;
                 (Some(log), arrived, done)
@@ -72,10 +72,10 @@ impl Trip {
 
 /// The ring's header: what the next process goes on from.
 #[derive(Debug)]
-struct Header(Arc<Hub>);
+struct RingHeader(Arc<Hub>);
 
-impl Ledger for Header {
-    fn announce(&self, before: Mark, after: Mark, step: Step) {
+impl WriteAhead for RingHeader {
+    fn begin(&self, before: Mark, after: Mark, step: Step) {
         self.0.record_log(|record| {
             let mark = LogMark { file: before.into(), ..record.mark };
             record.mark = mark;
@@ -83,7 +83,7 @@ impl Ledger for Header {
         });
     }
 
-    fn settle(&self, now: Mark, step: Step) {
+    fn commit(&self, now: Mark, step: Step) {
         self.0.record_log(|record| {
             record.mark = LogMark { file: now.into(), ..onward(record.mark, step) };
             record.next = None;
@@ -100,32 +100,39 @@ fn onward(mark: LogMark, Step { taken, lost }: Step) -> LogMark {
 }
 
 /// Opens the log and goes on where it was left off.
-fn open(dir: &Path, settings: &Log, hub: &Arc<Hub>, arrived: &mut Arrived) -> Result<CaptureLog, CaptureError> {
+fn open(
+    dir: &Path,
+    settings: &Log,
+    hub: &Arc<Hub>,
+    arrived: &mut Arrived,
+) -> Result<CaptureLog, CaptureError> {
     let mut log = CaptureLog::open(dir, settings)?;
     let LogRecord { mark, next, synced } = hub.log_record();
     let found = log.resume(mark.file.into(), next.map(|next| next.file.into()))?;
     let now = log.mark();
     let is_in = |mark: LogMark| Mark::from(mark.file).file == now.file;
     let known = is_in(mark);
-    let reached = next.filter(|_| found == Outcome::Whole).unwrap_or(mark);
+    let reached = next.filter(|_| found == Recovered::Whole).unwrap_or(mark);
     let reached = LogMark { file: now.into(), ..reached };
     // In one store: what was in doubt is not any more.
     hub.record_log(|record| {
         let synced = if is_in(synced) { synced } else { reached };
         *record = LogRecord { mark: reached, next: None, synced };
     });
-    log.keep(Header(hub.clone()));
-    log.tidy(known)?;
-    if let (Some(next), Outcome::Gone) = (next, found) {
+    log.keep(RingHeader(hub.clone()));
+    log.trim_nuls(known)?;
+    if let (Some(next), Recovered::Gone) = (next, found) {
         let bytes = next.position - mark.position;
-        log.note(&format!("{bytes} bytes may stand twice, here and in the file before: that one was moved away"))?;
+        log.note(&format!(
+            "{bytes} bytes may stand twice, here and in the file before: that one was moved away"
+        ))?;
     }
     arrived.opened = true;
     Ok(log)
 }
 
 /// After a sync that failed: goes back to where the log was synced last, if the ring still has what follows.
-fn refused(log: &mut CaptureLog, hub: &Hub, last: bool) -> Refused {
+fn roll_back(log: &mut CaptureLog, hub: &Hub, last: bool) -> FailedSync {
     let LogRecord { mark, synced, .. } = hub.log_record();
     let bytes = mark.position - synced.position;
     let before = Mark::from(synced.file);
@@ -135,8 +142,8 @@ fn refused(log: &mut CaptureLog, hub: &Hub, last: bool) -> Refused {
         let torn = Mark { size: Mark::TORN, ..before };
         let next = Some(LogMark { file: torn.into(), ..synced });
         hub.record_log(|record| (record.mark, record.next) = (synced, next));
-        match log.take_back(before) {
-            Ok(()) => return Refused::TakenBack(bytes),
+        match log.roll_back(before) {
+            Ok(()) => return FailedSync::RolledBack(bytes),
             Err(error) => {
                 tracing::error!("what was not synced cannot be written again: {error}");
                 hub.record_log(|record| (record.mark, record.next) = (mark, None));
@@ -144,7 +151,8 @@ fn refused(log: &mut CaptureLog, hub: &Hub, last: bool) -> Refused {
         }
     }
     if bytes > 0
-        && let Err(error) = log.note(&format!("up to {bytes} bytes before this may be missing: the disk refused them"))
+        && let Err(error) =
+            log.note(&format!("up to {bytes} bytes before this may be missing: the disk refused them"))
     {
         tracing::error!("{error}");
     }
@@ -152,7 +160,7 @@ fn refused(log: &mut CaptureLog, hub: &Hub, last: bool) -> Refused {
         record.mark.lost += bytes;
         record.synced = record.mark;
     });
-    Refused::Doubtful(bytes)
+    FailedSync::Doubtful(bytes)
 }
 
 /// What of a trip is in the log, even if the rest failed: it must not be written twice.
@@ -169,16 +177,16 @@ pub(super) struct Arrived {
     /// Where the log stands after it.
     pub(super) position: u64,
     /// What became of what could not be synced.
-    pub(super) refused: Option<Refused>,
+    pub(super) failed_sync: Option<FailedSync>,
     /// Nothing else arrived, because the file was removed and there is a new one.
     pub(super) anew: bool,
 }
 
 /// What the disk took and did not keep.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Refused {
+pub(super) enum FailedSync {
     /// So many bytes of the device's are taken back and follow again.
-    TakenBack(u64),
+    RolledBack(u64),
     /// So many are older than what the ring keeps: they may be missing, or not.
     Doubtful(u64),
 }

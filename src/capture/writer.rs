@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::trip::{Refused, Trip};
+use super::trip::{FailedSync, Trip};
 use super::{CaptureError, CaptureLog, Times};
 use crate::alarm::Alarm;
 use crate::config::Log;
@@ -35,6 +35,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 
 /// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
 const LOSSES: Duration = Duration::from_secs(10);
+
+/// Notes that can be written again after a sync that failed. What is said also stands in the journal.
+const NOTES_KEPT: usize = 64;
 
 /// What the log is to be. A state and not messages: however long a disk hangs, none is lost and no queue fills.
 #[derive(Debug, Clone)]
@@ -244,11 +247,13 @@ impl Writer {
         let moved = arrived.position != self.cursor.position();
         self.cursor.move_to(arrived.position);
         self.hub.log_has_moved();
-        let lost = self.hub.log_mark().lost;
-        self.health.send_if_modified(|health| std::mem::replace(&mut health.lost, lost) != lost);
+        self.count_lost(self.hub.log_mark().lost);
         self.untold += arrived.gap;
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
+            if self.unsynced_notes.len() == NOTES_KEPT {
+                self.unsynced_notes.remove(0);
+            }
             self.unsynced_notes.push(note);
         }
         if arrived.anew {
@@ -259,8 +264,8 @@ impl Writer {
         self.more |= arrived.anew || arrived.opened;
         let whole = done.is_ok() && !arrived.anew && !arrived.opened;
         self.settle(arrived.consumed, offered, flushed && whole, synced && whole);
-        if let Some(refused) = arrived.refused {
-            self.face(refused);
+        if let Some(failed) = arrived.failed_sync {
+            self.handle_failed_sync(failed);
         } else if arrived.opened && moved {
             (self.seen, self.pending) = (0, None);
         }
@@ -268,19 +273,21 @@ impl Writer {
     }
 
     /// What was not synced is written again, or counted. Both are said.
-    fn face(&mut self, refused: Refused) {
-        self.must_sync = true;
-        match refused {
-            Refused::TakenBack(bytes) => {
-                let news = format!("the disk refused {bytes} bytes: they are written again");
-                tracing::error!("{news}");
-                let offset = self.cursor.position();
-                let mut notes = vec![Note { offset, at: Timestamp::now(), what: Noted::Said(news) }];
-                notes.append(&mut self.unsynced_notes);
+    fn handle_failed_sync(&mut self, failed: FailedSync) {
+        let again = std::mem::replace(&mut self.must_sync, true);
+        match failed {
+            FailedSync::RolledBack(bytes) => {
+                let mut notes = std::mem::take(&mut self.unsynced_notes);
+                if !again {
+                    let news = format!("the disk refused {bytes} bytes: they are written again");
+                    tracing::error!("{news}");
+                    let offset = self.cursor.position();
+                    notes.insert(0, Note { offset, at: Timestamp::now(), what: Noted::Said(news) });
+                }
                 self.hub.note_again(notes);
                 (self.seen, self.pending) = (0, None);
             }
-            Refused::Doubtful(bytes) => {
+            FailedSync::Doubtful(bytes) => {
                 self.unsynced_notes.clear();
                 if bytes > 0 {
                     tracing::error!(
@@ -305,15 +312,19 @@ impl Writer {
                 () = self.alarm.rings() => {
                     let overrun = self.cursor.overrun().saturating_sub(offered as u64);
                     let lost = self.hub.log_mark().lost + overrun;
-                    self.health.send_if_modified(|health| {
-                        let more = lost > health.lost;
-                        health.lost = health.lost.max(lost);
-                        more
-                    });
+                    self.count_lost(lost);
                     self.say_trouble(CaptureError::Hangs(self.dir.join(&self.settings.file)));
                 }
             }
         }
+    }
+
+    fn count_lost(&self, lost: u64) {
+        self.health.send_if_modified(|health| {
+            let more = lost > health.lost;
+            health.lost = health.lost.max(lost);
+            more
+        });
     }
 
     /// Remembers what is still pending.

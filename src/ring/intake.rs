@@ -1,7 +1,8 @@
-//! The pipe between the tty and the ring. `splice(2)` moves the bytes of a read from the tty into it inside one system call: no page of
-//! this process is touched, so a kill leaves them in the tty or in the pipe. Nobody else writes to the pipe, so its `FIONREAD` always
-//! says how many of them the ring has not taken yet. (A `read(2)` of the tty returns its count in a register, which a kill takes along;
-//! the bytes themselves do not say where they end, since a device may send any.)
+//! The pipe between the tty and the ring. `splice(2)` moves the bytes of a read from the tty into it inside one system call and touches
+//! no page of this process, so after a kill each byte is either in the tty or in the pipe. Nobody else writes to the pipe, so its
+//! `FIONREAD` is the number of bytes that the ring has not taken yet. (`read(2)` of a tty returns its count in a register, which a
+//! kill discards, and the bytes themselves do not show where they end, since a device may send any. `FIONREAD` of the tty before and
+//! after cannot tell either: more may have arrived, and N_TTY counts bytes before a read may have them, `commit_head` in n_tty.c.)
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -31,8 +32,8 @@ impl Intake {
             .write(true)
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(format!("/proc/self/fd/{}", end.as_raw_fd()))?;
-        // The default of 64 KiB counts against the user's limit (`pipe-user-pages-soft`), which all ports share. Whoever is over that
-        // limit has two pages all the same.
+        // The default of 64 KiB counts against the user's limit (`pipe-user-pages-soft`), which all ports share. Above that limit the
+        // kernel makes pipes of two pages anyway, so a failure changes nothing.
         let _ = fcntl(&both, FcntlArg::F_SETPIPE_SZ(2 * READ_MAX as i32));
         Ok(Self(both))
     }

@@ -180,7 +180,7 @@ impl Ring {
         let head = self.head();
         let mut at = self.tail().max(head.saturating_sub(other.window() as u64));
         let header = other.header();
-        header.generation.store(self.generation() + 1, Ordering::Relaxed);
+        header.generation.store(self.generation().wrapping_add(1), Ordering::Relaxed);
         header.floor.store(at, Ordering::Relaxed);
         header.head.store(at, Ordering::Relaxed);
         header.sent.store(self.sent(), Ordering::Relaxed);
@@ -345,4 +345,3 @@ impl AsFd for Ring {
         self.memfd.as_fd()
     }
 }
-

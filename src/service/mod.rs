@@ -186,7 +186,10 @@ fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
         socket.set_nonblocking(true)?;
         listeners.attach.push(tokio::net::UnixListener::from_std(socket)?);
     }
-    Ok((listeners, Stored { tty: handed.tty, ring: StoredRing { memfds: handed.rings, intake: handed.intake } }))
+    Ok((
+        listeners,
+        Stored { tty: handed.tty, ring: StoredRing { memfds: handed.rings, intake: handed.intake } },
+    ))
 }
 
 /// The signals that this process obeys.

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use nix::fcntl::OFlag;
 
-use super::ledger::{Mark, check};
+use super::write_ahead::{Mark, check};
 
 /// Files of a directory that are looked at for one that was renamed: rotation keeps 30 of a log.
 const FILES_MAX: usize = 10_000;
@@ -19,7 +19,7 @@ const NULS_MAX: u64 = 16 * 1024 * 1024;
 
 /// What of a write is in the log, of which the end was not recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Recovered {
     /// Nothing: it has to be written again.
     Nothing,
     /// All of it.
@@ -39,23 +39,24 @@ pub(super) fn identity(found: &Metadata) -> [u64; 3] {
 pub(super) fn renamed(dir: &Path, identity_sought: [u64; 3]) -> Option<File> {
     let is_it = |found: &Metadata| found.is_file() && identity(found) == identity_sought;
     let entries = fs::read_dir(dir).ok()?.take(FILES_MAX).filter_map(Result::ok);
-    let path = entries.map(|entry| entry.path()).find(|path| path.symlink_metadata().is_ok_and(|at| is_it(&at)))?;
+    let path =
+        entries.map(|entry| entry.path()).find(|path| path.symlink_metadata().is_ok_and(|at| is_it(&at)))?;
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits()).open(path).ok()?;
     file.metadata().is_ok_and(|found| is_it(&found)).then_some(file)
 }
 
 /// Finds out what of a write from `before` to `next` is in its file, and takes back a part.
-pub(super) fn settle(file: &File, before: Mark, next: Mark) -> io::Result<Outcome> {
+pub(super) fn recover(file: &File, before: Mark, next: Mark) -> io::Result<Recovered> {
     let size = file.metadata()?.size();
     if size >= next.size && is_written(file, before, next)? {
-        return Ok(Outcome::Whole);
+        return Ok(Recovered::Whole);
     }
     // What goes beyond the write is not its part: somebody else has appended that.
     if before.size < size && size <= next.size {
         file.set_len(before.size)?;
     }
-    Ok(Outcome::Nothing)
+    Ok(Recovered::Nothing)
 }
 
 fn is_written(file: &File, before: Mark, next: Mark) -> io::Result<bool> {

@@ -63,21 +63,21 @@ pub struct Step {
 }
 
 /// Where it is written down.
-pub trait Ledger: fmt::Debug + Send {
+pub trait WriteAhead: fmt::Debug + Send {
     /// A write begins that leads from `before` to `after`.
-    fn announce(&self, before: Mark, after: Mark, step: Step);
+    fn begin(&self, before: Mark, after: Mark, step: Step);
     /// No write is under way: the file is right up to here.
-    fn settle(&self, now: Mark, step: Step);
+    fn commit(&self, now: Mark, step: Step);
     /// Up to here it is on the disk.
     fn synced(&self, now: Mark);
 }
 
 /// Of a log that no other process will go on with.
 #[derive(Debug)]
-pub(super) struct Nowhere;
+pub(super) struct Unrecorded;
 
-impl Ledger for Nowhere {
-    fn announce(&self, _before: Mark, _after: Mark, _step: Step) {}
-    fn settle(&self, _now: Mark, _step: Step) {}
+impl WriteAhead for Unrecorded {
+    fn begin(&self, _before: Mark, _after: Mark, _step: Step) {}
+    fn commit(&self, _now: Mark, _step: Step) {}
     fn synced(&self, _now: Mark) {}
 }
