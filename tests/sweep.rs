@@ -79,11 +79,16 @@ impl Bench {
         self.said.extend_from_slice(words);
     }
 
-    /// Renames the log away, as logrotate does.
-    fn rotate(&mut self) {
+    /// Renames the log away, as logrotate does; whether there was one: a port that was killed early had not opened it yet.
+    fn rotate(&mut self) -> bool {
+        let log = self.rig.log_path();
+        if !log.exists() {
+            return false;
+        }
         let name = self.rig.path(&format!("log/console.log.{}", self.rotated.len()));
-        fs::rename(self.rig.log_path(), &name).unwrap();
+        fs::rename(log, &name).unwrap();
         self.rotated.push(name);
+        true
     }
 
     fn logged(&self) -> Vec<u8> {
@@ -201,11 +206,8 @@ fn sweep(text: bool, kills: u64) {
         let steps = stepper.step(steps);
         stepper.kill();
         bench.rig.is_reaped();
-        let rotate = dice.roll(3) == 0;
-        if rotate {
-            bench.rotate();
-            rotations += 1;
-        }
+        let rotate = dice.roll(3) == 0 && bench.rotate();
+        rotations += u64::from(rotate);
         bench.rig.start();
         bench.check(&format!("{steps} instructions after {from:?} in round {round}, rotated: {rotate}"));
     }
