@@ -9,7 +9,7 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot 
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-paramiko shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
+                  putty-tools python3-fusepy python3-paramiko shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
@@ -90,6 +90,7 @@ release-check: test ## what must hold before a release, above that (hours)
 	$(AS_ROOT) tests/boot/bare-debian
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
+	SWEEP_KILLS=2500 $(CARGO) test --locked $(FEATURES) --test sweep -- --nocapture --test-threads=1
 	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)

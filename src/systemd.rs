@@ -38,8 +38,10 @@ pub struct Handed {
     pub attach: Vec<UnixListener>,
     /// `tty`: the device, kept open while no process of ours ran.
     pub tty: Option<OwnedFd>,
-    /// `ring`: the scrollback, likewise.
-    pub ring: Option<OwnedFd>,
+    /// `ring` and `ring-resized`: the scrollback, likewise. Both, if a process was killed within a resize.
+    pub rings: Vec<OwnedFd>,
+    /// `intake`: the pipe in front of it.
+    pub intake: Option<OwnedFd>,
 }
 
 impl Handed {
@@ -56,7 +58,8 @@ impl Handed {
                 "ssh" => handed.ssh.extend(fds.take_tcp_listener(index).map_err(unusable)?),
                 "attach" => handed.attach.extend(fds.take_unix_listener(index).map_err(unusable)?),
                 "tty" => handed.tty = take_raw(&mut fds, index).map_err(unusable)?,
-                "ring" => handed.ring = take_raw(&mut fds, index).map_err(unusable)?,
+                "ring" | "ring-resized" => handed.rings.extend(take_raw(&mut fds, index).map_err(unusable)?),
+                "intake" => handed.intake = take_raw(&mut fds, index).map_err(unusable)?,
                 _ => drop(take_raw(&mut fds, index).map_err(unusable)?),
             }
         }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use consoleserver::capture::{CaptureError, CaptureLog, Encoder, Left, Mark, Times};
+use consoleserver::capture::{CaptureError, CaptureLog, Encoder, Left, Mark, Recovered, Times};
 use consoleserver::config::{Log, LogType};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -161,17 +161,23 @@ fn a_crash_at_any_byte_of_a_write_loses_nothing_and_doubles_nothing() {
     let mut log = open(whole.path());
     let prompt = b"U-Boot\r\nlogin: ".len();
     assert_eq!(log.append(&said[..prompt], times(), true).unwrap(), prompt);
-    let mark = Mark::from(<[u64; 4]>::from(log.mark()));
+    let mark = Mark::from(<[u64; 6]>::from(log.mark()));
     assert_eq!(mark.left, Left::Unfinished);
     assert_eq!(log.append(&said[prompt..], times(), true).unwrap(), said.len() - prompt);
     let expected = fs::read(whole.path().join("console.log")).unwrap();
+    let next = Mark::from(<[u64; 6]>::from(log.mark()));
 
     for written in mark.size as usize..=expected.len() {
-        // What the dead process left: its mark, and a file that goes beyond it.
+        // What the dead process left: its mark, where the write led, and a file that goes beyond the mark.
         fs::write(whole.path().join("console.log"), &expected[..written]).unwrap();
         let mut log = open(whole.path());
-        log.resume(mark).unwrap();
-        assert_eq!(log.mark(), mark);
+        if written == expected.len() {
+            assert_eq!(log.resume(mark, Some(next)).unwrap(), Recovered::Whole);
+            assert_eq!((log.mark().size, log.mark().left), (next.size, next.left));
+            continue;
+        }
+        assert_eq!(log.resume(mark, Some(next)).unwrap(), Recovered::Nothing);
+        assert_eq!((log.mark().size, log.mark().left), (mark.size, mark.left));
         assert_eq!(log.append(&said[prompt..], times(), true).unwrap(), said.len() - prompt);
         assert_eq!(fs::read(whole.path().join("console.log")).unwrap(), expected, "{written} were written");
     }
@@ -189,13 +195,124 @@ fn a_mark_of_another_file_or_beyond_the_end_changes_no_file() {
     fs::write(&path, "of somebody else, and longer than what the mark says it should be").unwrap();
     let before = fs::read(&path).unwrap();
     let mut other = open(dir.path());
-    other.resume(mark).unwrap();
+    assert_eq!(other.resume(mark, None).unwrap(), Recovered::Nothing);
     assert_eq!(fs::read(&path).unwrap(), before);
 
     let beyond = Mark { size: 1 << 40, ..other.mark() };
-    other.resume(beyond).unwrap();
+    assert_eq!(other.resume(other.mark(), Some(beyond)).unwrap(), Recovered::Nothing);
     assert_eq!(fs::read(&path).unwrap(), before);
     assert_eq!(other.mark().size, before.len() as u64);
+
+    fs::remove_file(dir.path().join("console.log.1")).unwrap();
+    let next = Mark { size: mark.size + 40, ..mark };
+    assert_eq!(other.resume(mark, Some(next)).unwrap(), Recovered::Gone);
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+/// Before and after a write, and what the file was then.
+fn a_write(dir: &Path) -> (Mark, Mark, Vec<u8>) {
+    let mut log = open(dir);
+    log.append(b"one\n", times(), false).unwrap();
+    let before = log.mark();
+    log.append(b"two\nthree\n", times(), false).unwrap();
+    (before, log.mark(), fs::read(dir.join("console.log")).unwrap())
+}
+
+#[test]
+fn a_write_is_found_in_the_file_that_was_renamed_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, rotated) = (dir.path().join("console.log"), dir.path().join("console.log.1"));
+    let (before, next, whole) = a_write(dir.path());
+    fs::rename(&path, &rotated).unwrap();
+    let resumed = || open(dir.path()).resume(before, Some(next)).unwrap();
+    assert_eq!(resumed(), Recovered::Whole);
+    assert_eq!(fs::read(&rotated).unwrap(), whole);
+    // Of the write, a part is there: it is taken back, and can be written to the new file.
+    let file = OpenOptions::new().write(true).open(&rotated).unwrap();
+    file.set_len(next.size - 3).unwrap();
+    assert_eq!(resumed(), Recovered::Nothing);
+    assert_eq!(fs::read(&rotated).unwrap(), whole[..before.size as usize]);
+    assert_eq!(fs::read(&path).unwrap(), b"");
+}
+
+#[test]
+fn what_others_append_where_a_write_was_to_be_is_not_taken_for_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console.log");
+    let (before, next, whole) = a_write(dir.path());
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(before.size).unwrap();
+    let theirs = "of an administrator, and longer than the write that did not happen: ".repeat(4);
+    OpenOptions::new().append(true).open(&path).unwrap().write_all(theirs.as_bytes()).unwrap();
+    let mut log = open(dir.path());
+    assert_eq!(log.resume(before, Some(next)).unwrap(), Recovered::Nothing);
+    log.append(b"two\nthree\n", times(), false).unwrap();
+    let expected = [&whole[..before.size as usize], theirs.as_bytes(), b"\n", &whole[before.size as usize..]];
+    assert_eq!(fs::read(&path).unwrap(), expected.concat());
+}
+
+/// The log of a machine that lost its power, in which this stands, after a record at the next start.
+fn after_a_power_cut(kind: LogType, left: &[u8]) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console.log");
+    fs::write(&path, left).unwrap();
+    let mut log = CaptureLog::open(dir.path(), &log(kind)).unwrap();
+    log.resume(Mark::default(), None).unwrap();
+    log.trim_nuls(false).unwrap();
+    log.append(b"booted\n", times(), false).unwrap();
+    log.append(b"login: ", times(), true).unwrap();
+    fs::read(&path).unwrap()
+}
+
+const BEFORE: &[u8] = b"2026-11-22T21:15:51.123+01:00 < Linux\n";
+
+#[test]
+fn a_record_begins_on_a_line_of_its_own_after_half_of_another() {
+    for kind in [LogType::Text, LogType::Hex, LogType::Both] {
+        let log = after_a_power_cut(kind, &BEFORE[..34]);
+        let lines: Vec<&[u8]> = log.split(|byte| *byte == b'\n').collect();
+        assert_eq!(lines[0], &BEFORE[..34], "{kind:?}");
+        assert_eq!(&lines[1][STAMP - 1..STAMP + 2], b" < ", "{kind:?}");
+        let whole = after_a_power_cut(kind, BEFORE);
+        assert_eq!(whole.iter().filter(|byte| **byte == b'\n').count(), lines.len() - 1, "{kind:?}");
+    }
+    assert_eq!(after_a_power_cut(LogType::Raw, b"Lin"), b"Linbooted\nlogin: ");
+}
+
+#[test]
+fn nuls_that_a_power_cut_leaves_are_removed_from_records_and_said() {
+    for nuls in [1, 1400, 3100, 4096, 100_000] {
+        for before in [BEFORE, &BEFORE[..34], b""] {
+            let left = [before, &vec![0; nuls]].concat();
+            let log = String::from_utf8(after_a_power_cut(LogType::Text, &left)).unwrap();
+            assert!(!log.contains('\0'));
+            let note =
+                format!(" # {nuls} NUL bytes removed here: what a power cut had left of the last records\n");
+            let (start, rest) = log.split_once(&note).expect("a note");
+            let ends = if before == BEFORE || before.is_empty() { "" } else { "\n" };
+            let start = &start[..start.len() - (STAMP - 1)];
+            assert_eq!(start, format!("{}{ends}", String::from_utf8_lossy(before)), "{nuls}");
+            assert!(rest[STAMP..].starts_with("< booted\n"), "{rest}");
+            // A raw log's NULs may be the device's.
+            assert_eq!(after_a_power_cut(LogType::Raw, &left), [&left[..], b"booted\nlogin: "].concat());
+        }
+    }
+}
+
+#[test]
+fn what_was_not_synced_is_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("console.log");
+    let mut log = open(dir.path());
+    log.append(b"one\ntw", times(), true).unwrap();
+    log.sync().unwrap();
+    let synced = log.mark();
+    let before = fs::read(&path).unwrap();
+    log.append(b"o\nthree\n", times(), false).unwrap();
+    let after = fs::read(&path).unwrap();
+    log.roll_back(synced).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), before);
+    log.append(b"o\nthree\n", times(), false).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), after);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn survives(point: &str, count: u32, log: &str) {
     let saying = std::thread::spawn(move || device.write_all(&words(0, 6000)).unwrap());
     let status = rig.wait();
     assert!(status.code().is_none(), "it should have been killed at {point}, not {status}");
-    assert_eq!(rig.stored(), ["ring", "tty"]);
+    assert_eq!(rig.stored(), ["intake", "ring", "tty"]);
 
     rig.environment("CONSOLE_FAILPOINT", "nowhere:1");
     rig.start();

@@ -2,15 +2,15 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use consoleserver::ring::{LogMark, READ_MAX, Ring};
+use consoleserver::ring::{LogMark, LogRecord, READ_MAX, Ring};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::uio::pwrite;
-use nix::unistd::ftruncate;
+use nix::unistd::{ftruncate, write};
 
 const CAPACITY: usize = 4 * 4096;
 /// "console1" and the version of its layout.
-const MAGIC: u64 = 0x636f_6e73_6f6c_0001;
+const MAGIC: u64 = 0x636f_6e73_6f6c_0002;
 
 /// See the module.
 pub fn run(data: &[u8]) {
@@ -30,39 +30,40 @@ fn said_and_heard(orders: &[u8]) {
         let [what, size] = [order[0], order[1]];
         match what % 8 {
             0..=3 => {
-                let space = ring.space(usize::from(size) * 17);
-                assert!((1..=READ_MAX).contains(&space.len()));
-                let count = space.len();
                 let line =
                     |index: usize| if index % 29 == 28 { b'\n' } else { size.wrapping_add(index as u8) };
-                space.iter_mut().enumerate().for_each(|(index, byte)| *byte = line(index) & 0x7f);
-                all.extend_from_slice(space);
-                ring.publish(count);
+                let said: Vec<u8> = (0..(usize::from(size) * 17).min(READ_MAX)).map(line).collect();
+                say(&mut ring, &said);
+                all.extend_from_slice(&said);
             }
             4 => {
-                // Announced, and not read: nothing is there.
-                ring.space(usize::from(size));
-                ring.publish(0);
+                // Nothing is there.
+                assert_eq!(ring.take_in().expect("a pipe"), 0);
             }
             5 => {
                 let memfd = ring.as_fd().try_clone_to_owned().expect("a descriptor");
-                let space = ring.space(usize::from(size));
-                let count = if what & 8 == 0 { space.len() } else { 0 };
-                space[..count].fill(b'k');
-                // Killed here.
-                all.extend(vec![b'k'; count]);
+                let intake = ring.intake().try_clone_to_owned().expect("a descriptor");
+                let said = vec![what; if what & 8 == 0 { size.into() } else { 0 }];
+                write(ring.intake(), &said).expect("a pipe");
+                // Killed here, or behind the first of two pieces.
+                if what & 16 == 0 {
+                    ring.take_in().expect("a pipe");
+                }
+                all.extend(said);
                 drop(ring);
-                ring = Ring::adopt(memfd).expect("one of ours");
+                ring = Ring::adopt(vec![memfd], Some(intake)).expect("one of ours");
             }
             6 => {
                 ring = ring.resized([2, 3, 4, 8][usize::from(size) % 4] * 4096).expect("memory");
             }
             _ => {
                 let mark =
-                    LogMark { position: ring.head().min(size.into()), lost: 1, file: [u64::from(what); 4] };
-                ring.set_log_mark(mark);
+                    LogMark { position: ring.head().min(size.into()), lost: 1, file: [u64::from(what); 6] };
+                let next = (size & 1 == 0).then_some(mark);
+                let record = LogRecord { mark, next, synced: LogMark { position: 0, ..mark } };
+                ring.set_log_record(record);
                 ring.count_sent(usize::from(size));
-                assert_eq!(ring.log_mark(), mark);
+                assert_eq!(ring.log_record(), record);
             }
         }
         assert_eq!(ring.head(), all.len() as u64);
@@ -83,6 +84,11 @@ fn said_and_heard(orders: &[u8]) {
     }
 }
 
+fn say(ring: &mut Ring, said: &[u8]) {
+    write(ring.intake(), said).expect("a pipe");
+    while ring.take_in().expect("a pipe") > 0 {}
+}
+
 fn heard(ring: &Ring, from: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut at = from.max(ring.tail());
@@ -97,21 +103,18 @@ fn heard(ring: &Ring, from: u64) -> Vec<u8> {
 
 /// Whatever stands in it, it is refused, or works.
 fn found(page: &[u8]) {
-    let Ok(mut ring) = Ring::adopt(memfd(page)) else { return };
+    let Ok(mut ring) = Ring::adopt(vec![memfd(page)], None) else { return };
     let (tail, head) = (ring.tail(), ring.head());
     assert!(tail <= head && head - tail <= ring.window() as u64, "{tail} {head}");
-    assert!(ring.log_mark().position <= head, "the log is not ahead of the device");
+    assert!(ring.log_record().mark.position <= head, "the log is not ahead of the device");
     assert!(heard(&ring, 0).len() <= ring.window());
     for lines in [0, 1, 20, 10_000] {
         assert!((tail..=head).contains(&ring.last_lines(lines)));
     }
-    ring.set_log_mark(ring.log_mark());
+    ring.set_log_record(ring.log_record());
     ring.count_sent(1);
-    let space = ring.space(READ_MAX);
-    let count = space.len();
-    space.fill(b'x');
-    ring.publish(count);
-    assert_eq!(ring.head(), head + count as u64);
+    say(&mut ring, &[b'x'; READ_MAX]);
+    assert_eq!(ring.head(), head + READ_MAX as u64);
     let other = ring.resized(2 * CAPACITY).expect("memory");
     assert_eq!(heard(&other, 0), heard(&ring, 0));
     assert_eq!((other.head(), other.sent()), (ring.head(), ring.sent()));

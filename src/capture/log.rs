@@ -1,6 +1,6 @@
 //! The file. Blocking: it runs inside `spawn_blocking`, since an SD card can stall for seconds. Every append is all
-//! or nothing, also through a full disk, and [`Mark`] says how far the file is right, so that after a crash
-//! the next process cuts off what was written beyond the mark and writes it again.
+//! or nothing, also through a full disk. Each is announced in a [`WriteAhead`] and then settled there, so that after a crash the next
+//! process knows what of the last one is in the file, under whatever name that has by then.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -12,11 +12,14 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use thiserror::Error;
 
-use super::encode::{Encoder, Left, Times};
+use super::encode::{Encoder, Times};
 use super::lines::Lines;
+use super::recovery::{Recovered, ends_within_a_line, identity, nuls_at_end, recover, renamed};
 use super::text::escape;
+use super::write_ahead::{Mark, Step, Unrecorded, WriteAhead, check};
 use crate::clock::SystemZone;
 use crate::config::{Log, LogType};
+use crate::failpoint;
 use crate::logdir::{LogDirectory, NoLogDirectory};
 
 /// What went wrong with the log file. Its Display is the sentence that the administrator reads.
@@ -60,52 +63,23 @@ impl CaptureError {
     }
 }
 
-/// How far a log file is right: plain numbers, because they outlive the process in the ring's shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
-    /// Device and inode: which file this is about. Zeros: none.
-    pub file: [u64; 2],
-    /// Bytes of the file up to the end of the last whole append.
-    pub size: u64,
-    /// How the last record left its line.
-    pub left: Left,
-}
-
-impl From<Mark> for [u64; 4] {
-    fn from(mark: Mark) -> Self {
-        let left = match mark.left {
-            Left::Ended => 0,
-            Left::Unfinished => 1,
-            Left::AtCr => 2,
-        };
-        [mark.file[0], mark.file[1], mark.size, left]
-    }
-}
-
-impl From<[u64; 4]> for Mark {
-    fn from([device, inode, size, left]: [u64; 4]) -> Self {
-        let left = match left {
-            0 => Left::Ended,
-            2 => Left::AtCr,
-            _ => Left::Unfinished,
-        };
-        Self { file: [device, inode], size, left }
-    }
-}
-
 /// A port's log file, open for appending.
 #[derive(Debug)]
 pub struct CaptureLog {
     directory: LogDirectory,
     /// Its name in the directory.
     name: PathBuf,
+    kind: LogType,
     zone: SystemZone,
     encoder: Encoder,
+    write_ahead: Box<dyn WriteAhead>,
     /// `None` for [`LogType::None`].
     file: Option<File>,
     mark: Mark,
     /// A failed append that could not be taken back yet: the size to go back to.
     torn: Option<u64>,
+    /// Whether nobody has looked yet how the file ends.
+    unread: bool,
     records: Vec<u8>,
     /// For the journal; `None` if it gets none.
     lines: Option<Lines>,
@@ -122,11 +96,14 @@ impl CaptureLog {
         let mut opened = Self {
             directory,
             name,
+            kind: log.kind,
             zone,
             encoder,
+            write_ahead: Box::new(Unrecorded),
             file,
             mark: Mark::default(),
             torn: None,
+            unread: true,
             records: Vec::new(),
             lines,
         };
@@ -134,24 +111,60 @@ impl CaptureLog {
         Ok(opened)
     }
 
-    /// Goes on where a process that died left off: cuts off what it wrote beyond its last mark. If that mark is about
-    /// another file (a rotated one) or this one has become shorter, the file stays as it is.
-    pub fn resume(&mut self, mark: Mark) -> Result<(), CaptureError> {
-        self.encoder.left = mark.left;
+    /// Goes on where a log was left off, by another process or by this one: `next` is where its last write led to, if it is not known
+    /// that it ended. What of it stands in the file stays if it is whole, and is taken back if it is not. What others have
+    /// appended stays.
+    pub fn resume(&mut self, mark: Mark, next: Option<Mark>) -> Result<Recovered, CaptureError> {
+        let found = match next {
+            Some(next) => self.find(mark, next)?,
+            None => Recovered::Nothing,
+        };
+        let whole = next.filter(|_| found == Recovered::Whole);
+        self.encoder.left = whole.unwrap_or(mark).left;
         self.mark = self.look()?;
-        if mark.file == self.mark.file && mark.size < self.mark.size {
-            self.cut_to(mark.size)?;
-            self.mark.size = mark.size;
-        }
-        Ok(())
+        Ok(found)
     }
 
-    /// Goes on where this process left off, as [`Self::resume`], but with all that is there: what is behind the mark, others have
-    /// appended since.
-    pub fn go_on(&mut self, mark: Mark) -> Result<(), CaptureError> {
-        self.encoder.left = mark.left;
+    fn find(&self, mark: Mark, next: Mark) -> Result<Recovered, CaptureError> {
+        let recovered = match &self.file {
+            Some(file) if self.mark.file == next.file => recover(file, mark, next),
+            _ => match renamed(self.directory.path(), next.file) {
+                Some(file) => recover(&file, mark, next),
+                None => Ok(Recovered::Gone),
+            },
+        };
+        recovered.map_err(|source| self.failed("examine", source))
+    }
+
+    /// From now on each write is written down there.
+    pub fn keep(&mut self, write_ahead: impl WriteAhead + 'static) {
+        self.write_ahead = Box::new(write_ahead);
+    }
+
+    /// Removes the NULs that a power cut leaves at the end of a file, and says so in it. Text has none of its own (they are escaped). In a
+    /// raw log they may be the device's: they stay, and the journal says it, unless the file is `known` not to have been through that.
+    pub fn trim_nuls(&mut self, known: bool) -> Result<(), CaptureError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let nuls = nuls_at_end(file, self.mark.size).map_err(|source| self.failed("examine", source))?;
+        let path = self.directory.shown().join(&self.name);
+        let path = path.display();
+        if nuls == 0 || known && self.kind == LogType::Raw {
+            return Ok(());
+        }
+        if self.kind == LogType::Raw {
+            tracing::warn!(
+                "the log {path} ends in {nuls} NUL bytes: the device's, or a power cut's; they stay"
+            );
+            return Ok(());
+        }
+        if let Err(error) = self.cut_to(self.mark.size - nuls) {
+            // A file that may only be appended to (chattr +a): the next record stands on its own line all the same.
+            tracing::warn!("the {nuls} NUL bytes at the end of the log {path} stay there: {error}");
+            return Ok(());
+        }
         self.mark = self.look()?;
-        Ok(())
+        tracing::warn!("{nuls} NUL bytes removed from the end of the log {path}: a power cut leaves them");
+        self.note(&format!("{nuls} NUL bytes removed here: what a power cut had left of the last records"))
     }
 
     /// Whether a part of a record may stand at its end, which could not be taken back yet.
@@ -202,14 +215,21 @@ impl CaptureLog {
     pub fn note(&mut self, text: &str) -> Result<(), CaptureError> {
         self.begin_records();
         self.encoder.note(text, Timestamp::now(), &mut self.records);
-        self.write_records()
+        self.write_records(Step::default())
+    }
+
+    /// Notes that so many bytes of the device's are left out here.
+    pub fn gap(&mut self, bytes: u64, why: &str) -> Result<(), CaptureError> {
+        self.records.clear();
+        self.encoder.note(&format!("{bytes} bytes lost here: {why}"), Timestamp::now(), &mut self.records);
+        self.write_records(Step { taken: bytes, lost: bytes })
     }
 
     /// Writes what somebody has typed, as [`Self::note`].
     pub fn typed(&mut self, bytes: &[u8]) -> Result<(), CaptureError> {
         self.begin_records();
         self.encoder.typed(bytes, Timestamp::now(), &mut self.records);
-        self.write_records()
+        self.write_records(Step::default())
     }
 
     /// The file is the record and the journal a convenience: it drops what comes too fast (journald.conf(5)).
@@ -223,13 +243,13 @@ impl CaptureLog {
         }
     }
 
-    /// How far the file is right. To be recorded together with the position in the ring that it belongs to.
+    /// How far the file is right.
     pub fn mark(&self) -> Mark {
         self.mark
     }
 
     /// Opens the file anew after the old one was renamed away by a rotation. What is pending for the old one goes there
-    /// first, by `append` with `flush`. If this fails, the old file stays open. Record the mark before the next append.
+    /// first, by `append` with `flush`. If this fails, the old file stays open.
     pub fn reopen(&mut self) -> Result<(), CaptureError> {
         if self.file.is_none() {
             return Ok(());
@@ -237,19 +257,48 @@ impl CaptureLog {
         let fresh = open_file(&self.directory, &self.name)?;
         self.mend()?;
         self.sync()?;
+        self.go_over(fresh)
+    }
+
+    /// As [`Self::reopen`], for a file that is out of reach already: if its end cannot be written to the disk, that is reported and the
+    /// log goes on in the new file all the same.
+    pub fn replace(&mut self) -> Result<(), CaptureError> {
+        let fresh = open_file(&self.directory, &self.name)?;
+        if let Err(error) = self.mend().and_then(|()| self.sync()) {
+            tracing::error!("the end of the log before may be missing: {error}");
+            self.torn = None;
+        }
+        self.go_over(fresh)
+    }
+
+    fn go_over(&mut self, fresh: File) -> Result<(), CaptureError> {
         self.file = Some(fresh);
         self.mark = self.look()?;
+        self.unread = true;
+        self.write_ahead.commit(self.mark, Step::default());
+        self.write_ahead.synced(self.mark);
         Ok(())
     }
 
     /// Waits until everything is on the disk (`fdatasync(2)`).
     pub fn sync(&mut self) -> Result<(), CaptureError> {
         let Some(file) = &self.file else { return Ok(()) };
-        file.sync_data().map_err(|source| self.failed("sync", source))?;
-        // What others have appended meanwhile is not to be cut off by the next process.
-        if self.torn.is_none() {
-            self.mark = self.look()?;
+        match file.sync_data() {
+            Err(source) if !has_no_sync(&source) => Err(self.failed("sync", source)),
+            _ => {
+                self.write_ahead.synced(self.mark);
+                Ok(())
+            }
         }
+    }
+
+    /// Cuts off what was written after it had been synced last, up to there. What a failed sync was about, Linux counts as written
+    /// and drops: the next sync would succeed without it (`man 2 fsync`).
+    pub fn roll_back(&mut self, synced: Mark) -> Result<(), CaptureError> {
+        self.cut_to(synced.size)?;
+        self.encoder.left = synced.left;
+        self.mark = synced;
+        self.write_ahead.commit(self.mark, Step::default());
         Ok(())
     }
 
@@ -264,40 +313,64 @@ impl CaptureLog {
         let left = self.encoder.left;
         self.begin_records();
         let consumed = self.encoder.encode(pending, times, flush, &mut self.records);
-        if let Err(error) = self.write_records() {
+        if let Err(error) = self.write_records(Step { taken: consumed as u64, lost: 0 }) {
             self.encoder.left = left;
             return Err(error);
         }
         Ok(consumed)
     }
 
-    fn write_records(&mut self) -> Result<(), CaptureError> {
+    fn write_records(&mut self, step: Step) -> Result<(), CaptureError> {
         self.mend()?;
-        let (Some(mut file), false) = (self.file.as_ref(), self.records.is_empty()) else {
+        if self.file.is_none() || self.records.is_empty() {
             self.mark.left = self.encoder.left;
+            self.write_ahead.commit(self.mark, step);
             return Ok(());
-        };
+        }
         // The size is asked for each time, because an administrator may truncate the file under us.
-        let before = self.look()?;
-        if let Err(source) = file.write_all(&self.records) {
+        let before = Mark { left: self.mark.left, ..self.look()? };
+        if (self.unread || before.size != self.mark.size) && self.ends_within_a_line(before.size)? {
+            self.records.insert(0, b'\n');
+        }
+        let after = Mark {
+            size: before.size + self.records.len() as u64,
+            left: self.encoder.left,
+            check: check(&self.records),
+            ..before
+        };
+        self.write_ahead.begin(before, after, step);
+        if let Some(Err(source)) = self.file.as_ref().map(|mut file| file.write_all(&self.records)) {
             self.torn = Some(before.size);
+            self.write_ahead.begin(before, Mark { size: Mark::TORN, ..after }, Step::default());
             let error = self.failed("write", source);
             // If even this fails, `torn` remembers it, and the next append begins with it.
             let _ = self.mend();
             return Err(error);
         }
-        // The fail point "log-written" belongs here: on disk, and not yet in the mark.
-        self.mark = Mark { size: before.size + self.records.len() as u64, ..before };
+        failpoint::point("log-written");
+        self.mark = after;
+        self.unread = false;
+        self.write_ahead.commit(after, step);
+        failpoint::point("log-marked");
         Ok(())
+    }
+
+    /// Whether a record would be glued to half of another one, as a power cut leaves it. A raw log has no records.
+    fn ends_within_a_line(&self, size: u64) -> Result<bool, CaptureError> {
+        let Some(file) = self.file.as_ref().filter(|_| self.kind != LogType::Raw) else { return Ok(false) };
+        ends_within_a_line(file, size).map_err(|source| self.failed("examine", source))
     }
 
     /// Takes back what a failed append left behind.
     fn mend(&mut self) -> Result<(), CaptureError> {
         if let Some(size) = self.torn {
-            if size < self.look()?.size {
+            let found = self.look()?;
+            if size < found.size {
                 self.cut_to(size)?;
             }
             self.torn = None;
+            self.mark = Mark { file: found.file, size: size.min(found.size), ..self.mark };
+            self.write_ahead.commit(self.mark, Step::default());
         }
         Ok(())
     }
@@ -312,12 +385,18 @@ impl CaptureLog {
         let left = self.encoder.left;
         let Some(file) = &self.file else { return Ok(Mark { left, ..Mark::default() }) };
         let found = file.metadata().map_err(|source| self.failed("examine", source))?;
-        Ok(Mark { file: [found.dev(), found.ino()], size: found.size(), left })
+        Ok(Mark { file: identity(&found), size: found.size(), left, check: 0 })
     }
 
     fn failed(&self, what: &'static str, source: io::Error) -> CaptureError {
         CaptureError::Io { what, path: self.directory.shown().join(&self.name), source }
     }
+}
+
+/// A file system that knows no sync is none that has lost something.
+fn has_no_sync(error: &io::Error) -> bool {
+    let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
+    matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP)
 }
 
 /// What has become of the name of an open log.
@@ -337,6 +416,7 @@ fn open_file(directory: &LogDirectory, name: &Path) -> Result<File, CaptureError
     // O_NONBLOCK: a FIFO put in the log's place must not hang us before we have seen what it is.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
     let opened = OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .mode(0o640)

@@ -1,10 +1,12 @@
 //! One trip of the log writer to the blocking thread: what it carries there, and what of it arrived. Whatever blocks of the log is here.
 
-use super::{CaptureError, CaptureLog, Displaced, Times};
+use std::sync::Arc;
+
+use super::{CaptureError, CaptureLog, Displaced, Mark, Recovered, Step, Times, WriteAhead};
 use crate::config::Log;
-use crate::hub::{Note, Noted};
-use crate::logdir::Current;
-use crate::ring::LogMark;
+use crate::hub::{Hub, Note, Noted};
+use crate::logdir::{Current, LogDirectory};
+use crate::ring::{LogMark, LogRecord};
 
 /// Why something is lost.
 const LATE: &str = "the log could not be written in time";
@@ -21,47 +23,147 @@ pub(super) struct Trip {
     pub(super) note: Option<Note>,
     pub(super) reopen: bool,
     pub(super) sync: bool,
+    /// None follows: what cannot be synced stays as it is.
+    pub(super) last: bool,
 }
 
 impl Trip {
     pub(super) fn is_empty(&self) -> bool {
-        let Self { bytes, gap, flush: _, note, reopen, sync } = self;
+        let Self { bytes, gap, flush: _, note, reopen, sync, last: _ } = self;
         bytes.is_empty() && *gap == 0 && note.is_none() && !reopen && !sync
     }
 
-    /// The part that may block. If the log is yet to be opened, it goes on at `mark`, and is `cut` there if what is behind it may be
-    /// ours. Returns the log, if it could be opened, and what it has taken.
+    /// The part that may block. Returns the log, if it could be opened, and what it has taken.
     pub(super) fn make(
         self,
         log: Option<CaptureLog>,
         directory: Current,
         settings: &Log,
-        (mark, cut): (LogMark, bool),
+        hub: &Arc<Hub>,
         times: Times,
     ) -> (Option<CaptureLog>, Arrived, Result<(), CaptureError>) {
+        let mut arrived = Arrived::default();
         let opened = match log {
             Some(log) => Ok(log),
             None => directory
                 .clone()
                 .map_err(CaptureError::from)
-                .and_then(|directory| CaptureLog::open(directory, settings))
-                .and_then(|mut log| {
-                    match cut {
-                        true => log.resume(mark.file.into())?,
-                        false => log.go_on(mark.file.into())?,
-                    }
-                    Ok(log)
-                }),
+                .and_then(|directory| open(directory, settings, hub, &mut arrived)),
         };
-        let mut arrived = Arrived::default();
         match opened {
+            // What it carries was looked for where the log had been before it was opened.
+            Ok(log) if arrived.opened => {
+                arrived.position = hub.log_mark().position;
+                (Some(log), arrived, Ok(()))
+            }
             Ok(mut log) => {
+                let last = self.last;
                 let done = write(&mut log, self, directory, times, &mut arrived);
+                if let Err(CaptureError::Io { what: "sync", .. }) = &done {
+                    arrived.failed_sync = Some(roll_back(&mut log, hub, last));
+                }
+                arrived.position = hub.log_mark().position;
                 (Some(log), arrived, done)
             }
-            Err(error) => (None, arrived, Err(error)),
+            Err(error) => {
+                arrived.position = hub.log_mark().position;
+                (None, arrived, Err(error))
+            }
         }
     }
+}
+
+/// The ring's header: what the next process goes on from.
+#[derive(Debug)]
+struct RingHeader(Arc<Hub>);
+
+impl WriteAhead for RingHeader {
+    fn begin(&self, before: Mark, after: Mark, step: Step) {
+        self.0.record_log(|record| {
+            let mark = LogMark { file: before.into(), ..record.mark };
+            record.mark = mark;
+            record.next = Some(LogMark { file: after.into(), ..onward(mark, step) });
+        });
+    }
+
+    fn commit(&self, now: Mark, step: Step) {
+        self.0.record_log(|record| {
+            record.mark = LogMark { file: now.into(), ..onward(record.mark, step) };
+            record.next = None;
+        });
+    }
+
+    fn synced(&self, now: Mark) {
+        self.0.record_log(|record| record.synced = LogMark { file: now.into(), ..record.mark });
+    }
+}
+
+fn onward(mark: LogMark, Step { taken, lost }: Step) -> LogMark {
+    LogMark { position: mark.position + taken, lost: mark.lost + lost, ..mark }
+}
+
+/// Opens the log and goes on where it was left off.
+fn open(
+    directory: LogDirectory,
+    settings: &Log,
+    hub: &Arc<Hub>,
+    arrived: &mut Arrived,
+) -> Result<CaptureLog, CaptureError> {
+    let mut log = CaptureLog::open(directory, settings)?;
+    let LogRecord { mark, next, synced } = hub.log_record();
+    let found = log.resume(mark.file.into(), next.map(|next| next.file.into()))?;
+    let now = log.mark();
+    let is_in = |mark: LogMark| Mark::from(mark.file).file == now.file;
+    let known = is_in(mark);
+    let reached = next.filter(|_| found == Recovered::Whole).unwrap_or(mark);
+    let reached = LogMark { file: now.into(), ..reached };
+    // In one store: what was in doubt is not any more.
+    hub.record_log(|record| {
+        let synced = if is_in(synced) { synced } else { reached };
+        *record = LogRecord { mark: reached, next: None, synced };
+    });
+    log.keep(RingHeader(hub.clone()));
+    log.trim_nuls(known)?;
+    if let (Some(next), Recovered::Gone) = (next, found) {
+        let bytes = next.position - mark.position;
+        log.note(&format!(
+            "{bytes} bytes may stand twice, here and in the file before: that one was moved away"
+        ))?;
+    }
+    arrived.opened = true;
+    Ok(log)
+}
+
+/// After a sync that failed: goes back to where the log was synced last, if the ring still has what follows.
+fn roll_back(log: &mut CaptureLog, hub: &Hub, last: bool) -> FailedSync {
+    let LogRecord { mark, synced, .. } = hub.log_record();
+    let bytes = mark.position - synced.position;
+    let before = Mark::from(synced.file);
+    let is_there = before.file == log.mark().file && before.size <= log.mark().size;
+    if !last && is_there && hub.keeps_from(synced.position) {
+        // Before anything is cut off, the header says where the log goes on.
+        let torn = Mark { size: Mark::TORN, ..before };
+        let next = Some(LogMark { file: torn.into(), ..synced });
+        hub.record_log(|record| (record.mark, record.next) = (synced, next));
+        match log.roll_back(before) {
+            Ok(()) => return FailedSync::RolledBack(bytes),
+            Err(error) => {
+                tracing::error!("what was not synced cannot be written again: {error}");
+                hub.record_log(|record| (record.mark, record.next) = (mark, None));
+            }
+        }
+    }
+    if bytes > 0
+        && let Err(error) =
+            log.note(&format!("up to {bytes} bytes before this may be missing: the disk refused them"))
+    {
+        tracing::error!("{error}");
+    }
+    hub.record_log(|record| {
+        record.mark.lost += bytes;
+        record.synced = record.mark;
+    });
+    FailedSync::Doubtful(bytes)
 }
 
 /// What of a trip is in the log, even if the rest failed: it must not be written twice.
@@ -73,8 +175,23 @@ pub(super) struct Arrived {
     pub(super) consumed: usize,
     /// Whether the note is there.
     pub(super) noted: bool,
+    /// Nothing else arrived, because the log was opened first.
+    pub(super) opened: bool,
+    /// Where the log stands after it.
+    pub(super) position: u64,
+    /// What became of what could not be synced.
+    pub(super) failed_sync: Option<FailedSync>,
     /// Nothing else arrived, because the name led elsewhere and there is a new file.
     pub(super) displaced: Option<Displaced>,
+}
+
+/// What the disk took and did not keep.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FailedSync {
+    /// So many bytes of the device's are taken back and follow again.
+    RolledBack(u64),
+    /// So many are older than what the ring keeps: they may be missing, or not.
+    Doubtful(u64),
 }
 
 fn write(
@@ -86,13 +203,12 @@ fn write(
 ) -> Result<(), CaptureError> {
     if let Some(displaced) = log.displaced() {
         directory?;
-        log.reopen()?;
-        // Where the new one begins is to be recorded before anything is written to it.
+        log.replace()?;
         arrived.displaced = Some(displaced);
         return Ok(());
     }
     if trip.gap > 0 {
-        log.note(&format!("{} bytes lost here: {LATE}", trip.gap))?;
+        log.gap(trip.gap, LATE)?;
         arrived.gap = trip.gap;
     }
     arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;

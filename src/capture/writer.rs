@@ -10,15 +10,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::trip::Trip;
+use super::trip::{FailedSync, Trip};
 use super::{CaptureError, CaptureLog, Displaced, Times};
 use crate::alarm::Alarm;
 use crate::config::Log;
 use crate::event::Event;
-use crate::failpoint;
-use crate::hub::{Cursor, Hub};
+use crate::hub::{Cursor, Hub, Note, Noted};
 use crate::logdir::Client;
-use crate::ring::LogMark;
 
 /// Bytes per trip to the blocking thread.
 const BATCH: usize = 64 * 1024;
@@ -39,6 +37,9 @@ const RETRY_FULL: Duration = Duration::from_secs(1);
 
 /// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
 const LOSSES: Duration = Duration::from_secs(10);
+
+/// Notes that can be written again after a sync that failed. What is said also stands in the journal.
+const NOTES_KEPT: usize = 64;
 
 /// What the log is to be. A state and not messages: however long a disk hangs, none is lost and no queue fills.
 #[derive(Debug, Clone)]
@@ -76,8 +77,12 @@ pub struct Writer {
     settings: Log,
     reopened: u64,
     log: Option<CaptureLog>,
-    /// Whether what is behind the mark may be ours when the log is opened next: after another process, or a torn record.
-    cut: bool,
+    /// Nothing follows what it writes now.
+    last: bool,
+    /// What was written since a sync failed has to be synced before the log is right again.
+    must_sync: bool,
+    /// Notes that are in the log and may not be on the disk.
+    unsynced_notes: Vec<Note>,
     health: watch::Sender<Health>,
     retry_after: Duration,
     /// When the first byte that is not yet in a record arrived, and the last.
@@ -110,7 +115,9 @@ impl Writer {
             settings,
             reopened,
             log: None,
-            cut: true,
+            last: false,
+            must_sync: false,
+            unsynced_notes: Vec::new(),
             health,
             retry_after: RETRY.0,
             pending: None,
@@ -227,60 +234,76 @@ impl Writer {
         trip
     }
 
-    /// Takes a trip and records how far the log has come.
-    async fn go(&mut self, trip: Trip) -> Result<(), CaptureError> {
+    /// Takes a trip, which records how far the log has come.
+    async fn go(&mut self, mut trip: Trip) -> Result<(), CaptureError> {
         let now = Timestamp::now();
         let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
+        trip.sync |= self.must_sync;
+        trip.last = self.last;
         let offered = trip.bytes.len();
         let (note, reopen) = (trip.note.clone(), trip.reopen);
         let (flushed, synced) = (trip.flush, trip.sync);
         let log = self.log.take();
-        let (directory, settings, mark) =
-            (self.directory.current(), self.settings.clone(), self.hub.log_mark());
-        let cut = self.cut;
-        let errand = move || trip.make(log, directory, &settings, (mark, cut), times);
+        let (directory, settings, hub) = (self.directory.current(), self.settings.clone(), self.hub.clone());
+        let errand = move || trip.make(log, directory, &settings, &hub, times);
         let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
-        failpoint::point("log-written");
-        let file = log.as_ref().map(|log| log.mark().into());
         // After a re-opening that failed, it is opened by name again at the next try.
-        self.keep(log, !reopen || done.is_ok());
+        self.log = log.filter(|_| !reopen || done.is_ok());
 
-        let mark = self.hub.log_mark();
-        let onward = arrived.gap + arrived.consumed as u64;
-        self.hub.set_log_mark(LogMark {
-            position: mark.position + onward,
-            lost: mark.lost + arrived.gap,
-            file: file.unwrap_or(mark.file),
-        });
-        failpoint::point("log-marked");
-        self.cursor.advance(onward);
-        if arrived.gap > 0 {
-            self.untold += arrived.gap;
-            let lost = mark.lost + arrived.gap;
-            self.health.send_modify(|health| health.lost = lost);
-        }
+        let moved = arrived.position != self.cursor.position();
+        self.cursor.move_to(arrived.position);
+        self.hub.log_has_moved();
+        self.count_lost(self.hub.log_mark().lost);
+        self.untold += arrived.gap;
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
-        }
-        if let Some(displaced) = arrived.displaced {
-            if displaced == Displaced::Removed {
-                let news = "the log was removed: it goes on in a new file";
-                tracing::warn!("{news}");
-                self.hub.note(news.to_owned());
+            if self.unsynced_notes.len() == NOTES_KEPT {
+                self.unsynced_notes.remove(0);
             }
-            self.more = true;
+            self.unsynced_notes.push(note);
         }
-        let whole = done.is_ok() && arrived.displaced.is_none();
+        if arrived.displaced == Some(Displaced::Removed) {
+            let news = "the log was removed: it goes on in a new file";
+            tracing::warn!("{news}");
+            self.hub.note(news.to_owned());
+        }
+        self.more |= arrived.displaced.is_some() || arrived.opened;
+        let whole = done.is_ok() && arrived.displaced.is_none() && !arrived.opened;
         self.settle(arrived.consumed, offered, flushed && whole, synced && whole);
+        if let Some(failed) = arrived.failed_sync {
+            self.handle_failed_sync(failed);
+        } else if arrived.opened && moved {
+            (self.seen, self.pending) = (0, None);
+        }
         done
     }
 
-    /// Keeps the log that a trip has brought back, or opens it again at the next.
-    fn keep(&mut self, log: Option<CaptureLog>, keep: bool) {
-        if let Some(log) = &log {
-            self.cut = !keep && log.is_torn();
+    /// What was not synced is written again, or counted. Both are said.
+    fn handle_failed_sync(&mut self, failed: FailedSync) {
+        let again = std::mem::replace(&mut self.must_sync, true);
+        match failed {
+            FailedSync::RolledBack(bytes) => {
+                let mut notes = std::mem::take(&mut self.unsynced_notes);
+                if !again {
+                    let news = format!("the disk refused {bytes} bytes: they are written again");
+                    tracing::error!("{news}");
+                    let offset = self.cursor.position();
+                    notes.insert(0, Note { offset, at: Timestamp::now(), what: Noted::Said(news) });
+                }
+                self.hub.note_again(notes);
+                (self.seen, self.pending) = (0, None);
+            }
+            FailedSync::Doubtful(bytes) => {
+                self.unsynced_notes.clear();
+                if bytes > 0 {
+                    tracing::error!(
+                        message_id = Event::LogLost.id(),
+                        console_bytes = bytes,
+                        "up to {bytes} bytes may be missing in the log: the disk refused them"
+                    );
+                }
+            }
         }
-        self.log = log.filter(|_| keep);
     }
 
     /// Waits until a trip with `offered` bytes is back, and says if that takes long.
@@ -295,15 +318,19 @@ impl Writer {
                 () = self.alarm.rings() => {
                     let overrun = self.cursor.overrun().saturating_sub(offered as u64);
                     let lost = self.hub.log_mark().lost + overrun;
-                    self.health.send_if_modified(|health| {
-                        let more = lost > health.lost;
-                        health.lost = health.lost.max(lost);
-                        more
-                    });
+                    self.count_lost(lost);
                     self.say_trouble(CaptureError::Hangs(self.shown()));
                 }
             }
         }
+    }
+
+    fn count_lost(&self, lost: u64) {
+        self.health.send_if_modified(|health| {
+            let more = lost > health.lost;
+            health.lost = health.lost.max(lost);
+            more
+        });
     }
 
     /// Remembers what is still pending.
@@ -319,6 +346,8 @@ impl Writer {
         }
         if synced {
             self.unsynced_since = None;
+            self.must_sync = false;
+            self.unsynced_notes.clear();
         }
     }
 
@@ -326,6 +355,7 @@ impl Writer {
     async fn obey(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
         let Wanted { settings, reopened, finished } = wanted.borrow_and_update().clone();
         let reopen = reopened != self.reopened;
+        self.last = finished;
         if reopen || finished || settings != self.settings {
             // Into the old file, and marked as such, before there is a new one.
             if let Err(error) = self.drain().await {
@@ -334,8 +364,7 @@ impl Writer {
         }
         if settings != self.settings {
             self.settings = settings;
-            let log = self.log.take();
-            self.keep(log, false);
+            self.log = None;
         }
         self.reopened = reopened;
         if finished {
@@ -392,7 +421,7 @@ impl Writer {
                 changed.ok()?;
                 self.obey(wanted).await
             }
-            () = retry => Some(self.look(true)),
+            () = retry => Some(Trip { sync: self.must_sync, ..self.look(true) }),
         }
     }
 

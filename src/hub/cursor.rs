@@ -133,10 +133,9 @@ impl Cursor {
         state.ring.tail().saturating_sub(state.cursors.position(self.slot))
     }
 
-    /// Moves the cursor on by `count` bytes.
-    pub fn advance(&mut self, count: u64) {
+    /// Moves the cursor.
+    pub fn move_to(&mut self, position: u64) {
         let mut state = self.hub.state();
-        let position = state.cursors.position(self.slot) + count;
         let (head, window) = (state.ring.head(), state.ring.window() as u64);
         if state.cursors.advance(self.slot, position, head, window) {
             self.hub.room.notify_one();

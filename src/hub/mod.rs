@@ -26,8 +26,9 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::clock;
+use crate::failpoint;
 use crate::port::LineSettings;
-use crate::ring::{LogMark, Ring, RingError};
+use crate::ring::{LogMark, LogRecord, Ring, RingError};
 use crate::systemd;
 
 pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
@@ -192,10 +193,18 @@ impl Hub {
     pub fn resize(&self, capacity: usize) -> Result<(), RingError> {
         let mut state = self.state();
         if state.ring.capacity() != capacity {
-            state.ring = state.ring.resized(capacity)?;
-            // A process that is killed between these two begins a new ring: the store tells descriptors by their name.
-            systemd::forget("ring");
-            systemd::store("ring", state.ring.as_fd());
+            let resized = state.ring.resized(capacity)?;
+            // The next process goes on with the later of two, so there is no moment without a whole one.
+            let (name, before) = resized.stored_as();
+            if !systemd::store(name, resized.as_fd()) {
+                // It would be stored later, when it is out of date.
+                systemd::forget(name);
+                return Err(RingError::NotStored);
+            }
+            failpoint::point("ring-stored");
+            state.ring = resized;
+            systemd::forget(before);
+            failpoint::point("ring-resized");
         }
         Ok(())
     }
@@ -259,12 +268,24 @@ impl Hub {
 
     /// How far the log has come.
     pub fn log_mark(&self) -> LogMark {
-        self.state().ring.log_mark()
+        self.log_record().mark
     }
 
-    /// Records how far the log has come.
-    pub fn set_log_mark(&self, mark: LogMark) {
-        self.state().ring.set_log_mark(mark);
+    /// How far the log has come, and what it was about to write.
+    pub fn log_record(&self) -> LogRecord {
+        self.state().ring.log_record()
+    }
+
+    /// Changes that.
+    pub(crate) fn record_log(&self, change: impl FnOnce(&mut LogRecord)) {
+        let ring = &mut self.state().ring;
+        let mut record = ring.log_record();
+        change(&mut record);
+        ring.set_log_record(record);
+    }
+
+    /// Tells who waits for the log that it has taken more.
+    pub(crate) fn log_has_moved(&self) {
         self.logged.send_replace(());
     }
 
@@ -289,6 +310,16 @@ impl Hub {
     /// The first note that is still to be written.
     pub fn next_note(&self) -> Option<Note> {
         self.state().notes.first().cloned()
+    }
+
+    /// Has these be written again, before all others.
+    pub(crate) fn note_again(&self, notes: Vec<Note>) {
+        self.state().notes.again(notes);
+    }
+
+    /// Whether the ring has all that was said since.
+    pub(crate) fn keeps_from(&self, position: u64) -> bool {
+        self.state().ring.tail() <= position
     }
 
     /// Takes `note` off the queue, if it is still the first.

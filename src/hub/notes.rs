@@ -28,6 +28,16 @@ impl Notes {
         self.0.push_back(note);
     }
 
+    /// These were written once and are to be written again, before all others; as far as there is room.
+    pub(super) fn again(&mut self, notes: Vec<Note>) {
+        for note in notes.into_iter().rev() {
+            self.0.push_front(note);
+        }
+        while self.0.len() > NOTES_MAX {
+            self.make_room();
+        }
+    }
+
     /// The one to be written next.
     pub(super) fn first(&self) -> Option<&Note> {
         self.0.front()
@@ -104,6 +114,17 @@ mod tests {
         assert_eq!(all[0], typed("12345"));
         assert_eq!(all[1], Noted::Lost { notes: 37, typed: 185 });
         assert_eq!(all[2..], vec![typed("12345"); 62]);
+    }
+
+    #[test]
+    fn what_is_to_be_written_again_comes_first() {
+        let mut notes = Notes::default();
+        notes.push(note(9, typed("new")));
+        notes.again(vec![note(3, typed("one")), note(4, typed("two"))]);
+        assert_eq!(all(notes), [typed("one"), typed("two"), typed("new")]);
+        let mut notes = Notes::default();
+        notes.again(vec![note(3, typed("one")); 100]);
+        assert_eq!(all(notes).len(), NOTES_MAX);
     }
 
     #[test]

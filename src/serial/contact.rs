@@ -32,10 +32,10 @@ impl<'tty> Contact<'tty> {
         self.watched.writable().await.map(drop)
     }
 
-    /// Reads what is there.
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
-        let read = self.watched.try_io(Interest::READABLE, |_| match self.tty.try_read(buffer)? {
-            ReadOutcome::Empty if !buffer.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+    /// Moves what is there into a pipe: see [`Tty::try_splice`].
+    pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
+        let read = self.watched.try_io(Interest::READABLE, |_| match self.tty.try_splice(pipe, most)? {
+            ReadOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
             outcome => Ok(outcome),
         });
         match read {

@@ -2,14 +2,14 @@
 //! [`Contact`]'s. The kernel's way of telling a hang-up (0 bytes read, `EIO`) becomes a type here, so that nobody mistakes it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, SpliceFFlags, splice};
 use nix::unistd::{AccessFlags, access};
 
 use super::claim::{claim, claim_again, hung_up, let_go};
@@ -207,19 +207,18 @@ impl Tty {
         ioctl::unread(self).unwrap_or(0)
     }
 
-    /// Reads what is there.
-    pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<ReadOutcome> {
-        if buffer.is_empty() {
-            return Ok(ReadOutcome::Empty);
-        }
-        match (&self.file).read(buffer) {
+    /// Moves at most `most` bytes of what is there into a pipe, which must have room for them. A kill takes none along: the kernel
+    /// copies them into pages of its own and puts these into the pipe before it looks at signals (`copy_splice_read()`, before Linux 6.5 `generic_file_splice_read()`).
+    pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
+        match splice(&self.file, None, pipe, None, most, SpliceFFlags::SPLICE_F_NONBLOCK) {
             // 0 is a hang-up, unless a stranger has set VMIN to 0 on our tty.
             Ok(0) if hung_up(&self.file)? => Ok(ReadOutcome::HungUp),
-            Ok(0) => Ok(ReadOutcome::Empty),
-            Ok(length) => Ok(ReadOutcome::Bytes(length)),
-            Err(error) if is_hang_up(&error) => Ok(ReadOutcome::HungUp),
-            Err(error) if is_for_later(&error) => Ok(ReadOutcome::Empty),
-            Err(error) => Err(error),
+            Ok(0) | Err(Errno::EAGAIN | Errno::EINTR) => Ok(ReadOutcome::Empty),
+            Ok(count) => Ok(ReadOutcome::Bytes(count)),
+            // EINVAL: a file that was hung up has no splice (`hung_up_tty_fops`).
+            Err(Errno::EIO | Errno::ENODEV | Errno::ENXIO) => Ok(ReadOutcome::HungUp),
+            Err(Errno::EINVAL) if hung_up(&self.file)? => Ok(ReadOutcome::HungUp),
+            Err(errno) => Err(errno.into()),
         }
     }
 

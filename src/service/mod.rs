@@ -169,7 +169,14 @@ pub(crate) struct Listeners {
 #[derive(Debug)]
 pub(crate) struct Stored {
     tty: Option<OwnedFd>,
-    ring: Option<OwnedFd>,
+    ring: StoredRing,
+}
+
+/// Of that, the ring: more than one if the process was killed within a resize, and the pipe in front of it.
+#[derive(Debug, Default)]
+pub(crate) struct StoredRing {
+    memfds: Vec<OwnedFd>,
+    intake: Option<OwnedFd>,
 }
 
 fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
@@ -182,7 +189,10 @@ fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
         socket.set_nonblocking(true)?;
         listeners.attach.push(tokio::net::UnixListener::from_std(socket)?);
     }
-    Ok((listeners, Stored { tty: handed.tty, ring: handed.ring }))
+    Ok((
+        listeners,
+        Stored { tty: handed.tty, ring: StoredRing { memfds: handed.rings, intake: handed.intake } },
+    ))
 }
 
 /// The signals that this process obeys.

@@ -1,12 +1,12 @@
 //! What a port needs before it can be served, and all that can fail of it: configuration, log directory, ring.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::{Options, ServiceError};
+use super::{Options, ServiceError, StoredRing};
 use crate::config::Config;
 use crate::logdir;
-use crate::ring::Ring;
+use crate::ring::{INTAKE_STORED_AS, Ring, STORED_AS};
 use crate::systemd;
 
 /// Everything that a port needs.
@@ -17,11 +17,11 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
-    /// Gets everything, or says what is missing. `stored` is the ring that systemd has kept; it is taken last.
-    pub(super) async fn new(options: &Options, stored: &mut Option<OwnedFd>) -> Result<Self, ServiceError> {
+    /// Gets everything, or says what is missing. `stored` is what systemd has kept of the ring; it is taken last.
+    pub(super) async fn new(options: &Options, stored: &mut StoredRing) -> Result<Self, ServiceError> {
         let config = options.load().await?;
         let log_directory = log_directory()?;
-        let ring = ring(stored.take(), config.ports[&options.port].scrollback)?;
+        let ring = ring(std::mem::take(stored), config.ports[&options.port].scrollback)?;
         Ok(Self { config, log_directory, ring })
     }
 }
@@ -37,17 +37,29 @@ fn log_directory() -> Result<logdir::Client, ServiceError> {
 }
 
 /// The ring that systemd has kept, of whatever capacity, or a new one.
-fn ring(stored: Option<OwnedFd>, capacity: usize) -> Result<Ring, ServiceError> {
-    if let Some(fd) = stored {
-        match Ring::adopt(fd) {
-            Ok(ring) => return Ok(ring),
-            Err(error) => {
-                tracing::warn!("{error}; beginning a new one");
-                systemd::forget("ring");
+fn ring(StoredRing { memfds, intake }: StoredRing, capacity: usize) -> Result<Ring, ServiceError> {
+    let (some, both, piped) = (!memfds.is_empty(), memfds.len() > 1, intake.is_some());
+    let adopted = if some { Ring::adopt(memfds, intake).map(Some) } else { Ok(None) };
+    match adopted {
+        Ok(Some(ring)) => {
+            if both {
+                systemd::forget(ring.stored_as().1);
+            }
+            if !piped {
+                systemd::store(INTAKE_STORED_AS, ring.intake());
+            }
+            return Ok(ring);
+        }
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!("{error}; beginning a new one");
+            for name in STORED_AS {
+                systemd::forget(name);
             }
         }
     }
     let ring = Ring::create(capacity)?;
-    systemd::store("ring", ring.as_fd());
+    systemd::store(INTAKE_STORED_AS, ring.intake());
+    systemd::store(ring.stored_as().0, ring.as_fd());
     Ok(ring)
 }

@@ -60,16 +60,20 @@ pub fn notify(state: &[NotifyState<'_>]) {
     say(kind, state, None);
 }
 
-/// Has systemd keep a descriptor for the next process of this unit.
-pub fn store(name: &str, fd: BorrowedFd<'_>) {
+/// Has systemd keep a descriptor for the next process of this unit. Returns whether systemd has taken it already, or nobody keeps
+/// anything; otherwise it is sent again until it is taken.
+pub fn store(name: &str, fd: BorrowedFd<'_>) -> bool {
     // What was stored under the name before is another device's, or the same: one of them is enough.
     forget(name);
     match fd.try_clone_to_owned() {
         Ok(own) => {
             let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-            say(Kind::Store(name.to_owned()), &state, Some(own));
+            say(Kind::Store(name.to_owned()), &state, Some(own))
         }
-        Err(error) => tracing::warn!("{name} cannot be stored: {error}"),
+        Err(error) => {
+            tracing::warn!("{name} cannot be stored: {error}");
+            false
+        }
     }
 }
 
@@ -98,12 +102,15 @@ pub(super) async fn resend() {
     }
 }
 
-fn say(kind: Kind, state: &[NotifyState<'_>], descriptor: Option<OwnedFd>) {
+/// Whether nothing is kept back.
+fn say(kind: Kind, state: &[NotifyState<'_>], descriptor: Option<OwnedFd>) -> bool {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
-        return;
+        return true;
     }
     let text = state.iter().map(|state| format!("{state}\n")).collect();
-    lock().say(Message { kind, text, descriptor });
+    let mut notifier = lock();
+    notifier.say(Message { kind, text, descriptor });
+    notifier.pending.is_empty()
 }
 
 fn lock() -> MutexGuard<'static, Notifier> {

@@ -353,6 +353,11 @@ impl Rig {
         until("the port to end", || child.try_wait().unwrap())
     }
 
+    /// It was killed and reaped by somebody else.
+    pub fn is_reaped(&mut self) {
+        self.child = None;
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);

@@ -134,8 +134,7 @@ class Device:
     def compose(self):
         """More to say."""
         if self.kind == "raw":
-            # Not 0xfe, of which the ring of a killed port may lose some (ARCHITECTURE.md).
-            self.pending += self.random.randbytes(self.random.randint(1, 200)).replace(b"\xfe", b"\xff")
+            self.pending += self.random.randbytes(self.random.randint(1, 200))
             return
         words = " ".join(self.random.choices(WORDS, k=self.random.randint(0, 6)))
         self.pending += f"{self.lines:08d} {self.name} {words}".encode() + self.end

@@ -1,0 +1,95 @@
+//! What a process, a rotation or a power cut has left behind in a log file, as the next one finds it.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use nix::fcntl::OFlag;
+
+use super::write_ahead::{Mark, check};
+
+/// Files of a directory that are looked at for one that was renamed: rotation keeps 30 of a log.
+const FILES_MAX: usize = 10_000;
+/// Bytes of one write: larger than any, so that what is read back is bounded whatever stands in shared memory.
+const WRITE_MAX: u64 = 1024 * 1024;
+/// NULs that are looked for at the end of a file: what ext4 allocates at once for a file that grows, and more.
+const NULS_MAX: u64 = 16 * 1024 * 1024;
+
+/// What of a write is in the log, of which the end was not recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovered {
+    /// Nothing: it has to be written again.
+    Nothing,
+    /// All of it.
+    Whole,
+    /// Unknown: its file is gone.
+    Gone,
+}
+
+/// Which file this is. The inode alone is given to the next file as soon as this one is removed; the time of birth tells them apart
+/// where the file system has one.
+pub(super) fn identity(found: &Metadata) -> [u64; 3] {
+    let born = found.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    [found.dev(), found.ino(), born.map_or(0, |born| born.as_nanos() as u64)]
+}
+
+/// The file of this identity, under whatever name a rotation has given to it.
+pub(super) fn renamed(dir: &Path, identity_sought: [u64; 3]) -> Option<File> {
+    let is_it = |found: &Metadata| found.is_file() && identity(found) == identity_sought;
+    let entries = fs::read_dir(dir).ok()?.take(FILES_MAX).filter_map(Result::ok);
+    let path =
+        entries.map(|entry| entry.path()).find(|path| path.symlink_metadata().is_ok_and(|at| is_it(&at)))?;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).write(true).custom_flags(flags.bits()).open(path).ok()?;
+    file.metadata().is_ok_and(|found| is_it(&found)).then_some(file)
+}
+
+/// Finds out what of a write from `before` to `next` is in its file, and takes back a part.
+pub(super) fn recover(file: &File, before: Mark, next: Mark) -> io::Result<Recovered> {
+    let size = file.metadata()?.size();
+    if size >= next.size && is_written(file, before, next)? {
+        return Ok(Recovered::Whole);
+    }
+    // What goes beyond the write is not its part: somebody else has appended that.
+    if before.size < size && size <= next.size {
+        file.set_len(before.size)?;
+    }
+    Ok(Recovered::Nothing)
+}
+
+fn is_written(file: &File, before: Mark, next: Mark) -> io::Result<bool> {
+    let length = next.size.saturating_sub(before.size);
+    if length > WRITE_MAX {
+        return Ok(false);
+    }
+    let mut written = vec![0; length as usize];
+    file.read_exact_at(&mut written, before.size)?;
+    Ok(check(&written) == next.check)
+}
+
+/// How many NULs stand at the end of a file of this size: what a power cut leaves of bytes whose file had grown already.
+pub(super) fn nuls_at_end(file: &File, size: u64) -> io::Result<u64> {
+    let mut page = [0; 4096];
+    let mut nuls = 0;
+    while nuls < size.min(NULS_MAX) {
+        let length = (size - nuls).min(page.len() as u64);
+        let piece = &mut page[..length as usize];
+        file.read_exact_at(piece, size - nuls - length)?;
+        match piece.iter().rposition(|byte| *byte != 0) {
+            Some(last) => return Ok(nuls + length - 1 - last as u64),
+            None => nuls += length,
+        }
+    }
+    Ok(nuls)
+}
+
+/// Whether a file of this size ends within a line.
+pub(super) fn ends_within_a_line(file: &File, size: u64) -> io::Result<bool> {
+    let mut last = [0];
+    if size > 0 {
+        file.read_exact_at(&mut last, size - 1)?;
+    }
+    Ok(size > 0 && last != [b'\n'])
+}

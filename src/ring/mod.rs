@@ -1,0 +1,347 @@
+//! The scrollback ring: what the device said last, under absolute byte offsets, in a memfd.
+//!
+//! Bytes come from the tty through the ring's pipe ([`Ring::intake`]) and become visible by [`Ring::take_in`]. Everybody else
+//! holds an offset and pulls. Head, log position and counters stand in the memfd's first page, so that a
+//! process that finds memfd and pipe in systemd's FD store goes on where a killed one stopped. No byte is lost or doubled by a kill at
+//! any instruction: the header says at which offset the last byte of the pipe belongs, and what is no longer in the pipe is in the
+//! ring ([`Ring::adopt`]). Untouched pages cost no memory.
+#![allow(unsafe_code)]
+
+mod intake;
+mod log;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use memmap2::{MmapOptions, MmapRaw};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::fstat;
+use nix::unistd::ftruncate;
+use thiserror::Error;
+
+use intake::Intake;
+use log::LogCells;
+pub use log::{LogMark, LogRecord};
+
+use crate::failpoint;
+
+/// Bytes of the header page in front of the data.
+const HEADER: usize = 4096;
+/// "console1" and the layout's version: another layout is not adopted.
+const MAGIC: u64 = 0x636f_6e73_6f6c_0002;
+/// The most that one read moves into the pipe, and so the part of the ring that a killed process may have left half written:
+/// the N_TTY buffer (`N_TTY_BUF_SIZE`), which is all that one read of a tty returns.
+pub const READ_MAX: usize = 4096;
+const READ_MAX_64: u64 = READ_MAX as u64;
+
+/// The largest scrollback that can be configured; a stored one that is larger is not ours.
+const CAPACITY_MAX: usize = 16 * 1024 * 1024;
+
+/// Offsets are far from here for as long as there are machines.
+const OFFSET_MAX: u64 = u64::MAX / 2;
+
+/// The names in the FD store of a ring and of the one that follows it after a resize: both are there for a moment.
+pub const STORED_AS: [&str; 2] = ["ring", "ring-resized"];
+/// The name of the pipe.
+pub const INTAKE_STORED_AS: &str = "intake";
+
+/// Why there is no ring.
+#[derive(Debug, Error)]
+pub enum RingError {
+    /// memfd, seals or mmap.
+    #[error("no memory for a scrollback of {0} bytes: {1}")]
+    Memory(usize, io::Error),
+    /// The pipe in front of it.
+    #[error("no pipe for what the device says: {0}")]
+    Intake(io::Error),
+    /// A kill would lose what only the new one has.
+    #[error("the scrollback keeps its size: systemd does not take the resized one")]
+    NotStored,
+    /// A stored memfd is of another layout or maker.
+    #[error("the stored scrollback is not one of ours: {0}")]
+    Foreign(&'static str),
+}
+
+/// The first page. Every field is written by one store, so a kill leaves the old value or the new one.
+#[repr(C)]
+struct Header {
+    magic: AtomicU64,
+    capacity: AtomicU64,
+    head: AtomicU64,
+    /// The offset behind the last byte that waits in the pipe, written before any of them is taken.
+    intake_end: AtomicU64,
+    sent: AtomicU64,
+    log: LogCells,
+    /// What was said before this is not here, however much room there is: the ring had another size then.
+    floor: AtomicU64,
+    /// How often it was resized: of two stored rings the later one goes on.
+    generation: AtomicU64,
+}
+
+/// The ring. One thread writes and reads it; other processes see it only through the FD store.
+#[derive(Debug)]
+pub struct Ring {
+    map: MmapRaw,
+    memfd: OwnedFd,
+    intake: Intake,
+    capacity: usize,
+}
+
+impl Ring {
+    /// A new, empty ring of `capacity` bytes, which must be a multiple of the page size.
+    pub fn create(capacity: usize) -> Result<Self, RingError> {
+        Self::with_intake(capacity, Intake::create()?)
+    }
+
+    fn with_intake(capacity: usize, intake: Intake) -> Result<Self, RingError> {
+        let memory = |error: Errno| RingError::Memory(capacity, error.into());
+        let memfd = memfd_create("console-ring", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
+            .map_err(memory)?;
+        ftruncate(&memfd, (HEADER + capacity) as i64).map_err(memory)?;
+        let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
+        fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).map_err(memory)?;
+        let ring = Self::map(memfd, capacity, intake)?;
+        let header = ring.header();
+        header.capacity.store(capacity as u64, Ordering::Relaxed);
+        header.magic.store(MAGIC, Ordering::Release);
+        Ok(ring)
+    }
+
+    /// The ring that an earlier process of this port left in the FD store, with its pipe. A process that was killed within a
+    /// resize has left two, of which both are whole and the later one goes on.
+    pub fn adopt(memfds: Vec<OwnedFd>, intake: Option<OwnedFd>) -> Result<Self, RingError> {
+        let (intake, adopted) = match intake.map(Intake::adopt) {
+            Some(Ok(intake)) => (intake, true),
+            Some(Err(_)) | None => (Intake::create()?, false),
+        };
+        let mut latest: Result<Self, RingError> = Err(RingError::Foreign("there is none"));
+        for memfd in memfds {
+            match (Self::find(memfd, intake.try_clone()?), &latest) {
+                (Ok(ring), Ok(other)) if ring.generation() < other.generation() => {}
+                (Ok(ring), _) => latest = Ok(ring),
+                (Err(_), Ok(_)) => {}
+                (Err(error), Err(_)) => latest = Err(error),
+            }
+        }
+        let mut ring = latest?;
+        if adopted {
+            ring.finish_read().map_err(RingError::Intake)?;
+            while ring.take_in().map_err(RingError::Intake)? > 0 {}
+        }
+        Ok(ring)
+    }
+
+    fn find(memfd: OwnedFd, intake: Intake) -> Result<Self, RingError> {
+        let seals = fcntl(&memfd, FcntlArg::F_GET_SEALS).map_err(|_| RingError::Foreign("not a memfd"))?;
+        if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
+            return Err(RingError::Foreign("it could shrink under us"));
+        }
+        let size = fstat(&memfd).map_err(|_| RingError::Foreign("it cannot be examined"))?.st_size;
+        let capacity = usize::try_from(size).unwrap_or_default().saturating_sub(HEADER);
+        if !(2 * READ_MAX..=CAPACITY_MAX).contains(&capacity) {
+            return Err(RingError::Foreign("no scrollback has its size"));
+        }
+        let ring = Self::map(memfd, capacity, intake)?;
+        let header = ring.header();
+        if header.magic.load(Ordering::Acquire) != MAGIC
+            || header.capacity.load(Ordering::Relaxed) != capacity as u64
+        {
+            return Err(RingError::Foreign("another layout"));
+        }
+        if !ring.is_possible() {
+            return Err(RingError::Foreign("its offsets contradict each other"));
+        }
+        Ok(ring)
+    }
+
+    /// Whether one of ours could have left such a header. What is mapped is never read beyond, whatever it says; but offsets that
+    /// are out of order would fail later, and then again in each process that finds them.
+    fn is_possible(&self) -> bool {
+        let head = self.head();
+        let floor = self.header().floor.load(Ordering::Relaxed);
+        let LogRecord { mark, next, synced } = self.log_record();
+        let logged = next.map_or(mark.position, |next| next.position);
+        // What a trip to the log carries has been taken into the ring before.
+        floor <= head
+            && synced.position <= mark.position
+            && mark.position <= logged
+            && logged <= head
+            && head <= OFFSET_MAX
+    }
+
+    /// A ring of another capacity that goes on where this one stands, with as much of what was said last as it has room for.
+    pub fn resized(&self, capacity: usize) -> Result<Self, RingError> {
+        let mut other = Self::with_intake(capacity, self.intake.try_clone()?)?;
+        let head = self.head();
+        let mut at = self.tail().max(head.saturating_sub(other.window() as u64));
+        let header = other.header();
+        header.generation.store(self.generation().wrapping_add(1), Ordering::Relaxed);
+        header.floor.store(at, Ordering::Relaxed);
+        header.head.store(at, Ordering::Relaxed);
+        header.sent.store(self.sent(), Ordering::Relaxed);
+        header.intake_end.store(self.header().intake_end.load(Ordering::Relaxed), Ordering::Relaxed);
+        while at < head {
+            let piece = self.read(at);
+            let space = space(&mut other.map, capacity, at, piece.len());
+            let count = space.len();
+            space.copy_from_slice(&piece[..count]);
+            at += count as u64;
+            other.header().head.store(at, Ordering::Relaxed);
+        }
+        other.set_log_record(self.log_record());
+        Ok(other)
+    }
+
+    fn generation(&self) -> u64 {
+        self.header().generation.load(Ordering::Relaxed)
+    }
+
+    /// The names in the FD store of this ring, and of the one before or after it.
+    pub fn stored_as(&self) -> (&'static str, &'static str) {
+        let [even, odd] = STORED_AS;
+        if self.generation().is_multiple_of(2) { (even, odd) } else { (odd, even) }
+    }
+
+    /// Bytes of its data.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Publishes what a killed process had taken from the pipe and not published.
+    fn finish_read(&self) -> io::Result<()> {
+        let header = self.header();
+        let waiting = self.intake.waiting()? as u64;
+        let taken_to = header.intake_end.load(Ordering::Acquire).saturating_sub(waiting);
+        // What was spliced after the end was written down makes it too small.
+        if let Some(1..=READ_MAX_64) = taken_to.checked_sub(self.head()) {
+            header.head.store(taken_to, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn map(memfd: OwnedFd, capacity: usize, intake: Intake) -> Result<Self, RingError> {
+        let map = MmapOptions::new()
+            .len(HEADER + capacity)
+            .map_raw(&memfd)
+            .map_err(|error| RingError::Memory(capacity, error))?;
+        Ok(Self { map, memfd, intake, capacity })
+    }
+
+    fn header(&self) -> &Header {
+        // SAFETY: the mapping is page-aligned, at least HEADER long, sealed against shrinking and lives as long as
+        // self; Header is made of atomics, for which any bytes are valid.
+        unsafe { &*self.map.as_ptr().cast::<Header>() }
+    }
+
+    /// Bytes ever published: the offset that the next one gets.
+    pub fn head(&self) -> u64 {
+        self.header().head.load(Ordering::Acquire)
+    }
+
+    /// The oldest offset that can be read.
+    pub fn tail(&self) -> u64 {
+        let floor = self.header().floor.load(Ordering::Relaxed);
+        self.head().saturating_sub(self.window() as u64).max(floor)
+    }
+
+    /// How many bytes can be read at most: the capacity without the part that a read may be writing into.
+    pub fn window(&self) -> usize {
+        self.capacity - READ_MAX
+    }
+
+    /// The pipe into which the tty is spliced. At most [`READ_MAX`] bytes at once: [`Ring::take_in`] follows until it is empty.
+    pub fn intake(&self) -> BorrowedFd<'_> {
+        self.intake.as_fd()
+    }
+
+    /// Makes what waits in the pipe part of the ring, as far as it lies there in one piece: how many bytes, 0 if it is empty.
+    pub fn take_in(&mut self) -> io::Result<usize> {
+        let waiting = self.intake.waiting()?;
+        if waiting == 0 {
+            return Ok(0);
+        }
+        let head = self.head();
+        self.header().intake_end.store(head + waiting as u64, Ordering::Release);
+        let count = self.intake.read(space(&mut self.map, self.capacity, head, waiting))?;
+        failpoint::point("read");
+        self.header().head.store(head + count as u64, Ordering::Release);
+        Ok(count)
+    }
+
+    /// The bytes from `from` on, as far as they lie in one piece; empty at the head. `from` before the tail reads
+    /// from the tail: see [`Ring::tail`] for how much that leaves out.
+    pub fn read(&self, from: u64) -> &[u8] {
+        let head = self.head();
+        let from = from.clamp(self.tail(), head);
+        let start = (from % self.capacity as u64) as usize;
+        let length = ((head - from) as usize).min(self.capacity - start);
+        // SAFETY: within the mapping, as in space(); &self excludes a concurrent space() in this process.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(HEADER + start), length) }
+    }
+
+    /// The offset from which the last `lines` lines begin, an unfinished one included.
+    pub fn last_lines(&self, lines: usize) -> u64 {
+        let (tail, head) = (self.tail(), self.head());
+        if lines == 0 {
+            return head;
+        }
+        let mut newlines = 0;
+        let mut end = head;
+        while end > tail {
+            let piece_start = tail.max(end - end.min((end - 1) % self.capacity as u64 + 1));
+            let piece = &self.read(piece_start)[..(end - piece_start) as usize];
+            for (index, byte) in piece.iter().enumerate().rev() {
+                let offset = piece_start + index as u64;
+                if *byte == b'\n' && offset + 1 != head {
+                    newlines += 1;
+                    if newlines == lines {
+                        return offset + 1;
+                    }
+                }
+            }
+            end = piece_start;
+        }
+        tail
+    }
+
+    /// Bytes ever written to the device.
+    pub fn sent(&self) -> u64 {
+        self.header().sent.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that the driver has taken.
+    pub fn count_sent(&mut self, count: usize) {
+        self.header().sent.fetch_add(count as u64, Ordering::Relaxed);
+    }
+
+    /// How far the log has come, and what it was about to write.
+    pub fn log_record(&self) -> LogRecord {
+        self.header().log.load()
+    }
+
+    /// Records how far the log has come.
+    pub fn set_log_record(&mut self, record: LogRecord) {
+        self.header().log.store(record);
+    }
+}
+
+/// Where the next `count` bytes go, of which the first has the offset `head`: contiguous, at most `count` and [`READ_MAX`], never empty.
+fn space(map: &mut MmapRaw, capacity: usize, head: u64, count: usize) -> &mut [u8] {
+    let start = (head % capacity as u64) as usize;
+    let length = count.clamp(1, READ_MAX).min(capacity - start);
+    // SAFETY: HEADER + start + length lies within the mapping (sealed, so it cannot shrink); &mut excludes every other slice of it
+    // in this process, and no other process writes.
+    unsafe { std::slice::from_raw_parts_mut(map.as_mut_ptr().add(HEADER + start), length) }
+}
+
+impl AsFd for Ring {
+    /// For the FD store.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.memfd.as_fd()
+    }
+}
