@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Loaded};
 use consoleserver::foreground::{self, Scope};
+use consoleserver::printable::visible;
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 /// The configuration of a machine that has none.
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("consoleserver: {error}");
+            eprintln!("consoleserver: {}", visible(&error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,5 @@
-//! The capture log: everything that a port says, in a file. `text` makes bytes printable and `encode` turns them into
-//! records (both pure); `log` keeps the file whole through full disks, rotation and crashes; `reader` reads it
-//! back: `tail` its end, `search` words in it, and `history` also what was rotated.
+//! The capture log: everything that a port says, in a file. `encode` turns bytes into records (pure); `log` keeps the file whole through full disks, rotation and crashes; `reader` reads it
+//! back: `tail` its end, `search` words in it, and `history` also what was rotated, all of them by the lines of `view`.
 
 mod encode;
 mod hex;
@@ -10,12 +9,16 @@ mod log;
 pub mod reader;
 mod search;
 mod tail;
-mod text;
 mod trip;
+mod view;
 pub mod writer;
 
+pub use crate::printable::{escape, is_hidden};
 pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
-pub use history::{History, Sieve, Wanted};
+pub use history::{History, guess_type, logs_in};
 pub use log::{CaptureError, CaptureLog, Mark};
 pub use search::Found;
-pub use text::{escape, is_hidden};
+pub use tail::Tail;
+pub use view::{Lines, Matcher, TimeRange, Wanted};
+
+use crate::printable as text;

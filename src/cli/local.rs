@@ -75,9 +75,12 @@ pub fn logged(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     Ok(ports)
 }
 
+/// Where systemd's ports have their logs.
+pub const LOGS: &str = "/var/log/consoleserver";
+
 /// Whether there may be something in a port's log: of one that never ran there is none, and it need not be started to say so.
 fn may_have_log(port: &PortName) -> bool {
-    let directory = Path::new("/var/log/consoleserver").join(port.as_str());
+    let directory = Path::new(LOGS).join(port.as_str());
     // What cannot be seen may be there.
     !matches!(directory.try_exists(), Ok(false))
 }
