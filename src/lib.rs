@@ -13,6 +13,7 @@ pub mod memory;
 pub mod outbound;
 pub mod pattern;
 pub mod port;
+pub mod printable;
 pub mod reactor;
 pub mod seats;
 

@@ -312,6 +312,79 @@ fn the_logs_of_all_ports_are_searched() {
     assert_eq!(asked.shown(), b"the answer");
 }
 
+#[test]
+fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
+    let mut rig = Rig::new("");
+    rig.start_plugged();
+    rig.say(b"panic of demo\r\n");
+    rig.wait_for_log("panic");
+    let old = |name: &str| rig.path("logs").join(name);
+    for (name, text) in [
+        ("old-core/console.log", "2026-11-02T00:00:00.000+00:00 < \\x1b[1mpanic\\x1b[0m of old-core\\r\n"),
+        ("old-core/console.log.1", "2026-11-01T00:00:00.000+00:00 < older\n"),
+        ("rawlog/switch.log", "panic \x1b[1mof rawlog\r\n"),
+        ("demo/console.log", "is served, and shows its own\n"),
+        ("not a port/console.log", "panic\n"),
+    ] {
+        fs::create_dir_all(old(name).parent().unwrap()).unwrap();
+        fs::write(old(name), text).unwrap();
+    }
+    let logs = old("").to_str().unwrap().to_owned();
+    let ask = |words: &[&str]| said(rig.consolectl(&[&["--log-dir", &logs], words].concat()));
+    let (status, log, aside) = ask(&["log", "old-core"]);
+    let wanted = "2026-11-01T00:00:00.000+00:00 < older\n2026-11-02T00:00:00.000+00:00 < panic of old-core\n";
+    assert_eq!((status, log.as_str()), (Some(0), wanted));
+    assert_eq!(aside, "old-core is a former port: its log as it was left\n");
+    assert_eq!(ask(&["log", "old-core", "-n", "1"]).1, wanted.split_inclusive('\n').last().unwrap());
+    assert_eq!(
+        ask(&["log", "old-core", "--until", "2026-11-01T12:00Z"]).1,
+        wanted.split_inclusive('\n').next().unwrap()
+    );
+    assert_eq!(ask(&["log", "rawlog"]).1, "panic \x1b[1mof rawlog\r\n", "the bytes, to a pipe");
+    let (status, _, why) = ask(&["log", "rawlog", "--since", "1d"]);
+    assert!(status == Some(1) && why.contains("of type \"raw\""), "{why}");
+    let (status, found, aside) = ask(&["grep", "panic of"]);
+    assert_eq!((status, aside.as_str()), (Some(0), ""));
+    let found: Vec<&str> = found.lines().collect();
+    assert!(found[0].starts_with("demo: 2") && found[0].ends_with("< panic of demo"), "{found:?}");
+    assert_eq!(found[1], "old-core (former port): 2026-11-02T00:00:00.000+00:00 < panic of old-core");
+    assert_eq!(found[2..], ["rawlog (former port): panic \u{1b}[1mof rawlog"]);
+    // One that there never was.
+    let (status, _, why) = ask(&["log", "nobody"]);
+    assert!(status == Some(1) && why.contains("nobody is not served here"), "{why}");
+    // A directory that its ports write to leads nobody elsewhere.
+    std::os::unix::fs::symlink("/etc", old("link")).unwrap();
+    fs::create_dir(old("trap")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", old("trap/console.log")).unwrap();
+    for name in ["link", "trap"] {
+        let (status, log, _) = ask(&["log", name]);
+        assert_eq!((status, log.as_str()), (Some(1), ""), "{name}");
+    }
+}
+
+#[test]
+fn the_log_of_a_former_port_is_for_those_who_may_read_its_files() {
+    let mut rig = Rig::new("");
+    rig.start_plugged();
+    let directory = rig.path("logs/old");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("console.log"), "2026-11-02T00:00:00.000+00:00 < panic\n").unwrap();
+    fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+    open_to_everybody(&rig);
+    let ask = |words: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups"]).arg(rig.path("consolectl"));
+        command.arg("--runtime-dir").arg(rig.path("run")).arg("--log-dir").arg(rig.path("logs")).args(words);
+        said(command)
+    };
+    let (status, log, why) = ask(&["log", "old"]);
+    assert_eq!((status, log.as_str()), (Some(1), ""));
+    assert!(why.contains("old is a former port, whose log only root and the group adm may read"), "{why}");
+    let (status, found, why) = ask(&["grep", "panic"]);
+    assert_eq!((status, found.as_str()), (Some(1), ""));
+    assert!(why.contains("not searched") && why.contains(": the logs of old, which nothing serves"), "{why}");
+}
+
 /// As on a machine: the way to the sockets and the program is open, and the port decides.
 fn open_to_everybody(rig: &Rig) {
     fs::copy(env!("CARGO_BIN_EXE_consolectl"), rig.path("consolectl")).unwrap();

@@ -47,6 +47,42 @@ fn what_is_typed_stands_in_the_log_where_it_was_sent_and_only_if_asked_for() {
 }
 
 #[test]
+fn a_line_is_a_record_whatever_ends_it() {
+    let rig = served("\"text\"");
+    // CR LF, CR, LF CR, CR CR LF, CR NUL LF, LF; a bar that draws itself again; a shell that ends its bracketed paste.
+    rig.say(
+        b"one\r\ntwo\rthree\n\rfour\r\r\nfive\r\0\nsix\n\r 10%\r 20%\r\n\x1b[?2004l\rseven\r\n\r\nend\r\n",
+    );
+    rig.wait_for_log("end\n");
+    let wanted = [
+        "< one",
+        "< two",
+        "< three",
+        "< four",
+        "< five",
+        "< six",
+        "<  10%",
+        "<  20%",
+        r"< \x1b[?2004l",
+        "< seven",
+        "< ",
+        "< end",
+    ];
+    assert_eq!(records(&rig), wanted);
+    // A line whose end is late is one all the same, and ends of lines that come apart are one.
+    rig.say(b"prompt");
+    rig.wait_for_log("prompt\n");
+    rig.say(b"\r");
+    rig.say(b"\nlast\r");
+    rig.wait_for_log("last\n");
+    assert_eq!(records(&rig)[wanted.len()..], ["< prompt", "< last"]);
+    // Without what only a terminal reads.
+    let shown = rig.consolectl(&["log", "demo", "-n", "all"]).output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(!shown.contains("2004") && shown.lines().count() == wanted.len() + 1, "{shown}");
+}
+
+#[test]
 fn half_a_typed_line_is_logged_as_well() {
     let rig = served("{ type = \"both\", input = true }");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));

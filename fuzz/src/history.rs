@@ -6,7 +6,8 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use consoleserver::capture::{History, Sieve, Wanted};
+use consoleserver::capture::{History, Lines, Matcher, TimeRange, Wanted};
+use consoleserver::config::LogType;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -15,8 +16,8 @@ use jiff::Timestamp;
 use super::pieces::Pieces;
 
 /// Bytes of a line that are looked at together, and those that are handed out at once.
-const LINE_MAX: usize = 16 * 1024;
-const PIECE_MAX: usize = 2 * LINE_MAX + 1;
+const LINE_MAX: usize = 32 * 1024;
+const PIECE_MAX: usize = 16 * 1024 + LINE_MAX + 1;
 /// A packed file may be a thousand times its size; so much of it is looked at.
 const UNPACKED_MAX: u64 = 8 * 1024 * 1024;
 /// The beginning of lines that are in time.
@@ -34,36 +35,49 @@ pub fn run(data: &[u8]) {
     {
         let content = put(&path, age, flags >> (2 * age) & 3, content);
         whole &= content.is_some();
-        log.extend(content.unwrap_or_default());
+        let content = content.unwrap_or_default();
+        let is_cut = age > 0 && !content.is_empty() && !content.ends_with(b"\n");
+        log.extend(content);
+        // A record that was cut off does not go on in the next file.
+        if is_cut {
+            log.push(b'\n');
+        }
     }
-    sieve(&log, *seed);
+    in_pieces(&log, *seed);
     let since = (seed & 1 == 1).then(|| SINCE.parse::<Timestamp>().expect("a time"));
     let byte = *seed;
-    let pattern = || (byte & 2 == 2).then(|| Box::new(move |line: &[u8]| line.contains(&byte)) as _);
-    let found = all(History::new(&path, Wanted { pattern: pattern(), since }).expect("a log"));
-    let Ok(found) = found else {
-        assert!(!whole, "a whole log is read");
-        return;
-    };
+    let pattern = || (byte & 2 == 2).then(|| Box::new(move |line: &[u8]| line.contains(&byte)) as Matcher);
+    // As the file has them; what is shown of a record by default must only never fail.
+    let wanted = |as_is| Wanted { pattern: pattern(), range: TimeRange { since, until: None }, as_is };
+    let mut read = History::new(&path, LogType::Text, wanted(false)).expect("a log");
+    let shown = all(&mut read);
+    let mut history = History::new(&path, LogType::Text, wanted(true)).expect("a log");
+    let found = all(&mut history);
+    let remarks = history.remarks();
+    assert_eq!(read.remarks(), remarks);
+    assert!(!whole || remarks.is_empty(), "a whole log is read: {remarks:?}");
+    let (Ok(found), Ok(_)) = (found, shown) else { return };
     if !whole {
         return;
     }
-    let mut begun = since.is_none();
+    let mut in_range = since.is_none();
     let mut wanted: Vec<u8> = Vec::new();
     for line in lines(&log, contents) {
-        begun |= in_time(line, since);
+        if let Some(time) = time_of(line) {
+            in_range = since.is_none_or(|since| since <= time);
+        }
         let text = line.strip_suffix(b"\n").unwrap_or(line);
         let text = text.strip_suffix(b"\r").unwrap_or(text);
-        if begun && (byte & 2 == 0 || text.contains(&byte)) {
+        // (A pattern is looked for in what is read, too: of one byte that makes a difference for escapes only.)
+        if in_range && (byte & 2 == 0 || text.contains(&byte)) {
             wanted.extend(line);
             if byte & 2 == 2 && !line.ends_with(b"\n") {
                 wanted.push(b'\n');
             }
         }
     }
-    // A file that does not end with its line is followed by the next one's, which begins a line.
     if contents.split(|byte| *byte == 0xff).count() == 1 {
-        assert_eq!(found, wanted);
+        assert!(found == wanted || byte & 2 == 2 && log.contains(&b'\\'), "{found:?} is not {wanted:?}");
     } else if byte & 3 == 0 {
         assert_eq!(found, log);
     }
@@ -101,7 +115,7 @@ fn put(path: &Path, age: usize, how: u8, content: &[u8]) -> Option<Vec<u8>> {
     content
 }
 
-fn all(mut history: History) -> std::io::Result<Vec<u8>> {
+fn all(history: &mut History) -> std::io::Result<Vec<u8>> {
     let mut all = Vec::new();
     while let Some(piece) = history.look_on()? {
         assert!(piece.len() <= PIECE_MAX, "{}", piece.len());
@@ -118,22 +132,24 @@ fn lines<'l>(log: &'l [u8], _: &[u8]) -> impl Iterator<Item = &'l [u8]> {
     log.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.chunks(LINE_MAX))
 }
 
-fn in_time(line: &[u8], since: Option<Timestamp>) -> bool {
+fn time_of(line: &[u8]) -> Option<Timestamp> {
     let word = line.split(|byte| *byte == b' ').next().unwrap_or_default();
-    let time = std::str::from_utf8(word).ok().and_then(|word| word.parse::<Timestamp>().ok());
-    since.is_none() || time >= since
+    std::str::from_utf8(word).ok().filter(|word| word.len() <= 40)?.parse().ok()
 }
 
-/// The same however it is cut, and all from the first line in time on.
-fn sieve(log: &[u8], seed: u8) {
+/// The same however it is cut, and nothing of a time before.
+fn in_pieces(log: &[u8], seed: u8) {
     let since: Timestamp = SINCE.parse().expect("a time");
-    let mut sieve = Sieve::since(since);
-    let whole = sieve.pass(log);
-    let mut sieve = Sieve::since(since);
-    let pieces: Vec<u8> = Pieces::of(log, seed).flat_map(|piece| sieve.pass(piece)).collect();
-    assert_eq!(pieces, whole);
-    assert!(log.ends_with(&whole));
-    if let Some(first) = whole.split_inclusive(|byte| *byte == b'\n').next() {
-        assert!(in_time(first, Some(since)), "{:?}", first.escape_ascii().to_string());
+    let range = TimeRange { since: Some(since), until: None };
+    let lines = || Lines::new(LogType::Text, Wanted { range, ..Wanted::default() });
+    let mut whole = lines();
+    let mut shown = whole.pass(log.to_vec());
+    shown.extend(whole.end());
+    let mut cut = lines();
+    let mut pieces: Vec<u8> = Pieces::of(log, seed).flat_map(|piece| cut.pass(piece.to_vec())).collect();
+    pieces.extend(cut.end());
+    assert_eq!(pieces, shown);
+    for line in shown.split_inclusive(|byte| *byte == b'\n') {
+        assert!(time_of(line).is_none_or(|time| since <= time), "{:?}", line.escape_ascii().to_string());
     }
 }

@@ -15,6 +15,7 @@ use super::{Reply, Request, Status, Tried, socket_path};
 use crate::exec::Command;
 use crate::message::{MessageError, receive, receive_async, send, send_async};
 use crate::port::PortName;
+use crate::printable::visible;
 
 /// For a port to answer. One that sleeps is started first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -68,23 +69,33 @@ pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError
     }
 }
 
-/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`; returns its exit code.
+/// What came of a command at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ran {
+    /// Its exit code.
+    pub status: u8,
+    /// Whether the port has said something beside its output.
+    pub remarked: bool,
+}
+
+/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`.
 pub fn run(
     runtime_dir: &Path,
     port: &PortName,
     command: Command,
     shown: &mut dyn Write,
-) -> Result<u8, AttachError> {
+) -> Result<Ran, AttachError> {
     let mut stream = match ask(runtime_dir, port, &Request::Run(command))? {
         (Reply::Connected, stream) => stream,
         (reply, _) => return Err(unexpected(port, reply)),
     };
     let mut frames = Frames::default();
     let mut buffer = [0; 32 * 1024];
+    let mut remarked = false;
     loop {
-        match show(&mut frames, shown)? {
-            Some(Over::Exit(status)) => return Ok(status),
-            Some(over) => return ended(Some(over), port).map(|()| 0),
+        match show(&mut frames, shown, &mut remarked)? {
+            Some(Over::Exit(status)) => return Ok(Ran { status, remarked }),
+            Some(over) => return ended(Some(over), port).map(|()| Ran { status: 0, remarked }),
             None => {}
         }
         match stream.read(&mut buffer)? {
@@ -201,11 +212,14 @@ fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
 }
 
 /// Shows what has come. How the session ended, if the port has said it.
-fn show(frames: &mut Frames, shown: &mut dyn Write) -> io::Result<Option<Over>> {
+fn show(frames: &mut Frames, shown: &mut dyn Write, remarked: &mut bool) -> io::Result<Option<Over>> {
     while let Some((kind, bytes)) = frames.next_frame()? {
         match kind {
             Kind::Shown => put(&mut *shown, &bytes)?,
-            Kind::Aside => put(io::stderr(), &bytes)?,
+            Kind::Aside => {
+                *remarked = true;
+                put(io::stderr(), visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
+            }
             Kind::Closed => return Ok(Some(Over::Closed)),
             Kind::Left => return Ok(Some(Over::Left)),
             Kind::Moved => {
@@ -289,7 +303,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    if let Some(over) = show(&mut frames, &mut io::stdout())? {
+                    if let Some(over) = show(&mut frames, &mut io::stdout(), &mut false)? {
                         return Ok(Some(over));
                     }
                 }

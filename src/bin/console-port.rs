@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             eprintln!(
-                "error: {error}\n\nUsage: console-port [OPTIONS] PORT\n\nFor more information, try '--help'."
+                "error: {}\n\nUsage: console-port [OPTIONS] PORT\n\nFor more information, try '--help'.",
+                consoleserver::printable::visible(&error.to_string())
             );
             return ExitCode::from(2);
         }

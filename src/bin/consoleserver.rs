@@ -9,6 +9,7 @@ use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Loaded};
 use consoleserver::foreground::{self, Scope};
 use consoleserver::journal;
+use consoleserver::printable::visible;
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 /// The configuration of a machine that has none.
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("consoleserver: {error}");
+            eprintln!("consoleserver: {}", visible(&error.to_string()));
             ExitCode::FAILURE
         }
     }

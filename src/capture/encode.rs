@@ -1,6 +1,13 @@
-//! Bytes into records. The encoder is handed everything that is not yet logged and says how much of it became
-//! records; what it leaves (the beginning of a line, or a CR whose LF is still to come) is handed in again with what
-//! follows. So its only state is how the last record left its line.
+//! Bytes into records. The encoder is handed everything that is not yet logged and returns how much of it became
+//! records; what it leaves (the beginning of a line) is handed in again with what follows. So its only state is how the
+//! last record left its line.
+//!
+//! A line ends with LF, CR LF, CR CR LF, CR NUL LF, LF CR or CR alone, as Python's universal newlines (PEP 278) have it and
+//! the triggers and the journal of ours. So a device that ends its lines with CR has a record a line, and of a progress bar
+//! (` 10%\r 20%\r`) each state is a record with its time: the two cannot be told apart by their bytes. picocom, screen, script
+//! and conserver log the bytes, where a bar is one endless line; multitail and terminals keep its last state only, which
+//! loses what it showed before a crash. A record of a redraw costs 33 bytes, as that of an LF does; a CR that ends no text
+//! has none. NEL (U+0085) ends no line: in a console's bytes it is a part of a character or noise.
 //!
 //! ```text
 //! 2026-11-22T21:15:51.123+01:00 < login: ro         the device said this and has paused
@@ -51,8 +58,7 @@ pub enum Left {
     Ended,
     /// Unfinished: the next record goes on with it.
     Unfinished,
-    /// Unfinished, with a CR behind it that was not taken. If an LF follows, that was the line's end, and all of it is
-    /// in the log already.
+    /// Ended by a CR: CRs, NULs (RFC 854's padding) and an LF that follow belong to that end.
     AtCr,
 }
 
@@ -84,8 +90,8 @@ impl Encoder {
     }
 
     /// Appends the records of `pending` to `out` and returns how many of its bytes they hold. Complete lines always
-    /// become records, a line's beginning only with `flush` or once it is [`LONGEST_RECORD`] long, and a CR at the very
-    /// end never. `out` is kept near 32 KiB: a caller with a long backlog calls until this returns 0.
+    /// become records, a line's beginning only with `flush` or once it is [`LONGEST_RECORD`] long. A CR at the beginning of a line waits for what follows it, or for `flush`.
+    /// `out` is kept near 32 KiB: a caller with a long backlog calls until this returns 0.
     pub fn encode(&mut self, pending: &[u8], times: Times, flush: bool, out: &mut Vec<u8>) -> usize {
         match self.format {
             Format::Nothing => pending.len(),
@@ -97,11 +103,6 @@ impl Encoder {
             Format::Text => self.encode_text(pending, times, flush, out),
             Format::Rows { looks } => self.encode_rows(looks, pending, times, flush, out),
         }
-    }
-
-    /// How many bytes a flush leaves.
-    pub fn held_back(&self, pending: &[u8]) -> usize {
-        usize::from(self.format == Format::Text && pending.ends_with(b"\r"))
     }
 
     /// Appends a note of ours. The raw log has none: it is the device's bytes and nothing else.
@@ -162,25 +163,47 @@ impl Encoder {
 
     fn encode_text(&mut self, pending: &[u8], times: Times, flush: bool, out: &mut Vec<u8>) -> usize {
         let mut consumed = 0;
-        if self.left == Left::AtCr && pending.starts_with(b"\r\n") {
-            consumed = b"\r\n".len();
-            self.left = Left::Ended;
-        }
         let mut at = times.pending_since;
-        while out.len() < BATCH
-            && let Some(piece) = Piece::first(&pending[consumed..], flush)
-        {
-            let mark = if self.left == Left::Ended { b"< " } else { b"<+" };
-            self.record(mark, piece.text, at, out);
-            consumed += piece.length;
-            self.left = match pending.get(consumed) {
-                _ if piece.ends_line => Left::Ended,
+        while out.len() < BATCH {
+            consumed += self.rest_of_line_end(&pending[consumed..]);
+            let Some(Piece { text, end }) = Piece::first(&pending[consumed..], flush) else { break };
+            let goes_on = self.left == Left::Unfinished;
+            if text.is_empty() && end == Some(b'\r') && !goes_on {
+                // The first byte of CR LF, or padded as any CR: what follows says.
+                let behind = &pending[consumed + 1..];
+                if behind.is_empty() && !flush {
+                    break;
+                }
+                consumed += 1 + behind.iter().take_while(|byte| **byte == 0).count();
+                continue;
+            }
+            // An end that adds no text to a line needs no record.
+            if !text.is_empty() || !goes_on {
+                let mark = if goes_on { b"<+" } else { b"< " };
+                self.record(mark, text, at, out);
+                at = times.now;
+            }
+            consumed += text.len() + usize::from(end.is_some());
+            self.left = match end {
+                None => Left::Unfinished,
                 Some(b'\r') => Left::AtCr,
-                _ => Left::Unfinished,
+                Some(_) => Left::Ended,
             };
-            at = times.now;
         }
         consumed
+    }
+
+    /// Bytes of the end of the line before, if that was a CR.
+    fn rest_of_line_end(&mut self, pending: &[u8]) -> usize {
+        if self.left != Left::AtCr {
+            return 0;
+        }
+        let padding = pending.iter().take_while(|byte| matches!(byte, b'\r' | 0)).count();
+        if pending.get(padding) == Some(&b'\n') {
+            self.left = Left::Ended;
+            return padding + 1;
+        }
+        padding
     }
 
     fn record(&mut self, mark: &[u8; 2], text: &[u8], at: Timestamp, out: &mut Vec<u8>) {
@@ -195,35 +218,26 @@ impl Encoder {
 /// What becomes one record.
 struct Piece<'a> {
     text: &'a [u8],
-    /// Bytes consumed: the text and the line's end, if that is there.
-    length: usize,
-    ends_line: bool,
+    /// The CR or LF behind the text.
+    end: Option<u8>,
 }
 
 impl<'a> Piece<'a> {
     fn first(pending: &'a [u8], flush: bool) -> Option<Self> {
-        let window = &pending[..pending.len().min(LONGEST_RECORD + b"\r\n".len())];
-        if let Some(end) = window.iter().position(|&byte| byte == b'\n') {
-            let line = &window[..end];
-            return Some(Self {
-                text: line.strip_suffix(b"\r").unwrap_or(line),
-                length: end + 1,
-                ends_line: true,
-            });
+        let window = &pending[..pending.len().min(LONGEST_RECORD + 1)];
+        if let Some(end) = window.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+            return Some(Self { text: &window[..end], end: Some(window[end]) });
         }
         let length = match pending.len() {
             LONGEST_RECORD.. => cut(&pending[..LONGEST_RECORD]),
-            length if flush => length - usize::from(pending.ends_with(b"\r")),
+            length if flush => length,
             _ => 0,
         };
-        if length == 0 {
-            return None;
-        }
-        Some(Self { text: &pending[..length], length, ends_line: false })
+        (length > 0).then(|| Self { text: &pending[..length], end: None })
     }
 }
 
-/// Where a long line may be cut: not inside a UTF-8 sequence, and not after a CR, because an LF may follow it.
+/// Where a long line may be cut: not inside a UTF-8 sequence.
 fn cut(line: &[u8]) -> usize {
     let mut end = line.len();
     for back in 1..=3 {
@@ -239,7 +253,7 @@ fn cut(line: &[u8]) -> usize {
         }
         break;
     }
-    if line[end - 1] == b'\r' { end - 1 } else { end }
+    end
 }
 
 /// The time of a record as text, formatted once a millisecond.
@@ -322,33 +336,114 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_carriage_return_at_the_cut_still_belongs_to_its_line_end() {
-        let mut line = vec![b'x'; LONGEST_RECORD - 1];
-        line.push(b'\r');
-        let mut encoder = text_encoder();
-        let mut out = Vec::new();
-        assert_eq!(encoder.encode(&line, at("2026-11-22T20:00:00Z"), false, &mut out), LONGEST_RECORD - 1);
-        out.clear();
-        assert_eq!(encoder.encode(b"\r\nnext\r\n", at("2026-11-22T20:00:00Z"), false, &mut out), 8);
-        assert_eq!(out, b"2026-11-22T21:00:00.000+01:00 < next\n");
+    /// Mark and text of each record.
+    fn records(log: &[u8]) -> Vec<&str> {
+        std::str::from_utf8(log).unwrap().lines().map(|record| &record[30..]).collect()
+    }
+
+    /// What becomes of these bytes, which come in such pieces, each followed by a silence.
+    fn logged(pieces: &[&[u8]]) -> Vec<String> {
+        let (mut encoder, mut out) = (text_encoder(), Vec::new());
+        for piece in pieces {
+            let consumed = encoder.encode(piece, at("2026-11-22T20:00:00Z"), true, &mut out);
+            assert_eq!(consumed, piece.len(), "nothing is left of {piece:?}");
+        }
+        records(&out).into_iter().map(str::to_owned).collect()
     }
 
     #[test]
-    fn a_flush_between_carriage_return_and_line_feed_is_not_seen() {
-        let now = at("2026-11-22T20:00:00Z");
-        let mut encoder = text_encoder();
-        let mut out = Vec::new();
-        assert_eq!(encoder.encode(b"one\r", now, true, &mut out), 3);
-        assert_eq!(encoder.encode(b"\r", now, true, &mut out), 0);
-        assert_eq!(encoder.encode(b"\r\ntwo\r", now, true, &mut out), 5);
-        // A bare one is the device's own, and stays.
-        assert_eq!(encoder.encode(b"\rthree\n", now, true, &mut out), 7);
-        assert_eq!(encoder.encode(b"\r", now, true, &mut out), 0);
-        assert_eq!(encoder.encode(b"\r\n", now, true, &mut out), 2);
-        let records = String::from_utf8(out).unwrap();
-        let records: Vec<_> = records.lines().map(|record| &record[30..]).collect();
-        assert_eq!(records, ["< one", "< two", r"<+\rthree", "< "]);
+    fn a_line_may_end_where_the_longest_record_does() {
+        let mut line = vec![b'x'; LONGEST_RECORD];
+        line.extend(b"\r\nnext\r\n");
+        for first in [LONGEST_RECORD - 1, LONGEST_RECORD, LONGEST_RECORD + 1, LONGEST_RECORD + 2] {
+            let mut encoder = text_encoder();
+            let (mut taken, mut out) = (0, Vec::new());
+            for until in [first, line.len()] {
+                taken += encoder.encode(&line[taken..until], at("2026-11-22T20:00:00Z"), false, &mut out);
+            }
+            assert_eq!(taken, line.len());
+            let records = records(&out);
+            assert!(records.len() == 2 && records[1] == "< next", "cut at {first}: {}", records.len());
+        }
+    }
+
+    #[test]
+    fn every_end_of_a_line_that_devices_send_ends_one_record() {
+        for end in ["\n", "\r\n", "\r", "\n\r", "\r\r\n", "\r\0\n", "\r\r\r\n", "\r\0"] {
+            let said = ["one", "two", "three"].map(|line| format!("{line}{end}")).concat();
+            let wanted = ["< one", "< two", "< three"];
+            assert_eq!(logged(&[said.as_bytes()]), wanted, "{end:?}");
+            // However it comes, and with a silence between any two bytes.
+            for at in 0..said.len() {
+                let (first, second) = said.as_bytes().split_at(at);
+                let joined = logged(&[first, second]).join("\n").replace("\n<+", "");
+                assert_eq!(joined, wanted.join("\n"), "{end:?} at {at}");
+            }
+        }
+        // An empty line is one where its end says so.
+        for end in ["\n", "\r\n", "\n\r", "\r\r\n", "\r\0\n"] {
+            assert_eq!(
+                logged(&[format!("one{end}{end}two{end}").as_bytes()]),
+                ["< one", "< ", "< two"],
+                "{end:?}"
+            );
+        }
+        assert_eq!(logged(&["one\u{85}two\n".as_bytes()]), [r"< one\u{85}two"]);
+        assert_eq!(logged(&[b"a\0b\n\0c\n"]), [r"< a\x00b", r"< \x00c"], "a NUL elsewhere is not padding");
+    }
+
+    #[test]
+    fn of_a_progress_bar_each_state_is_a_record_and_a_redraw_of_nothing_is_none() {
+        let bar = b"Loading\r\n\r  10%\r  20%\r\r\r 100%\r\ndone\r\n";
+        assert_eq!(logged(&[bar]), ["< Loading", "<   10%", "<   20%", "<  100%", "< done"]);
+        // One that pauses after each state is no longer for it.
+        let states: Vec<&[u8]> = vec![b"  10%", b"\r  20%", b"\r  30%", b"\r\n"];
+        assert_eq!(logged(&states), ["<   10%", "<   20%", "<   30%"]);
+        // The worst that it can cost is what lines with LF cost.
+        let spinner = b"|\r/\r-\r\\\r\r".repeat(100);
+        let lines: Vec<u8> = spinner.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect();
+        assert!(logged(&[&spinner]).len() < logged(&[&lines]).len());
+    }
+
+    proptest::proptest! {
+        /// Each byte that came is in the log, but for the ends of lines, however the bytes are cut and wherever a process ends.
+        #[test]
+        fn every_byte_is_accounted_for(
+            said in proptest::collection::vec(
+                proptest::prop_oneof![4 => proptest::sample::select(b"\r\n\0ab\x1b\xe2\x82\xac\\".to_vec()), 1 => proptest::num::u8::ANY],
+                0..200,
+            ),
+            cuts in proptest::collection::vec((0usize..20, proptest::bool::ANY), 0..20),
+        ) {
+            let (mut encoder, mut log, mut taken, mut come) = (text_encoder(), Vec::new(), 0, 0);
+            for (length, flush) in cuts.into_iter().chain([(said.len(), true)]) {
+                come = said.len().min(come + length);
+                let mut out = Vec::new();
+                taken += encoder.encode(&said[taken..come], at("2026-11-22T20:00:00Z"), flush, &mut out);
+                proptest::prop_assert!(!flush || taken == come);
+                log.extend(out);
+                let left = encoder.left;
+                encoder = text_encoder();
+                encoder.left = left;
+            }
+            let mut text = Vec::new();
+            for record in records(&log) {
+                escape_free(&record[2..], &mut text);
+            }
+            let ends_apart = |bytes: &[u8]| bytes.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n' | 0)).collect::<Vec<_>>();
+            proptest::prop_assert_eq!(ends_apart(&text), ends_apart(&said));
+            // NULs are left out behind a CR only.
+            let mut after_cr = false;
+            let kept = said.iter().filter(|byte| {
+                after_cr = **byte == b'\r' || after_cr && **byte == 0;
+                **byte == 0 && !after_cr
+            });
+            proptest::prop_assert!(text.iter().filter(|byte| **byte == 0).count() >= kept.count());
+        }
+    }
+
+    fn escape_free(text: &str, out: &mut Vec<u8>) {
+        out.extend(crate::printable::unescape(text.as_bytes()));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! All of a log that is still there: what was rotated (`console.log.1`, `console.log.2.gz`, `console.log-20261124`), oldest first, and
-//! the file itself. Read by lines, in stretches, so that whoever asked can leave in between. Blocking, as the files are.
+//! the file itself. Read by lines, in stretches, so that a client can leave in between. Blocking, as the files are.
+//!
+//! The order is that of the names, and which lines are wanted by their time is decided by the time that each carries. The times of
+//! the files decide nothing: a machine without a battery for its clock writes them with the clock that it then has. A
+//! file that cannot be read, or not to its end, is named in [`History::remarks`], and the others are read.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -8,9 +12,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use flate2::read::MultiGzDecoder;
-use jiff::Timestamp;
 
 use super::tail::{self, Tail};
+use super::view::{LINE_MAX, View, Wanted, time_of};
+use crate::config::LogType;
 
 /// Bytes shown at once, about.
 const PIECE: usize = 16 * 1024;
@@ -18,40 +23,56 @@ const PIECE: usize = 16 * 1024;
 const STRETCH: usize = 4 * 1024 * 1024;
 /// Time for that: a pattern may be costly, and others want to read too.
 const TURN: Duration = Duration::from_millis(100);
-/// Bytes of a line that are looked at together: a raw log need not have any line end.
-pub(super) const LINE_MAX: u64 = 16 * 1024;
 
-/// Whether a line, without its end, is one of those that are looked for.
-pub type Matcher = Box<dyn Fn(&[u8]) -> bool + Send>;
-
-/// Which lines are wanted.
-pub struct Wanted {
-    /// Those for which this is true.
-    pub pattern: Option<Matcher>,
-    /// Those from the first one on that was logged since then.
-    pub since: Option<Timestamp>,
-}
+/// What compresses files for logrotate(8) (`compresscmd`) beside gzip: the end of the name, and what makes it readable.
+const COMPRESSIONS: [(&str, &str, &str); 6] = [
+    (".xz", "xz", "unxz"),
+    (".zst", "zstd", "unzstd"),
+    (".bz2", "bzip2", "bunzip2"),
+    (".lz4", "lz4", "unlz4"),
+    (".lzma", "lzma", "unlzma"),
+    (".Z", "compress", "uncompress"),
+];
 
 /// A place in all that is there of a log.
 pub struct History {
     path: PathBuf,
-    wanted: Wanted,
+    view: View,
     /// What is still to be read, in reverse.
     files: Vec<Found>,
-    source: Option<Source>,
-    /// Whether what is wanted by its time has begun.
-    begun: bool,
+    source: Option<(String, Source)>,
     /// Where the file itself was read to.
     end: Option<(File, u64)>,
+    remarks: Vec<String>,
 }
 
 /// A file of a log, as it was found.
 #[derive(Debug)]
 struct Found {
     path: PathBuf,
+    name: String,
+    packing: Packing,
+    /// Which turn it is, if it was rotated.
+    turn: Option<Turn>,
     changed: SystemTime,
     /// Device and inode: a name may become another file's.
     id: (u64, u64),
+}
+
+/// How a file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Packing {
+    None,
+    Gzip,
+    /// By a program that we have no reader for: its name, and what undoes it.
+    Other(&'static str, &'static str),
+}
+
+/// What the name of a rotated file says: the oldest first. Of `.1`, `.2`, … the highest is the oldest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Number(std::cmp::Reverse<u64>),
+    Date(String),
 }
 
 enum Source {
@@ -60,18 +81,15 @@ enum Source {
 }
 
 impl History {
-    /// At the beginning.
-    pub fn new(path: &Path, wanted: Wanted) -> io::Result<Self> {
+    /// At the beginning of a log of this type.
+    pub fn new(path: &Path, kind: LogType, wanted: Wanted) -> io::Result<Self> {
         let mut files = rotated(path)?;
-        if let Some(since) = wanted.since {
-            files.retain(|file| file.changed >= SystemTime::from(since));
-        }
         if let Some(file) = tail::open(path)? {
-            files.push(Found::new(path.to_owned(), &file.metadata()?)?);
+            files.extend(Found::new(path.to_owned(), &file.metadata()?, Packing::None, None));
         }
         files.reverse();
-        let begun = wanted.since.is_none();
-        Ok(Self { path: path.to_owned(), wanted, files, source: None, begun, end: None })
+        let view = View::new(kind, wanted);
+        Ok(Self { path: path.to_owned(), view, files, source: None, end: None, remarks: Vec::new() })
     }
 
     /// The next lines that are wanted; there may be none in this stretch. `None` at the end.
@@ -85,21 +103,14 @@ impl History {
                 return Ok((!out.is_empty()).then_some(out));
             }
             read += line.len();
-            self.begun = self.begun || time_of(&line) >= self.wanted.since;
-            if self.begun && self.wants(&line) {
-                out.extend_from_slice(&line);
-                if self.wanted.pattern.is_some() && !line.ends_with(b"\n") {
-                    out.push(b'\n');
-                }
-            }
+            self.view.show(&line, &mut out);
         }
         Ok(Some(out))
     }
 
-    fn wants(&self, line: &[u8]) -> bool {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.wanted.pattern.as_ref().is_none_or(|matches| matches(line))
+    /// What could not be read, a sentence each; not again the next time.
+    pub fn remarks(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.remarks)
     }
 
     /// Whether there is one more line.
@@ -107,20 +118,61 @@ impl History {
         loop {
             line.clear();
             match &mut self.source {
-                Some(source) => {
-                    if source.read_line(line)? > 0 {
+                Some((name, source)) => match source.read_line(line) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => {
+                        self.remarks.push(format!("{name} could be read only in part: {error}"));
+                        self.source = None;
+                        if !line.is_empty() {
+                            self.end_within(line);
+                            return Ok(true);
+                        }
+                    }
+                    Ok(0) => {
+                        if let Some((_, Source::Plain(reader, position))) = self.source.take() {
+                            self.end = Some((reader.into_inner(), position));
+                        }
+                    }
+                    Ok(_) => {
+                        self.end_within(line);
                         return Ok(true);
                     }
-                    if let Some(Source::Plain(reader, position)) = self.source.take() {
-                        self.end = Some((reader.into_inner(), position));
-                    }
-                }
+                },
                 None => match self.files.pop() {
-                    Some(found) => self.source = Some(found.open()?),
+                    Some(found) => self.open(found)?,
                     None => return Ok(false),
                 },
             }
         }
+    }
+
+    /// A record that was cut off at the end of a file, by a power cut, does not go on in the next one. The bytes of a raw log do.
+    fn end_within(&self, line: &mut Vec<u8>) {
+        let is_cut = !line.ends_with(b"\n") && line.len() < LINE_MAX;
+        if is_cut && !self.files.is_empty() && !self.view.is_raw() {
+            line.push(b'\n');
+        }
+    }
+
+    /// Goes on with a file. One that is not readable is left out.
+    fn open(&mut self, found: Found) -> io::Result<()> {
+        let name = found.name.clone();
+        if let Packing::Other(by, undo) = found.packing {
+            self.remarks.push(format!("{name} is compressed by {by} and is left out: {undo} it"));
+            return Ok(());
+        }
+        let (is_log, id) = (found.turn.is_none(), found.id);
+        match found.open() {
+            Ok(Some(source)) => self.source = Some((name, source)),
+            Ok(None) => {
+                // It was there a moment ago, or is another one now: what follows would be doubled or missing.
+                tracing::debug!("{name}: not {id:?} any more");
+                return Err(io::Error::other("it is just being rotated: ask again"));
+            }
+            Err(error) if is_log => return Err(error),
+            Err(error) => self.remarks.push(format!("{name} cannot be read: {error}")),
+        }
+        Ok(())
     }
 
     /// What is added after the end.
@@ -130,21 +182,23 @@ impl History {
 }
 
 impl Found {
-    fn new(path: PathBuf, metadata: &fs::Metadata) -> io::Result<Self> {
-        Ok(Self { path, changed: metadata.modified()?, id: (metadata.dev(), metadata.ino()) })
+    fn new(path: PathBuf, metadata: &fs::Metadata, packing: Packing, turn: Option<Turn>) -> Option<Self> {
+        let name = path.file_name()?.to_string_lossy().into_owned();
+        let changed = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        Some(Self { path, name, packing, turn, changed, id: (metadata.dev(), metadata.ino()) })
     }
 
-    fn open(self) -> io::Result<Source> {
-        let rotated = || io::Error::other("it is just being rotated: ask again");
-        let file = tail::open(&self.path)?.ok_or_else(rotated)?;
+    /// `None`: the name is another file's now.
+    fn open(self) -> io::Result<Option<Source>> {
+        let Some(file) = tail::open(&self.path)? else { return Ok(None) };
         let metadata = file.metadata()?;
         if (metadata.dev(), metadata.ino()) != self.id {
-            return Err(rotated());
+            return Ok(None);
         }
-        Ok(match is_packed(&self.path) {
-            true => Source::Packed(BufReader::new(MultiGzDecoder::new(file))),
-            false => Source::Plain(BufReader::new(file), 0),
-        })
+        Ok(Some(match self.packing {
+            Packing::Gzip => Source::Packed(BufReader::new(MultiGzDecoder::new(file))),
+            _ => Source::Plain(BufReader::new(file), 0),
+        }))
     }
 }
 
@@ -152,17 +206,13 @@ impl Source {
     fn read_line(&mut self, line: &mut Vec<u8>) -> io::Result<usize> {
         match self {
             Self::Plain(reader, position) => {
-                let count = reader.by_ref().take(LINE_MAX).read_until(b'\n', line)?;
+                let count = reader.by_ref().take(LINE_MAX as u64).read_until(b'\n', line)?;
                 *position += count as u64;
                 Ok(count)
             }
-            Self::Packed(reader) => reader.by_ref().take(LINE_MAX).read_until(b'\n', line),
+            Self::Packed(reader) => reader.by_ref().take(LINE_MAX as u64).read_until(b'\n', line),
         }
     }
-}
-
-fn is_packed(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "gz")
 }
 
 /// The rotated files of a log, oldest first, as logrotate(8) names them, by number or by date.
@@ -178,74 +228,92 @@ fn rotated(path: &Path) -> io::Result<Vec<Found>> {
     let mut files = Vec::new();
     for entry in entries {
         let entry = entry?;
-        let belongs =
-            entry.file_name().to_str().and_then(|other| other.strip_prefix(name)).is_some_and(is_turn);
+        let other = entry.file_name();
+        let Some((turn, packing)) =
+            other.to_str().and_then(|other| other.strip_prefix(name)).and_then(turn_of)
+        else {
+            continue;
+        };
         // (Does not follow links.)
-        let metadata = entry.metadata()?;
-        if belongs && metadata.is_file() {
-            files.push(Found::new(entry.path(), &metadata)?);
+        let metadata = match entry.metadata() {
+            // Rotated away just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            metadata => metadata?,
+        };
+        if metadata.is_file() {
+            files.extend(Found::new(entry.path(), &metadata, packing, Some(turn)));
         }
     }
-    files.sort_by_key(|file| file.changed);
+    // While it is being compressed a file is there twice; the compressed one is not whole yet.
+    let plain: Vec<_> =
+        files.iter().filter(|file| file.packing == Packing::None).map(|file| file.turn.clone()).collect();
+    files.retain(|file| file.packing == Packing::None || !plain.contains(&file.turn));
+    files.sort_by(|one, other| one.turn.cmp(&other.turn));
+    // If logrotate was told to name them otherwise some day: those of the old way are the older ones.
+    let newest = |dated: bool| {
+        let of_way = files.iter().filter(|file| matches!(file.turn, Some(Turn::Date(_))) == dated);
+        of_way.map(|file| file.changed).max()
+    };
+    if let (Some(numbered), Some(dated)) = (newest(false), newest(true))
+        && numbered > dated
+    {
+        let count = files.iter().filter(|file| matches!(file.turn, Some(Turn::Number(_)))).count();
+        files.rotate_left(count);
+    }
     Ok(files)
 }
 
-/// Whether what follows a log's name says that it was rotated: `.1`, `.2.gz`, `-20261124`, `-20261124.gz`.
-fn is_turn(suffix: &str) -> bool {
-    let turn = suffix.strip_suffix(".gz").unwrap_or(suffix);
-    let digits = turn.strip_prefix(['.', '-']).unwrap_or_default();
-    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+/// What the end of a log's name says, if it is that of a rotated one: `.1`, `.2.gz`, `-20261124`, `-20261124.xz`.
+fn turn_of(suffix: &str) -> Option<(Turn, Packing)> {
+    let packed = COMPRESSIONS
+        .iter()
+        .find_map(|(end, by, undo)| Some((suffix.strip_suffix(end)?, Packing::Other(by, undo))));
+    let gzip = || suffix.strip_suffix(".gz").map(|turn| (turn, Packing::Gzip));
+    let (turn, packing) = packed.or_else(gzip).unwrap_or((suffix, Packing::None));
+    let digits = turn.strip_prefix(['.', '-'])?;
+    if !digits.starts_with(|c: char| c.is_ascii_digit())
+        || !digits.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
+    {
+        return None;
+    }
+    let number = digits.parse::<u64>().ok().filter(|_| turn.starts_with('.'));
+    // By far fewer than there have been days.
+    let turn = match number.filter(|number| *number < 100_000) {
+        Some(number) => Turn::Number(std::cmp::Reverse(number)),
+        None => Turn::Date(digits.to_owned()),
+    };
+    Some((turn, packing))
+}
+
+/// The logs in a directory, by their own names, with those of which only rotated files are left.
+pub fn logs_in(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = std::collections::BTreeSet::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let (Ok(name), true) = (entry.file_name().into_string(), entry.file_type()?.is_file()) else {
+            continue;
+        };
+        let log =
+            name.char_indices().find(|(at, c)| matches!(c, '.' | '-') && turn_of(&name[*at..]).is_some());
+        names.insert(log.map_or(name.clone(), |(at, _)| name[..at].to_owned()));
+    }
+    Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
+}
+
+/// Of which type the log at this place seems to be: [`LogType::Text`] (which rows of numbers are read as, too), if the first line
+/// that can be read has a time.
+pub fn guess_type(path: &Path) -> io::Result<LogType> {
+    let mut history = History::new(path, LogType::Raw, Wanted::default())?;
+    let mut line = Vec::new();
+    let timed = history.next_line(&mut line)? && time_of(&line).is_some();
+    Ok(if timed { LogType::Text } else { LogType::Raw })
 }
 
 /// The newest rotated file, if it is a plain one: what stood before the first line of the log.
 pub(super) fn before(path: &Path) -> io::Result<Option<File>> {
     match rotated(path)?.pop() {
-        Some(newest) if !is_packed(&newest.path) => tail::open(&newest.path),
+        Some(newest) if newest.packing == Packing::None => tail::open(&newest.path),
         _ => Ok(None),
-    }
-}
-
-/// When a line was logged.
-fn time_of(line: &[u8]) -> Option<Timestamp> {
-    let word = line.split(|&byte| byte == b' ').next()?;
-    std::str::from_utf8(word).ok()?.parse().ok()
-}
-
-/// Lets lines pass from the first one on that was logged since a time.
-#[derive(Debug)]
-pub struct Sieve {
-    since: Timestamp,
-    begun: bool,
-    /// The beginning of a line.
-    line: Vec<u8>,
-}
-
-impl Sieve {
-    /// From this time on.
-    pub fn since(since: Timestamp) -> Self {
-        Self { since, begun: false, line: Vec::new() }
-    }
-
-    /// What of a piece passes.
-    pub fn pass(&mut self, piece: &[u8]) -> Vec<u8> {
-        let mut rest = piece;
-        while !self.begun {
-            let Some(end) = rest.iter().position(|&byte| byte == b'\n') else {
-                // Its time stands at its beginning.
-                let room = LINE_MAX as usize - self.line.len();
-                self.line.extend_from_slice(&rest[..rest.len().min(room)]);
-                return Vec::new();
-            };
-            self.line.extend_from_slice(&rest[..=end]);
-            rest = &rest[end + 1..];
-            self.begun = time_of(&self.line) >= Some(self.since);
-            if !self.begun {
-                self.line.clear();
-            }
-        }
-        let mut passed = std::mem::take(&mut self.line);
-        passed.extend_from_slice(rest);
-        passed
     }
 }
 
@@ -255,30 +323,38 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use jiff::Timestamp;
 
+    use super::super::view::{Matcher, TimeRange};
     use super::*;
 
-    /// A log of five lines in four files, of which the newest is two minutes younger than the one before it, and so on.
-    fn rotated_log(room: &Path) -> PathBuf {
-        let path = room.join("console.log");
-        let now = SystemTime::now();
-        let put = |name: &str, bytes: &[u8], minutes: u64| {
-            let file = File::create(room.join(name)).unwrap();
-            (&file).write_all(bytes).unwrap();
-            file.set_modified(now - Duration::from_secs(60 * minutes)).unwrap();
-        };
+    fn packed(text: &[u8]) -> Vec<u8> {
         let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-        packed.write_all(b"2026-11-24T01:00:00+00:00 < one panic\n").unwrap();
-        put("console.log.2.gz", &packed.finish().unwrap(), 6);
-        put(
-            "console.log.1",
-            b"2026-11-24T02:00:00+00:00 < two\n2026-11-24T03:00:00+00:00 < three panic\n",
-            4,
-        );
-        put("console.log", b"2026-11-24T04:00:00+00:00 < four\n2026-11-24T05:00:00+00:00 < five panic", 0);
-        put("console.log.bak", b"none\n", 0);
-        put("console.log2", b"none\n", 0);
-        path
+        packed.write_all(text).unwrap();
+        packed.finish().unwrap()
+    }
+
+    fn put(room: &Path, name: &str, bytes: &[u8]) {
+        fs::write(room.join(name), bytes).unwrap();
+        // As of a machine whose clock knows nothing but 1970: the times of files say nothing.
+        let file = File::options().write(true).open(room.join(name)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(9)).unwrap();
+    }
+
+    /// A log of five lines in four files.
+    fn rotated_log(room: &Path) -> PathBuf {
+        put(room, "console.log.10.gz", &packed(b"2026-11-24T01:00:00+00:00 < one panic\n"));
+        // Cut off, without the end of its line.
+        let text = b"2026-11-24T02:00:00+00:00 < two\n2026-11-24T03:00:00+00:00 < three panic";
+        put(room, "console.log.1", text);
+        put(room, "console.log", b"2026-11-24T04:00:00+00:00 < four\n2026-11-24T05:00:00+00:00 < five panic");
+        put(room, "console.log.bak", b"none\n");
+        put(room, "console.log2", b"none\n");
+        room.join("console.log")
+    }
+
+    fn history(path: &Path, wanted: Wanted) -> History {
+        History::new(path, LogType::Text, wanted).unwrap()
     }
 
     fn all(history: &mut History) -> String {
@@ -293,11 +369,16 @@ mod tests {
         text.lines().filter_map(|line| line.split(' ').nth(2)).collect()
     }
 
+    fn since(time: &str) -> Wanted {
+        let since: Timestamp = time.parse().unwrap();
+        Wanted { range: TimeRange { since: Some(since), until: None }, ..Wanted::default() }
+    }
+
     #[test]
     fn what_was_rotated_comes_first_and_what_is_added_last() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
-        let mut history = History::new(&path, Wanted { pattern: None, since: None }).unwrap();
+        let mut history = history(&path, Wanted::default());
         assert_eq!(words(&all(&mut history)), ["one", "two", "three", "four", "five"]);
         let mut tail = history.into_tail();
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b" added\n").unwrap();
@@ -308,18 +389,80 @@ mod tests {
     fn lines_are_wanted_by_what_they_say_and_since_when() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
-        let panics = || Some(Box::new(|line: &[u8]| line.ends_with(b"panic")) as _);
-        let mut history = History::new(&path, Wanted { pattern: panics(), since: None }).unwrap();
-        let found = all(&mut history);
+        let panics = || Some(Box::new(|line: &[u8]| line.ends_with(b"panic")) as Matcher);
+        let found = all(&mut history(&path, Wanted { pattern: panics(), ..Wanted::default() }));
         assert_eq!(words(&found), ["one", "three", "five"]);
         assert!(found.ends_with("panic\n"), "a line end of its own: {found:?}");
-        let since = "2026-11-24T03:00:00Z".parse().unwrap();
-        // (The files are younger than what stands in them.)
-        let mut history = History::new(&path, Wanted { pattern: panics(), since: Some(since) }).unwrap();
-        assert_eq!(words(&all(&mut history)), ["three", "five"]);
-        let since = Timestamp::now() - jiff::SignedDuration::from_mins(3);
-        let history = History::new(&path, Wanted { pattern: None, since: Some(since) }).unwrap();
-        assert_eq!(history.files.len(), 1, "older files are not even opened");
+        let wanted = Wanted { pattern: panics(), ..since("2026-11-24T03:00:00Z") };
+        assert_eq!(words(&all(&mut history(&path, wanted))), ["three", "five"]);
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_names_whatever_the_clock_was() {
+        let room = tempfile::tempdir().unwrap();
+        let line = |word: &str| format!("2026-11-24T01:00:00+00:00 < {word}\n").into_bytes();
+        for (name, word) in [
+            ("console.log-20261130", "third"),
+            ("console.log-20261124.gz", "first"),
+            ("console.log-20261124-1", "second"),
+            ("console.log", "last"),
+        ] {
+            let bytes = if name.ends_with("gz") { packed(&line(word)) } else { line(word) };
+            put(room.path(), name, &bytes);
+        }
+        let path = room.path().join("console.log");
+        let in_order = || all(&mut history(&path, Wanted::default()));
+        assert_eq!(words(&in_order()), ["first", "second", "third", "last"]);
+        // logrotate's `dateext` came later, or went.
+        put(room.path(), "console.log.1", &line("numbered"));
+        assert_eq!(words(&in_order()), ["numbered", "first", "second", "third", "last"]);
+        let file = File::options().write(true).open(room.path().join("console.log.1")).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(10)).unwrap();
+        assert_eq!(words(&in_order()), ["first", "second", "third", "numbered", "last"]);
+        // While gzip writes, a file is there twice.
+        put(room.path(), "console.log.1.gz", &packed(&line("numbered"))[..15]);
+        assert_eq!(words(&in_order()), ["first", "second", "third", "numbered", "last"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_and_the_rest_is_shown() {
+        let room = tempfile::tempdir().unwrap();
+        let path = rotated_log(room.path());
+        put(room.path(), "console.log.5.xz", b"\xfd7zXZ\0");
+        put(room.path(), "console.log-20261124.zst", b"\x28\xb5\x2f\xfd");
+        put(room.path(), "console.log.4.gz", b"no gzip at all");
+        let lines: String = (0..9999).map(|n| format!("2026-11-24T01:30:00+00:00 < line{n}\n")).collect();
+        let whole = packed(lines.as_bytes());
+        put(room.path(), "console.log.3.gz", &whole[..whole.len() / 2]);
+        let mut history = history(&path, Wanted::default());
+        let shown = all(&mut history);
+        let words = words(&shown);
+        assert_eq!(words[0], "one");
+        assert_eq!(words[1], "line0", "what is whole of the file that was cut");
+        assert_eq!(words[words.len() - 4..], ["two", "three", "four", "five"]);
+        let remarks = history.remarks();
+        let said = |part: &str| remarks.iter().any(|remark| remark.contains(part));
+        assert!(said("console.log.5.xz is compressed by xz and is left out: unxz it"), "{remarks:?}");
+        assert!(
+            said("console.log-20261124.zst is compressed by zstd and is left out: unzstd it"),
+            "{remarks:?}"
+        );
+        assert!(said("console.log.4.gz could be read only in part: invalid gzip header"), "{remarks:?}");
+        assert!(said("console.log.3.gz could be read only in part: "), "{remarks:?}");
+        assert_eq!(remarks.len(), 4);
+        assert!(!remarks.iter().any(|remark| remark.contains(room.path().to_str().unwrap())), "names only");
+        assert!(history.remarks().is_empty());
+    }
+
+    #[test]
+    fn a_file_whose_times_go_back_is_searched_by_each_of_them() {
+        let room = tempfile::tempdir().unwrap();
+        let text =
+            b"2026-11-24T01:00:00Z < early\n2026-11-24T05:00:00Z < wanted\n1970-01-01T00:00:09Z < boot\n";
+        put(room.path(), "console.log.1", text);
+        put(room.path(), "console.log", b"1970-01-01T00:01:00Z < later\n2026-11-24T06:00:00Z < last\n");
+        let mut history = history(&room.path().join("console.log"), since("2026-11-24T04:00:00Z"));
+        assert_eq!(words(&all(&mut history)), ["wanted", "last"]);
     }
 
     #[test]
@@ -329,8 +472,8 @@ mod tests {
         let costly = Some(Box::new(|_: &[u8]| {
             std::thread::sleep(TURN);
             true
-        }) as _);
-        let mut history = History::new(&path, Wanted { pattern: costly, since: None }).unwrap();
+        }) as Matcher);
+        let mut history = history(&path, Wanted { pattern: costly, ..Wanted::default() });
         let first = String::from_utf8(history.look_on().unwrap().unwrap()).unwrap();
         assert_eq!(words(&first), ["one"]);
         assert_eq!(words(&all(&mut history)), ["two", "three", "four", "five"]);
@@ -340,19 +483,20 @@ mod tests {
     fn a_file_that_took_another_name_meanwhile_is_not_taken_for_it() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
-        let mut history = History::new(&path, Wanted { pattern: None, since: None }).unwrap();
+        let mut history = history(&path, Wanted::default());
         fs::rename(room.path().join("console.log"), room.path().join("console.log.1")).unwrap();
         assert!(history.look_on().unwrap_err().to_string().contains("being rotated"));
     }
 
     #[test]
-    fn a_sieve_opens_at_its_time_however_the_lines_are_cut() {
-        let log =
-            b"2026-11-24T02:00:00Z < a\n2026-11-24T03:00:00Z < b\nno time < c\n2026-11-24T01:00:00Z < d\n";
-        for size in [1, 7, log.len()] {
-            let mut sieve = Sieve::since("2026-11-24T02:30:00Z".parse().unwrap());
-            let passed: Vec<u8> = log.chunks(size).flat_map(|piece| sieve.pass(piece)).collect();
-            assert_eq!(passed, &log[25..], "in pieces of {size}");
-        }
+    fn the_logs_of_a_directory_are_named_without_their_turns() {
+        let room = tempfile::tempdir().unwrap();
+        rotated_log(room.path());
+        put(room.path(), "rack7", b"");
+        put(room.path(), "rack7.1", b"");
+        put(room.path(), "gone.log-20261124.xz", b"");
+        fs::create_dir(room.path().join("directory")).unwrap();
+        let names = logs_in(room.path()).unwrap();
+        assert_eq!(names, ["console.log", "console.log.bak", "console.log2", "gone.log", "rack7"]);
     }
 }

@@ -7,6 +7,8 @@ const LONGEST: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     line: Vec<u8>,
+    /// Whether a CR has just ended one: NULs behind it are its padding, as for the log.
+    after_cr: bool,
 }
 
 impl Lines {
@@ -15,8 +17,10 @@ impl Lines {
         for &byte in bytes {
             match byte {
                 b'\r' | b'\n' => self.end(&mut say),
+                0 if self.after_cr => continue,
                 _ => self.line.push(byte),
             }
+            self.after_cr = byte == b'\r';
             if self.line.len() == LONGEST {
                 self.end(&mut say);
             }
@@ -39,7 +43,7 @@ mod tests {
     fn lines_are_put_together_and_cut_where_they_have_no_end() {
         let mut lines = Lines::default();
         let mut said: Vec<Vec<u8>> = Vec::new();
-        for piece in [b"lo".as_slice(), b"gin:\r", b"\n\r\nroot\n", &[b'x'; LONGEST + 1], b"\n"] {
+        for piece in [b"lo".as_slice(), b"gin:\r", b"\0\n\r\r\nroot\r", &[b'x'; LONGEST + 1], b"\n\r"] {
             lines.take(piece, |line| said.push(line.to_vec()));
         }
         let long = [b'x'; LONGEST];

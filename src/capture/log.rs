@@ -206,11 +206,6 @@ impl CaptureLog {
         Ok(consumed)
     }
 
-    /// How many of these bytes a flush leaves: a CR at their end, whose LF may be on its way.
-    pub fn held_back(&self, pending: &[u8]) -> usize {
-        self.encoder.held_back(pending)
-    }
-
     /// Writes a note of ours with the present time: `# ttyUSB0 unplugged`. Flush what is pending first.
     pub fn note(&mut self, text: &str) -> Result<(), CaptureError> {
         self.begin_records();

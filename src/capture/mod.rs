@@ -1,7 +1,7 @@
-//! The capture log: everything that a port says, in a file. `text` makes bytes printable and `encode` turns them into
-//! records (both pure); `log` keeps the file whole through full disks, rotation and crashes (`write_ahead` records each
-//! write before it is made, and `recovery` finds out what of it is there); `reader` reads it back: `tail` its end,
-//! `search` words in it, and `history` also what was rotated.
+//! The capture log: everything that a port says, in a file. `encode` turns bytes into records (pure); `log` keeps the file
+//! whole through full disks, rotation and crashes (`write_ahead` records each write before it is made, and `recovery` finds
+//! out what of it is there); `reader` reads it back: `tail` its end, `search` words in it, and `history` also what was
+//! rotated, all of them by the lines of `view`.
 
 mod encode;
 mod hex;
@@ -12,15 +12,19 @@ pub mod reader;
 mod recovery;
 mod search;
 mod tail;
-mod text;
 mod trip;
+mod view;
 mod write_ahead;
 pub mod writer;
 
+pub use crate::printable::{escape, is_hidden};
 pub use encode::{Encoder, LONGEST_RECORD, Left, Times};
-pub use history::{History, Sieve, Wanted};
+pub use history::{History, guess_type, logs_in};
 pub use log::{CaptureError, CaptureLog, Displaced};
 pub use recovery::Recovered;
 pub use search::Found;
-pub use text::{escape, is_hidden};
+pub use tail::Tail;
+pub use view::{Lines, Matcher, TimeRange, Wanted};
 pub use write_ahead::{Mark, Step, WriteAhead};
+
+use crate::printable as text;

@@ -9,9 +9,10 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use super::history::{History, Wanted};
+use super::history::History;
 use super::search::{Found, search};
 use super::tail::Tail;
+use super::view::Wanted;
 use crate::config::{Log, LogType};
 use crate::logdir::{Client, NoLogDirectory};
 
@@ -68,8 +69,8 @@ impl Reader {
 
     /// All that is there of the log, rotated files too.
     pub async fn history(&self, log: &Log, wanted: Wanted) -> Result<History, ReadError> {
-        let path = self.path(log)?;
-        self.on_a_thread(move || History::new(&path, wanted)).await
+        let (path, kind) = (self.path(log)?, log.kind);
+        self.on_a_thread(move || History::new(&path, kind, wanted)).await
     }
 
     /// The next lines that are wanted, perhaps none in this stretch; `None` at the end.
@@ -83,8 +84,8 @@ impl Reader {
 
     /// The last `most` lines with these words in them.
     pub async fn search(&self, log: &Log, words: String, most: usize) -> Result<Found, ReadError> {
-        let path = self.path(log)?;
-        self.on_a_thread(move || search(&path, &words, most)).await
+        let (path, kind) = (self.path(log)?, log.kind);
+        self.on_a_thread(move || search(&path, kind, &words, most)).await
     }
 
     fn path(&self, log: &Log) -> Result<PathBuf, ReadError> {

@@ -99,7 +99,8 @@ fn beginning(file: &File, lines: usize) -> io::Result<(u64, usize)> {
         return Ok((size, 0));
     }
     let floor = size.saturating_sub(FARTHEST);
-    let mut ends = 0;
+    let mut found = 0;
+    let mut behind = 0;
     let mut piece = [0; PIECE];
     let mut until = size;
     while until > floor {
@@ -108,17 +109,26 @@ fn beginning(file: &File, lines: usize) -> io::Result<(u64, usize)> {
         file.read_exact_at(piece, from)?;
         for (index, byte) in piece.iter().enumerate().rev() {
             let place = from + index as u64;
+            // A raw log may be of a device that ends its lines with CR, or with LF CR.
+            let (ends, length) = match (byte, behind) {
+                (b'\n', b'\r') => (true, 2),
+                (b'\n', _) => (true, 1),
+                (b'\r', b'\r' | b'\n' | 0) => (false, 1),
+                (b'\r', _) => (index.checked_sub(1).is_none_or(|before| piece[before] != b'\n'), 1),
+                _ => (false, 0),
+            };
+            behind = *byte;
             // The end of the last line begins none.
-            if *byte == b'\n' && place + 1 < size {
-                ends += 1;
-                if ends == lines {
+            if ends && place + length < size {
+                found += 1;
+                if found == lines {
                     return Ok((place + 1, lines));
                 }
             }
         }
         until = from;
     }
-    Ok((floor, ends + 1))
+    Ok((floor, found + 1))
 }
 
 #[cfg(test)]
@@ -150,6 +160,11 @@ mod tests {
             ("a\nb", 0, ""),
             ("\n\n\n", 1, "\n"),
             ("", 3, ""),
+            ("a\r\nb\r\nc\r\n", 2, "b\r\nc\r\n"),
+            ("a\r\n\r\n", 1, "\r\n"),
+            ("a\rb\rc\r", 2, "b\rc\r"),
+            ("a\r\r\nb\r\r\nc\r\r\n", 2, "b\r\r\nc\r\r\n"),
+            ("a\n\rb\n\rc\n\r", 2, "\rb\n\rc\n\r"),
         ] {
             fs::write(&path, text).unwrap();
             let mut tail = Tail::last_lines(&path, lines).unwrap();

@@ -212,9 +212,7 @@ fn write(
         arrived.gap = trip.gap;
     }
     arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
-    // A note does not wait for an LF: the line before it is as good as written.
-    let rest = &trip.bytes[arrived.consumed..];
-    if let Some(note) = trip.note.filter(|_| rest.len() == log.held_back(rest)) {
+    if let Some(note) = trip.note.filter(|_| arrived.consumed == trip.bytes.len()) {
         match &note.what {
             Noted::Said(text) => log.note(text)?,
             Noted::Typed(bytes) => log.typed(bytes)?,

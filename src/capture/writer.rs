@@ -384,7 +384,6 @@ impl Writer {
             trip.flush |= !self.more;
             let (before, last) = (self.cursor.position(), trip.note.is_none());
             self.go(trip).await?;
-            // A CR whose LF may be on its way stays in the ring.
             if last && self.cursor.position() == before && !self.more {
                 break;
             }

@@ -7,9 +7,11 @@ use clap::Subcommand;
 use jiff::Timestamp;
 
 use super::client::{CommandError, Place};
+use super::former::{Former, FormerError};
 use super::local;
+use super::stdout::{Stdout, complain};
 use crate::attach::client::{self, AttachError};
-use crate::exec::{self, DONE, FAILED, LINES, Pattern, TIMEOUT, TIMEOUTS};
+use crate::exec::{self, DONE, FAILED, Lines, Pattern, TIMEOUT, TIMEOUTS};
 use crate::port::PortName;
 
 /// For something to come, if nothing is said.
@@ -27,21 +29,33 @@ pub enum AtPort {
         /// Go on with what is added
         #[arg(short, long)]
         follow: bool,
-        /// How many lines: 20, or all since the time
-        #[arg(short = 'n', long, value_name = "N")]
-        lines: Option<u32>,
-        /// From when on: how long ago (10m, 2h, 1d) or a time (2026-11-24T03:00)
+        /// How many lines, or all; without it 20, or all of the time
+        #[arg(short = 'n', long, value_name = "N", value_parser = exec::lines)]
+        lines: Option<Lines>,
+        /// From when on: how long ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
         #[arg(long, value_name = "TIME", value_parser = exec::since)]
         since: Option<Timestamp>,
+        /// Until when, likewise
+        #[arg(long, value_name = "TIME", value_parser = exec::until, conflicts_with = "follow")]
+        until: Option<Timestamp>,
+        /// As it stands in the file, with the control sequences that the device sent
+        #[arg(long)]
+        raw: bool,
     },
-    /// Search the logs, rotated ones too: of all ports that you may use, or of these
+    /// Search the logs, rotated ones and those of former ports too: of all ports that you may use, or of these
     Grep {
         /// Whatever the case
         #[arg(short, long)]
         ignore_case: bool,
-        /// From when on: how long ago (10m, 2h, 1d) or a time (2026-11-24T03:00)
+        /// From when on: how long ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
         #[arg(long, value_name = "TIME", value_parser = exec::since)]
         since: Option<Timestamp>,
+        /// Until when, likewise
+        #[arg(long, value_name = "TIME", value_parser = exec::until)]
+        until: Option<Timestamp>,
+        /// Show lines as they stand in the file, with the control sequences that the device sent
+        #[arg(long)]
+        raw: bool,
         /// A regular expression
         #[arg(allow_hyphen_values = true)]
         pattern: Pattern,
@@ -85,13 +99,13 @@ impl AtPort {
         let runtime = &place.runtime;
         let seconds = |count: u32| Duration::from_secs(count.into());
         let (port, command) = match self {
-            Self::Grep { ignore_case, since, pattern, ports } => {
+            Self::Grep { ignore_case, since, until, raw, pattern, ports } => {
                 let pattern = if ignore_case { pattern.ignoring_case()? } else { pattern };
-                return grep(place, exec::Command::Grep { pattern, since }, ports);
+                return grep(place, exec::Command::Grep { pattern, since, until, raw }, ports);
             }
-            Self::Log { port, follow, lines, since } => {
-                let lines = lines.or(since.is_none().then_some(LINES));
-                (port, exec::Command::Log { lines, since, follow })
+            Self::Log { port, follow, lines, since, until, raw } => {
+                let Lines(lines) = lines.unwrap_or_else(|| Lines::unsaid(since, until));
+                (port, exec::Command::Log { lines, since, until, follow, raw })
             }
             Self::Send { force, expect, timeout, port, text } => {
                 let bytes = exec::unescape(&text)?;
@@ -102,50 +116,108 @@ impl AtPort {
                 (port, exec::Command::Expect { pattern, timeout: seconds(timeout) })
             }
         };
-        Ok(client::run(runtime, &port, command, &mut io::stdout())?)
+        let is_log = matches!(command, exec::Command::Log { .. });
+        let mut stdout = Stdout::new();
+        let done = client::run(runtime, &port, command.clone(), &mut stdout);
+        let former = place.logs.as_deref().filter(|_| is_log).and_then(|logs| Former::find(logs, &port));
+        let status = match (done, former) {
+            (Err(AttachError::NotServed { .. }), Some(former)) => {
+                complain(&format_args!("{} is a {}: its log as it was left", former.port, former.what));
+                let read = former.run(command, &mut stdout)?;
+                if read.whole { DONE } else { FAILED }
+            }
+            (done, _) => done?.status,
+        };
+        stdout.end()?;
+        Ok(status)
     }
 }
 
 /// Standard output, with a label before each line. What is written are whole lines.
-struct Labelled(String);
+struct Labelled<'s> {
+    label: String,
+    stdout: &'s mut Stdout,
+    /// Whether there was anything.
+    any: bool,
+}
 
-impl Write for Labelled {
+impl Write for Labelled<'_> {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let mut out = Vec::with_capacity(lines.len());
         for line in lines.split_inclusive(|&byte| byte == b'\n') {
-            out.extend_from_slice(self.0.as_bytes());
+            out.extend_from_slice(self.label.as_bytes());
             out.extend_from_slice(line);
         }
-        io::stdout().write_all(&out)?;
+        self.stdout.write_all(&out)?;
+        self.any |= !lines.is_empty();
         Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stdout().flush()
+        self.stdout.flush()
     }
 }
 
 /// In the logs of these ports, or of all that there is a log of. A port that does not run is started for it, but one at a time: it reads
-/// its log, and leaves.
+/// its log, and leaves. The logs of ports that nothing serves are read here.
 fn grep(place: &Place, command: exec::Command, ports: Vec<PortName>) -> Result<u8, CommandError> {
     let all = ports.is_empty();
+    let logs = place.logs.as_deref();
     let ports = if all { local::logged(&place.runtime)? } else { ports };
-    let (mut found, mut failure) = (false, None);
-    for port in ports {
-        let mut shown = Labelled(format!("{port}: "));
-        match client::run(&place.runtime, &port, command.clone(), &mut shown) {
-            Ok(status) => found |= status == DONE,
+    let mut stdout = Stdout::new();
+    let (mut found, mut whole) = (false, true);
+    let mut failure: Option<CommandError> = None;
+    let mut failed = |error: CommandError| {
+        if let Some(before) = failure.replace(error) {
+            complain(&format_args!("consolectl: {before}"));
+        }
+    };
+    let mut former = Vec::new();
+    for port in &ports {
+        let mut shown = Labelled { label: format!("{port}: "), stdout: &mut stdout, any: false };
+        match client::run(&place.runtime, port, command.clone(), &mut shown) {
+            Ok(ran) => {
+                found |= ran.status == DONE || shown.any;
+                whole &= !ran.remarked;
+            }
             // Of all ports, those that one may use.
             Err(AttachError::Refused(_)) if all => {}
-            Err(error) => {
-                if let Some(before) = failure.replace(error) {
-                    eprintln!("consolectl: {before}");
+            Err(error @ AttachError::NotServed { .. }) => {
+                match logs.and_then(|logs| Former::find(logs, port)) {
+                    Some(port) => former.push(port),
+                    None => failed(error.into()),
                 }
             }
+            Err(error) => failed(error.into()),
+        }
+        shown.flush()?;
+    }
+    if let (true, Some(logs)) = (all, logs) {
+        former.extend(Former::all(logs, &ports)?);
+    }
+    let mut denied = Vec::new();
+    for port in former {
+        let mut shown =
+            Labelled { label: format!("{} ({}): ", port.port, port.what), stdout: &mut stdout, any: false };
+        match port.run(command.clone(), &mut shown) {
+            Ok(read) => {
+                found |= shown.any;
+                whole &= read.whole;
+            }
+            Err(FormerError::None(..)) if all => {}
+            Err(FormerError::Denied(port, _)) if all => denied.push(port.to_string()),
+            Err(error) => failed(error.into()),
         }
     }
+    stdout.end()?;
+    if !denied.is_empty() {
+        let names = denied.join(", ");
+        complain(&format_args!(
+            "consolectl: not searched, because only root and the group adm may read them: the logs of {names}, which nothing serves"
+        ));
+    }
     match failure {
-        Some(error) => Err(error.into()),
-        None => Ok(if found { DONE } else { FAILED }),
+        Some(error) => Err(error),
+        None => Ok(if found && whole { DONE } else { FAILED }),
     }
 }

@@ -13,6 +13,7 @@ use zbus::proxy::CacheProperties;
 
 use super::at_port::AtPort;
 use super::doctor;
+use super::former::FormerError;
 use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
@@ -40,6 +41,9 @@ pub enum CommandError {
     /// A port's own words.
     #[error("{0}")]
     Attach(#[from] AttachError),
+    /// The log of a port that nothing serves.
+    #[error("{0}")]
+    Former(#[from] FormerError),
     /// The ports cannot be looked at.
     #[error("{0}")]
     Local(#[from] LocalError),
@@ -108,19 +112,23 @@ pub(super) type Done<T = ()> = Result<T, CommandError>;
 pub struct Place {
     /// Where their sockets are.
     pub runtime: PathBuf,
+    /// Where their logs are, if that is known.
+    pub logs: Option<PathBuf>,
     /// Whether a program in a terminal serves them.
     foreground: bool,
 }
 
 impl Place {
     /// Those of systemd, unless a directory is given or `consoleserver` has left its marks.
-    pub fn new(given: Option<PathBuf>) -> Self {
+    pub fn new(given: Option<PathBuf>, logs: Option<PathBuf>) -> Self {
         // systemd gives each service with a directory of its own this variable: that of another program is not meant.
         let ours = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let given = given.or(ours.filter(|directory| local::marks(directory).exists()));
         let foreground = given.is_some();
         let runtime = given.unwrap_or_else(|| crate::systemd::RUNTIME.into());
-        Self { foreground: foreground || local::marks(&runtime).exists(), runtime }
+        // A program in a user's terminal has its logs elsewhere.
+        let logs = logs.or((runtime.as_path() == crate::systemd::RUNTIME).then(|| local::LOGS.into()));
+        Self { foreground: foreground || local::marks(&runtime).exists(), runtime, logs }
     }
 }
 
@@ -153,6 +161,11 @@ impl Client {
     /// Where the ports' sockets are.
     pub fn runtime(&self) -> &std::path::Path {
         &self.place.runtime
+    }
+
+    /// Where the logs are of ports that nothing serves.
+    pub fn logs(&self) -> Option<&std::path::Path> {
+        self.place.logs.as_deref()
     }
 
     pub(super) async fn service(&self) -> Done<&Service> {

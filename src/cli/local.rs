@@ -16,7 +16,7 @@ use crate::port::PortName;
 use crate::session::plain;
 
 /// Where the logs are, a directory a port.
-const LOGS: &str = "/var/log/consoleserver";
+pub const LOGS: &str = "/var/log/consoleserver";
 /// For the disk to name them.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 /// For systemd to answer. Where it does not, the control groups tell.

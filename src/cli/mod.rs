@@ -1,5 +1,5 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
-//! said, with `shorthand` for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves; `client` does it, by `service`, `local` or
+//! said, with `shorthand` for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves (`former` reads the logs of those that nothing serves); `client` does it, by `service`, `local` or
 //! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads the configurations of
 //! others; `learn` waits for an adapter, and `autobaud` for text; `prompt` and `complete` are for people at a terminal.
 
@@ -9,6 +9,7 @@ mod bounded;
 mod client;
 mod complete;
 mod doctor;
+mod former;
 pub mod import;
 mod learn;
 mod local;
@@ -18,6 +19,7 @@ mod service;
 mod shorthand;
 mod show;
 mod ssh_config;
+mod stdout;
 mod table;
 mod tree;
 mod units;
@@ -35,6 +37,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use at_port::AtPort;
 use client::{Client, CommandError, Place};
+use stdout::Stdout;
 use tree::{Arguments, Command, NoCommand};
 
 /// Bytes of a line of standard input: no command is so long.
@@ -59,7 +62,7 @@ pub fn main() -> ExitCode {
         && arguments.line.is_none()
         && io::stdin().is_terminal()
         && io::stdout().is_terminal();
-    let client = Client::new(Place::new(arguments.runtime_dir), at_prompt);
+    let client = Client::new(Place::new(arguments.runtime_dir, arguments.log_dir), at_prompt);
     let program = Program { runtime, client, at_prompt };
     if arguments.admin_session
         && let Err(code) = program.admit()
@@ -109,7 +112,9 @@ impl Program {
             Command::Connect { port } => self.client.connect(&port)?,
             Command::AtPort(command) => return self.at_port(command, words),
             Command::Doctor { port, output } => {
-                let well = self.client.doctor(port.as_ref(), output.json, &mut io::stdout().lock())?;
+                let mut stdout = Stdout::new();
+                let well = self.client.doctor(port.as_ref(), output.json, &mut stdout)?;
+                stdout.end()?;
                 return Ok(u8::from(!well));
             }
             Command::Exit => {}
@@ -129,9 +134,9 @@ impl Program {
                         _ = interrupted => Err(CommandError::Interrupted),
                     }
                 });
-                let mut stdout = io::stdout().lock();
+                let mut stdout = Stdout::new();
                 stdout.write_all(&shown)?;
-                stdout.flush()?;
+                stdout.end()?;
                 done?;
             }
         }
@@ -144,7 +149,11 @@ impl Program {
             return self.client.at_port(command);
         }
         let mut process = std::process::Command::new("/proc/self/exe");
-        process.arg("--runtime-dir").arg(self.client.runtime()).args(words);
+        process.arg("--runtime-dir").arg(self.client.runtime());
+        if let Some(logs) = self.client.logs() {
+            process.arg("--log-dir").arg(logs);
+        }
+        process.args(words);
         let status = self.runtime.block_on(async {
             // From here on Control-C does not end this process.
             let _caught = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
@@ -224,12 +233,12 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
 }
 
 fn failed(why: &impl std::fmt::Display) -> ExitCode {
-    eprintln!("consolectl: {why}");
+    stdout::complain(&format_args!("consolectl: {why}"));
     ExitCode::FAILURE
 }
 
 fn wrong(why: &str) -> ExitCode {
-    eprintln!("consolectl: {why}");
+    stdout::complain(&format_args!("consolectl: {why}"));
     ExitCode::from(USAGE)
 }
 

@@ -17,6 +17,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use super::Program;
 use super::client::Pending;
 use super::complete;
+use super::stdout::complain;
 use super::tree::{Command, NoCommand, line};
 use crate::persist;
 
@@ -58,12 +59,12 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
                         // Its words were cut once already.
                         let words = shlex::split(&text).unwrap_or_default();
                         if let Err(error) = program.run(command, &words) {
-                            eprintln!("{error}");
+                            complain(&error);
                         }
                     }
                     Err(NoCommand::Blank) => {}
                     Err(NoCommand::Help(text)) => println!("{}", text.trim_end()),
-                    Err(NoCommand::Wrong(why)) => eprintln!("{why}"),
+                    Err(NoCommand::Wrong(why)) => complain(&why),
                 }
             }
             Err(ReadlineError::Interrupted) => {}

@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Where the sockets are of a consoleserver that runs in a terminal.
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
+    /// Where the logs are of ports that nothing serves any more.
+    #[arg(long, value_name = "DIR")]
+    pub log_dir: Option<PathBuf>,
     /// Started for a login on the admin port: refuses whoever may not administer.
     #[arg(long, hide = true)]
     pub admin_session: bool,
@@ -289,6 +292,7 @@ pub fn sentence(error: &clap::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exec::Lines;
 
     fn p(word: &str) -> PortName {
         word.parse().unwrap()
@@ -317,10 +321,29 @@ mod tests {
     #[test]
     fn every_command_of_the_original_and_of_ours_is_understood() {
         let usb = || p("ttyUSB0");
-        let log = |follow, lines| Command::AtPort(AtPort::Log { port: usb(), follow, lines, since: None });
+        let log = |follow, lines: Option<u32>| {
+            let lines = lines.map(|count| Lines(Some(count)));
+            let (since, until, raw) = (None, None, false);
+            Command::AtPort(AtPort::Log { port: usb(), follow, lines, since, until, raw })
+        };
+        let whole_log = Command::AtPort(AtPort::Log {
+            port: usb(),
+            follow: false,
+            lines: Some(Lines(None)),
+            since: None,
+            until: None,
+            raw: true,
+        });
         let grep = |ignore_case, pattern: &str, ports: &[PortName]| {
             let (pattern, ports) = (pattern.parse().unwrap(), ports.to_vec());
-            Command::AtPort(AtPort::Grep { ignore_case, since: None, pattern, ports })
+            Command::AtPort(AtPort::Grep {
+                ignore_case,
+                since: None,
+                until: None,
+                raw: false,
+                pattern,
+                ports,
+            })
         };
         let send = |timeout, text: &str, expect: Option<&str>| {
             let (text, expect) = (text.to_owned(), expect.map(|pattern| pattern.parse().unwrap()));
@@ -330,6 +353,7 @@ mod tests {
             Command::AtPort(AtPort::Expect { timeout, port: usb(), pattern: pattern.parse().unwrap() })
         };
         for (text, wanted) in [
+            ("log -n all --raw ttyUSB0", whole_log),
             ("list", Command::List(PLAIN)),
             ("list --json", Command::List(JSON)),
             ("status", Command::Status(PLAIN)),

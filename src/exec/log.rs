@@ -1,48 +1,61 @@
 //! The capture log by command. The port reads it, because its readers need not be in the group of the file.
 
-use jiff::Timestamp;
-
 use super::{DONE, Done, FAILED, Pattern, Task};
-use crate::capture::{History, Sieve, Wanted};
+use crate::capture::{History, Lines, TimeRange, Wanted};
 use crate::config::LogType;
 use crate::session::Outlet;
 
 /// Lines that may be asked for: those of a long night. More is for a pager on the file.
 const LINES: u32 = 100_000;
 
+/// What came of a log.
+struct Shown {
+    history: History,
+    found: bool,
+    /// Whether all of it could be read.
+    whole: bool,
+}
+
 impl Task {
     pub(super) async fn log<O: Outlet>(
         &self,
         lines: Option<u32>,
-        since: Option<Timestamp>,
+        range: TimeRange,
         follow: bool,
+        raw: bool,
         outlet: &mut O,
     ) -> Done {
         // Before the file is looked at: what comes in between is announced.
         let mut logged = self.console.hub.logged();
         let log = self.console.settings().log;
-        self.has_times(since, log.kind)?;
-        let mut tail = match lines {
+        self.has_times(range, log.kind)?;
+        let wanted = || Wanted { pattern: None, range, as_is: raw };
+        let mut whole = true;
+        let tail = match lines {
             Some(lines) => self.console.log.last_lines(&log, lines.min(LINES) as usize).await,
             None => {
-                let history = self.console.log.history(&log, Wanted { pattern: None, since }).await;
-                let rest = self.show_history(self.read(history)?, outlet).await?.0;
-                Ok(rest.into_tail())
+                let history = self.console.log.history(&log, wanted()).await;
+                let shown = self.show_history(self.read(history)?, outlet).await?;
+                whole = shown.whole;
+                Ok(shown.history.into_tail())
             }
-        }
-        .or_else(|error| self.failed(error))?;
-        let mut sieve = lines.and(since).map(Sieve::since);
+        };
+        let mut tail = self.read(tail)?;
+        let mut shown = Lines::new(log.kind, wanted());
         loop {
             let (going_on, piece) = self.read(self.console.log.read(tail).await)?;
             tail = going_on;
             if !piece.is_empty() {
-                let passed = match &mut sieve {
-                    Some(sieve) => sieve.pass(&piece),
-                    None => piece,
-                };
-                outlet.send(passed).await?;
+                let passed = shown.pass(piece);
+                if !passed.is_empty() {
+                    outlet.send(passed).await?;
+                }
             } else if !follow || logged.changed().await.is_err() {
-                return Ok(DONE);
+                let rest = shown.end();
+                if !rest.is_empty() {
+                    outlet.send(rest).await?;
+                }
+                return Ok(if whole { DONE } else { FAILED });
             }
         }
     }
@@ -50,41 +63,44 @@ impl Task {
     pub(super) async fn grep<O: Outlet>(
         &self,
         pattern: Pattern,
-        since: Option<Timestamp>,
+        range: TimeRange,
+        raw: bool,
         outlet: &mut O,
     ) -> Done {
         let log = self.console.settings().log;
-        self.has_times(since, log.kind)?;
+        self.has_times(range, log.kind)?;
         let pattern = Some(Box::new(move |line: &[u8]| pattern.is_in(line)) as _);
-        let history = self.console.log.history(&log, Wanted { pattern, since }).await;
-        let (_, found) = self.show_history(self.read(history)?, outlet).await?;
-        Ok(if found { DONE } else { FAILED })
+        let history = self.console.log.history(&log, Wanted { pattern, range, as_is: raw }).await;
+        let shown = self.show_history(self.read(history)?, outlet).await?;
+        Ok(if shown.found && shown.whole { DONE } else { FAILED })
     }
 
-    /// Shows all of it: where it ended, and whether there was anything.
-    async fn show_history<O: Outlet>(&self, mut history: History, outlet: &mut O) -> Done<(History, bool)> {
-        let mut found = false;
+    /// Shows all of it, and beside it which files cannot be read.
+    async fn show_history<O: Outlet>(&self, mut history: History, outlet: &mut O) -> Done<Shown> {
+        let (mut found, mut whole) = (false, true);
         loop {
             let (going_on, piece) = self.read(self.console.log.look_on(history).await)?;
             history = going_on;
+            for remark in history.remarks() {
+                whole = false;
+                outlet.aside(format!("{}: {remark}\n", self.console.name)).await?;
+            }
             match piece {
                 Some(piece) if piece.is_empty() => {}
                 Some(piece) => {
                     found = true;
                     outlet.send(piece).await?;
                 }
-                None => return Ok((history, found)),
+                None => return Ok(Shown { history, found, whole }),
             }
         }
     }
 
-    fn has_times(&self, since: Option<Timestamp>, kind: LogType) -> Done<()> {
-        match (since, kind) {
-            (Some(_), LogType::Raw) => {
-                self.failed("log.type is \"raw\": there are no times in it for --since")
-            }
-            _ => Ok(()),
+    fn has_times(&self, range: TimeRange, kind: LogType) -> Done<()> {
+        if kind == LogType::Raw && !range.is_all() {
+            return self.failed("log.type is \"raw\": there are no times in it for --since and --until");
         }
+        Ok(())
     }
 
     fn read<T>(&self, read: Result<T, impl std::fmt::Display>) -> Done<T> {

@@ -16,13 +16,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::capture::TimeRange;
 use crate::hub::LineState;
+use crate::printable::{Visible, visible};
 use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, closed, facts};
 
 pub use parse::{ParseError, parse};
 pub use pattern::{Pattern, PatternError};
 pub use text::unescape;
-pub use words::since;
+pub use words::{Lines, lines, since, until};
 
 /// Lines of a log, if nothing is said.
 pub const LINES: u32 = 20;
@@ -45,12 +47,18 @@ const INTERRUPTED: u8 = 130;
 pub enum Command {
     /// The capture log.
     Log {
-        /// Its last lines; `None`: all since.
+        /// Its last lines; `None`: all that is there.
         lines: Option<u32>,
         /// Only what was logged since then.
         since: Option<Timestamp>,
+        /// Only what was logged until then.
+        #[serde(default)]
+        until: Option<Timestamp>,
         /// Whether to go on with what is added.
         follow: bool,
+        /// As it stands in the file, with its control sequences.
+        #[serde(default)]
+        raw: bool,
     },
     /// The lines of the log that match, those of rotated files too.
     Grep {
@@ -58,6 +66,12 @@ pub enum Command {
         pattern: Pattern,
         /// Only what was logged since then.
         since: Option<Timestamp>,
+        /// Only what was logged until then.
+        #[serde(default)]
+        until: Option<Timestamp>,
+        /// As it stands in the file, with its control sequences.
+        #[serde(default)]
+        raw: bool,
     },
     /// How the port does.
     Status,
@@ -138,8 +152,12 @@ impl Task {
 
     async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> Done {
         match command {
-            Command::Log { lines, since, follow } => self.log(lines, since, follow, outlet).await,
-            Command::Grep { pattern, since } => self.grep(pattern, since, outlet).await,
+            Command::Log { lines, since, until, follow, raw } => {
+                self.log(lines, TimeRange { since, until }, follow, raw, outlet).await
+            }
+            Command::Grep { pattern, since, until, raw } => {
+                self.grep(pattern, TimeRange { since, until }, raw, outlet).await
+            }
             Command::Status => self.status(outlet).await,
             Command::Break { milliseconds, force } => self.send_break(milliseconds, force).await,
             Command::Send { bytes, force, expected, timeout } => {
@@ -186,7 +204,7 @@ pub async fn run_line<O: Outlet>(
     typed: Typed,
     outlet: O,
 ) -> Option<u8> {
-    let mut outlet = Page { outlet, terminal };
+    let mut outlet = Page { outlet, terminal: terminal.then(Visible::default) };
     let command = match parse(line) {
         Ok(command) => command,
         Err(error) => {
@@ -196,7 +214,10 @@ pub async fn run_line<O: Outlet>(
         }
     };
     tokio::select! {
-        status = task.run(command, &mut outlet) => status,
+        status = task.run(command, &mut outlet) => {
+            outlet.end().await.ok()?;
+            status
+        }
         status = interrupted(typed, terminal) => status,
     }
 }
@@ -215,36 +236,48 @@ async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
     None
 }
 
-/// What a command says. A terminal that its client has set raw wants a CR before each LF.
+/// What a command says. A terminal is given nothing of it that it would obey, and wants a CR before each LF, because its client
+/// has set it raw.
 struct Page<O> {
     outlet: O,
-    terminal: bool,
+    /// Of a terminal.
+    terminal: Option<Visible>,
+}
+
+impl<O: Outlet> Page<O> {
+    /// What was kept of the end.
+    async fn end(&mut self) -> Result<(), Gone> {
+        let Some(visible) = &mut self.terminal else { return Ok(()) };
+        let mut out = Vec::new();
+        visible.end(&mut out);
+        if out.is_empty() { Ok(()) } else { self.outlet.send(with_returns(&out)).await }
+    }
 }
 
 impl<O: Outlet> Outlet for Page<O> {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        let bytes = if self.terminal { with_returns(&bytes) } else { bytes };
-        self.outlet.send(bytes).await
+        let Some(visible) = &mut self.terminal else { return self.outlet.send(bytes).await };
+        let mut out = Vec::new();
+        visible.show(&bytes, &mut out);
+        self.outlet.send(with_returns(&out)).await
     }
 
     async fn aside(&mut self, text: String) -> Result<(), Gone> {
+        let text = visible(&text);
         match self.terminal {
-            true => self.outlet.send(with_returns(text.as_bytes())).await,
-            false => self.outlet.aside(text).await,
+            Some(_) => self.outlet.send(with_returns(text.as_bytes())).await,
+            None => self.outlet.aside(text).await,
         }
     }
 }
 
-fn with_returns(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + 64);
-    for piece in bytes.split_inclusive(|&byte| byte == b'\n') {
-        match piece.strip_suffix(b"\n") {
-            Some(line) => {
-                out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
-                out.extend_from_slice(b"\r\n");
-            }
-            None => out.extend_from_slice(piece),
+fn with_returns(lines: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(lines.len() + 64);
+    for &byte in lines {
+        if byte == b'\n' {
+            out.push(b'\r');
         }
+        out.push(byte);
     }
     out
 }

@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::pattern::PatternError;
 use super::text::unescape;
-use super::words::{Words, first_word};
-use super::{Command, LINES, TIMEOUT};
+use super::words::{Lines, Words, first_word, lines};
+use super::{Command, TIMEOUT};
 use crate::hub::{BREAK, BREAKS};
 
 /// Bytes of a line.
@@ -35,8 +35,13 @@ pub enum ParseError {
     #[error("{0}")]
     Pattern(#[from] PatternError),
     /// A time.
-    #[error("--since {0:?}: expected how long ago (10m, 2h, 1d) or a time (2026-11-24T03:00)")]
-    Since(String),
+    #[error(
+        "{0:?} is no time: expected how long ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)"
+    )]
+    Time(String),
+    /// A number of lines.
+    #[error("-n {0}: expected 0 to {max}, or all", max = u32::MAX)]
+    Lines(String),
     /// A backslash.
     #[error("send: {0:?} is not an escape: there are \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH and \\OOO")]
     Escape(String),
@@ -46,10 +51,14 @@ pub enum ParseError {
 pub(super) const VERBS: [(&str, &str, &str); 7] = [
     (
         "log",
-        "log [-n LINES] [--since TIME] [-f]",
-        "the last lines of the log, or those since a time; -f goes on",
+        "log [-n LINES|all] [--since TIME] [--until TIME] [--raw] [-f]",
+        "the last lines of the log, or those of a time; -f goes on; --raw with control sequences",
     ),
-    ("grep", "grep [-i] [--since TIME] PATTERN", "the lines of the log, rotated ones too, that match"),
+    (
+        "grep",
+        "grep [-i] [--since TIME] [--until TIME] [--raw] PATTERN",
+        "the lines of the log, rotated ones too, that match",
+    ),
     ("status", "status", "how the port does; 0 if its line is open"),
     ("break", "break [--force] [MILLISECONDS]", "a break"),
     (
@@ -83,31 +92,36 @@ pub fn parse(line: &[u8]) -> Result<Command, ParseError> {
 }
 
 fn log(mut words: Words<'_>) -> Result<Command, ParseError> {
-    let (mut lines, mut since, mut follow) = (None, None, false);
+    let (mut count, mut since, mut until, mut follow, mut raw) = (None, None, None, false, false);
     loop {
         match words.option() {
             Some("-f" | "--follow") => follow = true,
-            Some("-n" | "--lines") => lines = Some(words.number("-n", 0..=u32::MAX)?),
+            Some("-n" | "--lines") => count = Some(lines(words.word("-n")?)?),
             Some("--since") => since = Some(words.since()?),
-            Some(other) => match other.strip_prefix("-n").and_then(|count| count.parse().ok()) {
-                Some(count) => lines = Some(count),
-                None => return Err(words.wrong(format!("{other} is not an option"))),
+            Some("--until") => until = Some(words.until()?),
+            Some("--raw") => raw = true,
+            Some(other) => match other.strip_prefix("-n").map(lines) {
+                Some(Ok(lines)) => count = Some(lines),
+                _ => return Err(words.wrong(format!("{other} is not an option"))),
             },
             None => break,
         }
     }
-    if lines.is_none() && since.is_none() {
-        lines = Some(LINES);
+    if follow && until.is_some() {
+        return Err(words.wrong("-f goes on without end, and --until ends".to_owned()));
     }
-    words.nothing(Command::Log { lines, since, follow })
+    let count = count.unwrap_or_else(|| Lines::unsaid(since, until));
+    words.nothing(Command::Log { lines: count.0, since, until, follow, raw })
 }
 
 fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
-    let (mut ignore_case, mut since) = (false, None);
+    let (mut ignore_case, mut since, mut until, mut raw) = (false, None, None, false);
     loop {
         match words.option() {
             Some("-i" | "--ignore-case") => ignore_case = true,
             Some("--since") => since = Some(words.since()?),
+            Some("--until") => until = Some(words.until()?),
+            Some("--raw") => raw = true,
             Some("--") | None => break,
             Some(other) => return Err(words.option_unknown(other)),
         }
@@ -116,7 +130,7 @@ fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
     if ignore_case {
         pattern = pattern.ignoring_case()?;
     }
-    Ok(Command::Grep { pattern, since })
+    Ok(Command::Grep { pattern, since, until, raw })
 }
 
 fn send_break(mut words: Words<'_>) -> Result<Command, ParseError> {
@@ -183,7 +197,10 @@ mod tests {
 
     #[test]
     fn every_command_is_understood() {
-        let log = |lines, follow| Command::Log { lines: Some(lines), since: None, follow };
+        let log =
+            |lines, follow| Command::Log { lines: Some(lines), since: None, until: None, follow, raw: false };
+        let grep = |text| Command::Grep { pattern: pattern(text), since: None, until: None, raw: false };
+        let at = |time: &str| Some(time.parse().unwrap());
         let send = |text: &[u8]| Command::Send {
             bytes: text.to_vec(),
             force: false,
@@ -195,11 +212,34 @@ mod tests {
             ("  log -f ", log(20, true)),
             ("log -n 5 --follow", log(5, true)),
             ("log -n5", log(5, false)),
-            ("grep panic", Command::Grep { pattern: pattern("panic"), since: None }),
-            ("grep -i Kernel  panic", Command::Grep { pattern: pattern("(?i)Kernel  panic"), since: None }),
-            ("grep 'two words'", Command::Grep { pattern: pattern("two words"), since: None }),
-            (r"grep \bv\d+$", Command::Grep { pattern: pattern(r"\bv\d+$"), since: None }),
-            ("grep -- -x", Command::Grep { pattern: pattern("-x"), since: None }),
+            (
+                "log -n all --raw",
+                Command::Log { lines: None, since: None, until: None, follow: false, raw: true },
+            ),
+            (
+                "log --until 2026-11-24T03:00Z",
+                Command::Log {
+                    lines: None,
+                    since: None,
+                    until: at("2026-11-24T03:00:00Z"),
+                    follow: false,
+                    raw: false,
+                },
+            ),
+            (
+                "grep --raw --since 2026-11-24T03:00Z x",
+                Command::Grep {
+                    pattern: pattern("x"),
+                    since: at("2026-11-24T03:00:00Z"),
+                    until: None,
+                    raw: true,
+                },
+            ),
+            ("grep panic", grep("panic")),
+            ("grep -i Kernel  panic", grep("(?i)Kernel  panic")),
+            ("grep 'two words'", grep("two words")),
+            (r"grep \bv\d+$", grep(r"\bv\d+$")),
+            ("grep -- -x", grep("-x")),
             ("status", Command::Status),
             ("break", Command::Break { milliseconds: BREAK, force: false }),
             ("break 250", Command::Break { milliseconds: 250, force: false }),
@@ -238,9 +278,11 @@ mod tests {
         for (line, wanted) in [
             ("reboot now", r#""reboot" is not a command here: help lists them"#),
             ("log 5", r#"log: "5" is too much; usage: log [-n"#),
-            ("log -n many", "log: -n many: expected 0 to 4294967295"),
-            ("log --since soon", r#"--since "soon": expected how long ago"#),
+            ("log -n many", "-n many: expected 0 to 4294967295, or all"),
+            ("log --since soon", r#""soon" is no time: expected how long ago"#),
             ("log --since -5m", "expected how long ago"),
+            ("log --until 25:00", r#""25:00" is no time"#),
+            ("log -f --until now", "-f goes on without end, and --until ends; usage: log"),
             ("log -x", "-x is not an option"),
             ("log -\x1b]0;x\x07", "-?]0;x? is not an option"),
             ("grep", "grep: PATTERN is missing; usage: grep"),

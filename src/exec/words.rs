@@ -3,13 +3,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::civil::{DateTime, Time};
+use jiff::tz::{AmbiguousOffset, TimeZone};
 use jiff::{Span, Timestamp, Zoned};
 
 use super::parse::ParseError;
 use super::pattern::Pattern;
-use super::{Command, TIMEOUTS};
+use super::{Command, LINES, TIMEOUTS};
 use crate::session::plain;
 
 /// What is left of a line.
@@ -69,6 +69,10 @@ impl<'a> Words<'a> {
         since(self.word("TIME")?)
     }
 
+    pub(super) fn until(&mut self) -> Result<Timestamp, ParseError> {
+        until(self.word("TIME")?)
+    }
+
     /// All that is left. Quotes around it are not meant.
     pub(super) fn text(&mut self, what: &str) -> Result<&'a str, ParseError> {
         let rest = std::mem::take(&mut self.rest);
@@ -98,19 +102,75 @@ pub(super) fn first_word(text: &str) -> (&str, &str) {
     }
 }
 
-/// A time by how long ago it was, or as it is written. A time without a zone is one of this machine's.
+/// How many lines of a log; `None`: all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lines(pub Option<u32>);
+
+impl Lines {
+    /// If nothing is said of their number: the last ones, or all of a time.
+    pub fn unsaid(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+        Self((since.is_none() && until.is_none()).then_some(LINES))
+    }
+}
+
+/// A number of lines, or all.
+pub fn lines(text: &str) -> Result<Lines, ParseError> {
+    match text {
+        "all" => Ok(Lines(None)),
+        _ => text.parse().map(|count| Lines(Some(count))).map_err(|_| ParseError::Lines(text.to_owned())),
+    }
+}
+
+/// The beginning of a range of times: how long ago, or a time as it is written. One without a zone is one of this machine's.
 pub fn since(text: &str) -> Result<Timestamp, ParseError> {
-    let wrong = || ParseError::Since(text.to_owned());
+    time(text, &Zoned::now(), Edge::Since).ok_or_else(|| ParseError::Time(text.to_owned()))
+}
+
+/// The end of a range of times.
+pub fn until(text: &str) -> Result<Timestamp, ParseError> {
+    time(text, &Zoned::now(), Edge::Until).ok_or_else(|| ParseError::Time(text.to_owned()))
+}
+
+/// Which end of a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Since,
+    Until,
+}
+
+/// Times as journalctl(1) takes them: a time without a date is one of today's, a date without a time its midnight.
+fn time(text: &str, now: &Zoned, edge: Edge) -> Option<Timestamp> {
+    let midnight = |days: i64| Some(now.date().checked_add(Span::new().days(days)).ok()?.at(0, 0, 0, 0));
+    let local = match text {
+        "now" => return Some(now.timestamp()),
+        "today" => midnight(0),
+        "yesterday" => midnight(-1),
+        "tomorrow" => midnight(1),
+        _ => None,
+    };
     if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
+        return Some(time);
     }
-    if let Ok(time) = text.parse::<DateTime>() {
-        return time.to_zoned(TimeZone::system()).map(|time| time.timestamp()).map_err(|_| wrong());
+    let of_today = || Some(now.date().to_datetime(text.parse::<Time>().ok().filter(|_| text.contains(':'))?));
+    // A time of a day comes last: jiff takes it out of a whole date, too.
+    if let Some(local) = local.or_else(|| text.parse::<DateTime>().ok()).or_else(of_today) {
+        return moment(local, now.time_zone(), edge);
     }
-    let ago = text.parse::<Span>().map_err(|_| wrong())?;
-    match Zoned::now().checked_sub(ago) {
-        Ok(time) if !ago.is_negative() => Ok(time.timestamp()),
-        _ => Err(wrong()),
+    let ago = text.parse::<Span>().ok().filter(|ago| !ago.is_negative())?;
+    Some(now.checked_sub(ago).ok()?.timestamp())
+}
+
+/// The moment of a local time. Where the clock is put back there are two, of which a range has all that is between; where it is
+/// put forward there is none, and the moment of the change takes its place.
+fn moment(local: DateTime, zone: &TimeZone, edge: Edge) -> Option<Timestamp> {
+    let ambiguous = zone.to_ambiguous_zoned(local);
+    match (ambiguous.offset(), edge) {
+        (AmbiguousOffset::Gap { .. }, _) => {
+            let before = ambiguous.earlier().ok()?.timestamp();
+            Some(zone.following(before).next()?.timestamp())
+        }
+        (_, Edge::Since) => Some(ambiguous.earlier().ok()?.timestamp()),
+        (_, Edge::Until) => Some(ambiguous.later().ok()?.timestamp()),
     }
 }
 
@@ -130,5 +190,49 @@ mod tests {
         }
         assert_eq!(since("2026-11-24T03:00:00Z").unwrap().to_string(), "2026-11-24T03:00:00Z");
         assert!(since("2026-11-24T03:00").is_ok() && since("2026-11-24 03:00:05").is_ok());
+    }
+
+    /// An afternoon in Germany's time zone, as tzset(3) writes it.
+    fn in_berlin() -> Zoned {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        "2026-11-24T15:45:10Z".parse::<Timestamp>().unwrap().to_zoned(zone)
+    }
+
+    /// `systemd-analyze timestamp` of systemd 252 reads the same words as journalctl(1).
+    #[test]
+    fn a_time_may_be_said_as_journalctl_takes_it() {
+        let now = in_berlin();
+        for (text, wanted) in [
+            ("now", "2026-11-24T15:45:10Z"),
+            ("today", "2026-11-23T23:00:00Z"),
+            ("yesterday", "2026-11-22T23:00:00Z"),
+            ("16:30", "2026-11-24T15:30:00Z"),
+            ("16:30:05", "2026-11-24T15:30:05Z"),
+            ("2026-11-20", "2026-11-19T23:00:00Z"),
+            ("2026-11-20 03:00", "2026-11-20T02:00:00Z"),
+            ("2026-11-20T03:00+05:00", "2026-11-19T22:00:00Z"),
+            ("2h", "2026-11-24T13:45:10Z"),
+        ] {
+            let time = time(text, &now, Edge::Since).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!(time.to_string(), wanted, "{text}");
+        }
+        for text in ["", "soon", "25:00", "16", "-5m", "2026-13-01", "16:30pm"] {
+            assert_eq!(time(text, &now, Edge::Since), None, "{text}");
+        }
+    }
+
+    /// Germany's changes: on 2026-10-25 at 03:00 back to 02:00, on 2026-03-29 at 02:00 forward to 03:00.
+    #[test]
+    fn the_hour_that_is_there_twice_is_found_twice_and_that_which_is_not_there_is_its_change() {
+        let now = in_berlin();
+        for (text, since, until) in [
+            ("2026-10-25T02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),
+            ("2026-03-29T02:30", "2026-03-29T01:00:00Z", "2026-03-29T01:00:00Z"),
+            ("2026-10-25T03:30", "2026-10-25T02:30:00Z", "2026-10-25T02:30:00Z"),
+            ("2026-10-25T02:30:00+01:00", "2026-10-25T01:30:00Z", "2026-10-25T01:30:00Z"),
+        ] {
+            let at = |edge| time(text, &now, edge).unwrap().to_string();
+            assert_eq!((at(Edge::Since).as_str(), at(Edge::Until).as_str()), (since, until), "{text}");
+        }
     }
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::capture::is_hidden;
 use crate::config::{Right, Writers};
+pub use crate::printable::plain;
 
 /// Notices that may wait for one session. A viewer that does not read them anyway misses further ones; `w` tells the
 /// state at any time.
@@ -24,11 +24,6 @@ pub struct Visitor {
     pub from: String,
     /// What they may do here.
     pub right: Right,
-}
-
-/// Fit for other people's terminals: a name may hold anything, also what turns the text around it round.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_hidden(c) { '?' } else { c }).collect()
 }
 
 impl fmt::Display for Visitor {

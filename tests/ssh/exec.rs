@@ -69,6 +69,47 @@ fn the_log_is_shown_and_searched() {
 }
 
 #[test]
+fn the_log_is_shown_as_it_is_read_and_as_it_is() {
+    let rig = served("");
+    rig.say(b"[\x1b[0;32m  OK  \x1b[0m] Started\x1b[K\r\nlogin: rott\x08 \x08\x08\x08oot\r\n\xff\xe2\x80\xae\r\nend\r\n");
+    rig.wait_for_log("< end");
+    let read = ["< [  OK  ] Started", "< login: root", r"< \xff\u{202e}", "< end"];
+    assert_eq!(without_times(&answer(&rig, &["log"], 0)), read);
+    let all = answer(&rig, &["log", "-n", "all", "--raw"], 0);
+    assert_eq!(all, rig.log_text(), "the file keeps what came");
+    // Looked for is what is read.
+    assert_eq!(without_times(&answer(&rig, &["grep", "'OK  \\] Started$'"], 0)), [read[0]]);
+    assert_eq!(answer(&rig, &["grep", "'x1b'"], 1), "");
+    let raw = answer(&rig, &["grep", "--raw", "'OK  \\] Started'"], 0);
+    assert_eq!(without_times(&raw), [r"< [\x1b[0;32m  OK  \x1b[0m] Started\x1b[K"]);
+    assert_eq!(without_times(&answer(&rig, &["grep", "--until", "now", "root"], 0)), [read[1]]);
+    assert_eq!(answer(&rig, &["log", "--until", "yesterday"], 0), "");
+    assert!(complaint(&rig, &["log", "-f", "--until", "now"], 2).contains("--until ends"));
+    let mut client = at_terminal(&rig);
+    client.type_in("\x05c/ok  ] st\r");
+    client.sees("< [  OK  ] Started]\r\n");
+}
+
+#[test]
+fn what_of_a_log_cannot_be_read_is_said_and_the_exit_code_says_so() {
+    let rig = served("");
+    rig.say(b"here\r\n");
+    rig.wait_for_log("here");
+    std::fs::write(rig.path("log/console.log.2.xz"), "\u{fd}7zXZ").unwrap();
+    let why = "demo: console.log.2.xz is compressed by xz and is left out: unxz it\n";
+    for words in [&["log", "-n", "all"][..], &["log", "--since", "1d"], &["grep", "here"]] {
+        let Output { status, stdout, stderr } = ask(&rig, words);
+        assert_eq!(String::from_utf8_lossy(&stderr), why, "{words:?}");
+        assert!(String::from_utf8_lossy(&stdout).ends_with(" < here\n"), "{words:?}: what is there is shown");
+        assert_eq!(status.code(), Some(1), "{words:?}");
+    }
+    let local = rig.consolectl(&["grep", "here"]).output().unwrap();
+    assert_eq!((local.status.code(), String::from_utf8_lossy(&local.stderr).as_ref()), (Some(1), why));
+    assert!(String::from_utf8_lossy(&local.stdout).ends_with(" < here\n"));
+    assert!(answer(&rig, &["log"], 0).ends_with(" < here\n"), "the last lines do not need it");
+}
+
+#[test]
 fn a_log_is_followed_until_the_client_leaves() {
     let rig = served("");
     let mut follower = Client::start(command(&rig, &["log", "-f", "-n", "0"]));

@@ -124,9 +124,70 @@ fn its_own_viewer_gets_the_devices_bytes_and_the_log_is_printable_and_reads_back
     rig.wait_for_log("that was all");
     let log = rig.log_text();
     is_printable(&log);
-    assert!(read_back(&log) == said, "the log does not read back");
+    assert!(without_ends(&read_back(&log)) == without_ends(&said), "the log does not read back");
     let shown = rig.consolectl(&["log", "demo", "--lines", "1000"]).output().unwrap();
     is_printable(&String::from_utf8(shown.stdout).unwrap());
+}
+
+/// The same without what ends lines: CR, a NUL behind it, LF.
+fn without_ends(bytes: &[u8]) -> Vec<u8> {
+    let mut after_cr = false;
+    let mut text = bytes.to_vec();
+    text.retain(|byte| {
+        after_cr = *byte == b'\r' || after_cr && *byte == 0;
+        !after_cr && *byte != b'\n'
+    });
+    text
+}
+
+#[test]
+fn a_log_of_the_bytes_is_shown_at_a_terminal_and_not_obeyed() {
+    let rig = served("log = \"raw\"");
+    // What runs in the terminal once the command has ended: it shows what the terminal answers as if it were typed.
+    let client = |commands: &str| {
+        let mut shell = std::process::Command::new("sh");
+        shell.arg("-c").arg(format!("stty -echoctl; {commands}; echo 'that is it'; exec cat -v"));
+        Tmux::start(&shell)
+    };
+    let untouched = client("true");
+    untouched.shows("that is it");
+    let state = untouched.state();
+    // OSC 52 sets the clipboard, DECRQSS and DSR are answered, the title is set; C1 as a byte and in UTF-8.
+    let said = "\x1b]52;c;b3duZWQ=\x07\x1bP$qm\x1b\\\x1b[5n\x1b[6n\x1b]0;owned\x07\u{9b}6n\u{202e}\r\nthat was all\r\n";
+    let mut said = said.as_bytes().to_vec();
+    said.splice(0..0, *b"\x9b6n");
+    rig.say(&said);
+    until("the log", || (rig.log() == said).then_some(()));
+    let consolectl =
+        format!("{} --runtime-dir {}", env!("CARGO_BIN_EXE_consolectl"), rig.path("run").display());
+    let ssh = rig.ssh(&["-tt", "demo@127.0.0.1", "log"]);
+    let ssh: Vec<_> = ssh.get_args().map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+    let commands =
+        [format!("{consolectl} log demo"), format!("{consolectl} grep 6n"), format!("ssh {}", ssh.join(" "))];
+    for command in &commands {
+        let terminal = client(command);
+        terminal.shows("that is it");
+        terminal.shows(r"\x9b6n\x1b]52;c;b3duZWQ=\x07\x1bP$qm");
+        terminal.shows(r"\u{9b}6n\u{202e}");
+        assert_eq!(terminal.state(), state, "{command}");
+        // An answer of the terminal would stand before this.
+        terminal.types("typed\r");
+        let screen = until("what was typed, and what cat has read", || {
+            let screen = terminal.screen();
+            (screen.matches("typed").count() == 2).then_some(screen)
+        });
+        assert!(!screen.contains("^["), "{command}: it has answered: {screen}");
+    }
+    // To a pipe and to a file go the bytes.
+    let piped = rig.consolectl(&["log", "demo"]).output().unwrap();
+    assert_eq!(piped.stdout, said);
+    let piped = rig.ssh(&["demo@127.0.0.1", "log"]).output().unwrap();
+    assert_eq!(piped.stdout, said);
+    // So that the judge is one.
+    std::fs::write(rig.path("bytes"), &said).unwrap();
+    let obeyed = client(&format!("cat {}", rig.path("bytes").display()));
+    obeyed.shows("that is it");
+    assert_ne!(obeyed.state(), state);
 }
 
 #[test]

@@ -235,7 +235,8 @@ fn unit_journal(port: &PortName) -> String {
 
 fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
     let mut sample = Vec::new();
-    let command = exec::Command::Log { lines: Some(LINES), since: None, follow: false };
+    let command =
+        exec::Command::Log { lines: Some(LINES), since: None, until: None, follow: false, raw: true };
     client::run(runtime, port, command, &mut sample)?;
     Ok(String::from_utf8_lossy(&sample).into_owned())
 }

@@ -109,12 +109,15 @@ class Walk:
                 return
         raise Mismatch(start, where, bytes(self.said[start : start + max(80, len(text))]), text)
 
-    def end_line(self, where, text):
-        """The end of the line that stands here; `text` comes after it."""
-        for end in (b"\r\n", b"\n"):
-            if self.said[self.pos : self.pos + len(end)] == end:
-                self.pos += len(end)
-                return
+    def end_line(self, where, text, gap=0):
+        """The end of the line that stands here; `text` comes after it, and after a gap. Of CR LF the LF may be in the gap."""
+        ends = [end for end in (b"\r\n", b"\n", b"\r") if self.said[self.pos : self.pos + len(end)] == end]
+        if ends:
+            behind = [self.pos + len(end) + gap for end in ends]
+            right = [end for end, at in zip(ends, behind) if self.said[at : at + len(text)] == text]
+            self.pos += len((right or ends)[0])
+            return
+        text = b"" if gap else text
         if not self.to_cut(text):
             raise Mismatch(self.pos, where, bytes(self.said[self.pos : self.pos + 80]), b"(the line has ended) " + text)
 
@@ -131,7 +134,7 @@ def walk_text(walk, directory):
         text = unescape(escaped)
         if before and mark == b"< ":
             # Over what is lost, too: whether the text goes on here is seen behind it.
-            walk.end_line(where, b"" if gap else text)
+            walk.end_line(where, text, gap)
         start = walk.pos
         walk.pos += gap
         walk.lost += gap
