@@ -229,7 +229,7 @@ impl Line {
                         device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
                         return Lost::Moved;
                     }
-                    device.set(tty, &before);
+                    device.set(tty, Some(&before));
                 }
                 // Before anything is sent again.
                 () = over(&mut lease), if lease.is_some() => {
