@@ -295,8 +295,7 @@ impl Device {
                 self.quality = Quality::since(tty.counters());
                 // The configuration may have changed while no process was there. DTR and RTS stay as they are: a process that
                 // comes back must not reset the device.
-                let low_latency = !self.wanted.low_latency;
-                self.set(&tty, &Wanted { low_latency, ..self.wanted.clone() });
+                self.set(&tty, None);
                 Some(tty)
             }
             Err(error) => {
@@ -469,16 +468,17 @@ impl Device {
         }
     }
 
-    /// Sets the line as wanted now, and of the rest what was otherwise `before`.
-    pub(super) fn set(&mut self, tty: &Tty, before: &Wanted) {
+    /// Sets the line as wanted now, and DTR and RTS if they were wanted otherwise `before`.
+    pub(super) fn set(&mut self, tty: &Tty, before: Option<&Wanted>) {
         let Wanted { settings, low_latency, modem, .. } = self.wanted;
         match tty.apply(&settings) {
             Ok(mut refused) => {
-                if before.low_latency != low_latency {
-                    refused.extend(tty.set_low_latency(low_latency));
-                }
+                let asked = before.is_some_and(|before| before.low_latency != low_latency);
+                refused.extend(tty.set_low_latency(low_latency, asked));
                 // Also if RTS was the driver's own until now.
-                if before.modem != modem || before.settings.rtscts != settings.rtscts {
+                let differ =
+                    |before: &Wanted| before.modem != modem || before.settings.rtscts != settings.rtscts;
+                if before.is_some_and(differ) {
                     refused.extend(tty.set_modem_levels(modem, settings.rtscts));
                 }
                 self.report(refused);

@@ -255,7 +255,7 @@ impl Line {
                         device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
                         return Lost::Moved;
                     }
-                    device.set(tty, &before);
+                    device.set(tty, Some(&before));
                     links_due = Some(Instant::now());
                 }
                 changed = appeared(&mut watch), if watch.is_some() => {

@@ -80,11 +80,7 @@ impl Tty {
         })?;
         let tty = Self::ours(file).map_err(failed)?;
         // Also if it is not wanted: the driver keeps the flag of the program that had the port before.
-        match tty.ask_low_latency(low_latency) {
-            // The default, which not every driver knows.
-            Err(errno) if low_latency && (is_unsupported(errno) || errno == Errno::EPERM) => {}
-            asked => refused.extend(asked.err().map(|errno| latency_refused(low_latency, errno))),
-        }
+        refused.extend(tty.set_low_latency(low_latency, false));
         Ok((tty, refused))
     }
 
@@ -140,13 +136,15 @@ impl Tty {
         Ok(line::apply(self, line)?)
     }
 
-    /// Asks the driver for low latency or not, and returns what it refused.
-    pub fn set_low_latency(&self, wanted: bool) -> Option<Refused> {
-        self.ask_low_latency(wanted).err().map(|errno| latency_refused(wanted, errno))
-    }
-
-    fn ask_low_latency(&self, wanted: bool) -> Result<(), Errno> {
-        ioctl::set_low_latency(self, wanted)
+    /// Asks the driver for low latency or not, and returns what it refused. A driver that has no such thing has refused something only
+    /// if a user has `asked` for it: it is the default.
+    pub fn set_low_latency(&self, wanted: bool, asked: bool) -> Option<Refused> {
+        let errno = ioctl::set_low_latency(self, wanted).err()?;
+        let quiet = match wanted {
+            true => !asked && (is_unsupported(errno) || errno == Errno::EPERM),
+            false => is_unsupported(errno),
+        };
+        (!quiet).then(|| Refused::failed("low_latency", &wanted, errno))
     }
 
     /// Sets those of our modem lines that are not to be left, both in one ioctl, and returns what the driver refused. RTS is the
@@ -283,10 +281,6 @@ impl AsFd for Tty {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-}
-
-fn latency_refused(wanted: bool, errno: Errno) -> Refused {
-    Refused::failed("low_latency", &wanted, errno)
 }
 
 fn is_hang_up(error: &io::Error) -> bool {
