@@ -109,13 +109,14 @@ impl Identity {
         if let Some(why) = self.not_ours(path, claims, tty, record.as_ref()) {
             return Verdict::NotOurs(why);
         }
-        let Record { since, place, links, .. } = record.unwrap_or_default();
-        if links.iter().any(|link| link == path) {
+        let record = record.unwrap_or_default();
+        if record.links.iter().any(|link| link == path) {
             let namesakes = self.machine.namesakes(path, tty);
             if !namesakes.is_empty() {
-                return Verdict::Refused(self.ambiguous(path, tty, &links, &namesakes));
+                return Verdict::Refused(self.ambiguous(path, tty, &record, &namesakes));
             }
         }
+        let Record { since, place, .. } = record;
         let mut found = Found { tty, since, place, remark: None };
         if self.is_another(&found) {
             let which = self.called(tty, found.place.as_deref());
@@ -207,18 +208,18 @@ impl Identity {
                 "{} leads to {kernel}, a second adapter with the serial number of the one that this port had: \
                  give the port its device by-path{}",
                 path.display(),
-                by_path(record.map(|record| &*record.links).unwrap_or_default())
+                by_path(record)
             ),
             None => format!("{} leads to {kernel} no more", path.display()),
         })
     }
 
-    fn ambiguous(&self, path: &Path, tty: u64, links: &[PathBuf], namesakes: &[(u64, Record)]) -> String {
-        let others = namesakes.iter().map(|(tty, record)| (*tty, &*record.links));
-        let all: Vec<String> = std::iter::once((tty, links))
+    fn ambiguous(&self, path: &Path, tty: u64, record: &Record, namesakes: &[(u64, Record)]) -> String {
+        let others = namesakes.iter().map(|(tty, record)| (*tty, record));
+        let all: Vec<String> = std::iter::once((tty, record))
             .chain(others)
             .take(NAMED)
-            .map(|(tty, links)| self.called(tty, None) + &by_path(links))
+            .map(|(tty, record)| self.called(tty, None) + &by_path(Some(record)))
             .collect();
         format!(
             "{} is the name of {} adapters with the same serial number: {}; give the port its device by-path",
@@ -253,8 +254,8 @@ fn device_number(tty: u64) -> String {
     format!("{}:{}", nix::sys::stat::major(tty), nix::sys::stat::minor(tty))
 }
 
-fn by_path(links: &[PathBuf]) -> String {
-    let link = links.iter().find(|link| link.starts_with("/dev/serial/by-path"));
+fn by_path(record: Option<&Record>) -> String {
+    let link = record.and_then(|record| record.name("by-path"));
     link.map(|link| format!(" ({})", link.display())).unwrap_or_default()
 }
 

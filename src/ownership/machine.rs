@@ -38,6 +38,14 @@ pub struct Record {
 }
 
 impl Record {
+    /// Its name below /dev/serial/KIND. Of several by-path the one that older versions of udev have, too: without the speed of the
+    /// socket (`usbv2-`).
+    pub fn name(&self, kind: &str) -> Option<&Path> {
+        let directory = Path::new("/dev/serial").join(kind);
+        let names = self.links.iter().filter(|link| link.starts_with(&directory));
+        names.min_by_key(|link| (link.to_string_lossy().contains("-usbv"), *link)).map(PathBuf::as_path)
+    }
+
     fn read(from: impl Read) -> Self {
         let mut record = Self::default();
         for line in BufReader::new(from.take(RECORD_MAX)).lines().map_while(Result::ok) {
@@ -127,7 +135,10 @@ impl Machine {
             Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
         };
         let numbers = entries.flatten().filter_map(|entry| number(entry.file_name().to_str()?));
-        numbers.filter(|tty| self.is_present(*tty)).filter_map(|tty| Some((tty, self.record(tty)?))).collect()
+        let present = numbers.filter(|tty| self.is_present(*tty));
+        let mut records: Vec<_> = present.filter_map(|tty| Some((tty, self.record(tty)?))).collect();
+        records.sort_by_key(|(tty, _)| *tty);
+        records
     }
 
     /// Other ttys that udev has given the link at `path`, too: two adapters of one serial number have one name by-id, and the link can

@@ -1,7 +1,7 @@
 //! Whose the device is: two adapters of one name, two ports of one device, an adapter that is there under another name, one that
 //! is not open, and one that no port serves.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{Finding, Patient, Sight};
 use crate::ownership::{Machine, Record, leads};
@@ -68,7 +68,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
             ),
         )),
         Some(owner) if owner.port != *name => {
-            let link = sight.ttys.record(tty).and_then(|record| link(&record.links, "by-path"));
+            let link = sight.ttys.record(tty).and_then(|record| link(record, "by-path"));
             Some(patient.finding(
                 format!(
                     "{shown} leads to {}, a second adapter with the serial number of the one that this port had",
@@ -97,7 +97,7 @@ fn clash(ttys: &Ttys, patient: &Patient<'_>) -> Option<Finding> {
     );
     let mut mend = "give the port the one that is meant, by the USB socket that it is in:".to_owned();
     for (tty, record) in all {
-        let by_path = link(&record.links, "by-path").unwrap_or_else(|| "BY-PATH".to_owned());
+        let by_path = link(record, "by-path").unwrap_or_else(|| "BY-PATH".to_owned());
         mend.push_str(&format!(
             "\n  consolectl device {} {by_path}   ({})",
             patient.name,
@@ -134,7 +134,7 @@ pub(super) fn elsewhere(sight: &Sight, patient: &Patient<'_>) -> Option<Finding>
     let ((tty, record), None) = (there.next()?, there.next()) else { return None };
     let like = like(wanted, record)?;
     let kernel = sight.ttys.kernel_name(*tty);
-    let now = link(&record.links, like.kind).unwrap_or_else(|| format!("/dev/{kernel}"));
+    let now = link(record, like.kind).unwrap_or_else(|| format!("/dev/{kernel}"));
     Some(patient.finding(
         format!("{} is absent; {} is there as {kernel}", wanted.display(), like.what),
         format!("names may change with an upgrade of udev or the kernel; its name is now:\nconsolectl device {} {now}", patient.name),
@@ -183,7 +183,7 @@ pub(super) fn unserved(sight: &Sight) -> Vec<Finding> {
     };
     let finding = |(tty, record): &(u64, Record)| {
         let kernel = sight.ttys.kernel_name(*tty);
-        let by_path = link(&record.links, "by-path").unwrap_or_else(|| format!("/dev/{kernel}"));
+        let by_path = link(record, "by-path").unwrap_or_else(|| format!("/dev/{kernel}"));
         let serial = record.serial.as_ref().map(|serial| format!(" ({serial})")).unwrap_or_default();
         Finding::everywhere(
             format!("the adapter {kernel}{serial} is plugged in, and no port serves it"),
@@ -196,9 +196,8 @@ pub(super) fn unserved(sight: &Sight) -> Vec<Finding> {
     sight.ttys.records.iter().filter(nobodys).map(finding).collect()
 }
 
-fn link(links: &[PathBuf], kind: &str) -> Option<String> {
-    let directory = Path::new("/dev/serial").join(kind);
-    links.iter().find(|link| link.starts_with(&directory)).map(|link| link.display().to_string())
+fn link(record: &Record, kind: &str) -> Option<String> {
+    record.name(kind).map(|name| name.display().to_string())
 }
 
 #[cfg(test)]
