@@ -177,7 +177,7 @@ impl<'l, 'i> Lexer<'l, 'i> {
                             let place = Place { file: input.name.clone(), line };
                             self.faults.push(Fault {
                                 place,
-                                what: format!("\"{}", shown(&word)),
+                                what: format!("\"{}", shown(word.trim())),
                                 why: "a quote that is not closed".to_owned(),
                             });
                         }

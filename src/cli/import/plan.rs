@@ -67,7 +67,9 @@ pub struct Plan {
 
 /// A foreign word as it may be shown.
 pub fn shown(word: &str) -> String {
-    let mut shown = plain(&word.chars().take(SHOWN).collect::<String>());
+    // It may go over several lines of its file.
+    let space = |c: char| if c.is_whitespace() { ' ' } else { c };
+    let mut shown = plain(&word.chars().take(SHOWN).map(space).collect::<String>());
     if word.chars().count() > SHOWN {
         shown.push('…');
     }

@@ -105,12 +105,8 @@ fn what_a_file_could_blow_up_to_is_bounded() {
     assert!(matches!(ser2net(&wide), Err(ImportError::TooLong(..))));
 
     let deep = left(&ser2net(&format!("a: {}", "[".repeat(100_000))).unwrap());
-    assert_eq!(
-        deep,
-        [
-            "f:1: a: [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[…: left out: more than 16 levels: the rest of the file is read"
-        ]
-    );
+    let begin = format!("f:1: a: {}…", "[".repeat(57));
+    assert_eq!(deep, [format!("{begin}: left out: more than 16 levels: the rest of the file is read")]);
 
     let users: Vec<String> = (0..1025).map(|n| format!("u{n}")).collect();
     let long = conserver(&format!("group g {{ users {}; }}\n", users.join(","))).unwrap_err().to_string();
@@ -143,7 +139,8 @@ fn a_mistake_is_told_with_its_line() {
     ] {
         let plan = conserver(text).unwrap();
         assert!(plan.ports.is_empty(), "{text:?}");
-        assert_eq!(left(&plan).first().map(String::as_str), Some(wanted), "{text:?}");
+        let left = left(&plan);
+        assert!(left.iter().any(|line| line == wanted), "{text:?}: {left:?}");
     }
     for (text, wanted) in [
         (
