@@ -217,6 +217,11 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
         return;
     };
     let port = port.clone();
+    if port == "0" {
+        draft.closed = true;
+        plan.leave(place, shown(text), "standard input, or whatever TCP port is free: no listener");
+        return;
+    }
     let mut addresses = Some(Vec::<String>::new());
     for (listen, other) in endpoints {
         match listen {

@@ -211,6 +211,10 @@ fn connection(plan: &mut Plan, node: &Node, place: &Place, defaults: &Defaults) 
         match (key_text, node.text()) {
             ("connector" | "name", _) => {}
             ("accepter", Some(text)) => gensio::accepter(plan, &mut draft, text, &node.place),
+            ("accepter", None) => {
+                draft.closed = true;
+                plan.leave(&node.place, "accepter", "expected a text: no listener");
+            }
             ("timeout", Some(text)) => {
                 plan.set(
                     &mut draft,
