@@ -147,6 +147,7 @@ fn a_mistake_is_told_with_its_line() {
             "connection:\n  accepter: tcp,1\n",
             "f:1: connection: left out: a connection has a name: expected connection: &NAME",
         ),
+        ("x\n", "f:1: expected connection:, define: and so on: the rest of the file is read"),
         ("connection: &a x\n", "f:1: connection: left out: expected accepter: and connector:"),
         (
             "define: &a b\nconnection: &c\n  x: '*(d)'\n",

@@ -96,7 +96,12 @@ pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportEr
             return Ok(document);
         }
         Err(Halt::Bound(error)) => return Err(error),
-        Err(Halt::Broken(_)) => (anchors.texts, anchors.all) = (known, all),
+        Err(Halt::Broken((line, why))) => {
+            (anchors.texts, anchors.all) = (known, all);
+            if blocks(&source.text).next().is_none() {
+                document.faults.push((place(line), why));
+            }
+        }
     }
     for (first, block) in blocks(&source.text) {
         match Tree::of(source, block, first, anchors).document() {
