@@ -16,7 +16,8 @@ pub fn run(data: &[u8]) {
     let source = || Source { name: "f".into(), text: text.to_owned() };
     let mut left = INCLUDED_MAX;
     let mut include = |_: &std::path::Path| {
-        left = left.checked_sub(text.len()).ok_or_else(|| ImportError::TooLong("f".to_owned()))?;
+        left =
+            left.checked_sub(text.len()).ok_or_else(|| ImportError::TooLong("f".to_owned(), INCLUDED_MAX))?;
         Ok(source())
     };
     let mut plan = match plan(program, source(), &mut include, "rack1") {

@@ -1,19 +1,14 @@
-//! The grammar of conserver.cf(5): named blocks of keywords and values, quotes, comments, `#include` lines.
+//! The grammar of conserver.cf(5): named blocks of keywords and values. A console with a mistake is left out and reported with
+//! its line; of other blocks what conserver keeps is kept, so that a mistake in a list takes no name out of it.
 
-use std::path::Path;
-use std::sync::Arc;
-
+use super::lexer::{Fault, Include, Lexer, Token};
+use super::plan::shown;
 use super::{ImportError, Place, Source};
-
-/// As conserver's own.
-const MAX_DEPTH: usize = 10;
-/// Words of one name or value that are kept; conserver's longest are lists of users.
-const MAX_WORD: usize = 16 * 1024;
 
 /// `KIND NAME { … }`
 pub struct Block {
-    /// `console`
-    pub kind: String,
+    /// `console`, in lower case.
+    pub kind: &'static str,
     /// Its name.
     pub name: String,
     /// Where it begins.
@@ -25,8 +20,8 @@ pub struct Block {
 /// `KEYWORD VALUE;`
 #[derive(Clone)]
 pub struct Statement {
-    /// `baud`
-    pub keyword: String,
+    /// `baud`, in lower case.
+    pub keyword: &'static str,
     /// `9600`
     pub value: String,
     /// Where it begins.
@@ -40,192 +35,325 @@ impl Statement {
     }
 }
 
-/// Where another file is from.
-pub type Include<'a> = dyn FnMut(&Path) -> Result<Source, ImportError> + 'a;
-
-/// The lines of a file with those that it includes in their places.
-fn lines(
-    source: Source,
-    include: &mut Include<'_>,
-    depth: usize,
-    to: &mut Vec<(Arc<str>, usize, String)>,
-) -> Result<(), ImportError> {
-    for (index, line) in source.text.lines().enumerate() {
-        let line_number = index + 1;
-        let included = line.strip_prefix("#include").filter(|rest| rest.starts_with([' ', '\t']));
-        let Some(name) = included.map(str::trim).filter(|name| !name.is_empty()) else {
-            to.push((source.name.clone(), line_number, line.to_owned()));
-            continue;
-        };
-        if depth == MAX_DEPTH {
-            let place = Place { file: source.name, line: line_number };
-            return Err(ImportError::Syntax(place, format!("#include: files in {MAX_DEPTH} files")));
-        }
-        lines(include(Path::new(name))?, include, depth + 1, to)?;
-    }
-    Ok(())
+/// What a file says, and what of it is not imported.
+pub struct Read {
+    pub blocks: Vec<Block>,
+    pub faults: Vec<Fault>,
+    /// Names of `default` blocks that conserver drops for a mistake.
+    pub dropped: Vec<String>,
 }
 
-/// Characters with their places, quotes taken away.
-struct Text {
-    lines: Vec<(Arc<str>, usize, String)>,
-    /// In which line.
-    line: usize,
-    /// The bytes of it that are read.
-    at: usize,
+const ACCESS: &[&str] = &["admin", "allowed", "include", "limited", "rejected", "trusted"];
+const BREAK: &[&str] = &["confirm", "delay", "string"];
+const CONFIG: &[&str] = &[
+    "autocomplete",
+    "daemonmode",
+    "defaultaccess",
+    "initdelay",
+    "logfile",
+    "loghostnames",
+    "passwdfile",
+    "primaryport",
+    "redirect",
+    "reinitcheck",
+    "secondaryport",
+    "setproctitle",
+    "sslcacertificatefile",
+    "sslcredentials",
+    "sslreqclientcert",
+    "sslrequired",
+    "unifiedlog",
+];
+const CONSOLE: &[&str] = &[
+    "aliases",
+    "baud",
+    "break",
+    "breaklist",
+    "device",
+    "devicesubst",
+    "exec",
+    "execrunas",
+    "execsubst",
+    "host",
+    "idlestring",
+    "idletimeout",
+    "include",
+    "initcmd",
+    "initrunas",
+    "initspinmax",
+    "initspintimer",
+    "initsubst",
+    "ipmiciphersuite",
+    "ipmikg",
+    "ipmiprivlevel",
+    "ipmiworkaround",
+    "logfile",
+    "logfilemax",
+    "master",
+    "motd",
+    "options",
+    "parity",
+    "password",
+    "port",
+    "portbase",
+    "portinc",
+    "protocol",
+    "replstring",
+    "ro",
+    "rw",
+    "tasklist",
+    "timestamp",
+    "type",
+    "uds",
+    "udssubst",
+    "username",
+];
+const GROUP: &[&str] = &["users"];
+const TASK: &[&str] = &["cmd", "confirm", "description", "runas", "subst"];
+
+/// Kinds of blocks with their keywords.
+const KINDS: [(&str, &[&str]); 7] = [
+    ("access", ACCESS),
+    ("break", BREAK),
+    ("config", CONFIG),
+    ("console", CONSOLE),
+    ("default", CONSOLE),
+    ("group", GROUP),
+    ("task", TASK),
+];
+
+/// Values in which any word may stand.
+const FREE: &[&str] = &[
+    "cmd",
+    "description",
+    "exec",
+    "idlestring",
+    "initcmd",
+    "ipmikg",
+    "motd",
+    "password",
+    "replstring",
+    "string",
+    "username",
+];
+/// Values that are lists of names, which space may separate too.
+const LISTS: &[&str] =
+    &["admin", "aliases", "allowed", "limited", "rejected", "ro", "rw", "trusted", "users"];
+
+fn kind(word: &str) -> Option<(&'static str, &'static [&'static str])> {
+    KINDS.into_iter().find(|(kind, _)| kind.eq_ignore_ascii_case(word))
 }
 
-/// What a word ends with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Space,
-    Open,
-    Close,
-    Semicolon,
-    File,
-}
-
-impl Text {
-    fn place(&self) -> Place {
-        let (file, line) = match self.lines.get(self.line).or(self.lines.last()) {
-            Some((file, line, _)) => (file.clone(), *line),
-            None => (Arc::from("the file"), 1),
-        };
-        Place { file, line }
-    }
-
-    /// The next character; the end of a line is one too.
-    fn next(&mut self) -> Option<char> {
-        let (_, _, line) = self.lines.get(self.line)?;
-        match line[self.at..].chars().next() {
-            Some(c) => {
-                self.at += c.len_utf8();
-                Some(c)
-            }
-            None => {
-                self.line += 1;
-                self.at = 0;
-                Some('\n')
-            }
-        }
-    }
-
-    /// Up to the end of the line, which is not read.
-    fn skip_comment(&mut self) {
-        self.at = self.lines.get(self.line).map_or(0, |(_, _, line)| line.len());
-    }
-
-    /// A word, what it ends with, and where it begins. One in which space may be goes on up to a `{`, `}` or `;`.
-    fn word(&mut self, spaces: bool) -> Result<(String, End, Place), ImportError> {
-        let mut word = String::new();
-        let mut begins = None;
-        // Length up to which nothing is trimmed, because it was quoted.
-        let mut quoted = 0;
-        let end = loop {
-            let place = self.place();
-            let Some(c) = self.next() else { break End::File };
-            if c.is_whitespace() {
-                match (begins.is_some(), spaces) {
-                    (true, false) => break End::Space,
-                    (true, true) => word.push(' '),
-                    (false, _) => {}
-                }
-                continue;
-            }
-            match c {
-                '#' => {
-                    self.skip_comment();
-                    continue;
-                }
-                '{' => break End::Open,
-                '}' => break End::Close,
-                ';' => break End::Semicolon,
-                '\\' => {
-                    word.extend(self.next());
-                    quoted = word.len();
-                }
-                '"' => {
-                    self.quoted(&mut word, &place)?;
-                    quoted = word.len();
-                }
-                c => word.push(c),
-            }
-            begins.get_or_insert(place);
-            if word.len() > MAX_WORD {
-                let why = format!("more than {MAX_WORD} bytes without an end");
-                return Err(ImportError::Syntax(self.place(), why));
-            }
-        };
-        word.truncate(quoted.max(word.trim_end().len()));
-        let place = begins.unwrap_or_else(|| self.place());
-        Ok((word, end, place))
-    }
-
-    fn quoted(&mut self, word: &mut String, begun: &Place) -> Result<(), ImportError> {
-        loop {
-            match self.next() {
-                Some('"') => return Ok(()),
-                Some('\\') => match self.next() {
-                    Some('"') => word.push('"'),
-                    other => {
-                        word.push('\\');
-                        word.extend(other);
-                    }
-                },
-                Some(c) if word.len() <= MAX_WORD => word.push(c),
-                _ => return Err(ImportError::Syntax(begun.clone(), "a quote that is not closed".to_owned())),
-            }
-        }
-    }
+fn keyword(keywords: &'static [&'static str], word: &str) -> Option<&'static str> {
+    keywords.iter().find(|keyword| keyword.eq_ignore_ascii_case(word)).copied()
 }
 
 /// The blocks of a file.
-pub fn read(source: Source, include: &mut Include<'_>) -> Result<Vec<Block>, ImportError> {
-    let mut all = Vec::new();
-    lines(source, include, 0, &mut all)?;
-    let mut text = Text { lines: all, line: 0, at: 0 };
-    let mut blocks = Vec::new();
-    loop {
-        let (kind, end, place) = text.word(false)?;
-        match (kind.is_empty(), end) {
-            (true, End::File) => return Ok(blocks),
-            (true, End::Semicolon) => continue,
-            (false, End::Space) => blocks.push(block(&mut text, kind, place)?),
-            (false, End::File)
-            | (false, End::Semicolon)
-            | (_, End::Open | End::Close)
-            | (true, End::Space) => {
-                return Err(ImportError::Syntax(place, "expected BLOCK NAME { KEYWORD VALUE; }".to_owned()));
+pub fn read(source: Source, include: &mut Include<'_>) -> Result<Read, ImportError> {
+    let mut parser =
+        Parser { lexer: Lexer::of(source, include), blocks: Vec::new(), dropped: Vec::new(), pending: None };
+    while parser.next_block()? {}
+    Ok(Read { blocks: parser.blocks, faults: parser.lexer.faults, dropped: parser.dropped })
+}
+
+struct Parser<'l, 'i> {
+    lexer: Lexer<'l, 'i>,
+    blocks: Vec<Block>,
+    dropped: Vec<String>,
+    /// The kind of a block that stood where a keyword could: the one before it is not closed.
+    pending: Option<(String, Place)>,
+}
+
+/// How a block ended.
+enum End {
+    Closed,
+    /// Conserver drops it.
+    Dropped,
+    /// The next one begins in it, or the file ends.
+    Open,
+}
+
+impl Parser<'_, '_> {
+    /// Reads one block; `false` at the end.
+    fn next_block(&mut self) -> Result<bool, ImportError> {
+        let (word, place) = match self.pending.take() {
+            Some(pending) => pending,
+            None => match self.lexer.token(false)? {
+                Token::End => return Ok(false),
+                Token::Word(word, place) => (word, place),
+                Token::Semicolon => return Ok(true),
+                Token::Open | Token::Close => {
+                    let place = self.lexer.place();
+                    self.lexer.fault(place, "{ or }", "it belongs to no block");
+                    return Ok(true);
+                }
+            },
+        };
+        let Some((kind, keywords)) = kind(&word) else {
+            let why = "expected access, break, config, console, default, group or task";
+            self.lexer.fault(place, shown(&word), why);
+            return self.skip();
+        };
+        let name = match self.lexer.token(true)? {
+            Token::Word(name, _) if !name.is_empty() => name,
+            _ => {
+                self.lexer.fault(place, kind, format!("expected {kind} NAME {{"));
+                return self.skip();
+            }
+        };
+        let title = format!("{kind} {}", shown(&name));
+        loop {
+            match self.lexer.token(false)? {
+                Token::Open => break,
+                Token::Semicolon => {}
+                _ => {
+                    self.lexer.fault(place, title, format!("expected {kind} NAME {{"));
+                    return Ok(true);
+                }
+            }
+        }
+        let mut block = Block { kind, name, place, statements: Vec::new() };
+        let before = self.lexer.faults.len();
+        match self.statements(&mut block, keywords)? {
+            End::Closed => self.blocks.push(block),
+            End::Open if kind != "console" => {
+                self.lexer.fault(block.place.clone(), title, "it is not closed by }");
+                self.blocks.push(block);
+            }
+            End::Open => self.lexer.fault(block.place, title, "left out: it is not closed by }"),
+            End::Dropped => {
+                // One line a mistake: where it is says more than where the block begins.
+                if let Some(fault) = self.lexer.faults[before..].last_mut() {
+                    fault.what = format!("{title}: {}", fault.what);
+                    fault.why = format!("left out: {}", fault.why);
+                }
+                if kind == "default" {
+                    self.dropped.push(block.name.to_ascii_lowercase());
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Past the rest of what is no block.
+    fn skip(&mut self) -> Result<bool, ImportError> {
+        let mut inside = false;
+        loop {
+            match self.lexer.token(false)? {
+                Token::End => return Ok(false),
+                Token::Close => return Ok(true),
+                Token::Open => inside = true,
+                Token::Semicolon => {}
+                Token::Word(word, place) if !inside && kind(&word).is_some() => {
+                    self.pending = Some((word, place));
+                    return Ok(true);
+                }
+                Token::Word(..) => {}
+            }
+        }
+    }
+
+    fn statements(
+        &mut self,
+        block: &mut Block,
+        keywords: &'static [&'static str],
+    ) -> Result<End, ImportError> {
+        // What follows a word that is no keyword is reported with it.
+        let mut reported = false;
+        loop {
+            let (word, place) = match self.lexer.token(false)? {
+                Token::Close => return Ok(End::Closed),
+                Token::End => return Ok(End::Open),
+                Token::Semicolon => {
+                    reported = false;
+                    continue;
+                }
+                Token::Open => {
+                    let place = self.lexer.place();
+                    self.lexer.fault(place, "{", "expected KEYWORD VALUE;");
+                    continue;
+                }
+                Token::Word(word, place) => (word, place),
+            };
+            let Some(keyword) = keyword(keywords, &word) else {
+                if kind(&word).is_some() {
+                    self.pending = Some((word, place));
+                    return Ok(End::Open);
+                }
+                if !reported {
+                    let why = format!("{} blocks have no such keyword", block.kind);
+                    self.lexer.fault(place, shown(&word), why);
+                }
+                reported = true;
+                continue;
+            };
+            reported = false;
+            let value = loop {
+                match self.lexer.token(true)? {
+                    Token::Word(value, _) => break Some(value),
+                    Token::Open => {}
+                    Token::Semicolon => break None,
+                    Token::Close => {
+                        self.lexer.fault(place, keyword, "expected KEYWORD VALUE;");
+                        return Ok(End::Dropped);
+                    }
+                    Token::End => return Ok(End::Open),
+                }
+            };
+            let Some(value) = value else {
+                self.lexer.fault(place, keyword, "expected KEYWORD VALUE;");
+                continue;
+            };
+            if let Some(next) = swallowed(keyword, &value, keywords) {
+                let what = format!("{keyword} {}", shown(&value));
+                self.lexer.fault(place.clone(), what, format!("a ; is missing before {next}"));
+                if block.kind == "console" {
+                    self.skip_block()?;
+                    return Ok(End::Dropped);
+                }
+            }
+            let statement = Statement { keyword, value, place };
+            loop {
+                match self.lexer.token(false)? {
+                    Token::Semicolon => break,
+                    Token::Close => {
+                        let what = format!("{keyword} {}", shown(&statement.value));
+                        self.lexer.fault(statement.place, what, "a ; is missing before }");
+                        return Ok(End::Dropped);
+                    }
+                    Token::End => return Ok(End::Open),
+                    Token::Open | Token::Word(..) => {}
+                }
+            }
+            block.statements.push(statement);
+        }
+    }
+
+    /// Past the end of a block that is left out.
+    fn skip_block(&mut self) -> Result<(), ImportError> {
+        loop {
+            match self.lexer.token(false)? {
+                Token::Close | Token::End => return Ok(()),
+                _ => {}
             }
         }
     }
 }
 
-fn block(text: &mut Text, kind: String, place: Place) -> Result<Block, ImportError> {
-    let (name, end, _) = text.word(true)?;
-    if end != End::Open || name.is_empty() {
-        return Err(ImportError::Syntax(place, format!("expected {} NAME {{", super::plan::shown(&kind))));
+/// The keyword that a value goes on with, because the `;` before it is missing.
+fn swallowed(keyword: &str, value: &str, keywords: &'static [&'static str]) -> Option<&'static str> {
+    if FREE.contains(&keyword) {
+        return None;
     }
-    let mut statements = Vec::new();
-    loop {
-        let (keyword, end, begins) = text.word(false)?;
-        let value = match (keyword.is_empty(), end) {
-            (true, End::Close) => return Ok(Block { kind, name, place, statements }),
-            (true, End::Semicolon) => continue,
-            (false, End::Semicolon) => String::new(),
-            (false, End::Space) => match text.word(true)? {
-                (value, End::Semicolon, _) => value,
-                (_, end, _) => return Err(unended(end, begins, &place)),
-            },
-            (_, end) => return Err(unended(end, begins, &place)),
-        };
-        statements.push(Statement { keyword, value, place: begins });
-    }
-}
-
-fn unended(end: End, place: Place, block: &Place) -> ImportError {
-    match end {
-        End::File => ImportError::Syntax(block.clone(), "a block that is not closed by }".to_owned()),
-        _ => ImportError::Syntax(place, "expected KEYWORD VALUE;".to_owned()),
-    }
+    let is_list = LISTS.contains(&keyword);
+    let lines: Vec<&str> = value.lines().collect();
+    let next_lines = lines.windows(2).filter(|pair| !(is_list && pair[0].trim_end().ends_with(',')));
+    let mut starts = next_lines.filter_map(|pair| pair[1].split_ascii_whitespace().next());
+    let is_keyword = |word: &str| self::keyword(keywords, word);
+    let by_line = starts.find_map(is_keyword);
+    let by_word = || match is_list {
+        true => None,
+        false => value.split_ascii_whitespace().skip(1).find_map(is_keyword),
+    };
+    by_line.or_else(by_word)
 }

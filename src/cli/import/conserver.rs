@@ -1,10 +1,14 @@
-//! conserver.cf(5): its `console` blocks of type `device`, over their `default` blocks.
+//! conserver.cf(5): its `console` blocks of type `device`, over their `default` blocks, as conserver's own reader resolves them:
+//! a default counts for what stands behind it, the last word counts, and so does the last console of a name.
 
 use std::collections::BTreeMap;
 
-use super::blocks::{self, Include, Statement};
-use super::plan::{is_by_name, shown};
-use super::{Draft, ImportError, Place, Plan, Source};
+use super::blocks::{self, Block, Statement};
+use super::consent::{self, Member, Origins};
+use super::lexer::Include;
+use super::plan::shown;
+use super::subst::{self, Values};
+use super::{ImportError, Place, Plan, Source};
 use crate::config::Value;
 
 /// Words of a list, of users for example, that includes may have gathered.
@@ -14,89 +18,117 @@ const MAX_LIST: usize = 1024;
 #[derive(Clone, Default)]
 struct Settings {
     /// The last statement of each keyword.
-    one: BTreeMap<String, Statement>,
-    /// Of those that gather: `rw`, `ro`, `options`.
-    lists: BTreeMap<&'static str, Vec<(String, Place)>>,
+    one: BTreeMap<&'static str, Statement>,
+    rw: Vec<Member>,
+    ro: Vec<Member>,
+    options: BTreeMap<String, (bool, Place)>,
+    /// It includes a default that is dropped for a mistake, which may have left somebody out.
+    doubtful: Option<(String, Place)>,
 }
 
-const LISTS: [&str; 3] = ["rw", "ro", "options"];
+/// A console with all that counts for it.
+struct Console {
+    name: String,
+    place: Place,
+    settings: Settings,
+}
 
 /// What has been defined so far.
 #[derive(Default)]
 struct Known {
+    /// By name in lower case.
     defaults: BTreeMap<String, Settings>,
     /// Users of a group, `@unixgroup` among them.
-    groups: BTreeMap<String, Vec<String>>,
-}
-
-impl Known {
-    /// Whom a word means: a group's members, or itself. `!` before it is before each of them.
-    fn members(&self, word: &str) -> Vec<String> {
-        let (name, out) = word.strip_prefix('!').map_or((word, ""), |name| (name, "!"));
-        match self.groups.get(name) {
-            // Whoever is left out of a group that is left out stays so too: that is less, not more.
-            Some(members) => {
-                let member = |member: &String| {
-                    if member.starts_with('!') { member.clone() } else { format!("{out}{member}") }
-                };
-                members.iter().map(member).collect()
-            }
-            None => vec![word.to_owned()],
-        }
-    }
+    groups: BTreeMap<String, Vec<Member>>,
+    dropped: Vec<String>,
 }
 
 /// Reads it; of consoles that say a `master`, only those of `this_host`.
 pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Result<Plan, ImportError> {
     let mut plan = Plan::default();
-    let mut known = Known::default();
-    for block in blocks::read(source, include)? {
-        let title = format!("{} {}", block.kind, shown(&block.name));
-        match block.kind.as_str() {
+    let read = blocks::read(source, include)?;
+    for fault in read.faults {
+        plan.leave(&fault.place, fault.what, fault.why);
+    }
+    let mut known = Known { dropped: read.dropped, ..Known::default() };
+    let mut consoles: Vec<Console> = Vec::new();
+    let mut from = Origins::default();
+    // Break sequences as conserver(8) has them if nothing is said.
+    let mut breaks: BTreeMap<String, String> =
+        [("1", "\\z"), ("2", "\\r~^b"), ("3", "#."), ("4", "\\r\\d~\\d^b")]
+            .map(|(name, sequence)| (name.to_owned(), sequence.to_owned()))
+            .into();
+    for block in read.blocks {
+        match block.kind {
             "console" => {
                 let mut settings = known.defaults.get("*").cloned().unwrap_or_default();
-                gather(&block.statements, &known, &mut settings)?;
-                console(&mut plan, &known, &block.name, settings, &block.place, this_host)?;
+                gather(&mut plan, &block, &known, &mut settings)?;
+                if let Some(index) =
+                    consoles.iter().position(|other| other.name.eq_ignore_ascii_case(&block.name))
+                {
+                    let other = consoles.remove(index);
+                    let why = format!("the one at {} counts, as conserver has it", block.place);
+                    plan.leave(&other.place, format_args!("console {}", shown(&other.name)), why);
+                }
+                consoles.push(Console { name: block.name, place: block.place, settings });
             }
             "default" => {
                 let mut settings = Settings::default();
-                gather(&block.statements, &known, &mut settings)?;
-                known.defaults.insert(block.name, settings);
+                gather(&mut plan, &block, &known, &mut settings)?;
+                known.defaults.insert(block.name.to_ascii_lowercase(), settings);
             }
             "group" => {
                 let mut users = Vec::new();
-                for statement in block.statements.iter().filter(|statement| statement.keyword == "users") {
-                    users.extend(words(&statement.value).flat_map(|word| known.members(word)));
-                    bounded(users.len(), statement)?;
+                for statement in &block.statements {
+                    people(&mut users, statement, &known)?;
                 }
                 known.groups.insert(block.name, users);
             }
-            "access" => plan.leave(
-                &block.place,
-                title,
-                "who may come from where is a firewall's here; who may administer, the groups sudo and root",
-            ),
-            "config" => {
-                if !block.statements.is_empty() {
-                    plan.leave(&block.place, title, "the server itself is set by consoleserver.toml(5)");
+            "access" if block.name == "*" || is_here(&block.name, this_host) => {
+                for statement in &block.statements {
+                    from.access(&mut plan, statement);
                 }
             }
-            "break" => plan.leave(&block.place, title, "a break is a serial break, by ^Ecl0"),
-            "task" => plan.leave(&block.place, title, "nothing is run for users"),
-            kind => {
-                let why = format!(
-                    "{}: expected access, break, config, console, default, group or task",
-                    shown(kind)
-                );
-                return Err(ImportError::Syntax(block.place, why));
+            "config" if block.name == "*" || is_here(&block.name, this_host) => {
+                for statement in &block.statements {
+                    match statement.keyword {
+                        "defaultaccess" => from.default(&mut plan, statement),
+                        _ => {
+                            let why = "the server itself is set by consoleserver.toml(5)";
+                            plan.leave(
+                                &statement.place,
+                                format_args!("config: {}", shown(&statement.said())),
+                                why,
+                            );
+                        }
+                    }
+                }
             }
+            "break" => {
+                let mut sequences =
+                    block.statements.into_iter().filter(|statement| statement.keyword == "string");
+                breaks.extend(sequences.next_back().map(|statement| (block.name, statement.value)));
+            }
+            "task" => {
+                let title = format!("task {}", shown(&block.name));
+                plan.leave(&block.place, title, "nothing is run for users");
+            }
+            kind => plan.leave(
+                &block.place,
+                format_args!("{kind} {}", shown(&block.name)),
+                format_args!("not about {this_host}"),
+            ),
         }
+    }
+    for console in &consoles {
+        port(&mut plan, console, &breaks, &from, this_host)?;
     }
     Ok(plan)
 }
 
-fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+/// Words of a list, as conserver separates them.
+pub fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', ' ', '\u{c}', '\u{b}', '\t', '\n', '\r']).filter(|word| !word.is_empty())
 }
 
 fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
@@ -106,29 +138,66 @@ fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
     }
 }
 
-fn gather(statements: &[Statement], known: &Known, into: &mut Settings) -> Result<(), ImportError> {
-    for statement in statements {
-        let Statement { keyword, value, place } = statement;
-        if keyword == "include" {
-            let included = known.defaults.get(value).ok_or_else(|| {
-                let why = format!("include {}: no default block of that name stands before it", shown(value));
-                ImportError::Syntax(place.clone(), why)
-            })?;
-            into.one.extend(included.one.clone());
-            for (list, words) in &included.lists {
-                into.lists.entry(list).or_default().extend(words.iter().cloned());
+/// Adds whom a list means. `!` before a group turns each of its members around; here those that it leaves out stay so: that is
+/// less, not more.
+fn people(list: &mut Vec<Member>, statement: &Statement, known: &Known) -> Result<(), ImportError> {
+    if statement.value.is_empty() {
+        list.clear();
+    }
+    for word in words(&statement.value) {
+        let (name, out) = word.strip_prefix('!').map_or((word, false), |name| (name, true));
+        let place = statement.place.clone();
+        match known.groups.get(name) {
+            Some(members) => {
+                for member in members {
+                    let member =
+                        Member { name: member.name.clone(), out: out || member.out, place: place.clone() };
+                    consent::add(list, member);
+                }
             }
-        } else if let Some(list) = LISTS.iter().find(|list| *list == keyword) {
-            let gathered = into.lists.entry(list).or_default();
-            if value.is_empty() {
-                gathered.clear();
-            }
-            gathered.extend(words(value).map(|word| (word.to_owned(), place.clone())));
-        } else {
-            into.one.insert(keyword.clone(), statement.clone());
+            None => consent::add(list, Member { name: name.to_owned(), out, place }),
         }
-        for words in into.lists.values() {
-            bounded(words.len(), statement)?;
+        bounded(list.len(), statement)?;
+    }
+    Ok(())
+}
+
+fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) -> Result<(), ImportError> {
+    for statement in &block.statements {
+        let Statement { keyword, value, place } = statement;
+        match *keyword {
+            "include" => match known.defaults.get(&value.to_ascii_lowercase()) {
+                Some(included) => {
+                    into.one.extend(included.one.clone());
+                    into.options.extend(included.options.clone());
+                    included.rw.iter().for_each(|member| consent::add(&mut into.rw, member.clone()));
+                    included.ro.iter().for_each(|member| consent::add(&mut into.ro, member.clone()));
+                    into.doubtful = into.doubtful.take().or_else(|| included.doubtful.clone());
+                    bounded(into.rw.len().max(into.ro.len()), statement)?;
+                }
+                None => {
+                    let title = format!("{} {}: include {}", block.kind, shown(&block.name), shown(value));
+                    plan.leave(place, title, "no default of that name stands before it");
+                    if known.dropped.contains(&value.to_ascii_lowercase()) {
+                        into.doubtful = Some((value.clone(), place.clone()));
+                    }
+                }
+            },
+            "rw" => people(&mut into.rw, statement, known)?,
+            "ro" => people(&mut into.ro, statement, known)?,
+            "options" if value.is_empty() => into.options.clear(),
+            "options" => {
+                for word in words(value) {
+                    let (option, on) = word.strip_prefix('!').map_or((word, true), |option| (option, false));
+                    into.options.insert(option.to_ascii_lowercase(), (on, place.clone()));
+                }
+                bounded(into.options.len(), statement)?;
+            }
+            // It unsets the keyword, and says no log of a console.
+            _ if value.is_empty() && !(*keyword == "logfile" && block.kind == "console") => {
+                into.one.remove(keyword);
+            }
+            keyword => drop(into.one.insert(keyword, statement.clone())),
         }
     }
     Ok(())
@@ -137,108 +206,126 @@ fn gather(statements: &[Statement], known: &Known, into: &mut Settings) -> Resul
 /// Whether a master is this machine: by its first label, since one may be written without its domain.
 fn is_here(master: &str, this_host: &str) -> bool {
     let first = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-    ["localhost", "127.0.0.1", "::1"].contains(&master) || first(master) == first(this_host)
+    let local = ["localhost", "127.0.0.1", "::1"].iter().any(|here| here.eq_ignore_ascii_case(master));
+    local || first(master) == first(this_host)
 }
 
-fn console(
+fn port(
     plan: &mut Plan,
-    known: &Known,
-    name: &str,
-    settings: Settings,
-    place: &Place,
+    console: &Console,
+    breaks: &BTreeMap<String, String>,
+    from: &Origins,
     this_host: &str,
 ) -> Result<(), ImportError> {
+    let Console { name, place, settings } = console;
     let title = format!("console {}", shown(name));
     let said = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
-    match said("type") {
-        Some("device") => {}
-        Some(kind) => {
-            plan.leave(
-                place,
-                title,
-                format_args!("its type is {}: no serial port of this machine", shown(kind)),
-            );
-            return Ok(());
-        }
-        None => {
-            plan.leave(place, title, "it has no type: device is what would be a port here");
-            return Ok(());
-        }
+    let at = |keyword: &str| settings.one.get(keyword).map_or(place, |statement| &statement.place);
+    let kind = said("type").unwrap_or_default();
+    if !kind.eq_ignore_ascii_case("device") {
+        let why = match kind {
+            "" => "it has no type: device is what would be a port here".to_owned(),
+            kind => format!("its type is {}: no serial port of this machine", shown(kind)),
+        };
+        plan.leave(place, title, why);
+        return Ok(());
     }
     if let Some(master) = said("master").filter(|master| !is_here(master, this_host)) {
         plan.leave(place, title, format_args!("its master is {}, not {this_host}", shown(master)));
         return Ok(());
     }
-    let Some(device) = said("device").filter(|device| !device.is_empty()) else {
-        plan.leave(place, title, "it has no device");
-        return Ok(());
-    };
-    if said("devicesubst").is_some_and(|rules| !rules.is_empty()) {
-        plan.leave(place, title, "its device is made by devicesubst: write out each console's device");
-        return Ok(());
-    }
-    let device = device.to_owned();
-    let Some(mut draft) = plan.port(name, place)? else { return Ok(()) };
-    if !is_by_name(device.as_ref(), &draft.name) {
-        let at = &settings.one["device"].place;
-        plan.set(&mut draft, "device", device.as_str().into(), &format!("device {device}"), at);
-        if !draft.keys.contains_key("device") {
-            plan.leave(place, title, "it would have no device");
+    for keyword in ["device", "baud", "parity"] {
+        if said(keyword).is_none() {
+            plan.leave(place, title, format_args!("left out: it has no {keyword}, which conserver wants"));
             return Ok(());
         }
     }
+    let number = said("port").map(|word| word.parse::<u16>().ok());
+    let unsigned = |keyword, default: u16| match said(keyword) {
+        // As conserver counts, modulo 65536.
+        Some("-1") => u16::MAX,
+        Some(word) => word.parse().unwrap_or(default),
+        None => default,
+    };
+    let values = Values {
+        console: name,
+        host: said("host"),
+        replstring: said("replstring"),
+        baud: said("baud"),
+        port: number.flatten(),
+        final_port: number
+            .flatten()
+            .map(|port| unsigned("portbase", 0).wrapping_add(unsigned("portinc", 1).wrapping_mul(port))),
+    };
+    let device = match (said("device").unwrap_or_default(), said("devicesubst")) {
+        (device, Some(rules)) => match subst::substituted(device, rules, &values) {
+            Ok(device) => device,
+            Err(why) => {
+                plan.leave(at("devicesubst"), format_args!("{title}: devicesubst {}", shown(rules)), why);
+                plan.leave(place, title, "left out: its device is not known");
+                return Ok(());
+            }
+        },
+        (device, None) => device.to_owned(),
+    };
+    let parity = match said("parity").unwrap_or_default().to_ascii_lowercase().as_str() {
+        "none" => Some(("N", 8)),
+        // As conserver sets it: with a parity, 7 bits.
+        "even" => Some(("E", 7)),
+        "odd" => Some(("O", 7)),
+        "mark" => Some(("M", 7)),
+        "space" => Some(("S", 7)),
+        _ => None,
+    };
+    let baud = said("baud").and_then(|word| word.parse().ok()).map(Value::Integer);
+    let (Some((parity, bits)), Some(baud)) = (parity, baud.filter(|baud| Plan::takes("baud", baud))) else {
+        let keyword = if parity.is_none() { "parity" } else { "baud" };
+        let wrong = format!("{title}: {keyword} {}", shown(said(keyword).unwrap_or_default()));
+        let right = match keyword {
+            "parity" => "left out: expected even, mark, none, odd or space",
+            _ => "left out: expected a number from 50 to 4000000",
+        };
+        plan.leave(at(keyword), wrong, right);
+        return Ok(());
+    };
+    let Some(mut draft) = plan.port(name, &device, place)? else { return Ok(()) };
+    plan.set(&mut draft, "baud", baud, "baud", at("baud"));
+    plan.set(&mut draft, "parity", parity.into(), "parity", at("parity"));
+    plan.set(&mut draft, "bytesize", Value::Integer(bits), "parity", at("parity"));
     for statement in settings.one.values() {
-        apply(plan, &mut draft, statement);
+        remark(plan, &mut draft, statement, breaks);
     }
-    options(plan, &mut draft, &settings, place);
-    access(plan, &mut draft, known, &settings, place);
+    consent::apply(plan, &mut draft, &settings.rw, &settings.ro, place);
+    if let Some((included, at)) = &settings.doubtful {
+        let why = "nobody may use the port: that default may have left somebody out";
+        plan.leave(at, format_args!("{title}: include {}", shown(included)), why);
+        consent::nobody(plan, &mut draft, at);
+    }
+    super::options::apply(plan, &mut draft, &settings.options, place);
+    if from.is_local() {
+        let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
+        plan.set(&mut draft, "listen", here, "access", place);
+    }
     plan.ports.push(draft);
     Ok(())
 }
 
-fn number(word: &str) -> Value {
-    word.parse().map_or_else(|_| word.into(), Value::Integer)
-}
-
-fn apply(plan: &mut Plan, draft: &mut Draft, statement: &Statement) {
+/// What of a statement has no place here.
+fn remark(
+    plan: &mut Plan,
+    draft: &mut super::Draft,
+    statement: &Statement,
+    breaks: &BTreeMap<String, String>,
+) {
     let Statement { keyword, value, place } = statement;
     let said = statement.said();
-    match keyword.as_str() {
-        // Read before this.
-        "type" | "device" | "master" | "devicesubst" => {}
-        "baud" => plan.set(draft, "baud", number(value), &said, place),
-        "parity" => {
-            let (letter, bits) = match value.to_ascii_lowercase().as_str() {
-                "none" => ("N", 8),
-                "even" => ("E", 7),
-                "odd" => ("O", 7),
-                "mark" => ("M", 7),
-                "space" => ("S", 7),
-                _ => (value.as_str(), 8),
-            };
-            plan.set(draft, "parity", letter.into(), &said, place);
-            // As conserver sets it: with a parity, 7 bits.
-            plan.set(draft, "bytesize", Value::Integer(bits), &said, place);
-        }
-        "logfile" if value.is_empty() || value == "/dev/null" => {
-            plan.set(draft, "log.type", "none".into(), &said, place);
-        }
-        "logfile" => {
-            plan.leave(place, shown(&said), "the log is /var/log/consoleserver/PORT/console.log");
-        }
-        // Of any other type, or the defaults of things that we have not.
-        "host" | "port" | "portbase" | "portinc" | "protocol" | "exec" | "execsubst" | "execrunas"
-        | "uds" | "udssubst" | "username" | "password" | "replstring" => {}
-        keyword if keyword.starts_with("ipmi") => {}
-        _ if value.is_empty() => {}
-        keyword => plan.leave(place, shown(&said), without(keyword)),
-    }
-}
-
-/// Why a keyword has no place here.
-fn without(keyword: &str) -> &'static str {
-    match keyword {
+    let why = match *keyword {
         "aliases" => "a port has one name",
+        "logfile" if value.is_empty() || value == "/dev/null" => {
+            return plan.set(draft, "log.type", "none".into(), &said, place);
+        }
+        "logfile" => "the log is /var/log/consoleserver/PORT/console.log",
+        "break" if breaks.get(value).is_some_and(|sequence| sequence == "\\z") => return,
         "break" | "breaklist" => "a break is a serial break, by ^Ecl0",
         "idlestring" | "idletimeout" => {
             "nothing is sent to a device by itself; `timeout` here ends idle sessions"
@@ -250,124 +337,8 @@ fn without(keyword: &str) -> &'static str {
         "motd" => "`describe` is a label that everybody sees",
         "tasklist" => "nothing is run for users",
         "timestamp" => "each line of the log has its time, and says who came and went",
-        _ => "there is no such thing here",
-    }
-}
-
-fn options(plan: &mut Plan, draft: &mut Draft, settings: &Settings, place: &Place) {
-    // What conserver(8) has set for a device if nothing is said.
-    let (mut ixon, mut ixoff) = (true, true);
-    let mut flow_place = place;
-    for (word, at) in settings.lists.get("options").into_iter().flatten() {
-        let (option, on) = word.strip_prefix('!').map_or((word.as_str(), true), |option| (option, false));
-        match option {
-            "ixon" => (ixon, flow_place) = (on, at),
-            "ixoff" => (ixoff, flow_place) = (on, at),
-            "crtscts" => plan.set(draft, "rtscts", on.into(), word, at),
-            "cstopb" => plan.set(draft, "stopbits", Value::Integer(if on { 2 } else { 1 }), word, at),
-            "autoreinit" | "login" if on => {}
-            "ixany" | "hupcl" | "ondemand" | "striphigh" | "reinitoncc" | "unloved" if !on => {}
-            "hupcl" => plan.leave(at, "options hupcl", "DTR and RTS stay as they are"),
-            "login" => plan.leave(at, "options !login", "`enable PORT 0` closes a port"),
-            "ondemand" => {
-                plan.leave(
-                    at,
-                    "options ondemand",
-                    "an enabled port is open, and logged, as long as its device is there",
-                );
-            }
-            _ => plan.leave(at, format_args!("options {}", shown(word)), "there is no such thing here"),
-        }
-    }
-    if ixon != ixoff {
-        plan.leave(
-            flow_place,
-            format_args!("port {}: ixon without ixoff", draft.name),
-            "xonxoff is both or none",
-        );
-    }
-    plan.set(draft, "xonxoff", (ixon && ixoff).into(), "options", flow_place);
-}
-
-/// Who may: never more people than there, even if these are fewer then.
-fn access(plan: &mut Plan, draft: &mut Draft, known: &Known, settings: &Settings, place: &Place) {
-    let writers = People::of(settings, "rw", known);
-    let watchers = People::of(settings, "ro", known);
-    let at = |people: &People| people.place.clone().unwrap_or_else(|| place.clone());
-    if writers.is_empty() {
-        plan.leave(
-            place,
-            format_args!("port {}: no rw", draft.name),
-            "nobody may write; say its groups or users",
-        );
-    }
-    for (people, list) in [(&writers, "rw"), (&watchers, "ro")] {
-        for word in &people.dropped {
-            plan.leave(&at(people), format_args!("port {}: {list} {}", draft.name, shown(word)), NOT_LESS);
-        }
-    }
-    for user in &watchers.users {
-        let why = "who only watches is named by groups here (read_only_groups)";
-        plan.leave(&at(&watchers), format_args!("port {}: ro {}", draft.name, shown(user)), why);
-    }
-    let list = |words: &[String]| Value::Array(words.iter().map(|word| word.as_str().into()).collect());
-    plan.set(draft, "groups", list(&writers.groups), "rw", &at(&writers));
-    if !writers.users.is_empty() {
-        plan.set(draft, "users", list(&writers.users), "rw", &at(&writers));
-    }
-    if !watchers.groups.is_empty() {
-        plan.set(draft, "read_only_groups", list(&watchers.groups), "ro", &at(&watchers));
-    }
-}
-
-const NOT_LESS: &str = "nobody can be left out of a group here, so the whole of it is left out";
-
-/// A list of users, as we can say it.
-#[derive(Default)]
-struct People {
-    users: Vec<String>,
-    groups: Vec<String>,
-    /// Groups that would admit somebody who is not to be.
-    dropped: Vec<String>,
-    place: Option<Place>,
-}
-
-impl People {
-    fn of(settings: &Settings, list: &str, known: &Known) -> Self {
-        let mut people = Self::default();
-        let mut outside = false;
-        for (word, place) in settings.lists.get(list).into_iter().flatten() {
-            people.place = Some(place.clone());
-            for member in known.members(word) {
-                let (name, out) =
-                    member.strip_prefix('!').map_or((member.as_str(), false), |name| (name, true));
-                outside |= out;
-                people.take(name, out);
-            }
-        }
-        if outside {
-            people.dropped.append(&mut people.groups);
-        }
-        people
-    }
-
-    fn take(&mut self, name: &str, out: bool) {
-        let (list, name) = match name.strip_prefix('@') {
-            Some(group) => (&mut self.groups, group),
-            None if name == "*" => (&mut self.groups, name),
-            None => (&mut self.users, name),
-        };
-        list.retain(|other| other != name);
-        if !out {
-            list.push(name.to_owned());
-        }
-        // Everybody is everybody: "*" stands alone.
-        if self.groups.iter().any(|group| group == "*") {
-            self.groups.retain(|group| group == "*");
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.users.is_empty() && self.groups.is_empty() && self.dropped.is_empty()
-    }
+        // Read before this, of other types, or defaults of things that are not here.
+        _ => return,
+    };
+    plan.leave(place, shown(&said), why);
 }

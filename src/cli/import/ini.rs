@@ -1,74 +1,113 @@
-//! config.ini of ConsoleServer 1.0: a section a port, called by its device.
+//! config.ini of ConsoleServer 1.0: a section a port, called by its device. Keys of `[DEFAULT]` count for each port that does not
+//! say them. A line with a mistake is reported, and the rest goes on.
 
 use std::path::Path;
 
-use super::plan::{is_by_name, shown};
+use super::plan::shown;
+use super::words::{flag, number};
 use super::{Draft, ImportError, Place, Plan, Source};
 use crate::config::Value;
 
-/// The section of what concerns all ports.
-const GLOBAL: &str = "GLOBAL";
+/// A line `KEY = VALUE`.
+struct Entry {
+    key: String,
+    value: String,
+    place: Place,
+}
 
-/// Where a key belongs.
-enum Section {
-    /// Before the first one, or in one that cannot be.
-    None,
-    Global,
-    Port(Draft),
+/// What stands between two headings.
+struct Section {
+    name: String,
+    place: Place,
+    entries: Vec<Entry>,
 }
 
 /// Reads it.
 pub fn plan(source: &Source) -> Result<Plan, ImportError> {
     let mut plan = Plan::default();
-    let mut section = Section::None;
-    for (index, line) in source.text.lines().enumerate() {
-        let place = Place { file: source.name.clone(), line: index + 1 };
-        let wrong =
-            |why: &str| ImportError::Syntax(place.clone(), format!("{:?}: {why}", shown(line.trim())));
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        if line.starts_with("[[") {
-            plan.leave(&place, shown(line), "a section in a section is no port");
-            keep(&mut plan, std::mem::replace(&mut section, Section::None));
-            continue;
-        }
-        if let Some(rest) = line.strip_prefix('[') {
-            let name = rest.split_once(']').ok_or_else(|| wrong("expected [NAME]"))?.0.trim();
-            keep(&mut plan, std::mem::replace(&mut section, Section::None));
-            section = begin(&mut plan, unquoted(name), &place)?;
-            continue;
-        }
-        let (key, value) = line.split_once('=').ok_or_else(|| wrong("expected KEY = VALUE, or [NAME]"))?;
-        let (key, value) = (key.trim(), unquoted(value_alone(value.trim())));
-        match &mut section {
-            Section::None => plan.leave(&place, shown(line), "it is in no section that could be a port"),
-            Section::Global => global(&mut plan, key, value, &place),
-            Section::Port(draft) => port(&mut plan, draft, key, value, &place),
+    let (mut defaults, mut ports) = (Vec::new(), Vec::new());
+    for section in sections(&mut plan, source) {
+        match section.name.to_ascii_uppercase().as_str() {
+            "GLOBAL" => {
+                for Entry { key, value, place } in section.entries {
+                    global(&mut plan, &key, &value, &place);
+                }
+            }
+            "DEFAULT" | "DEFAULTS" => defaults.extend(section.entries),
+            _ => ports.push(section),
         }
     }
-    keep(&mut plan, section);
+    for section in ports {
+        let Some(mut draft) = begin(&mut plan, &section)? else { continue };
+        let says = |key: &str| section.entries.iter().any(|entry| meant(&entry.key) == meant(key));
+        let inherited = defaults.iter().filter(|entry| !says(&entry.key));
+        for Entry { key, value, place } in inherited.chain(&section.entries) {
+            port(&mut plan, &mut draft, key, value, place);
+        }
+        plan.ports.push(draft);
+    }
     Ok(plan)
 }
 
-fn keep(plan: &mut Plan, section: Section) {
-    if let Section::Port(draft) = section {
-        plan.ports.push(draft);
+fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
+    let mut sections: Vec<Section> = Vec::new();
+    // Behind a heading that is none, nothing belongs to the section before it.
+    let mut lost = true;
+    for (index, line) in source.text.lines().enumerate() {
+        let place = Place { file: source.name.clone(), line: index + 1 };
+        let line = line.trim();
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix('[') {
+            lost = true;
+            match rest.split_once(']') {
+                _ if rest.starts_with('[') => {
+                    plan.leave(&place, shown(line), "a section in a section is no port")
+                }
+                Some((name, _)) => {
+                    lost = false;
+                    let name = unquoted(name.trim()).to_owned();
+                    sections.push(Section { name, place, entries: Vec::new() });
+                }
+                None => plan.leave(&place, shown(line), "left out: expected [NAME]"),
+            }
+            continue;
+        }
+        // ConfigParser takes a colon too.
+        let split = line.split_once('=').or_else(|| line.split_once(':'));
+        match (split, sections.last_mut().filter(|_| !lost)) {
+            (Some((key, value)), Some(section)) => section.entries.push(Entry {
+                key: key.trim().to_ascii_lowercase(),
+                value: unquoted(value_alone(value.trim())).to_owned(),
+                place,
+            }),
+            (None, Some(_)) => plan.leave(&place, shown(line), "expected KEY = VALUE, or [NAME]"),
+            (_, None) => plan.leave(&place, shown(line), "it is in no section that could be a port"),
+        }
+    }
+    sections
+}
+
+/// The key of a word that is used for it too.
+fn meant(key: &str) -> &str {
+    match key {
+        "baud" | "speed" => "baudrate",
+        "databits" | "bits" => "bytesize",
+        "ssh_port" | "port" => "sshport",
+        "enable" => "enabled",
+        key => key,
     }
 }
 
-fn begin(plan: &mut Plan, name: &str, place: &Place) -> Result<Section, ImportError> {
-    if name == GLOBAL {
-        return Ok(Section::Global);
-    }
-    let path = Path::new(name);
-    let last = path.file_name().and_then(|last| last.to_str()).unwrap_or(name);
-    let Some(mut draft) = plan.port(last, place)? else { return Ok(Section::None) };
-    if path.is_absolute() && !is_by_name(path, &draft.name) {
-        plan.set(&mut draft, "device", name.into(), name, place);
-    }
-    Ok(Section::Port(draft))
+fn begin(plan: &mut Plan, section: &Section) -> Result<Option<Draft>, ImportError> {
+    let path = Path::new(&section.name);
+    let last = path.file_name().and_then(|last| last.to_str()).unwrap_or(&section.name);
+    let device = match path.is_absolute() {
+        true => section.name.clone(),
+        false => format!("/dev/{}", section.name),
+    };
+    plan.port(last, &device, &section.place)
 }
 
 fn global(plan: &mut Plan, key: &str, value: &str, place: &Place) {
@@ -76,7 +115,9 @@ fn global(plan: &mut Plan, key: &str, value: &str, place: &Place) {
     match key {
         "sshport" => plan.set_server("ssh_port", tcp_port(value), &said, place),
         "monitorpath" => plan.set_server("monitor", value.into(), &said, place),
-        "portbase" => plan.leave(place, shown(&said), "each port says its own TCP port here"),
+        "portbase" => {
+            plan.leave(place, shown(&said), "each port says its own TCP port here; --first-port gives them")
+        }
         "opendelay" => plan.leave(place, shown(&said), "a device is opened when udev is done with it"),
         _ => plan.leave(place, shown(&said), "there is no such thing here"),
     }
@@ -84,12 +125,12 @@ fn global(plan: &mut Plan, key: &str, value: &str, place: &Place) {
 
 fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &Place) {
     let said = format!("{key} = {value}");
-    match key {
+    match meant(key) {
         "enabled" => plan.set(draft, "enabled", flag(value), &said, place),
         "baudrate" => plan.set(draft, "baud", number(value), &said, place),
         "bytesize" => plan.set(draft, "bytesize", number(value), &said, place),
         "stopbits" => plan.set(draft, "stopbits", number(value), &said, place),
-        "parity" => plan.set(draft, "parity", value.into(), &said, place),
+        "parity" => plan.set(draft, "parity", letter(value), &said, place),
         "xonxoff" => plan.set(draft, "xonxoff", flag(value), &said, place),
         "rtscts" => plan.set(draft, "rtscts", flag(value), &said, place),
         "sshport" => plan.set(draft, "ssh_port", tcp_port(value), &said, place),
@@ -134,20 +175,16 @@ fn unquoted(word: &str) -> &str {
     inner('"').or_else(|| inner('\'')).unwrap_or(word)
 }
 
-/// A number, or the word, which the key then refuses.
-fn number(word: &str) -> Value {
-    word.parse().map_or_else(|_| word.into(), Value::Integer)
+/// `none`, `even`, or the letter.
+fn letter(word: &str) -> Value {
+    let word = word.to_ascii_lowercase();
+    let known = ["none", "even", "odd", "mark", "space"];
+    match known.into_iter().find(|known| *known == word || known[..1] == word) {
+        Some(known) => known[..1].to_ascii_uppercase().into(),
+        None => word.into(),
+    }
 }
 
 fn tcp_port(word: &str) -> Value {
     if word == "0" { "none".into() } else { number(word) }
-}
-
-/// As Python's ConfigObj takes them.
-fn flag(word: &str) -> Value {
-    match word.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => true.into(),
-        "0" | "false" | "no" | "off" => false.into(),
-        _ => word.into(),
-    }
 }

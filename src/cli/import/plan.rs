@@ -1,6 +1,6 @@
 //! What an import would do: ports with their keys, each with its place in the file, and what has no place here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use crate::session::plain;
 
 /// Of one import. Together with their keys they stay below what may be pending (`MAX_CHANGES`).
 pub const MAX_PORTS: usize = 256;
+/// Characters of a port's name.
+const MAX_NAME: usize = 32;
 /// Characters of foreign words that are repeated in a sentence.
 const SHOWN: usize = 60;
 
@@ -43,6 +45,11 @@ pub struct Draft {
     pub place: Place,
     /// Its keys.
     pub keys: BTreeMap<&'static str, (Value, Place)>,
+    /// Its listener in the file cannot be had here: `--first-port` must not open another one, which might be reached from
+    /// more addresses.
+    pub closed: bool,
+    /// The file says who may use it. What an existing port of that name admits beside them is revoked.
+    pub says_who: bool,
 }
 
 /// What would be done.
@@ -54,11 +61,15 @@ pub struct Plan {
     pub server: BTreeMap<&'static str, (Value, Place)>,
     /// What is not carried over, in a sentence each. A default that many ports share is told once.
     left: BTreeSet<(Place, String)>,
+    /// Devices that have a port.
+    devices: HashMap<String, (PortName, Place)>,
 }
 
 /// A foreign word as it may be shown.
 pub fn shown(word: &str) -> String {
-    let mut shown = plain(&word.chars().take(SHOWN).collect::<String>());
+    // It may go over several lines of its file.
+    let space = |c: char| if c.is_whitespace() { ' ' } else { c };
+    let mut shown = plain(&word.chars().take(SHOWN).map(space).collect::<String>());
     if word.chars().count() > SHOWN {
         shown.push('…');
     }
@@ -71,37 +82,59 @@ impl Plan {
         self.left.insert((place.clone(), format!("{what}: {why}")));
     }
 
-    /// A new port of about that name; `None` if it cannot be, which is said.
-    pub fn port(&mut self, word: &str, place: &Place) -> Result<Option<Draft>, ImportError> {
+    /// A new port of about that name for a device; `None` if it cannot be, which is reported. A device has one port: the first.
+    pub fn port(&mut self, word: &str, device: &str, place: &Place) -> Result<Option<Draft>, ImportError> {
+        let title = format!("port {:?}", shown(word));
+        let Some(fit) = fitting(word) else {
+            let why = word.parse::<PortName>().map_or_else(|error| error.to_string(), |_| String::new());
+            self.leave(place, title, why);
+            return Ok(None);
+        };
+        if let Some((other, at)) = self.devices.get(device) {
+            let why =
+                format!("{} is the device of port {other} ({at}); a device has one port", shown(device));
+            self.leave(place, title, why);
+            return Ok(None);
+        }
         if self.ports.len() == MAX_PORTS {
             return Err(ImportError::TooMany(place.clone()));
         }
-        let fit: String = word
-            .chars()
-            .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
-            .skip_while(|c| matches!(c, '-' | '.'))
-            .take(32)
-            .collect();
-        let name: PortName = match fit.parse() {
-            Ok(name) => name,
-            Err(error) => {
-                self.leave(place, format_args!("port {:?}", shown(word)), error);
+        let mut draft = Draft {
+            name: self.free(fit),
+            place: place.clone(),
+            keys: BTreeMap::new(),
+            closed: false,
+            says_who: false,
+        };
+        if !is_by_name(device.as_ref(), &draft.name) {
+            self.set(&mut draft, "device", device.into(), &format!("device {device}"), place);
+            if !draft.keys.contains_key("device") {
+                self.leave(place, title, "it would have no device");
                 return Ok(None);
             }
-        };
-        if let Some(other) = self.ports.iter().find(|port| port.name == name) {
-            let why = format!("{name} is the port of {} already", other.place);
-            self.leave(place, format_args!("port {:?}", shown(word)), why);
-            return Ok(None);
         }
-        if name.as_str() != word {
-            self.leave(
-                place,
-                format_args!("name {:?}", shown(word)),
-                format_args!("not possible here; it is {name}"),
-            );
+        self.devices.insert(device.to_owned(), (draft.name.clone(), place.clone()));
+        if draft.name.as_str() != word {
+            let why = format!("not possible here; it is {}", draft.name);
+            self.leave(place, format_args!("name {:?}", shown(word)), why);
         }
-        Ok(Some(Draft { name, place: place.clone(), keys: BTreeMap::new() }))
+        Ok(Some(draft))
+    }
+
+    /// The name, or one like it that no other port has: long names of adapters may differ only where they are cut.
+    fn free(&self, name: PortName) -> PortName {
+        let taken = |name: &PortName| self.ports.iter().any(|port| port.name == *name);
+        if !taken(&name) {
+            return name;
+        }
+        (2..=MAX_PORTS + 1)
+            .filter_map(|number| {
+                let end = format!("-{number}");
+                let begin = name.as_str().get(..MAX_NAME - end.len()).unwrap_or(name.as_str());
+                format!("{begin}{end}").parse().ok()
+            })
+            .find(|other| !taken(other))
+            .unwrap_or(name)
     }
 
     /// A key of a port takes a value, or it is said why not. `said` is how the file says it.
@@ -122,6 +155,11 @@ impl Plan {
         }
     }
 
+    /// Whether a key of a port would take the value.
+    pub fn takes(key: &str, new: &Value) -> bool {
+        keys::find(keys::PORT, key).is_some_and(|known| known.put(&mut Port::default(), new).is_ok())
+    }
+
     /// Gives TCP ports to those that have none, from `first` up, but none that is taken.
     pub fn number(&mut self, first: u16, there: &Config) {
         let own = self.ports.iter().filter_map(|port| port.keys.get("ssh_port")?.0.as_integer());
@@ -130,7 +168,7 @@ impl Plan {
         let mut free = (i64::from(first)..=u16::MAX.into()).filter(|port| !taken.contains(port));
         for port in &mut self.ports {
             let has = there.ports.get(&port.name).is_some_and(|port| port.ssh_port.is_some());
-            if has || port.keys.contains_key("ssh_port") {
+            if has || port.closed || port.keys.contains_key("ssh_port") {
                 continue;
             }
             // Past 65535 the rest stays without.
@@ -148,6 +186,7 @@ impl Plan {
         }
         for mut draft in std::mem::take(&mut self.ports) {
             let before = config.ports.get(&draft.name).cloned();
+            draft.revoke(before.as_ref());
             let mut lost = false;
             for key in ["ssh_port", "device"] {
                 config.ports.insert(draft.name.clone(), draft.over(before.clone()));
@@ -192,6 +231,27 @@ impl Plan {
         for (place, what) in &self.left {
             writeln!(to, "{place}: {}", plain(what))?;
         }
+        let has = |draft: &Draft| {
+            draft.keys.contains_key("ssh_port")
+                || there.ports.get(&draft.name).is_some_and(|port| port.ssh_port.is_some())
+        };
+        let without = |closed: bool| {
+            let names = self.ports.iter().filter(|draft| draft.closed == closed && !has(draft));
+            names.map(|draft| draft.name.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        let (open, closed) = (without(false), without(true));
+        if !open.is_empty() {
+            writeln!(
+                to,
+                "no TCP port, so no listener: {open} (--first-port N gives each a free one from N up)"
+            )?;
+        }
+        if !closed.is_empty() {
+            writeln!(
+                to,
+                "no listener, so that none is wider than in the file: {closed} (set ssh_port and listen)"
+            )?;
+        }
         Ok(())
     }
 }
@@ -205,6 +265,33 @@ impl Draft {
         }
         port
     }
+
+    /// Empties the lists of users and groups of an existing port that the file does not name.
+    fn revoke(&mut self, before: Option<&Port>) {
+        let Some(before) = before.filter(|_| self.says_who) else { return };
+        let nobody = || (Value::Array(Vec::new()), self.place.clone());
+        if !before.users.is_empty() && !self.keys.contains_key("users") {
+            let nobody = nobody();
+            self.keys.insert("users", nobody);
+        }
+        if before.read_only_groups != Port::default().read_only_groups
+            && !self.keys.contains_key("read_only_groups")
+        {
+            let nobody = nobody();
+            self.keys.insert("read_only_groups", nobody);
+        }
+    }
+}
+
+/// A port's name, made of a foreign word: what is not possible in it becomes `-`.
+fn fitting(word: &str) -> Option<PortName> {
+    let fit: String = word
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .skip_while(|c| matches!(c, '-' | '.'))
+        .take(MAX_NAME)
+        .collect();
+    fit.parse().ok()
 }
 
 fn put<T>(table: &'static [keys::Key<T>], into: &mut T, key: &str, new: &Value) {

@@ -1,71 +1,193 @@
-//! ser2net.yaml(5): its connections from a listener to a `serialdev`.
+//! ser2net.yaml(5): its connections from a listener to a `serialdev`. (The format before 4.0 is read by `former`.)
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::path::Path;
 
-use super::plan::{is_by_name, shown};
-use super::yaml::{self, Node};
+use super::gensio::{self, Serial};
+use super::lexer::Include;
+use super::plan::shown;
+use super::words::{self, Line, flag};
+use super::yaml::{self, Anchors, Node};
 use super::{Draft, ImportError, Place, Plan, Source};
 use crate::config::Value;
 
-/// Defaults that the file has set so far, of `serialdev`.
-type Defaults = BTreeMap<String, String>;
+/// Files in files.
+const MAX_DEPTH: usize = 10;
+/// Files of one import.
+const MAX_FILES: usize = 256;
 
-/// Reads it.
-pub fn plan(source: &Source) -> Result<Plan, ImportError> {
-    let mut plan = Plan::default();
-    let mut defaults = Defaults::new();
-    let Some(root) = yaml::read(source)? else { return Ok(plan) };
-    let wrong = |place: &Place, why: &str| ImportError::Syntax(place.clone(), why.to_owned());
-    let entries =
-        root.entries().ok_or_else(|| wrong(&root.place, "expected connection:, define: and so on"))?;
-    for (key, node) in entries {
-        let key_text = key.text().ok_or_else(|| wrong(&key.place, "expected a word such as connection"))?;
-        match key_text {
-            "define" | "version" => {}
-            "connection" => {
-                let entries =
-                    node.entries().ok_or_else(|| wrong(&key.place, "expected accepter: and connector:"))?;
-                let name = node.name.as_deref().ok_or_else(|| {
-                    wrong(&key.place, "a connection has a name: expected connection: &NAME")
-                })?;
-                connection(&mut plan, name, entries, &key.place, &defaults)?;
-            }
-            "default" => default(&mut plan, node, &mut defaults),
-            "include" => plan.leave(&key.place, "include", "import that file by itself"),
-            "admin" => plan.leave(&key.place, "admin", "ports are administered by consolectl(1)"),
-            "rotator" => plan.leave(&key.place, "rotator", "each port has its own listener"),
-            "led" => plan.leave(&key.place, "led", "there is no such thing here"),
-            other => plan.leave(&key.place, shown(other), "there is no such thing here"),
+/// Defaults that a file has set so far, by name and class.
+#[derive(Default)]
+pub struct Defaults(BTreeMap<(String, Option<String>), (String, Place)>);
+
+impl Defaults {
+    /// Takes one; what it says of other things than consoles is reported.
+    pub fn set(&mut self, plan: &mut Plan, name: &str, value: &str, class: Option<&str>, place: &Place) {
+        let known = LINE.contains(&name) || OPTIONS.contains(&name);
+        let ours = matches!(class, None | Some("serialdev" | "ser2net"));
+        if known && ours {
+            let name = (name.to_owned(), class.map(str::to_owned));
+            self.0.insert(name, (value.to_owned(), place.clone()));
+        } else if flag(value) != Value::Boolean(false) {
+            plan.leave(place, format_args!("default {}", shown(name)), without(name));
         }
     }
-    Ok(plan)
+
+    /// Forgets one.
+    pub fn unset(&mut self, name: &str, class: &str) {
+        self.0.remove(&(name.to_owned(), Some(class.to_owned())));
+    }
+
+    fn get(&self, name: &str, class: &str) -> Option<&(String, Place)> {
+        let of = |class: Option<&str>| self.0.get(&(name.to_owned(), class.map(str::to_owned)));
+        of(Some(class)).or_else(|| of(None))
+    }
+
+    /// A line of which nothing else is said.
+    pub fn line(&self, plan: &mut Plan, draft: &mut Draft) -> Line {
+        let mut line = Line::new();
+        for name in LINE {
+            if let Some((value, place)) = self.get(name, "serialdev") {
+                line.word(plan, draft, &format!("{name}={value}"), place);
+            }
+        }
+        line
+    }
+
+    /// Options that a connection does not say itself.
+    pub fn options(&self, plan: &mut Plan, draft: &mut Draft, said: &[String]) {
+        for name in OPTIONS.iter().filter(|name| !said.iter().any(|other| other == *name)) {
+            if let Some((value, place)) = self.get(name, "ser2net") {
+                option(plan, draft, name, value, place);
+            }
+        }
+    }
+}
+
+/// Defaults of a serial line.
+const LINE: [&str; 11] = [
+    "speed",
+    "databits",
+    "stopbits",
+    "parity",
+    "xonxoff",
+    "rtscts",
+    "local",
+    "hangup-when-done",
+    "rs485",
+    "dtr",
+    "rts",
+];
+/// Defaults that decide who may do what.
+const OPTIONS: [&str; 4] = ["max-connections", "allowed-users", "no-acc-to-con", "remaddr"];
+
+/// Reads it.
+pub fn plan(source: Source, include: &mut Include<'_>) -> Result<Plan, ImportError> {
+    let mut reader = Reader {
+        plan: Plan::default(),
+        defaults: Defaults::default(),
+        anchors: Anchors::default(),
+        include,
+        files: 1,
+    };
+    reader.file(&source, 0)?;
+    Ok(reader.plan)
+}
+
+struct Reader<'r, 'i> {
+    plan: Plan,
+    defaults: Defaults,
+    anchors: Anchors,
+    include: &'r mut Include<'i>,
+    files: usize,
+}
+
+impl Reader<'_, '_> {
+    fn file(&mut self, source: &Source, depth: usize) -> Result<(), ImportError> {
+        let document = yaml::read(source, &mut self.anchors)?;
+        for (place, fault) in document.faults {
+            self.plan.leave(&place, fault, "the rest of the file is read");
+        }
+        for (key, node) in document.entries {
+            self.block(&key, &node, depth)?;
+        }
+        Ok(())
+    }
+
+    fn block(&mut self, key: &Node, node: &Node, depth: usize) -> Result<(), ImportError> {
+        let plan = &mut self.plan;
+        let Some(word) = key.text() else {
+            plan.leave(&key.place, "a key", "expected a word such as connection");
+            return Ok(());
+        };
+        let title = match &node.name {
+            Some(name) => format!("{} {}", shown(word), shown(name)),
+            None => shown(word),
+        };
+        if let Some((place, why)) = node.wrong() {
+            plan.leave(place, title, format_args!("left out: {why}"));
+            return Ok(());
+        }
+        let text = |name| field(node.entries().unwrap_or_default(), name).and_then(Node::text);
+        match word {
+            "define" | "version" => {}
+            "connection" => return connection(plan, node, &key.place, &self.defaults),
+            "default" => match text("name") {
+                Some(name) => {
+                    let value = text("value").unwrap_or_default();
+                    self.defaults.set(plan, name, value, text("class"), &node.place);
+                }
+                None => plan.leave(&key.place, "default", "it has no name"),
+            },
+            "delete_default" | "deldefault" => {
+                if let (Some(name), Some(class)) = (text("name"), text("class")) {
+                    self.defaults.unset(name, class);
+                }
+            }
+            "include" => return self.include(node.text().unwrap_or_default(), &key.place, depth),
+            "admin" => plan.leave(&key.place, "admin", "ports are administered by consolectl(1)"),
+            "rotator" => plan.leave(&key.place, title, "each port has its own listener"),
+            "led" => plan.leave(&key.place, title, without("led")),
+            _ => plan.leave(&key.place, title, "there is no such thing here"),
+        }
+        Ok(())
+    }
+
+    /// Reads a file in another one's place, with its defines and defaults.
+    fn include(&mut self, name: &str, place: &Place, depth: usize) -> Result<(), ImportError> {
+        let what = format!("include {}", shown(name));
+        if name.contains(['*', '?', '[']) {
+            self.plan.leave(place, what, "not read: import each of these files by itself");
+        } else if depth == MAX_DEPTH || self.files == MAX_FILES {
+            self.plan.leave(place, what, "not read: too many files");
+        } else {
+            self.files += 1;
+            match (self.include)(Path::new(name)) {
+                Ok(source) => return self.file(&source, depth + 1),
+                Err(error @ ImportError::TooLong(..)) => return Err(error),
+                Err(error) => self.plan.leave(place, what, format_args!("not read: {error}")),
+            }
+        }
+        Ok(())
+    }
 }
 
 fn field<'n>(entries: &'n [(Node, Node)], name: &str) -> Option<&'n Node> {
-    entries.iter().find(|(key, _)| key.text() == Some(name)).map(|(_, node)| node)
+    // The last one of a name counts.
+    entries.iter().rfind(|(key, _)| key.text() == Some(name)).map(|(_, node)| node)
 }
 
-fn default(plan: &mut Plan, node: &Node, defaults: &mut Defaults) {
-    let text = |name| field(node.entries().unwrap_or_default(), name).and_then(Node::text);
-    match (text("name"), text("value"), text("class")) {
-        (Some(name @ ("speed" | "local" | "rtscts" | "xonxoff")), Some(value), None | Some("serialdev")) => {
-            defaults.insert(name.to_owned(), value.to_owned());
-        }
-        (name, ..) => {
-            let what = format!("default {}", shown(name.unwrap_or("without a name")));
-            plan.leave(&node.place, what, "there is no such thing here");
-        }
-    }
-}
-
-fn connection(
-    plan: &mut Plan,
-    name: &str,
-    entries: &[(Node, Node)],
-    place: &Place,
-    defaults: &Defaults,
-) -> Result<(), ImportError> {
+fn connection(plan: &mut Plan, node: &Node, place: &Place, defaults: &Defaults) -> Result<(), ImportError> {
+    let Some(entries) = node.entries() else {
+        plan.leave(place, "connection", "left out: expected accepter: and connector:");
+        return Ok(());
+    };
+    // Before 4.1 it stood in a field.
+    let name = node.name.as_deref().or_else(|| field(entries, "name").and_then(Node::text));
+    let Some(name) = name else {
+        plan.leave(place, "connection", "left out: a connection has a name: expected connection: &NAME");
+        return Ok(());
+    };
     let title = format!("connection {}", shown(name));
     let Some((at, connector)) =
         field(entries, "connector").and_then(|node| Some((&node.place, node.text()?)))
@@ -73,224 +195,134 @@ fn connection(
         plan.leave(place, title, "it has no connector");
         return Ok(());
     };
-    let mut parts = Parts::of(connector);
-    let kind = parts.next().unwrap_or_default();
-    let (kind, arguments) = called(&kind);
-    if kind != "serialdev" {
-        plan.leave(
-            place,
-            title,
-            format_args!("its connector is {}: no serial port of this machine", shown(kind)),
-        );
-        return Ok(());
-    }
-    let device = parts.next().unwrap_or_default();
-    if !device.starts_with('/') || device.contains("*{") {
-        plan.leave(place, title, format_args!("its device is {:?}: expected a path", shown(&device)));
-        return Ok(());
-    }
-    let Some(mut draft) = plan.port(name, place)? else { return Ok(()) };
-    if !is_by_name(device.as_ref(), &draft.name) {
-        plan.set(&mut draft, "device", device.as_str().into(), &device, at);
-        if !draft.keys.contains_key("device") {
-            plan.leave(place, title, "it would have no device");
+    let serial = match Serial::of(connector) {
+        Ok(serial) => serial,
+        Err(why) => {
+            plan.leave(place, title, why);
             return Ok(());
         }
-    }
-    for (name, value) in defaults {
-        serial(plan, &mut draft, &format!("{name}={value}"), at);
-    }
-    for word in parts.flat_map(words).chain(arguments.split(',').flat_map(|part| words(part.to_owned()))) {
-        serial(plan, &mut draft, &word, at);
-    }
+    };
+    let Some(mut draft) = plan.port(name, &serial.device, place)? else { return Ok(()) };
+    let line = defaults.line(plan, &mut draft);
+    serial.give(plan, &mut draft, line, at);
+    let mut options = Vec::new();
     for (key, node) in entries {
         let key_text = key.text().unwrap_or_default();
         match (key_text, node.text()) {
-            ("connector", _) => {}
-            ("accepter", Some(text)) => accepter(plan, &mut draft, text, &node.place),
+            ("connector" | "name", _) => {}
+            ("accepter", Some(text)) => gensio::accepter(plan, &mut draft, text, &node.place),
+            ("accepter", None) => {
+                draft.closed = true;
+                plan.leave(&node.place, "accepter", "expected a text: no listener");
+            }
             ("timeout", Some(text)) => {
-                plan.set(&mut draft, "timeout", number(text), &format!("timeout: {text}"), &node.place);
+                plan.set(
+                    &mut draft,
+                    "timeout",
+                    words::number(text),
+                    &format!("timeout: {text}"),
+                    &node.place,
+                );
             }
             ("enable", Some(text)) => {
                 plan.set(&mut draft, "enabled", flag(text), &format!("enable: {text}"), &node.place);
             }
-            ("options", _) => {
-                for (key, node) in node.entries().unwrap_or_default() {
-                    option(plan, &mut draft, key.text().unwrap_or_default(), node, &key.place);
-                }
-            }
-            // ser2net takes an option here too.
-            (other, _) => option(plan, &mut draft, other, node, &key.place),
+            ("options", _) => options.extend(node.entries().unwrap_or_default().iter().map(|(k, n)| (k, n))),
+            // Some files have an option here too.
+            _ => options.push((key, node)),
         }
     }
+    let mut said = Vec::new();
+    for (key, node) in options {
+        let name = key.text().unwrap_or_default();
+        match node.text() {
+            Some(text) => option(plan, &mut draft, name, text, &key.place),
+            None => plan.leave(&key.place, shown(name), without(name)),
+        }
+        said.push(name.to_owned());
+    }
+    defaults.options(plan, &mut draft, &said);
     plan.ports.push(draft);
     Ok(())
 }
 
-/// Parts of a gensio's string, between commas that are in no parentheses.
-struct Parts<'t>(Option<&'t str>);
-
-impl<'t> Parts<'t> {
-    fn of(text: &'t str) -> Self {
-        Self(Some(text))
-    }
-}
-
-impl Iterator for Parts<'_> {
-    type Item = String;
-
-    fn next(&mut self) -> Option<String> {
-        let text = self.0?;
-        let mut depth = 0_usize;
-        for (index, c) in text.char_indices() {
-            match c {
-                '(' => depth += 1,
-                ')' => depth = depth.saturating_sub(1),
-                ',' if depth == 0 => {
-                    self.0 = Some(&text[index + 1..]);
-                    return Some(text[..index].trim().to_owned());
-                }
-                _ => {}
-            }
-        }
-        self.0 = None;
-        Some(text.trim().to_owned())
-    }
-}
-
-/// `telnet(rfc2217)`: the name, and what stands in the parentheses.
-fn called(part: &str) -> (&str, &str) {
-    match part.split_once('(') {
-        Some((name, rest)) => (name.trim(), rest.trim_end().trim_end_matches(')')),
-        None => (part.trim(), ""),
-    }
-}
-
-/// Words that spaces keep apart as well.
-fn words(part: String) -> Vec<String> {
-    part.split_whitespace().map(str::to_owned).collect()
-}
-
-fn number(word: &str) -> Value {
-    word.parse().map_or_else(|_| word.into(), Value::Integer)
-}
-
-/// As YAML 1.1 takes them.
-fn flag(word: &str) -> Value {
-    match word.to_ascii_lowercase().as_str() {
-        "true" | "on" | "yes" | "1" => true.into(),
-        "false" | "off" | "no" | "0" => false.into(),
-        _ => word.into(),
-    }
-}
-
-/// A word about the serial port: `115200n81`, `rtscts`, `local=false`.
-fn serial(plan: &mut Plan, draft: &mut Draft, word: &str, place: &Place) {
-    let (name, value) = word.split_once('=').unwrap_or((word, "true"));
-    let is_off = flag(value) == Value::Boolean(false);
-    match name.to_ascii_lowercase().as_str() {
-        "speed" => speed(plan, draft, value, place),
-        _ if name.starts_with(|c: char| c.is_ascii_digit()) => speed(plan, draft, word, place),
-        "rtscts" => plan.set(draft, "rtscts", flag(value), word, place),
-        "xonxoff" => plan.set(draft, "xonxoff", flag(value), word, place),
-        "local" if !is_off => {}
-        "local" => plan.leave(place, shown(word), "modem lines are never waited for"),
-        "hangup-when-done" | "nobreak" | "nouucplock" if is_off => {}
-        "nouucplock" | "nobreak" => {}
-        _ => plan.leave(place, shown(word), "there is no such thing here"),
-    }
-}
-
-/// `115200n81`, of which the end may be missing.
-fn speed(plan: &mut Plan, draft: &mut Draft, word: &str, place: &Place) {
-    let letters = word.find(|c: char| !c.is_ascii_digit()).unwrap_or(word.len());
-    let (baud, rest) = word.split_at(letters);
-    plan.set(draft, "baud", number(baud), word, place);
-    let mut rest = rest.chars();
-    if let Some(parity) = rest.next() {
-        plan.set(draft, "parity", parity.to_ascii_uppercase().to_string().into(), word, place);
-    }
-    for key in ["bytesize", "stopbits"] {
-        if let Some(count) = rest.next() {
-            plan.set(draft, key, number(&count.to_string()), word, place);
-        }
-    }
-    if rest.next().is_some() {
-        plan.leave(place, shown(word), "expected a speed such as 9600n81");
-    }
-}
-
-/// `telnet(rfc2217),tcp,localhost,2000`
-fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
-    let parts: Vec<String> = Parts::of(text).collect();
-    let Some(tcp) = parts.iter().position(|part| called(part).0 == "tcp") else {
-        plan.leave(place, shown(text), "consoles listen on TCP only: no listener");
-        return;
-    };
-    for layer in &parts[..tcp] {
-        plan.leave(place, shown(layer), "a console speaks SSH");
-    }
-    let address = &parts[tcp + 1..];
-    let (Some(port), before) = (address.last(), address.len().saturating_sub(1)) else {
-        plan.leave(place, shown(text), "no TCP port: no listener");
-        return;
-    };
-    plan.set(draft, "ssh_port", number(port), text, place);
-    let mut listen = Vec::new();
-    for host in &address[..before] {
-        match host.as_str() {
-            "localhost" => listen = vec!["127.0.0.1", "::1"],
-            "ipv4" => listen = vec!["0.0.0.0"],
-            "ipv6" | "ipv6n4" => listen = vec!["::"],
-            host if host.parse::<IpAddr>().is_ok() => listen = vec![host],
-            host => {
-                // Not on more addresses than there.
-                draft.keys.remove("ssh_port");
-                plan.leave(place, shown(host), "an address to listen on is a number here: no listener");
-                return;
-            }
-        }
-    }
-    if !listen.is_empty() && draft.keys.contains_key("ssh_port") {
-        let listen = Value::Array(listen.into_iter().map(Value::from).collect());
-        plan.set(draft, "listen", listen, text, place);
-    }
-}
-
-fn option(plan: &mut Plan, draft: &mut Draft, name: &str, node: &Node, place: &Place) {
-    let Some(text) = node.text() else {
-        return plan.leave(place, shown(name), "there is no such thing here");
-    };
+/// An option of a connection, of either format.
+pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place: &Place) {
+    let is_on = flag(text) != Value::Boolean(false);
     match name {
         "max-connections" => {
-            if text.parse::<u32>().is_ok_and(|count| count > 1) {
+            if text.trim().parse::<u32>().is_ok_and(|count| count > 1) {
                 plan.set(draft, "write", "shared".into(), name, place);
             }
         }
-        "allowed-users" => {
-            let users = text.split_whitespace().map(Value::from).collect();
-            plan.set(draft, "users", Value::Array(users), name, place);
+        "allowed-users" => allowed(plan, draft, text, place),
+        "remaddr" => gensio::remaddr(plan, draft, text, place),
+        "no-acc-to-con" if is_on => {
+            let everybody = !draft.says_who;
+            draft.says_who = true;
+            draft.keys.remove("users");
             plan.set(draft, "groups", Value::Array(Vec::new()), name, place);
+            let why = if everybody {
+                plan.set(draft, "read_only_groups", Value::Array(vec!["*".into()]), name, place);
+                "nobody may write; every login may watch"
+            } else {
+                "nobody may write, and who only watches is named by groups here (read_only_groups)"
+            };
+            plan.leave(place, format_args!("{name}: {}", shown(text)), why);
         }
-        _ if flag(text) == Value::Boolean(false) => {}
+        _ if !is_on || text.is_empty() => {}
         _ => plan.leave(place, format_args!("{}: {}", shown(name), shown(text)), without(name)),
     }
 }
 
+/// Those users and nobody else: each `allowed-users` adds some.
+fn allowed(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+    // Nobody may write already.
+    if draft.keys.contains_key("read_only_groups") {
+        draft.keys.remove("read_only_groups");
+        return;
+    }
+    let mut users = match draft.keys.get("users") {
+        Some((Value::Array(users), _)) => users.clone(),
+        _ => Vec::new(),
+    };
+    for user in text.split_whitespace() {
+        match Plan::takes("users", &Value::Array(vec![user.into()])) {
+            true => users.push(user.into()),
+            false => plan.leave(place, format_args!("allowed-users: {}", shown(user)), "no name of a user"),
+        }
+    }
+    draft.says_who = true;
+    plan.set(draft, "groups", Value::Array(Vec::new()), "allowed-users", place);
+    if !users.is_empty() {
+        plan.set(draft, "users", Value::Array(users), "allowed-users", place);
+    }
+}
+
 /// Why an option has no place here.
-fn without(name: &str) -> &'static str {
+pub fn without(name: &str) -> &'static str {
     match name {
         "authdir" | "pamauth" => "logins are the machine's: PAM and authorized_keys",
         "banner" => "`describe` is a label that everybody sees",
         "chardelay" | "chardelay-scale" | "chardelay-min" | "chardelay-max" | "sendon" => {
             "what is typed and said is passed on at once"
         }
+        "closeon" => "a session ends when its user leaves",
         "connback" => "nobody is called from here",
+        "dev-to-net-bufsize" | "net-to-dev-bufsize" | "dev-to-tcp-bufsize" | "tcp-to-dev-bufsize" => {
+            "buffers have a size of their own (`scrollback`)"
+        }
         "kickolduser" => "whoever comes later watches, and takes over by ^Ecf",
+        "led" | "led-tx" | "led-rx" => "no lamps are switched",
         "no-acc-to-con" => "who only watches is named by groups here (read_only_groups)",
+        "no-con-to-acc" => "wider here: whoever may write sees what the device says",
         "openstr" | "closestr" => "nothing is sent to a device by itself",
         "remaddr" => "who may come from where is a firewall's here",
-        "telnet-brk-on-sync" => "a break is the SSH client's own ~B, or ^Ecl0",
+        "signature" | "remctl" => "a console speaks SSH, and its line is set by `consolectl`",
+        "telnet-brk-on-sync" | "telnet_brk_on_sync" => "a break is the SSH client's own ~B, or ^Ecl0",
+        "accepter-retry-time" | "connector-retry-time" => {
+            "listeners and devices are tried again by themselves"
+        }
         name if name.starts_with("mdns") => "ports are not announced",
         name if name.starts_with("trace") => "the log is /var/log/consoleserver/PORT/console.log",
         _ => "there is no such thing here",

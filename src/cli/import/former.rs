@@ -1,0 +1,197 @@
+//! ser2net.conf, the format of ser2net before 4.0, which many still have: a line a console,
+//! `PORT:STATE:TIMEOUT:DEVICE:OPTIONS`, between lines of banners, files and defaults that options name.
+
+use std::collections::BTreeMap;
+
+use super::gensio::{self, Serial};
+use super::plan::shown;
+use super::ser2net::{Defaults, option, without};
+use super::words::number;
+use super::{Draft, ImportError, Place, Plan, Source};
+use crate::config::Value;
+
+/// States of a line, behind its port.
+const STATES: [&str; 5] = ["on", "raw", "rawlp", "telnet", "off"];
+
+/// What lines before have defined.
+#[derive(Default)]
+struct Known {
+    defaults: Defaults,
+    /// `DEVICE:name:path`
+    devices: BTreeMap<String, String>,
+    /// Texts and files that options name, with what they are.
+    named: BTreeMap<String, &'static str>,
+}
+
+/// Whether a line is one of this format: what stands behind the first colon of a YAML key is space.
+pub fn is_line(line: &str) -> bool {
+    line.split_once(':').is_some_and(|(begin, rest)| {
+        !begin.contains(char::is_whitespace) && rest.starts_with(|c: char| !c.is_whitespace())
+    })
+}
+
+/// Reads it.
+pub fn plan(source: &Source) -> Result<Plan, ImportError> {
+    let mut plan = Plan::default();
+    let mut known = Known::default();
+    let mut lines = source.text.lines().enumerate();
+    while let Some((index, line)) = lines.next() {
+        let place = Place { file: source.name.clone(), line: index + 1 };
+        if line.trim().is_empty() || line.trim_start().starts_with('#') {
+            continue;
+        }
+        // A line goes on in the next one behind a backslash.
+        let mut whole = line.to_owned();
+        while whole.ends_with('\\') {
+            whole.pop();
+            let Some((_, more)) = lines.next() else { break };
+            whole.push_str(more);
+        }
+        read(&mut plan, &mut known, whole.trim(), &place)?;
+    }
+    Ok(plan)
+}
+
+fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &Place) -> Result<(), ImportError> {
+    let Some((word, rest)) = line.split_once(':') else {
+        plan.leave(place, shown(line), "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS");
+        return Ok(());
+    };
+    let (name, value) = rest.split_once(':').unwrap_or((rest, ""));
+    let said = |why: &str| (format!("{word} {}", shown(name)), why.to_owned());
+    let (what, why) = match word {
+        "DEVICE" => {
+            known.devices.insert(name.to_owned(), value.trim_end_matches(':').to_owned());
+            return Ok(());
+        }
+        "DEFAULT" => {
+            let (value, class) = match value.split_once(':') {
+                Some((value, class)) => {
+                    (value, Some(class.trim_end_matches(':')).filter(|class| !class.is_empty()))
+                }
+                None => (value, None),
+            };
+            known.defaults.set(plan, &name.replace('_', "-"), value, class, place);
+            return Ok(());
+        }
+        "DELDEFAULT" => {
+            known.defaults.unset(&name.replace('_', "-"), value.trim_end_matches(':'));
+            return Ok(());
+        }
+        "BANNER" | "SIGNATURE" | "OPENSTR" | "CLOSESTR" | "CLOSEON" | "SENDON" => {
+            let option = match word {
+                "BANNER" => "banner",
+                "SIGNATURE" => "signature",
+                "OPENSTR" => "openstr",
+                "CLOSESTR" => "closestr",
+                "CLOSEON" => "closeon",
+                _ => "sendon",
+            };
+            known.named.insert(name.to_owned(), option);
+            said(without(option))
+        }
+        "TRACEFILE" => said(without("trace")),
+        "RS485CONF" => said("RS-485 is set by the driver or a program before this one"),
+        "LED" => said(without("led")),
+        "ROTATOR" => said("each port has its own listener"),
+        "CONTROLPORT" => said("ports are administered by consolectl(1)"),
+        _ => return console(plan, known, line, place),
+    };
+    plan.leave(place, what, why);
+    Ok(())
+}
+
+fn console(plan: &mut Plan, known: &Known, line: &str, place: &Place) -> Result<(), ImportError> {
+    // An IPv6 address has colons of its own: the first word that is a state ends the port.
+    let state = line.match_indices(':').find_map(|(index, _)| {
+        let (state, rest) = line[index + 1..].split_once(':')?;
+        let state = STATES.into_iter().find(|other| *other == state.trim())?;
+        Some((line[..index].trim(), state, rest))
+    });
+    let Some((listener, state, rest)) = state else {
+        let why = "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS, with a state of on, raw, rawlp, telnet or off";
+        plan.leave(place, shown(line), why);
+        return Ok(());
+    };
+    let (timeout, rest) = rest.split_once(':').unwrap_or((rest, ""));
+    let (device, options) = split_device(rest.trim());
+    let title = format!("{}: {}", shown(listener), shown(device));
+    if device.is_empty() {
+        plan.leave(place, title, "left out: it has no device");
+        return Ok(());
+    }
+    let path = known.devices.get(device).map_or(device, String::as_str);
+    let serial = match Serial::of(&format!("{path},{options}")) {
+        Ok(serial) => serial,
+        Err(why) => {
+            plan.leave(place, title, why);
+            return Ok(());
+        }
+    };
+    if state == "rawlp" && serial.device.starts_with("/dev/lp") {
+        plan.leave(place, title, "a printer is no console");
+        return Ok(());
+    }
+    let name = match known.devices.contains_key(device) {
+        true => device,
+        false => serial.device.rsplit('/').next().unwrap_or_default(),
+    };
+    let Some(mut draft) = plan.port(name, &serial.device, place)? else { return Ok(()) };
+    gensio::accepter(plan, &mut draft, listener, place);
+    match state {
+        "off" => plan.set(&mut draft, "enabled", false.into(), state, place),
+        "rawlp" => plan.leave(place, &title, "rawlp: what the device says is shown too"),
+        _ => {}
+    }
+    plan.set(&mut draft, "timeout", number(timeout.trim()), &format!("timeout {timeout}"), place);
+    let line = known.defaults.line(plan, &mut draft);
+    let mut said = Vec::new();
+    serial.give_with(plan, &mut draft, line, place, &mut |plan, draft, word| {
+        said.extend(word.split_once('=').map(|(name, _)| name.to_owned()));
+        other(plan, draft, known, word, place)
+    });
+    known.defaults.options(plan, &mut draft, &said);
+    plan.ports.push(draft);
+    Ok(())
+}
+
+/// The device, and the options behind it. Paths by the way of the bus have colons of their own.
+fn split_device(rest: &str) -> (&str, &str) {
+    let split = match rest.starts_with("/dev/serial/by-path/") {
+        true => rest.rsplit_once(':').filter(|(_, options)| {
+            options.is_empty()
+                || options.starts_with(|c: char| c.is_ascii_digit()) && !options.contains("-port")
+        }),
+        false => rest.split_once(':'),
+    };
+    let (device, options) = split.unwrap_or((rest, ""));
+    (device.trim(), options.trim_end_matches(':'))
+}
+
+/// An option that is not about the line; `false` if there is no such thing.
+fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &Place) -> bool {
+    let is_on = !word.starts_with('-');
+    let bare = word.trim_start_matches('-');
+    if known.named.contains_key(bare) {
+        // It has been reported where it is defined.
+        return true;
+    }
+    match bare.split_once('=') {
+        Some(("tr" | "tw" | "tb", file)) => {
+            plan.leave(place, format_args!("port {}: trace {}", draft.name, shown(file)), without("trace"));
+        }
+        Some((name, value)) => option(plan, draft, name, value, place),
+        None if ["timestamp", "hexdump"].iter().any(|end| bare.ends_with(end)) => {
+            // Of the log, which has the time of each line, and of a dump `log.type`.
+            if bare.ends_with("hexdump") && is_on {
+                plan.set(draft, "log.type", Value::from("hex"), word, place);
+            }
+        }
+        None if !is_on => {}
+        None if ["kickolduser", "remctl", "telnet_brk_on_sync", "chardelay"].contains(&bare) => {
+            plan.leave(place, format_args!("port {}: {bare}", draft.name), without(bare));
+        }
+        None => return false,
+    }
+    true
+}

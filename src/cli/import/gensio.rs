@@ -1,0 +1,340 @@
+//! What ser2net calls a gensio: layers between commas, each with options in parentheses, down to a serial port or an address.
+//! Quotes and backslashes take commas their meaning.
+
+use std::net::IpAddr;
+
+use super::plan::shown;
+use super::words::{self, Line};
+use super::{Draft, Place, Plan};
+use crate::config::Value;
+
+/// Layers that stand over another one, in gensio(5).
+const FILTERS: [&str; 17] = [
+    "afskmdm",
+    "ax25",
+    "certauth",
+    "conacc",
+    "keepopen",
+    "kiss",
+    "mdns",
+    "msgdelim",
+    "mux",
+    "perf",
+    "ratelimit",
+    "relpkt",
+    "script",
+    "ssl",
+    "telnet",
+    "trace",
+    "xlt",
+];
+/// Ends of a stack that are neither TCP nor a serial port of this machine.
+const OTHERS: [&str; 12] =
+    ["dummy", "echo", "file", "ipmisol", "pty", "sctp", "sound", "stdin", "stdio", "udp", "unix", "vsock"];
+
+/// A part between commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Part {
+    /// As it would be written.
+    said: String,
+    /// What stands before the parentheses, without quotes.
+    name: String,
+    /// What stands in them.
+    options: Option<String>,
+}
+
+/// Parts between commas, or between other characters too, outside of parentheses and quotes.
+fn parts(text: &str, separators: &[char]) -> Vec<Part> {
+    let mut parts = vec![Part::default()];
+    let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
+    for c in text.chars() {
+        let part = parts.last_mut().expect("it begins with one");
+        if depth == 0 && quote.is_none() && !escaped && separators.contains(&c) {
+            parts.push(Part::default());
+            continue;
+        }
+        part.said.push(c);
+        let is_plain = quote.is_none() && !escaped;
+        match c {
+            '(' if is_plain => {
+                depth += 1;
+                if depth == 1 {
+                    part.options.get_or_insert_default();
+                    continue;
+                }
+            }
+            ')' if is_plain && depth > 0 => {
+                depth -= 1;
+                if depth == 0 {
+                    continue;
+                }
+            }
+            _ => {}
+        }
+        if depth > 0 {
+            part.options.get_or_insert_default().push(c);
+        }
+        match (c, quote, escaped) {
+            (_, _, true) => escaped = false,
+            ('\\', _, _) => {
+                escaped = true;
+                continue;
+            }
+            ('"' | '\'', None, _) => {
+                quote = Some(c);
+                continue;
+            }
+            (c, Some(end), _) if c == end => {
+                quote = None;
+                continue;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            part.name.push(c);
+        }
+    }
+    for part in &mut parts {
+        part.said = part.said.trim().to_owned();
+        part.name = part.name.trim().to_owned();
+    }
+    parts
+}
+
+/// A serial port of this machine, with the words about its line.
+pub struct Serial {
+    /// Its path.
+    pub device: String,
+    words: Vec<String>,
+    /// Layers over it.
+    layers: Vec<String>,
+}
+
+impl Serial {
+    /// Reads a connector; an error is why it is no serial port of this machine.
+    pub fn of(connector: &str) -> Result<Self, String> {
+        let mut parts = parts(connector, &[',']).into_iter().peekable();
+        let mut layers = Vec::new();
+        while let Some(part) = parts.next_if(|part| FILTERS.contains(&part.name.as_str())) {
+            layers.push(part.said);
+        }
+        let first = parts.next().unwrap_or_default();
+        let (device, options) = match first.name.as_str() {
+            "serialdev" | "sterm" | "termios" => {
+                (parts.next().unwrap_or_default().said, first.options.unwrap_or_default())
+            }
+            // gensio takes a path alone for a serial port.
+            name if name.starts_with('/') => (first.said, String::new()),
+            "" => return Err("its connector is empty".to_owned()),
+            kind => return Err(format!("its connector is {}: no serial port of this machine", shown(kind))),
+        };
+        // Options may stand behind the path with nothing but space between.
+        let mut words =
+            self::parts(&device, &[' ', '\t', '\n', '\r']).into_iter().filter(|part| !part.said.is_empty());
+        let device = words.next().unwrap_or_default().name;
+        if !device.starts_with('/') || device.contains("*{") {
+            return Err(format!("its device is {:?}: expected a path", shown(&device)));
+        }
+        let behind = words.map(|part| part.name).collect::<Vec<_>>();
+        let space = [',', ' ', '\t', '\n', '\r'];
+        let more = parts.flat_map(|part| self::parts(&part.said, &space));
+        let options = self::parts(&options, &space).into_iter();
+        let words = behind.into_iter().chain(more.chain(options).map(|part| part.name));
+        Ok(Self { device, words: words.filter(|word| !word.is_empty()).collect(), layers })
+    }
+
+    /// Sets a port's line.
+    pub fn give(&self, plan: &mut Plan, draft: &mut Draft, line: Line, place: &Place) {
+        self.give_with(plan, draft, line, place, &mut |_, _, _| false);
+    }
+
+    /// Sets a port's line; words that are not about one go to `others`, which takes them or not.
+    pub fn give_with(
+        &self,
+        plan: &mut Plan,
+        draft: &mut Draft,
+        mut line: Line,
+        place: &Place,
+        others: &mut dyn FnMut(&mut Plan, &mut Draft, &str) -> bool,
+    ) {
+        for layer in &self.layers {
+            let why = match layer.split('(').next() {
+                Some("keepopen") => "a port opens its device again by itself, and input waits for it",
+                _ => "bytes are passed on as they are",
+            };
+            plan.leave(place, shown(layer), why);
+        }
+        for word in &self.words {
+            if !line.word(plan, draft, word, place) && !others(plan, draft, word) {
+                plan.leave(place, shown(word), "there is no such thing here");
+            }
+        }
+        line.give(plan, draft, place);
+    }
+}
+
+/// Addresses of a listener.
+enum Listen {
+    All,
+    At(Vec<String>),
+    /// They cannot be had without others.
+    Not(String),
+}
+
+/// `telnet(rfc2217),tcp,localhost,2000`: gives a port its listener, or closes it if that would be wider here.
+pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+    let mut rest = parts(text, &[',']);
+    let layers = rest.iter().take_while(|part| FILTERS.contains(&part.name.as_str())).count();
+    for layer in rest.drain(..layers) {
+        plan.leave(place, shown(&layer.said), "a console speaks SSH");
+    }
+    if let Some(other) = rest.first().filter(|part| OTHERS.contains(&part.name.as_str())) {
+        draft.closed = true;
+        plan.leave(place, shown(&other.said), "consoles listen on TCP only: no listener");
+        return;
+    }
+    if let Some(tcp) = rest.first().filter(|part| part.name == "tcp") {
+        if tcp.options.as_ref().is_some_and(|options| !options.is_empty()) {
+            plan.leave(place, shown(&tcp.said), "a listener has no options here");
+        }
+        rest.remove(0);
+    }
+    let mut endpoints = Vec::new();
+    let mut words = rest.into_iter().map(|part| part.name).peekable();
+    while words.peek().is_some() {
+        let family = words.next_if(|word| ["ipv4", "ipv6", "ipv6n4"].contains(&word.as_str()));
+        let Some(first) = words.next() else { break };
+        // A host always has a port behind it.
+        let (host, port) = match words.next() {
+            Some(port) => (Some(first), port),
+            None => (None, first),
+        };
+        endpoints.push((listen(family.as_deref(), host.as_deref()), port));
+    }
+    let Some((_, port)) = endpoints.first() else {
+        draft.closed = true;
+        plan.leave(place, shown(text), "no TCP port: no listener");
+        return;
+    };
+    let port = port.clone();
+    if port == "0" {
+        draft.closed = true;
+        plan.leave(place, shown(text), "standard input, or whatever TCP port is free: no listener");
+        return;
+    }
+    let mut addresses = Some(Vec::<String>::new());
+    for (listen, other) in endpoints {
+        match listen {
+            _ if other != port => {
+                plan.leave(
+                    place,
+                    shown(text),
+                    format_args!("one TCP port a console: {port}, not {}", shown(&other)),
+                );
+            }
+            Listen::All => addresses = None,
+            Listen::At(hosts) => addresses.iter_mut().for_each(|all| all.extend(hosts.iter().cloned())),
+            Listen::Not(why) => plan.leave(place, shown(text), why),
+        }
+    }
+    if let Some(addresses) = addresses {
+        let count = addresses.len();
+        let list = Value::Array(addresses.iter().map(|address| address.as_str().into()).collect());
+        if count > 0 {
+            plan.set(draft, "listen", list, text, place);
+        }
+        if !draft.keys.contains_key("listen") {
+            draft.closed = true;
+            return;
+        }
+    }
+    plan.set(draft, "ssh_port", words::number(&port), text, place);
+}
+
+fn listen(family: Option<&str>, host: Option<&str>) -> Listen {
+    let at = |addresses: &[&str]| Listen::At(addresses.iter().map(|&address| address.to_owned()).collect());
+    let only_v6 = || Listen::Not("IPv6 alone, and :: takes IPv4 too here: no listener".to_owned());
+    let Some(host) = host else {
+        return match family {
+            Some("ipv4") => at(&["0.0.0.0"]),
+            Some("ipv6") => only_v6(),
+            _ => Listen::All,
+        };
+    };
+    match (host.to_ascii_lowercase().as_str(), family) {
+        ("localhost", Some("ipv4" | "ipv6n4")) => return at(&["127.0.0.1"]),
+        ("localhost" | "ip6-localhost" | "ip6-loopback", Some("ipv6"))
+        | ("ip6-localhost" | "ip6-loopback", None) => {
+            return at(&["::1"]);
+        }
+        ("localhost", _) => return at(&["127.0.0.1", "::1"]),
+        // As getaddrinfo(3) takes it.
+        ("0", None | Some("ipv4")) => return at(&["0.0.0.0"]),
+        _ => {}
+    }
+    match (host.parse::<IpAddr>(), family) {
+        (Ok(IpAddr::V6(address)), None | Some("ipv6")) if address.is_unspecified() => only_v6(),
+        (Ok(IpAddr::V6(_)), Some("ipv4")) | (Ok(IpAddr::V4(_)), Some("ipv6")) => {
+            Listen::Not("an address of the other family: no listener".to_owned())
+        }
+        (Ok(address), _) => at(&[&address.to_string()]),
+        (Err(_), _) => Listen::Not("an address to listen on is a number here: no listener".to_owned()),
+    }
+}
+
+/// `remaddr`: who may come from where. A listener on every address becomes one on this machine's own, if nobody else may.
+pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+    let said = format!("remaddr: {}", shown(text));
+    let is_local = |address: &str| {
+        let host = parts(address, &[',']).into_iter().map(|part| part.name);
+        let mut host = host.skip_while(|word| ["tcp", "ipv4", "ipv6", "ipv6n4"].contains(&word.as_str()));
+        let host = host.next().unwrap_or_default();
+        host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let mut back = false;
+    let addresses: Vec<&str> = text
+        .split(';')
+        .map(str::trim)
+        .filter(|address| {
+            let calls = address.starts_with('!');
+            back |= calls;
+            !calls && !address.is_empty()
+        })
+        .collect();
+    if back {
+        plan.leave(place, &said, "nobody is called from here");
+    }
+    if addresses.is_empty() {
+        return;
+    }
+    let wide = match draft.keys.get("listen") {
+        None => true,
+        Some((listen, _)) => {
+            listen.as_array().is_some_and(|all| all.iter().any(|one| one.as_str() == Some("0.0.0.0")))
+        }
+    };
+    if addresses.into_iter().all(is_local) {
+        if wide {
+            let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
+            plan.set(draft, "listen", here, &said, place);
+        }
+        return;
+    }
+    plan.leave(place, said, "wider here: a port takes logins from any address (`listen`, or a firewall)");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_and_backslashes_take_commas_their_meaning() {
+        let names = |text: &str| parts(text, &[',']).into_iter().map(|part| part.name).collect::<Vec<_>>();
+        assert_eq!(names(r#"tcp,"192.0.2.5",2000"#), ["tcp", "192.0.2.5", "2000"]);
+        assert_eq!(names(r#"serialdev,"/dev/X,Y",9600"#), ["serialdev", "/dev/X,Y", "9600"]);
+        assert_eq!(names(r"serialdev,/dev/X\,Y,9600"), ["serialdev", "/dev/X,Y", "9600"]);
+        assert_eq!(names(r#"sctp(laddr="localhost,4001"),localhost,3023"#), ["sctp", "localhost", "3023"]);
+        let part = &parts("telnet(rfc2217,mode=server),tcp", &[','])[0];
+        assert_eq!((part.name.as_str(), part.options.as_deref()), ("telnet", Some("rfc2217,mode=server")));
+    }
+}

@@ -1,0 +1,45 @@
+//! Whose configuration a file is.
+
+use std::path::Path;
+
+use super::{Program, former};
+
+/// By the end of its name.
+pub fn by_name(path: &Path) -> Option<Program> {
+    match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+        "cf" => Some(Program::Conserver),
+        "yaml" | "yml" => Some(Program::Ser2net),
+        "ini" => Some(Program::Consoleserver),
+        _ => None,
+    }
+}
+
+/// Lines that say something.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+/// By its first line that says something.
+pub fn by_text(text: &str) -> Option<Program> {
+    let first = lines(text).next()?;
+    let word = first.split([' ', '\t', ':']).next().unwrap_or_default();
+    let is_one_of = |words: &[&str]| words.iter().any(|other| other.eq_ignore_ascii_case(word));
+    match first {
+        _ if first.starts_with("%YAML") || first == "---" => Some(Program::Ser2net),
+        _ if first.starts_with('[') => Some(Program::Consoleserver),
+        _ if former::is_line(first) => Some(Program::Ser2net),
+        _ if !first.contains(':')
+            && is_one_of(&["access", "break", "config", "console", "default", "group", "task"]) =>
+        {
+            Some(Program::Conserver)
+        }
+        _ if first[word.len()..].starts_with(':') => Some(Program::Ser2net),
+        _ if is_one_of(&["console", "default"]) => Some(Program::Conserver),
+        _ => None,
+    }
+}
+
+/// Whether a file of ser2net has the format of before 4.0.
+pub fn is_former(text: &str) -> bool {
+    lines(text).next().is_some_and(|first| !first.starts_with(['%', '-']) && former::is_line(first))
+}

@@ -1,0 +1,250 @@
+//! The words of conserver.cf(5), as conserver's own lexer separates them: quotes, comments, and `#include` lines, which may
+//! be indented. A file that cannot be included is reported, and the rest goes on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::plan::shown;
+use super::{ImportError, Place, Source};
+
+/// As conserver's own.
+const MAX_DEPTH: usize = 10;
+/// Files of one import: each may include several, so the depth alone is no bound.
+const MAX_FILES: usize = 256;
+/// Bytes of one name or value; conserver's longest are lists of users.
+const MAX_WORD: usize = 16 * 1024;
+
+/// Where another file is from.
+pub type Include<'a> = dyn FnMut(&Path) -> Result<Source, ImportError> + 'a;
+
+/// A part of a file that is not imported.
+pub struct Fault {
+    /// Where it stands.
+    pub place: Place,
+    /// What it is.
+    pub what: String,
+    /// Why not.
+    pub why: String,
+}
+
+/// What stands next in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    Word(String, Place),
+    Open,
+    Close,
+    Semicolon,
+    End,
+}
+
+/// A file that is being read.
+struct Input {
+    name: Arc<str>,
+    text: String,
+    at: usize,
+    line: usize,
+}
+
+impl Input {
+    fn of(source: Source) -> Self {
+        Self { name: source.name, text: source.text, at: 0, line: 1 }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        self.line += usize::from(c == '\n');
+        Some(c)
+    }
+
+    /// The rest of the line, and whether the line ends: the last one of a file may not.
+    fn comment(&mut self) -> (String, bool) {
+        let rest = &self.text[self.at..];
+        let (line, ends) = rest.split_once('\n').map_or((rest, false), |(line, _)| (line, true));
+        let line = line.to_owned();
+        self.at += line.len() + usize::from(ends);
+        self.line += usize::from(ends);
+        (line, ends)
+    }
+
+    /// Up to the closing quote; `false` if there is none.
+    fn quoted(&mut self, word: &mut String) -> bool {
+        let mut escaped = false;
+        while let Some(c) = self.next() {
+            match (c, escaped) {
+                ('"', false) => return true,
+                ('"', true) => {
+                    word.push('"');
+                    escaped = false;
+                }
+                (_, true) => {
+                    word.push('\\');
+                    escaped = c == '\\';
+                    if !escaped {
+                        word.push(c);
+                    }
+                }
+                ('\\', false) => escaped = true,
+                (_, false) => word.push(c),
+            }
+            if word.len() > MAX_WORD {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// A file with those that it includes in their places.
+pub struct Lexer<'l, 'i> {
+    inputs: Vec<Input>,
+    include: &'l mut Include<'i>,
+    files: usize,
+    /// Parts that are not imported.
+    pub faults: Vec<Fault>,
+    /// Where the last token stood.
+    last: Place,
+}
+
+impl<'l, 'i> Lexer<'l, 'i> {
+    pub fn of(source: Source, include: &'l mut Include<'i>) -> Self {
+        let last = Place { file: source.name.clone(), line: 1 };
+        Self { inputs: vec![Input::of(source)], include, files: 1, faults: Vec::new(), last }
+    }
+
+    /// Where the reader stands.
+    pub fn place(&self) -> Place {
+        match self.inputs.last() {
+            // Behind the last newline there is no line.
+            Some(input) => {
+                let line = if input.at == input.text.len() && input.text.ends_with('\n') {
+                    input.line - 1
+                } else {
+                    input.line
+                };
+                Place { file: input.name.clone(), line: line.max(1) }
+            }
+            None => self.last.clone(),
+        }
+    }
+
+    /// Reports a part that is not imported.
+    pub fn fault(&mut self, place: Place, what: impl Into<String>, why: impl Into<String>) {
+        self.faults.push(Fault { place, what: what.into(), why: why.into() });
+    }
+
+    /// The next token. In a name or a value there may be space.
+    pub fn token(&mut self, spaces: bool) -> Result<Token, ImportError> {
+        loop {
+            self.last = self.place();
+            let Some(input) = self.inputs.last_mut() else { return Ok(Token::End) };
+            let mut word = String::new();
+            let mut begins = None;
+            // A quoted word may be empty.
+            let mut is_word = false;
+            // After a comment that is a part of "include", conserver takes no `#include` from the next line.
+            let mut may_include = true;
+            let included = loop {
+                let line = input.line;
+                let Some(c) = input.next() else { break None };
+                if !c.is_ascii_whitespace() && c != '#' {
+                    begins.get_or_insert(line);
+                }
+                match c {
+                    '#' => {
+                        let (comment, ends) = input.comment();
+                        let file = comment
+                            .strip_prefix("include")
+                            .filter(|rest| may_include && rest.starts_with(|c: char| c.is_ascii_whitespace()))
+                            .map(str::trim)
+                            .filter(|name| !name.is_empty());
+                        match file {
+                            Some(file) => break Some((file.to_owned(), line, ends)),
+                            None => may_include = !may_include || !"include".starts_with(&comment),
+                        }
+                    }
+                    '\\' => {
+                        word.extend(input.next());
+                        is_word = true;
+                    }
+                    '"' => {
+                        is_word = true;
+                        if !input.quoted(&mut word) {
+                            let place = Place { file: input.name.clone(), line };
+                            self.faults.push(Fault {
+                                place,
+                                what: format!("\"{}", shown(word.trim())),
+                                why: "a quote that is not closed".to_owned(),
+                            });
+                        }
+                    }
+                    '{' | '}' | ';' if word.is_empty() && !is_word => {
+                        return Ok(match c {
+                            '{' => Token::Open,
+                            '}' => Token::Close,
+                            _ => Token::Semicolon,
+                        });
+                    }
+                    '{' | '}' | ';' => {
+                        input.at -= 1;
+                        break None;
+                    }
+                    c if c.is_ascii_whitespace() => {
+                        may_include |= c == '\n';
+                        match (word.is_empty(), spaces) {
+                            (true, _) => {}
+                            (false, true) => word.push(c),
+                            (false, false) => break None,
+                        }
+                    }
+                    c => word.push(c),
+                }
+                if word.len() > MAX_WORD {
+                    let place = Place { file: input.name.clone(), line: begins.unwrap_or(line) };
+                    let why = format!("more than {MAX_WORD} bytes without an end");
+                    return Err(ImportError::Syntax(place, why));
+                }
+            };
+            if let Some((file, line, ends)) = included {
+                let place = Place { file: input.name.clone(), line };
+                self.enter(&file, place, ends)?;
+                continue;
+            }
+            if !word.is_empty() || is_word {
+                word.truncate(word.trim_ascii_end().len());
+                let line = begins.unwrap_or(input.line);
+                return Ok(Token::Word(word, Place { file: input.name.clone(), line }));
+            }
+            let read = self.inputs.pop();
+            if self.inputs.is_empty() {
+                // What comes to be said about the end is said of the first file.
+                self.inputs.extend(read);
+                return Ok(Token::End);
+            }
+        }
+    }
+
+    /// Goes on in an included file.
+    fn enter(&mut self, file: &str, place: Place, ends: bool) -> Result<(), ImportError> {
+        let what = format!("#include {}", shown(file));
+        if !ends {
+            self.fault(place, what, "conserver wants a newline behind it");
+        } else if self.inputs.len() == MAX_DEPTH {
+            self.fault(place, what, format!("files in {MAX_DEPTH} files, as many as conserver reads"));
+        } else if self.files == MAX_FILES {
+            return Err(ImportError::Syntax(place, format!("more than {MAX_FILES} files")));
+        } else {
+            self.files += 1;
+            match (self.include)(Path::new(file)) {
+                Ok(source) => self.inputs.push(Input::of(source)),
+                Err(error @ ImportError::TooLong(..)) => return Err(error),
+                Err(error) => self.fault(place, what, format!("not read: {error}")),
+            }
+        }
+        Ok(())
+    }
+}

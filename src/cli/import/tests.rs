@@ -1,0 +1,199 @@
+//! What no file may do to the readers, and what they say of mistakes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn source(text: &str) -> Source {
+    Source { name: "f".into(), text: text.to_owned() }
+}
+
+fn conserver(text: &str) -> Result<Plan, ImportError> {
+    // Whatever is included is the file itself.
+    conserver::plan(source(text), &mut |_| Ok(source(text)), "rack1")
+}
+
+fn ser2net(text: &str) -> Result<Plan, ImportError> {
+    ser2net::plan(source(text), &mut |_| Ok(source(text)))
+}
+
+/// What is not carried over.
+fn left(plan: &Plan) -> Vec<String> {
+    let mut shown = Vec::new();
+    plan.show(&crate::config::Config::default(), &mut shown).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    shown.lines().filter(|line| line.starts_with("f:")).map(str::to_owned).collect()
+}
+
+/// Texts of which a reader may make much.
+fn hostile() -> impl Strategy<Value = String> {
+    let parts = prop::sample::select(vec![
+        "console",
+        "default",
+        " * ",
+        "{",
+        "}",
+        ";",
+        "\"",
+        "\\",
+        "#",
+        "\n",
+        "include ",
+        "#include x\n",
+        "rw ",
+        "!",
+        "group",
+        "users ",
+        ",",
+        "connection: ",
+        "&a ",
+        "*a",
+        "*(a)",
+        ": ",
+        "- ",
+        "[",
+        "]",
+        "%YAML 1.1\n---\n",
+        "  ",
+        "'",
+        "define: ",
+        "connector: serialdev,/dev/a,",
+        "accepter: tcp,",
+        "9600n81",
+        "=",
+        "[GLOBAL]\n",
+        "sshport",
+        "é",
+        "\t",
+        "|",
+        "> ",
+        "? ",
+        "!!str ",
+        "\0",
+        "\u{feff}",
+        "options:",
+    ]);
+    prop::collection::vec(parts, 0..40).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_text_is_too_much_for_a_reader(text in hostile()) {
+        // Right or wrong, there is an answer, and it can be said.
+        for plan in [conserver(&text), ser2net(&text), former::plan(&source(&text)), ini::plan(&source(&text))] {
+            match plan {
+                Ok(mut plan) => {
+                    plan.number(65_000, &crate::config::Config::default());
+                    plan.fit(&crate::config::Config::default());
+                    plan.show(&crate::config::Config::default(), &mut Vec::new()).unwrap();
+                }
+                Err(error) => assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_file_could_blow_up_to_is_bounded() {
+    let mut doubled = "define: &a0 0123456789\n".to_owned();
+    for n in 1..40 {
+        doubled.push_str(&format!("define: &a{n} \"*(a{})*(a{})\"\n", n - 1, n - 1));
+    }
+    let doubled = left(&ser2net(&doubled).unwrap());
+    assert_eq!(doubled[0], "f:12: define a11: left out: a text of more than 16384 bytes");
+    let wide = format!("define: &a {}\n{}", "x".repeat(16_000), "define: &b '*(a)'\n".repeat(1_000));
+    assert!(matches!(ser2net(&wide), Err(ImportError::TooLong(..))));
+
+    let deep = left(&ser2net(&format!("a: {}", "[".repeat(100_000))).unwrap());
+    let begin = format!("f:1: a: {}…", "[".repeat(57));
+    assert_eq!(deep, [format!("{begin}: left out: more than 16 levels: the rest of the file is read")]);
+
+    let users: Vec<String> = (0..1025).map(|n| format!("u{n}")).collect();
+    let long = conserver(&format!("group g {{ users {}; }}\n", users.join(","))).unwrap_err().to_string();
+    assert_eq!(long, "f:1: a list of more than 1024 words");
+
+    let endless = left(&conserver("#include x\n").unwrap());
+    assert_eq!(endless, ["f:1: #include x: files in 10 files, as many as conserver reads"]);
+    let endless = conserver("#include x\n#include x\n").unwrap_err().to_string();
+    assert!(endless.ends_with(": more than 256 files"), "{endless}");
+    let endless = left(&ser2net("include: x\n").unwrap());
+    assert_eq!(endless, ["f:1: include x: not read: too many files"]);
+
+    let many: String = (0..300).map(|n| format!("[/dev/p{n}]\n")).collect();
+    assert_eq!(ini::plan(&source(&many)).unwrap_err().to_string(), "f:257: more than 256 ports");
+}
+
+#[test]
+fn a_mistake_is_told_with_its_line() {
+    for (text, wanted) in [
+        ("console a {\n  baud 9600\n}\n", "f:2: console a: baud 9600: left out: a ; is missing before }"),
+        ("\nconsole a { baud 9600;\n", "f:2: console a: left out: it is not closed by }"),
+        ("console a { motd \"x;\n}\n", "f:1: \"x; }: a quote that is not closed"),
+        ("# x\nconsole { }\n", "f:2: console: expected console NAME {"),
+        ("{ }\n", "f:1: { or }: it belongs to no block"),
+        ("konsole a { }\n", "f:1: konsole: expected access, break, config, console, default, group or task"),
+        (
+            "console a {\n include b; }\n",
+            "f:2: console a: include b: no default of that name stands before it",
+        ),
+    ] {
+        let plan = conserver(text).unwrap();
+        assert!(plan.ports.is_empty(), "{text:?}");
+        let left = left(&plan);
+        assert!(left.iter().any(|line| line == wanted), "{text:?}: {left:?}");
+    }
+    for (text, wanted) in [
+        (
+            "connection:\n  accepter: tcp,1\n",
+            "f:1: connection: left out: a connection has a name: expected connection: &NAME",
+        ),
+        ("x\n", "f:1: expected connection:, define: and so on: the rest of the file is read"),
+        ("connection: &a x\n", "f:1: connection: left out: expected accepter: and connector:"),
+        (
+            "define: &a b\nconnection: &c\n  x: '*(d)'\n",
+            "f:3: connection c: left out: *(d): not defined before",
+        ),
+    ] {
+        let plan = ser2net(text).unwrap();
+        assert!(plan.ports.is_empty(), "{text:?}");
+        assert_eq!(left(&plan), [wanted], "{text:?}");
+    }
+    let twice = ini::plan(&source("[/dev/a]\n[/dev/b/a]\n")).unwrap();
+    let names: Vec<_> = twice.ports.iter().map(|port| port.name.as_str()).collect();
+    assert_eq!(names, ["a", "a-2"]);
+    for (text, wanted) in [
+        ("[/dev/a]\nbaudrate\n", "f:2: baudrate: expected KEY = VALUE, or [NAME]"),
+        ("\n[x\n", "f:2: [x: left out: expected [NAME]"),
+    ] {
+        assert_eq!(left(&ini::plan(&source(text)).unwrap()), [wanted], "{text:?}");
+    }
+}
+
+#[test]
+fn whose_file_it_is_is_seen_in_it() {
+    for (text, wanted) in [
+        ("%YAML 1.1\n---\n", Some(Program::Ser2net)),
+        ("# x\nconnection: &a\n", Some(Program::Ser2net)),
+        ("default:\n  name: x\n", Some(Program::Ser2net)),
+        ("BANNER:b:x\n", Some(Program::Ser2net)),
+        ("# x\n\n2000:raw:0:/dev/ttyS0:9600\n", Some(Program::Ser2net)),
+        ("localhost,2000:telnet:0:/dev/ttyS0:\n", Some(Program::Ser2net)),
+        ("default * {\n", Some(Program::Conserver)),
+        ("Console a { motd \"a:b\"; }\n", Some(Program::Conserver)),
+        ("[GLOBAL]\n", Some(Program::Consoleserver)),
+        ("hello\n", None),
+        ("", None),
+    ] {
+        assert_eq!(kind::by_text(text), wanted, "{text:?}");
+    }
+    for (text, wanted) in [
+        ("BANNER:b:x\n", true),
+        ("# x\n4001:telnet:600:/dev/ttyUSB0:9600\n", true),
+        ("connection: &a\n", false),
+        ("%YAML 1.1\n", false),
+        ("---\n", false),
+        ("default:\n", false),
+    ] {
+        assert_eq!(kind::is_former(text), wanted, "{text:?}");
+    }
+}

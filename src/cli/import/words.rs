@@ -1,0 +1,143 @@
+//! Words about a serial line, as ser2net and gensio(5) take them: `115200n81`, `rtscts`, `local=false`, and those of before 4.0,
+//! `8DATABITS`, `-XONXOFF`.
+
+use super::plan::shown;
+use super::{Draft, Place, Plan};
+use crate::config::Value;
+
+/// What the words so far say.
+#[derive(Clone)]
+pub struct Line {
+    keys: [(&'static str, Value); 6],
+}
+
+impl Line {
+    /// As ser2net sets a line of which nothing is said.
+    pub fn new() -> Self {
+        Self {
+            keys: [
+                ("baud", Value::Integer(9600)),
+                ("bytesize", Value::Integer(8)),
+                ("parity", "N".into()),
+                ("rtscts", false.into()),
+                ("stopbits", Value::Integer(1)),
+                ("xonxoff", false.into()),
+            ],
+        }
+    }
+
+    /// Sets all of a port's line: what is the default there need not be so here.
+    pub fn give(self, plan: &mut Plan, draft: &mut Draft, place: &Place) {
+        for (key, value) in self.keys {
+            plan.set(draft, key, value, key, place);
+        }
+    }
+
+    fn set(&mut self, plan: &mut Plan, key: &'static str, value: Value, word: &str, place: &Place) {
+        match (Plan::takes(key, &value), self.keys.iter_mut().find(|(name, _)| *name == key)) {
+            (true, Some((_, slot))) => *slot = value,
+            _ => plan.leave(place, shown(word), format_args!("{key}: no such value")),
+        }
+    }
+
+    /// Takes a word; `false` if it is none about a serial line.
+    pub fn word(&mut self, plan: &mut Plan, draft: &mut Draft, word: &str, place: &Place) -> bool {
+        let (bare, on) = word.strip_prefix('-').map_or((word, "true"), |bare| (bare, "false"));
+        let (name, value) = bare.split_once('=').unwrap_or((bare, on));
+        let is_off = flag(value) == Value::Boolean(false);
+        let name = name.to_ascii_lowercase();
+        let why = match name.as_str() {
+            "" => return true,
+            "speed" => return self.speed(plan, value, word, place),
+            "none" | "even" | "odd" | "mark" | "space" => return self.parity(plan, &name, word, place),
+            "parity" => return self.parity(plan, value, word, place),
+            "databits" => {
+                self.set(plan, "bytesize", number(value), word, place);
+                return true;
+            }
+            "stopbits" => {
+                self.set(plan, "stopbits", number(value), word, place);
+                return true;
+            }
+            "xonxoff" | "rtscts" => {
+                let key = if name == "rtscts" { "rtscts" } else { "xonxoff" };
+                self.set(plan, key, flag(value), word, place);
+                return true;
+            }
+            "dtr" | "rts" => {
+                let key = if name == "dtr" { "dtr" } else { "rts" };
+                let state = if is_off { "off" } else { "on" };
+                if Plan::takes(key, &state.into()) {
+                    plan.set(draft, key, state.into(), word, place);
+                    return true;
+                }
+                "the line stays as the driver has it"
+            }
+            name if name.starts_with(|c: char| c.is_ascii_digit()) => {
+                let digits = name.len() - name.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+                let key = match &name[digits..] {
+                    "databits" | "databit" => "bytesize",
+                    "stopbit" | "stopbits" => "stopbits",
+                    _ => return self.speed(plan, bare, word, place),
+                };
+                self.set(plan, key, number(&name[..digits]), word, place);
+                return true;
+            }
+            "local" if !is_off => return true,
+            "local" => "modem lines are never waited for",
+            "nobreak" | "nouucplock" => return true,
+            "hangup-when-done" | "hangup_when_done" | "custspeed" | "wronly" if is_off => return true,
+            "rs485" if value.eq_ignore_ascii_case("off") => return true,
+            "custspeed" | "readbuf" | "drain_time" | "char_drain_wait" => return true,
+            "hangup-when-done" | "hangup_when_done" => "DTR and RTS stay as they are",
+            "wronly" => "what the device says is shown too",
+            "rs485" => "RS-485 is set by the driver or a program before this one",
+            _ => return false,
+        };
+        plan.leave(place, shown(word), why);
+        true
+    }
+
+    fn parity(&mut self, plan: &mut Plan, parity: &str, word: &str, place: &Place) -> bool {
+        let letter = parity.chars().take(1).collect::<String>().to_ascii_uppercase();
+        self.set(plan, "parity", letter.into(), word, place);
+        true
+    }
+
+    /// `115200n81`, of which the end may be missing.
+    fn speed(&mut self, plan: &mut Plan, speed: &str, word: &str, place: &Place) -> bool {
+        let letters = speed.find(|c: char| !c.is_ascii_digit()).unwrap_or(speed.len());
+        let (baud, rest) = speed.split_at(letters);
+        let mut rest = rest.chars();
+        let (parity, bits, stop, more) = (rest.next(), rest.next(), rest.next(), rest.next());
+        let is = |c: Option<char>, of: &str| c.is_none_or(|c| of.contains(c.to_ascii_uppercase()));
+        if !(is(parity, "NEOMS") && is(bits, "5678") && is(stop, "12") && more.is_none()) {
+            plan.leave(place, shown(word), "expected a speed such as 9600n81");
+            return true;
+        }
+        self.set(plan, "baud", number(baud), word, place);
+        if let Some(parity) = parity {
+            self.parity(plan, &parity.to_string(), word, place);
+        }
+        for (key, count) in [("bytesize", bits), ("stopbits", stop)] {
+            if let Some(count) = count {
+                self.set(plan, key, number(&count.to_string()), word, place);
+            }
+        }
+        true
+    }
+}
+
+/// A number, or the word, which the key then refuses.
+pub fn number(word: &str) -> Value {
+    word.parse().map_or_else(|_| word.into(), Value::Integer)
+}
+
+/// As YAML 1.1 and ser2net take them.
+pub fn flag(word: &str) -> Value {
+    match word.to_ascii_lowercase().as_str() {
+        "true" | "on" | "yes" | "1" => true.into(),
+        "false" | "off" | "no" | "0" => false.into(),
+        _ => word.into(),
+    }
+}
