@@ -186,7 +186,7 @@ impl Origins {
     }
 
     /// Takes `defaultaccess` of a `config` block.
-    pub fn default(&mut self, plan: &mut Plan, statement: &Statement) {
+    pub fn default_access(&mut self, plan: &mut Plan, statement: &Statement) {
         if ["allowed", "trusted"].iter().any(|word| word.eq_ignore_ascii_case(&statement.value)) {
             self.elsewhere = true;
             let why = "everybody logs in here, from any address";

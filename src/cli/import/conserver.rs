@@ -92,7 +92,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
             "config" if block.name == "*" || is_here(&block.name, this_host) => {
                 for statement in &block.statements {
                     match statement.keyword {
-                        "defaultaccess" => from.default(&mut plan, statement),
+                        "defaultaccess" => from.default_access(&mut plan, statement),
                         _ => {
                             let why = "the server itself is set by consoleserver.toml(5)";
                             plan.leave(
