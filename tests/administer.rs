@@ -236,7 +236,7 @@ fn shown(mut stream: UnixStream) -> String {
 }
 
 fn log(lines: u32, follow: bool) -> Request {
-    Request::Run(exec::Command::Log { lines: Some(lines), since: None, follow })
+    Request::Run(exec::Command::Log { lines: Some(lines), since: None, until: None, raw: false, follow })
 }
 
 #[test]

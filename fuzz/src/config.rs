@@ -4,7 +4,7 @@
 use std::path::{Component, Path};
 
 use consoleserver::config::{Config, Port, changes, without_broken_tables};
-use consoleserver::generator::{Entry, plan};
+use consoleserver::generator::{Entry, Machine, plan};
 use consoleserver::port::PortName;
 use toml::{Table, Value};
 
@@ -13,14 +13,18 @@ const LINES_MAX: usize = 200;
 /// Slips of the pen, on a line of their own.
 const SLIPS: [&str; 8] = ["=", "x = \"", "x = [", "x = '", "[", "x = {", "a b = 1", "x = 08"];
 /// What a unit may say.
-const DIRECTIVES: [&str; 9] = [
+const DIRECTIVES: [&str; 13] = [
     "ListenStream=",
     "SourcePath=/etc/consoleserver/config.toml",
     "Requires=console",
     "After=console",
     "BindIPv6Only=",
     "Description=Device of serial console ",
-    "PartOf=consoleserver.target",
+    "PartOf=console",
+    "Wants=console",
+    "StartLimitIntervalSec=0",
+    "TriggerLimitIntervalSec=0",
+    "DeviceAllow=char-",
     "PathExists=/",
     "# Made by console-generator",
 ];
@@ -52,7 +56,11 @@ pub fn run(data: &[u8]) {
 
 /// No word of it gets anywhere but where it belongs.
 fn units(config: &Config) {
-    let plan = plan(config, Some(Path::new("/etc/consoleserver/config.toml")));
+    let plan = plan(
+        config,
+        Some(Path::new("/etc/consoleserver/config.toml")),
+        &Machine::at(Path::new("/nonexistent")),
+    );
     for (path, entry) in &plan.entries {
         assert!(
             path.components().all(|part| matches!(part, Component::Normal(name) if name.len() < 256)),
@@ -63,7 +71,7 @@ fn units(config: &Config) {
             Entry::File(text) => {
                 for line in text.lines() {
                     let known = line.is_empty()
-                        || ["[Unit]", "[Socket]", "[Path]"].contains(&line)
+                        || ["[Unit]", "[Socket]", "[Path]", "[Service]"].contains(&line)
                         || DIRECTIVES.iter().any(|directive| line.starts_with(directive));
                     assert!(known, "{line:?}");
                     assert!(
@@ -82,7 +90,10 @@ fn units(config: &Config) {
 }
 
 /// What opens a port.
-fn listening<'c>(config: &'c Config, name: &PortName) -> Option<(bool, Option<u16>, &'c [std::net::IpAddr])> {
+fn listening<'c>(
+    config: &'c Config,
+    name: &PortName,
+) -> Option<(bool, Option<u16>, &'c [consoleserver::config::Address])> {
     let port = config.ports.get(name)?;
     Some((port.enabled, port.ssh_port, config.listen(port)))
 }

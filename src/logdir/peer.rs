@@ -71,7 +71,8 @@ mod tests {
         let v1 = "12:pids:/x\n1:name=systemd:/system.slice/system-console.slice/console@ttyUSB0.service\n";
         assert_eq!(port(v1).as_deref(), Some("ttyUSB0"));
         // Both, as in a container of systemd-nspawn.
-        assert_eq!(port(&format!("9:name=systemd:/\n8:pids:/\n{v2}")).as_deref(), Some("core-1"));
+        let both = format!("9:name=systemd:/\n8:pids:/\n{v2}");
+        assert_eq!(port(&both).as_deref(), Some("core-1"));
         for other in [
             "",
             "0::/\n",

@@ -242,7 +242,13 @@ mod tests {
     }
 
     fn found(of: &[(&str, &str, &str)]) -> Vec<String> {
-        let sight = Sight { units: units(of), processes: Vec::new(), running: Default::default() };
+        let sight = Sight {
+            units: units(of),
+            processes: Vec::new(),
+            running: Default::default(),
+            ttys: Default::default(),
+            claims: Default::default(),
+        };
         everywhere(&sight).into_iter().map(|finding| finding.what).collect()
     }
 
