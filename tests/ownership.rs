@@ -80,7 +80,7 @@ fn a_port_opens_no_tty_that_another_ports_device_leads_to() {
     rig.start();
     rig.wait_for_status("is the device of the port p1");
     rig.say(b"secret of p1\r\n");
-    assert_eq!(rig.stored(), ["ring"]);
+    assert_eq!(rig.stored(), ["intake", "ring"]);
     let ssh = rig.ssh(&["-T", "demo@127.0.0.1"]).output().unwrap();
     assert!(!ssh.status.success());
     let said = String::from_utf8_lossy(&ssh.stderr).into_owned() + &String::from_utf8_lossy(&ssh.stdout);
@@ -114,7 +114,7 @@ fn a_tty_that_becomes_anothers_is_let_go_of_and_its_last_words_are_not_logged() 
     link(&rig, "by-path/1", Path::new("../demo"));
     seat.sees("is the device of the port p1");
     rig.wait_for_status("idle: ");
-    assert_eq!(rig.stored(), ["ring"], "systemd keeps no tty of another port");
+    assert_eq!(rig.stored(), ["intake", "ring"], "systemd keeps no tty of another port");
     rig.say(b"secret of p1\r\n");
     seat.typing.write_all(b"typed at demo\r").unwrap();
     seat.sees("what you type is not sent");
@@ -131,13 +131,13 @@ fn a_tty_that_becomes_anothers_is_let_go_of_and_its_last_words_are_not_logged() 
 fn a_kept_tty_that_has_become_anothers_is_not_taken_over() {
     let mut rig = Rig::with_config(TWO);
     rig.start_plugged();
-    assert_eq!(rig.stored(), ["ring", "tty"]);
+    assert_eq!(rig.stored(), ["intake", "ring", "tty"]);
     rig.kill();
     link(&rig, "by-path/1", Path::new("../demo"));
     rig.say(b"secret of p1\r\n");
     rig.start();
     rig.wait_for_status("idle: ");
-    assert_eq!(rig.stored(), ["ring"]);
+    assert_eq!(rig.stored(), ["intake", "ring"]);
     assert!(!rig.log_text().contains("secret"), "{}", rig.log_text());
 }
 
@@ -207,7 +207,7 @@ fn a_link_that_is_gone_for_a_moment_changes_nothing() {
     // One that stays away takes the tty along, whose device nobody could find again.
     fs::remove_file(rig.path("dev/demo")).unwrap();
     rig.wait_for_status("unplugged since");
-    assert_eq!(rig.stored(), ["ring"]);
+    assert_eq!(rig.stored(), ["intake", "ring"]);
 }
 
 #[test]
@@ -215,9 +215,9 @@ fn a_port_that_was_taken_out_of_the_configuration_keeps_no_tty() {
     let mut rig = Rig::with_config(TWO);
     rig.start_plugged();
     rig.kill();
-    assert_eq!(rig.stored(), ["ring", "tty"]);
+    assert_eq!(rig.stored(), ["intake", "ring", "tty"]);
     rig.configure("[ports.other]\ndevice = \"@DIR@/dev/demo\"\n");
     rig.start();
     rig.wait_for_status("demo is not configured");
-    until("the tty to be let go of", || (rig.stored() == ["ring"]).then_some(()));
+    until("the tty to be let go of", || (rig.stored() == ["intake", "ring"]).then_some(()));
 }
