@@ -51,6 +51,11 @@ impl Awaited {
         self.while_heard && self.events.is_closed()
     }
 
+    /// Nobody is to hear what becomes of it.
+    pub(super) fn needs_no_report(&mut self) {
+        self.over = true;
+    }
+
     /// The line has taken it, and waits for nothing any more.
     pub(super) fn taken(&mut self) {
         if std::mem::take(&mut self.counted) {

@@ -71,6 +71,15 @@ pub enum Input {
     Mark(oneshot::Sender<()>),
 }
 
+impl Input {
+    /// Drops it without a report: its session may not write, and has been told that.
+    pub fn dismiss(self) {
+        if let Self::Break { mut awaited, .. } = self {
+            awaited.needs_no_report();
+        }
+    }
+}
+
 /// How the device is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LineState {

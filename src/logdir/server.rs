@@ -35,7 +35,7 @@ const CONNECTIONS_MAX: usize = 512;
 /// A disk that does not answer within this is reported as the reason. The look-up goes on: at most one for each port.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until a path that may lead elsewhere is looked up: `mv` and `mkdir`, or several mounts, are one change.
-const SETTLE_DELAY: Duration = Duration::from_millis(100);
+const SETTLE_DELAY: Duration = Duration::from_millis(20);
 /// A peer that does not take an answer within this is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -99,6 +99,8 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                         torn = here.console.hub.torn();
                     }
                     queue(&mut waiting, wanted);
+                } else {
+                    wanted.into_iter().for_each(Input::dismiss);
                 }
                 if let Some(ended) = leaving {
                     hand_over(&hub_input, waiting);
