@@ -120,6 +120,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
             ),
         }
     }
+    from.report(&mut plan);
     for console in &consoles {
         port(&mut plan, console, &breaks, &from, this_host)?;
     }
@@ -283,7 +284,7 @@ fn port(
         let wrong = format!("{title}: {keyword} {}", shown(said(keyword).unwrap_or_default()));
         let right = match keyword {
             "parity" => "left out: expected even, mark, none, odd or space",
-            _ => "left out: expected a number from 50 to 4000000",
+            _ => "left out: expected a number from 1 to 4294967295",
         };
         plan.leave(at(keyword), wrong, right);
         return Ok(());

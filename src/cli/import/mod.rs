@@ -32,6 +32,10 @@ pub use lexer::Include;
 pub use plan::{Draft, Place, Plan};
 pub use source::Source;
 
+/// Why a list of hosts is not carried over.
+const NARROWER: &str =
+    "narrower here: ports listen on the loopback addresses only; widen `listen` behind a firewall";
+
 /// What to import, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Wish {

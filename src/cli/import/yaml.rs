@@ -121,7 +121,9 @@ fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut starts = Vec::new();
     let mut at = 0;
     for (line, content) in text.split_inclusive('\n').enumerate() {
-        let is_key = content.starts_with(|c: char| c.is_ascii_alphabetic()) && content.contains(':');
+        let is_key = content.starts_with("? ")
+            || content.starts_with(|c: char| c.is_ascii_alphabetic() || "\"'".contains(c))
+                && content.contains(':');
         if is_key {
             starts.push((line, at));
         }
