@@ -290,6 +290,9 @@ fn no_listener_is_wider_than_in_the_file() {
         ("filters", Some("3020"), None),
         ("family", None, None),
         ("service", Some("9000"), Some("127.0.0.1 ::1")),
+        ("none", None, None),
+        ("last", None, None),
+        ("last-open", Some("3023"), None),
     ] {
         assert!(plan.contains(&format!("port {port} (")), "{port}: {plan}");
         assert_eq!(value(&plan, port, "ssh_port"), tcp, "{port}");
@@ -321,6 +324,13 @@ fn no_listener_is_wider_than_in_the_file() {
     // defaultaccess allowed
     let plan = numbered("conserver-hosts", "input.cf");
     assert_eq!((value(&plan, "a", "listen"), value(&plan, "a", "ssh_port")), (None, Some("9000")), "{plan}");
+    // Clients that only write: nobody.
+    let plan = numbered("ser2net-options", "input.yaml");
+    assert_eq!(
+        (value(&plan, "every", "groups"), value(&plan, "every", "users")),
+        (Some("\"\""), None),
+        "{plan}"
+    );
     // remaddr
     for (case, input, port) in
         [("ser2net-options", "input.yaml", "from-there"), ("former-keywords", "input.conf", "ttyS12")]

@@ -262,8 +262,8 @@ fn port(
         (device, Some(rules)) => match subst::substituted(device, rules, &values) {
             Ok(device) => device,
             Err(why) => {
-                plan.leave(at("devicesubst"), format_args!("{title}: devicesubst {}", shown(rules)), why);
-                plan.leave(place, title, "left out: its device is not known");
+                let what = format!("{title}: devicesubst {}", shown(rules));
+                plan.leave(at("devicesubst"), what, format_args!("left out: {why}"));
                 return Ok(());
             }
         },

@@ -183,6 +183,10 @@ enum Listen {
 
 /// `telnet(rfc2217),tcp,localhost,2000`: gives a port its listener, or closes it if that would be wider here.
 pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+    // The last accepter of a connection counts.
+    draft.closed = false;
+    draft.keys.remove("listen");
+    draft.keys.remove("ssh_port");
     let mut rest = parts(text, &[',']);
     let layers = rest.iter().take_while(|part| FILTERS.contains(&part.name.as_str())).count();
     for layer in rest.drain(..layers) {
