@@ -5,8 +5,8 @@ use super::plan::{Plan, shown};
 use super::{Draft, Place};
 use crate::config::Value;
 
-/// A word of a list of users, with groups of the file in its place: conserver looks at the last one of a name, and at `*` when
-/// there is none.
+/// A word of a list of users, with groups of the file in its place: conserver looks at the last one of a
+/// name, and at `*` when there is none.
 #[derive(Clone)]
 pub struct Member {
     /// `alice`, `@staff`, `*`
@@ -146,8 +146,8 @@ pub fn nobody(plan: &mut Plan, draft: &mut Draft, place: &Place) {
     plan.set(draft, "groups", array(&[]), "nobody", place);
 }
 
-/// The hosts that conserver accepts clients from, of all blocks about this machine. Without any, it accepts those of the
-/// machine itself (`SetDefAccess` of conserver), and no others unless `defaultaccess` says so.
+/// The hosts that conserver accepts clients from, of all blocks about this machine. Without any, it accepts
+/// those of the machine itself (`SetDefAccess` of conserver), and no others unless `defaultaccess` says so.
 #[derive(Default)]
 pub struct Origins {
     /// `defaultaccess` admits hosts that no block names.
@@ -193,8 +193,8 @@ impl Origins {
         }
     }
 
-    /// Whether ports listen on the machine's own addresses only: a listener is for all hosts or for none but this one, so that
-    /// a list of hosts becomes the latter.
+    /// Whether ports listen on the machine's own addresses only: a listener is for all hosts or for none but
+    /// this one, so that a list of hosts becomes the latter.
     pub fn is_local(&self) -> bool {
         !self.open || !self.rejected.is_empty()
     }

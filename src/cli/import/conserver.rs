@@ -1,5 +1,6 @@
-//! conserver.cf(5): its `console` blocks of type `device`, over their `default` blocks, as conserver's own reader resolves them:
-//! a default counts for what stands behind it, the last word counts, and so does the last console of a name.
+//! conserver.cf(5): its `console` blocks of type `device`, over their `default` blocks, as conserver's own
+//! reader resolves them: a default counts for what stands behind it, the last word counts, and so does the
+//! last console of a name.
 
 use std::collections::BTreeMap;
 
@@ -139,8 +140,8 @@ fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
     }
 }
 
-/// Adds whom a list means. `!` before a group turns each of its members around; here those that it leaves out stay so: that is
-/// less, not more.
+/// Adds whom a list means. `!` before a group turns each of its members around; here those that it leaves out
+/// stay so: that is less, not more.
 fn people(list: &mut Vec<Member>, statement: &Statement, known: &Known) -> Result<(), ImportError> {
     if statement.value.is_empty() {
         list.clear();

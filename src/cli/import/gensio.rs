@@ -1,5 +1,5 @@
-//! What ser2net calls a gensio: layers between commas, each with options in parentheses, down to a serial port or an address.
-//! Quotes and backslashes take commas their meaning.
+//! What ser2net calls a gensio: layers between commas, each with options in parentheses, down to a serial
+//! port or an address. Quotes and backslashes take commas their meaning.
 
 use std::net::IpAddr;
 
@@ -286,8 +286,8 @@ fn listen(family: Option<&str>, host: Option<&str>) -> Listen {
     }
 }
 
-/// `remaddr`: the addresses that clients may come from. A listener here takes clients of all addresses or of this machine
-/// only, so that it becomes the latter.
+/// `remaddr`: the addresses that clients may come from. A listener here takes clients of all addresses or of
+/// this machine only, so that it becomes the latter.
 pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
     let said = format!("remaddr: {}", shown(text));
     let is_local = |address: &str| {

@@ -1,4 +1,5 @@
-//! ser2net.yaml(5): its connections from a listener to a `serialdev`. (The format before 4.0 is read by `former`.)
+//! ser2net.yaml(5): its connections from a listener to a `serialdev`. (The format before 4.0 is read by
+//! `former`.)
 
 use std::collections::BTreeMap;
 use std::path::Path;

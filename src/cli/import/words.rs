@@ -1,5 +1,5 @@
-//! Words about a serial line, as ser2net and gensio(5) take them: `115200n81`, `rtscts`, `local=false`, and those of before 4.0,
-//! `8DATABITS`, `-XONXOFF`.
+//! Words about a serial line, as ser2net and gensio(5) take them: `115200n81`, `rtscts`, `local=false`, and
+//! those of before 4.0, `8DATABITS`, `-XONXOFF`.
 
 use super::plan::shown;
 use super::{Draft, Place, Plan};
