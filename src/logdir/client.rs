@@ -143,9 +143,8 @@ async fn listen(
         // (Receiving a message is not cancel safe, receiving its first byte is.)
         let mut first = [0];
         tokio::select! {
-            read = from.read(&mut first) => match read? {
-                0 => return Ok(()),
-                _ => {}
+            read = from.read(&mut first) => if read? == 0 {
+                return Ok(());
             },
             () = current.closed() => return Ok(()),
             () = ask_again.notified() => {

@@ -95,18 +95,18 @@ fn each_serial_console_of_the_files_from_the_field_is_a_port_with_its_line() {
         ("crlf", &[("console", "115200N81", true, None, here, all)]),
         (
             "capitals",
-            &[("sw-core", "9600N81", true, None, None, all), ("sw-edge", "9600N81", false, None, None, all)],
+            &[("sw-core", "9600N81", true, None, here, all), ("sw-edge", "9600N81", false, None, here, all)],
         ),
         (
             "capitals-and-includes",
             &[
-                ("pdu1", "19200N81", true, None, None, all),
-                ("sw-core", "9600N81", true, None, None, all),
-                ("sw-edge", "9600N81", false, None, None, all),
+                ("pdu1", "19200N81", true, None, here, all),
+                ("sw-core", "9600N81", true, None, here, all),
+                ("sw-edge", "9600N81", false, None, here, all),
             ],
         ),
         // The file by itself: conserver would not say whose console it is, and nobody may use it.
-        ("fragment", &[("pdu1", "19200N81", true, None, None, Some("\"\""))]),
+        ("fragment", &[("pdu1", "19200N81", true, None, here, Some("\"\""))]),
         (
             "lab-devicesubst",
             &[
@@ -128,8 +128,8 @@ fn each_serial_console_of_the_files_from_the_field_is_a_port_with_its_line() {
         (
             "machine-room",
             &[
-                ("node-a.example.net", "9600N81", true, None, None, Some("\"\"")),
-                ("node-b.example.net", "9600N81", true, None, None, Some("\"\"")),
+                ("node-a.example.net", "9600N81", true, None, here, Some("\"\"")),
+                ("node-b.example.net", "9600N81", true, None, here, Some("\"\"")),
             ],
         ),
         (
@@ -142,7 +142,7 @@ fn each_serial_console_of_the_files_from_the_field_is_a_port_with_its_line() {
         ),
         (
             "one-bad-block",
-            &[("good1", "9600N81", true, None, None, all), ("good2", "9600N81", true, None, None, all)],
+            &[("good1", "9600N81", true, None, here, all), ("good2", "9600N81", true, None, here, all)],
         ),
         (
             "pi-wrapped",
@@ -290,6 +290,9 @@ fn no_listener_is_wider_than_in_the_file() {
         ("filters", Some("3020"), None),
         ("family", None, None),
         ("service", Some("9000"), Some("127.0.0.1 ::1")),
+        ("none", None, None),
+        ("last", None, None),
+        ("last-open", Some("3023"), None),
     ] {
         assert!(plan.contains(&format!("port {port} (")), "{port}: {plan}");
         assert_eq!(value(&plan, port, "ssh_port"), tcp, "{port}");
@@ -308,10 +311,32 @@ fn no_listener_is_wider_than_in_the_file() {
         let open = value(&plan, port, "ssh_port").is_some();
         assert_eq!(open, listen.is_some() || port == "d", "{port}: {plan}");
     }
-    // conserver takes clients of this machine only.
-    let plan = numbered("lab-devicesubst", "input.cf");
-    assert_eq!(value(&plan, "ttyACM1", "listen"), Some("127.0.0.1 ::1"), "{plan}");
-    assert_eq!(value(&plan, "ttyACM1", "ssh_port"), Some("9004"), "{plan}");
+    // conserver takes clients of this machine, of a list of hosts, and without `access` of this machine again.
+    for (case, port, tcp) in [
+        ("lab-devicesubst", "ttyACM1", "9004"),
+        ("machine-room", "node-b.example.net", "9001"),
+        ("capitals", "sw-edge", "9001"),
+    ] {
+        let plan = numbered(case, "input.cf");
+        assert_eq!(value(&plan, port, "listen"), Some("127.0.0.1 ::1"), "{plan}");
+        assert_eq!(value(&plan, port, "ssh_port"), Some(tcp), "{plan}");
+    }
+    // defaultaccess allowed
+    let plan = numbered("conserver-hosts", "input.cf");
+    assert_eq!((value(&plan, "a", "listen"), value(&plan, "a", "ssh_port")), (None, Some("9000")), "{plan}");
+    // Clients that only write: nobody.
+    let plan = numbered("ser2net-options", "input.yaml");
+    assert_eq!(
+        (value(&plan, "every", "groups"), value(&plan, "every", "users")),
+        (Some("\"\""), None),
+        "{plan}"
+    );
+    // remaddr
+    for (case, input, port) in
+        [("ser2net-options", "input.yaml", "from-there"), ("former-keywords", "input.conf", "ttyS12")]
+    {
+        assert_eq!(value(&numbered(case, input), port, "listen"), Some("127.0.0.1 ::1"), "{case}");
+    }
 }
 
 #[test]
@@ -337,7 +362,7 @@ fn ports_come_into_the_candidate_and_only_there() {
     assert!(shown.contains("port ttyUSB0, which is there (conserver.cf:38)\n"), "{shown}");
     assert!(
         shown.ends_with(
-            "ports: 3 to make, 1 to change; done: `diff` shows it, `reload PORT` tries one, `commit` keeps all\n"
+            "ports: 4 to make, 1 to change; done: `diff` shows it, `reload PORT` tries one, `commit` keeps all\n"
         ),
         "{shown}"
     );
@@ -362,7 +387,7 @@ fn ports_come_into_the_candidate_and_only_there() {
     let changes = bus.done(&["diff", "--json"]);
     let (code, shown, aside) = import(&bus, &["conserver.cf"]);
     assert_eq!((code, aside.as_str()), (0, ""));
-    assert!(shown.contains("ports: 0 to make, 4 to change; done"), "{shown}");
+    assert!(shown.contains("ports: 0 to make, 5 to change; done"), "{shown}");
     let count = |changes: &str| serde_json::from_str::<Value>(changes).unwrap().as_array().unwrap().len();
     assert_eq!(count(&bus.done(&["diff", "--json"])), count(&changes));
 }

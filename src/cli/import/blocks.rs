@@ -1,5 +1,6 @@
-//! The grammar of conserver.cf(5): named blocks of keywords and values. A console with a mistake is left out and reported with
-//! its line; of other blocks what conserver keeps is kept, so that a mistake in a list takes no name out of it.
+//! The grammar of conserver.cf(5): named blocks of keywords and values. A console with a mistake is left out
+//! and reported with its line; of other blocks what conserver keeps is kept, so that a mistake in a list
+//! takes no name out of it.
 
 use super::lexer::{Fault, Include, Lexer, Token};
 use super::plan::shown;

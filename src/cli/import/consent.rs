@@ -5,8 +5,8 @@ use super::plan::{Plan, shown};
 use super::{Draft, Place};
 use crate::config::Value;
 
-/// A word of a list of users, with groups of the file in its place: conserver looks at the last one of a name, and at `*` when
-/// there is none.
+/// A word of a list of users, with groups of the file in its place: conserver looks at the last one of a
+/// name, and at `*` when there is none.
 #[derive(Clone)]
 pub struct Member {
     /// `alice`, `@staff`, `*`
@@ -146,56 +146,68 @@ pub fn nobody(plan: &mut Plan, draft: &mut Draft, place: &Place) {
     plan.set(draft, "groups", array(&[]), "nobody", place);
 }
 
-/// From where conserver takes clients, of all blocks about this machine.
+/// The hosts that conserver accepts clients from, of all blocks about this machine. Without any, it accepts
+/// those of the machine itself (`SetDefAccess` of conserver), and no others unless `defaultaccess` says so.
 #[derive(Default)]
 pub struct Origins {
-    /// There is a block that says it.
-    said: bool,
-    /// An address that is not this machine's own is admitted, or whoever no block names.
-    elsewhere: bool,
+    /// `defaultaccess` admits hosts that no block names.
+    open: bool,
+    /// `allowed` and `trusted` statements that name other hosts.
+    others: Vec<(Place, String)>,
+    /// `rejected` statements.
+    rejected: Vec<(Place, String)>,
 }
 
 impl Origins {
     /// Takes a statement of an `access` block.
     pub fn access(&mut self, plan: &mut Plan, statement: &Statement) {
-        let said = statement.said();
-        let mut leave =
-            |why: &str| plan.leave(&statement.place, format_args!("access: {}", shown(&said)), why);
+        let said = format!("access: {}", shown(&statement.said()));
+        let place = &statement.place;
         match statement.keyword {
             "allowed" | "trusted" => {
-                self.said = true;
                 let local = |word: &str| {
                     ["localhost", "ip6-localhost", "::1"].contains(&word) || word.starts_with("127.")
                 };
-                let hosts = super::conserver::words(&statement.value);
-                if !hosts.into_iter().all(local) {
-                    self.elsewhere = true;
-                    leave("wider here: a port takes logins from any address (`listen`, or a firewall)");
+                let mut hosts = super::conserver::words(&statement.value);
+                if !hosts.all(local) {
+                    self.others.push((place.clone(), said));
                 } else if statement.keyword == "trusted" {
-                    leave("everybody logs in here");
+                    plan.leave(place, said, "everybody logs in here");
                 }
             }
-            "rejected" => {
-                self.said = true;
-                leave("no address is rejected here: a firewall does that");
+            "rejected" => self.rejected.push((place.clone(), said)),
+            "admin" => plan.leave(place, said, "the groups sudo and root administer"),
+            "limited" => {
+                plan.leave(place, said, "wider here: whoever may write has all of the session's menu");
             }
-            "admin" => leave("the groups sudo and root administer"),
-            "limited" => leave("wider here: whoever may write has all of the session's menu"),
             _ => {}
         }
     }
 
-    /// Takes `defaultaccess` of a `config` block.
+    /// Takes `defaultaccess` of a `config` block; the last one counts.
     pub fn default_access(&mut self, plan: &mut Plan, statement: &Statement) {
-        if ["allowed", "trusted"].iter().any(|word| word.eq_ignore_ascii_case(&statement.value)) {
-            self.elsewhere = true;
-            let why = "everybody logs in here, from any address";
+        self.open = ["allowed", "trusted"].iter().any(|word| word.eq_ignore_ascii_case(&statement.value));
+        if self.open {
+            let why = "everybody logs in here, from any address that `listen` admits";
             plan.leave(&statement.place, shown(&statement.said()), why);
         }
     }
 
-    /// Whether clients come from this machine only.
+    /// Whether ports listen on the machine's own addresses only: a listener is for all hosts or for none but
+    /// this one, so that a list of hosts becomes the latter.
     pub fn is_local(&self) -> bool {
-        self.said && !self.elsewhere
+        !self.open || !self.rejected.is_empty()
+    }
+
+    /// Reports the hosts that cannot be admitted or rejected by a listener.
+    pub fn report(&self, plan: &mut Plan) {
+        if self.is_local() {
+            for (place, said) in &self.others {
+                plan.leave(place, said, super::NARROWER);
+            }
+        }
+        for (place, said) in &self.rejected {
+            plan.leave(place, said, super::NARROWER);
+        }
     }
 }

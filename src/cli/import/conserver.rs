@@ -1,5 +1,6 @@
-//! conserver.cf(5): its `console` blocks of type `device`, over their `default` blocks, as conserver's own reader resolves them:
-//! a default counts for what stands behind it, the last word counts, and so does the last console of a name.
+//! conserver.cf(5): its `console` blocks of type `device`, over their `default` blocks, as conserver's own
+//! reader resolves them: a default counts for what stands behind it, the last word counts, and so does the
+//! last console of a name.
 
 use std::collections::BTreeMap;
 
@@ -120,6 +121,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
             ),
         }
     }
+    from.report(&mut plan);
     for console in &consoles {
         port(&mut plan, console, &breaks, &from, this_host)?;
     }
@@ -138,8 +140,8 @@ fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
     }
 }
 
-/// Adds whom a list means. `!` before a group turns each of its members around; here those that it leaves out stay so: that is
-/// less, not more.
+/// Adds whom a list means. `!` before a group turns each of its members around; here those that it leaves out
+/// stay so: that is less, not more.
 fn people(list: &mut Vec<Member>, statement: &Statement, known: &Known) -> Result<(), ImportError> {
     if statement.value.is_empty() {
         list.clear();
@@ -261,8 +263,8 @@ fn port(
         (device, Some(rules)) => match subst::substituted(device, rules, &values) {
             Ok(device) => device,
             Err(why) => {
-                plan.leave(at("devicesubst"), format_args!("{title}: devicesubst {}", shown(rules)), why);
-                plan.leave(place, title, "left out: its device is not known");
+                let what = format!("{title}: devicesubst {}", shown(rules));
+                plan.leave(at("devicesubst"), what, format_args!("left out: {why}"));
                 return Ok(());
             }
         },
@@ -283,7 +285,7 @@ fn port(
         let wrong = format!("{title}: {keyword} {}", shown(said(keyword).unwrap_or_default()));
         let right = match keyword {
             "parity" => "left out: expected even, mark, none, odd or space",
-            _ => "left out: expected a number from 50 to 4000000",
+            _ => "left out: expected a number from 1 to 4294967295",
         };
         plan.leave(at(keyword), wrong, right);
         return Ok(());

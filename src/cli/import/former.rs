@@ -117,7 +117,7 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &Place) -> Result<
     let (device, options) = split_device(rest.trim());
     let title = format!("{}: {}", shown(listener), shown(device));
     if device.is_empty() {
-        plan.leave(place, title, "left out: it has no device");
+        plan.leave(place, shown(line), "left out: it has no device");
         return Ok(());
     }
     let path = known.devices.get(device).map_or(device, String::as_str);

@@ -1,5 +1,5 @@
-//! What ser2net calls a gensio: layers between commas, each with options in parentheses, down to a serial port or an address.
-//! Quotes and backslashes take commas their meaning.
+//! What ser2net calls a gensio: layers between commas, each with options in parentheses, down to a serial
+//! port or an address. Quotes and backslashes take commas their meaning.
 
 use std::net::IpAddr;
 
@@ -183,6 +183,10 @@ enum Listen {
 
 /// `telnet(rfc2217),tcp,localhost,2000`: gives a port its listener, or closes it if that would be wider here.
 pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+    // The last accepter of a connection counts.
+    draft.closed = false;
+    draft.keys.remove("listen");
+    draft.keys.remove("ssh_port");
     let mut rest = parts(text, &[',']);
     let layers = rest.iter().take_while(|part| FILTERS.contains(&part.name.as_str())).count();
     for layer in rest.drain(..layers) {
@@ -282,7 +286,8 @@ fn listen(family: Option<&str>, host: Option<&str>) -> Listen {
     }
 }
 
-/// `remaddr`: who may come from where. A listener on every address becomes one on this machine's own, if nobody else may.
+/// `remaddr`: the addresses that clients may come from. A listener here takes clients of all addresses or of
+/// this machine only, so that it becomes the latter.
 pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
     let said = format!("remaddr: {}", shown(text));
     let is_local = |address: &str| {
@@ -291,36 +296,31 @@ pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
         let host = host.next().unwrap_or_default();
         host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     };
-    let mut back = false;
-    let addresses: Vec<&str> = text
+    let (back, addresses): (Vec<&str>, Vec<&str>) = text
         .split(';')
         .map(str::trim)
-        .filter(|address| {
-            let calls = address.starts_with('!');
-            back |= calls;
-            !calls && !address.is_empty()
-        })
-        .collect();
-    if back {
+        .filter(|address| !address.is_empty())
+        .partition(|address| address.starts_with('!'));
+    if !back.is_empty() {
         plan.leave(place, &said, "nobody is called from here");
     }
     if addresses.is_empty() {
         return;
     }
-    let wide = match draft.keys.get("listen") {
-        None => true,
-        Some((listen, _)) => {
-            listen.as_array().is_some_and(|all| all.iter().any(|one| one.as_str() == Some("0.0.0.0")))
-        }
+    let is_loopback = |one: &Value| {
+        one.as_str().and_then(|one| one.parse::<IpAddr>().ok()).is_some_and(|one| one.is_loopback())
     };
-    if addresses.into_iter().all(is_local) {
-        if wide {
-            let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
-            plan.set(draft, "listen", here, &said, place);
-        }
-        return;
+    let listens_here = draft
+        .keys
+        .get("listen")
+        .is_some_and(|(listen, _)| listen.as_array().is_some_and(|all| all.iter().all(is_loopback)));
+    if !listens_here {
+        let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
+        plan.set(draft, "listen", here, &said, place);
     }
-    plan.leave(place, said, "wider here: a port takes logins from any address (`listen`, or a firewall)");
+    if !addresses.into_iter().all(is_local) {
+        plan.leave(place, said, super::NARROWER);
+    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! config.ini of ConsoleServer 1.0: a section a port, called by its device. Keys of `[DEFAULT]` count for each port that does not
-//! say them. A line with a mistake is reported, and the rest goes on.
+//! config.ini of ConsoleServer 1.0: a section a port, called by its device. Keys of `[DEFAULT]` count for
+//! each port that does not say them. A line with a mistake is reported, and the rest goes on.
 
 use std::path::Path;
 

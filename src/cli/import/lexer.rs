@@ -1,5 +1,5 @@
-//! The words of conserver.cf(5), as conserver's own lexer separates them: quotes, comments, and `#include` lines, which may
-//! be indented. A file that cannot be included is reported, and the rest goes on.
+//! The words of conserver.cf(5), as conserver's own lexer separates them: quotes, comments, and `#include`
+//! lines, which may be indented. A file that cannot be included is reported, and the rest goes on.
 
 use std::path::Path;
 use std::sync::Arc;

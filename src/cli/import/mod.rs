@@ -1,7 +1,8 @@
-//! `import`: ports out of another console server's configuration. Readers make a [`Plan`] of the ports that there would be and of
-//! what has no place here; `conserver` reads conserver.cf(5) by `lexer` and `blocks`, `ser2net` reads ser2net.yaml(5) by `yaml` and
-//! `former` its format before 4.0, and `ini` config.ini of ConsoleServer. They see texts only, and get the texts of included files
-//! from their caller; `carry` does what the plan says.
+//! `import`: ports out of another console server's configuration. Readers make a [`Plan`] of the ports that
+//! there would be and of what has no place here; `conserver` reads conserver.cf(5) by `lexer` and `blocks`,
+//! `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before 4.0, and `ini` config.ini of
+//! ConsoleServer. They see texts only, and get the texts of included files from their caller; `carry` does
+//! what the plan says.
 
 mod blocks;
 mod carry;
@@ -31,6 +32,10 @@ use thiserror::Error;
 pub use lexer::Include;
 pub use plan::{Draft, Place, Plan};
 pub use source::Source;
+
+/// Why a list of hosts is not carried over.
+const NARROWER: &str =
+    "narrower here: ports listen on the loopback addresses only; widen `listen` behind a firewall";
 
 /// What to import, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

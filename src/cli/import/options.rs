@@ -12,7 +12,12 @@ pub fn apply(plan: &mut Plan, draft: &mut Draft, options: &BTreeMap<String, (boo
     let at = |option: &str| options.get(option).map_or(place, |(_, at)| at);
     // What conserver(8) has set for a device if nothing is said.
     let (ixon, ixoff) = (on("ixon", true), on("ixoff", true));
-    let flow = if options.contains_key("ixoff") { "ixoff" } else { "ixon" };
+    // The later one: a console says it behind its defaults.
+    let flow = if options.get("ixon").map(|(_, at)| at) > options.get("ixoff").map(|(_, at)| at) {
+        "ixon"
+    } else {
+        "ixoff"
+    };
     if ixon != ixoff {
         let what = format!("port {}: {} alone", draft.name, if ixon { "ixon" } else { "ixoff" });
         plan.leave(at(flow), what, "xonxoff is both or none; it is off");

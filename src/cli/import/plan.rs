@@ -1,4 +1,5 @@
-//! What an import would do: ports with their keys, each with its place in the file, and what has no place here.
+//! What an import would do: ports with their keys, each with its place in the file, and what has no place
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -45,8 +46,8 @@ pub struct Draft {
     pub place: Place,
     /// Its keys.
     pub keys: BTreeMap<&'static str, (Value, Place)>,
-    /// Its listener in the file cannot be had here: `--first-port` must not open another one, which might be reached from
-    /// more addresses.
+    /// Its listener in the file cannot be had here: `--first-port` must not open another one, which might be
+    /// reached from more addresses.
     pub closed: bool,
     /// The file says who may use it. What an existing port of that name admits beside them is revoked.
     pub says_who: bool,
@@ -82,7 +83,8 @@ impl Plan {
         self.left.insert((place.clone(), format!("{what}: {why}")));
     }
 
-    /// A new port of about that name for a device; `None` if it cannot be, which is reported. A device has one port: the first.
+    /// A new port of about that name for a device; `None` if it cannot be, which is reported. A device has
+    /// one port: the first.
     pub fn port(&mut self, word: &str, device: &str, place: &Place) -> Result<Option<Draft>, ImportError> {
         let title = format!("port {:?}", shown(word));
         let Some(fit) = fitting(word) else {
@@ -121,7 +123,8 @@ impl Plan {
         Ok(Some(draft))
     }
 
-    /// The name, or one like it that no other port has: long names of adapters may differ only where they are cut.
+    /// The name, or one like it that no other port has: long names of adapters may differ only where they are
+    /// cut.
     fn free(&self, name: PortName) -> PortName {
         let taken = |name: &PortName| self.ports.iter().any(|port| port.name == *name);
         if !taken(&name) {
@@ -177,8 +180,8 @@ impl Plan {
         }
     }
 
-    /// Takes out what cannot be beside what there is: a TCP port or a device that another one has. A port without its device
-    /// is none.
+    /// Takes out what cannot be beside what there is: a TCP port or a device that another one has. A port
+    /// without its device is none.
     pub fn fit(&mut self, there: &Config) {
         let mut config = there.clone();
         for (key, (new, _)) in &self.server {

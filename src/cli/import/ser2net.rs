@@ -1,8 +1,10 @@
-//! ser2net.yaml(5): its connections from a listener to a `serialdev`. (The format before 4.0 is read by `former`.)
+//! ser2net.yaml(5): its connections from a listener to a `serialdev`. (The format before 4.0 is read by
+//! `former`.)
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use super::consent;
 use super::gensio::{self, Serial};
 use super::lexer::Include;
 use super::plan::shown;
@@ -205,6 +207,10 @@ fn connection(plan: &mut Plan, node: &Node, place: &Place, defaults: &Defaults) 
     let Some(mut draft) = plan.port(name, &serial.device, place)? else { return Ok(()) };
     let line = defaults.line(plan, &mut draft);
     serial.give(plan, &mut draft, line, at);
+    if field(entries, "accepter").is_none() {
+        draft.closed = true;
+        plan.leave(place, &title, "it has no accepter: no listener");
+    }
     let mut options = Vec::new();
     for (key, node) in entries {
         let key_text = key.text().unwrap_or_default();
@@ -233,15 +239,25 @@ fn connection(plan: &mut Plan, node: &Node, place: &Place, defaults: &Defaults) 
         }
     }
     let mut said = Vec::new();
+    // Clients write there and read nothing, which cannot be had here.
+    let mut unread = None;
     for (key, node) in options {
         let name = key.text().unwrap_or_default();
         match node.text() {
-            Some(text) => option(plan, &mut draft, name, text, &key.place),
+            Some(text) => {
+                if name == "no-con-to-acc" && flag(text) != Value::Boolean(false) {
+                    unread = Some(key.place.clone());
+                }
+                option(plan, &mut draft, name, text, &key.place);
+            }
             None => plan.leave(&key.place, shown(name), without(name)),
         }
         said.push(name.to_owned());
     }
     defaults.options(plan, &mut draft, &said);
+    if let Some(place) = unread {
+        consent::nobody(plan, &mut draft, &place);
+    }
     plan.ports.push(draft);
     Ok(())
 }
@@ -315,7 +331,7 @@ pub fn without(name: &str) -> &'static str {
         "kickolduser" => "whoever comes later watches, and takes over by ^Ecf",
         "led" | "led-tx" | "led-rx" => "no lamps are switched",
         "no-acc-to-con" => "who only watches is named by groups here (read_only_groups)",
-        "no-con-to-acc" => "wider here: whoever may write sees what the device says",
+        "no-con-to-acc" => "a user who may write here also reads, so nobody may use the port",
         "openstr" | "closestr" => "nothing is sent to a device by itself",
         "remaddr" => "who may come from where is a firewall's here",
         "signature" | "remctl" => "a console speaks SSH, and its line is set by `consolectl`",

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::{ImportError, Place};
 
-/// Of a file and all that it includes together: as much as is read of our own. The largest known of its kind is a tenth of that.
+/// Of a file and all that it includes together: as much as is read of our own. The largest known of its kind
+/// is a tenth of that.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// A text and where it is from.
@@ -33,8 +34,8 @@ impl Reader {
         Self { left: MAX_BYTES, directory }
     }
 
-    /// Reads one. A path that is not absolute is meant from where one is, as the programs take it, or else from the directory
-    /// of the first file.
+    /// Reads one. A path that is not absolute is meant from where one is, as the programs take it, or else
+    /// from the directory of the first file.
     pub fn read(&mut self, path: &Path) -> Result<Source, ImportError> {
         let beside = self.directory.join(path);
         let path = if !path.exists() && beside.exists() { beside.as_path() } else { path };

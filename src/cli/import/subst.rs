@@ -1,4 +1,5 @@
-//! `devicesubst` of conserver.cf(5): characters of a device's path that stand for what a console says elsewhere.
+//! `devicesubst` of conserver.cf(5): characters of a device's path that stand for what a console says
+//! elsewhere.
 
 /// What may be put in.
 pub struct Values<'v> {

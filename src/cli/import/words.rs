@@ -1,5 +1,5 @@
-//! Words about a serial line, as ser2net and gensio(5) take them: `115200n81`, `rtscts`, `local=false`, and those of before 4.0,
-//! `8DATABITS`, `-XONXOFF`.
+//! Words about a serial line, as ser2net and gensio(5) take them: `115200n81`, `rtscts`, `local=false`, and
+//! those of before 4.0, `8DATABITS`, `-XONXOFF`.
 
 use super::plan::shown;
 use super::{Draft, Place, Plan};
@@ -66,12 +66,13 @@ impl Line {
             }
             "dtr" | "rts" => {
                 let key = if name == "dtr" { "dtr" } else { "rts" };
-                let state = if is_off { "off" } else { "on" };
-                if Plan::takes(key, &state.into()) {
-                    plan.set(draft, key, state.into(), word, place);
-                    return true;
+                match flag(value) {
+                    Value::Boolean(on) => {
+                        plan.set(draft, key, if on { "on" } else { "off" }.into(), word, place);
+                    }
+                    _ => plan.leave(place, shown(word), format_args!("{key}: expected on or off")),
                 }
-                "the line stays as the driver has it"
+                return true;
             }
             name if name.starts_with(|c: char| c.is_ascii_digit()) => {
                 let digits = name.len() - name.trim_start_matches(|c: char| c.is_ascii_digit()).len();

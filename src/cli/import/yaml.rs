@@ -1,6 +1,6 @@
-//! YAML as ser2net takes it, read by a port of libyaml, which ser2net reads it with: a tree with places, in which a key may
-//! stand many times, anchors have names that count, and `*(name)` inside a text is the text of an anchor. What a small file
-//! could blow up to is bounded.
+//! YAML as ser2net takes it, read by a port of libyaml, which ser2net reads it with: a tree with places, in
+//! which a key may stand many times, anchors have names that count, and `*(name)` inside a text is the text
+//! of an anchor. What a small file could blow up to is bounded.
 
 use std::collections::HashMap;
 
@@ -85,7 +85,8 @@ pub struct Anchors {
 /// A part that cannot be read: its line, and why.
 type Broken = (usize, String);
 
-/// The one document of a text. libyaml ends at a mistake: the blocks of the first level are then read each by itself.
+/// The one document of a text. libyaml ends at a mistake: the blocks of the first level are then read each by
+/// itself.
 pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportError> {
     let mut document = Document { entries: Vec::new(), faults: Vec::new() };
     let place = |line: usize| Place { file: source.name.clone(), line };
@@ -121,7 +122,9 @@ fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut starts = Vec::new();
     let mut at = 0;
     for (line, content) in text.split_inclusive('\n').enumerate() {
-        let is_key = content.starts_with(|c: char| c.is_ascii_alphabetic()) && content.contains(':');
+        let is_key = content.starts_with("? ")
+            || content.starts_with(|c: char| c.is_ascii_alphabetic() || "\"'".contains(c))
+                && content.contains(':');
         if is_key {
             starts.push((line, at));
         }
