@@ -335,7 +335,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     let wanted = "2026-11-01T00:00:00.000+00:00 < older\n2026-11-02T00:00:00.000+00:00 < panic of old-core\n";
     assert_eq!((status, log.as_str()), (Some(0), wanted));
     assert_eq!(aside, "old-core is a former port: its log as it was left\n");
-    assert_eq!(ask(&["log", "old-core", "-n", "1"]).1, wanted.split_inclusive('\n').last().unwrap());
+    assert_eq!(ask(&["log", "old-core", "-n", "1"]).1, wanted.split_inclusive('\n').next_back().unwrap());
     assert_eq!(
         ask(&["log", "old-core", "--until", "2026-11-01T12:00Z"]).1,
         wanted.split_inclusive('\n').next().unwrap()
