@@ -70,8 +70,14 @@ fn main() -> ExitCode {
 }
 
 fn list_logs(root: &Path, list: &Path) -> ExitCode {
-    let written = Config::load(root).map_err(|error| error.to_string()).and_then(|loaded| {
-        let text = generator::logrotate::list(&loaded.config, &root.join("var/log/consoleserver"));
+    let config = match Config::load(root) {
+        Ok(loaded) => Ok(loaded.config),
+        // Without any list nothing would be rotated.
+        Err(_) if !list.exists() => Ok(Config::load_salvaging(root).config),
+        Err(error) => Err(error.to_string()),
+    };
+    let written = config.and_then(|config| {
+        let text = generator::logrotate::list(&config, &root.join("var/log/consoleserver"));
         persist::write(list, text.as_bytes(), 0o640, None)
             .map_err(|error| format!("{}: {error}", list.display()))
     });

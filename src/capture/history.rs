@@ -222,7 +222,9 @@ fn rotated(path: &Path) -> io::Result<Vec<Found>> {
         return Ok(Vec::new());
     };
     let entries = match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
         entries => entries?,
     };
     let mut files = Vec::new();

@@ -80,6 +80,8 @@ pub struct CaptureLog {
     torn: Option<u64>,
     /// Whether nobody has looked yet how the file ends.
     unread: bool,
+    /// Whether what its name leads to never is the file that is open.
+    nameless: bool,
     records: Vec<u8>,
     /// For the journal; `None` if it gets none.
     lines: Option<Lines>,
@@ -104,6 +106,7 @@ impl CaptureLog {
             mark: Mark::default(),
             torn: None,
             unread: true,
+            nameless: false,
             records: Vec::new(),
             lines,
         };
@@ -175,7 +178,11 @@ impl CaptureLog {
     /// Whether the name leads to another file by now, or to none: then a rotation has renamed this one, or it was removed, and
     /// nobody would look for further records in it.
     pub fn displaced(&self) -> Option<Displaced> {
-        let file = self.file.as_ref()?.metadata().ok()?;
+        if self.nameless {
+            return None;
+        }
+        // ESTALE, ENOTCONN: it cannot be reached any more, whatever has its name.
+        let Ok(file) = self.file.as_ref()?.metadata() else { return Some(Displaced::Renamed) };
         match std::fs::symlink_metadata(self.directory.path().join(&self.name)) {
             Ok(found) if (found.dev(), found.ino()) == (file.dev(), file.ino()) => None,
             Err(error) if !is_absence(&error) => None,
@@ -256,14 +263,18 @@ impl CaptureLog {
     }
 
     /// As [`Self::reopen`], for a file that is out of reach already: if its end cannot be written to the disk, that is reported and the
-    /// log goes on in the new file all the same.
-    pub fn replace(&mut self) -> Result<(), CaptureError> {
+    /// log goes on in the new file all the same. Returns whether all of it is on the disk.
+    pub fn replace(&mut self) -> Result<bool, CaptureError> {
         let fresh = open_file(&self.directory, &self.name)?;
-        if let Err(error) = self.mend().and_then(|()| self.sync()) {
+        let kept = self.mend().and_then(|()| self.sync());
+        if let Err(error) = &kept {
             tracing::error!("the end of the log before may be missing: {error}");
             self.torn = None;
         }
-        self.go_over(fresh)
+        self.go_over(fresh)?;
+        // A file system without stable inodes: its names tell nothing. SIGUSR1 still begins a new file.
+        self.nameless = self.displaced().is_some();
+        Ok(kept.is_ok())
     }
 
     fn go_over(&mut self, fresh: File) -> Result<(), CaptureError> {

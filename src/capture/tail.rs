@@ -87,7 +87,7 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     match File::options().read(true).custom_flags(flags).open(path) {
         Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
         Ok(_) => Err(io::Error::new(ErrorKind::InvalidInput, "not a regular file")),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -1,9 +1,10 @@
 //! One trip of the log writer to the blocking thread: what it carries there, and what of it arrived. Whatever blocks of the log is here.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{CaptureError, CaptureLog, Displaced, Mark, Recovered, Step, Times, WriteAhead};
-use crate::config::Log;
+use crate::config::{Log, LogType};
 use crate::hub::{Hub, Note, Noted};
 use crate::logdir::{Current, LogDirectory};
 use crate::ring::{LogMark, LogRecord};
@@ -45,6 +46,10 @@ impl Trip {
         let mut arrived = Arrived::default();
         let opened = match log {
             Some(log) => Ok(log),
+            // It needs no directory.
+            None if settings.kind == LogType::None => {
+                open(LogDirectory::at(PathBuf::new()), settings, hub, &mut arrived)
+            }
             None => directory
                 .clone()
                 .map_err(CaptureError::from)
@@ -58,7 +63,7 @@ impl Trip {
             }
             Ok(mut log) => {
                 let last = self.last;
-                let done = write(&mut log, self, directory, times, &mut arrived);
+                let done = write(&mut log, self, directory, hub, times, &mut arrived);
                 if let Err(CaptureError::Io { what: "sync", .. }) = &done {
                     arrived.failed_sync = Some(roll_back(&mut log, hub, last));
                 }
@@ -198,12 +203,21 @@ fn write(
     log: &mut CaptureLog,
     trip: Trip,
     directory: Current,
+    hub: &Hub,
     times: Times,
     arrived: &mut Arrived,
 ) -> Result<(), CaptureError> {
     if let Some(displaced) = log.displaced() {
         directory?;
-        log.replace()?;
+        let LogRecord { mark, synced, .. } = hub.log_record();
+        if !log.replace()? {
+            let bytes = mark.position - synced.position;
+            hub.record_log(|record| {
+                record.mark.lost += bytes;
+                record.synced = record.mark;
+            });
+            arrived.failed_sync = Some(FailedSync::Doubtful(bytes));
+        }
         arrived.displaced = Some(displaced);
         return Ok(());
     }

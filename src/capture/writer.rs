@@ -181,7 +181,8 @@ impl Writer {
                 changed.ok()?;
                 self.obey(wanted).await
             }
-            () = self.directory.changed() => Some(self.look(false)),
+            // A sync meets the other directory even if nothing is to be written: the disk of the old one may be about to go.
+            () = self.directory.changed() => Some(Trip { sync: true, ..self.look(false) }),
             // Before the device is heard again: one that never pauses would put these off for ever.
             () = self.alarm.rings() => match Instant::now() {
                 now if sync_due.is_some_and(|due| due <= now) => Some(Trip { sync: true, ..Trip::default() }),

@@ -106,7 +106,10 @@ impl Identity {
             Readiness::Pending(_) => self.machine.record(tty),
         };
         self.pending = None;
-        if let Some(why) = self.not_ours(path, claims, tty, record.as_ref()) {
+        // (A link that is away for a moment is judged while the line is served, which gives it time.)
+        if leads(path).is_some()
+            && let Some(why) = self.not_ours(path, claims, tty, record.as_ref())
+        {
             return Verdict::NotOurs(why);
         }
         let record = record.unwrap_or_default();
@@ -148,7 +151,10 @@ impl Identity {
     /// A tty was taken over from the process before. It is this port's, or why not.
     pub(super) fn adopted(&mut self, path: &Path, claims: &Claims, tty: u64) -> Result<(), String> {
         let record = self.machine.record(tty);
-        if let Some(why) = self.not_ours(path, claims, tty, record.as_ref()) {
+        // (A link that is away for a moment is judged while the line is served, which gives it time.)
+        if leads(path).is_some()
+            && let Some(why) = self.not_ours(path, claims, tty, record.as_ref())
+        {
             return Err(why);
         }
         let Record { since, place, .. } = record.unwrap_or_default();

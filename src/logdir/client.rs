@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::stat::fstat;
-use nix::sys::statvfs::{FsFlags, fstatvfs};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::DupFlags;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
 
-use super::{Current, LogDirectory, NoLogDirectory, Told};
+use super::{Current, Identity, LogDirectory, NoLogDirectory, Told};
 use crate::message::{self, MessageError};
 
 /// Between two connections: `console-logs` may be restarted by an upgrade.
@@ -76,6 +74,8 @@ struct Slot {
     descriptor: OwnedFd,
     /// proc(5): what is looked up below this link is looked up below the descriptor.
     path: PathBuf,
+    /// Which directory it is.
+    holds: Option<Identity>,
 }
 
 impl Slot {
@@ -83,7 +83,7 @@ impl Slot {
     fn new() -> io::Result<Self> {
         let descriptor = nowhere()?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
-        Ok(Self { descriptor, path })
+        Ok(Self { descriptor, path, holds: None })
     }
 
     fn fill(&mut self, directory: &OwnedFd) -> io::Result<()> {
@@ -92,6 +92,7 @@ impl Slot {
 
     /// Lets go of the directory: its disk may be about to be unmounted.
     fn clear(&mut self) -> io::Result<()> {
+        self.holds = None;
         self.fill(&nowhere()?)
     }
 }
@@ -159,12 +160,14 @@ async fn listen(
                 slot.clear()?;
                 drop(current.send_replace(Err(NoLogDirectory::Unavailable(why))));
             }
-            Told::Directory { path } => {
+            Told::Directory { path, identity } => {
                 let stream: &UnixStream = from.as_ref();
                 let received =
                     stream.async_io(Interest::READABLE, || message::receive_descriptors(stream)).await?;
                 let [descriptor] = <[OwnedFd; 1]>::try_from(received).map_err(|_| no_descriptor())?;
-                if current.borrow().is_err() || !is_same(&slot.descriptor, &descriptor) {
+                // (What is known is not asked: its disk may not answer.)
+                if current.borrow().is_err() || slot.holds != Some(identity) {
+                    slot.holds = Some(identity);
                     slot.fill(&descriptor)?;
                     drop(current.send_replace(Ok(LogDirectory { path: slot.path.clone(), shown: path })));
                 }
@@ -175,15 +178,4 @@ async fn listen(
 
 fn no_descriptor() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "a message without the directory that it announces")
-}
-
-/// Whether two lead to the same directory, by mounts of the same kind: a mount that was made read-only stays so when the
-/// file system can be written to again.
-fn is_same(one: &OwnedFd, other: &OwnedFd) -> bool {
-    let identity = |directory: &OwnedFd| {
-        let found = fstat(directory).ok()?;
-        let read_only = fstatvfs(directory).ok()?.flags().contains(FsFlags::ST_RDONLY);
-        (found.st_nlink > 0).then_some((found.st_dev, found.st_ino, read_only))
-    };
-    identity(one).is_some_and(|one| Some(one) == identity(other))
 }

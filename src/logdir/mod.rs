@@ -5,6 +5,7 @@
 //! `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
 
 mod client;
+mod detached;
 mod peer;
 pub mod server;
 mod watch;
@@ -19,6 +20,10 @@ use thiserror::Error;
 /// The socket of `console-logs`, below the runtime directory.
 pub const SOCKET: &str = "logs";
 
+/// Device, inode, and whether its mount is read-only: a mount that was made read-only stays so when its file system can be written to
+/// again.
+pub type Identity = (u64, u64, bool);
+
 /// What `console-logs` sends. A [`Told::Directory`] is followed by one byte with the descriptor (SCM_RIGHTS).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
@@ -26,6 +31,8 @@ pub enum Told {
     Directory {
         /// Its path on the machine, for messages.
         path: PathBuf,
+        /// Which directory it is.
+        identity: Identity,
     },
     /// There is no directory at present.
     Unavailable {

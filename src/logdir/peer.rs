@@ -2,12 +2,11 @@
 //! have one user id, so that tells nothing.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{getsockopt, sockopt};
-use std::os::fd::AsFd;
 use thiserror::Error;
 
 use crate::port::PortName;
@@ -32,7 +31,9 @@ pub fn port(stream: impl AsFd) -> Result<PortName, PeerError> {
     // Since Linux 6.5. It names the process itself, where the number may become another's.
     let process: Option<OwnedFd> = match getsockopt(&stream, sockopt::PeerPidfd) {
         Ok(process) => Some(process),
-        Err(Errno::ENOPROTOOPT | Errno::EINVAL) => None,
+        Err(Errno::ENOPROTOOPT) => None,
+        // It has been reaped; EINVAL by kernels of before 6.15.
+        Err(Errno::EINVAL | Errno::ESRCH | Errno::ENODATA) => return Err(PeerError::Ended),
         Err(errno) => return Err(io::Error::from(errno).into()),
     };
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
@@ -45,7 +46,6 @@ pub fn port(stream: impl AsFd) -> Result<PortName, PeerError> {
 
 /// A pidfd becomes readable when its process ends (pidfd_open(2)).
 fn has_ended(process: &OwnedFd) -> bool {
-    debug_assert!(process.as_raw_fd() >= 0);
     let mut polled = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
     poll(&mut polled, PollTimeout::ZERO) != Ok(0)
 }

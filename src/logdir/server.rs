@@ -2,18 +2,17 @@
 //! when the path leads elsewhere. It reads nothing from its peers but that they want an answer, and nothing from the directories.
 
 use std::collections::HashMap;
-use std::fs::{DirBuilder, Permissions};
+use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::AtFlags;
 use nix::unistd::{Gid, Uid, fchownat};
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::mount::{OpenTreeFlags, open_tree};
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
@@ -24,14 +23,19 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::watch::PathWatch;
-use super::{Told, peer};
+use super::{Identity, Told, detached, peer};
 use crate::accepting::Failing;
 use crate::message;
 use crate::port::PortName;
 use crate::systemd;
 
-/// Connections at a time. A port keeps one; the next one beyond waits in the backlog.
-const CONNECTIONS_MAX: usize = 512;
+/// Connections at a time, of all ports: a configuration has up to 1024. The next one beyond waits in the backlog.
+const CONNECTIONS_MAX: usize = 2048;
+/// Connections of one port: its own, and those of processes before it that have just ended. All ports have one user id, and none may take the
+/// places of the others.
+const PORT_CONNECTIONS_MAX: usize = 4;
+/// Between two look-ups that one connection asks for.
+const ASK_INTERVAL: Duration = Duration::from_millis(100);
 /// A disk that does not answer within this is reported as the reason. The look-up goes on: at most one for each port.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Until a path that may lead elsewhere is looked up: `mv` and `mkdir`, or several mounts, are one change.
@@ -144,15 +148,17 @@ struct Server {
     options: Arc<Options>,
     /// One look-up at a time for each port, whatever its disk does.
     lookups: Mutex<HashMap<PortName, Arc<tokio::sync::Mutex<()>>>>,
+    /// How many connections each port has.
+    connected: Mutex<HashMap<PortName, usize>>,
 }
 
 impl Server {
     fn new(options: Options) -> Self {
-        Self { options: Arc::new(options), lookups: Mutex::default() }
+        Self { options: Arc::new(options), lookups: Mutex::default(), connected: Mutex::default() }
     }
 
     /// Attends to one connection until it ends.
-    async fn attend(&self, mut stream: UnixStream, mut changes: watch::Receiver<()>) {
+    async fn attend(&self, mut stream: UnixStream, changes: watch::Receiver<()>) {
         let port = match peer::port(&stream) {
             Ok(port) => port,
             Err(error) => {
@@ -162,13 +168,46 @@ impl Server {
                 return;
             }
         };
+        if !self.count(&port) {
+            tracing::warn!(console_port = %port, "{port} has {PORT_CONNECTIONS_MAX} connections already");
+            return;
+        }
+        self.tell(&port, stream, changes).await;
+        self.discount(&port);
+    }
+
+    /// Counts a connection of a port, unless it has too many.
+    fn count(&self, port: &PortName) -> bool {
+        let mut connected = lock(&self.connected);
+        let count = connected.entry(port.clone()).or_default();
+        let admitted = *count < PORT_CONNECTIONS_MAX;
+        *count += usize::from(admitted);
+        admitted
+    }
+
+    fn discount(&self, port: &PortName) {
+        let mut connected = lock(&self.connected);
+        if let Some(count) = connected.get_mut(port) {
+            *count -= 1;
+            if *count == 0 {
+                connected.remove(port);
+            }
+        }
+    }
+
+    /// Tells a port its directory, and again whenever it is another one or the port asks.
+    async fn tell(&self, port: &PortName, mut stream: UnixStream, mut changes: watch::Receiver<()>) {
         let mut known = None;
         let mut asked = true;
         loop {
-            let found = self.look_up(&port, asked).await;
+            let of = known.as_ref().and_then(|known: &Result<Identity, String>| known.as_ref().ok()).copied();
+            let found = self.look_up(port, asked, of).await;
             let identity = found.as_ref().map(|found| found.identity).map_err(ToString::to_string);
-            if asked || known.as_ref() != Some(&identity) {
-                if let Err(error) = &found {
+            let news = known.as_ref() != Some(&identity);
+            if asked || news {
+                if let Err(error) = &found
+                    && news
+                {
                     tracing::warn!(console_port = %port, "{port}: {error}");
                 }
                 match timeout(SEND_TIMEOUT, send(&mut stream, found)).await {
@@ -176,10 +215,13 @@ impl Server {
                     Ok(Err(_)) | Err(_) => return,
                 }
             }
-            let mut byte = [0];
+            let mut bytes = [0; 64];
             asked = tokio::select! {
-                read = stream.read(&mut byte) => match read {
-                    Ok(1..) => true,
+                read = stream.read(&mut bytes) => match read {
+                    Ok(1..) => {
+                        tokio::time::sleep(ASK_INTERVAL).await;
+                        true
+                    }
                     Ok(0) | Err(_) => return,
                 },
                 changed = changes.changed() => {
@@ -195,10 +237,15 @@ impl Server {
     }
 
     /// Looks the directory up, and makes it if `create`.
-    async fn look_up(&self, port: &PortName, create: bool) -> Result<Found, OpenError> {
+    async fn look_up(
+        &self,
+        port: &PortName,
+        create: bool,
+        known: Option<Identity>,
+    ) -> Result<Found, OpenError> {
         let path = self.options.base.join(port.as_str());
         let lookup = {
-            let mut lookups = self.lookups.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut lookups = lock(&self.lookups);
             lookups.entry(port.clone()).or_default().clone()
         };
         let (options, port) = (self.options.clone(), port.clone());
@@ -206,7 +253,7 @@ impl Server {
             let guard = lookup.lock_owned().await;
             let open = tokio::task::spawn_blocking(move || {
                 let _guard = guard;
-                open(&options, &port, create)
+                open(&options, &port, create, known)
             });
             open.await?
         };
@@ -214,17 +261,20 @@ impl Server {
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A directory that can be handed over.
 struct Found {
     mount: OwnedFd,
     path: PathBuf,
-    /// Device, inode, and whether its mount is read-only.
-    identity: (u64, u64, bool),
+    identity: Identity,
 }
 
 async fn send(stream: &mut UnixStream, found: Result<Found, OpenError>) -> io::Result<()> {
     let told = match &found {
-        Ok(found) => Told::Directory { path: found.path.clone() },
+        Ok(found) => Told::Directory { path: found.path.clone(), identity: found.identity },
         Err(error) => Told::Unavailable { why: error.to_string() },
     };
     stream.write_all(&message::encode(&told).map_err(io::Error::other)?).await?;
@@ -238,7 +288,12 @@ async fn send(stream: &mut UnixStream, found: Result<Found, OpenError>) -> io::R
 }
 
 /// Opens the directory as a mount of its own. Blocking.
-fn open(options: &Options, port: &PortName, create: bool) -> Result<Found, OpenError> {
+fn open(
+    options: &Options,
+    port: &PortName,
+    create: bool,
+    known: Option<Identity>,
+) -> Result<Found, OpenError> {
     let Options { base, user, group } = options;
     let path = base.join(port.as_str());
     let failed = |what, path: &Path| {
@@ -251,20 +306,26 @@ fn open(options: &Options, port: &PortName, create: bool) -> Result<Found, OpenE
     if create {
         make(base, 0o755).map_err(failed("made", base))?;
     }
-    let above = directory(base, OFlags::empty()).map_err(failed("opened", base))?;
-    // Names in a directory that others may write to are not followed.
+    // Links in a directory that others than root may write to are not followed: they would lead root (/var/log on Ubuntu).
+    let follow_in = |found: &Metadata| match found.uid() == 0 && found.mode() & 0o022 == 0 {
+        true => OFlags::empty(),
+        false => OFlags::NOFOLLOW,
+    };
+    let parent = base.parent().unwrap_or(base);
+    let parent = std::fs::metadata(parent).map_err(failed("examined", parent))?;
+    let above = directory(base, follow_in(&parent)).map_err(failed("opened", base))?;
     let above_found = std::fs::metadata(proc_path(&above)).map_err(failed("examined", base))?;
-    let trusted = above_found.uid() == 0 && above_found.mode() & 0o022 == 0;
     if create {
         make(&proc_path(&above).join(port.as_str()), DIRECTORY_MODE).map_err(failed("made", &path))?;
     }
-    let follow = if trusted { OFlags::empty() } else { OFlags::NOFOLLOW };
-    let opened =
-        directory(&proc_path(&above).join(port.as_str()), follow).map_err(failed("opened", &path))?;
+    let opened = directory(&proc_path(&above).join(port.as_str()), follow_in(&above_found))
+        .map_err(failed("opened", &path))?;
 
     // As LogsDirectory= of systemd.exec(5) does it: one that was made by hand, or mounted, becomes the ports'.
     let found = std::fs::metadata(proc_path(&opened)).map_err(failed("examined", &path))?;
-    if Uid::from_raw(found.uid()) != *user {
+    // Once: where it has no effect (a file system without owners), each try would be one more change of the directory.
+    let is_new = known.is_none_or(|(device, inode, _)| (device, inode) != (found.dev(), found.ino()));
+    if (create || is_new) && Uid::from_raw(found.uid()) != *user {
         fchownat(&opened, "", Some(*user), Some(*group), AtFlags::AT_EMPTY_PATH)
             .map_err(io::Error::from)
             .and_then(|()| {
@@ -272,12 +333,7 @@ fn open(options: &Options, port: &PortName, create: bool) -> Result<Found, OpenE
             })
             .map_err(failed("given to the user of the ports", &path))?;
     }
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    let mount =
-        open_tree(&opened, "", flags).map_err(io::Error::from).map_err(failed("handed over", &path))?;
+    let mount = detached::mount(&opened).map_err(failed("handed over", &path))?;
     let read_only = nix::sys::statvfs::fstatvfs(&mount)
         .map_err(io::Error::from)
         .map_err(failed("examined", &path))?

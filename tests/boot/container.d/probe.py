@@ -111,6 +111,18 @@ def run(path):
     os.waitpid(os.posix_spawn(path, [path], {}), 0)
 
 
+def run_own():
+    """A program that it has put into its own directory."""
+    path = f"{OWN}/program"
+    with open("/usr/bin/true", "rb") as program, open(path, "wb") as copy:
+        copy.write(program.read())
+    try:
+        os.chmod(path, 0o755)
+        run(path)
+    finally:
+        os.remove(path)
+
+
 def become_root():
     os.setresuid(0, 0, 0)
 
@@ -177,8 +189,10 @@ ACTS = {
     "make a user namespace": new_namespace,
     "make code at run time": writable_code,
     "run a program": lambda: run("/usr/bin/true"),
+    "run a program from its own directory": run_own,
 }
 if PLACE != "port":
+    del ACTS["run a program from its own directory"]
     del ACTS["read a sibling's log by its own directory"], ACTS["list a sibling's directory by its own"]
 # What each place must be able to do; and what of the rest it may, which is said in SECURITY.md.
 MUST = {
