@@ -12,7 +12,7 @@ use crate::session::plain;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Units of ours that are no port's, and those of triggers, of which systemd names those that it has.
-pub(super) const COMMON: [&str; 12] = [
+pub(super) const COMMON: [&str; 15] = [
     "consoleserver.target",
     "console-admin.service",
     "console-auth-cli.socket",
@@ -22,11 +22,21 @@ pub(super) const COMMON: [&str; 12] = [
     "console-hostkeys.service",
     "console-logrotate.service",
     LOGROTATE_TIMER,
+    "console-logs.service",
+    "console-logs.socket",
+    "console-open.service",
     "console-rollback.service",
     "console-auth-*@*.service",
     "console-trigger@*.service",
 ];
 const LOGROTATE_TIMER: &str = "console-logrotate.timer";
+/// What has to run while the target does, and what is missing without it.
+const NEEDED: [(&str, &str); 4] = [
+    (LOGROTATE_TIMER, "logs are not rotated"),
+    ("console-auth-port.socket", "nobody can log in to a port"),
+    ("console-auth-cli.socket", "nobody can log in to the admin CLI by SSH"),
+    ("console-logs.socket", "ports that start are not logged"),
+];
 
 /// Units, each with its properties; none where systemd cannot be asked.
 #[derive(Debug, Default)]
@@ -88,24 +98,19 @@ pub(super) fn everywhere(sight: &Sight) -> Vec<Finding> {
 
 /// What has to run while the target does, and does not.
 fn needed(units: &Units) -> Vec<Finding> {
-    let of = [
-        (LOGROTATE_TIMER, "logs are not rotated"),
-        ("console-auth-port.socket", "nobody can log in to a port"),
-        ("console-auth-cli.socket", "nobody can log in to the admin CLI by SSH"),
-    ];
     let stopped = |unit| units.state(unit).is_some_and(|state| ["inactive", "failed"].contains(&state));
     let finding = |(unit, what): (&str, &str)| {
         let state = units.state(unit).unwrap_or_default();
         let mend = format!("systemctl reset-failed {unit}; systemctl start {unit}");
         Finding::everywhere(format!("{unit} is {state}: {what}"), mend)
     };
-    of.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
+    NEEDED.into_iter().filter(|(unit, _)| stopped(unit)).map(finding).collect()
 }
 
 /// A unit of ours that has failed. Of a port's service and its SSH socket [`look`] says it.
 fn failed(units: &Units, unit: &str) -> Option<Finding> {
     let of_port = unit.starts_with("console@") && !unit.ends_with(".path");
-    let is_needed = [LOGROTATE_TIMER, "console-auth-port.socket", "console-auth-cli.socket"].contains(&unit);
+    let is_needed = NEEDED.iter().any(|(needed, _)| *needed == unit);
     let is_ours = unit.starts_with("console") && !unit.starts_with("consoleserver.");
     if of_port || is_needed || !is_ours || units.state(unit) != Some("failed") {
         return None;
