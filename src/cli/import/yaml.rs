@@ -3,12 +3,17 @@
 //! of an anchor. What a small file could blow up to is bounded.
 
 use std::collections::HashMap;
+use std::io::{Chain, Read};
+use std::panic::{self, AssertUnwindSafe};
 
 use libyaml_safer::{Event, EventData, Parser};
 
 use super::plan::shown;
 use super::{ImportError, Place, Source};
 
+/// Behind the text. libyaml-safer 0.3 looks ahead without asking whether there is more, and panics where a file ends within an escape:
+/// libyaml finds NULs there.
+const LOOKAHEAD: [u8; 16] = [b'\n'; 16];
 /// A connection's options are the third level.
 const MAX_DEPTH: usize = 16;
 /// Bytes of one text after its anchors were put in.
@@ -145,19 +150,37 @@ struct Tree<'s, 'a> {
     /// Lines before the text.
     before: usize,
     lines: usize,
-    events: Parser<&'s [u8]>,
+    events: Parser<Chain<&'s [u8], &'static [u8]>>,
     anchors: &'a mut Anchors,
+    /// Where the last event ended.
+    at: u64,
+}
+
+/// libyaml-safer 0.3 panics at some texts that are no YAML, such as `[!,`: for the reader that is one more mistake of the file. `None`
+/// if it did; nothing is printed.
+fn without_panic<T>(parse: impl FnOnce() -> T) -> Option<T> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let parsed = panic::catch_unwind(AssertUnwindSafe(parse));
+    panic::set_hook(hook);
+    parsed.ok()
 }
 
 impl<'s, 'a> Tree<'s, 'a> {
     fn of(source: &'s Source, text: &'s str, before: usize, anchors: &'a mut Anchors) -> Self {
         let mut events = Parser::new();
-        events.set_input(text.as_bytes());
-        Self { source, before, lines: text.lines().count().max(1), events, anchors }
+        events.set_input(text.as_bytes().chain(&LOOKAHEAD[..]));
+        Self { source, before, lines: text.lines().count().max(1), events, anchors, at: 0 }
     }
 
     fn next(&mut self) -> Result<Event, Halt> {
-        self.events.parse().map_err(|error| {
+        let Some(parsed) = without_panic(|| self.events.parse()) else {
+            return Err(Halt::Broken((self.line(self.at), "what follows is no YAML".to_owned())));
+        };
+        if let Ok(event) = &parsed {
+            self.at = event.end_mark.line;
+        }
+        parsed.map_err(|error| {
             let line = error.problem_mark().map_or(0, |mark| mark.line);
             let context = error.context().map(|context| format!("{context}: ")).unwrap_or_default();
             Halt::Broken((self.line(line), format!("{context}{}", error.problem())))
