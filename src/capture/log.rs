@@ -170,11 +170,6 @@ impl CaptureLog {
         self.note(&format!("{nuls} NUL bytes removed here: what a power cut had left of the last records"))
     }
 
-    /// Whether a part of a record may stand at its end, which could not be taken back yet.
-    pub fn is_torn(&self) -> bool {
-        self.torn.is_some()
-    }
-
     /// Whether the name leads to another file by now, or to none: then a rotation has renamed this one, or it was removed, and
     /// nobody would look for further records in it.
     pub fn displaced(&self) -> Option<Displaced> {
