@@ -12,6 +12,7 @@ use zbus::fdo;
 use zbus::proxy::CacheProperties;
 
 use super::at_port::AtPort;
+use super::check::CheckError;
 use super::doctor;
 use super::former::FormerError;
 use super::import::ImportError;
@@ -50,6 +51,9 @@ pub enum CommandError {
     /// The service's words.
     #[error("{0}")]
     Service(#[from] ServiceError),
+    /// A configuration file that is wrong.
+    #[error("{0}")]
+    Check(#[from] CheckError),
     /// A value that no key takes.
     #[error("{0}")]
     Value(#[from] ValueError),
@@ -291,6 +295,7 @@ impl Client {
             Command::Connect { .. }
             | Command::AtPort(_)
             | Command::Doctor { .. }
+            | Command::Check { .. }
             | Command::Exit
             | Command::Completions { .. } => Ok(()),
         }

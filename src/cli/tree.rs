@@ -146,6 +146,12 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Say what is wrong with a configuration file, or what it would change
+    Check {
+        /// The file; the one of this machine without it
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
     /// End the sessions of a user at a port
     Disconnect {
         /// The port
@@ -414,6 +420,8 @@ mod tests {
             ("send --expect '[$#] $' ttyUSB0 ls", send(10, "ls", Some("[$#] $"))),
             ("expect ttyUSB0 login:", expect(10, "login:")),
             ("doctor", Command::Doctor { port: None, output: PLAIN }),
+            ("check", Command::Check { file: None }),
+            ("check /tmp/new.toml", Command::Check { file: Some("/tmp/new.toml".into()) }),
             ("doctor ttyUSB0 --json", Command::Doctor { port: Some(usb()), output: JSON }),
             ("who", Command::Who(PLAIN)),
             ("who --json", Command::Who(JSON)),

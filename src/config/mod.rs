@@ -8,6 +8,7 @@ mod access;
 mod address;
 pub mod changes;
 pub mod commit;
+pub mod compare;
 mod conflicts;
 mod edit;
 mod escape;
@@ -32,8 +33,8 @@ pub use address::{Address, AddressError};
 pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
-pub use file::{Loaded, Text, committed, permit, text as load_text};
-pub use salvage::{LAST_GOOD, Salvaged, without_broken_tables};
+pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
+pub use salvage::{Salvaged, without_broken_tables};
 pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;
 

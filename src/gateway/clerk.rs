@@ -56,7 +56,7 @@ impl Clerk {
 
     /// How root may log in. Read anew each time: the file is small, and sessions may be long.
     fn root_login(&self) -> RootLogin {
-        match Config::load(&self.root) {
+        match Config::load_or_last_good(&self.root) {
             Ok(loaded) => loaded.config.access.root,
             Err(ConfigError::Missing(_)) => RootLogin::Key,
             Err(error) => {
