@@ -1,11 +1,17 @@
 //! What a serial port is called and how its line is set: parsed once, then carried as types.
 //! Nothing here does I/O.
 
+mod mapping;
+mod pacing;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use mapping::Mapping;
+pub use pacing::{Pacing, Pause};
 
 /// Why a word is not a port name or a line setting. Its Display is the sentence that the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -30,6 +36,25 @@ pub enum PortError {
     /// Not a level of a modem line.
     #[error("{0:?} is not known: use \"leave\", \"on\" or \"off\"")]
     Level(String),
+    /// Not a pause between what is sent.
+    #[error("pause {0:?} is not possible: use \"1ms\" to \"10s\", or \"none\"")]
+    Pause(String),
+    /// Not a word of a mapping.
+    #[error("{0:?} is not known")]
+    Mapping(String),
+    /// A word of tio's.
+    #[error("{name} is tio's word: here it is {word} in {key}")]
+    TioMapping {
+        /// tio's.
+        name: &'static str,
+        /// The key that it belongs to here.
+        key: &'static str,
+        /// The word there.
+        word: &'static str,
+    },
+    /// Two words of a mapping that contradict each other.
+    #[error("{0} and {1} both replace the same character")]
+    Mappings(&'static str, &'static str),
 }
 
 /// The name of a port: `ttyUSB0`, `core-switch`. Safe as a systemd instance, a file name and a
