@@ -6,6 +6,7 @@ mod pacing;
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -311,6 +312,15 @@ impl Default for LineSettings {
     }
 }
 
+impl LineSettings {
+    /// How long the line needs for so many characters.
+    pub fn time_of(&self, characters: usize) -> Duration {
+        let parity = u8::from(self.parity != Parity::None);
+        let bits = 1 + self.bytesize.bits() + parity + self.stopbits.count();
+        Duration::from_secs_f64(f64::from(bits) * characters as f64 / f64::from(self.baud.get()))
+    }
+}
+
 impl fmt::Display for LineSettings {
     /// `115200 8N1 RTS/CTS`, the way engineers write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -361,6 +371,15 @@ mod tests {
         line.parity = Parity::Mark;
         line.rtscts = true;
         assert_eq!(line.to_string(), "9600 8M1 RTS/CTS");
+    }
+
+    #[test]
+    fn a_character_takes_its_bits() {
+        let mut line = LineSettings::default();
+        assert_eq!(line.time_of(960), Duration::from_secs(1));
+        line.parity = Parity::Even;
+        line.stopbits = StopBits::Two;
+        assert_eq!(line.time_of(9600), Duration::from_secs(12));
     }
 
     #[test]

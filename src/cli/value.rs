@@ -243,7 +243,7 @@ mod tests {
             ("ttyUSB0", "log.sync", &["\"10s\""], "10s".into()),
             ("ttyUSB0", "output_delay", &["20ms"], "20ms".into()),
             ("ttyUSB0", "output_line_delay", &["0"], "none".into()),
-            ("ttyUSB0", "imap", &["lfcrlf", "delbs"], "lfcrlf delbs".into()),
+            ("ttyUSB0", "imap", &["lfcrlf", "delbs"], list(&["lfcrlf", "delbs"])),
             ("ttyUSB0", "imap", &["lfcrlf,delbs"], "lfcrlf,delbs".into()),
             ("ttyUSB0", "omap", &["none"], "none".into()),
             ("defaults", "omap", &["[]"], list(&[])),

@@ -93,10 +93,10 @@ impl Mapping {
 impl FromStr for Mapping {
     type Err = PortError;
 
-    /// picocom's own list, between commas; also between spaces. `none` is empty.
+    /// picocom's own list, between commas. `none` is empty.
     fn from_str(list: &str) -> Result<Self, PortError> {
         let list = if list.trim() == "none" { "" } else { list };
-        Self::of(list.split([',', ' ']).filter(|word| !word.is_empty()))
+        Self::of(list.split(',').map(str::trim).filter(|word| !word.is_empty()))
     }
 }
 
@@ -126,7 +126,7 @@ mod tests {
             ("delbs", "a\r\n\x08\x08\r\r\nb"),
             ("bsdel,delbs", "a\r\n\x7f\x08\r\r\nb"),
             ("crlf,lfcr", "a\n\r\x08\x7f\n\n\rb"),
-            ("igncr lfcrlf", "a\r\n\x08\x7f\r\nb"),
+            ("igncr, lfcrlf", "a\r\n\x08\x7f\r\nb"),
         ] {
             let mapping: Mapping = words.parse().unwrap();
             let mapped = mapping.apply(b"a\r\n\x08\x7f\r\r\nb".to_vec());
