@@ -458,7 +458,7 @@ impl Device {
                 self.hub.state().ring.count_sent(count);
                 self.was_sent(&bytes[..count]);
                 if count == bytes.len() {
-                    gap.begin(count, pause, &self.wanted.settings);
+                    gap.begin(Instant::now(), count, pause, &self.wanted.settings);
                 }
                 if current.advance(count) {
                     *writing = None;

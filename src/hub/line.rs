@@ -358,7 +358,7 @@ impl Line {
                         (Err(_), false) => {}
                     }
                 }
-                () = reached(gap.due()), if writing.is_some() => gap.look(tty),
+                () = reached(gap.due()), if writing.is_some() => gap.look(Instant::now(), tty.unsent()),
                 ready = hearing.writable(), if writing.is_some() && pause.is_none() && gap.due().is_none() => {
                     let before = writing.as_ref().map(Writing::left);
                     // A break waits for no more of a paste with pauses than of one that the line does not take.
