@@ -353,7 +353,16 @@ mod tests {
         };
         let send = |timeout, text: &str, expect: Option<&str>| {
             let (text, expect) = (text.to_owned(), expect.map(|pattern| pattern.parse().unwrap()));
-            Command::AtPort(AtPort::Send { force: false, expect, timeout, port: usb(), text })
+            Command::AtPort(AtPort::Send {
+                force: false,
+                expect,
+                timeout,
+                output_delay: None,
+                output_line_delay: None,
+                raw: false,
+                port: usb(),
+                text,
+            })
         };
         let expect = |timeout, pattern: &str| {
             Command::AtPort(AtPort::Expect { timeout, port: usb(), pattern: pattern.parse().unwrap() })

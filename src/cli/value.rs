@@ -156,7 +156,8 @@ pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
     const WORDS: &[&str] = &[
         "true", "false", "none", "raw", "text", "hex", "both", "one", "shared", "N", "E", "O", "M", "S",
-        "key", "yes", "no", "never", "1", "2", "5", "6", "7", "8",
+        "key", "yes", "no", "never", "crlf", "crcrlf", "igncr", "lfcr", "lfcrlf", "ignlf", "bsdel", "delbs",
+        "1", "2", "5", "6", "7", "8",
     ];
     let takes = |word: &str| parse(of, key, &[word.to_owned()]).is_ok();
     if takes("Zz") {
@@ -240,6 +241,12 @@ mod tests {
             ("ttyUSB0", "log.type", &["raw"], "raw".into()),
             ("ttyUSB0", "log.sync", &["10s"], "10s".into()),
             ("ttyUSB0", "log.sync", &["\"10s\""], "10s".into()),
+            ("ttyUSB0", "output_delay", &["20ms"], "20ms".into()),
+            ("ttyUSB0", "output_line_delay", &["0"], "none".into()),
+            ("ttyUSB0", "imap", &["lfcrlf", "delbs"], list(&["lfcrlf", "delbs"])),
+            ("ttyUSB0", "imap", &["lfcrlf,delbs"], "lfcrlf,delbs".into()),
+            ("ttyUSB0", "omap", &["none"], "none".into()),
+            ("defaults", "omap", &["[]"], list(&[])),
             ("ttyUSB0", "description", &["core", "switch"], "core switch".into()),
             ("ttyUSB0", "description", &["4"], "4".into()),
             ("ttyUSB0", "description", &[""], "".into()),
@@ -272,6 +279,18 @@ mod tests {
                 "log.type",
                 &["octal"],
                 "log.type octal: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\"",
+            ),
+            (
+                "ttyUSB0",
+                "output_delay",
+                &["20"],
+                "output_delay 20: expected a time from \"1ms\" to \"10s\", or \"none\"",
+            ),
+            (
+                "ttyUSB0",
+                "imap",
+                &["INLCRNL"],
+                "imap INLCRNL: expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf, of bsdel and of delbs, such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             (

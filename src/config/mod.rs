@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, ModemLevels, PortName};
+use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortName};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
@@ -124,6 +124,12 @@ pub struct Port {
     pub low_latency: bool,
     /// DTR and RTS from the open on.
     pub modem: ModemLevels,
+    /// Pauses between what is sent to the device.
+    pub pacing: Pacing,
+    /// Characters replaced on their way from the device to a terminal.
+    pub imap: Mapping,
+    /// Characters replaced on their way from a terminal to the device.
+    pub omap: Mapping,
     /// The escape prefix of sessions with a terminal; `None` = no escapes.
     pub escape: Option<EscapePrefix>,
     /// Lines shown to a session as it attaches.
@@ -150,6 +156,9 @@ impl Default for Port {
             scrollback: 256 * 1024,
             low_latency: true,
             modem: ModemLevels::default(),
+            pacing: Pacing::default(),
+            imap: Mapping::default(),
+            omap: Mapping::default(),
             escape: Some(EscapePrefix::default()),
             replay: 20,
             triggers: Triggers::new(),

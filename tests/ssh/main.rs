@@ -27,6 +27,7 @@ mod limits;
 mod logins;
 mod menu;
 mod offences;
+mod pacing;
 mod paste;
 mod refused;
 mod settings;
