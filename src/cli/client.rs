@@ -324,6 +324,10 @@ impl Client {
         let ports = service.ports().await?;
         let monitor: PathBuf = service.manager.monitor_path().await.map_err(sentence)?.into();
         self.looked().await?;
+        // What is wrong with the configuration file, beside the table.
+        if !json {
+            remarks(service.conflicts().await?, &mut io::stderr().lock())?;
+        }
         let listed: Vec<_> =
             ports.into_iter().map(|(port, view)| Listed::new(port, &view, &monitor)).collect();
         Ok(look::list(&listed, json, to)?)
