@@ -9,7 +9,7 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot 
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-fusepy python3-paramiko shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
+                  putty-tools python3-asyncssh python3-fusepy python3-paramiko shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints

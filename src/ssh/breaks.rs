@@ -6,7 +6,7 @@
 //! `tests/ssh.rs` presses `~B` in the real client and fails should a russh update change the line.
 
 use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::Id;
 
@@ -15,29 +15,39 @@ use crate::session::{Event, Feeder};
 const LINE: &str = "unknown channel request break";
 
 /// The sessions that can be sent a break, by the task that russh runs them in.
-static SESSIONS: LazyLock<Mutex<HashMap<Id, Feeder>>> = LazyLock::new(Mutex::default);
+/// A connection may have several: which one has asked, the line does not say, and it is taken for the last that has begun.
+static SESSIONS: LazyLock<Mutex<HashMap<Id, Vec<Arc<Feeder>>>>> = LazyLock::new(Mutex::default);
 
 /// While it lives, breaks of the session whose russh task made it arrive as [`Event::Break`].
 #[derive(Debug)]
-pub struct Registration(Option<Id>);
+pub struct Registration(Option<(Id, Arc<Feeder>)>);
 
 impl Registration {
     /// Called in a russh callback, which runs in the session's task.
     pub fn here(feeder: Feeder) -> Self {
-        let id = tokio::task::try_id();
-        if let Some(id) = id {
-            SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).insert(id, feeder);
+        let registered = tokio::task::try_id().map(|id| (id, Arc::new(feeder)));
+        if let Some((id, feeder)) = &registered {
+            sessions().entry(*id).or_default().push(feeder.clone());
         }
-        Self(id)
+        Self(registered)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        if let Some(id) = self.0 {
-            SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let Some((id, feeder)) = &self.0 else { return };
+        let mut sessions = sessions();
+        if let Some(those) = sessions.get_mut(id) {
+            those.retain(|other| !Arc::ptr_eq(other, feeder));
+            if those.is_empty() {
+                sessions.remove(id);
+            }
         }
     }
+}
+
+fn sessions() -> MutexGuard<'static, HashMap<Id, Vec<Arc<Feeder>>>> {
+    SESSIONS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct BreakListener;
@@ -58,8 +68,8 @@ impl log::Log for BreakListener {
             tracing::debug!("{}: {line}", record.target());
             return;
         }
-        let sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(feeder) = tokio::task::try_id().and_then(|id| sessions.get(&id)) {
+        let sessions = sessions();
+        if let Some(feeder) = tokio::task::try_id().and_then(|id| sessions.get(&id)?.last()) {
             feeder.feed(Event::Break);
         }
     }
