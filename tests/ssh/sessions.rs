@@ -3,16 +3,21 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use russh::keys::PrivateKeyWithHashAlg;
 
 use crate::client::Client;
+use crate::limits::connect;
 use crate::refused::connections;
 use crate::rig::{Rig, until};
 use crate::{at_terminal, served};
 
 /// Sessions of one connection (`MaxSessions`, `man sshd_config`).
 const MAX_SESSIONS: usize = 10;
+/// And altogether (`ssh::channels`).
+const EVER: usize = 1000;
 /// Seats of one user (`seats`).
 const OF_ONE_USER: usize = 64;
 
@@ -162,6 +167,28 @@ fn a_connection_without_a_session_stays_until_its_seat_is_needed() {
     );
     idle.ends_with(255);
     rig.wait_for_journal("has given its seat to another login");
+}
+
+#[tokio::test]
+async fn a_connection_has_a_thousand_sessions_and_what_they_cost_is_bounded() {
+    let rig = served("");
+    let mut client = connect(&rig).await;
+    let key = Arc::new(russh::keys::load_secret_key(rig.path("key"), None).unwrap());
+    let key = PrivateKeyWithHashAlg::new(key, None);
+    assert!(client.authenticate_publickey("demo", key).await.unwrap().success());
+    let memory = rig.private_memory();
+    for session in 0..EVER {
+        let mut channel =
+            client.channel_open_session().await.unwrap_or_else(|why| panic!("{session}: {why}"));
+        channel.exec(true, "nonsense").await.unwrap();
+        while channel.wait().await.is_some() {}
+    }
+    let grown = rig.private_memory().saturating_sub(memory);
+    eprintln!("{EVER} sessions on a connection: {grown} kB");
+    assert!(grown < 8 * 1024, "{grown} kB");
+    // It is told to log in again; the error is that word.
+    let _ = client.await;
+    until("the connection to end", || (connections(&rig) == 0).then_some(()));
 }
 
 #[test]
