@@ -1,19 +1,17 @@
 //! The channels of one connection. Each is a session of its own, and they are bounded: each costs memory, and all but the first a seat.
-//! Of what their clients send, so much may wait together as of one: while one waits for its line, the connection is not read.
+//! Each is granted window by itself: while one waits for its line, the others go on.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
-use russh::server::Msg;
+use russh::server::{Handle, Msg};
 use russh::{Channel, ChannelId, ChannelWriteHalf};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::breaks::Registration;
 use crate::auth::protocol::{Term, WindowSize};
 use crate::seats::{Full, Seat};
-use crate::session::{Event, Feeder, Typed, typed};
+use crate::session::{Event, Feeder, Typed, typed_by_grants};
 
 /// Channels of one connection at once (`MaxSessions`, `man sshd_config`).
 const MAX_SESSIONS: usize = 10;
@@ -53,8 +51,6 @@ struct Line {
     feeder: Feeder,
     /// What its session needs, until that begins.
     ready: Option<Ready>,
-    /// For breaks, from then on.
-    registration: Option<Registration>,
     size: watch::Sender<WindowSize>,
 }
 
@@ -72,6 +68,7 @@ impl Channels {
     pub(super) fn open(
         &self,
         channel: Channel<Msg>,
+        handle: Handle,
         seat: impl FnOnce() -> Result<Seat, Full>,
     ) -> Result<(), NoChannel> {
         let mut open = self.lock();
@@ -86,15 +83,15 @@ impl Channels {
             open.seats.push(seat);
         }
         open.ever += 1;
-        let (feeder, typed) = typed();
         let id = channel.id();
+        let (feeder, typed) = typed_by_grants(move |bytes| {
+            // An error means that the connection has ended.
+            let _ = handle.grant_window(id, u32::try_from(bytes).unwrap_or(u32::MAX));
+        });
         // What is read comes by callbacks.
         let (_, out) = channel.split();
         let ready = Ready { typed, out, terminal: None };
-        open.channels.insert(
-            id,
-            Line { feeder, ready: Some(ready), registration: None, size: watch::Sender::default() },
-        );
+        open.channels.insert(id, Line { feeder, ready: Some(ready), size: watch::Sender::default() });
         Ok(())
     }
 
@@ -115,13 +112,16 @@ impl Channels {
         }
     }
 
-    /// What its session needs, once. Called in a russh callback, for [`Registration::here`].
+    /// What its session needs, once.
     pub(super) fn begin(&self, id: ChannelId) -> Option<Ready> {
-        let mut open = self.lock();
-        let line = open.channels.get_mut(&id)?;
-        let ready = line.ready.take()?;
-        line.registration = Some(Registration::here(line.feeder.clone()));
-        Some(ready)
+        self.lock().channels.get_mut(&id)?.ready.take()
+    }
+
+    /// Its client wants a break; false if that has no session, or too much waits there.
+    pub(super) fn send_break(&self, id: ChannelId) -> bool {
+        let open = self.lock();
+        let line = open.channels.get(&id).filter(|line| line.ready.is_none());
+        line.is_some_and(|line| line.feeder.feed(Event::Break))
     }
 
     /// Its client has done something.
@@ -150,15 +150,6 @@ impl Channels {
     pub(super) fn is_worn(&self) -> bool {
         let open = self.lock();
         open.ever >= EVER && open.channels.is_empty()
-    }
-
-    /// Ready while no session has more input than it may have waiting.
-    pub(super) fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
-        let open = self.lock();
-        // All are asked, since each tells of itself only.
-        let pending =
-            open.channels.values().filter(|line| line.feeder.poll_ready(context).is_pending()).count();
-        if pending == 0 { Poll::Ready(()) } else { Poll::Pending }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

@@ -13,12 +13,12 @@ use socket2::Socket;
 use tokio::sync::watch;
 
 use super::channels::{Channels, NoChannel, Ready};
+use super::counted::left;
 use super::destination::{Destination, Screen, Visit, Wish};
 use super::limits::Ticket;
 use super::login::{Admitted, Logins};
 use super::outlet::{SshOutlet, finish};
 use super::places::Place;
-use super::throttle::left;
 use crate::auth::protocol::{Identity, Secret, Term, WindowSize};
 use crate::seats::{Full, Seat, Seats, is_administrator};
 use crate::session::Event;
@@ -78,7 +78,7 @@ impl<D: Destination> Connection<D> {
     }
 
     /// A further channel, if there may be one.
-    fn open(&mut self, channel: Channel<Msg>) -> Result<(), NoChannel> {
+    fn open(&mut self, channel: Channel<Msg>, handle: Handle) -> Result<(), NoChannel> {
         let seat = || match &self.admitted {
             Some(Admitted { identity, .. }) => {
                 self.seats.take(&identity.name, is_administrator(identity.uid, &identity.groups))
@@ -86,7 +86,7 @@ impl<D: Destination> Connection<D> {
             // russh takes no channels before the login.
             None => Err(Full::All),
         };
-        let opened = self.shared.channels.open(channel, seat);
+        let opened = self.shared.channels.open(channel, handle, seat);
         if let (Err(why), Some(Admitted { identity, .. }), false) = (&opened, &self.admitted, self.told) {
             let (place, name) = (self.destination.name(), &identity.name);
             tracing::warn!(
@@ -245,9 +245,9 @@ impl<D: Destination> Handler for Connection<D> {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), russh::Error> {
-        match self.open(channel) {
+        match self.open(channel, session.handle()) {
             Ok(()) => reply.accept().await,
             Err(_told) => reply.reject(ChannelOpenFailure::ResourceShortage).await,
         }
@@ -336,6 +336,18 @@ impl<D: Destination> Handler for Connection<D> {
     ) -> Result<(), russh::Error> {
         self.shared.channels.feed(channel, Event::Bytes(data.to_vec()));
         Ok(())
+    }
+
+    /// A break (RFC 4335): `~B` in OpenSSH, a special command in PuTTY. Its length is the port's, since OpenSSH asks for a second whatever
+    /// its user wants.
+    async fn channel_request(
+        &mut self,
+        channel: ChannelId,
+        request: &str,
+        _data: &[u8],
+        _session: &mut Session,
+    ) -> Result<bool, russh::Error> {
+        Ok(request == "break" && self.shared.channels.send_break(channel))
     }
 
     async fn channel_eof(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {

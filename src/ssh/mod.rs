@@ -2,8 +2,8 @@
 //! them to the listener's [`Destination`], a port's console or the admin CLI. Everything here comes from the network and is
 //! hostile until somebody has logged in.
 
-mod breaks;
 mod channels;
+mod counted;
 mod destination;
 mod door;
 mod handler;
@@ -16,7 +16,6 @@ mod pace;
 mod places;
 mod refuse;
 mod standing;
-mod throttle;
 mod tuning;
 
 use std::net::SocketAddr;
@@ -31,7 +30,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
-pub use breaks::listen as listen_for_breaks;
 pub use destination::{Destination, Gatekeeping, Screen, Visit, Wish};
 pub use door::{Access, Door};
 pub use host_keys::HostKeyState;
@@ -43,11 +41,11 @@ use crate::memory;
 use crate::seats::Seat;
 use crate::session::closed;
 use channels::Channels;
+use counted::Counted;
 use handler::{Connection, LEAVE, Progress, Shared};
 use host_keys::KeyRing;
 use limits::{Limits, Ticket};
 use liveness::Watch;
-use throttle::Throttled;
 
 /// For a client to take our last words. One that does not even read would stay for ever.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -148,11 +146,10 @@ impl<D: Destination> Server<D> {
         let place = ticket.place().clone();
         let channels = Channels::default();
         let (progress, mut watched) = watch::channel(Progress::default());
-        let shared =
-            Shared { plug: plug.clone(), place: place.clone(), channels: channels.clone(), progress };
+        let shared = Shared { plug: plug.clone(), place: place.clone(), channels, progress };
         let connection = Connection::new(self.destination.clone(), peer.ip().to_canonical(), ticket, shared);
         let written = Arc::new(Notify::new());
-        let stream = Throttled::new(stream, plug.clone(), channels, written.clone(), place.clone());
+        let stream = Counted::new(stream, written.clone(), place.clone());
         let conversation = async { russh::server::run_stream(config, stream, connection).await?.await };
         tokio::pin!(conversation);
         tokio::select! {
