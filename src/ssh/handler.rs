@@ -2,14 +2,19 @@
 //! (super::destination), and everything else that SSH can do is refused.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use russh::client::GexParams;
+use russh::kex::dh::groups::DhGroup;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use tokio::sync::watch;
 
+use super::algorithms;
+use super::banner::Banner;
 use super::breaks::Registration;
 use super::destination::{Destination, Screen, Visit, Wish};
 use super::limits::Ticket;
@@ -48,6 +53,8 @@ pub struct Connection<D> {
     terminal: Option<Screen>,
     size: watch::Sender<WindowSize>,
     breaks: Option<Registration>,
+    /// The text before the login, until it is sent.
+    banner: Option<(Arc<Banner>, PathBuf)>,
 }
 
 impl<D: Destination> Connection<D> {
@@ -57,6 +64,7 @@ impl<D: Destination> Connection<D> {
         peer: SocketAddr,
         ticket: Ticket,
         (feeder, typed): (Feeder, Typed),
+        banner: Option<(Arc<Banner>, PathBuf)>,
     ) -> Self {
         // `::ffff:192.0.2.1` is 192.0.2.1 to everybody but the socket.
         let peer = peer.ip().to_canonical();
@@ -73,6 +81,7 @@ impl<D: Destination> Connection<D> {
             terminal: None,
             size: watch::Sender::default(),
             breaks: None,
+            banner,
         }
     }
 
@@ -117,12 +126,19 @@ fn window(columns: u32, rows: u32) -> WindowSize {
 impl<D: Destination> Handler for Connection<D> {
     type Error = russh::Error;
 
-    /// russh asks for it once keys have been exchanged and a login is asked for. There is none.
+    /// russh asks for it once keys have been exchanged and a login is asked for.
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
         if let Some(ticket) = &self.ticket {
             ticket.place().comes_to_login();
         }
-        Ok(None)
+        match self.banner.take() {
+            Some((banner, path)) => Ok(banner.text(path).await),
+            None => Ok(None),
+        }
+    }
+
+    async fn lookup_dh_gex_group(&mut self, wanted: &GexParams) -> Result<Option<DhGroup>, russh::Error> {
+        Ok(algorithms::group(wanted))
     }
 
     async fn auth_publickey_offered(

@@ -80,3 +80,26 @@ fn sftp_and_a_second_session_are_refused() {
     master.ends_with(0);
     bench.helpers_have_ended();
 }
+
+#[test]
+fn the_configuration_says_which_algorithms_and_what_text_come_before_the_login() {
+    let bench = Bench::new();
+    let listed = |options: &[&str]| {
+        let output = bench.ssh(&[options, &["alice@127.0.0.1", "list"]].concat()).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (curve, info) = (["-o", "KexAlgorithms=ecdh-sha2-nistp256"], ["-o", "LogLevel=INFO"]);
+    assert_eq!(listed(&curve).0, Some(255));
+    bench.wait_for_journal("ssh_algorithms = \"compatible\" in [server] would admit it");
+    let directory = bench.path("root/etc/consoleserver");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(bench.path("issue"), "Authorized use only.\n").unwrap();
+    let text = format!(
+        "[server]\nssh_algorithms = \"compatible\"\nbanner = {:?}\n",
+        bench.path("issue").display().to_string()
+    );
+    std::fs::write(directory.join("config.toml"), text).unwrap();
+    assert_ne!(listed(&curve).0, Some(255), "the next connection goes by the file");
+    let (_, shown) = listed(&info);
+    assert!(shown.contains("Authorized use only."), "{shown}");
+}
