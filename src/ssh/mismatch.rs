@@ -59,7 +59,11 @@ pub(super) fn sentence(
     let theirs = category.offered(client).iter().find(|list| {
         category != Category::Cipher || !list.iter().any(|name| ours.split(',').any(|our| our == name))
     });
-    let theirs = theirs.map(|list| list.join(",")).unwrap_or_default();
+    // Its extensions are no algorithms (RFC 8308; PROTOCOL of OpenSSH, section 1.10).
+    let is_extension = |name: &&String| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
+    let theirs =
+        theirs.map(|list| list.iter().filter(|name| !is_extension(name)).cloned().collect::<Vec<_>>());
+    let theirs = theirs.unwrap_or_default().join(",");
     Some(format!(
         "{}: no common {}: the client offers {}, \"{}\" offers {ours}; {advice}",
         clip(version, VERSION_LIMIT),

@@ -71,6 +71,16 @@ fn bench(word: Option<&str>) -> Rig {
     rig
 }
 
+/// OpenSSH as people have it, who see what it says.
+fn ssh(rig: &Rig) -> Command {
+    let mut command = Command::new("ssh");
+    command
+        .args(["-F", "none", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"])
+        .args(["-o", "LogLevel=INFO", "-o", "IdentitiesOnly=yes", "-p", &rig.tcp_port.to_string(), "-i"])
+        .arg(rig.path("key"));
+    command
+}
+
 /// A login that asks for one command; a MAC needs a cipher without one of its own, which all words have.
 fn log_in(rig: &Rig, option: &str, name: &str) -> Output {
     let only = format!("{option}={name}");
@@ -79,7 +89,7 @@ fn log_in(rig: &Rig, option: &str, name: &str) -> Output {
         options.extend(["-o", "Ciphers=aes256-ctr"]);
     }
     options.extend(["demo@127.0.0.1", "log"]);
-    rig.ssh(&options).output().unwrap()
+    ssh(rig).args(options).output().unwrap()
 }
 
 #[track_caller]
@@ -264,7 +274,9 @@ fn strangers_key_exchanges_do_not_hold_up_a_session() {
         echoes.push(began.elapsed());
         std::thread::sleep(one / 50);
     }
-    strangers.iter_mut().for_each(|stranger| drop(stranger.wait().unwrap()));
+    for stranger in &mut strangers {
+        stranger.wait().unwrap();
+    }
     echoes.sort();
     let (median, most) = (echoes[25], echoes[48]);
     assert!(most < one / 2, "{median:?} and {most:?}, where a key exchange takes {one:?}");
@@ -279,7 +291,7 @@ fn the_banner_is_shown_before_the_login_and_what_is_wrong_with_it_is_said_once()
     rig.serve_logins(true);
     rig.start_plugged();
     let shown = |rig: &Rig| {
-        let output = rig.ssh(&["-o", "LogLevel=INFO", "demo@127.0.0.1", "log"]).output().unwrap();
+        let output = ssh(rig).args(["demo@127.0.0.1", "log"]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
