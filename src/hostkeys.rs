@@ -7,7 +7,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use russh::keys::ssh_key::LineEnding;
-use russh::keys::{Algorithm, PrivateKey, PublicKey};
+use russh::keys::ssh_key::private::RsaKeypair;
+use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PublicKey};
 use thiserror::Error;
 
 use crate::persist;
@@ -18,9 +19,23 @@ pub const DIRECTORY: &str = "/var/lib/consoleserver/hostkeys";
 /// Every file of this prefix in a credentials directory is a host key.
 pub const PREFIX: &str = "hostkey";
 
-/// What is made: the key that everybody prefers. Clients that do not know Ed25519 (FIPS, PuTTY before 0.68) need another,
-/// which is served too.
+/// The key that is made first and that clients prefer.
 const MADE: &str = "hostkey_ed25519";
+/// The keys made beside it, for clients without Ed25519 (FIPS, PuTTY before 0.68). The ECDSA one is served with
+/// `ssh_algorithms = "compatible"` only. Its name is not that of a key which an administrator makes by hand.
+const MADE_RSA: &str = "hostkey_rsa";
+const MADE_ECDSA: &str = "hostkey_ecdsa_nistp256";
+/// As ssh-keygen(1) makes them.
+const RSA_BITS: usize = 3072;
+
+/// The comment of the keys that are made here: `ssh_algorithms` decides whether they are served, and not whether those are that an
+/// administrator has put beside them.
+pub const MADE_COMMENT: &str = "made by consoleserver";
+
+/// Whether a key was made by [`ensure`] or [`ensure_more`].
+pub fn is_made(key: &PrivateKey) -> bool {
+    key.comment().as_bytes() == MADE_COMMENT.as_bytes()
+}
 
 /// Keys that are served: one of each kind is what a client can ask for (Ed25519, RSA, three ECDSA curves).
 const KEY_LIMIT: usize = 8;
@@ -91,12 +106,53 @@ pub fn ensure(directory: &Path) -> Result<Option<PathBuf>, HostKeyError> {
         Err(error) => return Err(HostKeyError::File(path, error)),
         Ok(_) => return Ok(None),
     }
-    let key_error = |error| HostKeyError::Key(path.clone(), error);
-    let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).map_err(key_error)?;
-    let text = key.to_openssh(LineEnding::LF).map_err(key_error)?;
-    persist::write(&path, text.as_bytes(), 0o600, None)
-        .map_err(|error| HostKeyError::File(path.clone(), error))?;
+    make(&path, || PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519))?;
     Ok(Some(path))
+}
+
+/// Makes the keys for clients without Ed25519, each if the directory has no usable key of its kind, and says which. An RSA key takes
+/// seconds on a small board.
+///
+/// # Errors
+/// When the directory cannot be read or written.
+pub fn ensure_more(directory: &Path) -> Result<Vec<PathBuf>, HostKeyError> {
+    let known = load(directory).map(|found| found.keys).unwrap_or_default();
+    let ecdsa = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+    let mut made = Vec::new();
+    for (name, is_there) in [
+        (MADE_ECDSA, known.iter().any(|key| key.algorithm() == ecdsa)),
+        (MADE_RSA, known.iter().any(|key| key.algorithm().is_rsa())),
+    ] {
+        let path = directory.join(name);
+        match fs::symlink_metadata(&path) {
+            _ if is_there => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(HostKeyError::File(path, error)),
+            // A broken one is told, and never replaced.
+            Ok(_) => continue,
+        }
+        make(&path, || {
+            let mut rng = russh::keys::key::safe_rng();
+            match name {
+                MADE_RSA => Ok(PrivateKey::from(RsaKeypair::random(&mut rng, RSA_BITS)?)),
+                _ => PrivateKey::random(&mut rng, ecdsa.clone()),
+            }
+        })?;
+        made.push(path);
+    }
+    Ok(made)
+}
+
+fn make(
+    path: &Path,
+    random: impl FnOnce() -> Result<PrivateKey, russh::keys::ssh_key::Error>,
+) -> Result<(), HostKeyError> {
+    let key_error = |error| HostKeyError::Key(path.to_owned(), error);
+    let mut key = random().map_err(key_error)?;
+    key.set_comment(MADE_COMMENT);
+    let text = key.to_openssh(LineEnding::LF).map_err(key_error)?;
+    persist::write(path, text.as_bytes(), 0o600, None)
+        .map_err(|error| HostKeyError::File(path.to_owned(), error))
 }
 
 /// What a directory of host keys has: one good key is enough, and no other file keeps it from being served.
@@ -113,10 +169,17 @@ impl HostKeys {
     fn add(&mut self, path: &Path, source: Source) {
         let added = match Self::read(path, source) {
             Ok(_) if self.keys.len() >= KEY_LIMIT => Err(UnusableKey::TooMany),
-            Ok(key) if self.keys.iter().any(|known| known.algorithm() == key.algorithm()) => {
-                Err(UnusableKey::SameKind(key.algorithm()))
-            }
-            added => added,
+            Ok(key) => match self.keys.iter_mut().find(|known| known.algorithm() == key.algorithm()) {
+                None => Ok(key),
+                // Of a kind, the administrator's goes before ours, without a word.
+                Some(known) if is_made(known) && !is_made(&key) => {
+                    *known = key;
+                    return;
+                }
+                Some(known) if is_made(&key) && !is_made(known) => return,
+                Some(_) => Err(UnusableKey::SameKind(key.algorithm())),
+            },
+            refused => refused,
         };
         match added {
             Ok(key) => self.keys.push(key),
@@ -233,7 +296,6 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::process::Command;
 
-    use russh::keys::EcdsaCurve;
     use tempfile::TempDir;
 
     use super::*;

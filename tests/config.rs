@@ -339,7 +339,7 @@ fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
         ("[ports.a.trigers.x]\nmatch = \"x\"\n", "1: ports.a.trigers: unknown key: did you mean triggers?"),
         (
             "[server.triggers.x]\nmatch = \"x\"\n",
-            "1: server.triggers: unknown key: known here are ssh_port, listen, monitor",
+            "1: server.triggers: unknown key: known here are ssh_port, listen, monitor, ssh_algorithms, banner",
         ),
     ] {
         assert_eq!(complaint(text), format!("/etc/consoleserver/config.toml:{told}"), "{text}");

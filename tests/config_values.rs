@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Address, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server, Trigger,
-    Writers, keys,
+    Access, Address, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server,
+    SshAlgorithms, Trigger, Writers, keys,
 };
 use consoleserver::port::{
     Baud, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName, StopBits,
@@ -91,6 +91,8 @@ fn times_and_sizes_have_units_and_limits() {
     ] {
         assert_eq!(of_rule(key, value), None, "{key} = {value}");
     }
+    takes("banner", &["\"/etc/issue.net\"", "\"none\""]);
+    refuses("banner", &["\"issue.net\"", "\"\"", "\"/\"", "\"/etc/../issue\"", "true"]);
     takes("scrollback", &["\"64K\"", "\"256K\"", "\"16M\""]);
     refuses("scrollback", &["262144", "\"63K\"", "\"17M\"", "\"1G\"", "\"64k\"", "\"99999999999999999M\""]);
     assert_eq!(put("scrollback", "\"65K\"").as_deref(), Some("\"128K\""), "rounded up to what can be mapped");
@@ -248,7 +250,7 @@ prop_compose! {
     fn port()(
         (enabled, low_latency) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
         (character, line_pause, imap, omap) in (pause(), pause(), mapping(), mapping()),
-        listen in of(addresses()), groups in of(groups()), read_only_groups in groups(),
+        listen in of(addresses()), banner in of(banner()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
         timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
         description in "[^\\p{Cc}]{0,80}", granules in 1usize..=256, replay in 0usize..=10_000,
@@ -256,12 +258,16 @@ prop_compose! {
         escape in of((1u8..32, 0x21u8..0x7f).prop_map(|(first, second)| EscapePrefix([first, second]))),
     ) -> Port {
         Port {
-            enabled, line, device: None, ssh_port: None, listen, groups, users, read_only_groups, write, timeout,
+            enabled, line, device: None, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
             log, description,
             scrollback: granules * 64 * 1024, low_latency, modem, escape, replay, triggers,
             pacing: Pacing { character, line: line_pause }, imap, omap,
         }
     }
+}
+
+fn banner() -> impl Strategy<Value = Option<PathBuf>> {
+    of("/[a-zA-Z.%\"\\\\ ]{1,20}x".prop_map(PathBuf::from))
 }
 
 prop_compose! {
@@ -270,10 +276,11 @@ prop_compose! {
         numbers in hash_set(1u16.., 6), devices in hash_set("[a-zA-Z:\"'\\\\ %.]{1,20}x", 6),
         bare in vec(any::<(bool, bool)>(), 6), listen in addresses(), groups in groups(),
         root in select(vec![RootLogin::Key, RootLogin::Yes, RootLogin::No]),
+        ssh_algorithms in select(SshAlgorithms::ALL.to_vec()), banner in banner(),
     ) -> Config {
         let mut given: Vec<_> = numbers.into_iter().zip(devices).zip(bare).collect();
         let ssh_port = given.pop().and_then(|((number, _), (bare, _))| (!bare).then_some(number));
-        let server = Server { ssh_port, listen, monitor: PathBuf::from("/srv/ports") };
+        let server = Server { ssh_port, listen, monitor: PathBuf::from("/srv/ports"), ssh_algorithms, banner };
         let ports = ports.into_iter().zip(given).map(|((name, port), ((number, device), (bare, by_name)))| {
             let device = (!by_name).then(|| PathBuf::from(format!("/dev/{device}")));
             let ssh_port = (!bare).then_some(number);

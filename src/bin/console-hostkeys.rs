@@ -1,13 +1,14 @@
-//! Makes the host key of the consoles, once: what `console-hostkeys.service` runs.
+//! Makes the host keys of the consoles, once: what `console-hostkeys.service` runs.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use consoleserver::hostkeys::HostKeys;
-use consoleserver::{hostkeys, journal};
+use consoleserver::{hostkeys, journal, systemd};
+use sd_notify::NotifyState;
 
-/// Make the SSH host key, if the directory does not have it yet.
+/// Make the SSH host keys that the directory does not have yet.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -19,17 +20,24 @@ fn main() -> ExitCode {
     let Arguments { directory } = Arguments::parse();
     journal::init("console-hostkeys", None);
     match hostkeys::ensure(&directory) {
-        Ok(made) => {
-            if let Some(key) = made {
-                tracing::info!("made the host key {}", key.display());
-            }
-            judge(&directory)
-        }
+        Ok(made) => made.iter().for_each(|key| report(key)),
         Err(error) => {
             tracing::error!("{error}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    // What follows may take seconds, and ports wait for us.
+    systemd::notify(&[NotifyState::Ready]);
+    match hostkeys::ensure_more(&directory) {
+        Ok(made) => made.iter().for_each(|key| report(key)),
+        // What there is can be served.
+        Err(error) => tracing::error!("{error}"),
+    }
+    judge(&directory)
+}
+
+fn report(made: &Path) {
+    tracing::info!("made the host key {}", made.display());
 }
 
 /// Says what of the directory is not served, and fails if nothing is.

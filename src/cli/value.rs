@@ -311,7 +311,12 @@ mod tests {
                 &["a"],
                 "ttyUSB0 has no key triggers.x.mach: a rule has match, silence, rest, start",
             ),
-            ("server", "baud", &["1"], "server has no key baud: known are ssh_port, listen, monitor"),
+            (
+                "server",
+                "baud",
+                &["1"],
+                "server has no key baud: known are ssh_port, listen, monitor, ssh_algorithms, banner",
+            ),
             ("defaults", "ssh_port", &["8023"], "ssh_port is of one port only: set it of a port"),
         ] {
             assert_eq!(parsed(of, key, words), Err(wanted.to_owned()));

@@ -72,6 +72,7 @@ const FLAG: &str = "true or false";
 const LEVEL: &str = "\"leave\", \"on\" or \"off\"";
 const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
 const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every login";
+const BANNER: &str = "the absolute path of a text file, such as \"/etc/issue.net\", or \"none\"";
 const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
 
 /// `[server]`
@@ -96,6 +97,20 @@ pub static SERVER: &[Key<Server>] = &[
         general: false,
         put: |server, v| store(&mut server.monitor, value::path(v)),
         get: |server| Some(value::show_path(&server.monitor)),
+    },
+    Key {
+        name: "ssh_algorithms",
+        expects: "\"default\", \"compatible\" or \"strict\"",
+        general: false,
+        put: |server, v| store(&mut server.ssh_algorithms, value::word(v)),
+        get: |server| Some(server.ssh_algorithms.word().into()),
+    },
+    Key {
+        name: "banner",
+        expects: BANNER,
+        general: false,
+        put: |server, v| store(&mut server.banner, value::banner(v)),
+        get: |server| Some(value::show_banner(server.banner.as_deref())),
     },
 ];
 
@@ -153,6 +168,13 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.listen, value::addresses(v).map(Some)),
         get: |port| port.listen.as_deref().map(value::show_addresses),
+    },
+    Key {
+        name: "banner",
+        expects: BANNER,
+        general: true,
+        put: |port, v| store(&mut port.banner, value::banner(v).map(Some)),
+        get: |port| port.banner.as_ref().map(|banner| value::show_banner(banner.as_deref())),
     },
     Key {
         name: "groups",

@@ -17,6 +17,7 @@ mod file;
 pub mod keys;
 mod read;
 mod salvage;
+mod ssh;
 mod trigger;
 mod value;
 mod write;
@@ -35,6 +36,7 @@ pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
 pub use salvage::{Salvaged, without_broken_tables};
+pub use ssh::{SshAlgorithms, SshOffer, UnknownAlgorithms};
 pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;
 
@@ -60,6 +62,12 @@ impl Config {
         port.device.clone().unwrap_or_else(|| self.server.monitor.join(name.as_str()))
     }
 
+    /// What a port's SSH listener offers; without a port, that of the admin CLI.
+    pub fn ssh_offer(&self, port: Option<&Port>) -> SshOffer {
+        let banner = port.and_then(|port| port.banner.as_ref()).unwrap_or(&self.server.banner);
+        SshOffer { algorithms: self.server.ssh_algorithms, banner: banner.clone() }
+    }
+
     /// Who may use a port: its own groups, else `[access]`'s; and whom the port names beside them.
     pub fn rules(&self, port: &Port) -> Rules {
         Rules {
@@ -79,6 +87,10 @@ pub struct Server {
     pub listen: Vec<Address>,
     /// Directory watched for ports, `/dev`.
     pub monitor: PathBuf,
+    /// Algorithms that every SSH listener offers.
+    pub ssh_algorithms: SshAlgorithms,
+    /// File whose text is shown before a login over SSH; a port may have its own. `None` = no text.
+    pub banner: Option<PathBuf>,
 }
 
 impl Default for Server {
@@ -87,6 +99,8 @@ impl Default for Server {
             ssh_port: Some(8022),
             listen: vec![IpAddr::from(Ipv6Addr::UNSPECIFIED).into()],
             monitor: "/dev".into(),
+            ssh_algorithms: SshAlgorithms::default(),
+            banner: None,
         }
     }
 }
@@ -104,6 +118,8 @@ pub struct Port {
     pub ssh_port: Option<u16>,
     /// Addresses to listen on; `None` = the server's.
     pub listen: Option<Vec<Address>>,
+    /// File whose text is shown before the login; `None` = the server's, `Some(None)` = no text.
+    pub banner: Option<Option<PathBuf>>,
     /// Whose members may use this console; `None` = `[access]`'s.
     pub groups: Option<Groups>,
     /// Who may use it beside them.
@@ -146,6 +162,7 @@ impl Default for Port {
             device: None,
             ssh_port: None,
             listen: None,
+            banner: None,
             groups: None,
             users: Vec::new(),
             read_only_groups: Groups::Members(Vec::new()),

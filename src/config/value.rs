@@ -179,6 +179,18 @@ pub(super) fn show_path(path: &Path) -> Value {
     path.to_string_lossy().into_owned().into()
 }
 
+/// As the argument of sshd's `Banner` (sshd_config(5)).
+pub(super) fn banner(value: &Value) -> Parsed<Option<PathBuf>> {
+    match text(value)? {
+        "none" => Ok(None),
+        _ => path(value).map(Some),
+    }
+}
+
+pub(super) fn show_banner(path: Option<&Path>) -> Value {
+    path.map_or("none".into(), show_path)
+}
+
 pub(super) fn timeout(value: &Value) -> Parsed<Option<Duration>> {
     match number(value)? {
         0 => Ok(None),

@@ -125,6 +125,7 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     }
 
     let logins = Logins { path: auth_program, demo_key, host_keys: place.hostkeys.clone() };
+    place.clone().make_more_host_keys(credentials);
     serve(ports, auth_port, logins, shells, &mut signals).await
 }
 

@@ -30,7 +30,7 @@ const LOG_GROUP: &str = "adm";
 const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/libexec/consoleserver", "/usr/bin"];
 
 /// Directories and users.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Place {
     /// `RUNTIME_DIRECTORY`: sockets, the effective configuration.
     pub runtime: PathBuf,
@@ -160,16 +160,38 @@ impl Place {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(in_file(&directory)(error)),
             _ => make_directory(&directory, 0o700)?,
         }
-        for key in self.host_keys() {
-            let copy = directory.join(format!("{}_{}", hostkeys::PREFIX, key.algorithm()));
-            let text = key.to_openssh(LineEnding::LF).map_err(ForegroundError::HostKeyCopy)?;
-            persist::write(&copy, text.as_bytes(), 0o400, self.port_user).map_err(in_file(&copy))?;
-        }
+        self.copy_host_keys(&self.host_keys(), &directory)?;
         if let Some(Owner { uid, gid }) = self.port_user {
             chown(&directory, Some(uid), Some(gid)).map_err(in_file(&directory))?;
             fs::set_permissions(&directory, Permissions::from_mode(0o500)).map_err(in_file(&directory))?;
         }
         Ok(directory)
+    }
+
+    fn copy_host_keys(&self, keys: &[PrivateKey], directory: &Path) -> Result<(), ForegroundError> {
+        for key in keys {
+            let copy = directory.join(format!("{}_{}", hostkeys::PREFIX, key.algorithm()));
+            let text = key.to_openssh(LineEnding::LF).map_err(ForegroundError::HostKeyCopy)?;
+            persist::write(&copy, text.as_bytes(), 0o400, self.port_user).map_err(in_file(&copy))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the host keys for clients without Ed25519, if they are missing, and copies them into `credentials`. An RSA key may take
+    /// seconds, so this has a thread of its own; a port loads it for the first client that asks for it.
+    pub fn make_more_host_keys(self, credentials: PathBuf) {
+        std::thread::spawn(move || {
+            let made = hostkeys::ensure_more(&self.hostkeys).map_err(ForegroundError::from);
+            let copied = made.and_then(|made| {
+                if made.is_empty() {
+                    return Ok(());
+                }
+                self.copy_host_keys(&hostkeys::load(&self.hostkeys)?.keys, &credentials)
+            });
+            if let Err(error) = copied {
+                tracing::warn!("clients that do not know Ed25519 cannot be served: {error}");
+            }
+        });
     }
 
     /// The usable host keys. What is wrong with others, or with all, is logged.

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::relay;
 use crate::auth::protocol::{Exit, Identity, Line, Place, Run, Terminal, WordError};
-use crate::config::{Config, ConfigError, RootLogin};
+use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::port::{PortError, PortName};
 use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
 use crate::ssh::{Destination, Gatekeeping, Screen, SshOutlet, Visit, Wish};
@@ -21,6 +21,8 @@ use crate::systemd;
 pub(super) struct Clerk {
     root: PathBuf,
     closing: watch::Sender<Option<String>>,
+    /// What the configuration said last when it could be read.
+    offer: watch::Sender<SshOffer>,
 }
 
 /// Why somebody who has logged in gets nothing: the sentence that they read.
@@ -46,7 +48,7 @@ impl Clerk {
 
     /// Below `root` are /etc and /usr.
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root, closing: watch::Sender::new(None) }
+        Self { root, closing: watch::Sender::new(None), offer: watch::Sender::default() }
     }
 
     /// Ends all sessions, saying why.
@@ -77,6 +79,25 @@ impl Destination for Clerk {
 
     fn gatekeeping(&self) -> Gatekeeping {
         Gatekeeping { auth_socket: Self::auth_socket(), root: self.root_login() }
+    }
+
+    /// Read again for each client, as [`Clerk::root_login`].
+    async fn ssh_offer(&self) -> SshOffer {
+        let root = self.root.clone();
+        let loaded = tokio::task::spawn_blocking(move || Config::load(&root)).await;
+        let offer = match loaded {
+            Ok(Ok(loaded)) => Some(loaded.config.ssh_offer(None)),
+            Ok(Err(ConfigError::Missing(_))) => Some(SshOffer::default()),
+            // What is wrong with it, the login says.
+            Ok(Err(_)) | Err(_) => None,
+        };
+        match offer {
+            Some(offer) => {
+                self.offer.send_replace(offer.clone());
+                offer
+            }
+            None => self.offer.borrow().clone(),
+        }
     }
 
     /// Somebody who names a port that there cannot be is told so once it is clear who they are.

@@ -356,6 +356,7 @@ fn access_to(config: &Config, name: &PortName) -> Access {
     Access {
         gatekeeping: Gatekeeping { auth_socket, root: config.access.root },
         rules: config.rules(&config.ports[name]),
+        offer: config.ssh_offer(Some(&config.ports[name])),
     }
 }
 

@@ -14,8 +14,8 @@ use super::{Ended, Here};
 use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
-use crate::port::{Mapping, Pacing};
 use crate::memory;
+use crate::port::{Mapping, Pacing};
 
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;

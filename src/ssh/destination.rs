@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::outlet::SshOutlet;
 use crate::auth::client::Granted;
 use crate::auth::protocol::{Exit, Identity, Place, Term, WindowSize};
-use crate::config::RootLogin;
+use crate::config::{RootLogin, SshOffer};
 use crate::session::Typed;
 
 /// What is behind a listener.
@@ -21,6 +21,9 @@ pub trait Destination: Send + Sync + 'static {
 
     /// Where to ask who somebody is.
     fn gatekeeping(&self) -> Gatekeeping;
+
+    /// What is offered to a client that has not logged in.
+    fn ssh_offer(&self) -> impl Future<Output = SshOffer> + Send;
 
     /// Who wants to log in to what, when a client gives this user name.
     fn asks(&self, name: &str) -> (String, Place);

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::destination::{Destination, Gatekeeping, Visit, Wish};
 use crate::auth::protocol::{Exit, Identity, Place};
-use crate::config::{Right, Rules};
+use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
 use crate::exec::{self, Task};
 use crate::session::{self, Console, Ended, LAST_WORDS, Visitor};
@@ -20,6 +20,8 @@ pub struct Access {
     pub gatekeeping: Gatekeeping,
     /// The port's rules.
     pub rules: Rules,
+    /// What a client is offered before it logs in.
+    pub offer: SshOffer,
 }
 
 /// The way to a port's console.
@@ -51,6 +53,10 @@ impl Destination for Door {
 
     fn gatekeeping(&self) -> Gatekeeping {
         self.access.borrow().gatekeeping.clone()
+    }
+
+    async fn ssh_offer(&self) -> SshOffer {
+        self.access.borrow().offer.clone()
     }
 
     fn asks(&self, name: &str) -> (String, Place) {

@@ -2,9 +2,12 @@
 //! (super::destination), and everything else that SSH can do is refused.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::client::GexParams;
+use russh::kex::dh::groups::DhGroup;
 use russh::server::{
     Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
@@ -12,6 +15,8 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use socket2::Socket;
 use tokio::sync::watch;
 
+use super::algorithms;
+use super::banner::Banner;
 use super::channels::{Channels, NoChannel, Ready};
 use super::counted::left;
 use super::destination::{Destination, Screen, Visit, Wish};
@@ -60,11 +65,19 @@ pub struct Connection<D> {
     shared: Shared,
     /// The journal knows that a channel was refused.
     told: bool,
+    /// The text before the login, until it is sent.
+    banner: Option<(Arc<Banner>, PathBuf)>,
 }
 
 impl<D: Destination> Connection<D> {
     /// A connection from `peer` that has just come in.
-    pub fn new(destination: Arc<D>, peer: IpAddr, ticket: Ticket, shared: Shared) -> Self {
+    pub fn new(
+        destination: Arc<D>,
+        peer: IpAddr,
+        ticket: Ticket,
+        shared: Shared,
+        banner: Option<(Arc<Banner>, PathBuf)>,
+    ) -> Self {
         Self {
             logins: Logins::new(destination.clone(), peer, ticket.queue()),
             destination,
@@ -74,6 +87,7 @@ impl<D: Destination> Connection<D> {
             admitted: None,
             shared,
             told: false,
+            banner,
         }
     }
 
@@ -184,10 +198,17 @@ fn window(columns: u32, rows: u32) -> WindowSize {
 impl<D: Destination> Handler for Connection<D> {
     type Error = russh::Error;
 
-    /// russh asks for it once keys have been exchanged and a login is asked for. There is none.
+    /// russh asks for it once keys have been exchanged and a login is asked for.
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
         self.shared.place.comes_to_login();
-        Ok(None)
+        match self.banner.take() {
+            Some((banner, path)) => Ok(banner.text(path).await),
+            None => Ok(None),
+        }
+    }
+
+    async fn lookup_dh_gex_group(&mut self, wanted: &GexParams) -> Result<Option<DhGroup>, russh::Error> {
+        Ok(algorithms::group(wanted))
     }
 
     async fn auth_publickey_offered(

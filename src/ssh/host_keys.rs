@@ -2,7 +2,7 @@
 //! slow disk delays SSH, and never the port's device, log or local socket.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use russh::keys::PrivateKey;
@@ -10,12 +10,16 @@ use russh::server::Config;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
-use super::tuning;
+use super::{algorithms, tuning};
 use crate::auth::client;
+use crate::config::SshAlgorithms;
 use crate::hostkeys::{self, HostKeys};
 
 /// While there is no key, a client starts another attempt to load one at most this often: each attempt starts a `console-auth`.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// While a client needs a kind of key that is not there, the keys are loaded again at most this often.
+const RELOAD: Duration = Duration::from_secs(10);
 
 /// What is known of the host keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,17 +34,43 @@ pub struct HostKeyState {
 pub(super) struct KeyRing {
     /// The socket of `console-auth`.
     helper: PathBuf,
-    config: watch::Sender<Option<Arc<Config>>>,
+    keys: watch::Sender<Option<Arc<[PrivateKey]>>>,
+    /// What was made of them last.
+    configs: std::sync::Mutex<Option<(SshAlgorithms, Configs)>>,
     state: watch::Sender<HostKeyState>,
     /// When the last attempt to load them ended; locked during an attempt.
     tried: Mutex<Option<Instant>>,
+}
+
+/// What to serve clients with.
+#[derive(Clone)]
+pub(super) struct Configs {
+    /// All host keys.
+    pub(super) keys: Arc<[PrivateKey]>,
+    /// With every algorithm.
+    pub(super) every: Arc<Config>,
+    /// With those that take a few milliseconds at most; for a client that is known to agree on such.
+    pub(super) cheap: Arc<Config>,
+}
+
+impl Configs {
+    fn new(word: SshAlgorithms, keys: Arc<[PrivateKey]>) -> Self {
+        let served = algorithms::served(word, &keys);
+        let fast = served.iter().filter(|key| algorithms::signs_fast(key)).cloned().collect();
+        Self {
+            keys,
+            every: Arc::new(tuning::config(served, algorithms::preferred(word))),
+            cheap: Arc::new(tuning::config(fast, algorithms::cheap(word))),
+        }
+    }
 }
 
 impl KeyRing {
     pub(super) fn new(helper: PathBuf) -> Self {
         Self {
             helper,
-            config: watch::Sender::default(),
+            keys: watch::Sender::default(),
+            configs: std::sync::Mutex::default(),
             state: watch::Sender::default(),
             tried: Mutex::default(),
         }
@@ -58,11 +88,26 @@ impl KeyRing {
     }
 
     /// What to serve a client with, if there is a key.
-    pub(super) async fn config(&self) -> Option<Arc<Config>> {
-        if self.config.borrow().is_none() {
+    pub(super) async fn configs(&self, word: SshAlgorithms) -> Option<Configs> {
+        if self.keys.borrow().is_none() {
             self.load(Instant::now() - RETRY).await;
         }
-        self.config.borrow().clone()
+        let keys = self.keys.borrow().clone()?;
+        let mut made = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, configs)) = &*made
+            && *of == word
+            && Arc::ptr_eq(&configs.keys, &keys)
+        {
+            return Some(configs.clone());
+        }
+        let configs = Configs::new(word, keys);
+        *made = Some((word, configs.clone()));
+        Some(configs)
+    }
+
+    /// Loads the keys again for a client that needs another kind, as one that is being made: for the next that comes.
+    pub(super) async fn load_for_another_kind(&self) {
+        self.load(Instant::now() - RELOAD).await;
     }
 
     /// Loads the keys, unless another attempt has ended since `since`. If that fails, keys that were loaded before stay in use.
@@ -78,7 +123,7 @@ impl KeyRing {
                 self.set(keys);
                 HostKeyState { missing: None, passed_over }
             }
-            Err(why) if self.config.borrow().is_some() => {
+            Err(why) if self.keys.borrow().is_some() => {
                 tracing::error!("the host keys stay as they were: {why}");
                 return;
             }
@@ -102,7 +147,7 @@ impl KeyRing {
     }
 
     fn set(&self, keys: Vec<PrivateKey>) {
-        self.config.send_replace(Some(Arc::new(tuning::config(keys))));
+        self.keys.send_replace(Some(keys.into()));
     }
 }
 

@@ -2,15 +2,20 @@
 //! them to the listener's [`Destination`], a port's console or the admin CLI. Everything here comes from the network and is
 //! hostile until somebody has logged in.
 
+mod algorithms;
+mod banner;
 mod channels;
+mod costly;
 mod counted;
 mod destination;
 mod door;
 mod handler;
+mod hello;
 mod host_keys;
 mod limits;
 mod liveness;
 mod login;
+mod mismatch;
 mod outlet;
 mod pace;
 mod places;
@@ -37,15 +42,21 @@ pub use outlet::SshOutlet;
 pub use refuse::refuse;
 
 use crate::accepting::Failing;
+use crate::config::SshAlgorithms;
 use crate::memory;
 use crate::seats::Seat;
 use crate::session::closed;
+use algorithms::Category;
+use banner::Banner;
 use channels::Channels;
+use costly::{Costly, Greeted};
 use counted::Counted;
 use handler::{Connection, LEAVE, Progress, Shared};
-use host_keys::KeyRing;
+use hello::{Hello, KexInit};
+use host_keys::{Configs, KeyRing};
 use limits::{Limits, Ticket};
 use liveness::Watch;
+use mismatch::Mismatches;
 
 /// For a client to take our last words. One that does not even read would stay for ever.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -58,6 +69,9 @@ pub struct Server<D> {
     destination: Arc<D>,
     limits: Arc<Limits>,
     connections: watch::Sender<usize>,
+    banner: Arc<Banner>,
+    costly: Costly,
+    mismatches: Mismatches,
 }
 
 impl<D: Destination> Server<D> {
@@ -72,6 +86,9 @@ impl<D: Destination> Server<D> {
             destination,
             limits: Arc::default(),
             connections: watch::Sender::new(0),
+            banner: Arc::default(),
+            costly: Costly::default(),
+            mismatches: Mismatches::default(),
         })
     }
 
@@ -137,20 +154,23 @@ impl<D: Destination> Server<D> {
 
     async fn serve(&self, stream: TcpStream, peer: SocketAddr, ticket: Ticket) -> Result<(), russh::Error> {
         tuning::tune(&stream)?;
-        let Some(config) = self.host_keys.config().await else {
+        let offer = self.destination.ssh_offer().await;
+        let Some(configs) = self.host_keys.configs(offer.algorithms).await else {
             refuse(stream, &self.unserved).await;
             return Ok(());
         };
         // russh's task cannot be told to end; its socket can.
         let plug = Arc::new(SockRef::from(&stream).try_clone()?);
         let place = ticket.place().clone();
+        let text = offer.banner.map(|path| (self.banner.clone(), path));
         let channels = Channels::default();
         let (progress, mut watched) = watch::channel(Progress::default());
         let shared = Shared { plug: plug.clone(), place: place.clone(), channels, progress };
-        let connection = Connection::new(self.destination.clone(), peer.ip().to_canonical(), ticket, shared);
+        let connection =
+            Connection::new(self.destination.clone(), peer.ip().to_canonical(), ticket, shared, text);
         let written = Arc::new(Notify::new());
         let stream = Counted::new(stream, written.clone(), place.clone());
-        let conversation = async { russh::server::run_stream(config, stream, connection).await?.await };
+        let conversation = self.converse(stream, connection, configs, offer.algorithms, peer);
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
@@ -165,6 +185,51 @@ impl<D: Destination> Server<D> {
         place.turn().leave();
         plug.shutdown(std::net::Shutdown::Both)?;
         conversation.await
+    }
+
+    /// Serves a client, on the thread that its algorithms ask for.
+    async fn converse(
+        &self,
+        mut stream: Counted,
+        connection: Connection<D>,
+        configs: Configs,
+        word: SshAlgorithms,
+        peer: SocketAddr,
+    ) -> Result<(), russh::Error> {
+        let hello = Hello::exchange(&mut stream).await?;
+        if let Some(kexinit) = &hello.kexinit {
+            self.report_mismatch(kexinit, &hello, word, &configs, peer).await;
+            if algorithms::is_cheap(kexinit, word, &configs.keys) {
+                let stream = Greeted::new(stream, hello);
+                return russh::server::run_stream(configs.cheap, stream, connection).await?.await;
+            }
+        }
+        let stream = Greeted::gated(stream, hello, self.costly.turns(), peer.ip().to_canonical());
+        let served = self
+            .costly
+            .runtime()?
+            .spawn(async move { russh::server::run_stream(configs.every, stream, connection).await?.await });
+        served.await.map_err(|panicked| russh::Error::IO(std::io::Error::other(panicked)))?
+    }
+
+    async fn report_mismatch(
+        &self,
+        kexinit: &KexInit,
+        hello: &Hello,
+        word: SshAlgorithms,
+        configs: &Configs,
+        peer: SocketAddr,
+    ) {
+        let Some(category) = algorithms::unmatched(kexinit, word, &configs.keys) else { return };
+        let source = peer.ip().to_canonical();
+        if self.mismatches.is_news(source, Instant::now())
+            && let Some(why) = mismatch::sentence(kexinit, &hello.version(), word, &configs.keys)
+        {
+            warn!("{source} cannot be served: {why}");
+        }
+        if category == Category::HostKey {
+            self.host_keys.load_for_another_kind().await;
+        }
     }
 
     /// Waits until the connection must end: why. Once somebody has logged in, it may stay without a session (`ssh -MN`) for as long as
@@ -238,7 +303,7 @@ mod tests {
         let console = Console::new("demo".parse().unwrap(), hub, log, config::Port::default());
         let gatekeeping = Gatekeeping { auth_socket: "/nonexistent".into(), root: RootLogin::Key };
         let rules = config::Config::default().rules(&config::Port::default());
-        let access = watch::Sender::new(Access { gatekeeping, rules });
+        let access = watch::Sender::new(Access { gatekeeping, rules, offer: config::SshOffer::default() });
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
         Arc::new(Server {
             host_keys: KeyRing::with(vec![key]),
@@ -246,6 +311,9 @@ mod tests {
             destination: Arc::new(Door::new(console, access.subscribe())),
             limits: Arc::new(Limits::with_grace(SHORT)),
             connections: watch::Sender::new(0),
+            banner: Arc::default(),
+            costly: Costly::default(),
+            mismatches: Mismatches::default(),
         })
     }
 

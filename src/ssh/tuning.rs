@@ -1,10 +1,10 @@
-//! How SSH and TCP are set: algorithms, windows, keepalives.
+//! How SSH and TCP are set: windows, limits, keepalives.
 
 use std::time::Duration;
 
-use russh::keys::{Algorithm, PrivateKey};
+use russh::keys::PrivateKey;
 use russh::server::Config;
-use russh::{MethodKind, MethodSet, Preferred, cipher, compression, kex, mac};
+use russh::{MethodKind, MethodSet, Preferred};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
@@ -31,8 +31,8 @@ pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_send_buffer_size(SEND_BUFFER)
 }
 
-/// Methods, algorithms and limits.
-pub(super) fn config(keys: Vec<PrivateKey>) -> Config {
+/// Methods and limits, with these host keys and algorithms.
+pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
     Config {
         server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
         methods: methods(),
@@ -52,7 +52,7 @@ pub(super) fn config(keys: Vec<PrivateKey>) -> Config {
         // TCP notices a dead peer; a session may be silent for ever.
         inactivity_timeout: None,
         keepalive_interval: None,
-        preferred: preferred(),
+        preferred,
         ..Config::default()
     }
 }
@@ -62,39 +62,4 @@ pub(super) fn methods() -> MethodSet {
     let methods: &[MethodKind] =
         &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];
     MethodSet::from(methods)
-}
-
-/// What ssh-audit has nothing against, fastest first.
-fn preferred() -> Preferred {
-    Preferred {
-        kex: vec![
-            kex::MLKEM768X25519_SHA256,
-            kex::CURVE25519,
-            kex::CURVE25519_PRE_RFC_8731,
-            kex::EXTENSION_SUPPORT_AS_SERVER,
-            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-        ]
-        .into(),
-        key: vec![
-            Algorithm::Ed25519,
-            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP256 },
-            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP384 },
-            Algorithm::Ecdsa { curve: russh::keys::EcdsaCurve::NistP521 },
-            Algorithm::Rsa { hash: Some(russh::keys::HashAlg::Sha512) },
-            Algorithm::Rsa { hash: Some(russh::keys::HashAlg::Sha256) },
-            Algorithm::SkEd25519,
-            Algorithm::SkEcdsaSha2NistP256,
-        ]
-        .into(),
-        cipher: vec![
-            cipher::AES_128_GCM,
-            cipher::AES_256_GCM,
-            cipher::CHACHA20_POLY1305,
-            cipher::AES_256_CTR,
-        ]
-        .into(),
-        mac: vec![mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM].into(),
-        compression: vec![compression::NONE].into(),
-        ..Preferred::default()
-    }
 }

@@ -68,3 +68,32 @@ fn sftp_is_refused() {
     assert_ne!(client.ends().code(), Some(0));
     bench.helpers_have_ended();
 }
+
+#[test]
+fn the_configuration_says_which_algorithms_and_what_text_come_before_the_login() {
+    let bench = Bench::new();
+    let by_curve = || {
+        let options = ["-o", "KexAlgorithms=ecdh-sha2-nistp256", "alice@127.0.0.1", "list"];
+        bench.ssh(&options).output().unwrap().status.code()
+    };
+    assert_eq!(by_curve(), Some(255));
+    bench.wait_for_journal("ssh_algorithms = \"compatible\" in [server] would admit it");
+    let directory = bench.path("root/etc/consoleserver");
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(bench.path("issue"), "Authorized use only.\n").unwrap();
+    let text = format!(
+        "[server]\nssh_algorithms = \"compatible\"\nbanner = {:?}\n",
+        bench.path("issue").display().to_string()
+    );
+    std::fs::write(directory.join("config.toml"), text).unwrap();
+    assert_ne!(by_curve(), Some(255), "the next connection goes by the file");
+    // The first of an option counts, and the bench's hides the text.
+    let mut command = Command::new("ssh");
+    command
+        .args(["-F", "none", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"])
+        .args(["-o", "IdentitiesOnly=yes", "-p", &bench.tcp_port().to_string(), "-i"])
+        .arg(bench.path("key"))
+        .args(["alice@127.0.0.1", "list"]);
+    let shown = String::from_utf8_lossy(&command.output().unwrap().stderr).into_owned();
+    assert!(shown.contains("Authorized use only."), "{shown}");
+}

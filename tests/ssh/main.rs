@@ -14,6 +14,7 @@ mod rig;
 #[path = "../support/tmux.rs"]
 mod tmux;
 
+mod algorithms;
 mod attack;
 mod away;
 mod cable;

@@ -116,6 +116,22 @@ impl Rig {
         rig
     }
 
+    /// Makes the other host keys that an installation has. One RSA key does for all tests: it takes seconds where nothing is optimized.
+    pub fn make_more_host_keys(&self) {
+        let common = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hostkeys");
+        fs::create_dir_all(&common).unwrap();
+        consoleserver::hostkeys::ensure_more(&common).unwrap();
+        for key in fs::read_dir(&common).unwrap() {
+            let key = key.unwrap();
+            // A draft of another test's that makes them too.
+            if !key.file_name().as_encoded_bytes().starts_with(b".") {
+                for directory in ["hostkeys", "credentials"] {
+                    fs::copy(key.path(), self.path(directory).join(key.file_name())).unwrap();
+                }
+            }
+        }
+    }
+
     /// Listens at one address more, from the next start on.
     pub fn listen_at(&mut self, address: &str) {
         self.listeners.push(TcpListener::bind((address, self.tcp_port)).unwrap());

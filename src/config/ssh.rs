@@ -1,0 +1,53 @@
+//! What SSH clients are offered before they log in: algorithms, and a text.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Which algorithms SSH offers: `[server] ssh_algorithms`. `ssh::algorithms` has the lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum SshAlgorithms {
+    /// Curve25519, AES-GCM, ChaCha20 and encrypt-then-MAC only.
+    Strict,
+    /// What sshd of Debian 12 offers and ssh-audit does not report as a failure.
+    #[default]
+    Default,
+    /// Also the NIST curves, for key exchange and as a host key.
+    Compatible,
+}
+
+impl SshAlgorithms {
+    /// From the fewest algorithms to the most.
+    pub const ALL: [Self; 3] = [Self::Strict, Self::Default, Self::Compatible];
+
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Default => "default",
+            Self::Compatible => "compatible",
+        }
+    }
+}
+
+/// Not one of the words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is none of the sets of SSH algorithms")]
+pub struct UnknownAlgorithms(String);
+
+impl FromStr for SshAlgorithms {
+    type Err = UnknownAlgorithms;
+
+    fn from_str(word: &str) -> Result<Self, UnknownAlgorithms> {
+        let known = Self::ALL.into_iter().find(|known| known.word() == word);
+        known.ok_or_else(|| UnknownAlgorithms(word.to_owned()))
+    }
+}
+
+/// What a listener offers to SSH clients that have not logged in.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SshOffer {
+    /// The algorithms.
+    pub algorithms: SshAlgorithms,
+    /// The file whose text is shown before the login; `None` = no text.
+    pub banner: Option<PathBuf>,
+}

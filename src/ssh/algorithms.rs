@@ -1,0 +1,192 @@
+//! The algorithms that each word of `ssh_algorithms` stands for, and what a client and a listener have in common.
+//!
+//! Measured by sshd of Debian 12 (`sshd -T`) and ssh-audit; `tests/ssh/algorithms.rs` compares the lists with both. What sshd offers
+//! and `default` does not: the NIST curves and SHA-1, which ssh-audit reports as failures; sntrup761x25519 and the UMACs, which
+//! russh does not have.
+
+use std::collections::BTreeSet;
+
+use russh::client::GexParams;
+use russh::kex::dh::groups::{DH_GROUP14, DH_GROUP15, DH_GROUP16, DH_GROUP17, DH_GROUP18, DhGroup};
+use russh::keys::{Algorithm, EcdsaCurve, HashAlg, PrivateKey};
+use russh::{Preferred, cipher, compression, kex, mac};
+
+use super::hello::KexInit;
+use crate::config::SshAlgorithms;
+use crate::hostkeys;
+
+/// What a client offers and finds nothing in common for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Category {
+    KeyExchange,
+    HostKey,
+    Cipher,
+    Mac,
+}
+
+impl Category {
+    const ALL: [Self; 4] = [Self::KeyExchange, Self::HostKey, Self::Cipher, Self::Mac];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::KeyExchange => "key exchange",
+            Self::HostKey => "host key",
+            Self::Cipher => "cipher",
+            Self::Mac => "MAC",
+        }
+    }
+
+    /// The client's lists of this category, one a direction.
+    pub(super) fn offered(self, client: &KexInit) -> &[Vec<String>] {
+        match self {
+            Self::KeyExchange => &client.lists[0..1],
+            Self::HostKey => &client.lists[1..2],
+            Self::Cipher => &client.lists[2..4],
+            Self::Mac => &client.lists[4..6],
+        }
+    }
+}
+
+/// Key exchanges that take less than a millisecond.
+const CURVES: [kex::Name; 3] = [kex::MLKEM768X25519_SHA256, kex::CURVE25519, kex::CURVE25519_PRE_RFC_8731];
+const EXTENSIONS: [kex::Name; 2] =
+    [kex::EXTENSION_SUPPORT_AS_SERVER, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER];
+
+/// Ciphers that authenticate by themselves, so that no MAC is negotiated.
+const AEAD: [cipher::Name; 3] = [cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305];
+
+/// What a listener offers: the strongest first, although the client's order decides (RFC 4253, section 7.1).
+pub(super) fn preferred(word: SshAlgorithms) -> Preferred {
+    let mut kex = CURVES.to_vec();
+    let mut ciphers = AEAD.to_vec();
+    let mut macs = vec![mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
+    if word == SshAlgorithms::Compatible {
+        kex.extend([kex::ECDH_SHA2_NISTP256, kex::ECDH_SHA2_NISTP384, kex::ECDH_SHA2_NISTP521]);
+    }
+    match word {
+        SshAlgorithms::Strict => ciphers.push(cipher::AES_256_CTR),
+        SshAlgorithms::Default | SshAlgorithms::Compatible => {
+            kex.extend([kex::DH_G16_SHA512, kex::DH_G18_SHA512, kex::DH_GEX_SHA256, kex::DH_G14_SHA256]);
+            ciphers.extend([cipher::AES_128_CTR, cipher::AES_192_CTR, cipher::AES_256_CTR]);
+            macs.extend([mac::HMAC_SHA256, mac::HMAC_SHA512]);
+        }
+    }
+    kex.extend(EXTENSIONS);
+    Preferred {
+        kex: kex.into(),
+        key: key_algorithms().into(),
+        cipher: ciphers.into(),
+        mac: macs.into(),
+        compression: vec![compression::NONE].into(),
+        ..Preferred::default()
+    }
+}
+
+/// The same, without what takes more than a few milliseconds to compute.
+pub(super) fn cheap(word: SshAlgorithms) -> Preferred {
+    let mut preferred = preferred(word);
+    preferred.kex = CURVES.into_iter().chain(EXTENSIONS).collect::<Vec<_>>().into();
+    preferred
+}
+
+/// Algorithms of keys: those of users (the extension `server-sig-algs`), as sshd of Debian 12 accepts them, and those of the
+/// host keys that there are. Ed25519 first: a client without a preference pins that one.
+fn key_algorithms() -> Vec<Algorithm> {
+    vec![
+        Algorithm::Ed25519,
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP384 },
+        Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
+        Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+        Algorithm::SkEd25519,
+        Algorithm::SkEcdsaSha2NistP256,
+    ]
+}
+
+/// Of the host keys that there are, those that a listener with this word serves: what was made here by the word's list, and
+/// whatever the administrator has added.
+pub(super) fn served(word: SshAlgorithms, keys: &[PrivateKey]) -> Vec<PrivateKey> {
+    let is_served = |key: &&PrivateKey| {
+        !hostkeys::is_made(key)
+            || match key.algorithm() {
+                Algorithm::Rsa { .. } => word >= SshAlgorithms::Default,
+                Algorithm::Ecdsa { .. } => word == SshAlgorithms::Compatible,
+                _ => true,
+            }
+    };
+    keys.iter().filter(is_served).cloned().collect()
+}
+
+/// Whether a key signs in less than a few milliseconds.
+pub(super) fn signs_fast(key: &PrivateKey) -> bool {
+    matches!(key.algorithm(), Algorithm::Ed25519 | Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 })
+}
+
+/// The names that a listener offers of a category.
+pub(super) fn names(category: Category, preferred: &Preferred, keys: &[PrivateKey]) -> Vec<String> {
+    match category {
+        Category::KeyExchange => {
+            let real = preferred.kex.iter().filter(|name| !EXTENSIONS.contains(name));
+            real.map(|name| name.as_ref().to_owned()).collect()
+        }
+        Category::HostKey => {
+            let has_key = |algorithm: &&Algorithm| {
+                keys.iter().any(|key| match algorithm {
+                    Algorithm::Rsa { .. } => key.algorithm().is_rsa(),
+                    algorithm => key.algorithm() == **algorithm,
+                })
+            };
+            preferred.key.iter().filter(has_key).map(ToString::to_string).collect()
+        }
+        Category::Cipher => preferred.cipher.iter().map(|name| name.as_ref().to_owned()).collect(),
+        Category::Mac => preferred.mac.iter().map(|name| name.as_ref().to_owned()).collect(),
+    }
+}
+
+/// The first of the client's names that is among ours (RFC 4253, section 7.1).
+fn agreed<'a>(theirs: &'a [String], ours: &[String]) -> Option<&'a str> {
+    theirs.iter().find(|name| ours.contains(name)).map(String::as_str)
+}
+
+/// The first category in which a client and such a listener have nothing in common.
+pub(super) fn unmatched(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey]) -> Option<Category> {
+    let (preferred, keys) = (preferred(word), served(word, keys));
+    let aead: BTreeSet<&str> = AEAD.iter().map(AsRef::as_ref).collect();
+    let ciphers = names(Category::Cipher, &preferred, &keys);
+    Category::ALL.into_iter().find(|category| {
+        let ours = names(*category, &preferred, &keys);
+        category.offered(client).iter().enumerate().any(|(direction, theirs)| {
+            let needs_none = *category == Category::Mac
+                && agreed(&client.lists[2 + direction], &ciphers).is_some_and(|name| aead.contains(name));
+            !needs_none && agreed(theirs, &ours).is_none()
+        })
+    })
+}
+
+/// Whether what a client and such a listener agree on takes a few milliseconds at most.
+pub(super) fn is_cheap(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey]) -> bool {
+    let (preferred, keys) = (preferred(word), served(word, keys));
+    let agree = |category: Category| {
+        agreed(&category.offered(client)[0], &names(category, &preferred, &keys)).map(str::to_owned)
+    };
+    let kex = agree(Category::KeyExchange);
+    let key = agree(Category::HostKey);
+    kex.is_some_and(|kex| CURVES.iter().any(|curve| curve.as_ref() == kex))
+        && key.is_some_and(|name| {
+            let fast: Vec<_> = keys.iter().filter(|key| signs_fast(key)).cloned().collect();
+            names(Category::HostKey, &preferred, &fast).contains(&name)
+        })
+}
+
+/// The group of a Diffie-Hellman group exchange: the smallest that is large enough (RFC 4419, section 3), of at least 2048 bits
+/// as OpenSSH has it. OpenSSH always prefers 8192 bits, which take seconds on a small board; 4096 will do if the client takes that.
+pub(super) fn group(wanted: &GexParams) -> Option<DhGroup> {
+    const ENOUGH: usize = 4096;
+    let preferred = wanted.preferred_group_size().min(ENOUGH);
+    let fitting: Vec<DhGroup> = [DH_GROUP14, DH_GROUP15, DH_GROUP16, DH_GROUP17, DH_GROUP18]
+        .into_iter()
+        .filter(|group| (wanted.min_group_size()..=wanted.max_group_size()).contains(&group.bit_size()))
+        .collect();
+    fitting.iter().find(|group| group.bit_size() >= preferred).or(fitting.last()).cloned()
+}

@@ -1,0 +1,334 @@
+//! Where connections are served whose key exchange takes long: Diffie-Hellman in a group of 4096 bits takes 0.2 s of a processor, one
+//! of 8192 bits one to two, and several times that on a small board; a signature by RSA takes some milliseconds. On the
+//! port's own thread nothing would be read from the tty or echoed meanwhile. So such a connection is served by a second
+//! thread, which is started for the first of them. There, one key exchange of a client that has not logged in is computed at
+//! a time, and none begins before the others on that thread have had three times as long: strangers can have a quarter of it.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::hello::{Hello, OUR_VERSION, packet_length};
+
+/// Of the time of the thread, the share that is left to others after a stranger's key exchange, in times of what that took.
+const REST: u32 = 3;
+/// Stack of the thread: russh's futures are large, and so are those of sessions.
+const STACK: usize = 1024 * 1024;
+/// Its few blocking threads: looks into the log, of sessions.
+const BLOCKING_THREADS: usize = 2;
+/// The client's messages that make us compute (RFC 4253, section 8; RFC 4419, section 5).
+const KEXDH_INIT: u8 = 30;
+const KEX_GEX_INIT: u8 = 32;
+/// The longest packet before encryption that is waited for; russh refuses a longer one.
+const PACKET_LIMIT: usize = 35_000;
+
+/// The thread, once it was needed.
+#[derive(Debug, Default)]
+pub(super) struct Costly {
+    runtime: OnceLock<Handle>,
+    turns: Arc<Turns>,
+}
+
+impl Costly {
+    /// Where to spawn such a connection.
+    pub(super) fn runtime(&self) -> io::Result<Handle> {
+        if let Some(handle) = self.runtime.get() {
+            return Ok(handle.clone());
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_stack_size(STACK)
+            .build()?;
+        let handle = runtime.handle().clone();
+        let thread = std::thread::Builder::new().name("ssh-costly".to_owned()).stack_size(STACK);
+        thread.spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        Ok(self.runtime.get_or_init(|| handle).clone())
+    }
+
+    /// The queue of those who have not logged in.
+    pub(super) fn turns(&self) -> Arc<Turns> {
+        self.turns.clone()
+    }
+}
+
+/// Who computes.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Vec<(u64, IpAddr)>,
+    next: u64,
+    busy: bool,
+    rest_until: Option<Instant>,
+}
+
+impl Turns {
+    /// Waits for the turn of a client at this address. An address with fewer waiting goes first.
+    async fn take(self: Arc<Self>, source: IpAddr) -> Turn {
+        let waiting = Waiting::new(&self, source);
+        loop {
+            let changed = self.changed.notified();
+            match self.may_begin(waiting.number, Instant::now()) {
+                Begin::Now => break,
+                Begin::At(time) => {
+                    tokio::select! {
+                        () = changed => {}
+                        () = tokio::time::sleep_until(time.into()) => {}
+                    }
+                }
+                Begin::Later => changed.await,
+            }
+        }
+        drop(waiting);
+        Turn { turns: self, since: Instant::now() }
+    }
+
+    fn may_begin(&self, number: u64, now: Instant) -> Begin {
+        let mut queue = self.lock();
+        if queue.busy {
+            return Begin::Later;
+        }
+        if let Some(time) = queue.rest_until.filter(|time| *time > now) {
+            return Begin::At(time);
+        }
+        let waiting = &queue.waiting;
+        let from = |source| waiting.iter().filter(|(_, other)| *other == source).count();
+        let first = waiting.iter().min_by_key(|(number, source)| (from(*source), *number));
+        if first.is_some_and(|(first, _)| *first == number) {
+            queue.busy = true;
+            return Begin::Now;
+        }
+        Begin::Later
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// When one that waits may begin.
+#[derive(Debug, PartialEq, Eq)]
+enum Begin {
+    Now,
+    At(Instant),
+    Later,
+}
+
+/// A place in the queue.
+struct Waiting {
+    turns: Arc<Turns>,
+    number: u64,
+}
+
+impl Waiting {
+    fn new(turns: &Arc<Turns>, source: IpAddr) -> Self {
+        let mut queue = turns.lock();
+        let number = queue.next;
+        queue.next += 1;
+        queue.waiting.push((number, source));
+        drop(queue);
+        Self { turns: turns.clone(), number }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.turns.lock().waiting.retain(|(number, _)| *number != self.number);
+        self.turns.changed.notify_waiters();
+    }
+}
+
+/// A key exchange that is being computed.
+#[derive(Debug)]
+struct Turn {
+    turns: Arc<Turns>,
+    since: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut queue = self.turns.lock();
+        queue.busy = false;
+        queue.rest_until = Some(now + REST * now.duration_since(self.since));
+        drop(queue);
+        self.turns.changed.notify_waiters();
+    }
+}
+
+/// A connection whose [`Hello`] has been exchanged: russh reads it from here again, and writes our version line for nobody.
+pub(super) struct Greeted<S> {
+    stream: S,
+    /// What of our version line russh has still to write.
+    unsaid: usize,
+    /// What the client has sent, and how much of that may be read.
+    buffer: Vec<u8>,
+    readable: usize,
+    gate: Option<Gate>,
+}
+
+/// What holds packets back until it is their turn; there until the key exchange has been computed.
+struct Gate {
+    turns: Arc<Turns>,
+    source: IpAddr,
+    waiting: Option<Pin<Box<dyn Future<Output = Turn> + Send>>>,
+    turn: Option<Turn>,
+}
+
+impl<S> Greeted<S> {
+    /// Every byte goes through as it comes.
+    pub(super) fn new(stream: S, hello: Hello) -> Self {
+        let readable = hello.bytes.len();
+        Self { stream, unsaid: OUR_VERSION.len(), buffer: hello.bytes, readable, gate: None }
+    }
+
+    /// The packet that makes us compute goes through when it is the turn of this client.
+    pub(super) fn gated(stream: S, hello: Hello, turns: Arc<Turns>, source: IpAddr) -> Self {
+        let gate = Gate { turns, source, waiting: None, turn: None };
+        let readable = hello.plain;
+        Self { stream, unsaid: OUR_VERSION.len(), buffer: hello.bytes, readable, gate: Some(gate) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Greeted<S> {
+    /// Waits until some of the buffer is readable, or there is no gate any more.
+    fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(gate) = self.gate.as_mut().filter(|_| self.readable == 0) {
+            if gate.turn.is_some() {
+                // russh has what it computes with, and reads on only when it has answered.
+                self.readable = self.buffer.len();
+                self.gate = None;
+                break;
+            }
+            let length = packet_length(&self.buffer).filter(|length| *length <= PACKET_LIMIT);
+            let kind = self.buffer.get(5).copied();
+            match (length, kind) {
+                (Some(length), Some(KEXDH_INIT | KEX_GEX_INIT)) if self.buffer.len() >= length => {
+                    let waiting =
+                        gate.waiting.get_or_insert_with(|| Box::pin(gate.turns.clone().take(gate.source)));
+                    let turn = std::task::ready!(waiting.as_mut().poll(cx));
+                    gate.waiting = None;
+                    gate.turn = Some(turn);
+                    self.readable = length;
+                }
+                (Some(length), Some(_)) if self.buffer.len() >= length => self.readable = length,
+                (None, Some(_)) => {
+                    // Nothing that russh would take.
+                    self.readable = self.buffer.len();
+                    self.gate = None;
+                }
+                _ => {
+                    let mut scratch = [0; 1024];
+                    let mut read = ReadBuf::new(&mut scratch);
+                    std::task::ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read))?;
+                    if read.filled().is_empty() {
+                        self.readable = self.buffer.len();
+                        self.gate = None;
+                    } else {
+                        self.buffer.extend_from_slice(read.filled());
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        std::task::ready!(self.poll_gate(cx))?;
+        if self.readable == 0 {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let count = self.readable.min(buf.remaining());
+        buf.put_slice(&self.buffer[..count]);
+        self.buffer.drain(..count);
+        self.readable -= count;
+        if self.buffer.is_empty() {
+            self.buffer = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.unsaid > 0 {
+            let count = self.unsaid.min(buf.len());
+            self.unsaid -= count;
+            return Poll::Ready(Ok(count));
+        }
+        if self.readable == 0 && self.gate.as_ref().is_some_and(|gate| gate.turn.is_some()) {
+            // The answer has been computed.
+            self.readable = self.buffer.len();
+            self.gate = None;
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if self.unsaid == 0 && self.gate.is_none() {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        }
+        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| &**buf);
+        self.poll_write(cx, first)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
+    #[test]
+    fn one_computes_at_a_time_and_an_address_with_fewer_goes_first() {
+        let turns = Arc::new(Turns::default());
+        let now = Instant::now();
+        let crowd: Vec<_> = (0..3).map(|_| Waiting::new(&turns, host(1))).collect();
+        let administrator = Waiting::new(&turns, host(2));
+        assert_eq!(turns.may_begin(crowd[0].number, now), Begin::Later);
+        assert_eq!(turns.may_begin(administrator.number, now), Begin::Now);
+        drop(administrator);
+        assert_eq!(turns.may_begin(crowd[0].number, now), Begin::Later, "the other one computes");
+        drop(Turn { turns: turns.clone(), since: now - std::time::Duration::from_secs(1) });
+        let Begin::At(time) = turns.may_begin(crowd[0].number, now) else { panic!("no rest") };
+        assert!(time >= now + std::time::Duration::from_secs(3));
+        assert_eq!(turns.may_begin(crowd[1].number, time), Begin::Later);
+        assert_eq!(turns.may_begin(crowd[0].number, time), Begin::Now);
+    }
+}

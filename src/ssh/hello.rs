@@ -1,0 +1,204 @@
+//! What a client says before keys are exchanged: its version line and its `SSH_MSG_KEXINIT` (RFC 4253, sections 4.2 and 7.1).
+//! It is read here first, and then given to russh: it decides on which thread the connection is served ([`super::costly`]), and
+//! a client that has no algorithm in common with us is named in the journal.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// For the KEXINIT to follow our version line. All clients that we know send it without waiting for ours; one that waits is
+/// served after this time as one whose algorithms are not known.
+const KEXINIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of the longest version line, and of a packet that every implementation must take (RFC 4253, sections 4.2 and 6.1).
+const LINE_LIMIT: usize = 255;
+const PACKET_LIMIT: usize = 35_000;
+const VERSION_PREFIX: &[u8] = b"SSH-";
+const KEXINIT: u8 = 20;
+/// The cookie of a KEXINIT.
+const COOKIE: usize = 16;
+/// Its name lists: key exchange, host key, and one a direction of ciphers and of MACs.
+const LISTS: usize = 6;
+
+/// What the version line says, with the line's end.
+pub(super) const OUR_VERSION: &[u8] = b"SSH-2.0-consoleserver\r\n";
+
+/// A client's algorithms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KexInit {
+    pub(super) lists: [Vec<String>; LISTS],
+}
+
+/// What a client has sent so far.
+#[derive(Debug, Default)]
+pub(super) struct Hello {
+    /// Its bytes.
+    pub(super) bytes: Vec<u8>,
+    /// Of those, the version line with its end, and the KEXINIT's packet.
+    pub(super) plain: usize,
+    /// Its algorithms, if they came in time.
+    pub(super) kexinit: Option<KexInit>,
+}
+
+impl Hello {
+    /// Sends our version line and reads the client's, and its KEXINIT.
+    pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> io::Result<Self> {
+        stream.write_all(OUR_VERSION).await?;
+        stream.flush().await?;
+        let mut hello = Self::default();
+        while !hello.bytes.contains(&b'\n') {
+            if hello.bytes.len() > LINE_LIMIT || !VERSION_PREFIX.starts_with(hello.prefix()) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "no version line of SSH"));
+            }
+            more(stream, &mut hello.bytes).await?;
+        }
+        if hello.prefix() != VERSION_PREFIX {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no version line of SSH"));
+        }
+        let kexinit = async {
+            while !hello.parse() {
+                more(stream, &mut hello.bytes).await?;
+            }
+            io::Result::Ok(())
+        };
+        if let Ok(read) = timeout(KEXINIT_TIMEOUT, kexinit).await {
+            read?;
+        }
+        Ok(hello)
+    }
+
+    fn prefix(&self) -> &[u8] {
+        &self.bytes[..self.bytes.len().min(VERSION_PREFIX.len())]
+    }
+
+    /// The client's version, without the line's end.
+    pub(super) fn version(&self) -> String {
+        let line = self.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        String::from_utf8_lossy(line).trim_end().to_owned()
+    }
+
+    /// Whether nothing more is needed: the KEXINIT has come whole, or cannot come.
+    fn parse(&mut self) -> bool {
+        let Some(line) = self.bytes.iter().position(|byte| *byte == b'\n') else { return true };
+        let start = line + 1;
+        self.plain = start;
+        let Some(length) = packet_length(&self.bytes[start..]) else { return false };
+        if length > PACKET_LIMIT {
+            return true;
+        }
+        let Some(packet) = self.bytes.get(start..start + length) else { return false };
+        self.kexinit = KexInit::read(packet);
+        self.plain = start + length;
+        true
+    }
+}
+
+/// Reads what comes next; its end is an error.
+async fn more<S: AsyncRead + Unpin>(stream: &mut S, into: &mut Vec<u8>) -> io::Result<()> {
+    match stream.read_buf(into).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes of the packet that begins here, with those of its length.
+pub(super) fn packet_length(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_be_bytes(*bytes.first_chunk()?);
+    usize::try_from(length).ok()?.checked_add(4)
+}
+
+impl KexInit {
+    /// From an unencrypted packet; `None` if it is another one, or broken.
+    fn read(packet: &[u8]) -> Option<Self> {
+        // Behind the length: that of the padding, and the type.
+        let (_padding, payload) = packet.get(4..)?.split_first()?;
+        let (kind, rest) = payload.split_first()?;
+        let mut rest = rest.get(COOKIE..).filter(|_| *kind == KEXINIT)?;
+        let mut lists = [const { Vec::new() }; LISTS];
+        for list in &mut lists {
+            let (length, after) = rest.split_first_chunk()?;
+            let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+            let (names, after) = after.split_at_checked(length)?;
+            let names = std::str::from_utf8(names).ok()?;
+            *list = names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+            rest = after;
+        }
+        Some(Self { lists })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A KEXINIT as a client sends it, with these lists.
+    pub(crate) fn packet(lists: [&str; LISTS]) -> Vec<u8> {
+        let mut payload = vec![KEXINIT];
+        payload.extend([7; COOKIE]);
+        for list in lists.into_iter().chain(["none", "none", "", ""]) {
+            payload.extend(u32::try_from(list.len()).unwrap().to_be_bytes());
+            payload.extend(list.as_bytes());
+        }
+        payload.extend([0; 5]);
+        let padding = 8 + (8 - (5 + payload.len()) % 8) % 8;
+        let mut packet = u32::try_from(1 + payload.len() + padding).unwrap().to_be_bytes().to_vec();
+        packet.push(padding as u8);
+        packet.extend(payload);
+        packet.resize(packet.len() + padding, 0);
+        packet
+    }
+
+    const LISTS_OF_A_CLIENT: [&str; LISTS] = ["a,b", "c", "d", "d", "e,f", "e"];
+
+    #[tokio::test]
+    async fn the_version_and_the_lists_are_read_however_they_are_cut() {
+        let mut all = b"SSH-2.0-client_1.0 comment\r\n".to_vec();
+        all.extend(packet(LISTS_OF_A_CLIENT));
+        let plain = all.len();
+        all.extend(b"more");
+        for cut in [1, 7, 27, 28, 29, 40, plain - 1] {
+            let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            let (first, second) = all.split_at(cut);
+            theirs.write_all(first).await.unwrap();
+            let exchange = Hello::exchange(&mut ours);
+            let rest = async {
+                tokio::task::yield_now().await;
+                theirs.write_all(second).await.unwrap();
+            };
+            let (hello, ()) = tokio::join!(exchange, rest);
+            let hello = hello.unwrap();
+            assert_eq!(hello.version(), "SSH-2.0-client_1.0 comment");
+            assert_eq!(hello.plain, plain, "{cut}");
+            let kexinit = hello.kexinit.unwrap();
+            assert_eq!(kexinit.lists[0], ["a", "b"]);
+            assert_eq!(kexinit.lists[5], ["e"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_kexinit_is_passed_on_and_what_is_not_ssh_is_refused() {
+        let mut broken = b"SSH-2.0-x\n".to_vec();
+        broken.extend(packet(LISTS_OF_A_CLIENT));
+        // The first list is longer than the packet.
+        broken[10 + 6 + COOKIE] = 0xff;
+        for bytes in [&broken[..], b"SSH-2.0-x\n\xff\xff\xff\xff"] {
+            let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            theirs.write_all(bytes).await.unwrap();
+            let hello = Hello::exchange(&mut ours).await.unwrap();
+            assert_eq!((hello.kexinit, &hello.bytes[..]), (None, bytes));
+        }
+        let long = [&b"SSH-2.0-"[..], &[b'x'; 300]].concat();
+        for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\n", b"\x16\x03\x01", &long] {
+            let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+            theirs.write_all(bytes).await.unwrap();
+            let refused = Hello::exchange(&mut ours).await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{bytes:?}");
+        }
+        let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
+        theirs.write_all(b"SSH-2.0-x\r\n").await.unwrap();
+        theirs.shutdown().await.unwrap();
+        let ended = Hello::exchange(&mut ours).await.unwrap_err();
+        assert_eq!(ended.kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

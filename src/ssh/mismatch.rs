@@ -1,0 +1,166 @@
+//! What the journal says of a client that finds nothing in common: what it offers, and which word of `ssh_algorithms` would admit
+//! it.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use russh::keys::PrivateKey;
+
+use super::algorithms::{self, Category};
+use super::hello::KexInit;
+use crate::config::SshAlgorithms;
+use crate::printable;
+
+/// Of one address the journal is told once in this time, and of so many addresses: strangers could fill it otherwise.
+const INTERVAL: Duration = Duration::from_secs(60);
+const ADDRESSES: usize = 16;
+/// Characters of a client's list: what a real one offers, with room.
+const LIST_LIMIT: usize = 600;
+const VERSION_LIMIT: usize = 80;
+
+/// Whom the journal has been told of.
+#[derive(Debug, Default)]
+pub(super) struct Mismatches {
+    told: Mutex<Vec<(IpAddr, Instant)>>,
+}
+
+impl Mismatches {
+    /// Whether the journal is to be told of this address now.
+    pub(super) fn is_news(&self, peer: IpAddr, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|(_, time)| now.duration_since(*time) < INTERVAL);
+        let news = told.len() < ADDRESSES && !told.iter().any(|(other, _)| *other == peer);
+        if news {
+            told.push((peer, now));
+        }
+        news
+    }
+}
+
+/// What is wrong, if a client cannot be served.
+pub(super) fn sentence(
+    client: &KexInit,
+    version: &str,
+    word: SshAlgorithms,
+    keys: &[PrivateKey],
+) -> Option<String> {
+    let category = algorithms::unmatched(client, word, keys)?;
+    let would =
+        SshAlgorithms::ALL.into_iter().find(|other| algorithms::unmatched(client, *other, keys).is_none());
+    let advice = match would {
+        Some(would) => {
+            format!("ssh_algorithms = \"{}\" in [server] would admit it", would.word())
+        }
+        None => "no value of ssh_algorithms would admit it".to_owned(),
+    };
+    let preferred = algorithms::preferred(word);
+    let ours = algorithms::names(category, &preferred, &algorithms::served(word, keys)).join(",");
+    let theirs = category.offered(client).iter().find(|list| {
+        category != Category::Cipher || !list.iter().any(|name| ours.split(',').any(|our| our == name))
+    });
+    // Its extensions are no algorithms (RFC 8308; PROTOCOL of OpenSSH, section 1.10).
+    let is_extension = |name: &&String| name.starts_with("ext-info-") || name.starts_with("kex-strict-");
+    let theirs =
+        theirs.map(|list| list.iter().filter(|name| !is_extension(name)).cloned().collect::<Vec<_>>());
+    let theirs = theirs.unwrap_or_default().join(",");
+    Some(format!(
+        "{}: no common {}: the client offers {}, \"{}\" offers {ours}; {advice}",
+        clip(version, VERSION_LIMIT),
+        category.name(),
+        clip(&theirs, LIST_LIMIT),
+        word.word(),
+    ))
+}
+
+/// The beginning of a stranger's text, printable.
+fn clip(text: &str, limit: usize) -> String {
+    let clipped: String = text.chars().take(limit).collect();
+    let dots = if clipped.len() < text.len() { "..." } else { "" };
+    format!("{}{dots}", printable::visible(&clipped))
+}
+
+#[cfg(test)]
+mod tests {
+    use russh::keys::{Algorithm, EcdsaCurve};
+
+    use super::*;
+
+    fn client(lists: [&str; 6]) -> KexInit {
+        KexInit { lists: lists.map(|list| list.split(',').map(str::to_owned).collect()) }
+    }
+
+    fn keys() -> Vec<PrivateKey> {
+        [Algorithm::Ed25519, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }]
+            .map(|kind| {
+                let mut key = PrivateKey::random(&mut russh::keys::key::safe_rng(), kind).unwrap();
+                key.set_comment(crate::hostkeys::MADE_COMMENT);
+                key
+            })
+            .to_vec()
+    }
+
+    #[test]
+    fn the_category_and_the_word_are_named() {
+        let (gcm, ctr, mac) = ("aes128-gcm@openssh.com", "aes128-ctr", "hmac-sha2-256");
+        let (curve, key) = ("curve25519-sha256", "ssh-ed25519");
+        for (lists, word, wanted) in [
+            ([curve, key, gcm, gcm, "none", "none"], SshAlgorithms::Strict, None),
+            (
+                [curve, key, ctr, ctr, mac, mac],
+                SshAlgorithms::Strict,
+                Some((
+                    "no common cipher: the client offers aes128-ctr,",
+                    "\"default\" in [server] would admit it",
+                )),
+            ),
+            ([curve, key, ctr, ctr, mac, mac], SshAlgorithms::Default, None),
+            (
+                [curve, key, ctr, ctr, mac, "hmac-sha1"],
+                SshAlgorithms::Default,
+                Some(("no common MAC: ", "no value of ssh_algorithms would admit it")),
+            ),
+            (
+                ["ecdh-sha2-nistp256", "ecdsa-sha2-nistp256", gcm, gcm, mac, mac],
+                SshAlgorithms::Default,
+                Some((
+                    "no common key exchange: the client offers ecdh-sha2-nistp256, \"default\" offers mlkem",
+                    "\"compatible\" in [server] would admit it",
+                )),
+            ),
+            (
+                [curve, "ecdsa-sha2-nistp256", gcm, gcm, mac, mac],
+                SshAlgorithms::Default,
+                Some((
+                    "no common host key: the client offers ecdsa-sha2-nistp256, \"default\" offers ssh-ed25519;",
+                    "\"compatible\" in [server] would admit it",
+                )),
+            ),
+            (
+                ["diffie-hellman-group1-sha1", "ssh-dss", "3des-cbc", "3des-cbc", "hmac-md5", "hmac-md5"],
+                SshAlgorithms::Compatible,
+                Some(("no common key exchange: ", "no value of ssh_algorithms would admit it")),
+            ),
+        ] {
+            let said = sentence(&client(lists), "SSH-2.0-x\u{1b}[2J", word, &keys());
+            match (said, wanted) {
+                (None, None) => {}
+                (Some(said), Some((what, advice))) => {
+                    assert!(said.contains(what) && said.ends_with(advice), "{said}");
+                    assert!(said.starts_with("SSH-2.0-x") && !said.contains('\u{1b}'), "{said}");
+                }
+                (said, wanted) => panic!("{said:?}, not {wanted:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_journal_is_told_of_an_address_once_a_minute_and_of_few_addresses() {
+        let mismatches = Mismatches::default();
+        let now = Instant::now();
+        let host = |number: u8| IpAddr::from([192, 0, 2, number]);
+        assert!(mismatches.is_news(host(1), now) && !mismatches.is_news(host(1), now));
+        assert_eq!((0..200).filter(|number| mismatches.is_news(host(*number), now)).count(), ADDRESSES - 1);
+        assert!(mismatches.is_news(host(1), now + INTERVAL));
+    }
+}
