@@ -1,5 +1,6 @@
 //! Programs that want something else of SSH than a console, and ways in that are not one connection to the port.
 
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use crate::programs::By;
@@ -60,8 +61,10 @@ fn ssh_copy_id_is_told_where_keys_are_kept() {
 fn what_wants_a_shell_is_told_that_there_is_none() {
     let bench = Bench::new("");
     let key = bench.rig.path("key");
+    // OpenSSH takes no 0 for a port of its own here.
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     for (options, command) in [
-        (&["-D", "127.0.0.1:0"] as &[_], "bash"),
+        (&["-D", &proxy] as &[_], "bash"),
         (&["-o", "RequestTTY=force"], "/bin/sh -c 'echo ~alice && sleep 0'"),
     ] {
         let mut ssh = Tool::OpenSsh.program(&bench.rig, By::Key(&key), false, options);

@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use crate::Bench;
+use crate::client::Client;
 use crate::programs::By;
 use crate::rig::{sha256, until};
 use crate::tool::Tool;
-use crate::{Bench, succeeds};
 
 /// 1 MiB in which each byte follows each, those of the escape prefix too.
 fn payload() -> Vec<u8> {
@@ -29,14 +30,14 @@ fn payload() -> Vec<u8> {
 }
 
 /// This program here, and ssh: as `socat EXEC:… EXEC:…` couples them.
-fn couple(bench: &Bench, local: &str, terminal: bool, directory: &Path) {
+fn couple(bench: &Bench, local: &str, terminal: bool, directory: &Path) -> Client {
     let key = bench.rig.path("key");
     let options: &[&str] = if terminal { &["-e", "none"] } else { &[] };
     let ssh = Tool::OpenSsh.program(&bench.rig, By::Key(&key), terminal, options);
     let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap()).collect();
     let mut socat = Command::new("socat");
     socat.arg(format!("EXEC:{local}")).arg(format!("EXEC:ssh {}", words.join(" "))).current_dir(directory);
-    succeeds(&mut socat);
+    Client::start(socat)
 }
 
 /// One file to the device, or from it.
@@ -51,10 +52,13 @@ fn transferred(settings: &str, local: &str, remote: &[&str], terminal: bool) {
     std::fs::write(source.join("image"), payload()).unwrap();
     let mut device = Command::new(remote[0]);
     device.args(&remote[1..]).current_dir(&there).stderr(Stdio::null());
+    let mut coupled = couple(&bench, local, terminal, &here);
+    // A receiver whose first word nobody hears says the next one only after ten seconds.
+    bench.rig.wait_for_status("1 attached");
     bench.connect(device);
-    couple(&bench, local, terminal, &here);
     let arrived = destination.join("image");
-    until("the file", || arrived.metadata().is_ok_and(|data| data.len() >= 1 << 20).then_some(()));
+    // XMODEM waits for each block's answer; no more is said of how long a file may take.
+    coupled.ends_with(0);
     until("the device's program to end", || bench.device.as_mut().unwrap().try_wait().unwrap());
     assert_eq!(sha256(&std::fs::read(arrived).unwrap()), sha256(&payload()));
 }
