@@ -2,6 +2,7 @@
 //! understands it, and a [`Task`] does it over an [`Outlet`], with the rights of whoever asks.
 
 mod expect;
+mod foreign;
 mod log;
 mod parse;
 mod pattern;
@@ -22,6 +23,7 @@ use crate::port::Pause;
 use crate::printable::{Visible, visible};
 use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, closed, facts};
 
+pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, parse};
 pub use pattern::{Pattern, PatternError};
 pub use text::unescape;

@@ -3,6 +3,7 @@
 
 use thiserror::Error;
 
+use super::foreign::{ForeignCommand, foreign};
 use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
@@ -15,6 +16,9 @@ const LENGTH: usize = 4096;
 /// Why a line is no command. Its Display is what the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseError {
+    /// What is meant for a shell.
+    #[error(transparent)]
+    Foreign(#[from] ForeignCommand),
     /// A first word that there is not.
     #[error("{0:?} is not a command here: help lists them")]
     Unknown(String),
@@ -72,6 +76,9 @@ pub(super) const VERBS: [(&str, &str, &str); 7] = [
 
 /// Understands a line.
 pub fn parse(line: &[u8]) -> Result<Command, ParseError> {
+    if let Some(refused) = foreign(line) {
+        return Err(refused.into());
+    }
     let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= LENGTH);
     let text = text.ok_or(ParseError::NoText)?.trim();
     let (verb, rest) = first_word(text);
