@@ -41,6 +41,8 @@ fn a_value_in_its_range_is_taken_and_the_next_one_is_refused() {
         takes(key, &["\"leave\"", "\"on\"", "\"off\""]);
         refuses(key, &["true", "0", "\"up\"", "[\"on\"]"]);
     }
+    takes("reconnect", &["true", "false"]);
+    refuses("reconnect", &["1", "\"no\"", "\"false\""]);
     takes("bytesize", &["5", "6", "7", "8"]);
     refuses("bytesize", &["4", "9", "\"8\""]);
     takes("parity", &["\"N\"", "\"E\"", "\"O\"", "\"M\"", "\"S\""]);
@@ -225,7 +227,7 @@ prop_compose! {
 prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
-        (enabled, low_latency) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
+        (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(), line in line(), modem in modem(), log in log(),
         listen in of(addresses()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
         timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
@@ -236,7 +238,7 @@ prop_compose! {
         Port {
             enabled, line, device: None, ssh_port: None, listen, groups, users, read_only_groups, write, timeout,
             log, description,
-            scrollback: granules * 64 * 1024, low_latency, modem, escape, replay, triggers,
+            scrollback: granules * 64 * 1024, low_latency, modem, escape, reconnect, replay, triggers,
         }
     }
 }

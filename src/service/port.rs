@@ -22,7 +22,7 @@ use crate::hub::{Hub, LineState};
 use crate::memory;
 use crate::ownership::Claims;
 use crate::port::PortName;
-use crate::session::{Console, Neighbours};
+use crate::session::{Console, Directory, Neighbours};
 use crate::ssh::{Access, Door, Gatekeeping};
 use crate::systemd::Watchdog;
 use crate::trigger::{herald, watcher};
@@ -103,6 +103,11 @@ impl PortService {
             console.set_took_over();
         }
         console.set_neighbours(neighbours(&config));
+        let reader = options.clone();
+        console.set_directory(Directory::new(move || {
+            let options = reader.clone();
+            async move { options.load().await.ok().as_ref().map(neighbours) }
+        }));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
         let door = Arc::new(Door::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);

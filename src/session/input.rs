@@ -2,15 +2,17 @@
 //! waits here, so that a user at a stuck line can still leave.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::escape::EscapeMachine;
 use super::menu::{Outcome, act, break_of};
 use super::typed::{Event, Typed};
-use super::{Ended, Here};
+use super::{Answer, Ended, Here};
 use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
@@ -18,17 +20,9 @@ use crate::hub::{BreakEvent, Input, LineState};
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;
 
-/// What of the port's settings concerns whoever types.
-struct Rules {
-    timeout: Option<Duration>,
-    prefix: Option<EscapePrefix>,
-}
-
-impl Rules {
-    fn of(here: &Here, settings: &config::Port) -> Self {
-        Self { timeout: settings.timeout, prefix: settings.escape.filter(|_| here.terminal) }
-    }
-}
+/// So long the first character of the escape prefix is held back, because the second may follow. Devices ask each other who they are
+/// by a Control-E (ENQ) alone, and wait for the answer for seconds.
+const PREFIX_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Input that waits for the device, with what it counts for at the gate.
 type Waiting = VecDeque<(Input, usize)>;
@@ -36,33 +30,22 @@ type Waiting = VecDeque<(Input, usize)>;
 /// Runs until the user leaves or the client is gone.
 pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> Ended {
     let mut settings = here.console.settings_to_come();
-    let Rules { mut timeout, mut prefix } = Rules::of(here, &settings.borrow_and_update());
-    let mut machine = EscapeMachine::new(prefix);
+    let mut typing = Typing::new(here, &settings.borrow_and_update());
     let hub_input = here.console.hub.input();
-    let mut waiting = Waiting::new();
-    let mut torn = here.console.hub.torn();
-    let mut told_read_only = false;
-    let mut ending = false;
-    let mut has_typed = false;
+    // Once input has ended: resolves when the line has taken all of it.
+    let mut taken: Option<oneshot::Receiver<()>> = None;
     let mut last_typed = Instant::now();
 
     loop {
-        if ending && waiting.is_empty() {
-            if here.terminal {
-                return Ended::Left;
-            }
-            // What a pipe has sent wants its answer. (One that has sent nothing, `ssh -n`, only listens, and stays.)
-            ending = false;
-            here.piped.notify_one();
-        }
-        let idle_end = timeout.map(|timeout| last_typed + timeout);
+        let idle_end = typing.timeout.map(|timeout| last_typed + timeout);
+        let prefix_end = typing.machine.holds_prefix().then(|| last_typed + PREFIX_TIMEOUT);
         tokio::select! {
-            permit = hub_input.reserve(), if !waiting.is_empty() => {
+            permit = hub_input.reserve(), if !typing.waiting.is_empty() => {
                 let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
-                let torn = here.console.hub.torn() != torn;
-                if !here.console.roster().writes(here.id) || !device_takes(here) || torn {
-                    drop_waiting(here, &mut waiting, &typed);
-                } else if let Some((input, weight)) = waiting.pop_front() {
+                if !typing.goes_on() {
+                    typing.drop_waiting(&typed);
+                } else if let Some((input, weight)) = typing.waiting.pop_front() {
+                    here.fate.sent.store(true, Ordering::Relaxed);
                     permit.send(input);
                     typed.settle(weight);
                 }
@@ -71,59 +54,37 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                 let Some(event) = event else { return Ended::Gone };
                 last_typed = Instant::now();
                 let weight = event.weight();
-                let mut wanted = Vec::new();
-                let mut leaving = None;
                 match event {
-                    Event::Bytes(bytes) => {
-                        has_typed = true;
-                        for action in machine.feed(&bytes) {
-                            match act(here, prefix, action) {
-                                Outcome::Input(input) => wanted.push(input),
-                                Outcome::Done => {}
-                                Outcome::Leave => {
-                                    leaving = Some(Ended::Left);
-                                    break;
-                                }
-                                Outcome::Move(port) => {
-                                    leaving = Some(Ended::Moved(port));
-                                    break;
-                                }
-                            }
-                        }
+                    Event::Bytes(bytes) => match typing.bytes(&bytes).await {
+                        Some(Ended::Left(_)) => return typing.leave(&hub_input),
+                        Some(ended) => return ended,
+                        None => {}
+                    },
+                    Event::Break => {
+                        typing.release();
+                        typing.submit(break_of(here, 0));
                     }
-                    Event::Break => wanted.push(break_of(here, 0)),
-                    Event::End => ending = here.terminal || has_typed,
+                    Event::End => taken = typing.end(),
                 }
-                if may_write(here, !wanted.is_empty(), &mut told_read_only) {
-                    if waiting.is_empty() {
-                        torn = here.console.hub.torn();
-                    }
-                    queue(&mut waiting, wanted);
-                } else {
-                    wanted.into_iter().for_each(Input::dismiss);
-                }
-                if let Some(ended) = leaving {
-                    hand_over(&hub_input, waiting);
-                    return ended;
-                }
-                match waiting.back_mut() {
+                match typing.waiting.back_mut() {
                     Some((_, owed)) => *owed += weight,
                     None => typed.settle(weight),
                 }
             }
-            // The console holds the sender for as long as there are sessions.
-            Ok(()) = settings.changed() => {
-                let rules = Rules::of(here, &settings.borrow_and_update());
-                timeout = rules.timeout;
-                if prefix != rules.prefix {
-                    prefix = rules.prefix;
-                    machine = EscapeMachine::new(prefix);
-                    here.say(match prefix {
-                        Some(prefix) => format!("{prefix}? for help from now on"),
-                        None => "no escapes from now on".to_owned(),
-                    });
+            () = reached(prefix_end) => typing.release(),
+            all = resolved(&mut taken), if taken.is_some() => {
+                taken = None;
+                if !all {
+                    here.fate.unsent.store(true, Ordering::Relaxed);
                 }
+                if here.terminal {
+                    return here.fate.left();
+                }
+                // What a pipe has sent wants its answer.
+                here.fate.input_ended.notify_one();
             }
+            // The console holds the sender for as long as there are sessions.
+            Ok(()) = settings.changed() => typing.set(&settings.borrow_and_update()),
             Some(event) = breaks.recv() => match event {
                 BreakEvent::Begun => here.say("break".to_owned()),
                 BreakEvent::Ended => {}
@@ -136,73 +97,195 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
     }
 }
 
-fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
-    for input in wanted {
-        match input {
-            Input::Bytes(bytes) => {
-                waiting.extend(bytes.chunks(PIECE).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
-            }
-            other => waiting.push_back((other, 0)),
+/// Whether all was taken, once that is known.
+async fn resolved(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
+    match taken {
+        Some(taken) => taken.await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+/// What was typed, between the client and the hub.
+struct Typing<'h> {
+    here: &'h Here,
+    timeout: Option<Duration>,
+    prefix: Option<EscapePrefix>,
+    machine: EscapeMachine,
+    waiting: Waiting,
+    /// [`crate::hub::Hub::torn`] when the first of what waits was typed.
+    torn: u64,
+    told_read_only: bool,
+    has_typed: bool,
+}
+
+impl<'h> Typing<'h> {
+    fn new(here: &'h Here, settings: &config::Port) -> Self {
+        let prefix = here.prefix(settings);
+        Self {
+            here,
+            timeout: settings.timeout,
+            prefix,
+            machine: EscapeMachine::new(prefix),
+            waiting: Waiting::new(),
+            torn: here.console.hub.torn(),
+            told_read_only: false,
+            has_typed: false,
         }
     }
-}
 
-/// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one.
-fn hand_over(hub_input: &mpsc::Sender<Input>, waiting: Waiting) {
-    for (input, _) in waiting {
-        if hub_input.try_send(input).is_err() {
-            return;
+    fn set(&mut self, settings: &config::Port) {
+        self.timeout = settings.timeout;
+        let prefix = self.here.prefix(settings);
+        if self.prefix != prefix {
+            self.release();
+            self.prefix = prefix;
+            self.machine = EscapeMachine::new(prefix);
+            self.here.say(match prefix {
+                Some(prefix) => format!("{prefix}? for help from now on"),
+                None => "no escapes from now on".to_owned(),
+            });
         }
     }
-}
 
-fn device_takes(here: &Here) -> bool {
-    matches!(*here.console.hub.line().borrow(), LineState::Open(_) | LineState::Starting)
-}
-
-/// Forgets what waits, because somebody else has become the writer and two people's lines must not mix, or because the device
-/// is gone and a paste must not go on with a hole in it.
-fn drop_waiting(here: &Here, waiting: &mut Waiting, typed: &Typed) {
-    let mut unsent = 0;
-    for (input, weight) in waiting.drain(..) {
-        if let Input::Bytes(bytes) = &input {
-            unsent += bytes.len();
-        }
-        typed.settle(weight);
-    }
-    here.say(format!("{unsent} bytes that you had typed were not sent"));
-}
-
-/// Whether input goes to the device now. If not, the viewer is told once why.
-fn may_write(here: &Here, wants: bool, told: &mut bool) -> bool {
-    if !wants {
-        return false;
-    }
-    let name = &here.console.name;
-    let refusal = match &*here.console.hub.line().borrow() {
-        LineState::Open(_) | LineState::Starting if here.console.roster().writes(here.id) => None,
-        LineState::Open(_) | LineState::Starting => {
-            let roster = here.console.roster();
-            Some(match roster.writer() {
-                Some(writer) => {
-                    format!("{} writes; you are watching: what you type is not sent", writer.visitor)
+    /// Hands on what these bytes mean; how the session ends, if it does.
+    async fn bytes(&mut self, mut bytes: &[u8]) -> Option<Ended> {
+        self.has_typed = true;
+        while !bytes.is_empty() {
+            for action in self.machine.step(&mut bytes) {
+                match act(self.here, self.prefix, action).await {
+                    Outcome::Input(input) => self.submit(input),
+                    Outcome::Done => {}
+                    Outcome::Complete(rest) => {
+                        let echo = self.machine.complete(&rest);
+                        self.here.tell(Answer::Echo(echo));
+                    }
+                    Outcome::Leave => return Some(Ended::Left(None)),
+                    Outcome::Move(port) => return Some(Ended::Moved(port)),
                 }
-                None => "you are watching: what you type is not sent".to_owned(),
-            })
-        }
-        LineState::Away(_) => Some(format!("{name} is unplugged: what you type is not sent")),
-        LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: what you type is not sent")),
-    };
-    match refusal {
-        None => {
-            *told = false;
-            true
-        }
-        Some(refusal) => {
-            if !std::mem::replace(told, true) {
-                here.say(refusal);
             }
-            false
+        }
+        None
+    }
+
+    /// The device gets what was held back for a command that has not come.
+    fn release(&mut self) {
+        let held_back = self.machine.release();
+        if !held_back.is_empty() {
+            self.submit(Input::Bytes(held_back));
         }
     }
+
+    /// Puts input behind what waits, if this session may write.
+    fn submit(&mut self, input: Input) {
+        if !self.may_write() {
+            if let Input::Bytes(_) = input {
+                self.here.fate.unsent.store(true, Ordering::Relaxed);
+            }
+            return input.dismiss();
+        }
+        if self.waiting.is_empty() {
+            self.torn = self.here.console.hub.torn();
+        }
+        queue(&mut self.waiting, input);
+    }
+
+    /// Input has ended: resolves when the line has taken all of it. A pipe that has sent nothing (`ssh -n`) only listens, and stays.
+    fn end(&mut self) -> Option<oneshot::Receiver<()>> {
+        self.release();
+        if !self.here.terminal && !self.has_typed {
+            return None;
+        }
+        let (told, taken) = oneshot::channel();
+        if self.waiting.is_empty() && !self.here.fate.sent.load(Ordering::Relaxed) {
+            // Not behind what somebody else has typed, which a device may not take for long.
+            let _ = told.send(());
+        } else {
+            self.waiting.push_back((Input::Mark(told), 0));
+        }
+        Some(taken)
+    }
+
+    /// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one.
+    fn leave(&mut self, hub_input: &mpsc::Sender<Input>) -> Ended {
+        let waiting = std::mem::take(&mut self.waiting);
+        let mut waiting = waiting.into_iter().map(|(input, _)| input);
+        let refused = waiting.find_map(|input| hub_input.try_send(input).err());
+        let unsent = refused.map(TrySendError::into_inner).into_iter().chain(waiting);
+        let bytes: usize = unsent.map(|input| length(&input)).sum();
+        Ended::Left((bytes > 0).then(|| unsent_bytes(bytes)))
+    }
+
+    /// Whether what waits may still go to the device it was typed for.
+    fn goes_on(&self) -> bool {
+        let console = &self.here.console;
+        let takes = matches!(*console.hub.line().borrow(), LineState::Open(_) | LineState::Starting);
+        takes && console.roster().writes(self.here.id) && console.hub.torn() == self.torn
+    }
+
+    /// Forgets what waits, because somebody else has become the writer and two people's lines must not mix, or because the device
+    /// is gone and a paste must not go on with a hole in it.
+    fn drop_waiting(&mut self, typed: &Typed) {
+        let mut bytes = 0;
+        for (input, weight) in self.waiting.drain(..) {
+            bytes += length(&input);
+            typed.settle(weight);
+        }
+        // Of nothing but the mark of the end, its owner is told.
+        if bytes > 0 {
+            self.here.fate.unsent.store(true, Ordering::Relaxed);
+            self.here.say(unsent_bytes(bytes));
+        }
+    }
+
+    /// Whether input goes to the device now. If not, the viewer is told once why.
+    fn may_write(&mut self) -> bool {
+        let here = self.here;
+        let name = &here.console.name;
+        let refusal = match &*here.console.hub.line().borrow() {
+            LineState::Open(_) | LineState::Starting if here.console.roster().writes(here.id) => None,
+            LineState::Open(_) | LineState::Starting => {
+                let roster = here.console.roster();
+                Some(match roster.writer() {
+                    Some(writer) => {
+                        format!("{} writes; you are watching: what you type is not sent", writer.visitor)
+                    }
+                    None => "you are watching: what you type is not sent".to_owned(),
+                })
+            }
+            LineState::Away(_) => Some(format!("{name} is unplugged: what you type is not sent")),
+            LineState::Failed(why) | LineState::NotOurs(why) => {
+                Some(format!("{why}: what you type is not sent"))
+            }
+        };
+        match refusal {
+            None => self.told_read_only = false,
+            Some(refusal) => {
+                if !std::mem::replace(&mut self.told_read_only, true) {
+                    here.say(refusal);
+                }
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn queue(waiting: &mut Waiting, input: Input) {
+    match input {
+        Input::Bytes(bytes) => {
+            waiting.extend(bytes.chunks(PIECE).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
+        }
+        other => waiting.push_back((other, 0)),
+    }
+}
+
+fn length(input: &Input) -> usize {
+    match input {
+        Input::Bytes(bytes) => bytes.len(),
+        Input::Break { .. } | Input::Mark(_) => 0,
+    }
+}
+
+fn unsent_bytes(count: usize) -> String {
+    format!("{count} bytes that you had typed were not sent")
 }

@@ -36,6 +36,8 @@ pub enum Stage {
 pub struct Connection<D> {
     destination: Arc<D>,
     peer: IpAddr,
+    /// Our address, as the peer has it.
+    at: IpAddr,
     /// Held until the login, or the end.
     ticket: Option<Ticket>,
     /// Held from the login to the end.
@@ -54,7 +56,7 @@ impl<D: Destination> Connection<D> {
     /// A connection that has just come in.
     pub fn new(
         destination: Arc<D>,
-        peer: SocketAddr,
+        (peer, at): (SocketAddr, SocketAddr),
         ticket: Ticket,
         (feeder, typed): (Feeder, Typed),
     ) -> Self {
@@ -64,6 +66,7 @@ impl<D: Destination> Connection<D> {
             logins: Logins::new(destination.clone(), peer, ticket.queue()),
             destination,
             peer,
+            at: at.ip().to_canonical(),
             ticket: Some(ticket),
             seat: None,
             stage: watch::Sender::new(Stage::Login),
@@ -96,7 +99,7 @@ impl<D: Destination> Connection<D> {
             wish,
             terminal: self.terminal.take(),
             typed,
-            outlet: SshOutlet::new(session.handle(), channel),
+            outlet: SshOutlet::new(session.handle(), channel, self.at),
         };
         let (destination, handle, stage) = (self.destination.clone(), session.handle(), self.stage.clone());
         stage.send_replace(Stage::Session);

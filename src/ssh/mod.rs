@@ -140,7 +140,9 @@ impl<D: Destination> Server<D> {
         let plug = SockRef::from(&stream).try_clone()?;
         let (feeder, typed) = typed();
         let place = ticket.place().clone();
-        let connection = Connection::new(self.destination.clone(), peer, ticket, (feeder.clone(), typed));
+        let addresses = (peer, stream.local_addr()?);
+        let connection =
+            Connection::new(self.destination.clone(), addresses, ticket, (feeder.clone(), typed));
         let stage = connection.stage();
         let written = Arc::new(Notify::new());
         let stream = Throttled::new(stream, feeder, written.clone(), place.clone());

@@ -1,6 +1,7 @@
 //! Where a session's words leave by SSH. A send waits while the client's window is full, and with it that one session.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -18,12 +19,14 @@ const STDERR: u32 = 1;
 pub struct SshOutlet {
     handle: Handle,
     channel: ChannelId,
+    /// Our address, as the client has it.
+    at: IpAddr,
 }
 
 impl SshOutlet {
-    /// The outlet to this channel.
-    pub fn new(handle: Handle, channel: ChannelId) -> Self {
-        Self { handle, channel }
+    /// The outlet to this channel of a client that has come to this address of ours.
+    pub fn new(handle: Handle, channel: ChannelId, at: IpAddr) -> Self {
+        Self { handle, channel, at }
     }
 
     /// What a program says on its standard error.
@@ -45,6 +48,10 @@ impl Outlet for SshOutlet {
 
     async fn aside(&mut self, text: String) -> Result<(), Gone> {
         self.send_aside(text.into_bytes()).await
+    }
+
+    fn reached_at(&self) -> Option<IpAddr> {
+        Some(self.at)
     }
 }
 
