@@ -30,6 +30,7 @@ use crate::attach::client::AttachError;
 use crate::exec;
 use crate::hub::BREAK;
 use crate::port::PortName;
+use crate::session::Options;
 
 /// For console-admin to answer `status`, before the ports are asked themselves.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -302,8 +303,8 @@ impl Client {
     }
 
     /// `connect PORT`: until its user leaves.
-    pub fn connect(&self, port: &PortName) -> Done {
-        Ok(attach::client::connect(&self.place.runtime, port)?)
+    pub fn connect(&self, port: &PortName, options: Options) -> Done {
+        Ok(attach::client::connect(&self.place.runtime, port, options)?)
     }
 
     /// `doctor PORT`: whether nothing is wrong.

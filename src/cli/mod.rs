@@ -112,7 +112,7 @@ impl Program {
     /// Does a command and says what came of it on standard output: the exit code.
     fn run(&self, command: Command, words: &[String]) -> Result<u8, CommandError> {
         match command {
-            Command::Connect { port } => self.client.connect(&port)?,
+            Command::Connect { port, how } => self.client.connect(&port, how.into())?,
             Command::AtPort(command) => return self.at_port(command, words),
             Command::Doctor { port, output } => {
                 let mut stdout = Stdout::new();

@@ -12,6 +12,7 @@ use super::shorthand::Shorthand;
 use super::ssh_config::Wish;
 use crate::admin::confirm::LONGEST;
 use crate::port::{PortError, PortName};
+use crate::session::{Escape, Options};
 
 /// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
 #[derive(Debug, Parser)]
@@ -106,6 +107,9 @@ pub enum Command {
     },
     /// Become the console of a port; ^Ec. leaves
     Connect {
+        /// How
+        #[command(flatten)]
+        how: Connection,
         /// The port
         port: PortName,
     },
@@ -295,6 +299,26 @@ pub fn sentence(error: &clap::Error) -> String {
     parts.join("; ")
 }
 
+/// Options of `connect`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Connection {
+    /// Escape keys of this session, such as ^Xc, or none
+    #[arg(long, value_name = "KEYS")]
+    escape: Option<Escape>,
+    /// End with an error when the device goes away, or if it is not there
+    #[arg(long)]
+    no_reconnect: bool,
+    /// Take over from who writes there
+    #[arg(long)]
+    force: bool,
+}
+
+impl From<Connection> for Options {
+    fn from(Connection { escape, no_reconnect, force }: Connection) -> Self {
+        Self { escape: escape.unwrap_or_default(), no_reconnect, force }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,7 +431,7 @@ mod tests {
             ("set defaults baud -1", set("defaults", "baud", &["-1"])),
             ("unset ttyUSB0 baud", Command::Unset { of: Target::Port(usb()), key: "baud".to_owned() }),
             ("unset access root", Command::Unset { of: Target::Access, key: "root".to_owned() }),
-            ("connect ttyUSB0", Command::Connect { port: usb() }),
+            ("connect ttyUSB0", Command::Connect { how: Connection::default(), port: usb() }),
             ("commit", Command::Commit { trial: None }),
             ("commit confirm 5", Command::Commit { trial: Some(Trial::Confirm { minutes: 5 }) }),
             ("confirm", Command::Confirm),

@@ -310,6 +310,13 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| Some(value::show_escape(port.escape)),
     },
     Key {
+        name: "reconnect",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.reconnect, value::flag(v)),
+        get: |port| Some(port.reconnect.into()),
+    },
+    Key {
         name: "replay",
         expects: "lines from 0 to 10000",
         general: true,

@@ -166,8 +166,8 @@ impl<D: Destination> Server<D> {
         let channels = Channels::default();
         let (progress, mut watched) = watch::channel(Progress::default());
         let shared = Shared { plug: plug.clone(), place: place.clone(), channels, progress };
-        let connection =
-            Connection::new(self.destination.clone(), peer.ip().to_canonical(), ticket, shared, text);
+        let addresses = (peer.ip().to_canonical(), stream.local_addr()?.ip().to_canonical());
+        let connection = Connection::new(self.destination.clone(), addresses, ticket, shared, text);
         let written = Arc::new(Notify::new());
         let stream = Counted::new(stream, written.clone(), place.clone());
         let conversation = self.converse(stream, connection, configs, offer.algorithms, peer);
