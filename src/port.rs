@@ -98,9 +98,9 @@ pub fn natural_order(one: &str, other: &str) -> Ordering {
             let (other_number, other_rest) = right.split_at(other_count);
             (left, right) = (rest, other_rest);
             // Without leading zeros, the longer number is the greater one.
-            let value = |digits: &[u8]| digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
-            let (number, other_number) =
-                (&number[value(number)..], &other_number[value(other_number)..]);
+            let value =
+                |digits: &[u8]| digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
+            let (number, other_number) = (&number[value(number)..], &other_number[value(other_number)..]);
             number.len().cmp(&other_number.len()).then_with(|| number.cmp(other_number))
         } else {
             let order = first.cmp(second);
@@ -367,9 +367,31 @@ mod tests {
     fn ports_are_in_the_order_in_which_people_count() {
         // As `sort -V` has them.
         let sorted = [
-            "1", "2", "10", "core", "core-2", "core-10", "p", "p01", "p1", "p2", "p2a", "p2b", "p10", "p010x", "p10x",
-            "rack2.port9", "rack2.port10", "rack10.port1", "ttyS0", "ttyUSB0", "ttyUSB2", "ttyUSB10", "ttyUSB100",
-            "ttyUSB18446744073709551615", "ttyUSB18446744073709551616",
+            "1",
+            "2",
+            "10",
+            "core",
+            "core-2",
+            "core-10",
+            "p",
+            "p01",
+            "p1",
+            "p2",
+            "p2a",
+            "p2b",
+            "p10",
+            "p010x",
+            "p10x",
+            "rack2.port9",
+            "rack2.port10",
+            "rack10.port1",
+            "ttyS0",
+            "ttyUSB0",
+            "ttyUSB2",
+            "ttyUSB10",
+            "ttyUSB100",
+            "ttyUSB18446744073709551615",
+            "ttyUSB18446744073709551616",
         ]
         .map(|name| name.parse::<PortName>().unwrap());
         for (index, one) in sorted.iter().enumerate() {

@@ -195,7 +195,9 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
         (begins || part || distance <= name.len().div_ceil(4)).then_some((distance, name))
     };
     let mut near: Vec<_> = known.into_iter().filter_map(rank).collect();
-    near.sort_by(|(one, name), (other, other_name)| one.cmp(other).then_with(|| natural_order(name, other_name)));
+    near.sort_by(|(one, name), (other, other_name)| {
+        one.cmp(other).then_with(|| natural_order(name, other_name))
+    });
     near.dedup();
     near.into_iter().take(NAMED).map(|(_, name)| name).collect()
 }
@@ -361,7 +363,12 @@ mod tests {
     fn a_value_that_is_not_taken_is_told_what_would_be() {
         for (of, key, words, wanted) in [
             ("ttyUSB0", "baud", &["fast"][..], "baud fast: expected a number from 1 to 4294967295"),
-            ("ttyUSB0", "rtscts", &["2"], "rtscts 2: expected on or off (or yes and no, true and false, 1 and 0)"),
+            (
+                "ttyUSB0",
+                "rtscts",
+                &["2"],
+                "rtscts 2: expected on or off (or yes and no, true and false, 1 and 0)",
+            ),
             ("ttyUSB0", "bytesize", &["9"], "bytesize 9: expected 5, 6, 7 or 8"),
             (
                 "ttyUSB0",
