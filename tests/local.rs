@@ -421,7 +421,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     assert_eq!(found[2..], ["rawlog (former port): panic \u{1b}[1mof rawlog"]);
     // One that there never was.
     let (status, _, why) = ask(&["log", "nobody"]);
-    assert!(status == Some(1) && why.contains("nobody is not served here"), "{why}");
+    assert!(status == Some(1) && why.contains("there is no port nobody: "), "{why}");
     // A directory that its ports write to leads nobody elsewhere.
     std::os::unix::fs::symlink("/etc", old("link")).unwrap();
     fs::create_dir(old("trap")).unwrap();
@@ -531,13 +531,32 @@ fn a_systemctl_that_fails_is_quoted() {
 
 #[test]
 fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
-    let rig = Rig::new("");
-    let (status, _, aside) = said(rig.consolectl(&["connect", "ttyUSB7"]));
-    let wanted = format!(
-        "consolectl: ttyUSB7 is not served here: there is no {}\n",
-        rig.path("run/attach/ttyUSB7").display()
-    );
-    assert_eq!((status, aside), (Some(1), wanted));
+    let rig = served("");
+    for (words, wanted) in [
+        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["connect", "dmeo"], "consolectl: there is no port dmeo: did you mean demo?\n"),
+        (&["log", "emo"], "consolectl: there is no port emo: did you mean demo?\n"),
+        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+    ] {
+        let (status, _, aside) = said(rig.consolectl(words));
+        assert_eq!((status, aside.as_str()), (Some(1), wanted), "{words:?}");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_name_is_enough_if_it_is_the_only_one() {
+    let rig = served("");
+    let (status, table, aside) = said(rig.consolectl(&["status", "de", "--json"]));
+    assert_eq!((status, aside.as_str()), (Some(0), ""));
+    assert!(table.starts_with("[{\"port\":\"demo\""), "{table}");
+    let mut session = Client::start(rig.consolectl(&["connect", "d"]));
+    rig.wait_for_status("1 attached");
+    session.type_in("through");
+    rig.expect_at_device(b"through");
+    let (status, who, _) = said(rig.consolectl(&["who", "demo"]));
+    assert_eq!((status, who.lines().count()), (Some(0), 2), "{who}");
 }
 
 #[test]
@@ -547,7 +566,7 @@ fn no_sockets_at_all_is_one_sentence_and_exit_status_1() {
     command.arg("--runtime-dir").arg(directory.path()).arg("status");
     let (status, _, aside) = said(command);
     assert_eq!(status, Some(1));
-    assert!(aside.starts_with("consolectl: no ports are served here: "), "{aside}");
+    assert!(aside.starts_with("consolectl: no ports are served here ("), "{aside}");
     assert_eq!(aside.lines().count(), 1);
 }
 

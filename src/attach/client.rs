@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// No socket: no such port, or nothing serves it.
-    #[error("{port} is not served here: there is no {path}")]
+    #[error("{port} is not served here: `doctor {port}` says why")]
     NotServed {
         /// The port.
         port: PortName,

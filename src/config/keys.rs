@@ -227,7 +227,7 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "parity",
-        expects: "\"N\", \"E\", \"O\", \"M\" or \"S\"",
+        expects: "\"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
         general: true,
         put: |port, v| store(&mut port.line.parity, value::word(v)),
         get: |port| Some(port.line.parity.letter().to_string().into()),
