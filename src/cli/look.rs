@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::adapters::Adapter;
 use super::service::PortView;
-use super::table::{fitted, width, wrapped};
+use super::table::{fitted, width, width_of_rows, wrapped};
 use super::value;
 use crate::admin::bus::{Change, Session};
 use crate::clock::{clock, date_and_clock};
@@ -193,7 +193,7 @@ pub fn status(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::R
     }
     let heading = ["PORT", "SETTINGS", "IN", "OUT", "ERRORS", "USERS", "STATE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(PortStatus::row)).collect();
-    fitted(&rows, width(), to)
+    fitted(&rows, width_of_rows(), to)
 }
 
 /// `who`
@@ -218,7 +218,7 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     };
     let heading = ["PORT", "USER", "FROM", "SINCE", "ROLE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(all.iter().map(row)).collect();
-    fitted(&rows, width(), to)
+    fitted(&rows, width_of_rows(), to)
 }
 
 /// `diff`
@@ -233,7 +233,7 @@ pub fn diff(changes: &[Change], as_json: bool, to: &mut impl Write) -> io::Resul
     };
     let heading = ["KEY", "COMMITTED", "NEW", "BY", "AT"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(changes.iter().map(row)).collect();
-    if changes.is_empty() { Ok(()) } else { fitted(&rows, width(), to) }
+    if changes.is_empty() { Ok(()) } else { fitted(&rows, width_of_rows(), to) }
 }
 
 /// One line of JSON.
@@ -263,8 +263,8 @@ mod tests {
         let ports = [at_port("a\x1b[2Jb\n")];
         let table = said(|out| status(&ports, false, out));
         assert!(table.contains("a?[2Jb? (local, writing since "), "{table:?}");
-        assert!(table.contains("open; two?lines\n"), "{table:?}");
-        assert_eq!(table.lines().count(), 3, "the user does not fit 80 columns: {table}");
+        assert!(table.ends_with("open; two?lines\n"), "{table:?}");
+        assert_eq!(table.lines().count(), 2);
         let table = said(|out| who(&ports, false, out));
         assert!(table.contains("demo  a?[2Jb?  local  "), "{table:?}");
         let change = Change {

@@ -12,10 +12,19 @@ const NARROWEST: usize = 8;
 /// Columns of the terminal; of another output 80, as mail and paper have it.
 pub fn width() -> usize {
     const USUAL: usize = 80;
+    terminal().unwrap_or(USUAL)
+}
+
+/// Columns of the terminal; without one, as many as there are: programs read a row a line.
+pub fn width_of_rows() -> usize {
+    terminal().unwrap_or(usize::MAX)
+}
+
+fn terminal() -> Option<usize> {
     const LEAST: usize = 40;
     let stdout = io::stdout();
     let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
-    size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).unwrap_or(USUAL).max(LEAST)
+    size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).map(|columns| columns.max(LEAST))
 }
 
 /// Columns as wide as their widest cell, but the last. For values that are copied from a terminal: nothing is broken.
