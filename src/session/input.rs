@@ -58,6 +58,8 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
     let mut last_typed = Instant::now();
     // With pauses: what the line has been given and has not written yet.
     let mut in_hand: Option<oneshot::Receiver<()>> = None;
+    // The line discards what it is given, for a break that waits behind it.
+    let mut discarded = false;
 
     loop {
         if ending && waiting.is_empty() && (here.terminal || in_hand.is_none()) {
@@ -75,13 +77,15 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                 let torn = here.console.hub.torn() != torn;
                 if !here.console.roster().writes(here.id) || !device_takes(here) || torn {
                     drop_waiting(here, &mut waiting, &typed);
-                } else if let Some((input, weight)) = next(&mut waiting, pacing, &mut in_hand) {
+                } else if let Some((input, weight)) = next(&mut waiting, pacing, discarded, &mut in_hand) {
+                    discarded &= !matches!(input, Input::Break { .. });
                     permit.send(input);
                     typed.settle(weight);
                 }
             }
-            _ = written(&mut in_hand), if in_hand.is_some() => {
+            is_written = written(&mut in_hand), if in_hand.is_some() => {
                 in_hand = None;
+                discarded = !is_written;
                 // A paste that takes longer than the port's timeout is no idle session.
                 last_typed = Instant::now();
             }
@@ -168,16 +172,18 @@ fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
 }
 
 /// The next message for the line, and what it counts for at the gate. With pauses it is a piece up to the next one, and
-/// `in_hand` until it is written.
+/// `in_hand` until it is written; what is `discarded` need not be cut so small.
 fn next(
     waiting: &mut Waiting,
     pacing: Pacing,
+    discarded: bool,
     in_hand: &mut Option<oneshot::Receiver<()>>,
 ) -> Option<(Input, usize)> {
     let (input, weight) = waiting.pop_front()?;
     match input {
         Input::Bytes(mut bytes) if pacing.is_on() => {
-            let rest = bytes.split_off(pacing.piece(&bytes, PIECE).min(bytes.len()));
+            let count = if discarded { bytes.len() } else { pacing.piece(&bytes, PIECE) };
+            let rest = bytes.split_off(count);
             let mut settled = weight;
             if !rest.is_empty() {
                 waiting.push_front((Input::Bytes(rest), weight));
@@ -191,11 +197,11 @@ fn next(
     }
 }
 
-/// Waits until the line has written what it was given, or never will. Cancel safe.
-async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) {
+/// Waits until the line has written what it was given, or never will, of which `torn` or the break's own message tells the user:
+/// whether it has. Cancel safe.
+async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) -> bool {
     match in_hand {
-        // If it never will, `torn` or the break's own message tells the user.
-        Some(written) => drop(written.await),
+        Some(written) => written.await.is_ok(),
         None => std::future::pending().await,
     }
 }
