@@ -176,7 +176,7 @@ fn pauses_and_mappings_are_set_as_tio_and_picocom_call_them() {
     let keys: Vec<_> = rows.iter().map(|row| row[0].strip_prefix("ports.ttyUSB0.").unwrap()).collect();
     assert_eq!(keys, ["imap", "omap", "output_delay", "output_line_delay"]);
     bus.done(&["commit"]);
-    assert!(bus.committed().contains(r#"omap = ["delbs", "crcrlf"]"#), "{}", bus.committed());
+    assert!(bus.committed().contains(r#"omap = ["crcrlf", "delbs"]"#), "{}", bus.committed());
     bus.done(&["imap", "ttyUSB0", "none"]);
     bus.done(&["outputlinedelay", "ttyUSB0", "0"]);
     bus.done(&["commit"]);
