@@ -54,13 +54,15 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                     typing.drop_waiting(&typed);
                 } else if let Some((input, weight)) = typing.next() {
                     here.fate.sent.store(true, Ordering::Relaxed);
+                    typing.discarded &= !matches!(input, Input::Break { .. });
                     permit.send(input);
                     typed.settle(weight);
                 }
                 give_back(&mut typing.waiting);
             }
-            () = written(&mut typing.in_hand), if typing.in_hand.is_some() => {
+            is_written = written(&mut typing.in_hand), if typing.in_hand.is_some() => {
                 typing.in_hand = None;
+                typing.discarded = !is_written;
                 // A paste that takes longer than the port's timeout is no idle session.
                 last_typed = Instant::now();
             }
@@ -119,11 +121,11 @@ async fn resolved(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
     }
 }
 
-/// Waits until the line has written what it was given, or never will. Cancel safe.
-async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) {
+/// Waits until the line has written what it was given, or never will, of which `torn` or the break's own message tells the user:
+/// whether it has. Cancel safe.
+async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) -> bool {
     match in_hand {
-        // If it never will, `torn` or the break's own message tells the user.
-        Some(written) => drop(written.await),
+        Some(written) => written.await.is_ok(),
         None => std::future::pending().await,
     }
 }
@@ -139,6 +141,8 @@ struct Typing<'h> {
     waiting: Waiting,
     /// With pauses: what the line has been given and has not written yet.
     in_hand: Option<oneshot::Receiver<()>>,
+    /// The line discards what it is given, for a break that waits behind it.
+    discarded: bool,
     /// [`crate::hub::Hub::torn`] when the first of what waits was typed.
     torn: u64,
     told_read_only: bool,
@@ -157,6 +161,7 @@ impl<'h> Typing<'h> {
             omap: omap(here, settings),
             waiting: Waiting::new(),
             in_hand: None,
+            discarded: false,
             torn: here.console.hub.torn(),
             told_read_only: false,
             has_typed: false,
@@ -242,12 +247,13 @@ impl<'h> Typing<'h> {
     }
 
     /// The next message for the line, and what it counts for at the gate. With pauses it is a piece up to the next one, and
-    /// `in_hand` until it is written.
+    /// `in_hand` until it is written; what is `discarded` need not be cut so small.
     fn next(&mut self) -> Option<(Input, usize)> {
         let (input, weight) = self.waiting.pop_front()?;
         match input {
             Input::Bytes(mut bytes) if self.pacing.is_on() => {
-                let rest = bytes.split_off(self.pacing.piece(&bytes, PIECE).min(bytes.len()));
+                let count = if self.discarded { bytes.len() } else { self.pacing.piece(&bytes, PIECE) };
+                let rest = bytes.split_off(count.min(bytes.len()));
                 let mut settled = weight;
                 if !rest.is_empty() {
                     self.waiting.push_front((Input::Bytes(rest), weight));

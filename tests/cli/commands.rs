@@ -243,3 +243,43 @@ fn a_program_in_a_terminal_has_its_configuration_in_its_file() {
         "{said}"
     );
 }
+
+#[test]
+fn pauses_and_mappings_are_set_as_tio_and_picocom_call_them() {
+    let bus = Bus::new();
+    bus.done(&["outputdelay", "ttyUSB0", "5ms"]);
+    bus.done(&["set", "ttyUSB0", "output_line_delay", "1s"]);
+    bus.done(&["imap", "ttyUSB0", "lfcrlf,delbs"]);
+    bus.done(&["omap", "ttyUSB0", "delbs", "crcrlf"]);
+    let shown: Value = serde_json::from_str(&bus.done(&["show", "ttyUSB0", "--json"])).unwrap();
+    let shown = shown.to_string();
+    for wanted in [r#""output_delay":"5ms""#, r#""output_line_delay":"1s""#] {
+        assert!(shown.contains(wanted), "{shown}");
+    }
+    let diff = bus.done(&["diff"]);
+    let rows: Vec<Vec<_>> = diff.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    let keys: Vec<_> = rows.iter().map(|row| row[0].strip_prefix("ports.ttyUSB0.").unwrap()).collect();
+    assert_eq!(keys, ["imap", "omap", "output_delay", "output_line_delay"]);
+    bus.done(&["commit"]);
+    assert!(bus.committed().contains(r#"omap = ["crcrlf", "delbs"]"#), "{}", bus.committed());
+    bus.done(&["imap", "ttyUSB0", "none"]);
+    bus.done(&["outputlinedelay", "ttyUSB0", "0"]);
+    bus.done(&["commit"]);
+    let shown = bus.done(&["show", "ttyUSB0"]);
+    let value = |key: &str| {
+        let line = shown.lines().find(|line| line.split(' ').next() == Some(key)).unwrap();
+        line.split_once(' ').unwrap().1.trim().to_owned()
+    };
+    assert_eq!(value("output_line_delay"), "none");
+    assert_eq!(value("omap"), "crcrlf delbs", "{shown}");
+    for (words, wanted) in [
+        (["outputdelay", "5"], r#"expected a time from "1ms" to "10s", or "none""#),
+        (["imap", "ONLCRNL"], "ONLCRNL is tio's word: here it is lfcrlf in omap"),
+        (["omap", "crlf,igncr"], "crlf and igncr both replace the same character"),
+        (["imap", "nlcr"], "expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf"),
+    ] {
+        let refused = bus.refused(&[words[0], "ttyUSB0", words[1]]);
+        assert!(refused.contains(wanted) && refused.lines().count() == 1, "{refused}");
+    }
+    assert_eq!(bus.done(&["diff"]), "");
+}
