@@ -396,7 +396,7 @@ mod tests {
         for number in 0..2 * PER_PORT {
             places.take(host(number % 50), now).unwrap();
         }
-        assert!(silent.iter().all(|place| is_lost(place)));
+        assert!(silent.iter().any(|place| is_lost(place)));
         assert!(!at_bastion.iter().any(|place| is_lost(place)), "although they have most");
 
         places.logs_in(&at_bastion[0], now);
@@ -460,7 +460,7 @@ mod tests {
         let asking = strangers.iter().filter(|place| places.may_ask(place, now) == Some(true));
         assert_eq!(asking.count(), ASKING_PER_SOURCE);
         assert_eq!(places.may_ask(&strangers[0], now), Some(true), "once is for all its tries");
-        assert_eq!(places.may_ask(&strangers[9], now), Some(false));
+        assert_eq!(places.may_ask(&strangers[ASKING_PER_SOURCE], now), Some(false));
         for number in 1..=ASKING - ASKING_PER_SOURCE {
             assert_eq!(places.may_ask(&come(number), now), Some(true));
         }
