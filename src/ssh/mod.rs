@@ -115,6 +115,8 @@ impl<D: Destination> Server<D> {
                 Ok((stream, peer)) => {
                     failing.is_over();
                     self.clone().admit(stream, peer);
+                    // What it has sent already is read before the next one comes, which may take its place.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => failing.goes_on("connection", error).await,
             }

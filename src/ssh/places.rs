@@ -27,6 +27,9 @@ const VERSION: usize = 16;
 /// Bytes, more than the longest version line, that one who means it has sent as soon as it has ours, and one who sends a byte a second
 /// not in the whole grace time.
 const SPEAKS: usize = 256;
+/// For one who has just come to speak: a round trip to the other side of the world. Half of all places are enough for it at 250 such
+/// strangers a second.
+const MOMENT: Duration = Duration::from_millis(200);
 /// At the login nobody loses their place before so long has gone since they connected: enough to type a password. What a refused
 /// password keeps busy, a helper in its delay, is thus never more than a few beyond those that have places.
 const AT_LOGIN: Duration = Duration::from_secs(20);
@@ -108,6 +111,17 @@ impl Place {
         self.at_login.load(Ordering::Relaxed)
     }
 
+    fn rank(&self, now: Instant) -> Rank {
+        let fresh = now.duration_since(self.since) < MOMENT;
+        match self.level() {
+            0 if fresh => Rank::Fresh,
+            0 => Rank::Silent,
+            1 if fresh => Rank::FreshVersion,
+            1 => Rank::HalfOpen,
+            _ => Rank::Speaks,
+        }
+    }
+
     fn has_had_time(&self, now: Instant) -> bool {
         now.duration_since(self.since) >= AT_LOGIN
     }
@@ -121,6 +135,22 @@ impl Place {
         let heard = self.heard.load(Ordering::Relaxed);
         [VERSION, SPEAKS].iter().filter(|bound| heard >= **bound).count()
     }
+}
+
+/// How far a place is from being taken away, of those that are not at the login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Has had a moment and has sent nothing.
+    Silent,
+    /// Has had a moment and has sent a version line. Those who do that and no more must not keep the places, and leave to newcomers one
+    /// that each takes from the one before.
+    HalfOpen,
+    /// Has come just now.
+    Fresh,
+    /// And has sent a version line.
+    FreshVersion,
+    /// Speaks SSH.
+    Speaks,
 }
 
 impl Places {
@@ -263,7 +293,7 @@ impl Waiting {
         let those = self.places.iter().enumerate().filter(|(_, place)| may(place));
         let worth = |place: &Place| {
             let known = self.standings.is_known(place.source, now);
-            (place.level(), known, Reverse(counts.get(&place.source).copied()))
+            (place.rank(now), known, Reverse(counts.get(&place.source).copied()))
         };
         those.min_by_key(|(_, place)| worth(place)).map(|(index, _)| index)
     }
@@ -366,7 +396,7 @@ mod tests {
         for number in 0..2 * PER_PORT {
             places.take(host(number % 50), now).unwrap();
         }
-        assert!(silent.iter().all(|place| is_lost(place)));
+        assert!(silent.iter().any(|place| is_lost(place)));
         assert!(!at_bastion.iter().any(|place| is_lost(place)), "although they have most");
 
         places.logs_in(&at_bastion[0], now);
@@ -374,6 +404,20 @@ mod tests {
             places.take(host(number % 50), now).unwrap().hears(VERSION);
         }
         assert!(!at_bastion.iter().any(|place| is_lost(place)), "somebody is known there");
+    }
+
+    #[test]
+    fn half_open_connections_leave_newcomers_the_time_to_speak() {
+        let (places, now) = (Places::default(), Instant::now());
+        let half_open = full(&places, now, PER_PORT);
+        half_open.iter().for_each(|place| place.hears(VERSION));
+        let later = now + MOMENT;
+        let newcomers: Vec<_> =
+            (0..PER_PORT / 2).map(|number| places.take(host(100 + number), later).unwrap()).collect();
+        assert!(!newcomers.iter().any(|place| is_lost(place)));
+        assert!(half_open[..PER_PORT / 2].iter().all(|place| is_lost(place)), "first come, first to go");
+        let last = places.take(host(200), later + MOMENT).unwrap();
+        assert!(is_lost(&newcomers[0]) && !is_lost(&last), "silent for too long");
     }
 
     #[test]
@@ -416,7 +460,7 @@ mod tests {
         let asking = strangers.iter().filter(|place| places.may_ask(place, now) == Some(true));
         assert_eq!(asking.count(), ASKING_PER_SOURCE);
         assert_eq!(places.may_ask(&strangers[0], now), Some(true), "once is for all its tries");
-        assert_eq!(places.may_ask(&strangers[9], now), Some(false));
+        assert_eq!(places.may_ask(&strangers[ASKING_PER_SOURCE], now), Some(false));
         for number in 1..=ASKING - ASKING_PER_SOURCE {
             assert_eq!(places.may_ask(&come(number), now), Some(true));
         }
