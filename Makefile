@@ -4,16 +4,16 @@ CARGO   := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 HOST    := $(shell $(CARGO) -vV 2>/dev/null | sed -n 's/^host: //p')
 NEXTEST := $(shell command -v cargo-nextest)
 
-BUILD_PACKAGES := gcc libc6-dev libpam0g-dev pkg-config openssh-client
+BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) dbus-daemon expect iproute2 libpam-oath login mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-fusepy python3-paramiko shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
+                  putty-tools python3-asyncssh python3-fusepy python3-paramiko shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
-SCRIPTS  := .ci/run $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
+SCRIPTS  := .ci/run patches/rustc $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
             $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* benches/peers/* 2>/dev/null)
 
 # Packages, as tests/tools/make-deb names them. The beds' is built in a third of the time, by the profile of `make run`.
@@ -29,7 +29,7 @@ export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)
 # Of `make soak DEB=FILE`.
 GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 
-.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot test-russh release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -84,6 +84,9 @@ test-boot: bed-deb ## of that, the package on machines with a systemd of their o
 soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINUTES=60; SEED= again, DEB= of another package
 	$(AS_ROOT) tests/boot/soak --deb $(or $(GIVEN_DEB),$(BED_DEB)) --minutes $(or $(MINUTES),60) $(SEED:%=--seed %)
 
+test-russh: toolchain packages ## russh's own tests, with our patch (patches/README.md)
+	tests/tools/test-russh $(CARGO)
+
 # In the end the packages that people get: arm64's is only smoked, for want of such a machine.
 release-check: test ## what must hold before a release, above that (hours)
 	@tests/tools/install-packages $(RELEASE_PACKAGES)
@@ -91,6 +94,7 @@ release-check: test ## what must hold before a release, above that (hours)
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
 	SWEEP_KILLS=2500 $(CARGO) test --locked $(FEATURES) --test sweep -- --nocapture --test-threads=1
+	$(MAKE) test-russh
 	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
 	$(AS_ROOT) tests/boot/autopkgtest $(DEB)

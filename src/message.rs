@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 /// Bytes of the longest message: room for the largest public key and a page of prompts, and no more.
 pub const LIMIT: usize = 64 * 1024;
 
-/// Descriptors that are handed over at once: the three ends of a program without a terminal.
-const DESCRIPTORS: usize = 3;
+/// Descriptors that are handed over at once: a session's socket, and the three ends of its program without a terminal.
+const DESCRIPTORS: usize = 4;
 
 /// Why a message could not be sent or understood.
 #[derive(Debug, Error)]
@@ -102,7 +102,7 @@ pub async fn receive_async<T: DeserializeOwned>(
     Ok(Some(serde_json::from_slice(&body)?))
 }
 
-/// Hands descriptors over, with one byte: at most three (`man 7 unix`, SCM_RIGHTS).
+/// Hands descriptors over, with one byte: at most four (`man 7 unix`, SCM_RIGHTS).
 pub fn send_descriptors(to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);

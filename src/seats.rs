@@ -1,15 +1,17 @@
 //! The seats of those who have logged in, at one port or listener: bounded, since each costs memory, and shared, since one user who
 //! takes them all (a script that leaves its sessions open) would keep out everybody else, those included who could end these sessions.
+//! An SSH connection without a session (`ssh -MN`, `ControlPersist`) keeps its seat until another login needs it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
+use tokio::sync::Notify;
 
-/// All seats: more than people ever watched one console.
-pub const SEATS: usize = 64;
+/// All seats: more than people ever watched one console, and Ansible's usual forks three times.
+pub const SEATS: usize = 96;
 /// Of one user.
-const OF_ONE_USER: usize = 48;
+const OF_ONE_USER: usize = 64;
 /// The last ones are for users who have none yet,
 const FOR_NEWCOMERS: usize = 8;
 /// and the last of those for administrators.
@@ -32,15 +34,22 @@ pub enum Full {
     Reserved(usize),
 }
 
-/// The seats: how many each user has.
+/// The seats that are taken, idle ones in the order in which they became idle.
 #[derive(Debug, Default)]
-pub struct Seats(Mutex<BTreeMap<String, usize>>);
+pub struct Seats(Mutex<Vec<Arc<Taken>>>);
 
 /// One of them, given back when dropped.
 #[derive(Debug)]
 pub struct Seat {
     seats: Arc<Seats>,
+    taken: Arc<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
     user: String,
+    idle: AtomicBool,
+    lost: Notify,
 }
 
 /// Whether one with this user id and these groups is an administrator.
@@ -49,39 +58,67 @@ pub fn is_administrator(uid: u32, groups: &[String]) -> bool {
 }
 
 impl Seats {
-    /// A seat for a user.
+    /// A seat for a user. If there is none, the connection that has been idle for longest loses its own: one of the user's who has too
+    /// many, and else anybody's.
     pub fn take(self: &Arc<Self>, user: &str, administrator: bool) -> Result<Seat, Full> {
-        let mut seats = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken: usize = seats.values().sum();
-        let own = seats.get(user).copied().unwrap_or_default();
-        if taken >= SEATS {
-            return Err(Full::All);
+        let mut seats = self.lock();
+        while let Some(full) = full(&seats, user, administrator) {
+            let own_only = matches!(full, Full::Own(_));
+            let gives_way =
+                |taken: &Arc<Taken>| taken.idle.load(Ordering::Relaxed) && (!own_only || taken.user == user);
+            let loser = seats.iter().position(gives_way).ok_or(full)?;
+            seats.remove(loser).lost.notify_one();
         }
-        if own >= OF_ONE_USER || own > 0 && taken >= SEATS - FOR_NEWCOMERS {
-            return Err(Full::Own(own));
+        let taken =
+            Arc::new(Taken { user: user.to_owned(), idle: AtomicBool::default(), lost: Notify::new() });
+        seats.push(taken.clone());
+        Ok(Seat { seats: self.clone(), taken })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Taken>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why this user gets no seat as it is.
+fn full(seats: &[Arc<Taken>], user: &str, administrator: bool) -> Option<Full> {
+    let taken = seats.len();
+    let own = seats.iter().filter(|taken| taken.user == user).count();
+    if own >= OF_ONE_USER || own > 0 && taken >= SEATS - FOR_NEWCOMERS {
+        return Some(Full::Own(own));
+    }
+    if taken >= SEATS {
+        return Some(Full::All);
+    }
+    (taken >= SEATS - FOR_ADMINISTRATORS && !administrator).then_some(Full::Reserved(taken))
+}
+
+impl Seat {
+    /// Whether it is held by a connection without a session, which others may take it from.
+    pub fn set_idle(&self, idle: bool) {
+        let mut seats = self.seats.lock();
+        self.taken.idle.store(idle, Ordering::Relaxed);
+        if let Some(at) = seats.iter().position(|taken| idle && Arc::ptr_eq(taken, &self.taken)) {
+            seats[at..].rotate_left(1);
         }
-        if taken >= SEATS - FOR_ADMINISTRATORS && !administrator {
-            return Err(Full::Reserved(taken));
-        }
-        *seats.entry(user.to_owned()).or_default() += 1;
-        Ok(Seat { seats: self.clone(), user: user.to_owned() })
+    }
+
+    /// Waits until another login has taken it. Cancel safe.
+    pub async fn lost(&self) {
+        self.taken.lost.notified().await;
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seats = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = seats.get_mut(&self.user) {
-            *own -= 1;
-            if *own == 0 {
-                seats.remove(&self.user);
-            }
-        }
+        self.seats.lock().retain(|taken| !Arc::ptr_eq(taken, &self.taken));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -112,8 +149,35 @@ mod tests {
         assert_eq!(taken.len(), SEATS, "as many as before, and no more");
         assert_eq!(seats.take("root", true).unwrap_err(), Full::All);
         taken.clear();
-        assert!(seats.0.lock().unwrap().is_empty(), "nothing stays behind");
+        assert!(seats.lock().is_empty(), "nothing stays behind");
         assert!(seats.take("script", false).is_ok());
+    }
+
+    fn is_lost(seat: &Seat) -> bool {
+        seat.lost().now_or_never().is_some()
+    }
+
+    #[test]
+    fn connections_without_a_session_give_way_the_one_that_has_been_idle_for_longest_first() {
+        let seats = Arc::new(Seats::default());
+        let masters: Vec<_> = (0..OF_ONE_USER).map(|_| seats.take("script", false).unwrap()).collect();
+        for master in [&masters[5], &masters[3], &masters[9]] {
+            master.set_idle(true);
+        }
+        masters[5].set_idle(false);
+        let _one = seats.take("script", false).unwrap();
+        assert!(is_lost(&masters[3]) && !is_lost(&masters[9]), "5 has a session again");
+        let _two = seats.take("script", false).unwrap();
+        assert!(is_lost(&masters[9]));
+        assert_eq!(seats.take("script", false).unwrap_err(), Full::Own(OF_ONE_USER));
+        assert!(!masters.iter().any(is_lost), "the others have sessions");
+
+        masters[7].set_idle(true);
+        let others: Vec<_> = (0..).map_while(|user| seats.take(&format!("user-{user}"), true).ok()).collect();
+        assert_eq!(others.len(), SEATS - OF_ONE_USER + 1, "one more, in the place of the idle one");
+        assert!(is_lost(&masters[7]));
+        drop(masters);
+        assert_eq!(seats.lock().len(), others.len() + 2, "a seat that was lost is given back once");
     }
 
     #[test]

@@ -380,7 +380,9 @@ async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
                 let _ = left.await;
                 return;
             }
-            Ok(count) => feeder.feed(session::Event::Bytes(buffer[..count].to_vec())),
+            Ok(count) => {
+                feeder.feed(session::Event::Bytes(buffer[..count].to_vec()));
+            }
             Err(_) => return,
         }
     }

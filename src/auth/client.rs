@@ -1,17 +1,20 @@
 //! The network side of a login: what `console-port` and `console-cli` ask `console-auth`, over its socket, with every wait
-//! bounded. Dropping a [`Login`], or what it [runs](Login::run), ends the helper.
+//! bounded. Dropping a [`Login`], and all that is left of a [`Granted`] one, ends the helper; dropping what that [runs](Granted::run)
+//! ends the program.
 
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::{PrivateKey, PublicKey};
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::account::LoginName;
 use super::protocol::{Exit, Identity, Place, Prompt, Reply, Request, Run, Secret, Terminal};
@@ -21,6 +24,11 @@ use crate::message::{self, MessageError};
 
 /// From the connection to the first byte taken: systemd starts a helper when it accepts.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// systemd closes a connection at once while there are as many helpers as there may be (`MaxConnections=`): for one to be free, and between
+/// two tries. A login takes a tenth of a second, unless somebody types.
+const BUSY: Duration = Duration::from_secs(10);
+const BUSY_RETRY: Duration = Duration::from_millis(200);
 
 /// For one reply. PAM delays a failure by some seconds, and a directory server that is down takes its time.
 const REPLY: Duration = Duration::from_secs(60);
@@ -99,6 +107,8 @@ pub struct Login {
     begin: Request,
     state: State,
     abandoned: u32,
+    /// Until when it may be that there was no helper free, if none has answered yet.
+    busy_until: Option<Instant>,
 }
 
 /// A request that is dropped half way leaves `Over`, since its reply might be taken for the next one's.
@@ -111,6 +121,11 @@ enum State {
     Granted(UnixStream),
     Over,
 }
+
+/// A login that was granted. The helper of the admin CLI runs programs for it, several at once if need be, until the last copy of this is
+/// dropped; that of a port has ended.
+#[derive(Debug, Clone)]
+pub struct Granted(Arc<Mutex<Option<UnixStream>>>);
 
 /// Our side of a program that the helper runs.
 #[derive(Debug)]
@@ -133,6 +148,12 @@ pub enum Ends {
 pub struct Running(UnixStream);
 
 impl Running {
+    fn new(socket: OwnedFd) -> Result<Self, LoginError> {
+        let socket = std::os::unix::net::UnixStream::from(socket);
+        let watched = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket));
+        watched.map(Self).map_err(|error| LoginError::Message(error.into()))
+    }
+
     /// Waits until it has ended. Not cancel safe.
     pub async fn exited(&mut self) -> Result<Exit, LoginError> {
         match message::receive_async(&mut self.0).await.map_err(understand)? {
@@ -140,6 +161,44 @@ impl Running {
             Some(_) => Err(LoginError::Unexpected),
             None => Err(LoginError::Gone),
         }
+    }
+}
+
+impl Granted {
+    /// Has `consolectl` run as whom this login was granted to. Only the helper of the admin CLI does that.
+    pub async fn run(&self, run: Run, terminal: Option<Terminal>) -> Result<(Ends, Running), LoginError> {
+        let login = self.clone();
+        // Were it left in the middle, as with a client that leaves, the next session would get this one's reply.
+        let asked = tokio::spawn(async move { login.ask(run, terminal).await });
+        asked.await.map_err(|_| LoginError::Over)?
+    }
+
+    async fn ask(&self, run: Run, terminal: Option<Terminal>) -> Result<(Ends, Running), LoginError> {
+        let mut place = self.0.lock().await;
+        let mut stream = place.take().ok_or(LoginError::Over)?;
+        let on_terminal = terminal.is_some();
+        let started = timeout(REPLY, async {
+            message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
+            match message::receive_async(&mut stream).await.map_err(understand)? {
+                Some(Reply::Running) => {}
+                Some(Reply::Failed) => return Ok(None),
+                Some(_) => return Err(LoginError::Unexpected),
+                None => return Err(LoginError::Gone),
+            }
+            let received = stream.async_io(Interest::READABLE, || message::receive_descriptors(&stream));
+            received.await.map(Some).map_err(|_| LoginError::Gone)
+        });
+        let descriptors = started.await.map_err(|_| LoginError::Silent(REPLY))??;
+        *place = Some(stream);
+        let mut descriptors = descriptors.ok_or(LoginError::NotRun)?.into_iter();
+        let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?)?;
+        let ends: Vec<OwnedFd> = descriptors.collect();
+        let ends = if on_terminal {
+            <[OwnedFd; 1]>::try_from(ends).map(|[terminal]| Ends::Terminal(terminal))
+        } else {
+            <[OwnedFd; 3]>::try_from(ends).map(|[input, output, aside]| Ends::Pipes { input, output, aside })
+        };
+        Ok((ends.map_err(|_| LoginError::Unexpected)?, running))
     }
 }
 
@@ -154,8 +213,15 @@ impl Login {
     ) -> Result<Self, LoginError> {
         let rhost = rhost.to_canonical();
         let begin = Request::Begin { user: LoginName::cut(user).to_owned(), rhost, place, root };
-        let stream = connect(socket, &begin).await?;
-        Ok(Self { socket: socket.to_owned(), begin, state: State::Ready(stream), abandoned: 0 })
+        let busy_until = Instant::now() + BUSY;
+        let stream = loop {
+            match connect(socket, &begin).await {
+                Err(LoginError::Gone) if Instant::now() < busy_until => sleep(BUSY_RETRY).await,
+                connected => break connected?,
+            }
+        };
+        let state = State::Ready(stream);
+        Ok(Self { socket: socket.to_owned(), begin, state, abandoned: 0, busy_until: Some(busy_until) })
     }
 
     /// Whether this key would be taken.
@@ -206,38 +272,18 @@ impl Login {
         }
     }
 
-    /// Has `consolectl` run as whom this login was granted to. Only the helper of the admin CLI does that.
-    pub async fn run(self, run: Run, terminal: Option<Terminal>) -> Result<(Ends, Running), LoginError> {
-        let State::Granted(mut stream) = self.state else { return Err(LoginError::Over) };
-        let on_terminal = terminal.is_some();
-        let started = timeout(REPLY, async {
-            message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
-            match message::receive_async(&mut stream).await.map_err(understand)? {
-                Some(Reply::Running) => {}
-                Some(Reply::Failed) => return Err(LoginError::NotRun),
-                Some(_) => return Err(LoginError::Unexpected),
-                None => return Err(LoginError::Gone),
-            }
-            let received = stream.async_io(Interest::READABLE, || message::receive_descriptors(&stream));
-            received.await.map_err(|_| LoginError::Gone)
-        });
-        let descriptors = started.await.map_err(|_| LoginError::Silent(REPLY))??;
-        let ends = if on_terminal {
-            <[OwnedFd; 1]>::try_from(descriptors).map(|[terminal]| Ends::Terminal(terminal))
-        } else {
-            <[OwnedFd; 3]>::try_from(descriptors).map(|[input, output, aside]| Ends::Pipes {
-                input,
-                output,
-                aside,
-            })
-        };
-        Ok((ends.map_err(|_| LoginError::Unexpected)?, Running(stream)))
+    /// What the granted login is good for; `None` if it was not granted.
+    pub fn granted(self) -> Option<Granted> {
+        match self.state {
+            State::Granted(stream) => Some(Granted(Arc::new(Mutex::new(Some(stream))))),
+            _ => None,
+        }
     }
 
     /// One request and its reply. A conversation that the client has left (RFC 4256, 3.1: it may begin another method
     /// instead of answering) is ended with its helper, and the request goes to a new one.
     async fn request(&mut self, request: &Request) -> Result<Reply, LoginError> {
-        let stream = match std::mem::replace(&mut self.state, State::Over) {
+        let mut stream = match std::mem::replace(&mut self.state, State::Over) {
             State::Ready(stream) => stream,
             State::Asked(left) => {
                 drop(left);
@@ -249,7 +295,15 @@ impl Login {
             }
             State::Granted(_) | State::Over => return Err(LoginError::Over),
         };
-        self.exchange(stream, request).await
+        loop {
+            match self.exchange(stream, request).await {
+                Err(LoginError::Gone) if self.busy_until.is_some_and(|until| Instant::now() < until) => {
+                    sleep(BUSY_RETRY).await;
+                    stream = connect(&self.socket, &self.begin).await?;
+                }
+                exchanged => return exchanged,
+            }
+        }
     }
 
     async fn exchange(&mut self, mut stream: UnixStream, request: &Request) -> Result<Reply, LoginError> {
@@ -259,6 +313,7 @@ impl Login {
         });
         let reply = exchanged.await.map_err(|_| LoginError::Silent(REPLY))?.map_err(understand)?;
         let reply = reply.ok_or(LoginError::Gone)?;
+        self.busy_until = None;
         self.state = match &reply {
             Reply::Acceptable | Reply::Denied => State::Ready(stream),
             Reply::Prompts { .. } => State::Asked(stream),
@@ -344,7 +399,7 @@ mod tests {
             is_send(login.answer(Vec::new()));
             is_send(login.password(Secret(String::new())));
         }
-        fn last(login: Login) {
+        fn last(login: &Granted) {
             is_send(login.run(Run::Admin, None));
         }
         let _ = (all, last);

@@ -6,14 +6,15 @@
 //!        ├─ Key{key}        → Granted | Denied             (its signature was verified by the network side)
 //!        └─ Converse        → Prompts … Answers … Granted | Denied   (PAM)
 //! after Granted, on the cli socket alone:
-//! Run{run, terminal}        → Running and its descriptors … Exited | Failed
+//! Run{run, terminal}        → Running and descriptors: the session's socket, and the ends of its program | Failed   (any number)
+//! on the session's socket:    Exited; closing it ends the program, closing the connection all of them
 //!
 //! HostKeys                  → HostKey … HostKeysEnd      (instead of a login)
 //! ```
 //!
 //! After `Granted` on a port's socket, or a malformed message, `console-auth` closes. The network side is *believed* about
 //! the signature of a key and about `rhost`; it is told nothing but yes or no. On the cli socket it may have one program
-//! run as whom it has logged in, and say what for; not which, not where, and not in what environment.
+//! run as whom it has logged in, more than once, and say what for; not which, not where, and not in what environment.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -60,7 +61,7 @@ pub enum Request {
     Converse,
     /// Answers to the last [`Reply::Prompts`], one each.
     Answers(Vec<Secret>),
-    /// Run `consolectl` as whom was granted; it ends when this connection is closed. On the cli socket only, once.
+    /// Run `consolectl` as whom was granted. On the cli socket only.
     Run {
         /// What it is to do.
         run: Run,
@@ -221,8 +222,8 @@ pub enum Reply {
     Granted(Identity),
     /// No. Why is in `console-auth`'s journal, not on the wire. Another method may be tried.
     Denied,
-    /// It runs. One byte follows, with which come the terminal's other side, or its three ends: what it reads, what it
-    /// says, what it says aside.
+    /// It runs. One byte follows, with which come the session's socket, and the terminal's other side or its three ends: what it
+    /// reads, what it says, what it says aside.
     Running,
     /// It does not: the machine's fault, and in the journal.
     Failed,

@@ -155,8 +155,33 @@ pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
 /// The words among which a key chooses; none if it takes any text, or numbers of a wide range. They are found by asking it.
 pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
     const WORDS: &[&str] = &[
-        "true", "false", "none", "raw", "text", "hex", "both", "one", "shared", "N", "E", "O", "M", "S",
-        "key", "yes", "no", "never", "1", "2", "5", "6", "7", "8",
+        "true",
+        "false",
+        "none",
+        "raw",
+        "text",
+        "hex",
+        "both",
+        "one",
+        "shared",
+        "N",
+        "E",
+        "O",
+        "M",
+        "S",
+        "key",
+        "yes",
+        "no",
+        "never",
+        "default",
+        "compatible",
+        "strict",
+        "1",
+        "2",
+        "5",
+        "6",
+        "7",
+        "8",
     ];
     let takes = |word: &str| parse(of, key, &[word.to_owned()]).is_ok();
     if takes("Zz") {

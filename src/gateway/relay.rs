@@ -1,6 +1,6 @@
 //! Bytes between an SSH channel and the `consolectl` behind it, on a terminal or on three pipes. Both ways wait for the slower
 //! side: a client that does not read stops the reading here, and a program that does not read stops the client
-//! (`ssh::throttle`).
+//! (`Typed`).
 
 use std::collections::VecDeque;
 use std::io;

@@ -18,7 +18,6 @@ use crate::memory;
 use crate::outbound;
 use crate::port::PortName;
 use crate::ring::RingError;
-use crate::ssh;
 use crate::systemd::{self, Handed, HandedError};
 use port::PortService;
 use prepare::Prepared;
@@ -116,9 +115,6 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
 }
 
 async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
-    if let Err(error) = ssh::listen_for_breaks() {
-        tracing::error!("breaks of SSH clients will not be heard: {error}");
-    }
     let mut signals = Signals::new().map_err(|error| ServiceError::System("signals", error))?;
     let (listeners, mut stored) =
         listeners(handed).map_err(|error| ServiceError::System("sockets", error))?;

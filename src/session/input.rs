@@ -1,5 +1,5 @@
 //! The typing half of a session: events through the escape machine to the hub, in order. What the device has not taken yet
-//! waits here, so that a user at a stuck line can still leave.
+//! waits here, a whole paste of it, so that a user at a stuck line can still leave by an escape, or send a break.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,9 +14,12 @@ use super::{Ended, Here};
 use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
+use crate::memory;
 
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;
+/// More pieces than these at once are a paste.
+const PASTE_PIECES: usize = 128;
 
 /// What of the port's settings concerns whoever types.
 struct Rules {
@@ -66,6 +69,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                     permit.send(input);
                     typed.settle(weight);
                 }
+                give_back(&mut waiting);
             }
             event = typed.next() => {
                 let Some(event) = event else { return Ended::Gone };
@@ -136,14 +140,29 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
     }
 }
 
+/// Queues input in full pieces, however small the packets are in which it came.
 fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
     for input in wanted {
         match input {
             Input::Bytes(bytes) => {
-                waiting.extend(bytes.chunks(PIECE).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
+                let mut rest = &bytes[..];
+                if let Some((Input::Bytes(last), _)) = waiting.back_mut() {
+                    let (more, others) = rest.split_at(rest.len().min(PIECE.saturating_sub(last.len())));
+                    last.extend_from_slice(more);
+                    rest = others;
+                }
+                waiting.extend(rest.chunks(PIECE).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
             }
             other => waiting.push_back((other, 0)),
         }
+    }
+}
+
+/// Frees what a paste has needed once it is through: the session may go on for months.
+fn give_back(waiting: &mut Waiting) {
+    if waiting.is_empty() && waiting.capacity() > PASTE_PIECES {
+        *waiting = Waiting::new();
+        memory::give_back();
     }
 }
 

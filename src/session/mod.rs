@@ -25,7 +25,7 @@ pub use console::{Console, LAST_WORDS, Membership, Neighbours, closed};
 pub use facts::facts;
 pub use output::say;
 pub use roster::{Ears, Member, MemberId, Visitor, plain};
-pub use typed::{Event, Feeder, Typed, typed};
+pub use typed::{Event, Feeder, GRANT, Typed, typed, typed_by_grants};
 
 /// The viewer's connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +139,7 @@ pub async fn run<O: Outlet>(
         here.say(news);
     }
     let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
+    typed.hold_pastes();
     let input = input::run(&here, typed, break_events);
     let ended = tokio::select! {
         ended = output => ended,

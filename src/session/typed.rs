@@ -1,14 +1,21 @@
-//! What a client has sent and its session has not handed on yet. Nothing is dropped and nothing grows: past
-//! [`LIMIT`] the reading side stops reading from its socket until the line has taken some of it, which
-//! throttles a paste at its source.
+//! What a client has sent and its session has not passed on yet. Nothing is dropped, and it is bounded: past [`LIMIT`] the client is
+//! stopped until the line has taken some of it. A local client by not reading its socket, an SSH client by a window that is not
+//! granted (`ssh::tuning`), so that its other messages, keepalives and key exchanges among them, are still answered.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::sync::mpsc;
 
-/// Bytes that may wait, each event counted with [`OVERHEAD`]. One SSH window more may be on its way (`ssh::tuning`).
+/// Bytes that may wait, each event counted with [`OVERHEAD`]. One SSH window more may be in transit (`ssh::tuning`).
 const LIMIT: usize = 16 * 1024;
+/// The same for a session at a console, of which only the one writer has input that waits. It is more than any paste: an SSH client whose
+/// window is used up does not read its terminal (OpenSSH, PuTTY), so that an escape or a break after a longer one has no effect. sshd
+/// takes 2 MiB.
+const PASTE_LIMIT: usize = 1024 * 1024;
+/// An SSH client is granted so much at once, not a few bytes at a time. Less than its window (`ssh::tuning`).
+pub const GRANT: usize = 8 * 1024;
 /// What an event costs beside its bytes, so that a flood of empty ones is bounded too.
 const OVERHEAD: usize = 16;
 
@@ -33,10 +40,55 @@ impl Event {
     }
 }
 
-#[derive(Debug, Default)]
+/// Lets the client send so many bytes more.
+type Grant = Box<dyn Fn(usize) + Send>;
+
 struct Gate {
+    limit: usize,
     waiting: usize,
+    /// Waits until less than the limit waits.
     reader: Option<Waker>,
+    grant: Option<Grant>,
+    /// Received and not granted again yet.
+    owed: usize,
+    ended: bool,
+}
+
+impl Gate {
+    fn has_room(&self) -> bool {
+        self.waiting < self.limit
+    }
+
+    /// What was received may be sent again.
+    fn replenish(&mut self) {
+        if self.owed >= GRANT
+            && self.has_room()
+            && let Some(grant) = &self.grant
+        {
+            grant(std::mem::take(&mut self.owed));
+        }
+    }
+
+    fn take(&mut self, weight: usize) {
+        self.waiting = self.waiting.saturating_sub(weight);
+        if self.has_room() {
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+            self.replenish();
+        }
+    }
+}
+
+impl fmt::Debug for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limit, waiting, owed, .. } = self;
+        write!(f, "Gate({waiting} of {limit}, {owed} owed)")
+    }
+}
+
+fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
+    gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The client's end.
@@ -53,26 +105,49 @@ pub struct Typed {
     gate: Arc<Mutex<Gate>>,
 }
 
-/// The two ends.
+/// The two ends for a client that is read only while [`Feeder::poll_ready`].
 pub fn typed() -> (Feeder, Typed) {
+    ends(None)
+}
+
+/// The two ends for a client that sends no more than it is granted: by `grant`, as soon as there is room for it.
+pub fn typed_by_grants(grant: impl Fn(usize) + Send + 'static) -> (Feeder, Typed) {
+    ends(Some(Box::new(grant)))
+}
+
+fn ends(grant: Option<Grant>) -> (Feeder, Typed) {
     let (sender, events) = mpsc::unbounded_channel();
-    let gate = Arc::new(Mutex::new(Gate::default()));
+    let gate = Gate { limit: LIMIT, waiting: 0, reader: None, grant, owed: 0, ended: false };
+    let gate = Arc::new(Mutex::new(gate));
     (Feeder { events: sender, gate: gate.clone() }, Typed { events, gate })
 }
 
 impl Feeder {
-    /// Hands an event over. The caller reads on from its socket only when [`Feeder::poll_ready`] says so.
-    pub fn feed(&self, event: Event) {
+    /// Passes an event on; false if it was dropped, for want of room. Bytes never are: the caller reads on from its socket only while
+    /// [`Feeder::poll_ready`], or the client sends only what it was granted.
+    pub fn feed(&self, event: Event) -> bool {
+        let mut gate = lock(&self.gate);
+        match &event {
+            Event::Bytes(bytes) if bytes.is_empty() => return true,
+            Event::Bytes(bytes) => gate.owed += bytes.len(),
+            Event::Break if !gate.has_room() => return false,
+            Event::Break => {}
+            Event::End if std::mem::replace(&mut gate.ended, true) => return true,
+            Event::End => {}
+        }
         let weight = event.weight();
-        self.gate.lock().unwrap_or_else(PoisonError::into_inner).waiting += weight;
         // A session that has ended needs no more input.
-        let _ = self.events.send(event);
+        if self.events.send(event).is_ok() {
+            gate.waiting += weight;
+        }
+        gate.replenish();
+        true
     }
 
-    /// Ready while less than [`LIMIT`] waits.
+    /// Ready while less than the limit waits.
     pub fn poll_ready(&self, context: &mut Context<'_>) -> Poll<()> {
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        if gate.waiting < LIMIT || self.events.is_closed() {
+        let mut gate = lock(&self.gate);
+        if gate.has_room() || self.events.is_closed() {
             return Poll::Ready(());
         }
         gate.reader = Some(context.waker().clone());
@@ -88,13 +163,14 @@ impl Typed {
 
     /// The device has taken what weighed so much.
     pub fn settle(&self, weight: usize) {
-        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        gate.waiting = gate.waiting.saturating_sub(weight);
-        if gate.waiting < LIMIT
-            && let Some(reader) = gate.reader.take()
-        {
-            reader.wake();
-        }
+        lock(&self.gate).take(weight);
+    }
+
+    /// From now on a whole paste may wait.
+    pub(super) fn hold_pastes(&self) {
+        let mut gate = lock(&self.gate);
+        gate.limit = PASTE_LIMIT;
+        gate.take(0);
     }
 }
 
@@ -121,6 +197,50 @@ mod tests {
         assert!(feeder.poll_ready(&mut context).is_pending(), "read, but not taken by the device");
         typed.settle(paste().weight());
         assert!(feeder.poll_ready(&mut context).is_ready());
+    }
+
+    #[test]
+    fn a_client_is_granted_what_it_has_sent_while_there_is_room() {
+        let granted = Arc::new(Mutex::new(Vec::new()));
+        let grants = granted.clone();
+        let (feeder, typed) = typed_by_grants(move |bytes| grants.lock().unwrap().push(bytes));
+        let granted = || std::mem::take(&mut *granted.lock().unwrap());
+        let sent = |bytes| {
+            let event = Event::Bytes(vec![b'x'; bytes]);
+            let weight = event.weight();
+            assert!(feeder.feed(event));
+            weight
+        };
+        let key = sent(1);
+        assert_eq!(granted(), [], "not for each key");
+        let first = sent(GRANT);
+        assert_eq!(granted(), [GRANT + 1]);
+        let second = sent(GRANT);
+        assert_eq!(granted(), [], "no room");
+        assert!(!feeder.feed(Event::Break), "it would wait without a bound");
+        typed.settle(second);
+        assert_eq!(granted(), [GRANT]);
+
+        typed.settle(key + first);
+        typed.hold_pastes();
+        let mut waiting = 0;
+        while waiting < PASTE_LIMIT {
+            waiting += sent(GRANT);
+        }
+        assert_eq!(granted().len(), (waiting - 1) / (GRANT + OVERHEAD), "all but the last");
+        drop(typed);
+        assert_eq!(granted(), [GRANT], "what nobody takes is nobody's burden");
+    }
+
+    #[test]
+    fn what_says_nothing_does_not_wait() {
+        let (feeder, mut typed) = typed();
+        for _ in 0..3 {
+            feeder.feed(Event::Bytes(Vec::new()));
+            feeder.feed(Event::End);
+        }
+        assert_eq!(typed.events.try_recv().ok(), Some(Event::End));
+        assert!(typed.events.try_recv().is_err());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::outlet::SshOutlet;
-use crate::auth::client::Login;
+use crate::auth::client::Granted;
 use crate::auth::protocol::{Exit, Identity, Place, Term, WindowSize};
 use crate::config::{RootLogin, SshOffer};
 use crate::session::Typed;
@@ -55,7 +55,7 @@ pub struct Visit {
     /// Who that is.
     pub identity: Identity,
     /// The login that was granted.
-    pub login: Login,
+    pub login: Granted,
     /// The client's address.
     pub from: IpAddr,
     /// What is asked for.

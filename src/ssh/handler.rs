@@ -1,40 +1,56 @@
-//! One SSH connection, as russh tells of it: it logs in, its one channel becomes a session at its [destination]
+//! One SSH connection, as russh tells of it: it logs in, its channels become sessions at its [destination]
 //! (super::destination), and everything else that SSH can do is refused.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use russh::client::GexParams;
 use russh::kex::dh::groups::DhGroup;
 use russh::server::{
-    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+    Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
+use socket2::Socket;
 use tokio::sync::watch;
 
 use super::algorithms;
 use super::banner::Banner;
-use super::breaks::Registration;
+use super::channels::{Channels, NoChannel, Ready};
+use super::counted::left;
 use super::destination::{Destination, Screen, Visit, Wish};
 use super::limits::Ticket;
 use super::login::{Admitted, Logins};
 use super::outlet::{SshOutlet, finish};
+use super::places::Place;
 use crate::auth::protocol::{Identity, Secret, Term, WindowSize};
-use crate::seats::{Seat, is_administrator};
-use crate::session::{Event, Feeder, Typed};
+use crate::seats::{Full, Seat, Seats, is_administrator};
+use crate::session::Event;
+
+/// For a client to close its end after its last session. OpenSSH takes a disconnect that comes before for an error.
+pub(super) const LEAVE: Duration = Duration::from_secs(1);
 
 /// How far a connection has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// Nobody has logged in yet.
-    Login,
-    /// Somebody has.
-    Admitted,
-    /// Their session runs.
-    Session,
-    /// It has ended.
-    Over,
+#[derive(Clone, Default)]
+pub struct Progress {
+    /// Somebody has logged in: their seat, and how to tell them something.
+    pub(super) inside: Option<(Arc<Seat>, Handle)>,
+    /// Sessions that run.
+    pub(super) sessions: usize,
+}
+
+/// What a connection shares with the task that serves it.
+#[derive(Clone)]
+pub struct Shared {
+    /// Its socket, to be looked at and shut down.
+    pub(super) plug: Arc<Socket>,
+    /// Its place among those who have not logged in, as long as it has.
+    pub(super) place: Arc<Place>,
+    /// Its channels.
+    pub(super) channels: Channels,
+    /// How far it has come.
+    pub(super) progress: watch::Sender<Progress>,
 }
 
 /// One connection.
@@ -43,78 +59,134 @@ pub struct Connection<D> {
     peer: IpAddr,
     /// Held until the login, or the end.
     ticket: Option<Ticket>,
-    /// Held from the login to the end.
-    seat: Option<Seat>,
-    stage: watch::Sender<Stage>,
+    seats: Arc<Seats>,
     logins: Logins<D>,
-    feeder: Feeder,
-    typed: Option<Typed>,
-    channel: Option<ChannelId>,
-    terminal: Option<Screen>,
-    size: watch::Sender<WindowSize>,
-    breaks: Option<Registration>,
+    admitted: Option<Admitted>,
+    shared: Shared,
+    /// The journal knows that a channel was refused.
+    told: bool,
     /// The text before the login, until it is sent.
     banner: Option<(Arc<Banner>, PathBuf)>,
 }
 
 impl<D: Destination> Connection<D> {
-    /// A connection that has just come in.
+    /// A connection from `peer` that has just come in.
     pub fn new(
         destination: Arc<D>,
-        peer: SocketAddr,
+        peer: IpAddr,
         ticket: Ticket,
-        (feeder, typed): (Feeder, Typed),
+        shared: Shared,
         banner: Option<(Arc<Banner>, PathBuf)>,
     ) -> Self {
-        // `::ffff:192.0.2.1` is 192.0.2.1 to everybody but the socket.
-        let peer = peer.ip().to_canonical();
         Self {
             logins: Logins::new(destination.clone(), peer, ticket.queue()),
             destination,
             peer,
+            seats: ticket.seats(),
             ticket: Some(ticket),
-            seat: None,
-            stage: watch::Sender::new(Stage::Login),
-            feeder,
-            typed: Some(typed),
-            channel: None,
-            terminal: None,
-            size: watch::Sender::default(),
-            breaks: None,
+            admitted: None,
+            shared,
+            told: false,
             banner,
         }
     }
 
-    /// How far it has come.
-    pub fn stage(&self) -> watch::Receiver<Stage> {
-        self.stage.subscribe()
+    /// A further channel, if there may be one.
+    fn open(&mut self, channel: Channel<Msg>, handle: Handle) -> Result<(), NoChannel> {
+        let seat = || match &self.admitted {
+            Some(Admitted { identity, .. }) => {
+                self.seats.take(&identity.name, is_administrator(identity.uid, &identity.groups))
+            }
+            // russh takes no channels before the login.
+            None => Err(Full::All),
+        };
+        let opened = self.shared.channels.open(channel, handle, seat);
+        if let (Err(why), Some(Admitted { identity, .. }), false) = (&opened, &self.admitted, self.told) {
+            let (place, name) = (self.destination.name(), &identity.name);
+            tracing::warn!(
+                console_user = name,
+                "a further session of {name} from {} was refused: {place}: {why} (said once for a connection)",
+                self.peer
+            );
+            self.told = true;
+        }
+        opened
     }
 
     fn start(&mut self, channel: ChannelId, wish: Wish, session: &mut Session) -> Result<(), russh::Error> {
-        let Some(typed) = self.typed.take() else { return session.channel_failure(channel) };
-        let Some(Admitted { name, identity, login }) = self.logins.admitted() else {
+        let Some(Admitted { name, identity, login }) = self.admitted.clone() else {
+            return session.channel_failure(channel);
+        };
+        let Some(Ready { typed, out, terminal }) = self.shared.channels.begin(channel) else {
             return session.channel_failure(channel);
         };
         session.channel_success(channel)?;
-        self.breaks = Some(Registration::here(self.feeder.clone()));
         let visit = Visit {
             name,
             identity,
             login,
             from: self.peer,
             wish,
-            terminal: self.terminal.take(),
+            terminal: terminal.map(|(term, size)| Screen { term, size }),
             typed,
-            outlet: SshOutlet::new(session.handle(), channel),
+            outlet: SshOutlet::new(out),
         };
-        let (destination, handle, stage) = (self.destination.clone(), session.handle(), self.stage.clone());
-        stage.send_replace(Stage::Session);
+        let (destination, handle, shared) = (self.destination.clone(), session.handle(), self.shared.clone());
+        shared.begins();
         tokio::spawn(async move {
             let exit = destination.serve(visit).await;
-            stage.send_replace(Stage::Over);
-            finish(handle, channel, exit).await;
+            // Even if its client never takes the news of its end.
+            shared.ends();
+            finish(&handle, channel, exit).await;
+            shared.channels.close(channel);
+            if shared.channels.is_worn() {
+                tokio::time::sleep(LEAVE).await;
+                // An error means that the client is gone.
+                let _ = handle
+                    .disconnect(Disconnect::ByApplication, NoChannel::Worn.to_string(), String::new())
+                    .await;
+            }
         });
         Ok(())
+    }
+
+    /// Logs in, as long as the client waits for it: a place and a helper are free at once when it leaves.
+    async fn while_it_waits<T>(
+        shared: &Shared,
+        login: impl Future<Output = Result<T, russh::Error>>,
+    ) -> Result<T, russh::Error> {
+        shared.place.turn().end();
+        tokio::select! {
+            done = login => done,
+            done = left(&shared.plug) => Err(done.err().map_or(russh::Error::Disconnect, russh::Error::IO)),
+        }
+    }
+}
+
+/// Its sessions, which share the channels with it, see that their client is gone.
+impl<D> Drop for Connection<D> {
+    fn drop(&mut self) {
+        self.shared.channels.close_all();
+    }
+}
+
+impl Shared {
+    fn begins(&self) {
+        self.progress.send_modify(|progress| {
+            progress.sessions += 1;
+            if let Some((seat, _)) = &progress.inside {
+                seat.set_idle(false);
+            }
+        });
+    }
+
+    fn ends(&self) {
+        self.progress.send_modify(|progress| {
+            progress.sessions -= 1;
+            if let Some((seat, _)) = progress.inside.as_ref().filter(|_| progress.sessions == 0) {
+                seat.set_idle(true);
+            }
+        });
     }
 }
 
@@ -128,9 +200,7 @@ impl<D: Destination> Handler for Connection<D> {
 
     /// russh asks for it once keys have been exchanged and a login is asked for.
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
-        if let Some(ticket) = &self.ticket {
-            ticket.place().comes_to_login();
-        }
+        self.shared.place.comes_to_login();
         match self.banner.take() {
             Some((banner, path)) => Ok(banner.text(path).await),
             None => Ok(None),
@@ -146,15 +216,15 @@ impl<D: Destination> Handler for Connection<D> {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, russh::Error> {
-        self.logins.offered(user, offer.public_key).await
+        Self::while_it_waits(&self.shared, self.logins.offered(user, offer.public_key)).await
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        self.logins.by_key(user, key.public_key).await
+        Self::while_it_waits(&self.shared, self.logins.by_key(user, key.public_key)).await
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        self.logins.by_password(user, password).await
+        Self::while_it_waits(&self.shared, self.logins.by_password(user, password)).await
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -166,23 +236,29 @@ impl<D: Destination> Handler for Connection<D> {
         let answers = response.map(|answers| {
             answers.map(|answer| Secret(String::from_utf8_lossy(&answer).into_owned())).collect::<Vec<_>>()
         });
-        self.logins.by_questions(user, answers).await
+        Self::while_it_waits(&self.shared, self.logins.by_questions(user, answers)).await
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
-        let (Some(ticket), Some(identity)) = (self.ticket.take(), self.logins.identity()) else {
+        let (Some(ticket), Some(admitted)) = (self.ticket.take(), self.logins.admitted()) else {
             return Err(russh::Error::Inconsistent);
         };
-        let Identity { name, uid, groups } = identity;
-        match ticket.seat(name, is_administrator(*uid, groups)) {
-            Ok(seat) => self.seat = Some(seat),
+        ticket.has_logged_in();
+        let Identity { name, uid, groups } = &admitted.identity;
+        match self.seats.take(name, is_administrator(*uid, groups)) {
+            Ok(seat) => {
+                // Until its first session.
+                seat.set_idle(true);
+                let inside = Some((Arc::new(seat), session.handle()));
+                self.shared.progress.send_modify(|progress| progress.inside = inside);
+            }
             Err(full) => {
                 let full = format!("{}: {full}", self.destination.name());
                 tracing::warn!(console_user = name, "{name} from {} closed: {full}", self.peer);
                 return session.disconnect(Disconnect::TooManyConnections, &full, "");
             }
         }
-        self.stage.send_replace(Stage::Admitted);
+        self.admitted = Some(admitted);
         Ok(())
     }
 
@@ -190,13 +266,11 @@ impl<D: Destination> Handler for Connection<D> {
         &mut self,
         channel: Channel<Msg>,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), russh::Error> {
-        if self.channel.is_some() {
-            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
-        } else {
-            self.channel = Some(channel.id());
-            reply.accept().await;
+        match self.open(channel, session.handle()) {
+            Ok(()) => reply.accept().await,
+            Err(_told) => reply.reject(ChannelOpenFailure::ResourceShortage).await,
         }
         Ok(())
     }
@@ -212,22 +286,21 @@ impl<D: Destination> Handler for Connection<D> {
         _modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.size.send_replace(window(col_width, row_height));
         let term = term.parse().unwrap_or_else(|_| Term::dumb());
-        self.terminal = Some(Screen { term, size: self.size.subscribe() });
+        self.shared.channels.set_terminal(channel, term, window(col_width, row_height));
         session.channel_success(channel)
     }
 
     async fn window_change_request(
         &mut self,
-        _channel: ChannelId,
+        channel: ChannelId,
         col_width: u32,
         row_height: u32,
         _pix_width: u32,
         _pix_height: u32,
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.size.send_replace(window(col_width, row_height));
+        self.shared.channels.resize(channel, window(col_width, row_height));
         Ok(())
     }
 
@@ -278,25 +351,37 @@ impl<D: Destination> Handler for Connection<D> {
 
     async fn data(
         &mut self,
-        _channel: ChannelId,
+        channel: ChannelId,
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.feeder.feed(Event::Bytes(data.to_vec()));
+        self.shared.channels.feed(channel, Event::Bytes(data.to_vec()));
         Ok(())
     }
 
-    async fn channel_eof(&mut self, _channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {
-        self.feeder.feed(Event::End);
+    /// A break (RFC 4335): `~B` in OpenSSH, a special command in PuTTY. Its length is the port's, since OpenSSH asks for a second whatever
+    /// its user wants.
+    async fn channel_request(
+        &mut self,
+        channel: ChannelId,
+        request: &str,
+        _data: &[u8],
+        _session: &mut Session,
+    ) -> Result<bool, russh::Error> {
+        Ok(request == "break" && self.shared.channels.send_break(channel))
+    }
+
+    async fn channel_eof(&mut self, channel: ChannelId, _session: &mut Session) -> Result<(), russh::Error> {
+        self.shared.channels.feed(channel, Event::End);
         Ok(())
     }
 
-    /// A connection is one session. One that is kept for others (`ControlPersist`) would hold this one's place.
     async fn channel_close(
         &mut self,
-        _channel: ChannelId,
-        session: &mut Session,
+        channel: ChannelId,
+        _session: &mut Session,
     ) -> Result<(), russh::Error> {
-        session.disconnect(Disconnect::ByApplication, "the session has ended", "")
+        self.shared.channels.close(channel);
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::places::{Place, Places};
-use crate::seats::{Full, Seat, Seats};
+use crate::seats::Seats;
 
 /// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor. And from there to the
 /// session, which any client begins at once.
@@ -61,9 +61,14 @@ impl Ticket {
         Queue { limits: self.limits.clone(), place: self.place.clone() }
     }
 
-    /// A seat among those who have logged in.
-    pub fn seat(&self, user: &str, administrator: bool) -> Result<Seat, Full> {
-        self.limits.seats.take(user, administrator)
+    /// Where those sit who have logged in.
+    pub fn seats(&self) -> Arc<Seats> {
+        self.limits.seats.clone()
+    }
+
+    /// Somebody has, in this place.
+    pub fn has_logged_in(&self) {
+        self.limits.places.logs_in(&self.place, Instant::now());
     }
 }
 
@@ -103,7 +108,7 @@ impl Limits {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.limits.places.give_back(&self.place);
+        self.limits.places.give_back(&self.place, Instant::now());
     }
 }
 

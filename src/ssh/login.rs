@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::destination::Destination;
 use super::limits::Queue;
 use super::tuning;
-use crate::auth::client::{Login, LoginError, Step};
+use crate::auth::client::{Granted, Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
 use crate::event::Event;
 
@@ -26,14 +26,14 @@ const REFUSAL: Duration = Duration::from_secs(3);
 const HELPERS: u32 = 8;
 
 /// Somebody who has logged in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Admitted {
     /// The user name, as the client gave it.
     pub(super) name: String,
     /// Who that is.
     pub(super) identity: Identity,
     /// The login that was granted.
-    pub(super) login: Login,
+    pub(super) login: Granted,
 }
 
 /// The login, from the first method that the client tries.
@@ -61,13 +61,8 @@ impl<D: Destination> Logins<D> {
         Some(Admitted {
             name: self.name.clone()?,
             identity: self.identity.take()?,
-            login: self.login.take()?,
+            login: self.login.take()?.granted()?,
         })
-    }
-
-    /// Who was let in, until [`Self::admitted`].
-    pub(super) fn identity(&self) -> Option<&Identity> {
-        self.identity.as_ref()
     }
 
     /// Would this key be taken?

@@ -4,8 +4,9 @@
 
 mod algorithms;
 mod banner;
-mod breaks;
+mod channels;
 mod costly;
+mod counted;
 mod destination;
 mod door;
 mod handler;
@@ -16,9 +17,10 @@ mod liveness;
 mod login;
 mod mismatch;
 mod outlet;
+mod pace;
 mod places;
 mod refuse;
-mod throttle;
+mod standing;
 mod tuning;
 
 use std::net::SocketAddr;
@@ -26,12 +28,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use russh::Disconnect;
+use russh::server::Handle;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
-pub use breaks::listen as listen_for_breaks;
 pub use destination::{Destination, Gatekeeping, Screen, Visit, Wish};
 pub use door::{Access, Door};
 pub use host_keys::HostKeyState;
@@ -41,20 +44,22 @@ pub use refuse::refuse;
 use crate::accepting::Failing;
 use crate::config::SshAlgorithms;
 use crate::memory;
-use crate::session::typed;
+use crate::seats::Seat;
+use crate::session::closed;
 use algorithms::Category;
 use banner::Banner;
+use channels::Channels;
 use costly::{Costly, Greeted};
-use handler::{Connection, Stage};
+use counted::Counted;
+use handler::{Connection, LEAVE, Progress, Shared};
 use hello::{Hello, KexInit};
 use host_keys::{Configs, KeyRing};
 use limits::{Limits, Ticket};
 use liveness::Watch;
 use mismatch::Mismatches;
-use throttle::Throttled;
 
-/// For a client to leave after its session has ended. One that does not even read would stay for ever.
-const LEAVE: Duration = Duration::from_secs(15);
+/// For a client to take our last words. One that does not even read would stay for ever.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The listeners' common side of one destination.
 pub struct Server<D> {
@@ -155,26 +160,29 @@ impl<D: Destination> Server<D> {
             return Ok(());
         };
         // russh's task cannot be told to end; its socket can.
-        let plug = SockRef::from(&stream).try_clone()?;
-        let (feeder, typed) = typed();
+        let plug = Arc::new(SockRef::from(&stream).try_clone()?);
         let place = ticket.place().clone();
+        let channels = Channels::default();
+        let (progress, mut watched) = watch::channel(Progress::default());
+        let shared = Shared { plug: plug.clone(), place: place.clone(), channels, progress };
         let text = offer.banner.map(|path| (self.banner.clone(), path));
-        let connection =
-            Connection::new(self.destination.clone(), peer, ticket, (feeder.clone(), typed), text);
-        let stage = connection.stage();
+        let source = peer.ip().to_canonical();
+        let connection = Connection::new(self.destination.clone(), source, ticket, shared, text);
         let written = Arc::new(Notify::new());
-        let stream = Throttled::new(stream, feeder, written.clone(), place.clone());
+        let stream = Counted::new(stream, written.clone(), place.clone());
         let conversation = self.converse(stream, connection, configs, offer.algorithms, peer);
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
-            why = self.ends(stage) => debug!("{peer} {why}"),
+            why = self.ends(&mut watched, peer) => debug!("{peer} {why}"),
             () = place.lost() => self.too_many(peer),
             dead = Watch::default().until_dead(&plug, &written) => {
                 dead?;
                 debug!("{peer} acknowledges nothing any more");
             }
         }
+        // It sees its end at once, whoever else waits to be heard.
+        place.turn().leave();
         plug.shutdown(std::net::Shutdown::Both)?;
         conversation.await
     }
@@ -182,7 +190,7 @@ impl<D: Destination> Server<D> {
     /// Serves a client, on the thread that its algorithms ask for.
     async fn converse(
         &self,
-        mut stream: Throttled,
+        mut stream: Counted,
         connection: Connection<D>,
         configs: Configs,
         word: SshAlgorithms,
@@ -224,31 +232,52 @@ impl<D: Destination> Server<D> {
         }
     }
 
-    /// Waits until the connection has stood still for too long; why it must end.
-    async fn ends(&self, mut stage: watch::Receiver<Stage>) -> &'static str {
+    /// Waits until the connection must end: why. Once somebody has logged in, it may stay without a session (`ssh -MN`) for as long as
+    /// nobody else needs its seat.
+    async fn ends(&self, progress: &mut watch::Receiver<Progress>, peer: SocketAddr) -> &'static str {
         let mut closing = self.destination.closing();
-        let grace = self.limits.grace;
-        for (wanted, overdue) in [
-            (Stage::Admitted, "has not logged in in time"),
-            (Stage::Session, "has logged in and begun no session in time"),
-        ] {
-            tokio::select! {
-                // Only sessions are told; and nobody waits for those who have not begun one.
-                _ = closing.changed() => return "has no session that could be told of the end",
-                _ = reached(&mut stage, wanted) => {}
-                () = tokio::time::sleep(grace) => return overdue,
+        let (seat, handle) = tokio::select! {
+            inside = logged_in(progress) => inside,
+            _ = closed(&mut closing) => return "has not logged in, and the listener closes",
+            () = tokio::time::sleep(self.limits.grace) => return "has not logged in in time",
+        };
+        let name = self.destination.name();
+        let (reason, text, why) = tokio::select! {
+            () = seat.lost() => {
+                // No user can fill the journal with that: each line is a login of somebody's.
+                tracing::info!("a connection of {} without a session has given its seat to another login", peer.ip().to_canonical());
+                (
+                    Disconnect::TooManyConnections,
+                    format!(
+                        "{name}: others log in, and no connection has been without a session for longer than this one"
+                    ),
+                    "has given its seat to another login",
+                )
             }
-        }
-        reached(&mut stage, Stage::Over).await;
-        tokio::time::sleep(LEAVE).await;
-        "does not leave after its session"
+            why = closed(&mut closing) => {
+                // The sessions are told by themselves.
+                if progress.wait_for(|progress| progress.sessions == 0).await.is_err() {
+                    return std::future::pending().await;
+                }
+                tokio::time::sleep(LEAVE).await;
+                (Disconnect::ByApplication, why, "has no session any more, and the listener closes")
+            }
+        };
+        let last_words = async {
+            let _ = handle.disconnect(reason, text, String::new()).await;
+            std::future::pending().await
+        };
+        let _: Result<(), _> = tokio::time::timeout(LAST_WORDS, last_words).await;
+        why
     }
 }
 
-/// Waits until the connection has come so far. If it is gone before, this waits for ever: its end is told elsewhere.
-async fn reached(stage: &mut watch::Receiver<Stage>, wanted: Stage) {
-    if stage.wait_for(|stage| *stage >= wanted).await.is_err() {
-        std::future::pending().await
+/// Waits until somebody has logged in. If the connection is gone before, this waits for ever: its end is told elsewhere.
+async fn logged_in(progress: &mut watch::Receiver<Progress>) -> (Arc<Seat>, Handle) {
+    let inside = progress.wait_for(|progress| progress.inside.is_some()).await;
+    match inside.ok().and_then(|progress| progress.inside.clone()) {
+        Some(inside) => inside,
+        None => std::future::pending().await,
     }
 }
 
@@ -286,17 +315,6 @@ mod tests {
             costly: Costly::default(),
             mismatches: Mismatches::default(),
         })
-    }
-
-    #[tokio::test]
-    async fn whoever_begins_no_session_within_the_grace_time_after_the_login_must_go_and_others_may_stay() {
-        let server = impatient_server();
-        let (logged_in, stage) = watch::channel(Stage::Admitted);
-        let ends = tokio::time::timeout(Duration::from_secs(30), server.ends(stage));
-        assert_eq!(ends.await.expect("still there"), "has logged in and begun no session in time");
-        logged_in.send_replace(Stage::Session);
-        let ends = tokio::time::timeout(SHORT * 4, server.ends(logged_in.subscribe()));
-        assert!(ends.await.is_err(), "a session may be silent for ever");
     }
 
     #[tokio::test]

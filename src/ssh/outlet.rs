@@ -1,11 +1,10 @@
 //! Where a session's words leave by SSH. A send waits while the client's window is full, and with it that one session.
 
-use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
 use nix::sys::signal::Signal;
-use russh::server::Handle;
-use russh::{ChannelId, Disconnect, Sig};
+use russh::server::{Handle, Msg};
+use russh::{ChannelId, ChannelWriteHalf, Sig};
 
 use crate::auth::protocol::Exit;
 use crate::session::{Gone, Outlet};
@@ -14,33 +13,26 @@ use crate::session::{Gone, Outlet};
 const STDERR: u32 = 1;
 
 /// A channel of a client.
-#[derive(Clone)]
-pub struct SshOutlet {
-    handle: Handle,
-    channel: ChannelId,
-}
+#[derive(Clone, Debug)]
+pub struct SshOutlet(Arc<ChannelWriteHalf<Msg>>);
 
 impl SshOutlet {
     /// The outlet to this channel.
-    pub fn new(handle: Handle, channel: ChannelId) -> Self {
-        Self { handle, channel }
+    pub fn new(channel: ChannelWriteHalf<Msg>) -> Self {
+        Self(Arc::new(channel))
     }
 
     /// What a program says on its standard error.
     pub async fn send_aside(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.handle.extended_data(self.channel, STDERR, bytes).await.map_err(|_| Gone)
+        self.0.extended_data_bytes(STDERR, bytes).await.map_err(|_| Gone)
     }
 }
 
-impl fmt::Debug for SshOutlet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("SshOutlet").field(&self.channel).finish()
-    }
-}
-
+/// The channel's own end waits for its window. russh's `Handle` would hand the bytes on at once, and until its client has taken them,
+/// no other channel of the connection could send (0.65: `Session::run` takes no message while any channel's bytes wait).
 impl Outlet for SshOutlet {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.handle.data(self.channel, bytes).await.map_err(|_| Gone)
+        self.0.data_bytes(bytes).await.map_err(|_| Gone)
     }
 
     async fn aside(&mut self, text: String) -> Result<(), Gone> {
@@ -48,14 +40,11 @@ impl Outlet for SshOutlet {
     }
 }
 
-/// For a client to close its end after ours. OpenSSH takes a disconnect that comes before for an error.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Ends the connection as the session ended; `None` is a client that is gone.
-pub async fn finish(handle: Handle, channel: ChannelId, exit: Option<Exit>) {
-    // An error here means that the client is gone already, which is what this is about.
+/// Closes a channel as its session ended. The connection stays, for further sessions.
+pub async fn finish(handle: &Handle, channel: ChannelId, exit: Option<Exit>) {
+    // An error here means that the client is gone already, which is what this is about; so does an end that is none.
     let _ = match exit {
-        None => return,
+        None => Ok(()),
         Some(Exit::Status(status)) => handle.exit_status_request(channel, status.into()).await,
         Some(Exit::Signal(number)) => {
             handle.exit_signal_request(channel, name(number), false, String::new(), String::new()).await
@@ -63,8 +52,6 @@ pub async fn finish(handle: Handle, channel: ChannelId, exit: Option<Exit>) {
     };
     let _ = handle.eof(channel).await;
     let _ = handle.close(channel).await;
-    tokio::time::sleep(PATIENCE).await;
-    let _ = handle.disconnect(Disconnect::ByApplication, "bye".to_owned(), String::new()).await;
 }
 
 /// A signal as SSH calls it: without `SIG` (RFC 4254, section 6.10).

@@ -1,46 +1,65 @@
 //! The places of those who have connected and not logged in. Each costs memory, and a helper process from its first try to log
-//! in, so there are few. Strangers who hold them all, silent or slow or talking nonsense, must not keep an administrator
-//! out: whoever comes when there is none takes somebody's. It is taken from the address that has most, there from one that has not
-//! come as far as the login, first from one that has said nothing to the purpose, and first from the one that has waited longest.
+//! in, so they are bounded. Strangers who hold them all, silent or slow or talking nonsense, must not keep an administrator
+//! out: whoever comes when there is none takes somebody's. It is taken from one that has not come as far as the login, first from one
+//! that has said least to the purpose, then from an address from which nobody has logged in lately, and from the address that has most.
 //! Helpers there are fewer still, because all ports share them: whoever wants one waits a while for their turn.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Unauthenticated connections of one port.
-const PER_PORT: usize = 40;
-/// Of those, from one address (an IPv6 /64 is one).
-const PER_SOURCE: usize = 10;
-/// Bytes, more than the longest version line (RFC 4253, section 4.2), that one who means it has sent a moment after it has
-/// connected, and one who sends a byte a second not in the whole grace time.
+use super::pace::{Pace, Turn};
+use super::standing::Standings;
+
+/// Unauthenticated connections of one port: where sshd refuses all (`MaxStartups`). The longest packets of so many are 25 MB.
+const PER_PORT: usize = 100;
+/// Of those, from one address (an IPv6 /64 is one): everybody behind a bastion at once, and room for others.
+const PER_SOURCE: usize = 80;
+/// Bytes of a version line (RFC 4253, section 4.2), which one who means it sends at once, and one who sends a byte a second not so soon.
+const VERSION: usize = 16;
+/// Bytes, more than the longest version line, that one who means it has sent as soon as it has ours, and one who sends a byte a second
+/// not in the whole grace time.
 const SPEAKS: usize = 256;
 /// At the login nobody loses their place before so long has gone since they connected: enough to type a password. What a refused
 /// password keeps busy, a helper in its delay, is thus never more than a few beyond those that have places.
 const AT_LOGIN: Duration = Duration::from_secs(20);
 /// Of those who wait, so many may ask who they are at once, each of a helper: of these there are 256 for all ports
 /// (`console-auth-port.socket`).
-const ASKING: usize = 8;
-/// Of those, from one address. At 64 ports it leaves a quarter of all helpers to others.
-const ASKING_PER_SOURCE: usize = 3;
+const ASKING: usize = 32;
+/// Of those, from one address: twenty people behind a bastion who all type.
+pub(super) const ASKING_PER_SOURCE: usize = 24;
+/// Of those, from an address from which too many logins came to nothing ([`super::standing`]). At 64 ports it leaves a quarter of all
+/// helpers to others.
+const ASKING_PER_SUSPECT: usize = 3;
 /// For one's turn to come: longer than somebody else is safe in theirs.
 const TURN: Duration = Duration::from_secs(25);
 /// How often it is looked whether somebody is no longer.
 const LOOK: Duration = Duration::from_secs(1);
+/// So many at once were a crowd, and what they have cost is worth giving back.
+const CROWD: usize = 10;
 
 /// Whoever is waiting at a port.
 #[derive(Debug, Default)]
 pub struct Places {
-    waiting: Mutex<Vec<Arc<Place>>>,
+    waiting: Mutex<Waiting>,
     /// More came at once than do of themselves.
     crowd: AtomicBool,
     /// Told when somebody waits no longer.
     left: Notify,
+    pace: Arc<Pace>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    places: Vec<Arc<Place>>,
+    standings: Standings,
 }
 
 /// One of them.
@@ -50,13 +69,26 @@ pub struct Place {
     since: Instant,
     heard: AtomicUsize,
     at_login: AtomicBool,
+    /// It is a stranger's no longer.
+    logged_in: AtomicBool,
     /// It has wanted a helper, and since when it may have one.
     wants: AtomicBool,
     asks: OnceLock<Instant>,
     lost: Notify,
+    turn: Turn,
 }
 
 impl Place {
+    /// Ready when the connection may be read. What it says first costs next to nothing, and shows who speaks SSH: for that nobody waits.
+    pub(super) fn poll_turn(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.level() < 2 { Poll::Ready(()) } else { self.turn.poll_begin(context) }
+    }
+
+    /// Its turn to be heard.
+    pub(super) fn turn(&self) -> &Turn {
+        &self.turn
+    }
+
     /// So many bytes have come.
     pub fn hears(&self, count: usize) {
         self.heard.fetch_add(count, Ordering::Relaxed);
@@ -76,12 +108,18 @@ impl Place {
         self.at_login.load(Ordering::Relaxed)
     }
 
+    fn has_had_time(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= AT_LOGIN
+    }
+
     fn waits(&self) -> bool {
         self.wants.load(Ordering::Relaxed) && self.asks.get().is_none()
     }
 
-    fn speaks(&self) -> bool {
-        self.heard.load(Ordering::Relaxed) >= SPEAKS
+    /// How far it has come on its way to the login.
+    fn level(&self) -> usize {
+        let heard = self.heard.load(Ordering::Relaxed);
+        [VERSION, SPEAKS].iter().filter(|bound| heard >= **bound).count()
     }
 }
 
@@ -90,16 +128,18 @@ impl Places {
     pub fn take(&self, peer: IpAddr, now: Instant) -> Option<Arc<Place>> {
         let source = source_of(peer);
         let mut waiting = self.lock();
-        let from_here = count(&waiting, source);
+        let from_here = count(&waiting.places, source);
         if from_here >= PER_SOURCE {
-            let loser = loser(&waiting, |place| place.source == source && !place.is_at_login())?;
+            let own = |place: &Place| place.source == source;
+            let loser = waiting.loser(now, |place| own(place) && !place.is_at_login());
+            let loser =
+                loser.or_else(|| waiting.loser(now, |place| own(place) && place.has_had_time(now)))?;
             self.takes(&mut waiting, loser);
-        } else if waiting.len() >= PER_PORT {
-            let loser = loser(&waiting, |place| !place.is_at_login()).or_else(|| {
+        } else if waiting.places.len() >= PER_PORT {
+            let loser = waiting.loser(now, |place| !place.is_at_login()).or_else(|| {
                 // Who has more than the newcomer then has.
-                loser(&waiting, |place| {
-                    now.duration_since(place.since) >= AT_LOGIN
-                        && count(&waiting, place.source) > from_here + 1
+                waiting.loser(now, |place| {
+                    place.has_had_time(now) && count(&waiting.places, place.source) > from_here + 1
                 })
             })?;
             self.takes(&mut waiting, loser);
@@ -109,12 +149,14 @@ impl Places {
             since: now,
             heard: AtomicUsize::default(),
             at_login: AtomicBool::default(),
+            logged_in: AtomicBool::default(),
             wants: AtomicBool::default(),
             asks: OnceLock::new(),
             lost: Notify::new(),
+            turn: Turn::new(self.pace.clone()),
         });
-        waiting.push(place.clone());
-        if waiting.len() >= PER_SOURCE {
+        waiting.places.push(place.clone());
+        if waiting.places.len() >= CROWD {
             self.crowd.store(true, Ordering::Relaxed);
         }
         Some(place)
@@ -122,17 +164,32 @@ impl Places {
 
     /// Whether many have been here, and nobody is now; said once.
     pub fn crowd_has_left(&self) -> bool {
-        self.lock().is_empty() && self.crowd.swap(false, Ordering::Relaxed)
+        self.lock().places.is_empty() && self.crowd.swap(false, Ordering::Relaxed)
     }
 
-    /// Gives a place back, if it was not lost.
-    pub fn give_back(&self, place: &Arc<Place>) {
-        self.lock().retain(|other| !Arc::ptr_eq(other, place));
+    /// Somebody has logged in there.
+    pub fn logs_in(&self, place: &Place, now: Instant) {
+        place.logged_in.store(true, Ordering::Relaxed);
+        place.turn.leave();
+        self.lock().standings.succeeds(place.source, now);
+    }
+
+    /// Whoever had this place waits no longer.
+    pub fn give_back(&self, place: &Arc<Place>, now: Instant) {
+        place.turn.leave();
+        let mut waiting = self.lock();
+        waiting.places.retain(|other| !Arc::ptr_eq(other, place));
+        if place.asks.get().is_some() && !place.logged_in.load(Ordering::Relaxed) {
+            waiting.standings.fails(place.source, now);
+        }
+        drop(waiting);
         self.left.notify_waiters();
     }
 
-    fn takes(&self, waiting: &mut Vec<Arc<Place>>, loser: usize) {
-        waiting.remove(loser).lost.notify_one();
+    fn takes(&self, waiting: &mut Waiting, loser: usize) {
+        let loser = waiting.places.remove(loser);
+        loser.turn.leave();
+        loser.lost.notify_one();
         self.left.notify_waiters();
     }
 
@@ -157,18 +214,26 @@ impl Places {
     /// one who has had time, and is first where one is free; who comes from one that has enough, that of one who has had time there.
     fn may_ask(&self, place: &Arc<Place>, now: Instant) -> Option<bool> {
         let mut waiting = self.lock();
-        waiting.iter().find(|other| Arc::ptr_eq(other, place))?;
+        let places = &waiting.places;
+        places.iter().find(|other| Arc::ptr_eq(other, place))?;
         if place.asks.get().is_some() {
             return Some(true);
         }
         let asking = |source| {
-            waiting.iter().filter(|place| place.source == source && place.asks.get().is_some()).count()
+            places.iter().filter(|place| place.source == source && place.asks.get().is_some()).count()
         };
         let from_here = asking(place.source);
-        let first = waiting.iter().any(|other| other.waits() && asking(other.source) < from_here);
+        let enough = |source| match waiting.standings.is_suspect(source, now) {
+            true => ASKING_PER_SUSPECT,
+            false => ASKING_PER_SOURCE,
+        };
+        let first = places.iter().any(|other| {
+            let there = asking(other.source);
+            other.waits() && there < from_here && there < enough(other.source)
+        });
         let all =
-            waiting.iter().enumerate().filter_map(|(index, place)| Some((index, place, *place.asks.get()?)));
-        let has_enough = from_here >= ASKING_PER_SOURCE;
+            places.iter().enumerate().filter_map(|(index, place)| Some((index, place, *place.asks.get()?)));
+        let has_enough = from_here >= enough(place.source);
         if first && !has_enough {
             return Some(false);
         }
@@ -185,21 +250,27 @@ impl Places {
         Some(true)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Place>>> {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn count(waiting: &[Arc<Place>], source: IpAddr) -> usize {
-    waiting.iter().filter(|place| place.source == source).count()
+impl Waiting {
+    /// Who of those that `may` lose their place does: the first such in the order of their coming.
+    fn loser(&self, now: Instant, may: impl Fn(&Place) -> bool) -> Option<usize> {
+        let mut counts = HashMap::<IpAddr, usize>::new();
+        self.places.iter().for_each(|place| *counts.entry(place.source).or_default() += 1);
+        let those = self.places.iter().enumerate().filter(|(_, place)| may(place));
+        let worth = |place: &Place| {
+            let known = self.standings.is_known(place.source, now);
+            (place.level(), known, Reverse(counts.get(&place.source).copied()))
+        };
+        those.min_by_key(|(_, place)| worth(place)).map(|(index, _)| index)
+    }
 }
 
-/// Who of those that `may` lose their place does: the first such in the order of their coming.
-fn loser(waiting: &[Arc<Place>], may: impl Fn(&Place) -> bool) -> Option<usize> {
-    let those = waiting.iter().enumerate().filter(|(_, place)| may(place));
-    those
-        .min_by_key(|(_, place)| (Reverse(count(waiting, place.source)), place.speaks()))
-        .map(|(index, _)| index)
+fn count(places: &[Arc<Place>], source: IpAddr) -> usize {
+    places.iter().filter(|place| place.source == source).count()
 }
 
 fn source_of(peer: IpAddr) -> IpAddr {
@@ -244,7 +315,9 @@ mod tests {
         }
         let second = places.take(near, now).unwrap();
         second.comes_to_login();
-        assert!(places.take(near, now + 2 * AT_LOGIN).is_none(), "all of its own are at the login");
+        assert!(places.take(near, now).is_none(), "all of its own are at the login");
+        assert!(places.take(near, now + AT_LOGIN).is_some());
+        assert!(is_lost(&taken[1]) && !is_lost(&taken[2]), "it has had time");
         assert!(!is_lost(&far));
     }
 
@@ -252,11 +325,11 @@ mod tests {
     fn all_sources_together_are_bounded_and_nothing_stays_behind() {
         let (places, now) = (Places::default(), Instant::now());
         let taken: Vec<_> = (0..200).filter_map(|number| places.take(host(number), now)).collect();
-        assert_eq!(places.lock().len(), PER_PORT);
+        assert_eq!(places.lock().places.len(), PER_PORT);
         assert_eq!(taken.iter().filter(|place| is_lost(place)).count(), taken.len() - PER_PORT);
         assert!(!places.crowd_has_left());
-        taken.iter().for_each(|place| places.give_back(place));
-        assert!(places.lock().is_empty());
+        taken.iter().for_each(|place| places.give_back(place, now));
+        assert!(places.lock().places.is_empty());
         assert!(places.crowd_has_left() && !places.crowd_has_left());
     }
 
@@ -282,6 +355,41 @@ mod tests {
         }
         assert!(!is_lost(&held[0]) && !is_lost(&held[1]));
         assert!(held[2..].iter().all(|place| is_lost(place)), "first come, first to go");
+    }
+
+    #[test]
+    fn who_has_sent_a_version_line_is_safe_from_silence_and_a_known_address_from_unknown_ones() {
+        let (places, now) = (Places::default(), Instant::now());
+        let at_bastion: Vec<_> = (0..48).map(|_| places.take(host(200), now).unwrap()).collect();
+        let silent: Vec<_> = (48..PER_PORT).map(|number| places.take(host(number), now).unwrap()).collect();
+        at_bastion.iter().for_each(|place| place.hears(VERSION));
+        for number in 0..2 * PER_PORT {
+            places.take(host(number % 50), now).unwrap();
+        }
+        assert!(silent.iter().all(|place| is_lost(place)));
+        assert!(!at_bastion.iter().any(|place| is_lost(place)), "although they have most");
+
+        places.logs_in(&at_bastion[0], now);
+        for number in 0..2 * PER_PORT {
+            places.take(host(number % 50), now).unwrap().hears(VERSION);
+        }
+        assert!(!at_bastion.iter().any(|place| is_lost(place)), "somebody is known there");
+    }
+
+    #[test]
+    fn where_nobody_ever_gets_in_few_may_ask_at_once() {
+        let (places, now) = (Places::default(), Instant::now());
+        let come = |number| places.take(host(number), now).unwrap();
+        for _ in 0..ASKING_PER_SOURCE {
+            let guesser = come(1);
+            assert_eq!(places.may_ask(&guesser, now), Some(true));
+            places.give_back(&guesser, now);
+        }
+        let guessers: Vec<_> = (0..ASKING_PER_SOURCE).map(|_| come(1)).collect();
+        let ask = |now| guessers.iter().filter(|place| places.may_ask(place, now) == Some(true)).count();
+        assert_eq!(ask(now), ASKING_PER_SUSPECT);
+        places.logs_in(&guessers[0], now);
+        assert_eq!(ask(now), ASKING_PER_SOURCE, "somebody has got in");
     }
 
     #[test]
@@ -340,7 +448,7 @@ mod tests {
         administrator.wants.store(true, Ordering::Relaxed);
         let late = now + 2 * AT_LOGIN;
         assert_eq!(places.may_ask(&stranger, late), Some(false), "it takes nobody's");
-        places.give_back(&held[0]);
+        places.give_back(&held[0], now);
         assert_eq!(places.may_ask(&stranger, now), Some(false));
         assert_eq!(places.may_ask(&administrator, now), Some(true));
     }
@@ -355,7 +463,7 @@ mod tests {
         let turn = places.turn(&held[0]);
         tokio::pin!(turn);
         assert_eq!((&mut turn).now_or_never(), None);
-        places.give_back(&held[1]);
+        places.give_back(&held[1], now);
         assert_eq!(turn.now_or_never(), Some(true));
     }
 }

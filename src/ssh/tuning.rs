@@ -8,14 +8,18 @@ use russh::{MethodKind, MethodSet, Preferred};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// What a client may send ahead: a paste's bytes that are on their way beside those that wait in the session. Small, so that a
-/// client's own keepalive is never long behind a paste on a slow line.
+use crate::session::GRANT;
+
+/// What a client may send ahead on a channel, beside what waits in its session, which grants the rest as it gets on
+/// (`session::Feeder`). Four times the queue of a tty, so that no line is idle for want of a grant.
 const WINDOW: u32 = 16 * 1024;
 /// Kernel memory for a client that has stopped reading.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Silence after which the kernel asks whether the peer still lives, between two such questions, and how many of them: dead
 /// after 27 s, before the 30 that people are promised, as one that has been sent something ([`super::liveness`]).
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(12), Duration::from_secs(5), 3);
+
+const _: () = assert!(GRANT < WINDOW as usize, "a client whose window is used up would wait for ever");
 
 /// Small packets at once, dead peers found, and bounded memory for one that does not read.
 pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
@@ -27,8 +31,8 @@ pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_send_buffer_size(SEND_BUFFER)
 }
 
-/// Methods and limits, with these host keys and algorithms.
-pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
+/// Methods and limits, with these host keys and algorithms; others, if they are given, in every key exchange but the first.
+pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Option<Preferred>) -> Config {
     Config {
         server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
         methods: methods(),
@@ -38,6 +42,9 @@ pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
         max_auth_attempts: 6,
         keys,
         window_size: WINDOW,
+        // The connection itself is always read: a keepalive that is not answered ends the session (`ServerAliveInterval`), and a key
+        // exchange that is not answered stops the output (ours of every hour, or the client's).
+        replenish_window: false, // No such field? russh lacks our patch: run cargo inside this tree, and without RUSTC_WRAPPER (patches/README.md).
         maximum_packet_size: 32 * 1024,
         // Few: each may be a 32 KiB piece for a client that does not read.
         event_buffer_size: 4,
@@ -46,6 +53,7 @@ pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
         inactivity_timeout: None,
         keepalive_interval: None,
         preferred,
+        preferred_in_rekey: in_rekey,
         ..Config::default()
     }
 }

@@ -1,9 +1,12 @@
-//! What may be run after a login: on the admin CLI's socket one program, and on a port's socket nothing.
+//! What may be run after a login: on the admin CLI's socket one program, for several sessions, and on a port's socket nothing.
 
 use std::fs::{self, File, Permissions};
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
 use consoleserver::auth::protocol::{Exit, Place, Reply, Request, Run, Terminal, WindowSize};
 use consoleserver::config::RootLogin;
@@ -29,6 +32,16 @@ fn may_run(program: &str) -> (TempDir, Helper) {
     let mut helper = Helper::run(command).at("alice", Place::Admin, RootLogin::Key);
     granted(helper.key(KEY));
     (root, helper)
+}
+
+/// The socket of the session that has begun, and the ends of its program.
+fn session(helper: &Helper) -> (UnixStream, Vec<OwnedFd>) {
+    let mut handed = message::receive_descriptors(&helper.stream).unwrap();
+    let session = UnixStream::from(handed.remove(0));
+    // It is the helper's runtime that does not block.
+    session.set_nonblocking(false).unwrap();
+    session.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    (session, handed)
 }
 
 #[test]
@@ -63,7 +76,7 @@ fn three_ends_come_back_and_then_the_exit() {
     let _accounts = alice();
     let (_root, mut helper) = may_run("#!/bin/sh\ncat; echo aside >&2; exit 3\n");
     assert_eq!(helper.ask(&admin(None)), Reply::Running);
-    let ends = message::receive_descriptors(&helper.stream).unwrap();
+    let (mut session, ends) = session(&helper);
     let [mut input, mut output, mut aside] = <[_; 3]>::try_from(ends).unwrap().map(File::from);
     input.write_all(b"through and through").unwrap();
     drop(input);
@@ -71,7 +84,7 @@ fn three_ends_come_back_and_then_the_exit() {
     output.read_to_string(&mut said[0]).unwrap();
     aside.read_to_string(&mut said[1]).unwrap();
     assert_eq!(said, ["through and through", "aside\n"]);
-    assert_eq!(helper.reply(), Some(Reply::Exited(Exit::Status(3))));
+    assert_eq!(message::receive(&mut session).unwrap(), Some(Reply::Exited(Exit::Status(3))));
     helper.ends_saying("session ended with 3");
 }
 
@@ -82,14 +95,48 @@ fn a_terminal_comes_back_and_hangs_up_when_it_is_closed() {
     let size = WindowSize { columns: 91, rows: 31 };
     let terminal = Terminal { term: "vt100".parse().unwrap(), size };
     assert_eq!(helper.ask(&admin(Some(terminal))), Reply::Running);
-    let ends = message::receive_descriptors(&helper.stream).unwrap();
+    let (mut session, ends) = session(&helper);
     let [mut terminal] = <[_; 1]>::try_from(ends).unwrap().map(File::from);
     let mut said = [0; 7];
     terminal.read_exact(&mut said).unwrap();
     assert_eq!(&said, b"31 91\r\n");
     drop(terminal);
-    assert_eq!(helper.reply(), Some(Reply::Exited(Exit::Signal(1))));
+    assert_eq!(message::receive(&mut session).unwrap(), Some(Reply::Exited(Exit::Signal(1))));
     helper.ends_saying("session ended by signal 1");
+}
+
+#[test]
+fn several_are_run_for_one_login_and_each_ends_alone_and_all_with_the_login() {
+    let _accounts = alice();
+    let (_root, mut helper) = may_run("#!/bin/sh\nexec cat\n");
+    let mut sessions = Vec::new();
+    // As many as one connection has sessions (`ssh::channels`).
+    for _ in 0..10 {
+        assert_eq!(helper.ask(&admin(None)), Reply::Running);
+        sessions.push(session(&helper));
+    }
+    assert_eq!(helper.ask(&admin(None)), Reply::Failed);
+
+    let (mut ended, ends) = sessions.remove(0);
+    drop(ends);
+    assert_eq!(message::receive(&mut ended).unwrap(), Some(Reply::Exited(Exit::Status(0))));
+    let (left, ends) = sessions.remove(0);
+    drop(left);
+    let mut output = File::from(ends.into_iter().nth(1).unwrap());
+    assert_eq!(output.read(&mut [0]).unwrap(), 0, "it was hung up");
+
+    let (mut input, mut output) = {
+        let ends = &sessions[0].1;
+        (File::from(ends[0].try_clone().unwrap()), File::from(ends[1].try_clone().unwrap()))
+    };
+    input.write_all(b"!").unwrap();
+    output.read_exact(&mut [0]).unwrap();
+    helper.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    for (session, _) in &mut sessions {
+        assert_eq!(message::receive(session).unwrap(), Some(Reply::Exited(Exit::Signal(1))));
+    }
+    let journal = helper.ends_saying("session failed: 10 sessions of this login run: no more");
+    assert_eq!(journal.matches("session ended by signal 1").count(), 9, "{journal}");
 }
 
 #[test]

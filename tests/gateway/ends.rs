@@ -111,6 +111,33 @@ fn a_program_that_does_not_read_stops_the_client() {
     bench.helpers_have_ended();
 }
 
+/// OpenSSH gives up after two keepalives that were not answered, and its log shows those that were.
+#[test]
+fn a_program_that_does_not_read_costs_no_session() {
+    let bench = Bench::new();
+    let mut client = Client::start(bench.ssh(&[
+        "-o",
+        "ServerAliveInterval=1",
+        "-o",
+        "ServerAliveCountMax=1",
+        "-o",
+        "RekeyLimit=16K",
+        "-vvv",
+        "-T",
+        "alice@127.0.0.1",
+        "stubborn",
+    ]));
+    client_pid(&mut client);
+    let mut input = client.take_input();
+    let typing = std::thread::spawn(move || input.write_all(&vec![b'x'; FLOOD]).is_err());
+    let count = |what: &str| client.aside().matches(what).count();
+    until("keepalives to be answered", || (count("receive packet: type 82") >= 6).then_some(()));
+    assert!(count("SSH2_MSG_NEWKEYS received") > 1, "no key exchange after the first");
+    assert!(!client.has_ended() && !typing.is_finished());
+    client.signal(Signal::SIGKILL);
+    assert!(typing.join().unwrap());
+}
+
 #[test]
 fn when_it_stops_everybody_is_told_why() {
     let mut bench = Bench::new();

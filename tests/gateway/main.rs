@@ -18,4 +18,5 @@ mod commands;
 mod ends;
 mod logins;
 mod refused;
+mod sessions;
 mod terminal;

@@ -34,9 +34,9 @@ const CALM: Duration = Duration::from_secs(2);
 const LOGIN: Duration = Duration::from_secs(5);
 /// The strangers, the client and the device are on the same two processors as the port: what is below this is theirs as much as the
 /// port's. (A time slice of Linux is 3 ms.)
-const FLOOR: Duration = Duration::from_millis(6);
-/// Kilobytes: of 40 strangers who wait, and of what a login takes; and what the allocator may keep of that.
-const MEMORY: u64 = 3 * 1024;
+pub const FLOOR: Duration = Duration::from_millis(6);
+/// Kilobytes: of 100 strangers who wait, and of what a login takes; and what the allocator may keep of that.
+const MEMORY: u64 = 6 * 1024;
 const KEPT: u64 = 1536;
 
 /// Seconds that it goes on; longer before a release.
@@ -50,9 +50,11 @@ enum Kind {
     Silent,
     Slow,
     Nonsense,
+    /// Begins to speak SSH, and no more.
+    HalfOpen,
 }
 
-const KINDS: [Kind; 3] = [Kind::Silent, Kind::Slow, Kind::Nonsense];
+const KINDS: [Kind; 4] = [Kind::Silent, Kind::Slow, Kind::Nonsense, Kind::HalfOpen];
 
 /// What the strangers have come to.
 #[derive(Default)]
@@ -61,14 +63,14 @@ struct Count {
     closed: AtomicUsize,
 }
 
-struct Strangers {
+pub struct Strangers {
     leave: Arc<AtomicBool>,
     count: Arc<Count>,
     crowd: JoinHandle<()>,
 }
 
 impl Strangers {
-    fn come(port: u16) -> Self {
+    pub fn come(port: u16) -> Self {
         let (leave, count) = (Arc::<AtomicBool>::default(), Arc::<Count>::default());
         let (until, counted) = (leave.clone(), count.clone());
         let crowd = std::thread::spawn(move || {
@@ -87,7 +89,12 @@ impl Strangers {
         Self { leave, count, crowd }
     }
 
-    fn leave(self) {
+    /// Waits until all of them have been there.
+    pub fn have_come(&self) {
+        until("all of them", || (self.count.connected.load(Ordering::Relaxed) >= STRANGERS).then_some(()));
+    }
+
+    pub fn leave(self) {
         self.leave.store(true, Ordering::Relaxed);
         self.crowd.join().unwrap();
     }
@@ -114,6 +121,7 @@ async fn pester(stream: &mut tokio::net::TcpStream, kind: Kind, seed: usize) -> 
     let mut heard = [0; 64];
     match kind {
         Kind::Silent => {}
+        Kind::HalfOpen => stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n").await?,
         Kind::Slow => {
             let (mut reader, mut writer) = stream.split();
             let drip = async {
@@ -140,7 +148,7 @@ async fn pester(stream: &mut tokio::net::TcpStream, kind: Kind, seed: usize) -> 
 }
 
 /// Somebody without a terminal whose every key comes back from the device.
-struct Typist {
+pub struct Typist {
     ssh: Child,
     stop: Arc<AtomicBool>,
     device: JoinHandle<()>,
@@ -148,7 +156,7 @@ struct Typist {
 }
 
 impl Typist {
-    fn sit_down(rig: &Rig) -> Self {
+    pub fn sit_down(rig: &Rig) -> Self {
         let mut ssh = rig.ssh(&["-T", "demo@127.0.0.1"]);
         let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         rig.wait_for_status("1 attached");
@@ -178,7 +186,7 @@ impl Typist {
         Self { ssh, stop, device, typing }
     }
 
-    fn stand_up(mut self) -> Vec<(Instant, Duration)> {
+    pub fn stand_up(mut self) -> Vec<(Instant, Duration)> {
         self.stop.store(true, Ordering::Relaxed);
         let took = self.typing.join().unwrap();
         self.device.join().unwrap();
@@ -190,7 +198,7 @@ impl Typist {
 }
 
 /// The median and the 99th of a hundred.
-fn of_hundred(mut took: Vec<Duration>) -> (Duration, Duration) {
+pub fn of_hundred(mut took: Vec<Duration>) -> (Duration, Duration) {
     took.sort();
     (took[took.len() / 2], took[took.len() * 99 / 100])
 }
@@ -230,7 +238,7 @@ fn storm(rig: &Rig) -> bool {
 
     let (came, idle) = (Instant::now(), rig.processor());
     let strangers = Strangers::come(rig.tcp_port);
-    until("all of them", || (strangers.count.connected.load(Ordering::Relaxed) >= STRANGERS).then_some(()));
+    strangers.have_come();
     let (logins, peak) = visits(rig, seconds());
     let (left, busy) = (Instant::now(), rig.processor() - idle);
     let (connected, closed) =

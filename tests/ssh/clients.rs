@@ -1,11 +1,14 @@
 //! A port as other clients than OpenSSH find it: PuTTY's plink and paramiko, by key and by password.
 
+use std::path::PathBuf;
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 
 use crate::accounts::Accounts;
 use crate::client::Client;
 use crate::programs::{By, Program};
-use crate::rig::{Rig, sha256, until};
+use crate::rig::{Rig, run, sha256, until};
 use crate::{at_terminal, served};
 
 /// More than any window or buffer on the way holds.
@@ -52,6 +55,45 @@ fn by_password_and_by_key_they_type_and_see_the_answer() {
         assert_ne!(client.ends().code(), Some(0), "{program:?}");
         assert_eq!(String::from_utf8_lossy(&client.shown()), "", "{program:?}");
     }
+}
+
+/// A key that opens nothing.
+fn foreign_key(rig: &Rig, name: &str) -> PathBuf {
+    let key = rig.path(name);
+    run(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key));
+    key
+}
+
+/// paramiko asks for the login service before each of its attempts, and waits for the answer each time.
+#[test]
+fn paramiko_comes_in_by_password_after_keys_that_were_refused() {
+    let accounts = Accounts::enter();
+    accounts.add("alice", Some("sesame"));
+    accounts.run(&["usermod", "-aG", "dialout", "alice"]);
+    let mut rig =
+        Rig::with_config("[access]\ngroups = [\"dialout\"]\n[ports.demo]\ndevice = \"@DIR@/dev/demo\"\n");
+    rig.serve_logins(false);
+    rig.start_plugged();
+    let foreign = foreign_key(&rig, "foreign");
+    let others: Vec<_> = (0..3).map(|count| foreign_key(&rig, &format!("agent{count}"))).collect();
+    let hostkeys = rig.path("hostkeys");
+    let socket = rig.path("agent");
+    let mut agent = Command::new("ssh-agent").arg("-D").arg("-a").arg(&socket).spawn().unwrap();
+    until("the agent", || socket.exists().then_some(()));
+    run(Command::new("ssh-add").arg("-q").args(&others).env("SSH_AUTH_SOCK", &socket));
+
+    let mut by_file = Program::Paramiko.at(rig.tcp_port, &hostkeys, "alice", By::Key(&foreign), true);
+    by_file.args(["--password", "sesame"]);
+    let mut by_agent = Program::Paramiko.at(rig.tcp_port, &hostkeys, "alice", By::Password("sesame"), true);
+    by_agent.arg("--agent").env("SSH_AUTH_SOCK", &socket);
+    for command in [by_file, by_agent] {
+        let mut client = Client::start(command);
+        client.sees("[demo 9600 8N1; ^Ec? for help]");
+        client.type_in("\x05c.");
+        client.ends_with(0);
+    }
+    agent.kill().unwrap();
+    agent.wait().unwrap();
 }
 
 #[test]

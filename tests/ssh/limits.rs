@@ -17,11 +17,11 @@ use crate::rig::{PATIENCE, Rig};
 use crate::{at_terminal, served};
 
 /// As many as one address may have waiting (`ssh::limits`).
-const PER_SOURCE: usize = 10;
+const PER_SOURCE: usize = 80;
 /// Of those, as many as may have a login helper (`ssh::places`).
-const ASKING_PER_SOURCE: usize = 3;
+const ASKING_PER_SOURCE: usize = 24;
 /// As many sessions as one user may have (`seats`).
-const OF_ONE_USER: usize = 48;
+const OF_ONE_USER: usize = 64;
 /// Conversations that one connection may leave in the middle (`auth::client`).
 const ABANDONED: usize = 6;
 
@@ -65,7 +65,7 @@ async fn strangers_from_one_address_leave_login_helpers_to_others() {
     let _accounts = Accounts::enter();
     let rig = served("");
     let mut strangers = Vec::new();
-    for _ in 0..PER_SOURCE {
+    for _ in 0..ASKING_PER_SOURCE + 4 {
         let mut stranger = stranger(&rig).await;
         begins(&mut stranger, &["alice"]).await;
         strangers.push(stranger);
@@ -129,16 +129,20 @@ async fn one_user_may_have_so_many_sessions_and_one_more_is_told_and_others_come
         let mut somebody = connect(&rig).await;
         let key = PrivateKeyWithHashAlg::new(key.clone(), None);
         assert!(somebody.authenticate_publickey("demo", key).await.unwrap().success());
-        inside.push(somebody);
+        let session = somebody.channel_open_session().await.unwrap();
+        session.request_shell(true).await.unwrap();
+        inside.push((somebody, session));
     }
+    // Without a session one would give way.
+    holds("not all attached", || rig.journal().matches(" attached").count() >= OF_ONE_USER).await;
     let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    let told = "demo: you have 48 sessions there: the seats that are left are for other users";
+    let told = "demo: you have 64 sessions there: the seats that are left are for other users";
     one_more.is_told(told);
     one_more.ends_with(255);
     rig.wait_for_journal(&format!("demo from 127.0.0.1 closed: {told}"));
     let mut alice = crate::logins::with_password(&rig, "alice@127.0.0.1", "sesame");
     alice.sees("for help]");
-    let leaves = inside.pop().unwrap();
+    let (leaves, _) = inside.pop().unwrap();
     leaves.disconnect(russh::Disconnect::ByApplication, "", "").await.unwrap();
     // It has said so when it has ended.
     let _ = leaves.await;

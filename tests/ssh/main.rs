@@ -30,6 +30,8 @@ mod menu;
 mod offences;
 mod paste;
 mod refused;
+mod rush;
+mod sessions;
 mod settings;
 mod signals;
 mod strangers;

@@ -1,15 +1,21 @@
 //! A paste that is faster than the line, and a device that takes nothing at all.
 
 use std::io::{Read, Write};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::client::Client;
-use crate::rig::{collect, sha256, until};
+use crate::programs::{By, Program};
+use crate::rig::{Rig, collect, sha256, until};
 use crate::{at_terminal, go_on, served, stop};
 
 const PASTE: usize = 200_000;
+/// More than a session holds (`session::typed`).
+const FIRMWARE: usize = 3_000_000;
+/// Kilobytes that a session may hold of a paste, and what that costs beside it.
+const HELD: u64 = 1024 + 512;
 
 /// Text without a `~` at the beginning of a line and without the escape prefix, as pasted configurations are.
 fn text() -> Vec<u8> {
@@ -48,7 +54,8 @@ fn a_paste_into_a_slow_device_arrives_whole_while_the_device_is_heard() {
         }
     }
     assert_eq!(sha256(&heard), sha256(&wanted));
-    assert!(memory < memory_before + 512, "{memory} kB at most, before it {memory_before}");
+    assert!(memory < memory_before + HELD, "{memory} kB at most, before it {memory_before}");
+    until("what was held to be freed", || (rig.private_memory() < memory_before + 512).then_some(()));
 
     let mut input = pasting.join().unwrap();
     input.write_all(b"\r~.").unwrap();
@@ -57,13 +64,13 @@ fn a_paste_into_a_slow_device_arrives_whole_while_the_device_is_heard() {
 }
 
 #[test]
-fn who_leaves_a_stuck_device_in_the_middle_of_a_paste_is_gone() {
+fn who_leaves_a_stuck_device_in_the_middle_of_a_transfer_is_gone() {
     let rig = served("xonxoff = true");
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
     let mut input = client.take_input();
     // More than everything on the way takes. It breaks off when the client ends.
-    let pasting = std::thread::spawn(move || input.write_all(&text()).is_err());
+    let pasting = std::thread::spawn(move || input.write_all(&firmware()).is_err());
     let mut watcher = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     watcher.sees("writes; you are watching");
     client.signal(Signal::SIGTERM);
@@ -79,14 +86,113 @@ fn who_leaves_a_stuck_device_in_the_middle_of_a_paste_is_gone() {
 }
 
 #[test]
-fn a_user_at_a_stuck_device_can_leave() {
+fn a_user_leaves_at_once_behind_a_paste_and_the_device_never_gets_it() {
     let rig = served("xonxoff = true");
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
-    client.type_in("x".repeat(10_000));
+    client.type_in(text());
     client.type_in("\x05c.");
     client.ends_with(0);
     rig.wait_for_status("0 attached");
+    go_on(&rig);
+    let heard = collect(rig.device());
+    at_terminal(&rig).type_in("mine");
+    until("the next writer", || heard.lock().unwrap().ends_with(b"mine").then_some(()));
+    // The kernel's queue and the hub's, which nobody can take back.
+    let heard = heard.lock().unwrap().len();
+    assert!(heard < 16 * 1024, "{heard} bytes");
+}
+
+/// OpenSSH that gives up after two unanswered keepalives and exchanges keys after every 16 KiB, and whose log shows both.
+fn impatient(rig: &Rig, terminal: &str) -> Client {
+    let options = ["ServerAliveInterval=1", "ServerAliveCountMax=1", "RekeyLimit=16K"];
+    let options = options.iter().flat_map(|option| ["-o", option]);
+    Client::start(rig.ssh(&options.chain(["-vvv", terminal, "demo@127.0.0.1"]).collect::<Vec<_>>()))
+}
+
+/// Keepalives that were answered, and key exchanges that were completed.
+fn lives(client: &Client) -> (usize, usize) {
+    let log = client.aside();
+    (log.matches("receive packet: type 82").count(), log.matches("SSH2_MSG_NEWKEYS received").count())
+}
+
+/// Longer than [`impatient`] waits for an answer.
+fn outlasts_its_patience(client: &Client) {
+    let (answered, _) = lives(client);
+    until("keepalives to be answered", || (lives(client).0 >= answered + 4).then_some(()));
+}
+
+fn arrives(heard: &Arc<Mutex<Vec<u8>>>, wanted: &[u8]) {
+    until("the paste", || (heard.lock().unwrap().len() >= wanted.len()).then_some(()));
+    assert_eq!(sha256(&heard.lock().unwrap()), sha256(wanted));
+}
+
+#[test]
+fn a_paste_at_a_device_that_takes_nothing_keeps_its_session_and_arrives_whole() {
+    let rig = served("xonxoff = true");
+    let mut client = impatient(&rig, "-tt");
+    client.sees("[demo ");
+    client.sees("]\r\n");
+    stop(&rig, &mut client);
+    let (_, exchanges) = lives(&client);
+    client.type_in(text());
+    until("keys to be exchanged", || (lives(&client).1 >= exchanges + PASTE / 16 / 1024).then_some(()));
+    outlasts_its_patience(&client);
+    rig.say(b"and is heard");
+    client.sees("and is heard");
+    let heard = collect(rig.device());
+    go_on(&rig);
+    arrives(&heard, &text());
+}
+
+fn firmware() -> Vec<u8> {
+    text().into_iter().cycle().take(FIRMWARE).collect()
+}
+
+#[test]
+fn more_than_a_session_holds_waits_in_the_client_whose_session_lives_on() {
+    let rig = served("xonxoff = true");
+    let mut client = impatient(&rig, "-T");
+    rig.wait_for_status("1 attached");
+    stop(&rig, &mut client);
+    let memory_before = rig.private_memory();
+    let mut input = client.take_input();
+    let sending = std::thread::spawn(move || input.write_all(&firmware()).unwrap());
+    until("as much as is held", || (rig.private_memory() > memory_before + 1000).then_some(()));
+    let (_, exchanges) = lives(&client);
+    outlasts_its_patience(&client);
+    rig.say(b"and is heard");
+    client.sees("and is heard");
+    assert!(!sending.is_finished(), "somebody has taken {FIRMWARE} bytes");
+    let memory = rig.private_memory();
+    assert!(memory < memory_before + HELD, "{memory} kB, before it {memory_before}");
+    let heard = collect(rig.device());
+    go_on(&rig);
+    arrives(&heard, &firmware());
+    sending.join().unwrap();
+    assert!(lives(&client).1 > exchanges);
+    // The end of input, after what came before it.
+    client.ends_with(0);
+}
+
+#[test]
+fn others_than_openssh_paste_as_well() {
+    for program in Program::ALL {
+        let rig = served("xonxoff = true");
+        let (key, hostkeys) = (rig.path("key"), rig.path("hostkeys"));
+        let mut client = Client::start(program.at(rig.tcp_port, &hostkeys, "demo", By::Key(&key), true));
+        client.sees("[demo ");
+        client.sees("]\r\n");
+        stop(&rig, &mut client);
+        client.type_in(text());
+        rig.say(b"and is heard");
+        client.sees("and is heard");
+        let heard = collect(rig.device());
+        go_on(&rig);
+        arrives(&heard, &text());
+        client.type_in("\x05c.");
+        client.ends_with(0);
+    }
 }
 
 #[test]
@@ -94,11 +200,11 @@ fn a_break_in_a_paste_gets_through_to_a_device_that_takes_nothing() {
     let rig = served("xonxoff = true");
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
-    client.type_in(&text()[..12_000]);
+    client.type_in(text());
     client.type_in("\x05cl0after");
     client.sees("[break]");
     rig.wait_for_journal("sends a break of 500 ms");
-    rig.wait_for_journal("12000 bytes that the line did not take were dropped for a break");
+    rig.wait_for_journal(&format!("{PASTE} bytes that the line did not take were dropped for a break"));
     go_on(&rig);
     rig.expect_at_device(b"after");
 }

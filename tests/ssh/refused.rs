@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::client::Client;
 use crate::rig::{Rig, run, until};
-use crate::{at_terminal, served};
+use crate::served;
 
 #[test]
 fn ssh_audit_has_nothing_against_any_algorithm() {
@@ -181,38 +181,6 @@ fn sftp_is_refused() {
     assert_ne!(client.ends().code(), Some(0));
     rig.wait_for_status("0 attached");
     until("the connection to end", || (connections(&rig) == 0).then_some(()));
-}
-
-#[test]
-fn a_second_session_on_one_connection_is_refused() {
-    let rig = served("");
-    let control = rig.path("control");
-    let path = format!("ControlPath={}", control.display());
-    let mut master = Client::start(rig.ssh(&["-tt", "-M", "-o", &path, "demo@127.0.0.1"]));
-    master.sees("for help]");
-    until("the control socket", || control.exists().then_some(()));
-    // With nothing to fall back to: OpenSSH would open a connection of its own.
-    let mut second =
-        Client::start(rig.ssh(&["-tt", "-o", &path, "-o", "ProxyCommand=false", "demo@127.0.0.1"]));
-    second.is_told("Session open refused by peer");
-    assert_ne!(second.ends().code(), Some(0));
-    still_a_console(&rig, master);
-}
-
-#[test]
-fn a_connection_that_is_kept_after_its_session_does_not_stay_the_writer() {
-    let rig = served("");
-    let path = format!("ControlPath={}", rig.path("control").display());
-    let persist = ["-tt", "-M", "-o", "ControlPersist=yes", "-o", &path, "demo@127.0.0.1"];
-    let mut first = Client::start(rig.ssh(&persist));
-    first.sees("for help]");
-    // Killed, so that the kept connection closes the channel; it does when next it hears something.
-    first.signal(nix::sys::signal::Signal::SIGKILL);
-    until("the client to end", || first.has_ended().then_some(()));
-    rig.say(b"something");
-    rig.wait_for_status("0 attached");
-    until("the connection to end", || (connections(&rig) == 0).then_some(()));
-    still_a_console(&rig, at_terminal(&rig));
 }
 
 fn listener() -> TcpListener {

@@ -14,8 +14,8 @@ use crate::rig::{PATIENCE, Rig, until};
 use crate::{at_terminal, served};
 
 /// As many as have a place at once (`ssh::places`), and as many of them as come from one address.
-const PLACES: usize = 40;
-const PER_SOURCE: usize = 10;
+const PLACES: usize = 100;
+const PER_SOURCE: usize = 80;
 /// Kilobytes that each of them may cost: the longest packet that russh takes, and what a connection costs anyway; and what the
 /// allocator may keep.
 const EACH: u64 = 400;
