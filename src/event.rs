@@ -15,6 +15,8 @@ pub enum Event {
     NotOpened,
     /// The port cannot be served: its configuration, or what else it needs, is wrong.
     NotServed,
+    /// The configuration is wrong, and the port goes on with the last good one.
+    NotApplied,
     /// Somebody has proven who they are.
     Login,
     /// Somebody was not let in.
@@ -45,12 +47,13 @@ pub enum Event {
 
 impl Event {
     /// All kinds.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Plugged,
         Self::Unplugged,
         Self::Opened,
         Self::NotOpened,
         Self::NotServed,
+        Self::NotApplied,
         Self::Login,
         Self::Refused,
         Self::Attach,
@@ -74,6 +77,7 @@ impl Event {
             Self::Opened => "750b8ffc113f4c20a4d08f05aa325946",
             Self::NotOpened => "cadd0fb6a436494d92e25bda72ea0cae",
             Self::NotServed => "d5bb3f97bd1e425eb47c519d2003b33e",
+            Self::NotApplied => "e45891bf4d74482399799c9ce741517d",
             Self::Login => "a9418cd31d1d422db3240cbc8d6b51d0",
             Self::Refused => "b149474bbcb144e8923ff3b04326882b",
             Self::Attach => "371c8fefa17a412196b302f0f07a447f",

@@ -1,11 +1,18 @@
 //! What a serial port is called and how its line is set: parsed once, then carried as types.
 //! Nothing here does I/O.
 
+mod mapping;
+mod pacing;
+
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use mapping::Mapping;
+pub use pacing::{Pacing, Pause};
 
 /// Why a word is not a port name or a line setting. Its Display is the sentence that the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -30,6 +37,25 @@ pub enum PortError {
     /// Not a level of a modem line.
     #[error("{0:?} is not known: use \"leave\", \"on\" or \"off\"")]
     Level(String),
+    /// Not a pause between what is sent.
+    #[error("pause {0:?} is not possible: use \"1ms\" to \"10s\", or \"none\"")]
+    Pause(String),
+    /// Not a word of a mapping.
+    #[error("{0:?} is not known")]
+    Mapping(String),
+    /// A word of tio's.
+    #[error("{name} is tio's word: here it is {word} in {key}")]
+    TioMapping {
+        /// tio's.
+        name: &'static str,
+        /// The key that it belongs to here.
+        key: &'static str,
+        /// The word there.
+        word: &'static str,
+    },
+    /// Two words of a mapping that contradict each other.
+    #[error("{0} and {1} both replace the same character")]
+    Mappings(&'static str, &'static str),
 }
 
 /// The name of a port: `ttyUSB0`, `core-switch`. Safe as a systemd instance, a file name and a
@@ -286,6 +312,15 @@ impl Default for LineSettings {
     }
 }
 
+impl LineSettings {
+    /// How long the line needs for so many characters.
+    pub fn time_of(&self, characters: usize) -> Duration {
+        let parity = u8::from(self.parity != Parity::None);
+        let bits = 1 + self.bytesize.bits() + parity + self.stopbits.count();
+        Duration::from_secs_f64(f64::from(bits) * characters as f64 / f64::from(self.baud.get()))
+    }
+}
+
 impl fmt::Display for LineSettings {
     /// `115200 8N1 RTS/CTS`, the way engineers write it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -336,6 +371,15 @@ mod tests {
         line.parity = Parity::Mark;
         line.rtscts = true;
         assert_eq!(line.to_string(), "9600 8M1 RTS/CTS");
+    }
+
+    #[test]
+    fn a_character_takes_its_bits() {
+        let mut line = LineSettings::default();
+        assert_eq!(line.time_of(960), Duration::from_secs(1));
+        line.parity = Parity::Even;
+        line.stopbits = StopBits::Two;
+        assert_eq!(line.time_of(9600), Duration::from_secs(12));
     }
 
     #[test]

@@ -8,7 +8,9 @@ use consoleserver::config::{
     Access, Address, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server,
     SshAlgorithms, Trigger, Writers, keys,
 };
-use consoleserver::port::{Baud, ByteSize, LineLevel, LineSettings, ModemLevels, Parity, PortName, StopBits};
+use consoleserver::port::{
+    Baud, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName, StopBits,
+};
 use proptest::collection::{btree_map, hash_set, vec};
 use proptest::option::of;
 use proptest::prelude::*;
@@ -40,6 +42,14 @@ fn a_value_in_its_range_is_taken_and_the_next_one_is_refused() {
     for key in ["dtr", "rts"] {
         takes(key, &["\"leave\"", "\"on\"", "\"off\""]);
         refuses(key, &["true", "0", "\"up\"", "[\"on\"]"]);
+    }
+    for key in ["output_delay", "output_line_delay"] {
+        takes(key, &["\"none\"", "\"1ms\"", "\"20ms\"", "\"10s\""]);
+        refuses(key, &["20", "0.5", "true", "\"20\"", "\"11s\"", "\"1m\"", "[\"1s\"]"]);
+    }
+    for key in ["imap", "omap"] {
+        takes(key, &["[]", "[\"lfcrlf\"]", "[\"crlf\", \"lfcr\", \"bsdel\", \"delbs\"]"]);
+        refuses(key, &["1", "true", "[1]", "[\"INLCRNL\"]", "[\"crlf\", \"igncr\"]", "\"lfcrlf delbs\""]);
     }
     takes("bytesize", &["5", "6", "7", "8"]);
     refuses("bytesize", &["4", "9", "\"8\""]);
@@ -225,9 +235,21 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn pause()(time in of((1u64..=10_000).prop_map(Duration::from_millis))) -> Pause {
+        Pause(time.unwrap_or_default())
+    }
+}
+
+fn mapping() -> impl Strategy<Value = Mapping> {
+    let words = vec!["crlf", "crcrlf", "igncr", "lfcr", "lfcrlf", "ignlf", "bsdel", "delbs"];
+    vec(select(words), 0..4).prop_filter_map("contradicting words", |words| Mapping::of(words).ok())
+}
+
+prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
         (enabled, low_latency) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
+        (character, line_pause, imap, omap) in (pause(), pause(), mapping(), mapping()),
         listen in of(addresses()), banner in of(banner()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
         timeout in of((1u64..=31_536_000).prop_map(Duration::from_secs)),
@@ -239,6 +261,7 @@ prop_compose! {
             enabled, line, device: None, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
             log, description,
             scrollback: granules * 64 * 1024, low_latency, modem, escape, replay, triggers,
+            pacing: Pacing { character, line: line_pause }, imap, omap,
         }
     }
 }

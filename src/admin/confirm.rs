@@ -1,7 +1,7 @@
 //! A commit that waits for its confirmation: what was there before, and until when. It lies on the disk, so that neither a crash nor
 //! a reboot makes it permanent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,11 @@ struct Record {
     deadline: u64,
     had_file: bool,
     after: String,
+}
+
+/// Whether a commit may yet be rolled back.
+pub fn is_awaited(root: &Path) -> bool {
+    root.join(CONFIRM).exists()
 }
 
 impl Waiting {

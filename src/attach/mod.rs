@@ -108,6 +108,9 @@ pub struct Status {
     pub sent: u64,
     /// Why the log cannot be written at present.
     pub log_trouble: Option<String>,
+    /// That older settings are in force than the configuration file should have, and why.
+    #[serde(default)]
+    pub stale: Option<String>,
     /// Bytes that the log had to leave out, ever.
     pub log_lost: u64,
     /// What the driver has counted; `None` if it does not count, or nothing is open.

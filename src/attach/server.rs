@@ -315,7 +315,8 @@ impl Server {
         let users = users.collect();
         let Health { trouble, lost } = self.health.borrow().clone();
         let settings = console.settings().line.to_string();
-        Status { state, settings, received, sent, log_trouble: trouble, log_lost: lost, errors, users }
+        let stale = console.stale().borrow().clone();
+        Status { state, settings, received, sent, log_trouble: trouble, stale, log_lost: lost, errors, users }
     }
 }
 

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::Parser;
-use consoleserver::config::{Config, ConfigError, Salvaged};
+use consoleserver::admin::confirm;
+use consoleserver::config::{Config, ConfigError, LAST_GOOD, Salvaged, Text, committed, load_text};
 use consoleserver::generator::{self, udev};
 use consoleserver::persist;
 use consoleserver::port::PortName;
@@ -51,7 +52,11 @@ fn main() -> ExitCode {
     }
     // What is wrong with the file, the generator has said: not again for each tty.
     if open_present {
-        return start(&udev::present(&Config::load_salvaging(&root).config));
+        let Salvaged { config, fault, .. } = Config::load_salvaging(&root);
+        if fault.is_none() {
+            keep_good(&root);
+        }
+        return start(&udev::present(&config));
     }
     match (udev_tty.as_deref(), udev_usb, normal) {
         (Some([kernel, links @ ..]), _, _) => {
@@ -88,6 +93,25 @@ fn list_logs(root: &Path, list: &Path) -> ExitCode {
                 writeln!(io::stderr(), "console-generator: the list of the logs stays as it was: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Keeps a copy of the committed configuration, which is right, for the day when it is not; not of one that may yet be rolled back.
+fn keep_good(root: &Path) {
+    let copy = root.join(LAST_GOOD);
+    let text = match committed(root) {
+        Ok(Text { text, .. }) if !confirm::is_awaited(root) => text,
+        _ => return,
+    };
+    if load_text(&copy).is_ok_and(|kept| kept.as_ref() == Some(&text)) {
+        return;
+    }
+    if let Err(error) = persist::write(&copy, text.as_bytes(), 0o644, None) {
+        let copy = copy.display();
+        let _ = writeln!(
+            io::stderr(),
+            "console-generator: no copy of the configuration is kept in {copy}: {error}"
+        );
     }
 }
 

@@ -28,6 +28,9 @@ struct Arguments {
     /// Read this configuration instead
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Say what is wrong with the configuration, or with FILE, and serve nothing
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["demo", "config"])]
+    check: Option<Option<PathBuf>>,
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,9 @@ fn main() -> ExitCode {
 }
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(file) = &arguments.check {
+        return check(file.as_deref());
+    }
     let (config, scope) = configuration(arguments)?;
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -59,17 +65,30 @@ fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// As `sshd -t`.
+fn check(file: Option<&Path>) -> anyhow::Result<()> {
+    let path = match file {
+        Some(path) => path.to_owned(),
+        None => found(None)??.path,
+    };
+    Ok(consoleserver::cli::check(Path::new("/"), Some(&path), &mut std::io::stdout().lock())?)
+}
+
+/// The file that was named, or the first that there is.
+fn found(named: Option<&Path>) -> anyhow::Result<Result<Loaded, ConfigError>> {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let here = std::env::current_dir().map_err(|error| anyhow!("cannot look for ./config.toml: {error}"))?;
+    Ok(match named {
+        Some(path) => Config::load_file(path),
+        None => Config::load_foreground(&here, home.as_deref(), Path::new("/")),
+    })
+}
+
 /// The configuration and which of its ports are served. Where no file is installed, the vendor's is the one that we
 /// were built with; a demonstration takes its ports only where the adapters are there.
 fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let here = std::env::current_dir().map_err(|error| anyhow!("cannot look for ./config.toml: {error}"))?;
     let installed = Path::new("/usr/lib/consoleserver/config.toml");
-    let loaded = match &arguments.config {
-        Some(path) => Config::load_file(path),
-        None => Config::load_foreground(&here, home.as_deref(), Path::new("/")),
-    };
-    let (config, path) = match loaded {
+    let (config, path) = match found(arguments.config.as_deref())? {
         Ok(Loaded { config, path, .. }) => (config, path),
         Err(ConfigError::Missing(_)) if arguments.config.is_none() => {
             (Config::parse(VENDOR, installed)?, installed.to_owned())

@@ -12,7 +12,7 @@ use super::local;
 use super::stdout::{Stdout, complain};
 use crate::attach::client::{self, AttachError};
 use crate::exec::{self, DONE, FAILED, Lines, Pattern, TIMEOUT, TIMEOUTS};
-use crate::port::PortName;
+use crate::port::{Pause, PortName};
 
 /// For something to come, if nothing is said.
 const SECONDS: u32 = TIMEOUT.as_secs() as u32;
@@ -74,6 +74,15 @@ pub enum AtPort {
         /// For the line to take the text, and for the answer
         #[arg(long, value_name = "SECONDS", default_value_t = SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
         timeout: u32,
+        /// A pause after each character, such as 20ms, or none; without it the port's own
+        #[arg(long, value_name = "TIME")]
+        output_delay: Option<Pause>,
+        /// A pause after each line, such as 1s, or none; without it the port's own
+        #[arg(long, value_name = "TIME")]
+        output_line_delay: Option<Pause>,
+        /// Without the port's omap
+        #[arg(long)]
+        raw: bool,
         /// The port
         port: PortName,
         /// The text, in quotes: \r \n \t \e \a \b \\ \xHH \OOO
@@ -107,10 +116,11 @@ impl AtPort {
                 let Lines(lines) = lines.unwrap_or_else(|| Lines::unsaid(since, until));
                 (port, exec::Command::Log { lines, since, until, follow, raw })
             }
-            Self::Send { force, expect, timeout, port, text } => {
+            Self::Send { force, expect, timeout, output_delay, output_line_delay, raw, port, text } => {
                 let bytes = exec::unescape(&text)?;
                 let timeout = seconds(timeout);
-                (port, exec::Command::Send { bytes, force, expected: expect, timeout })
+                let typing = exec::Typing { output_delay, output_line_delay, raw };
+                (port, exec::Command::Send { bytes, force, expected: expect, timeout, typing })
             }
             Self::Expect { timeout, port, pattern } => {
                 (port, exec::Command::Expect { pattern, timeout: seconds(timeout) })

@@ -12,6 +12,7 @@ use zbus::fdo;
 use zbus::proxy::CacheProperties;
 
 use super::at_port::AtPort;
+use super::check::CheckError;
 use super::doctor;
 use super::former::FormerError;
 use super::import::ImportError;
@@ -50,6 +51,9 @@ pub enum CommandError {
     /// The service's words.
     #[error("{0}")]
     Service(#[from] ServiceError),
+    /// A configuration file that is wrong.
+    #[error("{0}")]
+    Check(#[from] CheckError),
     /// A value that no key takes.
     #[error("{0}")]
     Value(#[from] ValueError),
@@ -291,6 +295,7 @@ impl Client {
             Command::Connect { .. }
             | Command::AtPort(_)
             | Command::Doctor { .. }
+            | Command::Check { .. }
             | Command::Exit
             | Command::Completions { .. } => Ok(()),
         }
@@ -319,6 +324,10 @@ impl Client {
         let ports = service.ports().await?;
         let monitor: PathBuf = service.manager.monitor_path().await.map_err(sentence)?.into();
         self.looked().await?;
+        // What is wrong with the configuration file, beside the table.
+        if !json {
+            remarks(service.conflicts().await?, &mut io::stderr().lock())?;
+        }
         let listed: Vec<_> =
             ports.into_iter().map(|(port, view)| Listed::new(port, &view, &monitor)).collect();
         Ok(look::list(&listed, json, to)?)

@@ -131,12 +131,15 @@ fn ports_in(directory: &Path) -> Result<Vec<PortName>, LocalError> {
 }
 
 fn told(port: PortName, status: Status) -> PortStatus {
-    let Status { mut state, settings, received, sent, log_trouble, log_lost, errors, users } = status;
+    let Status { mut state, settings, received, sent, log_trouble, stale, log_lost, errors, users } = status;
     if log_lost > 0 {
         state.push_str(&format!("; {log_lost} bytes lost by the log"));
     }
     if let Some(trouble) = log_trouble {
         state.push_str(&format!("; {trouble}"));
+    }
+    if stale.is_some() {
+        state.push_str("; the configuration is wrong: consolectl check");
     }
     let users = users.into_iter().map(session).collect();
     let errors = errors.map(|LineErrors { framing, parity, overruns, .. }| {

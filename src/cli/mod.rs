@@ -6,6 +6,7 @@
 mod at_port;
 mod autobaud;
 mod bounded;
+mod check;
 mod client;
 mod complete;
 mod doctor;
@@ -28,6 +29,7 @@ mod value;
 use std::future::Future;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -36,6 +38,7 @@ use nix::unistd::{User, getuid};
 use tokio::runtime::{Builder, Runtime};
 
 use at_port::AtPort;
+pub use check::run as check;
 use client::{Client, CommandError, Place};
 use stdout::Stdout;
 use tree::{Arguments, Command, NoCommand};
@@ -116,6 +119,11 @@ impl Program {
                 let well = self.client.doctor(port.as_ref(), output.json, &mut stdout)?;
                 stdout.end()?;
                 return Ok(u8::from(!well));
+            }
+            Command::Check { file } => {
+                let mut stdout = Stdout::new();
+                check::run(Path::new("/"), file.as_deref(), &mut stdout)?;
+                stdout.end()?;
             }
             Command::Exit => {}
             Command::Completions { shell } => complete::script(shell, &mut io::stdout().lock())?,

@@ -48,6 +48,16 @@ pub(super) static ROWS: &[Row] = &[
     port("parity", "parity", "N|E|O|M|S", "Parity: none, even, odd, mark, space"),
     port("rtscts", "rtscts", "0|1", "Flow control by RTS and CTS"),
     port("xonxoff", "xonxoff", "0|1", "Flow control by XON and XOFF"),
+    port("outputdelay", "output_delay", "TIME", "Pause after each character sent, such as 20ms; 0 = none"),
+    port("outputlinedelay", "output_line_delay", "TIME", "Pause after each line sent, such as 1s; 0 = none"),
+    Row {
+        many: true,
+        ..port("imap", "imap", "MAP", "Map characters from the device, such as lfcrlf; none = off")
+    },
+    Row {
+        many: true,
+        ..port("omap", "omap", "MAP", "Map characters to the device, such as crcrlf; none = off")
+    },
     port("sshport", "ssh_port", "N", "TCP port of the console; 0 = none"),
     port("logfile", "log.file", "FILE", "Name of the log, inside the port's own directory"),
     port("logtype", "log.type", "none|raw|text|hex|both", "What is logged"),

@@ -146,6 +146,12 @@ pub enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// Say what is wrong with a configuration file, or what it would change
+    Check {
+        /// The file; the one of this machine without it
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: Option<PathBuf>,
+    },
     /// End the sessions of a user at a port
     Disconnect {
         /// The port
@@ -347,7 +353,16 @@ mod tests {
         };
         let send = |timeout, text: &str, expect: Option<&str>| {
             let (text, expect) = (text.to_owned(), expect.map(|pattern| pattern.parse().unwrap()));
-            Command::AtPort(AtPort::Send { force: false, expect, timeout, port: usb(), text })
+            Command::AtPort(AtPort::Send {
+                force: false,
+                expect,
+                timeout,
+                output_delay: None,
+                output_line_delay: None,
+                raw: false,
+                port: usb(),
+                text,
+            })
         };
         let expect = |timeout, pattern: &str| {
             Command::AtPort(AtPort::Expect { timeout, port: usb(), pattern: pattern.parse().unwrap() })
@@ -414,6 +429,8 @@ mod tests {
             ("send --expect '[$#] $' ttyUSB0 ls", send(10, "ls", Some("[$#] $"))),
             ("expect ttyUSB0 login:", expect(10, "login:")),
             ("doctor", Command::Doctor { port: None, output: PLAIN }),
+            ("check", Command::Check { file: None }),
+            ("check /tmp/new.toml", Command::Check { file: Some("/tmp/new.toml".into()) }),
             ("doctor ttyUSB0 --json", Command::Doctor { port: Some(usb()), output: JSON }),
             ("who", Command::Who(PLAIN)),
             ("who --json", Command::Who(JSON)),

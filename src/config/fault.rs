@@ -65,6 +65,25 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// The first of what is wrong, in one line.
+    pub fn first(&self) -> String {
+        match self {
+            Self::Wrong { path, faults, more } => {
+                let others = faults.len().saturating_sub(1) + more;
+                let first = faults.first().map(ToString::to_string).unwrap_or_default();
+                let rest = if others > 0 {
+                    format!(" (and {others} more: consolectl check)")
+                } else {
+                    String::new()
+                };
+                format!("{}:{first}{rest}", path.display())
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// One thing that is wrong in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {

@@ -10,8 +10,11 @@ use super::changes::{self, Changes};
 use super::fault::MAX_BYTES;
 use super::{Config, ConfigError, read};
 
+/// What console-admin keeps of the last configuration that was right, below the root.
+pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
+
 /// A configuration, and where it stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Loaded {
     /// What the file says.
     pub config: Config,
@@ -19,6 +22,8 @@ pub struct Loaded {
     pub path: PathBuf,
     /// Why what was reloaded and not committed is left out.
     pub left_out: Option<String>,
+    /// What is wrong with the file that should have been read: this is the last good one.
+    pub fault: Option<ConfigError>,
 }
 
 impl Config {
@@ -26,6 +31,19 @@ impl Config {
     /// what was reloaded and not committed.
     pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
         overlaid(committed(root)?, root)
+    }
+
+    /// As [`Config::load`]; of a file that is wrong, the last one that was right. A file that is not there is no fault: a machine
+    /// whose configuration was taken away is not meant to go on as before.
+    pub fn load_or_last_good(root: &Path) -> Result<Loaded, ConfigError> {
+        let fault = match Self::load(root) {
+            Err(fault) if !matches!(fault, ConfigError::Missing(_)) => fault,
+            loaded => return loaded,
+        };
+        match first_text(vec![root.join(LAST_GOOD)]).and_then(|good| overlaid(good, root)) {
+            Ok(good) => Ok(Loaded { fault: Some(fault), ..good }),
+            Err(_) => Err(fault),
+        }
     }
 
     /// For a terminal window: `./config.toml`, else `~/.consoleserver/config.toml`, else as [`Config::load`].
@@ -77,7 +95,7 @@ pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded,
         Ok(Some(running)) => (running, None),
         Err(why) => (config, Some(format!("what was reloaded and not committed is left out: {why}"))),
     };
-    Ok(Loaded { config, path, left_out })
+    Ok(Loaded { config, path, left_out, fault: None })
 }
 
 fn system(root: &Path) -> Vec<PathBuf> {
@@ -87,7 +105,7 @@ fn system(root: &Path) -> Vec<PathBuf> {
 fn first(paths: Vec<PathBuf>) -> Result<Loaded, ConfigError> {
     let Text { text, path } = first_text(paths)?;
     let config = Config::parse(&text, &path)?;
-    Ok(Loaded { config, path, left_out: None })
+    Ok(Loaded { config, path, left_out: None, fault: None })
 }
 
 pub(super) fn first_text(paths: Vec<PathBuf>) -> Result<Text, ConfigError> {

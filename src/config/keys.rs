@@ -65,6 +65,9 @@ fn integer(number: impl Into<i64>) -> Option<Value> {
     Some(Value::Integer(number.into()))
 }
 
+const PAUSE: &str = "a time from \"1ms\" to \"10s\", or \"none\"";
+const MAPPING: &str =
+    "a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf, of bsdel and of delbs, such as [\"lfcrlf\"]";
 const FLAG: &str = "true or false";
 const LEVEL: &str = "\"leave\", \"on\" or \"off\"";
 const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
@@ -270,6 +273,34 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.modem.rts, value::word(v)),
         get: |port| Some(port.modem.rts.word().into()),
+    },
+    Key {
+        name: "output_delay",
+        expects: PAUSE,
+        general: true,
+        put: |port, v| store(&mut port.pacing.character, value::word(v)),
+        get: |port| Some(port.pacing.character.to_string().into()),
+    },
+    Key {
+        name: "output_line_delay",
+        expects: PAUSE,
+        general: true,
+        put: |port, v| store(&mut port.pacing.line, value::word(v)),
+        get: |port| Some(port.pacing.line.to_string().into()),
+    },
+    Key {
+        name: "imap",
+        expects: MAPPING,
+        general: true,
+        put: |port, v| store(&mut port.imap, value::mapping(v)),
+        get: |port| Some(value::show_mapping(&port.imap)),
+    },
+    Key {
+        name: "omap",
+        expects: MAPPING,
+        general: true,
+        put: |port, v| store(&mut port.omap, value::mapping(v)),
+        get: |port| Some(value::show_mapping(&port.omap)),
     },
     Key {
         name: "escape",

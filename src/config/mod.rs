@@ -8,6 +8,7 @@ mod access;
 mod address;
 pub mod changes;
 pub mod commit;
+pub mod compare;
 mod conflicts;
 mod edit;
 mod escape;
@@ -26,15 +27,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, ModemLevels, PortName};
+use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortName};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
 pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
-pub use file::{Loaded, Text, committed, permit, text as load_text};
-pub use salvage::{LAST_GOOD, Salvaged, without_broken_tables};
+pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
+pub use salvage::{Salvaged, without_broken_tables};
 pub use ssh::{SshAlgorithms, SshOffer, UnknownAlgorithms};
 pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;
@@ -139,6 +140,12 @@ pub struct Port {
     pub low_latency: bool,
     /// DTR and RTS from the open on.
     pub modem: ModemLevels,
+    /// Pauses between what is sent to the device.
+    pub pacing: Pacing,
+    /// Characters replaced on their way from the device to a terminal.
+    pub imap: Mapping,
+    /// Characters replaced on their way from a terminal to the device.
+    pub omap: Mapping,
     /// The escape prefix of sessions with a terminal; `None` = no escapes.
     pub escape: Option<EscapePrefix>,
     /// Lines shown to a session as it attaches.
@@ -166,6 +173,9 @@ impl Default for Port {
             scrollback: 256 * 1024,
             low_latency: true,
             modem: ModemLevels::default(),
+            pacing: Pacing::default(),
+            imap: Mapping::default(),
+            omap: Mapping::default(),
             escape: Some(EscapePrefix::default()),
             replay: 20,
             triggers: Triggers::new(),

@@ -10,9 +10,6 @@ use toml::de::DeTable;
 use super::changes::Changes;
 use super::{Config, ConfigError, Loaded, Server, file, read};
 
-/// What console-admin keeps of the last configuration that was right, below the root.
-pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
-
 /// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
 const MAX_CUTS: usize = 16;
 
@@ -30,24 +27,15 @@ pub struct Salvaged {
 }
 
 impl Config {
-    /// As [`Config::load`]; of a bad file the ports whose listeners are plain. If it is not even TOML, the last good copy,
-    /// and without one those tables of ports that parse.
+    /// As [`Config::load_or_last_good`]; without a last good copy the ports of the bad file whose listeners are plain, and if it is
+    /// not even TOML, those tables of ports that parse.
     pub fn load_salvaging(root: &Path) -> Salvaged {
-        let fault = match Self::load(root) {
-            Ok(Loaded { config, path, left_out }) => {
-                return Salvaged { config, path: Some(path), fault: None, left_out };
+        let fault = match Self::load_or_last_good(root) {
+            Ok(Loaded { config, path, left_out, fault }) => {
+                return Salvaged { config, path: Some(path), fault, left_out };
             }
             Err(fault) => fault,
         };
-        // A machine whose configuration was taken away is not meant to go on as before.
-        if let ConfigError::Missing(_) = &fault {
-            return Salvaged {
-                config: Self::listening_nowhere(),
-                path: None,
-                fault: Some(fault),
-                left_out: None,
-            };
-        }
         let wrong = match &fault {
             ConfigError::Wrong { path, .. } => file::text(path).ok().flatten().zip(Some(path.clone())),
             _ => None,
@@ -55,20 +43,15 @@ impl Config {
         // Listeners that were moved and not committed stay where they are.
         let running = Changes::running(root).unwrap_or_default();
         let moved = |text: &str| running.apply(text).unwrap_or_else(|_| text.to_owned());
-        let plain = || {
-            wrong.as_ref().and_then(|(text, path)| Some((read::plain_listeners(&moved(text))?, path.clone())))
+        let usable = |(text, path): (String, PathBuf)| {
+            let config = read::plain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
+            (config, path)
         };
-        let last_good = || {
-            let text = file::first_text(vec![root.join(LAST_GOOD)]);
-            text.and_then(|text| file::overlaid(text, root)).ok().map(|good| (good.config, good.path))
+        let (config, path) = match wrong.map(usable) {
+            Some((config, path)) => (config, Some(path)),
+            None => (Self::listening_nowhere(), None),
         };
-        let cut = || wrong.as_ref().map(|(text, path)| (without_broken_tables(text), path.clone()));
-        match plain().or_else(last_good).or_else(cut) {
-            Some((config, path)) => Salvaged { config, path: Some(path), fault: Some(fault), left_out: None },
-            None => {
-                Salvaged { config: Self::listening_nowhere(), path: None, fault: Some(fault), left_out: None }
-            }
-        }
+        Salvaged { config, path, fault: Some(fault), left_out: None }
     }
 
     /// Neither a port nor the admin CLI, which a file that says nothing of it has.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::address::{Address, AddressError};
 use super::{EscapePrefix, Groups, LogType, Pattern, RootLogin, Writers};
+use crate::port::Mapping;
 
 /// A value before it has a meaning: a TOML value.
 pub type Value = toml::Value;
@@ -335,6 +336,22 @@ pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
         "none" => Ok(None),
         _ => word(value).map(Some),
     }
+}
+
+/// A list of words, or picocom's own way to write one, `"lfcrlf,delbs"`.
+pub(super) fn mapping(value: &Value) -> Parsed<Mapping> {
+    let mapping = match value.as_str() {
+        Some(list) => list.parse::<Mapping>(),
+        None => {
+            let words = elements(value, 0, |word| Some(word.to_owned()))?;
+            Mapping::of(words.iter().map(String::as_str))
+        }
+    };
+    mapping.map_err(|error| Refusal::Because(error.to_string()))
+}
+
+pub(super) fn show_mapping(mapping: &Mapping) -> Value {
+    Value::Array(mapping.words().map(Value::from).collect())
 }
 
 pub(super) fn show_escape(escape: Option<EscapePrefix>) -> Value {

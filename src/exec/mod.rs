@@ -2,6 +2,7 @@
 //! understands it, and a [`Task`] does it over an [`Outlet`], with the rights of whoever asks.
 
 mod expect;
+mod foreign;
 mod log;
 mod parse;
 mod pattern;
@@ -18,9 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::capture::TimeRange;
 use crate::hub::LineState;
+use crate::port::Pause;
 use crate::printable::{Visible, visible};
 use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, closed, facts};
 
+pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, parse};
 pub use pattern::{Pattern, PatternError};
 pub use text::unescape;
@@ -41,6 +44,20 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A Control-C.
 const INTERRUPTED: u8 = 130;
+
+/// What a `send` wants instead of the port's settings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Typing {
+    /// The pause after each character.
+    #[serde(default)]
+    pub output_delay: Option<Pause>,
+    /// The pause after each line.
+    #[serde(default)]
+    pub output_line_delay: Option<Pause>,
+    /// No mapping (`omap`).
+    #[serde(default)]
+    pub raw: bool,
+}
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,6 +109,9 @@ pub enum Command {
         expected: Option<Pattern>,
         /// For the line to take it, and for that to come.
         timeout: Duration,
+        /// How.
+        #[serde(flatten)]
+        typing: Typing,
     },
     /// Waits for what the device says.
     Expect {
@@ -160,8 +180,8 @@ impl Task {
             }
             Command::Status => self.status(outlet).await,
             Command::Break { milliseconds, force } => self.send_break(milliseconds, force).await,
-            Command::Send { bytes, force, expected, timeout } => {
-                self.send(bytes, force, expected, timeout, outlet).await
+            Command::Send { bytes, force, expected, timeout, typing } => {
+                self.send((bytes, typing), force, expected, timeout, outlet).await
             }
             Command::Expect { pattern, timeout } => self.expect(pattern, timeout, outlet).await,
             Command::Help => {

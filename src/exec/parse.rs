@@ -3,10 +3,11 @@
 
 use thiserror::Error;
 
+use super::foreign::{ForeignCommand, foreign};
 use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
-use super::{Command, TIMEOUT};
+use super::{Command, TIMEOUT, Typing};
 use crate::hub::{BREAK, BREAKS};
 
 /// Bytes of a line.
@@ -15,6 +16,9 @@ const LENGTH: usize = 4096;
 /// Why a line is no command. Its Display is what the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseError {
+    /// What is meant for a shell.
+    #[error(transparent)]
+    Foreign(#[from] ForeignCommand),
     /// A first word that there is not.
     #[error("{0:?} is not a command here: help lists them")]
     Unknown(String),
@@ -63,8 +67,8 @@ pub(super) const VERBS: [(&str, &str, &str); 7] = [
     ("break", "break [--force] [MILLISECONDS]", "a break"),
     (
         "send",
-        "send [--force] [--expect PATTERN] [--timeout SECONDS] TEXT",
-        r"types TEXT, in which \r is Return, and waits for PATTERN",
+        "send [--force] [--expect PATTERN] [--timeout SECONDS] [--output-delay TIME] [--output-line-delay TIME] [--raw] TEXT",
+        r"types TEXT, in which \r is Return, and waits for PATTERN; pauses such as 20ms after each character or line; --raw without omap",
     ),
     ("expect", "expect [--timeout SECONDS] PATTERN", "waits until the device says it; 0 if it has"),
     ("help", "help", "this"),
@@ -72,6 +76,9 @@ pub(super) const VERBS: [(&str, &str, &str); 7] = [
 
 /// Understands a line.
 pub fn parse(line: &[u8]) -> Result<Command, ParseError> {
+    if let Some(refused) = foreign(line) {
+        return Err(refused.into());
+    }
     let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= LENGTH);
     let text = text.ok_or(ParseError::NoText)?.trim();
     let (verb, rest) = first_word(text);
@@ -144,9 +151,15 @@ fn send_break(mut words: Words<'_>) -> Result<Command, ParseError> {
 
 fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
     let (mut force, mut expected, mut timeout) = (false, None, TIMEOUT);
+    let mut typing = Typing::default();
     loop {
         match words.option() {
             Some("--force") => force = true,
+            Some("--raw") => typing.raw = true,
+            Some("--output-delay") => typing.output_delay = Some(words.pause("--output-delay")?),
+            Some("--output-line-delay") => {
+                typing.output_line_delay = Some(words.pause("--output-line-delay")?);
+            }
             Some("--timeout") => timeout = words.timeout()?,
             Some("--expect") => expected = Some(words.word("PATTERN")?.parse()?),
             Some("--") | None => break,
@@ -154,7 +167,7 @@ fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
         }
     }
     let text = words.text("TEXT")?;
-    Ok(Command::Send { bytes: unescape(text)?, force, expected, timeout })
+    Ok(Command::Send { bytes: unescape(text)?, force, expected, timeout, typing })
 }
 
 fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
@@ -206,6 +219,7 @@ mod tests {
             force: false,
             expected: None,
             timeout: TIMEOUT,
+            typing: Typing::default(),
         };
         for (line, wanted) in [
             ("log", log(20, false)),
@@ -256,6 +270,21 @@ mod tests {
                     force: true,
                     expected: Some(pattern(r"ok .*\$")),
                     timeout: seconds(3),
+                    typing: Typing::default(),
+                },
+            ),
+            (
+                r"send --output-delay 20ms --output-line-delay none --raw ls\r",
+                Command::Send {
+                    bytes: b"ls\r".to_vec(),
+                    force: false,
+                    expected: None,
+                    timeout: TIMEOUT,
+                    typing: Typing {
+                        output_delay: Some("20ms".parse().unwrap()),
+                        output_line_delay: Some("none".parse().unwrap()),
+                        raw: true,
+                    },
                 },
             ),
             ("expect login:", Command::Expect { pattern: pattern("login:"), timeout: TIMEOUT }),
@@ -295,6 +324,11 @@ mod tests {
             (r"send \x", "is not an escape"),
             (r"send \777", "is not an escape"),
             ("send --expect", "PATTERN is missing"),
+            (
+                "send --output-delay 20 x",
+                r#"pause "20" is not possible: use "1ms" to "10s", or "none"; usage: send"#,
+            ),
+            ("send --output-line-delay", "--output-line-delay is missing"),
             ("expect --timeout 0 x", "--timeout 0: expected 1 to 86400"),
             ("expect x --timeout 99999", "--timeout 99999: expected 1 to 86400"),
             ("status please", "is too much"),

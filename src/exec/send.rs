@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{DONE, Done, Pattern, Stop, Task};
+use super::{DONE, Done, Pattern, Stop, Task, Typing};
 use crate::hub::{BREAKS, BreakEvent, Input, LineState};
+use crate::port::Pacing;
 use crate::session::{Membership, Outlet, plain};
 
 /// Bytes handed over at once: little, because what is handed over cannot be taken back.
@@ -17,28 +18,45 @@ const BREAK: Duration = Duration::from_secs(15);
 impl Task {
     pub(super) async fn send<O: Outlet>(
         &self,
-        bytes: Vec<u8>,
+        (bytes, typing): (Vec<u8>, Typing),
         force: bool,
         expected: Option<Pattern>,
         patience: Duration,
         outlet: &mut O,
     ) -> Done {
         let _seat = self.sit_down(force)?;
+        let settings = self.console.settings();
+        let bytes = if typing.raw { bytes } else { settings.omap.apply(bytes) };
+        let pacing = Pacing {
+            character: typing.output_delay.unwrap_or(settings.pacing.character),
+            line: typing.output_line_delay.unwrap_or(settings.pacing.line),
+        };
+        // The pauses are no delay of the line's.
+        let patience_with_pauses = patience + pacing.time(&bytes);
         // From here on, so that no answer comes too early to be seen.
         let cursor = self.console.hub.cursor_from_now();
         let input = self.console.hub.input();
         let torn = self.console.hub.torn();
         let taken = async {
-            for piece in bytes.chunks(PIECE) {
-                input.send(Input::Bytes(piece.to_vec())).await.ok()?;
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let (piece, behind) = rest.split_at(pacing.piece(rest, PIECE));
+                rest = behind;
+                if pacing.is_on() {
+                    let (written, is_written) = oneshot::channel();
+                    input.send(Input::Paced { bytes: piece.to_vec(), pacing, written }).await.ok()?;
+                    is_written.await.ok()?;
+                } else {
+                    input.send(Input::Bytes(piece.to_vec())).await.ok()?;
+                }
             }
             self.taken().await
         };
-        match timeout(patience, taken).await {
+        match timeout(patience_with_pauses, taken).await {
             Ok(Some(())) if self.console.hub.torn() == torn => {}
             Ok(_) => return self.failed("its device has gone, or a break got through; not all was sent"),
             Err(_) => {
-                let seconds = patience.as_secs();
+                let seconds = patience_with_pauses.as_secs();
                 return self.failed(format!("its line has not taken all within {seconds} s"));
             }
         }

@@ -10,6 +10,7 @@ use jiff::{Span, Timestamp, Zoned};
 use super::parse::ParseError;
 use super::pattern::Pattern;
 use super::{Command, LINES, TIMEOUTS};
+use crate::port::{Pause, PortError};
 use crate::session::plain;
 
 /// What is left of a line.
@@ -63,6 +64,10 @@ impl<'a> Words<'a> {
     pub(super) fn timeout(&mut self) -> Result<Duration, ParseError> {
         let seconds = self.number("--timeout", TIMEOUTS)?;
         Ok(Duration::from_secs(seconds.into()))
+    }
+
+    pub(super) fn pause(&mut self, option: &str) -> Result<Pause, ParseError> {
+        self.word(option)?.parse().map_err(|error: PortError| self.wrong(error.to_string()))
     }
 
     pub(super) fn since(&mut self) -> Result<Timestamp, ParseError> {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::relay;
 use crate::auth::protocol::{Exit, Identity, Line, Place, Run, Terminal, WordError};
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
+use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
 use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
 use crate::ssh::{Destination, Gatekeeping, Screen, SshOutlet, Visit, Wish};
@@ -36,6 +37,8 @@ enum Refusal {
         "{0} is a console and takes no command here: give it at the console's own TCP port, or log in without :{0} to give it to the admin CLI"
     )]
     CommandForConsole(PortName),
+    #[error(transparent)]
+    Foreign(#[from] ForeignCommand),
     #[error("no session can be begun; journalctl -t console-auth says why")]
     NoSession,
 }
@@ -58,7 +61,7 @@ impl Clerk {
 
     /// How root may log in. Read anew each time: the file is small, and sessions may be long.
     fn root_login(&self) -> RootLogin {
-        match Config::load(&self.root) {
+        match Config::load_or_last_good(&self.root) {
             Ok(loaded) => loaded.config.access.root,
             Err(ConfigError::Missing(_)) => RootLogin::Key,
             Err(error) => {
@@ -153,7 +156,13 @@ fn apart(name: &str) -> (&str, Option<&str>) {
 /// What is to be run.
 fn wanted(name: &str, wish: Wish) -> Result<Run, Refusal> {
     let (_, port) = apart(name);
-    match (port.map(str::parse::<PortName>).transpose()?, wish) {
+    let port = port.map(str::parse::<PortName>).transpose()?;
+    if let Wish::Command(line) = &wish
+        && let Some(refused) = foreign(line)
+    {
+        return Err(refused.into());
+    }
+    match (port, wish) {
         (None, Wish::Shell) => Ok(Run::Admin),
         (None, Wish::Command(line)) => {
             let line = String::from_utf8(line).map_err(|_| WordError::Line)?;

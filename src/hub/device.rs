@@ -16,6 +16,7 @@ use super::line::{Change, Wanted};
 use super::quality::{self, Quality};
 use super::rest::Rests;
 use super::sharing::{Seen, Sharing};
+use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
 use crate::failpoint;
@@ -442,19 +443,24 @@ impl Device {
         }
     }
 
+    /// Writes what can be written at once; `gap` begins if a pause follows.
     pub(super) fn write(
         &mut self,
         contact: &Contact<'_>,
-        writing: &mut Option<(Vec<u8>, usize)>,
+        writing: &mut Option<Writing>,
+        gap: &mut Gap,
     ) -> Result<(), ()> {
-        let Some((bytes, done)) = writing else { return Ok(()) };
+        let Some(current) = writing else { return Ok(()) };
         self.rests.typed(Instant::now());
-        match contact.try_write(&bytes[*done..]) {
+        let (bytes, pause) = current.step();
+        match contact.try_write(bytes) {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
-                self.was_sent(&bytes[*done..*done + count]);
-                *done += count;
-                if *done == bytes.len() {
+                self.was_sent(&bytes[..count]);
+                if count == bytes.len() {
+                    gap.begin(Instant::now(), count, pause, &self.wanted.settings);
+                }
+                if current.advance(count) {
                     *writing = None;
                 }
                 Ok(())

@@ -14,6 +14,7 @@ use super::breaks::{self, Patience, Pause};
 use super::device::{Device, Heard};
 use super::hearing::Hearing;
 use super::identity::Still;
+use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::clock::reached;
 use crate::ownership::Claims;
@@ -84,9 +85,6 @@ enum Lost {
     Ended,
 }
 
-/// What is being written, and how much of it is.
-type Writing = Option<(Vec<u8>, usize)>;
-
 impl Line {
     /// The line of `hub`, which takes its input from `inbox` and other wishes from `changes`, until told to `end`.
     pub fn new(
@@ -105,7 +103,7 @@ impl Line {
     /// Serves the device; `stored` is its tty, if systemd has kept it open for us.
     pub async fn run(mut self, stored: Option<OwnedFd>) {
         let mut kept = stored.and_then(|fd| self.device.adopt(fd));
-        let mut writing = None;
+        let mut writing: Option<Writing> = None;
         loop {
             let tty = match kept.take() {
                 Some(tty) => tty,
@@ -218,10 +216,10 @@ impl Line {
     }
 
     /// Forgets what was on its way to a device that is gone: a paste must not go on in the next one with a hole in it.
-    fn discard_input(&mut self, writing: Writing) {
+    fn discard_input(&mut self, writing: Option<Writing>) {
         let mut unsent = self.patience.over() + left_of(writing);
         while let Ok(input) = self.inbox.input.try_recv() {
-            if let Input::Bytes(bytes) = input {
+            if let Input::Bytes(bytes) | Input::Paced { bytes, .. } = input {
                 unsent += bytes.len();
             }
         }
@@ -232,10 +230,11 @@ impl Line {
         }
     }
 
-    async fn serve(&mut self, tty: &Tty, writing: &mut Writing) -> Lost {
+    async fn serve(&mut self, tty: &Tty, writing: &mut Option<Writing>) -> Lost {
         let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, end } = self;
         let mut pause: Option<Pause<'_>> = None;
         let mut lease: Option<oneshot::Receiver<()>> = None;
+        let mut gap = Gap::default();
         // It could be listened to when it was opened: what opens it anew says why it cannot be now, and tries again.
         let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
         // Armed before the look, so that nothing is missed in between.
@@ -311,10 +310,18 @@ impl Line {
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if writing.is_none() && pause.is_none() && lease.is_none() => match input {
-                    Input::Bytes(bytes) if patience.has_given_up() => patience.give_up(bytes.len()),
+                    Input::Bytes(bytes) | Input::Paced { bytes, .. } if patience.has_given_up() => {
+                        patience.give_up(bytes.len());
+                    }
                     Input::Bytes(bytes) => {
                         patience.moved();
-                        *writing = Some((bytes, 0));
+                        *writing = Some(Writing::plain(bytes));
+                        if hearing.wake().is_err() {
+                            return Lost::Moved;
+                        }
+                    }
+                    Input::Paced { bytes, pacing, written } => {
+                        *writing = Some(Writing::paced(bytes, pacing, written));
                         if hearing.wake().is_err() {
                             return Lost::Moved;
                         }
@@ -351,12 +358,15 @@ impl Line {
                         (Err(_), false) => {}
                     }
                 }
-                ready = hearing.writable(), if writing.is_some() && pause.is_none() => {
-                    let before = writing.as_ref().map(|(_, done)| *done);
-                    if ready.is_err() || ready.is_ok_and(|contact| device.write(contact, writing).is_err()) {
+                () = reached(gap.due()), if writing.is_some() => gap.look(Instant::now(), tty.unsent()),
+                ready = hearing.writable(), if writing.is_some() && pause.is_none() && gap.due().is_none() => {
+                    let before = writing.as_ref().map(Writing::left);
+                    // A break waits for no more of a paste with pauses than of one that the line does not take.
+                    let is_paced = writing.as_ref().is_some_and(Writing::is_paced);
+                    if ready.is_err() || ready.is_ok_and(|contact| device.write(contact, writing, &mut gap).is_err()) {
                         return Lost::HungUp;
                     }
-                    if before != writing.as_ref().map(|(_, done)| *done) {
+                    if !is_paced && before != writing.as_ref().map(Writing::left) {
                         patience.moved();
                     }
                 }
@@ -385,8 +395,8 @@ impl Line {
     }
 }
 
-fn left_of(writing: Writing) -> usize {
-    writing.map_or(0, |(bytes, done)| bytes.len() - done)
+fn left_of(writing: Option<Writing>) -> usize {
+    writing.map_or(0, |writing| writing.left())
 }
 
 fn say_dropped(bytes: usize) {

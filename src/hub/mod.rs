@@ -14,6 +14,7 @@ mod patience;
 mod quality;
 mod rest;
 mod sharing;
+mod writing;
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -27,7 +28,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::clock::clock;
 use crate::failpoint;
-use crate::port::LineSettings;
+use crate::port::{LineSettings, Pacing};
 use crate::ring::{LogMark, LogRecord, Ring, RingError};
 use crate::systemd;
 
@@ -57,6 +58,16 @@ pub const BREAKS: RangeInclusive<u32> = 1..=10_000;
 pub enum Input {
     /// Bytes, as typed.
     Bytes(Vec<u8>),
+    /// Bytes with pauses after them. The sender hands over the next ones only once these are `written`, so that little
+    /// of a slow paste is on its way when a user leaves or another one takes over.
+    Paced {
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// The pauses.
+        pacing: Pacing,
+        /// Told when the last byte is written; dropped if it never is.
+        written: oneshot::Sender<()>,
+    },
     /// A break condition.
     Break {
         /// So long.

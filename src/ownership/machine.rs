@@ -120,6 +120,12 @@ impl Machine {
         self.sys.join(format!("dev/char/{}:{}", major(tty), minor(tty))).exists()
     }
 
+    /// Whether it is a tty. The USB device that an adapter is has a record, too, with the same serial number and another number.
+    fn is_tty(&self, device: u64) -> bool {
+        let subsystem = self.sys.join(format!("dev/char/{}:{}/subsystem", major(device), minor(device)));
+        fs::read_link(subsystem).is_ok_and(|class| class.file_name() == Some("tty".as_ref()))
+    }
+
     /// The kernel's name of a tty.
     pub fn kernel_name(&self, tty: u64) -> Option<String> {
         let device =
@@ -135,8 +141,8 @@ impl Machine {
             Some(nix::sys::stat::makedev(major.parse().ok()?, minor.parse().ok()?))
         };
         let numbers = entries.flatten().filter_map(|entry| number(entry.file_name().to_str()?));
-        let present = numbers.filter(|tty| self.is_present(*tty));
-        let mut records: Vec<_> = present.filter_map(|tty| Some((tty, self.record(tty)?))).collect();
+        let ttys = numbers.filter(|number| self.is_tty(*number));
+        let mut records: Vec<_> = ttys.filter_map(|tty| Some((tty, self.record(tty)?))).collect();
         records.sort_by_key(|(tty, _)| *tty);
         records
     }
@@ -163,8 +169,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let machine = Machine { udev: dir.path().join("udev"), sys: dir.path().join("sys") };
         fs::create_dir_all(machine.udev.join("data")).unwrap();
-        fs::create_dir_all(machine.sys.join("dev/char/1:3")).unwrap();
+        present(&machine, "1:3", "tty");
         (dir, machine, leads(Path::new("/dev/null")).unwrap())
+    }
+
+    /// As the kernel shows a device: a folder by its number, with a link to its subsystem.
+    fn present(machine: &Machine, number: &str, subsystem: &str) {
+        let device = machine.sys.join("dev/char").join(number);
+        fs::create_dir_all(&device).unwrap();
+        std::os::unix::fs::symlink(format!("../../../class/{subsystem}"), device.join("subsystem")).unwrap();
     }
 
     const RECORD: &str = "S:serial/by-id/usb-A\nS:serial/by-path/1\nI:7180262\nE:ID_PATH=pci-1\nE:ID_SERIAL=FTDI_A\n\
@@ -200,7 +213,7 @@ mod tests {
             assert_eq!(ready(&machine), Readiness::Pending(true), "the record of the adapter before");
             file.set_modified(SystemTime::now()).unwrap();
         }
-        fs::remove_dir(machine.sys.join("dev/char/1:3")).unwrap();
+        fs::remove_dir_all(machine.sys.join("dev/char/1:3")).unwrap();
         assert!(matches!(ready(&machine), Readiness::Ready(_)), "a pty: udev never hears of it");
     }
 
@@ -214,17 +227,20 @@ mod tests {
             ("1:7", "S:serial/by-id/usb-B\nI:3\n"),
             ("1:8", "S:serial/by-id/usb-A\nI:4\nE:CONSOLE_CLASH=one\n"),
             ("1:9", "S:serial/by-id/usb-A\nI:5\n"),
+            ("189:4", "S:serial/by-id/usb-A\nI:6\n"),
         ] {
             fs::write(machine.udev.join("data").join(format!("c{number}")), text).unwrap();
-            if number != "1:9" {
-                fs::create_dir_all(machine.sys.join("dev/char").join(number)).unwrap();
+            match number {
+                "1:3" | "1:9" => {}
+                "189:4" => present(&machine, number, "usb"),
+                _ => present(&machine, number, "tty"),
             }
         }
         let others: Vec<_> = machine.namesakes(link, tty).into_iter().map(|(tty, _)| minor(tty)).collect();
         assert_eq!(
             others,
             [5],
-            "what has gone, what was told apart and what has another name does not count"
+            "what has gone, what was told apart, what has another name and what is no tty does not count"
         );
     }
 }

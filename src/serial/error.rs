@@ -140,10 +140,10 @@ fn reason(path: &Path, owner: &str, group: &str, mode: u32) -> String {
         // agetty and login(1) take the line and do not give it back.
         "tty" => format!(
             "{whose}, as a login prompt (getty) leaves it: `systemctl disable --now serial-getty@{kernel}.service`, \
-             then `udevadm trigger /dev/{kernel}` gives it back"
+             then `udevadm trigger --action=add /dev/{kernel}` gives it back"
         ),
         _ => format!(
-            "{whose}, not group {GROUP}: `udevadm trigger /dev/{kernel}` sets what the udev rules say"
+            "{whose}, not group {GROUP}: `udevadm trigger --action=add /dev/{kernel}` sets what the udev rules say"
         ),
     }
 }
@@ -173,7 +173,8 @@ mod tests {
         );
         let getty = reason(path, "root", "tty", 0o600);
         assert!(
-            getty.contains("serial-getty@ttyUSB0.service") && getty.contains("udevadm trigger /dev/ttyUSB0"),
+            getty.contains("serial-getty@ttyUSB0.service")
+                && getty.contains("udevadm trigger --action=add /dev/ttyUSB0"),
             "{getty}"
         );
         assert!(!getty.contains("dialout missing"), "{getty}");

@@ -205,6 +205,11 @@ impl Tty {
         ioctl::unread(self).unwrap_or(0)
     }
 
+    /// Bytes that were written and are not sent yet, as far as the driver knows. 0 for a pty, and when the device has gone.
+    pub fn unsent(&self) -> usize {
+        ioctl::unsent(self).unwrap_or(0)
+    }
+
     /// Moves at most `most` bytes of what is there into a pipe, which must have room for them. A kill takes none along: the kernel
     /// copies them into pages of its own and puts these into the pipe before it looks at signals (`copy_splice_read()`, before Linux 6.5 `generic_file_splice_read()`).
     pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {

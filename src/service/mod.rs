@@ -55,20 +55,25 @@ pub struct Options {
 }
 
 impl Options {
-    async fn load(&self) -> Result<Config, ServiceError> {
+    /// The configuration, and what is wrong with the file if it is the last good one.
+    async fn load(&self) -> Result<(Config, Option<ConfigError>), ServiceError> {
         let Self { config, root, .. } = self.clone();
         let loaded = aside(move || match config {
             Some(path) => Config::load_file(&path),
-            None => Config::load(&root),
+            None => Config::load_or_last_good(&root),
         });
         let loaded = loaded.await?;
         if !loaded.config.ports.contains_key(&self.port) {
-            return Err(ServiceError::NotConfigured(self.port.clone(), loaded.path));
+            // A port that is new in the file that is wrong is not served, for that reason.
+            return Err(match loaded.fault {
+                Some(fault) => ServiceError::Config(fault),
+                None => ServiceError::NotConfigured(self.port.clone(), loaded.path),
+            });
         }
         if let Some(why) = &loaded.left_out {
             tracing::warn!(console_port = %self.port, "{why}");
         }
-        Ok(loaded.config)
+        Ok((loaded.config, loaded.fault))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
 use crate::clock::reached;
-use crate::config::{Config, Rules, Triggers};
+use crate::config::{Config, ConfigError, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, Wanted};
 use crate::hub::{Hub, LineState};
@@ -70,7 +70,7 @@ impl PortService {
     /// Starts everything.
     pub(super) fn start(
         options: Options,
-        Prepared { config, log_directory, ring }: Prepared,
+        Prepared { config, fault, log_directory, ring }: Prepared,
         listeners: Listeners,
         tty: Option<OwnedFd>,
     ) -> Self {
@@ -103,6 +103,11 @@ impl PortService {
             console.set_took_over();
         }
         console.set_neighbours(neighbours(&config));
+        if let Some(fault) = fault {
+            let warning = stale(&fault);
+            tracing::error!(message_id = Event::NotApplied.id(), "{warning}");
+            console.set_stale(Some(warning));
+        }
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
         let door = Arc::new(Door::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);
@@ -208,7 +213,8 @@ impl PortService {
     async fn apply(&self, asked: Option<Apply>) {
         systemd::notify(&reloading());
         match self.options.load().await {
-            Ok(config) => {
+            Ok((config, None)) => {
+                self.console.set_stale(None);
                 let name = &self.options.port;
                 let port = config.ports[name].clone();
                 resize(&self.console.hub, port.scrollback);
@@ -233,6 +239,12 @@ impl PortService {
                     // Not waited for here: a driver may take its time. A change that another one has overtaken has no remarks.
                     tokio::spawn(async move { asked.send(Ok(remarks.await.unwrap_or_default())) });
                 }
+            }
+            Ok((_, Some(fault))) | Err(ServiceError::Config(fault)) => {
+                let why = format!("the settings stay as they were: {fault}");
+                tracing::error!(message_id = Event::NotApplied.id(), "{why}");
+                self.console.set_stale(Some(stale(&fault)));
+                let _ = asked.map(|asked| asked.send(Err(why)));
             }
             Err(error) => {
                 let why = format!("the settings stay as they were: {error}");
@@ -296,6 +308,9 @@ impl PortService {
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));
         }
+        if let Some(warning) = &*console.stale().borrow() {
+            status.push_str(&format!("; {warning}"));
+        }
         let host_keys = self.ssh.host_keys();
         let ssh::HostKeyState { missing, passed_over } = &*host_keys.borrow();
         if let Some(why) = missing {
@@ -343,6 +358,11 @@ fn access_to(config: &Config, name: &PortName) -> Access {
         rules: config.rules(&config.ports[name]),
         offer: config.ssh_offer(Some(&config.ports[name])),
     }
+}
+
+/// What is said while a port goes on with older settings than the file should have.
+fn stale(fault: &ConfigError) -> String {
+    format!("the configuration is wrong, and the last good one is in force: {}", fault.first())
 }
 
 fn reloading() -> Vec<NotifyState<'static>> {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::{Options, ServiceError, StoredRing};
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::logdir;
 use crate::ring::{INTAKE_STORED_AS, Ring, STORED_AS};
 use crate::systemd;
@@ -12,6 +12,8 @@ use crate::systemd;
 /// Everything that a port needs.
 pub(super) struct Prepared {
     pub(super) config: Config,
+    /// What is wrong with the file, if this is the last good configuration.
+    pub(super) fault: Option<ConfigError>,
     pub(super) log_directory: logdir::Client,
     pub(super) ring: Ring,
 }
@@ -19,10 +21,10 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Gets everything, or says what is missing. `stored` is what systemd has kept of the ring; it is taken last.
     pub(super) async fn new(options: &Options, stored: &mut StoredRing) -> Result<Self, ServiceError> {
-        let config = options.load().await?;
+        let (config, fault) = options.load().await?;
         let log_directory = log_directory()?;
         let ring = ring(std::mem::take(stored), config.ports[&options.port].scrollback)?;
-        Ok(Self { config, log_directory, ring })
+        Ok(Self { config, fault, log_directory, ring })
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Console {
     neighbours: watch::Sender<Neighbours>,
     /// When this process has taken over from another one, which may have been killed and so has told its sessions nothing.
     took_over: OnceLock<Instant>,
+    /// That older settings are in force than the configuration file should have, and why.
+    stale: watch::Sender<Option<String>>,
 }
 
 /// So long after it, sessions are told: whoever was cut off comes back at once.
@@ -58,6 +60,7 @@ impl Console {
             closing: watch::Sender::new(None),
             neighbours: watch::Sender::default(),
             took_over: OnceLock::new(),
+            stale: watch::Sender::new(None),
         })
     }
 
@@ -66,7 +69,18 @@ impl Console {
         self.took_over.get_or_init(Instant::now);
     }
 
-    /// What a session is told of that, for a minute.
+    /// That older settings are in force than the configuration file should have, in one line; STATUS, `consolectl status` and whoever
+    /// comes are told.
+    pub fn set_stale(&self, warning: Option<String>) {
+        self.stale.send_replace(warning);
+    }
+
+    /// That, if it is so.
+    pub fn stale(&self) -> watch::Receiver<Option<String>> {
+        self.stale.subscribe()
+    }
+
+    /// What a session is told of a process that has taken over, for a minute.
     pub(super) fn news(&self) -> Option<String> {
         let ago = self.took_over.get()?.elapsed();
         (ago < NEWS).then(|| {

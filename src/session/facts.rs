@@ -2,8 +2,9 @@
 
 use super::console::Console;
 use super::roster::plain;
-use crate::config::LogType;
+use crate::config::{self, LogType};
 use crate::hub::{Condition, LineState};
+use crate::port::{Pacing, Pause};
 use crate::serial::{Counters, ModemLines};
 
 /// Each with its name, fit for any terminal.
@@ -25,7 +26,7 @@ pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, Str
     let mut rows = vec![
         ("device", condition.path.display().to_string()),
         ("state", line),
-        ("settings", settings.line.to_string()),
+        ("settings", set(&settings)),
         ("bytes", format!("{received} in, {sent} out")),
         ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
         ("modem", modem),
@@ -37,6 +38,23 @@ pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, Str
         rows.insert(3, ("refused", refused));
     }
     rows.into_iter().map(|(what, value)| (what, plain(&value))).collect()
+}
+
+/// The line, and what else changes the bytes or holds them up.
+fn set(settings: &config::Port) -> String {
+    let mut text = settings.line.to_string();
+    let Pacing { character, line } = settings.pacing;
+    for (key, pause) in [("output_delay", character), ("output_line_delay", line)] {
+        if pause != Pause::default() {
+            text.push_str(&format!(", {key} {pause}"));
+        }
+    }
+    for (key, mapping) in [("imap", &settings.imap), ("omap", &settings.omap)] {
+        if !mapping.is_empty() {
+            text.push_str(&format!(", {key} {mapping}"));
+        }
+    }
+    text
 }
 
 fn errors(counters: Counters) -> String {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::escape::EscapeMachine;
@@ -15,21 +15,31 @@ use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
 use crate::memory;
+use crate::port::{Mapping, Pacing};
 
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const PIECE: usize = 512;
 /// More pieces than these at once are a paste.
 const PASTE_PIECES: usize = 128;
 
+/// How much of a paste with pauses the line still gets from a user who leaves: a command typed last, and no more than the
+/// next user can wait for.
+const AFTER_LEAVING: Duration = Duration::from_secs(1);
+
 /// What of the port's settings concerns whoever types.
 struct Rules {
     timeout: Option<Duration>,
     prefix: Option<EscapePrefix>,
+    pacing: Pacing,
+    /// Without a terminal nothing is replaced: files are sent that way.
+    omap: Mapping,
 }
 
 impl Rules {
     fn of(here: &Here, settings: &config::Port) -> Self {
-        Self { timeout: settings.timeout, prefix: settings.escape.filter(|_| here.terminal) }
+        let omap = if here.terminal { settings.omap.clone() } else { Mapping::default() };
+        let prefix = settings.escape.filter(|_| here.terminal);
+        Self { timeout: settings.timeout, prefix, pacing: settings.pacing, omap }
     }
 }
 
@@ -39,7 +49,8 @@ type Waiting = VecDeque<(Input, usize)>;
 /// Runs until the user leaves or the client is gone.
 pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> Ended {
     let mut settings = here.console.settings_to_come();
-    let Rules { mut timeout, mut prefix } = Rules::of(here, &settings.borrow_and_update());
+    let Rules { mut timeout, mut prefix, mut pacing, mut omap } =
+        Rules::of(here, &settings.borrow_and_update());
     let mut machine = EscapeMachine::new(prefix);
     let hub_input = here.console.hub.input();
     let mut waiting = Waiting::new();
@@ -48,9 +59,11 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
     let mut ending = false;
     let mut has_typed = false;
     let mut last_typed = Instant::now();
+    // With pauses: what the line has been given and has not written yet.
+    let mut in_hand: Option<oneshot::Receiver<()>> = None;
 
     loop {
-        if ending && waiting.is_empty() {
+        if ending && waiting.is_empty() && (here.terminal || in_hand.is_none()) {
             if here.terminal {
                 return Ended::Left;
             }
@@ -60,16 +73,21 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
         }
         let idle_end = timeout.map(|timeout| last_typed + timeout);
         tokio::select! {
-            permit = hub_input.reserve(), if !waiting.is_empty() => {
+            permit = hub_input.reserve(), if !waiting.is_empty() && in_hand.is_none() => {
                 let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
                 let torn = here.console.hub.torn() != torn;
                 if !here.console.roster().writes(here.id) || !device_takes(here) || torn {
                     drop_waiting(here, &mut waiting, &typed);
-                } else if let Some((input, weight)) = waiting.pop_front() {
+                } else if let Some((input, weight)) = next(&mut waiting, pacing, &mut in_hand) {
                     permit.send(input);
                     typed.settle(weight);
                 }
                 give_back(&mut waiting);
+            }
+            _ = written(&mut in_hand), if in_hand.is_some() => {
+                in_hand = None;
+                // A paste that takes longer than the port's timeout is no idle session.
+                last_typed = Instant::now();
             }
             event = typed.next() => {
                 let Some(event) = event else { return Ended::Gone };
@@ -82,6 +100,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                         has_typed = true;
                         for action in machine.feed(&bytes) {
                             match act(here, prefix, action) {
+                                Outcome::Input(Input::Bytes(bytes)) => wanted.push(Input::Bytes(omap.apply(bytes))),
                                 Outcome::Input(input) => wanted.push(input),
                                 Outcome::Done => {}
                                 Outcome::Leave => {
@@ -107,7 +126,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                     wanted.into_iter().for_each(Input::dismiss);
                 }
                 if let Some(ended) = leaving {
-                    hand_over(&hub_input, waiting);
+                    hand_over(&hub_input, waiting, pacing);
                     return ended;
                 }
                 match waiting.back_mut() {
@@ -119,6 +138,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
             Ok(()) = settings.changed() => {
                 let rules = Rules::of(here, &settings.borrow_and_update());
                 timeout = rules.timeout;
+                (pacing, omap) = (rules.pacing, rules.omap);
                 if prefix != rules.prefix {
                     prefix = rules.prefix;
                     machine = EscapeMachine::new(prefix);
@@ -158,6 +178,39 @@ fn queue(waiting: &mut Waiting, wanted: Vec<Input>) {
     }
 }
 
+/// The next message for the line, and what it counts for at the gate. With pauses it is a piece up to the next one, and
+/// `in_hand` until it is written.
+fn next(
+    waiting: &mut Waiting,
+    pacing: Pacing,
+    in_hand: &mut Option<oneshot::Receiver<()>>,
+) -> Option<(Input, usize)> {
+    let (input, weight) = waiting.pop_front()?;
+    match input {
+        Input::Bytes(mut bytes) if pacing.is_on() => {
+            let rest = bytes.split_off(pacing.piece(&bytes, PIECE).min(bytes.len()));
+            let mut settled = weight;
+            if !rest.is_empty() {
+                waiting.push_front((Input::Bytes(rest), weight));
+                settled = 0;
+            }
+            let (written, receiver) = oneshot::channel();
+            *in_hand = Some(receiver);
+            Some((Input::Paced { bytes, pacing, written }, settled))
+        }
+        input => Some((input, weight)),
+    }
+}
+
+/// Waits until the line has written what it was given, or never will. Cancel safe.
+async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) {
+    match in_hand {
+        // If it never will, `torn` or the break's own message tells the user.
+        Some(written) => drop(written.await),
+        None => std::future::pending().await,
+    }
+}
+
 /// Frees what a paste has needed once it is through: the session may go on for months.
 fn give_back(waiting: &mut Waiting) {
     if waiting.is_empty() && waiting.capacity() > PASTE_PIECES {
@@ -167,9 +220,18 @@ fn give_back(waiting: &mut Waiting) {
 }
 
 /// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one.
-fn hand_over(hub_input: &mpsc::Sender<Input>, waiting: Waiting) {
+fn hand_over(hub_input: &mpsc::Sender<Input>, waiting: Waiting, pacing: Pacing) {
+    let mut left = AFTER_LEAVING;
     for (input, _) in waiting {
-        if hub_input.try_send(input).is_err() {
+        let input = match input {
+            Input::Bytes(mut bytes) if pacing.is_on() => {
+                bytes.truncate(pacing.within(&bytes, left));
+                left = left.saturating_sub(pacing.time(&bytes));
+                Input::Paced { bytes, pacing, written: oneshot::channel().0 }
+            }
+            input => input,
+        };
+        if hub_input.try_send(input).is_err() || pacing.is_on() && left.is_zero() {
             return;
         }
     }

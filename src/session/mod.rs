@@ -138,6 +138,10 @@ pub async fn run<O: Outlet>(
     if let Some(news) = here.console.news().filter(|_| terminal) {
         here.say(news);
     }
+    let stale = here.console.stale().borrow().clone();
+    if let Some(warning) = stale.filter(|_| terminal) {
+        here.say(warning);
+    }
     let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
     typed.hold_pastes();
     let input = input::run(&here, typed, break_events);

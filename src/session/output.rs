@@ -11,7 +11,9 @@ use super::roster::plain;
 use super::timestamps::Stamper;
 use super::{Answer, Ended, Gone, Here, Outlet};
 use crate::clock::{clock, reached};
+use crate::config;
 use crate::hub::{Cursor, LineState, Pulled};
+use crate::port::Mapping;
 
 /// Bytes shown at once: one SSH packet.
 const PIECE: usize = 32 * 1024;
@@ -49,8 +51,10 @@ async fn show<O: Outlet>(
     if let LineState::Failed(why) | LineState::NotOurs(why) = shown {
         return Ok(Ended::Closed(why));
     }
+    let mut settings = console.settings_to_come();
+    let mut imap = imap(here, &settings.borrow_and_update());
     if !replay.is_empty() {
-        outlet.send(presentable(&replay)).await?;
+        outlet.send(presentable(&imap.apply(replay))).await?;
     }
     let mut stamper: Option<Stamper> = None;
     // Once a pipe has been sent: how long the device may be silent, and since when it is.
@@ -65,7 +69,7 @@ async fn show<O: Outlet>(
             Some(answer) = answers.recv() => match answer {
                 Answer::Said(text) => say(outlet, here.terminal, &text).await?,
                 Answer::Echo(bytes) => outlet.send(bytes).await?,
-                Answer::Replay(lines) => again(here, lines, cursor.position(), outlet).await?,
+                Answer::Replay(lines) => again(here, lines, cursor.position(), &imap, outlet).await?,
                 Answer::Timestamps => {
                     stamper = stamper.is_none().then(Stamper::default);
                     let now = if stamper.is_some() { "the time before each line" } else { "no time before lines" };
@@ -75,16 +79,21 @@ async fn show<O: Outlet>(
             Some(notice) = notices.recv() => say(outlet, here.terminal, &notice).await?,
             pulled = cursor.pull(PIECE) => {
                 match pulled {
-                    Pulled::Bytes(bytes) => outlet.send(match &mut stamper {
-                        Some(stamper) => stamper.stamp(&bytes, &clock(jiff::Timestamp::now())),
-                        None => bytes,
-                    }).await?,
+                    Pulled::Bytes(bytes) => {
+                        let bytes = imap.apply(bytes);
+                        outlet.send(match &mut stamper {
+                            Some(stamper) => stamper.stamp(&bytes, &clock(jiff::Timestamp::now())),
+                            None => bytes,
+                        }).await?;
+                    }
                     Pulled::Skipped(count) => {
                         say(outlet, here.terminal, &format!("{count} bytes skipped; see the log")).await?;
                     }
                 }
                 quiet = quiet.map(|(patience, _)| (patience, Instant::now()));
             }
+            // The console holds the sender for as long as there are sessions.
+            Ok(()) = settings.changed() => imap = self::imap(here, &settings.borrow_and_update()),
             () = here.piped.notified() => quiet = Some((answer_time(here), Instant::now())),
             () = reached(quiet.map(|(patience, since)| since + patience)) => return Ok(Ended::Left),
             _ = line.changed() => {
@@ -104,13 +113,24 @@ fn answer_time(here: &Here) -> Duration {
     QUIET + Duration::from_secs_f64(f64::from(bits) / f64::from(here.console.settings().line.baud.get()))
 }
 
+/// What a viewer's terminal is shown instead of some characters. Without a terminal the bytes stay as they are.
+fn imap(here: &Here, settings: &config::Port) -> Mapping {
+    if here.terminal { settings.imap.clone() } else { Mapping::default() }
+}
+
 /// Shows the last lines once more, up to where this session stands.
-async fn again<O: Outlet>(here: &Here, lines: usize, upto: u64, outlet: &mut O) -> Result<(), Gone> {
+async fn again<O: Outlet>(
+    here: &Here,
+    lines: usize,
+    upto: u64,
+    imap: &Mapping,
+    outlet: &mut O,
+) -> Result<(), Gone> {
     let (mut said, head) = here.console.hub.last_words(lines);
     let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
     said.truncate(said.len().saturating_sub(ahead));
     say(outlet, here.terminal, if lines == 1 { "the last line" } else { "the last lines" }).await?;
-    outlet.send(presentable(&said)).await?;
+    outlet.send(presentable(&imap.apply(said))).await?;
     say(outlet, here.terminal, "that was it").await
 }
 

@@ -1,10 +1,10 @@
-//! A client's socket, of which we know what comes and goes: what has come decides who waits on ([`super::places`]), and what went out
-//! when a client is asked whether it is still there ([`super::liveness`]).
+//! A client's socket, of which we know what comes and goes: what has come decides who waits on ([`super::places`]), strangers are read
+//! one at a time ([`super::pace`]), and what went out decides when a client is asked whether it is still there ([`super::liveness`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use socket2::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
@@ -53,15 +53,22 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.place.turn().end();
+        ready!(self.stream.poll_read_ready(cx))?;
+        ready!(self.place.poll_turn(cx));
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.place.hears(buf.filled().len() - before);
+        if read.is_pending() {
+            self.place.turn().end();
+        }
         read
     }
 }
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.place.turn().end();
         let done = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.tell(done)
     }

@@ -320,10 +320,15 @@ impl<D: Destination> Handler for Connection<D> {
     async fn subsystem_request(
         &mut self,
         channel: ChannelId,
-        _name: &str,
+        name: &str,
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        session.channel_failure(channel)
+        match name {
+            // It is refused as the command of that name is: a failed request has no text, and OpenSSH's scp and sftp would only
+            // print "subsystem request failed".
+            "sftp" => self.start(channel, Wish::Command(name.into()), session),
+            _ => session.channel_failure(channel),
+        }
     }
 
     async fn env_request(

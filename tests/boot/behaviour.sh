@@ -20,8 +20,10 @@ figure() { python3 -c 'import json, sys; print(json.loads(sys.argv[1])[sys.argv[
 status_of() { inside systemctl show --property=StatusText --value "console@$1.service"; }
 main_pid() { inside systemctl show --property=MainPID --value "console@$1.service"; }
 is_open() { bed_wait 10 "$1 to be open" status_says "$1" 'attached'; }
+# status_says PORT TEXT: its service runs and says so. (systemd keeps the last status of one that has ended.)
 status_says() {
     local status
+    [[ $(main_pid "$1") != 0 ]] || { echo "console@$1.service does not run"; return 1; }
     status=$(status_of "$1")
     [[ $status = *"$2"* ]] || { echo "status is: $status"; return 1; }
 }

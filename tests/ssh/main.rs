@@ -28,6 +28,7 @@ mod limits;
 mod logins;
 mod menu;
 mod offences;
+mod pacing;
 mod paste;
 mod refused;
 mod rush;

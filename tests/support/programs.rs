@@ -81,7 +81,7 @@ pub fn all_refused(answers: &str) {
 }
 
 /// What plink is to find: of the keys there, the one that everybody prefers.
-fn fingerprint(hostkeys: &Path) -> String {
+pub fn fingerprint(hostkeys: &Path) -> String {
     let key = hostkeys.join("hostkey_ed25519");
     let listed = Command::new("ssh-keygen").arg("-lf").arg(key).output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
@@ -89,7 +89,7 @@ fn fingerprint(hostkeys: &Path) -> String {
 }
 
 /// The same key in PuTTY's format.
-fn putty_key(key: &Path) -> String {
+pub fn putty_key(key: &Path) -> String {
     let converted = key.with_extension("ppk");
     run(Command::new("puttygen").arg(key).args(["-O", "private", "-o"]).arg(&converted));
     converted.into_os_string().into_string().unwrap()

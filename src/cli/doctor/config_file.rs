@@ -10,7 +10,7 @@ use crate::config;
 
 /// Who reads it: ports, the admin CLI over SSH, the administration.
 const READERS: [(&str, &str); 3] = [
-    ("_console-port", "no port is served"),
+    ("_console-port", "ports stay with the last good one, or are not served"),
     ("_console-cli", "port 8022 refuses logins"),
     ("_console-admin", "nothing can be changed"),
 ];

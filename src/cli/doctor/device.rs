@@ -59,7 +59,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
         ),
         "tty" => format!(
             "a login prompt leaves a line so: systemctl disable --now serial-getty@{kernel}.service\n\
-             then: udevadm trigger /dev/{kernel}"
+             then: udevadm trigger --action=add /dev/{kernel}"
         ),
         _ => format!(
             "chgrp {GROUP} {shown} && chmod 0660 {shown}\n\

@@ -23,7 +23,7 @@ use super::bounded::{self, NoAnswer, Space};
 use super::local;
 use super::value::similar;
 use crate::attach::client::{self, AttachError};
-use crate::config::{self, Config, ConfigError, LogType};
+use crate::config::{self, Config, ConfigError, Loaded, LogType};
 use crate::exec;
 use crate::ownership::Claims;
 use crate::port::PortName;
@@ -31,6 +31,8 @@ use holder::Process;
 use identity::Ttys;
 use units::Units;
 
+/// What puts a corrected file in force. Whoever is at a port stays there.
+const MENDED: &str = "consolectl check; systemctl daemon-reload; systemctl reload 'console@*.service'";
 /// Lines of a log that are looked at.
 const LINES: u32 = 200;
 
@@ -135,11 +137,14 @@ impl Sight {
 }
 
 fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
-    let (config, file) = match Config::load(Path::new("/")) {
-        Ok(loaded) => (loaded.config, loaded.path),
+    let mut findings: Vec<Finding> = Vec::new();
+    let (config, file) = match Config::load_or_last_good(Path::new("/")) {
+        Ok(Loaded { config, path, fault, .. }) => {
+            findings.extend(fault.map(|fault| stale(&fault)));
+            (config, path)
+        }
         Err(error) => return vec![broken(&error)],
     };
-    let mut findings: Vec<Finding> = Vec::new();
     if let Some(port) = port
         && !config.ports.contains_key(port)
     {
@@ -184,12 +189,16 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
     findings
 }
 
+fn stale(fault: &ConfigError) -> Finding {
+    Finding::everywhere(
+        format!("the configuration is wrong, and the last good one is in force: {fault}"),
+        format!("mend the file; then: {MENDED}"),
+    )
+}
+
 fn broken(error: &ConfigError) -> Finding {
     let what = format!("the configuration is wrong, so nothing of it is in force: {error}");
-    Finding::everywhere(
-        what,
-        "mend the file, then: systemctl daemon-reload; systemctl restart consoleserver.target",
-    )
+    Finding::everywhere(what, format!("mend the file; then: {MENDED}"))
 }
 
 fn unknown(port: &PortName, config: &Config) -> Finding {

@@ -2,17 +2,20 @@
 //! port or an address. Quotes and backslashes take commas their meaning.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::plan::shown;
 use super::words::{self, Line};
 use super::{Draft, Place, Plan};
 use crate::config::Value;
+use crate::port::Pause;
 
 /// Layers that stand over another one, in gensio(5).
-const FILTERS: [&str; 17] = [
+const FILTERS: [&str; 18] = [
     "afskmdm",
     "ax25",
     "certauth",
+    "chardelay",
     "conacc",
     "keepopen",
     "kiss",
@@ -158,7 +161,15 @@ impl Serial {
         others: &mut dyn FnMut(&mut Plan, &mut Draft, &str) -> bool,
     ) {
         for layer in &self.layers {
+            if let Some(delay) = pause_of(layer) {
+                plan.set(draft, "output_delay", delay.to_string().into(), layer, place);
+                continue;
+            }
             let why = match layer.split('(').next() {
+                Some("ratelimit") => {
+                    "only a pause after each character (`output_delay`) of 1m to 10s is possible"
+                }
+                Some("chardelay") => CHARDELAY,
                 Some("keepopen") => "a port opens its device again by itself, and input waits for it",
                 _ => "bytes are passed on as they are",
             };
@@ -171,6 +182,36 @@ impl Serial {
         }
         line.give(plan, draft, place);
     }
+}
+
+/// Why ser2net's chardelay has no equivalent. It is on by default there, and collects what a device says.
+pub const CHARDELAY: &str =
+    "output of the device is passed on at once; for pauses in its input there is `output_delay`";
+
+/// The pause after each character of a layer `ratelimit(xmit_delay=20m)`: a number and a unit, of which m is milliseconds.
+fn pause_of(layer: &str) -> Option<Pause> {
+    let layer = parts(layer, &[',']).into_iter().next()?;
+    let options = parts(&layer.options.filter(|_| layer.name == "ratelimit")?, &[',']);
+    let mut pause = None;
+    for option in options {
+        match option.name.split_once('=')? {
+            ("xmit_len", "1") => {}
+            ("xmit_delay", time) => {
+                let digits = time.find(|c: char| !c.is_ascii_digit())?;
+                let (count, unit) = time.split_at(digits);
+                let count: u64 = count.parse().ok()?;
+                pause = Some(match unit {
+                    "s" => Duration::from_secs(count),
+                    "m" => Duration::from_millis(count),
+                    "u" => Duration::from_millis(count.div_ceil(1000)),
+                    "n" => Duration::from_millis(count.div_ceil(1_000_000)),
+                    _ => return None,
+                });
+            }
+            _ => return None,
+        }
+    }
+    pause.map(Pause)
 }
 
 /// Addresses of a listener.

@@ -320,9 +320,8 @@ pub fn without(name: &str) -> &'static str {
     match name {
         "authdir" | "pamauth" => "logins are the machine's: PAM and authorized_keys",
         "banner" => "`describe` is a label that everybody sees",
-        "chardelay" | "chardelay-scale" | "chardelay-min" | "chardelay-max" | "sendon" => {
-            "what is typed and said is passed on at once"
-        }
+        "chardelay" | "chardelay-scale" | "chardelay-min" | "chardelay-max" => gensio::CHARDELAY,
+        "sendon" => "what is typed and said is passed on at once",
         "closeon" => "a session ends when its user leaves",
         "connback" => "nobody is called from here",
         "dev-to-net-bufsize" | "net-to-dev-bufsize" | "dev-to-tcp-bufsize" | "tcp-to-dev-bufsize" => {

@@ -1,0 +1,121 @@
+//! The programs that people reach their consoles with, each with its defaults: what `man console@.service`, CLIENTS, says of them.
+//! OpenSSH, PuTTY, Dropbear, paramiko, asyncssh, libssh2; and what is built on those, up to Ansible.
+
+#[path = "../support/accounts.rs"]
+mod accounts;
+#[path = "../support/client.rs"]
+mod client;
+#[path = "../support/programs.rs"]
+mod programs;
+#[path = "../support/rig.rs"]
+mod rig;
+
+mod automation;
+mod everyone;
+mod foreign;
+mod tool;
+mod zmodem;
+
+use std::process::{Child, Command, Stdio};
+
+use accounts::Accounts;
+use rig::Rig;
+
+/// A bench at which alice may log in, by the bench's key and by her password.
+struct Bench {
+    accounts: Accounts,
+    rig: Rig,
+    /// What is at the other end of the line.
+    device: Option<Child>,
+}
+
+const USER: &str = "alice";
+const PASSWORD: &str = "sesame";
+
+impl Bench {
+    fn new(settings: &str) -> Self {
+        let accounts = Accounts::enter();
+        accounts.rehome_root();
+        accounts.add(USER, Some(PASSWORD));
+        accounts.run(&["usermod", "-aG", "dialout", USER]);
+        let mut rig = Self::port(settings);
+        accounts.authorize(USER, &std::fs::read_to_string(rig.path("key.pub")).unwrap());
+        rig.serve_logins(false);
+        rig.start_plugged();
+        Self { accounts, rig, device: None }
+    }
+
+    fn port(settings: &str) -> Rig {
+        Rig::with_config(&format!(
+            "[access]\ngroups = [\"dialout\"]\n[ports.demo]\ndevice = \"@DIR@/dev/demo\"\nbaud = 115200\n{settings}\n"
+        ))
+    }
+
+    /// One port more, for the same people.
+    fn another(&self, settings: &str) -> Rig {
+        let mut rig = Self::port(settings);
+        std::fs::copy(self.rig.path("key"), rig.path("key")).unwrap();
+        rig.serve_logins(false);
+        rig.start_plugged();
+        rig
+    }
+
+    /// Has this program behind the line.
+    fn connect(&mut self, mut program: Command) {
+        program.stdin(Stdio::from(self.rig.device())).stdout(Stdio::from(self.rig.device()));
+        let started = program.spawn().unwrap_or_else(|error| panic!("{program:?}: {error}"));
+        self.device = Some(started);
+    }
+
+    /// A Cisco router's console.
+    fn with_router() -> Self {
+        let mut bench = Self::new("");
+        bench.connect(Command::new(here("fake-ios")));
+        bench.rig.wait_for_log("Press RETURN to get started.");
+        bench
+    }
+
+    /// OpenSSH's words for a host that nobody has seen before, and for alice's key.
+    fn ssh_options(&self) -> String {
+        format!(
+            "-F none -o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o LogLevel=ERROR -i {}",
+            self.rig.path("key").display()
+        )
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Some(device) = &mut self.device {
+            // It may have ended already.
+            let _ = device.kill();
+            let _ = device.wait();
+        }
+    }
+}
+
+/// A file of this directory.
+fn here(name: &str) -> String {
+    format!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/{}"), name)
+}
+
+/// The Python with Debian's packages and those that Debian does not have.
+fn python() -> String {
+    let made = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/client-venv"))
+        .arg(concat!(env!("CARGO_TARGET_TMPDIR"), "/clients"))
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "pip could not install tests/clients/requirements.txt");
+    String::from_utf8(made.stdout).unwrap().trim().to_owned()
+}
+
+/// Runs a program to its end, which must be a good one; what it has printed.
+#[track_caller]
+fn succeeds(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+    let aside = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {}\n{shown}\n{aside}", output.status);
+    shown
+}

@@ -1,0 +1,89 @@
+//! Files to and from a device: `sz`, `rz` and `sx` through a session, byte for byte.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::Bench;
+use crate::client::Client;
+use crate::programs::By;
+use crate::rig::{sha256, until};
+use crate::tool::Tool;
+
+/// 1 MiB in which each byte follows each, those of the escape prefix too.
+fn payload() -> Vec<u8> {
+    let mut state = 0x2545_f491_u32;
+    let mut bytes: Vec<u8> = (0..1 << 20)
+        .map(|_| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            (state >> 24) as u8
+        })
+        .collect();
+    // What OpenSSH, our menu and flow control would take for themselves.
+    for (at, words) in
+        [(1000, &b"\r~.\x05c.\r~."[..]), (500_000, b"\x11\x13\x05c.\x05\x05"), (900_000, b"\x18\x18\x18")]
+    {
+        bytes[at..at + words.len()].copy_from_slice(words);
+    }
+    bytes
+}
+
+/// This program here, and ssh: as `socat EXEC:… EXEC:…` couples them.
+fn couple(bench: &Bench, local: &str, terminal: bool, directory: &Path) -> Client {
+    let key = bench.rig.path("key");
+    let options: &[&str] = if terminal { &["-e", "none"] } else { &[] };
+    let ssh = Tool::OpenSsh.program(&bench.rig, By::Key(&key), terminal, options);
+    let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap()).collect();
+    let mut socat = Command::new("socat");
+    socat.arg(format!("EXEC:{local}")).arg(format!("EXEC:ssh {}", words.join(" "))).current_dir(directory);
+    Client::start(socat)
+}
+
+/// One file to the device, or from it.
+fn transferred(settings: &str, local: &str, remote: &[&str], terminal: bool) {
+    let mut bench = Bench::new(settings);
+    let (here, there) = (bench.rig.path("here"), bench.rig.path("there"));
+    for directory in [&here, &there] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    let upwards = !local.starts_with('r');
+    let (source, destination) = if upwards { (&here, &there) } else { (&there, &here) };
+    std::fs::write(source.join("image"), payload()).unwrap();
+    let mut device = Command::new(remote[0]);
+    device.args(&remote[1..]).current_dir(&there).stderr(Stdio::null());
+    let mut coupled = couple(&bench, local, terminal, &here);
+    // A receiver whose first word nobody hears says the next one only after ten seconds.
+    bench.rig.wait_for_status("1 attached");
+    bench.connect(device);
+    let arrived = destination.join("image");
+    // XMODEM waits for each block's answer; no more is said of how long a file may take.
+    coupled.ends_with(0);
+    until("the device's program to end", || bench.device.as_mut().unwrap().try_wait().unwrap());
+    assert_eq!(sha256(&std::fs::read(arrived).unwrap()), sha256(&payload()));
+}
+
+#[test]
+fn zmodem_takes_a_file_to_the_device_through_ssh_t() {
+    transferred("", "sz -b image", &["rz", "-b"], false);
+}
+
+#[test]
+fn zmodem_brings_a_file_from_the_device_through_ssh_t() {
+    transferred("", "rz -b", &["sz", "-b", "image"], false);
+}
+
+#[test]
+fn xmodem_takes_a_file_to_the_device_through_ssh_t() {
+    transferred("", "sx -k image", &["rx", "-c", "image"], false);
+}
+
+#[test]
+fn zmodem_takes_a_file_to_the_device_through_a_terminal_without_an_escape() {
+    transferred("escape = \"none\"", "sz -b image", &["rz", "-b"], true);
+}
+
+#[test]
+fn zmodem_that_escapes_control_characters_goes_through_a_terminal_as_well() {
+    transferred("", "sz -b -e image", &["rz", "-b"], true);
+}
