@@ -212,11 +212,11 @@ mod tests {
             weight
         };
         let key = sent(1);
-        assert_eq!(granted(), [], "not for each key");
+        assert_eq!(granted(), [0usize; 0], "not for each key");
         let first = sent(GRANT);
         assert_eq!(granted(), [GRANT + 1]);
         let second = sent(GRANT);
-        assert_eq!(granted(), [], "no room");
+        assert_eq!(granted(), [0usize; 0], "no room");
         assert!(!feeder.feed(Event::Break), "it would wait without a bound");
         typed.settle(second);
         assert_eq!(granted(), [GRANT]);
