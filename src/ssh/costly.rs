@@ -1,5 +1,5 @@
-//! Where connections are served whose key exchange takes long: Diffie-Hellman in a group of 4096 bits takes 0.2 s of a processor, one
-//! of 8192 bits one to two, and several times that on a small board; a signature by RSA takes some milliseconds. On the
+//! Where connections are served whose key exchange takes long: Diffie-Hellman in a group of 4096 bits takes 20 ms of a processor, one
+//! of 8192 bits 90 ms, and several times that on a small board; a signature by RSA takes some milliseconds. On the
 //! port's own thread nothing would be read from the tty or echoed meanwhile. So such a connection is served by a second
 //! thread, which is started for the first of them. There, one key exchange of a client that has not logged in is computed at
 //! a time, and none begins before the others on that thread have had three times as long: strangers can have a quarter of it.

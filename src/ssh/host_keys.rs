@@ -47,21 +47,18 @@ pub(super) struct KeyRing {
 pub(super) struct Configs {
     /// All host keys.
     pub(super) keys: Arc<[PrivateKey]>,
-    /// With every algorithm.
+    /// For a client whose key exchange may take long.
     pub(super) every: Arc<Config>,
-    /// With those that take a few milliseconds at most; for a client that is known to agree on such.
+    /// The same, but that later key exchanges take a few milliseconds at most; for a client whose first is known to.
     pub(super) cheap: Arc<Config>,
 }
 
 impl Configs {
     fn new(word: SshAlgorithms, keys: Arc<[PrivateKey]>) -> Self {
         let served = algorithms::served(word, &keys);
-        let fast = served.iter().filter(|key| algorithms::signs_fast(key)).cloned().collect();
-        Self {
-            keys,
-            every: Arc::new(tuning::config(served, algorithms::preferred(word))),
-            cheap: Arc::new(tuning::config(fast, algorithms::cheap(word))),
-        }
+        let config =
+            |in_rekey| Arc::new(tuning::config(served.clone(), algorithms::preferred(word), in_rekey));
+        Self { keys, every: config(None), cheap: config(Some(algorithms::cheap(word))) }
     }
 }
 

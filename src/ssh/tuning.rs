@@ -31,8 +31,8 @@ pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_send_buffer_size(SEND_BUFFER)
 }
 
-/// Methods and limits, with these host keys and algorithms.
-pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
+/// Methods and limits, with these host keys and algorithms; others, if they are given, in every key exchange but the first.
+pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Option<Preferred>) -> Config {
     Config {
         server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
         methods: methods(),
@@ -53,6 +53,7 @@ pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred) -> Config {
         inactivity_timeout: None,
         keepalive_interval: None,
         preferred,
+        preferred_in_rekey: in_rekey,
         ..Config::default()
     }
 }
