@@ -96,7 +96,8 @@ fn a_user_leaves_at_once_behind_a_paste_and_the_device_never_gets_it() {
     rig.wait_for_status("0 attached");
     go_on(&rig);
     let heard = collect(rig.device());
-    at_terminal(&rig).type_in("mine");
+    let mut next = at_terminal(&rig);
+    next.type_in("mine");
     until("the next writer", || heard.lock().unwrap().ends_with(b"mine").then_some(()));
     // The kernel's queue and the hub's, which nobody can take back.
     let heard = heard.lock().unwrap().len();
