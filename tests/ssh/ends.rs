@@ -132,7 +132,7 @@ fn other_escape_keys_from_now_on_do_not_swallow_what_was_held_back() {
 
 #[test]
 fn a_pipe_into_a_console_that_another_client_writes_to_fails() {
-    let rig = served("");
+    let rig = served("baud = 115200");
     let mut writer = at_terminal(&rig);
     let mut pipe = with_bytes_only(&rig, 2);
     pipe.type_in("reboot\r");
@@ -166,7 +166,7 @@ fn a_pipe_into_a_console_that_another_client_writes_to_fails() {
 
 #[test]
 fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
-    let rig = served("xonxoff = true");
+    let rig = served("xonxoff = true\nbaud = 115200");
     let mut pipe = with_bytes_only(&rig, 1);
     let mut taker = at_terminal(&rig);
     stop(&rig, &mut taker);
@@ -196,7 +196,7 @@ fn a_pipe_to_a_device_that_is_not_there_fails() {
 
 #[test]
 fn a_pipe_that_has_sent_everything_waits_until_the_device_has_taken_it() {
-    let rig = served("xonxoff = true");
+    let rig = served("xonxoff = true\nbaud = 115200");
     let mut pipe = with_bytes_only(&rig, 1);
     rig.say(b"\x13stopped");
     pipe.sees("stopped");
