@@ -20,7 +20,7 @@ fn pexpect(rig: &Rig, then: &str) -> Client {
          {then}",
         PATIENCE.as_secs(),
     );
-    let mut python = Command::new("python3");
+    let mut python = Command::new("/usr/bin/python3");
     python.args(["-c", &script]).arg(ssh.get_program()).args(ssh.get_args());
     Client::start(python)
 }
@@ -45,8 +45,7 @@ fn notices_stand_before_the_prompt_and_a_later_one_is_followed_by_it() {
     rig.say(b"boot\r\nSwitch>");
     rig.wait_for_log("Switch>");
     let mut writer = at_terminal(&rig);
-    let mut watcher =
-        pexpect(&rig, "child.expect('takes? over|taken over')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
+    let mut watcher = pexpect(&rig, "child.expect('writes now')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
     watcher.sees("READ");
     watcher.sees("writes; you are watching");
     let prompt = watcher.sees("'\n");
@@ -55,8 +54,9 @@ fn notices_stand_before_the_prompt_and_a_later_one_is_followed_by_it() {
     let mut taker = at_terminal(&rig);
     taker.type_in("\x05cf");
     taker.sees("[you write]\r\nSwitch>");
-    writer.sees("has taken over; you are watching]\r\nSwitch>");
-    rig.wait_for_status("3 attached");
+    writer.sees("has taken over; you are watching]\r\n");
+    writer.sees("[demo (127.0.0.1) writes now]\r\nSwitch>");
+    watcher.sees("AGAIN");
 }
 
 #[test]
