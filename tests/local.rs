@@ -191,7 +191,7 @@ fn at_a_terminal_an_enquiry_alone_reaches_the_device_and_leaving_ends_the_line()
          expect -ex \"device\" {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
          send \"c.\"\n\
          send \"\\005c.\"\n\
-         expect -ex \"device\\r\\nstatus 0\\r\\n\" {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n",
+         expect -re {{^\\r\\nstatus 0\\r\\n}} {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n",
         PATIENCE.as_secs(),
         consolectl.get_program().to_str().unwrap(),
         words.join(" "),

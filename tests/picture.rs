@@ -62,7 +62,7 @@ fn the_picture_in_readme_is_what_stands_on_the_screen() {
     terminal.types("\x05cw");
     terminal.shows(" bob (127.0.0.1)]");
     terminal.types("\x05c?");
-    terminal.shows("nothing]");
+    terminal.shows("--escape none]\ncore#");
 
     let screen = times_are_one(&terminal.screen());
     if std::env::var_os("DRAW_PICTURE").is_some() {

@@ -294,7 +294,7 @@ impl Server {
             Ended::Left(_) => (Kind::Left, String::new()),
             Ended::Unsent(_) => (Kind::Unsent, String::new()),
             Ended::Closed(_) => (Kind::Closed, String::new()),
-            Ended::Moved(port) => (Kind::Moved, port.to_string()),
+            Ended::Moved(port, _) => (Kind::Moved, port.to_string()),
             Ended::Gone => return,
         };
         // As with the last words: a client that does not read does not learn it.

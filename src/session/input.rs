@@ -72,8 +72,8 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                 let weight = event.weight();
                 match event {
                     Event::Bytes(bytes) => match typing.bytes(&bytes).await {
-                        Some(Ended::Left(_)) => return typing.leave(&hub_input),
-                        Some(ended) => return ended,
+                        Some(Ended::Moved(port, _)) => return Ended::Moved(port, typing.leave(&hub_input)),
+                        Some(_) => return Ended::Left(typing.leave(&hub_input)),
                         None => {}
                     },
                     Event::Break => {
@@ -93,10 +93,10 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                 if !all {
                     here.fate.unsent.store(true, Ordering::Relaxed);
                 }
-                if here.terminal {
-                    return here.fate.left();
+                if here.terminal && !here.fate.unsent.load(Ordering::Relaxed) {
+                    return Ended::Left(None);
                 }
-                // What a pipe has sent wants its answer.
+                // What a pipe has sent wants its answer; and why something was not sent has to be shown first.
                 here.fate.input_ended.notify_one();
             }
             // The console holds the sender for as long as there are sessions.
@@ -200,7 +200,7 @@ impl<'h> Typing<'h> {
                         self.here.tell(Answer::Echo(echo));
                     }
                     Outcome::Leave => return Some(Ended::Left(None)),
-                    Outcome::Move(port) => return Some(Ended::Moved(port)),
+                    Outcome::Move(port) => return Some(Ended::Moved(port, None)),
                 }
             }
         }
@@ -267,8 +267,8 @@ impl<'h> Typing<'h> {
         }
     }
 
-    /// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one.
-    fn leave(&mut self, hub_input: &mpsc::Sender<Input>) -> Ended {
+    /// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one. What there is to say of the rest.
+    fn leave(&mut self, hub_input: &mpsc::Sender<Input>) -> Option<String> {
         let mut left = AFTER_LEAVING;
         let mut unsent = 0;
         for (input, _) in std::mem::take(&mut self.waiting) {
@@ -292,7 +292,7 @@ impl<'h> Typing<'h> {
                 Err(TrySendError::Full(_) | TrySendError::Closed(_)) => unsent += size,
             }
         }
-        Ended::Left((unsent > 0).then(|| unsent_bytes(unsent)))
+        (unsent > 0).then(|| unsent_bytes(unsent))
     }
 
     /// Whether what waits may still go to the device it was typed for.

@@ -144,7 +144,10 @@ fn help(here: &Here, prefix: Option<EscapePrefix>) -> String {
     for (keys, meaning) in commands {
         text.push_str(&format!("\r\n {name} {keys:<7} {meaning}"));
     }
-    text.push_str("\r\n files (sz, rz, sx): ssh -T, or ssh -t -e none HOST connect --escape none");
+    text.push_str(match here.moves {
+        true => "\r\n files (sz, rz, sx): consolectl connect --escape none, or with pipes",
+        false => "\r\n files (sz, rz, sx): ssh -T, or ssh -t -e none HOST connect --escape none",
+    });
     text
 }
 

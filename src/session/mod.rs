@@ -64,8 +64,8 @@ pub enum Ended {
     Gone,
     /// We ended it: why.
     Closed(String),
-    /// The user goes on at another console; only where [`Outlet::moves`].
-    Moved(PortName),
+    /// The user goes on at another console, only where [`Outlet::moves`]; what there is to say of that.
+    Moved(PortName, Option<String>),
 }
 
 /// What a session says to its own viewer.
@@ -227,12 +227,12 @@ pub async fn run<O: Outlet>(
     };
     let last_words = async {
         match &ended {
-            Ended::Closed(why) | Ended::Unsent(why) | Ended::Left(Some(why)) => {
+            Ended::Closed(why) | Ended::Unsent(why) | Ended::Left(Some(why)) | Ended::Moved(_, Some(why)) => {
                 output::say(&mut outlet, terminal, why).await
             }
             // What the client says then, or a shell, begins on a line of its own.
             Ended::Left(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
-            Ended::Left(None) | Ended::Gone | Ended::Moved(_) => Ok(()),
+            Ended::Left(None) | Ended::Gone | Ended::Moved(_, None) => Ok(()),
         }
     };
     // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.

@@ -64,6 +64,8 @@ async fn show<O: Outlet>(
         outlet.send(presentable(&imap.apply(replay))).await?;
     }
     let mut stamper: Option<Stamper> = None;
+    // Words of ours stand behind a line that the device has not ended.
+    let mut prompt_due = false;
     // Once a pipe has been sent: how long the device may be silent, and since when it is.
     let mut quiet: Option<(Duration, Instant)> = None;
 
@@ -74,23 +76,32 @@ async fn show<O: Outlet>(
             biased;
             why = closed(&mut closing) => return Ok(Ended::Closed(why)),
             Some(answer) = answers.recv() => {
+                prompt_due = here.terminal && !matches!(answer, Answer::Echo(_));
                 match answer {
-                    Answer::Said(text) => remark(here, &text, cursor.position(), &imap, outlet).await?,
+                    Answer::Said(text) => say(outlet, here.terminal, &text).await?,
                     Answer::Echo(bytes) => outlet.send(bytes).await?,
                     Answer::Replay(lines) => again(here, lines, cursor.position(), &imap, outlet).await?,
                     Answer::Timestamps => {
                         stamper = stamper.is_none().then(Stamper::default);
                         let now = if stamper.is_some() { "the time before each line" } else { "no time before lines" };
-                        remark(here, now, cursor.position(), &imap, outlet).await?;
+                        say(outlet, here.terminal, now).await?;
                     }
                 }
             }
-            Some(notice) = notices.recv() => remark(here, &notice, cursor.position(), &imap, outlet).await?,
+            Some(notice) = notices.recv() => {
+                prompt_due = here.terminal;
+                say(outlet, here.terminal, &notice).await?;
+            }
+            // Once all is said that there is to say.
+            () = std::future::ready(()), if prompt_due => {
+                prompt_due = false;
+                unfinished(here, cursor.position(), &imap, outlet).await?;
+            }
             () = here.fate.input_ended.notified() => {
-                if here.fate.sent.load(Ordering::Relaxed) {
+                if here.fate.sent.load(Ordering::Relaxed) && !here.terminal {
                     quiet = Some((answer_time(here), Instant::now()));
                 } else {
-                    // Nothing has reached the device that it could answer, and the viewer has been told why.
+                    // Nothing has reached the device that it could answer, or nobody waits for that; the reason has been shown.
                     return Ok(here.fate.left());
                 }
             }
@@ -119,6 +130,9 @@ async fn show<O: Outlet>(
                 }
                 if let Some(news) = news(here, &shown, &now) {
                     say(outlet, here.terminal, &news).await?;
+                    // Otherwise the device that began the line is gone.
+                    let stays = matches!((&shown, &now), (LineState::Open(_), LineState::Open(_)));
+                    prompt_due = here.terminal && stays;
                 }
                 shown = now;
             }
@@ -150,22 +164,11 @@ async fn again<O: Outlet>(
     said.truncate(said.len().saturating_sub(ahead));
     say(outlet, here.terminal, if lines == 1 { "the last line" } else { "the last lines" }).await?;
     outlet.send(presentable_before_words(&imap.apply(said))).await?;
-    remark(here, "that was it", upto, imap, outlet).await
+    say(outlet, here.terminal, "that was it").await
 }
 
-/// Says something of ours in the middle of what the device says, and shows again the line that it has not ended: a prompt that a person, or a
-/// program, is waiting for.
-async fn remark<O: Outlet>(
-    here: &Here,
-    text: &str,
-    upto: u64,
-    imap: &Mapping,
-    outlet: &mut O,
-) -> Result<(), Gone> {
-    say(outlet, here.terminal, text).await?;
-    if !here.terminal {
-        return Ok(());
-    }
+/// Shows the line again that the device has not ended: a prompt that a person, or a program, is waiting for, and that is not the last any more.
+async fn unfinished<O: Outlet>(here: &Here, upto: u64, imap: &Mapping, outlet: &mut O) -> Result<(), Gone> {
     let (mut line, head) = here.console.hub.last_words(1);
     let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
     line.truncate(line.len().saturating_sub(ahead));

@@ -164,6 +164,7 @@ impl<D: Destination> Server<D> {
         // russh's task cannot be told to end; its socket can.
         let plug = Arc::new(SockRef::from(&stream).try_clone()?);
         let place = ticket.place().clone();
+        let text = offer.banner.map(|path| (self.banner.clone(), path));
         let channels = Channels::default();
         let (progress, mut watched) = watch::channel(Progress::default());
         let shared = Shared { plug: plug.clone(), place: place.clone(), channels, progress };

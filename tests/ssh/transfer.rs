@@ -70,7 +70,7 @@ fn ends_well(what: &str, mut child: Child) {
 
 /// A file there and back again.
 fn both_ways(session: &[&str]) {
-    let mut rig = Rig::new("");
+    let mut rig = Rig::new("baud = 1000000");
     rig.serve_logins(true);
     let cable = Cable::plug_into(&rig);
     rig.start();
@@ -91,6 +91,7 @@ fn both_ways(session: &[&str]) {
     ends_well("rz at the device", receiver);
     ends_well("ssh", ssh);
     assert_eq!(hash(there.join("up")), sha256(&contents));
+    rig.wait_for_status("0 attached");
 
     let [receiver, ssh] = through_ssh(rig.ssh(session), "rz", &["--binary", "--quiet"], &here);
     rig.wait_for_status("1 attached");
