@@ -176,6 +176,7 @@ fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
     pipe.sees("stopped");
     taker.type_in("\x05cf");
     taker.sees("[you write]");
+    let _heard = crate::rig::collect(rig.device());
     go_on(&rig);
     pipe.ends_with(1);
     pipe.is_told("bytes that you had typed were not sent]\n");
