@@ -54,6 +54,9 @@ pub enum LoginError {
     /// Right message, wrong moment.
     #[error("the login helper answered something else than it was asked")]
     Unexpected,
+    /// The user has proved who they are; what they are told. Another method may be tried.
+    #[error("the account is refused: {0:?}")]
+    AccountRefused(String),
     /// This login was granted, or failed, before.
     #[error("this login is over")]
     Over,
@@ -99,6 +102,8 @@ pub struct Login {
     begin: Request,
     state: State,
     abandoned: u32,
+    /// What PAM has said to the user and nobody has taken yet.
+    said: String,
 }
 
 /// A request that is dropped half way leaves `Over`, since its reply might be taken for the next one's.
@@ -130,12 +135,20 @@ pub enum Ends {
 
 /// A program that the helper runs. When this is dropped it is told to hang up, and is killed if it does not.
 #[derive(Debug)]
-pub struct Running(UnixStream);
+pub struct Running {
+    stream: UnixStream,
+    said: String,
+}
 
 impl Running {
+    /// What PAM has said to the user as it opened the session, once.
+    pub fn take_said(&mut self) -> String {
+        std::mem::take(&mut self.said)
+    }
+
     /// Waits until it has ended. Not cancel safe.
     pub async fn exited(&mut self) -> Result<Exit, LoginError> {
-        match message::receive_async(&mut self.0).await.map_err(understand)? {
+        match message::receive_async(&mut self.stream).await.map_err(understand)? {
             Some(Reply::Exited(exit)) => Ok(exit),
             Some(_) => Err(LoginError::Unexpected),
             None => Err(LoginError::Gone),
@@ -155,7 +168,13 @@ impl Login {
         let rhost = rhost.to_canonical();
         let begin = Request::Begin { user: LoginName::cut(user).to_owned(), rhost, place, root };
         let stream = connect(socket, &begin).await?;
-        Ok(Self { socket: socket.to_owned(), begin, state: State::Ready(stream), abandoned: 0 })
+        Ok(Self {
+            socket: socket.to_owned(),
+            begin,
+            state: State::Ready(stream),
+            abandoned: 0,
+            said: String::new(),
+        })
     }
 
     /// Whether this key would be taken.
@@ -194,7 +213,8 @@ impl Login {
     /// Logs in by SSH's method `password`: PAM's first question is answered with it. If PAM asks more than one, the
     /// method cannot carry the answers, and the client must use `keyboard-interactive`: denied.
     pub async fn password(&mut self, password: Secret) -> Result<Option<Identity>, LoginError> {
-        let step = match self.converse().await? {
+        let reply = self.request(&Request::Password).await?;
+        let step = match self.step(reply)? {
             Step::Prompts { prompts, .. } if prompts.len() == 1 && !prompts[0].echo => {
                 self.answer(vec![password]).await?
             }
@@ -206,22 +226,33 @@ impl Login {
         }
     }
 
+    /// What PAM has said to the user with the last reply, once.
+    pub fn take_said(&mut self) -> String {
+        std::mem::take(&mut self.said)
+    }
+
     /// Has `consolectl` run as whom this login was granted to. Only the helper of the admin CLI does that.
     pub async fn run(self, run: Run, terminal: Option<Terminal>) -> Result<(Ends, Running), LoginError> {
         let State::Granted(mut stream) = self.state else { return Err(LoginError::Over) };
         let on_terminal = terminal.is_some();
         let started = timeout(REPLY, async {
             message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
-            match message::receive_async(&mut stream).await.map_err(understand)? {
+            let mut reply = message::receive_async(&mut stream).await.map_err(understand)?;
+            let mut said = String::new();
+            if let Some(Reply::Said(text)) = reply {
+                said = text;
+                reply = message::receive_async(&mut stream).await.map_err(understand)?;
+            }
+            match reply {
                 Some(Reply::Running) => {}
                 Some(Reply::Failed) => return Err(LoginError::NotRun),
                 Some(_) => return Err(LoginError::Unexpected),
                 None => return Err(LoginError::Gone),
             }
             let received = stream.async_io(Interest::READABLE, || message::receive_descriptors(&stream));
-            received.await.map_err(|_| LoginError::Gone)
+            received.await.map_err(|_| LoginError::Gone).map(|descriptors| (descriptors, said))
         });
-        let descriptors = started.await.map_err(|_| LoginError::Silent(REPLY))??;
+        let (descriptors, said) = started.await.map_err(|_| LoginError::Silent(REPLY))??;
         let ends = if on_terminal {
             <[OwnedFd; 1]>::try_from(descriptors).map(|[terminal]| Ends::Terminal(terminal))
         } else {
@@ -231,7 +262,7 @@ impl Login {
                 aside,
             })
         };
-        Ok((ends.map_err(|_| LoginError::Unexpected)?, Running(stream)))
+        Ok((ends.map_err(|_| LoginError::Unexpected)?, Running { stream, said }))
     }
 
     /// One request and its reply. A conversation that the client has left (RFC 4256, 3.1: it may begin another method
@@ -253,23 +284,33 @@ impl Login {
     }
 
     async fn exchange(&mut self, mut stream: UnixStream, request: &Request) -> Result<Reply, LoginError> {
+        self.said.clear();
         let exchanged = timeout(REPLY, async {
             message::send_async(&mut stream, request).await?;
-            message::receive_async(&mut stream).await
+            let mut reply = message::receive_async(&mut stream).await?;
+            if let Some(Reply::Said(said)) = reply {
+                self.said = said;
+                reply = message::receive_async(&mut stream).await?;
+            }
+            Ok(reply)
         });
         let reply = exchanged.await.map_err(|_| LoginError::Silent(REPLY))?.map_err(understand)?;
         let reply = reply.ok_or(LoginError::Gone)?;
         self.state = match &reply {
-            Reply::Acceptable | Reply::Denied => State::Ready(stream),
+            Reply::Acceptable | Reply::Denied | Reply::AccountRefused(_) => State::Ready(stream),
             Reply::Prompts { .. } => State::Asked(stream),
             Reply::Granted(_) => State::Granted(stream),
             Reply::Running
             | Reply::Failed
             | Reply::Exited(_)
+            | Reply::Said(_)
             | Reply::HostKey(_)
             | Reply::HostKeysEnd { .. } => State::Over,
         };
-        Ok(reply)
+        match reply {
+            Reply::AccountRefused(said) => Err(LoginError::AccountRefused(said)),
+            reply => Ok(reply),
+        }
     }
 
     fn step(&mut self, reply: Reply) -> Result<Step, LoginError> {

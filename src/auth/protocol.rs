@@ -4,9 +4,12 @@
 //! ```text
 //! Begin ─┬─ Offer{key}      → Acceptable | Denied          (any number)
 //!        ├─ Key{key}        → Granted | Denied             (its signature was verified by the network side)
-//!        └─ Converse        → Prompts … Answers … Granted | Denied   (PAM)
+//!        ├─ Converse        → Prompts … Answers … Granted | Denied   (PAM)
+//!        └─ Password        → Prompts … Answers … Granted | Denied   (PAM, for a client that can answer one question)
 //! after Granted, on the cli socket alone:
 //! Run{run, terminal}        → Running and its descriptors … Exited | Failed
+//!
+//! Said comes before a reply, when PAM has something for the user to read; AccountRefused in the place of Denied.
 //!
 //! HostKeys                  → HostKey … HostKeysEnd      (instead of a login)
 //! ```
@@ -56,8 +59,10 @@ pub enum Request {
         /// The public key.
         key: String,
     },
-    /// Ask PAM.
+    /// Ask PAM, and have a password that must be changed changed.
     Converse,
+    /// Ask PAM for SSH's method `password`, which has no way to change one.
+    Password,
     /// Answers to the last [`Reply::Prompts`], one each.
     Answers(Vec<Secret>),
     /// Run `consolectl` as whom was granted; it ends when this connection is closed. On the cli socket only, once.
@@ -219,6 +224,11 @@ pub enum Reply {
     },
     /// This is somebody, and the account is in order.
     Granted(Identity),
+    /// What PAM has said to the user since the last prompts, lines, printable. The reply itself follows.
+    Said(String),
+    /// The user has proved who they are, and PAM lets the account in no more, or not before its password is changed: what the user is
+    /// told.
+    AccountRefused(String),
     /// No. Why is in `console-auth`'s journal, not on the wire. Another method may be tried.
     Denied,
     /// It runs. One byte follows, with which come the terminal's other side, or its three ends: what it reads, what it

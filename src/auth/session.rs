@@ -70,18 +70,21 @@ pub fn serve(
     let runtime = runtime.map_err(|error| SessionError::System("no runtime", error))?;
     let _context = runtime.enter();
     let started = run::take_groups(account).map_err(SessionError::from).and_then(|()| {
-        let session = pam.open_session()?;
+        let (session, said) = pam.open_session()?;
         let (child, ends) = run::start(program, account, &run, terminal.as_ref())?;
-        Ok((session, child, ends))
+        Ok((session, said, child, ends))
     });
     // Dropped last, and with it PAM's session closed.
-    let (_session, child, ends) = match started {
+    let (_session, said, child, ends) = match started {
         Ok(started) => started,
         Err(error) => {
             peer.send(&Reply::Failed)?;
             return Err(error);
         }
     };
+    if !said.trim().is_empty() {
+        peer.send(&Reply::Said(said))?;
+    }
     // That was for the login.
     alarm::cancel();
     let exit = runtime.block_on(keep(child, ends, peer))?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::changes::Changes;
-use super::{Config, ConfigError, Loaded, Server, file, read};
+use super::{Access, Config, ConfigError, Loaded, Server, file, read};
 
 /// What console-admin keeps of the last configuration that was right, below the root.
 pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
@@ -68,6 +68,39 @@ impl Config {
             None => {
                 Salvaged { config: Self::listening_nowhere(), path: None, fault: Some(fault), left_out: None }
             }
+        }
+    }
+
+    /// `[access]` as [`Config::load`] has it, and the file. If a file is wrong, it is this table of it, if that is plain, or the last
+    /// good copy's. A file that does not name `authorized_keys` anywhere leaves keys where they always are.
+    ///
+    /// # Errors
+    /// What is wrong with the file, when it is not to be told where it wants keys to come from.
+    pub fn load_access(root: &Path) -> Result<(Access, Option<PathBuf>), ConfigError> {
+        let fault = match Self::load(root) {
+            Ok(Loaded { config, path, .. }) => return Ok((config.access, Some(path))),
+            Err(ConfigError::Missing(_)) => return Ok((Access::default(), None)),
+            Err(fault) => fault,
+        };
+        let running = Changes::running(root).unwrap_or_default();
+        let wrong = match &fault {
+            ConfigError::Wrong { path, .. } => file::text(path).ok().flatten().zip(Some(path.clone())),
+            _ => None,
+        };
+        if let Some((text, path)) = wrong {
+            let moved = running.apply(&text).unwrap_or_else(|_| text.clone());
+            if let Some(access) = read::plain_access(&moved) {
+                return Ok((access, Some(path)));
+            }
+            if running.is_empty() && !text.contains("authorized_keys") {
+                return Ok((Access::default(), None));
+            }
+        }
+        let last_good =
+            file::first_text(vec![root.join(LAST_GOOD)]).and_then(|text| file::overlaid(text, root));
+        match last_good {
+            Ok(good) => Ok((good.config.access, Some(good.path))),
+            Err(_) => Err(fault),
         }
     }
 

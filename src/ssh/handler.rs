@@ -83,7 +83,7 @@ impl<D: Destination> Connection<D> {
 
     fn start(&mut self, channel: ChannelId, wish: Wish, session: &mut Session) -> Result<(), russh::Error> {
         let Some(typed) = self.typed.take() else { return session.channel_failure(channel) };
-        let Some(Admitted { name, identity, login }) = self.logins.admitted() else {
+        let Some(Admitted { name, identity, mut login }) = self.logins.admitted() else {
             return session.channel_failure(channel);
         };
         session.channel_success(channel)?;
@@ -91,6 +91,7 @@ impl<D: Destination> Connection<D> {
         let visit = Visit {
             name,
             identity,
+            said: login.take_said(),
             login,
             from: self.peer,
             wish,
@@ -154,6 +155,9 @@ impl<D: Destination> Handler for Connection<D> {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
+        if let Some(why) = self.logins.farewell() {
+            return session.disconnect(Disconnect::NoMoreAuthMethodsAvailable, why, "");
+        }
         let (Some(ticket), Some(identity)) = (self.ticket.take(), self.logins.identity()) else {
             return Err(russh::Error::Inconsistent);
         };

@@ -48,12 +48,26 @@ pub(super) struct Logins<D> {
     /// How many helpers were begun.
     helpers: u32,
     identity: Option<Identity>,
+    /// The last words of PAM are shown as a question without a prompt, and the answer to it is refused.
+    parting: bool,
+    /// Why the user, who has proved who they are, is not let in: nothing but to be told.
+    farewell: Option<String>,
 }
 
 impl<D: Destination> Logins<D> {
     /// Nobody has logged in from `peer` yet.
     pub(super) fn new(destination: Arc<D>, peer: IpAddr, queue: Queue) -> Self {
-        Self { destination, peer, queue, name: None, login: None, helpers: 0, identity: None }
+        Self {
+            destination,
+            peer,
+            queue,
+            name: None,
+            login: None,
+            helpers: 0,
+            identity: None,
+            parting: false,
+            farewell: None,
+        }
     }
 
     /// Who has, once.
@@ -68,6 +82,12 @@ impl<D: Destination> Logins<D> {
     /// Who was let in, until [`Self::admitted`].
     pub(super) fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
+    }
+
+    /// Why the user, who has proved who they are, is not let in, whatever they may try: for the client to be told as the connection is
+    /// closed.
+    pub(super) fn farewell(&self) -> Option<&str> {
+        self.farewell.as_deref()
     }
 
     /// Would this key be taken?
@@ -88,6 +108,7 @@ impl<D: Destination> Logins<D> {
         match login.key(key).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
             Ok(None) => Ok(refused()),
+            Err(LoginError::AccountRefused(why)) => Ok(self.say_farewell(&why)),
             Err(error) => self.helper_failed(&error),
         }
     }
@@ -99,6 +120,7 @@ impl<D: Destination> Logins<D> {
         let auth = match login.password(Secret(password.to_owned())).await {
             Ok(Some(identity)) => self.admit(identity),
             Ok(None) => refused(),
+            Err(LoginError::AccountRefused(why)) => self.say_farewell(&why),
             Err(error) => self.helper_failed(&error)?,
         };
         Ok(evenly(since, auth).await)
@@ -110,6 +132,10 @@ impl<D: Destination> Logins<D> {
         name: &str,
         answers: Option<Vec<Secret>>,
     ) -> Result<Auth, russh::Error> {
+        // It has been waited for before the words were shown.
+        if std::mem::take(&mut self.parting) && answers.is_some() {
+            return Ok(refused());
+        }
         let since = self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
         let step = match answers {
@@ -117,9 +143,14 @@ impl<D: Destination> Logins<D> {
             Some(answers) => login.answer(answers).await,
         };
         let auth = match step {
+            Ok(Step::Denied) => self.part(None),
             Ok(step) => self.step(step),
+            Err(LoginError::AccountRefused(why)) => self.part(Some(why)),
             Err(error) => self.helper_failed(&error)?,
         };
+        if self.parting {
+            tokio::time::sleep_until(since + REFUSAL).await;
+        }
         Ok(evenly(since, auth).await)
     }
 
@@ -186,6 +217,25 @@ impl<D: Destination> Logins<D> {
             self.peer
         );
         refused()
+    }
+
+    /// A refusal, and before it, if PAM has said something to the user, that: a question without a prompt, as sshd has it.
+    fn part(&mut self, why: Option<String>) -> Auth {
+        let said = why.or_else(|| self.login.as_mut().map(Login::take_said)).unwrap_or_default();
+        if said.trim().is_empty() {
+            return refused();
+        }
+        self.parting = true;
+        Auth::Partial { name: Cow::Borrowed(""), instructions: Cow::Owned(said), prompts: Cow::Borrowed(&[]) }
+    }
+
+    /// Lets somebody in who gets nothing but these words, as the connection is closed. A key and the method `password` have no words for
+    /// a refusal; sshd has a banner and closes the connection, but russh has none at this moment, and a client that has no
+    /// other method leaves after a failure, without reading on.
+    fn say_farewell(&mut self, why: &str) -> Auth {
+        let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        self.farewell = Some(lines.join(" "));
+        Auth::Accept
     }
 
     /// What PAM's next step means for the client.

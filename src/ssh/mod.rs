@@ -30,7 +30,7 @@ pub use breaks::listen as listen_for_breaks;
 pub use destination::{Destination, Gatekeeping, Screen, Visit, Wish};
 pub use door::{Access, Door};
 pub use host_keys::HostKeyState;
-pub use outlet::SshOutlet;
+pub use outlet::{SshOutlet, show_said};
 pub use refuse::refuse;
 
 use crate::accepting::Failing;

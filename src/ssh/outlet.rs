@@ -48,6 +48,17 @@ impl Outlet for SshOutlet {
     }
 }
 
+/// Shows what PAM has said to the user, which is printable: on a terminal above what follows, and else beside the bytes of the console,
+/// which a program may read.
+pub async fn show_said(outlet: &mut SshOutlet, on_terminal: bool, said: &str) -> Result<(), Gone> {
+    let lines: Vec<&str> = said.lines().collect();
+    match (lines.is_empty(), on_terminal) {
+        (true, _) => Ok(()),
+        (false, true) => outlet.send(format!("{}\r\n", lines.join("\r\n")).into_bytes()).await,
+        (false, false) => outlet.aside(format!("{}\n", lines.join("\n"))).await,
+    }
+}
+
 /// For a client to close its end after ours. OpenSSH takes a disconnect that comes before for an error.
 const PATIENCE: Duration = Duration::from_secs(5);
 
