@@ -241,11 +241,20 @@ impl<D: Destination> Logins<D> {
     /// What PAM's next step means for the client.
     fn step(&mut self, step: Step) -> Auth {
         match step {
-            Step::Prompts { instructions, prompts } => Auth::Partial {
-                name: Cow::Borrowed(""),
-                instructions: Cow::Owned(instructions),
-                prompts: prompts.into_iter().map(|prompt| (Cow::Owned(prompt.text), prompt.echo)).collect(),
-            },
+            // In the prompt, as sshd has it: OpenSSH's client cuts an instruction at 1 KiB, and shows none with `-q`.
+            Step::Prompts { instructions, mut prompts } => {
+                if let Some(first) = prompts.first_mut() {
+                    first.text.insert_str(0, &instructions);
+                }
+                Auth::Partial {
+                    name: Cow::Borrowed(""),
+                    instructions: Cow::Borrowed(""),
+                    prompts: prompts
+                        .into_iter()
+                        .map(|prompt| (Cow::Owned(prompt.text), prompt.echo))
+                        .collect(),
+                }
+            }
             Step::Granted(identity) => self.admit(identity),
             Step::Denied => refused(),
         }

@@ -31,8 +31,11 @@ fn with_command(script: &str) -> Accounts {
 }
 
 fn login(user: &str) -> Helper {
-    let mut command = Command::new(PROGRAM);
-    command.args(["--config", CONFIG]).env("SECRET", "of the service");
+    // As in the sandbox of the ports' login helper, which may not signal other users' processes.
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--bounding-set=-kill", "--inh-caps=-kill", PROGRAM, "--config", CONFIG])
+        .env("SECRET", "of the service");
     Helper::run(command).begin(user, "ttyUSB0", RootLogin::Key)
 }
 

@@ -117,7 +117,8 @@ fn while_nologin_exists_only_root_gets_in() {
     helper.ends_saying("(Down for repair.)");
     accounts.set_password("root", "rootpw");
     let mut helper = Helper::start().begin("root", "ttyUSB0", RootLogin::Yes);
-    granted(helper.password("rootpw"));
+    assert_eq!(helper.password("rootpw"), Reply::Said("Down for repair.\n".to_owned()));
+    granted(helper.reply().unwrap());
 }
 
 #[test]
