@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Address, Config, EscapePrefix, Groups, Log, LogType, Pattern, Port, RootLogin, Server,
-    SshAlgorithms, Trigger, Writers, keys,
+    Access, Address, Config, EscapePrefix, Groups, KeysCommand, KeysCommandUser, KeysFile, Log, LogType,
+    Pattern, Port, RootLogin, Server, SshAlgorithms, Trigger, Writers, keys,
 };
 use consoleserver::port::{
     Baud, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName, StopBits,
@@ -272,6 +272,25 @@ fn banner() -> impl Strategy<Value = Option<PathBuf>> {
     of("/[a-zA-Z.%\"\\\\ ]{1,20}x".prop_map(PathBuf::from))
 }
 
+/// Only the keys of where public keys come from.
+fn key_sources() -> impl Strategy<Value = Access> {
+    let files = vec("/?[a-z.]{1,8}(/(%u|%U|%h|%%|[a-z \"'\\\\]{1,8})){0,3}", 0..4);
+    (files, proptest::option::of("/[a-z]{1,8}( (%u|%f|%k|%t|[a-z]{1,8})){0,3}")).prop_map(
+        |(files, command)| {
+            let user = command.as_ref().map(|_| KeysCommandUser::parse("nobody").unwrap());
+            Access {
+                authorized_keys_files: files
+                    .iter()
+                    .filter_map(|file| KeysFile::parse(file).unwrap())
+                    .collect(),
+                authorized_keys_command: command.map(|command| KeysCommand::parse(&command).unwrap()),
+                authorized_keys_command_user: user,
+                ..Access::default()
+            }
+        },
+    )
+}
+
 prop_compose! {
     fn config()(
         ports in btree_map("[A-Za-z0-9_][A-Za-z0-9._-]{0,31}", port(), 0..5),
@@ -279,6 +298,7 @@ prop_compose! {
         bare in vec(any::<(bool, bool)>(), 6), listen in addresses(), groups in groups(),
         root in select(vec![RootLogin::Key, RootLogin::Yes, RootLogin::No]),
         ssh_algorithms in select(SshAlgorithms::ALL.to_vec()), banner in banner(),
+        keys in key_sources(),
     ) -> Config {
         let mut given: Vec<_> = numbers.into_iter().zip(devices).zip(bare).collect();
         let ssh_port = given.pop().and_then(|((number, _), (bare, _))| (!bare).then_some(number));
@@ -289,7 +309,7 @@ prop_compose! {
             (name.parse::<PortName>().unwrap(), Port { ssh_port, device, ..port })
         });
         let ports = ports.collect();
-        Config { server, access: Access { groups, root }, ports }
+        Config { server, access: Access { groups, root, ..keys }, ports }
     }
 }
 

@@ -62,6 +62,9 @@ pub enum LoginError {
     /// Right message, wrong moment.
     #[error("the login helper answered something else than it was asked")]
     Unexpected,
+    /// The user has proved who they are; what they are told. Another method may be tried.
+    #[error("the account is refused: {0:?}")]
+    AccountRefused(String),
     /// This login was granted, or failed, before.
     #[error("this login is over")]
     Over,
@@ -109,6 +112,8 @@ pub struct Login {
     abandoned: u32,
     /// Until when it may be that there was no helper free, if none has answered yet.
     busy_until: Option<Instant>,
+    /// What PAM has said to the user and nobody has taken yet.
+    said: String,
 }
 
 /// A request that is dropped half way leaves `Over`, since its reply might be taken for the next one's.
@@ -145,18 +150,26 @@ pub enum Ends {
 
 /// A program that the helper runs. When this is dropped it is told to hang up, and is killed if it does not.
 #[derive(Debug)]
-pub struct Running(UnixStream);
+pub struct Running {
+    stream: UnixStream,
+    said: String,
+}
 
 impl Running {
-    fn new(socket: OwnedFd) -> Result<Self, LoginError> {
+    fn new(socket: OwnedFd, said: String) -> Result<Self, LoginError> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         let watched = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket));
-        watched.map(Self).map_err(|error| LoginError::Message(error.into()))
+        watched.map(|stream| Self { stream, said }).map_err(|error| LoginError::Message(error.into()))
+    }
+
+    /// What PAM has said to the user as it opened the session, once.
+    pub fn take_said(&mut self) -> String {
+        std::mem::take(&mut self.said)
     }
 
     /// Waits until it has ended. Not cancel safe.
     pub async fn exited(&mut self) -> Result<Exit, LoginError> {
-        match message::receive_async(&mut self.0).await.map_err(understand)? {
+        match message::receive_async(&mut self.stream).await.map_err(understand)? {
             Some(Reply::Exited(exit)) => Ok(exit),
             Some(_) => Err(LoginError::Unexpected),
             None => Err(LoginError::Gone),
@@ -179,19 +192,27 @@ impl Granted {
         let on_terminal = terminal.is_some();
         let started = timeout(REPLY, async {
             message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
-            match message::receive_async(&mut stream).await.map_err(understand)? {
+            let mut reply = message::receive_async(&mut stream).await.map_err(understand)?;
+            let mut said = String::new();
+            if let Some(Reply::Said(text)) = reply {
+                said = text;
+                reply = message::receive_async(&mut stream).await.map_err(understand)?;
+            }
+            match reply {
                 Some(Reply::Running) => {}
                 Some(Reply::Failed) => return Ok(None),
                 Some(_) => return Err(LoginError::Unexpected),
                 None => return Err(LoginError::Gone),
             }
             let received = stream.async_io(Interest::READABLE, || message::receive_descriptors(&stream));
-            received.await.map(Some).map_err(|_| LoginError::Gone)
+            let descriptors = received.await.map_err(|_| LoginError::Gone)?;
+            Ok(Some((descriptors, said)))
         });
-        let descriptors = started.await.map_err(|_| LoginError::Silent(REPLY))??;
+        let started = started.await.map_err(|_| LoginError::Silent(REPLY))??;
         *place = Some(stream);
-        let mut descriptors = descriptors.ok_or(LoginError::NotRun)?.into_iter();
-        let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?)?;
+        let (descriptors, said) = started.ok_or(LoginError::NotRun)?;
+        let mut descriptors = descriptors.into_iter();
+        let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?, said)?;
         let ends: Vec<OwnedFd> = descriptors.collect();
         let ends = if on_terminal {
             <[OwnedFd; 1]>::try_from(ends).map(|[terminal]| Ends::Terminal(terminal))
@@ -221,7 +242,14 @@ impl Login {
             }
         };
         let state = State::Ready(stream);
-        Ok(Self { socket: socket.to_owned(), begin, state, abandoned: 0, busy_until: Some(busy_until) })
+        Ok(Self {
+            socket: socket.to_owned(),
+            begin,
+            state,
+            abandoned: 0,
+            busy_until: Some(busy_until),
+            said: String::new(),
+        })
     }
 
     /// Whether this key would be taken.
@@ -260,7 +288,8 @@ impl Login {
     /// Logs in by SSH's method `password`: PAM's first question is answered with it. If PAM asks more than one, the
     /// method cannot carry the answers, and the client must use `keyboard-interactive`: denied.
     pub async fn password(&mut self, password: Secret) -> Result<Option<Identity>, LoginError> {
-        let step = match self.converse().await? {
+        let reply = self.request(&Request::Password).await?;
+        let step = match self.step(reply)? {
             Step::Prompts { prompts, .. } if prompts.len() == 1 && !prompts[0].echo => {
                 self.answer(vec![password]).await?
             }
@@ -278,6 +307,11 @@ impl Login {
             State::Granted(stream) => Some(Granted(Arc::new(Mutex::new(Some(stream))))),
             _ => None,
         }
+    }
+
+    /// What PAM has said to the user with the last reply, once.
+    pub fn take_said(&mut self) -> String {
+        std::mem::take(&mut self.said)
     }
 
     /// One request and its reply. A conversation that the client has left (RFC 4256, 3.1: it may begin another method
@@ -307,24 +341,34 @@ impl Login {
     }
 
     async fn exchange(&mut self, mut stream: UnixStream, request: &Request) -> Result<Reply, LoginError> {
+        self.said.clear();
         let exchanged = timeout(REPLY, async {
             message::send_async(&mut stream, request).await?;
-            message::receive_async(&mut stream).await
+            let mut reply = message::receive_async(&mut stream).await?;
+            if let Some(Reply::Said(said)) = reply {
+                self.said = said;
+                reply = message::receive_async(&mut stream).await?;
+            }
+            Ok(reply)
         });
         let reply = exchanged.await.map_err(|_| LoginError::Silent(REPLY))?.map_err(understand)?;
         let reply = reply.ok_or(LoginError::Gone)?;
         self.busy_until = None;
         self.state = match &reply {
-            Reply::Acceptable | Reply::Denied => State::Ready(stream),
+            Reply::Acceptable | Reply::Denied | Reply::AccountRefused(_) => State::Ready(stream),
             Reply::Prompts { .. } => State::Asked(stream),
             Reply::Granted(_) => State::Granted(stream),
             Reply::Running
             | Reply::Failed
             | Reply::Exited(_)
+            | Reply::Said(_)
             | Reply::HostKey(_)
             | Reply::HostKeysEnd { .. } => State::Over,
         };
-        Ok(reply)
+        match reply {
+            Reply::AccountRefused(said) => Err(LoginError::AccountRefused(said)),
+            reply => Ok(reply),
+        }
     }
 
     fn step(&mut self, reply: Reply) -> Result<Step, LoginError> {

@@ -12,11 +12,8 @@ use thiserror::Error;
 
 use super::account::Account;
 
-/// The files, below the home directory; sshd's default.
-const NAMES: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_keys2"];
-
 /// Bytes of the longest file that is read: some thousand keys.
-const FILE_LIMIT: u64 = 1024 * 1024;
+pub(super) const FILE_LIMIT: u64 = 1024 * 1024;
 
 /// Write permission for the group or for everybody.
 const OTHERS_WRITE: u32 = 0o022;
@@ -41,6 +38,9 @@ pub enum KeyFileError {
     /// Somebody else's.
     #[error("{} belongs to user id {}, not to its user or root", .0.display(), .1)]
     Owner(PathBuf, u32),
+    /// Of a program, or of a directory above it.
+    #[error("{} belongs to user id {}, not to root", .0.display(), .1)]
+    NotRoots(PathBuf, u32),
     /// Others may write.
     #[error("{} may be written by group or others (mode {:03o}): chmod go-w", .0.display(), .1)]
     Writable(PathBuf, u32),
@@ -54,16 +54,16 @@ pub struct KeyFile {
     pub contents: Vec<u8>,
 }
 
-/// Reads the files of `account` that exist.
+/// Reads those of `files` that exist, which are `account`'s.
 ///
 /// # Errors
 /// The outer one if the process could not become that user.
-pub fn read_all(account: &Account) -> nix::Result<Vec<Result<KeyFile, KeyFileError>>> {
+pub fn read_all(account: &Account, files: &[PathBuf]) -> nix::Result<Vec<Result<KeyFile, KeyFileError>>> {
     let _as_user = match Uid::effective().is_root() {
         true => Some(AsUser::become_user(account)?),
         false => None,
     };
-    Ok(NAMES.iter().filter_map(|name| read(account, &account.home.join(name)).transpose()).collect())
+    Ok(files.iter().filter_map(|file| read(account, file).transpose()).collect())
 }
 
 /// `None` if there is no such file.
@@ -92,6 +92,24 @@ fn read(account: &Account, path: &Path) -> Result<Option<KeyFile>, KeyFileError>
     }
     let contents = bounded(file).map_err(failed)?;
     Ok(Some(KeyFile { path: path.to_owned(), contents }))
+}
+
+/// The real path of a program that only root could have written: it, and each directory above it (subprocess and safe_path in
+/// OpenSSH's misc.c).
+pub(super) fn only_root_writes(program: &Path) -> Result<PathBuf, KeyFileError> {
+    let failed = |source| KeyFileError::Read { path: program.to_owned(), source };
+    let real = program.canonicalize().map_err(failed)?;
+    if !real.metadata().map_err(failed)?.is_file() {
+        return Err(KeyFileError::NotAFile(real));
+    }
+    for path in real.ancestors() {
+        let metadata = path.metadata().map_err(failed)?;
+        if metadata.uid() != 0 {
+            return Err(KeyFileError::NotRoots(path.to_owned(), metadata.uid()));
+        }
+        only_its_user_writes(path, &metadata, Uid::from_raw(0))?;
+    }
+    Ok(real)
 }
 
 /// The length of a moment ago need not be the length of now.
@@ -124,13 +142,13 @@ fn only_its_user_writes(path: &Path, metadata: &Metadata, user: Uid) -> Result<(
 
 /// While it lives, the process reads files as somebody else. The process has one thread, so nothing else happens
 /// under the wrong name.
-struct AsUser {
+pub(super) struct AsUser {
     gid: Gid,
     groups: Vec<Gid>,
 }
 
 impl AsUser {
-    fn become_user(account: &Account) -> nix::Result<Self> {
+    pub(super) fn become_user(account: &Account) -> nix::Result<Self> {
         let before = Self { gid: Gid::effective(), groups: getgroups()? };
         initgroups(account.name.as_c_str(), account.gid)?;
         setegid(account.gid)?;

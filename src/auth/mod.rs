@@ -1,6 +1,7 @@
 //! Who somebody is. `protocol` is what the network processes and the root helper `console-auth` say to each
 //! other; `client` is the network side; `account` knows the user, for both sides; the other rooms run as root inside
-//! `console-auth`: `server` keeps the order, `keyfile`, `authorized_keys` and `from` decide about keys, `pam` about everything else.
+//! `console-auth`: `server` keeps the order, `listed` looks for a key where `sources` says, by `keyfile` and
+//! `keys_command`, and `authorized_keys` and `from` decide about lines, `pam` about everything else.
 //! For the admin CLI alone, `session` keeps one program, which `run` starts as the user.
 
 pub mod account;
@@ -9,9 +10,12 @@ pub mod client;
 pub mod from;
 pub mod protocol;
 pub mod server;
+pub mod sources;
 
 mod interrupt;
 mod keyfile;
+mod keys_command;
+mod listed;
 mod pam;
 mod peer;
 mod refusal;

@@ -12,6 +12,7 @@ use thiserror::Error;
 use super::interrupt::Interrupter;
 use super::peer::{Peer, PeerError};
 use super::protocol::{Place, Prompt, Reply, Request, Secret};
+use crate::printable;
 
 /// The file in /etc/pam.d.
 const SERVICE: &str = "consoleserver";
@@ -22,6 +23,13 @@ const PROMPTS_LIMIT: usize = 16;
 /// Bytes of a question, and of what modules say before it. Real ones are a few lines; even with every byte escaped,
 /// both fit into one message.
 const TEXT_LIMIT: usize = 4 * 1024;
+
+/// The steps after the proof.
+const ACCOUNT: &str = "account";
+const CHANGE: &str = "password change";
+
+/// For a user who came by a key or by SSH's method `password`.
+const HOW_TO_CHANGE: &str = "The password has expired. To change it, log in by keyboard-interactive: ssh -o PreferredAuthentications=keyboard-interactive";
 
 /// Bytes of the longest answer, as sshd's: hashing more would be work for an attacker's choosing.
 const ANSWER_LIMIT: usize = 1024;
@@ -44,15 +52,15 @@ pub enum PamError {
     /// A module said no.
     #[error("PAM {step}: {reason}{}", remark(.said))]
     Refused {
-        /// `authentication`, `account` or `session`.
+        /// `authentication`, `account`, `password change` or `session`.
         step: &'static str,
         /// PAM's own sentence.
         reason: String,
         /// What the modules would have told the client.
         said: String,
     },
-    /// There is no way to change it on a console's login.
-    #[error("the password has expired and must be changed elsewhere first{}", remark(.0))]
+    /// This login cannot change it.
+    #[error("the password has expired and must be changed first{}", remark(.0))]
     MustChangePassword(String),
     /// The client is gone, or broke the rules while it was asked.
     #[error(transparent)]
@@ -63,6 +71,19 @@ fn remark(said: &str) -> String {
     match said.trim() {
         "" => String::new(),
         said => format!(" ({})", said.replace('\n', " ")),
+    }
+}
+
+impl PamError {
+    /// What a user is told who has proved who they are and is not let in: what the modules said, as sshd does it.
+    pub fn for_user(&self) -> Option<String> {
+        let (said, more) = match self {
+            Self::Refused { step: ACCOUNT | CHANGE, said, .. } => (said.trim(), ""),
+            Self::MustChangePassword(said) => (said.trim(), HOW_TO_CHANGE),
+            Self::Refused { .. } | Self::Peer(_) => return None,
+        };
+        let told = [said, more].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+        (!told.is_empty()).then_some(told)
     }
 }
 
@@ -135,7 +156,19 @@ impl<'a> Transaction<'a> {
     pub fn check_account(&mut self) -> Result<(), PamError> {
         let _interrupter = Interrupter::new();
         let verdict = self.context.acct_mgmt(Flag::DISALLOW_NULL_AUTHTOK);
-        self.settle("account", verdict)
+        self.settle(ACCOUNT, verdict)
+    }
+
+    /// Has a password that has expired changed, in the same conversation.
+    pub fn change_password(&mut self) -> Result<(), PamError> {
+        let _interrupter = Interrupter::new();
+        let verdict = self.context.chauthtok(Flag::CHANGE_EXPIRED_AUTHTOK);
+        self.settle(CHANGE, verdict)
+    }
+
+    /// What modules have said since the last question, once.
+    pub fn take_said(&mut self) -> String {
+        std::mem::take(&mut self.context.conversation_mut().said)
     }
 
     /// The user that was let in, whom a module may have renamed.
@@ -151,23 +184,26 @@ impl<'a> Transaction<'a> {
         match verdict {
             Ok(()) => Ok(()),
             Err(error) if error.code() == ErrorCode::NEW_AUTHTOK_REQD => {
-                Err(PamError::MustChangePassword(std::mem::take(&mut conversation.said)))
+                Err(PamError::MustChangePassword(conversation.said.clone()))
             }
-            Err(error) => Err(PamError::Refused {
-                step,
-                reason: error.to_string(),
-                said: std::mem::take(&mut conversation.said),
-            }),
+            Err(error) => {
+                Err(PamError::Refused { step, reason: error.to_string(), said: conversation.said.clone() })
+            }
         }
     }
 }
 
 impl Transaction<'static> {
-    /// Gives the process the user's credentials and opens a session, which is closed when it is dropped.
-    pub fn open_session(&mut self) -> Result<Session<'_>, PamError> {
+    /// Gives the process the user's credentials and opens a session, which is closed when it is dropped. What modules have said to the
+    /// user comes with it (pam_motd, pam_lastlog).
+    pub fn open_session(&mut self) -> Result<(Session<'_>, String), PamError> {
         let _interrupter = Interrupter::new();
-        let session = self.context.open_session(Flag::NONE);
-        session.map(|session| Session(Some(session))).map_err(|error| refused("session", &error))
+        let opened = self.context.open_session(Flag::NONE).map(pam_client2::Session::leak);
+        let said = self.take_said();
+        match opened {
+            Ok(token) => Ok((Session(Some(self.context.unleak_session(token))), said)),
+            Err(error) => Err(refused("session", &error)),
+        }
     }
 }
 
@@ -185,7 +221,8 @@ impl Drop for Session<'_> {
     }
 }
 
-/// What PAM calls when it wants something from the person.
+/// What PAM calls when it wants something from the person. The texts are printable: a module, or a directory behind one, may say
+/// anything.
 #[derive(Default)]
 struct Conversation<'a> {
     peer: Option<&'a mut Peer>,
@@ -222,7 +259,7 @@ impl Conversation<'_> {
         if room == 0 {
             return;
         }
-        self.said.push_str(&bounded(text, room));
+        self.said.push_str(bounded(text, room).trim_end_matches('\n'));
         self.said.push('\n');
     }
 }
@@ -266,5 +303,5 @@ fn presentable(Secret(answer): Secret) -> CString {
 
 fn bounded(text: &CStr, limit: usize) -> String {
     let text = text.to_bytes();
-    String::from_utf8_lossy(&text[..text.len().min(limit)]).into_owned()
+    printable::visible(&String::from_utf8_lossy(&text[..text.len().min(limit)]))
 }

@@ -4,10 +4,13 @@
 //! ```text
 //! Begin ─┬─ Offer{key}      → Acceptable | Denied          (any number)
 //!        ├─ Key{key}        → Granted | Denied             (its signature was verified by the network side)
-//!        └─ Converse        → Prompts … Answers … Granted | Denied   (PAM)
+//!        ├─ Converse        → Prompts … Answers … Granted | Denied   (PAM)
+//!        └─ Password        → Prompts … Answers … Granted | Denied   (PAM, for a client that can answer one question)
 //! after Granted, on the cli socket alone:
 //! Run{run, terminal}        → Running and descriptors: the session's socket, and the ends of its program | Failed   (any number)
 //! on the session's socket:    Exited; closing it ends the program, closing the connection all of them
+//!
+//! Said comes before a reply, when PAM has something for the user to read; AccountRefused in the place of Denied.
 //!
 //! HostKeys                  → HostKey … HostKeysEnd      (instead of a login)
 //! ```
@@ -57,8 +60,10 @@ pub enum Request {
         /// The public key.
         key: String,
     },
-    /// Ask PAM.
+    /// Ask PAM, and have a password that must be changed changed.
     Converse,
+    /// Ask PAM for SSH's method `password`, which has no way to change one.
+    Password,
     /// Answers to the last [`Reply::Prompts`], one each.
     Answers(Vec<Secret>),
     /// Run `consolectl` as whom was granted. On the cli socket only.
@@ -220,6 +225,11 @@ pub enum Reply {
     },
     /// This is somebody, and the account is in order.
     Granted(Identity),
+    /// What PAM has said to the user since the last prompts, lines, printable. The reply itself follows.
+    Said(String),
+    /// The user has proved who they are, and PAM lets the account in no more, or not before its password is changed: what the user is
+    /// told.
+    AccountRefused(String),
     /// No. Why is in `console-auth`'s journal, not on the wire. Another method may be tried.
     Denied,
     /// It runs. One byte follows, with which come the session's socket, and the terminal's other side or its three ends: what it

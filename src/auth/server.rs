@@ -1,26 +1,24 @@
 //! One login, as `console-auth` serves it: the order of requests, who is let in, and the line in the journal that says
-//! why not. The peer only ever learns yes or no, and failures look alike whether or not the user exists.
+//! why not. The peer only ever learns yes or no and what PAM says to the user, and failures look alike whether or not the user exists.
 
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use nix::unistd::Uid;
 use russh::keys::ssh_key::LineEnding;
 use russh::keys::{HashAlg, PublicKey};
 use thiserror::Error;
 
 use super::account::{Account, AccountError, LoginName};
-use super::authorized_keys::{self, Circumstances};
-use super::keyfile;
+use super::listed::Listed;
 use super::pam::{PamError, Transaction, Who};
 use super::peer::{Peer, PeerError};
 use super::protocol::{Identity, Place, Reply, Request, Secret};
 use super::refusal::{Failure, Refusal};
 use super::session::{self, SessionError};
+use super::sources::Configured;
 use crate::config::RootLogin;
 use crate::event::Event;
 use crate::hostkeys::{self, HostKeys};
@@ -48,7 +46,8 @@ const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 const DEMO_PORT: &str = "demo";
 
 /// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone. `program` is what whoever was
-/// let in may have run as themselves: none on the socket of the ports. `host_keys` is the directory of the host keys.
+/// let in may have run as themselves: none on the socket of the ports. `host_keys` is the directory of the host keys, and
+/// `configured` the configuration, which says where users' keys are.
 ///
 /// # Errors
 /// When the peer broke the protocol, vanished in the middle or was too slow, or a session could not begin; a refused login
@@ -58,12 +57,13 @@ pub fn serve(
     demo_key: Option<PublicKey>,
     program: Option<&Path>,
     host_keys: &Path,
+    configured: Configured,
 ) -> Result<(), ServeError> {
     let mut peer = Peer::new(stream, GRACE);
     let begun = peer.receive().and_then(|first| match first {
         None => Ok(None),
         Some(Request::Begin { user, rhost, place, root }) => {
-            Ok(Some(Login::begin(user, rhost, place, root, demo_key)))
+            Ok(Some(Login::begin(user, rhost, place, root, demo_key, configured)))
         }
         Some(Request::HostKeys) => send_host_keys(&mut peer, host_keys).map(|()| None),
         Some(_) => Err(PeerError::OutOfTurn("the first request must be Begin or HostKeys")),
@@ -122,8 +122,11 @@ struct Login {
     root: RootLogin,
     demo_key: Option<PublicKey>,
     account: Result<Account, AccountError>,
+    listed: Listed,
     /// Who has been let in, as whom a session may run; nobody for the demonstration key, which is no account's.
     admitted: Option<(Account, Transaction<'static>)>,
+    /// What PAM has said to the user since its last question.
+    said: String,
     tries: u32,
     offers: u32,
     /// Offered keys that are in no file: told once, at the end, since an agent offers all that it has.
@@ -131,7 +134,14 @@ struct Login {
 }
 
 impl Login {
-    fn begin(typed: String, rhost: IpAddr, place: Place, root: RootLogin, demo: Option<PublicKey>) -> Self {
+    fn begin(
+        typed: String,
+        rhost: IpAddr,
+        place: Place,
+        root: RootLogin,
+        demo: Option<PublicKey>,
+        configured: Configured,
+    ) -> Self {
         let at_demo = place.port().is_some_and(|port| port.as_str() == DEMO_PORT);
         Self {
             account: Account::look_up(&typed),
@@ -140,7 +150,9 @@ impl Login {
             typed: LoginName::cut(&typed).to_owned(),
             place,
             root,
+            listed: Listed::new(configured),
             admitted: None,
+            said: String::new(),
             tries: 0,
             offers: 0,
             unlisted: 0,
@@ -152,12 +164,17 @@ impl Login {
             let reply = match request {
                 Request::Offer { key } => self.offered(&key),
                 Request::Key { key } => self.signed(&key),
-                Request::Converse => self.converse(peer)?,
+                Request::Converse => self.converse(peer, Change::Asked)?,
+                Request::Password => self.converse(peer, Change::Refused)?,
                 Request::Begin { .. } => return Err(PeerError::OutOfTurn("Begin comes once")),
                 Request::HostKeys => return Err(PeerError::OutOfTurn("HostKeys is not for a login")),
                 Request::Answers(_) => return Err(PeerError::OutOfTurn("nothing was asked")),
                 Request::Run { .. } => return Err(PeerError::OutOfTurn("nothing is run for this login")),
             };
+            if !self.said.trim().is_empty() {
+                peer.send(&Reply::Said(std::mem::take(&mut self.said)))?;
+            }
+            self.said.clear();
             peer.send(&reply)?;
             if matches!(reply, Reply::Granted(_)) {
                 return Ok(());
@@ -194,9 +211,9 @@ impl Login {
         }
     }
 
-    fn converse(&mut self, peer: &mut Peer) -> Result<Reply, PeerError> {
+    fn converse(&mut self, peer: &mut Peer, change: Change) -> Result<Reply, PeerError> {
         self.tries += 1;
-        match self.by_conversation(peer) {
+        match self.by_conversation(peer, change) {
             Ok(identity) => Ok(self.grant(identity, "password")),
             Err(Failure::Refused(refusal)) => {
                 let reply = self.refuse("password", &refusal);
@@ -215,10 +232,12 @@ impl Login {
             let identity = Identity { name: DEMO_PORT.to_owned(), uid: 65534, groups: Vec::new() };
             return Ok((identity, fingerprint));
         }
-        let listed = match &self.account {
-            Ok(account) => self.lists(account, &key)?,
-            Err(_) => self.lists(&Account::nobody(), &key)?,
+        let owner = match &self.account {
+            Ok(account) => account.clone(),
+            Err(_) => Account::nobody(),
         };
+        let (whom, rhost) = (self.whom(), self.rhost);
+        let listed = self.listed.lists(&owner, &key, rhost, &|what| whom.say(None, what))?;
         let account = self.account.as_ref().map_err(|error| *error)?;
         if !listed {
             return Err(Refusal::Unlisted(fingerprint));
@@ -226,50 +245,32 @@ impl Login {
         self.admits(account, Method::Key)?;
         if signed {
             let mut pam = Transaction::silent(&self.who(account.name.as_str()))?;
-            let identity = self.admits_now(account, Method::Key, &mut pam)?;
+            let identity = self.admits_now(account, Method::Key, &mut pam, Change::Refused)?;
+            self.said = pam.take_said();
             self.admitted = Some((account.clone(), pam));
             return Ok((identity, fingerprint));
         }
         Ok((account.identity()?, fingerprint))
     }
 
-    /// Whether a file of the user lists the key. What is wrong with files and lines goes to the journal.
-    fn lists(&self, account: &Account, key: &PublicKey) -> Result<bool, Refusal> {
-        let circumstances =
-            Circumstances { rhost: self.rhost, now: Timestamp::now(), zone: TimeZone::system() };
-        for file in keyfile::read_all(account).map_err(Refusal::Become)? {
-            let file = match file {
-                Ok(file) => file,
-                Err(error) => {
-                    self.tell(&format!("a file of keys is not used: {error}"));
-                    continue;
-                }
-            };
-            let found = authorized_keys::search(&file.contents, key, &circumstances);
-            for (line, refusal) in &found.refused {
-                self.tell(&format!("{}, line {line}: {refusal}", file.path.display()));
-            }
-            if found.admitted.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
     /// Whoever must not log in this way is asked just like everybody else, and every answer is wrong.
-    fn by_conversation(&mut self, peer: &mut Peer) -> Result<Identity, Failure> {
+    fn by_conversation(&mut self, peer: &mut Peer, change: Change) -> Result<Identity, Failure> {
         let known = self.account.as_ref().map_err(|error| Refusal::from(*error));
         let allowed = known.and_then(|account| self.admits(account, Method::Password));
         let user = LoginName::parse(&self.typed);
         let user = user.as_ref().map_or(LoginName::IMPOSSIBLE, LoginName::as_str);
         let mut pam = Transaction::asking(peer, &self.who(user), allowed.is_err())?;
         let verdict = pam.authenticate();
+        if allowed.is_err() || verdict.is_err() {
+            self.said = pam.take_said();
+        }
         if let (Err(refusal), Ok(()) | Err(PamError::Refused { .. })) = (allowed, &verdict) {
             return Err(refusal.into());
         }
         verdict?;
         let account = Account::look_up(&pam.user()?)?;
-        let identity = self.admits_now(&account, Method::Password, &mut pam)?;
+        let identity = self.admits_now(&account, Method::Password, &mut pam, change)?;
+        self.said = pam.take_said();
         self.admitted = Some((account, pam.silenced()?));
         Ok(identity)
     }
@@ -294,10 +295,19 @@ impl Login {
         account: &Account,
         method: Method,
         pam: &mut Transaction<'_>,
+        change: Change,
     ) -> Result<Identity, Refusal> {
         self.admits(account, method)?;
+        // First, since pam_nologin has the file's text for the user.
+        match (pam.check_account(), change) {
+            (Err(PamError::MustChangePassword(_)), Change::Asked) => {
+                self.tell("the password has expired, and a new one is asked for");
+                pam.change_password()?;
+                self.tell("the password was changed");
+            }
+            (checked, _) => checked?,
+        }
         open_to(account)?;
-        pam.check_account()?;
         Ok(account.identity()?)
     }
 
@@ -312,7 +322,10 @@ impl Login {
 
     fn refuse(&self, method: &str, refusal: &Refusal) -> Reply {
         self.event(Event::Refused, &format!("refused by {method}: {refusal}"));
-        Reply::Denied
+        match refusal {
+            Refusal::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountRefused),
+            _ => Reply::Denied,
+        }
     }
 
     fn event(&self, event: Event, what: &str) {
@@ -323,10 +336,27 @@ impl Login {
         self.say(None, what);
     }
 
+    fn say(&self, message_id: Option<&str>, what: &str) {
+        self.whom().say(message_id, what);
+    }
+
+    fn whom(&self) -> Whom {
+        Whom { typed: self.typed.clone(), rhost: self.rhost, place: self.place.clone() }
+    }
+}
+
+/// Whose login it is: what each line in the journal begins with.
+struct Whom {
+    typed: String,
+    rhost: IpAddr,
+    place: Place,
+}
+
+impl Whom {
     /// `object_systemd_unit` makes `journalctl --unit console@PORT` show it among what the port says, or `console-cli`: root
     /// may say so.
     fn say(&self, message_id: Option<&str>, what: &str) {
-        let Self { typed, rhost, place, .. } = self;
+        let Self { typed, rhost, place } = self;
         let unit = match place {
             Place::Port(port) => format!("console@{port}.service"),
             Place::Admin => "console-cli.service".to_owned(),
@@ -340,6 +370,15 @@ impl Login {
             "login of {typed:?} to {place} from {rhost}: {what}"
         );
     }
+}
+
+/// What becomes of a password that must be changed.
+#[derive(Clone, Copy)]
+enum Change {
+    /// PAM asks for a new one.
+    Asked,
+    /// The login is refused: its method has no questions.
+    Refused,
 }
 
 #[derive(Clone, Copy)]

@@ -87,13 +87,17 @@ pub fn serve(
             run::take_groups(account).map_err(SessionError::from).and_then(|()| Ok(pam.open_session()?));
         alarm::cancel();
         // Closed when this is dropped, after the last program.
-        let _session = match opened {
-            Ok(session) => session,
+        let (_session, said) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 message::send_async(&mut network.replies, &Reply::Failed).await?;
                 return Err(error);
             }
         };
+        if !said.trim().is_empty() {
+            // An error is a network side that is gone, which is seen below.
+            let _ = message::send_async(&mut network.replies, &Reply::Said(said)).await;
+        }
         let hang_up = Arc::new(Semaphore::new(0));
         loop {
             let (run, terminal) = wanted;

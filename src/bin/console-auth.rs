@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use consoleserver::{auth::server, hostkeys, journal, persist};
+use consoleserver::auth::server;
+use consoleserver::auth::sources::Configured;
+use consoleserver::{hostkeys, journal, persist};
 use listenfd::ListenFd;
 use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::unistd::alarm;
@@ -29,9 +31,12 @@ struct Arguments {
     /// Whoever is let in may have consolectl run as themselves: for the admin CLI, on a socket of its own
     #[arg(long, conflicts_with = "demo_key")]
     may_run: bool,
-    /// Look for usr/bin/consolectl below this directory
-    #[arg(long, value_name = "DIR", default_value = "/", requires = "may_run")]
+    /// Look for the configuration, its state, and usr/bin/consolectl below this directory
+    #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
+    /// Read this configuration instead of /etc/consoleserver/config.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// The directory of the host keys, which a port or console-cli may ask for instead of a login
     #[arg(long, value_name = "DIR", default_value = hostkeys::DIRECTORY)]
     host_keys: PathBuf,
@@ -54,10 +59,11 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let configured = Configured { file: arguments.config, root: arguments.root.clone() };
     let program = arguments.may_run.then(|| arguments.root.join(PROGRAM));
     // A session, once it runs, takes its time.
     alarm::set(HARD_LIMIT);
-    let served = server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys);
+    let served = server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys, configured);
     journal::report_dropped_at_exit();
     match served {
         Ok(()) => ExitCode::SUCCESS,

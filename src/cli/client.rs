@@ -29,7 +29,8 @@ use super::value::{self, ValueError};
 use crate::admin::wire;
 use crate::attach;
 use crate::attach::client::AttachError;
-use crate::config::{Config, ConfigError};
+use crate::auth::sources;
+use crate::config::{Config, ConfigError, Value};
 use crate::exec;
 use crate::hub::BREAK;
 use crate::port::PortName;
@@ -467,7 +468,30 @@ impl Client {
         let (port, key) = address(&of, &key);
         let set = self.service().await?.manager.set(&port, &key, &value, self.revision()).await;
         self.of(&of, set).await?;
-        self.show_changed(&of, to).await
+        self.show_changed(&of, to).await?;
+        match (&of, key.as_str()) {
+            (Target::Access, "authorized_keys_command") => self.confirm_command(to).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// A program is started on root's word only, and not on the administration service's (`auth::sources`): here root gives it.
+    async fn confirm_command(&self, to: &mut impl Write) -> Done {
+        let keys = self.service().await?.keys(&Target::Access).await?.candidate;
+        let text = |key| keys.get(key).and_then(Value::as_str);
+        let (Some(command), Some(user)) =
+            (text("authorized_keys_command"), text("authorized_keys_command_user"))
+        else {
+            return Ok(());
+        };
+        let said = if geteuid().is_root() {
+            sources::confirm_set_by_root(command, user);
+            format!("confirmed by root: {command} runs as {user}")
+        } else {
+            "(it is not run before root has confirmed it, by setting it once more or by writing the file)"
+                .to_owned()
+        };
+        Ok(writeln!(to, "{}", plain_lines(&said))?)
     }
 
     /// What a call of a port or table has brought; of a port that is not there, the nearest ones are named.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::key_sources::{DEFAULT_FILES, KeysCommand, KeysCommandUser, KeysFile};
+
 /// `[access]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Access {
@@ -9,13 +11,26 @@ pub struct Access {
     pub groups: Groups,
     /// How root may log in.
     pub root: RootLogin,
+    /// Files that list a user's keys; none if empty.
+    pub authorized_keys_files: Vec<KeysFile>,
+    /// Program that prints a user's keys, asked after the files.
+    pub authorized_keys_command: Option<KeysCommand>,
+    /// As whom it runs.
+    pub authorized_keys_command_user: Option<KeysCommandUser>,
 }
 
 impl Default for Access {
     /// The members of `dialout`, `sudo` or `root`; root itself by key.
     fn default() -> Self {
         let groups = ["dialout", "sudo", "root"].map(str::to_owned).to_vec();
-        Self { groups: Groups::Members(groups), root: RootLogin::Key }
+        let files = DEFAULT_FILES.iter().filter_map(|file| KeysFile::parse(file).ok().flatten());
+        Self {
+            groups: Groups::Members(groups),
+            root: RootLogin::Key,
+            authorized_keys_files: files.collect(),
+            authorized_keys_command: None,
+            authorized_keys_command_user: None,
+        }
     }
 }
 

@@ -157,6 +157,11 @@ impl<'a> Faults<'a> {
         self.found.len() + self.dropped
     }
 
+    /// Whether one of them has such a key. Those that were only counted may have any.
+    pub(super) fn any(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.dropped > 0 || self.found.iter().any(|(_, fault)| is(&fault.key))
+    }
+
     /// A fault of the value that stands at `place`.
     pub(super) fn add_value(&mut self, place: Range<usize>, key: String, reason: String) {
         let value = self.text.get(place.clone()).filter(|value| !value.is_empty()).map(clip);

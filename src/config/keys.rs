@@ -130,6 +130,27 @@ pub static ACCESS: &[Key<Access>] = &[
         put: |access, v| store(&mut access.root, value::root_login(v)),
         get: |access| Some(value::show_root_login(access.root)),
     },
+    Key {
+        name: "authorized_keys_files",
+        expects: "a list of at most 32 paths such as [\".ssh/authorized_keys\", \"/etc/ssh/keys/%u\"], or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.authorized_keys_files, value::keys_files(v)),
+        get: |access| Some(value::show_keys_files(&access.authorized_keys_files)),
+    },
+    Key {
+        name: "authorized_keys_command",
+        expects: "a program by its absolute path, with arguments, such as \"/usr/bin/sss_ssh_authorizedkeys %u\", or \"none\"",
+        general: false,
+        put: |access, v| store(&mut access.authorized_keys_command, value::keys_command(v)),
+        get: |access| access.authorized_keys_command.as_ref().map(|command| command.as_str().into()),
+    },
+    Key {
+        name: "authorized_keys_command_user",
+        expects: "the user as whom authorized_keys_command runs, such as \"nobody\"",
+        general: false,
+        put: |access, v| store(&mut access.authorized_keys_command_user, value::keys_command_user(v)),
+        get: |access| access.authorized_keys_command_user.as_ref().map(|user| user.as_str().into()),
+    },
 ];
 
 /// `[ports.NAME]` and, but for those of one port only, `[defaults]`.

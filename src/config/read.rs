@@ -12,8 +12,8 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{Faults, clip, segment};
 use super::keys::{self, Key};
 use super::{
-    Config, ConfigError, Conflict, Fault, MAX_TRIGGERS, Port, Shared, Trigger, TriggerName, TriggerNameError,
-    Triggers, Value,
+    Access, Config, ConfigError, Conflict, Fault, MAX_TRIGGERS, Port, Shared, Trigger, TriggerName,
+    TriggerNameError, Triggers, Value,
 };
 use crate::port::{PortError, PortName};
 
@@ -28,6 +28,10 @@ const TRIGGERS: &str = "triggers";
 
 /// `ssh_port` in `[defaults]`.
 const SINGLE: &str = "is of one port only: set it in [ports.NAME]";
+
+/// A command without a user.
+const NO_COMMAND_USER: &str =
+    "set authorized_keys_command_user first: the user as whom it runs, such as \"nobody\"";
 
 /// A rule of which nothing can follow.
 const IDLE_RULE: &str = "expected match = \"a regular expression\", or silence = \"5m\", or both";
@@ -103,6 +107,19 @@ pub(super) fn plain_listeners(text: &str) -> Option<Config> {
     Some(config)
 }
 
+/// `[access]` of a wrong text, if all that is wrong is plainly something else. A table that nobody knows may be `[access]` misspelt.
+pub(super) fn plain_access(text: &str) -> Option<Access> {
+    let mut reader = Reader::new(text);
+    let mut config = Config::default();
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return None;
+    }
+    reader.document(tree.get_ref(), &mut config);
+    let about_access = |key: &str| key.starts_with("access.") || key.starts_with('"') || !key.contains('.');
+    (!reader.faults.any(about_access)).then_some(config.access)
+}
+
 /// `ports.ttyUSB0`
 fn port_path(name: &str) -> String {
     format!("ports.{}", segment(name))
@@ -138,6 +155,7 @@ impl<'a> Reader<'a> {
         }
         if let Some(access) = self.table(tree, "access") {
             self.keys("access", "", access.iter(), keys::ACCESS, &mut config.access);
+            self.command_has_user(&config.access);
         }
         let mut defaults = Port::default();
         if let Some(table) = self.table(tree, "defaults") {
@@ -151,6 +169,15 @@ impl<'a> Reader<'a> {
                     self.faults.add(0..0, "ports".to_owned(), None, reason);
                 }
             }
+        }
+    }
+
+    /// sshd does not start without the user either.
+    fn command_has_user(&mut self, access: &Access) {
+        const COMMAND: &str = "access.authorized_keys_command";
+        if access.authorized_keys_command.is_some() && access.authorized_keys_command_user.is_none() {
+            let place = self.places.get(COMMAND).cloned().unwrap_or_default();
+            self.faults.add_value(place, COMMAND.to_owned(), NO_COMMAND_USER.to_owned());
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::changes::Changes;
-use super::{Config, ConfigError, Loaded, Server, file, read};
+use super::{Access, Config, ConfigError, Loaded, Server, file, read};
 
 /// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
 const MAX_CUTS: usize = 16;
@@ -52,6 +52,34 @@ impl Config {
             None => (Self::listening_nowhere(), None),
         };
         Salvaged { config, path, fault: Some(fault), left_out: None }
+    }
+
+    /// `[access]` as [`Config::load_or_last_good`] has it, and the file. Without a last good copy, it is this table of the wrong file, if
+    /// that is plain. A file that does not name `authorized_keys` anywhere leaves keys where they always are.
+    ///
+    /// # Errors
+    /// What is wrong with the file, when it is not to be told where it wants keys to come from.
+    pub fn load_access(root: &Path) -> Result<(Access, Option<PathBuf>), ConfigError> {
+        let fault = match Self::load_or_last_good(root) {
+            Ok(Loaded { config, path, .. }) => return Ok((config.access, Some(path))),
+            Err(ConfigError::Missing(_)) => return Ok((Access::default(), None)),
+            Err(fault) => fault,
+        };
+        let running = Changes::running(root).unwrap_or_default();
+        let wrong = match &fault {
+            ConfigError::Wrong { path, .. } => file::text(path).ok().flatten().zip(Some(path.clone())),
+            _ => None,
+        };
+        if let Some((text, path)) = wrong {
+            let moved = running.apply(&text).unwrap_or_else(|_| text.clone());
+            if let Some(access) = read::plain_access(&moved) {
+                return Ok((access, Some(path)));
+            }
+            if running.is_empty() && !text.contains("authorized_keys") {
+                return Ok((Access::default(), None));
+            }
+        }
+        Err(fault)
     }
 
     /// Neither a port nor the admin CLI, which a file that says nothing of it has.

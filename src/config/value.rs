@@ -6,7 +6,10 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{Address, AddressError};
-use super::{EscapePrefix, Groups, LogType, Pattern, RootLogin, Writers};
+use super::{
+    EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
+    RootLogin, Writers,
+};
 use crate::port::Mapping;
 
 /// A value before it has a meaning: a TOML value.
@@ -329,6 +332,43 @@ pub(super) fn show_root_login(root: RootLogin) -> Value {
         RootLogin::No => "no",
     }
     .into()
+}
+
+/// A list; or as in sshd_config (5), words in one text, or the word "none".
+pub(super) fn keys_files(value: &Value) -> Parsed<Vec<KeysFile>> {
+    let words: Vec<&str> = match value {
+        Value::String(text) if text.split_whitespace().next().is_some() => text.split_whitespace().collect(),
+        Value::Array(list) => {
+            let words =
+                list.iter().enumerate().map(|(index, word)| word.as_str().ok_or(Refusal::Element(index)));
+            words.collect::<Parsed<_>>()?
+        }
+        _ => return Err(Refusal::Value),
+    };
+    if words.len() > MAX_LIST {
+        return Err(Refusal::Value);
+    }
+    let files = words.into_iter().map(|word| KeysFile::parse(word).map_err(because));
+    files.filter_map(Parsed::transpose).collect()
+}
+
+pub(super) fn show_keys_files(files: &[KeysFile]) -> Value {
+    Value::Array(files.iter().map(|file| file.as_str().into()).collect())
+}
+
+pub(super) fn keys_command(value: &Value) -> Parsed<Option<KeysCommand>> {
+    match text(value)? {
+        none if none.eq_ignore_ascii_case("none") => Ok(None),
+        command => KeysCommand::parse(command).map(Some).map_err(because),
+    }
+}
+
+pub(super) fn keys_command_user(value: &Value) -> Parsed<Option<KeysCommandUser>> {
+    KeysCommandUser::parse(text(value)?).map(Some).map_err(because)
+}
+
+fn because(error: KeySourceError) -> Refusal {
+    Refusal::Because(error.to_string())
 }
 
 pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {

@@ -30,6 +30,8 @@ pub struct Logins {
     pub demo_key: Option<PathBuf>,
     /// The directory of the host keys.
     pub host_keys: PathBuf,
+    /// The configuration in effect.
+    pub config: PathBuf,
 }
 
 impl Logins {
@@ -73,7 +75,7 @@ impl Logins {
         connection.set_nonblocking(false)?;
         let mut command = children::command(&self.path);
         command.env("LISTEN_FDS", "1").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
-        command.arg("--host-keys").arg(&self.host_keys);
+        command.arg("--host-keys").arg(&self.host_keys).arg("--config").arg(&self.config);
         if let Some(key) = &self.demo_key {
             command.arg("--demo-key").arg(key);
         }

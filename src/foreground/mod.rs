@@ -124,7 +124,8 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
             .map_err(ForegroundError::Screen)?;
     }
 
-    let logins = Logins { path: auth_program, demo_key, host_keys: place.hostkeys.clone() };
+    let logins =
+        Logins { path: auth_program, demo_key, host_keys: place.hostkeys.clone(), config: place.config() };
     place.clone().make_more_host_keys(credentials);
     serve(ports, auth_port, logins, shells, &mut signals).await
 }

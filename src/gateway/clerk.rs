@@ -14,7 +14,7 @@ use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
 use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
-use crate::ssh::{Destination, Gatekeeping, Screen, SshOutlet, Visit, Wish};
+use crate::ssh::{Destination, Gatekeeping, Screen, SshOutlet, Visit, Wish, show_said};
 use crate::systemd;
 
 /// The admin CLI as the destination of SSH.
@@ -116,19 +116,23 @@ impl Destination for Clerk {
     }
 
     async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
-        let Visit { name, login, wish, terminal, typed, mut outlet, .. } = visit;
+        let Visit { name, login, said, wish, terminal, typed, mut outlet, .. } = visit;
         let run = match wanted(&name, wish) {
             Ok(run) => run,
             Err(refusal) => return refuse(&mut outlet, &terminal, typed, &refusal, 2).await.ok(),
         };
         let at_console = matches!(run, Run::Console(_));
-        let (ends, running) = match login.run(run, terminal.as_ref().map(now)).await {
+        let (ends, mut running) = match login.run(run, terminal.as_ref().map(now)).await {
             Ok(begun) => begun,
             Err(error) => {
                 tracing::error!(console_user = name, "no session for {name}: {error}");
                 return refuse(&mut outlet, &terminal, typed, &Refusal::NoSession, 1).await.ok();
             }
         };
+        let said = [said, running.take_said()].concat();
+        if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
+            return None;
+        }
         let mut closing = self.closing();
         let relayed = relay::run(ends, running, &terminal, typed, at_console, outlet.clone());
         tokio::select! {

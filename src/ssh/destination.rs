@@ -58,6 +58,8 @@ pub struct Visit {
     pub login: Granted,
     /// The client's address.
     pub from: IpAddr,
+    /// What PAM has said to the user; it is shown once, as the session begins.
+    pub said: String,
     /// What is asked for.
     pub wish: Wish,
     /// The client's terminal.

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::destination::{Destination, Gatekeeping, Visit, Wish};
+use super::outlet::show_said;
 use crate::auth::protocol::{Exit, Identity, Place};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
@@ -71,7 +72,7 @@ impl Destination for Door {
     }
 
     async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
-        let Visit { identity, from, wish, terminal, typed, mut outlet, .. } = visit;
+        let Visit { identity, from, said, wish, terminal, typed, mut outlet, .. } = visit;
         let Some(right) = self.right(&identity) else {
             // The rules have become stricter since the login.
             let (user, why) = (identity.name, self.refusal());
@@ -85,6 +86,9 @@ impl Destination for Door {
             let told = timeout(LAST_WORDS, session::say(&mut outlet, terminal.is_some(), &why));
             return matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1));
         };
+        if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
+            return None;
+        }
         let visitor = Visitor { user: identity.name, from: from.to_string(), right };
         let terminal = terminal.is_some();
         let asked = match wish {

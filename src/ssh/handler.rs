@@ -117,7 +117,7 @@ impl<D: Destination> Connection<D> {
     }
 
     fn start(&mut self, channel: ChannelId, wish: Wish, session: &mut Session) -> Result<(), russh::Error> {
-        let Some(Admitted { name, identity, login }) = self.admitted.clone() else {
+        let Some(Admitted { name, identity, login, .. }) = self.admitted.clone() else {
             return session.channel_failure(channel);
         };
         let Some(Ready { typed, out, terminal }) = self.shared.channels.begin(channel) else {
@@ -127,6 +127,11 @@ impl<D: Destination> Connection<D> {
         let visit = Visit {
             name,
             identity,
+            said: self
+                .admitted
+                .as_mut()
+                .map(|admitted| std::mem::take(&mut admitted.said))
+                .unwrap_or_default(),
             login,
             from: self.peer,
             wish,
@@ -243,6 +248,9 @@ impl<D: Destination> Handler for Connection<D> {
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
+        if let Some(why) = self.logins.farewell() {
+            return session.disconnect(Disconnect::NoMoreAuthMethodsAvailable, why, "");
+        }
         let (Some(ticket), Some(admitted)) = (self.ticket.take(), self.logins.admitted()) else {
             return Err(russh::Error::Inconsistent);
         };

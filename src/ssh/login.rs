@@ -34,6 +34,8 @@ pub(super) struct Admitted {
     pub(super) identity: Identity,
     /// The login that was granted.
     pub(super) login: Granted,
+    /// What PAM has said to the user: the first session shows it.
+    pub(super) said: String,
 }
 
 /// The login, from the first method that the client tries.
@@ -48,21 +50,40 @@ pub(super) struct Logins<D> {
     /// How many helpers were begun.
     helpers: u32,
     identity: Option<Identity>,
+    /// The last words of PAM are shown as a question without a prompt, and the answer to it is refused.
+    parting: bool,
+    /// Why the user, who has proved who they are, is not let in: nothing but to be told.
+    farewell: Option<String>,
 }
 
 impl<D: Destination> Logins<D> {
     /// Nobody has logged in from `peer` yet.
     pub(super) fn new(destination: Arc<D>, peer: IpAddr, queue: Queue) -> Self {
-        Self { destination, peer, queue, name: None, login: None, helpers: 0, identity: None }
+        Self {
+            destination,
+            peer,
+            queue,
+            name: None,
+            login: None,
+            helpers: 0,
+            identity: None,
+            parting: false,
+            farewell: None,
+        }
     }
 
     /// Who has, once.
     pub(super) fn admitted(&mut self) -> Option<Admitted> {
-        Some(Admitted {
-            name: self.name.clone()?,
-            identity: self.identity.take()?,
-            login: self.login.take()?.granted()?,
-        })
+        let (name, identity) = (self.name.clone()?, self.identity.take()?);
+        let mut login = self.login.take()?;
+        let said = login.take_said();
+        Some(Admitted { name, identity, login: login.granted()?, said })
+    }
+
+    /// Why the user, who has proved who they are, is not let in, whatever they may try: for the client to be told as the connection is
+    /// closed.
+    pub(super) fn farewell(&self) -> Option<&str> {
+        self.farewell.as_deref()
     }
 
     /// Would this key be taken?
@@ -83,6 +104,7 @@ impl<D: Destination> Logins<D> {
         match login.key(key).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
             Ok(None) => Ok(refused()),
+            Err(LoginError::AccountRefused(why)) => Ok(self.say_farewell(&why)),
             Err(error) => self.helper_failed(&error),
         }
     }
@@ -94,6 +116,7 @@ impl<D: Destination> Logins<D> {
         let auth = match login.password(Secret(password.to_owned())).await {
             Ok(Some(identity)) => self.admit(identity),
             Ok(None) => refused(),
+            Err(LoginError::AccountRefused(why)) => self.say_farewell(&why),
             Err(error) => self.helper_failed(&error)?,
         };
         Ok(evenly(since, auth).await)
@@ -105,6 +128,10 @@ impl<D: Destination> Logins<D> {
         name: &str,
         answers: Option<Vec<Secret>>,
     ) -> Result<Auth, russh::Error> {
+        // It has been waited for before the words were shown.
+        if std::mem::take(&mut self.parting) && answers.is_some() {
+            return Ok(refused());
+        }
         let since = self.turn().await?;
         let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
         let step = match answers {
@@ -112,9 +139,14 @@ impl<D: Destination> Logins<D> {
             Some(answers) => login.answer(answers).await,
         };
         let auth = match step {
+            Ok(Step::Denied) => self.part(None),
             Ok(step) => self.step(step),
+            Err(LoginError::AccountRefused(why)) => self.part(Some(why)),
             Err(error) => self.helper_failed(&error)?,
         };
+        if self.parting {
+            tokio::time::sleep_until(since + REFUSAL).await;
+        }
         Ok(evenly(since, auth).await)
     }
 
@@ -183,14 +215,42 @@ impl<D: Destination> Logins<D> {
         refused()
     }
 
+    /// A refusal, and before it, if PAM has said something to the user, that: a question without a prompt, as sshd has it.
+    fn part(&mut self, why: Option<String>) -> Auth {
+        let said = why.or_else(|| self.login.as_mut().map(Login::take_said)).unwrap_or_default();
+        if said.trim().is_empty() {
+            return refused();
+        }
+        self.parting = true;
+        Auth::Partial { name: Cow::Borrowed(""), instructions: Cow::Owned(said), prompts: Cow::Borrowed(&[]) }
+    }
+
+    /// Lets somebody in who gets nothing but these words, as the connection is closed. A key and the method `password` have no words for
+    /// a refusal; sshd has a banner and closes the connection, but russh has none at this moment, and a client that has no
+    /// other method leaves after a failure, without reading on.
+    fn say_farewell(&mut self, why: &str) -> Auth {
+        let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        self.farewell = Some(lines.join(" "));
+        Auth::Accept
+    }
+
     /// What PAM's next step means for the client.
     fn step(&mut self, step: Step) -> Auth {
         match step {
-            Step::Prompts { instructions, prompts } => Auth::Partial {
-                name: Cow::Borrowed(""),
-                instructions: Cow::Owned(instructions),
-                prompts: prompts.into_iter().map(|prompt| (Cow::Owned(prompt.text), prompt.echo)).collect(),
-            },
+            // In the prompt, as sshd has it: OpenSSH's client cuts an instruction at 1 KiB, and shows none with `-q`.
+            Step::Prompts { instructions, mut prompts } => {
+                if let Some(first) = prompts.first_mut() {
+                    first.text.insert_str(0, &instructions);
+                }
+                Auth::Partial {
+                    name: Cow::Borrowed(""),
+                    instructions: Cow::Borrowed(""),
+                    prompts: prompts
+                        .into_iter()
+                        .map(|prompt| (Cow::Owned(prompt.text), prompt.echo))
+                        .collect(),
+                }
+            }
             Step::Granted(identity) => self.admit(identity),
             Step::Denied => refused(),
         }

@@ -38,7 +38,7 @@ use tracing::{debug, warn};
 pub use destination::{Destination, Gatekeeping, Screen, Visit, Wish};
 pub use door::{Access, Door};
 pub use host_keys::HostKeyState;
-pub use outlet::SshOutlet;
+pub use outlet::{SshOutlet, show_said};
 pub use refuse::refuse;
 
 use crate::accepting::Failing;

@@ -49,6 +49,17 @@ impl Outlet for SshOutlet {
     }
 }
 
+/// Shows what PAM has said to the user, which is printable: on a terminal above what follows, and else beside the bytes of the console,
+/// which a program may read.
+pub async fn show_said(outlet: &mut SshOutlet, on_terminal: bool, said: &str) -> Result<(), Gone> {
+    let lines: Vec<&str> = said.lines().collect();
+    match (lines.is_empty(), on_terminal) {
+        (true, _) => Ok(()),
+        (false, true) => outlet.send(format!("{}\r\n", lines.join("\r\n")).into_bytes()).await,
+        (false, false) => outlet.aside(format!("{}\n", lines.join("\n"))).await,
+    }
+}
+
 /// Closes a channel as its session ended. The connection stays, for further sessions.
 pub async fn finish(handle: &Handle, channel: ChannelId, exit: Option<Exit>) {
     // An error here means that the client is gone already, which is what this is about; so does an end that is none.

@@ -4,6 +4,7 @@
 #[path = "../support/accounts.rs"]
 mod accounts;
 mod client;
+mod commands;
 mod helper;
 mod keys;
 mod passwords;

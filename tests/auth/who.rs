@@ -5,12 +5,12 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use consoleserver::auth::protocol::{Identity, Reply};
+use consoleserver::auth::protocol::{Identity, Reply, Request};
 use consoleserver::config::RootLogin;
 use nix::unistd::User;
 
 use crate::accounts::{Accounts, HOMES};
-use crate::helper::{Ended, Helper, KEY, OTHER, PROGRAM, alice, granted};
+use crate::helper::{Ended, Helper, KEY, OTHER, PROGRAM, alice, granted, prompts};
 
 #[test]
 fn a_locked_account_is_refused_by_any_method() {
@@ -56,19 +56,54 @@ fn an_expired_account_is_refused_by_any_method() {
     let accounts = alice();
     accounts.run(&["chage", "-E", "2020-01-01", "alice"]);
     let mut helper = Helper::login("alice");
-    assert_eq!(helper.key(KEY), Reply::Denied);
-    assert_eq!(helper.password("sesame"), Reply::Denied);
+    let why = "Your account has expired; please contact your system administrator.";
+    assert_eq!(helper.key(KEY), Reply::AccountRefused(why.to_owned()));
+    assert_eq!(helper.password("sesame"), Reply::AccountRefused(why.to_owned()));
     let journal = helper.ends_saying("refused by key: PAM account: ");
     assert_eq!(journal.matches("Your account has expired").count(), 2, "{journal}");
 }
 
 #[test]
-fn a_password_that_must_be_changed_is_refused() {
+fn a_password_that_must_be_changed_is_changed_where_it_can_be_asked_for() {
     let accounts = alice();
     accounts.run(&["chage", "-d", "0", "alice"]);
     let mut helper = Helper::login("alice");
-    assert_eq!(helper.password("sesame"), Reply::Denied);
-    helper.ends_saying("the password has expired and must be changed elsewhere first");
+    for told in [helper.key(KEY), {
+        assert_eq!(helper.ask(&Request::Password), prompts("Password: "));
+        helper.answer("sesame")
+    }] {
+        let Reply::AccountRefused(told) = told else { panic!("{told:?}") };
+        assert!(told.starts_with("You are required to change your password immediately"), "{told}");
+        assert!(told.ends_with("ssh -o PreferredAuthentications=keyboard-interactive"), "{told}");
+    }
+    let Reply::Prompts { instructions, prompts } = helper.password("sesame") else { panic!("no question") };
+    assert!(
+        instructions.starts_with("You are required to change your password immediately"),
+        "{instructions}"
+    );
+    assert_eq!(prompts[0].text, "Current password: ");
+    assert!(matches!(helper.answer("sesame"), Reply::Prompts { .. }));
+    assert!(matches!(helper.answer("open sesame 8"), Reply::Prompts { .. }));
+    granted(helper.answer("open sesame 8"));
+    helper.ends_saying("the password was changed");
+    granted(Helper::login("alice").password("open sesame 8"));
+}
+
+#[test]
+fn a_password_that_is_not_changed_lets_nobody_in() {
+    let accounts = alice();
+    accounts.run(&["chage", "-d", "0", "alice"]);
+    let mut helper = Helper::login("alice");
+    assert!(matches!(helper.password("sesame"), Reply::Prompts { .. }));
+    assert!(matches!(helper.answer("sesame"), Reply::Prompts { .. }));
+    assert!(matches!(helper.answer("open sesame 8"), Reply::Prompts { .. }));
+    let refused = helper.answer("another one");
+    assert!(matches!(&refused, Reply::AccountRefused(_) | Reply::Prompts { .. }), "{refused:?}");
+    helper.end();
+    assert!(
+        matches!(Helper::login("alice").password("sesame"), Reply::Prompts { .. }),
+        "it has expired still"
+    );
 }
 
 #[test]
@@ -76,12 +111,14 @@ fn while_nologin_exists_only_root_gets_in() {
     let accounts = alice();
     fs::write("/etc/nologin", "Down for repair.\n").unwrap();
     let mut helper = Helper::login("alice");
-    assert_eq!(helper.key(KEY), Reply::Denied);
-    assert_eq!(helper.password("sesame"), Reply::Denied);
-    helper.ends_saying("refused by password: /etc/nologin exists, so only root may log in");
+    let why = Reply::AccountRefused("Down for repair.".to_owned());
+    assert_eq!(helper.key(KEY), why);
+    assert_eq!(helper.password("sesame"), why);
+    helper.ends_saying("(Down for repair.)");
     accounts.set_password("root", "rootpw");
     let mut helper = Helper::start().begin("root", "ttyUSB0", RootLogin::Yes);
-    granted(helper.password("rootpw"));
+    assert_eq!(helper.password("rootpw"), Reply::Said("Down for repair.\n".to_owned()));
+    granted(helper.reply().unwrap());
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod client;
 mod programs;
 #[path = "../support/rig.rs"]
 mod rig;
+#[path = "../support/sshd.rs"]
+mod sshd;
 #[path = "../support/tmux.rs"]
 mod tmux;
 
@@ -25,11 +27,13 @@ mod exec;
 mod host_keys;
 mod hostile;
 mod ioctls;
+mod key_sources;
 mod limits;
 mod logins;
 mod menu;
 mod offences;
 mod pacing;
+mod pam_says;
 mod paste;
 mod refused;
 mod rush;

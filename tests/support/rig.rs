@@ -435,6 +435,7 @@ impl Rig {
         let mut command = Command::new("systemd-socket-activate");
         command.arg("--accept").arg("-l").arg(&socket).arg(env!("CARGO_BIN_EXE_console-auth"));
         command.arg("--host-keys").arg(self.path("hostkeys"));
+        command.arg("--config").arg(self.path("config.toml"));
         if demo_key {
             command.arg("--demo-key").arg(self.path("key.pub"));
         }

@@ -8,6 +8,7 @@ mod firewall;
 mod holder;
 mod host_keys;
 mod identity;
+mod key_sources;
 mod log;
 mod units;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use super::bounded::{self, NoAnswer, Space};
+use super::bounded::{self, Asked, NoAnswer, Space};
 use super::local;
 use super::value::nearest;
 use super::words::either;
@@ -171,6 +172,10 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
     findings.extend(config_file::look(&file));
     findings.extend(device::without_driver());
     findings.extend(host_keys::look(&sight));
+    // Of ports in the foreground, which are their user's, this machine's sshd says nothing.
+    if sight.units.state("consoleserver.target").is_some() {
+        findings.extend(key_sources::look(&config.access, &file));
+    }
     if port.is_none() {
         findings.extend(identity::unserved(&sight));
     }
