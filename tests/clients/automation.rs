@@ -27,12 +27,17 @@ fn shows_the_version(shown: &str) {
     assert!(!shown.contains("--More--"), "{shown}");
 }
 
+/// Somebody has been there before: the device is at its prompt, since these clients do not press Return first.
+fn wake(bench: &Bench) {
+    let key = bench.rig.path("key");
+    succeeds(Tool::OpenSsh.command(&bench.rig, By::Key(&key), "send --expect 'Router>' '\\r'").arg(""));
+}
+
 #[test]
 fn pexpects_pxssh_finds_the_prompt_that_is_there() {
     let bench = Bench::with_router();
     let key = bench.rig.path("key");
-    // Somebody has been there before.
-    succeeds(Tool::OpenSsh.command(&bench.rig, By::Key(&key), "send --expect 'Router>' '\\r'").arg(""));
+    wake(&bench);
     for by in Tool::logins(&key) {
         shows_the_version(&succeeds(&mut script(&bench, "pxssh-show", by)));
         bench.rig.wait_for_status("0 attached");
@@ -107,6 +112,7 @@ fn ansible_raw_runs_a_command_with_thirty_forks() {
 
 fn network_cli(library: &str) {
     let bench = Bench::with_router();
+    wake(&bench);
     let key = bench.rig.path("key");
     let inventory = bench.rig.path("inventory");
     for login in

@@ -54,7 +54,10 @@ impl Bench {
     /// One port more, for the same people.
     fn another(&self, settings: &str) -> Rig {
         let mut rig = Self::port(settings);
-        std::fs::copy(self.rig.path("key"), rig.path("key")).unwrap();
+        // OpenSSH offers what the public half beside it says.
+        for half in ["key", "key.pub"] {
+            std::fs::copy(self.rig.path(half), rig.path(half)).unwrap();
+        }
         rig.serve_logins(false);
         rig.start_plugged();
         rig
