@@ -4,6 +4,7 @@
 mod mapping;
 mod pacing;
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub enum PortError {
     #[error("bytesize {0} is not possible: use 5, 6, 7 or 8")]
     ByteSize(u64),
     /// Not a parity.
-    #[error("parity {0:?} is not known: use \"N\", \"E\", \"O\", \"M\" or \"S\"")]
+    #[error("parity {0:?} is not known: use none, even, odd, mark or space, or the first letter")]
     Parity(String),
     /// Not a number of stop bits.
     #[error("stopbits {0} is not possible: use 1 or 2")]
@@ -59,8 +60,8 @@ pub enum PortError {
 }
 
 /// The name of a port: `ttyUSB0`, `core-switch`. Safe as a systemd instance, a file name and a
-/// D-Bus path element once escaped, because nothing outside `[A-Za-z0-9._-]` gets in.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// D-Bus path element once escaped, because nothing outside `[A-Za-z0-9._-]` gets in. Ports are in [`natural_order`] everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortName(String);
 
@@ -97,6 +98,46 @@ impl From<PortName> for String {
     fn from(name: PortName) -> Self {
         name.0
     }
+}
+
+impl Ord for PortName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        natural_order(&self.0, &other.0)
+    }
+}
+
+impl PartialOrd for PortName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The order in which people count: digits compare as the number that they write, so `ttyUSB2` comes before `ttyUSB10`. Names that
+/// differ only in leading zeros are in byte order, so that only equal names are equal.
+pub fn natural_order(one: &str, other: &str) -> Ordering {
+    let (mut left, mut right) = (one.as_bytes(), other.as_bytes());
+    let digits = |name: &[u8]| name.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    while let (Some(first), Some(second)) = (left.first(), right.first()) {
+        let (count, other_count) = (digits(left), digits(right));
+        let order = if count > 0 && other_count > 0 {
+            let (number, rest) = left.split_at(count);
+            let (other_number, other_rest) = right.split_at(other_count);
+            (left, right) = (rest, other_rest);
+            // Without leading zeros, the longer number is the greater one.
+            let value =
+                |digits: &[u8]| digits.iter().position(|&digit| digit != b'0').unwrap_or(digits.len());
+            let (number, other_number) = (&number[value(number)..], &other_number[value(other_number)..]);
+            number.len().cmp(&other_number.len()).then_with(|| number.cmp(other_number))
+        } else {
+            let order = first.cmp(second);
+            (left, right) = (&left[1..], &right[1..]);
+            order
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    left.len().cmp(&right.len()).then_with(|| one.cmp(other))
 }
 
 impl fmt::Display for PortName {
@@ -161,14 +202,14 @@ impl Parity {
 impl FromStr for Parity {
     type Err = PortError;
 
-    /// The letter, in either case.
+    /// The letter or the word, in either case.
     fn from_str(word: &str) -> Result<Self, PortError> {
-        match word {
-            "N" | "n" => Ok(Self::None),
-            "E" | "e" => Ok(Self::Even),
-            "O" | "o" => Ok(Self::Odd),
-            "M" | "m" => Ok(Self::Mark),
-            "S" | "s" => Ok(Self::Space),
+        match word.to_ascii_lowercase().as_str() {
+            "n" | "none" => Ok(Self::None),
+            "e" | "even" => Ok(Self::Even),
+            "o" | "odd" => Ok(Self::Odd),
+            "m" | "mark" => Ok(Self::Mark),
+            "s" | "space" => Ok(Self::Space),
             _ => Err(PortError::Parity(word.to_owned())),
         }
     }
@@ -358,6 +399,44 @@ mod tests {
     }
 
     #[test]
+    fn ports_are_in_the_order_in_which_people_count() {
+        // As `sort -V` has them.
+        let sorted = [
+            "1",
+            "2",
+            "10",
+            "core",
+            "core-2",
+            "core-10",
+            "p",
+            "p01",
+            "p1",
+            "p2",
+            "p2a",
+            "p2b",
+            "p10",
+            "p010x",
+            "p10x",
+            "rack2.port9",
+            "rack2.port10",
+            "rack10.port1",
+            "ttyS0",
+            "ttyUSB0",
+            "ttyUSB2",
+            "ttyUSB10",
+            "ttyUSB100",
+            "ttyUSB18446744073709551615",
+            "ttyUSB18446744073709551616",
+        ]
+        .map(|name| name.parse::<PortName>().unwrap());
+        for (index, one) in sorted.iter().enumerate() {
+            for (other_index, other) in sorted.iter().enumerate() {
+                assert_eq!(one.cmp(other), index.cmp(&other_index), "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
     fn a_device_path_names_the_same_port() {
         let name: PortName = "/dev/ttyUSB0".parse().unwrap();
         assert_eq!(name, "ttyUSB0".parse().unwrap());
@@ -390,7 +469,16 @@ mod tests {
             "bytesize 9 is not possible: use 5, 6, 7 or 8"
         );
         assert_eq!(StopBits::try_from(3).unwrap_err().to_string(), "stopbits 3 is not possible: use 1 or 2");
-        assert!("X".parse::<Parity>().is_err());
+        for (parity, words) in [
+            (Parity::None, ["N", "n", "none"]),
+            (Parity::Even, ["E", "even", "EVEN"]),
+            (Parity::Odd, ["O", "o", "Odd"]),
+            (Parity::Mark, ["M", "m", "mark"]),
+            (Parity::Space, ["S", "s", "space"]),
+        ] {
+            assert!(words.iter().all(|word| word.parse() == Ok(parity)), "{words:?}");
+        }
+        assert!(["X", "", "no", "NE", "evenly"].iter().all(|word| word.parse::<Parity>().is_err()));
         assert_eq!(
             "up".parse::<LineLevel>().unwrap_err().to_string(),
             "\"up\" is not known: use \"leave\", \"on\" or \"off\""

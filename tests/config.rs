@@ -140,7 +140,7 @@ fn everything_that_is_wrong_is_told_at_once_as_it_stands_in_the_file() {
     );
     let expected = [
         "2: ports.b.baud = 0: expected a number from 1 to 4294967295",
-        "3: ports.b.parity = \"X\": expected \"N\", \"E\", \"O\", \"M\" or \"S\"",
+        "3: ports.b.parity = \"X\": expected \"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
         "6: ports.a.stopbits = 3: expected 1 or 2",
         "7: ports.a.log.file = \"../x\": expected a file name of 1 to 64 of A-Z a-z 0-9 . _ - \
          that does not begin with a dot",

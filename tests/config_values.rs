@@ -51,6 +51,8 @@ fn a_value_in_its_range_is_taken_and_the_next_one_is_refused() {
         takes(key, &["[]", "[\"lfcrlf\"]", "[\"crlf\", \"lfcr\", \"bsdel\", \"delbs\"]"]);
         refuses(key, &["1", "true", "[1]", "[\"INLCRNL\"]", "[\"crlf\", \"igncr\"]", "\"lfcrlf delbs\""]);
     }
+    takes("reconnect", &["true", "false"]);
+    refuses("reconnect", &["1", "\"no\"", "\"false\""]);
     takes("bytesize", &["5", "6", "7", "8"]);
     refuses("bytesize", &["4", "9", "\"8\""]);
     takes("parity", &["\"N\"", "\"E\"", "\"O\"", "\"M\"", "\"S\""]);
@@ -248,7 +250,7 @@ fn mapping() -> impl Strategy<Value = Mapping> {
 prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
-        (enabled, low_latency) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
+        (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(), line in line(), modem in modem(), log in log(),
         (character, line_pause, imap, omap) in (pause(), pause(), mapping(), mapping()),
         listen in of(addresses()), banner in of(banner()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
@@ -260,7 +262,7 @@ prop_compose! {
         Port {
             enabled, line, device: None, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
             log, description,
-            scrollback: granules * 64 * 1024, low_latency, modem, escape, replay, triggers,
+            scrollback: granules * 64 * 1024, low_latency, modem, escape, reconnect, replay, triggers,
             pacing: Pacing { character, line: line_pause }, imap, omap,
         }
     }

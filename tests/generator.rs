@@ -166,7 +166,7 @@ fn config() -> impl Strategy<Value = Config> {
         .prop_map(|name: String| name.parse::<PortName>().unwrap());
     let monitor = prop_oneof![Just(PathBuf::from("/dev")), path()];
     let server = (option::of(any::<u16>()), vec(any::<IpAddr>().prop_map(Address::from), 0..4), monitor)
-        .prop_map(|(ssh_port, listen, monitor)| Server { ssh_port, listen, monitor });
+        .prop_map(|(ssh_port, listen, monitor)| Server { ssh_port, listen, monitor, ..Server::default() });
     (server, btree_map(name, port(), 0..5)).prop_map(|(server, ports)| Config {
         server,
         ports,

@@ -136,6 +136,76 @@ fn a_pipe_that_may_not_write_is_told_who_does() {
 }
 
 #[test]
+fn a_pipe_that_another_client_does_not_let_write_fails() {
+    let rig = served("");
+    let mut writer = Client::start(rig.consolectl(&["connect", "demo"]));
+    rig.wait_for_status("1 attached");
+    let mut pipe = Client::start(rig.consolectl(&["connect", "demo"]));
+    pipe.type_in("reboot\n");
+    pipe.end_input();
+    pipe.ends_with(1);
+    assert!(
+        pipe.aside().contains("writes; you are watching: what you type is not sent]\n[nothing was sent]\n")
+    );
+    assert!(
+        pipe.aside().ends_with("consolectl: demo has not been sent all of the input\n"),
+        "{}",
+        pipe.aside()
+    );
+    writer.type_in("mine");
+    rig.expect_at_device(b"mine");
+    let mut taker = Client::start(rig.consolectl(&["connect", "--force", "demo"]));
+    taker.type_in("now\n");
+    taker.end_input();
+    rig.expect_at_device(b"now\n");
+    rig.say(b"the answer");
+    taker.ends_with(0);
+    assert_eq!(taker.shown(), b"the answer");
+}
+
+#[test]
+fn a_local_session_ends_with_its_device_if_it_is_asked_to() {
+    let mut rig = served("");
+    let mut client = Client::start(rig.consolectl(&["connect", "--no-reconnect", "demo"]));
+    rig.wait_for_status("1 attached");
+    rig.say(b"last words");
+    client.sees("last words");
+    rig.unplug();
+    client.ends_with(1);
+    assert_eq!(client.shown(), b"last words");
+    assert!(client.aside().contains(": the session ends with it]\n"), "{}", client.aside());
+}
+
+#[test]
+fn at_a_terminal_an_enquiry_alone_reaches_the_device_and_leaving_ends_the_line() {
+    let rig = served("");
+    rig.say(b"Switch>");
+    rig.wait_for_log("Switch>");
+    let consolectl = rig.consolectl(&["connect", "demo"]);
+    let words: Vec<_> = consolectl.get_args().map(|word| word.to_str().unwrap()).collect();
+    let script = format!(
+        "set timeout {}\n\
+         spawn -noecho sh -c {{{} {}; echo status $?}}\n\
+         expect -re {{Switch>$}} {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
+         send \"\\005\"\n\
+         expect -ex \"device\" {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n\
+         send \"c.\"\n\
+         send \"\\005c.\"\n\
+         expect -ex \"device\\r\\nstatus 0\\r\\n\" {{}} timeout {{ exit 3 }} eof {{ exit 4 }}\n",
+        PATIENCE.as_secs(),
+        consolectl.get_program().to_str().unwrap(),
+        words.join(" "),
+    );
+    let mut expect = Command::new("expect");
+    expect.args(["-c", &script]);
+    let mut session = Client::start(expect);
+    rig.expect_at_device(b"\x05");
+    rig.say(b"the device");
+    rig.expect_at_device(b"c.");
+    session.ends_with(0);
+}
+
+#[test]
 fn a_stopped_client_that_is_killed_leaves_no_writer_behind() {
     let rig = served("");
     let stopped = Client::start(rig.consolectl(&["connect", "demo"]));
@@ -194,7 +264,7 @@ fn a_uid_without_an_account_is_told_that_nobody_knows_who_it_is() {
     open_to_everybody(&rig);
     let socket = rig.path("run/attach/demo");
     let mut clients = as_uid(STRANGER, move || vec![UnixStream::connect(&socket).unwrap()]);
-    send(&mut clients[0], &Request::Connect { terminal: false }).unwrap();
+    send(&mut clients[0], &Request::Connect { terminal: false, options: Default::default() }).unwrap();
     let refusal: Option<Reply> = receive(&mut clients[0]).unwrap();
     let wanted = format!("who uid {STRANGER} is cannot be told: there is no such user");
     assert_eq!(refusal, Some(Reply::Refused(wanted)));
@@ -351,7 +421,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     assert_eq!(found[2..], ["rawlog (former port): panic \u{1b}[1mof rawlog"]);
     // One that there never was.
     let (status, _, why) = ask(&["log", "nobody"]);
-    assert!(status == Some(1) && why.contains("nobody is not served here"), "{why}");
+    assert!(status == Some(1) && why.contains("there is no port nobody: "), "{why}");
     // A directory that its ports write to leads nobody elsewhere.
     std::os::unix::fs::symlink("/etc", old("link")).unwrap();
     fs::create_dir(old("trap")).unwrap();
@@ -461,13 +531,32 @@ fn a_systemctl_that_fails_is_quoted() {
 
 #[test]
 fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
-    let rig = Rig::new("");
-    let (status, _, aside) = said(rig.consolectl(&["connect", "ttyUSB7"]));
-    let wanted = format!(
-        "consolectl: ttyUSB7 is not served here: there is no {}\n",
-        rig.path("run/attach/ttyUSB7").display()
-    );
-    assert_eq!((status, aside), (Some(1), wanted));
+    let rig = served("");
+    for (words, wanted) in [
+        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["connect", "dmeo"], "consolectl: there is no port dmeo: did you mean demo?\n"),
+        (&["log", "emo"], "consolectl: there is no port emo: did you mean demo?\n"),
+        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+    ] {
+        let (status, _, aside) = said(rig.consolectl(words));
+        assert_eq!((status, aside.as_str()), (Some(1), wanted), "{words:?}");
+    }
+}
+
+#[test]
+fn the_beginning_of_a_name_is_enough_if_it_is_the_only_one() {
+    let rig = served("");
+    let (status, table, aside) = said(rig.consolectl(&["status", "de", "--json"]));
+    assert_eq!((status, aside.as_str()), (Some(0), ""));
+    assert!(table.starts_with("[{\"port\":\"demo\""), "{table}");
+    let mut session = Client::start(rig.consolectl(&["connect", "d"]));
+    rig.wait_for_status("1 attached");
+    session.type_in("through");
+    rig.expect_at_device(b"through");
+    let (status, who, _) = said(rig.consolectl(&["who", "demo"]));
+    assert_eq!((status, who.lines().count()), (Some(0), 2), "{who}");
 }
 
 #[test]
@@ -477,7 +566,7 @@ fn no_sockets_at_all_is_one_sentence_and_exit_status_1() {
     command.arg("--runtime-dir").arg(directory.path()).arg("status");
     let (status, _, aside) = said(command);
     assert_eq!(status, Some(1));
-    assert!(aside.starts_with("consolectl: no ports are served here: "), "{aside}");
+    assert!(aside.starts_with("consolectl: no ports are served here ("), "{aside}");
     assert_eq!(aside.lines().count(), 1);
 }
 

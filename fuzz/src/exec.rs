@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use consoleserver::exec::{Command, Pattern, parse, since, unescape};
+use consoleserver::exec::{Command, Pattern, Request, parse, since, unescape};
 
 /// Bytes of a line (`exec::parse`).
 const LINE_MAX: usize = 4096;
@@ -10,7 +10,8 @@ const LINE_MAX: usize = 4096;
 /// See the module.
 pub fn run(line: &[u8]) {
     match parse(line) {
-        Ok(command) => understood(line, &command),
+        Ok(Request::Command(command)) => understood(line, &command),
+        Ok(Request::Session(_)) => assert!(line.trim_ascii_start().starts_with(b"connect")),
         Err(error) => told(&error.to_string()),
     }
     let Ok(text) = std::str::from_utf8(line) else { return };
@@ -51,7 +52,7 @@ fn understood(line: &[u8], command: &Command) {
     {
         assert_eq!(
             parse(&[b"  ", line, b" \n"].concat()).as_ref(),
-            Ok(command),
+            Ok(&Request::Command(command.clone())),
             "blanks around it are nothing"
         );
     }

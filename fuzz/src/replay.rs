@@ -1,6 +1,6 @@
 //! What is shown again, and the time before lines. Input: where it is cut, a seed, what a device has said.
 
-use consoleserver::session::replay::{RESET, presentable};
+use consoleserver::session::replay::harmless as split;
 use consoleserver::session::timestamps::Stamper;
 
 use super::pieces::Pieces;
@@ -34,13 +34,6 @@ pub fn run(data: &[u8]) {
     let stamped: Vec<u8> =
         Pieces::of(said, *seed).flat_map(|piece| stamper.stamp(piece, "12:00:01")).collect();
     assert_eq!(stamped, stamped_lines(said));
-}
-
-/// What is shown, and what begins a sequence that goes on later.
-fn split(said: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let all = presentable(said);
-    let reset = all.windows(RESET.len()).rposition(|window| window == RESET).expect("attributes are reset");
-    (all[..reset].to_vec(), all[reset + RESET.len()..].to_vec())
 }
 
 /// Nothing that would make a terminal answer, change its modes or retitle it: by eye, not by a parser.

@@ -41,7 +41,7 @@ impl Core {
             remarks.push("nothing to commit".to_owned());
             return Ok(remarks);
         }
-        let text = state.merged()?;
+        let text = commit::with_own_words(state.merged()?);
         if let Some(seconds) = confirm_within {
             let before = load_text(&self.files.root.join(COMMITTED))?;
             let waiting = Waiting::new(seconds, before, text.clone());

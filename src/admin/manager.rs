@@ -170,14 +170,18 @@ impl Manager {
     #[zbus(out_args("changes"))]
     fn changes(&self) -> Vec<Change> {
         let state = self.0.core.state();
-        let shown = |value: Option<Value>| match value {
-            Some(Value::Table(_)) => "new".to_owned(),
+        // A whole table, of a port or a rule, has no value that fits in a line.
+        let shown = |value: Option<Value>, table: &str| match value {
+            Some(Value::Table(_)) => table.to_owned(),
             value => value.map_or_else(String::new, |value| value.to_string()),
         };
         let change = |(path, change): (&KeyPath, &crate::config::changes::Change)| Change {
             key: path.to_string(),
-            old: shown(path.effective(&state.committed_config).or_else(|| change.old.clone())),
-            new: shown(change.new.clone()),
+            old: shown(path.effective(&state.committed_config).or_else(|| change.old.clone()), "configured"),
+            new: match (path.key, &change.new) {
+                (None, None) => "removed".to_owned(),
+                (_, new) => shown(new.clone(), "new"),
+            },
             who: change.who.clone(),
             when: change.when.to_string(),
         };

@@ -16,6 +16,7 @@ use crate::exec::Command;
 use crate::message::{MessageError, receive, receive_async, send, send_async};
 use crate::port::PortName;
 use crate::printable::visible;
+use crate::session::Options;
 
 /// For a port to answer. One that sleeps is started first.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Error)]
 pub enum AttachError {
     /// No socket: no such port, or nothing serves it.
-    #[error("{port} is not served here: there is no {path}")]
+    #[error("{port} is not served here: `doctor {port}` says why")]
     NotServed {
         /// The port.
         port: PortName,
@@ -53,6 +54,9 @@ pub enum AttachError {
     /// The port has ended the session; why, it has said on the terminal or on standard error.
     #[error("{0} has ended the session")]
     Closed(PortName),
+    /// Somebody else writes, or the device has gone; why, the port has said on the terminal or on standard error.
+    #[error("{0} has not been sent all of the input")]
+    Unsent(PortName),
     /// The port has gone without a word.
     #[error("the connection to {0} has broken")]
     Broken(PortName),
@@ -170,13 +174,13 @@ fn unexpected(port: &PortName, reply: Reply) -> AttachError {
 
 /// Becomes the console of a port, and of those that its user goes on to, until that one leaves. That the port ends the session is
 /// an error.
-pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
+pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Result<(), AttachError> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let terminal = stdin.is_terminal() && stdout.is_terminal();
     let mut raw = None;
     let mut port = port.clone();
     loop {
-        let stream = match ask(runtime_dir, &port, &Request::Connect { terminal })? {
+        let stream = match ask(runtime_dir, &port, &Request::Connect { terminal, options })? {
             (Reply::Connected, stream) => stream,
             (reply, _) => return Err(unexpected(&port, reply)),
         };
@@ -184,7 +188,11 @@ pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
             raw = Some(RawTerminal::enter()?);
         }
         match pass_bytes(stream)? {
-            Some(Over::Moved(next)) => port = next,
+            Some(Over::Moved(next)) => {
+                port = next;
+                // It was meant for the first.
+                options.force = false;
+            }
             over => return ended(over, &port),
         }
     }
@@ -195,6 +203,8 @@ pub fn connect(runtime_dir: &Path, port: &PortName) -> Result<(), AttachError> {
 enum Over {
     /// The user has left.
     Left,
+    /// Likewise, and not all of the input was sent.
+    Unsent,
     /// The port has ended it, and said why.
     Closed,
     /// The user goes to this console.
@@ -206,6 +216,7 @@ enum Over {
 fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
     match how {
         Some(Over::Left) => Ok(()),
+        Some(Over::Unsent) => Err(AttachError::Unsent(port.clone())),
         Some(_) => Err(AttachError::Closed(port.clone())),
         None => Err(AttachError::Broken(port.clone())),
     }
@@ -222,6 +233,7 @@ fn show(frames: &mut Frames, shown: &mut dyn Write, remarked: &mut bool) -> io::
             }
             Kind::Closed => return Ok(Some(Over::Closed)),
             Kind::Left => return Ok(Some(Over::Left)),
+            Kind::Unsent => return Ok(Some(Over::Unsent)),
             Kind::Moved => {
                 let name = std::str::from_utf8(&bytes).ok().and_then(|name| name.parse().ok());
                 let name = name.ok_or_else(|| io::Error::other("the port names a console that cannot be"))?;

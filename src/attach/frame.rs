@@ -24,10 +24,13 @@ pub enum Kind {
     Moved,
     /// Nowhere: the command has ended with this exit code, one byte.
     Exit,
+    /// Nowhere: the user has left, and not all of the input was sent, as the port has said.
+    Unsent,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Shown, Self::Aside, Self::Closed, Self::Left, Self::Moved, Self::Exit];
+    const ALL: [Self; 7] =
+        [Self::Shown, Self::Aside, Self::Closed, Self::Left, Self::Moved, Self::Exit, Self::Unsent];
 }
 
 /// The frame of these bytes, at most [`LIMIT`].

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::exec;
 use crate::port::PortName;
 use crate::serial::Counters;
+use crate::session::Options;
 
 /// What a local client may ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,9 @@ pub enum Request {
     Connect {
         /// Whether the caller has a terminal: banner, replay and escapes, or bytes only.
         terminal: bool,
+        /// What else the caller wants of the session.
+        #[serde(default)]
+        options: Options,
     },
     /// How the port does.
     Status,

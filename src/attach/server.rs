@@ -24,7 +24,7 @@ use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::seats::{Seats, is_administrator};
-use crate::session::{self, Console, Ended, Feeder, Visitor, typed};
+use crate::session::{self, Console, Ended, Feeder, Options, Visitor, typed};
 
 /// For the one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -201,9 +201,9 @@ impl Server {
         let visitor = Visitor { user: caller, from: "local".to_owned(), right };
         match request {
             Request::Status => send_async(&mut stream, &Reply::Status(self.status().await)).await,
-            Request::Connect { terminal } => {
+            Request::Connect { terminal, options } => {
                 send_async(&mut stream, &Reply::Connected).await?;
-                self.connect(stream, visitor, terminal).await;
+                self.connect(stream, visitor, terminal, options).await;
                 Ok(())
             }
             Request::Autobaud if right != Right::Write => {
@@ -273,7 +273,7 @@ impl Server {
         }
     }
 
-    async fn connect(&self, stream: UnixStream, visitor: Visitor, terminal: bool) {
+    async fn connect(&self, stream: UnixStream, visitor: Visitor, terminal: bool, options: Options) {
         let watched = match stream.as_fd().try_clone_to_owned() {
             Ok(watched) => watched,
             Err(error) => {
@@ -284,14 +284,15 @@ impl Server {
         let (reader, writer) = stream.into_split();
         let (feeder, typed) = typed();
         let mut outlet = LocalOutlet::new(writer);
-        let session = session::run(self.console.clone(), visitor, terminal, typed, &mut outlet);
+        let session = session::run(self.console.clone(), visitor, terminal, options, typed, &mut outlet);
         let ended = tokio::select! {
             ended = session => ended,
             () = feed(reader, feeder, watched) => Ended::Gone,
         };
         debug!("local session: {ended:?}");
         let (how, whither) = match ended {
-            Ended::Left => (Kind::Left, String::new()),
+            Ended::Left(_) => (Kind::Left, String::new()),
+            Ended::Unsent(_) => (Kind::Unsent, String::new()),
             Ended::Closed(_) => (Kind::Closed, String::new()),
             Ended::Moved(port) => (Kind::Moved, port.to_string()),
             Ended::Gone => return,

@@ -127,6 +127,17 @@ impl AtPort {
             }
         };
         let is_log = matches!(command, exec::Command::Log { .. });
+        let port = match place.whole(&port) {
+            Ok(port) => port,
+            // Its log may be there all the same.
+            Err(_)
+                if is_log
+                    && place.logs.as_deref().is_some_and(|logs| Former::find(logs, &port).is_some()) =>
+            {
+                port
+            }
+            Err(error) => return Err(error),
+        };
         let mut stdout = Stdout::new();
         let done = client::run(runtime, &port, command.clone(), &mut stdout);
         let former = place.logs.as_deref().filter(|_| is_log).and_then(|logs| Former::find(logs, &port));
@@ -173,7 +184,11 @@ impl Write for Labelled<'_> {
 fn grep(place: &Place, command: exec::Command, ports: Vec<PortName>) -> Result<u8, CommandError> {
     let all = ports.is_empty();
     let logs = place.logs.as_deref();
-    let ports = if all { local::logged(&place.runtime)? } else { ports };
+    let ports = match all {
+        true => local::logged(&place.runtime)?,
+        // A port that nothing serves may have a log.
+        false => ports.into_iter().map(|port| place.whole(&port).unwrap_or(port)).collect(),
+    };
     let mut stdout = Stdout::new();
     let (mut found, mut whole) = (false, true);
     let mut failure: Option<CommandError> = None;
@@ -195,7 +210,7 @@ fn grep(place: &Place, command: exec::Command, ports: Vec<PortName>) -> Result<u
             Err(error @ AttachError::NotServed { .. }) => {
                 match logs.and_then(|logs| Former::find(logs, port)) {
                     Some(port) => former.push(port),
-                    None => failed(error.into()),
+                    None => failed(place.whole(port).err().unwrap_or_else(|| error.into())),
                 }
             }
             Err(error) => failed(error.into()),

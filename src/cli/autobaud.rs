@@ -10,6 +10,7 @@ use crate::port::PortName;
 impl Client {
     /// Tries them; with `set`, the rate goes into the candidate.
     pub async fn autobaud(&self, port: &PortName, set: bool, to: &mut impl Write) -> Done {
+        let port = &self.whole(port)?;
         if io::stderr().is_terminal() {
             eprintln!("listening to {port}, for up to 46 s; Control-C ends it");
         }

@@ -1,6 +1,7 @@
 //! The commands, done: by the administration service, or by a port's own socket.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::sync::OnceCell;
 use zbus::fdo;
 use zbus::proxy::CacheProperties;
 
+use super::adapters;
 use super::at_port::AtPort;
 use super::check::CheckError;
 use super::doctor;
@@ -19,17 +21,19 @@ use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
-use super::service::{Service, ServiceError, plain_lines, sentence};
+use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port};
 use super::ssh_config::{self, Host, Wish};
-use super::tree::{Command, Output, Setting, Target, Trial};
+use super::tree::{Command, Output, Ports, Setting, Target, Trial};
 use super::units::{self, Verb};
 use super::value::{self, ValueError};
 use crate::admin::wire;
 use crate::attach;
 use crate::attach::client::AttachError;
+use crate::config::{Config, ConfigError};
 use crate::exec;
 use crate::hub::BREAK;
 use crate::port::PortName;
+use crate::session::Options;
 
 /// For console-admin to answer `status`, before the ports are asked themselves.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -82,6 +86,12 @@ pub enum CommandError {
         /// Where.
         port: PortName,
     },
+    /// It is configured, and closed.
+    #[error("{0} is configured and not served: `start {0}` opens it, `doctor {0}` says why it is closed")]
+    NotServed(PortName),
+    /// The configuration cannot be read.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
     /// No rate is right.
     #[error(
         "{0} reads as text at none of these rates: it may have another one, or another parity or bytesize than the port"
@@ -136,6 +146,29 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The port that is served here and is meant: of this name, or the only one that begins so.
+    pub(super) fn whole(&self, port: &PortName) -> Done<PortName> {
+        // Where the directory cannot be read, its socket may be reached all the same.
+        let Ok(served) = local::served(&self.runtime) else { return Ok(port.clone()) };
+        if served.contains(port) {
+            return Ok(port.clone());
+        }
+        let unknown = unknown_port(port, &served);
+        if let ServiceError::UnknownPort { whole: Some(whole), .. } = unknown {
+            return Ok(whole);
+        }
+        // (Of a program in a terminal, the configuration is elsewhere.)
+        let configured = || {
+            Config::load(std::path::Path::new("/")).is_ok_and(|loaded| loaded.config.ports.contains_key(port))
+        };
+        match !self.foreground && configured() {
+            true => Err(CommandError::NotServed(port.clone())),
+            false => Err(unknown.into()),
+        }
+    }
+}
+
 /// How uncommitted changes stand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pending {
@@ -165,6 +198,10 @@ impl Client {
     /// Where the ports' sockets are.
     pub fn runtime(&self) -> &std::path::Path {
         &self.place.runtime
+    }
+
+    pub(super) fn whole(&self, port: &PortName) -> Done<PortName> {
+        self.place.whole(port)
     }
 
     /// Where the logs are of ports that nothing serves.
@@ -225,10 +262,24 @@ impl Client {
     /// Does a command. `connect`, what a port does itself and what concerns the program itself are not among them.
     pub async fn run(&self, command: Command, to: &mut impl Write) -> Done {
         match command {
-            Command::List(output) => self.list(output, to).await,
-            Command::Status(Output { json }) => Ok(look::status(&self.statuses().await?, json, to)?),
-            Command::Who(Output { json }) => Ok(look::who(&self.statuses().await?, json, to)?),
-            Command::Show { of, output } => self.show(&of, output, to).await,
+            Command::List { unconfigured: true, output: Output { json } } => {
+                let loaded = Config::load(std::path::Path::new("/"))?;
+                Ok(look::adapters(&adapters::unbound(&loaded.config), json, to)?)
+            }
+            Command::List { unconfigured: false, output } => self.list(output, to).await,
+            Command::Status(Ports { ports, output: Output { json } }) => {
+                Ok(look::status(&self.statuses(&ports).await?, json, to)?)
+            }
+            Command::Who(Ports { ports, output: Output { json } }) => {
+                Ok(look::who(&self.statuses(&ports).await?, json, to)?)
+            }
+            Command::Show { of, output } => match self.show(&of, output, to).await {
+                // The beginning of its name is enough to look at a port.
+                Err(CommandError::Service(ServiceError::UnknownPort { whole: Some(port), .. })) => {
+                    self.show(&Target::Port(port), output, to).await
+                }
+                shown => shown,
+            },
             Command::Diff(Output { json }) => {
                 let service = self.service().await?;
                 let (changes, conflicts) = (service.changes().await?, service.conflicts().await?);
@@ -243,7 +294,7 @@ impl Client {
                 value::check_key(&of, &key)?;
                 let (port, key) = address(&of, &key);
                 let unset = self.service().await?.manager.unset(&port, &key, self.revision()).await;
-                unset.map_err(sentence)?;
+                self.of(&of, unset).await?;
                 self.show_changed(&of, to).await
             }
             Command::Create { port } => {
@@ -255,7 +306,8 @@ impl Client {
                 let service = self.service().await?;
                 // Nothing but a look at the revision, which RemovePort does not take.
                 service.manager.set_many(&[], &[], self.revision()).await.map_err(sentence)?;
-                service.of_port(&port, service.manager.remove_port(port.as_str()).await).await?;
+                self.of(&Target::Port(port.clone()), service.manager.remove_port(port.as_str()).await)
+                    .await?;
                 self.changed().await?;
                 Ok(writeln!(to, "{port} is removed at the next `reload {port}` or `commit`")?)
             }
@@ -274,9 +326,9 @@ impl Client {
                 remarks(self.service().await?.manager.revert().await.map_err(sentence)?, to)?;
                 self.looked().await
             }
-            Command::Break { port } => {
+            Command::Break { port, milliseconds } => {
                 let service = self.service().await?;
-                let sent = service.port(&port).await?.send_break(BREAK).await;
+                let sent = service.port(&port).await?.send_break(milliseconds.unwrap_or(BREAK)).await;
                 Ok(service.of_port(&port, sent).await?)
             }
             Command::Disconnect { port, user } => {
@@ -297,13 +349,16 @@ impl Client {
             | Command::Doctor { .. }
             | Command::Check { .. }
             | Command::Exit
+            | Command::Help { .. }
+            | Command::Version
             | Command::Completions { .. } => Ok(()),
         }
     }
 
-    /// `connect PORT`: until its user leaves.
-    pub fn connect(&self, port: &PortName) -> Done {
-        Ok(attach::client::connect(&self.place.runtime, port)?)
+    /// `connect PORT`: until its user leaves. The beginning of the port's name is enough.
+    pub fn connect(&self, port: &PortName, options: Options) -> Done {
+        let port = self.place.whole(port)?;
+        Ok(attach::client::connect(&self.place.runtime, &port, options)?)
     }
 
     /// `doctor PORT`: whether nothing is wrong.
@@ -333,12 +388,30 @@ impl Client {
         Ok(look::list(&listed, json, to)?)
     }
 
-    /// The ports that are open; without a service to ask, all that are served.
-    async fn statuses(&self) -> Done<Vec<PortStatus>> {
+    /// The ports that are open, or those that are named; without a service to ask, all that are served.
+    async fn statuses(&self, named: &[PortName]) -> Done<Vec<PortStatus>> {
+        let mut all = self.all_statuses(!named.is_empty()).await?;
+        if named.is_empty() {
+            return Ok(all);
+        }
+        let names: Vec<PortName> = all.iter().map(|status| status.port.clone()).collect();
+        let mut wanted = BTreeSet::new();
+        for port in named {
+            wanted.insert(match (names.contains(port), unknown_port(port, &names)) {
+                (true, _) => port.clone(),
+                (false, ServiceError::UnknownPort { whole: Some(whole), .. }) => whole,
+                (false, unknown) => return Err(unknown.into()),
+            });
+        }
+        all.retain(|status| wanted.contains(&status.port));
+        Ok(all)
+    }
+
+    async fn all_statuses(&self, closed: bool) -> Done<Vec<PortStatus>> {
         if self.place.foreground {
             return Ok(local::status(&self.place.runtime)?);
         }
-        let asked = async { self.told(self.service().await?).await };
+        let asked = async { self.told(self.service().await?, closed).await };
         tokio::pin!(asked);
         let told = match tokio::time::timeout(STATUS_TIMEOUT, &mut asked).await {
             Ok(told) => told,
@@ -359,10 +432,10 @@ impl Client {
         }
     }
 
-    async fn told(&self, service: &Service) -> Done<Vec<PortStatus>> {
+    async fn told(&self, service: &Service, closed: bool) -> Done<Vec<PortStatus>> {
         let mut statuses = Vec::new();
         for (port, view) in service.ports().await? {
-            if view.state == NOT_RUNNING || view.keys.running.is_empty() {
+            if !closed && (view.state == NOT_RUNNING || view.keys.running.is_empty()) {
                 continue;
             }
             let users = if view.users > 0 { service.sessions(&port).await? } else { Vec::new() };
@@ -393,8 +466,22 @@ impl Client {
         let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
         let (port, key) = address(&of, &key);
         let set = self.service().await?.manager.set(&port, &key, &value, self.revision()).await;
-        set.map_err(sentence)?;
+        self.of(&of, set).await?;
         self.show_changed(&of, to).await
+    }
+
+    /// What a call of a port or table has brought; of a port that is not there, the nearest ones are named.
+    async fn of<T>(&self, of: &Target, result: zbus::Result<T>) -> Done<T> {
+        let error = match result.map_err(sentence) {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        if let (Target::Port(port), ServiceError::Said(words)) = (of, &error)
+            && words.starts_with(&format!("there is no port {port}"))
+        {
+            return Err(unknown_port(port, &self.service().await?.names().await?).into());
+        }
+        Err(error.into())
     }
 
     /// Shows what we have changed. A change of somebody else that stands there too does not count as seen by that.

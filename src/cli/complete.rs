@@ -9,9 +9,11 @@ use clap::{Arg, CommandFactory};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
+use super::adapters::{Adapter, unbound};
 use super::shorthand::ROWS;
-use super::tree::{Arguments, Line, Shell, Target};
+use super::tree::{Arguments, Line, Shell, Target, names};
 use super::value;
+use super::words::command;
 use crate::config::Config;
 
 const PROGRAM: &str = "consolectl";
@@ -49,8 +51,19 @@ fn configured() -> Vec<String> {
     loaded.map(|loaded| loaded.config.ports.keys().map(ToString::to_string).collect()).unwrap_or_default()
 }
 
+/// The adapters that no port has for its `device`; likewise none where that cannot be told.
+fn adapters() -> Vec<Adapter> {
+    Config::load(Path::new("/")).map(|loaded| unbound(&loaded.config)).unwrap_or_default()
+}
+
 /// What may stand in place of the last word of a line, of which `words` come before it.
-pub fn at_prompt(words: Vec<String>, last: &str, ports: &[String]) -> Vec<String> {
+pub fn at_prompt(mut words: Vec<String>, last: &str, ports: &[String]) -> Vec<String> {
+    // `sh t` is completed as `show t`.
+    if let Some(word) = words.first_mut()
+        && let Ok(command) = command(word)
+    {
+        *word = command.to_owned();
+    }
     let mut tree = tree(Line::command(), &words, ports);
     if words.first().is_some_and(|word| tree.find_subcommand(word).is_none()) {
         return Vec::new();
@@ -70,9 +83,24 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
     let after = |n: usize| rest.and_then(|at| words.get(at + n));
     let of: Option<Target> = after(1).and_then(|word| word.parse().ok());
     let key = after(2).cloned().unwrap_or_default();
+    // (Asked only where somebody wants one.)
+    let wants = words.iter().any(|word| ["create", "learn", "device"].contains(&word.as_str()));
+    let adapters = if wants { adapters() } else { Vec::new() };
+    let unserved =
+        || adapters.iter().filter(|adapter| adapter.port.is_none()).map(|adapter| adapter.tty.clone());
     command.mut_subcommands(|command| {
         let row = ROWS.iter().find(|row| row.name == command.get_name());
+        let name = command.get_name().to_owned();
         command.mut_args(|arg| match (arg.get_id().as_str(), &of, row) {
+            ("new", ..) => candidates(arg, unserved().collect()),
+            ("port", ..) if name == "learn" => {
+                candidates(arg, ports.iter().cloned().chain(unserved()).collect())
+            }
+            ("value", _, Some(row)) if row.key == "device" => {
+                let paths = adapters.iter().filter_map(|adapter| adapter.path.as_ref());
+                candidates(arg, paths.map(|path| path.display().to_string()).collect())
+            }
+            ("command", ..) => candidates(arg, owned(names())),
             ("port", ..) => candidates(arg, ports.to_vec()),
             ("of", ..) => candidates(arg, ports.iter().cloned().chain(TABLES.map(str::to_owned)).collect()),
             ("key", Some(of), _) => candidates(arg, owned(value::names(of))),
@@ -117,25 +145,33 @@ mod tests {
             ("show ", &["core-switch", "ttyUSB0", "server", "access", "defaults"]),
             ("reload c", &["core-switch"]),
             ("baud ", &["core-switch", "ttyUSB0"]),
-            ("baud ttyUSB0 ", &[]),
-            ("parity ttyUSB0 ", &["N", "E", "O", "M", "S"]),
+            ("baud ttyUSB0 115", &["115200"]),
+            ("set defaults baud 9", &["9600", "921600"]),
+            ("parity ttyUSB0 ", &["none", "even", "odd", "mark", "space"]),
             ("stopbits ttyUSB0 ", &["1", "2"]),
             ("bytesize ttyUSB0 ", &["5", "6", "7", "8"]),
-            ("rtscts ttyUSB0 t", &["true"]),
+            ("rtscts ttyUSB0 ", &["on", "off"]),
+            ("sshport ttyUSB0 ", &["none"]),
+            ("timeout ttyUSB0 ", &[]),
+            ("set ttyUSB0 dtr ", &["leave", "on", "off"]),
             ("logtype ttyUSB0 ", &["none", "raw", "text", "hex", "both"]),
             ("set ttyUSB0 write ", &["one", "shared"]),
             ("grep panic ", &["core-switch", "ttyUSB0"]),
             ("set server ", &["ssh_port", "listen", "monitor", "ssh_algorithms", "banner"]),
             ("set server ssh_algorithms ", &["default", "compatible", "strict"]),
             ("set ttyUSB0 log.s", &["log.sync"]),
-            ("set ttyUSB0 parity ", &["N", "E", "O", "M", "S"]),
+            ("set ttyUSB0 parity ", &["none", "even", "odd", "mark", "space"]),
             ("set access root ", &["key", "yes", "no"]),
             ("set ttyUSB0 description ", &[]),
             ("unset ttyUSB0 xon", &["xonxoff"]),
             ("commit ", &["confirm"]),
-            ("list --", &["--json", "--help"]),
+            ("list --", &["--unconfigured", "--json", "--help"]),
             ("create t", &[]),
+            ("who t", &["ttyUSB0"]),
+            ("help bau", &["baud"]),
             ("nonsense ", &[]),
+            ("sh t", &["ttyUSB0"]),
+            ("logs c", &["core-switch"]),
         ] {
             assert_eq!(completed(line), wanted, "{line:?}");
         }

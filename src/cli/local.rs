@@ -30,7 +30,9 @@ const AT_ONCE: usize = 64;
 #[derive(Debug, Error)]
 pub enum LocalError {
     /// No sockets at all.
-    #[error("no ports are served here: {0}: {1}")]
+    #[error(
+        "no ports are served here ({1}): `systemctl status consoleserver.target` says whether they are started"
+    )]
     NoPorts(PathBuf, io::Error),
     /// Which ports run cannot be told.
     #[error("systemctl does not say which ports run: {0}")]
@@ -116,6 +118,11 @@ pub fn logged(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
 /// Where the foreground program says which ports run.
 pub fn marks(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("running")
+}
+
+/// The ports that are served, in order.
+pub(super) fn served(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
+    ports_in(&runtime_dir.join("attach"))
 }
 
 /// The ports that have an entry in a directory, in order.

@@ -4,12 +4,14 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
+use super::adapters::Adapter;
 use super::service::PortView;
-use super::table::table;
+use super::table::{fitted, width, wrapped};
 use super::value;
 use crate::admin::bus::{Change, Session};
 use crate::clock::{clock, date_and_clock};
 use crate::port::PortName;
+use crate::session::plain;
 
 /// A configured port.
 #[derive(Debug, Serialize)]
@@ -50,8 +52,23 @@ impl Listed {
     fn row(&self) -> [String; 6] {
         let ssh_port = self.ssh_port.map_or("-".to_owned(), |port| port.to_string());
         let plugged = if self.plugged { "yes" } else { "no" }.to_owned();
-        let Self { port, settings, state, description, .. } = self;
-        [port.to_string(), plugged, settings.clone(), ssh_port, state.clone(), description.clone()]
+        let Self { port, settings, description, .. } = self;
+        [port.to_string(), plugged, settings.clone(), ssh_port, self.state().0, description.clone()]
+    }
+
+    /// The state in a word or two, and the sentence that stands below the table if there is more to it.
+    fn state(&self) -> (String, Option<&str>) {
+        /// `unplugged since 2026-11-28 12:01`
+        const SHORT: usize = 32;
+        let (first, more) = self
+            .state
+            .split_once("; ")
+            .map_or((self.state.as_str(), None), |(first, more)| (first, Some(more)));
+        match (first.chars().count() <= SHORT, more) {
+            (true, None) => (first.to_owned(), None),
+            (true, Some(more)) => (format!("{first} *"), Some(more)),
+            (false, _) => ("error *".to_owned(), Some(self.state.as_str())),
+        }
     }
 }
 
@@ -65,7 +82,35 @@ pub fn list(ports: &[Listed], as_json: bool, to: &mut impl Write) -> io::Result<
     }
     let heading = ["PORT", "PLUGGED", "SETTINGS", "SSH", "STATE", "DESCRIPTION"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(Listed::row)).collect();
-    table(&rows, to)
+    fitted(&rows, width(), to)?;
+    for port in ports {
+        if let (_, Some(reason)) = port.state() {
+            for (number, line) in
+                wrapped(&plain(&format!("{}: {reason}", port.port)), width() - 2).iter().enumerate()
+            {
+                writeln!(to, "{} {line}", if number == 0 { "*" } else { " " })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `list --unconfigured`
+pub fn adapters(adapters: &[Adapter], as_json: bool, to: &mut impl Write) -> io::Result<()> {
+    if as_json {
+        return json(&adapters, to);
+    }
+    for adapter in adapters {
+        for line in adapter.lines() {
+            writeln!(to, "{}", plain(&line))?;
+        }
+    }
+    match adapters.is_empty() {
+        true => writeln!(to, "each adapter that is plugged in has a port, or none is"),
+        false => {
+            writeln!(to, "next: `create NAME`, `device NAME PATH`, `commit`; or `learn NAME` and plug it in")
+        }
+    }
 }
 
 /// How a port does, and who is there.
@@ -148,7 +193,7 @@ pub fn status(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::R
     }
     let heading = ["PORT", "SETTINGS", "IN", "OUT", "ERRORS", "USERS", "STATE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(ports.iter().map(PortStatus::row)).collect();
-    table(&rows, to)
+    fitted(&rows, width(), to)
 }
 
 /// `who`
@@ -173,7 +218,7 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     };
     let heading = ["PORT", "USER", "FROM", "SINCE", "ROLE"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(all.iter().map(row)).collect();
-    table(&rows, to)
+    fitted(&rows, width(), to)
 }
 
 /// `diff`
@@ -188,7 +233,7 @@ pub fn diff(changes: &[Change], as_json: bool, to: &mut impl Write) -> io::Resul
     };
     let heading = ["KEY", "COMMITTED", "NEW", "BY", "AT"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(changes.iter().map(row)).collect();
-    if changes.is_empty() { Ok(()) } else { table(&rows, to) }
+    if changes.is_empty() { Ok(()) } else { fitted(&rows, width(), to) }
 }
 
 /// One line of JSON.
@@ -218,8 +263,8 @@ mod tests {
         let ports = [at_port("a\x1b[2Jb\n")];
         let table = said(|out| status(&ports, false, out));
         assert!(table.contains("a?[2Jb? (local, writing since "), "{table:?}");
-        assert!(table.ends_with("open; two?lines\n"), "{table:?}");
-        assert_eq!(table.lines().count(), 2);
+        assert!(table.contains("open; two?lines\n"), "{table:?}");
+        assert_eq!(table.lines().count(), 3, "the user does not fit 80 columns: {table}");
         let table = said(|out| who(&ports, false, out));
         assert!(table.contains("demo  a?[2Jb?  local  "), "{table:?}");
         let change = Change {
@@ -231,6 +276,33 @@ mod tests {
         };
         let table = said(|out| diff(std::slice::from_ref(&change), false, out));
         assert!(table.contains("ports.demo.description  -          \"?]0;x?\"  eve?  later?\n"), "{table:?}");
+    }
+
+    #[test]
+    fn a_list_fits_80_columns_and_has_reasons_below() {
+        let listed = |name: &str, state: &str, description: &str| Listed {
+            port: name.parse().unwrap(),
+            plugged: true,
+            settings: "115200 8N1 RTS/CTS XON/XOFF".to_owned(),
+            ssh_port: Some(8023),
+            enabled: true,
+            state: state.to_owned(),
+            description: description.to_owned(),
+        };
+        let held = "/dev/ttyUSB1 is in use by another program: `fuser /dev/ttyUSB1` tells which";
+        let ports = [
+            listed("core", "open", "x y z"),
+            listed("edge", held, &"label ".repeat(13)),
+            listed(&"p".repeat(32), "open; cannot write the log: No space left on device", ""),
+        ];
+        let table = said(|out| list(&ports, false, out));
+        assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+        let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(flat.contains(&format!("* edge: {held} ")), "{table}");
+        assert!(flat.ends_with("pppp: cannot write the log: No space left on device"), "{table}");
+        assert!(table.contains("error *") && table.contains("open *"), "{table}");
+        let quiet = said(|out| list(&ports[..1], false, out));
+        assert_eq!(quiet.lines().count(), 2, "{quiet}");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
-//! said, with `shorthand` for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves (`former` reads the logs of those that nothing serves); `client` does it, by `service`, `local` or
+//! said (`words` are its first words as people type them, `help` explains it), with `shorthand` for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves (`former` reads the logs of those that nothing serves); `client` does it, by `service`, `local` or
 //! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads the configurations of
-//! others; `learn` waits for an adapter, and `autobaud` for text; `prompt` and `complete` are for people at a terminal.
+//! others; `adapters` are those that no port has, `learn` waits for one, and `autobaud` for text; `prompt` and `complete` are for people at a terminal.
 
+mod adapters;
 mod at_port;
 mod autobaud;
 mod bounded;
@@ -11,6 +12,7 @@ mod client;
 mod complete;
 mod doctor;
 mod former;
+mod help;
 pub mod import;
 mod learn;
 mod local;
@@ -25,6 +27,7 @@ mod table;
 mod tree;
 mod units;
 mod value;
+mod words;
 
 use std::future::Future;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
@@ -33,7 +36,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use nix::unistd::{User, getuid};
 use tokio::runtime::{Builder, Runtime};
 
@@ -41,7 +43,7 @@ use at_port::AtPort;
 pub use check::run as check;
 use client::{Client, CommandError, Place};
 use stdout::Stdout;
-use tree::{Arguments, Command, NoCommand};
+use tree::{Command, NoCommand};
 
 /// Bytes of a line of standard input: no command is so long.
 const LINE_LIMIT: u64 = 64 * 1024;
@@ -52,10 +54,11 @@ const USAGE: u8 = 2;
 /// All of `consolectl`: from its arguments to its exit code.
 pub fn main() -> ExitCode {
     complete::answer_shell();
-    let arguments = match Arguments::try_parse() {
+    let arguments = match tree::arguments(std::env::args_os().collect()) {
         Ok(arguments) => arguments,
-        Err(error) if error.use_stderr() => return wrong(&tree::sentence(&error)),
-        Err(error) => return said(error.print()),
+        Err(NoCommand::Help(text)) => return said(writeln!(io::stdout(), "{}", text.trim_end())),
+        Err(NoCommand::Wrong(why)) => return wrong(&why),
+        Err(NoCommand::Blank) => return ExitCode::SUCCESS,
     };
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -112,7 +115,7 @@ impl Program {
     /// Does a command and says what came of it on standard output: the exit code.
     fn run(&self, command: Command, words: &[String]) -> Result<u8, CommandError> {
         match command {
-            Command::Connect { port } => self.client.connect(&port)?,
+            Command::Connect { port, how } => self.client.connect(&port, how.into())?,
             Command::AtPort(command) => return self.at_port(command, words),
             Command::Doctor { port, output } => {
                 let mut stdout = Stdout::new();
@@ -126,6 +129,10 @@ impl Program {
                 stdout.end()?;
             }
             Command::Exit => {}
+            Command::Help { command } => {
+                writeln!(io::stdout(), "{}", tree::explain(command.as_deref()).trim_end())?;
+            }
+            Command::Version => writeln!(io::stdout(), "consolectl {}", env!("CARGO_PKG_VERSION"))?,
             Command::Completions { shell } => complete::script(shell, &mut io::stdout().lock())?,
             command => {
                 // Whole or not at all, and a closed output is found out.

@@ -9,7 +9,8 @@ use zbus::{Connection, DBusError, OwnedVariant, fdo};
 
 use super::show::Three;
 use super::tree::Target;
-use super::value::{self, Keys, similar};
+use super::value::{self, Keys, nearest};
+use super::words::either;
 use crate::admin::bus::{self, Change, ManagerProxy, PortProxy, Session};
 use crate::port::PortName;
 use crate::session::plain;
@@ -48,6 +49,8 @@ pub enum ServiceError {
         port: PortName,
         /// A similar one, or those that there are.
         instead: String,
+        /// The only one that begins so.
+        whole: Option<PortName>,
     },
     /// The conversation failed.
     #[error("the conversation with console-admin has failed: {0}")]
@@ -212,22 +215,32 @@ impl Service {
             Ok(names) => names,
             Err(error) => return error,
         };
-        let names: Vec<&str> = names.iter().map(PortName::as_str).collect();
-        ServiceError::UnknownPort { port: port.clone(), instead: instead(port, &names) }
+        unknown_port(port, &names)
     }
+}
+
+/// The refusal of a port that is none of these.
+pub(super) fn unknown_port(port: &PortName, names: &[PortName]) -> ServiceError {
+    let words: Vec<&str> = names.iter().map(PortName::as_str).collect();
+    let mut begin = names.iter().filter(|name| name.as_str().starts_with(port.as_str()));
+    let whole = match (begin.next(), begin.next()) {
+        (Some(only), None) => Some(only.clone()),
+        _ => None,
+    };
+    ServiceError::UnknownPort { port: port.clone(), instead: instead(port, &words), whole }
 }
 
 /// What is said beside the name of a port that there is not.
 fn instead(port: &PortName, names: &[&str]) -> String {
     /// More names are no help any more.
     const LISTED: usize = 8;
-    match similar(port.as_str(), names.iter().copied()) {
-        Some(near) => format!("did you mean {near}?"),
-        None if names.is_empty() => "none is configured; `create` makes one".to_owned(),
-        None if names.len() > LISTED => {
+    match nearest(port.as_str(), names.iter().copied()).as_slice() {
+        [] if names.is_empty() => "none is configured; `create` makes one".to_owned(),
+        [] if names.len() > LISTED => {
             format!("there are {} and {} more", names[..LISTED].join(", "), names.len() - LISTED)
         }
-        None => format!("there are {}", names.join(", ")),
+        [] => format!("there are {}", names.join(", ")),
+        near => format!("did you mean {}?", either(near)),
     }
 }
 
@@ -300,6 +313,7 @@ mod tests {
     fn an_unknown_port_is_told_what_is_similar_or_what_there_is() {
         let said = |names: &[&str]| instead(&"ttyUSB9".parse().unwrap(), names);
         assert_eq!(said(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
+        assert_eq!(said(&["ttyUSB90", "ttyUSB10", "ttyUSB0"]), "did you mean ttyUSB0, ttyUSB90 or ttyUSB10?");
         assert_eq!(said(&["core", "edge"]), "there are core, edge");
         assert_eq!(said(&[]), "none is configured; `create` makes one");
         let many: Vec<String> = (0..20).map(|n| format!("rack-of-servers-{n}")).collect();

@@ -41,13 +41,13 @@ const fn port(name: &'static str, key: &'static str, value: &'static str, about:
 }
 
 pub(super) static ROWS: &[Row] = &[
-    port("enable", "enabled", "0|1", "Whether a port is opened by itself as soon as it is seen"),
+    port("enable", "enabled", "on|off", "Whether a port is opened by itself as soon as it is seen"),
     port("baud", "baud", "N", "Bits per second"),
     port("bytesize", "bytesize", "5-8", "Data bits"),
     port("stopbits", "stopbits", "1|2", "Stop bits"),
-    port("parity", "parity", "N|E|O|M|S", "Parity: none, even, odd, mark, space"),
-    port("rtscts", "rtscts", "0|1", "Flow control by RTS and CTS"),
-    port("xonxoff", "xonxoff", "0|1", "Flow control by XON and XOFF"),
+    port("parity", "parity", "none|even|odd|mark|space", "Parity; the first letter is enough"),
+    port("rtscts", "rtscts", "on|off", "Flow control by RTS and CTS"),
+    port("xonxoff", "xonxoff", "on|off", "Flow control by XON and XOFF"),
     port("outputdelay", "output_delay", "TIME", "Pause after each character sent, such as 20ms; 0 = none"),
     port("outputlinedelay", "output_line_delay", "TIME", "Pause after each line sent, such as 1s; 0 = none"),
     Row {

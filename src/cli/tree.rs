@@ -1,21 +1,25 @@
 //! The command tree: what can be said, in a shell's arguments and at the prompt alike.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::at_port::AtPort;
 use super::shorthand::Shorthand;
 use super::ssh_config::Wish;
+use super::{help, words};
 use crate::admin::confirm::LONGEST;
 use crate::port::{PortError, PortName};
+use crate::session::{Escape, Options};
 
 /// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
 #[derive(Debug, Parser)]
-#[command(name = "consolectl", version, max_term_width = 100)]
+#[command(name = "consolectl", version, max_term_width = 80, disable_help_subcommand = true)]
 pub struct Arguments {
     /// Where the sockets are of a consoleserver that runs in a terminal.
     #[arg(long, value_name = "DIR")]
@@ -36,7 +40,7 @@ pub struct Arguments {
 
 /// A line of the prompt.
 #[derive(Debug, Parser)]
-#[command(name = "", no_binary_name = true, max_term_width = 100, help_template = "{subcommands}")]
+#[command(name = "", no_binary_name = true, max_term_width = 80, disable_help_subcommand = true)]
 pub struct Line {
     /// What to do.
     #[command(subcommand)]
@@ -47,9 +51,15 @@ pub struct Line {
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// List the configured ports: plugged in or not, settings, SSH port, state
-    List(Output),
-    /// Show the ports that are open, who uses them, and what went over them
-    Status(Output),
+    List {
+        /// The adapters that are plugged in and that no port has for its `device`: maker, product, serial number, path
+        #[arg(long)]
+        unconfigured: bool,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show the ports that are open, or these ports: who uses them, and what went over them
+    Status(Ports),
     /// Show the configuration of a port, what runs otherwise, and what is not committed
     Show {
         /// The port; or server, access or defaults
@@ -106,6 +116,9 @@ pub enum Command {
     },
     /// Become the console of a port; ^Ec. leaves
     Connect {
+        /// How
+        #[command(flatten)]
+        how: Connection,
         /// The port
         port: PortName,
     },
@@ -122,10 +135,13 @@ pub enum Command {
     Confirm,
     /// Forget every change that is not committed
     Revert,
-    /// Send a break
+    /// Send a break, of half a second or of so many milliseconds
     Break {
         /// The port
         port: PortName,
+        /// Milliseconds
+        #[arg(value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=LONGEST_BREAK))]
+        milliseconds: Option<u32>,
     },
     /// Listen at the usual line rates until the device reads as text; nothing is sent to it
     Autobaud {
@@ -137,8 +153,8 @@ pub enum Command {
     },
     #[command(flatten)]
     AtPort(AtPort),
-    /// Show who is at which port
-    Who(Output),
+    /// Show who is at which port, or at these ports
+    Who(Ports),
     /// Say why a port does not work, and what would mend it
     Doctor {
         /// The port; all without it
@@ -163,6 +179,13 @@ pub enum Command {
     Import(super::import::Wish),
     /// Print entries for ~/.ssh/config: each console by its name
     SshConfig(Wish),
+    /// Print a summary of the commands, or how one is used
+    Help {
+        /// The command
+        command: Option<String>,
+    },
+    /// Print the version
+    Version,
     /// Leave
     Exit,
     /// Print what makes a shell complete these commands
@@ -179,6 +202,17 @@ pub struct Output {
     /// As JSON, for scripts
     #[arg(long)]
     pub json: bool,
+}
+
+/// Ports to look at, and how to say it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Ports {
+    /// The ports; all without
+    #[arg(id = "port", value_name = "PORT")]
+    pub ports: Vec<PortName>,
+    #[command(flatten)]
+    /// How to say it.
+    pub output: Output,
 }
 
 /// `set PORT KEY VALUE…`, or a shorthand of it.
@@ -207,6 +241,9 @@ pub enum Trial {
 
 /// As long as the service lets a commit wait.
 const MAX_MINUTES: i64 = LONGEST as i64 / 60;
+
+/// As long as a port holds a break.
+const LONGEST_BREAK: i64 = 10_000;
 
 /// A shell whose completion we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -265,16 +302,81 @@ pub enum NoCommand {
     Wrong(String),
 }
 
+/// The commands, with examples in their help.
+pub fn tree() -> clap::Command {
+    with_examples(Line::command())
+}
+
+fn with_examples(tree: clap::Command) -> clap::Command {
+    tree.mut_subcommands(|command| match help::examples(command.get_name()) {
+        Some(examples) => command.after_help(examples),
+        None => command,
+    })
+}
+
+/// The names of all commands, in the order of the tree.
+pub fn names() -> Vec<&'static str> {
+    static NAMES: OnceLock<Vec<String>> = OnceLock::new();
+    let names = || Line::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    NAMES.get_or_init(names).iter().map(String::as_str).collect()
+}
+
+/// Understands the arguments of the program.
+pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
+    // The first word that is neither an option nor the value of one begins a command.
+    let mut command = 1;
+    while let Some(word) =
+        words.get(command).and_then(|word| word.to_str()).filter(|word| word.starts_with('-'))
+    {
+        command += if ["--runtime-dir", "--log-dir", "--line"].contains(&word) { 2 } else { 1 };
+    }
+    // (What is not UTF-8 is no command.)
+    let typed: Option<Vec<String>> =
+        words.iter().skip(command).map(|word| word.to_str().map(str::to_owned)).collect();
+    if let Some(typed) = typed {
+        words.truncate(command);
+        words.extend(words::understand(typed).map_err(NoCommand::Wrong)?.into_iter().map(OsString::from));
+    }
+    let tree = with_examples(Arguments::command()).override_help(format!(
+        "Use and administer the serial consoles of this machine.\n\n\
+         Usage: consolectl [--runtime-dir DIR] [--log-dir DIR] [COMMAND [ARGUMENT]...]\n\n\
+         Without a command: a prompt, or the commands of standard input.\n\n{}\n\n\
+         See consolectl(1).",
+        help::all()
+    ));
+    tree.try_get_matches_from(words)
+        .and_then(|matches| Arguments::from_arg_matches(&matches))
+        .map_err(|error| no_command(&error))
+}
+
 /// Understands a line of the prompt. Words are cut as a shell cuts them.
 pub fn line(text: &str) -> Result<Command, NoCommand> {
     let words = shlex::split(text).ok_or_else(|| NoCommand::Wrong("a quote is not closed".to_owned()))?;
     if words.is_empty() {
         return Err(NoCommand::Blank);
     }
-    Line::try_parse_from(words).map(|line| line.command).map_err(|error| match error.use_stderr() {
+    let words = words::understand(words).map_err(NoCommand::Wrong)?;
+    let command = tree()
+        .try_get_matches_from(words)
+        .and_then(|matches| Line::from_arg_matches(&matches))
+        .map_err(|error| no_command(&error))?
+        .command;
+    match command {
+        Command::Help { command } => Err(NoCommand::Help(explain(command.as_deref()))),
+        command => Ok(command),
+    }
+}
+
+/// `help`
+pub fn explain(command: Option<&str>) -> String {
+    command.and_then(help::one).unwrap_or_else(help::all)
+}
+
+fn no_command(error: &clap::Error) -> NoCommand {
+    match error.use_stderr() {
         false => NoCommand::Help(error.to_string()),
-        true => NoCommand::Wrong(sentence(&error)),
-    })
+        true => NoCommand::Wrong(sentence(error)),
+    }
 }
 
 /// What clap says over several lines, as one: what is wrong, and what is similar or how it is used.
@@ -293,6 +395,26 @@ pub fn sentence(error: &clap::Error) -> String {
         }
     }
     parts.join("; ")
+}
+
+/// Options of `connect`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Connection {
+    /// Escape keys of this session, such as ^Xc, or none
+    #[arg(long, value_name = "KEYS")]
+    escape: Option<Escape>,
+    /// End with an error when the device goes away, or if it is not there
+    #[arg(long)]
+    no_reconnect: bool,
+    /// Take over from who writes there
+    #[arg(long)]
+    force: bool,
+}
+
+impl From<Connection> for Options {
+    fn from(Connection { escape, no_reconnect, force }: Connection) -> Self {
+        Self { escape: escape.unwrap_or_default(), no_reconnect, force }
+    }
 }
 
 #[cfg(test)]
@@ -327,6 +449,7 @@ mod tests {
     #[test]
     fn every_command_of_the_original_and_of_ours_is_understood() {
         let usb = || p("ttyUSB0");
+        let all = |output| Ports { ports: Vec::new(), output };
         let log = |follow, lines: Option<u32>| {
             let lines = lines.map(|count| Lines(Some(count)));
             let (since, until, raw) = (None, None, false);
@@ -369,10 +492,13 @@ mod tests {
         };
         for (text, wanted) in [
             ("log -n all --raw ttyUSB0", whole_log),
-            ("list", Command::List(PLAIN)),
-            ("list --json", Command::List(JSON)),
-            ("status", Command::Status(PLAIN)),
-            ("status --json", Command::Status(JSON)),
+            ("list", Command::List { unconfigured: false, output: PLAIN }),
+            ("list --json", Command::List { unconfigured: false, output: JSON }),
+            ("list --unconfigured", Command::List { unconfigured: true, output: PLAIN }),
+            ("status", Command::Status(all(PLAIN))),
+            ("status --json", Command::Status(all(JSON))),
+            ("status ttyUSB0", Command::Status(Ports { ports: vec![usb()], output: PLAIN })),
+            ("version", Command::Version),
             ("exit", Command::Exit),
             ("create ttyUSB0", Command::Create { port: usb() }),
             ("remove /dev/ttyUSB0", Command::Remove { port: usb() }),
@@ -407,7 +533,7 @@ mod tests {
             ("set defaults baud -1", set("defaults", "baud", &["-1"])),
             ("unset ttyUSB0 baud", Command::Unset { of: Target::Port(usb()), key: "baud".to_owned() }),
             ("unset access root", Command::Unset { of: Target::Access, key: "root".to_owned() }),
-            ("connect ttyUSB0", Command::Connect { port: usb() }),
+            ("connect ttyUSB0", Command::Connect { how: Connection::default(), port: usb() }),
             ("commit", Command::Commit { trial: None }),
             ("commit confirm 5", Command::Commit { trial: Some(Trial::Confirm { minutes: 5 }) }),
             ("confirm", Command::Confirm),
@@ -415,7 +541,8 @@ mod tests {
             ("diff", Command::Diff(PLAIN)),
             ("diff --json", Command::Diff(JSON)),
             ("revert", Command::Revert),
-            ("break ttyUSB0", Command::Break { port: usb() }),
+            ("break ttyUSB0", Command::Break { port: usb(), milliseconds: None }),
+            ("break ttyUSB0 250", Command::Break { port: usb(), milliseconds: Some(250) }),
             ("autobaud ttyUSB0", Command::Autobaud { port: usb(), set: false }),
             ("autobaud --set ttyUSB0", Command::Autobaud { port: usb(), set: true }),
             ("learn ttyUSB0", Command::Learn { port: usb(), timeout: 60 }),
@@ -432,8 +559,9 @@ mod tests {
             ("check", Command::Check { file: None }),
             ("check /tmp/new.toml", Command::Check { file: Some("/tmp/new.toml".into()) }),
             ("doctor ttyUSB0 --json", Command::Doctor { port: Some(usb()), output: JSON }),
-            ("who", Command::Who(PLAIN)),
-            ("who --json", Command::Who(JSON)),
+            ("who", Command::Who(all(PLAIN))),
+            ("who --json", Command::Who(all(JSON))),
+            ("who ttyUSB0", Command::Who(Ports { ports: vec![usb()], output: PLAIN })),
             ("disconnect ttyUSB0 bob", Command::Disconnect { port: usb(), user: "bob".to_owned() }),
         ] {
             assert_eq!(understood(text), wanted, "{text:?}");
@@ -464,9 +592,10 @@ mod tests {
     #[test]
     fn what_is_no_command_is_told_in_one_line() {
         for (text, wanted) in [
-            ("buad ttyUSB0 9600", "unrecognized subcommand 'buad'; a similar subcommand exists: 'baud'"),
+            ("buad ttyUSB0 9600", "there is no command buad: did you mean baud?"),
             ("show 'ttyUSB0", "a quote is not closed"),
             ("commit confirm 0", "0 is not in 1..=1440"),
+            ("break ttyUSB0 0", "0 is not in 1..=10000"),
             ("commit confirm", "<MINUTES>"),
             ("commit ttyUSB0", "ttyUSB0"),
             ("baud ttyUSB0", "<N>"),

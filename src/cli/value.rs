@@ -8,6 +8,7 @@ use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Port, Server, TriggerName, Value};
+use crate::port::natural_order;
 
 /// The keys of a port or table with their values.
 pub type Keys = BTreeMap<String, Value>;
@@ -43,8 +44,8 @@ pub enum ValueError {
     },
 }
 
-/// The value that these words mean for a key: whatever the key takes first of TOML, a text, 0 and 1 for false and true,
-/// 0 for "none", and a list of the words.
+/// The value that these words mean for a key: whatever the key takes first of TOML, a text, what people say for on and off, and a list
+/// of the words.
 pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueError> {
     if let Some((_, inner)) = of_a_rule(of, key) {
         if inner.is_empty() || check_key(of, key).is_err() {
@@ -81,10 +82,20 @@ fn parse_as<T: Default>(
         return Err(ValueError::Single(key.to_owned()));
     }
     let text = words.join(" ");
-    let mut why = known.expected(None).to_string();
+    let mut why = match is_flag(known) {
+        true => format!("expected {FLAG_WORDS}"),
+        false => known.expected(None).to_string(),
+    };
     for candidate in candidates(&text, words) {
-        match known.put(&mut T::default(), &candidate) {
-            Ok(()) => return Ok(candidate),
+        let mut tried = T::default();
+        match known.put(&mut tried, &candidate) {
+            // Of a word and its first letter, files have the letter.
+            Ok(()) => {
+                return Ok(match known.get(&tried) {
+                    Some(Value::String(letter)) if letter.len() == 1 && candidate.is_str() => letter.into(),
+                    _ => candidate,
+                });
+            }
             // That a key is not available is more to the point than what it expects.
             Err(refused) if refused != known.expected(refused.element) => why = refused.to_string(),
             Err(_) => {}
@@ -96,13 +107,30 @@ fn parse_as<T: Default>(
 fn candidates(text: &str, words: &[String]) -> Vec<Value> {
     let mut candidates: Vec<Value> = text.parse::<Value>().into_iter().collect();
     candidates.push(text.into());
-    match text {
-        "0" => candidates.extend([false.into(), "none".into()]),
-        "1" => candidates.push(true.into()),
+    // In the end a key takes only what it knows: `off` is false of rtscts, "off" of dtr, "none" of ssh_port, 0 of timeout.
+    let lower = text.to_ascii_lowercase();
+    match lower.as_str() {
+        "0" | "off" | "no" | "false" | "none" | "never" | "disable" | "disabled" => {
+            candidates.push(false.into());
+            candidates.extend(["off", "no", "none", "never"].map(Value::from));
+            candidates.push(Value::Integer(0));
+        }
+        "1" | "on" | "yes" | "true" | "enable" | "enabled" => {
+            candidates.push(true.into());
+            candidates.extend(["on", "yes"].map(Value::from));
+        }
         _ => {}
     }
+    candidates.push(lower.into());
     candidates.push(Value::Array(words.iter().map(|word| word.as_str().into()).collect()));
     candidates
+}
+
+/// What is said of a key that is on or off.
+const FLAG_WORDS: &str = "on or off (or yes and no, true and false, 1 and 0)";
+
+fn is_flag<T: Default>(key: &Key<T>) -> bool {
+    key.put(&mut T::default(), &true.into()).is_ok()
 }
 
 /// The names of the keys of a table or port, in their order.
@@ -152,11 +180,37 @@ pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     known.into_iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(4))
 }
 
+/// The names that were probably meant, the nearest first: similar ones, and those that begin with or have the word in them.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    /// More are no help.
+    const NAMED: usize = 3;
+    /// From so many letters on, a name that has them in it is meant.
+    const PART: usize = 3;
+    let word = word.to_lowercase();
+    let rank = |name: &'a str| {
+        let lower = name.to_lowercase();
+        let distance = strsim::damerau_levenshtein(&word, &lower);
+        let part = word.len() >= PART && lower.contains(&word);
+        let begins = !word.is_empty() && lower.starts_with(&word);
+        (begins || part || distance <= name.len().div_ceil(4)).then_some((distance, name))
+    };
+    let mut near: Vec<_> = known.into_iter().filter_map(rank).collect();
+    near.sort_by(|(one, name), (other, other_name)| {
+        one.cmp(other).then_with(|| natural_order(name, other_name))
+    });
+    near.dedup();
+    near.into_iter().take(NAMED).map(|(_, name)| name).collect()
+}
+
+/// Line rates that devices have (asm-generic/termbits.h), from the slowest. A key of rates takes any other one too.
+const RATES: &[&str] = &[
+    "300", "1200", "2400", "4800", "9600", "19200", "38400", "57600", "115200", "230400", "460800", "500000",
+    "576000", "921600", "1000000", "1500000", "2000000", "3000000",
+];
+
 /// The words among which a key chooses; none if it takes any text, or numbers of a wide range. They are found by asking it.
 pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
     const WORDS: &[&str] = &[
-        "true",
-        "false",
         "none",
         "raw",
         "text",
@@ -164,11 +218,13 @@ pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
         "both",
         "one",
         "shared",
-        "N",
-        "E",
-        "O",
-        "M",
-        "S",
+        "even",
+        "odd",
+        "mark",
+        "space",
+        "leave",
+        "on",
+        "off",
         "key",
         "yes",
         "no",
@@ -191,12 +247,35 @@ pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
         "7",
         "8",
     ];
-    let takes = |word: &str| parse(of, key, &[word.to_owned()]).is_ok();
-    if takes("Zz") {
+    if key == "baud" {
+        return RATES.to_vec();
+    }
+    let list = |word: &str| Value::Array(vec![word.into()]);
+    if takes(of, key, &"Zz".into()) || takes(of, key, &list("Zz")) {
         return Vec::new();
     }
-    let wide = takes("99");
-    WORDS.iter().copied().filter(|word| takes(word) && !(wide && word.parse::<u8>().is_ok())).collect()
+    if takes(of, key, &true.into()) {
+        return vec!["on", "off"];
+    }
+    let wide = takes(of, key, &Value::Integer(99));
+    let is_one = |word: &&str| match word.parse() {
+        Ok(number) => !wide && takes(of, key, &Value::Integer(number)),
+        Err(_) => takes(of, key, &(*word).into()) || takes(of, key, &list(word)),
+    };
+    WORDS.iter().copied().filter(is_one).collect()
+}
+
+/// Whether a key takes exactly this value.
+fn takes(of: &Target, key: &str, value: &Value) -> bool {
+    fn put<T: Default>(table: &'static [Key<T>], key: &str, value: &Value) -> bool {
+        keys::find(table, key).is_some_and(|known| known.put(&mut T::default(), value).is_ok())
+    }
+    match (of_a_rule(of, key), of) {
+        (Some((_, key)), _) => put(keys::TRIGGER, key, value),
+        (None, Target::Server) => put(keys::SERVER, key, value),
+        (None, Target::Access) => put(keys::ACCESS, key, value),
+        (None, Target::Defaults | Target::Port(_)) => put(keys::PORT, key, value),
+    }
 }
 
 /// Keys that the bus has carried.
@@ -264,6 +343,26 @@ mod tests {
             ("ttyUSB0", "rtscts", &["0"], false.into()),
             ("ttyUSB0", "rtscts", &["1"], true.into()),
             ("ttyUSB0", "rtscts", &["true"], true.into()),
+            ("ttyUSB0", "rtscts", &["on"], true.into()),
+            ("ttyUSB0", "rtscts", &["OFF"], false.into()),
+            ("ttyUSB0", "xonxoff", &["yes"], true.into()),
+            ("ttyUSB0", "log.input", &["No"], false.into()),
+            ("ttyUSB0", "enabled", &["disabled"], false.into()),
+            ("ttyUSB0", "triggers.panic.start", &["on"], true.into()),
+            ("ttyUSB0", "dtr", &["on"], "on".into()),
+            ("ttyUSB0", "dtr", &["0"], "off".into()),
+            ("ttyUSB0", "rts", &["yes"], "on".into()),
+            ("ttyUSB0", "parity", &["none"], "N".into()),
+            ("ttyUSB0", "parity", &["Even"], "E".into()),
+            ("ttyUSB0", "ssh_port", &["off"], "none".into()),
+            ("ttyUSB0", "timeout", &["never"], Value::Integer(0)),
+            ("ttyUSB0", "log.type", &["off"], "none".into()),
+            ("ttyUSB0", "log.type", &["TEXT"], "text".into()),
+            ("ttyUSB0", "log.sync", &["off"], "never".into()),
+            ("ttyUSB0", "escape", &["off"], "none".into()),
+            ("ttyUSB0", "description", &["off"], "off".into()),
+            ("ttyUSB0", "description", &["On"], "On".into()),
+            ("access", "root", &["off"], "no".into()),
             ("ttyUSB0", "enabled", &["0"], false.into()),
             ("ttyUSB0", "parity", &["E"], "E".into()),
             ("ttyUSB0", "stopbits", &["1"], Value::Integer(1)),
@@ -304,7 +403,12 @@ mod tests {
     fn a_value_that_is_not_taken_is_told_what_would_be() {
         for (of, key, words, wanted) in [
             ("ttyUSB0", "baud", &["fast"][..], "baud fast: expected a number from 1 to 4294967295"),
-            ("ttyUSB0", "rtscts", &["2"], "rtscts 2: expected true or false"),
+            (
+                "ttyUSB0",
+                "rtscts",
+                &["2"],
+                "rtscts 2: expected on or off (or yes and no, true and false, 1 and 0)",
+            ),
             ("ttyUSB0", "bytesize", &["9"], "bytesize 9: expected 5, 6, 7 or 8"),
             (
                 "ttyUSB0",

@@ -4,10 +4,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The two characters that begin an escape command: `^Ec` is Control-E, then `c` (conserver's).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EscapePrefix(pub [u8; 2]);
 
 impl Default for EscapePrefix {

@@ -227,7 +227,7 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "parity",
-        expects: "\"N\", \"E\", \"O\", \"M\" or \"S\"",
+        expects: "\"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
         general: true,
         put: |port, v| store(&mut port.line.parity, value::word(v)),
         get: |port| Some(port.line.parity.letter().to_string().into()),
@@ -308,6 +308,13 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.escape, value::escape(v)),
         get: |port| Some(value::show_escape(port.escape)),
+    },
+    Key {
+        name: "reconnect",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.reconnect, value::flag(v)),
+        get: |port| Some(port.reconnect.into()),
     },
     Key {
         name: "replay",

@@ -148,6 +148,8 @@ pub struct Port {
     pub omap: Mapping,
     /// The escape prefix of sessions with a terminal; `None` = no escapes.
     pub escape: Option<EscapePrefix>,
+    /// Whether sessions wait for the device's return when it goes away.
+    pub reconnect: bool,
     /// Lines shown to a session as it attaches.
     pub replay: usize,
     /// What of the device is watched for.
@@ -177,6 +179,7 @@ impl Default for Port {
             imap: Mapping::default(),
             omap: Mapping::default(),
             escape: Some(EscapePrefix::default()),
+            reconnect: true,
             replay: 20,
             triggers: Triggers::new(),
         }

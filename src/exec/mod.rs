@@ -24,7 +24,7 @@ use crate::printable::{Visible, visible};
 use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, closed, facts};
 
 pub use foreign::{ForeignCommand, foreign};
-pub use parse::{ParseError, parse};
+pub use parse::{ParseError, Request, parse};
 pub use pattern::{Pattern, PatternError};
 pub use text::unescape;
 pub use words::{Lines, lines, since, until};
@@ -216,16 +216,17 @@ fn help() -> String {
     text
 }
 
-/// Does the command that a line says, for an SSH client: until it is done, or the client is gone, or has typed Control-C on its `terminal`.
+/// Does the command that a line says, if it is one, for an SSH client: until it is done, or the client is gone, or has typed Control-C on its
+/// `terminal`.
 pub async fn run_line<O: Outlet>(
     task: Task,
-    line: &[u8],
+    command: Result<Command, ParseError>,
     terminal: bool,
     typed: Typed,
     outlet: O,
 ) -> Option<u8> {
     let mut outlet = Page { outlet, terminal: terminal.then(Visible::default) };
-    let command = match parse(line) {
+    let command = match command {
         Ok(command) => command,
         Err(error) => {
             // Whatever comes on its standard input is for nobody, and must not stop us from reading.

@@ -8,7 +8,9 @@ use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
 use super::{Command, TIMEOUT, Typing};
+use crate::config::EscapeError;
 use crate::hub::{BREAK, BREAKS};
+use crate::session::{Options, plain};
 
 /// Bytes of a line.
 const LENGTH: usize = 4096;
@@ -51,8 +53,22 @@ pub enum ParseError {
     Escape(String),
 }
 
+/// What a line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// A session, as without a command, but with these options.
+    Session(Options),
+    /// A command.
+    Command(Command),
+}
+
 /// A verb, how it is used, and what for.
-pub(super) const VERBS: [(&str, &str, &str); 7] = [
+pub(super) const VERBS: [(&str, &str, &str); 8] = [
+    (
+        "connect",
+        "connect [--escape KEYS|none] [--no-reconnect] [--force]",
+        "the console, as without a command: with other escape keys or none; ending with the device; taking over from who writes",
+    ),
     (
         "log",
         "log [-n LINES|all] [--since TIME] [--until TIME] [--raw] [-f]",
@@ -75,7 +91,7 @@ pub(super) const VERBS: [(&str, &str, &str); 7] = [
 ];
 
 /// Understands a line.
-pub fn parse(line: &[u8]) -> Result<Command, ParseError> {
+pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
     if let Some(refused) = foreign(line) {
         return Err(refused.into());
     }
@@ -86,7 +102,8 @@ pub fn parse(line: &[u8]) -> Result<Command, ParseError> {
     if let Some((verb, usage, _)) = VERBS.iter().find(|(name, ..)| *name == verb) {
         (words.verb, words.usage) = (verb, usage);
     }
-    match words.verb {
+    let command = match words.verb {
+        "connect" => return connect(words).map(Request::Session),
         "log" => log(words),
         "grep" => grep(words),
         "status" => words.nothing(Command::Status),
@@ -95,6 +112,27 @@ pub fn parse(line: &[u8]) -> Result<Command, ParseError> {
         "expect" => expect(words),
         "help" => words.nothing(Command::Help),
         _ => Err(ParseError::Unknown(verb.to_owned())),
+    };
+    command.map(Request::Command)
+}
+
+fn connect(mut words: Words<'_>) -> Result<Options, ParseError> {
+    let mut options = Options::default();
+    loop {
+        match words.option() {
+            Some("--escape") => {
+                let keys = words.word("KEYS")?;
+                options.escape = keys.parse().map_err(|error: EscapeError| words.wrong(error.to_string()))?;
+            }
+            Some("--no-reconnect") => options.no_reconnect = true,
+            Some("--force") => options.force = true,
+            Some(other) => return Err(words.option_unknown(other)),
+            None => break,
+        }
+    }
+    match words.rest {
+        "" => Ok(options),
+        rest => Err(words.wrong(format!("{:?} is too much", plain(rest)))),
     }
 }
 
@@ -195,9 +233,13 @@ mod tests {
 
     use super::*;
     use crate::exec::Pattern;
+    use crate::session::Escape;
 
     fn understood(line: &str) -> Command {
-        parse(line.as_bytes()).unwrap_or_else(|error| panic!("{line:?}: {error}"))
+        match parse(line.as_bytes()) {
+            Ok(Request::Command(command)) => command,
+            other => panic!("{line:?}: {other:?}"),
+        }
     }
 
     fn pattern(text: &str) -> Pattern {
@@ -303,6 +345,19 @@ mod tests {
     }
 
     #[test]
+    fn a_session_may_be_asked_for_with_options() {
+        let keys = Escape::Prefix("^Xy".parse().unwrap());
+        for (line, wanted) in [
+            ("connect", Options::default()),
+            ("connect --escape none", Options { escape: Escape::Off, ..Options::default() }),
+            ("connect --escape ^Xy --force", Options { escape: keys, force: true, ..Options::default() }),
+            ("connect --no-reconnect", Options { no_reconnect: true, ..Options::default() }),
+        ] {
+            assert_eq!(parse(line.as_bytes()), Ok(Request::Session(wanted)), "{line:?}");
+        }
+    }
+
+    #[test]
     fn what_is_no_command_is_told_in_one_line() {
         for (line, wanted) in [
             ("reboot now", r#""reboot" is not a command here: help lists them"#),
@@ -332,6 +387,10 @@ mod tests {
             ("expect --timeout 0 x", "--timeout 0: expected 1 to 86400"),
             ("expect x --timeout 99999", "--timeout 99999: expected 1 to 86400"),
             ("status please", "is too much"),
+            ("connect --escape", "connect: KEYS is missing; usage: connect [--escape KEYS|none]"),
+            ("connect --escape cc", "use a control character and one more"),
+            ("connect --raw", "--raw is not an option"),
+            ("connect demo", "\"demo\" is too much"),
         ] {
             let error = parse(line.as_bytes()).map(|command| panic!("{line:?}: {command:?}"));
             let Err(error) = error.map_err(|error| error.to_string());

@@ -31,6 +31,10 @@ pub struct Record {
     pub serial: Option<String>,
     /// Its serial number alone (`ID_SERIAL_SHORT`).
     pub serial_short: Option<String>,
+    /// Who makes it (`ID_VENDOR`, or what udev's database says of a number).
+    pub maker: Option<String>,
+    /// What it is called (`ID_MODEL`).
+    pub product: Option<String>,
     /// Our rules let ports have it (`CONSOLE_TTY`): it is no modem, and nobody has set `CONSOLE_IGNORE`.
     pub for_consoles: bool,
     /// The port whose `device` led to another tty already when this one appeared (`CONSOLE_CLASH`).
@@ -48,6 +52,10 @@ impl Record {
 
     fn read(from: impl Read) -> Self {
         let mut record = Self::default();
+        let mut by_database = None;
+        // udev writes an underscore for a space (udev_util_replace_chars).
+        let words =
+            |value: &str| Some(value.replace('_', " ").trim().to_owned()).filter(|words| !words.is_empty());
         for line in BufReader::new(from.take(RECORD_MAX)).lines().map_while(Result::ok) {
             let Some((kind, value)) = line.split_once(':') else { continue };
             match (kind, value.split_once('=')) {
@@ -56,10 +64,19 @@ impl Record {
                 ("E", Some(("ID_PATH", place))) => record.place = Some(place.to_owned()),
                 ("E", Some(("ID_SERIAL", serial))) => record.serial = Some(serial.to_owned()),
                 ("E", Some(("ID_SERIAL_SHORT", serial))) => record.serial_short = Some(serial.to_owned()),
+                ("E", Some(("ID_VENDOR", maker))) => record.maker = words(maker),
+                ("E", Some(("ID_VENDOR_FROM_DATABASE", maker))) => by_database = words(maker),
+                ("E", Some(("ID_MODEL", product))) => record.product = words(product),
                 ("E", Some(("CONSOLE_TTY", _))) => record.for_consoles = true,
                 ("E", Some(("CONSOLE_CLASH", port))) => record.clash = Some(port.to_owned()),
                 _ => {}
             }
+        }
+        // An adapter that does not say who makes it has the number in place of the name: 1a86.
+        let is_number =
+            |maker: &String| maker.len() == 4 && maker.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if by_database.is_some() && record.maker.as_ref().is_none_or(is_number) {
+            record.maker = by_database;
         }
         record
     }

@@ -22,7 +22,7 @@ use crate::hub::{Hub, LineState};
 use crate::memory;
 use crate::ownership::Claims;
 use crate::port::PortName;
-use crate::session::{Console, Neighbours};
+use crate::session::{Console, Directory, Neighbours};
 use crate::ssh::{Access, Door, Gatekeeping};
 use crate::systemd::Watchdog;
 use crate::trigger::{herald, watcher};
@@ -108,6 +108,11 @@ impl PortService {
             tracing::error!(message_id = Event::NotApplied.id(), "{warning}");
             console.set_stale(Some(warning));
         }
+        let reader = options.clone();
+        console.set_directory(Directory::new(move || {
+            let options = reader.clone();
+            async move { options.load().await.ok().map(|(config, _)| neighbours(&config)) }
+        }));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
         let door = Arc::new(Door::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);

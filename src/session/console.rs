@@ -1,5 +1,8 @@
 //! What all sessions of a port share: its hub, its name and settings, who is attached, and whether it is closing.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +35,7 @@ pub struct Console {
     attached: watch::Sender<usize>,
     closing: watch::Sender<Option<String>>,
     neighbours: watch::Sender<Neighbours>,
+    directory: OnceLock<Directory>,
     /// When this process has taken over from another one, which may have been killed and so has told its sessions nothing.
     took_over: OnceLock<Instant>,
     /// That older settings are in force than the configuration file should have, and why.
@@ -43,6 +47,30 @@ const NEWS: Duration = Duration::from_secs(60);
 
 /// The ports of this machine, with their TCP ports.
 pub type Neighbours = Vec<(PortName, Option<u16>)>;
+
+/// For the configuration to be read. A disk that takes longer leaves a list as old as the last reload.
+const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Looked = Pin<Box<dyn Future<Output = Option<Neighbours>> + Send>>;
+
+/// Looks which ports there are now; `None` if that cannot be told. (A port is reloaded for its own settings, not for those of others.)
+pub struct Directory(Box<dyn Fn() -> Looked + Send + Sync>);
+
+impl Directory {
+    /// One that looks so.
+    pub fn new<F>(look: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Neighbours>> + Send + 'static,
+    {
+        Self(Box::new(move || Box::pin(look())))
+    }
+}
+
+impl fmt::Debug for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Directory")
+    }
+}
 
 impl Console {
     /// The console of a port.
@@ -59,6 +87,7 @@ impl Console {
             attached: watch::Sender::new(0),
             closing: watch::Sender::new(None),
             neighbours: watch::Sender::default(),
+            directory: OnceLock::new(),
             took_over: OnceLock::new(),
             stale: watch::Sender::new(None),
         })
@@ -111,8 +140,18 @@ impl Console {
         self.settings.send_replace(settings);
     }
 
-    /// The ports of this machine.
-    pub fn neighbours(&self) -> Neighbours {
+    /// Where to look which ports there are. Said once.
+    pub fn set_directory(&self, directory: Directory) {
+        self.directory.get_or_init(|| directory);
+    }
+
+    /// The ports that this machine has now.
+    pub async fn neighbours(&self) -> Neighbours {
+        if let Some(Directory(look)) = self.directory.get()
+            && let Ok(Some(now)) = tokio::time::timeout(DIRECTORY_TIMEOUT, look()).await
+        {
+            self.neighbours.send_replace(now);
+        }
         self.neighbours.borrow().clone()
     }
 

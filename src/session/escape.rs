@@ -1,6 +1,6 @@
 //! The escape machine: finds conserver's escape commands (`^Ec.`) in what is typed. Pure: bytes in, [`Action`]s out, the
-//! same however the bytes are split. Nothing of a command reaches the device; a prefix that no command
-//! follows is passed on.
+//! same however the bytes are split. Nothing of a command reaches the device; the prefix's first character alone, and what the end
+//! of input leaves of a command, are passed on ([`EscapeMachine::release`]).
 
 use crate::config::EscapePrefix;
 
@@ -46,6 +46,8 @@ pub enum Action {
     Echo(Vec<u8>),
     /// It is entered.
     Line(Asked, String),
+    /// Tab in such a line: what stands before it. [`EscapeMachine::complete`] answers.
+    Complete(Asked, String),
     /// Return or newline: nothing, a command begun by mistake.
     Nothing,
     /// Not a command; its characters.
@@ -124,13 +126,24 @@ impl EscapeMachine {
         Self { prefix, state: State::Typing, line: Vec::new() }
     }
 
-    /// What these bytes mean, after those before.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Action> {
+    /// What these bytes mean, after those before. No completion is offered.
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Action> {
+        let mut actions = Vec::new();
+        while !bytes.is_empty() {
+            actions.extend(self.step(&mut bytes));
+        }
+        actions
+    }
+
+    /// What these bytes mean, up to the first [`Action::Complete`], which is to be answered before the rest is looked at. They are
+    /// taken off `bytes`.
+    pub fn step(&mut self, bytes: &mut &[u8]) -> Vec<Action> {
         let Some(EscapePrefix([first, second])) = self.prefix else {
-            return vec![Action::Type(bytes.to_vec())];
+            return vec![Action::Type(std::mem::take(bytes).to_vec())];
         };
         let mut actions = Actions::default();
-        for &byte in bytes {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            *bytes = rest;
             self.state = match self.state {
                 State::Typing if byte == first => State::Prefix,
                 State::Typing => {
@@ -150,8 +163,41 @@ impl EscapeMachine {
                 State::Octal(digits, value) => octal(digits, value, byte, &mut actions),
                 state => command(state, byte, &mut actions),
             };
+            if let Some(Action::Complete(..)) = actions.0.last() {
+                break;
+            }
         }
         actions.0
+    }
+
+    /// Whether the prefix's first character is held back, because its second may follow.
+    pub fn holds_prefix(&self) -> bool {
+        self.state == State::Prefix
+    }
+
+    /// Gives up a command that is not complete: what was held back of it, for the device. A line that was being entered was never meant for it.
+    pub fn release(&mut self) -> Vec<u8> {
+        let Some(EscapePrefix([first, second])) = self.prefix else { return Vec::new() };
+        self.line.clear();
+        match std::mem::replace(&mut self.state, State::Typing) {
+            State::Typing | State::Line(_) => Vec::new(),
+            State::Prefix => vec![first],
+            State::Command => vec![first, second],
+            State::BreakOf => vec![first, second, b'l'],
+            State::ModemOf => vec![first, second, b'M'],
+            State::Octal(0, _) => vec![first, second, b'\\'],
+            // Two digits at most, which the end of input ends.
+            State::Octal(_, value) => vec![value as u8],
+        }
+    }
+
+    /// Adds `rest` to the line that is being entered: what it looks like.
+    pub fn complete(&mut self, rest: &str) -> Vec<u8> {
+        let room = LINE_MAX - self.line.len();
+        let rest = rest.as_bytes();
+        let rest = &rest[..rest.len().min(room)];
+        self.line.extend_from_slice(rest);
+        rest.to_vec()
     }
 
     /// One more byte of a line. Escape and Control-C give it up.
@@ -176,6 +222,10 @@ impl EscapeMachine {
                 while self.erase() {
                     actions.echo(b"\x08 \x08");
                 }
+            }
+            b'\t' if asked == Asked::Another => {
+                let begun = String::from_utf8_lossy(&self.line).into_owned();
+                actions.0.push(Action::Complete(asked, begun));
             }
             0..0x20 => {}
             _ if self.line.len() == LINE_MAX => actions.echo(b"\x07"),
@@ -360,6 +410,43 @@ mod tests {
                 assert_eq!(&merged(actions), wanted, "{input:?} cut by {cut:b}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_held_back_of_a_command_that_does_not_come_is_given_up() {
+        for (input, held, rest) in [
+            ("ls\x05", true, "\x05"),
+            ("\x05\x05", true, "\x05"),
+            ("\x05c", false, "\x05c"),
+            ("\x05cl", false, "\x05cl"),
+            ("\x05cM", false, "\x05cM"),
+            ("\x05c\\", false, "\x05c\\"),
+            ("\x05c\\4", false, "\x04"),
+            ("\x05cba message", false, ""),
+            ("ls", false, ""),
+            ("\x05c.", false, ""),
+        ] {
+            let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
+            machine.feed(input.as_bytes());
+            assert_eq!(machine.holds_prefix(), held, "{input:?}");
+            assert_eq!(machine.release(), rest.as_bytes(), "{input:?}");
+            assert_eq!(machine.release(), b"", "{input:?}: once");
+            assert_eq!(machine.feed(b"c."), [typed("c.")], "{input:?}: and is over");
+        }
+    }
+
+    #[test]
+    fn a_tab_asks_for_completion_and_the_rest_waits_for_the_answer() {
+        let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
+        let mut bytes: &[u8] = b"\x05c;co\t\rls";
+        let asked = machine.step(&mut bytes);
+        assert_eq!(asked, [Ask(Asked::Another), echo("co"), Complete(Asked::Another, "co".to_owned())]);
+        assert_eq!(machine.complete("re-1"), b"re-1");
+        assert_eq!(machine.step(&mut bytes), [line(Asked::Another, "core-1"), typed("ls")]);
+        assert_eq!(
+            machine.feed(b"\x05cba\tb\r"),
+            [Ask(Asked::Message), echo("ab"), line(Asked::Message, "ab")]
+        );
     }
 
     #[test]

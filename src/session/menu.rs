@@ -33,6 +33,8 @@ pub(super) enum Outcome {
     Done,
     /// The session ends.
     Leave,
+    /// The rest of the word that is being entered.
+    Complete(String),
     /// The session ends, and its viewer goes to another console.
     Move(PortName),
 }
@@ -43,24 +45,22 @@ pub(super) fn break_of(here: &Here, longer: u8) -> Input {
 }
 
 /// Does what an action asks for.
-pub(super) fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
+pub(super) async fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
     let console = &here.console;
     match action {
         Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
         Action::Break(longer) => return Outcome::Input(break_of(here, longer)),
         Action::Leave => return Outcome::Leave,
-        Action::Line(Asked::Another, name) => return another(here, &name),
+        Action::Line(Asked::Another, name) => return another(here, &name).await,
+        Action::Complete(_, begun) => return complete(here, &begun).await,
         Action::Nothing => {}
-        Action::Help => here.say(help(prefix)),
+        Action::Help => here.say(help(here, prefix)),
         Action::Breaks => here.say(breaks(prefix)),
         Action::Attach => {
             let taken = console.roster().attach(here.id);
             becomes_writer(here, taken, &format!("; {}f takes over", shown(prefix)), "writes now");
         }
-        Action::Force => {
-            let taken = console.roster().force(here.id);
-            becomes_writer(here, taken, "", "has taken over");
-        }
+        Action::Force => take_over(here),
         Action::Spy => {
             console.roster().spy(here.id);
             here.say("you are watching".to_owned());
@@ -82,6 +82,12 @@ pub(super) fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> 
         }
     }
     Outcome::Done
+}
+
+/// Makes this session the one writer.
+pub(super) fn take_over(here: &Here) {
+    let taken = here.console.roster().force(here.id);
+    becomes_writer(here, taken, "", "has taken over");
 }
 
 /// Tells this session, and the log, what came of asking to write.
@@ -108,11 +114,15 @@ fn question(asked: Asked) -> &'static str {
     }
 }
 
-fn help(prefix: Option<EscapePrefix>) -> String {
+fn help(here: &Here, prefix: Option<EscapePrefix>) -> String {
     let name = shown(prefix);
+    let another = match here.moves {
+        true => "go to another console; Return lists them, Tab completes",
+        false => "how to reach another console (SSH cannot go there by itself)",
+    };
     let commands = [
         (".", "leave"),
-        (";", "go to another console"),
+        (";", another),
         ("a", "write, if nobody does"),
         ("f", "write, taking over from whoever does"),
         ("s", "watch only"),
@@ -134,6 +144,7 @@ fn help(prefix: Option<EscapePrefix>) -> String {
     for (keys, meaning) in commands {
         text.push_str(&format!("\r\n {name} {keys:<7} {meaning}"));
     }
+    text.push_str("\r\n files (sz, rz, sx): ssh -T, or ssh -t -e none HOST connect --escape none");
     text
 }
 
@@ -174,24 +185,80 @@ fn message(here: &Here, text: &str) {
     });
 }
 
-fn another(here: &Here, name: &str) -> Outcome {
-    let neighbours = here.console.neighbours();
+async fn another(here: &Here, name: &str) -> Outcome {
+    let neighbours = here.console.neighbours().await;
     let Ok(name) = name.trim().parse::<PortName>() else {
-        let mut text = "consoles".to_owned();
-        for (port, tcp) in &neighbours {
-            let place = tcp.map_or_else(|| "no TCP port".to_owned(), |tcp| format!("TCP port {tcp}"));
-            text.push_str(&format!("\r\n {:<16} {place}", port.as_str()));
-        }
-        here.say(text);
+        here.say(consoles(here, "consoles", neighbours.iter()));
         return Outcome::Done;
     };
     match neighbours.into_iter().find(|(port, _)| *port == name) {
         None => here.say(format!("there is no console {name}")),
         Some((port, _)) if here.moves => return Outcome::Move(port),
-        Some((port, Some(tcp))) => here.say(format!("{port} is at TCP port {tcp}: ssh -p {tcp}")),
+        Some((port, Some(tcp))) => here.say(format!(
+            "{port} is at TCP port {tcp}, where SSH does not go by itself: {}",
+            ssh_command(here, tcp)
+        )),
         Some((port, None)) => here.say(format!("{port} has no TCP port: consolectl connect {port}")),
     }
     Outcome::Done
+}
+
+fn consoles<'n>(
+    here: &Here,
+    title: &str,
+    neighbours: impl Iterator<Item = &'n (PortName, Option<u16>)>,
+) -> String {
+    let mut text = title.to_owned();
+    for (port, tcp) in neighbours {
+        let place = match tcp {
+            _ if *port == here.console.name => "you are here".to_owned(),
+            Some(tcp) if here.moves => format!("TCP port {tcp}"),
+            Some(tcp) => format!("TCP port {tcp}: {}", ssh_command(here, *tcp)),
+            None => "no TCP port".to_owned(),
+        };
+        text.push_str(&format!("\r\n {:<16} {place}", port.as_str()));
+    }
+    text
+}
+
+/// What the viewer types elsewhere.
+fn ssh_command(here: &Here, tcp: u16) -> String {
+    match here.reached_at {
+        Some(host) => format!("ssh -p {tcp} -l {} {host}", quoted(&here.user)),
+        None => format!("ssh -p {tcp}"),
+    }
+}
+
+/// As a shell takes it. (Names of a Windows domain have a backslash.)
+fn quoted(user: &str) -> String {
+    let user = plain(user);
+    shlex::try_quote(&user).map_or_else(|_| user.clone(), |quoted| quoted.into_owned())
+}
+
+/// The rest of a console's name, as far as what is entered decides it; if it does not, the names that there are.
+async fn complete(here: &Here, begun: &str) -> Outcome {
+    let neighbours = here.console.neighbours().await;
+    let fit = || neighbours.iter().filter(|(port, _)| port.as_str().starts_with(begun));
+    let names: Vec<&str> = fit().map(|(port, _)| port.as_str()).collect();
+    let rest = names.first().map_or("", |first| &first[begun.len()..common(&names)]);
+    if !rest.is_empty() {
+        return Outcome::Complete(rest.to_owned());
+    }
+    if names.len() != 1 {
+        here.say(match names.len() {
+            0 => format!("there is no console {}", plain(begun)),
+            _ => consoles(here, "consoles", fit()),
+        });
+        here.tell(Answer::Echo(format!("\r\n[{}: {begun}", question(Asked::Another)).into_bytes()));
+    }
+    Outcome::Done
+}
+
+/// How many bytes the names have in common from the beginning. (They are ASCII.)
+fn common(names: &[&str]) -> usize {
+    let Some((first, others)) = names.split_first() else { return 0 };
+    let shared = |other: &&str| first.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+    others.iter().map(shared).min().unwrap_or(first.len())
 }
 
 fn information(here: &Here) {

@@ -7,6 +7,7 @@ pub mod escape;
 mod facts;
 mod input;
 mod menu;
+mod options;
 mod output;
 pub mod replay;
 mod roster;
@@ -14,15 +15,20 @@ pub mod timestamps;
 mod typed;
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::hub::BreakEvent;
+use crate::clock::clock;
+use crate::config::{self, EscapePrefix};
+use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
 
-pub use console::{Console, LAST_WORDS, Membership, Neighbours, closed};
+pub use console::{Console, Directory, LAST_WORDS, Membership, Neighbours, closed};
 pub use facts::facts;
+pub use options::{Escape, Options};
 pub use output::say;
 pub use roster::{Ears, Member, MemberId, Visitor, plain};
 pub use typed::{Event, Feeder, GRANT, Typed, typed, typed_by_grants};
@@ -41,13 +47,19 @@ pub trait Outlet: Send {
     fn moves(&self) -> bool {
         false
     }
+    /// The address of this machine that its client has come to, if it has come by a network.
+    fn reached_at(&self) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// How a session came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// The user left by escape or end of input.
-    Left,
+    /// The user left by escape or end of input; what there is to say of that.
+    Left(Option<String>),
+    /// The input has ended, but not all of its input was sent to the device: what there is to say of that.
+    Unsent(String),
     /// The connection is gone.
     Gone,
     /// We ended it: why.
@@ -79,17 +91,67 @@ struct Here {
     id: MemberId,
     user: String,
     terminal: bool,
+    options: Options,
     moves: bool,
+    reached_at: Option<IpAddr>,
     own: mpsc::Sender<Answer>,
     /// What becomes of the breaks that it has asked for.
     breaks: mpsc::Sender<BreakEvent>,
-    /// A pipe that has sent something sends no more, and the line has been given all of it.
-    piped: Arc<Notify>,
+    fate: Arc<InputFate>,
     /// What takes its time is done one at a time, so that a key held down does not pile it up.
     errands: Arc<Semaphore>,
 }
 
+/// What has become of the input of a session.
+#[derive(Default)]
+struct InputFate {
+    /// A pipe sends no more, and the line has taken what was for it, or never will.
+    input_ended: Notify,
+    /// Whether anything was handed to the line.
+    sent: AtomicBool,
+    /// Whether anything was not.
+    unsent: AtomicBool,
+}
+
+impl InputFate {
+    /// How a session ends whose input has.
+    fn left(&self) -> Ended {
+        match (self.unsent.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed)) {
+            (false, _) => Ended::Left(None),
+            (true, true) => Ended::Unsent("not all of the input was sent".to_owned()),
+            (true, false) => Ended::Unsent("nothing was sent".to_owned()),
+        }
+    }
+}
+
 impl Here {
+    /// The escape prefix of this session.
+    fn prefix(&self, settings: &config::Port) -> Option<EscapePrefix> {
+        let prefix = match self.options.escape {
+            Escape::AsConfigured => settings.escape,
+            Escape::Off => None,
+            Escape::Prefix(prefix) => Some(prefix),
+        };
+        prefix.filter(|_| self.terminal)
+    }
+
+    /// Why this session ends with a device in this state; `None` if it goes on.
+    fn ends_with(&self, line: &LineState) -> Option<String> {
+        let name = &self.console.name;
+        if !self.options.no_reconnect && self.console.settings().reconnect {
+            return None;
+        }
+        match line {
+            LineState::Starting | LineState::Open(_) => None,
+            LineState::Away(since) => {
+                Some(format!("{name} unplugged {}: the session ends with it", clock(*since)))
+            }
+            LineState::Failed(why) | LineState::NotOurs(why) => {
+                Some(format!("{why}: the session ends with it"))
+            }
+        }
+    }
+
     /// Says something to this session's own viewer.
     fn say(&self, text: String) {
         self.tell(Answer::Said(text));
@@ -115,12 +177,13 @@ impl Here {
     }
 }
 
-/// Runs a session until it ends. `terminal` is whether the viewer has one: without, there are no banner, replay,
+/// Runs a session until it ends, as its `options` say. `terminal` is whether the viewer has one: without, there are no banner, replay,
 /// notices in the stream and escapes.
 pub async fn run<O: Outlet>(
     console: Arc<Console>,
     visitor: Visitor,
     terminal: bool,
+    options: Options,
     typed: Typed,
     mut outlet: O,
 ) -> Ended {
@@ -131,12 +194,24 @@ pub async fn run<O: Outlet>(
     let user = visitor.user.clone();
     let (membership, Ears { notices, mut dismissal }) = console.join(visitor);
     let (own, answers) = mpsc::channel(ANSWERS);
-    let (moves, errands) = (outlet.moves(), Arc::new(Semaphore::new(1)));
-    let piped = Arc::new(Notify::new());
+    let (moves, reached_at, errands) = (outlet.moves(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
+    let fate = Arc::default();
     let (breaks, break_events) = mpsc::channel(ANSWERS);
-    let here = Here { console, id: membership.id, user, terminal, moves, own, breaks, piped, errands };
-    if let Some(news) = here.console.news().filter(|_| terminal) {
-        here.say(news);
+    let here = Here {
+        console,
+        id: membership.id,
+        user,
+        terminal,
+        options,
+        moves,
+        reached_at,
+        own,
+        breaks,
+        fate,
+        errands,
+    };
+    if options.force {
+        menu::take_over(&here);
     }
     let stale = here.console.stale().borrow().clone();
     if let Some(warning) = stale.filter(|_| terminal) {
@@ -150,11 +225,18 @@ pub async fn run<O: Outlet>(
         ended = input => ended,
         Ok(why) = &mut dismissal => Ended::Closed(why),
     };
-    if let Ended::Closed(why) = &ended {
-        // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.
-        let last_words = output::say(&mut outlet, terminal, why);
-        let _ = tokio::time::timeout(console::LAST_WORDS, last_words).await;
-    }
+    let last_words = async {
+        match &ended {
+            Ended::Closed(why) | Ended::Unsent(why) | Ended::Left(Some(why)) => {
+                output::say(&mut outlet, terminal, why).await
+            }
+            // What the client says then, or a shell, begins on a line of its own.
+            Ended::Left(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
+            Ended::Left(None) | Ended::Gone | Ended::Moved(_) => Ok(()),
+        }
+    };
+    // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.
+    let _ = tokio::time::timeout(console::LAST_WORDS, last_words).await;
     // Last, because the process may end once nobody is attached.
     drop(membership);
     ended

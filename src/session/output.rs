@@ -1,12 +1,13 @@
 //! The showing half of a session: banner, replay, the device's words as they come, and notices between them.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::console::closed;
-use super::replay::presentable;
+use super::replay::{presentable, presentable_before_words};
 use super::roster::plain;
 use super::timestamps::Stamper;
 use super::{Answer, Ended, Gone, Here, Outlet};
@@ -21,6 +22,9 @@ const PIECE: usize = 32 * 1024;
 const QUIET: Duration = Duration::from_secs(5);
 /// Bytes that may still be on their way to the device then, in the driver.
 const UNDER_WAY: u32 = 4096;
+
+/// Bytes of an unfinished line that are shown again behind words of ours: a prompt and what is typed at it, not binary data that has no lines.
+const PROMPT_LIMIT: usize = 512;
 
 /// Runs until the viewer is gone or the port closes its sessions.
 pub(super) async fn run<O: Outlet>(
@@ -48,6 +52,9 @@ async fn show<O: Outlet>(
     let mut line = console.hub.line();
     let mut shown = started(&mut line).await;
     greet(here, &shown, outlet).await?;
+    if let Some(why) = here.ends_with(&shown) {
+        return Ok(Ended::Closed(why));
+    }
     if let LineState::Failed(why) | LineState::NotOurs(why) = shown {
         return Ok(Ended::Closed(why));
     }
@@ -66,17 +73,27 @@ async fn show<O: Outlet>(
         tokio::select! {
             biased;
             why = closed(&mut closing) => return Ok(Ended::Closed(why)),
-            Some(answer) = answers.recv() => match answer {
-                Answer::Said(text) => say(outlet, here.terminal, &text).await?,
-                Answer::Echo(bytes) => outlet.send(bytes).await?,
-                Answer::Replay(lines) => again(here, lines, cursor.position(), &imap, outlet).await?,
-                Answer::Timestamps => {
-                    stamper = stamper.is_none().then(Stamper::default);
-                    let now = if stamper.is_some() { "the time before each line" } else { "no time before lines" };
-                    say(outlet, here.terminal, now).await?;
+            Some(answer) = answers.recv() => {
+                match answer {
+                    Answer::Said(text) => remark(here, &text, cursor.position(), &imap, outlet).await?,
+                    Answer::Echo(bytes) => outlet.send(bytes).await?,
+                    Answer::Replay(lines) => again(here, lines, cursor.position(), &imap, outlet).await?,
+                    Answer::Timestamps => {
+                        stamper = stamper.is_none().then(Stamper::default);
+                        let now = if stamper.is_some() { "the time before each line" } else { "no time before lines" };
+                        remark(here, now, cursor.position(), &imap, outlet).await?;
+                    }
                 }
-            },
-            Some(notice) = notices.recv() => say(outlet, here.terminal, &notice).await?,
+            }
+            Some(notice) = notices.recv() => remark(here, &notice, cursor.position(), &imap, outlet).await?,
+            () = here.fate.input_ended.notified() => {
+                if here.fate.sent.load(Ordering::Relaxed) {
+                    quiet = Some((answer_time(here), Instant::now()));
+                } else {
+                    // Nothing has reached the device that it could answer, and the viewer has been told why.
+                    return Ok(here.fate.left());
+                }
+            }
             pulled = cursor.pull(PIECE) => {
                 match pulled {
                     Pulled::Bytes(bytes) => {
@@ -94,10 +111,12 @@ async fn show<O: Outlet>(
             }
             // The console holds the sender for as long as there are sessions.
             Ok(()) = settings.changed() => imap = self::imap(here, &settings.borrow_and_update()),
-            () = here.piped.notified() => quiet = Some((answer_time(here), Instant::now())),
-            () = reached(quiet.map(|(patience, since)| since + patience)) => return Ok(Ended::Left),
+            () = reached(quiet.map(|(patience, since)| since + patience)) => return Ok(here.fate.left()),
             _ = line.changed() => {
                 let now = line.borrow_and_update().clone();
+                if let Some(why) = here.ends_with(&now) {
+                    return Ok(Ended::Closed(why));
+                }
                 if let Some(news) = news(here, &shown, &now) {
                     say(outlet, here.terminal, &news).await?;
                 }
@@ -130,8 +149,30 @@ async fn again<O: Outlet>(
     let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
     said.truncate(said.len().saturating_sub(ahead));
     say(outlet, here.terminal, if lines == 1 { "the last line" } else { "the last lines" }).await?;
-    outlet.send(presentable(&imap.apply(said))).await?;
-    say(outlet, here.terminal, "that was it").await
+    outlet.send(presentable_before_words(&imap.apply(said))).await?;
+    remark(here, "that was it", upto, imap, outlet).await
+}
+
+/// Says something of ours in the middle of what the device says, and shows again the line that it has not ended: a prompt that a person, or a
+/// program, is waiting for.
+async fn remark<O: Outlet>(
+    here: &Here,
+    text: &str,
+    upto: u64,
+    imap: &Mapping,
+    outlet: &mut O,
+) -> Result<(), Gone> {
+    say(outlet, here.terminal, text).await?;
+    if !here.terminal {
+        return Ok(());
+    }
+    let (mut line, head) = here.console.hub.last_words(1);
+    let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
+    line.truncate(line.len().saturating_sub(ahead));
+    if line.is_empty() || line.ends_with(b"\n") || line.len() > PROMPT_LIMIT {
+        return Ok(());
+    }
+    outlet.send(presentable(&imap.apply(line))).await
 }
 
 /// Waits until the device was tried.
@@ -153,8 +194,9 @@ fn greeting(here: &Here, line: &LineState) -> Vec<String> {
     let console = &here.console;
     let name = &console.name;
     let settings = console.settings();
-    let escape = settings.escape.filter(|_| here.terminal).map(|prefix| prefix.to_string());
+    let escape = here.prefix(&settings).map(|prefix| prefix.to_string());
     let mut words = Vec::new();
+    words.extend(console.news().filter(|_| here.terminal));
     if here.terminal {
         let label = match settings.description.as_str() {
             "" => String::new(),
@@ -163,7 +205,7 @@ fn greeting(here: &Here, line: &LineState) -> Vec<String> {
         let help = escape.as_ref().map(|escape| format!("; {escape}? for help")).unwrap_or_default();
         words.push(format!("{name}{label} {}{help}", settings.line));
     }
-    if let LineState::Away(_) = line {
+    if let (LineState::Away(_), None) = (line, here.ends_with(line)) {
         words.push(format!("{name} is not plugged in: waiting for it"));
     }
     let roster = console.roster();

@@ -15,13 +15,37 @@ const ESC: u8 = 0x1b;
 const CAN: u8 = 0x18;
 const SUB: u8 = 0x1a;
 
-/// Colours, the character set and the scrolling of before are over.
-pub const RESET: &[u8] = b"\x1b[0m\x0f";
+/// Back to no colours, and to the first character set (ECMA-48, 8.3.117; SI).
+const NO_COLOURS: &[u8] = b"\x1b[0m";
+const FIRST_SET: u8 = b'\x0f';
 
-/// The part of `said` that can be shown again, with attributes reset behind it. Bytes at its end that begin a sequence which
-/// goes on later are kept as they are: the next byte that the device says belongs to them.
+/// The part of `said` that can be shown again. Colours that its lines have set are reset before the last one if that has not ended, and nothing
+/// follows that one: programs wait for a prompt at the end of what they have read (pexpect, `[>#] ?$`). Bytes at the end that begin
+/// a sequence which goes on later are kept as they are: the next byte that the device says belongs to them.
 pub fn presentable(said: &[u8]) -> Vec<u8> {
-    let mut filter = Filter { kept: Vec::with_capacity(said.len() + RESET.len()), came: None };
+    let (mut filter, begun) = filter(said);
+    let Line { at, style } = filter.last_line;
+    filter.kept.splice(at..at, style.reset());
+    filter.kept.extend_from_slice(&begun);
+    filter.kept
+}
+
+/// The part of `said` that can be shown again before other words: colours are reset behind it.
+pub fn presentable_before_words(said: &[u8]) -> Vec<u8> {
+    let (mut filter, _) = filter(said);
+    filter.kept.extend(filter.style.reset());
+    filter.kept
+}
+
+/// What is harmless of `said`, and the bytes at its end that begin a sequence.
+pub fn harmless(said: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (filter, begun) = filter(said);
+    (filter.kept, begun)
+}
+
+fn filter(said: &[u8]) -> (Filter, Vec<u8>) {
+    let mut filter =
+        Filter { kept: Vec::with_capacity(said.len() + NO_COLOURS.len() + 1), ..Filter::default() };
     let mut parser = Parser::<DefaultCharAccumulator>::new();
     let mut begun = Vec::new();
     for &byte in said {
@@ -40,7 +64,7 @@ pub fn presentable(said: &[u8]) -> Vec<u8> {
         }
     }
     // Not every sequence says its end: what is open shows by what becomes of the next character.
-    let mut next = Filter { kept: Vec::new(), came: None };
+    let mut next = Filter::default();
     parser.advance(&mut next, b'x');
     let start = match next.kept.as_slice() {
         b"" => 0,
@@ -48,9 +72,38 @@ pub fn presentable(said: &[u8]) -> Vec<u8> {
         // It makes half a character a wrong one.
         _ => begun.iter().rposition(|byte| *byte >= 0xc0).unwrap_or(begun.len()),
     };
-    filter.kept.extend_from_slice(RESET);
-    filter.kept.extend_from_slice(&begun[start..]);
-    filter.kept
+    begun.drain(..start);
+    (filter, begun)
+}
+
+/// What was set of a terminal's style, as far as [`HARMLESS`] and [`CONTROLS`] let anything be set.
+#[derive(Debug, Clone, Copy, Default)]
+struct Style {
+    /// Perhaps: what switches single attributes off is not followed.
+    coloured: bool,
+    /// To the second character set.
+    shifted: bool,
+}
+
+impl Style {
+    /// What undoes it.
+    fn reset(self) -> Vec<u8> {
+        let mut reset = Vec::new();
+        if self.coloured {
+            reset.extend_from_slice(NO_COLOURS);
+        }
+        if self.shifted {
+            reset.push(FIRST_SET);
+        }
+        reset
+    }
+}
+
+/// Where the last line begins, and the style that it begins with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Line {
+    at: usize,
+    style: Style,
 }
 
 /// What a byte was to the parser.
@@ -65,9 +118,12 @@ enum Came {
 }
 
 /// Keeps what is harmless of what the parser finds.
+#[derive(Default)]
 struct Filter {
     kept: Vec<u8>,
     came: Option<Came>,
+    style: Style,
+    last_line: Line,
 }
 
 impl Perform for Filter {
@@ -84,12 +140,22 @@ impl Perform for Filter {
         if CONTROLS.contains(&byte) {
             self.kept.push(byte);
         }
+        match byte {
+            b'\x0e' => self.style.shifted = true,
+            FIRST_SET => self.style.shifted = false,
+            b'\n' => self.last_line = Line { at: self.kept.len(), style: self.style },
+            _ => {}
+        }
     }
 
     fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
         self.came = Some(Came::End);
         if ignore || !intermediates.is_empty() || !HARMLESS.contains(&action) {
             return;
+        }
+        if action == b'm' {
+            // Parameters are obeyed in order: a last 0, and none at all, switch everything off (ECMA-48, 8.3.117).
+            self.style.coloured = params.iter().last().is_some_and(|last| last != [0]);
         }
         let groups =
             params.iter().map(|group| group.iter().map(u16::to_string).collect::<Vec<_>>().join(":"));
@@ -117,62 +183,94 @@ mod tests {
     use super::*;
 
     fn shown(said: &str) -> String {
-        let shown = String::from_utf8(presentable(said.as_bytes())).unwrap();
-        shown.replace(std::str::from_utf8(RESET).unwrap(), "|")
+        String::from_utf8(presentable(said.as_bytes())).unwrap()
     }
 
     #[test]
     fn text_and_colours_stay_and_nothing_that_makes_a_terminal_answer() {
         for (said, wanted) in [
-            ("login: \r\n\u{fc}ber", "login: \r\n\u{fc}ber|"),
-            ("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m|"),
-            ("\x1b[38:2:1:2:3mx", "\x1b[38:2:1:2:3mx|"),
-            ("ab\x08\x1b[K", "ab\x08\x1b[0K|"),
-            ("a\x05b\x07c", "abc|"),
+            ("login: \r\n\u{fc}ber", "login: \r\n\u{fc}ber"),
+            ("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m"),
+            ("\x1b[38:2:1:2:3mx", "\x1b[38:2:1:2:3mx"),
+            ("ab\x08\x1b[K", "ab\x08\x1b[0K"),
+            ("a\x05b\x07c", "abc"),
             // Device attributes, status, cursor position, modes, window reports, terminal parameters.
-            ("\x1b[c\x1b[>c\x1b[=c\x1b[5n\x1b[6n\x1b[?6nx", "x|"),
-            ("\x1b[?2026$p\x1b[18t\x1b[x\x1b[>qx", "x|"),
-            ("\x1b[?1000h\x1b[?1004h\x1b[?1049hx", "x|"),
-            ("\x1bZ\x1bcx", "x|"),
+            ("\x1b[c\x1b[>c\x1b[=c\x1b[5n\x1b[6n\x1b[?6nx", "x"),
+            ("\x1b[?2026$p\x1b[18t\x1b[x\x1b[>qx", "x"),
+            ("\x1b[?1000h\x1b[?1004h\x1b[?1049hx", "x"),
+            ("\x1bZ\x1bcx", "x"),
             // Colours asked for, the clipboard, a title; settings asked for.
-            ("\x1b]11;?\x07\x1b]52;c;?\x1b\\\x1b]0;title\x07x", "x|"),
-            ("\x1bP$qm\x1b\\\x1bP+q544e\x1b\\x", "x|"),
-            ("\x1b_Gi=1\x1b\\x", "x|"),
+            ("\x1b]11;?\x07\x1b]52;c;?\x1b\\\x1b]0;title\x07x", "x"),
+            ("\x1bP$qm\x1b\\\x1bP+q544e\x1b\\x", "x"),
+            ("\x1b_Gi=1\x1b\\x", "x"),
         ] {
             assert_eq!(shown(said), wanted, "{said:?}");
         }
     }
 
     #[test]
-    fn half_a_sequence_at_the_end_waits_for_its_other_half() {
-        for (said, wanted) in [("a\x1b[3", "a|\x1b[3"), ("a\x1b", "a|\x1b"), ("a\x1b]0;ti", "a|\x1b]0;ti")] {
-            assert_eq!(shown(said), wanted, "{said:?}");
-        }
-        assert_eq!(presentable(b"a\xc3"), [b"a".as_slice(), RESET, b"\xc3"].concat());
+    fn the_prompt_stands_last_and_what_was_set_before_it_is_reset_before_it() {
         for (said, wanted) in [
-            // A control character inside is obeyed, and the sequence goes on.
-            ("a\x1b[3\n1", "a\n|\x1b[31"),
-            // The first half of what ends a title.
-            ("a\x1b]0;title\x1b", "a|\x1b"),
-            // Whole, though nobody knows it; a terminal might.
-            ("a\x1b[6?n", "a|"),
-            ("a\x1b[6?n\r\x1b[", "a\r|\x1b["),
-            ("a\x1b[3\x18", "a|"),
+            ("up\r\nSwitch>", "up\r\nSwitch>"),
+            ("\x1b[31mred\r\nSwitch>", "\x1b[31mred\r\n\x1b[0mSwitch>"),
+            ("\x1b[31mred\x1b[m\r\nSwitch>", "\x1b[31mred\x1b[0m\r\nSwitch>"),
+            ("\x1b[31mred\x1b[1;0m\r\nSwitch>", "\x1b[31mred\x1b[1;0m\r\nSwitch>"),
+            ("\x1b[31mred\x1b[0;1m\r\nSwitch>", "\x1b[31mred\x1b[0;1m\r\n\x1b[0mSwitch>"),
+            ("\x0elines\r\nSwitch>", "\x0elines\r\n\x0fSwitch>"),
+            ("\x0elines\x0f\r\nSwitch>", "\x0elines\x0f\r\nSwitch>"),
+            ("\x1b[1m\x0eboth\r\nSwitch>", "\x1b[1m\x0eboth\r\n\x1b[0m\x0fSwitch>"),
+            // The prompt's own: the terminal of whoever was there is so, too.
+            ("up\r\n\x1b[1mSwitch>", "up\r\n\x1b[1mSwitch>"),
+            ("up\r\n\x1b[1mSwitch>\x1b[0m ", "up\r\n\x1b[1mSwitch>\x1b[0m "),
+            ("\x1b[1mup\r\n", "\x1b[1mup\r\n\x1b[0m"),
+            ("", ""),
         ] {
             assert_eq!(shown(said), wanted, "{said:?}");
         }
-        assert_eq!(presentable(b"a\x1b[6?n\xc3"), [b"a".as_slice(), RESET, b"\xc3"].concat());
+    }
+
+    #[test]
+    fn before_words_of_ours_colours_are_reset_and_no_sequence_is_begun() {
+        for (said, wanted) in [
+            ("a\r\n\x1b[1mb>", "a\r\n\x1b[1mb>\x1b[0m"),
+            ("a\x1b[0m>\x1b[3", "a\x1b[0m>"),
+            ("\x0ea", "\x0ea\x0f"),
+        ] {
+            let shown = String::from_utf8(presentable_before_words(said.as_bytes())).unwrap();
+            assert_eq!(shown, wanted, "{said:?}");
+        }
+    }
+
+    #[test]
+    fn half_a_sequence_at_the_end_waits_for_its_other_half() {
+        for said in ["a\x1b[3", "a\x1b", "a\x1b]0;ti"] {
+            assert_eq!(shown(said), said);
+        }
+        assert_eq!(presentable(b"a\xc3"), b"a\xc3");
+        for (said, wanted) in [
+            // A control character inside is obeyed, and the sequence goes on.
+            ("a\x1b[3\n1", "a\n\x1b[31"),
+            // The first half of what ends a title.
+            ("a\x1b]0;title\x1b", "a\x1b"),
+            // Whole, though nobody knows it; a terminal might.
+            ("a\x1b[6?n", "a"),
+            ("a\x1b[6?n\r\x1b[", "a\r\x1b["),
+            ("a\x1b[3\x18", "a"),
+        ] {
+            assert_eq!(shown(said), wanted, "{said:?}");
+        }
+        assert_eq!(presentable(b"a\x1b[6?n\xc3"), b"a\xc3");
     }
 
     proptest! {
         #[test]
         fn no_bytes_get_a_query_through(said in prop::collection::vec(any::<u8>(), 0..200)) {
             let mut said = said;
-            // To the ground state: what is left at the end is not ours to judge.
+            // To the ground state: what is left at the end is not ours to judge. And to a last line that needs no reset.
             said.extend(b"\x18x");
             let shown = presentable(&said);
-            let again = presentable(&shown);
-            prop_assert_eq!(&again[..again.len() - RESET.len()], &shown[..], "what is shown is harmless, all of it");
+            let (again, _) = harmless(&shown);
+            prop_assert_eq!(&again, &shown, "what is shown is harmless, all of it");
             prop_assert!(!shown.contains(&0x05));
         }
     }

@@ -10,8 +10,8 @@ use super::destination::{Destination, Gatekeeping, Visit, Wish};
 use crate::auth::protocol::{Exit, Identity, Place};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
-use crate::exec::{self, Task};
-use crate::session::{self, Console, Ended, LAST_WORDS, Visitor};
+use crate::exec::{self, Request, Task};
+use crate::session::{self, Console, Ended, LAST_WORDS, Options, Visitor};
 
 /// Who may use a port, and where to ask who somebody is. Both change with the settings.
 #[derive(Debug, Clone)]
@@ -86,19 +86,33 @@ impl Destination for Door {
             return matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1));
         };
         let visitor = Visitor { user: identity.name, from: from.to_string(), right };
-        if let Wish::Command(line) = wish {
-            let task = Task::new(self.console.clone(), visitor);
-            return exec::run_line(task, &line, terminal.is_some(), typed, outlet).await.map(Exit::Status);
-        }
-        match session::run(self.console.clone(), visitor, terminal.is_some(), typed, outlet).await {
-            // (It moves nobody: an SSH client is at one port.)
-            Ended::Left | Ended::Moved(_) => Some(Exit::Status(0)),
-            Ended::Closed(_) => Some(Exit::Status(1)),
-            Ended::Gone => None,
-        }
+        let terminal = terminal.is_some();
+        let asked = match wish {
+            Wish::Shell => Ok(Request::Session(Options::default())),
+            Wish::Command(line) => exec::parse(&line),
+        };
+        let command = match asked {
+            Ok(Request::Session(options)) => {
+                let session = session::run(self.console.clone(), visitor, terminal, options, typed, outlet);
+                return exit(session.await);
+            }
+            Ok(Request::Command(command)) => Ok(command),
+            Err(error) => Err(error),
+        };
+        let task = Task::new(self.console.clone(), visitor);
+        exec::run_line(task, command, terminal, typed, outlet).await.map(Exit::Status)
     }
 
     fn closing(&self) -> watch::Receiver<Option<String>> {
         self.console.closing()
+    }
+}
+
+fn exit(ended: Ended) -> Option<Exit> {
+    match ended {
+        // (It moves nobody: an SSH client is at one port.)
+        Ended::Left(_) | Ended::Moved(_) => Some(Exit::Status(0)),
+        Ended::Unsent(_) | Ended::Closed(_) => Some(Exit::Status(1)),
+        Ended::Gone => None,
     }
 }

@@ -57,6 +57,8 @@ pub struct Shared {
 pub struct Connection<D> {
     destination: Arc<D>,
     peer: IpAddr,
+    /// Our address, as the peer has it.
+    at: IpAddr,
     /// Held until the login, or the end.
     ticket: Option<Ticket>,
     seats: Arc<Seats>,
@@ -73,7 +75,7 @@ impl<D: Destination> Connection<D> {
     /// A connection from `peer` that has just come in.
     pub fn new(
         destination: Arc<D>,
-        peer: IpAddr,
+        (peer, at): (IpAddr, IpAddr),
         ticket: Ticket,
         shared: Shared,
         banner: Option<(Arc<Banner>, PathBuf)>,
@@ -82,6 +84,7 @@ impl<D: Destination> Connection<D> {
             logins: Logins::new(destination.clone(), peer, ticket.queue()),
             destination,
             peer,
+            at,
             seats: ticket.seats(),
             ticket: Some(ticket),
             admitted: None,
@@ -129,7 +132,7 @@ impl<D: Destination> Connection<D> {
             wish,
             terminal: terminal.map(|(term, size)| Screen { term, size }),
             typed,
-            outlet: SshOutlet::new(out),
+            outlet: SshOutlet::new(out, self.at),
         };
         let (destination, handle, shared) = (self.destination.clone(), session.handle(), self.shared.clone());
         shared.begins();

@@ -166,8 +166,8 @@ impl<D: Destination> Server<D> {
         let (progress, mut watched) = watch::channel(Progress::default());
         let shared = Shared { plug: plug.clone(), place: place.clone(), channels, progress };
         let text = offer.banner.map(|path| (self.banner.clone(), path));
-        let source = peer.ip().to_canonical();
-        let connection = Connection::new(self.destination.clone(), source, ticket, shared, text);
+        let addresses = (peer.ip().to_canonical(), stream.local_addr()?.ip().to_canonical());
+        let connection = Connection::new(self.destination.clone(), addresses, ticket, shared, text);
         let written = Arc::new(Notify::new());
         let stream = Counted::new(stream, written.clone(), place.clone());
         let conversation = self.converse(stream, connection, configs, offer.algorithms, peer);
@@ -205,9 +205,9 @@ impl<D: Destination> Server<D> {
             }
         }
         let stream = Greeted::gated(stream, hello, self.costly.turns(), peer.ip().to_canonical());
-        let served = self
-            .costly
-            .runtime()?
+        let thread = self.costly.thread()?;
+        let served = thread
+            .runtime
             .spawn(async move { russh::server::run_stream(configs.every, stream, connection).await?.await });
         served.await.map_err(|panicked| russh::Error::IO(std::io::Error::other(panicked)))?
     }

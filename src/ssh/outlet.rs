@@ -1,5 +1,6 @@
 //! Where a session's words leave by SSH. A send waits while the client's window is full, and with it that one session.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -14,17 +15,21 @@ const STDERR: u32 = 1;
 
 /// A channel of a client.
 #[derive(Clone, Debug)]
-pub struct SshOutlet(Arc<ChannelWriteHalf<Msg>>);
+pub struct SshOutlet {
+    channel: Arc<ChannelWriteHalf<Msg>>,
+    /// Our address, as the client has it.
+    at: IpAddr,
+}
 
 impl SshOutlet {
-    /// The outlet to this channel.
-    pub fn new(channel: ChannelWriteHalf<Msg>) -> Self {
-        Self(Arc::new(channel))
+    /// The outlet to this channel of a client that has come to this address of ours.
+    pub fn new(channel: ChannelWriteHalf<Msg>, at: IpAddr) -> Self {
+        Self { channel: Arc::new(channel), at }
     }
 
     /// What a program says on its standard error.
     pub async fn send_aside(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.0.extended_data_bytes(STDERR, bytes).await.map_err(|_| Gone)
+        self.channel.extended_data_bytes(STDERR, bytes).await.map_err(|_| Gone)
     }
 }
 
@@ -32,11 +37,15 @@ impl SshOutlet {
 /// no other channel of the connection could send (0.65: `Session::run` takes no message while any channel's bytes wait).
 impl Outlet for SshOutlet {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.0.data_bytes(bytes).await.map_err(|_| Gone)
+        self.channel.data_bytes(bytes).await.map_err(|_| Gone)
     }
 
     async fn aside(&mut self, text: String) -> Result<(), Gone> {
         self.send_aside(text.into_bytes()).await
+    }
+
+    fn reached_at(&self) -> Option<IpAddr> {
+        Some(self.at)
     }
 }
 

@@ -80,6 +80,84 @@ fn ports_are_made_and_removed_and_listed() {
 }
 
 #[test]
+fn ports_are_listed_as_people_count_and_a_removed_one_is_called_so() {
+    let bus = Bus::new();
+    for port in ["ttyUSB10", "ttyUSB2", "ttyUSB100"] {
+        bus.done(&["create", port]);
+    }
+    let wanted = ["ttyUSB0", "ttyUSB1", "ttyUSB2", "ttyUSB10", "ttyUSB100"];
+    let list = bus.done(&["list"]);
+    let listed: Vec<_> = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|word| word.starts_with("ttyUSB"))
+        .collect();
+    assert!(list.lines().all(|line| line.chars().count() <= 80), "{list}");
+    assert_eq!(listed, wanted);
+    let listed: Value = serde_json::from_str(&bus.done(&["list", "--json"])).unwrap();
+    let names: Vec<_> = listed.as_array().unwrap().iter().map(|port| &port["port"]).collect();
+    assert_eq!(names, wanted);
+    bus.done(&["commit"]);
+    let committed = bus.committed();
+    let tables: Vec<_> = committed.lines().filter(|line| line.starts_with("[ports.")).collect();
+    assert_eq!(tables, wanted.map(|name| format!("[ports.{name}]")));
+
+    bus.done(&["remove", "ttyUSB2"]);
+    bus.done(&["create", "core"]);
+    let diff: Value = serde_json::from_str(&bus.done(&["diff", "--json"])).unwrap();
+    let rows: Vec<_> =
+        diff.as_array().unwrap().iter().map(|row| (&row["key"], &row["old"], &row["new"])).collect();
+    let row = |key: &str, old: &str, new: &str| [key, old, new].map(Value::from);
+    let wanted = [row("ports.core", "", "new"), row("ports.ttyUSB2", "configured", "removed")];
+    assert_eq!(rows, wanted.each_ref().map(|[key, old, new]| (key, old, new)));
+}
+
+#[test]
+fn usual_words_are_taken_for_values() {
+    let bus = Bus::new();
+    for (words, wanted) in [
+        (&["rtscts", "ttyUSB0", "on"][..], "rtscts true"),
+        (&["rtscts", "ttyUSB0", "off"], "rtscts false"),
+        (&["xonxoff", "ttyUSB0", "yes"], "xonxoff true"),
+        (&["parity", "ttyUSB0", "even"], "parity E"),
+        (&["parity", "ttyUSB0", "none"], "parity N"),
+        (&["disable", "ttyUSB0"], "enabled false"),
+        (&["enable", "ttyUSB0"], "enabled true"),
+        (&["sshport", "ttyUSB1", "off"], "ssh_port none"),
+    ] {
+        let shown = bus.done(words);
+        let flat: Vec<_> =
+            shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert!(flat.iter().any(|line| line.starts_with(wanted)), "{words:?}: {shown}");
+    }
+}
+
+#[test]
+fn habits_and_typing_errors_lead_on() {
+    let bus = Bus::new();
+    assert_eq!(bus.done(&["ls"]), bus.done(&["list"]));
+    assert_eq!(bus.done(&["show"]), bus.done(&["list"]));
+    assert_eq!(bus.done(&["sh", "ttyUSB0"]), bus.done(&["show", "ttyUSB0"]));
+    assert_eq!(bus.done(&["?"]), bus.done(&["help"]));
+    assert_eq!(bus.done(&["help", "baud"]), bus.done(&["ba", "?"]));
+    assert!(bus.done(&["show", "version"]).starts_with("consolectl "));
+    let help = bus.done(&["--help"]);
+    assert!(help.contains("Use a console:\n") && help.contains("\n  baud PORT N"), "{help}");
+    assert!(!help.contains('\x1b'), "{help}");
+    bus.done(&["create", "core-switch"]);
+    assert!(bus.done(&["show", "core"]).contains("core-switch is new"));
+    for (line, wanted) in [
+        ("lsit", "consolectl: there is no command lsit: did you mean list? see help\n"),
+        ("st", "consolectl: st may be status, start, stop or stopbits\n"),
+    ] {
+        let (code, _, aside) = bus.says(&[line]);
+        assert_eq!((code, aside.as_str()), (2, wanted));
+    }
+    // What changes a port wants its whole name.
+    assert!(bus.refused(&["remove", "core"]).contains("there is no port core: did you mean core-switch?"));
+}
+
+#[test]
 fn the_servers_own_keys_are_set_by_their_commands() {
     let bus = Bus::new();
     assert!(bus.done(&["cliport", "0"]).contains("ssh_port  none"));
@@ -105,14 +183,21 @@ fn what_cannot_be_is_one_clear_sentence() {
     let bus = Bus::new();
     for (words, wanted) in [
         (&["baud", "ttyUSB0", "fast"][..], "baud fast: expected a number from 1 to 4294967295"),
-        (&["rtscts", "ttyUSB0", "on"], "rtscts on: expected true or false"),
+        (
+            &["rtscts", "ttyUSB0", "maybe"],
+            "rtscts maybe: expected on or off (or yes and no, true and false, 1 and 0)",
+        ),
+        (
+            &["parity", "ttyUSB0", "x"],
+            "parity x: expected \"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
+        ),
         (
             &["logtype", "ttyUSB0", "octal"],
             "log.type octal: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\"",
         ),
         (&["set", "ttyUSB0", "boud", "9600"], "ttyUSB0 has no key boud: did you mean baud?"),
         (&["set", "defaults", "ssh_port", "8023"], "ssh_port is of one port only: set it of a port"),
-        (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0?"),
+        (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "core"], "there is no port core: there are ttyUSB0, ttyUSB1"),
         (&["create", "ttyUSB0"], "there is a port ttyUSB0 already"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),

@@ -25,7 +25,7 @@ fn bash_completes_commands_and_keys() {
     };
     assert_eq!(ask("consolectl ba", 1), ["baud"]);
     assert_eq!(ask("consolectl set server mon", 3), ["monitor"]);
-    assert_eq!(ask("consolectl parity core ''", 3)[..5], ["N", "E", "O", "M", "S"]);
+    assert_eq!(ask("consolectl parity core ''", 3)[..5], ["none", "even", "odd", "mark", "space"]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod away;
 mod cable;
 mod clients;
 mod crowd;
+mod ends;
 mod exec;
 mod host_keys;
 mod hostile;
@@ -37,6 +38,7 @@ mod settings;
 mod signals;
 mod strangers;
 mod timing;
+mod transfer;
 mod typing;
 mod watching;
 

@@ -10,14 +10,14 @@ fn the_last_lines_are_shown_again_and_nothing_makes_the_terminal_answer() {
     rig.say(b"ancient\r\none \x1b[6n\r\ntwo \x1b[1mbold\r\n\x1b]0;title\x07three");
     rig.wait_for_log("three");
     let mut client = at_terminal(&rig);
-    client.sees("two \x1b[1mbold\r\nthree\x1b[0m");
+    client.sees("two \x1b[1mbold\r\n\x1b[0mthree");
     let shown = String::from_utf8(client.shown()).unwrap();
     assert!(!shown.contains("ancient") && !shown.contains("title"), "{shown:?}");
     client.type_in("\x05cr");
     client.sees("[the last lines]\r\nancient\r\none \r\ntwo \x1b[1mbold\r\nthree\x1b[0m");
-    client.sees("[that was it]");
+    client.sees("[that was it]\r\nthree");
     client.type_in("\x05c\x12");
-    client.sees("[the last line]\r\nthree\x1b[0m");
+    client.sees("[the last line]\r\nthree\r\n[that was it]\r\nthree");
     rig.say(b", and on");
     client.sees(", and on");
     let shown = String::from_utf8(client.shown()).unwrap();
@@ -118,15 +118,49 @@ fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
     rig.start_plugged();
     let mut client: Client = at_terminal(&rig);
     client.type_in("\x05c;core\r");
-    client.sees("[core is at TCP port 8100: ssh -p 8100]");
+    client.sees("[core is at TCP port 8100, where SSH does not go by itself: ssh -p 8100 -l demo 127.0.0.1]");
     client.type_in("\x05c;\r");
-    client.sees(" core             TCP port 8100");
+    client.sees(" core             TCP port 8100: ssh -p 8100 -l demo 127.0.0.1");
+    client.sees(" demo             you are here");
     client.type_in("\x05c;nix\r");
     client.sees("[there is no console nix]");
+    client.type_in("\x05c?");
+    client.sees("^Ec ;       how to reach another console (SSH cannot go there by itself)");
     client.type_in("\x05cl?");
     client.sees("^Ecl9 2750 ms");
     client.type_in("\x05cl2");
     rig.wait_for_journal("demo sends a break of 1000 ms");
     client.type_in("\x05c\\101\x05c\\015");
     rig.expect_at_device(b"A\r");
+}
+
+#[test]
+fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
+    let mut rig = Rig::with_config("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n");
+    rig.serve_logins(true);
+    rig.start_plugged();
+    let mut client = at_terminal(&rig);
+    // This port is not reloaded: it is not concerned.
+    let config = rig.path("config.toml");
+    let before = std::fs::read_to_string(&config).unwrap();
+    let others = "[ports.core-1]\nssh_port = 8101\n[ports.core-2]\nssh_port = 8102\n[ports.edge]\n";
+    std::fs::write(&config, format!("{before}{others}")).unwrap();
+    client.type_in("\x05c;\r");
+    client.sees("[consoles\r\n core-1           TCP port 8101: ssh -p 8101 -l demo 127.0.0.1\r\n core-2 ");
+    client.sees(" edge             no TCP port]");
+    client.type_in("\x05c;ed\t\rtyped");
+    client.sees("[which console: edge\r\n[edge has no TCP port: consolectl connect edge]");
+    client.type_in("\x05c;c\t\t2\r");
+    client.sees("[which console: core-\r\n[consoles\r\n core-1 ");
+    client.sees("]\r\n\r\n[which console: core-2\r\n[core-2 is at TCP port 8102");
+    client.type_in("\x05c;x\t\x1b");
+    client.sees("[there is no console x]");
+    // Nothing of all that is for the device.
+    rig.expect_at_device(b"typed");
+    client.type_in("|");
+    rig.expect_at_device(b"|");
+    // A file that is wrong leaves the list that there was.
+    std::fs::write(&config, "[ports").unwrap();
+    client.type_in("\x05c;edge\r");
+    client.sees("[edge has no TCP port");
 }

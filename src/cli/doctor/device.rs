@@ -9,7 +9,7 @@ use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::{Finding, Patient, Sight, identity};
-use crate::port::driver_of;
+use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 
 /// Whose ttys are by Debian's udev rules, and as whom ports run.
@@ -139,7 +139,7 @@ fn plugged() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/dev/serial/by-path") else { return Vec::new() };
     let mut paths: Vec<_> =
         entries.flatten().map(|entry| Path::new("/dev/serial/by-path").join(entry.file_name())).collect();
-    paths.sort();
+    paths.sort_by(|one, other| natural_order(&one.to_string_lossy(), &other.to_string_lossy()));
     paths
 }
 

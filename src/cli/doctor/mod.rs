@@ -11,7 +11,7 @@ mod identity;
 mod log;
 mod units;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,8 @@ use serde::Serialize;
 
 use super::bounded::{self, NoAnswer, Space};
 use super::local;
-use super::value::similar;
+use super::value::nearest;
+use super::words::either;
 use crate::attach::client::{self, AttachError};
 use crate::config::{self, Config, ConfigError, Loaded, LogType};
 use crate::exec;
@@ -115,23 +116,31 @@ struct Sight {
     running: BTreeSet<PortName>,
     ttys: Ttys,
     claims: Claims,
+    /// Who listens on which TCP port.
+    listeners: BTreeMap<u16, String>,
 }
 
 impl Sight {
     fn new(runtime: &Path, config: &Config, patients: &[Patient<'_>]) -> Self {
         let mut units: Vec<String> = units::COMMON.map(str::to_owned).to_vec();
-        for Patient { name, device, .. } in patients {
+        let mut described = Vec::new();
+        for Patient { name, device, named, .. } in patients {
             let getty = format!("serial-getty@{}.service", device::kernel_name(device));
             units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
             units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
+            // The device policy of one whose device is there matters also while it is closed.
+            if *named || device.exists() {
+                described.push(format!("console@{name}.service"));
+            }
         }
         let running = local::running(runtime).unwrap_or_default().into_iter().collect();
         Self {
-            units: Units::ask(&units),
+            units: Units::ask(&units, &described),
             processes: holder::processes(),
             running,
             ttys: Ttys::look(),
             claims: Claims::of(config),
+            listeners: units::listeners(),
         }
     }
 }
@@ -203,9 +212,9 @@ fn broken(error: &ConfigError) -> Finding {
 
 fn unknown(port: &PortName, config: &Config) -> Finding {
     let names: Vec<String> = config.ports.keys().map(ToString::to_string).collect();
-    let mend = match similar(port.as_str(), names.iter().map(String::as_str)) {
-        Some(like) => format!("did you mean {like}? or: consolectl create {port}"),
-        None => format!("consolectl create {port}"),
+    let mend = match nearest(port.as_str(), names.iter().map(String::as_str)).as_slice() {
+        [] => format!("consolectl create {port}"),
+        near => format!("did you mean {}? or: consolectl create {port}", either(near)),
     };
     Finding::everywhere(format!("{port} is not configured"), mend)
 }

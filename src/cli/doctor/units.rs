@@ -1,6 +1,6 @@
 //! What systemd and the port say of its units.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
@@ -43,8 +43,51 @@ const NEEDED: [(&str, &str); 4] = [
 pub(super) struct Units(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Units {
-    /// Asks systemd once, for all of them.
-    pub(super) fn ask(names: &[String]) -> Self {
+    /// Asks systemd for all of them. First what it has loaded, in one call: to describe a unit that is not, it would look for its files in all
+    /// directories. Then what the units that run or have failed say of themselves, and those of `described`.
+    pub(super) fn ask(names: &[String], described: &[String]) -> Self {
+        let mut list = Command::new("systemctl");
+        list.args(["list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"]);
+        let Ok(told) = bounded::ask(list.args(["console*", "serial-getty@*"]), TIMEOUT) else {
+            return Self::default();
+        };
+        if !told.status.success() {
+            return Self::default();
+        }
+        let state = |line: &str| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), words.nth(1)?.to_owned()))
+        };
+        let loaded: BTreeMap<String, String> = told.stdout.lines().filter_map(state).collect();
+        let is_at_rest = |unit: &str| {
+            // A socket or path that listens has nothing to add.
+            let listens = [".socket", ".path"].iter().any(|end| unit.ends_with(end));
+            match loaded.get(unit).map(String::as_str) {
+                None | Some("inactive") => true,
+                Some("active") => listens,
+                Some(_) => false,
+            }
+        };
+        let asked: BTreeSet<&String> =
+            names.iter().filter(|unit| !is_at_rest(unit)).chain(described).collect();
+        let mut units = Self::describe(
+            asked
+                .into_iter()
+                .chain(loaded.keys().filter(|unit| unit.starts_with("console") && !is_at_rest(unit))),
+        );
+        for unit in names.iter().filter(|unit| !unit.contains('*')) {
+            let state = loaded.get(unit).map_or("inactive", String::as_str);
+            let properties = units.0.entry(unit.clone()).or_default();
+            properties.entry("ActiveState".to_owned()).or_insert_with(|| state.to_owned());
+        }
+        units
+    }
+
+    fn describe<'n>(names: impl Iterator<Item = &'n String>) -> Self {
+        let names: BTreeSet<&String> = names.collect();
+        if names.is_empty() {
+            return Self::default();
+        }
         let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow";
         let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
         let Ok(told) = asked else { return Self::default() };
@@ -216,20 +259,31 @@ fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
 /// Who listens on TCP ports (proc_net_tcp(5)).
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 
+/// The TCP ports on which somebody listens, each with its socket: `socket:[12345]`.
+pub(super) fn listeners() -> BTreeMap<u16, String> {
+    const LISTEN: &str = "0A";
+    let mut listeners = BTreeMap::new();
+    for table in TABLES {
+        let text = std::fs::read_to_string(table).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let (Some(local), Some(&LISTEN), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9))
+            else {
+                continue;
+            };
+            let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
+            if let Some(port) = port {
+                listeners.entry(port).or_insert_with(|| format!("socket:[{inode}]"));
+            }
+        }
+    }
+    listeners
+}
+
 /// Who listens on a TCP port, if somebody does.
 fn who_listens(sight: &Sight, tcp: u16) -> Option<String> {
-    const LISTEN: &str = "0A";
-    let listens = |table: &str| {
-        let text = std::fs::read_to_string(table).unwrap_or_default();
-        text.lines().skip(1).find_map(|line| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (_, port) = fields.get(1)?.rsplit_once(':')?;
-            let is_it = u16::from_str_radix(port, 16) == Ok(tcp) && *fields.get(3)? == LISTEN;
-            is_it.then(|| fields.get(9).map(|inode| format!("socket:[{inode}]")))?
-        })
-    };
-    let socket = TABLES.into_iter().find_map(listens)?;
-    let owner = sight.processes.iter().find(|process| process.has_socket(&socket));
+    let socket = sight.listeners.get(&tcp)?;
+    let owner = sight.processes.iter().find(|process| process.has_socket(socket));
     Some(owner.map_or_else(|| "another program".to_owned(), |process| process.name.clone()))
 }
 
@@ -253,6 +307,7 @@ mod tests {
             running: Default::default(),
             ttys: Default::default(),
             claims: Default::default(),
+            listeners: Default::default(),
         };
         everywhere(&sight).into_iter().map(|finding| finding.what).collect()
     }

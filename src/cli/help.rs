@@ -1,0 +1,196 @@
+//! `help`: the commands in groups with their arguments, and one with its options and examples.
+
+use clap::{Arg, Command};
+
+use super::table::{width, wrapped};
+use super::tree::tree;
+
+/// Where what a command does begins.
+const COLUMN: usize = 28;
+
+/// The commands as they are looked for.
+pub const GROUPS: &[(&str, &[&str])] = &[
+    ("Look", &["list", "status", "who", "show", "diff", "log", "grep", "doctor"]),
+    ("Use a console", &["connect", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"]),
+    ("Make ports", &["create", "learn", "remove", "import", "start", "stop"]),
+    (
+        "Set a port",
+        &[
+            "enable", "device", "describe", "baud", "bytesize", "parity", "stopbits", "rtscts", "xonxoff",
+            "sshport", "timeout", "logfile", "logtype", "set", "unset",
+        ],
+    ),
+    ("Set the server", &["cliport", "listen", "access", "portmonitor"]),
+    ("Apply", &["reload", "commit", "confirm", "revert"]),
+    ("Other", &["help", "version", "exit"]),
+];
+
+/// How commands are typed.
+const EXAMPLES: &[(&str, &[&str])] = &[
+    ("list", &["list", "list --unconfigured", "list --json"]),
+    ("status", &["status", "status ttyUSB0"]),
+    ("who", &["who", "who ttyUSB0"]),
+    ("show", &["show ttyUSB0", "show server"]),
+    ("log", &["log ttyUSB0", "log ttyUSB0 -f", "log ttyUSB0 --since 16:30", "log ttyUSB0 -n all"]),
+    ("grep", &["grep -i 'kernel panic'", "grep --since 1d error ttyUSB0"]),
+    ("doctor", &["doctor", "doctor ttyUSB0"]),
+    ("connect", &["connect ttyUSB0"]),
+    ("send", &["send ttyUSB0 '\\r'", "send ttyUSB0 'show clock\\r' --expect '[>#] ?$'"]),
+    ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
+    ("break", &["break ttyUSB0", "break ttyUSB0 250"]),
+    ("autobaud", &["autobaud ttyUSB0 --set"]),
+    ("disconnect", &["disconnect ttyUSB0 bob"]),
+    ("create", &["create core-switch"]),
+    ("learn", &["learn core-switch"]),
+    ("remove", &["remove core-switch"]),
+    ("import", &["import --dry-run /etc/conserver/conserver.cf", "import --first-port 8023 ser2net.yaml"]),
+    ("enable", &["enable ttyUSB0", "enable ttyUSB0 off", "disable ttyUSB0"]),
+    ("device", &["device core-switch /dev/serial/by-id/usb-FTDI_A1B2C3-if00-port0"]),
+    ("describe", &["describe core-switch core switch, rack 4"]),
+    ("baud", &["baud ttyUSB0 115200"]),
+    ("parity", &["parity ttyUSB0 even", "parity ttyUSB0 N"]),
+    ("rtscts", &["rtscts ttyUSB0 on"]),
+    ("xonxoff", &["xonxoff ttyUSB0 off"]),
+    ("sshport", &["sshport core-switch 8100", "sshport core-switch none"]),
+    ("logtype", &["logtype ttyUSB0 raw"]),
+    ("set", &["set ttyUSB0 log.sync 10s", "set defaults baud 115200", "set ttyUSB0 groups netadmin sudo"]),
+    ("unset", &["unset ttyUSB0 baud"]),
+    ("listen", &["listen 127.0.0.1 ::1"]),
+    ("access", &["access dialout sudo", "access '*'"]),
+    ("reload", &["reload ttyUSB0", "reload"]),
+    ("commit", &["commit", "commit confirm 5"]),
+    ("help", &["help", "help baud", "baud ?"]),
+];
+
+/// All commands.
+pub fn all() -> String {
+    all_within(width())
+}
+
+fn all_within(width: usize) -> String {
+    let tree = tree();
+    let mut text = String::new();
+    for (title, names) in GROUPS {
+        text.push_str(&format!("{title}:\n"));
+        for name in *names {
+            let Some(command) = tree.find_subcommand(name) else { continue };
+            let usage = usage(command);
+            let mut lines = wrapped(&brief(command), width.saturating_sub(COLUMN)).into_iter();
+            let first = match usage.chars().count() + 4 <= COLUMN {
+                true => lines.next().unwrap_or_default(),
+                false => String::new(),
+            };
+            text.push_str(format!("  {usage:<column$}{first}", column = COLUMN - 2).trim_end());
+            text.push('\n');
+            for line in lines {
+                text.push_str(&format!("{:COLUMN$}{line}\n", ""));
+            }
+        }
+        text.push('\n');
+    }
+    let more = "`help COMMAND` or `COMMAND ?` shows its options and examples. The beginning of a command is enough if it is the only one. \
+                Tab completes commands, ports and values.";
+    text.push_str(&wrapped(more, width).join("\n"));
+    text
+}
+
+/// One command; `None` if there is no such.
+pub fn one(name: &str) -> Option<String> {
+    let mut tree = tree();
+    tree.build();
+    let command = tree.find_subcommand_mut(name)?;
+    // (The tree of the prompt has no name, and a space behind it.)
+    Some(command.render_help().to_string().replace("Usage:  ", "Usage: "))
+}
+
+/// Examples for the end of a command's help.
+pub fn examples(name: &str) -> Option<String> {
+    let (_, lines) = EXAMPLES.iter().find(|(command, _)| *command == name)?;
+    Some(format!("Examples:\n  {}", lines.join("\n  ")))
+}
+
+/// `baud PORT N`
+fn usage(command: &Command) -> String {
+    let mut words = vec![command.get_name().to_owned()];
+    words.extend(command.get_positionals().map(argument));
+    // Those of `commit`.
+    words.extend(command.get_subcommands().filter(|inner| inner.get_name() != "help").map(|inner| {
+        let inner: Vec<_> = std::iter::once(inner.get_name().to_owned())
+            .chain(inner.get_positionals().map(argument))
+            .collect();
+        format!("[{}]", inner.join(" "))
+    }));
+    words.join(" ")
+}
+
+fn argument(arg: &Arg) -> String {
+    let name = arg
+        .get_value_names()
+        .and_then(|names| names.first())
+        .map_or_else(|| arg.get_id().as_str().to_uppercase(), |name| name.to_string());
+    let many = if arg.get_num_args().is_some_and(|count| count.max_values() > 1) { "..." } else { "" };
+    if arg.is_required_set() { format!("{name}{many}") } else { format!("[{name}{many}]") }
+}
+
+/// The first part of what a command says of itself.
+fn brief(command: &Command) -> String {
+    let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+    let end = [": ", "; ", " ("].iter().filter_map(|mark| about.find(mark)).min().unwrap_or(about.len());
+    about[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::super::tree::{Arguments, NoCommand, arguments, line, names};
+    use super::*;
+
+    #[test]
+    fn each_command_is_in_one_group_with_its_arguments_and_fits_80_columns() {
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        grouped.sort_unstable();
+        let mut all: Vec<&str> = names().into_iter().filter(|name| *name != "completions").collect();
+        all.sort_unstable();
+        assert_eq!(grouped, all);
+        let text = all_within(80);
+        for wanted in [
+            "  baud PORT N",
+            "  log PORT ",
+            "  commit [confirm MINUTES]",
+            "  status [PORT...]",
+            "  help [COMMAND]",
+        ] {
+            assert!(text.lines().any(|line| line.starts_with(wanted)), "{wanted}: {text}");
+        }
+        let long: Vec<_> = text.lines().filter(|line| line.chars().count() > 80).collect();
+        assert_eq!(long, [""; 0]);
+    }
+
+    #[test]
+    fn examples_are_commands() {
+        for (name, lines) in EXAMPLES {
+            for example in *lines {
+                match line(example) {
+                    Ok(_) | Err(NoCommand::Help(_)) => {}
+                    wrong => panic!("{name}: {example}: {wrong:?}"),
+                }
+            }
+            assert!(one(name).unwrap().contains(lines[0]), "{name}");
+        }
+    }
+
+    #[test]
+    fn help_of_a_command_is_also_its_option() {
+        for words in [&["baud", "--help"][..], &["help", "baud"], &["ba", "?"]] {
+            let text = match arguments(["consolectl"].iter().chain(words).map(OsString::from).collect()) {
+                Err(NoCommand::Help(text)) => text,
+                Ok(Arguments { command: Some(super::super::tree::Command::Help { command }), .. }) => {
+                    super::super::tree::explain(command.as_deref())
+                }
+                other => panic!("{words:?}: {other:?}"),
+            };
+            assert!(text.contains("baud ttyUSB0 115200") && !text.contains("Usage:  "), "{words:?}: {text}");
+        }
+    }
+}

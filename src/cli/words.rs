@@ -1,0 +1,253 @@
+//! The first words of a line: unique beginnings of commands, what operators of other console servers and of network devices type out of
+//! habit, and the nearest command to a typing error.
+
+use super::tree::names;
+use super::value::nearest;
+
+/// Commands by the words of conserver's `console`, Cisco IOS, Junos, systemctl and shells.
+const ALIASES: &[(&str, &str)] = &[
+    ("?", "help"),
+    ("add", "create"),
+    ("apply", "reload"),
+    ("attach", "connect"),
+    ("bye", "exit"),
+    ("changes", "diff"),
+    ("compare", "diff"),
+    ("console", "connect"),
+    ("del", "remove"),
+    ("delete", "remove"),
+    ("discard", "revert"),
+    ("find", "grep"),
+    ("kick", "disconnect"),
+    ("list-units", "list"),
+    ("logout", "exit"),
+    ("logs", "log"),
+    ("ls", "list"),
+    ("man", "help"),
+    ("ports", "list"),
+    ("quit", "exit"),
+    ("rm", "remove"),
+    ("rollback", "revert"),
+    ("save", "commit"),
+    ("search", "grep"),
+    ("send-break", "break"),
+    ("sessions", "who"),
+    ("ssh", "connect"),
+    ("tail", "log"),
+    ("telnet", "connect"),
+    ("users", "who"),
+    ("w", "who"),
+    ("write", "commit"),
+];
+
+/// What there is no command for, and what does it here.
+const HINTS: &[(&str, &str)] = &[
+    ("configure", "there is no configuration mode: every command works here"),
+    ("conf", "there is no configuration mode: every command works here"),
+    ("edit", "there is no configuration mode: every command works here"),
+    (
+        "restart",
+        "`reload PORT` applies what was changed and keeps sessions; `stop PORT`, then `start PORT`, opens it again",
+    ),
+    ("no", "`unset PORT KEY` takes a key out, `remove PORT` a port, `disable PORT` closes one"),
+];
+
+/// `show WORD`, as network devices have it.
+const SHOWN: &[(&[&str], &str)] = &[
+    (&["version", "ver"], "version"),
+    (&["ports", "interfaces", "interface", "int", "lines", "line"], "list"),
+    (&["users", "sessions"], "who"),
+    (&["status"], "status"),
+    (&["log", "logs", "logging"], "log"),
+    (&["diff", "changes", "compare", "|"], "diff"),
+    (&["help", "?"], "help"),
+];
+
+const CONFIGURATION: [&str; 5] = ["configuration", "config", "running-config", "run", "startup-config"];
+
+/// The words of a command as the command tree knows them, or what is wrong with the first.
+pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
+    let Some(first) = words.first() else { return Ok(words) };
+    // Options are the tree's.
+    if first.starts_with('-') {
+        return Ok(words);
+    }
+    let command = command(first)?;
+    words[0] = command.to_owned();
+    let typed = words.clone();
+    let rest: Vec<&str> = typed[1..].iter().map(String::as_str).collect();
+    match (command, rest.as_slice()) {
+        // `baud ?`. (A text to type or to look for may be a question mark.)
+        (command, ["?"]) if command != "help" && command != "grep" => Ok(owned(&["help", command])),
+        ("help", [wanted]) => match self::command(wanted)? {
+            "disable" => Ok(owned(&["help", "enable"])),
+            name => Ok(owned(&["help", name])),
+        },
+        ("show", []) => Ok(owned(&["list"])),
+        ("show", [what, ..]) if CONFIGURATION.contains(what) => Err(
+            "the configuration is /etc/consoleserver/config.toml: `show PORT` shows one port, `show server` what is of all, `diff` what \
+             is not committed"
+                .to_owned(),
+        ),
+        ("show", [what, others @ ..]) => {
+            let Some((_, command)) = SHOWN.iter().find(|(words, _)| words.contains(what)) else {
+                return Ok(words);
+            };
+            // Junos: `show | compare`
+            let others = if *what == "|" { &[][..] } else { others };
+            Ok(std::iter::once(*command).chain(others.iter().copied()).map(str::to_owned).collect())
+        }
+        // Cisco IOS: `write memory`
+        ("commit", [what]) if what.len() >= 3 && "memory".starts_with(what) => Ok(owned(&["commit"])),
+        // Junos: `commit confirmed 5`
+        ("commit", [what, ..]) if what.len() >= 4 && "confirmed".starts_with(what) => {
+            words[1] = "confirm".to_owned();
+            Ok(words)
+        }
+        ("enable", [_port]) => {
+            words.push("on".to_owned());
+            Ok(words)
+        }
+        ("disable", [port]) => Ok(owned(&["enable", port, "off"])),
+        ("disable", _) => Err("expected one port: disable PORT".to_owned()),
+        _ => Ok(words),
+    }
+}
+
+/// The command that a word means: itself, an alias, or the only one that begins so.
+pub fn command(word: &str) -> Result<&'static str, String> {
+    let all = names();
+    let named = |word: &str| all.iter().copied().find(|name| *name == word);
+    if let Some(name) = named(word) {
+        return Ok(name);
+    }
+    if let Some((_, name)) = ALIASES.iter().find(|(alias, _)| *alias == word) {
+        return Ok(*name);
+    }
+    if word == "disable" {
+        return Ok("disable");
+    }
+    if let Some((_, hint)) = HINTS.iter().find(|(of, _)| *of == word) {
+        return Err(format!("there is no command {}: {hint}", crate::session::plain(word)));
+    }
+    // Hidden commands are for programs, which write them out.
+    let visible = all.iter().copied().filter(|name| *name != "completions").chain(["disable"]);
+    let mut meant: Vec<&'static str> = visible.clone().filter(|name| name.starts_with(word)).collect();
+    for (alias, name) in ALIASES {
+        if alias.starts_with(word) && !meant.contains(name) {
+            meant.push(*name);
+        }
+    }
+    match meant.as_slice() {
+        [only] => Ok(*only),
+        [] => {
+            let aliases = ALIASES.iter().map(|(alias, _)| *alias);
+            let mut near = nearest(word, visible.chain(aliases));
+            // An alias is not what help explains.
+            for near in &mut near {
+                if let Some((_, name)) = ALIASES.iter().find(|(alias, _)| *alias == *near) {
+                    *near = *name;
+                }
+            }
+            let said = crate::session::plain(word);
+            Err(match near.first() {
+                Some(near) => format!("there is no command {said}: did you mean {near}? see help"),
+                None => format!("there is no command {said}: see help"),
+            })
+        }
+        several => Err(format!("{} may be {}", crate::session::plain(word), either(several))),
+    }
+}
+
+/// `a`, `a or b`, `a, b or c`
+pub fn either(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [before @ .., last] => format!("{} or {last}", before.join(", ")),
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn understood(line: &str) -> Result<String, String> {
+        understand(line.split_whitespace().map(str::to_owned).collect()).map(|words| words.join(" "))
+    }
+
+    #[test]
+    fn habits_of_other_programs_lead_to_the_command() {
+        for (typed, meant) in [
+            ("?", "help"),
+            ("quit", "exit"),
+            ("logout", "exit"),
+            ("ls", "list"),
+            ("logs core -f", "log core -f"),
+            ("delete core", "remove core"),
+            ("show", "list"),
+            ("sh ver", "version"),
+            ("show version", "version"),
+            ("show log core", "log core"),
+            ("show users", "who"),
+            ("show | compare", "diff"),
+            ("show core", "show core"),
+            ("write memory", "commit"),
+            ("wr mem", "commit"),
+            ("commit confirmed 5", "commit confirm 5"),
+            ("commit conf 5", "commit confirm 5"),
+            ("rollback", "revert"),
+            ("enable core", "enable core on"),
+            ("enable core 0", "enable core 0"),
+            ("disable core", "enable core off"),
+            ("console core", "connect core"),
+            ("send-break core", "break core"),
+            ("ver", "version"),
+            ("stat", "status"),
+            ("conn core", "connect core"),
+            ("q", "exit"),
+            ("baud ?", "help baud"),
+            ("ba ?", "help baud"),
+            ("help ba", "help baud"),
+            ("help ls", "help list"),
+            ("help disable", "help enable"),
+            ("disab core", "enable core off"),
+            ("grep ?", "grep ?"),
+            ("send core ?", "send core ?"),
+            ("--version", "--version"),
+        ] {
+            assert_eq!(understood(typed).as_deref(), Ok(meant), "{typed}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_command_has_the_nearest_one_beside_it() {
+        for (typed, wanted) in [
+            ("lsit", "there is no command lsit: did you mean list? see help"),
+            ("buad core 9600", "there is no command buad: did you mean baud? see help"),
+            ("conect core", "there is no command conect: did you mean connect? see help"),
+            ("satus", "there is no command satus: did you mean status? see help"),
+            ("delte core", "there is no command delte: did you mean remove? see help"),
+            ("reboot", "there is no command reboot: see help"),
+            ("sta", "sta may be status or start"),
+            ("conf t", "there is no command conf: there is no configuration mode: every command works here"),
+        ] {
+            assert_eq!(understood(typed), Err(wanted.to_owned()), "{typed}");
+        }
+    }
+
+    #[test]
+    fn an_alias_is_no_command_and_leads_to_one() {
+        let all = names();
+        for (alias, name) in ALIASES {
+            assert!(!all.contains(alias) && all.contains(name), "{alias}");
+        }
+        for (_, name) in SHOWN {
+            assert!(all.contains(name), "{name}");
+        }
+    }
+}
