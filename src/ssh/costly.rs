@@ -166,6 +166,8 @@ impl Waiting {
         queue.next += 1;
         queue.waiting.push((number, source));
         drop(queue);
+        // Which one is first may have changed.
+        turns.changed.notify_waiters();
         Self { turns: turns.clone(), number }
     }
 }
