@@ -7,18 +7,21 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::hello::{Hello, OUR_VERSION, packet_length};
 
 /// Of the time of the thread, the share that is left to others after a stranger's key exchange, in times of what that took.
 const REST: u32 = 3;
+/// How often the thread looks whether sessions are still there when no connection is, and for how long.
+const LEAVING: Duration = Duration::from_millis(50);
+const LEAVE: Duration = Duration::from_secs(5);
 /// Stack of the thread: russh's futures are large, and so are those of sessions.
 const STACK: usize = 1024 * 1024;
 /// Its few blocking threads: looks into the log, of sessions.
@@ -29,28 +32,52 @@ const KEX_GEX_INIT: u8 = 32;
 /// The longest packet before encryption that is waited for; russh refuses a longer one.
 const PACKET_LIMIT: usize = 35_000;
 
-/// The thread, once it was needed.
+/// The thread, while it is needed.
 #[derive(Debug, Default)]
 pub(super) struct Costly {
-    runtime: OnceLock<Handle>,
+    thread: Mutex<Weak<Thread>>,
     turns: Arc<Turns>,
 }
 
+/// The thread; it ends with the last of these.
+#[derive(Debug)]
+pub(super) struct Thread {
+    /// Where to spawn a connection.
+    pub(super) runtime: Handle,
+    _needed: oneshot::Sender<()>,
+}
+
 impl Costly {
-    /// Where to spawn such a connection.
-    pub(super) fn runtime(&self) -> io::Result<Handle> {
-        if let Some(handle) = self.runtime.get() {
-            return Ok(handle.clone());
+    /// The thread for such a connection, which holds it for as long as it lives.
+    pub(super) fn thread(&self) -> io::Result<Arc<Thread>> {
+        let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = running.upgrade() {
+            return Ok(thread);
         }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_stack_size(STACK)
             .build()?;
-        let handle = runtime.handle().clone();
-        let thread = std::thread::Builder::new().name("ssh-costly".to_owned()).stack_size(STACK);
-        thread.spawn(move || runtime.block_on(std::future::pending::<()>()))?;
-        Ok(self.runtime.get_or_init(|| handle).clone())
+        let (needed, unneeded) = oneshot::channel();
+        let thread = Arc::new(Thread { runtime: runtime.handle().clone(), _needed: needed });
+        let builder = std::thread::Builder::new().name("ssh-costly".to_owned()).stack_size(STACK);
+        builder.spawn(move || {
+            runtime.block_on(async {
+                // It is dropped, not sent.
+                let _ = unneeded.await;
+                let sessions = async {
+                    // Sessions whose connection is gone still leave their console.
+                    while Handle::current().metrics().num_alive_tasks() > 0 {
+                        tokio::time::sleep(LEAVING).await;
+                    }
+                };
+                let _ = tokio::time::timeout(LEAVE, sessions).await;
+            });
+            runtime.shutdown_background();
+        })?;
+        *running = Arc::downgrade(&thread);
+        Ok(thread)
     }
 
     /// The queue of those who have not logged in.
@@ -139,6 +166,8 @@ impl Waiting {
         queue.next += 1;
         queue.waiting.push((number, source));
         drop(queue);
+        // Which one is first may have changed.
+        turns.changed.notify_waiters();
         Self { turns: turns.clone(), number }
     }
 }

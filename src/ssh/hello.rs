@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
 /// For the KEXINIT to follow our version line. All clients that we know send it without waiting for ours; one that waits is
-/// served after this time as one whose algorithms are not known.
-const KEXINIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// served after this time as one whose algorithms are not known. Among a crowd of strangers a client is not heard at once.
+const KEXINIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of the longest version line, and of a packet that every implementation must take (RFC 4253, sections 4.2 and 6.1).
 const LINE_LIMIT: usize = 255;
 const PACKET_LIMIT: usize = 35_000;

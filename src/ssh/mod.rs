@@ -172,7 +172,7 @@ impl<D: Destination> Server<D> {
         let connection = Connection::new(self.destination.clone(), addresses, ticket, shared, text);
         let written = Arc::new(Notify::new());
         let stream = Counted::new(stream, written.clone(), place.clone());
-        let conversation = self.converse(stream, connection, configs, offer.algorithms, peer);
+        let conversation = self.converse(stream, connection, configs, offer.algorithms, (peer, &*place));
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
@@ -196,9 +196,11 @@ impl<D: Destination> Server<D> {
         connection: Connection<D>,
         configs: Configs,
         word: SshAlgorithms,
-        peer: SocketAddr,
+        (peer, place): (SocketAddr, &places::Place),
     ) -> Result<(), russh::Error> {
         let hello = Hello::exchange(&mut stream).await?;
+        // What follows may wait, and nobody is to wait for that.
+        place.turn().end();
         if let Some(kexinit) = &hello.kexinit {
             self.report_mismatch(kexinit, &hello, word, &configs, peer).await;
             if algorithms::is_cheap(kexinit, word, &configs.keys) {
@@ -206,10 +208,12 @@ impl<D: Destination> Server<D> {
                 return russh::server::run_stream(configs.cheap, stream, connection).await?.await;
             }
         }
+        // The second thread has turns of its own.
+        place.turn().leave();
         let stream = Greeted::gated(stream, hello, self.costly.turns(), peer.ip().to_canonical());
-        let served = self
-            .costly
-            .runtime()?
+        let thread = self.costly.thread()?;
+        let served = thread
+            .runtime
             .spawn(async move { russh::server::run_stream(configs.every, stream, connection).await?.await });
         served.await.map_err(|panicked| russh::Error::IO(std::io::Error::other(panicked)))?
     }
