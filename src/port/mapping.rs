@@ -39,10 +39,11 @@ const TIO: [(&str, &str, &str); 9] = [
 pub struct Mapping(Vec<&'static Row>);
 
 impl Mapping {
-    /// Of these words, in any order.
+    /// Of these words, in any order; between commas there can be several, as in picocom's own lists.
     pub fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, PortError> {
         let mut rows: Vec<&'static Row> = Vec::new();
-        for word in words {
+        let words = words.into_iter().flat_map(|list| list.split(','));
+        for word in words.map(str::trim).filter(|word| !word.is_empty()) {
             let Some(row) = ROWS.iter().find(|(name, ..)| *name == word) else {
                 let tio = TIO.iter().find(|(name, ..)| name.eq_ignore_ascii_case(word));
                 return Err(match tio {
@@ -93,10 +94,9 @@ impl Mapping {
 impl FromStr for Mapping {
     type Err = PortError;
 
-    /// picocom's own list, between commas. `none` is empty.
+    /// picocom's own list. `none` is empty.
     fn from_str(list: &str) -> Result<Self, PortError> {
-        let list = if list.trim() == "none" { "" } else { list };
-        Self::of(list.split(',').map(str::trim).filter(|word| !word.is_empty()))
+        Self::of(Some(list).filter(|list| list.trim() != "none"))
     }
 }
 
