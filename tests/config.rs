@@ -42,7 +42,7 @@ fn an_unknown_key_is_an_error_that_names_the_near_one() {
     );
     assert_eq!(
         complaint("[access]\nwheels = 4\n"),
-        "/etc/consoleserver/config.toml:2: access.wheels: unknown key: known here are groups, root"
+        "/etc/consoleserver/config.toml:2: access.wheels: unknown key: known here are groups, root, authorized_keys_files, authorized_keys_command, authorized_keys_command_user"
     );
     assert_eq!(
         complaint("[ports.a]\nlog = { kind = \"raw\" }\n"),

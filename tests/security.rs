@@ -7,16 +7,22 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Who starts a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
-const STARTS: [(&str, &str); 12] = [
+const STARTS: [(&str, &str); 16] = [
+    // authorized_keys_command, on root's word, as its user
+    ("src/auth/keys_command.rs", "Command::new(real)"),
     ("src/auth/run.rs", "Command::new(program)"),
     // The enabled ports whose devices are there, by `console-open.service`
     ("src/bin/console-generator.rs", "Command::new(\"systemctl\")"),
     // A disk that may hang is asked by these, which can be left behind.
     ("src/cli/bounded.rs", "Command::new(\"ls\")"),
     ("src/cli/bounded.rs", "Command::new(\"stat\")"),
+    ("src/cli/bounded.rs", "Command::new(\"stat\")"),
     // By root, as the users that read the configuration
     ("src/cli/doctor/config_file.rs", "Command::new(\"setpriv\")"),
     ("src/cli/doctor/device.rs", "Command::new(\"modprobe\")"),
+    // What keys sshd takes, by sshd -T
+    ("src/cli/doctor/key_sources.rs", "Command::new(SSHD)"),
+    ("src/cli/doctor/units.rs", "Command::new(\"systemctl\")"),
     ("src/cli/doctor/units.rs", "Command::new(\"systemctl\")"),
     ("src/cli/local.rs", "Command::new(\"systemctl\")"),
     // Itself, for what Control-C is to end.

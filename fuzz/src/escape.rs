@@ -92,8 +92,11 @@ fn gate(orders: &[u8]) {
     let mut waiting = 0;
     for order in orders.iter().take(64) {
         match order % 4 {
-            0 => sent.push_back(usize::from(*order) * 32),
-            1 => sent.push_back(0),
+            0 if *order > 0 => sent.push_back(usize::from(*order) * 32),
+            0 | 1 => {
+                assert!(feeder.feed(Event::Bytes(Vec::new())), "nothing is nothing to pass on");
+                continue;
+            }
             2 => {
                 let next = match pin!(session.next()).poll(&mut context) {
                     Poll::Ready(next) => next,
@@ -114,7 +117,6 @@ fn gate(orders: &[u8]) {
             }
         }
         let event = match sent.back() {
-            Some(0) => Event::Bytes(Vec::new()),
             Some(length) => Event::Bytes(vec![0; *length]),
             None => continue,
         };

@@ -85,10 +85,10 @@ mod tests {
             [
                 "access.root \"key\" \"no\"",
                 "ports.a.baud 9600 115200",
-                "ports.a.parity \"none\" \"even\"",
+                "ports.a.parity \"N\" \"E\"",
                 "ports.b a port ",
-                "ports.c.parity \"none\" \"even\"",
-                "ports.c.description \"x\" ",
+                "ports.c.description \"x\" \"\"",
+                "ports.c.parity \"N\" \"E\"",
                 "ports.d  a port",
             ]
         );
