@@ -12,9 +12,11 @@ use super::hello::KexInit;
 use crate::config::SshAlgorithms;
 use crate::printable;
 
-/// Of one address the journal is told once in this time, and of so many addresses: strangers could fill it otherwise.
+/// In this time the journal has the same sentence of an address once, so many of one address, and so many in all: strangers could fill it
+/// otherwise.
 const INTERVAL: Duration = Duration::from_secs(60);
-const ADDRESSES: usize = 16;
+const OF_ONE_ADDRESS: usize = 4;
+const SENTENCES: usize = 16;
 /// Characters of a client's list: what a real one offers, with room.
 const LIST_LIMIT: usize = 600;
 const VERSION_LIMIT: usize = 80;
@@ -22,17 +24,20 @@ const VERSION_LIMIT: usize = 80;
 /// Whom the journal has been told of.
 #[derive(Debug, Default)]
 pub(super) struct Mismatches {
-    told: Mutex<Vec<(IpAddr, Instant)>>,
+    told: Mutex<Vec<(IpAddr, String, Instant)>>,
 }
 
 impl Mismatches {
-    /// Whether the journal is to be told of this address now.
-    pub(super) fn is_news(&self, peer: IpAddr, now: Instant) -> bool {
+    /// Whether the journal is to be told this of that address now.
+    pub(super) fn is_news(&self, peer: IpAddr, sentence: &str, now: Instant) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|(_, time)| now.duration_since(*time) < INTERVAL);
-        let news = told.len() < ADDRESSES && !told.iter().any(|(other, _)| *other == peer);
+        told.retain(|(_, _, time)| now.duration_since(*time) < INTERVAL);
+        let of_peer = || told.iter().filter(|(other, ..)| *other == peer);
+        let news = told.len() < SENTENCES
+            && of_peer().count() < OF_ONE_ADDRESS
+            && !of_peer().any(|(_, known, _)| known == sentence);
         if news {
-            told.push((peer, now));
+            told.push((peer, sentence.to_owned(), now));
         }
         news
     }
@@ -159,8 +164,11 @@ mod tests {
         let mismatches = Mismatches::default();
         let now = Instant::now();
         let host = |number: u8| IpAddr::from([192, 0, 2, number]);
-        assert!(mismatches.is_news(host(1), now) && !mismatches.is_news(host(1), now));
-        assert_eq!((0..200).filter(|number| mismatches.is_news(host(*number), now)).count(), ADDRESSES - 1);
-        assert!(mismatches.is_news(host(1), now + INTERVAL));
+        assert!(mismatches.is_news(host(1), "0", now) && !mismatches.is_news(host(1), "0", now));
+        let of_one = (0..9).filter(|number| mismatches.is_news(host(1), &number.to_string(), now)).count();
+        assert_eq!(of_one, OF_ONE_ADDRESS - 1);
+        let of_all = (2..200).filter(|number| mismatches.is_news(host(*number), "0", now)).count();
+        assert_eq!(of_all, SENTENCES - OF_ONE_ADDRESS);
+        assert!(mismatches.is_news(host(1), "0", now + INTERVAL));
     }
 }

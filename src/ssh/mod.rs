@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use russh::Disconnect;
 use russh::server::Handle;
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
@@ -178,10 +178,7 @@ impl<D: Destination> Server<D> {
             done = &mut conversation => return done,
             why = self.ends(&mut watched, peer) => debug!("{peer} {why}"),
             () = place.lost() => self.too_many(peer),
-            dead = Watch::default().until_dead(&plug, &written) => {
-                dead?;
-                debug!("{peer} acknowledges nothing any more");
-            }
+            () = gone_silent(&plug, &written, peer) => debug!("{peer} acknowledges nothing any more"),
         }
         // It sees its end at once, whoever else waits to be heard.
         place.turn().leave();
@@ -228,8 +225,8 @@ impl<D: Destination> Server<D> {
     ) {
         let Some(category) = algorithms::unmatched(kexinit, word, &configs.keys) else { return };
         let source = peer.ip().to_canonical();
-        if self.mismatches.is_news(source, Instant::now())
-            && let Some(why) = mismatch::sentence(kexinit, &hello.version(), word, &configs.keys)
+        if let Some(why) = mismatch::sentence(kexinit, &hello.version(), word, &configs.keys)
+            && self.mismatches.is_news(source, &why, Instant::now())
         {
             warn!("{source} cannot be served: {why}");
         }
@@ -284,6 +281,14 @@ async fn logged_in(progress: &mut watch::Receiver<Progress>) -> (Arc<Seat>, Hand
     match inside.ok().and_then(|progress| progress.inside.clone()) {
         Some(inside) => inside,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits until the client acknowledges nothing any more. Where that cannot be told, it is taken to be there.
+async fn gone_silent(socket: &Socket, written: &Notify, peer: SocketAddr) {
+    if let Err(error) = Watch::default().until_dead(socket, written).await {
+        warn!("whether {peer} is still there cannot be told: {error}");
+        std::future::pending().await
     }
 }
 

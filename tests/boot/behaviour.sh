@@ -38,6 +38,9 @@ nothing_but_listeners() {
     listening=$(inside ss -H -ltn | awk '{ sub(/.*:/, "", $4); if ($4 >= 8023 && $4 <= 8054) print $4 }' | sort -u | wc -l)
     expect "ports that listen" "$listening" 32
     expect "local sockets" "$(inside sh -c 'ls /run/consoleserver/attach | wc -l')" 32
+    # (At the first boot of an image a key is made for a while.)
+    no_key_is_made() { ! inside pgrep console-hostkey >/dev/null; }
+    bed_wait 60 "the host keys to be made" no_key_is_made
     running=$(inside ps -e -o comm= | grep -c '^console' || true)
     expect "our processes without a device" "$running" 0
     row "$1: listeners / processes of ours" "$listening / $running"

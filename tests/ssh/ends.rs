@@ -172,8 +172,9 @@ fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
     stop(&rig, &mut taker);
     pipe.type_in("x".repeat(10_000));
     pipe.end_input();
-    // All that a stopped line takes has been taken, and something waits.
     pipe.sees("stopped");
+    // All that a stopped line takes has been taken, and something waits.
+    crate::rig::until("the line to take some", || (!rig.status().contains(" 0 out")).then_some(()));
     taker.type_in("\x05cf");
     taker.sees("[you write]");
     let _heard = crate::rig::collect(rig.device());

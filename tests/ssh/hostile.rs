@@ -204,6 +204,9 @@ fn what_is_shown_again_changes_nothing_at_a_terminal_and_makes_it_answer_nothing
     rig.wait_for_log("that was all");
     let terminal = Tmux::start(&ssh());
     terminal.shows("that was all");
+    // On a row of its own: what was shown again has left colours on others.
+    rig.say(&[b"\r\n".repeat(50), b"the next line".to_vec()].concat());
+    terminal.shows("the next line");
     assert_eq!(terminal.state(), state);
     terminal.types("\x05cp");
     terminal.shows("[that was it]");

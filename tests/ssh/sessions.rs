@@ -89,11 +89,13 @@ fn sessions_at_once_on_one_connection_are_people_of_their_own() {
     first.sees("to both");
     second.sees("to both");
     // What ends one does not end the other.
-    second.type_in("\r~.");
-    second.ends_with(255);
+    second.type_in("\r");
     rig.expect_at_device(b"\r");
+    second.type_in("~.");
+    second.ends_with(255);
     rig.wait_for_status("1 attached");
-    first.type_in("\x05ca");
+    first.sees("left; nobody writes now]");
+    first.type_in("\x05cf");
     first.sees("[you write]");
     first.type_in("\x05c.");
     first.ends_with(0);

@@ -386,6 +386,11 @@ impl Rig {
         self.wait()
     }
 
+    /// What STATUS says at present.
+    pub fn status(&self) -> String {
+        self.manager.lock().unwrap().status.clone()
+    }
+
     #[track_caller]
     pub fn wait_for_status(&self, part: &str) -> String {
         until(&format!("STATUS with {part:?}"), || {
