@@ -166,19 +166,16 @@ fn a_pipe_into_a_console_that_another_client_writes_to_fails() {
 
 #[test]
 fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
-    let rig = served("xonxoff = true\nbaud = 115200");
+    let rig = served("baud = 115200");
     let mut pipe = with_bytes_only(&rig, 1);
     let mut taker = at_terminal(&rig);
-    stop(&rig, &mut taker);
-    pipe.type_in("x".repeat(10_000));
+    // More than a line takes whose device nobody reads.
+    pipe.type_in("x".repeat(200_000));
     pipe.end_input();
-    pipe.sees("stopped");
-    // All that a stopped line takes has been taken, and something waits.
     crate::rig::until("the line to take some", || (!rig.status().contains(" 0 out")).then_some(()));
     taker.type_in("\x05cf");
     taker.sees("[you write]");
     let _heard = crate::rig::collect(rig.device());
-    go_on(&rig);
     pipe.ends_with(1);
     pipe.is_told("bytes that you had typed were not sent]\n");
     pipe.is_told("[not all of the input was sent]\n");
