@@ -465,8 +465,8 @@ impl Client {
     pub(super) async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
         let value = value::parse(&of, &key, &words)?;
         let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
-        let (port, key) = address(&of, &key);
-        let set = self.service().await?.manager.set(&port, &key, &value, self.revision()).await;
+        let (port, path) = address(&of, &key);
+        let set = self.service().await?.manager.set(&port, &path, &value, self.revision()).await;
         self.of(&of, set).await?;
         self.show_changed(&of, to).await?;
         match (&of, key.as_str()) {
