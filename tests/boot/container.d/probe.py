@@ -213,7 +213,7 @@ MAY = {
     "auth-port": [
         "ask the login helper of the ports", "ask the login helper of the admin CLI", "see whether an address is free",
         "call the bus", "connect by IPv4", "make an IPv6 socket", "make a UDP socket", "make a netlink socket",
-        "write in a sibling's log directory", "read a sibling's log", "write in its own directory", "write in /run", "write in /etc", "write the configuration", "write in /var/lib", "write in /dev/shm",
+        "write in a sibling's log directory", "read a sibling's log", "write in its own directory", "write in /run", "write in /var/lib", "write in /dev/shm",
         "read the host keys' directory", "read the journal", "read /root", "become root", "run a program",
     ],
 }
