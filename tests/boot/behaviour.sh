@@ -39,6 +39,7 @@ nothing_but_listeners() {
     expect "ports that listen" "$listening" 32
     expect "local sockets" "$(inside sh -c 'ls /run/consoleserver/attach | wc -l')" 32
     # (At the first boot of an image a key is made for a while.)
+    # shellcheck disable=SC2317 # bed_wait calls it
     no_key_is_made() { ! inside pgrep console-hostkey >/dev/null; }
     bed_wait 60 "the host keys to be made" no_key_is_made
     running=$(inside ps -e -o comm= | grep -c '^console' || true)
