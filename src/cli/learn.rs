@@ -22,8 +22,9 @@ use crate::session::plain;
 
 /// Where udev has a link for each USB serial port, called by the socket. It goes with its last link, and its parent too.
 const BY_PATH: &str = "/dev/serial/by-path";
-/// So long nothing more comes: the ttys of one adapter, and the names of one tty, come within tens of milliseconds.
-const QUIET: Duration = Duration::from_secs(1);
+/// So long nothing more comes: the ttys of one adapter, and the names of one tty, come within tens of milliseconds; two adapters, on a slow
+/// machine, more than a second apart.
+const QUIET: Duration = Duration::from_secs(2);
 /// What keeps coming is not waited for longer.
 const SETTLE: Duration = Duration::from_secs(5);
 /// More are not named.
