@@ -172,7 +172,7 @@ fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
     // More than a line takes whose device nobody reads.
     pipe.type_in("x".repeat(200_000));
     pipe.end_input();
-    crate::rig::until("the line to take some", || (!rig.status().contains(" 0 out")).then_some(()));
+    rig.wait_for_input();
     taker.type_in("\x05cf");
     taker.sees("[you write]");
     let _heard = crate::rig::collect(rig.device());

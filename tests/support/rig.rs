@@ -219,6 +219,14 @@ impl Rig {
         self.device().write_all(bytes).unwrap();
     }
 
+    /// Waits until something has come for the device, and leaves it there.
+    pub fn wait_for_input(&self) {
+        let device = self.device();
+        let mut fds = [PollFd::new(device.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(PATIENCE).unwrap();
+        assert_ne!(poll(&mut fds, timeout).unwrap(), 0, "nothing came for the device");
+    }
+
     /// Reads what the device is sent, which must be `wanted` and nothing before it.
     #[track_caller]
     pub fn expect_at_device(&self, wanted: &[u8]) {
@@ -384,11 +392,6 @@ impl Rig {
     pub fn stop(&mut self) -> std::process::ExitStatus {
         self.signal(Signal::SIGTERM);
         self.wait()
-    }
-
-    /// What STATUS says at present.
-    pub fn status(&self) -> String {
-        self.manager.lock().unwrap().status.clone()
     }
 
     #[track_caller]
