@@ -26,11 +26,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
         let table = format!("ports.{name}");
         match (old.ports.get(name), new.ports.get(name)) {
             (Some(old), Some(new)) => of_port(&table, (old, new), &mut all),
-            (was, is) => all.push(Difference {
-                key: table,
-                old: was.map(|_| "a port".to_owned()),
-                new: is.map(|_| "a port".to_owned()),
-            }),
+            (was, is) => all.push(whole(table, "a port", (was.is_some(), is.is_some()))),
         }
     }
     all
@@ -43,13 +39,15 @@ fn of_port(table: &str, (old, new): (&Port, &Port), to: &mut Vec<Difference>) {
         let table = format!("{table}.triggers.{name}");
         match (old.triggers.get(name), new.triggers.get(name)) {
             (Some(old), Some(new)) => of_table(&table, keys::TRIGGER, (old, new), to),
-            (was, is) => to.push(Difference {
-                key: table,
-                old: was.map(|_| "a trigger".to_owned()),
-                new: is.map(|_| "a trigger".to_owned()),
-            }),
+            (was, is) => to.push(whole(table, "a trigger", (was.is_some(), is.is_some()))),
         }
     }
+}
+
+/// A table that is in one of the two only.
+fn whole(key: String, what: &str, (was, is): (bool, bool)) -> Difference {
+    let said = |there: bool| there.then(|| what.to_owned());
+    Difference { key, old: said(was), new: said(is) }
 }
 
 fn of_table<T>(table: &str, keys: &'static [Key<T>], (old, new): (&T, &T), to: &mut Vec<Difference>) {

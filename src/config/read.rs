@@ -79,13 +79,7 @@ pub(super) fn unresolved(text: &str) -> Result<Config, String> {
 /// The ports of a wrong text, and the admin CLI, of which it is plain whether and where they listen, whatever else is wrong,
 /// and whose TCP port no other one wants; `None` if the text is not even TOML.
 pub(super) fn plain_listeners(text: &str) -> Option<Config> {
-    let mut reader = Reader::new(text);
-    let mut config = Config::default();
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        return None;
-    }
-    reader.document(tree.get_ref(), &mut config);
+    let (reader, mut config) = as_far_as_right(text)?;
     let conflicts = config.conflicts();
     let is_taken = |table: &str| {
         let tcp = format!("{table}.ssh_port");
@@ -109,6 +103,13 @@ pub(super) fn plain_listeners(text: &str) -> Option<Config> {
 
 /// `[access]` of a wrong text, if all that is wrong is plainly something else. A table that nobody knows may be `[access]` misspelt.
 pub(super) fn plain_access(text: &str) -> Option<Access> {
+    let (reader, config) = as_far_as_right(text)?;
+    let about_access = |key: &str| key.starts_with("access.") || key.starts_with('"') || !key.contains('.');
+    (!reader.faults.any(about_access)).then_some(config.access)
+}
+
+/// What is right of a text, and the reader that knows what is wrong with it; `None` if it is not even TOML.
+fn as_far_as_right(text: &str) -> Option<(Reader<'_>, Config)> {
     let mut reader = Reader::new(text);
     let mut config = Config::default();
     let (tree, errors) = DeTable::parse_recoverable(text);
@@ -116,8 +117,7 @@ pub(super) fn plain_access(text: &str) -> Option<Access> {
         return None;
     }
     reader.document(tree.get_ref(), &mut config);
-    let about_access = |key: &str| key.starts_with("access.") || key.starts_with('"') || !key.contains('.');
-    (!reader.faults.any(about_access)).then_some(config.access)
+    Some((reader, config))
 }
 
 /// `ports.ttyUSB0`
