@@ -2,6 +2,7 @@
 //! (`man sd_notify`, `man sd_listen_fds`). Without `NOTIFY_SOCKET` all of this says nothing to nobody.
 #![allow(unsafe_code)]
 
+mod job;
 mod notify;
 
 use std::io;
@@ -14,6 +15,7 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 
 use crate::journal;
+pub use job::farewell;
 pub use notify::{forget, notify, store};
 
 /// What was handed over cannot be used.

@@ -24,7 +24,7 @@ Arguments:
 Options:
       --config FILE    The one configuration file to read
       --root DIR       Look for /etc/consoleserver and /usr/lib/consoleserver below this directory [default: /]
-      --bus            Tell console-admin of triggers, over the system bus
+      --bus            Report triggers to console-admin, and ask systemd about restarts, over the system bus
   -h, --help           Print help
   -V, --version        Print version
 ";

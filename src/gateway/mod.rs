@@ -116,6 +116,10 @@ async fn serve(clerk: Clerk, listeners: Vec<TcpListener>, mut signals: Signals) 
     systemd::notify(&[NotifyState::Stopping]);
     // Whoever comes from now on is for the next process.
     drop(doors);
-    clerk.close("console-cli is stopping");
+    let why = match *connections.borrow() {
+        0 => "console-cli is stopping".to_owned(),
+        _ => systemd::farewell("console-cli").await,
+    };
+    clerk.close(&why);
     let _ = timeout(FAREWELL, connections.wait_for(|count| *count == 0)).await;
 }

@@ -50,7 +50,8 @@ pub struct Options {
     pub config: Option<PathBuf>,
     /// Where /etc and /usr are.
     pub root: PathBuf,
-    /// Whether console-admin is told of triggers.
+    /// Whether the system bus is this machine's systemd's and console-admin's: console-admin is told of triggers, and systemd is
+    /// asked whether it restarts the port.
     pub bus: bool,
 }
 

@@ -176,7 +176,7 @@ impl PortService {
                 asked = signals.next() => match asked {
                     Asked::Apply => self.apply(None).await,
                     Asked::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
-                    Asked::Leave => return self.leave("is stopping").await,
+                    Asked::Leave => return self.stop().await,
                 },
                 Some(asked) = self.applies.recv() => self.apply(Some(asked)).await,
                 () = watchdog.tick() => {}
@@ -190,7 +190,8 @@ impl PortService {
                 Ok(()) = silence.changed() => {}
                 () = reached(idle_since.map(|since| since + LINGER)) => {
                     if self.idle() {
-                        return self.leave("has no device").await;
+                        let why = format!("{} has no device", self.unit());
+                        return self.leave(&why).await;
                     }
                 }
                 ended = &mut self.line => return Err(panicked("the line", ended)),
@@ -262,12 +263,26 @@ impl PortService {
         systemd::notify(&[NotifyState::Ready]);
     }
 
+    fn unit(&self) -> String {
+        format!("console@{}", self.options.port)
+    }
+
+    /// Leaves because of SIGTERM. systemd is asked why only if there is a session that reads the answer, and in no case for the
+    /// foreground program (`--bus`).
+    async fn stop(self) -> Result<(), ServiceError> {
+        let why = match self.options.bus && self.visited() {
+            true => systemd::farewell(&self.unit()).await,
+            false => format!("{} is stopping", self.unit()),
+        };
+        self.leave(&why).await
+    }
+
     /// Tells the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { options, console, ssh, attach, mut line, end_line, wanted_log, log, doors, .. } = self;
+        let Self { console, ssh, attach, mut line, end_line, wanted_log, log, doors, .. } = self;
         drop(doors);
-        console.close(&format!("console@{} {why}", options.port));
+        console.close(why);
         let (mut attached, mut connections, mut clients) =
             (console.attached(), ssh.connections(), attach.clients());
         let farewell = async {

@@ -1,0 +1,69 @@
+//! What systemd is doing with this service as it ends: a restart, or a stop (`man org.freedesktop.systemd1`).
+
+use std::time::Duration;
+
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, OwnedObjectPath};
+
+/// For three questions to systemd. Sessions wait for the answer, and systemd kills the service 15 s after its SIGTERM.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+#[zbus::proxy(
+    interface = "org.freedesktop.systemd1.Manager",
+    default_service = "org.freedesktop.systemd1",
+    default_path = "/org/freedesktop/systemd1"
+)]
+trait Manager {
+    #[zbus(name = "GetUnitByPID")]
+    fn get_unit_by_pid(&self, pid: u32) -> zbus::Result<OwnedObjectPath>;
+}
+
+#[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
+trait Unit {
+    /// Its number, which is 0 if there is none, and its object.
+    #[zbus(property)]
+    fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
+}
+
+#[zbus::proxy(interface = "org.freedesktop.systemd1.Job", default_service = "org.freedesktop.systemd1")]
+trait Job {
+    #[zbus(property)]
+    fn job_type(&self) -> zbus::Result<String>;
+}
+
+/// The sentence that ends the sessions of `service`. A service that systemd restarts comes back at once and its listeners never
+/// close, so that a client may log in again. SIGTERM is the same for a restart and a stop; only the unit's job tells them apart. If
+/// systemd or the bus gives no answer, the sentence says less.
+pub async fn farewell(service: &str) -> String {
+    let restarting = match tokio::time::timeout(ANSWER_TIMEOUT, is_restart()).await {
+        Ok(Ok(restart)) => restart,
+        Ok(Err(error)) => {
+            tracing::info!("systemd does not say whether this is a restart: {error}");
+            false
+        }
+        Err(_) => {
+            tracing::info!(
+                "systemd does not say within {} ms whether this is a restart",
+                ANSWER_TIMEOUT.as_millis()
+            );
+            false
+        }
+    };
+    match restarting {
+        true => format!("{service} is restarting, log in again"),
+        false => format!("{service} is stopping"),
+    }
+}
+
+/// Whether the job of the unit that this process belongs to is a restart. It stays one until the process has ended.
+async fn is_restart() -> zbus::Result<bool> {
+    let bus = Connection::system().await?;
+    let unit = ManagerProxy::new(&bus).await?.get_unit_by_pid(std::process::id()).await?;
+    let unit = UnitProxy::builder(&bus).path(unit).cache_properties(CacheProperties::No).build().await?;
+    let (number, job) = unit.job().await?;
+    if number == 0 {
+        return Ok(false);
+    }
+    let job = JobProxy::builder(&bus).path(job).cache_properties(CacheProperties::No).build().await?;
+    Ok(job.job_type().await?.ends_with("restart"))
+}
