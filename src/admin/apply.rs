@@ -85,6 +85,7 @@ pub struct Present<'a> {
 pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan {
     let units = generator::plan(new, None, &Machine::at(Path::new("/")));
     let mut plan = Plan { daemon_reload: differ(now.units, &units), ..Plan::default() };
+    plan.removed_by_hand(now, &units, new, ports);
     // A port whose file was edited by hand would go deaf with the daemon-reload, and so it moves now too.
     let mut moved: BTreeSet<PortName> = new
         .ports
@@ -92,6 +93,7 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
         .filter(|name| listener(now.units, name) != listener(&units, name))
         .cloned()
         .collect();
+    moved.extend(enabled(&units).difference(&enabled(now.units)).cloned());
     moved.retain(|name| now.config.ports.contains_key(name) || ports.contains(name));
     for name in moved.difference(ports) {
         plan.remarks
@@ -108,13 +110,31 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
 }
 
 impl Plan {
+    /// Ports that systemd has from the generator, and that an edit of the file has removed. They are stopped first, since another
+    /// port may have their listener or device now.
+    fn removed_by_hand(
+        &mut self,
+        now: &Present<'_>,
+        units: &generator::Plan,
+        new: &Config,
+        ports: &BTreeSet<PortName>,
+    ) {
+        for name in enabled(now.units) {
+            if !new.ports.contains_key(&name) && !ports.contains(&name) {
+                self.port(now, units, new, &name);
+                self.remarks.push(format!("{name} is stopped: the edited configuration does not have it"));
+            }
+        }
+    }
+
     fn port(&mut self, now: &Present<'_>, units: &generator::Plan, new: &Config, name: &PortName) {
         let before = now.config.ports.get(name);
         let service = format!("console@{name}.service");
         let socket = format!("console@{name}.socket");
         let attach = format!("console-attach@{name}.socket");
         let path = format!("console@{name}.path");
-        let was_enabled = before.is_some_and(|port| port.enabled);
+        // A port that was added to the file by hand is in the running configuration, and systemd does not have it yet.
+        let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(name);
         let (old_path, new_path) = (watch(now.units, name), watch(units, name));
         // One that is not enabled runs, or listens, if somebody has started it: then it goes on, with its new settings.
         let is_up = now.active.contains(name) || (now.open)(name);
@@ -266,6 +286,13 @@ fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
         Entry::File(text) => Some(said(text)),
         Entry::Link(_) => None,
     }
+}
+
+/// The ports that the target starts.
+fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
+    let wanted =
+        |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(hand_over::port_of);
+    units.entries.keys().filter_map(|path| wanted(path)).collect()
 }
 
 /// The `.path` unit of a port.
@@ -499,5 +526,43 @@ mod tests {
             "probe [::]:1003\ndaemon-reload\nrestart console@b.socket\napply a\n\
              b listens as its edited configuration says: it was not reloaded before"
         );
+    }
+
+    /// What a reload does after the file was edited from `old` to `new`: the running configuration follows the file by itself.
+    fn by_hand(old: &str, new: &str, active: &[&str]) -> String {
+        let parse = |text| Config::parse(text, Path::new("t")).unwrap();
+        let (old, new) = (parse(old), parse(new));
+        let active: BTreeSet<PortName> = active.iter().map(|name| name.parse().unwrap()).collect();
+        let now = Present {
+            units: &generator::plan(&old, None, &Machine::at(Path::new("/"))),
+            config: &new,
+            active: &active,
+            open: &|name| old.ports.contains_key(name),
+            deaf: &|_| false,
+            asked: &BTreeSet::new(),
+            leads: &|path| (path == Path::new("/dev/there")).then_some(7),
+        };
+        let all = new.ports.keys().cloned().collect();
+        let Plan { daemon_reload, steps, apply, remarks, .. } = plan(&now, &new, &all);
+        let mut lines: Vec<String> = daemon_reload.then(|| "daemon-reload".to_owned()).into_iter().collect();
+        lines.extend(steps.iter().map(|step| step.to_string().replace("systemctl ", "")));
+        lines.extend(apply.iter().map(|port| format!("apply {port}")));
+        lines.extend(remarks);
+        lines.join("\n")
+    }
+
+    #[test]
+    fn a_port_that_comes_or_goes_by_hand_is_started_or_stopped() {
+        let renamed = "[ports.b]\nssh_port = 1001\ndevice = \"/dev/there\"\n";
+        assert_eq!(
+            by_hand(A, renamed, &["a"]),
+            "daemon-reload\nstop console@a.socket\nstop console-attach@a.socket\nstop console@a.service\n\
+             start console-attach@b.socket\nstart console@b.socket\nstart console@b.service\n\
+             a is stopped: the edited configuration does not have it"
+        );
+        let local = format!("{A}[ports.b]\n");
+        assert_eq!(by_hand(A, &local, &["a"]), "daemon-reload\nstart console-attach@b.socket\napply a");
+        let faster = format!("{A}baud = 300\n");
+        assert_eq!(by_hand(A, &faster, &["a"]), "apply a");
     }
 }

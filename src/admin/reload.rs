@@ -45,7 +45,13 @@ impl Core {
         let names = next.running_config.ports.keys();
         let asked: BTreeSet<_> = names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
         concerned.extend(asked.iter().cloned());
-        let Ran { remarks, refused } = self.run(&state, &next, &concerned, &asked).await?;
+        // `reload` without a port also applies what was edited in the file by hand. This service has read that already and sees no
+        // difference, and the ports cannot know that the file has changed: each takes its settings again.
+        let mut reached = concerned.clone();
+        if which(&Scope::Server) && asked.is_empty() {
+            reached.extend(next.running_config.ports.keys().cloned());
+        }
+        let Ran { remarks, refused } = self.run(&state, &next, &reached, &asked).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
         for port in &concerned {

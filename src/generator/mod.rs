@@ -10,5 +10,6 @@ pub mod udev;
 mod write;
 
 pub use machine::Machine;
+pub(crate) use plan::STARTER;
 pub use plan::{Entry, Plan, plan};
 pub use write::{WriteError, write, written};

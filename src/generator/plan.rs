@@ -16,7 +16,7 @@ const UNITS: &str = "/usr/lib/systemd/system";
 
 /// Who starts a port's sockets and watches: the one switch for the whole set. (That they listen early at a boot follows from
 /// their own ordering, not from who wants them.)
-const STARTER: &str = "consoleserver.target.wants";
+pub(crate) const STARTER: &str = "consoleserver.target.wants";
 
 /// Drivers that console@.service itself allows; others get a `DeviceAllow=` of their own.
 const ALLOWED: [&str; 7] = ["ttyUSB", "ttyACM", "ttyS", "ttyAMA", "ttySC", "ttyMAX", "ttyXRUSB"];
