@@ -20,7 +20,8 @@ const OWN_WORDS: &str = "\
 # /usr/lib/consoleserver/config.toml, and an upgrade leaves it alone.
 #
 # `consolectl commit` writes it and keeps your comments. It may be edited by
-# hand too: consoleserver.toml(5) explains every key and how it is applied.
+# hand too: consoleserver.toml(5) explains every key. After an edit:
+#   consolectl check; sudo consolectl reload      (sessions stay)
 ";
 
 /// A text for the committed file. One that is made of the vendor's begins with the words of the vendor's, which are not true any more.
@@ -52,7 +53,7 @@ fn advice(path: &Path, cause: &io::Error) -> String {
             format!(
                 "; it is a link to {}, and console-admin writes there only if {directory} belongs to _console-admin and \
                  `systemctl edit console-admin` has ReadWritePaths={directory}: or change that file by hand, then \
-                 systemctl daemon-reload; systemctl restart consoleserver.target",
+                 consolectl reload",
                 real.display()
             )
         }

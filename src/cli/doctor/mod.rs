@@ -34,7 +34,7 @@ use identity::Ttys;
 use units::Units;
 
 /// What puts a corrected file in force. Whoever is at a port stays there.
-const MENDED: &str = "consolectl check; systemctl daemon-reload; systemctl reload 'console@*.service'";
+const MENDED: &str = "consolectl check; consolectl reload";
 /// Lines of a log that are looked at.
 const LINES: u32 = 200;
 
