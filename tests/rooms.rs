@@ -11,7 +11,8 @@ fn table() -> Vec<String> {
     let map = text.split("\n## Code map\n").nth(1).expect("ARCHITECTURE.md has a code map");
     let map = map.split("\n##").next().unwrap();
     let rows = map.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
-    let names = |row: &str| row.split(", ").map(|name| name.trim_matches(['`', '/']).to_owned()).collect::<Vec<_>>();
+    let names =
+        |row: &str| row.split(", ").map(|name| name.trim_matches(['`', '/']).to_owned()).collect::<Vec<_>>();
     rows.flat_map(names).filter(|name| name != "src/bin").collect()
 }
 
@@ -44,7 +45,8 @@ fn sources(room: &str) -> Vec<PathBuf> {
 /// The rooms that a text imports, or names by a path: the word after each `crate::`, or all words of the braces there.
 fn imports(text: &str) -> Vec<String> {
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
-    let lines: String = code.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+    let lines: String =
+        code.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut rooms = Vec::new();
     for after in lines.split("crate::").skip(1) {
@@ -107,4 +109,21 @@ fn a_room_imports_only_rooms_above_it() {
     }
     assert!(seen > 300, "only {seen} imports were found");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Files that are named as `hub/line.rs`, `src/hub/line.rs` or `tests/flood.rs`.
+#[test]
+fn files_that_the_documentation_names_are_there() {
+    let mut named = 0;
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "docs/decisions.md"] {
+        let text = fs::read_to_string(Path::new(ROOT).join(page)).unwrap();
+        for word in
+            text.split('`').filter(|word| word.contains('/') && word.ends_with(".rs") && !word.contains(' '))
+        {
+            named += 1;
+            let there = ["", "src/"].iter().any(|place| Path::new(ROOT).join(place).join(word).is_file());
+            assert!(there, "{page} names {word}, which is not there");
+        }
+    }
+    assert!(named > 60, "only {named} files are named");
 }
