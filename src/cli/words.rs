@@ -2,7 +2,8 @@
 //! habit, and the nearest command to a typing error.
 
 use super::tree::names;
-use super::value::nearest;
+pub use crate::port::nearest::either;
+use crate::port::nearest::nearest;
 
 /// Commands by the words of conserver's `console`, Cisco IOS, Junos, systemctl and shells.
 const ALIASES: &[(&str, &str)] = &[
@@ -104,12 +105,19 @@ pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
             words[1] = "confirm".to_owned();
             Ok(words)
         }
+        // `set baud=9600 p1`
+        ("set", [key, ..]) if super::assign::split(key).is_some() => {
+            Err("expected a port first: set PORT KEY=VALUE".to_owned())
+        }
+        ("set", [_of, key]) if super::assign::split(key).is_none() => {
+            Err(format!("expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE", crate::session::plain(key)))
+        }
         ("enable", [_port]) => {
             words.push("on".to_owned());
             Ok(words)
         }
         ("disable", [port]) => Ok(owned(&["enable", port, "off"])),
-        ("disable", _) => Err("expected one port: disable PORT".to_owned()),
+        ("disable", _) => Err("expected one word: disable PORT, p[01-48], a,b or @group".to_owned()),
         _ => Ok(words),
     }
 }
@@ -156,15 +164,6 @@ pub fn command(word: &str) -> Result<&'static str, String> {
             })
         }
         several => Err(format!("{} may be {}", crate::session::plain(word), either(several))),
-    }
-}
-
-/// `a`, `a or b`, `a, b or c`
-pub fn either(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => (*only).to_owned(),
-        [before @ .., last] => format!("{} or {last}", before.join(", ")),
     }
 }
 
