@@ -8,7 +8,7 @@ use thiserror::Error;
 use crate::config::changes::{
     self, Change, Changes, ChangesError, KeyPath, MAX_CHANGES, PathError, Scope, stated,
 };
-use crate::config::{Config, Text, Value};
+use crate::config::{Config, TemplateName, Text, Value};
 use crate::port::PortName;
 
 /// Bytes of all changes as a file, half of what is read of one.
@@ -47,6 +47,17 @@ pub enum Refusal {
     /// There is one.
     #[error("there is a port {0} already")]
     IsThere(PortName),
+    /// No such template.
+    #[error("there is no template {0}")]
+    NoTemplate(TemplateName),
+    /// Ports are like it.
+    #[error("template {template} is in use by {ports}: give them another one, or unset like there, before it is removed")]
+    InUse {
+        /// The template.
+        template: TemplateName,
+        /// The first ones, and how many more.
+        ports: String,
+    },
     /// Somebody else was faster.
     #[error("{key} was changed by {who} at {when} meanwhile (revision {revision}): look again")]
     Stale {
@@ -262,7 +273,7 @@ impl State {
     }
 }
 
-/// Whether a port's table is made anew by these changes, or that of a rule: one that is taken out, and what is set after.
+/// Whether a port's table is made anew by these changes, or that of a template or rule: one that is taken out, and what is set after.
 pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
     let Some(name) = scope.port() else { return is_taken_out(changes, scope) };
     changes.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
@@ -270,7 +281,11 @@ pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
 }
 
 fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {
-    matches!(scope, Scope::Trigger(..)) && changes.get(&KeyPath { scope: scope.clone(), key: None }).is_some()
+    let is_gone = |scope: &Scope| {
+        matches!(scope, Scope::Trigger(..) | Scope::Template(_))
+            && changes.get(&KeyPath { scope: scope.clone(), key: None }).is_some()
+    };
+    is_gone(scope) || is_gone(&scope.whole())
 }
 
 #[cfg(test)]

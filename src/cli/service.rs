@@ -171,15 +171,18 @@ impl Service {
                 candidate: below(&candidate),
                 running: below(&running),
                 committed: below(&committed),
+                origins: BTreeMap::new(),
             });
         };
         let port = self.port(name).await?;
-        let asked = tokio::try_join!(port.candidate(), port.running(), port.committed());
-        let (candidate, running, committed) = self.of_port(name, asked).await?;
+        let asked =
+            tokio::try_join!(port.candidate(), port.running(), port.committed(), port.origins());
+        let (candidate, running, committed, origins) = self.of_port(name, asked).await?;
         Ok(Three {
             candidate: value::keys(&candidate),
             running: value::keys(&running),
             committed: value::keys(&committed),
+            origins: origins.into_iter().collect(),
         })
     }
 
@@ -251,7 +254,16 @@ fn view(properties: &HashMap<String, OwnedVariant>) -> PortView {
     };
     let number = |name: &str| properties.get(name).and_then(|value| u64::try_from(value).ok());
     PortView {
-        keys: Three { candidate: keys("Candidate"), running: keys("Running"), committed: keys("Committed") },
+        keys: Three {
+            candidate: keys("Candidate"),
+            running: keys("Running"),
+            committed: keys("Committed"),
+            origins: properties
+                .get("Origins")
+                .and_then(|value| HashMap::<String, String>::try_from(value.clone()).ok())
+                .map(|origins| origins.into_iter().collect())
+                .unwrap_or_default(),
+        },
         state: properties
             .get("State")
             .and_then(|value| String::try_from(value.clone()).ok())

@@ -1,5 +1,6 @@
 //! `show`: one `key value` a line, what runs otherwise and what is not committed marked.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::table::table;
@@ -15,7 +16,12 @@ pub struct Three {
     pub running: Keys,
     /// As it is on the disk; empty if a port is not there.
     pub committed: Keys,
+    /// Which table each key of a port's candidate is from: `port`, `template cisco`, `defaults`, `built-in`.
+    pub origins: BTreeMap<String, String>,
 }
+
+/// What needs no word in `show`: a key of the port itself, and one that no table has.
+const OWN: [&str; 2] = ["port", "built-in"];
 
 const UNCOMMITTED: &str = "*";
 const UNLOADED: &str = "!";
@@ -36,7 +42,8 @@ impl Three {
         let mut rows = Vec::new();
         for name in self.names(of) {
             let now = shown.get(name);
-            let mut note = Vec::new();
+            let origin = self.origins.get(name).filter(|origin| !removed && !OWN.contains(&origin.as_str()));
+            let mut note: Vec<String> = origin.map(|origin| format!("from {origin}")).into_iter().collect();
             let mut mark = String::new();
             if !removed && !created && self.committed.get(name) != now {
                 mark.push_str(UNCOMMITTED);
@@ -73,6 +80,7 @@ impl Three {
             "candidate": value::json(&self.candidate),
             "running": value::json(&self.running),
             "committed": value::json(&self.committed),
+            "origins": self.origins,
         })
     }
 

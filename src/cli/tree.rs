@@ -14,6 +14,7 @@ use super::shorthand::Shorthand;
 use super::ssh_config::Wish;
 use super::{help, words};
 use crate::admin::confirm::LONGEST;
+use crate::config::{TemplateName, TemplateNameError};
 use crate::port::{PortError, PortName};
 use crate::session::{Escape, Options};
 
@@ -62,7 +63,7 @@ pub enum Command {
     Status(Ports),
     /// Show the configuration of a port, what runs otherwise, and what is not committed
     Show {
-        /// The port; or server, access or defaults
+        /// The port; or server, access, defaults, templates or templates.NAME
         #[arg(value_name = "PORT")]
         of: Target,
         #[command(flatten)]
@@ -108,7 +109,7 @@ pub enum Command {
     Set(Setting),
     /// Take a key out of the configuration, so that its default holds
     Unset {
-        /// The port; or server, access or defaults
+        /// The port; or server, access, defaults or templates.NAME; templates, with the name of one as KEY, removes it whole
         #[arg(value_name = "PORT")]
         of: Target,
         /// The key: log.sync
@@ -218,7 +219,7 @@ pub struct Ports {
 /// `set PORT KEY VALUE…`, or a shorthand of it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Setting {
-    /// The port; or server, access or defaults
+    /// The port; or server, access, defaults or templates.NAME
     #[arg(value_name = "PORT")]
     pub of: Target,
     /// The key: log.sync
@@ -254,7 +255,7 @@ pub enum Shell {
     Fish,
 }
 
-/// What a key belongs to. A port that is called like a table is meant by `/dev/server`.
+/// What a key belongs to. A port that has the name of a table is written `/dev/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `[server]`
@@ -263,18 +264,37 @@ pub enum Target {
     Access,
     /// `[defaults]`
     Defaults,
+    /// Every template.
+    Templates,
+    /// `[templates.NAME]`
+    Template(TemplateName),
     /// `[ports.NAME]`
     Port(PortName),
 }
 
-impl FromStr for Target {
-    type Err = PortError;
+/// Neither a table nor a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// A port's name.
+    #[error("{0}")]
+    Port(#[from] PortError),
+    /// A template's.
+    #[error("{0}")]
+    Template(#[from] TemplateNameError),
+}
 
-    fn from_str(word: &str) -> Result<Self, PortError> {
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(word: &str) -> Result<Self, TargetError> {
+        if let Some(template) = word.strip_prefix("templates.") {
+            return Ok(Self::Template(template.parse()?));
+        }
         Ok(match word {
             "server" => Self::Server,
             "access" => Self::Access,
             "defaults" => Self::Defaults,
+            "templates" => Self::Templates,
             _ => Self::Port(word.parse()?),
         })
     }
@@ -286,6 +306,8 @@ impl fmt::Display for Target {
             Self::Server => "server",
             Self::Access => "access",
             Self::Defaults => "defaults",
+            Self::Templates => "templates",
+            Self::Template(name) => return write!(f, "templates.{name}"),
             Self::Port(port) => port.as_str(),
         })
     }

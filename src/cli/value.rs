@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
-use crate::config::{Port, Server, TriggerName, Value};
+use crate::config::{Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
 use crate::port::natural_order;
 
 /// The keys of a port or table with their values.
@@ -29,7 +29,13 @@ pub enum ValueError {
     /// Nothing that the bus has a type for.
     #[error("{0} is no number, text, flag or list of texts")]
     NotSent(String),
-    /// In `[defaults]`, a key that makes sense for one port only.
+    /// `set templates cisco …`
+    #[error("a template has no value of its own: set a key of it, such as `set templates.{0} baud 115200`")]
+    WholeTemplate(String),
+    /// Not the name of a template.
+    #[error("{0}")]
+    Template(TemplateNameError),
+    /// In `[defaults]` or a template, a key that makes sense for one port only.
     #[error("{0} is of one port only: set it of a port")]
     Single(String),
     /// The key table's own words.
@@ -61,13 +67,20 @@ pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueErr
     match of {
         Target::Server => parse_as(keys::SERVER, of, key, words),
         Target::Access => parse_as(keys::ACCESS, of, key, words),
-        Target::Defaults | Target::Port(_) => parse_as(keys::PORT, of, key, words),
+        Target::Templates => Err(ValueError::WholeTemplate(key.to_owned())),
+        Target::Defaults | Target::Template(_) | Target::Port(_) => parse_as(keys::PORT, of, key, words),
     }
+}
+
+/// Whether a target has the keys of ports, for more than one of them.
+fn is_inherited(of: &Target) -> bool {
+    matches!(of, Target::Defaults | Target::Template(_))
 }
 
 /// Rule and key of `triggers.RULE.KEY`; a whole rule has the empty key.
 fn of_a_rule<'k>(of: &Target, key: &'k str) -> Option<(&'k str, &'k str)> {
-    let rest = key.strip_prefix("triggers.").filter(|_| matches!(of, Target::Defaults | Target::Port(_)))?;
+    let has_rules = is_inherited(of) || matches!(of, Target::Port(_));
+    let rest = key.strip_prefix("triggers.").filter(|_| has_rules)?;
     Some(rest.split_once('.').unwrap_or((rest, "")))
 }
 
@@ -78,7 +91,7 @@ fn parse_as<T: Default>(
     words: &[String],
 ) -> Result<Value, ValueError> {
     let known = keys::find(table, key).ok_or_else(|| unknown(of, key))?;
-    if *of == Target::Defaults && !known.general {
+    if is_inherited(of) && !known.general {
         return Err(ValueError::Single(key.to_owned()));
     }
     let text = words.join(" ");
@@ -138,13 +151,20 @@ pub fn names(of: &Target) -> Vec<&'static str> {
     match of {
         Target::Server => keys::SERVER.iter().map(|key| key.name).collect(),
         Target::Access => keys::ACCESS.iter().map(|key| key.name).collect(),
-        Target::Defaults => keys::PORT.iter().filter(|key| key.general).map(|key| key.name).collect(),
+        Target::Defaults | Target::Template(_) => {
+            keys::PORT.iter().filter(|key| key.general).map(|key| key.name).collect()
+        }
+        // Their names are of the configuration.
+        Target::Templates => Vec::new(),
         Target::Port(_) => keys::PORT.iter().map(|key| key.name).collect(),
     }
 }
 
 /// Whether a key is one of the table or port.
 pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
+    if *of == Target::Templates {
+        return key.parse::<TemplateName>().map(drop).map_err(ValueError::Template);
+    }
     let known = match of_a_rule(of, key) {
         Some((rule, key)) => {
             let is_key = key.is_empty() || keys::find(keys::TRIGGER, key).is_some();
@@ -274,7 +294,8 @@ fn takes(of: &Target, key: &str, value: &Value) -> bool {
         (Some((_, key)), _) => put(keys::TRIGGER, key, value),
         (None, Target::Server) => put(keys::SERVER, key, value),
         (None, Target::Access) => put(keys::ACCESS, key, value),
-        (None, Target::Defaults | Target::Port(_)) => put(keys::PORT, key, value),
+        (None, Target::Defaults | Target::Template(_) | Target::Port(_)) => put(keys::PORT, key, value),
+        (None, Target::Templates) => false,
     }
 }
 

@@ -163,6 +163,13 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| Some(port.enabled.into()),
     },
     Key {
+        name: "like",
+        expects: "the name of a template: \"cisco\" for the keys of [templates.cisco]",
+        general: false,
+        put: |port, v| store(&mut port.like, value::word(v).map(Some)),
+        get: |port| port.like.as_ref().map(|template| template.as_str().into()),
+    },
+    Key {
         name: "description",
         expects: "a text of at most 80 characters, without control characters",
         general: false,
