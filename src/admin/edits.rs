@@ -1,8 +1,8 @@
 //! What is done to the candidate: keys set and unset, ports made and taken out. Pure: each makes another [`State`], or a refusal.
 
 use super::state::{Author, Last, MAX_TEXT, Refusal, State, is_anew};
-use crate::config::{TemplateName, Value};
 use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, Scope, stated};
+use crate::config::{TemplateName, Value};
 use crate::port::PortName;
 
 impl State {
@@ -93,7 +93,9 @@ impl State {
         let names: Vec<_> = self.candidate_config.like(template).map(ToString::to_string).collect();
         let ports = match names.split_at_checked(NAMED) {
             _ if names.is_empty() => return Ok(()),
-            Some((first, more)) if !more.is_empty() => format!("{} and {} more", first.join(", "), more.len()),
+            Some((first, more)) if !more.is_empty() => {
+                format!("{} and {} more", first.join(", "), more.len())
+            }
             _ => names.join(", "),
         };
         Err(Refusal::InUse { template: template.clone(), ports })

@@ -51,7 +51,9 @@ pub enum Refusal {
     #[error("there is no template {0}")]
     NoTemplate(TemplateName),
     /// Ports are like it.
-    #[error("template {template} is in use by {ports}: give them another one, or unset like there, before it is removed")]
+    #[error(
+        "template {template} is in use by {ports}: give them another one, or unset like there, before it is removed"
+    )]
     InUse {
         /// The template.
         template: TemplateName,
@@ -358,7 +360,7 @@ mod tests {
         assert_eq!(refused("defaults.ssh_port", 1.into()), "ssh_port is of one port only: set it for a port");
         assert_eq!(
             refused("baud", 1.into()),
-            "\"baud\" is not a key: use server.KEY, access.KEY, defaults.KEY, or KEY of a port"
+            "\"baud\" is not a key: use server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
         );
     }
 

@@ -175,8 +175,7 @@ impl Service {
             });
         };
         let port = self.port(name).await?;
-        let asked =
-            tokio::try_join!(port.candidate(), port.running(), port.committed(), port.origins());
+        let asked = tokio::try_join!(port.candidate(), port.running(), port.committed(), port.origins());
         let (candidate, running, committed, origins) = self.of_port(name, asked).await?;
         Ok(Three {
             candidate: value::keys(&candidate),

@@ -127,6 +127,7 @@ mod tests {
             candidate: keys(&[("baud", 115200), ("bytesize", 7), ("stopbits", 1)]),
             running: keys(&[("baud", 9600), ("bytesize", 7), ("stopbits", 1), ("timeout", 5)]),
             committed: keys(&[("baud", 9600), ("bytesize", 8), ("stopbits", 1), ("timeout", 5)]),
+            origins: BTreeMap::new(),
         };
         let wanted = "\
             timeout   -       *!  committed 5, runs with 5\n\
@@ -141,8 +142,34 @@ mod tests {
     #[test]
     fn what_is_as_committed_has_no_marks_and_no_legend() {
         let same = keys(&[("baud", 9600)]);
-        let three = Three { candidate: same.clone(), running: same.clone(), committed: same };
+        let three =
+            Three { candidate: same.clone(), running: same.clone(), committed: same, ..Three::default() };
         assert_eq!(shown(&three), "baud  9600\n");
+    }
+
+    #[test]
+    fn a_value_that_is_inherited_has_the_table_that_it_is_from_beside_it() {
+        let origins = [
+            ("baud", "template cisco"),
+            ("bytesize", "defaults"),
+            ("stopbits", "built-in"),
+            ("timeout", "port"),
+        ];
+        let running = keys(&[("baud", 9600), ("bytesize", 8), ("stopbits", 1), ("timeout", 5)]);
+        let three = Three {
+            candidate: keys(&[("baud", 115200), ("bytesize", 8), ("stopbits", 1), ("timeout", 5)]),
+            committed: running.clone(),
+            running,
+            origins: origins.map(|(key, table)| (key.to_owned(), table.to_owned())).into(),
+        };
+        let wanted = "\
+            timeout   5\n\
+            baud      115200  *!  from template cisco, committed 9600, runs with 9600\n\
+            bytesize  8           from defaults\n\
+            stopbits  1\n\
+            * not committed\n\
+            ! runs otherwise until the next reload\n";
+        assert_eq!(shown(&three), wanted);
     }
 
     #[test]

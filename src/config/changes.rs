@@ -12,10 +12,10 @@ use thiserror::Error;
 use super::fault::{MAX_BYTES, segment};
 use super::keys::{self, Refused};
 use super::{
-    Access, Config, ConfigError, Port, Server, TemplateName, TemplateNameError, Trigger, TriggerName,
-    TriggerNameError, Value, edit, file, read,
+    Access, Config, ConfigError, Members, Port, Server, TemplateName, TemplateNameError, Trigger,
+    TriggerName, TriggerNameError, Value, edit, file, read,
 };
-use crate::port::PortName;
+use crate::port::{GroupName, PatternError, PortName};
 
 /// What was reloaded and not committed, below the root. Written by console-admin only, read by whoever reads the configuration.
 pub const RUNNING: &str = "run/consoleserver/admin/running.toml";
@@ -35,6 +35,8 @@ pub enum Scope {
     Access,
     /// `[defaults]`
     Defaults,
+    /// A group of ports in `[groups]`. Its one key is written as the group itself.
+    Group(GroupName),
     /// `[templates.NAME]`
     Template(TemplateName),
     /// `[ports.NAME]`
@@ -59,7 +61,12 @@ impl Scope {
     pub fn port(&self) -> Option<&PortName> {
         match self {
             Self::Port(name) | Self::Trigger(Holder::Port(name), _) => Some(name),
-            Self::Server | Self::Access | Self::Defaults | Self::Template(_) | Self::Trigger(..) => None,
+            Self::Server
+            | Self::Access
+            | Self::Defaults
+            | Self::Group(_)
+            | Self::Template(_)
+            | Self::Trigger(..) => None,
         }
     }
 
@@ -79,7 +86,7 @@ impl Scope {
             Self::Defaults => Some(Holder::Defaults),
             Self::Template(name) => Some(Holder::Template(name.clone())),
             Self::Port(name) => Some(Holder::Port(name.clone())),
-            Self::Server | Self::Access | Self::Trigger(..) => None,
+            Self::Server | Self::Access | Self::Group(_) | Self::Trigger(..) => None,
         }
     }
 
@@ -95,6 +102,7 @@ impl fmt::Display for Scope {
             Self::Server => f.write_str("server"),
             Self::Access => f.write_str("access"),
             Self::Defaults => f.write_str("defaults"),
+            Self::Group(name) => write!(f, "groups.{}", segment(name.as_str())),
             Self::Template(name) => write!(f, "templates.{name}"),
             Self::Port(name) => write!(f, "ports.{}", segment(name.as_str())),
             Self::Trigger(_, rule) => write!(f, "{}.triggers.{rule}", self.whole()),
@@ -115,7 +123,9 @@ pub struct KeyPath {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
     /// Its table.
-    #[error("{0:?} is not a key: use server.KEY, access.KEY, defaults.KEY, templates.NAME.KEY, or KEY of a port")]
+    #[error(
+        "{0:?} is not a key: use server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
+    )]
     Table(String),
     /// No such key.
     #[error("{0}")]
@@ -126,6 +136,9 @@ pub enum PathError {
     /// A rule's name.
     #[error("{0}")]
     Trigger(#[from] TriggerNameError),
+    /// The name of a group of ports.
+    #[error("{0}")]
+    Group(#[from] PatternError),
     /// A template's name.
     #[error("{0}")]
     Template(#[from] TemplateNameError),
@@ -160,6 +173,7 @@ impl KeyPath {
         let key = match &scope {
             Scope::Server => name(keys::SERVER, key)?,
             Scope::Access => name(keys::ACCESS, key)?,
+            Scope::Group(_) => name(keys::GROUP, key)?,
             Scope::Defaults | Scope::Template(_) | Scope::Port(_) => name(keys::PORT, key)?,
             Scope::Trigger(..) => name(keys::TRIGGER, key)?,
         };
@@ -185,6 +199,7 @@ impl KeyPath {
         match self.scope {
             Scope::Server => put(keys::SERVER, key, Server::default(), value),
             Scope::Access => put(keys::ACCESS, key, Access::default(), value),
+            Scope::Group(_) => put(keys::GROUP, key, Members::new(), value),
             Scope::Defaults | Scope::Template(_) | Scope::Port(_) => {
                 put(keys::PORT, key, Port::default(), value)
             }
@@ -198,6 +213,7 @@ impl KeyPath {
         match &self.scope {
             Scope::Server => keys::find(keys::SERVER, key)?.get(&config.server),
             Scope::Access => keys::find(keys::ACCESS, key)?.get(&config.access),
+            Scope::Group(name) => keys::find(keys::GROUP, key)?.get(config.port_groups.get(name)?),
             Scope::Defaults => config.defaults.get(key),
             Scope::Template(name) => config.templates.get(name)?.get(key),
             Scope::Port(name) => keys::find(keys::PORT, key)?.get(config.ports.get(name)?),
@@ -216,8 +232,8 @@ impl KeyPath {
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key {
-            Some(key) => write!(f, "{}.{key}", self.scope),
-            None => write!(f, "{}", self.scope),
+            Some(key) if !matches!(self.scope, Scope::Group(_)) => write!(f, "{}.{key}", self.scope),
+            _ => write!(f, "{}", self.scope),
         }
     }
 }
@@ -233,6 +249,9 @@ impl FromStr for KeyPath {
             ["server", rest @ ..] => (Scope::Server, rest),
             ["access", rest @ ..] => (Scope::Access, rest),
             ["defaults", rest @ ..] => (Scope::Defaults, rest),
+            ["groups", name] => {
+                return Ok(Self { scope: Scope::Group(name.parse()?), key: Some(keys::GROUP[0].name) });
+            }
             ["templates", name] => return Ok(Self { scope: Scope::Template(name.parse()?), key: None }),
             ["templates", name, rest @ ..] => (Scope::Template(name.parse()?), rest),
             ["ports", name] => return Ok(Self::table(name.parse()?)),
@@ -398,6 +417,7 @@ impl Changes {
 pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
     let tree: toml::Table = text.parse().ok()?;
     let whole = match path.scope.whole() {
+        Scope::Group(name) => return tree.get("groups")?.get(name.as_str()).cloned(),
         Scope::Port(name) => tree.get("ports")?.get(name.as_str())?,
         Scope::Template(name) => tree.get("templates")?.get(name.as_str())?,
         scope => tree.get(&scope.to_string())?,

@@ -44,6 +44,12 @@ fn edit(
     const PORTS: (&str, Header) = ("ports", Header::OfChildren);
     const TEMPLATES: (&str, Header) = ("templates", Header::OfChildren);
     const TRIGGERS: (&str, Header) = ("triggers", Header::OfChildren);
+    if let Scope::Group(group) = &path.scope {
+        if let Some(groups) = child(document, "groups", Header::Own, new.is_some())? {
+            put(groups, group.as_str(), new);
+        }
+        return Ok(());
+    }
     let (above, name) = match &path.scope {
         Scope::Port(name) => (vec![PORTS], name.to_string()),
         Scope::Template(name) => (vec![TEMPLATES], name.to_string()),

@@ -1,7 +1,7 @@
 //! The configuration as one typed value: what a file may say, once it has been read, checked and found right.
 //! `file` finds and reads the file, `read` walks its tree, `keys` is the one table of keys, `value` parses single
 //! values, `conflicts` finds what two ports cannot both have, `salvage` takes what is right in a wrong file, and `write`
-//! says it all back as TOML. `template` is what ports inherit; `trigger` is what a port looks for; `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
+//! says it all back as TOML. `template` is what ports inherit, `group` names several of them; `trigger` is what a port looks for; `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
 //! and `commit` alone writes /etc.
 
 mod access;
@@ -14,6 +14,7 @@ mod edit;
 mod escape;
 mod fault;
 mod file;
+mod group;
 mod key_sources;
 pub mod keys;
 mod read;
@@ -29,7 +30,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortName};
+use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
@@ -37,6 +38,7 @@ pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
+pub use group::Members;
 pub use key_sources::{KeySourceError, KeyTokens, KeysCommand, KeysCommandUser, KeysFile, Tokens};
 pub use salvage::{Salvaged, without_broken_tables};
 pub use ssh::{SshAlgorithms, SshOffer, UnknownAlgorithms};
@@ -51,6 +53,8 @@ pub struct Config {
     pub server: Server,
     /// `[access]`
     pub access: Access,
+    /// `[groups]`: groups of ports. Those of logins are in [`Access`] and [`Port`].
+    pub port_groups: PortGroups,
     /// `[defaults]`
     pub defaults: Layer,
     /// `[templates.NAME]`

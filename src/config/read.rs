@@ -10,18 +10,22 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Faults, clip, segment};
+use super::group::{MAX_GROUPS, MAX_MEMBERS, cycles};
 use super::keys::{self, Key};
 use super::{
-    Access, Config, ConfigError, Conflict, Fault, Layer, MAX_TEMPLATES, MAX_TRIGGERS, Port, Shared,
+    Access, Config, ConfigError, Conflict, Fault, Layer, MAX_TEMPLATES, MAX_TRIGGERS, Members, Port, Shared,
     TemplateName, TemplateNameError, Trigger, TriggerName, TriggerNameError, Triggers, Value,
 };
-use crate::port::{PortError, PortName};
+use crate::port::{GroupName, PatternError, PortError, PortName, PortPattern, pattern::no_such_group};
 
 /// Tables of ports that are taken; USB ends at 127 devices a bus, and each port is a process.
 const MAX_PORTS: usize = 1024;
 
 /// `[ports.rack.2]` is TOML for something else than it looks like.
 const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
+
+/// The table of the groups of ports, whose names are its own.
+const GROUPS: &str = "groups";
 
 /// The table of the templates, whose names are its own.
 const TEMPLATES: &str = "templates";
@@ -123,6 +127,11 @@ fn as_far_as_right(text: &str) -> Option<(Reader<'_>, Config)> {
     Some((reader, config))
 }
 
+/// `groups.core`
+fn group_path(name: &str) -> String {
+    format!("{GROUPS}.{}", segment(name))
+}
+
 /// `ports.ttyUSB0`
 fn port_path(name: &str) -> String {
     format!("ports.{}", segment(name))
@@ -143,13 +152,13 @@ impl<'a> Reader<'a> {
     }
 
     fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
-        const TABLES: [&str; 5] = ["server", "access", "defaults", TEMPLATES, "ports"];
+        const TABLES: [&str; 6] = ["server", "access", GROUPS, "defaults", TEMPLATES, "ports"];
         for (key, _) in tree {
             if !TABLES.contains(&&**key.get_ref()) {
                 self.faults.add(key.span(), segment(key.get_ref()), None, unknown(key.get_ref(), TABLES));
-                // [default], or a key above all tables: what the ports inherit. [acess] and [port.NAME] are not; of [template.NAME], the
+                // [default], or a key above all tables: what the ports inherit. [acess], [group] and [port.NAME] are not; of [template.NAME], the
                 // ports that are like it miss the template.
-                if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | TEMPLATES | "ports")) {
+                if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | GROUPS | TEMPLATES | "ports")) {
                     self.doubtful.insert(String::new());
                 }
             }
@@ -160,6 +169,9 @@ impl<'a> Reader<'a> {
         if let Some(access) = self.table(tree, "access") {
             self.keys("access", "", access.iter(), keys::ACCESS, &mut config.access);
             self.command_has_user(&config.access);
+        }
+        if let Some(groups) = self.table(tree, GROUPS) {
+            self.groups(groups, config);
         }
         let mut defaults = Port::default();
         if let Some(table) = self.table(tree, "defaults") {
@@ -187,6 +199,55 @@ impl<'a> Reader<'a> {
             let place = self.places.get(COMMAND).cloned().unwrap_or_default();
             self.faults.add_value(place, COMMAND.to_owned(), NO_COMMAND_USER.to_owned());
         }
+    }
+
+    /// Groups of ports. One of a port that does not exist is no fault: ports come and go, and what commands do with it they say.
+    fn groups(&mut self, tables: &DeTable<'a>, config: &mut Config) {
+        if tables.len() > MAX_GROUPS {
+            let reason = format!("{} groups: expected at most {MAX_GROUPS}", tables.len());
+            return self.faults.add(0..0, GROUPS.to_owned(), None, reason);
+        }
+        let mut count = 0;
+        for (key, node) in tables {
+            let path = group_path(key.get_ref());
+            let name: GroupName = match key.get_ref().parse() {
+                Ok(name) => name,
+                Err(error) => {
+                    let error: PatternError = error;
+                    self.faults.add(key.span(), path, None, error.to_string());
+                    continue;
+                }
+            };
+            let mut members = Members::new();
+            self.value(path.clone(), node, &keys::GROUP[0], &mut members);
+            count += members.iter().map(PortPattern::len).sum::<usize>();
+            if count > MAX_MEMBERS {
+                let reason =
+                    format!("its names and those of the groups before it are more than {MAX_MEMBERS}");
+                return self.faults.add(key.span(), path, None, reason);
+            }
+            config.port_groups.insert(name, members);
+        }
+        let groups = &config.port_groups;
+        for (name, members) in groups {
+            for unknown in
+                members.iter().flat_map(PortPattern::groups).filter(|name| !groups.contains_key(name))
+            {
+                self.fault_of_group(name, no_such_group(unknown, groups).to_string());
+            }
+        }
+        for cycle in cycles(groups) {
+            if let Some(first) = cycle.first() {
+                let path = cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
+                self.fault_of_group(first, format!("a group cannot have itself as a member: {path}"));
+            }
+        }
+    }
+
+    fn fault_of_group(&mut self, name: &GroupName, reason: String) {
+        let path = group_path(name.as_str());
+        let place = self.places.get(&path).cloned().unwrap_or_default();
+        self.faults.add_value(place, path, reason);
     }
 
     fn ports(&mut self, tables: &DeTable<'a>, defaults: &Port, config: &mut Config) {
@@ -217,7 +278,6 @@ impl<'a> Reader<'a> {
         if tables.len() > MAX_TEMPLATES {
             let reason = format!("{} templates: expected at most {MAX_TEMPLATES}", tables.len());
             self.faults.add(0..0, TEMPLATES.to_owned(), None, reason);
-            self.doubtful.insert(TEMPLATES.to_owned());
             return;
         }
         for (key, node) in tables {
@@ -280,8 +340,10 @@ impl<'a> Reader<'a> {
         };
         layer.apply(port);
         if port.triggers.len() > MAX_TRIGGERS {
-            let reason =
-                format!("{} triggers with those of [defaults]: expected at most {MAX_TRIGGERS}", port.triggers.len());
+            let reason = format!(
+                "{} triggers with those of [defaults]: expected at most {MAX_TRIGGERS}",
+                port.triggers.len()
+            );
             self.faults.add_value(like.span(), key, reason);
         }
     }
@@ -347,7 +409,7 @@ impl<'a> Reader<'a> {
     /// Whether it is plain what a key of a port is: its own table comes first, then its template, then the tables above.
     fn is_plain_of(&self, path: &str, like: Option<&TemplateName>, above: &[&str], key: &str) -> bool {
         let states = self.places.contains_key(&format!("{path}.{key}"));
-        if !states && (self.doubtful.contains(&format!("{path}.like")) || self.doubtful.contains(TEMPLATES)) {
+        if !states && self.doubtful.contains(&format!("{path}.like")) {
             return false;
         }
         let template = like.map(|name| format!("{TEMPLATES}.{name}"));

@@ -104,7 +104,7 @@ pub fn without_broken_tables(text: &str) -> Config {
     config
 }
 
-/// The text with each `[ports.NAME]` and `[templates.NAME]` that is not even TOML blanked out, and table and name of each; `None` if
+/// The text with each `[ports.NAME]`, `[templates.NAME]` and `[groups]` that is not even TOML blanked out, and table and name of each; `None` if
 /// something else is not.
 ///
 /// An unclosed bracket or quote shows only further down. Then the tables from there on are cut one by one, until what
@@ -122,6 +122,8 @@ fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<(String, String)
         match (text[start..end].starts_with("[ports."), name_of(&text[start..end])) {
             (true, name) => cut.extend(name),
             (false, Some(name)) if name.0 == "templates" => drop(cut.insert(name)),
+            // [groups] does not concern listening.
+            (false, None) if text[start..].starts_with("[groups]") => {}
             // Of a template whose header is broken, another table would stand for the whole.
             (false, _) => return None,
         }

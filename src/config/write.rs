@@ -3,7 +3,7 @@
 use toml::Table;
 
 use super::keys::{self, Key};
-use super::{Config, Layer, Port};
+use super::{Config, Layer, Port, value};
 
 impl Config {
     /// Every key of every port, with nothing left to defaults.
@@ -13,6 +13,9 @@ impl Config {
         let mut document = Table::new();
         document.insert("server".to_owned(), table(keys::SERVER, &self.server, |_| true).into());
         document.insert("access".to_owned(), table(keys::ACCESS, &self.access, |_| true).into());
+        let groups = self.port_groups.iter();
+        let groups = groups.map(|(name, members)| (name.to_string(), value::show_patterns(members)));
+        document.insert("groups".to_owned(), groups.collect::<Table>().into());
         document.insert("defaults".to_owned(), layer(&self.defaults).into());
         document.insert("templates".to_owned(), templates.collect::<Table>().into());
         document.insert("ports".to_owned(), ports.collect::<Table>().into());
