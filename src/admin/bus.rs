@@ -89,7 +89,7 @@ pub trait Manager {
     /// Takes a port out.
     fn remove_port(&self, name: &str) -> zbus::Result<()>;
     /// Sets a key of the candidate. Without a port, `key` begins with its table: `server.ssh_port`, `defaults.baud`,
-    /// `templates.cisco.baud`, which makes the template if it is not there.
+    /// `templates.cisco.baud`, which makes the template if it is not there, or is a group of ports: `groups.core`.
     fn set(&self, port: &str, key: &str, value: &Variant<'_>, revision: u64) -> zbus::Result<()>;
     /// Makes ports and sets keys (port, key, value), all of it or nothing.
     fn set_many(
@@ -98,9 +98,17 @@ pub trait Manager {
         values: &[(&str, &str, &Variant<'_>)],
         revision: u64,
     ) -> zbus::Result<()>;
-    /// Takes a key out of the candidate, so that its default holds; or a whole template, `templates.cisco`, that no port is like.
+    /// Takes a key out of the candidate, so that its default holds; or a group of ports, `groups.core`; or a whole template,
+    /// `templates.cisco`, that no port is like.
     fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<()>;
-    /// Applies the changes of `[server]`, `[access]`, `[defaults]` and the templates. Returns remarks, a sentence each.
+    /// Takes keys (port, key) out of the candidate: all of them or none.
+    fn unset_many(&self, keys: &[(&str, &str)], revision: u64) -> zbus::Result<()>;
+    /// Takes ports out: all of them or none.
+    fn remove_ports(&self, names: &[&str], revision: u64) -> zbus::Result<()>;
+    /// Applies the candidate's settings of these ports together. Returns remarks, a sentence each.
+    fn reload_ports(&self, names: &[&str]) -> zbus::Result<Vec<String>>;
+    /// Applies the changes of everything that is not of one port: `[server]`, `[access]`, `[groups]`, `[defaults]` and the templates.
+    /// Returns remarks, a sentence each.
     fn reload(&self) -> zbus::Result<Vec<String>>;
     /// Reloads what was changed and not reloaded, then writes every change to the disk. Returns remarks.
     fn commit(&self, revision: u64) -> zbus::Result<Vec<String>>;
@@ -115,8 +123,8 @@ pub trait Manager {
     /// Whether the caller may change anything.
     fn may_administer(&self) -> zbus::Result<bool>;
 
-    /// Keys of `[server]`, `[access]`, `[defaults]` and the templates with their tables' names, as the next reload would have them.
-    /// `templates.cisco` alone has the ports that are like it.
+    /// Keys of `[server]`, `[access]`, `[groups]`, `[defaults]` and the templates with their tables' names, as the next reload would
+    /// have them. `templates.cisco` alone has the ports that are like it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> zbus::Result<Keys>;
     /// As they run.

@@ -43,12 +43,17 @@ pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
         .ok_or_else(|| Refused(format!("{path} takes a number, a text, a flag or a list of texts")))
 }
 
-/// The keys of `[server]` and `[access]`, and those that `[defaults]` and the templates state. The name of a template alone has the
+/// The keys of `[server]` and `[access]`, the groups of ports, and the keys that `[defaults]` and the templates state. The name of a template alone has the
 /// ports that are like it.
 fn general(config: &Config) -> Keys {
     let mut found = Keys::new();
     keys(table::SERVER, &config.server, "server.", &mut found);
     keys(table::ACCESS, &config.access, "access.", &mut found);
+    for name in config.port_groups.keys() {
+        let path = KeyPath { scope: Scope::Group(name.clone()), key: Some(table::GROUP[0].name) };
+        let members = path.effective(config).as_ref().and_then(to_bus);
+        found.extend(members.map(|members| (path.to_string(), members)));
+    }
     layer("defaults", &config.defaults, &mut found);
     for (name, stated) in &config.templates {
         let ports = Value::Array(config.like(name).map(|port| port.as_str().into()).collect());
@@ -119,6 +124,43 @@ impl Manager {
         self.0.core.change(revision, |state, author| state.set_many(&ports, values, author)).await?;
         self.0.keep_objects(server).await;
         Ok(())
+    }
+
+    async fn unset_many(&self, keys: Vec<(&str, &str)>, revision: u64) -> Result<()> {
+        let paths = keys.into_iter().map(|(port, key)| path(port, key)).collect::<Result<Vec<_>>>()?;
+        self.0.core.change(revision, |state, author| state.unset_many(paths, author)).await?;
+        Ok(())
+    }
+
+    async fn remove_ports(
+        &self,
+        names: Vec<&str>,
+        revision: u64,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<()> {
+        let names = names.into_iter().map(port).collect::<Result<Vec<_>>>()?;
+        self.0.core.change(revision, |state, author| state.remove_many(&names, author)).await?;
+        self.0.keep_objects(server).await;
+        Ok(())
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn reload_ports(
+        &self,
+        names: Vec<&str>,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<Vec<String>> {
+        let names = names.into_iter().map(port).collect::<Result<std::collections::BTreeSet<_>>>()?;
+        // (A port that does not exist has nothing to reload: the whole call is refused.)
+        let state = self.0.core.state();
+        let known = state.ports();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+            return Err(Refused(format!("there is no port {unknown}: nothing was reloaded")));
+        }
+        let remarks =
+            self.0.core.reload(|scope| scope.port().is_some_and(|port| names.contains(port))).await?;
+        self.0.keep_objects(server).await;
+        Ok(remarks)
     }
 
     #[zbus(out_args("remarks"))]

@@ -9,7 +9,7 @@ use crate::config::changes::{
     self, Change, Changes, ChangesError, KeyPath, MAX_CHANGES, PathError, Scope, stated,
 };
 use crate::config::{Config, TemplateName, Text, Value};
-use crate::port::PortName;
+use crate::port::{GroupName, PortName};
 
 /// Bytes of all changes as a file, half of what is read of one.
 pub(super) const MAX_TEXT: usize = 512 * 1024;
@@ -47,6 +47,9 @@ pub enum Refusal {
     /// There is one.
     #[error("there is a port {0} already")]
     IsThere(PortName),
+    /// No such group of ports.
+    #[error("there is no group {0}")]
+    NoGroup(GroupName),
     /// No such template.
     #[error("there is no template {0}")]
     NoTemplate(TemplateName),

@@ -12,7 +12,7 @@ use super::local;
 use super::stdout::{Stdout, complain};
 use crate::attach::client::{self, AttachError};
 use crate::exec::{self, DONE, FAILED, Lines, Pattern, TIMEOUT, TIMEOUTS};
-use crate::port::{Pause, PortName};
+use crate::port::{Pause, PortPattern};
 
 /// For something to come, if nothing is said.
 const SECONDS: u32 = TIMEOUT.as_secs() as u32;
@@ -24,8 +24,8 @@ const MOST_SECONDS: i64 = *TIMEOUTS.end() as i64;
 pub enum AtPort {
     /// Show the last lines of a port's log, or those since a time
     Log {
-        /// The port
-        port: PortName,
+        /// The ports
+        port: PortPattern,
         /// Go on with what is added
         #[arg(short, long)]
         follow: bool,
@@ -61,7 +61,7 @@ pub enum AtPort {
         pattern: Pattern,
         /// The ports
         #[arg(id = "port", value_name = "PORT")]
-        ports: Vec<PortName>,
+        ports: Vec<PortPattern>,
     },
     /// Type a text at a port, in which \r is Return; and wait for what it says then
     Send {
@@ -83,8 +83,8 @@ pub enum AtPort {
         /// Without the port's omap
         #[arg(long)]
         raw: bool,
-        /// The port
-        port: PortName,
+        /// The ports
+        port: PortPattern,
         /// The text, in quotes: \r \n \t \e \a \b \\ \xHH \OOO
         #[arg(allow_hyphen_values = true)]
         text: String,
@@ -94,8 +94,8 @@ pub enum AtPort {
         /// So long
         #[arg(long, value_name = "SECONDS", default_value_t = SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
         timeout: u32,
-        /// The port
-        port: PortName,
+        /// The ports
+        port: PortPattern,
         /// A regular expression
         #[arg(allow_hyphen_values = true)]
         pattern: Pattern,
@@ -127,16 +127,18 @@ impl AtPort {
             }
         };
         let is_log = matches!(command, exec::Command::Log { .. });
-        let port = match place.whole(&port) {
+        let port = match place.one("this", &port) {
             Ok(port) => port,
-            // Its log may be there all the same.
-            Err(_)
-                if is_log
-                    && place.logs.as_deref().is_some_and(|logs| Former::find(logs, &port).is_some()) =>
-            {
-                port
-            }
-            Err(error) => return Err(error),
+            // Its log may exist although it is not served.
+            Err(error) => match port.literal() {
+                Some(port)
+                    if is_log
+                        && place.logs.as_deref().is_some_and(|logs| Former::find(logs, port).is_some()) =>
+                {
+                    port.clone()
+                }
+                _ => return Err(error),
+            },
         };
         let mut stdout = Stdout::new();
         let done = client::run(runtime, &port, command.clone(), &mut stdout);
@@ -181,13 +183,23 @@ impl Write for Labelled<'_> {
 
 /// In the logs of these ports, or of all that there is a log of. A port that does not run is started for it, but one at a time: it reads
 /// its log, and leaves. The logs of ports that nothing serves are read here.
-fn grep(place: &Place, command: exec::Command, ports: Vec<PortName>) -> Result<u8, CommandError> {
+fn grep(place: &Place, command: exec::Command, ports: Vec<PortPattern>) -> Result<u8, CommandError> {
     let all = ports.is_empty();
     let logs = place.logs.as_deref();
     let ports = match all {
         true => local::logged(&place.runtime)?,
-        // A port that nothing serves may have a log.
-        false => ports.into_iter().map(|port| place.whole(&port).unwrap_or(port)).collect(),
+        false => {
+            let mut named = Vec::new();
+            for pattern in ports {
+                match (pattern.literal(), place.select(std::slice::from_ref(&pattern))) {
+                    (_, Ok(ports)) => named.extend(ports),
+                    // A port that nothing serves may have a log.
+                    (Some(port), Err(_)) => named.push(port.clone()),
+                    (None, Err(error)) => return Err(error),
+                }
+            }
+            named
+        }
     };
     let mut stdout = Stdout::new();
     let (mut found, mut whole) = (false, true);

@@ -7,7 +7,8 @@ use thiserror::Error;
 use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
-use crate::config::{Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
+use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
+use crate::port::{GroupName, PatternError};
 pub use crate::port::nearest::nearest;
 
 /// The keys of a port or table with their values.
@@ -38,6 +39,51 @@ pub enum ValueError {
     /// In `[defaults]` or a template, a key that makes sense for one port only.
     #[error("{0} is of one port only: set it of a port")]
     Single(String),
+    /// A key with two values.
+    #[error("{0} has two values: give one")]
+    Twice(String),
+    /// A word where a key is expected.
+    #[error("{0:?}: expected KEY=VALUE, such as baud=115200")]
+    NoAssignment(String),
+    /// One value for several ports, of which each needs its own.
+    #[error(
+        "{key} {value}: no two ports may share it, and these are {ports}: give each its own, as in {}",
+        if key == "device" { "device=/dev/ttyS[0-47]" } else { "ssh_port=[8100-8147]" }
+    )]
+    OfOne {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// How many ports.
+        ports: usize,
+    },
+    /// Too many or too few values.
+    #[error("{key} {value}: these are {values} values for {ports} ports")]
+    Counts {
+        /// The key.
+        key: String,
+        /// The value with its brackets.
+        value: String,
+        /// How many it stands for.
+        values: usize,
+        /// How many ports.
+        ports: usize,
+    },
+    /// New ports have names.
+    #[error("{0}: new ports are called by their names: core, p[01-48] or a,b")]
+    NotNames(String),
+    /// Past the last TCP port.
+    #[error("from {first} up there are not {count} TCP ports that no port has")]
+    NoMorePorts {
+        /// Where to begin.
+        first: u16,
+        /// How many are needed.
+        count: usize,
+    },
+    /// Brackets in a value, or the name of a group.
+    #[error("{0}")]
+    Brackets(#[from] PatternError),
     /// The key table's own words.
     #[error("{key} {value}: {reason}")]
     Refused {
@@ -67,9 +113,26 @@ pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueErr
     match of {
         Target::Server => parse_as(keys::SERVER, of, key, words),
         Target::Access => parse_as(keys::ACCESS, of, key, words),
+        Target::Groups => members(key, words),
         Target::Templates => Err(ValueError::WholeTemplate(key.to_owned())),
         Target::Defaults | Target::Template(_) | Target::Port(_) => parse_as(keys::PORT, of, key, words),
     }
+}
+
+/// The ports of a group, each a word; or a list as TOML writes it.
+fn members(group: &str, words: &[String]) -> Result<Value, ValueError> {
+    group.parse::<GroupName>()?;
+    let text = words.join(" ");
+    let list = match text.parse::<Value>() {
+        Ok(list @ Value::Array(_)) => list,
+        _ => Value::Array(words.iter().map(|word| word.as_str().into()).collect()),
+    };
+    keys::GROUP[0].put(&mut Members::new(), &list).map_err(|refused| ValueError::Refused {
+        key: format!("group {group}"),
+        value: text,
+        reason: refused.reason,
+    })?;
+    Ok(list)
 }
 
 /// Whether a target has the keys of ports, for more than one of them.
@@ -136,6 +199,8 @@ fn candidates(text: &str, words: &[String]) -> Vec<Value> {
     }
     candidates.push(lower.into());
     candidates.push(Value::Array(words.iter().map(|word| word.as_str().into()).collect()));
+    let parted = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty());
+    candidates.push(Value::Array(parted.map(Value::from).collect()));
     candidates
 }
 
@@ -155,15 +220,17 @@ pub fn names(of: &Target) -> Vec<&'static str> {
             keys::PORT.iter().filter(|key| key.general).map(|key| key.name).collect()
         }
         // Their names are of the configuration.
-        Target::Templates => Vec::new(),
+        Target::Groups | Target::Templates => Vec::new(),
         Target::Port(_) => keys::PORT.iter().map(|key| key.name).collect(),
     }
 }
 
 /// Whether a key is one of the table or port.
 pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
-    if *of == Target::Templates {
-        return key.parse::<TemplateName>().map(drop).map_err(ValueError::Template);
+    match of {
+        Target::Groups => return Ok(key.parse::<GroupName>().map(drop)?),
+        Target::Templates => return key.parse::<TemplateName>().map(drop).map_err(ValueError::Template),
+        _ => {}
     }
     let known = match of_a_rule(of, key) {
         Some((rule, key)) => {
@@ -273,7 +340,7 @@ fn takes(of: &Target, key: &str, value: &Value) -> bool {
         (None, Target::Server) => put(keys::SERVER, key, value),
         (None, Target::Access) => put(keys::ACCESS, key, value),
         (None, Target::Defaults | Target::Template(_) | Target::Port(_)) => put(keys::PORT, key, value),
-        (None, Target::Templates) => false,
+        (None, Target::Groups | Target::Templates) => false,
     }
 }
 
