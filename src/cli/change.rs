@@ -368,6 +368,7 @@ mod tests {
     ) -> Vec<Effect> {
         let names = ports.parse::<PortPattern>().unwrap().names().unwrap();
         let effect = |(index, port)| Effect {
+            takers: Vec::new(),
             port: Some(port),
             key: key.to_owned(),
             old: old(index),

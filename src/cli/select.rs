@@ -52,7 +52,10 @@ pub(super) fn counted(ports: &[PortName]) -> String {
 }
 
 /// The ports of each group, or what is wrong with it.
-pub(super) fn selected(groups: &PortGroups, existing: &[PortName]) -> BTreeMap<String, Result<Vec<PortName>, String>> {
+pub(super) fn selected(
+    groups: &PortGroups,
+    existing: &[PortName],
+) -> BTreeMap<String, Result<Vec<PortName>, String>> {
     let select = |(name, _): (&GroupName, _)| {
         let pattern: PortPattern = format!("@{name}").parse().expect("the name of a group");
         (name.to_string(), pattern.select(existing, groups).map_err(|error| error.to_string()))

@@ -11,8 +11,8 @@ use super::show::Three;
 use super::tree::Target;
 use super::value::{self, Keys};
 use crate::admin::bus::{self, Change, ManagerProxy, PortProxy, Session};
-use crate::port::PortName;
 use crate::config::{TemplateName, Value};
+use crate::port::PortName;
 use crate::port::nearest::{either, instead, nearest, whole};
 use crate::session::plain;
 

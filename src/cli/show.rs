@@ -97,7 +97,8 @@ impl Three {
             "running": value::json(&self.running),
             "committed": value::json(&self.committed),
         });
-        let ports: BTreeMap<_, _> = self.selected.iter().filter_map(|(name, ports)| Some((name, ports.as_ref().ok()?))).collect();
+        let ports: BTreeMap<_, _> =
+            self.selected.iter().filter_map(|(name, ports)| Some((name, ports.as_ref().ok()?))).collect();
         match of {
             Target::Port(_) => shown["origins"] = serde_json::json!(self.origins),
             Target::Groups => shown["ports"] = serde_json::json!(ports),

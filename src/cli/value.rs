@@ -8,8 +8,8 @@ use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
-use crate::port::{GroupName, PatternError};
 pub use crate::port::nearest::nearest;
+use crate::port::{GroupName, PatternError};
 
 /// The keys of a port or table with their values.
 pub type Keys = BTreeMap<String, Value>;

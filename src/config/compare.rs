@@ -111,7 +111,8 @@ fn source((old, new): (&Config, &Config), port: &PortName, key: &str) -> Option<
 
 /// Whether the line of a key tells of this one: itself, or a rule of a port as a whole for a key of it.
 fn covers(line: &str, key: &str) -> bool {
-    line == key || line.strip_prefix(key).is_some_and(|rest| key.contains(".triggers.") && rest.starts_with('.'))
+    line == key
+        || line.strip_prefix(key).is_some_and(|rest| key.contains(".triggers.") && rest.starts_with('.'))
 }
 
 /// The names in either.
