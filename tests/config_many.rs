@@ -162,7 +162,6 @@ fn a_wrong_template_takes_no_port_down_that_listens_as_the_file_says() {
         "templates = 1\n",
         "",
         "[templates.t]\nenabled = flase\n",
-        "[templates.t]\nlisten = [\"127.0.0.1\"\n[templates.u]\n",
     ] {
         assert_eq!(salvaged(&format!("{template}{ports}")), ["b", "c"], "{template}");
     }

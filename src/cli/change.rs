@@ -87,6 +87,9 @@ impl Client {
             value::check_key(&of.kind(), key)?;
         }
         let before = self.before(of).await?;
+        for (target, keys) in &before {
+            self.service().await?.known(target, keys).await?;
+        }
         let paths: Vec<(String, String)> =
             before.iter().flat_map(|(target, _)| keys.iter().map(move |key| address(target, key))).collect();
         let paths: Vec<(&str, &str)> =
@@ -265,9 +268,9 @@ pub(super) fn address(of: &Target, key: &str) -> (String, String) {
 /// Each key is one of the target's, and takes its value. (Values with brackets are of several ports.)
 fn check(of: &Target, assignments: &[Assignment]) -> Result<(), ValueError> {
     for Assignment { key, words } in assignments {
-        value::check_key(of, key)?;
-        if !words.iter().any(|word| word.contains('[')) {
-            value::parse(of, key, words)?;
+        match words.iter().any(|word| word.contains('[')) {
+            true => value::check_key(of, key)?,
+            false => value::parse(of, key, words).map(drop)?,
         }
     }
     Ok(())

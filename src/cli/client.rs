@@ -487,6 +487,7 @@ impl Client {
         let several = shown.len() > 1;
         for (index, (of, mut keys)) in shown.into_iter().enumerate() {
             let of = &of;
+            self.service().await?.known(of, &keys).await?;
             if *of == Target::Groups {
                 keys.selected = selected(&groups_of(&keys.candidate), &self.names().await?);
             }

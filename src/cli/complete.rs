@@ -291,7 +291,7 @@ mod tests {
         for (line, wanted) in [
             ("ba", &["baud"][..]),
             ("sho", &["show"]),
-            ("show t", &["ttyUSB0"]),
+            ("show t", &["ttyUSB0", "templates"]),
             ("show ", &["core-switch", "ttyUSB0", "server", "access", "defaults", "groups", "templates"]),
             ("set templates.cisco baud 9", &["9600", "921600"]),
             ("set groups core tty", &["ttyUSB0"]),
@@ -322,7 +322,7 @@ mod tests {
             ("who t", &["ttyUSB0"]),
             ("help bau", &["baud"]),
             ("nonsense ", &[]),
-            ("sh t", &["ttyUSB0"]),
+            ("sh t", &["ttyUSB0", "templates"]),
             ("logs c", &["core-switch"]),
         ] {
             assert_eq!(completed(line), wanted, "{line:?}");

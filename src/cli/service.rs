@@ -183,10 +183,7 @@ impl Service {
                 committed: below(&committed),
                 ..Three::default()
             };
-            return match of {
-                Target::Template(name) if keys.is_empty() => Err(unknown_template(name, &candidate)),
-                _ => Ok(keys),
-            };
+            return Ok(keys);
         };
         let port = self.port(name).await?;
         let asked = tokio::try_join!(port.candidate(), port.running(), port.committed(), port.origins());
@@ -198,6 +195,16 @@ impl Service {
             origins: origins.into_iter().collect(),
             ..Three::default()
         })
+    }
+
+    /// Refuses a template of which no configuration says anything.
+    pub async fn known(&self, of: &Target, keys: &Three) -> Answer<()> {
+        match of {
+            Target::Template(name) if keys.is_empty() => {
+                Err(unknown_template(name, &self.keys(&Target::Templates).await?.candidate))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Who is at a port.
@@ -237,9 +244,8 @@ impl Service {
 }
 
 /// The refusal of a template that is in no configuration.
-fn unknown_template(name: &TemplateName, keys: &bus::Keys) -> ServiceError {
-    let all = keys.keys().filter_map(|key| key.strip_prefix("templates."));
-    let names: Vec<&str> = all.filter(|key| !key.contains('.')).collect();
+fn unknown_template(name: &TemplateName, all: &Keys) -> ServiceError {
+    let names: Vec<&str> = all.keys().filter(|key| !key.contains('.')).map(String::as_str).collect();
     let instead = match nearest(name.as_str(), names.iter().copied()).as_slice() {
         [] if names.is_empty() => format!("`set templates.{name} baud 9600` would make it"),
         [] => format!("there are {}", names.join(", ")),

@@ -115,12 +115,12 @@ pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
             words[1] = "confirm".to_owned();
             Ok(words)
         }
-        ("set", [_of, key]) if super::assign::split(key).is_none() => {
-            Err(format!("expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE", crate::session::plain(key)))
-        }
         // `set baud=9600 p1`
         ("set", [key, ..]) if super::assign::split(key).is_some() => {
             Err("expected a port first: set PORT KEY=VALUE".to_owned())
+        }
+        ("set", [_of, key]) if super::assign::split(key).is_none() => {
+            Err(format!("expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE", crate::session::plain(key)))
         }
         ("enable", [_port]) => {
             words.push("on".to_owned());

@@ -95,6 +95,9 @@ async fn who_is_not_root_is_refused_every_change_where_polkit_is_not() {
         &["Reload"],
         &["CreatePort", "s", "b"],
         &["SetMany", "asa(ssv)t", "1", "b", "1", "a", "baud", "u", "300", "0"],
+        &["UnsetMany", "a(ss)t", "1", "a", "baud", "0"],
+        &["RemovePorts", "ast", "1", "a", "0"],
+        &["ReloadPorts", "as", "1", "a"],
     ] {
         let all: Vec<&'static str> = MANAGER.iter().copied().chain(words.iter().copied()).collect();
         let (done, said) = call(all.leak());
