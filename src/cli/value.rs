@@ -243,6 +243,9 @@ pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
 }
 
 fn unknown(of: &Target, key: &str) -> ValueError {
+    if is_inherited(of) && keys::find(keys::PORT, key).is_some() {
+        return ValueError::Single(key.to_owned());
+    }
     if let Some((rule, wanted)) = of_a_rule(of, key) {
         let known: Vec<&str> = keys::TRIGGER.iter().map(|key| key.name).collect();
         let instead = match rule.parse::<TriggerName>() {
