@@ -62,7 +62,10 @@ fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
     );
     bus.done(&["unset", "p[01-48]", "like"]);
     bus.done(&["unset", "template", "cisco"]);
-    assert!(bus.refused(&["show", "template", "cisco"]).contains("there is no template cisco"));
+    let diff = bus.done(&["diff"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(diff.contains("templates.cisco configured removed root"), "{diff}");
+    let shown = bus.done(&["show", "templates"]).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(shown.contains("cisco - *! committed p[01-48], runs with p[01-48]"), "{shown}");
 }
 
 #[test]
