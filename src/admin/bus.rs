@@ -88,7 +88,8 @@ pub trait Manager {
     fn create_port(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
     /// Takes a port out.
     fn remove_port(&self, name: &str) -> zbus::Result<()>;
-    /// Sets a key of the candidate. Without a port, `key` begins with its table: `server.ssh_port`, `defaults.baud`.
+    /// Sets a key of the candidate. Without a port, `key` begins with its table: `server.ssh_port`, `defaults.baud`,
+    /// `templates.cisco.baud`, which makes the template if it is not there, or is a group of ports: `groups.core`.
     fn set(&self, port: &str, key: &str, value: &Variant<'_>, revision: u64) -> zbus::Result<()>;
     /// Makes ports and sets keys (port, key, value), all of it or nothing.
     fn set_many(
@@ -97,7 +98,8 @@ pub trait Manager {
         values: &[(&str, &str, &Variant<'_>)],
         revision: u64,
     ) -> zbus::Result<()>;
-    /// Takes a key out of the candidate, so that its default holds.
+    /// Takes a key out of the candidate, so that its default holds; or a group of ports, `groups.core`; or a whole template,
+    /// `templates.cisco`, that no port is like.
     fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<()>;
     /// Takes keys (port, key) out of the candidate: all of them or none.
     fn unset_many(&self, keys: &[(&str, &str)], revision: u64) -> zbus::Result<()>;
@@ -105,7 +107,8 @@ pub trait Manager {
     fn remove_ports(&self, names: &[&str], revision: u64) -> zbus::Result<()>;
     /// Applies the candidate's settings of these ports together. Returns remarks, a sentence each.
     fn reload_ports(&self, names: &[&str]) -> zbus::Result<Vec<String>>;
-    /// Applies the changes of `[server]`, `[access]` and `[defaults]`. Returns remarks, a sentence each.
+    /// Applies the changes of everything that is not of one port: `[server]`, `[access]`, `[groups]`, `[defaults]` and the templates.
+    /// Returns remarks, a sentence each.
     fn reload(&self) -> zbus::Result<Vec<String>>;
     /// Reloads what was changed and not reloaded, then writes every change to the disk. Returns remarks.
     fn commit(&self, revision: u64) -> zbus::Result<Vec<String>>;
@@ -120,7 +123,8 @@ pub trait Manager {
     /// Whether the caller may change anything.
     fn may_administer(&self) -> zbus::Result<bool>;
 
-    /// Keys of `[server]`, `[access]` and `[defaults]` with their tables' names, as the next reload would have them.
+    /// Keys of `[server]`, `[access]`, `[groups]`, `[defaults]` and the templates with their tables' names, as the next reload would
+    /// have them. `templates.cisco` alone has the ports that are like it.
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> zbus::Result<Keys>;
     /// As they run.
@@ -193,6 +197,9 @@ pub trait Port {
     /// All keys as the next reload would have them; empty if the port is to be removed.
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> zbus::Result<Keys>;
+    /// Which table each key of the candidate is from: `port`, `template NAME`, `defaults`, or `built-in` for none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn origins(&self) -> zbus::Result<HashMap<String, String>>;
     /// All keys as they run; empty if the port was never reloaded.
     #[zbus(property(emits_changed_signal = "false"))]
     fn running(&self) -> zbus::Result<Keys>;

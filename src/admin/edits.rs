@@ -1,8 +1,8 @@
 //! What is done to the candidate: keys set and unset, ports made and taken out. Pure: each makes another [`State`], or a refusal.
 
 use super::state::{Author, Last, MAX_TEXT, Refusal, State, is_anew};
-use crate::config::Value;
-use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, stated};
+use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, Scope, stated};
+use crate::config::{TemplateName, Value};
 use crate::port::PortName;
 
 impl State {
@@ -70,6 +70,14 @@ impl State {
         {
             return Err(Refusal::NoPort(name.clone()));
         }
+        if let (Scope::Template(name), None, None) = (&path.scope, path.key, &new) {
+            self.check_unused(name)?;
+        }
+        if let (Scope::Group(name), None) = (&path.scope, &new)
+            && !self.candidate_config.port_groups.contains_key(name)
+        {
+            return Err(Refusal::NoGroup(name.clone()));
+        }
         let new = match new {
             None => None,
             Some(value) => Some(path.check(&value).map_err(|refused| Refusal::Value {
@@ -90,6 +98,24 @@ impl State {
             false => candidate.insert(path, change(author, old, new)),
         }
         Ok(())
+    }
+
+    /// Refuses to remove a template that ports are like: they would take other settings.
+    fn check_unused(&self, template: &TemplateName) -> Result<(), Refusal> {
+        /// More ports are only counted.
+        const NAMED: usize = 4;
+        if !self.candidate_config.templates.contains_key(template) {
+            return Err(Refusal::NoTemplate(template.clone()));
+        }
+        let names: Vec<_> = self.candidate_config.like(template).map(ToString::to_string).collect();
+        let ports = match names.split_at_checked(NAMED) {
+            _ if names.is_empty() => return Ok(()),
+            Some((first, more)) if !more.is_empty() => {
+                format!("{} and {} more", first.join(", "), more.len())
+            }
+            _ => names.join(", "),
+        };
+        Err(Refusal::InUse { template: template.clone(), ports })
     }
 
     fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {

@@ -12,7 +12,7 @@ use super::refused::{BusError::Refused, Result};
 use super::service::House;
 use super::wire::{from_bus, keys, to_bus};
 use crate::config::changes::{KeyPath, Scope};
-use crate::config::{Config, Groups, Value, keys as table};
+use crate::config::{Config, Groups, Layer, Value, keys as table};
 use crate::port::PortName;
 
 /// The object at `/org/consoleserver1`.
@@ -43,34 +43,29 @@ pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
         .ok_or_else(|| Refused(format!("{path} takes a number, a text, a flag or a list of texts")))
 }
 
-/// The keys of `[server]` and `[access]`.
+/// The keys of `[server]` and `[access]`, the groups of ports, and the keys that `[defaults]` and the templates state. The name of a template alone has the
+/// ports that are like it.
 fn general(config: &Config) -> Keys {
     let mut found = Keys::new();
     keys(table::SERVER, &config.server, "server.", &mut found);
     keys(table::ACCESS, &config.access, "access.", &mut found);
+    for name in config.port_groups.keys() {
+        let path = KeyPath { scope: Scope::Group(name.clone()), key: Some(table::GROUP[0].name) };
+        let members = path.effective(config).as_ref().and_then(to_bus);
+        found.extend(members.map(|members| (path.to_string(), members)));
+    }
+    layer("defaults", &config.defaults, &mut found);
+    for (name, stated) in &config.templates {
+        let ports = Value::Array(config.like(name).map(|port| port.as_str().into()).collect());
+        found.extend(to_bus(&ports).map(|ports| (format!("templates.{name}"), ports)));
+        layer(&format!("templates.{name}"), stated, &mut found);
+    }
     found
 }
 
-/// Those of `[defaults]` are in no typed configuration: they come from a text.
-fn with_defaults(mut keys: Keys, text: Option<String>) -> Keys {
-    let tree: Option<toml::Table> = text.and_then(|text| text.parse().ok());
-    if let Some(defaults) = tree.as_ref().and_then(|tree| tree.get("defaults")?.as_table()) {
-        flat("defaults", defaults, &mut keys);
-    }
-    keys
-}
-
-/// `log = "raw"` is its type.
-fn flat(prefix: &str, table: &toml::Table, into: &mut Keys) {
-    for (key, value) in table {
-        let name = format!("{prefix}.{key}");
-        match value {
-            Value::Table(inner) => flat(&name, inner, into),
-            value => {
-                let name = if name == "defaults.log" { "defaults.log.type".to_owned() } else { name };
-                into.extend(to_bus(value).map(|value| (name, value)));
-            }
-        }
+fn layer(table: &str, stated: &Layer, into: &mut Keys) {
+    for (key, value) in stated.stated() {
+        into.extend(to_bus(&value).map(|value| (format!("{table}.{key}"), value)));
     }
 }
 
@@ -98,7 +93,11 @@ impl Manager {
     async fn set(&self, port: &str, key: &str, value: Variant<'_>, revision: u64) -> Result<()> {
         let path = path(port, key)?;
         if path.key.is_none() {
-            return Err(Refused(format!("{path} is a whole rule: set its match, silence, rest or start")));
+            let whole = match path.scope {
+                Scope::Template(_) => "a whole template: set a key of it, such as baud",
+                _ => "a whole rule: set its match, silence, rest or start",
+            };
+            return Err(Refused(format!("{path} is {whole}")));
         }
         let value = self::value(&path, &value)?;
         Ok(self.0.core.set(path, Some(value), revision).await?)
@@ -241,20 +240,17 @@ impl Manager {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> Keys {
-        let state = self.0.core.state();
-        with_defaults(general(&state.candidate_config), state.merged().ok())
+        general(&self.0.core.state().candidate_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn running(&self) -> Keys {
-        let state = self.0.core.state();
-        with_defaults(general(&state.running_config), state.running.apply(&state.committed.text).ok())
+        general(&self.0.core.state().running_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn committed(&self) -> Keys {
-        let state = self.0.core.state();
-        with_defaults(general(&state.committed_config), Some(state.committed.text.clone()))
+        general(&self.0.core.state().committed_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -143,6 +143,17 @@ impl Port {
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
+    fn origins(&self) -> HashMap<String, String> {
+        let state = self.house.core.state();
+        let config = &state.candidate_config;
+        let of = |key: String| {
+            let origin = config.origin(&self.name, &key).to_string();
+            (key, origin)
+        };
+        self.keys(config).into_keys().map(of).collect()
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
     fn running(&self) -> Keys {
         self.keys(&self.house.core.state().running_config)
     }

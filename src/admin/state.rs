@@ -8,8 +8,8 @@ use thiserror::Error;
 use crate::config::changes::{
     self, Change, Changes, ChangesError, KeyPath, MAX_CHANGES, PathError, Scope, stated,
 };
-use crate::config::{Config, Text, Value};
-use crate::port::PortName;
+use crate::config::{Config, TemplateName, Text, Value};
+use crate::port::{GroupName, PortName};
 
 /// Bytes of all changes as a file, half of what is read of one.
 pub(super) const MAX_TEXT: usize = 512 * 1024;
@@ -47,6 +47,22 @@ pub enum Refusal {
     /// There is one.
     #[error("there is a port {0} already")]
     IsThere(PortName),
+    /// No such group of ports.
+    #[error("there is no group {0}")]
+    NoGroup(GroupName),
+    /// No such template.
+    #[error("there is no template {0}")]
+    NoTemplate(TemplateName),
+    /// Ports are like it.
+    #[error(
+        "template {template} is in use by {ports}: give them another one, or unset like there, before it is removed"
+    )]
+    InUse {
+        /// The template.
+        template: TemplateName,
+        /// The first ones, and how many more.
+        ports: String,
+    },
     /// Somebody else was faster.
     #[error("{key} was changed by {who} at {when} meanwhile (revision {revision}): look again")]
     Stale {
@@ -262,7 +278,7 @@ impl State {
     }
 }
 
-/// Whether a port's table is made anew by these changes, or that of a rule: one that is taken out, and what is set after.
+/// Whether a port's table is made anew by these changes, or that of a template or rule: one that is taken out, and what is set after.
 pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
     let Some(name) = scope.port() else { return is_taken_out(changes, scope) };
     changes.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
@@ -270,7 +286,11 @@ pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
 }
 
 fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {
-    matches!(scope, Scope::Trigger(..)) && changes.get(&KeyPath { scope: scope.clone(), key: None }).is_some()
+    let is_gone = |scope: &Scope| {
+        matches!(scope, Scope::Trigger(..) | Scope::Template(_))
+            && changes.get(&KeyPath { scope: scope.clone(), key: None }).is_some()
+    };
+    is_gone(scope) || is_gone(&scope.whole())
 }
 
 #[cfg(test)]
@@ -343,7 +363,7 @@ mod tests {
         assert_eq!(refused("defaults.ssh_port", 1.into()), "ssh_port is of one port only: set it for a port");
         assert_eq!(
             refused("baud", 1.into()),
-            "\"baud\" is not a key: use server.KEY, access.KEY, defaults.KEY, or KEY of a port"
+            "\"baud\" is not a key: use server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
         );
     }
 

@@ -8,8 +8,8 @@ use crate::config::keys::Key;
 
 /// Characters of a text that are taken; the longest value is a path of 1024.
 const MAX_TEXT: usize = 4096;
-/// Elements of a list that are taken; a list of the configuration has at most 32.
-const MAX_LIST: usize = 64;
+/// Elements of a list that are taken: a group of ports has at most so many, another list 32.
+const MAX_LIST: usize = 1024;
 
 /// A value from the bus. Numbers of every width are numbers; `None` if no key takes such a thing.
 pub fn from_bus(value: &Variant<'_>) -> Option<Value> {

@@ -8,6 +8,7 @@ use super::client::{Client, Done};
 use super::select::counted;
 use super::service::{ServiceError, sentence, unknown_port};
 use super::show::Three;
+use super::takers::{is_inherited, takers};
 use super::targets::Targets;
 use super::tree::{Creation, Named, Setting, Target};
 use super::value::{self, ValueError};
@@ -23,6 +24,8 @@ const MOST_LINES: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Effect {
     port: Option<PortName>,
+    /// The ports that inherit it.
+    takers: Vec<PortName>,
     key: String,
     old: String,
     new: String,
@@ -84,6 +87,9 @@ impl Client {
             value::check_key(&of.kind(), key)?;
         }
         let before = self.before(of).await?;
+        for (target, keys) in &before {
+            self.service().await?.known(target, keys).await?;
+        }
         let paths: Vec<(String, String)> =
             before.iter().flat_map(|(target, _)| keys.iter().map(move |key| address(target, key))).collect();
         let paths: Vec<(&str, &str)> =
@@ -209,12 +215,17 @@ impl Client {
     async fn tell(&self, before: Vec<(Target, Three)>, keys: &[&str], to: &mut impl Write) -> Done {
         self.changed().await?;
         let after = self.keys_of(before.iter().map(|(target, _)| target.clone()).collect()).await?;
+        let ports = match before.iter().any(|(target, _)| is_inherited(&format!("{target}."))) {
+            true => self.service().await?.ports().await?,
+            false => BTreeMap::new(),
+        };
         let mut effects = Vec::new();
         for ((target, before), (_, after)) in before.iter().zip(&after) {
             for key in keys {
                 let text = |keys: &value::Keys| keys.get(*key).map_or("-".to_owned(), shown);
                 effects.push(match target {
                     Target::Port(port) => Effect {
+                        takers: Vec::new(),
                         port: Some(port.clone()),
                         key: (*key).to_owned(),
                         old: text(&before.candidate),
@@ -222,6 +233,7 @@ impl Client {
                         waits: after.running.get(*key) != after.candidate.get(*key),
                     },
                     table => Effect {
+                        takers: takers(&format!("{table}.{key}"), &ports).unwrap_or_default(),
                         port: None,
                         key: format!("{table}.{key}"),
                         old: text(&before.candidate),
@@ -316,7 +328,7 @@ fn summary(effects: &[Effect]) -> Vec<String> {
         };
         match of_key.iter_mut().find(same) {
             Some((_, ports)) => ports.extend(effect.port.clone()),
-            None => of_key.push((effect, effect.port.clone().into_iter().collect())),
+            None => of_key.push((effect, effect.port.iter().chain(&effect.takers).cloned().collect())),
         }
     }
     let at =
@@ -359,6 +371,7 @@ mod tests {
     ) -> Vec<Effect> {
         let names = ports.parse::<PortPattern>().unwrap().names().unwrap();
         let effect = |(index, port)| Effect {
+            takers: Vec::new(),
             port: Some(port),
             key: key.to_owned(),
             old: old(index),

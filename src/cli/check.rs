@@ -4,6 +4,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use super::select::counted;
 use super::table::table;
 use crate::config::compare::{Difference, differences};
 use crate::config::{self, Config, ConfigError, LAST_GOOD};
@@ -52,7 +53,10 @@ fn say(changes: &[Difference], to: &mut impl Write) -> io::Result<()> {
         return writeln!(to, "it changes nothing");
     }
     let cell = |value: &Option<String>, none: &str| value.clone().unwrap_or_else(|| none.to_owned());
-    let row = |Difference { key, old, new }: &Difference| [key.clone(), cell(old, "-"), cell(new, "-")];
+    let row = |Difference { key, old, new, ports }: &Difference| {
+        let at = if ports.is_empty() { String::new() } else { format!(" at {}", counted(ports)) };
+        [key.clone(), cell(old, "-"), format!("{}{at}", cell(new, "-"))]
+    };
     let heading = ["KEY", "IN FORCE", "NEW"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(changes.iter().map(row)).collect();
     table(&rows, to)

@@ -1,7 +1,7 @@
 //! The commands, done: by the administration service, or by a port's own socket.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,13 +23,15 @@ use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
-use super::select::{counted, groups};
+use super::select::{counted, groups_of, selected};
 use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port};
 use super::ssh_config::{self, Host, Wish};
+use super::takers::{is_inherited, takers};
 use super::targets::Targets;
 use super::tree::{Command, Named, Output, Ports, Target, Trial};
 use super::units::{self, Verb};
 use super::value::ValueError;
+use crate::admin::bus::Change;
 use crate::attach;
 use crate::attach::client::AttachError;
 use crate::auth::sources;
@@ -149,7 +151,7 @@ pub struct Place {
     /// Where their logs are, if that is known.
     pub logs: Option<PathBuf>,
     /// Whether a program in a terminal serves them.
-    foreground: bool,
+    pub(super) foreground: bool,
 }
 
 impl Place {
@@ -201,7 +203,7 @@ pub struct Pending {
 /// Does commands.
 #[derive(Debug)]
 pub struct Client {
-    place: Place,
+    pub(super) place: Place,
     service: OnceCell<Service>,
     /// Whether one looks and then changes, and so wants to be told of what others change meanwhile.
     checks: bool,
@@ -383,9 +385,10 @@ impl Client {
         let mut ports = service.ports().await?;
         if !patterns.is_empty() {
             let names: Vec<PortName> = ports.keys().cloned().collect();
+            let groups = self.groups(patterns).await?;
             let mut wanted = BTreeSet::new();
             for pattern in patterns {
-                wanted.extend(pattern.select_abbreviated(&names, &groups())?);
+                wanted.extend(pattern.select_abbreviated(&names, &groups)?);
             }
             ports.retain(|port, _| wanted.contains(port));
         }
@@ -407,9 +410,10 @@ impl Client {
             return Ok(all);
         }
         let names: Vec<PortName> = all.iter().map(|status| status.port.clone()).collect();
+        let groups = self.groups(named).await?;
         let mut wanted = BTreeSet::new();
         for pattern in named {
-            wanted.extend(pattern.select_abbreviated(&names, &groups())?);
+            wanted.extend(pattern.select_abbreviated(&names, &groups)?);
         }
         all.retain(|status| wanted.contains(&status.port));
         Ok(all)
@@ -481,7 +485,12 @@ impl Client {
         };
         self.looked().await?;
         let several = shown.len() > 1;
-        for (index, (of, keys)) in shown.iter().enumerate() {
+        for (index, (of, mut keys)) in shown.into_iter().enumerate() {
+            let of = &of;
+            self.service().await?.known(of, &keys).await?;
+            if *of == Target::Groups {
+                keys.selected = selected(&groups_of(&keys.candidate), &self.names().await?);
+            }
             match (json, several) {
                 (true, _) => look::json(&keys.json(of), to)?,
                 (false, several) => {
@@ -504,10 +513,16 @@ impl Client {
             changes.retain(|change| targets.iter().any(|target| diff::is_of(change, target)));
         }
         self.looked().await?;
+        // (All ports are asked for only where one of the changes is of several.)
+        let ports = match changes.iter().any(|change| is_inherited(&change.key)) {
+            true => service.ports().await?,
+            false => BTreeMap::new(),
+        };
+        let of = |change: &Change| takers(&change.key, &ports);
         match (json, full) {
-            (true, _) => look::json(&changes, to)?,
-            (false, true) => diff::table(&diff::each(&changes), to)?,
-            (false, false) => diff::table(&diff::grouped(&changes), to)?,
+            (true, _) => look::json(&diff::with_takers(&changes, of), to)?,
+            (false, true) => diff::table(&diff::each(&changes, of), to)?,
+            (false, false) => diff::table(&diff::grouped(&changes, of), to)?,
         }
         if json { Ok(()) } else { remarks(conflicts, to) }
     }
@@ -634,7 +649,7 @@ fn configured(patterns: &[PortPattern]) -> Done<Vec<PortName>> {
             None => {
                 let config = Config::load_or_last_good(std::path::Path::new("/"))?.config;
                 let names: Vec<PortName> = config.ports.into_keys().collect();
-                pattern.select(&names, &groups())?
+                pattern.select(&names, &config.port_groups)?
             }
         });
     }

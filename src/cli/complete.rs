@@ -22,7 +22,7 @@ use crate::port::{PortName, PortPattern};
 const PROGRAM: &str = "consolectl";
 /// By this variable a shell asks.
 const VARIABLE: &str = "COMPLETE";
-const TABLES: [&str; 3] = ["server", "access", "defaults"];
+const TABLES: [&str; 5] = ["server", "access", "defaults", "groups", "templates"];
 
 /// Answers a shell that asks, and ends the process then. Ports are those of the configuration, which is read for it.
 pub fn answer_shell() {
@@ -87,6 +87,9 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
     let of: Option<Target> = after(1).and_then(|word| word.parse::<Targets>().ok()).map(|of| of.kind());
     let first = after(2).cloned().unwrap_or_default();
     let assigned = rest.and_then(|at| words.get(at + 2..)).unwrap_or_default();
+    let (groups, templates) = groups_and_templates();
+    let tables: Vec<String> =
+        TABLES.map(str::to_owned).into_iter().chain(templates.iter().cloned()).collect();
     // (Asked only where somebody wants one.)
     let wants = words.iter().any(|word| ["create", "learn", "device"].contains(&word.as_str()));
     let adapters = if wants { adapters() } else { Vec::new() };
@@ -106,8 +109,16 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
             }
             ("command", ..) => candidates(arg, owned(names())),
             ("port", ..) if name == "connect" => candidates(arg, ports.to_vec()),
-            ("port", ..) => patterns(arg, ports, &[]),
-            ("of", ..) => patterns(arg, ports, &TABLES),
+            ("port", ..) => patterns(arg, ports, &groups, &[]),
+            ("of", ..) => patterns(arg, ports, &groups, &tables),
+            ("like", ..) => candidates(arg, templates.iter().filter_map(|name| bare(name)).collect()),
+            ("key", Some(Target::Groups), _) => {
+                candidates(arg, groups.iter().filter_map(|name| bare(name)).collect())
+            }
+            ("key", Some(Target::Templates), _) => {
+                candidates(arg, templates.iter().filter_map(|name| bare(name)).collect())
+            }
+            ("words", Some(Target::Groups), _) => patterns(arg, ports, &groups, &[]),
             ("words", ..) if name == "create" => {
                 assignments(arg, Target::Port("ports".parse().expect("a port name")), assigned)
             }
@@ -127,8 +138,21 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
     })
 }
 
+/// `@GROUP` of each group and `templates.NAME` of each template; none where the configuration cannot be read.
+fn groups_and_templates() -> (Vec<String>, Vec<String>) {
+    let Ok(loaded) = Config::load(Path::new("/")) else { return (Vec::new(), Vec::new()) };
+    let groups = loaded.config.port_groups.keys().map(|group| format!("@{group}"));
+    let templates = loaded.config.templates.keys().map(|template| format!("templates.{template}"));
+    (groups.collect(), templates.collect())
+}
+
+/// The name alone of `@core` or `templates.cisco`.
+fn bare(name: &str) -> Option<String> {
+    name.strip_prefix('@').or_else(|| name.strip_prefix("templates.")).map(str::to_owned)
+}
+
 /// Names, ranges, groups and lists of ports; of the last item of a list, the ones before it stay.
-fn patterns(arg: Arg, ports: &[String], tables: &'static [&'static str]) -> Arg {
+fn patterns(arg: Arg, ports: &[String], groups: &[String], tables: &[String]) -> Arg {
     /// Fewer ports are typed as fast by their names.
     const RANGE: usize = 3;
     let names: Vec<PortName> = ports.iter().filter_map(|port| port.parse().ok()).collect();
@@ -136,16 +160,15 @@ fn patterns(arg: Arg, ports: &[String], tables: &'static [&'static str]) -> Arg 
         let pattern = item.parse::<PortPattern>().ok();
         pattern.and_then(|pattern| pattern.names()).is_some_and(|names| names.len() >= RANGE)
     });
-    let groups = super::select::groups();
-    let groups = groups.keys().map(|group| format!("@{group}"));
-    let all: Vec<String> = ports.iter().cloned().chain(ranges).chain(groups).collect();
+    let all: Vec<String> = ports.iter().cloned().chain(ranges).chain(groups.iter().cloned()).collect();
+    let tables = tables.to_vec();
     completer(arg, move |current| {
         let start = list_start(current);
         let before = &current[..start];
-        let tables = if before.is_empty() { tables } else { &[] };
+        let tables = if before.is_empty() { tables.as_slice() } else { &[] };
         let new = |item: &&String| start == 0 || !before.split(',').any(|other| other == item.as_str());
         let items = all.iter().filter(new).map(|item| format!("{before}{item}"));
-        items.chain(tables.iter().map(|table| (*table).to_owned())).collect()
+        items.chain(tables.iter().cloned()).collect()
     })
 }
 
@@ -268,8 +291,10 @@ mod tests {
         for (line, wanted) in [
             ("ba", &["baud"][..]),
             ("sho", &["show"]),
-            ("show t", &["ttyUSB0"]),
-            ("show ", &["core-switch", "ttyUSB0", "server", "access", "defaults"]),
+            ("show t", &["ttyUSB0", "templates"]),
+            ("show ", &["core-switch", "ttyUSB0", "server", "access", "defaults", "groups", "templates"]),
+            ("set templates.cisco baud 9", &["9600", "921600"]),
+            ("set groups core tty", &["ttyUSB0"]),
             ("reload c", &["core-switch"]),
             ("baud ", &["core-switch", "ttyUSB0"]),
             ("baud ttyUSB0 115", &["115200"]),
@@ -297,7 +322,7 @@ mod tests {
             ("who t", &["ttyUSB0"]),
             ("help bau", &["baud"]),
             ("nonsense ", &[]),
-            ("sh t", &["ttyUSB0"]),
+            ("sh t", &["ttyUSB0", "templates"]),
             ("logs c", &["core-switch"]),
         ] {
             assert_eq!(completed(line), wanted, "{line:?}");

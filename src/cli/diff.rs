@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 
 use super::change::span;
+use super::select::counted;
+use serde::Serialize;
+
 use super::look::moment;
 use super::table::{fitted, width_of_rows};
 use super::tree::Target;
@@ -45,15 +48,40 @@ pub fn is_of(change: &Change, target: &Target) -> bool {
     }
 }
 
-fn row(change: &Change) -> Row {
+fn row(change: &Change, takers: &impl Takers) -> Row {
     let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let Change { key, old, new, who, when } = change;
-    Row { key: key.clone(), old: cell(old), new: cell(new), who: who.clone(), when: when.clone() }
+    let at = match takers(change) {
+        Some(ports) if !ports.is_empty() => format!(" at {}", counted(&ports)),
+        _ => String::new(),
+    };
+    let new = format!("{}{at}", cell(new));
+    Row { key: key.clone(), old: cell(old), new, who: who.clone(), when: when.clone() }
+}
+
+/// The ports that take a change of `[defaults]` or of a template.
+pub trait Takers: Fn(&Change) -> Option<Vec<PortName>> {}
+
+impl<F: Fn(&Change) -> Option<Vec<PortName>>> Takers for F {}
+
+/// A change as JSON.
+#[derive(Debug, Serialize)]
+pub struct WithTakers<'c> {
+    #[serde(flatten)]
+    change: &'c Change,
+    /// The ports that it concerns, of one that ports inherit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ports: Option<Vec<PortName>>,
+}
+
+/// Each change, and the ports that take it.
+pub fn with_takers(changes: &[Change], takers: impl Takers) -> Vec<WithTakers<'_>> {
+    changes.iter().map(|change| WithTakers { change, ports: takers(change) }).collect()
 }
 
 /// A row for each change.
-pub fn each(changes: &[Change]) -> Vec<Row> {
-    changes.iter().map(row).collect()
+pub fn each(changes: &[Change], takers: impl Takers) -> Vec<Row> {
+    changes.iter().map(|change| row(change, &takers)).collect()
 }
 
 /// Changes of a key, alike but for the port.
@@ -95,10 +123,10 @@ impl Group<'_> {
 }
 
 /// A row for the changes that are the same of several ports, and for those of a key of which many ports have each another value.
-pub fn grouped(changes: &[Change]) -> Vec<Row> {
+pub fn grouped(changes: &[Change], takers: impl Takers) -> Vec<Row> {
     let mut groups: Vec<Result<Group<'_>, Row>> = Vec::new();
     for change in changes {
-        let new = row(change);
+        let new = row(change, &takers);
         let Some((port, key)) = of_port(change) else {
             groups.push(Err(new));
             continue;
@@ -169,7 +197,7 @@ mod tests {
     }
 
     fn said(changes: &[Change]) -> Vec<String> {
-        grouped(changes)
+        grouped(changes, |_| None)
             .iter()
             .map(|row| format!("{} {} → {} {}", row.key, row.old, row.new, row.who))
             .collect()
@@ -196,7 +224,7 @@ mod tests {
                 "ports.\"rack.1\".baud 9600 → 115200 carol",
             ]
         );
-        assert_eq!(each(&changes).len(), changes.len());
+        assert_eq!(each(&changes, |_| None).len(), changes.len());
         let p07 = Target::Port("p07".parse().unwrap());
         assert_eq!(changes.iter().filter(|change| is_of(change, &p07)).count(), 4);
         assert_eq!(changes.iter().filter(|change| is_of(change, &Target::Defaults)).count(), 1);

@@ -261,7 +261,7 @@ mod tests {
             who: "eve\x1b".to_owned(),
             when: "later\r".to_owned(),
         };
-        let table = said(|out| diff::table(&diff::each(std::slice::from_ref(&change)), out));
+        let table = said(|out| diff::table(&diff::each(std::slice::from_ref(&change), |_| None), out));
         assert!(table.contains("ports.demo.description  -          \"?]0;x?\"  eve?  later?\n"), "{table:?}");
     }
 

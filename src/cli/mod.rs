@@ -28,6 +28,7 @@ mod show;
 mod ssh_config;
 mod stdout;
 mod table;
+mod takers;
 mod targets;
 mod tree;
 mod units;

@@ -1,19 +1,37 @@
 //! Which ports a command means: its patterns, compared with the ports that exist.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::client::{Client, CommandError, Done, Place};
 use super::local;
 use super::targets::Targets;
 use super::tree::Target;
-use crate::config::Config;
+use super::value::Keys;
+use crate::config::{Config, ConfigError, Loaded, Value};
 use crate::port::pattern::select_all;
-use crate::port::{PortGroups, PortName, PortPattern};
+use crate::port::{GroupName, PortGroups, PortName, PortPattern};
 
-/// The groups of the configuration. A file that cannot be read has none: the commands that need one report it as unknown.
-pub(super) fn groups() -> PortGroups {
-    PortGroups::new()
+/// The groups of a configuration, read only if one of the patterns refers to a group.
+pub(super) fn groups_for(
+    patterns: &[PortPattern],
+    load: impl FnOnce() -> Result<Loaded, ConfigError>,
+) -> Done<PortGroups> {
+    match patterns.iter().any(|pattern| pattern.groups().next().is_some()) {
+        true => Ok(load()?.config.port_groups),
+        false => Ok(PortGroups::new()),
+    }
+}
+
+/// The groups as the service has them, those included that nobody has committed yet.
+pub(super) fn groups_of(keys: &Keys) -> PortGroups {
+    let group = |(name, members): (&String, &Value)| {
+        let words = members.as_array()?.iter().filter_map(Value::as_str);
+        let patterns = words.map(str::parse).collect::<Result<Vec<PortPattern>, _>>();
+        // The service has judged them before.
+        Some((name.parse().ok()?, patterns.ok()?))
+    };
+    keys.iter().filter_map(group).collect()
 }
 
 /// The names that patterns stand for without a look at what exists.
@@ -33,6 +51,18 @@ pub(super) fn counted(ports: &[PortName]) -> String {
     }
 }
 
+/// The ports of each group, or what is wrong with it.
+pub(super) fn selected(
+    groups: &PortGroups,
+    existing: &[PortName],
+) -> BTreeMap<String, Result<Vec<PortName>, String>> {
+    let select = |(name, _): (&GroupName, _)| {
+        let pattern: PortPattern = format!("@{name}").parse().expect("the name of a group");
+        (name.to_string(), pattern.select(existing, groups).map_err(|error| error.to_string()))
+    };
+    groups.iter().map(select).collect()
+}
+
 impl Place {
     /// The ports that are served here and are meant. Of a name, its beginning is enough if only one port begins so.
     pub(super) fn select(&self, patterns: &[PortPattern]) -> Done<Vec<PortName>> {
@@ -40,7 +70,15 @@ impl Place {
             return names.iter().map(|name| self.whole(name)).collect();
         }
         let served = local::served(&self.runtime)?;
-        Ok(select_all(patterns, &served, &groups())?)
+        Ok(select_all(patterns, &served, &self.groups(patterns)?)?)
+    }
+
+    /// The groups of the configuration of these ports.
+    pub(super) fn groups(&self, patterns: &[PortPattern]) -> Done<PortGroups> {
+        groups_for(patterns, || match self.foreground {
+            true => Config::load_file(&self.runtime.join("config.toml")),
+            false => Config::load_or_last_good(Path::new("/")),
+        })
     }
 
     /// The one port that is meant, by a command that takes exactly one.
@@ -65,11 +103,24 @@ impl Client {
         }
     }
 
+    /// The groups that these patterns refer to; of the configuration file, where the service does not run.
+    pub(super) async fn groups(&self, patterns: &[PortPattern]) -> Done<PortGroups> {
+        if !patterns.iter().any(|pattern| pattern.groups().next().is_some()) {
+            return Ok(PortGroups::new());
+        }
+        let asked = async { Ok(self.service().await?.keys(&Target::Groups).await?) };
+        match asked.await {
+            Err(CommandError::Foreground(_)) => self.place.groups(patterns),
+            Err(CommandError::Service(error)) if error.is_absence() => self.place.groups(patterns),
+            keys => Ok(groups_of(&keys?.candidate)),
+        }
+    }
+
     /// The ports that are meant by a command that changes or drives them. A single name is for the service to judge.
     pub(super) async fn select(&self, patterns: &[PortPattern]) -> Done<Vec<PortName>> {
         match literal(patterns).as_deref() {
             Some([only]) => Ok(vec![only.clone()]),
-            _ => Ok(select_all(patterns, &self.existing().await?, &groups())?),
+            _ => Ok(select_all(patterns, &self.existing().await?, &self.groups(patterns).await?)?),
         }
     }
 
@@ -85,7 +136,8 @@ impl Client {
                         Some(existing) => existing,
                         none => none.insert(self.names().await?),
                     };
-                    let ports = pattern.select_abbreviated(existing, &groups())?;
+                    let groups = self.groups(std::slice::from_ref(pattern)).await?;
+                    let ports = pattern.select_abbreviated(existing, &groups)?;
                     ports.into_iter().map(Target::Port).collect()
                 }
             };

@@ -11,8 +11,9 @@ use super::show::Three;
 use super::tree::Target;
 use super::value::{self, Keys};
 use crate::admin::bus::{self, Change, ManagerProxy, PortProxy, Session};
+use crate::config::{TemplateName, Value};
 use crate::port::PortName;
-use crate::port::nearest::{instead, whole};
+use crate::port::nearest::{either, instead, nearest, whole};
 use crate::session::plain;
 
 /// For an answer. A commit may have to restart the listener of every port, one after the other.
@@ -63,6 +64,9 @@ impl ServiceError {
         matches!(self, Self::NoBus(_) | Self::SilentBus | Self::Absent(_))
     }
 }
+
+/// What the ports are called that are like a template, between its keys.
+pub(super) const PORTS: &str = "ports";
 
 const PORT_INTERFACE: &str = "org.consoleserver1.Port";
 
@@ -162,25 +166,45 @@ impl Service {
             let (candidate, running, committed) =
                 tokio::try_join!(self.manager.candidate(), self.manager.running(), self.manager.committed())
                     .map_err(sentence)?;
-            let prefix = format!("{of}.");
+            let (table, prefix) = (of.to_string(), format!("{of}."));
             let below = |keys: &bus::Keys| -> Keys {
-                let own = |(name, value): (String, _)| Some((name.strip_prefix(&prefix)?.to_owned(), value));
+                let own = |(name, value): (String, Value)| {
+                    // The name of a template alone has the ports that are like it.
+                    let key = if name == table { PORTS } else { name.strip_prefix(&prefix)? };
+                    // A name with a full stop in it is in quotes, as TOML has it.
+                    let bare = if *of == Target::Groups { key.trim_matches('"') } else { key };
+                    Some((bare.to_owned(), value))
+                };
                 value::keys(keys).into_iter().filter_map(own).collect()
             };
-            return Ok(Three {
+            let keys = Three {
                 candidate: below(&candidate),
                 running: below(&running),
                 committed: below(&committed),
-            });
+                ..Three::default()
+            };
+            return Ok(keys);
         };
         let port = self.port(name).await?;
-        let asked = tokio::try_join!(port.candidate(), port.running(), port.committed());
-        let (candidate, running, committed) = self.of_port(name, asked).await?;
+        let asked = tokio::try_join!(port.candidate(), port.running(), port.committed(), port.origins());
+        let (candidate, running, committed, origins) = self.of_port(name, asked).await?;
         Ok(Three {
             candidate: value::keys(&candidate),
             running: value::keys(&running),
             committed: value::keys(&committed),
+            origins: origins.into_iter().collect(),
+            ..Three::default()
         })
+    }
+
+    /// Refuses a template of which no configuration says anything.
+    pub async fn known(&self, of: &Target, keys: &Three) -> Answer<()> {
+        match of {
+            Target::Template(name) if keys.is_empty() => {
+                Err(unknown_template(name, &self.keys(&Target::Templates).await?.candidate))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Who is at a port.
@@ -219,6 +243,17 @@ impl Service {
     }
 }
 
+/// The refusal of a template that is in no configuration.
+fn unknown_template(name: &TemplateName, all: &Keys) -> ServiceError {
+    let names: Vec<&str> = all.keys().filter(|key| !key.contains('.')).map(String::as_str).collect();
+    let instead = match nearest(name.as_str(), names.iter().copied()).as_slice() {
+        [] if names.is_empty() => format!("`set templates.{name} baud 9600` would make it"),
+        [] => format!("there are {}", names.join(", ")),
+        near => format!("did you mean {}?", either(near)),
+    };
+    ServiceError::Said(format!("there is no template {name}: {instead}"))
+}
+
 /// The refusal of a port that is none of these.
 pub(super) fn unknown_port(port: &PortName, names: &[PortName]) -> ServiceError {
     let words: Vec<&str> = names.iter().map(PortName::as_str).collect();
@@ -236,7 +271,17 @@ fn view(properties: &HashMap<String, OwnedVariant>) -> PortView {
     };
     let number = |name: &str| properties.get(name).and_then(|value| u64::try_from(value).ok());
     PortView {
-        keys: Three { candidate: keys("Candidate"), running: keys("Running"), committed: keys("Committed") },
+        keys: Three {
+            candidate: keys("Candidate"),
+            running: keys("Running"),
+            committed: keys("Committed"),
+            origins: properties
+                .get("Origins")
+                .and_then(|value| HashMap::<String, String>::try_from(value.clone()).ok())
+                .map(|origins| origins.into_iter().collect())
+                .unwrap_or_default(),
+            ..Three::default()
+        },
         state: properties
             .get("State")
             .and_then(|value| String::try_from(value.clone()).ok())

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::tree::Target;
-use crate::port::{PatternError, PortName, PortPattern};
+use super::tree::{Target, TargetError};
+use crate::port::{PortName, PortPattern};
 
 /// Ports, or a table. A port that is called like a table is meant by `/dev/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
-    /// `[server]`, `[access]`, `[defaults]`
+    /// `[server]`, `[access]`, `[defaults]`, `[groups]`, `[templates.NAME]`
     Table(Target),
     /// `[ports.NAME]` of each port that the pattern selects.
     Ports(PortPattern),
@@ -29,12 +29,12 @@ impl Targets {
 }
 
 impl FromStr for Targets {
-    type Err = PatternError;
+    type Err = TargetError;
 
-    fn from_str(word: &str) -> Result<Self, PatternError> {
+    fn from_str(word: &str) -> Result<Self, TargetError> {
         match word.parse() {
-            Ok(table @ (Target::Server | Target::Access | Target::Defaults)) => Ok(Self::Table(table)),
-            _ => Ok(Self::Ports(word.parse()?)),
+            Err(TargetError::Port(_)) | Ok(Target::Port(_)) => Ok(Self::Ports(word.parse()?)),
+            table => Ok(Self::Table(table?)),
         }
     }
 }

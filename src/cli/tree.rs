@@ -15,7 +15,8 @@ use super::ssh_config::Wish;
 use super::targets::Targets;
 use super::{help, words};
 use crate::admin::confirm::LONGEST;
-use crate::port::{PortError, PortName, PortPattern};
+use crate::config::{TemplateName, TemplateNameError};
+use crate::port::{PatternError, PortError, PortName, PortPattern};
 use crate::session::{Escape, Options};
 
 /// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
@@ -66,7 +67,7 @@ pub enum Command {
     Status(Ports),
     /// Show the configuration of a port, what runs otherwise, and what is not committed
     Show {
-        /// The ports; or server, access or defaults
+        /// The ports; or server, access, defaults, groups, templates or templates.NAME
         #[arg(value_name = "PORT", required = true)]
         of: Vec<Targets>,
         #[command(flatten)]
@@ -100,7 +101,7 @@ pub enum Command {
     Set(Setting),
     /// Take keys out of the configuration, so that their defaults hold
     Unset {
-        /// The ports; or server, access or defaults
+        /// The ports; or server, access, defaults or templates.NAME; or groups or templates, with names as KEY
         #[arg(value_name = "PORT")]
         of: Targets,
         /// The keys: log.sync
@@ -246,7 +247,7 @@ pub struct Creation {
 /// `set PORT KEY VALUE…` or `set PORT KEY=VALUE…`, or a shorthand of it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Setting {
-    /// The ports; or server, access or defaults
+    /// The ports; or server, access, defaults or templates.NAME; or groups, with a name as KEY
     #[arg(value_name = "PORT")]
     pub of: Targets,
     /// The key: log.sync; or keys with their values: baud=115200 parity=E
@@ -283,7 +284,7 @@ pub enum Shell {
     Fish,
 }
 
-/// What a key belongs to. A port that is called like a table is meant by `/dev/server`.
+/// What a key belongs to. A port that has the name of a table is written `/dev/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `[server]`
@@ -292,18 +293,43 @@ pub enum Target {
     Access,
     /// `[defaults]`
     Defaults,
+    /// `[groups]`
+    Groups,
+    /// Every template.
+    Templates,
+    /// `[templates.NAME]`
+    Template(TemplateName),
     /// `[ports.NAME]`
     Port(PortName),
 }
 
-impl FromStr for Target {
-    type Err = PortError;
+/// Neither a table nor a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// A port's name.
+    #[error("{0}")]
+    Port(#[from] PortError),
+    /// Several ports.
+    #[error("{0}")]
+    Pattern(#[from] PatternError),
+    /// A template's.
+    #[error("{0}")]
+    Template(#[from] TemplateNameError),
+}
 
-    fn from_str(word: &str) -> Result<Self, PortError> {
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(word: &str) -> Result<Self, TargetError> {
+        if let Some(template) = word.strip_prefix("templates.") {
+            return Ok(Self::Template(template.parse()?));
+        }
         Ok(match word {
             "server" => Self::Server,
             "access" => Self::Access,
             "defaults" => Self::Defaults,
+            "groups" => Self::Groups,
+            "templates" => Self::Templates,
             _ => Self::Port(word.parse()?),
         })
     }
@@ -315,6 +341,9 @@ impl fmt::Display for Target {
             Self::Server => "server",
             Self::Access => "access",
             Self::Defaults => "defaults",
+            Self::Groups => "groups",
+            Self::Templates => "templates",
+            Self::Template(name) => return write!(f, "templates.{name}"),
             Self::Port(port) => port.as_str(),
         })
     }
@@ -577,6 +606,17 @@ mod tests {
             ("access dialout sudo", set("access", "groups", &["dialout", "sudo"])),
             ("set ttyUSB0 log.sync 10s", set("ttyUSB0", "log.sync", &["10s"])),
             ("set server listen '[\"[::]\"]'", set("server", "listen", &["[\"[::]\"]"])),
+            ("set templates.cisco baud 9600", set("templates.cisco", "baud", &["9600"])),
+            ("set groups core p01 'p[02-04]'", set("groups", "core", &["p01", "p[02-04]"])),
+            ("show templates", Command::Show { of: vec![Target::Templates.into()], output: PLAIN }),
+            (
+                "show /dev/templates.cisco",
+                Command::Show { of: vec![Targets::Ports(p("templates.cisco"))], output: PLAIN },
+            ),
+            (
+                "unset templates cisco",
+                Command::Unset { of: Target::Templates.into(), keys: vec!["cisco".to_owned()] },
+            ),
             ("set defaults baud -1", set("defaults", "baud", &["-1"])),
             ("set p[01-48] baud=9600 parity=E", set("p[01-48]", "baud=9600", &["parity=E"])),
             ("baud p[01-48],core 9600", set("p[01-48],core", "baud", &["9600"])),

@@ -7,9 +7,9 @@ use thiserror::Error;
 use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
-use crate::config::{Port, Server, TriggerName, Value};
-use crate::port::PatternError;
+use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
 pub use crate::port::nearest::nearest;
+use crate::port::{GroupName, PatternError};
 
 /// The keys of a port or table with their values.
 pub type Keys = BTreeMap<String, Value>;
@@ -30,7 +30,13 @@ pub enum ValueError {
     /// Nothing that the bus has a type for.
     #[error("{0} is no number, text, flag or list of texts")]
     NotSent(String),
-    /// In `[defaults]`, a key that makes sense for one port only.
+    /// `set templates cisco …`
+    #[error("a template has no value of its own: set a key of it, such as `set templates.{0} baud 115200`")]
+    WholeTemplate(String),
+    /// Not the name of a template.
+    #[error("{0}")]
+    Template(TemplateNameError),
+    /// In `[defaults]` or a template, a key that makes sense for one port only.
     #[error("{0} is of one port only: set it of a port")]
     Single(String),
     /// A key with two values.
@@ -75,7 +81,7 @@ pub enum ValueError {
         /// How many are needed.
         count: usize,
     },
-    /// Brackets in a value.
+    /// Brackets in a value, or the name of a group.
     #[error("{0}")]
     Brackets(#[from] PatternError),
     /// The key table's own words.
@@ -107,13 +113,37 @@ pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueErr
     match of {
         Target::Server => parse_as(keys::SERVER, of, key, words),
         Target::Access => parse_as(keys::ACCESS, of, key, words),
-        Target::Defaults | Target::Port(_) => parse_as(keys::PORT, of, key, words),
+        Target::Groups => members(key, words),
+        Target::Templates => Err(ValueError::WholeTemplate(key.to_owned())),
+        Target::Defaults | Target::Template(_) | Target::Port(_) => parse_as(keys::PORT, of, key, words),
     }
+}
+
+/// The ports of a group, each a word; or a list as TOML writes it.
+fn members(group: &str, words: &[String]) -> Result<Value, ValueError> {
+    group.parse::<GroupName>()?;
+    let text = words.join(" ");
+    let list = match text.parse::<Value>() {
+        Ok(list @ Value::Array(_)) => list,
+        _ => Value::Array(words.iter().map(|word| word.as_str().into()).collect()),
+    };
+    keys::GROUP[0].put(&mut Members::new(), &list).map_err(|refused| ValueError::Refused {
+        key: format!("group {group}"),
+        value: text,
+        reason: refused.reason,
+    })?;
+    Ok(list)
+}
+
+/// Whether a target has the keys of ports, for more than one of them.
+fn is_inherited(of: &Target) -> bool {
+    matches!(of, Target::Defaults | Target::Template(_))
 }
 
 /// Rule and key of `triggers.RULE.KEY`; a whole rule has the empty key.
 fn of_a_rule<'k>(of: &Target, key: &'k str) -> Option<(&'k str, &'k str)> {
-    let rest = key.strip_prefix("triggers.").filter(|_| matches!(of, Target::Defaults | Target::Port(_)))?;
+    let has_rules = is_inherited(of) || matches!(of, Target::Port(_));
+    let rest = key.strip_prefix("triggers.").filter(|_| has_rules)?;
     Some(rest.split_once('.').unwrap_or((rest, "")))
 }
 
@@ -124,7 +154,7 @@ fn parse_as<T: Default>(
     words: &[String],
 ) -> Result<Value, ValueError> {
     let known = keys::find(table, key).ok_or_else(|| unknown(of, key))?;
-    if *of == Target::Defaults && !known.general {
+    if is_inherited(of) && !known.general {
         return Err(ValueError::Single(key.to_owned()));
     }
     let text = words.join(" ");
@@ -186,13 +216,22 @@ pub fn names(of: &Target) -> Vec<&'static str> {
     match of {
         Target::Server => keys::SERVER.iter().map(|key| key.name).collect(),
         Target::Access => keys::ACCESS.iter().map(|key| key.name).collect(),
-        Target::Defaults => keys::PORT.iter().filter(|key| key.general).map(|key| key.name).collect(),
+        Target::Defaults | Target::Template(_) => {
+            keys::PORT.iter().filter(|key| key.general).map(|key| key.name).collect()
+        }
+        // Their names are of the configuration.
+        Target::Groups | Target::Templates => Vec::new(),
         Target::Port(_) => keys::PORT.iter().map(|key| key.name).collect(),
     }
 }
 
 /// Whether a key is one of the table or port.
 pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
+    match of {
+        Target::Groups => return Ok(key.parse::<GroupName>().map(drop)?),
+        Target::Templates => return key.parse::<TemplateName>().map(drop).map_err(ValueError::Template),
+        _ => {}
+    }
     let known = match of_a_rule(of, key) {
         Some((rule, key)) => {
             let is_key = key.is_empty() || keys::find(keys::TRIGGER, key).is_some();
@@ -204,6 +243,9 @@ pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
 }
 
 fn unknown(of: &Target, key: &str) -> ValueError {
+    if is_inherited(of) && keys::find(keys::PORT, key).is_some() {
+        return ValueError::Single(key.to_owned());
+    }
     if let Some((rule, wanted)) = of_a_rule(of, key) {
         let known: Vec<&str> = keys::TRIGGER.iter().map(|key| key.name).collect();
         let instead = match rule.parse::<TriggerName>() {
@@ -300,7 +342,8 @@ fn takes(of: &Target, key: &str, value: &Value) -> bool {
         (Some((_, key)), _) => put(keys::TRIGGER, key, value),
         (None, Target::Server) => put(keys::SERVER, key, value),
         (None, Target::Access) => put(keys::ACCESS, key, value),
-        (None, Target::Defaults | Target::Port(_)) => put(keys::PORT, key, value),
+        (None, Target::Defaults | Target::Template(_) | Target::Port(_)) => put(keys::PORT, key, value),
+        (None, Target::Groups | Target::Templates) => false,
     }
 }
 

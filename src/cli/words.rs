@@ -84,6 +84,16 @@ pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
             "disable" => Ok(owned(&["help", "enable"])),
             name => Ok(owned(&["help", name])),
         },
+        ("set" | "unset" | "show", ["template" | "templates", name, more @ ..])
+            if !name.starts_with('-') && (command != "unset" || !more.is_empty()) =>
+        {
+            let of = format!("templates.{name}");
+            Ok(std::iter::once(command).chain([of.as_str()]).chain(more.iter().copied()).map(str::to_owned).collect())
+        }
+        ("set" | "unset" | "show", ["template" | "group", more @ ..]) => {
+            let of = format!("{}s", rest[0]);
+            Ok(std::iter::once(command).chain([of.as_str()]).chain(more.iter().copied()).map(str::to_owned).collect())
+        }
         ("show", []) => Ok(owned(&["list"])),
         ("show", [what, ..]) if CONFIGURATION.contains(what) => Err(
             "the configuration is /etc/consoleserver/config.toml: `show PORT` shows one port, `show server` what is of all, `diff` what \
@@ -195,6 +205,16 @@ mod tests {
             ("show users", "who"),
             ("show | compare", "diff"),
             ("show core", "show core"),
+            ("set template cisco baud 9600", "set templates.cisco baud 9600"),
+            ("set templates.cisco baud 9600", "set templates.cisco baud 9600"),
+            ("show template cisco", "show templates.cisco"),
+            ("show templates", "show templates"),
+            ("show templates --json", "show templates --json"),
+            ("show template", "show templates"),
+            ("unset template cisco", "unset templates cisco"),
+            ("unset template cisco baud", "unset templates.cisco baud"),
+            ("set group core p01 p02", "set groups core p01 p02"),
+            ("show group", "show groups"),
             ("write memory", "commit"),
             ("wr mem", "commit"),
             ("commit confirmed 5", "commit confirm 5"),

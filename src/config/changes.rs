@@ -12,10 +12,10 @@ use thiserror::Error;
 use super::fault::{MAX_BYTES, segment};
 use super::keys::{self, Refused};
 use super::{
-    Access, Config, ConfigError, Port, Server, Trigger, TriggerName, TriggerNameError, Value, edit, file,
-    read,
+    Access, Config, ConfigError, Members, Port, Server, TemplateName, TemplateNameError, Trigger,
+    TriggerName, TriggerNameError, Value, edit, file, read,
 };
-use crate::port::PortName;
+use crate::port::{GroupName, PatternError, PortName};
 
 /// What was reloaded and not committed, below the root. Written by console-admin only, read by whoever reads the configuration.
 pub const RUNNING: &str = "run/consoleserver/admin/running.toml";
@@ -35,28 +35,64 @@ pub enum Scope {
     Access,
     /// `[defaults]`
     Defaults,
+    /// A group of ports in `[groups]`. Its one key is written as the group itself.
+    Group(GroupName),
+    /// `[templates.NAME]`
+    Template(TemplateName),
     /// `[ports.NAME]`
     Port(PortName),
-    /// `[ports.NAME.triggers.RULE]`; without a port that of `[defaults]`
-    Trigger(Option<PortName>, TriggerName),
+    /// `[ports.NAME.triggers.RULE]`, or that of `[defaults]` or a template
+    Trigger(Holder, TriggerName),
+}
+
+/// The table that has a rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Holder {
+    /// `[defaults]`
+    Defaults,
+    /// `[templates.NAME]`
+    Template(TemplateName),
+    /// `[ports.NAME]`
+    Port(PortName),
 }
 
 impl Scope {
     /// The port whose table it is, or is in.
     pub fn port(&self) -> Option<&PortName> {
         match self {
-            Self::Port(name) | Self::Trigger(Some(name), _) => Some(name),
-            Self::Server | Self::Access | Self::Defaults | Self::Trigger(None, _) => None,
+            Self::Port(name) | Self::Trigger(Holder::Port(name), _) => Some(name),
+            Self::Server
+            | Self::Access
+            | Self::Defaults
+            | Self::Group(_)
+            | Self::Template(_)
+            | Self::Trigger(..) => None,
         }
     }
 
     /// What is reloaded as one: a rule with the port that it is of.
     pub fn whole(&self) -> Self {
         match self {
-            Self::Trigger(Some(port), _) => Self::Port(port.clone()),
-            Self::Trigger(None, _) => Self::Defaults,
+            Self::Trigger(Holder::Port(port), _) => Self::Port(port.clone()),
+            Self::Trigger(Holder::Template(name), _) => Self::Template(name.clone()),
+            Self::Trigger(Holder::Defaults, _) => Self::Defaults,
             scope => scope.clone(),
         }
+    }
+
+    /// The table as one that has rules.
+    fn holder(&self) -> Option<Holder> {
+        match self {
+            Self::Defaults => Some(Holder::Defaults),
+            Self::Template(name) => Some(Holder::Template(name.clone())),
+            Self::Port(name) => Some(Holder::Port(name.clone())),
+            Self::Server | Self::Access | Self::Group(_) | Self::Trigger(..) => None,
+        }
+    }
+
+    /// Whether more than one port takes its keys from it.
+    fn is_inherited(&self) -> bool {
+        matches!(self, Self::Defaults | Self::Template(_))
     }
 }
 
@@ -66,6 +102,8 @@ impl fmt::Display for Scope {
             Self::Server => f.write_str("server"),
             Self::Access => f.write_str("access"),
             Self::Defaults => f.write_str("defaults"),
+            Self::Group(name) => write!(f, "groups.{}", segment(name.as_str())),
+            Self::Template(name) => write!(f, "templates.{name}"),
             Self::Port(name) => write!(f, "ports.{}", segment(name.as_str())),
             Self::Trigger(_, rule) => write!(f, "{}.triggers.{rule}", self.whole()),
         }
@@ -85,7 +123,9 @@ pub struct KeyPath {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
     /// Its table.
-    #[error("{0:?} is not a key: use server.KEY, access.KEY, defaults.KEY, or KEY of a port")]
+    #[error(
+        "{0:?} is not a key: use server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
+    )]
     Table(String),
     /// No such key.
     #[error("{0}")]
@@ -96,6 +136,12 @@ pub enum PathError {
     /// A rule's name.
     #[error("{0}")]
     Trigger(#[from] TriggerNameError),
+    /// The name of a group of ports.
+    #[error("{0}")]
+    Group(#[from] PatternError),
+    /// A template's name.
+    #[error("{0}")]
+    Template(#[from] TemplateNameError),
     /// The port's name.
     #[error("{0}")]
     Port(#[from] crate::port::PortError),
@@ -109,9 +155,9 @@ impl KeyPath {
 
     /// A key by its name in that table. `log` alone is its type; `triggers.NAME` alone is the whole rule.
     pub fn new(scope: Scope, key: &str) -> Result<Self, PathError> {
-        if let (Some(rest), Scope::Port(_) | Scope::Defaults) = (key.strip_prefix("triggers."), &scope) {
+        if let (Some(rest), Some(holder)) = (key.strip_prefix("triggers."), scope.holder()) {
             let (rule, key) = rest.split_once('.').map_or((rest, None), |(rule, key)| (rule, Some(key)));
-            let scope = Scope::Trigger(scope.port().cloned(), rule.parse()?);
+            let scope = Scope::Trigger(holder, rule.parse()?);
             return match key {
                 Some(key) => Self::new(scope, key),
                 None => Ok(Self { scope, key: None }),
@@ -127,10 +173,11 @@ impl KeyPath {
         let key = match &scope {
             Scope::Server => name(keys::SERVER, key)?,
             Scope::Access => name(keys::ACCESS, key)?,
-            Scope::Defaults | Scope::Port(_) => name(keys::PORT, key)?,
+            Scope::Group(_) => name(keys::GROUP, key)?,
+            Scope::Defaults | Scope::Template(_) | Scope::Port(_) => name(keys::PORT, key)?,
             Scope::Trigger(..) => name(keys::TRIGGER, key)?,
         };
-        if scope == Scope::Defaults && keys::find(keys::PORT, key).is_some_and(|key| !key.general) {
+        if scope.is_inherited() && keys::find(keys::PORT, key).is_some_and(|key| !key.general) {
             return Err(PathError::Single(key.to_owned()));
         }
         Ok(Self { scope, key: Some(key) })
@@ -152,22 +199,31 @@ impl KeyPath {
         match self.scope {
             Scope::Server => put(keys::SERVER, key, Server::default(), value),
             Scope::Access => put(keys::ACCESS, key, Access::default(), value),
-            Scope::Defaults | Scope::Port(_) => put(keys::PORT, key, Port::default(), value),
+            Scope::Group(_) => put(keys::GROUP, key, Members::new(), value),
+            Scope::Defaults | Scope::Template(_) | Scope::Port(_) => {
+                put(keys::PORT, key, Port::default(), value)
+            }
             Scope::Trigger(..) => put(keys::TRIGGER, key, Trigger::default(), value),
         }
     }
 
-    /// The value that holds in `config`; `None` if there is none. Of the defaults, what a new port would have is not kept there.
+    /// The value that holds in `config`; `None` if there is none. Of what is inherited, the value that is stated.
     pub fn effective(&self, config: &Config) -> Option<Value> {
         let key = self.key?;
         match &self.scope {
             Scope::Server => keys::find(keys::SERVER, key)?.get(&config.server),
             Scope::Access => keys::find(keys::ACCESS, key)?.get(&config.access),
-            Scope::Defaults => None,
+            Scope::Group(name) => keys::find(keys::GROUP, key)?.get(config.port_groups.get(name)?),
+            Scope::Defaults => config.defaults.get(key),
+            Scope::Template(name) => config.templates.get(name)?.get(key),
             Scope::Port(name) => keys::find(keys::PORT, key)?.get(config.ports.get(name)?),
-            Scope::Trigger(None, _) => None,
-            Scope::Trigger(Some(port), rule) => {
-                keys::find(keys::TRIGGER, key)?.get(config.ports.get(port)?.triggers.get(rule)?)
+            Scope::Trigger(holder, rule) => {
+                let rules = match holder {
+                    Holder::Defaults => &config.defaults.triggers,
+                    Holder::Template(name) => &config.templates.get(name)?.triggers,
+                    Holder::Port(name) => &config.ports.get(name)?.triggers,
+                };
+                keys::find(keys::TRIGGER, key)?.get(rules.get(rule)?)
             }
         }
     }
@@ -176,8 +232,8 @@ impl KeyPath {
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.key {
-            Some(key) => write!(f, "{}.{key}", self.scope),
-            None => write!(f, "{}", self.scope),
+            Some(key) if !matches!(self.scope, Scope::Group(_)) => write!(f, "{}.{key}", self.scope),
+            _ => write!(f, "{}", self.scope),
         }
     }
 }
@@ -193,6 +249,11 @@ impl FromStr for KeyPath {
             ["server", rest @ ..] => (Scope::Server, rest),
             ["access", rest @ ..] => (Scope::Access, rest),
             ["defaults", rest @ ..] => (Scope::Defaults, rest),
+            ["groups", name] => {
+                return Ok(Self { scope: Scope::Group(name.parse()?), key: Some(keys::GROUP[0].name) });
+            }
+            ["templates", name] => return Ok(Self { scope: Scope::Template(name.parse()?), key: None }),
+            ["templates", name, rest @ ..] => (Scope::Template(name.parse()?), rest),
             ["ports", name] => return Ok(Self::table(name.parse()?)),
             ["ports", name, rest @ ..] => (Scope::Port(name.parse()?), rest),
             _ => return Err(wrong()),
@@ -356,7 +417,9 @@ impl Changes {
 pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
     let tree: toml::Table = text.parse().ok()?;
     let whole = match path.scope.whole() {
+        Scope::Group(name) => return tree.get("groups")?.get(name.as_str()).cloned(),
         Scope::Port(name) => tree.get("ports")?.get(name.as_str())?,
+        Scope::Template(name) => tree.get("templates")?.get(name.as_str())?,
         scope => tree.get(&scope.to_string())?,
     };
     let table = match &path.scope {
@@ -364,7 +427,7 @@ pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
         _ => whole,
     };
     match path.key.map(|key| key.split_once('.').unwrap_or((key, ""))) {
-        // What is in the table of a port does not matter: that it is there does.
+        // What is in the table of a port or template does not matter: that it is there does.
         None => Some(Value::Table(toml::Table::new())),
         Some((key, "")) => table.get(key).cloned(),
         Some((outer, inner)) => match table.get(outer)? {

@@ -4,7 +4,7 @@
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike};
 
 use super::Value;
-use super::changes::{Change, Changes, ChangesError, KeyPath, Scope};
+use super::changes::{Change, Changes, ChangesError, Holder, KeyPath, Scope};
 
 /// The text with the changes in it. `empties` says whether a port that is made is emptied, if it is there already.
 pub(super) fn apply(
@@ -31,7 +31,7 @@ pub(super) fn apply(
 enum Header {
     /// Even an empty one.
     Own,
-    /// [ports] itself is written nowhere: its children are.
+    /// [ports] and [templates] themselves are written nowhere: their children are.
     OfChildren,
 }
 
@@ -42,13 +42,25 @@ fn edit(
     empties: bool,
 ) -> Result<(), ChangesError> {
     const PORTS: (&str, Header) = ("ports", Header::OfChildren);
+    const TEMPLATES: (&str, Header) = ("templates", Header::OfChildren);
     const TRIGGERS: (&str, Header) = ("triggers", Header::OfChildren);
+    if let Scope::Group(group) = &path.scope {
+        if let Some(groups) = child(document, "groups", Header::Own, new.is_some())? {
+            put(groups, group.as_str(), new);
+        }
+        return Ok(());
+    }
     let (above, name) = match &path.scope {
         Scope::Port(name) => (vec![PORTS], name.to_string()),
-        Scope::Trigger(Some(port), rule) => {
-            (vec![PORTS, (port.as_str(), Header::Own), TRIGGERS], rule.to_string())
+        Scope::Template(name) => (vec![TEMPLATES], name.to_string()),
+        Scope::Trigger(holder, rule) => {
+            let above = match holder {
+                Holder::Defaults => vec![("defaults", Header::Own), TRIGGERS],
+                Holder::Template(name) => vec![TEMPLATES, (name.as_str(), Header::Own), TRIGGERS],
+                Holder::Port(port) => vec![PORTS, (port.as_str(), Header::Own), TRIGGERS],
+            };
+            (above, rule.to_string())
         }
-        Scope::Trigger(None, rule) => (vec![("defaults", Header::Own), TRIGGERS], rule.to_string()),
         scope => (Vec::new(), scope.to_string()),
     };
     let mut parent = document as &mut dyn TableLike;

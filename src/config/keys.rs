@@ -4,7 +4,7 @@
 use thiserror::Error;
 
 use super::value::{self, Parsed, Refusal, Value};
-use super::{Access, Port, Server, Trigger};
+use super::{Access, Members, Port, Server, Trigger};
 
 /// One key of a table `T`.
 pub struct Key<T: 'static> {
@@ -161,6 +161,13 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.enabled, value::flag(v)),
         get: |port| Some(port.enabled.into()),
+    },
+    Key {
+        name: "like",
+        expects: "the name of a template: \"cisco\" for the keys of [templates.cisco]",
+        general: false,
+        put: |port, v| store(&mut port.like, value::word(v).map(Some)),
+        get: |port| port.like.as_ref().map(|template| template.as_str().into()),
     },
     Key {
         name: "description",
@@ -394,6 +401,15 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| Some(value::show_sync(port.log.sync)),
     },
 ];
+
+/// The one key of a group of ports, which a file writes as the group itself: `core = ["p01", "p02"]`.
+pub static GROUP: &[Key<Members>] = &[Key {
+    name: "members",
+    expects: "a list of ports such as [\"p01\", \"p[02-48]\", \"rack1-*\", \"@edge\"]",
+    general: false,
+    put: |members, v| store(members, value::patterns(v)),
+    get: |members| Some(value::show_patterns(members)),
+}];
 
 /// `[ports.NAME.triggers.RULE]`, and those of `[defaults]`.
 pub static TRIGGER: &[Key<Trigger>] = &[

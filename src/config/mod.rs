@@ -1,7 +1,7 @@
 //! The configuration as one typed value: what a file may say, once it has been read, checked and found right.
 //! `file` finds and reads the file, `read` walks its tree, `keys` is the one table of keys, `value` parses single
 //! values, `conflicts` finds what two ports cannot both have, `salvage` takes what is right in a wrong file, and `write`
-//! says it all back as TOML. `trigger` is what a port looks for; `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
+//! says it all back as TOML. `template` is what ports inherit, `group` names several of them; `trigger` is what a port looks for; `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
 //! and `commit` alone writes /etc.
 
 mod access;
@@ -14,21 +14,23 @@ mod edit;
 mod escape;
 mod fault;
 mod file;
+mod group;
 mod key_sources;
 pub mod keys;
 mod read;
 mod salvage;
 mod ssh;
+mod template;
 mod trigger;
 mod value;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortName};
+use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
@@ -36,9 +38,11 @@ pub use conflicts::{Conflict, Shared, overlap};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
+pub use group::Members;
 pub use key_sources::{KeySourceError, KeyTokens, KeysCommand, KeysCommandUser, KeysFile, Tokens};
 pub use salvage::{Salvaged, without_broken_tables};
 pub use ssh::{SshAlgorithms, SshOffer, UnknownAlgorithms};
+pub use template::{Layer, MAX_TEMPLATES, Origin, TemplateName, TemplateNameError};
 pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;
 
@@ -49,8 +53,16 @@ pub struct Config {
     pub server: Server,
     /// `[access]`
     pub access: Access,
-    /// `[ports.NAME]`, with `[defaults]` already applied.
+    /// `[groups]`: groups of ports. Those of logins are in [`Access`] and [`Port`].
+    pub port_groups: PortGroups,
+    /// `[defaults]`
+    pub defaults: Layer,
+    /// `[templates.NAME]`
+    pub templates: BTreeMap<TemplateName, Layer>,
+    /// `[ports.NAME]`, with `[defaults]` and the port's template already applied.
     pub ports: BTreeMap<PortName, Port>,
+    /// The keys that each port's own table states: `baud`, `triggers.panic`.
+    pub own: BTreeMap<PortName, BTreeSet<String>>,
 }
 
 impl Config {
@@ -112,6 +124,8 @@ impl Default for Server {
 pub struct Port {
     /// Opened as soon as it is seen, and listening.
     pub enabled: bool,
+    /// The template whose keys hold where the port states none of its own.
+    pub like: Option<TemplateName>,
     /// How the line is set.
     pub line: LineSettings,
     /// Stable path of the device; `None` = the monitored directory's entry of the port's name.
@@ -162,6 +176,7 @@ impl Default for Port {
     fn default() -> Self {
         Self {
             enabled: true,
+            like: None,
             line: LineSettings::default(),
             device: None,
             ssh_port: None,

@@ -2,7 +2,7 @@
 //! and value; `keys` says what they may be.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 
@@ -10,18 +10,25 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Faults, clip, segment};
+use super::group::{MAX_GROUPS, MAX_MEMBERS, cycles};
 use super::keys::{self, Key};
 use super::{
-    Access, Config, ConfigError, Conflict, Fault, MAX_TRIGGERS, Port, Shared, Trigger, TriggerName,
-    TriggerNameError, Triggers, Value,
+    Access, Config, ConfigError, Conflict, Fault, Layer, MAX_TEMPLATES, MAX_TRIGGERS, Members, Port, Shared,
+    TemplateName, TemplateNameError, Trigger, TriggerName, TriggerNameError, Triggers, Value,
 };
-use crate::port::{PortError, PortName};
+use crate::port::{GroupName, PatternError, PortError, PortName, PortPattern, pattern::no_such_group};
 
 /// Tables of ports that are taken; USB ends at 127 devices a bus, and each port is a process.
 const MAX_PORTS: usize = 1024;
 
 /// `[ports.rack.2]` is TOML for something else than it looks like.
 const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
+
+/// The table of the groups of ports, whose names are its own.
+const GROUPS: &str = "groups";
+
+/// The table of the templates, whose names are its own.
+const TEMPLATES: &str = "templates";
 
 /// The table of a port's rules, whose names are its own.
 const TRIGGERS: &str = "triggers";
@@ -87,11 +94,11 @@ pub(super) fn plain_listeners(text: &str) -> Option<Config> {
             conflict.shared == Shared::TcpPort && (conflict.key == tcp || conflict.other == tcp)
         })
     };
-    config.ports.retain(|name, _| {
+    config.ports.retain(|name, port| {
         let path = port_path(name.as_str());
         reader.is_plain(&[&path], "ssh_port")
-            && reader.is_plain(&[&path, "defaults"], "enabled")
-            && reader.is_plain(&[&path, "defaults", "server"], "listen")
+            && reader.is_plain_of(&path, port.like.as_ref(), &["defaults"], "enabled")
+            && reader.is_plain_of(&path, port.like.as_ref(), &["defaults", "server"], "listen")
             && !is_taken(&path)
     });
     let server = ["server"];
@@ -120,6 +127,11 @@ fn as_far_as_right(text: &str) -> Option<(Reader<'_>, Config)> {
     Some((reader, config))
 }
 
+/// `groups.core`
+fn group_path(name: &str) -> String {
+    format!("{GROUPS}.{}", segment(name))
+}
+
 /// `ports.ttyUSB0`
 fn port_path(name: &str) -> String {
     format!("ports.{}", segment(name))
@@ -140,12 +152,13 @@ impl<'a> Reader<'a> {
     }
 
     fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
-        const TABLES: [&str; 4] = ["server", "access", "defaults", "ports"];
+        const TABLES: [&str; 6] = ["server", "access", GROUPS, "defaults", TEMPLATES, "ports"];
         for (key, _) in tree {
             if !TABLES.contains(&&**key.get_ref()) {
                 self.faults.add(key.span(), segment(key.get_ref()), None, unknown(key.get_ref(), TABLES));
-                // [default], or a key above all tables: what the ports inherit. [acess] and [port.NAME] are not.
-                if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | "ports")) {
+                // [default], or a key above all tables: what the ports inherit. [acess], [group] and [port.NAME] are not; of [template.NAME], the
+                // ports that are like it miss the template.
+                if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | GROUPS | TEMPLATES | "ports")) {
                     self.doubtful.insert(String::new());
                 }
             }
@@ -157,9 +170,16 @@ impl<'a> Reader<'a> {
             self.keys("access", "", access.iter(), keys::ACCESS, &mut config.access);
             self.command_has_user(&config.access);
         }
+        if let Some(groups) = self.table(tree, GROUPS) {
+            self.groups(groups, config);
+        }
         let mut defaults = Port::default();
         if let Some(table) = self.table(tree, "defaults") {
             self.port("defaults", table, &mut defaults);
+            config.defaults = self.layer("defaults", &defaults);
+        }
+        if let Some(templates) = self.table(tree, TEMPLATES) {
+            self.templates(templates, config);
         }
         if let Some(ports) = self.table(tree, "ports") {
             match ports.len() {
@@ -181,6 +201,55 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Groups of ports. One of a port that does not exist is no fault: ports come and go, and what commands do with it they say.
+    fn groups(&mut self, tables: &DeTable<'a>, config: &mut Config) {
+        if tables.len() > MAX_GROUPS {
+            let reason = format!("{} groups: expected at most {MAX_GROUPS}", tables.len());
+            return self.faults.add(0..0, GROUPS.to_owned(), None, reason);
+        }
+        let mut count = 0;
+        for (key, node) in tables {
+            let path = group_path(key.get_ref());
+            let name: GroupName = match key.get_ref().parse() {
+                Ok(name) => name,
+                Err(error) => {
+                    let error: PatternError = error;
+                    self.faults.add(key.span(), path, None, error.to_string());
+                    continue;
+                }
+            };
+            let mut members = Members::new();
+            self.value(path.clone(), node, &keys::GROUP[0], &mut members);
+            count += members.iter().map(PortPattern::len).sum::<usize>();
+            if count > MAX_MEMBERS {
+                let reason =
+                    format!("its names and those of the groups before it are more than {MAX_MEMBERS}");
+                return self.faults.add(key.span(), path, None, reason);
+            }
+            config.port_groups.insert(name, members);
+        }
+        let groups = &config.port_groups;
+        for (name, members) in groups {
+            for unknown in
+                members.iter().flat_map(PortPattern::groups).filter(|name| !groups.contains_key(name))
+            {
+                self.fault_of_group(name, no_such_group(unknown, groups).to_string());
+            }
+        }
+        for cycle in cycles(groups) {
+            if let Some(first) = cycle.first() {
+                let path = cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
+                self.fault_of_group(first, format!("a group cannot have itself as a member: {path}"));
+            }
+        }
+    }
+
+    fn fault_of_group(&mut self, name: &GroupName, reason: String) {
+        let path = group_path(name.as_str());
+        let place = self.places.get(&path).cloned().unwrap_or_default();
+        self.faults.add_value(place, path, reason);
+    }
+
     fn ports(&mut self, tables: &DeTable<'a>, defaults: &Port, config: &mut Config) {
         for (key, node) in tables {
             let path = port_path(key.get_ref());
@@ -196,8 +265,86 @@ impl<'a> Reader<'a> {
                 continue;
             };
             let mut port = defaults.clone();
+            if let Some(like) = table.get("like") {
+                self.template_of(&path, like, config, &mut port);
+            }
             self.port(&path, table, &mut port);
+            config.own.insert(name.clone(), self.own(&path, table));
             config.ports.insert(name, port);
+        }
+    }
+
+    fn templates(&mut self, tables: &DeTable<'a>, config: &mut Config) {
+        if tables.len() > MAX_TEMPLATES {
+            let reason = format!("{} templates: expected at most {MAX_TEMPLATES}", tables.len());
+            self.faults.add(0..0, TEMPLATES.to_owned(), None, reason);
+            return;
+        }
+        for (key, node) in tables {
+            let path = format!("{TEMPLATES}.{}", segment(key.get_ref()));
+            let name: TemplateName = match key.get_ref().parse() {
+                Ok(name) => name,
+                Err(error) => {
+                    let error: TemplateNameError = error;
+                    self.faults.add(key.span(), path, None, error.to_string());
+                    continue;
+                }
+            };
+            let mut stated = Port::default();
+            match node.get_ref().as_table() {
+                Some(table) => self.port(&path, table, &mut stated),
+                // [templates] with the keys of one: `baud = 9600`.
+                None => {
+                    self.doubtful.insert(path.clone());
+                    let reason = format!("expected a table: [{TEMPLATES}.{name}]");
+                    self.faults.add_value(node.span(), path.clone(), reason);
+                }
+            }
+            let layer = self.layer(&path, &stated);
+            config.templates.insert(name, layer);
+        }
+    }
+
+    /// What a table states, as far as it is right.
+    fn layer(&self, path: &str, read: &Port) -> Layer {
+        let stands = |key: &str| self.places.contains_key(&format!("{path}.{key}"));
+        // `log = "raw"` is its type.
+        Layer::of(read, |key| stands(key) || (key == "log.type" && stands("log")))
+    }
+
+    /// The keys that a port's own table states, as far as they are right, and its rules.
+    fn own(&self, path: &str, table: &DeTable<'a>) -> BTreeSet<String> {
+        let keys = keys::PORT.iter().map(|key| key.name);
+        let stated = keys.filter(|key| self.places.contains_key(&format!("{path}.{key}")));
+        let stated = stated.map(|key| if key == "log" { "log.type" } else { key }.to_owned());
+        let rules = table.get(TRIGGERS).and_then(|node| node.get_ref().as_table()).into_iter().flatten();
+        stated.chain(rules.map(|(word, _)| format!("{TRIGGERS}.{}", word.get_ref()))).collect()
+    }
+
+    /// Lays a port's template over `[defaults]`. A name that is not one is a fault of the key itself.
+    fn template_of(&mut self, path: &str, like: &Node<'a>, config: &Config, port: &mut Port) {
+        let Some(name) = like.get_ref().as_str().and_then(|word| word.parse::<TemplateName>().ok()) else {
+            return;
+        };
+        let key = format!("{path}.like");
+        let Some(layer) = config.templates.get(&name) else {
+            let names: Vec<_> = config.templates.keys().map(TemplateName::as_str).collect();
+            let instead = match (nearest(name.as_str(), &names), names.is_empty()) {
+                (Some(near), _) => format!(": did you mean {near}?"),
+                (None, true) => format!(": [{TEMPLATES}.{name}] would be its table"),
+                (None, false) => format!(": there are {}", clip(&names.join(", "))),
+            };
+            self.doubtful.insert(key.clone());
+            self.faults.add_value(like.span(), key, format!("there is no template {name}{instead}"));
+            return;
+        };
+        layer.apply(port);
+        if port.triggers.len() > MAX_TRIGGERS {
+            let reason = format!(
+                "{} triggers with those of [defaults]: expected at most {MAX_TRIGGERS}",
+                port.triggers.len()
+            );
+            self.faults.add_value(like.span(), key, reason);
         }
     }
 
@@ -259,6 +406,18 @@ impl<'a> Reader<'a> {
         table
     }
 
+    /// Whether it is plain what a key of a port is: its own table comes first, then its template, then the tables above.
+    fn is_plain_of(&self, path: &str, like: Option<&TemplateName>, above: &[&str], key: &str) -> bool {
+        let states = self.places.contains_key(&format!("{path}.{key}"));
+        if !states && self.doubtful.contains(&format!("{path}.like")) {
+            return false;
+        }
+        let template = like.map(|name| format!("{TEMPLATES}.{name}"));
+        let tables: Vec<&str> =
+            std::iter::once(path).chain(template.as_deref()).chain(above.iter().copied()).collect();
+        self.is_plain(&tables, key)
+    }
+
     /// Whether it is plain what a key is: said by the first of these tables that has it, or by none.
     fn is_plain(&self, tables: &[&str], key: &str) -> bool {
         if self.doubtful.contains("") {
@@ -302,7 +461,7 @@ impl<'a> Reader<'a> {
                     let names = names.filter(|name| !name.contains('.'));
                     let reason = match node.get_ref() {
                         DeValue::Table(_)
-                            if (path == "defaults" || path.starts_with("ports."))
+                            if (is_inherited(path) || path.starts_with("ports."))
                                 && nearest(word.get_ref(), &[TRIGGERS, "log"]).is_some() =>
                         {
                             unknown(word.get_ref(), [TRIGGERS, "log"])
@@ -317,7 +476,7 @@ impl<'a> Reader<'a> {
                         self.doubtful.insert(path.to_owned());
                     }
                 }
-                Some(key) if path == "defaults" && !key.general => {
+                Some(key) if is_inherited(path) && !key.general => {
                     self.faults.add(word.span(), full, None, SINGLE.to_owned());
                 }
                 Some(key) => self.value(full, node, key, into),
@@ -364,6 +523,11 @@ impl<'a> Reader<'a> {
             self.faults.add_value(place, key, format!("taken by {other} {first}; {}", conflict.shared));
         }
     }
+}
+
+/// Whether a table is of more than one port.
+fn is_inherited(path: &str) -> bool {
+    path == "defaults" || path.starts_with("templates.")
 }
 
 /// A name in a file is the name itself; only commands also take `/dev/ttyUSB0`.

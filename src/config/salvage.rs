@@ -93,17 +93,23 @@ pub fn without_broken_tables(text: &str) -> Config {
     let Some((text, cut)) = without_broken_ports(text) else {
         return Config::listening_nowhere();
     };
+    let is_cut = |table: &str, name: &str| cut.contains(&(table.to_owned(), name.to_owned()));
     let mut config = read::plain_listeners(&text).unwrap_or_else(Config::listening_nowhere);
-    // The same port may have another table: [ports.NAME.log], or a second one by mistake.
-    config.ports.retain(|name, _| !cut.contains(name.as_str()));
+    // The same port or template may have another table: [ports.NAME.log], or a second one by mistake.
+    config.ports.retain(|name, port| {
+        let states = |key: &str| config.own.get(name).is_some_and(|own| own.contains(key));
+        let template = port.like.as_ref().filter(|_| !(states("enabled") && states("listen")));
+        !is_cut("ports", name.as_str()) && !template.is_some_and(|like| is_cut("templates", like.as_str()))
+    });
     config
 }
 
-/// The text with each `[ports.NAME]` that is not even TOML blanked out, and their names; `None` if something else is not.
+/// The text with each `[ports.NAME]`, `[templates.NAME]` and `[groups]` that is not even TOML blanked out, and table and name of each; `None` if
+/// something else is not.
 ///
 /// An unclosed bracket or quote shows only further down. Then the tables from there on are cut one by one, until what
 /// is left parses: fewer ports, never other ones.
-fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<String>)> {
+fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<(String, String)>)> {
     let mut text = text.to_owned();
     let mut cut = BTreeSet::new();
     for _ in 0..MAX_CUTS {
@@ -113,20 +119,25 @@ fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<String>)> {
         };
         let start = header_before(&text, place)?;
         let end = header_after(&text, place);
-        if !text[start..end].starts_with("[ports.") {
-            return None;
+        match (text[start..end].starts_with("[ports."), name_of(&text[start..end])) {
+            (true, name) => cut.extend(name),
+            (false, Some(name)) if name.0 == "templates" => drop(cut.insert(name)),
+            // [groups] does not concern listening.
+            (false, None) if text[start..].starts_with("[groups]") => {}
+            // Of a template whose header is broken, another table would stand for the whole.
+            (false, _) => return None,
         }
-        cut.extend(port_of(&text[start..end]));
         let blank: String = text[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
         text.replace_range(start..end, &blank);
     }
     None
 }
 
-/// `NAME` of the table that begins `[ports.NAME`; `None` if the header itself is broken.
-fn port_of(table: &str) -> Option<String> {
+/// `ports` and `NAME` of the table that begins `[ports.NAME`; `None` if the header itself is broken.
+fn name_of(table: &str) -> Option<(String, String)> {
     let header: toml::Table = table.lines().next()?.parse().ok()?;
-    header.get("ports")?.as_table()?.keys().next().cloned()
+    let (outer, inner) = header.into_iter().next()?;
+    Some((outer, inner.as_table()?.keys().next()?.clone()))
 }
 
 /// Where the table begins that holds `place`.

@@ -10,7 +10,7 @@ use super::{
     EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
 };
-use crate::port::Mapping;
+use crate::port::{Mapping, PortPattern};
 
 /// A value before it has a meaning: a TOML value.
 pub type Value = toml::Value;
@@ -40,6 +40,8 @@ const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::fro
 const REST: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Elements of a list of addresses or groups.
 const MAX_LIST: usize = 32;
+/// Members of a group of ports: each port by its name.
+const MAX_PATTERNS: usize = 1024;
 
 fn accept<T>(parsed: Option<T>) -> Parsed<T> {
     parsed.ok_or(Refusal::Value)
@@ -163,6 +165,20 @@ fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>
     let parsed =
         |(index, element): (usize, &Value)| element.as_str().and_then(&parse).ok_or(Refusal::Element(index));
     list.iter().enumerate().map(parsed).collect()
+}
+
+/// Ports as commands take them.
+pub(super) fn patterns(value: &Value) -> Parsed<Vec<PortPattern>> {
+    let list = accept(value.as_array().filter(|list| list.len() <= MAX_PATTERNS))?;
+    let pattern = |(index, element): (usize, &Value)| {
+        let word = element.as_str().ok_or(Refusal::Element(index))?;
+        word.parse::<PortPattern>().map_err(|error| Refusal::Because(error.to_string()))
+    };
+    list.iter().enumerate().map(pattern).collect()
+}
+
+pub(super) fn show_patterns(patterns: &[PortPattern]) -> Value {
+    Value::Array(patterns.iter().map(|pattern| pattern.to_string().into()).collect())
 }
 
 /// Absolute, and nothing in it that walks upwards or breaks a line.

@@ -2,32 +2,45 @@
 
 use toml::Table;
 
-use super::Config;
 use super::keys::{self, Key};
+use super::{Config, Layer, Port, value};
 
 impl Config {
     /// Every key of every port, with nothing left to defaults.
     pub fn to_toml(&self) -> String {
-        let ports = self.ports.iter().map(|(name, port)| {
-            let mut keys = table(keys::PORT, port);
-            let rules = port
-                .triggers
-                .iter()
-                .map(|(name, rule)| (name.to_string(), table(keys::TRIGGER, rule).into()));
-            keys.insert("triggers".to_owned(), rules.collect::<Table>().into());
-            (name.to_string(), keys.into())
-        });
+        let ports = self.ports.iter().map(|(name, port)| (name.to_string(), of_port(port, |_| true).into()));
+        let templates = self.templates.iter().map(|(name, stated)| (name.to_string(), layer(stated).into()));
         let mut document = Table::new();
-        document.insert("server".to_owned(), table(keys::SERVER, &self.server).into());
-        document.insert("access".to_owned(), table(keys::ACCESS, &self.access).into());
+        document.insert("server".to_owned(), table(keys::SERVER, &self.server, |_| true).into());
+        document.insert("access".to_owned(), table(keys::ACCESS, &self.access, |_| true).into());
+        let groups = self.port_groups.iter();
+        let groups = groups.map(|(name, members)| (name.to_string(), value::show_patterns(members)));
+        document.insert("groups".to_owned(), groups.collect::<Table>().into());
+        document.insert("defaults".to_owned(), layer(&self.defaults).into());
+        document.insert("templates".to_owned(), templates.collect::<Table>().into());
         document.insert("ports".to_owned(), ports.collect::<Table>().into());
         document.to_string()
     }
 }
 
-fn table<T>(keys: &'static [Key<T>], from: &T) -> Table {
+/// What is inherited, as it was stated.
+fn layer(layer: &Layer) -> Table {
+    let mut port = Port::default();
+    layer.apply(&mut port);
+    of_port(&port, |key| layer.keys.contains_key(key))
+}
+
+fn of_port(port: &Port, which: impl Fn(&str) -> bool) -> Table {
+    let mut keys = table(keys::PORT, port, which);
+    let rules = port.triggers.iter();
+    let rules = rules.map(|(name, rule)| (name.to_string(), table(keys::TRIGGER, rule, |_| true).into()));
+    keys.insert("triggers".to_owned(), rules.collect::<Table>().into());
+    keys
+}
+
+fn table<T>(keys: &'static [Key<T>], from: &T, which: impl Fn(&str) -> bool) -> Table {
     let mut table = Table::new();
-    for key in keys {
+    for key in keys.iter().filter(|key| which(key.name)) {
         let Some(value) = key.get(from) else { continue };
         match key.name.split_once('.') {
             None => {

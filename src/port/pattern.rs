@@ -160,6 +160,12 @@ impl PortPattern {
         Some(names.into_iter().filter(|name| seen.insert(name.clone())).collect())
     }
 
+    /// How many names, wildcards and groups it has.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
     /// The only name, of a pattern that is one.
     pub fn literal(&self) -> Option<&PortName> {
         match self.items.as_slice() {
@@ -204,6 +210,7 @@ impl PortPattern {
             abbreviated,
             selected: Vec::new(),
             seen: BTreeSet::new(),
+            done: BTreeSet::new(),
         };
         selection.add(self, &mut Vec::new())?;
         Ok(selection.selected)
@@ -260,7 +267,8 @@ fn check_group(
     Ok(())
 }
 
-fn no_such_group(group: &GroupName, groups: &PortGroups) -> PatternError {
+/// The refusal of a group that is none of these.
+pub fn no_such_group(group: &GroupName, groups: &PortGroups) -> PatternError {
     let names: Vec<&str> = groups.keys().map(GroupName::as_str).collect();
     let instead = match nearest(group.as_str(), names.iter().copied()).as_slice() {
         [] if names.is_empty() => "the configuration has no [groups]".to_owned(),
@@ -283,6 +291,8 @@ struct Selection<'a> {
     abbreviated: bool,
     selected: Vec<PortName>,
     seen: BTreeSet<PortName>,
+    /// Groups whose ports are all selected: there may be 2^40 ways to one by way of forty others.
+    done: BTreeSet<GroupName>,
 }
 
 impl Selection<'_> {
@@ -340,6 +350,9 @@ impl Selection<'_> {
         if path.contains(group) {
             return Err(cycle(group, path));
         }
+        if self.done.contains(group) {
+            return Ok(());
+        }
         let members = groups.get(group).ok_or_else(|| no_such_group(group, groups))?;
         let (selected, seen) = (self.selected.len(), self.seen.len());
         path.push(group.clone());
@@ -350,6 +363,7 @@ impl Selection<'_> {
             })?;
         }
         path.pop();
+        self.done.insert(group.clone());
         // Its ports may all have been selected before.
         let nothing = self.selected.len() == selected && self.seen.len() == seen;
         let selects = |member: &PortPattern| {

@@ -10,6 +10,7 @@ mod client;
 mod commands;
 mod completion;
 mod import;
+mod inherit;
 mod learn;
 mod many;
 mod pipe;

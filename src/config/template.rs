@@ -1,0 +1,168 @@
+//! What ports inherit: `[defaults]`, and `[templates.NAME]` for the ports that are `like = "NAME"`. A port takes each key from its own
+//! table, else from its template, else from `[defaults]`, else the built-in value; [`Config::origin`] returns which one it was.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::{Config, Port, Triggers, Value, keys};
+use crate::port::PortName;
+
+/// Templates of one configuration. A port has at most one, so that more templates than ports cannot be in use.
+pub const MAX_TEMPLATES: usize = 1024;
+
+/// The name of a template: what can stand bare in `[templates.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TemplateName(String);
+
+/// Not the name of a template.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0:?} is not the name of a template: use 1 to 32 of A-Z a-z 0-9 _ and -, beginning with a letter or digit"
+)]
+pub struct TemplateNameError(String);
+
+impl FromStr for TemplateName {
+    type Err = TemplateNameError;
+
+    fn from_str(word: &str) -> Result<Self, TemplateNameError> {
+        let right = (1..=32).contains(&word.len())
+            && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
+            && word.starts_with(|c: char| c.is_ascii_alphanumeric());
+        match right {
+            true => Ok(Self(word.to_owned())),
+            false => Err(TemplateNameError(word.chars().take(60).collect())),
+        }
+    }
+}
+
+impl fmt::Display for TemplateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TemplateName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The keys that `[defaults]` or a template states, for the ports below it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Layer {
+    /// Each key with its value, as [`keys::Key::get`] writes it.
+    pub keys: BTreeMap<&'static str, Value>,
+    /// Its rules. Each one replaces the rule of that name below it, whole.
+    pub triggers: Triggers,
+}
+
+impl Layer {
+    /// The keys of these names, as `from` has them, and its rules.
+    pub(super) fn of(from: &Port, stated: impl Fn(&str) -> bool) -> Self {
+        let keys = keys::PORT.iter().filter(|key| stated(key.name));
+        let keys = keys.filter_map(|key| Some((key.name, key.get(from)?))).collect();
+        Self { keys, triggers: from.triggers.clone() }
+    }
+
+    /// Lays its keys over a port.
+    pub(super) fn apply(&self, port: &mut Port) {
+        for (name, value) in &self.keys {
+            if let Some(key) = keys::find(keys::PORT, name) {
+                key.put(port, value).expect("the key has taken this value before");
+            }
+        }
+        port.triggers.extend(self.triggers.clone());
+    }
+
+    /// Whether it states a key of ports: `baud`, `triggers.panic.match`. A rule states all its keys.
+    fn states(&self, key: &str) -> bool {
+        match rule_of(key) {
+            Some(rule) => self.triggers.keys().any(|name| name.as_str() == rule),
+            None => self.keys.contains_key(key),
+        }
+    }
+
+    /// Its value of a key of ports.
+    pub fn get(&self, key: &str) -> Option<Value> {
+        match rule_of(key) {
+            Some(rule) => {
+                let (_, trigger) = self.triggers.iter().find(|(name, _)| name.as_str() == rule)?;
+                let (_, key) = key.strip_prefix("triggers.")?.split_once('.')?;
+                keys::find(keys::TRIGGER, key)?.get(trigger)
+            }
+            None => self.keys.get(key).cloned(),
+        }
+    }
+
+    /// Every key that it states, `triggers.RULE.KEY` included, in the order of the table of keys.
+    pub fn stated(&self) -> impl Iterator<Item = (String, Value)> + '_ {
+        let own = keys::PORT.iter().filter_map(|key| Some((key.name.to_owned(), self.get(key.name)?)));
+        let rules = self.triggers.iter().flat_map(|(name, rule)| {
+            let key = move |key: &'static keys::Key<super::Trigger>| {
+                Some((format!("triggers.{name}.{}", key.name), key.get(rule)?))
+            };
+            keys::TRIGGER.iter().filter_map(key)
+        });
+        own.chain(rules)
+    }
+}
+
+/// `panic` of `triggers.panic.match`
+fn rule_of(key: &str) -> Option<&str> {
+    let rest = key.strip_prefix("triggers.")?;
+    Some(rest.split_once('.').map_or(rest, |(rule, _)| rule))
+}
+
+/// Where the value of a port's key is from. The Display is what `show` and the bus print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin<'c> {
+    /// `[ports.NAME]`
+    Port,
+    /// `[templates.NAME]`
+    Template(&'c TemplateName),
+    /// `[defaults]`
+    Defaults,
+    /// No table states the key.
+    BuiltIn,
+}
+
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Port => f.write_str("port"),
+            Self::Template(name) => write!(f, "template {name}"),
+            Self::Defaults => f.write_str("defaults"),
+            Self::BuiltIn => f.write_str("built-in"),
+        }
+    }
+}
+
+impl Config {
+    /// Where a port has the value of a key from: `baud`, `triggers.panic.match`.
+    pub fn origin(&self, port: &PortName, key: &str) -> Origin<'_> {
+        let own = match rule_of(key) {
+            Some(rule) => format!("triggers.{rule}"),
+            None => key.to_owned(),
+        };
+        if self.own.get(port).is_some_and(|keys| keys.contains(&own)) {
+            return Origin::Port;
+        }
+        let like = self.ports.get(port).and_then(|port| port.like.as_ref());
+        let template = like.and_then(|like| self.templates.get_key_value(like));
+        match template {
+            Some((name, layer)) if layer.states(key) => Origin::Template(name),
+            _ if self.defaults.states(key) => Origin::Defaults,
+            _ => Origin::BuiltIn,
+        }
+    }
+
+    /// The ports that are like a template.
+    pub fn like<'c>(&'c self, template: &'c TemplateName) -> impl Iterator<Item = &'c PortName> {
+        let ports = self.ports.iter().filter(move |(_, port)| port.like.as_ref() == Some(template));
+        ports.map(|(name, _)| name)
+    }
+}

@@ -1,0 +1,100 @@
+//! Templates and groups of ports on the bus: one change for many ports, reloaded and committed as one.
+
+use zbus::Variant;
+
+use crate::bench::{Bench, said};
+
+const TEXT: &str = "[groups]\ncore = [\"a\"] # one\n\n[templates.cisco] # switches\nbaud = 9600 # slow\n\n\
+                    [ports.a]\nlike = \"cisco\"\n[ports.b]\nlike = \"cisco\"\n[ports.c]\n";
+
+#[tokio::test]
+async fn a_change_of_a_template_runs_at_all_its_ports_after_one_reload() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    manager.set("", "templates.cisco.baud", &Variant::from(115_200_u32), 0).await.unwrap();
+    let changes = manager.changes().await.unwrap();
+    let told: Vec<_> = changes
+        .iter()
+        .map(|change| (change.key.as_str(), change.old.as_str(), change.new.as_str()))
+        .collect();
+    assert_eq!(told, [("templates.cisco.baud", "9600", "115200")]);
+    let runs = async |port: &str| {
+        let running = bench.port(port).await.running().await.unwrap();
+        u32::try_from(&running["baud"]).unwrap()
+    };
+    assert_eq!((runs("a").await, runs("b").await, runs("c").await), (9600, 9600, 9600));
+    manager.reload().await.unwrap();
+    assert_eq!((runs("a").await, runs("b").await, runs("c").await), (115_200, 115_200, 9600));
+    manager.commit(0).await.unwrap();
+    assert_eq!(bench.committed(), TEXT.replace("9600", "115200"));
+
+    let origins = bench.port("a").await.origins().await.unwrap();
+    let of = |key: &str| origins[key].as_str();
+    assert_eq!((of("baud"), of("like"), of("parity")), ("template cisco", "port", "built-in"));
+    let candidate = manager.candidate().await.unwrap();
+    let list = |key: &str| Vec::<String>::try_from(candidate[key].clone()).unwrap();
+    assert_eq!(
+        (list("templates.cisco").join(" "), list("groups.core").join(" ")),
+        ("a b".into(), "a".into())
+    );
+}
+
+#[tokio::test]
+async fn what_would_leave_a_port_without_its_template_is_refused() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    let refused = said(manager.unset("", "templates.cisco", 0).await.unwrap_err());
+    assert!(refused.starts_with("template cisco is in use by a, b: "), "{refused}");
+    let refused = said(manager.set("c", "like", &Variant::from("cisc"), 0).await.unwrap_err());
+    assert!(refused.contains("there is no template cisc: did you mean cisco?"), "{refused}");
+    // A port that is like a new template runs with it, not before it.
+    manager.set("", "templates.junos.baud", &Variant::from(300_u32), 0).await.unwrap();
+    manager.set("c", "like", &Variant::from("junos"), 0).await.unwrap();
+    let refused = said(bench.port("c").await.reload().await.unwrap_err());
+    assert!(
+        refused.contains("there is no template junos") && refused.contains("reload that first"),
+        "{refused}"
+    );
+    manager.reload().await.unwrap();
+    bench.port("c").await.reload().await.unwrap();
+    manager.commit(0).await.unwrap();
+    let text = bench.committed();
+    assert!(text.contains("[ports.c]\nlike = \"junos\"\n"), "{text}");
+    assert!(text.contains("[templates.junos]\nbaud = 300\n"), "{text}");
+    // Taken out and made again in one go, it has nothing of what it was.
+    for port in ["a", "b"] {
+        manager.unset(port, "like", 0).await.unwrap();
+    }
+    manager.unset("", "templates.cisco", 0).await.unwrap();
+    manager.set("", "templates.cisco.parity", &Variant::from("odd"), 0).await.unwrap();
+    manager.commit(0).await.unwrap();
+    let text = bench.committed();
+    assert!(text.contains("parity = \"O\"") && !text.contains("9600"), "{text}");
+}
+
+#[tokio::test]
+async fn a_group_is_set_and_unset_where_it_stands() {
+    let bench = Bench::new(TEXT).await;
+    let manager = bench.manager().await;
+    let members =
+        |words: &[&str]| Variant::from(words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>());
+    manager.set("", "groups.core", &members(&["a", "b*"]), 0).await.unwrap();
+    manager.set("", "groups.\"rack.1\"", &members(&["@core"]), 0).await.unwrap();
+    for (key, words, wanted) in [
+        ("groups.core", &["@-x"][..], "group name"),
+        ("groups.core", &["@rack.1"], "a group cannot have itself as a member: core → rack.1 → core"),
+        ("groups.x", &["@nosuch"], "there is no group nosuch"),
+    ] {
+        let refused = said(manager.set("", key, &members(words), 0).await.unwrap_err());
+        assert!(refused.contains(wanted), "{key}: {refused}");
+    }
+    manager.commit(0).await.unwrap();
+    let text = bench.committed();
+    assert!(text.starts_with("[groups]\ncore = [\"a\", \"b*\"] # one\n\"rack.1\" = [\"@core\"]\n"), "{text}");
+    let refused = said(manager.unset("", "groups.core", 0).await.unwrap_err());
+    assert!(refused.contains("there is no group core"), "{refused}");
+    manager.unset("", "groups.\"rack.1\"", 0).await.unwrap();
+    manager.unset("", "groups.core", 0).await.unwrap();
+    manager.commit(0).await.unwrap();
+    assert!(bench.committed().starts_with("[groups]\n\n[templates.cisco]"), "{}", bench.committed());
+}
