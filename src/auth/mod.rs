@@ -11,6 +11,7 @@ pub mod from;
 pub mod protocol;
 pub mod server;
 pub mod sources;
+pub mod status;
 
 mod interrupt;
 mod keyfile;
