@@ -80,7 +80,7 @@ pub fn serve(
     let served = login.serve(&mut peer).map_err(ServeError::from);
     let served = served.and_then(|()| match (login.admitted.take(), program) {
         (Some((account, pam)), Some(program)) => {
-            status(&super::status::status(&account.name.as_c_str().to_string_lossy(), login.rhost));
+            status(&super::status::status(account.name.as_str(), login.rhost));
             Ok(session::serve(peer, &account, pam, program, |what| login.tell(what))?)
         }
         _ => Ok(()),

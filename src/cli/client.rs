@@ -23,7 +23,7 @@ use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port};
 use super::ssh_config::{self, Host, Wish};
-use super::tree::{Command, Output, Ports, Setting, Target, Trial};
+use super::tree::{Command, MineOnTrial, Output, Ports, Setting, Target, Trial};
 use super::units::{self, Verb};
 use super::value::{self, ValueError};
 use crate::admin::wire;
@@ -217,6 +217,11 @@ impl Client {
         Ok(self.service.get_or_try_init(Service::connect).await?)
     }
 
+    /// Our name on the bus, once there is a connection.
+    pub fn bus_name(&self) -> Option<String> {
+        self.service.get()?.connection().unique_name().map(ToString::to_string)
+    }
+
     /// Whether the caller may change anything.
     pub async fn may_administer(&self) -> Done<bool> {
         Ok(self.service().await?.manager.may_administer().await.map_err(sentence)?)
@@ -295,20 +300,21 @@ impl Client {
                 value::check_key(&of, &key)?;
                 let (port, key) = address(&of, &key);
                 let unset = self.service().await?.manager.unset(&port, &key, self.revision()).await;
-                self.of(&of, unset).await?;
+                warn(self.of(&of, unset).await?)?;
                 self.show_changed(&of, to).await
             }
             Command::Create { port } => {
                 let manager = &self.service().await?.manager;
-                manager.set_many(&[port.as_str()], &[], self.revision()).await.map_err(sentence)?;
+                let made = manager.set_many(&[port.as_str()], &[], self.revision()).await;
+                warn(made.map_err(sentence)?)?;
                 self.show_changed(&Target::Port(port), to).await
             }
             Command::Remove { port } => {
                 let service = self.service().await?;
                 // Nothing but a look at the revision, which RemovePort does not take.
                 service.manager.set_many(&[], &[], self.revision()).await.map_err(sentence)?;
-                self.of(&Target::Port(port.clone()), service.manager.remove_port(port.as_str()).await)
-                    .await?;
+                let removed = service.manager.remove_port(port.as_str()).await;
+                warn(self.of(&Target::Port(port.clone()), removed).await?)?;
                 self.changed().await?;
                 Ok(writeln!(to, "{port} is removed at the next `reload {port}` or `commit`")?)
             }
@@ -467,7 +473,7 @@ impl Client {
         let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
         let (port, path) = address(&of, &key);
         let set = self.service().await?.manager.set(&port, &path, &value, self.revision()).await;
-        self.of(&of, set).await?;
+        warn(self.of(&of, set).await?)?;
         self.show_changed(&of, to).await?;
         match (&of, key.as_str()) {
             (Target::Access, "authorized_keys_command") => self.confirm_command(to).await,
@@ -563,14 +569,24 @@ impl Client {
 
     async fn commit(&self, trial: Option<Trial>, to: &mut impl Write) -> Done {
         let manager = &self.service().await?.manager;
-        let count = manager.uncommitted().await.map_err(sentence)?;
-        let minutes = trial.map(|Trial::Confirm { minutes }| minutes);
-        let committed = match minutes {
-            None => manager.commit(self.revision()).await,
-            Some(minutes) => manager.commit_confirmed(self.revision(), 60 * minutes).await,
+        let before = manager.uncommitted().await.map_err(sentence)?;
+        let (minutes, is_mine) = match trial {
+            None => (None, false),
+            Some(Trial::Confirm { minutes }) => (Some(minutes), false),
+            Some(Trial::Mine { trial: None }) => (None, true),
+            Some(Trial::Mine { trial: Some(MineOnTrial::Confirm { minutes }) }) => (Some(minutes), true),
+        };
+        let committed = match (minutes, is_mine) {
+            (minutes, true) => manager.commit_mine(self.revision(), 60 * minutes.unwrap_or(0)).await,
+            (None, false) => manager.commit(self.revision()).await,
+            (Some(minutes), false) => manager.commit_confirmed(self.revision(), 60 * minutes).await,
         };
         remarks(committed.map_err(sentence)?, to)?;
         self.looked().await?;
+        let count = match is_mine {
+            true => before.saturating_sub(manager.uncommitted().await.map_err(sentence)?),
+            false => before,
+        };
         let changes = match count {
             // Said by the service.
             0 => return Ok(()),
@@ -594,6 +610,11 @@ fn address(of: &Target, key: &str) -> (String, String) {
         Target::Port(port) => (port.to_string(), key.to_owned()),
         table => (String::new(), format!("{table}.{key}")),
     }
+}
+
+/// What a change has replaced of other people's, beside what is asked for.
+fn warn(said: Vec<String>) -> Done {
+    remarks(said, &mut io::stderr().lock())
 }
 
 fn remarks(remarks: Vec<String>, to: &mut impl Write) -> Done {
