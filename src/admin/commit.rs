@@ -210,7 +210,7 @@ impl Core {
                 let count = waiting.changes.len();
                 let mut remarks = self.roll_back(waiting, Why::Told).await?;
                 if count > 0 {
-                    remarks.push(format!("{}: `revert` once more drops them", uncommitted_again(count)));
+                    remarks.push(format!("{}; another `revert` drops them", uncommitted_again(count)));
                 }
                 Ok(remarks)
             }

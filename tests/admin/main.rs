@@ -7,4 +7,5 @@ mod accounts;
 mod bench;
 mod changes;
 mod interface;
+mod people;
 mod triggers;
