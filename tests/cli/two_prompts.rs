@@ -72,7 +72,7 @@ fn each_sees_the_others_change_commit_and_rollback_at_once_over_a_half_typed_lin
 
     // The line is still the one that was typed; a change that was not looked at comes before it.
     bob.types("200\r");
-    bob.shows("ports.ttyUSB0.baud was changed by root at");
+    bob.shows("the whole configuration was changed by console-admin at");
     bob.types("diff\r");
     bob.shows("ports.ttyUSB0.baud  9600       115200  root");
     bob.types("baud ttyUSB1 19200\r");
