@@ -613,7 +613,7 @@ fn address(of: &Target, key: &str) -> (String, String) {
 }
 
 /// What a change has replaced of other people's, beside what is asked for.
-fn warn(said: Vec<String>) -> Done {
+pub(super) fn warn(said: Vec<String>) -> Done {
     remarks(said, &mut io::stderr().lock())
 }
 
