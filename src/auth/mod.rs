@@ -7,18 +7,18 @@
 pub mod account;
 pub mod authorized_keys;
 pub mod client;
-pub mod from;
+pub mod host_patterns;
 pub mod protocol;
 pub mod server;
 pub mod sources;
 pub mod status;
 
+mod denied;
 mod interrupt;
 mod keyfile;
 mod keys_command;
 mod listed;
 mod pam;
 mod peer;
-mod refusal;
 mod run;
 mod session;
