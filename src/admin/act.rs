@@ -7,6 +7,7 @@ use zbus::object_server::SignalEmitter;
 
 use super::authors::{Action, Altered};
 use super::bouncer::{Caller, whole_caller};
+use super::bus::By;
 use super::core::Core;
 use super::manager::Manager;
 use crate::event::Event;
@@ -74,19 +75,10 @@ impl Core {
             .into_iter()
             .map(|one| (one.path.to_string(), bounded(&one.old), bounded(&one.new)))
             .collect();
-        let Caller { name, origin, connection } = &caller;
-        let told = Manager::changed(
-            &self.emitter,
-            action.as_str(),
-            name,
-            &origin.from,
-            &origin.session,
-            connection,
-            self.state().revision,
-            keys,
-            count,
-            &text,
-        );
+        let Caller { name, origin, connection } = caller;
+        let by = By { who: name, from: origin.from, session: origin.session, caller: connection };
+        let revision = self.state().revision;
+        let told = Manager::changed(&self.emitter, action.as_str(), by, revision, keys, count, &text);
         if let Err(error) = told.await {
             tracing::warn!("nobody could be told of that on the bus: {error}");
         }

@@ -9,6 +9,9 @@ use super::state::{Author, Refusal, State, is_anew};
 use crate::config::changes::{self, Change, Changes, KeyPath, stated};
 use crate::config::{Text, Value};
 
+/// Changes of others that are named when they are replaced: a port that is removed may have had dozens.
+const NAMED_REPLACED: usize = 8;
+
 /// What is done to the configuration. The names are those of the signal and of the journal's field `CONSOLE_ACTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -156,7 +159,13 @@ impl State {
                 }
             })
         };
-        self.pending().iter().filter_map(sentence).collect()
+        let mut sentences: Vec<String> = self.pending().iter().filter_map(sentence).collect();
+        if sentences.len() > NAMED_REPLACED {
+            let more = sentences.len() - NAMED_REPLACED;
+            sentences.truncate(NAMED_REPLACED);
+            sentences.push(format!("and {more} more changes of others are replaced"));
+        }
+        sentences
     }
 
     /// The uncommitted changes of one administrator, if they can be committed without those of others.

@@ -33,6 +33,19 @@ pub struct Change {
     pub when: String,
 }
 
+/// Who has changed something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct By {
+    /// User name.
+    pub who: String,
+    /// Address, terminal, or `local`.
+    pub from: String,
+    /// The systemd unit of the calling process; empty if it is not known.
+    pub session: String,
+    /// The caller's name on the bus; empty for console-admin itself.
+    pub caller: String,
+}
+
 /// Somebody at a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
 pub struct Session {
@@ -176,14 +189,10 @@ pub trait Manager {
     /// where, in which session (a unit), by which name on the bus; the revision; key, old and new value of up to 16 keys, and of how many
     /// it was; and all of it as a sentence.
     #[zbus(signal)]
-    #[expect(clippy::too_many_arguments)]
     fn changed(
         &self,
         action: &str,
-        who: &str,
-        from: &str,
-        session: &str,
-        caller: &str,
+        by: By,
         revision: u64,
         keys: Vec<(String, String, String)>,
         count: u32,

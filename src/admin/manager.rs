@@ -8,7 +8,7 @@ use zbus::{ObjectServer, OwnedObjectPath, Variant};
 
 use super::authors::{outcome, shown};
 use super::bouncer::Needs;
-use super::bus::{Change, Keys, port_path};
+use super::bus::{By, Change, Keys, port_path};
 use super::commit::Whose;
 use super::refused::{BusError::Refused, Result};
 use super::service::House;
@@ -215,14 +215,10 @@ impl Manager {
 
     /// Somebody has changed something.
     #[zbus(signal)]
-    #[expect(clippy::too_many_arguments)]
     pub async fn changed(
         emitter: &SignalEmitter<'_>,
         action: &str,
-        who: &str,
-        from: &str,
-        session: &str,
-        caller: &str,
+        by: By,
         revision: u64,
         keys: Vec<(String, String, String)>,
         count: u32,

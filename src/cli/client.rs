@@ -577,7 +577,8 @@ impl Client {
             Some(Trial::Mine { trial: Some(MineOnTrial::Confirm { minutes }) }) => (Some(minutes), true),
         };
         let committed = match (minutes, is_mine) {
-            (minutes, true) => manager.commit_mine(self.revision(), 60 * minutes.unwrap_or(0)).await,
+            // What others have changed since is not committed: nobody has to have looked at it.
+            (minutes, true) => manager.commit_mine(0, 60 * minutes.unwrap_or(0)).await,
             (None, false) => manager.commit(self.revision()).await,
             (Some(minutes), false) => manager.commit_confirmed(self.revision(), 60 * minutes).await,
         };

@@ -147,7 +147,7 @@ impl<P: ExternalPrinter> Listener<P> {
     async fn told(&mut self, service: &Service, signal: &Changed) -> zbus::Result<()> {
         let told = signal.args()?;
         let is_edit = matches!(*told.action(), "set" | "unset" | "create" | "remove" | "reload");
-        let is_own = self.notices.lock().own.as_deref() == Some(*told.caller());
+        let is_own = self.notices.lock().own.as_deref() == Some(told.by().caller.as_str());
         if !is_own {
             if is_edit && self.shown >= SHOWN {
                 self.passed_over += 1;

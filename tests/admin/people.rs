@@ -20,7 +20,7 @@ async fn next(signals: &mut ChangedStream) -> Changed {
 async fn told(signals: &mut ChangedStream) -> (String, String, String) {
     let signal = next(signals).await;
     let told = signal.args().unwrap();
-    (told.action().to_string(), told.from().to_string(), told.text().to_string())
+    (told.action().to_string(), told.by().from.clone(), told.text().to_string())
 }
 
 /// Changes in the files that console-admin keeps are as if somebody else had made them.
@@ -49,9 +49,10 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
     set(&manager, "a", "baud", 300).await;
     let signal = next(&mut signals).await;
     let first = signal.args().unwrap();
-    assert_eq!((*first.action(), *first.who(), *first.from()), ("set", "root", "192.0.2.7"));
-    assert_eq!(*first.session(), session);
-    assert_eq!(*first.caller(), bench.client.unique_name().unwrap().as_str());
+    let by = first.by();
+    assert_eq!((*first.action(), by.who.as_str(), by.from.as_str()), ("set", "root", "192.0.2.7"));
+    assert_eq!(by.session, session);
+    assert_eq!(by.caller, bench.client.unique_name().unwrap().as_str());
     assert_eq!((*first.revision(), *first.count()), (manager.revision().await.unwrap(), 1));
     assert_eq!(*first.keys(), [("ports.a.baud".to_owned(), "9600".to_owned(), "300".to_owned())]);
     assert_eq!(*first.text(), "root (192.0.2.7) set ports.a.baud = 300 (was 9600)");
