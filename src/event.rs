@@ -43,11 +43,17 @@ pub enum Event {
     Committed,
     /// What was committed was taken back.
     RolledBack,
+    /// Changes are in force, and not committed.
+    Reloaded,
+    /// A commit on trial stays.
+    Confirmed,
+    /// Changes that were not committed were dropped.
+    Reverted,
 }
 
 impl Event {
     /// All kinds.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::Plugged,
         Self::Unplugged,
         Self::Opened,
@@ -67,6 +73,9 @@ impl Event {
         Self::Applied,
         Self::Committed,
         Self::RolledBack,
+        Self::Reloaded,
+        Self::Confirmed,
+        Self::Reverted,
     ];
 
     /// The value of the field `message_id` of its message.
@@ -91,6 +100,9 @@ impl Event {
             Self::Applied => "44c26bcccb91435fad65186f09da6e77",
             Self::Committed => "deb9f4439bbe4d73bb51fac1658e0336",
             Self::RolledBack => "e9612fe5ded240168d8843cc7cd6828d",
+            Self::Reloaded => "53fe636484404feba5862e12b23b972b",
+            Self::Confirmed => "df375f521e2e48899433c7abec2ea357",
+            Self::Reverted => "48990450ed5f4f9780f2fed4d973b2c2",
         }
     }
 }

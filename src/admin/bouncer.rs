@@ -11,6 +11,8 @@ use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
+use super::origin::{Origin, origin};
+
 /// Whose uid all ports have.
 const PORT_USER: &str = "_console-port";
 
@@ -51,7 +53,11 @@ const TABLE: &[(&str, &[&str], Needs)] = {
         ("org.consoleserver1.Manager", &["MonitorPath", "SshPort", "Listen", "AccessGroups"], Configure),
         ("org.consoleserver1.Manager", &["RemovePorts", "UnsetMany"], Configure),
         ("org.consoleserver1.Manager", &["Reload", "ReloadPorts"], Manage),
-        ("org.consoleserver1.Manager", &["Commit", "CommitConfirmed", "Confirm", "Revert"], Commit),
+        (
+            "org.consoleserver1.Manager",
+            &["Commit", "CommitConfirmed", "CommitMine", "Confirm", "Revert"],
+            Commit,
+        ),
         ("org.consoleserver1.Watcher", &["Report"], Port),
         ("org.consoleserver1.Port", &["Sessions"], Nothing),
         ("org.consoleserver1.Port", &["Start", "Stop", "Reload", "SendBreak", "Disconnect"], Manage),
@@ -93,19 +99,39 @@ pub enum Denied {
     NoPolkit(String, String),
 }
 
+/// Who calls, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// User name.
+    pub name: String,
+    /// Address and session.
+    pub origin: Origin,
+    /// The caller's name on the bus, by which a client knows its own changes in a signal; empty for console-admin itself.
+    pub connection: String,
+}
+
 tokio::task_local! {
     /// Who has been let in, for the length of the call.
-    static CALLER: String;
+    static CALLER: Caller;
 }
 
 /// Runs a call as that one's.
-pub async fn as_caller<T>(name: String, call: impl Future<Output = T>) -> T {
-    CALLER.scope(name, call).await
+pub async fn as_caller<T>(caller: Caller, call: impl Future<Output = T>) -> T {
+    CALLER.scope(caller, call).await
 }
 
-/// Who is calling.
+/// The name of who is calling.
 pub fn caller() -> String {
-    CALLER.try_with(Clone::clone).unwrap_or_else(|_| "console-admin".to_owned())
+    whole_caller().name
+}
+
+/// Who is calling, and from where; outside of a call it is console-admin.
+pub fn whole_caller() -> Caller {
+    CALLER.try_with(Clone::clone).unwrap_or_else(|_| Caller {
+        name: "console-admin".to_owned(),
+        origin: Origin::local(),
+        connection: String::new(),
+    })
 }
 
 /// Lets callers in.
@@ -120,11 +146,22 @@ impl Bouncer {
         Ok(Self { bus: DBusProxy::new(connection).await?, connection: connection.clone() })
     }
 
-    /// The caller of a method or writer of a property, by user name; or why not.
-    pub async fn admit(&self, header: &Header<'_>, interface: &str, member: &str) -> Result<String, Denied> {
+    /// The caller of a method or writer of a property; or why not. Where those come from who only look is not asked.
+    pub async fn admit(&self, header: &Header<'_>, interface: &str, member: &str) -> Result<Caller, Denied> {
         let needs = needs(interface, member)
             .ok_or_else(|| Denied::NotInTable(interface.to_owned(), member.to_owned()))?;
-        self.check(header, needs).await
+        let name = self.check(header, needs).await?;
+        let connection = header.sender().map(ToString::to_string).unwrap_or_default();
+        let origin = match (needs.action(), header.sender()) {
+            (Some(_), Some(sender)) => {
+                match self.bus.get_connection_unix_process_id(BusName::from(sender.to_owned())).await {
+                    Ok(pid) => origin(&self.connection, pid, &name).await,
+                    Err(_) => Origin::local(),
+                }
+            }
+            _ => Origin::local(),
+        };
+        Ok(Caller { name, origin, connection })
     }
 
     /// Whether the caller could do that, without being asked for a password.

@@ -33,6 +33,19 @@ pub struct Change {
     pub when: String,
 }
 
+/// Who has changed something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct By {
+    /// User name.
+    pub who: String,
+    /// Address, terminal, or `local`.
+    pub from: String,
+    /// The systemd unit of the calling process; empty if it is not known.
+    pub session: String,
+    /// The caller's name on the bus; empty for console-admin itself.
+    pub caller: String,
+}
+
 /// Somebody at a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
 pub struct Session {
@@ -86,25 +99,26 @@ pub fn port_of(path: &str) -> Option<PortName> {
 pub trait Manager {
     /// A new port: 9600 8N1, enabled, without a listener.
     fn create_port(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-    /// Takes a port out.
-    fn remove_port(&self, name: &str) -> zbus::Result<()>;
-    /// Sets a key of the candidate. Without a port, `key` begins with its table: `server.ssh_port`, `defaults.baud`,
-    /// `templates.cisco.baud`, which makes the template if it is not there, or is a group of ports: `groups.core`.
-    fn set(&self, port: &str, key: &str, value: &Variant<'_>, revision: u64) -> zbus::Result<()>;
-    /// Makes ports and sets keys (port, key, value), all of it or nothing.
+    /// Takes a port out. Returns remarks, as `Set` does.
+    fn remove_port(&self, name: &str) -> zbus::Result<Vec<String>>;
+    /// Sets a key of the candidate. Returns what it has replaced of other people's uncommitted changes, a sentence each. Without a
+    /// port, `key` begins with its table: `server.ssh_port`, `defaults.baud`, `templates.cisco.baud`, which makes the template if it
+    /// is not there, or is a group of ports: `groups.core`.
+    fn set(&self, port: &str, key: &str, value: &Variant<'_>, revision: u64) -> zbus::Result<Vec<String>>;
+    /// Makes ports and sets keys (port, key, value), all of it or nothing. Returns remarks, as `Set` does.
     fn set_many(
         &self,
         ports: &[&str],
         values: &[(&str, &str, &Variant<'_>)],
         revision: u64,
-    ) -> zbus::Result<()>;
+    ) -> zbus::Result<Vec<String>>;
     /// Takes a key out of the candidate, so that its default holds; or a group of ports, `groups.core`; or a whole template,
-    /// `templates.cisco`, that no port is like.
-    fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<()>;
-    /// Takes keys (port, key) out of the candidate: all of them or none.
-    fn unset_many(&self, keys: &[(&str, &str)], revision: u64) -> zbus::Result<()>;
-    /// Takes ports out: all of them or none.
-    fn remove_ports(&self, names: &[&str], revision: u64) -> zbus::Result<()>;
+    /// `templates.cisco`, that no port is like. Returns remarks, as `Set` does.
+    fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<Vec<String>>;
+    /// Takes keys (port, key) out of the candidate: all of them or none. Returns remarks, as `Set` does.
+    fn unset_many(&self, keys: &[(&str, &str)], revision: u64) -> zbus::Result<Vec<String>>;
+    /// Takes ports out: all of them or none. Returns remarks, as `Set` does.
+    fn remove_ports(&self, names: &[&str], revision: u64) -> zbus::Result<Vec<String>>;
     /// Applies the candidate's settings of these ports together. Returns remarks, a sentence each.
     fn reload_ports(&self, names: &[&str]) -> zbus::Result<Vec<String>>;
     /// Applies the changes of everything that is not of one port: `[server]`, `[access]`, `[groups]`, `[defaults]` and the templates.
@@ -114,9 +128,12 @@ pub trait Manager {
     fn commit(&self, revision: u64) -> zbus::Result<Vec<String>>;
     /// As `Commit`, and back to what was before unless `Confirm` is called in time.
     fn commit_confirmed(&self, revision: u64, seconds: u32) -> zbus::Result<Vec<String>>;
+    /// As the two, of the caller's own changes alone; with 0 seconds they stay. Refused where they depend on those of others.
+    fn commit_mine(&self, revision: u64, seconds: u32) -> zbus::Result<Vec<String>>;
     /// Keeps what `CommitConfirmed` has committed.
     fn confirm(&self) -> zbus::Result<()>;
-    /// Forgets every change that is not committed, and reloads what runs with one. Returns remarks.
+    /// Forgets every change that is not committed, and reloads what runs with one. If a commit waits for `Confirm`, that goes back instead, and
+    /// its changes are uncommitted again. Returns remarks.
     fn revert(&self) -> zbus::Result<Vec<String>>;
     /// Every change that is not committed, those that run already included.
     fn changes(&self) -> zbus::Result<Vec<Change>>;
@@ -145,6 +162,12 @@ pub trait Manager {
     /// Seconds until a commit that waits for `Confirm` is rolled back; 0 if none does.
     #[zbus(property(emits_changed_signal = "false"))]
     fn confirm_within(&self) -> zbus::Result<u32>;
+    /// The last change: its key, who, when (RFC 3339). Empty since a boot.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last_change(&self) -> zbus::Result<(String, String, String)>;
+    /// The last commit: who, when (RFC 3339), of how many changes. Empty if there was none.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last_commit(&self) -> zbus::Result<(String, String, u32)>;
     /// The program's version.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
@@ -172,6 +195,20 @@ pub trait Manager {
     /// Sets it in the candidate.
     #[zbus(property)]
     fn set_access_groups(&self, value: &[&str]) -> zbus::Result<()>;
+
+    /// Somebody has changed something: `set`, `unset`, `create`, `remove`, `reload`, `commit`, `confirm`, `revert` or `rollback`; who, from
+    /// where, in which session (a unit), by which name on the bus; the revision; key, old and new value of up to 16 keys, and of how many
+    /// it was; and all of it as a sentence.
+    #[zbus(signal)]
+    fn changed(
+        &self,
+        action: &str,
+        by: By,
+        revision: u64,
+        keys: Vec<(String, String, String)>,
+        count: u32,
+        text: &str,
+    ) -> zbus::Result<()>;
 
     /// A port has seen what it was to look for.
     #[zbus(signal)]

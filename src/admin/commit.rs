@@ -3,19 +3,35 @@
 
 use std::collections::BTreeSet;
 
+use super::authors::{Action, Altered, outcome, shares, shown};
 use super::bouncer::caller;
 use super::confirm::{LONGEST, Waiting};
 use super::core::{Core, Error, Remarks, author};
+use super::files::LastCommit;
 use super::reload::{Ran, differing};
 use super::state::{Refusal, State};
-use crate::config::changes::Scope;
+use crate::config::changes::{Change, Changes, KeyPath, Scope, stated};
 use crate::config::commit::{self, COMMITTED};
-use crate::config::{Text, load_text};
-use crate::event::Event;
+use crate::config::{Text, Value, load_text};
+use crate::port::PortName;
+
+/// Whose changes are committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// Everybody's.
+    All,
+    /// The caller's alone.
+    Mine,
+}
 
 impl Core {
-    /// Makes every change permanent. With `confirm_within` it goes back unless confirmed in so many seconds.
-    pub async fn commit(&self, revision: u64, confirm_within: Option<u32>) -> Result<Remarks, Error> {
+    /// Makes changes permanent. With `confirm_within` they go back unless confirmed in so many seconds.
+    pub async fn commit(
+        &self,
+        revision: u64,
+        whose: Whose,
+        confirm_within: Option<u32>,
+    ) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
         if let Some(waiting) = self.waiting() {
             return Err(Error::Waits(waiting.until()));
@@ -23,28 +39,42 @@ impl Core {
         if let Some(seconds) = confirm_within.filter(|seconds| !(1..=LONGEST).contains(seconds)) {
             return Err(Error::Seconds(seconds));
         }
+        let who = caller();
+        let chosen = |state: &State| match whose {
+            Whose::All => no_conflicts(state, state.conflicts()).map(|()| state.pending()),
+            Whose::Mine => {
+                state.is_right()?;
+                let own = state.changes_of(&who)?;
+                no_conflicts(state, state.conflicts_of(&own)).map(|()| own)
+            }
+        };
         let state = self.state();
         state.check_revision(revision)?;
-        no_conflicts(&state)?;
         let mut remarks = Vec::new();
-        if !state.candidate.is_empty() {
-            let keys: Vec<_> = state.candidate.iter().map(|(path, _)| path.to_string()).collect();
-            remarks.push(format!("reloaded first: {}", keys.join(", ")));
-            let named: BTreeSet<Scope> = state.candidate.iter().map(|(path, _)| path.scope.whole()).collect();
-            remarks.extend(self.apply(|scope| named.contains(scope)).await?);
-        }
+        remarks.extend(self.reload_first(&state, &chosen(&state)?, whose).await?);
         // The file may have been edited during the reload.
         let state = self.state();
-        no_conflicts(&state)?;
-        let count = state.pending().len();
-        if count == 0 {
-            remarks.push("nothing to commit".to_owned());
+        let changes = chosen(&state)?;
+        let others = state.pending().len() - changes.len();
+        if changes.is_empty() {
+            remarks.push(match others {
+                0 => "nothing to commit".to_owned(),
+                1 => "nothing of yours to commit: the one change is somebody else's".to_owned(),
+                _ => format!("nothing of yours to commit: all {others} changes are other people's"),
+            });
             return Ok(remarks);
         }
-        let text = commit::with_own_words(state.merged()?);
+        let text = match whose {
+            Whose::All => state.merged()?,
+            Whose::Mine => changes
+                .apply(&state.committed.text)
+                .map_err(|error| Error::Refused(Refusal::Whole(error.to_string())))?,
+        };
+        let text = commit::with_own_words(text);
+        let altered = committed(&state, &changes);
         if let Some(seconds) = confirm_within {
             let before = load_text(&self.files.root.join(COMMITTED))?;
-            let waiting = Waiting::new(seconds, before, text.clone());
+            let waiting = Waiting::new(seconds, before, text.clone(), changes.clone());
             waiting.save(&self.files)?;
             self.wait_for(Some(waiting));
         }
@@ -55,19 +85,98 @@ impl Core {
             }
             return Err(error.into());
         }
-        self.settle(&state, text)?;
-        let (who, changes) = (caller(), if count == 1 { "change" } else { "changes" });
-        tracing::info!(
-            message_id = Event::Committed.id(),
-            console_user = who,
-            "{who} has committed {count} {changes}"
-        );
+        let committed = Text { text, path: self.files.root.join(COMMITTED) };
+        self.settle(match whose {
+            Whose::All => state.settled(committed),
+            Whose::Mine => state.settled_of(committed, &changes),
+        })?;
+        let shares = shares(&changes, &who);
+        let mut said = format!("committed {}", counted(changes.len()));
+        if let Some(shares) = &shares {
+            said.push_str(&format!(": {shares}"));
+        }
+        if let Some(waiting) = self.waiting() {
+            said.push_str(&format!("; rolled back at {} unless confirmed", waiting.until()));
+        }
+        self.files.save_last_commit(&LastCommit {
+            who,
+            when: jiff::Timestamp::now(),
+            count: u32::try_from(changes.len()).unwrap_or(u32::MAX),
+        })?;
+        remarks.extend(shares);
+        if others > 0 {
+            remarks.push(format!("{} of other people's stay uncommitted", counted(others)));
+        }
+        self.tell_of(Action::Commit, altered, &said).await;
         Ok(remarks)
     }
 
-    /// The committed text is all there is.
-    pub(super) fn settle(&self, state: &State, text: String) -> Result<(), Error> {
-        let next = state.settled(Text { text, path: self.files.root.join(COMMITTED) });
+    /// Tells of what was reloaded, and that something was.
+    pub(super) async fn tell_of_reload(&self, which: impl Fn(&Scope) -> bool, taken: &Changes) {
+        /// More names are no help.
+        const NAMED: usize = 3;
+        let state = self.state();
+        let ports: Vec<_> =
+            state.ports().into_iter().filter(|port| which(&Scope::Port((*port).clone()))).collect();
+        let removed = taken.iter().filter_map(|(path, _)| path.scope.port());
+        let mut what: Vec<&str> = ports.into_iter().chain(removed).map(PortName::as_str).collect();
+        what.dedup();
+        if which(&Scope::Server) {
+            what.push("what is not of one port");
+        }
+        let more = what.len().saturating_sub(NAMED);
+        what.truncate(NAMED);
+        let mut said = format!("reloaded {}", what.join(", "));
+        if more > 0 {
+            said.push_str(&format!(" and {more} more"));
+        }
+        match taken.len() {
+            0 => {}
+            1 => said.push_str(": 1 change is in force"),
+            count => said.push_str(&format!(": {count} changes are in force")),
+        }
+        let altered = taken.iter().map(|(path, change)| Altered {
+            path: path.clone(),
+            action: Action::Reload,
+            old: shown(in_file(&state, path).as_ref(), "configured"),
+            new: outcome(path, change),
+            who: change.who.clone(),
+        });
+        self.tell_of(Action::Reload, altered.collect(), &said).await;
+    }
+
+    /// Puts in force what is to be committed and was not reloaded.
+    async fn reload_first(&self, state: &State, chosen: &Changes, whose: Whose) -> Result<Remarks, Error> {
+        let waits = || state.candidate.iter().map(|(path, _)| path).filter(|path| chosen.get(path).is_some());
+        let is_all = whose == Whose::All;
+        let keys: Vec<String> = match is_all {
+            // What was set back is no change any more, and has to be reloaded too.
+            true => state.candidate.iter().map(|(path, _)| path.to_string()).collect(),
+            false => waits().map(ToString::to_string).collect(),
+        };
+        if keys.is_empty() {
+            return Ok(Remarks::new());
+        }
+        let mut remarks = vec![format!("reloaded first: {}", keys.join(", "))];
+        if is_all {
+            let named: BTreeSet<Scope> = state.candidate.iter().map(|(path, _)| path.scope.whole()).collect();
+            remarks.extend(self.apply(|scope| named.contains(scope)).await?);
+            return Ok(remarks);
+        }
+        let next = state.reloaded_keys(chosen);
+        next.check_running()?;
+        let mut concerned = differing(&state.running_config, &next.running_config);
+        let asked: BTreeSet<_> = waits().filter_map(|path| path.scope.port().cloned()).collect();
+        concerned.extend(asked.iter().filter(|port| next.running_config.ports.contains_key(port)).cloned());
+        let Ran { remarks: said, refused } = self.run(state, &next, &concerned, &asked).await?;
+        self.files.save_candidate(&next)?;
+        self.keep(next);
+        remarks.extend(said);
+        if refused.is_empty() { Ok(remarks) } else { Err(Error::NotTaken(refused.join("; "))) }
+    }
+
+    /// The committed text is written.
+    fn settle(&self, next: State) -> Result<(), Error> {
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;
         self.keep(next);
@@ -78,21 +187,33 @@ impl Core {
     /// Keeps what a commit has written.
     pub async fn confirm(&self) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
-        if self.waiting().is_none() {
-            return Err(Error::NoneWaits);
-        }
+        let Some(waiting) = self.waiting() else { return Err(Error::NoneWaits) };
         Waiting::forget(&self.files)?;
         self.wait_for(None);
         self.keep_last_good(&self.state());
-        tracing::info!(console_user = caller(), "commit confirmed by {}", caller());
+        let kept = waiting.changes.iter().map(|(path, change)| Altered {
+            path: path.clone(),
+            action: Action::Confirm,
+            old: shown(change.old.as_ref(), "configured"),
+            new: outcome(path, change),
+            who: change.who.clone(),
+        });
+        self.tell_of(Action::Confirm, kept.collect(), "confirmed the commit: it stays").await;
         Ok(())
     }
 
-    /// Forgets every change that is not committed; a commit that waits is rolled back.
+    /// Forgets every change that is not committed; a commit that waits is rolled back instead, and its changes are uncommitted again.
     pub async fn revert(&self) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
         match self.waiting() {
-            Some(waiting) => self.roll_back(waiting, &format!("by {}", caller())).await,
+            Some(waiting) => {
+                let count = waiting.changes.len();
+                let mut remarks = self.roll_back(waiting, Why::Told).await?;
+                if count > 0 {
+                    remarks.push(format!("{}; another `revert` drops them", uncommitted_again(count)));
+                }
+                Ok(remarks)
+            }
             None => {
                 let state = self.state();
                 let next = state.reverted(state.committed.clone(), &author());
@@ -102,6 +223,14 @@ impl Core {
                 self.files.save_candidate(&next)?;
                 self.keep(next);
                 remarks.extend(refused);
+                let pending = state.pending();
+                let shares = shares(&pending, &caller());
+                let mut said = format!("dropped {}", counted(pending.len()));
+                if let Some(shares) = &shares {
+                    said.push_str(&format!(": {shares}"));
+                }
+                remarks.extend(shares);
+                self.tell_of(Action::Revert, taken_back(&state, &pending, Action::Revert), &said).await;
                 Ok(remarks)
             }
         }
@@ -111,7 +240,7 @@ impl Core {
     pub async fn expire(&self) {
         let _turn = self.turn.lock().await;
         let Some(waiting) = self.waiting().filter(|waiting| waiting.left() == 0) else { return };
-        match self.roll_back(waiting, "since nobody has confirmed it").await {
+        match self.roll_back(waiting, Why::Expired).await {
             Ok(remarks) => remarks.iter().for_each(|remark| tracing::warn!("{remark}")),
             Err(error) => tracing::error!("rolling back has failed: {error}"),
         }
@@ -141,12 +270,13 @@ impl Core {
         }
     }
 
-    /// Everything as it was before the commit. Each step may be done twice, if this is killed between them.
-    pub(super) async fn roll_back(&self, waiting: Waiting, why: &str) -> Result<Remarks, Error> {
+    /// Everything as it was before the commit, whose changes are the candidate again. Each step may be done twice, if this is killed
+    /// between them.
+    async fn roll_back(&self, waiting: Waiting, why: Why) -> Result<Remarks, Error> {
         let old = self.state();
         let edited = self.keep_edited(&waiting)?;
         commit::restore(&self.files.root, waiting.before.as_deref())?;
-        let next = old.reverted(self.files.committed().0, &author());
+        let next = old.rolled_back(self.files.committed().0, &waiting.changes, &author());
         let mut concerned = differing(&old.running_config, &next.running_config);
         // If an earlier life was killed in here, the file was restored then, and the difference is not to be seen any more.
         concerned.extend(self.live.active().await.unwrap_or_default());
@@ -154,15 +284,26 @@ impl Core {
         // The file is what it was: that it does not run everywhere is said, and does not bring the commit back.
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;
+        let altered = taken_back(&next, &waiting.changes, Action::Rollback);
         self.keep(next);
         Waiting::forget(&self.files)?;
         self.wait_for(None);
         self.keep_last_good(&self.state());
-        tracing::warn!(
-            message_id = Event::RolledBack.id(),
-            console_user = caller(),
-            "the last commit was rolled back {why}"
-        );
+        let again = match waiting.changes.len() {
+            0 => String::new(),
+            count => format!(": {}", uncommitted_again(count)),
+        };
+        self.tell_of(
+            Action::Rollback,
+            altered,
+            &match why {
+                Why::Expired => {
+                    format!("the last commit was rolled back, since nobody has confirmed it{again}")
+                }
+                Why::Told => format!("has rolled back the last commit, which was not confirmed{again}"),
+            },
+        )
+        .await;
         match ran {
             Ok(Ran { mut remarks, refused }) => {
                 remarks.extend(refused);
@@ -174,11 +315,55 @@ impl Core {
     }
 }
 
-fn no_conflicts(state: &State) -> Result<(), Refusal> {
-    let conflicts = state.conflicts();
-    match (&state.fault, conflicts.is_empty()) {
-        (Some(fault), _) => Err(Refusal::Committed(fault.clone())),
-        (None, false) => Err(Refusal::Conflicts(conflicts)),
-        (None, true) => Ok(()),
+/// What a commit makes of each key. Before it, in the file.
+fn committed(state: &State, changes: &Changes) -> Vec<Altered> {
+    let altered = |(path, change): (&KeyPath, &Change)| Altered {
+        path: path.clone(),
+        action: Action::Commit,
+        old: shown(in_file(state, path).as_ref(), "configured"),
+        new: outcome(path, change),
+        who: change.who.clone(),
+    };
+    changes.iter().map(altered).collect()
+}
+
+/// What becomes of each key when changes go back to the committed values.
+fn taken_back(state: &State, changes: &Changes, action: Action) -> Vec<Altered> {
+    let altered = |(path, change): (&KeyPath, &Change)| Altered {
+        path: path.clone(),
+        action,
+        old: outcome(path, change),
+        new: shown(in_file(state, path).as_ref(), "configured"),
+        who: change.who.clone(),
+    };
+    changes.iter().map(altered).collect()
+}
+
+fn in_file(state: &State, path: &KeyPath) -> Option<Value> {
+    path.effective(&state.committed_config).or_else(|| stated(&state.committed.text, path))
+}
+
+fn counted(count: usize) -> String {
+    if count == 1 { "1 change".to_owned() } else { format!("{count} changes") }
+}
+
+fn uncommitted_again(count: usize) -> String {
+    match count {
+        1 => "its change is uncommitted again, and `diff` shows it".to_owned(),
+        _ => format!("its {count} changes are uncommitted again, and `diff` shows them"),
     }
+}
+
+/// Why a commit goes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Nobody has confirmed it.
+    Expired,
+    /// Somebody has said so.
+    Told,
+}
+
+fn no_conflicts(state: &State, conflicts: Vec<String>) -> Result<(), Refusal> {
+    state.is_right()?;
+    if conflicts.is_empty() { Ok(()) } else { Err(Refusal::Conflicts(conflicts)) }
 }

@@ -7,10 +7,13 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, FileError, Files};
+use crate::config::changes::Changes;
 use crate::config::load_text;
 
 const CONFIRM: &str = "var/lib/consoleserver/admin/confirm.toml";
 const BEFORE: &str = "var/lib/consoleserver/admin/before.toml";
+/// The changes of the commit, which are the candidate again if it goes back.
+const CHANGES: &str = "var/lib/consoleserver/admin/commit.toml";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Seconds that may be asked for: a day.
@@ -27,6 +30,8 @@ pub struct Waiting {
     pub before: Option<String>,
     /// The committed file as the commit has left it.
     pub after: String,
+    /// What was committed, and whose it was.
+    pub changes: Changes,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -44,8 +49,8 @@ pub fn is_awaited(root: &Path) -> bool {
 
 impl Waiting {
     /// From now on for so long.
-    pub fn new(seconds: u32, before: Option<String>, after: String) -> Self {
-        Self { deadline: now() + u64::from(seconds), boot: boot_id(), before, after }
+    pub fn new(seconds: u32, before: Option<String>, after: String, changes: Changes) -> Self {
+        Self { deadline: now() + u64::from(seconds), boot: boot_id(), before, after, changes }
     }
 
     /// Seconds that are left; of a deadline of another boot, none.
@@ -59,7 +64,7 @@ impl Waiting {
         crate::clock::clock(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(left))
     }
 
-    /// Kept, before anything in /etc changes. The old text is there before the record that it is needed.
+    /// Kept, before anything in /etc changes. The old text and the changes are there before the record that they are needed.
     pub fn save(&self, files: &Files) -> Result<(), FileError> {
         let record = Record {
             boot: self.boot.clone(),
@@ -68,6 +73,8 @@ impl Waiting {
             after: self.after.clone(),
         };
         files::write(&path(files, BEFORE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
+        let changes = self.changes.to_running().map_err(std::io::Error::other);
+        files::write(&path(files, CHANGES), changes, 0o600)?;
         files::write(&path(files, CONFIRM), toml::to_string(&record).map_err(std::io::Error::other), 0o600)
     }
 
@@ -82,12 +89,18 @@ impl Waiting {
         } else {
             None
         };
-        Ok(Some(Self { deadline, boot, before, after }))
+        // Without them it goes back all the same.
+        let changes = Changes::read(&path(files, CHANGES)).unwrap_or_else(|error| {
+            tracing::error!("if the commit that waits goes back, its changes are lost: {error}");
+            Changes::default()
+        });
+        Ok(Some(Self { deadline, boot, before, after, changes }))
     }
 
     /// It does not wait any more.
     pub fn forget(files: &Files) -> Result<(), FileError> {
         files::remove(&path(files, CONFIRM))?;
+        files::remove(&path(files, CHANGES))?;
         files::remove(&path(files, BEFORE))
     }
 }
@@ -113,6 +126,7 @@ fn boot_id() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::changes::Change;
 
     #[test]
     fn it_is_found_again_as_it_was_and_ends_with_its_boot() {
@@ -121,7 +135,15 @@ mod tests {
         let files = Files { root: room.path().to_owned() };
         assert_eq!(Waiting::load(&files), Ok(None));
         for before in [None, Some("[ports.a]\n".to_owned())] {
-            let waiting = Waiting::new(100, before, "[ports.b]\n".to_owned());
+            let mut changes = Changes::default();
+            let change = Change {
+                who: "alice".to_owned(),
+                when: jiff::Timestamp::UNIX_EPOCH,
+                old: None,
+                new: Some(300.into()),
+            };
+            changes.insert("ports.b.baud".parse().unwrap(), change);
+            let waiting = Waiting::new(100, before, "[ports.b]\n".to_owned(), changes);
             waiting.save(&files).unwrap();
             assert_eq!(Waiting::load(&files), Ok(Some(waiting.clone())));
             assert!((90..=100).contains(&waiting.left()));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use thiserror::Error;
+use zbus::object_server::SignalEmitter;
 
 use super::bouncer::caller;
 use super::confirm::{LONGEST, Waiting};
@@ -16,7 +17,6 @@ use super::units::{Units, UnitsError};
 use crate::config::changes::KeyPath;
 use crate::config::commit::CommitError;
 use crate::config::{ConfigError, Value};
-use crate::event::Event;
 
 /// Why something was not done. The Display is what the administrator reads.
 #[derive(Debug, Error)]
@@ -83,13 +83,15 @@ pub struct Core {
     /// Read and replaced at once, never held over a wait.
     state: Mutex<(Arc<State>, Stamp)>,
     waiting: Mutex<Option<Waiting>>,
+    /// Where signals come from.
+    pub(super) emitter: SignalEmitter<'static>,
     /// One change at a time; the state above can be looked at meanwhile.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 impl Core {
     /// From what an earlier life has left.
-    pub fn new(files: Files, units: Units, live: Live) -> Self {
+    pub fn new(files: Files, units: Units, live: Live, emitter: SignalEmitter<'static>) -> Self {
         files.sweep();
         let stamp = files.stamp();
         let state = files.load();
@@ -103,6 +105,7 @@ impl Core {
             live,
             state: Mutex::new((Arc::new(state), stamp)),
             waiting: Mutex::new(waiting),
+            emitter,
             turn: tokio::sync::Mutex::default(),
         };
         core.keep_last_good(&core.state());
@@ -150,36 +153,29 @@ impl Core {
         }
     }
 
-    /// A change of the candidate.
+    /// A change of the candidate. Returns what it has replaced of other people's changes.
     pub async fn change(
         &self,
         revision: u64,
         change: impl FnOnce(&State, &Author) -> Result<State, Refusal>,
-    ) -> Result<(), Error> {
+    ) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
         let state = self.state();
         state.check_revision(revision)?;
         let author = author();
         let next = change(&state, &author)?;
         if next.revision == state.revision {
-            return Ok(());
+            return Ok(Remarks::new());
         }
         self.files.save_candidate(&next)?;
-        let Author { who, .. } = author;
-        let key = next.last.as_ref().map(|last| last.key.clone()).unwrap_or_default();
-        let port = key.parse().ok().and_then(|path: KeyPath| path.scope.port().map(ToString::to_string));
-        tracing::info!(
-            message_id = Event::Set.id(),
-            console_port = port,
-            console_user = who,
-            "{who} has changed {key}: it is in force after a reload"
-        );
+        let (altered, remarks) = (state.altered(&next, &author.who), state.overridden(&next, &author));
         self.keep(next);
-        Ok(())
+        self.tell_of_edit(altered).await;
+        Ok(remarks)
     }
 
     /// A key takes a value, or its default.
-    pub async fn set(&self, path: KeyPath, value: Option<Value>, revision: u64) -> Result<(), Error> {
+    pub async fn set(&self, path: KeyPath, value: Option<Value>, revision: u64) -> Result<Remarks, Error> {
         self.change(revision, |state, author| state.set(path, value, author)).await
     }
 }

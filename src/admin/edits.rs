@@ -157,7 +157,7 @@ impl State {
     }
 
     /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.
-    fn is_right(&self) -> Result<(), Refusal> {
+    pub(super) fn is_right(&self) -> Result<(), Refusal> {
         match &self.fault {
             Some(fault) => Err(Refusal::Committed(fault.clone())),
             None => Ok(()),

@@ -22,6 +22,8 @@ const CANDIDATE: &str = "run/consoleserver/admin/candidate.toml";
 const EDITED: &str = "var/lib/consoleserver/admin/edited.toml";
 /// What a rollback has found in place of the committed file, and could not read.
 const UNREADABLE: &str = "etc/consoleserver/config.toml.unreadable";
+/// Who has committed last, and when. It outlives a boot, as what was committed does.
+const LAST_COMMIT: &str = "var/lib/consoleserver/admin/last-commit.toml";
 /// What systemd and the ports are being told, so that a killed service tells them again. Gone at a reboot, which begins afresh.
 const UNDER_WAY: &str = "run/consoleserver/admin/under-way.toml";
 /// Where the vendor's configuration is.
@@ -41,6 +43,17 @@ struct Candidate {
     last: Option<Last>,
     #[serde(default)]
     change: Changes,
+}
+
+/// The last commit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastCommit {
+    /// User name.
+    pub who: String,
+    /// When.
+    pub when: jiff::Timestamp,
+    /// Of how many changes.
+    pub count: u32,
 }
 
 /// What tells one version of a file from another without reading it.
@@ -160,6 +173,25 @@ impl Files {
         match load_text(&path) {
             Ok(Some(same)) if same == text => Ok(()),
             _ => write(&path, Ok(text.to_owned()), 0o644),
+        }
+    }
+
+    /// Keeps who has committed.
+    pub fn save_last_commit(&self, commit: &LastCommit) -> Result<(), FileError> {
+        write(&self.root.join(LAST_COMMIT), toml::to_string(commit).map_err(io::Error::other), 0o600)
+    }
+
+    /// Who has committed last; `None` if nobody has, or that cannot be read.
+    pub fn last_commit(&self) -> Option<LastCommit> {
+        let path = self.root.join(LAST_COMMIT);
+        match load_text(&path) {
+            Ok(text) => toml::from_str(&text?)
+                .inspect_err(|error| tracing::warn!("{}: {}", path.display(), error.message()))
+                .ok(),
+            Err(error) => {
+                tracing::warn!("who has committed last cannot be told: {error}");
+                None
+            }
         }
     }
 

@@ -69,10 +69,10 @@ impl<I: Interface> Interface for Guarded<I> {
         DispatchResult::Async(Box::pin(async move {
             let _busy = self.house.busy();
             let header = header.ok_or_else(|| BusError::Denied("nobody has written this".to_owned()))?;
-            let name =
+            let caller =
                 self.house.bouncer.admit(header, &I::name(), property).await.map_err(BusError::from)?;
             match self.inner.set(property, value, server, connection, Some(header), emitter) {
-                DispatchResult::Async(set) => as_caller(name, set).await,
+                DispatchResult::Async(set) => as_caller(caller, set).await,
                 _ => Err(fdo::Error::UnknownProperty(format!("{property} cannot be written")).into()),
             }
         }))
@@ -101,12 +101,12 @@ impl<I: Interface> Interface for Guarded<I> {
         DispatchResult::Async(Box::pin(async move {
             let _busy = self.house.busy();
             let header = message.header();
-            let name =
+            let caller =
                 self.house.bouncer.admit(&header, &I::name(), &member).await.map_err(BusError::from)?;
             // Whoever lists or calls ports finds those that there are now.
             self.house.keep_objects(server).await;
             match self.inner.call(server, connection, message, member.clone()) {
-                DispatchResult::Async(call) => as_caller(name, call).await,
+                DispatchResult::Async(call) => as_caller(caller, call).await,
                 _ => Err(fdo::Error::UnknownMethod(format!("there is no method {member}")).into()),
             }
         }))

@@ -6,8 +6,10 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{ObjectServer, OwnedObjectPath, Variant};
 
+use super::authors::{outcome, shown};
 use super::bouncer::Needs;
-use super::bus::{Change, Keys, port_path};
+use super::bus::{By, Change, Keys, port_path};
+use super::commit::Whose;
 use super::refused::{BusError::Refused, Result};
 use super::service::House;
 use super::wire::{from_bus, keys, to_bus};
@@ -83,14 +85,20 @@ impl Manager {
         Ok(port_path(&name))
     }
 
-    async fn remove_port(&self, name: &str, #[zbus(object_server)] server: &ObjectServer) -> Result<()> {
+    #[zbus(out_args("remarks"))]
+    async fn remove_port(
+        &self,
+        name: &str,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<Vec<String>> {
         let name = port(name)?;
-        self.0.core.change(0, |state, author| state.remove(&name, author)).await?;
+        let remarks = self.0.core.change(0, |state, author| state.remove(&name, author)).await?;
         self.0.keep_objects(server).await;
-        Ok(())
+        Ok(remarks)
     }
 
-    async fn set(&self, port: &str, key: &str, value: Variant<'_>, revision: u64) -> Result<()> {
+    #[zbus(out_args("remarks"))]
+    async fn set(&self, port: &str, key: &str, value: Variant<'_>, revision: u64) -> Result<Vec<String>> {
         let path = path(port, key)?;
         if path.key.is_none() {
             let whole = match path.scope {
@@ -103,17 +111,19 @@ impl Manager {
         Ok(self.0.core.set(path, Some(value), revision).await?)
     }
 
-    async fn unset(&self, port: &str, key: &str, revision: u64) -> Result<()> {
+    #[zbus(out_args("remarks"))]
+    async fn unset(&self, port: &str, key: &str, revision: u64) -> Result<Vec<String>> {
         Ok(self.0.core.set(path(port, key)?, None, revision).await?)
     }
 
+    #[zbus(out_args("remarks"))]
     async fn set_many(
         &self,
         ports: Vec<&str>,
         values: Vec<(&str, &str, Variant<'_>)>,
         revision: u64,
         #[zbus(object_server)] server: &ObjectServer,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let ports = ports.into_iter().map(port).collect::<Result<Vec<_>>>()?;
         let set = |(port, key, value): (&str, &str, Variant<'_>)| {
             let path = path(port, key)?;
@@ -121,27 +131,29 @@ impl Manager {
             Ok((path, value))
         };
         let values = values.into_iter().map(set).collect::<Result<Vec<_>>>()?;
-        self.0.core.change(revision, |state, author| state.set_many(&ports, values, author)).await?;
+        let remarks =
+            self.0.core.change(revision, |state, author| state.set_many(&ports, values, author)).await?;
         self.0.keep_objects(server).await;
-        Ok(())
+        Ok(remarks)
     }
 
-    async fn unset_many(&self, keys: Vec<(&str, &str)>, revision: u64) -> Result<()> {
+    #[zbus(out_args("remarks"))]
+    async fn unset_many(&self, keys: Vec<(&str, &str)>, revision: u64) -> Result<Vec<String>> {
         let paths = keys.into_iter().map(|(port, key)| path(port, key)).collect::<Result<Vec<_>>>()?;
-        self.0.core.change(revision, |state, author| state.unset_many(paths, author)).await?;
-        Ok(())
+        Ok(self.0.core.change(revision, |state, author| state.unset_many(paths, author)).await?)
     }
 
+    #[zbus(out_args("remarks"))]
     async fn remove_ports(
         &self,
         names: Vec<&str>,
         revision: u64,
         #[zbus(object_server)] server: &ObjectServer,
-    ) -> Result<()> {
+    ) -> Result<Vec<String>> {
         let names = names.into_iter().map(port).collect::<Result<Vec<_>>>()?;
-        self.0.core.change(revision, |state, author| state.remove_many(&names, author)).await?;
+        let remarks = self.0.core.change(revision, |state, author| state.remove_many(&names, author)).await?;
         self.0.keep_objects(server).await;
-        Ok(())
+        Ok(remarks)
     }
 
     #[zbus(out_args("remarks"))]
@@ -174,7 +186,7 @@ impl Manager {
         revision: u64,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
-        let remarks = self.0.core.commit(revision, None).await?;
+        let remarks = self.0.core.commit(revision, Whose::All, None).await?;
         self.0.keep_objects(server).await;
         Ok(remarks)
     }
@@ -186,7 +198,21 @@ impl Manager {
         seconds: u32,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
-        let remarks = self.0.core.commit(revision, Some(seconds)).await?;
+        let remarks = self.0.core.commit(revision, Whose::All, Some(seconds)).await?;
+        self.0.keep_objects(server).await;
+        self.0.look_at_the_clock();
+        Ok(remarks)
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn commit_mine(
+        &self,
+        revision: u64,
+        seconds: u32,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<Vec<String>> {
+        let within = Some(seconds).filter(|seconds| *seconds > 0);
+        let remarks = self.0.core.commit(revision, Whose::Mine, within).await?;
         self.0.keep_objects(server).await;
         self.0.look_at_the_clock();
         Ok(remarks)
@@ -206,18 +232,13 @@ impl Manager {
     #[zbus(out_args("changes"))]
     fn changes(&self) -> Vec<Change> {
         let state = self.0.core.state();
-        // A whole table, of a port or a rule, has no value that fits in a line.
-        let shown = |value: Option<Value>, table: &str| match value {
-            Some(Value::Table(_)) => table.to_owned(),
-            value => value.map_or_else(String::new, |value| value.to_string()),
-        };
         let change = |(path, change): (&KeyPath, &crate::config::changes::Change)| Change {
             key: path.to_string(),
-            old: shown(path.effective(&state.committed_config).or_else(|| change.old.clone()), "configured"),
-            new: match (path.key, &change.new) {
-                (None, None) => "removed".to_owned(),
-                (_, new) => shown(new.clone(), "new"),
-            },
+            old: shown(
+                path.effective(&state.committed_config).as_ref().or(change.old.as_ref()),
+                "configured",
+            ),
+            new: outcome(path, change),
             who: change.who.clone(),
             when: change.when.to_string(),
         };
@@ -228,6 +249,18 @@ impl Manager {
     async fn may_administer(&self, #[zbus(header)] header: Header<'_>) -> bool {
         self.0.bouncer.could(&header, Needs::Configure).await
     }
+
+    /// Somebody has changed something.
+    #[zbus(signal)]
+    pub async fn changed(
+        emitter: &SignalEmitter<'_>,
+        action: &str,
+        by: By,
+        revision: u64,
+        keys: Vec<(String, String, String)>,
+        count: u32,
+        text: &str,
+    ) -> zbus::Result<()>;
 
     /// A port has seen what it was to look for: port, rule, line.
     #[zbus(signal)]
@@ -273,6 +306,18 @@ impl Manager {
     fn confirm_within(&self) -> u32 {
         let left = self.0.core.waiting().map_or(0, |waiting| waiting.left().max(1));
         u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last_change(&self) -> (String, String, String) {
+        let last = self.0.core.state().last.clone();
+        last.map(|last| (last.key, last.who, last.when.to_string())).unwrap_or_default()
+    }
+
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn last_commit(&self) -> (String, String, u32) {
+        let last = self.0.core.files.last_commit();
+        last.map(|last| (last.who, last.when.to_string(), last.count)).unwrap_or_default()
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -324,13 +369,15 @@ impl Manager {
     #[zbus(property)]
     async fn set_access_groups(&self, groups: Vec<String>) -> Result<()> {
         let path = KeyPath { scope: Scope::Access, key: Some("groups") };
-        Ok(self.0.core.set(path, Some(list(groups)), 0).await?)
+        self.0.core.set(path, Some(list(groups)), 0).await?;
+        Ok(())
     }
 }
 
 impl Manager {
     async fn put(&self, key: &'static str, value: Value) -> Result<()> {
-        Ok(self.0.core.set(KeyPath { scope: Scope::Server, key: Some(key) }, Some(value), 0).await?)
+        self.0.core.set(KeyPath { scope: Scope::Server, key: Some(key) }, Some(value), 0).await?;
+        Ok(())
     }
 }
 

@@ -36,7 +36,8 @@ impl Port {
 
     async fn put(&self, key: &'static str, value: Value) -> Result<()> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
-        Ok(self.house.core.set(path, Some(value), 0).await?)
+        self.house.core.set(path, Some(value), 0).await?;
+        Ok(())
     }
 
     /// A key of the candidate as text; empty if it has no value, or the port is to be removed.
@@ -333,6 +334,7 @@ impl Port {
     async fn set_device(&self, path: String) -> Result<()> {
         let key = KeyPath { scope: Scope::Port(self.name.clone()), key: Some("device") };
         let value = if path.is_empty() { None } else { Some(path.into()) };
-        Ok(self.house.core.set(key, value, 0).await?)
+        self.house.core.set(key, value, 0).await?;
+        Ok(())
     }
 }

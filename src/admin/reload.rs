@@ -30,7 +30,13 @@ impl Core {
     /// Applies the changes of some tables.
     pub async fn reload(&self, which: impl Fn(&Scope) -> bool) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
-        self.apply(which).await
+        let taken = self.state().candidate.clone().take(&which);
+        let done = self.apply(&which).await;
+        // A port that has not taken its settings runs with the others' changes all the same.
+        if let Ok(_) | Err(Error::NotTaken(_)) = done {
+            self.tell_of_reload(which, &taken).await;
+        }
+        done
     }
 
     pub(super) async fn apply(&self, which: impl Fn(&Scope) -> bool) -> Result<Remarks, Error> {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use zbus::{Connection, ObjectServer, fdo};
 
+use super::act::emitter;
 use super::bouncer::Bouncer;
 use super::bus::{NAME, PATH, port_path};
 use super::core::Core;
@@ -142,7 +143,7 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
         root.join(systemd::runtime_directory().strip_prefix("/").unwrap_or(&systemd::runtime_directory()));
     let live = Live::new(runtime_dir, units.clone());
     let house = Arc::new(House {
-        core: Core::new(Files { root }, units, live),
+        core: Core::new(Files { root }, units, live, emitter(&connection)?),
         bouncer: Bouncer::new(&connection).await?,
         objects: tokio::sync::Mutex::default(),
         calls: AtomicUsize::new(0),

@@ -91,6 +91,23 @@ pub enum Refusal {
     /// Edited by hand meanwhile.
     #[error("{}", .0.join("\n"))]
     Conflicts(Vec<String>),
+    /// Not to be committed alone: its table is another administrator's change.
+    #[error(
+        "{key} depends on {table}, which {who} has created or removed and not committed: let {who} commit first, or take the changes of all by `commit`"
+    )]
+    Depends {
+        /// The key.
+        key: String,
+        /// The port or rule.
+        table: String,
+        /// Whose change that is.
+        who: String,
+    },
+    /// Not to be committed alone: the whole would be wrong.
+    #[error(
+        "without the changes of others yours would be wrong: {0}\nlet them commit first, or take the changes of all by `commit`"
+    )]
+    Alone(String),
 }
 
 /// The change that the revision counts.
@@ -195,8 +212,21 @@ impl State {
 
     /// The changes of some tables run from now on.
     pub fn reloaded(&self, which: impl Fn(&Scope) -> bool) -> Self {
-        let Self { committed, fault, mut running, mut candidate, revision, last, .. } = self.clone();
-        for (path, change) in candidate.take(which).iter() {
+        let mut candidate = self.candidate.clone();
+        let taken = candidate.take(which);
+        self.with_running(&taken, candidate)
+    }
+
+    /// These changes run from now on, and no others of their tables.
+    pub fn reloaded_keys(&self, keys: &Changes) -> Self {
+        let mut candidate = self.candidate.clone();
+        let taken = candidate.take_keys(|path| keys.get(path).is_some());
+        self.with_running(&taken, candidate)
+    }
+
+    fn with_running(&self, taken: &Changes, candidate: Changes) -> Self {
+        let Self { committed, fault, mut running, revision, last, .. } = self.clone();
+        for (path, change) in taken.iter() {
             if path.key.is_none() {
                 // A table that comes or goes takes with it what was changed in it before.
                 running.forget_table(&path.scope);
@@ -252,6 +282,11 @@ impl State {
 
     /// The keys that were changed here, and in the committed file by hand meanwhile: a sentence each.
     pub fn conflicts(&self) -> Vec<String> {
+        self.conflicts_of(&self.pending())
+    }
+
+    /// Those of some changes.
+    pub fn conflicts_of(&self, changes: &Changes) -> Vec<String> {
         let shown =
             |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string);
         let conflict = |(path, change): (&KeyPath, &Change)| {
@@ -268,7 +303,7 @@ impl State {
                 )
             })
         };
-        self.pending().iter().filter_map(conflict).collect()
+        changes.iter().filter_map(conflict).collect()
     }
 
     /// The ports of any of the three.

@@ -11,6 +11,7 @@ pub mod host_patterns;
 pub mod protocol;
 pub mod server;
 pub mod sources;
+pub mod status;
 
 mod denied;
 mod interrupt;

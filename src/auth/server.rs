@@ -58,6 +58,7 @@ pub fn serve(
     program: Option<&Path>,
     host_keys: &Path,
     configured: Configured,
+    status: impl Fn(&str),
 ) -> Result<(), ServeError> {
     let mut peer = Peer::new(stream, LOGIN_GRACE_TIME);
     let begun = peer.receive().and_then(|first| match first {
@@ -79,6 +80,7 @@ pub fn serve(
     let served = login.serve(&mut peer).map_err(ServeError::from);
     let served = served.and_then(|()| match (login.admitted.take(), program) {
         (Some((account, pam)), Some(program)) => {
+            status(&super::status::status(account.name.as_str(), login.rhost));
             Ok(session::serve(peer, &account, pam, program, |what| login.tell(what))?)
         }
         _ => Ok(()),

@@ -8,11 +8,12 @@ use anyhow::Context;
 use clap::Parser;
 use consoleserver::auth::server;
 use consoleserver::auth::sources::Configured;
-use consoleserver::{hostkeys, journal, persist};
+use consoleserver::{hostkeys, journal, persist, systemd};
 use listenfd::ListenFd;
 use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::unistd::alarm;
 use russh::keys::PublicKey;
+use sd_notify::NotifyState;
 
 /// Seconds after which even a PAM module that hangs is ended, a little more than a login may take.
 const HARD_LIMIT: u32 = server::LOGIN_GRACE_TIME.as_secs() as u32 + 15;
@@ -63,7 +64,10 @@ fn main() -> ExitCode {
     let program = arguments.may_run.then(|| arguments.root.join(PROGRAM));
     // A session, once it runs, takes its time.
     alarm::set(HARD_LIMIT);
-    let served = server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys, configured);
+    let served =
+        server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys, configured, |text| {
+            systemd::notify(&[NotifyState::Status(text)]);
+        });
     journal::report_dropped_at_exit();
     match served {
         Ok(()) => ExitCode::SUCCESS,

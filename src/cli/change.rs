@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::assign::{self, Assignment};
-use super::client::{Client, Done};
+use super::client::{Client, Done, warn};
 use super::select::counted;
 use super::service::{ServiceError, sentence, unknown_port};
 use super::show::Three;
@@ -96,7 +96,7 @@ impl Client {
             paths.iter().map(|(port, key)| (port.as_str(), key.as_str())).collect();
         let unset = self.service().await?.manager.unset_many(&paths, self.revision()).await;
         let targets: Vec<Target> = before.iter().map(|(target, _)| target.clone()).collect();
-        self.of(&targets, unset).await?;
+        warn(self.of(&targets, unset).await?)?;
         self.tell(before, &keys.iter().map(String::as_str).collect::<Vec<_>>(), to).await
     }
 
@@ -167,7 +167,7 @@ impl Client {
         let ports = self.select(ports).await?;
         let names: Vec<&str> = ports.iter().map(PortName::as_str).collect();
         let removed = self.service().await?.manager.remove_ports(&names, self.revision()).await;
-        self.of(&ports.iter().cloned().map(Target::Port).collect::<Vec<_>>(), removed).await?;
+        warn(self.of(&ports.iter().cloned().map(Target::Port).collect::<Vec<_>>(), removed).await?)?;
         self.changed().await?;
         Ok(match ports.as_slice() {
             [port] => writeln!(to, "{port} is removed at the next `reload {port}` or `commit`")?,
@@ -190,7 +190,7 @@ impl Client {
             .collect::<Result<_, ValueError>>()?;
         let sent: Vec<_> = sent.iter().map(|(port, key, value)| (*port, *key, &**value)).collect();
         let put = self.service().await?.manager.set_many(made, &sent, self.revision()).await;
-        self.of(targets, put).await
+        warn(self.of(targets, put).await?)
     }
 
     /// What a call about these has brought; of a port that does not exist, the nearest ones are named.

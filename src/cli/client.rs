@@ -28,7 +28,7 @@ use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port}
 use super::ssh_config::{self, Host, Wish};
 use super::takers::{is_inherited, takers};
 use super::targets::Targets;
-use super::tree::{Command, Named, Output, Ports, Target, Trial};
+use super::tree::{Command, MineOnTrial, Named, Output, Ports, Target, Trial};
 use super::units::{self, Verb};
 use super::value::ValueError;
 use crate::admin::bus::Change;
@@ -236,6 +236,11 @@ impl Client {
             return Err(CommandError::Foreground(self.place.runtime.clone()));
         }
         Ok(self.service.get_or_try_init(Service::connect).await?)
+    }
+
+    /// Our name on the bus, once there is a connection.
+    pub fn bus_name(&self) -> Option<String> {
+        self.service.get()?.connection().unique_name().map(ToString::to_string)
     }
 
     /// Whether the caller may change anything.
@@ -615,14 +620,25 @@ impl Client {
 
     async fn commit(&self, trial: Option<Trial>, to: &mut impl Write) -> Done {
         let manager = &self.service().await?.manager;
-        let count = manager.uncommitted().await.map_err(sentence)?;
-        let minutes = trial.map(|Trial::Confirm { minutes }| minutes);
-        let committed = match minutes {
-            None => manager.commit(self.revision()).await,
-            Some(minutes) => manager.commit_confirmed(self.revision(), 60 * minutes).await,
+        let before = manager.uncommitted().await.map_err(sentence)?;
+        let (minutes, is_mine) = match trial {
+            None => (None, false),
+            Some(Trial::Confirm { minutes }) => (Some(minutes), false),
+            Some(Trial::Mine { trial: None }) => (None, true),
+            Some(Trial::Mine { trial: Some(MineOnTrial::Confirm { minutes }) }) => (Some(minutes), true),
+        };
+        let committed = match (minutes, is_mine) {
+            // What others have changed since is not committed: nobody has to have looked at it.
+            (minutes, true) => manager.commit_mine(0, 60 * minutes.unwrap_or(0)).await,
+            (None, false) => manager.commit(self.revision()).await,
+            (Some(minutes), false) => manager.commit_confirmed(self.revision(), 60 * minutes).await,
         };
         remarks(committed.map_err(sentence)?, to)?;
         self.looked().await?;
+        let count = match is_mine {
+            true => before.saturating_sub(manager.uncommitted().await.map_err(sentence)?),
+            false => before,
+        };
         let changes = match count {
             // Said by the service.
             0 => return Ok(()),
@@ -679,6 +695,11 @@ async fn each<T, F: Future<Output = Done<T>>>(
         }
     }
     if failed.is_empty() { Ok(all) } else { Err(CommandError::Several(failed)) }
+}
+
+/// What a change has replaced of other people's, beside what is asked for.
+pub(super) fn warn(said: Vec<String>) -> Done {
+    remarks(said, &mut io::stderr().lock())
 }
 
 fn remarks(remarks: Vec<String>, to: &mut impl Write) -> Done {

@@ -316,7 +316,7 @@ mod tests {
             ("set access root ", &["key", "yes", "no"]),
             ("set ttyUSB0 description ", &[]),
             ("unset ttyUSB0 xon", &["xonxoff"]),
-            ("commit ", &["confirm"]),
+            ("commit ", &["confirm", "mine"]),
             ("list --", &["--unconfigured", "--json", "--help"]),
             ("create t", &[]),
             ("who t", &["ttyUSB0"]),

@@ -100,7 +100,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("listen", &["listen 127.0.0.1 ::1"]),
     ("access", &["access dialout sudo", "access '*'"]),
     ("reload", &["reload ttyUSB0", "reload p[01-48]", "reload"]),
-    ("commit", &["commit", "commit confirm 5"]),
+    ("commit", &["commit", "commit confirm 5", "commit mine"]),
     ("help", &["help", "help baud", "baud ?"]),
 ];
 

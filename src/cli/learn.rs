@@ -12,7 +12,7 @@ use thiserror::Error;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::client::{Client, CommandError, Done};
+use super::client::{Client, CommandError, Done, warn};
 use super::service::{ServiceError, sentence};
 use super::tree::Target;
 use crate::admin::wire;
@@ -203,7 +203,8 @@ impl Client {
         let value = wire::to_bus(&device.as_str().into()).expect("a text is a value of the bus");
         let values = [(port.as_str(), "device", &*value)];
         let manager = &self.service().await?.manager;
-        manager.set_many(&made, &values, self.revision()).await.map_err(sentence)?;
+        let set = manager.set_many(&made, &values, self.revision()).await;
+        warn(set.map_err(sentence)?)?;
         self.show_changed(&Target::Port(port.clone()), to).await?;
         writeln!(to, "{port} is whatever is plugged in there, {} for now", plain(&tty))?;
         if before.is_none_or(|before| before.ssh_port.is_none()) {

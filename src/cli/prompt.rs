@@ -1,5 +1,6 @@
 //! The prompt: lines with history and completion, one command each, until its user leaves.
 
+use std::borrow::Cow;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -17,12 +18,15 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use super::Program;
 use super::client::Pending;
 use super::complete;
+use super::notices::Notices;
 use super::stdout::complain;
 use super::tree::{Command, NoCommand, line};
 use crate::persist;
 
 /// Lines of the history that are kept, in memory and in the file.
 const HISTORY: usize = 1000;
+/// What the prompt says of a commit that waits, before the time that is left.
+const ON_TRIAL: &str = "confirm within ";
 /// For the names of ports, while somebody waits for a completion; and for what the prompt says.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -36,7 +40,10 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
         .auto_add_history(true)
         .build();
     let mut editor: Editor<Words<'_>, FileHistory> = Editor::with_config(config)?;
-    editor.set_helper(Some(Words(program)));
+    // Without them there is a prompt all the same: on a terminal that rustyline does not know, it cannot be drawn again.
+    let notices = editor.create_external_printer().and_then(|printer| Ok(Notices::listen(printer)?));
+    let notices = notices.unwrap_or_default();
+    editor.set_helper(Some(Words { program, notices: notices.clone() }));
     let mut history = history();
     if usable(&mut history)
         && let Some(path) = &history
@@ -45,7 +52,14 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
         let _ = editor.load_history(path);
     }
     loop {
-        match editor.readline(&prompt(pending(program))) {
+        let text = prompt(pending(program));
+        notices.own(program.client.bus_name());
+        for notice in notices.editing(true) {
+            println!("{notice}");
+        }
+        let read = editor.readline(&text);
+        notices.editing(false);
+        match read {
             Ok(text) => {
                 // (rustyline reads it again if another prompt has added to it.)
                 if usable(&mut history)
@@ -91,9 +105,29 @@ fn prompt(Pending { uncommitted, confirm_within }: Pending) -> String {
         parts.push(format!("{uncommitted} uncommitted"));
     }
     if confirm_within > 0 {
-        parts.push(format!("confirm within {}:{:02}", confirm_within / 60, confirm_within % 60));
+        parts.push(format!("{ON_TRIAL}{}", minutes(confirm_within.into())));
     }
     format!("{}> ", parts.join(", "))
+}
+
+/// `4:59`
+fn minutes(seconds: u64) -> String {
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
+/// The prompt as it is drawn again: with the time that is left by then, in the columns that it had at first. Once nothing is on trial
+/// any more it does not say so.
+fn drawn_again(prompt: &str, left: Option<u64>) -> Option<String> {
+    let (before, time) = prompt.split_once(ON_TRIAL)?;
+    let width = prompt.chars().count();
+    Some(match left {
+        Some(left) => {
+            let columns = time.chars().count().saturating_sub(2);
+            format!("{before}{ON_TRIAL}{:>columns$}> ", minutes(left))
+        }
+        None => format!("{:>width$}", "> "),
+    })
+    .filter(|drawn| drawn.chars().count() == width)
 }
 
 /// `$XDG_STATE_HOME/consoleserver/history`, if there can be one.
@@ -120,7 +154,10 @@ fn usable(history: &mut Option<PathBuf>) -> bool {
 }
 
 /// What rustyline asks for while a line is typed.
-struct Words<'a>(&'a Program);
+struct Words<'a> {
+    program: &'a Program,
+    notices: Notices,
+}
 
 impl Completer for Words<'_> {
     type Candidate = String;
@@ -130,7 +167,7 @@ impl Completer for Words<'_> {
         let start = before.rfind(char::is_whitespace).map_or(0, |space| space + 1);
         // Inside quotes there is nothing that we could complete.
         let Some(words) = shlex::split(&before[..start]) else { return Ok((start, Vec::new())) };
-        let names = self.0.within(PATIENCE, self.0.client.names()).unwrap_or_default();
+        let names = self.program.within(PATIENCE, self.program.client.names()).unwrap_or_default();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut found = complete::at_prompt(words, &before[start..], &names);
         if let [only] = found.as_mut_slice()
@@ -145,7 +182,11 @@ impl Completer for Words<'_> {
 impl Hinter for Words<'_> {
     type Hint = String;
 }
-impl Highlighter for Words<'_> {}
+impl Highlighter for Words<'_> {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _default: bool) -> Cow<'b, str> {
+        drawn_again(prompt, self.notices.left()).map_or(Cow::Borrowed(prompt), Cow::Owned)
+    }
+}
 impl Validator for Words<'_> {}
 impl Helper for Words<'_> {}
 
@@ -160,5 +201,16 @@ mod tests {
         assert_eq!(said(3, 0), "3 uncommitted> ");
         assert_eq!(said(0, 61), "confirm within 1:01> ");
         assert_eq!(said(1, 600), "1 uncommitted, confirm within 10:00> ");
+    }
+
+    #[test]
+    fn the_countdown_runs_in_the_columns_that_it_had() {
+        let drawn = |left| drawn_again("1 uncommitted, confirm within 10:00> ", left);
+        assert_eq!(drawn(Some(599)).unwrap(), "1 uncommitted, confirm within  9:59> ");
+        assert_eq!(drawn(None).unwrap().len(), "1 uncommitted, confirm within 10:00> ".len());
+        assert!(drawn(None).unwrap().ends_with(" > "));
+        // A longer time does not fit.
+        assert_eq!(drawn(Some(60_000)), None);
+        assert_eq!(drawn_again("1 uncommitted> ", Some(5)), None);
     }
 }

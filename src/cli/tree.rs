@@ -258,9 +258,27 @@ pub struct Setting {
     pub words: Vec<String>,
 }
 
-/// `commit confirm MINUTES`
+/// `commit confirm MINUTES`, `commit mine`, `commit mine confirm MINUTES`
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Trial {
+    /// Back to what was before, unless `confirm` follows within so many minutes
+    Confirm {
+        /// Minutes
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_MINUTES))]
+        minutes: u32,
+    },
+    /// Your own changes alone; those of others stay uncommitted
+    #[command(disable_help_subcommand = true)]
+    Mine {
+        /// On trial
+        #[command(subcommand)]
+        trial: Option<MineOnTrial>,
+    },
+}
+
+/// `commit mine confirm MINUTES`
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum MineOnTrial {
     /// Back to what was before, unless `confirm` follows within so many minutes
     Confirm {
         /// Minutes
@@ -631,6 +649,13 @@ mod tests {
             ("connect ttyUSB0", Command::Connect { how: Connection::default(), port: usb() }),
             ("commit", Command::Commit { trial: None }),
             ("commit confirm 5", Command::Commit { trial: Some(Trial::Confirm { minutes: 5 }) }),
+            ("commit mine", Command::Commit { trial: Some(Trial::Mine { trial: None }) }),
+            (
+                "commit mine confirm 5",
+                Command::Commit {
+                    trial: Some(Trial::Mine { trial: Some(MineOnTrial::Confirm { minutes: 5 }) }),
+                },
+            ),
             ("confirm", Command::Confirm),
             ("ssh-config", Command::SshConfig(Wish { host: None, prefix: None, user: None })),
             ("diff", Command::Diff { of: vec![], full: false, output: PLAIN }),

@@ -373,8 +373,12 @@ impl Changes {
 
     /// Takes out those that `which` names; it is asked about what is reloaded as one.
     pub fn take(&mut self, which: impl Fn(&Scope) -> bool) -> Self {
-        let (taken, kept) =
-            std::mem::take(&mut self.0).into_iter().partition(|(path, _)| which(&path.scope.whole()));
+        self.take_keys(|path| which(&path.scope.whole()))
+    }
+
+    /// Takes out those whose key `which` names.
+    pub fn take_keys(&mut self, which: impl Fn(&KeyPath) -> bool) -> Self {
+        let (taken, kept) = std::mem::take(&mut self.0).into_iter().partition(|(path, _)| which(path));
         self.0 = kept;
         Self(taken)
     }
@@ -402,8 +406,12 @@ impl Changes {
 
     /// What runs and is not committed on the machine below `root`; none if there is no file.
     pub fn running(root: &Path) -> Result<Self, ChangesError> {
-        let path = root.join(RUNNING);
-        let Some(text) = file::text(&path)? else { return Ok(Self::default()) };
+        Self::read(&root.join(RUNNING))
+    }
+
+    /// From a file that has been written by [`Self::to_running`]; none if there is no file.
+    pub fn read(path: &Path) -> Result<Self, ChangesError> {
+        let Some(text) = file::text(path)? else { return Ok(Self::default()) };
         match toml::from_str::<Running>(&text) {
             Ok(running) => Ok(running.change),
             Err(error) => {

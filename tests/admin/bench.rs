@@ -12,7 +12,11 @@ use zbus::{Connection, OwnedObjectPath};
 /// What systemd was asked for, in order.
 pub type Notes = Arc<Mutex<Vec<String>>>;
 
+/// Name and STATUS of the unit that whoever calls is in; no name is none.
+pub type CallersUnit = Arc<Mutex<(String, String)>>;
+
 pub struct Bench {
+    pub callers_unit: CallersUnit,
     pub room: tempfile::TempDir,
     pub notes: Notes,
     /// Units of which a start or restart fails.
@@ -33,6 +37,29 @@ struct Systemd {
     notes: Notes,
     broken: Notes,
     running: Notes,
+    callers_unit: CallersUnit,
+}
+
+const CALLERS_UNIT: &str = "/org/freedesktop/systemd1/unit/caller";
+
+struct Unit(CallersUnit);
+
+#[zbus::interface(name = "org.freedesktop.systemd1.Unit")]
+impl Unit {
+    #[zbus(property)]
+    fn id(&self) -> String {
+        self.0.lock().unwrap().0.clone()
+    }
+}
+
+struct Service(CallersUnit);
+
+#[zbus::interface(name = "org.freedesktop.systemd1.Service")]
+impl Service {
+    #[zbus(property)]
+    fn status_text(&self) -> String {
+        self.0.lock().unwrap().1.clone()
+    }
 }
 
 impl Systemd {
@@ -64,6 +91,13 @@ impl Systemd {
             .arg(units)
             .status();
         assert!(made.unwrap().success());
+    }
+    #[zbus(name = "GetUnitByPID")]
+    fn unit_by_pid(&self, pid: u32) -> zbus::fdo::Result<OwnedObjectPath> {
+        match self.callers_unit.lock().unwrap().0.is_empty() || pid != std::process::id() {
+            true => Err(zbus::fdo::Error::Failed(format!("PID {pid} does not belong to any loaded unit"))),
+            false => Ok(OwnedObjectPath::try_from(CALLERS_UNIT).unwrap()),
+        }
     }
     async fn start_unit(
         &self,
@@ -144,7 +178,9 @@ impl Bench {
         until(|| socket.exists()).await;
 
         let (notes, broken, running) = (Notes::default(), Notes::default(), Notes::default());
+        let callers_unit = CallersUnit::default();
         let systemd = Systemd {
+            callers_unit: callers_unit.clone(),
             root: room.path().to_owned(),
             notes: notes.clone(),
             broken: broken.clone(),
@@ -153,6 +189,8 @@ impl Bench {
         systemd.reload();
         let systemd = zbus::connection::Builder::address(address.as_str())
             .serve_at("/org/freedesktop/systemd1", systemd)
+            .serve_at(CALLERS_UNIT, Unit(callers_unit.clone()))
+            .serve_at(CALLERS_UNIT, Service(callers_unit.clone()))
             .name("org.freedesktop.systemd1")
             .build()
             .await
@@ -160,7 +198,18 @@ impl Bench {
         notes.lock().unwrap().clear();
         let client = connect(&address).await;
         let admin = start(room.path(), &address);
-        let bench = Self { room, notes, broken, running, client, address, _systemd: systemd, admin, daemon };
+        let bench = Self {
+            callers_unit,
+            room,
+            notes,
+            broken,
+            running,
+            client,
+            address,
+            _systemd: systemd,
+            admin,
+            daemon,
+        };
         bench.answers().await;
         bench
     }

@@ -128,6 +128,14 @@ async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
     let file = bench.room.path().join("etc/consoleserver/config.toml");
     until(|| std::fs::read_to_string(&file).unwrap() == TEXT.replace("9600", "300")).await;
     until(|| !bench.room.path().join("var/lib/consoleserver/admin/confirm.toml").exists()).await;
+    // It is the candidate again, and does not run.
+    let manager = bench.manager().await;
+    let changes = manager.changes().await.unwrap();
+    assert_eq!((changes.len(), changes[0].new.as_str()), (1, "9600"));
+    assert_eq!(bench.runs(), "");
+    assert_eq!(manager.conflicts().await.unwrap(), [""; 0]);
+    manager.commit(0).await.unwrap();
+    assert_eq!(bench.committed(), TEXT);
 }
 
 #[tokio::test]
@@ -157,7 +165,13 @@ async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
     bench.edit(&edited);
     let remarks = manager.revert().await.unwrap();
     let kept = "/var/lib/consoleserver/admin/edited.toml";
-    assert_eq!(remarks, [format!("the file was edited after the commit: what it said is in {kept}")]);
+    assert_eq!(
+        remarks,
+        [
+            format!("the file was edited after the commit: what it said is in {kept}"),
+            "its change is uncommitted again, and `diff` shows it; another `revert` drops them".to_owned()
+        ]
+    );
     assert_eq!(std::fs::read_to_string(bench.room.path().join(&kept[1..])).unwrap(), edited);
     assert_eq!(bench.committed(), TEXT);
 }

@@ -8,4 +8,5 @@ mod bench;
 mod changes;
 mod interface;
 mod many;
+mod people;
 mod triggers;

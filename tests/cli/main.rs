@@ -18,3 +18,6 @@ mod prompt;
 #[path = "../support/rig.rs"]
 mod rig;
 mod ssh_config;
+#[path = "../support/tmux.rs"]
+mod tmux;
+mod two_prompts;

@@ -6,7 +6,7 @@ use zbus::{OwnedVariant, Variant};
 
 use super::Draft;
 use crate::admin::wire;
-use crate::cli::client::{Client, CommandError, Done};
+use crate::cli::client::{Client, CommandError, Done, warn};
 use crate::cli::service::sentence;
 use crate::cli::ssh_config::Host;
 use crate::cli::tree::Target;
@@ -52,7 +52,7 @@ impl Client {
             return Ok(writeln!(to, "nothing to import")?);
         }
         let set = self.service().await?.manager.set_many(&made, &values, self.revision()).await;
-        set.map_err(sentence)?;
+        warn(set.map_err(sentence)?)?;
         self.changed().await?;
         Ok(writeln!(to, "ports: {what}; done: `diff` shows it, `reload PORT` tries one, `commit` keeps all")?)
     }

@@ -1,0 +1,399 @@
+//! Whose the changes are: what a change has replaced of somebody else's, the changes of one administrator alone, and those of a commit that
+//! was rolled back, which are uncommitted again. Pure, as `edits` is.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::state::{Author, Refusal, State, is_anew};
+use crate::config::changes::{self, Change, Changes, KeyPath, stated};
+use crate::config::{Text, Value};
+
+/// Changes of others that are named when they are replaced: a port that is removed may have had dozens.
+const NAMED_REPLACED: usize = 8;
+
+/// What is done to the configuration. The names are those of the signal and of the journal's field `CONSOLE_ACTION`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A key has taken a value.
+    Set,
+    /// A key was taken out, so that its default holds.
+    Unset,
+    /// A port is new.
+    Create,
+    /// A port, or a whole rule, was taken out.
+    Remove,
+    /// Changes are in force.
+    Reload,
+    /// Changes are on the disk.
+    Commit,
+    /// A commit that waited stays.
+    Confirm,
+    /// Uncommitted changes were dropped.
+    Revert,
+    /// A commit was taken back.
+    Rollback,
+}
+
+impl Action {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Set => "set",
+            Self::Unset => "unset",
+            Self::Create => "create",
+            Self::Remove => "remove",
+            Self::Reload => "reload",
+            Self::Commit => "commit",
+            Self::Confirm => "confirm",
+            Self::Revert => "revert",
+            Self::Rollback => "rollback",
+        }
+    }
+
+    fn of(path: &KeyPath, is_there: bool) -> Self {
+        match (path.key, is_there) {
+            (None, true) => Self::Create,
+            (None, false) => Self::Remove,
+            (Some(_), true) => Self::Set,
+            (Some(_), false) => Self::Unset,
+        }
+    }
+}
+
+/// One key, before and after, as people read values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Altered {
+    /// The key, or the port or rule as a whole.
+    pub path: KeyPath,
+    /// What was done to it.
+    pub action: Action,
+    /// As TOML writes it; empty if there was none.
+    pub old: String,
+    /// Likewise.
+    pub new: String,
+    /// Whose change it is.
+    pub who: String,
+}
+
+/// A value as TOML writes it. A whole table, of a port or a rule, has no value that fits in a line.
+pub fn shown(value: Option<&Value>, table: &str) -> String {
+    match value {
+        Some(Value::Table(_)) => table.to_owned(),
+        value => value.map_or_else(String::new, Value::to_string),
+    }
+}
+
+/// What a change makes of its key.
+pub fn outcome(path: &KeyPath, change: &Change) -> String {
+    match (path.key, &change.new) {
+        (None, None) => "removed".to_owned(),
+        (_, new) => shown(new.as_ref(), "new"),
+    }
+}
+
+impl State {
+    /// The value that the next reload would put in force.
+    fn value(&self, path: &KeyPath) -> Option<Value> {
+        let changed = || match self.candidate.get(path).or_else(|| self.running.get(path)) {
+            Some(change) => change.new.clone(),
+            None => stated(&self.committed.text, path),
+        };
+        path.effective(&self.candidate_config).or_else(changed)
+    }
+
+    /// What `next` has changed in the candidate.
+    pub fn altered(&self, next: &Self, who: &str) -> Vec<Altered> {
+        let who = || who.to_owned();
+        let mut altered = Vec::new();
+        for (path, change) in next.candidate.iter() {
+            if self.candidate.get(path) != Some(change) {
+                let old = shown(self.value(path).as_ref(), "configured");
+                let action = Action::of(path, change.new.is_some());
+                altered.push(Altered {
+                    path: path.clone(),
+                    action,
+                    old,
+                    new: outcome(path, change),
+                    who: who(),
+                });
+            }
+        }
+        for (path, change) in self.candidate.iter().filter(|(path, _)| next.candidate.get(path).is_none()) {
+            let gone = |name| !next.candidate_config.ports.contains_key(name);
+            let is_anew = is_anew(&next.candidate, &path.scope) && !is_anew(&self.candidate, &path.scope);
+            if path.key.is_some() && (path.scope.port().is_some_and(gone) || is_anew) {
+                // It went with its table.
+                continue;
+            }
+            let new = match path.key {
+                None => "removed".to_owned(),
+                Some(_) => shown(next.value(path).as_ref(), "configured"),
+            };
+            let action = Action::of(path, path.key.is_some() && !new.is_empty());
+            altered.push(Altered { path: path.clone(), action, old: outcome(path, change), new, who: who() });
+        }
+        altered
+    }
+
+    /// What `next` has replaced of other people's uncommitted changes: a sentence each.
+    pub fn overridden(&self, next: &Self, author: &Author) -> Vec<String> {
+        let is_others = |changes: &Changes| changes.iter().any(|(_, change)| change.who != author.who);
+        if !is_others(&self.candidate) && !is_others(&self.running) {
+            return Vec::new();
+        }
+        let after = next.pending();
+        let sentence = |(path, change): (&KeyPath, &Change)| {
+            let is_kept = change.who == author.who
+                || after.get(path).is_some_and(|now| now.who == change.who || now.new == change.new);
+            (!is_kept).then(|| {
+                let ago = ago(change.when, author.when);
+                match (path.key, &change.new) {
+                    (None, None) => format!("{} removed {path} {ago}: it is there again", change.who),
+                    (None, Some(_)) => format!("{} created {path} {ago}: it is removed again", change.who),
+                    (Some(_), new) => {
+                        let was = shown(new.as_ref(), "");
+                        let was = if was.is_empty() { "its default".to_owned() } else { was };
+                        format!("{} changed {path} to {was} {ago}: that is replaced", change.who)
+                    }
+                }
+            })
+        };
+        let mut sentences: Vec<String> = self.pending().iter().filter_map(sentence).collect();
+        if sentences.len() > NAMED_REPLACED {
+            let more = sentences.len() - NAMED_REPLACED;
+            sentences.truncate(NAMED_REPLACED);
+            sentences.push(format!("and {more} more changes of others are replaced"));
+        }
+        sentences
+    }
+
+    /// The uncommitted changes of one administrator, if they can be committed without those of others.
+    pub fn changes_of(&self, who: &str) -> Result<Changes, Refusal> {
+        let pending = self.pending();
+        let mut own = Changes::default();
+        for (path, change) in pending.iter().filter(|(_, change)| change.who == who) {
+            let port = path.scope.port().map(|port| KeyPath::table(port.clone()));
+            let tables = port.into_iter().chain([KeyPath { scope: path.scope.clone(), key: None }]);
+            for table in tables.filter(|table| table != path) {
+                if let Some(other) = pending.get(&table).filter(|other| other.who != who) {
+                    return Err(Refusal::Depends {
+                        key: path.to_string(),
+                        table: table.to_string(),
+                        who: other.who.clone(),
+                    });
+                }
+            }
+            own.insert(path.clone(), change.clone());
+        }
+        let text = own.apply(&self.committed.text).map_err(|error| Refusal::Whole(error.to_string()))?;
+        changes::candidate(&text).map_err(Refusal::Alone)?;
+        Ok(own)
+    }
+
+    /// These changes are committed, and no others; the committed text is this.
+    pub fn settled_of(&self, committed: Text, which: &Changes) -> Self {
+        let (mut running, mut candidate) = (self.running.clone(), self.candidate.clone());
+        for (path, _) in which.iter() {
+            running.remove(path);
+            candidate.remove(path);
+        }
+        Self::new(committed, None, running, candidate, self.revision, self.last.clone())
+    }
+
+    /// A commit of these changes is taken back: the committed text is the one before it, nothing else runs, and the changes are the candidate
+    /// again, with those over them that were made since. Done twice, it is the same.
+    pub fn rolled_back(&self, committed: Text, commit: &Changes, author: &Author) -> Self {
+        let mut candidate = Changes::default();
+        for (path, change) in commit.iter().chain(self.pending().iter()) {
+            let old = stated(&committed.text, path);
+            if path.key.is_none() {
+                candidate.forget_table(&path.scope);
+            }
+            let is_no_change = match path.key {
+                None => old.is_none() && change.new.is_none(),
+                Some(_) => old == change.new && !is_anew(&candidate, &path.scope),
+            };
+            match is_no_change {
+                true => drop(candidate.remove(path)),
+                false => candidate.insert(path.clone(), Change { old, ..change.clone() }),
+            }
+        }
+        let reverted = self.reverted(committed, author);
+        let (revision, last) = (reverted.revision.max(self.revision + 1), reverted.last);
+        Self::new(reverted.committed, None, Changes::default(), candidate, revision, last)
+    }
+}
+
+/// `2 of 3 changes are carol's`; nothing if all are of `who`.
+pub fn shares(changes: &Changes, who: &str) -> Option<String> {
+    /// More names are no help.
+    const NAMED: usize = 3;
+    let mut others: BTreeMap<&str, usize> = BTreeMap::new();
+    for (_, change) in changes.iter().filter(|(_, change)| change.who != who) {
+        *others.entry(&change.who).or_default() += 1;
+    }
+    let all = changes.len();
+    let mut parts: Vec<String> = others
+        .iter()
+        .take(NAMED)
+        .map(|(name, count)| format!("{count} {} {name}'s", if *count == 1 { "is" } else { "are" }))
+        .collect();
+    let (first, more) = (parts.first_mut()?, others.len().saturating_sub(NAMED));
+    let of = if all == 1 { "1 change".to_owned() } else { format!("{all} changes") };
+    *first = first.replacen(' ', &format!(" of {of} "), 1);
+    if more > 0 {
+        parts.push(format!("others are those of {more} more"));
+    }
+    Some(parts.join(", "))
+}
+
+/// `2 minutes ago`
+pub fn ago(then: Timestamp, now: Timestamp) -> String {
+    let seconds = now.as_second().saturating_sub(then.as_second()).max(0);
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..86_400 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    match (count, unit) {
+        (0, "second") => "just now".to_owned(),
+        (1, unit) => format!("1 {unit} ago"),
+        (count, unit) => format!("{count} {unit}s ago"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::PortName;
+
+    const TEXT: &str = "[ports.a]\nssh_port = 1001\nbaud = 9600\n[ports.b]\nssh_port = 1002\n";
+
+    fn text(text: &str) -> Text {
+        Text { text: text.to_owned(), path: "/etc/config.toml".into() }
+    }
+    fn state() -> State {
+        State::new(text(TEXT), None, Changes::default(), Changes::default(), 1, None)
+    }
+    fn at(who: &str, second: i64) -> Author {
+        Author { who: who.to_owned(), when: Timestamp::from_second(second).unwrap() }
+    }
+    fn name(port: &str) -> PortName {
+        port.parse().unwrap()
+    }
+    impl State {
+        fn by(&self, who: &str, path: &str, value: impl Into<Value>) -> Self {
+            self.set(path.parse().unwrap(), Some(value.into()), &at(who, 0)).unwrap()
+        }
+        fn keys(&self) -> Vec<String> {
+            self.pending().iter().map(|(path, change)| format!("{path} by {}", change.who)).collect()
+        }
+    }
+    fn told(before: &State, after: &State) -> Vec<String> {
+        let line = |one: Altered| format!("{} {} {:?} {:?}", one.action.as_str(), one.path, one.old, one.new);
+        before.altered(after, "alice").into_iter().map(line).collect()
+    }
+
+    #[test]
+    fn each_change_is_told_with_its_value_before_and_after() {
+        let set = state().by("alice", "ports.a.baud", 300);
+        assert_eq!(told(&state(), &set), ["set ports.a.baud \"9600\" \"300\""]);
+        let back = set.by("alice", "ports.a.baud", 9600);
+        assert_eq!(told(&set, &back), ["set ports.a.baud \"300\" \"9600\""]);
+        let unset = state().set("ports.a.baud".parse().unwrap(), None, &at("alice", 0)).unwrap();
+        assert_eq!(told(&state(), &unset), ["unset ports.a.baud \"9600\" \"\""]);
+        let made = state().create(&name("c"), &at("alice", 0)).unwrap();
+        assert_eq!(told(&state(), &made), ["create ports.c \"\" \"new\""]);
+        let of_it = made.by("alice", "ports.c.baud", 300);
+        let gone = of_it.remove(&name("c"), &at("alice", 0)).unwrap();
+        assert_eq!(told(&of_it, &gone), ["remove ports.c \"new\" \"removed\""]);
+        let gone = set.remove(&name("a"), &at("alice", 0)).unwrap();
+        assert_eq!(told(&set, &gone), ["remove ports.a \"configured\" \"removed\""]);
+    }
+
+    #[test]
+    fn what_is_replaced_of_others_is_told_and_ones_own_is_not() {
+        let carol = state().by("carol", "ports.a.baud", 300);
+        let later = at("alice", 125);
+        let over = carol.set("ports.a.baud".parse().unwrap(), Some(600.into()), &later).unwrap();
+        assert_eq!(
+            carol.overridden(&over, &later),
+            ["carol changed ports.a.baud to 300 2 minutes ago: that is replaced"]
+        );
+        // Also if it runs already, if it is set back, and if its port is removed.
+        let runs = carol.reloaded(|_| true);
+        let back = runs.set("ports.a.baud".parse().unwrap(), Some(9600.into()), &later).unwrap();
+        assert_eq!(runs.overridden(&back, &later).len(), 1);
+        let gone = carol.remove(&name("a"), &later).unwrap();
+        assert_eq!(carol.overridden(&gone, &later).len(), 1);
+        for mine in [carol.by("alice", "ports.b.baud", 300), carol.by("alice", "ports.a.baud", 300)] {
+            assert_eq!(carol.overridden(&mine, &later), [""; 0]);
+        }
+        assert_eq!(carol.overridden(&over, &at("carol", 1)), [""; 0]);
+    }
+
+    #[test]
+    fn only_ones_own_is_committed_and_the_rest_stays_as_it_was() {
+        let both = state().by("carol", "ports.a.baud", 300).reloaded(|_| true);
+        let both = both.by("alice", "ports.a.parity", "E").by("carol", "ports.b.baud", 600);
+        let own = both.changes_of("alice").unwrap();
+        assert_eq!(own.len(), 1);
+        let runs = both.reloaded_keys(&own);
+        assert_eq!((runs.running.len(), runs.candidate.len()), (2, 1));
+        let after = runs.settled_of(text(&own.apply(TEXT).unwrap()), &own);
+        assert_eq!(after.keys(), ["ports.a.baud by carol", "ports.b.baud by carol"]);
+        assert_eq!(after.running_config.ports[&name("a")].line.baud.get(), 300);
+        assert_eq!(after.conflicts(), [""; 0]);
+    }
+
+    #[test]
+    fn what_depends_on_others_is_refused_with_whose_it_is() {
+        let theirs = state().create(&name("c"), &at("carol", 0)).unwrap();
+        let both = theirs.by("alice", "ports.c.baud", 300);
+        assert_eq!(
+            both.changes_of("alice").unwrap_err().to_string(),
+            "ports.c.baud depends on ports.c, which carol has created or removed and not committed: let carol commit first, or take \
+             the changes of all by `commit`"
+        );
+        assert_eq!(both.changes_of("carol").unwrap().len(), 1);
+        // A TCP port that carol's change frees.
+        let moved = state().by("carol", "ports.a.ssh_port", 1009).by("alice", "ports.b.ssh_port", 1001);
+        let refused = moved.changes_of("alice").unwrap_err().to_string();
+        assert!(refused.starts_with("without the changes of others yours would be wrong: "), "{refused}");
+    }
+
+    #[test]
+    fn a_commit_that_goes_back_is_the_candidate_again_under_what_was_changed_since() {
+        let tried = state().by("carol", "ports.a.baud", 300).create(&name("c"), &at("alice", 0)).unwrap();
+        let commit = tried.by("alice", "ports.c.baud", 300).pending();
+        let after = state().settled(text(&commit.apply(TEXT).unwrap()));
+        let since = after.by("dave", "ports.a.baud", 1200).by("dave", "ports.b.parity", "E");
+        let back = since.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
+        let expected =
+            ["ports.a.baud by dave", "ports.b.parity by dave", "ports.c by alice", "ports.c.baud by alice"];
+        let mut keys = back.keys();
+        keys.sort();
+        assert_eq!(keys, expected);
+        assert!(back.running.is_empty() && back.revision > since.revision);
+        assert_eq!(back.conflicts(), [""; 0]);
+        let merged = back.merged().unwrap();
+        assert!(merged.contains("baud = 1200") && merged.contains("[ports.c]"), "{merged}");
+        let twice = back.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
+        assert_eq!(twice.keys(), back.keys());
+        // What the commit has made and somebody has removed since is not there any more.
+        let gone = after.remove(&name("c"), &at("dave", 0)).unwrap();
+        assert_eq!(gone.rolled_back(text(TEXT), &commit, &at("x", 9)).keys(), ["ports.a.baud by carol"]);
+    }
+
+    #[test]
+    fn shares_are_told_by_name_and_ones_own_not() {
+        let three = state().by("carol", "ports.a.baud", 300).by("carol", "ports.b.baud", 300);
+        let three = three.by("alice", "ports.b.parity", "E").pending();
+        assert_eq!(shares(&three, "alice").unwrap(), "2 of 3 changes are carol's");
+        assert_eq!(shares(&three, "carol").unwrap(), "1 of 3 changes is alice's");
+        assert_eq!(shares(&three, "dave").unwrap(), "1 of 3 changes is alice's, 2 are carol's");
+        assert_eq!(shares(&state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
+    }
+}
