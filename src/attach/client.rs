@@ -19,7 +19,7 @@ use crate::printable::visible;
 use crate::session::Options;
 
 /// For a port to answer. One that sleeps is started first.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a port cannot be used from here.
 #[derive(Debug, Error)]
@@ -165,7 +165,7 @@ pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> 
     }
 }
 
-fn unexpected(port: &PortName, reply: Reply) -> AttachError {
+pub(super) fn unexpected(port: &PortName, reply: Reply) -> AttachError {
     AttachError::Refused(match reply {
         Reply::Refused(why) => why,
         _ => format!("{port} answered another question"),
@@ -231,7 +231,7 @@ fn show(frames: &mut Frames, shown: &mut dyn Write, remarked: &mut bool) -> io::
                 *remarked = true;
                 put(io::stderr(), visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
             }
-            Kind::Closed => return Ok(Some(Over::Closed)),
+            Kind::Closed | Kind::Dismissed => return Ok(Some(Over::Closed)),
             Kind::Left => return Ok(Some(Over::Left)),
             Kind::Unsent => return Ok(Some(Over::Unsent)),
             Kind::Moved => {
@@ -254,7 +254,7 @@ fn connected(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
 }
 
-fn unreachable(port: &PortName, path: &Path, source: io::Error) -> AttachError {
+pub(super) fn unreachable(port: &PortName, path: &Path, source: io::Error) -> AttachError {
     let (port, path) = (port.clone(), path.display().to_string());
     match source.kind() {
         io::ErrorKind::NotFound => AttachError::NotServed { port, path },

@@ -10,6 +10,7 @@ use super::client::{CommandError, Place};
 use super::former::{Former, FormerError};
 use super::local;
 use super::stdout::{Stdout, complain};
+use super::watch;
 use crate::attach::client::{self, AttachError};
 use crate::exec::{self, DONE, FAILED, Lines, Pattern, TIMEOUT, TIMEOUTS};
 use crate::port::{Pause, PortName};
@@ -89,6 +90,15 @@ pub enum AtPort {
         #[arg(allow_hyphen_values = true)]
         text: String,
     },
+    /// Watch ports without writing to them: each line behind the name of its port; Ctrl-C leaves
+    Watch {
+        /// As it comes, with the control sequences that the device sends
+        #[arg(long)]
+        raw: bool,
+        /// The ports; all that you may use without
+        #[arg(id = "port", value_name = "PORT")]
+        ports: Vec<PortName>,
+    },
     /// Show what a port says until it has said something; fails if that does not come
     Expect {
         /// So long
@@ -112,6 +122,7 @@ impl AtPort {
                 let pattern = if ignore_case { pattern.ignoring_case()? } else { pattern };
                 return grep(place, exec::Command::Grep { pattern, since, until, raw }, ports);
             }
+            Self::Watch { raw, ports } => return watch::run(place, ports, raw),
             Self::Log { port, follow, lines, since, until, raw } => {
                 let Lines(lines) = lines.unwrap_or_else(|| Lines::unsaid(since, until));
                 (port, exec::Command::Log { lines, since, until, follow, raw })

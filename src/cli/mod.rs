@@ -27,6 +27,7 @@ mod table;
 mod tree;
 mod units;
 mod value;
+mod watch;
 mod words;
 
 use std::future::Future;
