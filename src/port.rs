@@ -2,7 +2,9 @@
 //! Nothing here does I/O.
 
 mod mapping;
+pub mod nearest;
 mod pacing;
+pub mod pattern;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -14,6 +16,7 @@ use thiserror::Error;
 
 pub use mapping::Mapping;
 pub use pacing::{Pacing, Pause};
+pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
 
 /// Why a word is not a port name or a line setting. Its Display is the sentence that the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -9,10 +9,10 @@ use zbus::{Connection, DBusError, OwnedVariant, fdo};
 
 use super::show::Three;
 use super::tree::Target;
-use super::value::{self, Keys, nearest};
-use super::words::either;
+use super::value::{self, Keys};
 use crate::admin::bus::{self, Change, ManagerProxy, PortProxy, Session};
 use crate::port::PortName;
+use crate::port::nearest::{instead, whole};
 use crate::session::plain;
 
 /// For an answer. A commit may have to restart the listener of every port, one after the other.
@@ -222,25 +222,10 @@ impl Service {
 /// The refusal of a port that is none of these.
 pub(super) fn unknown_port(port: &PortName, names: &[PortName]) -> ServiceError {
     let words: Vec<&str> = names.iter().map(PortName::as_str).collect();
-    let mut begin = names.iter().filter(|name| name.as_str().starts_with(port.as_str()));
-    let whole = match (begin.next(), begin.next()) {
-        (Some(only), None) => Some(only.clone()),
-        _ => None,
-    };
-    ServiceError::UnknownPort { port: port.clone(), instead: instead(port, &words), whole }
-}
-
-/// What is said beside the name of a port that there is not.
-fn instead(port: &PortName, names: &[&str]) -> String {
-    /// More names are no help any more.
-    const LISTED: usize = 8;
-    match nearest(port.as_str(), names.iter().copied()).as_slice() {
-        [] if names.is_empty() => "none is configured; `create` makes one".to_owned(),
-        [] if names.len() > LISTED => {
-            format!("there are {} and {} more", names[..LISTED].join(", "), names.len() - LISTED)
-        }
-        [] => format!("there are {}", names.join(", ")),
-        near => format!("did you mean {}?", either(near)),
+    ServiceError::UnknownPort {
+        port: port.clone(),
+        instead: instead(port.as_str(), &words),
+        whole: whole(port, names),
     }
 }
 
@@ -303,21 +288,4 @@ const ABSENCE: [&str; 3] = ["ServiceUnknown", "NameHasNoOwner", "TimedOut"];
 /// Printable, its lines kept.
 pub fn plain_lines(words: &str) -> String {
     words.lines().map(plain).collect::<Vec<_>>().join("\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_port_is_told_what_is_similar_or_what_there_is() {
-        let said = |names: &[&str]| instead(&"ttyUSB9".parse().unwrap(), names);
-        assert_eq!(said(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
-        assert_eq!(said(&["ttyUSB90", "ttyUSB10", "ttyUSB0"]), "did you mean ttyUSB0, ttyUSB90 or ttyUSB10?");
-        assert_eq!(said(&["core", "edge"]), "there are core, edge");
-        assert_eq!(said(&[]), "none is configured; `create` makes one");
-        let many: Vec<String> = (0..20).map(|n| format!("rack-of-servers-{n}")).collect();
-        let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(said(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", said(&many));
-    }
 }

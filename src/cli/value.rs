@@ -8,7 +8,7 @@ use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Port, Server, TriggerName, Value};
-use crate::port::natural_order;
+pub use crate::port::nearest::nearest;
 
 /// The keys of a port or table with their values.
 pub type Keys = BTreeMap<String, Value>;
@@ -178,28 +178,6 @@ pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
     let word = word.to_lowercase();
     let distance = |name: &&str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
     known.into_iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(4))
-}
-
-/// The names that were probably meant, the nearest first: similar ones, and those that begin with or have the word in them.
-pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    /// More are no help.
-    const NAMED: usize = 3;
-    /// From so many letters on, a name that has them in it is meant.
-    const PART: usize = 3;
-    let word = word.to_lowercase();
-    let rank = |name: &'a str| {
-        let lower = name.to_lowercase();
-        let distance = strsim::damerau_levenshtein(&word, &lower);
-        let part = word.len() >= PART && lower.contains(&word);
-        let begins = !word.is_empty() && lower.starts_with(&word);
-        (begins || part || distance <= name.len().div_ceil(4)).then_some((distance, name))
-    };
-    let mut near: Vec<_> = known.into_iter().filter_map(rank).collect();
-    near.sort_by(|(one, name), (other, other_name)| {
-        one.cmp(other).then_with(|| natural_order(name, other_name))
-    });
-    near.dedup();
-    near.into_iter().take(NAMED).map(|(_, name)| name).collect()
 }
 
 /// Line rates that devices have (asm-generic/termbits.h), from the slowest. A key of rates takes any other one too.

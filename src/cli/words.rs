@@ -2,7 +2,8 @@
 //! habit, and the nearest command to a typing error.
 
 use super::tree::names;
-use super::value::nearest;
+pub use crate::port::nearest::either;
+use crate::port::nearest::nearest;
 
 /// Commands by the words of conserver's `console`, Cisco IOS, Junos, systemctl and shells.
 const ALIASES: &[(&str, &str)] = &[
@@ -156,15 +157,6 @@ pub fn command(word: &str) -> Result<&'static str, String> {
             })
         }
         several => Err(format!("{} may be {}", crate::session::plain(word), either(several))),
-    }
-}
-
-/// `a`, `a or b`, `a, b or c`
-pub fn either(words: &[&str]) -> String {
-    match words {
-        [] => String::new(),
-        [only] => (*only).to_owned(),
-        [before @ .., last] => format!("{} or {last}", before.join(", ")),
     }
 }
 

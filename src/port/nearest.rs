@@ -1,0 +1,74 @@
+//! The names that a typing error probably meant, and the one sentence about a port that does not exist.
+
+use super::{PortName, natural_order};
+
+/// The names that were probably meant, the nearest first: similar ones, and those that begin with the word or contain it.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    /// More names do not help the reader.
+    const NAMED: usize = 3;
+    /// From this many letters on, a name that contains them is meant.
+    const PART: usize = 3;
+    let word = word.to_lowercase();
+    let rank = |name: &'a str| {
+        let lower = name.to_lowercase();
+        let distance = strsim::damerau_levenshtein(&word, &lower);
+        let part = word.len() >= PART && lower.contains(&word);
+        let begins = !word.is_empty() && lower.starts_with(&word);
+        (begins || part || distance <= name.len().div_ceil(4)).then_some((distance, name))
+    };
+    let mut near: Vec<_> = known.into_iter().filter_map(rank).collect();
+    near.sort_by(|(one, name), (other, other_name)| {
+        one.cmp(other).then_with(|| natural_order(name, other_name))
+    });
+    near.dedup();
+    near.into_iter().take(NAMED).map(|(_, name)| name).collect()
+}
+
+/// `a`, `a or b`, `a, b or c`
+pub fn either(words: &[&str]) -> String {
+    match words {
+        [] => String::new(),
+        [only] => (*only).to_owned(),
+        [before @ .., last] => format!("{} or {last}", before.join(", ")),
+    }
+}
+
+/// The words that follow "there is no port WORD: ": the nearest names, or the names that exist.
+pub fn instead(word: &str, names: &[&str]) -> String {
+    /// More names do not help the reader.
+    const LISTED: usize = 8;
+    match nearest(word, names.iter().copied()).as_slice() {
+        [] if names.is_empty() => "none is configured; `create` makes one".to_owned(),
+        [] if names.len() > LISTED => {
+            format!("there are {} and {} more", names[..LISTED].join(", "), names.len() - LISTED)
+        }
+        [] => format!("there are {}", names.join(", ")),
+        near => format!("did you mean {}?", either(near)),
+    }
+}
+
+/// The only one of these ports whose name begins with this one.
+pub fn whole(begin: &PortName, existing: &[PortName]) -> Option<PortName> {
+    let mut begin = existing.iter().filter(|name| name.as_str().starts_with(begin.as_str()));
+    match (begin.next(), begin.next()) {
+        (Some(only), None) => Some(only.clone()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_port_is_told_what_is_similar_or_what_there_is() {
+        let said = |names: &[&str]| instead("ttyUSB9", names);
+        assert_eq!(said(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
+        assert_eq!(said(&["ttyUSB90", "ttyUSB10", "ttyUSB0"]), "did you mean ttyUSB0, ttyUSB90 or ttyUSB10?");
+        assert_eq!(said(&["core", "edge"]), "there are core, edge");
+        assert_eq!(said(&[]), "none is configured; `create` makes one");
+        let many: Vec<String> = (0..20).map(|n| format!("rack-of-servers-{n}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert!(said(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", said(&many));
+    }
+}

@@ -1,0 +1,852 @@
+//! Several ports in one word: `p[01-48]`, `rack1-*`, `core,edge`, `@core`. A pattern is expanded when it is parsed, and is compared
+//! with the ports that exist when a command runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+use super::nearest::{instead, nearest, whole};
+use super::{PortError, PortName};
+
+/// Names that one pattern may stand for. The largest machines in use have some hundred ports; more than this is a typing error, and
+/// without a limit `p[0-9999999999]` would take the memory of the machine.
+pub const MAX_NAMES: usize = 4096;
+/// Digits of a number in brackets. A port name has at most 32 characters; ten digits fit a `u64`.
+const MAX_DIGITS: usize = 10;
+
+/// Why a word is not a pattern, or selects nothing. Its Display is the sentence that the user reads.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum PatternError {
+    /// A name in it is not a port name.
+    #[error(transparent)]
+    Name(#[from] PortError),
+    /// Nothing, or nothing between two commas.
+    #[error("{0:?} has an empty name in it: use NAME,NAME without spaces")]
+    Empty(String),
+    /// A bracket without its other half.
+    #[error("{0:?}: a bracket is not closed or not opened: use p[01-48]")]
+    Unbalanced(String),
+    /// What is between brackets is not a list of numbers and ranges.
+    #[error(
+        "{pattern:?}: [{inner}] is not a list of numbers, letters and ranges: use p[01-48], p[1,3,7-9] or rack-[a-c]"
+    )]
+    Range {
+        /// The whole name.
+        pattern: String,
+        /// What is between its brackets.
+        inner: String,
+    },
+    /// Too many names.
+    #[error("{0:?} stands for more than {MAX_NAMES} ports, which is the limit")]
+    TooMany(String),
+    /// Not a group name.
+    #[error(
+        "group name {0:?} is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+    )]
+    GroupName(String),
+    /// No such port.
+    #[error("there is no port {port}: {instead}")]
+    NoSuchPort {
+        /// The name in the command.
+        port: PortName,
+        /// The nearest names, or those that exist.
+        instead: String,
+        /// The only port whose name begins with it.
+        whole: Option<PortName>,
+    },
+    /// Several ports of a range or list do not exist.
+    #[error("there is no port {missing}: {count} of the {of} ports of {pattern} do not exist")]
+    NoSuchPorts {
+        /// The pattern.
+        pattern: String,
+        /// The missing ones, folded.
+        missing: String,
+        /// How many they are.
+        count: usize,
+        /// How many ports the pattern names.
+        of: usize,
+    },
+    /// Nothing matches.
+    #[error("no port matches {pattern}: {instead}")]
+    NoMatch {
+        /// The pattern.
+        pattern: String,
+        /// The nearest names, or those that exist.
+        instead: String,
+    },
+    /// No such group.
+    #[error("there is no group {group}: {instead}")]
+    NoSuchGroup {
+        /// The name in the command.
+        group: GroupName,
+        /// The nearest names, or those that exist.
+        instead: String,
+    },
+    /// None of a group's ports exists.
+    #[error("the group {0} has no ports")]
+    EmptyGroup(GroupName),
+    /// A group that contains itself.
+    #[error("the group {0} contains itself: {1}")]
+    Cycle(GroupName, String),
+    /// What is wrong with a member of a group.
+    #[error("group {group}: {error}")]
+    InGroup {
+        /// The group.
+        group: GroupName,
+        /// What is wrong.
+        error: Box<PatternError>,
+    },
+}
+
+/// The name of a group of ports: `core` of `@core`. The characters are those of a port name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupName(PortName);
+
+impl GroupName {
+    /// The name as text, without the `@`.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+}
+
+impl FromStr for GroupName {
+    type Err = PatternError;
+
+    fn from_str(word: &str) -> Result<Self, PatternError> {
+        // (A port name may begin with /dev/, a group name may not.)
+        match word.parse() {
+            Ok(name) if !word.starts_with('/') => Ok(Self(name)),
+            _ => Err(PatternError::GroupName(word.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The groups of the configuration, and the patterns that each consists of.
+pub type PortGroups = BTreeMap<GroupName, Vec<PortPattern>>;
+
+/// Several ports, as users write them: names, ranges, wildcards and groups, separated by commas.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortPattern {
+    text: String,
+    items: Vec<Item>,
+}
+
+/// One item of a pattern, its brackets expanded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Item {
+    Name(PortName),
+    /// `*` is any text, `?` any one character.
+    Glob(String),
+    Group(GroupName),
+}
+
+impl PortPattern {
+    /// The names that the pattern stands for, in its order and each once; `None` if it depends on the ports that exist.
+    pub fn names(&self) -> Option<Vec<PortName>> {
+        let mut seen = BTreeSet::new();
+        let name = |item: &Item| match item {
+            Item::Name(name) => Some(name.clone()),
+            Item::Glob(_) | Item::Group(_) => None,
+        };
+        let names: Vec<PortName> = self.items.iter().map(name).collect::<Option<_>>()?;
+        Some(names.into_iter().filter(|name| seen.insert(name.clone())).collect())
+    }
+
+    /// The only name, of a pattern that is one.
+    pub fn literal(&self) -> Option<&PortName> {
+        match self.items.as_slice() {
+            [Item::Name(name)] => Some(name),
+            _ => None,
+        }
+    }
+
+    /// The groups that the pattern refers to.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
+        self.items.iter().filter_map(|item| match item {
+            Item::Group(group) => Some(group),
+            Item::Name(_) | Item::Glob(_) => None,
+        })
+    }
+
+    /// The ports that are meant of those that exist (in natural order), in the order of the pattern and each once. All of them exist, or
+    /// it is an error.
+    pub fn select(&self, existing: &[PortName], groups: &PortGroups) -> Result<Vec<PortName>, PatternError> {
+        self.resolve(existing, groups, false)
+    }
+
+    /// The same, for commands that change nothing: the beginning of a name is enough if only one port begins so.
+    pub fn select_abbreviated(
+        &self,
+        existing: &[PortName],
+        groups: &PortGroups,
+    ) -> Result<Vec<PortName>, PatternError> {
+        self.resolve(existing, groups, true)
+    }
+
+    fn resolve(
+        &self,
+        existing: &[PortName],
+        groups: &PortGroups,
+        abbreviated: bool,
+    ) -> Result<Vec<PortName>, PatternError> {
+        let mut selection = Selection {
+            existing,
+            known: existing.iter().collect(),
+            groups,
+            abbreviated,
+            selected: Vec::new(),
+            seen: BTreeSet::new(),
+        };
+        selection.add(self, &mut Vec::new())?;
+        Ok(selection.selected)
+    }
+}
+
+/// The ports of several patterns, each once, in the order of the patterns.
+pub fn select_all(
+    patterns: &[PortPattern],
+    existing: &[PortName],
+    groups: &PortGroups,
+) -> Result<Vec<PortName>, PatternError> {
+    let mut seen = BTreeSet::new();
+    let mut selected = Vec::new();
+    for pattern in patterns {
+        let ports = pattern.select(existing, groups)?;
+        selected.extend(ports.into_iter().filter(|port| seen.insert(port.clone())));
+    }
+    Ok(selected)
+}
+
+/// What is wrong with the groups themselves: one that does not exist, or that contains itself.
+pub fn check_groups(groups: &PortGroups) -> Vec<PatternError> {
+    let mut wrong = Vec::new();
+    for group in groups.keys() {
+        let mut path = vec![group.clone()];
+        wrong.extend(check_group(group, groups, &mut path).err());
+    }
+    wrong
+}
+
+fn check_group(
+    group: &GroupName,
+    groups: &PortGroups,
+    path: &mut Vec<GroupName>,
+) -> Result<(), PatternError> {
+    let members = groups.get(group).ok_or_else(|| no_such_group(group, groups))?;
+    for inner in members.iter().flat_map(PortPattern::groups) {
+        if path.contains(inner) {
+            // A group that only leads to a cycle of others is not the one that is wrong.
+            if path.first() == Some(inner) {
+                return Err(cycle(inner, path));
+            }
+            continue;
+        }
+        path.push(inner.clone());
+        check_group(inner, groups, path).map_err(|error| match error {
+            error @ PatternError::Cycle(..) => error,
+            error @ PatternError::InGroup { .. } => error,
+            error => PatternError::InGroup { group: group.clone(), error: Box::new(error) },
+        })?;
+        path.pop();
+    }
+    Ok(())
+}
+
+fn no_such_group(group: &GroupName, groups: &PortGroups) -> PatternError {
+    let names: Vec<&str> = groups.keys().map(GroupName::as_str).collect();
+    let instead = match nearest(group.as_str(), names.iter().copied()).as_slice() {
+        [] if names.is_empty() => "the configuration has no [groups]".to_owned(),
+        [] => format!("there are {}", names.join(", ")),
+        near => format!("did you mean {}?", super::nearest::either(near)),
+    };
+    PatternError::NoSuchGroup { group: group.clone(), instead }
+}
+
+fn cycle(group: &GroupName, path: &[GroupName]) -> PatternError {
+    let from = path.iter().position(|name| name == group).unwrap_or(0);
+    let names = path[from..].iter().chain([group]).map(GroupName::as_str).collect::<Vec<_>>();
+    PatternError::Cycle(group.clone(), names.join(" → "))
+}
+
+struct Selection<'a> {
+    existing: &'a [PortName],
+    known: BTreeSet<&'a PortName>,
+    groups: &'a PortGroups,
+    abbreviated: bool,
+    selected: Vec<PortName>,
+    seen: BTreeSet<PortName>,
+}
+
+impl Selection<'_> {
+    fn take(&mut self, port: PortName) {
+        if self.seen.insert(port.clone()) {
+            self.selected.push(port);
+        }
+    }
+
+    /// `path`: the groups that led here.
+    fn add(&mut self, pattern: &PortPattern, path: &mut Vec<GroupName>) -> Result<(), PatternError> {
+        let mut missing: Vec<PortName> = Vec::new();
+        let mut unmatched = None;
+        for item in &pattern.items {
+            match item {
+                Item::Name(name) if self.known.contains(name) => self.take(name.clone()),
+                Item::Name(name) => match whole(name, self.existing).filter(|_| self.abbreviated) {
+                    Some(port) => self.take(port),
+                    None => missing.push(name.clone()),
+                },
+                Item::Glob(glob) => {
+                    let matching: Vec<PortName> =
+                        self.existing.iter().filter(|port| matches(glob, port.as_str())).cloned().collect();
+                    if matching.is_empty() && unmatched.is_none() {
+                        unmatched = Some(self.no_match(glob));
+                    }
+                    for port in matching {
+                        self.take(port);
+                    }
+                }
+                Item::Group(group) => self.add_group(group, path)?,
+            }
+        }
+        match missing.as_slice() {
+            [] => {}
+            [port] => return Err(no_such_port(port, self.existing)),
+            several => {
+                return Err(PatternError::NoSuchPorts {
+                    pattern: pattern.text.clone(),
+                    missing: fold(several),
+                    count: several.len(),
+                    of: pattern.items.len(),
+                });
+            }
+        }
+        // A group may have a wildcard for ports to come.
+        match unmatched {
+            Some(error) if path.is_empty() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_group(&mut self, group: &GroupName, path: &mut Vec<GroupName>) -> Result<(), PatternError> {
+        let groups = self.groups;
+        if path.contains(group) {
+            return Err(cycle(group, path));
+        }
+        let members = groups.get(group).ok_or_else(|| no_such_group(group, groups))?;
+        let (selected, seen) = (self.selected.len(), self.seen.len());
+        path.push(group.clone());
+        for member in members {
+            self.add(member, path).map_err(|error| match error {
+                error @ (PatternError::Cycle(..) | PatternError::InGroup { .. }) => error,
+                error => PatternError::InGroup { group: group.clone(), error: Box::new(error) },
+            })?;
+        }
+        path.pop();
+        // Its ports may all have been selected before.
+        let nothing = self.selected.len() == selected && self.seen.len() == seen;
+        let selects = |member: &PortPattern| {
+            member.items.iter().any(|item| match item {
+                Item::Name(_) | Item::Group(_) => true,
+                Item::Glob(glob) => self.existing.iter().any(|port| matches(glob, port.as_str())),
+            })
+        };
+        match nothing && !members.iter().any(selects) {
+            true => Err(PatternError::EmptyGroup(group.clone())),
+            false => Ok(()),
+        }
+    }
+
+    fn no_match(&self, glob: &str) -> PatternError {
+        let names: Vec<&str> = self.existing.iter().map(PortName::as_str).collect();
+        let letters: String = glob.chars().filter(|c| !"*?".contains(*c)).collect();
+        PatternError::NoMatch { pattern: glob.to_owned(), instead: instead(&letters, &names) }
+    }
+}
+
+/// The refusal of a port that is none of these.
+pub fn no_such_port(port: &PortName, existing: &[PortName]) -> PatternError {
+    let names: Vec<&str> = existing.iter().map(PortName::as_str).collect();
+    PatternError::NoSuchPort {
+        port: port.clone(),
+        instead: instead(port.as_str(), &names),
+        whole: whole(port, existing),
+    }
+}
+
+/// Whether a name matches. Both are short: the classic loop that returns to the last `*`.
+fn matches(glob: &str, name: &str) -> bool {
+    let (glob, name) = (glob.as_bytes(), name.as_bytes());
+    let (mut g, mut n) = (0, 0);
+    let mut back: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                back = Some((g, n));
+                g += 1;
+            }
+            Some(&byte) if byte == b'?' || byte == name[n] => {
+                g += 1;
+                n += 1;
+            }
+            _ => match back {
+                Some((star, from)) => {
+                    back = Some((star, from + 1));
+                    g = star + 1;
+                    n = from + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|&byte| byte == b'*')
+}
+
+impl FromStr for PortPattern {
+    type Err = PatternError;
+
+    fn from_str(word: &str) -> Result<Self, PatternError> {
+        let mut items = Vec::new();
+        let mut texts = Vec::new();
+        for item in split_list(word)? {
+            if item.is_empty() {
+                return Err(PatternError::Empty(word.to_owned()));
+            }
+            if let Some(group) = item.strip_prefix('@') {
+                items.push(Item::Group(group.parse()?));
+            } else {
+                for text in expand(item.strip_prefix("/dev/").unwrap_or(item))? {
+                    items.push(match text.contains(['*', '?']) {
+                        true => glob(text)?,
+                        false => Item::Name(text.parse()?),
+                    });
+                    if items.len() > MAX_NAMES {
+                        return Err(PatternError::TooMany(word.to_owned()));
+                    }
+                }
+            }
+            texts.push(item.strip_prefix("/dev/").unwrap_or(item));
+        }
+        Ok(Self { text: texts.join(","), items })
+    }
+}
+
+impl fmt::Display for PortPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl From<PortName> for PortPattern {
+    fn from(name: PortName) -> Self {
+        Self { text: name.to_string(), items: vec![Item::Name(name)] }
+    }
+}
+
+/// A glob consists of the characters of port names and wildcards.
+fn glob(text: String) -> Result<Item, PatternError> {
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*?".contains(&byte);
+    match text.len() <= 64 && text.bytes().all(valid) {
+        true => Ok(Item::Glob(text)),
+        false => Err(PortError::Name(text).into()),
+    }
+}
+
+/// The items between the commas outside of brackets.
+fn split_list(word: &str) -> Result<Vec<&str>, PatternError> {
+    let mut items = Vec::new();
+    let (mut start, mut inside) = (0, false);
+    for (index, byte) in word.bytes().enumerate() {
+        match byte {
+            b'[' if !inside => inside = true,
+            b']' if inside => inside = false,
+            b'[' | b']' => return Err(PatternError::Unbalanced(word.to_owned())),
+            b',' if !inside => {
+                items.push(&word[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    if inside {
+        return Err(PatternError::Unbalanced(word.to_owned()));
+    }
+    items.push(&word[start..]);
+    Ok(items)
+}
+
+/// The texts that a text with brackets stands for: `/dev/ttyS[0-2]` for three. Without brackets, itself.
+pub fn expand(text: &str) -> Result<Vec<String>, PatternError> {
+    let mut texts = vec![String::new()];
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('[') {
+        let (inner, after) =
+            after.split_once(']').ok_or_else(|| PatternError::Unbalanced(text.to_owned()))?;
+        if before.contains(']') || inner.contains('[') {
+            return Err(PatternError::Unbalanced(text.to_owned()));
+        }
+        let range = || PatternError::Range { pattern: text.to_owned(), inner: inner.to_owned() };
+        let mut elements = Vec::new();
+        for element in inner.split(',') {
+            elements.extend(elements_of(element, MAX_NAMES - elements.len()).map_err(
+                |wrong| match wrong {
+                    Wrong::NoRange => range(),
+                    Wrong::TooMany => PatternError::TooMany(text.to_owned()),
+                },
+            )?);
+        }
+        if texts.len() * elements.len() > MAX_NAMES {
+            return Err(PatternError::TooMany(text.to_owned()));
+        }
+        texts = texts
+            .iter()
+            .flat_map(|text| elements.iter().map(move |element| format!("{text}{before}{element}")))
+            .collect();
+        rest = after;
+    }
+    if rest.contains(']') {
+        return Err(PatternError::Unbalanced(text.to_owned()));
+    }
+    for text in &mut texts {
+        text.push_str(rest);
+    }
+    Ok(texts)
+}
+
+enum Wrong {
+    NoRange,
+    TooMany,
+}
+
+/// What an element between brackets stands for: `7`, `01-48`, `a` or `a-c`. A number has the width of the first.
+fn elements_of(element: &str, most: usize) -> Result<Vec<String>, Wrong> {
+    let (first, last) = element.split_once('-').unwrap_or((element, element));
+    let number = |word: &str| match word.len() {
+        1..=MAX_DIGITS if word.bytes().all(|byte| byte.is_ascii_digit()) => word.parse::<u64>().ok(),
+        _ => None,
+    };
+    let letter = |word: &str| match word.as_bytes() {
+        [letter] if letter.is_ascii_alphabetic() => Some(*letter),
+        _ => None,
+    };
+    match (number(first), number(last), letter(first), letter(last)) {
+        (Some(from), Some(to), ..) if from <= to => {
+            // `[1-048]`: is it 1 or 001?
+            if last.starts_with('0') && last.len() != first.len() {
+                return Err(Wrong::NoRange);
+            }
+            if to - from >= most as u64 {
+                return Err(Wrong::TooMany);
+            }
+            let width = if first.starts_with('0') { first.len() } else { 1 };
+            Ok((from..=to).map(|number| format!("{number:0width$}")).collect())
+        }
+        (_, _, Some(from), Some(to))
+            if from <= to && from.is_ascii_lowercase() == to.is_ascii_lowercase() =>
+        {
+            match usize::from(to - from) >= most {
+                true => Err(Wrong::TooMany),
+                false => Ok((from..=to).map(|letter| char::from(letter).to_string()).collect()),
+            }
+        }
+        _ => Err(Wrong::NoRange),
+    }
+}
+
+/// Names as a pattern, the shorter the better: `p[01-48],core`. The names are in any order; the pattern has them in natural order.
+pub fn fold(names: &[PortName]) -> String {
+    let mut names: Vec<&PortName> = names.iter().collect();
+    names.sort();
+    names.dedup();
+    let mut folded: Vec<Folded<'_>> = Vec::new();
+    for name in names {
+        let Some(numbered) = Folded::of(name.as_str()) else {
+            folded.push(Folded { before: name.as_str(), after: "", width: 0, runs: Vec::new() });
+            continue;
+        };
+        match folded.last_mut().filter(|last| last.takes(&numbered)) {
+            Some(last) => last.extend(numbered.runs[0].0),
+            None => folded.push(numbered),
+        }
+    }
+    folded.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// Names that differ in their last number only.
+struct Folded<'a> {
+    before: &'a str,
+    after: &'a str,
+    /// Of the numbers, if any has leading zeros; 0 = there is no number.
+    width: usize,
+    /// First and last of each run.
+    runs: Vec<(u64, u64)>,
+}
+
+impl<'a> Folded<'a> {
+    fn of(name: &'a str) -> Option<Self> {
+        let end = name.rfind(|c: char| c.is_ascii_digit())? + 1;
+        let start = name[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |index| index + 1);
+        let digits = &name[start..end];
+        if digits.len() > MAX_DIGITS {
+            return None;
+        }
+        let number = digits.parse().ok()?;
+        Some(Self {
+            before: &name[..start],
+            after: &name[end..],
+            width: digits.len(),
+            runs: vec![(number, number)],
+        })
+    }
+
+    /// Whether a name may be written in the same brackets.
+    fn takes(&self, next: &Self) -> bool {
+        let padded = |number: u64, width: usize| number.to_string().len() < width;
+        let first = self.runs.first().is_some_and(|(first, _)| padded(*first, self.width));
+        let width = match first || padded(next.runs[0].0, next.width) {
+            true => self.width == next.width,
+            // Without leading zeros each number has its own width.
+            false => self.width > 0,
+        };
+        self.before == next.before && self.after == next.after && width
+    }
+
+    fn extend(&mut self, number: u64) {
+        match self.runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => self.runs.push((number, number)),
+        }
+    }
+}
+
+impl fmt::Display for Folded<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { before, after, width, runs } = self;
+        // What does not begin with a zero is written as it is.
+        let width = match runs.first() {
+            Some((first, _)) if first.to_string().len() < *width => *width,
+            _ => 0,
+        };
+        let run = |(first, last): &(u64, u64)| match first == last {
+            true => format!("{first:0width$}"),
+            false => format!("{first:0width$}-{last:0width$}"),
+        };
+        let written = runs.iter().map(run).collect::<Vec<_>>().join(",");
+        match runs.as_slice() {
+            [] => f.write_str(before),
+            [(first, last)] if first == last => write!(f, "{before}{written}{after}"),
+            _ => write!(f, "{before}[{written}]{after}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern(word: &str) -> PortPattern {
+        word.parse().unwrap_or_else(|error| panic!("{word}: {error}"))
+    }
+
+    fn ports(words: &[&str]) -> Vec<PortName> {
+        let mut ports: Vec<PortName> = words.iter().map(|word| word.parse().unwrap()).collect();
+        ports.sort();
+        ports
+    }
+
+    fn said(ports: Vec<PortName>) -> String {
+        ports.iter().map(PortName::as_str).collect::<Vec<_>>().join(" ")
+    }
+
+    /// As bash expands `{01..03}`, and pdsh's and ClusterShell's manuals `[01-03]`.
+    #[test]
+    fn ranges_keep_their_zeros_and_may_be_several() {
+        for (word, wanted) in [
+            ("core", "core"),
+            ("/dev/ttyUSB0", "ttyUSB0"),
+            ("p[01-03]", "p01 p02 p03"),
+            ("p[8-11]", "p8 p9 p10 p11"),
+            ("p[08-11]", "p08 p09 p10 p11"),
+            ("p[099-101]", "p099 p100 p101"),
+            ("p[1,3,7-9]", "p1 p3 p7 p8 p9"),
+            ("rack[1-2]-p[01-02]", "rack1-p01 rack1-p02 rack2-p01 rack2-p02"),
+            ("rack-[a-c]", "rack-a rack-b rack-c"),
+            ("a,b,a", "a b"),
+            ("p[01-02],core", "p01 p02 core"),
+            ("[1-2]", "1 2"),
+        ] {
+            assert_eq!(said(pattern(word).names().unwrap()), wanted, "{word}");
+        }
+        assert_eq!(pattern("p[0-4095]").names().unwrap().len(), MAX_NAMES);
+        for word in ["*", "p?", "@core", "a,@core", "rack[1-2]-*"] {
+            assert_eq!(pattern(word).names(), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_told_what_would_be_one() {
+        for (word, wanted) in [
+            ("", "\"\" has an empty name in it: use NAME,NAME without spaces"),
+            ("a,", "\"a,\" has an empty name in it: use NAME,NAME without spaces"),
+            ("p[01-48", "\"p[01-48\": a bracket is not closed or not opened: use p[01-48]"),
+            ("p01-48]", "\"p01-48]\": a bracket is not closed or not opened: use p[01-48]"),
+            ("p[[1-2]]", "\"p[[1-2]]\": a bracket is not closed or not opened: use p[01-48]"),
+            (
+                "p[abc]",
+                "\"p[abc]\": [abc] is not a list of numbers, letters and ranges: use p[01-48], p[1,3,7-9] or rack-[a-c]",
+            ),
+            ("p[]", "\"p[]\": [] is not a list"),
+            ("p[48-01]", "\"p[48-01]\": [48-01] is not a list"),
+            ("p[1-048]", "\"p[1-048]\": [1-048] is not a list"),
+            ("p[a-C]", "[a-C] is not a list"),
+            ("p[1-2-3]", "[1-2-3] is not a list"),
+            ("p[!1]", "[!1] is not a list"),
+            ("p[0-4096]", "\"p[0-4096]\" stands for more than 4096 ports, which is the limit"),
+            ("p[0-9999999999]", "stands for more than 4096 ports"),
+            ("p[0-99]-[0-99]", "stands for more than 4096 ports"),
+            ("p[0-4000],q[0-4000]", "stands for more than 4096 ports"),
+            ("a b", "port name \"a b\" is not valid"),
+            ("-x", "port name \"-x\" is not valid"),
+            ("p{1..3}", "port name \"p{1..3}\" is not valid"),
+            ("ä*", "port name \"ä*\" is not valid"),
+            ("@", "group name \"\" is not valid"),
+            ("@a[1-2]", "group name \"a[1-2]\" is not valid"),
+            ("@/dev/a", "group name \"/dev/a\" is not valid"),
+        ] {
+            let why = word.parse::<PortPattern>().unwrap_err().to_string();
+            assert!(why.contains(wanted), "{word}: {why}");
+        }
+    }
+
+    fn groups(all: &[(&str, &[&str])]) -> PortGroups {
+        let group = |(name, members): &(&str, &[&str])| {
+            (name.parse().unwrap(), members.iter().map(|member| pattern(member)).collect())
+        };
+        all.iter().map(group).collect()
+    }
+
+    #[test]
+    fn a_pattern_selects_in_its_order_all_that_it_means() {
+        let existing = ports(&["core", "edge-1", "edge-2", "edge-10", "p01", "p02", "p03"]);
+        let groups =
+            groups(&[("core", &["core", "@edges"]), ("edges", &["edge-*"]), ("ready", &["p*", "later-*"])]);
+        for (word, wanted) in [
+            ("*", "core edge-1 edge-2 edge-10 p01 p02 p03"),
+            ("edge-*", "edge-1 edge-2 edge-10"),
+            ("edge-?", "edge-1 edge-2"),
+            ("*-1*", "edge-1 edge-10"),
+            ("p[01-03]", "p01 p02 p03"),
+            ("p03,core,p*", "p03 core p01 p02"),
+            ("@edges", "edge-1 edge-2 edge-10"),
+            ("edge-2,@core", "edge-2 core edge-1 edge-10"),
+            ("edge-*,@edges", "edge-1 edge-2 edge-10"),
+            ("@ready", "p01 p02 p03"),
+        ] {
+            assert_eq!(said(pattern(word).select(&existing, &groups).unwrap()), wanted, "{word}");
+        }
+        assert_eq!(said(pattern("cor").select_abbreviated(&existing, &groups).unwrap()), "core");
+    }
+
+    #[test]
+    fn what_selects_nothing_is_told_the_nearest() {
+        let existing = ports(&["core-switch", "rack1-p01", "rack1-p02"]);
+        let groups = groups(&[
+            ("core", &["core"]),
+            ("none", &["x*"]),
+            ("one", &["@two"]),
+            ("two", &["core-switch,@one"]),
+            ("lost", &["@nobody"]),
+        ]);
+        for (word, wanted) in [
+            ("core", "there is no port core: did you mean core-switch?"),
+            ("core-swich", "there is no port core-swich: did you mean core-switch?"),
+            (
+                "rack1-p[01-08]",
+                "there is no port rack1-p[03-08]: 6 of the 8 ports of rack1-p[01-08] do not exist",
+            ),
+            ("rack1-p[02-03]", "there is no port rack1-p03: did you mean rack1-p01 or rack1-p02?"),
+            ("rack2-*", "no port matches rack2-*: there are core-switch, rack1-p01, rack1-p02"),
+            ("cxre-*,rack1-*", "no port matches cxre-*"),
+            ("@cor", "there is no group cor: did you mean core?"),
+            ("@core", "group core: there is no port core: did you mean core-switch?"),
+            ("@none", "the group none has no ports"),
+            ("@one", "the group one contains itself: one → two → one"),
+            ("@lost", "group lost: there is no group nobody: there are core, lost, none, one, two"),
+        ] {
+            let why = pattern(word).select(&existing, &groups).unwrap_err().to_string();
+            assert!(why.contains(wanted), "{word}: {why}");
+        }
+        let none = pattern("@x").select(&existing, &PortGroups::new()).unwrap_err().to_string();
+        assert_eq!(none, "there is no group x: the configuration has no [groups]");
+        let wrong: Vec<String> = check_groups(&groups).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            wrong,
+            [
+                "group lost: there is no group nobody: there are core, lost, none, one, two",
+                "the group one contains itself: one → two → one",
+                "the group two contains itself: two → one → two",
+            ]
+        );
+    }
+
+    #[test]
+    fn names_fold_into_ranges() {
+        for (names, wanted) in [
+            (&["core"][..], "core"),
+            (&["p01", "p02", "p03"], "p[01-03]"),
+            (&["p9", "p10", "p11", "p7"], "p[7,9-11]"),
+            (&["p09", "p10", "p11"], "p[09-11]"),
+            (&["p1", "p01"], "p01,p1"),
+            (&["core", "p1", "p3"], "core,p[1,3]"),
+            (&["a1-x", "a2-x", "a2-y"], "a[1-2]-x,a2-y"),
+            (&["099", "100"], "[099-100]"),
+        ] {
+            assert_eq!(fold(&ports(names)), wanted, "{names:?}");
+        }
+        assert_eq!(fold(&pattern("p[01-48]").names().unwrap()), "p[01-48]");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_folded_unfolds_to_the_same(words in proptest::collection::vec("[a-b]{0,1}[0-2]{1,3}[x-y]{0,1}", 1..40)) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let mut wanted = ports(&words);
+            wanted.dedup();
+            let mut unfolded = pattern(&fold(&wanted)).names().unwrap();
+            unfolded.sort();
+            prop_assert_eq!(unfolded, wanted);
+        }
+
+        /// Against the definition: `*` is any text, `?` any character.
+        #[test]
+        fn a_glob_matches_as_its_definition_says(glob in "[ab*?]{0,6}", name in "[ab]{0,6}") {
+            fn slow(glob: &[u8], name: &[u8]) -> bool {
+                match (glob.split_first(), name.split_first()) {
+                    (None, None) => true,
+                    (Some((b'*', rest)), _) => slow(rest, name) || name.split_first().is_some_and(|(_, name)| slow(glob, name)),
+                    (Some((b'?', rest)), Some((_, name))) => slow(rest, name),
+                    (Some((one, rest)), Some((other, name))) => one == other && slow(rest, name),
+                    _ => false,
+                }
+            }
+            prop_assert_eq!(matches(&glob, &name), slow(glob.as_bytes(), name.as_bytes()));
+        }
+
+        #[test]
+        fn no_word_takes_more_than_its_limit(word in "[a-z\\[\\]0-9,*?@/-]{0,24}") {
+            if let Ok(pattern) = word.parse::<PortPattern>() {
+                prop_assert!(pattern.items.len() <= MAX_NAMES);
+                prop_assert_eq!(&pattern.to_string().parse::<PortPattern>().unwrap(), &pattern);
+            }
+        }
+    }
+}
