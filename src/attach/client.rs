@@ -82,12 +82,14 @@ pub struct Ran {
     pub remarked: bool,
 }
 
-/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`.
+/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`, and what the port says beside that
+/// to `asides`, fit for a terminal.
 pub fn run(
     runtime_dir: &Path,
     port: &PortName,
     command: Command,
     shown: &mut dyn Write,
+    asides: &mut dyn Write,
 ) -> Result<Ran, AttachError> {
     let mut stream = match ask(runtime_dir, port, &Request::Run(command))? {
         (Reply::Connected, stream) => stream,
@@ -97,7 +99,7 @@ pub fn run(
     let mut buffer = [0; 32 * 1024];
     let mut remarked = false;
     loop {
-        match show(&mut frames, shown, &mut remarked)? {
+        match show(&mut frames, shown, asides, &mut remarked)? {
             Some(Over::Exit(status)) => return Ok(Ran { status, remarked }),
             Some(over) => return ended(Some(over), port).map(|()| Ran { status: 0, remarked }),
             None => {}
@@ -223,13 +225,18 @@ fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
 }
 
 /// Shows what has come. How the session ended, if the port has said it.
-fn show(frames: &mut Frames, shown: &mut dyn Write, remarked: &mut bool) -> io::Result<Option<Over>> {
+fn show(
+    frames: &mut Frames,
+    shown: &mut dyn Write,
+    asides: &mut dyn Write,
+    remarked: &mut bool,
+) -> io::Result<Option<Over>> {
     while let Some((kind, bytes)) = frames.next_frame()? {
         match kind {
             Kind::Shown => put(&mut *shown, &bytes)?,
             Kind::Aside => {
                 *remarked = true;
-                put(io::stderr(), visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
+                put(&mut *asides, visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
             }
             Kind::Closed | Kind::Dismissed => return Ok(Some(Over::Closed)),
             Kind::Left => return Ok(Some(Over::Left)),
@@ -315,7 +322,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    if let Some(over) = show(&mut frames, &mut io::stdout(), &mut false)? {
+                    if let Some(over) = show(&mut frames, &mut io::stdout(), &mut io::stderr(), &mut false)? {
                         return Ok(Some(over));
                     }
                 }

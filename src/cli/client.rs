@@ -50,6 +50,9 @@ pub enum CommandError {
     /// The log of a port that nothing serves.
     #[error("{0}")]
     Former(#[from] FormerError),
+    /// No such ports.
+    #[error("{0}")]
+    Ports(#[from] crate::port::PatternError),
     /// The ports cannot be looked at.
     #[error("{0}")]
     Local(#[from] LocalError),
@@ -130,7 +133,7 @@ pub struct Place {
     /// Where their logs are, if that is known.
     pub logs: Option<PathBuf>,
     /// Whether a program in a terminal serves them.
-    foreground: bool,
+    pub(super) foreground: bool,
 }
 
 impl Place {
