@@ -38,7 +38,7 @@ impl Place {
     pub(super) fn meant(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
         match pattern.literal() {
             Some(port) => Ok(Meant::One(self.whole(port)?)),
-            None => Ok(Meant::Several(self.select(pattern, self.known()?)?)),
+            None => Ok(Meant::Several(self.selected(pattern, self.known()?)?)),
         }
     }
 
@@ -57,7 +57,7 @@ impl Place {
         let former = former.into_iter().map(|former| former.port);
         let Some(port) = pattern.literal() else {
             let known = self.known()?.into_iter().chain(former).collect();
-            return Ok(Meant::Several(self.select(pattern, known)?));
+            return Ok(Meant::Several(self.selected(pattern, known)?));
         };
         match self.whole(port) {
             Err(_) if former.into_iter().any(|former| former == *port) => Ok(Meant::One(port.clone())),
@@ -85,7 +85,11 @@ impl Place {
         Ok(known)
     }
 
-    fn select(&self, pattern: &PortPattern, mut known: Vec<PortName>) -> Result<Vec<PortName>, CommandError> {
+    fn selected(
+        &self,
+        pattern: &PortPattern,
+        mut known: Vec<PortName>,
+    ) -> Result<Vec<PortName>, CommandError> {
         known.sort();
         known.dedup();
         Ok(pattern.select_abbreviated(&known, &PortGroups::default())?)
