@@ -99,6 +99,12 @@ pub trait Manager {
     ) -> zbus::Result<()>;
     /// Takes a key out of the candidate, so that its default holds.
     fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<()>;
+    /// Takes keys (port, key) out of the candidate: all of them or none.
+    fn unset_many(&self, keys: &[(&str, &str)], revision: u64) -> zbus::Result<()>;
+    /// Takes ports out: all of them or none.
+    fn remove_ports(&self, names: &[&str], revision: u64) -> zbus::Result<()>;
+    /// Applies the candidate's settings of these ports together. Returns remarks, a sentence each.
+    fn reload_ports(&self, names: &[&str]) -> zbus::Result<Vec<String>>;
     /// Applies the changes of `[server]`, `[access]` and `[defaults]`. Returns remarks, a sentence each.
     fn reload(&self) -> zbus::Result<Vec<String>>;
     /// Reloads what was changed and not reloaded, then writes every change to the disk. Returns remarks.

@@ -45,6 +45,18 @@ impl State {
         last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
     }
 
+    /// Keys that take their defaults: all of them or none.
+    pub fn unset_many(&self, paths: Vec<KeyPath>, author: &Author) -> Result<Self, Refusal> {
+        self.is_right()?;
+        let mut candidate = self.candidate.clone();
+        let mut last = None;
+        for path in paths {
+            last = Some(path.to_string());
+            self.put(&mut candidate, path, None, author)?;
+        }
+        last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
+    }
+
     fn put(
         &self,
         candidate: &mut Changes,
@@ -94,19 +106,28 @@ impl State {
 
     /// A port is taken out.
     pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
+        self.remove_many(std::slice::from_ref(name), author)
+    }
+
+    /// Ports are taken out: all of them or none.
+    pub fn remove_many(&self, names: &[PortName], author: &Author) -> Result<Self, Refusal> {
         self.is_right()?;
-        if !self.candidate_config.ports.contains_key(name) {
-            return Err(Refusal::NoPort(name.clone()));
-        }
-        let path = KeyPath::table(name.clone());
-        let old = stated(&self.committed.text, &path);
         let mut candidate = self.candidate.clone();
-        candidate.forget_table(&path.scope);
-        // Of one that was never reloaded nothing is left to say.
-        if stated(&self.running_text, &path).is_some() {
-            candidate.insert(path.clone(), change(author, old, None));
+        let mut last = None;
+        for name in names {
+            if !self.candidate_config.ports.contains_key(name) {
+                return Err(Refusal::NoPort(name.clone()));
+            }
+            let path = KeyPath::table(name.clone());
+            let old = stated(&self.committed.text, &path);
+            candidate.forget_table(&path.scope);
+            last = Some(path.to_string());
+            // Of one that was never reloaded nothing is left to say.
+            if stated(&self.running_text, &path).is_some() {
+                candidate.insert(path, change(author, old, None));
+            }
         }
-        self.with(candidate, path.to_string(), author)
+        last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
     }
 
     /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.

@@ -127,6 +127,43 @@ impl Manager {
         Ok(())
     }
 
+    async fn unset_many(&self, keys: Vec<(&str, &str)>, revision: u64) -> Result<()> {
+        let paths = keys.into_iter().map(|(port, key)| path(port, key)).collect::<Result<Vec<_>>>()?;
+        self.0.core.change(revision, |state, author| state.unset_many(paths, author)).await?;
+        Ok(())
+    }
+
+    async fn remove_ports(
+        &self,
+        names: Vec<&str>,
+        revision: u64,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<()> {
+        let names = names.into_iter().map(port).collect::<Result<Vec<_>>>()?;
+        self.0.core.change(revision, |state, author| state.remove_many(&names, author)).await?;
+        self.0.keep_objects(server).await;
+        Ok(())
+    }
+
+    #[zbus(out_args("remarks"))]
+    async fn reload_ports(
+        &self,
+        names: Vec<&str>,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<Vec<String>> {
+        let names = names.into_iter().map(port).collect::<Result<std::collections::BTreeSet<_>>>()?;
+        // (A port that does not exist has nothing to reload: the whole call is refused.)
+        let state = self.0.core.state();
+        let known = state.ports();
+        if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+            return Err(Refused(format!("there is no port {unknown}: nothing was reloaded")));
+        }
+        let remarks =
+            self.0.core.reload(|scope| scope.port().is_some_and(|port| names.contains(port))).await?;
+        self.0.keep_objects(server).await;
+        Ok(remarks)
+    }
+
     #[zbus(out_args("remarks"))]
     async fn reload(&self) -> Result<Vec<String>> {
         Ok(self.0.core.reload(|scope| !matches!(scope, Scope::Port(_))).await?)

@@ -28,7 +28,8 @@ impl Client {
             Some(baud) if set => {
                 writeln!(to, "{port} reads as text at {baud}")?;
                 let words = vec![baud.to_string()];
-                self.set(Setting { of: Target::Port(port.clone()), key: "baud".to_owned(), words }, to).await
+                self.set(Setting { of: Target::Port(port.clone()).into(), key: "baud".to_owned(), words }, to)
+                    .await
             }
             Some(baud) => Ok(writeln!(to, "{port} reads as text at {baud}: `baud {port} {baud}` sets it")?),
         }

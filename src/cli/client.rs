@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use nix::unistd::geteuid;
 use thiserror::Error;
 use tokio::sync::OnceCell;
@@ -15,25 +16,27 @@ use zbus::proxy::CacheProperties;
 use super::adapters;
 use super::at_port::AtPort;
 use super::check::CheckError;
+use super::diff;
 use super::doctor;
 use super::former::FormerError;
 use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
+use super::select::{counted, groups};
 use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port};
 use super::ssh_config::{self, Host, Wish};
-use super::tree::{Command, Output, Ports, Setting, Target, Trial};
+use super::targets::Targets;
+use super::tree::{Command, Named, Output, Ports, Target, Trial};
 use super::units::{self, Verb};
-use super::value::{self, ValueError};
-use crate::admin::wire;
+use super::value::ValueError;
 use crate::attach;
 use crate::attach::client::AttachError;
 use crate::auth::sources;
 use crate::config::{Config, ConfigError, Value};
 use crate::exec;
 use crate::hub::BREAK;
-use crate::port::PortName;
+use crate::port::{self, PortName, PortPattern};
 use crate::session::Options;
 
 /// For console-admin to answer `status`, before the ports are asked themselves.
@@ -50,9 +53,6 @@ pub enum CommandError {
     /// The log of a port that nothing serves.
     #[error("{0}")]
     Former(#[from] FormerError),
-    /// No such ports.
-    #[error("{0}")]
-    Ports(#[from] crate::port::PatternError),
     /// The ports cannot be looked at.
     #[error("{0}")]
     Local(#[from] LocalError),
@@ -79,17 +79,33 @@ pub enum CommandError {
     Units(String),
     /// The sockets are of a program in a terminal.
     #[error(
-        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, status, who, log, grep, send, expect and autobaud work"
+        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, watch, status, who, log, grep, send, expect and autobaud work"
     )]
     Foreground(PathBuf),
     /// Nobody to disconnect.
-    #[error("{user} is not at {port}")]
+    #[error("{user} is not at {ports}")]
     NotThere {
         /// Login name.
         user: String,
         /// Where.
-        port: PortName,
+        ports: String,
     },
+    /// The ports of a command.
+    #[error("{0}")]
+    Ports(#[from] port::PatternError),
+    /// More than one.
+    #[error("{command} takes one port: {pattern} is {ports}")]
+    OnePort {
+        /// The command.
+        command: &'static str,
+        /// What was given.
+        pattern: String,
+        /// What it stands for.
+        ports: String,
+    },
+    /// At several ports, a sentence each.
+    #[error("{}", .0.join("\n"))]
+    Several(Vec<String>),
     /// It is configured, and closed.
     #[error("{0} is configured and not served: `start {0}` opens it, `doctor {0}` says why it is closed")]
     NotServed(PortName),
@@ -266,61 +282,31 @@ impl Client {
     /// Does a command. `connect`, what a port does itself and what concerns the program itself are not among them.
     pub async fn run(&self, command: Command, to: &mut impl Write) -> Done {
         match command {
-            Command::List { unconfigured: true, output: Output { json } } => {
+            Command::List { unconfigured: true, output: Output { json }, .. } => {
                 let loaded = Config::load(std::path::Path::new("/"))?;
                 Ok(look::adapters(&adapters::unbound(&loaded.config), json, to)?)
             }
-            Command::List { unconfigured: false, output } => self.list(output, to).await,
+            Command::List { unconfigured: false, ports, output } => self.list(&ports, output, to).await,
             Command::Status(Ports { ports, output: Output { json } }) => {
                 Ok(look::status(&self.statuses(&ports).await?, json, to)?)
             }
             Command::Who(Ports { ports, output: Output { json } }) => {
                 Ok(look::who(&self.statuses(&ports).await?, json, to)?)
             }
-            Command::Show { of, output } => match self.show(&of, output, to).await {
-                // The beginning of its name is enough to look at a port.
-                Err(CommandError::Service(ServiceError::UnknownPort { whole: Some(port), .. })) => {
-                    self.show(&Target::Port(port), output, to).await
-                }
-                shown => shown,
-            },
-            Command::Diff(Output { json }) => {
-                let service = self.service().await?;
-                let (changes, conflicts) = (service.changes().await?, service.conflicts().await?);
-                self.looked().await?;
-                look::diff(&changes, json, to)?;
-                if json { Ok(()) } else { remarks(conflicts, to) }
-            }
+            Command::Show { of, output } => self.show(&of, output, to).await,
+            Command::Diff { of, full, output } => self.diff(&of, full, output, to).await,
             Command::Set(setting) | Command::Shorthand(super::shorthand::Shorthand(setting)) => {
                 self.set(setting, to).await
             }
-            Command::Unset { of, key } => {
-                value::check_key(&of, &key)?;
-                let (port, key) = address(&of, &key);
-                let unset = self.service().await?.manager.unset(&port, &key, self.revision()).await;
-                self.of(&of, unset).await?;
-                self.show_changed(&of, to).await
-            }
-            Command::Create { port } => {
-                let manager = &self.service().await?.manager;
-                manager.set_many(&[port.as_str()], &[], self.revision()).await.map_err(sentence)?;
-                self.show_changed(&Target::Port(port), to).await
-            }
-            Command::Remove { port } => {
-                let service = self.service().await?;
-                // Nothing but a look at the revision, which RemovePort does not take.
-                service.manager.set_many(&[], &[], self.revision()).await.map_err(sentence)?;
-                self.of(&Target::Port(port.clone()), service.manager.remove_port(port.as_str()).await)
-                    .await?;
-                self.changed().await?;
-                Ok(writeln!(to, "{port} is removed at the next `reload {port}` or `commit`")?)
-            }
-            Command::Start { port } => self.drive(Verb::Start, &port, to).await,
-            Command::Stop { port } => self.drive(Verb::Stop, &port, to).await,
-            Command::Reload { port: Some(port) } => self.drive(Verb::Reload, &port, to).await,
-            Command::Reload { port: None } => {
+            Command::Unset { of, keys } => self.unset(&of, &keys, to).await,
+            Command::Create(creation) => self.create(&creation, to).await,
+            Command::Remove(named) => self.remove(&named, to).await,
+            Command::Start(Named { ports }) => self.drive(Verb::Start, &ports, to).await,
+            Command::Stop(Named { ports }) => self.drive(Verb::Stop, &ports, to).await,
+            Command::Reload { ports } if ports.is_empty() => {
                 remarks(self.service().await?.manager.reload().await.map_err(sentence)?, to)
             }
+            Command::Reload { ports } => self.drive(Verb::Reload, &ports, to).await,
             Command::Commit { trial } => self.commit(trial, to).await,
             Command::Confirm => {
                 self.service().await?.manager.confirm().await.map_err(sentence)?;
@@ -331,20 +317,34 @@ impl Client {
                 self.looked().await
             }
             Command::Break { port, milliseconds } => {
+                let ports = self.select(&[port]).await?;
                 let service = self.service().await?;
-                let sent = service.port(&port).await?.send_break(milliseconds.unwrap_or(BREAK)).await;
-                Ok(service.of_port(&port, sent).await?)
+                let send = |port: PortName| async move {
+                    let sent = service.port(&port).await?.send_break(milliseconds.unwrap_or(BREAK)).await;
+                    Ok(service.of_port(&port, sent).await?)
+                };
+                each(ports, send).await.map(drop)
             }
             Command::Disconnect { port, user } => {
+                let ports = self.select(&[port]).await?;
                 let service = self.service().await?;
-                let ended = service.port(&port).await?.disconnect(&user).await;
-                match service.of_port(&port, ended).await? {
-                    0 => Err(CommandError::NotThere { user, port }),
+                let user = &user;
+                let end = |port: PortName| async move {
+                    let ended = service.port(&port).await?.disconnect(user).await;
+                    Ok(service.of_port(&port, ended).await?)
+                };
+                match each(ports.clone(), end).await?.into_iter().sum::<u32>() {
+                    0 => Err(CommandError::NotThere { user: user.clone(), ports: counted(&ports) }),
                     1 => Ok(writeln!(to, "1 session ended")?),
                     count => Ok(writeln!(to, "{count} sessions ended")?),
                 }
             }
-            Command::Autobaud { port, set } => self.autobaud(&port, set, to).await,
+            Command::Autobaud { port, set } => {
+                for port in self.place.select(&[port])? {
+                    self.autobaud(&port, set, to).await?;
+                }
+                Ok(())
+            }
             Command::Learn { port, timeout } => self.learn(&port, timeout, to).await,
             Command::Import(wish) => self.import(&wish, to).await,
             Command::SshConfig(wish) => self.ssh_config(&wish, to).await,
@@ -360,16 +360,16 @@ impl Client {
     }
 
     /// `connect PORT`: until its user leaves. The beginning of the port's name is enough.
-    pub fn connect(&self, port: &PortName, options: Options) -> Done {
-        let port = self.place.whole(port)?;
+    pub fn connect(&self, port: &PortPattern, options: Options) -> Done {
+        let port = self.place.one("connect", port)?;
         Ok(attach::client::connect(&self.place.runtime, &port, options)?)
     }
 
     /// `doctor PORT`: whether nothing is wrong.
-    pub fn doctor(&self, port: Option<&PortName>, json: bool, to: &mut impl Write) -> Done<bool> {
+    pub fn doctor(&self, ports: &[PortPattern], json: bool, to: &mut impl Write) -> Done<bool> {
         match self.place.foreground {
             true => Err(CommandError::Foreground(self.place.runtime.clone())),
-            false => Ok(doctor::run(&self.place.runtime, port, json, to)?),
+            false => Ok(doctor::run(&self.place.runtime, &configured(ports)?, json, to)?),
         }
     }
 
@@ -378,9 +378,17 @@ impl Client {
         command.run(&self.place)
     }
 
-    async fn list(&self, Output { json }: Output, to: &mut impl Write) -> Done {
+    async fn list(&self, patterns: &[PortPattern], Output { json }: Output, to: &mut impl Write) -> Done {
         let service = self.service().await?;
-        let ports = service.ports().await?;
+        let mut ports = service.ports().await?;
+        if !patterns.is_empty() {
+            let names: Vec<PortName> = ports.keys().cloned().collect();
+            let mut wanted = BTreeSet::new();
+            for pattern in patterns {
+                wanted.extend(pattern.select_abbreviated(&names, &groups())?);
+            }
+            ports.retain(|port, _| wanted.contains(port));
+        }
         let monitor: PathBuf = service.manager.monitor_path().await.map_err(sentence)?.into();
         self.looked().await?;
         // What is wrong with the configuration file, beside the table.
@@ -393,19 +401,15 @@ impl Client {
     }
 
     /// The ports that are open, or those that are named; without a service to ask, all that are served.
-    async fn statuses(&self, named: &[PortName]) -> Done<Vec<PortStatus>> {
+    async fn statuses(&self, named: &[PortPattern]) -> Done<Vec<PortStatus>> {
         let mut all = self.all_statuses(!named.is_empty()).await?;
         if named.is_empty() {
             return Ok(all);
         }
         let names: Vec<PortName> = all.iter().map(|status| status.port.clone()).collect();
         let mut wanted = BTreeSet::new();
-        for port in named {
-            wanted.insert(match (names.contains(port), unknown_port(port, &names)) {
-                (true, _) => port.clone(),
-                (false, ServiceError::UnknownPort { whole: Some(whole), .. }) => whole,
-                (false, unknown) => return Err(unknown.into()),
-            });
+        for pattern in named {
+            wanted.extend(pattern.select_abbreviated(&names, &groups())?);
         }
         all.retain(|status| wanted.contains(&status.port));
         Ok(all)
@@ -458,28 +462,58 @@ impl Client {
         Ok(to.write_all(ssh_config::entries(&ports, &server.running, &host, wish).as_bytes())?)
     }
 
-    async fn show(&self, of: &Target, Output { json }: Output, to: &mut impl Write) -> Done {
-        let keys = self.service().await?.keys(of).await?;
+    /// `show`: one after the other, each under its name if there are several; as JSON one object a line.
+    async fn show(&self, of: &[Targets], Output { json }: Output, to: &mut impl Write) -> Done {
+        let targets = match of {
+            // A single name is for the service to judge, which knows the ports that are asked for by most.
+            [Targets::Ports(pattern)] => match pattern.literal() {
+                Some(port) => vec![Target::Port(port.clone())],
+                None => self.targets(of).await?,
+            },
+            of => self.targets(of).await?,
+        };
+        let shown = match self.keys_of(targets).await {
+            // The beginning of its name is enough to look at a port.
+            Err(CommandError::Service(ServiceError::UnknownPort { whole: Some(port), .. })) => {
+                self.keys_of(vec![Target::Port(port)]).await?
+            }
+            shown => shown?,
+        };
         self.looked().await?;
-        let shown = if json { look::json(&keys.json(of), to) } else { keys.show(of, to) };
-        Ok(shown?)
+        let several = shown.len() > 1;
+        for (index, (of, keys)) in shown.iter().enumerate() {
+            match (json, several) {
+                (true, _) => look::json(&keys.json(of), to)?,
+                (false, several) => {
+                    if several {
+                        writeln!(to, "{}{of}:", if index > 0 { "\n" } else { "" })?;
+                    }
+                    keys.show(of, to)?;
+                }
+            }
+        }
+        Ok(())
     }
 
-    pub(super) async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
-        let value = value::parse(&of, &key, &words)?;
-        let value = wire::to_bus(&value).ok_or_else(|| ValueError::NotSent(words.join(" ")))?;
-        let (port, path) = address(&of, &key);
-        let set = self.service().await?.manager.set(&port, &path, &value, self.revision()).await;
-        self.of(&of, set).await?;
-        self.show_changed(&of, to).await?;
-        match (&of, key.as_str()) {
-            (Target::Access, "authorized_keys_command") => self.confirm_command(to).await,
-            _ => Ok(()),
+    /// `diff`
+    async fn diff(&self, of: &[Targets], full: bool, Output { json }: Output, to: &mut impl Write) -> Done {
+        let service = self.service().await?;
+        let (mut changes, conflicts) = (service.changes().await?, service.conflicts().await?);
+        if !of.is_empty() {
+            let targets = self.targets(of).await?;
+            changes.retain(|change| targets.iter().any(|target| diff::is_of(change, target)));
         }
+        self.looked().await?;
+        match (json, full) {
+            (true, _) => look::json(&changes, to)?,
+            (false, true) => diff::table(&diff::each(&changes), to)?,
+            (false, false) => diff::table(&diff::grouped(&changes), to)?,
+        }
+        if json { Ok(()) } else { remarks(conflicts, to) }
     }
 
     /// A program is started on root's word only, and not on the administration service's (`auth::sources`): here root gives it.
-    async fn confirm_command(&self, to: &mut impl Write) -> Done {
+    pub(super) async fn confirm_command(&self, to: &mut impl Write) -> Done {
         let keys = self.service().await?.keys(&Target::Access).await?.candidate;
         let text = |key| keys.get(key).and_then(Value::as_str);
         let (Some(command), Some(user)) =
@@ -497,49 +531,49 @@ impl Client {
         Ok(writeln!(to, "{}", plain_lines(&said))?)
     }
 
-    /// What a call of a port or table has brought; of a port that is not there, the nearest ones are named.
-    async fn of<T>(&self, of: &Target, result: zbus::Result<T>) -> Done<T> {
-        let error = match result.map_err(sentence) {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        if let (Target::Port(port), ServiceError::Said(words)) = (of, &error)
-            && words.starts_with(&format!("there is no port {port}"))
-        {
-            return Err(unknown_port(port, &self.service().await?.names().await?).into());
-        }
-        Err(error.into())
-    }
-
     /// Shows what we have changed. A change of somebody else that stands there too does not count as seen by that.
     pub(super) async fn show_changed(&self, of: &Target, to: &mut impl Write) -> Done {
         self.changed().await?;
         let seen = self.seen.get();
-        self.show(of, Output::default(), to).await?;
+        self.show(&[of.clone().into()], Output::default(), to).await?;
         self.seen.set(seen);
         Ok(())
     }
 
-    async fn drive(&self, verb: Verb, port: &PortName, to: &mut impl Write) -> Done {
-        let driven = self.drive_by_service(verb, port, to).await;
+    /// Starts, stops or reloads ports. All of them exist, or nothing is done; one that fails holds up no other.
+    async fn drive(&self, verb: Verb, ports: &[PortPattern], to: &mut impl Write) -> Done {
+        let ports = self.select(ports).await?;
+        if let (Verb::Reload, [_, _, ..]) = (verb, ports.as_slice()) {
+            let names: Vec<&str> = ports.iter().map(PortName::as_str).collect();
+            return remarks(self.service().await?.manager.reload_ports(&names).await.map_err(sentence)?, to);
+        }
+        for said in each(ports, |port| async move { self.drive_one(verb, &port).await }).await? {
+            remarks(said, to)?;
+        }
+        Ok(())
+    }
+
+    async fn drive_one(&self, verb: Verb, port: &PortName) -> Done<Vec<String>> {
+        let driven = self.drive_by_service(verb, port).await;
         match driven {
             Err(CommandError::Service(error))
                 if geteuid().is_root() && self.only_root_may(verb, &error).await =>
             {
-                units::systemctl(verb, port).map_err(CommandError::Units)
+                units::systemctl(verb, port).map_err(CommandError::Units).map(|()| Vec::new())
             }
             driven => driven,
         }
     }
 
-    async fn drive_by_service(&self, verb: Verb, port: &PortName, to: &mut impl Write) -> Done {
+    async fn drive_by_service(&self, verb: Verb, port: &PortName) -> Done<Vec<String>> {
         let service = self.service().await?;
         let proxy = service.port(port).await?;
         match verb {
-            Verb::Start => Ok(service.of_port(port, proxy.start().await).await?),
-            Verb::Stop => Ok(service.of_port(port, proxy.stop().await).await?),
-            Verb::Reload => remarks(service.of_port(port, proxy.reload().await).await?, to),
+            Verb::Start => service.of_port(port, proxy.start().await).await?,
+            Verb::Stop => service.of_port(port, proxy.stop().await).await?,
+            Verb::Reload => return Ok(service.of_port(port, proxy.reload().await).await?),
         }
+        Ok(Vec::new())
     }
 
     /// Without console-admin; or without polkit, where systemd takes no orders from console-admin.
@@ -591,12 +625,45 @@ impl Client {
     }
 }
 
-/// How `Set` and `Unset` name a key.
-fn address(of: &Target, key: &str) -> (String, String) {
-    match of {
-        Target::Port(port) => (port.to_string(), key.to_owned()),
-        table => (String::new(), format!("{table}.{key}")),
+/// The ports of a command that reads the configuration file.
+fn configured(patterns: &[PortPattern]) -> Done<Vec<PortName>> {
+    let mut ports = Vec::new();
+    for pattern in patterns {
+        ports.extend(match pattern.literal() {
+            Some(port) => vec![port.clone()],
+            None => {
+                let config = Config::load_or_last_good(std::path::Path::new("/"))?.config;
+                let names: Vec<PortName> = config.ports.into_keys().collect();
+                pattern.select(&names, &groups())?
+            }
+        });
     }
+    Ok(ports)
+}
+
+/// Calls about ports that are under way at once: the service and systemd do each in its turn, and the bus holds the others.
+const AT_ONCE: usize = 16;
+
+/// Does the same at each port, several at once. Those that fail are all reported.
+async fn each<T, F: Future<Output = Done<T>>>(
+    ports: Vec<PortName>,
+    what: impl Fn(PortName) -> F,
+) -> Done<Vec<T>> {
+    let single = ports.len() == 1;
+    let doing = ports.into_iter().map(|port| {
+        let done = what(port.clone());
+        async move { (port, done.await) }
+    });
+    let done: Vec<_> = futures_util::stream::iter(doing).buffered(AT_ONCE).collect().await;
+    let (mut all, mut failed) = (Vec::new(), Vec::new());
+    for (port, done) in done {
+        match done {
+            Ok(done) => all.push(done),
+            Err(error) if single => return Err(error),
+            Err(error) => failed.push(format!("{port}: {error}")),
+        }
+    }
+    if failed.is_empty() { Ok(all) } else { Err(CommandError::Several(failed)) }
 }
 
 fn remarks(remarks: Vec<String>, to: &mut impl Write) -> Done {

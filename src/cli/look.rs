@@ -1,4 +1,4 @@
-//! `list`, `status`, `who` and `diff`: what was looked up, as a table or as JSON.
+//! `list`, `status` and `who`: what was looked up, as a table or as JSON.
 
 use std::io::{self, Write};
 
@@ -8,7 +8,7 @@ use super::adapters::Adapter;
 use super::service::PortView;
 use super::table::{fitted, width, width_of_rows, wrapped};
 use super::value;
-use crate::admin::bus::{Change, Session};
+use crate::admin::bus::Session;
 use crate::clock::{clock, date_and_clock};
 use crate::port::PortName;
 use crate::session::plain;
@@ -182,7 +182,7 @@ fn role(writes: bool) -> &'static str {
 }
 
 /// A moment that came as RFC 3339; anything else as it came.
-fn moment(since: &str, show: fn(jiff::Timestamp) -> String) -> String {
+pub(super) fn moment(since: &str, show: fn(jiff::Timestamp) -> String) -> String {
     since.parse().map_or_else(|_| since.to_owned(), show)
 }
 
@@ -221,21 +221,6 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     fitted(&rows, width_of_rows(), to)
 }
 
-/// `diff`
-pub fn diff(changes: &[Change], as_json: bool, to: &mut impl Write) -> io::Result<()> {
-    if as_json {
-        return json(&changes, to);
-    }
-    let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
-    let row = |change: &Change| {
-        let Change { key, old, new, who, when } = change;
-        [key.clone(), cell(old), cell(new), who.clone(), moment(when, date_and_clock)]
-    };
-    let heading = ["KEY", "COMMITTED", "NEW", "BY", "AT"].map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(heading).chain(changes.iter().map(row)).collect();
-    if changes.is_empty() { Ok(()) } else { fitted(&rows, width_of_rows(), to) }
-}
-
 /// One line of JSON.
 pub fn json(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(&mut *to, value)?;
@@ -244,7 +229,9 @@ pub fn json(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::diff;
     use super::*;
+    use crate::admin::bus::Change;
 
     fn at_port(user: &str) -> PortStatus {
         let since = "1970-01-01T00:00:00Z".to_owned();
@@ -274,7 +261,7 @@ mod tests {
             who: "eve\x1b".to_owned(),
             when: "later\r".to_owned(),
         };
-        let table = said(|out| diff(std::slice::from_ref(&change), false, out));
+        let table = said(|out| diff::table(&diff::each(std::slice::from_ref(&change)), out));
         assert!(table.contains("ports.demo.description  -          \"?]0;x?\"  eve?  later?\n"), "{table:?}");
     }
 

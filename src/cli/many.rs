@@ -10,12 +10,13 @@ use super::client::{CommandError, Place};
 use super::former::Former;
 use super::lines::{Lines, presentable};
 use super::local;
+use super::select::groups;
 use super::stdout::{Stdout, complain};
 use crate::attach::client::{self, AttachError};
 use crate::config::Config;
 use crate::exec::{Command, DONE, FAILED};
 use crate::port::pattern::fold;
-use crate::port::{PortGroups, PortName, PortPattern};
+use crate::port::{PortName, PortPattern};
 use crate::session::plain;
 
 /// Ports that are asked at once: each may have to be started for it.
@@ -92,7 +93,7 @@ impl Place {
     ) -> Result<Vec<PortName>, CommandError> {
         known.sort();
         known.dedup();
-        Ok(pattern.select_abbreviated(&known, &PortGroups::default())?)
+        Ok(pattern.select_abbreviated(&known, &groups())?)
     }
 }
 

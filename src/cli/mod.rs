@@ -4,12 +4,15 @@
 //! others; `adapters` are those that no port has, `learn` waits for one, and `autobaud` for text; `prompt` and `complete` are for people at a terminal.
 
 mod adapters;
+mod assign;
 mod at_port;
 mod autobaud;
 mod bounded;
+mod change;
 mod check;
 mod client;
 mod complete;
+mod diff;
 mod doctor;
 mod former;
 mod help;
@@ -20,12 +23,14 @@ mod local;
 mod look;
 mod many;
 mod prompt;
+mod select;
 mod service;
 mod shorthand;
 mod show;
 mod ssh_config;
 mod stdout;
 mod table;
+mod targets;
 mod tree;
 mod units;
 mod value;
@@ -120,9 +125,9 @@ impl Program {
         match command {
             Command::Connect { port, how } => self.client.connect(&port, how.into())?,
             Command::AtPort(command) => return self.at_port(command, words),
-            Command::Doctor { port, output } => {
+            Command::Doctor { ports, output } => {
                 let mut stdout = Stdout::new();
-                let well = self.client.doctor(port.as_ref(), output.json, &mut stdout)?;
+                let well = self.client.doctor(&ports, output.json, &mut stdout)?;
                 stdout.end()?;
                 return Ok(u8::from(!well));
             }

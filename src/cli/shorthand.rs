@@ -2,8 +2,9 @@
 
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Subcommand, ValueHint};
 
+use super::targets::Targets;
 use super::tree::{Setting, Target};
-use crate::port::PortName;
+use crate::port::PortPattern;
 
 /// A `set` by its short name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +109,9 @@ fn subcommand(row: &Row) -> Command {
         None => command.arg(
             Arg::new("port")
                 .value_name("PORT")
-                .help("The port")
+                .help("The ports")
                 .required(true)
-                .value_parser(clap::value_parser!(PortName)),
+                .value_parser(clap::value_parser!(PortPattern)),
         ),
         Some(_) => command,
     }
@@ -123,8 +124,8 @@ impl FromArgMatches for Shorthand {
         let (name, matches) = matches.subcommand().ok_or_else(missing)?;
         let row = ROWS.iter().find(|row| row.name == name).ok_or_else(missing)?;
         let of = match row.table() {
-            Some(table) => table,
-            None => Target::Port(matches.get_one::<PortName>("port").ok_or_else(missing)?.clone()),
+            Some(table) => table.into(),
+            None => Targets::Ports(matches.get_one::<PortPattern>("port").ok_or_else(missing)?.clone()),
         };
         let words = matches.get_many::<String>("value").unwrap_or_default().cloned().collect();
         Ok(Self(Setting { of, key: row.key.to_owned(), words }))

@@ -12,9 +12,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use super::at_port::AtPort;
 use super::shorthand::Shorthand;
 use super::ssh_config::Wish;
+use super::targets::Targets;
 use super::{help, words};
 use crate::admin::confirm::LONGEST;
-use crate::port::{PortError, PortName};
+use crate::port::{PortError, PortName, PortPattern};
 use crate::session::{Escape, Options};
 
 /// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
@@ -55,6 +56,9 @@ pub enum Command {
         /// The adapters that are plugged in and that no port has for its `device`: maker, product, serial number, path
         #[arg(long)]
         unconfigured: bool,
+        /// The ports; all without
+        #[arg(id = "port", value_name = "PORT", conflicts_with = "unconfigured")]
+        ports: Vec<PortPattern>,
         #[command(flatten)]
         output: Output,
     },
@@ -62,18 +66,14 @@ pub enum Command {
     Status(Ports),
     /// Show the configuration of a port, what runs otherwise, and what is not committed
     Show {
-        /// The port; or server, access or defaults
-        #[arg(value_name = "PORT")]
-        of: Target,
+        /// The ports; or server, access or defaults
+        #[arg(value_name = "PORT", required = true)]
+        of: Vec<Targets>,
         #[command(flatten)]
         output: Output,
     },
-    /// Make a new port: 9600 8N1, enabled, without a listener
-    Create {
-        /// What to call it: ttyUSB0 is /dev/ttyUSB0; of any other name it wants `device`
-        #[arg(id = "new", value_name = "PORT")]
-        port: PortName,
-    },
+    /// Make new ports: 9600 8N1, enabled, without a listener, or as the keys say
+    Create(Creation),
     /// Wait for the next adapter to be plugged in, and bind a port to the USB socket it is in
     Learn {
         /// What it is to be called; made if there is none of that name
@@ -82,48 +82,50 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
         timeout: u32,
     },
-    /// Take a port out of the configuration
-    Remove {
-        /// The port
-        port: PortName,
-    },
-    /// Open a port now, enabled or not, and its listeners
-    Start {
-        /// The port
-        port: PortName,
-    },
-    /// Close a port, and its listeners
-    Stop {
-        /// The port
-        port: PortName,
-    },
-    /// Apply what was changed of a port; without a port, what was changed of the server
+    /// Take ports out of the configuration
+    Remove(Named),
+    /// Open ports now, enabled or not, and their listeners
+    Start(Named),
+    /// Close ports, and their listeners
+    Stop(Named),
+    /// Apply what was changed of these ports; without a port, what was changed of the server
     Reload {
-        /// The port
-        port: Option<PortName>,
+        /// The ports
+        #[arg(id = "port", value_name = "PORT")]
+        ports: Vec<PortPattern>,
     },
     #[command(flatten)]
     Shorthand(Shorthand),
-    /// Set any key of the configuration (see consoleserver.toml(5))
+    /// Set any keys of the configuration (see consoleserver.toml(5))
     Set(Setting),
-    /// Take a key out of the configuration, so that its default holds
+    /// Take keys out of the configuration, so that their defaults hold
     Unset {
-        /// The port; or server, access or defaults
+        /// The ports; or server, access or defaults
         #[arg(value_name = "PORT")]
-        of: Target,
-        /// The key: log.sync
-        key: String,
+        of: Targets,
+        /// The keys: log.sync
+        #[arg(id = "key", value_name = "KEY", required = true)]
+        keys: Vec<String>,
     },
     /// Become the console of a port; ^Ec. leaves
     Connect {
         /// How
         #[command(flatten)]
         how: Connection,
-        /// The port
-        port: PortName,
+        /// The port; exactly one
+        port: PortPattern,
     },
-    /// Show what is not committed
-    Diff(Output),
+    /// Show what is not committed, the same change of several ports in one row
+    Diff {
+        /// Only of these ports; or server, access or defaults
+        #[arg(value_name = "PORT")]
+        of: Vec<Targets>,
+        /// A row for each key of each port
+        #[arg(long)]
+        full: bool,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Write every change to the disk; what was not reloaded is reloaded first
     #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
     Commit {
@@ -137,16 +139,16 @@ pub enum Command {
     Revert,
     /// Send a break, of half a second or of so many milliseconds
     Break {
-        /// The port
-        port: PortName,
+        /// The ports
+        port: PortPattern,
         /// Milliseconds
         #[arg(value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=LONGEST_BREAK))]
         milliseconds: Option<u32>,
     },
     /// Listen at the usual line rates until the device reads as text; nothing is sent to it
     Autobaud {
-        /// The port
-        port: PortName,
+        /// The ports, one after the other
+        port: PortPattern,
         /// Set the rate that was found
         #[arg(long)]
         set: bool,
@@ -157,8 +159,9 @@ pub enum Command {
     Who(Ports),
     /// Say why a port does not work, and what would mend it
     Doctor {
-        /// The port; all without it
-        port: Option<PortName>,
+        /// The ports; all without
+        #[arg(id = "port", value_name = "PORT")]
+        ports: Vec<PortPattern>,
         #[command(flatten)]
         output: Output,
     },
@@ -168,10 +171,10 @@ pub enum Command {
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
-    /// End the sessions of a user at a port
+    /// End the sessions of a user at ports
     Disconnect {
-        /// The port
-        port: PortName,
+        /// The ports
+        port: PortPattern,
         /// Login name
         user: String,
     },
@@ -209,22 +212,48 @@ pub struct Output {
 pub struct Ports {
     /// The ports; all without
     #[arg(id = "port", value_name = "PORT")]
-    pub ports: Vec<PortName>,
+    pub ports: Vec<PortPattern>,
     #[command(flatten)]
     /// How to say it.
     pub output: Output,
 }
 
-/// `set PORT KEY VALUE…`, or a shorthand of it.
+/// Ports to act on.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Named {
+    /// The ports: names, p[01-48], 'rack1-*', a,b or @group
+    #[arg(id = "port", value_name = "PORT", required = true)]
+    pub ports: Vec<PortPattern>,
+}
+
+/// `create PORT… [KEY=VALUE…]`
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Creation {
+    /// What to call them: core, p[01-48], or a,b. ttyUSB0 is /dev/ttyUSB0; of any other name it wants `device`
+    #[arg(id = "new", value_name = "PORT")]
+    pub ports: PortPattern,
+    /// A template of the configuration
+    #[arg(long, value_name = "TEMPLATE")]
+    pub like: Option<String>,
+    /// TCP ports for SSH, from this one up, but none that is taken
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub first_port: Option<u16>,
+    /// Keys with their values: baud=115200 device=/dev/ttyS[0-47]
+    #[arg(id = "words", value_name = "KEY=VALUE")]
+    pub words: Vec<String>,
+}
+
+/// `set PORT KEY VALUE…` or `set PORT KEY=VALUE…`, or a shorthand of it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Setting {
-    /// The port; or server, access or defaults
+    /// The ports; or server, access or defaults
     #[arg(value_name = "PORT")]
-    pub of: Target,
-    /// The key: log.sync
+    pub of: Targets,
+    /// The key: log.sync; or keys with their values: baud=115200 parity=E
+    #[arg(value_name = "KEY[=VALUE]")]
     pub key: String,
     /// The value, as a word or as TOML; a list as words
-    #[arg(value_name = "VALUE", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "VALUE", trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
 }
 
@@ -422,8 +451,16 @@ mod tests {
     use super::*;
     use crate::exec::Lines;
 
-    fn p(word: &str) -> PortName {
+    fn p(word: &str) -> PortPattern {
         word.parse().unwrap()
+    }
+
+    fn named(words: &[&str]) -> Named {
+        Named { ports: words.iter().map(|word| p(word)).collect() }
+    }
+
+    fn create(port: &str) -> Creation {
+        Creation { ports: p(port), like: None, first_port: None, words: Vec::new() }
     }
 
     fn set(of: &str, key: &str, words: &[&str]) -> Command {
@@ -463,7 +500,7 @@ mod tests {
             until: None,
             raw: true,
         });
-        let grep = |ignore_case, pattern: &str, ports: &[PortName]| {
+        let grep = |ignore_case, pattern: &str, ports: &[PortPattern]| {
             let (pattern, ports) = (pattern.parse().unwrap(), ports.to_vec());
             Command::AtPort(AtPort::Grep {
                 ignore_case,
@@ -492,23 +529,33 @@ mod tests {
         };
         for (text, wanted) in [
             ("log -n all --raw ttyUSB0", whole_log),
-            ("list", Command::List { unconfigured: false, output: PLAIN }),
-            ("list --json", Command::List { unconfigured: false, output: JSON }),
-            ("list --unconfigured", Command::List { unconfigured: true, output: PLAIN }),
+            ("list", Command::List { unconfigured: false, ports: vec![], output: PLAIN }),
+            ("list --json", Command::List { unconfigured: false, ports: vec![], output: JSON }),
+            ("list --unconfigured", Command::List { unconfigured: true, ports: vec![], output: PLAIN }),
             ("status", Command::Status(all(PLAIN))),
             ("status --json", Command::Status(all(JSON))),
             ("status ttyUSB0", Command::Status(Ports { ports: vec![usb()], output: PLAIN })),
             ("version", Command::Version),
             ("exit", Command::Exit),
-            ("create ttyUSB0", Command::Create { port: usb() }),
-            ("remove /dev/ttyUSB0", Command::Remove { port: usb() }),
-            ("show ttyUSB0", Command::Show { of: Target::Port(usb()), output: PLAIN }),
-            ("show server --json", Command::Show { of: Target::Server, output: JSON }),
-            ("show /dev/server", Command::Show { of: Target::Port(p("server")), output: PLAIN }),
-            ("start ttyUSB0", Command::Start { port: usb() }),
-            ("stop ttyUSB0", Command::Stop { port: usb() }),
-            ("reload ttyUSB0", Command::Reload { port: Some(usb()) }),
-            ("reload", Command::Reload { port: None }),
+            ("create ttyUSB0", Command::Create(create("ttyUSB0"))),
+            (
+                "create p[01-48] --like cisco --first-port 8100 baud=115200",
+                Command::Create(Creation {
+                    like: Some("cisco".to_owned()),
+                    first_port: Some(8100),
+                    words: vec!["baud=115200".to_owned()],
+                    ..create("p[01-48]")
+                }),
+            ),
+            ("remove /dev/ttyUSB0", Command::Remove(named(&["ttyUSB0"]))),
+            ("remove a,b c", Command::Remove(named(&["a,b", "c"]))),
+            ("show ttyUSB0", Command::Show { of: vec![Targets::Ports(usb())], output: PLAIN }),
+            ("show server --json", Command::Show { of: vec![Target::Server.into()], output: JSON }),
+            ("show /dev/server", Command::Show { of: vec![Targets::Ports(p("server"))], output: PLAIN }),
+            ("start ttyUSB0", Command::Start(named(&["ttyUSB0"]))),
+            ("stop ttyUSB0", Command::Stop(named(&["ttyUSB0"]))),
+            ("reload ttyUSB0", Command::Reload { ports: vec![usb()] }),
+            ("reload", Command::Reload { ports: vec![] }),
             ("enable ttyUSB0 1", set("ttyUSB0", "enabled", &["1"])),
             ("enable /dev/ttyUSB0 0", set("ttyUSB0", "enabled", &["0"])),
             ("baud ttyUSB0 115200", set("ttyUSB0", "baud", &["115200"])),
@@ -531,21 +578,29 @@ mod tests {
             ("set ttyUSB0 log.sync 10s", set("ttyUSB0", "log.sync", &["10s"])),
             ("set server listen '[\"[::]\"]'", set("server", "listen", &["[\"[::]\"]"])),
             ("set defaults baud -1", set("defaults", "baud", &["-1"])),
-            ("unset ttyUSB0 baud", Command::Unset { of: Target::Port(usb()), key: "baud".to_owned() }),
-            ("unset access root", Command::Unset { of: Target::Access, key: "root".to_owned() }),
+            ("set p[01-48] baud=9600 parity=E", set("p[01-48]", "baud=9600", &["parity=E"])),
+            ("baud p[01-48],core 9600", set("p[01-48],core", "baud", &["9600"])),
+            (
+                "unset ttyUSB0 baud",
+                Command::Unset { of: Targets::Ports(usb()), keys: vec!["baud".to_owned()] },
+            ),
+            (
+                "unset access root",
+                Command::Unset { of: Target::Access.into(), keys: vec!["root".to_owned()] },
+            ),
             ("connect ttyUSB0", Command::Connect { how: Connection::default(), port: usb() }),
             ("commit", Command::Commit { trial: None }),
             ("commit confirm 5", Command::Commit { trial: Some(Trial::Confirm { minutes: 5 }) }),
             ("confirm", Command::Confirm),
             ("ssh-config", Command::SshConfig(Wish { host: None, prefix: None, user: None })),
-            ("diff", Command::Diff(PLAIN)),
-            ("diff --json", Command::Diff(JSON)),
+            ("diff", Command::Diff { of: vec![], full: false, output: PLAIN }),
+            ("diff --json", Command::Diff { of: vec![], full: false, output: JSON }),
             ("revert", Command::Revert),
             ("break ttyUSB0", Command::Break { port: usb(), milliseconds: None }),
             ("break ttyUSB0 250", Command::Break { port: usb(), milliseconds: Some(250) }),
             ("autobaud ttyUSB0", Command::Autobaud { port: usb(), set: false }),
             ("autobaud --set ttyUSB0", Command::Autobaud { port: usb(), set: true }),
-            ("learn ttyUSB0", Command::Learn { port: usb(), timeout: 60 }),
+            ("learn ttyUSB0", Command::Learn { port: "ttyUSB0".parse().unwrap(), timeout: 60 }),
             ("import x.cf", Command::Import(import("x.cf"))),
             ("log ttyUSB0", log(false, None)),
             ("log ttyUSB0 -f -n 5", log(true, Some(5))),
@@ -555,10 +610,10 @@ mod tests {
             ("send ttyUSB0 'ls\\r' --timeout 3", send(3, "ls\\r", None)),
             ("send --expect '[$#] $' ttyUSB0 ls", send(10, "ls", Some("[$#] $"))),
             ("expect ttyUSB0 login:", expect(10, "login:")),
-            ("doctor", Command::Doctor { port: None, output: PLAIN }),
+            ("doctor", Command::Doctor { ports: vec![], output: PLAIN }),
             ("check", Command::Check { file: None }),
             ("check /tmp/new.toml", Command::Check { file: Some("/tmp/new.toml".into()) }),
-            ("doctor ttyUSB0 --json", Command::Doctor { port: Some(usb()), output: JSON }),
+            ("doctor ttyUSB0 --json", Command::Doctor { ports: vec![usb()], output: JSON }),
             ("who", Command::Who(all(PLAIN))),
             ("who --json", Command::Who(all(JSON))),
             ("who ttyUSB0", Command::Who(Ports { ports: vec![usb()], output: PLAIN })),

@@ -8,6 +8,7 @@ use super::tree::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Port, Server, TriggerName, Value};
+use crate::port::PatternError;
 pub use crate::port::nearest::nearest;
 
 /// The keys of a port or table with their values.
@@ -32,6 +33,51 @@ pub enum ValueError {
     /// In `[defaults]`, a key that makes sense for one port only.
     #[error("{0} is of one port only: set it of a port")]
     Single(String),
+    /// A key with two values.
+    #[error("{0} has two values: give one")]
+    Twice(String),
+    /// A word where a key is expected.
+    #[error("{0:?}: expected KEY=VALUE, such as baud=115200")]
+    NoAssignment(String),
+    /// One value for several ports, of which each needs its own.
+    #[error(
+        "{key} {value}: no two ports may share it, and these are {ports}: give each its own, as in {}",
+        if key == "device" { "device=/dev/ttyS[0-47]" } else { "ssh_port=[8100-8147]" }
+    )]
+    OfOne {
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// How many ports.
+        ports: usize,
+    },
+    /// Too many or too few values.
+    #[error("{key} {value}: these are {values} values for {ports} ports")]
+    Counts {
+        /// The key.
+        key: String,
+        /// The value with its brackets.
+        value: String,
+        /// How many it stands for.
+        values: usize,
+        /// How many ports.
+        ports: usize,
+    },
+    /// New ports have names.
+    #[error("{0}: new ports are called by their names: core, p[01-48] or a,b")]
+    NotNames(String),
+    /// Past the last TCP port.
+    #[error("from {first} up there are not {count} TCP ports that no port has")]
+    NoMorePorts {
+        /// Where to begin.
+        first: u16,
+        /// How many are needed.
+        count: usize,
+    },
+    /// Brackets in a value.
+    #[error("{0}")]
+    Brackets(#[from] PatternError),
     /// The key table's own words.
     #[error("{key} {value}: {reason}")]
     Refused {
@@ -123,6 +169,8 @@ fn candidates(text: &str, words: &[String]) -> Vec<Value> {
     }
     candidates.push(lower.into());
     candidates.push(Value::Array(words.iter().map(|word| word.as_str().into()).collect()));
+    let parted = words.iter().flat_map(|word| word.split(',')).map(str::trim).filter(|word| !word.is_empty());
+    candidates.push(Value::Array(parted.map(Value::from).collect()));
     candidates
 }
 

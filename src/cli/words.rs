@@ -105,12 +105,19 @@ pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
             words[1] = "confirm".to_owned();
             Ok(words)
         }
+        ("set", [_of, key]) if super::assign::split(key).is_none() => {
+            Err(format!("expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE", crate::session::plain(key)))
+        }
+        // `set baud=9600 p1`
+        ("set", [key, ..]) if super::assign::split(key).is_some() => {
+            Err("expected a port first: set PORT KEY=VALUE".to_owned())
+        }
         ("enable", [_port]) => {
             words.push("on".to_owned());
             Ok(words)
         }
         ("disable", [port]) => Ok(owned(&["enable", port, "off"])),
-        ("disable", _) => Err("expected one port: disable PORT".to_owned()),
+        ("disable", _) => Err("expected one word: disable PORT, p[01-48], a,b or @group".to_owned()),
         _ => Ok(words),
     }
 }

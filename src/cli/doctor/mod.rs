@@ -80,9 +80,9 @@ impl Patient<'_> {
     }
 }
 
-/// Looks at a port, or at all of them, and says what is wrong. Whether nothing is.
-pub fn run(runtime: &Path, port: Option<&PortName>, json: bool, to: &mut impl Write) -> io::Result<bool> {
-    let findings = examine(runtime, port);
+/// Looks at these ports, or with none at all of them, and says what is wrong. Whether nothing is.
+pub fn run(runtime: &Path, ports: &[PortName], json: bool, to: &mut impl Write) -> io::Result<bool> {
+    let findings = examine(runtime, ports);
     if json {
         serde_json::to_writer(&mut *to, &findings)?;
         writeln!(to)?;
@@ -146,7 +146,7 @@ impl Sight {
     }
 }
 
-fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
+fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     let (config, file) = match Config::load_or_last_good(Path::new("/")) {
         Ok(Loaded { config, path, fault, .. }) => {
@@ -155,16 +155,13 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
         }
         Err(error) => return vec![broken(&error)],
     };
-    if let Some(port) = port
-        && !config.ports.contains_key(port)
-    {
-        findings.push(unknown(port, &config));
-    }
-    let asked = config.ports.iter().filter(|(name, _)| port.is_none_or(|port| port == *name));
+    let unconfigured = ports.iter().filter(|port| !config.ports.contains_key(*port));
+    findings.extend(unconfigured.map(|port| unknown(port, &config)));
+    let asked = config.ports.iter().filter(|(name, _)| ports.is_empty() || ports.contains(name));
     let patients: Vec<_> = asked
         .map(|(name, settings)| {
             let device = config.device(name, settings);
-            Patient { name, settings, device, named: port.is_some() }
+            Patient { name, settings, device, named: !ports.is_empty() }
         })
         .collect();
     let sight = Sight::new(runtime, &config, &patients);
@@ -176,7 +173,7 @@ fn examine(runtime: &Path, port: Option<&PortName>) -> Vec<Finding> {
     if sight.units.state("consoleserver.target").is_some() {
         findings.extend(key_sources::look(&config.access, &file));
     }
-    if port.is_none() {
+    if ports.is_empty() {
         findings.extend(identity::unserved(&sight));
     }
     let logs: Vec<PathBuf> = patients.iter().map(Patient::logs).collect();

@@ -1,0 +1,140 @@
+//! Keys and their values in the words of a command: `KEY VALUE…`, or several `KEY=VALUE…`.
+
+use super::value::ValueError;
+use crate::port::PortName;
+use crate::port::pattern::expand;
+
+/// A key, and the words of its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assignment {
+    /// `log.sync`
+    pub key: String,
+    /// One word, or several that make a text or a list.
+    pub words: Vec<String>,
+}
+
+/// `KEY=VALUE`. A key has no other characters than these, so that an address or a path with an equals sign in it is a value.
+pub fn split(word: &str) -> Option<(&str, &str)> {
+    let (key, value) = word.split_once('=')?;
+    let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic())
+        && key.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    is_key.then_some((key, value))
+}
+
+/// The assignments of `set`: its key and the words after it.
+pub fn of_set(key: &str, words: &[String]) -> Result<Vec<Assignment>, ValueError> {
+    match split(key) {
+        None => Ok(vec![Assignment { key: key.to_owned(), words: words.to_vec() }]),
+        Some(_) => of_words(std::iter::once(key).chain(words.iter().map(String::as_str))),
+    }
+}
+
+/// The assignments of words that all belong to one: a word without an equals sign continues the value before it.
+pub fn of_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Vec<Assignment>, ValueError> {
+    let mut all: Vec<Assignment> = Vec::new();
+    for word in words {
+        match split(word) {
+            Some((key, _)) if all.iter().any(|before| before.key == key) => {
+                return Err(ValueError::Twice(key.to_owned()));
+            }
+            Some((key, value)) => {
+                all.push(Assignment { key: key.to_owned(), words: vec![value.to_owned()] });
+            }
+            None => match all.last_mut() {
+                Some(before) => before.words.push(word.to_owned()),
+                None => return Err(ValueError::NoAssignment(word.to_owned())),
+            },
+        }
+    }
+    Ok(all)
+}
+
+impl Assignment {
+    /// The words for each of several ports. Brackets in the value of a key that no two ports share stand for as many values:
+    /// `ssh_port=[8100-8147]` for 48 ports.
+    pub fn for_ports(&self, ports: &[PortName]) -> Result<Vec<Vec<String>>, ValueError> {
+        let own = ["device", "ssh_port", "description", "log.file"].contains(&self.key.as_str());
+        if let ([word], true) = (self.words.as_slice(), own && ports.len() > 1) {
+            let unique = ["device", "ssh_port"].contains(&self.key.as_str());
+            match expand(word) {
+                Ok(values) if values.len() == ports.len() => {
+                    return Ok(values.into_iter().map(|value| vec![value]).collect());
+                }
+                Ok(values) if unique && word.contains('[') => {
+                    return Err(ValueError::Counts {
+                        key: self.key.clone(),
+                        value: word.clone(),
+                        values: values.len(),
+                        ports: ports.len(),
+                    });
+                }
+                Ok(_) if unique && !["none", "off", "0"].contains(&word.as_str()) => {
+                    return Err(ValueError::OfOne {
+                        key: self.key.clone(),
+                        value: word.clone(),
+                        ports: ports.len(),
+                    });
+                }
+                Err(error) if unique => return Err(error.into()),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(vec![self.words.clone(); ports.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port::PortPattern;
+
+    fn said(words: &[&str]) -> Result<String, String> {
+        let rest: Vec<String> = words[1..].iter().map(|word| (*word).to_owned()).collect();
+        let show = |one: &Assignment| format!("{}: {}", one.key, one.words.join("|"));
+        of_set(words[0], &rest)
+            .map(|all| all.iter().map(show).collect::<Vec<_>>().join("; "))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_key_and_its_words_or_several_with_equals_signs() {
+        for (words, wanted) in [
+            (&["baud", "115200"][..], "baud: 115200"),
+            (&["description", "a=b", "c"], "description: a=b|c"),
+            (&["baud=115200", "parity=E"], "baud: 115200; parity: E"),
+            (&["groups=adm", "sudo", "baud=9600"], "groups: adm|sudo; baud: 9600"),
+            (&["description="], "description: "),
+            (&["description=rack 4, top = left"], "description: rack 4, top = left"),
+            (&["triggers.panic.match=Kernel panic"], "triggers.panic.match: Kernel panic"),
+            (&["device=/dev/x", "/dev/y=z"], "device: /dev/x|/dev/y=z"),
+        ] {
+            assert_eq!(said(words).as_deref(), Ok(wanted), "{words:?}");
+        }
+        assert_eq!(said(&["baud=1", "baud=2"]).unwrap_err(), "baud has two values: give one");
+        let none = of_words(["baud"]).unwrap_err().to_string();
+        assert_eq!(none, "\"baud\": expected KEY=VALUE, such as baud=115200");
+    }
+
+    #[test]
+    fn what_no_two_ports_share_has_a_value_for_each() {
+        let ports = "p[1-3]".parse::<PortPattern>().unwrap().names().unwrap();
+        let values = |key: &str, word: &str, ports: &[PortName]| {
+            let words = vec![word.to_owned()];
+            let values = Assignment { key: key.to_owned(), words }.for_ports(ports);
+            values.map(|all| all.concat().join(" ")).map_err(|error| error.to_string())
+        };
+        assert_eq!(values("ssh_port", "[8100-8102]", &ports).unwrap(), "8100 8101 8102");
+        assert_eq!(values("device", "/dev/ttyS[4-6]", &ports).unwrap(), "/dev/ttyS4 /dev/ttyS5 /dev/ttyS6");
+        assert_eq!(values("description", "rack [4]", &ports).unwrap(), "rack [4] rack [4] rack [4]");
+        assert_eq!(values("ssh_port", "none", &ports).unwrap(), "none none none");
+        assert_eq!(values("ssh_port", "8100", &ports[..1]).unwrap(), "8100");
+        assert_eq!(
+            values("ssh_port", "8100", &ports).unwrap_err(),
+            "ssh_port 8100: no two ports may share it, and these are 3: give each its own, as in ssh_port=[8100-8147]"
+        );
+        assert_eq!(
+            values("device", "/dev/ttyS[0-3]", &ports).unwrap_err(),
+            "device /dev/ttyS[0-3]: these are 4 values for 3 ports"
+        );
+    }
+}

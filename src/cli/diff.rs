@@ -1,0 +1,214 @@
+//! `diff`: what is not committed, the same change of several ports in one row.
+
+use std::io::{self, Write};
+
+use super::change::span;
+use super::look::moment;
+use super::table::{fitted, width_of_rows};
+use super::tree::Target;
+use crate::admin::bus::Change;
+use crate::clock::date_and_clock;
+use crate::port::PortName;
+use crate::port::pattern::fold;
+
+/// From this many different values of a key on, ports share a row that shows the first and the last.
+const DIFFERENT: usize = 4;
+/// Characters of folded names. Longer ones are counted.
+const LONGEST: usize = 40;
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    key: String,
+    old: String,
+    new: String,
+    who: String,
+    when: String,
+}
+
+/// The port of a change, and its key below the port: `baud`; empty for a port that comes or goes.
+fn of_port(change: &Change) -> Option<(PortName, &str)> {
+    let rest = change.key.strip_prefix("ports.")?;
+    // As TOML writes it, a name with a full stop in it is in quotes.
+    let (name, key) = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"')?,
+        None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
+    };
+    Some((name.parse().ok()?, key.strip_prefix('.').unwrap_or(key)))
+}
+
+/// Whether a change is one of a port or table.
+pub fn is_of(change: &Change, target: &Target) -> bool {
+    match target {
+        Target::Port(port) => of_port(change).is_some_and(|(of, _)| of == *port),
+        table => change.key.strip_prefix(&table.to_string()).is_some_and(|rest| rest.starts_with('.')),
+    }
+}
+
+fn row(change: &Change) -> Row {
+    let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+    let Change { key, old, new, who, when } = change;
+    Row { key: key.clone(), old: cell(old), new: cell(new), who: who.clone(), when: when.clone() }
+}
+
+/// A row for each change.
+pub fn each(changes: &[Change]) -> Vec<Row> {
+    changes.iter().map(row).collect()
+}
+
+/// Changes of a key, alike but for the port.
+struct Group<'c> {
+    key: &'c str,
+    ports: Vec<PortName>,
+    rows: Vec<Row>,
+}
+
+impl Group<'_> {
+    fn row(&self) -> Row {
+        let first = &self.rows[0];
+        let [_] = self.ports.as_slice() else {
+            let folded = fold(&self.ports);
+            let key = match self.key {
+                "" => String::new(),
+                key => format!(".{key}"),
+            };
+            let key = match (folded.chars().count() <= LONGEST, self.ports.as_slice()) {
+                (false, [first, .., last]) => {
+                    format!("ports.({first} … {last}){key}, {} ports", self.ports.len())
+                }
+                _ => format!("ports.{folded}{key}"),
+            };
+            let all = |part: fn(&Row) -> &String| {
+                span(&self.rows.iter().map(|row| part(row).clone()).collect::<Vec<_>>())
+            };
+            let when = self.rows.iter().map(|row| &row.when).max().unwrap_or(&first.when).clone();
+            return Row {
+                key,
+                old: all(|row| &row.old),
+                new: all(|row| &row.new),
+                who: first.who.clone(),
+                when,
+            };
+        };
+        first.clone()
+    }
+}
+
+/// A row for the changes that are the same of several ports, and for those of a key of which many ports have each another value.
+pub fn grouped(changes: &[Change]) -> Vec<Row> {
+    let mut groups: Vec<Result<Group<'_>, Row>> = Vec::new();
+    for change in changes {
+        let new = row(change);
+        let Some((port, key)) = of_port(change) else {
+            groups.push(Err(new));
+            continue;
+        };
+        let same = |group: &&mut Group<'_>| {
+            let first = &group.rows[0];
+            group.key == key && (&first.old, &first.new, &first.who) == (&new.old, &new.new, &new.who)
+        };
+        match groups.iter_mut().filter_map(|group| group.as_mut().ok()).find(same) {
+            Some(group) => {
+                group.ports.push(port);
+                group.rows.push(new);
+            }
+            None => groups.push(Ok(Group { key, ports: vec![port], rows: vec![new] })),
+        }
+    }
+    // Each port with a TCP port of its own is one row, too.
+    let mut merged: Vec<Result<Group<'_>, Row>> = Vec::new();
+    let alike = |one: &Group<'_>, other: &Group<'_>| {
+        one.key == other.key && !one.key.is_empty() && one.rows[0].who == other.rows[0].who
+    };
+    let counts: Vec<usize> = groups
+        .iter()
+        .map(|group| {
+            let Ok(group) = group else { return 0 };
+            groups.iter().filter(|other| other.as_ref().is_ok_and(|other| alike(group, other))).count()
+        })
+        .collect();
+    for (group, count) in groups.into_iter().zip(counts) {
+        match group {
+            Ok(group) if count > DIFFERENT => {
+                let first = merged
+                    .iter_mut()
+                    .filter_map(|before| before.as_mut().ok())
+                    .find(|before| alike(before, &group));
+                match first {
+                    Some(first) => {
+                        first.ports.extend(group.ports);
+                        first.rows.extend(group.rows);
+                    }
+                    None => merged.push(Ok(group)),
+                }
+            }
+            other => merged.push(other),
+        }
+    }
+    merged.into_iter().map(|group| group.map_or_else(|row| row, |group| group.row())).collect()
+}
+
+/// The rows under a heading; nothing without a row.
+pub fn table(rows: &[Row], to: &mut impl Write) -> io::Result<()> {
+    let heading = ["KEY", "COMMITTED", "NEW", "BY", "AT"].map(str::to_owned);
+    let cells = |row: &Row| {
+        let Row { key, old, new, who, when } = row.clone();
+        [key, old, new, who, moment(&when, date_and_clock)]
+    };
+    let all: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
+    if rows.is_empty() { Ok(()) } else { fitted(&all, width_of_rows(), to) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(key: &str, old: &str, new: &str, who: &str) -> Change {
+        let when = "2026-11-29T02:00:00Z".to_owned();
+        Change { key: key.to_owned(), old: old.to_owned(), new: new.to_owned(), who: who.to_owned(), when }
+    }
+
+    fn said(changes: &[Change]) -> Vec<String> {
+        grouped(changes)
+            .iter()
+            .map(|row| format!("{} {} → {} {}", row.key, row.old, row.new, row.who))
+            .collect()
+    }
+
+    #[test]
+    fn the_same_change_of_many_ports_is_one_row() {
+        let mut changes = vec![change("defaults.baud", "", "9600", "root")];
+        for n in 1..=48 {
+            changes.push(change(&format!("ports.p{n:02}"), "", "new", "root"));
+            changes.push(change(&format!("ports.p{n:02}.baud"), "9600", "115200", "root"));
+            changes.push(change(&format!("ports.p{n:02}.ssh_port"), "", &format!("{}", 8099 + n), "root"));
+        }
+        changes.push(change("ports.p07.log.type", "text", "raw", "carol"));
+        changes.push(change("ports.\"rack.1\".baud", "9600", "115200", "carol"));
+        assert_eq!(
+            said(&changes),
+            [
+                "defaults.baud - → 9600 root",
+                "ports.p[01-48] - → new root",
+                "ports.p[01-48].baud 9600 → 115200 root",
+                "ports.p[01-48].ssh_port - → 8100 … 8147 root",
+                "ports.p07.log.type text → raw carol",
+                "ports.\"rack.1\".baud 9600 → 115200 carol",
+            ]
+        );
+        assert_eq!(each(&changes).len(), changes.len());
+        let p07 = Target::Port("p07".parse().unwrap());
+        assert_eq!(changes.iter().filter(|change| is_of(change, &p07)).count(), 4);
+        assert_eq!(changes.iter().filter(|change| is_of(change, &Target::Defaults)).count(), 1);
+    }
+
+    #[test]
+    fn a_few_values_have_a_row_each_and_many_names_are_counted() {
+        let few: Vec<_> =
+            (1..=3).map(|n| change(&format!("ports.p{n}.baud"), "9600", &n.to_string(), "root")).collect();
+        assert_eq!(said(&few).len(), 3);
+        let many: Vec<_> =
+            (1..=40).map(|n| change(&format!("ports.p{}.baud", 2 * n), "9600", "300", "root")).collect();
+        assert_eq!(said(&many), ["ports.(p2 … p80).baud, 40 ports 9600 → 300 root"]);
+    }
+}
