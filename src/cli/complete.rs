@@ -1,20 +1,23 @@
 //! Completion, in the shells and at the prompt: the command tree, with the names of ports, keys and words that a key takes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::Path;
 
 use clap::builder::StyledStr;
 use clap::{Arg, CommandFactory};
-use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
+use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCandidate, complete};
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
 use super::adapters::{Adapter, unbound};
 use super::shorthand::ROWS;
+use super::targets::Targets;
 use super::tree::{Arguments, Line, Shell, Target, names};
 use super::value;
 use super::words::command;
 use crate::config::Config;
+use crate::port::pattern::fold_items;
+use crate::port::{PortName, PortPattern};
 
 const PROGRAM: &str = "consolectl";
 /// By this variable a shell asks.
@@ -79,10 +82,11 @@ pub fn at_prompt(mut words: Vec<String>, last: &str, ports: &[String]) -> Vec<St
 
 /// A tree whose arguments know their candidates. Those of a key and its value depend on the words before.
 fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Command {
-    let rest = words.iter().position(|word| ["set", "unset"].contains(&word.as_str()));
+    let rest = words.iter().position(|word| ["set", "unset", "create"].contains(&word.as_str()));
     let after = |n: usize| rest.and_then(|at| words.get(at + n));
-    let of: Option<Target> = after(1).and_then(|word| word.parse().ok());
-    let key = after(2).cloned().unwrap_or_default();
+    let of: Option<Target> = after(1).and_then(|word| word.parse::<Targets>().ok()).map(|of| of.kind());
+    let first = after(2).cloned().unwrap_or_default();
+    let assigned = rest.and_then(|at| words.get(at + 2..)).unwrap_or_default();
     // (Asked only where somebody wants one.)
     let wants = words.iter().any(|word| ["create", "learn", "device"].contains(&word.as_str()));
     let adapters = if wants { adapters() } else { Vec::new() };
@@ -101,10 +105,19 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
                 candidates(arg, paths.map(|path| path.display().to_string()).collect())
             }
             ("command", ..) => candidates(arg, owned(names())),
-            ("port", ..) => candidates(arg, ports.to_vec()),
-            ("of", ..) => candidates(arg, ports.iter().cloned().chain(TABLES.map(str::to_owned)).collect()),
-            ("key", Some(of), _) => candidates(arg, owned(value::names(of))),
-            ("words", Some(of), _) => candidates(arg, owned(value::fixed(of, &key))),
+            ("port", ..) if name == "connect" => candidates(arg, ports.to_vec()),
+            ("port", ..) => patterns(arg, ports, &[]),
+            ("of", ..) => patterns(arg, ports, &TABLES),
+            ("words", ..) if name == "create" => {
+                assignments(arg, Target::Port("ports".parse().expect("a port name")), assigned)
+            }
+            ("key", Some(of), _) if name == "unset" => candidates(arg, owned(value::names(of))),
+            ("key", Some(of), _) => set_key(arg, of.clone()),
+            // `set PORT KEY=VALUE` goes on with another key. (bash cuts a word at the equals sign.)
+            ("words", Some(of), _) if assigned.iter().any(|word| word.contains('=')) => {
+                assignments(arg, of.clone(), assigned)
+            }
+            ("words", Some(of), _) => candidates(arg, owned(value::fixed(of, &first))),
             ("value", _, Some(row)) => {
                 let words = value::fixed(&row.target(), row.key);
                 if words.is_empty() { arg } else { candidates(arg, owned(words)) }
@@ -112,6 +125,82 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
             _ => arg,
         })
     })
+}
+
+/// Names, ranges, groups and lists of ports; of the last item of a list, the ones before it stay.
+fn patterns(arg: Arg, ports: &[String], tables: &'static [&'static str]) -> Arg {
+    /// Fewer ports are typed as fast by their names.
+    const RANGE: usize = 3;
+    let names: Vec<PortName> = ports.iter().filter_map(|port| port.parse().ok()).collect();
+    let ranges = fold_items(&names).into_iter().filter(|item| {
+        let pattern = item.parse::<PortPattern>().ok();
+        pattern.and_then(|pattern| pattern.names()).is_some_and(|names| names.len() >= RANGE)
+    });
+    let groups = super::select::groups();
+    let groups = groups.keys().map(|group| format!("@{group}"));
+    let all: Vec<String> = ports.iter().cloned().chain(ranges).chain(groups).collect();
+    completer(arg, move |current| {
+        let start = list_start(current);
+        let before = &current[..start];
+        let tables = if before.is_empty() { tables } else { &[] };
+        let new = |item: &&String| start == 0 || !before.split(',').any(|other| other == item.as_str());
+        let items = all.iter().filter(new).map(|item| format!("{before}{item}"));
+        items.chain(tables.iter().map(|table| (*table).to_owned())).collect()
+    })
+}
+
+/// Where the last item of a list begins. A comma between brackets belongs to a range.
+fn list_start(word: &str) -> usize {
+    let (mut start, mut inside) = (0, false);
+    for (index, byte) in word.bytes().enumerate() {
+        match byte {
+            b'[' => inside = true,
+            b']' => inside = false,
+            b',' if !inside => start = index + 1,
+            _ => {}
+        }
+    }
+    start
+}
+
+/// The first key of `set`, or with an equals sign its values.
+fn set_key(arg: Arg, of: Target) -> Arg {
+    completer(arg, move |current| match current.split_once('=') {
+        None => owned(value::names(&of)),
+        Some((key, _)) => value::fixed(&of, key).iter().map(|word| format!("{key}={word}")).collect(),
+    })
+}
+
+/// `KEY=VALUE`, of the keys that have no value yet.
+fn assignments(arg: Arg, of: Target, before: &[String]) -> Arg {
+    // bash: `baud`, `=`, `96`
+    let cut = match before {
+        [.., key, equals] if equals == "=" => Some(key.clone()),
+        [.., key, equals, _] if equals == "=" => Some(key.clone()),
+        _ => None,
+    };
+    let given: Vec<String> =
+        before.iter().map(|word| word.split('=').next().unwrap_or(word).to_owned()).collect();
+    completer(arg, move |current| match (current.split_once('='), &cut) {
+        (Some((key, _)), _) => value::fixed(&of, key).iter().map(|word| format!("{key}={word}")).collect(),
+        (None, Some(key)) if current != key => owned(value::fixed(&of, key)),
+        _ => {
+            let free = |name: &&str| !given.iter().any(|key| key == name) || current == *name;
+            value::names(&of).into_iter().filter(free).map(|name| format!("{name}=")).collect()
+        }
+    })
+}
+
+/// Candidates that depend on what is typed of the word.
+fn completer(arg: Arg, words: impl Fn(&str) -> Vec<String> + Send + Sync + 'static) -> Arg {
+    arg.add(ArgValueCompleter::new(move |current: &OsStr| {
+        let Some(current) = current.to_str() else { return Vec::new() };
+        let fitting = words(current).into_iter().filter(|word| word.starts_with(current));
+        fitting
+            .enumerate()
+            .map(|(index, word)| CompletionCandidate::new(word).display_order(Some(index)))
+            .collect()
+    }))
 }
 
 fn owned(words: Vec<&'static str>) -> Vec<String> {
@@ -134,6 +223,44 @@ mod tests {
         let (words, last) = line.rsplit_once(' ').unwrap_or(("", line));
         let words = words.split_whitespace().map(str::to_owned).collect();
         at_prompt(words, last, &["core-switch".to_owned(), "ttyUSB0".to_owned()])
+    }
+
+    #[test]
+    fn lists_and_ranges_of_ports_and_several_keys_are_completed() {
+        let ports: Vec<String> =
+            std::iter::once("core".to_owned()).chain((1..=48).map(|n| format!("p{n:02}"))).collect();
+        let completed = |line: &str| {
+            let (words, last) = line.rsplit_once(' ').unwrap();
+            at_prompt(words.split_whitespace().map(str::to_owned).collect(), last, &ports)
+        };
+        for (line, wanted) in [
+            ("baud p[", &["p[01-48]"][..]),
+            (
+                "baud core,p4",
+                &[
+                    "core,p40", "core,p41", "core,p42", "core,p43", "core,p44", "core,p45", "core,p46",
+                    "core,p47", "core,p48",
+                ],
+            ),
+            ("show p[01,03],c", &["p[01,03],core"]),
+            ("remove core,c", &[]),
+            ("connect p[", &[]),
+            ("baud p[01-48] 1152", &["115200"]),
+            ("set p[01-48] par", &["parity"]),
+            (
+                "set p[01-48] parity=",
+                &["parity=none", "parity=even", "parity=odd", "parity=mark", "parity=space"],
+            ),
+            ("set p[01-48] parity=even bau", &["baud="]),
+            ("set p[01-48] parity=even par", &[]),
+            ("set p[01-48] parity=even baud=9", &["baud=9600", "baud=921600"]),
+            ("set core parity = e", &["even"]),
+            ("create p[01-48] bau", &["baud="]),
+            ("create p[01-48] baud=1152", &["baud=115200"]),
+        ] {
+            assert_eq!(completed(line), wanted, "{line:?}");
+        }
+        assert_eq!(completed("reload ").len(), 50);
     }
 
     #[test]

@@ -47,45 +47,67 @@ pub const GROUPS: &[(&str, &[&str])] = &[
 
 /// How commands are typed.
 const EXAMPLES: &[(&str, &[&str])] = &[
-    ("list", &["list", "list --unconfigured", "list --json"]),
-    ("status", &["status", "status ttyUSB0"]),
-    ("who", &["who", "who ttyUSB0"]),
-    ("show", &["show ttyUSB0", "show server"]),
+    ("list", &["list", "list 'rack1-*'", "list --unconfigured", "list --json"]),
+    ("status", &["status", "status ttyUSB0", "status p[01-12]"]),
+    ("who", &["who", "who ttyUSB0", "who @core"]),
+    ("show", &["show ttyUSB0", "show server", "show p[01-03]"]),
     ("log", &["log ttyUSB0", "log ttyUSB0 -f", "log ttyUSB0 --since 16:30", "log ttyUSB0 -n all"]),
     ("grep", &["grep -i 'kernel panic'", "grep --since 1d error ttyUSB0"]),
-    ("doctor", &["doctor", "doctor ttyUSB0"]),
+    ("doctor", &["doctor", "doctor ttyUSB0", "doctor p[01-12]"]),
     ("check", &["check", "check /tmp/new-config.toml"]),
     ("connect", &["connect ttyUSB0"]),
     ("watch", &["watch", "watch core edge"]),
     ("send", &["send ttyUSB0 '\\r'", "send ttyUSB0 'show clock\\r' --expect '[>#] ?$'"]),
     ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
-    ("break", &["break ttyUSB0", "break ttyUSB0 250"]),
+    ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),
     ("autobaud", &["autobaud ttyUSB0 --set"]),
     ("disconnect", &["disconnect ttyUSB0 bob"]),
-    ("create", &["create core-switch"]),
+    ("diff", &["diff", "diff p[01-48]", "diff --full"]),
+    (
+        "create",
+        &[
+            "create core-switch device=/dev/serial/by-id/usb-FTDI_A1B2C3-if00-port0",
+            "create p[01-48] --first-port 8100 baud=115200 device=/dev/ttyS[0-47]",
+            "create p[01-48] --like cisco",
+        ],
+    ),
     ("learn", &["learn core-switch"]),
-    ("remove", &["remove core-switch"]),
+    ("remove", &["remove core-switch", "remove p[40-48]"]),
+    ("start", &["start ttyUSB0", "start p[01-48]"]),
+    ("stop", &["stop ttyUSB0", "stop @lab"]),
     ("import", &["import --dry-run /etc/conserver/conserver.cf", "import --first-port 8023 ser2net.yaml"]),
-    ("enable", &["enable ttyUSB0", "enable ttyUSB0 off", "disable ttyUSB0"]),
+    ("enable", &["enable ttyUSB0", "enable ttyUSB0 off", "disable ttyUSB0,ttyUSB1"]),
     ("device", &["device core-switch /dev/serial/by-id/usb-FTDI_A1B2C3-if00-port0"]),
     ("describe", &["describe core-switch core switch, rack 4"]),
-    ("baud", &["baud ttyUSB0 115200"]),
+    ("baud", &["baud ttyUSB0 115200", "baud p[01-48] 115200", "baud 'rack1-*' 9600"]),
     ("parity", &["parity ttyUSB0 even", "parity ttyUSB0 N"]),
     ("rtscts", &["rtscts ttyUSB0 on"]),
     ("xonxoff", &["xonxoff ttyUSB0 off"]),
     ("outputdelay", &["outputdelay ttyUSB0 5ms"]),
     ("imap", &["imap ttyUSB0 lfcrlf"]),
     ("omap", &["omap ttyUSB0 crcrlf"]),
-    ("sshport", &["sshport core-switch 8100", "sshport core-switch none"]),
+    ("sshport", &["sshport core-switch 8100", "sshport core-switch none", "sshport p[01-48] [8100-8147]"]),
     ("logtype", &["logtype ttyUSB0 raw"]),
-    ("set", &["set ttyUSB0 log.sync 10s", "set defaults baud 115200", "set ttyUSB0 groups netadmin sudo"]),
-    ("unset", &["unset ttyUSB0 baud"]),
+    (
+        "set",
+        &[
+            "set ttyUSB0 log.sync 10s",
+            "set p[01-48] baud=115200 parity=E",
+            "set defaults baud 115200",
+            "set ttyUSB0 groups netadmin sudo",
+        ],
+    ),
+    ("unset", &["unset ttyUSB0 baud", "unset p[01-48] baud parity"]),
     ("listen", &["listen 127.0.0.1 ::1"]),
     ("access", &["access dialout sudo", "access '*'"]),
-    ("reload", &["reload ttyUSB0", "reload"]),
+    ("reload", &["reload ttyUSB0", "reload p[01-48]", "reload"]),
     ("commit", &["commit", "commit confirm 5"]),
     ("help", &["help", "help baud", "baud ?"]),
 ];
+
+/// How several ports are written.
+const PORTS: &str = "PORT is a name, a range p[01-48] or rack-[a-c], a list a,b, a pattern 'rack1-*' or a group @core. All of them exist, or \
+                     nothing is done. A shell takes a pattern with * or ? only in quotes; brackets pass bash as they are, zsh wants quotes.";
 
 /// All commands.
 pub fn all() -> String {
@@ -116,6 +138,8 @@ fn all_within(width: usize) -> String {
     let more = "`help COMMAND` or `COMMAND ?` shows its options and examples. The beginning of a command is enough if it is the only one. \
                 Tab completes commands, ports and values.";
     text.push_str(&wrapped(more, width).join("\n"));
+    text.push_str("\n\n");
+    text.push_str(&wrapped(PORTS, width).join("\n"));
     text
 }
 

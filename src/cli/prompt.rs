@@ -133,7 +133,9 @@ impl Completer for Words<'_> {
         let names = self.0.within(PATIENCE, self.0.client.names()).unwrap_or_default();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut found = complete::at_prompt(words, &before[start..], &names);
-        if let [only] = found.as_mut_slice() {
+        if let [only] = found.as_mut_slice()
+            && !only.ends_with('=')
+        {
             only.push(' ');
         }
         Ok((start, found))

@@ -562,6 +562,11 @@ fn elements_of(element: &str, most: usize) -> Result<Vec<String>, Wrong> {
 
 /// Names as a pattern, the shorter the better: `p[01-48],core`. The names are in any order; the pattern has them in natural order.
 pub fn fold(names: &[PortName]) -> String {
+    fold_items(names).join(",")
+}
+
+/// The same as a list: each name that stands alone, and each range.
+pub fn fold_items(names: &[PortName]) -> Vec<String> {
     let mut names: Vec<&PortName> = names.iter().collect();
     names.sort();
     names.dedup();
@@ -576,7 +581,7 @@ pub fn fold(names: &[PortName]) -> String {
             None => folded.push(numbered),
         }
     }
-    folded.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    folded.iter().map(ToString::to_string).collect()
 }
 
 /// Names that differ in their last number only.

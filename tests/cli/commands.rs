@@ -7,7 +7,9 @@ use crate::bus::Bus;
 #[test]
 fn a_change_is_shown_listed_applied_and_committed() {
     let bus = Bus::new();
-    let shown = bus.done(&["baud", "/dev/ttyUSB0", "115200"]);
+    let said = bus.done(&["baud", "/dev/ttyUSB0", "115200"]);
+    assert_eq!(said, "baud: 9600 → 115200 at ttyUSB0; `reload` or `commit` applies it\n");
+    let shown = bus.done(&["show", "ttyUSB0"]);
     let line = |key: &str| {
         shown.lines().find(|line| line.split(' ').next() == Some(key)).unwrap_or_else(|| panic!("{shown}"))
     };
@@ -17,7 +19,10 @@ fn a_change_is_shown_listed_applied_and_committed() {
     );
     assert_eq!(line("parity").split_whitespace().collect::<Vec<_>>(), ["parity", "N"]);
     assert!(shown.ends_with("* not committed\n! runs otherwise until the next reload\n"), "{shown}");
-    assert_eq!(bus.done(&["show", "ttyUSB0"]), shown);
+    assert_eq!(
+        bus.done(&["baud", "ttyUSB0", "115200"]),
+        "baud: 115200 already at ttyUSB0; `reload` or `commit` applies it\n"
+    );
 
     let diff = bus.done(&["diff"]);
     let rows: Vec<Vec<_>> = diff.lines().map(|line| line.split_whitespace().collect()).collect();
@@ -125,7 +130,8 @@ fn usual_words_are_taken_for_values() {
         (&["enable", "ttyUSB0"], "enabled true"),
         (&["sshport", "ttyUSB1", "off"], "ssh_port none"),
     ] {
-        let shown = bus.done(words);
+        bus.done(words);
+        let shown = bus.done(&["show", words[1]]);
         let flat: Vec<_> =
             shown.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert!(flat.iter().any(|line| line.starts_with(wanted)), "{words:?}: {shown}");
@@ -160,11 +166,14 @@ fn habits_and_typing_errors_lead_on() {
 #[test]
 fn the_servers_own_keys_are_set_by_their_commands() {
     let bus = Bus::new();
-    // However wide the column of the keys is.
-    let shown = |words: &[&str]| bus.done(words).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(shown(&["cliport", "0"]).contains("ssh_port none"));
-    assert!(shown(&["listen", "127.0.0.1", "::1"]).contains("127.0.0.1 [::1]"));
-    assert!(shown(&["access", "dialout"]).contains("groups dialout"));
+    let waits = "; `reload` or `commit` applies it\n";
+    assert_eq!(bus.done(&["cliport", "0"]), format!("server.ssh_port: 8022 → none{waits}"));
+    assert_eq!(
+        bus.done(&["listen", "127.0.0.1", "::1"]),
+        format!("server.listen: [::] → 127.0.0.1 [::1]{waits}")
+    );
+    assert!(bus.done(&["access", "dialout"]).starts_with("access.groups: "));
+    assert!(bus.done(&["access", "dialout,adm"]).contains(" → dialout adm"), "a list with commas");
     bus.done(&["portmonitor", "/dev/serial"]);
     bus.done(&["set", "defaults", "baud", "19200"]);
     let changes: Value = serde_json::from_str(&bus.done(&["diff", "--json"])).unwrap();

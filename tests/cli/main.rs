@@ -11,6 +11,7 @@ mod commands;
 mod completion;
 mod import;
 mod learn;
+mod many;
 mod pipe;
 mod prompt;
 #[path = "../support/rig.rs"]

@@ -36,7 +36,7 @@ fn a_change_is_marked_until_it_is_committed() {
         r#"
         await "> "
         type "baud ttyUSB0 115200\r"
-        await "runs with 9600"
+        await "baud: 9600 → 115200 at ttyUSB0"
         await "1 uncommitted> "
         type "reboot\r"
         await "there is no command reboot"
