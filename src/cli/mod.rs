@@ -15,6 +15,7 @@ mod complete;
 mod diff;
 mod doctor;
 mod former;
+mod habits;
 mod help;
 pub mod import;
 mod learn;
