@@ -180,7 +180,8 @@ impl Place {
         }
         // (Of a program in a terminal, the configuration is elsewhere.)
         let configured = || {
-            Config::load(std::path::Path::new("/")).is_ok_and(|loaded| loaded.config.ports.contains_key(port))
+            let loaded = Config::load_or_last_good(std::path::Path::new("/"));
+            loaded.is_ok_and(|loaded| loaded.config.ports.contains_key(port))
         };
         match !self.foreground && configured() {
             true => Err(CommandError::NotServed(port.clone())),
