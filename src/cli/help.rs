@@ -56,7 +56,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("doctor", &["doctor", "doctor ttyUSB0", "doctor p[01-12]"]),
     ("check", &["check", "check /tmp/new-config.toml"]),
     ("connect", &["connect ttyUSB0"]),
-    ("watch", &["watch", "watch core edge"]),
+    ("watch", &["watch 'rack1-*'", "watch core edge", "watch"]),
     ("send", &["send ttyUSB0 '\\r'", "send ttyUSB0 'show clock\\r' --expect '[>#] ?$'"]),
     ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
     ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),
