@@ -339,7 +339,7 @@ mod tests {
             refused("ports.a.ssh_port", 1002.into()),
             "ports.b.ssh_port = 1002: taken by ports.a.ssh_port; every listener needs a TCP port of its own"
         );
-        assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: there are a, b");
+        assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: did you mean a or b?");
         assert_eq!(refused("defaults.ssh_port", 1.into()), "ssh_port is of one port only: set it for a port");
         assert_eq!(
             refused("baud", 1.into()),

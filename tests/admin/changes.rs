@@ -267,7 +267,7 @@ async fn many_changes_are_made_together_or_not_at_all() {
             &["d"],
             [("d", "baud", &first), ("e", "baud", &first)],
             0,
-            "there is no port e: there are a, b, c, d",
+            "there is no port e: did you mean a, b or c?",
         ),
         (&["d"], [("d", "ssh_port", &first), ("d", "baud", &first)], 0, "ports.b.ssh_port"),
         (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port a already"),
