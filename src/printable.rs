@@ -185,8 +185,8 @@ pub fn visible(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Bytes at the end that may mean something else with what follows.
-fn unfinished(bytes: &[u8]) -> usize {
+/// How many bytes at the end may mean something else with what follows: a CR, or the beginning of a character.
+pub fn unfinished(bytes: &[u8]) -> usize {
     if bytes.ends_with(b"\r") {
         return 1;
     }

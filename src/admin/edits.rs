@@ -4,6 +4,7 @@ use super::state::{Author, Last, MAX_TEXT, Refusal, State, is_anew};
 use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, Scope, stated};
 use crate::config::{TemplateName, Value};
 use crate::port::PortName;
+use crate::port::nearest::no_port;
 
 impl State {
     /// A key takes a value, or with none its default.
@@ -68,7 +69,7 @@ impl State {
             && !self.candidate_config.ports.contains_key(name)
             && !is_anew(candidate, &path.scope)
         {
-            return Err(Refusal::NoPort(name.clone()));
+            return Err(Refusal::NoPort(no_port(name.as_str(), self.candidate_config.ports.keys())));
         }
         if let (Scope::Template(name), None, None) = (&path.scope, path.key, &new) {
             self.check_unused(name)?;
@@ -142,7 +143,7 @@ impl State {
         let mut last = None;
         for name in names {
             if !self.candidate_config.ports.contains_key(name) {
-                return Err(Refusal::NoPort(name.clone()));
+                return Err(Refusal::NoPort(no_port(name.as_str(), self.candidate_config.ports.keys())));
             }
             let path = KeyPath::table(name.clone());
             let old = stated(&self.committed.text, &path);

@@ -16,6 +16,7 @@ use super::wire::{from_bus, keys, to_bus};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Groups, Layer, Value, keys as table};
 use crate::port::PortName;
+use crate::port::nearest::no_port;
 
 /// The object at `/org/consoleserver1`.
 pub struct Manager(pub Arc<House>);
@@ -167,7 +168,7 @@ impl Manager {
         let state = self.0.core.state();
         let known = state.ports();
         if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
-            return Err(Refused(format!("there is no port {unknown}: nothing was reloaded")));
+            return Err(Refused(no_port(unknown.as_str(), known.iter().copied())));
         }
         let remarks =
             self.0.core.reload(|scope| scope.port().is_some_and(|port| names.contains(port))).await?;

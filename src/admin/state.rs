@@ -42,8 +42,8 @@ pub enum Refusal {
     #[error("the committed configuration is wrong, mend it first: {0}")]
     Committed(String),
     /// No such port.
-    #[error("there is no port {0}: create it first")]
-    NoPort(PortName),
+    #[error("{0}")]
+    NoPort(String),
     /// There is one.
     #[error("there is a port {0} already")]
     IsThere(PortName),
@@ -394,7 +394,7 @@ mod tests {
             refused("ports.a.ssh_port", 1002.into()),
             "ports.b.ssh_port = 1002: taken by ports.a.ssh_port; every listener needs a TCP port of its own"
         );
-        assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: create it first");
+        assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: did you mean a or b?");
         assert_eq!(refused("defaults.ssh_port", 1.into()), "ssh_port is of one port only: set it for a port");
         assert_eq!(
             refused("baud", 1.into()),

@@ -19,7 +19,7 @@ use crate::printable::visible;
 use crate::session::Options;
 
 /// For a port to answer. One that sleeps is started first.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a port cannot be used from here.
 #[derive(Debug, Error)]
@@ -82,12 +82,14 @@ pub struct Ran {
     pub remarked: bool,
 }
 
-/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`.
+/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`, and what the port says beside that
+/// to `asides`, fit for a terminal.
 pub fn run(
     runtime_dir: &Path,
     port: &PortName,
     command: Command,
     shown: &mut dyn Write,
+    asides: &mut dyn Write,
 ) -> Result<Ran, AttachError> {
     let mut stream = match ask(runtime_dir, port, &Request::Run(command))? {
         (Reply::Connected, stream) => stream,
@@ -97,7 +99,7 @@ pub fn run(
     let mut buffer = [0; 32 * 1024];
     let mut remarked = false;
     loop {
-        match show(&mut frames, shown, &mut remarked)? {
+        match show(&mut frames, shown, asides, &mut remarked)? {
             Some(Over::Exit(status)) => return Ok(Ran { status, remarked }),
             Some(over) => return ended(Some(over), port).map(|()| Ran { status: 0, remarked }),
             None => {}
@@ -165,7 +167,7 @@ pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> 
     }
 }
 
-fn unexpected(port: &PortName, reply: Reply) -> AttachError {
+pub(super) fn unexpected(port: &PortName, reply: Reply) -> AttachError {
     AttachError::Refused(match reply {
         Reply::Refused(why) => why,
         _ => format!("{port} answered another question"),
@@ -223,15 +225,20 @@ fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
 }
 
 /// Shows what has come. How the session ended, if the port has said it.
-fn show(frames: &mut Frames, shown: &mut dyn Write, remarked: &mut bool) -> io::Result<Option<Over>> {
+fn show(
+    frames: &mut Frames,
+    shown: &mut dyn Write,
+    asides: &mut dyn Write,
+    remarked: &mut bool,
+) -> io::Result<Option<Over>> {
     while let Some((kind, bytes)) = frames.next_frame()? {
         match kind {
             Kind::Shown => put(&mut *shown, &bytes)?,
             Kind::Aside => {
                 *remarked = true;
-                put(io::stderr(), visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
+                put(&mut *asides, visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
             }
-            Kind::Closed => return Ok(Some(Over::Closed)),
+            Kind::Closed | Kind::Dismissed => return Ok(Some(Over::Closed)),
             Kind::Left => return Ok(Some(Over::Left)),
             Kind::Unsent => return Ok(Some(Over::Unsent)),
             Kind::Moved => {
@@ -254,7 +261,7 @@ fn connected(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
 }
 
-fn unreachable(port: &PortName, path: &Path, source: io::Error) -> AttachError {
+pub(super) fn unreachable(port: &PortName, path: &Path, source: io::Error) -> AttachError {
     let (port, path) = (port.clone(), path.display().to_string());
     match source.kind() {
         io::ErrorKind::NotFound => AttachError::NotServed { port, path },
@@ -315,7 +322,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    if let Some(over) = show(&mut frames, &mut io::stdout(), &mut false)? {
+                    if let Some(over) = show(&mut frames, &mut io::stdout(), &mut io::stderr(), &mut false)? {
                         return Ok(Some(over));
                     }
                 }

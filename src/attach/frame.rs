@@ -26,11 +26,21 @@ pub enum Kind {
     Exit,
     /// Nowhere: the user has left, and not all of the input was sent, as the port has said.
     Unsent,
+    /// Nowhere: an administrator has ended the session, as the port has said.
+    Dismissed,
 }
 
 impl Kind {
-    const ALL: [Self; 7] =
-        [Self::Shown, Self::Aside, Self::Closed, Self::Left, Self::Moved, Self::Exit, Self::Unsent];
+    const ALL: [Self; 8] = [
+        Self::Shown,
+        Self::Aside,
+        Self::Closed,
+        Self::Left,
+        Self::Moved,
+        Self::Exit,
+        Self::Unsent,
+        Self::Dismissed,
+    ];
 }
 
 /// The frame of these bytes, at most [`LIMIT`].

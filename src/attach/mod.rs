@@ -10,6 +10,7 @@ mod limits;
 mod outlet;
 mod run;
 pub mod server;
+pub mod watch;
 
 use std::path::{Path, PathBuf};
 

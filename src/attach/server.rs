@@ -295,6 +295,7 @@ impl Server {
             Ended::Left(_) => (Kind::Left, String::new()),
             Ended::Unsent(_) => (Kind::Unsent, String::new()),
             Ended::Closed(_) => (Kind::Closed, String::new()),
+            Ended::Dismissed(_) => (Kind::Dismissed, String::new()),
             Ended::Moved(port, _) => (Kind::Moved, port.to_string()),
             Ended::Gone => return,
         };

@@ -1,6 +1,7 @@
 //! What ports do themselves, asked by their own sockets: `log`, `grep`, `send` and `expect`, as `ssh -p 8023 host` takes them.
 
 use std::io::{self, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -9,10 +10,12 @@ use jiff::Timestamp;
 use super::client::{CommandError, Place};
 use super::former::{Former, FormerError};
 use super::local;
+use super::many::{self, Meant};
 use super::stdout::{Stdout, complain};
+use super::watch;
 use crate::attach::client::{self, AttachError};
 use crate::exec::{self, DONE, FAILED, Lines, Pattern, TIMEOUT, TIMEOUTS};
-use crate::port::{Pause, PortPattern};
+use crate::port::{Pause, PortName, PortPattern};
 
 /// For something to come, if nothing is said.
 const SECONDS: u32 = TIMEOUT.as_secs() as u32;
@@ -89,6 +92,15 @@ pub enum AtPort {
         #[arg(allow_hyphen_values = true)]
         text: String,
     },
+    /// Watch ports without writing to them: each line behind the name of its port; Ctrl-C leaves
+    Watch {
+        /// As it comes, with the control sequences that the device sends
+        #[arg(long)]
+        raw: bool,
+        /// The ports; all that you may use without
+        #[arg(id = "port", value_name = "PORT")]
+        ports: Vec<PortPattern>,
+    },
     /// Show what a port says until it has said something; fails if that does not come
     Expect {
         /// So long
@@ -110,8 +122,9 @@ impl AtPort {
         let (port, command) = match self {
             Self::Grep { ignore_case, since, until, raw, pattern, ports } => {
                 let pattern = if ignore_case { pattern.ignoring_case()? } else { pattern };
-                return grep(place, exec::Command::Grep { pattern, since, until, raw }, ports);
+                return grep(place, exec::Command::Grep { pattern, since, until, raw }, &ports);
             }
+            Self::Watch { raw, ports } => return watch::run(place, &ports, raw),
             Self::Log { port, follow, lines, since, until, raw } => {
                 let Lines(lines) = lines.unwrap_or_else(|| Lines::unsaid(since, until));
                 (port, exec::Command::Log { lines, since, until, follow, raw })
@@ -126,82 +139,138 @@ impl AtPort {
                 (port, exec::Command::Expect { pattern, timeout: seconds(timeout) })
             }
         };
-        let is_log = matches!(command, exec::Command::Log { .. });
-        let port = match place.one("this", &port) {
-            Ok(port) => port,
-            // Its log may exist although it is not served.
-            Err(error) => match port.literal() {
-                Some(port)
-                    if is_log
-                        && place.logs.as_deref().is_some_and(|logs| Former::find(logs, port).is_some()) =>
-                {
-                    port.clone()
-                }
-                _ => return Err(error),
-            },
+        let well = match &command {
+            exec::Command::Send { expected: Some(pattern), .. } => {
+                format!("sent; {:?} came", pattern.to_string())
+            }
+            exec::Command::Send { .. } => "sent".to_owned(),
+            exec::Command::Expect { pattern, .. } => format!("{:?} came", pattern.to_string()),
+            _ => return log(place, &port, &command),
+        };
+        let port = match place.meant(&port)? {
+            Meant::One(port) => port,
+            Meant::Several(ports) => return many::run(place, &ports, &command, &well),
         };
         let mut stdout = Stdout::new();
-        let done = client::run(runtime, &port, command.clone(), &mut stdout);
-        let former = place.logs.as_deref().filter(|_| is_log).and_then(|logs| Former::find(logs, &port));
-        let status = match (done, former) {
-            (Err(AttachError::NotServed { .. }), Some(former)) => {
-                complain(&format_args!("{} is a {}: its log as it was left", former.port, former.what));
-                let read = former.run(command, &mut stdout)?;
-                if read.whole { DONE } else { FAILED }
-            }
-            (done, _) => done?.status,
-        };
+        let ran = client::run(runtime, &port, command, &mut stdout, &mut io::stderr())?;
         stdout.end()?;
-        Ok(status)
+        Ok(ran.status)
     }
 }
 
-/// Standard output, with a label before each line. What is written are whole lines.
+/// The logs of these ports, each line behind the name of its port if they are several.
+fn log(place: &Place, pattern: &PortPattern, command: &exec::Command) -> Result<u8, CommandError> {
+    let stdout = Mutex::new(Stdout::new());
+    let ports = match place.with_log(pattern)? {
+        Meant::One(port) => {
+            let status = one_log(place, &port, command, &mut *lock(&stdout))?;
+            lock(&stdout).end()?;
+            return Ok(status);
+        }
+        Meant::Several(ports) => ports,
+    };
+    let read = |port: &PortName| {
+        let mut shown = Labelled::new(format!("{port}: "), &stdout);
+        let status = one_log(place, port, command, &mut shown)?;
+        shown.end()?;
+        Ok::<_, CommandError>(status)
+    };
+    let mut failed = Vec::new();
+    let tell = |port: &PortName, came: Result<u8, CommandError>| {
+        if let Err(error) = &came {
+            complain(&format_args!("consolectl: {error}"));
+        }
+        if !matches!(came, Ok(DONE)) {
+            failed.push(port.clone());
+        }
+        Ok(())
+    };
+    // Those that are followed all at once, as none of them ends; others one after the other.
+    let follows = matches!(command, exec::Command::Log { follow: true, .. });
+    many::each(&ports, if follows { ports.len() } else { 1 }, read, tell)?;
+    lock(&stdout).end()?;
+    Ok(many::summary(&mut failed, ports.len()))
+}
+
+fn lock(stdout: &Mutex<Stdout>) -> MutexGuard<'_, Stdout> {
+    stdout.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One log, of a port that is served or was.
+fn one_log(
+    place: &Place,
+    port: &PortName,
+    command: &exec::Command,
+    shown: &mut impl Write,
+) -> Result<u8, CommandError> {
+    let done = client::run(&place.runtime, port, command.clone(), shown, &mut io::stderr());
+    let former = place.logs.as_deref().and_then(|logs| Former::find(logs, port));
+    let status = match (done, former) {
+        (Err(AttachError::NotServed { .. }), Some(former)) => {
+            complain(&format_args!("{} is a {}: its log as it was left", former.port, former.what));
+            let read = former.run(command.clone(), shown)?;
+            if read.whole { DONE } else { FAILED }
+        }
+        (done, _) => done?.status,
+    };
+    shown.flush()?;
+    Ok(status)
+}
+
+/// Standard output, with a label before each line. What is written are whole lines, but for the last.
 struct Labelled<'s> {
     label: String,
-    stdout: &'s mut Stdout,
+    stdout: &'s Mutex<Stdout>,
     /// Whether there was anything.
     any: bool,
+    /// Whether the last line has no end.
+    open: bool,
+}
+
+impl<'s> Labelled<'s> {
+    fn new(label: String, stdout: &'s Mutex<Stdout>) -> Self {
+        Self { label, stdout, any: false, open: false }
+    }
+
+    /// Ends the last line: the next one has another label.
+    fn end(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.open) {
+            lock(self.stdout).write_all(b"\n")?;
+        }
+        self.flush()
+    }
 }
 
 impl Write for Labelled<'_> {
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let mut out = Vec::with_capacity(lines.len());
         for line in lines.split_inclusive(|&byte| byte == b'\n') {
-            out.extend_from_slice(self.label.as_bytes());
+            if !std::mem::replace(&mut self.open, !line.ends_with(b"\n")) {
+                out.extend_from_slice(self.label.as_bytes());
+            }
             out.extend_from_slice(line);
         }
-        self.stdout.write_all(&out)?;
+        lock(self.stdout).write_all(&out)?;
         self.any |= !lines.is_empty();
         Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.stdout.flush()
+        lock(self.stdout).flush()
     }
 }
 
 /// In the logs of these ports, or of all that there is a log of. A port that does not run is started for it, but one at a time: it reads
 /// its log, and leaves. The logs of ports that nothing serves are read here.
-fn grep(place: &Place, command: exec::Command, ports: Vec<PortPattern>) -> Result<u8, CommandError> {
-    let all = ports.is_empty();
+fn grep(place: &Place, command: exec::Command, patterns: &[PortPattern]) -> Result<u8, CommandError> {
+    let all = patterns.is_empty();
     let logs = place.logs.as_deref();
     let ports = match all {
         true => local::logged(&place.runtime)?,
-        false => {
-            let mut named = Vec::new();
-            for pattern in ports {
-                match (pattern.literal(), place.select(std::slice::from_ref(&pattern))) {
-                    (_, Ok(ports)) => named.extend(ports),
-                    // A port that nothing serves may have a log.
-                    (Some(port), Err(_)) => named.push(port.clone()),
-                    (None, Err(error)) => return Err(error),
-                }
-            }
-            named
-        }
+        // A port that nothing serves may have a log.
+        false => place.all_with_log(patterns)?,
     };
-    let mut stdout = Stdout::new();
+    let stdout = Mutex::new(Stdout::new());
     let (mut found, mut whole) = (false, true);
     let mut failure: Option<CommandError> = None;
     let mut failed = |error: CommandError| {
@@ -211,8 +280,8 @@ fn grep(place: &Place, command: exec::Command, ports: Vec<PortPattern>) -> Resul
     };
     let mut former = Vec::new();
     for port in &ports {
-        let mut shown = Labelled { label: format!("{port}: "), stdout: &mut stdout, any: false };
-        match client::run(&place.runtime, port, command.clone(), &mut shown) {
+        let mut shown = Labelled::new(format!("{port}: "), &stdout);
+        match client::run(&place.runtime, port, command.clone(), &mut shown, &mut io::stderr()) {
             Ok(ran) => {
                 found |= ran.status == DONE || shown.any;
                 whole &= !ran.remarked;
@@ -227,15 +296,14 @@ fn grep(place: &Place, command: exec::Command, ports: Vec<PortPattern>) -> Resul
             }
             Err(error) => failed(error.into()),
         }
-        shown.flush()?;
+        shown.end()?;
     }
     if let (true, Some(logs)) = (all, logs) {
         former.extend(Former::all(logs, &ports)?);
     }
     let mut denied = Vec::new();
     for port in former {
-        let mut shown =
-            Labelled { label: format!("{} ({}): ", port.port, port.what), stdout: &mut stdout, any: false };
+        let mut shown = Labelled::new(format!("{} ({}): ", port.port, port.what), &stdout);
         match port.run(command.clone(), &mut shown) {
             Ok(read) => {
                 found |= shown.any;
@@ -245,8 +313,9 @@ fn grep(place: &Place, command: exec::Command, ports: Vec<PortPattern>) -> Resul
             Err(FormerError::Denied(port, _)) if all => denied.push(port.to_string()),
             Err(error) => failed(error.into()),
         }
+        shown.end()?;
     }
-    stdout.end()?;
+    lock(&stdout).end()?;
     if !denied.is_empty() {
         let names = denied.join(", ");
         complain(&format_args!(

@@ -81,7 +81,7 @@ pub enum CommandError {
     Units(String),
     /// The sockets are of a program in a terminal.
     #[error(
-        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, status, who, log, grep, send, expect and autobaud work"
+        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, watch, status, who, log, grep, send, expect and autobaud work"
     )]
     Foreground(PathBuf),
     /// Nobody to disconnect.
@@ -182,7 +182,8 @@ impl Place {
         }
         // (Of a program in a terminal, the configuration is elsewhere.)
         let configured = || {
-            Config::load(std::path::Path::new("/")).is_ok_and(|loaded| loaded.config.ports.contains_key(port))
+            let loaded = Config::load_or_last_good(std::path::Path::new("/"));
+            loaded.is_ok_and(|loaded| loaded.config.ports.contains_key(port))
         };
         match !self.foreground && configured() {
             true => Err(CommandError::NotServed(port.clone())),

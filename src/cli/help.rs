@@ -11,7 +11,10 @@ const COLUMN: usize = 28;
 /// The commands as they are looked for.
 pub const GROUPS: &[(&str, &[&str])] = &[
     ("Look", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
-    ("Use a console", &["connect", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"]),
+    (
+        "Use a console",
+        &["connect", "watch", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"],
+    ),
     ("Make ports", &["create", "learn", "remove", "import", "start", "stop"]),
     (
         "Set a port",
@@ -53,6 +56,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("doctor", &["doctor", "doctor ttyUSB0", "doctor p[01-12]"]),
     ("check", &["check", "check /tmp/new-config.toml"]),
     ("connect", &["connect ttyUSB0"]),
+    ("watch", &["watch 'rack1-*'", "watch core edge", "watch"]),
     ("send", &["send ttyUSB0 '\\r'", "send ttyUSB0 'show clock\\r' --expect '[>#] ?$'"]),
     ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
     ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use crate::session::plain;
 
 /// Between two columns.
@@ -9,22 +11,34 @@ const GAP: usize = 2;
 /// A column is not made narrower, except if all are so narrow.
 const NARROWEST: usize = 8;
 
-/// Columns of the terminal; of another output 80, as mail and paper have it.
+/// Columns of the terminal, or those of COLUMNS; of another output 80, as mail and paper have it.
 pub fn width() -> usize {
     const USUAL: usize = 80;
-    terminal().unwrap_or(USUAL)
+    columns().unwrap_or(USUAL)
 }
 
-/// Columns of the terminal; without one, as many as there are: programs read a row a line.
+/// Columns of the terminal, or those of COLUMNS; without either, as many as there are: programs read a row a line.
 pub fn width_of_rows() -> usize {
-    terminal().unwrap_or(usize::MAX)
+    columns().unwrap_or(usize::MAX)
 }
 
-fn terminal() -> Option<usize> {
-    const LEAST: usize = 40;
+fn columns() -> Option<usize> {
     let stdout = io::stdout();
     let size = stdout.is_terminal().then(|| rustix::termios::tcgetwinsize(&stdout).ok()).flatten();
-    size.map(|size| usize::from(size.ws_col)).filter(|&columns| columns > 0).map(|columns| columns.max(LEAST))
+    let asked = std::env::var("COLUMNS").ok();
+    available(size.map(|size| size.ws_col), asked.as_deref())
+}
+
+/// Of a terminal and of COLUMNS the smaller one counts: a shell may have exported it before the terminal was resized.
+fn available(terminal: Option<u16>, asked: Option<&str>) -> Option<usize> {
+    const LEAST: usize = 40;
+    let terminal = terminal.map(usize::from).filter(|&columns| columns > 0);
+    let asked = asked.and_then(|columns| columns.parse().ok()).filter(|&columns: &usize| columns > 0);
+    let columns = match (terminal, asked) {
+        (Some(terminal), Some(asked)) => Some(terminal.min(asked)),
+        (terminal, asked) => terminal.or(asked),
+    };
+    columns.map(|columns| columns.max(LEAST))
 }
 
 /// Columns as wide as their widest cell, but the last. For values that are copied from a terminal: nothing is broken.
@@ -35,7 +49,7 @@ pub fn table<const N: usize>(rows: &[[String; N]], to: &mut impl Write) -> io::R
 /// Columns within a width: the widest ones are broken into several lines, and the first one last, as it names the row.
 pub fn fitted<const N: usize>(rows: &[[String; N]], width: usize, to: &mut impl Write) -> io::Result<()> {
     let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
-    let widest = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widest = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
     let mut widths: [usize; N] = std::array::from_fn(widest);
     while widths.iter().sum::<usize>() + GAP * (N - 1) > width {
         let shrinks = |column: &usize| widths[*column] > NARROWEST;
@@ -51,7 +65,9 @@ pub fn fitted<const N: usize>(rows: &[[String; N]], width: usize, to: &mut impl 
         for number in 0..cells.iter().map(Vec::len).max().unwrap_or(0) {
             let mut line = String::new();
             for (cell, width) in cells.iter().zip(widths) {
-                line.push_str(&format!("{:<width$}  ", cell.get(number).map_or("", String::as_str)));
+                let text = cell.get(number).map_or("", String::as_str);
+                line.push_str(text);
+                line.extend(std::iter::repeat_n(' ', width.saturating_sub(text.width()) + GAP));
             }
             writeln!(to, "{}", line.trim_end())?;
         }
@@ -65,7 +81,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     let mut used = 0;
     for (index, word) in text.split(' ').enumerate() {
-        let length = word.chars().count();
+        let length = word.width();
         if index > 0 && used + 1 + length <= width {
             lines.last_mut().expect("one is there").push(' ');
             used += 1;
@@ -74,12 +90,13 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
             used = 0;
         }
         for char in word.chars() {
-            if used == width {
+            let length = char.width().unwrap_or(0);
+            if used > 0 && used + length > width {
                 lines.push(String::new());
                 used = 0;
             }
             lines.last_mut().expect("one is there").push(char);
-            used += 1;
+            used += length;
         }
     }
     lines
@@ -116,6 +133,28 @@ mod tests {
                 assert_eq!(said.matches(letter).count(), count, "{width}");
             }
         }
+    }
+
+    #[test]
+    fn wide_characters_take_two_columns() {
+        let rows = [["PORT", "STATE", "DESCRIPTION"], ["core", "機架四上半部", "x"], ["edge", "open", "y"]];
+        assert_eq!(
+            said(&rows, 80),
+            "PORT  STATE         DESCRIPTION\ncore  機架四上半部  x\nedge  open          y\n"
+        );
+        assert_eq!(wrapped("機架四", 5), ["機架", "四"]);
+    }
+
+    #[test]
+    fn the_terminal_and_columns_bound_a_table() {
+        assert_eq!(available(None, None), None);
+        assert_eq!(available(None, Some("100")), Some(100));
+        assert_eq!(available(Some(60), Some("100")), Some(60), "resized since");
+        assert_eq!(available(Some(132), Some("100")), Some(100));
+        for nonsense in ["", "0", "-1", "wide"] {
+            assert_eq!(available(Some(132), Some(nonsense)), Some(132), "{nonsense:?}");
+        }
+        assert_eq!(available(Some(3), None), Some(40));
     }
 
     #[test]

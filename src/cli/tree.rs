@@ -489,7 +489,7 @@ pub struct Connection {
 
 impl From<Connection> for Options {
     fn from(Connection { escape, no_reconnect, force }: Connection) -> Self {
-        Self { escape: escape.unwrap_or_default(), no_reconnect, force }
+        Self { escape: escape.unwrap_or_default(), no_reconnect, force, watch: false }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The first words of a line: unique beginnings of commands, what operators of other console servers and of network devices type out of
 //! habit, and the nearest command to a typing error.
 
+use super::habits::{EXACT, HINTS, translated, unwrapped};
 use super::tree::names;
 pub use crate::port::nearest::either;
 use crate::port::nearest::nearest;
@@ -41,33 +42,12 @@ const ALIASES: &[(&str, &str)] = &[
     ("write", "commit"),
 ];
 
-/// What there is no command for, and what does it here.
-const HINTS: &[(&str, &str)] = &[
-    ("configure", "there is no configuration mode: every command works here"),
-    ("conf", "there is no configuration mode: every command works here"),
-    ("edit", "there is no configuration mode: every command works here"),
-    (
-        "restart",
-        "`reload PORT` applies what was changed and keeps sessions; `stop PORT`, then `start PORT`, opens it again",
-    ),
-    ("no", "`unset PORT KEY` takes a key out, `remove PORT` a port, `disable PORT` closes one"),
-];
-
-/// `show WORD`, as network devices have it.
-const SHOWN: &[(&[&str], &str)] = &[
-    (&["version", "ver"], "version"),
-    (&["ports", "interfaces", "interface", "int", "lines", "line"], "list"),
-    (&["users", "sessions"], "who"),
-    (&["status"], "status"),
-    (&["log", "logs", "logging"], "log"),
-    (&["diff", "changes", "compare", "|"], "diff"),
-    (&["help", "?"], "help"),
-];
-
-const CONFIGURATION: [&str; 5] = ["configuration", "config", "running-config", "run", "startup-config"];
+/// Letters of a hint's word that are enough to mean it.
+const HINT_LETTERS: usize = 3;
 
 /// The words of a command as the command tree knows them, or what is wrong with the first.
-pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
+pub fn understand(words: Vec<String>) -> Result<Vec<String>, String> {
+    let mut words = unwrapped(words);
     let Some(first) = words.first() else { return Ok(words) };
     // Options are the tree's.
     if first.starts_with('-') {
@@ -77,10 +57,13 @@ pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
     words[0] = command.to_owned();
     let typed = words.clone();
     let rest: Vec<&str> = typed[1..].iter().map(String::as_str).collect();
+    if let Some(meant) = translated(command, &rest) {
+        return meant;
+    }
     match (command, rest.as_slice()) {
         // `baud ?`. (A text to type or to look for may be a question mark.)
         (command, ["?"]) if command != "help" && command != "grep" => Ok(owned(&["help", command])),
-        ("help", [wanted]) => match self::command(wanted)? {
+        ("help", [wanted, ..]) => match self::command(wanted)? {
             "disable" => Ok(owned(&["help", "enable"])),
             name => Ok(owned(&["help", name])),
         },
@@ -88,40 +71,32 @@ pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
             if !name.starts_with('-') && (command != "unset" || !more.is_empty()) =>
         {
             let of = format!("templates.{name}");
-            Ok(std::iter::once(command).chain([of.as_str()]).chain(more.iter().copied()).map(str::to_owned).collect())
+            Ok(std::iter::once(command)
+                .chain([of.as_str()])
+                .chain(more.iter().copied())
+                .map(str::to_owned)
+                .collect())
         }
         ("set" | "unset" | "show", ["template" | "group", more @ ..]) => {
             let of = format!("{}s", rest[0]);
-            Ok(std::iter::once(command).chain([of.as_str()]).chain(more.iter().copied()).map(str::to_owned).collect())
+            Ok(std::iter::once(command)
+                .chain([of.as_str()])
+                .chain(more.iter().copied())
+                .map(str::to_owned)
+                .collect())
         }
-        ("show", []) => Ok(owned(&["list"])),
-        ("show", [what, ..]) if CONFIGURATION.contains(what) => Err(
-            "the configuration is /etc/consoleserver/config.toml: `show PORT` shows one port, `show server` what is of all, `diff` what \
-             is not committed"
-                .to_owned(),
-        ),
-        ("show", [what, others @ ..]) => {
-            let Some((_, command)) = SHOWN.iter().find(|(words, _)| words.contains(what)) else {
-                return Ok(words);
-            };
-            // Junos: `show | compare`
-            let others = if *what == "|" { &[][..] } else { others };
-            Ok(std::iter::once(*command).chain(others.iter().copied()).map(str::to_owned).collect())
-        }
-        // Cisco IOS: `write memory`
-        ("commit", [what]) if what.len() >= 3 && "memory".starts_with(what) => Ok(owned(&["commit"])),
-        // Junos: `commit confirmed 5`
-        ("commit", [what, ..]) if what.len() >= 4 && "confirmed".starts_with(what) => {
-            words[1] = "confirm".to_owned();
-            Ok(words)
-        }
+        ("set", [_of, key]) if super::assign::split(key).is_none() => Err(format!(
+            "expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE",
+            crate::session::plain(key)
+        )),
         // `set baud=9600 p1`
         ("set", [key, ..]) if super::assign::split(key).is_some() => {
             Err("expected a port first: set PORT KEY=VALUE".to_owned())
         }
-        ("set", [_of, key]) if super::assign::split(key).is_none() => {
-            Err(format!("expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE", crate::session::plain(key)))
-        }
+        ("set", [_of, key]) if super::assign::split(key).is_none() => Err(format!(
+            "expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE",
+            crate::session::plain(key)
+        )),
         ("enable", [_port]) => {
             words.push("on".to_owned());
             Ok(words)
@@ -134,12 +109,15 @@ pub fn understand(mut words: Vec<String>) -> Result<Vec<String>, String> {
 
 /// The command that a word means: itself, an alias, or the only one that begins so.
 pub fn command(word: &str) -> Result<&'static str, String> {
+    // As network devices take them.
+    let lower = word.to_lowercase();
+    let word = lower.as_str();
     let all = names();
     let named = |word: &str| all.iter().copied().find(|name| *name == word);
     if let Some(name) = named(word) {
         return Ok(name);
     }
-    if let Some((_, name)) = ALIASES.iter().find(|(alias, _)| *alias == word) {
+    if let Some((_, name)) = ALIASES.iter().chain(EXACT).find(|(alias, _)| *alias == word) {
         return Ok(*name);
     }
     if word == "disable" {
@@ -158,12 +136,18 @@ pub fn command(word: &str) -> Result<&'static str, String> {
     }
     match meant.as_slice() {
         [only] => Ok(*only),
+        // `config t`, `journ`
+        [] if let Some((_, hint)) =
+            HINTS.iter().find(|(of, _)| word.len() >= HINT_LETTERS && of.starts_with(word)) =>
+        {
+            Err(format!("there is no command {}: {hint}", crate::session::plain(word)))
+        }
         [] => {
-            let aliases = ALIASES.iter().map(|(alias, _)| *alias);
+            let aliases = ALIASES.iter().chain(EXACT).map(|(alias, _)| *alias);
             let mut near = nearest(word, visible.chain(aliases));
             // An alias is not what help explains.
             for near in &mut near {
-                if let Some((_, name)) = ALIASES.iter().find(|(alias, _)| *alias == *near) {
+                if let Some((_, name)) = ALIASES.iter().chain(EXACT).find(|(alias, _)| *alias == *near) {
                     *near = *name;
                 }
             }
@@ -238,6 +222,33 @@ mod tests {
             ("grep ?", "grep ?"),
             ("send core ?", "send core ?"),
             ("--version", "--version"),
+            ("SHOW ver", "version"),
+            ("do show version", "version"),
+            ("sudo consolectl list", "list"),
+            ("show running-config", "show server access defaults *"),
+            ("sh run", "show server access defaults *"),
+            ("show run interface core", "show core"),
+            ("show interfaces", "list"),
+            ("show int status", "list"),
+            ("show interface core", "status core"),
+            ("show ip int brief", "list"),
+            ("show tech-support", "doctor"),
+            ("copy running-config startup-config", "commit"),
+            ("copy run start", "commit"),
+            ("commit and-quit", "commit"),
+            ("commit confirmed", "commit confirm 10"),
+            ("rollback 0", "revert"),
+            ("systemctl start console@core.service", "start core"),
+            ("systemctl status", "status"),
+            ("spy core", "watch core"),
+            ("monitor core", "watch core"),
+            ("tio /dev/ttyUSB0", "connect /dev/ttyUSB0"),
+            ("cu -l ttyUSB0", "connect ttyUSB0"),
+            ("speed core 9600", "baud core 9600"),
+            ("showport core", "status core"),
+            ("Q", "exit"),
+            (":q", "exit"),
+            ("help show running-config", "help show"),
         ] {
             assert_eq!(understood(typed).as_deref(), Ok(meant), "{typed}");
         }
@@ -251,7 +262,7 @@ mod tests {
             ("conect core", "there is no command conect: did you mean connect? see help"),
             ("satus", "there is no command satus: did you mean status? see help"),
             ("delte core", "there is no command delte: did you mean remove? see help"),
-            ("reboot", "there is no command reboot: see help"),
+            ("frobnicate", "there is no command frobnicate: see help"),
             ("sta", "sta may be status or start"),
             ("conf t", "there is no command conf: there is no configuration mode: every command works here"),
         ] {
@@ -262,11 +273,14 @@ mod tests {
     #[test]
     fn an_alias_is_no_command_and_leads_to_one() {
         let all = names();
-        for (alias, name) in ALIASES {
+        for (alias, name) in ALIASES.iter().chain(EXACT) {
             assert!(!all.contains(alias) && all.contains(name), "{alias}");
         }
-        for (_, name) in SHOWN {
-            assert!(all.contains(name), "{name}");
+        for (word, _) in HINTS {
+            assert!(
+                !all.contains(word) && ALIASES.iter().chain(EXACT).all(|(alias, _)| alias != word),
+                "{word}"
+            );
         }
     }
 }

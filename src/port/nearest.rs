@@ -47,6 +47,12 @@ pub fn instead(word: &str, names: &[&str]) -> String {
     }
 }
 
+/// The one sentence about a port that is none of these.
+pub fn no_port<'p>(word: &str, existing: impl IntoIterator<Item = &'p PortName>) -> String {
+    let names: Vec<&str> = existing.into_iter().map(PortName::as_str).collect();
+    format!("there is no port {word}: {}", instead(word, &names))
+}
+
 /// The only one of these ports whose name begins with this one.
 pub fn whole(begin: &PortName, existing: &[PortName]) -> Option<PortName> {
     let mut begin = existing.iter().filter(|name| name.as_str().starts_with(begin.as_str()));

@@ -13,6 +13,7 @@ use crate::clock::clock;
 use crate::config::EscapePrefix;
 use crate::hub::{self, Condition, Control, Input};
 use crate::port::PortName;
+use crate::port::nearest::no_port;
 use crate::serial::ModemLine;
 
 /// A break's length. (RFC 4335 lets the client say one.)
@@ -193,8 +194,8 @@ async fn another(here: &Here, name: &str) -> Outcome {
         here.say(consoles(here, "consoles", neighbours.iter()));
         return Outcome::Done;
     };
-    match neighbours.into_iter().find(|(port, _)| *port == name) {
-        None => here.say(format!("there is no console {name}")),
+    match neighbours.iter().find(|(port, _)| *port == name).cloned() {
+        None => here.say(no_port(name.as_str(), neighbours.iter().map(|(port, _)| port))),
         Some((port, _)) if here.moves => return Outcome::Move(port),
         Some((port, Some(tcp))) => here.say(format!(
             "{port} is at TCP port {tcp}, where SSH does not go by itself: {}",
@@ -248,7 +249,7 @@ async fn complete(here: &Here, begun: &str) -> Outcome {
     }
     if names.len() != 1 {
         here.say(match names.len() {
-            0 => format!("there is no console {}", plain(begun)),
+            0 => no_port(&plain(begun), neighbours.iter().map(|(port, _)| port)),
             _ => consoles(here, "consoles", fit()),
         });
         here.tell(Answer::Echo(format!("\r\n[{}: {begun}", question(Prompt::Another)).into_bytes()));

@@ -45,7 +45,7 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
     let mut last_typed = Instant::now();
 
     loop {
-        let idle_end = typing.timeout.map(|timeout| last_typed + timeout);
+        let idle_end = typing.timeout.filter(|_| !here.options.watch).map(|timeout| last_typed + timeout);
         let prefix_end = typing.machine.holds_prefix().then(|| last_typed + PREFIX_TIMEOUT);
         tokio::select! {
             permit = hub_input.reserve(), if !typing.waiting.is_empty() && typing.in_hand.is_none() => {

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::clock::clock;
-use crate::config::{self, EscapePrefix};
+use crate::config::{self, EscapePrefix, Right};
 use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
 
@@ -64,6 +64,8 @@ pub enum Ended {
     Gone,
     /// We ended it: why.
     Closed(String),
+    /// An administrator ended it: what there is to say of that.
+    Dismissed(String),
     /// The user goes on at another console, only where [`Outlet::moves`]; what there is to say of that.
     Moved(PortName, Option<String>),
 }
@@ -138,7 +140,7 @@ impl Here {
     /// Why this session ends with a device in this state; `None` if it goes on.
     fn ends_with(&self, line: &LineState) -> Option<String> {
         let name = &self.console.name;
-        if !self.options.no_reconnect && self.console.settings().reconnect {
+        if self.options.watch || !self.options.no_reconnect && self.console.settings().reconnect {
             return None;
         }
         match line {
@@ -181,12 +183,15 @@ impl Here {
 /// notices in the stream and escapes.
 pub async fn run<O: Outlet>(
     console: Arc<Console>,
-    client: AttachedUser,
+    mut client: AttachedUser,
     terminal: bool,
     options: Options,
     typed: Typed,
     mut outlet: O,
 ) -> Ended {
+    if options.watch {
+        client.right = Right::Watch;
+    }
     let lines = if terminal { console.settings().replay } else { 0 };
     // Before anybody can see the session: from then on it misses nothing.
     let (replay, head) = console.hub.last_words(lines);
@@ -223,13 +228,15 @@ pub async fn run<O: Outlet>(
     let ended = tokio::select! {
         ended = output => ended,
         ended = input => ended,
-        Ok(why) = &mut dismissal => Ended::Closed(why),
+        Ok(why) = &mut dismissal => Ended::Dismissed(why),
     };
     let last_words = async {
         match &ended {
-            Ended::Closed(why) | Ended::Unsent(why) | Ended::Left(Some(why)) | Ended::Moved(_, Some(why)) => {
-                output::say(&mut outlet, terminal, why).await
-            }
+            Ended::Closed(why)
+            | Ended::Dismissed(why)
+            | Ended::Unsent(why)
+            | Ended::Left(Some(why))
+            | Ended::Moved(_, Some(why)) => output::say(&mut outlet, terminal, why).await,
             // What the client says then, or a shell, begins on a line of its own.
             Ended::Left(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
             Ended::Left(None) | Ended::Gone | Ended::Moved(_, None) => Ok(()),

@@ -40,4 +40,7 @@ pub struct Options {
     pub no_reconnect: bool,
     /// Whether to take over from the client that has write access.
     pub force: bool,
+    /// Whether to watch only: read-only, whatever the device does, and not subject to the port's `timeout`, which is for those who
+    /// may be in the way of others.
+    pub watch: bool,
 }

@@ -55,8 +55,11 @@ async fn show<O: Outlet>(
     if let Some(why) = here.ends_with(&shown) {
         return Ok(Ended::Closed(why));
     }
-    if let LineState::Failed(why) | LineState::NotOurs(why) = shown {
-        return Ok(Ended::Closed(why));
+    if let LineState::Failed(why) | LineState::NotOurs(why) = &shown {
+        if !here.options.watch {
+            return Ok(Ended::Closed(why.clone()));
+        }
+        say(outlet, here.terminal, why).await?;
     }
     let mut settings = console.settings_to_come();
     let mut imap = imap(here, &settings.borrow_and_update());
@@ -212,7 +215,7 @@ fn greeting(here: &Here, line: &LineState) -> Vec<String> {
         words.push(format!("{name} is not plugged in: waiting for it"));
     }
     let roster = console.roster();
-    if let Some(writer) = roster.writer().filter(|_| !roster.writes(here.id)) {
+    if let Some(writer) = roster.writer().filter(|_| !roster.writes(here.id) && !here.options.watch) {
         let how = escape.map(|escape| format!("; {escape}f to take over")).unwrap_or_default();
         words.push(format!("{} writes; you are watching{how}", writer.client));
     }

@@ -116,7 +116,7 @@ fn exit(ended: Ended) -> Option<Exit> {
     match ended {
         // (It moves nobody: an SSH client is at one port.)
         Ended::Left(_) | Ended::Moved(..) => Some(Exit::Status(0)),
-        Ended::Unsent(_) | Ended::Closed(_) => Some(Exit::Status(1)),
+        Ended::Unsent(_) | Ended::Closed(_) | Ended::Dismissed(_) => Some(Exit::Status(1)),
         Ended::Gone => None,
     }
 }

@@ -277,7 +277,12 @@ async fn many_changes_are_made_together_or_not_at_all() {
     let before = manager.uncommitted().await.unwrap();
     for (ports, values, revision, wanted) in [
         (&["d"][..], [("d", "baud", &first), ("d", "stopbits", &first)], 0, "stopbits"),
-        (&["d"], [("d", "baud", &first), ("e", "baud", &first)], 0, "there is no port e: create it first"),
+        (
+            &["d"],
+            [("d", "baud", &first), ("e", "baud", &first)],
+            0,
+            "there is no port e: did you mean a, b or c?",
+        ),
         (&["d"], [("d", "ssh_port", &first), ("d", "baud", &first)], 0, "ports.b.ssh_port"),
         (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port a already"),
         (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port d already"),

@@ -257,7 +257,7 @@ fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
     let mut sample = Vec::new();
     let command =
         exec::Command::Log { lines: Some(LINES), since: None, until: None, follow: false, raw: true };
-    client::run(runtime, port, command, &mut sample)?;
+    client::run(runtime, port, command, &mut sample, &mut std::io::stderr())?;
     Ok(String::from_utf8_lossy(&sample).into_owned())
 }
 

@@ -1,0 +1,299 @@
+//! Commands for several ports at once: which ports are meant, and what came of each.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+
+use super::client::{CommandError, Place};
+use super::former::Former;
+use super::lines::{Lines, presentable};
+use super::local;
+use super::stdout::{Stdout, complain};
+use crate::attach::client::{self, AttachError};
+use crate::config::Config;
+use crate::exec::{Command, DONE, FAILED};
+use crate::port::pattern::fold;
+use crate::port::{PortName, PortPattern};
+use crate::session::plain;
+
+/// Ports that are asked at once: each may have to be started for it.
+const AT_ONCE: usize = 16;
+/// Bytes of a port's answer that are kept until it is complete, so that the answers of several ports do not mix.
+const ANSWER_LIMIT: usize = 256 * 1024;
+
+/// The ports that a command is about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Meant {
+    /// One port, by its name.
+    One(PortName),
+    /// Ports of a list, a range, a pattern or a group, even if it is only one.
+    Several(Vec<PortName>),
+}
+
+impl Place {
+    /// The ports that a word means, to use them. A port that is configured and closed is among those of a pattern, so that it is not
+    /// left out without a word.
+    pub(super) fn meant(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
+        match pattern.literal() {
+            Some(port) => Ok(Meant::One(self.whole(port)?)),
+            None => Ok(Meant::Several(self.selected(pattern, self.known()?)?)),
+        }
+    }
+
+    /// The ports of several words, each once.
+    pub(super) fn all_meant(&self, patterns: &[PortPattern]) -> Result<Vec<PortName>, CommandError> {
+        each_once(patterns.iter().map(|pattern| self.meant(pattern)))
+    }
+
+    /// The ports that a word means, to read their logs: those that nothing serves any more, too.
+    pub(super) fn with_log(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
+        let former = match &self.logs {
+            // Those that this user may not see, a port may be asked for.
+            Some(logs) => Former::all(logs, &[]).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let former = former.into_iter().map(|former| former.port);
+        let Some(port) = pattern.literal() else {
+            let known = self.known()?.into_iter().chain(former).collect();
+            return Ok(Meant::Several(self.selected(pattern, known)?));
+        };
+        match self.whole(port) {
+            Err(_) if former.into_iter().any(|former| former == *port) => Ok(Meant::One(port.clone())),
+            whole => Ok(Meant::One(whole?)),
+        }
+    }
+
+    /// Likewise of several words, each once. A port that has no name here is looked for all the same: its log may be there.
+    pub(super) fn all_with_log(&self, patterns: &[PortPattern]) -> Result<Vec<PortName>, CommandError> {
+        each_once(patterns.iter().map(|pattern| match (self.with_log(pattern), pattern.literal()) {
+            (Err(_), Some(port)) => Ok(Meant::One(port.clone())),
+            (meant, _) => meant,
+        }))
+    }
+
+    /// The ports that are served or configured here.
+    fn known(&self) -> Result<Vec<PortName>, CommandError> {
+        let mut known = local::served(&self.runtime)?;
+        // (Of a program in a terminal, the configuration is elsewhere.)
+        if !self.foreground
+            && let Ok(loaded) = Config::load_or_last_good(Path::new("/"))
+        {
+            known.extend(loaded.config.ports.into_keys());
+        }
+        Ok(known)
+    }
+
+    fn selected(
+        &self,
+        pattern: &PortPattern,
+        mut known: Vec<PortName>,
+    ) -> Result<Vec<PortName>, CommandError> {
+        known.sort();
+        known.dedup();
+        Ok(pattern.select_abbreviated(&known, &self.groups(std::slice::from_ref(pattern))?)
+    }
+}
+
+fn each_once(
+    meant: impl Iterator<Item = Result<Meant, CommandError>>,
+) -> Result<Vec<PortName>, CommandError> {
+    let mut ports = Vec::new();
+    for meant in meant {
+        let more = match meant? {
+            Meant::One(port) => vec![port],
+            Meant::Several(ports) => ports,
+        };
+        for port in more {
+            if !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+    }
+    Ok(ports)
+}
+
+/// Calls `act` for each port, on as many threads as may run `at_once`, and `done` here with what came of it, as soon as that is there.
+pub(super) fn each<T: Send>(
+    ports: &[PortName],
+    at_once: usize,
+    act: impl Fn(&PortName) -> T + Sync,
+    mut done: impl FnMut(&PortName, T) -> io::Result<()>,
+) -> io::Result<()> {
+    let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
+    // No more answers wait than there are ports asked.
+    let (answer, answers) = mpsc::sync_channel(at_once);
+    thread::scope(|scope| {
+        for _ in 0..ports.len().min(at_once) {
+            let (answer, next, stopped, act) = (answer.clone(), &next, &stopped, &act);
+            scope.spawn(move || {
+                while !stopped.load(Ordering::Relaxed)
+                    && let index = next.fetch_add(1, Ordering::Relaxed)
+                    && let Some(port) = ports.get(index)
+                {
+                    if answer.send((index, act(port))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(answer);
+        let told = answers.iter().try_for_each(|(index, came)| done(&ports[index], came));
+        stopped.store(true, Ordering::Relaxed);
+        drop(answers);
+        told
+    })
+}
+
+/// What a port answered.
+struct Answer {
+    output: Bounded,
+    /// What the port said beside it.
+    words: Vec<u8>,
+    came: Result<u8, AttachError>,
+}
+
+/// The beginning of what is written to it.
+#[derive(Default)]
+struct Bounded {
+    bytes: Vec<u8>,
+    left_out: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let kept = bytes.len().min(ANSWER_LIMIT - self.bytes.len());
+        self.bytes.extend_from_slice(&bytes[..kept]);
+        self.left_out += bytes.len() - kept;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Does `send` or `expect` at each of these ports, a line of result each, with what the device said below it: the exit code. `well`:
+/// what is printed of a port where it was done.
+pub(super) fn run(
+    place: &Place,
+    ports: &[PortName],
+    command: &Command,
+    well: &str,
+) -> Result<u8, CommandError> {
+    let mut stdout = Stdout::new();
+    let mut failed = Vec::new();
+    let ask = |port: &PortName| {
+        let (mut output, mut words) = (Bounded::default(), Vec::new());
+        let ran = client::run(&place.runtime, port, command.clone(), &mut output, &mut words);
+        Answer { output, words, came: ran.map(|ran| ran.status) }
+    };
+    each(ports, AT_ONCE, ask, |port, Answer { output, words, came }| {
+        let words = String::from_utf8_lossy(&words);
+        let words = words.lines().map(|line| without_name(line, port)).collect::<Vec<_>>().join("; ");
+        let result = match came {
+            Ok(DONE) if words.is_empty() => well.to_owned(),
+            Ok(DONE) => format!("{well}; {words}"),
+            Ok(_) => words,
+            Err(ref error) => error.to_string(),
+        };
+        if !matches!(came, Ok(DONE)) {
+            failed.push(port.clone());
+        }
+        writeln!(stdout, "{port}: {}", plain(without_name(&result, port)))?;
+        for line in readable(&output) {
+            stdout.write_all(b"    ")?;
+            stdout.write_all(&line)?;
+            stdout.write_all(b"\n")?;
+        }
+        stdout.flush()
+    })?;
+    stdout.end()?;
+    Ok(summary(&mut failed, ports.len()))
+}
+
+/// Prints which ports failed: the exit code.
+pub(super) fn summary(failed: &mut [PortName], of: usize) -> u8 {
+    if failed.is_empty() {
+        return DONE;
+    }
+    failed.sort();
+    complain(&format_args!("consolectl: failed at {} of {of} ports: {}", failed.len(), fold(failed)));
+    FAILED
+}
+
+/// A port's sentence about itself, behind its name.
+fn without_name<'w>(words: &'w str, port: &PortName) -> &'w str {
+    words.strip_prefix(port.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(words)
+}
+
+fn readable(Bounded { bytes, left_out }: &Bounded) -> Vec<Vec<u8>> {
+    let (mut lines, mut found) = (Lines::default(), Vec::new());
+    lines.feed(bytes, &mut found);
+    lines.end(&mut found);
+    let mut shown: Vec<_> = found.iter().filter_map(|(_, line)| presentable(line, false)).collect();
+    if *left_out > 0 {
+        shown.push(format!("[{left_out} more bytes; see the log]").into_bytes());
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn ports(count: usize) -> Vec<PortName> {
+        (0..count).map(|number| format!("p{number}").parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn each_port_is_asked_once_and_no_more_at_once_than_may_be() {
+        let ports = ports(100);
+        let (at_once, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let ask = |port: &PortName| {
+            most.fetch_max(at_once.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            thread::yield_now();
+            at_once.fetch_sub(1, Ordering::SeqCst);
+            port.clone()
+        };
+        let told = Mutex::new(Vec::new());
+        each(&ports, AT_ONCE, ask, |port, came| {
+            assert_eq!(*port, came);
+            told.lock().unwrap().push(came);
+            Ok(())
+        })
+        .unwrap();
+        let mut told = told.into_inner().unwrap();
+        told.sort();
+        assert_eq!(told, ports);
+        assert!(most.into_inner() <= AT_ONCE);
+    }
+
+    #[test]
+    fn an_output_that_is_closed_ends_it() {
+        let asked = AtomicUsize::new(0);
+        let ask = |_: &PortName| asked.fetch_add(1, Ordering::SeqCst);
+        let error =
+            each(&ports(1000), AT_ONCE, ask, |_, _| Err(io::ErrorKind::BrokenPipe.into())).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+        // Those that were under way, and those whose answer waited.
+        assert!(asked.into_inner() <= 3 * AT_ONCE + 1);
+    }
+
+    #[test]
+    fn an_answer_is_bounded_and_shown_as_lines() {
+        let mut answer = Bounded::default();
+        answer.write_all(b"show clock\r\n\x1b[1m12:00\x1b[0m\r\nswitch#").unwrap();
+        let lines = |answer: &Bounded| {
+            readable(answer).into_iter().map(|line| String::from_utf8(line).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&answer), ["show clock", "12:00", "switch#"]);
+        answer.write_all(&vec![b'x'; 2 * ANSWER_LIMIT]).unwrap();
+        assert_eq!(answer.bytes.len(), ANSWER_LIMIT);
+        let left_out = ANSWER_LIMIT + b"show clock\r\n\x1b[1m12:00\x1b[0m\r\nswitch#".len();
+        assert_eq!(lines(&answer).pop().unwrap(), format!("[{left_out} more bytes; see the log]"));
+    }
+}

@@ -1,0 +1,249 @@
+//! `watch`: what many ports say, each line behind the name of its port. A session a port, read-only; one that ends is begun again,
+//! and that is printed.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Effects, Style};
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::runtime::Builder;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::client::{CommandError, Place};
+use super::lines::{LINE_LIMIT, Lines, Mark, presentable};
+use super::local;
+use super::stdout::complain;
+use crate::attach::client::AttachError;
+use crate::attach::watch::{Seen, Watched};
+use crate::exec::FAILED;
+use crate::port::{PortName, PortPattern};
+use crate::reactor;
+use crate::session::plain;
+
+/// A line that is not finished is shown after so much silence: a prompt, which never ends.
+const FLUSH_AFTER: Duration = Duration::from_millis(500);
+/// Lines that wait to be printed. While the output takes nothing, the ports' sessions wait, and skip ahead when they cannot any more.
+const QUEUE: usize = 64;
+/// Ports that are attached to at once: each may have to be started for it.
+const AT_ONCE: usize = 16;
+/// Before a session that has ended is begun again, at first and at last.
+const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+
+/// For the names of ports, so that neighbours differ.
+const COLOURS: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Green,
+    AnsiColor::Yellow,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::BrightCyan,
+];
+
+/// Something to print.
+#[derive(Debug)]
+struct Said {
+    /// The number of the port among those that are watched.
+    port: usize,
+    mark: Mark,
+    text: Vec<u8>,
+}
+
+/// Watches until the user leaves, or no port is left: the exit code.
+pub fn run(place: &Place, ports: &[PortPattern], raw: bool) -> Result<u8, CommandError> {
+    let all = ports.is_empty();
+    let ports = match all {
+        true => local::served(&place.runtime)?,
+        false => place.all_meant(ports)?,
+    };
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(watch(place.runtime.clone(), ports, all, raw))
+}
+
+async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> Result<u8, CommandError> {
+    let colour = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+    let labels: Vec<String> =
+        ports.iter().enumerate().map(|(number, port)| label(number, port, colour)).collect();
+    let (to_print, mut said) = mpsc::channel(QUEUE);
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    for (number, port) in ports.into_iter().enumerate() {
+        let follower = Follower {
+            runtime: runtime.clone(),
+            port,
+            number,
+            quiet_if_refused: all,
+            to_print: to_print.clone(),
+            turns: turns.clone(),
+        };
+        tokio::spawn(follower.run(raw));
+    }
+    drop(to_print);
+    let mut stdout = tokio::io::stdout();
+    let closed = closed(io::stdout().as_fd().try_clone_to_owned()?);
+    tokio::pin!(closed);
+    loop {
+        let next = tokio::select! {
+            next = said.recv() => next,
+            () = &mut closed => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
+        };
+        let Some(first) = next else { break };
+        let mut out = Vec::new();
+        show(&labels, &first, &mut out);
+        // What waits besides is written with it.
+        while out.len() < LINE_LIMIT
+            && let Ok(next) = said.try_recv()
+        {
+            show(&labels, &next, &mut out);
+        }
+        stdout.write_all(&out).await?;
+        stdout.flush().await?;
+    }
+    complain(&"consolectl: no port is left to watch");
+    Ok(FAILED)
+}
+
+/// Resolves once nobody reads what is printed (a pipe); never for a file.
+async fn closed(stdout: std::os::fd::OwnedFd) {
+    match reactor::Watched::new(stdout, Interest::ERROR) {
+        // The error of a pipe without a reader stays.
+        Ok(stdout) => drop(stdout.ready(Interest::ERROR).await),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+fn label(number: usize, port: &PortName, colour: bool) -> String {
+    let style = Style::new().fg_color(Some(COLOURS[number % COLOURS.len()].into())).effects(Effects::BOLD);
+    if colour { format!("{style}{port}{style:#}") } else { port.to_string() }
+}
+
+fn show(labels: &[String], Said { port, mark, text }: &Said, out: &mut Vec<u8>) {
+    out.extend_from_slice(labels[*port].as_bytes());
+    out.extend_from_slice(mark.as_str().as_bytes());
+    out.extend_from_slice(text);
+    out.push(b'\n');
+}
+
+/// Follows one port.
+struct Follower {
+    runtime: PathBuf,
+    port: PortName,
+    number: usize,
+    /// Whether it goes without saying that this user may not watch the port: all ports were meant, not this one.
+    quiet_if_refused: bool,
+    to_print: mpsc::Sender<Said>,
+    turns: Arc<Semaphore>,
+}
+
+/// Nothing is printed any more.
+struct OutputClosed;
+
+impl Follower {
+    async fn run(self, raw: bool) {
+        // Closed: the program ends.
+        let _: Result<(), OutputClosed> = self.follow(raw).await;
+    }
+
+    /// Until an administrator ends it, or the user may not watch the port.
+    async fn follow(&self, raw: bool) -> Result<(), OutputClosed> {
+        let mut trouble: Option<String> = None;
+        let mut attached_before = false;
+        let mut pause = RETRY[0];
+        loop {
+            let attached = {
+                let _turn = self.turns.acquire().await;
+                Watched::attach(&self.runtime, &self.port).await
+            };
+            match attached {
+                Ok(mut watched) => {
+                    if attached_before || trouble.is_some() {
+                        self.note("[watched again]").await?;
+                    }
+                    (attached_before, trouble, pause) = (true, None, RETRY[0]);
+                    if let Seen::Dismissed = self.session(&mut watched, raw).await? {
+                        return Ok(());
+                    }
+                }
+                // Without the right to it, waiting does not help.
+                Err(AttachError::Refused(why)) if !attached_before => {
+                    return if self.quiet_if_refused { Ok(()) } else { self.note(&format!("[{why}]")).await };
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    if trouble.as_ref() != Some(&why) {
+                        self.note(&format!("[{why}; waiting for it]")).await?;
+                        trouble = Some(why);
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY[1]);
+        }
+    }
+
+    /// One session: how it ended.
+    async fn session(&self, watched: &mut Watched, raw: bool) -> Result<Seen, OutputClosed> {
+        let mut lines = Lines::default();
+        loop {
+            let mut found = Vec::new();
+            let next = match lines.is_unfinished() {
+                true => tokio::time::timeout(FLUSH_AFTER, watched.next()).await.ok(),
+                false => Some(watched.next().await),
+            };
+            let (words, over) = match next {
+                None => {
+                    lines.flush(&mut found);
+                    (None, None)
+                }
+                Some(Ok(Seen::Bytes(bytes))) => {
+                    lines.feed(&bytes, &mut found);
+                    (None, None)
+                }
+                Some(Ok(Seen::Words(words))) => {
+                    lines.end(&mut found);
+                    (Some(words), None)
+                }
+                Some(Ok(over)) => (None, Some(over)),
+                Some(Err(error)) => (Some(format!("[{error}]")), Some(Seen::Closed)),
+            };
+            if over.is_some() {
+                lines.end(&mut found);
+            }
+            for (mark, line) in found {
+                if let Some(text) = presentable(&line, raw) {
+                    self.print(mark, text).await?;
+                }
+            }
+            if let Some(words) = words {
+                self.note(&words).await?;
+            }
+            if let Some(over) = over {
+                return Ok(over);
+            }
+        }
+    }
+
+    async fn note(&self, words: &str) -> Result<(), OutputClosed> {
+        self.print(Mark::Note, plain(words).into_bytes()).await
+    }
+
+    async fn print(&self, mark: Mark, text: Vec<u8>) -> Result<(), OutputClosed> {
+        let said = Said { port: self.number, mark, text };
+        self.to_print.send(said).await.map_err(|_| OutputClosed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_coloured_and_nothing_else() {
+        let port: PortName = "core".parse().unwrap();
+        assert_eq!(label(0, &port, false), "core");
+        assert_eq!(label(0, &port, true), "\x1b[1m\x1b[36mcore\x1b[0m");
+        assert_ne!(label(0, &port, true), label(1, &port, true));
+    }
+}
