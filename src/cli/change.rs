@@ -134,15 +134,16 @@ impl Client {
             })
             .collect();
         let with = if with.is_empty() { String::new() } else { format!(" ({})", with.join(", ")) };
-        Ok(match names.as_slice() {
-            [port] => writeln!(to, "{port} is new{with}: `reload {port}` or `commit` makes it run")?,
+        match names.as_slice() {
+            [port] => writeln!(to, "{port} is new{with}: `reload {port}` or `commit` makes it run"),
             ports => writeln!(
                 to,
                 "{} are new{with}: `reload {}` or `commit` makes them run",
                 counted(ports),
                 fold(ports)
-            )?,
-        })
+            ),
+        }?;
+        Ok(())
     }
 
     /// TCP ports from `first` up, but none that a port or the server has.
@@ -169,15 +170,16 @@ impl Client {
         let removed = self.service().await?.manager.remove_ports(&names, self.revision()).await;
         warn(self.of(&ports.iter().cloned().map(Target::Port).collect::<Vec<_>>(), removed).await?)?;
         self.changed().await?;
-        Ok(match ports.as_slice() {
-            [port] => writeln!(to, "{port} is removed at the next `reload {port}` or `commit`")?,
+        match ports.as_slice() {
+            [port] => writeln!(to, "{port} is removed at the next `reload {port}` or `commit`"),
             ports => writeln!(
                 to,
                 "{} are removed at the next `reload {}` or `commit`",
                 counted(ports),
                 fold(ports)
-            )?,
-        })
+            ),
+        }?;
+        Ok(())
     }
 
     async fn put(&self, made: &[&str], values: &[(String, String, Value)], targets: &[Target]) -> Done {
