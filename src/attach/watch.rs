@@ -6,7 +6,7 @@ use std::path::Path;
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 
-use super::client::{AttachError, PATIENCE, unexpected, unreachable};
+use super::client::{AttachError, REPLY_TIMEOUT, unexpected, unreachable};
 use super::frame::{Frames, Kind};
 use super::{Reply, Request, socket_path};
 use crate::message::{receive_async, send_async};
@@ -64,7 +64,7 @@ impl Watched {
                 None => Err(AttachError::Broken(port.clone())),
             }
         };
-        let stream = tokio::time::timeout(PATIENCE, asked).await;
+        let stream = tokio::time::timeout(REPLY_TIMEOUT, asked).await;
         let stream = stream.map_err(|_| AttachError::Silent(port.clone()))??;
         Ok(Self { port: port.clone(), stream, frames: Frames::default(), buffer: vec![0; READ_CHUNK] })
     }

@@ -17,15 +17,15 @@ use crate::capture::writer::{self, Health, Writer};
 use crate::clock::reached;
 use crate::config::{Config, ConfigError, Rules, Triggers};
 use crate::event::Event;
-use crate::hub::line::{Change, Line, Wanted};
+use crate::hub::line::{Change, Line, LineConfig};
 use crate::hub::{Hub, LineState};
 use crate::memory;
 use crate::ownership::Claims;
 use crate::port::PortName;
 use crate::session::{Console, Directory, Neighbours};
-use crate::ssh::{Access, Door, Gatekeeping};
+use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
 use crate::systemd::Watchdog;
-use crate::trigger::{herald, watcher};
+use crate::trigger::{notifier, watcher};
 use crate::{attach, ssh, systemd};
 
 /// For the sessions to hear why they end.
@@ -44,7 +44,7 @@ const ORDERS: usize = 4;
 pub(super) struct PortService {
     options: Options,
     console: Arc<Console>,
-    ssh: Arc<ssh::Server<Door>>,
+    ssh: Arc<ssh::Server<ConsoleChannel>>,
     /// Whether the port has an SSH listener.
     has_ssh: bool,
     attach: Arc<attach::server::Server>,
@@ -57,7 +57,7 @@ pub(super) struct PortService {
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     end_line: oneshot::Sender<()>,
-    wanted_log: watch::Sender<writer::Wanted>,
+    wanted_log: watch::Sender<writer::LogConfig>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
     /// Administrators who want the configuration applied.
@@ -79,7 +79,7 @@ impl PortService {
 
         let (hub, inbox) = Hub::new(ring);
         resize(&hub, port.scrollback);
-        let wanted_log = watch::Sender::new(writer::Wanted::new(port.log.clone()));
+        let wanted_log = watch::Sender::new(writer::LogConfig::new(port.log.clone()));
         let writer = Writer::new(hub.clone(), log_directory.clone(), wanted_log.borrow().clone());
         let health = writer.health();
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
@@ -90,11 +90,11 @@ impl PortService {
         let line = tokio::spawn(line.run(tty));
 
         let triggers = watch::Sender::new(port.triggers.clone());
-        let herald = options.bus.then(|| herald::begin(name.clone()));
+        let notifier = options.bus.then(|| notifier::begin(name.clone()));
         // It leaves for want of a device no sooner than the watcher has said that it may.
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
-        let watcher = tokio::spawn(watcher::run(hub.clone(), triggers.subscribe(), herald, awaits));
+        let watcher = tokio::spawn(watcher::run(hub.clone(), triggers.subscribe(), notifier, awaits));
 
         let access = watch::Sender::new(access_to(&config, &name));
         let rules = watch::Sender::new(config.rules(&port));
@@ -114,7 +114,7 @@ impl PortService {
             async move { options.load().await.ok().map(|(config, _)| neighbours(&config)) }
         }));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
-        let door = Arc::new(Door::new(console.clone(), access.subscribe()));
+        let door = Arc::new(ConsoleChannel::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);
         let ssh = ssh::Server::new(door, auth_socket, &unit);
         let mut doors = JoinSet::new();
@@ -329,7 +329,7 @@ impl PortService {
 }
 
 /// Loads the host keys, while the port reads its device.
-fn load_host_keys(ssh: &Arc<ssh::Server<Door>>) {
+fn load_host_keys(ssh: &Arc<ssh::Server<ConsoleChannel>>) {
     let ssh = ssh.clone();
     tokio::spawn(async move { ssh.load_host_keys().await });
 }
@@ -340,9 +340,9 @@ fn resize(hub: &Hub, scrollback: usize) {
     }
 }
 
-fn wanted(config: &Config, name: &PortName) -> Wanted {
+fn wanted(config: &Config, name: &PortName) -> LineConfig {
     let port = &config.ports[name];
-    Wanted {
+    LineConfig {
         path: config.device(name, port),
         claims: Claims::concerning(config, name),
         settings: port.line,
