@@ -3,6 +3,7 @@
 //! printed: that comes with the next prompt.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +80,17 @@ impl Notices {
     /// Seconds until the commit on trial goes back; `None` if none is.
     pub fn left(&self) -> Option<u64> {
         self.lock().deadline.map(|at| at.saturating_duration_since(Instant::now()).as_secs())
+    }
+}
+
+/// A terminal on which nothing can be drawn again: what is half typed stays in its line, which the kernel has.
+pub struct PlainTerminal;
+
+impl ExternalPrinter for PlainTerminal {
+    fn print(&mut self, text: String) -> rustyline::Result<()> {
+        let mut stdout = std::io::stdout().lock();
+        stdout.write_all(format!("\n{text}").as_bytes())?;
+        Ok(stdout.flush()?)
     }
 }
 

@@ -18,7 +18,7 @@ use rustyline::{CompletionType, Config, Context, Editor, Helper};
 use super::Program;
 use super::client::Pending;
 use super::complete;
-use super::notices::Notices;
+use super::notices::{Notices, PlainTerminal};
 use super::stdout::complain;
 use super::tree::{Command, NoCommand, line};
 use crate::persist;
@@ -40,9 +40,11 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
         .auto_add_history(true)
         .build();
     let mut editor: Editor<Words<'_>, FileHistory> = Editor::with_config(config)?;
-    // Without them there is a prompt all the same: on a terminal that rustyline does not know, it cannot be drawn again.
-    let notices = editor.create_external_printer().and_then(|printer| Ok(Notices::listen(printer)?));
-    let notices = notices.unwrap_or_default();
+    let notices = match editor.create_external_printer() {
+        Ok(printer) => Notices::listen(printer)?,
+        // A terminal that rustyline does not draw on, such as TERM=dumb.
+        Err(_) => Notices::listen(PlainTerminal)?,
+    };
     editor.set_helper(Some(Words { program, notices: notices.clone() }));
     let mut history = history();
     if usable(&mut history)

@@ -8,9 +8,13 @@ use crate::bus::Bus;
 use crate::tmux::Tmux;
 
 fn prompt(bus: &Bus) -> Tmux {
+    prompt_on(bus, "xterm")
+}
+
+fn prompt_on(bus: &Bus, terminal: &str) -> Tmux {
     let mut words = vec!["-i".to_owned(), "PATH=/usr/bin:/bin".to_owned()];
     words.extend(bus.environment().map(|(name, value)| format!("{name}={value}")));
-    words.push("LANG=C.UTF-8".to_owned());
+    words.extend(["LANG=C.UTF-8".to_owned(), format!("TERM={terminal}")]);
     words.push(env!("CARGO_BIN_EXE_consolectl").to_owned());
     let terminal = Tmux::start(Command::new("env").args(words));
     terminal.shows("> ");
@@ -106,4 +110,14 @@ fn what_comes_while_a_command_runs_is_told_before_the_next_prompt_and_a_script_i
     let output = script.wait_with_output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
     assert!(!said.contains("root set"), "{said}");
+}
+
+#[test]
+fn a_terminal_on_which_nothing_can_be_drawn_again_is_told_too() {
+    let bus = Bus::new();
+    let alice = prompt_on(&bus, "dumb");
+    bus.done(&["baud", "ttyUSB0", "115200"]);
+    alice.shows("root set ports.ttyUSB0.baud = 115200 (was 9600)");
+    alice.types("diff\r");
+    alice.shows("ports.ttyUSB0.baud  9600       115200  root");
 }
