@@ -43,13 +43,13 @@ impl Door {
     }
 
     fn refusal(&self) -> String {
-        format!("in none of the groups that may use {}", self.console.name)
+        format!("in none of the groups that may use {}", self.console.name())
     }
 }
 
 impl Destination for Door {
-    fn name(&self) -> &str {
-        self.console.name.as_str()
+    fn name(&self) -> String {
+        self.console.name().to_string()
     }
 
     fn gatekeeping(&self) -> Gatekeeping {
@@ -61,7 +61,7 @@ impl Destination for Door {
     }
 
     fn asks(&self, name: &str) -> (String, Place) {
-        (name.to_owned(), Place::Port(self.console.name.clone()))
+        (name.to_owned(), Place::Port(self.console.name()))
     }
 
     fn refuses(&self, identity: &Identity) -> Option<String> {
