@@ -309,7 +309,7 @@ prop_compose! {
             (name.parse::<PortName>().unwrap(), Port { ssh_port, device, ..port })
         });
         let ports = ports.collect();
-        Config { server, access: Access { groups, root, ..keys }, ports }
+        Config { server, access: Access { groups, root, ..keys }, ports, ..Config::default() }
     }
 }
 

@@ -235,3 +235,183 @@ fn is_ours(candidate: &Changes, running: &Changes, key: &KeyPath) -> bool {
 fn change(author: &Author, old: Option<Value>, new: Option<Value>) -> Change {
     Change { who: author.who.clone(), when: author.when, old, new }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Text};
+
+    const TEXT: &str = "# head\n[ports.a] # first\nssh_port = 1001\nbaud = 9600 # slow\n\n[ports.a.triggers.up]\nmatch = \"x\"\n\n[ports.b]\nssh_port = 1002\n";
+
+    fn name(port: &str) -> PortName {
+        port.parse().unwrap()
+    }
+
+    fn alice() -> Author {
+        Author { who: "alice".to_owned(), when: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    fn over(text: &str) -> State {
+        let committed = Text { text: text.to_owned(), path: "/etc/config.toml".into() };
+        State::new(committed, None, Changes::default(), Changes::default(), 1, None)
+    }
+
+    impl State {
+        /// On a machine with a /dev/ttyUSB1.
+        fn renames_to(&self, from: &str, to: &str) -> Result<Self, Refusal> {
+            let leads = |path: &Path| (path == Path::new("/dev/ttyUSB1")).then_some(1);
+            State::rename(self, &name(from), &name(to), &alice(), leads)
+        }
+
+        fn named(&self, from: &str, to: &str) -> Self {
+            self.renames_to(from, to).unwrap()
+        }
+
+        fn sets(&self, path: &str, value: impl Into<Value>) -> Self {
+            self.set(path.parse().unwrap(), Some(value.into()), &alice()).unwrap()
+        }
+
+        fn runs(&self) -> Self {
+            let next = self.reloaded(|_| true);
+            next.check_running().unwrap();
+            assert!(next.candidate.is_empty());
+            next
+        }
+    }
+
+    #[test]
+    fn a_port_gets_another_name_in_its_place_in_the_file_and_keeps_its_device() {
+        let named = over(TEXT).named("a", "core");
+        let wanted = TEXT
+            .replace("ports.a", "ports.core")
+            .replace("9600 # slow\n", "9600 # slow\ndevice = \"/dev/a\"\n");
+        assert_eq!(named.merged().unwrap(), wanted);
+        assert_eq!(named.running_config, over(TEXT).running_config, "not before the reload");
+        let runs = named.runs();
+        assert_eq!(runs.merged().unwrap(), wanted);
+        assert_eq!((runs.count(), runs.conflicts().len()), (2, 0), "the name and the device");
+        assert_eq!(named.renames(|_| true), [(name("a"), name("core"))].into());
+        assert_eq!(runs.renamed_back(), [(name("core"), name("a"))].into());
+        // Reloaded by either of its names, and by no other.
+        for (asked, is_named) in [("a", true), ("core", true), ("b", false)] {
+            let runs = named.reloaded(|scope| *scope == Scope::Port(name(asked)));
+            assert_eq!(runs.running_config.ports.contains_key(&name("core")), is_named, "{asked}");
+            assert_eq!(runs.candidate.is_empty(), is_named, "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_of_a_port_goes_along() {
+        let text = TEXT.replace("9600", "300").replace("1001", "1003").replace("ports.a", "ports.c");
+        let text = text.replace("\n\n[ports.c.t", "\ndevice = \"/dev/a\"\n\n[ports.c.t");
+        let at = over(TEXT).sets("ports.a.baud", 300).runs().sets("ports.a.ssh_port", 1003);
+        let named = at.named("a", "b2").named("b2", "c");
+        assert_eq!(named.merged().unwrap(), text);
+        assert_eq!(named.runs().merged().unwrap(), text);
+        let other = at.runs().named("a", "b2").runs().named("b2", "c").runs();
+        assert_eq!(other.merged().unwrap(), text);
+        assert_eq!(other.conflicts(), [""; 0]);
+        assert_eq!(other.renamed_back(), [(name("c"), name("a"))].into());
+        assert_eq!(other.sets("ports.c.baud", 9600).runs().merged().unwrap(), text.replace("300", "9600"));
+        // The same key, edited by hand under the committed name.
+        let edited = Text { text: TEXT.replace("9600", "1200"), path: "/etc/config.toml".into() };
+        let conflicts = other.over(edited, None).conflicts();
+        assert!(conflicts.len() == 1 && conflicts[0].starts_with("ports.c.baud was edited"), "{conflicts:?}");
+        let edited = Text { text: TEXT.replace("[ports.b]", "[ports.b]\nbaud = 50"), path: "/etc/c".into() };
+        assert_eq!(other.over(edited, None).conflicts(), [""; 0]);
+    }
+
+    #[test]
+    fn there_and_back_is_no_change() {
+        let back = over(TEXT).named("a", "core").named("core", "a");
+        assert!(back.candidate.is_empty(), "{:?}", back.candidate);
+        let runs = over(TEXT).named("a", "core").runs();
+        let back = runs.named("core", "a");
+        assert_eq!(back.renames(|_| true), [(name("core"), name("a"))].into());
+        assert!(back.runs().running.is_empty(), "{:?}", back.runs().running);
+        assert_eq!(back.merged().unwrap(), TEXT);
+    }
+
+    #[test]
+    fn two_ports_change_names_by_a_third_one() {
+        let first = over(TEXT).named("a", "spare");
+        let refused = first.renames_to("b", "a").unwrap_err().to_string();
+        assert!(refused.starts_with("the port that runs as a is renamed"), "{refused}");
+        let swapped = first.runs().named("b", "a").runs().named("spare", "b").runs();
+        let back = [(name("a"), name("b")), (name("b"), name("a"))];
+        assert_eq!(swapped.renamed_back(), back.into());
+        let text = swapped.merged().unwrap();
+        let ports = Config::parse(&text, Path::new("t")).unwrap().ports;
+        let told = |port: &str| (ports[&name(port)].ssh_port, ports[&name(port)].device.clone());
+        assert_eq!(told("a"), (Some(1002), Some("/dev/b".into())));
+        assert_eq!(told("b"), (Some(1001), Some("/dev/a".into())));
+        assert!(text.starts_with("# head\n[ports.b] # first"), "{text}");
+        assert_eq!(swapped.conflicts(), [""; 0]);
+    }
+
+    #[test]
+    fn a_port_that_was_made_and_is_not_committed_has_any_name() {
+        let made = over(TEXT).create(&name("c"), &alice()).unwrap().sets("ports.c.ssh_port", 1003);
+        let named = made.named("c", "d");
+        assert_eq!((named.candidate_config.ports.len(), named.count()), (3, 3));
+        let runs = made.runs().named("c", "d");
+        assert_eq!(runs.renames(|_| true), [(name("c"), name("d"))].into());
+        let runs = runs.runs();
+        assert_eq!(runs.running_config.ports[&name("d")].ssh_port, Some(1003));
+        assert!(!runs.merged().unwrap().contains("ports.c"));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_refused_with_the_reason() {
+        let refused = |from: &str, to: &str| over(TEXT).renames_to(from, to).unwrap_err().to_string();
+        assert_eq!(refused("a", "b"), "there is a port b already");
+        assert_eq!(refused("x", "y"), "there is no port x: create it first");
+        assert_eq!(refused("a", "a"), "a is called so already");
+        assert_eq!(
+            refused("a", "ttyUSB1"),
+            "ttyUSB1 is the name of a tty that is plugged in (/dev/ttyUSB1), and a is another device: use another name"
+        );
+        // Its own tty: then it needs no `device`.
+        let own = over("[ports.core]\n").sets("ports.core.device", "/dev/ttyUSB1").runs();
+        assert_eq!(own.named("core", "ttyUSB1").merged().unwrap(), "[ports.ttyUSB1]\n");
+    }
+
+    #[test]
+    fn a_port_that_has_gone_from_the_file_is_not_renamed() {
+        let named = over(TEXT).named("a", "core").runs();
+        let gone = Text { text: "[ports.b]\n".to_owned(), path: "/etc/c".into() };
+        let refused = named.over(gone, None).merged().unwrap_err().to_string();
+        assert_eq!(refused, "ports.a is renamed to core, and is not in the configuration any more");
+        let made = Text { text: format!("{TEXT}[ports.core]\n"), path: "/etc/c".into() };
+        let both = named.over(made, None);
+        assert!(both.conflicts()[0].starts_with("ports.core was edited"), "{:?}", both.conflicts());
+        assert!(both.running_config.ports.contains_key(&name("a")));
+    }
+
+    #[test]
+    fn a_service_that_is_killed_as_it_reloads_does_not_rename_twice() {
+        let named = over(TEXT).named("a", "core").sets("ports.b.baud", 300);
+        let runs = named.reloaded(|scope| *scope == Scope::Port(name("a")));
+        let State { committed, running, .. } = runs.clone();
+        let killed = State::new(committed, None, running, named.candidate.clone(), 3, None).without_done_renames();
+        assert_eq!(killed.running_config, runs.running_config);
+        assert_eq!(killed.merged(), runs.merged());
+        assert!(killed.renames(|_| true).is_empty());
+    }
+
+    #[test]
+    fn a_copy_has_all_but_what_is_of_one_port_only() {
+        let text = TEXT.replace("slow\n", "slow\ndevice = \"/dev/x\"\nlog = { type = \"raw\", sync = \"1s\" }\n");
+        let copied = over(&text).sets("ports.a.parity", "E").copy(&name("a"), &name("c"), &alice()).unwrap();
+        let ports = &copied.candidate_config.ports;
+        let (port, copy) = (&ports[&name("a")], &ports[&name("c")]);
+        assert_eq!((copy.ssh_port, &copy.device), (None, &None));
+        let same = crate::config::Port { ssh_port: port.ssh_port, device: port.device.clone(), ..copy.clone() };
+        assert_eq!(same, *port);
+        let refused = |from: &str, to: &str| {
+            over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string()
+        };
+        assert_eq!(refused("a", "b"), "there is a port b already");
+        assert_eq!(refused("x", "y"), "there is no port x: create it first");
+    }
+}

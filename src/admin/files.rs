@@ -93,7 +93,7 @@ impl Files {
         let Candidate { revision, last, change } =
             candidate.unwrap_or(Candidate { revision: 1, last: None, change: Changes::default() });
         let state = State::new(text, fault, running, change, revision, last);
-        state.with_instances(Instances::running(&self.root))
+        state.with_instances(Instances::running(&self.root)).without_done_renames()
     }
 
     fn candidate(&self) -> Result<Option<Candidate>, String> {

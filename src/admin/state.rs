@@ -177,6 +177,19 @@ impl State {
         self
     }
 
+    /// Without names that are in force already: a service that is killed between the files of what runs and of what is not reloaded
+    /// leaves a port's new name in both.
+    pub fn without_done_renames(mut self) -> Self {
+        let is_there = |name: &PortName| stated(&self.running_text, &KeyPath::table(name.clone())).is_some();
+        let done: Vec<_> =
+            self.candidate.renames().into_iter().filter(|(to, from)| is_there(to) && !is_there(from)).collect();
+        for name in done.into_iter().flat_map(|(to, from)| [to, from]) {
+            drop(self.candidate.remove(&KeyPath::table(name)));
+        }
+        let Self { committed, fault, running, candidate, revision, last, instances, .. } = self;
+        Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
+    }
+
     /// The same changes over another committed text.
     pub fn over(&self, committed: Text, fault: Option<String>) -> Self {
         let Self { running, candidate, revision, last, instances, .. } = self.clone();

@@ -16,7 +16,7 @@ use super::adapters;
 use super::at_port::AtPort;
 use super::check::CheckError;
 use super::doctor;
-use super::former::FormerError;
+use super::former::{Former, FormerError};
 use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
@@ -154,6 +154,12 @@ impl Place {
         let Ok(served) = local::served(&self.runtime) else { return Ok(port.clone()) };
         if served.contains(port) {
             return Ok(port.clone());
+        }
+        let renamed = self.logs.as_deref().and_then(|logs| Former::renamed(logs, port));
+        if let Some(now) = renamed.filter(|now| served.contains(now)) {
+            // Nothing to do about a standard error that is closed.
+            let _ = writeln!(io::stderr(), "{port} is called {now} now");
+            return Ok(now);
         }
         let unknown = unknown_port(port, &served);
         if let ServiceError::UnknownPort { whole: Some(whole), .. } = unknown {
@@ -302,6 +308,22 @@ impl Client {
                 let manager = &self.service().await?.manager;
                 manager.set_many(&[port.as_str()], &[], self.revision()).await.map_err(sentence)?;
                 self.show_changed(&Target::Port(port), to).await
+            }
+            Command::Rename { port, to: new } => {
+                let manager = &self.service().await?.manager;
+                let renamed = manager.rename_port(port.as_str(), new.as_str(), self.revision()).await;
+                self.of(&Target::Port(port.clone()), renamed).await?;
+                self.changed().await?;
+                Ok(writeln!(
+                    to,
+                    "{port} is called {new} from the next `reload {new}` or `commit` on; its sessions stay, and its log goes along"
+                )?)
+            }
+            Command::Copy { port, to: new } => {
+                let manager = &self.service().await?.manager;
+                let copied = manager.copy_port(port.as_str(), new.as_str(), self.revision()).await;
+                self.of(&Target::Port(port), copied).await?;
+                self.show_changed(&Target::Port(new), to).await
             }
             Command::Remove { port } => {
                 let service = self.service().await?;

@@ -12,7 +12,7 @@ const COLUMN: usize = 28;
 pub const GROUPS: &[(&str, &[&str])] = &[
     ("Look", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
     ("Use a console", &["connect", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"]),
-    ("Make ports", &["create", "learn", "remove", "import", "start", "stop"]),
+    ("Make ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
     (
         "Set a port",
         &[
@@ -59,6 +59,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("autobaud", &["autobaud ttyUSB0 --set"]),
     ("disconnect", &["disconnect ttyUSB0 bob"]),
     ("create", &["create core-switch"]),
+    ("copy", &["copy core-1 core-2"]),
+    ("rename", &["rename ttyUSB0 core-switch"]),
     ("learn", &["learn core-switch"]),
     ("remove", &["remove core-switch"]),
     ("import", &["import --dry-run /etc/conserver/conserver.cf", "import --first-port 8023 ser2net.yaml"]),

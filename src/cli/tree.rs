@@ -82,6 +82,22 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
         timeout: u32,
     },
+    /// Give a port another name: its sessions, scrollback, log and listener stay
+    Rename {
+        /// The port
+        port: PortName,
+        /// What it is to be called
+        #[arg(value_name = "NEW")]
+        to: PortName,
+    },
+    /// Make a new port with the settings of another one, but its TCP port and device
+    Copy {
+        /// The port
+        port: PortName,
+        /// The new one
+        #[arg(value_name = "NEW")]
+        to: PortName,
+    },
     /// Take a port out of the configuration
     Remove {
         /// The port
@@ -502,6 +518,8 @@ mod tests {
             ("exit", Command::Exit),
             ("create ttyUSB0", Command::Create { port: usb() }),
             ("remove /dev/ttyUSB0", Command::Remove { port: usb() }),
+            ("rename ttyUSB0 core", Command::Rename { port: usb(), to: p("core") }),
+            ("copy ttyUSB0 core", Command::Copy { port: usb(), to: p("core") }),
             ("show ttyUSB0", Command::Show { of: Target::Port(usb()), output: PLAIN }),
             ("show server --json", Command::Show { of: Target::Server, output: JSON }),
             ("show /dev/server", Command::Show { of: Target::Port(p("server")), output: PLAIN }),

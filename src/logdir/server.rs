@@ -191,14 +191,15 @@ impl Server {
             return;
         };
         let _held = self.renaming.write().await;
-        for rename::Move { from, to } in &request.moves {
-            tracing::info!(console_port = %to, "the log of {from} is that of {to} from now on");
-        }
+        let moves = request.moves.clone();
         let base = self.options.base.clone();
         let renamed = tokio::task::spawn_blocking(move || rename::rename_all(&base, &request)).await;
         let failed = renamed.map_err(|error| error.to_string()).and_then(|renamed| renamed).err();
-        if let Some(why) = &failed {
-            tracing::warn!("{why}");
+        match &failed {
+            Some(why) => tracing::warn!("{why}"),
+            None => moves.iter().for_each(|rename::Move { from, to }| {
+                tracing::info!(console_port = %to, "the log of {from} is that of {to} from now on");
+            }),
         }
         let done = failed.is_none();
         // It ends the connection; one that has gone holds nobody up.
