@@ -57,6 +57,7 @@ impl State {
         if let Some(name) = path.scope.port()
             && !self.candidate_config.ports.contains_key(name)
             && !is_made(candidate, name)
+            && !self.is_left(candidate, name)
             && !is_anew(candidate, &path.scope)
         {
             return Err(Refusal::NoPort(name.clone()));
@@ -83,6 +84,11 @@ impl State {
             false => candidate.insert(path, change(author, old, new)),
         }
         Ok(())
+    }
+
+    /// Whether a port runs that these changes leave where it is.
+    fn is_left(&self, candidate: &Changes, name: &PortName) -> bool {
+        self.running_config.ports.contains_key(name) && candidate.get(&KeyPath::table(name.clone())).is_none()
     }
 
     fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {
@@ -393,7 +399,8 @@ mod tests {
         let named = over(TEXT).named("a", "core").sets("ports.b.baud", 300);
         let runs = named.reloaded(|scope| *scope == Scope::Port(name("a")));
         let State { committed, running, .. } = runs.clone();
-        let killed = State::new(committed, None, running, named.candidate.clone(), 3, None).without_done_renames();
+        let killed =
+            State::new(committed, None, running, named.candidate.clone(), 3, None).without_done_renames();
         assert_eq!(killed.running_config, runs.running_config);
         assert_eq!(killed.merged(), runs.merged());
         assert!(killed.renames(|_| true).is_empty());
@@ -401,12 +408,14 @@ mod tests {
 
     #[test]
     fn a_copy_has_all_but_what_is_of_one_port_only() {
-        let text = TEXT.replace("slow\n", "slow\ndevice = \"/dev/x\"\nlog = { type = \"raw\", sync = \"1s\" }\n");
+        let text =
+            TEXT.replace("slow\n", "slow\ndevice = \"/dev/x\"\nlog = { type = \"raw\", sync = \"1s\" }\n");
         let copied = over(&text).sets("ports.a.parity", "E").copy(&name("a"), &name("c"), &alice()).unwrap();
         let ports = &copied.candidate_config.ports;
         let (port, copy) = (&ports[&name("a")], &ports[&name("c")]);
         assert_eq!((copy.ssh_port, &copy.device), (None, &None));
-        let same = crate::config::Port { ssh_port: port.ssh_port, device: port.device.clone(), ..copy.clone() };
+        let same =
+            crate::config::Port { ssh_port: port.ssh_port, device: port.device.clone(), ..copy.clone() };
         assert_eq!(same, *port);
         let refused = |from: &str, to: &str| {
             over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string()

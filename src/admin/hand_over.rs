@@ -36,7 +36,9 @@ impl Mover {
     }
 
     fn socket(&self, unit: impl Fn(&PortName) -> PortName) -> String {
-        self.port.as_ref().map_or("console-cli.socket".to_owned(), |port| format!("console@{}.socket", unit(port)))
+        self.port
+            .as_ref()
+            .map_or("console-cli.socket".to_owned(), |port| format!("console@{}.socket", unit(port)))
     }
 }
 

@@ -208,7 +208,10 @@ impl Manager {
         let pending = state.pending();
         let change = |(path, change): (&KeyPath, &crate::config::changes::Change)| Change {
             key: path.to_string(),
-            old: shown(pending.origin(path).effective(&state.committed_config).or_else(|| change.old.clone()), "configured"),
+            old: shown(
+                pending.origin(path).effective(&state.committed_config).or_else(|| change.old.clone()),
+                "configured",
+            ),
             new: match (path.key, &change.new) {
                 (None, None) => "removed".to_owned(),
                 (_, new) => shown(new.clone(), "new"),

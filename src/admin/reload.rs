@@ -108,7 +108,10 @@ impl Core {
             // Back to what was committed, in any case. And where the whole is stopped, ports may still be renamed.
             Err(why) if next.pending().is_empty() || matches!(why, RenameError::Inactive(_)) => {
                 let whose = renames.iter().map(|(old, new)| format!("of {new} as {old}"));
-                remarks.push(format!("{why}: the log stays where it is: {}", whose.collect::<Vec<_>>().join(", ")));
+                remarks.push(format!(
+                    "{why}: the log stays where it is: {}",
+                    whose.collect::<Vec<_>>().join(", ")
+                ));
                 None
             }
             Err(why) => return Err(Error::Port(format!("{why}; nothing was changed"))),

@@ -157,7 +157,10 @@ mod tests {
         let now = under_new_names(&config("[ports.a]\n", &[]), &renames(&[("a", "b")]));
         let next = config("[ports.a]\n[ports.b]\n", &[]);
         let refused = instances(&now, &next, |_| true).unwrap_err().to_string();
-        assert!(refused.starts_with("a cannot be used as a name yet: b, which was called so, runs in"), "{refused}");
+        assert!(
+            refused.starts_with("a cannot be used as a name yet: b, which was called so, runs in"),
+            "{refused}"
+        );
         assert!(instances(&now, &next, |_| false).unwrap().is_empty());
     }
 

@@ -50,7 +50,9 @@ pub enum Refusal {
     #[error("there is a port {0} already")]
     IsThere(PortName),
     /// It has another name as soon as that is reloaded.
-    #[error("the port that runs as {0} is renamed or removed by a change that is not reloaded: reload it first")]
+    #[error(
+        "the port that runs as {0} is renamed or removed by a change that is not reloaded: reload it first"
+    )]
     InUse(PortName),
     /// It has that name.
     #[error("{0} is called so already")]
@@ -181,8 +183,12 @@ impl State {
     /// leaves a port's new name in both.
     pub fn without_done_renames(mut self) -> Self {
         let is_there = |name: &PortName| stated(&self.running_text, &KeyPath::table(name.clone())).is_some();
-        let done: Vec<_> =
-            self.candidate.renames().into_iter().filter(|(to, from)| is_there(to) && !is_there(from)).collect();
+        let done: Vec<_> = self
+            .candidate
+            .renames()
+            .into_iter()
+            .filter(|(to, from)| is_there(to) && !is_there(from))
+            .collect();
         for name in done.into_iter().flat_map(|(to, from)| [to, from]) {
             drop(self.candidate.remove(&KeyPath::table(name)));
         }

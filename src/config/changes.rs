@@ -12,8 +12,8 @@ use thiserror::Error;
 use super::fault::{MAX_BYTES, segment};
 use super::keys::{self, Refused};
 use super::{
-    Access, Config, ConfigError, Instances, Port, Server, Trigger, TriggerName, TriggerNameError, Value, edit, file,
-    read,
+    Access, Config, ConfigError, Instances, Port, Server, Trigger, TriggerName, TriggerNameError, Value,
+    edit, file, read,
 };
 use crate::port::PortName;
 
@@ -367,17 +367,18 @@ impl Changes {
 
     /// Where a key is in the text below: those of a port that is renamed are in the table of its old name. (A table itself stays.)
     pub fn origin(&self, path: &KeyPath) -> KeyPath {
-        let from = path.scope.port().filter(|_| !path.is_port()).and_then(|port| {
-            self.0.get(&KeyPath::table(port.clone())).and_then(Change::renamed_from)
-        });
+        let from = path
+            .scope
+            .port()
+            .filter(|_| !path.is_port())
+            .and_then(|port| self.0.get(&KeyPath::table(port.clone())).and_then(Change::renamed_from));
         from.map_or_else(|| path.clone(), |from| path.at(&from))
     }
 
     /// The changes of keys of one port are of another one from now on. The change of its table, if there is one, is taken out.
     pub fn rename(&mut self, from: &PortName, to: &PortName) -> Option<Change> {
-        let (moved, kept) = std::mem::take(&mut self.0)
-            .into_iter()
-            .partition(|(path, _)| path.scope.port() == Some(from));
+        let (moved, kept) =
+            std::mem::take(&mut self.0).into_iter().partition(|(path, _)| path.scope.port() == Some(from));
         self.0 = kept;
         let mut moved: BTreeMap<KeyPath, Change> = moved;
         let table = moved.remove(&KeyPath::table(from.clone()));

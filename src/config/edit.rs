@@ -42,8 +42,7 @@ fn rename_ports(document: &mut Table, changes: &Changes) -> Result<(), ChangesEr
     for (to, from, item) in moved {
         let Some(ports) = document.get_mut("ports").and_then(Item::as_table_like_mut) else { continue };
         // One that was there as the port was renamed had been removed.
-        let was_there =
-            changes.get(&KeyPath::table(to.clone())).is_some_and(|change| change.old.is_some());
+        let was_there = changes.get(&KeyPath::table(to.clone())).is_some_and(|change| change.old.is_some());
         if ports.contains_key(to.as_str()) && !was_there {
             return Err(ChangesError::IsThere(from.clone(), to.clone()));
         }

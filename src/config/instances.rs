@@ -40,7 +40,9 @@ impl Instances {
 
     fn in_file(path: &Path) -> Self {
         let text = file::text(path).ok().flatten();
-        text.and_then(|text| toml::from_str(&text).ok()).map(|File { instances }| instances).unwrap_or_default()
+        text.and_then(|text| toml::from_str(&text).ok())
+            .map(|File { instances }| instances)
+            .unwrap_or_default()
     }
 
     /// The instance of a port's units: `console@INSTANCE.service`.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::changes::Changes;
-use super::{Instances, Access, Config, ConfigError, Loaded, Server, file, read};
+use super::{Access, Config, ConfigError, Instances, Loaded, Server, file, read};
 
 /// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
 const MAX_CUTS: usize = 16;

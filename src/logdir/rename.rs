@@ -99,12 +99,15 @@ pub(super) fn remove_former(above: &OwnedFd, name: &str) -> Result<(), Errno> {
 
 /// Renames the directories below `base`, all or none. Blocking.
 pub(super) fn rename_all(base: &Path, Request { moves, link }: &Request) -> Result<(), String> {
-    let above = match rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(above) => above,
-        // No port has ever had a log.
-        Err(Errno::NOENT) => return Ok(()),
-        Err(errno) => return Err(format!("the log directory {} cannot be opened: {errno}", base.display())),
-    };
+    let above =
+        match rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+            Ok(above) => above,
+            // No port has ever had a log.
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => {
+                return Err(format!("the log directory {} cannot be opened: {errno}", base.display()));
+            }
+        };
     // A port that never ran has no directory, and one that was moved already only a link.
     let has_log = |step: &&Move| {
         former(&above, step.from.as_str()).is_none()
@@ -121,7 +124,8 @@ pub(super) fn rename_all(base: &Path, Request { moves, link }: &Request) -> Resu
     steps.extend(free.iter().map(|step| (name(&step.from), name(&step.to))));
     steps.extend(waiting.iter().map(|step| (aside(&step.from), name(&step.to))));
     for (done, (from, to)) in steps.iter().enumerate() {
-        let renamed = remove_former(&above, to).and_then(|()| renameat(&above, from.as_str(), &above, to.as_str()));
+        let renamed =
+            remove_former(&above, to).and_then(|()| renameat(&above, from.as_str(), &above, to.as_str()));
         if let Err(errno) = renamed {
             for (from, to) in steps[..done].iter().rev() {
                 if let Err(errno) = renameat(&above, to.as_str(), &above, from.as_str()) {
@@ -147,7 +151,8 @@ fn sources_hold(above: &OwnedFd, name: &PortName) -> bool {
 
 /// Links to the old name lead to the new one, and with `link` the old name itself does.
 fn relink(above: &OwnedFd, from: &PortName, to: &PortName, link: bool) -> Result<(), Errno> {
-    let names = Dir::new(openat(above, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
+    let names =
+        Dir::new(openat(above, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)?;
     for entry in names {
         let entry = entry?;
         let name: &CStr = entry.file_name();
@@ -252,7 +257,10 @@ mod tests {
         let room = room(&["a", "b", "old"]);
         let refused = moved(&room, &[("b", "c"), ("a", "old")], true).unwrap_err();
         assert!(refused.contains("/old is there, from a former port old"), "{refused}");
-        assert_eq!((log(&room, "a"), log(&room, "b"), log(&room, "c")), (is("a", false), is("b", false), None));
+        assert_eq!(
+            (log(&room, "a"), log(&room, "b"), log(&room, "c")),
+            (is("a", false), is("b", false), None)
+        );
         // An empty one is nobody's.
         fs::remove_file(room.path().join("old/log")).unwrap();
         moved(&room, &[("a", "old")], true).unwrap();

@@ -160,7 +160,12 @@ struct Server {
 
 impl Server {
     fn new(options: Options) -> Self {
-        Self { options: Arc::new(options), lookups: Mutex::default(), renaming: tokio::sync::RwLock::default(), connected: Mutex::default() }
+        Self {
+            options: Arc::new(options),
+            lookups: Mutex::default(),
+            renaming: tokio::sync::RwLock::default(),
+            connected: Mutex::default(),
+        }
     }
 
     /// Attends to one connection until it ends.
@@ -203,7 +208,8 @@ impl Server {
         }
         let done = failed.is_none();
         // It ends the connection; one that has gone holds nobody up.
-        let replied = timeout(SEND_TIMEOUT, message::send_async(&mut stream, &rename::Reply { failed })).await;
+        let replied =
+            timeout(SEND_TIMEOUT, message::send_async(&mut stream, &rename::Reply { failed })).await;
         if done && matches!(replied, Ok(Ok(()))) {
             let _ = timeout(HOLD_TIMEOUT, stream.read(&mut [0])).await;
         }

@@ -238,7 +238,10 @@ impl PortService {
                 self.wanted_log.send_modify(|log| log.settings.clone_from(&port.log));
                 let (told, remarks) = oneshot::channel();
                 // Fails only with the line's task, which `run` watches.
-                let _ = self.line_orders.send(Change { name: name.clone(), wanted: wanted(&config, name), told }).await;
+                let _ = self
+                    .line_orders
+                    .send(Change { name: name.clone(), wanted: wanted(&config, name), told })
+                    .await;
                 self.console.set_settings(port);
                 self.console.set_neighbours(neighbours(&config));
                 if self.has_ssh {
