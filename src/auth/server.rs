@@ -19,7 +19,7 @@ use super::protocol::{Identity, Place, Reply, Request, Secret};
 use super::refusal::{Failure, Refusal};
 use super::session::{self, SessionError};
 use super::sources::Configured;
-use crate::config::RootLogin;
+use crate::config::{Instances, RootLogin};
 use crate::event::Event;
 use crate::hostkeys::{self, HostKeys};
 use crate::port::PortName;
@@ -358,7 +358,7 @@ impl Whom {
     fn say(&self, message_id: Option<&str>, what: &str) {
         let Self { typed, rhost, place } = self;
         let unit = match place {
-            Place::Port(port) => format!("console@{port}.service"),
+            Place::Port(port) => format!("console@{}.service", Instances::running(Path::new("/")).of(port)),
             Place::Admin => "console-cli.service".to_owned(),
         };
         tracing::info!(
