@@ -30,7 +30,7 @@ export CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUNNER := $(CURDIR)
 # Of `make soak DEB=FILE`.
 GIVEN_DEB := $(if $(findstring command,$(origin DEB)),$(DEB))
 
-.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot test-russh release-check lint toolchain packages test-packages deb-packages
+.PHONY: help run try build deb bed-deb picture bench bench-loops fuzz soak test test-boot test-container test-vm test-russh release-check lint toolchain packages test-packages deb-packages
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -76,10 +76,16 @@ else
 endif
 	$(MAKE) test-boot
 
+# The containers mostly wait and the VM mostly computes, so the two run side by side; make prints each when it ends.
 test-boot: bed-deb ## of that, the package on machines with a systemd of their own (20 minutes)
 	$(AS_ROOT) tests/boot/check-units
 	$(AS_ROOT) tests/boot/test-try --deb $(BED_DEB)
+	$(MAKE) --jobs=2 --output-sync=target --keep-going test-container test-vm
+
+test-container:
 	$(AS_ROOT) tests/boot/test-container --deb $(BED_DEB)
+
+test-vm:
 	$(AS_ROOT) tests/boot/test-vm --deb $(BED_DEB)
 
 soak: $(if $(GIVEN_DEB),,bed-deb) ## faults and people at sixteen ports for MINUTES=60; SEED= again, DEB= of another package

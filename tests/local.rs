@@ -429,7 +429,11 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     assert!(status == Some(0) && found.starts_with("demo: 2"), "{found}");
     assert_eq!(aside, "ttyUSB0 is called demo now\n");
     assert_eq!(ask(&["log", "older"]).1, wanted);
-    assert_eq!(ask(&["grep", "panic of"]).1.lines().count(), 3, "a log is searched once, whatever it was called");
+    assert_eq!(
+        ask(&["grep", "panic of"]).1.lines().count(),
+        3,
+        "a log is searched once, whatever it was called"
+    );
     // One that there never was.
     let (status, _, why) = ask(&["log", "nobody"]);
     assert!(status == Some(1) && why.contains("there is no port nobody: "), "{why}");

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use consoleserver::auth::client::{Login, Step};
-use consoleserver::auth::protocol::{Identity, Place, Reply, Request, Run, Secret};
+use consoleserver::auth::protocol::{Identity, Reply, Request, Run, Secret, Target};
 use consoleserver::config::RootLogin;
 use russh::keys::PublicKey;
 use tokio::io::AsyncWriteExt;
@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
 /// What root may rely on, whoever has sent it.
 fn right(request: &Request) {
     match request {
-        Request::Begin { place: Place::Port(port), .. } | Request::Run { run: Run::Console(port), .. } => {
+        Request::Begin { target: Target::Port(port), .. } | Request::Run { run: Run::Console(port), .. } => {
             assert_eq!(port.as_str().parse().as_ref(), Ok(port));
             assert!(!port.as_str().contains('/') && !port.as_str().starts_with('.'));
         }
@@ -116,7 +116,7 @@ fn login(orders: u8, said: &[u8]) {
 async fn visit(path: &std::path::Path, orders: u8) -> Vec<Identity> {
     let key = PublicKey::from_openssh(KEY).expect("a key");
     let mut let_in = Vec::new();
-    let place = Place::Port("a".parse().expect("a name"));
+    let place = Target::Port("a".parse().expect("a name"));
     let Ok(mut login) = Login::begin(path, "u", Ipv6Addr::LOCALHOST.into(), place, RootLogin::Key).await
     else {
         return let_in;

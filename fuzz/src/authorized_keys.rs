@@ -4,8 +4,8 @@
 use std::net::IpAddr;
 use std::sync::LazyLock;
 
-use consoleserver::auth::authorized_keys::{Circumstances, LINE_LIMIT, search};
-use consoleserver::auth::from::From;
+use consoleserver::auth::authorized_keys::{LINE_LIMIT, LoginContext, search};
+use consoleserver::auth::host_patterns::HostPatterns;
 use jiff::tz::TimeZone;
 use russh::keys::PublicKey;
 
@@ -43,7 +43,7 @@ pub fn run(data: &[u8]) {
 
 fn admitted(file: &[u8], rhost: IpAddr) -> Option<usize> {
     let circumstances =
-        Circumstances { rhost, now: "2026-11-22T12:00:00Z".parse().expect("a time"), zone: TimeZone::UTC };
+        LoginContext { rhost, now: "2026-11-22T12:00:00Z".parse().expect("a time"), zone: TimeZone::UTC };
     let found = search(file, &PUBLIC, &circumstances);
     assert!(found.refused.len() <= TOLD_MAX);
     for (line, refusal) in &found.refused {
@@ -93,7 +93,7 @@ fn options_only_narrow(line: &[u8], rhost: IpAddr) {
 }
 
 fn list_is_right(list: &str, rhost: IpAddr) {
-    let parse = |list: &str| From::parse(list);
+    let parse = |list: &str| HostPatterns::parse(list);
     let alone: Result<Vec<_>, _> = list.split(',').map(parse).collect();
     let whole = parse(list);
     assert_eq!(whole.is_ok(), alone.is_ok(), "a list is right if each of it is");

@@ -10,9 +10,9 @@ use crate::hub::{BREAKS, BreakEvent, LineState};
 use crate::session::plain;
 
 /// For the line to begin a break. Before it stands at most what its queue holds, which a stuck line has to throw away.
-const LINE: Duration = Duration::from_secs(5);
+const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// For the service to apply the configuration, and for the driver to say what it made of it.
-const APPLY: Duration = Duration::from_secs(8);
+const APPLY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Asks the service to read the configuration again; the answer is what could not be as it says, or why nothing was done.
 pub type Apply = oneshot::Sender<Result<Vec<String>, String>>;
@@ -24,14 +24,14 @@ impl Server {
             self.applies.send(told).await.ok()?;
             applied.await.ok()
         };
-        match tokio::time::timeout(APPLY, asked).await {
+        match tokio::time::timeout(APPLY_TIMEOUT, asked).await {
             Ok(Some(Ok(remarks))) => Reply::Applied(remarks),
             Ok(Some(Err(why))) => Reply::Refused(why),
             Ok(None) => Reply::Refused(format!("{} is ending", self.console.name())),
             Err(_) => Reply::Refused(format!(
                 "{} has not applied it within {} s",
                 self.console.name(),
-                APPLY.as_secs()
+                APPLY_TIMEOUT.as_secs()
             )),
         }
     }
@@ -58,7 +58,7 @@ impl Server {
                 None => Err(format!("no break to {name}: its device has gone")),
             }
         };
-        match tokio::time::timeout(LINE, sent).await {
+        match tokio::time::timeout(LINE_TIMEOUT, sent).await {
             Ok(Ok(())) => {
                 self.console.roster().tell_all(None, &news);
                 let console = self.console.clone();

@@ -20,18 +20,18 @@ use crate::session::plain;
 const RATES: [u64; 12] =
     [9600, 115_200, 38_400, 57_600, 19_200, 230_400, 460_800, 921_600, 1_500_000, 4800, 2400, 1200];
 /// For a device to say anything at all at the rate that is set. One that blinks a prompt every few seconds is heard.
-const SILENCE: Duration = Duration::from_secs(10);
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 /// For one rate. With all of them and the silence before: 46 s at most.
-const LISTEN: Duration = Duration::from_secs(3);
+const LISTEN_TIME: Duration = Duration::from_secs(3);
 /// After the rate has changed: what the hardware and the kernel had received before is not of it.
-const SETTLE: Duration = Duration::from_millis(100);
+const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// Bytes that are enough, and such as are too few to judge by: eight random ones are text once in thousands of tries.
 const ENOUGH: usize = 256;
 const TOO_FEW: usize = 8;
 /// Per cent of text that text has: a byte may be lost where listening begins, and escape sequences count as text.
 const TEXT: usize = 95;
 /// For the line to take a rate.
-const LINE: Duration = Duration::from_secs(5);
+const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much of these bytes is text, in per cent.
 pub fn legible(bytes: &[u8]) -> usize {
@@ -60,7 +60,7 @@ impl Server {
         let LineState::Open(settings) = line else {
             return send_async(&mut stream, &Reply::Refused(format!("no autobaud of {name}: {line}"))).await;
         };
-        let other = self.console.roster().writer().map(|member| member.visitor.clone());
+        let other = self.console.roster().writer().map(|member| member.client.clone());
         if let Some(other) = other.filter(|writer| writer.user != user) {
             let why = format!("no autobaud of {name}: {other} writes there");
             return send_async(&mut stream, &Reply::Refused(why)).await;
@@ -92,7 +92,7 @@ impl Server {
         let mut cursor = self.console.hub.cursor_from_now();
         let mut line = self.console.hub.line();
         let heard = tokio::select! {
-            heard = listen(&mut cursor, 1, SILENCE) => Some(heard),
+            heard = listen(&mut cursor, 1, SILENCE_TIMEOUT) => Some(heard),
             () = closed(&mut line) => None,
         };
         let Some(heard) = heard else {
@@ -100,7 +100,8 @@ impl Server {
             return send_async(to, &Reply::Refused(why)).await;
         };
         if heard.is_empty() {
-            let why = format!("{} has said nothing within {} s", self.console.name(), SILENCE.as_secs());
+            let why =
+                format!("{} has said nothing within {} s", self.console.name(), SILENCE_TIMEOUT.as_secs());
             return send_async(to, &Reply::Refused(format!("{why}: make it talk, and try again"))).await;
         }
         let others = RATES.iter().filter_map(|rate| Baud::try_from(*rate).ok());
@@ -115,8 +116,8 @@ impl Server {
                 Ok(false) => continue,
                 Err(why) => return send_async(to, &Reply::Refused(why)).await,
             }
-            listen(&mut cursor, usize::MAX, SETTLE).await;
-            let heard = listen(&mut cursor, ENOUGH, LISTEN).await;
+            listen(&mut cursor, usize::MAX, SETTLE_TIME).await;
+            let heard = listen(&mut cursor, ENOUGH, LISTEN_TIME).await;
             if end.is_closed() {
                 let why = format!("{}: the line was set or unplugged meanwhile", self.console.name());
                 return send_async(to, &Reply::Refused(why)).await;
@@ -146,7 +147,7 @@ impl Server {
             self.console.hub.control().send(Control::Lease { settings, lease, told }).await.ok()?;
             done.await.ok()
         };
-        match tokio::time::timeout(LINE, asked).await {
+        match tokio::time::timeout(LINE_TIMEOUT, asked).await {
             Ok(Some(done)) => done,
             Ok(None) => Err(format!("{} is ending", self.console.name())),
             Err(_) => Err(format!("{}: its line has not answered", self.console.name())),

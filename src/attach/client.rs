@@ -19,7 +19,7 @@ use crate::printable::visible;
 use crate::session::Options;
 
 /// For a port to answer. One that sleeps is started first.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a port cannot be used from here.
 #[derive(Debug, Error)]
@@ -43,7 +43,7 @@ pub enum AttachError {
         source: io::Error,
     },
     /// Something holds the socket, and says nothing.
-    #[error("{0} has not answered within {n} s", n = PATIENCE.as_secs())]
+    #[error("{0} has not answered within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent(PortName),
     /// The port's own words.
     #[error("{0}")]
@@ -110,7 +110,7 @@ pub fn run(
 }
 
 /// For the next rate: longer than a port listens for anything at all.
-const RATE: Duration = Duration::from_secs(20);
+const AUTOBAUD_RATE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Has a port listen at the usual rates, and hands on what was heard at each. Dropped, it ends that.
 pub async fn autobaud(
@@ -124,7 +124,7 @@ pub async fn autobaud(
     let failed = |error| AttachError::Message(port.clone(), error);
     send_async(&mut stream, &Request::Autobaud).await.map_err(failed)?;
     loop {
-        let reply = tokio::time::timeout(RATE, receive_async(&mut stream)).await;
+        let reply = tokio::time::timeout(AUTOBAUD_RATE_TIMEOUT, receive_async(&mut stream)).await;
         match reply.map_err(|_| AttachError::Silent(port.clone()))?.map_err(failed)? {
             Some(Reply::Tried(rate)) => tried(rate)?,
             Some(Reply::Done) => return Ok(()),
@@ -248,7 +248,7 @@ fn show(frames: &mut Frames, shown: &mut dyn Write, remarked: &mut bool) -> io::
 /// A connection that waits no longer than [`PATIENCE`] to be made.
 fn connected(path: &Path) -> io::Result<UnixStream> {
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(REPLY_TIMEOUT))?;
     socket.connect(&socket2::SockAddr::unix(path)?)?;
     socket.set_write_timeout(None)?;
     Ok(UnixStream::from(std::os::fd::OwnedFd::from(socket)))
@@ -272,7 +272,7 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
         stream => stream.map_err(|source| unreachable(port, &path, source))?,
     };
     let failed = |error| AttachError::Message(port.clone(), error);
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
     let sent = send(&mut stream, request);
     let reply = match receive(&mut stream) {
         Err(MessageError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -9,12 +9,12 @@ use nix::unistd::Uid;
 use thiserror::Error;
 
 /// Clients of one uid that have not been judged yet. Root is not counted.
-const PER_UID: usize = 4;
+const MAX_CLIENTS_PER_UID: usize = 4;
 /// Clients of all people's uids that have not.
-const OF_PEOPLE: usize = 64;
+const MAX_CLIENTS_OF_PEOPLE: usize = 64;
 /// Uids below this are the system's (`SYS_UID_MAX`, login.defs (5)). They are few and nobody can have more of them; console-admin's
 /// is among them, and must get through to a port that people crowd.
-const PEOPLE: u32 = 1000;
+const FIRST_PERSONAL_UID: u32 = 1000;
 
 /// Why one more has to stay outside.
 #[derive(Debug, PartialEq, Eq, Error)]
@@ -43,11 +43,12 @@ impl Unjudged {
     pub(super) fn admit(&self, uid: u32) -> Result<Ticket, Full> {
         let mut unjudged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = unjudged.get(&uid).copied().unwrap_or_default();
-        if own >= PER_UID && !Uid::from_raw(uid).is_root() {
+        if own >= MAX_CLIENTS_PER_UID && !Uid::from_raw(uid).is_root() {
             return Err(Full::Uid(uid));
         }
-        let people = unjudged.iter().filter(|(uid, _)| **uid >= PEOPLE);
-        if uid >= PEOPLE && people.map(|(_, count)| count).sum::<usize>() >= OF_PEOPLE {
+        let people = unjudged.iter().filter(|(uid, _)| **uid >= FIRST_PERSONAL_UID);
+        if uid >= FIRST_PERSONAL_UID && people.map(|(_, count)| count).sum::<usize>() >= MAX_CLIENTS_OF_PEOPLE
+        {
             return Err(Full::Room);
         }
         unjudged.insert(uid, own + 1);
@@ -74,12 +75,12 @@ mod tests {
     #[test]
     fn one_account_cannot_take_every_place_and_root_can() {
         let unjudged = Unjudged::default();
-        let mut tickets: Vec<_> = (0..PER_UID).map(|_| unjudged.admit(1000).unwrap()).collect();
+        let mut tickets: Vec<_> = (0..MAX_CLIENTS_PER_UID).map(|_| unjudged.admit(1000).unwrap()).collect();
         assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Uid(1000));
         assert!(unjudged.admit(1001).is_ok());
         tickets.pop();
         assert!(unjudged.admit(1000).is_ok());
-        tickets.extend((0..10 * PER_UID).map(|_| unjudged.admit(0).unwrap()));
+        tickets.extend((0..10 * MAX_CLIENTS_PER_UID).map(|_| unjudged.admit(0).unwrap()));
         drop(tickets);
         assert!(unjudged.0.lock().unwrap().is_empty(), "nothing stays behind");
     }
@@ -87,9 +88,9 @@ mod tests {
     fn people_with_many_uids_cannot_take_every_place_and_the_system_gets_through() {
         let unjudged = Unjudged::default();
         let mut tickets: Vec<_> =
-            (0..OF_PEOPLE as u32).map(|n| unjudged.admit(100_000 + n).unwrap()).collect();
+            (0..MAX_CLIENTS_OF_PEOPLE as u32).map(|n| unjudged.admit(100_000 + n).unwrap()).collect();
         assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Room);
-        assert!(unjudged.admit(PEOPLE - 1).is_ok() && unjudged.admit(0).is_ok());
+        assert!(unjudged.admit(FIRST_PERSONAL_UID - 1).is_ok() && unjudged.admit(0).is_ok());
         tickets.pop();
         assert!(unjudged.admit(1000).is_ok());
     }

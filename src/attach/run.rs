@@ -10,13 +10,13 @@ use super::outlet::LocalOutlet;
 use super::server::{Server, left};
 use crate::exec::{Command, Task};
 use crate::message::{MessageError, send_async};
-use crate::session::Visitor;
+use crate::session::AttachedUser;
 
 impl Server {
     pub(super) async fn run(
         &self,
         mut stream: UnixStream,
-        visitor: Visitor,
+        visitor: AttachedUser,
         command: Command,
     ) -> Result<(), MessageError> {
         send_async(&mut stream, &Reply::Connected).await?;

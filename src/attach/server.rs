@@ -24,17 +24,17 @@ use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::seats::{Seats, is_administrator};
-use crate::session::{self, Console, Ended, Feeder, Options, Visitor, typed};
+use crate::session::{self, AttachedUser, Console, Ended, Feeder, Options, typed};
 
 /// For the one request.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For the account database to say who is calling. Shorter than a client waits for its answer, so that it hears why.
-const LOOK_UP: Duration = Duration::from_secs(8);
+const USER_LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
 /// For a client to take the frame that says how its session ended.
-const LAST_FRAME: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two refusals that the journal is told of: a local account could knock fast enough to drown all else that the
 /// port says there (journald.conf(5), RateLimitBurst=).
-const REFUSALS: Duration = Duration::from_secs(1);
+const DENIAL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Who carries out what administrators ask for.
 const ADMIN_ACCOUNT: &str = "_console-admin";
 
@@ -68,25 +68,25 @@ pub struct Server {
 }
 
 /// Somebody who may not use the port.
-struct Refusal {
+struct Denied {
     /// The name, or the number if there is none.
     user: String,
     why: String,
 }
 
 /// A client, counted as long as this is held.
-struct Place {
+struct ClientSlot {
     clients: watch::Sender<usize>,
 }
 
-impl Place {
+impl ClientSlot {
     fn new(clients: watch::Sender<usize>) -> Self {
         clients.send_modify(|count| *count += 1);
         Self { clients }
     }
 }
 
-impl Drop for Place {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         self.clients.send_modify(|count| *count -= 1);
     }
@@ -136,7 +136,7 @@ impl Server {
     #[inline(never)]
     fn begin(self: Arc<Self>, stream: UnixStream) {
         let Some((uid, ticket)) = self.admit(&stream) else { return };
-        let place = Place::new(self.clients.clone());
+        let place = ClientSlot::new(self.clients.clone());
         tokio::spawn(async move {
             let _place = place;
             if let Err(error) = self.serve(stream, uid, ticket).await {
@@ -165,7 +165,8 @@ impl Server {
     }
 
     async fn serve(&self, mut stream: UnixStream, uid: u32, ticket: Ticket) -> Result<(), MessageError> {
-        let request = match tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut stream)).await {
+        let request = match tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await
+        {
             Ok(Ok(Some(request))) => request,
             Ok(Ok(None)) | Err(_) => return Ok(()),
             Ok(Err(error)) => {
@@ -198,7 +199,7 @@ impl Server {
             }
         };
         drop(ticket);
-        let visitor = Visitor { user: caller, from: "local".to_owned(), right };
+        let visitor = AttachedUser { user: caller, from: "local".to_owned(), right };
         match request {
             Request::Status => send_async(&mut stream, &Reply::Status(self.status().await)).await,
             Request::Connect { terminal, options } => {
@@ -221,7 +222,7 @@ impl Server {
     }
 
     /// The caller's name and right, if they may do what they ask for, and whether they are an administrator.
-    async fn caller(&self, uid: u32, needs: Needs) -> Result<(String, Right, bool), Refusal> {
+    async fn caller(&self, uid: u32, needs: Needs) -> Result<(String, Right, bool), Denied> {
         let rules = self.rules.borrow().clone();
         // The account database may be slow (LDAP) or hang, and its calls block.
         let look_up = on_a_thread(&self.look_ups, move || {
@@ -243,7 +244,7 @@ impl Server {
             Ok((account.name.as_str().to_owned(), right, administrator))
         });
         let name = &self.console.name();
-        match tokio::time::timeout(LOOK_UP, look_up).await {
+        match tokio::time::timeout(USER_LOOKUP_TIMEOUT, look_up).await {
             Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
             Ok(Ok((user, None, _))) => {
                 let why = match needs {
@@ -252,28 +253,28 @@ impl Server {
                         format!("{user} may not do that to {name}: ask console-admin (consolectl)")
                     }
                 };
-                Err(Refusal { user, why })
+                Err(Denied { user, why })
             }
-            Ok(Err(why)) => Err(Refusal { user: uid.to_string(), why }),
+            Ok(Err(why)) => Err(Denied { user: uid.to_string(), why }),
             Err(_) => {
                 let why = format!(
                     "who uid {uid} is cannot be told: the account database has not answered within {} s",
-                    LOOK_UP.as_secs()
+                    USER_LOOKUP_TIMEOUT.as_secs()
                 );
-                Err(Refusal { user: uid.to_string(), why })
+                Err(Denied { user: uid.to_string(), why })
             }
         }
     }
 
-    fn tell_refusal(&self, Refusal { user, why }: &Refusal) {
+    fn tell_refusal(&self, Denied { user, why }: &Denied) {
         let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| last.elapsed() >= REFUSALS) {
+        if last.is_none_or(|last| last.elapsed() >= DENIAL_REPORT_INTERVAL) {
             *last = Some(Instant::now());
             warn!(message_id = Event::Refused.id(), console_user = user, "local client refused: {why}");
         }
     }
 
-    async fn connect(&self, stream: UnixStream, visitor: Visitor, terminal: bool, options: Options) {
+    async fn connect(&self, stream: UnixStream, visitor: AttachedUser, terminal: bool, options: Options) {
         let watched = match stream.as_fd().try_clone_to_owned() {
             Ok(watched) => watched,
             Err(error) => {
@@ -298,7 +299,7 @@ impl Server {
             Ended::Gone => return,
         };
         // As with the last words: a client that does not read does not learn it.
-        let _ = tokio::time::timeout(LAST_FRAME, outlet.frame(how, whither.as_bytes())).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, outlet.frame(how, whither.as_bytes())).await;
     }
 
     async fn status(&self) -> Status {
@@ -308,8 +309,8 @@ impl Server {
         let state = console.hub.line().borrow().to_string();
         let roster = console.roster();
         let users = roster.members().map(|(_, member)| User {
-            name: member.visitor.user.clone(),
-            from: member.visitor.from.clone(),
+            name: member.client.user.clone(),
+            from: member.client.from.clone(),
             since: member.since,
             writes: member.writes,
         });
@@ -343,10 +344,10 @@ fn administers(account: &Account) -> bool {
 /// which may mend it.
 pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
     // Its request is heard first: closed with that unread, it could miss the answer.
-    let request = tokio::time::timeout(PATIENCE, receive_async::<Request>(&mut client)).await;
+    let request = tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut client)).await;
     if let (Ok(Ok(Some(Request::Apply))), Ok(peer)) = (request, client.peer_cred()) {
         let account = tokio::task::spawn_blocking(move || Account::of_uid(Uid::from_raw(peer.uid())));
-        if let Ok(Ok(Ok(account))) = tokio::time::timeout(LOOK_UP, account).await
+        if let Ok(Ok(Ok(account))) = tokio::time::timeout(USER_LOOKUP_TIMEOUT, account).await
             && administers(&account)
         {
             return Some(client);
@@ -359,7 +360,7 @@ pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
 /// Answers a client that asks nothing more.
 pub async fn answer(mut client: UnixStream, reply: Reply) {
     // One that is gone has missed it.
-    let _ = tokio::time::timeout(PATIENCE, send_async(&mut client, &reply)).await;
+    let _ = tokio::time::timeout(CLIENT_TIMEOUT, send_async(&mut client, &reply)).await;
 }
 
 /// Feeds what the client types to its session, no faster than that can use it, until the client is gone.

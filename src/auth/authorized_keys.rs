@@ -11,13 +11,13 @@ use jiff::tz::TimeZone;
 use russh::keys::PublicKey;
 use thiserror::Error;
 
-use super::from::{From, FromError};
+use super::host_patterns::{FromError, HostPatterns};
 
 /// Bytes of the longest line that is looked at: a 16384-bit RSA key with options is below 4 KiB.
 pub const LINE_LIMIT: usize = 16 * 1024;
 
 /// Refused lines that are remembered of one file: enough to see what is wrong, and no flood in the journal.
-const REFUSALS: usize = 8;
+const MAX_REPORTED_LINES: usize = 8;
 
 /// Options that only concern what a console session never has.
 const NO_OPS: [&str; 12] = [
@@ -37,7 +37,7 @@ const NO_OPS: [&str; 12] = [
 
 /// Why a line with the right key does not admit. The reader of the journal is told the line.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum InvalidKeyLine {
     /// `command=`, `cert-authority` and all others.
     #[error("option {0:?} is not known here, so the line does not admit to a console")]
     Option(String),
@@ -69,7 +69,7 @@ pub enum Refusal {
 
 /// What the restrictions of a line are held against.
 #[derive(Debug, Clone)]
-pub struct Circumstances {
+pub struct LoginContext {
     /// Address of the client.
     pub rhost: IpAddr,
     /// The time of the login.
@@ -84,16 +84,16 @@ pub struct Search {
     /// Number of the line that admits, from 1.
     pub admitted: Option<usize>,
     /// Lines before it that have this key and do not admit, and why.
-    pub refused: Vec<(usize, Refusal)>,
+    pub refused: Vec<(usize, InvalidKeyLine)>,
 }
 
 /// Looks for the first line of `file` that admits `key`.
-pub fn search(file: &[u8], key: &PublicKey, circumstances: &Circumstances) -> Search {
+pub fn search(file: &[u8], key: &PublicKey, circumstances: &LoginContext) -> Search {
     let mut found = Search::default();
     for (line, number) in file.split(|byte| *byte == b'\n').zip(1..) {
         let verdict = match line.len() {
             0..=LINE_LIMIT => judge(&String::from_utf8_lossy(line), key, circumstances),
-            _ => Some(Err(Refusal::TooLong)),
+            _ => Some(Err(InvalidKeyLine::TooLong)),
         };
         match verdict {
             None => {}
@@ -101,7 +101,9 @@ pub fn search(file: &[u8], key: &PublicKey, circumstances: &Circumstances) -> Se
                 found.admitted = Some(number);
                 break;
             }
-            Some(Err(refusal)) if found.refused.len() < REFUSALS => found.refused.push((number, refusal)),
+            Some(Err(denied)) if found.refused.len() < MAX_REPORTED_LINES => {
+                found.refused.push((number, denied))
+            }
             Some(Err(_)) => {}
         }
     }
@@ -109,7 +111,7 @@ pub fn search(file: &[u8], key: &PublicKey, circumstances: &Circumstances) -> Se
 }
 
 /// `None`: a comment, or another key.
-fn judge(line: &str, key: &PublicKey, circumstances: &Circumstances) -> Option<Result<(), Refusal>> {
+fn judge(line: &str, key: &PublicKey, circumstances: &LoginContext) -> Option<Result<(), InvalidKeyLine>> {
     let line = line.trim_matches([' ', '\t', '\r']);
     if line.is_empty() || line.starts_with('#') {
         return None;
@@ -144,26 +146,28 @@ fn options_length(line: &str) -> usize {
     line.len()
 }
 
-fn admits(options: &str, circumstances: &Circumstances) -> Result<(), Refusal> {
+fn admits(options: &str, circumstances: &LoginContext) -> Result<(), InvalidKeyLine> {
     let mut rest = options;
     while let Some((name, value, behind)) = next_option(rest)? {
         rest = behind;
         match (name.to_ascii_lowercase().as_str(), value) {
             ("from", Some(list)) => {
-                if !From::parse(&list)?.matches(circumstances.rhost) {
-                    return Err(Refusal::Source(circumstances.rhost));
+                if !HostPatterns::parse(&list)?.matches(circumstances.rhost) {
+                    return Err(InvalidKeyLine::Source(circumstances.rhost));
                 }
             }
             ("expiry-time", Some(time)) => {
-                let expiry = expiry(&time, &circumstances.zone).ok_or(Refusal::Time(time))?;
+                let expiry = expiry(&time, &circumstances.zone).ok_or(InvalidKeyLine::Time(time))?;
                 if expiry < circumstances.now {
-                    return Err(Refusal::Expired(expiry));
+                    return Err(InvalidKeyLine::Expired(expiry));
                 }
             }
             (flag, None) if NO_OPS.contains(&flag) => {}
-            (flag, Some(_)) if NO_OPS.contains(&flag) => return Err(Refusal::Option(format!("{flag}="))),
-            ("from" | "expiry-time", None) => return Err(Refusal::Value(name.to_owned())),
-            _ => return Err(Refusal::Option(name.to_owned())),
+            (flag, Some(_)) if NO_OPS.contains(&flag) => {
+                return Err(InvalidKeyLine::Option(format!("{flag}=")));
+            }
+            ("from" | "expiry-time", None) => return Err(InvalidKeyLine::Value(name.to_owned())),
+            _ => return Err(InvalidKeyLine::Option(name.to_owned())),
         }
     }
     Ok(())
@@ -173,7 +177,7 @@ fn admits(options: &str, circumstances: &Circumstances) -> Result<(), Refusal> {
 type NextOption<'a> = Option<(&'a str, Option<String>, &'a str)>;
 
 /// Takes `name` or `name="value"` off the front. Only `\"` is an escape in a value (opt_dequote in OpenSSH's misc.c).
-fn next_option(text: &str) -> Result<NextOption<'_>, Refusal> {
+fn next_option(text: &str) -> Result<NextOption<'_>, InvalidKeyLine> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -181,7 +185,7 @@ fn next_option(text: &str) -> Result<NextOption<'_>, Refusal> {
     let (name, behind) = text.split_at(end);
     let (value, behind) = match behind.strip_prefix('=') {
         Some(quoted) => {
-            let quoted = quoted.strip_prefix('"').ok_or_else(|| Refusal::Value(name.to_owned()))?;
+            let quoted = quoted.strip_prefix('"').ok_or_else(|| InvalidKeyLine::Value(name.to_owned()))?;
             let (value, behind) = dequote(quoted)?;
             (Some(value), behind)
         }
@@ -190,16 +194,16 @@ fn next_option(text: &str) -> Result<NextOption<'_>, Refusal> {
     let rest = match behind.strip_prefix(',') {
         Some(rest) if !rest.is_empty() => rest,
         None if behind.is_empty() => behind,
-        _ => return Err(Refusal::Separator),
+        _ => return Err(InvalidKeyLine::Separator),
     };
     if name.is_empty() {
-        return Err(Refusal::Separator);
+        return Err(InvalidKeyLine::Separator);
     }
     Ok(Some((name, value, rest)))
 }
 
 /// The value up to its closing quote, and what follows that.
-fn dequote(text: &str) -> Result<(String, &str), Refusal> {
+fn dequote(text: &str) -> Result<(String, &str), InvalidKeyLine> {
     let mut value = String::new();
     let mut characters = text.char_indices().peekable();
     while let Some((at, character)) = characters.next() {
@@ -209,7 +213,7 @@ fn dequote(text: &str) -> Result<(String, &str), Refusal> {
             _ => value.push(character),
         }
     }
-    Err(Refusal::Quote)
+    Err(InvalidKeyLine::Quote)
 }
 
 /// `YYYYMMDD[HHMM[SS]][Z]`: in the machine's zone, with `Z` in UTC.
@@ -239,8 +243,8 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
     const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKI/9gdlBNNq2lICe+kic2SLt7h+hBTAhGykEIU5PH/L";
 
-    fn circumstances() -> Circumstances {
-        Circumstances {
+    fn circumstances() -> LoginContext {
+        LoginContext {
             rhost: "192.0.2.7".parse().unwrap(),
             now: "2026-11-22T12:00:00Z".parse().unwrap(),
             zone: TimeZone::fixed(jiff::tz::offset(2)),
@@ -251,7 +255,7 @@ mod tests {
         search(file.as_bytes(), &PublicKey::from_openssh(KEY).unwrap(), &circumstances())
     }
 
-    fn verdict(options: &str) -> Result<(), Refusal> {
+    fn verdict(options: &str) -> Result<(), InvalidKeyLine> {
         let found = find(&format!("{options} {KEY} someone@somewhere"));
         match found.admitted {
             Some(1) => Ok(()),
@@ -289,34 +293,34 @@ mod tests {
             ("no-such-thing", "no-such-thing"),
             ("no-pty=\"\"", "no-pty="),
         ] {
-            assert_eq!(verdict(options), Err(Refusal::Option(name.to_owned())), "{options}");
+            assert_eq!(verdict(options), Err(InvalidKeyLine::Option(name.to_owned())), "{options}");
         }
     }
 
     #[test]
     fn broken_syntax_does_not_admit() {
-        assert_eq!(verdict("from=192.0.2.7"), Err(Refusal::Value("from".to_owned())));
-        assert_eq!(verdict("from"), Err(Refusal::Value("from".to_owned())));
-        assert_eq!(verdict("restrict,"), Err(Refusal::Separator));
-        assert_eq!(verdict("restrict,,pty"), Err(Refusal::Separator));
-        assert_eq!(verdict("from=\"192.0.2.7\"pty"), Err(Refusal::Separator));
-        assert_eq!(verdict("\"\""), Err(Refusal::Separator));
-        assert_eq!(admits("from=\"192.0.2.7", &circumstances()), Err(Refusal::Quote));
+        assert_eq!(verdict("from=192.0.2.7"), Err(InvalidKeyLine::Value("from".to_owned())));
+        assert_eq!(verdict("from"), Err(InvalidKeyLine::Value("from".to_owned())));
+        assert_eq!(verdict("restrict,"), Err(InvalidKeyLine::Separator));
+        assert_eq!(verdict("restrict,,pty"), Err(InvalidKeyLine::Separator));
+        assert_eq!(verdict("from=\"192.0.2.7\"pty"), Err(InvalidKeyLine::Separator));
+        assert_eq!(verdict("\"\""), Err(InvalidKeyLine::Separator));
+        assert_eq!(admits("from=\"192.0.2.7", &circumstances()), Err(InvalidKeyLine::Quote));
         assert_eq!(find(&format!("from=\"192.0.2.7 {KEY}")), Search::default(), "all of it is options");
     }
 
     #[test]
     fn an_escaped_quote_belongs_to_the_value() {
         assert_eq!(dequote(r#"a\"b\\c\n" rest"#), Ok((r#"a"b\\c\n"#.to_owned(), " rest")));
-        assert_eq!(dequote(r#"open\""#), Err(Refusal::Quote));
+        assert_eq!(dequote(r#"open\""#), Err(InvalidKeyLine::Quote));
     }
 
     #[test]
     fn from_is_held_against_the_client() {
         assert_eq!(verdict("from=\"192.0.2.0/24,!192.0.2.9\""), Ok(()));
-        assert_eq!(verdict("From=\"10.0.0.0/8\""), Err(Refusal::Source("192.0.2.7".parse().unwrap())));
+        assert_eq!(verdict("From=\"10.0.0.0/8\""), Err(InvalidKeyLine::Source("192.0.2.7".parse().unwrap())));
         assert!(verdict("from=\"*\",from=\"10.0.0.1\"").is_err(), "every list must match");
-        assert!(matches!(verdict("from=\"10.0.0.1/8\""), Err(Refusal::FromList(_))));
+        assert!(matches!(verdict("from=\"10.0.0.1/8\""), Err(InvalidKeyLine::FromList(_))));
     }
 
     #[test]
@@ -326,15 +330,15 @@ mod tests {
         assert_eq!(verdict("expiry-time=\"20261122140001\""), Ok(()), "two hours east");
         for past in ["20261122", "202611221359", "20261122115959Z", "19700101"] {
             assert!(
-                matches!(verdict(&format!("expiry-time=\"{past}\"")), Err(Refusal::Expired(_))),
+                matches!(verdict(&format!("expiry-time=\"{past}\"")), Err(InvalidKeyLine::Expired(_))),
                 "{past}"
             );
         }
         for bad in
             ["", "Z", "2026", "20261301", "20260230", "2026112224", "202611222400", "20261122+1", "19691231"]
         {
-            let refusal = Err(Refusal::Time(bad.to_owned()));
-            assert_eq!(verdict(&format!("expiry-time=\"{bad}\"")), refusal, "{bad}");
+            let denied = Err(InvalidKeyLine::Time(bad.to_owned()));
+            assert_eq!(verdict(&format!("expiry-time=\"{bad}\"")), denied, "{bad}");
         }
     }
 
@@ -342,19 +346,19 @@ mod tests {
     fn a_later_line_may_admit_what_an_earlier_one_refused() {
         let found = find(&format!("command=\"x\" {KEY}\n{KEY}\n"));
         assert_eq!(found.admitted, Some(2));
-        assert_eq!(found.refused, [(1, Refusal::Option("command".to_owned()))]);
+        assert_eq!(found.refused, [(1, InvalidKeyLine::Option("command".to_owned()))]);
     }
 
     #[test]
     fn a_line_too_long_is_named_and_the_next_one_read() {
         let found = find(&format!("{}{KEY}\n{KEY}", " ".repeat(LINE_LIMIT)));
-        assert_eq!(found, Search { admitted: Some(2), refused: vec![(1, Refusal::TooLong)] });
+        assert_eq!(found, Search { admitted: Some(2), refused: vec![(1, InvalidKeyLine::TooLong)] });
     }
 
     #[test]
     fn a_file_full_of_refusals_does_not_fill_the_journal() {
         let found = find(&format!("command=\"x\" {KEY}\n").repeat(1000));
-        assert_eq!((found.admitted, found.refused.len()), (None, REFUSALS));
+        assert_eq!((found.admitted, found.refused.len()), (None, MAX_REPORTED_LINES));
     }
 
     proptest! {

@@ -17,27 +17,27 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::account::LoginName;
-use super::protocol::{Exit, Identity, Place, Prompt, Reply, Request, Run, Secret, Terminal};
+use super::protocol::{Exit, Identity, Prompt, Reply, Request, Run, Secret, Target, Terminal};
 use crate::config::RootLogin;
 use crate::hostkeys::HostKeys;
 use crate::message::{self, MessageError};
 
 /// From the connection to the first byte taken: systemd starts a helper when it accepts.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// systemd closes a connection at once while there are as many helpers as there may be (`MaxConnections=`): for one to be free, and between
 /// two tries. A login takes a tenth of a second, unless somebody types.
-const BUSY: Duration = Duration::from_secs(10);
-const BUSY_RETRY: Duration = Duration::from_millis(200);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// For one reply. PAM delays a failure by some seconds, and a directory server that is down takes its time.
-const REPLY: Duration = Duration::from_secs(60);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// For all host keys. Their disk may have to wake up.
-const HOST_KEYS: Duration = Duration::from_secs(20);
+const HOST_KEYS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Conversations that may be left in the middle, each of which costs a new helper.
-const ABANDONED: u32 = 6;
+const MAX_ABANDONED: u32 = 6;
 
 /// Why nobody could decide. The client of the port sees this as a failed login; the sentence is for the journal.
 #[derive(Debug, Error)]
@@ -72,7 +72,7 @@ pub enum LoginError {
     #[error("the login helper could not begin the session; its own messages say why")]
     NotRun,
     /// Somebody keeps beginning and leaving.
-    #[error("more than {ABANDONED} conversations were begun and left")]
+    #[error("more than {MAX_ABANDONED} conversations were begun and left")]
     TooManyAbandoned,
 }
 
@@ -187,10 +187,10 @@ impl Granted {
     }
 
     async fn ask(&self, run: Run, terminal: Option<Terminal>) -> Result<(Ends, Running), LoginError> {
-        let mut place = self.0.lock().await;
-        let mut stream = place.take().ok_or(LoginError::Over)?;
+        let mut target = self.0.lock().await;
+        let mut stream = target.take().ok_or(LoginError::Over)?;
         let on_terminal = terminal.is_some();
-        let started = timeout(REPLY, async {
+        let started = timeout(REPLY_TIMEOUT, async {
             message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
             let mut reply = message::receive_async(&mut stream).await.map_err(understand)?;
             let mut said = String::new();
@@ -208,8 +208,8 @@ impl Granted {
             let descriptors = received.await.map_err(|_| LoginError::Gone)?;
             Ok(Some((descriptors, said)))
         });
-        let started = started.await.map_err(|_| LoginError::Silent(REPLY))??;
-        *place = Some(stream);
+        let started = started.await.map_err(|_| LoginError::Silent(REPLY_TIMEOUT))??;
+        *target = Some(stream);
         let (descriptors, said) = started.ok_or(LoginError::NotRun)?;
         let mut descriptors = descriptors.into_iter();
         let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?, said)?;
@@ -229,15 +229,15 @@ impl Login {
         socket: &Path,
         user: &str,
         rhost: IpAddr,
-        place: Place,
+        target: Target,
         root: RootLogin,
     ) -> Result<Self, LoginError> {
         let rhost = rhost.to_canonical();
-        let begin = Request::Begin { user: LoginName::cut(user).to_owned(), rhost, place, root };
-        let busy_until = Instant::now() + BUSY;
+        let begin = Request::Begin { user: LoginName::cut(user).to_owned(), rhost, target, root };
+        let busy_until = Instant::now() + BUSY_TIMEOUT;
         let stream = loop {
             match connect(socket, &begin).await {
-                Err(LoginError::Gone) if Instant::now() < busy_until => sleep(BUSY_RETRY).await,
+                Err(LoginError::Gone) if Instant::now() < busy_until => sleep(BUSY_RETRY_INTERVAL).await,
                 connected => break connected?,
             }
         };
@@ -322,7 +322,7 @@ impl Login {
             State::Asked(left) => {
                 drop(left);
                 self.abandoned += 1;
-                if self.abandoned > ABANDONED {
+                if self.abandoned > MAX_ABANDONED {
                     return Err(LoginError::TooManyAbandoned);
                 }
                 connect(&self.socket, &self.begin).await?
@@ -332,7 +332,7 @@ impl Login {
         loop {
             match self.exchange(stream, request).await {
                 Err(LoginError::Gone) if self.busy_until.is_some_and(|until| Instant::now() < until) => {
-                    sleep(BUSY_RETRY).await;
+                    sleep(BUSY_RETRY_INTERVAL).await;
                     stream = connect(&self.socket, &self.begin).await?;
                 }
                 exchanged => return exchanged,
@@ -342,7 +342,7 @@ impl Login {
 
     async fn exchange(&mut self, mut stream: UnixStream, request: &Request) -> Result<Reply, LoginError> {
         self.said.clear();
-        let exchanged = timeout(REPLY, async {
+        let exchanged = timeout(REPLY_TIMEOUT, async {
             message::send_async(&mut stream, request).await?;
             let mut reply = message::receive_async(&mut stream).await?;
             if let Some(Reply::Said(said)) = reply {
@@ -351,7 +351,7 @@ impl Login {
             }
             Ok(reply)
         });
-        let reply = exchanged.await.map_err(|_| LoginError::Silent(REPLY))?.map_err(understand)?;
+        let reply = exchanged.await.map_err(|_| LoginError::Silent(REPLY_TIMEOUT))?.map_err(understand)?;
         let reply = reply.ok_or(LoginError::Gone)?;
         self.busy_until = None;
         self.state = match &reply {
@@ -403,17 +403,17 @@ pub async fn host_keys(socket: &Path) -> Result<HostKeys, HostKeysError> {
             }
         }
     };
-    timeout(HOST_KEYS, asked).await.map_err(|_| LoginError::Silent(HOST_KEYS))?
+    timeout(HOST_KEYS_TIMEOUT, asked).await.map_err(|_| LoginError::Silent(HOST_KEYS_TIMEOUT))?
 }
 
 async fn connect(socket: &Path, begin: &Request) -> Result<UnixStream, LoginError> {
-    let connected = timeout(CONNECT, async {
+    let connected = timeout(CONNECT_TIMEOUT, async {
         let unreachable = |source| LoginError::Unreachable { path: socket.to_owned(), source };
         let mut stream = UnixStream::connect(socket).await.map_err(unreachable)?;
         message::send_async(&mut stream, begin).await.map_err(understand)?;
         Ok(stream)
     });
-    connected.await.map_err(|_| LoginError::Silent(CONNECT))?
+    connected.await.map_err(|_| LoginError::Silent(CONNECT_TIMEOUT))?
 }
 
 fn understand(error: MessageError) -> LoginError {
@@ -447,6 +447,6 @@ mod tests {
             is_send(login.run(Run::Admin, None));
         }
         let _ = (all, last);
-        is_send(Login::begin(Path::new("/"), "", "::1".parse().unwrap(), Place::Admin, RootLogin::No));
+        is_send(Login::begin(Path::new("/"), "", "::1".parse().unwrap(), Target::Admin, RootLogin::No));
     }
 }

@@ -9,10 +9,10 @@ use jiff::tz::TimeZone;
 use russh::keys::{HashAlg, PublicKey};
 
 use super::account::Account;
-use super::authorized_keys::{self, Circumstances};
+use super::authorized_keys::{self, LoginContext};
+use super::denied::Denied;
 use super::keyfile;
 use super::keys_command;
-use super::refusal::Refusal;
 use super::sources::{Configured, Sources};
 use crate::config::{KeyTokens, Tokens};
 
@@ -37,19 +37,19 @@ impl Listed {
         key: &PublicKey,
         rhost: IpAddr,
         tell: &dyn Fn(&str),
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, Denied> {
         let Self { configured, sources, printed } = self;
         let sources = sources.get_or_insert_with(|| read(configured, tell));
         // Told once.
         let Some(sources) = sources else { return Ok(false) };
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
-        let text = key.to_openssh().map_err(|_| Refusal::NotAKey)?;
-        let (kind, base64) = text.trim().split_once(' ').ok_or(Refusal::NotAKey)?;
+        let text = key.to_openssh().map_err(|_| Denied::NotAKey)?;
+        let (kind, base64) = text.trim().split_once(' ').ok_or(Denied::NotAKey)?;
         let base64 = base64.split(' ').next().unwrap_or_default();
         let of_user =
             Tokens { user: account.name.as_str(), uid: account.uid.as_raw(), home: &account.home, key: None };
 
-        let circumstances = Circumstances { rhost, now: Timestamp::now(), zone: TimeZone::system() };
+        let circumstances = LoginContext { rhost, now: Timestamp::now(), zone: TimeZone::system() };
         let admits = |source: &Path, text: &[u8]| {
             let found = authorized_keys::search(text, key, &circumstances);
             for (line, refusal) in &found.refused {
@@ -59,7 +59,7 @@ impl Listed {
         };
 
         let files: Vec<PathBuf> = sources.files.iter().map(|file| file.expand(&of_user)).collect();
-        for file in keyfile::read_all(account, &files).map_err(Refusal::Become)? {
+        for file in keyfile::read_all(account, &files).map_err(Denied::Become)? {
             match file {
                 Ok(file) if admits(&file.path, &file.contents) => return Ok(true),
                 Ok(_) => {}

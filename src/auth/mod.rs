@@ -7,17 +7,17 @@
 pub mod account;
 pub mod authorized_keys;
 pub mod client;
-pub mod from;
+pub mod host_patterns;
 pub mod protocol;
 pub mod server;
 pub mod sources;
 
+mod denied;
 mod interrupt;
 mod keyfile;
 mod keys_command;
 mod listed;
 mod pam;
 mod peer;
-mod refusal;
 mod run;
 mod session;

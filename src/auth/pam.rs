@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::interrupt::Interrupter;
 use super::peer::{Peer, PeerError};
-use super::protocol::{Place, Prompt, Reply, Request, Secret};
+use super::protocol::{Prompt, Reply, Request, Secret, Target};
 use crate::printable;
 
 /// The file in /etc/pam.d.
@@ -102,7 +102,7 @@ pub struct Who<'a> {
     /// Address of the client.
     pub rhost: IpAddr,
     /// The port, or the admin CLI.
-    pub place: &'a Place,
+    pub place: &'a Target,
 }
 
 /// A PAM transaction.

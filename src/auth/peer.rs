@@ -11,7 +11,7 @@ use super::protocol::{Reply, Request};
 use crate::message::{self, MessageError};
 
 /// Time for one reply to leave. The peer reads nothing else meanwhile, so a full socket means that it hangs.
-const SEND: Duration = Duration::from_secs(10);
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the conversation ends before the login does.
 #[derive(Debug, Error)]
@@ -65,7 +65,7 @@ impl Peer {
 
     /// Sends one reply.
     pub fn send(&mut self, reply: &Reply) -> Result<(), PeerError> {
-        self.stream.set_write_timeout(Some(SEND)).map_err(MessageError::from)?;
+        self.stream.set_write_timeout(Some(SEND_TIMEOUT)).map_err(MessageError::from)?;
         message::send(&mut self.stream, reply).map_err(|error| self.explain(error))
     }
 

@@ -44,7 +44,7 @@ pub enum Request {
         /// Address of the client, an IPv4-mapped one already unmapped.
         rhost: IpAddr,
         /// What the login is for.
-        place: Place,
+        target: Target,
         /// How root may log in there.
         root: RootLogin,
     },
@@ -77,14 +77,14 @@ pub enum Request {
 
 /// What a login is for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Place {
+pub enum Target {
     /// The console of this port.
     Port(PortName),
     /// The admin CLI.
     Admin,
 }
 
-impl Place {
+impl Target {
     /// The port, if it is one.
     pub fn port(&self) -> Option<&PortName> {
         match self {
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Port(port) => port.fmt(f),

@@ -12,11 +12,11 @@ use russh::keys::{HashAlg, PublicKey};
 use thiserror::Error;
 
 use super::account::{Account, AccountError, LoginName};
+use super::denied::{Denied, Failure};
 use super::listed::Listed;
 use super::pam::{PamError, Transaction, Who};
 use super::peer::{Peer, PeerError};
-use super::protocol::{Identity, Place, Reply, Request, Secret};
-use super::refusal::{Failure, Refusal};
+use super::protocol::{Identity, Reply, Request, Secret, Target};
 use super::session::{self, SessionError};
 use super::sources::Configured;
 use crate::config::{Instances, RootLogin};
@@ -25,18 +25,18 @@ use crate::hostkeys::{self, HostKeys};
 use crate::port::PortName;
 
 /// From the connection to `Granted`: sshd's LoginGraceTime.
-pub const GRACE: Duration = Duration::from_secs(120);
+pub const LOGIN_GRACE_TIME: Duration = Duration::from_secs(120);
 
 /// Conversations and signed keys in one login: sshd's MaxAuthTries.
-const TRIES: u32 = 6;
+const MAX_TRIES: u32 = 6;
 
 /// Offered keys in one login. An agent holds a few; a guesser would ask for many.
-const OFFERS: u32 = 64;
+const MAX_KEY_OFFERS: u32 = 64;
 
 /// A wrong answer is told so long after it came, in the place of PAM's own delay ([`super::pam`]): who guesses, be it a port that
 /// was taken over, waits. It is less than what `ssh::login` adds up to, so that there is time to hash a password of a
 /// known user, and none of an unknown one, before anything shows.
-const REFUSAL: Duration = Duration::from_secs(2);
+const DENIAL_DELAY: Duration = Duration::from_secs(2);
 
 /// While one of these exists only root logs in (nologin (5)). Looked at here as well as by pam_nologin, because
 /// without /etc/pam.d/consoleserver the service `other` decides, which need not look.
@@ -59,11 +59,11 @@ pub fn serve(
     host_keys: &Path,
     configured: Configured,
 ) -> Result<(), ServeError> {
-    let mut peer = Peer::new(stream, GRACE);
+    let mut peer = Peer::new(stream, LOGIN_GRACE_TIME);
     let begun = peer.receive().and_then(|first| match first {
         None => Ok(None),
-        Some(Request::Begin { user, rhost, place, root }) => {
-            Ok(Some(Login::begin(user, rhost, place, root, demo_key, configured)))
+        Some(Request::Begin { user, rhost, target, root }) => {
+            Ok(Some(Login::begin(user, rhost, target, root, demo_key, configured)))
         }
         Some(Request::HostKeys) => send_host_keys(&mut peer, host_keys).map(|()| None),
         Some(_) => Err(PeerError::OutOfTurn("the first request must be Begin or HostKeys")),
@@ -118,7 +118,7 @@ struct Login {
     /// As typed: anything at all, but no more than a name has.
     typed: String,
     rhost: IpAddr,
-    place: Place,
+    target: Target,
     root: RootLogin,
     demo_key: Option<PublicKey>,
     account: Result<Account, AccountError>,
@@ -137,18 +137,18 @@ impl Login {
     fn begin(
         typed: String,
         rhost: IpAddr,
-        place: Place,
+        target: Target,
         root: RootLogin,
         demo: Option<PublicKey>,
         configured: Configured,
     ) -> Self {
-        let at_demo = place.port().is_some_and(|port| port.as_str() == DEMO_PORT);
+        let at_demo = target.port().is_some_and(|port| port.as_str() == DEMO_PORT);
         Self {
             account: Account::look_up(&typed),
             demo_key: demo.filter(|_| at_demo),
             rhost: rhost.to_canonical(),
             typed: LoginName::cut(&typed).to_owned(),
-            place,
+            target,
             root,
             listed: Listed::new(configured),
             admitted: None,
@@ -179,7 +179,7 @@ impl Login {
             if matches!(reply, Reply::Granted(_)) {
                 return Ok(());
             }
-            if self.tries >= TRIES || self.offers >= OFFERS {
+            if self.tries >= MAX_TRIES || self.offers >= MAX_KEY_OFFERS {
                 self.tell("ended: too many tries");
                 return Ok(());
             }
@@ -195,11 +195,11 @@ impl Login {
         self.offers += 1;
         match self.by_key(key, false) {
             Ok(_) => Reply::Acceptable,
-            Err(Refusal::Unlisted(_)) => {
+            Err(Denied::Unlisted(_)) => {
                 self.unlisted += 1;
                 Reply::Denied
             }
-            Err(refusal) => self.refuse("key", &refusal),
+            Err(denied) => self.refuse("key", &denied),
         }
     }
 
@@ -207,7 +207,7 @@ impl Login {
         self.tries += 1;
         match self.by_key(key, true) {
             Ok((identity, fingerprint)) => self.grant(identity, &format!("key {fingerprint}")),
-            Err(refusal) => self.refuse("key", &refusal),
+            Err(denied) => self.refuse("key", &denied),
         }
     }
 
@@ -215,9 +215,9 @@ impl Login {
         self.tries += 1;
         match self.by_conversation(peer, change) {
             Ok(identity) => Ok(self.grant(identity, "password")),
-            Err(Failure::Refused(refusal)) => {
-                let reply = self.refuse("password", &refusal);
-                peer.wait_since_heard(REFUSAL);
+            Err(Failure::Refused(denied)) => {
+                let reply = self.refuse("password", &denied);
+                peer.wait_since_heard(DENIAL_DELAY);
                 Ok(reply)
             }
             Err(Failure::Peer(error)) => Err(error),
@@ -225,8 +225,8 @@ impl Login {
     }
 
     /// The identity and the key's fingerprint. A key that is `signed` logs in now; otherwise it is only asked about.
-    fn by_key(&mut self, key: &str, signed: bool) -> Result<(Identity, String), Refusal> {
-        let key = PublicKey::from_openssh(key).map_err(|_| Refusal::NotAKey)?;
+    fn by_key(&mut self, key: &str, signed: bool) -> Result<(Identity, String), Denied> {
+        let key = PublicKey::from_openssh(key).map_err(|_| Denied::NotAKey)?;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         if self.demo_key.as_ref().is_some_and(|demo| demo.key_data() == key.key_data()) {
             let identity = Identity { name: DEMO_PORT.to_owned(), uid: 65534, groups: Vec::new() };
@@ -236,11 +236,11 @@ impl Login {
             Ok(account) => account.clone(),
             Err(_) => Account::nobody(),
         };
-        let (whom, rhost) = (self.whom(), self.rhost);
-        let listed = self.listed.lists(&owner, &key, rhost, &|what| whom.say(None, what))?;
+        let (candidate, rhost) = (self.candidate(), self.rhost);
+        let listed = self.listed.lists(&owner, &key, rhost, &|what| candidate.say(None, what))?;
         let account = self.account.as_ref().map_err(|error| *error)?;
         if !listed {
-            return Err(Refusal::Unlisted(fingerprint));
+            return Err(Denied::Unlisted(fingerprint));
         }
         self.admits(account, Method::Key)?;
         if signed {
@@ -255,7 +255,7 @@ impl Login {
 
     /// Whoever must not log in this way is asked just like everybody else, and every answer is wrong.
     fn by_conversation(&mut self, peer: &mut Peer, change: Change) -> Result<Identity, Failure> {
-        let known = self.account.as_ref().map_err(|error| Refusal::from(*error));
+        let known = self.account.as_ref().map_err(|error| Denied::from(*error));
         let allowed = known.and_then(|account| self.admits(account, Method::Password));
         let user = LoginName::parse(&self.typed);
         let user = user.as_ref().map_or(LoginName::IMPOSSIBLE, LoginName::as_str);
@@ -264,8 +264,8 @@ impl Login {
         if allowed.is_err() || verdict.is_err() {
             self.said = pam.take_said();
         }
-        if let (Err(refusal), Ok(()) | Err(PamError::Refused { .. })) = (allowed, &verdict) {
-            return Err(refusal.into());
+        if let (Err(denied), Ok(()) | Err(PamError::Refused { .. })) = (allowed, &verdict) {
+            return Err(denied.into());
         }
         verdict?;
         let account = Account::look_up(&pam.user()?)?;
@@ -276,17 +276,17 @@ impl Login {
     }
 
     /// Rules about who may log in at all, before any proof. Not all proofs know of a lock: pam_krb5 and pam_sss ask elsewhere.
-    fn admits(&self, account: &Account, method: Method) -> Result<(), Refusal> {
+    fn admits(&self, account: &Account, method: Method) -> Result<(), Denied> {
         let own = Uid::effective();
         match (self.root, method) {
-            _ if !own.is_root() && account.uid != own => return Err(Refusal::SomebodyElse(own)),
+            _ if !own.is_root() && account.uid != own => return Err(Denied::SomebodyElse(own)),
             _ if !account.uid.is_root() => {}
             (RootLogin::Yes, _) | (RootLogin::Key, Method::Key) => {}
-            (RootLogin::Key, Method::Password) => return Err(Refusal::RootByPassword),
-            (RootLogin::No, _) => return Err(Refusal::Root),
+            (RootLogin::Key, Method::Password) => return Err(Denied::RootByPassword),
+            (RootLogin::No, _) => return Err(Denied::Root),
         }
         // Only root can see a lock.
-        if own.is_root() && account.is_locked()? { Err(Refusal::Locked) } else { Ok(()) }
+        if own.is_root() && account.is_locked()? { Err(Denied::Locked) } else { Ok(()) }
     }
 
     /// All that is asked of an account, whatever it has proved itself by: it is the one that PAM has named in the end.
@@ -296,7 +296,7 @@ impl Login {
         method: Method,
         pam: &mut Transaction<'_>,
         change: Change,
-    ) -> Result<Identity, Refusal> {
+    ) -> Result<Identity, Denied> {
         self.admits(account, method)?;
         // First, since pam_nologin has the file's text for the user.
         match (pam.check_account(), change) {
@@ -312,7 +312,7 @@ impl Login {
     }
 
     fn who<'a>(&'a self, user: &'a str) -> Who<'a> {
-        Who { user, rhost: self.rhost, place: &self.place }
+        Who { user, rhost: self.rhost, place: &self.target }
     }
 
     fn grant(&self, identity: Identity, proof: &str) -> Reply {
@@ -320,10 +320,10 @@ impl Login {
         Reply::Granted(identity)
     }
 
-    fn refuse(&self, method: &str, refusal: &Refusal) -> Reply {
-        self.event(Event::Refused, &format!("refused by {method}: {refusal}"));
-        match refusal {
-            Refusal::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountRefused),
+    fn refuse(&self, method: &str, denied: &Denied) -> Reply {
+        self.event(Event::Refused, &format!("refused by {method}: {denied}"));
+        match denied {
+            Denied::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountRefused),
             _ => Reply::Denied,
         }
     }
@@ -337,37 +337,37 @@ impl Login {
     }
 
     fn say(&self, message_id: Option<&str>, what: &str) {
-        self.whom().say(message_id, what);
+        self.candidate().say(message_id, what);
     }
 
-    fn whom(&self) -> Whom {
-        Whom { typed: self.typed.clone(), rhost: self.rhost, place: self.place.clone() }
+    fn candidate(&self) -> Candidate {
+        Candidate { typed: self.typed.clone(), rhost: self.rhost, target: self.target.clone() }
     }
 }
 
 /// Whose login it is: what each line in the journal begins with.
-struct Whom {
+struct Candidate {
     typed: String,
     rhost: IpAddr,
-    place: Place,
+    target: Target,
 }
 
-impl Whom {
+impl Candidate {
     /// `object_systemd_unit` makes `journalctl --unit console@PORT` show it among what the port says, or `console-cli`: root
     /// may say so.
     fn say(&self, message_id: Option<&str>, what: &str) {
-        let Self { typed, rhost, place } = self;
-        let unit = match place {
-            Place::Port(port) => format!("console@{}.service", Instances::running(Path::new("/")).of(port)),
-            Place::Admin => "console-cli.service".to_owned(),
+        let Self { typed, rhost, target } = self;
+        let unit = match target {
+            Target::Port(port) => format!("console@{}.service", Instances::running(Path::new("/")).of(port)),
+            Target::Admin => "console-cli.service".to_owned(),
         };
         tracing::info!(
             message_id,
             console_user = typed,
-            console_port = place.port().map(PortName::as_str),
+            console_port = target.port().map(PortName::as_str),
             console_rhost = %rhost,
             object_systemd_unit = unit,
-            "login of {typed:?} to {place} from {rhost}: {what}"
+            "login of {typed:?} to {target} from {rhost}: {what}"
         );
     }
 }
@@ -387,9 +387,9 @@ enum Method {
     Password,
 }
 
-fn open_to(account: &Account) -> Result<(), Refusal> {
+fn open_to(account: &Account) -> Result<(), Denied> {
     match NOLOGIN.into_iter().find(|path| Path::new(path).exists()) {
-        Some(path) if !account.uid.is_root() => Err(Refusal::Nologin(path)),
+        Some(path) if !account.uid.is_root() => Err(Denied::Nologin(path)),
         _ => Ok(()),
     }
 }

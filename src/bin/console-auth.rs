@@ -15,7 +15,7 @@ use nix::unistd::alarm;
 use russh::keys::PublicKey;
 
 /// Seconds after which even a PAM module that hangs is ended, a little more than a login may take.
-const HARD_LIMIT: u32 = server::GRACE.as_secs() as u32 + 15;
+const HARD_LIMIT: u32 = server::LOGIN_GRACE_TIME.as_secs() as u32 + 15;
 
 /// What a login may have run, below `--root`.
 const PROGRAM: &str = "usr/bin/consolectl";

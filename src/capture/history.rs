@@ -18,11 +18,11 @@ use super::view::{LINE_MAX, View, Wanted, time_of};
 use crate::config::LogType;
 
 /// Bytes shown at once, about.
-const PIECE: usize = 16 * 1024;
+const READ_CHUNK: usize = 16 * 1024;
 /// Bytes read at once, about: a part of a second of a slow card.
-const STRETCH: usize = 4 * 1024 * 1024;
+const SEARCH_CHUNK: usize = 4 * 1024 * 1024;
 /// Time for that: a pattern may be costly, and others want to read too.
-const TURN: Duration = Duration::from_millis(100);
+const YIELD_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What compresses files for logrotate(8) (`compresscmd`) beside gzip: the end of the name, and what makes it readable.
 const COMPRESSIONS: [(&str, &str, &str); 6] = [
@@ -98,7 +98,7 @@ impl History {
         let mut line = Vec::new();
         let mut read = 0;
         let began = Instant::now();
-        while out.len() < PIECE && read < STRETCH && began.elapsed() < TURN {
+        while out.len() < READ_CHUNK && read < SEARCH_CHUNK && began.elapsed() < YIELD_INTERVAL {
             if !self.next_line(&mut line)? {
                 return Ok((!out.is_empty()).then_some(out));
             }
@@ -472,7 +472,7 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
         let costly = Some(Box::new(|_: &[u8]| {
-            std::thread::sleep(TURN);
+            std::thread::sleep(YIELD_INTERVAL);
             true
         }) as Matcher);
         let mut history = history(&path, Wanted { pattern: costly, ..Wanted::default() });

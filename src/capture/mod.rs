@@ -3,6 +3,7 @@
 //! out what of it is there); `reader` reads it back: `tail` its end, `search` words in it, and `history` also what was
 //! rotated, all of them by the lines of `view`.
 
+mod batch;
 mod encode;
 mod hex;
 mod history;
@@ -12,7 +13,6 @@ pub mod reader;
 mod recovery;
 mod search;
 mod tail;
-mod trip;
 mod view;
 mod write_ahead;
 pub mod writer;

@@ -11,7 +11,7 @@ use crate::config::LogType;
 use crate::printable::clean;
 
 /// Bytes from the end that are looked through: a week of a talkative device, and a second of a slow disk's time.
-const FARTHEST: u64 = 64 * 1024 * 1024;
+const MAX_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
 
 /// What was found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub fn search(path: &Path, kind: LogType, words: &str, most: usize) -> io::Resul
     let mut found = Found::default();
     let Some(mut file) = tail::open(path)? else { return Ok(found) };
     let size = file.metadata()?.len();
-    file.seek(SeekFrom::Start(size.saturating_sub(FARTHEST)))?;
+    file.seek(SeekFrom::Start(size.saturating_sub(MAX_SEARCH_BYTES)))?;
     let words = words.to_lowercase();
     let mut reader = BufReader::new(file);
     while let Some(line) = next_line(&mut reader)? {

@@ -10,9 +10,9 @@ use nix::fcntl::OFlag;
 use super::history;
 
 /// Bytes read at once.
-const PIECE: usize = 16 * 1024;
+const READ_CHUNK: usize = 16 * 1024;
 /// Bytes that are looked through for the beginning of the last lines: a log without line ends must not be read whole.
-const FARTHEST: u64 = 16 * 1024 * 1024;
+const MAX_SEARCH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A place in a log file.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Tail {
 
     /// The next piece; empty at the end. If the file was renamed away meanwhile, its rest comes first.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
-        let mut piece = vec![0; PIECE];
+        let mut piece = vec![0; READ_CHUNK];
         loop {
             if let Some(file) = &self.file {
                 let count = file.read_at(&mut piece, self.position)?;
@@ -98,13 +98,13 @@ fn beginning(file: &File, lines: usize) -> io::Result<(u64, usize)> {
     if lines == 0 || size == 0 {
         return Ok((size, 0));
     }
-    let floor = size.saturating_sub(FARTHEST);
+    let floor = size.saturating_sub(MAX_SEARCH_BYTES);
     let mut found = 0;
     let mut behind = 0;
-    let mut piece = [0; PIECE];
+    let mut piece = [0; READ_CHUNK];
     let mut until = size;
     while until > floor {
-        let from = until.saturating_sub(PIECE as u64).max(floor);
+        let from = until.saturating_sub(READ_CHUNK as u64).max(floor);
         let piece = &mut piece[..(until - from) as usize];
         file.read_exact_at(piece, from)?;
         for (index, byte) in piece.iter().enumerate().rev() {
@@ -170,7 +170,7 @@ mod tests {
             let mut tail = Tail::last_lines(&path, lines).unwrap();
             assert_eq!(rest(&mut tail), last, "{lines} of {text:?}");
         }
-        let long = "x".repeat(3 * PIECE);
+        let long = "x".repeat(3 * READ_CHUNK);
         fs::write(&path, format!("first\n{long}\nlast\n")).unwrap();
         assert_eq!(rest(&mut Tail::last_lines(&path, 2).unwrap()), format!("{long}\nlast\n"));
     }

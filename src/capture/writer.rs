@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::trip::{FailedSync, Trip};
+use super::batch::{Batch, FailedSync};
 use super::{CaptureError, CaptureLog, Displaced, Times};
 use crate::alarm::Alarm;
 use crate::config::Log;
@@ -19,31 +19,31 @@ use crate::hub::{Cursor, Hub, Note, Noted};
 use crate::logdir::Client;
 
 /// Bytes per trip to the blocking thread.
-const BATCH: usize = 64 * 1024;
+const WRITE_BATCH: usize = 64 * 1024;
 /// Between two trips while a device talks, so that it costs at most some twenty wake-ups of a thread a second. A backlog is not paced,
-/// nor what would soon fill the ring. Shorter than the rest of a port with nobody there (`hub/rest.rs`): there, each read is
+/// nor what would soon fill the ring. Shorter than the rest of a port with nobody there (`hub/coalesce.rs`): there, each read is
 /// followed by its trip.
-const PACE: Duration = Duration::from_millis(45);
+const WRITE_INTERVAL: Duration = Duration::from_millis(45);
 /// What is due goes with the next read, if one comes within this; so late may a log line be, and its time so wrong.
-const SLACK: Duration = Duration::from_millis(20);
+const WRITE_SLACK: Duration = Duration::from_millis(20);
 /// After so much silence an unfinished line (a prompt) is written as it is.
-const SILENCE: Duration = Duration::from_millis(200);
+const IDLE_FLUSH_DELAY: Duration = Duration::from_millis(200);
 /// A trip that takes longer is said, and what it costs is counted anew each time. SD cards stall for a few seconds.
-const HANG: Duration = Duration::from_secs(5);
+const HANG_TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two tries at a log that cannot be written: at first, and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const RETRY_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// Between two tries while the disk is full: room can come at any time, and nothing tells of it.
-const RETRY_FULL: Duration = Duration::from_secs(1);
+const DISK_FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
-const LOSSES: Duration = Duration::from_secs(10);
+const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Notes that can be written again after a sync that failed. What is said also stands in the journal.
 const NOTES_KEPT: usize = 64;
 
 /// What the log is to be. A state and not messages: however long a disk hangs, none is lost and no queue fills.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct LogConfig {
     /// The settings in force.
     pub settings: Log,
     /// How often the file was renamed away: it goes on in a new one each time.
@@ -52,7 +52,7 @@ pub struct Wanted {
     pub finished: bool,
 }
 
-impl Wanted {
+impl LogConfig {
     /// A log that begins.
     pub fn new(settings: Log) -> Self {
         Self { settings, reopened: 0, finished: false }
@@ -105,7 +105,7 @@ pub struct Writer {
 
 impl Writer {
     /// A writer into this directory; nothing is opened yet.
-    pub fn new(hub: Arc<Hub>, directory: Client, Wanted { settings, reopened, .. }: Wanted) -> Self {
+    pub fn new(hub: Arc<Hub>, directory: Client, LogConfig { settings, reopened, .. }: LogConfig) -> Self {
         let cursor = hub.log_cursor();
         let health = watch::Sender::new(Health { trouble: None, lost: hub.log_mark().lost });
         Self {
@@ -119,7 +119,7 @@ impl Writer {
             must_sync: false,
             unsynced_notes: Vec::new(),
             health,
-            retry_after: RETRY.0,
+            retry_after: RETRY_INTERVALS.0,
             pending: None,
             seen: 0,
             unsynced_since: None,
@@ -138,9 +138,9 @@ impl Writer {
     }
 
     /// Writes until told to finish, or until nobody is left to tell.
-    pub async fn run(mut self, mut wanted: watch::Receiver<Wanted>) {
+    pub async fn run(mut self, mut wanted: watch::Receiver<LogConfig>) {
         // Most of the time the answer is there at once.
-        let _ = tokio::time::timeout(HANG, self.directory.answered()).await;
+        let _ = tokio::time::timeout(HANG_TIMEOUT, self.directory.answered()).await;
         let mut trip = self.look(false);
         loop {
             // The first one opens the file, and cuts off what a killed process wrote beyond its mark, even if the
@@ -158,7 +158,7 @@ impl Writer {
                 }
                 self.report_recovery();
                 if talking && !self.more {
-                    self.rests_until = Instant::now() + PACE;
+                    self.rests_until = Instant::now() + WRITE_INTERVAL;
                 }
             }
             trip = match self.next(&mut wanted).await {
@@ -169,11 +169,11 @@ impl Writer {
     }
 
     /// Waits until it is time for a trip, an empty one if there is none to make after all; `None` to end.
-    async fn next(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
+    async fn next(&mut self, wanted: &mut watch::Receiver<LogConfig>) -> Option<Batch> {
         let loss_due = self.tell_loss();
-        let flush_due = self.pending.map(|(_, last)| last + SILENCE);
+        let flush_due = self.pending.map(|(_, last)| last + IDLE_FLUSH_DELAY);
         let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
-        let trip_due = self.heard.then_some(self.rests_until + SLACK);
+        let trip_due = self.heard.then_some(self.rests_until + WRITE_SLACK);
         self.alarm.set([loss_due, flush_due, sync_due, trip_due].into_iter().flatten().min());
         tokio::select! {
             biased;
@@ -182,11 +182,11 @@ impl Writer {
                 self.obey(wanted).await
             }
             // A sync meets the other directory even if nothing is to be written: the disk of the old one may be about to go.
-            () = self.directory.changed() => Some(Trip { sync: true, ..self.look(false) }),
+            () = self.directory.changed() => Some(Batch { sync: true, ..self.look(false) }),
             // Before the device is heard again: one that never pauses would put these off for ever.
             () = self.alarm.rings() => match Instant::now() {
-                now if sync_due.is_some_and(|due| due <= now) => Some(Trip { sync: true, ..Trip::default() }),
-                now if loss_due.is_some_and(|due| due <= now) => Some(Trip::default()),
+                now if sync_due.is_some_and(|due| due <= now) => Some(Batch { sync: true, ..Batch::default() }),
+                now if loss_due.is_some_and(|due| due <= now) => Some(Batch::default()),
                 _ if self.heard => Some(self.look(false)),
                 _ => Some(self.look_after_silence()),
             },
@@ -194,13 +194,13 @@ impl Writer {
             () = self.cursor.heard_more() => {
                 self.heard = true;
                 let due = Instant::now() >= self.rests_until || self.cursor.is_a_quarter_behind();
-                Some(if due { self.look(false) } else { Trip::default() })
+                Some(if due { self.look(false) } else { Batch::default() })
             }
         }
     }
 
     /// What there is to write now: with what has waited for its end for long enough, unless just now more came.
-    fn look_after_silence(&mut self) -> Trip {
+    fn look_after_silence(&mut self) -> Batch {
         let seen = self.seen;
         let mut trip = self.look(false);
         trip.flush |= self.seen == seen;
@@ -208,21 +208,21 @@ impl Writer {
     }
 
     /// What there is to write now.
-    fn look(&mut self, flush: bool) -> Trip {
+    fn look(&mut self, flush: bool) -> Batch {
         self.heard = false;
         let mut bytes = Vec::new();
-        let gap = self.cursor.peek(&mut bytes, BATCH);
+        let gap = self.cursor.peek(&mut bytes, WRITE_BATCH);
         let note = self.hub.next_note();
         let until_note =
             note.as_ref().map(|note| note.offset.saturating_sub(self.cursor.position() + gap) as usize);
-        let mut trip = Trip { gap, flush, ..Trip::default() };
+        let mut trip = Batch { gap, flush, ..Batch::default() };
         if let Some(length) = until_note.filter(|length| *length <= bytes.len()) {
             // The note stands between two bytes: what is before it is finished first.
             bytes.truncate(length);
             trip.note = note;
             trip.flush = true;
         }
-        self.more = trip.note.is_some() || bytes.len() == BATCH;
+        self.more = trip.note.is_some() || bytes.len() == WRITE_BATCH;
         if bytes.len() > self.seen || gap > 0 {
             let first = match self.pending {
                 Some((first, _)) if self.seen > 0 && gap == 0 => first,
@@ -236,7 +236,7 @@ impl Writer {
     }
 
     /// Takes a trip, which records how far the log has come.
-    async fn go(&mut self, mut trip: Trip) -> Result<(), CaptureError> {
+    async fn go(&mut self, mut trip: Batch) -> Result<(), CaptureError> {
         let now = Timestamp::now();
         let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
         trip.sync |= self.must_sync;
@@ -310,7 +310,7 @@ impl Writer {
     /// Waits until a trip with `offered` bytes is back, and says if that takes long.
     async fn wait_for<T>(&mut self, mut errand: JoinHandle<T>, offered: usize) -> T {
         loop {
-            self.alarm.set(Some(Instant::now() + HANG));
+            self.alarm.set(Some(Instant::now() + HANG_TIMEOUT));
             tokio::select! {
                 back = &mut errand => match back {
                     Ok(done) => return done,
@@ -353,8 +353,8 @@ impl Writer {
     }
 
     /// Does what is wanted now; the trip that it needs, or `None` to end.
-    async fn obey(&mut self, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
-        let Wanted { settings, reopened, finished } = wanted.borrow_and_update().clone();
+    async fn obey(&mut self, wanted: &mut watch::Receiver<LogConfig>) -> Option<Batch> {
+        let LogConfig { settings, reopened, finished } = wanted.borrow_and_update().clone();
         let reopen = reopened != self.reopened;
         self.last = finished;
         if reopen || finished || settings != self.settings {
@@ -374,7 +374,7 @@ impl Writer {
             self.tell_loss();
             return None;
         }
-        Some(Trip { reopen, ..Trip::default() })
+        Some(Batch { reopen, ..Batch::default() })
     }
 
     /// Writes everything that is there now, and syncs it. What comes meanwhile is not waited for.
@@ -389,7 +389,7 @@ impl Writer {
                 break;
             }
         }
-        self.go(Trip { sync: true, ..Trip::default() }).await?;
+        self.go(Batch { sync: true, ..Batch::default() }).await?;
         if self.hub.next_note().is_some() {
             // That the log was removed is known only now.
             let trip = self.look(true);
@@ -404,9 +404,9 @@ impl Writer {
         directory.map(|directory| directory.shown().join(&self.settings.file)).unwrap_or_default()
     }
 
-    async fn wait_to_retry(&mut self, full: bool, wanted: &mut watch::Receiver<Wanted>) -> Option<Trip> {
-        let after = if full { RETRY_FULL } else { self.retry_after };
-        self.retry_after = (after * 2).min(RETRY.1);
+    async fn wait_to_retry(&mut self, full: bool, wanted: &mut watch::Receiver<LogConfig>) -> Option<Batch> {
+        let after = if full { DISK_FULL_RETRY_INTERVAL } else { self.retry_after };
+        self.retry_after = (after * 2).min(RETRY_INTERVALS.1);
         let ask_again = self.directory.clone();
         let retry = async move {
             tokio::time::sleep(after).await;
@@ -421,7 +421,7 @@ impl Writer {
                 changed.ok()?;
                 self.obey(wanted).await
             }
-            () = retry => Some(Trip { sync: self.must_sync, ..self.look(true) }),
+            () = retry => Some(Batch { sync: self.must_sync, ..self.look(true) }),
         }
     }
 
@@ -430,7 +430,7 @@ impl Writer {
         if self.untold == 0 {
             return None;
         }
-        let due = self.told.map(|told| told + LOSSES).filter(|due| *due > Instant::now());
+        let due = self.told.map(|told| told + LOSS_REPORT_INTERVAL).filter(|due| *due > Instant::now());
         if due.is_none() {
             let lost = std::mem::take(&mut self.untold);
             self.told = Some(Instant::now());
@@ -460,7 +460,7 @@ impl Writer {
     }
 
     fn report_recovery(&mut self) {
-        self.retry_after = RETRY.0;
+        self.retry_after = RETRY_INTERVALS.0;
         if self.health.borrow().trouble.is_some() {
             tracing::info!("the log is written again");
             self.health.send_modify(|health| health.trouble = None);

@@ -21,7 +21,7 @@ use crate::capture::TimeRange;
 use crate::hub::LineState;
 use crate::port::Pause;
 use crate::printable::{Visible, visible};
-use crate::session::{Console, Event, Gone, Outlet, Typed, Visitor, closed, facts};
+use crate::session::{AttachedUser, Console, Event, Gone, Outlet, Typed, closed, facts};
 
 pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, Request, parse};
@@ -145,12 +145,12 @@ type Done<T = u8> = Result<T, Stop>;
 #[derive(Debug)]
 pub struct Task {
     console: Arc<Console>,
-    visitor: Visitor,
+    visitor: AttachedUser,
 }
 
 impl Task {
     /// For this visitor.
-    pub fn new(console: Arc<Console>, visitor: Visitor) -> Self {
+    pub fn new(console: Arc<Console>, visitor: AttachedUser) -> Self {
         Self { console, visitor }
     }
 

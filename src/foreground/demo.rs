@@ -12,7 +12,7 @@ use russh::keys::{Algorithm, PrivateKey};
 
 use super::ForegroundError;
 use super::line::{FarEnd, Line, ShellUser};
-use super::place::{Place, in_file, program};
+use super::paths::{Paths, in_file, program};
 use super::sockets::listen_ssh;
 use crate::config::{Address, Config, Groups, Port};
 use crate::hostkeys;
@@ -49,33 +49,33 @@ pub struct Demo {
 
 impl Demo {
     /// Makes the line, the key and the listeners, and adds the port to `config`.
-    pub fn prepare(place: &Place, config: &mut Config) -> Result<Self, ForegroundError> {
+    pub fn prepare(paths: &Paths, config: &mut Config) -> Result<Self, ForegroundError> {
         let name: PortName = NAME.parse().expect("a valid name");
-        let (line, far_end) = Line::open(place.port_user).map_err(ForegroundError::Pty)?;
+        let (line, far_end) = Line::open(paths.port_user).map_err(ForegroundError::Pty)?;
         let listen = own_addresses();
         let taken =
             config.ports.values().filter_map(|port| port.ssh_port).chain(config.server.ssh_port).collect();
         let (ssh_port, ssh) = free_port(&name, &listen, &taken)?;
         config.ports.insert(name.clone(), port(line.path(), ssh_port, listen));
 
-        let key = place.runtime.join("demo_key");
-        let public_key = place.runtime.join("demo_key.pub");
-        let known_hosts = place.runtime.join("known_hosts");
-        make_key(&key, &public_key, place.person())?;
-        write_known_hosts(&known_hosts, &place.hostkeys, ssh_port)?;
+        let key = paths.runtime.join("demo_key");
+        let public_key = paths.runtime.join("demo_key.pub");
+        let known_hosts = paths.runtime.join("known_hosts");
+        make_key(&key, &public_key, paths.person())?;
+        write_known_hosts(&known_hosts, &paths.hostkeys, ssh_port)?;
         let shell = if geteuid().is_root() {
             ShellUser { owner: Some(SHELL_USER), home: "/".into() }
         } else {
-            ShellUser { owner: None, home: place.home.clone() }
+            ShellUser { owner: None, home: paths.home.clone() }
         };
         Ok(Self { name, line, ssh, public_key, far_end, ssh_port, key, known_hosts, shell })
     }
 
     /// What to paste into a second terminal, line by line.
-    pub fn invitation(&self, place: &Place) -> Result<String, ForegroundError> {
+    pub fn invitation(&self, paths: &Paths) -> Result<String, ForegroundError> {
         let word = |path: &Path| shell_word(&path.display().to_string());
-        let log = place.logs.join(NAME).join("console.log");
-        let sudo = if place.person().is_some() { "sudo " } else { "" };
+        let log = paths.logs.join(NAME).join("console.log");
+        let sudo = if paths.person().is_some() { "sudo " } else { "" };
         Ok(format!(
             "\nThe port `demo` is a shell, where a router would be. In a second terminal, and a third:\n\n    \
              ssh -i {key} -o IdentitiesOnly=yes -o UserKnownHostsFile={known_hosts} -p {port} demo@localhost\n    \
@@ -87,7 +87,7 @@ impl Demo {
             known_hosts = word(&self.known_hosts),
             port = self.ssh_port,
             consolectl = word(&program("consolectl")?),
-            runtime = word(&place.runtime),
+            runtime = word(&paths.runtime),
             log = word(&log),
         ))
     }
@@ -154,9 +154,9 @@ fn write_known_hosts(path: &Path, hostkey_directory: &Path, ssh_port: u16) -> Re
 }
 
 /// Removes what only a demonstration leaves.
-pub fn clear(place: &Place) {
+pub fn clear(paths: &Paths) {
     for name in ["demo_key", "demo_key.pub", "known_hosts"] {
-        let path = place.runtime.join(name);
+        let path = paths.runtime.join(name);
         if let Err(error) = fs::remove_file(&path)
             && error.kind() != ErrorKind::NotFound
         {

@@ -23,7 +23,7 @@ use crate::reactor::Watched;
 nix::ioctl_none_bad!(give_up_exclusive_use, nix::libc::TIOCNXCL);
 
 /// The pause between two shells, so that one that cannot start does not start for ever.
-const PAUSE: Duration = Duration::from_secs(1);
+const REOPEN_DELAY: Duration = Duration::from_secs(1);
 /// Bytes carried at once; the line's own buffer is no larger.
 const CHUNK: usize = 4096;
 /// The size that a serial terminal is taken to have.
@@ -84,7 +84,7 @@ impl FarEnd {
             if let Err(error) = self.run_shell(&user).await {
                 tracing::error!("demo: the shell: {error}");
             }
-            sleep(PAUSE).await;
+            sleep(REOPEN_DELAY).await;
         }
     }
 

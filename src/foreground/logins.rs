@@ -17,9 +17,9 @@ use super::sockets::UnixSocket;
 
 /// Logins at once. Each is a process; ports limit their own unauthenticated connections below this, so that
 /// more is a flood, and whoever is beyond it may try again.
-const LOGINS: usize = 64;
+const MAX_LOGINS: usize = 64;
 /// The pause after an accept that failed (no descriptors left): failing again at once would only burn the processor.
-const PAUSE: Duration = Duration::from_millis(200);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// How `console-auth` is started.
 #[derive(Debug)]
@@ -41,18 +41,18 @@ impl Logins {
             Ok(listener) => listener,
             Err(error) => return error,
         };
-        let places = Arc::new(Semaphore::new(LOGINS));
+        let places = Arc::new(Semaphore::new(MAX_LOGINS));
         loop {
             let connection = match listener.accept().await {
                 Ok((connection, _)) => connection,
                 Err(error) => {
                     tracing::error!("login helper: cannot accept: {error}");
-                    sleep(PAUSE).await;
+                    sleep(ACCEPT_RETRY_DELAY).await;
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-                tracing::warn!("login helper: {LOGINS} logins at once, one more is refused");
+            let Ok(paths) = Arc::clone(&places).try_acquire_owned() else {
+                tracing::warn!("login helper: {MAX_LOGINS} logins at once, one more is refused");
                 continue;
             };
             match self.start(connection) {
@@ -62,7 +62,7 @@ impl Logins {
                         Ok(status) => tracing::error!("login helper: console-auth ended with {status}"),
                         Err(error) => tracing::error!("login helper: cannot wait for console-auth: {error}"),
                     }
-                    drop(place);
+                    drop(paths);
                 })),
                 Err(error) => tracing::error!("login helper: cannot run {}: {error}", self.path.display()),
             }

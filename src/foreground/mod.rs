@@ -7,7 +7,7 @@ mod demo;
 mod error;
 mod line;
 mod logins;
-mod place;
+mod paths;
 mod port;
 mod sockets;
 
@@ -28,7 +28,7 @@ use crate::persist;
 use crate::port::PortName;
 use demo::Demo;
 use logins::Logins;
-use place::{Place, in_file, program};
+use paths::{Paths, in_file, program};
 use port::{PortProgram, ServedPort};
 use sockets::{PortSockets, UnixSocket, listen_ssh, listen_unix};
 
@@ -52,13 +52,13 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     // Sockets get their own modes after they are bound; until then nobody else may connect.
     umask(Mode::from_bits_retain(0o022));
     let mut signals = Signals::listen()?;
-    let place = Place::of_caller()?;
+    let paths = Paths::of_caller()?;
     let port_program = program("console-port")?;
     let auth_program = program("console-auth")?;
-    let _claim = place.claim()?;
-    let _traces = Traces(&place);
-    let credentials = place.credentials()?;
-    say_who(&place);
+    let _claim = paths.claim()?;
+    let _traces = Traces(&paths);
+    let credentials = paths.credentials()?;
+    say_who(&paths);
 
     config.ports.retain(|_, port| port.enabled);
     let mut listeners = Vec::new();
@@ -83,8 +83,8 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     let mut shells = None;
     let mut invitation = None;
     if demonstrate {
-        let demo = Demo::prepare(&place, &mut config)?;
-        invitation = Some(demo.invitation(&place)?);
+        let demo = Demo::prepare(&paths, &mut config)?;
+        invitation = Some(demo.invitation(&paths)?);
         demo_key = Some(demo.public_key.clone());
         let (name, line, ssh, far_end) = demo.split();
         listeners.push((name, ssh, Some(line)));
@@ -94,27 +94,27 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
         return Err(ForegroundError::NothingToServe);
     }
 
-    let auth_port = listen_unix(&place.auth_port(), 0o600, place.port_user)?;
-    let opened = place.opened(&port_program)?;
+    let auth_port = listen_unix(&paths.auth_port(), 0o600, paths.port_user)?;
+    let opened = paths.opened(&port_program)?;
     let mut ports = Vec::new();
     for (name, ssh, line) in listeners {
-        let attach = listen_unix(&place.attach().join(name.as_str()), 0o666, None)?;
+        let attach = listen_unix(&paths.attach().join(name.as_str()), 0o666, None)?;
         let program = PortProgram {
             path: port_program.clone(),
             opened: opened.clone(),
-            config: place.config(),
-            runtime: place.runtime.clone(),
-            logs: place.log_directory(&name)?,
+            config: paths.config(),
+            runtime: paths.runtime.clone(),
+            logs: paths.log_directory(&name)?,
             credentials: credentials.clone(),
-            user: place.port_user,
+            user: paths.port_user,
         };
         let device = device(&config, &name, &config.ports[&name]);
         let claims = Claims::concerning(&config, &name);
         let sockets = PortSockets { ssh, attach };
         ports.push(ServedPort { name, sockets, device, claims, program, line });
     }
-    persist::write(&place.config(), config.to_toml().as_bytes(), 0o644, None)
-        .map_err(in_file(&place.config()))?;
+    persist::write(&paths.config(), config.to_toml().as_bytes(), 0o644, None)
+        .map_err(in_file(&paths.config()))?;
     say_ports(&config, &ports);
     if let Some(invitation) = invitation {
         let mut screen = io::stdout();
@@ -125,8 +125,8 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     }
 
     let logins =
-        Logins { path: auth_program, demo_key, host_keys: place.hostkeys.clone(), config: place.config() };
-    place.clone().make_more_host_keys(credentials);
+        Logins { path: auth_program, demo_key, host_keys: paths.hostkeys.clone(), config: paths.config() };
+    paths.clone().make_more_host_keys(credentials);
     serve(ports, auth_port, logins, shells, &mut signals).await
 }
 
@@ -183,9 +183,9 @@ fn device(config: &Config, name: &PortName, port: &Port) -> PathBuf {
     port.device.clone().unwrap_or_else(|| config.server.monitor.join(name.as_str()))
 }
 
-fn say_who(place: &Place) {
-    let (user, logs) = (&place.port_user_name, place.logs.display());
-    if place.port_user.is_some() {
+fn say_who(paths: &Paths) {
+    let (user, logs) = (&paths.port_user_name, paths.logs.display());
+    if paths.port_user.is_some() {
         tracing::info!("ports run as {user}; every user of this machine may log in; logs in {logs}");
     } else {
         tracing::info!(
@@ -203,17 +203,17 @@ fn say_ports(config: &Config, ports: &[ServedPort]) {
 }
 
 /// What is removed when the program ends, however it ends; sockets remove themselves.
-struct Traces<'a>(&'a Place);
+struct Traces<'a>(&'a Paths);
 
 impl Drop for Traces<'_> {
     fn drop(&mut self) {
-        let Self(place) = self;
-        demo::clear(place);
-        let directories = [place.runtime.join("credentials"), place.running()].map(fs::remove_dir_all);
-        for removed in [fs::remove_file(place.config())].into_iter().chain(directories) {
+        let Self(paths) = self;
+        demo::clear(paths);
+        let directories = [paths.runtime.join("credentials"), paths.running()].map(fs::remove_dir_all);
+        for removed in [fs::remove_file(paths.config())].into_iter().chain(directories) {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("{}: not tidied up: {error}", place.runtime.display());
+                    tracing::warn!("{}: not tidied up: {error}", paths.runtime.display());
                 }
                 _ => {}
             }

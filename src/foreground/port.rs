@@ -29,15 +29,15 @@ use crate::reactor::Watched;
 use crate::serial::{DeviceWatch, WatchError};
 
 /// How long an ending port may tell its sessions and flush its log.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// A life shorter than this is a failure to serve, whatever the exit status.
-const SHORT_LIFE: Duration = Duration::from_secs(10);
+const MIN_RUN_TIME: Duration = Duration::from_secs(10);
 /// The first pause after a short life; it doubles with each.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const MIN_RESTART_DELAY: Duration = Duration::from_millis(200);
 /// The longest pause while only the device asks: a tty that is busy becomes free some time.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
 /// The longest pause while somebody waits at the door.
-const LONGEST_WAIT_AT_THE_DOOR: Duration = Duration::from_secs(1);
+const LISTENER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// First descriptor handed over (`man sd_listen_fds`).
 const LISTEN_FDS_START: i32 = 3;
@@ -80,7 +80,7 @@ pub struct PortProgram {
 
 /// Why a port is started.
 #[derive(Debug, Clone, Copy)]
-enum Wanted {
+enum StartReason {
     Device,
     Connection,
 }
@@ -100,8 +100,8 @@ impl ServedPort {
                 Ok((wanted, mut child)) => {
                     let _mark = RunningMark::set(&self.program.runtime, name);
                     let why = match wanted {
-                        Wanted::Device => format!("{} is there", self.device.display()),
-                        Wanted::Connection => "somebody connects".to_owned(),
+                        StartReason::Device => format!("{} is there", self.device.display()),
+                        StartReason::Connection => "somebody connects".to_owned(),
                     };
                     tracing::info!("{name}: {why}: console-port started{}", children::pid(&child));
                     tokio::select! {
@@ -128,7 +128,7 @@ impl ServedPort {
     }
 
     /// Waits until the port is worth starting.
-    async fn wanted(&self, pace: &Pace) -> io::Result<Wanted> {
+    async fn wanted(&self, pace: &Pace) -> io::Result<StartReason> {
         sleep_until(pace.door_opens().into()).await;
         let device = async {
             sleep_until(pace.device_counts().into()).await;
@@ -138,8 +138,8 @@ impl ServedPort {
             }
         };
         tokio::select! {
-            ready = knock(self.sockets.fds()) => ready.map(|()| Wanted::Connection),
-            () = device => Ok(Wanted::Device),
+            ready = knock(self.sockets.fds()) => ready.map(|()| StartReason::Connection),
+            () = device => Ok(StartReason::Device),
         }
     }
 
@@ -234,14 +234,14 @@ async fn end(name: &PortName, mut child: Child) {
     if let Err(error) = kill(Pid::from_raw(pid as i32), Signal::SIGTERM) {
         tracing::warn!("{name}: console-port cannot be told to end: {error}");
     }
-    match timeout(LAST_WORDS, child.wait()).await {
+    match timeout(DRAIN_TIMEOUT, child.wait()).await {
         Ok(Ok(status)) if status.success() => tracing::info!("{name}: console-port has left"),
         Ok(Ok(status)) => tracing::warn!("{name}: console-port has left ({status})"),
         Ok(Err(error)) => tracing::error!("{name}: cannot wait for console-port: {error}"),
         Err(_) => {
             tracing::error!(
                 "{name}: console-port does not end within {} s and is killed",
-                LAST_WORDS.as_secs()
+                DRAIN_TIMEOUT.as_secs()
             );
             if let Err(error) = child.kill().await {
                 tracing::error!("{name}: console-port cannot be killed: {error}");
@@ -282,7 +282,7 @@ impl Default for Pace {
 impl Pace {
     fn lived(&mut self, life: Duration, healthy: bool) {
         self.ended = Instant::now();
-        self.short_lives = match (life < SHORT_LIFE, healthy) {
+        self.short_lives = match (life < MIN_RUN_TIME, healthy) {
             (true, _) => self.short_lives.saturating_add(1),
             (false, true) => 0,
             (false, false) => 1,
@@ -292,13 +292,13 @@ impl Pace {
     fn pause(&self) -> Duration {
         match self.short_lives {
             0 => Duration::ZERO,
-            lives => FIRST_PAUSE.saturating_mul(1 << (lives - 1).min(16)).min(LONGEST_PAUSE),
+            lives => MIN_RESTART_DELAY.saturating_mul(1 << (lives - 1).min(16)).min(MAX_RESTART_DELAY),
         }
     }
 
     /// From when on a connection starts the port.
     fn door_opens(&self) -> Instant {
-        self.ended + self.pause().min(LONGEST_WAIT_AT_THE_DOOR)
+        self.ended + self.pause().min(LISTENER_POLL_INTERVAL)
     }
 
     /// From when on the device's presence starts the port.
@@ -321,12 +321,12 @@ mod tests {
             pauses.push(pace.pause());
         }
         assert_eq!(pauses[..3], [200, 400, 800].map(Duration::from_millis));
-        assert_eq!(pauses[39], LONGEST_PAUSE);
-        assert!(pace.door_opens() - pace.ended <= LONGEST_WAIT_AT_THE_DOOR);
-        pace.lived(SHORT_LIFE, true);
+        assert_eq!(pauses[39], MAX_RESTART_DELAY);
+        assert!(pace.door_opens() - pace.ended <= LISTENER_POLL_INTERVAL);
+        pace.lived(MIN_RUN_TIME, true);
         assert_eq!(pace.pause(), Duration::ZERO);
-        pace.lived(SHORT_LIFE, false);
-        assert_eq!(pace.pause(), FIRST_PAUSE);
+        pace.lived(MIN_RUN_TIME, false);
+        assert_eq!(pace.pause(), MIN_RESTART_DELAY);
     }
 
     #[tokio::test]

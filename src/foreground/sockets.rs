@@ -12,7 +12,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::ForegroundError;
-use super::place::in_file;
+use super::paths::in_file;
 use crate::config::Address;
 use crate::persist::Owner;
 use crate::port::PortName;

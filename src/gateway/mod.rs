@@ -2,7 +2,7 @@
 //! as them, and carries bytes between the two. It has no rights over consoles or their configuration itself. Who may
 //! administer, `console-admin` decides; whom a console admits, its port.
 
-mod clerk;
+mod admin_cli;
 mod relay;
 
 use std::path::PathBuf;
@@ -20,12 +20,12 @@ use crate::clock::reached;
 use crate::outbound;
 use crate::ssh;
 use crate::systemd::{self, Handed, HandedError, Watchdog};
-use clerk::Clerk;
+use admin_cli::AdminCli;
 
 /// Nobody has been connected for so long: the process leaves, and the next who comes starts another.
-const LINGER: Duration = Duration::from_secs(10);
+const IDLE_EXIT_DELAY: Duration = Duration::from_secs(10);
 /// For the sessions to hear why they end.
-const FAREWELL: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the admin CLI cannot be served.
 #[derive(Debug, Error)]
@@ -60,7 +60,7 @@ pub fn run(root: PathBuf) -> Result<(), GatewayError> {
             return Err(GatewayError::NoListener);
         }
         systemd::notify(&[NotifyState::Ready]);
-        serve(Clerk::new(root), listeners, signals).await;
+        serve(AdminCli::new(root), listeners, signals).await;
         Ok(())
     })
 }
@@ -86,9 +86,9 @@ impl Signals {
 }
 
 /// Serves whoever comes.
-async fn serve(clerk: Clerk, listeners: Vec<TcpListener>, mut signals: Signals) {
-    let clerk = Arc::new(clerk);
-    let server = ssh::Server::new(clerk.clone(), Clerk::auth_socket(), "console-cli");
+async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Signals) {
+    let admin_cli = Arc::new(admin_cli);
+    let server = ssh::Server::new(admin_cli.clone(), AdminCli::auth_socket(), "console-cli");
     let mut doors = JoinSet::new();
     let loading = server.clone();
     tokio::spawn(async move { loading.load_host_keys().await });
@@ -110,12 +110,12 @@ async fn serve(clerk: Clerk, listeners: Vec<TcpListener>, mut signals: Signals) 
             () = watchdog.tick() => {}
             _ = connections.changed() => {}
             _ = host_keys.changed() => {}
-            () = reached(alone_since.map(|since| since + LINGER)) => break,
+            () = reached(alone_since.map(|since| since + IDLE_EXIT_DELAY)) => break,
         }
     }
     systemd::notify(&[NotifyState::Stopping]);
     // Whoever comes from now on is for the next process.
     drop(doors);
-    clerk.close("console-cli is stopping");
-    let _ = timeout(FAREWELL, connections.wait_for(|count| *count == 0)).await;
+    admin_cli.close("console-cli is stopping");
+    let _ = timeout(DRAIN_TIMEOUT, connections.wait_for(|count| *count == 0)).await;
 }

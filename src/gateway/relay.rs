@@ -18,7 +18,7 @@ use crate::session::{Event, Gone, Outlet, Typed};
 use crate::ssh::{Screen, SshOutlet};
 
 /// Bytes shown at once: one SSH packet.
-const PIECE: usize = 32 * 1024;
+const READ_CHUNK: usize = 32 * 1024;
 
 /// What the client's side came to first.
 enum Input {
@@ -105,7 +105,7 @@ enum Stream {
 /// Shows what the program says until it closes this end. An error is a client that is gone.
 async fn show(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -> Result<(), Gone> {
     let Some(end) = end else { return Ok(()) };
-    let mut piece = vec![0; PIECE];
+    let mut piece = vec![0; READ_CHUNK];
     loop {
         let count = match end.read(&mut piece).await {
             Ok(count) => count,

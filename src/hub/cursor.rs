@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Hub;
-use super::patience::Puller;
+use super::backpressure::Puller;
 
 /// Somebody's place in the ring.
 #[derive(Debug)]

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::coalesce::Rests;
 use super::identity::{Identity, Still, Verdict};
-use super::line::{Change, Wanted};
+use super::line::{Change, LineConfig};
 use super::quality::{self, Quality};
-use super::rest::Rests;
 use super::sharing::{Seen, Sharing};
 use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState, Noted};
@@ -22,7 +22,7 @@ use crate::event::Event;
 use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
-use crate::serial::{Contact, Counters, OpenError, ReadOutcome, Refused, Tty, WriteOutcome};
+use crate::serial::{Contact, Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
 use crate::systemd;
 
 /// Reads in a row before the sessions get their turn.
@@ -48,7 +48,7 @@ const CHOWN: Duration = Duration::from_secs(2);
 pub(super) struct Device {
     pub(super) name: PortName,
     pub(super) hub: Arc<Hub>,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: LineConfig,
     /// Who waits to hear what came of the last change.
     asking: Option<oneshot::Sender<Vec<String>>>,
     identity: Identity,
@@ -86,7 +86,7 @@ pub(super) enum Heard {
 
 impl Device {
     /// Not tried yet.
-    pub(super) fn new(name: PortName, hub: Arc<Hub>, wanted: Wanted) -> Self {
+    pub(super) fn new(name: PortName, hub: Arc<Hub>, wanted: LineConfig) -> Self {
         Self {
             identity: Identity::new(name.clone()),
             name,
@@ -109,7 +109,7 @@ impl Device {
     }
 
     /// Wants something else from now on; what was wanted before.
-    pub(super) fn take(&mut self, Change { name, wanted, told }: Change) -> Wanted {
+    pub(super) fn take(&mut self, Change { name, wanted, told }: Change) -> LineConfig {
         self.identity.rename(name.clone());
         self.name = name;
         self.asking = Some(told);
@@ -166,7 +166,7 @@ impl Device {
     /// Opens what the path leads to, if that is this port's, and nothing else: the links may change at any time.
     pub(super) fn try_open(&mut self) -> Option<Tty> {
         let watched = self.hub.state().cursors.is_watched();
-        let Wanted { path, claims, settings, low_latency, modem, .. } = &self.wanted;
+        let LineConfig { path, claims, settings, low_latency, modem, .. } = &self.wanted;
         let found = match self.identity.judge(path, claims, watched) {
             Verdict::Ours(found) => Some(found),
             Verdict::Absent => None,
@@ -284,7 +284,7 @@ impl Device {
     pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
-                let Wanted { path, claims, .. } = &self.wanted;
+                let LineConfig { path, claims, .. } = &self.wanted;
                 let adopted = match tty.number() {
                     Ok(number) => self.identity.adopted(path, claims, number),
                     Err(error) => Err(error.to_string()),
@@ -477,15 +477,15 @@ impl Device {
     }
 
     /// Sets the line as wanted now, and DTR and RTS if they were wanted otherwise `before`.
-    pub(super) fn set(&mut self, tty: &Tty, before: Option<&Wanted>) {
-        let Wanted { settings, low_latency, modem, .. } = self.wanted;
+    pub(super) fn set(&mut self, tty: &Tty, before: Option<&LineConfig>) {
+        let LineConfig { settings, low_latency, modem, .. } = self.wanted;
         match tty.apply(&settings) {
             Ok(mut refused) => {
                 let asked = before.is_some_and(|before| before.low_latency != low_latency);
                 refused.extend(tty.set_low_latency(low_latency, asked));
                 // Also if RTS was the driver's own until now.
                 let differ =
-                    |before: &Wanted| before.modem != modem || before.settings.rtscts != settings.rtscts;
+                    |before: &LineConfig| before.modem != modem || before.settings.rtscts != settings.rtscts;
                 if before.is_some_and(differ) {
                     refused.extend(tty.set_modem_levels(modem, settings.rtscts));
                 }
@@ -535,8 +535,8 @@ impl Device {
     }
 
     /// Tells the journal, STATUS and the user who asked what the driver has refused.
-    fn report(&mut self, refused: Vec<Refused>) {
-        let refused: Vec<String> = refused.iter().map(Refused::to_string).collect();
+    fn report(&mut self, refused: Vec<RejectedSetting>) {
+        let refused: Vec<String> = refused.iter().map(RejectedSetting::to_string).collect();
         for refused in &refused {
             tracing::warn!("{refused}");
         }
@@ -632,7 +632,7 @@ mod tests {
         let path = ttyname(&pty.slave).unwrap();
         let (tty, _) = Tty::open(&path, &settings, false).unwrap();
         let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
-        let wanted = Wanted {
+        let wanted = LineConfig {
             path,
             claims: Claims::default(),
             settings,

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::breaks::{self, Patience, Pause};
 use super::device::{Device, Heard};
-use super::hearing::Hearing;
 use super::identity::Still;
+use super::wake::Hearing;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::clock::reached;
@@ -33,11 +33,11 @@ const VANISHED: Duration = Duration::from_secs(1);
 const UNWATCHED: Duration = Duration::from_secs(60);
 
 /// For a device to take what was written last, before its tty is closed for good.
-const LAST_BYTES: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a line is to be.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wanted {
+pub struct LineConfig {
     /// The device.
     pub path: PathBuf,
     /// Whose ttys are.
@@ -58,7 +58,7 @@ pub struct Change {
     /// What the port is called from now on.
     pub name: PortName,
     /// What the line is to be from now on.
-    pub wanted: Wanted,
+    pub wanted: LineConfig,
     /// Who is told what came of it: what the driver refused, or why the device cannot be opened; nothing if all is as
     /// wanted. Dropped if a later change came before this one could be tried.
     pub told: oneshot::Sender<Vec<String>>,
@@ -93,7 +93,7 @@ impl Line {
         name: PortName,
         hub: Arc<Hub>,
         inbox: Inbox,
-        wanted: Wanted,
+        wanted: LineConfig,
         changes: mpsc::Receiver<Change>,
         end: oneshot::Receiver<()>,
     ) -> Self {
@@ -158,7 +158,7 @@ impl Line {
             let _ = self.device.read(&tty, None);
             return;
         }
-        let _ = tokio::time::timeout(LAST_BYTES, tty.drain()).await;
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, tty.drain()).await;
         let _ = tty.discard_output();
         self.device.read_last_words(&tty);
     }

@@ -1,19 +1,19 @@
 //! The hub: the one owner of a port. [`line`] reads the device into the ring and writes to it what the one writing session
 //! types; everybody else, sessions and the log writer, holds a [`Cursor`] and pulls. Nobody who pulls can slow
-//! the port: the hub waits for a cursor only while that one keeps moving ([`patience`]).
+//! the port: the hub waits for a cursor only while that one keeps moving ([`backpressure`]).
 
+mod backpressure;
 mod breaks;
+mod coalesce;
 mod control;
 mod cursor;
 mod device;
-mod hearing;
 mod identity;
 pub mod line;
 mod notes;
-mod patience;
 mod quality;
-mod rest;
 mod sharing;
+mod wake;
 mod writing;
 
 use std::fmt;
@@ -32,11 +32,11 @@ use crate::port::{LineSettings, Pacing};
 use crate::ring::{LogMark, LogRecord, Ring, RingError};
 use crate::systemd;
 
+use backpressure::Cursors;
 pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
-use patience::Cursors;
 
 /// Messages of input on their way to the device. Few and small: what a session has handed over cannot be taken back,
 /// and the rest waits with the session, where a leaving user can leave it.

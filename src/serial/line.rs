@@ -20,7 +20,7 @@ const RATE: u32 = libc::CBAUD | libc::CIBAUD;
 
 /// A setting that the driver did not take.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
+pub struct RejectedSetting {
     /// The configuration's name of it: `baud`.
     pub key: &'static str,
     /// What was asked for.
@@ -29,7 +29,7 @@ pub struct Refused {
     pub outcome: String,
 }
 
-impl Refused {
+impl RejectedSetting {
     pub(super) fn set(key: &'static str, wanted: &dyn fmt::Display, got: &dyn fmt::Display) -> Self {
         Self { key, wanted: wanted.to_string(), outcome: format!("the driver set {got}") }
     }
@@ -43,7 +43,7 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RejectedSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.key, self.wanted, self.outcome)
     }
@@ -55,7 +55,7 @@ pub(super) fn is_unsupported(errno: Errno) -> bool {
 }
 
 /// Sets the line raw and as wanted, and returns what the driver refused. A line that is already so is not touched.
-pub(super) fn apply(tty: impl AsFd, line: &LineSettings) -> Result<Vec<Refused>, Errno> {
+pub(super) fn apply(tty: impl AsFd, line: &LineSettings) -> Result<Vec<RejectedSetting>, Errno> {
     let before = ioctl::termios(&tty)?;
     let wanted = wanted(&before, line);
     if !same(&before, &wanted) {
@@ -107,11 +107,11 @@ fn same(a: &termios2, b: &termios2) -> bool {
     key(a) == key(b)
 }
 
-fn compare(line: &LineSettings, got: &termios2) -> Vec<Refused> {
+fn compare(line: &LineSettings, got: &termios2) -> Vec<RejectedSetting> {
     let mut refused = Vec::new();
     let mut check = |key, right: bool, wanted: &dyn fmt::Display, got: &dyn fmt::Display| {
         if !right {
-            refused.push(Refused::set(key, wanted, got));
+            refused.push(RejectedSetting::set(key, wanted, got));
         }
     };
     let (baud, got_baud) = (line.baud.get(), got.c_ospeed);
@@ -188,7 +188,7 @@ mod tests {
         termios.c_ospeed = 980_000;
         assert_eq!(compare(&line, &termios), []);
         termios.c_ospeed = 921_600;
-        let refused: Vec<_> = compare(&line, &termios).iter().map(Refused::to_string).collect();
+        let refused: Vec<_> = compare(&line, &termios).iter().map(RejectedSetting::to_string).collect();
         assert_eq!(refused, ["baud 1000000: the driver set 921600"]);
     }
 }

@@ -17,7 +17,7 @@ use super::line::is_unsupported;
 pub const STUCK_AFTER: Duration = Duration::from_millis(500);
 
 /// How often the queue is looked at: the kernel tells nobody when it is empty.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Why a break was not sent, or did not end. The Display is the sentence that the user reads.
 #[derive(Debug, Error)]
@@ -69,7 +69,7 @@ pub(super) async fn drain(tty: &File) -> io::Result<usize> {
             ioctl::discard_output(tty)?;
             return Ok(unsent);
         }
-        sleep(LOOK_EVERY).await;
+        sleep(CHECK_INTERVAL).await;
         let now = ioctl::unsent(tty)?;
         if now < unsent {
             moved = Instant::now();

@@ -13,7 +13,7 @@ mod watch;
 pub use contact::Contact;
 pub use error::{AdoptError, OpenError};
 pub use ioctl::{Counters, ModemLine, ModemLines};
-pub use line::Refused;
+pub use line::RejectedSetting;
 pub use line_break::{BreakError, STUCK_AFTER};
 pub use tty::{ReadOutcome, Tty, WriteOutcome};
 pub use watch::{DeviceWatch, WatchError};

@@ -16,7 +16,7 @@ use super::claim::{claim, claim_again, hung_up, let_go};
 use super::contact::Contact;
 use super::error::{AdoptError, OpenError};
 use super::ioctl::{self, Counters, ModemLine, ModemLines};
-use super::line::{self, Refused, is_unsupported};
+use super::line::{self, RejectedSetting, is_unsupported};
 use super::line_break::{self, BreakError};
 use crate::port::{LineLevel, LineSettings, ModemLevels};
 
@@ -59,7 +59,7 @@ impl Tty {
         path: &Path,
         line: &LineSettings,
         low_latency: bool,
-    ) -> Result<(Self, Vec<Refused>), OpenError> {
+    ) -> Result<(Self, Vec<RejectedSetting>), OpenError> {
         let failed = |error: io::Error| OpenError::from_io(path, error);
         // Merely opening some devices does something: /dev/watchdog starts a countdown to reboot.
         if !fs::metadata(path).map_err(failed)?.file_type().is_char_device() {
@@ -132,29 +132,29 @@ impl Tty {
     }
 
     /// Sets the line and returns what the driver refused. A line that is already so is not touched.
-    pub fn apply(&self, line: &LineSettings) -> io::Result<Vec<Refused>> {
+    pub fn apply(&self, line: &LineSettings) -> io::Result<Vec<RejectedSetting>> {
         Ok(line::apply(self, line)?)
     }
 
     /// Asks the driver for low latency or not, and returns what it refused. A driver that has no such thing has refused something only
     /// if a user has `asked` for it: it is the default.
-    pub fn set_low_latency(&self, wanted: bool, asked: bool) -> Option<Refused> {
+    pub fn set_low_latency(&self, wanted: bool, asked: bool) -> Option<RejectedSetting> {
         let errno = ioctl::set_low_latency(self, wanted).err()?;
         let quiet = match wanted {
             true => !asked && (is_unsupported(errno) || errno == Errno::EPERM),
             false => is_unsupported(errno),
         };
-        (!quiet).then(|| Refused::failed("low_latency", &wanted, errno))
+        (!quiet).then(|| RejectedSetting::failed("low_latency", &wanted, errno))
     }
 
     /// Sets those of our modem lines that are not to be left, both in one ioctl, and returns what the driver refused. RTS is the
     /// driver's own while `rtscts`.
-    pub fn set_modem_levels(&self, levels: ModemLevels, rtscts: bool) -> Vec<Refused> {
+    pub fn set_modem_levels(&self, levels: ModemLevels, rtscts: bool) -> Vec<RejectedSetting> {
         let ModemLevels { dtr, mut rts } = levels;
         let mut refused = Vec::new();
         if rtscts && rts != LineLevel::Leave {
             let outcome = "not set: rtscts = true has the driver set it".to_owned();
-            refused.push(Refused { key: "rts", wanted: rts.word().to_owned(), outcome });
+            refused.push(RejectedSetting { key: "rts", wanted: rts.word().to_owned(), outcome });
             rts = LineLevel::Leave;
         }
         let asked = [("dtr", dtr), ("rts", rts)];
@@ -166,19 +166,23 @@ impl Tty {
             Ok(ModemLines { dtr: is_dtr, rts: is_rts, .. }) => {
                 for ((key, level), is) in asked.into_iter().zip([is_dtr, is_rts]) {
                     if level.wanted().is_some_and(|wanted| wanted != is) {
-                        refused.push(Refused::set(key, &level.word(), &if is { "on" } else { "off" }));
+                        refused.push(RejectedSetting::set(
+                            key,
+                            &level.word(),
+                            &if is { "on" } else { "off" },
+                        ));
                     }
                 }
             }
             Err(errno) => {
                 let asked = asked.into_iter().filter(|(_, level)| *level != LineLevel::Leave);
                 refused.extend(asked.map(|(key, level)| match is_unsupported(errno) {
-                    true => Refused {
+                    true => RejectedSetting {
                         key,
                         wanted: level.word().to_owned(),
                         outcome: "there are no modem lines".to_owned(),
                     },
-                    false => Refused::failed(key, &level.word(), errno),
+                    false => RejectedSetting::failed(key, &level.word(), errno),
                 }));
             }
         }

@@ -15,7 +15,7 @@ use tokio::io::Interest;
 use crate::reactor::{Notifier, Watched};
 
 /// Names that a path may lead through; more is a loop of links (the kernel's own limit is 40 links).
-const MOST_STEPS: usize = 256;
+const MAX_STEPS: usize = 256;
 
 /// The device cannot be watched for.
 #[derive(Debug, Error)]
@@ -87,7 +87,7 @@ impl DeviceWatch {
     }
 
     fn arm_path(&self, path: &Path, steps: &mut Vec<(WatchDescriptor, OsString)>) -> Result<(), WatchError> {
-        let end = steps.len() + MOST_STEPS;
+        let end = steps.len() + MAX_STEPS;
         let mut dir = PathBuf::from("/");
         let mut ahead = names(path);
         while let Some(name) = ahead.pop() {

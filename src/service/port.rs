@@ -17,16 +17,16 @@ use crate::capture::writer::{self, Health, Writer};
 use crate::clock::reached;
 use crate::config::{Config, ConfigError, Rules, Triggers};
 use crate::event::Event;
-use crate::hub::line::{Change, Line, Wanted};
+use crate::hub::line::{Change, Line, LineConfig};
 use crate::hub::{Hub, LineState};
 use crate::journal;
 use crate::memory;
 use crate::ownership::Claims;
 use crate::port::PortName;
 use crate::session::{Console, Directory, Neighbours};
-use crate::ssh::{Access, Door, Gatekeeping};
+use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
 use crate::systemd::Watchdog;
-use crate::trigger::{herald, watcher};
+use crate::trigger::{notifier, watcher};
 use crate::{attach, ssh, systemd};
 
 /// For the sessions to hear why they end.
@@ -45,7 +45,7 @@ const ORDERS: usize = 4;
 pub(super) struct PortService {
     options: Options,
     console: Arc<Console>,
-    ssh: Arc<ssh::Server<Door>>,
+    ssh: Arc<ssh::Server<ConsoleChannel>>,
     /// Whether the port has an SSH listener.
     has_ssh: bool,
     attach: Arc<attach::server::Server>,
@@ -58,7 +58,7 @@ pub(super) struct PortService {
     line_orders: mpsc::Sender<Change>,
     line: JoinHandle<()>,
     end_line: oneshot::Sender<()>,
-    wanted_log: watch::Sender<writer::Wanted>,
+    wanted_log: watch::Sender<writer::LogConfig>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
     /// Administrators who want the configuration applied.
@@ -79,7 +79,7 @@ impl PortService {
 
         let (hub, inbox) = Hub::new(ring);
         resize(&hub, port.scrollback);
-        let wanted_log = watch::Sender::new(writer::Wanted::new(port.log.clone()));
+        let wanted_log = watch::Sender::new(writer::LogConfig::new(port.log.clone()));
         let writer = Writer::new(hub.clone(), log_directory.clone(), wanted_log.borrow().clone());
         let health = writer.health();
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
@@ -96,8 +96,8 @@ impl PortService {
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
-        let herald = options.bus.then(|| herald::begin(console.name_to_come()));
-        let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), herald, awaits));
+        let notifier = options.bus.then(|| notifier::begin(console.name_to_come()));
+        let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
         journal::set_port(&name);
         if took_over {
             console.set_took_over();
@@ -114,7 +114,7 @@ impl PortService {
             async move { options.load().await.ok().map(|(config, ..)| neighbours(&config)) }
         }));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
-        let door = Arc::new(Door::new(console.clone(), access.subscribe()));
+        let door = Arc::new(ConsoleChannel::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);
         console.set_unit(unit.clone());
         let ssh = ssh::Server::new(door, auth_socket, &unit);
@@ -342,7 +342,7 @@ impl PortService {
 }
 
 /// Loads the host keys, while the port reads its device.
-fn load_host_keys(ssh: &Arc<ssh::Server<Door>>) {
+fn load_host_keys(ssh: &Arc<ssh::Server<ConsoleChannel>>) {
     let ssh = ssh.clone();
     tokio::spawn(async move { ssh.load_host_keys().await });
 }
@@ -353,9 +353,9 @@ fn resize(hub: &Hub, scrollback: usize) {
     }
 }
 
-fn wanted(config: &Config, name: &PortName) -> Wanted {
+fn wanted(config: &Config, name: &PortName) -> LineConfig {
     let port = &config.ports[name];
-    Wanted {
+    LineConfig {
         path: config.device(name, port),
         claims: Claims::concerning(config, name),
         settings: port.line,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::roster::{Ears, MemberId, Roster, Visitor};
+use super::roster::{AttachedUser, MemberId, Notifications, Roster};
 use crate::capture::reader::Reader;
 use crate::config;
 use crate::event::Event;
@@ -208,23 +208,23 @@ impl Console {
     }
 
     /// Attaches somebody for as long as the membership is held.
-    pub fn join(self: &Arc<Self>, visitor: Visitor) -> (Membership, Ears) {
-        tracing::info!(message_id = Event::Attach.id(), console_user = visitor.user, "{visitor} attached");
-        let who = visitor.to_string();
+    pub fn join(self: &Arc<Self>, client: AttachedUser) -> (Membership, Notifications) {
+        tracing::info!(message_id = Event::Attach.id(), console_user = client.user, "{client} attached");
+        let who = client.to_string();
         let mut roster = self.roster();
-        let (id, ears) = roster.join(visitor);
+        let (id, notifications) = roster.join(client);
         let role = if roster.writes(id) { "writing" } else { "watching" };
         drop(roster);
         self.hub.note(format!("{who} attached, {role}"));
         self.attached.send_modify(|count| *count += 1);
-        (Membership { console: self.clone(), id }, ears)
+        (Membership { console: self.clone(), id }, notifications)
     }
 
     fn leave(&self, id: MemberId) {
         let left = self.roster().leave(id);
-        if let Some(visitor) = left {
-            tracing::info!(message_id = Event::Detach.id(), console_user = visitor.user, "{visitor} left");
-            self.hub.note(format!("{visitor} left"));
+        if let Some(client) = left {
+            tracing::info!(message_id = Event::Detach.id(), console_user = client.user, "{client} left");
+            self.hub.note(format!("{client} left"));
         }
         self.attached.send_modify(|count| *count -= 1);
     }

@@ -41,13 +41,13 @@ pub enum Action {
     /// `M…`: set a modem line.
     Modem(Modem),
     /// `;`, `b`, `/`: a line is asked for.
-    Ask(Asked),
+    Ask(Prompt),
     /// What the line that is being entered looks like on its own terminal.
     Echo(Vec<u8>),
     /// It is entered.
-    Line(Asked, String),
+    Line(Prompt, String),
     /// Tab in such a line: what stands before it. [`EscapeMachine::complete`] answers.
-    Complete(Asked, String),
+    Complete(Prompt, String),
     /// Return or newline: nothing, a command begun by mistake.
     Nothing,
     /// Not a command; its characters.
@@ -56,7 +56,7 @@ pub enum Action {
 
 /// What a line is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asked {
+pub enum Prompt {
     /// `;`: the name of another console.
     Another,
     /// `b`: a message to everybody here.
@@ -89,7 +89,7 @@ enum State {
     /// `\`: so many octal digits, so far worth this.
     Octal(u8, u16),
     /// A line is being entered.
-    Line(Asked),
+    Line(Prompt),
 }
 
 /// The machine of one session.
@@ -201,7 +201,7 @@ impl EscapeMachine {
     }
 
     /// One more byte of a line. Escape and Control-C give it up.
-    fn enter(&mut self, asked: Asked, byte: u8, actions: &mut Actions) -> State {
+    fn enter(&mut self, asked: Prompt, byte: u8, actions: &mut Actions) -> State {
         match byte {
             b'\r' | b'\n' => {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
@@ -223,7 +223,7 @@ impl EscapeMachine {
                     actions.echo(b"\x08 \x08");
                 }
             }
-            b'\t' if asked == Asked::Another => {
+            b'\t' if asked == Prompt::Another => {
                 let begun = String::from_utf8_lossy(&self.line).into_owned();
                 actions.0.push(Action::Complete(asked, begun));
             }
@@ -276,9 +276,9 @@ fn command(state: State, byte: u8, actions: &mut Actions) -> State {
         (State::Command, b'l') => return State::BreakOf,
         (State::Command, b'M') => return State::ModemOf,
         (State::Command, b'\\') => return State::Octal(0, 0),
-        (State::Command, b';') => asks(Asked::Another),
-        (State::Command, b'b') => asks(Asked::Message),
-        (State::Command, b'/') => asks(Asked::Search),
+        (State::Command, b';') => asks(Prompt::Another),
+        (State::Command, b'b') => asks(Prompt::Message),
+        (State::Command, b'/') => asks(Prompt::Search),
         (state, byte) => (single(state, byte), State::Typing),
     };
     actions.0.push(action);
@@ -328,7 +328,7 @@ mod tests {
         Echo(text.as_bytes().to_vec())
     }
 
-    fn line(asked: Asked, text: &str) -> Action {
+    fn line(asked: Prompt, text: &str) -> Action {
         Line(asked, text.to_owned())
     }
 
@@ -373,21 +373,21 @@ mod tests {
             ("\x05c\\4\r", vec![typed("\x04")]),
             ("\x05c\\777", vec![unknown("\\777")]),
             ("\x05c\\x", vec![unknown("\\x")]),
-            ("\x05c;tty1\r", vec![Ask(Asked::Another), echo("tty1"), line(Asked::Another, "tty1")]),
+            ("\x05c;tty1\r", vec![Ask(Prompt::Another), echo("tty1"), line(Prompt::Another, "tty1")]),
             (
                 "\x05cbhi\x7f\x7fx\r",
-                vec![Ask(Asked::Message), echo("hi\x08 \x08\x08 \x08x"), line(Asked::Message, "x")],
+                vec![Ask(Prompt::Message), echo("hi\x08 \x08\x08 \x08x"), line(Prompt::Message, "x")],
             ),
             (
                 "\x05cb\u{e9}\x7f\r",
-                vec![Ask(Asked::Message), echo("\u{e9}\x08 \x08"), line(Asked::Message, "")],
+                vec![Ask(Prompt::Message), echo("\u{e9}\x08 \x08"), line(Prompt::Message, "")],
             ),
             (
                 "\x05c/ab\x15c\r",
-                vec![Ask(Asked::Search), echo("ab\x08 \x08\x08 \x08c"), line(Asked::Search, "c")],
+                vec![Ask(Prompt::Search), echo("ab\x08 \x08\x08 \x08c"), line(Prompt::Search, "c")],
             ),
-            ("\x05cba\x05c.\r", vec![Ask(Asked::Message), echo("ac."), line(Asked::Message, "ac.")]),
-            ("\x05c/x\x1bq", vec![Ask(Asked::Search), echo("x"), Nothing, typed("q")]),
+            ("\x05cba\x05c.\r", vec![Ask(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
+            ("\x05c/x\x1bq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
             ("\x05c\r", vec![Nothing]),
             ("\x05cZ", vec![unknown("Z")]),
             ("\x05c\x1b", vec![unknown("\\x1b")]),
@@ -440,12 +440,12 @@ mod tests {
         let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
         let mut bytes: &[u8] = b"\x05c;co\t\rls";
         let asked = machine.step(&mut bytes);
-        assert_eq!(asked, [Ask(Asked::Another), echo("co"), Complete(Asked::Another, "co".to_owned())]);
+        assert_eq!(asked, [Ask(Prompt::Another), echo("co"), Complete(Prompt::Another, "co".to_owned())]);
         assert_eq!(machine.complete("re-1"), b"re-1");
-        assert_eq!(machine.step(&mut bytes), [line(Asked::Another, "core-1"), typed("ls")]);
+        assert_eq!(machine.step(&mut bytes), [line(Prompt::Another, "core-1"), typed("ls")]);
         assert_eq!(
             machine.feed(b"\x05cba\tb\r"),
-            [Ask(Asked::Message), echo("ab"), line(Asked::Message, "ab")]
+            [Ask(Prompt::Message), echo("ab"), line(Prompt::Message, "ab")]
         );
     }
 
@@ -455,7 +455,7 @@ mod tests {
         machine.feed(b"\x05cb");
         machine.feed(&[b'x'; 10 * LINE_MAX]);
         let actions = machine.feed(b"\r");
-        assert_eq!(actions, [line(Asked::Message, &"x".repeat(LINE_MAX))]);
+        assert_eq!(actions, [line(Prompt::Message, &"x".repeat(LINE_MAX))]);
     }
 
     #[test]

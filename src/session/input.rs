@@ -9,9 +9,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::commands::{Outcome, act, break_of};
 use super::escape::EscapeMachine;
-use super::menu::{Outcome, act, break_of};
-use super::typed::{Event, Typed};
+use super::input_queue::{Event, Typed};
 use super::{Answer, Ended, Here};
 use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
@@ -327,7 +327,7 @@ impl<'h> Typing<'h> {
                 let roster = here.console.roster();
                 Some(match roster.writer() {
                     Some(writer) => {
-                        format!("{} writes; you are watching: what you type is not sent", writer.visitor)
+                        format!("{} writes; you are watching: what you type is not sent", writer.client)
                     }
                     None => "you are watching: what you type is not sent".to_owned(),
                 })

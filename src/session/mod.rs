@@ -2,17 +2,17 @@
 //! client types to the hub if it is the one that writes. It does not know whether it is reached by SSH or
 //! locally: that side gives it [`Typed`] events and an [`Outlet`].
 
+mod commands;
 mod console;
 pub mod escape;
-mod facts;
+mod info;
 mod input;
-mod menu;
+mod input_queue;
 mod options;
 mod output;
 pub mod replay;
 mod roster;
 pub mod timestamps;
-mod typed;
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -27,11 +27,11 @@ use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
 
 pub use console::{Console, Directory, LAST_WORDS, Membership, Neighbours, closed};
-pub use facts::facts;
+pub use info::facts;
+pub use input_queue::{Event, Feeder, GRANT, Typed, typed, typed_by_grants};
 pub use options::{Escape, Options};
 pub use output::say;
-pub use roster::{Ears, Member, MemberId, Visitor, plain};
-pub use typed::{Event, Feeder, GRANT, Typed, typed, typed_by_grants};
+pub use roster::{AttachedUser, Member, MemberId, Notifications, plain};
 
 /// The viewer's connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +181,7 @@ impl Here {
 /// notices in the stream and escapes.
 pub async fn run<O: Outlet>(
     console: Arc<Console>,
-    visitor: Visitor,
+    client: AttachedUser,
     terminal: bool,
     options: Options,
     typed: Typed,
@@ -191,8 +191,8 @@ pub async fn run<O: Outlet>(
     // Before anybody can see the session: from then on it misses nothing.
     let (replay, head) = console.hub.last_words(lines);
     let cursor = console.hub.session_cursor(head);
-    let user = visitor.user.clone();
-    let (membership, Ears { notices, mut dismissal }) = console.join(visitor);
+    let user = client.user.clone();
+    let (membership, Notifications { notices, mut dismissal }) = console.join(client);
     let (own, answers) = mpsc::channel(ANSWERS);
     let (moves, reached_at, errands) = (outlet.moves(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
     let fate = Arc::default();
@@ -211,7 +211,7 @@ pub async fn run<O: Outlet>(
         errands,
     };
     if options.force {
-        menu::take_over(&here);
+        commands::take_over(&here);
     }
     let stale = here.console.stale().borrow().clone();
     if let Some(warning) = stale.filter(|_| terminal) {

@@ -214,10 +214,10 @@ fn greeting(here: &Here, line: &LineState) -> Vec<String> {
     let roster = console.roster();
     if let Some(writer) = roster.writer().filter(|_| !roster.writes(here.id)) {
         let how = escape.map(|escape| format!("; {escape}f to take over")).unwrap_or_default();
-        words.push(format!("{} writes; you are watching{how}", writer.visitor));
+        words.push(format!("{} writes; you are watching{how}", writer.client));
     }
     let watchers = roster.members().filter(|(id, member)| *id != here.id && !member.writes);
-    let watchers: Vec<String> = watchers.map(|(_, member)| member.visitor.to_string()).collect();
+    let watchers: Vec<String> = watchers.map(|(_, member)| member.client.to_string()).collect();
     if here.terminal && !watchers.is_empty() {
         words.push(format!("also watching: {}", watchers.join(", ")));
     }

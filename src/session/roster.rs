@@ -17,7 +17,7 @@ const NOTICES_MAX: usize = 32;
 
 /// Somebody at a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Visitor {
+pub struct AttachedUser {
     /// Login name.
     pub user: String,
     /// Address, or `local`.
@@ -26,7 +26,7 @@ pub struct Visitor {
     pub right: Right,
 }
 
-impl fmt::Display for Visitor {
+impl fmt::Display for AttachedUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", plain(&self.user), plain(&self.from))
     }
@@ -34,20 +34,20 @@ impl fmt::Display for Visitor {
 
 /// Why somebody does not become a writer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum Busy {
     /// The port's rules.
     #[error("you may only watch here")]
     MayWatch,
     /// Somebody else writes.
     #[error("{0} writes")]
-    WrittenBy(Visitor),
+    WrittenBy(AttachedUser),
 }
 
 /// One who is attached.
 #[derive(Debug)]
 pub struct Member {
     /// Who.
-    pub visitor: Visitor,
+    pub client: AttachedUser,
     /// Since when.
     pub since: Timestamp,
     /// Whether this one writes.
@@ -59,7 +59,7 @@ pub struct Member {
 
 /// What a member hears from the others.
 #[derive(Debug)]
-pub struct Ears {
+pub struct Notifications {
     /// What concerns it.
     pub notices: mpsc::Receiver<String>,
     /// Why it has to leave, once it has to.
@@ -80,22 +80,22 @@ pub struct Roster {
 
 impl Roster {
     /// Attaches somebody, as the writer if nobody is.
-    pub fn join(&mut self, visitor: Visitor) -> (MemberId, Ears) {
-        let writes = visitor.right == Right::Write && self.has_place();
+    pub fn join(&mut self, client: AttachedUser) -> (MemberId, Notifications) {
+        let writes = client.right == Right::Write && self.has_place();
         let role = if writes { "writing" } else { "watching" };
-        self.tell_all(None, &format!("{visitor} attached, {role}"));
+        self.tell_all(None, &format!("{client} attached, {role}"));
         let id = MemberId(self.next);
         self.next += 1;
         let (notices, inbox) = mpsc::channel(NOTICES_MAX);
         let (dismissal, dismissed) = oneshot::channel();
-        let member = Member { visitor, since: Timestamp::now(), writes, notices, dismissal: Some(dismissal) };
+        let member = Member { client, since: Timestamp::now(), writes, notices, dismissal: Some(dismissal) };
         self.members.insert(id, member);
-        (id, Ears { notices: inbox, dismissal: dismissed })
+        (id, Notifications { notices: inbox, dismissal: dismissed })
     }
 
     /// Ends all sessions of a user, saying why: how many. They leave by themselves.
     pub fn dismiss(&mut self, user: &str, why: &str) -> usize {
-        let dismissals = self.members.values_mut().filter(|member| member.visitor.user == user);
+        let dismissals = self.members.values_mut().filter(|member| member.client.user == user);
         let dismissals = dismissals.filter_map(|member| member.dismissal.take());
         dismissals.filter_map(|dismissal| dismissal.send(why.to_owned()).ok()).count()
     }
@@ -111,11 +111,11 @@ impl Roster {
     }
 
     /// Somebody has left: who.
-    pub fn leave(&mut self, id: MemberId) -> Option<Visitor> {
-        let Member { visitor, writes, .. } = self.members.remove(&id)?;
+    pub fn leave(&mut self, id: MemberId) -> Option<AttachedUser> {
+        let Member { client, writes, .. } = self.members.remove(&id)?;
         let vacancy = if writes && self.writer().is_none() { "; nobody writes now" } else { "" };
-        self.tell_all(None, &format!("{visitor} left{vacancy}"));
-        Some(visitor)
+        self.tell_all(None, &format!("{client} left{vacancy}"));
+        Some(client)
     }
 
     /// Whether this member writes.
@@ -134,11 +134,11 @@ impl Roster {
     }
 
     /// Makes `id` a writer if there is a place.
-    pub fn attach(&mut self, id: MemberId) -> Result<(), Refusal> {
+    pub fn attach(&mut self, id: MemberId) -> Result<(), Busy> {
         self.may_write(id)?;
         match self.writer() {
             Some(writer) if !self.has_place() && !self.writes(id) => {
-                Err(Refusal::WrittenBy(writer.visitor.clone()))
+                Err(Busy::WrittenBy(writer.client.clone()))
             }
             _ => {
                 self.promote(id);
@@ -148,9 +148,9 @@ impl Roster {
     }
 
     /// Makes `id` the one writer; whoever was is told by whom.
-    pub fn force(&mut self, id: MemberId) -> Result<(), Refusal> {
+    pub fn force(&mut self, id: MemberId) -> Result<(), Busy> {
         self.may_write(id)?;
-        let Some(taker) = self.members.get(&id).map(|member| member.visitor.to_string()) else {
+        let Some(taker) = self.members.get(&id).map(|member| member.client.to_string()) else {
             return Ok(());
         };
         for (other, member) in &mut self.members {
@@ -163,9 +163,9 @@ impl Roster {
         Ok(())
     }
 
-    fn may_write(&self, id: MemberId) -> Result<(), Refusal> {
+    fn may_write(&self, id: MemberId) -> Result<(), Busy> {
         match self.members.get(&id) {
-            Some(member) if member.visitor.right == Right::Watch => Err(Refusal::MayWatch),
+            Some(member) if member.client.right == Right::Watch => Err(Busy::MayWatch),
             _ => Ok(()),
         }
     }
@@ -174,7 +174,7 @@ impl Roster {
     pub fn spy(&mut self, id: MemberId) {
         let Some(member) = self.members.get_mut(&id) else { return };
         if std::mem::take(&mut member.writes) {
-            let text = format!("{} only watches now; nobody writes", member.visitor);
+            let text = format!("{} only watches now; nobody writes", member.client);
             self.tell_all(Some(id), &text);
         }
     }
@@ -182,7 +182,7 @@ impl Roster {
     fn promote(&mut self, id: MemberId) {
         let Some(member) = self.members.get_mut(&id) else { return };
         if !std::mem::replace(&mut member.writes, true) {
-            let text = format!("{} writes now", member.visitor);
+            let text = format!("{} writes now", member.client);
             self.tell_all(Some(id), &text);
         }
     }
@@ -206,21 +206,21 @@ fn tell(member: &Member, text: String) {
 mod tests {
     use super::*;
 
-    fn visitor(user: &str) -> Visitor {
-        Visitor { user: user.to_owned(), from: "::1".to_owned(), right: Right::Write }
+    fn client(user: &str) -> AttachedUser {
+        AttachedUser { user: user.to_owned(), from: "::1".to_owned(), right: Right::Write }
     }
 
-    fn said(ears: &mut Ears) -> Vec<String> {
-        std::iter::from_fn(|| ears.notices.try_recv().ok()).collect()
+    fn said(notifications: &mut Notifications) -> Vec<String> {
+        std::iter::from_fn(|| notifications.notices.try_recv().ok()).collect()
     }
 
     #[test]
     fn the_first_writes_and_no_watcher_is_promoted_unasked() {
         let mut roster = Roster::default();
-        let (alice, _alice_inbox) = roster.join(visitor("alice"));
-        let (bob, mut bob_inbox) = roster.join(visitor("bob"));
+        let (alice, _alice_inbox) = roster.join(client("alice"));
+        let (bob, mut bob_inbox) = roster.join(client("bob"));
         assert!(roster.writes(alice) && !roster.writes(bob));
-        assert_eq!(roster.attach(bob), Err(Refusal::WrittenBy(visitor("alice"))));
+        assert_eq!(roster.attach(bob), Err(Busy::WrittenBy(client("alice"))));
         roster.leave(alice);
         assert!(!roster.writes(bob));
         assert_eq!(said(&mut bob_inbox), ["alice (::1) left; nobody writes now"]);
@@ -231,8 +231,8 @@ mod tests {
     #[test]
     fn the_loser_of_a_force_is_told_by_whom() {
         let mut roster = Roster::default();
-        let (alice, mut alice_inbox) = roster.join(visitor("alice"));
-        let (bob, mut bob_inbox) = roster.join(visitor("bob"));
+        let (alice, mut alice_inbox) = roster.join(client("alice"));
+        let (bob, mut bob_inbox) = roster.join(client("bob"));
         roster.force(bob).unwrap();
         assert!(roster.writes(bob) && !roster.writes(alice));
         assert_eq!(
@@ -251,26 +251,26 @@ mod tests {
     #[test]
     fn who_may_only_watch_never_writes() {
         let mut roster = Roster::default();
-        let (carol, mut ears) = roster.join(Visitor { right: Right::Watch, ..visitor("carol") });
+        let (carol, mut notifications) = roster.join(AttachedUser { right: Right::Watch, ..client("carol") });
         assert!(!roster.writes(carol));
-        assert_eq!(roster.attach(carol), Err(Refusal::MayWatch));
-        assert_eq!(roster.force(carol), Err(Refusal::MayWatch));
-        let (alice, _alice_ears) = roster.join(visitor("alice"));
+        assert_eq!(roster.attach(carol), Err(Busy::MayWatch));
+        assert_eq!(roster.force(carol), Err(Busy::MayWatch));
+        let (alice, _alice_ears) = roster.join(client("alice"));
         assert!(roster.writes(alice) && !roster.writes(carol));
-        assert_eq!(said(&mut ears), ["alice (::1) attached, writing"]);
+        assert_eq!(said(&mut notifications), ["alice (::1) attached, writing"]);
     }
 
     #[test]
     fn a_shared_port_has_many_writers_until_one_takes_over() {
         let mut roster = Roster::default();
         roster.set_writers(Writers::Shared);
-        let (alice, mut ears) = roster.join(visitor("alice"));
-        let (bob, _bob_ears) = roster.join(visitor("bob"));
+        let (alice, mut notifications) = roster.join(client("alice"));
+        let (bob, _bob_ears) = roster.join(client("bob"));
         assert!(roster.writes(alice) && roster.writes(bob));
         roster.force(bob).unwrap();
         assert!(!roster.writes(alice) && roster.writes(bob));
         assert_eq!(
-            said(&mut ears),
+            said(&mut notifications),
             ["bob (::1) attached, writing", "bob (::1) has taken over; you are watching"]
         );
         assert_eq!(roster.attach(alice), Ok(()));
@@ -280,8 +280,8 @@ mod tests {
     #[test]
     fn who_is_dismissed_is_told_why_and_the_others_stay() {
         let mut roster = Roster::default();
-        let (_, mut alice) = roster.join(visitor("alice"));
-        let (_, mut bob) = roster.join(visitor("bob"));
+        let (_, mut alice) = roster.join(client("alice"));
+        let (_, mut bob) = roster.join(client("bob"));
         assert_eq!(roster.dismiss("alice", "go"), 1);
         assert_eq!(alice.dismissal.try_recv().as_deref(), Ok("go"));
         assert!(bob.dismissal.try_recv().is_err());
@@ -292,9 +292,9 @@ mod tests {
     #[test]
     fn a_viewer_that_reads_no_notices_costs_no_memory() {
         let mut roster = Roster::default();
-        let (_, mut inbox) = roster.join(visitor("stopped"));
+        let (_, mut inbox) = roster.join(client("stopped"));
         for _ in 0..1000 {
-            let (id, _) = roster.join(visitor("fickle"));
+            let (id, _) = roster.join(client("fickle"));
             roster.leave(id);
         }
         assert_eq!(said(&mut inbox).len(), NOTICES_MAX);
@@ -302,6 +302,6 @@ mod tests {
 
     #[test]
     fn a_name_with_an_escape_sequence_is_harmless() {
-        assert_eq!(visitor("a\x1b[2J\u{9b}b\u{202e}").to_string(), "a?[2J?b? (::1)");
+        assert_eq!(client("a\x1b[2J\u{9b}b\u{202e}").to_string(), "a?[2J?b? (::1)");
     }
 }

@@ -118,15 +118,15 @@ mod tests {
     fn what_is_no_text_is_refused() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("banner");
-        let refusal = |path: &Path| read(path).unwrap_err().to_string();
-        assert!(refusal(&path).starts_with("No such file or directory"));
-        assert_eq!(refusal(room.path()), "it is not a regular file");
-        assert_eq!(refusal(Path::new("/dev/zero")), "it is not a regular file");
+        let denied = |path: &Path| read(path).unwrap_err().to_string();
+        assert!(denied(&path).starts_with("No such file or directory"));
+        assert_eq!(denied(room.path()), "it is not a regular file");
+        assert_eq!(denied(Path::new("/dev/zero")), "it is not a regular file");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        assert_eq!(refusal(&path), "it is not a regular file");
+        assert_eq!(denied(&path), "it is not a regular file");
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, vec![b'x'; 32_001]).unwrap();
-        assert_eq!(refusal(&path), "it is larger than 32000 bytes");
+        assert_eq!(denied(&path), "it is larger than 32000 bytes");
         std::fs::write(&path, vec![b'x'; 32_000]).unwrap();
         assert_eq!(read(&path).unwrap().len(), 32_000);
     }

@@ -17,7 +17,7 @@ use crate::session::{Event, Feeder, Typed, typed_by_grants};
 const MAX_SESSIONS: usize = 10;
 /// Channels of one connection altogether: russh keeps 3 KiB of each that it has closed (0.65: `Session::channels`). A client that keeps
 /// its connection for more commands makes another one.
-const EVER: usize = 1000;
+const MAX_SESSIONS_IN_TURN: usize = 1000;
 
 /// Why there is no further channel.
 #[derive(Debug, Error)]
@@ -26,7 +26,7 @@ pub(super) enum NoChannel {
     #[error("a connection has {MAX_SESSIONS} sessions at once at most")]
     TooMany,
     /// Enough have been.
-    #[error("a connection has {EVER} sessions at most, one after the other; log in again")]
+    #[error("a connection has {MAX_SESSIONS_IN_TURN} sessions at most, one after the other; log in again")]
     Worn,
     /// No seat.
     #[error(transparent)]
@@ -75,7 +75,7 @@ impl Channels {
         if open.channels.len() >= MAX_SESSIONS {
             return Err(NoChannel::TooMany);
         }
-        if open.ever >= EVER {
+        if open.ever >= MAX_SESSIONS_IN_TURN {
             return Err(NoChannel::Worn);
         }
         if !open.channels.is_empty() {
@@ -149,7 +149,7 @@ impl Channels {
     /// Whether it may have no more channels, and has none.
     pub(super) fn is_worn(&self) -> bool {
         let open = self.lock();
-        open.ever >= EVER && open.channels.is_empty()
+        open.ever >= MAX_SESSIONS_IN_TURN && open.channels.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

@@ -1,5 +1,5 @@
-//! A client's socket, of which we know what comes and goes: what has come decides who waits on ([`super::places`]), strangers are read
-//! one at a time ([`super::pace`]), and what went out decides when a client is asked whether it is still there ([`super::liveness`]).
+//! A client's socket, of which we know what comes and goes: what has come decides who waits on ([`super::admission`]), strangers are read
+//! one at a time ([`super::throttle`]), and what went out decides when a client is asked whether it is still there ([`super::liveness`]).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::places::Place;
+use super::admission::Slot;
 
 /// A client's connection.
 pub struct Counted {
@@ -19,13 +19,13 @@ pub struct Counted {
     /// Told of every write.
     written: Arc<Notify>,
     /// Told of what comes.
-    place: Arc<Place>,
+    slot: Arc<Slot>,
 }
 
 impl Counted {
     /// Tells `written` of every write to `stream`, and `place` of what has come.
-    pub fn new(stream: TcpStream, written: Arc<Notify>, place: Arc<Place>) -> Self {
-        Self { stream, written, place }
+    pub fn new(stream: TcpStream, written: Arc<Notify>, slot: Arc<Slot>) -> Self {
+        Self { stream, written, slot }
     }
 
     fn tell(&self, done: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -53,14 +53,14 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.place.turn().end();
+        self.slot.turn().end();
         ready!(self.stream.poll_read_ready(cx))?;
-        ready!(self.place.poll_turn(cx));
+        ready!(self.slot.poll_turn(cx));
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.place.hears(buf.filled().len() - before);
+        self.slot.hears(buf.filled().len() - before);
         if read.is_pending() {
-            self.place.turn().end();
+            self.slot.turn().end();
         }
         read
     }
@@ -68,7 +68,7 @@ impl AsyncRead for Counted {
 
 impl AsyncWrite for Counted {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.place.turn().end();
+        self.slot.turn().end();
         let done = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.tell(done)
     }

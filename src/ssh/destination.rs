@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::outlet::SshOutlet;
 use crate::auth::client::Granted;
-use crate::auth::protocol::{Exit, Identity, Place, Term, WindowSize};
+use crate::auth::protocol::{Exit, Identity, Target, Term, WindowSize};
 use crate::config::{RootLogin, SshOffer};
 use crate::session::Typed;
 
@@ -26,13 +26,13 @@ pub trait Destination: Send + Sync + 'static {
     fn ssh_offer(&self) -> impl Future<Output = SshOffer> + Send;
 
     /// Who wants to log in to what, when a client gives this user name.
-    fn asks(&self, name: &str) -> (String, Place);
+    fn asks(&self, name: &str) -> (String, Target);
 
     /// Why somebody may not come in, although it is clear who they are.
     fn refuses(&self, identity: &Identity) -> Option<String>;
 
     /// Serves one session; how it ended, or `None` if its client is gone.
-    fn serve(self: Arc<Self>, visit: Visit) -> impl Future<Output = Option<Exit>> + Send;
+    fn serve(self: Arc<Self>, session_login: Login) -> impl Future<Output = Option<Exit>> + Send;
 
     /// Why sessions are to end, once they are.
     fn closing(&self) -> watch::Receiver<Option<String>>;
@@ -49,7 +49,7 @@ pub struct Gatekeeping {
 
 /// Somebody who has logged in and begins a session.
 #[derive(Debug)]
-pub struct Visit {
+pub struct Login {
     /// The user name, as the client gave it.
     pub name: String,
     /// Who that is.
@@ -61,7 +61,7 @@ pub struct Visit {
     /// What PAM has said to the user; it is shown once, as the session begins.
     pub said: String,
     /// What is asked for.
-    pub wish: Wish,
+    pub request: ChannelRequest,
     /// The client's terminal.
     pub terminal: Option<Screen>,
     /// What the client sends.
@@ -72,7 +72,7 @@ pub struct Visit {
 
 /// What a client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wish {
+pub enum ChannelRequest {
     /// Nothing in particular.
     Shell,
     /// A command: `ssh host command`.

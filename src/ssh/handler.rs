@@ -15,21 +15,21 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use socket2::Socket;
 use tokio::sync::watch;
 
+use super::admission::Slot;
 use super::algorithms;
 use super::banner::Banner;
 use super::channels::{Channels, NoChannel, Ready};
 use super::counted::left;
-use super::destination::{Destination, Screen, Visit, Wish};
+use super::destination::{ChannelRequest, Destination, Login, Screen};
 use super::limits::Ticket;
 use super::login::{Admitted, Logins};
 use super::outlet::{SshOutlet, finish};
-use super::places::Place;
 use crate::auth::protocol::{Identity, Secret, Term, WindowSize};
 use crate::seats::{Full, Seat, Seats, is_administrator};
 use crate::session::Event;
 
 /// For a client to close its end after its last session. OpenSSH takes a disconnect that comes before for an error.
-pub(super) const LEAVE: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How far a connection has come.
 #[derive(Clone, Default)]
@@ -46,7 +46,7 @@ pub struct Shared {
     /// Its socket, to be looked at and shut down.
     pub(super) plug: Arc<Socket>,
     /// Its place among those who have not logged in, as long as it has.
-    pub(super) place: Arc<Place>,
+    pub(super) slot: Arc<Slot>,
     /// Its channels.
     pub(super) channels: Channels,
     /// How far it has come.
@@ -105,10 +105,10 @@ impl<D: Destination> Connection<D> {
         };
         let opened = self.shared.channels.open(channel, handle, seat);
         if let (Err(why), Some(Admitted { identity, .. }), false) = (&opened, &self.admitted, self.told) {
-            let (place, name) = (self.destination.name(), &identity.name);
+            let (slot, name) = (self.destination.name(), &identity.name);
             tracing::warn!(
                 console_user = name,
-                "a further session of {name} from {} was refused: {place}: {why} (said once for a connection)",
+                "a further session of {name} from {} was refused: {slot}: {why} (said once for a connection)",
                 self.peer
             );
             self.told = true;
@@ -116,7 +116,12 @@ impl<D: Destination> Connection<D> {
         opened
     }
 
-    fn start(&mut self, channel: ChannelId, wish: Wish, session: &mut Session) -> Result<(), russh::Error> {
+    fn start(
+        &mut self,
+        channel: ChannelId,
+        request: ChannelRequest,
+        session: &mut Session,
+    ) -> Result<(), russh::Error> {
         let Some(Admitted { name, identity, login, .. }) = self.admitted.clone() else {
             return session.channel_failure(channel);
         };
@@ -124,7 +129,7 @@ impl<D: Destination> Connection<D> {
             return session.channel_failure(channel);
         };
         session.channel_success(channel)?;
-        let visit = Visit {
+        let session_login = Login {
             name,
             identity,
             said: self
@@ -134,7 +139,7 @@ impl<D: Destination> Connection<D> {
                 .unwrap_or_default(),
             login,
             from: self.peer,
-            wish,
+            request,
             terminal: terminal.map(|(term, size)| Screen { term, size }),
             typed,
             outlet: SshOutlet::new(out, self.at),
@@ -142,13 +147,13 @@ impl<D: Destination> Connection<D> {
         let (destination, handle, shared) = (self.destination.clone(), session.handle(), self.shared.clone());
         shared.begins();
         tokio::spawn(async move {
-            let exit = destination.serve(visit).await;
+            let exit = destination.serve(session_login).await;
             // Even if its client never takes the news of its end.
             shared.ends();
             finish(&handle, channel, exit).await;
             shared.channels.close(channel);
             if shared.channels.is_worn() {
-                tokio::time::sleep(LEAVE).await;
+                tokio::time::sleep(CLOSE_TIMEOUT).await;
                 // An error means that the client is gone.
                 let _ = handle
                     .disconnect(Disconnect::ByApplication, NoChannel::Worn.to_string(), String::new())
@@ -163,7 +168,7 @@ impl<D: Destination> Connection<D> {
         shared: &Shared,
         login: impl Future<Output = Result<T, russh::Error>>,
     ) -> Result<T, russh::Error> {
-        shared.place.turn().end();
+        shared.slot.turn().end();
         tokio::select! {
             done = login => done,
             done = left(&shared.plug) => Err(done.err().map_or(russh::Error::Disconnect, russh::Error::IO)),
@@ -208,7 +213,7 @@ impl<D: Destination> Handler for Connection<D> {
 
     /// russh asks for it once keys have been exchanged and a login is asked for.
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
-        self.shared.place.comes_to_login();
+        self.shared.slot.comes_to_login();
         match self.banner.take() {
             Some((banner, path)) => Ok(banner.text(path).await),
             None => Ok(None),
@@ -316,7 +321,7 @@ impl<D: Destination> Handler for Connection<D> {
     }
 
     async fn shell_request(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), russh::Error> {
-        self.start(channel, Wish::Shell, session)
+        self.start(channel, ChannelRequest::Shell, session)
     }
 
     async fn exec_request(
@@ -325,7 +330,7 @@ impl<D: Destination> Handler for Connection<D> {
         data: &[u8],
         session: &mut Session,
     ) -> Result<(), russh::Error> {
-        self.start(channel, Wish::Command(data.to_vec()), session)
+        self.start(channel, ChannelRequest::Command(data.to_vec()), session)
     }
 
     async fn subsystem_request(
@@ -337,7 +342,7 @@ impl<D: Destination> Handler for Connection<D> {
         match name {
             // It is refused as the command of that name is: a failed request has no text, and OpenSSH's scp and sftp would only
             // print "subsystem request failed".
-            "sftp" => self.start(channel, Wish::Command(name.into()), session),
+            "sftp" => self.start(channel, ChannelRequest::Command(name.into()), session),
             _ => session.channel_failure(channel),
         }
     }

@@ -1,5 +1,5 @@
 //! What a client says before keys are exchanged: its version line and its `SSH_MSG_KEXINIT` (RFC 4253, sections 4.2 and 7.1).
-//! It is read here first, and then given to russh: it decides on which thread the connection is served ([`super::costly`]), and
+//! It is read here first, and then given to russh: it decides on which thread the connection is served ([`super::slow_key_exchange`]), and
 //! a client that has no algorithm in common with us is named in the journal.
 
 use std::io;

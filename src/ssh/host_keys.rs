@@ -16,10 +16,10 @@ use crate::config::SshAlgorithms;
 use crate::hostkeys::{self, HostKeys};
 
 /// While there is no key, a client starts another attempt to load one at most this often: each attempt starts a `console-auth`.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// While a client needs a kind of key that is not there, the keys are loaded again at most this often.
-const RELOAD: Duration = Duration::from_secs(10);
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is known of the host keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl KeyRing {
     /// What to serve a client with, if there is a key.
     pub(super) async fn configs(&self, word: SshAlgorithms) -> Option<Configs> {
         if self.keys.borrow().is_none() {
-            self.load(Instant::now() - RETRY).await;
+            self.load(Instant::now() - RETRY_INTERVAL).await;
         }
         let keys = self.keys.borrow().clone()?;
         let mut made = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +104,7 @@ impl KeyRing {
 
     /// Loads the keys again for a client that needs another kind, as one that is being made: for the next that comes.
     pub(super) async fn load_for_another_kind(&self) {
-        self.load(Instant::now() - RELOAD).await;
+        self.load(Instant::now() - RELOAD_TIMEOUT).await;
     }
 
     /// Loads the keys, unless another attempt has ended since `since`. If that fails, keys that were loaded before stay in use.

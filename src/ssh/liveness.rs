@@ -15,10 +15,10 @@ use tokio::sync::Notify;
 /// A client that acknowledges nothing for so long is dead, and its writer's place free: with the look that sees it, before 30 s.
 const DEAD_AFTER: Duration = Duration::from_secs(24);
 /// Between two looks at what is on its way.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Window probes in a row without an answer. The kernel sends them up to 120 s apart, so that the answer to the last one may
 /// simply not have come yet.
-const UNANSWERED: u8 = 2;
+const MAX_UNANSWERED_PROBES: u8 = 2;
 
 /// How closely a client is watched.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ pub struct Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { dead_after: DEAD_AFTER, look: LOOK }
+        Self { dead_after: DEAD_AFTER, look: CHECK_INTERVAL }
     }
 }
 
@@ -39,7 +39,7 @@ impl Watch {
         loop {
             written.notified().await;
             while under_way(socket)? > 0 {
-                if Sight::of(socket)?.is_dead(self.dead_after) {
+                if Observation::of(socket)?.is_dead(self.dead_after) {
                     return Ok(());
                 }
                 tokio::time::sleep(self.look).await;
@@ -50,7 +50,7 @@ impl Watch {
 
 /// What the kernel knows of a connection.
 #[derive(Debug)]
-struct Sight {
+struct Observation {
     /// Segments that were sent and not acknowledged.
     unacked: u32,
     /// Window probes since the last answer.
@@ -61,7 +61,7 @@ struct Sight {
     since_ack: Duration,
 }
 
-impl Sight {
+impl Observation {
     fn of(socket: &Socket) -> io::Result<Self> {
         let info = tcp_info(socket)?;
         Ok(Self {
@@ -75,7 +75,7 @@ impl Sight {
     /// Silence alone says nothing: a client that does not read is asked more and more rarely. So it must have been asked.
     fn is_dead(&self, dead_after: Duration) -> bool {
         let data_unanswered = self.unacked > 0 && self.since_data < self.since_ack;
-        self.since_ack >= dead_after && (data_unanswered || self.probes >= UNANSWERED)
+        self.since_ack >= dead_after && (data_unanswered || self.probes >= MAX_UNANSWERED_PROBES)
     }
 }
 
@@ -94,8 +94,8 @@ fn tcp_info(socket: &Socket) -> io::Result<libc::tcp_info> {
     unsafe {
         let mut info: libc::tcp_info = std::mem::zeroed();
         let mut size = size_of_val(&info) as libc::socklen_t;
-        let place = (&raw mut info).cast();
-        let done = libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, place, &mut size);
+        let slot = (&raw mut info).cast();
+        let done = libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, slot, &mut size);
         Errno::result(done)?;
         Ok(info)
     }
@@ -161,10 +161,10 @@ mod tests {
     async fn a_client_that_has_stopped_reading_lives_until_its_cable_is_pulled() {
         let (ours, client) = connection();
         fill(&ours);
-        assert!(!dies(&ours, 6 * WATCH.dead_after).await, "{:?}", Sight::of(&ours));
-        assert_eq!(Sight::of(&ours).unwrap().unacked, 0, "its window is not closed");
+        assert!(!dies(&ours, 6 * WATCH.dead_after).await, "{:?}", Observation::of(&ours));
+        assert_eq!(Observation::of(&ours).unwrap().unacked, 0, "its window is not closed");
         pull_the_cable_of(&client);
-        assert!(dies(&ours, PATIENCE).await, "{:?}", Sight::of(&ours));
+        assert!(dies(&ours, PATIENCE).await, "{:?}", Observation::of(&ours));
     }
 
     #[tokio::test]

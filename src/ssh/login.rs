@@ -19,11 +19,11 @@ use crate::event::Event;
 
 /// A refused password is answered so long after it came, whatever the reason: a second longer than `console-auth` takes with a wrong one,
 /// which it needs to hash it if there is such a user. So a refusal tells nothing by its time.
-const REFUSAL: Duration = Duration::from_secs(3);
+const DENIAL_DELAY: Duration = Duration::from_secs(3);
 
 /// Helpers that one connection may have begun: one is enough for a login, and each refusal by the groups costs another.
 /// russh counts refusals, not conversations that are begun and left.
-const HELPERS: u32 = 8;
+const MAX_HELPERS: u32 = 8;
 
 /// Somebody who has logged in.
 #[derive(Debug, Clone)]
@@ -145,7 +145,7 @@ impl<D: Destination> Logins<D> {
             Err(error) => self.helper_failed(&error)?,
         };
         if self.parting {
-            tokio::time::sleep_until(since + REFUSAL).await;
+            tokio::time::sleep_until(since + DENIAL_DELAY).await;
         }
         Ok(evenly(since, auth).await)
     }
@@ -172,13 +172,13 @@ impl<D: Destination> Logins<D> {
             return Err(ends("another user name than before"));
         }
         if self.login.is_none() {
-            if self.helpers >= HELPERS {
+            if self.helpers >= MAX_HELPERS {
                 return Err(ends("too many logins on one connection"));
             }
             self.helpers += 1;
             let gate = self.destination.gatekeeping();
-            let (user, place) = self.destination.asks(name);
-            match Login::begin(&gate.auth_socket, &user, self.peer, place, gate.root).await {
+            let (user, slot) = self.destination.asks(name);
+            match Login::begin(&gate.auth_socket, &user, self.peer, slot, gate.root).await {
                 Ok(login) => self.login = Some(login),
                 Err(error) => {
                     self.helper_failed(&error)?;
@@ -266,7 +266,7 @@ fn refused() -> Auth {
 /// Waits, if this is a refusal, until it tells nothing by its time.
 async fn evenly(since: Instant, auth: Auth) -> Auth {
     if matches!(auth, Auth::Reject { .. }) {
-        tokio::time::sleep_until(since + REFUSAL).await;
+        tokio::time::sleep_until(since + DENIAL_DELAY).await;
     }
     auth
 }

@@ -14,9 +14,9 @@ use crate::printable;
 
 /// In this time the journal has the same sentence of an address once, so many of one address, and so many in all: strangers could fill it
 /// otherwise.
-const INTERVAL: Duration = Duration::from_secs(60);
-const OF_ONE_ADDRESS: usize = 4;
-const SENTENCES: usize = 16;
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+const MAX_REPORTS_PER_SOURCE: usize = 4;
+const MAX_REPORTS: usize = 16;
 /// Characters of a client's list: what a real one offers, with room.
 const LIST_LIMIT: usize = 600;
 const VERSION_LIMIT: usize = 80;
@@ -31,10 +31,10 @@ impl Mismatches {
     /// Whether the journal is to be told this of that address now.
     pub(super) fn is_news(&self, peer: IpAddr, sentence: &str, now: Instant) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.retain(|(_, _, time)| now.duration_since(*time) < INTERVAL);
+        told.retain(|(_, _, time)| now.duration_since(*time) < REPORT_INTERVAL);
         let of_peer = || told.iter().filter(|(other, ..)| *other == peer);
-        let news = told.len() < SENTENCES
-            && of_peer().count() < OF_ONE_ADDRESS
+        let news = told.len() < MAX_REPORTS
+            && of_peer().count() < MAX_REPORTS_PER_SOURCE
             && !of_peer().any(|(_, known, _)| known == sentence);
         if news {
             told.push((peer, sentence.to_owned(), now));
@@ -166,9 +166,9 @@ mod tests {
         let host = |number: u8| IpAddr::from([192, 0, 2, number]);
         assert!(mismatches.is_news(host(1), "0", now) && !mismatches.is_news(host(1), "0", now));
         let of_one = (0..9).filter(|number| mismatches.is_news(host(1), &number.to_string(), now)).count();
-        assert_eq!(of_one, OF_ONE_ADDRESS - 1);
+        assert_eq!(of_one, MAX_REPORTS_PER_SOURCE - 1);
         let of_all = (2..200).filter(|number| mismatches.is_news(host(*number), "0", now)).count();
-        assert_eq!(of_all, SENTENCES - OF_ONE_ADDRESS);
-        assert!(mismatches.is_news(host(1), "0", now + INTERVAL));
+        assert_eq!(of_all, MAX_REPORTS - MAX_REPORTS_PER_SOURCE);
+        assert!(mismatches.is_news(host(1), "0", now + REPORT_INTERVAL));
     }
 }

@@ -2,13 +2,13 @@
 //! them to the listener's [`Destination`], a port's console or the admin CLI. Everything here comes from the network and is
 //! hostile until somebody has logged in.
 
+mod admission;
 mod algorithms;
 mod banner;
 mod channels;
-mod costly;
+mod console_channel;
 mod counted;
 mod destination;
-mod door;
 mod handler;
 mod hello;
 mod host_keys;
@@ -17,10 +17,10 @@ mod liveness;
 mod login;
 mod mismatch;
 mod outlet;
-mod pace;
-mod places;
 mod refuse;
-mod standing;
+mod reputation;
+mod slow_key_exchange;
+mod throttle;
 mod tuning;
 
 use std::net::SocketAddr;
@@ -35,8 +35,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
-pub use destination::{Destination, Gatekeeping, Screen, Visit, Wish};
-pub use door::{Access, Door};
+pub use console_channel::{Access, ConsoleChannel};
+pub use destination::{ChannelRequest, Destination, Gatekeeping, Login, Screen};
 pub use host_keys::HostKeyState;
 pub use outlet::{SshOutlet, show_said};
 pub use refuse::refuse;
@@ -49,17 +49,17 @@ use crate::session::closed;
 use algorithms::Category;
 use banner::Banner;
 use channels::Channels;
-use costly::{Costly, Greeted};
 use counted::Counted;
-use handler::{Connection, LEAVE, Progress, Shared};
+use handler::{CLOSE_TIMEOUT, Connection, Progress, Shared};
 use hello::{Hello, KexInit};
 use host_keys::{Configs, KeyRing};
 use limits::{Limits, Ticket};
 use liveness::Watch;
 use mismatch::Mismatches;
+use slow_key_exchange::{Costly, Greeted};
 
 /// For a client to take our last words. One that does not even read would stay for ever.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The listeners' common side of one destination.
 pub struct Server<D> {
@@ -149,7 +149,7 @@ impl<D: Destination> Server<D> {
             warn!(
                 "{} closed: too many connections have not logged in (said once in {} s, whoever else is closed)",
                 peer.ip().to_canonical(),
-                limits::NEWS.as_secs()
+                limits::REPORT_INTERVAL.as_secs()
             );
         }
     }
@@ -163,25 +163,25 @@ impl<D: Destination> Server<D> {
         };
         // russh's task cannot be told to end; its socket can.
         let plug = Arc::new(SockRef::from(&stream).try_clone()?);
-        let place = ticket.place().clone();
+        let slot = ticket.slot().clone();
         let text = offer.banner.map(|path| (self.banner.clone(), path));
         let channels = Channels::default();
         let (progress, mut watched) = watch::channel(Progress::default());
-        let shared = Shared { plug: plug.clone(), place: place.clone(), channels, progress };
+        let shared = Shared { plug: plug.clone(), slot: slot.clone(), channels, progress };
         let addresses = (peer.ip().to_canonical(), stream.local_addr()?.ip().to_canonical());
         let connection = Connection::new(self.destination.clone(), addresses, ticket, shared, text);
         let written = Arc::new(Notify::new());
-        let stream = Counted::new(stream, written.clone(), place.clone());
-        let conversation = self.converse(stream, connection, configs, offer.algorithms, (peer, &*place));
+        let stream = Counted::new(stream, written.clone(), slot.clone());
+        let conversation = self.converse(stream, connection, configs, offer.algorithms, (peer, &*slot));
         tokio::pin!(conversation);
         tokio::select! {
             done = &mut conversation => return done,
             why = self.ends(&mut watched, peer) => debug!("{peer} {why}"),
-            () = place.lost() => self.too_many(peer),
+            () = slot.lost() => self.too_many(peer),
             () = gone_silent(&plug, &written, peer) => debug!("{peer} acknowledges nothing any more"),
         }
         // It sees its end at once, whoever else waits to be heard.
-        place.turn().leave();
+        slot.turn().leave();
         plug.shutdown(std::net::Shutdown::Both)?;
         conversation.await
     }
@@ -193,11 +193,11 @@ impl<D: Destination> Server<D> {
         connection: Connection<D>,
         configs: Configs,
         word: SshAlgorithms,
-        (peer, place): (SocketAddr, &places::Place),
+        (peer, slot): (SocketAddr, &admission::Slot),
     ) -> Result<(), russh::Error> {
         let hello = Hello::exchange(&mut stream).await?;
         // What follows may wait, and nobody is to wait for that.
-        place.turn().end();
+        slot.turn().end();
         if let Some(kexinit) = &hello.kexinit {
             self.report_mismatch(kexinit, &hello, word, &configs, peer).await;
             if algorithms::is_cheap(kexinit, word, &configs.keys) {
@@ -206,7 +206,7 @@ impl<D: Destination> Server<D> {
             }
         }
         // The second thread has turns of its own.
-        place.turn().leave();
+        slot.turn().leave();
         let stream = Greeted::gated(stream, hello, self.costly.turns(), peer.ip().to_canonical());
         let thread = self.costly.thread()?;
         let served = thread
@@ -262,7 +262,7 @@ impl<D: Destination> Server<D> {
                 if progress.wait_for(|progress| progress.sessions == 0).await.is_err() {
                     return std::future::pending().await;
                 }
-                tokio::time::sleep(LEAVE).await;
+                tokio::time::sleep(CLOSE_TIMEOUT).await;
                 (Disconnect::ByApplication, why, "has no session any more, and the listener closes")
             }
         };
@@ -270,7 +270,7 @@ impl<D: Destination> Server<D> {
             let _ = handle.disconnect(reason, text, String::new()).await;
             std::future::pending().await
         };
-        let _: Result<(), _> = tokio::time::timeout(LAST_WORDS, last_words).await;
+        let _: Result<(), _> = tokio::time::timeout(DRAIN_TIMEOUT, last_words).await;
         why
     }
 }
@@ -306,7 +306,7 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(50);
 
-    fn impatient_server() -> Arc<Server<Door>> {
+    fn impatient_server() -> Arc<Server<ConsoleChannel>> {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
         let log = crate::capture::reader::Reader::new(crate::logdir::Client::fixed(std::path::Path::new(
             "/nonexistent",
@@ -319,7 +319,7 @@ mod tests {
         Arc::new(Server {
             host_keys: KeyRing::with(vec![key]),
             unserved: String::new(),
-            destination: Arc::new(Door::new(console, access.subscribe())),
+            destination: Arc::new(ConsoleChannel::new(console, access.subscribe())),
             limits: Arc::new(Limits::with_grace(SHORT)),
             connections: watch::Sender::new(0),
             banner: Arc::default(),

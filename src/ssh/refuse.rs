@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// For the client to take the message and close.
-const PATIENCE: Duration = Duration::from_secs(5);
+const REJECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `SSH_MSG_DISCONNECT` and its reason `SSH_DISCONNECT_SERVICE_NOT_AVAILABLE`.
 const DISCONNECT: u8 = 1;
 const NOT_AVAILABLE: u32 = 7;
@@ -25,7 +25,7 @@ pub async fn refuse(mut client: TcpStream, why: &str) {
         while client.read(&mut scratch).await? > 0 {}
         std::io::Result::Ok(())
     };
-    let _ = tokio::time::timeout(PATIENCE, conversation).await;
+    let _ = tokio::time::timeout(REJECT_TIMEOUT, conversation).await;
 }
 
 fn disconnect(why: &str) -> Vec<u8> {

@@ -12,14 +12,14 @@ use crate::session::GRANT;
 
 /// What a client may send ahead on a channel, beside what waits in its session, which grants the rest as it gets on
 /// (`session::Feeder`). Four times the queue of a tty, so that no line is idle for want of a grant.
-const WINDOW: u32 = 16 * 1024;
+const WINDOW_BYTES: u32 = 16 * 1024;
 /// Kernel memory for a client that has stopped reading.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// Silence after which the kernel asks whether the peer still lives, between two such questions, and how many of them: dead
 /// after 27 s, before the 30 that people are promised, as one that has been sent something ([`super::liveness`]).
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(12), Duration::from_secs(5), 3);
 
-const _: () = assert!(GRANT < WINDOW as usize, "a client whose window is used up would wait for ever");
+const _: () = assert!(GRANT < WINDOW_BYTES as usize, "a client whose window is used up would wait for ever");
 
 /// Small packets at once, dead peers found, and bounded memory for one that does not read.
 pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
@@ -28,7 +28,7 @@ pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     let (time, interval, retries) = KEEPALIVE;
     let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
     socket.set_tcp_keepalive(&keepalive)?;
-    socket.set_send_buffer_size(SEND_BUFFER)
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
 /// Methods and limits, with these host keys and algorithms; others, if they are given, in every key exchange but the first.
@@ -41,7 +41,7 @@ pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Opti
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: 6,
         keys,
-        window_size: WINDOW,
+        window_size: WINDOW_BYTES,
         // The connection itself is always read: a keepalive that is not answered ends the session (`ServerAliveInterval`), and a key
         // exchange that is not answered stops the output (ours of every hour, or the client's).
         replenish_window: false, // No such field? russh lacks our patch: run cargo inside this tree, and without RUSTC_WRAPPER (patches/README.md).

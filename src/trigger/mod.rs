@@ -1,8 +1,8 @@
-//! What follows from what a device says: `lines` makes text of the bytes, `rules` looks for what the configuration
-//! names in it, `watcher` does that at a cursor in the ring, and `herald` tells console-admin.
+//! Triggers on a device's output: `lines` converts bytes to text, `rules` matches it against the configuration,
+//! `watcher` does so at a cursor in the ring, and `notifier` notifies console-admin.
 
-pub mod herald;
 pub mod lines;
+pub mod notifier;
 pub mod rules;
 pub mod watcher;
 

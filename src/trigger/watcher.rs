@@ -1,6 +1,6 @@
-//! The watcher: a cursor in the ring like any other, whose bytes go to the rules. What they find goes to the journal at once,
-//! and to console-admin by the herald. It holds up nobody: not the port, which waits for it as for any viewer, and
-//! not the others, among whom it yields after each piece.
+//! The watcher: a cursor in the ring like any other, whose bytes are matched against the rules. A match is logged to the journal at once
+//! and sent to console-admin by the notifier. The watcher delays nobody: not the port, which waits for it as for any reader, and
+//! not the other readers, to which it yields after each chunk.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::herald::News;
+use super::notifier::Fired;
 use super::rules::{Happening, Rules, people};
 use crate::clock::reached;
 use crate::config::Triggers;
@@ -25,7 +25,7 @@ const MISSED: Duration = Duration::from_secs(60);
 pub async fn run(
     hub: Arc<Hub>,
     mut triggers: watch::Receiver<Triggers>,
-    herald: Option<mpsc::Sender<News>>,
+    notifier: Option<mpsc::Sender<Fired>>,
     silence: watch::Sender<bool>,
 ) {
     // What came while no process was there, or was read by one that was killed before it looked: the log begins there, too.
@@ -36,7 +36,7 @@ pub async fn run(
             let watch = Watch {
                 cursor: hub.trigger_cursor(from),
                 rules: Rules::new(&wanted, Instant::now()),
-                herald: herald.as_ref(),
+                notifier: notifier.as_ref(),
                 silence: &silence,
                 missed: 0,
                 said: None,
@@ -55,7 +55,7 @@ pub async fn run(
 struct Watch<'h> {
     cursor: Cursor,
     rules: Rules,
-    herald: Option<&'h mpsc::Sender<News>>,
+    notifier: Option<&'h mpsc::Sender<Fired>>,
     silence: &'h watch::Sender<bool>,
     /// Bytes that were not looked at, and when that was said last.
     missed: u64,
@@ -106,8 +106,8 @@ impl Watch<'_> {
                     console_starts = start,
                     "trigger {rule}: {line}"
                 );
-                let full = |herald: &mpsc::Sender<News>| herald.try_send(News { rule, line }).is_err();
-                if self.herald.is_some_and(full) {
+                let full = |notifier: &mpsc::Sender<Fired>| notifier.try_send(Fired { rule, line }).is_err();
+                if self.notifier.is_some_and(full) {
                     tracing::warn!("console-admin is not told of it: it has not answered to the ones before");
                 }
             }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use command_fds::{CommandFdExt, FdMapping};
 use consoleserver::auth::client::{Login, LoginError, Step};
-use consoleserver::auth::protocol::{Identity, Place, Secret};
+use consoleserver::auth::protocol::{Identity, Secret, Target};
 use consoleserver::config::RootLogin;
 use russh::keys::PublicKey;
 use tempfile::TempDir;
@@ -56,7 +56,7 @@ impl Helpers {
     async fn login(&self, user: &str) -> Login {
         let rhost: IpAddr = "::ffff:192.0.2.7".parse().unwrap();
         let port = "ttyUSB0".parse().unwrap();
-        Login::begin(&self.socket(), user, rhost, Place::Port(port), RootLogin::Key).await.unwrap()
+        Login::begin(&self.socket(), user, rhost, Target::Port(port), RootLogin::Key).await.unwrap()
     }
 }
 
@@ -142,7 +142,7 @@ async fn a_helper_that_dies_or_is_not_there_is_an_error_that_says_so() {
 
     let nowhere = helpers.directory.path().join("nobody");
     let port = "demo".parse().unwrap();
-    let began = Login::begin(&nowhere, "a", "::1".parse().unwrap(), Place::Port(port), RootLogin::No).await;
+    let began = Login::begin(&nowhere, "a", "::1".parse().unwrap(), Target::Port(port), RootLogin::No).await;
     let said = began.unwrap_err().to_string();
     let expected = format!("the login helper cannot be reached at {}: No such file", nowhere.display());
     assert!(said.starts_with(&expected), "{said}");

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use consoleserver::auth::protocol::{Identity, Place, Prompt, Reply, Request, Secret};
+use consoleserver::auth::protocol::{Identity, Prompt, Reply, Request, Secret, Target};
 use consoleserver::config::RootLogin;
 use consoleserver::message;
 
@@ -58,12 +58,12 @@ impl Helper {
     }
 
     pub fn begin(self, user: &str, port: &str, root: RootLogin) -> Self {
-        self.at(user, Place::Port(port.parse().unwrap()), root)
+        self.at(user, Target::Port(port.parse().unwrap()), root)
     }
 
-    pub fn at(mut self, user: &str, place: Place, root: RootLogin) -> Self {
+    pub fn at(mut self, user: &str, target: Target, root: RootLogin) -> Self {
         let rhost: IpAddr = "192.0.2.7".parse().unwrap();
-        self.send(&Request::Begin { user: user.to_owned(), rhost, place, root });
+        self.send(&Request::Begin { user: user.to_owned(), rhost, target, root });
         self
     }
 

@@ -58,7 +58,7 @@ fn whoever_breaks_a_conversation_is_left() {
 fn what_is_no_message_ends_the_login() {
     let framed = |json: &str| [&(json.len() as u32).to_be_bytes(), json.as_bytes()].concat();
     let path =
-        r#"{"Begin":{"user":"a","rhost":"192.0.2.7","place":{"Port":"../../etc/passwd"},"root":"yes"}}"#;
+        r#"{"Begin":{"user":"a","rhost":"192.0.2.7","target":{"Port":"../../etc/passwd"},"root":"yes"}}"#;
     for (bytes, reason) in [
         (framed("junk!"), "a message that this protocol does not have"),
         (framed(r#""Spawn""#), "unknown variant `Spawn`"),

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::Command;
 use std::time::Duration;
 
-use consoleserver::auth::protocol::{Exit, Place, Reply, Request, Run, Terminal, WindowSize};
+use consoleserver::auth::protocol::{Exit, Reply, Request, Run, Target, Terminal, WindowSize};
 use consoleserver::config::RootLogin;
 use consoleserver::message;
 use tempfile::TempDir;
@@ -29,7 +29,7 @@ fn may_run(program: &str) -> (TempDir, Helper) {
     fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(PROGRAM);
     command.arg("--may-run").arg("--root").arg(root.path());
-    let mut helper = Helper::run(command).at("alice", Place::Admin, RootLogin::Key);
+    let mut helper = Helper::run(command).at("alice", Target::Admin, RootLogin::Key);
     granted(helper.key(KEY));
     (root, helper)
 }
@@ -63,7 +63,7 @@ fn on_the_cli_socket_nothing_is_run_before_the_login_and_nothing_else_is_asked_a
     let _accounts = alice();
     let mut command = Command::new(PROGRAM);
     command.arg("--may-run");
-    let mut helper = Helper::run(command).at("alice", Place::Admin, RootLogin::Key);
+    let mut helper = Helper::run(command).at("alice", Target::Admin, RootLogin::Key);
     helper.send(&admin(None));
     helper.ends_saying("out of turn: nothing is run for this login");
     let (_root, mut helper) = may_run("#!/bin/cat\n");

@@ -1,10 +1,10 @@
-//! How long a port lets its device talk unheard after it has read. What comes meanwhile waits in the kernel, and then costs one wake-up and
-//! not one for each few bytes: that is nearly all that a talking port costs. Whoever types is answered at once, and a device that says but
-//! a line or two is heard at once. Pure: bytes and the time in, a time out.
+//! The coalescing window: how long a port leaves its device's output in the kernel after a read. Output that arrives within the window
+//! costs one wake-up instead of one for every few bytes, which is most of what a busy port costs. Input by a user and the first
+//! lines of output are handled immediately. Pure: byte counts and the time in, a window out.
 //!
-//! What the kernel holds is lost when a tty vanishes. Serial lines do not, at their adapters. What does vanish with its last words is the
-//! machine that is its own adapter: a board with USB of its own, whose tty is never rested ([`super::device`]), and an emulator at a pty. That
-//! one is told by its pace: it says more at once than its line rate could.
+//! The kernel discards what it holds when a tty disappears. The serial line of an adapter does not disappear; a machine that is its
+//! own adapter does, with its last output: the tty of a board with native USB is never coalesced ([`super::device`]), nor is an emulator
+//! on a pty, which is recognized by its rate: it sends more at once than its line rate allows.
 
 use std::time::Duration;
 

@@ -1,18 +1,18 @@
-//! A port's console as the destination of SSH: whom the port's access groups admit, and a [session] for each of them.
-//! (Who somebody is, `console-auth` has said.)
+//! A port's console as an SSH destination: checks the user against the port's access groups and starts a [session].
+//! (`console-auth` has authenticated the user.)
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::destination::{Destination, Gatekeeping, Visit, Wish};
+use super::destination::{ChannelRequest, Destination, Gatekeeping, Login};
 use super::outlet::show_said;
-use crate::auth::protocol::{Exit, Identity, Place};
+use crate::auth::protocol::{Exit, Identity, Target};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
 use crate::exec::{self, Request, Task};
-use crate::session::{self, Console, Ended, LAST_WORDS, Options, Visitor};
+use crate::session::{self, AttachedUser, Console, Ended, LAST_WORDS, Options};
 
 /// Who may use a port, and where to ask who somebody is. Both change with the settings.
 #[derive(Debug, Clone)]
@@ -27,12 +27,12 @@ pub struct Access {
 
 /// The way to a port's console.
 #[derive(Debug)]
-pub struct Door {
+pub struct ConsoleChannel {
     console: Arc<Console>,
     access: watch::Receiver<Access>,
 }
 
-impl Door {
+impl ConsoleChannel {
     /// The way to this console, for whom `access` admits.
     pub fn new(console: Arc<Console>, access: watch::Receiver<Access>) -> Self {
         Self { console, access }
@@ -42,12 +42,12 @@ impl Door {
         self.access.borrow().rules.right(&identity.name, &identity.groups)
     }
 
-    fn refusal(&self) -> String {
+    fn denied(&self) -> String {
         format!("in none of the groups that may use {}", self.console.name())
     }
 }
 
-impl Destination for Door {
+impl Destination for ConsoleChannel {
     fn name(&self) -> String {
         self.console.name().to_string()
     }
@@ -60,22 +60,22 @@ impl Destination for Door {
         self.access.borrow().offer.clone()
     }
 
-    fn asks(&self, name: &str) -> (String, Place) {
-        (name.to_owned(), Place::Port(self.console.name()))
+    fn asks(&self, name: &str) -> (String, Target) {
+        (name.to_owned(), Target::Port(self.console.name()))
     }
 
     fn refuses(&self, identity: &Identity) -> Option<String> {
         match self.right(identity) {
             Some(_) => None,
-            None => Some(self.refusal()),
+            None => Some(self.denied()),
         }
     }
 
-    async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
-        let Visit { identity, from, said, wish, terminal, typed, mut outlet, .. } = visit;
+    async fn serve(self: Arc<Self>, session_login: Login) -> Option<Exit> {
+        let Login { identity, from, said, request, terminal, typed, mut outlet, .. } = session_login;
         let Some(right) = self.right(&identity) else {
             // The rules have become stricter since the login.
-            let (user, why) = (identity.name, self.refusal());
+            let (user, why) = (identity.name, self.denied());
             tracing::warn!(
                 message_id = Event::Refused.id(),
                 console_user = user,
@@ -89,21 +89,21 @@ impl Destination for Door {
         if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
             return None;
         }
-        let visitor = Visitor { user: identity.name, from: from.to_string(), right };
+        let client = AttachedUser { user: identity.name, from: from.to_string(), right };
         let terminal = terminal.is_some();
-        let asked = match wish {
-            Wish::Shell => Ok(Request::Session(Options::default())),
-            Wish::Command(line) => exec::parse(&line),
+        let asked = match request {
+            ChannelRequest::Shell => Ok(Request::Session(Options::default())),
+            ChannelRequest::Command(line) => exec::parse(&line),
         };
         let command = match asked {
             Ok(Request::Session(options)) => {
-                let session = session::run(self.console.clone(), visitor, terminal, options, typed, outlet);
+                let session = session::run(self.console.clone(), client, terminal, options, typed, outlet);
                 return exit(session.await);
             }
             Ok(Request::Command(command)) => Ok(command),
             Err(error) => Err(error),
         };
-        let task = Task::new(self.console.clone(), visitor);
+        let task = Task::new(self.console.clone(), client);
         exec::run_line(task, command, terminal, typed, outlet).await.map(Exit::Status)
     }
 

@@ -1,5 +1,5 @@
-//! Tells console-admin that a rule has fired. A port has no connection to the bus but while it has something to say: 32 idle
-//! ones would cost more than the ports do. Nobody waits for the bus but this task, and not for long.
+//! Notifies console-admin that a trigger has fired. A port connects to the bus only while it has something to send: connections of 32
+//! idle ports would cost more than the ports. Only this task waits for the bus, and only for a bounded time.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const INTERFACE: &str = "org.consoleserver1.Watcher";
 
 /// A rule that has fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct Fired {
     /// Which.
     pub rule: TriggerName,
     /// The line, printable.
@@ -28,13 +28,13 @@ pub struct News {
 }
 
 /// Where news go.
-pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<News> {
+pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<Fired> {
     let (sender, news) = mpsc::channel(QUEUE);
     tokio::spawn(run(port, news));
     sender
 }
 
-async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<News>) {
+async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<Fired>) {
     while let Some(first) = news.recv().await {
         let port = port.borrow().clone();
         let told = tokio::time::timeout(PATIENCE, tell(&port, first, &mut news)).await;
@@ -48,10 +48,10 @@ async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<News>) {
 }
 
 /// Over one connection, which ends with what there is to tell.
-async fn tell(port: &PortName, first: News, more: &mut mpsc::Receiver<News>) -> zbus::Result<()> {
+async fn tell(port: &PortName, first: Fired, more: &mut mpsc::Receiver<Fired>) -> zbus::Result<()> {
     let bus = zbus::Connection::system().await?;
     let mut next = Some(first);
-    while let Some(News { rule, line }) = next {
+    while let Some(Fired { rule, line }) = next {
         let words = (port.as_str(), rule.as_str(), line.as_str());
         match bus.call_method(Some(NAME), PATH, Some(INTERFACE), "Report", &words).await {
             Ok(_) => {}

@@ -1,4 +1,4 @@
-//! Hearing a device: awake, where each of its bytes wakes us, or resting, where the kernel keeps them until an alarm rings.
+//! Waiting for a device: immediate, where each byte wakes the process, or coalescing, where the kernel buffers output until an alarm fires.
 
 use std::io;
 use std::time::Duration;

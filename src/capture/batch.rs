@@ -1,4 +1,4 @@
-//! One trip of the log writer to the blocking thread: what it carries there, and what of it arrived. Whatever blocks of the log is here.
+//! One batch of the log writer: what it takes to the blocking thread, and how much of it was written. Everything in the log writer that may block is here.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const LATE: &str = "the log could not be written in time";
 
 /// What it carries.
 #[derive(Debug, Default)]
-pub(super) struct Trip {
+pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     /// Bytes before them that are gone for good.
     pub(super) gap: u64,
@@ -28,7 +28,7 @@ pub(super) struct Trip {
     pub(super) last: bool,
 }
 
-impl Trip {
+impl Batch {
     pub(super) fn is_empty(&self) -> bool {
         let Self { bytes, gap, flush: _, note, reopen, sync, last: _ } = self;
         bytes.is_empty() && *gap == 0 && note.is_none() && !reopen && !sync
@@ -42,8 +42,8 @@ impl Trip {
         settings: &Log,
         hub: &Arc<Hub>,
         times: Times,
-    ) -> (Option<CaptureLog>, Arrived, Result<(), CaptureError>) {
-        let mut arrived = Arrived::default();
+    ) -> (Option<CaptureLog>, BatchResult, Result<(), CaptureError>) {
+        let mut arrived = BatchResult::default();
         let opened = match log {
             Some(log) => Ok(log),
             // It needs no directory.
@@ -112,7 +112,7 @@ fn open(
     directory: LogDirectory,
     settings: &Log,
     hub: &Arc<Hub>,
-    arrived: &mut Arrived,
+    arrived: &mut BatchResult,
 ) -> Result<CaptureLog, CaptureError> {
     let mut log = CaptureLog::open(directory, settings)?;
     let LogRecord { mark, next, synced } = hub.log_record();
@@ -173,7 +173,7 @@ fn roll_back(log: &mut CaptureLog, hub: &Hub, last: bool) -> FailedSync {
 
 /// What of a trip is in the log, even if the rest failed: it must not be written twice.
 #[derive(Debug, Default)]
-pub(super) struct Arrived {
+pub(super) struct BatchResult {
     /// Bytes that the log says are lost.
     pub(super) gap: u64,
     /// Bytes that became records.
@@ -201,11 +201,11 @@ pub(super) enum FailedSync {
 
 fn write(
     log: &mut CaptureLog,
-    trip: Trip,
+    trip: Batch,
     directory: Current,
     hub: &Hub,
     times: Times,
-    arrived: &mut Arrived,
+    arrived: &mut BatchResult,
 ) -> Result<(), CaptureError> {
     if let Some(displaced) = log.displaced() {
         directory?;

@@ -1,11 +1,10 @@
-//! For whom the hub waits, and how long. Before the ring would overrun a cursor, the hub waits for it for a bounded
-//! moment in which it must free [`QUANTUM`] bytes; one that does not has *stalled* and is not waited for
-//! again until it has caught up. So a client that keeps up never misses a byte even at memory speed, and a stopped one
-//! costs the port one moment.
+//! Which readers the hub waits for, and how long. Before the ring would overrun a reader, the hub waits a bounded time in which
+//! the reader must free [`QUANTUM`] bytes; a reader that does not has *stalled*, and the hub does not wait for it again until it
+//! has caught up. A client that keeps up never misses a byte even at memory speed, and a stopped one delays the port only once.
 //!
-//! The moment is shorter than what the kernel holds for us at line rate (the 4096 bytes of N_TTY for a session; for the log
-//! also part of the 64 KiB of flip buffers behind it), and QUANTUM is four times those 4096 bytes: whoever passes is
-//! four times as fast as the line, so no sequence of waits can make the kernel overflow.
+//! The wait is shorter than what the kernel buffers at line rate (the 4096 bytes of N_TTY for a session; for the log
+//! also part of the 64 KiB of flip buffers behind it), and QUANTUM is four times those 4096 bytes: a reader that meets the deadline is
+//! four times as fast as the line, so no sequence of waits can overflow the kernel's buffers.
 
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ fn moment(puller: Puller, baud: Option<Baud>) -> Duration {
 }
 
 #[derive(Debug)]
-struct Place {
+struct ReaderState {
     puller: Puller,
     position: u64,
     stalled: bool,
@@ -53,7 +52,7 @@ struct Place {
 /// All cursors of a port. Slots are reused; there are as many as there are viewers, and the log.
 #[derive(Debug, Default)]
 pub struct Cursors {
-    places: Vec<Option<Place>>,
+    readers: Vec<Option<ReaderState>>,
     /// The rate that decides how long waiting is safe; `None` for a line without one (not open).
     baud: Option<Baud>,
 }
@@ -61,27 +60,27 @@ pub struct Cursors {
 impl Cursors {
     /// A new cursor; its slot.
     pub fn insert(&mut self, puller: Puller, position: u64) -> usize {
-        let place = Some(Place { puller, position, stalled: false, awaited: None });
-        match self.places.iter().position(Option::is_none) {
+        let reader = Some(ReaderState { puller, position, stalled: false, awaited: None });
+        match self.readers.iter().position(Option::is_none) {
             Some(free) => {
-                self.places[free] = place;
+                self.readers[free] = reader;
                 free
             }
             None => {
-                self.places.push(place);
-                self.places.len() - 1
+                self.readers.push(reader);
+                self.readers.len() - 1
             }
         }
     }
 
     /// The cursor is gone.
     pub fn remove(&mut self, slot: usize) {
-        self.places[slot] = None;
+        self.readers[slot] = None;
     }
 
     /// Whether there is a viewer.
     pub fn is_watched(&self) -> bool {
-        self.places.iter().flatten().any(|place| place.puller == Puller::Session)
+        self.readers.iter().flatten().any(|reader| reader.puller == Puller::Session)
     }
 
     /// The line runs at this rate from now on.
@@ -91,19 +90,19 @@ impl Cursors {
 
     /// Where the cursor stands.
     pub fn position(&self, slot: usize) -> u64 {
-        self.places[slot].as_ref().map_or(0, |place| place.position)
+        self.readers[slot].as_ref().map_or(0, |reader| reader.position)
     }
 
     /// The cursor has moved to `position`; true when the hub was waiting for that.
     pub fn advance(&mut self, slot: usize, position: u64, head: u64, window: u64) -> bool {
-        let Some(place) = &mut self.places[slot] else { return false };
-        place.position = position;
-        if place.stalled && head - position.min(head) <= window / 2 {
-            place.stalled = false;
+        let Some(reader) = &mut self.readers[slot] else { return false };
+        reader.position = position;
+        if reader.stalled && head - position.min(head) <= window / 2 {
+            reader.stalled = false;
         }
-        match place.awaited {
+        match reader.awaited {
             Some((_, goal)) if position >= goal => {
-                place.awaited = None;
+                reader.awaited = None;
                 true
             }
             Some(_) => true,
@@ -113,9 +112,9 @@ impl Cursors {
 
     /// The cursor counts as stalled, without a moment.
     pub fn give_up(&mut self, slot: usize) {
-        if let Some(place) = &mut self.places[slot] {
-            place.stalled = true;
-            place.awaited = None;
+        if let Some(reader) = &mut self.readers[slot] {
+            reader.stalled = true;
+            reader.awaited = None;
         }
     }
 
@@ -123,16 +122,16 @@ impl Cursors {
     /// Whoever has used up their moment is from now on stalled.
     pub fn wait_before_tail(&mut self, tail: u64, now: Instant) -> Option<Instant> {
         let mut until = None;
-        for place in self.places.iter_mut().flatten() {
-            if place.stalled || place.position >= tail {
+        for reader in self.readers.iter_mut().flatten() {
+            if reader.stalled || reader.position >= tail {
                 continue;
             }
-            let (deadline, _) = *place
+            let (deadline, _) = *reader
                 .awaited
-                .get_or_insert_with(|| (now + moment(place.puller, self.baud), place.position + QUANTUM));
+                .get_or_insert_with(|| (now + moment(reader.puller, self.baud), reader.position + QUANTUM));
             if now >= deadline {
-                place.stalled = true;
-                place.awaited = None;
+                reader.stalled = true;
+                reader.awaited = None;
             } else {
                 until = Some(until.map_or(deadline, |until: Instant| until.min(deadline)));
             }

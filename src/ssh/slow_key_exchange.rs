@@ -1,8 +1,8 @@
-//! Where connections are served whose key exchange takes long: Diffie-Hellman in a group of 4096 bits takes 20 ms of a processor, one
-//! of 8192 bits 90 ms, and several times that on a small board; a signature by RSA takes some milliseconds. On the
-//! port's own thread nothing would be read from the tty or echoed meanwhile. So such a connection is served by a second
-//! thread, which is started for the first of them. There, one key exchange of a client that has not logged in is computed at
-//! a time, and none begins before the others on that thread have had three times as long: strangers can have a quarter of it.
+//! Serves connections whose key exchange is slow: Diffie-Hellman in a 4096-bit group takes 20 ms of CPU time, in an 8192-bit group
+//! 90 ms, and several times that on a small board; an RSA signature takes a few milliseconds. On the port's own thread, nothing
+//! would be read from the tty or echoed during that time. Such connections are served by a second thread, started on demand. It
+//! processes one key exchange of an unauthenticated client at a time, each followed by a pause of three times its duration: key
+//! exchanges of unauthenticated clients use at most a quarter of that thread.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,10 +20,10 @@ use super::hello::{Hello, OUR_VERSION, packet_length};
 /// Of the time of the thread, the share that is left to others after a stranger's key exchange, in times of what that took.
 const REST: u32 = 3;
 /// How often the thread looks whether sessions are still there when no connection is, and for how long.
-const LEAVING: Duration = Duration::from_millis(50);
-const LEAVE: Duration = Duration::from_secs(5);
+const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(50);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stack of the thread: russh's futures are large, and so are those of sessions.
-const STACK: usize = 1024 * 1024;
+const STACK_BYTES: usize = 1024 * 1024;
 /// Its few blocking threads: looks into the log, of sessions.
 const BLOCKING_THREADS: usize = 2;
 /// The client's messages that make us compute (RFC 4253, section 8; RFC 4419, section 5).
@@ -57,11 +57,11 @@ impl Costly {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
-            .thread_stack_size(STACK)
+            .thread_stack_size(STACK_BYTES)
             .build()?;
         let (needed, unneeded) = oneshot::channel();
         let thread = Arc::new(Thread { runtime: runtime.handle().clone(), _needed: needed });
-        let builder = std::thread::Builder::new().name("ssh-costly".to_owned()).stack_size(STACK);
+        let builder = std::thread::Builder::new().name("ssh-costly".to_owned()).stack_size(STACK_BYTES);
         builder.spawn(move || {
             runtime.block_on(async {
                 // It is dropped, not sent.
@@ -69,10 +69,10 @@ impl Costly {
                 let sessions = async {
                     // Sessions whose connection is gone still leave their console.
                     while Handle::current().metrics().num_alive_tasks() > 0 {
-                        tokio::time::sleep(LEAVING).await;
+                        tokio::time::sleep(CLOSE_POLL_INTERVAL).await;
                     }
                 };
-                let _ = tokio::time::timeout(LEAVE, sessions).await;
+                let _ = tokio::time::timeout(CLOSE_TIMEOUT, sessions).await;
             });
             runtime.shutdown_background();
         })?;

@@ -1,13 +1,12 @@
-//! What escape commands do: conserver's by conserver's letters, and ours beside them. Answers go to the session's own viewer
-//! alone.
+//! Runs the escape commands: conserver's, by conserver's letters, and our own. Their output goes only to the session that ran them.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::escape::{Action, Asked, Modem};
-use super::facts::facts;
-use super::roster::{Refusal, plain};
+use super::escape::{Action, Modem, Prompt};
+use super::info::facts;
+use super::roster::{Busy, plain};
 use super::{Answer, Here};
 use crate::capture::Found;
 use crate::clock::clock;
@@ -51,7 +50,7 @@ pub(super) async fn act(here: &Here, prefix: Option<EscapePrefix>, action: Actio
         Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
         Action::Break(longer) => return Outcome::Input(break_of(here, longer)),
         Action::Leave => return Outcome::Leave,
-        Action::Line(Asked::Another, name) => return another(here, &name).await,
+        Action::Line(Prompt::Another, name) => return another(here, &name).await,
         Action::Complete(_, begun) => return complete(here, &begun).await,
         Action::Nothing => {}
         Action::Help => here.say(help(here, prefix)),
@@ -74,8 +73,8 @@ pub(super) async fn act(here: &Here, prefix: Option<EscapePrefix>, action: Actio
         Action::Modem(modem) => set_modem(here, modem),
         Action::Ask(asked) => here.tell(Answer::Echo(format!("\r\n[{}: ", question(asked)).into_bytes())),
         Action::Echo(bytes) => here.tell(Answer::Echo(bytes)),
-        Action::Line(Asked::Message, text) => message(here, &text),
-        Action::Line(Asked::Search, words) => search(here, words),
+        Action::Line(Prompt::Message, text) => message(here, &text),
+        Action::Line(Prompt::Search, words) => search(here, words),
         Action::Unknown(characters) => {
             let name = shown(prefix);
             here.say(format!("{name}{characters} is not a command; {name}? lists them"));
@@ -91,13 +90,13 @@ pub(super) fn take_over(here: &Here) {
 }
 
 /// Tells this session, and the log, what came of asking to write.
-fn becomes_writer(here: &Here, taken: Result<(), Refusal>, how: &str, news: &str) {
+fn becomes_writer(here: &Here, taken: Result<(), Busy>, how: &str, news: &str) {
     match taken {
         Ok(()) => {
             here.console.hub.note(format!("{} {news}", plain(&here.user)));
             here.say("you write".to_owned());
         }
-        Err(Refusal::MayWatch) => here.say(Refusal::MayWatch.to_string()),
+        Err(Busy::MayWatch) => here.say(Busy::MayWatch.to_string()),
         Err(written) => here.say(format!("{written}{how}")),
     }
 }
@@ -106,11 +105,11 @@ fn shown(prefix: Option<EscapePrefix>) -> String {
     prefix.map(|prefix| prefix.to_string()).unwrap_or_default()
 }
 
-fn question(asked: Asked) -> &'static str {
+fn question(asked: Prompt) -> &'static str {
     match asked {
-        Asked::Another => "which console",
-        Asked::Message => "message to the others",
-        Asked::Search => "look in the log for",
+        Prompt::Another => "which console",
+        Prompt::Message => "message to the others",
+        Prompt::Search => "look in the log for",
     }
 }
 
@@ -165,7 +164,7 @@ fn who(here: &Here) -> String {
     for (id, member) in here.console.roster().members() {
         let role = if member.writes { "writing " } else { "watching" };
         let you = if id == here.id { " (you)" } else { "" };
-        text.push_str(&format!("\r\n {role} since {} {}{you}", clock(member.since), member.visitor));
+        text.push_str(&format!("\r\n {role} since {} {}{you}", clock(member.since), member.client));
     }
     text
 }
@@ -177,7 +176,7 @@ fn message(here: &Here, text: &str) {
     }
     let mut roster = here.console.roster();
     let Some((_, me)) = roster.members().find(|(id, _)| *id == here.id) else { return };
-    let news = format!("{}: {text}", me.visitor);
+    let news = format!("{}: {text}", me.client);
     roster.tell_all(Some(here.id), &news);
     let others = roster.members().count() - 1;
     drop(roster);
@@ -252,7 +251,7 @@ async fn complete(here: &Here, begun: &str) -> Outcome {
             0 => format!("there is no console {}", plain(begun)),
             _ => consoles(here, "consoles", fit()),
         });
-        here.tell(Answer::Echo(format!("\r\n[{}: {begun}", question(Asked::Another)).into_bytes()));
+        here.tell(Answer::Echo(format!("\r\n[{}: {begun}", question(Prompt::Another)).into_bytes()));
     }
     Outcome::Done
 }

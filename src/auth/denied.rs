@@ -1,4 +1,4 @@
-//! Why somebody was not let in.
+//! Reasons to deny a login.
 
 use nix::unistd::Uid;
 use thiserror::Error;
@@ -9,7 +9,7 @@ use super::peer::PeerError;
 
 /// Why somebody was refused: for the journal.
 #[derive(Debug, Error)]
-pub(super) enum Refusal {
+pub(super) enum Denied {
     #[error("console-auth does not run as root, so only its own user (id {0}) may log in")]
     SomebodyElse(Uid),
     #[error("root may not log in (access.root = \"no\")")]
@@ -34,15 +34,15 @@ pub(super) enum Refusal {
 
 /// Either of two endings: this try is over, or the whole login.
 pub(super) enum Failure {
-    Refused(Refusal),
+    Refused(Denied),
     Peer(PeerError),
 }
 
-impl<R: Into<Refusal>> From<R> for Failure {
-    fn from(refusal: R) -> Self {
-        match refusal.into() {
-            Refusal::Pam(PamError::Peer(error)) => Self::Peer(error),
-            refusal => Self::Refused(refusal),
+impl<R: Into<Denied>> From<R> for Failure {
+    fn from(denied: R) -> Self {
+        match denied.into() {
+            Denied::Pam(PamError::Peer(error)) => Self::Peer(error),
+            denied => Self::Refused(denied),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Who comes to the admin CLI, and what for: `ssh host` is its prompt, `ssh host command` one command, and
+//! Selects what an SSH client of the admin CLI gets: `ssh host` its prompt, `ssh host command` one command, and
 //! `ssh user:port@host` the console of a port.
 
 use std::path::PathBuf;
@@ -9,17 +9,17 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::relay;
-use crate::auth::protocol::{Exit, Identity, Line, Place, Run, Terminal, WordError};
+use crate::auth::protocol::{Exit, Identity, Line, Run, Target, Terminal, WordError};
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
 use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
-use crate::ssh::{Destination, Gatekeeping, Screen, SshOutlet, Visit, Wish, show_said};
+use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, show_said};
 use crate::systemd;
 
 /// The admin CLI as the destination of SSH.
 #[derive(Debug)]
-pub(super) struct Clerk {
+pub(super) struct AdminCli {
     root: PathBuf,
     closing: watch::Sender<Option<String>>,
     /// What the configuration said last when it could be read.
@@ -28,7 +28,7 @@ pub(super) struct Clerk {
 
 /// Why somebody who has logged in gets nothing: the sentence that they read.
 #[derive(Debug, PartialEq, Eq, Error)]
-enum Refusal {
+enum Rejected {
     #[error("{0}")]
     Port(#[from] PortError),
     #[error("{0}")]
@@ -43,7 +43,7 @@ enum Refusal {
     NoSession,
 }
 
-impl Clerk {
+impl AdminCli {
     /// The socket of its `console-auth`.
     pub(super) fn auth_socket() -> PathBuf {
         systemd::runtime_directory().join("auth-cli")
@@ -75,7 +75,7 @@ impl Clerk {
     }
 }
 
-impl Destination for Clerk {
+impl Destination for AdminCli {
     fn name(&self) -> String {
         "the admin CLI".to_owned()
     }
@@ -104,10 +104,10 @@ impl Destination for Clerk {
     }
 
     /// Somebody who names a port that there cannot be is told so once it is clear who they are.
-    fn asks(&self, name: &str) -> (String, Place) {
+    fn asks(&self, name: &str) -> (String, Target) {
         match apart(name) {
-            (user, None) => (user.to_owned(), Place::Admin),
-            (user, Some(port)) => (user.to_owned(), port.parse().map_or(Place::Admin, Place::Port)),
+            (user, None) => (user.to_owned(), Target::Admin),
+            (user, Some(port)) => (user.to_owned(), port.parse().map_or(Target::Admin, Target::Port)),
         }
     }
 
@@ -115,18 +115,18 @@ impl Destination for Clerk {
         None
     }
 
-    async fn serve(self: Arc<Self>, visit: Visit) -> Option<Exit> {
-        let Visit { name, login, said, wish, terminal, typed, mut outlet, .. } = visit;
-        let run = match wanted(&name, wish) {
+    async fn serve(self: Arc<Self>, visit: Login) -> Option<Exit> {
+        let Login { name, login, said, request, terminal, typed, mut outlet, .. } = visit;
+        let run = match wanted(&name, request) {
             Ok(run) => run,
-            Err(refusal) => return refuse(&mut outlet, &terminal, typed, &refusal, 2).await.ok(),
+            Err(rejected) => return refuse(&mut outlet, &terminal, typed, &rejected, 2).await.ok(),
         };
         let at_console = matches!(run, Run::Console(_));
         let (ends, mut running) = match login.run(run, terminal.as_ref().map(now)).await {
             Ok(begun) => begun,
             Err(error) => {
                 tracing::error!(console_user = name, "no session for {name}: {error}");
-                return refuse(&mut outlet, &terminal, typed, &Refusal::NoSession, 1).await.ok();
+                return refuse(&mut outlet, &terminal, typed, &Rejected::NoSession, 1).await.ok();
             }
         };
         let said = [said, running.take_said()].concat();
@@ -158,22 +158,22 @@ fn apart(name: &str) -> (&str, Option<&str>) {
 }
 
 /// What is to be run.
-fn wanted(name: &str, wish: Wish) -> Result<Run, Refusal> {
+fn wanted(name: &str, request: ChannelRequest) -> Result<Run, Rejected> {
     let (_, port) = apart(name);
     let port = port.map(str::parse::<PortName>).transpose()?;
-    if let Wish::Command(line) = &wish
+    if let ChannelRequest::Command(line) = &request
         && let Some(refused) = foreign(line)
     {
         return Err(refused.into());
     }
-    match (port, wish) {
-        (None, Wish::Shell) => Ok(Run::Admin),
-        (None, Wish::Command(line)) => {
+    match (port, request) {
+        (None, ChannelRequest::Shell) => Ok(Run::Admin),
+        (None, ChannelRequest::Command(line)) => {
             let line = String::from_utf8(line).map_err(|_| WordError::Line)?;
             Ok(Run::Line(Line::try_from(line)?))
         }
-        (Some(port), Wish::Shell) => Ok(Run::Console(port)),
-        (Some(port), Wish::Command(_)) => Err(Refusal::CommandForConsole(port)),
+        (Some(port), ChannelRequest::Shell) => Ok(Run::Console(port)),
+        (Some(port), ChannelRequest::Command(_)) => Err(Rejected::CommandForConsole(port)),
     }
 }
 
@@ -185,7 +185,7 @@ async fn refuse(
     outlet: &mut SshOutlet,
     terminal: &Option<Screen>,
     typed: Typed,
-    why: &Refusal,
+    why: &Rejected,
     status: u8,
 ) -> Result<Exit, Gone> {
     // Whatever comes on its standard input is for nobody, and must not stop us from reading.
@@ -214,33 +214,36 @@ async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
 mod tests {
     use super::*;
 
-    fn command(line: &[u8]) -> Wish {
-        Wish::Command(line.to_vec())
+    fn command(line: &[u8]) -> ChannelRequest {
+        ChannelRequest::Command(line.to_vec())
     }
 
     #[test]
     fn a_port_stands_behind_the_last_colon() {
-        let clerk = Clerk::new("/".into());
-        let port = |name: &str| Place::Port(name.parse().unwrap());
-        assert_eq!(clerk.asks("alice"), ("alice".to_owned(), Place::Admin));
-        assert_eq!(clerk.asks("alice:ttyUSB3"), ("alice".to_owned(), port("ttyUSB3")));
-        assert_eq!(clerk.asks("a:b:ttyUSB3"), ("a:b".to_owned(), port("ttyUSB3")));
-        assert_eq!(clerk.asks("alice:../x"), ("alice".to_owned(), Place::Admin));
+        let admin_cli = AdminCli::new("/".into());
+        let port = |name: &str| Target::Port(name.parse().unwrap());
+        assert_eq!(admin_cli.asks("alice"), ("alice".to_owned(), Target::Admin));
+        assert_eq!(admin_cli.asks("alice:ttyUSB3"), ("alice".to_owned(), port("ttyUSB3")));
+        assert_eq!(admin_cli.asks("a:b:ttyUSB3"), ("a:b".to_owned(), port("ttyUSB3")));
+        assert_eq!(admin_cli.asks("alice:../x"), ("alice".to_owned(), Target::Admin));
     }
 
     #[test]
     fn what_is_run_is_what_was_asked_for() {
-        assert_eq!(wanted("alice", Wish::Shell), Ok(Run::Admin));
-        assert_eq!(wanted("alice:ttyUSB3", Wish::Shell), Ok(Run::Console("ttyUSB3".parse().unwrap())));
+        assert_eq!(wanted("alice", ChannelRequest::Shell), Ok(Run::Admin));
+        assert_eq!(
+            wanted("alice:ttyUSB3", ChannelRequest::Shell),
+            Ok(Run::Console("ttyUSB3".parse().unwrap()))
+        );
         let line = Line::try_from("show 'x y'; reboot".to_owned()).unwrap();
         assert_eq!(wanted("alice", command(b"show 'x y'; reboot")), Ok(Run::Line(line)));
     }
 
     #[test]
     fn what_cannot_be_run_has_a_sentence() {
-        let refused = |name, wish| wanted(name, wish).unwrap_err().to_string();
-        assert!(refused("alice:a/b", Wish::Shell).starts_with("port name \"a/b\" is not valid"));
-        assert!(refused("alice:", Wish::Shell).starts_with("port name \"\" is not valid"));
+        let refused = |name, request| wanted(name, request).unwrap_err().to_string();
+        assert!(refused("alice:a/b", ChannelRequest::Shell).starts_with("port name \"a/b\" is not valid"));
+        assert!(refused("alice:", ChannelRequest::Shell).starts_with("port name \"\" is not valid"));
         assert!(
             refused("alice:ttyUSB3", command(b"show"))
                 .starts_with("ttyUSB3 is a console and takes no command")
@@ -251,13 +254,13 @@ mod tests {
     #[test]
     fn a_wrong_configuration_shuts_root_out_and_none_does_not() {
         let root = tempfile::tempdir().unwrap();
-        let clerk = Clerk::new(root.path().to_owned());
-        assert_eq!(clerk.root_login(), RootLogin::Key);
+        let admin_cli = AdminCli::new(root.path().to_owned());
+        assert_eq!(admin_cli.root_login(), RootLogin::Key);
         let directory = root.path().join("etc/consoleserver");
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("config.toml"), "[access]\nroot = \"yes\"\n").unwrap();
-        assert_eq!(clerk.root_login(), RootLogin::Yes);
+        assert_eq!(admin_cli.root_login(), RootLogin::Yes);
         std::fs::write(directory.join("config.toml"), "[access]\nroot = \"yes\"\nrot = 13\n").unwrap();
-        assert_eq!(clerk.root_login(), RootLogin::No);
+        assert_eq!(admin_cli.root_login(), RootLogin::No);
     }
 }

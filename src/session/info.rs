@@ -1,4 +1,4 @@
-//! What there is to know about a port at the moment, in rows: `^Eci`, and `ssh -p 8023 host status`.
+//! The current state of a port, in rows: `^Eci`, and `ssh -p 8023 host status`.
 
 use super::console::Console;
 use super::roster::plain;

@@ -1,18 +1,18 @@
-//! What is known of addresses, from who has logged in from there and who has not: as OpenSSH's `PerSourcePenalties`, and the reverse.
-//! Behind one address there may be one guesser, or a bastion with twenty people.
+//! Recent successful and failed logins by source address: like OpenSSH's `PerSourcePenalties`, and its opposite.
+//! One address may be a password guesser, or a bastion host with twenty users.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 /// Somebody who has logged in from there so long ago makes an address known: a working day with its meetings.
-const KNOWN: Duration = Duration::from_secs(2 * 60 * 60);
+const KNOWN_FOR: Duration = Duration::from_secs(2 * 60 * 60);
 /// Failures are held against an address for so long since the last.
-const HELD_AGAINST: Duration = Duration::from_secs(10 * 60);
+const SUSPECT_FOR: Duration = Duration::from_secs(10 * 60);
 /// So many logins that came to nothing since the last that did: as many as may be tried at once.
-const TOO_MANY: u32 = super::places::ASKING_PER_SOURCE as u32;
+const MAX_FAILURES: u32 = super::admission::MAX_LOGINS_PER_SOURCE as u32;
 /// Addresses that are remembered. Of more, the ones that were heard of longest ago are forgotten.
-const REMEMBERED: usize = 512;
+const MAX_SOURCES: usize = 512;
 
 /// The addresses.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ impl Standings {
     /// Somebody there had begun to log in, and has not.
     pub(super) fn fails(&mut self, source: IpAddr, now: Instant) {
         let standing = self.of(source, now);
-        if now.duration_since(standing.heard) >= HELD_AGAINST {
+        if now.duration_since(standing.heard) >= SUSPECT_FOR {
             standing.failures = 0;
         }
         standing.failures = standing.failures.saturating_add(1);
@@ -47,18 +47,18 @@ impl Standings {
     /// Whether somebody has logged in from there lately.
     pub(super) fn is_known(&self, source: IpAddr, now: Instant) -> bool {
         let logged_in = self.0.get(&source).and_then(|standing| standing.logged_in);
-        logged_in.is_some_and(|since| now.duration_since(since) < KNOWN)
+        logged_in.is_some_and(|since| now.duration_since(since) < KNOWN_FOR)
     }
 
     /// Whether too many logins from there came to nothing.
     pub(super) fn is_suspect(&self, source: IpAddr, now: Instant) -> bool {
         self.0.get(&source).is_some_and(|standing| {
-            standing.failures >= TOO_MANY && now.duration_since(standing.heard) < HELD_AGAINST
+            standing.failures >= MAX_FAILURES && now.duration_since(standing.heard) < SUSPECT_FOR
         })
     }
 
     fn of(&mut self, source: IpAddr, now: Instant) -> &mut Standing {
-        if self.0.len() >= REMEMBERED && !self.0.contains_key(&source) {
+        if self.0.len() >= MAX_SOURCES && !self.0.contains_key(&source) {
             let oldest = self.0.iter().min_by_key(|(_, standing)| standing.heard).map(|(source, _)| *source);
             oldest.map(|source| self.0.remove(&source));
         }
@@ -76,26 +76,26 @@ mod tests {
     #[test]
     fn an_address_is_suspect_until_somebody_logs_in_or_time_has_passed() {
         let (mut standings, now) = (Standings::default(), Instant::now());
-        for _ in 0..TOO_MANY {
+        for _ in 0..MAX_FAILURES {
             assert!(!standings.is_suspect(HERE, now));
             standings.fails(HERE, now);
         }
         assert!(standings.is_suspect(HERE, now) && !standings.is_known(HERE, now));
-        assert!(!standings.is_suspect(HERE, now + HELD_AGAINST));
+        assert!(!standings.is_suspect(HERE, now + SUSPECT_FOR));
         standings.succeeds(HERE, now);
         assert!(!standings.is_suspect(HERE, now) && standings.is_known(HERE, now));
-        assert!(!standings.is_known(HERE, now + KNOWN));
-        standings.fails(HERE, now + HELD_AGAINST);
-        assert!(!standings.is_suspect(HERE, now + HELD_AGAINST));
+        assert!(!standings.is_known(HERE, now + KNOWN_FOR));
+        standings.fails(HERE, now + SUSPECT_FOR);
+        assert!(!standings.is_suspect(HERE, now + SUSPECT_FOR));
     }
 
     #[test]
     fn as_many_addresses_as_there_are_cost_no_more_memory() {
         let (mut standings, now) = (Standings::default(), Instant::now());
-        for number in 0..2 * REMEMBERED as u32 {
+        for number in 0..2 * MAX_SOURCES as u32 {
             standings.fails(IpAddr::V4(number.into()), now + Duration::from_secs(number.into()));
         }
-        assert_eq!(standings.0.len(), REMEMBERED);
-        assert!(standings.0.contains_key(&IpAddr::V4((2 * REMEMBERED as u32 - 1).into())));
+        assert_eq!(standings.0.len(), MAX_SOURCES);
+        assert!(standings.0.contains_key(&IpAddr::V4((2 * MAX_SOURCES as u32 - 1).into())));
     }
 }

@@ -21,22 +21,22 @@ pub enum FromError {
 
 /// A parsed `from=` list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct From(Vec<Pattern>);
+pub struct HostPatterns(Vec<Pattern>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
     negated: bool,
-    what: What,
+    what: PatternKind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
+enum PatternKind {
     Network(IpAddr, u8),
     /// `192.168.1?.*`, in lower case. A host name is one too, and never matches an address.
     Wildcard(String),
 }
 
-impl From {
+impl HostPatterns {
     /// Parses the option's value.
     pub fn parse(list: &str) -> Result<Self, FromError> {
         list.split(',').map(Pattern::parse).collect::<Result<_, _>>().map(Self)
@@ -63,12 +63,12 @@ impl Pattern {
         let what = match pattern.split_once('/') {
             Some((address, length)) => network(address, length).ok_or(FromError::Mask(word.clone()))?,
             None => match pattern.parse::<IpAddr>() {
-                Ok(address) => What::Network(address.to_canonical(), width(address.to_canonical())),
-                Err(_) => What::Wildcard(pattern.to_owned()),
+                Ok(address) => PatternKind::Network(address.to_canonical(), width(address.to_canonical())),
+                Err(_) => PatternKind::Wildcard(pattern.to_owned()),
             },
         };
         match &what {
-            What::Wildcard(pattern) if negated && !is_address_pattern(pattern) => {
+            PatternKind::Wildcard(pattern) if negated && !is_address_pattern(pattern) => {
                 Err(FromError::NegatedName(pattern.clone()))
             }
             _ => Ok(Self { negated, what }),
@@ -76,7 +76,7 @@ impl Pattern {
     }
 }
 
-impl What {
+impl PatternKind {
     fn matches(&self, address: IpAddr) -> bool {
         match self {
             Self::Network(network, length) => {
@@ -87,11 +87,11 @@ impl What {
     }
 }
 
-fn network(address: &str, length: &str) -> Option<What> {
+fn network(address: &str, length: &str) -> Option<PatternKind> {
     let address: IpAddr = address.parse().ok()?;
     let length: u8 = length.parse().ok().filter(|length| *length <= width(address))?;
     let host_bits = prefix(address, length) ^ prefix(address, width(address));
-    (host_bits == 0).then_some(What::Network(address, length))
+    (host_bits == 0).then_some(PatternKind::Network(address, length))
 }
 
 fn width(address: IpAddr) -> u8 {
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn admits(list: &str, address: &str) -> bool {
-        From::parse(list).unwrap().matches(address.parse().unwrap())
+        HostPatterns::parse(list).unwrap().matches(address.parse().unwrap())
     }
 
     #[test]
@@ -185,24 +185,27 @@ mod tests {
     #[test]
     fn a_host_name_never_matches_and_cannot_shut_out() {
         assert!(!admits("router.example.org,*.example.org", "10.0.0.1"));
-        assert_eq!(From::parse("*,!*.example.org"), Err(FromError::NegatedName("*.example.org".to_owned())));
-        assert!(From::parse("*,!face.de").is_err(), "a name of hexadecimal digits is a name");
+        assert_eq!(
+            HostPatterns::parse("*,!*.example.org"),
+            Err(FromError::NegatedName("*.example.org".to_owned()))
+        );
+        assert!(HostPatterns::parse("*,!face.de").is_err(), "a name of hexadecimal digits is a name");
     }
 
     #[test]
     fn a_list_that_is_not_understood_is_an_error() {
         for bad in ["10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "/8", "host/24", "::1/64", "10.0.0.0/-1"] {
-            assert_eq!(From::parse(bad), Err(FromError::Mask(bad.to_owned())), "{bad}");
+            assert_eq!(HostPatterns::parse(bad), Err(FromError::Mask(bad.to_owned())), "{bad}");
         }
         for bad in ["", ",", "10.0.0.1,", "!"] {
-            assert_eq!(From::parse(bad), Err(FromError::Empty), "{bad}");
+            assert_eq!(HostPatterns::parse(bad), Err(FromError::Empty), "{bad}");
         }
     }
 
     proptest! {
         #[test]
         fn no_list_and_no_address_panics(list in "[0-9a-f.:*?!/, x]{0,40}", address: [u8; 16]) {
-            if let Ok(from) = From::parse(&list) {
+            if let Ok(from) = HostPatterns::parse(&list) {
                 from.matches(IpAddr::from(address));
                 from.matches(IpAddr::from([address[0], address[1], address[2], address[3]]));
             }

@@ -1,6 +1,6 @@
-//! What a client has sent and its session has not passed on yet. Nothing is dropped, and it is bounded: past [`LIMIT`] the client is
-//! stopped until the line has taken some of it. A local client by not reading its socket, an SSH client by a window that is not
-//! granted (`ssh::tuning`), so that its other messages, keepalives and key exchanges among them, are still answered.
+//! Input that a client has sent and its session has not passed on yet. Nothing is dropped, and the queue is bounded: above [`LIMIT`]
+//! bytes the client is stopped until the line has taken some of it. A local client is stopped by not reading its socket, an SSH client
+//! by withholding its window (`ssh::tuning`), so that its other messages, such as keepalives and key exchanges, are still answered.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,5 @@
-//! Where the foreground program keeps things and as whom its parts run: as root, the places and the user that the
-//! systemd units have; otherwise the caller's own.
+//! Paths of the foreground program, and the users its parts run as: as root, the paths and users of the
+//! systemd units; otherwise the caller's own.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
@@ -31,7 +31,7 @@ const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/libexec/consoleserver", "/usr/bin"
 
 /// Directories and users.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Paths {
     /// `RUNTIME_DIRECTORY`: sockets, the effective configuration.
     pub runtime: PathBuf,
     /// Host keys.
@@ -46,7 +46,7 @@ pub struct Place {
     pub home: PathBuf,
 }
 
-impl Place {
+impl Paths {
     /// Where things are for whoever runs this.
     pub fn of_caller() -> Result<Self, ForegroundError> {
         if geteuid().is_root() { Self::of_root() } else { Self::of_user(geteuid()) }

@@ -1,6 +1,6 @@
-//! How fast strangers are heard. A key exchange costs a millisecond and more of the thread that also carries the port's bytes, and
-//! whoever has connected may ask for one. So those who have not logged in are heard one after the other, first come, first served, and
-//! after each the others have twice as long as that took: strangers get a third of the thread at most, however many they are.
+//! Limits the time that unauthenticated connections may use. A key exchange takes a millisecond or more of the thread that also
+//! carries the port's bytes, and any client may start one. Packets of unauthenticated connections are therefore processed one at a
+//! time, in order of arrival, each followed by a pause of twice its processing time: together they use at most a third of the thread.
 
 use std::mem;
 use std::pin::Pin;
