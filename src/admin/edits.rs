@@ -406,6 +406,114 @@ mod tests {
         assert!(killed.renames(|_| true).is_empty());
     }
 
+    /// What a port is, whatever it is called: the name that it was made with, and which of those it is.
+    type Identity = (&'static str, u32);
+    type Model = std::collections::BTreeMap<&'static str, Identity>;
+
+    /// Where ports that are in both are called otherwise.
+    fn moved(from: &Model, to: &Model) -> std::collections::BTreeMap<PortName, PortName> {
+        let called = |identity: &Identity| to.iter().find(|(_, is)| *is == identity).map(|(name, _)| *name);
+        from.iter()
+            .filter_map(|(old, identity)| Some((*old, called(identity)?)))
+            .filter(|(old, new)| old != new)
+            .map(|(old, new)| (name(old), name(new)))
+            .collect()
+    }
+
+    fn is_as(config: &Config, text: Option<&str>, model: &Model, story: &[String]) {
+        let names: Vec<&str> = config.ports.keys().map(PortName::as_str).collect();
+        assert_eq!(names, model.keys().copied().collect::<Vec<_>>(), "{story:?}");
+        for (called, (made_as, number)) in model {
+            let port = &config.ports[&name(called)];
+            let tcp = (*number == 0).then_some(if *made_as == "a" { 1001 } else { 1002 });
+            assert_eq!(port.ssh_port, tcp, "{called}: {story:?}");
+            assert_eq!(
+                config.device(&name(called), port),
+                Path::new("/dev").join(made_as),
+                "{called}: {story:?}"
+            );
+        }
+        if let Some(text) = text {
+            assert_eq!(&Config::parse(text, Path::new("t")).unwrap(), config, "{story:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_renamed_made_and_removed_each_port_is_the_one_that_it_was() {
+        const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+        // A generator of numbers as good as is needed here (Knuth, TAOCP 3.3.4, line 26).
+        let mut seed = 1_u64;
+        let mut any = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % below
+        };
+        let mut renamed = 0;
+        for _ in 0..400 {
+            let text = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n";
+            let mut state = over(text);
+            let mut made = 0;
+            let mut committed: Model = [("a", ("a", 0)), ("b", ("b", 0))].into();
+            let (mut running, mut candidate) = (committed.clone(), committed.clone());
+            let mut story = Vec::new();
+            for _ in 0..12 {
+                let (one, other) = (NAMES[any(4)], NAMES[any(4)]);
+                match any(8) {
+                    0..4 => {
+                        story.push(format!("{one} > {other}"));
+                        let is_free = !candidate.contains_key(other)
+                            && running.get(other).is_none_or(|runs| candidate.get(one) == Some(runs));
+                        let next = state.renames_to(one, other);
+                        assert_eq!(
+                            next.is_ok(),
+                            candidate.contains_key(one) && is_free,
+                            "{story:?}: {next:?}"
+                        );
+                        if let Ok(next) = next {
+                            state = next;
+                            let identity = candidate.remove(one).unwrap();
+                            candidate.insert(other, identity);
+                            renamed += 1;
+                        }
+                    }
+                    4 => {
+                        story.push(format!("+{one}"));
+                        if let Ok(next) = state.create(&name(one), &alice()) {
+                            state = next;
+                            made += 1;
+                            assert_eq!(candidate.insert(one, (one, made)), None, "{story:?}");
+                        }
+                    }
+                    5 => {
+                        story.push(format!("-{one}"));
+                        if let Ok(next) = state.remove(&name(one), &alice()) {
+                            state = next;
+                            assert!(candidate.remove(one).is_some(), "{story:?}");
+                        }
+                    }
+                    6 => {
+                        story.push("reload".to_owned());
+                        assert_eq!(state.renames(|_| true), moved(&running, &candidate), "{story:?}");
+                        state = state.runs();
+                        running.clone_from(&candidate);
+                        assert_eq!(state.renamed_back(), moved(&running, &committed), "{story:?}");
+                    }
+                    _ => {
+                        story.push("commit".to_owned());
+                        let text = state.runs().merged().unwrap();
+                        state = state.settled(Text { text, path: "/etc/config.toml".into() });
+                        committed.clone_from(&candidate);
+                        running.clone_from(&candidate);
+                    }
+                }
+                assert_eq!(state.conflicts(), [""; 0], "{story:?}");
+                is_as(&state.candidate_config, state.merged().ok().as_deref(), &candidate, &story);
+                is_as(&state.running_config, None, &running, &story);
+                is_as(&state.committed_config, None, &committed, &story);
+            }
+        }
+        assert!(renamed > 500, "{renamed}");
+    }
+
     #[test]
     fn a_copy_has_all_but_what_is_of_one_port_only() {
         let text =
