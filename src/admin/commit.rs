@@ -7,11 +7,13 @@ use super::bouncer::caller;
 use super::confirm::{LONGEST, Waiting};
 use super::core::{Core, Error, Remarks, author};
 use super::reload::{Ran, differing};
+use super::rename::{Renames, renamed};
 use super::state::{Refusal, State};
 use crate::config::changes::Scope;
 use crate::config::commit::{self, COMMITTED};
 use crate::config::{Text, load_text};
 use crate::event::Event;
+use crate::port::PortName;
 
 impl Core {
     /// Makes every change permanent. With `confirm_within` it goes back unless confirmed in so many seconds.
@@ -36,7 +38,7 @@ impl Core {
         // The file may have been edited during the reload.
         let state = self.state();
         no_conflicts(&state)?;
-        let count = state.pending().len();
+        let count = state.count();
         if count == 0 {
             remarks.push("nothing to commit".to_owned());
             return Ok(remarks);
@@ -44,7 +46,8 @@ impl Core {
         let text = commit::with_own_words(state.merged()?);
         if let Some(seconds) = confirm_within {
             let before = load_text(&self.files.root.join(COMMITTED))?;
-            let waiting = Waiting::new(seconds, before, text.clone());
+            let mut waiting = Waiting::new(seconds, before, text.clone());
+            waiting.renames = state.pending().renames();
             waiting.save(&self.files)?;
             self.wait_for(Some(waiting));
         }
@@ -97,8 +100,9 @@ impl Core {
                 let state = self.state();
                 let next = state.reverted(state.committed.clone(), &author());
                 let concerned = differing(&state.running_config, &next.running_config);
-                let Ran { mut remarks, refused } =
-                    self.run(&state, &next, &concerned, &BTreeSet::new()).await?;
+                let renames = state.renamed_back();
+                let Ran { mut remarks, refused, next } =
+                    self.run(&state, &next, &concerned, &BTreeSet::new(), &renames).await?;
                 self.files.save_candidate(&next)?;
                 self.keep(next);
                 remarks.extend(refused);
@@ -150,7 +154,9 @@ impl Core {
         let mut concerned = differing(&old.running_config, &next.running_config);
         // If an earlier life was killed in here, the file was restored then, and the difference is not to be seen any more.
         concerned.extend(self.live.active().await.unwrap_or_default());
-        let ran = self.run(&old, &next, &concerned, &BTreeSet::new()).await;
+        let renames = renamed_back(&old, &waiting);
+        let ran = self.run(&old, &next, &concerned, &BTreeSet::new(), &renames).await;
+        let next = ran.as_ref().map_or(next, |ran| ran.next.clone());
         // The file is what it was: that it does not run everywhere is said, and does not bring the commit back.
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;
@@ -164,7 +170,7 @@ impl Core {
             "the last commit was rolled back {why}"
         );
         match ran {
-            Ok(Ran { mut remarks, refused }) => {
+            Ok(Ran { mut remarks, refused, .. }) => {
                 remarks.extend(refused);
                 remarks.extend(edited);
                 Ok(remarks)
@@ -172,6 +178,17 @@ impl Core {
             Err(error) => Err(Error::NotRunning(Box::new(error))),
         }
     }
+}
+
+/// What the ports that run are called after a rollback, as far as that is another name.
+fn renamed_back(state: &State, waiting: &Waiting) -> Renames {
+    let since = state.renamed_back();
+    let before = |name: &PortName| {
+        let committed = renamed(&since, name);
+        waiting.renames.get(committed).unwrap_or(committed).clone()
+    };
+    let all = state.running_config.ports.keys().map(|name| (name.clone(), before(name)));
+    all.filter(|(now, before)| now != before).collect()
 }
 
 fn no_conflicts(state: &State) -> Result<(), Refusal> {

@@ -1,6 +1,7 @@
 //! A commit that waits for its confirmation: what was there before, and until when. It lies on the disk, so that neither a crash nor
 //! a reboot makes it permanent.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::time::{ClockId, clock_gettime};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files::{self, FileError, Files};
 use crate::config::load_text;
+use crate::port::PortName;
 
 const CONFIRM: &str = "var/lib/consoleserver/admin/confirm.toml";
 const BEFORE: &str = "var/lib/consoleserver/admin/before.toml";
@@ -27,6 +29,8 @@ pub struct Waiting {
     pub before: Option<String>,
     /// The committed file as the commit has left it.
     pub after: String,
+    /// The ports that the commit has renamed: the new names, with those before.
+    pub renames: BTreeMap<PortName, PortName>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +39,8 @@ struct Record {
     deadline: u64,
     had_file: bool,
     after: String,
+    #[serde(default)]
+    renames: BTreeMap<PortName, PortName>,
 }
 
 /// Whether a commit may yet be rolled back.
@@ -45,7 +51,8 @@ pub fn is_awaited(root: &Path) -> bool {
 impl Waiting {
     /// From now on for so long.
     pub fn new(seconds: u32, before: Option<String>, after: String) -> Self {
-        Self { deadline: now() + u64::from(seconds), boot: boot_id(), before, after }
+        let deadline = now() + u64::from(seconds);
+        Self { deadline, boot: boot_id(), before, after, renames: BTreeMap::new() }
     }
 
     /// Seconds that are left; of a deadline of another boot, none.
@@ -66,6 +73,7 @@ impl Waiting {
             deadline: self.deadline,
             had_file: self.before.is_some(),
             after: self.after.clone(),
+            renames: self.renames.clone(),
         };
         files::write(&path(files, BEFORE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
         files::write(&path(files, CONFIRM), toml::to_string(&record).map_err(std::io::Error::other), 0o600)
@@ -76,13 +84,13 @@ impl Waiting {
         let read = |path: PathBuf| load_text(&path).map_err(|error| error.to_string());
         let Some(text) = read(path(files, CONFIRM))? else { return Ok(None) };
         let wrong = |error: toml::de::Error| format!("{CONFIRM}: {}", error.message());
-        let Record { boot, deadline, had_file, after } = toml::from_str(&text).map_err(wrong)?;
+        let Record { boot, deadline, had_file, after, renames } = toml::from_str(&text).map_err(wrong)?;
         let before = if had_file {
             Some(read(path(files, BEFORE))?.ok_or(format!("/{BEFORE} is missing"))?)
         } else {
             None
         };
-        Ok(Some(Self { deadline, boot, before, after }))
+        Ok(Some(Self { deadline, boot, before, after, renames }))
     }
 
     /// It does not wait any more.

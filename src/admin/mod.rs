@@ -18,6 +18,7 @@ mod manager;
 mod port;
 mod refused;
 mod reload;
+mod rename;
 pub mod service;
 pub mod state;
 mod units;
