@@ -115,7 +115,7 @@ impl State {
             }
             _ => names.join(", "),
         };
-        Err(Refusal::InUse { template: template.clone(), ports })
+        Err(Refusal::TemplateInUse { template: template.clone(), ports })
     }
 
     fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {

@@ -57,7 +57,7 @@ pub enum Refusal {
     #[error(
         "template {template} is in use by {ports}: give them another one, or unset like there, before it is removed"
     )]
-    InUse {
+    TemplateInUse {
         /// The template.
         template: TemplateName,
         /// The first ones, and how many more.
