@@ -122,14 +122,11 @@ impl State {
             _ => names.join(", "),
         };
         Err(Refusal::TemplateInUse { template: template.clone(), ports })
-<<<<<<< HEAD
     }
 
     /// Whether a port runs that these changes leave where it is.
     fn is_left(&self, candidate: &Changes, name: &PortName) -> bool {
         self.running_config.ports.contains_key(name) && candidate.get(&KeyPath::table(name.clone())).is_none()
-=======
->>>>>>> 0281021
     }
 
     fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {
