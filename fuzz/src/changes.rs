@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use consoleserver::admin::state::{Author, State};
-use consoleserver::config::changes::{Change, Changes, KeyPath, Scope, candidate, stated};
+use consoleserver::config::changes::{Change, Changes, Holder, KeyPath, Scope, candidate, stated};
 use consoleserver::config::{Config, Text, Value};
 use consoleserver::port::PortName;
 use jiff::Timestamp;
@@ -67,8 +67,14 @@ fn place(path: &KeyPath) -> Vec<String> {
     let mut place: Vec<String> = match &path.scope {
         Scope::Server => vec!["server".to_owned()],
         Scope::Access => vec!["access".to_owned()],
-        Scope::Defaults | Scope::Trigger(None, _) => vec!["defaults".to_owned()],
-        Scope::Port(name) | Scope::Trigger(Some(name), _) => vec!["ports".to_owned(), name.to_string()],
+        Scope::Group(name) => return vec!["groups".to_owned(), name.to_string()],
+        Scope::Defaults | Scope::Trigger(Holder::Defaults, _) => vec!["defaults".to_owned()],
+        Scope::Template(name) | Scope::Trigger(Holder::Template(name), _) => {
+            vec!["templates".to_owned(), name.to_string()]
+        }
+        Scope::Port(name) | Scope::Trigger(Holder::Port(name), _) => {
+            vec!["ports".to_owned(), name.to_string()]
+        }
     };
     if let Scope::Trigger(_, rule) = &path.scope {
         place.extend(["triggers".to_owned(), rule.to_string()]);
