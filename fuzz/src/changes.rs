@@ -7,11 +7,7 @@ use std::path::Path;
 
 use consoleserver::admin::state::{Author, State};
 use consoleserver::config::changes::{Change, Changes, Holder, KeyPath, Scope, candidate, stated};
-<<<<<<< HEAD
 use consoleserver::config::{Config, Instances, Text, Value};
-=======
-use consoleserver::config::{Config, Text, Value};
->>>>>>> 33c4d45e973e9d3b29a0735c4a6a1a74c37c8b61
 use consoleserver::port::PortName;
 use jiff::Timestamp;
 use toml::Table;
