@@ -48,6 +48,13 @@ pub fn init(program: &'static str, port: Option<&PortName>) {
     report_panics();
 }
 
+/// The port that this process serves is called so from now on.
+pub fn set_port(port: &PortName) {
+    if let Some(journal) = JOURNAL.get() {
+        journal.set_port(port.as_str());
+    }
+}
+
 /// Reports panics as all else is reported: the standard hook writes to stderr, and waits there.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {

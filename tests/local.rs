@@ -419,6 +419,21 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     assert!(found[0].starts_with("demo: 2") && found[0].ends_with("< panic of demo"), "{found:?}");
     assert_eq!(found[1], "old-core (former port): 2026-11-02T00:00:00.000+00:00 < panic of old-core");
     assert_eq!(found[2..], ["rawlog (former port): panic \u{1b}[1mof rawlog"]);
+    // Former names of a port that is served, and of one that is not: console-logs leaves links.
+    std::os::unix::fs::symlink("demo", old("ttyUSB0")).unwrap();
+    std::os::unix::fs::symlink("old-core", old("older")).unwrap();
+    let (status, log, aside) = ask(&["log", "ttyUSB0"]);
+    assert!(status == Some(0) && log.ends_with("< panic of demo\n"), "{log}");
+    assert_eq!(aside, "ttyUSB0 is called demo now\n");
+    let (status, found, aside) = ask(&["grep", "panic", "ttyUSB0"]);
+    assert!(status == Some(0) && found.starts_with("demo: 2"), "{found}");
+    assert_eq!(aside, "ttyUSB0 is called demo now\n");
+    assert_eq!(ask(&["log", "older"]).1, wanted);
+    assert_eq!(
+        ask(&["grep", "panic of"]).1.lines().count(),
+        3,
+        "a log is searched once, whatever it was called"
+    );
     // One that there never was.
     let (status, _, why) = ask(&["log", "nobody"]);
     assert!(status == Some(1) && why.contains("there is no port nobody: "), "{why}");

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use consoleserver::admin::state::{Author, State};
-use consoleserver::config::changes::{Change, Changes, KeyPath, Scope, candidate, stated};
-use consoleserver::config::{Config, Text, Value};
+use consoleserver::config::changes::{Change, Changes, Holder, KeyPath, Scope, candidate, stated};
+use consoleserver::config::{Config, Instances, Text, Value};
 use consoleserver::port::PortName;
 use jiff::Timestamp;
 use toml::Table;
@@ -67,8 +67,14 @@ fn place(path: &KeyPath) -> Vec<String> {
     let mut place: Vec<String> = match &path.scope {
         Scope::Server => vec!["server".to_owned()],
         Scope::Access => vec!["access".to_owned()],
-        Scope::Defaults | Scope::Trigger(None, _) => vec!["defaults".to_owned()],
-        Scope::Port(name) | Scope::Trigger(Some(name), _) => vec!["ports".to_owned(), name.to_string()],
+        Scope::Group(name) => return vec!["groups".to_owned(), name.to_string()],
+        Scope::Defaults | Scope::Trigger(Holder::Defaults, _) => vec!["defaults".to_owned()],
+        Scope::Template(name) | Scope::Trigger(Holder::Template(name), _) => {
+            vec!["templates".to_owned(), name.to_string()]
+        }
+        Scope::Port(name) | Scope::Trigger(Holder::Port(name), _) => {
+            vec!["ports".to_owned(), name.to_string()]
+        }
     };
     if let Scope::Trigger(_, rule) = &path.scope {
         place.extend(["triggers".to_owned(), rule.to_string()]);
@@ -84,7 +90,7 @@ fn laid_over(text: &str, orders: &str) {
         let old = stated(text, &path);
         changes.insert(path, Change { who: "alice".to_owned(), when: Timestamp::UNIX_EPOCH, old, new });
     }
-    let kept = changes.to_running().expect("it can be kept");
+    let kept = changes.to_running(&Instances::default()).expect("it can be kept");
     let mut read: BTreeMap<String, Changes> = toml::from_str(&kept).expect("it can be read");
     assert_eq!(read.remove("change").unwrap_or_default(), changes);
 
@@ -127,6 +133,12 @@ fn port(order: &str, mark: char) -> Option<PortName> {
     order.strip_prefix(mark)?.parse().ok()
 }
 
+/// `OLD>NEW`: a port that is renamed.
+fn names(order: &str) -> Option<(PortName, PortName)> {
+    let (from, to) = order.split_once('>')?;
+    Some((from.parse().ok()?, to.parse().ok()?))
+}
+
 /// Step by step: what is refused changes nothing, and a commit makes just what was the candidate.
 fn administered(text: &str, config: Config, orders: &str, by_hand: Option<&str>) {
     let file = |text: &str| Text { text: text.to_owned(), path: Path::new("/etc/c").to_owned() };
@@ -143,6 +155,10 @@ fn administered(text: &str, config: Config, orders: &str, by_hand: Option<&str>)
             ("reload", ..) => Ok(state.reloaded(|_| true)),
             (_, Some(name), _) => state.create(&name, &author),
             (_, _, Some(name)) => state.remove(&name, &author),
+            _ if names(order).is_some() => {
+                let (from, to) = names(order).expect("there are two");
+                state.rename(&from, &to, &author, |_| None)
+            }
             _ => match (order.strip_prefix("reload ").and_then(|name| name.parse().ok()), edit(order)) {
                 (Some(name), _) => {
                     let next = state.reloaded(|scope| *scope == Scope::Port(PortName::clone(&name)));

@@ -90,10 +90,14 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
     let mut moved: BTreeSet<PortName> = new
         .ports
         .keys()
-        .filter(|name| listener(now.units, name) != listener(&units, name))
+        .filter(|name| {
+            let unit = new.instances.of(name);
+            listener(now.units, unit) != listener(&units, unit)
+        })
         .cloned()
         .collect();
-    moved.extend(enabled(&units).difference(&enabled(now.units)).cloned());
+    moved
+        .extend(enabled(&units).difference(&enabled(now.units)).map(|unit| new.instances.port(unit).clone()));
     moved.retain(|name| now.config.ports.contains_key(name) || ports.contains(name));
     for name in moved.difference(ports) {
         plan.remarks
@@ -119,7 +123,7 @@ impl Plan {
         new: &Config,
         ports: &BTreeSet<PortName>,
     ) {
-        for name in enabled(now.units) {
+        for name in enabled(now.units).iter().map(|unit| now.config.instances.port(unit).clone()) {
             if !new.ports.contains_key(&name) && !ports.contains(&name) {
                 self.port(now, units, new, &name);
                 self.remarks.push(format!("{name} is stopped: the edited configuration does not have it"));
@@ -129,20 +133,21 @@ impl Plan {
 
     fn port(&mut self, now: &Present<'_>, units: &generator::Plan, new: &Config, name: &PortName) {
         let before = now.config.ports.get(name);
-        let service = format!("console@{name}.service");
-        let socket = format!("console@{name}.socket");
-        let attach = format!("console-attach@{name}.socket");
-        let path = format!("console@{name}.path");
+        let unit = instance(now, new, name);
+        let service = format!("console@{unit}.service");
+        let socket = format!("console@{unit}.socket");
+        let attach = format!("console-attach@{unit}.socket");
+        let path = format!("console@{unit}.path");
         // A port that was added to the file by hand is in the running configuration, and systemd does not have it yet.
-        let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(name);
-        let (old_path, new_path) = (watch(now.units, name), watch(units, name));
+        let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(unit);
+        let (old_path, new_path) = (watch(now.units, unit), watch(units, unit));
         // One that is not enabled runs, or listens, if somebody has started it: then it goes on, with its new settings.
         let is_up = now.active.contains(name) || (now.open)(name);
         let after = match new.ports.get(name) {
             Some(after) if after.enabled => after,
             Some(_) if !was_enabled => {
                 if is_up {
-                    self.moved(now, units, name);
+                    self.moved(now, units, name, unit);
                 }
                 return;
             }
@@ -157,7 +162,7 @@ impl Plan {
             self.steps.push(Step::Start(attach));
         }
         if was_enabled || is_up {
-            self.moved(now, units, name);
+            self.moved(now, units, name, unit);
         } else if after.ssh_port.is_some() {
             self.steps.push(Step::Start(socket));
         }
@@ -188,7 +193,7 @@ impl Plan {
                 (true, false) if runs => self.release.push(name.clone()),
                 (false, true) if runs && !self.apply.contains(name) => self.apply.push(name.clone()),
                 (false, true) if !runs && claim.enabled && (now.open)(name) => {
-                    let start = Step::Start(format!("console@{name}.service"));
+                    let start = Step::Start(format!("console@{}.service", instance(now, new, name)));
                     if !self.steps.contains(&start) {
                         self.steps.push(start);
                     }
@@ -200,11 +205,11 @@ impl Plan {
     }
 
     /// The listener of a port that stays: where it moves the service restarts with it, and keeps the device by the FD store.
-    fn moved(&mut self, now: &Present<'_>, units: &generator::Plan, name: &PortName) {
-        let socket = format!("console@{name}.socket");
-        let service = format!("console@{name}.service");
+    fn moved(&mut self, now: &Present<'_>, units: &generator::Plan, name: &PortName, unit: &PortName) {
+        let socket = format!("console@{unit}.socket");
+        let service = format!("console@{unit}.service");
         let (runs, open) = (now.active.contains(name), (now.open)(name));
-        match (listener(now.units, name), listener(units, name)) {
+        match (listener(now.units, unit), listener(units, unit)) {
             (old, new) if old == new => {
                 if open && new.is_some() && (now.deaf)(name) {
                     self.steps.push(Step::Restart(socket));
@@ -252,7 +257,8 @@ fn taken_anew(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
             .any(|own| own.port() == address.port() && overlap(&[own.ip().into()], &[address.ip().into()]))
     };
     let mut wanted = addresses(new, |name| {
-        begins(&format!("console@{name}.socket")) || begins(&format!("console@{name}.service"))
+        let unit = new.instances.of(name);
+        begins(&format!("console@{unit}.socket")) || begins(&format!("console@{unit}.service"))
     });
     if old.server != new.server {
         wanted.extend(server(&new.server));
@@ -276,9 +282,14 @@ pub(super) fn at(listen: &[Address], tcp: u16) -> impl Iterator<Item = SocketAdd
     listen.iter().filter_map(move |address| address.socket_addr(tcp).ok())
 }
 
-/// Where a port's SSH socket listens, as its drop-in says.
-fn listener(units: &generator::Plan, name: &PortName) -> Option<String> {
-    listens(units, &format!("console@{name}.socket"))
+/// The name that the units of a port have: as it is, and not only as it would be.
+fn instance<'n>(now: &'n Present<'_>, new: &'n Config, name: &'n PortName) -> &'n PortName {
+    if new.ports.contains_key(name) { new.instances.of(name) } else { now.config.instances.of(name) }
+}
+
+/// Where the SSH socket of this instance listens, as its drop-in says.
+fn listener(units: &generator::Plan, unit: &PortName) -> Option<String> {
+    listens(units, &format!("console@{unit}.socket"))
 }
 
 fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
@@ -288,16 +299,16 @@ fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
     }
 }
 
-/// The ports that the target starts.
+/// The units that the target starts, by their instances.
 fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
     let wanted =
-        |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(hand_over::port_of);
+        |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(hand_over::instance_of);
     units.entries.keys().filter_map(|path| wanted(path)).collect()
 }
 
-/// The `.path` unit of a port.
-fn watch<'a>(units: &'a generator::Plan, name: &PortName) -> Option<&'a Entry> {
-    units.entries.get(Path::new(&format!("console@{name}.path")))
+/// The `.path` unit of this instance.
+fn watch<'a>(units: &'a generator::Plan, unit: &PortName) -> Option<&'a Entry> {
+    units.entries.get(Path::new(&format!("console@{unit}.path")))
 }
 
 /// Without the name of the file that it was read from: a first commit changes that, and nothing else.

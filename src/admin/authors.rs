@@ -199,29 +199,30 @@ impl State {
             candidate.remove(path);
         }
         Self::new(committed, None, running, candidate, self.revision, self.last.clone())
+            .with_instances(self.instances.clone())
     }
 
     /// A commit of these changes is taken back: the committed text is the one before it, nothing else runs, and the changes are the candidate
     /// again, with those over them that were made since. Done twice, it is the same.
     pub fn rolled_back(&self, committed: Text, commit: &Changes, author: &Author) -> Self {
+        let mut later = self.pending();
+        // Done twice, the names that the commit has given are among them.
+        let names = later.renames();
+        for (to, from) in commit.renames().iter().filter(|(to, from)| names.get(*to) == Some(*from)) {
+            later.remove(&KeyPath::table(to.clone()));
+            later.remove(&KeyPath::table(from.clone()));
+        }
+        let (revision, last) = (self.revision, self.last.clone());
+        let both = Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending();
         let mut candidate = Changes::default();
-        for (path, change) in commit.iter().chain(self.pending().iter()) {
-            let old = stated(&committed.text, path);
-            if path.key.is_none() {
-                candidate.forget_table(&path.scope);
-            }
-            let is_no_change = match path.key {
-                None => old.is_none() && change.new.is_none(),
-                Some(_) => old == change.new && !is_anew(&candidate, &path.scope),
-            };
-            match is_no_change {
-                true => drop(candidate.remove(path)),
-                false => candidate.insert(path.clone(), Change { old, ..change.clone() }),
-            }
+        for (path, change) in both.iter() {
+            let old = stated(&committed.text, &both.origin(path));
+            candidate.insert(path.clone(), Change { old, ..change.clone() });
         }
         let reverted = self.reverted(committed, author);
         let (revision, last) = (reverted.revision.max(self.revision + 1), reverted.last);
         Self::new(reverted.committed, None, Changes::default(), candidate, revision, last)
+            .with_instances(self.instances.clone())
     }
 }
 

@@ -49,7 +49,11 @@ const TABLE: &[(&str, &[&str], Needs)] = {
     &[
         ("org.freedesktop.DBus.ObjectManager", &["GetManagedObjects"], Nothing),
         ("org.consoleserver1.Manager", &["Changes", "MayAdminister"], Nothing),
-        ("org.consoleserver1.Manager", &["CreatePort", "RemovePort", "Set", "SetMany", "Unset"], Configure),
+        (
+            "org.consoleserver1.Manager",
+            &["CreatePort", "RenamePort", "CopyPort", "RemovePort", "Set", "SetMany", "Unset"],
+            Configure,
+        ),
         ("org.consoleserver1.Manager", &["MonitorPath", "SshPort", "Listen", "AccessGroups"], Configure),
         ("org.consoleserver1.Manager", &["RemovePorts", "UnsetMany"], Configure),
         ("org.consoleserver1.Manager", &["Reload", "ReloadPorts"], Manage),

@@ -99,6 +99,10 @@ pub fn port_of(path: &str) -> Option<PortName> {
 pub trait Manager {
     /// A new port: 9600 8N1, enabled, without a listener.
     fn create_port(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+    /// Gives a port another name. Its device stays, its log goes along, and so do its sessions at the reload.
+    fn rename_port(&self, from: &str, to: &str, revision: u64) -> zbus::Result<OwnedObjectPath>;
+    /// A new port with the settings of another one, but `ssh_port` and `device`.
+    fn copy_port(&self, from: &str, to: &str, revision: u64) -> zbus::Result<OwnedObjectPath>;
     /// Takes a port out. Returns remarks, as `Set` does.
     fn remove_port(&self, name: &str) -> zbus::Result<Vec<String>>;
     /// Sets a key of the candidate. Returns what it has replaced of other people's uncommitted changes, a sentence each. Without a

@@ -9,6 +9,7 @@ use super::confirm::{LONGEST, Waiting};
 use super::core::{Core, Error, Remarks, author};
 use super::files::LastCommit;
 use super::reload::{Ran, differing};
+use super::rename::{Renames, renamed};
 use super::state::{Refusal, State};
 use crate::config::changes::{Change, Changes, KeyPath, Scope, stated};
 use crate::config::commit::{self, COMMITTED};
@@ -55,7 +56,7 @@ impl Core {
         // The file may have been edited during the reload.
         let state = self.state();
         let changes = chosen(&state)?;
-        let others = state.pending().len() - changes.len();
+        let others = state.count() - changes.count();
         if changes.is_empty() {
             remarks.push(match others {
                 0 => "nothing to commit".to_owned(),
@@ -91,7 +92,7 @@ impl Core {
             Whose::Mine => state.settled_of(committed, &changes),
         })?;
         let shares = shares(&changes, &who);
-        let mut said = format!("committed {}", counted(changes.len()));
+        let mut said = format!("committed {}", counted(changes.count()));
         if let Some(shares) = &shares {
             said.push_str(&format!(": {shares}"));
         }
@@ -101,7 +102,7 @@ impl Core {
         self.files.save_last_commit(&LastCommit {
             who,
             when: jiff::Timestamp::now(),
-            count: u32::try_from(changes.len()).unwrap_or(u32::MAX),
+            count: u32::try_from(changes.count()).unwrap_or(u32::MAX),
         })?;
         remarks.extend(shares);
         if others > 0 {
@@ -130,7 +131,7 @@ impl Core {
         if more > 0 {
             said.push_str(&format!(" and {more} more"));
         }
-        match taken.len() {
+        match taken.count() {
             0 => {}
             1 => said.push_str(": 1 change is in force"),
             count => said.push_str(&format!(": {count} changes are in force")),
@@ -168,7 +169,9 @@ impl Core {
         let mut concerned = differing(&state.running_config, &next.running_config);
         let asked: BTreeSet<_> = waits().filter_map(|path| path.scope.port().cloned()).collect();
         concerned.extend(asked.iter().filter(|port| next.running_config.ports.contains_key(port)).cloned());
-        let Ran { remarks: said, refused } = self.run(state, &next, &concerned, &asked).await?;
+        let renames = state.renames_of(chosen);
+        let Ran { remarks: said, refused, next } =
+            self.run(state, &next, &concerned, &asked, &renames).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
         remarks.extend(said);
@@ -207,7 +210,7 @@ impl Core {
         let _turn = self.turn.lock().await;
         match self.waiting() {
             Some(waiting) => {
-                let count = waiting.changes.len();
+                let count = waiting.changes.count();
                 let mut remarks = self.roll_back(waiting, Why::Told).await?;
                 if count > 0 {
                     remarks.push(format!("{}; another `revert` drops them", uncommitted_again(count)));
@@ -218,14 +221,15 @@ impl Core {
                 let state = self.state();
                 let next = state.reverted(state.committed.clone(), &author());
                 let concerned = differing(&state.running_config, &next.running_config);
-                let Ran { mut remarks, refused } =
-                    self.run(&state, &next, &concerned, &BTreeSet::new()).await?;
+                let renames = state.renamed_back();
+                let Ran { mut remarks, refused, next } =
+                    self.run(&state, &next, &concerned, &BTreeSet::new(), &renames).await?;
                 self.files.save_candidate(&next)?;
                 self.keep(next);
                 remarks.extend(refused);
                 let pending = state.pending();
                 let shares = shares(&pending, &caller());
-                let mut said = format!("dropped {}", counted(pending.len()));
+                let mut said = format!("dropped {}", counted(pending.count()));
                 if let Some(shares) = &shares {
                     said.push_str(&format!(": {shares}"));
                 }
@@ -280,7 +284,9 @@ impl Core {
         let mut concerned = differing(&old.running_config, &next.running_config);
         // If an earlier life was killed in here, the file was restored then, and the difference is not to be seen any more.
         concerned.extend(self.live.active().await.unwrap_or_default());
-        let ran = self.run(&old, &next, &concerned, &BTreeSet::new()).await;
+        let renames = renamed_back(&old, &waiting);
+        let ran = self.run(&old, &next, &concerned, &BTreeSet::new(), &renames).await;
+        let next = ran.as_ref().map_or(next, |ran| ran.next.clone());
         // The file is what it was: that it does not run everywhere is said, and does not bring the commit back.
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;
@@ -289,7 +295,7 @@ impl Core {
         Waiting::forget(&self.files)?;
         self.wait_for(None);
         self.keep_last_good(&self.state());
-        let again = match waiting.changes.len() {
+        let again = match waiting.changes.count() {
             0 => String::new(),
             count => format!(": {}", uncommitted_again(count)),
         };
@@ -305,7 +311,7 @@ impl Core {
         )
         .await;
         match ran {
-            Ok(Ran { mut remarks, refused }) => {
+            Ok(Ran { mut remarks, refused, .. }) => {
                 remarks.extend(refused);
                 remarks.extend(edited);
                 Ok(remarks)
@@ -340,6 +346,7 @@ fn taken_back(state: &State, changes: &Changes, action: Action) -> Vec<Altered> 
 }
 
 fn in_file(state: &State, path: &KeyPath) -> Option<Value> {
+    let path = &state.pending().origin(path);
     path.effective(&state.committed_config).or_else(|| stated(&state.committed.text, path))
 }
 
@@ -352,6 +359,17 @@ fn uncommitted_again(count: usize) -> String {
         1 => "its change is uncommitted again, and `diff` shows it".to_owned(),
         _ => format!("its {count} changes are uncommitted again, and `diff` shows them"),
     }
+}
+
+/// What the ports that run are called after a rollback, as far as that is another name.
+fn renamed_back(state: &State, waiting: &Waiting) -> Renames {
+    let (since, committed_renames) = (state.renamed_back(), waiting.changes.renames());
+    let before = |name: &PortName| {
+        let committed = renamed(&since, name);
+        committed_renames.get(committed).unwrap_or(committed).clone()
+    };
+    let all = state.running_config.ports.keys().map(|name| (name.clone(), before(name)));
+    all.filter(|(now, before)| now != before).collect()
 }
 
 /// Why a commit goes back.

@@ -7,6 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use super::files::{self, FileError, Files};
+use crate::config::Instances;
 use crate::config::changes::Changes;
 use crate::config::load_text;
 
@@ -73,7 +74,7 @@ impl Waiting {
             after: self.after.clone(),
         };
         files::write(&path(files, BEFORE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
-        let changes = self.changes.to_running().map_err(std::io::Error::other);
+        let changes = self.changes.to_running(&Instances::default()).map_err(std::io::Error::other);
         files::write(&path(files, CHANGES), changes, 0o600)?;
         files::write(&path(files, CONFIRM), toml::to_string(&record).map_err(std::io::Error::other), 0o600)
     }

@@ -1,8 +1,10 @@
 //! What is done to the candidate: keys set and unset, ports made and taken out. Pure: each makes another [`State`], or a refusal.
 
+use std::path::Path;
+
 use super::state::{Author, Last, MAX_TEXT, Refusal, State, is_anew};
 use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, Scope, stated};
-use crate::config::{TemplateName, Value};
+use crate::config::{TemplateName, Value, keys};
 use crate::port::PortName;
 use crate::port::nearest::no_port;
 
@@ -67,6 +69,8 @@ impl State {
     ) -> Result<(), Refusal> {
         if let Some(name) = path.scope.port()
             && !self.candidate_config.ports.contains_key(name)
+            && !is_made(candidate, name)
+            && !self.is_left(candidate, name)
             && !is_anew(candidate, &path.scope)
         {
             return Err(Refusal::NoPort(no_port(name.as_str(), self.candidate_config.ports.keys())));
@@ -87,14 +91,16 @@ impl State {
                 reason: refused.reason,
             })?),
         };
-        let old = stated(&self.committed.text, &path);
+        // What runs may have it under another name, and what is committed under a third one.
+        let below = candidate.origin(&path);
+        let old = stated(&self.committed.text, &self.running.origin(&below));
         // A port that is made anew has none of what is committed.
-        let anew = is_anew(candidate, &path.scope) || is_anew(&self.running, &path.scope);
-        let stale = self.running.get(&path).is_some_and(|change| change.old != old);
+        let anew = is_anew(candidate, &path.scope) || is_anew(&self.running, &below.scope);
+        let stale = self.running.get(&below).is_some_and(|change| change.old != old);
         if path.key.is_none() {
             candidate.forget_table(&path.scope);
         }
-        match !anew && !stale && stated(&self.running_text, &path) == new {
+        match !anew && !stale && stated(&self.running_text, &below) == new {
             true => drop(candidate.remove(&path)),
             false => candidate.insert(path, change(author, old, new)),
         }
@@ -116,12 +122,17 @@ impl State {
             }
             _ => names.join(", "),
         };
-        Err(Refusal::InUse { template: template.clone(), ports })
+        Err(Refusal::TemplateInUse { template: template.clone(), ports })
+    }
+
+    /// Whether a port runs that these changes leave where it is.
+    fn is_left(&self, candidate: &Changes, name: &PortName) -> bool {
+        self.running_config.ports.contains_key(name) && candidate.get(&KeyPath::table(name.clone())).is_none()
     }
 
     fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {
         let path = KeyPath::table(name.clone());
-        if self.candidate_config.ports.contains_key(name) || is_anew(candidate, &path.scope) {
+        if self.candidate_config.ports.contains_key(name) || is_made(candidate, name) {
             return Err(Refusal::IsThere(name.clone()));
         }
         let old = stated(&self.committed.text, &path);
@@ -157,6 +168,107 @@ impl State {
         last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
     }
 
+    /// A port has another name, and keeps all that it is: its device too, if it had none but the tty of its name. `leads` tells which tty
+    /// a path leads to.
+    pub fn rename(
+        &self,
+        from: &PortName,
+        to: &PortName,
+        author: &Author,
+        leads: impl Fn(&Path) -> Option<u64>,
+    ) -> Result<Self, Refusal> {
+        self.is_right()?;
+        let ports = &self.candidate_config.ports;
+        let Some(port) = ports.get(from) else {
+            return Err(Refusal::NoPort(no_port(from.as_str(), ports.keys())));
+        };
+        if from == to {
+            return Err(Refusal::SameName(from.clone()));
+        }
+        if ports.contains_key(to) {
+            return Err(Refusal::IsThere(to.clone()));
+        }
+        let runs_as = self.candidate.renames().get(from).unwrap_or(from).clone();
+        if runs_as != *to && self.running_config.ports.contains_key(to) {
+            return Err(Refusal::InUse(to.clone()));
+        }
+        let device = self.candidate_config.device(from, port);
+        let of_name = self.candidate_config.server.monitor.join(to.as_str());
+        if device != of_name && leads(&of_name).is_some_and(|tty| leads(&device) != Some(tty)) {
+            return Err(Refusal::TtyName(to.clone(), from.clone(), of_name));
+        }
+        let mut candidate = self.candidate.clone();
+        let (old, new) = (KeyPath::table(from.clone()), KeyPath::table(to.clone()));
+        let before = candidate.rename(from, to);
+        candidate.remove(&new);
+        let made = |table| change(author, stated(&self.committed.text, &new), Some(table));
+        match before.as_ref().and_then(|before| Some((before.new.clone()?, before.renamed_from()))) {
+            // Called again as it runs.
+            Some((_, Some(source))) if source == *to => {}
+            // Not reloaded yet.
+            Some((table, _)) => candidate.insert(new.clone(), made(table)),
+            None => candidate.insert(new.clone(), made(changes::renamed(from))),
+        }
+        if self.running_config.ports.contains_key(from) {
+            candidate.insert(old.clone(), change(author, stated(&self.committed.text, &old), None));
+        }
+        let key = KeyPath { scope: Scope::Port(to.clone()), key: Some("device") };
+        let is_named = device == of_name;
+        match port.device {
+            Some(_) if is_named && is_ours(&candidate, &self.running, &key) => {
+                self.put(&mut candidate, key, None, author)?;
+            }
+            Some(_) => {}
+            None if is_named => {}
+            None => {
+                let device = device.to_string_lossy().into_owned();
+                self.put(&mut candidate, key, Some(device.into()), author)?;
+            }
+        }
+        self.rename_members(&mut candidate, from, to, author)?;
+        self.with(candidate, new.to_string(), author)
+    }
+
+    /// The groups of ports that have the port by its name have the new one.
+    fn rename_members(
+        &self,
+        candidate: &mut Changes,
+        from: &PortName,
+        to: &PortName,
+        author: &Author,
+    ) -> Result<(), Refusal> {
+        for (group, members) in &self.candidate_config.port_groups {
+            let renamed: Vec<_> = members.iter().map(|member| member.renamed(from, to)).collect();
+            if renamed.iter().any(Option::is_some) {
+                let members = renamed.into_iter().zip(members);
+                let members = members.map(|(renamed, member)| renamed.unwrap_or_else(|| member.clone()));
+                let list = members.map(|member| member.to_string().into()).collect();
+                let key = KeyPath { scope: Scope::Group(group.clone()), key: Some(keys::GROUP[0].name) };
+                self.put(candidate, key, Some(Value::Array(list)), author)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new port with what `from` says itself, but its listener's TCP port and its device, which are of one port only.
+    pub fn copy(&self, from: &PortName, to: &PortName, author: &Author) -> Result<Self, Refusal> {
+        self.is_right()?;
+        let mut candidate = self.candidate.clone();
+        let text = candidate
+            .apply_to_running(&self.running_text)
+            .map_err(|error| Refusal::Whole(error.to_string()))?;
+        if !self.candidate_config.ports.contains_key(from) {
+            return Err(Refusal::NoPort(no_port(from.as_str(), self.candidate_config.ports.keys())));
+        }
+        let key = self.make(&mut candidate, to, author)?;
+        for (path, value) in changes::keys_of(&text, from) {
+            if !matches!(path.key, Some("ssh_port" | "device")) {
+                self.put(&mut candidate, path.at(to), Some(value), author)?;
+            }
+        }
+        self.with(candidate, key, author)
+    }
+
     /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.
     pub(super) fn is_right(&self) -> Result<(), Refusal> {
         match &self.fault {
@@ -179,13 +291,318 @@ impl State {
             candidate,
             self.revision + 1,
             Some(last),
-        );
+        )
+        .with_instances(self.instances.clone());
         let all = next.pending();
-        let bytes = all.to_running().map_or(usize::MAX, |text| text.len());
+        let bytes = all.to_running(&self.instances).map_or(usize::MAX, |text| text.len());
         if all.len() > MAX_CHANGES || bytes > MAX_TEXT { Err(Refusal::TooMany) } else { Ok(next) }
     }
 }
 
+/// Whether a port is there by these changes.
+fn is_made(candidate: &Changes, name: &PortName) -> bool {
+    candidate.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
+}
+
+/// Whether a key that is in no file was set here, or runs so.
+fn is_ours(candidate: &Changes, running: &Changes, key: &KeyPath) -> bool {
+    let change = candidate.get(key).or_else(|| running.get(&candidate.origin(key)));
+    change.is_some_and(|change| change.old.is_none())
+}
+
 fn change(author: &Author, old: Option<Value>, new: Option<Value>) -> Change {
     Change { who: author.who.clone(), when: author.when, old, new }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Text};
+
+    const TEXT: &str = "# head\n[ports.a] # first\nssh_port = 1001\nbaud = 9600 # slow\n\n[ports.a.triggers.up]\nmatch = \"x\"\n\n[ports.b]\nssh_port = 1002\n";
+
+    fn name(port: &str) -> PortName {
+        port.parse().unwrap()
+    }
+
+    fn alice() -> Author {
+        Author { who: "alice".to_owned(), when: jiff::Timestamp::UNIX_EPOCH }
+    }
+
+    fn over(text: &str) -> State {
+        let committed = Text { text: text.to_owned(), path: "/etc/config.toml".into() };
+        State::new(committed, None, Changes::default(), Changes::default(), 1, None)
+    }
+
+    impl State {
+        /// On a machine with a /dev/ttyUSB1.
+        fn renames_to(&self, from: &str, to: &str) -> Result<Self, Refusal> {
+            let leads = |path: &Path| (path == Path::new("/dev/ttyUSB1")).then_some(1);
+            State::rename(self, &name(from), &name(to), &alice(), leads)
+        }
+
+        fn named(&self, from: &str, to: &str) -> Self {
+            self.renames_to(from, to).unwrap()
+        }
+
+        fn sets(&self, path: &str, value: impl Into<Value>) -> Self {
+            self.set(path.parse().unwrap(), Some(value.into()), &alice()).unwrap()
+        }
+
+        fn runs(&self) -> Self {
+            let next = self.reloaded(|_| true);
+            next.check_running().unwrap();
+            assert!(next.candidate.is_empty());
+            next
+        }
+    }
+
+    #[test]
+    fn a_port_gets_another_name_in_its_place_in_the_file_and_keeps_its_device() {
+        let named = over(TEXT).named("a", "core");
+        let wanted = TEXT
+            .replace("ports.a", "ports.core")
+            .replace("9600 # slow\n", "9600 # slow\ndevice = \"/dev/a\"\n");
+        assert_eq!(named.merged().unwrap(), wanted);
+        assert_eq!(named.running_config, over(TEXT).running_config, "not before the reload");
+        let runs = named.runs();
+        assert_eq!(runs.merged().unwrap(), wanted);
+        assert_eq!((runs.count(), runs.conflicts().len()), (2, 0), "the name and the device");
+        assert_eq!(named.renames(|_| true), [(name("a"), name("core"))].into());
+        assert_eq!(runs.renamed_back(), [(name("core"), name("a"))].into());
+        // Reloaded by either of its names, and by no other.
+        for (asked, is_named) in [("a", true), ("core", true), ("b", false)] {
+            let runs = named.reloaded(|scope| *scope == Scope::Port(name(asked)));
+            assert_eq!(runs.running_config.ports.contains_key(&name("core")), is_named, "{asked}");
+            assert_eq!(runs.candidate.is_empty(), is_named, "{asked}");
+        }
+    }
+
+    #[test]
+    fn what_was_changed_of_a_port_goes_along() {
+        let text = TEXT.replace("9600", "300").replace("1001", "1003").replace("ports.a", "ports.c");
+        let text = text.replace("\n\n[ports.c.t", "\ndevice = \"/dev/a\"\n\n[ports.c.t");
+        let at = over(TEXT).sets("ports.a.baud", 300).runs().sets("ports.a.ssh_port", 1003);
+        let named = at.named("a", "b2").named("b2", "c");
+        assert_eq!(named.merged().unwrap(), text);
+        assert_eq!(named.runs().merged().unwrap(), text);
+        let other = at.runs().named("a", "b2").runs().named("b2", "c").runs();
+        assert_eq!(other.merged().unwrap(), text);
+        assert_eq!(other.conflicts(), [""; 0]);
+        assert_eq!(other.renamed_back(), [(name("c"), name("a"))].into());
+        assert_eq!(other.sets("ports.c.baud", 9600).runs().merged().unwrap(), text.replace("300", "9600"));
+        // The same key, edited by hand under the committed name.
+        let edited = Text { text: TEXT.replace("9600", "1200"), path: "/etc/config.toml".into() };
+        let conflicts = other.over(edited, None).conflicts();
+        assert!(conflicts.len() == 1 && conflicts[0].starts_with("ports.c.baud was edited"), "{conflicts:?}");
+        let edited = Text { text: TEXT.replace("[ports.b]", "[ports.b]\nbaud = 50"), path: "/etc/c".into() };
+        assert_eq!(other.over(edited, None).conflicts(), [""; 0]);
+    }
+
+    #[test]
+    fn there_and_back_is_no_change() {
+        let back = over(TEXT).named("a", "core").named("core", "a");
+        assert!(back.candidate.is_empty(), "{:?}", back.candidate);
+        let runs = over(TEXT).named("a", "core").runs();
+        let back = runs.named("core", "a");
+        assert_eq!(back.renames(|_| true), [(name("core"), name("a"))].into());
+        assert!(back.runs().running.is_empty(), "{:?}", back.runs().running);
+        assert_eq!(back.merged().unwrap(), TEXT);
+    }
+
+    #[test]
+    fn two_ports_change_names_by_a_third_one() {
+        let first = over(TEXT).named("a", "spare");
+        let refused = first.renames_to("b", "a").unwrap_err().to_string();
+        assert!(refused.starts_with("the port that runs as a is renamed"), "{refused}");
+        let swapped = first.runs().named("b", "a").runs().named("spare", "b").runs();
+        let back = [(name("a"), name("b")), (name("b"), name("a"))];
+        assert_eq!(swapped.renamed_back(), back.into());
+        let text = swapped.merged().unwrap();
+        let ports = Config::parse(&text, Path::new("t")).unwrap().ports;
+        let told = |port: &str| (ports[&name(port)].ssh_port, ports[&name(port)].device.clone());
+        assert_eq!(told("a"), (Some(1002), Some("/dev/b".into())));
+        assert_eq!(told("b"), (Some(1001), Some("/dev/a".into())));
+        assert!(text.starts_with("# head\n[ports.b] # first"), "{text}");
+        assert_eq!(swapped.conflicts(), [""; 0]);
+    }
+
+    #[test]
+    fn a_port_that_was_made_and_is_not_committed_has_any_name() {
+        let made = over(TEXT).create(&name("c"), &alice()).unwrap().sets("ports.c.ssh_port", 1003);
+        let named = made.named("c", "d");
+        assert_eq!((named.candidate_config.ports.len(), named.count()), (3, 3));
+        let runs = made.runs().named("c", "d");
+        assert_eq!(runs.renames(|_| true), [(name("c"), name("d"))].into());
+        let runs = runs.runs();
+        assert_eq!(runs.running_config.ports[&name("d")].ssh_port, Some(1003));
+        assert!(!runs.merged().unwrap().contains("ports.c"));
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_is_refused_with_the_reason() {
+        let refused = |from: &str, to: &str| over(TEXT).renames_to(from, to).unwrap_err().to_string();
+        assert_eq!(refused("a", "b"), "there is a port b already");
+        assert_eq!(refused("x", "y"), "there is no port x: create it first");
+        assert_eq!(refused("a", "a"), "a is called so already");
+        assert_eq!(
+            refused("a", "ttyUSB1"),
+            "ttyUSB1 is the name of a tty that is plugged in (/dev/ttyUSB1), and a is another device: use another name"
+        );
+        // Its own tty: then it needs no `device`.
+        let own = over("[ports.core]\n").sets("ports.core.device", "/dev/ttyUSB1").runs();
+        assert_eq!(own.named("core", "ttyUSB1").merged().unwrap(), "[ports.ttyUSB1]\n");
+    }
+
+    #[test]
+    fn a_port_that_has_gone_from_the_file_is_not_renamed() {
+        let named = over(TEXT).named("a", "core").runs();
+        let gone = Text { text: "[ports.b]\n".to_owned(), path: "/etc/c".into() };
+        let refused = named.over(gone, None).merged().unwrap_err().to_string();
+        assert_eq!(refused, "ports.a is renamed to core, and is not in the configuration any more");
+        let made = Text { text: format!("{TEXT}[ports.core]\n"), path: "/etc/c".into() };
+        let both = named.over(made, None);
+        assert!(both.conflicts()[0].starts_with("ports.core was edited"), "{:?}", both.conflicts());
+        assert!(both.running_config.ports.contains_key(&name("a")));
+    }
+
+    #[test]
+    fn a_service_that_is_killed_as_it_reloads_does_not_rename_twice() {
+        let named = over(TEXT).named("a", "core").sets("ports.b.baud", 300);
+        let runs = named.reloaded(|scope| *scope == Scope::Port(name("a")));
+        let State { committed, running, .. } = runs.clone();
+        let killed =
+            State::new(committed, None, running, named.candidate.clone(), 3, None).without_done_renames();
+        assert_eq!(killed.running_config, runs.running_config);
+        assert_eq!(killed.merged(), runs.merged());
+        assert!(killed.renames(|_| true).is_empty());
+    }
+
+    /// What a port is, whatever it is called: the name that it was made with, and which of those it is.
+    type Identity = (&'static str, u32);
+    type Model = std::collections::BTreeMap<&'static str, Identity>;
+
+    /// Where ports that are in both are called otherwise.
+    fn moved(from: &Model, to: &Model) -> std::collections::BTreeMap<PortName, PortName> {
+        let called = |identity: &Identity| to.iter().find(|(_, is)| *is == identity).map(|(name, _)| *name);
+        from.iter()
+            .filter_map(|(old, identity)| Some((*old, called(identity)?)))
+            .filter(|(old, new)| old != new)
+            .map(|(old, new)| (name(old), name(new)))
+            .collect()
+    }
+
+    fn is_as(config: &Config, text: Option<&str>, model: &Model, story: &[String]) {
+        let names: Vec<&str> = config.ports.keys().map(PortName::as_str).collect();
+        assert_eq!(names, model.keys().copied().collect::<Vec<_>>(), "{story:?}");
+        for (called, (made_as, number)) in model {
+            let port = &config.ports[&name(called)];
+            let tcp = (*number == 0).then_some(if *made_as == "a" { 1001 } else { 1002 });
+            assert_eq!(port.ssh_port, tcp, "{called}: {story:?}");
+            assert_eq!(
+                config.device(&name(called), port),
+                Path::new("/dev").join(made_as),
+                "{called}: {story:?}"
+            );
+        }
+        if let Some(text) = text {
+            assert_eq!(&Config::parse(text, Path::new("t")).unwrap(), config, "{story:?}");
+        }
+    }
+
+    #[test]
+    fn whatever_is_renamed_made_and_removed_each_port_is_the_one_that_it_was() {
+        const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+        // A generator of numbers as good as is needed here (Knuth, TAOCP 3.3.4, line 26).
+        let mut seed = 1_u64;
+        let mut any = |below: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) as usize % below
+        };
+        let mut renamed = 0;
+        for _ in 0..400 {
+            let text = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n";
+            let mut state = over(text);
+            let mut made = 0;
+            let mut committed: Model = [("a", ("a", 0)), ("b", ("b", 0))].into();
+            let (mut running, mut candidate) = (committed.clone(), committed.clone());
+            let mut story = Vec::new();
+            for _ in 0..12 {
+                let (one, other) = (NAMES[any(4)], NAMES[any(4)]);
+                match any(8) {
+                    0..4 => {
+                        story.push(format!("{one} > {other}"));
+                        let is_free = !candidate.contains_key(other)
+                            && running.get(other).is_none_or(|runs| candidate.get(one) == Some(runs));
+                        let next = state.renames_to(one, other);
+                        // Its tty may be the `device` of another one, that was called so before.
+                        let shares = candidate.get(one).is_some_and(|(made_as, number)| {
+                            let same = |is: &&Identity| is.0 == *made_as && is.1 != *number;
+                            *made_as == one && candidate.values().any(|is| same(&is))
+                        });
+                        let is_right = candidate.contains_key(one) && is_free && !shares;
+                        assert_eq!(next.is_ok(), is_right, "{story:?}: {next:?}");
+                        if let Ok(next) = next {
+                            state = next;
+                            let identity = candidate.remove(one).unwrap();
+                            candidate.insert(other, identity);
+                            renamed += 1;
+                        }
+                    }
+                    4 => {
+                        story.push(format!("+{one}"));
+                        if let Ok(next) = state.create(&name(one), &alice()) {
+                            state = next;
+                            made += 1;
+                            assert_eq!(candidate.insert(one, (one, made)), None, "{story:?}");
+                        }
+                    }
+                    5 => {
+                        story.push(format!("-{one}"));
+                        if let Ok(next) = state.remove(&name(one), &alice()) {
+                            state = next;
+                            assert!(candidate.remove(one).is_some(), "{story:?}");
+                        }
+                    }
+                    6 => {
+                        story.push("reload".to_owned());
+                        assert_eq!(state.renames(|_| true), moved(&running, &candidate), "{story:?}");
+                        state = state.runs();
+                        running.clone_from(&candidate);
+                        assert_eq!(state.renamed_back(), moved(&running, &committed), "{story:?}");
+                    }
+                    _ => {
+                        story.push("commit".to_owned());
+                        let text = state.runs().merged().unwrap();
+                        state = state.settled(Text { text, path: "/etc/config.toml".into() });
+                        committed.clone_from(&candidate);
+                        running.clone_from(&candidate);
+                    }
+                }
+                assert_eq!(state.conflicts(), [""; 0], "{story:?}");
+                is_as(&state.candidate_config, state.merged().ok().as_deref(), &candidate, &story);
+                is_as(&state.running_config, None, &running, &story);
+                is_as(&state.committed_config, None, &committed, &story);
+            }
+        }
+        assert!(renamed > 500, "{renamed}");
+    }
+
+    #[test]
+    fn a_copy_has_all_but_what_is_of_one_port_only() {
+        let text =
+            TEXT.replace("slow\n", "slow\ndevice = \"/dev/x\"\nlog = { type = \"raw\", sync = \"1s\" }\n");
+        let copied = over(&text).sets("ports.a.parity", "E").copy(&name("a"), &name("c"), &alice()).unwrap();
+        let ports = &copied.candidate_config.ports;
+        let (port, copy) = (&ports[&name("a")], &ports[&name("c")]);
+        assert_eq!((copy.ssh_port, &copy.device), (None, &None));
+        let same =
+            crate::config::Port { ssh_port: port.ssh_port, device: port.device.clone(), ..copy.clone() };
+        assert_eq!(same, *port);
+        let refused = |from: &str, to: &str| {
+            over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string()
+        };
+        assert_eq!(refused("a", "b"), "there is a port b already");
+        assert_eq!(refused("x", "y"), "there is no port x: create it first");
+    }
 }

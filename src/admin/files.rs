@@ -13,7 +13,7 @@ use super::apply::Plan;
 use super::state::{Last, State};
 use crate::config::changes::{Changes, RUNNING};
 use crate::config::commit::COMMITTED;
-use crate::config::{Config, ConfigError, LAST_GOOD, Text, committed, load_text};
+use crate::config::{Config, ConfigError, Instances, LAST_GOOD, Text, committed, load_text};
 use crate::persist;
 
 /// Changes not yet reloaded; nobody else's business.
@@ -105,7 +105,8 @@ impl Files {
         });
         let Candidate { revision, last, change } =
             candidate.unwrap_or(Candidate { revision: 1, last: None, change: Changes::default() });
-        State::new(text, fault, running, change, revision, last)
+        let state = State::new(text, fault, running, change, revision, last);
+        state.with_instances(Instances::running(&self.root)).without_done_renames()
     }
 
     fn candidate(&self) -> Result<Option<Candidate>, String> {
@@ -120,10 +121,10 @@ impl Files {
     /// Keeps what runs: from now on every port and the generator take it.
     pub fn save_running(&self, state: &State) -> Result<(), FileError> {
         let path = self.root.join(RUNNING);
-        if state.running.is_empty() {
+        if state.running.is_empty() && state.instances.is_empty() {
             return remove(&path);
         }
-        let text = state.running.to_running().map_err(io::Error::other);
+        let text = state.running.to_running(&state.instances).map_err(io::Error::other);
         write(&path, text, 0o644)
     }
 

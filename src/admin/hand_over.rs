@@ -35,8 +35,10 @@ impl Mover {
         begins && self.wants.iter().any(|want| other.holds.iter().any(|held| meet(want, held)))
     }
 
-    fn socket(&self) -> String {
-        self.port.as_ref().map_or("console-cli.socket".to_owned(), |port| format!("console@{port}.socket"))
+    fn socket(&self, unit: impl Fn(&PortName) -> PortName) -> String {
+        self.port
+            .as_ref()
+            .map_or("console-cli.socket".to_owned(), |port| format!("console@{}.socket", unit(port)))
     }
 }
 
@@ -48,9 +50,14 @@ pub(super) fn in_order(
     steps: Vec<Step>,
     remarks: &mut Vec<String>,
 ) -> Vec<Step> {
+    let named = |unit: &PortName| match new.instances.other_in(unit).or(now.config.instances.other_in(unit)) {
+        Some(port) => port.clone(),
+        None => unit.clone(),
+    };
+    let unit = |port: &PortName| new.instances.of(port).clone();
     let mut movers: Vec<Mover> = Vec::new();
     for step in steps {
-        let port = port_of(step.unit());
+        let port = instance_of(step.unit()).map(|unit| named(&unit));
         let mover = match movers.iter().position(|mover| mover.port == port) {
             Some(index) => &mut movers[index],
             None => {
@@ -69,11 +76,11 @@ pub(super) fn in_order(
             None => {
                 let first = in_the_circle(&movers);
                 let first = &mut movers[first];
-                ordered.push(Step::Stop(first.socket()));
+                ordered.push(Step::Stop(first.socket(unit)));
                 first.holds.clear();
                 if let Some(port) = first.port.clone() {
                     if now.active.contains(&port) {
-                        first.steps.push(Step::Start(format!("console@{port}.service")));
+                        first.steps.push(Step::Start(format!("console@{}.service", unit(&port))));
                     }
                     remarks.push(format!(
                         "{port} gives its TCP port away before it gets its new one: its device was closed for a moment"
@@ -95,8 +102,8 @@ fn in_the_circle(movers: &[Mover]) -> usize {
     (0..movers.len()).fold(0, |mover, _| before(mover))
 }
 
-/// The port that a unit belongs to.
-pub(super) fn port_of(unit: &str) -> Option<PortName> {
+/// The instance of a unit of a port: the name of the port, unless that was renamed while it ran.
+pub(super) fn instance_of(unit: &str) -> Option<PortName> {
     let instance = unit.strip_prefix("console@").or_else(|| unit.strip_prefix("console-attach@"))?;
     instance.rsplit_once('.')?.0.parse().ok()
 }

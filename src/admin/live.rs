@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::units::{Units, UnitsError};
 use crate::attach::{Status, client};
+use crate::config::Instances;
 use crate::port::PortName;
 
 /// One look at an object asks for each of its properties; they come from the same answer.
@@ -38,7 +39,8 @@ impl Live {
         if let Some((_, active)) = active.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
             return Ok(active.clone());
         }
-        let now = self.units.active().await?;
+        let (now, instances) = (self.units.active().await?, Instances::of_runtime(&self.runtime_dir));
+        let now: BTreeSet<_> = now.iter().map(|unit| instances.port(unit).clone()).collect();
         *active = Some((Instant::now(), now.clone()));
         Ok(now)
     }

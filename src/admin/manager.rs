@@ -15,6 +15,7 @@ use super::service::House;
 use super::wire::{from_bus, keys, to_bus};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Groups, Layer, Value, keys as table};
+use crate::ownership;
 use crate::port::PortName;
 use crate::port::nearest::no_port;
 
@@ -84,6 +85,35 @@ impl Manager {
         self.0.core.change(0, |state, author| state.create(&name, author)).await?;
         self.0.keep_objects(server).await;
         Ok(port_path(&name))
+    }
+
+    #[zbus(out_args("port"))]
+    async fn rename_port(
+        &self,
+        from: &str,
+        to: &str,
+        revision: u64,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<OwnedObjectPath> {
+        let (from, to) = (port(from)?, port(to)?);
+        let core = &self.0.core;
+        core.change(revision, |state, author| state.rename(&from, &to, author, ownership::leads)).await?;
+        self.0.keep_objects(server).await;
+        Ok(port_path(&to))
+    }
+
+    #[zbus(out_args("port"))]
+    async fn copy_port(
+        &self,
+        from: &str,
+        to: &str,
+        revision: u64,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<OwnedObjectPath> {
+        let (from, to) = (port(from)?, port(to)?);
+        self.0.core.change(revision, |state, author| state.copy(&from, &to, author)).await?;
+        self.0.keep_objects(server).await;
+        Ok(port_path(&to))
     }
 
     #[zbus(out_args("remarks"))]
@@ -233,17 +263,34 @@ impl Manager {
     #[zbus(out_args("changes"))]
     fn changes(&self) -> Vec<Change> {
         let state = self.0.core.state();
+        let pending = state.pending();
         let change = |(path, change): (&KeyPath, &crate::config::changes::Change)| Change {
             key: path.to_string(),
             old: shown(
-                path.effective(&state.committed_config).as_ref().or(change.old.as_ref()),
+                pending.origin(path).effective(&state.committed_config).as_ref().or(change.old.as_ref()),
                 "configured",
             ),
             new: outcome(path, change),
             who: change.who.clone(),
             when: change.when.to_string(),
         };
-        state.pending().iter().map(change).collect()
+        let renames = pending.renames();
+        // A port that has another name is one line: the old name does not go by itself.
+        let is_old_name = |path: &KeyPath, change: &crate::config::changes::Change| {
+            let name = path.scope.port().filter(|_| path.key.is_none() && change.new.is_none());
+            name.is_some_and(|name| renames.values().any(|old| old == name))
+        };
+        let renamed = |path: &KeyPath, row: Change| {
+            let from = path.key.is_none().then(|| renames.get(path.scope.port()?)).flatten();
+            match (from, path.scope.port()) {
+                (Some(from), Some(to)) if matches!(path.scope, Scope::Port(_)) => {
+                    Change { old: from.to_string(), new: format!("renamed {from} → {to}"), ..row }
+                }
+                _ => row,
+            }
+        };
+        let rows = pending.iter().filter(|(path, change)| !is_old_name(path, change));
+        rows.map(|(path, row)| renamed(path, change((path, row)))).collect()
     }
 
     #[zbus(out_args("may"))]
@@ -289,7 +336,7 @@ impl Manager {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn uncommitted(&self) -> u32 {
-        u32::try_from(self.0.core.state().pending().len()).unwrap_or(u32::MAX)
+        u32::try_from(self.0.core.state().count()).unwrap_or(u32::MAX)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -22,6 +22,7 @@ pub mod origin;
 mod port;
 mod refused;
 mod reload;
+mod rename;
 pub mod service;
 pub mod state;
 mod units;

@@ -138,6 +138,12 @@ impl Port {
         self.ask(move |runtime_dir, port| client::disconnect(runtime_dir, port, &user, &by)).await
     }
 
+    /// `console@INSTANCE.service`
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn unit(&self) -> String {
+        format!("console@{}.service", self.house.core.state().instances.of(&self.name))
+    }
+
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> Keys {
         self.keys(&self.house.core.state().candidate_config)

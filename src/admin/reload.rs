@@ -8,13 +8,15 @@ use std::os::fd::AsFd;
 use super::apply::{self, Plan, Present, Step};
 use super::bouncer::caller;
 use super::core::{Core, Error, Remarks};
-use super::hand_over::port_of;
+use super::hand_over::instance_of;
+use super::rename::{self, Renames, back, instances, renamed, under_new_names};
 use super::state::{Refusal, State};
 use super::units::UnitsError;
 use crate::attach::client;
 use crate::config::Config;
 use crate::config::changes::Scope;
 use crate::generator;
+use crate::logdir::RenameError;
 use crate::ownership;
 use crate::port::PortName;
 
@@ -24,6 +26,8 @@ pub(super) struct Ran {
     pub(super) remarks: Remarks,
     /// Ports that have not taken their settings, a sentence each.
     pub(super) refused: Remarks,
+    /// What runs, with the units that it runs in.
+    pub(super) next: State,
 }
 
 impl Core {
@@ -57,9 +61,13 @@ impl Core {
         if which(&Scope::Server) && asked.is_empty() {
             reached.extend(next.running_config.ports.keys().cloned());
         }
-        let Ran { remarks, refused } = self.run(&state, &next, &reached, &asked).await?;
+        let renames = state.renames(&which);
+        let Ran { remarks, refused, next } = self.run(&state, &next, &reached, &asked, &renames).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
+        for (old, new) in &renames {
+            tracing::info!(console_port = %new, console_user = caller(), "{old} was renamed to {new} by {}", caller());
+        }
         for port in &concerned {
             tracing::info!(console_port = %port, console_user = caller(), "{port} was reloaded by {}", caller());
         }
@@ -69,13 +77,15 @@ impl Core {
         Ok(remarks)
     }
 
-    /// Has `next` run instead of `state`, or changes nothing. Of the ports that are concerned, some were asked for by name.
+    /// Has `next` run instead of `state`, or changes nothing. Of the ports that are concerned, some were asked for by name. Those that are
+    /// renamed run on.
     pub(super) async fn run(
         &self,
         state: &State,
         next: &State,
         concerned: &BTreeSet<PortName>,
         asked: &BTreeSet<PortName>,
+        renames: &Renames,
     ) -> Result<Ran, Error> {
         self.live.forget().await;
         let (active, open, unknown) = match self.units_up().await {
@@ -83,9 +93,17 @@ impl Core {
             Err(error) => (BTreeSet::new(), BTreeSet::new(), Some(error.to_string())),
         };
         let units = self.generated()?;
+        let config = under_new_names(&state.running_config, renames);
+        let is_up = |unit: &PortName| unknown.is_some() || active.contains(unit) || open.contains(unit);
+        let next = &next.clone().with_instances(instances(&config, &next.running_config, is_up)?);
+        let concerned = &rename::concerned(concerned, &next.running_config, renames);
+        let named = |units: &BTreeSet<PortName>| -> BTreeSet<PortName> {
+            units.iter().map(|unit| renamed(renames, state.instances.port(unit)).clone()).collect()
+        };
+        let (active, open) = (named(&active), named(&open));
         let now = Present {
             units: &units,
-            config: &state.running_config,
+            config: &config,
             active: &active,
             open: &|name| open.contains(name),
             deaf: &|name| deaf(&next.running_config, name),
@@ -96,9 +114,23 @@ impl Core {
         for address in &plan.probe {
             probe(*address)?;
         }
+        let mut remarks = plan.remarks.clone();
+        let held = match self.move_logs(renames, true).await {
+            Ok(held) => held,
+            // Back to what was committed, in any case. And where the whole is stopped, ports may still be renamed.
+            Err(why) if next.pending().is_empty() || matches!(why, RenameError::Inactive(_)) => {
+                let whose = renames.iter().map(|(old, new)| format!("of {new} as {old}"));
+                remarks.push(format!(
+                    "{why}: the log stays where it is: {}",
+                    whose.collect::<Vec<_>>().join(", ")
+                ));
+                None
+            }
+            Err(why) => return Err(Error::Port(format!("{why}; nothing was changed"))),
+        };
         self.files.save_running(next)?;
         self.files.save_under_way(&plan)?;
-        let mut remarks = plan.remarks.clone();
+        drop(held);
         remarks.extend(unknown);
         let (said, mut refused) = self.tell(&plan.release).await;
         remarks.extend(said);
@@ -106,7 +138,7 @@ impl Core {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
             Err((done, error)) => {
-                let undone = self.undo(state, next, &plan, done, error).await;
+                let undone = self.undo(state, next, &plan, done, error, &back(renames)).await;
                 self.files.is_done()?;
                 return Err(undone);
             }
@@ -115,7 +147,7 @@ impl Core {
         remarks.extend(said);
         refused.extend(more);
         self.files.is_done()?;
-        Ok(Ran { remarks, refused })
+        Ok(Ran { remarks, refused, next: next.clone() })
     }
 
     /// Has running ports take their settings: what they remark, and which have not taken them.
@@ -169,15 +201,26 @@ impl Core {
         plan: &Plan,
         done: usize,
         error: UnitsError,
+        renames: &Renames,
     ) -> Error {
         let back = async {
+            let held = self.move_logs(renames, false).await;
+            if let Err(why) = &held {
+                tracing::error!("{why}");
+            }
             self.files.save_running(state)?;
+            drop(held);
             let units = self.generated()?;
-            let touched: BTreeSet<_> = plan.steps.iter().filter_map(|step| port_of(step.unit())).collect();
+            let named = |unit: &PortName| renamed(renames, next.instances.port(unit)).clone();
+            let touched = plan.steps.iter().filter_map(|step| instance_of(step.unit()));
+            let touched: BTreeSet<_> = touched.map(|unit| named(&unit)).collect();
             let (active, open) = self.units_up().await?;
+            let active: BTreeSet<_> = active.iter().map(named).collect();
+            let open: BTreeSet<_> = open.iter().map(named).collect();
+            let config = under_new_names(&next.running_config, renames);
             let now = Present {
                 units: &units,
-                config: &next.running_config,
+                config: &config,
                 active: &active,
                 open: &|name| open.contains(name),
                 deaf: &|name| deaf(&state.running_config, name),
@@ -204,8 +247,8 @@ impl Core {
         }
     }
 
-    /// The ports whose service is active, and those of which a socket is.
-    async fn units_up(&self) -> Result<(BTreeSet<PortName>, BTreeSet<PortName>), UnitsError> {
+    /// The instances of the ports whose service is active, and of those of which a socket is.
+    pub(super) async fn units_up(&self) -> Result<(BTreeSet<PortName>, BTreeSet<PortName>), UnitsError> {
         Ok((self.units.active().await?, self.units.open().await?))
     }
 
@@ -216,10 +259,12 @@ impl Core {
     /// Opens a port now, enabled or not, and its listeners.
     pub async fn start(&self, port: &PortName) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
+        self.forget_old_units().await?;
         let state = self.state();
         let Some(settings) = state.running_config.ports.get(port) else {
             return Err(Error::Port(format!("{port} does not run yet: reload it first")));
         };
+        let port = state.instances.of(port);
         let ssh = settings.ssh_port.map(|_| format!("console@{port}.socket"));
         let path = format!("console@{port}.path");
         let watch = self.generated()?.entries.contains_key(std::path::Path::new(&path)).then_some(path);
@@ -239,9 +284,11 @@ impl Core {
     /// Closes a port and its listeners.
     pub async fn stop(&self, port: &PortName) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
+        let state = self.state();
         for unit in ["console@P.path", "console@P.socket", "console-attach@P.socket", "console@P.service"] {
-            self.units.step(&Step::Stop(unit.replace('P', port.as_str()))).await?;
+            self.units.step(&Step::Stop(unit.replace('P', state.instances.of(port).as_str()))).await?;
         }
+        self.forget_old_units().await?;
         self.live.forget().await;
         Ok(())
     }

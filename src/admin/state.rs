@@ -1,6 +1,8 @@
 //! What is committed, what runs, and what the next reload would have, as one value: each change makes a new one or is refused.
 //! Nothing here does I/O.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -8,7 +10,7 @@ use thiserror::Error;
 use crate::config::changes::{
     self, Change, Changes, ChangesError, KeyPath, MAX_CHANGES, PathError, Scope, stated,
 };
-use crate::config::{Config, TemplateName, Text, Value};
+use crate::config::{Config, Instances, TemplateName, Text, Value};
 use crate::port::{GroupName, PortName};
 
 /// Bytes of all changes as a file, half of what is read of one.
@@ -57,12 +59,23 @@ pub enum Refusal {
     #[error(
         "template {template} is in use by {ports}: give them another one, or unset like there, before it is removed"
     )]
-    InUse {
+    TemplateInUse {
         /// The template.
         template: TemplateName,
         /// The first ones, and how many more.
         ports: String,
     },
+    /// It has another name as soon as that is reloaded.
+    #[error(
+        "the port that runs as {0} is renamed or removed by a change that is not reloaded: reload it first"
+    )]
+    InUse(PortName),
+    /// It has that name.
+    #[error("{0} is called so already")]
+    SameName(PortName),
+    /// It would get a device of that name.
+    #[error("{0} is the name of a tty that is plugged in ({path}), and {1} is another device: use another name", path = .2.display())]
+    TtyName(PortName, PortName, std::path::PathBuf),
     /// Somebody else was faster.
     #[error("{key} was changed by {who} at {when} meanwhile (revision {revision}): look again")]
     Stale {
@@ -152,6 +165,8 @@ pub struct State {
     /// As the next reload would have it.
     pub candidate_config: Config,
     pub(super) running_text: String,
+    /// Which ports run in units of another name.
+    pub instances: Instances,
 }
 
 impl State {
@@ -186,13 +201,38 @@ impl State {
             running_config,
             candidate_config,
             running_text,
+            instances: Instances::default(),
         }
+    }
+
+    /// Some ports run in units of another name.
+    pub fn with_instances(mut self, instances: Instances) -> Self {
+        self.running_config.take_instances(instances.clone());
+        self.instances = instances;
+        self
+    }
+
+    /// Without names that are in force already: a service that is killed between the files of what runs and of what is not reloaded
+    /// leaves a port's new name in both.
+    pub fn without_done_renames(mut self) -> Self {
+        let is_there = |name: &PortName| stated(&self.running_text, &KeyPath::table(name.clone())).is_some();
+        let done: Vec<_> = self
+            .candidate
+            .renames()
+            .into_iter()
+            .filter(|(to, from)| is_there(to) && !is_there(from))
+            .collect();
+        for name in done.into_iter().flat_map(|(to, from)| [to, from]) {
+            drop(self.candidate.remove(&KeyPath::table(name)));
+        }
+        let Self { committed, fault, running, candidate, revision, last, instances, .. } = self;
+        Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
     }
 
     /// The same changes over another committed text.
     pub fn over(&self, committed: Text, fault: Option<String>) -> Self {
-        let Self { running, candidate, revision, last, .. } = self.clone();
-        Self::new(committed, fault, running, candidate, revision, last)
+        let Self { running, candidate, revision, last, instances, .. } = self.clone();
+        Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
     }
 
     /// Refuses a caller who has not seen the last change.
@@ -212,8 +252,9 @@ impl State {
 
     /// The changes of some tables run from now on.
     pub fn reloaded(&self, which: impl Fn(&Scope) -> bool) -> Self {
+        let both = self.with_both_names(which);
         let mut candidate = self.candidate.clone();
-        let taken = candidate.take(which);
+        let taken = candidate.take(both);
         self.with_running(&taken, candidate)
     }
 
@@ -225,22 +266,71 @@ impl State {
     }
 
     fn with_running(&self, taken: &Changes, candidate: Changes) -> Self {
-        let Self { committed, fault, mut running, revision, last, .. } = self.clone();
+        let Self { committed, fault, mut running, revision, last, instances, .. } = self.clone();
+        let renames = taken.renames();
+        for (to, from) in &renames {
+            rename(&mut running, from, to, taken, &committed.text);
+        }
+        let is_old_name = |path: &KeyPath, change: &Change| {
+            path.key.is_none()
+                && change.new.is_none()
+                && path.scope.port().is_some_and(|port| renames.values().any(|from| from == port))
+        };
         for (path, change) in taken.iter() {
+            if change.renamed_from().is_some() || is_old_name(path, change) {
+                continue;
+            }
             if path.key.is_none() {
                 // A table that comes or goes takes with it what was changed in it before.
                 running.forget_table(&path.scope);
             }
             let is_committed = match (path.key, &change.new) {
                 (None, Some(_)) => false,
-                _ => change.new == stated(&committed.text, path) && !is_anew(&running, &path.scope),
+                _ => {
+                    change.new == stated(&committed.text, &running.origin(path))
+                        && !is_anew(&running, &path.scope)
+                }
             };
             match is_committed {
                 true => drop(running.remove(path)),
                 false => running.insert(path.clone(), change.clone()),
             }
         }
-        Self::new(committed, fault, running, candidate, revision, last)
+        Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
+    }
+
+    /// A port that is renamed is reloaded under either of its names.
+    fn with_both_names(&self, which: impl Fn(&Scope) -> bool) -> impl Fn(&Scope) -> bool {
+        let renames = self.candidate.renames();
+        let mut named: BTreeSet<PortName> = BTreeSet::new();
+        for (to, from) in &renames {
+            if [to, from].into_iter().any(|name| which(&Scope::Port(name.clone()))) {
+                named.extend([to.clone(), from.clone()]);
+            }
+        }
+        move |scope| which(scope) || matches!(scope, Scope::Port(name) if named.contains(name))
+    }
+
+    /// The ports that a reload renames: what each is called, and what it is to be called.
+    pub fn renames(&self, which: impl Fn(&Scope) -> bool) -> BTreeMap<PortName, PortName> {
+        let taken = self.candidate.clone().take(self.with_both_names(which));
+        taken.renames().into_iter().map(|(to, from)| (from, to)).collect()
+    }
+
+    /// The ports that are called otherwise once nothing is changed any more: what each is called, and what it is to be called.
+    pub fn renamed_back(&self) -> BTreeMap<PortName, PortName> {
+        self.running.renames()
+    }
+
+    /// The same of a reload of these changes alone.
+    pub fn renames_of(&self, keys: &Changes) -> BTreeMap<PortName, PortName> {
+        let taken = self.candidate.clone().take_keys(|path| keys.get(path).is_some());
+        taken.renames().into_iter().map(|(to, from)| (from, to)).collect()
+    }
+
+    /// How many changes are not committed. A name is one.
+    pub fn count(&self) -> usize {
+        self.pending().count()
     }
 
     /// Refuses what would run, if that is wrong: a TCP port may be given from one port to another by two changes, of which only one runs.
@@ -253,6 +343,7 @@ impl State {
     /// Nothing is pending any more; the committed text is this.
     pub fn settled(&self, committed: Text) -> Self {
         Self::new(committed, None, Changes::default(), Changes::default(), self.revision, self.last.clone())
+            .with_instances(self.instances.clone())
     }
 
     /// The same, and whoever has looked before has to look again: changes of others may be gone.
@@ -289,8 +380,9 @@ impl State {
     pub fn conflicts_of(&self, changes: &Changes) -> Vec<String> {
         let shown =
             |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string);
+        let pending = self.pending();
         let conflict = |(path, change): (&KeyPath, &Change)| {
-            let now = stated(&self.committed.text, path);
+            let now = stated(&self.committed.text, &pending.origin(path));
             // Of a port that is made, that somebody else has made it too is no agreement: there may be anything in that one.
             let agree = now == change.new && (path.key.is_some() || now.is_none());
             (now != change.old && !agree).then(|| {
@@ -316,8 +408,37 @@ impl State {
 /// Whether a port's table is made anew by these changes, or that of a template or rule: one that is taken out, and what is set after.
 pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
     let Some(name) = scope.port() else { return is_taken_out(changes, scope) };
-    changes.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
+    let table = changes.get(&KeyPath::table(name.clone()));
+    table.is_some_and(|change| change.new.is_some() && change.renamed_from().is_none())
         || is_taken_out(changes, scope)
+}
+
+/// What runs of `from` is of `to` from now on, and is `from` of what is committed, or what that was called before.
+fn rename(running: &mut Changes, from: &PortName, to: &PortName, taken: &Changes, committed: &str) {
+    let (old, new) = (KeyPath::table(from.clone()), KeyPath::table(to.clone()));
+    let Some(change) = taken.get(&new) else { return };
+    let table = running.rename(from, to);
+    let source = match &table {
+        None => Some(from.clone()),
+        Some(before) => before.renamed_from(),
+    };
+    match source {
+        // Called as it is committed.
+        Some(source) if source == *to => drop(running.remove(&new)),
+        Some(source) => running.insert(
+            new.clone(),
+            Change { old: stated(committed, &new), new: Some(changes::renamed(&source)), ..change.clone() },
+        ),
+        // Made, and not committed yet.
+        None => running.insert(
+            new.clone(),
+            Change { old: stated(committed, &new), new: table.and_then(|table| table.new), ..change.clone() },
+        ),
+    }
+    // (Removed: what is committed under that name is another port by now, or none.)
+    if let Some(was) = stated(committed, &old) {
+        running.insert(old, Change { old: Some(was), new: None, ..change.clone() });
+    }
 }
 
 fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {

@@ -9,7 +9,7 @@ use thiserror::Error;
 use zbus::{Connection, ObjectPath, OwnedObjectPath};
 
 use super::apply::Step;
-use super::hand_over::port_of;
+use super::hand_over::instance_of;
 use crate::port::PortName;
 
 /// For one job: a port takes at most 15 s to stop, and as long again behind its socket; a start waits for the device's driver.
@@ -158,12 +158,12 @@ impl Units {
         Err(UnitsError::Failed(what.to_owned(), "the bus has gone".to_owned()))
     }
 
-    /// The ports whose process runs, or is about to.
+    /// The instances of the ports whose process runs, or is about to.
     pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         self.ports_of(&["active", "activating", "reloading", "deactivating"], &["console@*.service"]).await
     }
 
-    /// The ports of which a socket is active.
+    /// The instances of the ports of which a socket is active.
     pub async fn open(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         self.ports_of(&["active"], &["console@*.socket", "console-attach@*.socket"]).await
     }
@@ -172,7 +172,7 @@ impl Units {
         let what = format!("systemctl list-units {}", patterns.join(" "));
         let listed = self.0.list_units_by_patterns(states, patterns);
         let listed = bounded(&what, ANSWER, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
-        Ok(listed.into_iter().filter_map(|row| port_of(&row.0)).collect())
+        Ok(listed.into_iter().filter_map(|row| instance_of(&row.0)).collect())
     }
 }
 

@@ -27,17 +27,17 @@ impl Server {
         match tokio::time::timeout(APPLY_TIMEOUT, asked).await {
             Ok(Some(Ok(remarks))) => Reply::Applied(remarks),
             Ok(Some(Err(why))) => Reply::Refused(why),
-            Ok(None) => Reply::Refused(format!("{} is ending", self.console.name)),
+            Ok(None) => Reply::Refused(format!("{} is ending", self.console.name())),
             Err(_) => Reply::Refused(format!(
                 "{} has not applied it within {} s",
-                self.console.name,
+                self.console.name(),
                 APPLY_TIMEOUT.as_secs()
             )),
         }
     }
 
     pub(super) async fn send_break(&self, milliseconds: u32, by: String) -> Reply {
-        let name = &self.console.name;
+        let name = &self.console.name();
         if !BREAKS.contains(&milliseconds) {
             let (shortest, longest) = (BREAKS.start(), BREAKS.end());
             return Reply::Refused(format!("a break of {milliseconds} ms: expected {shortest} to {longest}"));

@@ -56,7 +56,7 @@ pub fn legible(bytes: &[u8]) -> usize {
 impl Server {
     pub(super) async fn autobaud(&self, mut stream: UnixStream, user: &str) -> Result<(), MessageError> {
         let line = self.console.hub.line().borrow().clone();
-        let name = &self.console.name;
+        let name = &self.console.name();
         let LineState::Open(settings) = line else {
             return send_async(&mut stream, &Reply::Refused(format!("no autobaud of {name}: {line}"))).await;
         };
@@ -96,12 +96,12 @@ impl Server {
             () = closed(&mut line) => None,
         };
         let Some(heard) = heard else {
-            let why = format!("{} was unplugged in the meantime", self.console.name);
+            let why = format!("{} was unplugged in the meantime", self.console.name());
             return send_async(to, &Reply::Refused(why)).await;
         };
         if heard.is_empty() {
             let why =
-                format!("{} has said nothing within {} s", self.console.name, SILENCE_TIMEOUT.as_secs());
+                format!("{} has said nothing within {} s", self.console.name(), SILENCE_TIMEOUT.as_secs());
             return send_async(to, &Reply::Refused(format!("{why}: make it talk, and try again"))).await;
         }
         let others = RATES.iter().filter_map(|rate| Baud::try_from(*rate).ok());
@@ -119,7 +119,7 @@ impl Server {
             listen(&mut cursor, usize::MAX, SETTLE_TIME).await;
             let heard = listen(&mut cursor, ENOUGH, LISTEN_TIME).await;
             if end.is_closed() {
-                let why = format!("{}: the line was set or unplugged meanwhile", self.console.name);
+                let why = format!("{}: the line was set or unplugged meanwhile", self.console.name());
                 return send_async(to, &Reply::Refused(why)).await;
             }
             let text = legible(&heard);
@@ -149,8 +149,8 @@ impl Server {
         };
         match tokio::time::timeout(LINE_TIMEOUT, asked).await {
             Ok(Some(done)) => done,
-            Ok(None) => Err(format!("{} is ending", self.console.name)),
-            Err(_) => Err(format!("{}: its line has not answered", self.console.name)),
+            Ok(None) => Err(format!("{} is ending", self.console.name())),
+            Err(_) => Err(format!("{}: its line has not answered", self.console.name())),
         }
     }
 }

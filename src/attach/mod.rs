@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Instances;
 use crate::exec;
 use crate::port::PortName;
 use crate::serial::Counters;
@@ -156,7 +157,7 @@ pub struct User {
     pub writes: bool,
 }
 
-/// Where a port's socket is.
+/// Where a port's socket is: it has the name of the port's units.
 pub fn socket_path(runtime_dir: &Path, port: &PortName) -> PathBuf {
-    runtime_dir.join("attach").join(port.as_str())
+    runtime_dir.join("attach").join(Instances::of_runtime(runtime_dir).of(port).as_str())
 }

@@ -147,7 +147,7 @@ impl Server {
 
     /// Who is calling, with a place among the unjudged; one for whom there is none is told so at once.
     fn admit(&self, stream: &UnixStream) -> Option<(u32, Ticket)> {
-        let name = &self.console.name;
+        let name = &self.console.name();
         let uid = match stream.peer_cred() {
             Ok(credentials) => credentials.uid(),
             Err(error) => {
@@ -194,7 +194,7 @@ impl Server {
         let _seat = match seat {
             Ok(seat) => seat,
             Err(full) => {
-                let why = format!("{}: {full}", self.console.name);
+                let why = format!("{}: {full}", self.console.name());
                 return send_async(&mut stream, &Reply::Refused(why)).await;
             }
         };
@@ -208,7 +208,7 @@ impl Server {
                 Ok(())
             }
             Request::Autobaud if right != Right::Write => {
-                let why = format!("{} may only watch at {}: no autobaud", visitor.user, self.console.name);
+                let why = format!("{} may only watch at {}: no autobaud", visitor.user, self.console.name());
                 send_async(&mut stream, &Reply::Refused(why)).await
             }
             Request::Autobaud => self.autobaud(stream, &visitor.user).await,
@@ -243,7 +243,7 @@ impl Server {
             };
             Ok((account.name.as_str().to_owned(), right, administrator))
         });
-        let name = &self.console.name;
+        let name = &self.console.name();
         match tokio::time::timeout(USER_LOOKUP_TIMEOUT, look_up).await {
             Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
             Ok(Ok((user, None, _))) => {

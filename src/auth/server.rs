@@ -19,7 +19,7 @@ use super::peer::{Peer, PeerError};
 use super::protocol::{Identity, Reply, Request, Secret, Target};
 use super::session::{self, SessionError};
 use super::sources::Configured;
-use crate::config::RootLogin;
+use crate::config::{Instances, RootLogin};
 use crate::event::Event;
 use crate::hostkeys::{self, HostKeys};
 use crate::port::PortName;
@@ -360,7 +360,7 @@ impl Candidate {
     fn say(&self, message_id: Option<&str>, what: &str) {
         let Self { typed, rhost, target } = self;
         let unit = match target {
-            Target::Port(port) => format!("console@{port}.service"),
+            Target::Port(port) => format!("console@{}.service", Instances::running(Path::new("/")).of(port)),
             Target::Admin => "console-cli.service".to_owned(),
         };
         tracing::info!(

@@ -196,7 +196,7 @@ impl Client {
     }
 
     /// What a call about these has brought; of a port that does not exist, the nearest ones are named.
-    async fn of<T>(&self, of: &[Target], result: zbus::Result<T>) -> Done<T> {
+    pub(super) async fn of<T>(&self, of: &[Target], result: zbus::Result<T>) -> Done<T> {
         let error = match result.map_err(sentence) {
             Ok(done) => return Ok(done),
             Err(error) => error,

@@ -18,7 +18,7 @@ use super::at_port::AtPort;
 use super::check::CheckError;
 use super::diff;
 use super::doctor;
-use super::former::FormerError;
+use super::former::{Former, FormerError};
 use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
@@ -176,6 +176,12 @@ impl Place {
         if served.contains(port) {
             return Ok(port.clone());
         }
+        let renamed = self.logs.as_deref().and_then(|logs| Former::renamed(logs, port));
+        if let Some(now) = renamed.filter(|now| served.contains(now)) {
+            // Nothing to do about a standard error that is closed.
+            let _ = writeln!(io::stderr(), "{port} is called {now} now");
+            return Ok(now);
+        }
         let unknown = unknown_port(port, &served);
         if let ServiceError::UnknownPort { whole: Some(whole), .. } = unknown {
             return Ok(whole);
@@ -308,6 +314,23 @@ impl Client {
             }
             Command::Unset { of, keys } => self.unset(&of, &keys, to).await,
             Command::Create(creation) => self.create(&creation, to).await,
+            Command::Rename { port, to: new } => {
+                let manager = &self.service().await?.manager;
+                let renamed = manager.rename_port(port.as_str(), new.as_str(), self.revision()).await;
+                self.of(&[Target::Port(port.clone())], renamed).await?;
+                self.changed().await?;
+                Ok(writeln!(
+                    to,
+                    "{port} is called {new} from the next `reload {new}` or `commit` on; its sessions stay, and its log goes along"
+                )?)
+            }
+            Command::Copy { port, to: new } => {
+                let manager = &self.service().await?.manager;
+                let copied = manager.copy_port(port.as_str(), new.as_str(), self.revision()).await;
+                self.of(&[Target::Port(port)], copied).await?;
+                self.changed().await?;
+                self.show(&[Target::Port(new).into()], Output::default(), to).await
+            }
             Command::Remove(named) => self.remove(&named, to).await,
             Command::Start(Named { ports }) => self.drive(Verb::Start, &ports, to).await,
             Command::Stop(Named { ports }) => self.drive(Verb::Stop, &ports, to).await,

@@ -58,7 +58,14 @@ pub struct Former {
 impl Former {
     /// The one of this name, if there is a log directory of it.
     pub fn find(logs: &Path, port: &PortName) -> Option<Self> {
-        Self::among(logs, port.clone(), &configured())
+        let port = Self::renamed(logs, port).unwrap_or_else(|| port.clone());
+        Self::among(logs, port, &configured())
+    }
+
+    /// What a port is called now that had this name: `console-logs` leaves a link as it renames its log.
+    pub fn renamed(logs: &Path, port: &PortName) -> Option<PortName> {
+        let target = fs::read_link(logs.join(port.as_str())).ok()?;
+        target.to_str().filter(|target| !target.contains('/'))?.parse().ok()
     }
 
     /// All of them that are none of `served`, in order.

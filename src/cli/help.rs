@@ -15,7 +15,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
         "Use a console",
         &["connect", "watch", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"],
     ),
-    ("Make ports", &["create", "learn", "remove", "import", "start", "stop"]),
+    ("Make ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
     (
         "Set a port",
         &[
@@ -71,6 +71,8 @@ const EXAMPLES: &[(&str, &[&str])] = &[
             "create p[01-48] --like cisco",
         ],
     ),
+    ("copy", &["copy core-1 core-2"]),
+    ("rename", &["rename ttyUSB0 core-switch"]),
     ("learn", &["learn core-switch"]),
     ("remove", &["remove core-switch", "remove p[40-48]"]),
     ("start", &["start ttyUSB0", "start p[01-48]"]),

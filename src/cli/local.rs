@@ -12,6 +12,7 @@ use super::bounded;
 use super::look::PortStatus;
 use crate::admin::bus::Session;
 use crate::attach::{LineErrors, Status, User, client};
+use crate::config::Instances;
 use crate::port::PortName;
 use crate::session::plain;
 
@@ -44,7 +45,7 @@ pub enum LocalError {
 
 /// How the ports do. Only those that run are asked: a look must not start the others.
 pub fn status(runtime_dir: &Path) -> Result<Vec<PortStatus>, LocalError> {
-    let ports = ports_in(&runtime_dir.join("attach"))?;
+    let ports = served(runtime_dir)?;
     let running = running(runtime_dir)?;
     let status = |port: &PortName| {
         if !running.contains(port) {
@@ -82,12 +83,12 @@ pub(super) fn running(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     let why = match bounded::ask(&mut systemctl, SYSTEMCTL_TIMEOUT) {
         Ok(listed) if listed.status.success() => {
             let unit = |line: &str| instance(line.split_whitespace().next()?);
-            return Ok(listed.stdout.lines().filter_map(unit).collect());
+            return Ok(named(runtime_dir, listed.stdout.lines().filter_map(unit).collect()));
         }
         Ok(listed) => LocalError::SystemctlFailed(listed.status, plain(listed.stderr.trim())),
         Err(error) => LocalError::Systemctl(error.to_string()),
     };
-    with_processes().ok_or(why)
+    with_processes().map(|units| named(runtime_dir, units)).ok_or(why)
 }
 
 /// The ports that have processes, by their control groups: neither systemd nor its bus is asked.
@@ -102,7 +103,7 @@ fn instance(unit: &str) -> Option<PortName> {
 
 /// The ports that a log may be there of, whether they run or not.
 pub fn logged(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
-    let mut ports = ports_in(&runtime_dir.join("attach"))?;
+    let mut ports = served(runtime_dir)?;
     // The foreground program has its logs elsewhere, and all its ports run.
     if !marks(runtime_dir).exists()
         // What cannot be seen may be there.
@@ -122,7 +123,15 @@ pub fn marks(runtime_dir: &Path) -> PathBuf {
 
 /// The ports that are served, in order.
 pub(super) fn served(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
-    ports_in(&runtime_dir.join("attach"))
+    Ok(named(runtime_dir, ports_in(&runtime_dir.join("attach"))?))
+}
+
+/// The ports whose units have these names, in order.
+fn named(runtime_dir: &Path, units: Vec<PortName>) -> Vec<PortName> {
+    let instances = Instances::of_runtime(runtime_dir);
+    let mut ports: Vec<_> = units.iter().map(|unit| instances.port(unit).clone()).collect();
+    ports.sort();
+    ports
 }
 
 /// The ports that have an entry in a directory, in order.

@@ -92,7 +92,7 @@ impl Place {
     ) -> Result<Vec<PortName>, CommandError> {
         known.sort();
         known.dedup();
-        Ok(pattern.select_abbreviated(&known, &self.groups(std::slice::from_ref(pattern))?)
+        Ok(pattern.select_abbreviated(&known, &self.groups(std::slice::from_ref(pattern))?)?)
     }
 }
 

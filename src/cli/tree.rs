@@ -83,6 +83,22 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
         timeout: u32,
     },
+    /// Give a port another name: its sessions, scrollback, log and listener stay
+    Rename {
+        /// The port
+        port: PortName,
+        /// What it is to be called
+        #[arg(value_name = "NEW")]
+        to: PortName,
+    },
+    /// Make a new port with the settings of another one, but its TCP port and device
+    Copy {
+        /// The port
+        port: PortName,
+        /// The new one
+        #[arg(value_name = "NEW")]
+        to: PortName,
+    },
     /// Take ports out of the configuration
     Remove(Named),
     /// Open ports now, enabled or not, and their listeners
@@ -603,6 +619,14 @@ mod tests {
             ("stop ttyUSB0", Command::Stop(named(&["ttyUSB0"]))),
             ("reload ttyUSB0", Command::Reload { ports: vec![usb()] }),
             ("reload", Command::Reload { ports: vec![] }),
+            (
+                "rename ttyUSB0 core",
+                Command::Rename { port: "ttyUSB0".parse().unwrap(), to: "core".parse().unwrap() },
+            ),
+            (
+                "copy ttyUSB0 core",
+                Command::Copy { port: "ttyUSB0".parse().unwrap(), to: "core".parse().unwrap() },
+            ),
             ("enable ttyUSB0 1", set("ttyUSB0", "enabled", &["1"])),
             ("enable /dev/ttyUSB0 0", set("ttyUSB0", "enabled", &["0"])),
             ("baud ttyUSB0 115200", set("ttyUSB0", "baud", &["115200"])),

@@ -1,7 +1,9 @@
 //! Units by systemctl, for root on a machine where nobody can be asked to: without console-admin, or without polkit.
 
+use std::path::Path;
 use std::process::Command;
 
+use crate::config::Instances;
 use crate::port::PortName;
 use crate::session::plain;
 
@@ -16,7 +18,7 @@ pub enum Verb {
     Reload,
 }
 
-/// The words for systemctl.
+/// The words for systemctl, of a port whose units have this name.
 fn words(verb: Verb, port: &PortName) -> Vec<String> {
     let service = format!("console@{port}.service");
     match verb {
@@ -33,7 +35,8 @@ fn words(verb: Verb, port: &PortName) -> Vec<String> {
 
 /// Does it; what systemctl says is the error.
 pub fn systemctl(verb: Verb, port: &PortName) -> Result<(), String> {
-    let ran = Command::new("systemctl").args(words(verb, port)).output();
+    let instances = Instances::running(Path::new("/"));
+    let ran = Command::new("systemctl").args(words(verb, instances.of(port))).output();
     let output = ran.map_err(|error| format!("systemctl: {error}"))?;
     let said = plain(String::from_utf8_lossy(&output.stderr).trim());
     if output.status.success() { Ok(()) } else { Err(format!("systemctl: {said} ({})", output.status)) }

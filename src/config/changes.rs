@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::fault::{MAX_BYTES, segment};
 use super::keys::{self, Refused};
 use super::{
-    Access, Config, ConfigError, Members, Port, Server, TemplateName, TemplateNameError, Trigger,
+    Access, Config, ConfigError, Instances, Members, Port, Server, TemplateName, TemplateNameError, Trigger,
     TriggerName, TriggerNameError, Value, edit, file, read,
 };
 use crate::port::{GroupName, PatternError, PortName};
@@ -153,6 +153,21 @@ impl KeyPath {
         Self { scope: Scope::Port(port), key: None }
     }
 
+    /// The same key of another port; that of no port stays.
+    pub fn at(&self, port: &PortName) -> Self {
+        let scope = match &self.scope {
+            Scope::Port(_) => Scope::Port(port.clone()),
+            Scope::Trigger(Holder::Port(_), rule) => Scope::Trigger(Holder::Port(port.clone()), rule.clone()),
+            scope => scope.clone(),
+        };
+        Self { scope, key: self.key }
+    }
+
+    /// Whether it is the table of a port.
+    fn is_port(&self) -> bool {
+        self.key.is_none() && matches!(self.scope, Scope::Port(_))
+    }
+
     /// A key by its name in that table. `log` alone is its type; `triggers.NAME` alone is the whole rule.
     pub fn new(scope: Scope, key: &str) -> Result<Self, PathError> {
         if let (Some(rest), Some(holder)) = (key.strip_prefix("triggers."), scope.holder()) {
@@ -275,6 +290,21 @@ pub struct Change {
     pub new: Option<Value>,
 }
 
+/// The table of a port that is renamed has this, the old name, and nothing else.
+const RENAMED_FROM: &str = "renamed_from";
+
+impl Change {
+    /// What the port was called in the text below, if this is the table of one that is renamed.
+    pub fn renamed_from(&self) -> Option<PortName> {
+        self.new.as_ref()?.as_table()?.get(RENAMED_FROM)?.as_str()?.parse().ok()
+    }
+}
+
+/// The table of a port that was called `from`.
+pub fn renamed(from: &PortName) -> Value {
+    Value::Table(toml::Table::from_iter([(RENAMED_FROM.to_owned(), from.to_string().into())]))
+}
+
 /// Changes by key, in the order in which they apply.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Entry>", into = "Vec<Entry>")]
@@ -313,6 +343,8 @@ impl From<Changes> for Vec<Entry> {
 /// The file of what runs.
 #[derive(Serialize, Deserialize)]
 struct Running {
+    #[serde(default, skip_serializing_if = "Instances::is_empty")]
+    instances: Instances,
     #[serde(default)]
     change: Changes,
 }
@@ -334,6 +366,12 @@ pub enum ChangesError {
     /// A table is something else.
     #[error("{0} cannot be changed: it is not a table")]
     NotATable(String),
+    /// A port that is renamed has gone from the text meanwhile.
+    #[error("ports.{0} is renamed to {1}, and is not in the configuration any more")]
+    NotThere(PortName, PortName),
+    /// The new name is another port's by now.
+    #[error("ports.{0} is renamed to {1}, and there is a port {1} by now")]
+    IsThere(PortName, PortName),
     /// Not even TOML.
     #[error("not TOML: {0}")]
     NotToml(String),
@@ -348,6 +386,15 @@ impl Changes {
     /// How many keys.
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// How many changes people see: a port that is renamed is one, and not one of each name.
+    pub fn count(&self) -> usize {
+        let old_names = self.renames().into_values();
+        let removed = |name: &PortName| {
+            self.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_none())
+        };
+        self.len() - old_names.filter(removed).count()
     }
 
     /// In order.
@@ -383,6 +430,36 @@ impl Changes {
         Self(taken)
     }
 
+    /// The ports that are renamed: the new names, with the old ones.
+    pub fn renames(&self) -> BTreeMap<PortName, PortName> {
+        let renamed = |(path, change): (&KeyPath, &Change)| {
+            let from = change.renamed_from().filter(|_| path.is_port())?;
+            Some((path.scope.port()?.clone(), from))
+        };
+        self.0.iter().filter_map(renamed).collect()
+    }
+
+    /// Where a key is in the text below: those of a port that is renamed are in the table of its old name. (A table itself stays.)
+    pub fn origin(&self, path: &KeyPath) -> KeyPath {
+        let from = path
+            .scope
+            .port()
+            .filter(|_| !path.is_port())
+            .and_then(|port| self.0.get(&KeyPath::table(port.clone())).and_then(Change::renamed_from));
+        from.map_or_else(|| path.clone(), |from| path.at(&from))
+    }
+
+    /// The changes of keys of one port are of another one from now on. The change of its table, if there is one, is taken out.
+    pub fn rename(&mut self, from: &PortName, to: &PortName) -> Option<Change> {
+        let (moved, kept) =
+            std::mem::take(&mut self.0).into_iter().partition(|(path, _)| path.scope.port() == Some(from));
+        self.0 = kept;
+        let mut moved: BTreeMap<KeyPath, Change> = moved;
+        let table = moved.remove(&KeyPath::table(from.clone()));
+        self.0.extend(moved.into_iter().map(|(path, change)| (path.at(to), change)));
+        table
+    }
+
     /// Forgets every change in the table of a port or rule.
     pub fn forget_table(&mut self, table: &Scope) {
         self.0.retain(|path, _| path.scope != *table && path.scope.whole() != *table);
@@ -400,8 +477,8 @@ impl Changes {
     }
 
     /// As the file of what runs has them.
-    pub fn to_running(&self) -> Result<String, toml::ser::Error> {
-        toml::to_string(&Running { change: self.clone() })
+    pub fn to_running(&self, instances: &Instances) -> Result<String, toml::ser::Error> {
+        toml::to_string(&Running { instances: instances.clone(), change: self.clone() })
     }
 
     /// What runs and is not committed on the machine below `root`; none if there is no file.
@@ -443,6 +520,33 @@ pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
             long => long.get(inner).cloned(),
         },
     }
+}
+
+/// The keys that the table of a port has, with their values; those of its rules too.
+pub fn keys_of(text: &str, port: &PortName) -> Vec<(KeyPath, Value)> {
+    let tree: Option<toml::Table> = text.parse().ok();
+    let table = tree.as_ref().and_then(|tree| tree.get("ports")?.get(port.as_str())?.as_table());
+    let mut found = Vec::new();
+    let mut take = |key: &str, value: &Value| {
+        // (A text that is right has no others.)
+        if let Ok(path) = KeyPath::new(Scope::Port(port.clone()), key) {
+            found.push((path, value.clone()));
+        }
+    };
+    for (key, value) in table.into_iter().flatten() {
+        match (key.as_str(), value) {
+            ("triggers", Value::Table(rules)) => {
+                for (rule, keys) in rules.iter().filter_map(|(rule, keys)| Some((rule, keys.as_table()?))) {
+                    keys.iter().for_each(|(key, value)| take(&format!("triggers.{rule}.{key}"), value));
+                }
+            }
+            (_, Value::Table(inner)) => {
+                inner.iter().for_each(|(inner, value)| take(&format!("{key}.{inner}"), value));
+            }
+            _ => take(key, value),
+        }
+    }
+    found
 }
 
 /// A configuration whose text is this, or the sentences that say why it cannot be.

@@ -18,12 +18,37 @@ pub(super) fn apply(
     let mut document: DocumentMut = text
         .parse()
         .map_err(|error: toml_edit::TomlError| ChangesError::NotToml(error.message().to_owned()))?;
-    for (path, change) in changes.iter() {
+    rename_ports(document.as_table_mut(), changes)?;
+    // (Those that are renamed have their place by now.)
+    for (path, change) in changes.iter().filter(|(_, change)| change.renamed_from().is_none()) {
         edit(document.as_table_mut(), path, change.new.as_ref(), empties(change))?;
     }
     let edited = document.to_string();
     // A new table keeps a line between itself and what comes before, if something does.
     Ok(if text.is_empty() { edited.trim_start().to_owned() } else { edited })
+}
+
+/// Gives the tables of ports their new names, in their places. All leave before the first one comes: two may have changed names.
+fn rename_ports(document: &mut Table, changes: &Changes) -> Result<(), ChangesError> {
+    let renames = changes.renames();
+    let mut moved = Vec::with_capacity(renames.len());
+    for (to, from) in &renames {
+        let ports = document.get_mut("ports").and_then(Item::as_table_like_mut);
+        let Some(item) = ports.and_then(|ports| ports.remove(from.as_str())) else {
+            return Err(ChangesError::NotThere(from.clone(), to.clone()));
+        };
+        moved.push((to, from, item));
+    }
+    for (to, from, item) in moved {
+        let Some(ports) = document.get_mut("ports").and_then(Item::as_table_like_mut) else { continue };
+        // One that was there as the port was renamed had been removed.
+        let was_there = changes.get(&KeyPath::table(to.clone())).is_some_and(|change| change.old.is_some());
+        if ports.contains_key(to.as_str()) && !was_there {
+            return Err(ChangesError::IsThere(from.clone(), to.clone()));
+        }
+        ports.insert(to.as_str(), item);
+    }
+    Ok(())
 }
 
 /// Whether a new table is written.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::changes::{self, Changes};
 use super::fault::MAX_BYTES;
-use super::{Config, ConfigError, read};
+use super::{Config, ConfigError, Instances, read};
 
 /// What console-admin keeps of the last configuration that was right, below the root.
 pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
@@ -90,11 +90,12 @@ pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded,
             }
         }
     });
-    let (config, left_out) = match with_running {
+    let (mut config, left_out) = match with_running {
         Ok(None) => (config, None),
         Ok(Some(running)) => (running, None),
         Err(why) => (config, Some(format!("what was reloaded and not committed is left out: {why}"))),
     };
+    config.take_instances(Instances::running(root));
     Ok(Loaded { config, path, left_out, fault: None })
 }
 

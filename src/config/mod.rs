@@ -15,6 +15,7 @@ mod escape;
 mod fault;
 mod file;
 mod group;
+mod instances;
 mod key_sources;
 pub mod keys;
 mod read;
@@ -39,6 +40,7 @@ pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
 pub use group::Members;
+pub use instances::Instances;
 pub use key_sources::{KeySourceError, KeyTokens, KeysCommand, KeysCommandUser, KeysFile, Tokens};
 pub use salvage::{Salvaged, without_broken_tables};
 pub use ssh::{SshAlgorithms, SshOffer, UnknownAlgorithms};
@@ -63,6 +65,8 @@ pub struct Config {
     pub ports: BTreeMap<PortName, Port>,
     /// The keys that each port's own table states: `baud`, `triggers.panic`.
     pub own: BTreeMap<PortName, BTreeSet<String>>,
+    /// Ports that run in units of another name, as they were renamed while they ran. No file says this: `console-admin` keeps it.
+    pub instances: Instances,
 }
 
 impl Config {
@@ -74,6 +78,12 @@ impl Config {
     /// Where a port's device is: its own path, else the monitored directory's entry of its name.
     pub fn device(&self, name: &PortName, port: &Port) -> PathBuf {
         port.device.clone().unwrap_or_else(|| self.server.monitor.join(name.as_str()))
+    }
+
+    /// Which ports run in units of another name, as far as there are such ports.
+    pub fn take_instances(&mut self, mut instances: Instances) {
+        instances.retain(|port, _| self.ports.contains_key(port));
+        self.instances = instances;
     }
 
     /// What a port's SSH listener offers; without a port, that of the admin CLI.

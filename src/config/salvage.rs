@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 
 use super::changes::Changes;
-use super::{Access, Config, ConfigError, Loaded, Server, file, read};
+use super::{Access, Config, ConfigError, Instances, Loaded, Server, file, read};
 
 /// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
 const MAX_CUTS: usize = 16;
@@ -47,10 +47,11 @@ impl Config {
             let config = read::plain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
             (config, path)
         };
-        let (config, path) = match wrong.map(usable) {
+        let (mut config, path) = match wrong.map(usable) {
             Some((config, path)) => (config, Some(path)),
             None => (Self::listening_nowhere(), None),
         };
+        config.take_instances(Instances::running(root));
         Salvaged { config, path, fault: Some(fault), left_out: None }
     }
 

@@ -83,7 +83,7 @@ impl Task {
             history = going_on;
             for remark in history.remarks() {
                 whole = false;
-                outlet.aside(format!("{}: {remark}\n", self.console.name)).await?;
+                outlet.aside(format!("{}: {remark}\n", self.console.name())).await?;
             }
             match piece {
                 Some(piece) if piece.is_empty() => {}

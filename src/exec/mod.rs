@@ -203,7 +203,7 @@ impl Task {
     }
 
     fn failed<T>(&self, why: impl std::fmt::Display) -> Done<T> {
-        Err(Stop::Failed(format!("{}: {why}", self.console.name)))
+        Err(Stop::Failed(format!("{}: {why}", self.console.name())))
     }
 }
 

@@ -76,8 +76,8 @@ impl AdminCli {
 }
 
 impl Destination for AdminCli {
-    fn name(&self) -> &str {
-        "the admin CLI"
+    fn name(&self) -> String {
+        "the admin CLI".to_owned()
     }
 
     fn gatekeeping(&self) -> Gatekeeping {

@@ -51,12 +51,19 @@ pub fn plan(config: &Config, source: Option<&Path>, machine: &Machine) -> Plan {
     let mut left_out = LeftOut::new();
     plan.admin_cli(config, source, &mut |all| possible(all, "the admin CLI", machine, &mut left_out));
     for (name, port) in &config.ports {
+        let unit = config.instances.of(name);
+        if let (true, Some(other)) = (unit == name, config.instances.other_in(name)) {
+            plan.warnings.push(format!(
+                "{name} is left out: console@{name}.service is {other}, which was called so, until that is stopped"
+            ));
+            continue;
+        }
         let possible = &mut |all: &[Address]| possible(all, name.as_str(), machine, &mut left_out);
-        plan.sockets(config, name, port, source, possible);
+        plan.sockets(config, unit, port, source, possible);
         let device = config.device(name, port);
         if let Some(driver) = machine.driver(&device).filter(|driver| !ALLOWED.contains(&driver.as_str())) {
             plan.file(
-                format!("console@{name}.service.d/20-device.conf"),
+                format!("console@{unit}.service.d/20-device.conf"),
                 format!("{HEADER}[Service]\nDeviceAllow=char-{driver} rw\n"),
             );
         }
@@ -65,13 +72,13 @@ pub fn plan(config: &Config, source: Option<&Path>, machine: &Machine) -> Plan {
             // The udev rules start these, because they know which adapters are to be left alone.
             (true, true) if port.device.is_none() && is_adapter(name.as_str()) => {}
             (true, true) => {
-                plan.wanted_by_device(name, &device);
+                plan.wanted_by_device(unit, &device);
                 if port.device.is_none() {
                     // It was there long before it was configured, and its device unit with it.
-                    plan.link(format!("{STARTER}/console@{name}.service"), "console@.service");
+                    plan.link(format!("{STARTER}/console@{unit}.service"), "console@.service");
                 }
             }
-            (true, false) => plan.path_unit(name, &device),
+            (true, false) => plan.path_unit(unit, &device),
         }
     }
     plan.warnings.extend(left_out.into_iter().map(|(why, names)| match names.len().checked_sub(NAMED) {

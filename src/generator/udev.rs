@@ -16,6 +16,8 @@ pub struct Owner {
     pub port: PortName,
     /// It is opened as soon as it is seen.
     pub enabled: bool,
+    /// `console@INSTANCE.service` is its unit, if that has another name than the port.
+    pub instance: Option<PortName>,
 }
 
 /// What udev is to know of a tty.
@@ -29,10 +31,13 @@ pub struct Properties {
 
 impl fmt::Display for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Owner { port, enabled }) = &self.owner {
+        if let Some(Owner { port, enabled, instance }) = &self.owner {
             writeln!(f, "CONSOLE_PORT={port}")?;
             if *enabled {
                 writeln!(f, "CONSOLE_START=1")?;
+            }
+            if let Some(instance) = instance {
+                writeln!(f, "CONSOLE_INSTANCE={instance}")?;
             }
         }
         self.clash.iter().try_for_each(|port| writeln!(f, "CONSOLE_CLASH={port}"))
@@ -77,7 +82,11 @@ pub fn properties(
         .map(|claim| claim.port.clone())
         .next();
     let owner = claims.owner(asked.tty, clash.as_ref().map(PortName::as_str), will_lead);
-    let owner = owner.map(|claim| Owner { port: claim.port.clone(), enabled: claim.enabled });
+    let owner = owner.map(|claim| Owner {
+        port: claim.port.clone(),
+        enabled: claim.enabled,
+        instance: Some(config.instances.of(&claim.port)).filter(|unit| **unit != claim.port).cloned(),
+    });
     Properties { owner, clash }
 }
 
@@ -96,7 +105,7 @@ pub fn on_this_machine(
     properties(config, &Asked { kernel, links, tty, clash }, leads, has)
 }
 
-/// The enabled ports whose devices are there: they are opened when the whole is started. What udev has not come to yet, its rules
+/// The units' instances of the enabled ports whose devices are there: they are opened when the whole is started. What udev has not come to yet, its rules
 /// start.
 pub fn present(config: &Config) -> Vec<PortName> {
     let machine = Machine::default();
@@ -112,7 +121,7 @@ pub fn present(config: &Config) -> Vec<PortName> {
             && !passed_over
             && claims.owner(tty, clash, leads).is_some_and(|owner| owner.port == claim.port)
     };
-    claims.iter().filter(is_there).map(|claim| claim.port.clone()).collect()
+    claims.iter().filter(is_there).map(|claim| config.instances.of(&claim.port).clone()).collect()
 }
 
 /// Whether a port may be on the USB device that udev gives this `ID_PATH`. One that is named after an adapter may be on any,
@@ -167,6 +176,16 @@ mod tests {
         assert_eq!(asked("ttyUSB2", &[]), "CONSOLE_PORT=exact\nCONSOLE_START=1\n");
         assert_eq!(asked("core", &[]), "");
         assert_eq!(asked("ttyUSB3", &["serial/by-path/there"]), "");
+    }
+
+    #[test]
+    fn a_port_that_was_renamed_while_it_ran_is_started_by_its_unit() {
+        let mut config = config("[ports.core]\ndevice = \"/dev/ttyUSB0\"\n");
+        let mut instances = crate::config::Instances::default();
+        instances.set("core".parse().unwrap(), "ttyUSB0".parse().unwrap());
+        config.take_instances(instances);
+        let told = told(&config, "ttyUSB0", &[], &[], None);
+        assert_eq!(told, "CONSOLE_PORT=core\nCONSOLE_START=1\nCONSOLE_INSTANCE=ttyUSB0\n");
     }
 
     #[test]

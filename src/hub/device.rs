@@ -109,7 +109,9 @@ impl Device {
     }
 
     /// Wants something else from now on; what was wanted before.
-    pub(super) fn take(&mut self, Change { wanted, told }: Change) -> LineConfig {
+    pub(super) fn take(&mut self, Change { name, wanted, told }: Change) -> LineConfig {
+        self.identity.rename(name.clone());
+        self.name = name;
         self.asking = Some(told);
         if wanted.settings != self.wanted.settings {
             // What was too fast for the rate of before may not be for this one.

@@ -79,6 +79,11 @@ impl Identity {
         Self { port, machine: Machine::default(), served: None, pending: None, asks: false, confirmed: false }
     }
 
+    /// The port is called so from now on.
+    pub(super) fn rename(&mut self, port: PortName) {
+        self.port = port;
+    }
+
     /// Paths whose change can change the verdict.
     pub(super) fn watched(&self, path: &Path, claims: &Claims) -> Vec<PathBuf> {
         let others = claims.iter().filter(|claim| claim.by_device).map(|claim| claim.path.clone());

@@ -55,6 +55,8 @@ pub struct LineConfig {
 /// Another wish than before.
 #[derive(Debug)]
 pub struct Change {
+    /// What the port is called from now on.
+    pub name: PortName,
     /// What the line is to be from now on.
     pub wanted: LineConfig,
     /// Who is told what came of it: what the driver refused, or why the device cannot be opened; nothing if all is as

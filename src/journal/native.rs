@@ -9,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, sendmsg_addr};
@@ -25,22 +26,28 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 pub(super) struct Journal {
     socket: UnixDatagram,
     to: SocketAddrUnix,
-    /// `SYSLOG_IDENTIFIER=` and `CONSOLE_PORT=`, which are the same in each message.
-    always: Vec<u8>,
+    /// `SYSLOG_IDENTIFIER=` and `CONSOLE_PORT=`, which are the same in each message until the port is renamed.
+    always: RwLock<Vec<u8>>,
+    program: &'static str,
     dropped: AtomicU64,
 }
 
 impl Journal {
     /// A connection under the name `program`; no message has been sent yet.
-    pub(super) fn new(program: &str, port: Option<&str>) -> io::Result<Self> {
+    pub(super) fn new(program: &'static str, port: Option<&str>) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        let mut always = Vec::new();
-        put(&mut always, "SYSLOG_IDENTIFIER", program.as_bytes());
-        if let Some(port) = port {
-            put(&mut always, "CONSOLE_PORT", port.as_bytes());
-        }
-        Ok(Self { socket, to: SocketAddrUnix::new(SOCKET)?, always, dropped: AtomicU64::new(0) })
+        let always = RwLock::new(always(program, port));
+        Ok(Self { socket, to: SocketAddrUnix::new(SOCKET)?, always, program, dropped: AtomicU64::new(0) })
+    }
+
+    /// Messages are of a port of this name from now on.
+    pub(super) fn set_port(&self, port: &str) {
+        *self.always.write().unwrap_or_else(PoisonError::into_inner) = always(self.program, Some(port));
+    }
+
+    fn put_always(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(&self.always.read().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Reports how many messages were dropped, if there are any and the journal accepts messages again; false while it
@@ -52,7 +59,7 @@ impl Journal {
         }
         let mut record = Vec::with_capacity(256);
         put(&mut record, "PRIORITY", &[priority(Level::WARN)]);
-        record.extend_from_slice(&self.always);
+        self.put_always(&mut record);
         put(&mut record, "MESSAGE", super::dropped(dropped, "the journal").as_bytes());
         if self.send(&record).is_err() {
             return false;
@@ -90,11 +97,20 @@ impl Journal {
     }
 }
 
+fn always(program: &str, port: Option<&str>) -> Vec<u8> {
+    let mut always = Vec::new();
+    put(&mut always, "SYSLOG_IDENTIFIER", program.as_bytes());
+    if let Some(port) = port {
+        put(&mut always, "CONSOLE_PORT", port.as_bytes());
+    }
+    always
+}
+
 impl<S: Subscriber> Layer<S> for &'static Journal {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut record = Record(Vec::with_capacity(512));
         record.begin(event.metadata());
-        record.0.extend_from_slice(&self.always);
+        self.put_always(&mut record.0);
         event.record(&mut record);
         // What was dropped came before this.
         if !self.report_dropped() || self.send(&record.0).is_err() {

@@ -2,15 +2,17 @@
 //! started would lead to the old directory after the directory is replaced or a disk is mounted over it, and would keep
 //! the port from starting where the directory cannot be had. Instead `console-logs` opens the directory and hands it over as a
 //! descriptor of a mount of its own (open_tree(2)), out of which no `..` leads, and hands over another one whenever the path leads elsewhere.
-//! `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
+//! `rename` gives them other names. `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
 
 mod client;
 mod detached;
 mod peer;
+mod rename;
 pub mod server;
 mod watch;
 
 pub use client::Client;
+pub use rename::{Held, Move, RenameError, rename};
 
 use std::path::{Path, PathBuf};
 

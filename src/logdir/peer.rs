@@ -25,8 +25,17 @@ pub enum PeerError {
     NoPort(String),
 }
 
-/// The port whose process has connected.
-pub fn port(stream: impl AsFd) -> Result<PortName, PeerError> {
+/// Who has connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// The process of the port in `console@INSTANCE.service`.
+    Port(PortName),
+    /// `console-admin`.
+    Admin,
+}
+
+/// Whose process has connected.
+pub fn of(stream: impl AsFd) -> Result<Peer, PeerError> {
     let pid = getsockopt(&stream, sockopt::PeerCredentials).map_err(io::Error::from)?.pid();
     // Since Linux 6.5. It names the process itself, where the number may become another's.
     let process: Option<OwnedFd> = match getsockopt(&stream, sockopt::PeerPidfd) {
@@ -41,7 +50,7 @@ pub fn port(stream: impl AsFd) -> Result<PortName, PeerError> {
     if process.is_some_and(|process| has_ended(&process)) {
         return Err(PeerError::Ended);
     }
-    port_of(&groups).ok_or(PeerError::NoPort(groups))
+    peer_of(&groups).ok_or(PeerError::NoPort(groups))
 }
 
 /// A pidfd becomes readable when its process ends (pidfd_open(2)).
@@ -51,11 +60,14 @@ fn has_ended(process: &OwnedFd) -> bool {
 }
 
 /// The port in a `/proc/PID/cgroup` (cgroups(7)): in the one hierarchy, or in systemd's own where there are several.
-fn port_of(groups: &str) -> Option<PortName> {
+fn peer_of(groups: &str) -> Option<Peer> {
     groups.lines().find_map(|line| {
         let (_, path) = line.split_once("::").or_else(|| line.split_once(":name=systemd:"))?;
         let unit = path.rsplit('/').next()?;
-        unit.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok()
+        if unit == "console-admin.service" {
+            return Some(Peer::Admin);
+        }
+        unit.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok().map(Peer::Port)
     })
 }
 
@@ -65,7 +77,13 @@ mod tests {
 
     #[test]
     fn the_port_is_the_instance_of_the_unit() {
-        let port = |groups| port_of(groups).map(|port| port.to_string());
+        let port = |groups| match peer_of(groups) {
+            Some(Peer::Port(port)) => Some(port.to_string()),
+            Some(Peer::Admin) => Some("the administration".to_owned()),
+            None => None,
+        };
+        let admin = "0::/system.slice/console-admin.service\n";
+        assert_eq!(port(admin).as_deref(), Some("the administration"));
         let v2 = "0::/system.slice/system-console.slice/console@core-1.service\n";
         assert_eq!(port(v2).as_deref(), Some("core-1"));
         let v1 = "12:pids:/x\n1:name=systemd:/system.slice/system-console.slice/console@ttyUSB0.service\n";
@@ -74,6 +92,8 @@ mod tests {
         let both = format!("9:name=systemd:/\n8:pids:/\n{v2}");
         assert_eq!(port(&both).as_deref(), Some("core-1"));
         for other in [
+            "0::/system.slice/console-admin.service/inner\n",
+            "0::/user.slice/xconsole-admin.service\n",
             "",
             "0::/\n",
             "0::/system.slice/console-cli.service\n",

@@ -23,8 +23,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::watch::PathWatch;
-use super::{Identity, Told, detached, peer};
+use super::{Identity, Told, detached, peer, rename};
 use crate::accepting::Failing;
+use crate::config::Instances;
 use crate::message;
 use crate::port::PortName;
 use crate::systemd;
@@ -42,6 +43,9 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLE_DELAY: Duration = Duration::from_millis(20);
 /// A peer that does not take an answer within this is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A `console-admin` that renames ports holds the look-ups for as long as it takes to write which ones are called what.
+const HOLD_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Mode of a port's directory: the group `adm` reads logs.
 const DIRECTORY_MODE: u32 = 0o750;
@@ -148,19 +152,27 @@ struct Server {
     options: Arc<Options>,
     /// One look-up at a time for each port, whatever its disk does.
     lookups: Mutex<HashMap<PortName, Arc<tokio::sync::Mutex<()>>>>,
+    /// Held while ports are renamed: each look-up takes it, too.
+    renaming: tokio::sync::RwLock<()>,
     /// How many connections each port has.
     connected: Mutex<HashMap<PortName, usize>>,
 }
 
 impl Server {
     fn new(options: Options) -> Self {
-        Self { options: Arc::new(options), lookups: Mutex::default(), connected: Mutex::default() }
+        Self {
+            options: Arc::new(options),
+            lookups: Mutex::default(),
+            renaming: tokio::sync::RwLock::default(),
+            connected: Mutex::default(),
+        }
     }
 
     /// Attends to one connection until it ends.
     async fn attend(&self, mut stream: UnixStream, changes: watch::Receiver<()>) {
-        let port = match peer::port(&stream) {
-            Ok(port) => port,
+        let port = match peer::of(&stream) {
+            Ok(peer::Peer::Port(port)) => port,
+            Ok(peer::Peer::Admin) => return self.rename(stream).await,
             Err(error) => {
                 tracing::warn!("a connection without a port: {error}");
                 // What it is told is for its STATUS; if it does not take it, there is nobody to tell.
@@ -174,6 +186,33 @@ impl Server {
         }
         self.tell(&port, stream, changes).await;
         self.discount(&port);
+    }
+
+    /// Gives directories other names, and holds the look-ups until `console-admin` has written what the ports are called.
+    async fn rename(&self, mut stream: UnixStream) {
+        let Ok(Ok(Some(request))) =
+            timeout(SEND_TIMEOUT, message::receive_async::<rename::Request>(&mut stream)).await
+        else {
+            return;
+        };
+        let _held = self.renaming.write().await;
+        let moves = request.moves.clone();
+        let base = self.options.base.clone();
+        let renamed = tokio::task::spawn_blocking(move || rename::rename_all(&base, &request)).await;
+        let failed = renamed.map_err(|error| error.to_string()).and_then(|renamed| renamed).err();
+        match &failed {
+            Some(why) => tracing::warn!("{why}"),
+            None => moves.iter().for_each(|rename::Move { from, to }| {
+                tracing::info!(console_port = %to, "the log of {from} is that of {to} from now on");
+            }),
+        }
+        let done = failed.is_none();
+        // It ends the connection; one that has gone holds nobody up.
+        let replied =
+            timeout(SEND_TIMEOUT, message::send_async(&mut stream, &rename::Reply { failed })).await;
+        if done && matches!(replied, Ok(Ok(()))) {
+            let _ = timeout(HOLD_TIMEOUT, stream.read(&mut [0])).await;
+        }
     }
 
     /// Counts a connection of a port, unless it has too many.
@@ -243,12 +282,16 @@ impl Server {
         create: bool,
         known: Option<Identity>,
     ) -> Result<Found, OpenError> {
+        let _named = self.renaming.read().await;
+        // One that was renamed while it ran is in the unit of its old name.
+        let instances = tokio::task::spawn_blocking(|| Instances::of_runtime(&systemd::runtime_directory()));
+        let port = instances.await?.port(port).clone();
         let path = self.options.base.join(port.as_str());
         let lookup = {
             let mut lookups = lock(&self.lookups);
             lookups.entry(port.clone()).or_default().clone()
         };
-        let (options, port) = (self.options.clone(), port.clone());
+        let options = self.options.clone();
         let opened = async {
             let guard = lookup.lock_owned().await;
             let open = tokio::task::spawn_blocking(move || {
@@ -316,6 +359,10 @@ fn open(
     let above = directory(base, follow_in(&parent)).map_err(failed("opened", base))?;
     let above_found = std::fs::metadata(proc_path(&above)).map_err(failed("examined", base))?;
     if create {
+        // Of a port that was called so before.
+        rename::remove_former(&above, port.as_str())
+            .map_err(io::Error::from)
+            .map_err(failed("made", &path))?;
         make(&proc_path(&above).join(port.as_str()), DIRECTORY_MODE).map_err(failed("made", &path))?;
     }
     let opened = directory(&proc_path(&above).join(port.as_str()), follow_in(&above_found))

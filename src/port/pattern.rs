@@ -174,6 +174,22 @@ impl PortPattern {
         }
     }
 
+    /// The same with another name for a port; `None` if the port is not in it by its name or in a range.
+    pub fn renamed(&self, from: &PortName, to: &PortName) -> Option<Self> {
+        let mut found = false;
+        let item = |item: &str| match item.parse::<Self>().ok().and_then(|pattern| pattern.names()) {
+            Some(names) if names.contains(from) => {
+                found = true;
+                let names: Vec<PortName> =
+                    names.into_iter().map(|name| if name == *from { to.clone() } else { name }).collect();
+                fold(&names)
+            }
+            _ => item.to_owned(),
+        };
+        let text = split_list(&self.text).ok()?.into_iter().map(item).collect::<Vec<_>>().join(",");
+        if found { text.parse().ok() } else { None }
+    }
+
     /// The groups that the pattern refers to.
     pub fn groups(&self) -> impl Iterator<Item = &GroupName> {
         self.items.iter().filter_map(|item| match item {

@@ -44,7 +44,7 @@ async fn aside<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> 
 /// What the command line says.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The port.
+    /// The port, by the name of its unit. It may have been renamed since that was started.
     pub port: PortName,
     /// The one configuration file, instead of those below `root`.
     pub config: Option<PathBuf>,
@@ -56,25 +56,26 @@ pub struct Options {
 }
 
 impl Options {
-    /// The configuration, and what is wrong with the file if it is the last good one.
-    async fn load(&self) -> Result<(Config, Option<ConfigError>), ServiceError> {
+    /// The configuration, what the port is called in it, and what is wrong with the file if it is the last good one.
+    async fn load(&self) -> Result<(Config, PortName, Option<ConfigError>), ServiceError> {
         let Self { config, root, .. } = self.clone();
         let loaded = aside(move || match config {
             Some(path) => Config::load_file(&path),
             None => Config::load_or_last_good(&root),
         });
         let loaded = loaded.await?;
-        if !loaded.config.ports.contains_key(&self.port) {
+        let port = loaded.config.instances.port(&self.port).clone();
+        if !loaded.config.ports.contains_key(&port) {
             // A port that is new in the file that is wrong is not served, for that reason.
             return Err(match loaded.fault {
                 Some(fault) => ServiceError::Config(fault),
-                None => ServiceError::NotConfigured(self.port.clone(), loaded.path),
+                None => ServiceError::NotConfigured(port, loaded.path),
             });
         }
         if let Some(why) = &loaded.left_out {
-            tracing::warn!(console_port = %self.port, "{why}");
+            tracing::warn!(console_port = %port, "{why}");
         }
-        Ok((loaded.config, loaded.fault))
+        Ok((loaded.config, port, loaded.fault))
     }
 }
 

@@ -19,6 +19,7 @@ use crate::config::{Config, ConfigError, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
 use crate::hub::{Hub, LineState};
+use crate::journal;
 use crate::memory;
 use crate::ownership::Claims;
 use crate::port::PortName;
@@ -70,11 +71,10 @@ impl PortService {
     /// Starts everything.
     pub(super) fn start(
         options: Options,
-        Prepared { config, fault, log_directory, ring }: Prepared,
+        Prepared { config, port: name, fault, log_directory, ring }: Prepared,
         listeners: Listeners,
         tty: Option<OwnedFd>,
     ) -> Self {
-        let name = options.port.clone();
         let port = config.ports[&name].clone();
 
         let (hub, inbox) = Hub::new(ring);
@@ -90,15 +90,15 @@ impl PortService {
         let line = tokio::spawn(line.run(tty));
 
         let triggers = watch::Sender::new(port.triggers.clone());
-        let notifier = options.bus.then(|| notifier::begin(name.clone()));
+        let access = watch::Sender::new(access_to(&config, &name));
+        let rules = watch::Sender::new(config.rules(&port));
         // It leaves for want of a device no sooner than the watcher has said that it may.
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
-        let watcher = tokio::spawn(watcher::run(hub.clone(), triggers.subscribe(), notifier, awaits));
-
-        let access = watch::Sender::new(access_to(&config, &name));
-        let rules = watch::Sender::new(config.rules(&port));
-        let console = Console::new(name, hub, Reader::new(log_directory), port);
+        let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
+        let notifier = options.bus.then(|| notifier::begin(console.name_to_come()));
+        let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
+        journal::set_port(&name);
         if took_over {
             console.set_took_over();
         }
@@ -111,11 +111,12 @@ impl PortService {
         let reader = options.clone();
         console.set_directory(Directory::new(move || {
             let options = reader.clone();
-            async move { options.load().await.ok().map(|(config, _)| neighbours(&config)) }
+            async move { options.load().await.ok().map(|(config, ..)| neighbours(&config)) }
         }));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
         let door = Arc::new(ConsoleChannel::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);
+        console.set_unit(unit.clone());
         let ssh = ssh::Server::new(door, auth_socket, &unit);
         let mut doors = JoinSet::new();
         let has_ssh = !listeners.ssh.is_empty();
@@ -219,9 +220,13 @@ impl PortService {
     async fn apply(&self, asked: Option<Apply>) {
         systemd::notify(&reloading());
         match self.options.load().await {
-            Ok((config, None)) => {
+            Ok((config, name, None)) => {
                 self.console.set_stale(None);
-                let name = &self.options.port;
+                let name = &name;
+                if *name != self.console.name() {
+                    self.console.rename(name.clone());
+                    journal::set_port(name);
+                }
                 let port = config.ports[name].clone();
                 resize(&self.console.hub, port.scrollback);
                 self.access.send_replace(access_to(&config, name));
@@ -234,7 +239,10 @@ impl PortService {
                 self.wanted_log.send_modify(|log| log.settings.clone_from(&port.log));
                 let (told, remarks) = oneshot::channel();
                 // Fails only with the line's task, which `run` watches.
-                let _ = self.line_orders.send(Change { wanted: wanted(&config, name), told }).await;
+                let _ = self
+                    .line_orders
+                    .send(Change { name: name.clone(), wanted: wanted(&config, name), told })
+                    .await;
                 self.console.set_settings(port);
                 self.console.set_neighbours(neighbours(&config));
                 if self.has_ssh {
@@ -246,7 +254,7 @@ impl PortService {
                     tokio::spawn(async move { asked.send(Ok(remarks.await.unwrap_or_default())) });
                 }
             }
-            Ok((_, Some(fault))) | Err(ServiceError::Config(fault)) => {
+            Ok((.., Some(fault))) | Err(ServiceError::Config(fault)) => {
                 let why = format!("the settings stay as they were: {fault}");
                 tracing::error!(message_id = Event::NotApplied.id(), "{why}");
                 self.console.set_stale(Some(stale(&fault)));
@@ -317,6 +325,11 @@ impl PortService {
         let users = *console.attached().borrow();
         let Health { trouble, lost } = self.health.borrow().clone();
         let mut status = format!("{state}, {users} attached, {received} bytes in, {sent} out");
+        let name = console.name();
+        if name != self.options.port {
+            let unit = &self.options.port;
+            status.push_str(&format!(", {name} since it was renamed, in console@{unit} until it is stopped"));
+        }
         if lost > 0 {
             status.push_str(&format!(", {lost} lost by the log"));
         }

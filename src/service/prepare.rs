@@ -6,12 +6,15 @@ use std::path::Path;
 use super::{Options, ServiceError, StoredRing};
 use crate::config::{Config, ConfigError};
 use crate::logdir;
+use crate::port::PortName;
 use crate::ring::{INTAKE_STORED_AS, Ring, STORED_AS};
 use crate::systemd;
 
 /// Everything that a port needs.
 pub(super) struct Prepared {
     pub(super) config: Config,
+    /// What the port is called.
+    pub(super) port: PortName,
     /// What is wrong with the file, if this is the last good configuration.
     pub(super) fault: Option<ConfigError>,
     pub(super) log_directory: logdir::Client,
@@ -21,10 +24,10 @@ pub(super) struct Prepared {
 impl Prepared {
     /// Gets everything, or says what is missing. `stored` is what systemd has kept of the ring; it is taken last.
     pub(super) async fn new(options: &Options, stored: &mut StoredRing) -> Result<Self, ServiceError> {
-        let (config, fault) = options.load().await?;
+        let (config, port, fault) = options.load().await?;
         let log_directory = log_directory()?;
-        let ring = ring(std::mem::take(stored), config.ports[&options.port].scrollback)?;
-        Ok(Self { config, fault, log_directory, ring })
+        let ring = ring(std::mem::take(stored), config.ports[&port].scrollback)?;
+        Ok(Self { config, port, fault, log_directory, ring })
     }
 }
 

@@ -161,7 +161,7 @@ fn breaks(prefix: Option<EscapePrefix>) -> String {
 }
 
 fn who(here: &Here) -> String {
-    let mut text = format!("{} here", here.console.name);
+    let mut text = format!("{} here", here.console.name());
     for (id, member) in here.console.roster().members() {
         let role = if member.writes { "writing " } else { "watching" };
         let you = if id == here.id { " (you)" } else { "" };
@@ -214,7 +214,7 @@ fn consoles<'n>(
     let mut text = title.to_owned();
     for (port, tcp) in neighbours {
         let place = match tcp {
-            _ if *port == here.console.name => "you are here".to_owned(),
+            _ if *port == here.console.name() => "you are here".to_owned(),
             Some(tcp) if here.moves => format!("TCP port {tcp}"),
             Some(tcp) => format!("TCP port {tcp}: {}", ssh_command(here, *tcp)),
             None => "no TCP port".to_owned(),
@@ -274,8 +274,8 @@ fn information(here: &Here) {
 fn describe(here: &Here, condition: &Condition) -> String {
     let description = here.console.settings().description;
     let mut text = match description.as_str() {
-        "" => here.console.name.to_string(),
-        description => format!("{}: {}", here.console.name, plain(description)),
+        "" => here.console.name().to_string(),
+        description => format!("{}: {}", here.console.name(), plain(description)),
     };
     for (what, value) in facts(&here.console, condition) {
         text.push_str(&format!("\r\n {what:<8} {value}"));

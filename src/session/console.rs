@@ -21,8 +21,10 @@ pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A port as its sessions see it.
 #[derive(Debug)]
 pub struct Console {
-    /// The port.
-    pub name: PortName,
+    /// The port, which may get another name while people are here.
+    name: watch::Sender<PortName>,
+    /// `console@INSTANCE`, which keeps its name.
+    unit: OnceLock<String>,
     /// Its hub.
     pub hub: Arc<Hub>,
     /// Its log.
@@ -78,7 +80,8 @@ impl Console {
         let mut roster = Roster::default();
         roster.set_writers(settings.write);
         Arc::new(Self {
-            name,
+            name: watch::Sender::new(name),
+            unit: OnceLock::new(),
             hub,
             log,
             searches: Arc::new(Semaphore::new(1)),
@@ -91,6 +94,35 @@ impl Console {
             took_over: OnceLock::new(),
             stale: watch::Sender::new(None),
         })
+    }
+
+    /// The port.
+    pub fn name(&self) -> PortName {
+        self.name.borrow().clone()
+    }
+
+    /// The port, and what it is called later.
+    pub fn name_to_come(&self) -> watch::Receiver<PortName> {
+        self.name.subscribe()
+    }
+
+    /// The unit that the port runs in, where that has not its name. Said once.
+    pub fn set_unit(&self, unit: String) {
+        self.unit.get_or_init(|| unit);
+    }
+
+    /// What the journal knows the port by.
+    fn unit(&self) -> String {
+        self.unit.get().cloned().unwrap_or_else(|| format!("console@{}", self.name()))
+    }
+
+    /// The port is called otherwise from now on. Sessions stay, and are told; so is the log.
+    pub fn rename(&self, name: PortName) {
+        let before = self.name.send_replace(name.clone());
+        let said = format!("{before} is now {name}");
+        tracing::info!(message_id = Event::Applied.id(), "{said}");
+        self.hub.note(said.clone());
+        self.roster().tell_all(None, &said);
     }
 
     /// This process goes on where another one has ended.
@@ -113,8 +145,8 @@ impl Console {
     pub(super) fn news(&self) -> Option<String> {
         let ago = self.took_over.get()?.elapsed();
         (ago < NEWS).then(|| {
-            let name = &self.name;
-            format!("this port was restarted {} s ago: journalctl -u console@{name} says why", ago.as_secs())
+            let unit = self.unit();
+            format!("this port was restarted {} s ago: journalctl -u {unit} says why", ago.as_secs())
         })
     }
 

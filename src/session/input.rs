@@ -320,7 +320,7 @@ impl<'h> Typing<'h> {
     /// Whether input goes to the device now. If not, the viewer is told once why.
     fn may_write(&mut self) -> bool {
         let here = self.here;
-        let name = &here.console.name;
+        let name = &here.console.name();
         let refusal = match &*here.console.hub.line().borrow() {
             LineState::Open(_) | LineState::Starting if here.console.roster().writes(here.id) => None,
             LineState::Open(_) | LineState::Starting => {

@@ -139,7 +139,7 @@ impl Here {
 
     /// Why this session ends with a device in this state; `None` if it goes on.
     fn ends_with(&self, line: &LineState) -> Option<String> {
-        let name = &self.console.name;
+        let name = &self.console.name();
         if self.options.watch || !self.options.no_reconnect && self.console.settings().reconnect {
             return None;
         }

@@ -198,7 +198,7 @@ async fn greet<O: Outlet>(here: &Here, line: &LineState, outlet: &mut O) -> Resu
 
 fn greeting(here: &Here, line: &LineState) -> Vec<String> {
     let console = &here.console;
-    let name = &console.name;
+    let name = &console.name();
     let settings = console.settings();
     let escape = here.prefix(&settings).map(|prefix| prefix.to_string());
     let mut words = Vec::new();
@@ -229,7 +229,7 @@ fn greeting(here: &Here, line: &LineState) -> Vec<String> {
 
 /// What a viewer is told of a change.
 fn news(here: &Here, before: &LineState, now: &LineState) -> Option<String> {
-    let name = &here.console.name;
+    let name = &here.console.name();
     match (before, now) {
         (LineState::Open(_), LineState::Away(at)) => Some(format!("{name} unplugged {}", clock(*at))),
         (LineState::Open(old), LineState::Open(new)) if old != new => Some(format!("{name} is set to {new}")),

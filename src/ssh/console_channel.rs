@@ -43,13 +43,13 @@ impl ConsoleChannel {
     }
 
     fn denied(&self) -> String {
-        format!("in none of the groups that may use {}", self.console.name)
+        format!("in none of the groups that may use {}", self.console.name())
     }
 }
 
 impl Destination for ConsoleChannel {
-    fn name(&self) -> &str {
-        self.console.name.as_str()
+    fn name(&self) -> String {
+        self.console.name().to_string()
     }
 
     fn gatekeeping(&self) -> Gatekeeping {
@@ -61,7 +61,7 @@ impl Destination for ConsoleChannel {
     }
 
     fn asks(&self, name: &str) -> (String, Target) {
-        (name.to_owned(), Target::Port(self.console.name.clone()))
+        (name.to_owned(), Target::Port(self.console.name()))
     }
 
     fn refuses(&self, identity: &Identity) -> Option<String> {

@@ -17,7 +17,7 @@ use crate::session::Typed;
 /// What is behind a listener.
 pub trait Destination: Send + Sync + 'static {
     /// What messages call it: `ttyUSB0`, `the admin CLI`.
-    fn name(&self) -> &str;
+    fn name(&self) -> String;
 
     /// Where to ask who somebody is.
     fn gatekeeping(&self) -> Gatekeeping;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::TriggerName;
 use crate::port::PortName;
@@ -28,14 +28,15 @@ pub struct Fired {
 }
 
 /// Where news go.
-pub fn begin(port: PortName) -> mpsc::Sender<Fired> {
+pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<Fired> {
     let (sender, news) = mpsc::channel(QUEUE);
     tokio::spawn(run(port, news));
     sender
 }
 
-async fn run(port: PortName, mut news: mpsc::Receiver<Fired>) {
+async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<Fired>) {
     while let Some(first) = news.recv().await {
+        let port = port.borrow().clone();
         let told = tokio::time::timeout(PATIENCE, tell(&port, first, &mut news)).await;
         let why = match told {
             Ok(Ok(())) => continue,

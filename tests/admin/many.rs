@@ -98,3 +98,15 @@ async fn a_group_is_set_and_unset_where_it_stands() {
     manager.commit(0).await.unwrap();
     assert!(bench.committed().starts_with("[groups]\n\n[templates.cisco]"), "{}", bench.committed());
 }
+
+#[tokio::test]
+async fn a_port_that_is_renamed_stays_in_its_groups() {
+    let text = "[groups]\ncore = [\"p[1-3]\", \"x,p2\", \"p*\"]\nother = [\"x\"]\n[ports.p1]\n[ports.p2]\n[ports.p3]\n[ports.x]\n";
+    let bench = Bench::new(text).await;
+    let manager = bench.manager().await;
+    manager.rename_port("p2", "edge", 0).await.unwrap();
+    let candidate = manager.candidate().await.unwrap();
+    let list = |key: &str| Vec::<String>::try_from(candidate[key].clone()).unwrap();
+    assert_eq!(list("groups.core"), ["edge,p[1,3]", "x,edge", "p*"]);
+    assert_eq!(list("groups.other"), ["x"]);
+}

@@ -71,7 +71,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
 
 /// The device policy of a port's unit, which does not know the driver of its device.
 fn policy(sight: &Sight, patient: &Patient<'_>, driver: &str) -> Option<Finding> {
-    let unit = format!("console@{}.service", patient.name);
+    let unit = format!("console@{}.service", patient.unit);
     if !["closed", "strict"].contains(&sight.units.property(&unit, "DevicePolicy")?) {
         return None;
     }

@@ -63,7 +63,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     if let Some(finding) = login_prompt(sight, &kernel, patient) {
         return vec![finding];
     }
-    let holds = |process: &&Process| process.devices.contains(&wanted.rdev()) && !process.is_of(patient.name);
+    let holds = |process: &&Process| process.devices.contains(&wanted.rdev()) && !process.is_of(patient.unit);
     let finding = |process: &Process| {
         let what = format!("{} is held by {} (pid {})", patient.device.display(), process.name, process.pid);
         patient.finding(what, mend(process, &kernel))

@@ -109,7 +109,7 @@ fn clash(ttys: &Ttys, patient: &Patient<'_>) -> Option<Finding> {
 
 /// A device that is there, and not open although nobody has stopped its port.
 fn closed(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
-    let name = patient.name;
+    let name = patient.unit;
     // A modem, or one that somebody has kept from us: our rules have passed it over.
     let record = leads(&patient.device).and_then(|tty| sight.ttys.record(tty));
     if patient.settings.device.is_none() && record.is_some_and(|record| !record.for_consoles) {

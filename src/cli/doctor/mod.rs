@@ -63,6 +63,8 @@ impl Finding {
 /// A port that is looked at.
 struct Patient<'a> {
     name: &'a PortName,
+    /// The name of its units.
+    unit: &'a PortName,
     settings: &'a config::Port,
     device: PathBuf,
     /// Whether it was asked about, or is one of all.
@@ -125,7 +127,7 @@ impl Sight {
     fn new(runtime: &Path, config: &Config, patients: &[Patient<'_>]) -> Self {
         let mut units: Vec<String> = units::COMMON.map(str::to_owned).to_vec();
         let mut described = Vec::new();
-        for Patient { name, device, named, .. } in patients {
+        for Patient { unit: name, device, named, .. } in patients {
             let getty = format!("serial-getty@{}.service", device::kernel_name(device));
             units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
             units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
@@ -161,7 +163,7 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     let patients: Vec<_> = asked
         .map(|(name, settings)| {
             let device = config.device(name, settings);
-            Patient { name, settings, device, named: !ports.is_empty() }
+            Patient { name, unit: config.instances.of(name), settings, device, named: !ports.is_empty() }
         })
         .collect();
     let sight = Sight::new(runtime, &config, &patients);
@@ -243,7 +245,7 @@ fn examine_log(runtime: &Path, sight: &Sight, patient: &Patient<'_>) -> Vec<Find
             Ok(sample) => findings.extend(log::look(&sample, jiff::Timestamp::now(), patient)),
             // Whoever may not use the port does not see what it says.
             Err(AttachError::Refused(_)) => {}
-            Err(error) => findings.push(patient.finding(error.to_string(), unit_journal(patient.name))),
+            Err(error) => findings.push(patient.finding(error.to_string(), unit_journal(patient.unit))),
         }
     }
     findings
@@ -269,7 +271,7 @@ mod tests {
     pub(super) fn patient<T>(look: impl FnOnce(&Patient<'_>) -> T) -> T {
         let config = Config::parse("[ports.demo]\n", Path::new("config.toml")).unwrap();
         let (name, settings) = config.ports.iter().next().unwrap();
-        look(&Patient { name, settings, device: config.device(name, settings), named: true })
+        look(&Patient { name, unit: name, settings, device: config.device(name, settings), named: true })
     }
 
     #[test]

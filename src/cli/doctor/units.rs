@@ -168,7 +168,7 @@ fn failed(units: &Units, unit: &str) -> Option<Finding> {
 }
 
 pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
-    let unit = format!("console@{}.service", patient.name);
+    let unit = format!("console@{}.service", patient.unit);
     let of = |key| sight.units.property(&unit, key).unwrap_or_default();
     let mut findings = Vec::new();
     // (A port that fails is started again and again: between two tries it is `activating`.)
@@ -176,7 +176,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
     let tries: u32 = of("NRestarts").parse().unwrap_or(0);
     let between_tries = of("ActiveState") == "activating" && (of("Result") != "success" || tries > 1);
     if of("ActiveState") == "failed" || between_tries {
-        let mend = format!("{}\nthen: systemctl restart {unit}", unit_journal(patient.name));
+        let mend = format!("{}\nthen: systemctl restart {unit}", unit_journal(patient.unit));
         let result = if of("Result") == "success" {
             format!("restarted {tries} times")
         } else {
@@ -235,7 +235,7 @@ fn complaint_of_line(line: &str) -> Option<(String, String)> {
 /// A port with a TCP port that does not listen.
 fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
     let (name, tcp) = (patient.name, patient.settings.ssh_port.filter(|_| patient.settings.enabled)?);
-    let unit = format!("console@{name}.socket");
+    let unit = format!("console@{}.socket", patient.unit);
     let state = sight.units.state(&unit)?;
     let what = match (who_listens(sight, tcp), is_active(state)) {
         (Some(_), true) => return None,

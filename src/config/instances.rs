@@ -1,0 +1,121 @@
+//! Under which name the units of a port run. systemd cannot give a running unit another name, and the sessions of a port live in its
+//! process: a port that is renamed stays in `console@OLD.service` until that is stopped or the machine boots. Which ports do is
+//! written beside what was reloaded (`RUNNING`), in one file with it, so that names and units change at once.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::changes::RUNNING;
+use super::file;
+use crate::port::PortName;
+
+/// The ports whose units have another name, with that name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Instances(BTreeMap<PortName, PortName>);
+
+/// The part of the file that matters here.
+#[derive(Deserialize)]
+struct File {
+    #[serde(default)]
+    instances: Instances,
+}
+
+impl Instances {
+    /// Those of the machine below `root`. A file that cannot be read has none: what is wrong with it is reported where its changes are
+    /// read.
+    pub fn running(root: &Path) -> Self {
+        Self::in_file(&root.join(RUNNING))
+    }
+
+    /// Those of the machine whose runtime directory (`/run/consoleserver`) this is.
+    pub fn of_runtime(directory: &Path) -> Self {
+        Path::new(RUNNING)
+            .strip_prefix("run/consoleserver")
+            .map(|file| Self::in_file(&directory.join(file)))
+            .unwrap_or_default()
+    }
+
+    fn in_file(path: &Path) -> Self {
+        let text = file::text(path).ok().flatten();
+        text.and_then(|text| toml::from_str(&text).ok())
+            .map(|File { instances }| instances)
+            .unwrap_or_default()
+    }
+
+    /// The instance of a port's units: `console@INSTANCE.service`.
+    pub fn of<'n>(&'n self, port: &'n PortName) -> &'n PortName {
+        self.0.get(port).unwrap_or(port)
+    }
+
+    /// The port whose units have this instance.
+    pub fn port<'n>(&'n self, instance: &'n PortName) -> &'n PortName {
+        self.0.iter().find(|(_, other)| *other == instance).map_or(instance, |(port, _)| port)
+    }
+
+    /// The port that runs in the units of this name, though it is called otherwise.
+    pub fn other_in(&self, name: &PortName) -> Option<&PortName> {
+        self.0.iter().find(|(port, instance)| *instance == name && *port != name).map(|(port, _)| port)
+    }
+
+    /// The units of a port have this name from now on.
+    pub fn set(&mut self, port: PortName, instance: PortName) {
+        match port == instance {
+            true => drop(self.0.remove(&port)),
+            false => drop(self.0.insert(port, instance)),
+        }
+    }
+
+    /// Without those that `keep` does not want: port and instance.
+    pub fn retain(&mut self, mut keep: impl FnMut(&PortName, &PortName) -> bool) {
+        self.0.retain(|port, instance| keep(port, instance));
+    }
+
+    /// Port and instance of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&PortName, &PortName)> {
+        self.0.iter()
+    }
+
+    /// All ports are in the units of their names.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(port: &str) -> PortName {
+        port.parse().unwrap()
+    }
+
+    #[test]
+    fn a_renamed_port_is_found_by_both_of_its_names() {
+        let mut instances = Instances::default();
+        instances.set(name("new"), name("old"));
+        assert_eq!((instances.of(&name("new")), instances.of(&name("x"))), (&name("old"), &name("x")));
+        assert_eq!((instances.port(&name("old")), instances.port(&name("x"))), (&name("new"), &name("x")));
+        assert_eq!(instances.other_in(&name("old")), Some(&name("new")));
+        assert_eq!(instances.other_in(&name("new")), None);
+        // Two that have changed names.
+        instances.set(name("old"), name("new"));
+        assert_eq!(
+            (instances.port(&name("old")), instances.port(&name("new"))),
+            (&name("new"), &name("old"))
+        );
+        instances.set(name("new"), name("new"));
+        assert_eq!(instances.of(&name("new")), &name("new"));
+    }
+
+    #[test]
+    fn they_are_read_from_the_file_of_what_runs() {
+        let room = tempfile::tempdir().unwrap();
+        assert!(Instances::of_runtime(room.path()).is_empty());
+        std::fs::create_dir(room.path().join("admin")).unwrap();
+        std::fs::write(room.path().join("admin/running.toml"), "[instances]\ncore = \"ttyUSB0\"\n").unwrap();
+        assert_eq!(Instances::of_runtime(room.path()).of(&name("core")), &name("ttyUSB0"));
+    }
+}
