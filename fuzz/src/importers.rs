@@ -52,5 +52,6 @@ pub fn run(data: &[u8]) {
     }
     assert_eq!(config.conflicts(), [], "what cannot be is left out");
     let read = Config::parse(&config.to_toml(), "config.toml".as_ref()).expect("it is a configuration");
-    assert_eq!(read, config);
+    // (What is written states each key at the port.)
+    assert_eq!(Config { own: config.own.clone(), ..read }, config);
 }
