@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const KEPT: usize = 50;
 /// Lines of changes that are printed in one [`WINDOW`]: a script may change thousands of keys.
 const SHOWN: usize = 10;
 const WINDOW: Duration = Duration::from_secs(5);
+/// For the bus to take the subscription before the first prompt.
+const READY: Duration = Duration::from_secs(2);
 /// Between two attempts to reach a bus that is gone.
 const RETRY: Duration = Duration::from_secs(2);
 /// Seconds before a commit goes back at which that is told.
@@ -48,11 +51,21 @@ impl Notices {
     pub fn listen(printer: impl ExternalPrinter + Send + 'static) -> std::io::Result<Self> {
         let notices = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let listener = Listener { notices: notices.clone(), printer, shown: 0, passed_over: 0, window: None };
+        let (ready, is_ready) = sync_channel(1);
+        let listener = Listener {
+            notices: notices.clone(),
+            printer,
+            shown: 0,
+            passed_over: 0,
+            window: None,
+            ready: Some(ready),
+        };
         // It ends with the process.
         std::thread::Builder::new()
             .name("notices".to_owned())
             .spawn(move || runtime.block_on(listener.run()))?;
+        // What is changed from the first prompt on is told. Without a bus there is a prompt all the same.
+        let _ = is_ready.recv_timeout(READY);
         Ok(notices)
     }
 
@@ -101,6 +114,8 @@ struct Listener<P> {
     shown: usize,
     passed_over: usize,
     window: Option<Instant>,
+    /// To be told once it listens, or has failed to.
+    ready: Option<SyncSender<()>>,
 }
 
 impl<P: ExternalPrinter> Listener<P> {
@@ -110,13 +125,22 @@ impl<P: ExternalPrinter> Listener<P> {
             if let Ok(service) = Service::connect().await {
                 let _ = self.hear(&service).await;
             }
+            self.is_ready();
             tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn is_ready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            // The prompt may not have waited so long.
+            let _ = ready.try_send(());
         }
     }
 
     /// Until the bus is gone.
     async fn hear(&mut self, service: &Service) -> zbus::Result<()> {
         let mut signals = service.manager.receive_changed().await?;
+        self.is_ready();
         self.look(service).await?;
         loop {
             let mark = self.mark();
@@ -220,7 +244,7 @@ mod tests {
         let paper = Arc::<Mutex<String>>::default();
         let notices = Notices::default();
         let printer = Paper(paper.clone());
-        (Listener { notices, printer, shown: 0, passed_over: 0, window: None }, paper)
+        (Listener { notices, printer, shown: 0, passed_over: 0, window: None, ready: None }, paper)
     }
 
     #[test]
