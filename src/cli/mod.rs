@@ -1,7 +1,10 @@
 //! `consolectl`: a D-Bus client of the administration service, and a client of the ports' own sockets. `tree` is what can be
-//! said (`words` are its first words as people type them, `help` explains it), with `shorthand` for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves (`former` reads the logs of those that nothing serves); `client` does it, by `service`, `local` or
-//! `units`; `show`, `look` and `table` say it; `ssh_config` is for the clients elsewhere, `import` reads the configurations of
-//! others; `adapters` are those that no port has, `learn` waits for one, and `autobaud` for text; `prompt` and `complete` are for people at a terminal, and `notices` tells them what others change.
+//! parsed (`words` are its first words as people type them, `habits` those of other systems, `help` explains it), with `shorthand`
+//! for the commands that set one key, `value` for what they set, and `at_port` for what ports do themselves (`many` at several at
+//! once, `watch` what several print, in `lines`; `former` reads the logs of ports that nothing serves). `client` runs it, by
+//! `service`, `local` or `units`; `show`, `look` and `table` print it. `ssh_config` is for clients elsewhere, `import` reads the
+//! configurations of others; `adapters` are those that no port has, `learn` waits for one, and `autobaud` for text. `prompt` and
+//! `complete` are for people at a terminal, and `notices` prints there what others change.
 
 mod adapters;
 mod assign;
