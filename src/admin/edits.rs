@@ -443,7 +443,7 @@ mod tests {
     fn a_name_that_cannot_be_is_refused_with_the_reason() {
         let refused = |from: &str, to: &str| over(TEXT).renames_to(from, to).unwrap_err().to_string();
         assert_eq!(refused("a", "b"), "there is a port b already");
-        assert_eq!(refused("x", "y"), "there is no port x: create it first");
+        assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
         assert_eq!(refused("a", "a"), "a is called so already");
         assert_eq!(
             refused("a", "ttyUSB1"),
@@ -603,6 +603,6 @@ mod tests {
             over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string()
         };
         assert_eq!(refused("a", "b"), "there is a port b already");
-        assert_eq!(refused("x", "y"), "there is no port x: create it first");
+        assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 
+use futures_util::{StreamExt, stream};
+
 use super::apply::{self, Plan, Present, Step};
 use super::bouncer::caller;
 use super::core::{Core, Error, Remarks};
@@ -19,6 +21,9 @@ use crate::generator;
 use crate::logdir::RenameError;
 use crate::ownership;
 use crate::port::PortName;
+
+/// Jobs of systemd that are under way at once, and ports that are asked. Each job listens to the ends of all, of which zbus queues 64.
+const AT_ONCE: usize = 8;
 
 /// What came of a reload.
 pub(super) struct Ran {
@@ -154,8 +159,10 @@ impl Core {
     async fn tell(&self, ports: &[PortName]) -> (Remarks, Remarks) {
         self.live.forget().await;
         let (mut remarks, mut refused) = (Remarks::new(), Remarks::new());
-        for port in ports {
-            match self.settings_taken(port).await {
+        let asked = ports.iter().map(async |port| (port, self.settings_taken(port).await));
+        let mut answers = stream::iter(asked).buffered(AT_ONCE);
+        while let Some((port, answer)) = answers.next().await {
+            match answer {
                 Ok(said) => remarks.extend(said.into_iter().map(|remark| format!("{port}: {remark}"))),
                 Err(error) => refused.push(format!("{port} has not taken the settings: {error}")),
             }
@@ -186,9 +193,22 @@ impl Core {
         if plan.daemon_reload {
             self.units.daemon_reload().await.map_err(|error| (0, error))?;
         }
-        for (done, step) in plan.steps.iter().enumerate() {
-            let tried = usize::from(plan.daemon_reload) + done;
-            self.units.step(step).await.map_err(|error| (tried, error))?;
+        // Starts depend on nothing but the stops and restarts before them, and a service on its sockets.
+        let is_start = |step: &Step| matches!(step, Step::Start(_));
+        let is_service = |step: &&Step| step.unit().ends_with(".service");
+        for steps in plan.steps.chunk_by(|one, next| is_start(one) && is_start(next)) {
+            let (services, sockets): (Vec<_>, Vec<_>) = steps.iter().partition(is_service);
+            for steps in [sockets, services] {
+                // If one fails, those that have begun are waited for: what is undone must have ended.
+                let begun = stream::iter(steps).map(async |step| (step, self.units.step(step).await));
+                let ended: Vec<_> = begun.buffered(AT_ONCE).collect().await;
+                if let Some((step, error)) =
+                    ended.into_iter().find_map(|(step, result)| Some((step, result.err()?)))
+                {
+                    let before = plan.steps.iter().take_while(|other| *other != step).count();
+                    return Err((usize::from(plan.daemon_reload) + before, error));
+                }
+            }
         }
         Ok(())
     }

@@ -87,10 +87,6 @@ pub fn understand(words: Vec<String>) -> Result<Vec<String>, String> {
                 .map(str::to_owned)
                 .collect())
         }
-        ("set", [_of, key]) if super::assign::split(key).is_none() => Err(format!(
-            "expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE",
-            crate::session::plain(key)
-        )),
         // `set baud=9600 p1`
         ("set", [key, ..]) if super::assign::split(key).is_some() => {
             Err("expected a port first: set PORT KEY=VALUE".to_owned())
