@@ -381,9 +381,9 @@ fn names_are_coloured_on_a_terminal_unless_the_user_does_not_want_that() {
 #[test]
 fn logs_and_searches_of_several_ports_have_their_names_before_the_lines() {
     let racks = Racks::start();
-    for number in 0..3 {
-        racks.say(number, format!("\x1b[1mboot of {}\x1b[0m\r\n", PORTS[number]).as_bytes());
-        until("the log", || racks.says(&["log", PORTS[number]]).1.contains("boot of").then_some(()));
+    for (number, port) in PORTS.iter().enumerate().take(3) {
+        racks.say(number, format!("\x1b[1mboot of {port}\x1b[0m\r\n").as_bytes());
+        until("the log", || racks.says(&["log", port]).1.contains("boot of").then_some(()));
     }
     let (code, said, aside) = racks.says(&["log", "rack1-[01-02]"]);
     assert_eq!((code, aside.as_str()), (0, ""));

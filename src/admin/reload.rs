@@ -159,7 +159,10 @@ impl Core {
     async fn tell(&self, ports: &[PortName]) -> (Remarks, Remarks) {
         self.live.forget().await;
         let (mut remarks, mut refused) = (Remarks::new(), Remarks::new());
-        let asked = ports.iter().map(async |port| (port, self.settings_taken(port).await));
+        let mut asked = Vec::new();
+        for port in ports {
+            asked.push(async move { (port, self.settings_taken(port).await) });
+        }
         let mut answers = stream::iter(asked).buffered(AT_ONCE);
         while let Some((port, answer)) = answers.next().await {
             match answer {
@@ -200,8 +203,11 @@ impl Core {
             let (services, sockets): (Vec<_>, Vec<_>) = steps.iter().partition(is_service);
             for steps in [sockets, services] {
                 // If one fails, those that have begun are waited for: what is undone must have ended.
-                let begun = stream::iter(steps).map(async |step| (step, self.units.step(step).await));
-                let ended: Vec<_> = begun.buffered(AT_ONCE).collect().await;
+                let mut jobs = Vec::new();
+                for step in steps {
+                    jobs.push(async move { (step, self.units.step(step).await) });
+                }
+                let ended: Vec<_> = stream::iter(jobs).buffered(AT_ONCE).collect().await;
                 if let Some((step, error)) =
                     ended.into_iter().find_map(|(step, result)| Some((step, result.err()?)))
                 {

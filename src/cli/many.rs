@@ -49,18 +49,18 @@ impl Place {
 
     /// The ports that a word means, to read their logs: those that nothing serves any more, too.
     pub(super) fn with_log(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
-        let former = match &self.logs {
-            // Those that this user may not see, a port may be asked for.
-            Some(logs) => Former::all(logs, &[]).unwrap_or_default(),
-            None => Vec::new(),
-        };
-        let former = former.into_iter().map(|former| former.port);
         let Some(port) = pattern.literal() else {
+            // (Those that this user may not see, a port may be asked for.)
+            let former =
+                self.logs.as_deref().map_or_else(Vec::new, |logs| Former::all(logs, &[]).unwrap_or_default());
+            let former = former.into_iter().map(|former| former.port);
             let known = self.known()?.into_iter().chain(former).collect();
             return Ok(Meant::Several(self.selected(pattern, known)?));
         };
         match self.whole(port) {
-            Err(_) if former.into_iter().any(|former| former == *port) => Ok(Meant::One(port.clone())),
+            Err(_) if self.logs.as_deref().is_some_and(|logs| Former::find(logs, port).is_some()) => {
+                Ok(Meant::One(port.clone()))
+            }
             whole => Ok(Meant::One(whole?)),
         }
     }
