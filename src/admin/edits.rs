@@ -9,6 +9,17 @@ use crate::port::PortName;
 use crate::port::nearest::no_port;
 
 impl State {
+    /// The refusal of a name that no port has; of one that was renamed, its new name is named.
+    fn no_port(&self, name: &PortName) -> Refusal {
+        let renames = self.pending().renames();
+        Refusal::NoPort(match renames.iter().find(|(_, from)| *from == name) {
+            Some((to, _)) => {
+                format!("{name} is called {to} in the changes that are not committed: use that name")
+            }
+            None => no_port(name.as_str(), self.candidate_config.ports.keys()),
+        })
+    }
+
     /// A key takes a value, or with none its default.
     pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Refusal> {
         self.is_right()?;
@@ -73,7 +84,7 @@ impl State {
             && !self.is_left(candidate, name)
             && !is_anew(candidate, &path.scope)
         {
-            return Err(Refusal::NoPort(no_port(name.as_str(), self.candidate_config.ports.keys())));
+            return Err(self.no_port(name));
         }
         if let (Scope::Template(name), None, None) = (&path.scope, path.key, &new) {
             self.check_unused(name)?;
@@ -154,7 +165,7 @@ impl State {
         let mut last = None;
         for name in names {
             if !self.candidate_config.ports.contains_key(name) {
-                return Err(Refusal::NoPort(no_port(name.as_str(), self.candidate_config.ports.keys())));
+                return Err(self.no_port(name));
             }
             let path = KeyPath::table(name.clone());
             let old = stated(&self.committed.text, &path);
@@ -180,7 +191,7 @@ impl State {
         self.is_right()?;
         let ports = &self.candidate_config.ports;
         let Some(port) = ports.get(from) else {
-            return Err(Refusal::NoPort(no_port(from.as_str(), ports.keys())));
+            return Err(self.no_port(from));
         };
         if from == to {
             return Err(Refusal::SameName(from.clone()));
@@ -258,7 +269,7 @@ impl State {
             .apply_to_running(&self.running_text)
             .map_err(|error| Refusal::Whole(error.to_string()))?;
         if !self.candidate_config.ports.contains_key(from) {
-            return Err(Refusal::NoPort(no_port(from.as_str(), self.candidate_config.ports.keys())));
+            return Err(self.no_port(from));
         }
         let key = self.make(&mut candidate, to, author)?;
         for (path, value) in changes::keys_of(&text, from) {
