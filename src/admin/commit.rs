@@ -15,6 +15,7 @@ use crate::config::changes::{Change, Changes, KeyPath, Scope, stated};
 use crate::config::commit::{self, COMMITTED};
 use crate::config::{Text, Value, load_text};
 use crate::port::PortName;
+use crate::port::pattern::fold;
 
 /// Whose changes are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +159,7 @@ impl Core {
         if keys.is_empty() {
             return Ok(Remarks::new());
         }
-        let mut remarks = vec![format!("reloaded first: {}", keys.join(", "))];
+        let mut remarks = vec![format!("reloaded first: {}", summary(&keys, state))];
         if is_all {
             let named: BTreeSet<Scope> = state.candidate.iter().map(|(path, _)| path.scope.whole()).collect();
             remarks.extend(self.apply(|scope| named.contains(scope)).await?);
@@ -348,6 +349,20 @@ fn taken_back(state: &State, changes: &Changes, action: Action) -> Vec<Altered> 
 fn in_file(state: &State, path: &KeyPath) -> Option<Value> {
     let path = &state.pending().origin(path);
     path.effective(&state.committed_config).or_else(|| stated(&state.committed.text, path))
+}
+
+/// The keys, or how many at which ports if they are more than fit into a line or two.
+fn summary(keys: &[String], state: &State) -> String {
+    const NAMED: usize = 8;
+    if keys.len() <= NAMED {
+        return keys.join(", ");
+    }
+    let ports: BTreeSet<_> = state.candidate.iter().filter_map(|(path, _)| path.scope.port().cloned()).collect();
+    let of = match ports.len() {
+        0 => String::new(),
+        _ => format!(" of {}", fold(&ports.into_iter().collect::<Vec<_>>())),
+    };
+    format!("{} changes{of}", keys.len())
 }
 
 fn counted(count: usize) -> String {

@@ -22,8 +22,8 @@ use crate::logdir::RenameError;
 use crate::ownership;
 use crate::port::PortName;
 
-/// Jobs of systemd that are under way at once, and ports that are asked. Each job listens to the ends of all, of which zbus queues 64.
-const AT_ONCE: usize = 8;
+/// Jobs of systemd that are under way at once, and ports that are asked.
+const AT_ONCE: usize = 16;
 
 /// What came of a reload.
 pub(super) struct Ran {

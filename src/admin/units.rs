@@ -2,9 +2,10 @@
 //! ports run. A polkit rule lets `_console-admin` do this with its own units and nothing else.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 use thiserror::Error;
 use zbus::{Connection, ObjectPath, OwnedObjectPath};
 
@@ -131,18 +132,29 @@ impl Units {
         // Listened for first: a job may end before its number is known.
         let mut ended = self.0.receive_job_removed().await.map_err(of)?;
         self.0.subscribe().await.or_else(already).map_err(of)?;
-        let job = match step {
-            Step::Start(unit) => self.0.start_unit(unit, "replace").await,
-            Step::Stop(unit) => match self.0.stop_unit(unit, "replace").await {
-                // What systemd does not know does not run.
-                Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".NoSuchUnit") => {
-                    return Ok(());
-                }
-                job => job,
-            },
-            Step::Restart(unit) => self.0.restart_unit(unit, "replace").await,
+        let begin = async {
+            match step {
+                Step::Start(unit) => self.0.start_unit(unit, "replace").await.map(Some),
+                Step::Stop(unit) => match self.0.stop_unit(unit, "replace").await {
+                    // What systemd does not know does not run.
+                    Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".NoSuchUnit") => Ok(None),
+                    job => job.map(Some),
+                },
+                Step::Restart(unit) => self.0.restart_unit(unit, "replace").await.map(Some),
+            }
         };
-        let job = job.map_err(of)?;
+        // Read while the answer is awaited, which polkit may delay: zbus stops reading from the bus, answers too, once 64 signals wait.
+        let (mut begin, mut early) = (pin!(begin), Vec::new());
+        let job = loop {
+            tokio::select! {
+                job = &mut begin => match job.map_err(of)? {
+                    Some(job) => break job,
+                    None => return Ok(()),
+                },
+                Some(signal) = ended.next() => early.push(signal),
+            }
+        };
+        let mut ended = stream::iter(early).chain(ended);
         while let Some(signal) = ended.next().await {
             let end = signal.args().map_err(of)?;
             if *end.job() == *job {
