@@ -171,6 +171,7 @@ impl State {
     /// The uncommitted changes of one administrator, if they can be committed without those of others.
     pub fn changes_of(&self, who: &str) -> Result<Changes, Refusal> {
         let pending = self.pending();
+        self.check_renames_of(who, &pending)?;
         let mut own = Changes::default();
         for (path, change) in pending.iter().filter(|(_, change)| change.who == who) {
             let port = path.scope.port().map(|port| KeyPath::table(port.clone()));
@@ -189,6 +190,23 @@ impl State {
         let text = own.apply(&self.committed.text).map_err(|error| Refusal::Whole(error.to_string()))?;
         changes::candidate(&text).map_err(Refusal::Alone)?;
         Ok(own)
+    }
+
+    /// A rename is the changes of two tables, and takes the keys of the port along: it is one person's, or it is committed with all.
+    fn check_renames_of(&self, who: &str, pending: &Changes) -> Result<(), Refusal> {
+        for (to, from) in pending.renames() {
+            let is_of = |path: &KeyPath| path.scope.port().is_some_and(|port| *port == to || *port == from);
+            let of = || pending.iter().filter(|(path, _)| is_of(path));
+            let other = of().find(|(_, change)| change.who != who);
+            if let (true, Some((path, change))) = (of().any(|(_, change)| change.who == who), other) {
+                return Err(Refusal::Depends {
+                    key: KeyPath::table(to).to_string(),
+                    table: path.to_string(),
+                    who: change.who.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// These changes are committed, and no others; the committed text is this.
@@ -215,7 +233,10 @@ impl State {
         let (revision, last) = (self.revision, self.last.clone());
         let both = Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending();
         let mut candidate = Changes::default();
-        for (path, change) in both.iter() {
+        // Names that were passed on from port to port by several reloads are no candidate: as one step they would mix up the ports.
+        let renames = both.renames();
+        let passed_on = renames.values().any(|from| renames.contains_key(from));
+        for (path, change) in both.iter().filter(|_| !passed_on) {
             let old = stated(&committed.text, &both.origin(path));
             candidate.insert(path.clone(), Change { old, ..change.clone() });
         }
@@ -355,7 +376,7 @@ mod tests {
         let both = theirs.by("alice", "ports.c.baud", 300);
         assert_eq!(
             both.changes_of("alice").unwrap_err().to_string(),
-            "ports.c.baud depends on ports.c, which carol has created or removed and not committed: let carol commit first, or take \
+            "ports.c.baud depends on ports.c, which carol has changed and not committed: let carol commit first, or take \
              the changes of all by `commit`"
         );
         assert_eq!(both.changes_of("carol").unwrap().len(), 1);
@@ -396,5 +417,45 @@ mod tests {
         assert_eq!(shares(&three, "carol").unwrap(), "1 of 3 changes is alice's");
         assert_eq!(shares(&three, "dave").unwrap(), "1 of 3 changes is alice's, 2 are carol's");
         assert_eq!(shares(&state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
+    }
+
+    #[test]
+    fn a_rename_is_committed_as_ones_own_only_if_all_of_its_port_is() {
+        let leads = |_: &std::path::Path| None;
+        let renamed = state().rename(&name("a"), &name("core"), &at("alice", 0), leads).unwrap();
+        let own = renamed.changes_of("alice").unwrap();
+        assert!(own.apply(TEXT).unwrap().contains("[ports.core]"));
+        for both in [
+            renamed.by("carol", "ports.core.baud", 300),
+            renamed.rename(&name("core"), &name("edge"), &at("carol", 0), leads).unwrap(),
+        ] {
+            for who in ["alice", "carol"] {
+                let refused = both.changes_of(who).unwrap_err();
+                assert!(matches!(refused, Refusal::Depends { .. }), "{who}: {refused}");
+            }
+        }
+        // Removed by another, the port under its old name is that one's change, too.
+        let gone = renamed.remove(&name("core"), &at("carol", 0)).unwrap();
+        assert_eq!(gone.keys(), ["ports.a by carol"]);
+    }
+
+    #[test]
+    fn names_that_were_passed_on_are_no_candidate_after_a_rollback() {
+        let leads = |_: &std::path::Path| None;
+        let to = |state: State, from: &str, to: &str| {
+            state.rename(&name(from), &name(to), &at("alice", 0), leads).unwrap().reloaded(|_| true)
+        };
+        let commit = to(to(state(), "a", "c"), "b", "a").pending();
+        let after = state().settled(text(&commit.apply(TEXT).unwrap()));
+        let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
+        assert_eq!(back.keys(), [""; 0]);
+        assert_eq!(back.merged().unwrap(), TEXT);
+        // A single name is.
+        let commit = to(state(), "a", "c").pending();
+        let after = state().settled(text(&commit.apply(TEXT).unwrap()));
+        let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
+        assert!(back.merged().unwrap().contains("[ports.c]"), "{:?}", back.keys());
+        let twice = back.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
+        assert_eq!(twice.keys(), back.keys());
     }
 }

@@ -9,7 +9,7 @@ use super::confirm::{LONGEST, Waiting};
 use super::core::{Core, Error, Remarks, author};
 use super::files::LastCommit;
 use super::reload::{Ran, differing};
-use super::rename::{Renames, renamed};
+use super::rename::{Renames, renamed, under_new_names};
 use super::state::{Refusal, State};
 use crate::config::changes::{Change, Changes, KeyPath, Scope, stated};
 use crate::config::commit::{self, COMMITTED};
@@ -213,7 +213,7 @@ impl Core {
             Some(waiting) => {
                 let count = waiting.changes.count();
                 let mut remarks = self.roll_back(waiting, Why::Told).await?;
-                if count > 0 {
+                if count > 0 && !self.state().candidate.is_empty() {
                     remarks.push(format!("{}; another `revert` drops them", uncommitted_again(count)));
                 }
                 Ok(remarks)
@@ -287,18 +287,23 @@ impl Core {
         concerned.extend(self.live.active().await.unwrap_or_default());
         let renames = renamed_back(&old, &waiting);
         let ran = self.run(&old, &next, &concerned, &BTreeSet::new(), &renames).await;
-        let next = ran.as_ref().map_or(next, |ran| ran.next.clone());
+        let next = match &ran {
+            Ok(ran) => ran.next.clone(),
+            // What runs stays in the units that it has.
+            Err(_) => next.with_instances(under_new_names(&old.running_config, &renames).instances),
+        };
         // The file is what it was: that it does not run everywhere is said, and does not bring the commit back.
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;
         let altered = taken_back(&next, &waiting.changes, Action::Rollback);
+        let kept = next.candidate.count();
         self.keep(next);
         Waiting::forget(&self.files)?;
         self.wait_for(None);
         self.keep_last_good(&self.state());
-        let again = match waiting.changes.count() {
+        let again = match kept {
             0 => String::new(),
-            count => format!(": {}", uncommitted_again(count)),
+            _ => format!(": {}", uncommitted_again(waiting.changes.count())),
         };
         self.tell_of(
             Action::Rollback,

@@ -169,8 +169,14 @@ impl State {
             }
             let path = KeyPath::table(name.clone());
             let old = stated(&self.committed.text, &path);
+            let renamed_from = candidate.get(&path).and_then(changes::Change::renamed_from);
             candidate.forget_table(&path.scope);
             last = Some(path.to_string());
+            // Of one that was renamed, the old name is removed by who removes the port, not by who renamed it.
+            if let Some(from) = renamed_from.map(KeyPath::table).filter(|from| candidate.get(from).is_some()) {
+                let old = stated(&self.committed.text, &from);
+                candidate.insert(from, change(author, old, None));
+            }
             // Of one that was never reloaded nothing is left to say.
             if stated(&self.running_text, &path).is_some() {
                 candidate.insert(path, change(author, old, None));

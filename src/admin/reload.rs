@@ -123,7 +123,7 @@ impl Core {
         let held = match self.move_logs(renames, true).await {
             Ok(held) => held,
             // Back to what was committed, in any case. And where the whole is stopped, ports may still be renamed.
-            Err(why) if next.pending().is_empty() || matches!(why, RenameError::Inactive(_)) => {
+            Err(why) if next.running.is_empty() || matches!(why, RenameError::Inactive(_)) => {
                 let whose = renames.iter().map(|(old, new)| format!("of {new} as {old}"));
                 remarks.push(format!(
                     "{why}: the log stays where it is: {}",

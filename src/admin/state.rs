@@ -106,7 +106,7 @@ pub enum Refusal {
     Conflicts(Vec<String>),
     /// Not to be committed alone: its table is another administrator's change.
     #[error(
-        "{key} depends on {table}, which {who} has created or removed and not committed: let {who} commit first, or take the changes of all by `commit`"
+        "{key} depends on {table}, which {who} has changed and not committed: let {who} commit first, or take the changes of all by `commit`"
     )]
     Depends {
         /// The key.
