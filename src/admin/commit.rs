@@ -362,7 +362,8 @@ fn summary(keys: &[String], state: &State) -> String {
     if keys.len() <= NAMED {
         return keys.join(", ");
     }
-    let ports: BTreeSet<_> = state.candidate.iter().filter_map(|(path, _)| path.scope.port().cloned()).collect();
+    let ports: BTreeSet<_> =
+        state.candidate.iter().filter_map(|(path, _)| path.scope.port().cloned()).collect();
     let of = match ports.len() {
         0 => String::new(),
         _ => format!(" of {}", fold(&ports.into_iter().collect::<Vec<_>>())),

@@ -137,7 +137,9 @@ impl Units {
                 Step::Start(unit) => self.0.start_unit(unit, "replace").await.map(Some),
                 Step::Stop(unit) => match self.0.stop_unit(unit, "replace").await {
                     // What systemd does not know does not run.
-                    Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".NoSuchUnit") => Ok(None),
+                    Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".NoSuchUnit") => {
+                        Ok(None)
+                    }
                     job => job.map(Some),
                 },
                 Step::Restart(unit) => self.0.restart_unit(unit, "replace").await.map(Some),
