@@ -173,8 +173,10 @@ impl State {
             candidate.forget_table(&path.scope);
             last = Some(path.to_string());
             // Of one that was renamed, the old name is removed by who removes the port, not by who renamed it.
-            if let Some(from) = renamed_from.map(KeyPath::table).filter(|from| candidate.get(from).is_some())
-            {
+            if let Some(from) = renamed_from.map(KeyPath::table).filter(|from| {
+                // (It may be a new port's since.)
+                candidate.get(from).is_some_and(|change| change.new.is_none())
+            }) {
                 let old = stated(&self.committed.text, &from);
                 candidate.insert(from, change(author, old, None));
             }

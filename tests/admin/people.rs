@@ -153,7 +153,7 @@ async fn what_is_replaced_or_committed_of_others_is_said_and_ones_own_can_be_com
     set(&manager, "c", "baud", 300).await;
     let before = bench.committed();
     let refused = said(manager.commit_mine(0, 0).await.unwrap_err());
-    assert!(refused.starts_with("ports.c.baud depends on ports.c, which carol has created"), "{refused}");
+    assert!(refused.starts_with("ports.c.baud depends on ports.c, which carol has changed"), "{refused}");
     assert_eq!((bench.committed(), bench.runs()), (before, String::new()));
 
     let all = manager.commit(0).await.unwrap();
