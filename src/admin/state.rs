@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::rename::back;
 use crate::config::changes::{
     self, Change, Changes, ChangesError, KeyPath, MAX_CHANGES, PathError, Scope, stated,
 };
@@ -314,7 +315,7 @@ impl State {
     /// The ports that a reload renames: what each is called, and what it is to be called.
     pub fn renames(&self, which: impl Fn(&Scope) -> bool) -> BTreeMap<PortName, PortName> {
         let taken = self.candidate.clone().take(self.with_both_names(which));
-        taken.renames().into_iter().map(|(to, from)| (from, to)).collect()
+        back(&taken.renames())
     }
 
     /// The ports that are called otherwise once nothing is changed any more: what each is called, and what it is to be called.
@@ -325,7 +326,7 @@ impl State {
     /// The same of a reload of these changes alone.
     pub fn renames_of(&self, keys: &Changes) -> BTreeMap<PortName, PortName> {
         let taken = self.candidate.clone().take_keys(|path| keys.get(path).is_some());
-        taken.renames().into_iter().map(|(to, from)| (from, to)).collect()
+        back(&taken.renames())
     }
 
     /// How many changes are not committed. A name is one.
