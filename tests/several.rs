@@ -357,7 +357,8 @@ fn names_are_coloured_on_a_terminal_unless_the_user_does_not_want_that() {
             }
             false => watch,
         };
-        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE"] {
+        // With `CI` set, a dumb terminal counts as one with colours (anstyle-query).
+        for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
             command.env_remove(name);
         }
         command.env("TERM", "xterm").envs(environment.iter().copied());

@@ -136,10 +136,9 @@ impl Watch {
     }
 }
 
-/// The one tty that comes next.
-async fn next(directory: &Path, patience: Duration) -> Result<Found, LearnError> {
+/// The one tty that comes next, after those that were there `before`.
+async fn next(directory: &Path, mut before: Links, patience: Duration) -> Result<Found, LearnError> {
     let deadline = Instant::now() + patience;
-    let mut before = links(directory).map_err(LearnError::Watch)?;
     let mut has_gone = false;
     loop {
         // A new one each time: directories come and go with what is in them.
@@ -189,8 +188,12 @@ impl Client {
             let why = "you may not administer this console server".to_owned();
             return Err(CommandError::Service(ServiceError::Denied(why)));
         }
+        // What is there is looked up before the user is asked: an adapter that is plugged in at once is new.
+        let directory = Path::new(BY_PATH);
+        let before = links(directory).map_err(LearnError::Watch)?;
         eprintln!("plug in the adapter of {port} now; if it is plugged in, pull it out first ({patience} s)");
-        let Found { path, tty } = next(Path::new(BY_PATH), Duration::from_secs(patience.into())).await?;
+        let patience = Duration::from_secs(patience.into());
+        let Found { path, tty } = next(directory, before, patience).await?;
         let there = self.candidate().await?;
         let other =
             there.ports.iter().find(|(name, other)| *name != port && other.device.as_ref() == Some(&path));
