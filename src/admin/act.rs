@@ -6,7 +6,7 @@ use std::time::Duration;
 use zbus::object_server::SignalEmitter;
 
 use super::authors::{Action, Altered};
-use super::bouncer::{Caller, whole_caller};
+use super::authorization::{Caller, whole_caller};
 use super::bus::By;
 use super::core::Core;
 use super::manager::Manager;
@@ -17,10 +17,10 @@ const MAX_KEYS: usize = 16;
 /// Characters of a value in a signal, and in a sentence; the journal has all of them.
 const MAX_VALUE: usize = 200;
 /// Keys that a sentence names.
-const NAMED: usize = 3;
+const MAX_LISTED_PORTS: usize = 3;
 /// Records after which journald is given time: its socket takes 512 from all programs, and what it does not take is dropped.
-const BATCH: usize = 64;
-const PAUSE: Duration = Duration::from_millis(2);
+const BATCH_SIGNALS: usize = 64;
+const BATCH_PAUSE: Duration = Duration::from_millis(2);
 
 impl Core {
     /// Tells of changes of the candidate.
@@ -35,8 +35,8 @@ impl Core {
             several => {
                 let ports =
                     several.iter().filter(|one| one.action == Action::Create && one.path.key.is_none());
-                let keys: Vec<String> = several.iter().take(NAMED).map(edit).collect();
-                let more = match several.len().saturating_sub(NAMED) {
+                let keys: Vec<String> = several.iter().take(MAX_LISTED_PORTS).map(edit).collect();
+                let more = match several.len().saturating_sub(MAX_LISTED_PORTS) {
                     0 => String::new(),
                     more => format!(", and {more} more"),
                 };
@@ -65,8 +65,8 @@ impl Core {
         }
         for (number, one) in altered.iter().enumerate() {
             record(action, &caller, one);
-            if number % BATCH == BATCH - 1 {
-                tokio::time::sleep(PAUSE).await;
+            if number % BATCH_SIGNALS == BATCH_SIGNALS - 1 {
+                tokio::time::sleep(BATCH_PAUSE).await;
             }
         }
         let count = u32::try_from(altered.len()).unwrap_or(u32::MAX);
@@ -181,5 +181,5 @@ fn record(action: Action, caller: &Caller, one: &Altered) {
 
 /// Where signals come from.
 pub(super) fn emitter(connection: &zbus::Connection) -> zbus::Result<SignalEmitter<'static>> {
-    SignalEmitter::new(connection, super::bus::PATH)
+    SignalEmitter::new(connection, super::bus::OBJECT_PATH)
 }

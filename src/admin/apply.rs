@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::hand_over;
+use super::port_move;
 use crate::config::{Address, Config, Server, overlap};
 use crate::generator::{self, Entry, Machine};
 use crate::ownership::Claims;
@@ -109,7 +109,7 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
     plan.owners(now, new);
     plan.server(now, &units);
     plan.probe = taken_anew(now.config, new, &plan.steps);
-    plan.steps = hand_over::in_order(now, new, std::mem::take(&mut plan.steps), &mut plan.remarks);
+    plan.steps = port_move::in_order(now, new, std::mem::take(&mut plan.steps), &mut plan.remarks);
     plan
 }
 
@@ -302,7 +302,7 @@ fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
 /// The units that the target starts, by their instances.
 fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
     let wanted =
-        |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(hand_over::instance_of);
+        |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(port_move::instance_of);
     units.entries.keys().filter_map(|path| wanted(path)).collect()
 }
 

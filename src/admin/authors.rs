@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::state::{Author, Refusal, State, is_anew};
+use super::state::{Author, Rejected, State, is_anew};
 use crate::config::changes::{self, Change, Changes, KeyPath, stated};
 use crate::config::{Text, Value};
 
@@ -169,7 +169,7 @@ impl State {
     }
 
     /// The uncommitted changes of one administrator, if they can be committed without those of others.
-    pub fn changes_of(&self, who: &str) -> Result<Changes, Refusal> {
+    pub fn changes_of(&self, who: &str) -> Result<Changes, Rejected> {
         let pending = self.pending();
         self.check_renames_of(who, &pending)?;
         let mut own = Changes::default();
@@ -178,7 +178,7 @@ impl State {
             let tables = port.into_iter().chain([KeyPath { scope: path.scope.clone(), key: None }]);
             for table in tables.filter(|table| table != path) {
                 if let Some(other) = pending.get(&table).filter(|other| other.who != who) {
-                    return Err(Refusal::Depends {
+                    return Err(Rejected::Depends {
                         key: path.to_string(),
                         table: table.to_string(),
                         who: other.who.clone(),
@@ -187,19 +187,19 @@ impl State {
             }
             own.insert(path.clone(), change.clone());
         }
-        let text = own.apply(&self.committed.text).map_err(|error| Refusal::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Refusal::Alone)?;
+        let text = own.apply(&self.committed.text).map_err(|error| Rejected::Whole(error.to_string()))?;
+        changes::candidate(&text).map_err(Rejected::Alone)?;
         Ok(own)
     }
 
     /// A rename is the changes of two tables, and takes the keys of the port along: it is one person's, or it is committed with all.
-    fn check_renames_of(&self, who: &str, pending: &Changes) -> Result<(), Refusal> {
+    fn check_renames_of(&self, who: &str, pending: &Changes) -> Result<(), Rejected> {
         for (to, from) in pending.renames() {
             let is_of = |path: &KeyPath| path.scope.port().is_some_and(|port| *port == to || *port == from);
             let of = || pending.iter().filter(|(path, _)| is_of(path));
             let other = of().find(|(_, change)| change.who != who);
             if let (true, Some((path, change))) = (of().any(|(_, change)| change.who == who), other) {
-                return Err(Refusal::Depends {
+                return Err(Rejected::Depends {
                     key: KeyPath::table(to).to_string(),
                     table: path.to_string(),
                     who: change.who.clone(),
@@ -250,7 +250,7 @@ impl State {
 /// `2 of 3 changes are carol's`; nothing if all are of `who`.
 pub fn shares(changes: &Changes, who: &str) -> Option<String> {
     /// More names are no help.
-    const NAMED: usize = 3;
+    const MAX_LISTED_PORTS: usize = 3;
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, change) in changes.iter().filter(|(_, change)| change.who != who) {
         *others.entry(&change.who).or_default() += 1;
@@ -258,10 +258,10 @@ pub fn shares(changes: &Changes, who: &str) -> Option<String> {
     let all = changes.len();
     let mut parts: Vec<String> = others
         .iter()
-        .take(NAMED)
+        .take(MAX_LISTED_PORTS)
         .map(|(name, count)| format!("{count} {} {name}'s", if *count == 1 { "is" } else { "are" }))
         .collect();
-    let (first, more) = (parts.first_mut()?, others.len().saturating_sub(NAMED));
+    let (first, more) = (parts.first_mut()?, others.len().saturating_sub(MAX_LISTED_PORTS));
     let of = if all == 1 { "1 change".to_owned() } else { format!("{all} changes") };
     *first = first.replacen(' ', &format!(" of {of} "), 1);
     if more > 0 {
@@ -431,7 +431,7 @@ mod tests {
         ] {
             for who in ["alice", "carol"] {
                 let refused = both.changes_of(who).unwrap_err();
-                assert!(matches!(refused, Refusal::Depends { .. }), "{who}: {refused}");
+                assert!(matches!(refused, Rejected::Depends { .. }), "{who}: {refused}");
             }
         }
         // Removed by another, the port under its old name is that one's change, too.

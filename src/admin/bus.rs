@@ -10,10 +10,10 @@ use zbus::{ObjectPath, OwnedObjectPath, OwnedVariant, Variant};
 use crate::port::PortName;
 
 /// The name on the bus.
-pub const NAME: &str = "org.consoleserver1";
+pub const BUS_NAME: &str = "org.consoleserver1";
 /// The object with `org.consoleserver1.Manager`, above which nothing of ours is.
-pub const PATH: &str = "/org/consoleserver1";
-const PORTS: &str = "/org/consoleserver1/port/";
+pub const OBJECT_PATH: &str = "/org/consoleserver1";
+const PORT_PATH_PREFIX: &str = "/org/consoleserver1/port/";
 
 /// Keys of DESIGN's configuration, `log.type`, by name. A key that is absent in the file and has no default is absent here.
 pub type Keys = HashMap<String, OwnedVariant>;
@@ -61,7 +61,7 @@ pub struct Session {
 
 /// The object of a port. What D-Bus takes in a path stays, the rest becomes `_xx` (as `sd_bus_path_encode(3)` does it).
 pub fn port_path(port: &PortName) -> OwnedObjectPath {
-    let mut path = PORTS.to_owned();
+    let mut path = PORT_PATH_PREFIX.to_owned();
     for (index, byte) in port.as_str().bytes().enumerate() {
         match byte {
             b'0'..=b'9' if index == 0 => path.push_str(&format!("_{byte:02x}")),
@@ -75,7 +75,7 @@ pub fn port_path(port: &PortName) -> OwnedObjectPath {
 /// The port of an object path; `None` if it is none of ours.
 pub fn port_of(path: &str) -> Option<PortName> {
     let mut name = Vec::new();
-    let mut rest = path.strip_prefix(PORTS)?.bytes();
+    let mut rest = path.strip_prefix(PORT_PATH_PREFIX)?.bytes();
     while let Some(byte) = rest.next() {
         match byte {
             b'_' => {

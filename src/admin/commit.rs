@@ -4,15 +4,15 @@
 use std::collections::BTreeSet;
 
 use super::authors::{Action, Altered, outcome, shares, shown};
-use super::bouncer::caller;
-use super::confirm::{LONGEST, Waiting};
+use super::authorization::caller;
+use super::confirm::{MAX_CONFIRM_SECONDS, Waiting};
 use super::core::{Core, Error, Remarks, author};
 use super::files::LastCommit;
 use super::reload::{Ran, differing};
 use super::rename::{Renames, renamed, under_new_names};
-use super::state::{Refusal, State};
+use super::state::{Rejected, State};
 use crate::config::changes::{Change, Changes, KeyPath, Scope, stated};
-use crate::config::commit::{self, COMMITTED};
+use crate::config::commit::{self, COMMITTED_FILE};
 use crate::config::{Text, Value, load_text};
 use crate::port::PortName;
 use crate::port::pattern::fold;
@@ -38,7 +38,7 @@ impl Core {
         if let Some(waiting) = self.waiting() {
             return Err(Error::Waits(waiting.until()));
         }
-        if let Some(seconds) = confirm_within.filter(|seconds| !(1..=LONGEST).contains(seconds)) {
+        if let Some(seconds) = confirm_within.filter(|seconds| !(1..=MAX_CONFIRM_SECONDS).contains(seconds)) {
             return Err(Error::Seconds(seconds));
         }
         let who = caller();
@@ -70,12 +70,12 @@ impl Core {
             Whose::All => state.merged()?,
             Whose::Mine => changes
                 .apply(&state.committed.text)
-                .map_err(|error| Error::Refused(Refusal::Whole(error.to_string())))?,
+                .map_err(|error| Error::Refused(Rejected::Whole(error.to_string())))?,
         };
         let text = commit::with_own_words(text);
         let altered = committed(&state, &changes);
         if let Some(seconds) = confirm_within {
-            let before = load_text(&self.files.root.join(COMMITTED))?;
+            let before = load_text(&self.files.root.join(COMMITTED_FILE))?;
             let waiting = Waiting::new(seconds, before, text.clone(), changes.clone());
             waiting.save(&self.files)?;
             self.wait_for(Some(waiting));
@@ -87,7 +87,7 @@ impl Core {
             }
             return Err(error.into());
         }
-        let committed = Text { text, path: self.files.root.join(COMMITTED) };
+        let committed = Text { text, path: self.files.root.join(COMMITTED_FILE) };
         self.settle(match whose {
             Whose::All => state.settled(committed),
             Whose::Mine => state.settled_of(committed, &changes),
@@ -253,7 +253,7 @@ impl Core {
 
     /// If somebody has edited the file since the commit, what it says is kept beside the state before it is replaced.
     fn keep_edited(&self, waiting: &Waiting) -> Result<Option<String>, Error> {
-        let now = match load_text(&self.files.root.join(COMMITTED)) {
+        let now = match load_text(&self.files.root.join(COMMITTED_FILE)) {
             Ok(now) => now,
             // No text, or too much of it: the commit has to go back all the same.
             Err(error) => {
@@ -402,7 +402,7 @@ enum Why {
     Told,
 }
 
-fn no_conflicts(state: &State, conflicts: Vec<String>) -> Result<(), Refusal> {
+fn no_conflicts(state: &State, conflicts: Vec<String>) -> Result<(), Rejected> {
     state.is_right()?;
-    if conflicts.is_empty() { Ok(()) } else { Err(Refusal::Conflicts(conflicts)) }
+    if conflicts.is_empty() { Ok(()) } else { Err(Rejected::Conflicts(conflicts)) }
 }

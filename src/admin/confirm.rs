@@ -11,14 +11,14 @@ use crate::config::Instances;
 use crate::config::changes::Changes;
 use crate::config::load_text;
 
-const CONFIRM: &str = "var/lib/consoleserver/admin/confirm.toml";
-const BEFORE: &str = "var/lib/consoleserver/admin/before.toml";
+const CONFIRM_FILE: &str = "var/lib/consoleserver/admin/confirm.toml";
+const BEFORE_FILE: &str = "var/lib/consoleserver/admin/before.toml";
 /// The changes of the commit, which are the candidate again if it goes back.
-const CHANGES: &str = "var/lib/consoleserver/admin/commit.toml";
+const CHANGES_FILE: &str = "var/lib/consoleserver/admin/commit.toml";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Seconds that may be asked for: a day.
-pub const LONGEST: u32 = 24 * 3600;
+pub const MAX_CONFIRM_SECONDS: u32 = 24 * 3600;
 
 /// A commit that is not confirmed.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,7 +45,7 @@ struct Record {
 
 /// Whether a commit may yet be rolled back.
 pub fn is_awaited(root: &Path) -> bool {
-    root.join(CONFIRM).exists()
+    root.join(CONFIRM_FILE).exists()
 }
 
 impl Waiting {
@@ -73,25 +73,25 @@ impl Waiting {
             had_file: self.before.is_some(),
             after: self.after.clone(),
         };
-        files::write(&path(files, BEFORE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
+        files::write(&path(files, BEFORE_FILE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
         let changes = self.changes.to_running(&Instances::default()).map_err(std::io::Error::other);
-        files::write(&path(files, CHANGES), changes, 0o600)?;
-        files::write(&path(files, CONFIRM), toml::to_string(&record).map_err(std::io::Error::other), 0o600)
+        files::write(&path(files, CHANGES_FILE), changes, 0o600)?;
+        files::write(&path(files, CONFIRM_FILE), toml::to_string(&record).map_err(std::io::Error::other), 0o600)
     }
 
     /// What an earlier life has left; `Err` says why it cannot be told.
     pub fn load(files: &Files) -> Result<Option<Self>, String> {
         let read = |path: PathBuf| load_text(&path).map_err(|error| error.to_string());
-        let Some(text) = read(path(files, CONFIRM))? else { return Ok(None) };
-        let wrong = |error: toml::de::Error| format!("{CONFIRM}: {}", error.message());
+        let Some(text) = read(path(files, CONFIRM_FILE))? else { return Ok(None) };
+        let wrong = |error: toml::de::Error| format!("{CONFIRM_FILE}: {}", error.message());
         let Record { boot, deadline, had_file, after } = toml::from_str(&text).map_err(wrong)?;
         let before = if had_file {
-            Some(read(path(files, BEFORE))?.ok_or(format!("/{BEFORE} is missing"))?)
+            Some(read(path(files, BEFORE_FILE))?.ok_or(format!("/{BEFORE_FILE} is missing"))?)
         } else {
             None
         };
         // Without them it goes back all the same.
-        let changes = Changes::read(&path(files, CHANGES)).unwrap_or_else(|error| {
+        let changes = Changes::read(&path(files, CHANGES_FILE)).unwrap_or_else(|error| {
             tracing::error!("if the commit that waits goes back, its changes are lost: {error}");
             Changes::default()
         });
@@ -100,9 +100,9 @@ impl Waiting {
 
     /// It does not wait any more.
     pub fn forget(files: &Files) -> Result<(), FileError> {
-        files::remove(&path(files, CONFIRM))?;
-        files::remove(&path(files, CHANGES))?;
-        files::remove(&path(files, BEFORE))
+        files::remove(&path(files, CONFIRM_FILE))?;
+        files::remove(&path(files, CHANGES_FILE))?;
+        files::remove(&path(files, BEFORE_FILE))
     }
 }
 

@@ -8,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use thiserror::Error;
 use zbus::object_server::SignalEmitter;
 
-use super::bouncer::caller;
-use super::confirm::{LONGEST, Waiting};
+use super::authorization::caller;
+use super::confirm::{MAX_CONFIRM_SECONDS, Waiting};
 use super::files::{FileError, Files, Stamp};
 use super::live::Live;
-use super::state::{Author, Refusal, State};
+use super::state::{Author, Rejected, State};
 use super::units::{Units, UnitsError};
 use crate::config::changes::KeyPath;
 use crate::config::commit::CommitError;
@@ -23,7 +23,7 @@ use crate::config::{ConfigError, Value};
 pub enum Error {
     /// A change that cannot be.
     #[error("{0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] Rejected),
     /// The disk.
     #[error("{0}")]
     File(#[from] FileError),
@@ -64,7 +64,7 @@ pub enum Error {
     #[error("no commit waits for confirm")]
     NoneWaits,
     /// How long a commit may wait.
-    #[error("a commit can wait for confirm for 1 to {LONGEST} seconds, not {0}")]
+    #[error("a commit can wait for confirm for 1 to {MAX_CONFIRM_SECONDS} seconds, not {0}")]
     Seconds(u32),
     /// A port's own words, or that it has none.
     #[error("{0}")]
@@ -157,7 +157,7 @@ impl Core {
     pub async fn change(
         &self,
         revision: u64,
-        change: impl FnOnce(&State, &Author) -> Result<State, Refusal>,
+        change: impl FnOnce(&State, &Author) -> Result<State, Rejected>,
     ) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
         let state = self.state();

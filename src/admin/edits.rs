@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::state::{Author, Last, MAX_TEXT, Refusal, State, is_anew};
+use super::state::{Author, Last, MAX_TEXT, Rejected, State, is_anew};
 use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, Scope, stated};
 use crate::config::{TemplateName, Value, keys};
 use crate::port::PortName;
@@ -10,9 +10,9 @@ use crate::port::nearest::no_port;
 
 impl State {
     /// The refusal of a name that no port has; of one that was renamed, its new name is named.
-    fn no_port(&self, name: &PortName) -> Refusal {
+    fn no_port(&self, name: &PortName) -> Rejected {
         let renames = self.pending().renames();
-        Refusal::NoPort(match renames.iter().find(|(_, from)| *from == name) {
+        Rejected::NoPort(match renames.iter().find(|(_, from)| *from == name) {
             Some((to, _)) => {
                 format!("{name} is called {to} in the changes that are not committed: use that name")
             }
@@ -21,7 +21,7 @@ impl State {
     }
 
     /// A key takes a value, or with none its default.
-    pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Refusal> {
+    pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
         let key = path.to_string();
@@ -30,7 +30,7 @@ impl State {
     }
 
     /// A new port.
-    pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
+    pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         let mut candidate = self.candidate.clone();
         let key = self.make(&mut candidate, name, author)?;
         self.with(candidate, key, author)
@@ -42,10 +42,10 @@ impl State {
         ports: &[PortName],
         values: Vec<(KeyPath, Value)>,
         author: &Author,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Rejected> {
         self.is_right()?;
         if ports.len() + values.len() > MAX_CHANGES {
-            return Err(Refusal::TooMany);
+            return Err(Rejected::TooMany);
         }
         let mut candidate = self.candidate.clone();
         let mut last = None;
@@ -60,7 +60,7 @@ impl State {
     }
 
     /// Keys that take their defaults: all of them or none.
-    pub fn unset_many(&self, paths: Vec<KeyPath>, author: &Author) -> Result<Self, Refusal> {
+    pub fn unset_many(&self, paths: Vec<KeyPath>, author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
         let mut last = None;
@@ -77,7 +77,7 @@ impl State {
         path: KeyPath,
         new: Option<Value>,
         author: &Author,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejected> {
         if let Some(name) = path.scope.port()
             && !self.candidate_config.ports.contains_key(name)
             && !is_made(candidate, name)
@@ -92,11 +92,11 @@ impl State {
         if let (Scope::Group(name), None) = (&path.scope, &new)
             && !self.candidate_config.port_groups.contains_key(name)
         {
-            return Err(Refusal::NoGroup(name.clone()));
+            return Err(Rejected::NoGroup(name.clone()));
         }
         let new = match new {
             None => None,
-            Some(value) => Some(path.check(&value).map_err(|refused| Refusal::Value {
+            Some(value) => Some(path.check(&value).map_err(|refused| Rejected::Value {
                 key: path.to_string(),
                 value: value.to_string(),
                 reason: refused.reason,
@@ -119,21 +119,21 @@ impl State {
     }
 
     /// Refuses to remove a template that ports are like: they would take other settings.
-    fn check_unused(&self, template: &TemplateName) -> Result<(), Refusal> {
+    fn check_unused(&self, template: &TemplateName) -> Result<(), Rejected> {
         /// More ports are only counted.
-        const NAMED: usize = 4;
+        const MAX_LISTED_PORTS: usize = 4;
         if !self.candidate_config.templates.contains_key(template) {
-            return Err(Refusal::NoTemplate(template.clone()));
+            return Err(Rejected::NoTemplate(template.clone()));
         }
         let names: Vec<_> = self.candidate_config.like(template).map(ToString::to_string).collect();
-        let ports = match names.split_at_checked(NAMED) {
+        let ports = match names.split_at_checked(MAX_LISTED_PORTS) {
             _ if names.is_empty() => return Ok(()),
             Some((first, more)) if !more.is_empty() => {
                 format!("{} and {} more", first.join(", "), more.len())
             }
             _ => names.join(", "),
         };
-        Err(Refusal::TemplateInUse { template: template.clone(), ports })
+        Err(Rejected::TemplateInUse { template: template.clone(), ports })
     }
 
     /// Whether a port runs that these changes leave where it is.
@@ -141,10 +141,10 @@ impl State {
         self.running_config.ports.contains_key(name) && candidate.get(&KeyPath::table(name.clone())).is_none()
     }
 
-    fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Refusal> {
+    fn make(&self, candidate: &mut Changes, name: &PortName, author: &Author) -> Result<String, Rejected> {
         let path = KeyPath::table(name.clone());
         if self.candidate_config.ports.contains_key(name) || is_made(candidate, name) {
-            return Err(Refusal::IsThere(name.clone()));
+            return Err(Rejected::IsThere(name.clone()));
         }
         let old = stated(&self.committed.text, &path);
         candidate.forget_table(&path.scope);
@@ -154,12 +154,12 @@ impl State {
     }
 
     /// A port is taken out.
-    pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Refusal> {
+    pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.remove_many(std::slice::from_ref(name), author)
     }
 
     /// Ports are taken out: all of them or none.
-    pub fn remove_many(&self, names: &[PortName], author: &Author) -> Result<Self, Refusal> {
+    pub fn remove_many(&self, names: &[PortName], author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
         let mut last = None;
@@ -196,26 +196,26 @@ impl State {
         to: &PortName,
         author: &Author,
         leads: impl Fn(&Path) -> Option<u64>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, Rejected> {
         self.is_right()?;
         let ports = &self.candidate_config.ports;
         let Some(port) = ports.get(from) else {
             return Err(self.no_port(from));
         };
         if from == to {
-            return Err(Refusal::SameName(from.clone()));
+            return Err(Rejected::SameName(from.clone()));
         }
         if ports.contains_key(to) {
-            return Err(Refusal::IsThere(to.clone()));
+            return Err(Rejected::IsThere(to.clone()));
         }
         let runs_as = self.candidate.renames().get(from).unwrap_or(from).clone();
         if runs_as != *to && self.running_config.ports.contains_key(to) {
-            return Err(Refusal::InUse(to.clone()));
+            return Err(Rejected::InUse(to.clone()));
         }
         let device = self.candidate_config.device(from, port);
         let of_name = self.candidate_config.server.monitor.join(to.as_str());
         if device != of_name && leads(&of_name).is_some_and(|tty| leads(&device) != Some(tty)) {
-            return Err(Refusal::TtyName(to.clone(), from.clone(), of_name));
+            return Err(Rejected::TtyName(to.clone(), from.clone(), of_name));
         }
         let mut candidate = self.candidate.clone();
         let (old, new) = (KeyPath::table(from.clone()), KeyPath::table(to.clone()));
@@ -256,7 +256,7 @@ impl State {
         from: &PortName,
         to: &PortName,
         author: &Author,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Rejected> {
         for (group, members) in &self.candidate_config.port_groups {
             let renamed: Vec<_> = members.iter().map(|member| member.renamed(from, to)).collect();
             if renamed.iter().any(Option::is_some) {
@@ -271,12 +271,12 @@ impl State {
     }
 
     /// A new port with what `from` says itself, but its listener's TCP port and its device, which are of one port only.
-    pub fn copy(&self, from: &PortName, to: &PortName, author: &Author) -> Result<Self, Refusal> {
+    pub fn copy(&self, from: &PortName, to: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
         let text = candidate
             .apply_to_running(&self.running_text)
-            .map_err(|error| Refusal::Whole(error.to_string()))?;
+            .map_err(|error| Rejected::Whole(error.to_string()))?;
         if !self.candidate_config.ports.contains_key(from) {
             return Err(self.no_port(from));
         }
@@ -290,19 +290,19 @@ impl State {
     }
 
     /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.
-    pub(super) fn is_right(&self) -> Result<(), Refusal> {
+    pub(super) fn is_right(&self) -> Result<(), Rejected> {
         match &self.fault {
-            Some(fault) => Err(Refusal::Committed(fault.clone())),
+            Some(fault) => Err(Rejected::Committed(fault.clone())),
             None => Ok(()),
         }
     }
 
-    fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Refusal> {
+    fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let text = candidate
             .apply_to_running(&self.running_text)
-            .map_err(|error| Refusal::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Refusal::Whole)?;
+            .map_err(|error| Rejected::Whole(error.to_string()))?;
+        changes::candidate(&text).map_err(Rejected::Whole)?;
         let last = Last { key, who: author.who.clone(), when: author.when };
         let next = Self::new(
             self.committed.clone(),
@@ -315,7 +315,7 @@ impl State {
         .with_instances(self.instances.clone());
         let all = next.pending();
         let bytes = all.to_running(&self.instances).map_or(usize::MAX, |text| text.len());
-        if all.len() > MAX_CHANGES || bytes > MAX_TEXT { Err(Refusal::TooMany) } else { Ok(next) }
+        if all.len() > MAX_CHANGES || bytes > MAX_TEXT { Err(Rejected::TooMany) } else { Ok(next) }
     }
 }
 
@@ -356,7 +356,7 @@ mod tests {
 
     impl State {
         /// On a machine with a /dev/ttyUSB1.
-        fn renames_to(&self, from: &str, to: &str) -> Result<Self, Refusal> {
+        fn renames_to(&self, from: &str, to: &str) -> Result<Self, Rejected> {
             let leads = |path: &Path| (path == Path::new("/dev/ttyUSB1")).then_some(1);
             State::rename(self, &name(from), &name(to), &alice(), leads)
         }

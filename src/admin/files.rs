@@ -11,23 +11,23 @@ use thiserror::Error;
 
 use super::apply::Plan;
 use super::state::{Last, State};
-use crate::config::changes::{Changes, RUNNING};
-use crate::config::commit::COMMITTED;
+use crate::config::changes::{Changes, RUNNING_FILE};
+use crate::config::commit::COMMITTED_FILE;
 use crate::config::{Config, ConfigError, Instances, LAST_GOOD, Text, committed, load_text};
 use crate::persist;
 
 /// Changes not yet reloaded; nobody else's business.
-const CANDIDATE: &str = "run/consoleserver/admin/candidate.toml";
+const CANDIDATE_FILE: &str = "run/consoleserver/admin/candidate.toml";
 /// What a rollback has replaced.
-const EDITED: &str = "var/lib/consoleserver/admin/edited.toml";
+const EDITED_FILE: &str = "var/lib/consoleserver/admin/edited.toml";
 /// What a rollback has found in place of the committed file, and could not read.
-const UNREADABLE: &str = "etc/consoleserver/config.toml.unreadable";
+const UNREADABLE_FILE: &str = "etc/consoleserver/config.toml.unreadable";
 /// Who has committed last, and when. It outlives a boot, as what was committed does.
 const LAST_COMMIT: &str = "var/lib/consoleserver/admin/last-commit.toml";
 /// What systemd and the ports are being told, so that a killed service tells them again. Gone at a reboot, which begins afresh.
 const UNDER_WAY: &str = "run/consoleserver/admin/under-way.toml";
 /// Where the vendor's configuration is.
-const VENDOR: &str = "usr/lib/consoleserver/config.toml";
+const VENDOR_FILE: &str = "usr/lib/consoleserver/config.toml";
 
 /// A file of the state cannot be written.
 #[derive(Debug, Error)]
@@ -73,7 +73,7 @@ impl Files {
             let meta = fs::metadata(self.root.join(path)).ok()?;
             Some((meta.dev(), meta.ino(), meta.ctime(), meta.ctime_nsec(), meta.size()))
         };
-        [COMMITTED, VENDOR].map(stamp).to_vec()
+        [COMMITTED_FILE, VENDOR_FILE].map(stamp).to_vec()
     }
 
     /// The committed text. Of a wrong one the last good one, and what is wrong.
@@ -84,7 +84,7 @@ impl Files {
             Ok(text) => return (text, None),
             Err(error) => error,
         };
-        let path = self.root.join(COMMITTED);
+        let path = self.root.join(COMMITTED_FILE);
         let text = match &wrong {
             ConfigError::Missing(_) => return (Text { text: String::new(), path }, None),
             _ => load_text(&self.root.join(LAST_GOOD)).ok().flatten().unwrap_or_default(),
@@ -110,7 +110,7 @@ impl Files {
     }
 
     fn candidate(&self) -> Result<Option<Candidate>, String> {
-        let path = self.root.join(CANDIDATE);
+        let path = self.root.join(CANDIDATE_FILE);
         let text = load_text(&path).map_err(|error| error.to_string())?;
         let parse = |text: String| {
             toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
@@ -120,7 +120,7 @@ impl Files {
 
     /// Keeps what runs: from now on every port and the generator take it.
     pub fn save_running(&self, state: &State) -> Result<(), FileError> {
-        let path = self.root.join(RUNNING);
+        let path = self.root.join(RUNNING_FILE);
         if state.running.is_empty() && state.instances.is_empty() {
             return remove(&path);
         }
@@ -132,20 +132,20 @@ impl Files {
     pub fn save_candidate(&self, state: &State) -> Result<(), FileError> {
         let file =
             Candidate { revision: state.revision, last: state.last.clone(), change: state.candidate.clone() };
-        write(&self.root.join(CANDIDATE), toml::to_string(&file).map_err(io::Error::other), 0o600)
+        write(&self.root.join(CANDIDATE_FILE), toml::to_string(&file).map_err(io::Error::other), 0o600)
     }
 
     /// Keeps a text that somebody has written into the committed file, and that is about to be replaced; where.
     pub fn save_edited(&self, text: &str) -> Result<PathBuf, FileError> {
-        write(&self.root.join(EDITED), Ok(text.to_owned()), 0o600)?;
-        Ok(Path::new("/").join(EDITED))
+        write(&self.root.join(EDITED_FILE), Ok(text.to_owned()), 0o600)?;
+        Ok(Path::new("/").join(EDITED_FILE))
     }
 
     /// Moves a committed file that cannot be read out of the way, whatever it is; where it is now.
     pub fn set_aside(&self) -> Result<PathBuf, FileError> {
-        let (from, to) = (self.root.join(COMMITTED), self.root.join(UNREADABLE));
+        let (from, to) = (self.root.join(COMMITTED_FILE), self.root.join(UNREADABLE_FILE));
         fs::rename(&from, &to).map_err(|cause| FileError { path: to, cause })?;
-        Ok(Path::new("/").join(UNREADABLE))
+        Ok(Path::new("/").join(UNREADABLE_FILE))
     }
 
     /// Keeps what is about to be done, until [`Self::is_done`].
@@ -198,7 +198,7 @@ impl Files {
 
     /// Drafts of a writer that was killed.
     pub fn sweep(&self) {
-        for path in [COMMITTED, CANDIDATE, LAST_GOOD].map(|path| self.root.join(path)) {
+        for path in [COMMITTED_FILE, CANDIDATE_FILE, LAST_GOOD].map(|path| self.root.join(path)) {
             let Some(directory) = path.parent() else { continue };
             // A directory that is not there has no drafts.
             let Ok(entries) = fs::read_dir(directory) else { continue };

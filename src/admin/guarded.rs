@@ -11,19 +11,19 @@ use zbus::names::{InterfaceName, MemberName};
 use zbus::object_server::{DispatchResult, Interface, SignalEmitter};
 use zbus::{BoxDBusError, Connection, ObjectServer, OwnedVariant, Variant, fdo};
 
-use super::bouncer::as_caller;
+use super::authorization::as_caller;
 use super::refused::BusError;
-use super::service::House;
+use super::service::Shared;
 
 /// `I`, guarded.
 pub struct Guarded<I> {
     inner: I,
-    house: Arc<House>,
+    house: Arc<Shared>,
 }
 
 impl<I> Guarded<I> {
     /// Puts the bouncer in front.
-    pub fn new(inner: I, house: Arc<House>) -> Self {
+    pub fn new(inner: I, house: Arc<Shared>) -> Self {
         Self { inner, house }
     }
 }

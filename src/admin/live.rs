@@ -13,18 +13,18 @@ use crate::config::Instances;
 use crate::port::PortName;
 
 /// One look at an object asks for each of its properties; they come from the same answer.
-const FRESH: Duration = Duration::from_millis(250);
+const CACHE_LIFETIME: Duration = Duration::from_millis(250);
 /// For one port to say how it does. One that hangs must not hold up the list of all.
-const PATIENCE: Duration = Duration::from_secs(2);
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Asked = Result<Status, String>;
+type StatusResult = Result<Status, String>;
 
 /// What the ports have said last.
 pub struct Live {
     runtime_dir: PathBuf,
     units: Units,
     active: Mutex<Option<(Instant, BTreeSet<PortName>)>>,
-    said: Mutex<HashMap<PortName, (Instant, Asked)>>,
+    said: Mutex<HashMap<PortName, (Instant, StatusResult)>>,
 }
 
 impl Live {
@@ -36,7 +36,7 @@ impl Live {
     /// The ports that run.
     pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         let mut active = self.active.lock().await;
-        if let Some((_, active)) = active.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+        if let Some((_, active)) = active.as_ref().filter(|(at, _)| at.elapsed() < CACHE_LIFETIME) {
             return Ok(active.clone());
         }
         let (now, instances) = (self.units.active().await?, Instances::of_runtime(&self.runtime_dir));
@@ -52,19 +52,19 @@ impl Live {
     }
 
     /// How a port does; `None` if it does not run.
-    pub async fn status(&self, port: &PortName) -> Option<Asked> {
+    pub async fn status(&self, port: &PortName) -> Option<StatusResult> {
         match self.active().await {
             Ok(active) if !active.contains(port) => return None,
             Ok(_) => {}
             Err(error) => return Some(Err(error.to_string())),
         }
-        if let Some((_, said)) = self.said.lock().await.get(port).filter(|(at, _)| at.elapsed() < FRESH) {
+        if let Some((_, said)) = self.said.lock().await.get(port).filter(|(at, _)| at.elapsed() < CACHE_LIFETIME) {
             return Some(said.clone());
         }
         let ask = self.ask(port, client::status);
-        let said = match tokio::time::timeout(PATIENCE, ask).await {
+        let said = match tokio::time::timeout(STATUS_TIMEOUT, ask).await {
             Ok(said) => said,
-            Err(_) => Err(format!("{port} has not answered within {} s", PATIENCE.as_secs())),
+            Err(_) => Err(format!("{port} has not answered within {} s", STATUS_TIMEOUT.as_secs())),
         };
         self.said.lock().await.insert(port.clone(), (Instant::now(), said.clone()));
         Some(said)

@@ -7,11 +7,11 @@ use zbus::object_server::SignalEmitter;
 use zbus::{ObjectServer, OwnedObjectPath, Variant};
 
 use super::authors::{outcome, shown};
-use super::bouncer::Needs;
+use super::authorization::Permission;
 use super::bus::{By, Change, Keys, port_path};
 use super::commit::Whose;
 use super::refused::{BusError::Refused, Result};
-use super::service::House;
+use super::service::Shared;
 use super::wire::{from_bus, keys, to_bus};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Groups, Layer, Value, keys as table};
@@ -20,7 +20,7 @@ use crate::port::PortName;
 use crate::port::nearest::no_port;
 
 /// The object at `/org/consoleserver1`.
-pub struct Manager(pub Arc<House>);
+pub struct Manager(pub Arc<Shared>);
 
 /// A port by the name that somebody has given.
 pub fn port(word: &str) -> Result<PortName> {
@@ -295,7 +295,7 @@ impl Manager {
 
     #[zbus(out_args("may"))]
     async fn may_administer(&self, #[zbus(header)] header: Header<'_>) -> bool {
-        self.0.bouncer.could(&header, Needs::Configure).await
+        self.0.bouncer.could(&header, Permission::Configure).await
     }
 
     /// Somebody has changed something.

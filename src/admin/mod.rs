@@ -7,7 +7,7 @@
 mod act;
 mod apply;
 mod authors;
-pub mod bouncer;
+pub mod authorization;
 pub mod bus;
 mod commit;
 pub mod confirm;
@@ -15,7 +15,7 @@ mod core;
 mod edits;
 mod files;
 mod guarded;
-mod hand_over;
+mod port_move;
 mod live;
 mod manager;
 pub mod origin;

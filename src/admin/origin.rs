@@ -10,10 +10,10 @@ use zbus::{Connection, OwnedObjectPath};
 use crate::auth::status::whose;
 
 /// For systemd and logind to answer, together. A change is made without an answer, too.
-const LIMIT: Duration = Duration::from_secs(2);
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Characters of an address or of a unit's name that are kept: systemd's names have at most 255.
-const LONGEST: usize = 255;
+const MAX_ADDRESS_BYTES: usize = 255;
 
 /// Units of sessions of the admin CLI.
 const ADMIN_SESSION: &str = "console-auth-cli@";
@@ -97,7 +97,7 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
         }
         zbus::Result::Ok(())
     };
-    match tokio::time::timeout(LIMIT, asked).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, asked).await {
         // Without an answer nothing is known, and that is no fault of the change.
         Ok(Ok(()) | Err(_)) | Err(_) => origin,
     }
@@ -113,5 +113,5 @@ async fn login(bus: &Connection, id: &str) -> zbus::Result<Option<String>> {
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(LONGEST).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_ADDRESS_BYTES).collect()
 }

@@ -7,30 +7,30 @@ use std::time::Duration;
 
 use zbus::ObjectServer;
 
-use super::bouncer::caller;
+use super::authorization::caller;
 use super::bus::{Keys, Session};
 use super::manager::tcp_port;
 use super::refused::{
     BusError::{Failed, Refused},
     Result,
 };
-use super::service::House;
+use super::service::Shared;
 use super::wire::keys;
 use crate::attach::{LineErrors, Status, client};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
-use crate::hub::BREAKS;
+use crate::hub::BREAK_MS_RANGE;
 use crate::port::PortName;
 
 /// The object of a port.
 pub struct Port {
-    house: Arc<House>,
+    house: Arc<Shared>,
     name: PortName,
 }
 
 impl Port {
     /// The object of that one.
-    pub fn new(house: Arc<House>, name: PortName) -> Self {
+    pub fn new(house: Arc<Shared>, name: PortName) -> Self {
         Self { house, name }
     }
 
@@ -108,8 +108,8 @@ impl Port {
     }
 
     async fn send_break(&self, milliseconds: u32) -> Result<()> {
-        if !BREAKS.contains(&milliseconds) {
-            let (shortest, longest) = (BREAKS.start(), BREAKS.end());
+        if !BREAK_MS_RANGE.contains(&milliseconds) {
+            let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
             return Err(Refused(format!("a break lasts {shortest} to {longest} ms, not {milliseconds}")));
         }
         let length = Duration::from_millis(milliseconds.into());

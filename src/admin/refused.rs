@@ -1,7 +1,7 @@
 //! Refusals as they go over the bus. Names of our own: tools show the standard ones as their own words, and ours are the sentence that
 //! the caller needs.
 
-use super::bouncer::Denied;
+use super::authorization::Denied;
 use super::core::Error;
 
 /// An error of a call.

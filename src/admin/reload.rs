@@ -8,11 +8,11 @@ use std::os::fd::AsFd;
 use futures_util::{StreamExt, stream};
 
 use super::apply::{self, Plan, Present, Step};
-use super::bouncer::caller;
+use super::authorization::caller;
 use super::core::{Core, Error, Remarks};
-use super::hand_over::instance_of;
+use super::port_move::instance_of;
 use super::rename::{self, Renames, back, instances, renamed, under_new_names};
-use super::state::{Refusal, State};
+use super::state::{Rejected, State};
 use super::units::UnitsError;
 use crate::attach::client;
 use crate::config::Config;
@@ -51,7 +51,7 @@ impl Core {
     pub(super) async fn apply(&self, which: impl Fn(&Scope) -> bool) -> Result<Remarks, Error> {
         let state = self.state();
         if let Some(fault) = &state.fault {
-            return Err(Refusal::Committed(fault.clone()).into());
+            return Err(Rejected::Committed(fault.clone()).into());
         }
         let next = state.reloaded(&which);
         next.check_running()?;

@@ -79,7 +79,7 @@ impl Core {
             return Ok(None);
         }
         let moves = renames.iter().map(|(from, to)| Move { from: from.clone(), to: to.clone() }).collect();
-        let socket = self.files.root.join("run/consoleserver").join(logdir::SOCKET);
+        let socket = self.files.root.join("run/consoleserver").join(logdir::SOCKET_NAME);
         logdir::rename(&socket, moves, link).await.map(Some)
     }
 

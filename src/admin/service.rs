@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use zbus::{Connection, ObjectServer, fdo};
 
 use super::act::emitter;
-use super::bouncer::Bouncer;
-use super::bus::{NAME, PATH, port_path};
+use super::authorization::Authorizer;
+use super::bus::{BUS_NAME, OBJECT_PATH, port_path};
 use super::core::Core;
 use super::files::Files;
 use super::guarded::Guarded;
@@ -28,15 +28,15 @@ use crate::port::PortName;
 use crate::systemd;
 
 /// Without a call for so long, nobody needs us.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE_EXIT_DELAY: Duration = Duration::from_secs(60);
 /// How often the clock is looked at while a commit waits: a machine that slept in between does not tell.
-const LOOK: Duration = Duration::from_secs(5);
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Between two tries at a rollback.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// For polkit, systemd or the bus to answer; a job of systemd's has a limit of its own.
-const ANSWERS: Duration = Duration::from_secs(90);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 /// For calls that run as the service is stopped: a reload's restarts, bounded each, seldom take as long.
-const FAREWELL: Duration = Duration::from_secs(60);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why there is no administration.
 #[derive(Debug, Error)]
@@ -45,7 +45,7 @@ pub enum ServiceError {
     #[error("the system bus: {0}")]
     Bus(#[from] zbus::Error),
     /// Somebody has our name.
-    #[error("{NAME} on the system bus: {0}")]
+    #[error("{BUS_NAME} on the system bus: {0}")]
     Name(fdo::Error),
     /// Signals, the runtime.
     #[error("{0}: {1}")]
@@ -53,11 +53,11 @@ pub enum ServiceError {
 }
 
 /// What all objects share.
-pub struct House {
+pub struct Shared {
     /// Does the work.
     pub core: Core,
     /// Decides who may.
-    pub bouncer: Bouncer,
+    pub bouncer: Authorizer,
     /// Ports that have an object.
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
@@ -67,7 +67,7 @@ pub struct House {
 }
 
 /// A call that runs.
-pub struct Busy<'h>(&'h House);
+pub struct Busy<'h>(&'h Shared);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -77,7 +77,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl House {
+impl Shared {
     /// A call begins; it ends with what is returned.
     pub fn busy(&self) -> Busy<'_> {
         self.note();
@@ -93,7 +93,7 @@ impl House {
     /// When nobody will have called for [`IDLE`]; `None` while somebody does, or a commit waits.
     fn idle_at(&self) -> Option<Instant> {
         let last = self.begun + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
-        (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none()).then_some(last + IDLE)
+        (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none()).then_some(last + IDLE_EXIT_DELAY)
     }
 
     /// A deadline is new.
@@ -137,14 +137,14 @@ pub fn run(root: PathBuf) -> Result<(), ServiceError> {
 async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| ServiceError::System("signals", error))?;
-    let connection = zbus::connection::Builder::system().method_timeout(ANSWERS).build().await?;
+    let connection = zbus::connection::Builder::system().method_timeout(REPLY_TIMEOUT).build().await?;
     let units = Units::new(&connection).await?;
     let runtime_dir =
         root.join(systemd::runtime_directory().strip_prefix("/").unwrap_or(&systemd::runtime_directory()));
     let live = Live::new(runtime_dir, units.clone());
-    let house = Arc::new(House {
+    let house = Arc::new(Shared {
         core: Core::new(Files { root }, units, live, emitter(&connection)?),
-        bouncer: Bouncer::new(&connection).await?,
+        bouncer: Authorizer::new(&connection).await?,
         objects: tokio::sync::Mutex::default(),
         calls: AtomicUsize::new(0),
         begun: Instant::now(),
@@ -155,11 +155,11 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     // A commit that a reboot has overtaken goes back before anybody can confirm it.
     house.core.expire().await;
     let server = connection.object_server();
-    server.at(PATH, Guarded::new(Manager(house.clone()), house.clone())).await?;
-    server.at(PATH, Guarded::new(Watcher::new(house.clone()), house.clone())).await?;
-    server.at(PATH, Guarded::new(fdo::ObjectManager, house.clone())).await?;
+    server.at(OBJECT_PATH, Guarded::new(Manager(house.clone()), house.clone())).await?;
+    server.at(OBJECT_PATH, Guarded::new(Watcher::new(house.clone()), house.clone())).await?;
+    server.at(OBJECT_PATH, Guarded::new(fdo::ObjectManager, house.clone())).await?;
     house.keep_objects(server).await;
-    connection.request_name(NAME).await?;
+    connection.request_name(BUS_NAME).await?;
 
     let mut tried: Option<Instant> = None;
     loop {
@@ -167,8 +167,8 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
         let idle = house.idle_at();
         let waits = house.core.waiting().map(|waiting| match waiting.left() {
             // A rollback that has failed, on a disk that is full say, is tried again.
-            0 => tried.map_or_else(Instant::now, |tried| tried + RETRY),
-            left => Instant::now() + Duration::from_secs(left).min(LOOK),
+            0 => tried.map_or_else(Instant::now, |tried| tried + RETRY_INTERVAL),
+            left => Instant::now() + Duration::from_secs(left).min(CHECK_INTERVAL),
         });
         tokio::select! {
             () = changed => {}
@@ -190,9 +190,9 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
 }
 
 /// Gives the name back first: the next call starts the next service. Calls that have come before are answered.
-async fn leave(connection: &Connection, house: &House) {
-    if let Err(error) = connection.release_name(NAME).await {
-        tracing::warn!("{NAME} cannot be given back: {error}");
+async fn leave(connection: &Connection, house: &Shared) {
+    if let Err(error) = connection.release_name(BUS_NAME).await {
+        tracing::warn!("{BUS_NAME} cannot be given back: {error}");
     }
     let answered = async {
         loop {
@@ -209,7 +209,7 @@ async fn leave(connection: &Connection, house: &House) {
             }
         }
     };
-    if tokio::time::timeout(FAREWELL, answered).await.is_err() {
-        tracing::error!("a call has not ended within {} s", FAREWELL.as_secs());
+    if tokio::time::timeout(DRAIN_TIMEOUT, answered).await.is_err() {
+        tracing::error!("a call has not ended within {} s", DRAIN_TIMEOUT.as_secs());
     }
 }

@@ -19,7 +19,7 @@ pub(super) const MAX_TEXT: usize = 512 * 1024;
 
 /// Why a change is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum Rejected {
     /// A key that there is not.
     #[error("{0}")]
     Path(#[from] PathError),
@@ -237,17 +237,17 @@ impl State {
     }
 
     /// Refuses a caller who has not seen the last change.
-    pub fn check_revision(&self, asked: u64) -> Result<(), Refusal> {
+    pub fn check_revision(&self, asked: u64) -> Result<(), Rejected> {
         match (asked, &self.last) {
             (0, _) => Ok(()),
             (asked, _) if asked == self.revision => Ok(()),
-            (asked, Some(last)) if asked < self.revision => Err(Refusal::Stale {
+            (asked, Some(last)) if asked < self.revision => Err(Rejected::Stale {
                 key: last.key.clone(),
                 who: last.who.clone(),
                 when: crate::clock::clock(last.when),
                 revision: self.revision,
             }),
-            (asked, _) => Err(Refusal::Unknown { asked, revision: self.revision }),
+            (asked, _) => Err(Rejected::Unknown { asked, revision: self.revision }),
         }
     }
 
@@ -335,10 +335,10 @@ impl State {
     }
 
     /// Refuses what would run, if that is wrong: a TCP port may be given from one port to another by two changes, of which only one runs.
-    pub fn check_running(&self) -> Result<(), Refusal> {
+    pub fn check_running(&self) -> Result<(), Rejected> {
         let text =
-            self.running.apply(&self.committed.text).map_err(|error| Refusal::Part(error.to_string()))?;
-        changes::candidate(&text).map(drop).map_err(Refusal::Part)
+            self.running.apply(&self.committed.text).map_err(|error| Rejected::Part(error.to_string()))?;
+        changes::candidate(&text).map(drop).map_err(Rejected::Part)
     }
 
     /// Nothing is pending any more; the committed text is this.
@@ -366,10 +366,10 @@ impl State {
     }
 
     /// The committed text with every change in it.
-    pub fn merged(&self) -> Result<String, Refusal> {
+    pub fn merged(&self) -> Result<String, Rejected> {
         let text =
-            self.pending().apply(&self.committed.text).map_err(|error| Refusal::Whole(error.to_string()))?;
-        changes::candidate(&text).map_err(Refusal::Whole).map(|_| text)
+            self.pending().apply(&self.committed.text).map_err(|error| Rejected::Whole(error.to_string()))?;
+        changes::candidate(&text).map_err(Rejected::Whole).map(|_| text)
     }
 
     /// The keys that were changed here, and in the committed file by hand meanwhile: a sentence each.
@@ -502,7 +502,7 @@ mod tests {
     fn a_wrong_change_is_refused_with_what_would_be_right() {
         let refused = |path: &str, value: Value| {
             path.parse()
-                .map_err(Refusal::from)
+                .map_err(Rejected::from)
                 .and_then(|path| state().set(path, Some(value), &alice()))
                 .unwrap_err()
                 .to_string()

@@ -10,13 +10,13 @@ use thiserror::Error;
 use zbus::{Connection, ObjectPath, OwnedObjectPath};
 
 use super::apply::Step;
-use super::hand_over::instance_of;
+use super::port_move::instance_of;
 use crate::port::PortName;
 
 /// For one job: a port takes at most 15 s to stop, and as long again behind its socket; a start waits for the device's driver.
-const JOB: Duration = Duration::from_secs(60);
+const JOB_TIMEOUT: Duration = Duration::from_secs(60);
 /// For an answer to a question, and for generators to run: systemd gives these 90 s.
-const ANSWER: Duration = Duration::from_secs(100);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// What systemd did not do.
 #[derive(Debug, Error)]
@@ -104,13 +104,13 @@ impl Units {
     /// `systemctl daemon-reload`
     pub async fn daemon_reload(&self) -> Result<(), UnitsError> {
         let what = "systemctl daemon-reload";
-        bounded(what, ANSWER, self.0.reload()).await?.map_err(|error| UnitsError::of(what, error))
+        bounded(what, REPLY_TIMEOUT, self.0.reload()).await?.map_err(|error| UnitsError::of(what, error))
     }
 
     /// Does it and waits for its end.
     pub async fn step(&self, step: &Step) -> Result<(), UnitsError> {
         let what = step.to_string();
-        bounded(&what, JOB, self.job(&what, step)).await?
+        bounded(&what, JOB_TIMEOUT, self.job(&what, step)).await?
     }
 
     /// Starts a unit and does not wait for its end: it may take as long as it likes. One that still runs is left alone: systemd would
@@ -119,11 +119,11 @@ impl Units {
         let what = format!("systemctl start --no-block {unit}");
         let patterns = [unit];
         let running = self.0.list_units_by_patterns(&["active", "activating", "reloading"], &patterns);
-        let running = bounded(&what, ANSWER, running).await?.map_err(|error| UnitsError::of(&what, error))?;
+        let running = bounded(&what, REPLY_TIMEOUT, running).await?.map_err(|error| UnitsError::of(&what, error))?;
         if !running.is_empty() {
             return Ok(Begun::StillRuns);
         }
-        let begun = bounded(&what, ANSWER, self.0.start_unit(unit, "replace")).await?;
+        let begun = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
         begun.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
     }
 
@@ -185,7 +185,7 @@ impl Units {
     async fn ports_of(&self, states: &[&str], patterns: &[&str]) -> Result<BTreeSet<PortName>, UnitsError> {
         let what = format!("systemctl list-units {}", patterns.join(" "));
         let listed = self.0.list_units_by_patterns(states, patterns);
-        let listed = bounded(&what, ANSWER, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
+        let listed = bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
         Ok(listed.into_iter().filter_map(|row| instance_of(&row.0)).collect())
     }
 }

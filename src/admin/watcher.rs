@@ -15,7 +15,7 @@ use super::refused::{
     BusError::{Failed, Refused},
     Result,
 };
-use super::service::House;
+use super::service::Shared;
 use super::units::Begun;
 use crate::config::{TriggerName, TriggerNameError};
 use crate::persist;
@@ -23,20 +23,20 @@ use crate::port::PortName;
 use crate::trigger::LONGEST_LINE;
 
 /// What a unit reads, below the root: `PORT:RULE`.
-const EVENTS: &str = "run/consoleserver/trigger";
+const EVENT_DIRECTORY: &str = "run/consoleserver/trigger";
 /// Bytes of a line that is all escapes.
-const LONGEST: usize = 4 * LONGEST_LINE;
+const MAX_EVENT_BYTES: usize = 4 * LONGEST_LINE;
 
 /// The object at `/org/consoleserver1` that ports speak to.
 pub struct Watcher {
-    house: Arc<House>,
+    house: Arc<Shared>,
     /// When a rule was believed last. No more of them than there are rules.
     believed: Mutex<HashMap<(PortName, TriggerName), Instant>>,
 }
 
 impl Watcher {
     /// Nothing was heard yet.
-    pub fn new(house: Arc<House>) -> Self {
+    pub fn new(house: Arc<Shared>) -> Self {
         Self { house, believed: Mutex::default() }
     }
 
@@ -58,7 +58,7 @@ impl Watcher {
 
     /// For the unit to read. A name of its own for each rule, so that there are never more than rules.
     fn write(&self, port: &PortName, rule: &TriggerName, line: &str) -> std::io::Result<()> {
-        let path: PathBuf = self.house.core.files.root.join(EVENTS).join(format!("{port}:{rule}"));
+        let path: PathBuf = self.house.core.files.root.join(EVENT_DIRECTORY).join(format!("{port}:{rule}"));
         let mut text = String::new();
         let when = jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z");
         // Writing into a String does not fail.
@@ -78,8 +78,8 @@ impl Watcher {
     ) -> Result<()> {
         let port = self::port(port)?;
         let rule: TriggerName = rule.parse().map_err(|error: TriggerNameError| Refused(error.to_string()))?;
-        if line.len() > LONGEST || line.contains(|c: char| c.is_control() && c != '\t') {
-            return Err(Refused(format!("a line has at most {LONGEST} bytes, and nothing in it but text")));
+        if line.len() > MAX_EVENT_BYTES || line.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(Refused(format!("a line has at most {MAX_EVENT_BYTES} bytes, and nothing in it but text")));
         }
         let state = self.house.core.state();
         let trigger = state.running_config.ports.get(&port).and_then(|port| port.triggers.get(&rule));

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::Reply;
 use super::server::Server;
-use crate::hub::{BREAKS, BreakEvent, LineState};
+use crate::hub::{BREAK_MS_RANGE, BreakEvent, LineState};
 use crate::session::plain;
 
 /// For the line to begin a break. Before it stands at most what its queue holds, which a stuck line has to throw away.
@@ -38,8 +38,8 @@ impl Server {
 
     pub(super) async fn send_break(&self, milliseconds: u32, by: String) -> Reply {
         let name = &self.console.name();
-        if !BREAKS.contains(&milliseconds) {
-            let (shortest, longest) = (BREAKS.start(), BREAKS.end());
+        if !BREAK_MS_RANGE.contains(&milliseconds) {
+            let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
             return Reply::Refused(format!("a break of {milliseconds} ms: expected {shortest} to {longest}"));
         }
         let line = self.console.hub.line().borrow().clone();

@@ -26,7 +26,7 @@ const LISTEN_TIME: Duration = Duration::from_secs(3);
 /// After the rate has changed: what the hardware and the kernel had received before is not of it.
 const SETTLE_TIME: Duration = Duration::from_millis(100);
 /// Bytes that are enough, and such as are too few to judge by: eight random ones are text once in thousands of tries.
-const ENOUGH: usize = 256;
+const ENOUGH_BYTES: usize = 256;
 const TOO_FEW: usize = 8;
 /// Per cent of text that text has: a byte may be lost where listening begins, and escape sequences count as text.
 const TEXT: usize = 95;
@@ -117,7 +117,7 @@ impl Server {
                 Err(why) => return send_async(to, &Reply::Refused(why)).await,
             }
             listen(&mut cursor, usize::MAX, SETTLE_TIME).await;
-            let heard = listen(&mut cursor, ENOUGH, LISTEN_TIME).await;
+            let heard = listen(&mut cursor, ENOUGH_BYTES, LISTEN_TIME).await;
             if end.is_closed() {
                 let why = format!("{}: the line was set or unplugged meanwhile", self.console.name());
                 return send_async(to, &Reply::Refused(why)).await;
@@ -166,7 +166,7 @@ async fn listen(cursor: &mut Cursor, enough: usize, time: Duration) -> Vec<u8> {
     let until = Instant::now() + time;
     let mut heard = Vec::new();
     while heard.len() < enough {
-        match timeout_at(until, cursor.pull(ENOUGH)).await {
+        match timeout_at(until, cursor.pull(ENOUGH_BYTES)).await {
             // Only as much is kept as is judged by; a flood ends with the time, too.
             Ok(Pulled::Bytes(bytes)) => {
                 heard.extend(bytes);

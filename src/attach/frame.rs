@@ -5,9 +5,9 @@
 use std::io;
 
 /// Bytes of the longest frame that a client takes; the port sends a few KiB more than 32 at most.
-const LIMIT: usize = 64 * 1024;
+const MAX_FRAME_BYTES: usize = 64 * 1024;
 /// Bytes before the content.
-const HEADER: usize = 5;
+const HEADER_BYTES: usize = 5;
 
 /// Where a frame's bytes belong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Kind {
 
 /// The frame of these bytes, at most [`LIMIT`].
 pub fn encode(kind: Kind, bytes: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(HEADER + bytes.len());
+    let mut frame = Vec::with_capacity(HEADER_BYTES + bytes.len());
     frame.push(kind as u8);
     frame.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
     frame.extend_from_slice(bytes);
@@ -66,13 +66,13 @@ impl Frames {
 
     /// The next whole frame, once it is there. Fails on what is none.
     pub fn next_frame(&mut self) -> io::Result<Option<(Kind, Vec<u8>)>> {
-        let Some((header, rest)) = self.received.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let Some((header, rest)) = self.received.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let [kind, length @ ..] = *header;
         let length = u32::from_be_bytes(length) as usize;
-        let kind = Kind::ALL.into_iter().find(|known| *known as u8 == kind).filter(|_| length <= LIMIT);
+        let kind = Kind::ALL.into_iter().find(|known| *known as u8 == kind).filter(|_| length <= MAX_FRAME_BYTES);
         let kind = kind.ok_or_else(|| io::Error::other("the port sent what this protocol does not have"))?;
         let Some(content) = rest.get(..length).map(<[u8]>::to_vec) else { return Ok(None) };
-        self.received.drain(..HEADER + length);
+        self.received.drain(..HEADER_BYTES + length);
         Ok(Some((kind, content)))
     }
 }

@@ -40,7 +40,7 @@ const ADMIN_ACCOUNT: &str = "_console-admin";
 
 /// Who may make a request.
 #[derive(Debug, Clone, Copy)]
-enum Needs {
+enum Permission {
     /// Whoever may use the port.
     User,
     /// They, and console-admin, which shows how the port does.
@@ -175,9 +175,9 @@ impl Server {
             }
         };
         let needs = match request {
-            Request::Status => Needs::Look,
-            _ if request.is_of_administrators() => Needs::Administrator,
-            _ => Needs::User,
+            Request::Status => Permission::Look,
+            _ if request.is_of_administrators() => Permission::Administrator,
+            _ => Permission::User,
         };
         let (caller, right, administrator) = match self.caller(uid, needs).await {
             Ok(caller) => caller,
@@ -222,20 +222,20 @@ impl Server {
     }
 
     /// The caller's name and right, if they may do what they ask for, and whether they are an administrator.
-    async fn caller(&self, uid: u32, needs: Needs) -> Result<(String, Right, bool), Denied> {
+    async fn caller(&self, uid: u32, needs: Permission) -> Result<(String, Right, bool), Denied> {
         let rules = self.rules.borrow().clone();
         // The account database may be slow (LDAP) or hang, and its calls block.
         let look_up = on_a_thread(&self.look_ups, move || {
             let uid = Uid::from_raw(uid);
             let told = |error| format!("who uid {uid} is cannot be told: {error}");
             let account = Account::of_uid(uid).map_err(told)?;
-            let own = uid.is_root() || matches!(needs, Needs::User | Needs::Look) && uid == Uid::current();
+            let own = uid.is_root() || matches!(needs, Permission::User | Permission::Look) && uid == Uid::current();
             let mut administrator = uid.is_root();
             let right = match needs {
                 _ if own => Some(Right::Write),
-                Needs::Administrator => administers(&account).then_some(Right::Watch),
-                Needs::Look if administers(&account) => Some(Right::Watch),
-                Needs::User | Needs::Look => {
+                Permission::Administrator => administers(&account).then_some(Right::Watch),
+                Permission::Look if administers(&account) => Some(Right::Watch),
+                Permission::User | Permission::Look => {
                     let identity = account.identity().map_err(told)?;
                     administrator = is_administrator(identity.uid, &identity.groups);
                     rules.right(&identity.name, &identity.groups)
@@ -248,8 +248,8 @@ impl Server {
             Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
             Ok(Ok((user, None, _))) => {
                 let why = match needs {
-                    Needs::User | Needs::Look => format!("{user} may not use {name}: in none of its groups"),
-                    Needs::Administrator => {
+                    Permission::User | Permission::Look => format!("{user} may not use {name}: in none of its groups"),
+                    Permission::Administrator => {
                         format!("{user} may not do that to {name}: ask console-admin (consolectl)")
                     }
                 };

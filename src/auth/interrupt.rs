@@ -23,11 +23,11 @@ use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname
 use nix::unistd::{Pid, gettid};
 
 /// Between two looks. A send is interrupted when two of them find the same one.
-const LOOK: Duration = Duration::from_millis(100);
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Not used otherwise, here or by modules.
 const SIGNAL: Signal = Signal::SIGURG;
 /// Programs of modules that are looked at: `TasksMax=` allows no more.
-const PROGRAMS: usize = 32;
+const MAX_PROGRAMS: usize = 32;
 
 /// While it exists, sends of the thread that made it do not wait for journald.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ fn watch(tid: Pid, done: Arc<AtomicBool>) -> io::Result<JoinHandle<u32>> {
         let mut before = None;
         let mut programs = HashMap::new();
         while !done.load(Ordering::Relaxed) {
-            std::thread::park_timeout(LOOK);
+            std::thread::park_timeout(CHECK_INTERVAL);
             let now = own_blocking_send(&syscall);
             if now.is_some() && now == before {
                 // SAFETY: the thread lives, since it joins this one.
@@ -117,12 +117,12 @@ fn programs(tid: Pid) -> Vec<i32> {
     };
     let mut all = children(format!("/proc/self/task/{tid}/children"));
     let mut looked = 0;
-    while looked < all.len() && all.len() < PROGRAMS {
+    while looked < all.len() && all.len() < MAX_PROGRAMS {
         let pid = all[looked];
         all.extend(children(format!("/proc/{pid}/task/{pid}/children")));
         looked += 1;
     }
-    all.truncate(PROGRAMS);
+    all.truncate(MAX_PROGRAMS);
     all
 }
 
@@ -186,7 +186,7 @@ mod tests {
         // Whoever waits for an answer goes on waiting.
         let (mut reader, writer) = io::pipe().unwrap();
         let answer = std::thread::spawn(move || {
-            std::thread::sleep(5 * LOOK);
+            std::thread::sleep(5 * CHECK_INTERVAL);
             io::Write::write_all(&mut &writer, b"answer").unwrap();
         });
         let mut buffer = [0; 16];

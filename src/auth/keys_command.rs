@@ -38,7 +38,7 @@ const STDERR_LIMIT: usize = 256;
 const KILL_ROUNDS: usize = 64;
 
 /// What Debian's sshd gives its command.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/games";
+const COMMAND_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/games";
 
 /// Why its output was not used.
 #[derive(Debug, Error)]
@@ -104,7 +104,7 @@ fn command(program: &Path, real: &Path, arguments: &[String], account: &Account)
         .arg0(program)
         .args(arguments)
         .env_clear()
-        .envs([("PATH", PATH), ("USER", name), ("LOGNAME", name)])
+        .envs([("PATH", COMMAND_PATH), ("USER", name), ("LOGNAME", name)])
         .env("HOME", &account.home)
         .envs(std::env::var_os("LANG").map(|lang| ("LANG", lang)))
         .current_dir("/")

@@ -15,7 +15,7 @@ use super::protocol::{Prompt, Reply, Request, Secret, Target};
 use crate::printable;
 
 /// The file in /etc/pam.d.
-const SERVICE: &str = "consoleserver";
+const PAM_SERVICE: &str = "consoleserver";
 
 /// Questions of one transaction. A module that asks more often is stuck.
 const PROMPTS_LIMIT: usize = 16;
@@ -124,7 +124,7 @@ impl<'a> Transaction<'a> {
 
     fn start(who: &Who<'_>, conversation: Conversation<'a>) -> Result<Self, PamError> {
         let start = || {
-            let mut context = Context::new(SERVICE, Some(who.user), conversation)?;
+            let mut context = Context::new(PAM_SERVICE, Some(who.user), conversation)?;
             context.set_rhost(Some(&who.rhost.to_string()))?;
             // No port is called as the program is.
             context.set_tty(Some(

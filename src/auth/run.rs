@@ -22,7 +22,7 @@ use super::account::Account;
 use super::protocol::{Run, Terminal, WindowSize};
 
 /// Where programs are looked for; `consolectl` itself is not.
-const PATH: &str = "/usr/bin:/bin";
+const DEFAULT_PATH: &str = "/usr/bin:/bin";
 /// Who may write to terminals of others (`man 1 mesg`).
 const TTY_GROUP: &str = "tty";
 
@@ -94,7 +94,7 @@ fn environment(account: &Account, terminal: Option<&Terminal>) -> Vec<(OsString,
         ("HOME", account.home.clone().into_os_string()),
         ("USER", name.into()),
         ("LOGNAME", name.into()),
-        ("PATH", PATH.into()),
+        ("PATH", DEFAULT_PATH.into()),
     ];
     let term = terminal.map(|terminal| ("TERM", terminal.term.as_str().into()));
     locale.chain(own.into_iter().chain(term).map(|(name, value)| (name.into(), value))).collect()

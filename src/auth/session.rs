@@ -39,7 +39,7 @@ const MAX_SESSIONS: usize = 10;
 const OPEN: u32 = 75;
 
 /// For the network side to take the news of its end.
-const TELL: Duration = Duration::from_secs(10);
+const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there was no session, or how it was lost.
 #[derive(Debug, Error)]
@@ -228,7 +228,7 @@ async fn keep(mut child: Child, mut socket: UnixStream, all: Arc<Semaphore>) -> 
     };
     let exit = exit(ended.map_err(|error| SessionError::System("the program is lost", error))?);
     // A peer that has left does not want to know.
-    let _ = timeout(TELL, message::send_async(&mut socket, &Reply::Exited(exit))).await;
+    let _ = timeout(NOTIFY_TIMEOUT, message::send_async(&mut socket, &Reply::Exited(exit))).await;
     Ok(exit)
 }
 

@@ -14,7 +14,7 @@ use crate::config::{Access, Config, ConfigError, KeysCommand, KeysCommandUser, K
 use crate::persist;
 
 /// The command that root has last named, below the root: in a directory of root's alone.
-const CONFIRMED: &str = "var/lib/consoleserver/authorized_keys_command";
+const CONFIRMED_FILE: &str = "var/lib/consoleserver/authorized_keys_command";
 
 /// Bytes of the longest configuration, which `config` bounds itself, and of the file above.
 const TEXT_LIMIT: u64 = 1024 * 1024;
@@ -94,7 +94,7 @@ impl Configured {
     /// Root's word is a configuration file that belongs to root, or what was confirmed before. The first is remembered: a commit
     /// through `console-admin` makes the file its own.
     fn confirmed(&self, file: &Path, command: &Command, remember: bool) -> Result<(), Unconfirmed> {
-        let record = self.root.join(CONFIRMED);
+        let record = self.root.join(CONFIRMED_FILE);
         let because = match roots_word(file) {
             Ok(text) => match Config::parse(&text, file) {
                 Ok(config) if self::command(&config.access).as_ref() == Some(command) => {
@@ -129,7 +129,7 @@ fn written((command, user): &Command) -> String {
 /// Remembers that root wants this command, if the process is root's. What cannot be remembered is confirmed by the file for as long as that
 /// is root's.
 fn confirm(root: &Path, command: &Command) {
-    let (record, written) = (root.join(CONFIRMED), written(command));
+    let (record, written) = (root.join(CONFIRMED_FILE), written(command));
     if !Uid::effective().is_root() || roots_word(&record).is_ok_and(|text| text == written) {
         return;
     }

@@ -39,7 +39,7 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The directory of the host keys, which a port or console-cli may ask for instead of a login
-    #[arg(long, value_name = "DIR", default_value = hostkeys::DIRECTORY)]
+    #[arg(long, value_name = "DIR", default_value = hostkeys::HOST_KEY_DIRECTORY)]
     host_keys: PathBuf,
 }
 

@@ -7,20 +7,20 @@ use std::time::Duration;
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::client::{CommandError, Place};
+use super::client::{CommandError, Endpoint};
 use super::former::{Former, FormerError};
 use super::local;
 use super::many::{self, Meant};
 use super::stdout::{Stdout, complain};
 use super::watch;
 use crate::attach::client::{self, AttachError};
-use crate::exec::{self, DONE, FAILED, Lines, Pattern, TIMEOUT, TIMEOUTS};
+use crate::exec::{self, EXIT_DONE, EXIT_FAILED, Lines, Pattern, DEFAULT_TIMEOUT, TIMEOUT_RANGE};
 use crate::port::{Pause, PortName, PortPattern};
 
 /// For something to come, if nothing is said.
-const SECONDS: u32 = TIMEOUT.as_secs() as u32;
+const DEFAULT_TIMEOUT_SECONDS: u32 = DEFAULT_TIMEOUT.as_secs() as u32;
 /// The longest time that may be waited for something: a day.
-const MOST_SECONDS: i64 = *TIMEOUTS.end() as i64;
+const MOST_SECONDS: i64 = *TIMEOUT_RANGE.end() as i64;
 
 /// A command that a port does.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -75,7 +75,7 @@ pub enum AtPort {
         #[arg(long, value_name = "PATTERN")]
         expect: Option<Pattern>,
         /// For the line to take the text, and for the answer
-        #[arg(long, value_name = "SECONDS", default_value_t = SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
         timeout: u32,
         /// A pause after each character, such as 20ms, or none; without it the port's own
         #[arg(long, value_name = "TIME")]
@@ -104,7 +104,7 @@ pub enum AtPort {
     /// Show what a port says until it has said something; fails if that does not come
     Expect {
         /// So long
-        #[arg(long, value_name = "SECONDS", default_value_t = SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
         timeout: u32,
         /// The ports
         port: PortPattern,
@@ -116,7 +116,7 @@ pub enum AtPort {
 
 impl AtPort {
     /// Does it: the exit code.
-    pub fn run(self, place: &Place) -> Result<u8, CommandError> {
+    pub fn run(self, place: &Endpoint) -> Result<u8, CommandError> {
         let runtime = &place.runtime;
         let seconds = |count: u32| Duration::from_secs(count.into());
         let (port, command) = match self {
@@ -159,7 +159,7 @@ impl AtPort {
 }
 
 /// The logs of these ports, each line behind the name of its port if they are several.
-fn log(place: &Place, pattern: &PortPattern, command: &exec::Command) -> Result<u8, CommandError> {
+fn log(place: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> Result<u8, CommandError> {
     let stdout = Mutex::new(Stdout::new());
     let ports = match place.with_log(pattern)? {
         Meant::One(port) => {
@@ -180,7 +180,7 @@ fn log(place: &Place, pattern: &PortPattern, command: &exec::Command) -> Result<
         if let Err(error) = &came {
             complain(&format_args!("consolectl: {error}"));
         }
-        if !matches!(came, Ok(DONE)) {
+        if !matches!(came, Ok(EXIT_DONE)) {
             failed.push(port.clone());
         }
         Ok(())
@@ -198,7 +198,7 @@ fn lock(stdout: &Mutex<Stdout>) -> MutexGuard<'_, Stdout> {
 
 /// One log, of a port that is served or was.
 fn one_log(
-    place: &Place,
+    place: &Endpoint,
     port: &PortName,
     command: &exec::Command,
     shown: &mut impl Write,
@@ -209,7 +209,7 @@ fn one_log(
         (Err(AttachError::NotServed { .. }), Some(former)) => {
             complain(&format_args!("{} is a {}: its log as it was left", former.port, former.what));
             let read = former.run(command.clone(), shown)?;
-            if read.whole { DONE } else { FAILED }
+            if read.whole { EXIT_DONE } else { EXIT_FAILED }
         }
         (done, _) => done?.status,
     };
@@ -262,7 +262,7 @@ impl Write for Labelled<'_> {
 
 /// In the logs of these ports, or of all that there is a log of. A port that does not run is started for it, but one at a time: it reads
 /// its log, and leaves. The logs of ports that nothing serves are read here.
-fn grep(place: &Place, command: exec::Command, patterns: &[PortPattern]) -> Result<u8, CommandError> {
+fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> Result<u8, CommandError> {
     let all = patterns.is_empty();
     let logs = place.logs.as_deref();
     let ports = match all {
@@ -283,7 +283,7 @@ fn grep(place: &Place, command: exec::Command, patterns: &[PortPattern]) -> Resu
         let mut shown = Labelled::new(format!("{port}: "), &stdout);
         match client::run(&place.runtime, port, command.clone(), &mut shown, &mut io::stderr()) {
             Ok(ran) => {
-                found |= ran.status == DONE || shown.any;
+                found |= ran.status == EXIT_DONE || shown.any;
                 whole &= !ran.remarked;
             }
             // Of all ports, those that one may use.
@@ -324,6 +324,6 @@ fn grep(place: &Place, command: exec::Command, patterns: &[PortPattern]) -> Resu
     }
     match failure {
         Some(error) => Err(error),
-        None => Ok(if found && whole { DONE } else { FAILED }),
+        None => Ok(if found && whole { EXIT_DONE } else { EXIT_FAILED }),
     }
 }

@@ -16,7 +16,7 @@ const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
 /// A program that has been asked.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RunningQuery {
     child: Child,
     answer: mpsc::Receiver<io::Result<(Vec<u8>, Vec<u8>)>>,
     asked: Instant,
@@ -41,7 +41,7 @@ pub(super) enum NoAnswer {
     Timeout(Duration),
 }
 
-impl Asked {
+impl RunningQuery {
     /// Starts it. It has neither our terminal's input nor its output, so that it may be left behind.
     pub(super) fn new(command: &mut Command) -> io::Result<Self> {
         let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -82,7 +82,7 @@ impl Asked {
 
 /// Asks a program, and waits no longer than `limit`.
 pub(super) fn ask(command: &mut Command, limit: Duration) -> Result<Answer, NoAnswer> {
-    Asked::new(command)?.within(limit)
+    RunningQuery::new(command)?.within(limit)
 }
 
 /// The names in a directory that can be printed, by a program.
@@ -111,7 +111,7 @@ pub(super) fn space_of(directories: &[PathBuf], limit: Duration) -> Vec<Result<O
     }
     let ask = |directory: &PathBuf| {
         let format = ["--file-system", "--format=%S %b %a", "--"];
-        Asked::new(Command::new("stat").args(format).arg(directory))
+        RunningQuery::new(Command::new("stat").args(format).arg(directory))
     };
     let mut all = Vec::with_capacity(directories.len());
     for some in directories.chunks(AT_ONCE) {

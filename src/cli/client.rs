@@ -25,7 +25,7 @@ use super::local::{self, LocalError};
 use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::select::{counted, groups_of, selected};
 use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port};
-use super::ssh_config::{self, Host, Wish};
+use super::ssh_config::{self, Host, SshConfigOptions};
 use super::takers::{is_inherited, takers};
 use super::targets::Targets;
 use super::tree::{Command, MineOnTrial, Named, Output, Ports, Target, Trial};
@@ -37,7 +37,7 @@ use crate::attach::client::AttachError;
 use crate::auth::sources;
 use crate::config::{Config, ConfigError, Value};
 use crate::exec;
-use crate::hub::BREAK;
+use crate::hub::DEFAULT_BREAK_MS;
 use crate::port::{self, PortName, PortPattern};
 use crate::session::Options;
 
@@ -145,7 +145,7 @@ pub(super) type Done<T = ()> = Result<T, CommandError>;
 
 /// Whose ports are meant.
 #[derive(Debug)]
-pub struct Place {
+pub struct Endpoint {
     /// Where their sockets are.
     pub runtime: PathBuf,
     /// Where their logs are, if that is known.
@@ -154,21 +154,21 @@ pub struct Place {
     pub(super) foreground: bool,
 }
 
-impl Place {
+impl Endpoint {
     /// Those of systemd, unless a directory is given or `consoleserver` has left its marks.
     pub fn new(given: Option<PathBuf>, logs: Option<PathBuf>) -> Self {
         // systemd gives each service with a directory of its own this variable: that of another program is not meant.
         let ours = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let given = given.or(ours.filter(|directory| local::marks(directory).exists()));
         let foreground = given.is_some();
-        let runtime = given.unwrap_or_else(|| crate::systemd::RUNTIME.into());
+        let runtime = given.unwrap_or_else(|| crate::systemd::RUNTIME_DIRECTORY.into());
         // A program in a user's terminal has its logs elsewhere.
-        let logs = logs.or((runtime.as_path() == crate::systemd::RUNTIME).then(|| local::LOGS.into()));
+        let logs = logs.or((runtime.as_path() == crate::systemd::RUNTIME_DIRECTORY).then(|| local::LOG_DIRECTORY.into()));
         Self { foreground: foreground || local::marks(&runtime).exists(), runtime, logs }
     }
 }
 
-impl Place {
+impl Endpoint {
     /// The port that is served here and is meant: of this name, or the only one that begins so.
     pub(super) fn whole(&self, port: &PortName) -> Done<PortName> {
         // Where the directory cannot be read, its socket may be reached all the same.
@@ -210,7 +210,7 @@ pub struct Pending {
 /// Does commands.
 #[derive(Debug)]
 pub struct Client {
-    pub(super) place: Place,
+    pub(super) place: Endpoint,
     service: OnceCell<Service>,
     /// Whether one looks and then changes, and so wants to be told of what others change meanwhile.
     checks: bool,
@@ -220,7 +220,7 @@ pub struct Client {
 
 impl Client {
     /// `checks`: changes are refused if somebody has changed something since the last look.
-    pub fn new(place: Place, checks: bool) -> Self {
+    pub fn new(place: Endpoint, checks: bool) -> Self {
         Self { place, service: OnceCell::new(), checks, seen: Cell::new(0) }
     }
 
@@ -351,7 +351,7 @@ impl Client {
                 let ports = self.select(&[port]).await?;
                 let service = self.service().await?;
                 let send = |port: PortName| async move {
-                    let sent = service.port(&port).await?.send_break(milliseconds.unwrap_or(BREAK)).await;
+                    let sent = service.port(&port).await?.send_break(milliseconds.unwrap_or(DEFAULT_BREAK_MS)).await;
                     Ok(service.of_port(&port, sent).await?)
                 };
                 each(ports, send).await.map(drop)
@@ -485,7 +485,7 @@ impl Client {
         Ok(statuses)
     }
 
-    async fn ssh_config(&self, wish: &Wish, to: &mut impl Write) -> Done {
+    async fn ssh_config(&self, wish: &SshConfigOptions, to: &mut impl Write) -> Done {
         let host = match &wish.host {
             Some(host) => host.clone(),
             None => Host::of_this_machine().map_err(CommandError::NoName)?,

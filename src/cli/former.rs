@@ -8,15 +8,15 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::capture::{History, Matcher, TimeRange, Wanted, guess_type, logs_in};
+use crate::capture::{History, Matcher, TimeRange, LineSelection, guess_type, logs_in};
 use crate::config::{Config, LogType};
 use crate::exec::Command;
 use crate::port::PortName;
 use crate::printable::visible;
 
 /// Lines of a log that are kept to find the last ones, and their bytes: those of a long night.
-const LINES: usize = 100_000;
-const BYTES: usize = 64 * 1024 * 1024;
+const MAX_LINES: usize = 100_000;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why the log of such a port cannot be read.
 #[derive(Debug, Error)]
@@ -108,7 +108,7 @@ impl Former {
         if names.is_empty() {
             return Err(FormerError::None(self.port.clone(), self.what));
         }
-        let last = |lines: u32| Last::new((lines as usize).min(LINES));
+        let last = |lines: u32| Last::new((lines as usize).min(MAX_LINES));
         let (mut last, mut whole) = (lines.map(last), true);
         for name in names {
             let path = self.directory.join(name);
@@ -118,7 +118,7 @@ impl Former {
             }
             let matcher =
                 pattern.clone().map(|pattern| Box::new(move |line: &[u8]| pattern.is_in(line)) as Matcher);
-            let wanted = Wanted { pattern: matcher, range, as_is };
+            let wanted = LineSelection { pattern: matcher, range, as_is };
             let mut history = History::new(&path, kind, wanted).map_err(|error| self.failed(error))?;
             while let Some(piece) = history.look_on().map_err(|error| self.failed(error))? {
                 match &mut last {
@@ -170,7 +170,7 @@ impl Last {
                 Some(line) => line.extend_from_slice(part),
                 None => self.lines.push_back(part.to_vec()),
             }
-            while self.lines.len() > self.most || self.bytes > BYTES && self.lines.len() > 1 {
+            while self.lines.len() > self.most || self.bytes > MAX_BYTES && self.lines.len() > 1 {
                 self.bytes -= self.lines.pop_front().map_or(0, |line| line.len());
             }
         }

@@ -24,11 +24,11 @@ use crate::session::plain;
 const BY_PATH: &str = "/dev/serial/by-path";
 /// So long nothing more comes: the ttys of one adapter, and the names of one tty, come within tens of milliseconds; two adapters, on a slow
 /// machine, more than a second apart.
-const QUIET: Duration = Duration::from_secs(2);
+const QUIET_TIME: Duration = Duration::from_secs(2);
 /// What keeps coming is not waited for longer.
-const SETTLE: Duration = Duration::from_secs(5);
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// More are not named.
-const NAMED: usize = 8;
+const MAX_LISTED_TTYS: usize = 8;
 
 /// Why nothing was learnt. Nothing was changed then.
 #[derive(Debug, Error)]
@@ -64,11 +64,11 @@ pub struct Found {
 fn named(found: &[Found]) -> String {
     let mut names: Vec<_> = found
         .iter()
-        .take(NAMED)
+        .take(MAX_LISTED_TTYS)
         .map(|Found { path, tty }| format!("{} ({})", path.display(), plain(tty)))
         .collect();
-    if found.len() > NAMED {
-        names.push(format!("and {} more", found.len() - NAMED));
+    if found.len() > MAX_LISTED_TTYS {
+        names.push(format!("and {} more", found.len() - MAX_LISTED_TTYS));
     }
     names.join(", ")
 }
@@ -163,15 +163,15 @@ async fn next(directory: &Path, mut before: Links, patience: Duration) -> Result
 
 /// What has come when nothing more comes; `None` if it has gone again.
 async fn settled(directory: &Path, before: &Links) -> Result<Option<Found>, LearnError> {
-    let until = Instant::now() + SETTLE;
+    let until = Instant::now() + SETTLE_TIMEOUT;
     let mut found = Vec::new();
     let mut since = Instant::now();
-    while Instant::now() < until && since.elapsed() < QUIET {
+    while Instant::now() < until && since.elapsed() < QUIET_TIME {
         let now = new_ttys(before, &links(directory).map_err(LearnError::Watch)?);
         if now != found {
             (found, since) = (now, Instant::now());
         }
-        sleep(QUIET / 10).await;
+        sleep(QUIET_TIME / 10).await;
     }
     match <[Found; 1]>::try_from(found) {
         Ok([found]) => Ok(Some(found)),

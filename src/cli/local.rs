@@ -17,7 +17,7 @@ use crate::port::PortName;
 use crate::session::plain;
 
 /// Where the logs are, a directory a port.
-pub const LOGS: &str = "/var/log/consoleserver";
+pub const LOG_DIRECTORY: &str = "/var/log/consoleserver";
 /// For the disk to name them.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 /// For systemd to answer. Where it does not, the control groups tell.
@@ -107,7 +107,7 @@ pub fn logged(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     // The foreground program has its logs elsewhere, and all its ports run.
     if !marks(runtime_dir).exists()
         // What cannot be seen may be there.
-        && let Ok(logged) = bounded::names_in(Path::new(LOGS), DISK_TIMEOUT)
+        && let Ok(logged) = bounded::names_in(Path::new(LOG_DIRECTORY), DISK_TIMEOUT)
     {
         // Of one that never ran there is no log, and it need not be started to say so.
         let logged: BTreeSet<String> = logged.into_iter().collect();

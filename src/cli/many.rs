@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use super::client::{CommandError, Place};
+use super::client::{CommandError, Endpoint};
 use super::former::Former;
 use super::lines::{Lines, presentable};
 use super::local;
 use super::stdout::{Stdout, complain};
 use crate::attach::client::{self, AttachError};
 use crate::config::Config;
-use crate::exec::{Command, DONE, FAILED};
+use crate::exec::{Command, EXIT_DONE, EXIT_FAILED};
 use crate::port::pattern::fold;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
@@ -32,7 +32,7 @@ pub(super) enum Meant {
     Several(Vec<PortName>),
 }
 
-impl Place {
+impl Endpoint {
     /// The ports that a word means, to use them. A port that is configured and closed is among those of a pattern, so that it is not
     /// left out without a word.
     pub(super) fn meant(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
@@ -177,7 +177,7 @@ impl Write for Bounded {
 /// Does `send` or `expect` at each of these ports, a line of result each, with what the device said below it: the exit code. `well`:
 /// what is printed of a port where it was done.
 pub(super) fn run(
-    place: &Place,
+    place: &Endpoint,
     ports: &[PortName],
     command: &Command,
     well: &str,
@@ -193,12 +193,12 @@ pub(super) fn run(
         let words = String::from_utf8_lossy(&words);
         let words = words.lines().map(|line| without_name(line, port)).collect::<Vec<_>>().join("; ");
         let result = match came {
-            Ok(DONE) if words.is_empty() => well.to_owned(),
-            Ok(DONE) => format!("{well}; {words}"),
+            Ok(EXIT_DONE) if words.is_empty() => well.to_owned(),
+            Ok(EXIT_DONE) => format!("{well}; {words}"),
             Ok(_) => words,
             Err(ref error) => error.to_string(),
         };
-        if !matches!(came, Ok(DONE)) {
+        if !matches!(came, Ok(EXIT_DONE)) {
             failed.push(port.clone());
         }
         writeln!(stdout, "{port}: {}", plain(without_name(&result, port)))?;
@@ -216,11 +216,11 @@ pub(super) fn run(
 /// Prints which ports failed: the exit code.
 pub(super) fn summary(failed: &mut [PortName], of: usize) -> u8 {
     if failed.is_empty() {
-        return DONE;
+        return EXIT_DONE;
     }
     failed.sort();
     complain(&format_args!("consolectl: failed at {} of {of} ports: {}", failed.len(), fold(failed)));
-    FAILED
+    EXIT_FAILED
 }
 
 /// A port's sentence about itself, behind its name.

@@ -55,7 +55,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use at_port::AtPort;
 pub use check::run as check;
-use client::{Client, CommandError, Place};
+use client::{Client, CommandError, Endpoint};
 use stdout::Stdout;
 use tree::{Command, NoCommand};
 
@@ -63,7 +63,7 @@ use tree::{Command, NoCommand};
 const LINE_LIMIT: u64 = 64 * 1024;
 
 /// The command line is wrong.
-const USAGE: u8 = 2;
+const EXIT_USAGE: u8 = 2;
 
 /// All of `consolectl`: from its arguments to its exit code.
 pub fn main() -> ExitCode {
@@ -82,7 +82,7 @@ pub fn main() -> ExitCode {
         && arguments.line.is_none()
         && io::stdin().is_terminal()
         && io::stdout().is_terminal();
-    let client = Client::new(Place::new(arguments.runtime_dir, arguments.log_dir), at_prompt);
+    let client = Client::new(Endpoint::new(arguments.runtime_dir, arguments.log_dir), at_prompt);
     let program = Program { runtime, client, at_prompt };
     if arguments.admin_session
         && let Err(code) = program.admit()
@@ -268,7 +268,7 @@ fn failed(why: &impl std::fmt::Display) -> ExitCode {
 
 fn wrong(why: &str) -> ExitCode {
     stdout::complain(&format_args!("consolectl: {why}"));
-    ExitCode::from(USAGE)
+    ExitCode::from(EXIT_USAGE)
 }
 
 fn said(printed: io::Result<()>) -> ExitCode {

@@ -18,14 +18,14 @@ use crate::clock::{clock, reached};
 use crate::session::plain;
 
 /// Lines kept while a command runs.
-const KEPT: usize = 50;
+const MAX_KEPT: usize = 50;
 /// Lines of changes that are printed in one [`WINDOW`]: a script may change thousands of keys.
-const SHOWN: usize = 10;
-const WINDOW: Duration = Duration::from_secs(5);
+const MAX_SHOWN: usize = 10;
+const BURST_WINDOW: Duration = Duration::from_secs(5);
 /// For the bus to take the subscription before the first prompt.
-const READY: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between two attempts to reach a bus that is gone.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Seconds before a commit goes back at which that is told.
 const MARKS: [u64; 6] = [600, 300, 120, 60, 30, 10];
 
@@ -65,7 +65,7 @@ impl Notices {
             .name("notices".to_owned())
             .spawn(move || runtime.block_on(listener.run()))?;
         // What is changed from the first prompt on is told. Without a bus there is a prompt all the same.
-        let _ = is_ready.recv_timeout(READY);
+        let _ = is_ready.recv_timeout(CONNECT_TIMEOUT);
         Ok(notices)
     }
 
@@ -126,7 +126,7 @@ impl<P: ExternalPrinter> Listener<P> {
                 let _ = self.hear(&service).await;
             }
             self.is_ready();
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 
@@ -144,7 +144,7 @@ impl<P: ExternalPrinter> Listener<P> {
         self.look(service).await?;
         loop {
             let mark = self.mark();
-            let window = self.window.map(|begun| begun + WINDOW);
+            let window = self.window.map(|begun| begun + BURST_WINDOW);
             tokio::select! {
                 signal = signals.next() => match signal {
                     Some(signal) => self.told(service, &signal).await?,
@@ -185,7 +185,7 @@ impl<P: ExternalPrinter> Listener<P> {
         let is_edit = matches!(*told.action(), "set" | "unset" | "create" | "remove" | "reload");
         let is_own = self.notices.lock().own.as_deref() == Some(told.by().caller.as_str());
         if !is_own {
-            if is_edit && self.shown >= SHOWN {
+            if is_edit && self.shown >= MAX_SHOWN {
                 self.passed_over += 1;
             } else {
                 self.shown += usize::from(is_edit);
@@ -219,7 +219,7 @@ impl<P: ExternalPrinter> Listener<P> {
             let _ = self.printer.print(line);
             return;
         }
-        if shared.kept.len() == KEPT {
+        if shared.kept.len() == MAX_KEPT {
             shared.kept.pop_front();
             shared.dropped += 1;
         }
@@ -255,14 +255,14 @@ mod tests {
         listener.say("one".to_owned());
         assert!(paper.lock().unwrap().ends_with(" one\n"));
         notices.editing(false);
-        for number in 0..KEPT + 2 {
+        for number in 0..MAX_KEPT + 2 {
             listener.say(number.to_string());
         }
         assert!(paper.lock().unwrap().ends_with(" one\n"));
         let kept = notices.editing(true);
-        assert_eq!(kept.len(), KEPT + 1);
+        assert_eq!(kept.len(), MAX_KEPT + 1);
         assert!(kept[0].starts_with("2 earlier notices"), "{}", kept[0]);
-        assert!(kept[1].ends_with(" 2") && kept[KEPT].ends_with(&format!(" {}", KEPT + 1)));
+        assert!(kept[1].ends_with(" 2") && kept[MAX_KEPT].ends_with(&format!(" {}", MAX_KEPT + 1)));
     }
 
     #[test]

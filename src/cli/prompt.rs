@@ -24,16 +24,16 @@ use super::tree::{Command, NoCommand, line};
 use crate::persist;
 
 /// Lines of the history that are kept, in memory and in the file.
-const HISTORY: usize = 1000;
+const HISTORY_LINES: usize = 1000;
 /// What the prompt says of a commit that waits, before the time that is left.
 const ON_TRIAL: &str = "confirm within ";
 /// For the names of ports, while somebody waits for a completion; and for what the prompt says.
-const PATIENCE: Duration = Duration::from_secs(5);
+const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Reads and does commands until `exit` or the end of the input. A command that fails is told, and the next may be given.
 pub fn run(program: &Program) -> rustyline::Result<()> {
     let config = Config::builder()
-        .max_history_size(HISTORY)?
+        .max_history_size(HISTORY_LINES)?
         .history_ignore_dups(true)?
         .history_ignore_space(true)
         .completion_type(CompletionType::List)
@@ -98,7 +98,7 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
 
 /// What waits; nothing if nobody can be asked, which the next command will say.
 fn pending(program: &Program) -> Pending {
-    program.within(PATIENCE, program.client.pending()).unwrap_or_default()
+    program.within(NAMES_TIMEOUT, program.client.pending()).unwrap_or_default()
 }
 
 fn prompt(Pending { uncommitted, confirm_within }: Pending) -> String {
@@ -169,7 +169,7 @@ impl Completer for Words<'_> {
         let start = before.rfind(char::is_whitespace).map_or(0, |space| space + 1);
         // Inside quotes there is nothing that we could complete.
         let Some(words) = shlex::split(&before[..start]) else { return Ok((start, Vec::new())) };
-        let names = self.program.within(PATIENCE, self.program.client.names()).unwrap_or_default();
+        let names = self.program.within(NAMES_TIMEOUT, self.program.client.names()).unwrap_or_default();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut found = complete::at_prompt(words, &before[start..], &names);
         if let [only] = found.as_mut_slice()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::client::{Client, CommandError, Done, Place};
+use super::client::{Client, CommandError, Done, Endpoint};
 use super::local;
 use super::targets::Targets;
 use super::tree::Target;
@@ -63,7 +63,7 @@ pub(super) fn selected(
     groups.iter().map(select).collect()
 }
 
-impl Place {
+impl Endpoint {
     /// The ports that are served here and are meant. Of a name, its beginning is enough if only one port begins so.
     pub(super) fn select(&self, patterns: &[PortPattern]) -> Done<Vec<PortName>> {
         if let Some(names) = literal(patterns) {

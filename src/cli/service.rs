@@ -17,7 +17,7 @@ use crate::port::nearest::{either, instead, nearest, whole};
 use crate::session::plain;
 
 /// For an answer. A commit may have to restart the listener of every port, one after the other.
-const PATIENCE: Duration = Duration::from_secs(300);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// For the bus to take a client. It starts nothing for that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,7 +35,7 @@ pub enum ServiceError {
     #[error("console-admin cannot be reached: {0}: see `systemctl status console-admin`")]
     Absent(String),
     /// It has not answered.
-    #[error("console-admin has not answered within {n} s", n = PATIENCE.as_secs())]
+    #[error("console-admin has not answered within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent,
     /// Its own words.
     #[error("{0}")]
@@ -107,7 +107,7 @@ pub struct Service {
 impl Service {
     /// Connects to the system bus; whether the service is there, the first call tells.
     pub async fn connect() -> Answer<Self> {
-        let builder = zbus::connection::Builder::system().method_timeout(PATIENCE);
+        let builder = zbus::connection::Builder::system().method_timeout(REPLY_TIMEOUT);
         let connection = tokio::time::timeout(CONNECT_TIMEOUT, builder.build()).await;
         let connection = connection.map_err(|_| ServiceError::SilentBus)?.map_err(ServiceError::NoBus)?;
         let manager = ManagerProxy::builder(&connection)
@@ -136,8 +136,8 @@ impl Service {
     /// All ports, in one call.
     pub async fn ports(&self) -> Answer<BTreeMap<PortName, PortView>> {
         let objects = fdo::ObjectManagerProxy::builder(&self.connection)
-            .destination(bus::NAME)
-            .path(bus::PATH)
+            .destination(bus::BUS_NAME)
+            .path(bus::OBJECT_PATH)
             .cache_properties(CacheProperties::No)
             .build()
             .await

@@ -18,7 +18,7 @@ const CLI: &str = "consolectl";
 
 /// How others reach this machine, and what they call its consoles.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct Wish {
+pub struct SshConfigOptions {
     /// How others reach this machine; else by its own name
     #[arg(long, value_name = "NAME")]
     pub host: Option<Host>,
@@ -133,7 +133,7 @@ impl fmt::Display for Entry<'_> {
 }
 
 /// The entries of the ports that have a TCP port, as they run, and of the admin CLI, by the keys of `[server]`.
-pub fn entries(ports: &BTreeMap<PortName, PortView>, server: &Keys, host: &Host, wish: &Wish) -> String {
+pub fn entries(ports: &BTreeMap<PortName, PortView>, server: &Keys, host: &Host, wish: &SshConfigOptions) -> String {
     let mut text = format!(
         "# The consoles of {}, by consolectl ssh-config. Include this file in ~/.ssh/config.\n",
         host.0
@@ -192,7 +192,7 @@ mod tests {
         [("ssh_port".to_owned(), ssh_port)].into()
     }
 
-    const PLAIN: Wish = Wish { host: None, prefix: None, user: None };
+    const PLAIN: SshConfigOptions = SshConfigOptions { host: None, prefix: None, user: None };
 
     #[test]
     fn each_listener_has_an_entry_and_all_share_one_host_key() {
@@ -209,7 +209,7 @@ mod tests {
         ]
         .map(|(name, view)| (name.parse().unwrap(), view))
         .into();
-        let wish = Wish { prefix: Some("r1-".parse().unwrap()), user: Some("bob".parse().unwrap()), ..PLAIN };
+        let wish = SshConfigOptions { prefix: Some("r1-".parse().unwrap()), user: Some("bob".parse().unwrap()), ..PLAIN };
         let host = "fe80::1%eth0".parse().unwrap();
         let wanted = "\
             # The consoles of fe80::1%eth0, by consolectl ssh-config. Include this file in ~/.ssh/config.\n\

@@ -7,14 +7,14 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::session::plain;
 
 /// Between two columns.
-const GAP: usize = 2;
+const COLUMN_GAP: usize = 2;
 /// A column is not made narrower, except if all are so narrow.
-const NARROWEST: usize = 8;
+const MIN_COLUMN_WIDTH: usize = 8;
 
 /// Columns of the terminal, or those of COLUMNS; of another output 80, as mail and paper have it.
 pub fn width() -> usize {
-    const USUAL: usize = 80;
-    columns().unwrap_or(USUAL)
+    const DEFAULT_WIDTH: usize = 80;
+    columns().unwrap_or(DEFAULT_WIDTH)
 }
 
 /// Columns of the terminal, or those of COLUMNS; without either, as many as there are: programs read a row a line.
@@ -31,14 +31,14 @@ fn columns() -> Option<usize> {
 
 /// Of a terminal and of COLUMNS the smaller one counts: a shell may have exported it before the terminal was resized.
 fn available(terminal: Option<u16>, asked: Option<&str>) -> Option<usize> {
-    const LEAST: usize = 40;
+    const MIN_WIDTH: usize = 40;
     let terminal = terminal.map(usize::from).filter(|&columns| columns > 0);
     let asked = asked.and_then(|columns| columns.parse().ok()).filter(|&columns: &usize| columns > 0);
     let columns = match (terminal, asked) {
         (Some(terminal), Some(asked)) => Some(terminal.min(asked)),
         (terminal, asked) => terminal.or(asked),
     };
-    columns.map(|columns| columns.max(LEAST))
+    columns.map(|columns| columns.max(MIN_WIDTH))
 }
 
 /// Columns as wide as their widest cell, but the last. For values that are copied from a terminal: nothing is broken.
@@ -51,8 +51,8 @@ pub fn fitted<const N: usize>(rows: &[[String; N]], width: usize, to: &mut impl 
     let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
     let widest = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
     let mut widths: [usize; N] = std::array::from_fn(widest);
-    while widths.iter().sum::<usize>() + GAP * (N - 1) > width {
-        let shrinks = |column: &usize| widths[*column] > NARROWEST;
+    while widths.iter().sum::<usize>() + COLUMN_GAP * (N - 1) > width {
+        let shrinks = |column: &usize| widths[*column] > MIN_COLUMN_WIDTH;
         let Some(column) =
             (1..N).filter(shrinks).max_by_key(|column| widths[*column]).or((0..1).find(shrinks))
         else {
@@ -67,7 +67,7 @@ pub fn fitted<const N: usize>(rows: &[[String; N]], width: usize, to: &mut impl 
             for (cell, width) in cells.iter().zip(widths) {
                 let text = cell.get(number).map_or("", String::as_str);
                 line.push_str(text);
-                line.extend(std::iter::repeat_n(' ', width.saturating_sub(text.width()) + GAP));
+                line.extend(std::iter::repeat_n(' ', width.saturating_sub(text.width()) + COLUMN_GAP));
             }
             writeln!(to, "{}", line.trim_end())?;
         }

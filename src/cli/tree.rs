@@ -11,10 +11,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use super::at_port::AtPort;
 use super::shorthand::Shorthand;
-use super::ssh_config::Wish;
+use super::ssh_config::SshConfigOptions;
 use super::targets::Targets;
 use super::{help, words};
-use crate::admin::confirm::LONGEST;
+use crate::admin::confirm::MAX_CONFIRM_SECONDS;
 use crate::config::{TemplateName, TemplateNameError};
 use crate::port::{PatternError, PortError, PortName, PortPattern};
 use crate::session::{Escape, Options};
@@ -196,9 +196,9 @@ pub enum Command {
         user: String,
     },
     /// Make ports of another console server's configuration: conserver.cf, ser2net.yaml or config.ini
-    Import(super::import::Wish),
+    Import(super::import::ImportOptions),
     /// Print entries for ~/.ssh/config: each console by its name
-    SshConfig(Wish),
+    SshConfig(SshConfigOptions),
     /// Print a summary of the commands, or how one is used
     Help {
         /// The command
@@ -304,7 +304,7 @@ pub enum MineOnTrial {
 }
 
 /// As long as the service lets a commit wait.
-const MAX_MINUTES: i64 = LONGEST as i64 / 60;
+const MAX_MINUTES: i64 = MAX_CONFIRM_SECONDS as i64 / 60;
 
 /// As long as a port holds a break.
 const LONGEST_BREAK: i64 = 10_000;
@@ -539,8 +539,8 @@ mod tests {
         }
     }
 
-    fn import(file: &str) -> super::super::import::Wish {
-        super::super::import::Wish { file: file.into(), from: None, first_port: None, dry_run: false }
+    fn import(file: &str) -> super::super::import::ImportOptions {
+        super::super::import::ImportOptions { file: file.into(), from: None, first_port: None, dry_run: false }
     }
 
     const PLAIN: Output = Output { json: false };
@@ -681,7 +681,7 @@ mod tests {
                 },
             ),
             ("confirm", Command::Confirm),
-            ("ssh-config", Command::SshConfig(Wish { host: None, prefix: None, user: None })),
+            ("ssh-config", Command::SshConfig(SshConfigOptions { host: None, prefix: None, user: None })),
             ("diff", Command::Diff { of: vec![], full: false, output: PLAIN }),
             ("diff --json", Command::Diff { of: vec![], full: false, output: JSON }),
             ("revert", Command::Revert),

@@ -13,13 +13,13 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::client::{CommandError, Place};
+use super::client::{CommandError, Endpoint};
 use super::lines::{LINE_LIMIT, Lines, Mark, presentable};
 use super::local;
 use super::stdout::complain;
 use crate::attach::client::AttachError;
 use crate::attach::watch::{Seen, Watched};
-use crate::exec::FAILED;
+use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
 use crate::reactor;
 use crate::session::plain;
@@ -27,11 +27,11 @@ use crate::session::plain;
 /// A line that is not finished is shown after so much silence: a prompt, which never ends.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
 /// Lines that wait to be printed. While the output takes nothing, the ports' sessions wait, and skip ahead when they cannot any more.
-const QUEUE: usize = 64;
+const LINE_QUEUE: usize = 64;
 /// Ports that are attached to at once: each may have to be started for it.
 const AT_ONCE: usize = 16;
 /// Before a session that has ended is begun again, at first and at last.
-const RETRY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+const RETRY_BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// For the names of ports, so that neighbours differ.
 const COLOURS: [AnsiColor; 6] = [
@@ -53,7 +53,7 @@ struct Said {
 }
 
 /// Watches until the user leaves, or no port is left: the exit code.
-pub fn run(place: &Place, ports: &[PortPattern], raw: bool) -> Result<u8, CommandError> {
+pub fn run(place: &Endpoint, ports: &[PortPattern], raw: bool) -> Result<u8, CommandError> {
     let all = ports.is_empty();
     let ports = match all {
         true => local::served(&place.runtime)?,
@@ -67,7 +67,7 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
     let colour = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     let labels: Vec<String> =
         ports.iter().enumerate().map(|(number, port)| label(number, port, colour)).collect();
-    let (to_print, mut said) = mpsc::channel(QUEUE);
+    let (to_print, mut said) = mpsc::channel(LINE_QUEUE);
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     for (number, port) in ports.into_iter().enumerate() {
         let follower = Follower {
@@ -102,7 +102,7 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         stdout.flush().await?;
     }
     complain(&"consolectl: no port is left to watch");
-    Ok(FAILED)
+    Ok(EXIT_FAILED)
 }
 
 /// Resolves once nobody reads what is printed (a pipe); never for a file.
@@ -150,7 +150,7 @@ impl Follower {
     async fn follow(&self, raw: bool) -> Result<(), OutputClosed> {
         let mut trouble: Option<String> = None;
         let mut attached_before = false;
-        let mut pause = RETRY[0];
+        let mut pause = RETRY_BACKOFF[0];
         loop {
             let attached = {
                 let _turn = self.turns.acquire().await;
@@ -161,7 +161,7 @@ impl Follower {
                     if attached_before || trouble.is_some() {
                         self.note("[watched again]").await?;
                     }
-                    (attached_before, trouble, pause) = (true, None, RETRY[0]);
+                    (attached_before, trouble, pause) = (true, None, RETRY_BACKOFF[0]);
                     if let Seen::Dismissed = self.session(&mut watched, raw).await? {
                         return Ok(());
                     }
@@ -179,7 +179,7 @@ impl Follower {
                 }
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY[1]);
+            pause = (pause * 2).min(RETRY_BACKOFF[1]);
         }
     }
 

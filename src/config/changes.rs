@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::fault::{MAX_BYTES, segment};
-use super::keys::{self, Refused};
+use super::keys::{self, RejectedValue};
 use super::{
     Access, Config, ConfigError, Instances, Members, Port, Server, TemplateName, TemplateNameError, Trigger,
     TriggerName, TriggerNameError, Value, edit, file, read,
@@ -18,7 +18,7 @@ use super::{
 use crate::port::{GroupName, PatternError, PortName};
 
 /// What was reloaded and not committed, below the root. Written by console-admin only, read by whoever reads the configuration.
-pub const RUNNING: &str = "run/consoleserver/admin/running.toml";
+pub const RUNNING_FILE: &str = "run/consoleserver/admin/running.toml";
 
 /// Changes that one administration may have pending: 64 keys of 64 ports. A file of them stays far below what is read.
 pub const MAX_CHANGES: usize = 4096;
@@ -199,13 +199,13 @@ impl KeyPath {
     }
 
     /// The value as the key takes it and the file will say it: `"n"` is `"N"`.
-    pub fn check(&self, value: &Value) -> Result<Value, Refused> {
+    pub fn check(&self, value: &Value) -> Result<Value, RejectedValue> {
         fn put<T>(
             table: &'static [keys::Key<T>],
             key: &str,
             mut scratch: T,
             value: &Value,
-        ) -> Result<Value, Refused> {
+        ) -> Result<Value, RejectedValue> {
             let key = keys::find(table, key).expect("a path has a key of its table");
             key.put(&mut scratch, value)?;
             Ok(key.get(&scratch).unwrap_or_else(|| value.clone()))
@@ -483,7 +483,7 @@ impl Changes {
 
     /// What runs and is not committed on the machine below `root`; none if there is no file.
     pub fn running(root: &Path) -> Result<Self, ChangesError> {
-        Self::read(&root.join(RUNNING))
+        Self::read(&root.join(RUNNING_FILE))
     }
 
     /// From a file that has been written by [`Self::to_running`]; none if there is no file.

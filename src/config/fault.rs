@@ -212,11 +212,11 @@ impl<'a> Faults<'a> {
 
 /// A piece of a hostile text as it may be shown: short, printable, on one line.
 pub(super) fn clip(text: &str) -> String {
-    const LONGEST: usize = 60;
+    const MAX_SHOWN_CHARS: usize = 60;
     let mut clipped = String::new();
     for (index, c) in text.chars().enumerate() {
         match c {
-            _ if index == LONGEST => {
+            _ if index == MAX_SHOWN_CHARS => {
                 clipped.push('…');
                 break;
             }

@@ -24,7 +24,7 @@ pub(super) fn cycles(groups: &PortGroups) -> Vec<Vec<&GroupName>> {
 }
 
 #[derive(PartialEq)]
-enum Visit {
+enum VisitState {
     /// On the path that is being walked.
     Open,
     /// Everything below it has been walked.
@@ -34,7 +34,7 @@ enum Visit {
 /// A depth-first walk that visits each group once. Its depth is bounded by [`MAX_GROUPS`].
 struct Walk<'g> {
     groups: &'g PortGroups,
-    seen: BTreeMap<&'g GroupName, Visit>,
+    seen: BTreeMap<&'g GroupName, VisitState>,
     path: Vec<&'g GroupName>,
     cycles: Vec<Vec<&'g GroupName>>,
 }
@@ -42,8 +42,8 @@ struct Walk<'g> {
 impl<'g> Walk<'g> {
     fn visit(&mut self, group: &'g GroupName) {
         match self.seen.get(group) {
-            Some(Visit::Done) => return,
-            Some(Visit::Open) => {
+            Some(VisitState::Done) => return,
+            Some(VisitState::Open) => {
                 let from = self.path.iter().position(|name| *name == group).unwrap_or(0);
                 self.cycles.push(self.path[from..].iter().copied().chain([group]).collect());
                 return;
@@ -51,12 +51,12 @@ impl<'g> Walk<'g> {
             None => {}
         }
         let Some(members) = self.groups.get(group) else { return };
-        self.seen.insert(group, Visit::Open);
+        self.seen.insert(group, VisitState::Open);
         self.path.push(group);
         for inner in members.iter().flat_map(PortPattern::groups) {
             self.visit(inner);
         }
         self.path.pop();
-        self.seen.insert(group, Visit::Done);
+        self.seen.insert(group, VisitState::Done);
     }
 }

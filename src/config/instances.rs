@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::changes::RUNNING;
+use super::changes::RUNNING_FILE;
 use super::file;
 use crate::port::PortName;
 
@@ -27,12 +27,12 @@ impl Instances {
     /// Those of the machine below `root`. A file that cannot be read has none: what is wrong with it is reported where its changes are
     /// read.
     pub fn running(root: &Path) -> Self {
-        Self::in_file(&root.join(RUNNING))
+        Self::in_file(&root.join(RUNNING_FILE))
     }
 
     /// Those of the machine whose runtime directory (`/run/consoleserver`) this is.
     pub fn of_runtime(directory: &Path) -> Self {
-        Path::new(RUNNING)
+        Path::new(RUNNING_FILE)
             .strip_prefix("run/consoleserver")
             .map(|file| Self::in_file(&directory.join(file)))
             .unwrap_or_default()

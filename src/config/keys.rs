@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use super::value::{self, Parsed, Refusal, Value};
+use super::value::{self, Parsed, Rejected, Value};
 use super::{Access, Members, Port, Server, Trigger};
 
 /// One key of a table `T`.
@@ -21,7 +21,7 @@ pub struct Key<T: 'static> {
 /// Why a key does not take a value. The Display goes on after `KEY = VALUE: `.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
-pub struct Refused {
+pub struct RejectedValue {
     /// What is wrong, and what would be right.
     pub reason: String,
     /// The element of the list that is meant, if it is one.
@@ -30,19 +30,19 @@ pub struct Refused {
 
 impl<T> Key<T> {
     /// Sets the key; `into` is untouched if the value is refused.
-    pub fn put(&self, into: &mut T, value: &Value) -> Result<(), Refused> {
+    pub fn put(&self, into: &mut T, value: &Value) -> Result<(), RejectedValue> {
         (self.put)(into, value).map_err(|refusal| match refusal {
-            Refusal::Value => self.expected(None),
-            Refusal::Element(index) => self.expected(Some(index)),
-            Refusal::Because(why) => {
-                Refused { reason: format!("expected {}: {why}", self.expects), element: None }
+            Rejected::Value => self.expected(None),
+            Rejected::Element(index) => self.expected(Some(index)),
+            Rejected::Because(why) => {
+                RejectedValue { reason: format!("expected {}: {why}", self.expects), element: None }
             }
         })
     }
 
     /// The refusal of a value that cannot even be written as a [`Value`].
-    pub fn expected(&self, element: Option<usize>) -> Refused {
-        Refused { reason: format!("expected {}", self.expects), element }
+    pub fn expected(&self, element: Option<usize>) -> RejectedValue {
+        RejectedValue { reason: format!("expected {}", self.expects), element }
     }
 
     /// The value as a file would say it; `None` = the key would be absent.

@@ -17,7 +17,7 @@ pub type Value = toml::Value;
 
 /// Why a parser takes no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Rejected {
     /// Not what the key expects.
     Value,
     /// This element of the list is not.
@@ -26,25 +26,25 @@ pub(super) enum Refusal {
     Because(String),
 }
 
-pub(super) type Parsed<T> = Result<T, Refusal>;
+pub(super) type Parsed<T> = Result<T, Rejected>;
 
 /// The granule of the ring: a multiple of every page size that Linux has (4, 16 and 64 KiB).
-const GRANULE: usize = 64 * 1024;
+const SCROLLBACK_UNIT: usize = 64 * 1024;
 const MAX_SCROLLBACK: usize = 16 * 1024 * 1024;
 /// Seconds in a year: nobody waits longer, and no sum of times overflows.
 const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
-const SYNC: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+const SYNC_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 /// A silence that is not just a pause, up to a week.
-const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+const SILENCE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 /// Shorter, and a device that floods starts its unit all the time.
-const REST: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
+const COOLDOWN_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Elements of a list of addresses or groups.
 const MAX_LIST: usize = 32;
 /// Members of a group of ports: each port by its name.
 const MAX_PATTERNS: usize = 1024;
 
 fn accept<T>(parsed: Option<T>) -> Parsed<T> {
-    parsed.ok_or(Refusal::Value)
+    parsed.ok_or(Rejected::Value)
 }
 
 pub(super) fn text(value: &Value) -> Parsed<&str> {
@@ -72,9 +72,9 @@ pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
     match value.as_str() {
         Some("none") => Ok(None),
-        Some(_) => Err(Refusal::Value),
+        Some(_) => Err(Rejected::Value),
         None => match numeric(value)? {
-            0 => Err(Refusal::Value),
+            0 => Err(Rejected::Value),
             port => Ok(Some(port)),
         },
     }
@@ -90,8 +90,8 @@ pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
     for (index, address) in elements(value, 1, |word| Some(word.parse::<Address>()))?.into_iter().enumerate()
     {
         let address = address.map_err(|error| match error {
-            AddressError::Syntax(_) => Refusal::Element(index),
-            error => Refusal::Because(error.to_string()),
+            AddressError::Syntax(_) => Rejected::Element(index),
+            error => Rejected::Because(error.to_string()),
         })?;
         if !kept.iter().any(|other| other.covers(&address)) {
             kept.retain(|other| !address.covers(other));
@@ -148,7 +148,7 @@ pub(super) fn writers(value: &Value) -> Parsed<Writers> {
     match text(value)? {
         "one" => Ok(Writers::One),
         "shared" => Ok(Writers::Shared),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -163,7 +163,7 @@ pub(super) fn show_writers(writers: Writers) -> Value {
 fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {
     let list = accept(value.as_array().filter(|list| (at_least..=MAX_LIST).contains(&list.len())))?;
     let parsed =
-        |(index, element): (usize, &Value)| element.as_str().and_then(&parse).ok_or(Refusal::Element(index));
+        |(index, element): (usize, &Value)| element.as_str().and_then(&parse).ok_or(Rejected::Element(index));
     list.iter().enumerate().map(parsed).collect()
 }
 
@@ -171,8 +171,8 @@ fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>
 pub(super) fn patterns(value: &Value) -> Parsed<Vec<PortPattern>> {
     let list = accept(value.as_array().filter(|list| list.len() <= MAX_PATTERNS))?;
     let pattern = |(index, element): (usize, &Value)| {
-        let word = element.as_str().ok_or(Refusal::Element(index))?;
-        word.parse::<PortPattern>().map_err(|error| Refusal::Because(error.to_string()))
+        let word = element.as_str().ok_or(Rejected::Element(index))?;
+        word.parse::<PortPattern>().map_err(|error| Rejected::Because(error.to_string()))
     };
     list.iter().enumerate().map(pattern).collect()
 }
@@ -214,7 +214,7 @@ pub(super) fn timeout(value: &Value) -> Parsed<Option<Duration>> {
     match number(value)? {
         0 => Ok(None),
         seconds @ 1..=MAX_TIMEOUT => Ok(Some(Duration::from_secs(seconds))),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -229,7 +229,7 @@ pub(super) fn log_type(value: &Value) -> Parsed<LogType> {
         "text" => Ok(LogType::Text),
         "hex" => Ok(LogType::Hex),
         "both" => Ok(LogType::Both),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -261,7 +261,7 @@ pub(super) fn sync(value: &Value) -> Parsed<Option<Duration>> {
     if text(value)? == "never" {
         return Ok(None);
     }
-    time(value, &SYNC).map(Some)
+    time(value, &SYNC_RANGE).map(Some)
 }
 
 pub(super) fn show_sync(sync: Option<Duration>) -> Value {
@@ -269,11 +269,11 @@ pub(super) fn show_sync(sync: Option<Duration>) -> Value {
 }
 
 pub(super) fn silence(value: &Value) -> Parsed<Duration> {
-    time(value, &SILENCE)
+    time(value, &SILENCE_RANGE)
 }
 
 pub(super) fn rest(value: &Value) -> Parsed<Duration> {
-    time(value, &REST)
+    time(value, &COOLDOWN_RANGE)
 }
 
 fn time(value: &Value, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
@@ -297,7 +297,7 @@ pub(super) fn show_time(time: Duration) -> Value {
 }
 
 pub(super) fn pattern(value: &Value) -> Parsed<Pattern> {
-    Pattern::new(text(value)?).map_err(Refusal::Because)
+    Pattern::new(text(value)?).map_err(Rejected::Because)
 }
 
 /// Rounded up to [`GRANULE`], so that the ring can be mapped on every kernel.
@@ -309,8 +309,8 @@ pub(super) fn scrollback(value: &Value) -> Parsed<usize> {
         _ => None,
     };
     let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
-    accept(bytes.filter(|bytes| (GRANULE..=MAX_SCROLLBACK).contains(bytes)))
-        .map(|bytes| bytes.next_multiple_of(GRANULE))
+    accept(bytes.filter(|bytes| (SCROLLBACK_UNIT..=MAX_SCROLLBACK).contains(bytes)))
+        .map(|bytes| bytes.next_multiple_of(SCROLLBACK_UNIT))
 }
 
 pub(super) fn show_scrollback(bytes: usize) -> Value {
@@ -337,7 +337,7 @@ pub(super) fn root_login(value: &Value) -> Parsed<RootLogin> {
         "key" => Ok(RootLogin::Key),
         "yes" => Ok(RootLogin::Yes),
         "no" => Ok(RootLogin::No),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -356,13 +356,13 @@ pub(super) fn keys_files(value: &Value) -> Parsed<Vec<KeysFile>> {
         Value::String(text) if text.split_whitespace().next().is_some() => text.split_whitespace().collect(),
         Value::Array(list) => {
             let words =
-                list.iter().enumerate().map(|(index, word)| word.as_str().ok_or(Refusal::Element(index)));
+                list.iter().enumerate().map(|(index, word)| word.as_str().ok_or(Rejected::Element(index)));
             words.collect::<Parsed<_>>()?
         }
-        _ => return Err(Refusal::Value),
+        _ => return Err(Rejected::Value),
     };
     if words.len() > MAX_LIST {
-        return Err(Refusal::Value);
+        return Err(Rejected::Value);
     }
     let files = words.into_iter().map(|word| KeysFile::parse(word).map_err(because));
     files.filter_map(Parsed::transpose).collect()
@@ -383,8 +383,8 @@ pub(super) fn keys_command_user(value: &Value) -> Parsed<Option<KeysCommandUser>
     KeysCommandUser::parse(text(value)?).map(Some).map_err(because)
 }
 
-fn because(error: KeySourceError) -> Refusal {
-    Refusal::Because(error.to_string())
+fn because(error: KeySourceError) -> Rejected {
+    Rejected::Because(error.to_string())
 }
 
 pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
@@ -403,7 +403,7 @@ pub(super) fn mapping(value: &Value) -> Parsed<Mapping> {
             Mapping::of(words.iter().map(String::as_str))
         }
     };
-    mapping.map_err(|error| Refusal::Because(error.to_string()))
+    mapping.map_err(|error| Rejected::Because(error.to_string()))
 }
 
 pub(super) fn show_mapping(mapping: &Mapping) -> Value {

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{DONE, Done, FAILED, Pattern, Stop, Task};
+use super::{EXIT_DONE, Done, EXIT_FAILED, Pattern, Stop, Task};
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::session::Outlet;
 
 /// Bytes that are pulled at once.
-const PIECE: usize = 16 * 1024;
+const READ_CHUNK: usize = 16 * 1024;
 /// Bytes that are looked through: what a pattern matches may be so long, however it is cut.
-const WINDOW: usize = 16 * 1024;
+const MATCH_WINDOW_BYTES: usize = 16 * 1024;
 /// A search that takes longer than this rests as long again, so that nobody who only watches has a whole processor.
-const LONG: Duration = Duration::from_millis(5);
+const SLOW_MATCH_TIME: Duration = Duration::from_millis(5);
 
 /// Looks for a pattern in bytes that come in pieces.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Lookout {
         let before = self.window.len();
         self.window.extend_from_slice(piece);
         let end = self.pattern.end_in(&self.window);
-        let superfluous = self.window.len().saturating_sub(WINDOW);
+        let superfluous = self.window.len().saturating_sub(MATCH_WINDOW_BYTES);
         self.window.drain(..superfluous);
         // What was there already did not match, but may with a `$` behind which nothing stood.
         end.map(|end| end.saturating_sub(before))
@@ -65,7 +65,7 @@ impl Task {
         let mut lookout = Lookout::new(pattern);
         let shown = async {
             loop {
-                match cursor.pull(PIECE).await {
+                match cursor.pull(READ_CHUNK).await {
                     Pulled::Bytes(bytes) => {
                         let (going_on, bytes, end) = self.look_through(lookout, bytes).await?;
                         lookout = going_on;
@@ -82,12 +82,12 @@ impl Task {
             }
         };
         match tokio::time::timeout(timeout, shown).await {
-            Ok(Ok(())) => Ok(DONE),
+            Ok(Ok(())) => Ok(EXIT_DONE),
             Ok(Err(stop)) => Err(stop),
             Err(_) => {
                 let seconds = timeout.as_secs();
                 outlet.aside(format!("{wanted:?} has not come within {seconds} s\n")).await?;
-                Ok(FAILED)
+                Ok(EXIT_FAILED)
             }
         }
     }
@@ -108,7 +108,7 @@ impl Task {
         });
         let heard = heard.await.or_else(|panicked| self.failed(panicked))?;
         let took = began.elapsed();
-        if heard.2.is_none() && took > LONG {
+        if heard.2.is_none() && took > SLOW_MATCH_TIME {
             sleep(took).await;
         }
         Ok(heard)
@@ -150,9 +150,9 @@ mod tests {
     fn a_pattern_may_be_costly() {
         let mut lookout = lookout(COSTLY);
         let began = Instant::now();
-        assert_eq!(lookout.hear(&[b'x'; WINDOW]), None);
+        assert_eq!(lookout.hear(&[b'x'; MATCH_WINDOW_BYTES]), None);
         eprintln!("a window took {:?}", began.elapsed());
-        assert!(began.elapsed() > LONG);
+        assert!(began.elapsed() > SLOW_MATCH_TIME);
     }
 
     /// As long as may be (`crate::pattern`), with more states than a search may keep.
@@ -162,8 +162,8 @@ mod tests {
     fn a_device_that_talks_for_ever_costs_no_more_than_the_window() {
         let mut lookout = lookout("needle");
         for _ in 0..100 {
-            assert_eq!(lookout.hear(&[b'x'; PIECE]), None);
-            assert!(lookout.window.len() <= WINDOW);
+            assert_eq!(lookout.hear(&[b'x'; READ_CHUNK]), None);
+            assert!(lookout.window.len() <= MATCH_WINDOW_BYTES);
         }
         assert_eq!(lookout.hear(b"nee"), None);
         assert_eq!(lookout.hear(b"dles"), Some(3));

@@ -1,12 +1,12 @@
 //! The capture log by command. The port reads it, because its readers need not be in the group of the file.
 
-use super::{DONE, Done, FAILED, Pattern, Task};
-use crate::capture::{History, Lines, TimeRange, Wanted};
+use super::{EXIT_DONE, Done, EXIT_FAILED, Pattern, Task};
+use crate::capture::{History, Lines, TimeRange, LineSelection};
 use crate::config::LogType;
 use crate::session::Outlet;
 
 /// Lines that may be asked for: those of a long night. More is for a pager on the file.
-const LINES: u32 = 100_000;
+const MAX_LINES: u32 = 100_000;
 
 /// What came of a log.
 struct Shown {
@@ -29,10 +29,10 @@ impl Task {
         let mut logged = self.console.hub.logged();
         let log = self.console.settings().log;
         self.has_times(range, log.kind)?;
-        let wanted = || Wanted { pattern: None, range, as_is: raw };
+        let wanted = || LineSelection { pattern: None, range, as_is: raw };
         let mut whole = true;
         let tail = match lines {
-            Some(lines) => self.console.log.last_lines(&log, lines.min(LINES) as usize).await,
+            Some(lines) => self.console.log.last_lines(&log, lines.min(MAX_LINES) as usize).await,
             None => {
                 let history = self.console.log.history(&log, wanted()).await;
                 let shown = self.show_history(self.read(history)?, outlet).await?;
@@ -55,7 +55,7 @@ impl Task {
                 if !rest.is_empty() {
                     outlet.send(rest).await?;
                 }
-                return Ok(if whole { DONE } else { FAILED });
+                return Ok(if whole { EXIT_DONE } else { EXIT_FAILED });
             }
         }
     }
@@ -70,9 +70,9 @@ impl Task {
         let log = self.console.settings().log;
         self.has_times(range, log.kind)?;
         let pattern = Some(Box::new(move |line: &[u8]| pattern.is_in(line)) as _);
-        let history = self.console.log.history(&log, Wanted { pattern, range, as_is: raw }).await;
+        let history = self.console.log.history(&log, LineSelection { pattern, range, as_is: raw }).await;
         let shown = self.show_history(self.read(history)?, outlet).await?;
-        Ok(if shown.found && shown.whole { DONE } else { FAILED })
+        Ok(if shown.found && shown.whole { EXIT_DONE } else { EXIT_FAILED })
     }
 
     /// Shows all of it, and beside it which files cannot be read.

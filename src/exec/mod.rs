@@ -30,20 +30,20 @@ pub use text::unescape;
 pub use words::{Lines, lines, since, until};
 
 /// Lines of a log, if nothing is said.
-pub const LINES: u32 = 20;
+pub const DEFAULT_LINES: u32 = 20;
 /// Seconds that one may wait for what a device says: a day.
-pub const TIMEOUTS: RangeInclusive<u32> = 1..=86_400;
+pub const TIMEOUT_RANGE: RangeInclusive<u32> = 1..=86_400;
 /// If nothing is said.
-pub const TIMEOUT: Duration = Duration::from_secs(10);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// It is done, was found, has come.
-pub const DONE: u8 = 0;
+pub const EXIT_DONE: u8 = 0;
 /// It is not, or failed.
-pub const FAILED: u8 = 1;
+pub const EXIT_FAILED: u8 = 1;
 /// It was not understood.
-pub const USAGE: u8 = 2;
+pub const EXIT_USAGE: u8 = 2;
 /// A Control-C.
-const INTERRUPTED: u8 = 130;
+const EXIT_INTERRUPTED: u8 = 130;
 
 /// What a `send` wants instead of the port's settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,7 +166,7 @@ impl Task {
         };
         match stop {
             Stop::Gone => None,
-            Stop::Failed(why) => outlet.aside(format!("{why}\n")).await.ok().map(|()| FAILED),
+            Stop::Failed(why) => outlet.aside(format!("{why}\n")).await.ok().map(|()| EXIT_FAILED),
         }
     }
 
@@ -186,7 +186,7 @@ impl Task {
             Command::Expect { pattern, timeout } => self.expect(pattern, timeout, outlet).await,
             Command::Help => {
                 outlet.send(help().into_bytes()).await?;
-                Ok(DONE)
+                Ok(EXIT_DONE)
             }
         }
     }
@@ -199,7 +199,7 @@ impl Task {
         }
         outlet.send(text.into_bytes()).await?;
         let open = matches!(*self.console.hub.line().borrow(), LineState::Open(_));
-        Ok(if open { DONE } else { FAILED })
+        Ok(if open { EXIT_DONE } else { EXIT_FAILED })
     }
 
     fn failed<T>(&self, why: impl std::fmt::Display) -> Done<T> {
@@ -231,7 +231,7 @@ pub async fn run_line<O: Outlet>(
         Err(error) => {
             // Whatever comes on its standard input is for nobody, and must not stop us from reading.
             drop(typed);
-            return outlet.aside(format!("{error}\n")).await.ok().map(|()| USAGE);
+            return outlet.aside(format!("{error}\n")).await.ok().map(|()| EXIT_USAGE);
         }
     };
     tokio::select! {
@@ -251,7 +251,7 @@ async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
             && terminal
             && bytes.contains(&0x03)
         {
-            return Some(INTERRUPTED);
+            return Some(EXIT_INTERRUPTED);
         }
     }
     None

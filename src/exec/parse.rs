@@ -7,13 +7,13 @@ use super::foreign::{ForeignCommand, foreign};
 use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
-use super::{Command, TIMEOUT, Typing};
+use super::{Command, DEFAULT_TIMEOUT, Typing};
 use crate::config::EscapeError;
-use crate::hub::{BREAK, BREAKS};
+use crate::hub::{DEFAULT_BREAK_MS, BREAK_MS_RANGE};
 use crate::session::{Options, plain};
 
 /// Bytes of a line.
-const LENGTH: usize = 4096;
+const MAX_COMMAND_BYTES: usize = 4096;
 
 /// Why a line is no command. Its Display is what the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -25,7 +25,7 @@ pub enum ParseError {
     #[error("{0:?} is not a command here: help lists them")]
     Unknown(String),
     /// Not text.
-    #[error("a command is UTF-8 text of at most {LENGTH} bytes")]
+    #[error("a command is UTF-8 text of at most {MAX_COMMAND_BYTES} bytes")]
     NoText,
     /// Something is missing, or too much.
     #[error("{verb}: {what}; usage: {usage}")]
@@ -95,7 +95,7 @@ pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
     if let Some(refused) = foreign(line) {
         return Err(refused.into());
     }
-    let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= LENGTH);
+    let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= MAX_COMMAND_BYTES);
     let text = text.ok_or(ParseError::NoText)?.trim();
     let (verb, rest) = first_word(text);
     let mut words = Words { verb: "", usage: "", rest };
@@ -181,14 +181,14 @@ fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
 fn send_break(mut words: Words<'_>) -> Result<Command, ParseError> {
     let force = words.rest.starts_with("--force") && words.option() == Some("--force");
     let milliseconds = match words.rest {
-        "" => BREAK,
-        _ => words.number("MILLISECONDS", BREAKS)?,
+        "" => DEFAULT_BREAK_MS,
+        _ => words.number("MILLISECONDS", BREAK_MS_RANGE)?,
     };
     words.nothing(Command::Break { milliseconds, force })
 }
 
 fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
-    let (mut force, mut expected, mut timeout) = (false, None, TIMEOUT);
+    let (mut force, mut expected, mut timeout) = (false, None, DEFAULT_TIMEOUT);
     let mut typing = Typing::default();
     loop {
         match words.option() {
@@ -209,7 +209,7 @@ fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
 }
 
 fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
-    let mut timeout = TIMEOUT;
+    let mut timeout = DEFAULT_TIMEOUT;
     loop {
         match words.option() {
             Some("--timeout") => timeout = words.timeout()?,
@@ -260,7 +260,7 @@ mod tests {
             bytes: text.to_vec(),
             force: false,
             expected: None,
-            timeout: TIMEOUT,
+            timeout: DEFAULT_TIMEOUT,
             typing: Typing::default(),
         };
         for (line, wanted) in [
@@ -297,7 +297,7 @@ mod tests {
             (r"grep \bv\d+$", grep(r"\bv\d+$")),
             ("grep -- -x", grep("-x")),
             ("status", Command::Status),
-            ("break", Command::Break { milliseconds: BREAK, force: false }),
+            ("break", Command::Break { milliseconds: DEFAULT_BREAK_MS, force: false }),
             ("break 250", Command::Break { milliseconds: 250, force: false }),
             ("break --force 250", Command::Break { milliseconds: 250, force: true }),
             (r"send show version\r", send(b"show version\r")),
@@ -321,7 +321,7 @@ mod tests {
                     bytes: b"ls\r".to_vec(),
                     force: false,
                     expected: None,
-                    timeout: TIMEOUT,
+                    timeout: DEFAULT_TIMEOUT,
                     typing: Typing {
                         output_delay: Some("20ms".parse().unwrap()),
                         output_line_delay: Some("none".parse().unwrap()),
@@ -329,7 +329,7 @@ mod tests {
                     },
                 },
             ),
-            ("expect login:", Command::Expect { pattern: pattern("login:"), timeout: TIMEOUT }),
+            ("expect login:", Command::Expect { pattern: pattern("login:"), timeout: DEFAULT_TIMEOUT }),
             (
                 "expect login: --timeout 30",
                 Command::Expect { pattern: pattern("login:"), timeout: seconds(30) },

@@ -5,15 +5,15 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{DONE, Done, Pattern, Stop, Task, Typing};
-use crate::hub::{BREAKS, BreakEvent, Input, LineState};
+use super::{EXIT_DONE, Done, Pattern, Stop, Task, Typing};
+use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
 use crate::port::Pacing;
 use crate::session::{Membership, Outlet, plain};
 
 /// Bytes handed over at once: little, because what is handed over cannot be taken back.
-const PIECE: usize = 512;
+const WRITE_CHUNK: usize = 512;
 /// For a line to take a break.
-const BREAK: Duration = Duration::from_secs(15);
+const BREAK_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Task {
     pub(super) async fn send<O: Outlet>(
@@ -40,7 +40,7 @@ impl Task {
         let taken = async {
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let (piece, behind) = rest.split_at(pacing.piece(rest, PIECE));
+                let (piece, behind) = rest.split_at(pacing.piece(rest, WRITE_CHUNK));
                 rest = behind;
                 if pacing.is_on() {
                     let (written, is_written) = oneshot::channel();
@@ -62,13 +62,13 @@ impl Task {
         }
         match expected {
             Some(pattern) => self.wait_for(cursor, pattern, patience, outlet).await,
-            None => Ok(DONE),
+            None => Ok(EXIT_DONE),
         }
     }
 
     pub(super) async fn send_break(&self, milliseconds: u32, force: bool) -> Done {
-        if !BREAKS.contains(&milliseconds) {
-            let (least, most) = (BREAKS.start(), BREAKS.end());
+        if !BREAK_MS_RANGE.contains(&milliseconds) {
+            let (least, most) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
             return self.failed(format!("a break of {milliseconds} ms: expected {least} to {most}"));
         }
         let seat = self.sit_down(force)?;
@@ -85,7 +85,7 @@ impl Task {
             }
             None
         };
-        match timeout(BREAK, sent).await {
+        match timeout(BREAK_TIMEOUT, sent).await {
             Ok(Some(Ok(()))) => {}
             Ok(Some(Err(why))) => return self.failed(why),
             Ok(None) => return self.failed("its device has gone"),
@@ -93,7 +93,7 @@ impl Task {
         }
         let news = format!("break of {milliseconds} ms by {}", plain(&self.visitor.user));
         self.console.roster().tell_all(Some(seat.id), &news);
-        Ok(DONE)
+        Ok(EXIT_DONE)
     }
 
     /// Attaches as the writer, or says why that cannot be.

@@ -9,7 +9,7 @@ use jiff::{Span, Timestamp, Zoned};
 
 use super::parse::ParseError;
 use super::pattern::Pattern;
-use super::{Command, LINES, TIMEOUTS};
+use super::{Command, DEFAULT_LINES, TIMEOUT_RANGE};
 use crate::port::{Pause, PortError};
 use crate::session::plain;
 
@@ -62,7 +62,7 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn timeout(&mut self) -> Result<Duration, ParseError> {
-        let seconds = self.number("--timeout", TIMEOUTS)?;
+        let seconds = self.number("--timeout", TIMEOUT_RANGE)?;
         Ok(Duration::from_secs(seconds.into()))
     }
 
@@ -114,7 +114,7 @@ pub struct Lines(pub Option<u32>);
 impl Lines {
     /// If nothing is said of their number: the last ones, or all of a time.
     pub fn unsaid(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
-        Self((since.is_none() && until.is_none()).then_some(LINES))
+        Self((since.is_none() && until.is_none()).then_some(DEFAULT_LINES))
     }
 }
 

@@ -20,7 +20,7 @@ use crate::persist::{self, Owner};
 use crate::port::PortName;
 
 /// The port's name; `console-auth --demo-key` admits to no other.
-const NAME: &str = "demo";
+const DEMO_PORT: &str = "demo";
 /// Where the search for a free TCP port begins, and how many are tried.
 const FIRST_SSH_PORT: u16 = 8023;
 const TRIED_SSH_PORTS: u16 = 200;
@@ -50,7 +50,7 @@ pub struct Demo {
 impl Demo {
     /// Makes the line, the key and the listeners, and adds the port to `config`.
     pub fn prepare(paths: &Paths, config: &mut Config) -> Result<Self, ForegroundError> {
-        let name: PortName = NAME.parse().expect("a valid name");
+        let name: PortName = DEMO_PORT.parse().expect("a valid name");
         let (line, far_end) = Line::open(paths.port_user).map_err(ForegroundError::Pty)?;
         let listen = own_addresses();
         let taken =
@@ -74,7 +74,7 @@ impl Demo {
     /// What to paste into a second terminal, line by line.
     pub fn invitation(&self, paths: &Paths) -> Result<String, ForegroundError> {
         let word = |path: &Path| shell_word(&path.display().to_string());
-        let log = paths.logs.join(NAME).join("console.log");
+        let log = paths.logs.join(DEMO_PORT).join("console.log");
         let sudo = if paths.person().is_some() { "sudo " } else { "" };
         Ok(format!(
             "\nThe port `demo` is a shell, where a router would be. In a second terminal, and a third:\n\n    \
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_taken_number_is_passed_over() {
         let addresses = own_addresses();
-        let name: PortName = NAME.parse().unwrap();
+        let name: PortName = DEMO_PORT.parse().unwrap();
         let (first, _held) = free_port(&name, &addresses, &BTreeSet::new()).unwrap();
         let (second, _) = free_port(&name, &addresses, &BTreeSet::new()).unwrap();
         assert!(second > first);

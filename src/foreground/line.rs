@@ -25,7 +25,7 @@ nix::ioctl_none_bad!(give_up_exclusive_use, nix::libc::TIOCNXCL);
 /// The pause between two shells, so that one that cannot start does not start for ever.
 const REOPEN_DELAY: Duration = Duration::from_secs(1);
 /// Bytes carried at once; the line's own buffer is no larger.
-const CHUNK: usize = 4096;
+const READ_CHUNK: usize = 4096;
 /// The size that a serial terminal is taken to have.
 const SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
 /// What the shell says first.
@@ -146,7 +146,7 @@ fn pollable(master: OwnedFd) -> io::Result<Watched<OwnedFd>> {
 }
 
 async fn carry(from: &Watched<OwnedFd>, to: &Watched<OwnedFd>) -> io::Result<()> {
-    let mut chunk = [0; CHUNK];
+    let mut chunk = [0; READ_CHUNK];
     loop {
         match from.async_io(Interest::READABLE, |tty| Ok(read(tty, &mut chunk)?)).await? {
             0 => return Ok(()),
@@ -176,7 +176,7 @@ mod tests {
 
     /// Reads up to and with `wanted`; what came behind it stays in `unread` for the next.
     async fn expect(tty: &Watched<OwnedFd>, unread: &mut String, wanted: &str) {
-        let mut chunk = [0; CHUNK];
+        let mut chunk = [0; READ_CHUNK];
         loop {
             if let Some(at) = unread.find(wanted) {
                 unread.drain(..at + wanted.len());

@@ -21,7 +21,7 @@ use crate::{hostkeys, persist};
 /// The user of the systemd units, made by sysusers.d.
 const PORT_USER: &str = "_console-port";
 /// Who ports run as on a machine without [`PORT_USER`].
-const NOBODY: &str = "nobody";
+const NOBODY_USER: &str = "nobody";
 /// The group that may open serial ttys.
 const TTY_GROUP: &str = "dialout";
 /// The group that may read logs.
@@ -55,17 +55,17 @@ impl Paths {
     fn of_root() -> Result<Self, ForegroundError> {
         let user = match User::from_name(PORT_USER).map_err(ForegroundError::Users)? {
             Some(user) => user,
-            None => User::from_name(NOBODY)
+            None => User::from_name(NOBODY_USER)
                 .map_err(ForegroundError::Users)?
-                .ok_or(ForegroundError::NoUser(PORT_USER, NOBODY))?,
+                .ok_or(ForegroundError::NoUser(PORT_USER, NOBODY_USER))?,
         };
         let gid = match Group::from_name(TTY_GROUP).map_err(ForegroundError::Users)? {
             Some(group) => group.gid,
             None => user.gid,
         };
         Ok(Self {
-            runtime: crate::systemd::RUNTIME.into(),
-            hostkeys: hostkeys::DIRECTORY.into(),
+            runtime: crate::systemd::RUNTIME_DIRECTORY.into(),
+            hostkeys: hostkeys::HOST_KEY_DIRECTORY.into(),
             logs: "/var/log/consoleserver".into(),
             port_user: Some(Owner { uid: user.uid.as_raw(), gid: gid.as_raw() }),
             port_user_name: user.name,

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use super::{Asked, Listeners, ServiceError, Signals};
+use super::{SignalRequest, Listeners, ServiceError, Signals};
 use crate::event::Event;
 use crate::port::PortName;
 use crate::{accepting, attach, ssh, systemd};
@@ -40,9 +40,9 @@ pub(super) async fn explain(
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
-                Asked::Apply => return Next::TryAgain(None),
-                Asked::ReopenLog => {}
-                Asked::Leave => return Next::Leave,
+                SignalRequest::Apply => return Next::TryAgain(None),
+                SignalRequest::ReopenLog => {}
+                SignalRequest::Leave => return Next::Leave,
             },
             () = watchdog.tick() => {}
             Some(told) = telling.join_next(), if !telling.is_empty() => {

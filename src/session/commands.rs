@@ -17,13 +17,13 @@ use crate::port::nearest::no_port;
 use crate::serial::ModemLine;
 
 /// A break's length. (RFC 4335 lets the client say one.)
-const BREAK: Duration = Duration::from_millis(hub::BREAK as u64);
+const BREAK_DURATION: Duration = Duration::from_millis(hub::DEFAULT_BREAK_MS as u64);
 /// By so much each of `l1` to `l9` is longer than the one before.
 const LONGER: Duration = Duration::from_millis(250);
 /// DTR off: long enough for a modem to hang up and a board to reset.
-const PULSE: Duration = Duration::from_millis(500);
+const DTR_PULSE: Duration = Duration::from_millis(500);
 /// Lines of the log that a search shows: a page of a terminal.
-const FOUND: usize = 20;
+const MAX_MATCHES: usize = 20;
 
 /// What a command comes to.
 pub(super) enum Outcome {
@@ -41,7 +41,7 @@ pub(super) enum Outcome {
 
 /// A break of SSH's own kind, or `l0`.
 pub(super) fn break_of(here: &Here, longer: u8) -> Input {
-    here.console.hub.break_of(BREAK + LONGER * longer.into(), here.user.clone(), here.breaks.clone())
+    here.console.hub.break_of(BREAK_DURATION + LONGER * longer.into(), here.user.clone(), here.breaks.clone())
 }
 
 /// Does what an action asks for.
@@ -154,7 +154,7 @@ fn help(here: &Here, prefix: Option<EscapePrefix>) -> String {
 fn breaks(prefix: Option<EscapePrefix>) -> String {
     let mut text = "breaks".to_owned();
     for longer in 0..=9u8 {
-        let length = BREAK + LONGER * longer.into();
+        let length = BREAK_DURATION + LONGER * longer.into();
         text.push_str(&format!("\r\n {}l{longer} {} ms", shown(prefix), length.as_millis()));
     }
     text
@@ -338,9 +338,9 @@ async fn set(here: &Here, line: ModemLine, on: bool) -> Result<String, String> {
 
 async fn pulse(here: &Here) -> Result<String, String> {
     set(here, ModemLine::Dtr, false).await?;
-    tokio::time::sleep(PULSE).await;
+    tokio::time::sleep(DTR_PULSE).await;
     set(here, ModemLine::Dtr, true).await?;
-    Ok(format!("DTR off for {} ms", PULSE.as_millis()))
+    Ok(format!("DTR off for {} ms", DTR_PULSE.as_millis()))
 }
 
 fn search(here: &Here, words: String) {
@@ -350,7 +350,7 @@ fn search(here: &Here, words: String) {
     }
     here.errand(|here| async move {
         let log = here.console.settings().log;
-        match here.console.log.search(&log, words.clone(), FOUND).await {
+        match here.console.log.search(&log, words.clone(), MAX_MATCHES).await {
             Ok(found) => here.say(list(&words, &found)),
             Err(why) => here.say(why.to_string()),
         }

@@ -9,17 +9,17 @@ use std::task::{Context, Poll, Waker};
 use tokio::sync::mpsc;
 
 /// Bytes that may wait, each event counted with [`OVERHEAD`]. One SSH window more may be in transit (`ssh::tuning`).
-const LIMIT: usize = 16 * 1024;
+const QUEUE_BYTES: usize = 16 * 1024;
 /// The same for a session at a console, of which only the one writer has input that waits. It is more than any paste: an SSH client whose
 /// window is used up does not read its terminal (OpenSSH, PuTTY), so that an escape or a break after a longer one has no effect. sshd
 /// takes 2 MiB.
 const PASTE_LIMIT: usize = 1024 * 1024;
 /// Breaks may wait beyond that, since they are how one gets through to a device that takes nothing; but not without bound.
-const BREAKS: usize = 64 * 1024;
+const BREAK_QUEUE_BYTES: usize = 64 * 1024;
 /// An SSH client is granted so much at once, not a few bytes at a time. Less than its window (`ssh::tuning`).
-pub const GRANT: usize = 8 * 1024;
+pub const WINDOW_GRANT_BYTES: usize = 8 * 1024;
 /// What an event costs beside its bytes, so that a flood of empty ones is bounded too.
-const OVERHEAD: usize = 16;
+const ENTRY_OVERHEAD_BYTES: usize = 16;
 
 /// What the client did.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,8 +36,8 @@ impl Event {
     /// What this event counts for until [`Typed::settle`]d.
     pub fn weight(&self) -> usize {
         match self {
-            Self::Bytes(bytes) => bytes.len() + OVERHEAD,
-            Self::Break | Self::End => OVERHEAD,
+            Self::Bytes(bytes) => bytes.len() + ENTRY_OVERHEAD_BYTES,
+            Self::Break | Self::End => ENTRY_OVERHEAD_BYTES,
         }
     }
 }
@@ -63,7 +63,7 @@ impl Gate {
 
     /// What was received may be sent again.
     fn replenish(&mut self) {
-        if self.owed >= GRANT
+        if self.owed >= WINDOW_GRANT_BYTES
             && self.has_room()
             && let Some(grant) = &self.grant
         {
@@ -119,7 +119,7 @@ pub fn typed_by_grants(grant: impl Fn(usize) + Send + 'static) -> (Feeder, Typed
 
 fn ends(grant: Option<Grant>) -> (Feeder, Typed) {
     let (sender, events) = mpsc::unbounded_channel();
-    let gate = Gate { limit: LIMIT, waiting: 0, reader: None, grant, owed: 0, ended: false };
+    let gate = Gate { limit: QUEUE_BYTES, waiting: 0, reader: None, grant, owed: 0, ended: false };
     let gate = Arc::new(Mutex::new(gate));
     (Feeder { events: sender, gate: gate.clone() }, Typed { events, gate })
 }
@@ -132,7 +132,7 @@ impl Feeder {
         match &event {
             Event::Bytes(bytes) if bytes.is_empty() => return true,
             Event::Bytes(bytes) => gate.owed += bytes.len(),
-            Event::Break if gate.waiting >= gate.limit + BREAKS => return false,
+            Event::Break if gate.waiting >= gate.limit + BREAK_QUEUE_BYTES => return false,
             Event::Break => {}
             Event::End if std::mem::replace(&mut gate.ended, true) => return true,
             Event::End => {}
@@ -191,7 +191,7 @@ mod tests {
     async fn a_paste_stops_its_reader_until_the_line_has_taken_some() {
         let (feeder, mut typed) = typed();
         let mut context = Context::from_waker(Waker::noop());
-        let paste = || Event::Bytes(vec![b'x'; LIMIT]);
+        let paste = || Event::Bytes(vec![b'x'; QUEUE_BYTES]);
         assert!(feeder.poll_ready(&mut context).is_ready());
         feeder.feed(paste());
         assert!(feeder.poll_ready(&mut context).is_pending());
@@ -215,24 +215,24 @@ mod tests {
         };
         let key = sent(1);
         assert!(granted().is_empty(), "not for each key");
-        let first = sent(GRANT);
-        assert_eq!(granted(), [GRANT + 1]);
-        let second = sent(GRANT);
+        let first = sent(WINDOW_GRANT_BYTES);
+        assert_eq!(granted(), [WINDOW_GRANT_BYTES + 1]);
+        let second = sent(WINDOW_GRANT_BYTES);
         assert!(granted().is_empty(), "no room");
         let breaks = (0..).take_while(|_| feeder.feed(Event::Break)).count();
-        assert!((1..=BREAKS / OVERHEAD).contains(&breaks), "{breaks} breaks");
-        typed.settle(second + breaks * OVERHEAD);
-        assert_eq!(granted(), [GRANT]);
+        assert!((1..=BREAK_QUEUE_BYTES / ENTRY_OVERHEAD_BYTES).contains(&breaks), "{breaks} breaks");
+        typed.settle(second + breaks * ENTRY_OVERHEAD_BYTES);
+        assert_eq!(granted(), [WINDOW_GRANT_BYTES]);
 
         typed.settle(key + first);
         typed.hold_pastes();
         let mut waiting = 0;
         while waiting < PASTE_LIMIT {
-            waiting += sent(GRANT);
+            waiting += sent(WINDOW_GRANT_BYTES);
         }
-        assert_eq!(granted().len(), (waiting - 1) / (GRANT + OVERHEAD), "all but the last");
+        assert_eq!(granted().len(), (waiting - 1) / (WINDOW_GRANT_BYTES + ENTRY_OVERHEAD_BYTES), "all but the last");
         drop(typed);
-        assert_eq!(granted(), [GRANT], "what nobody takes is nobody's burden");
+        assert_eq!(granted(), [WINDOW_GRANT_BYTES], "what nobody takes is nobody's burden");
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn the_reader_of_an_ended_session_is_let_go() {
         let (feeder, typed) = typed();
-        feeder.feed(Event::Bytes(vec![0; 2 * LIMIT]));
+        feeder.feed(Event::Bytes(vec![0; 2 * QUEUE_BYTES]));
         drop(typed);
         assert!(feeder.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready());
     }

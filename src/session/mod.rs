@@ -28,7 +28,7 @@ use crate::port::PortName;
 
 pub use console::{Console, Directory, LAST_WORDS, Membership, Neighbours, closed};
 pub use info::facts;
-pub use input_queue::{Event, Feeder, GRANT, Typed, typed, typed_by_grants};
+pub use input_queue::{Event, Feeder, WINDOW_GRANT_BYTES, Typed, typed, typed_by_grants};
 pub use options::{Escape, Options};
 pub use output::say;
 pub use roster::{AttachedUser, Member, MemberId, Notifications, plain};
@@ -84,7 +84,7 @@ enum Answer {
 }
 
 /// Answers that may wait for a viewer. One that does not read will not miss further ones.
-const ANSWERS: usize = 16;
+const REPLY_QUEUE: usize = 16;
 
 /// Where input stands between the two loops of a session.
 #[derive(Clone)]
@@ -198,10 +198,10 @@ pub async fn run<O: Outlet>(
     let cursor = console.hub.session_cursor(head);
     let user = client.user.clone();
     let (membership, Notifications { notices, mut dismissal }) = console.join(client);
-    let (own, answers) = mpsc::channel(ANSWERS);
+    let (own, answers) = mpsc::channel(REPLY_QUEUE);
     let (moves, reached_at, errands) = (outlet.moves(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
     let fate = Arc::default();
-    let (breaks, break_events) = mpsc::channel(ANSWERS);
+    let (breaks, break_events) = mpsc::channel(REPLY_QUEUE);
     let here = Here {
         console,
         id: membership.id,

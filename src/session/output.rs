@@ -17,7 +17,7 @@ use crate::hub::{Cursor, LineState, Pulled};
 use crate::port::Mapping;
 
 /// Bytes shown at once: one SSH packet.
-const PIECE: usize = 32 * 1024;
+const READ_CHUNK: usize = 32 * 1024;
 /// After so much silence a device has answered all that a pipe has sent.
 const QUIET: Duration = Duration::from_secs(5);
 /// Bytes that may still be on their way to the device then, in the driver.
@@ -108,7 +108,7 @@ async fn show<O: Outlet>(
                     return Ok(here.fate.left());
                 }
             }
-            pulled = cursor.pull(PIECE) => {
+            pulled = cursor.pull(READ_CHUNK) => {
                 match pulled {
                     Pulled::Bytes(bytes) => {
                         let bytes = imap.apply(bytes);

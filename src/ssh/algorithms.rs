@@ -178,8 +178,8 @@ pub(super) fn is_cheap(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey
 /// The group of a Diffie-Hellman group exchange: the smallest that is large enough (RFC 4419, section 3), of at least 2048 bits
 /// as OpenSSH has it. OpenSSH always prefers 8192 bits; 4096 will do if the client takes that.
 pub(super) fn group(wanted: &GexParams) -> Option<DhGroup> {
-    const ENOUGH: usize = 4096;
-    let preferred = wanted.preferred_group_size().min(ENOUGH);
+    const ENOUGH_BITS: usize = 4096;
+    let preferred = wanted.preferred_group_size().min(ENOUGH_BITS);
     let fitting: Vec<DhGroup> = [DH_GROUP14, DH_GROUP15, DH_GROUP16, DH_GROUP17, DH_GROUP18]
         .into_iter()
         .filter(|group| (wanted.min_group_size()..=wanted.max_group_size()).contains(&group.bit_size()))

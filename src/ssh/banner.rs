@@ -15,7 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 /// A message must fit into a packet that every client takes, of 32768 bytes (RFC 4253, section 6.1).
-const LIMIT: u64 = 32_000;
+const MAX_BANNER_BYTES: u64 = 32_000;
 /// For the file to be read. The login does not wait longer for a disk that hangs.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -26,7 +26,7 @@ enum BannerError {
     File(#[from] io::Error),
     #[error("it is not a regular file")]
     NotAFile,
-    #[error("it is larger than {LIMIT} bytes")]
+    #[error("it is larger than {MAX_BANNER_BYTES} bytes")]
     TooLarge,
     #[error("it could not be read within {} s", READ_TIMEOUT.as_secs())]
     TimedOut,
@@ -67,9 +67,9 @@ fn read(path: &Path) -> Result<String, BannerError> {
         return Err(BannerError::NotAFile);
     }
     let mut bytes = Vec::new();
-    file.take(LIMIT + 1).read_to_end(&mut bytes)?;
+    file.take(MAX_BANNER_BYTES + 1).read_to_end(&mut bytes)?;
     let text = shown(&bytes);
-    if bytes.len() as u64 > LIMIT || text.len() as u64 > LIMIT {
+    if bytes.len() as u64 > MAX_BANNER_BYTES || text.len() as u64 > MAX_BANNER_BYTES {
         return Err(BannerError::TooLarge);
     }
     Ok(text)

@@ -18,7 +18,7 @@ use tokio::sync::{Notify, oneshot};
 use super::hello::{Hello, OUR_VERSION, packet_length};
 
 /// Of the time of the thread, the share that is left to others after a stranger's key exchange, in times of what that took.
-const REST: u32 = 3;
+const YIELD_FACTOR: u32 = 3;
 /// How often the thread looks whether sessions are still there when no connection is, and for how long.
 const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -191,7 +191,7 @@ impl Drop for Turn {
         let now = Instant::now();
         let mut queue = self.turns.lock();
         queue.busy = false;
-        queue.rest_until = Some(now + REST * now.duration_since(self.since));
+        queue.rest_until = Some(now + YIELD_FACTOR * now.duration_since(self.since));
         drop(queue);
         self.turns.changed.notify_waiters();
     }

@@ -8,7 +8,7 @@ use russh::{MethodKind, MethodSet, Preferred};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use crate::session::GRANT;
+use crate::session::WINDOW_GRANT_BYTES;
 
 /// What a client may send ahead on a channel, beside what waits in its session, which grants the rest as it gets on
 /// (`session::Feeder`). Four times the queue of a tty, so that no line is idle for want of a grant.
@@ -19,7 +19,7 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// after 27 s, before the 30 that people are promised, as one that has been sent something ([`super::liveness`]).
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(12), Duration::from_secs(5), 3);
 
-const _: () = assert!(GRANT < WINDOW_BYTES as usize, "a client whose window is used up would wait for ever");
+const _: () = assert!(WINDOW_GRANT_BYTES < WINDOW_BYTES as usize, "a client whose window is used up would wait for ever");
 
 /// Small packets at once, dead peers found, and bounded memory for one that does not read.
 pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Patient, Sight, identity};
+use super::{Finding, Subject, Observation, identity};
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 
@@ -18,7 +18,7 @@ const USER: &str = "_console-port";
 /// Major numbers of Unix98 pseudo terminals (linux/major.h).
 const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
 
-pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
+pub(super) fn look(sight: &Observation, patient: &Subject<'_>) -> Option<Finding> {
     let device = &patient.device;
     let shown = patient.device.display();
     let Ok(metadata) = fs::metadata(device) else {
@@ -70,7 +70,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
 }
 
 /// The device policy of a port's unit, which does not know the driver of its device.
-fn policy(sight: &Sight, patient: &Patient<'_>, driver: &str) -> Option<Finding> {
+fn policy(sight: &Observation, patient: &Subject<'_>, driver: &str) -> Option<Finding> {
     let unit = format!("console@{}.service", patient.unit);
     if !["closed", "strict"].contains(&sight.units.property(&unit, "DevicePolicy")?) {
         return None;
@@ -111,7 +111,7 @@ fn opens(owner: &str, group: &str, mode: u32) -> bool {
 }
 
 /// How the port gets another device.
-fn instead(patient: &Patient<'_>) -> String {
+fn instead(patient: &Subject<'_>) -> String {
     let name = patient.name;
     let others = plugged();
     if others.is_empty() {
@@ -124,7 +124,7 @@ fn instead(patient: &Patient<'_>) -> String {
     mend
 }
 
-fn absent(patient: &Patient<'_>) -> Finding {
+fn absent(patient: &Subject<'_>) -> Finding {
     let mut mend =
         "is the adapter plugged in, and its cable whole? dmesg and lsusb tell what the kernel sees"
             .to_owned();

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Finding, Patient};
+use super::{Finding, Subject};
 
-pub(super) fn look(patient: &Patient<'_>) -> Option<Finding> {
+pub(super) fn look(patient: &Subject<'_>) -> Option<Finding> {
     let tcp = patient.settings.ssh_port?;
     let on = says(&fs::read_to_string("/etc/ufw/ufw.conf").ok()?, "ENABLED", "yes");
     let defaults = fs::read_to_string("/etc/default/ufw").unwrap_or_default();

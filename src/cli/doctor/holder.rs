@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::device::kernel_name;
-use super::{Finding, Patient, Sight};
+use super::{Finding, Subject, Observation};
 use crate::port::PortName;
 use crate::session::plain;
 
@@ -57,7 +57,7 @@ impl Process {
     }
 }
 
-pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn look(sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
     let Ok(wanted) = fs::metadata(&patient.device) else { return Vec::new() };
     let kernel = kernel_name(&patient.device);
     if let Some(finding) = login_prompt(sight, &kernel, patient) {
@@ -72,7 +72,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
 }
 
 /// A getty of this line, whether we see its process or not; and a kernel console, for which systemd starts one.
-fn login_prompt(sight: &Sight, kernel: &str, patient: &Patient<'_>) -> Option<Finding> {
+fn login_prompt(sight: &Observation, kernel: &str, patient: &Subject<'_>) -> Option<Finding> {
     let unit = format!("serial-getty@{kernel}.service");
     let state = sight.units.state(&unit)?;
     if !["active", "activating"].contains(&state) {

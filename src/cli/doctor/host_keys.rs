@@ -4,20 +4,20 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::{Finding, Sight};
+use super::{Finding, Observation};
 use crate::hostkeys::{self, HostKeyError, HostKeys};
 
 /// What a port's STATUS= has of it. See `service/port.rs`.
 const MISSING: &str = "; SSH is not served: ";
 const PASSED_OVER: &str = "; host key passed over: ";
 
-pub(super) fn look(sight: &Sight) -> Vec<Finding> {
+pub(super) fn look(sight: &Observation) -> Vec<Finding> {
     // Of ports in the foreground, which are their user's, this machine's keys say nothing.
     if sight.units.state("consoleserver.target").is_none() {
         return Vec::new();
     }
     if geteuid().is_root() {
-        judge(hostkeys::load(Path::new(hostkeys::DIRECTORY)))
+        judge(hostkeys::load(Path::new(hostkeys::HOST_KEY_DIRECTORY)))
     } else {
         sight.units.statuses().find_map(complaint).into_iter().collect()
     }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Finding, Patient, Sight};
+use super::{Finding, Subject, Observation};
 use crate::ownership::{Machine, Record, leads};
 
 /// Letters of a serial number from which on it is worth comparing.
@@ -33,18 +33,18 @@ impl Ttys {
 }
 
 /// The port that a device belongs to, if it is there.
-pub(super) fn owner<'a>(sight: &'a Sight, device: &Path) -> Option<&'a crate::ownership::Claim> {
+pub(super) fn owner<'a>(sight: &'a Observation, device: &Path) -> Option<&'a crate::ownership::Claim> {
     let tty = leads(device)?;
     let clash = sight.ttys.record(tty).and_then(|record| record.clash.as_deref());
     sight.claims.owner(tty, clash, leads)
 }
 
 /// Whether the device that is there is another port's.
-pub(super) fn is_anothers(sight: &Sight, patient: &Patient<'_>) -> bool {
+pub(super) fn is_anothers(sight: &Observation, patient: &Subject<'_>) -> bool {
     owner(sight, &patient.device).is_some_and(|owner| owner.port != *patient.name)
 }
 
-pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
+pub(super) fn look(sight: &Observation, patient: &Subject<'_>) -> Option<Finding> {
     let tty = leads(&patient.device)?;
     let name = patient.name;
     let shown = patient.device.display();
@@ -82,7 +82,7 @@ pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
 }
 
 /// Several adapters that have the patient's `device` for a name.
-fn clash(ttys: &Ttys, patient: &Patient<'_>) -> Option<Finding> {
+fn clash(ttys: &Ttys, patient: &Subject<'_>) -> Option<Finding> {
     let named = |record: &Record| record.links.contains(&patient.device);
     let all: Vec<_> = ttys.records.iter().filter(|(_, record)| named(record)).collect();
     if all.len() < 2 {
@@ -108,7 +108,7 @@ fn clash(ttys: &Ttys, patient: &Patient<'_>) -> Option<Finding> {
 }
 
 /// A device that is there, and not open although nobody has stopped its port.
-fn closed(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
+fn closed(sight: &Observation, patient: &Subject<'_>) -> Option<Finding> {
     let name = patient.unit;
     // A modem, or one that somebody has kept from us: our rules have passed it over.
     let record = leads(&patient.device).and_then(|tty| sight.ttys.record(tty));
@@ -128,7 +128,7 @@ fn closed(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
 }
 
 /// Where the adapter of a device that is absent may be: `device` is a link by-id with a serial number, or by-path of a USB socket.
-pub(super) fn elsewhere(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
+pub(super) fn elsewhere(sight: &Observation, patient: &Subject<'_>) -> Option<Finding> {
     let wanted = patient.settings.device.as_ref()?;
     let mut there = sight.ttys.records.iter().filter(|(_, record)| like(wanted, record).is_some());
     let ((tty, record), None) = (there.next()?, there.next()) else { return None };
@@ -173,7 +173,7 @@ fn socket(name: &str) -> Option<&str> {
 }
 
 /// Adapters that no port serves.
-pub(super) fn unserved(sight: &Sight) -> Vec<Finding> {
+pub(super) fn unserved(sight: &Observation) -> Vec<Finding> {
     let nobodys = |(tty, record): &&(u64, Record)| {
         let adapter = Path::new("/dev").join(sight.ttys.kernel_name(*tty));
         record.for_consoles

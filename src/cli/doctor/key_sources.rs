@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::{Asked, Finding};
+use super::{RunningQuery, Finding};
 use crate::auth::sources::Configured;
 use crate::config::changes::{KeyPath, Scope, stated};
 use crate::config::{self, Access};
@@ -42,7 +42,7 @@ fn settings_of_sshd() -> Option<BTreeMap<String, String>> {
     if !Path::new(SSHD).exists() {
         return None;
     }
-    let answer = Asked::new(Command::new(SSHD).arg("-T")).ok()?.within(TIMEOUT).ok()?;
+    let answer = RunningQuery::new(Command::new(SSHD).arg("-T")).ok()?.within(TIMEOUT).ok()?;
     answer.status.success().then(|| parse(&answer.stdout))
 }
 

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Finding, Patient};
+use super::{Finding, Subject};
 use crate::cli::bounded::{NoAnswer, Space};
 
 /// Percent of a disk that should be free, and bytes: a log may become so large before it is rotated.
 const FREE_PERCENT: u64 = 5;
 const FREE_BYTES: u64 = 16 * 1024 * 1024;
 /// Seconds by which the clock may be set without a word: NTP does no worse.
-const JUMP: i64 = 60;
+const CLOCK_JUMP_SECONDS: i64 = 60;
 /// Characters below which nothing can be said of a line's rate.
 const ENOUGH: usize = 100;
 
@@ -19,7 +19,7 @@ const ENOUGH: usize = 100;
 pub(super) fn disk(
     directory: &Path,
     space: &Result<Option<Space>, NoAnswer>,
-    patient: &Patient<'_>,
+    patient: &Subject<'_>,
 ) -> Option<Finding> {
     let Space { size, free } = match space {
         Ok(space) => (*space)?,
@@ -47,7 +47,7 @@ pub(super) fn disk(
 }
 
 /// The last lines of a text log.
-pub(super) fn look(sample: &str, now: Timestamp, patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn look(sample: &str, now: Timestamp, patient: &Subject<'_>) -> Vec<Finding> {
     clock(sample, now, patient).into_iter().chain(rate(sample, patient)).collect()
 }
 
@@ -58,11 +58,11 @@ fn records(sample: &str) -> impl Iterator<Item = (Timestamp, &str)> {
     })
 }
 
-fn clock(sample: &str, now: Timestamp, patient: &Patient<'_>) -> Option<Finding> {
+fn clock(sample: &str, now: Timestamp, patient: &Subject<'_>) -> Option<Finding> {
     let mend = "timedatectl says whether the clock follows NTP; \
                 a machine without a clock of its own begins at a time of long ago";
     let times: Vec<Timestamp> = records(sample).map(|(time, _)| time).collect();
-    let back = times.windows(2).find(|pair| (pair[0] - pair[1]).get_seconds() > JUMP);
+    let back = times.windows(2).find(|pair| (pair[0] - pair[1]).get_seconds() > CLOCK_JUMP_SECONDS);
     if let Some(pair) = back {
         let what = format!(
             "the clock went back while it was logged, from {} to {}: times before that are wrong",
@@ -70,7 +70,7 @@ fn clock(sample: &str, now: Timestamp, patient: &Patient<'_>) -> Option<Finding>
         );
         return Some(patient.finding(what, mend));
     }
-    let last = times.last().filter(|last| (**last - now).get_seconds() > JUMP)?;
+    let last = times.last().filter(|last| (**last - now).get_seconds() > CLOCK_JUMP_SECONDS)?;
     Some(patient.finding(
         format!("its log was written at {last}, which is to come: the clock has been set back to {now}"),
         mend,
@@ -78,7 +78,7 @@ fn clock(sample: &str, now: Timestamp, patient: &Patient<'_>) -> Option<Finding>
 }
 
 /// At a wrong rate most bytes are no text.
-fn rate(sample: &str, patient: &Patient<'_>) -> Option<Finding> {
+fn rate(sample: &str, patient: &Subject<'_>) -> Option<Finding> {
     let (mut all, mut strange) = (0, 0);
     for (_, record) in records(sample) {
         let Some(text) = record.strip_prefix("< ").or_else(|| record.strip_prefix("<+")) else { continue };

@@ -20,7 +20,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use super::bounded::{self, Asked, NoAnswer, Space};
+use super::bounded::{self, RunningQuery, NoAnswer, Space};
 use super::local;
 use super::value::nearest;
 use super::words::either;
@@ -34,9 +34,9 @@ use identity::Ttys;
 use units::Units;
 
 /// What puts a corrected file in force. Whoever is at a port stays there.
-const MENDED: &str = "consolectl check; consolectl reload";
+const APPLY_COMMANDS: &str = "consolectl check; consolectl reload";
 /// Lines of a log that are looked at.
-const LINES: u32 = 200;
+const JOURNAL_LINES: u32 = 200;
 
 /// Ports that are asked at once.
 const AT_ONCE: usize = 64;
@@ -61,7 +61,7 @@ impl Finding {
 }
 
 /// A port that is looked at.
-struct Patient<'a> {
+struct Subject<'a> {
     name: &'a PortName,
     /// The name of its units.
     unit: &'a PortName,
@@ -71,7 +71,7 @@ struct Patient<'a> {
     named: bool,
 }
 
-impl Patient<'_> {
+impl Subject<'_> {
     /// Where its log is.
     fn logs(&self) -> PathBuf {
         Path::new("/var/log/consoleserver").join(self.name.as_str())
@@ -112,7 +112,7 @@ fn say(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
 }
 
 /// What of the machine concerns all ports, seen once.
-struct Sight {
+struct Observation {
     units: Units,
     processes: Vec<Process>,
     /// The ports that run.
@@ -123,11 +123,11 @@ struct Sight {
     listeners: BTreeMap<u16, String>,
 }
 
-impl Sight {
-    fn new(runtime: &Path, config: &Config, patients: &[Patient<'_>]) -> Self {
+impl Observation {
+    fn new(runtime: &Path, config: &Config, patients: &[Subject<'_>]) -> Self {
         let mut units: Vec<String> = units::COMMON.map(str::to_owned).to_vec();
         let mut described = Vec::new();
-        for Patient { unit: name, device, named, .. } in patients {
+        for Subject { unit: name, device, named, .. } in patients {
             let getty = format!("serial-getty@{}.service", device::kernel_name(device));
             units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
             units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
@@ -163,10 +163,10 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     let patients: Vec<_> = asked
         .map(|(name, settings)| {
             let device = config.device(name, settings);
-            Patient { name, unit: config.instances.of(name), settings, device, named: !ports.is_empty() }
+            Subject { name, unit: config.instances.of(name), settings, device, named: !ports.is_empty() }
         })
         .collect();
-    let sight = Sight::new(runtime, &config, &patients);
+    let sight = Observation::new(runtime, &config, &patients);
     findings.extend(units::everywhere(&sight));
     findings.extend(config_file::look(&file));
     findings.extend(device::without_driver());
@@ -178,14 +178,14 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     if ports.is_empty() {
         findings.extend(identity::unserved(&sight));
     }
-    let logs: Vec<PathBuf> = patients.iter().map(Patient::logs).collect();
+    let logs: Vec<PathBuf> = patients.iter().map(Subject::logs).collect();
     let spaces = bounded::space_of(&logs, DISK_TIMEOUT);
     let mut logged = Vec::with_capacity(patients.len());
     let all: Vec<_> = patients.iter().zip(&spaces).collect();
     for some in all.chunks(AT_ONCE) {
         // A port that hangs answers late, and holds up no other one.
         logged.extend(std::thread::scope(|scope| {
-            let ask = |(patient, space): &(&Patient<'_>, &Result<Option<Space>, NoAnswer>)| match space {
+            let ask = |(patient, space): &(&Subject<'_>, &Result<Option<Space>, NoAnswer>)| match space {
                 // It would have to read what cannot be read.
                 Err(NoAnswer::Timeout(_)) => Vec::new(),
                 _ => examine_log(runtime, &sight, patient),
@@ -205,13 +205,13 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
 fn stale(fault: &ConfigError) -> Finding {
     Finding::everywhere(
         format!("the configuration is wrong, and the last good one is in force: {fault}"),
-        format!("mend the file; then: {MENDED}"),
+        format!("mend the file; then: {APPLY_COMMANDS}"),
     )
 }
 
 fn broken(error: &ConfigError) -> Finding {
     let what = format!("the configuration is wrong, so nothing of it is in force: {error}");
-    Finding::everywhere(what, format!("mend the file; then: {MENDED}"))
+    Finding::everywhere(what, format!("mend the file; then: {APPLY_COMMANDS}"))
 }
 
 fn unknown(port: &PortName, config: &Config) -> Finding {
@@ -223,7 +223,7 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
     Finding::everywhere(format!("{port} is not configured"), mend)
 }
 
-fn examine_port(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
+fn examine_port(sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     findings.extend(identity::look(sight, patient));
     // Another port's device says nothing of this one.
@@ -237,7 +237,7 @@ fn examine_port(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
 }
 
 /// What the port has logged.
-fn examine_log(runtime: &Path, sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
+fn examine_log(runtime: &Path, sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     // (Not of a port that sleeps: a look starts none.)
     if patient.settings.log.kind == LogType::Text && sight.running.contains(patient.name) {
@@ -258,7 +258,7 @@ fn unit_journal(port: &PortName) -> String {
 fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
     let mut sample = Vec::new();
     let command =
-        exec::Command::Log { lines: Some(LINES), since: None, until: None, follow: false, raw: true };
+        exec::Command::Log { lines: Some(JOURNAL_LINES), since: None, until: None, follow: false, raw: true };
     client::run(runtime, port, command, &mut sample, &mut std::io::stderr())?;
     Ok(String::from_utf8_lossy(&sample).into_owned())
 }
@@ -268,10 +268,10 @@ mod tests {
     use super::*;
 
     /// A port to look at.
-    pub(super) fn patient<T>(look: impl FnOnce(&Patient<'_>) -> T) -> T {
+    pub(super) fn patient<T>(look: impl FnOnce(&Subject<'_>) -> T) -> T {
         let config = Config::parse("[ports.demo]\n", Path::new("config.toml")).unwrap();
         let (name, settings) = config.ports.iter().next().unwrap();
-        look(&Patient { name, unit: name, settings, device: config.device(name, settings), named: true })
+        look(&Subject { name, unit: name, settings, device: config.device(name, settings), named: true })
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Finding, Patient, Sight, unit_journal};
+use super::{Finding, Subject, Observation, unit_journal};
 use crate::cli::bounded;
 use crate::session::plain;
 
@@ -125,7 +125,7 @@ fn is_active(state: &str) -> bool {
     ["active", "reloading"].contains(&state)
 }
 
-pub(super) fn everywhere(sight: &Sight) -> Vec<Finding> {
+pub(super) fn everywhere(sight: &Observation) -> Vec<Finding> {
     let units = &sight.units;
     let mut findings = Vec::new();
     match units.state("consoleserver.target") {
@@ -167,7 +167,7 @@ fn failed(units: &Units, unit: &str) -> Option<Finding> {
     ))
 }
 
-pub(super) fn look(sight: &Sight, patient: &Patient<'_>) -> Vec<Finding> {
+pub(super) fn look(sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
     let unit = format!("console@{}.service", patient.unit);
     let of = |key| sight.units.property(&unit, key).unwrap_or_default();
     let mut findings = Vec::new();
@@ -233,7 +233,7 @@ fn complaint_of_line(line: &str) -> Option<(String, String)> {
 }
 
 /// A port with a TCP port that does not listen.
-fn listener(sight: &Sight, patient: &Patient<'_>) -> Option<Finding> {
+fn listener(sight: &Observation, patient: &Subject<'_>) -> Option<Finding> {
     let (name, tcp) = (patient.name, patient.settings.ssh_port.filter(|_| patient.settings.enabled)?);
     let unit = format!("console@{}.socket", patient.unit);
     let state = sight.units.state(&unit)?;
@@ -281,7 +281,7 @@ pub(super) fn listeners() -> BTreeMap<u16, String> {
 }
 
 /// Who listens on a TCP port, if somebody does.
-fn who_listens(sight: &Sight, tcp: u16) -> Option<String> {
+fn who_listens(sight: &Observation, tcp: u16) -> Option<String> {
     let socket = sight.listeners.get(&tcp)?;
     let owner = sight.processes.iter().find(|process| process.has_socket(socket));
     Some(owner.map_or_else(|| "another program".to_owned(), |process| process.name.clone()))
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn found(of: &[(&str, &str, &str)]) -> Vec<String> {
-        let sight = Sight {
+        let sight = Observation {
             units: units(of),
             processes: Vec::new(),
             running: Default::default(),

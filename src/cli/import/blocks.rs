@@ -4,7 +4,7 @@
 
 use super::lexer::{Fault, Include, Lexer, Token};
 use super::plan::shown;
-use super::{ImportError, Place, Source};
+use super::{ImportError, SourceLine, Source};
 
 /// `KIND NAME { … }`
 pub struct Block {
@@ -13,7 +13,7 @@ pub struct Block {
     /// Its name.
     pub name: String,
     /// Where it begins.
-    pub place: Place,
+    pub place: SourceLine,
     /// In the order of the file.
     pub statements: Vec<Statement>,
 }
@@ -26,7 +26,7 @@ pub struct Statement {
     /// `9600`
     pub value: String,
     /// Where it begins.
-    pub place: Place,
+    pub place: SourceLine,
 }
 
 impl Statement {
@@ -162,7 +162,7 @@ struct Parser<'l, 'i> {
     blocks: Vec<Block>,
     dropped: Vec<String>,
     /// The kind of a block that stood where a keyword could: the one before it is not closed.
-    pending: Option<(String, Place)>,
+    pending: Option<(String, SourceLine)>,
 }
 
 /// How a block ended.

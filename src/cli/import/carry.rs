@@ -15,7 +15,7 @@ use crate::config::{Config, Value};
 
 impl Client {
     /// `import FILE`
-    pub async fn import(&self, wish: &super::Wish, to: &mut impl Write) -> Done {
+    pub async fn import(&self, wish: &super::ImportOptions, to: &mut impl Write) -> Done {
         let host = Host::of_this_machine().map_err(CommandError::NoName)?;
         let mut plan = super::read(wish, host.as_str())?;
         let there = match self.candidate().await {

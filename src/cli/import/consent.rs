@@ -2,7 +2,7 @@
 
 use super::blocks::Statement;
 use super::plan::{Plan, shown};
-use super::{Draft, Place};
+use super::{Draft, SourceLine};
 use crate::config::Value;
 
 /// A word of a list of users, with groups of the file in its place: conserver looks at the last one of a
@@ -13,7 +13,7 @@ pub struct Member {
     pub name: String,
     /// It is `!alice`.
     pub out: bool,
-    pub place: Place,
+    pub place: SourceLine,
 }
 
 /// Adds a word as conserver does: the last one of a name counts.
@@ -29,7 +29,7 @@ pub struct People {
     groups: Vec<String>,
     /// Words that would admit somebody who is not to be.
     dropped: Vec<String>,
-    place: Option<Place>,
+    place: Option<SourceLine>,
 }
 
 impl People {
@@ -94,7 +94,7 @@ fn array(words: &[String]) -> Value {
 const NOT_LESS: &str = "nobody can be left out of a group here, so the whole of it is left out";
 
 /// Gives a port its groups and users.
-pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[Member], ro: &[Member], place: &Place) {
+pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[Member], ro: &[Member], place: &SourceLine) {
     draft.says_who = true;
     let mut writers = People::of(rw, &[]);
     let mut watchers = People::of(ro, &writers.users);
@@ -139,7 +139,7 @@ pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[Member], ro: &[Member], p
 }
 
 /// Nobody may use the port.
-pub fn nobody(plan: &mut Plan, draft: &mut Draft, place: &Place) {
+pub fn nobody(plan: &mut Plan, draft: &mut Draft, place: &SourceLine) {
     draft.says_who = true;
     draft.keys.remove("users");
     draft.keys.remove("read_only_groups");
@@ -153,9 +153,9 @@ pub struct Origins {
     /// `defaultaccess` admits hosts that no block names.
     open: bool,
     /// `allowed` and `trusted` statements that name other hosts.
-    others: Vec<(Place, String)>,
+    others: Vec<(SourceLine, String)>,
     /// `rejected` statements.
-    rejected: Vec<(Place, String)>,
+    rejected: Vec<(SourceLine, String)>,
 }
 
 impl Origins {

@@ -9,7 +9,7 @@ use super::consent::{self, Member, Origins};
 use super::lexer::Include;
 use super::plan::shown;
 use super::subst::{self, Values};
-use super::{ImportError, Place, Plan, Source};
+use super::{ImportError, SourceLine, Plan, Source};
 use crate::config::Value;
 
 /// Words of a list, of users for example, that includes may have gathered.
@@ -22,15 +22,15 @@ struct Settings {
     one: BTreeMap<&'static str, Statement>,
     rw: Vec<Member>,
     ro: Vec<Member>,
-    options: BTreeMap<String, (bool, Place)>,
+    options: BTreeMap<String, (bool, SourceLine)>,
     /// It includes a default that is dropped for a mistake, which may have left somebody out.
-    doubtful: Option<(String, Place)>,
+    doubtful: Option<(String, SourceLine)>,
 }
 
 /// A console with all that counts for it.
 struct Console {
     name: String,
-    place: Place,
+    place: SourceLine,
     settings: Settings,
 }
 

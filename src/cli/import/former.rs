@@ -7,7 +7,7 @@ use super::gensio::{self, Serial};
 use super::plan::shown;
 use super::ser2net::{Defaults, option, without};
 use super::words::number;
-use super::{Draft, ImportError, Place, Plan, Source};
+use super::{Draft, ImportError, SourceLine, Plan, Source};
 use crate::config::Value;
 
 /// States of a line, behind its port.
@@ -36,7 +36,7 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
     let mut known = Known::default();
     let mut lines = source.text.lines().enumerate();
     while let Some((index, line)) = lines.next() {
-        let place = Place { file: source.name.clone(), line: index + 1 };
+        let place = SourceLine { file: source.name.clone(), line: index + 1 };
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
             continue;
         }
@@ -52,7 +52,7 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
     Ok(plan)
 }
 
-fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &Place) -> Result<(), ImportError> {
+fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> Result<(), ImportError> {
     let Some((word, rest)) = line.split_once(':') else {
         plan.leave(place, shown(line), "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS");
         return Ok(());
@@ -101,7 +101,7 @@ fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &Place) -> Result
     Ok(())
 }
 
-fn console(plan: &mut Plan, known: &Known, line: &str, place: &Place) -> Result<(), ImportError> {
+fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Result<(), ImportError> {
     // An IPv6 address has colons of its own: the first word that is a state ends the port.
     let state = line.match_indices(':').find_map(|(index, _)| {
         let (state, rest) = line[index + 1..].split_once(':')?;
@@ -169,7 +169,7 @@ fn split_device(rest: &str) -> (&str, &str) {
 }
 
 /// An option that is not about the line; `false` if there is no such thing.
-fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &Place) -> bool {
+fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &SourceLine) -> bool {
     let is_on = !word.starts_with('-');
     let bare = word.trim_start_matches('-');
     if known.named.contains_key(bare) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::plan::shown;
 use super::words::{self, Line};
-use super::{Draft, Place, Plan};
+use super::{Draft, SourceLine, Plan};
 use crate::config::Value;
 use crate::port::Pause;
 
@@ -147,7 +147,7 @@ impl Serial {
     }
 
     /// Sets a port's line.
-    pub fn give(&self, plan: &mut Plan, draft: &mut Draft, line: Line, place: &Place) {
+    pub fn give(&self, plan: &mut Plan, draft: &mut Draft, line: Line, place: &SourceLine) {
         self.give_with(plan, draft, line, place, &mut |_, _, _| false);
     }
 
@@ -157,7 +157,7 @@ impl Serial {
         plan: &mut Plan,
         draft: &mut Draft,
         mut line: Line,
-        place: &Place,
+        place: &SourceLine,
         others: &mut dyn FnMut(&mut Plan, &mut Draft, &str) -> bool,
     ) {
         for layer in &self.layers {
@@ -223,7 +223,7 @@ enum Listen {
 }
 
 /// `telnet(rfc2217),tcp,localhost,2000`: gives a port its listener, or closes it if that would be wider here.
-pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
     // The last accepter of a connection counts.
     draft.closed = false;
     draft.keys.remove("listen");
@@ -329,7 +329,7 @@ fn listen(family: Option<&str>, host: Option<&str>) -> Listen {
 
 /// `remaddr`: the addresses that clients may come from. A listener here takes clients of all addresses or of
 /// this machine only, so that it becomes the latter.
-pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
     let said = format!("remaddr: {}", shown(text));
     let is_local = |address: &str| {
         let host = parts(address, &[',']).into_iter().map(|part| part.name);

@@ -5,20 +5,20 @@ use std::path::Path;
 
 use super::plan::shown;
 use super::words::{flag, number};
-use super::{Draft, ImportError, Place, Plan, Source};
+use super::{Draft, ImportError, SourceLine, Plan, Source};
 use crate::config::Value;
 
 /// A line `KEY = VALUE`.
 struct Entry {
     key: String,
     value: String,
-    place: Place,
+    place: SourceLine,
 }
 
 /// What stands between two headings.
 struct Section {
     name: String,
-    place: Place,
+    place: SourceLine,
     entries: Vec<Entry>,
 }
 
@@ -54,7 +54,7 @@ fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
     // Behind a heading that is none, nothing belongs to the section before it.
     let mut lost = true;
     for (index, line) in source.text.lines().enumerate() {
-        let place = Place { file: source.name.clone(), line: index + 1 };
+        let place = SourceLine { file: source.name.clone(), line: index + 1 };
         let line = line.trim();
         if line.is_empty() || line.starts_with(['#', ';']) {
             continue;
@@ -110,7 +110,7 @@ fn begin(plan: &mut Plan, section: &Section) -> Result<Option<Draft>, ImportErro
     plan.port(last, &device, &section.place)
 }
 
-fn global(plan: &mut Plan, key: &str, value: &str, place: &Place) {
+fn global(plan: &mut Plan, key: &str, value: &str, place: &SourceLine) {
     let said = format!("{key} = {value}");
     match key {
         "sshport" => plan.set_server("ssh_port", tcp_port(value), &said, place),
@@ -123,7 +123,7 @@ fn global(plan: &mut Plan, key: &str, value: &str, place: &Place) {
     }
 }
 
-fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &Place) {
+fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &SourceLine) {
     let said = format!("{key} = {value}");
     match meant(key) {
         "enabled" => plan.set(draft, "enabled", flag(value), &said, place),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::plan::shown;
-use super::{ImportError, Place, Source};
+use super::{ImportError, SourceLine, Source};
 
 /// As conserver's own.
 const MAX_DEPTH: usize = 10;
@@ -20,7 +20,7 @@ pub type Include<'a> = dyn FnMut(&Path) -> Result<Source, ImportError> + 'a;
 /// A part of a file that is not imported.
 pub struct Fault {
     /// Where it stands.
-    pub place: Place,
+    pub place: SourceLine,
     /// What it is.
     pub what: String,
     /// Why not.
@@ -30,7 +30,7 @@ pub struct Fault {
 /// What stands next in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Token {
-    Word(String, Place),
+    Word(String, SourceLine),
     Open,
     Close,
     Semicolon,
@@ -107,17 +107,17 @@ pub struct Lexer<'l, 'i> {
     /// Parts that are not imported.
     pub faults: Vec<Fault>,
     /// Where the last token stood.
-    last: Place,
+    last: SourceLine,
 }
 
 impl<'l, 'i> Lexer<'l, 'i> {
     pub fn of(source: Source, include: &'l mut Include<'i>) -> Self {
-        let last = Place { file: source.name.clone(), line: 1 };
+        let last = SourceLine { file: source.name.clone(), line: 1 };
         Self { inputs: vec![Input::of(source)], include, files: 1, faults: Vec::new(), last }
     }
 
     /// Where the reader stands.
-    pub fn place(&self) -> Place {
+    pub fn place(&self) -> SourceLine {
         match self.inputs.last() {
             // Behind the last newline there is no line.
             Some(input) => {
@@ -126,14 +126,14 @@ impl<'l, 'i> Lexer<'l, 'i> {
                 } else {
                     input.line
                 };
-                Place { file: input.name.clone(), line: line.max(1) }
+                SourceLine { file: input.name.clone(), line: line.max(1) }
             }
             None => self.last.clone(),
         }
     }
 
     /// Reports a part that is not imported.
-    pub fn fault(&mut self, place: Place, what: impl Into<String>, why: impl Into<String>) {
+    pub fn fault(&mut self, place: SourceLine, what: impl Into<String>, why: impl Into<String>) {
         self.faults.push(Fault { place, what: what.into(), why: why.into() });
     }
 
@@ -174,7 +174,7 @@ impl<'l, 'i> Lexer<'l, 'i> {
                     '"' => {
                         is_word = true;
                         if !input.quoted(&mut word) {
-                            let place = Place { file: input.name.clone(), line };
+                            let place = SourceLine { file: input.name.clone(), line };
                             self.faults.push(Fault {
                                 place,
                                 what: format!("\"{}", shown(word.trim())),
@@ -204,20 +204,20 @@ impl<'l, 'i> Lexer<'l, 'i> {
                     c => word.push(c),
                 }
                 if word.len() > MAX_WORD {
-                    let place = Place { file: input.name.clone(), line: begins.unwrap_or(line) };
+                    let place = SourceLine { file: input.name.clone(), line: begins.unwrap_or(line) };
                     let why = format!("more than {MAX_WORD} bytes without an end");
                     return Err(ImportError::Syntax(place, why));
                 }
             };
             if let Some((file, line, ends)) = included {
-                let place = Place { file: input.name.clone(), line };
+                let place = SourceLine { file: input.name.clone(), line };
                 self.enter(&file, place, ends)?;
                 continue;
             }
             if !word.is_empty() || is_word {
                 word.truncate(word.trim_ascii_end().len());
                 let line = begins.unwrap_or(input.line);
-                return Ok(Token::Word(word, Place { file: input.name.clone(), line }));
+                return Ok(Token::Word(word, SourceLine { file: input.name.clone(), line }));
             }
             let read = self.inputs.pop();
             if self.inputs.is_empty() {
@@ -229,7 +229,7 @@ impl<'l, 'i> Lexer<'l, 'i> {
     }
 
     /// Goes on in an included file.
-    fn enter(&mut self, file: &str, place: Place, ends: bool) -> Result<(), ImportError> {
+    fn enter(&mut self, file: &str, place: SourceLine, ends: bool) -> Result<(), ImportError> {
         let what = format!("#include {}", shown(file));
         if !ends {
             self.fault(place, what, "conserver wants a newline behind it");

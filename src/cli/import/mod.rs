@@ -30,7 +30,7 @@ use clap::{Args, ValueEnum};
 use thiserror::Error;
 
 pub use lexer::Include;
-pub use plan::{Draft, Place, Plan};
+pub use plan::{Draft, SourceLine, Plan};
 pub use source::Source;
 
 /// Why a list of hosts is not carried over.
@@ -39,7 +39,7 @@ const NARROWER: &str =
 
 /// What to import, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-pub struct Wish {
+pub struct ImportOptions {
     /// conserver.cf, ser2net.yaml, ser2net.conf or config.ini; - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
@@ -82,20 +82,20 @@ pub enum ImportError {
     TooLong(String, usize),
     /// Bytes of some other encoding.
     #[error("{0}: not UTF-8: `iconv -f latin1 -t utf8` makes it so if it is Latin-1")]
-    Encoding(Place),
+    Encoding(SourceLine),
     /// Two bytes a character.
     #[error("{0}: UTF-16: `iconv -f utf-16 -t utf-8` makes it readable")]
     Utf16(String),
     /// Not of its format.
     #[error("{0}: {1}")]
-    Syntax(Place, String),
+    Syntax(SourceLine, String),
     /// A port more would be one too many.
     #[error("{0}: more than {max} ports", max = plan::MAX_PORTS)]
-    TooMany(Place),
+    TooMany(SourceLine),
 }
 
 /// Reads a file and makes a plan of it. `this_host` is this machine's name.
-pub fn read(wish: &Wish, this_host: &str) -> Result<Plan, ImportError> {
+pub fn read(wish: &ImportOptions, this_host: &str) -> Result<Plan, ImportError> {
     let mut reader = source::Reader::of(&wish.file);
     let source = reader.read(&wish.file)?;
     let program = wish

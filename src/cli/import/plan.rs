@@ -24,14 +24,14 @@ const SHOWN: usize = 60;
 
 /// A line of a file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct SourceLine {
     /// Its name.
     pub file: Arc<str>,
     /// Counted from 1.
     pub line: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for SourceLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", plain(&self.file), self.line)
     }
@@ -43,9 +43,9 @@ pub struct Draft {
     /// What it is called.
     pub name: PortName,
     /// Where it stands in the file.
-    pub place: Place,
+    pub place: SourceLine,
     /// Its keys.
-    pub keys: BTreeMap<&'static str, (Value, Place)>,
+    pub keys: BTreeMap<&'static str, (Value, SourceLine)>,
     /// Its listener in the file cannot be had here: `--first-port` must not open another one, which might be
     /// reached from more addresses.
     pub closed: bool,
@@ -59,11 +59,11 @@ pub struct Plan {
     /// In the order of the file.
     pub ports: Vec<Draft>,
     /// Keys of `[server]`.
-    pub server: BTreeMap<&'static str, (Value, Place)>,
+    pub server: BTreeMap<&'static str, (Value, SourceLine)>,
     /// What is not carried over, in a sentence each. A default that many ports share is told once.
-    left: BTreeSet<(Place, String)>,
+    left: BTreeSet<(SourceLine, String)>,
     /// Devices that have a port.
-    devices: HashMap<String, (PortName, Place)>,
+    devices: HashMap<String, (PortName, SourceLine)>,
 }
 
 /// A foreign word as it may be shown.
@@ -79,13 +79,13 @@ pub fn shown(word: &str) -> String {
 
 impl Plan {
     /// Something is not carried over.
-    pub fn leave(&mut self, place: &Place, what: impl fmt::Display, why: impl fmt::Display) {
+    pub fn leave(&mut self, place: &SourceLine, what: impl fmt::Display, why: impl fmt::Display) {
         self.left.insert((place.clone(), format!("{what}: {why}")));
     }
 
     /// A new port of about that name for a device; `None` if it cannot be, which is reported. A device has
     /// one port: the first.
-    pub fn port(&mut self, word: &str, device: &str, place: &Place) -> Result<Option<Draft>, ImportError> {
+    pub fn port(&mut self, word: &str, device: &str, place: &SourceLine) -> Result<Option<Draft>, ImportError> {
         let title = format!("port {:?}", shown(word));
         let Some(fit) = fitting(word) else {
             let why = word.parse::<PortName>().map_or_else(|error| error.to_string(), |_| String::new());
@@ -141,7 +141,7 @@ impl Plan {
     }
 
     /// A key of a port takes a value, or it is said why not. `said` is how the file says it.
-    pub fn set(&mut self, draft: &mut Draft, key: &'static str, new: Value, said: &str, place: &Place) {
+    pub fn set(&mut self, draft: &mut Draft, key: &'static str, new: Value, said: &str, place: &SourceLine) {
         let known = keys::find(keys::PORT, key).expect("one of the table's keys");
         match known.put(&mut Port::default(), &new) {
             Ok(()) => drop(draft.keys.insert(key, (new, place.clone()))),
@@ -150,7 +150,7 @@ impl Plan {
     }
 
     /// The same of `[server]`.
-    pub fn set_server(&mut self, key: &'static str, new: Value, said: &str, place: &Place) {
+    pub fn set_server(&mut self, key: &'static str, new: Value, said: &str, place: &SourceLine) {
         let known = keys::find(keys::SERVER, key).expect("one of the table's keys");
         match known.put(&mut Server::default(), &new) {
             Ok(()) => drop(self.server.insert(key, (new, place.clone()))),
@@ -304,7 +304,7 @@ fn put<T>(table: &'static [keys::Key<T>], into: &mut T, key: &str, new: &Value) 
     }
 }
 
-fn rows(keys: &BTreeMap<&'static str, (Value, Place)>, to: &mut impl Write) -> io::Result<()> {
+fn rows(keys: &BTreeMap<&'static str, (Value, SourceLine)>, to: &mut impl Write) -> io::Result<()> {
     let text = |value: &Value| match value::text(value) {
         text if text.is_empty() => "\"\"".to_owned(),
         text => text,

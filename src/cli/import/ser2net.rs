@@ -10,7 +10,7 @@ use super::lexer::Include;
 use super::plan::shown;
 use super::words::{self, Line, flag};
 use super::yaml::{self, Anchors, Node};
-use super::{Draft, ImportError, Place, Plan, Source};
+use super::{Draft, ImportError, SourceLine, Plan, Source};
 use crate::config::Value;
 
 /// Files in files.
@@ -20,11 +20,11 @@ const MAX_FILES: usize = 256;
 
 /// Defaults that a file has set so far, by name and class.
 #[derive(Default)]
-pub struct Defaults(BTreeMap<(String, Option<String>), (String, Place)>);
+pub struct Defaults(BTreeMap<(String, Option<String>), (String, SourceLine)>);
 
 impl Defaults {
     /// Takes one; what it says of other things than consoles is reported.
-    pub fn set(&mut self, plan: &mut Plan, name: &str, value: &str, class: Option<&str>, place: &Place) {
+    pub fn set(&mut self, plan: &mut Plan, name: &str, value: &str, class: Option<&str>, place: &SourceLine) {
         let known = LINE.contains(&name) || OPTIONS.contains(&name);
         let ours = matches!(class, None | Some("serialdev" | "ser2net"));
         if known && ours {
@@ -40,7 +40,7 @@ impl Defaults {
         self.0.remove(&(name.to_owned(), Some(class.to_owned())));
     }
 
-    fn get(&self, name: &str, class: &str) -> Option<&(String, Place)> {
+    fn get(&self, name: &str, class: &str) -> Option<&(String, SourceLine)> {
         let of = |class: Option<&str>| self.0.get(&(name.to_owned(), class.map(str::to_owned)));
         of(Some(class)).or_else(|| of(None))
     }
@@ -156,7 +156,7 @@ impl Reader<'_, '_> {
     }
 
     /// Reads a file in another one's place, with its defines and defaults.
-    fn include(&mut self, name: &str, place: &Place, depth: usize) -> Result<(), ImportError> {
+    fn include(&mut self, name: &str, place: &SourceLine, depth: usize) -> Result<(), ImportError> {
         let what = format!("include {}", shown(name));
         if name.contains(['*', '?', '[']) {
             self.plan.leave(place, what, "not read: import each of these files by itself");
@@ -179,7 +179,7 @@ fn field<'n>(entries: &'n [(Node, Node)], name: &str) -> Option<&'n Node> {
     entries.iter().rfind(|(key, _)| key.text() == Some(name)).map(|(_, node)| node)
 }
 
-fn connection(plan: &mut Plan, node: &Node, place: &Place, defaults: &Defaults) -> Result<(), ImportError> {
+fn connection(plan: &mut Plan, node: &Node, place: &SourceLine, defaults: &Defaults) -> Result<(), ImportError> {
     let Some(entries) = node.entries() else {
         plan.leave(place, "connection", "left out: expected accepter: and connector:");
         return Ok(());
@@ -263,7 +263,7 @@ fn connection(plan: &mut Plan, node: &Node, place: &Place, defaults: &Defaults) 
 }
 
 /// An option of a connection, of either format.
-pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place: &Place) {
+pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place: &SourceLine) {
     let is_on = flag(text) != Value::Boolean(false);
     match name {
         "max-connections" => {
@@ -292,7 +292,7 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
 }
 
 /// Those users and nobody else: each `allowed-users` adds some.
-fn allowed(plan: &mut Plan, draft: &mut Draft, text: &str, place: &Place) {
+fn allowed(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
     // Nobody may write already.
     if draft.keys.contains_key("read_only_groups") {
         draft.keys.remove("read_only_groups");

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImportError, Place};
+use super::{ImportError, SourceLine};
 
 /// Of a file and all that it includes together: as much as is read of our own. The largest known of its kind
 /// is a tenth of that.
@@ -67,7 +67,7 @@ fn text(name: String, bytes: Vec<u8>) -> Result<Source, ImportError> {
         Err(error) => {
             let right = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = right.iter().filter(|byte| **byte == b'\n').count() + 1;
-            Err(ImportError::Encoding(Place { file: name, line }))
+            Err(ImportError::Encoding(SourceLine { file: name, line }))
         }
     }
 }

@@ -2,7 +2,7 @@
 //! those of before 4.0, `8DATABITS`, `-XONXOFF`.
 
 use super::plan::shown;
-use super::{Draft, Place, Plan};
+use super::{Draft, SourceLine, Plan};
 use crate::config::Value;
 
 /// What the words so far say.
@@ -27,13 +27,13 @@ impl Line {
     }
 
     /// Sets all of a port's line: what is the default there need not be so here.
-    pub fn give(self, plan: &mut Plan, draft: &mut Draft, place: &Place) {
+    pub fn give(self, plan: &mut Plan, draft: &mut Draft, place: &SourceLine) {
         for (key, value) in self.keys {
             plan.set(draft, key, value, key, place);
         }
     }
 
-    fn set(&mut self, plan: &mut Plan, key: &'static str, value: Value, word: &str, place: &Place) {
+    fn set(&mut self, plan: &mut Plan, key: &'static str, value: Value, word: &str, place: &SourceLine) {
         match (Plan::takes(key, &value), self.keys.iter_mut().find(|(name, _)| *name == key)) {
             (true, Some((_, slot))) => *slot = value,
             _ => plan.leave(place, shown(word), format_args!("{key}: no such value")),
@@ -41,7 +41,7 @@ impl Line {
     }
 
     /// Takes a word; `false` if it is none about a serial line.
-    pub fn word(&mut self, plan: &mut Plan, draft: &mut Draft, word: &str, place: &Place) -> bool {
+    pub fn word(&mut self, plan: &mut Plan, draft: &mut Draft, word: &str, place: &SourceLine) -> bool {
         let (bare, on) = word.strip_prefix('-').map_or((word, "true"), |bare| (bare, "false"));
         let (name, value) = bare.split_once('=').unwrap_or((bare, on));
         let is_off = flag(value) == Value::Boolean(false);
@@ -99,14 +99,14 @@ impl Line {
         true
     }
 
-    fn parity(&mut self, plan: &mut Plan, parity: &str, word: &str, place: &Place) -> bool {
+    fn parity(&mut self, plan: &mut Plan, parity: &str, word: &str, place: &SourceLine) -> bool {
         let letter = parity.chars().take(1).collect::<String>().to_ascii_uppercase();
         self.set(plan, "parity", letter.into(), word, place);
         true
     }
 
     /// `115200n81`, of which the end may be missing.
-    fn speed(&mut self, plan: &mut Plan, speed: &str, word: &str, place: &Place) -> bool {
+    fn speed(&mut self, plan: &mut Plan, speed: &str, word: &str, place: &SourceLine) -> bool {
         let letters = speed.find(|c: char| !c.is_ascii_digit()).unwrap_or(speed.len());
         let (baud, rest) = speed.split_at(letters);
         let mut rest = rest.chars();

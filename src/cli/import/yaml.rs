@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 use libyaml_safer::{Event, EventData, Parser};
 
 use super::plan::shown;
-use super::{ImportError, Place, Source};
+use super::{ImportError, SourceLine, Source};
 
 /// Behind the text. libyaml-safer 0.3 looks ahead without asking whether there is more, and panics where a file ends within an escape:
 /// libyaml finds NULs there.
@@ -25,7 +25,7 @@ const MAX_ALL: usize = 4 * 1024 * 1024;
 #[derive(Clone)]
 pub struct Node {
     /// Where it begins.
-    pub place: Place,
+    pub place: SourceLine,
     /// Its anchor.
     pub name: Option<String>,
     /// What it is.
@@ -62,7 +62,7 @@ impl Node {
     }
 
     /// The first thing in it that cannot be had.
-    pub fn wrong(&self) -> Option<(&Place, &str)> {
+    pub fn wrong(&self) -> Option<(&SourceLine, &str)> {
         match &self.kind {
             Kind::Wrong(why) => Some((&self.place, why.as_str())),
             Kind::Map(entries) => entries.iter().find_map(|(key, node)| key.wrong().or_else(|| node.wrong())),
@@ -76,7 +76,7 @@ pub struct Document {
     /// The entries of its first level.
     pub entries: Vec<(Node, Node)>,
     /// Parts that are no YAML.
-    pub faults: Vec<(Place, String)>,
+    pub faults: Vec<(SourceLine, String)>,
 }
 
 /// Texts of anchors: of a file and those that it includes.
@@ -94,7 +94,7 @@ type Broken = (usize, String);
 /// itself.
 pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportError> {
     let mut document = Document { entries: Vec::new(), faults: Vec::new() };
-    let place = |line: usize| Place { file: source.name.clone(), line };
+    let place = |line: usize| SourceLine { file: source.name.clone(), line };
     let (known, all) = (anchors.texts.clone(), anchors.all);
     match Tree::of(source, &source.text, 0, anchors).document() {
         Ok(entries) => {
@@ -192,8 +192,8 @@ impl<'s, 'a> Tree<'s, 'a> {
         self.before + usize::try_from(line).unwrap_or(usize::MAX).saturating_add(1).clamp(1, self.lines)
     }
 
-    fn place(&self, event: &Event) -> Place {
-        Place { file: self.source.name.clone(), line: self.line(event.start_mark.line) }
+    fn place(&self, event: &Event) -> SourceLine {
+        SourceLine { file: self.source.name.clone(), line: self.line(event.start_mark.line) }
     }
 
     fn document(mut self) -> Result<Vec<(Node, Node)>, Halt> {

@@ -18,7 +18,7 @@ const PORT_USER: &str = "_console-port";
 
 /// What a call takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Needs {
+pub enum Permission {
     /// Nothing: whoever is on this machine may look.
     Nothing,
     /// Changing the candidate.
@@ -31,7 +31,7 @@ pub enum Needs {
     Port,
 }
 
-impl Needs {
+impl Permission {
     /// The action that polkit is asked about.
     pub fn action(self) -> Option<&'static str> {
         match self {
@@ -44,8 +44,8 @@ impl Needs {
 }
 
 /// Every method, and every property that can be written.
-const TABLE: &[(&str, &[&str], Needs)] = {
-    use Needs::{Commit, Configure, Manage, Nothing, Port};
+const TABLE: &[(&str, &[&str], Permission)] = {
+    use Permission::{Commit, Configure, Manage, Nothing, Port};
     &[
         ("org.freedesktop.DBus.ObjectManager", &["GetManagedObjects"], Nothing),
         ("org.consoleserver1.Manager", &["Changes", "MayAdminister"], Nothing),
@@ -76,7 +76,7 @@ const TABLE: &[(&str, &[&str], Needs)] = {
 };
 
 /// What a member takes; `None` if there is none of that name.
-pub fn needs(interface: &str, member: &str) -> Option<Needs> {
+pub fn needs(interface: &str, member: &str) -> Option<Permission> {
     let row = TABLE.iter().find(|(of, members, _)| *of == interface && members.contains(&member));
     row.map(|(_, _, needs)| *needs)
 }
@@ -139,12 +139,12 @@ pub fn whole_caller() -> Caller {
 }
 
 /// Lets callers in.
-pub struct Bouncer {
+pub struct Authorizer {
     bus: DBusProxy<'static>,
     connection: Connection,
 }
 
-impl Bouncer {
+impl Authorizer {
     /// At the door of this connection.
     pub async fn new(connection: &Connection) -> zbus::Result<Self> {
         Ok(Self { bus: DBusProxy::new(connection).await?, connection: connection.clone() })
@@ -169,17 +169,17 @@ impl Bouncer {
     }
 
     /// Whether the caller could do that, without being asked for a password.
-    pub async fn could(&self, header: &Header<'_>, needs: Needs) -> bool {
+    pub async fn could(&self, header: &Header<'_>, needs: Permission) -> bool {
         self.check(header, needs).await.is_ok()
     }
 
-    async fn check(&self, header: &Header<'_>, needs: Needs) -> Result<String, Denied> {
+    async fn check(&self, header: &Header<'_>, needs: Permission) -> Result<String, Denied> {
         let nobody = |error: &dyn std::fmt::Display| Denied::Nobody(error.to_string());
         let sender = header.sender().ok_or_else(|| nobody(&"no sender"))?;
         let uid = self.bus.get_connection_unix_user(BusName::from(sender.to_owned())).await;
         let uid = uid.map_err(|error| nobody(&error))?;
         let name = user_name(uid).await;
-        if needs == Needs::Port && name != PORT_USER {
+        if needs == Permission::Port && name != PORT_USER {
             return Err(Denied::NotAPort(name));
         }
         let Some(action) = needs.action() else { return Ok(name) };
