@@ -11,7 +11,7 @@ use russh::keys::ssh_key::private::RsaKeypair;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PublicKey};
 use thiserror::Error;
 
-use crate::persist;
+use crate::system::persist;
 
 /// Where they are kept.
 pub const HOST_KEY_DIRECTORY: &str = "/var/lib/consoleserver/hostkeys";

@@ -142,7 +142,10 @@ mod tests {
             taken.extend(seats.take(&format!("user-{user}"), false));
         }
         assert_eq!(taken.len(), MAX_CONNECTIONS - FOR_ADMINISTRATORS);
-        assert_eq!(seats.take("late", false).unwrap_err(), Full::Reserved(MAX_CONNECTIONS - FOR_ADMINISTRATORS));
+        assert_eq!(
+            seats.take("late", false).unwrap_err(),
+            Full::Reserved(MAX_CONNECTIONS - FOR_ADMINISTRATORS)
+        );
         for user in 0..MAX_CONNECTIONS {
             taken.extend(seats.take(&format!("admin-{user}"), true));
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use consoleserver::attach::{Reply, Request, client, socket_path};
 use consoleserver::exec;
-use consoleserver::message::{receive, send};
 use consoleserver::port::PortName;
+use consoleserver::system::message::{receive, send};
 use nix::libc;
 
 #[path = "support/rig.rs"]

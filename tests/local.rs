@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use consoleserver::attach::{Reply, Request};
-use consoleserver::message::{receive, send};
+use consoleserver::system::message::{receive, send};
 use nix::libc;
 use nix::sys::signal::Signal;
 

@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use consoleserver::capture::{History, Lines, Matcher, TimeRange, LineSelection};
+use consoleserver::capture::{History, LineSelection, Lines, Matcher, TimeRange};
 use consoleserver::config::LogType;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;

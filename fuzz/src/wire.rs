@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use consoleserver::message::{MAX_MESSAGE_BYTES, MessageError, encode, receive, receive_async};
+use consoleserver::system::message::{MAX_MESSAGE_BYTES, MessageError, encode, receive, receive_async};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use zbus::object_server::SignalEmitter;
 
-use super::authors::{Action, Altered};
 use super::authorization::{Caller, whole_caller};
+use super::authors::{Action, Altered};
 use super::bus::By;
 use super::core::Core;
 use super::manager::Manager;

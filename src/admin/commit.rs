@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use super::authors::{Action, Altered, outcome, shares, shown};
 use super::authorization::caller;
+use super::authors::{Action, Altered, outcome, shares, shown};
 use super::confirm::{MAX_CONFIRM_SECONDS, Waiting};
 use super::core::{Core, Error, Remarks, author};
 use super::files::LastCommit;

@@ -62,7 +62,7 @@ impl Waiting {
     /// Until when, local time.
     pub fn until(&self) -> String {
         let left = i64::try_from(self.left()).unwrap_or_default();
-        crate::clock::clock(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(left))
+        crate::system::clock::clock(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(left))
     }
 
     /// Kept, before anything in /etc changes. The old text and the changes are there before the record that they are needed.
@@ -76,7 +76,11 @@ impl Waiting {
         files::write(&path(files, BEFORE_FILE), Ok(self.before.clone().unwrap_or_default()), 0o600)?;
         let changes = self.changes.to_running(&Instances::default()).map_err(std::io::Error::other);
         files::write(&path(files, CHANGES_FILE), changes, 0o600)?;
-        files::write(&path(files, CONFIRM_FILE), toml::to_string(&record).map_err(std::io::Error::other), 0o600)
+        files::write(
+            &path(files, CONFIRM_FILE),
+            toml::to_string(&record).map_err(std::io::Error::other),
+            0o600,
+        )
     }
 
     /// What an earlier life has left; `Err` says why it cannot be told.

@@ -14,7 +14,7 @@ use super::state::{Last, State};
 use crate::config::changes::{Changes, RUNNING_FILE};
 use crate::config::commit::COMMITTED_FILE;
 use crate::config::{Config, ConfigError, Instances, LAST_GOOD, Text, committed, load_text};
-use crate::persist;
+use crate::system::persist;
 
 /// Changes not yet reloaded; nobody else's business.
 const CANDIDATE_FILE: &str = "run/consoleserver/admin/candidate.toml";

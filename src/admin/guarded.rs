@@ -1,4 +1,4 @@
-//! An interface behind the bouncer: no method runs and no property is written before somebody was let in. It wraps what the macro
+//! An interface behind the authorizer: no method runs and no property is written before somebody was let in. It wraps what the macro
 //! has made, so that no method can forget to ask.
 
 use std::collections::HashMap;
@@ -18,13 +18,13 @@ use super::service::Shared;
 /// `I`, guarded.
 pub struct Guarded<I> {
     inner: I,
-    house: Arc<Shared>,
+    shared: Arc<Shared>,
 }
 
 impl<I> Guarded<I> {
-    /// Puts the bouncer in front.
-    pub fn new(inner: I, house: Arc<Shared>) -> Self {
-        Self { inner, house }
+    /// Puts the authorizer in front.
+    pub fn new(inner: I, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
     }
 }
 
@@ -42,7 +42,7 @@ impl<I: Interface> Interface for Guarded<I> {
         header: Option<&Header<'_>>,
         emitter: &SignalEmitter<'_>,
     ) -> Option<Result<OwnedVariant, BoxDBusError>> {
-        let _busy = self.house.busy();
+        let _busy = self.shared.busy();
         self.inner.get(property, server, connection, header, emitter).await
     }
 
@@ -53,7 +53,7 @@ impl<I: Interface> Interface for Guarded<I> {
         header: Option<&Header<'_>>,
         emitter: &SignalEmitter<'_>,
     ) -> fdo::Result<HashMap<String, OwnedVariant>> {
-        let _busy = self.house.busy();
+        let _busy = self.shared.busy();
         self.inner.get_all(server, connection, header, emitter).await
     }
 
@@ -67,10 +67,10 @@ impl<I: Interface> Interface for Guarded<I> {
         emitter: &'call SignalEmitter<'_>,
     ) -> DispatchResult<'call> {
         DispatchResult::Async(Box::pin(async move {
-            let _busy = self.house.busy();
+            let _busy = self.shared.busy();
             let header = header.ok_or_else(|| BusError::Denied("nobody has written this".to_owned()))?;
             let caller =
-                self.house.bouncer.admit(header, &I::name(), property).await.map_err(BusError::from)?;
+                self.shared.authorizer.admit(header, &I::name(), property).await.map_err(BusError::from)?;
             match self.inner.set(property, value, server, connection, Some(header), emitter) {
                 DispatchResult::Async(set) => as_caller(caller, set).await,
                 _ => Err(fdo::Error::UnknownProperty(format!("{property} cannot be written")).into()),
@@ -99,12 +99,12 @@ impl<I: Interface> Interface for Guarded<I> {
         member: MemberName<'call>,
     ) -> DispatchResult<'call> {
         DispatchResult::Async(Box::pin(async move {
-            let _busy = self.house.busy();
+            let _busy = self.shared.busy();
             let header = message.header();
             let caller =
-                self.house.bouncer.admit(&header, &I::name(), &member).await.map_err(BusError::from)?;
+                self.shared.authorizer.admit(&header, &I::name(), &member).await.map_err(BusError::from)?;
             // Whoever lists or calls ports finds those that there are now.
-            self.house.keep_objects(server).await;
+            self.shared.keep_objects(server).await;
             match self.inner.call(server, connection, message, member.clone()) {
                 DispatchResult::Async(call) => as_caller(caller, call).await,
                 _ => Err(fdo::Error::UnknownMethod(format!("there is no method {member}")).into()),

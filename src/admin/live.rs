@@ -58,7 +58,9 @@ impl Live {
             Ok(_) => {}
             Err(error) => return Some(Err(error.to_string())),
         }
-        if let Some((_, said)) = self.said.lock().await.get(port).filter(|(at, _)| at.elapsed() < CACHE_LIFETIME) {
+        if let Some((_, said)) =
+            self.said.lock().await.get(port).filter(|(at, _)| at.elapsed() < CACHE_LIFETIME)
+        {
             return Some(said.clone());
         }
         let ask = self.ask(port, client::status);

@@ -1,4 +1,4 @@
-//! `org.consoleserver1.Manager`: the whole server on the bus. What each member takes says the bouncer; what it does, `core`.
+//! `org.consoleserver1.Manager`: the whole server on the bus. What each member takes says the authorizer; what it does, `core`.
 
 use std::sync::Arc;
 
@@ -6,8 +6,8 @@ use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{ObjectServer, OwnedObjectPath, Variant};
 
-use super::authors::{outcome, shown};
 use super::authorization::Permission;
+use super::authors::{outcome, shown};
 use super::bus::{By, Change, Keys, port_path};
 use super::commit::Whose;
 use super::refused::{BusError::Refused, Result};
@@ -295,7 +295,7 @@ impl Manager {
 
     #[zbus(out_args("may"))]
     async fn may_administer(&self, #[zbus(header)] header: Header<'_>) -> bool {
-        self.0.bouncer.could(&header, Permission::Configure).await
+        self.0.authorizer.could(&header, Permission::Configure).await
     }
 
     /// Somebody has changed something.

@@ -24,26 +24,26 @@ use crate::port::PortName;
 
 /// The object of a port.
 pub struct Port {
-    house: Arc<Shared>,
+    shared: Arc<Shared>,
     name: PortName,
 }
 
 impl Port {
     /// The object of that one.
-    pub fn new(house: Arc<Shared>, name: PortName) -> Self {
-        Self { house, name }
+    pub fn new(shared: Arc<Shared>, name: PortName) -> Self {
+        Self { shared, name }
     }
 
     async fn put(&self, key: &'static str, value: Value) -> Result<()> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
-        self.house.core.set(path, Some(value), 0).await?;
+        self.shared.core.set(path, Some(value), 0).await?;
         Ok(())
     }
 
     /// A key of the candidate as text; empty if it has no value, or the port is to be removed.
     fn candidate_value(&self, key: &'static str) -> Option<Value> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
-        path.effective(&self.house.core.state().candidate_config)
+        path.effective(&self.shared.core.state().candidate_config)
     }
 
     fn text(&self, key: &'static str) -> String {
@@ -72,7 +72,7 @@ impl Port {
 
     /// How the port does, if it runs and says so.
     async fn status(&self) -> Option<Status> {
-        self.house.core.live.status(&self.name).await?.ok()
+        self.shared.core.live.status(&self.name).await?.ok()
     }
 
     /// A question to a port that runs.
@@ -80,7 +80,7 @@ impl Port {
         &self,
         question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
     ) -> Result<T> {
-        let live = &self.house.core.live;
+        let live = &self.shared.core.live;
         let active = live.active().await.map_err(|error| Failed(error.to_string()))?;
         if !active.contains(&self.name) {
             return Err(Failed(format!("{} is not running", self.name)));
@@ -92,18 +92,18 @@ impl Port {
 #[zbus::interface(name = "org.consoleserver1.Port", introspection_docs = false)]
 impl Port {
     async fn start(&self) -> Result<()> {
-        Ok(self.house.core.start(&self.name).await?)
+        Ok(self.shared.core.start(&self.name).await?)
     }
 
     async fn stop(&self) -> Result<()> {
-        Ok(self.house.core.stop(&self.name).await?)
+        Ok(self.shared.core.stop(&self.name).await?)
     }
 
     #[zbus(out_args("remarks"))]
     async fn reload(&self, #[zbus(object_server)] server: &ObjectServer) -> Result<Vec<String>> {
         let this = Scope::Port(self.name.clone());
-        let remarks = self.house.core.reload(|scope| *scope == this).await?;
-        self.house.keep_objects(server).await;
+        let remarks = self.shared.core.reload(|scope| *scope == this).await?;
+        self.shared.keep_objects(server).await;
         Ok(remarks)
     }
 
@@ -119,7 +119,7 @@ impl Port {
 
     #[zbus(out_args("sessions"))]
     async fn sessions(&self) -> Result<Vec<Session>> {
-        let users = match self.house.core.live.status(&self.name).await {
+        let users = match self.shared.core.live.status(&self.name).await {
             None => Vec::new(),
             Some(status) => status.map_err(Failed)?.users,
         };
@@ -141,17 +141,17 @@ impl Port {
     /// `console@INSTANCE.service`
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit(&self) -> String {
-        format!("console@{}.service", self.house.core.state().instances.of(&self.name))
+        format!("console@{}.service", self.shared.core.state().instances.of(&self.name))
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> Keys {
-        self.keys(&self.house.core.state().candidate_config)
+        self.keys(&self.shared.core.state().candidate_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn origins(&self) -> HashMap<String, String> {
-        let state = self.house.core.state();
+        let state = self.shared.core.state();
         let config = &state.candidate_config;
         let of = |key: String| {
             let origin = config.origin(&self.name, &key).to_string();
@@ -162,17 +162,17 @@ impl Port {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn running(&self) -> Keys {
-        self.keys(&self.house.core.state().running_config)
+        self.keys(&self.shared.core.state().running_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn committed(&self) -> Keys {
-        self.keys(&self.house.core.state().committed_config)
+        self.keys(&self.shared.core.state().committed_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     async fn state(&self) -> String {
-        match self.house.core.live.status(&self.name).await {
+        match self.shared.core.live.status(&self.name).await {
             None => "not running".to_owned(),
             Some(Ok(status)) => status.state,
             Some(Err(why)) => why,
@@ -340,7 +340,7 @@ impl Port {
     async fn set_device(&self, path: String) -> Result<()> {
         let key = KeyPath { scope: Scope::Port(self.name.clone()), key: Some("device") };
         let value = if path.is_empty() { None } else { Some(path.into()) };
-        self.house.core.set(key, value, 0).await?;
+        self.shared.core.set(key, value, 0).await?;
         Ok(())
     }
 }

@@ -25,7 +25,7 @@ use super::port::Port;
 use super::units::Units;
 use super::watcher::Watcher;
 use crate::port::PortName;
-use crate::systemd;
+use crate::system::systemd;
 
 /// Without a call for so long, nobody needs us.
 const IDLE_EXIT_DELAY: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ pub struct Shared {
     /// Does the work.
     pub core: Core,
     /// Decides who may.
-    pub bouncer: Authorizer,
+    pub authorizer: Authorizer,
     /// Ports that have an object.
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
@@ -93,7 +93,8 @@ impl Shared {
     /// When nobody will have called for [`IDLE`]; `None` while somebody does, or a commit waits.
     fn idle_at(&self) -> Option<Instant> {
         let last = self.begun + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
-        (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none()).then_some(last + IDLE_EXIT_DELAY)
+        (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none())
+            .then_some(last + IDLE_EXIT_DELAY)
     }
 
     /// A deadline is new.
@@ -142,66 +143,66 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     let runtime_dir =
         root.join(systemd::runtime_directory().strip_prefix("/").unwrap_or(&systemd::runtime_directory()));
     let live = Live::new(runtime_dir, units.clone());
-    let house = Arc::new(Shared {
+    let shared = Arc::new(Shared {
         core: Core::new(Files { root }, units, live, emitter(&connection)?),
-        bouncer: Authorizer::new(&connection).await?,
+        authorizer: Authorizer::new(&connection).await?,
         objects: tokio::sync::Mutex::default(),
         calls: AtomicUsize::new(0),
         begun: Instant::now(),
         last_call: AtomicU64::new(0),
         changed: Notify::new(),
     });
-    house.core.finish().await;
+    shared.core.finish().await;
     // A commit that a reboot has overtaken goes back before anybody can confirm it.
-    house.core.expire().await;
+    shared.core.expire().await;
     let server = connection.object_server();
-    server.at(OBJECT_PATH, Guarded::new(Manager(house.clone()), house.clone())).await?;
-    server.at(OBJECT_PATH, Guarded::new(Watcher::new(house.clone()), house.clone())).await?;
-    server.at(OBJECT_PATH, Guarded::new(fdo::ObjectManager, house.clone())).await?;
-    house.keep_objects(server).await;
+    server.at(OBJECT_PATH, Guarded::new(Manager(shared.clone()), shared.clone())).await?;
+    server.at(OBJECT_PATH, Guarded::new(Watcher::new(shared.clone()), shared.clone())).await?;
+    server.at(OBJECT_PATH, Guarded::new(fdo::ObjectManager, shared.clone())).await?;
+    shared.keep_objects(server).await;
     connection.request_name(BUS_NAME).await?;
 
     let mut tried: Option<Instant> = None;
     loop {
-        let changed = house.changed.notified();
-        let idle = house.idle_at();
-        let waits = house.core.waiting().map(|waiting| match waiting.left() {
+        let changed = shared.changed.notified();
+        let idle = shared.idle_at();
+        let waits = shared.core.waiting().map(|waiting| match waiting.left() {
             // A rollback that has failed, on a disk that is full say, is tried again.
             0 => tried.map_or_else(Instant::now, |tried| tried + RETRY_INTERVAL),
             left => Instant::now() + Duration::from_secs(left).min(CHECK_INTERVAL),
         });
         tokio::select! {
             () = changed => {}
-            () = crate::clock::reached(waits) => {
-                house.core.expire().await;
+            () = crate::system::clock::reached(waits) => {
+                shared.core.expire().await;
                 tried = Some(Instant::now());
-                house.keep_objects(server).await;
+                shared.keep_objects(server).await;
             }
-            () = crate::clock::reached(idle) => {
-                if house.idle_at().is_some_and(|at| at <= Instant::now()) {
+            () = crate::system::clock::reached(idle) => {
+                if shared.idle_at().is_some_and(|at| at <= Instant::now()) {
                     break;
                 }
             }
             _ = terminate.recv() => break,
         }
     }
-    leave(&connection, &house).await;
+    leave(&connection, &shared).await;
     Ok(())
 }
 
 /// Gives the name back first: the next call starts the next service. Calls that have come before are answered.
-async fn leave(connection: &Connection, house: &Shared) {
+async fn leave(connection: &Connection, shared: &Shared) {
     if let Err(error) = connection.release_name(BUS_NAME).await {
         tracing::warn!("{BUS_NAME} cannot be given back: {error}");
     }
     let answered = async {
         loop {
-            let changed = house.changed.notified();
+            let changed = shared.changed.notified();
             // What the bus had sent before it took the name back lies in the socket: one turn of the loop for each message.
             let quiet = tokio::time::timeout(Duration::from_millis(100), connection.monitor_activity())
                 .await
                 .is_err();
-            if quiet && house.calls.load(Ordering::Relaxed) == 0 {
+            if quiet && shared.calls.load(Ordering::Relaxed) == 0 {
                 return;
             }
             if quiet {

@@ -244,7 +244,7 @@ impl State {
             (asked, Some(last)) if asked < self.revision => Err(Rejected::Stale {
                 key: last.key.clone(),
                 who: last.who.clone(),
-                when: crate::clock::clock(last.when),
+                when: crate::system::clock::clock(last.when),
                 revision: self.revision,
             }),
             (asked, _) => Err(Rejected::Unknown { asked, revision: self.revision }),

@@ -119,7 +119,8 @@ impl Units {
         let what = format!("systemctl start --no-block {unit}");
         let patterns = [unit];
         let running = self.0.list_units_by_patterns(&["active", "activating", "reloading"], &patterns);
-        let running = bounded(&what, REPLY_TIMEOUT, running).await?.map_err(|error| UnitsError::of(&what, error))?;
+        let running =
+            bounded(&what, REPLY_TIMEOUT, running).await?.map_err(|error| UnitsError::of(&what, error))?;
         if !running.is_empty() {
             return Ok(Begun::StillRuns);
         }
@@ -185,7 +186,8 @@ impl Units {
     async fn ports_of(&self, states: &[&str], patterns: &[&str]) -> Result<BTreeSet<PortName>, UnitsError> {
         let what = format!("systemctl list-units {}", patterns.join(" "));
         let listed = self.0.list_units_by_patterns(states, patterns);
-        let listed = bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
+        let listed =
+            bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
         Ok(listed.into_iter().filter_map(|row| instance_of(&row.0)).collect())
     }
 }

@@ -18,8 +18,8 @@ use super::refused::{
 use super::service::Shared;
 use super::units::Begun;
 use crate::config::{TriggerName, TriggerNameError};
-use crate::persist;
 use crate::port::PortName;
+use crate::system::persist;
 use crate::trigger::LONGEST_LINE;
 
 /// What a unit reads, below the root: `PORT:RULE`.
@@ -29,15 +29,15 @@ const MAX_EVENT_BYTES: usize = 4 * LONGEST_LINE;
 
 /// The object at `/org/consoleserver1` that ports speak to.
 pub struct Watcher {
-    house: Arc<Shared>,
+    shared: Arc<Shared>,
     /// When a rule was believed last. No more of them than there are rules.
     believed: Mutex<HashMap<(PortName, TriggerName), Instant>>,
 }
 
 impl Watcher {
     /// Nothing was heard yet.
-    pub fn new(house: Arc<Shared>) -> Self {
-        Self { house, believed: Mutex::default() }
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, believed: Mutex::default() }
     }
 
     /// The port keeps the rest; half of it is what clocks and a restart between two reports may not make an error of.
@@ -58,7 +58,7 @@ impl Watcher {
 
     /// For the unit to read. A name of its own for each rule, so that there are never more than rules.
     fn write(&self, port: &PortName, rule: &TriggerName, line: &str) -> std::io::Result<()> {
-        let path: PathBuf = self.house.core.files.root.join(EVENT_DIRECTORY).join(format!("{port}:{rule}"));
+        let path: PathBuf = self.shared.core.files.root.join(EVENT_DIRECTORY).join(format!("{port}:{rule}"));
         let mut text = String::new();
         let when = jiff::Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%:z");
         // Writing into a String does not fail.
@@ -79,9 +79,11 @@ impl Watcher {
         let port = self::port(port)?;
         let rule: TriggerName = rule.parse().map_err(|error: TriggerNameError| Refused(error.to_string()))?;
         if line.len() > MAX_EVENT_BYTES || line.contains(|c: char| c.is_control() && c != '\t') {
-            return Err(Refused(format!("a line has at most {MAX_EVENT_BYTES} bytes, and nothing in it but text")));
+            return Err(Refused(format!(
+                "a line has at most {MAX_EVENT_BYTES} bytes, and nothing in it but text"
+            )));
         }
-        let state = self.house.core.state();
+        let state = self.shared.core.state();
         let trigger = state.running_config.ports.get(&port).and_then(|port| port.triggers.get(&rule));
         let trigger = trigger.ok_or_else(|| Refused(format!("{port} has no trigger {rule} that runs")))?;
         if self.is_early(&port, &rule, trigger.rest) {
@@ -93,7 +95,7 @@ impl Watcher {
         }
         let unit = format!("console-trigger@{port}:{rule}.service");
         self.write(&port, &rule, line).map_err(|error| Failed(format!("{unit} is not started: {error}")))?;
-        match self.house.core.units.begin(&unit).await {
+        match self.shared.core.units.begin(&unit).await {
             Ok(Begun::Started) => {
                 tracing::info!(console_port = %port, "{unit} is started");
                 Ok(())

@@ -12,9 +12,9 @@ use tokio::time::{Instant, timeout_at};
 use super::server::{Server, left};
 use super::{Reply, Tried};
 use crate::hub::{Control, Cursor, LineState, Pulled};
-use crate::message::{MessageError, send_async};
 use crate::port::{Baud, LineSettings};
 use crate::session::plain;
+use crate::system::message::{MessageError, send_async};
 
 /// What consoles are set to, the likely ones first.
 const RATES: [u64; 12] =

@@ -13,10 +13,10 @@ use thiserror::Error;
 use super::frame::{Frames, Kind};
 use super::{Reply, Request, Status, Tried, socket_path};
 use crate::exec::Command;
-use crate::message::{MessageError, receive, receive_async, send, send_async};
 use crate::port::PortName;
 use crate::printable::visible;
 use crate::session::Options;
+use crate::system::message::{MessageError, receive, receive_async, send, send_async};
 
 /// For a port to answer. One that sleeps is started first.
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);

@@ -69,7 +69,8 @@ impl Frames {
         let Some((header, rest)) = self.received.split_first_chunk::<HEADER_BYTES>() else { return Ok(None) };
         let [kind, length @ ..] = *header;
         let length = u32::from_be_bytes(length) as usize;
-        let kind = Kind::ALL.into_iter().find(|known| *known as u8 == kind).filter(|_| length <= MAX_FRAME_BYTES);
+        let kind =
+            Kind::ALL.into_iter().find(|known| *known as u8 == kind).filter(|_| length <= MAX_FRAME_BYTES);
         let kind = kind.ok_or_else(|| io::Error::other("the port sent what this protocol does not have"))?;
         let Some(content) = rest.get(..length).map(<[u8]>::to_vec) else { return Ok(None) };
         self.received.drain(..HEADER_BYTES + length);

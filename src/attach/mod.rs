@@ -1,4 +1,4 @@
-//! The local socket of a port, `$RUNTIME_DIRECTORY/attach/NAME`: one typed request, one typed reply ([`crate::message`]), and
+//! The local socket of a port, `$RUNTIME_DIRECTORY/attach/NAME`: one typed request, one typed reply ([`crate::system::message`]), and
 //! after `Connected` the bytes of the console: plain ones to the port, [`frame`]s from it. Who the caller is the kernel says (`SO_PEERCRED`); whether
 //! that one may use the port, the port's access groups.
 

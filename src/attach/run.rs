@@ -9,8 +9,8 @@ use super::frame::Kind;
 use super::outlet::LocalOutlet;
 use super::server::{Server, left};
 use crate::exec::{Command, Task};
-use crate::message::{MessageError, send_async};
 use crate::session::AttachedUser;
+use crate::system::message::{MessageError, send_async};
 
 impl Server {
     pub(super) async fn run(

@@ -17,14 +17,14 @@ use super::frame::Kind;
 use super::limits::{Ticket, Unjudged};
 use super::outlet::LocalOutlet;
 use super::{LineErrors, Reply, Request, Status, User};
-use crate::accepting::Failing;
 use crate::auth::account::Account;
 use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
 use crate::event::Event;
-use crate::message::{MessageError, encode, receive_async, send_async};
 use crate::seats::{Seats, is_administrator};
 use crate::session::{self, AttachedUser, Console, Ended, Feeder, Options, typed};
+use crate::system::accepting::Failing;
+use crate::system::message::{MessageError, encode, receive_async, send_async};
 
 /// For the one request.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -229,7 +229,8 @@ impl Server {
             let uid = Uid::from_raw(uid);
             let told = |error| format!("who uid {uid} is cannot be told: {error}");
             let account = Account::of_uid(uid).map_err(told)?;
-            let own = uid.is_root() || matches!(needs, Permission::User | Permission::Look) && uid == Uid::current();
+            let own = uid.is_root()
+                || matches!(needs, Permission::User | Permission::Look) && uid == Uid::current();
             let mut administrator = uid.is_root();
             let right = match needs {
                 _ if own => Some(Right::Write),
@@ -248,7 +249,9 @@ impl Server {
             Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
             Ok(Ok((user, None, _))) => {
                 let why = match needs {
-                    Permission::User | Permission::Look => format!("{user} may not use {name}: in none of its groups"),
+                    Permission::User | Permission::Look => {
+                        format!("{user} may not use {name}: in none of its groups")
+                    }
                     Permission::Administrator => {
                         format!("{user} may not do that to {name}: ask console-admin (consolectl)")
                     }

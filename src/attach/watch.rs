@@ -9,9 +9,9 @@ use tokio::net::UnixStream;
 use super::client::{AttachError, REPLY_TIMEOUT, unexpected, unreachable};
 use super::frame::{Frames, Kind};
 use super::{Reply, Request, socket_path};
-use crate::message::{receive_async, send_async};
 use crate::port::PortName;
 use crate::session::Options;
+use crate::system::message::{receive_async, send_async};
 
 /// Bytes that are read at once.
 const READ_CHUNK: usize = 32 * 1024;

@@ -20,7 +20,7 @@ use super::account::LoginName;
 use super::protocol::{Exit, Identity, Prompt, Reply, Request, Run, Secret, Target, Terminal};
 use crate::config::RootLogin;
 use crate::hostkeys::HostKeys;
-use crate::message::{self, MessageError};
+use crate::system::message::{self, MessageError};
 
 /// From the connection to the first byte taken: systemd starts a helper when it accepts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use super::protocol::{Reply, Request};
-use crate::message::{self, MessageError};
+use crate::system::message::{self, MessageError};
 
 /// Time for one reply to leave. The peer reads nothing else meanwhile, so a full socket means that it hangs.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The login protocol: one unix connection a login, typed [messages](crate::message) both ways. The network side
+//! The login protocol: one unix connection a login, typed [messages](crate::system::message) both ways. The network side
 //! speaks first, with [`Request::Begin`] or [`Request::HostKeys`]; every later request gets its replies before the next may be sent.
 //!
 //! ```text

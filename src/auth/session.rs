@@ -27,7 +27,7 @@ use super::pam::{PamError, Transaction};
 use super::peer::{Peer, PeerError};
 use super::protocol::{Exit, Reply, Request, Run, Terminal};
 use super::run::{self, RunError};
-use crate::message::{self, MessageError};
+use crate::system::message::{self, MessageError};
 
 /// For the program to leave once it has been hung up.
 const HANG_UP: Duration = Duration::from_secs(5);

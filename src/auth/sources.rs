@@ -11,7 +11,7 @@ use nix::unistd::Uid;
 use thiserror::Error;
 
 use crate::config::{Access, Config, ConfigError, KeysCommand, KeysCommandUser, KeysFile};
-use crate::persist;
+use crate::system::persist;
 
 /// The command that root has last named, below the root: in a directory of root's alone.
 const CONFIRMED_FILE: &str = "var/lib/consoleserver/authorized_keys_command";

@@ -8,7 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use consoleserver::auth::server;
 use consoleserver::auth::sources::Configured;
-use consoleserver::{hostkeys, journal, persist, systemd};
+use consoleserver::{hostkeys, system::journal, system::persist, system::systemd};
 use listenfd::ListenFd;
 use nix::libc::{AF_UNIX, SOCK_STREAM};
 use nix::unistd::alarm;

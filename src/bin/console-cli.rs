@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use consoleserver::gateway::{self, GatewayError};
-use consoleserver::journal;
+use consoleserver::system::journal;
 
 /// Serve the admin CLI by SSH, on the listeners that systemd hands over.
 #[derive(Parser)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use consoleserver::hostkeys::HostKeys;
-use consoleserver::{hostkeys, journal, systemd};
+use consoleserver::{hostkeys, system::journal, system::systemd};
 use sd_notify::NotifyState;
 
 /// Make the SSH host keys that the directory does not have yet.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use consoleserver::port::PortName;
 use consoleserver::service::Options;
-use consoleserver::{journal, service};
+use consoleserver::{service, system::journal};
 use lexopt::prelude::*;
 use nix::sys::prctl::set_name;
 

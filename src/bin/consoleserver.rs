@@ -8,8 +8,8 @@ use anyhow::anyhow;
 use clap::Parser;
 use consoleserver::config::{Config, ConfigError, Loaded};
 use consoleserver::foreground::{self, Scope};
-use consoleserver::journal;
 use consoleserver::printable::visible;
+use consoleserver::system::journal;
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
 /// The configuration of a machine that has none.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use flate2::read::MultiGzDecoder;
 
 use super::tail::{self, Tail};
-use super::view::{LINE_MAX, View, LineSelection, time_of};
+use super::view::{LINE_MAX, LineSelection, View, time_of};
 use crate::config::LogType;
 
 /// Bytes shown at once, about.

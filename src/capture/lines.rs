@@ -43,7 +43,8 @@ mod tests {
     fn lines_are_put_together_and_cut_where_they_have_no_end() {
         let mut lines = Lines::default();
         let mut said: Vec<Vec<u8>> = Vec::new();
-        for piece in [b"lo".as_slice(), b"gin:\r", b"\0\n\r\r\nroot\r", &[b'x'; MAX_LINE_BYTES + 1], b"\n\r"] {
+        for piece in [b"lo".as_slice(), b"gin:\r", b"\0\n\r\r\nroot\r", &[b'x'; MAX_LINE_BYTES + 1], b"\n\r"]
+        {
             lines.take(piece, |line| said.push(line.to_vec()));
         }
         let long = [b'x'; MAX_LINE_BYTES];

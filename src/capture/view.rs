@@ -252,10 +252,18 @@ torn \x1b[1m half
 torn \x1b[1m half
 2026-11-24T02:00:06.000+00:00 < lo";
         for size in [1, 7, LOG.len()] {
-            assert_eq!(shown(LogType::Text, LineSelection::default(), LOG, size), clean, "in pieces of {size}");
+            assert_eq!(
+                shown(LogType::Text, LineSelection::default(), LOG, size),
+                clean,
+                "in pieces of {size}"
+            );
             let as_is = LineSelection { as_is: true, ..LineSelection::default() };
             assert_eq!(shown(LogType::Text, as_is, LOG, size), LOG);
-            assert_eq!(shown(LogType::Raw, LineSelection::default(), LOG, size), LOG, "the bytes as they came");
+            assert_eq!(
+                shown(LogType::Raw, LineSelection::default(), LOG, size),
+                LOG,
+                "the bytes as they came"
+            );
             assert_eq!(shown(LogType::Both, LineSelection::default(), LOG, size), LOG);
         }
     }
@@ -299,7 +307,8 @@ torn \x1b[1m half
         ] {
             for size in [1, 7, log.len()] {
                 let range = TimeRange { since, until };
-                let shown = shown(LogType::Text, LineSelection { range, ..LineSelection::default() }, log, size);
+                let shown =
+                    shown(LogType::Text, LineSelection { range, ..LineSelection::default() }, log, size);
                 let words: Vec<&str> = shown
                     .lines()
                     .map(|line| if line.starts_with("no") { "no" } else { line.rsplit(' ').next().unwrap() })

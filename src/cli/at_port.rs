@@ -14,7 +14,7 @@ use super::many::{self, Meant};
 use super::stdout::{Stdout, complain};
 use super::watch;
 use crate::attach::client::{self, AttachError};
-use crate::exec::{self, EXIT_DONE, EXIT_FAILED, Lines, Pattern, DEFAULT_TIMEOUT, TIMEOUT_RANGE};
+use crate::exec::{self, DEFAULT_TIMEOUT, EXIT_DONE, EXIT_FAILED, Lines, Pattern, TIMEOUT_RANGE};
 use crate::port::{Pause, PortName, PortPattern};
 
 /// For something to come, if nothing is said.

@@ -161,9 +161,10 @@ impl Endpoint {
         let ours = std::env::var_os("RUNTIME_DIRECTORY").map(PathBuf::from);
         let given = given.or(ours.filter(|directory| local::marks(directory).exists()));
         let foreground = given.is_some();
-        let runtime = given.unwrap_or_else(|| crate::systemd::RUNTIME_DIRECTORY.into());
+        let runtime = given.unwrap_or_else(|| crate::system::systemd::RUNTIME_DIRECTORY.into());
         // A program in a user's terminal has its logs elsewhere.
-        let logs = logs.or((runtime.as_path() == crate::systemd::RUNTIME_DIRECTORY).then(|| local::LOG_DIRECTORY.into()));
+        let logs = logs.or((runtime.as_path() == crate::system::systemd::RUNTIME_DIRECTORY)
+            .then(|| local::LOG_DIRECTORY.into()));
         Self { foreground: foreground || local::marks(&runtime).exists(), runtime, logs }
     }
 }
@@ -351,7 +352,8 @@ impl Client {
                 let ports = self.select(&[port]).await?;
                 let service = self.service().await?;
                 let send = |port: PortName| async move {
-                    let sent = service.port(&port).await?.send_break(milliseconds.unwrap_or(DEFAULT_BREAK_MS)).await;
+                    let sent =
+                        service.port(&port).await?.send_break(milliseconds.unwrap_or(DEFAULT_BREAK_MS)).await;
                     Ok(service.of_port(&port, sent).await?)
                 };
                 each(ports, send).await.map(drop)

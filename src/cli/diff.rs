@@ -10,9 +10,9 @@ use super::look::moment;
 use super::table::{fitted, width_of_rows};
 use super::tree::Target;
 use crate::admin::bus::Change;
-use crate::clock::date_and_clock;
 use crate::port::PortName;
 use crate::port::pattern::fold;
+use crate::system::clock::date_and_clock;
 
 /// From this many different values of a key on, ports share a row that shows the first and the last.
 const DIFFERENT: usize = 4;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::capture::{History, Matcher, TimeRange, LineSelection, guess_type, logs_in};
+use crate::capture::{History, LineSelection, Matcher, TimeRange, guess_type, logs_in};
 use crate::config::{Config, LogType};
 use crate::exec::Command;
 use crate::port::PortName;

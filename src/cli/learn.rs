@@ -17,8 +17,8 @@ use super::service::{ServiceError, sentence};
 use super::tree::Target;
 use crate::admin::wire;
 use crate::port::PortName;
-use crate::reactor::{Notifier, Watched};
 use crate::session::plain;
+use crate::system::reactor::{Notifier, Watched};
 
 /// Where udev has a link for each USB serial port, called by the socket. It goes with its last link, and its parent too.
 const BY_PATH: &str = "/dev/serial/by-path";

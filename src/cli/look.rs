@@ -9,9 +9,9 @@ use super::service::PortView;
 use super::table::{fitted, width, width_of_rows, wrapped};
 use super::value;
 use crate::admin::bus::Session;
-use crate::clock::{clock, date_and_clock};
 use crate::port::PortName;
 use crate::session::plain;
+use crate::system::clock::{clock, date_and_clock};
 
 /// A configured port.
 #[derive(Debug, Serialize)]

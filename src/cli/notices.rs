@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::service::Service;
 use crate::admin::bus::Changed;
-use crate::clock::{clock, reached};
 use crate::session::plain;
+use crate::system::clock::{clock, reached};
 
 /// Lines kept while a command runs.
 const MAX_KEPT: usize = 50;

@@ -21,7 +21,7 @@ use super::complete;
 use super::notices::{Notices, PlainTerminal};
 use super::stdout::complain;
 use super::tree::{Command, NoCommand, line};
-use crate::persist;
+use crate::system::persist;
 
 /// Lines of the history that are kept, in memory and in the file.
 const HISTORY_LINES: usize = 1000;

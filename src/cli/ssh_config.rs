@@ -133,7 +133,12 @@ impl fmt::Display for Entry<'_> {
 }
 
 /// The entries of the ports that have a TCP port, as they run, and of the admin CLI, by the keys of `[server]`.
-pub fn entries(ports: &BTreeMap<PortName, PortView>, server: &Keys, host: &Host, wish: &SshConfigOptions) -> String {
+pub fn entries(
+    ports: &BTreeMap<PortName, PortView>,
+    server: &Keys,
+    host: &Host,
+    wish: &SshConfigOptions,
+) -> String {
     let mut text = format!(
         "# The consoles of {}, by consolectl ssh-config. Include this file in ~/.ssh/config.\n",
         host.0
@@ -209,7 +214,11 @@ mod tests {
         ]
         .map(|(name, view)| (name.parse().unwrap(), view))
         .into();
-        let wish = SshConfigOptions { prefix: Some("r1-".parse().unwrap()), user: Some("bob".parse().unwrap()), ..PLAIN };
+        let wish = SshConfigOptions {
+            prefix: Some("r1-".parse().unwrap()),
+            user: Some("bob".parse().unwrap()),
+            ..PLAIN
+        };
         let host = "fe80::1%eth0".parse().unwrap();
         let wanted = "\
             # The consoles of fe80::1%eth0, by consolectl ssh-config. Include this file in ~/.ssh/config.\n\

@@ -540,7 +540,12 @@ mod tests {
     }
 
     fn import(file: &str) -> super::super::import::ImportOptions {
-        super::super::import::ImportOptions { file: file.into(), from: None, first_port: None, dry_run: false }
+        super::super::import::ImportOptions {
+            file: file.into(),
+            from: None,
+            first_port: None,
+            dry_run: false,
+        }
     }
 
     const PLAIN: Output = Output { json: false };

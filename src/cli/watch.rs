@@ -21,8 +21,8 @@ use crate::attach::client::AttachError;
 use crate::attach::watch::{Seen, Watched};
 use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
-use crate::reactor;
 use crate::session::plain;
+use crate::system::reactor;
 
 /// A line that is not finished is shown after so much silence: a prompt, which never ends.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::persist;
+use crate::system::persist;
 
 /// The committed file, below the root.
 pub const COMMITTED_FILE: &str = "etc/consoleserver/config.toml";

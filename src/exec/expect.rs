@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{EXIT_DONE, Done, EXIT_FAILED, Pattern, Stop, Task};
+use super::{Done, EXIT_DONE, EXIT_FAILED, Pattern, Stop, Task};
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::session::Outlet;
 

@@ -1,7 +1,7 @@
 //! The capture log by command. The port reads it, because its readers need not be in the group of the file.
 
-use super::{EXIT_DONE, Done, EXIT_FAILED, Pattern, Task};
-use crate::capture::{History, Lines, TimeRange, LineSelection};
+use super::{Done, EXIT_DONE, EXIT_FAILED, Pattern, Task};
+use crate::capture::{History, LineSelection, Lines, TimeRange};
 use crate::config::LogType;
 use crate::session::Outlet;
 

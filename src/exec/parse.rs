@@ -9,7 +9,7 @@ use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
 use super::{Command, DEFAULT_TIMEOUT, Typing};
 use crate::config::EscapeError;
-use crate::hub::{DEFAULT_BREAK_MS, BREAK_MS_RANGE};
+use crate::hub::{BREAK_MS_RANGE, DEFAULT_BREAK_MS};
 use crate::session::{Options, plain};
 
 /// Bytes of a line.

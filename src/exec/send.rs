@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{EXIT_DONE, Done, Pattern, Stop, Task, Typing};
+use super::{Done, EXIT_DONE, Pattern, Stop, Task, Typing};
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
 use crate::port::Pacing;
 use crate::session::{Membership, Outlet, plain};

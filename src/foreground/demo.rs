@@ -16,8 +16,8 @@ use super::paths::{Paths, in_file, program};
 use super::sockets::listen_ssh;
 use crate::config::{Address, Config, Groups, Port};
 use crate::hostkeys;
-use crate::persist::{self, Owner};
 use crate::port::PortName;
+use crate::system::persist::{self, Owner};
 
 /// The port's name; `console-auth --demo-key` admits to no other.
 const DEMO_PORT: &str = "demo";

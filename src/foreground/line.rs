@@ -17,8 +17,8 @@ use tokio::io::Interest;
 use tokio::process::{Child, Command};
 use tokio::time::sleep;
 
-use crate::persist::Owner;
-use crate::reactor::Watched;
+use crate::system::persist::Owner;
+use crate::system::reactor::Watched;
 
 nix::ioctl_none_bad!(give_up_exclusive_use, nix::libc::TIOCNXCL);
 

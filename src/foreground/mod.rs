@@ -24,8 +24,8 @@ use tokio::task::JoinSet;
 
 use crate::config::{Config, Port};
 use crate::ownership::Claims;
-use crate::persist;
 use crate::port::PortName;
+use crate::system::persist;
 use demo::Demo;
 use logins::Logins;
 use paths::{Paths, in_file, program};

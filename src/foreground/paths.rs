@@ -14,9 +14,9 @@ use russh::keys::ssh_key::LineEnding;
 
 use super::ForegroundError;
 use crate::hostkeys::HostKeys;
-use crate::persist::Owner;
 use crate::port::PortName;
-use crate::{hostkeys, persist};
+use crate::system::persist::Owner;
+use crate::{hostkeys, system::persist};
 
 /// The user of the systemd units, made by sysusers.d.
 const PORT_USER: &str = "_console-port";
@@ -64,7 +64,7 @@ impl Paths {
             None => user.gid,
         };
         Ok(Self {
-            runtime: crate::systemd::RUNTIME_DIRECTORY.into(),
+            runtime: crate::system::systemd::RUNTIME_DIRECTORY.into(),
             hostkeys: hostkeys::HOST_KEY_DIRECTORY.into(),
             logs: "/var/log/consoleserver".into(),
             port_user: Some(Owner { uid: user.uid.as_raw(), gid: gid.as_raw() }),

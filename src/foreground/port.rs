@@ -23,10 +23,10 @@ use super::children;
 use super::line::Line;
 use super::sockets::PortSockets;
 use crate::ownership::{Claims, Machine, leads};
-use crate::persist::Owner;
 use crate::port::PortName;
-use crate::reactor::Watched;
 use crate::serial::{DeviceWatch, WatchError};
+use crate::system::persist::Owner;
+use crate::system::reactor::Watched;
 
 /// How long an ending port may tell its sessions and flush its log.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);

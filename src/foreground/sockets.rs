@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::ForegroundError;
 use super::paths::in_file;
 use crate::config::Address;
-use crate::persist::Owner;
 use crate::port::PortName;
+use crate::system::persist::Owner;
 
 /// Connections that may wait until a port has started; systemd's own default is the kernel's limit too.
 const BACKLOG: i32 = 4096;

@@ -15,7 +15,7 @@ use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
 use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
 use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, show_said};
-use crate::systemd;
+use crate::system::systemd;
 
 /// The admin CLI as the destination of SSH.
 #[derive(Debug)]

@@ -16,10 +16,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::clock::reached;
-use crate::outbound;
 use crate::ssh;
-use crate::systemd::{self, Handed, HandedError, Watchdog};
+use crate::system::clock::reached;
+use crate::system::outbound;
+use crate::system::systemd::{self, Handed, HandedError, Watchdog};
 use admin_cli::AdminCli;
 
 /// Nobody has been connected for so long: the process leaves, and the next who comes starts another.

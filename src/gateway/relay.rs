@@ -13,9 +13,9 @@ use tokio::sync::watch;
 
 use crate::auth::client::{Ends, LoginError, Running};
 use crate::auth::protocol::{Exit, WindowSize};
-use crate::reactor::Watched;
 use crate::session::{Event, Gone, Outlet, Typed};
 use crate::ssh::{Screen, SshOutlet};
+use crate::system::reactor::Watched;
 
 /// Bytes shown at once: one SSH packet.
 const READ_CHUNK: usize = 32 * 1024;

@@ -126,9 +126,9 @@ impl Cursors {
             if reader.stalled || reader.position >= tail {
                 continue;
             }
-            let (deadline, _) = *reader
-                .awaited
-                .get_or_insert_with(|| (now + moment(reader.puller, self.baud), reader.position + MIN_PROGRESS_BYTES));
+            let (deadline, _) = *reader.awaited.get_or_insert_with(|| {
+                (now + moment(reader.puller, self.baud), reader.position + MIN_PROGRESS_BYTES)
+            });
             if now >= deadline {
                 reader.stalled = true;
                 reader.awaited = None;

@@ -19,11 +19,11 @@ use super::sharing::{Seen, Sharing};
 use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
-use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
 use crate::serial::{Contact, Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
-use crate::systemd;
+use crate::system::failpoint;
+use crate::system::systemd;
 
 /// Reads in a row before the sessions get their turn.
 const BURST: usize = 8;

@@ -16,11 +16,11 @@ use super::identity::Still;
 use super::wake::Hearing;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
-use crate::clock::reached;
 use crate::ownership::Claims;
 use crate::port::{LineSettings, ModemLevels, PortName};
 use crate::serial::{DeviceWatch, Tty, WatchError};
-use crate::systemd;
+use crate::system::clock::reached;
+use crate::system::systemd;
 
 /// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
 /// tells when it changes, but not when another program lets go of it.

@@ -26,11 +26,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::clock::clock;
-use crate::failpoint;
 use crate::port::{LineSettings, Pacing};
 use crate::ring::{LogMark, LogRecord, Ring, RingError};
-use crate::systemd;
+use crate::system::clock::clock;
+use crate::system::failpoint;
+use crate::system::systemd;
 
 use backpressure::Cursors;
 pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};

@@ -28,7 +28,7 @@ use intake::Intake;
 use log::LogCells;
 pub use log::{LogMark, LogRecord};
 
-use crate::failpoint;
+use crate::system::failpoint;
 
 /// Bytes of the header page in front of the data.
 const HEADER_BYTES: usize = 4096;

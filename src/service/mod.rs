@@ -14,11 +14,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
-use crate::memory;
-use crate::outbound;
 use crate::port::PortName;
 use crate::ring::RingError;
-use crate::systemd::{self, Handed, HandedError};
+use crate::system::memory;
+use crate::system::outbound;
+use crate::system::systemd::{self, Handed, HandedError};
 use port::PortService;
 use prepare::Prepared;
 use sd_notify::NotifyState;

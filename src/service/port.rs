@@ -10,24 +10,24 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::prepare::Prepared;
-use super::{SignalRequest, Listeners, Options, ServiceError, Signals};
+use super::{Listeners, Options, ServiceError, SignalRequest, Signals};
 use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
-use crate::clock::reached;
 use crate::config::{Config, ConfigError, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
 use crate::hub::{Hub, LineState};
-use crate::journal;
-use crate::memory;
 use crate::ownership::Claims;
 use crate::port::PortName;
 use crate::session::{Console, Directory, Neighbours};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
-use crate::systemd::Watchdog;
+use crate::system::clock::reached;
+use crate::system::journal;
+use crate::system::memory;
+use crate::system::systemd::Watchdog;
 use crate::trigger::{notifier, watcher};
-use crate::{attach, ssh, systemd};
+use crate::{attach, ssh, system::systemd};
 
 /// For the sessions to hear why they end.
 const SESSIONS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);

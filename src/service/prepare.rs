@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigError};
 use crate::logdir;
 use crate::port::PortName;
 use crate::ring::{INTAKE_STORED_AS, Ring, STORED_AS};
-use crate::systemd;
+use crate::system::systemd;
 
 /// Everything that a port needs.
 pub(super) struct Prepared {

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use super::{SignalRequest, Listeners, ServiceError, Signals};
+use super::{Listeners, ServiceError, SignalRequest, Signals};
 use crate::event::Event;
 use crate::port::PortName;
-use crate::{accepting, attach, ssh, systemd};
+use crate::{attach, ssh, system::accepting, system::systemd};
 
 /// Clients being told at once; a further one waits in the backlog.
 const AT_ONCE: usize = 32;

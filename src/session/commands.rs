@@ -9,12 +9,12 @@ use super::info::facts;
 use super::roster::{Busy, plain};
 use super::{Answer, Here};
 use crate::capture::Found;
-use crate::clock::clock;
 use crate::config::EscapePrefix;
 use crate::hub::{self, Condition, Control, Input};
 use crate::port::PortName;
 use crate::port::nearest::no_port;
 use crate::serial::ModemLine;
+use crate::system::clock::clock;
 
 /// A break's length. (RFC 4335 lets the client say one.)
 const BREAK_DURATION: Duration = Duration::from_millis(hub::DEFAULT_BREAK_MS as u64);

@@ -13,11 +13,11 @@ use super::commands::{Outcome, act, break_of};
 use super::escape::EscapeMachine;
 use super::input_queue::{Event, Typed};
 use super::{Answer, Ended, Here};
-use crate::clock::reached;
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
-use crate::memory;
 use crate::port::{Mapping, Pacing};
+use crate::system::clock::reached;
+use crate::system::memory;
 
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const READ_CHUNK: usize = 512;

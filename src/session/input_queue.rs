@@ -230,7 +230,11 @@ mod tests {
         while waiting < PASTE_LIMIT {
             waiting += sent(WINDOW_GRANT_BYTES);
         }
-        assert_eq!(granted().len(), (waiting - 1) / (WINDOW_GRANT_BYTES + ENTRY_OVERHEAD_BYTES), "all but the last");
+        assert_eq!(
+            granted().len(),
+            (waiting - 1) / (WINDOW_GRANT_BYTES + ENTRY_OVERHEAD_BYTES),
+            "all but the last"
+        );
         drop(typed);
         assert_eq!(granted(), [WINDOW_GRANT_BYTES], "what nobody takes is nobody's burden");
     }

@@ -21,14 +21,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use crate::clock::clock;
 use crate::config::{self, EscapePrefix, Right};
 use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
+use crate::system::clock::clock;
 
 pub use console::{Console, Directory, LAST_WORDS, Membership, Neighbours, closed};
 pub use info::facts;
-pub use input_queue::{Event, Feeder, WINDOW_GRANT_BYTES, Typed, typed, typed_by_grants};
+pub use input_queue::{Event, Feeder, Typed, WINDOW_GRANT_BYTES, typed, typed_by_grants};
 pub use options::{Escape, Options};
 pub use output::say;
 pub use roster::{AttachedUser, Member, MemberId, Notifications, plain};

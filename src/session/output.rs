@@ -11,10 +11,10 @@ use super::replay::{presentable, presentable_before_words};
 use super::roster::plain;
 use super::timestamps::Stamper;
 use super::{Answer, Ended, Gone, Here, Outlet};
-use crate::clock::{clock, reached};
 use crate::config;
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::port::Mapping;
+use crate::system::clock::{clock, reached};
 
 /// Bytes shown at once: one SSH packet.
 const READ_CHUNK: usize = 32 * 1024;

@@ -41,11 +41,11 @@ pub use host_keys::HostKeyState;
 pub use outlet::{SshOutlet, show_said};
 pub use refuse::refuse;
 
-use crate::accepting::Failing;
 use crate::config::SshAlgorithms;
-use crate::memory;
 use crate::seats::Seat;
 use crate::session::closed;
+use crate::system::accepting::Failing;
+use crate::system::memory;
 use algorithms::Category;
 use banner::Banner;
 use channels::Channels;

@@ -19,7 +19,10 @@ const SEND_BUFFER_BYTES: usize = 256 * 1024;
 /// after 27 s, before the 30 that people are promised, as one that has been sent something ([`super::liveness`]).
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(12), Duration::from_secs(5), 3);
 
-const _: () = assert!(WINDOW_GRANT_BYTES < WINDOW_BYTES as usize, "a client whose window is used up would wait for ever");
+const _: () = assert!(
+    WINDOW_GRANT_BYTES < WINDOW_BYTES as usize,
+    "a client whose window is used up would wait for ever"
+);
 
 /// Small packets at once, dead peers found, and bounded memory for one that does not read.
 pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {

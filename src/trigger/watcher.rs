@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::notifier::Fired;
 use super::rules::{Happening, Rules, people};
-use crate::clock::reached;
 use crate::config::Triggers;
 use crate::event::Event;
 use crate::hub::{Cursor, Hub, Pulled};
+use crate::system::clock::reached;
 
 /// Bytes between two turns of everybody else: with the costliest pattern, some milliseconds.
 const READ_CHUNK: usize = 512;

@@ -1,4 +1,4 @@
-//! The bus, the bouncer's table, the D-Bus policy and the manual page know the same members.
+//! The bus, the authorizer's table, the D-Bus policy and the manual page know the same members.
 
 use std::collections::BTreeSet;
 

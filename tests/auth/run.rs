@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use consoleserver::auth::protocol::{Exit, Reply, Request, Run, Target, Terminal, WindowSize};
 use consoleserver::config::RootLogin;
-use consoleserver::message;
+use consoleserver::system::message;
 use tempfile::TempDir;
 
 use crate::helper::{Helper, KEY, PROGRAM, alice, granted};

@@ -8,7 +8,7 @@ use std::process::Command;
 use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Subject, Observation, identity};
+use super::{Finding, Observation, Subject, identity};
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 

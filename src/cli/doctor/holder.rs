@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::device::kernel_name;
-use super::{Finding, Subject, Observation};
+use super::{Finding, Observation, Subject};
 use crate::port::PortName;
 use crate::session::plain;
 

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::{Finding, Subject, Observation};
+use super::{Finding, Observation, Subject};
 use crate::ownership::{Machine, Record, leads};
 
 /// Letters of a serial number from which on it is worth comparing.

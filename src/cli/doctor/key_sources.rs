@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::{RunningQuery, Finding};
+use super::{Finding, RunningQuery};
 use crate::auth::sources::Configured;
 use crate::config::changes::{KeyPath, Scope, stated};
 use crate::config::{self, Access};

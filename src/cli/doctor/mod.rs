@@ -20,7 +20,7 @@ use std::time::Duration;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use super::bounded::{self, RunningQuery, NoAnswer, Space};
+use super::bounded::{self, NoAnswer, RunningQuery, Space};
 use super::local;
 use super::value::nearest;
 use super::words::either;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Finding, Subject, Observation, unit_journal};
+use super::{Finding, Observation, Subject, unit_journal};
 use crate::cli::bounded;
 use crate::session::plain;
 

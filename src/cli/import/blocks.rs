@@ -4,7 +4,7 @@
 
 use super::lexer::{Fault, Include, Lexer, Token};
 use super::plan::shown;
-use super::{ImportError, SourceLine, Source};
+use super::{ImportError, Source, SourceLine};
 
 /// `KIND NAME { … }`
 pub struct Block {

@@ -9,7 +9,7 @@ use super::consent::{self, Member, Origins};
 use super::lexer::Include;
 use super::plan::shown;
 use super::subst::{self, Values};
-use super::{ImportError, SourceLine, Plan, Source};
+use super::{ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// Words of a list, of users for example, that includes may have gathered.

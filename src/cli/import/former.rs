@@ -7,7 +7,7 @@ use super::gensio::{self, Serial};
 use super::plan::shown;
 use super::ser2net::{Defaults, option, without};
 use super::words::number;
-use super::{Draft, ImportError, SourceLine, Plan, Source};
+use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// States of a line, behind its port.

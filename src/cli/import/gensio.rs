@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::plan::shown;
 use super::words::{self, Line};
-use super::{Draft, SourceLine, Plan};
+use super::{Draft, Plan, SourceLine};
 use crate::config::Value;
 use crate::port::Pause;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::plan::shown;
 use super::words::{flag, number};
-use super::{Draft, ImportError, SourceLine, Plan, Source};
+use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// A line `KEY = VALUE`.

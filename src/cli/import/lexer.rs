@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::plan::shown;
-use super::{ImportError, SourceLine, Source};
+use super::{ImportError, Source, SourceLine};
 
 /// As conserver's own.
 const MAX_DEPTH: usize = 10;

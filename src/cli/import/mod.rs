@@ -30,7 +30,7 @@ use clap::{Args, ValueEnum};
 use thiserror::Error;
 
 pub use lexer::Include;
-pub use plan::{Draft, SourceLine, Plan};
+pub use plan::{Draft, Plan, SourceLine};
 pub use source::Source;
 
 /// Why a list of hosts is not carried over.

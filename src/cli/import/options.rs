@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use super::plan::shown;
-use super::{Draft, SourceLine, Plan, consent};
+use super::{Draft, Plan, SourceLine, consent};
 use crate::config::Value;
 
 /// Sets a port's line by them; what else they say is reported.
-pub fn apply(plan: &mut Plan, draft: &mut Draft, options: &BTreeMap<String, (bool, SourceLine)>, place: &SourceLine) {
+pub fn apply(
+    plan: &mut Plan,
+    draft: &mut Draft,
+    options: &BTreeMap<String, (bool, SourceLine)>,
+    place: &SourceLine,
+) {
     let on = |option: &str, default: bool| options.get(option).map_or(default, |(on, _)| *on);
     let at = |option: &str| options.get(option).map_or(place, |(_, at)| at);
     // What conserver(8) has set for a device if nothing is said.

@@ -85,7 +85,12 @@ impl Plan {
 
     /// A new port of about that name for a device; `None` if it cannot be, which is reported. A device has
     /// one port: the first.
-    pub fn port(&mut self, word: &str, device: &str, place: &SourceLine) -> Result<Option<Draft>, ImportError> {
+    pub fn port(
+        &mut self,
+        word: &str,
+        device: &str,
+        place: &SourceLine,
+    ) -> Result<Option<Draft>, ImportError> {
         let title = format!("port {:?}", shown(word));
         let Some(fit) = fitting(word) else {
             let why = word.parse::<PortName>().map_or_else(|error| error.to_string(), |_| String::new());

@@ -10,7 +10,7 @@ use super::lexer::Include;
 use super::plan::shown;
 use super::words::{self, Line, flag};
 use super::yaml::{self, Anchors, Node};
-use super::{Draft, ImportError, SourceLine, Plan, Source};
+use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// Files in files.
@@ -179,7 +179,12 @@ fn field<'n>(entries: &'n [(Node, Node)], name: &str) -> Option<&'n Node> {
     entries.iter().rfind(|(key, _)| key.text() == Some(name)).map(|(_, node)| node)
 }
 
-fn connection(plan: &mut Plan, node: &Node, place: &SourceLine, defaults: &Defaults) -> Result<(), ImportError> {
+fn connection(
+    plan: &mut Plan,
+    node: &Node,
+    place: &SourceLine,
+    defaults: &Defaults,
+) -> Result<(), ImportError> {
     let Some(entries) = node.entries() else {
         plan.leave(place, "connection", "left out: expected accepter: and connector:");
         return Ok(());

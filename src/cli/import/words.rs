@@ -2,7 +2,7 @@
 //! those of before 4.0, `8DATABITS`, `-XONXOFF`.
 
 use super::plan::shown;
-use super::{Draft, SourceLine, Plan};
+use super::{Draft, Plan, SourceLine};
 use crate::config::Value;
 
 /// What the words so far say.

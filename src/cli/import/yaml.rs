@@ -9,7 +9,7 @@ use std::panic::{self, AssertUnwindSafe};
 use libyaml_safer::{Event, EventData, Parser};
 
 use super::plan::shown;
-use super::{ImportError, SourceLine, Source};
+use super::{ImportError, Source, SourceLine};
 
 /// Behind the text. libyaml-safer 0.3 looks ahead without asking whether there is more, and panics where a file ends within an escape:
 /// libyaml finds NULs there.

@@ -28,7 +28,7 @@ pub enum MessageError {
     #[error("the peer is gone: {0}")]
     Io(#[from] io::Error),
     /// The peer announced more than [`LIMIT`].
-    #[error("a message of {0} bytes is longer than the {LIMIT} that are taken")]
+    #[error("a message of {0} bytes is longer than the {MAX_MESSAGE_BYTES} that are taken")]
     TooLong(usize),
     /// Not JSON, or not of this protocol.
     #[error("a message that this protocol does not have: {0}")]

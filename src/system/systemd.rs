@@ -14,7 +14,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use thiserror::Error;
 
-use crate::journal;
+use crate::system::journal;
 pub use job::farewell;
 pub use notify::{forget, notify, store};
 
