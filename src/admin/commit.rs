@@ -72,7 +72,7 @@ impl Core {
                 .apply(&state.committed.text)
                 .map_err(|error| Error::Refused(Rejected::Whole(error.to_string())))?,
         };
-        let text = commit::with_own_words(text);
+        let text = commit::with_own_notice(text);
         let altered = committed(&state, &changes);
         if let Some(seconds) = confirm_within {
             let before = load_text(&self.files.root.join(COMMITTED_FILE))?;

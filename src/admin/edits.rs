@@ -479,7 +479,7 @@ mod tests {
         let named = over(TEXT).named("a", "core").runs();
         let gone = Text { text: "[ports.b]\n".to_owned(), path: "/etc/c".into() };
         let refused = named.over(gone, None).merged().unwrap_err().to_string();
-        assert_eq!(refused, "ports.a is renamed to core, and is not in the configuration any more");
+        assert_eq!(refused, "ports.a was renamed to core, but is no longer in the configuration");
         let made = Text { text: format!("{TEXT}[ports.core]\n"), path: "/etc/c".into() };
         let both = named.over(made, None);
         assert!(both.conflicts()[0].starts_with("ports.core was edited"), "{:?}", both.conflicts());

@@ -253,7 +253,7 @@ async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_noth
     manager.set("heir", "ssh_port", &Variant::from(41001_u32), 0).await.unwrap();
     bench.asked();
     let refused = said(bench.port("heir").await.reload().await.unwrap_err());
-    assert!(refused.contains("taken by ports.a.ssh_port"), "{refused}");
+    assert!(refused.contains("already used by ports.a.ssh_port"), "{refused}");
     assert!(refused.contains("reload that first, or commit"), "{refused}");
     assert_eq!(bench.asked(), [""; 0]);
     bench.port("a").await.reload().await.unwrap();

@@ -11,7 +11,7 @@ use zbus::Variant;
 use crate::accounts::Accounts;
 use crate::bench::{Bench, said};
 
-const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, rest = \"5s\" }\nquiet = { silence = \"5m\" }\n";
+const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, cooldown = \"5s\" }\nquiet = { silence = \"5m\" }\n";
 
 /// `Report` by that user.
 async fn report(bench: &Bench, user: &str, words: [&str; 3]) -> Output {
@@ -105,7 +105,7 @@ async fn only_ports_say_what_they_have_seen_and_only_of_rules_that_run() {
         (["b", "panic", "x"], "b has no trigger panic that runs"),
         (["a", "none", "x"], "a has no trigger none that runs"),
         (["../a", "panic", "x"], "name"),
-        (["a", "../panic", "x"], "is not the name of a trigger"),
+        (["a", "../panic", "x"], "invalid trigger name"),
         (["a", "panic", "x\nPORT=b"], "nothing in it but text"),
         (["a", "panic", &"x".repeat(5000)], "at most 4096 bytes"),
     ] {
@@ -133,7 +133,7 @@ async fn rules_are_set_reloaded_committed_and_taken_out_like_other_keys() {
         "{told}"
     );
     let told = said(manager.set("a", "triggers.panic", &text_of("x"), 0).await.unwrap_err());
-    assert_eq!(told, "ports.a.triggers.panic is a whole rule: set its match, silence, rest or start");
+    assert_eq!(told, "ports.a.triggers.panic is a whole rule: set its match, silence, cooldown or start");
     let told = said(manager.set("a", "triggers.p.q.match", &text_of("x"), 0).await.unwrap_err());
     assert!(told.contains("unknown key"), "{told}");
 
