@@ -292,7 +292,7 @@ impl State {
                 (None, Some(_)) => false,
                 _ => {
                     change.new == stated(&committed.text, &running.origin(path))
-                        && !is_anew(&running, &path.scope)
+                        && !is_again(&running, &path.scope)
                 }
             };
             match is_committed {
@@ -413,7 +413,7 @@ impl State {
 
 /// Whether these changes create the table of a port, template or trigger rule again: it is removed, and
 /// keys are set after that.
-pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
+pub(super) fn is_again(changes: &Changes, scope: &Scope) -> bool {
     let Some(name) = scope.port() else { return is_taken_out(changes, scope) };
     let table = changes.get(&KeyPath::table(name.clone()));
     table.is_some_and(|change| change.new.is_some() && change.renamed_from().is_none())

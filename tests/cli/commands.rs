@@ -49,14 +49,14 @@ fn a_commit_on_trial_is_kept_or_taken_back() {
         said.ends_with("1 change committed; taken back unless you `confirm` within 5 minutes\n"),
         "{said}"
     );
-    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirm until "));
+    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirmation until "));
     assert_eq!(bus.done(&["confirm"]), "confirmed\n");
     assert!(bus.committed().contains("timeout = 60"));
     bus.done(&["timeout", "ttyUSB0", "70"]);
     bus.done(&["commit", "confirm", "5"]);
     bus.done(&["revert"]);
     assert!(bus.committed().contains("timeout = 60"), "{}", bus.committed());
-    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirm\n");
+    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirmation\n");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn what_cannot_be_is_one_clear_sentence() {
         (&["set", "defaults", "ssh_port", "8023"], "ssh_port applies to a single port: set it of a port"),
         (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "core"], "there is no port core: there are ttyUSB0, ttyUSB1"),
-        (&["create", "ttyUSB0"], "there is a port ttyUSB0 already"),
+        (&["create", "ttyUSB0"], "there already is a port ttyUSB0"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),
     ] {
         let said = bus.refused(words);
@@ -242,7 +242,7 @@ fn somebody_who_may_not_is_told_who_may() {
     let (code, _, aside) = crate::bus::said(command.args(["baud", "ttyUSB0", "19200"]));
     assert_eq!(code, 1);
     assert!(aside.starts_with("consolectl: nobody may not administer this console server"), "{aside}");
-    assert!(aside.contains("polkit does not answer, and without it only root may"), "{aside}");
+    assert!(aside.contains("polkit does not reply, and without it only root may"), "{aside}");
 }
 
 #[test]
