@@ -316,7 +316,7 @@ impl Core {
             altered,
             &match why {
                 Why::Expired => {
-                    format!("the last commit was rolled back: it was not confirmed in time{again}")
+                    format!("the last commit was rolled back, because it was not confirmed in time{again}")
                 }
                 Why::Told => format!("rolled back the last commit, which was not confirmed{again}"),
             },

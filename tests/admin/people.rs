@@ -115,7 +115,7 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
         (
             "rollback".to_owned(),
             "local".to_owned(),
-            "the last commit was rolled back: it was not confirmed in time: its change is uncommitted again, see `diff`"
+            "the last commit was rolled back, because it was not confirmed in time: its change is uncommitted again, see `diff`"
                 .to_owned()
         )
     );
