@@ -115,8 +115,8 @@ fn port_names_that_could_leave_their_place_are_refused() {
         assert_eq!(
             complaint(&format!("[ports.{key}]\nbaud = 9600\n")),
             format!(
-                "/etc/consoleserver/config.toml:1: ports.{shown}: port name {word} is not valid: \
-                 use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+                "/etc/consoleserver/config.toml:1: ports.{shown}: invalid port name {word}: \
+                 use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
             )
         );
     }
@@ -302,7 +302,7 @@ fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
         ),
         (
             "match = \"(a{1000}){1000}\"",
-            "2: ports.a.triggers.panic.match = \"(a{1000}){1000}\": expected a regular expression of at most 256 bytes: it needs more than 64 KiB when compiled: repeat less",
+            "2: ports.a.triggers.panic.match = \"(a{1000}){1000}\": expected a regular expression of at most 256 bytes: needs more than 64 KiB when compiled: use fewer repetitions",
         ),
         (
             "match = 3",

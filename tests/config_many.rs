@@ -214,7 +214,7 @@ fn a_wrong_group_is_named_with_its_line() {
         ),
         (
             "[groups]\n\"-a\" = []\n".to_owned(),
-            "2: groups.-a: group name \"-a\" is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+            "2: groups.-a: invalid group name \"-a\": use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
                 .to_owned(),
         ),
         ("[group]\ncore = []\n".to_owned(), "1: group: unknown key: did you mean groups?".to_owned()),

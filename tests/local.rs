@@ -548,12 +548,12 @@ fn a_systemctl_that_fails_is_quoted() {
 fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
     let rig = served("");
     for (words, wanted) in [
-        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
         (&["connect", "dmeo"], "consolectl: there is no port dmeo: did you mean demo?\n"),
         (&["log", "emo"], "consolectl: there is no port emo: did you mean demo?\n"),
-        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
-        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: there are demo\n"),
-        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
+        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
+        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
     ] {
         let (status, _, aside) = said(rig.consolectl(words));
         assert_eq!((status, aside.as_str()), (Some(1), wanted), "{words:?}");

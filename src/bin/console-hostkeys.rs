@@ -1,4 +1,4 @@
-//! Makes the host keys of the consoles, once: what `console-hostkeys.service` runs.
+//! Generates the host keys of the consoles, once (`console-hostkeys.service`).
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use consoleserver::hostkeys::HostKeys;
 use consoleserver::{hostkeys, system::journal, system::systemd};
 use sd_notify::NotifyState;
 
-/// Make the SSH host keys that the directory does not have yet.
+/// Generate the SSH host keys that the directory does not contain yet.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Where it is kept; only their owner should be able to look inside.
+    /// Directory of the keys, readable only by its owner
     directory: PathBuf,
 }
 
@@ -26,26 +26,26 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    // What follows may take seconds, and ports wait for us.
+    // The next step may take seconds, and ports wait for this unit.
     systemd::notify(&[NotifyState::Ready]);
     match hostkeys::ensure_more(&directory) {
         Ok(made) => made.iter().for_each(|key| report(key)),
-        // What there is can be served.
+        // Existing keys can be used.
         Err(error) => tracing::error!("{error}"),
     }
     judge(&directory)
 }
 
 fn report(made: &Path) {
-    tracing::info!("made the host key {}", made.display());
+    tracing::info!("generated host key {}", made.display());
 }
 
-/// Says what of the directory is not served, and fails if nothing is.
+/// Reports files that are skipped, and fails if no key is usable.
 fn judge(directory: &Path) -> ExitCode {
     match hostkeys::load(directory) {
         Ok(HostKeys { passed_over, .. }) => {
             for reason in passed_over {
-                tracing::warn!("host key passed over: {reason}");
+                tracing::warn!("host key skipped: {reason}");
             }
             ExitCode::SUCCESS
         }

@@ -1,4 +1,4 @@
-//! `consoleserver`: console ports in the foreground of a terminal; `foreground` does the work.
+//! `consoleserver`: serves console ports from a terminal; `foreground` implements it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,23 +12,25 @@ use consoleserver::printable::visible;
 use consoleserver::system::journal;
 use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 
-/// The configuration of a machine that has none.
+/// The configuration if none is installed.
 const VENDOR: &str = include_str!("../../units/config.toml");
 
-/// Serve the console ports from this terminal, without systemd: every port over SSH, logged, for several people.
+/// Serve the console ports from this terminal, without systemd: every port over SSH, logged, for several
+/// users.
 ///
-/// The configuration is the first of ./config.toml, ~/.consoleserver/config.toml, /etc/consoleserver/config.toml
-/// and /usr/lib/consoleserver/config.toml. Ctrl-C ends it. See consoleserver(8).
+/// The configuration is the first of ./config.toml, ~/.consoleserver/config.toml,
+/// /etc/consoleserver/config.toml
+/// and /usr/lib/consoleserver/config.toml. Stop it with Ctrl-C. See consoleserver(8).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Add a port `demo` with a shell behind it, and print how to reach it
+    /// Add a port `demo` with a shell, and print how to connect to it
     #[arg(long)]
     demo: bool,
-    /// Read this configuration instead
+    /// Read this configuration file instead
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say what is wrong with the configuration, or with FILE, and serve nothing
+    /// Check the configuration, or FILE, print errors and exit
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["demo", "config"])]
     check: Option<Option<PathBuf>>,
 }
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         .with_writer(journal::Stderr::default())
         .with_target(false)
         .with_timer(WallClock)
-        // A terminal that is gone must not end the ports before they have told their sessions.
+        // A closed terminal must not kill the ports before they have notified their sessions.
         .log_internal_errors(false)
         .init();
     journal::report_panics();
@@ -74,7 +76,7 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
     Ok(consoleserver::cli::check(Path::new("/"), Some(&path), &mut std::io::stdout().lock())?)
 }
 
-/// The file that was named, or the first that there is.
+/// The named file, otherwise the first one that exists.
 fn found(named: Option<&Path>) -> anyhow::Result<Result<Loaded, ConfigError>> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let here = std::env::current_dir().map_err(|error| anyhow!("cannot look for ./config.toml: {error}"))?;
@@ -84,8 +86,9 @@ fn found(named: Option<&Path>) -> anyhow::Result<Result<Loaded, ConfigError>> {
     })
 }
 
-/// The configuration and which of its ports are served. Where no file is installed, the vendor's is the one that we
-/// were built with; a demonstration takes its ports only where the adapters are there.
+/// The configuration, and which of its ports are served. If no file is installed, the built-in vendor
+/// configuration is used. A
+/// demonstration serves its ports only if their adapters are plugged in.
 fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     let installed = Path::new("/usr/lib/consoleserver/config.toml");
     let (config, path) = match found(arguments.config.as_deref())? {
@@ -97,14 +100,14 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     };
     let vendor = path == installed;
     match vendor {
-        true => tracing::info!("configuration: the vendor's; there is no config.toml of yours"),
+        true => tracing::info!("configuration: the vendor's, since there is no config.toml"),
         false => tracing::info!("configuration: {}", path.display()),
     }
     let scope = if vendor && arguments.demo { Scope::Present } else { Scope::Configured };
     Ok((config, scope))
 }
 
-/// Local time of day: the screen is read as it scrolls.
+/// Local time of day only: for reading while it scrolls.
 struct WallClock;
 
 impl FormatTime for WallClock {

@@ -749,7 +749,7 @@ mod tests {
             ("commit ttyUSB0", "ttyUSB0"),
             ("baud ttyUSB0", "<N>"),
             ("parity ttyUSB0 N N", "unexpected argument 'N'"),
-            ("reload a%b", "use 1 to 32 of A-Z a-z 0-9 . _ -"),
+            ("reload a%b", "use 1 to 32 characters of A-Z a-z 0-9 . _ -"),
             ("reload -x", "'-x'"),
         ] {
             let Err(NoCommand::Wrong(why)) = line(text) else { panic!("{text:?} is understood") };

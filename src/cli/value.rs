@@ -495,7 +495,7 @@ mod tests {
                 "ttyUSB0",
                 "imap",
                 &["INLCRNL"],
-                "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
+                "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's name: use lfcrlf in imap",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             (

@@ -379,10 +379,7 @@ mod tests {
             (r"send \x", "is not an escape"),
             (r"send \777", "is not an escape"),
             ("send --expect", "PATTERN is missing"),
-            (
-                "send --output-delay 20 x",
-                r#"pause "20" is not possible: use "1ms" to "10s", or "none"; usage: send"#,
-            ),
+            ("send --output-delay 20 x", r#"invalid delay "20": use "1ms" to "10s", or "none"; usage: send"#),
             ("send --output-line-delay", "--output-line-delay is missing"),
             ("expect --timeout 0 x", "--timeout 0: expected 1 to 86400"),
             ("expect x --timeout 99999", "--timeout 99999: expected 1 to 86400"),

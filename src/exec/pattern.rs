@@ -114,10 +114,10 @@ mod tests {
     #[test]
     fn what_is_no_pattern_is_told_in_a_sentence() {
         for (text, wanted) in [
-            ("", r#"the pattern "" is none: an empty one is found everywhere"#),
+            ("", r#"the pattern "" is none: an empty pattern matches everywhere"#),
             ("a(b", r#"the pattern "a(b" is none: unclosed group (character 2)"#),
             (r"\w{1000}{1000}", "64 KiB when compiled"),
-            (&"x".repeat(257), "it is longer than 256 bytes"),
+            (&"x".repeat(257), "longer than 256 bytes"),
         ] {
             let error = text.parse::<Pattern>().unwrap_err().to_string();
             assert!(error.contains(wanted) && error.lines().count() == 1, "{text:?}: {error}");

@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn what_cannot_be_run_has_a_sentence() {
         let refused = |name, request| wanted(name, request).unwrap_err().to_string();
-        assert!(refused("alice:a/b", ChannelRequest::Shell).starts_with("port name \"a/b\" is not valid"));
-        assert!(refused("alice:", ChannelRequest::Shell).starts_with("port name \"\" is not valid"));
+        assert!(refused("alice:a/b", ChannelRequest::Shell).starts_with("invalid port name \"a/b\""));
+        assert!(refused("alice:", ChannelRequest::Shell).starts_with("invalid port name \"\""));
         assert!(
             refused("alice:ttyUSB3", command(b"show"))
                 .starts_with("ttyUSB3 is a console and takes no command")

@@ -350,7 +350,7 @@ impl PortService {
             status.push_str(&format!("; SSH is not served: {why}"));
         }
         if let Some(reason) = passed_over.first() {
-            status.push_str(&format!("; host key passed over: {reason}"));
+            status.push_str(&format!("; host key skipped: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
     }

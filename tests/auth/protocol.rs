@@ -62,7 +62,7 @@ fn what_is_no_message_ends_the_login() {
     for (bytes, reason) in [
         (framed("junk!"), "a message that this protocol does not have"),
         (framed(r#""Spawn""#), "unknown variant `Spawn`"),
-        (framed(path), "port name \"../../etc/passwd\" is not valid"),
+        (framed(path), "invalid port name \"../../etc/passwd\""),
         (u32::MAX.to_be_bytes().to_vec(), "longer than the 65536 that are taken"),
         (b"\0\0\0\x05ab".to_vec(), "the peer is gone"),
     ] {

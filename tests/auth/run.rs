@@ -146,7 +146,7 @@ fn what_could_lead_elsewhere_is_no_message() {
     let term = r#"{"Run":{"run":"Admin","terminal":{"term":"a/b","size":{"columns":1,"rows":1}}}}"#;
     let program = r#"{"Run":{"run":{"Program":"/bin/sh"},"terminal":null}}"#;
     for (json, reason) in [
-        (port, "port name \"../x\" is not valid"),
+        (port, "invalid port name \"../x\""),
         (term, "terminal type \"a/b\" is not valid"),
         (program, "unknown variant `Program`"),
     ] {

@@ -209,7 +209,7 @@ fn what_cannot_be_is_one_clear_sentence() {
         (&["set", "ttyUSB0", "boud", "9600"], "ttyUSB0 has no key boud: did you mean baud?"),
         (&["set", "defaults", "ssh_port", "8023"], "ssh_port applies to a single port: set it of a port"),
         (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0 or ttyUSB1?"),
-        (&["break", "core"], "there is no port core: there are ttyUSB0, ttyUSB1"),
+        (&["break", "core"], "there is no port core: the ports are ttyUSB0, ttyUSB1"),
         (&["create", "ttyUSB0"], "there already is a port ttyUSB0"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),
     ] {
@@ -285,7 +285,7 @@ fn pauses_and_mappings_are_set_as_tio_and_picocom_call_them() {
     assert_eq!(value("omap"), "crcrlf delbs", "{shown}");
     for (words, wanted) in [
         (["outputdelay", "5"], r#"expected a time from "1ms" to "10s", or "none""#),
-        (["imap", "ONLCRNL"], "ONLCRNL is tio's word: here it is lfcrlf in omap"),
+        (["imap", "ONLCRNL"], "ONLCRNL is tio's name: use lfcrlf in omap"),
         (["omap", "crlf,igncr"], "crlf and igncr both replace the same character"),
         (["imap", "nlcr"], "expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf"),
     ] {

@@ -119,7 +119,7 @@ fn what_names_no_port_or_too_many_is_one_clear_sentence() {
     let bus = Bus::new();
     for (words, wanted) in [
         (&["stop", "ttyUSB0", "ttyUSB9"][..], "there is no port ttyUSB9: did you mean ttyUSB0 or ttyUSB1?"),
-        (&["start", "rack1-*"], "no port matches rack1-*: there are ttyUSB0, ttyUSB1"),
+        (&["start", "rack1-*"], "no port matches rack1-*: the ports are ttyUSB0, ttyUSB1"),
         (&["remove", "ttyUSB0,ttyUSB7"], "there is no port ttyUSB7: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "@core"], "there is no group core: "),
         (&["create", "p*"], "p*: new ports are called by their names: core, p[01-48] or a,b"),

@@ -114,7 +114,7 @@ fn what_is_no_port_and_a_command_for_a_console_are_told_after_the_login() {
         assert!(client.shown().is_empty());
         client.aside()
     };
-    assert!(told("alice:a%b", &[]).starts_with("port name \"a%b\" is not valid: use 1 to 32 of"));
+    assert!(told("alice:a%b", &[]).starts_with("invalid port name \"a%b\": use 1 to 32 characters of"));
     assert!(told("alice:ttyUSB3", &["show"]).starts_with("ttyUSB3 is a console and takes no command"));
     let mut client = with_password(&bench, "alice:a%b", "wrong");
     client.ends();

@@ -136,7 +136,7 @@ async fn one_user_may_have_so_many_sessions_and_one_more_is_told_and_others_come
     // Without a session one would give way.
     holds("not all attached", || rig.journal().matches(" attached").count() >= OF_ONE_USER).await;
     let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    let told = "demo: you have 64 sessions there: the seats that are left are for other users";
+    let told = "demo: you have 64 sessions: the remaining ones are reserved for other users";
     one_more.is_told(told);
     one_more.ends_with(255);
     rig.wait_for_journal(&format!("demo from 127.0.0.1 closed: {told}"));

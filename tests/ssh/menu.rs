@@ -123,7 +123,7 @@ fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
     client.sees(" core             TCP port 8100: ssh -p 8100 -l demo 127.0.0.1");
     client.sees(" demo             you are here");
     client.type_in("\x05c;nix\r");
-    client.sees("[there is no port nix: there are core, demo]");
+    client.sees("[there is no port nix: the ports are core, demo]");
     client.type_in("\x05c?");
     client.sees("^Ec ;       how to reach another console (SSH cannot go there by itself)");
     client.type_in("\x05cl?");
@@ -154,7 +154,7 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     client.sees("[which console: core-\r\n[consoles\r\n core-1 ");
     client.sees("]\r\n\r\n[which console: core-2\r\n[core-2 is at TCP port 8102");
     client.type_in("\x05c;x\t\x1b");
-    client.sees("[there is no port x: there are core-1, core-2, demo, edge]");
+    client.sees("[there is no port x: the ports are core-1, core-2, demo, edge]");
     // Nothing of all that is for the device.
     rig.expect_at_device(b"typed");
     client.type_in("|");
