@@ -164,7 +164,7 @@ pub struct HostKeys {
     /// The usable keys, Ed25519 first, since clients use the first type that they support.
     pub keys: Vec<PrivateKey>,
     /// The skipped files with the reason. Public keys are not reported.
-    pub passed_over: Vec<String>,
+    pub skipped: Vec<String>,
 }
 
 impl HostKeys {
@@ -187,8 +187,8 @@ impl HostKeys {
         match added {
             Ok(key) => self.keys.push(key),
             Err(UnusableKey::PublicHalf) if path.extension().is_some_and(|end| end == "pub") => {}
-            Err(_) if self.passed_over.len() >= REASON_LIMIT => {}
-            Err(error) => self.passed_over.push(format!("{}: {error}", path.display())),
+            Err(_) if self.skipped.len() >= REASON_LIMIT => {}
+            Err(error) => self.skipped.push(format!("{}: {error}", path.display())),
         }
     }
 
@@ -272,7 +272,7 @@ fn load_from(directory: &Path, source: Source) -> Result<HostKeys, HostKeyError>
         found.add(&path, source);
     }
     if found.keys.is_empty() {
-        return Err(HostKeyError::None(directory.to_owned(), found.passed_over));
+        return Err(HostKeyError::None(directory.to_owned(), found.skipped));
     }
     found.keys.sort_by_key(|key| key.algorithm() != Algorithm::Ed25519);
     Ok(found)
@@ -351,7 +351,7 @@ mod tests {
             assert!(room.join("hostkey_ecdsa.pub").exists());
         });
         assert_eq!(kinds(&found), ["ssh-ed25519", "ecdsa-sha2-nistp256"]);
-        assert_eq!(found.passed_over, [""; 0]);
+        assert_eq!(found.skipped, [""; 0]);
     }
 
     #[test]
@@ -363,7 +363,7 @@ mod tests {
             symlink(elsewhere, room.join("hostkey_sshd")).unwrap();
         });
         assert_eq!(kinds(&found), ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp384"]);
-        assert_eq!(found.passed_over, [""; 0]);
+        assert_eq!(found.skipped, [""; 0]);
     }
 
     /// Written by `ssh-keygen -t dsa` of OpenSSH 9; OpenSSH 10 does not support it.
@@ -417,17 +417,17 @@ mod tests {
         for (what, spoil, reason) in cases {
             let (room, found) = with(|room| spoil(&room.join("hostkey_ecdsa")));
             assert_eq!(kinds(&found), ["ssh-ed25519"], "{what}");
-            let [said] = found.passed_over.as_slice() else { panic!("{what}: {:?}", found.passed_over) };
+            let [said] = found.skipped.as_slice() else { panic!("{what}: {:?}", found.skipped) };
             let path = room.path().join("hostkey_ecdsa");
             assert!(said.starts_with(path.to_str().unwrap()) && said.contains(reason), "{what}: {said}");
         }
         let (_room, found) = with(|room| private(&room.join("ssh_host_dsa_key"), DSA));
-        assert_eq!((kinds(&found).len(), found.passed_over.len()), (1, 1), "{found:?}");
+        assert_eq!((kinds(&found).len(), found.skipped.len()), (1, 1), "{found:?}");
         let (_room, found) = with(|room| {
             fs::copy(room.join(GENERATED_KEY_FILE), room.join("hostkey_ed25519.bak")).unwrap();
             private(&room.join("notes"), "to do: keys");
         });
-        assert_eq!((kinds(&found).len(), found.passed_over.len()), (1, 2), "{found:?}");
+        assert_eq!((kinds(&found).len(), found.skipped.len()), (1, 2), "{found:?}");
     }
 
     #[test]
@@ -437,7 +437,7 @@ mod tests {
                 private(&room.join(format!("hostkey_x{number}")), "");
             }
         });
-        assert_eq!((found.keys.len(), found.passed_over.len()), (1, REASON_LIMIT));
+        assert_eq!((found.keys.len(), found.skipped.len()), (1, REASON_LIMIT));
     }
 
     #[test]
@@ -448,7 +448,7 @@ mod tests {
         ensure(room.path()).unwrap();
         fs::set_permissions(room.path().join(GENERATED_KEY_FILE), fs::Permissions::from_mode(0o440)).unwrap();
         let found = load_credentials(room.path()).unwrap().unwrap();
-        assert_eq!((found.keys.len(), found.passed_over.len()), (1, 0), "{found:?}");
+        assert_eq!((found.keys.len(), found.skipped.len()), (1, 0), "{found:?}");
     }
 
     #[test]
