@@ -1,6 +1,6 @@
-//! The kinds of events in the journal, as found by `journalctl MESSAGE_ID=…`. `units/consoleserver.catalog` has the text that
-//! `journalctl -x` adds to each. An event also has the field `console_port`, and `console_user` if a user caused it. An ID never
-//! changes and is never reused: scripts search for it.
+//! The kinds of events in the journal, as found by `journalctl MESSAGE_ID=…`. `units/consoleserver.catalog`
+//! has the text that `journalctl -x` adds to each. An event also has the field `console_port`, and
+//! `console_user` if a user caused it. An ID never changes and is never reused: scripts search for it.
 
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident = $id:literal,)*) => {

@@ -1,6 +1,6 @@
 //! The host keys by which an SSH client recognizes this machine: generated once, in a directory that only
-//! root can read. Ports and
-//! `console-cli` get them from `console-auth`, or from a credentials directory. sshd's keys are not changed.
+//! root can read. Ports and `console-cli` get them from `console-auth`, or from a credentials directory.
+//! sshd's keys are not changed.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -22,9 +22,8 @@ pub const PREFIX: &str = "hostkey";
 
 /// The key that is generated first and that clients prefer.
 const GENERATED_KEY_FILE: &str = "hostkey_ed25519";
-/// Keys for clients without Ed25519 (FIPS, PuTTY before 0.68). The ECDSA key is offered with
-/// `ssh_algorithms = "compatible"` only. Its
-/// name differs from that of a key that an administrator generates.
+/// Keys for clients without Ed25519 (FIPS, PuTTY before 0.68). The ECDSA key is offered with `ssh_algorithms
+/// = "compatible"` only. Its name differs from that of a key that an administrator generates.
 const MADE_RSA: &str = "hostkey_rsa";
 const MADE_ECDSA: &str = "hostkey_ecdsa_nistp256";
 /// ssh-keygen(1)'s default.
@@ -49,15 +48,14 @@ const ENTRY_LIMIT: usize = 1000;
 const REASON_LIMIT: usize = 16;
 
 /// Why there is no host key.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum HostKeyError {
     /// The directory cannot be read, or a new key cannot be written.
     #[error("host keys: {0}: {1}")]
     File(PathBuf, #[source] io::Error),
-    /// A key cannot be generated.
     #[error("cannot generate host key {0}: {1}")]
     Key(PathBuf, #[source] russh::keys::ssh_key::Error),
-    /// No usable key.
     #[error(
         "no usable host key in {path}: systemctl restart console-hostkeys generates one if {GENERATED_KEY_FILE} does not exist{}",
         .1.iter().map(|reason| format!("; {reason}")).collect::<String>(), path = .0.display()
@@ -113,8 +111,7 @@ pub fn ensure(directory: &Path) -> Result<Option<PathBuf>, HostKeyError> {
 }
 
 /// Generates the keys for clients without Ed25519, each if the directory has no usable key of its type.
-/// Returns their paths. An RSA key
-/// takes seconds on a small board.
+/// Returns their paths. An RSA key takes seconds on a small board.
 ///
 /// # Errors
 /// When the directory cannot be read or written.

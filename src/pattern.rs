@@ -1,6 +1,5 @@
-//! Regular expressions of users, in linear time and bounded memory. They match bytes, not characters:
-//! Unicode classes need large
-//! programs, and their tables would be in the memory of each port.
+//! Regular expressions of users, in linear time and bounded memory. They match bytes, not characters: Unicode
+//! classes need large programs, and their tables would be in the memory of each port.
 
 use std::fmt;
 

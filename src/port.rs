@@ -18,52 +18,40 @@ pub use pacing::{Pacing, Pause};
 pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
 
 /// Why a port name or a line setting is rejected. The Display is the sentence that the user reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PortError {
-    /// Must be valid as unit instance, directory and socket name.
     #[error(
         "invalid port name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
     )]
     Name(String),
-    /// Outside the range of `termios2`, where 0 means to hang up.
     #[error("invalid baud rate {0}: use 1 to 4294967295")]
     Baud(u64),
-    /// An unknown character size.
     #[error("invalid bytesize {0}: use 5, 6, 7 or 8")]
     ByteSize(u64),
-    /// An unknown parity.
     #[error("invalid parity {0:?}: use none, even, odd, mark or space, or the first letter")]
     Parity(String),
-    /// An unknown number of stop bits.
     #[error("invalid stopbits {0}: use 1 or 2")]
     StopBits(u64),
-    /// An unknown level of a modem line.
     #[error("invalid level {0:?}: use \"leave\", \"on\" or \"off\"")]
     Level(String),
-    /// An invalid delay.
     #[error("invalid delay {0:?}: use \"1ms\" to \"10s\", or \"none\"")]
     Pause(String),
-    /// An unknown mapping.
     #[error("unknown mapping {0:?}")]
     Mapping(String),
-    /// A mapping by its name in tio.
     #[error("{name} is tio's name: use {word} in {key}")]
     TioMapping {
-        /// The name in tio.
         name: &'static str,
-        /// The key here.
         key: &'static str,
-        /// The name here.
         word: &'static str,
     },
-    /// Two mappings of the same character.
     #[error("{0} and {1} both replace the same character")]
     Mappings(&'static str, &'static str),
 }
 
 /// The name of a port: `ttyUSB0`, `core-switch`. Its characters are limited to `[A-Za-z0-9._-]`, so that it
-/// is safe as a systemd
-/// instance and a file name, and as a D-Bus path element once escaped. Sorted by [`natural_order`].
+/// is safe as a systemd instance and a file name, and as a D-Bus path element once escaped. Sorted by
+/// [`natural_order`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortName(String);
@@ -116,8 +104,7 @@ impl PartialOrd for PortName {
 }
 
 /// Natural sort order: digits compare as numbers, so `ttyUSB2` comes before `ttyUSB10`. Names that differ
-/// only in leading zeros are
-/// in byte order, so that only equal names are equal.
+/// only in leading zeros are in byte order, so that only equal names are equal.
 pub fn natural_order(one: &str, other: &str) -> Ordering {
     let (mut left, mut right) = (one.as_bytes(), other.as_bytes());
     let digits = |name: &[u8]| name.iter().take_while(|byte| byte.is_ascii_digit()).count();

@@ -29,8 +29,7 @@ const PLAIN_BYTES: [bool; 256] = {
 };
 
 /// Characters outside ASCII that reorder, hide or break the text around them: C1 controls and those of
-/// Unicode's general
-/// categories Cf, Zl and Zp (UnicodeData.txt 16.0), which are invisible themselves.
+/// Unicode's general categories Cf, Zl and Zp (UnicodeData.txt 16.0), which are invisible themselves.
 const INVISIBLE_CHARS: [RangeInclusive<char>; 21] = [
     '\u{80}'..='\u{9f}',
     '\u{ad}'..='\u{ad}',
@@ -225,10 +224,8 @@ fn show_lines(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// The text of a line as a terminal would display it: control sequences (ECMA-48, xterm) are removed, and a
-/// backspace overwrites.
-/// Invisible characters ([`is_hidden`]), bytes that are not UTF-8 and incomplete sequences stay, so that
-/// they cannot hide the rest of
-/// the line.
+/// backspace overwrites. Invisible characters ([`is_hidden`]), bytes that are not UTF-8 and incomplete
+/// sequences stay, so that they cannot hide the rest of the line.
 pub fn clean(line: &[u8]) -> Vec<u8> {
     if line.iter().all(|&byte| byte >= b' ' && byte != 0x7f || byte == b'\t') {
         return line.to_vec();

@@ -1,8 +1,7 @@
-//! Limits of authenticated connections at one port or listener. They bound the memory, and are shared,
-//! since one user who takes all
-//! (a script that leaves sessions open) would lock out everyone else, including those who could end these
-//! sessions. An SSH connection
-//! without a session (`ssh -MN`, `ControlPersist`) gives way when another login needs its place.
+//! Limits of authenticated connections at one port or listener. They bound the memory, and are shared, since
+//! one user who takes all (a script that leaves sessions open) would lock out everyone else, including those
+//! who could end these sessions. An SSH connection without a session (`ssh -MN`, `ControlPersist`) gives way
+//! when another login needs its place.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,15 +22,13 @@ const FOR_ADMINISTRATORS: usize = 4;
 const GROUPS: [&str; 2] = ["root", "sudo"];
 
 /// Why a connection is rejected.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Full {
-    /// The limit is reached.
     #[error("the limit of {MAX_CONNECTIONS} sessions is reached")]
     All,
-    /// The user's own limit is reached.
     #[error("you have {0} sessions: the remaining ones are reserved for other users")]
     Own(usize),
-    /// The rest is for administrators.
     #[error("there are {0} sessions: the remaining ones are reserved for root and members of sudo")]
     Reserved(usize),
 }
@@ -60,9 +57,8 @@ pub fn is_administrator(uid: u32, groups: &[String]) -> bool {
 }
 
 impl Seats {
-    /// Admits a connection of a user. If the limit is reached, the connection that has been idle for
-    /// longest is dropped: one of the
-    /// user's own if the user has reached the limit for one user, otherwise any.
+    /// Admits a connection of a user. If the limit is reached, the connection that has been idle for longest
+    /// is dropped: one of the user's own if the user has reached the limit for one user, otherwise any.
     pub fn take(self: &Arc<Self>, user: &str, administrator: bool) -> Result<Seat, Full> {
         let mut seats = self.lock();
         while let Some(full) = full(&seats, user, administrator) {

@@ -1,6 +1,5 @@
-//! Reports each change after it was made: to the journal, key by key, with the old value, the author and
-//! the origin (an audit
-//! trail), and to clients on the bus by one signal.
+//! Reports each change after it was made: to the journal, key by key, with the old value, the author and the
+//! origin (an audit trail), and to clients on the bus by one signal.
 
 use std::time::Duration;
 
@@ -24,7 +23,6 @@ const BATCH_SIGNALS: usize = 64;
 const BATCH_PAUSE: Duration = Duration::from_millis(2);
 
 impl Core {
-    /// Reports changes of the candidate.
     pub(super) async fn tell_of_edit(&self, altered: Vec<Altered>) {
         let Some(first) = altered.first() else { return };
         let is = |action| altered.iter().any(|one| one.action == action);

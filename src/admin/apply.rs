@@ -1,6 +1,6 @@
 //! Plans a reload from the current and the new state, without executing it: addresses to probe, whether a
-//! daemon-reload is needed,
-//! which units start, stop and restart in which order, and which ports take their settings.
+//! daemon-reload is needed, which units start, stop and restart in which order, and which ports take their
+//! settings.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -17,16 +17,12 @@ use crate::port::PortName;
 /// A job for a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// `systemctl start`
     Start(String),
-    /// `systemctl stop`
     Stop(String),
-    /// `systemctl restart`
     Restart(String),
 }
 
 impl Step {
-    /// The name of the unit.
     pub fn unit(&self) -> &str {
         match self {
             Self::Start(unit) | Self::Stop(unit) | Self::Restart(unit) => unit,
@@ -35,7 +31,6 @@ impl Step {
 }
 
 impl std::fmt::Display for Step {
-    /// As an administrator would type it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let verb = match self {
             Self::Start(_) => "start",
@@ -56,11 +51,8 @@ pub struct Plan {
     pub release: Vec<PortName>,
     /// Whether systemd has to reload its units.
     pub daemon_reload: bool,
-    /// Jobs for units.
     pub steps: Vec<Step>,
-    /// Ports that take their settings.
     pub apply: Vec<PortName>,
-    /// One sentence each.
     pub remarks: Vec<String>,
 }
 
@@ -68,16 +60,13 @@ pub struct Plan {
 pub struct Present<'a> {
     /// The units that systemd has from the generator.
     pub units: &'a generator::Plan,
-    /// The running configuration.
     pub config: &'a Config,
-    /// Ports with an active service.
     pub active: &'a BTreeSet<PortName>,
     /// Whether a socket of a port is active, that is, the port was not stopped.
     pub open: &'a (dyn Fn(&PortName) -> bool + Sync),
     /// Whether a port that should listen does not: after a daemon-reload, systemd closes an edited socket
     /// until it is restarted.
     pub deaf: &'a (dyn Fn(&PortName) -> bool + Sync),
-    /// Ports that the user named.
     pub asked: &'a BTreeSet<PortName>,
     /// The device number that a path leads to.
     pub leads: &'a (dyn Fn(&Path) -> Option<u64> + Sync),
@@ -119,8 +108,7 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
 
 impl Plan {
     /// Ports that systemd has from the generator and that an edit of the file has removed. They are stopped
-    /// first, since another port
-    /// may have their listener or device now.
+    /// first, since another port may have their listener or device now.
     fn removed_by_hand(
         &mut self,
         now: &Present<'_>,
@@ -240,7 +228,6 @@ impl Plan {
         }
     }
 
-    /// The listener of the admin CLI.
     fn server(&mut self, now: &Present<'_>, units: &generator::Plan) {
         let unit = "console-cli.socket".to_owned();
         match (listens(now.units, &unit), listens(units, &unit)) {

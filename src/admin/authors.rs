@@ -1,6 +1,5 @@
 //! Attributes changes to their authors: which changes of others a change replaces, the changes of one
-//! administrator, and those of a
-//! commit that was rolled back. Pure, as `edits` is.
+//! administrator, and those of a commit that was rolled back. Pure, as `edits` is.
 
 use std::collections::BTreeMap;
 
@@ -17,28 +16,22 @@ const NAMED_REPLACED: usize = 8;
 /// `CONSOLE_ACTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A key was set.
     Set,
     /// A key was unset, so that its default applies.
     Unset,
-    /// A port was created.
     Create,
     /// A port, or a whole trigger rule, was removed.
     Remove,
-    /// Changes took effect.
     Reload,
     /// Changes were written to the committed file.
     Commit,
     /// A commit that waited was confirmed.
     Confirm,
-    /// Uncommitted changes were dropped.
     Revert,
-    /// A commit was rolled back.
     Rollback,
 }
 
 impl Action {
-    /// The name of the action.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -68,13 +61,11 @@ impl Action {
 pub struct Altered {
     /// The key, or the table of a port, template or trigger rule.
     pub path: KeyPath,
-    /// The action.
     pub action: Action,
     /// The old value; empty if there was none.
     pub old: String,
     /// The new value; empty if there is none.
     pub new: String,
-    /// The author of the change.
     pub who: String,
 }
 
@@ -226,8 +217,7 @@ impl State {
     }
 
     /// The state after the commit of these changes was rolled back to this text: nothing else runs, and the
-    /// changes become the
-    /// candidate, below those made since. Idempotent.
+    /// changes become the candidate, below those made since. Idempotent.
     pub fn rolled_back(&self, committed: Text, commit: &Changes, author: &Author) -> Self {
         let mut later = self.pending();
         // Repeated: the renames of the commit are among these already.
@@ -256,7 +246,6 @@ impl State {
 
 /// `2 of 3 changes are carol's`; `None` if all are of `who`.
 pub fn shares(changes: &Changes, who: &str) -> Option<String> {
-    /// Further users are counted.
     const MAX_LISTED_PORTS: usize = 3;
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, change) in changes.iter().filter(|(_, change)| change.who != who) {

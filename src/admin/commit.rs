@@ -1,6 +1,5 @@
 //! Makes changes permanent and takes them back: commit, confirm, revert, and the rollback of a commit that
-//! was not confirmed in
-//! time.
+//! was not confirmed in time.
 
 use std::collections::BTreeSet;
 
@@ -21,9 +20,7 @@ use crate::port::pattern::fold;
 /// The changes that are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// Those of all users.
     All,
-    /// The caller's own.
     Mine,
 }
 
@@ -115,9 +112,7 @@ impl Core {
         Ok(remarks)
     }
 
-    /// Reports a reload and its changes.
     pub(super) async fn tell_of_reload(&self, which: impl Fn(&Scope) -> bool, taken: &Changes) {
-        /// Further names are counted.
         const NAMED: usize = 3;
         let state = self.state();
         let ports: Vec<_> =
@@ -190,7 +185,6 @@ impl Core {
         Ok(())
     }
 
-    /// Confirms the commit that waits.
     pub async fn confirm(&self) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let Some(waiting) = self.waiting() else { return Err(Error::NoneWaits) };
@@ -280,9 +274,8 @@ impl Core {
         }
     }
 
-    /// Restores everything as before the commit; its changes become the candidate. Each step can be
-    /// repeated if this process is
-    /// killed in between.
+    /// Restores everything as before the commit; its changes become the candidate. Each step can be repeated
+    /// if this process is killed in between.
     async fn roll_back(&self, waiting: Waiting, why: Why) -> Result<Remarks, Error> {
         let old = self.state();
         let edited = self.keep_edited(&waiting)?;
@@ -402,9 +395,7 @@ fn renamed_back(state: &State, waiting: &Waiting) -> Renames {
 /// Why a commit is rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
-    /// It was not confirmed in time.
     Expired,
-    /// By `revert`.
     Told,
 }
 

@@ -30,7 +30,6 @@ impl State {
         self.with(candidate, key, author)
     }
 
-    /// Creates a port.
     pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         let mut candidate = self.candidate.clone();
         let key = self.make(&mut candidate, name, author)?;
@@ -121,7 +120,6 @@ impl State {
 
     /// Rejects the removal of a template that ports use, since their settings would change.
     fn check_unused(&self, template: &TemplateName) -> Result<(), Rejected> {
-        /// Further ports are counted.
         const MAX_LISTED_PORTS: usize = 4;
         if !self.candidate_config.templates.contains_key(template) {
             return Err(Rejected::NoTemplate(template.clone()));
@@ -154,12 +152,10 @@ impl State {
         Ok(key)
     }
 
-    /// Removes a port.
     pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.remove_many(std::slice::from_ref(name), author)
     }
 
-    /// Removes ports, all or none.
     pub fn remove_many(&self, names: &[PortName], author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
@@ -190,8 +186,7 @@ impl State {
     }
 
     /// Renames a port. All its settings stay; if its device was the tty of its name, `device` is set to it.
-    /// `leads` returns the tty that
-    /// a path leads to.
+    /// `leads` returns the tty that a path leads to.
     pub fn rename(
         &self,
         from: &PortName,

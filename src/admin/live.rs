@@ -29,12 +29,10 @@ pub struct Live {
 }
 
 impl Live {
-    /// Sockets are below `runtime_dir`.
     pub fn new(runtime_dir: PathBuf, units: Units) -> Self {
         Self { runtime_dir, units, active: Mutex::default(), said: Mutex::default() }
     }
 
-    /// The running ports.
     pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         let mut active = self.active.lock().await;
         if let Some((_, active)) = active.as_ref().filter(|(at, _)| at.elapsed() < CACHE_LIFETIME) {
@@ -46,7 +44,6 @@ impl Live {
         Ok(now)
     }
 
-    /// Drops the cached replies.
     pub async fn forget(&self) {
         *self.active.lock().await = None;
         self.said.lock().await.clear();

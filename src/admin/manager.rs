@@ -50,8 +50,7 @@ pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
 }
 
 /// The keys of `[server]`, `[access]` and `[groups]`, and those that `[defaults]` and the templates state.
-/// The name of a template
-/// alone lists the ports that use it.
+/// The name of a template alone lists the ports that use it.
 fn general(config: &Config) -> Keys {
     let mut found = Keys::new();
     keys(table::SERVER, &config.server, "server.", &mut found);
@@ -301,7 +300,6 @@ impl Manager {
         self.0.authorizer.could(&header, Permission::Configure).await
     }
 
-    /// A change was made.
     #[zbus(signal)]
     pub async fn changed(
         emitter: &SignalEmitter<'_>,

@@ -1,10 +1,7 @@
-//! The origin of a call for the audit trail: the address behind it and its session. The caller cannot
-//! choose either. systemd
-//! returns the unit of the calling process (`GetUnitByPID`, with the process id that the bus has from the
-//! kernel). A session of
-//! `ssh -p 8022` is a unit of its own; its STATUS has the address, and only console-auth can set it
-//! (NotifyAccess=main). For a
-//! login session, logind knows the address.
+//! The origin of a call for the audit trail: the address behind it and its session. The caller cannot choose
+//! either. systemd returns the unit of the calling process (`GetUnitByPID`, with the process id that the bus
+//! has from the kernel). A session of `ssh -p 8022` is a unit of its own; its STATUS has the address, and
+//! only console-auth can set it (NotifyAccess=main). For a login session, logind knows the address.
 
 use std::time::Duration;
 

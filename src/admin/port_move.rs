@@ -42,8 +42,8 @@ impl PortMove {
     }
 }
 
-/// The same steps, those of one port together and in their order. Where TCP ports go round in a circle one listener is stopped
-/// first, and its port with it.
+/// The same steps, those of one port together and in their order. Where TCP ports go round in a circle one
+/// listener is stopped first, and its port with it.
 pub(super) fn in_order(
     now: &Present<'_>,
     new: &Config,
@@ -92,8 +92,8 @@ pub(super) fn in_order(
     ordered
 }
 
-/// One that gives way to another, where each of them waits for one. Whoever follows who waits for whom comes round at last: the first of
-/// them may only wait for those in the circle.
+/// One that gives way to another, where each of them waits for one. Whoever follows who waits for whom comes
+/// round at last: the first of them may only wait for those in the circle.
 fn in_the_circle(movers: &[PortMove]) -> usize {
     let before = |mover: usize| {
         let waits = |other: &PortMove| other.port != movers[mover].port && movers[mover].waits_for(other);

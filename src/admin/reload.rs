@@ -26,7 +26,6 @@ const AT_ONCE: usize = 16;
 
 /// Result of a reload.
 pub(super) struct Ran {
-    /// One sentence each.
     pub(super) remarks: Remarks,
     /// Ports that rejected their settings, one sentence each.
     pub(super) refused: Remarks,
@@ -60,9 +59,8 @@ impl Core {
         let names = next.running_config.ports.keys();
         let asked: BTreeSet<_> = names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
         concerned.extend(asked.iter().cloned());
-        // `reload` without a port also applies edits of the file. This service has read them already and
-        // sees no difference, and ports
-        // cannot know that the file changed: each takes its settings.
+        // `reload` without a port also applies edits of the file. This service has read them already and sees
+        // no difference, and ports cannot know that the file changed: each takes its settings.
         let mut reached = concerned.clone();
         if which(&Scope::Server) && asked.is_empty() {
             reached.extend(next.running_config.ports.keys().cloned());
@@ -84,8 +82,7 @@ impl Core {
     }
 
     /// Makes `next` run in place of `state`, or changes nothing. `concerned` are the ports that may change,
-    /// `asked` those that the
-    /// user named. Renamed ports keep running.
+    /// `asked` those that the user named. Renamed ports keep running.
     pub(super) async fn run(
         &self,
         state: &State,
@@ -310,7 +307,6 @@ impl Core {
         Ok(())
     }
 
-    /// Closes a port and its listeners.
     pub async fn stop(&self, port: &PortName) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let state = self.state();

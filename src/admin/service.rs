@@ -40,15 +40,13 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why the service exits.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The bus cannot be reached.
     #[error("the system bus: {0}")]
     Bus(#[from] zbus::Error),
-    /// The name is taken.
     #[error("{BUS_NAME} on the system bus: {0}")]
     Name(fdo::Error),
-    /// The runtime or signals.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
 }

@@ -19,22 +19,17 @@ use crate::port::{GroupName, PortName};
 pub(super) const MAX_TEXT: usize = 512 * 1024;
 
 /// Why a change is rejected.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejected {
-    /// An unknown key.
     #[error("{0}")]
     Path(#[from] PathError),
-    /// A value that the key does not accept.
     #[error("{key} = {value}: {reason}")]
     Value {
-        /// The key.
         key: String,
-        /// In TOML syntax.
         value: String,
-        /// What is wrong, and what would be valid.
         reason: String,
     },
-    /// The resulting configuration would be invalid.
     #[error("{0}")]
     Whole(String),
     /// The running configuration would be invalid, although all changes together are valid.
@@ -42,68 +37,47 @@ pub enum Rejected {
         "{0}\na change that is not reloaded yet would fix that: reload it first, or use `commit`, which reloads all changes"
     )]
     Part(String),
-    /// The committed file is invalid.
     #[error("the committed configuration is invalid, fix it first: {0}")]
     Committed(String),
-    /// Unknown port.
     #[error("{0}")]
     NoPort(String),
-    /// The port exists.
     #[error("there already is a port {0}")]
     IsThere(PortName),
-    /// Unknown group of ports.
     #[error("there is no group {0}")]
     NoGroup(GroupName),
-    /// Unknown template.
     #[error("there is no template {0}")]
     NoTemplate(TemplateName),
-    /// Ports use the template.
     #[error(
         "template {template} is used by {ports}: unset like there, or set another template, before it is removed"
     )]
     TemplateInUse {
-        /// The template.
         template: TemplateName,
-        /// The first ones, and how many more.
         ports: String,
     },
-    /// Its new name is not reloaded yet.
     #[error("port {0} is renamed or removed by a change that is not reloaded: reload it first")]
     InUse(PortName),
-    /// The new name is its name.
     #[error("the port is already named {0}")]
     SameName(PortName),
-    /// The name would assign a device to the port.
     #[error("{0} is a tty that is plugged in ({path}), but {1} has another device: use another name", path = .2.display())]
     TtyName(PortName, PortName, std::path::PathBuf),
-    /// Another user has changed something since.
     #[error(
         "{key} was changed by {who} at {when} in the meantime (revision {revision}): review it and retry"
     )]
     Stale {
-        /// The key.
         key: String,
-        /// Author of that change.
         who: String,
-        /// Local time of that change.
         when: String,
-        /// The current revision.
         revision: u64,
     },
-    /// A revision that this service has never had.
     #[error("revision {asked} is unknown, the current one is {revision}: review the changes and retry")]
     Unknown {
-        /// The revision of the call.
         asked: u64,
-        /// The current revision.
         revision: u64,
     },
-    /// Limit of pending changes.
     #[error(
         "expected at most {MAX_CHANGES} pending changes of together at most {MAX_TEXT} bytes: commit or revert first"
     )]
     TooMany,
-    /// The committed file was edited.
     #[error("{}", .0.join("\n"))]
     Conflicts(Vec<String>),
     /// Cannot be committed alone: it needs another administrator's change of its table.
@@ -111,14 +85,10 @@ pub enum Rejected {
         "{key} depends on {table}, which {who} changed and did not commit: let {who} commit first, or use `commit` for all changes"
     )]
     Depends {
-        /// The key.
         key: String,
-        /// The table of a port, template or trigger rule.
         table: String,
-        /// Author of its change.
         who: String,
     },
-    /// Cannot be committed alone: the result would be invalid.
     #[error(
         "without the changes of other users yours would be invalid: {0}\nlet them commit first, or use `commit` for all changes"
     )]
@@ -215,9 +185,8 @@ impl State {
         self
     }
 
-    /// Drops renames that are in effect already: a service that is killed between writing the running and
-    /// the candidate file
-    /// leaves the new name of a port in both.
+    /// Drops renames that are in effect already: a service that is killed between writing the running and the
+    /// candidate file leaves the new name of a port in both.
     pub fn without_done_renames(mut self) -> Self {
         let is_there = |name: &PortName| stated(&self.running_text, &KeyPath::table(name.clone())).is_some();
         let done: Vec<_> = self

@@ -1,6 +1,5 @@
-//! Calls to systemd (org.freedesktop.systemd1(5)): start, stop and restart units, daemon-reload, list
-//! active ports. A polkit rule
-//! allows `_console-admin` this for its own units only.
+//! Calls to systemd (org.freedesktop.systemd1(5)): start, stop and restart units, daemon-reload, list active
+//! ports. A polkit rule allows `_console-admin` this for its own units only.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -21,23 +20,18 @@ const JOB_TIMEOUT: Duration = Duration::from_secs(60);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A failed call to systemd.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum UnitsError {
-    /// polkit denies it, or is not available.
     #[error("systemd denied {0}: {1}")]
     Denied(String, String),
-    /// The job failed.
     #[error("{0} failed: {1}")]
     Failed(String, String),
-    /// No reply.
     #[error("{what} timed out after {n} s", n = .limit.as_secs())]
     Slow {
-        /// The command.
         what: String,
-        /// The timeout.
         limit: Duration,
     },
-    /// The bus.
     #[error("{0}: {1}")]
     Bus(String, zbus::Error),
 }
@@ -86,7 +80,6 @@ trait Systemd {
 /// Result of a start that is not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// The start job was queued.
     Started,
     /// The unit is still running since an earlier start.
     StillRuns,
@@ -97,27 +90,23 @@ pub enum Begun {
 pub struct Units(SystemdProxy<'static>);
 
 impl Units {
-    /// No call is made yet.
     pub async fn new(bus: &Connection) -> zbus::Result<Self> {
         let proxy = SystemdProxy::builder(bus).cache_properties(zbus::proxy::CacheProperties::No);
         Ok(Self(proxy.build().await?))
     }
 
-    /// `systemctl daemon-reload`
     pub async fn daemon_reload(&self) -> Result<(), UnitsError> {
         let what = "systemctl daemon-reload";
         bounded(what, REPLY_TIMEOUT, self.0.reload()).await?.map_err(|error| UnitsError::of(what, error))
     }
 
-    /// Runs a job and waits for its end.
     pub async fn step(&self, step: &Step) -> Result<(), UnitsError> {
         let what = step.to_string();
         bounded(&what, JOB_TIMEOUT, self.job(&what, step)).await?
     }
 
     /// Starts a unit without waiting for its end, which may take any time. A unit that is still running is
-    /// left alone: systemd would
-    /// report success and start nothing.
+    /// left alone: systemd would report success and start nothing.
     pub async fn begin(&self, unit: &str) -> Result<Begun, UnitsError> {
         let what = format!("systemctl start --no-block {unit}");
         let patterns = [unit];

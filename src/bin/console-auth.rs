@@ -22,9 +22,8 @@ const HARD_LIMIT: u32 = server::LOGIN_GRACE_TIME.as_secs() as u32 + 15;
 /// The program that a login may run, below `--root`.
 const PROGRAM: &str = "usr/bin/consolectl";
 
-/// Authenticate a user of a console. Serves one login on the connected unix socket passed as file
-/// descriptor 3 (LISTEN_FDS=1),
-/// then exits; started by systemd or consoleserver.
+/// Authenticate a user of a console. Serves one login on the connected unix socket passed as file descriptor
+/// 3 (LISTEN_FDS=1), then exits; started by systemd or consoleserver.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

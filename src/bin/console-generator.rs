@@ -1,6 +1,5 @@
-//! The systemd generator (systemd.generator(7)): creates drop-ins, links and `.path` units for the
-//! configured ports. Errors are
-//! reported, but never fail the boot. The udev rules ask it which port a tty belongs to.
+//! The systemd generator (systemd.generator(7)): creates drop-ins, links and `.path` units for the configured
+//! ports. Errors are reported, but never fail the boot. The udev rules ask it which port a tty belongs to.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -16,8 +15,7 @@ use consoleserver::port::PortName;
 use consoleserver::system::persist;
 
 /// Create units from the consoleserver configuration. Run by systemd at boot and at each daemon-reload, and
-/// by udev for each
-/// serial device.
+/// by udev for each serial device.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {

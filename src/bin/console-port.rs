@@ -1,6 +1,5 @@
 //! One serial port: reads the tty, logs its output, serves it over SSH and locally. Run by systemd as
-//! `console@NAME.service`, or by
-//! `consoleserver`.
+//! `console@NAME.service`, or by `consoleserver`.
 
 //!
 //! Its arguments are parsed by lexopt, not by clap as in the other programs: 48 processes of it run, and

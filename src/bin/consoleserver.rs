@@ -19,8 +19,8 @@ const VENDOR: &str = include_str!("../../units/config.toml");
 /// users.
 ///
 /// The configuration is the first of ./config.toml, ~/.consoleserver/config.toml,
-/// /etc/consoleserver/config.toml
-/// and /usr/lib/consoleserver/config.toml. Stop it with Ctrl-C. See consoleserver(8).
+/// /etc/consoleserver/config.toml and /usr/lib/consoleserver/config.toml. Stop it with Ctrl-C. See
+/// consoleserver(8).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -87,8 +87,7 @@ fn found(named: Option<&Path>) -> anyhow::Result<Result<Loaded, ConfigError>> {
 }
 
 /// The configuration, and which of its ports are served. If no file is installed, the built-in vendor
-/// configuration is used. A
-/// demonstration serves its ports only if their adapters are plugged in.
+/// configuration is used. A demonstration serves its ports only if their adapters are plugged in.
 fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     let installed = Path::new("/usr/lib/consoleserver/config.toml");
     let (config, path) = match found(arguments.config.as_deref())? {

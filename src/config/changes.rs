@@ -1,6 +1,5 @@
 //! The changes that are not committed: for each key, the committed value, the new one, the author and the
-//! time. No I/O but
-//! reading the file of the running changes.
+//! time. No I/O but reading the file of the running changes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -122,29 +121,23 @@ pub struct KeyPath {
 }
 
 /// Why a word is not the path of a key.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
-    /// Unknown table.
     #[error(
         "unknown key {0:?}: expected server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
     )]
     Table(String),
-    /// Unknown key.
     #[error("{0}")]
     Key(String),
-    /// A key of a single port in another table.
     #[error("{0} applies to a single port: set it for a port")]
     Single(String),
-    /// A rule's name.
     #[error("{0}")]
     Trigger(#[from] TriggerNameError),
-    /// The name of a group of ports.
     #[error("{0}")]
     Group(#[from] PatternError),
-    /// A template's name.
     #[error("{0}")]
     Template(#[from] TemplateNameError),
-    /// The port's name.
     #[error("{0}")]
     Port(#[from] crate::port::PortError),
 }
@@ -352,29 +345,22 @@ struct Running {
 }
 
 /// Changes that cannot be applied to a configuration.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ChangesError {
-    /// The file of the changes cannot be read.
     #[error(transparent)]
     File(#[from] ConfigError),
-    /// The file of the changes is invalid.
     #[error("{path}: {why}")]
     Text {
-        /// The file.
         path: String,
-        /// What is wrong.
         why: String,
     },
-    /// The text has a value in place of a table.
     #[error("{0} cannot be changed: it is not a table")]
     NotATable(String),
-    /// A renamed port was removed from the text.
     #[error("ports.{0} was renamed to {1}, but is no longer in the configuration")]
     NotThere(PortName, PortName),
-    /// Another port has the new name.
     #[error("ports.{0} was renamed to {1}, but the configuration already has a port {1}")]
     IsThere(PortName, PortName),
-    /// The text is not valid TOML.
     #[error("invalid TOML: {0}")]
     NotToml(String),
 }
@@ -468,9 +454,9 @@ impl Changes {
         self.0.retain(|path, _| path.scope != *table && path.scope.whole() != *table);
     }
 
-    /// The committed text with these changes; comments and order stay. If a port was created here and
-    /// exists in the text now,
-    /// somebody added it there in the meantime: its keys stay, since they may restrict access.
+    /// The committed text with these changes; comments and order stay. If a port was created here and exists
+    /// in the text now, somebody added it there in the meantime: its keys stay, since they may restrict
+    /// access.
     pub fn apply(&self, text: &str) -> Result<String, ChangesError> {
         edit::apply(text, self, |change| change.old.is_some())
     }

@@ -1,6 +1,5 @@
 //! Values that two keys cannot both have: the same TCP port on overlapping addresses, the same device.
-//! Checked on the
-//! typed configuration, so that `set` and a file obey the same rule.
+//! Checked on the typed configuration, so that `set` and a file obey the same rule.
 
 use std::collections::HashMap;
 use std::fmt;

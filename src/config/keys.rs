@@ -1,5 +1,5 @@
-//! The table of configuration keys: name, description of valid values, parser and printer. The reader, `set` and `unset`, the
-//! bus and the manual page are based on it.
+//! The table of configuration keys: name, description of valid values, parser and printer. The reader, `set`
+//! and `unset`, the bus and the manual page are based on it.
 
 use thiserror::Error;
 

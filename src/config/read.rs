@@ -1,6 +1,5 @@
-//! Parses a text into a [`Config`] or the list of its errors. The tree keeps the span of each key and
-//! value; `keys`
-//! describes valid values.
+//! Parses a text into a [`Config`] or the list of its errors. The tree keeps the span of each key and value;
+//! `keys` describes valid values.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -85,8 +84,7 @@ pub(super) fn unresolved(text: &str) -> Result<Config, String> {
 }
 
 /// The ports of an invalid text, and the admin CLI, whose listeners are certain whatever else is wrong, and
-/// whose TCP port no
-/// other one claims; `None` if the text is not valid TOML.
+/// whose TCP port no other one claims; `None` if the text is not valid TOML.
 pub(super) fn plain_listeners(text: &str) -> Option<Config> {
     let (reader, mut config) = as_far_as_right(text)?;
     let conflicts = config.conflicts();
@@ -144,9 +142,9 @@ struct Reader<'a> {
     faults: Faults<'a>,
     /// Spans of the values of ports and server, for conflicts between them.
     spans: HashMap<String, Range<usize>>,
-    /// What is uncertain: keys with an invalid value (`ports.ttyUSB0.listen`), and whole tables that have
-    /// an unknown key which
-    /// may be any misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole file).
+    /// What is uncertain: keys with an invalid value (`ports.ttyUSB0.listen`), and whole tables that have an
+    /// unknown key which may be any misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole
+    /// file).
     doubtful: HashSet<String>,
 }
 

@@ -1,8 +1,6 @@
-//! The usable part of an invalid configuration file, for the generator: it must not fail the boot and
-//! should not remove
-//! listeners because of a mistake in another key. The port itself reports the error to its clients. The
-//! result never
-//! opens more than the file allows: a port in doubt is left out.
+//! The usable part of an invalid configuration file, for the generator: it must not fail the boot and should
+//! not remove listeners because of a mistake in another key. The port itself reports the error to its
+//! clients. The result never opens more than the file allows: a port in doubt is left out.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,8 +28,7 @@ pub struct Salvaged {
 
 impl Config {
     /// As [`Config::load_or_last_good`]. Without a last good copy: the ports of the invalid file whose
-    /// listeners are certain;
-    /// if the file is not valid TOML, only those tables of ports that are.
+    /// listeners are certain; if the file is not valid TOML, only those tables of ports that are.
     pub fn load_salvaging(root: &Path) -> Salvaged {
         let fault = match Self::load_or_last_good(root) {
             Ok(Loaded { config, path, left_out, fault }) => {
@@ -58,9 +55,9 @@ impl Config {
         Salvaged { config, path, fault: Some(fault), left_out: None }
     }
 
-    /// `[access]` of [`Config::load_or_last_good`], and its file. Without a last good copy, this table of
-    /// the invalid file if
-    /// it is certain. A file that never mentions `authorized_keys` uses the default locations of keys.
+    /// `[access]` of [`Config::load_or_last_good`], and its file. Without a last good copy, this table of the
+    /// invalid file if it is certain. A file that never mentions `authorized_keys` uses the default locations
+    /// of keys.
     ///
     /// # Errors
     /// The error in the file, if it cannot be determined where keys come from.
@@ -110,12 +107,10 @@ pub fn without_broken_tables(text: &str) -> Config {
 }
 
 /// The text with each `[ports.NAME]`, `[templates.NAME]` and `[groups]` that is not valid TOML blanked out,
-/// with the names
-/// of these tables; `None` if another table is invalid.
+/// with the names of these tables; `None` if another table is invalid.
 ///
-/// An unclosed bracket or quote is detected only further down. Then the tables from there on are removed
-/// one by one until
-/// the rest parses: fewer ports, never different ones.
+/// An unclosed bracket or quote is detected only further down. Then the tables from there on are removed one
+/// by one until the rest parses: fewer ports, never different ones.
 fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<(String, String)>)> {
     let mut text = text.to_owned();
     let mut cut = BTreeSet::new();
@@ -158,8 +153,7 @@ fn header_after(text: &str, offset: usize) -> usize {
 }
 
 /// Offsets of the lines that begin with a bracket. A bracket inside a multi-line value counts as a header
-/// too: the cut then
-/// breaks that value, and nothing is salvaged.
+/// too: the cut then breaks that value, and nothing is salvaged.
 fn headers(text: &str) -> impl Iterator<Item = usize> {
     let lines = text.split_inclusive('\n').scan(0, |offset, line| {
         let start = *offset;

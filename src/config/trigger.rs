@@ -1,6 +1,5 @@
 //! `[ports.NAME.triggers]`: rules for the output of a device. A pattern is compiled as the file is read, so
-//! that an invalid or
-//! too expensive one is an error of the file, and not of the port at night.
+//! that an invalid or too expensive one is an error of the file, and not of the port at night.
 
 use std::collections::BTreeMap;
 use std::fmt;

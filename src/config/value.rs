@@ -1,6 +1,5 @@
-//! Parsers of single values, from the configuration file, the bus or a command line, and their
-//! counterparts. A parser only
-//! rejects a value; the table in `keys` holds the text that describes valid ones.
+//! Parsers of single values, from the configuration file, the bus or a command line, and their counterparts.
+//! A parser only rejects a value; the table in `keys` holds the text that describes valid ones.
 
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -111,9 +110,8 @@ pub(super) fn groups(value: &Value) -> Parsed<Groups> {
     Ok(if names.iter().any(|name| name == "*") { Groups::Everyone } else { Groups::Members(names) })
 }
 
-/// A group name is only compared with names from NSS, and directories do return "domain users". Rejected
-/// are names that
-/// no group has and that suggest a mistake: a number, a pattern, sudo's `%name`.
+/// A group name is only compared with names from NSS, and directories do return "domain users". Rejected are
+/// names that no group has and that suggest a mistake: a number, a pattern, sudo's `%name`.
 fn is_group(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !":,/*".contains(c);
     name == "*"

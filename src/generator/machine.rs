@@ -1,6 +1,5 @@
 //! Facts about the machine that determine units: IPv6 support, network interfaces, and the driver of a
-//! device. systemd rejects a
-//! whole socket unit for one address that cannot be bound, before our code runs.
+//! device. systemd rejects a whole socket unit for one address that cannot be bound, before our code runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,8 +39,7 @@ impl Machine {
     }
 
     /// As in systemd (`socket_ipv6_is_supported`): with `ipv6.disable=1` the file does not exist. A root
-    /// without /proc counts as a
-    /// machine with IPv6.
+    /// without /proc counts as a machine with IPv6.
     fn has_ipv6(&self) -> bool {
         let net = self.root.join("proc/net");
         !net.exists() || net.join("if_inet6").exists()

@@ -1,8 +1,6 @@
 //! The systemd generator: turns the configuration into drop-ins, links and `.path` units
-//! (systemd.generator(7)). `plan` is pure;
-//! `write` makes the files. Only port names, addresses and escaped paths get into units, so that no text of
-//! the configuration can
-//! become a directive.
+//! (systemd.generator(7)). `plan` is pure; `write` makes the files. Only port names, addresses and escaped
+//! paths get into units, so that no text of the configuration can become a directive.
 
 pub mod logrotate;
 mod machine;

@@ -8,8 +8,7 @@ use std::path::{Component, Path};
 const LONGEST_NAME: usize = 255;
 
 /// The device unit of a path: `/dev/serial/by-path/x` is `dev-serial-by\x2dpath-x.device` (`systemd-escape
-/// --path`). `None` if the
-/// name would be too long, or the path contains `..`.
+/// --path`). `None` if the name would be too long, or the path contains `..`.
 pub(super) fn device_unit(path: &Path) -> Option<String> {
     let mut unit = String::new();
     for part in path.components() {
@@ -37,8 +36,8 @@ pub(super) fn device_unit(path: &Path) -> Option<String> {
 }
 
 /// The value of a directive that takes the rest of the line, such as `PathExists=`: percent signs are
-/// doubled. `None` if it cannot be
-/// expressed: systemd strips spaces at the ends, joins lines at a backslash, and requires UTF-8.
+/// doubled. `None` if it cannot be expressed: systemd strips spaces at the ends, joins lines at a backslash,
+/// and requires UTF-8.
 pub(super) fn path_value(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let whole = text.trim() == text && !text.ends_with('\\') && !text.contains(char::is_control);

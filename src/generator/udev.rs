@@ -1,6 +1,5 @@
 //! Queries of the udev rules: which port a tty belongs to, and whether a USB adapter may be used by a port.
-//! They read the
-//! configuration, because generated files are missing for a moment in each daemon-reload.
+//! They read the configuration, because generated files are missing for a moment in each daemon-reload.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -54,15 +53,13 @@ pub struct UdevTty<'a> {
     pub links: &'a [PathBuf],
     /// The device number.
     pub tty: u64,
-    /// `CONSOLE_CLASH` at the time when the tty appeared. A later event must not clear it, or a session
-    /// would change to another device
-    /// when the first adapter is unplugged.
+    /// `CONSOLE_CLASH` at the time when the tty appeared. A later event must not clear it, or a session would
+    /// change to another device when the first adapter is unplugged.
     pub clash: Option<String>,
 }
 
 /// The properties of a tty. `leads` returns the device number that a path leads to now, and `has` whether
-/// another tty has been
-/// assigned a link and is not a second adapter itself.
+/// another tty has been assigned a link and is not a second adapter itself.
 pub fn properties(
     config: &Config,
     asked: &UdevTty<'_>,
@@ -109,8 +106,7 @@ pub fn on_this_machine(
 }
 
 /// The instances of the enabled ports whose devices exist: they are opened when the target is started. The
-/// udev rules start ports
-/// whose events are not processed yet.
+/// udev rules start ports whose events are not processed yet.
 pub fn present(config: &Config) -> Vec<PortName> {
     let machine = Machine::default();
     let claims = Claims::of(config);
@@ -128,9 +124,8 @@ pub fn present(config: &Config) -> Vec<PortName> {
     claims.iter().filter(is_there).map(|claim| config.instances.of(&claim.port).clone()).collect()
 }
 
-/// Whether a port may use the USB device with this `ID_PATH`. A port with the name of an adapter may use
-/// any, and so may one with a
-/// by-id path.
+/// Whether a port may use the USB device with this `ID_PATH`. A port with the name of an adapter may use any,
+/// and so may one with a by-id path.
 pub fn may_be_on(config: &Config, id_path: &str) -> bool {
     config.ports.iter().any(|(name, port)| match &port.device {
         None => config.server.monitor == Path::new("/dev") && is_adapter(name.as_str()),

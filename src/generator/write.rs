@@ -1,6 +1,5 @@
 //! Writes the planned files. systemd empties the directory before it runs generators, so existing files are
-//! from another generator
-//! and stay.
+//! from another generator and stay.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

@@ -1,8 +1,6 @@
 //! Reads which paths lead to a tty, and udev's records. The kernel creates the node of a tty before udev
-//! creates its links, and
-//! links and a record of the previous adapter may still exist then; so a tty is ready only when its record
-//! is newer than its node.
-//! Without udev, as in containers, there is nothing to wait for.
+//! creates its links, and links and a record of the previous adapter may still exist then; so a tty is ready
+//! only when its record is newer than its node. Without udev, as in containers, there is nothing to wait for.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -45,9 +43,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Its name below /dev/serial/KIND. Of several by-path links, the one that older versions of udev
-    /// create too: without the speed of
-    /// the socket (`usbv2-`).
+    /// Its name below /dev/serial/KIND. Of several by-path links, the one that older versions of udev create
+    /// too: without the speed of the socket (`usbv2-`).
     pub fn name(&self, kind: &str) -> Option<&Path> {
         let directory = Path::new("/dev/serial").join(kind);
         let names = self.links.iter().filter(|link| link.starts_with(&directory));
@@ -169,9 +166,8 @@ impl Machine {
     }
 
     /// Other ttys that udev has assigned the link at `path`: two adapters with the same serial number have
-    /// the same name in by-id, and
-    /// the link can lead to one of them only. Those that were distinguished when they appeared
-    /// (`CONSOLE_CLASH`) do not count.
+    /// the same name in by-id, and the link can lead to one of them only. Those that were distinguished when
+    /// they appeared (`CONSOLE_CLASH`) do not count.
     pub fn namesakes(&self, path: &Path, tty: u64) -> Vec<(u64, Record)> {
         let mut records = self.records();
         records.retain(|(other, record)| {

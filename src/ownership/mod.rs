@@ -1,8 +1,6 @@
 //! Which port a tty belongs to. The only rule is [`Claims::owner`]. It is used by the udev rules when a tty
-//! appears, by each port before
-//! it opens a tty and while it is open, at the start of the target, by a reload, and by `doctor`. It is
-//! pure; [`machine`] reads its
-//! input from /dev, /sys and udev's database.
+//! appears, by each port before it opens a tty and while it is open, at the start of the target, by a reload,
+//! and by `doctor`. It is pure; [`machine`] reads its input from /dev, /sys and udev's database.
 
 mod machine;
 
@@ -58,10 +56,9 @@ impl Claims {
         self.0.iter()
     }
 
-    /// **The rule.** A tty belongs to the first port whose `device` leads to it *now*, otherwise to the
-    /// port of its name. `leads` returns
-    /// the device number that a path leads to. A port in `clash` claims another tty by the same link, so
-    /// its `device` does not count here.
+    /// **The rule.** A tty belongs to the first port whose `device` leads to it *now*, otherwise to the port
+    /// of its name. `leads` returns the device number that a path leads to. A port in `clash` claims another
+    /// tty by the same link, so its `device` does not count here.
     pub fn owner(
         &self,
         tty: u64,

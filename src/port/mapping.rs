@@ -110,8 +110,8 @@ impl fmt::Display for Mapping {
 mod tests {
     use super::*;
 
-    /// picocom 3.1's man page: "crlf: map CR to LF; crcrlf: map CR to CR + LF; igncr: ignore CR; lfcr: map LF to CR;
-    /// lfcrlf: map LF to CR + LF; ignlf: ignore LF; bsdel: map BS to DEL; delbs: map DEL to BS".
+    /// picocom 3.1's man page: "crlf: map CR to LF; crcrlf: map CR to CR + LF; igncr: ignore CR; lfcr: map LF
+    /// to CR; lfcrlf: map LF to CR + LF; ignlf: ignore LF; bsdel: map BS to DEL; delbs: map DEL to BS".
     #[test]
     fn each_mapping_does_what_it_does_in_picocom() {
         for (words, wanted) in [

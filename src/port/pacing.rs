@@ -63,10 +63,9 @@ impl Pacing {
         *self != Self::default()
     }
 
-    /// How many of these bytes can be written at once, and the delay after them. CR, LF and CR LF each end
-    /// a line once: a terminal
-    /// sends CR for Return and a file contains LF, while tio, which detects LF only, never delays after
-    /// typed lines (tio issue 374).
+    /// How many of these bytes can be written at once, and the delay after them. CR, LF and CR LF each end a
+    /// line once: a terminal sends CR for Return and a file contains LF, while tio, which detects LF only,
+    /// never delays after typed lines (tio issue 374).
     pub fn step(&self, bytes: &[u8]) -> (usize, Duration) {
         let (Pause(character), Pause(line)) = (self.character, self.line);
         let ends_line = |at: usize| match bytes[at] {

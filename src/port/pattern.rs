@@ -1,6 +1,5 @@
 //! Patterns that select several ports: `p[01-48]`, `rack1-*`, `core,edge`, `@core`. A pattern is expanded
-//! when it is parsed, and
-//! matched against the existing ports when a command runs.
+//! when it is parsed, and matched against the existing ports when a command runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,90 +11,63 @@ use super::nearest::{instead, nearest, whole};
 use super::{PortError, PortName};
 
 /// Limit of names in one pattern. The largest machines have a few hundred ports; without a limit,
-/// `p[0-9999999999]` would exhaust the
-/// memory.
+/// `p[0-9999999999]` would exhaust the memory.
 pub const MAX_NAMES: usize = 4096;
 /// Digits of a number in brackets. A port name has at most 32 characters; ten digits fit a `u64`.
 const MAX_DIGITS: usize = 10;
 
 /// Why a pattern is invalid, or selects nothing. The Display is the sentence that the user reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PatternError {
-    /// A name in it is not a port name.
     #[error(transparent)]
     Name(#[from] PortError),
-    /// An empty word, or nothing between two commas.
     #[error("empty name in {0:?}: use NAME,NAME without spaces")]
     Empty(String),
-    /// An unmatched bracket.
     #[error("unmatched bracket in {0:?}: use p[01-48]")]
     Unbalanced(String),
     /// The text between brackets is not a list of numbers and ranges.
     #[error("invalid range [{inner}] in {pattern:?}: use p[01-48], p[1,3,7-9] or rack-[a-c]")]
     Range {
-        /// The whole pattern.
         pattern: String,
-        /// The text between the brackets.
         inner: String,
     },
-    /// Too many names.
     #[error("{0:?} stands for more than {MAX_NAMES} ports")]
     TooMany(String),
-    /// Not a valid group name.
     #[error(
         "invalid group name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
     )]
     GroupName(String),
-    /// The port does not exist.
     #[error("there is no port {port}: {instead}")]
     NoSuchPort {
-        /// The name.
         port: PortName,
-        /// Suggestions, or the existing ports.
         instead: String,
-        /// The only port whose name begins with the name, if any.
         whole: Option<PortName>,
     },
-    /// Several ports of a range or list do not exist.
     #[error("there is no port {missing}: {count} of the {of} ports of {pattern} do not exist")]
     NoSuchPorts {
-        /// The pattern.
         pattern: String,
-        /// The missing ports, folded.
         missing: String,
-        /// Number of missing ports.
         count: usize,
-        /// Number of ports in the pattern.
         of: usize,
     },
-    /// Nothing matches.
     #[error("no port matches {pattern}: {instead}")]
     NoMatch {
-        /// The pattern.
         pattern: String,
-        /// Suggestions, or the existing ports.
         instead: String,
     },
-    /// The group does not exist.
     #[error("there is no group {group}: {instead}")]
     NoSuchGroup {
-        /// The name.
         group: GroupName,
-        /// Suggestions, or the existing groups.
         instead: String,
     },
-    /// None of the group's ports exists.
     #[error("the group {0} has no ports")]
     EmptyGroup(GroupName),
-    /// A group that contains itself.
     #[error("the group {0} contains itself: {1}")]
     Cycle(GroupName, String),
-    /// An error in a member of a group.
     #[error("group {group}: {error}")]
     InGroup {
-        /// The group.
         group: GroupName,
-        /// The error.
         error: Box<PatternError>,
     },
 }
@@ -200,8 +172,7 @@ impl PortPattern {
     }
 
     /// The selected ports among the existing ones (in natural order), in the order of the pattern, without
-    /// duplicates. It is an error if
-    /// one does not exist.
+    /// duplicates. It is an error if one does not exist.
     pub fn select(&self, existing: &[PortName], groups: &PortGroups) -> Result<Vec<PortName>, PatternError> {
         self.resolve(existing, groups, false)
     }
