@@ -4,6 +4,7 @@ mod mapping;
 pub mod nearest;
 mod pacing;
 pub mod pattern;
+mod units;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -40,11 +41,7 @@ pub enum PortError {
     #[error("unknown mapping {0:?}")]
     Mapping(String),
     #[error("{name} is tio's name: use {word} in {key}")]
-    TioMapping {
-        name: &'static str,
-        key: &'static str,
-        word: &'static str,
-    },
+    TioMapping { name: &'static str, key: &'static str, word: &'static str },
     #[error("{0} and {1} both replace the same character")]
     Mappings(&'static str, &'static str),
 }

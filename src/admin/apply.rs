@@ -101,7 +101,7 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
     }
     plan.owners(now, new);
     plan.server(now, &units);
-    plan.probe = taken_anew(now.config, new, &plan.steps);
+    plan.probe = newly_bound(now.config, new, &plan.steps);
     plan.steps = port_move::in_order(now, new, std::mem::take(&mut plan.steps), &mut plan.remarks);
     plan
 }
@@ -127,10 +127,8 @@ impl Plan {
     fn port(&mut self, now: &Present<'_>, units: &generator::Plan, new: &Config, name: &PortName) {
         let before = now.config.ports.get(name);
         let unit = instance(now, new, name);
-        let service = format!("console@{unit}.service");
-        let socket = format!("console@{unit}.socket");
-        let attach = format!("console-attach@{unit}.socket");
-        let path = format!("console@{unit}.path");
+        let (service, socket) = (unit.service(), unit.ssh_socket());
+        let (attach, path) = (unit.local_socket(), unit.path_unit());
         // A port added to the file by an edit is in the running configuration, but systemd does not have it
         // yet.
         let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(unit);
@@ -188,7 +186,7 @@ impl Plan {
                 (true, false) if runs => self.release.push(name.clone()),
                 (false, true) if runs && !self.apply.contains(name) => self.apply.push(name.clone()),
                 (false, true) if !runs && claim.enabled && (now.open)(name) => {
-                    let start = Step::Start(format!("console@{}.service", instance(now, new, name)));
+                    let start = Step::Start(instance(now, new, name).service());
                     if !self.steps.contains(&start) {
                         self.steps.push(start);
                     }
@@ -202,8 +200,7 @@ impl Plan {
     /// The listener of a port that stays: if it moves, the service restarts with it and keeps the device in
     /// the FD store.
     fn moved(&mut self, now: &Present<'_>, units: &generator::Plan, name: &PortName, unit: &PortName) {
-        let socket = format!("console@{unit}.socket");
-        let service = format!("console@{unit}.service");
+        let (service, socket) = (unit.service(), unit.ssh_socket());
         let (runs, open) = (now.active.contains(name), (now.open)(name));
         match (listener(now.units, unit), listener(units, unit)) {
             (old, new) if old == new => {
@@ -244,7 +241,7 @@ impl Plan {
 }
 
 /// Addresses of sockets that start or move, and that are not in use by this server.
-fn taken_anew(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
+fn newly_bound(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
     let begins = |unit: &str| steps.iter().any(|step| step.unit() == unit && !matches!(step, Step::Stop(_)));
     let ours = addresses(old, |_| true);
     let is_ours = |address: &SocketAddr| {
@@ -253,7 +250,7 @@ fn taken_anew(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
     };
     let mut wanted = addresses(new, |name| {
         let unit = new.instances.of(name);
-        begins(&format!("console@{unit}.socket")) || begins(&format!("console@{unit}.service"))
+        begins(&unit.ssh_socket()) || begins(&unit.service())
     });
     if old.server != new.server {
         wanted.extend(server(&new.server));
@@ -284,7 +281,7 @@ fn instance<'n>(now: &'n Present<'_>, new: &'n Config, name: &'n PortName) -> &'
 
 /// Addresses of the SSH socket of this instance, from its drop-in.
 fn listener(units: &generator::Plan, unit: &PortName) -> Option<String> {
-    listens(units, &format!("console@{unit}.socket"))
+    listens(units, &unit.ssh_socket())
 }
 
 fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
@@ -297,13 +294,13 @@ fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
 /// The instances that the target starts.
 fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
     let wanted =
-        |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(port_move::instance_of);
+        |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(PortName::of_unit);
     units.entries.keys().filter_map(|path| wanted(path)).collect()
 }
 
 /// The `.path` unit of this instance.
 fn watch<'a>(units: &'a generator::Plan, unit: &PortName) -> Option<&'a Entry> {
-    units.entries.get(Path::new(&format!("console@{unit}.path")))
+    units.entries.get(Path::new(&unit.path_unit()))
 }
 
 /// Without the name of the file that it was generated from: only that changes with the first commit.

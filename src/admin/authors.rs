@@ -219,7 +219,7 @@ impl State {
     /// The state after the commit of these changes was rolled back to this text: nothing else runs, and the
     /// changes become the candidate, below those made since. Idempotent.
     pub fn rolled_back(&self, committed: Text, commit: &Changes, author: &Author) -> Self {
-        let mut later = self.pending();
+        let mut later = self.pending().clone();
         // Repeated: the renames of the commit are among these already.
         let names = later.renames();
         for (to, from) in commit.renames().iter().filter(|(to, from)| names.get(*to) == Some(*from)) {
@@ -227,7 +227,8 @@ impl State {
             later.remove(&KeyPath::table(from.clone()));
         }
         let (revision, last) = (self.revision, self.last.clone());
-        let both = Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending();
+        let both =
+            Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending().clone();
         let mut candidate = Changes::default();
         // Names that several reloads passed from port to port cannot become the candidate: in one step they
         // would mix up the ports.
@@ -388,7 +389,7 @@ mod tests {
     #[test]
     fn a_commit_that_is_rolled_back_becomes_the_candidate_below_later_changes() {
         let tried = state().by("carol", "ports.a.baud", 300).create(&name("c"), &at("alice", 0)).unwrap();
-        let commit = tried.by("alice", "ports.c.baud", 300).pending();
+        let commit = tried.by("alice", "ports.c.baud", 300).pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let since = after.by("dave", "ports.a.baud", 1200).by("dave", "ports.b.parity", "E");
         let back = since.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
@@ -411,7 +412,7 @@ mod tests {
     #[test]
     fn shares_name_the_other_authors() {
         let three = state().by("carol", "ports.a.baud", 300).by("carol", "ports.b.baud", 300);
-        let three = three.by("alice", "ports.b.parity", "E").pending();
+        let three = three.by("alice", "ports.b.parity", "E").pending().clone();
         assert_eq!(shares(&three, "alice").unwrap(), "2 of 3 changes are carol's");
         assert_eq!(shares(&three, "carol").unwrap(), "1 of 3 changes is alice's");
         assert_eq!(shares(&three, "dave").unwrap(), "1 of 3 changes is alice's, 2 are carol's");
@@ -444,13 +445,13 @@ mod tests {
         let to = |state: State, from: &str, to: &str| {
             state.rename(&name(from), &name(to), &at("alice", 0), leads).unwrap().reloaded(|_| true)
         };
-        let commit = to(to(state(), "a", "c"), "b", "a").pending();
+        let commit = to(to(state(), "a", "c"), "b", "a").pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
         assert_eq!(back.keys(), [""; 0]);
         assert_eq!(back.merged().unwrap(), TEXT);
         // A single rename does.
-        let commit = to(state(), "a", "c").pending();
+        let commit = to(state(), "a", "c").pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
         assert!(back.merged().unwrap().contains("[ports.c]"), "{:?}", back.keys());

@@ -42,7 +42,7 @@ impl Core {
         }
         let who = caller();
         let chosen = |state: &State| match whose {
-            Whose::All => no_conflicts(state, state.conflicts()).map(|()| state.pending()),
+            Whose::All => no_conflicts(state, state.conflicts()).map(|()| state.pending().clone()),
             Whose::Mine => {
                 state.is_right()?;
                 let own = state.changes_of(&who)?;

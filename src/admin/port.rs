@@ -140,7 +140,7 @@ impl Port {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit(&self) -> String {
-        format!("console@{}.service", self.shared.core.state().instances.of(&self.name))
+        self.shared.core.state().instances.of(&self.name).service()
     }
 
     #[zbus(property(emits_changed_signal = "false"))]

@@ -36,9 +36,7 @@ impl PortMove {
     }
 
     fn socket(&self, unit: impl Fn(&PortName) -> PortName) -> String {
-        self.port
-            .as_ref()
-            .map_or("console-cli.socket".to_owned(), |port| format!("console@{}.socket", unit(port)))
+        self.port.as_ref().map_or("console-cli.socket".to_owned(), |port| unit(port).ssh_socket())
     }
 }
 
@@ -57,7 +55,7 @@ pub(super) fn in_order(
     let unit = |port: &PortName| new.instances.of(port).clone();
     let mut movers: Vec<PortMove> = Vec::new();
     for step in steps {
-        let port = instance_of(step.unit()).map(|unit| named(&unit));
+        let port = PortName::of_unit(step.unit()).map(|unit| named(&unit));
         let mover = match movers.iter().position(|mover| mover.port == port) {
             Some(index) => &mut movers[index],
             None => {
@@ -80,7 +78,7 @@ pub(super) fn in_order(
                 first.holds.clear();
                 if let Some(port) = first.port.clone() {
                     if now.active.contains(&port) {
-                        first.steps.push(Step::Start(format!("console@{}.service", unit(&port))));
+                        first.steps.push(Step::Start(unit(&port).service()));
                     }
                     remarks.push(format!(
                         "{port} gives its TCP port away before it gets its new one: its device was closed for a moment"
@@ -100,10 +98,4 @@ fn in_the_circle(movers: &[PortMove]) -> usize {
         movers.iter().position(waits).unwrap_or(mover)
     };
     (0..movers.len()).fold(0, |mover, _| before(mover))
-}
-
-/// The instance of a unit of a port: the name of the port, unless that was renamed while it ran.
-pub(super) fn instance_of(unit: &str) -> Option<PortName> {
-    let instance = unit.strip_prefix("console@").or_else(|| unit.strip_prefix("console-attach@"))?;
-    instance.rsplit_once('.')?.0.parse().ok()
 }

@@ -9,7 +9,6 @@ use futures_util::{StreamExt, stream};
 use super::apply::{self, Plan, Present, Step};
 use super::authorization::caller;
 use super::core::{Core, Error, Remarks};
-use super::port_move::instance_of;
 use super::rename::{self, Renames, back, instances, renamed, under_new_names};
 use super::state::{Rejected, State};
 use super::units::UnitsError;
@@ -101,20 +100,9 @@ impl Core {
         let is_up = |unit: &PortName| unknown.is_some() || active.contains(unit) || open.contains(unit);
         let next = &next.clone().with_instances(instances(&config, &next.running_config, is_up)?);
         let concerned = &rename::concerned(concerned, &next.running_config, renames);
-        let named = |units: &BTreeSet<PortName>| -> BTreeSet<PortName> {
-            units.iter().map(|unit| renamed(renames, state.instances.port(unit)).clone()).collect()
-        };
-        let (active, open) = (named(&active), named(&open));
-        let now = Present {
-            units: &units,
-            config: &config,
-            active: &active,
-            open: &|name| open.contains(name),
-            deaf: &|name| deaf(&next.running_config, name),
-            asked,
-            leads: &ownership::leads,
-        };
-        let plan = apply::plan(&now, &next.running_config, concerned);
+        let named = |unit: &PortName| renamed(renames, state.instances.port(unit)).clone();
+        let up = [active, open].map(|units| units.iter().map(named).collect());
+        let plan = plan((&units, &config, up), &next.running_config, concerned, asked);
         for address in &plan.probe {
             probe(*address)?;
         }
@@ -237,22 +225,12 @@ impl Core {
             drop(held);
             let units = self.generated()?;
             let named = |unit: &PortName| renamed(renames, next.instances.port(unit)).clone();
-            let touched = plan.steps.iter().filter_map(|step| instance_of(step.unit()));
+            let touched = plan.steps.iter().filter_map(|step| PortName::of_unit(step.unit()));
             let touched: BTreeSet<_> = touched.map(|unit| named(&unit)).collect();
             let (active, open) = self.units_up().await?;
-            let active: BTreeSet<_> = active.iter().map(named).collect();
-            let open: BTreeSet<_> = open.iter().map(named).collect();
+            let up = [active, open].map(|units| units.iter().map(named).collect());
             let config = under_new_names(&next.running_config, renames);
-            let now = Present {
-                units: &units,
-                config: &config,
-                active: &active,
-                open: &|name| open.contains(name),
-                deaf: &|name| deaf(&state.running_config, name),
-                asked: &touched,
-                leads: &ownership::leads,
-            };
-            let mut back = apply::plan(&now, &state.running_config, &touched);
+            let mut back = self::plan((&units, &config, up), &state.running_config, &touched, &touched);
             // The socket that failed does not listen now: it is started again even if its addresses did not
             // change.
             let failed = done.checked_sub(usize::from(plan.daemon_reload));
@@ -291,11 +269,10 @@ impl Core {
             return Err(Error::Port(format!("{port} is not in the running configuration: reload it first")));
         };
         let port = state.instances.of(port);
-        let ssh = settings.ssh_port.map(|_| format!("console@{port}.socket"));
-        let path = format!("console@{port}.path");
+        let ssh = settings.ssh_port.map(|_| port.ssh_socket());
+        let path = port.path_unit();
         let watch = self.generated()?.entries.contains_key(std::path::Path::new(&path)).then_some(path);
-        let attach = format!("console-attach@{port}.socket");
-        let units = [Some(attach), ssh, watch, Some(format!("console@{port}.service"))];
+        let units = [Some(port.local_socket()), ssh, watch, Some(port.service())];
         let active = self.units.active().await?;
         for unit in units.into_iter().flatten() {
             // If the port runs, its socket listens already, and systemd would reject a start.
@@ -310,8 +287,9 @@ impl Core {
     pub async fn stop(&self, port: &PortName) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let state = self.state();
-        for unit in ["console@P.path", "console@P.socket", "console-attach@P.socket", "console@P.service"] {
-            self.units.step(&Step::Stop(unit.replace('P', state.instances.of(port).as_str()))).await?;
+        let port = state.instances.of(port);
+        for unit in [port.path_unit(), port.ssh_socket(), port.local_socket(), port.service()] {
+            self.units.step(&Step::Stop(unit)).await?;
         }
         self.forget_old_units().await?;
         self.live.forget().await;
@@ -322,6 +300,26 @@ impl Core {
         let directory = self.files.root.join("run/systemd/generator");
         generator::written(&directory).map_err(|error| Error::Generated(directory, error))
     }
+}
+
+/// The plan that makes `next` run, from systemd's units, the running configuration, and the ports with an active service
+/// and with an active socket.
+fn plan(
+    (units, config, [active, open]): (&generator::Plan, &Config, [BTreeSet<PortName>; 2]),
+    next: &Config,
+    concerned: &BTreeSet<PortName>,
+    asked: &BTreeSet<PortName>,
+) -> Plan {
+    let now = Present {
+        units,
+        config,
+        active: &active,
+        open: &|name| open.contains(name),
+        deaf: &|name| deaf(next, name),
+        asked,
+        leads: &ownership::leads,
+    };
+    apply::plan(&now, next, concerned)
 }
 
 /// Ports whose settings differ, their own or inherited ones.

@@ -98,7 +98,7 @@ impl Shared {
     }
 
     /// The deadline has changed.
-    pub fn look_at_the_clock(&self) {
+    pub fn deadline_changed(&self) {
         self.changed.notify_waiters();
     }
 

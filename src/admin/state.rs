@@ -3,6 +3,7 @@
 //! No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -25,11 +26,7 @@ pub enum Rejected {
     #[error("{0}")]
     Path(#[from] PathError),
     #[error("{key} = {value}: {reason}")]
-    Value {
-        key: String,
-        value: String,
-        reason: String,
-    },
+    Value { key: String, value: String, reason: String },
     #[error("{0}")]
     Whole(String),
     /// The running configuration would be invalid, although all changes together are valid.
@@ -50,10 +47,7 @@ pub enum Rejected {
     #[error(
         "template {template} is used by {ports}: unset like there, or set another template, before it is removed"
     )]
-    TemplateInUse {
-        template: TemplateName,
-        ports: String,
-    },
+    TemplateInUse { template: TemplateName, ports: String },
     #[error("port {0} is renamed or removed by a change that is not reloaded: reload it first")]
     InUse(PortName),
     #[error("the port is already named {0}")]
@@ -63,17 +57,9 @@ pub enum Rejected {
     #[error(
         "{key} was changed by {who} at {when} in the meantime (revision {revision}): review it and retry"
     )]
-    Stale {
-        key: String,
-        who: String,
-        when: String,
-        revision: u64,
-    },
+    Stale { key: String, who: String, when: String, revision: u64 },
     #[error("revision {asked} is unknown, the current one is {revision}: review the changes and retry")]
-    Unknown {
-        asked: u64,
-        revision: u64,
-    },
+    Unknown { asked: u64, revision: u64 },
     #[error(
         "expected at most {MAX_CHANGES} pending changes of together at most {MAX_TEXT} bytes: commit or revert first"
     )]
@@ -84,11 +70,7 @@ pub enum Rejected {
     #[error(
         "{key} depends on {table}, which {who} changed and did not commit: let {who} commit first, or use `commit` for all changes"
     )]
-    Depends {
-        key: String,
-        table: String,
-        who: String,
-    },
+    Depends { key: String, table: String, who: String },
     #[error(
         "without the changes of other users yours would be invalid: {0}\nlet them commit first, or use `commit` for all changes"
     )]
@@ -137,6 +119,8 @@ pub struct State {
     /// The configuration after a reload.
     pub candidate_config: Config,
     pub(super) running_text: String,
+    /// All uncommitted changes, computed when they are first needed.
+    pending: OnceLock<Changes>,
     /// Ports that run in units of another name.
     pub instances: Instances,
 }
@@ -174,6 +158,7 @@ impl State {
             running_config,
             candidate_config,
             running_text,
+            pending: OnceLock::new(),
             instances: Instances::default(),
         }
     }
@@ -332,10 +317,8 @@ impl State {
     }
 
     /// All uncommitted changes.
-    pub fn pending(&self) -> Changes {
-        let mut all = self.clone();
-        all.fault = None;
-        all.reloaded(|_| true).running
+    pub fn pending(&self) -> &Changes {
+        self.pending.get_or_init(|| self.reloaded(|_| true).running)
     }
 
     /// The committed text with all changes.
@@ -347,7 +330,7 @@ impl State {
 
     /// The keys that were changed here and also edited in the committed file: one sentence each.
     pub fn conflicts(&self) -> Vec<String> {
-        self.conflicts_of(&self.pending())
+        self.conflicts_of(self.pending())
     }
 
     /// Likewise, for some changes.

@@ -10,7 +10,6 @@ use thiserror::Error;
 use zbus::{Connection, ObjectPath, OwnedObjectPath};
 
 use super::apply::Step;
-use super::port_move::instance_of;
 use crate::port::PortName;
 
 /// For one job: a port takes at most 15 s to stop, and as long again for its socket; a start waits for the
@@ -28,10 +27,7 @@ pub enum UnitsError {
     #[error("{0} failed: {1}")]
     Failed(String, String),
     #[error("{what} timed out after {n} s", n = .limit.as_secs())]
-    Slow {
-        what: String,
-        limit: Duration,
-    },
+    Slow { what: String, limit: Duration },
     #[error("{0}: {1}")]
     Bus(String, zbus::Error),
 }
@@ -181,7 +177,7 @@ impl Units {
         let listed = self.0.list_units_by_patterns(states, patterns);
         let listed =
             bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
-        Ok(listed.into_iter().filter_map(|row| instance_of(&row.0)).collect())
+        Ok(listed.into_iter().filter_map(|row| PortName::of_unit(&row.0)).collect())
     }
 }
 

@@ -360,7 +360,7 @@ impl Candidate {
     fn say(&self, message_id: Option<&str>, what: &str) {
         let Self { typed, rhost, target } = self;
         let unit = match target {
-            Target::Port(port) => format!("console@{}.service", Instances::running(Path::new("/")).of(port)),
+            Target::Port(port) => Instances::running(Path::new("/")).of(port).service(),
             Target::Admin => "console-cli.service".to_owned(),
         };
         tracing::info!(

@@ -116,7 +116,7 @@ fn start(ports: &[PortName]) -> ExitCode {
     if ports.is_empty() {
         return ExitCode::SUCCESS;
     }
-    let units = ports.iter().map(|port| format!("console@{port}.service"));
+    let units = ports.iter().map(PortName::service);
     let error = Command::new("systemctl").args(["start", "--no-block", "--"]).args(units).exec();
     // If stderr is closed, only the exit status remains.
     let _ = writeln!(io::stderr(), "console-generator: systemctl: {error}");

@@ -351,10 +351,7 @@ pub enum ChangesError {
     #[error(transparent)]
     File(#[from] ConfigError),
     #[error("{path}: {why}")]
-    Text {
-        path: String,
-        why: String,
-    },
+    Text { path: String, why: String },
     #[error("{0} cannot be changed: it is not a table")]
     NotATable(String),
     #[error("ports.{0} was renamed to {1}, but is no longer in the configuration")]

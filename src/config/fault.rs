@@ -20,32 +20,15 @@ pub enum ConfigError {
     #[error("no configuration file: {}", absent(.0))]
     Missing(Vec<PathBuf>),
     #[error("{}: cannot be read: {cause}{help}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        cause: io::Error,
-        help: String,
-    },
+    Unreadable { path: PathBuf, cause: io::Error, help: String },
     #[error("{}: cannot be read: it is {what}, not a file", path.display())]
-    NotAFile {
-        path: PathBuf,
-        what: &'static str,
-    },
+    NotAFile { path: PathBuf, what: &'static str },
     #[error("{}: larger than the limit of {MAX_BYTES} bytes", path.display())]
-    TooLong {
-        path: PathBuf,
-    },
+    TooLong { path: PathBuf },
     #[error("{}:{line}: byte {column} of this line is not UTF-8: save the file as UTF-8 text", path.display())]
-    NotUtf8 {
-        path: PathBuf,
-        line: usize,
-        column: usize,
-    },
+    NotUtf8 { path: PathBuf, line: usize, column: usize },
     #[error("{}", lines(path, faults, *more))]
-    Wrong {
-        path: PathBuf,
-        faults: Vec<Fault>,
-        more: usize,
-    },
+    Wrong { path: PathBuf, faults: Vec<Fault>, more: usize },
 }
 
 impl ConfigError {

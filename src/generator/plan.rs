@@ -141,12 +141,12 @@ impl Plan {
         source: Option<&Path>,
         possible: Possible<'_>,
     ) {
-        let attach = format!("console-attach@{name}.socket");
+        let attach = name.local_socket();
         let mut dependencies = format!("Requires={attach}\nAfter={attach}\n");
         let mut sockets = vec![("console-attach@", attach)];
         let addresses = port.ssh_port.map(|tcp| (tcp, possible(config.listen(port))));
         if let Some((tcp, addresses)) = addresses.filter(|(_, addresses)| !addresses.is_empty()) {
-            let socket = format!("console@{name}.socket");
+            let socket = name.ssh_socket();
             self.file(format!("{socket}.d/10-listen.conf"), listen(&addresses, tcp, source));
             // Not Requires=: if the socket fails, because another program has its TCP port, the console is
             // still read and logged.
@@ -183,7 +183,7 @@ impl Plan {
             ));
             return;
         };
-        let unit = format!("console@{name}.path");
+        let unit = name.path_unit();
         let text = format!(
             "{HEADER}[Unit]\nDescription=Device of serial console {name}\nPartOf=consoleserver.target\n\
              StartLimitIntervalSec=0\n\n\

@@ -28,10 +28,7 @@ pub enum PatternError {
     Unbalanced(String),
     /// The text between brackets is not a list of numbers and ranges.
     #[error("invalid range [{inner}] in {pattern:?}: use p[01-48], p[1,3,7-9] or rack-[a-c]")]
-    Range {
-        pattern: String,
-        inner: String,
-    },
+    Range { pattern: String, inner: String },
     #[error("{0:?} stands for more than {MAX_NAMES} ports")]
     TooMany(String),
     #[error(
@@ -39,37 +36,19 @@ pub enum PatternError {
     )]
     GroupName(String),
     #[error("there is no port {port}: {instead}")]
-    NoSuchPort {
-        port: PortName,
-        instead: String,
-        whole: Option<PortName>,
-    },
+    NoSuchPort { port: PortName, instead: String, whole: Option<PortName> },
     #[error("there is no port {missing}: {count} of the {of} ports of {pattern} do not exist")]
-    NoSuchPorts {
-        pattern: String,
-        missing: String,
-        count: usize,
-        of: usize,
-    },
+    NoSuchPorts { pattern: String, missing: String, count: usize, of: usize },
     #[error("no port matches {pattern}: {instead}")]
-    NoMatch {
-        pattern: String,
-        instead: String,
-    },
+    NoMatch { pattern: String, instead: String },
     #[error("there is no group {group}: {instead}")]
-    NoSuchGroup {
-        group: GroupName,
-        instead: String,
-    },
+    NoSuchGroup { group: GroupName, instead: String },
     #[error("the group {0} has no ports")]
     EmptyGroup(GroupName),
     #[error("the group {0} contains itself: {1}")]
     Cycle(GroupName, String),
     #[error("group {group}: {error}")]
-    InGroup {
-        group: GroupName,
-        error: Box<PatternError>,
-    },
+    InGroup { group: GroupName, error: Box<PatternError> },
 }
 
 /// The name of a group of ports: `core` of `@core`. It has the characters of a port name.
