@@ -414,9 +414,12 @@ mod tests {
         for (what, spoil, reason) in cases {
             let (room, found) = with(|room| spoil(&room.join("hostkey_ecdsa")));
             assert_eq!(kinds(&found), ["ssh-ed25519"], "{what}");
-            let [said] = found.skipped.as_slice() else { panic!("{what}: {:?}", found.skipped) };
+            let [printed] = found.skipped.as_slice() else { panic!("{what}: {:?}", found.skipped) };
             let path = room.path().join("hostkey_ecdsa");
-            assert!(said.starts_with(path.to_str().unwrap()) && said.contains(reason), "{what}: {said}");
+            assert!(
+                printed.starts_with(path.to_str().unwrap()) && printed.contains(reason),
+                "{what}: {printed}"
+            );
         }
         let (_room, found) = with(|room| private(&room.join("ssh_host_dsa_key"), DSA));
         assert_eq!((kinds(&found).len(), found.skipped.len()), (1, 1), "{found:?}");

@@ -1,5 +1,7 @@
 //! Names and line settings of serial ports: parsed once, then passed as types. No I/O.
 
+mod brackets;
+mod fold;
 mod mapping;
 pub mod nearest;
 mod pacing;

@@ -415,14 +415,14 @@ mod tests {
     fn a_terminal_gets_lines_without_control_sequences() {
         // xterm's ctlseqs: OSC 52 writes the clipboard, DECRQSS and DSR are answered as keyboard input; C1
         // as one byte and in UTF-8.
-        let said = "a\x1b]52;c;cm0=\x07\r\n\x1bP$qm\x1b\\\x1b[6n\n\u{9b}31m\u{202e}\tb\\x1b\r".as_bytes();
-        let wanted = "a\\x1b]52;c;cm0=\\x07\n\\x1bP$qm\\x1b\\\\x1b[6n\n\\u{9b}31m\\u{202e}\tb\\x1b\\r";
-        assert_eq!(shown(&[said]), wanted);
-        let bytes: Vec<&[u8]> = said.chunks(1).collect();
-        assert_eq!(shown(&bytes), wanted);
+        let printed = "a\x1b]52;c;cm0=\x07\r\n\x1bP$qm\x1b\\\x1b[6n\n\u{9b}31m\u{202e}\tb\\x1b\r".as_bytes();
+        let expected = "a\\x1b]52;c;cm0=\\x07\n\\x1bP$qm\\x1b\\\\x1b[6n\n\\u{9b}31m\\u{202e}\tb\\x1b\\r";
+        assert_eq!(shown(&[printed]), expected);
+        let bytes: Vec<&[u8]> = printed.chunks(1).collect();
+        assert_eq!(shown(&bytes), expected);
         assert_eq!(shown(&[b"\x9b31m \xe2\x82", b"\xac\xe2\x82"]), "\\x9b31m €\\xe2\\x82");
         // Escaped text is unchanged.
-        assert_eq!(shown(&[wanted.as_bytes()]), wanted);
+        assert_eq!(shown(&[expected.as_bytes()]), expected);
         for byte in (0..b' ').chain(0x7f..=0xff).filter(|byte| !matches!(byte, b'\t' | b'\n')) {
             assert!(shown(&[&[byte]]).chars().all(|c| c.is_ascii_graphic()), "{byte:#x}");
         }
@@ -431,7 +431,7 @@ mod tests {
     #[test]
     fn a_clean_line_is_what_a_terminal_would_display() {
         let cleaned = |line: &[u8]| escaped(&clean(line));
-        for (line, wanted) in [
+        for (line, expected) in [
             (&b"\x1b[1;31mKernel\x1b[0m panic"[..], "Kernel panic"),
             (b"\x1b[?2004l\rls", "ls"),
             (b"\x1b]0;root@host: ~\x07# ", "# "),
@@ -452,7 +452,7 @@ mod tests {
             (b"C:\\x1b", r"C:\\x1b"),
             (b"", ""),
         ] {
-            assert_eq!(cleaned(line), wanted, "{:?}", line.escape_ascii().to_string());
+            assert_eq!(cleaned(line), expected, "{:?}", line.escape_ascii().to_string());
         }
     }
 

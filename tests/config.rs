@@ -134,7 +134,7 @@ fn a_name_with_a_dot_wants_quotes_and_is_told_so() {
 
 #[test]
 fn everything_that_is_wrong_is_told_at_once_as_it_stands_in_the_file() {
-    let told = complaint(
+    let reported = complaint(
         "[ports.b]\nbaud = 0\nparity = \"X\"\n\n[ports.a]\nstopbits = 3\nlog.file = \"../x\"\n\
          listen = [\n  \"[::1]\",\n  \"localhost\",\n]\n[server]\nmonitor = \"dev\"\n",
     );
@@ -148,23 +148,23 @@ fn everything_that_is_wrong_is_told_at_once_as_it_stands_in_the_file() {
          or [\"127.0.0.1\", \"[::1]\"]",
         "13: server.monitor = \"dev\": expected the absolute path of a directory, such as \"/dev\"",
     ];
-    assert_eq!(told, expected.map(|line| format!("/etc/consoleserver/config.toml:{line}")).join("\n"));
+    assert_eq!(reported, expected.map(|line| format!("/etc/consoleserver/config.toml:{line}")).join("\n"));
 }
 
 #[test]
 fn the_first_twenty_errors_are_told_and_the_rest_counted() {
     let text: String = (0..500).map(|n| format!("[ports.p{n}]\nbaud = 0\n")).collect();
-    let told = complaint(&text);
-    let lines: Vec<_> = told.lines().collect();
+    let reported = complaint(&text);
+    let lines: Vec<_> = reported.lines().collect();
     assert_eq!(lines.len(), 21);
-    assert!(lines[0].starts_with("/etc/consoleserver/config.toml:2: ports.p0.baud = 0: "), "{told}");
-    assert!(lines[19].starts_with("/etc/consoleserver/config.toml:40: ports.p19.baud = 0: "), "{told}");
+    assert!(lines[0].starts_with("/etc/consoleserver/config.toml:2: ports.p0.baud = 0: "), "{reported}");
+    assert!(lines[19].starts_with("/etc/consoleserver/config.toml:40: ports.p19.baud = 0: "), "{reported}");
     assert_eq!(lines[20], "/etc/consoleserver/config.toml: and 480 more errors");
 }
 
 #[test]
 fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
-    for (text, told) in [
+    for (text, reported) in [
         ("log = none\n", "2: invalid TOML: string values must be quoted: log = none"),
         ("baud 9600 8N1\n", "2: invalid TOML: key with no value, expected `=`: baud 9600 8N1"),
         ("baud = 0\nbaud = 2\n", "3: invalid TOML: duplicate key: baud = 2"),
@@ -177,7 +177,7 @@ fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
     ] {
         assert_eq!(
             complaint(&format!("[ports.a]\n{text}")),
-            format!("/etc/consoleserver/config.toml:{told}")
+            format!("/etc/consoleserver/config.toml:{reported}")
         );
     }
     assert_eq!(
@@ -199,8 +199,8 @@ fn more_ports_than_can_be_served_are_an_error() {
 #[test]
 fn a_megabyte_of_nonsense_is_answered_in_a_page() {
     for nonsense in ["[", "a={", "a=[", "x y\n", "a=1\n", "a.", "\"", "\0", "[ports.a]\n"] {
-        let told = complaint(&nonsense.repeat(1024 * 1024 / nonsense.len()));
-        assert!(told.lines().count() <= 21 && told.len() < 8192, "{nonsense:?}: {told}");
+        let reported = complaint(&nonsense.repeat(1024 * 1024 / nonsense.len()));
+        assert!(reported.lines().count() <= 21 && reported.len() < 8192, "{nonsense:?}: {reported}");
     }
 }
 
@@ -229,12 +229,12 @@ fn what_is_of_one_port_only_does_not_stand_in_defaults() {
 
 #[test]
 fn hostile_text_is_shown_short_and_printable() {
-    let told = complaint(&format!("[access]\nroot = \"\"\"a\u{1b}[2J\n{}\"\"\"\n", "x".repeat(5000)));
-    assert!(told.contains("not TOML"), "{told}");
-    let told = complaint(&format!("[access]\nroot = \"\u{202e}{}\"\n", "x".repeat(5000)));
+    let reported = complaint(&format!("[access]\nroot = \"\"\"a\u{1b}[2J\n{}\"\"\"\n", "x".repeat(5000)));
+    assert!(reported.contains("not TOML"), "{reported}");
+    let reported = complaint(&format!("[access]\nroot = \"\u{202e}{}\"\n", "x".repeat(5000)));
     assert!(
-        told.len() < 300 && told.contains("\\u{202e}xxx") && told.contains("…: expected \"key\""),
-        "{told}"
+        reported.len() < 300 && reported.contains("\\u{202e}xxx") && reported.contains("…: expected \"key\""),
+        "{reported}"
     );
 }
 
@@ -295,7 +295,7 @@ fn a_port_may_name_users_and_groups_that_only_watch() {
 
 #[test]
 fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
-    for (rule, told) in [
+    for (rule, reported) in [
         (
             "match = \"a(b\"",
             "2: ports.a.triggers.panic.match = \"a(b\": expected a regular expression of at most 256 bytes: unclosed group (character 2)",
@@ -320,10 +320,10 @@ fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
     ] {
         assert_eq!(
             complaint(&format!("[ports.a.triggers.panic]\n{rule}\n")),
-            format!("/etc/consoleserver/config.toml:{told}")
+            format!("/etc/consoleserver/config.toml:{reported}")
         );
     }
-    for (text, told) in [
+    for (text, reported) in [
         (
             "[ports.a.triggers]\npanic = \"x\"\n",
             "2: ports.a.triggers.panic = \"x\": expected a table such as { match = \"panic\" }",
@@ -342,11 +342,11 @@ fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
             "1: server.triggers: unknown key: expected one of ssh_port, listen, monitor, ssh_algorithms, banner",
         ),
     ] {
-        assert_eq!(complaint(text), format!("/etc/consoleserver/config.toml:{told}"), "{text}");
+        assert_eq!(complaint(text), format!("/etc/consoleserver/config.toml:{reported}"), "{text}");
     }
     let many: String = (0..17).map(|n| format!("t{n} = {{ match = \"x\" }}\n")).collect();
-    let told = complaint(&format!("[ports.a.triggers]\n{many}"));
-    assert!(told.ends_with("ports.a.triggers: expected at most 16 triggers, found 17"), "{told}");
+    let reported = complaint(&format!("[ports.a.triggers]\n{many}"));
+    assert!(reported.ends_with("ports.a.triggers: expected at most 16 triggers, found 17"), "{reported}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ fn a_rule_of_a_template_replaces_that_of_defaults_and_yields_to_the_ports() {
 
 #[test]
 fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
-    for (text, wanted) in [
+    for (text, expected) in [
         (
             "[ports.a]\nlike = \"cisc\"\n[templates.cisco]\n",
             "config.toml:2: ports.a.like = \"cisc\": there is no template cisc: did you mean cisco?",
@@ -124,7 +124,7 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
         ),
         ("[template.t]\n", "config.toml:1: template: unknown key: did you mean templates?"),
     ] {
-        assert_eq!(complaint(text), wanted, "{text}");
+        assert_eq!(complaint(text), expected, "{text}");
     }
 }
 
@@ -191,7 +191,7 @@ fn a_group_has_ports_ranges_wildcards_and_other_groups() {
 #[test]
 fn a_wrong_group_is_named_with_its_line() {
     let expected = "expected a list of ports such as [\"p01\", \"p[02-48]\", \"rack1-*\", \"@edge\"]";
-    for (text, wanted) in [
+    for (text, expected) in [
         ("[groups]\ncore = \"p01\"\n".to_owned(), format!("2: groups.core = \"p01\": {expected}")),
         ("[groups]\ncore = [\"p01\", 2]\n".to_owned(), format!("2: groups.core = 2: {expected}")),
         (
@@ -223,7 +223,7 @@ fn a_wrong_group_is_named_with_its_line() {
             "2: groups.a: expected at most 65536 names in all groups together".to_owned(),
         ),
     ] {
-        assert_eq!(complaint(&text), format!("config.toml:{wanted}"), "{text}");
+        assert_eq!(complaint(&text), format!("config.toml:{expected}"), "{text}");
     }
 }
 

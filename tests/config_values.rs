@@ -348,8 +348,8 @@ proptest! {
                 prop_assert_eq!(without_tables(again), without_tables(config));
             }
             Err(error) => {
-                let told = error.to_string();
-                prop_assert!(!told.is_empty() && !told.chars().any(|c| c.is_control() && c != '\n'), "{:?}", told);
+                let reported = error.to_string();
+                prop_assert!(!reported.is_empty() && !reported.chars().any(|c| c.is_control() && c != '\n'), "{:?}", reported);
             }
         }
     }

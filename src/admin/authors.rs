@@ -310,7 +310,7 @@ mod tests {
             self.pending().iter().map(|(path, change)| format!("{path} by {}", change.who)).collect()
         }
     }
-    fn told(before: &State, after: &State) -> Vec<String> {
+    fn reported(before: &State, after: &State) -> Vec<String> {
         let line = |one: Altered| format!("{} {} {:?} {:?}", one.action.as_str(), one.path, one.old, one.new);
         before.altered(after, "alice").into_iter().map(line).collect()
     }
@@ -318,18 +318,18 @@ mod tests {
     #[test]
     fn each_change_is_reported_with_its_old_and_new_value() {
         let set = state().by("alice", "ports.a.baud", 300);
-        assert_eq!(told(&state(), &set), ["set ports.a.baud \"9600\" \"300\""]);
+        assert_eq!(reported(&state(), &set), ["set ports.a.baud \"9600\" \"300\""]);
         let back = set.by("alice", "ports.a.baud", 9600);
-        assert_eq!(told(&set, &back), ["set ports.a.baud \"300\" \"9600\""]);
+        assert_eq!(reported(&set, &back), ["set ports.a.baud \"300\" \"9600\""]);
         let unset = state().set("ports.a.baud".parse().unwrap(), None, &at("alice", 0)).unwrap();
-        assert_eq!(told(&state(), &unset), ["unset ports.a.baud \"9600\" \"\""]);
+        assert_eq!(reported(&state(), &unset), ["unset ports.a.baud \"9600\" \"\""]);
         let made = state().create(&name("c"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&state(), &made), ["create ports.c \"\" \"new\""]);
+        assert_eq!(reported(&state(), &made), ["create ports.c \"\" \"new\""]);
         let of_it = made.by("alice", "ports.c.baud", 300);
         let gone = of_it.remove(&name("c"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&of_it, &gone), ["remove ports.c \"new\" \"removed\""]);
+        assert_eq!(reported(&of_it, &gone), ["remove ports.c \"new\" \"removed\""]);
         let gone = set.remove(&name("a"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&set, &gone), ["remove ports.a \"configured\" \"removed\""]);
+        assert_eq!(reported(&set, &gone), ["remove ports.a \"configured\" \"removed\""]);
     }
 
     #[test]

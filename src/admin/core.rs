@@ -154,7 +154,7 @@ impl Core {
         self.files.save_candidate(&next)?;
         let (altered, remarks) = (state.altered(&next, &author.who), state.overridden(&next, &author));
         self.keep(next);
-        self.tell_of_edit(altered).await;
+        self.report_edit(altered).await;
         Ok(remarks)
     }
 

@@ -40,7 +40,7 @@ impl Core {
         let done = self.apply(&which).await;
         // If a port rejects its settings, the changes of the others take effect all the same.
         if let Ok(_) | Err(Error::NotTaken(_)) = done {
-            self.tell_of_reload(which, &taken).await;
+            self.report_reload(which, &taken).await;
         }
         done
     }
@@ -56,16 +56,17 @@ impl Core {
         // A port that is named takes its settings even if they did not change: another program may have set
         // its device.
         let names = next.running_config.ports.keys();
-        let asked: BTreeSet<_> = names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
-        concerned.extend(asked.iter().cloned());
+        let requested: BTreeSet<_> =
+            names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
+        concerned.extend(requested.iter().cloned());
         // `reload` without a port also applies edits of the file. This service has read them already and sees
         // no difference, and ports cannot know that the file changed: each takes its settings.
         let mut reached = concerned.clone();
-        if which(&Scope::Server) && asked.is_empty() {
+        if which(&Scope::Server) && requested.is_empty() {
             reached.extend(next.running_config.ports.keys().cloned());
         }
         let renames = state.renames(&which);
-        let Ran { remarks, refused, next } = self.run(&state, &next, &reached, &asked, &renames).await?;
+        let Ran { remarks, refused, next } = self.run(&state, &next, &reached, &requested, &renames).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
         for (old, new) in &renames {
@@ -87,7 +88,7 @@ impl Core {
         state: &State,
         next: &State,
         concerned: &BTreeSet<PortName>,
-        asked: &BTreeSet<PortName>,
+        requested: &BTreeSet<PortName>,
         renames: &Renames,
     ) -> Result<Ran, Error> {
         self.live.forget().await;
@@ -102,7 +103,7 @@ impl Core {
         let concerned = &rename::concerned(concerned, &next.running_config, renames);
         let named = |unit: &PortName| renamed(renames, state.instances.port(unit)).clone();
         let up = [active, open].map(|units| units.iter().map(named).collect());
-        let plan = plan((&units, &config, up), &next.running_config, concerned, asked);
+        let plan = plan((&units, &config, up), &next.running_config, concerned, requested);
         for address in &plan.probe {
             probe(*address)?;
         }
@@ -123,8 +124,8 @@ impl Core {
         self.files.save_under_way(&plan)?;
         drop(held);
         remarks.extend(unknown);
-        let (said, mut refused) = self.tell(&plan.release).await;
-        remarks.extend(said);
+        let (printed, mut refused) = self.apply_settings(&plan.release).await;
+        remarks.extend(printed);
         match self.execute(&plan).await {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
@@ -134,25 +135,25 @@ impl Core {
                 return Err(undone);
             }
         }
-        let (said, more) = self.tell(&plan.apply).await;
-        remarks.extend(said);
+        let (printed, more) = self.apply_settings(&plan.apply).await;
+        remarks.extend(printed);
         refused.extend(more);
         self.files.is_done()?;
         Ok(Ran { remarks, refused, next: next.clone() })
     }
 
     /// Makes running ports take their settings. Returns their remarks and the ports that rejected them.
-    async fn tell(&self, ports: &[PortName]) -> (Remarks, Remarks) {
+    async fn apply_settings(&self, ports: &[PortName]) -> (Remarks, Remarks) {
         self.live.forget().await;
         let (mut remarks, mut refused) = (Remarks::new(), Remarks::new());
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         for port in ports {
-            asked.push(async move { (port, self.settings_taken(port).await) });
+            requested.push(async move { (port, self.settings_taken(port).await) });
         }
-        let mut answers = stream::iter(asked).buffered(AT_ONCE);
+        let mut answers = stream::iter(requested).buffered(AT_ONCE);
         while let Some((port, answer)) = answers.next().await {
             match answer {
-                Ok(said) => remarks.extend(said.into_iter().map(|remark| format!("{port}: {remark}"))),
+                Ok(printed) => remarks.extend(printed.into_iter().map(|remark| format!("{port}: {remark}"))),
                 Err(error) => refused.push(format!("{port} rejected its settings: {error}")),
             }
         }
@@ -171,7 +172,7 @@ impl Core {
         if let Err((_, error)) = self.execute(&plan).await {
             tracing::error!("cannot complete an interrupted reload: {error}");
         }
-        let (_, refused) = self.tell(&[plan.release, plan.apply].concat()).await;
+        let (_, refused) = self.apply_settings(&[plan.release, plan.apply].concat()).await;
         refused.iter().for_each(|refused| tracing::error!("{refused}"));
         if let Err(error) = self.files.is_done() {
             tracing::error!("{error}");
@@ -242,7 +243,7 @@ impl Core {
             }
             self.execute(&back).await.map_err(|(_, error)| Error::from(error))?;
             // Ports that have released or opened a device by then. Their remarks are the same as before.
-            self.tell(&[back.release, back.apply].concat()).await;
+            self.apply_settings(&[back.release, back.apply].concat()).await;
             Ok(())
         };
         match back.await {
@@ -308,7 +309,7 @@ fn plan(
     (units, config, [active, open]): (&generator::Plan, &Config, [BTreeSet<PortName>; 2]),
     next: &Config,
     concerned: &BTreeSet<PortName>,
-    asked: &BTreeSet<PortName>,
+    requested: &BTreeSet<PortName>,
 ) -> Plan {
     let now = Present {
         units,
@@ -316,7 +317,7 @@ fn plan(
         active: &active,
         open: &|name| open.contains(name),
         deaf: &|name| deaf(next, name),
-        asked,
+        requested,
         leads: &ownership::leads,
     };
     apply::plan(&now, next, concerned)

@@ -40,13 +40,13 @@ impl UnitsError {
 
     fn of(what: &str, error: zbus::Error) -> Self {
         match &error {
-            zbus::Error::MethodError(name, said, _) => {
-                let said = said.clone().unwrap_or_else(|| name.to_string());
+            zbus::Error::MethodError(name, printed, _) => {
+                let printed = printed.clone().unwrap_or_else(|| name.to_string());
                 let denied = ["AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed"];
                 // If polkit cannot be asked, the error has the name of polkit's own failure.
-                match denied.iter().any(|end| name.as_str().ends_with(end)) || said.contains("polkit") {
-                    true => Self::Denied(what.to_owned(), said),
-                    false => Self::Failed(what.to_owned(), said),
+                match denied.iter().any(|end| name.as_str().ends_with(end)) || printed.contains("polkit") {
+                    true => Self::Denied(what.to_owned(), printed),
+                    false => Self::Failed(what.to_owned(), printed),
                 }
             }
             _ => Self::Bus(what.to_owned(), error),
@@ -112,8 +112,8 @@ impl Units {
         if !running.is_empty() {
             return Ok(Begun::StillRuns);
         }
-        let begun = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
-        begun.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
+        let started = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
+        started.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
     }
 
     async fn job(&self, what: &str, step: &Step) -> Result<(), UnitsError> {

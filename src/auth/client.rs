@@ -391,8 +391,8 @@ pub async fn host_keys(socket: &Path) -> Result<HostKeys, HostKeysError> {
                 Some(Reply::HostKey(Secret(text))) => {
                     found.keys.push(PrivateKey::from_openssh(text).map_err(|_| LoginError::Unexpected)?);
                 }
-                Some(Reply::HostKeysEnd { passed_over, missing }) => {
-                    found.passed_over = passed_over;
+                Some(Reply::HostKeysEnd { skipped, missing }) => {
+                    found.skipped = skipped;
                     return match missing {
                         Some(why) => Err(HostKeysError::Missing(why)),
                         None => Ok(found),

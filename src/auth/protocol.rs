@@ -244,7 +244,7 @@ pub enum Reply {
     /// That was the last host key.
     HostKeysEnd {
         /// Files that are not used, each with the reason.
-        passed_over: Vec<String>,
+        skipped: Vec<String>,
         /// Why there is no key at all.
         missing: Option<String>,
     },

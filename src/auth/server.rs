@@ -112,7 +112,7 @@ fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
             Err(error) => tracing::error!("a host key cannot be sent: {error}"),
         }
     }
-    peer.send(&Reply::HostKeysEnd { passed_over: found.passed_over, missing })
+    peer.send(&Reply::HostKeysEnd { skipped: found.skipped, missing })
 }
 
 /// Somebody who wants in.

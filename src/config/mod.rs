@@ -16,6 +16,7 @@ mod fault;
 mod file;
 mod group;
 mod instances;
+mod key_path;
 mod key_sources;
 pub mod keys;
 mod read;

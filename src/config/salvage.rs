@@ -44,12 +44,13 @@ impl Config {
         let running = Changes::running(root).unwrap_or_default();
         let moved = |text: &str| running.apply(text).unwrap_or_else(|_| text.to_owned());
         let usable = |(text, path): (String, PathBuf)| {
-            let config = read::plain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
+            let config =
+                read::certain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
             (config, path)
         };
         let (mut config, path) = match wrong.map(usable) {
             Some((config, path)) => (config, Some(path)),
-            None => (Self::listening_nowhere(), None),
+            None => (Self::without_listeners(), None),
         };
         config.take_instances(Instances::running(root));
         Salvaged { config, path, fault: Some(fault), left_out: None }
@@ -74,7 +75,7 @@ impl Config {
         };
         if let Some((text, path)) = wrong {
             let moved = running.apply(&text).unwrap_or_else(|_| text.clone());
-            if let Some(access) = read::plain_access(&moved) {
+            if let Some(access) = read::certain_access(&moved) {
                 return Ok((access, Some(path)));
             }
             if running.is_empty() && !text.contains("authorized_keys") {
@@ -85,7 +86,7 @@ impl Config {
     }
 
     /// No ports and no admin CLI.
-    fn listening_nowhere() -> Self {
+    fn without_listeners() -> Self {
         Self { server: Server { ssh_port: None, ..Server::default() }, ..Self::default() }
     }
 }
@@ -93,10 +94,10 @@ impl Config {
 /// Those ports of a text with syntax errors whose own tables are valid; none if what they inherit is not.
 pub fn without_broken_tables(text: &str) -> Config {
     let Some((text, cut)) = without_broken_ports(text) else {
-        return Config::listening_nowhere();
+        return Config::without_listeners();
     };
     let is_cut = |table: &str, name: &str| cut.contains(&(table.to_owned(), name.to_owned()));
-    let mut config = read::plain_listeners(&text).unwrap_or_else(Config::listening_nowhere);
+    let mut config = read::certain_listeners(&text).unwrap_or_else(Config::without_listeners);
     // The same port or template may have a second table: [ports.NAME.log], or one by mistake.
     config.ports.retain(|name, port| {
         let states = |key: &str| config.own.get(name).is_some_and(|own| own.contains(key));

@@ -197,8 +197,8 @@ impl Paths {
     /// The usable host keys. What is wrong with others, or with all, is logged.
     fn host_keys(&self) -> Vec<PrivateKey> {
         match hostkeys::ensure(&self.hostkeys).and_then(|_| hostkeys::load(&self.hostkeys)) {
-            Ok(HostKeys { keys, passed_over }) => {
-                for reason in passed_over {
+            Ok(HostKeys { keys, skipped }) => {
+                for reason in skipped {
                     tracing::warn!("host key skipped: {reason}");
                 }
                 keys

@@ -62,26 +62,28 @@ pub struct UdevTty<'a> {
 /// another tty has been assigned a link and is not a second adapter itself.
 pub fn properties(
     config: &Config,
-    asked: &UdevTty<'_>,
+    requested: &UdevTty<'_>,
     leads: impl Fn(&Path) -> Option<u64>,
     has: impl Fn(u64, &Path) -> bool,
 ) -> Properties {
     let dev = Path::new("/dev");
-    let node = dev.join(asked.kernel);
-    let links: Vec<PathBuf> = asked.links.iter().map(|link| dev.join(link)).collect();
-    let others = |path: &Path| leads(path).filter(|other| *other != asked.tty && has(*other, path));
+    let node = dev.join(requested.kernel);
+    let links: Vec<PathBuf> = requested.links.iter().map(|link| dev.join(link)).collect();
+    let others = |path: &Path| leads(path).filter(|other| *other != requested.tty && has(*other, path));
     let will_lead = |path: &Path| match () {
-        () if path == node => Some(asked.tty),
-        () if links.iter().any(|link| link == path) => others(path).or(Some(asked.tty)),
+        () if path == node => Some(requested.tty),
+        () if links.iter().any(|link| link == path) => others(path).or(Some(requested.tty)),
         () => leads(path),
     };
     let claims = Claims::of(config);
     let linked = claims.iter().filter(|claim| claim.by_device && links.contains(&claim.path));
     let clash = linked
-        .filter(|claim| others(&claim.path).is_some() || asked.clash.as_deref() == Some(claim.port.as_str()))
+        .filter(|claim| {
+            others(&claim.path).is_some() || requested.clash.as_deref() == Some(claim.port.as_str())
+        })
         .map(|claim| claim.port.clone())
         .next();
-    let owner = claims.owner(asked.tty, clash.as_ref().map(PortName::as_str), will_lead);
+    let owner = claims.owner(requested.tty, clash.as_ref().map(PortName::as_str), will_lead);
     let owner = owner.map(|claim| Owner {
         port: claim.port.clone(),
         enabled: claim.enabled,
@@ -148,7 +150,7 @@ mod tests {
     }
 
     /// The properties of a tty with the number 10; some paths lead to other ttys.
-    fn told(
+    fn reported(
         config: &Config,
         kernel: &str,
         links: &[&str],
@@ -156,10 +158,10 @@ mod tests {
         clash: Option<&str>,
     ) -> String {
         let links: Vec<_> = links.iter().map(PathBuf::from).collect();
-        let asked = UdevTty { kernel, links: &links, tty: 10, clash: clash.map(str::to_owned) };
+        let requested = UdevTty { kernel, links: &links, tty: 10, clash: clash.map(str::to_owned) };
         let leads =
             |path: &Path| others.iter().find(|(link, _)| Path::new(link) == path).map(|(_, tty)| *tty);
-        properties(config, &asked, leads, |tty, _| tty != 99).to_string()
+        properties(config, &requested, leads, |tty, _| tty != 99).to_string()
     }
 
     #[test]
@@ -168,14 +170,14 @@ mod tests {
             "[ports.ttyUSB0]\n[ports.ttyUSB1]\nenabled = false\n[ports.ttyUSB2]\n\
              [ports.core]\ndevice = \"/dev/serial/by-path/here\"\n[ports.exact]\ndevice = \"/dev/ttyUSB2\"\n",
         );
-        let asked = |kernel, links: &[&str]| told(&config, kernel, links, &[], None);
+        let requested = |kernel, links: &[&str]| reported(&config, kernel, links, &[], None);
         let links = ["serial/by-id/x", "serial/by-path/here"];
-        assert_eq!(asked("ttyUSB0", &links), "CONSOLE_PORT=core\nCONSOLE_START=1\n");
-        assert_eq!(asked("ttyUSB0", &[]), "CONSOLE_PORT=ttyUSB0\nCONSOLE_START=1\n");
-        assert_eq!(asked("ttyUSB1", &[]), "CONSOLE_PORT=ttyUSB1\n");
-        assert_eq!(asked("ttyUSB2", &[]), "CONSOLE_PORT=exact\nCONSOLE_START=1\n");
-        assert_eq!(asked("core", &[]), "");
-        assert_eq!(asked("ttyUSB3", &["serial/by-path/there"]), "");
+        assert_eq!(requested("ttyUSB0", &links), "CONSOLE_PORT=core\nCONSOLE_START=1\n");
+        assert_eq!(requested("ttyUSB0", &[]), "CONSOLE_PORT=ttyUSB0\nCONSOLE_START=1\n");
+        assert_eq!(requested("ttyUSB1", &[]), "CONSOLE_PORT=ttyUSB1\n");
+        assert_eq!(requested("ttyUSB2", &[]), "CONSOLE_PORT=exact\nCONSOLE_START=1\n");
+        assert_eq!(requested("core", &[]), "");
+        assert_eq!(requested("ttyUSB3", &["serial/by-path/there"]), "");
     }
 
     #[test]
@@ -184,8 +186,8 @@ mod tests {
         let mut instances = crate::config::Instances::default();
         instances.set("core".parse().unwrap(), "ttyUSB0".parse().unwrap());
         config.take_instances(instances);
-        let told = told(&config, "ttyUSB0", &[], &[], None);
-        assert_eq!(told, "CONSOLE_PORT=core\nCONSOLE_START=1\nCONSOLE_INSTANCE=ttyUSB0\n");
+        let reported = reported(&config, "ttyUSB0", &[], &[], None);
+        assert_eq!(reported, "CONSOLE_PORT=core\nCONSOLE_START=1\nCONSOLE_INSTANCE=ttyUSB0\n");
     }
 
     #[test]
@@ -195,19 +197,19 @@ mod tests {
         let first = [("/dev/serial/by-id/A", 7)];
         let own = "CONSOLE_PORT=ttyUSB1\nCONSOLE_START=1\nCONSOLE_CLASH=one\n";
         let ones = "CONSOLE_PORT=one\nCONSOLE_START=1\n";
-        assert_eq!(told(&config, "ttyUSB1", &links, &first, None), own);
-        assert_eq!(told(&config, "ttyUSB1", &links, &[], None), ones, "no other is there");
+        assert_eq!(reported(&config, "ttyUSB1", &links, &first, None), own);
+        assert_eq!(reported(&config, "ttyUSB1", &links, &[], None), ones, "no other is there");
         assert_eq!(
-            told(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 10)], None),
+            reported(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 10)], None),
             ones,
             "its own link"
         );
         // The link of an adapter that was unplugged, or that is a second one itself.
-        assert_eq!(told(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 99)], None), ones);
+        assert_eq!(reported(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 99)], None), ones);
         // An event after the first one was unplugged.
-        assert_eq!(told(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 10)], Some("one")), own);
+        assert_eq!(reported(&config, "ttyUSB1", &links, &[("/dev/serial/by-id/A", 10)], Some("one")), own);
         assert_eq!(
-            told(&config, "ttyUSB1", &[], &[], Some("one")),
+            reported(&config, "ttyUSB1", &[], &[], Some("one")),
             "CONSOLE_PORT=ttyUSB1\nCONSOLE_START=1\n"
         );
     }
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn no_tty_belongs_to_a_port_of_a_monitored_directory_other_than_dev() {
         let config = config("[server]\nmonitor = \"/srv/ports\"\n[ports.ttyUSB0]\n");
-        assert_eq!(told(&config, "ttyUSB0", &[], &[], None), "");
+        assert_eq!(reported(&config, "ttyUSB0", &[], &[], None), "");
         assert!(!may_be_on(&config, "x"));
     }
 

@@ -114,7 +114,7 @@ mod tests {
     /// to CR; lfcrlf: map LF to CR + LF; ignlf: ignore LF; bsdel: map BS to DEL; delbs: map DEL to BS".
     #[test]
     fn each_mapping_does_what_it_does_in_picocom() {
-        for (words, wanted) in [
+        for (words, expected) in [
             ("", "a\r\n\x08\x7f\r\r\nb"),
             ("crlf", "a\n\n\x08\x7f\n\n\nb"),
             ("crcrlf", "a\r\n\n\x08\x7f\r\n\r\n\nb"),
@@ -130,20 +130,20 @@ mod tests {
         ] {
             let mapping: Mapping = words.parse().unwrap();
             let mapped = mapping.apply(b"a\r\n\x08\x7f\r\r\nb".to_vec());
-            assert_eq!(String::from_utf8(mapped).unwrap(), wanted, "{words}");
+            assert_eq!(String::from_utf8(mapped).unwrap(), expected, "{words}");
         }
     }
 
     #[test]
     fn an_unknown_or_contradictory_mapping_is_rejected() {
-        for (words, wanted) in [
+        for (words, expected) in [
             ("nlcr", r#"unknown mapping "nlcr""#),
             ("crlf,igncr", "crlf and igncr both replace the same character"),
             ("delbs,INLCRNL", "INLCRNL is tio's name: use lfcrlf in imap"),
             ("odelbs", "ODELBS is tio's name: use delbs in omap"),
         ] {
             let error = words.parse::<Mapping>().unwrap_err().to_string();
-            assert_eq!(error, wanted);
+            assert_eq!(error, expected);
         }
         let twice: Mapping = "lfcr,crlf,lfcr".parse().unwrap();
         assert_eq!(twice.to_string(), "crlf,lfcr");

@@ -68,13 +68,16 @@ mod tests {
 
     #[test]
     fn an_unknown_port_is_reported_with_similar_or_existing_names() {
-        let said = |names: &[&str]| instead("ttyUSB9", names);
-        assert_eq!(said(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
-        assert_eq!(said(&["ttyUSB90", "ttyUSB10", "ttyUSB0"]), "did you mean ttyUSB0, ttyUSB90 or ttyUSB10?");
-        assert_eq!(said(&["core", "edge"]), "the ports are core, edge");
-        assert_eq!(said(&[]), "no ports are configured; use `create`");
+        let printed = |names: &[&str]| instead("ttyUSB9", names);
+        assert_eq!(printed(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
+        assert_eq!(
+            printed(&["ttyUSB90", "ttyUSB10", "ttyUSB0"]),
+            "did you mean ttyUSB0, ttyUSB90 or ttyUSB10?"
+        );
+        assert_eq!(printed(&["core", "edge"]), "the ports are core, edge");
+        assert_eq!(printed(&[]), "no ports are configured; use `create`");
         let many: Vec<String> = (0..20).map(|n| format!("rack-of-servers-{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(said(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", said(&many));
+        assert!(printed(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", printed(&many));
     }
 }

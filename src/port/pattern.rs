@@ -7,14 +7,14 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+pub use super::brackets::expand;
+pub use super::fold::{fold, fold_items};
 use super::nearest::{instead, nearest, whole};
 use super::{PortError, PortName};
 
 /// Limit of names in one pattern. The largest machines have a few hundred ports; without a limit,
 /// `p[0-9999999999]` would exhaust the memory.
 pub const MAX_NAMES: usize = 4096;
-/// Digits of a number in brackets. A port name has at most 32 characters; ten digits fit a `u64`.
-const MAX_DIGITS: usize = 10;
 
 /// Why a pattern is invalid, or selects nothing. The Display is the sentence that the user reads.
 #[allow(missing_docs)] // The Display of each variant describes it.
@@ -430,176 +430,6 @@ fn split_list(word: &str) -> Result<Vec<&str>, PatternError> {
     Ok(items)
 }
 
-/// Expands brackets: `/dev/ttyS[0-2]` to three texts. A text without brackets is returned unchanged.
-pub fn expand(text: &str) -> Result<Vec<String>, PatternError> {
-    let mut texts = vec![String::new()];
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('[') {
-        let (inner, after) =
-            after.split_once(']').ok_or_else(|| PatternError::Unbalanced(text.to_owned()))?;
-        if before.contains(']') || inner.contains('[') {
-            return Err(PatternError::Unbalanced(text.to_owned()));
-        }
-        let range = || PatternError::Range { pattern: text.to_owned(), inner: inner.to_owned() };
-        let mut elements = Vec::new();
-        for element in inner.split(',') {
-            elements.extend(elements_of(element, MAX_NAMES - elements.len()).map_err(
-                |wrong| match wrong {
-                    Wrong::NoRange => range(),
-                    Wrong::TooMany => PatternError::TooMany(text.to_owned()),
-                },
-            )?);
-        }
-        if texts.len() * elements.len() > MAX_NAMES {
-            return Err(PatternError::TooMany(text.to_owned()));
-        }
-        texts = texts
-            .iter()
-            .flat_map(|text| elements.iter().map(move |element| format!("{text}{before}{element}")))
-            .collect();
-        rest = after;
-    }
-    if rest.contains(']') {
-        return Err(PatternError::Unbalanced(text.to_owned()));
-    }
-    for text in &mut texts {
-        text.push_str(rest);
-    }
-    Ok(texts)
-}
-
-enum Wrong {
-    NoRange,
-    TooMany,
-}
-
-/// Expands an element between brackets: `7`, `01-48`, `a` or `a-c`. Numbers have the width of the first one.
-fn elements_of(element: &str, most: usize) -> Result<Vec<String>, Wrong> {
-    let (first, last) = element.split_once('-').unwrap_or((element, element));
-    let number = |word: &str| match word.len() {
-        1..=MAX_DIGITS if word.bytes().all(|byte| byte.is_ascii_digit()) => word.parse::<u64>().ok(),
-        _ => None,
-    };
-    let letter = |word: &str| match word.as_bytes() {
-        [letter] if letter.is_ascii_alphabetic() => Some(*letter),
-        _ => None,
-    };
-    match (number(first), number(last), letter(first), letter(last)) {
-        (Some(from), Some(to), ..) if from <= to => {
-            // `[1-048]` is ambiguous: 1 or 001.
-            if last.starts_with('0') && last.len() != first.len() {
-                return Err(Wrong::NoRange);
-            }
-            if to - from >= most as u64 {
-                return Err(Wrong::TooMany);
-            }
-            let width = if first.starts_with('0') { first.len() } else { 1 };
-            Ok((from..=to).map(|number| format!("{number:0width$}")).collect())
-        }
-        (_, _, Some(from), Some(to))
-            if from <= to && from.is_ascii_lowercase() == to.is_ascii_lowercase() =>
-        {
-            match usize::from(to - from) >= most {
-                true => Err(Wrong::TooMany),
-                false => Ok((from..=to).map(|letter| char::from(letter).to_string()).collect()),
-            }
-        }
-        _ => Err(Wrong::NoRange),
-    }
-}
-
-/// The shortest pattern for names in any order: `p[01-48],core`. The pattern is in natural order.
-pub fn fold(names: &[PortName]) -> String {
-    fold_items(names).join(",")
-}
-
-/// Likewise, as a list of names and ranges.
-pub fn fold_items(names: &[PortName]) -> Vec<String> {
-    let mut names: Vec<&PortName> = names.iter().collect();
-    names.sort();
-    names.dedup();
-    let mut folded: Vec<Folded<'_>> = Vec::new();
-    for name in names {
-        let Some(numbered) = Folded::of(name.as_str()) else {
-            folded.push(Folded { before: name.as_str(), after: "", width: 0, runs: Vec::new() });
-            continue;
-        };
-        match folded.last_mut().filter(|last| last.takes(&numbered)) {
-            Some(last) => last.extend(numbered.runs[0].0),
-            None => folded.push(numbered),
-        }
-    }
-    folded.iter().map(ToString::to_string).collect()
-}
-
-/// Names that differ only in their last number.
-struct Folded<'a> {
-    before: &'a str,
-    after: &'a str,
-    /// Width of the numbers if any has leading zeros; 0 = no number.
-    width: usize,
-    /// First and last number of each run.
-    runs: Vec<(u64, u64)>,
-}
-
-impl<'a> Folded<'a> {
-    fn of(name: &'a str) -> Option<Self> {
-        let end = name.rfind(|c: char| c.is_ascii_digit())? + 1;
-        let start = name[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |index| index + 1);
-        let digits = &name[start..end];
-        if digits.len() > MAX_DIGITS {
-            return None;
-        }
-        let number = digits.parse().ok()?;
-        Some(Self {
-            before: &name[..start],
-            after: &name[end..],
-            width: digits.len(),
-            runs: vec![(number, number)],
-        })
-    }
-
-    /// Whether a name fits in the same brackets.
-    fn takes(&self, next: &Self) -> bool {
-        let padded = |number: u64, width: usize| number.to_string().len() < width;
-        let first = self.runs.first().is_some_and(|(first, _)| padded(*first, self.width));
-        let width = match first || padded(next.runs[0].0, next.width) {
-            true => self.width == next.width,
-            // Without leading zeros, numbers have different widths.
-            false => self.width > 0,
-        };
-        self.before == next.before && self.after == next.after && width
-    }
-
-    fn extend(&mut self, number: u64) {
-        match self.runs.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => self.runs.push((number, number)),
-        }
-    }
-}
-
-impl fmt::Display for Folded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { before, after, width, runs } = self;
-        // A number without leading zeros prints as it is.
-        let width = match runs.first() {
-            Some((first, _)) if first.to_string().len() < *width => *width,
-            _ => 0,
-        };
-        let run = |(first, last): &(u64, u64)| match first == last {
-            true => format!("{first:0width$}"),
-            false => format!("{first:0width$}-{last:0width$}"),
-        };
-        let written = runs.iter().map(run).collect::<Vec<_>>().join(",");
-        match runs.as_slice() {
-            [] => f.write_str(before),
-            [(first, last)] if first == last => write!(f, "{before}{written}{after}"),
-            _ => write!(f, "{before}[{written}]{after}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -616,14 +446,14 @@ mod tests {
         ports
     }
 
-    fn said(ports: Vec<PortName>) -> String {
+    fn printed(ports: Vec<PortName>) -> String {
         ports.iter().map(PortName::as_str).collect::<Vec<_>>().join(" ")
     }
 
     /// As bash expands `{01..03}`, and as documented for `[01-03]` in pdsh and ClusterShell.
     #[test]
     fn ranges_keep_their_zeros_and_there_may_be_several() {
-        for (word, wanted) in [
+        for (word, expected) in [
             ("core", "core"),
             ("/dev/ttyUSB0", "ttyUSB0"),
             ("p[01-03]", "p01 p02 p03"),
@@ -637,7 +467,7 @@ mod tests {
             ("p[01-02],core", "p01 p02 core"),
             ("[1-2]", "1 2"),
         ] {
-            assert_eq!(said(pattern(word).names().unwrap()), wanted, "{word}");
+            assert_eq!(printed(pattern(word).names().unwrap()), expected, "{word}");
         }
         assert_eq!(pattern("p[0-4095]").names().unwrap().len(), MAX_NAMES);
         for word in ["*", "p?", "@core", "a,@core", "rack[1-2]-*"] {
@@ -647,7 +477,7 @@ mod tests {
 
     #[test]
     fn an_invalid_pattern_is_reported_with_valid_ones() {
-        for (word, wanted) in [
+        for (word, expected) in [
             ("", "empty name in \"\": use NAME,NAME without spaces"),
             ("a,", "empty name in \"a,\": use NAME,NAME without spaces"),
             ("p[01-48", "unmatched bracket in \"p[01-48\": use p[01-48]"),
@@ -673,7 +503,7 @@ mod tests {
             ("@/dev/a", "invalid group name \"/dev/a\""),
         ] {
             let why = word.parse::<PortPattern>().unwrap_err().to_string();
-            assert!(why.contains(wanted), "{word}: {why}");
+            assert!(why.contains(expected), "{word}: {why}");
         }
     }
 
@@ -689,7 +519,7 @@ mod tests {
         let existing = ports(&["core", "edge-1", "edge-2", "edge-10", "p01", "p02", "p03"]);
         let groups =
             groups(&[("core", &["core", "@edges"]), ("edges", &["edge-*"]), ("ready", &["p*", "later-*"])]);
-        for (word, wanted) in [
+        for (word, expected) in [
             ("*", "core edge-1 edge-2 edge-10 p01 p02 p03"),
             ("edge-*", "edge-1 edge-2 edge-10"),
             ("edge-?", "edge-1 edge-2"),
@@ -701,9 +531,9 @@ mod tests {
             ("edge-*,@edges", "edge-1 edge-2 edge-10"),
             ("@ready", "p01 p02 p03"),
         ] {
-            assert_eq!(said(pattern(word).select(&existing, &groups).unwrap()), wanted, "{word}");
+            assert_eq!(printed(pattern(word).select(&existing, &groups).unwrap()), expected, "{word}");
         }
-        assert_eq!(said(pattern("cor").select_abbreviated(&existing, &groups).unwrap()), "core");
+        assert_eq!(printed(pattern("cor").select_abbreviated(&existing, &groups).unwrap()), "core");
     }
 
     #[test]
@@ -716,7 +546,7 @@ mod tests {
             ("two", &["core-switch,@one"]),
             ("lost", &["@nobody"]),
         ]);
-        for (word, wanted) in [
+        for (word, expected) in [
             ("core", "there is no port core: did you mean core-switch?"),
             ("core-swich", "there is no port core-swich: did you mean core-switch?"),
             (
@@ -734,7 +564,7 @@ mod tests {
             ("@lost", "group lost: there is no group nobody: the groups are core, lost, none, one, two"),
         ] {
             let why = pattern(word).select(&existing, &groups).unwrap_err().to_string();
-            assert!(why.contains(wanted), "{word}: {why}");
+            assert!(why.contains(expected), "{word}: {why}");
         }
         let none = pattern("@x").select(&existing, &PortGroups::new()).unwrap_err().to_string();
         assert_eq!(none, "there is no group x: the configuration has no [groups]");
@@ -742,7 +572,7 @@ mod tests {
 
     #[test]
     fn names_fold_to_ranges() {
-        for (names, wanted) in [
+        for (names, expected) in [
             (&["core"][..], "core"),
             (&["p01", "p02", "p03"], "p[01-03]"),
             (&["p9", "p10", "p11", "p7"], "p[7,9-11]"),
@@ -752,7 +582,7 @@ mod tests {
             (&["a1-x", "a2-x", "a2-y"], "a[1-2]-x,a2-y"),
             (&["099", "100"], "[099-100]"),
         ] {
-            assert_eq!(fold(&ports(names)), wanted, "{names:?}");
+            assert_eq!(fold(&ports(names)), expected, "{names:?}");
         }
         assert_eq!(fold(&pattern("p[01-48]").names().unwrap()), "p[01-48]");
     }
@@ -761,11 +591,11 @@ mod tests {
         #[test]
         fn folded_names_expand_to_the_same_names(words in proptest::collection::vec("[a-b]{0,1}[0-2]{1,3}[x-y]{0,1}", 1..40)) {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let mut wanted = ports(&words);
-            wanted.dedup();
-            let mut unfolded = pattern(&fold(&wanted)).names().unwrap();
+            let mut expected = ports(&words);
+            expected.dedup();
+            let mut unfolded = pattern(&fold(&expected)).names().unwrap();
             unfolded.sort();
-            prop_assert_eq!(unfolded, wanted);
+            prop_assert_eq!(unfolded, expected);
         }
 
         /// By definition: `*` is any text, `?` any character.

@@ -345,11 +345,11 @@ impl PortService {
             status.push_str(&format!("; {warning}"));
         }
         let host_keys = self.ssh.host_keys();
-        let ssh::HostKeyState { missing, passed_over } = &*host_keys.borrow();
+        let ssh::HostKeyState { missing, skipped } = &*host_keys.borrow();
         if let Some(why) = missing {
             status.push_str(&format!("; SSH is not served: {why}"));
         }
-        if let Some(reason) = passed_over.first() {
+        if let Some(reason) = skipped.first() {
             status.push_str(&format!("; host key skipped: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);

@@ -27,7 +27,7 @@ pub struct HostKeyState {
     /// Why there are none.
     pub missing: Option<String>,
     /// Files that are not used, each with the reason.
-    pub passed_over: Vec<String>,
+    pub skipped: Vec<String>,
 }
 
 /// The host keys, with all that an SSH server is set to.
@@ -116,21 +116,21 @@ impl KeyRing {
         let obtained = obtain(&self.helper).await;
         *tried = Some(Instant::now());
         let state = match obtained {
-            Ok(HostKeys { keys, passed_over }) => {
+            Ok(HostKeys { keys, skipped }) => {
                 self.set(keys);
-                HostKeyState { missing: None, passed_over }
+                HostKeyState { missing: None, skipped }
             }
             Err(why) if self.keys.borrow().is_some() => {
                 tracing::error!("the host keys stay as they were: {why}");
                 return;
             }
-            Err(why) => HostKeyState { missing: Some(why), passed_over: Vec::new() },
+            Err(why) => HostKeyState { missing: Some(why), skipped: Vec::new() },
         };
         self.state.send_if_modified(|known| {
             if *known == state {
                 return false;
             }
-            for reason in &state.passed_over {
+            for reason in &state.skipped {
                 tracing::warn!("host key skipped: {reason}");
             }
             match &state.missing {

@@ -264,7 +264,7 @@ impl Bench {
     }
 
     /// What systemd was asked for since the last look.
-    pub fn asked(&self) -> Vec<String> {
+    pub fn requested(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap())
     }
 }
@@ -303,9 +303,9 @@ pub async fn until(is_so: impl Fn() -> bool) {
 }
 
 /// The sentence of an error, without its name.
-pub fn said(error: zbus::Error) -> String {
+pub fn printed(error: zbus::Error) -> String {
     match error {
-        zbus::Error::MethodError(_, Some(said), _) => said,
+        zbus::Error::MethodError(_, Some(printed), _) => printed,
         error => error.to_string(),
     }
 }

@@ -25,7 +25,7 @@ pub(super) fn look(sight: &Observation) -> Vec<Finding> {
 
 fn judge(loaded: Result<HostKeys, HostKeyError>) -> Vec<Finding> {
     match loaded {
-        Ok(found) => found.passed_over.iter().map(|reason| passed_over(reason)).collect(),
+        Ok(found) => found.skipped.iter().map(|reason| passed_over(reason)).collect(),
         Err(error) => vec![missing(&error.to_string())],
     }
 }
