@@ -37,7 +37,7 @@ pub enum ValueError {
     #[error("{0}")]
     Template(TemplateNameError),
     /// In `[defaults]` or a template, a key that makes sense for one port only.
-    #[error("{0} is of one port only: set it of a port")]
+    #[error("{0} applies to a single port: set it of a port")]
     Single(String),
     /// A key with two values.
     #[error("{0} has two values: give one")]
@@ -495,7 +495,7 @@ mod tests {
                 "ttyUSB0",
                 "imap",
                 &["INLCRNL"],
-                "imap INLCRNL: expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf, of bsdel and of delbs, such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
+                "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             (
@@ -508,13 +508,13 @@ mod tests {
                 "ttyUSB0",
                 "triggers.x",
                 &["a"],
-                "ttyUSB0 has no key triggers.x: it is a whole rule: its keys are match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x: it is a whole rule: its keys are match, silence, cooldown, start",
             ),
             (
                 "ttyUSB0",
                 "triggers.x.mach",
                 &["a"],
-                "ttyUSB0 has no key triggers.x.mach: a rule has match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x.mach: a rule has match, silence, cooldown, start",
             ),
             (
                 "server",
@@ -522,7 +522,7 @@ mod tests {
                 &["1"],
                 "server has no key baud: known are ssh_port, listen, monitor, ssh_algorithms, banner",
             ),
-            ("defaults", "ssh_port", &["8023"], "ssh_port is of one port only: set it of a port"),
+            ("defaults", "ssh_port", &["8023"], "ssh_port applies to a single port: set it of a port"),
         ] {
             assert_eq!(parsed(of, key, words), Err(wanted.to_owned()));
         }

@@ -140,7 +140,7 @@ fn a_change_of_somebody_else_is_seen_before_ones_own() {
         await "2 uncommitted> "
         type "parity ttyUSB0 E\r"
         await "ports.ttyUSB1.baud was changed by root at "
-        await "look again"
+        await "review it and retry"
         await "2 uncommitted> "
         type "diff\r"
         await "19200"

@@ -113,7 +113,7 @@ pub fn apply(plan: &mut Plan, draft: &mut Draft, rw: &[Member], ro: &[Member], p
             plan.leave(&at(&*people), title, "no name of a user or group");
         }
         if people.groups.iter().any(|group| group == "*") {
-            let why = "there everybody in conserver.passwd(5), here every login of this machine";
+            let why = "there everybody in conserver.passwd(5), here every user of this machine";
             plan.leave(&at(&*people), format_args!("{list} *"), why);
         }
     }

@@ -285,7 +285,7 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
             plan.set(draft, "groups", Value::Array(Vec::new()), name, place);
             let why = if everybody {
                 plan.set(draft, "read_only_groups", Value::Array(vec!["*".into()]), name, place);
-                "nobody may write; every login may watch"
+                "no write access; every user has read-only access"
             } else {
                 "nobody may write, and who only watches is named by groups here (read_only_groups)"
             };
