@@ -503,13 +503,13 @@ mod tests {
                 "ttyUSB0",
                 "triggers.x",
                 &["a"],
-                "ttyUSB0 has no key triggers.x: it is a rule; its keys are match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x: it is a rule; its keys are match, silence, cooldown, start",
             ),
             (
                 "ttyUSB0",
                 "triggers.x.mach",
                 &["a"],
-                "ttyUSB0 has no key triggers.x.mach: the keys of a rule are match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x.mach: the keys of a rule are match, silence, cooldown, start",
             ),
             (
                 "server",
