@@ -129,7 +129,7 @@ fn a_pipe_that_may_not_write_is_told_who_does() {
     let mut late = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("2 attached");
     late.type_in("reboot\n");
-    late.is_told("(local) writes; you are watching: what you type is not sent]\n");
+    late.is_told("(local) has write access; you are read-only: input is discarded]\n");
     rig.say(b"the device");
     late.sees("the device");
     assert_eq!(late.shown(), b"the device");
@@ -145,7 +145,7 @@ fn a_pipe_that_another_client_does_not_let_write_fails() {
     pipe.end_input();
     pipe.ends_with(1);
     assert!(
-        pipe.aside().contains("writes; you are watching: what you type is not sent]\n[nothing was sent]\n")
+        pipe.aside().contains("has write access; you are read-only: input is discarded]\n[no input was sent]\n")
     );
     assert!(
         pipe.aside().ends_with("consolectl: demo has not been sent all of the input\n"),
@@ -173,7 +173,7 @@ fn a_local_session_ends_with_its_device_if_it_is_asked_to() {
     rig.unplug();
     client.ends_with(1);
     assert_eq!(client.shown(), b"last words");
-    assert!(client.aside().contains(": the session ends with it]\n"), "{}", client.aside());
+    assert!(client.aside().contains(": session closed]\n"), "{}", client.aside());
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
     let mut carol = Client::start(as_user("carol"));
     rig.wait_for_status("1 attached");
     carol.type_in("not this");
-    carol.is_told("[you are watching: what you type is not sent]");
+    carol.is_told("[you are read-only: input is discarded]");
     let mut alice = Client::start(as_user("alice"));
     rig.wait_for_status("2 attached");
     alice.type_in("this");
@@ -352,7 +352,7 @@ fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
     assert_eq!(said(command("carol", &["grep", "seen by b"])).0, Some(0));
     let (status, _, aside) = said(command("carol", &["send", "--force", "demo", "x"]));
     assert_eq!(status, Some(1), "{aside}");
-    assert!(aside.contains("you may only watch here"), "{aside}");
+    assert!(aside.contains("your access to this port is read-only"), "{aside}");
     accounts.add("bob", None);
     let (status, found, aside) = said(command("bob", &["grep", "seen"]));
     assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", ""), "of no port that he may use");

@@ -240,7 +240,7 @@ fn the_printed_lines_log_in_let_somebody_watch_and_show_the_log() {
     let mut third = Terminal::paste(ssh);
     third.sees("second sum 55");
     third.types("echo third sum $((70 + 7))\r");
-    third.sees("what you type is not sent");
+    third.sees("input is discarded");
     first.types("echo fourth sum $((80 + 8))\r");
     third.sees("fourth sum 88");
     assert!(!first.sees("fourth sum 88").seen.contains("third sum 77"));

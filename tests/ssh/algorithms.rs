@@ -162,7 +162,7 @@ fn a_client_with_fips_algorithms_only_is_served_by_default() {
     client.type_in("hello");
     rig.expect_at_device(b"hello");
     client.type_in("\x05cl0");
-    client.sees("[break]");
+    client.sees("[sending break]");
     client.type_in("\x05c.");
     client.ends_with(0);
 }

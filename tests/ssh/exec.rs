@@ -158,7 +158,7 @@ fn something_is_sent_and_its_answer_awaited() {
     assert_eq!(shown, "show version\r\nVersion 4\r\nswitch#");
     assert_eq!(answering.join().unwrap(), b"show version\r");
     let log = rig.wait_for_log("left");
-    assert!(log.contains("demo (127.0.0.1) attached, writing"), "{log}");
+    assert!(log.contains("demo (127.0.0.1) attached, read-write"), "{log}");
     // Without anything to wait for it ends once the line has it.
     assert_eq!(answer(&rig, &["send", r"\x03\e[A"], 0), "");
     rig.expect_at_device(b"\x03\x1b[A");
@@ -228,7 +228,7 @@ fn who_writes_is_not_typed_over_but_by_force_and_is_told() {
     assert!(why.contains("demo (127.0.0.1) writes; nothing was sent"), "{why}");
     assert_eq!(answer(&rig, &["send", "--force", "x"], 0), "");
     rig.expect_at_device(b"x");
-    writer.sees("demo (127.0.0.1) has taken over; you are watching");
+    writer.sees("demo (127.0.0.1) took over; you are now read-only");
 }
 
 #[test]

@@ -76,8 +76,8 @@ fn by_key_and_the_others_see_the_accounts_name() {
     let mut alice = with_key(&rig, "alice");
     alice.sees("[demo ");
     let mut bob = with_password(&rig, "bob@::1", "open");
-    bob.sees("[alice (127.0.0.1) writes; you are watching");
-    alice.sees("[bob (::1) attached, watching]");
+    bob.sees("[alice (127.0.0.1) has write access; you are read-only");
+    alice.sees("[bob (::1) attached, read-only]");
 }
 
 #[test]
