@@ -60,12 +60,12 @@ impl Server {
         };
         match tokio::time::timeout(LINE_TIMEOUT, sent).await {
             Ok(Ok(())) => {
-                self.console.roster().tell_all(None, &news);
+                self.console.roster().notify_all(None, &news);
                 let console = self.console.clone();
                 // Not waited for here: a break may be longer than an administrator's patience.
                 tokio::spawn(async move {
                     if let Some(BreakEvent::Failed(why)) = events.recv().await {
-                        console.roster().tell_all(None, &why);
+                        console.roster().notify_all(None, &why);
                     }
                 });
                 Reply::Done
@@ -77,7 +77,7 @@ impl Server {
 
     pub(super) fn disconnect(&self, user: &str, by: &str) -> Reply {
         let why = format!("disconnected by {}", plain(by));
-        let count = self.console.roster().dismiss(user, &why);
+        let count = self.console.roster().disconnect(user, &why);
         tracing::info!(console_user = user, "{count} sessions of {user:?} ended by {by:?}");
         Reply::Disconnected(u32::try_from(count).unwrap_or(u32::MAX))
     }

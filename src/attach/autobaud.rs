@@ -80,7 +80,7 @@ impl Server {
     }
 
     fn tell(&self, said: &str) {
-        self.console.roster().tell_all(None, said);
+        self.console.roster().notify_all(None, said);
         self.console.hub.note(said.to_owned());
     }
 

@@ -79,7 +79,7 @@ pub struct Ran {
     /// Its exit code.
     pub status: u8,
     /// Whether the port has said something beside its output.
-    pub remarked: bool,
+    pub had_notices: bool,
 }
 
 /// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`, and what the port says beside that
@@ -100,8 +100,8 @@ pub fn run(
     let mut remarked = false;
     loop {
         match show(&mut frames, shown, asides, &mut remarked)? {
-            Some(Over::Exit(status)) => return Ok(Ran { status, remarked }),
-            Some(over) => return ended(Some(over), port).map(|()| Ran { status: 0, remarked }),
+            Some(SessionEnd::Exit(status)) => return Ok(Ran { status, had_notices: remarked }),
+            Some(over) => return ended(Some(over), port).map(|()| Ran { status: 0, had_notices: remarked }),
             None => {}
         }
         match stream.read(&mut buffer)? {
@@ -190,7 +190,7 @@ pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Res
             raw = Some(RawTerminal::enter()?);
         }
         match pass_bytes(stream)? {
-            Some(Over::Moved(next)) => {
+            Some(SessionEnd::Switched(next)) => {
                 port = next;
                 // It was meant for the first.
                 options.force = false;
@@ -202,23 +202,23 @@ pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Res
 
 /// How a session ended.
 #[derive(Debug)]
-enum Over {
+enum SessionEnd {
     /// The user has left.
-    Left,
+    Detached,
     /// Likewise, and not all of the input was sent.
     Unsent,
     /// The port has ended it, and said why.
     Closed,
     /// The user goes to this console.
-    Moved(PortName),
+    Switched(PortName),
     /// A command has ended.
     Exit(u8),
 }
 
-fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
+fn ended(how: Option<SessionEnd>, port: &PortName) -> Result<(), AttachError> {
     match how {
-        Some(Over::Left) => Ok(()),
-        Some(Over::Unsent) => Err(AttachError::Unsent(port.clone())),
+        Some(SessionEnd::Detached) => Ok(()),
+        Some(SessionEnd::Unsent) => Err(AttachError::Unsent(port.clone())),
         Some(_) => Err(AttachError::Closed(port.clone())),
         None => Err(AttachError::Broken(port.clone())),
     }
@@ -230,23 +230,23 @@ fn show(
     shown: &mut dyn Write,
     asides: &mut dyn Write,
     remarked: &mut bool,
-) -> io::Result<Option<Over>> {
+) -> io::Result<Option<SessionEnd>> {
     while let Some((kind, bytes)) = frames.next_frame()? {
         match kind {
-            Kind::Shown => put(&mut *shown, &bytes)?,
-            Kind::Aside => {
+            Kind::Output => write_flushed(&mut *shown, &bytes)?,
+            Kind::Notice => {
                 *remarked = true;
-                put(&mut *asides, visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
+                write_flushed(&mut *asides, visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
             }
-            Kind::Closed | Kind::Dismissed => return Ok(Some(Over::Closed)),
-            Kind::Left => return Ok(Some(Over::Left)),
-            Kind::Unsent => return Ok(Some(Over::Unsent)),
-            Kind::Moved => {
+            Kind::Closed | Kind::Disconnected => return Ok(Some(SessionEnd::Closed)),
+            Kind::Detached => return Ok(Some(SessionEnd::Detached)),
+            Kind::Unsent => return Ok(Some(SessionEnd::Unsent)),
+            Kind::Switched => {
                 let name = std::str::from_utf8(&bytes).ok().and_then(|name| name.parse().ok());
                 let name = name.ok_or_else(|| io::Error::other("the port names a console that cannot be"))?;
-                return Ok(Some(Over::Moved(name)));
+                return Ok(Some(SessionEnd::Switched(name)));
             }
-            Kind::Exit => return Ok(Some(Over::Exit(bytes.first().copied().unwrap_or(1)))),
+            Kind::Exit => return Ok(Some(SessionEnd::Exit(bytes.first().copied().unwrap_or(1)))),
         }
     }
     Ok(None)
@@ -299,7 +299,7 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
 
 /// Both directions at once, neither able to hold up the other: standard input is read only when the socket has taken what
 /// came before. How the session ended, if the port has said it.
-fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
+fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<SessionEnd>> {
     stream.set_nonblocking(true)?;
     let stdin = io::stdin();
     let mut frames = Frames::default();
@@ -351,7 +351,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
     }
 }
 
-fn put(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+fn write_flushed(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)?;
     to.flush()
 }

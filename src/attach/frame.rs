@@ -13,33 +13,33 @@ const HEADER_BYTES: usize = 5;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Standard output.
-    Shown,
+    Output,
     /// Standard error.
-    Aside,
+    Notice,
     /// Nowhere: the port has ended the session, and has said why.
     Closed,
     /// Nowhere: the user has left.
-    Left,
+    Detached,
     /// Nowhere: the user goes to the console of this name.
-    Moved,
+    Switched,
     /// Nowhere: the command has ended with this exit code, one byte.
     Exit,
     /// Nowhere: the user has left, and not all of the input was sent, as the port has said.
     Unsent,
     /// Nowhere: an administrator has ended the session, as the port has said.
-    Dismissed,
+    Disconnected,
 }
 
 impl Kind {
     const ALL: [Self; 8] = [
-        Self::Shown,
-        Self::Aside,
+        Self::Output,
+        Self::Notice,
         Self::Closed,
-        Self::Left,
-        Self::Moved,
+        Self::Detached,
+        Self::Switched,
         Self::Exit,
         Self::Unsent,
-        Self::Dismissed,
+        Self::Disconnected,
     ];
 }
 
@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn frames_are_found_however_the_socket_cuts_them() {
         let every_byte: Vec<u8> = (0..=255).collect();
-        let mut wire = encode(Kind::Shown, &every_byte);
-        wire.extend(encode(Kind::Aside, b"[words]\n"));
+        let mut wire = encode(Kind::Output, &every_byte);
+        wire.extend(encode(Kind::Notice, b"[words]\n"));
         wire.extend(encode(Kind::Closed, b""));
         for size in [1, 3, wire.len()] {
             let mut frames = Frames::default();
@@ -96,8 +96,8 @@ mod tests {
                 found.extend(std::iter::from_fn(|| frames.next_frame().unwrap()));
             }
             let wanted = [
-                (Kind::Shown, every_byte.clone()),
-                (Kind::Aside, b"[words]\n".to_vec()),
+                (Kind::Output, every_byte.clone()),
+                (Kind::Notice, b"[words]\n".to_vec()),
                 (Kind::Closed, Vec::new()),
             ];
             assert_eq!(found, wanted, "in pieces of {size}");

@@ -18,47 +18,47 @@ const FIRST_PERSONAL_UID: u32 = 1000;
 
 /// Why one more has to stay outside.
 #[derive(Debug, PartialEq, Eq, Error)]
-pub(super) enum Full {
+pub(super) enum QueueFull {
     /// Of this uid there are enough.
     #[error("too many clients of uid {0} wait for an answer; try again")]
     Uid(u32),
     /// Of all of them there are.
     #[error("too many local clients wait for an answer; try again")]
-    Room,
+    Total,
 }
 
 /// The clients that have not been judged yet, by uid.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unjudged(Arc<Mutex<HashMap<u32, usize>>>);
+pub(super) struct PendingClients(Arc<Mutex<HashMap<u32, usize>>>);
 
 /// A place among them, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    unjudged: Unjudged,
+pub(super) struct PendingSlot {
+    pending: PendingClients,
     uid: u32,
 }
 
-impl Unjudged {
+impl PendingClients {
     /// A place for a client of this uid.
-    pub(super) fn admit(&self, uid: u32) -> Result<Ticket, Full> {
+    pub(super) fn admit(&self, uid: u32) -> Result<PendingSlot, QueueFull> {
         let mut unjudged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let own = unjudged.get(&uid).copied().unwrap_or_default();
         if own >= MAX_CLIENTS_PER_UID && !Uid::from_raw(uid).is_root() {
-            return Err(Full::Uid(uid));
+            return Err(QueueFull::Uid(uid));
         }
         let people = unjudged.iter().filter(|(uid, _)| **uid >= FIRST_PERSONAL_UID);
         if uid >= FIRST_PERSONAL_UID && people.map(|(_, count)| count).sum::<usize>() >= MAX_CLIENTS_OF_PEOPLE
         {
-            return Err(Full::Room);
+            return Err(QueueFull::Total);
         }
         unjudged.insert(uid, own + 1);
-        Ok(Ticket { unjudged: self.clone(), uid })
+        Ok(PendingSlot { pending: self.clone(), uid })
     }
 }
 
-impl Drop for Ticket {
+impl Drop for PendingSlot {
     fn drop(&mut self) {
-        let mut unjudged = self.unjudged.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unjudged = self.pending.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = unjudged.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {
@@ -74,9 +74,9 @@ mod tests {
 
     #[test]
     fn one_account_cannot_take_every_place_and_root_can() {
-        let unjudged = Unjudged::default();
+        let unjudged = PendingClients::default();
         let mut tickets: Vec<_> = (0..MAX_CLIENTS_PER_UID).map(|_| unjudged.admit(1000).unwrap()).collect();
-        assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Uid(1000));
+        assert_eq!(unjudged.admit(1000).unwrap_err(), QueueFull::Uid(1000));
         assert!(unjudged.admit(1001).is_ok());
         tickets.pop();
         assert!(unjudged.admit(1000).is_ok());
@@ -86,10 +86,10 @@ mod tests {
     }
     #[test]
     fn people_with_many_uids_cannot_take_every_place_and_the_system_gets_through() {
-        let unjudged = Unjudged::default();
+        let unjudged = PendingClients::default();
         let mut tickets: Vec<_> =
             (0..MAX_CLIENTS_OF_PEOPLE as u32).map(|n| unjudged.admit(100_000 + n).unwrap()).collect();
-        assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Room);
+        assert_eq!(unjudged.admit(1000).unwrap_err(), QueueFull::Total);
         assert!(unjudged.admit(FIRST_PERSONAL_UID - 1).is_ok() && unjudged.admit(0).is_ok());
         tickets.pop();
         assert!(unjudged.admit(1000).is_ok());

@@ -38,14 +38,14 @@ impl LocalOutlet {
 
 impl Outlet for &mut LocalOutlet {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.frame(Kind::Shown, &bytes).await
+        self.frame(Kind::Output, &bytes).await
     }
 
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
-        self.frame(Kind::Aside, text.as_bytes()).await
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
+        self.frame(Kind::Notice, text.as_bytes()).await
     }
 
-    fn moves(&self) -> bool {
+    fn can_switch(&self) -> bool {
         true
     }
 }

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::administer::Apply;
 use super::frame::Kind;
-use super::limits::{Ticket, Unjudged};
+use super::limits::{PendingSlot, PendingClients};
 use super::outlet::LocalOutlet;
 use super::{LineErrors, Reply, Request, Status, User};
 use crate::auth::account::Account;
@@ -22,7 +22,7 @@ use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::seats::{Seats, is_administrator};
-use crate::session::{self, AttachedUser, Console, Ended, Feeder, Options, typed};
+use crate::session::{self, AttachedUser, Console, SessionEnd, Feeder, Options, typed};
 use crate::system::accepting::Failing;
 use crate::system::message::{MessageError, encode, receive_async, send_async};
 
@@ -44,7 +44,7 @@ enum Permission {
     /// Whoever may use the port.
     User,
     /// They, and console-admin, which shows how the port does.
-    Look,
+    Status,
     /// Root, and console-admin for those whom it admits.
     Administrator,
 }
@@ -59,9 +59,9 @@ pub struct Server {
     pub(super) applies: mpsc::Sender<Apply>,
     /// Of sessions and commands.
     seats: Arc<Seats>,
-    unjudged: Unjudged,
+    pending: PendingClients,
     /// When a refusal was told last.
-    refused: Mutex<Option<Instant>>,
+    last_denial: Mutex<Option<Instant>>,
     /// One at a time: a database that hangs must not hold the threads that the log and the line need.
     look_ups: Arc<Semaphore>,
     clients: watch::Sender<usize>,
@@ -106,8 +106,8 @@ impl Server {
             health,
             applies,
             seats: Arc::default(),
-            unjudged: Unjudged::default(),
-            refused: Mutex::default(),
+            pending: PendingClients::default(),
+            last_denial: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
             clients: watch::Sender::new(0),
         })
@@ -146,7 +146,7 @@ impl Server {
     }
 
     /// Who is calling, with a place among the unjudged; one for whom there is none is told so at once.
-    fn admit(&self, stream: &UnixStream) -> Option<(u32, Ticket)> {
+    fn admit(&self, stream: &UnixStream) -> Option<(u32, PendingSlot)> {
         let name = &self.console.name();
         let uid = match stream.peer_cred() {
             Ok(credentials) => credentials.uid(),
@@ -155,7 +155,7 @@ impl Server {
                 return None;
             }
         };
-        let ticket = self.unjudged.admit(uid).inspect_err(|full| {
+        let ticket = self.pending.admit(uid).inspect_err(|full| {
             debug!("a client of uid {uid} closed: {full}");
             // A new socket takes so little at once, and one that does not is closed without.
             let refused = Reply::Refused(format!("{name}: {full}"));
@@ -164,7 +164,7 @@ impl Server {
         Some((uid, ticket.ok()?))
     }
 
-    async fn serve(&self, mut stream: UnixStream, uid: u32, ticket: Ticket) -> Result<(), MessageError> {
+    async fn serve(&self, mut stream: UnixStream, uid: u32, ticket: PendingSlot) -> Result<(), MessageError> {
         let request = match tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await
         {
             Ok(Ok(Some(request))) => request,
@@ -175,7 +175,7 @@ impl Server {
             }
         };
         let needs = match request {
-            Request::Status => Permission::Look,
+            Request::Status => Permission::Status,
             _ if request.is_of_administrators() => Permission::Administrator,
             _ => Permission::User,
         };
@@ -183,7 +183,7 @@ impl Server {
             Ok(caller) => caller,
             Err(refusal) => {
                 if let Request::Connect { .. } | Request::Run(_) = request {
-                    self.tell_refusal(&refusal);
+                    self.log_denial(&refusal);
                 }
                 return send_async(&mut stream, &Reply::Refused(refusal.why)).await;
             }
@@ -230,13 +230,13 @@ impl Server {
             let told = |error| format!("who uid {uid} is cannot be told: {error}");
             let account = Account::of_uid(uid).map_err(told)?;
             let own = uid.is_root()
-                || matches!(needs, Permission::User | Permission::Look) && uid == Uid::current();
+                || matches!(needs, Permission::User | Permission::Status) && uid == Uid::current();
             let mut administrator = uid.is_root();
             let right = match needs {
                 _ if own => Some(Right::Write),
                 Permission::Administrator => administers(&account).then_some(Right::Watch),
-                Permission::Look if administers(&account) => Some(Right::Watch),
-                Permission::User | Permission::Look => {
+                Permission::Status if administers(&account) => Some(Right::Watch),
+                Permission::User | Permission::Status => {
                     let identity = account.identity().map_err(told)?;
                     administrator = is_administrator(identity.uid, &identity.groups);
                     rules.right(&identity.name, &identity.groups)
@@ -249,7 +249,7 @@ impl Server {
             Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
             Ok(Ok((user, None, _))) => {
                 let why = match needs {
-                    Permission::User | Permission::Look => {
+                    Permission::User | Permission::Status => {
                         format!("{user} may not use {name}: in none of its groups")
                     }
                     Permission::Administrator => {
@@ -269,8 +269,8 @@ impl Server {
         }
     }
 
-    fn tell_refusal(&self, Denied { user, why }: &Denied) {
-        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log_denial(&self, Denied { user, why }: &Denied) {
+        let mut last = self.last_denial.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= DENIAL_REPORT_INTERVAL) {
             *last = Some(Instant::now());
             warn!(message_id = Event::Refused.id(), console_user = user, "local client refused: {why}");
@@ -291,16 +291,16 @@ impl Server {
         let session = session::run(self.console.clone(), visitor, terminal, options, typed, &mut outlet);
         let ended = tokio::select! {
             ended = session => ended,
-            () = feed(reader, feeder, watched) => Ended::Gone,
+            () = feed(reader, feeder, watched) => SessionEnd::Gone,
         };
         debug!("local session: {ended:?}");
         let (how, whither) = match ended {
-            Ended::Left(_) => (Kind::Left, String::new()),
-            Ended::Unsent(_) => (Kind::Unsent, String::new()),
-            Ended::Closed(_) => (Kind::Closed, String::new()),
-            Ended::Dismissed(_) => (Kind::Dismissed, String::new()),
-            Ended::Moved(port, _) => (Kind::Moved, port.to_string()),
-            Ended::Gone => return,
+            SessionEnd::Detached(_) => (Kind::Detached, String::new()),
+            SessionEnd::Unsent(_) => (Kind::Unsent, String::new()),
+            SessionEnd::Closed(_) => (Kind::Closed, String::new()),
+            SessionEnd::Disconnected(_) => (Kind::Disconnected, String::new()),
+            SessionEnd::Switched(port, _) => (Kind::Switched, port.to_string()),
+            SessionEnd::Gone => return,
         };
         // As with the last words: a client that does not read does not learn it.
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, outlet.frame(how, whither.as_bytes())).await;
@@ -312,7 +312,7 @@ impl Server {
         let (received, sent) = console.hub.traffic();
         let state = console.hub.line().borrow().to_string();
         let roster = console.roster();
-        let users = roster.members().map(|(_, member)| User {
+        let users = roster.sessions().map(|(_, member)| User {
             name: member.client.user.clone(),
             from: member.client.from.clone(),
             since: member.since,

@@ -18,15 +18,15 @@ const READ_CHUNK: usize = 32 * 1024;
 
 /// What a port sends.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum WatchEvent {
     /// Bytes of the device.
     Bytes(Vec<u8>),
     /// Words of the port's: its device has gone, somebody has attached.
-    Words(String),
+    Notice(String),
     /// The port has ended the session, and has said why.
     Closed,
     /// An administrator has ended the session, as the port has said.
-    Dismissed,
+    Disconnected,
 }
 
 /// A port that is watched.
@@ -70,15 +70,15 @@ impl Watched {
     }
 
     /// What comes next. Cancel safe.
-    pub async fn next(&mut self) -> Result<Seen, AttachError> {
+    pub async fn next(&mut self) -> Result<WatchEvent, AttachError> {
         loop {
             match self.frames.next_frame()? {
-                Some((Kind::Shown, bytes)) => return Ok(Seen::Bytes(bytes)),
-                Some((Kind::Aside, bytes)) => {
-                    return Ok(Seen::Words(String::from_utf8_lossy(&bytes).trim_end().to_owned()));
+                Some((Kind::Output, bytes)) => return Ok(WatchEvent::Bytes(bytes)),
+                Some((Kind::Notice, bytes)) => {
+                    return Ok(WatchEvent::Notice(String::from_utf8_lossy(&bytes).trim_end().to_owned()));
                 }
-                Some((Kind::Dismissed, _)) => return Ok(Seen::Dismissed),
-                Some(_) => return Ok(Seen::Closed),
+                Some((Kind::Disconnected, _)) => return Ok(WatchEvent::Disconnected),
+                Some(_) => return Ok(WatchEvent::Closed),
                 None => {}
             }
             match self.stream.read(&mut self.buffer).await {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Done, EXIT_DONE, EXIT_FAILED, Pattern, Stop, Task};
+use super::{ExecResult, EXIT_DONE, EXIT_FAILED, Pattern, ExecError, Task};
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::session::Outlet;
 
@@ -17,18 +17,18 @@ const SLOW_MATCH_TIME: Duration = Duration::from_millis(5);
 
 /// Looks for a pattern in bytes that come in pieces.
 #[derive(Debug)]
-struct Lookout {
+struct Matcher {
     pattern: Pattern,
     window: Vec<u8>,
 }
 
-impl Lookout {
+impl Matcher {
     fn new(pattern: Pattern) -> Self {
         Self { pattern, window: Vec::new() }
     }
 
     /// More has come: how many bytes of it until the match is complete.
-    fn hear(&mut self, piece: &[u8]) -> Option<usize> {
+    fn find(&mut self, piece: &[u8]) -> Option<usize> {
         let before = self.window.len();
         self.window.extend_from_slice(piece);
         let end = self.pattern.end_in(&self.window);
@@ -45,7 +45,7 @@ impl Task {
         pattern: Pattern,
         timeout: Duration,
         outlet: &mut O,
-    ) -> Done {
+    ) -> ExecResult {
         if let LineState::Failed(why) | LineState::NotOurs(why) = &*self.console.hub.line().borrow() {
             return self.failed(why);
         }
@@ -60,23 +60,23 @@ impl Task {
         pattern: Pattern,
         timeout: Duration,
         outlet: &mut O,
-    ) -> Done {
+    ) -> ExecResult {
         let wanted = pattern.to_string();
-        let mut lookout = Lookout::new(pattern);
+        let mut lookout = Matcher::new(pattern);
         let shown = async {
             loop {
                 match cursor.pull(READ_CHUNK).await {
                     Pulled::Bytes(bytes) => {
-                        let (going_on, bytes, end) = self.look_through(lookout, bytes).await?;
+                        let (going_on, bytes, end) = self.find_on_thread(lookout, bytes).await?;
                         lookout = going_on;
                         outlet.send(bytes[..end.unwrap_or(bytes.len())].to_vec()).await?;
                         if end.is_some() {
-                            return Ok::<_, Stop>(());
+                            return Ok::<_, ExecError>(());
                         }
                     }
                     Pulled::Skipped(count) => {
                         lookout.window.clear();
-                        outlet.aside(format!("[{count} bytes skipped; see the log]\n")).await?;
+                        outlet.notice(format!("[{count} bytes skipped; see the log]\n")).await?;
                     }
                 }
             }
@@ -86,24 +86,24 @@ impl Task {
             Ok(Err(stop)) => Err(stop),
             Err(_) => {
                 let seconds = timeout.as_secs();
-                outlet.aside(format!("{wanted:?} has not come within {seconds} s\n")).await?;
+                outlet.notice(format!("{wanted:?} has not come within {seconds} s\n")).await?;
                 Ok(EXIT_FAILED)
             }
         }
     }
 
     /// Has the lookout hear these bytes, on a thread: a costly pattern takes long, and whoever is at the port shares this one.
-    async fn look_through(
+    async fn find_on_thread(
         &self,
-        mut lookout: Lookout,
+        mut lookout: Matcher,
         bytes: Vec<u8>,
-    ) -> Done<(Lookout, Vec<u8>, Option<usize>)> {
+    ) -> ExecResult<(Matcher, Vec<u8>, Option<usize>)> {
         let place = self.console.searches.clone().acquire_owned().await;
         let began = Instant::now();
         let heard = tokio::task::spawn_blocking(move || {
             // The place goes with what was begun, which nobody can end.
             let _place = place;
-            let end = lookout.hear(&bytes);
+            let end = lookout.find(&bytes);
             (lookout, bytes, end)
         });
         let heard = heard.await.or_else(|panicked| self.failed(panicked))?;
@@ -121,8 +121,8 @@ mod tests {
 
     use super::*;
 
-    fn lookout(pattern: &str) -> Lookout {
-        Lookout::new(pattern.parse().unwrap())
+    fn lookout(pattern: &str) -> Matcher {
+        Matcher::new(pattern.parse().unwrap())
     }
 
     proptest! {
@@ -136,7 +136,7 @@ mod tests {
             let mut lookout = lookout("rack \\d+\\r\\nlogin:");
             let mut heard = 0;
             for pair in cuts.windows(2) {
-                if let Some(end) = lookout.hear(&said[pair[0]..pair[1].min(said.len())]) {
+                if let Some(end) = lookout.find(&said[pair[0]..pair[1].min(said.len())]) {
                     heard = pair[0] + end;
                     break;
                 }
@@ -150,7 +150,7 @@ mod tests {
     fn a_pattern_may_be_costly() {
         let mut lookout = lookout(COSTLY);
         let began = Instant::now();
-        assert_eq!(lookout.hear(&[b'x'; MATCH_WINDOW_BYTES]), None);
+        assert_eq!(lookout.find(&[b'x'; MATCH_WINDOW_BYTES]), None);
         eprintln!("a window took {:?}", began.elapsed());
         assert!(began.elapsed() > SLOW_MATCH_TIME);
     }
@@ -162,10 +162,10 @@ mod tests {
     fn a_device_that_talks_for_ever_costs_no_more_than_the_window() {
         let mut lookout = lookout("needle");
         for _ in 0..100 {
-            assert_eq!(lookout.hear(&[b'x'; READ_CHUNK]), None);
+            assert_eq!(lookout.find(&[b'x'; READ_CHUNK]), None);
             assert!(lookout.window.len() <= MATCH_WINDOW_BYTES);
         }
-        assert_eq!(lookout.hear(b"nee"), None);
-        assert_eq!(lookout.hear(b"dles"), Some(3));
+        assert_eq!(lookout.find(b"nee"), None);
+        assert_eq!(lookout.find(b"dles"), Some(3));
     }
 }

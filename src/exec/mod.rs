@@ -21,7 +21,7 @@ use crate::capture::TimeRange;
 use crate::hub::LineState;
 use crate::port::Pause;
 use crate::printable::{Visible, visible};
-use crate::session::{AttachedUser, Console, Event, Gone, Outlet, Typed, closed, facts};
+use crate::session::{AttachedUser, Console, Event, Gone, Outlet, Typed, closed, status_rows};
 
 pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, Request, parse};
@@ -47,7 +47,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 /// What a `send` wants instead of the port's settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Typing {
+pub struct SendOptions {
     /// The pause after each character.
     #[serde(default)]
     pub output_delay: Option<Pause>,
@@ -111,7 +111,7 @@ pub enum Command {
         timeout: Duration,
         /// How.
         #[serde(flatten)]
-        typing: Typing,
+        typing: SendOptions,
     },
     /// Waits for what the device says.
     Expect {
@@ -126,32 +126,32 @@ pub enum Command {
 
 /// Why a command has come to nothing.
 #[derive(Debug)]
-enum Stop {
+enum ExecError {
     /// Nobody is left to tell.
     Gone,
     /// What the user is to read.
     Failed(String),
 }
 
-impl From<Gone> for Stop {
+impl From<Gone> for ExecError {
     fn from(Gone: Gone) -> Self {
         Self::Gone
     }
 }
 
-type Done<T = u8> = Result<T, Stop>;
+type ExecResult<T = u8> = Result<T, ExecError>;
 
 /// A command for somebody at a port.
 #[derive(Debug)]
 pub struct Task {
     console: Arc<Console>,
-    visitor: AttachedUser,
+    user: AttachedUser,
 }
 
 impl Task {
     /// For this visitor.
     pub fn new(console: Arc<Console>, visitor: AttachedUser) -> Self {
-        Self { console, visitor }
+        Self { console, user: visitor }
     }
 
     /// Does it: the exit code, or `None` if nobody is left to tell.
@@ -162,15 +162,15 @@ impl Task {
                 Ok(status) => return Some(status),
                 Err(stop) => stop,
             },
-            why = closed(&mut closing) => Stop::Failed(why),
+            why = closed(&mut closing) => ExecError::Failed(why),
         };
         match stop {
-            Stop::Gone => None,
-            Stop::Failed(why) => outlet.aside(format!("{why}\n")).await.ok().map(|()| EXIT_FAILED),
+            ExecError::Gone => None,
+            ExecError::Failed(why) => outlet.notice(format!("{why}\n")).await.ok().map(|()| EXIT_FAILED),
         }
     }
 
-    async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> Done {
+    async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> ExecResult {
         match command {
             Command::Log { lines, since, until, follow, raw } => {
                 self.log(lines, TimeRange { since, until }, follow, raw, outlet).await
@@ -191,10 +191,10 @@ impl Task {
         }
     }
 
-    async fn status<O: Outlet>(&self, outlet: &mut O) -> Done {
+    async fn status<O: Outlet>(&self, outlet: &mut O) -> ExecResult {
         let condition = self.console.hub.examine().await;
         let mut text = String::new();
-        for (what, value) in facts(&self.console, &condition) {
+        for (what, value) in status_rows(&self.console, &condition) {
             text.push_str(&format!("{what:<8} {value}\n"));
         }
         outlet.send(text.into_bytes()).await?;
@@ -202,14 +202,14 @@ impl Task {
         Ok(if open { EXIT_DONE } else { EXIT_FAILED })
     }
 
-    fn failed<T>(&self, why: impl std::fmt::Display) -> Done<T> {
-        Err(Stop::Failed(format!("{}: {why}", self.console.name())))
+    fn failed<T>(&self, why: impl std::fmt::Display) -> ExecResult<T> {
+        Err(ExecError::Failed(format!("{}: {why}", self.console.name())))
     }
 }
 
 fn help() -> String {
     let mut text = String::new();
-    for (_, usage, what) in parse::VERBS {
+    for (_, usage, what) in parse::COMMANDS {
         text.push_str(&format!("{usage}\n    {what}\n"));
     }
     text.push_str("exit code: 0 done, found or come; 1 not; 2 not understood\n");
@@ -225,13 +225,13 @@ pub async fn run_line<O: Outlet>(
     typed: Typed,
     outlet: O,
 ) -> Option<u8> {
-    let mut outlet = Page { outlet, terminal: terminal.then(Visible::default) };
+    let mut outlet = TextOutlet { outlet, terminal: terminal.then(Visible::default) };
     let command = match command {
         Ok(command) => command,
         Err(error) => {
             // Whatever comes on its standard input is for nobody, and must not stop us from reading.
             drop(typed);
-            return outlet.aside(format!("{error}\n")).await.ok().map(|()| EXIT_USAGE);
+            return outlet.notice(format!("{error}\n")).await.ok().map(|()| EXIT_USAGE);
         }
     };
     tokio::select! {
@@ -259,40 +259,40 @@ async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
 
 /// What a command says. A terminal is given nothing of it that it would obey, and wants a CR before each LF, because its client
 /// has set it raw.
-struct Page<O> {
+struct TextOutlet<O> {
     outlet: O,
     /// Of a terminal.
     terminal: Option<Visible>,
 }
 
-impl<O: Outlet> Page<O> {
+impl<O: Outlet> TextOutlet<O> {
     /// What was kept of the end.
     async fn end(&mut self) -> Result<(), Gone> {
         let Some(visible) = &mut self.terminal else { return Ok(()) };
         let mut out = Vec::new();
         visible.end(&mut out);
-        if out.is_empty() { Ok(()) } else { self.outlet.send(with_returns(&out)).await }
+        if out.is_empty() { Ok(()) } else { self.outlet.send(crlf(&out)).await }
     }
 }
 
-impl<O: Outlet> Outlet for Page<O> {
+impl<O: Outlet> Outlet for TextOutlet<O> {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
         let Some(visible) = &mut self.terminal else { return self.outlet.send(bytes).await };
         let mut out = Vec::new();
         visible.show(&bytes, &mut out);
-        self.outlet.send(with_returns(&out)).await
+        self.outlet.send(crlf(&out)).await
     }
 
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
         let text = visible(&text);
         match self.terminal {
-            Some(_) => self.outlet.send(with_returns(text.as_bytes())).await,
-            None => self.outlet.aside(text).await,
+            Some(_) => self.outlet.send(crlf(text.as_bytes())).await,
+            None => self.outlet.notice(text).await,
         }
     }
 }
 
-fn with_returns(lines: &[u8]) -> Vec<u8> {
+fn crlf(lines: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(lines.len() + 64);
     for &byte in lines {
         if byte == b'\n' {

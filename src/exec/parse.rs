@@ -7,7 +7,7 @@ use super::foreign::{ForeignCommand, foreign};
 use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
-use super::{Command, DEFAULT_TIMEOUT, Typing};
+use super::{Command, DEFAULT_TIMEOUT, SendOptions};
 use crate::config::EscapeError;
 use crate::hub::{BREAK_MS_RANGE, DEFAULT_BREAK_MS};
 use crate::session::{Options, plain};
@@ -26,7 +26,7 @@ pub enum ParseError {
     Unknown(String),
     /// Not text.
     #[error("a command is UTF-8 text of at most {MAX_COMMAND_BYTES} bytes")]
-    NoText,
+    NotText,
     /// Something is missing, or too much.
     #[error("{verb}: {what}; usage: {usage}")]
     Usage {
@@ -63,7 +63,7 @@ pub enum Request {
 }
 
 /// A verb, how it is used, and what for.
-pub(super) const VERBS: [(&str, &str, &str); 8] = [
+pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
     (
         "connect",
         "connect [--escape KEYS|none] [--no-reconnect] [--force]",
@@ -96,21 +96,21 @@ pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
         return Err(refused.into());
     }
     let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= MAX_COMMAND_BYTES);
-    let text = text.ok_or(ParseError::NoText)?.trim();
+    let text = text.ok_or(ParseError::NotText)?.trim();
     let (verb, rest) = first_word(text);
     let mut words = Words { verb: "", usage: "", rest };
-    if let Some((verb, usage, _)) = VERBS.iter().find(|(name, ..)| *name == verb) {
+    if let Some((verb, usage, _)) = COMMANDS.iter().find(|(name, ..)| *name == verb) {
         (words.verb, words.usage) = (verb, usage);
     }
     let command = match words.verb {
         "connect" => return connect(words).map(Request::Session),
         "log" => log(words),
         "grep" => grep(words),
-        "status" => words.nothing(Command::Status),
+        "status" => words.finish(Command::Status),
         "break" => send_break(words),
         "send" => send(words),
         "expect" => expect(words),
-        "help" => words.nothing(Command::Help),
+        "help" => words.finish(Command::Help),
         _ => Err(ParseError::Unknown(verb.to_owned())),
     };
     command.map(Request::Command)
@@ -122,17 +122,17 @@ fn connect(mut words: Words<'_>) -> Result<Options, ParseError> {
         match words.option() {
             Some("--escape") => {
                 let keys = words.word("KEYS")?;
-                options.escape = keys.parse().map_err(|error: EscapeError| words.wrong(error.to_string()))?;
+                options.escape = keys.parse().map_err(|error: EscapeError| words.usage_error(error.to_string()))?;
             }
             Some("--no-reconnect") => options.no_reconnect = true,
             Some("--force") => options.force = true,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
             None => break,
         }
     }
     match words.rest {
         "" => Ok(options),
-        rest => Err(words.wrong(format!("{:?} is too much", plain(rest)))),
+        rest => Err(words.usage_error(format!("{:?} is too much", plain(rest)))),
     }
 }
 
@@ -147,16 +147,16 @@ fn log(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some("--raw") => raw = true,
             Some(other) => match other.strip_prefix("-n").map(lines) {
                 Some(Ok(lines)) => count = Some(lines),
-                _ => return Err(words.wrong(format!("{other} is not an option"))),
+                _ => return Err(words.usage_error(format!("{other} is not an option"))),
             },
             None => break,
         }
     }
     if follow && until.is_some() {
-        return Err(words.wrong("-f goes on without end, and --until ends".to_owned()));
+        return Err(words.usage_error("-f goes on without end, and --until ends".to_owned()));
     }
-    let count = count.unwrap_or_else(|| Lines::unsaid(since, until));
-    words.nothing(Command::Log { lines: count.0, since, until, follow, raw })
+    let count = count.unwrap_or_else(|| Lines::default_for(since, until));
+    words.finish(Command::Log { lines: count.0, since, until, follow, raw })
 }
 
 fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
@@ -168,7 +168,7 @@ fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some("--until") => until = Some(words.until()?),
             Some("--raw") => raw = true,
             Some("--") | None => break,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
         }
     }
     let mut pattern = words.pattern()?;
@@ -184,12 +184,12 @@ fn send_break(mut words: Words<'_>) -> Result<Command, ParseError> {
         "" => DEFAULT_BREAK_MS,
         _ => words.number("MILLISECONDS", BREAK_MS_RANGE)?,
     };
-    words.nothing(Command::Break { milliseconds, force })
+    words.finish(Command::Break { milliseconds, force })
 }
 
 fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
     let (mut force, mut expected, mut timeout) = (false, None, DEFAULT_TIMEOUT);
-    let mut typing = Typing::default();
+    let mut typing = SendOptions::default();
     loop {
         match words.option() {
             Some("--force") => force = true,
@@ -201,7 +201,7 @@ fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some("--timeout") => timeout = words.timeout()?,
             Some("--expect") => expected = Some(words.word("PATTERN")?.parse()?),
             Some("--") | None => break,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
         }
     }
     let text = words.text("TEXT")?;
@@ -214,7 +214,7 @@ fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
         match words.option() {
             Some("--timeout") => timeout = words.timeout()?,
             Some("--") | None => break,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
         }
     }
     // It may also stand behind the pattern.
@@ -261,7 +261,7 @@ mod tests {
             force: false,
             expected: None,
             timeout: DEFAULT_TIMEOUT,
-            typing: Typing::default(),
+            typing: SendOptions::default(),
         };
         for (line, wanted) in [
             ("log", log(20, false)),
@@ -312,7 +312,7 @@ mod tests {
                     force: true,
                     expected: Some(pattern(r"ok .*\$")),
                     timeout: seconds(3),
-                    typing: Typing::default(),
+                    typing: SendOptions::default(),
                 },
             ),
             (
@@ -322,7 +322,7 @@ mod tests {
                     force: false,
                     expected: None,
                     timeout: DEFAULT_TIMEOUT,
-                    typing: Typing {
+                    typing: SendOptions {
                         output_delay: Some("20ms".parse().unwrap()),
                         output_line_delay: Some("none".parse().unwrap()),
                         raw: true,
@@ -396,7 +396,7 @@ mod tests {
             let Err(error) = error.map_err(|error| error.to_string());
             assert!(error.contains(wanted) && error.lines().count() == 1, "{line:?}: {error}");
         }
-        assert_eq!(parse(b"grep \xff"), Err(ParseError::NoText));
-        assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NoText));
+        assert_eq!(parse(b"grep \xff"), Err(ParseError::NotText));
+        assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NotText));
     }
 }

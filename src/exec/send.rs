@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Done, EXIT_DONE, Pattern, Stop, Task, Typing};
+use super::{ExecResult, EXIT_DONE, Pattern, ExecError, Task, SendOptions};
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
 use crate::port::Pacing;
-use crate::session::{Membership, Outlet, plain};
+use crate::session::{SessionGuard, Outlet, plain};
 
 /// Bytes handed over at once: little, because what is handed over cannot be taken back.
 const WRITE_CHUNK: usize = 512;
@@ -18,13 +18,13 @@ const BREAK_TIMEOUT: Duration = Duration::from_secs(15);
 impl Task {
     pub(super) async fn send<O: Outlet>(
         &self,
-        (bytes, typing): (Vec<u8>, Typing),
+        (bytes, typing): (Vec<u8>, SendOptions),
         force: bool,
         expected: Option<Pattern>,
         patience: Duration,
         outlet: &mut O,
-    ) -> Done {
-        let _seat = self.sit_down(force)?;
+    ) -> ExecResult {
+        let _seat = self.attach_as_writer(force)?;
         let settings = self.console.settings();
         let bytes = if typing.raw { bytes } else { settings.omap.apply(bytes) };
         let pacing = Pacing {
@@ -66,14 +66,14 @@ impl Task {
         }
     }
 
-    pub(super) async fn send_break(&self, milliseconds: u32, force: bool) -> Done {
+    pub(super) async fn send_break(&self, milliseconds: u32, force: bool) -> ExecResult {
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (least, most) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
             return self.failed(format!("a break of {milliseconds} ms: expected {least} to {most}"));
         }
-        let seat = self.sit_down(force)?;
+        let seat = self.attach_as_writer(force)?;
         let length = Duration::from_millis(milliseconds.into());
-        let (wanted, mut events) = self.console.hub.break_while_heard(length, self.visitor.user.clone());
+        let (wanted, mut events) = self.console.hub.break_while_heard(length, self.user.user.clone());
         let sent = async {
             self.console.hub.input().send(wanted).await.ok()?;
             while let Some(event) = events.recv().await {
@@ -91,24 +91,24 @@ impl Task {
             Ok(None) => return self.failed("its device has gone"),
             Err(_) => return self.failed("its line takes nothing"),
         }
-        let news = format!("break of {milliseconds} ms by {}", plain(&self.visitor.user));
-        self.console.roster().tell_all(Some(seat.id), &news);
+        let news = format!("break of {milliseconds} ms by {}", plain(&self.user.user));
+        self.console.roster().notify_all(Some(seat.id), &news);
         Ok(EXIT_DONE)
     }
 
     /// Attaches as the writer, or says why that cannot be.
-    fn sit_down(&self, force: bool) -> Done<Membership> {
+    fn attach_as_writer(&self, force: bool) -> ExecResult<SessionGuard> {
         let state = self.console.hub.line().borrow().clone();
         if !matches!(state, LineState::Open(_)) {
             return self.failed(state);
         }
-        let (seat, _) = self.console.join(self.visitor.clone());
+        let (seat, _) = self.console.attach(self.user.clone());
         let mut roster = self.console.roster();
-        let taken = if force { roster.force(seat.id) } else { roster.attach(seat.id) };
+        let taken = if force { roster.take_over(seat.id) } else { roster.attach(seat.id) };
         drop(roster);
         match taken {
             Ok(()) => Ok(seat),
-            Err(refusal) => Err(Stop::Failed(match force {
+            Err(refusal) => Err(ExecError::Failed(match force {
                 true => refusal.to_string(),
                 false => format!("{refusal}; nothing was sent"),
             })),

@@ -21,12 +21,12 @@ pub(super) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn wrong(&self, what: String) -> ParseError {
+    pub(super) fn usage_error(&self, what: String) -> ParseError {
         ParseError::Usage { verb: self.verb, what: plain(&what), usage: self.usage }
     }
 
-    pub(super) fn option_unknown(&self, option: &str) -> ParseError {
-        self.wrong(format!("{option} is not an option (-- before a text that begins so)"))
+    pub(super) fn unknown_option(&self, option: &str) -> ParseError {
+        self.usage_error(format!("{option} is not an option (-- before a text that begins so)"))
     }
 
     /// The next word, if it is an option.
@@ -47,7 +47,7 @@ impl<'a> Words<'a> {
             None => first_word(self.rest),
         };
         if word.is_empty() {
-            return Err(self.wrong(format!("{what} is missing")));
+            return Err(self.usage_error(format!("{what} is missing")));
         }
         self.rest = rest;
         Ok(word)
@@ -57,7 +57,7 @@ impl<'a> Words<'a> {
         let word = self.word(what)?;
         word.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
-            self.wrong(format!("{what} {word}: expected {least} to {most}"))
+            self.usage_error(format!("{what} {word}: expected {least} to {most}"))
         })
     }
 
@@ -67,7 +67,7 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn pause(&mut self, option: &str) -> Result<Pause, ParseError> {
-        self.word(option)?.parse().map_err(|error: PortError| self.wrong(error.to_string()))
+        self.word(option)?.parse().map_err(|error: PortError| self.usage_error(error.to_string()))
     }
 
     pub(super) fn since(&mut self) -> Result<Timestamp, ParseError> {
@@ -83,7 +83,7 @@ impl<'a> Words<'a> {
         let rest = std::mem::take(&mut self.rest);
         let quoted = |quote| rest.strip_prefix(quote)?.strip_suffix(quote);
         match quoted('"').or_else(|| quoted('\'')).unwrap_or(rest) {
-            "" => Err(self.wrong(format!("{what} is missing"))),
+            "" => Err(self.usage_error(format!("{what} is missing"))),
             text => Ok(text),
         }
     }
@@ -92,10 +92,10 @@ impl<'a> Words<'a> {
         Ok(self.text("PATTERN")?.parse()?)
     }
 
-    pub(super) fn nothing(&self, command: Command) -> Result<Command, ParseError> {
+    pub(super) fn finish(&self, command: Command) -> Result<Command, ParseError> {
         match self.rest {
             "" => Ok(command),
-            rest => Err(self.wrong(format!("{rest:?} is too much"))),
+            rest => Err(self.usage_error(format!("{rest:?} is too much"))),
         }
     }
 }
@@ -113,7 +113,7 @@ pub struct Lines(pub Option<u32>);
 
 impl Lines {
     /// If nothing is said of their number: the last ones, or all of a time.
-    pub fn unsaid(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+    pub fn default_for(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         Self((since.is_none() && until.is_none()).then_some(DEFAULT_LINES))
     }
 }

@@ -13,7 +13,7 @@ use crate::auth::protocol::{Exit, Identity, Line, Run, Target, Terminal, WordErr
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
-use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
+use crate::session::{Gone, DRAIN_TIMEOUT, Outlet, Typed};
 use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, show_said};
 use crate::system::systemd;
 
@@ -138,7 +138,7 @@ impl Destination for AdminCli {
         tokio::select! {
             exit = relayed => exit,
             why = closed(&mut closing) => {
-                let told = timeout(LAST_WORDS, say(&mut outlet, terminal.is_some(), &why));
+                let told = timeout(DRAIN_TIMEOUT, say(&mut outlet, terminal.is_some(), &why));
                 matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1))
             }
         }
@@ -198,7 +198,7 @@ async fn refuse(
 async fn say(outlet: &mut SshOutlet, on_terminal: bool, text: &str) -> Result<(), Gone> {
     match on_terminal {
         true => outlet.send(format!("\r\n{text}\r\n").into_bytes()).await,
-        false => outlet.aside(format!("{text}\n")).await,
+        false => outlet.notice(format!("{text}\n")).await,
     }
 }
 

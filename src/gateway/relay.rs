@@ -166,7 +166,7 @@ async fn take(
                     "\r\n[a break of the SSH client goes no further here: use the escape command l0]\r\n";
                 let shown = match terminal {
                     Some(_) => outlet.send(told.as_bytes().to_vec()).await,
-                    None => outlet.aside(told.to_owned()).await,
+                    None => outlet.notice(told.to_owned()).await,
                 };
                 if shown.is_err() {
                     return Input::Gone;

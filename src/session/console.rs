@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::roster::{AttachedUser, MemberId, Notifications, Roster};
+use super::roster::{AttachedUser, SessionId, Notifications, Roster};
 use crate::capture::reader::Reader;
 use crate::config;
 use crate::event::Event;
@@ -16,7 +16,7 @@ use crate::hub::Hub;
 use crate::port::PortName;
 
 /// How long a viewer may take to receive why its session is closed.
-pub const LAST_WORDS: Duration = Duration::from_secs(1);
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A port as its sessions see it.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ pub struct Console {
     /// How many are attached, for the service's idle exit and STATUS.
     attached: watch::Sender<usize>,
     closing: watch::Sender<Option<String>>,
-    neighbours: watch::Sender<Neighbours>,
+    ports: watch::Sender<PortList>,
     directory: OnceLock<Directory>,
     /// When this process has taken over from another one, which may have been killed and so has told its sessions nothing.
     took_over: OnceLock<Instant>,
@@ -45,24 +45,24 @@ pub struct Console {
 }
 
 /// So long after it, sessions are told: whoever was cut off comes back at once.
-const NEWS: Duration = Duration::from_secs(60);
+const RESTART_NOTICE_PERIOD: Duration = Duration::from_secs(60);
 
 /// The ports of this machine, with their TCP ports.
-pub type Neighbours = Vec<(PortName, Option<u16>)>;
+pub type PortList = Vec<(PortName, Option<u16>)>;
 
 /// For the configuration to be read. A disk that takes longer leaves a list as old as the last reload.
 const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Looked = Pin<Box<dyn Future<Output = Option<Neighbours>> + Send>>;
+type PortListFuture = Pin<Box<dyn Future<Output = Option<PortList>> + Send>>;
 
 /// Looks which ports there are now; `None` if that cannot be told. (A port is reloaded for its own settings, not for those of others.)
-pub struct Directory(Box<dyn Fn() -> Looked + Send + Sync>);
+pub struct Directory(Box<dyn Fn() -> PortListFuture + Send + Sync>);
 
 impl Directory {
     /// One that looks so.
     pub fn new<F>(look: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Option<Neighbours>> + Send + 'static,
+        F: Future<Output = Option<PortList>> + Send + 'static,
     {
         Self(Box::new(move || Box::pin(look())))
     }
@@ -89,7 +89,7 @@ impl Console {
             settings: watch::Sender::new(settings),
             attached: watch::Sender::new(0),
             closing: watch::Sender::new(None),
-            neighbours: watch::Sender::default(),
+            ports: watch::Sender::default(),
             directory: OnceLock::new(),
             took_over: OnceLock::new(),
             stale: watch::Sender::new(None),
@@ -102,7 +102,7 @@ impl Console {
     }
 
     /// The port, and what it is called later.
-    pub fn name_to_come(&self) -> watch::Receiver<PortName> {
+    pub fn watch_name(&self) -> watch::Receiver<PortName> {
         self.name.subscribe()
     }
 
@@ -122,7 +122,7 @@ impl Console {
         let said = format!("{before} is now {name}");
         tracing::info!(message_id = Event::Applied.id(), "{said}");
         self.hub.note(said.clone());
-        self.roster().tell_all(None, &said);
+        self.roster().notify_all(None, &said);
     }
 
     /// This process goes on where another one has ended.
@@ -142,9 +142,9 @@ impl Console {
     }
 
     /// What a session is told of a process that has taken over, for a minute.
-    pub(super) fn news(&self) -> Option<String> {
+    pub(super) fn restart_notice(&self) -> Option<String> {
         let ago = self.took_over.get()?.elapsed();
-        (ago < NEWS).then(|| {
+        (ago < RESTART_NOTICE_PERIOD).then(|| {
             let unit = self.unit();
             format!("this port was restarted {} s ago: journalctl -u {unit} says why", ago.as_secs())
         })
@@ -162,7 +162,7 @@ impl Console {
     }
 
     /// The settings in force, and whenever they change.
-    pub(super) fn settings_to_come(&self) -> watch::Receiver<config::Port> {
+    pub(super) fn watch_settings(&self) -> watch::Receiver<config::Port> {
         self.settings.subscribe()
     }
 
@@ -178,18 +178,18 @@ impl Console {
     }
 
     /// The ports that this machine has now.
-    pub async fn neighbours(&self) -> Neighbours {
+    pub async fn ports(&self) -> PortList {
         if let Some(Directory(look)) = self.directory.get()
             && let Ok(Some(now)) = tokio::time::timeout(DIRECTORY_TIMEOUT, look()).await
         {
-            self.neighbours.send_replace(now);
+            self.ports.send_replace(now);
         }
-        self.neighbours.borrow().clone()
+        self.ports.borrow().clone()
     }
 
     /// Which ports there are from now on.
-    pub fn set_neighbours(&self, neighbours: Neighbours) {
-        self.neighbours.send_replace(neighbours);
+    pub fn set_ports(&self, neighbours: PortList) {
+        self.ports.send_replace(neighbours);
     }
 
     /// How many are attached.
@@ -208,20 +208,20 @@ impl Console {
     }
 
     /// Attaches somebody for as long as the membership is held.
-    pub fn join(self: &Arc<Self>, client: AttachedUser) -> (Membership, Notifications) {
+    pub fn attach(self: &Arc<Self>, client: AttachedUser) -> (SessionGuard, Notifications) {
         tracing::info!(message_id = Event::Attach.id(), console_user = client.user, "{client} attached");
         let who = client.to_string();
         let mut roster = self.roster();
-        let (id, notifications) = roster.join(client);
+        let (id, notifications) = roster.attach(client);
         let role = if roster.writes(id) { "writing" } else { "watching" };
         drop(roster);
         self.hub.note(format!("{who} attached, {role}"));
         self.attached.send_modify(|count| *count += 1);
-        (Membership { console: self.clone(), id }, notifications)
+        (SessionGuard { console: self.clone(), id }, notifications)
     }
 
-    fn leave(&self, id: MemberId) {
-        let left = self.roster().leave(id);
+    fn detach(&self, id: SessionId) {
+        let left = self.roster().detach(id);
         if let Some(client) = left {
             tracing::info!(message_id = Event::Detach.id(), console_user = client.user, "{client} left");
             self.hub.note(format!("{client} left"));
@@ -241,14 +241,14 @@ pub async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
 /// Somebody's place at the port. It ends when dropped, however the session ends: a connection that is gone or a panic must
 /// not leave a writer behind that nobody is.
 #[derive(Debug)]
-pub struct Membership {
+pub struct SessionGuard {
     console: Arc<Console>,
     /// Whose.
-    pub id: MemberId,
+    pub id: SessionId,
 }
 
-impl Drop for Membership {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
-        self.console.leave(self.id);
+        self.console.detach(self.id);
     }
 }

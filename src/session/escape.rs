@@ -5,15 +5,15 @@
 use crate::config::EscapePrefix;
 
 /// Bytes of a line that a command asks for: a message, a pattern, a port's name.
-const LINE_MAX: usize = 200;
+const MAX_LINE_BYTES: usize = 200;
 
 /// What the typed bytes mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// For the device.
-    Type(Vec<u8>),
+    Input(Vec<u8>),
     /// `.`: leave.
-    Leave,
+    Detach,
     /// `?`: the list of commands.
     Help,
     /// `l0` to `l9`: send a break, the longer the higher.
@@ -21,11 +21,11 @@ pub enum Action {
     /// `l?`: the list of breaks.
     Breaks,
     /// `a`: write, if nobody does.
-    Attach,
+    RequestWrite,
     /// `f`: write, whoever does.
-    Force,
+    TakeOver,
     /// `s`: watch only.
-    Spy,
+    ReadOnly,
     /// `w` and `u`: who is here.
     Who,
     /// `i`: settings, counters, modem lines.
@@ -41,7 +41,7 @@ pub enum Action {
     /// `M…`: set a modem line.
     Modem(Modem),
     /// `;`, `b`, `/`: a line is asked for.
-    Ask(Prompt),
+    Prompt(Prompt),
     /// What the line that is being entered looks like on its own terminal.
     Echo(Vec<u8>),
     /// It is entered.
@@ -58,7 +58,7 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prompt {
     /// `;`: the name of another console.
-    Another,
+    Console,
     /// `b`: a message to everybody here.
     Message,
     /// `/`: what to look for in the log.
@@ -83,9 +83,9 @@ enum State {
     Prefix,
     Command,
     /// `l`: which break?
-    BreakOf,
+    Break,
     /// `M`: which line, and how?
-    ModemOf,
+    Modem,
     /// `\`: so many octal digits, so far worth this.
     Octal(u8, u16),
     /// A line is being entered.
@@ -107,8 +107,8 @@ struct Actions(Vec<Action>);
 impl Actions {
     fn typed(&mut self, bytes: &[u8]) {
         match self.0.last_mut() {
-            Some(Action::Type(before)) => before.extend_from_slice(bytes),
-            _ => self.0.push(Action::Type(bytes.to_vec())),
+            Some(Action::Input(before)) => before.extend_from_slice(bytes),
+            _ => self.0.push(Action::Input(bytes.to_vec())),
         }
     }
 
@@ -139,7 +139,7 @@ impl EscapeMachine {
     /// taken off `bytes`.
     pub fn step(&mut self, bytes: &mut &[u8]) -> Vec<Action> {
         let Some(EscapePrefix([first, second])) = self.prefix else {
-            return vec![Action::Type(std::mem::take(bytes).to_vec())];
+            return vec![Action::Input(std::mem::take(bytes).to_vec())];
         };
         let mut actions = Actions::default();
         while let Some((&byte, rest)) = bytes.split_first() {
@@ -159,7 +159,7 @@ impl EscapeMachine {
                     actions.typed(&[first, byte]);
                     State::Typing
                 }
-                State::Line(asked) => self.enter(asked, byte, &mut actions),
+                State::Line(asked) => self.edit_line(asked, byte, &mut actions),
                 State::Octal(digits, value) => octal(digits, value, byte, &mut actions),
                 state => command(state, byte, &mut actions),
             };
@@ -183,8 +183,8 @@ impl EscapeMachine {
             State::Typing | State::Line(_) => Vec::new(),
             State::Prefix => vec![first],
             State::Command => vec![first, second],
-            State::BreakOf => vec![first, second, b'l'],
-            State::ModemOf => vec![first, second, b'M'],
+            State::Break => vec![first, second, b'l'],
+            State::Modem => vec![first, second, b'M'],
             State::Octal(0, _) => vec![first, second, b'\\'],
             // Two digits at most, which the end of input ends.
             State::Octal(_, value) => vec![value as u8],
@@ -193,7 +193,7 @@ impl EscapeMachine {
 
     /// Adds `rest` to the line that is being entered: what it looks like.
     pub fn complete(&mut self, rest: &str) -> Vec<u8> {
-        let room = LINE_MAX - self.line.len();
+        let room = MAX_LINE_BYTES - self.line.len();
         let rest = rest.as_bytes();
         let rest = &rest[..rest.len().min(room)];
         self.line.extend_from_slice(rest);
@@ -201,7 +201,7 @@ impl EscapeMachine {
     }
 
     /// One more byte of a line. Escape and Control-C give it up.
-    fn enter(&mut self, asked: Prompt, byte: u8, actions: &mut Actions) -> State {
+    fn edit_line(&mut self, asked: Prompt, byte: u8, actions: &mut Actions) -> State {
         match byte {
             b'\r' | b'\n' => {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
@@ -223,12 +223,12 @@ impl EscapeMachine {
                     actions.echo(b"\x08 \x08");
                 }
             }
-            b'\t' if asked == Prompt::Another => {
+            b'\t' if asked == Prompt::Console => {
                 let begun = String::from_utf8_lossy(&self.line).into_owned();
                 actions.0.push(Action::Complete(asked, begun));
             }
             0..0x20 => {}
-            _ if self.line.len() == LINE_MAX => actions.echo(b"\x07"),
+            _ if self.line.len() == MAX_LINE_BYTES => actions.echo(b"\x07"),
             _ => {
                 self.line.push(byte);
                 actions.echo(&[byte]);
@@ -271,42 +271,42 @@ fn octal(digits: u8, value: u16, byte: u8, actions: &mut Actions) -> State {
 }
 
 fn command(state: State, byte: u8, actions: &mut Actions) -> State {
-    let asks = |asked| (Action::Ask(asked), State::Line(asked));
+    let asks = |asked| (Action::Prompt(asked), State::Line(asked));
     let (action, next) = match (state, byte) {
-        (State::Command, b'l') => return State::BreakOf,
-        (State::Command, b'M') => return State::ModemOf,
+        (State::Command, b'l') => return State::Break,
+        (State::Command, b'M') => return State::Modem,
         (State::Command, b'\\') => return State::Octal(0, 0),
-        (State::Command, b';') => asks(Prompt::Another),
+        (State::Command, b';') => asks(Prompt::Console),
         (State::Command, b'b') => asks(Prompt::Message),
         (State::Command, b'/') => asks(Prompt::Search),
-        (state, byte) => (single(state, byte), State::Typing),
+        (state, byte) => (single_key_command(state, byte), State::Typing),
     };
     actions.0.push(action);
     next
 }
 
 /// A command that asks for nothing more.
-fn single(state: State, byte: u8) -> Action {
+fn single_key_command(state: State, byte: u8) -> Action {
     match (state, byte) {
-        (State::BreakOf, b'0'..=b'9') => Action::Break(byte - b'0'),
-        (State::BreakOf, b'?') => Action::Breaks,
-        (State::BreakOf, _) => Action::Unknown(format!("l{}", byte.escape_ascii())),
-        (State::ModemOf, b'p') => Action::Modem(Modem::PulseDtr),
-        (State::ModemOf, b'd') => Action::Modem(Modem::Dtr(false)),
-        (State::ModemOf, b'D') => Action::Modem(Modem::Dtr(true)),
-        (State::ModemOf, b'r') => Action::Modem(Modem::Rts(false)),
-        (State::ModemOf, b'R') => Action::Modem(Modem::Rts(true)),
-        (State::ModemOf, _) => Action::Unknown(format!("M{}", byte.escape_ascii())),
-        (_, b'.') => Action::Leave,
+        (State::Break, b'0'..=b'9') => Action::Break(byte - b'0'),
+        (State::Break, b'?') => Action::Breaks,
+        (State::Break, _) => Action::Unknown(format!("l{}", byte.escape_ascii())),
+        (State::Modem, b'p') => Action::Modem(Modem::PulseDtr),
+        (State::Modem, b'd') => Action::Modem(Modem::Dtr(false)),
+        (State::Modem, b'D') => Action::Modem(Modem::Dtr(true)),
+        (State::Modem, b'r') => Action::Modem(Modem::Rts(false)),
+        (State::Modem, b'R') => Action::Modem(Modem::Rts(true)),
+        (State::Modem, _) => Action::Unknown(format!("M{}", byte.escape_ascii())),
+        (_, b'.') => Action::Detach,
         (_, b'?') => Action::Help,
-        (_, b'a') => Action::Attach,
-        (_, b'f') => Action::Force,
+        (_, b'a') => Action::RequestWrite,
+        (_, b'f') => Action::TakeOver,
         (_, b'i') => Action::Information,
         (_, b'o') => Action::Reopen,
         (_, b'p') => Action::Replay(60),
         (_, b'r') => Action::Replay(20),
         (_, 0x12) => Action::Replay(1),
-        (_, b's') => Action::Spy,
+        (_, b's') => Action::ReadOnly,
         (_, b't') => Action::Timestamps,
         (_, b'v') => Action::Version,
         (_, b'w' | b'u') => Action::Who,
@@ -321,7 +321,7 @@ mod tests {
     use Action::*;
 
     fn typed(text: &str) -> Action {
-        Type(text.as_bytes().to_vec())
+        Input(text.as_bytes().to_vec())
     }
 
     fn echo(text: &str) -> Action {
@@ -341,7 +341,7 @@ mod tests {
         let mut merged: Vec<Action> = Vec::new();
         for action in actions {
             match (merged.last_mut(), action) {
-                (Some(Type(before)), Type(bytes)) | (Some(Echo(before)), Echo(bytes)) => before.extend(bytes),
+                (Some(Input(before)), Input(bytes)) | (Some(Echo(before)), Echo(bytes)) => before.extend(bytes),
                 (_, action) => merged.push(action),
             }
         }
@@ -352,12 +352,12 @@ mod tests {
     fn every_command_under_every_split() {
         let table: &[(&str, Vec<Action>)] = &[
             ("show version\r", vec![typed("show version\r")]),
-            ("\x05c.", vec![Leave]),
+            ("\x05c.", vec![Detach]),
             ("a\x05c?b", vec![typed("a"), Help, typed("b")]),
             ("\x05cl0\x05cl9", vec![Break(0), Break(9)]),
             ("\x05cl?", vec![Breaks]),
             ("\x05clx", vec![unknown("lx")]),
-            ("\x05ca\x05cf\x05cs", vec![Attach, Force, Spy]),
+            ("\x05ca\x05cf\x05cs", vec![RequestWrite, TakeOver, ReadOnly]),
             ("\x05cw\x05cu", vec![Who, Who]),
             ("\x05ci\x05cv", vec![Information, Version]),
             ("\x05co\x05ct", vec![Reopen, Timestamps]),
@@ -373,27 +373,27 @@ mod tests {
             ("\x05c\\4\r", vec![typed("\x04")]),
             ("\x05c\\777", vec![unknown("\\777")]),
             ("\x05c\\x", vec![unknown("\\x")]),
-            ("\x05c;tty1\r", vec![Ask(Prompt::Another), echo("tty1"), line(Prompt::Another, "tty1")]),
+            ("\x05c;tty1\r", vec![Prompt(Prompt::Console), echo("tty1"), line(Prompt::Console, "tty1")]),
             (
                 "\x05cbhi\x7f\x7fx\r",
-                vec![Ask(Prompt::Message), echo("hi\x08 \x08\x08 \x08x"), line(Prompt::Message, "x")],
+                vec![Prompt(Prompt::Message), echo("hi\x08 \x08\x08 \x08x"), line(Prompt::Message, "x")],
             ),
             (
                 "\x05cb\u{e9}\x7f\r",
-                vec![Ask(Prompt::Message), echo("\u{e9}\x08 \x08"), line(Prompt::Message, "")],
+                vec![Prompt(Prompt::Message), echo("\u{e9}\x08 \x08"), line(Prompt::Message, "")],
             ),
             (
                 "\x05c/ab\x15c\r",
-                vec![Ask(Prompt::Search), echo("ab\x08 \x08\x08 \x08c"), line(Prompt::Search, "c")],
+                vec![Prompt(Prompt::Search), echo("ab\x08 \x08\x08 \x08c"), line(Prompt::Search, "c")],
             ),
-            ("\x05cba\x05c.\r", vec![Ask(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
-            ("\x05c/x\x1bq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
+            ("\x05cba\x05c.\r", vec![Prompt(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
+            ("\x05c/x\x1bq", vec![Prompt(Prompt::Search), echo("x"), Nothing, typed("q")]),
             ("\x05c\r", vec![Nothing]),
             ("\x05cZ", vec![unknown("Z")]),
             ("\x05c\x1b", vec![unknown("\\x1b")]),
             ("\x05x", vec![typed("\x05x")]),
-            ("\x05\x05c.", vec![typed("\x05"), Leave]),
-            ("x\x05c.\x05", vec![typed("x"), Leave]),
+            ("\x05\x05c.", vec![typed("\x05"), Detach]),
+            ("x\x05c.\x05", vec![typed("x"), Detach]),
         ];
         for (input, wanted) in table {
             let bytes = input.as_bytes();
@@ -440,12 +440,12 @@ mod tests {
         let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
         let mut bytes: &[u8] = b"\x05c;co\t\rls";
         let asked = machine.step(&mut bytes);
-        assert_eq!(asked, [Ask(Prompt::Another), echo("co"), Complete(Prompt::Another, "co".to_owned())]);
+        assert_eq!(asked, [Prompt(Prompt::Console), echo("co"), Complete(Prompt::Console, "co".to_owned())]);
         assert_eq!(machine.complete("re-1"), b"re-1");
-        assert_eq!(machine.step(&mut bytes), [line(Prompt::Another, "core-1"), typed("ls")]);
+        assert_eq!(machine.step(&mut bytes), [line(Prompt::Console, "core-1"), typed("ls")]);
         assert_eq!(
             machine.feed(b"\x05cba\tb\r"),
-            [Ask(Prompt::Message), echo("ab"), line(Prompt::Message, "ab")]
+            [Prompt(Prompt::Message), echo("ab"), line(Prompt::Message, "ab")]
         );
     }
 
@@ -453,9 +453,9 @@ mod tests {
     fn a_line_without_end_is_bounded() {
         let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
         machine.feed(b"\x05cb");
-        machine.feed(&[b'x'; 10 * LINE_MAX]);
+        machine.feed(&[b'x'; 10 * MAX_LINE_BYTES]);
         let actions = machine.feed(b"\r");
-        assert_eq!(actions, [line(Prompt::Message, &"x".repeat(LINE_MAX))]);
+        assert_eq!(actions, [line(Prompt::Message, &"x".repeat(MAX_LINE_BYTES))]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::commands::{Outcome, act, break_of};
 use super::escape::EscapeMachine;
 use super::input_queue::{Event, Typed};
-use super::{Answer, Ended, Here};
+use super::{Reply, SessionEnd, Context};
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
 use crate::port::{Mapping, Pacing};
@@ -22,23 +22,23 @@ use crate::system::memory;
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
 const READ_CHUNK: usize = 512;
 /// More pieces than these at once are a paste.
-const PASTE_PIECES: usize = 128;
+const PASTE_CHUNKS: usize = 128;
 
 /// How much of a paste with pauses the line still gets from a user who leaves: a command typed last, and no more than the
 /// next user can wait for.
-const AFTER_LEAVING: Duration = Duration::from_secs(1);
+const DRAIN_ON_DETACH: Duration = Duration::from_secs(1);
 
 /// So long the first character of the escape prefix is held back, because the second may follow. Devices ask each other who they are
 /// by a Control-E (ENQ) alone, and wait for the answer for seconds.
 const PREFIX_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Input that waits for the device, with what it counts for at the gate.
-type Waiting = VecDeque<(Input, usize)>;
+type Queue = VecDeque<(Input, usize)>;
 
 /// Runs until the user leaves or the client is gone.
-pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> Ended {
-    let mut settings = here.console.settings_to_come();
-    let mut typing = Typing::new(here, &settings.borrow_and_update());
+pub(super) async fn run(here: &Context, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> SessionEnd {
+    let mut settings = here.console.watch_settings();
+    let mut typing = InputState::new(here, &settings.borrow_and_update());
     let hub_input = here.console.hub.input();
     // Once input has ended: resolves when the line has taken all of it.
     let mut taken: Option<oneshot::Receiver<()>> = None;
@@ -48,32 +48,32 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
         let idle_end = typing.timeout.filter(|_| !here.options.watch).map(|timeout| last_typed + timeout);
         let prefix_end = typing.machine.holds_prefix().then(|| last_typed + PREFIX_TIMEOUT);
         tokio::select! {
-            permit = hub_input.reserve(), if !typing.waiting.is_empty() && typing.in_hand.is_none() => {
-                let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
-                if !typing.goes_on() {
+            permit = hub_input.reserve(), if !typing.waiting.is_empty() && typing.unwritten.is_none() => {
+                let Ok(permit) = permit else { return SessionEnd::Closed("the port is gone".to_owned()) };
+                if !typing.may_still_send() {
                     typing.drop_waiting(&typed);
                 } else if let Some((input, weight)) = typing.next() {
-                    here.fate.sent.store(true, Ordering::Relaxed);
+                    here.input_outcome.sent.store(true, Ordering::Relaxed);
                     typing.discarded &= !matches!(input, Input::Break { .. });
                     permit.send(input);
                     typed.settle(weight);
                 }
-                give_back(&mut typing.waiting);
+                shrink(&mut typing.waiting);
             }
-            is_written = written(&mut typing.in_hand), if typing.in_hand.is_some() => {
-                typing.in_hand = None;
+            is_written = written(&mut typing.unwritten), if typing.unwritten.is_some() => {
+                typing.unwritten = None;
                 typing.discarded = !is_written;
                 // A paste that takes longer than the port's timeout is no idle session.
                 last_typed = Instant::now();
             }
             event = typed.next() => {
-                let Some(event) = event else { return Ended::Gone };
+                let Some(event) = event else { return SessionEnd::Gone };
                 last_typed = Instant::now();
                 let weight = event.weight();
                 match event {
                     Event::Bytes(bytes) => match typing.bytes(&bytes).await {
-                        Some(Ended::Moved(port, _)) => return Ended::Moved(port, typing.leave(&hub_input)),
-                        Some(_) => return Ended::Left(typing.leave(&hub_input)),
+                        Some(SessionEnd::Switched(port, _)) => return SessionEnd::Switched(port, typing.detach(&hub_input)),
+                        Some(_) => return SessionEnd::Detached(typing.detach(&hub_input)),
                         None => {}
                     },
                     Event::Break => {
@@ -88,33 +88,33 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                 }
             }
             () = reached(prefix_end) => typing.release(),
-            all = resolved(&mut taken), if taken.is_some() => {
+            all = input_taken(&mut taken), if taken.is_some() => {
                 taken = None;
                 if !all {
-                    here.fate.unsent.store(true, Ordering::Relaxed);
+                    here.input_outcome.unsent.store(true, Ordering::Relaxed);
                 }
-                if here.terminal && !here.fate.unsent.load(Ordering::Relaxed) {
-                    return Ended::Left(None);
+                if here.terminal && !here.input_outcome.unsent.load(Ordering::Relaxed) {
+                    return SessionEnd::Detached(None);
                 }
                 // What a pipe has sent wants its answer; and why something was not sent has to be shown first.
-                here.fate.input_ended.notify_one();
+                here.input_outcome.input_ended.notify_one();
             }
             // The console holds the sender for as long as there are sessions.
             Ok(()) = settings.changed() => typing.set(&settings.borrow_and_update()),
             Some(event) = breaks.recv() => match event {
-                BreakEvent::Begun => here.say("break".to_owned()),
+                BreakEvent::Begun => here.notify("break".to_owned()),
                 BreakEvent::Ended => {}
-                BreakEvent::Failed(why) => here.say(why),
+                BreakEvent::Failed(why) => here.notify(why),
             },
             () = reached(idle_end) => {
-                return Ended::Closed("closed: nothing typed for too long".to_owned());
+                return SessionEnd::Closed("closed: nothing typed for too long".to_owned());
             }
         }
     }
 }
 
 /// Whether all was taken, once that is known.
-async fn resolved(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
+async fn input_taken(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
     match taken {
         Some(taken) => taken.await.is_ok(),
         None => std::future::pending().await,
@@ -131,26 +131,26 @@ async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) -> bool {
 }
 
 /// What was typed, between the client and the hub.
-struct Typing<'h> {
-    here: &'h Here,
+struct InputState<'h> {
+    here: &'h Context,
     timeout: Option<Duration>,
     prefix: Option<EscapePrefix>,
     machine: EscapeMachine,
     pacing: Pacing,
     omap: Mapping,
-    waiting: Waiting,
+    waiting: Queue,
     /// With pauses: what the line has been given and has not written yet.
-    in_hand: Option<oneshot::Receiver<()>>,
+    unwritten: Option<oneshot::Receiver<()>>,
     /// The line discards what it is given, for a break that waits behind it.
     discarded: bool,
     /// [`crate::hub::Hub::torn`] when the first of what waits was typed.
     torn: u64,
-    told_read_only: bool,
-    has_typed: bool,
+    notified_read_only: bool,
+    received_input: bool,
 }
 
-impl<'h> Typing<'h> {
-    fn new(here: &'h Here, settings: &config::Port) -> Self {
+impl<'h> InputState<'h> {
+    fn new(here: &'h Context, settings: &config::Port) -> Self {
         let prefix = here.prefix(settings);
         Self {
             here,
@@ -159,12 +159,12 @@ impl<'h> Typing<'h> {
             machine: EscapeMachine::new(prefix),
             pacing: settings.pacing,
             omap: omap(here, settings),
-            waiting: Waiting::new(),
-            in_hand: None,
+            waiting: Queue::new(),
+            unwritten: None,
             discarded: false,
             torn: here.console.hub.torn(),
-            told_read_only: false,
-            has_typed: false,
+            notified_read_only: false,
+            received_input: false,
         }
     }
 
@@ -176,7 +176,7 @@ impl<'h> Typing<'h> {
             self.release();
             self.prefix = prefix;
             self.machine = EscapeMachine::new(prefix);
-            self.here.say(match prefix {
+            self.here.notify(match prefix {
                 Some(prefix) => format!("{prefix}? for help from now on"),
                 None => "no escapes from now on".to_owned(),
             });
@@ -184,8 +184,8 @@ impl<'h> Typing<'h> {
     }
 
     /// Hands on what these bytes mean; how the session ends, if it does.
-    async fn bytes(&mut self, mut bytes: &[u8]) -> Option<Ended> {
-        self.has_typed = true;
+    async fn bytes(&mut self, mut bytes: &[u8]) -> Option<SessionEnd> {
+        self.received_input = true;
         while !bytes.is_empty() {
             for action in self.machine.step(&mut bytes) {
                 match act(self.here, self.prefix, action).await {
@@ -197,10 +197,10 @@ impl<'h> Typing<'h> {
                     Outcome::Done => {}
                     Outcome::Complete(rest) => {
                         let echo = self.machine.complete(&rest);
-                        self.here.tell(Answer::Echo(echo));
+                        self.here.reply(Reply::Echo(echo));
                     }
-                    Outcome::Leave => return Some(Ended::Left(None)),
-                    Outcome::Move(port) => return Some(Ended::Moved(port, None)),
+                    Outcome::Detach => return Some(SessionEnd::Detached(None)),
+                    Outcome::Switch(port) => return Some(SessionEnd::Switched(port, None)),
                 }
             }
         }
@@ -220,7 +220,7 @@ impl<'h> Typing<'h> {
     fn submit(&mut self, input: Input) {
         if !self.may_write() {
             if let Input::Bytes(_) = input {
-                self.here.fate.unsent.store(true, Ordering::Relaxed);
+                self.here.input_outcome.unsent.store(true, Ordering::Relaxed);
             }
             return input.dismiss();
         }
@@ -233,11 +233,11 @@ impl<'h> Typing<'h> {
     /// Input has ended: resolves when the line has taken all of it. A pipe that has sent nothing (`ssh -n`) only listens, and stays.
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
         self.release();
-        if !self.here.terminal && !self.has_typed {
+        if !self.here.terminal && !self.received_input {
             return None;
         }
         let (told, taken) = oneshot::channel();
-        if self.waiting.is_empty() && !self.here.fate.sent.load(Ordering::Relaxed) {
+        if self.waiting.is_empty() && !self.here.input_outcome.sent.load(Ordering::Relaxed) {
             // Not behind what somebody else has typed, which a device may not take for long.
             let _ = told.send(());
         } else {
@@ -260,7 +260,7 @@ impl<'h> Typing<'h> {
                     settled = 0;
                 }
                 let (written, receiver) = oneshot::channel();
-                self.in_hand = Some(receiver);
+                self.unwritten = Some(receiver);
                 Some((Input::Paced { bytes, pacing: self.pacing, written }, settled))
             }
             input => Some((input, weight)),
@@ -268,8 +268,8 @@ impl<'h> Typing<'h> {
     }
 
     /// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one. What there is to say of the rest.
-    fn leave(&mut self, hub_input: &mpsc::Sender<Input>) -> Option<String> {
-        let mut left = AFTER_LEAVING;
+    fn detach(&mut self, hub_input: &mpsc::Sender<Input>) -> Option<String> {
+        let mut left = DRAIN_ON_DETACH;
         let mut unsent = 0;
         for (input, _) in std::mem::take(&mut self.waiting) {
             let size = length(&input);
@@ -296,7 +296,7 @@ impl<'h> Typing<'h> {
     }
 
     /// Whether what waits may still go to the device it was typed for.
-    fn goes_on(&self) -> bool {
+    fn may_still_send(&self) -> bool {
         let console = &self.here.console;
         let takes = matches!(*console.hub.line().borrow(), LineState::Open(_) | LineState::Starting);
         takes && console.roster().writes(self.here.id) && console.hub.torn() == self.torn
@@ -312,8 +312,8 @@ impl<'h> Typing<'h> {
         }
         // Of nothing but the mark of the end, its owner is told.
         if bytes > 0 {
-            self.here.fate.unsent.store(true, Ordering::Relaxed);
-            self.here.say(unsent_bytes(bytes));
+            self.here.input_outcome.unsent.store(true, Ordering::Relaxed);
+            self.here.notify(unsent_bytes(bytes));
         }
     }
 
@@ -338,10 +338,10 @@ impl<'h> Typing<'h> {
             }
         };
         match refusal {
-            None => self.told_read_only = false,
+            None => self.notified_read_only = false,
             Some(refusal) => {
-                if !std::mem::replace(&mut self.told_read_only, true) {
-                    here.say(refusal);
+                if !std::mem::replace(&mut self.notified_read_only, true) {
+                    here.notify(refusal);
                 }
                 return false;
             }
@@ -351,12 +351,12 @@ impl<'h> Typing<'h> {
 }
 
 /// Without a terminal nothing is replaced: files are sent that way.
-fn omap(here: &Here, settings: &config::Port) -> Mapping {
+fn omap(here: &Context, settings: &config::Port) -> Mapping {
     if here.terminal { settings.omap.clone() } else { Mapping::default() }
 }
 
 /// Queues input in full pieces, however small the packets are in which it came.
-fn queue(waiting: &mut Waiting, input: Input) {
+fn queue(waiting: &mut Queue, input: Input) {
     match input {
         Input::Bytes(bytes) => {
             let mut rest = &bytes[..];
@@ -372,9 +372,9 @@ fn queue(waiting: &mut Waiting, input: Input) {
 }
 
 /// Frees what a paste has needed once it is through: the session may go on for months.
-fn give_back(waiting: &mut Waiting) {
-    if waiting.is_empty() && waiting.capacity() > PASTE_PIECES {
-        *waiting = Waiting::new();
+fn shrink(waiting: &mut Queue) {
+    if waiting.is_empty() && waiting.capacity() > PASTE_CHUNKS {
+        *waiting = Queue::new();
         memory::give_back();
     }
 }

@@ -26,12 +26,12 @@ use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
 use crate::system::clock::clock;
 
-pub use console::{Console, Directory, LAST_WORDS, Membership, Neighbours, closed};
-pub use info::facts;
+pub use console::{Console, Directory, DRAIN_TIMEOUT, SessionGuard, PortList, closed};
+pub use info::status_rows;
 pub use input_queue::{Event, Feeder, Typed, WINDOW_GRANT_BYTES, typed, typed_by_grants};
 pub use options::{Escape, Options};
-pub use output::say;
-pub use roster::{AttachedUser, Member, MemberId, Notifications, plain};
+pub use output::notify;
+pub use roster::{AttachedUser, AttachedSession, SessionId, Notifications, plain};
 
 /// The viewer's connection is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +42,9 @@ pub trait Outlet: Send {
     /// The device's bytes, and on a terminal also what we say.
     fn send(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
     /// What we say to a viewer without a terminal, beside its bytes (standard error of an SSH client).
-    fn aside(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
+    fn notice(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
     /// Whether its client can go to another console by itself.
-    fn moves(&self) -> bool {
+    fn can_switch(&self) -> bool {
         false
     }
     /// The address of this machine that its client has come to, if it has come by a network.
@@ -55,9 +55,9 @@ pub trait Outlet: Send {
 
 /// How a session came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
+pub enum SessionEnd {
     /// The user left by escape or end of input; what there is to say of that.
-    Left(Option<String>),
+    Detached(Option<String>),
     /// The input has ended, but not all of its input was sent to the device: what there is to say of that.
     Unsent(String),
     /// The connection is gone.
@@ -65,16 +65,16 @@ pub enum Ended {
     /// We ended it: why.
     Closed(String),
     /// An administrator ended it: what there is to say of that.
-    Dismissed(String),
+    Disconnected(String),
     /// The user goes on at another console, only where [`Outlet::moves`]; what there is to say of that.
-    Moved(PortName, Option<String>),
+    Switched(PortName, Option<String>),
 }
 
 /// What a session says to its own viewer.
 #[derive(Debug)]
-enum Answer {
+enum Reply {
     /// Words of ours.
-    Said(String),
+    Notice(String),
     /// Characters of a line that the viewer enters.
     Echo(Vec<u8>),
     /// So many lines again.
@@ -88,25 +88,25 @@ const REPLY_QUEUE: usize = 16;
 
 /// Where input stands between the two loops of a session.
 #[derive(Clone)]
-struct Here {
+struct Context {
     console: Arc<Console>,
-    id: MemberId,
+    id: SessionId,
     user: String,
     terminal: bool,
     options: Options,
-    moves: bool,
+    can_switch: bool,
     reached_at: Option<IpAddr>,
-    own: mpsc::Sender<Answer>,
+    replies: mpsc::Sender<Reply>,
     /// What becomes of the breaks that it has asked for.
     breaks: mpsc::Sender<BreakEvent>,
-    fate: Arc<InputFate>,
+    input_outcome: Arc<InputOutcome>,
     /// What takes its time is done one at a time, so that a key held down does not pile it up.
-    errands: Arc<Semaphore>,
+    commands: Arc<Semaphore>,
 }
 
 /// What has become of the input of a session.
 #[derive(Default)]
-struct InputFate {
+struct InputOutcome {
     /// A pipe sends no more, and the line has taken what was for it, or never will.
     input_ended: Notify,
     /// Whether anything was handed to the line.
@@ -115,18 +115,18 @@ struct InputFate {
     unsent: AtomicBool,
 }
 
-impl InputFate {
+impl InputOutcome {
     /// How a session ends whose input has.
-    fn left(&self) -> Ended {
+    fn session_end(&self) -> SessionEnd {
         match (self.unsent.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed)) {
-            (false, _) => Ended::Left(None),
-            (true, true) => Ended::Unsent("not all of the input was sent".to_owned()),
-            (true, false) => Ended::Unsent("nothing was sent".to_owned()),
+            (false, _) => SessionEnd::Detached(None),
+            (true, true) => SessionEnd::Unsent("not all of the input was sent".to_owned()),
+            (true, false) => SessionEnd::Unsent("nothing was sent".to_owned()),
         }
     }
 }
 
-impl Here {
+impl Context {
     /// The escape prefix of this session.
     fn prefix(&self, settings: &config::Port) -> Option<EscapePrefix> {
         let prefix = match self.options.escape {
@@ -138,7 +138,7 @@ impl Here {
     }
 
     /// Why this session ends with a device in this state; `None` if it goes on.
-    fn ends_with(&self, line: &LineState) -> Option<String> {
+    fn ends_with_device(&self, line: &LineState) -> Option<String> {
         let name = &self.console.name();
         if self.options.watch || !self.options.no_reconnect && self.console.settings().reconnect {
             return None;
@@ -155,18 +155,18 @@ impl Here {
     }
 
     /// Says something to this session's own viewer.
-    fn say(&self, text: String) {
-        self.tell(Answer::Said(text));
+    fn notify(&self, text: String) {
+        self.reply(Reply::Notice(text));
     }
 
-    fn tell(&self, answer: Answer) {
+    fn reply(&self, answer: Reply) {
         // Full: see ANSWERS.
-        let _ = self.own.try_send(answer);
+        let _ = self.replies.try_send(answer);
     }
 
     /// Does something that takes its time beside the session.
-    fn errand<F: Future<Output = ()> + Send + 'static>(&self, errand: impl FnOnce(Self) -> F) {
-        match self.errands.clone().try_acquire_owned() {
+    fn spawn_command<F: Future<Output = ()> + Send + 'static>(&self, errand: impl FnOnce(Self) -> F) {
+        match self.commands.clone().try_acquire_owned() {
             Ok(permit) => {
                 let errand = errand(self.clone());
                 tokio::spawn(async move {
@@ -174,7 +174,7 @@ impl Here {
                     errand.await;
                 });
             }
-            Err(_) => self.say("one thing at a time: the last one is not done".to_owned()),
+            Err(_) => self.notify("one thing at a time: the last one is not done".to_owned()),
         }
     }
 }
@@ -188,7 +188,7 @@ pub async fn run<O: Outlet>(
     options: Options,
     typed: Typed,
     mut outlet: O,
-) -> Ended {
+) -> SessionEnd {
     if options.watch {
         client.right = Right::Watch;
     }
@@ -197,30 +197,30 @@ pub async fn run<O: Outlet>(
     let (replay, head) = console.hub.last_words(lines);
     let cursor = console.hub.session_cursor(head);
     let user = client.user.clone();
-    let (membership, Notifications { notices, mut dismissal }) = console.join(client);
+    let (membership, Notifications { notices, disconnect: mut dismissal }) = console.attach(client);
     let (own, answers) = mpsc::channel(REPLY_QUEUE);
-    let (moves, reached_at, errands) = (outlet.moves(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
+    let (moves, reached_at, errands) = (outlet.can_switch(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
     let fate = Arc::default();
     let (breaks, break_events) = mpsc::channel(REPLY_QUEUE);
-    let here = Here {
+    let here = Context {
         console,
         id: membership.id,
         user,
         terminal,
         options,
-        moves,
+        can_switch: moves,
         reached_at,
-        own,
+        replies: own,
         breaks,
-        fate,
-        errands,
+        input_outcome: fate,
+        commands: errands,
     };
     if options.force {
         commands::take_over(&here);
     }
     let stale = here.console.stale().borrow().clone();
     if let Some(warning) = stale.filter(|_| terminal) {
-        here.say(warning);
+        here.notify(warning);
     }
     let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
     typed.hold_pastes();
@@ -228,22 +228,22 @@ pub async fn run<O: Outlet>(
     let ended = tokio::select! {
         ended = output => ended,
         ended = input => ended,
-        Ok(why) = &mut dismissal => Ended::Dismissed(why),
+        Ok(why) = &mut dismissal => SessionEnd::Disconnected(why),
     };
     let last_words = async {
         match &ended {
-            Ended::Closed(why)
-            | Ended::Dismissed(why)
-            | Ended::Unsent(why)
-            | Ended::Left(Some(why))
-            | Ended::Moved(_, Some(why)) => output::say(&mut outlet, terminal, why).await,
+            SessionEnd::Closed(why)
+            | SessionEnd::Disconnected(why)
+            | SessionEnd::Unsent(why)
+            | SessionEnd::Detached(Some(why))
+            | SessionEnd::Switched(_, Some(why)) => output::notify(&mut outlet, terminal, why).await,
             // What the client says then, or a shell, begins on a line of its own.
-            Ended::Left(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
-            Ended::Left(None) | Ended::Gone | Ended::Moved(_, None) => Ok(()),
+            SessionEnd::Detached(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
+            SessionEnd::Detached(None) | SessionEnd::Gone | SessionEnd::Switched(_, None) => Ok(()),
         }
     };
     // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.
-    let _ = tokio::time::timeout(console::LAST_WORDS, last_words).await;
+    let _ = tokio::time::timeout(console::DRAIN_TIMEOUT, last_words).await;
     // Last, because the process may end once nobody is attached.
     drop(membership);
     ended

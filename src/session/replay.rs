@@ -49,17 +49,17 @@ fn filter(said: &[u8]) -> (Filter, Vec<u8>) {
     let mut parser = Parser::<DefaultCharAccumulator>::new();
     let mut begun = Vec::new();
     for &byte in said {
-        filter.came = None;
+        filter.parsed = None;
         parser.advance(&mut filter, byte);
-        match (byte, filter.came) {
+        match (byte, filter.parsed) {
             // It ends whatever came before it; only half a character takes it along.
-            (ESC, None | Some(Came::End)) => {
+            (ESC, None | Some(Parsed::End)) => {
                 begun.clear();
                 begun.push(ESC);
             }
-            (_, Some(Came::Print | Came::End)) | (CAN | SUB, _) => begun.clear(),
+            (_, Some(Parsed::Print | Parsed::End)) | (CAN | SUB, _) => begun.clear(),
             // Obeyed at once, also inside a sequence.
-            (_, Some(Came::Control)) => {}
+            (_, Some(Parsed::Control)) => {}
             (_, None) => begun.push(byte),
         }
     }
@@ -108,7 +108,7 @@ struct Line {
 
 /// What a byte was to the parser.
 #[derive(Clone, Copy)]
-enum Came {
+enum Parsed {
     /// A character, or what takes the place of half a one.
     Print,
     /// A control character.
@@ -121,14 +121,14 @@ enum Came {
 #[derive(Default)]
 struct Filter {
     kept: Vec<u8>,
-    came: Option<Came>,
+    parsed: Option<Parsed>,
     style: Style,
     last_line: Line,
 }
 
 impl Perform for Filter {
     fn print(&mut self, c: char) {
-        self.came = Some(Came::Print);
+        self.parsed = Some(Parsed::Print);
         // The upper control characters too: some terminals take U+009B for the beginning of a sequence.
         if !c.is_control() {
             self.kept.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
@@ -136,7 +136,7 @@ impl Perform for Filter {
     }
 
     fn execute(&mut self, byte: u8) {
-        self.came = Some(Came::Control);
+        self.parsed = Some(Parsed::Control);
         if CONTROLS.contains(&byte) {
             self.kept.push(byte);
         }
@@ -149,7 +149,7 @@ impl Perform for Filter {
     }
 
     fn csi_dispatch(&mut self, params: &Params, intermediates: &[u8], ignore: bool, action: u8) {
-        self.came = Some(Came::End);
+        self.parsed = Some(Parsed::End);
         if ignore || !intermediates.is_empty() || !HARMLESS.contains(&action) {
             return;
         }
@@ -164,15 +164,15 @@ impl Perform for Filter {
     }
 
     fn esc_dispatch(&mut self, _intermediates: &[u8], _ignore: bool, _byte: u8) {
-        self.came = Some(Came::End);
+        self.parsed = Some(Parsed::End);
     }
 
     fn osc_dispatch(&mut self, _params: &[&[u8]], _bell_terminated: bool) {
-        self.came = Some(Came::End);
+        self.parsed = Some(Parsed::End);
     }
 
     fn unhook(&mut self) {
-        self.came = Some(Came::End);
+        self.parsed = Some(Parsed::End);
     }
 }
 

@@ -2,11 +2,11 @@
 
 /// Stamps lines as they begin. At first the viewer's cursor stands at the beginning of one.
 #[derive(Debug, Default)]
-pub struct Stamper {
+pub struct Timestamper {
     within_line: bool,
 }
 
-impl Stamper {
+impl Timestamper {
     /// These bytes with `[stamp]` before each line that begins in them. A line begins with its first byte, not with the end
     /// of the one before: an empty prompt is stamped when it comes.
     pub fn stamp(&mut self, bytes: &[u8], stamp: &str) -> Vec<u8> {
@@ -29,7 +29,7 @@ mod tests {
 
     #[test]
     fn each_line_is_stamped_once_however_it_comes() {
-        let mut stamper = Stamper::default();
+        let mut stamper = Timestamper::default();
         let mut shown = stamper.stamp(b"one\r\ntw", "12:00:01");
         shown.extend(stamper.stamp(b"o\r\n", "12:00:02"));
         shown.extend(stamper.stamp(b"\r\n", "12:00:03"));

@@ -12,7 +12,7 @@ use crate::auth::protocol::{Exit, Identity, Target};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
 use crate::exec::{self, Request, Task};
-use crate::session::{self, AttachedUser, Console, Ended, LAST_WORDS, Options};
+use crate::session::{self, AttachedUser, Console, SessionEnd, DRAIN_TIMEOUT, Options};
 
 /// Who may use a port, and where to ask who somebody is. Both change with the settings.
 #[derive(Debug, Clone)]
@@ -83,7 +83,7 @@ impl Destination for ConsoleChannel {
             );
             // Whatever comes on its standard input is for nobody, and must not stop us from reading.
             drop(typed);
-            let told = timeout(LAST_WORDS, session::say(&mut outlet, terminal.is_some(), &why));
+            let told = timeout(DRAIN_TIMEOUT, session::notify(&mut outlet, terminal.is_some(), &why));
             return matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1));
         };
         if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
@@ -112,11 +112,11 @@ impl Destination for ConsoleChannel {
     }
 }
 
-fn exit(ended: Ended) -> Option<Exit> {
+fn exit(ended: SessionEnd) -> Option<Exit> {
     match ended {
         // (It moves nobody: an SSH client is at one port.)
-        Ended::Left(_) | Ended::Moved(..) => Some(Exit::Status(0)),
-        Ended::Unsent(_) | Ended::Closed(_) | Ended::Dismissed(_) => Some(Exit::Status(1)),
-        Ended::Gone => None,
+        SessionEnd::Detached(_) | SessionEnd::Switched(..) => Some(Exit::Status(0)),
+        SessionEnd::Unsent(_) | SessionEnd::Closed(_) | SessionEnd::Disconnected(_) => Some(Exit::Status(1)),
+        SessionEnd::Gone => None,
     }
 }

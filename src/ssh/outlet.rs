@@ -40,7 +40,7 @@ impl Outlet for SshOutlet {
         self.channel.data_bytes(bytes).await.map_err(|_| Gone)
     }
 
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
         self.send_aside(text.into_bytes()).await
     }
 
@@ -56,7 +56,7 @@ pub async fn show_said(outlet: &mut SshOutlet, on_terminal: bool, said: &str) ->
     match (lines.is_empty(), on_terminal) {
         (true, _) => Ok(()),
         (false, true) => outlet.send(format!("{}\r\n", lines.join("\r\n")).into_bytes()).await,
-        (false, false) => outlet.aside(format!("{}\n", lines.join("\n"))).await,
+        (false, false) => outlet.notice(format!("{}\n", lines.join("\n"))).await,
     }
 }
 
