@@ -42,7 +42,7 @@ impl MakeRun {
             let line = lines
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
                 .expect("make run prints what to paste");
-            if line.starts_with("Ctrl-C here ends it all") {
+            if line.starts_with("Press Ctrl-C here to stop everything") {
                 return printed;
             }
             printed.extend(line.strip_prefix("    ").map(str::to_owned));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
 
-use crate::auth::status::whose;
+use crate::auth::status::address_of;
 
 /// For systemd and logind to answer, together. A change is made without an answer, too.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -88,7 +88,7 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
             None if origin.session.starts_with(ADMIN_SESSION) => {
                 let service = ServiceProxy::builder(bus).path(&path).cache_properties(CacheProperties::No);
                 // Of another user, it is about another process that has got the id since.
-                whose(&service.build().await?.status_text().await?, user).map(str::to_owned)
+                address_of(&service.build().await?.status_text().await?, user).map(str::to_owned)
             }
             None => None,
         };

@@ -1,18 +1,18 @@
-//! The capture log by command. The port reads it, because its readers need not be in the group of the file.
+//! `log` and `grep`. The port reads the log, because its users need not be in the file's group.
 
 use super::{ExecResult, EXIT_DONE, EXIT_FAILED, Pattern, Task};
 use crate::capture::{History, LineSelection, Lines, TimeRange};
 use crate::config::LogType;
 use crate::session::Outlet;
 
-/// Lines that may be asked for: those of a long night. More is for a pager on the file.
+/// Upper limit of `-n`. For more, use a pager on the file.
 const MAX_LINES: u32 = 100_000;
 
-/// What came of a log.
+/// Result of printing a log.
 struct Shown {
     history: History,
     found: bool,
-    /// Whether all of it could be read.
+    /// Whether all files could be read.
     whole: bool,
 }
 
@@ -25,7 +25,7 @@ impl Task {
         raw: bool,
         outlet: &mut O,
     ) -> ExecResult {
-        // Before the file is looked at: what comes in between is announced.
+        // Before the file is read, so that no later line is missed.
         let mut logged = self.console.hub.logged();
         let log = self.console.settings().log;
         self.check_time_range(range, log.kind)?;
@@ -43,8 +43,8 @@ impl Task {
         let mut tail = self.read(tail)?;
         let mut shown = Lines::new(log.kind, wanted());
         loop {
-            let (going_on, piece) = self.read(self.console.log.read(tail).await)?;
-            tail = going_on;
+            let (next, piece) = self.read(self.console.log.read(tail).await)?;
+            tail = next;
             if !piece.is_empty() {
                 let passed = shown.pass(piece);
                 if !passed.is_empty() {
@@ -75,12 +75,12 @@ impl Task {
         Ok(if shown.found && shown.whole { EXIT_DONE } else { EXIT_FAILED })
     }
 
-    /// Shows all of it, and beside it which files cannot be read.
+    /// Prints all of the history, and a message for each file that cannot be read.
     async fn show_history<O: Outlet>(&self, mut history: History, outlet: &mut O) -> ExecResult<Shown> {
         let (mut found, mut whole) = (false, true);
         loop {
-            let (going_on, piece) = self.read(self.console.log.look_on(history).await)?;
-            history = going_on;
+            let (next, piece) = self.read(self.console.log.look_on(history).await)?;
+            history = next;
             for remark in history.remarks() {
                 whole = false;
                 outlet.notice(format!("{}: {remark}\n", self.console.name())).await?;
@@ -98,7 +98,7 @@ impl Task {
 
     fn check_time_range(&self, range: TimeRange, kind: LogType) -> ExecResult<()> {
         if kind == LogType::Raw && !range.is_all() {
-            return self.failed("log.type is \"raw\": there are no times in it for --since and --until");
+            return self.failed("log.type is \"raw\": the log has no timestamps for --since and --until");
         }
         Ok(())
     }

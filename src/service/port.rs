@@ -345,12 +345,12 @@ impl PortService {
             status.push_str(&format!("; {warning}"));
         }
         let host_keys = self.ssh.host_keys();
-        let ssh::HostKeyState { missing, passed_over } = &*host_keys.borrow();
+        let ssh::HostKeyState { missing, ignored: passed_over } = &*host_keys.borrow();
         if let Some(why) = missing {
-            status.push_str(&format!("; SSH is not served: {why}"));
+            status.push_str(&format!("; SSH is not available: {why}"));
         }
         if let Some(reason) = passed_over.first() {
-            status.push_str(&format!("; host key passed over: {reason}"));
+            status.push_str(&format!("; host key ignored: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
     }

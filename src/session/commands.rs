@@ -1,4 +1,4 @@
-//! Runs the escape commands: conserver's, by conserver's letters, and our own. Their output goes only to the session that ran them.
+//! Runs the escape commands: conserver's, with conserver's letters, and our own. Their output goes only to the session that ran them.
 
 use std::time::Duration;
 
@@ -16,35 +16,34 @@ use crate::port::nearest::no_port;
 use crate::serial::ModemLine;
 use crate::system::clock::clock;
 
-/// A break's length. (RFC 4335 lets the client say one.)
+/// Length of a break. (OpenSSH always requests 1 s, RFC 4335, whatever its user wants.)
 const BREAK_DURATION: Duration = Duration::from_millis(hub::DEFAULT_BREAK_MS as u64);
-/// By so much each of `l1` to `l9` is longer than the one before.
+/// Each of `l1` to `l9` is this much longer than the one before.
 const BREAK_STEP: Duration = Duration::from_millis(250);
-/// DTR off: long enough for a modem to hang up and a board to reset.
+/// Long enough for a modem to hang up and a board to reset.
 const DTR_PULSE_TIME: Duration = Duration::from_millis(500);
-/// Lines of the log that a search shows: a page of a terminal.
+/// Matches that a search prints: one terminal page.
 const MAX_MATCHES: usize = 20;
 
-/// What a command comes to.
+/// Result of a command.
 pub(super) enum Outcome {
-    /// This goes to the device.
+    /// Send this to the device.
     Input(Input),
-    /// It is done, or under way.
+    /// Done, or running in a task.
     Done,
-    /// The session ends.
+    /// End the session.
     Detach,
-    /// The rest of the word that is being entered.
+    /// Completes the word that is being edited.
     Complete(String),
-    /// The session ends, and its viewer goes to another console.
+    /// End the session; the client switches to another console.
     Switch(PortName),
 }
 
-/// A break of SSH's own kind, or `l0`.
+/// A break requested by SSH (RFC 4335), or by `l0` to `l9`.
 pub(super) fn break_of(here: &Context, longer: u8) -> Input {
     here.console.hub.break_of(BREAK_DURATION + BREAK_STEP * longer.into(), here.user.clone(), here.breaks.clone())
 }
 
-/// Does what an action asks for.
 pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
     let console = &here.console;
     match action {
@@ -57,13 +56,13 @@ pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Ac
         Action::Help => here.notify(help(here, prefix)),
         Action::Breaks => here.notify(breaks(prefix)),
         Action::RequestWrite => {
-            let taken = console.roster().attach(here.id);
-            report_write_access(here, taken, &format!("; {}f takes over", prefix_text(prefix)), "writes now");
+            let taken = console.roster().request_write(here.id);
+            report_write_access(here, taken, &format!("; {}f to take over", prefix_text(prefix)), "has write access");
         }
         Action::TakeOver => take_over(here),
         Action::ReadOnly => {
             console.roster().release_write(here.id);
-            here.notify("you are watching".to_owned());
+            here.notify("you are read-only".to_owned());
         }
         Action::Who => here.notify(who(here)),
         Action::Version => here.notify(format!("consoleserver {}", env!("CARGO_PKG_VERSION"))),
@@ -72,30 +71,30 @@ pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Ac
         Action::Timestamps => here.reply(Reply::Timestamps),
         Action::Reopen => reopen(here),
         Action::Modem(modem) => set_modem(here, modem),
-        Action::Prompt(asked) => here.reply(Reply::Echo(format!("\r\n[{}: ", prompt_text(asked)).into_bytes())),
+        Action::Ask(asked) => here.reply(Reply::Echo(format!("\r\n[{}: ", prompt_text(asked)).into_bytes())),
         Action::Echo(bytes) => here.reply(Reply::Echo(bytes)),
         Action::Line(Prompt::Message, text) => message(here, &text),
         Action::Line(Prompt::Search, words) => search(here, words),
         Action::Unknown(characters) => {
             let name = prefix_text(prefix);
-            here.notify(format!("{name}{characters} is not a command; {name}? lists them"));
+            here.notify(format!("{name}{characters} is not a command; {name}? for help"));
         }
     }
     Outcome::Done
 }
 
-/// Makes this session the one writer.
+/// Makes this session the only writer.
 pub(super) fn take_over(here: &Context) {
     let taken = here.console.roster().take_over(here.id);
-    report_write_access(here, taken, "", "has taken over");
+    report_write_access(here, taken, "", "took over");
 }
 
-/// Tells this session, and the log, what came of asking to write.
+/// Reports to this session and the log whether it got write access.
 fn report_write_access(here: &Context, taken: Result<(), WriteDenied>, how: &str, news: &str) {
     match taken {
         Ok(()) => {
             here.console.hub.note(format!("{} {news}", plain(&here.user)));
-            here.notify("you write".to_owned());
+            here.notify("you have write access".to_owned());
         }
         Err(WriteDenied::ReadOnly) => here.notify(WriteDenied::ReadOnly.to_string()),
         Err(written) => here.notify(format!("{written}{how}")),
@@ -108,51 +107,51 @@ fn prefix_text(prefix: Option<EscapePrefix>) -> String {
 
 fn prompt_text(asked: Prompt) -> &'static str {
     match asked {
-        Prompt::Console => "which console",
-        Prompt::Message => "message to the others",
-        Prompt::Search => "look in the log for",
+        Prompt::Console => "console",
+        Prompt::Message => "message to the other users",
+        Prompt::Search => "search the log for",
     }
 }
 
 fn help(here: &Context, prefix: Option<EscapePrefix>) -> String {
     let name = prefix_text(prefix);
     let another = match here.can_switch {
-        true => "go to another console; Return lists them, Tab completes",
-        false => "how to reach another console (SSH cannot go there by itself)",
+        true => "switch to another console; Return lists them, Tab completes",
+        false => "show how to connect to another console",
     };
     let commands = [
-        (".", "leave"),
+        (".", "detach"),
         (";", another),
-        ("a", "write, if nobody does"),
-        ("f", "write, taking over from whoever does"),
-        ("s", "watch only"),
-        ("b", "a message to the others"),
-        ("w u", "who is here"),
-        ("l0", "send a break; l1 to l9: longer ones; l?: how long"),
-        ("r p ^R", "the last 20, 60 lines, the last line again"),
-        ("/", "look in the log"),
-        ("t", "the time before each line, or no longer"),
-        ("i", "settings, counters, modem lines"),
-        ("o", "open the line anew"),
-        ("Mp", "DTR off and on; Md MD: off, on; Mr MR: RTS off, on"),
-        ("\\ooo", "the character of this octal number"),
-        ("v", "the version"),
-        ("?", "this list"),
-        ("return", "nothing"),
+        ("a", "get write access, if no client has it"),
+        ("f", "take over write access"),
+        ("s", "give up write access"),
+        ("b", "send a message to the other users"),
+        ("w u", "list the attached users"),
+        ("l0", "send a break; l1 to l9: longer breaks; l?: list their lengths"),
+        ("r p ^R", "replay the last 20 lines, 60 lines, 1 line"),
+        ("/", "search the log"),
+        ("t", "turn timestamps on or off"),
+        ("i", "show settings, counters, modem lines"),
+        ("o", "close and reopen the tty"),
+        ("Mp", "pulse DTR; Md MD: DTR off, on; Mr MR: RTS off, on"),
+        ("\\ooo", "send the character with this octal code"),
+        ("v", "show the version"),
+        ("?", "show this list"),
+        ("return", "cancel the command"),
     ];
-    let mut text = "commands".to_owned();
+    let mut text = "escape commands".to_owned();
     for (keys, meaning) in commands {
         text.push_str(&format!("\r\n {name} {keys:<7} {meaning}"));
     }
     text.push_str(match here.can_switch {
-        true => "\r\n files (sz, rz, sx): consolectl connect --escape none, or with pipes",
-        false => "\r\n files (sz, rz, sx): ssh -T, or ssh -t -e none HOST connect --escape none",
+        true => "\r\n file transfers (sz, rz, sx): consolectl connect --escape none, or pipes",
+        false => "\r\n file transfers (sz, rz, sx): ssh -T, or ssh -t -e none HOST connect --escape none",
     });
     text
 }
 
 fn breaks(prefix: Option<EscapePrefix>) -> String {
-    let mut text = "breaks".to_owned();
+    let mut text = "breaks and their lengths".to_owned();
     for longer in 0..=9u8 {
         let length = BREAK_DURATION + BREAK_STEP * longer.into();
         text.push_str(&format!("\r\n {}l{longer} {} ms", prefix_text(prefix), length.as_millis()));
@@ -161,9 +160,9 @@ fn breaks(prefix: Option<EscapePrefix>) -> String {
 }
 
 fn who(here: &Context) -> String {
-    let mut text = format!("{} here", here.console.name());
+    let mut text = format!("users attached to {}", here.console.name());
     for (id, member) in here.console.roster().sessions() {
-        let role = if member.writes { "writing " } else { "watching" };
+        let role = if member.writes { "read-write" } else { "read-only " };
         let you = if id == here.id { " (you)" } else { "" };
         text.push_str(&format!("\r\n {role} since {} {}{you}", clock(member.since), member.client));
     }
@@ -173,7 +172,7 @@ fn who(here: &Context) -> String {
 fn message(here: &Context, text: &str) {
     let text = plain(text.trim());
     if text.is_empty() {
-        return here.notify("no message".to_owned());
+        return here.notify("empty message: not sent".to_owned());
     }
     let mut roster = here.console.roster();
     let Some((_, me)) = roster.sessions().find(|(id, _)| *id == here.id) else { return };
@@ -182,9 +181,9 @@ fn message(here: &Context, text: &str) {
     let others = roster.sessions().count() - 1;
     drop(roster);
     here.notify(match others {
-        0 => "nobody else is here".to_owned(),
-        1 => "told 1 other".to_owned(),
-        many => format!("told {many} others"),
+        0 => "no other user is attached".to_owned(),
+        1 => "message sent to 1 client".to_owned(),
+        many => format!("message sent to {many} clients"),
     });
 }
 
@@ -198,10 +197,10 @@ async fn switch_console(here: &Context, name: &str) -> Outcome {
         None => here.notify(no_port(name.as_str(), neighbours.iter().map(|(port, _)| port))),
         Some((port, _)) if here.can_switch => return Outcome::Switch(port),
         Some((port, Some(tcp))) => here.notify(format!(
-            "{port} is at TCP port {tcp}, where SSH does not go by itself: {}",
+            "{port} is at TCP port {tcp}; to connect: {}",
             ssh_command(here, tcp)
         )),
-        Some((port, None)) => here.notify(format!("{port} has no TCP port: consolectl connect {port}")),
+        Some((port, None)) => here.notify(format!("{port} has no TCP port; to connect: consolectl connect {port}")),
     }
     Outcome::Done
 }
@@ -213,18 +212,18 @@ fn list_consoles<'n>(
 ) -> String {
     let mut text = title.to_owned();
     for (port, tcp) in neighbours {
-        let place = match tcp {
-            _ if *port == here.console.name() => "you are here".to_owned(),
+        let address = match tcp {
+            _ if *port == here.console.name() => "this console".to_owned(),
             Some(tcp) if here.can_switch => format!("TCP port {tcp}"),
             Some(tcp) => format!("TCP port {tcp}: {}", ssh_command(here, *tcp)),
             None => "no TCP port".to_owned(),
         };
-        text.push_str(&format!("\r\n {:<16} {place}", port.as_str()));
+        text.push_str(&format!("\r\n {:<16} {address}", port.as_str()));
     }
     text
 }
 
-/// What the viewer types elsewhere.
+/// The command with which the user connects to that TCP port.
 fn ssh_command(here: &Context, tcp: u16) -> String {
     match here.reached_at {
         Some(host) => format!("ssh -p {tcp} -l {} {host}", quoted(&here.user)),
@@ -232,13 +231,13 @@ fn ssh_command(here: &Context, tcp: u16) -> String {
     }
 }
 
-/// As a shell takes it. (Names of a Windows domain have a backslash.)
+/// The user name quoted for a shell. (Names of a Windows domain have a backslash.)
 fn quoted(user: &str) -> String {
     let user = plain(user);
     shlex::try_quote(&user).map_or_else(|_| user.clone(), |quoted| quoted.into_owned())
 }
 
-/// The rest of a console's name, as far as what is entered decides it; if it does not, the names that there are.
+/// Completes a console's name as far as it is unambiguous; otherwise lists the names that match.
 async fn complete(here: &Context, begun: &str) -> Outcome {
     let neighbours = here.console.ports().await;
     let fit = || neighbours.iter().filter(|(port, _)| port.as_str().starts_with(begun));
@@ -257,7 +256,7 @@ async fn complete(here: &Context, begun: &str) -> Outcome {
     Outcome::Done
 }
 
-/// How many bytes the names have in common from the beginning. (They are ASCII.)
+/// Length of the names' common prefix. (They are ASCII.)
 fn common_prefix_len(names: &[&str]) -> usize {
     let Some((first, others)) = names.split_first() else { return 0 };
     let shared = |other: &&str| first.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
@@ -283,11 +282,11 @@ fn information_text(here: &Context, condition: &Condition) -> String {
     text
 }
 
-/// Whether this session may do something to the line; it is told if not.
+/// Whether this session has write access; prints a notice if not.
 fn require_write(here: &Context) -> bool {
     let writes = here.console.roster().writes(here.id);
     if !writes {
-        here.notify("you are watching: only who writes may do that".to_owned());
+        here.notify("you are read-only: this command requires write access".to_owned());
     }
     writes
 }
@@ -296,12 +295,12 @@ fn reopen(here: &Context) {
     if require_write(here) {
         match here.console.hub.control().try_send(Control::Reopen) {
             Ok(()) => {
-                tracing::info!(console_user = here.user, "{} opens the line anew", here.user);
+                tracing::info!(console_user = here.user, "{} reopens the tty", here.user);
                 here.console
                     .roster()
-                    .notify_all(None, &format!("the line is opened anew by {}", plain(&here.user)));
+                    .notify_all(None, &format!("the tty is being reopened by {}", plain(&here.user)));
             }
-            Err(_) => here.notify("the line is busy: try again".to_owned()),
+            Err(_) => here.notify("the port is busy: try again".to_owned()),
         }
     }
 }
@@ -320,16 +319,16 @@ fn set_modem(here: &Context, modem: Modem) {
     });
 }
 
-/// Sets a modem line; what the viewer is told.
+/// Sets a modem line. Returns the notice.
 async fn set(here: &Context, line: ModemLine, on: bool) -> Result<String, String> {
     let (told, done) = oneshot::channel();
-    let gone = |_| "the port is gone".to_owned();
+    let gone = |_| "the port is shutting down".to_owned();
     here.console
         .hub
         .control()
         .send(Control::Set(line, on, told))
         .await
-        .map_err(|_| "the port is gone".to_owned())?;
+        .map_err(|_| "the port is shutting down".to_owned())?;
     done.await.map_err(gone)??;
     let state = if on { "on" } else { "off" };
     tracing::info!(console_user = here.user, "{} sets {line} {state}", here.user);
@@ -346,7 +345,7 @@ async fn pulse(here: &Context) -> Result<String, String> {
 fn search(here: &Context, words: String) {
     let words = words.trim().to_owned();
     if words.is_empty() {
-        return here.notify("nothing to look for".to_owned());
+        return here.notify("no search text".to_owned());
     }
     here.spawn_command(|here| async move {
         let log = here.console.settings().log;
@@ -360,10 +359,10 @@ fn search(here: &Context, words: String) {
 fn matches_text(words: &str, Found { lines, more }: &Found) -> String {
     let words = plain(words);
     let mut text = match (lines.len(), more) {
-        (0, _) => return format!("{words:?} is not in the log"),
-        (1, _) => format!("{words:?} in the log, 1 line"),
-        (many, 0) => format!("{words:?} in the log, {many} lines"),
-        (many, more) => format!("{words:?} in the log, the last {many} of {} lines", many + more),
+        (0, _) => return format!("{words:?}: no matching line in the log"),
+        (1, _) => format!("{words:?}: 1 matching line in the log"),
+        (many, 0) => format!("{words:?}: {many} matching lines in the log"),
+        (many, more) => format!("{words:?}: the last {many} of {} matching lines in the log", many + more),
     };
     for line in lines {
         text.push_str(&format!("\r\n {}", plain(line)));

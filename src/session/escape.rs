@@ -1,71 +1,71 @@
-//! The escape machine: finds conserver's escape commands (`^Ec.`) in what is typed. Pure: bytes in, [`Action`]s out, the
-//! same however the bytes are split. Nothing of a command reaches the device; the prefix's first character alone, and what the end
-//! of input leaves of a command, are passed on ([`EscapeMachine::release`]).
+//! The escape machine: finds conserver's escape commands (`^Ec.`) in input. Pure: bytes in, [`Action`]s out, independent of how the bytes
+//! are split. No byte of a command is sent to the device. The prefix's first character alone, and a command that end of input cuts off,
+//! are passed on ([`EscapeMachine::release`]).
 
 use crate::config::EscapePrefix;
 
-/// Bytes of a line that a command asks for: a message, a pattern, a port's name.
+/// Bytes of a line that a command prompts for: a message, a pattern, a port's name.
 const MAX_LINE_BYTES: usize = 200;
 
-/// What the typed bytes mean.
+/// The meaning of input bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// For the device.
     Input(Vec<u8>),
-    /// `.`: leave.
+    /// `.`: detach.
     Detach,
-    /// `?`: the list of commands.
+    /// `?`: list the commands.
     Help,
-    /// `l0` to `l9`: send a break, the longer the higher.
+    /// `l0` to `l9`: send a break, longer for higher digits.
     Break(u8),
-    /// `l?`: the list of breaks.
+    /// `l?`: list the breaks.
     Breaks,
-    /// `a`: write, if nobody does.
+    /// `a`: get write access if it is free.
     RequestWrite,
-    /// `f`: write, whoever does.
+    /// `f`: take over write access.
     TakeOver,
-    /// `s`: watch only.
+    /// `s`: give up write access.
     ReadOnly,
-    /// `w` and `u`: who is here.
+    /// `w` and `u`: list the attached users.
     Who,
-    /// `i`: settings, counters, modem lines.
+    /// `i`: show settings, counters, modem lines.
     Information,
-    /// `v`: which version serves.
+    /// `v`: show the version.
     Version,
-    /// `o`: open the line anew.
+    /// `o`: reopen the tty.
     Reopen,
-    /// `p`, `r`, `^R`: so many lines again.
+    /// `p`, `r`, `^R`: replay this many lines.
     Replay(usize),
-    /// `t`: the time before each line, or no longer.
+    /// `t`: toggle timestamps.
     Timestamps,
     /// `M…`: set a modem line.
     Modem(Modem),
-    /// `;`, `b`, `/`: a line is asked for.
-    Prompt(Prompt),
-    /// What the line that is being entered looks like on its own terminal.
+    /// `;`, `b`, `/`: prompt for a line.
+    Ask(Prompt),
+    /// Echo of the line that the user edits.
     Echo(Vec<u8>),
-    /// It is entered.
+    /// The line is complete.
     Line(Prompt, String),
-    /// Tab in such a line: what stands before it. [`EscapeMachine::complete`] answers.
+    /// Tab in such a line: the text before it. Answer with [`EscapeMachine::complete`].
     Complete(Prompt, String),
-    /// Return or newline: nothing, a command begun by mistake.
+    /// Return or newline: cancel a command that was begun by mistake.
     Nothing,
-    /// Not a command; its characters.
+    /// Not a command: its characters.
     Unknown(String),
 }
 
-/// What a line is asked for.
+/// What a command prompts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prompt {
     /// `;`: the name of another console.
     Console,
-    /// `b`: a message to everybody here.
+    /// `b`: a message to the other users.
     Message,
-    /// `/`: what to look for in the log.
+    /// `/`: a search of the log.
     Search,
 }
 
-/// What is to be done to a modem line of ours.
+/// Change of a modem line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Modem {
     /// `p`: DTR off and on again.
@@ -79,16 +79,16 @@ pub enum Modem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Typing,
-    /// The prefix's first character was typed, and is held back.
+    /// The prefix's first character, which is held back.
     Prefix,
     Command,
-    /// `l`: which break?
+    /// After `l`: the digit of a break.
     Break,
-    /// `M`: which line, and how?
+    /// After `M`: the letter of a modem line.
     Modem,
-    /// `\`: so many octal digits, so far worth this.
+    /// After `\`: the number of octal digits, and their value.
     Octal(u8, u16),
-    /// A line is being entered.
+    /// The user edits a line.
     Line(Prompt),
 }
 
@@ -100,7 +100,7 @@ pub struct EscapeMachine {
     line: Vec<u8>,
 }
 
-/// Actions as they come; neighbouring bytes of one kind are one.
+/// Actions in order; adjacent bytes of one kind are merged.
 #[derive(Default)]
 struct Actions(Vec<Action>);
 
@@ -121,12 +121,12 @@ impl Actions {
 }
 
 impl EscapeMachine {
-    /// A machine with this prefix; without one everything is typed.
+    /// A machine with this prefix. Without a prefix all input goes to the device.
     pub fn new(prefix: Option<EscapePrefix>) -> Self {
         Self { prefix, state: State::Typing, line: Vec::new() }
     }
 
-    /// What these bytes mean, after those before. No completion is offered.
+    /// Parses bytes that follow the earlier ones, without completion.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
         while !bytes.is_empty() {
@@ -135,8 +135,8 @@ impl EscapeMachine {
         actions
     }
 
-    /// What these bytes mean, up to the first [`Action::Complete`], which is to be answered before the rest is looked at. They are
-    /// taken off `bytes`.
+    /// Parses bytes up to the first [`Action::Complete`], which must be answered before the rest is parsed, and removes them from
+    /// `bytes`.
     pub fn step(&mut self, bytes: &mut &[u8]) -> Vec<Action> {
         let Some(EscapePrefix([first, second])) = self.prefix else {
             return vec![Action::Input(std::mem::take(bytes).to_vec())];
@@ -170,12 +170,12 @@ impl EscapeMachine {
         actions.0
     }
 
-    /// Whether the prefix's first character is held back, because its second may follow.
+    /// Whether the prefix's first character is held back because its second may follow.
     pub fn holds_prefix(&self) -> bool {
         self.state == State::Prefix
     }
 
-    /// Gives up a command that is not complete: what was held back of it, for the device. A line that was being entered was never meant for it.
+    /// Cancels an incomplete command. Returns its bytes for the device; a line that the user was editing was never meant for it.
     pub fn release(&mut self) -> Vec<u8> {
         let Some(EscapePrefix([first, second])) = self.prefix else { return Vec::new() };
         self.line.clear();
@@ -186,12 +186,12 @@ impl EscapeMachine {
             State::Break => vec![first, second, b'l'],
             State::Modem => vec![first, second, b'M'],
             State::Octal(0, _) => vec![first, second, b'\\'],
-            // Two digits at most, which the end of input ends.
+            // Two digits at most: end of input completes them.
             State::Octal(_, value) => vec![value as u8],
         }
     }
 
-    /// Adds `rest` to the line that is being entered: what it looks like.
+    /// Appends `rest` to the line. Returns the echo.
     pub fn complete(&mut self, rest: &str) -> Vec<u8> {
         let room = MAX_LINE_BYTES - self.line.len();
         let rest = rest.as_bytes();
@@ -200,7 +200,7 @@ impl EscapeMachine {
         rest.to_vec()
     }
 
-    /// One more byte of a line. Escape and Control-C give it up.
+    /// Handles one byte of a line. Escape and Control-C cancel it.
     fn edit_line(&mut self, asked: Prompt, byte: u8, actions: &mut Actions) -> State {
         match byte {
             b'\r' | b'\n' => {
@@ -237,7 +237,7 @@ impl EscapeMachine {
         State::Line(asked)
     }
 
-    /// Takes the last character away, all bytes of it.
+    /// Removes the last character, all its bytes.
     fn erase(&mut self) -> bool {
         let mut last = self.line.pop();
         let erased = last.is_some();
@@ -248,7 +248,7 @@ impl EscapeMachine {
     }
 }
 
-/// The character of up to three octal digits. Shorter numbers end at what is no digit, which is typed too.
+/// A character as up to three octal digits. A shorter number ends at the first other character, which is sent too.
 fn octal(digits: u8, value: u16, byte: u8, actions: &mut Actions) -> State {
     if let b'0'..=b'7' = byte {
         let value = value * 8 + u16::from(byte - b'0');
@@ -271,7 +271,7 @@ fn octal(digits: u8, value: u16, byte: u8, actions: &mut Actions) -> State {
 }
 
 fn command(state: State, byte: u8, actions: &mut Actions) -> State {
-    let asks = |asked| (Action::Prompt(asked), State::Line(asked));
+    let asks = |asked| (Action::Ask(asked), State::Line(asked));
     let (action, next) = match (state, byte) {
         (State::Command, b'l') => return State::Break,
         (State::Command, b'M') => return State::Modem,
@@ -285,7 +285,7 @@ fn command(state: State, byte: u8, actions: &mut Actions) -> State {
     next
 }
 
-/// A command that asks for nothing more.
+/// A command without a prompt.
 fn single_key_command(state: State, byte: u8) -> Action {
     match (state, byte) {
         (State::Break, b'0'..=b'9') => Action::Break(byte - b'0'),
@@ -336,7 +336,7 @@ mod tests {
         Unknown(characters.to_owned())
     }
 
-    /// Neighbouring bytes of one kind are one: how they are cut depends on how they came.
+    /// Merges adjacent bytes of one kind, which depend on how the input was split.
     fn merged(actions: Vec<Action>) -> Vec<Action> {
         let mut merged: Vec<Action> = Vec::new();
         for action in actions {
@@ -373,21 +373,21 @@ mod tests {
             ("\x05c\\4\r", vec![typed("\x04")]),
             ("\x05c\\777", vec![unknown("\\777")]),
             ("\x05c\\x", vec![unknown("\\x")]),
-            ("\x05c;tty1\r", vec![Prompt(Prompt::Console), echo("tty1"), line(Prompt::Console, "tty1")]),
+            ("\x05c;tty1\r", vec![Ask(Prompt::Console), echo("tty1"), line(Prompt::Console, "tty1")]),
             (
                 "\x05cbhi\x7f\x7fx\r",
-                vec![Prompt(Prompt::Message), echo("hi\x08 \x08\x08 \x08x"), line(Prompt::Message, "x")],
+                vec![Ask(Prompt::Message), echo("hi\x08 \x08\x08 \x08x"), line(Prompt::Message, "x")],
             ),
             (
                 "\x05cb\u{e9}\x7f\r",
-                vec![Prompt(Prompt::Message), echo("\u{e9}\x08 \x08"), line(Prompt::Message, "")],
+                vec![Ask(Prompt::Message), echo("\u{e9}\x08 \x08"), line(Prompt::Message, "")],
             ),
             (
                 "\x05c/ab\x15c\r",
-                vec![Prompt(Prompt::Search), echo("ab\x08 \x08\x08 \x08c"), line(Prompt::Search, "c")],
+                vec![Ask(Prompt::Search), echo("ab\x08 \x08\x08 \x08c"), line(Prompt::Search, "c")],
             ),
-            ("\x05cba\x05c.\r", vec![Prompt(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
-            ("\x05c/x\x1bq", vec![Prompt(Prompt::Search), echo("x"), Nothing, typed("q")]),
+            ("\x05cba\x05c.\r", vec![Ask(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
+            ("\x05c/x\x1bq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
             ("\x05c\r", vec![Nothing]),
             ("\x05cZ", vec![unknown("Z")]),
             ("\x05c\x1b", vec![unknown("\\x1b")]),
@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_of_a_command_that_does_not_come_is_given_up() {
+    fn the_bytes_of_an_incomplete_command_are_released_once() {
         for (input, held, rest) in [
             ("ls\x05", true, "\x05"),
             ("\x05\x05", true, "\x05"),
@@ -436,21 +436,21 @@ mod tests {
     }
 
     #[test]
-    fn a_tab_asks_for_completion_and_the_rest_waits_for_the_answer() {
+    fn parsing_stops_at_a_tab_until_the_completion_is_there() {
         let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
         let mut bytes: &[u8] = b"\x05c;co\t\rls";
         let asked = machine.step(&mut bytes);
-        assert_eq!(asked, [Prompt(Prompt::Console), echo("co"), Complete(Prompt::Console, "co".to_owned())]);
+        assert_eq!(asked, [Ask(Prompt::Console), echo("co"), Complete(Prompt::Console, "co".to_owned())]);
         assert_eq!(machine.complete("re-1"), b"re-1");
         assert_eq!(machine.step(&mut bytes), [line(Prompt::Console, "core-1"), typed("ls")]);
         assert_eq!(
             machine.feed(b"\x05cba\tb\r"),
-            [Prompt(Prompt::Message), echo("ab"), line(Prompt::Message, "ab")]
+            [Ask(Prompt::Message), echo("ab"), line(Prompt::Message, "ab")]
         );
     }
 
     #[test]
-    fn a_line_without_end_is_bounded() {
+    fn the_length_of_a_line_is_bounded() {
         let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
         machine.feed(b"\x05cb");
         machine.feed(&[b'x'; 10 * MAX_LINE_BYTES]);
@@ -459,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_prefix_everything_is_typed() {
+    fn without_a_prefix_all_input_goes_to_the_device() {
         let mut machine = EscapeMachine::new(None);
         assert_eq!(machine.feed(b"\x05c."), vec![typed("\x05c.")]);
     }

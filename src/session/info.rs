@@ -1,4 +1,4 @@
-//! The current state of a port, in rows: `^Eci`, and `ssh -p 8023 host status`.
+//! The state of a port in rows, as `^Eci` and `ssh -p 8023 host status` print it.
 
 use super::console::Console;
 use super::roster::plain;
@@ -7,7 +7,7 @@ use crate::hub::{Condition, LineState};
 use crate::port::{Pacing, Pause};
 use crate::serial::{Counters, ModemLines};
 
-/// Each with its name, fit for any terminal.
+/// The rows, each with its name; their text is printable.
 pub fn status_rows(console: &Console, condition: &Condition) -> Vec<(&'static str, String)> {
     let settings = console.settings();
     let (received, sent) = console.hub.traffic();
@@ -28,11 +28,11 @@ pub fn status_rows(console: &Console, condition: &Condition) -> Vec<(&'static st
         ("state", line),
         ("settings", settings_row(&settings)),
         ("bytes", format!("{received} in, {sent} out")),
-        ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
+        ("errors", condition.counters.map_or_else(|| "not reported by the driver".to_owned(), errors)),
         ("modem", modem),
         ("log", log),
-        ("lost", format!("{} bytes by the log", console.hub.log_mark().lost)),
-        ("here", console.roster().sessions().count().to_string()),
+        ("lost", format!("{} bytes missing from the log", console.hub.log_mark().lost)),
+        ("sessions", console.roster().sessions().count().to_string()),
     ];
     if open && !refused.is_empty() {
         rows.insert(3, ("refused", refused));
@@ -40,7 +40,7 @@ pub fn status_rows(console: &Console, condition: &Condition) -> Vec<(&'static st
     rows.into_iter().map(|(what, value)| (what, plain(&value))).collect()
 }
 
-/// The line, and what else changes the bytes or holds them up.
+/// The line settings, delays and mappings.
 fn settings_row(settings: &config::Port) -> String {
     let mut text = settings.line.to_string();
     let Pacing { character, line } = settings.pacing;

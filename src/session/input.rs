@@ -1,5 +1,5 @@
-//! The typing half of a session: events through the escape machine to the hub, in order. What the device has not taken yet
-//! waits here, a whole paste of it, so that a user at a stuck line can still leave by an escape, or send a break.
+//! The input loop of a session: passes events through the escape machine to the hub, in order. Input that the device has not taken yet
+//! waits here, up to a whole paste, so that a user at a stuck device can still detach by an escape command, or send a break.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -19,28 +19,27 @@ use crate::port::{Mapping, Pacing};
 use crate::system::clock::reached;
 use crate::system::memory;
 
-/// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
+/// Bytes passed to the hub at once: few, because they cannot be taken back.
 const READ_CHUNK: usize = 512;
-/// More pieces than these at once are a paste.
+/// More queued chunks than these are a paste.
 const PASTE_CHUNKS: usize = 128;
 
-/// How much of a paste with pauses the line still gets from a user who leaves: a command typed last, and no more than the
-/// next user can wait for.
+/// How much of a paste with delays is still sent after the user detaches: a last command, and no more than the next user can wait for.
 const DRAIN_ON_DETACH: Duration = Duration::from_secs(1);
 
-/// So long the first character of the escape prefix is held back, because the second may follow. Devices ask each other who they are
-/// by a Control-E (ENQ) alone, and wait for the answer for seconds.
+/// How long the first character of the escape prefix is held back for the second one. Devices use a single Control-E (ENQ) to request
+/// identification, and wait seconds for the answer.
 const PREFIX_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Input that waits for the device, with what it counts for at the gate.
+/// Input that waits for the device, with its weight in the input queue.
 type Queue = VecDeque<(Input, usize)>;
 
-/// Runs until the user leaves or the client is gone.
+/// Runs until the user detaches or the client disconnects.
 pub(super) async fn run(here: &Context, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> SessionEnd {
     let mut settings = here.console.watch_settings();
     let mut typing = InputState::new(here, &settings.borrow_and_update());
     let hub_input = here.console.hub.input();
-    // Once input has ended: resolves when the line has taken all of it.
+    // After end of input: resolves when the tty has taken all of it.
     let mut taken: Option<oneshot::Receiver<()>> = None;
     let mut last_typed = Instant::now();
 
@@ -49,7 +48,7 @@ pub(super) async fn run(here: &Context, mut typed: Typed, mut breaks: mpsc::Rece
         let prefix_end = typing.machine.holds_prefix().then(|| last_typed + PREFIX_TIMEOUT);
         tokio::select! {
             permit = hub_input.reserve(), if !typing.waiting.is_empty() && typing.unwritten.is_none() => {
-                let Ok(permit) = permit else { return SessionEnd::Closed("the port is gone".to_owned()) };
+                let Ok(permit) = permit else { return SessionEnd::Closed("the port is shutting down".to_owned()) };
                 if !typing.may_still_send() {
                     typing.drop_waiting(&typed);
                 } else if let Some((input, weight)) = typing.next() {
@@ -63,7 +62,7 @@ pub(super) async fn run(here: &Context, mut typed: Typed, mut breaks: mpsc::Rece
             is_written = written(&mut typing.unwritten), if typing.unwritten.is_some() => {
                 typing.unwritten = None;
                 typing.discarded = !is_written;
-                // A paste that takes longer than the port's timeout is no idle session.
+                // A session whose paste takes longer than the port's timeout is not idle.
                 last_typed = Instant::now();
             }
             event = typed.next() => {
@@ -96,24 +95,24 @@ pub(super) async fn run(here: &Context, mut typed: Typed, mut breaks: mpsc::Rece
                 if here.terminal && !here.input_outcome.unsent.load(Ordering::Relaxed) {
                     return SessionEnd::Detached(None);
                 }
-                // What a pipe has sent wants its answer; and why something was not sent has to be shown first.
+                // A pipe still waits for the device's answer; and the reason why input was discarded is printed first.
                 here.input_outcome.input_ended.notify_one();
             }
-            // The console holds the sender for as long as there are sessions.
+            // The console owns the sender, and outlives its sessions.
             Ok(()) = settings.changed() => typing.set(&settings.borrow_and_update()),
             Some(event) = breaks.recv() => match event {
-                BreakEvent::Begun => here.notify("break".to_owned()),
+                BreakEvent::Begun => here.notify("sending break".to_owned()),
                 BreakEvent::Ended => {}
                 BreakEvent::Failed(why) => here.notify(why),
             },
             () = reached(idle_end) => {
-                return SessionEnd::Closed("closed: nothing typed for too long".to_owned());
+                return SessionEnd::Closed("closed: idle timeout".to_owned());
             }
         }
     }
 }
 
-/// Whether all was taken, once that is known.
+/// Waits until it is known whether the tty has taken all input.
 async fn input_taken(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
     match taken {
         Some(taken) => taken.await.is_ok(),
@@ -121,8 +120,8 @@ async fn input_taken(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
     }
 }
 
-/// Waits until the line has written what it was given, or never will, of which `torn` or the break's own message tells the user:
-/// whether it has. Cancel safe.
+/// Waits until the hub has written the chunk, and returns true; or never will, and returns false (`torn` or the break's own message
+/// tells the user). Cancel safe.
 async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) -> bool {
     match in_hand {
         Some(written) => written.await.is_ok(),
@@ -130,7 +129,7 @@ async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) -> bool {
     }
 }
 
-/// What was typed, between the client and the hub.
+/// Input between the client and the hub.
 struct InputState<'h> {
     here: &'h Context,
     timeout: Option<Duration>,
@@ -139,11 +138,11 @@ struct InputState<'h> {
     pacing: Pacing,
     omap: Mapping,
     waiting: Queue,
-    /// With pauses: what the line has been given and has not written yet.
+    /// With delays: resolves when the hub has written the chunk that it has.
     unwritten: Option<oneshot::Receiver<()>>,
-    /// The line discards what it is given, for a break that waits behind it.
+    /// The hub discards input, because a break waits behind it.
     discarded: bool,
-    /// [`crate::hub::Hub::torn`] when the first of what waits was typed.
+    /// [`crate::hub::Hub::torn`] when the first waiting input arrived.
     torn: u64,
     notified_read_only: bool,
     received_input: bool,
@@ -177,13 +176,13 @@ impl<'h> InputState<'h> {
             self.prefix = prefix;
             self.machine = EscapeMachine::new(prefix);
             self.here.notify(match prefix {
-                Some(prefix) => format!("{prefix}? for help from now on"),
-                None => "no escapes from now on".to_owned(),
+                Some(prefix) => format!("{prefix}? is now the key for help"),
+                None => "escape commands are now off".to_owned(),
             });
         }
     }
 
-    /// Hands on what these bytes mean; how the session ends, if it does.
+    /// Runs the commands in these bytes and queues the rest. Returns how the session ends, if it does.
     async fn bytes(&mut self, mut bytes: &[u8]) -> Option<SessionEnd> {
         self.received_input = true;
         while !bytes.is_empty() {
@@ -207,7 +206,7 @@ impl<'h> InputState<'h> {
         None
     }
 
-    /// The device gets what was held back for a command that has not come.
+    /// Queues the bytes that were held back for an escape command that was not completed.
     fn release(&mut self) {
         let held_back = self.machine.release();
         if !held_back.is_empty() {
@@ -216,7 +215,7 @@ impl<'h> InputState<'h> {
         }
     }
 
-    /// Puts input behind what waits, if this session may write.
+    /// Queues input, if this session has write access.
     fn submit(&mut self, input: Input) {
         if !self.may_write() {
             if let Input::Bytes(_) = input {
@@ -230,7 +229,7 @@ impl<'h> InputState<'h> {
         queue(&mut self.waiting, input);
     }
 
-    /// Input has ended: resolves when the line has taken all of it. A pipe that has sent nothing (`ssh -n`) only listens, and stays.
+    /// End of input. The result resolves when the tty has taken all of it. A pipe that has sent nothing (`ssh -n`) stays and reads.
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
         self.release();
         if !self.here.terminal && !self.received_input {
@@ -238,7 +237,7 @@ impl<'h> InputState<'h> {
         }
         let (told, taken) = oneshot::channel();
         if self.waiting.is_empty() && !self.here.input_outcome.sent.load(Ordering::Relaxed) {
-            // Not behind what somebody else has typed, which a device may not take for long.
+            // Not queued behind another user's input, which the device may not take for long.
             let _ = told.send(());
         } else {
             self.waiting.push_back((Input::Mark(told), 0));
@@ -246,8 +245,8 @@ impl<'h> InputState<'h> {
         Some(taken)
     }
 
-    /// The next message for the line, and what it counts for at the gate. With pauses it is a piece up to the next one, and
-    /// `in_hand` until it is written; what is `discarded` need not be cut so small.
+    /// The next message for the hub, and its weight. With delays it is a chunk up to the next delay, and `unwritten` until it is
+    /// written; input that is `discarded` need not be cut that small.
     fn next(&mut self) -> Option<(Input, usize)> {
         let (input, weight) = self.waiting.pop_front()?;
         match input {
@@ -267,7 +266,8 @@ impl<'h> InputState<'h> {
         }
     }
 
-    /// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one. What there is to say of the rest.
+    /// Passes on as much waiting input as the hub takes at once, since a stuck device must not keep the user from detaching. Returns the
+    /// notice about the rest.
     fn detach(&mut self, hub_input: &mpsc::Sender<Input>) -> Option<String> {
         let mut left = DRAIN_ON_DETACH;
         let mut unsent = 0;
@@ -281,7 +281,7 @@ impl<'h> InputState<'h> {
                 }
                 input => input,
             };
-            // Nothing follows what was left out.
+            // Nothing is sent after a gap.
             if unsent > 0 {
                 unsent += size;
                 continue;
@@ -295,53 +295,53 @@ impl<'h> InputState<'h> {
         (unsent > 0).then(|| unsent_bytes(unsent))
     }
 
-    /// Whether what waits may still go to the device it was typed for.
+    /// Whether waiting input may still be sent to the device for which it was typed.
     fn may_still_send(&self) -> bool {
         let console = &self.here.console;
         let takes = matches!(*console.hub.line().borrow(), LineState::Open(_) | LineState::Starting);
         takes && console.roster().writes(self.here.id) && console.hub.torn() == self.torn
     }
 
-    /// Forgets what waits, because somebody else has become the writer and two people's lines must not mix, or because the device
-    /// is gone and a paste must not go on with a hole in it.
+    /// Discards waiting input, because another session took over and two users' lines must not mix, or because the device was
+    /// unplugged and a paste must not continue after a gap.
     fn drop_waiting(&mut self, typed: &Typed) {
         let mut bytes = 0;
         for (input, weight) in self.waiting.drain(..) {
             bytes += length(&input);
             typed.settle(weight);
         }
-        // Of nothing but the mark of the end, its owner is told.
+        // The owner of a mark alone learns it from the dropped sender.
         if bytes > 0 {
             self.here.input_outcome.unsent.store(true, Ordering::Relaxed);
             self.here.notify(unsent_bytes(bytes));
         }
     }
 
-    /// Whether input goes to the device now. If not, the viewer is told once why.
+    /// Whether input is sent to the device now. If not, the user is notified once.
     fn may_write(&mut self) -> bool {
         let here = self.here;
         let name = &here.console.name();
-        let refusal = match &*here.console.hub.line().borrow() {
+        let denied = match &*here.console.hub.line().borrow() {
             LineState::Open(_) | LineState::Starting if here.console.roster().writes(here.id) => None,
             LineState::Open(_) | LineState::Starting => {
                 let roster = here.console.roster();
                 Some(match roster.writer() {
                     Some(writer) => {
-                        format!("{} writes; you are watching: what you type is not sent", writer.client)
+                        format!("{} has write access; you are read-only: input is discarded", writer.client)
                     }
-                    None => "you are watching: what you type is not sent".to_owned(),
+                    None => "you are read-only: input is discarded".to_owned(),
                 })
             }
-            LineState::Away(_) => Some(format!("{name} is unplugged: what you type is not sent")),
+            LineState::Away(_) => Some(format!("{name} is unplugged: input is discarded")),
             LineState::Failed(why) | LineState::NotOurs(why) => {
-                Some(format!("{why}: what you type is not sent"))
+                Some(format!("{why}: input is discarded"))
             }
         };
-        match refusal {
+        match denied {
             None => self.notified_read_only = false,
-            Some(refusal) => {
+            Some(why) => {
                 if !std::mem::replace(&mut self.notified_read_only, true) {
-                    here.notify(refusal);
+                    here.notify(why);
                 }
                 return false;
             }
@@ -350,12 +350,12 @@ impl<'h> InputState<'h> {
     }
 }
 
-/// Without a terminal nothing is replaced: files are sent that way.
+/// Without a terminal no byte is mapped, because files are sent that way.
 fn omap(here: &Context, settings: &config::Port) -> Mapping {
     if here.terminal { settings.omap.clone() } else { Mapping::default() }
 }
 
-/// Queues input in full pieces, however small the packets are in which it came.
+/// Queues input in full chunks, however small the packets were.
 fn queue(waiting: &mut Queue, input: Input) {
     match input {
         Input::Bytes(bytes) => {
@@ -371,7 +371,7 @@ fn queue(waiting: &mut Queue, input: Input) {
     }
 }
 
-/// Frees what a paste has needed once it is through: the session may go on for months.
+/// Frees the memory of a paste after it is sent: the session may last for months.
 fn shrink(waiting: &mut Queue) {
     if waiting.is_empty() && waiting.capacity() > PASTE_CHUNKS {
         *waiting = Queue::new();
@@ -387,5 +387,5 @@ fn length(input: &Input) -> usize {
 }
 
 fn unsent_bytes(count: usize) -> String {
-    format!("{count} bytes that you had typed were not sent")
+    format!("{count} bytes of your input were not sent")
 }

@@ -1,6 +1,6 @@
-//! A session: somebody at a port. It pulls from the ring at its own pace, shows notices, hears escapes, and hands what its
-//! client types to the hub if it is the one that writes. It does not know whether it is reached by SSH or
-//! locally: that side gives it [`Typed`] events and an [`Outlet`].
+//! A session: a user attached to a port. It reads the ring at its own pace, prints notices, interprets escape commands, and passes
+//! the client's input to the hub if it has write access. It is the same over SSH and over the local socket: the transport gives it
+//! [`Typed`] events and an [`Outlet`].
 
 mod commands;
 mod console;
@@ -33,60 +33,60 @@ pub use options::{Escape, Options};
 pub use output::notify;
 pub use roster::{AttachedUser, AttachedSession, SessionId, Notifications, plain};
 
-/// The viewer's connection is gone.
+/// The client has disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// Where a session shows what it has. A send may wait as long as the viewer does not read.
+/// The client's end of a session. A send waits while the client does not read.
 pub trait Outlet: Send {
-    /// The device's bytes, and on a terminal also what we say.
+    /// Sends device output; on a terminal, notices too.
     fn send(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
-    /// What we say to a viewer without a terminal, beside its bytes (standard error of an SSH client).
+    /// Sends a notice to a client without a terminal, on a second stream (standard error of an SSH client).
     fn notice(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
-    /// Whether its client can go to another console by itself.
+    /// Whether the client can switch to another console itself.
     fn can_switch(&self) -> bool {
         false
     }
-    /// The address of this machine that its client has come to, if it has come by a network.
+    /// The local address that the client connected to, if it connected over the network.
     fn reached_at(&self) -> Option<IpAddr> {
         None
     }
 }
 
-/// How a session came to its end.
+/// How a session ended, each with the notice that is printed last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// The user left by escape or end of input; what there is to say of that.
+    /// The user detached by an escape command or by end of input.
     Detached(Option<String>),
-    /// The input has ended, but not all of its input was sent to the device: what there is to say of that.
+    /// End of input, but not all of it was sent to the device.
     Unsent(String),
-    /// The connection is gone.
+    /// The client has disconnected.
     Gone,
-    /// We ended it: why.
+    /// The port closed the session.
     Closed(String),
-    /// An administrator ended it: what there is to say of that.
+    /// An administrator disconnected the user.
     Disconnected(String),
-    /// The user goes on at another console, only where [`Outlet::moves`]; what there is to say of that.
+    /// The user switches to another console; only if [`Outlet::can_switch`].
     Switched(PortName, Option<String>),
 }
 
-/// What a session says to its own viewer.
+/// Output for this session's client only.
 #[derive(Debug)]
 enum Reply {
-    /// Words of ours.
+    /// A notice.
     Notice(String),
-    /// Characters of a line that the viewer enters.
+    /// Echo of the line that the user is editing.
     Echo(Vec<u8>),
-    /// So many lines again.
+    /// Replay this many lines.
     Replay(usize),
-    /// The time before each line, or no longer.
+    /// Toggle timestamps.
     Timestamps,
 }
 
-/// Answers that may wait for a viewer. One that does not read will not miss further ones.
+/// Replies queued for a client; further ones are dropped if it does not read.
 const REPLY_QUEUE: usize = 16;
 
-/// Where input stands between the two loops of a session.
+/// Shared by the input loop and the output loop of a session.
 #[derive(Clone)]
 struct Context {
     console: Arc<Console>,
@@ -97,31 +97,31 @@ struct Context {
     can_switch: bool,
     reached_at: Option<IpAddr>,
     replies: mpsc::Sender<Reply>,
-    /// What becomes of the breaks that it has asked for.
+    /// Progress of the breaks that this session requested.
     breaks: mpsc::Sender<BreakEvent>,
     input_outcome: Arc<InputOutcome>,
-    /// What takes its time is done one at a time, so that a key held down does not pile it up.
+    /// One slow command at a time, so that a key held down does not queue them up.
     commands: Arc<Semaphore>,
 }
 
-/// What has become of the input of a session.
+/// How much of a session's input was sent.
 #[derive(Default)]
 struct InputOutcome {
-    /// A pipe sends no more, and the line has taken what was for it, or never will.
+    /// End of input, and the tty has taken all of it or never will.
     input_ended: Notify,
-    /// Whether anything was handed to the line.
+    /// Some input was passed to the hub.
     sent: AtomicBool,
-    /// Whether anything was not.
+    /// Some input was discarded.
     unsent: AtomicBool,
 }
 
 impl InputOutcome {
-    /// How a session ends whose input has.
+    /// How the session ends after end of input.
     fn session_end(&self) -> SessionEnd {
         match (self.unsent.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed)) {
             (false, _) => SessionEnd::Detached(None),
             (true, true) => SessionEnd::Unsent("not all of the input was sent".to_owned()),
-            (true, false) => SessionEnd::Unsent("nothing was sent".to_owned()),
+            (true, false) => SessionEnd::Unsent("no input was sent".to_owned()),
         }
     }
 }
@@ -137,7 +137,7 @@ impl Context {
         prefix.filter(|_| self.terminal)
     }
 
-    /// Why this session ends with a device in this state; `None` if it goes on.
+    /// Why the session ends if the device is in this state; `None` if it continues.
     fn ends_with_device(&self, line: &LineState) -> Option<String> {
         let name = &self.console.name();
         if self.options.watch || !self.options.no_reconnect && self.console.settings().reconnect {
@@ -146,25 +146,24 @@ impl Context {
         match line {
             LineState::Starting | LineState::Open(_) => None,
             LineState::Away(since) => {
-                Some(format!("{name} unplugged {}: the session ends with it", clock(*since)))
+                Some(format!("{name} unplugged {}: session closed", clock(*since)))
             }
             LineState::Failed(why) | LineState::NotOurs(why) => {
-                Some(format!("{why}: the session ends with it"))
+                Some(format!("{why}: session closed"))
             }
         }
     }
 
-    /// Says something to this session's own viewer.
     fn notify(&self, text: String) {
         self.reply(Reply::Notice(text));
     }
 
     fn reply(&self, answer: Reply) {
-        // Full: see ANSWERS.
+        // Full: see REPLY_QUEUE.
         let _ = self.replies.try_send(answer);
     }
 
-    /// Does something that takes its time beside the session.
+    /// Runs a slow command in a task of its own.
     fn spawn_command<F: Future<Output = ()> + Send + 'static>(&self, errand: impl FnOnce(Self) -> F) {
         match self.commands.clone().try_acquire_owned() {
             Ok(permit) => {
@@ -174,13 +173,13 @@ impl Context {
                     errand.await;
                 });
             }
-            Err(_) => self.notify("one thing at a time: the last one is not done".to_owned()),
+            Err(_) => self.notify("the previous command is still in progress".to_owned()),
         }
     }
 }
 
-/// Runs a session until it ends, as its `options` say. `terminal` is whether the viewer has one: without, there are no banner, replay,
-/// notices in the stream and escapes.
+/// Runs a session until it ends. Without a `terminal` there is no banner and no replay, escape commands are off, and notices go
+/// to a second stream.
 pub async fn run<O: Outlet>(
     console: Arc<Console>,
     mut client: AttachedUser,
@@ -193,7 +192,7 @@ pub async fn run<O: Outlet>(
         client.right = Right::Watch;
     }
     let lines = if terminal { console.settings().replay } else { 0 };
-    // Before anybody can see the session: from then on it misses nothing.
+    // Before the session is in the roster, so that it misses nothing that follows.
     let (replay, head) = console.hub.last_words(lines);
     let cursor = console.hub.session_cursor(head);
     let user = client.user.clone();
@@ -230,21 +229,21 @@ pub async fn run<O: Outlet>(
         ended = input => ended,
         Ok(why) = &mut dismissal => SessionEnd::Disconnected(why),
     };
-    let last_words = async {
+    let last_notice = async {
         match &ended {
             SessionEnd::Closed(why)
             | SessionEnd::Disconnected(why)
             | SessionEnd::Unsent(why)
             | SessionEnd::Detached(Some(why))
             | SessionEnd::Switched(_, Some(why)) => output::notify(&mut outlet, terminal, why).await,
-            // What the client says then, or a shell, begins on a line of its own.
+            // So that the client's last message, or the shell's prompt, starts on a new line.
             SessionEnd::Detached(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
             SessionEnd::Detached(None) | SessionEnd::Gone | SessionEnd::Switched(_, None) => Ok(()),
         }
     };
-    // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.
-    let _ = tokio::time::timeout(console::DRAIN_TIMEOUT, last_words).await;
-    // Last, because the process may end once nobody is attached.
+    // Bounded: a client that has stopped reading does not get the notice, and does not delay the end.
+    let _ = tokio::time::timeout(console::DRAIN_TIMEOUT, last_notice).await;
+    // Last, because the process may exit when no session is left.
     drop(membership);
     ended
 }

@@ -47,7 +47,7 @@ fn commands_one_after_the_other_have_one_connection_and_their_own_exits() {
         assert_eq!(output.status.code(), Some(round), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.stderr, b"");
     }
-    bench.wait_for_journal("session ended with 11");
+    bench.wait_for_journal("session ended, exit status 11");
     master.signal(Signal::SIGTERM);
     master.ends();
     bench.helpers_have_ended();

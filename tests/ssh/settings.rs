@@ -67,9 +67,9 @@ fn whoever_has_lost_all_rights_since_the_login_gets_no_session() {
     rig.apply();
     let mut late = Client::start(rig.ssh(&["-T", "-o", &path, "-o", "ProxyCommand=false", "demo@127.0.0.1"]));
     late.ends_with(1);
-    assert_eq!(late.aside(), "[in none of the groups that may use demo]\n");
+    assert_eq!(late.aside(), "[not in any of the access groups of demo]\n");
     assert!(late.shown().is_empty());
-    rig.wait_for_journal("demo from 127.0.0.1 refused: in none of the groups");
+    rig.wait_for_journal("demo from 127.0.0.1 denied: not in any of the access groups");
 }
 
 #[test]
