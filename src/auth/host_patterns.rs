@@ -1,21 +1,21 @@
-//! The `from=` option of authorized_keys: a list of address patterns, matched as sshd does when it does not ask the DNS
-//! (`PATTERNS` in ssh_config (5), addr_match_list in OpenSSH's addrmatch.c). Pure.
+//! The `from=` option of authorized_keys: a list of address patterns, matched as sshd does without DNS (`PATTERNS` in ssh_config(5),
+//! addr_match_list in OpenSSH's addrmatch.c). Pure.
 
 use std::net::IpAddr;
 
 use thiserror::Error;
 
-/// Why a list cannot be understood. A list with one such pattern admits from nowhere.
+/// Why a list is invalid. A list with one invalid pattern matches no address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FromError {
     /// `from=""` or two commas in a row.
     #[error("from= has an empty pattern")]
     Empty,
-    /// As sshd: `10.0.0.1/8` is more likely a slip than a network.
-    #[error("from= has {0:?}, whose bits behind the mask are not zero or whose mask is too long")]
+    /// As in sshd: `10.0.0.1/8` is more likely a mistake than a network.
+    #[error("invalid from= pattern {0:?}: host bits are set, or the mask is too long")]
     Mask(String),
-    /// Ignoring `!bad.example.org` would admit the very host that is shut out.
-    #[error("from= shuts out {0:?}, but host names are not looked up: use addresses")]
+    /// Ignoring `!bad.example.org` would admit the host that it excludes.
+    #[error("from= excludes {0:?}, but host names are not resolved: use addresses")]
     NegatedName(String),
 }
 
@@ -32,7 +32,7 @@ struct Pattern {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PatternKind {
     Network(IpAddr, u8),
-    /// `192.168.1?.*`, in lower case. A host name is one too, and never matches an address.
+    /// `192.168.1?.*`, in lower case. A host name is a wildcard too, and never matches an address.
     Wildcard(String),
 }
 
@@ -42,7 +42,7 @@ impl HostPatterns {
         list.split(',').map(Pattern::parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether `address` is meant: by at least one pattern, and shut out by none.
+    /// Whether at least one pattern matches `address`, and no negated one.
     pub fn matches(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let mut matching = self.0.iter().filter(|pattern| pattern.what.matches(address)).peekable();

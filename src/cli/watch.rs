@@ -18,7 +18,7 @@ use super::lines::{LINE_LIMIT, Lines, Mark, presentable};
 use super::local;
 use super::stdout::print_error;
 use crate::attach::client::AttachError;
-use crate::attach::watch::{Seen, Watched};
+use crate::attach::watch::{WatchEvent, Watched};
 use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
@@ -161,7 +161,7 @@ impl Follower {
                         self.note("[re-attached]").await?;
                     }
                     (attached_before, trouble, pause) = (true, None, RETRY_BACKOFF[0]);
-                    if let Seen::Dismissed = self.session(&mut watched, raw).await? {
+                    if let WatchEvent::Disconnected = self.session(&mut watched, raw).await? {
                         return Ok(());
                     }
                 }
@@ -183,7 +183,7 @@ impl Follower {
     }
 
     /// Prints one session: how it ended.
-    async fn session(&self, watched: &mut Watched, raw: bool) -> Result<Seen, OutputClosed> {
+    async fn session(&self, watched: &mut Watched, raw: bool) -> Result<WatchEvent, OutputClosed> {
         let mut lines = Lines::default();
         loop {
             let mut found = Vec::new();
@@ -196,16 +196,16 @@ impl Follower {
                     lines.flush(&mut found);
                     (None, None)
                 }
-                Some(Ok(Seen::Bytes(bytes))) => {
+                Some(Ok(WatchEvent::Bytes(bytes))) => {
                     lines.feed(&bytes, &mut found);
                     (None, None)
                 }
-                Some(Ok(Seen::Words(words))) => {
+                Some(Ok(WatchEvent::Notice(words))) => {
                     lines.end(&mut found);
                     (Some(words), None)
                 }
                 Some(Ok(over)) => (None, Some(over)),
-                Some(Err(error)) => (Some(format!("[{error}]")), Some(Seen::Closed)),
+                Some(Err(error)) => (Some(format!("[{error}]")), Some(WatchEvent::Closed)),
             };
             if over.is_some() {
                 lines.end(&mut found);
