@@ -4,13 +4,13 @@ CARGO   := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 HOST    := $(shell $(CARGO) -vV 2>/dev/null | sed -n 's/^host: //p')
 NEXTEST := $(shell command -v cargo-nextest)
 
-BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
 # npm builds the page of Cockpit. It may have come with a nodejs of another source, with which Debian's package conflicts.
 NPM            := $(if $(shell command -v npm),,nodejs npm)
+BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
 DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian $(NPM)
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
-TEST_PACKAGES  := $(BUILD_PACKAGES) ansible dbus-daemon dropbear-bin expect iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base procps \
+TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible chromium dbus-daemon dropbear-bin expect iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base procps \
                   putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-venv \
                   rsync shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 

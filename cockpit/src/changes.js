@@ -1,5 +1,5 @@
 // What is not committed: a banner on every page, and a page with the differences and what can be done about them.
-import { manager } from "./bus.js";
+import { MANAGER, TOP, manager, property } from "./bus.js";
 import { h, plain, sentence, setText } from "./dom.js";
 import { show } from "./keys.js";
 
@@ -47,9 +47,12 @@ export class Changes {
         if (state !== this.seenState) {
             this.seenState = state;
             try {
+                // In this order: a change between the two makes the revision too old, and what is done with it is refused.
+                const revision = await property(TOP, MANAGER, "Revision");
                 const [changes] = await manager("Changes");
+                if (state !== this.seenState) return;
                 this.changes = changes;
-                this.seenRevision = state.Revision;
+                this.seenRevision = revision;
                 this.changesError = null;
             } catch (error) {
                 this.changesError = error;
@@ -136,7 +139,7 @@ export class Changes {
         setText(
             this.feed,
             [
-                lastChange && `${lastChange.at.toLocaleTimeString()} ${lastChange.who} (${lastChange.from}): ${lastChange.text}`,
+                lastChange && plain(`${lastChange.at.toLocaleTimeString()} ${lastChange.text}.`),
                 when && `Last commit: ${who}, ${new Date(when).toLocaleString()}, ${count} ${count === 1 ? "change" : "changes"}.`,
             ]
                 .filter(Boolean)

@@ -55,8 +55,22 @@ export class Ports extends EventTarget {
         }, RELIST_MS);
     }
 
-    /** Everything: at the beginning, and after a change of the configuration. */
-    async list() {
+    /** Everything: at the beginning, and after a change of the configuration. What is asked for while a listing is under way begins after it. */
+    list() {
+        if (!this.listing) {
+            this.listing = this.listNow().finally(() => (this.listing = null));
+            return this.listing;
+        }
+        if (!this.nextListing) {
+            this.nextListing = this.listing.then(() => {
+                this.nextListing = null;
+                return this.list();
+            });
+        }
+        return this.nextListing;
+    }
+
+    async listNow() {
         try {
             const [found, top, may] = await Promise.all([objects(), properties(TOP, MANAGER), this.askRights()]);
             this.mayAdminister = may;

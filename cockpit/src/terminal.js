@@ -18,6 +18,8 @@ const PENDING_MAX = 1 << 20;
 const PENDING_LOW = 1 << 16;
 /** What the page remembers of open consoles over a reload or a lost connection; per browser tab. */
 const OPEN = "consoleserver:open";
+/** How often the users of the consoles in view are read. No signal says that another of them has write access now. */
+const ROSTER_MS = 1000;
 
 export const encoder = new TextEncoder();
 
@@ -302,7 +304,7 @@ export class Consoles {
         this.ports = ports;
         this.sessions = new Map();
         this.current = null;
-        this.tabs = h("div", { class: "tabs", role: "tablist", "aria-label": "Open consoles" });
+        this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "Open consoles" });
         this.tiledToggle = h("button", { "aria-pressed": "false", onclick: () => this.tile(!this.tiled) }, "Tile");
         this.readerToggle = h("button", { "aria-pressed": String(localStorage.getItem("consoleserver:screen-reader") === "yes"), onclick: () => this.screenReader() }, "Screen reader");
         this.panes = h("div", { class: "panes" });
@@ -310,6 +312,16 @@ export class Consoles {
         this.element = h("div", { class: "consoles" }, h("div", { class: "console-head" }, this.tabs, h("span", { class: "grow" }), this.tiledToggle, this.readerToggle), this.empty, this.panes);
         ports.addEventListener("change", () => this.update());
         ports.addEventListener("poll", () => this.remember());
+        setInterval(() => this.readRosters(), ROSTER_MS);
+    }
+
+    async readRosters() {
+        if (document.hidden || this.element.hidden || this.readingRosters) return;
+        const shown = [...this.sessions.values()].filter((session) => !session.element.hidden && session.port);
+        this.readingRosters = true;
+        await Promise.all(shown.map((session) => this.ports.readPort(session.port)));
+        this.readingRosters = false;
+        this.update();
     }
 
     /** Opens those that were open when the page was left: it was reloaded, or the connection was lost. */
@@ -338,8 +350,8 @@ export class Consoles {
             session = new Session(this, name, since);
             this.sessions.set(name, session);
             const close = h("button", { class: "close", title: `Leave ${name}`, "aria-label": `Leave ${name}`, onclick: () => this.leave(session) }, "×");
-            const tab = h("button", { role: "tab", "aria-controls": session.element.id, onclick: () => cockpit.location.go(["console", name]) }, name);
-            session.tab = h("span", { class: "tab", role: "presentation" }, tab, close);
+            const tab = h("button", { "aria-controls": session.element.id, onclick: () => cockpit.location.go(["console", name]) }, name);
+            session.tab = h("span", { class: "tab" }, tab, close);
             session.tabButton = tab;
             this.tabs.append(session.tab);
             this.panes.append(session.element);
@@ -362,7 +374,7 @@ export class Consoles {
         for (const session of this.sessions.values()) {
             const selected = session === this.current;
             session.element.hidden = !(this.tiled || selected);
-            session.tabButton.setAttribute("aria-selected", String(selected));
+            session.tabButton.setAttribute("aria-pressed", String(selected));
             session.tab.classList.toggle("selected", selected);
         }
     }
