@@ -25,7 +25,7 @@ export class Changes {
             button("Reload", () => this.reload()),
             button("Commit", () => manager("Commit", [this.revision], "t"), "primary"),
             button("Commit mine", () => manager("CommitMine", [this.revision, 0], "tu")),
-            h("span", {}, h("button", { onclick: () => this.run("Commit and confirm", () => this.commitConfirmed()) }, "Commit, and roll back unless confirmed within"), " ", this.minutes, " minutes"),
+            h("span", {}, h("button", { onclick: () => this.run("Commit until confirmed", () => this.commitConfirmed()) }, "Commit, and roll back unless confirmed within"), " ", this.minutes, " minutes"),
             button("Revert all", () => manager("Revert"), "danger"),
         );
         this.help = h("p", { class: "muted" }, "Reload applies changes to the ports, and sessions stay. Commit also writes them to the disk. A commit that waits for its confirmation is rolled back when its time is over, even if this connection is cut.");

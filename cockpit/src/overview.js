@@ -196,11 +196,11 @@ class Row {
         if (port.unit) this.journal.href = `/system/logs#/?priority=info&service=${encodeURIComponent(port.unit)}`;
     }
 
-    /** The state's own sentence, and what doctor has found. */
+    /** The state's own sentence, which says what would help; otherwise what doctor has found. */
     explanation(port, kind) {
         const state = port.state || "";
         const own = kind === "failed" || (kind === "unplugged" && state !== "unplugged") || (kind === "open" && state !== "open") ? state : "";
         const finding = TROUBLE.includes(kind) && this.ports.findings.find((found) => found.port === port.name);
-        return plain([own, finding && [finding.what, finding.mend].filter(Boolean).join(" ")].filter(Boolean).join(" — "));
+        return plain(own || (finding ? `${finding.what} — ${finding.mend}` : ""));
     }
 }

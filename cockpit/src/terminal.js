@@ -313,6 +313,17 @@ export class Consoles {
         ports.addEventListener("change", () => this.update());
         ports.addEventListener("poll", () => this.remember());
         setInterval(() => this.readRosters(), ROSTER_MS);
+        // A page that is reloaded ends its sessions itself, while its messages are still delivered: cockpit-ws 287 does not do it for a
+        // web socket that Chromium drops without a Close frame, and the old session would keep write access until logout.
+        window.addEventListener("beforeunload", () => this.hangUp());
+    }
+
+    hangUp() {
+        this.remember();
+        for (const session of this.sessions.values()) {
+            session.left = true;
+            session.channel?.close("terminated");
+        }
     }
 
     async readRosters() {

@@ -31,7 +31,7 @@ const shot = (who, name) => who.page.screenshot({ path: `${shots}/${name}.png` }
 /** Waits until the page of `who` is so; `fn` runs there. */
 async function until(who, what, fn, argument) {
     try {
-        await who.frame.waitForFunction(fn, argument, { timeout: 15000 });
+        await who.frame.waitForFunction(fn, argument, { timeout: 15000, polling: 50 });
     } catch (error) {
         throw new Error(`${who.user}'s page: not ${what}: ${error.message.split("\n")[0]}\n${await who.frame.evaluate(() => document.body.innerText)}`);
     }
@@ -91,6 +91,22 @@ const steps = {
         await waitInside("the terminal's size after another change", async () => shell("stty size -F /proc/$(pgrep -f '[c]onnect ttyUSB3' | head -n 1)/fd/0").trim() === (await size()));
         await press(alice, "Leave");
         await waitInside("the place to be free", () => JSON.parse(inside("consolectl", "status", "ttyUSB3", "--json"))[0].users.length === 0);
+    },
+
+    async "a reload of the page ends the old session, and the new one writes and says that it was disconnected"() {
+        const [alice] = people;
+        await chrome.open(alice.frame, "console/ttyUSB1");
+        const sessions = () => JSON.parse(inside("consolectl", "who", "ttyUSB1", "--json"));
+        const [before] = sessions();
+        // Cockpit 287 forgets sessions only if they are some seconds old.
+        for (let round = 0; round < 2; round += 1) {
+            await alice.page.waitForTimeout(2500);
+            await alice.page.reload({ waitUntil: "commit" });
+            alice.frame = await chrome.frameOf(alice);
+            await chrome.waitForText(alice.frame, "ttyUSB1", "for help");
+            await saysInMain(alice, "This tab was disconnected at");
+            await waitInside("one session, which writes", () => sessions().length === 1 && sessions()[0].writes && sessions()[0].since !== before.since);
+        }
     },
 
     async "a state change comes by a signal"() {

@@ -7,7 +7,7 @@ export const CHROMIUM = process.env.CHROMIUM || ["/usr/bin/chromium", "/usr/bin/
 export async function launch() {
     if (!CHROMIUM) throw new Error("there is no chromium: apt install chromium");
     // (--no-sandbox: the tests run as root. Nothing but our own page is loaded.)
-    return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"] });
+    return chromium.launch({ executablePath: CHROMIUM, args: ["--no-sandbox", "--ignore-certificate-errors", "--disable-gpu", "--disable-dev-shm-usage"] });
 }
 
 /** A browser of its own, with nobody logged in. */
@@ -50,7 +50,8 @@ export async function frameOf(who) {
     const { page } = who;
     const element = await page.waitForSelector("iframe[name='cockpit1:localhost/consoleserver']", { state: "attached", timeout: 20000 });
     const frame = await element.contentFrame();
-    await frame.waitForFunction(() => window.consoleserver?.ports.loaded);
+    // (Not by animation frames, as is the default: there are none while Cockpit does not show the frame.)
+    await frame.waitForFunction(() => window.consoleserver?.ports.loaded, null, { polling: 50 });
     return frame;
 }
 
@@ -82,7 +83,7 @@ export async function waitForText(frame, port, text, timeout = 10000) {
             return all.includes(wanted);
         },
         [port, text],
-        { timeout },
+        { timeout, polling: 50 },
     ).catch(async (error) => {
         throw new Error(`the terminal of ${port} does not show ${JSON.stringify(text)}: ${error.message.split("\n")[0]}\n${await screenText(frame, port)}`);
     });
