@@ -44,7 +44,7 @@ const KEY_LIMIT: usize = 8;
 const FILE_LIMIT: u64 = 16 * 1024;
 /// Limit of entries of the directory that are read.
 const ENTRY_LIMIT: usize = 1000;
-/// Limit of skipped files that are reported.
+/// Limit of ignored files that are reported.
 const REASON_LIMIT: usize = 16;
 
 /// Why there is no host key.
@@ -160,12 +160,12 @@ fn make(
 pub struct HostKeys {
     /// The usable keys, Ed25519 first, since clients use the first type that they support.
     pub keys: Vec<PrivateKey>,
-    /// The skipped files with the reason. Public keys are not reported.
-    pub skipped: Vec<String>,
+    /// The ignored files with the reason. Public keys are not reported.
+    pub ignored: Vec<String>,
 }
 
 impl HostKeys {
-    /// Adds the key in `path`, or the reason why it is skipped.
+    /// Adds the key in `path`, or the reason why it is ignored.
     fn add(&mut self, path: &Path, source: Source) {
         let added = match Self::read(path, source) {
             Ok(_) if self.keys.len() >= KEY_LIMIT => Err(UnusableKey::TooMany),
@@ -184,8 +184,8 @@ impl HostKeys {
         match added {
             Ok(key) => self.keys.push(key),
             Err(UnusableKey::PublicHalf) if path.extension().is_some_and(|end| end == "pub") => {}
-            Err(_) if self.skipped.len() >= REASON_LIMIT => {}
-            Err(error) => self.skipped.push(format!("{}: {error}", path.display())),
+            Err(_) if self.ignored.len() >= REASON_LIMIT => {}
+            Err(error) => self.ignored.push(format!("{}: {error}", path.display())),
         }
     }
 
@@ -269,7 +269,7 @@ fn load_from(directory: &Path, source: Source) -> Result<HostKeys, HostKeyError>
         found.add(&path, source);
     }
     if found.keys.is_empty() {
-        return Err(HostKeyError::None(directory.to_owned(), found.skipped));
+        return Err(HostKeyError::None(directory.to_owned(), found.ignored));
     }
     found.keys.sort_by_key(|key| key.algorithm() != Algorithm::Ed25519);
     Ok(found)
@@ -348,7 +348,7 @@ mod tests {
             assert!(room.join("hostkey_ecdsa.pub").exists());
         });
         assert_eq!(kinds(&found), ["ssh-ed25519", "ecdsa-sha2-nistp256"]);
-        assert_eq!(found.skipped, [""; 0]);
+        assert_eq!(found.ignored, [""; 0]);
     }
 
     #[test]
@@ -360,7 +360,7 @@ mod tests {
             symlink(elsewhere, room.join("hostkey_sshd")).unwrap();
         });
         assert_eq!(kinds(&found), ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp384"]);
-        assert_eq!(found.skipped, [""; 0]);
+        assert_eq!(found.ignored, [""; 0]);
     }
 
     /// Written by `ssh-keygen -t dsa` of OpenSSH 9; OpenSSH 10 does not support it.
@@ -414,7 +414,7 @@ mod tests {
         for (what, spoil, reason) in cases {
             let (room, found) = with(|room| spoil(&room.join("hostkey_ecdsa")));
             assert_eq!(kinds(&found), ["ssh-ed25519"], "{what}");
-            let [printed] = found.skipped.as_slice() else { panic!("{what}: {:?}", found.skipped) };
+            let [printed] = found.ignored.as_slice() else { panic!("{what}: {:?}", found.ignored) };
             let path = room.path().join("hostkey_ecdsa");
             assert!(
                 printed.starts_with(path.to_str().unwrap()) && printed.contains(reason),
@@ -422,12 +422,12 @@ mod tests {
             );
         }
         let (_room, found) = with(|room| private(&room.join("ssh_host_dsa_key"), DSA));
-        assert_eq!((kinds(&found).len(), found.skipped.len()), (1, 1), "{found:?}");
+        assert_eq!((kinds(&found).len(), found.ignored.len()), (1, 1), "{found:?}");
         let (_room, found) = with(|room| {
             fs::copy(room.join(GENERATED_KEY_FILE), room.join("hostkey_ed25519.bak")).unwrap();
             private(&room.join("notes"), "to do: keys");
         });
-        assert_eq!((kinds(&found).len(), found.skipped.len()), (1, 2), "{found:?}");
+        assert_eq!((kinds(&found).len(), found.ignored.len()), (1, 2), "{found:?}");
     }
 
     #[test]
@@ -437,7 +437,7 @@ mod tests {
                 private(&room.join(format!("hostkey_x{number}")), "");
             }
         });
-        assert_eq!((found.keys.len(), found.skipped.len()), (1, REASON_LIMIT));
+        assert_eq!((found.keys.len(), found.ignored.len()), (1, REASON_LIMIT));
     }
 
     #[test]
@@ -448,7 +448,7 @@ mod tests {
         ensure(room.path()).unwrap();
         fs::set_permissions(room.path().join(GENERATED_KEY_FILE), fs::Permissions::from_mode(0o440)).unwrap();
         let found = load_credentials(room.path()).unwrap().unwrap();
-        assert_eq!((found.keys.len(), found.skipped.len()), (1, 0), "{found:?}");
+        assert_eq!((found.keys.len(), found.ignored.len()), (1, 0), "{found:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
 
-use crate::auth::status::whose;
+use crate::auth::status::address_of;
 
 /// For systemd and logind together. Without a reply the change is made all the same.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -90,7 +90,7 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
             None if origin.session.starts_with(ADMIN_SESSION) => {
                 let service = ServiceProxy::builder(bus).path(&path).cache_properties(CacheProperties::No);
                 // Of another user: the process id was reused.
-                whose(&service.build().await?.status_text().await?, user).map(str::to_owned)
+                address_of(&service.build().await?.status_text().await?, user).map(str::to_owned)
             }
             None => None,
         };

@@ -1,5 +1,4 @@
-//! The admin CLI over SSH: authenticates users, and runs `consolectl` as them. Run by systemd as
-//! `console-cli.service`.
+//! The admin CLI over SSH: authenticates users and runs `consolectl` as them. Started by systemd as `console-cli.service`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +11,7 @@ use consoleserver::system::journal;
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Root directory that contains etc/consoleserver and usr/lib/consoleserver
+    /// Directory with /etc/consoleserver and /usr/lib/consoleserver.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }

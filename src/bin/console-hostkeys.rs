@@ -1,4 +1,4 @@
-//! Generates the host keys of the consoles, once (`console-hostkeys.service`).
+//! Makes the host keys of the consoles, once: what `console-hostkeys.service` runs.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use consoleserver::hostkeys::HostKeys;
 use consoleserver::{hostkeys, system::journal, system::systemd};
 use sd_notify::NotifyState;
 
-/// Generate the SSH host keys that the directory does not contain yet.
+/// Make the SSH host keys that the directory does not have yet.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Directory of the keys, readable only by its owner
+    /// Where it is kept; only their owner should be able to look inside.
     directory: PathBuf,
 }
 
@@ -26,26 +26,26 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    // The next step may take seconds, and ports wait for this unit.
+    // What follows may take seconds, and ports wait for us.
     systemd::notify(&[NotifyState::Ready]);
     match hostkeys::ensure_more(&directory) {
         Ok(made) => made.iter().for_each(|key| report(key)),
-        // Existing keys can be used.
+        // What there is can be served.
         Err(error) => tracing::error!("{error}"),
     }
     judge(&directory)
 }
 
 fn report(made: &Path) {
-    tracing::info!("generated host key {}", made.display());
+    tracing::info!("made the host key {}", made.display());
 }
 
-/// Reports files that are skipped, and fails if no key is usable.
+/// Says what of the directory is not served, and fails if nothing is.
 fn judge(directory: &Path) -> ExitCode {
     match hostkeys::load(directory) {
-        Ok(HostKeys { passed_over, .. }) => {
-            for reason in passed_over {
-                tracing::warn!("host key skipped: {reason}");
+        Ok(HostKeys { ignored, .. }) => {
+            for reason in ignored {
+                tracing::warn!("host key ignored: {reason}");
             }
             ExitCode::SUCCESS
         }

@@ -117,7 +117,7 @@ mod tests {
             why("a**b{2,1}"),
             "invalid repetition count range, the start must be <= the end (character 5)"
         );
-        assert_eq!(why(""), "an empty pattern matches everywhere");
+        assert_eq!(why(""), "an empty pattern matches everything");
         assert_eq!(why(&"x".repeat(257)), "longer than 256 bytes");
         assert_eq!(why("[ü]"), "Unicode not allowed here (character 2)");
         assert_eq!(why(r"(a)\1"), "backreferences are not supported (character 4)");

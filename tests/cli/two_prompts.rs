@@ -58,7 +58,7 @@ fn each_sees_the_others_change_commit_and_rollback_at_once_over_a_half_typed_lin
     on_trial("12");
     for terminal in [&alice, &bob] {
         terminal.shows("root committed 1 change; rolled back at ");
-        terminal.shows("the last commit is rolled back in 0:10, unless somebody says `confirm`");
+        terminal.shows("the last commit is rolled back in 0:10 unless it is confirmed");
     }
     act(
         &["revert"],
