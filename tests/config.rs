@@ -19,7 +19,7 @@ fn name(word: &str) -> PortName {
 }
 
 #[test]
-fn a_wrong_type_is_named_with_its_line_and_what_would_be_right() {
+fn a_wrong_type_is_reported_with_its_line_and_valid_values() {
     assert_eq!(
         complaint("[ports.ttyUSB0]\nssh_port = 8023\nbaud = \"fast\"\n"),
         "/etc/consoleserver/config.toml:3: ports.ttyUSB0.baud = \"fast\": expected a number from 1 to 4294967295"
@@ -35,7 +35,7 @@ fn a_wrong_type_is_named_with_its_line_and_what_would_be_right() {
 }
 
 #[test]
-fn an_unknown_key_is_an_error_that_names_the_near_one() {
+fn an_unknown_key_is_reported_with_the_most_similar_one() {
     assert_eq!(
         complaint("[ports.ttyUSB0]\n\nbuad = 9600\n"),
         "/etc/consoleserver/config.toml:3: ports.ttyUSB0.buad: unknown key: did you mean baud?"
@@ -55,7 +55,7 @@ fn an_unknown_key_is_an_error_that_names_the_near_one() {
 }
 
 #[test]
-fn two_listeners_on_one_tcp_port_are_named_both() {
+fn a_tcp_port_conflict_names_both_listeners() {
     assert_eq!(
         complaint("[ports.b]\nssh_port = 8023\n[ports.a]\nssh_port = 8023\n"),
         "/etc/consoleserver/config.toml:4: ports.a.ssh_port = 8023: already used by ports.b.ssh_port on line 2; \
@@ -74,7 +74,7 @@ fn two_listeners_on_one_tcp_port_are_named_both() {
 }
 
 #[test]
-fn one_tcp_port_on_addresses_apart_is_right() {
+fn the_same_tcp_port_on_disjoint_addresses_is_valid() {
     let config = parse(
         "[server]\nlisten = [\"127.0.0.1\"]\n\
          [ports.a]\nssh_port = 8022\nlisten = [\"127.0.0.2\"]\n[ports.b]\nssh_port = 8022\nlisten = [\"[::1]\"]\n",
@@ -83,7 +83,7 @@ fn one_tcp_port_on_addresses_apart_is_right() {
 }
 
 #[test]
-fn two_ports_on_one_device_are_named_both() {
+fn a_device_conflict_names_both_ports() {
     assert_eq!(
         complaint("[ports.a]\ndevice = \"/dev/x\"\n[ports.b]\ndevice = \"/dev//x\"\n"),
         "/etc/consoleserver/config.toml:4: ports.b.device = \"/dev//x\": already used by ports.a.device on line 2; \
@@ -92,7 +92,7 @@ fn two_ports_on_one_device_are_named_both() {
 }
 
 #[test]
-fn an_impossible_baud_is_an_error() {
+fn an_invalid_baud_rate_is_an_error() {
     for baud in ["0", "4294967296", "-9600", "9600.5", "99999999999999999999999", "true"] {
         assert_eq!(
             complaint(&format!("[defaults]\nbaud = {baud}\n")),
@@ -104,7 +104,7 @@ fn an_impossible_baud_is_an_error() {
 }
 
 #[test]
-fn port_names_that_could_leave_their_place_are_refused() {
+fn port_names_that_could_escape_a_path_are_rejected() {
     for (key, shown, word) in [
         ("\"a/b\"", "\"a/b\"", "\"a/b\""),
         ("\"a%i\"", "\"a%i\"", "\"a%i\""),
@@ -123,7 +123,7 @@ fn port_names_that_could_leave_their_place_are_refused() {
 }
 
 #[test]
-fn a_name_with_a_dot_wants_quotes_and_is_told_so() {
+fn a_name_with_a_dot_needs_quotes_and_the_error_shows_them() {
     assert_eq!(
         complaint("[ports.rack.2]\nbaud = 9600\n"),
         "/etc/consoleserver/config.toml:1: ports.rack.2: unknown table: \
@@ -133,7 +133,7 @@ fn a_name_with_a_dot_wants_quotes_and_is_told_so() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_told_at_once_as_it_stands_in_the_file() {
+fn all_errors_are_reported_in_the_order_of_the_file() {
     let reported = complaint(
         "[ports.b]\nbaud = 0\nparity = \"X\"\n\n[ports.a]\nstopbits = 3\nlog.file = \"../x\"\n\
          listen = [\n  \"[::1]\",\n  \"localhost\",\n]\n[server]\nmonitor = \"dev\"\n",
@@ -152,7 +152,7 @@ fn everything_that_is_wrong_is_told_at_once_as_it_stands_in_the_file() {
 }
 
 #[test]
-fn the_first_twenty_errors_are_told_and_the_rest_counted() {
+fn the_first_twenty_errors_are_printed_and_the_rest_counted() {
     let text: String = (0..500).map(|n| format!("[ports.p{n}]\nbaud = 0\n")).collect();
     let reported = complaint(&text);
     let lines: Vec<_> = reported.lines().collect();
@@ -163,7 +163,7 @@ fn the_first_twenty_errors_are_told_and_the_rest_counted() {
 }
 
 #[test]
-fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
+fn a_syntax_error_is_reported_with_its_line() {
     for (text, reported) in [
         ("log = none\n", "2: invalid TOML: string values must be quoted: log = none"),
         ("baud 9600 8N1\n", "2: invalid TOML: key with no value, expected `=`: baud 9600 8N1"),
@@ -188,7 +188,7 @@ fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
 }
 
 #[test]
-fn more_ports_than_can_be_served_are_an_error() {
+fn too_many_ports_are_an_error() {
     let text: String = (0..1025).map(|n| format!("[ports.p{n}]\n")).collect();
     assert_eq!(
         complaint(&text),
@@ -197,7 +197,7 @@ fn more_ports_than_can_be_served_are_an_error() {
 }
 
 #[test]
-fn a_megabyte_of_nonsense_is_answered_in_a_page() {
+fn the_errors_of_a_megabyte_of_nonsense_fit_on_a_page() {
     for nonsense in ["[", "a={", "a=[", "x y\n", "a=1\n", "a.", "\"", "\0", "[ports.a]\n"] {
         let reported = complaint(&nonsense.repeat(1024 * 1024 / nonsense.len()));
         assert!(reported.lines().count() <= 21 && reported.len() < 8192, "{nonsense:?}: {reported}");
@@ -220,7 +220,7 @@ fn a_log_is_of_one_of_five_types() {
 }
 
 #[test]
-fn what_is_of_one_port_only_does_not_stand_in_defaults() {
+fn keys_of_a_single_port_are_rejected_in_defaults() {
     assert_eq!(
         complaint("[defaults]\nssh_port = 8023\n"),
         "/etc/consoleserver/config.toml:2: defaults.ssh_port: applies to a single port: set it in [ports.NAME]"
@@ -228,7 +228,7 @@ fn what_is_of_one_port_only_does_not_stand_in_defaults() {
 }
 
 #[test]
-fn hostile_text_is_shown_short_and_printable() {
+fn untrusted_text_is_printed_short_and_escaped() {
     let reported = complaint(&format!("[access]\nroot = \"\"\"a\u{1b}[2J\n{}\"\"\"\n", "x".repeat(5000)));
     assert!(reported.contains("invalid TOML"), "{reported}");
     let reported = complaint(&format!("[access]\nroot = \"\u{202e}{}\"\n", "x".repeat(5000)));
@@ -258,7 +258,7 @@ fn defaults_apply_before_the_port_and_key_by_key() {
 }
 
 #[test]
-fn an_empty_file_means_the_documented_defaults() {
+fn an_empty_file_has_the_documented_defaults() {
     let config = parse("[ports.ttyUSB0]\n");
     assert_eq!(config.server.ssh_port, Some(8022));
     assert_eq!(config.server.monitor, Path::new("/dev"));
@@ -276,7 +276,7 @@ fn an_empty_file_means_the_documented_defaults() {
 }
 
 #[test]
-fn a_port_may_name_users_and_groups_that_only_watch() {
+fn a_port_may_have_users_and_read_only_groups() {
     let config = parse(
         "[ports.a]\ngroups = []\nusers = [\"alice\"]\nread_only_groups = [\"noc\"]\nwrite = \"shared\"\n",
     );
@@ -294,7 +294,7 @@ fn a_port_may_name_users_and_groups_that_only_watch() {
 }
 
 #[test]
-fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
+fn an_invalid_trigger_is_reported_with_its_line_and_valid_values() {
     for (rule, reported) in [
         (
             "match = \"a(b\"",
@@ -350,7 +350,7 @@ fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
 }
 
 #[test]
-fn triggers_of_defaults_are_each_ports_and_one_of_the_same_name_replaces_it() {
+fn triggers_of_defaults_apply_to_each_port_unless_it_has_one_of_the_same_name() {
     let config = parse(
         "[defaults.triggers]\npanic = { match = \"panic\", start = true }\noom = { match = \"oom\" }\n\
          [ports.a]\n[ports.b.triggers]\npanic = { silence = \"5m\" }\n",

@@ -19,7 +19,7 @@ fn place(directory: &TempDir, path: &str, text: &str) -> PathBuf {
 }
 
 #[test]
-fn etc_comes_before_the_vendor_and_the_foreground_before_both() {
+fn etc_precedes_the_vendor_file_and_the_foreground_files_precede_both() {
     let root = tempfile::tempdir().unwrap();
     let found = |root: &TempDir| {
         let (cwd, home) = (root.path().join("cwd"), root.path().join("home"));
@@ -50,7 +50,7 @@ fn etc_comes_before_the_vendor_and_the_foreground_before_both() {
 }
 
 #[test]
-fn an_unreadable_file_is_an_error_and_not_the_next_file() {
+fn an_unreadable_file_is_an_error_and_not_skipped() {
     let root = tempfile::tempdir().unwrap();
     place(&root, "usr/lib/consoleserver/config.toml", "");
     let etc = root.path().join("etc/consoleserver/config.toml");
@@ -70,7 +70,7 @@ fn an_unreadable_file_is_an_error_and_not_the_next_file() {
 }
 
 #[test]
-fn a_file_that_permissions_close_is_an_error() {
+fn a_file_without_read_permission_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     let etc = place(&root, "etc/consoleserver/config.toml", "");
     place(&root, "usr/lib/consoleserver/config.toml", "");
@@ -105,7 +105,7 @@ fn a_file_that_permissions_close_is_an_error() {
 
 /// As containers are given one file of the host: rename(2) upon a mount is EBUSY.
 #[test]
-fn a_commit_to_a_file_that_is_mounted_by_itself_is_written_in_place() {
+fn a_commit_to_a_mount_point_is_written_in_place() {
     let root = tempfile::tempdir().unwrap();
     let path = place(&root, "etc/consoleserver/config.toml", "# longer than what comes\n");
     let host = place(&root, "host/config.toml", "# the host's, and longer than what comes\n");
@@ -128,7 +128,7 @@ fn a_commit_to_a_file_that_is_mounted_by_itself_is_written_in_place() {
 }
 
 #[test]
-fn a_commit_through_a_link_writes_where_it_leads_and_says_what_that_takes() {
+fn a_commit_through_a_symbolic_link_writes_its_target() {
     let root = tempfile::tempdir().unwrap();
     let stowed = place(&root, "stow/config.toml", "");
     let path = root.path().join("etc/consoleserver/config.toml");
@@ -150,7 +150,7 @@ fn a_commit_through_a_link_writes_where_it_leads_and_says_what_that_takes() {
 }
 
 #[test]
-fn a_file_too_long_or_not_text_is_an_error_with_its_place() {
+fn a_file_that_is_too_large_or_not_utf8_is_an_error_with_its_position() {
     let root = tempfile::tempdir().unwrap();
     let path = place(&root, "config.toml", &"#".repeat(1024 * 1024 + 1));
     let reported = || Config::load_file(&path).unwrap_err().to_string();

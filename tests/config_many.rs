@@ -56,7 +56,7 @@ fn a_port_takes_each_key_from_its_own_table_then_its_template_then_defaults() {
 }
 
 #[test]
-fn a_rule_of_a_template_replaces_that_of_defaults_and_yields_to_the_ports() {
+fn a_trigger_of_a_template_replaces_that_of_defaults_and_is_replaced_by_the_ports() {
     let config = parse(
         "[defaults.triggers]\npanic = { match = \"one\" }\noom = { match = \"one\" }\n\
          [templates.t.triggers]\npanic = { match = \"two\" }\nquiet = { silence = \"5m\" }\n\
@@ -78,7 +78,7 @@ fn a_rule_of_a_template_replaces_that_of_defaults_and_yields_to_the_ports() {
 }
 
 #[test]
-fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
+fn an_invalid_or_missing_template_is_reported_with_its_line() {
     for (text, expected) in [
         (
             "[ports.a]\nlike = \"cisc\"\n[templates.cisco]\n",
@@ -129,7 +129,7 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
 }
 
 #[test]
-fn the_rules_of_defaults_template_and_port_together_are_bounded() {
+fn the_triggers_of_defaults_template_and_port_together_are_bounded() {
     let rules = |from: usize| -> String {
         (from..from + 9).map(|n| format!("r{n} = {{ match = \"x\" }}\n")).collect()
     };
@@ -145,7 +145,7 @@ fn the_rules_of_defaults_template_and_port_together_are_bounded() {
 }
 
 #[test]
-fn a_wrong_template_takes_no_port_down_that_listens_as_the_file_says() {
+fn an_invalid_template_stops_no_port_whose_listener_is_certain() {
     // Nothing of it says whether a port listens.
     for template in ["baud = \"fast\"", "buad = 9600", "listen = [\"127.0.0.1\"]\nbaud = 0", "log.type = 2"] {
         let text = format!("[templates.t]\n{template}\n[ports.a]\nlike = \"t\"\n[ports.b]\n");
@@ -189,7 +189,7 @@ fn a_group_has_ports_ranges_wildcards_and_other_groups() {
 }
 
 #[test]
-fn a_wrong_group_is_named_with_its_line() {
+fn an_invalid_group_is_reported_with_its_line() {
     let expected = "expected a list of ports such as [\"p01\", \"p[02-48]\", \"rack1-*\", \"@edge\"]";
     for (text, expected) in [
         ("[groups]\ncore = \"p01\"\n".to_owned(), format!("2: groups.core = \"p01\": {expected}")),
@@ -238,7 +238,7 @@ fn groups_within_groups_are_read_and_selected_in_linear_time() {
 }
 
 #[test]
-fn a_wrong_group_takes_no_port_down() {
+fn an_invalid_group_stops_no_port() {
     for groups in [
         "[groups]\ncore = [\"p[01-\"]\n",
         "[groups]\ncore = [\"@nosuch\"]\n",

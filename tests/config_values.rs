@@ -38,7 +38,7 @@ fn refuses(key: &str, values: &[&str]) {
 }
 
 #[test]
-fn a_value_in_its_range_is_taken_and_the_next_one_is_refused() {
+fn a_value_in_its_range_is_accepted_and_the_next_one_rejected() {
     takes("baud", &["1", "45", "250000", "6000000", "4294967295"]);
     for key in ["dtr", "rts"] {
         takes(key, &["\"leave\"", "\"on\"", "\"off\""]);
@@ -119,7 +119,7 @@ fn addresses_are_ip_addresses_and_a_covered_one_is_left_out() {
 }
 
 #[test]
-fn names_and_paths_cannot_leave_their_place() {
+fn names_and_paths_cannot_escape_their_directory() {
     takes("device", &["\"/dev/serial/by-id/usb-x%i-port0\""]);
     refuses("device", &["\"ttyUSB0\"", "\"/dev/../etc/shadow\"", "\"/dev/a\\nb\"", "\"/\"", "\"\"", "7"]);
     takes("log.file", &["\"console.log\"", "\"_-a.1\""]);
@@ -160,7 +160,7 @@ fn the_vendor_file_is_32_ports_at_9600_and_the_cli() {
 }
 
 #[test]
-fn the_manual_page_names_every_key() {
+fn the_manual_page_documents_every_key() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/consoleserver.toml.5");
     let page = fs::read_to_string(page).unwrap();
     let named = |key: &str| {

@@ -70,7 +70,7 @@ fn golden(case: &str) {
 }
 
 #[test]
-fn the_vendors_ports_listen_and_wait_for_their_adapters() {
+fn the_vendor_s_ports_listen_and_start_with_their_adapters() {
     golden("vendor");
 }
 
@@ -80,7 +80,7 @@ fn addresses_become_listeners_and_a_disabled_port_is_started_by_nothing() {
 }
 
 #[test]
-fn device_paths_and_onboard_ports_are_wanted_by_their_device_units() {
+fn device_paths_and_on_board_ports_are_wanted_by_their_device_units() {
     golden("devices");
 }
 
@@ -90,38 +90,38 @@ fn a_monitored_directory_other_than_dev_is_watched_by_path_units() {
 }
 
 #[test]
-fn a_file_that_is_not_toml_gives_way_to_the_last_good_one() {
+fn the_last_good_file_replaces_one_with_syntax_errors() {
     golden("last-good");
 }
 
 #[test]
-fn of_such_a_file_without_a_last_good_one_the_right_tables_are_used() {
+fn without_a_last_good_file_the_valid_tables_are_used() {
     golden("salvaged");
 }
 
 #[test]
-fn whoever_listens_plainly_listens_whatever_else_is_wrong() {
+fn ports_whose_listener_is_certain_listen_despite_other_errors() {
     golden("plain-listeners");
 }
 
 #[test]
-fn a_bad_default_opens_no_port_and_leaves_the_admin_cli_to_mend_it() {
+fn an_invalid_default_opens_no_port_but_the_admin_cli() {
     golden("bad-defaults");
 }
 
 #[test]
-fn an_address_that_cannot_be_is_left_out_and_the_others_are_listened_on() {
+fn an_address_that_cannot_be_bound_is_left_out() {
     golden("no-ipv6");
     golden("interfaces");
 }
 
 #[test]
-fn a_driver_that_the_unit_does_not_know_is_allowed_to_the_port_that_has_it() {
+fn a_driver_unknown_to_the_unit_is_allowed_for_the_port_that_uses_it() {
     golden("drivers");
 }
 
 #[test]
-fn a_machine_without_a_configuration_boots_in_silence() {
+fn a_machine_without_a_configuration_boots_without_warnings() {
     golden("none");
 }
 

@@ -1,4 +1,4 @@
-//! The order in which listeners move, so that a TCP port is free before another one of ours takes it. Pure.
+//! The order in which listeners move: ports that release a TCP port are reloaded before ports that claim it. Pure.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use super::apply::{Present, Step, at, server};
 use crate::config::{Config, overlap};
 use crate::port::PortName;
 
-/// What moves together: the steps of one port, or of the admin CLI.
+/// The steps of one port, or of the admin CLI, which are done together.
 struct PortMove {
     port: Option<PortName>,
     steps: Vec<Step>,
@@ -26,7 +26,7 @@ impl PortMove {
         Self { port, steps: Vec::new(), holds, wants }
     }
 
-    /// Whether this one has to wait for that one.
+    /// Whether this one must wait until the other one has released its address.
     fn waits_for(&self, other: &Self) -> bool {
         let meet = |a: &SocketAddr, b: &SocketAddr| {
             a.port() == b.port() && overlap(&[a.ip().into()], &[b.ip().into()])
@@ -40,8 +40,8 @@ impl PortMove {
     }
 }
 
-/// The same steps, those of one port together and in their order. Where TCP ports go round in a circle one
-/// listener is stopped first, and its port with it.
+/// The steps, those of one port together and in their order. If TCP ports are exchanged in a cycle, one
+/// listener is stopped first, together with its port.
 pub(super) fn in_order(
     now: &Present<'_>,
     new: &Config,
@@ -81,7 +81,7 @@ pub(super) fn in_order(
                         first.steps.push(Step::Start(unit(&port).service()));
                     }
                     remarks.push(format!(
-                        "{port} gives its TCP port away before it gets its new one: its device was closed for a moment"
+                        "{port} released its TCP port before it got the new one: its device was closed for a moment"
                     ));
                 }
             }
@@ -90,8 +90,8 @@ pub(super) fn in_order(
     ordered
 }
 
-/// One that gives way to another, where each of them waits for one. Whoever follows who waits for whom comes
-/// round at last: the first of them may only wait for those in the circle.
+/// A member of a cycle, if each waits for another one. The first one may only wait for members of the cycle,
+/// so the search follows the waits until it repeats.
 fn in_the_circle(movers: &[PortMove]) -> usize {
     let before = |mover: usize| {
         let waits = |other: &PortMove| other.port != movers[mover].port && movers[mover].waits_for(other);

@@ -10,7 +10,7 @@ const TEXT: &str =
     "# mine\n[ports.a]   # first\nssh_port = 41001\nbaud = 9600 # slow\n\n[ports.b]\nssh_port = 41002\n";
 
 #[tokio::test]
-async fn a_change_is_tried_reloaded_and_committed_and_the_file_changes_in_that_line() {
+async fn a_change_is_set_reloaded_and_committed_and_only_its_line_changes() {
     let bench = Bench::new(TEXT).await;
     let (manager, port) = (bench.manager().await, bench.port("a").await);
     manager.set("a", "baud", &Variant::from(115_200_u32), 1).await.unwrap();
@@ -29,7 +29,7 @@ async fn a_change_is_tried_reloaded_and_committed_and_the_file_changes_in_that_l
 }
 
 #[tokio::test]
-async fn a_listener_moves_after_the_new_place_was_found_free_and_comes_back_if_it_does_not() {
+async fn a_listener_moves_after_the_new_address_was_probed_and_is_restored_on_failure() {
     let bench = Bench::new(TEXT).await;
     let port = bench.port("a").await;
     let taken = TcpListener::bind("[::]:0").unwrap();
@@ -56,7 +56,7 @@ async fn a_listener_moves_after_the_new_place_was_found_free_and_comes_back_if_i
 }
 
 #[tokio::test]
-async fn ports_come_and_go_with_their_objects_and_units() {
+async fn ports_are_added_and_removed_with_their_objects_and_units() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let path = manager.create_port("c-1").await.unwrap();
@@ -100,7 +100,7 @@ async fn an_edit_by_hand_merges_and_the_same_key_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
+async fn an_unconfirmed_commit_is_rolled_back_even_after_a_kill() {
     let mut bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
@@ -136,7 +136,7 @@ async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
 }
 
 #[tokio::test]
-async fn a_wrong_file_stays_wrong_until_it_is_mended_and_is_never_written_over() {
+async fn an_invalid_file_is_never_overwritten() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let slip = TEXT.replace("9600", "\"fast\"");
@@ -153,7 +153,7 @@ async fn a_wrong_file_stays_wrong_until_it_is_mended_and_is_never_written_over()
 }
 
 #[tokio::test]
-async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
+async fn edits_after_a_commit_that_is_rolled_back_are_kept() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
@@ -174,7 +174,7 @@ async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
 }
 
 #[tokio::test]
-async fn a_commit_goes_back_whatever_has_become_of_the_file() {
+async fn a_commit_is_rolled_back_even_if_the_file_is_unreadable() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let file = bench.room.path().join("etc/consoleserver/config.toml");
@@ -201,7 +201,7 @@ async fn a_commit_goes_back_whatever_has_become_of_the_file() {
 }
 
 #[tokio::test]
-async fn a_reload_that_was_interrupted_is_gone_on_with() {
+async fn an_interrupted_reload_is_continued() {
     let mut bench = Bench::new(TEXT).await;
     bench.kill();
     bench.requested();
@@ -219,7 +219,7 @@ async fn a_reload_that_was_interrupted_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
+async fn a_killed_service_leaves_the_old_or_the_new_file_and_no_temporary_file() {
     let mut bench = Bench::new(TEXT).await;
     let texts = ["300", "600"].map(|baud| TEXT.replace("9600", baud));
     for round in 0..20_u32 {
@@ -240,7 +240,7 @@ async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
 }
 
 #[tokio::test]
-async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_nothing_else_is_undone() {
+async fn a_partial_reload_that_would_be_invalid_is_rejected_and_changes_nothing() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     manager.set("b", "baud", &Variant::from(300_u32), 0).await.unwrap();
@@ -260,7 +260,7 @@ async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_noth
 }
 
 #[tokio::test]
-async fn many_changes_are_made_together_or_not_at_all() {
+async fn many_changes_are_made_all_or_none() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let number = |number: u32| Variant::from(number);

@@ -40,7 +40,7 @@ async fn a_change_of_a_template_runs_at_all_its_ports_after_one_reload() {
 }
 
 #[tokio::test]
-async fn what_would_leave_a_port_without_its_template_is_refused() {
+async fn removing_a_template_in_use_is_rejected() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let refused = printed(manager.unset("", "templates.cisco", 0).await.unwrap_err());
@@ -73,7 +73,7 @@ async fn what_would_leave_a_port_without_its_template_is_refused() {
 }
 
 #[tokio::test]
-async fn a_group_is_set_and_unset_where_it_stands() {
+async fn a_group_is_set_and_unset_in_place() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let members =

@@ -37,7 +37,7 @@ async fn set(manager: &ManagerProxy<'_>, port: &str, key: &str, value: u32) -> V
 }
 
 #[tokio::test]
-async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
+async fn each_step_is_signalled_with_author_origin_and_values() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let other = connect(&bench.client_address()).await;
@@ -123,7 +123,7 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
 }
 
 #[tokio::test]
-async fn what_is_replaced_or_committed_of_others_is_said_and_ones_own_can_be_committed_alone() {
+async fn replaced_and_committed_changes_of_others_are_reported_and_one_s_own_can_be_committed_alone() {
     let mut bench = Bench::new(TEXT).await;
     {
         let manager = bench.manager().await;
@@ -165,7 +165,7 @@ async fn what_is_replaced_or_committed_of_others_is_said_and_ones_own_can_be_com
 }
 
 #[tokio::test]
-async fn what_was_set_while_a_commit_waited_outlives_its_rollback_and_so_does_the_commit_a_boot() {
+async fn changes_made_while_a_commit_waited_survive_its_rollback_and_a_boot() {
     let mut bench = Bench::new(TEXT).await;
     {
         let manager = bench.manager().await;

@@ -53,7 +53,7 @@ async fn bench() -> (Bench, Accounts) {
 }
 
 #[tokio::test]
-async fn a_port_is_believed_once_a_rest_and_its_unit_is_started_with_the_line() {
+async fn a_report_is_accepted_once_per_cooldown_and_starts_the_hook_unit_with_the_line() {
     let (bench, _accounts) = bench().await;
     let mut signals = bench.manager().await.receive_triggered().await.unwrap();
     let line = "Kernel panic - \"not\" $(syncing) %i";
@@ -95,7 +95,7 @@ async fn a_port_is_believed_once_a_rest_and_its_unit_is_started_with_the_line() 
 }
 
 #[tokio::test]
-async fn only_ports_say_what_they_have_seen_and_only_of_rules_that_run() {
+async fn only_ports_may_report_triggers_and_only_running_ones() {
     let (bench, _accounts) = bench().await;
     for user in ["root", "nobody", "daemon"] {
         let reported = refused(&report(&bench, user, ["a", "panic", "x"]).await);
@@ -117,7 +117,7 @@ async fn only_ports_say_what_they_have_seen_and_only_of_rules_that_run() {
 }
 
 #[tokio::test]
-async fn rules_are_set_reloaded_committed_and_taken_out_like_other_keys() {
+async fn triggers_are_set_reloaded_committed_and_unset_like_other_keys() {
     let text = "# mine\n[ports.a]\nbaud = 9600 # slow\n\n[ports.b]\nbaud = 300\n";
     let bench = Bench::new(text).await;
     let (manager, port) = (bench.manager().await, bench.port("a").await);

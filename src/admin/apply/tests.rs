@@ -182,7 +182,7 @@ fn ports_that_release_a_tcp_port_are_reloaded_before_ports_that_claim_it() {
     assert_eq!(
         story(two, swapped, &["a", "b"], &["a", "b"]),
         "daemon-reload\nstop console@a.socket\nrestart console@b.socket\nrestart console@a.socket\n\
-         start console@a.service\na gives its TCP port away before it gets its new one: its device was closed for a moment"
+         start console@a.service\na released its TCP port before it got the new one: its device was closed for a moment"
     );
     // The first port waits for a cycle that it is not part of: stopping it would not break the cycle.
     let three = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n[ports.c]\nssh_port = 1003\n";
@@ -191,7 +191,7 @@ fn ports_that_release_a_tcp_port_are_reloaded_before_ports_that_claim_it() {
     assert_eq!(
         story(three, behind, &["a", "b", "c"], &[]),
         "daemon-reload\nstop console@b.socket\nrestart console@a.socket\nrestart console@c.socket\nrestart console@b.socket\n\
-         b gives its TCP port away before it gets its new one: its device was closed for a moment"
+         b released its TCP port before it got the new one: its device was closed for a moment"
     );
 }
 
