@@ -118,7 +118,7 @@ fn a_port_that_stops_ends_its_local_clients() {
     rig.wait_for_status("1 attached");
     assert_eq!(rig.stop().code(), Some(0));
     client.ends_with(1);
-    assert_eq!(client.aside(), "[console@demo is stopping]\nconsolectl: demo has ended the session\n");
+    assert_eq!(client.aside(), "[console@demo is stopping]\nconsolectl: demo closed the session\n");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_pipe_without_write_access_is_told_who_has_it() {
     let mut late = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("2 attached");
     late.type_in("reboot\n");
-    late.is_told("(local) writes; you are watching: what you type is not sent]\n");
+    late.is_told("(local) has write access; you are read-only: input is discarded]\n");
     rig.say(b"the device");
     late.sees("the device");
     assert_eq!(late.shown(), b"the device");
@@ -145,10 +145,11 @@ fn a_pipe_that_never_gets_write_access_fails() {
     pipe.end_input();
     pipe.ends_with(1);
     assert!(
-        pipe.aside().contains("writes; you are watching: what you type is not sent]\n[nothing was sent]\n")
+        pipe.aside()
+            .contains("has write access; you are read-only: input is discarded]\n[no input was sent]\n")
     );
     assert!(
-        pipe.aside().ends_with("consolectl: demo has not been sent all of the input\n"),
+        pipe.aside().ends_with("consolectl: not all of the input was sent to demo\n"),
         "{}",
         pipe.aside()
     );
@@ -173,7 +174,7 @@ fn a_local_session_ends_with_its_device_on_request() {
     rig.unplug();
     client.ends_with(1);
     assert_eq!(client.shown(), b"last words");
-    assert!(client.aside().contains(": the session ends with it]\n"), "{}", client.aside());
+    assert!(client.aside().contains(": session closed]\n"), "{}", client.aside());
 }
 
 #[test]
@@ -250,7 +251,7 @@ fn an_idle_client_does_not_block_others() {
     let mut silent = as_uid(65534, move || (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect());
     let mut last: UnixStream = silent.pop().unwrap();
     let refusal: Option<Reply> = receive(&mut last).unwrap();
-    let wanted = "demo: too many clients of uid 65534 wait for an answer; try again";
+    let wanted = "demo: too many pending clients of uid 65534; try again";
     assert_eq!(refusal, Some(Reply::Refused(wanted.to_owned())));
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
@@ -266,7 +267,7 @@ fn a_uid_without_an_account_is_rejected_with_a_reason() {
     let mut clients = as_uid(STRANGER, move || vec![UnixStream::connect(&socket).unwrap()]);
     send(&mut clients[0], &Request::Connect { terminal: false, options: Default::default() }).unwrap();
     let refusal: Option<Reply> = receive(&mut clients[0]).unwrap();
-    let wanted = format!("who uid {STRANGER} is cannot be told: there is no such user");
+    let wanted = format!("cannot look up uid {STRANGER}: no such user");
     assert_eq!(refusal, Some(Reply::Refused(wanted)));
 }
 
@@ -300,10 +301,10 @@ fn access_requires_membership_in_one_of_the_groups() {
     let (status, _, aside) = said(as_user("bob", &["connect", "demo"]));
     assert_eq!(
         (status, aside.as_str()),
-        (Some(1), "consolectl: bob may not use demo: in none of its groups\n")
+        (Some(1), "consolectl: bob has no access to demo: not in any of its groups\n")
     );
     let (_, table, _) = said(as_user("bob", &["status"]));
-    assert!(table.contains("bob may not use demo"), "{table}");
+    assert!(table.contains("bob has no access to demo"), "{table}");
 
     // Her group is looked up, not taken from her process, which has none.
     let mut alice = Client::start(as_user("alice", &["connect", "demo"]));
@@ -337,7 +338,7 @@ fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
     let mut carol = Client::start(as_user("carol"));
     rig.wait_for_status("1 attached");
     carol.type_in("not this");
-    carol.is_told("[you are watching: what you type is not sent]");
+    carol.is_told("[you are read-only: input is discarded]");
     let mut alice = Client::start(as_user("alice"));
     rig.wait_for_status("2 attached");
     alice.type_in("this");
@@ -352,12 +353,12 @@ fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
     assert_eq!(said(command("carol", &["grep", "seen by b"])).0, Some(0));
     let (status, _, aside) = said(command("carol", &["send", "--force", "demo", "x"]));
     assert_eq!(status, Some(1), "{aside}");
-    assert!(aside.contains("you may only watch here"), "{aside}");
+    assert!(aside.contains("your access to this port is read-only"), "{aside}");
     accounts.add("bob", None);
     let (status, found, aside) = said(command("bob", &["grep", "seen"]));
     assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", ""), "of no port that he may use");
     let (status, _, aside) = said(command("bob", &["grep", "seen", "demo"]));
-    assert!(status == Some(1) && aside.contains("bob may not use demo"), "{aside}");
+    assert!(status == Some(1) && aside.contains("bob has no access to demo"), "{aside}");
 }
 
 #[test]
@@ -511,7 +512,7 @@ fn status_continues_after_a_socket_without_a_server() {
     fs::write(rig.path("run/running/dead"), "").unwrap();
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
-    assert!(table.contains("dead cannot be reached at "), "{table}");
+    assert!(table.contains("cannot connect to dead at "), "{table}");
     assert!(table.lines().any(|line| line.starts_with("demo ") && line.ends_with("open")), "{table}");
 }
 
@@ -532,7 +533,7 @@ fn a_port_that_does_not_answer_times_out() {
     let rig = Rig::new("");
     // Its listener is the bench's, which nobody accepts from.
     let (status, _, aside) = said(rig.consolectl(&["connect", "demo"]));
-    assert_eq!((status, aside.as_str()), (Some(1), "consolectl: demo has not answered within 10 s\n"));
+    assert_eq!((status, aside.as_str()), (Some(1), "consolectl: no response from demo within 10 s\n"));
 }
 
 #[test]

@@ -489,7 +489,7 @@ mod tests {
                 "ttyUSB0",
                 "imap",
                 &["INLCRNL"],
-                "imap INLCRNL: expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf, of bsdel and of delbs, such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
+                "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             (
@@ -502,13 +502,13 @@ mod tests {
                 "ttyUSB0",
                 "triggers.x",
                 &["a"],
-                "ttyUSB0 has no key triggers.x: it is a rule; its keys are match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x: it is a rule; its keys are match, silence, cooldown, start",
             ),
             (
                 "ttyUSB0",
                 "triggers.x.mach",
                 &["a"],
-                "ttyUSB0 has no key triggers.x.mach: the keys of a rule are match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x.mach: the keys of a rule are match, silence, cooldown, start",
             ),
             (
                 "server",

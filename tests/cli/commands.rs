@@ -49,14 +49,14 @@ fn a_commit_confirm_is_confirmed_or_rolled_back() {
         said.ends_with("1 change committed; rolled back unless you `confirm` within 5 minutes\n"),
         "{said}"
     );
-    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirm until "));
+    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirmation until "));
     assert_eq!(bus.done(&["confirm"]), "confirmed\n");
     assert!(bus.committed().contains("timeout = 60"));
     bus.done(&["timeout", "ttyUSB0", "70"]);
     bus.done(&["commit", "confirm", "5"]);
     bus.done(&["revert"]);
     assert!(bus.committed().contains("timeout = 60"), "{}", bus.committed());
-    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirm\n");
+    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirmation\n");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn an_error_is_one_clear_sentence() {
         (&["set", "defaults", "ssh_port", "8023"], "ssh_port applies to a single port: set it for a port"),
         (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "core"], "there is no port core: there are ttyUSB0, ttyUSB1"),
-        (&["create", "ttyUSB0"], "there is a port ttyUSB0 already"),
+        (&["create", "ttyUSB0"], "there already is a port ttyUSB0"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),
     ] {
         let said = bus.refused(words);
@@ -239,7 +239,7 @@ fn an_unauthorized_user_is_told_what_is_required() {
     let (code, _, aside) = crate::bus::said(command.args(["baud", "ttyUSB0", "19200"]));
     assert_eq!(code, 1);
     assert!(aside.starts_with("consolectl: nobody may not administer this console server"), "{aside}");
-    assert!(aside.contains("polkit does not answer, and without it only root may"), "{aside}");
+    assert!(aside.contains("polkit does not reply, and without it only root may"), "{aside}");
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn delays_and_mappings_are_set_in_the_words_of_tio_and_picocom() {
         (["outputdelay", "5"], r#"expected a time from "1ms" to "10s", or "none""#),
         (["imap", "ONLCRNL"], "ONLCRNL is tio's word: here it is lfcrlf in omap"),
         (["omap", "crlf,igncr"], "crlf and igncr both replace the same character"),
-        (["imap", "nlcr"], "expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf"),
+        (["imap", "nlcr"], "expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf"),
     ] {
         let refused = bus.refused(&[words[0], "ttyUSB0", words[1]]);
         assert!(refused.contains(wanted) && refused.lines().count() == 1, "{refused}");

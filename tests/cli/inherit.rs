@@ -86,7 +86,7 @@ fn a_group_of_ports_is_set_shown_and_used_in_commands() {
     };
     assert_eq!(["p01", "p03", "p04", "edge"].map(baud), [19200, 19200, 9600, 19200]);
     for (words, wanted) in [
-        (&["set", "groups", "core", "@all"][..], "a group cannot have itself as a member: all → core → all"),
+        (&["set", "groups", "core", "@all"][..], "a group cannot contain itself: all → core → all"),
         (&["set", "groups", "core", "@nosuch"], "groups.core = [\"@nosuch\"]: there is no group nosuch"),
         (&["set", "groups", "core", "p[01-"], "a bracket is not closed"),
         (&["unset", "groups", "core"], "there is no group core"),

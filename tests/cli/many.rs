@@ -64,7 +64,7 @@ fn forty_eight_ports_are_created_and_set_by_one_line_each() {
         refused,
         "consolectl: there is no port p[49-50]: 2 of the 50 ports of p[01-50] do not exist\n"
     );
-    assert!(bus.refused(&["create", "p[40-60]"]).contains("there is a port p40 already"));
+    assert!(bus.refused(&["create", "p[40-60]"]).contains("there already is a port p40"));
     assert!(bus.refused(&["set", "p*", "baud=9600", "parity=X"]).contains("parity X: expected "));
     assert!(bus.refused(&["sshport", "p[01-48]", "9000"]).contains("48 ports cannot share one value"));
     assert!(bus.refused(&["sshport", "p[01-48]", "[8023-8070]"]).contains("8023"));

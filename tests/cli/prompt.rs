@@ -140,7 +140,7 @@ fn a_change_is_rejected_until_another_users_change_was_shown() {
         await "2 uncommitted> "
         type "parity ttyUSB0 E\r"
         await "ports.ttyUSB1.baud was changed by root at "
-        await "look again"
+        await "review it and retry"
         await "2 uncommitted> "
         type "diff\r"
         await "19200"

@@ -62,12 +62,12 @@ fn each_prompt_prints_the_others_change_commit_and_rollback_above_the_edited_lin
     }
     act(
         &["revert"],
-        "root has rolled back the last commit, which was not confirmed: its change is uncommitted again",
+        "root rolled back the last commit, which was not confirmed: its change is uncommitted again",
     );
     // By its deadline, where nobody does anything.
     on_trial("2");
     for terminal in [&alice, &bob] {
-        terminal.shows("the last commit was rolled back, since nobody has confirmed it");
+        terminal.shows("the last commit was rolled back, because it was not confirmed in time");
     }
     let last = |terminal: &Tmux| terminal.screen().lines().last().unwrap_or_default().to_owned();
     crate::rig::until("the lines to be drawn again", || {

@@ -131,13 +131,13 @@ impl AtPort {
             }
             Self::Watch { raw, ports } => return watch::run(endpoint, &ports, raw),
             Self::Log { port, follow, lines, since, until, raw } => {
-                let Lines(lines) = lines.unwrap_or_else(|| Lines::unsaid(since, until));
+                let Lines(lines) = lines.unwrap_or_else(|| Lines::default_for(since, until));
                 (port, exec::Command::Log { lines, since, until, follow, raw })
             }
             Self::Send { force, expect, timeout, output_delay, output_line_delay, raw, port, text } => {
                 let bytes = exec::unescape(&text).map_err(CommandError::of_command)?;
                 let timeout = seconds(timeout);
-                let typing = exec::Typing { output_delay, output_line_delay, raw };
+                let typing = exec::SendOptions { output_delay, output_line_delay, raw };
                 (port, exec::Command::Send { bytes, force, expected: expect, timeout, typing })
             }
             Self::Expect { timeout, port, pattern } => {
@@ -289,7 +289,7 @@ fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -
         match client::run(&endpoint.runtime, port, command.clone(), &mut shown, &mut io::stderr()) {
             Ok(ran) => {
                 found |= ran.status == EXIT_DONE || shown.any;
-                whole &= !ran.remarked;
+                whole &= !ran.had_notices;
             }
             // `grep` without ports skips those that the user may not use.
             Err(AttachError::Refused(_)) if all => {}

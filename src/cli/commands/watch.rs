@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::lines::{LINE_LIMIT, Lines, Mark, presentable};
 use crate::attach::client::AttachError;
-use crate::attach::watch::{Seen, Watched};
+use crate::attach::watch::{WatchEvent, Watched};
 use crate::cli::endpoint::Endpoint;
 use crate::cli::error::CommandError;
 use crate::cli::local;
@@ -162,7 +162,7 @@ impl Follower {
                         self.note("[re-attached]").await?;
                     }
                     (attached_before, trouble, pause) = (true, None, RETRY_BACKOFF[0]);
-                    if let Seen::Dismissed = self.session(&mut watched, raw).await? {
+                    if let WatchEvent::Disconnected = self.session(&mut watched, raw).await? {
                         return Ok(());
                     }
                 }
@@ -184,7 +184,7 @@ impl Follower {
     }
 
     /// Prints one session: how it ended.
-    async fn session(&self, watched: &mut Watched, raw: bool) -> Result<Seen, OutputClosed> {
+    async fn session(&self, watched: &mut Watched, raw: bool) -> Result<WatchEvent, OutputClosed> {
         let mut lines = Lines::default();
         loop {
             let mut found = Vec::new();
@@ -197,16 +197,16 @@ impl Follower {
                     lines.flush(&mut found);
                     (None, None)
                 }
-                Some(Ok(Seen::Bytes(bytes))) => {
+                Some(Ok(WatchEvent::Bytes(bytes))) => {
                     lines.feed(&bytes, &mut found);
                     (None, None)
                 }
-                Some(Ok(Seen::Words(words))) => {
+                Some(Ok(WatchEvent::Notice(words))) => {
                     lines.end(&mut found);
                     (Some(words), None)
                 }
                 Some(Ok(over)) => (None, Some(over)),
-                Some(Err(error)) => (Some(format!("[{error}]")), Some(Seen::Closed)),
+                Some(Err(error)) => (Some(format!("[{error}]")), Some(WatchEvent::Closed)),
             };
             if over.is_some() {
                 lines.end(&mut found);

@@ -8,9 +8,9 @@ use super::finding::Finding;
 use super::observation::Observation;
 use crate::hostkeys::{self, HostKeyError, HostKeys};
 
-/// Texts in a port's STATUS=. See `service/port.rs`.
-const MISSING: &str = "; SSH is not served: ";
-const PASSED_OVER: &str = "; host key passed over: ";
+/// What a port's STATUS= has of it. See `service/port.rs`.
+const MISSING: &str = "; SSH is not available: ";
+const PASSED_OVER: &str = "; host key ignored: ";
 
 pub(super) fn check(observed: &Observation) -> Vec<Finding> {
     // This machine's host keys do not matter for the foreground program.
@@ -47,8 +47,8 @@ pub(super) fn missing(why: &str) -> Finding {
 
 pub(super) fn passed_over(reason: &str) -> Finding {
     Finding::everywhere(
-        format!("host key skipped: {reason}"),
-        "other keys are in use; fix this file or move it elsewhere, then: systemctl reload 'console@*.service'",
+        format!("host key ignored: {reason}"),
+        "other keys are served; correct this one or move it elsewhere, then: systemctl reload 'console@*.service'",
     )
 }
 
@@ -59,12 +59,13 @@ mod tests {
     #[test]
     fn host_key_problems_are_read_from_the_status_of_ports() {
         assert_eq!(complaint("9600 8N1, 0 attached, 5 bytes in, 0 out; cannot write the log"), None);
-        let status = "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not served: no usable host key in /x";
+        let status =
+            "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
         assert_eq!(
             complaint(status).unwrap().problem,
             "no port accepts SSH logins: no usable host key in /x"
         );
-        let status = "unplugged, 0 attached; host key passed over: /x/hostkey_a: it is empty";
-        assert_eq!(complaint(status).unwrap().problem, "host key skipped: /x/hostkey_a: it is empty");
+        let status = "unplugged, 0 attached; host key ignored: /x/hostkey_a: it is empty";
+        assert_eq!(complaint(status).unwrap().problem, "host key ignored: /x/hostkey_a: it is empty");
     }
 }
