@@ -1,9 +1,9 @@
 //! `help`: a summary of the commands in groups, and the help of one command with its examples.
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, CommandFactory};
 
 use super::table::{width, wrapped};
-use super::tree::tree;
+use super::tree::Line;
 
 /// The column of the descriptions.
 const COLUMN: usize = 28;
@@ -112,6 +112,23 @@ const EXAMPLES: &[(&str, &[&str])] = &[
 const PORTS: &str = "PORT is a name, a range p[01-48] or rack-[a-c], a list a,b, a pattern 'rack1-*' or a group @core. If one of them does not \
                      exist, nothing is done. In a shell, quote patterns with * or ?; zsh also needs quotes around brackets.";
 
+/// The commands as clap has them, with examples in their help.
+pub(super) fn tree() -> Command {
+    with_examples(Line::command())
+}
+
+pub(super) fn with_examples(tree: Command) -> Command {
+    tree.mut_subcommands(|command| match examples(command.get_name()) {
+        Some(examples) => command.after_help(examples),
+        None => command,
+    })
+}
+
+/// The text of `help`.
+pub(super) fn explain(command: Option<&str>) -> String {
+    command.and_then(one).unwrap_or_else(all)
+}
+
 /// The summary of all commands.
 pub fn all() -> String {
     all_within(width())
@@ -195,7 +212,8 @@ fn brief(command: &Command) -> String {
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::tree::{Arguments, NoCommand, arguments, line, names};
+    use super::super::parse::{NoCommand, arguments, line};
+    use super::super::tree::{Arguments, names};
     use super::*;
 
     #[test]
@@ -238,7 +256,7 @@ mod tests {
             let text = match arguments(["consolectl"].iter().chain(words).map(OsString::from).collect()) {
                 Err(NoCommand::Help(text)) => text,
                 Ok(Arguments { command: Some(super::super::tree::Command::Help { command }), .. }) => {
-                    super::super::tree::explain(command.as_deref())
+                    explain(command.as_deref())
                 }
                 other => panic!("{words:?}: {other:?}"),
             };

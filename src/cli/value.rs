@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::tree::Target;
+use super::target::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
-pub use crate::port::nearest::nearest;
 use crate::port::{GroupName, PatternError};
 
 /// The keys of a port or table with their values.

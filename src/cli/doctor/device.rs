@@ -8,7 +8,10 @@ use std::process::Command;
 use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Observation, Subject, identity};
+use super::finding::{Finding, Subject};
+use super::identity;
+use super::observation::Observation;
+use super::ttys::kernel_name;
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 
@@ -48,12 +51,18 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
     if opens(&owner, &group, mode) {
         return kernel.as_deref().and_then(driver_of).and_then(|driver| policy(observed, subject, driver));
     }
+    Some(denied(subject, &owner, &group, mode, pty))
+}
+
+/// A device that the port process cannot open.
+pub(super) fn denied(subject: &Subject<'_>, owner: &str, group: &str, mode: u32, is_pty: bool) -> Finding {
+    let shown = subject.device.display();
     let problem = format!(
         "{shown} belongs to {owner}:{group} with mode {mode:04o}: the port runs in the group {GROUP} and cannot open it"
     );
-    let kernel = kernel_name(device);
-    let fix = match group.as_str() {
-        _ if pty => format!(
+    let kernel = kernel_name(&subject.device);
+    let fix = match group {
+        _ if is_pty => format!(
             "it is a pseudo-terminal: the program that creates it must set the group {GROUP} and mode 0660, \
              such as socat's PTY,group={GROUP},mode=0660"
         ),
@@ -66,11 +75,11 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
              to find the udev rule that set them: udevadm test /sys/class/tty/{kernel}"
         ),
     };
-    Some(subject.finding(problem, fix))
+    subject.finding(problem, fix)
 }
 
 /// A device policy of the unit that does not allow the driver of the device.
-fn policy(observed: &Observation, subject: &Subject<'_>, driver: &str) -> Option<Finding> {
+pub(super) fn policy(observed: &Observation, subject: &Subject<'_>, driver: &str) -> Option<Finding> {
     let unit = format!("console@{}.service", subject.unit);
     if !["closed", "strict"].contains(&observed.units.property(&unit, "DevicePolicy")?) {
         return None;
@@ -143,12 +152,6 @@ fn plugged() -> Vec<PathBuf> {
     paths
 }
 
-/// The kernel name of a device, after resolving links.
-pub(super) fn kernel_name(device: &Path) -> String {
-    let device = fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
-    device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
 /// USB devices that may be serial adapters and have no driver.
 pub(super) fn without_driver() -> Vec<Finding> {
     let Ok(interfaces) = fs::read_dir("/sys/bus/usb/devices") else { return Vec::new() };
@@ -205,10 +208,10 @@ const SERIAL: [&str; 10] = [
 
 /// The modules that match a device (modprobe(8)).
 fn modules(alias: &str) -> Vec<String> {
-    let Ok(told) = Command::new("modprobe").args(["--resolve-alias", alias]).output() else {
+    let Ok(output) = Command::new("modprobe").args(["--resolve-alias", alias]).output() else {
         return Vec::new();
     };
-    String::from_utf8_lossy(&told.stdout).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

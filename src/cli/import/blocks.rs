@@ -1,9 +1,10 @@
 //! The grammar of conserver.cf(5): named blocks of keywords and values. A console with an error is left out and reported with its line;
 //! other blocks keep what conserver keeps, so that an error in a list of users removes no name from it.
 
+use super::error::{ImportError, SourceLine};
 use super::lexer::{Fault, Include, Lexer, Token};
 use super::plan::quoted;
-use super::{ImportError, Source, SourceLine};
+use super::source::Source;
 
 /// `KIND NAME { … }`
 pub struct Block {
@@ -27,7 +28,7 @@ pub struct Statement {
 
 impl Statement {
     /// As in the file.
-    pub fn said(&self) -> String {
+    pub fn original(&self) -> String {
         format!("{} {}", self.keyword, self.value)
     }
 }
@@ -353,4 +354,9 @@ fn swallowed(keyword: &str, value: &str, keywords: &'static [&'static str]) -> O
         false => value.split_ascii_whitespace().skip(1).find_map(is_keyword),
     };
     by_line.or_else(by_word)
+}
+
+/// Splits a list as conserver does.
+pub fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', ' ', '\u{c}', '\u{b}', '\t', '\n', '\r']).filter(|word| !word.is_empty())
 }

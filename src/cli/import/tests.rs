@@ -1,4 +1,4 @@
-//! What no file may do to the readers, and what they say of mistakes.
+//! Bounds of the readers, and their error messages.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn left(plan: &Plan) -> Vec<String> {
     shown.lines().filter(|line| line.starts_with("f:")).map(str::to_owned).collect()
 }
 
-/// Texts of which a reader may make much.
+/// Random texts made of tokens of the formats.
 fn hostile() -> impl Strategy<Value = String> {
     let parts = prop::sample::select(vec![
         "console",
@@ -79,7 +79,7 @@ fn hostile() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_text_is_too_much_for_a_reader(text in hostile()) {
-        // Right or wrong, there is an answer, and it can be said.
+        // Valid or not, there is a result, and it can be displayed.
         for plan in [conserver(&text), ser2net(&text), former::plan(&source(&text)), ini::plan(&source(&text))] {
             match plan {
                 Ok(mut plan) => {

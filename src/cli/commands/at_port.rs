@@ -8,13 +8,14 @@ use std::time::Duration;
 use clap::Subcommand;
 use jiff::Timestamp;
 
-use super::client::{CommandError, Endpoint};
-use super::former::{Former, FormerError};
-use super::local;
-use super::many::{self, Meant};
-use super::stdout::{Stdout, print_error};
+use super::many;
 use super::watch;
 use crate::attach::client::{self, AttachError};
+use crate::cli::endpoint::{Endpoint, Selection};
+use crate::cli::error::CommandError;
+use crate::cli::former::{Former, FormerError};
+use crate::cli::local;
+use crate::cli::stdout::{Stdout, print_error};
 use crate::exec::{self, DEFAULT_TIMEOUT, EXIT_DONE, EXIT_FAILED, Lines, Pattern, TIMEOUT_RANGE};
 use crate::port::{Pause, PortName, PortPattern};
 
@@ -116,21 +117,25 @@ pub enum AtPort {
 
 impl AtPort {
     /// Runs the command: the exit code.
-    pub fn run(self, place: &Endpoint) -> Result<u8, CommandError> {
-        let runtime = &place.runtime;
+    pub fn run(self, endpoint: &Endpoint) -> Result<u8, CommandError> {
+        let runtime = &endpoint.runtime;
         let seconds = |count: u32| Duration::from_secs(count.into());
         let (port, command) = match self {
             Self::Grep { ignore_case, since, until, raw, pattern, ports } => {
-                let pattern = if ignore_case { pattern.ignoring_case()? } else { pattern };
-                return grep(place, exec::Command::Grep { pattern, since, until, raw }, &ports);
+                let pattern = if ignore_case {
+                    pattern.ignoring_case().map_err(CommandError::of_command)?
+                } else {
+                    pattern
+                };
+                return grep(endpoint, exec::Command::Grep { pattern, since, until, raw }, &ports);
             }
-            Self::Watch { raw, ports } => return watch::run(place, &ports, raw),
+            Self::Watch { raw, ports } => return watch::run(endpoint, &ports, raw),
             Self::Log { port, follow, lines, since, until, raw } => {
                 let Lines(lines) = lines.unwrap_or_else(|| Lines::default_for(since, until));
                 (port, exec::Command::Log { lines, since, until, follow, raw })
             }
             Self::Send { force, expect, timeout, output_delay, output_line_delay, raw, port, text } => {
-                let bytes = exec::unescape(&text)?;
+                let bytes = exec::unescape(&text).map_err(CommandError::of_command)?;
                 let timeout = seconds(timeout);
                 let typing = exec::SendOptions { output_delay, output_line_delay, raw };
                 (port, exec::Command::Send { bytes, force, expected: expect, timeout, typing })
@@ -145,11 +150,11 @@ impl AtPort {
             }
             exec::Command::Send { .. } => "sent".to_owned(),
             exec::Command::Expect { pattern, .. } => format!("received {:?}", pattern.to_string()),
-            _ => return log(place, &port, &command),
+            _ => return log(endpoint, &port, &command),
         };
-        let port = match place.meant(&port)? {
-            Meant::One(port) => port,
-            Meant::Several(ports) => return many::run(place, &ports, &command, &success),
+        let port = match endpoint.selection(&port)? {
+            Selection::One(port) => port,
+            Selection::Several(ports) => return many::run(endpoint, &ports, &command, &success),
         };
         let mut stdout = Stdout::new();
         let ran = client::run(runtime, &port, command, &mut stdout, &mut io::stderr())?;
@@ -159,19 +164,19 @@ impl AtPort {
 }
 
 /// Prints the logs of ports; each line is prefixed with the port if there are several.
-fn log(place: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> Result<u8, CommandError> {
+fn log(endpoint: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> Result<u8, CommandError> {
     let stdout = Mutex::new(Stdout::new());
-    let ports = match place.with_log(pattern)? {
-        Meant::One(port) => {
-            let status = one_log(place, &port, command, &mut *lock(&stdout))?;
+    let ports = match endpoint.with_log(pattern)? {
+        Selection::One(port) => {
+            let status = one_log(endpoint, &port, command, &mut *lock(&stdout))?;
             lock(&stdout).end()?;
             return Ok(status);
         }
-        Meant::Several(ports) => ports,
+        Selection::Several(ports) => ports,
     };
     let read = |port: &PortName| {
         let mut shown = Labelled::new(format!("{port}: "), &stdout);
-        let status = one_log(place, port, command, &mut shown)?;
+        let status = one_log(endpoint, port, command, &mut shown)?;
         shown.end()?;
         Ok::<_, CommandError>(status)
     };
@@ -198,13 +203,13 @@ fn lock(stdout: &Mutex<Stdout>) -> MutexGuard<'_, Stdout> {
 
 /// The log of one port, served or not.
 fn one_log(
-    place: &Endpoint,
+    endpoint: &Endpoint,
     port: &PortName,
     command: &exec::Command,
     shown: &mut impl Write,
 ) -> Result<u8, CommandError> {
-    let done = client::run(&place.runtime, port, command.clone(), shown, &mut io::stderr());
-    let former = place.logs.as_deref().and_then(|logs| Former::find(logs, port));
+    let done = client::run(&endpoint.runtime, port, command.clone(), shown, &mut io::stderr());
+    let former = endpoint.logs.as_deref().and_then(|logs| Former::find(logs, port));
     let status = match (done, former) {
         (Err(AttachError::NotServed { .. }), Some(former)) => {
             print_error(&format_args!("{} is a {}; this is its last log", former.port, former.what));
@@ -262,13 +267,13 @@ impl Write for Labelled<'_> {
 
 /// Searches the logs of the given ports, or of all ports with a log. A port that does not run is started, one at a time, reads its log and
 /// exits. The logs of ports that are not served are read by this process.
-fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> Result<u8, CommandError> {
+fn grep(endpoint: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> Result<u8, CommandError> {
     let all = patterns.is_empty();
-    let logs = place.logs.as_deref();
+    let logs = endpoint.logs.as_deref();
     let ports = match all {
-        true => local::logged(&place.runtime)?,
+        true => local::logged(&endpoint.runtime)?,
         // A port that is not served may have a log.
-        false => place.all_with_log(patterns)?,
+        false => endpoint.all_with_log(patterns)?,
     };
     let stdout = Mutex::new(Stdout::new());
     let (mut found, mut whole) = (false, true);
@@ -281,7 +286,7 @@ fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> R
     let mut former = Vec::new();
     for port in &ports {
         let mut shown = Labelled::new(format!("{port}: "), &stdout);
-        match client::run(&place.runtime, port, command.clone(), &mut shown, &mut io::stderr()) {
+        match client::run(&endpoint.runtime, port, command.clone(), &mut shown, &mut io::stderr()) {
             Ok(ran) => {
                 found |= ran.status == EXIT_DONE || shown.any;
                 whole &= !ran.had_notices;
@@ -291,7 +296,7 @@ fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> R
             Err(error @ AttachError::NotServed { .. }) => {
                 match logs.and_then(|logs| Former::find(logs, port)) {
                     Some(port) => former.push(port),
-                    None => failed(place.whole(port).err().unwrap_or_else(|| error.into())),
+                    None => failed(endpoint.whole(port).err().unwrap_or_else(|| error.into())),
                 }
             }
             Err(error) => failed(error.into()),

@@ -2,12 +2,22 @@
 //! change.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::select::counted;
-use super::table::table;
+use clap::Args;
+
+use crate::cli::summary::counted;
+use crate::cli::table::table;
 use crate::config::compare::{Difference, differences};
 use crate::config::{self, Config, ConfigError, LAST_GOOD};
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Check {
+    /// File; default: the configuration of this machine
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+}
 
 /// Checks a file, and prints what it would change; without a file, the configuration of this machine.
 ///
@@ -32,7 +42,7 @@ pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), 
     };
     writeln!(to, "{}: no errors; {ports}", path.display())?;
     if let Some(in_force) = in_force {
-        say(&differences(&in_force, &config), to)?;
+        print(&differences(&in_force, &config), to)?;
     }
     Ok(())
 }
@@ -48,7 +58,7 @@ pub enum CheckError {
     Output(#[from] io::Error),
 }
 
-fn say(changes: &[Difference], to: &mut impl Write) -> io::Result<()> {
+fn print(changes: &[Difference], to: &mut impl Write) -> io::Result<()> {
     if changes.is_empty() {
         return writeln!(to, "no changes");
     }

@@ -6,16 +6,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use thiserror::Error;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::client::{Client, CommandError, Done, warn};
-use super::service::{ServiceError, sentence};
-use super::tree::Target;
+use super::show;
 use crate::admin::wire;
+use crate::cli::client::{Client, print_warnings};
+use crate::cli::error::{CommandError, Done};
+use crate::cli::service::{ServiceError, sentence};
+use crate::cli::target::Target;
 use crate::port::PortName;
 use crate::session::plain;
 use crate::system::reactor::{Notifier, Watched};
@@ -28,6 +31,16 @@ const QUIET_TIME: Duration = Duration::from_secs(2);
 /// The limit if new ttys keep appearing.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_LISTED_TTYS: usize = 8;
+
+/// Arguments of `learn`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Learn {
+    /// Port; created if it does not exist
+    pub port: PortName,
+    /// Timeout in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub timeout: u32,
+}
 
 /// Why no adapter was bound. Nothing was changed.
 #[derive(Debug, Error)]
@@ -49,6 +62,20 @@ pub enum LearnError {
         .0.len(), named(.0)
     )]
     Many(Vec<Found>),
+    /// Another port has the USB socket.
+    #[error("{path} is already the device of port {port}; nothing was changed", path = path.display())]
+    Bound {
+        /// The link in /dev/serial/by-path.
+        path: PathBuf,
+        /// The other port.
+        port: PortName,
+    },
+}
+
+impl From<LearnError> for CommandError {
+    fn from(error: LearnError) -> Self {
+        Self::of_command(error)
+    }
 }
 
 /// A tty that appeared.
@@ -179,46 +206,49 @@ async fn settled(directory: &Path, before: &Links) -> Result<Option<Found>, Lear
     }
 }
 
-impl Client {
-    /// `learn`: nothing is changed until an adapter appears.
-    pub async fn learn(&self, port: &PortName, timeout: u32, to: &mut impl Write) -> Done {
-        // Checked first: otherwise the user would wait in vain.
-        if !self.may_administer().await? {
-            let why = "you may not administer this console server".to_owned();
-            return Err(CommandError::Service(ServiceError::Denied(why)));
-        }
-        // Scanned before the prompt, so that an adapter that is plugged in immediately is new.
-        let directory = Path::new(BY_PATH);
-        let before = links(directory).map_err(LearnError::Watch)?;
-        eprintln!(
-            "plug in the adapter for {port} now; if it is already plugged in, unplug it first (timeout: {timeout} s)"
-        );
-        let timeout = Duration::from_secs(timeout.into());
-        let Found { path, tty } = next(directory, before, timeout).await?;
-        let there = self.candidate().await?;
-        let other =
-            there.ports.iter().find(|(name, other)| *name != port && other.device.as_ref() == Some(&path));
-        if let Some((other, _)) = other {
-            return Err(CommandError::Bound { path, port: other.clone() });
-        }
-        let before = there.ports.get(port);
-        let made = if before.is_none() { vec![port.as_str()] } else { Vec::new() };
-        let device = path.display().to_string();
-        let value = wire::to_bus(&device.as_str().into()).expect("a text is a value of the bus");
-        let values = [(port.as_str(), "device", &*value)];
-        let manager = &self.service().await?.manager;
-        let set = manager.set_many(&made, &values, self.revision()).await;
-        warn(set.map_err(sentence)?)?;
-        self.show_changed(&Target::Port(port.clone()), to).await?;
-        writeln!(to, "{port} is bound to that USB socket, currently {}", plain(&tty))?;
-        if before.is_none_or(|before| before.ssh_port.is_none()) {
-            writeln!(to, "it has no SSH port: `sshport {port} N` sets one")?;
-        }
-        if tty != port.as_str() && there.ports.keys().any(|name| name.as_str() == tty) {
-            writeln!(to, "port {tty} releases the device when {port} is reloaded")?;
-        }
-        Ok(writeln!(to, "next: `reload {port}` applies it, `commit` makes it permanent")?)
+/// `learn`: nothing is changed until an adapter appears.
+pub(in crate::cli) async fn run(
+    Learn { port, timeout }: Learn,
+    client: &Client,
+    to: &mut impl Write,
+) -> Done {
+    let port = &port;
+    // Checked first: otherwise the user would wait in vain.
+    if !client.may_administer().await? {
+        let why = "you may not administer this console server".to_owned();
+        return Err(CommandError::Service(ServiceError::Denied(why)));
     }
+    // Scanned before the prompt, so that an adapter that is plugged in immediately is new.
+    let directory = Path::new(BY_PATH);
+    let before = links(directory).map_err(LearnError::Watch)?;
+    eprintln!(
+        "plug in the adapter for {port} now; if it is already plugged in, unplug it first (timeout: {timeout} s)"
+    );
+    let timeout = Duration::from_secs(timeout.into());
+    let Found { path, tty } = next(directory, before, timeout).await?;
+    let existing = client.candidate().await?;
+    let other =
+        existing.ports.iter().find(|(name, other)| *name != port && other.device.as_ref() == Some(&path));
+    if let Some((other, _)) = other {
+        return Err(LearnError::Bound { path, port: other.clone() }.into());
+    }
+    let before = existing.ports.get(port);
+    let made = if before.is_none() { vec![port.as_str()] } else { Vec::new() };
+    let device = path.display().to_string();
+    let value = wire::to_bus(&device.as_str().into()).expect("a text is a value of the bus");
+    let values = [(port.as_str(), "device", &*value)];
+    let manager = &client.service().await?.manager;
+    let set = manager.set_many(&made, &values, client.revision()).await;
+    print_warnings(set.map_err(sentence)?)?;
+    show::changed(Target::Port(port.clone()), client, to).await?;
+    writeln!(to, "{port} is bound to that USB socket, currently {}", plain(&tty))?;
+    if before.is_none_or(|before| before.ssh_port.is_none()) {
+        writeln!(to, "it has no SSH port: `sshport {port} N` sets one")?;
+    }
+    if tty != port.as_str() && existing.ports.keys().any(|name| name.as_str() == tty) {
+        writeln!(to, "port {tty} releases the device when {port} is reloaded")?;
+    }
+    Ok(writeln!(to, "next: `reload {port}` applies it, `commit` makes it permanent")?)
 }
 
 #[cfg(test)]
@@ -252,7 +282,10 @@ mod tests {
     async fn a_tty_that_is_gone_again_is_not_found() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(settled(dir.path(), &Links::new()).await.unwrap(), None);
-        let told = LearnError::Gone(12).to_string();
-        assert!(told.contains("unplugged again immediately") && told.contains("within 12 s"), "{told}");
+        let message = LearnError::Gone(12).to_string();
+        assert!(
+            message.contains("unplugged again immediately") && message.contains("within 12 s"),
+            "{message}"
+        );
     }
 }

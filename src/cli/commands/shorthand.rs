@@ -2,15 +2,15 @@
 
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Subcommand, ValueHint};
 
-use super::targets::Targets;
-use super::tree::{Setting, Target};
+use super::change::Setting;
+use crate::cli::target::{Target, Targets};
 use crate::port::PortPattern;
 
 /// A `set` by the command of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shorthand(pub Setting);
 
-pub(super) struct Row {
+pub(in crate::cli) struct Row {
     /// The command.
     pub name: &'static str,
     /// The table that the key belongs to; `None` = a port, which is the first word.
@@ -29,7 +29,7 @@ impl Row {
     }
 
     /// The target whose keys include this one; `[defaults]` for a key of ports.
-    pub(super) fn target(&self) -> Target {
+    pub(in crate::cli) fn target(&self) -> Target {
         self.table().unwrap_or(Target::Defaults)
     }
 }
@@ -38,7 +38,7 @@ const fn port(name: &'static str, key: &'static str, value: &'static str, about:
     Row { name, table: None, key, value, many: false, about }
 }
 
-pub(super) static ROWS: &[Row] = &[
+pub(in crate::cli) static ROWS: &[Row] = &[
     port("enable", "enabled", "on|off", "Open a port automatically when its device appears: on or off"),
     port("baud", "baud", "N", "Set the line rate in bits per second"),
     port("bytesize", "bytesize", "5-8", "Set the data bits"),

@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     /// Lines as `watch` prints them, without their port.
-    fn said(pieces: &[&[u8]], flushed: bool) -> String {
+    fn printed(pieces: &[&[u8]], flushed: bool) -> String {
         let (mut lines, mut found) = (Lines::default(), Vec::new());
         for piece in pieces {
             lines.feed(piece, &mut found);
@@ -137,15 +137,15 @@ mod tests {
     fn lf_cr_lf_and_cr_end_a_line() {
         let text = b"one\r\ntwo\n\r\nthree\rfour\r\r\nfive\r\0six";
         let wanted = ":one\n:two\n:\n:three\n:four\n:five\n:six\n";
-        assert_eq!(said(&[text], false), wanted);
+        assert_eq!(printed(&[text], false), wanted);
         let single: Vec<&[u8]> = text.chunks(1).collect();
-        assert_eq!(said(&single, false), wanted, "byte by byte");
+        assert_eq!(printed(&single, false), wanted, "byte by byte");
     }
 
     #[test]
     fn a_line_that_was_printed_early_continues_and_ends_without_an_empty_line() {
-        assert_eq!(said(&[b"login: ", b"root\r\n", b"ok\r\n"], true), ":login: \n+root\n:ok\n");
-        assert_eq!(said(&[b"login: ", b"\r\n", b"ok"], true), ":login: \n:ok\n");
+        assert_eq!(printed(&[b"login: ", b"root\r\n", b"ok\r\n"], true), ":login: \n+root\n:ok\n");
+        assert_eq!(printed(&[b"login: ", b"\r\n", b"ok"], true), ":login: \n:ok\n");
     }
 
     #[test]

@@ -13,12 +13,13 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::client::{CommandError, Endpoint};
 use super::lines::{LINE_LIMIT, Lines, Mark, presentable};
-use super::local;
-use super::stdout::print_error;
 use crate::attach::client::AttachError;
 use crate::attach::watch::{WatchEvent, Watched};
+use crate::cli::endpoint::Endpoint;
+use crate::cli::error::CommandError;
+use crate::cli::local;
+use crate::cli::stdout::print_error;
 use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
@@ -44,7 +45,7 @@ const COLOURS: [AnsiColor; 6] = [
 ];
 
 #[derive(Debug)]
-struct Said {
+struct Printed {
     /// The index of the port.
     port: usize,
     mark: Mark,
@@ -52,21 +53,21 @@ struct Said {
 }
 
 /// Watches until interrupted, or until no port is left: the exit code.
-pub fn run(place: &Endpoint, ports: &[PortPattern], raw: bool) -> Result<u8, CommandError> {
+pub fn run(endpoint: &Endpoint, ports: &[PortPattern], raw: bool) -> Result<u8, CommandError> {
     let all = ports.is_empty();
     let ports = match all {
-        true => local::served(&place.runtime)?,
-        false => place.all_meant(ports)?,
+        true => local::served(&endpoint.runtime)?,
+        false => endpoint.selections(ports)?,
     };
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(watch(place.runtime.clone(), ports, all, raw))
+    runtime.block_on(watch(endpoint.runtime.clone(), ports, all, raw))
 }
 
 async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> Result<u8, CommandError> {
     let colour = AutoStream::choice(&io::stdout()) != ColorChoice::Never;
     let labels: Vec<String> =
         ports.iter().enumerate().map(|(number, port)| label(number, port, colour)).collect();
-    let (to_print, mut said) = mpsc::channel(LINE_QUEUE);
+    let (to_print, mut queued) = mpsc::channel(LINE_QUEUE);
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     for (number, port) in ports.into_iter().enumerate() {
         let follower = Follower {
@@ -85,7 +86,7 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
     tokio::pin!(closed);
     loop {
         let next = tokio::select! {
-            next = said.recv() => next,
+            next = queued.recv() => next,
             () = &mut closed => return Err(io::Error::from(io::ErrorKind::BrokenPipe).into()),
         };
         let Some(first) = next else { break };
@@ -93,7 +94,7 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         show(&labels, &first, &mut out);
         // Queued lines are written together.
         while out.len() < LINE_LIMIT
-            && let Ok(next) = said.try_recv()
+            && let Ok(next) = queued.try_recv()
         {
             show(&labels, &next, &mut out);
         }
@@ -118,7 +119,7 @@ fn label(number: usize, port: &PortName, colour: bool) -> String {
     if colour { format!("{style}{port}{style:#}") } else { port.to_string() }
 }
 
-fn show(labels: &[String], Said { port, mark, text }: &Said, out: &mut Vec<u8>) {
+fn show(labels: &[String], Printed { port, mark, text }: &Printed, out: &mut Vec<u8>) {
     out.extend_from_slice(labels[*port].as_bytes());
     out.extend_from_slice(mark.as_str().as_bytes());
     out.extend_from_slice(text);
@@ -132,7 +133,7 @@ struct Follower {
     number: usize,
     /// Whether a denied port is skipped silently, because the user asked for all ports.
     quiet_if_refused: bool,
-    to_print: mpsc::Sender<Said>,
+    to_print: mpsc::Sender<Printed>,
     turns: Arc<Semaphore>,
 }
 
@@ -229,8 +230,8 @@ impl Follower {
     }
 
     async fn print(&self, mark: Mark, text: Vec<u8>) -> Result<(), OutputClosed> {
-        let said = Said { port: self.number, mark, text };
-        self.to_print.send(said).await.map_err(|_| OutputClosed)
+        let queued = Printed { port: self.number, mark, text };
+        self.to_print.send(queued).await.map_err(|_| OutputClosed)
     }
 }
 

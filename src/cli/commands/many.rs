@@ -1,118 +1,24 @@
-//! Commands that run at several ports: selection of the ports, concurrency, and a line of result per port.
+//! `send` and `expect` at several ports: concurrency, and a line of result per port.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-use super::client::{CommandError, Endpoint};
-use super::former::Former;
 use super::lines::{Lines, presentable};
-use super::local;
-use super::stdout::{Stdout, print_error};
 use crate::attach::client::{self, AttachError};
-use crate::config::Config;
+use crate::cli::endpoint::Endpoint;
+use crate::cli::error::CommandError;
+use crate::cli::stdout::{Stdout, print_error};
 use crate::exec::{Command, EXIT_DONE, EXIT_FAILED};
+use crate::port::PortName;
 use crate::port::pattern::fold;
-use crate::port::{PortName, PortPattern};
 use crate::session::plain;
 
 /// Ports that run a command concurrently: each may have to be started for it.
 const AT_ONCE: usize = 16;
 /// Bytes of a port's output that are buffered until it is complete, so that the outputs of several ports are not interleaved.
 const ANSWER_LIMIT: usize = 256 * 1024;
-
-/// The ports of a command.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Meant {
-    /// One port, by its name.
-    One(PortName),
-    /// The ports of a list, a range, a pattern or a group, even if there is only one.
-    Several(Vec<PortName>),
-}
-
-impl Endpoint {
-    /// Resolves the ports of a command that uses them. A pattern includes ports that are configured but closed, so that they are
-    /// reported rather than skipped.
-    pub(super) fn meant(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
-        match pattern.literal() {
-            Some(port) => Ok(Meant::One(self.whole(port)?)),
-            None => Ok(Meant::Several(self.selected(pattern, self.known()?)?)),
-        }
-    }
-
-    /// Resolves several patterns; each port once.
-    pub(super) fn all_meant(&self, patterns: &[PortPattern]) -> Result<Vec<PortName>, CommandError> {
-        each_once(patterns.iter().map(|pattern| self.meant(pattern)))
-    }
-
-    /// Resolves the ports of a command that reads logs, which includes ports that are not served.
-    pub(super) fn with_log(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
-        let Some(port) = pattern.literal() else {
-            // (A log directory that the caller may not list is skipped; served ports read their own logs.)
-            let former =
-                self.logs.as_deref().map_or_else(Vec::new, |logs| Former::all(logs, &[]).unwrap_or_default());
-            let former = former.into_iter().map(|former| former.port);
-            let known = self.known()?.into_iter().chain(former).collect();
-            return Ok(Meant::Several(self.selected(pattern, known)?));
-        };
-        match self.whole(port) {
-            Err(_) if self.logs.as_deref().is_some_and(|logs| Former::find(logs, port).is_some()) => {
-                Ok(Meant::One(port.clone()))
-            }
-            whole => Ok(Meant::One(whole?)),
-        }
-    }
-
-    /// The same for several patterns; each port once. An unknown name is kept, since there may be a log of it.
-    pub(super) fn all_with_log(&self, patterns: &[PortPattern]) -> Result<Vec<PortName>, CommandError> {
-        each_once(patterns.iter().map(|pattern| match (self.with_log(pattern), pattern.literal()) {
-            (Err(_), Some(port)) => Ok(Meant::One(port.clone())),
-            (meant, _) => meant,
-        }))
-    }
-
-    /// The ports that are served or configured.
-    fn known(&self) -> Result<Vec<PortName>, CommandError> {
-        let mut known = local::served(&self.runtime)?;
-        // (The foreground program has its own configuration file.)
-        if !self.foreground
-            && let Ok(loaded) = Config::load_or_last_good(Path::new("/"))
-        {
-            known.extend(loaded.config.ports.into_keys());
-        }
-        Ok(known)
-    }
-
-    fn selected(
-        &self,
-        pattern: &PortPattern,
-        mut known: Vec<PortName>,
-    ) -> Result<Vec<PortName>, CommandError> {
-        known.sort();
-        known.dedup();
-        Ok(pattern.select_abbreviated(&known, &self.groups(std::slice::from_ref(pattern))?)?)
-    }
-}
-
-fn each_once(
-    meant: impl Iterator<Item = Result<Meant, CommandError>>,
-) -> Result<Vec<PortName>, CommandError> {
-    let mut ports = Vec::new();
-    for meant in meant {
-        let more = match meant? {
-            Meant::One(port) => vec![port],
-            Meant::Several(ports) => ports,
-        };
-        for port in more {
-            if !ports.contains(&port) {
-                ports.push(port);
-            }
-        }
-    }
-    Ok(ports)
-}
 
 /// Calls `act` for each port on up to `at_once` threads, and `done` on this thread with each result as it arrives.
 pub(super) fn each<T: Send>(
@@ -138,10 +44,10 @@ pub(super) fn each<T: Send>(
             });
         }
         drop(answer);
-        let told = answers.iter().try_for_each(|(index, came)| done(&ports[index], came));
+        let result = answers.iter().try_for_each(|(index, came)| done(&ports[index], came));
         stopped.store(true, Ordering::Relaxed);
         drop(answers);
-        told
+        result
     })
 }
 
@@ -176,7 +82,7 @@ impl Write for Bounded {
 /// Runs `send` or `expect` at several ports, and prints for each a line of result and the output of the device: the exit code. `success`:
 /// the result line of a port that succeeds.
 pub(super) fn run(
-    place: &Endpoint,
+    endpoint: &Endpoint,
     ports: &[PortName],
     command: &Command,
     success: &str,
@@ -185,7 +91,7 @@ pub(super) fn run(
     let mut failed = Vec::new();
     let ask = |port: &PortName| {
         let (mut output, mut words) = (Bounded::default(), Vec::new());
-        let ran = client::run(&place.runtime, port, command.clone(), &mut output, &mut words);
+        let ran = client::run(&endpoint.runtime, port, command.clone(), &mut output, &mut words);
         Answer { output, words, came: ran.map(|ran| ran.status) }
     };
     each(ports, AT_ONCE, ask, |port, Answer { output, words, came }| {
@@ -258,16 +164,16 @@ mod tests {
             at_once.fetch_sub(1, Ordering::SeqCst);
             port.clone()
         };
-        let told = Mutex::new(Vec::new());
+        let results = Mutex::new(Vec::new());
         each(&ports, AT_ONCE, ask, |port, came| {
             assert_eq!(*port, came);
-            told.lock().unwrap().push(came);
+            results.lock().unwrap().push(came);
             Ok(())
         })
         .unwrap();
-        let mut told = told.into_inner().unwrap();
-        told.sort();
-        assert_eq!(told, ports);
+        let mut results = results.into_inner().unwrap();
+        results.sort();
+        assert_eq!(results, ports);
         assert!(most.into_inner() <= AT_ONCE);
     }
 

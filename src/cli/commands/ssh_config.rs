@@ -2,13 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
+use std::io;
 use std::str::FromStr;
 
 use clap::Args;
 use thiserror::Error;
 
-use super::service::PortView;
-use super::value::{self, Keys};
+use crate::cli::client::Client;
+use crate::cli::error::{CommandError, Done};
+use crate::cli::service::PortView;
+use crate::cli::target::Target;
+use crate::cli::value::{self, Keys};
 use crate::config::Address;
 use crate::port::PortName;
 use crate::session::plain;
@@ -80,13 +84,34 @@ impl FromStr for Login {
     }
 }
 
+/// Why the host name of this machine cannot be used.
+#[derive(Debug, Error)]
+pub enum NoHostName {
+    /// The kernel's file cannot be read.
+    #[error("{0}: {1}; use --host to set the name in the entries")]
+    Unreadable(&'static str, io::Error),
+    /// The name is not valid in ssh_config(5).
+    #[error("the host name of this machine, {0:?}, is invalid; use --host to set the name in the entries")]
+    Invalid(String),
+}
+
+pub(in crate::cli) async fn run(options: SshConfigOptions, client: &Client, to: &mut impl io::Write) -> Done {
+    let host = match &options.host {
+        Some(host) => host.clone(),
+        None => Host::of_this_machine().map_err(CommandError::of_command)?,
+    };
+    let service = client.service().await?;
+    let (ports, server) = tokio::try_join!(service.ports(), service.keys(&Target::Server))?;
+    Ok(to.write_all(entries(&ports, &server.running, &host, &options).as_bytes())?)
+}
+
 impl Host {
     /// The host name that the kernel has.
-    pub fn of_this_machine() -> Result<Self, String> {
+    pub fn of_this_machine() -> Result<Self, NoHostName> {
         const FILE: &str = "/proc/sys/kernel/hostname";
-        let name = std::fs::read_to_string(FILE).map_err(|error| format!("{FILE}: {error}"))?;
+        let name = std::fs::read_to_string(FILE).map_err(|error| NoHostName::Unreadable(FILE, error))?;
         let name = name.trim_end();
-        name.parse().map_err(|_| format!("the host name of this machine, {:?}, is invalid", plain(name)))
+        name.parse().map_err(|_| NoHostName::Invalid(plain(name)))
     }
 
     pub fn as_str(&self) -> &str {
@@ -128,7 +153,7 @@ impl fmt::Display for Entry<'_> {
 }
 
 /// Entries of the ports whose running configuration has an SSH port, and of the admin CLI.
-pub fn entries(
+fn entries(
     ports: &BTreeMap<PortName, PortView>,
     server: &Keys,
     host: &Host,
@@ -180,12 +205,12 @@ fn loopback_comment(listen: &[Address]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::show::Three;
+    use crate::cli::configurations::Configurations;
     use crate::config::Value;
 
     fn view(pairs: &[(&str, Value)]) -> PortView {
         let running = pairs.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
-        PortView { keys: Three { running, ..Three::default() }, ..PortView::default() }
+        PortView { keys: Configurations { running, ..Configurations::default() }, ..PortView::default() }
     }
 
     fn server(ssh_port: Value) -> Keys {

@@ -1,18 +1,61 @@
 //! `diff`: uncommitted changes, with one row for the same change to several ports.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::change::span;
-use super::select::counted;
+use clap::Args;
 use serde::Serialize;
 
-use super::look::formatted_time;
-use super::table::{fitted, width_of_rows};
-use super::tree::Target;
 use crate::admin::bus::Change;
+use crate::cli::args::Output;
+use crate::cli::client::{Client, print_remarks};
+use crate::cli::error::Done;
+use crate::cli::heirs::{heirs, is_inherited};
+use crate::cli::look::{self, formatted_time};
+use crate::cli::summary::{counted, span};
+use crate::cli::table::{fitted, width_of_rows};
+use crate::cli::target::{Target, Targets};
 use crate::port::PortName;
 use crate::port::pattern::fold;
 use crate::system::clock::date_and_clock;
+
+/// Arguments of `diff`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Diff {
+    /// Ports, server, access or defaults; default: everything
+    #[arg(value_name = "PORT")]
+    pub of: Vec<Targets>,
+    /// Show one row for each key of each port
+    #[arg(long)]
+    pub full: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+pub(in crate::cli) async fn run(
+    Diff { of, full, output }: Diff,
+    client: &Client,
+    to: &mut impl Write,
+) -> Done {
+    let service = client.service().await?;
+    let (mut changes, conflicts) = (service.changes().await?, service.conflicts().await?);
+    if !of.is_empty() {
+        let targets = client.targets(&of).await?;
+        changes.retain(|change| targets.iter().any(|target| is_of(change, target)));
+    }
+    client.mark_shown().await?;
+    // (All ports are needed only for a change that ports inherit.)
+    let ports = match changes.iter().any(|change| is_inherited(&change.key)) {
+        true => service.ports().await?,
+        false => BTreeMap::new(),
+    };
+    let heirs = |change: &Change| heirs(&change.key, &ports);
+    if output.json {
+        return Ok(look::json(&with_heirs(&changes, heirs), to)?);
+    }
+    table(&if full { each(&changes, heirs) } else { grouped(&changes, heirs) }, to)?;
+    print_remarks(conflicts, to)
+}
 
 /// With more different values of a key, ports share a row with the first and the last value.
 const MAX_ROWS_PER_KEY: usize = 4;
@@ -195,7 +238,7 @@ mod tests {
         Change { key: key.to_owned(), old: old.to_owned(), new: new.to_owned(), who: who.to_owned(), when }
     }
 
-    fn said(changes: &[Change]) -> Vec<String> {
+    fn rows(changes: &[Change]) -> Vec<String> {
         grouped(changes, |_| None)
             .iter()
             .map(|row| format!("{} {} → {} {}", row.key, row.old, row.new, row.who))
@@ -213,7 +256,7 @@ mod tests {
         changes.push(change("ports.p07.log.type", "text", "raw", "carol"));
         changes.push(change("ports.\"rack.1\".baud", "9600", "115200", "carol"));
         assert_eq!(
-            said(&changes),
+            rows(&changes),
             [
                 "defaults.baud - → 9600 root",
                 "ports.p[01-48] - → new root",
@@ -233,9 +276,9 @@ mod tests {
     fn few_values_have_a_row_each_and_a_long_list_of_names_is_abbreviated() {
         let few: Vec<_> =
             (1..=3).map(|n| change(&format!("ports.p{n}.baud"), "9600", &n.to_string(), "root")).collect();
-        assert_eq!(said(&few).len(), 3);
+        assert_eq!(rows(&few).len(), 3);
         let many: Vec<_> =
             (1..=40).map(|n| change(&format!("ports.p{}.baud", 2 * n), "9600", "300", "root")).collect();
-        assert_eq!(said(&many), ["ports.(p2 … p80).baud, 40 ports 9600 → 300 root"]);
+        assert_eq!(rows(&many), ["ports.(p2 … p80).baud, 40 ports 9600 → 300 root"]);
     }
 }

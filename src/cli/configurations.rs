@@ -1,12 +1,11 @@
-//! `show`: one key and its value per line; marks values that are not committed or not running.
+//! The three configurations of a port or table, and how `show` prints them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::select::counted;
-use super::service::PORTS;
+use super::summary::counted;
 use super::table::table;
-use super::tree::Target;
+use super::target::Target;
 use super::value::{self, Keys};
 use crate::config::Value;
 use crate::port::PortName;
@@ -14,7 +13,7 @@ use crate::port::pattern::fold;
 
 /// The three configurations of a port or table.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Three {
+pub struct Configurations {
     /// The candidate; empty for a removed port.
     pub candidate: Keys,
     /// The running configuration; empty for a port that was never reloaded.
@@ -27,13 +26,16 @@ pub struct Three {
     pub selected: BTreeMap<String, Result<Vec<PortName>, String>>,
 }
 
+/// The key that lists the ports of a template, among the keys of the template.
+pub(super) const PORTS: &str = "ports";
+
 /// Origins that are not shown: the port's own table, and the built-in default.
 const HIDDEN_ORIGINS: [&str; 2] = ["port", "built-in"];
 
 const UNCOMMITTED: &str = "*";
 const UNLOADED: &str = "!";
 
-impl Three {
+impl Configurations {
     pub fn is_empty(&self) -> bool {
         [&self.candidate, &self.running, &self.committed].iter().all(|keys| keys.is_empty())
     }
@@ -149,7 +151,7 @@ mod tests {
         pairs.iter().map(|(name, number)| ((*name).to_owned(), (*number).into())).collect()
     }
 
-    fn shown(three: &Three) -> String {
+    fn shown(three: &Configurations) -> String {
         let mut out = Vec::new();
         three.show(&"ttyUSB0".parse().unwrap(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -157,11 +159,11 @@ mod tests {
 
     #[test]
     fn uncommitted_and_not_running_values_are_marked() {
-        let three = Three {
+        let three = Configurations {
             candidate: keys(&[("baud", 115200), ("bytesize", 7), ("stopbits", 1)]),
             running: keys(&[("baud", 9600), ("bytesize", 7), ("stopbits", 1), ("timeout", 5)]),
             committed: keys(&[("baud", 9600), ("bytesize", 8), ("stopbits", 1), ("timeout", 5)]),
-            ..Three::default()
+            ..Configurations::default()
         };
         let wanted = "\
             timeout   -       *!  committed 5, running 5\n\
@@ -176,8 +178,12 @@ mod tests {
     #[test]
     fn committed_values_have_no_marks_and_no_legend() {
         let same = keys(&[("baud", 9600)]);
-        let three =
-            Three { candidate: same.clone(), running: same.clone(), committed: same, ..Three::default() };
+        let three = Configurations {
+            candidate: same.clone(),
+            running: same.clone(),
+            committed: same,
+            ..Configurations::default()
+        };
         assert_eq!(shown(&three), "baud  9600\n");
     }
 
@@ -190,12 +196,12 @@ mod tests {
             ("timeout", "port"),
         ];
         let running = keys(&[("baud", 9600), ("bytesize", 8), ("stopbits", 1), ("timeout", 5)]);
-        let three = Three {
+        let three = Configurations {
             candidate: keys(&[("baud", 115200), ("bytesize", 8), ("stopbits", 1), ("timeout", 5)]),
             committed: running.clone(),
             running,
             origins: origins.map(|(key, table)| (key.to_owned(), table.to_owned())).into(),
-            ..Three::default()
+            ..Configurations::default()
         };
         let wanted = "\
             timeout   5\n\
@@ -209,29 +215,34 @@ mod tests {
 
     #[test]
     fn a_table_is_never_new_or_removed() {
-        let shown = |three: Three| {
+        let shown = |three: Configurations| {
             let mut out = Vec::new();
             three.show(&Target::Defaults, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(shown(Three::default()), "");
+        assert_eq!(shown(Configurations::default()), "");
         let wanted = "baud  115200  *!  committed -, running -\n* not committed\n! not running until the next reload\n";
-        assert_eq!(shown(Three { candidate: keys(&[("baud", 115200)]), ..Three::default() }), wanted);
+        assert_eq!(
+            shown(Configurations { candidate: keys(&[("baud", 115200)]), ..Configurations::default() }),
+            wanted
+        );
     }
 
     #[test]
     fn a_new_or_removed_port_is_reported_in_a_sentence() {
         let some = keys(&[("baud", 9600)]);
-        let new = Three { candidate: some.clone(), ..Three::default() };
+        let new = Configurations { candidate: some.clone(), ..Configurations::default() };
         assert_eq!(shown(&new), "baud  9600\nttyUSB0 is new: `reload ttyUSB0` or `commit` opens it\n");
-        let reloaded = Three { candidate: some.clone(), running: some.clone(), ..Three::default() };
+        let reloaded =
+            Configurations { candidate: some.clone(), running: some.clone(), ..Configurations::default() };
         assert_eq!(shown(&reloaded), "baud  9600\nttyUSB0 is new and not committed\n");
-        let removed = Three { running: some.clone(), committed: some.clone(), ..Three::default() };
+        let removed =
+            Configurations { running: some.clone(), committed: some.clone(), ..Configurations::default() };
         assert_eq!(
             shown(&removed),
             "baud  9600\nttyUSB0 will be removed by the next `reload ttyUSB0` or `commit`\n"
         );
-        let gone = Three { committed: some, ..Three::default() };
+        let gone = Configurations { committed: some, ..Configurations::default() };
         assert_eq!(shown(&gone), "baud  9600\nttyUSB0 is removed; `commit` makes it permanent\n");
     }
 }
