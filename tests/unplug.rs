@@ -40,9 +40,7 @@ fn both_sessions_stay_and_see_it_go_and_come_back() {
     assert_eq!(rig.stored(), ["intake", "ring"], "a dead tty is not kept");
     typing[0].write_all(b"into the void").unwrap();
     until("the writer to be told", || {
-        String::from_utf8_lossy(&screens[0].lock().unwrap())
-            .contains("input is discarded")
-            .then_some(())
+        String::from_utf8_lossy(&screens[0].lock().unwrap()).contains("input is discarded").then_some(())
     });
 
     rig.plug();

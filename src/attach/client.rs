@@ -292,7 +292,8 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
     }
     stream.set_read_timeout(None)?;
     let reply = reply.map_err(failed)?;
-    let reply = reply.ok_or_else(|| AttachError::Refused(format!("{port} closed the connection without a reply")))?;
+    let reply =
+        reply.ok_or_else(|| AttachError::Refused(format!("{port} closed the connection without a reply")))?;
     Ok((reply, stream))
 }
 
@@ -314,7 +315,8 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<SessionEnd>> {
         let reads_input = !input_ended && typed.is_empty();
         let watched = if reads_input { &mut fds[..] } else { &mut fds[..1] };
         poll(watched, PollTimeout::NONE)?;
-        let (from_socket, from_input) = (fds[0].any() == Some(true), reads_input && fds[1].any() == Some(true));
+        let (from_socket, from_input) =
+            (fds[0].any() == Some(true), reads_input && fds[1].any() == Some(true));
 
         if from_socket {
             match stream.read(&mut buffer) {
@@ -382,5 +384,30 @@ impl Drop for RawTerminal {
     fn drop(&mut self) {
         // Fails if the terminal was closed, which needs no report.
         let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_messages() {
+        let (port, path) = (|| "ttyUSB0".parse::<PortName>().unwrap(), Path::new("/run/x/attach/ttyUSB0"));
+        let io = io::Error::from_raw_os_error;
+        let errors = [
+            unreachable(&port(), path, io(nix::libc::ENOENT)),
+            unreachable(&port(), path, io(nix::libc::EACCES)),
+            AttachError::Silent(port()),
+            unexpected(&port(), Reply::Refused("bob has no access to ttyUSB0".to_owned())),
+            unexpected(&port(), Reply::Done),
+            AttachError::Message(port(), MessageError::Io(io(nix::libc::EPIPE))),
+            AttachError::Closed(port()),
+            AttachError::Unsent(port()),
+            AttachError::Broken(port()),
+            AttachError::Failed(io(nix::libc::EIO)),
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/attach/errors.txt"].raw());
     }
 }

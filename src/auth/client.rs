@@ -448,4 +448,22 @@ mod tests {
         let _ = (all, last);
         is_send(Login::begin(Path::new("/"), "", "::1".parse().unwrap(), Target::Admin, RootLogin::No));
     }
+
+    #[test]
+    fn error_messages() {
+        let io = || io::Error::from_raw_os_error(2);
+        let errors = [
+            LoginError::Unreachable { path: "/run/consoleserver/auth-port".into(), source: io() },
+            LoginError::Gone,
+            LoginError::Silent(REPLY_TIMEOUT),
+            LoginError::Message(MessageError::Io(io())),
+            LoginError::Unexpected,
+            LoginError::AccountRefused("account expired".to_owned()),
+            LoginError::Over,
+            LoginError::NotRun,
+            LoginError::TooManyAbandoned,
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/helper.txt"].raw());
+    }
 }

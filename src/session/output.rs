@@ -10,7 +10,7 @@ use super::console::closed;
 use super::replay::{presentable, presentable_before_words};
 use super::roster::plain;
 use super::timestamps::Timestamper;
-use super::{Reply, SessionEnd, Gone, Context, Outlet};
+use super::{Context, Gone, Outlet, Reply, SessionEnd};
 use crate::config;
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::port::Mapping;
@@ -174,7 +174,12 @@ async fn replay_lines<O: Outlet>(
 }
 
 /// Prints the line again that the device has not ended: the prompt, which a user or a program expects as the last output.
-async fn repeat_prompt<O: Outlet>(here: &Context, upto: u64, imap: &Mapping, outlet: &mut O) -> Result<(), Gone> {
+async fn repeat_prompt<O: Outlet>(
+    here: &Context,
+    upto: u64,
+    imap: &Mapping,
+    outlet: &mut O,
+) -> Result<(), Gone> {
     let (mut line, head) = here.console.hub.last_words(1);
     let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
     line.truncate(line.len().saturating_sub(ahead));
@@ -235,7 +240,9 @@ fn device_notice(here: &Context, before: &LineState, now: &LineState) -> Option<
     let name = &here.console.name();
     match (before, now) {
         (LineState::Open(_), LineState::Away(at)) => Some(format!("{name} unplugged {}", clock(*at))),
-        (LineState::Open(old), LineState::Open(new)) if old != new => Some(format!("{name} is now set to {new}")),
+        (LineState::Open(old), LineState::Open(new)) if old != new => {
+            Some(format!("{name} is now set to {new}"))
+        }
         (LineState::Open(_), LineState::Open(_)) => None,
         (_, LineState::Open(_)) => Some(format!("{name} reconnected {}", clock(jiff::Timestamp::now()))),
         (_, LineState::Failed(why) | LineState::NotOurs(why)) => Some(why.clone()),

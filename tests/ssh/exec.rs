@@ -211,9 +211,9 @@ fn a_costly_pattern_holds_up_nobody() {
 fn a_break_is_sent_as_long_as_said() {
     let rig = served("");
     let mut watcher = at_terminal(&rig);
-    assert!(complaint(&rig, &["break"], 1).contains("demo (127.0.0.1) writes; nothing was sent"));
+    assert!(complaint(&rig, &["break"], 1).contains("demo (127.0.0.1) has write access; nothing was sent"));
     watcher.type_in("\x05cs");
-    watcher.sees("you are watching");
+    watcher.sees("you are read-only");
     assert_eq!(answer(&rig, &["break", "250"], 0), "");
     watcher.sees("break of 250 ms by demo");
     rig.wait_for_journal("demo sends a break of 250 ms");
@@ -225,7 +225,7 @@ fn who_writes_is_not_typed_over_but_by_force_and_is_told() {
     let rig = served("");
     let mut writer = at_terminal(&rig);
     let why = complaint(&rig, &["send", r"reboot\r"], 1);
-    assert!(why.contains("demo (127.0.0.1) writes; nothing was sent"), "{why}");
+    assert!(why.contains("demo (127.0.0.1) has write access; nothing was sent"), "{why}");
     assert_eq!(answer(&rig, &["send", "--force", "x"], 0), "");
     rig.expect_at_device(b"x");
     writer.sees("demo (127.0.0.1) took over; you are now read-only");

@@ -31,6 +31,7 @@ mod key_sources;
 mod limits;
 mod logins;
 mod menu;
+mod notices;
 mod offences;
 mod pacing;
 mod pam_says;

@@ -32,7 +32,7 @@ fn a_message_goes_to_the_others_and_to_nobodys_device() {
     let mut other = at_terminal(&rig);
     rig.wait_for_status("2 attached");
     one.type_in("\x05cbreboting\x7f\x7f\x7f\x7foting now\r");
-    one.sees("[message to the others: ");
+    one.sees("[message to the other users: ");
     other.sees("[demo (127.0.0.1): rebooting now]");
     one.sees("[message sent to 1 client]");
     other.type_in("\x05cbno\x1b");

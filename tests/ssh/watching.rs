@@ -49,7 +49,7 @@ fn writing_is_refused_while_somebody_writes() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     watcher.type_in("\x05ca");
-    watcher.sees(&format!("[{DEMO} writes; ^Ecf takes over]"));
+    watcher.sees(&format!("[{DEMO} has write access; ^Ecf to take over]"));
     watcher.type_in("not this");
     watcher.sees("input is discarded]");
     writer.type_in("this");
@@ -95,7 +95,7 @@ fn a_writer_may_only_watch_and_another_ask() {
     second.sees("[you have write access]");
     first.sees(&format!("[{DEMO} writes now]"));
     second.type_in("\x05cw");
-    second.sees("watching since");
+    second.sees("read-only  since");
     second.sees("writing  since");
     second.type_in("mine");
     rig.expect_at_device(b"mine");

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn what_ports_report_of_their_host_keys_is_found() {
         assert_eq!(complaint("9600 8N1, 0 attached, 5 bytes in, 0 out; cannot write the log"), None);
-        let status = "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
+        let status =
+            "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
         assert_eq!(complaint(status).unwrap().what, "no port is served over SSH: no usable host key in /x");
         let status = "unplugged, 0 attached; host key ignored: /x/hostkey_a: it is empty";
         assert_eq!(complaint(status).unwrap().what, "host key ignored: /x/hostkey_a: it is empty");
