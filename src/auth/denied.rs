@@ -57,7 +57,7 @@ mod tests {
         let refused = |step| PamError::Refused {
             step,
             reason: "Permission denied".to_owned(),
-            said: "account disabled\n".to_owned(),
+            messages: "account disabled\n".to_owned(),
         };
         let reasons = [
             Denied::SomebodyElse(Uid::from_raw(1000)),

@@ -14,7 +14,7 @@ use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
 use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed};
-use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, show_said};
+use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, print_messages};
 use crate::system::systemd;
 
 #[derive(Debug)]
@@ -115,7 +115,7 @@ impl Destination for AdminCli {
     }
 
     async fn serve(self: Arc<Self>, session: Login) -> Option<Exit> {
-        let Login { name, login, said, request, terminal, typed, mut outlet, .. } = session;
+        let Login { name, login, messages, request, terminal, typed, mut outlet, .. } = session;
         let run = match parse(&name, request) {
             Ok(run) => run,
             Err(rejected) => return refuse(&mut outlet, &terminal, typed, &rejected, 2).await.ok(),
@@ -128,8 +128,8 @@ impl Destination for AdminCli {
                 return refuse(&mut outlet, &terminal, typed, &Rejected::NoSession, 1).await.ok();
             }
         };
-        let said = [said, running.take_said()].concat();
-        if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
+        let messages = [messages, running.take_messages()].concat();
+        if print_messages(&mut outlet, terminal.is_some(), &messages).await.is_err() {
             return None;
         }
         let mut closing = self.closing();
