@@ -28,7 +28,7 @@ fn served(settings: &str) -> Rig {
     rig
 }
 
-/// What `consolectl` says and how it ends.
+/// Output and exit status of `consolectl`.
 fn said(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -122,7 +122,7 @@ fn a_port_that_stops_ends_its_local_clients() {
 }
 
 #[test]
-fn a_pipe_that_may_not_write_is_told_who_does() {
+fn a_read_only_pipe_is_told_who_has_write_access() {
     let rig = served("");
     let _writer = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -259,7 +259,7 @@ fn an_account_that_asks_nothing_cannot_keep_others_out() {
 }
 
 #[test]
-fn a_uid_without_an_account_is_told_that_nobody_knows_who_it_is() {
+fn a_uid_without_an_account_is_rejected_with_the_reason() {
     const STRANGER: u32 = 4_000_000_000;
     let rig = served("");
     open_to_everybody(&rig);
@@ -283,7 +283,7 @@ fn as_uid(uid: u32, connect: impl FnOnce() -> Vec<UnixStream> + Send + 'static) 
 }
 
 #[test]
-fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
+fn a_user_in_none_of_the_groups_is_denied_and_a_member_is_not() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     accounts.run(&["usermod", "-aG", "dialout", "alice"]);
@@ -317,7 +317,7 @@ fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
 }
 
 #[test]
-fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
+fn a_member_of_a_read_only_group_is_read_only_and_a_listed_user_has_write_access() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     accounts.add("carol", None);
@@ -449,7 +449,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
 }
 
 #[test]
-fn the_log_of_a_former_port_is_for_those_who_may_read_its_files() {
+fn the_log_of_a_former_port_requires_access_to_its_files() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     let directory = rig.path("logs/old");
@@ -480,7 +480,7 @@ fn open_to_everybody(rig: &Rig) {
 }
 
 #[test]
-fn status_shows_settings_traffic_and_who_is_attached() {
+fn status_shows_settings_traffic_and_attached_users() {
     let mut rig = Rig::new("baud = 115200");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -500,7 +500,7 @@ fn status_shows_settings_traffic_and_who_is_attached() {
 }
 
 #[test]
-fn status_goes_on_past_a_socket_that_nobody_serves() {
+fn status_continues_after_a_dead_socket() {
     let rig = served("");
     drop(std::os::unix::net::UnixListener::bind(rig.path("run/attach/dead")).unwrap());
     fs::write(rig.path("run/running/dead"), "").unwrap();
@@ -523,7 +523,7 @@ fn status_does_not_start_a_port_that_does_not_run() {
 }
 
 #[test]
-fn a_port_that_says_nothing_is_not_waited_for_without_end() {
+fn a_port_that_does_not_reply_times_out() {
     let rig = Rig::new("");
     // Its listener is the bench's, which nobody accepts from.
     let (status, _, aside) = said(rig.consolectl(&["connect", "demo"]));

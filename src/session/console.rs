@@ -148,12 +148,12 @@ impl Console {
         })
     }
 
-    pub fn roster(&self) -> MutexGuard<'_, Roster> {
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
         // As in the hub: one panicking session must not end the others.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn settings(&self) -> config::Port {
+    pub(crate) fn settings(&self) -> config::Port {
         self.settings.borrow().clone()
     }
 
@@ -161,7 +161,7 @@ impl Console {
         self.settings.subscribe()
     }
 
-    pub fn set_settings(&self, settings: config::Port) {
+    pub(crate) fn set_settings(&self, settings: config::Port) {
         self.roster().set_writers(settings.write);
         self.settings.send_replace(settings);
     }
@@ -181,7 +181,7 @@ impl Console {
         self.ports.borrow().clone()
     }
 
-    pub fn set_ports(&self, neighbours: PortList) {
+    pub(crate) fn set_ports(&self, neighbours: PortList) {
         self.ports.send_replace(neighbours);
     }
 
@@ -235,7 +235,7 @@ pub async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
 #[derive(Debug)]
 pub struct SessionGuard {
     console: Arc<Console>,
-    pub id: SessionId,
+    pub(crate) id: SessionId,
 }
 
 impl Drop for SessionGuard {

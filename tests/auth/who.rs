@@ -1,4 +1,4 @@
-//! Who may log in at all, whatever the proof: locked and expired accounts, nologin, root, the demonstration key.
+//! Checks of accounts, independent of the method: locked and expired accounts, nologin, root, the demonstration key.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -90,7 +90,7 @@ fn a_password_that_must_be_changed_is_changed_where_it_can_be_asked_for() {
 }
 
 #[test]
-fn a_password_that_is_not_changed_lets_nobody_in() {
+fn an_expired_password_that_is_not_changed_is_denied() {
     let accounts = alice();
     accounts.run(&["chage", "-d", "0", "alice"]);
     let mut helper = Helper::login("alice");
