@@ -13,7 +13,7 @@ use crate::auth::protocol::{Exit, Identity, Line, Run, Target, Terminal, WordErr
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
-use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed};
+use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed, closed};
 use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, print_messages};
 use crate::system::systemd;
 
@@ -197,14 +197,6 @@ async fn print(outlet: &mut SshOutlet, on_terminal: bool, text: &str) -> Result<
     match on_terminal {
         true => outlet.send(format!("\r\n{text}\r\n").into_bytes()).await,
         false => outlet.notice(format!("{text}\n")).await,
-    }
-}
-
-async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
-    let why = closing.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-    match why {
-        Some(why) => why,
-        None => std::future::pending().await,
     }
 }
 
