@@ -405,7 +405,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     let (status, log, aside) = ask(&["log", "old-core"]);
     let wanted = "2026-11-01T00:00:00.000+00:00 < older\n2026-11-02T00:00:00.000+00:00 < panic of old-core\n";
     assert_eq!((status, log.as_str()), (Some(0), wanted));
-    assert_eq!(aside, "old-core is a former port: its log as it was left\n");
+    assert_eq!(aside, "old-core is a former port; this is its last log\n");
     assert_eq!(ask(&["log", "old-core", "-n", "1"]).1, wanted.split_inclusive('\n').next_back().unwrap());
     assert_eq!(
         ask(&["log", "old-core", "--until", "2026-11-01T12:00Z"]).1,
@@ -425,10 +425,10 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     std::os::unix::fs::symlink("old-core", old("older")).unwrap();
     let (status, log, aside) = ask(&["log", "ttyUSB0"]);
     assert!(status == Some(0) && log.ends_with("< panic of demo\n"), "{log}");
-    assert_eq!(aside, "ttyUSB0 is called demo now\n");
+    assert_eq!(aside, "ttyUSB0 was renamed to demo\n");
     let (status, found, aside) = ask(&["grep", "panic", "ttyUSB0"]);
     assert!(status == Some(0) && found.starts_with("demo: 2"), "{found}");
-    assert_eq!(aside, "ttyUSB0 is called demo now\n");
+    assert_eq!(aside, "ttyUSB0 was renamed to demo\n");
     assert_eq!(ask(&["log", "older"]).1, wanted);
     assert_eq!(
         ask(&["grep", "panic of"]).1.lines().count(),
@@ -465,10 +465,16 @@ fn the_log_of_a_former_port_requires_access_to_its_files() {
     };
     let (status, log, why) = ask(&["log", "old"]);
     assert_eq!((status, log.as_str()), (Some(1), ""));
-    assert!(why.contains("old is a former port, whose log only root and the group adm may read"), "{why}");
+    assert!(
+        why.contains("the log of the former port old is readable by root and the group adm only"),
+        "{why}"
+    );
     let (status, found, why) = ask(&["grep", "panic"]);
     assert_eq!((status, found.as_str()), (Some(1), ""));
-    assert!(why.contains("not searched") && why.contains(": the logs of old, which nothing serves"), "{why}");
+    assert!(
+        why.contains("skipped the logs of ports that are not served") && why.ends_with(": old\n"),
+        "{why}"
+    );
 }
 
 /// As on a machine: the way to the sockets and the program is open, and the port decides.
@@ -541,7 +547,7 @@ fn a_systemctl_that_fails_is_quoted() {
     command.env("PATH", format!("{}:/usr/bin:/bin", rig.dir.path().display()));
     let (status, table, aside) = said(command);
     assert_eq!((status, table.as_str()), (Some(1), ""));
-    let wanted = "consolectl: systemctl does not say which ports run: Failed to connect to bus: Host is down";
+    let wanted = "consolectl: cannot list running ports: systemctl: Failed to connect to bus: Host is down";
     assert!(aside.starts_with(wanted), "{aside}");
 }
 
@@ -582,7 +588,7 @@ fn no_sockets_at_all_is_one_sentence_and_exit_status_1() {
     command.arg("--runtime-dir").arg(directory.path()).arg("status");
     let (status, _, aside) = said(command);
     assert_eq!(status, Some(1));
-    assert!(aside.starts_with("consolectl: no ports are served here ("), "{aside}");
+    assert!(aside.starts_with("consolectl: no ports are served ("), "{aside}");
     assert_eq!(aside.lines().count(), 1);
 }
 

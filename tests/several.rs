@@ -282,7 +282,7 @@ fn a_port_whose_process_ends_is_watched_again_but_not_by_whom_an_administrator_s
     };
     kill(process("edge"), Signal::SIGKILL).unwrap();
     watch.sees("edge# [connection to edge lost]\n");
-    watch.sees("edge# [watched again]\n");
+    watch.sees("edge# [re-attached]\n");
     racks.say(0, b"still here\r\n");
     watch.sees("edge: still here\n");
     // As console-admin does it for `disconnect`.
@@ -294,7 +294,7 @@ fn a_port_whose_process_ends_is_watched_again_but_not_by_whom_an_administrator_s
     assert_eq!((away("edge"), away("rack1-01")), (1, 1));
     watch.sees("edge# [");
     watch.ends_with(1);
-    assert!(watch.aside().ends_with("consolectl: no port is left to watch\n"), "{}", watch.aside());
+    assert!(watch.aside().ends_with("consolectl: no ports left to watch\n"), "{}", watch.aside());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 /// Why a list is invalid. A list with one invalid pattern matches no address.
@@ -31,7 +32,7 @@ struct Pattern {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PatternKind {
-    Network(IpAddr, u8),
+    Network(IpNet),
     /// `192.168.1?.*`, in lower case. A host name is a wildcard too, and never matches an address.
     Wildcard(String),
 }
@@ -60,10 +61,14 @@ impl Pattern {
         if pattern.is_empty() {
             return Err(FromError::Empty);
         }
-        let what = match pattern.split_once('/') {
-            Some((address, length)) => network(address, length).ok_or(FromError::Mask(word.clone()))?,
+        let what = match pattern.find('/') {
+            // As sshd, which rejects bits behind the mask.
+            Some(_) => match pattern.parse::<IpNet>() {
+                Ok(network) if network == network.trunc() => PatternKind::Network(network),
+                _ => return Err(FromError::Mask(word.clone())),
+            },
             None => match pattern.parse::<IpAddr>() {
-                Ok(address) => PatternKind::Network(address.to_canonical(), width(address.to_canonical())),
+                Ok(address) => PatternKind::Network(address.to_canonical().into()),
                 Err(_) => PatternKind::Wildcard(pattern.to_owned()),
             },
         };
@@ -79,32 +84,10 @@ impl Pattern {
 impl PatternKind {
     fn matches(&self, address: IpAddr) -> bool {
         match self {
-            Self::Network(network, length) => {
-                width(*network) == width(address) && prefix(*network, *length) == prefix(address, *length)
-            }
+            Self::Network(network) => network.contains(&address),
             Self::Wildcard(pattern) => wildcard(pattern.as_bytes(), address.to_string().as_bytes()),
         }
     }
-}
-
-fn network(address: &str, length: &str) -> Option<PatternKind> {
-    let address: IpAddr = address.parse().ok()?;
-    let length: u8 = length.parse().ok().filter(|length| *length <= width(address))?;
-    let host_bits = prefix(address, length) ^ prefix(address, width(address));
-    (host_bits == 0).then_some(PatternKind::Network(address, length))
-}
-
-fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// The first `length` bits of the address, at the top of 128.
-fn prefix(address: IpAddr, length: u8) -> u128 {
-    let bits = match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
 }
 
 /// Whether nothing but an address could match.
