@@ -81,7 +81,8 @@ pub async fn peer_closed(socket: OwnedFd, interest: Interest) -> io::Result<()> 
     loop {
         let mut guard = socket.ready(interest).await?;
         let ready = guard.ready();
-        if if interest.is_writable() { ready.is_write_closed() } else { ready.is_read_closed() } {
+        let closed = if interest.is_writable() { ready.is_write_closed() } else { ready.is_read_closed() };
+        if closed {
             return Ok(());
         }
         // To wait for the next event, since the socket stays readable or writable.
