@@ -28,7 +28,7 @@ fn served(settings: &str) -> Rig {
     rig
 }
 
-/// What `consolectl` says and how it ends.
+/// Output and exit status of `consolectl`.
 fn said(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -486,7 +486,7 @@ fn open_to_everybody(rig: &Rig) {
 }
 
 #[test]
-fn status_shows_settings_traffic_and_who_is_attached() {
+fn status_shows_settings_traffic_and_attached_users() {
     let mut rig = Rig::new("baud = 115200");
     rig.serve_logins(true);
     rig.start_plugged();

@@ -1,4 +1,4 @@
-//! The device goes away and comes back while two people are attached: both keep their sessions and see both notices, and
+//! The device is unplugged and reconnected while two users are attached: both keep their sessions and see both notices, and
 //! the log says when.
 
 use std::io::Write;
@@ -63,7 +63,7 @@ fn both_sessions_stay_and_see_it_go_and_come_back() {
 }
 
 #[test]
-fn with_nobody_attached_the_process_leaves_and_a_new_one_serves_the_same_sockets() {
+fn without_a_session_the_process_exits_and_a_new_one_serves_the_same_sockets() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     rig.say(b"hello\r\n");
@@ -80,7 +80,7 @@ fn with_nobody_attached_the_process_leaves_and_a_new_one_serves_the_same_sockets
 }
 
 #[test]
-fn what_was_typed_and_not_sent_is_not_sent_to_the_next_device() {
+fn unsent_input_is_not_sent_to_the_next_device() {
     let mut rig = Rig::new("log = \"text\"");
     rig.serve_logins(true);
     rig.start_plugged();

@@ -161,15 +161,15 @@ async fn replay_lines<O: Outlet>(
     imap: &Mapping,
     outlet: &mut O,
 ) -> Result<(), Gone> {
-    let (mut said, head) = here.console.hub.last_words(lines);
+    let (mut text, head) = here.console.hub.last_words(lines);
     let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
-    said.truncate(said.len().saturating_sub(ahead));
+    text.truncate(text.len().saturating_sub(ahead));
     let title = match lines {
         1 => "replay of the last line".to_owned(),
         lines => format!("replay of the last {lines} lines"),
     };
     notify(outlet, here.terminal, &title).await?;
-    outlet.send(presentable_before_words(&imap.apply(said))).await?;
+    outlet.send(presentable_before_words(&imap.apply(text))).await?;
     notify(outlet, here.terminal, "end of replay").await
 }
 

@@ -2,6 +2,7 @@
 //! after a pause. Listening goes on, and the journal is told once.
 
 use std::fmt::Display;
+use std::io;
 use std::time::Duration;
 
 /// After a failed accept.
@@ -17,6 +18,22 @@ pub async fn pause() {
 pub struct Failing(bool);
 
 impl Failing {
+    /// The next connection of a listener. Cancel safe if `accept` is.
+    pub async fn accept<T, F>(&mut self, whom: &str, mut accept: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        loop {
+            match accept().await {
+                Ok(connection) => {
+                    self.is_over();
+                    return connection;
+                }
+                Err(error) => self.goes_on(whom, error).await,
+            }
+        }
+    }
+
     /// One has not.
     pub fn is_over(&mut self) {
         self.0 = false;

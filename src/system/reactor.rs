@@ -73,3 +73,19 @@ impl<T: AsRawFd> Deref for Watched<T> {
         &self.0
     }
 }
+
+/// Waits until the peer of a socket has closed it: its sending direction, or with `Interest::WRITABLE` both directions. Unread input does
+/// not matter. Takes a duplicate of the descriptor, because the runtime watches a descriptor only once. Cancel safe.
+pub async fn peer_closed(socket: OwnedFd, interest: Interest) -> io::Result<()> {
+    let socket = Watched::new(socket, interest)?;
+    loop {
+        let mut guard = socket.ready(interest).await?;
+        let ready = guard.ready();
+        let closed = if interest.is_writable() { ready.is_write_closed() } else { ready.is_read_closed() };
+        if closed {
+            return Ok(());
+        }
+        // To wait for the next event, since the socket stays readable or writable.
+        guard.clear_ready();
+    }
+}

@@ -31,7 +31,7 @@ fn a_key_in_authorized_keys2_counts_too() {
 }
 
 #[test]
-fn keys_that_are_not_listed_are_told_of_once() {
+fn unlisted_keys_are_reported_once() {
     let _accounts = alice();
     let mut helper = Helper::login("alice");
     assert_eq!(helper.offer(OTHER), Reply::Denied);

@@ -117,7 +117,7 @@ fn an_unknown_user_is_asked_for_the_second_factor_as_well() {
 }
 
 #[test]
-fn what_pam_says_comes_with_the_next_question() {
+fn messages_of_pam_are_sent_with_the_next_question() {
     let accounts = alice();
     fs::write("/etc/notice", "Maintenance tonight.\n").unwrap();
     accounts.pam_service("auth optional pam_echo.so file=/etc/notice\nauth required pam_unix.so\n");

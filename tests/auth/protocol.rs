@@ -1,4 +1,4 @@
-//! A peer that breaks the rules is left, and the journal says which.
+//! A peer that violates the protocol is disconnected, and the reason is logged.
 
 use std::io::Write;
 use std::process::Command;
@@ -20,7 +20,7 @@ fn six_tries_are_all() {
 }
 
 #[test]
-fn whoever_breaks_the_protocol_is_left() {
+fn a_peer_that_violates_the_protocol_is_disconnected() {
     let converse = Request::Converse;
     let key = Request::Key { key: KEY.to_owned() };
     for first in [&converse, &key, &Request::Answers(vec![])] {
@@ -36,7 +36,7 @@ fn whoever_breaks_the_protocol_is_left() {
 }
 
 #[test]
-fn whoever_breaks_a_conversation_is_left() {
+fn a_peer_that_violates_the_protocol_of_a_conversation_is_disconnected() {
     let _accounts = alice();
     for (request, reason) in [
         (Request::Answers(vec![]), "the number of answers"),
@@ -55,7 +55,7 @@ fn whoever_breaks_a_conversation_is_left() {
 }
 
 #[test]
-fn what_is_no_message_ends_the_login() {
+fn an_invalid_message_ends_the_login() {
     let framed = |json: &str| [&(json.len() as u32).to_be_bytes(), json.as_bytes()].concat();
     let path =
         r#"{"Begin":{"user":"a","rhost":"192.0.2.7","target":{"Port":"../../etc/passwd"},"root":"yes"}}"#;
@@ -80,13 +80,13 @@ fn ends_out_of_turn(helper: Helper, reason: &str) {
 }
 
 #[test]
-fn whoever_connects_and_leaves_is_no_error() {
+fn a_connection_without_a_request_is_not_an_error() {
     assert!(Helper::start().end().status.success());
     assert!(Helper::login("alice").end().status.success());
 }
 
 #[test]
-fn started_by_hand_it_says_how_it_is_started() {
+fn started_by_hand_it_reports_how_to_start_it() {
     let output = Command::new(PROGRAM).env_remove("LISTEN_FDS").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();

@@ -140,7 +140,7 @@ fn several_are_run_for_one_login_and_each_ends_alone_and_all_with_the_login() {
 }
 
 #[test]
-fn what_could_lead_elsewhere_is_no_message() {
+fn requests_with_paths_or_options_are_invalid() {
     let _accounts = alice();
     let port = r#"{"Run":{"run":{"Console":"../x"},"terminal":null}}"#;
     let term = r#"{"Run":{"run":"Admin","terminal":{"term":"a/b","size":{"columns":1,"rows":1}}}}"#;

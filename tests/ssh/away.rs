@@ -1,4 +1,4 @@
-//! A port whose device is away or busy, or whose configuration is wrong: whoever comes is told, and the listener lives.
+//! A port whose device is away or busy, or whose configuration is wrong: new sessions get the reason, and the listener stays.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -34,7 +34,7 @@ fn a_login_while_the_device_is_away_waits_for_it() {
 }
 
 #[test]
-fn a_login_to_a_busy_device_is_told_why_every_time() {
+fn each_session_at_a_busy_device_gets_the_reason() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.plug();
@@ -56,7 +56,7 @@ fn a_login_to_a_busy_device_is_told_why_every_time() {
 }
 
 #[test]
-fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended() {
+fn each_session_under_an_invalid_configuration_gets_a_notice_until_it_is_fixed() {
     let mut rig = Rig::with_config("[ports.demo]\ndevice = \"@DIR@/dev/demo\"\nbaud = \"fast\"\n");
     rig.serve_logins(true);
     rig.plug();
@@ -84,7 +84,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
 }
 
 #[test]
-fn other_clients_than_openssh_are_told_as_well() {
+fn other_clients_than_openssh_get_the_reason_too() {
     let mut rig = Rig::with_config("[ports.other]\n");
     rig.start();
     let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();

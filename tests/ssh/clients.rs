@@ -19,7 +19,7 @@ fn start(rig: &Rig, program: Program, terminal: bool) -> Client {
     Client::start(program.at(rig.tcp_port, &hostkeys, "demo", By::Key(&key), terminal))
 }
 
-/// Somebody whose session has begun.
+/// A client whose session has begun.
 fn with_terminal(rig: &Rig, program: Program) -> Client {
     let mut client = start(rig, program, true);
     client.sees("[demo ");
@@ -175,7 +175,7 @@ fn without_a_terminal_they_get_bytes_and_end_once_their_input_is_answered() {
 }
 
 #[test]
-fn a_flood_comes_whole_and_a_stopped_one_stops_nobody() {
+fn a_flood_is_complete_and_a_client_that_stops_reading_blocks_no_other() {
     let rig = served("log = \"none\"");
     let mut clients: Vec<Client> = Program::ALL.map(|program| start(&rig, program, false)).into();
     rig.wait_for_status("2 attached");
@@ -190,7 +190,7 @@ fn a_flood_comes_whole_and_a_stopped_one_stops_nobody() {
 }
 
 #[test]
-fn people_at_different_clients_take_over_from_one_another_and_talk() {
+fn users_of_different_clients_take_over_and_exchange_messages() {
     let rig = served("");
     let mut openssh = at_terminal(&rig);
     let mut plink = with_terminal(&rig, Program::Plink);

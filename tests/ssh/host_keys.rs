@@ -70,7 +70,7 @@ fn a_key_that_was_added_is_served_after_a_reload() {
 }
 
 #[test]
-fn without_any_key_the_device_is_read_and_logged_and_whoever_comes_is_told() {
+fn without_a_host_key_the_device_is_logged_and_clients_get_the_reason() {
     let mut rig = by_helper();
     let (key, aside) = (rig.path("hostkeys/hostkey_ed25519"), rig.path("aside"));
     fs::rename(&key, &aside).unwrap();
@@ -97,7 +97,7 @@ fn without_any_key_the_device_is_read_and_logged_and_whoever_comes_is_told() {
 }
 
 #[test]
-fn a_helper_that_is_not_there_keeps_only_ssh_from_being_served() {
+fn an_unreachable_login_helper_disables_only_ssh() {
     let mut rig = Rig::new("");
     fs::remove_file(rig.path("credentials/hostkey_ed25519")).unwrap();
     rig.start_plugged();

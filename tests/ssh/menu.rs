@@ -25,14 +25,14 @@ fn the_last_lines_are_shown_again_and_nothing_makes_the_terminal_answer() {
 }
 
 #[test]
-fn a_message_goes_to_the_others_and_to_nobodys_device() {
+fn a_message_is_sent_to_the_other_users_and_not_to_the_device() {
     let rig = served("");
     let mut one = at_terminal(&rig);
     rig.wait_for_status("1 attached");
     let mut other = at_terminal(&rig);
     rig.wait_for_status("2 attached");
     one.type_in("\x05cbreboting\x7f\x7f\x7f\x7foting now\r");
-    one.sees("[message to the others: ");
+    one.sees("[message to the other users: ");
     other.sees("[demo (127.0.0.1): rebooting now]");
     one.sees("[message sent to 1 client]");
     other.type_in("\x05cbno\x1b");
@@ -54,7 +54,7 @@ fn words_are_found_in_the_log() {
 }
 
 #[test]
-fn information_says_settings_bytes_and_what_a_pty_has_not() {
+fn information_has_settings_bytes_and_what_a_pty_lacks() {
     let rig = served("baud = 115200\ndescription = \"core switch\"");
     rig.say(b"12345");
     let mut client = at_terminal(&rig);
@@ -70,7 +70,7 @@ fn information_says_settings_bytes_and_what_a_pty_has_not() {
 }
 
 #[test]
-fn a_line_is_opened_anew_by_who_writes_alone() {
+fn reopening_the_tty_requires_write_access() {
     let rig = served("");
     let mut writer = at_terminal(&rig);
     rig.wait_for_status("1 attached");
@@ -88,7 +88,7 @@ fn a_line_is_opened_anew_by_who_writes_alone() {
 }
 
 #[test]
-fn lines_are_stamped_for_who_wants_it_and_for_nobody_else() {
+fn timestamps_are_per_session() {
     let rig = served("");
     let mut stamped = at_terminal(&rig);
     rig.wait_for_status("1 attached");

@@ -72,7 +72,7 @@ fn twelve_times_ssh_with_control_persist_use_one_connection_without_a_word() {
 }
 
 #[test]
-fn sessions_at_once_on_one_connection_are_people_of_their_own() {
+fn sessions_of_one_connection_attach_separately() {
     let rig = served("");
     let mut master = master(&rig);
     let mut first = at_shared_terminal(&rig);

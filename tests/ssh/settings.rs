@@ -10,7 +10,7 @@ use crate::{at_terminal, served};
 const PORT: &str = "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n";
 
 #[test]
-fn new_line_settings_are_applied_and_sessions_stay_and_are_told() {
+fn new_line_settings_are_applied_and_sessions_stay_and_get_a_notice() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     assert_eq!(rig.line().c_ospeed, 9600);
@@ -30,7 +30,7 @@ fn new_line_settings_are_applied_and_sessions_stay_and_are_told() {
 }
 
 #[test]
-fn a_wrong_file_changes_nothing_and_is_said() {
+fn an_invalid_file_changes_nothing_and_is_reported() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     rig.configure(&format!("{PORT}baud = 115200\nstopbits = 3\n"));
@@ -44,7 +44,7 @@ fn a_wrong_file_changes_nothing_and_is_said() {
 }
 
 #[test]
-fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
+fn a_removed_group_denies_new_sessions_and_keeps_existing_ones() {
     let rig = served("");
     let mut inside = at_terminal(&rig);
     rig.configure("[ports.demo]\ngroups = [\"nobody-has-this\"]\ndevice = \"@DIR@/dev/demo\"\n");
@@ -57,7 +57,7 @@ fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
 }
 
 #[test]
-fn whoever_has_lost_all_rights_since_the_login_gets_no_session() {
+fn a_user_whose_access_was_revoked_after_the_login_gets_no_session() {
     let rig = served("");
     let path = format!("ControlPath={}", rig.path("control").display());
     // Logged in, and in no session yet.
@@ -159,7 +159,7 @@ fn the_scrollback_grows_and_shrinks_and_nothing_is_lost_by_it() {
 }
 
 #[test]
-fn a_session_after_a_kill_is_told_of_the_restart() {
+fn a_session_after_a_kill_gets_a_notice_of_the_restart() {
     let mut rig = served("");
     rig.wait_for_status("9600 8N1");
     rig.kill();
