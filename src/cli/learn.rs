@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::adapters;
 use super::client::{Client, CommandError, Done, warn};
 use super::service::{ServiceError, sentence};
 use super::tree::Target;
@@ -57,7 +58,7 @@ pub enum LearnError {
 pub struct Found {
     /// The name that stays with the socket.
     pub path: PathBuf,
-    /// `ttyUSB0`, for now.
+    /// `ttyUSB0`: until it is unplugged.
     pub tty: String,
 }
 
@@ -209,7 +210,13 @@ impl Client {
         let set = manager.set_many(&made, &values, self.revision()).await;
         warn(set.map_err(sentence)?)?;
         self.show_changed(&Target::Port(port.clone()), to).await?;
-        writeln!(to, "{port} is whatever is plugged in there, {} for now", plain(&tty))?;
+        let adapter = adapters::description(&tty).unwrap_or_else(|| "unknown adapter".to_owned());
+        writeln!(
+            to,
+            "{port} is the console of the device attached to that USB socket, at present {}: {}",
+            plain(&tty),
+            plain(&adapter)
+        )?;
         if before.is_none_or(|before| before.ssh_port.is_none()) {
             writeln!(to, "it has no TCP port: `sshport {port} N` gives it one")?;
         }

@@ -199,7 +199,7 @@ impl Paths {
         match hostkeys::ensure(&self.hostkeys).and_then(|_| hostkeys::load(&self.hostkeys)) {
             Ok(HostKeys { keys, passed_over }) => {
                 for reason in passed_over {
-                    tracing::warn!("host key passed over: {reason}");
+                    tracing::warn!("host key skipped: {reason}");
                 }
                 keys
             }

@@ -131,7 +131,7 @@ impl KeyRing {
                 return false;
             }
             for reason in &state.passed_over {
-                tracing::warn!("host key passed over: {reason}");
+                tracing::warn!("host key skipped: {reason}");
             }
             match &state.missing {
                 Some(why) => tracing::error!("SSH is not served: {why}"),

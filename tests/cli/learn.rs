@@ -64,7 +64,7 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
     let shown = String::from_utf8(client.shown()).unwrap();
     assert!(
         shown.ends_with(
-            "core is whatever is plugged in there, ttyUSB4 for now\n\
+            "core is the console of the device attached to that USB socket, at present ttyUSB4: unknown adapter\n\
              it has no TCP port: `sshport core N` gives it one\n\
              next: `reload core` tries it, `commit` keeps it\n"
         ),

@@ -9,7 +9,7 @@ use crate::hostkeys::{self, HostKeyError, HostKeys};
 
 /// What a port's STATUS= has of it. See `service/port.rs`.
 const MISSING: &str = "; SSH is not served: ";
-const PASSED_OVER: &str = "; host key passed over: ";
+const PASSED_OVER: &str = "; host key skipped: ";
 
 pub(super) fn look(sight: &Observation) -> Vec<Finding> {
     // Of ports in the foreground, which are their user's, this machine's keys say nothing.
@@ -46,7 +46,7 @@ fn missing(why: &str) -> Finding {
 
 fn passed_over(reason: &str) -> Finding {
     Finding::everywhere(
-        format!("host key passed over: {reason}"),
+        format!("host key skipped: {reason}"),
         "other keys are served; correct this one or move it elsewhere, then: systemctl reload 'console@*.service'",
     )
 }
@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(complaint("9600 8N1, 0 attached, 5 bytes in, 0 out; cannot write the log"), None);
         let status = "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not served: no usable host key in /x";
         assert_eq!(complaint(status).unwrap().what, "no port is served over SSH: no usable host key in /x");
-        let status = "unplugged, 0 attached; host key passed over: /x/hostkey_a: it is empty";
-        assert_eq!(complaint(status).unwrap().what, "host key passed over: /x/hostkey_a: it is empty");
+        let status = "unplugged, 0 attached; host key skipped: /x/hostkey_a: it is empty";
+        assert_eq!(complaint(status).unwrap().what, "host key skipped: /x/hostkey_a: it is empty");
     }
 }

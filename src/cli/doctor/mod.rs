@@ -204,7 +204,7 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
 
 fn stale(fault: &ConfigError) -> Finding {
     Finding::everywhere(
-        format!("the configuration is wrong, and the last good one is in force: {fault}"),
+        format!("the configuration is invalid, the last valid one is in effect: {fault}"),
         format!("mend the file; then: {APPLY_COMMANDS}"),
     )
 }
