@@ -62,13 +62,13 @@ fn bytes_that_a_disk_has_lost_are_written_again() {
 
     bench.refuse(true);
     bench.rig.say(b"two\nthree\n");
-    bench.rig.wait_for_journal("the disk refused 10 bytes: they are written again");
+    bench.rig.wait_for_journal("the disk did not store 10 bytes: they are written again");
     bench.rig.wait_for_status("cannot sync the log");
     bench.rig.say(b"four\n");
     bench.refuse(false);
     bench.rig.wait_for_journal("logging resumed");
     let log = bench.rig.wait_for_log("< four\n");
-    assert!(log.contains(" # the disk refused 10 bytes: they are written again\n"), "{log}");
+    assert!(log.contains(" # the disk did not store 10 bytes: they are written again\n"), "{log}");
     until("the disk", || (bench.on_disk() == bench.rig.log()).then_some(()));
     let on_disk = bench.on_disk();
     assert!(!on_disk.contains(&0), "{}", String::from_utf8_lossy(&on_disk));
@@ -85,7 +85,7 @@ fn bytes_that_are_no_longer_in_the_ring_are_reported_as_missing() {
     bench.refuse(true);
     // A rotation syncs.
     bench.rig.signal(nix::sys::signal::Signal::SIGUSR1);
-    bench.rig.wait_for_journal("up to 100000 bytes may be missing in the log: the disk refused them");
+    bench.rig.wait_for_journal("up to 100000 bytes may be missing in the log: the disk did not store them");
     bench.rig.wait_for_status("100000 lost by the log");
     bench.refuse(false);
     bench.rig.say(b"on\n");
