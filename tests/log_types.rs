@@ -106,7 +106,7 @@ fn the_last_input_is_in_the_log_of_a_stopped_port() {
 fn the_log_names_users_who_attach_and_detach() {
     let rig = served("\"text\"");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
-    rig.wait_for_log("# root (local) attached, writing");
+    rig.wait_for_log("# root (local) attached, read-write");
     client.end_input();
     client.signal(nix::sys::signal::Signal::SIGTERM);
     rig.wait_for_log("# root (local) left");

@@ -67,7 +67,7 @@ fn output_from_before_the_start_of_the_process_fires() {
 
 #[test]
 fn a_storm_of_lines_fires_once_and_counts_suppressed_matches() {
-    let mut rig = Rig::with_config(&rules("panic = { match = \"panic\", rest = \"5s\" }"));
+    let mut rig = Rig::with_config(&rules("panic = { match = \"panic\", cooldown = \"5s\" }"));
     rig.start_plugged();
     let storm = "Kernel panic\n".repeat(20_000);
     let mut device = rig.device();
@@ -97,9 +97,7 @@ fn a_dead_or_silent_bus_delays_nothing() {
     rig.wait_for_journal("trigger b: oom");
     rig.wait_for_log("and on");
     assert!(!rig.journal().contains("was not told"), "it has waited for the bus: {}", rig.journal());
-    rig.wait_for_journal(
-        "console-admin was not notified of a trigger: system bus: no answer within 10 s",
-    );
+    rig.wait_for_journal("console-admin was not notified of a trigger: system bus: no answer within 10 s");
 
     drop(bus);
     let before = rig.journal().matches("was not told").count();

@@ -1,4 +1,4 @@
-//! The adapters that are plugged in, and that no port has for its `device`: what they are, and where.
+//! USB adapters that are plugged in and that no port names as its `device`.
 
 use std::path::{Path, PathBuf};
 
@@ -9,19 +9,19 @@ use crate::config::Config;
 use crate::ownership::{Claims, Machine, Record, leads};
 use crate::port::{PortName, natural_order};
 
-/// An adapter, or one port of an adapter with several.
+/// The tty of an adapter; an adapter with several ports has several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Adapter {
-    /// `ttyUSB0`: until the adapter is unplugged.
+    /// The kernel's name, such as `ttyUSB0`, which may change at the next boot.
     pub tty: String,
     /// `0403:6001`
     id: String,
     maker: Option<String>,
     product: Option<String>,
     serial: Option<String>,
-    /// The name that stays with the USB socket.
+    /// The name in /dev/serial/by-path, which stays with the USB socket.
     pub path: Option<PathBuf>,
-    /// The port that serves it because it has the kernel's name, which may be another adapter's after the next boot.
+    /// The port that serves it by the kernel's name, which another adapter may have after the next boot.
     pub port: Option<PortName>,
 }
 
@@ -58,7 +58,7 @@ impl Adapter {
             lines.push(format!("{:<10}{}", "", path.display()));
         }
         if let Some(port) = &self.port {
-            lines.push(format!("{:<10}served by port {port}, which has its kernel name", ""));
+            lines.push(format!("{:<10}served by port {port}, by the kernel's current name", ""));
         }
         lines
     }
