@@ -23,6 +23,7 @@ pub mod logdir;
 
 pub mod ring;
 pub mod serial;
+pub mod source;
 
 pub mod hub;
 
@@ -36,6 +37,8 @@ pub mod attach;
 pub mod ssh;
 
 pub mod service;
+
+pub mod dial;
 
 pub mod generator;
 

@@ -10,7 +10,7 @@ use super::{
     EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
 };
-use crate::port::{Mapping, PortPattern};
+use crate::port::{Mapping, PortPattern, Source, SourceError};
 
 /// A value before it has a meaning: a TOML value.
 pub type Value = toml::Value;
@@ -67,6 +67,10 @@ pub(super) fn numeric<T: TryFrom<u64>>(value: &Value) -> Parsed<T> {
 /// A type that knows itself which words it takes.
 pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
     accept(text(value)?.parse().ok())
+}
+
+pub(super) fn source(value: &Value) -> Parsed<Source> {
+    text(value)?.parse().map_err(|error: SourceError| Rejected::Because(error.to_string()))
 }
 
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 
 use super::{Hub, Input};
 use crate::event::Event;
-use crate::serial::{STUCK_AFTER, Tty};
+use super::stream::Stream;
+use crate::serial::STUCK_AFTER;
 
 /// What became of a break. A break begins and then ends, or it fails: at the beginning, or at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Hub {
 
 /// Sends a break and tells what becomes of it: the journal, and the user who asked. How many bytes were discarded for it.
 pub(super) async fn send(
-    tty: &Tty,
+    tty: &Stream,
     length: Duration,
     user: String,
     mut awaited: Awaited,

@@ -21,7 +21,8 @@ use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
-use crate::serial::{Contact, Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
+use super::stream::{Contact, Stream};
+use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
 use crate::system::failpoint;
 use crate::system::systemd;
 
@@ -53,7 +54,7 @@ pub(super) struct Device {
     asking: Option<oneshot::Sender<Vec<String>>>,
     identity: Identity,
     /// It was not there; what the log is told when it comes.
-    gone: bool,
+    pub(super) gone: bool,
     /// Since when it is there but not to be opened.
     pub(super) denied_since: Option<Instant>,
     /// What the device was sent and the log has not got yet, and when it gets it.
@@ -72,6 +73,8 @@ pub(super) struct Device {
     rests: Rests,
     /// It is set as a lease wants it, and says nothing about its own rate.
     leased: bool,
+    /// Why the connection to a source is about to end.
+    pub(super) end_reason: Option<String>,
 }
 
 /// What a look at the device has brought.
@@ -105,6 +108,7 @@ impl Device {
             look_due: None,
             rests: Rests::default(),
             leased: false,
+            end_reason: None,
         }
     }
 
@@ -124,14 +128,14 @@ impl Device {
     }
 
     /// Does what a session wants of the line; whether it is to be opened anew.
-    pub(super) fn control(&mut self, control: Control, tty: Option<&Tty>) -> bool {
+    pub(super) fn control(&mut self, control: Control, tty: Option<&Stream>) -> bool {
         match control {
             Control::Reopen => return true,
             Control::Examine(told) => {
-                let modem = tty.map(Tty::modem_lines);
+                let modem = tty.map(Stream::modem_lines);
                 let condition = Condition {
                     path: self.wanted.path.clone(),
-                    counters: tty.and_then(Tty::counters),
+                    counters: tty.and_then(Stream::counters),
                     modem_error: modem.as_ref().and_then(|lines| Some(lines.as_ref().err()?.to_string())),
                     modem: modem.and_then(Result::ok).flatten(),
                 };
@@ -156,7 +160,7 @@ impl Device {
     }
 
     /// Tells who asked for the last change.
-    fn answer(&mut self, remarks: Vec<String>) {
+    pub(super) fn answer(&mut self, remarks: Vec<String>) {
         if let Some(told) = self.asking.take() {
             // Whoever waits no longer has read it in the journal.
             let _ = told.send(remarks);
@@ -164,7 +168,7 @@ impl Device {
     }
 
     /// Opens what the path leads to, if that is this port's, and nothing else: the links may change at any time.
-    pub(super) fn try_open(&mut self) -> Option<Tty> {
+    pub(super) fn try_open(&mut self) -> Option<Stream> {
         let watched = self.hub.state().cursors.is_watched();
         let LineConfig { path, claims, settings, low_latency, modem, .. } = &self.wanted;
         let found = match self.identity.judge(path, claims, watched) {
@@ -211,7 +215,7 @@ impl Device {
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(refused);
                 self.opened();
-                return Some(tty);
+                return Some(Stream::Tty(tty));
             }
             Err(OpenError::Absent { .. }) => {
                 self.denied_since = None;
@@ -236,7 +240,8 @@ impl Device {
     }
 
     /// Whether an open tty is this port's still.
-    pub(super) fn check(&self, tty: &Tty) -> Still {
+    pub(super) fn check(&self, stream: &Stream) -> Still {
+        let Some(tty) = stream.tty() else { return Still::Ours };
         match tty.number() {
             Ok(number) => self.identity.check(&self.wanted.path, &self.wanted.claims, number),
             Err(error) => Still::Moved(error.to_string()),
@@ -281,7 +286,7 @@ impl Device {
         self.denied_since.get_or_insert_with(Instant::now).elapsed() < UDEV_CHOWN_TIMEOUT
     }
 
-    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
+    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Stream> {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
                 let LineConfig { path, claims, .. } = &self.wanted;
@@ -298,6 +303,7 @@ impl Device {
                 self.quality = Quality::since(tty.counters());
                 // The configuration may have changed while no process was there. DTR and RTS stay as they are: a process that
                 // comes back must not reset the device.
+                let tty = Stream::Tty(tty);
                 self.set(&tty, None);
                 Some(tty)
             }
@@ -310,8 +316,9 @@ impl Device {
     }
 
     /// How long it may talk unheard after a read, if nobody is to wait for what it says, and if it does not go with its last words.
-    pub(super) fn rest(&self, tty: &Tty) -> Option<Duration> {
-        if tty.is_the_device_itself() {
+    pub(super) fn rest(&self, tty: &Stream) -> Option<Duration> {
+        // The rate of a source is not known.
+        if tty.is_the_device_itself() || tty.source().is_some() {
             return None;
         }
         let watched = self.hub.state().cursors.is_watched();
@@ -329,7 +336,7 @@ impl Device {
     }
 
     /// Reads what it has said, whether it is listened to or not.
-    pub(super) fn read(&mut self, tty: &Tty, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
+    pub(super) fn read(&mut self, tty: &Stream, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
         self.judge(tty);
         let mut count = 0;
         let heard = self.read_all(tty, contact, &mut count);
@@ -339,7 +346,7 @@ impl Device {
         heard
     }
 
-    fn read_all(&self, tty: &Tty, contact: Option<&Contact<'_>>, count: &mut usize) -> Result<Heard, ()> {
+    fn read_all(&self, tty: &Stream, contact: Option<&Contact<'_>>, count: &mut usize) -> Result<Heard, ()> {
         for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
@@ -366,7 +373,7 @@ impl Device {
 
     /// Reads what waits in the kernel and would go with the tty. Nobody is waited for: who is behind is told what was missed, and what
     /// is not read nobody would be told of.
-    pub(super) fn read_last_words(&self, tty: &Tty) {
+    pub(super) fn read_last_words(&self, tty: &Stream) {
         let mut left = LAST_WORDS;
         while left > 0
             && let Ok(Taken { outcome: ReadOutcome::Bytes(count), .. }) = self.hub.take_in(tty, None)
@@ -376,7 +383,11 @@ impl Device {
     }
 
     /// Says what is wrong with the line, as far as its driver counts that.
-    pub(super) fn judge(&mut self, tty: &Tty) {
+    pub(super) fn judge(&mut self, stream: &Stream) {
+        let Some(tty) = stream.tty() else {
+            self.look_due = None;
+            return;
+        };
         let now = Instant::now();
         if now < self.look_at {
             // The device may say nothing more: what it did last is seen all the same.
@@ -477,7 +488,7 @@ impl Device {
     }
 
     /// Sets the line as wanted now, and DTR and RTS if they were wanted otherwise `before`.
-    pub(super) fn set(&mut self, tty: &Tty, before: Option<&LineConfig>) {
+    pub(super) fn set(&mut self, tty: &Stream, before: Option<&LineConfig>) {
         let LineConfig { settings, low_latency, modem, .. } = self.wanted;
         match tty.apply(&settings) {
             Ok(mut refused) => {
@@ -503,7 +514,7 @@ impl Device {
     }
 
     /// Sets the line for a lease; whether the driver does just that.
-    pub(super) fn try_settings(&mut self, tty: &Tty, settings: &LineSettings) -> Result<bool, String> {
+    pub(super) fn try_settings(&mut self, tty: &Stream, settings: &LineSettings) -> Result<bool, String> {
         self.leased = true;
         match tty.apply(settings) {
             Ok(refused) => Ok(!refused.iter().any(|refused| refused.key == "baud")),
@@ -512,7 +523,7 @@ impl Device {
     }
 
     /// Sets it back. What the driver refuses of it has been said before.
-    pub(super) fn set_back(&mut self, tty: &Tty) {
+    pub(super) fn set_back(&mut self, tty: &Stream) {
         self.leased = false;
         self.rests.begin_account();
         if let Err(error) = tty.apply(&self.wanted.settings) {
@@ -528,7 +539,7 @@ impl Device {
         self.hub.note(what);
     }
 
-    fn opened(&mut self) {
+    pub(super) fn opened(&mut self) {
         self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
@@ -561,7 +572,7 @@ impl Device {
         self.answer(vec![format!("{} is not plugged in: the settings are used when it is", self.name)]);
     }
 
-    fn failed(&mut self, why: String) {
+    pub(super) fn failed(&mut self, why: String) {
         self.answer(vec![why.clone()]);
         let state = LineState::Failed(why);
         let news = *self.hub.line.borrow() != state;
@@ -581,7 +592,7 @@ struct Taken {
 
 impl Hub {
     /// Reads the device into the ring once.
-    fn take_in(&self, tty: &Tty, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
+    fn take_in(&self, tty: &Stream, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
         let mut state = self.state();
         let unread = tty.unread();
         if unread == 0 && contact.is_none() {
@@ -630,7 +641,7 @@ mod tests {
         let pty = openpty(None, None).unwrap();
         let settings = LineSettings::default();
         let path = ttyname(&pty.slave).unwrap();
-        let (tty, _) = Tty::open(&path, &settings, false).unwrap();
+        let tty = Stream::Tty(Tty::open(&path, &settings, false).unwrap().0);
         let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
         let wanted = LineConfig {
             path,
@@ -639,6 +650,7 @@ mod tests {
             low_latency: false,
             modem: ModemLevels::default(),
             log_input: false,
+            source: None,
         };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
         // The third read meets the end of the ring with 1192 bytes.

@@ -1,13 +1,12 @@
 //! The line: the device's end of the hub. Opens the [`super::device`] when it is there, serves it, and when it goes away closes it at
 //! once and watches for its return.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::breaks::{self, Patience, Pause};
@@ -15,10 +14,12 @@ use super::device::{Device, Heard};
 use super::identity::Still;
 use super::wake::Hearing;
 use super::writing::{Gap, Writing};
+use super::source::{SourceLink, SourceConfig, StoredLine};
+use super::stream::Stream;
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::ownership::Claims;
 use crate::port::{LineSettings, ModemLevels, PortName};
-use crate::serial::{DeviceWatch, Tty, WatchError};
+use crate::serial::{DeviceWatch, WatchError};
 use crate::system::clock::reached;
 use crate::system::systemd;
 
@@ -50,6 +51,8 @@ pub struct LineConfig {
     pub modem: ModemLevels,
     /// Whether the log is to have what is typed.
     pub log_input: bool,
+    /// What is connected to in place of a device.
+    pub source: Option<SourceConfig>,
 }
 
 /// Another wish than before.
@@ -67,12 +70,14 @@ pub struct Change {
 /// The device's end of a hub.
 #[derive(Debug)]
 pub struct Line {
-    device: Device,
-    inbox: Inbox,
-    changes: mpsc::Receiver<Change>,
+    pub(super) device: Device,
+    pub(super) inbox: Inbox,
+    pub(super) changes: mpsc::Receiver<Change>,
     patience: Patience,
+    /// The dialer of a source.
+    pub(super) link: SourceLink,
     /// Resolves when the line is to end.
-    end: oneshot::Receiver<()>,
+    pub(super) end: oneshot::Receiver<()>,
 }
 
 /// Why a line is not served any more.
@@ -95,16 +100,17 @@ impl Line {
         inbox: Inbox,
         wanted: LineConfig,
         changes: mpsc::Receiver<Change>,
+        attached: watch::Receiver<usize>,
         end: oneshot::Receiver<()>,
     ) -> Self {
         let patience = Patience::new(&hub);
         let device = Device::new(name, hub, wanted);
-        Self { device, inbox, changes, patience, end }
+        Self { device, inbox, changes, patience, link: SourceLink::new(attached), end }
     }
 
-    /// Serves the device; `stored` is its tty, if systemd has kept it open for us.
-    pub async fn run(mut self, stored: Option<OwnedFd>) {
-        let mut kept = stored.and_then(|fd| self.device.adopt(fd));
+    /// Serves the device; `stored` is what systemd has kept open for us.
+    pub async fn run(mut self, stored: StoredLine) {
+        let mut kept = self.adopt(stored);
         let mut writing: Option<Writing> = None;
         loop {
             let tty = match kept.take() {
@@ -132,11 +138,11 @@ impl Line {
             // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
             // returning adapter another name.
             if !matches!(lost, Lost::Reopened) {
-                let _ = tty.discard_output();
+                tty.discard_output();
             }
             tty.close();
-            systemd::forget("tty");
             match lost {
+                Lost::HungUp if self.device.wanted.source.is_some() => self.disconnected(),
                 Lost::HungUp => self.device.unplugged(),
                 Lost::Displaced(why) => self.device.displaced(why),
                 Lost::Reopened => {
@@ -152,21 +158,28 @@ impl Line {
 
     /// Reads what the device has said last. Unless somebody keeps its tty open, this closes it for good, which waits for what flow
     /// control holds back: in the kernel, where nothing can be done meanwhile.
-    async fn leave(&mut self, tty: Tty) {
+    async fn leave(&mut self, tty: Stream) {
         if systemd::keeps() {
             // What is more than that, the next process hears; a device that has gone, it sees for itself.
             let _ = self.device.read(&tty, None);
             return;
         }
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, tty.drain()).await;
-        let _ = tty.discard_output();
+        tty.discard_output();
         self.device.read_last_words(&tty);
     }
 
     /// Opens the device, as soon as it can be; `None` if the line is to end before that.
-    async fn open(&mut self) -> Option<Tty> {
+    async fn open(&mut self) -> Option<Stream> {
         let mut retry_after = RETRY_BACKOFF.0;
         loop {
+            if let Some(source) = self.device.wanted.source.clone() {
+                match self.connect(&source).await? {
+                    Some(stream) => return Some(stream),
+                    None => continue,
+                }
+            }
+            self.link.close();
             // Armed before the try, so that nothing is missed in between.
             let watch = DeviceWatch::new(&self.device.watched());
             if let Some(tty) = self.device.try_open() {
@@ -232,8 +245,8 @@ impl Line {
         }
     }
 
-    async fn serve(&mut self, tty: &Tty, writing: &mut Option<Writing>) -> Lost {
-        let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, end } = self;
+    async fn serve(&mut self, tty: &Stream, writing: &mut Option<Writing>) -> Lost {
+        let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, link, end } = self;
         let mut pause: Option<Pause<'_>> = None;
         let mut lease: Option<oneshot::Receiver<()>> = None;
         let mut gap = Gap::default();
@@ -244,6 +257,9 @@ impl Line {
             .inspect_err(|error| tracing::warn!("{error}; looking every {} s", RECHECK_INTERVAL.as_secs()))
             .ok();
         let mut links_due = Some(Instant::now());
+        if tty.tty().is_none() {
+            (watch, links_due) = (None, None);
+        }
         let mut vanished = false;
         loop {
             let stuck_at = patience.ends();
@@ -257,7 +273,8 @@ impl Line {
                         return Lost::Moved;
                     }
                     device.set(tty, Some(&before));
-                    links_due = Some(Instant::now());
+                    link.request(&device.wanted);
+                    links_due = tty.tty().map(|_| Instant::now());
                 }
                 changed = appeared(&mut watch), if watch.is_some() => {
                     if changed.is_err() {
@@ -276,6 +293,10 @@ impl Line {
                     }
                     Still::Vanished => return Lost::Displaced(device.nowhere()),
                     Still::Moved(why) => return Lost::Displaced(why),
+                },
+                event = link.event() => match tty.source() {
+                    Some(connection) => link.served(event, connection, device),
+                    None => drop(event),
                 },
                 // Before anything is sent again.
                 () = over(&mut lease), if lease.is_some() => {
@@ -304,6 +325,10 @@ impl Line {
                     }
                     control => {
                         if device.control(control, Some(tty)) {
+                            if tty.tty().is_none() {
+                                link.reconnect();
+                                return Lost::Moved;
+                            }
                             // A break that is under way ends with the line.
                             pause = Some(Pause::before_reopening(tty.drain()));
                         }

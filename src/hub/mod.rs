@@ -13,6 +13,8 @@ pub mod line;
 mod notes;
 mod quality;
 mod sharing;
+mod source;
+mod stream;
 mod wake;
 mod writing;
 
@@ -35,6 +37,7 @@ use crate::system::systemd;
 use backpressure::Cursors;
 pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
 pub use control::{Condition, Control};
+pub use source::{SourceConfig, StoredLine};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
 
@@ -100,6 +103,8 @@ pub enum LineState {
     Open(LineSettings),
     /// Not there, since.
     Away(Timestamp),
+    /// A source whose far end is not connected: since when, and why.
+    Disconnected(Timestamp, String),
     /// There, but not to be opened: why.
     Failed(String),
     /// There, and another port's: why.
@@ -113,6 +118,7 @@ impl fmt::Display for LineState {
             Self::Starting => f.write_str("starting"),
             Self::Open(_) => f.write_str("open"),
             Self::Away(since) => write!(f, "unplugged since {}", clock(*since)),
+            Self::Disconnected(since, why) => write!(f, "disconnected since {}; {why}", clock(*since)),
             Self::Failed(why) => f.write_str(why),
             Self::NotOurs(why) => write!(f, "idle: {why}"),
         }

@@ -148,6 +148,9 @@ impl Here {
             LineState::Away(since) => {
                 Some(format!("{name} unplugged {}: the session ends with it", clock(*since)))
             }
+            LineState::Disconnected(since, why) => {
+                Some(format!("{name} disconnected {}: {why}: the session ends with it", clock(*since)))
+            }
             LineState::Failed(why) | LineState::NotOurs(why) => {
                 Some(format!("{why}: the session ends with it"))
             }

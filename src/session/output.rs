@@ -211,8 +211,12 @@ fn greeting(here: &Here, line: &LineState) -> Vec<String> {
         let help = escape.as_ref().map(|escape| format!("; {escape}? for help")).unwrap_or_default();
         words.push(format!("{name}{label} {}{help}", settings.line));
     }
-    if let (LineState::Away(_), None) = (line, here.ends_with(line)) {
-        words.push(format!("{name} is not plugged in: waiting for it"));
+    match (line, here.ends_with(line)) {
+        (LineState::Away(_), None) => words.push(format!("{name} is not plugged in: waiting for it")),
+        (LineState::Disconnected(_, why), None) => {
+            words.push(format!("{name} is not connected ({why}): waiting for it"));
+        }
+        _ => {}
     }
     let roster = console.roster();
     if let Some(writer) = roster.writer().filter(|_| !roster.writes(here.id) && !here.options.watch) {
@@ -232,8 +236,14 @@ fn news(here: &Here, before: &LineState, now: &LineState) -> Option<String> {
     let name = &here.console.name();
     match (before, now) {
         (LineState::Open(_), LineState::Away(at)) => Some(format!("{name} unplugged {}", clock(*at))),
+        (LineState::Open(_), LineState::Disconnected(at, why)) => {
+            Some(format!("{name} disconnected {}: {why}", clock(*at)))
+        }
         (LineState::Open(old), LineState::Open(new)) if old != new => Some(format!("{name} is set to {new}")),
         (LineState::Open(_), LineState::Open(_)) => None,
+        (LineState::Disconnected(..), LineState::Open(_)) => {
+            Some(format!("{name} connected again {}", clock(jiff::Timestamp::now())))
+        }
         (_, LineState::Open(_)) => Some(format!("{name} back {}", clock(jiff::Timestamp::now()))),
         (_, LineState::Failed(why) | LineState::NotOurs(why)) => Some(why.clone()),
         _ => None,
