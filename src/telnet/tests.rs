@@ -46,12 +46,12 @@ fn confirmations_are_not_answered_and_unknown_options_are_refused() {
     // RFC 1143, section 7, and RFC 854: a request to enter a mode already in is not acknowledged.
     let mut server = Telnet::new(Role::Server, true);
     assert_eq!(received(&mut server, &[255, 253, 0]).1, [255, 251, 0], "DO BINARY: WILL BINARY");
-    assert_eq!(received(&mut server, &[255, 253, 0]).1, [], "it is on");
+    assert_eq!(received(&mut server, &[255, 253, 0]).1, [0_u8; 0], "it is on");
     assert_eq!(received(&mut server, &[255, 254, 0]).1, [255, 252, 0], "DONT BINARY: WONT BINARY");
-    assert_eq!(received(&mut server, &[255, 254, 0]).1, [], "it is off");
+    assert_eq!(received(&mut server, &[255, 254, 0]).1, [0_u8; 0], "it is off");
     assert_eq!(received(&mut server, &[255, 251, 31]).1, [255, 254, 31], "WILL NAWS: DONT");
     assert_eq!(received(&mut server, &[255, 253, 24]).1, [255, 252, 24], "DO TERMINAL-TYPE: WONT");
-    assert_eq!(received(&mut server, &[255, 252, 31]).1, [], "WONT of what is off");
+    assert_eq!(received(&mut server, &[255, 252, 31]).1, [0_u8; 0], "WONT of what is off");
     let mut without = Telnet::new(Role::Server, false);
     assert_eq!(received(&mut without, &[255, 251, 44]).1, [255, 254, 44], "WILL COM-PORT-OPTION: DONT");
 }
