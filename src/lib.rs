@@ -7,6 +7,7 @@ pub mod event;
 pub mod pattern;
 pub mod port;
 pub mod printable;
+pub mod telnet;
 
 pub mod system;
 

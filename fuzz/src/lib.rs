@@ -14,6 +14,7 @@ pub mod importers;
 mod pieces;
 pub mod replay;
 pub mod ring;
+pub mod telnet;
 pub mod triggers;
 mod wire;
 
@@ -21,7 +22,7 @@ mod wire;
 pub type Run = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, Run); 13] = [
+pub const TARGETS: [(&str, Run); 14] = [
     ("attach_protocol", attach_protocol::run),
     ("auth_protocol", auth_protocol::run),
     ("authorized_keys", authorized_keys::run),
@@ -34,5 +35,6 @@ pub const TARGETS: [(&str, Run); 13] = [
     ("importers", importers::run),
     ("replay", replay::run),
     ("ring", ring::run),
+    ("telnet", telnet::run),
     ("triggers", triggers::run),
 ];
