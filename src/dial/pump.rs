@@ -11,6 +11,7 @@ use super::codec::Codec;
 use super::far::FarEnd;
 use super::{Dial, DialError, PortClosed};
 use crate::source::{FromDialer, FromPort};
+use crate::system::clock::reached;
 
 /// Bytes of one read.
 const READ_CHUNK: usize = 4 * 1024;
@@ -106,7 +107,7 @@ pub(super) async fn run(
                 Ok(count) => to_port.advance(count),
                 Err(_) => return Ok(Ok(Ended::Port)),
             },
-            read = port_in.read(&mut from_port), if to_far.is_empty() => match read {
+            read = port_in.read(&mut from_port), if to_far.is_empty() && !codec.is_suspended() => match read {
                 Ok(0) | Err(_) => return Ok(Ok(Ended::Port)),
                 Ok(count) => codec.typed(&from_port[..count], &mut to_far.bytes),
             },
@@ -115,6 +116,7 @@ pub(super) async fn run(
                 // What it has sent before is still to be read.
                 Err(_) => to_far = Buffer::default(),
             },
+            () = reached(codec.break_until()), if codec.break_until().is_some() => codec.end_break(&mut to_far.bytes),
             message = dial.packets.receive::<FromPort>() => match message? {
                 None => return Ok(Err(PortClosed)),
                 Some((FromPort::Break { milliseconds }, _)) => {

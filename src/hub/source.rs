@@ -270,6 +270,10 @@ impl Line {
     /// Connects to the dialer, unless there is one or it is not time yet.
     fn reach_dialer(&mut self, config: &SourceConfig) {
         let link = &mut self.link;
+        if link.dialer.as_ref().is_some_and(|dialer| *dialer.source() != config.source) {
+            link.close();
+            link.retry = None;
+        }
         if link.dialer.is_some() || link.retry.is_some() {
             return;
         }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::io::Interest;
 
+use crate::port::LineSettings;
 use crate::system::reactor::Watched;
 
 /// Bytes of the longest packet: the reason of a failure with a host name in it, and no more.
@@ -69,6 +70,20 @@ pub struct RemoteLine {
     pub rtscts: bool,
     /// Software flow control.
     pub xonxoff: bool,
+}
+
+impl RemoteLine {
+    /// As they are set here; `None` if there are no such settings.
+    pub fn settings(&self) -> Option<LineSettings> {
+        Some(LineSettings {
+            baud: u64::from(self.baud).try_into().ok()?,
+            bytesize: u64::from(self.bytesize).try_into().ok()?,
+            parity: self.parity.to_string().parse().ok()?,
+            stopbits: u64::from(self.stopbits).try_into().ok()?,
+            rtscts: self.rtscts,
+            xonxoff: self.xonxoff,
+        })
+    }
 }
 
 /// Modem lines at the far end.
