@@ -21,7 +21,7 @@ use crate::ownership::Claims;
 use crate::port::PortName;
 use crate::session::{Console, Directory, Neighbours};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
-use crate::system::clock::reached;
+use crate::system::clock::{clock, reached};
 use crate::system::journal;
 use crate::system::memory;
 use crate::system::systemd::Watchdog;
@@ -323,6 +323,7 @@ impl PortService {
                 Some(source) => format!("connected to {source}"),
                 None => settings.to_string(),
             },
+            LineState::Disconnected(since, _) => format!("disconnected since {}", clock(*since)),
             closed => closed.to_string(),
         };
         let users = *console.attached().borrow();
@@ -340,6 +341,9 @@ impl PortService {
             for refused in console.hub.refused().borrow().iter() {
                 status.push_str(&format!("; {refused}"));
             }
+        }
+        if let LineState::Disconnected(_, why) = &*console.hub.line().borrow() {
+            status.push_str(&format!("; {why}"));
         }
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));

@@ -225,6 +225,11 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
+    if patient.settings.source.is_some() {
+        findings.extend(units::look(sight, patient));
+        findings.extend(firewall::look(patient));
+        return findings;
+    }
     findings.extend(identity::look(sight, patient));
     // Another port's device says nothing of this one.
     if !identity::is_anothers(sight, patient) {

@@ -196,9 +196,14 @@ pub(super) fn look(sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
 fn complaints(status: &str) -> Vec<(String, String)> {
     let mut parts = status.split("; ");
     let line = parts.next().unwrap_or_default();
-    let beside = parts.map(|part| (plain(part), what_helps(part).to_owned()));
+    let is_source = line.starts_with("disconnected since ");
+    let helps = |part| if is_source { SOURCE_HELP } else { what_helps(part) };
+    let beside = parts.map(|part| (plain(part), helps(part).to_owned()));
     beside.chain(complaint_of_line(line)).collect()
 }
+
+/// For a port whose source is not connected.
+const SOURCE_HELP: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
 /// What to do about a complaint that stands behind the state of an open line.
 fn what_helps(part: &str) -> &'static str {
@@ -215,7 +220,7 @@ fn what_helps(part: &str) -> &'static str {
 
 fn complaint_of_line(line: &str) -> Option<(String, String)> {
     let well = line.starts_with(|first: char| first.is_ascii_digit())
-        || ["unplugged", "starting", "idle:", ""]
+        || ["unplugged", "disconnected", "connected", "starting", "idle:", ""]
             .iter()
             .any(|word| line.split([' ', ',']).next() == Some(word));
     if !well {
