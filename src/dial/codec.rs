@@ -11,7 +11,7 @@ use crate::telnet::{Command, Event, Role, Telnet, control, modem_state};
 
 /// A protocol to the far end.
 #[derive(Debug)]
-pub(super) enum Codec {
+pub enum Codec {
     /// Plain bytes. A break is this text, if there is one.
     Plain(Option<Vec<u8>>),
     /// Telnet.
@@ -20,7 +20,7 @@ pub(super) enum Codec {
 
 /// A telnet connection.
 #[derive(Debug)]
-pub(super) struct Remote {
+pub struct Remote {
     telnet: Telnet,
     /// Whether the COM port option is wanted.
     com_port: bool,
@@ -34,7 +34,8 @@ pub(super) struct Remote {
 }
 
 impl Codec {
-    pub(super) fn of(source: &Source, break_text: &Option<Vec<u8>>, request: &Request) -> Self {
+    /// The protocol of this source.
+    pub fn of(source: &Source, break_text: &Option<Vec<u8>>, request: &Request) -> Self {
         let com_port = match source {
             Source::Unix(_) | Source::Tcp(_) | Source::Unit => return Self::Plain(break_text.clone()),
             Source::Telnet(_) => false,
@@ -51,14 +52,14 @@ impl Codec {
     }
 
     /// Bytes that are sent first.
-    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
+    pub fn begin(&mut self, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self {
             remote.telnet.start(out);
         }
     }
 
     /// What the far end has sent: the console's bytes, an answer to the far end, and what the port is told.
-    pub(super) fn received(
+    pub fn received(
         &mut self,
         bytes: &[u8],
         console: &mut Vec<u8>,
@@ -72,7 +73,7 @@ impl Codec {
     }
 
     /// Bytes of the port as the far end gets them.
-    pub(super) fn typed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn typed(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         match self {
             Self::Plain(_) => out.extend_from_slice(bytes),
             Self::Telnet(remote) => remote.telnet.data(bytes, out),
@@ -80,7 +81,7 @@ impl Codec {
     }
 
     /// A break. A sentence if there is none.
-    pub(super) fn send_break(&mut self, milliseconds: u32, out: &mut Vec<u8>) -> Result<(), String> {
+    pub fn send_break(&mut self, milliseconds: u32, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Plain(Some(text)) => out.extend_from_slice(text),
             Self::Plain(None) => {
@@ -97,14 +98,15 @@ impl Codec {
     }
 
     /// When [`Self::end_break`] is due.
-    pub(super) fn break_until(&self) -> Option<Instant> {
+    pub fn break_until(&self) -> Option<Instant> {
         match self {
             Self::Plain(_) => None,
             Self::Telnet(remote) => remote.break_until,
         }
     }
 
-    pub(super) fn end_break(&mut self, out: &mut Vec<u8>) {
+    /// Ends a break that has begun.
+    pub fn end_break(&mut self, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self
             && remote.break_until.take().is_some()
         {
@@ -113,7 +115,7 @@ impl Codec {
     }
 
     /// Whether the far end wants nothing for now.
-    pub(super) fn is_suspended(&self) -> bool {
+    pub fn is_suspended(&self) -> bool {
         match self {
             Self::Plain(_) => false,
             Self::Telnet(remote) => remote.suspended,
@@ -121,7 +123,7 @@ impl Codec {
     }
 
     /// Other line settings or modem lines than before.
-    pub(super) fn requested(&mut self, request: &Request, out: &mut Vec<u8>) {
+    pub fn requested(&mut self, request: &Request, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self {
             let before = std::mem::replace(&mut remote.request, request.clone());
             let same = |request: &Request| (request.line, request.dtr, request.rts);
@@ -132,7 +134,7 @@ impl Codec {
     }
 
     /// DTR or else RTS on or off.
-    pub(super) fn set_modem(&mut self, dtr: bool, on: bool, out: &mut Vec<u8>) {
+    pub fn set_modem(&mut self, dtr: bool, on: bool, out: &mut Vec<u8>) {
         if let Self::Telnet(remote) = self
             && remote.telnet.com_port()
         {

@@ -3,7 +3,8 @@
 //! and without tty, log and configuration: what it connects to is in its command line.
 
 mod backoff;
-mod codec;
+#[doc(hidden)] // for the fuzz target
+pub mod codec;
 mod far;
 mod program;
 mod pump;
@@ -76,7 +77,7 @@ pub fn run(options: &Options) -> Result<(), DialError> {
         .map_err(|error| DialError::System("no runtime", error))?;
     let done = runtime.block_on(async {
         let packets = accept(listener).await.map_err(|error| DialError::System("accept", error))?;
-        Dial { options, packets, request: Request::default(), refused: 0 }.run().await
+        Dial { options, packets, request: Request::default(), refused: 0, reason: None }.run().await
     });
     runtime.shutdown_background();
     done
@@ -101,6 +102,8 @@ struct Dial<'a> {
     request: Request,
     /// Logins that the far end has refused in a row.
     refused: u32,
+    /// Why there is no connection. A new process of the port is told once more.
+    reason: Option<FromDialer>,
 }
 
 /// The port has closed its connection.
@@ -127,7 +130,7 @@ impl Dial<'_> {
                     message = self.packets.receive::<FromPort>() => match message? {
                         None => return Ok(()),
                         Some((message, _)) => {
-                            self.take(message);
+                            self.take(message)?;
                             if !self.request.connect {
                                 break None;
                             }
@@ -137,7 +140,7 @@ impl Dial<'_> {
             };
             let failure = match connected {
                 None => {
-                    self.send(&disconnected("not connected: no session is attached"))?;
+                    self.disconnected("no session is attached".to_owned(), false)?;
                     continue;
                 }
                 Some(Ok(far)) => {
@@ -159,7 +162,7 @@ impl Dial<'_> {
                 Ended::Far { why, refused, stream } => {
                     self.refused = if refused { self.refused + 1 } else { 0 };
                     let gives_up = self.refused >= MAX_REFUSED;
-                    self.send(&FromDialer::Disconnected { why: self.sentence(why, gives_up), refused: gives_up })?;
+                    self.disconnected(self.sentence(why, gives_up), gives_up)?;
                     drop(stream);
                     if gives_up {
                         continue;
@@ -167,7 +170,8 @@ impl Dial<'_> {
                 }
                 // The port wants a new connection, or none.
                 Ended::Port => {
-                    self.send(&disconnected("not connected"))?;
+                    let why = if self.request.connect { "connecting again" } else { "no session is attached" };
+                    self.disconnected(why.to_owned(), false)?;
                     continue;
                 }
             }
@@ -204,7 +208,7 @@ impl Dial<'_> {
                 message = self.packets.receive::<FromPort>() => match message? {
                     None => return Ok(Err(PortClosed)),
                     Some((message, _)) => {
-                        self.take(message);
+                        self.take(message)?;
                         if std::mem::take(&mut self.request.at_once) {
                             *backoff = Backoff::new();
                             return Ok(Ok(()));
@@ -223,19 +227,33 @@ impl Dial<'_> {
         match self.packets.receive::<FromPort>().await? {
             None => Ok(Err(PortClosed)),
             Some((message, _)) => {
-                self.take(message);
+                self.take(message)?;
+                if !self.request.connect && self.reason.is_none() {
+                    self.disconnected("no session is attached".to_owned(), false)?;
+                }
                 Ok(Ok(()))
             }
         }
     }
 
-    fn take(&mut self, message: FromPort) {
-        if let FromPort::Request(request) = message {
-            if request.at_once {
-                self.refused = 0;
-            }
-            self.request = request;
+    fn take(&mut self, message: FromPort) -> Result<(), PacketError> {
+        let FromPort::Request(request) = message else { return Ok(()) };
+        if request.at_once {
+            self.refused = 0;
         }
+        self.request = request;
+        self.send(&FromDialer::Target(self.options.source.to_string()))?;
+        self.reason.as_ref().map_or(Ok(()), |reason| self.send(reason))
+    }
+
+    /// There is no connection. The same reason again is not sent: the port may be away for a long time.
+    fn disconnected(&mut self, why: String, refused: bool) -> Result<(), PacketError> {
+        let reason = FromDialer::Disconnected { why, refused };
+        if self.reason.as_ref() != Some(&reason) {
+            self.send(&reason)?;
+            self.reason = Some(reason);
+        }
+        Ok(())
     }
 
     fn send(&self, message: &FromDialer) -> Result<(), PacketError> {
@@ -249,29 +267,34 @@ impl Dial<'_> {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
         };
-        let (own, theirs) = pair().map_err(system("a socket for the port"))?;
-        self.packets.send(&FromDialer::Connected, Some(theirs.as_fd()))?;
-        drop(theirs);
-        // What the far end sends waits in the kernel until the stream is where no kill can reach it.
-        loop {
-            match self.packets.receive::<FromPort>().await? {
-                None => return Ok(Err(PortClosed)),
-                Some((FromPort::Stored, _)) => break,
-                Some((message, _)) => {
-                    self.take(message);
-                    if !self.request.connect {
-                        return Ok(Ok(Ended::Port));
-                    }
+        self.reason = None;
+        let own = 'streams: loop {
+            let (own, theirs) = pair().map_err(system("a socket for the port"))?;
+            self.packets.send(&FromDialer::Connected, Some(theirs.as_fd()))?;
+            drop(theirs);
+            let own = tokio::net::UnixStream::from_std(own.into())
+                .map_err(|error| DialError::System("a socket for the port", error))?;
+            // What the far end sends waits in the kernel until the stream is where no kill can reach it.
+            loop {
+                tokio::select! {
+                    // What was typed at once is behind that message.
+                    biased;
+                    message = self.packets.receive::<FromPort>() => match message? {
+                        None => return Ok(Err(PortClosed)),
+                        Some((FromPort::Stored, _)) => break 'streams own,
+                        Some((message, _)) => {
+                            self.take(message)?;
+                            if !self.request.connect {
+                                return Ok(Ok(Ended::Port));
+                            }
+                        }
+                    },
+                    // The process that had received it was killed before it stored it. (It has sent nothing: it is not stored.)
+                    _ = own.readable() => continue 'streams,
                 }
             }
-        }
-        let own = tokio::net::UnixStream::from_std(own.into())
-            .map_err(|error| DialError::System("a socket for the port", error))?;
+        };
         let codec = Codec::of(&self.options.source, &self.options.break_text, &self.request);
         pump::run(self, far, own, codec).await
     }
-}
-
-fn disconnected(why: &str) -> FromDialer {
-    FromDialer::Disconnected { why: why.to_owned(), refused: false }
 }

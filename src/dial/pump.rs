@@ -1,16 +1,19 @@
 //! Bytes between the port and the far end. Each way has one buffer, which is read into only when it is empty: so whoever does not
 //! read stops the other end by the kernel's own flow control.
 
+use std::collections::VecDeque;
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
 
 use super::codec::Codec;
 use super::far::FarEnd;
 use super::{Dial, DialError, PortClosed};
-use crate::source::{FromDialer, FromPort};
+use crate::source::{FromDialer, FromPort, PacketError};
 use crate::system::clock::reached;
 
 /// Bytes of one read.
@@ -18,6 +21,13 @@ const READ_CHUNK: usize = 4 * 1024;
 /// Answers to options and breaks that wait because the far end reads nothing. More are not made: one that floods us with options and
 /// does not read is disconnected.
 const MAX_PENDING: usize = 256 * 1024;
+
+/// Between two reports of modem lines.
+const NEWS_INTERVAL: Duration = Duration::from_millis(100);
+/// After a report that the port has not taken.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Remarks of one connection: each is a line of the journal and of the log.
+const MAX_REMARKS: usize = 8;
 
 /// The port's stream.
 pub(super) type PortStream = (OwnedReadHalf, OwnedWriteHalf);
@@ -76,6 +86,7 @@ pub(super) async fn run(
     let mut from_port = vec![0; READ_CHUNK];
     let mut far_error: Option<io::Result<()>> = None;
     let mut events = Vec::new();
+    let mut news = News::default();
     codec.begin(&mut to_far.bytes);
     loop {
         if to_far.left().len() > MAX_PENDING {
@@ -98,7 +109,7 @@ pub(super) async fn run(
                     }
                     codec.received(&from_far[..count], &mut to_port.bytes, &mut to_far.bytes, &mut events);
                     for event in events.drain(..) {
-                        dial.send(&event)?;
+                        news.add(event);
                     }
                 }
                 Err(error) => far_error = Some(Err(error)),
@@ -117,16 +128,17 @@ pub(super) async fn run(
                 Err(_) => to_far = Buffer::default(),
             },
             () = reached(codec.break_until()), if codec.break_until().is_some() => codec.end_break(&mut to_far.bytes),
+            () = reached(news.due), if news.due.is_some() => news.send(dial)?,
             message = dial.packets.receive::<FromPort>() => match message? {
                 None => return Ok(Err(PortClosed)),
                 Some((FromPort::Break { milliseconds }, _)) => {
                     if let Err(remark) = codec.send_break(milliseconds, &mut to_far.bytes) {
-                        dial.send(&FromDialer::Remark(remark))?;
+                        news.add(FromDialer::Remark(remark));
                     }
                 }
                 Some((FromPort::Modem { dtr, on }, _)) => codec.set_modem(dtr, on, &mut to_far.bytes),
                 Some((message, _)) => {
-                    dial.take(message);
+                    dial.take(message)?;
                     if !dial.request.connect {
                         return Ok(Ok(Ended::Port));
                     }
@@ -134,6 +146,50 @@ pub(super) async fn run(
                 }
             }
         }
+    }
+}
+
+/// What the port is told beside the bytes, in bounds: a far end may report modem lines all the time, and the port may be away.
+#[derive(Default)]
+struct News {
+    remarks: VecDeque<FromDialer>,
+    remarked: usize,
+    modem: Option<FromDialer>,
+    due: Option<Instant>,
+    sent: Option<Instant>,
+}
+
+impl News {
+    fn add(&mut self, event: FromDialer) {
+        match event {
+            FromDialer::Modem(_) => self.modem = Some(event),
+            _ if self.remarked < MAX_REMARKS => {
+                self.remarked += 1;
+                self.remarks.push_back(event);
+            }
+            _ => return,
+        }
+        let earliest = self.sent.map_or_else(Instant::now, |sent| sent + NEWS_INTERVAL);
+        self.due.get_or_insert(earliest);
+    }
+
+    /// Sends what there is. What the port does not take now it gets later.
+    fn send(&mut self, dial: &Dial<'_>) -> Result<(), PacketError> {
+        self.sent = Some(Instant::now());
+        self.due = None;
+        while let Some(event) = self.remarks.front().or(self.modem.as_ref()) {
+            match dial.send(event) {
+                Err(PacketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.due = Some(Instant::now() + RETRY_INTERVAL);
+                    return Ok(());
+                }
+                sent => sent?,
+            }
+            if self.remarks.pop_front().is_none() {
+                self.modem = None;
+            }
+        }
+        Ok(())
     }
 }
 
