@@ -9,9 +9,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::stream::Stream;
 use super::{Hub, Input};
 use crate::event::Event;
-use crate::serial::{STUCK_AFTER, Tty};
+use crate::serial::STUCK_AFTER;
 
 /// Progress of a break: it begins and ends, or it fails at the beginning or at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +96,7 @@ impl Hub {
 
 /// Sends a break and reports its progress to the journal and the requester. Returns the number of bytes that were discarded for it.
 pub(super) async fn send(
-    tty: &Tty,
+    tty: &Stream,
     length: Duration,
     user: String,
     mut awaited: Awaited,

@@ -16,12 +16,13 @@ use super::identity::{Identity, Still, Verdict};
 use super::line::{Change, LineConfig};
 use super::quality::{self, Quality};
 use super::sharing::{Seen, Sharing};
+use super::stream::{Contact, Stream};
 use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState, Noted, State};
 use crate::event::Event;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
-use crate::serial::{Contact, Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
+use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
 use crate::system::failpoint;
 use crate::system::systemd;
 
@@ -53,7 +54,7 @@ pub(super) struct Device {
     asking: Option<oneshot::Sender<Vec<String>>>,
     identity: Identity,
     /// It was unplugged; the log is notified when it is plugged in.
-    gone: bool,
+    pub(super) gone: bool,
     /// Since when it is plugged in but cannot be opened.
     pub(super) denied_since: Option<Instant>,
     /// Input that was sent to the device and is not logged yet, and when it is due.
@@ -72,6 +73,8 @@ pub(super) struct Device {
     coalescing: Coalescing,
     /// A lease has set the line to another rate, so its data rate proves nothing.
     leased: bool,
+    /// Why the connection to a source is about to end.
+    pub(super) end_reason: Option<String>,
 }
 
 /// Result of a read.
@@ -105,6 +108,7 @@ impl Device {
             look_due: None,
             coalescing: Coalescing::default(),
             leased: false,
+            end_reason: None,
         }
     }
 
@@ -124,14 +128,14 @@ impl Device {
     }
 
     /// Handles a request of a session. Returns whether the line is to be reopened.
-    pub(super) fn control(&mut self, control: Control, tty: Option<&Tty>) -> bool {
+    pub(super) fn control(&mut self, control: Control, tty: Option<&Stream>) -> bool {
         match control {
             Control::Reopen => return true,
             Control::Examine(told) => {
-                let modem = tty.map(Tty::modem_lines);
+                let modem = tty.map(Stream::modem_lines);
                 let condition = Condition {
                     path: self.wanted.path.clone(),
-                    counters: tty.and_then(Tty::counters),
+                    counters: tty.and_then(Stream::counters),
                     modem_error: modem.as_ref().and_then(|lines| Some(lines.as_ref().err()?.to_string())),
                     modem: modem.and_then(Result::ok).flatten(),
                 };
@@ -156,7 +160,7 @@ impl Device {
     }
 
     /// Replies to the requester of the last change.
-    fn answer(&mut self, remarks: Vec<String>) {
+    pub(super) fn answer(&mut self, remarks: Vec<String>) {
         if let Some(told) = self.asking.take() {
             // A requester that no longer waits finds it in the journal.
             let _ = told.send(remarks);
@@ -164,7 +168,7 @@ impl Device {
     }
 
     /// Opens the tty that the path leads to, if it belongs to this port; the links may change at any time.
-    pub(super) fn try_open(&mut self) -> Option<Tty> {
+    pub(super) fn try_open(&mut self) -> Option<Stream> {
         let watched = self.hub.state().cursors.is_watched();
         let LineConfig { path, claims, settings, low_latency, modem, .. } = &self.wanted;
         let found = match self.identity.judge(path, claims, watched) {
@@ -211,7 +215,7 @@ impl Device {
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(refused);
                 self.opened();
-                return Some(tty);
+                return Some(Stream::Tty(tty));
             }
             Err(OpenError::Absent { .. }) => {
                 self.denied_since = None;
@@ -236,7 +240,8 @@ impl Device {
     }
 
     /// Whether an open tty still belongs to this port.
-    pub(super) fn check(&self, tty: &Tty) -> Still {
+    pub(super) fn check(&self, stream: &Stream) -> Still {
+        let Some(tty) = stream.tty() else { return Still::Ours };
         match tty.number() {
             Ok(number) => self.identity.check(&self.wanted.path, &self.wanted.claims, number),
             Err(error) => Still::Moved(error.to_string()),
@@ -281,7 +286,7 @@ impl Device {
         self.denied_since.get_or_insert_with(Instant::now).elapsed() < UDEV_CHOWN_TIMEOUT
     }
 
-    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
+    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Stream> {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
                 let LineConfig { path, claims, .. } = &self.wanted;
@@ -298,6 +303,7 @@ impl Device {
                 self.quality = Quality::since(tty.counters());
                 // The configuration may have changed while no process was running. DTR and RTS stay as they are: a new process must not
                 // reset the device.
+                let tty = Stream::Tty(tty);
                 self.set(&tty, None);
                 Some(tty)
             }
@@ -310,8 +316,9 @@ impl Device {
     }
 
     /// The coalescing window after a read; `None`: the next read is immediate.
-    pub(super) fn window(&self, tty: &Tty) -> Option<Duration> {
-        if tty.is_the_device_itself() {
+    pub(super) fn window(&self, tty: &Stream) -> Option<Duration> {
+        // The rate of a source is not known.
+        if tty.is_the_device_itself() || tty.source().is_some() {
             return None;
         }
         self.coalescing.window(self.wanted.settings.baud, Instant::now())
@@ -328,7 +335,7 @@ impl Device {
     }
 
     /// Reads the output of the device, watched or not.
-    pub(super) fn read(&mut self, tty: &Tty, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
+    pub(super) fn read(&mut self, tty: &Stream, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
         self.judge(tty);
         let mut count = 0;
         let heard = self.read_all(tty, contact, &mut count);
@@ -338,7 +345,7 @@ impl Device {
         heard
     }
 
-    fn read_all(&self, tty: &Tty, contact: Option<&Contact<'_>>, count: &mut usize) -> Result<Heard, ()> {
+    fn read_all(&self, tty: &Stream, contact: Option<&Contact<'_>>, count: &mut usize) -> Result<Heard, ()> {
         for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
@@ -365,7 +372,7 @@ impl Device {
 
     /// Reads what the kernel holds and would discard with the tty. No reader is waited for: it is told how many bytes it missed, whereas
     /// unread output would be lost without a trace.
-    pub(super) fn read_last_words(&self, tty: &Tty) {
+    pub(super) fn read_last_words(&self, tty: &Stream) {
         let mut left = LAST_WORDS;
         while left > 0
             && let Ok(Taken { outcome: ReadOutcome::Bytes(count), .. }) = self.hub.take_in(tty, None)
@@ -375,7 +382,11 @@ impl Device {
     }
 
     /// Reports line errors that the driver has counted.
-    pub(super) fn judge(&mut self, tty: &Tty) {
+    pub(super) fn judge(&mut self, stream: &Stream) {
+        let Some(tty) = stream.tty() else {
+            self.look_due = None;
+            return;
+        };
         let now = Instant::now();
         if now < self.look_at {
             // Even if the device sends nothing more, errors of its last output are found.
@@ -475,7 +486,7 @@ impl Device {
     }
 
     /// Applies the line settings, and DTR and RTS if they differ from those `before`.
-    pub(super) fn set(&mut self, tty: &Tty, before: Option<&LineConfig>) {
+    pub(super) fn set(&mut self, tty: &Stream, before: Option<&LineConfig>) {
         let LineConfig { settings, low_latency, modem, .. } = self.wanted;
         match tty.apply(&settings) {
             Ok(mut refused) => {
@@ -501,7 +512,7 @@ impl Device {
     }
 
     /// Sets the line for a lease. Returns whether the driver has set exactly that rate.
-    pub(super) fn try_settings(&mut self, tty: &Tty, settings: &LineSettings) -> Result<bool, String> {
+    pub(super) fn try_settings(&mut self, tty: &Stream, settings: &LineSettings) -> Result<bool, String> {
         self.leased = true;
         match tty.apply(settings) {
             Ok(refused) => Ok(!refused.iter().any(|refused| refused.key == "baud")),
@@ -510,7 +521,7 @@ impl Device {
     }
 
     /// Restores the configured settings. What the driver refuses of them was reported before.
-    pub(super) fn set_back(&mut self, tty: &Tty) {
+    pub(super) fn set_back(&mut self, tty: &Stream) {
         self.leased = false;
         self.coalescing.restart();
         if let Err(error) = tty.apply(&self.wanted.settings) {
@@ -526,7 +537,7 @@ impl Device {
         self.hub.note(what);
     }
 
-    fn opened(&mut self) {
+    pub(super) fn opened(&mut self) {
         self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
@@ -559,7 +570,7 @@ impl Device {
         self.answer(vec![format!("{} is not plugged in: the settings take effect when it is", self.name)]);
     }
 
-    fn failed(&mut self, why: String) {
+    pub(super) fn failed(&mut self, why: String) {
         self.answer(vec![why.clone()]);
         let state = LineState::Failed(why);
         let news = *self.hub.line.borrow() != state;
@@ -579,7 +590,7 @@ struct Taken {
 
 impl Hub {
     /// Reads from the device into the ring once.
-    fn take_in(&self, tty: &Tty, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
+    fn take_in(&self, tty: &Stream, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
         let state = self.state();
         let Some(contact) = contact else {
             // One read returns all that waits; what comes after it is for the next window.
@@ -637,7 +648,7 @@ mod tests {
         let pty = openpty(None, None).unwrap();
         let settings = LineSettings::default();
         let path = ttyname(&pty.slave).unwrap();
-        let (tty, _) = Tty::open(&path, &settings, false).unwrap();
+        let tty = Stream::Tty(Tty::open(&path, &settings, false).unwrap().0);
         let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
         let wanted = LineConfig {
             path,
@@ -646,6 +657,7 @@ mod tests {
             low_latency: false,
             modem: ModemLevels::default(),
             log_input: false,
+            source: None,
         };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
         // The third read reaches the end of the ring with 1192 bytes.

@@ -2,24 +2,25 @@
 //! unplugged, and watches for its return.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::breaks::{self, Patience, Pause};
 use super::device::{Device, Heard};
 use super::identity::Still;
+use super::source::{SourceConfig, SourceLink, StoredLine};
+use super::stream::{Output, Stream};
 use super::wake::Hearing;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::ownership::Claims;
 use crate::port::{LineSettings, ModemLevels, PortName};
-use crate::serial::{DeviceWatch, Output, Tty, WatchError, WriteOutcome};
+use crate::serial::{DeviceWatch, WatchError, WriteOutcome};
 use crate::system::clock::reached;
 use crate::system::systemd;
 
@@ -51,6 +52,8 @@ pub struct LineConfig {
     pub modem: ModemLevels,
     /// Whether input is logged.
     pub log_input: bool,
+    /// What is connected to in place of a device.
+    pub source: Option<SourceConfig>,
 }
 
 /// A new configuration.
@@ -68,12 +71,14 @@ pub struct Change {
 /// The device's end of a hub.
 #[derive(Debug)]
 pub struct Line {
-    device: Device,
-    inbox: Inbox,
-    changes: mpsc::Receiver<Change>,
+    pub(super) device: Device,
+    pub(super) inbox: Inbox,
+    pub(super) changes: mpsc::Receiver<Change>,
     patience: Patience,
+    /// The dialer of a source.
+    pub(super) link: SourceLink,
     /// Resolves when the line is to end.
-    end: oneshot::Receiver<()>,
+    pub(super) end: oneshot::Receiver<()>,
 }
 
 /// Why a line is no longer served.
@@ -96,16 +101,17 @@ impl Line {
         inbox: Inbox,
         wanted: LineConfig,
         changes: mpsc::Receiver<Change>,
+        attached: watch::Receiver<usize>,
         end: oneshot::Receiver<()>,
     ) -> Self {
         let patience = Patience::new(&hub);
         let device = Device::new(name, hub, wanted);
-        Self { device, inbox, changes, patience, end }
+        Self { device, inbox, changes, patience, link: SourceLink::new(attached), end }
     }
 
-    /// Serves the device; `stored` is its tty from the FD store.
-    pub async fn run(mut self, stored: Option<OwnedFd>) {
-        let mut kept = stored.and_then(|fd| self.device.adopt(fd));
+    /// Serves the device; `stored` is its tty or connection from the FD store.
+    pub async fn run(mut self, stored: StoredLine) {
+        let mut kept = self.adopt(stored);
         let mut writing: Option<Writing> = None;
         loop {
             let tty = match kept.take() {
@@ -133,11 +139,11 @@ impl Line {
             // Closed first, here and in the FD store: while a descriptor of it is open, the kernel gives an adapter that is plugged in
             // again another name.
             if !matches!(lost, Lost::Reopened) {
-                let _ = tty.discard_output();
+                tty.discard_output();
             }
             tty.close();
-            systemd::forget("tty");
             match lost {
+                Lost::HungUp if self.device.wanted.source.is_some() => self.disconnected(),
                 Lost::HungUp => self.device.unplugged(),
                 Lost::Displaced(why) => self.device.displaced(why),
                 Lost::Reopened => {
@@ -153,21 +159,28 @@ impl Line {
 
     /// Reads the last output of the device. Unless the FD store holds the tty, this is its last close, in which the kernel waits for
     /// output that flow control holds back; hence the drain before.
-    async fn leave(&mut self, tty: Tty) {
+    async fn leave(&mut self, tty: Stream) {
         if systemd::keeps() {
             // The next process reads the rest, and notices a hang-up.
             let _ = self.device.read(&tty, None);
             return;
         }
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, tty.drain()).await;
-        let _ = tty.discard_output();
+        tty.discard_output();
         self.device.read_last_words(&tty);
     }
 
-    /// Opens the device as soon as that is possible; `None` if the line ends before that.
-    async fn open(&mut self) -> Option<Tty> {
+    /// Opens the device or connects to the source as soon as that is possible; `None` if the line ends before that.
+    async fn open(&mut self) -> Option<Stream> {
         let mut retry_after = RETRY_BACKOFF.0;
         loop {
+            if let Some(source) = self.device.wanted.source.clone() {
+                match self.connect(&source).await? {
+                    Some(stream) => return Some(stream),
+                    None => continue,
+                }
+            }
+            self.link.close();
             // Armed before the attempt, so that no change is missed in between.
             let watch = DeviceWatch::new(&self.device.watched());
             if let Some(tty) = self.device.try_open() {
@@ -233,8 +246,8 @@ impl Line {
         }
     }
 
-    async fn serve(&mut self, tty: &Tty, writing: &mut Option<Writing>) -> Lost {
-        let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, end } = self;
+    async fn serve(&mut self, tty: &Stream, writing: &mut Option<Writing>) -> Lost {
+        let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, link, end } = self;
         let mut pause: Option<Pause<'_>> = None;
         let mut lease: Option<oneshot::Receiver<()>> = None;
         let mut gap = Gap::default();
@@ -246,6 +259,9 @@ impl Line {
             .inspect_err(|error| tracing::warn!("{error}; checking every {} s", RECHECK_INTERVAL.as_secs()))
             .ok();
         let mut links_due = Some(Instant::now());
+        if tty.tty().is_none() {
+            (watch, links_due) = (None, None);
+        }
         let mut vanished = false;
         loop {
             let stuck_at = patience.ends();
@@ -260,7 +276,8 @@ impl Line {
                         return Lost::Moved;
                     }
                     device.set(tty, Some(&before));
-                    links_due = Some(Instant::now());
+                    link.request(&device.wanted);
+                    links_due = tty.tty().map(|_| Instant::now());
                 }
                 changed = appeared(&mut watch), if watch.is_some() => {
                     if changed.is_err() {
@@ -279,6 +296,10 @@ impl Line {
                     }
                     Still::Vanished => return Lost::Displaced(device.nowhere()),
                     Still::Moved(why) => return Lost::Displaced(why),
+                },
+                event = link.event() => match tty.source() {
+                    Some(connection) => link.served(event, connection, device),
+                    None => drop(event),
                 },
                 // Before any further output.
                 () = over(&mut lease), if lease.is_some() => {
@@ -307,6 +328,10 @@ impl Line {
                     }
                     control => {
                         if device.control(control, Some(tty)) {
+                            if tty.tty().is_none() {
+                                link.reconnect();
+                                return Lost::Moved;
+                            }
                             // A break in progress ends with the line.
                             pause = Some(Pause::before_reopening(tty.drain()));
                         }
@@ -426,7 +451,7 @@ impl Phase {
 async fn read(
     hearing: &mut Hearing<'_>,
     device: &mut Device,
-    tty: &Tty,
+    tty: &Stream,
     phase: Phase,
 ) -> Result<Heard, Lost> {
     loop {

@@ -13,6 +13,8 @@ pub mod line;
 mod notes;
 mod quality;
 mod sharing;
+mod source;
+mod stream;
 mod wake;
 mod writing;
 
@@ -37,6 +39,7 @@ pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
+pub use source::{SourceConfig, StoredLine};
 
 /// Input messages on their way to the device. Few and small: a session cannot take back queued input, and the rest waits in the
 /// session, where it is discarded if the user leaves.
@@ -100,6 +103,8 @@ pub enum LineState {
     Open(LineSettings),
     /// Unplugged since this time.
     Away(Timestamp),
+    /// A source whose far end is not connected: since when, and why.
+    Disconnected(Timestamp, String),
     /// Plugged in, but cannot be opened, and why.
     Failed(String),
     /// Plugged in, but belongs to another port, and why.
@@ -113,6 +118,7 @@ impl fmt::Display for LineState {
             Self::Starting => f.write_str("starting"),
             Self::Open(_) => f.write_str("open"),
             Self::Away(since) => write!(f, "unplugged since {}", clock(*since)),
+            Self::Disconnected(since, why) => write!(f, "disconnected since {}; {why}", clock(*since)),
             Self::Failed(why) => f.write_str(why),
             Self::NotOurs(why) => write!(f, "idle: {why}"),
         }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::device::Device;
-use crate::serial::{Contact, Tty};
+use super::stream::{Contact, Stream};
 use crate::system::alarm::Alarm;
 
 /// How a device is waited for. It begins immediate.
 #[derive(Debug)]
 pub(super) struct Hearing<'tty> {
-    tty: &'tty Tty,
+    tty: &'tty Stream,
     /// `None` while output is coalesced.
     contact: Option<Contact<'tty>>,
     alarm: Alarm,
@@ -20,7 +20,7 @@ pub(super) struct Hearing<'tty> {
 
 impl<'tty> Hearing<'tty> {
     /// Immediate from now on.
-    pub(super) fn new(tty: &'tty Tty) -> io::Result<Self> {
+    pub(super) fn new(tty: &'tty Stream) -> io::Result<Self> {
         Ok(Self { tty, contact: Some(tty.contact()?), alarm: Alarm::new() })
     }
 

@@ -171,7 +171,7 @@ pub(super) fn end_break(tty: impl AsFd) -> Result<(), Errno> {
 }
 
 /// Bytes written and not yet sent.
-pub(super) fn unsent(tty: impl AsFd) -> Result<usize, Errno> {
+pub(crate) fn unsent(tty: impl AsFd) -> Result<usize, Errno> {
     let mut bytes = 0;
     // SAFETY: TIOCOUTQ writes one int.
     unsafe { raw::tiocoutq(tty.as_fd().as_raw_fd(), &mut bytes)? };

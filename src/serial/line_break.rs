@@ -25,6 +25,9 @@ pub enum BreakError {
     /// The driver does not support it: CH34x and some CDC-ACM devices (`EOPNOTSUPP`), adapters without a UART.
     #[error("no break was sent: the driver does not support it ({0})")]
     Unsupported(io::Error),
+    /// A source that carries plain bytes.
+    #[error("no break was sent: {0} carries plain bytes, in which there are no breaks")]
+    NoBreak(String),
     /// The driver supports it and failed: `EIO` or `ETIMEDOUT` of a USB control transfer.
     #[error("no break was sent: the driver failed ({0})")]
     Begin(io::Error),

@@ -13,6 +13,7 @@ mod watch;
 
 pub use contact::Contact;
 pub use error::{AdoptError, OpenError};
+pub(crate) use ioctl::unsent;
 pub use ioctl::{Counters, ModemLine, ModemLines};
 pub use line::RejectedSetting;
 pub use line_break::{BreakError, STUCK_AFTER};

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
+use crate::hub::StoredLine;
 use crate::port::PortName;
 use crate::ring::RingError;
 use crate::system::memory;
@@ -144,9 +145,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
             Err(error) => {
                 if let ServiceError::NotConfigured(..) = &error {
                     // Removed from the configuration: its tty belongs to another port, or to none.
-                    if stored.tty.take().is_some() {
-                        systemd::forget("tty");
-                    }
+                    stored.line.forget();
                     if listeners.ssh.is_empty() && listeners.attach.is_empty() {
                         tracing::warn!("{error}");
                         return Ok(());
@@ -159,7 +158,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
             }
         }
     };
-    PortService::start(options.clone(), prepared, listeners, stored.tty).run(signals).await
+    PortService::start(options.clone(), prepared, listeners, stored.line).run(signals).await
 }
 
 /// The sockets of the port.
@@ -172,7 +171,7 @@ pub(crate) struct Listeners {
 /// Descriptors that an earlier process left in the FD store.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    tty: Option<OwnedFd>,
+    line: StoredLine,
     ring: StoredRing,
 }
 
@@ -195,7 +194,10 @@ fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
     }
     Ok((
         listeners,
-        Stored { tty: handed.tty, ring: StoredRing { memfds: handed.rings, intake: handed.intake } },
+        Stored {
+            line: StoredLine { tty: handed.tty, dialer: handed.dialer, stream: handed.stream },
+            ring: StoredRing { memfds: handed.rings, intake: handed.intake },
+        },
     ))
 }
 

@@ -1,6 +1,5 @@
 //! A running port: connects its rooms, and handles signals and settings.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +16,12 @@ use crate::capture::writer::{self, Health, Writer};
 use crate::config::{Config, ConfigError, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
-use crate::hub::{Hub, LineState};
+use crate::hub::{Hub, LineState, SourceConfig, StoredLine};
 use crate::ownership::Claims;
 use crate::port::PortName;
 use crate::session::{Console, Directory, PortList};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
-use crate::system::clock::reached;
+use crate::system::clock::{clock, reached};
 use crate::system::journal;
 use crate::system::memory;
 use crate::system::systemd::Watchdog;
@@ -73,7 +72,7 @@ impl PortService {
         options: Options,
         Prepared { config, port: name, fault, log_directory, ring }: Prepared,
         listeners: Listeners,
-        tty: Option<OwnedFd>,
+        stored: StoredLine,
     ) -> Self {
         let port = config.ports[&name].clone();
 
@@ -85,9 +84,6 @@ impl PortService {
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
         let (line_orders, line_inbox) = mpsc::channel(MAX_QUEUED_ORDERS);
         let (end_line, end) = oneshot::channel();
-        let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox, end);
-        let took_over = tty.is_some();
-        let line = tokio::spawn(line.run(tty));
 
         let triggers = watch::Sender::new(port.triggers.clone());
         let access = watch::Sender::new(access_to(&config, &name));
@@ -96,6 +92,10 @@ impl PortService {
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
+        let wanted = wanted(&config, &name, &options.port);
+        let line = Line::new(name.clone(), hub.clone(), inbox, wanted, line_inbox, console.attached(), end);
+        let took_over = stored.is_open();
+        let line = tokio::spawn(line.run(stored));
         let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
         let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
         journal::set_port(&name);
@@ -241,7 +241,11 @@ impl PortService {
                 // Fails only with the line's task, which `run` watches.
                 let _ = self
                     .line_orders
-                    .send(Change { name: name.clone(), wanted: wanted(&config, name), told })
+                    .send(Change {
+                        name: name.clone(),
+                        wanted: wanted(&config, name, &self.options.port),
+                        told,
+                    })
                     .await;
                 self.console.set_settings(port);
                 self.console.set_ports(neighbours(&config));
@@ -319,7 +323,11 @@ impl PortService {
         let console = &self.console;
         let (received, sent) = console.hub.traffic();
         let state = match &*console.hub.line().borrow() {
-            LineState::Open(settings) => settings.to_string(),
+            LineState::Open(settings) => match &console.settings().source {
+                Some(source) => format!("connected to {source}"),
+                None => settings.to_string(),
+            },
+            LineState::Disconnected(since, _) => format!("disconnected since {}", clock(*since)),
             closed => closed.to_string(),
         };
         let users = *console.attached().borrow();
@@ -337,6 +345,9 @@ impl PortService {
             for refused in console.hub.refused().borrow().iter() {
                 status.push_str(&format!("; {refused}"));
             }
+        }
+        if let LineState::Disconnected(_, why) = &*console.hub.line().borrow() {
+            status.push_str(&format!("; {why}"));
         }
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));
@@ -368,8 +379,14 @@ fn resize(hub: &Hub, scrollback: usize) {
     }
 }
 
-fn wanted(config: &Config, name: &PortName) -> LineConfig {
+fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
     let port = &config.ports[name];
+    let source = port.source.as_ref().map(|source| SourceConfig {
+        source: source.clone(),
+        socket: crate::source::socket_path(&systemd::runtime_directory(), unit.as_str()),
+        unit: unit.to_string(),
+        on_demand: port.on_demand,
+    });
     LineConfig {
         path: config.device(name, port),
         claims: Claims::concerning(config, name),
@@ -377,6 +394,7 @@ fn wanted(config: &Config, name: &PortName) -> LineConfig {
         low_latency: port.low_latency,
         modem: port.modem,
         log_input: port.log.input,
+        source,
     }
 }
 

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::system::journal;
 pub use job::farewell;
-pub use notify::{forget, notify, store};
+pub use notify::{forget, notify, store, store_unpolled};
 
 /// A passed descriptor cannot be used.
 #[derive(Debug, Error)]
@@ -40,6 +40,10 @@ pub struct Handed {
     pub attach: Vec<UnixListener>,
     /// `tty`: the device, kept open while no port process was running.
     pub tty: Option<OwnedFd>,
+    /// `dialer`: the connection to the port's console-dial, likewise.
+    pub dialer: Option<OwnedFd>,
+    /// `stream`: what the port reads and writes in place of a tty, likewise.
+    pub stream: Option<OwnedFd>,
     /// `ring` and `ring-resized`: the scrollback, likewise. Both, if a process was killed within a resize.
     pub rings: Vec<OwnedFd>,
     /// `intake`: the pipe in front of it.
@@ -60,6 +64,8 @@ impl Handed {
                 "ssh" => handed.ssh.extend(fds.take_tcp_listener(index).map_err(unusable)?),
                 "attach" => handed.attach.extend(fds.take_unix_listener(index).map_err(unusable)?),
                 "tty" => handed.tty = take_raw(&mut fds, index).map_err(unusable)?,
+                "dialer" => handed.dialer = take_raw(&mut fds, index).map_err(unusable)?,
+                "stream" => handed.stream = take_raw(&mut fds, index).map_err(unusable)?,
                 "ring" | "ring-resized" => handed.rings.extend(take_raw(&mut fds, index).map_err(unusable)?),
                 "intake" => handed.intake = take_raw(&mut fds, index).map_err(unusable)?,
                 _ => drop(take_raw(&mut fds, index).map_err(unusable)?),
@@ -73,6 +79,12 @@ impl Handed {
 pub fn only_unix_listener() -> io::Result<Option<UnixListener>> {
     let mut fds = ListenFd::from_env();
     if fds.len() == 1 { fds.take_unix_listener(0) } else { Ok(None) }
+}
+
+/// The only descriptor of a program; `None` if it did not receive exactly one.
+pub fn only_descriptor() -> io::Result<Option<OwnedFd>> {
+    let mut fds = ListenFd::from_env();
+    if fds.len() == 1 { take_raw(&mut fds, 0) } else { Ok(None) }
 }
 
 /// A descriptor of no kind that listenfd knows; it is not inherited.

@@ -63,18 +63,25 @@ pub fn notify(state: &[NotifyState<'_>]) {
 /// Stores a descriptor for the next process of this unit. Returns whether systemd has accepted it already, or there is no FD store;
 /// otherwise it is sent again until it is accepted.
 pub fn store(name: &str, fd: BorrowedFd<'_>) -> bool {
+    store_as(name, fd, &[NotifyState::FdStore, NotifyState::FdName(name)])
+}
+
+fn store_as(name: &str, fd: BorrowedFd<'_>, state: &[NotifyState<'_>]) -> bool {
     // What was stored under the name before is another device's, or a duplicate.
     forget(name);
     match fd.try_clone_to_owned() {
-        Ok(own) => {
-            let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-            say(Kind::Store(name.to_owned()), &state, Some(own))
-        }
+        Ok(own) => say(Kind::Store(name.to_owned()), state, Some(own)),
         Err(error) => {
             tracing::warn!("{name} cannot be stored: {error}");
             false
         }
     }
+}
+
+/// [`store`] for a socket. systemd drops a stored descriptor as soon as its other end is closed (`FDPOLL=`, sd_notify(3)), and with it
+/// the bytes that are still to be read.
+pub fn store_unpolled(name: &str, fd: BorrowedFd<'_>) -> bool {
+    store_as(name, fd, &[NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")])
 }
 
 /// Removes the descriptors of this name from the FD store.
