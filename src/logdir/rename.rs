@@ -256,7 +256,7 @@ mod tests {
     fn the_log_of_a_former_port_is_not_replaced() {
         let room = room(&["a", "b", "old"]);
         let refused = moved(&room, &[("b", "c"), ("a", "old")], true).unwrap_err();
-        assert!(refused.contains("/old is there, from a former port old"), "{refused}");
+        assert!(refused.contains("/old exists, from a former port old"), "{refused}");
         assert_eq!(
             (log(&room, "a"), log(&room, "b"), log(&room, "c")),
             (is("a", false), is("b", false), None)

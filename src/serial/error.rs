@@ -14,62 +14,30 @@ use crate::port::{LineSettings, driver_of};
 #[derive(Debug, Error)]
 pub enum OpenError {
     /// No device node, or no device behind it.
-    #[error("there is no device at {path} ({source}): is the adapter plugged in?")]
-    Absent {
-        /// Path of the device.
-        path: PathBuf,
-        /// Error of the system.
-        source: io::Error,
-    },
+    #[error("there is no device at {0} ({1}): is the adapter plugged in?")]
+    Absent(PathBuf, io::Error),
     /// Opened, or locked, by another program.
-    #[error("{path} is in use by another program: run `fuser {path}` to find it")]
-    Busy {
-        /// Path of the device.
-        path: PathBuf,
-    },
-    /// No access by owner, group and mode (`EACCES`).
-    #[error("no permission for {path}{reason}")]
-    Denied {
-        /// Path of the device.
-        path: PathBuf,
-        /// Its owner and what to do, as the end of the sentence.
-        reason: String,
-    },
-    /// Access by owner, group and mode, but refused (`EPERM`): by the device policy of the unit, or of a container.
+    #[error("{0} is in use by another program: run `fuser {0}` to find it")]
+    Busy(PathBuf),
+    /// No access by owner, group and mode (`EACCES`); with these and what to do, as the end of the sentence.
+    #[error("no permission for {0}{1}")]
+    Denied(PathBuf, String),
+    /// Access by owner, group and mode, but refused (`EPERM`): by the device policy of the unit, or of a container. With the name of the
+    /// driver's devices, such as `ttyTHS`.
     #[error(
-        "the device policy of console@.service does not allow {path}: try `systemctl daemon-reload`, which allows the drivers of \
-         configured devices, and restart the port, or add `DeviceAllow=char-{driver} rw` by `systemctl edit console@.service`"
+        "the device policy of console@.service does not allow {0}: try `systemctl daemon-reload`, which allows the drivers of \
+         configured devices, and restart the port, or add `DeviceAllow=char-{1} rw` by `systemctl edit console@.service`"
     )]
-    Forbidden {
-        /// Path of the device.
-        path: PathBuf,
-        /// The name of its driver's devices: `ttyTHS`.
-        driver: String,
-    },
+    Forbidden(PathBuf, String),
     /// Open, but the driver refuses to set the line at all.
-    #[error("{path} cannot be set to {line}: the driver failed ({source})")]
-    Settings {
-        /// Path of the device.
-        path: PathBuf,
-        /// The requested settings.
-        line: LineSettings,
-        /// Error of the system.
-        source: io::Error,
-    },
+    #[error("{0} cannot be set to {1}: the driver failed ({2})")]
+    Settings(PathBuf, LineSettings, io::Error),
     /// A file, a disk, a device that is not a tty.
-    #[error("{path} is not a serial port")]
-    NotATty {
-        /// Path of the device.
-        path: PathBuf,
-    },
+    #[error("{0} is not a serial port")]
+    NotATty(PathBuf),
     /// Any other error.
-    #[error("{path} cannot be opened: {source}")]
-    Io {
-        /// Path of the device.
-        path: PathBuf,
-        /// Error of the system.
-        source: io::Error,
-    },
+    #[error("{0} cannot be opened: {1}")]
+    Io(PathBuf, io::Error),
 }
 
 /// Why a file descriptor from the FD store cannot be used: close it, and reopen the port.
@@ -98,13 +66,19 @@ impl OpenError {
         match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
             // EIO: a built-in ttyS without a UART behind it, or a pty whose master is closed.
             Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV | Errno::EIO => {
-                Self::Absent { path, source }
+                Self::Absent(path, source)
             }
-            Errno::EBUSY => Self::Busy { path },
-            Errno::EACCES => Self::Denied { reason: why_denied(&path), path },
-            Errno::EPERM => Self::Forbidden { driver: driver_name(&path), path },
-            Errno::ENOTTY => Self::NotATty { path },
-            _ => Self::Io { path, source },
+            Errno::EBUSY => Self::Busy(path),
+            Errno::EACCES => {
+                let reason = why_denied(&path);
+                Self::Denied(path, reason)
+            }
+            Errno::EPERM => {
+                let driver = driver_name(&path);
+                Self::Forbidden(path, driver)
+            }
+            Errno::ENOTTY => Self::NotATty(path),
+            _ => Self::Io(path, source),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Tty {
         let failed = |error: io::Error| OpenError::from_io(path, error);
         // Opening some devices has effects: /dev/watchdog starts a countdown to reboot.
         if !fs::metadata(path).map_err(failed)?.file_type().is_char_device() {
-            return Err(OpenError::NotATty { path: path.to_owned() });
+            return Err(OpenError::NotATty(path.to_owned()));
         }
         let flags = OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
         let file = OpenOptions::new()
@@ -73,7 +73,7 @@ impl Tty {
         ioctl::termios(&file).map_err(|errno| failed(errno.into()))?;
         claim(&file).map_err(failed)?;
         let mut refused = line::apply(&file, line).map_err(|errno| match hung_up(&file) {
-            Ok(false) => OpenError::Settings { path: path.to_owned(), line: *line, source: errno.into() },
+            Ok(false) => OpenError::Settings(path.to_owned(), *line, errno.into()),
             Ok(true) | Err(_) => failed(errno.into()),
         })?;
         let tty = Self::ours(file).map_err(failed)?;
