@@ -219,8 +219,14 @@ fn banner(here: &Context, line: &LineState) -> Vec<String> {
         let help = escape.as_ref().map(|escape| format!("; {escape}? for help")).unwrap_or_default();
         notices.push(format!("{name}{label} {}{help}", settings.line));
     }
-    if let (LineState::Away(_), None) = (line, here.ends_with_device(line)) {
-        notices.push(format!("{name} is not plugged in; waiting for the device"));
+    match (line, here.ends_with_device(line)) {
+        (LineState::Away(_), None) => {
+            notices.push(format!("{name} is not plugged in; waiting for the device"))
+        }
+        (LineState::Disconnected(_, why), None) => {
+            notices.push(format!("{name} is disconnected ({why}); waiting for the connection"));
+        }
+        _ => {}
     }
     let roster = console.roster();
     if let Some(writer) = roster.writer().filter(|_| !roster.writes(here.id) && !here.options.watch) {
@@ -240,6 +246,9 @@ fn device_notice(here: &Context, before: &LineState, now: &LineState) -> Option<
     let name = &here.console.name();
     match (before, now) {
         (LineState::Open(_), LineState::Away(at)) => Some(format!("{name} unplugged {}", clock(*at))),
+        (LineState::Open(_), LineState::Disconnected(at, why)) => {
+            Some(format!("{name} disconnected {}: {why}", clock(*at)))
+        }
         (LineState::Open(old), LineState::Open(new)) if old != new => {
             Some(format!("{name} is now set to {new}"))
         }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::show;
 use crate::admin::wire;
+use crate::cli::adapters;
 use crate::cli::client::{Client, print_warnings};
 use crate::cli::error::{CommandError, Done};
 use crate::cli::service::{ServiceError, sentence};
@@ -241,7 +242,8 @@ pub(in crate::cli) async fn run(
     let set = manager.set_many(&made, &values, client.revision()).await;
     print_warnings(set.map_err(sentence)?)?;
     show::changed(Target::Port(port.clone()), client, to).await?;
-    writeln!(to, "{port} is bound to that USB socket, currently {}", plain(&tty))?;
+    let adapter = adapters::description(&tty).unwrap_or_else(|| "unknown adapter".to_owned());
+    writeln!(to, "{port} is bound to that USB socket, currently {}: {}", plain(&tty), plain(&adapter))?;
     if before.is_none_or(|before| before.ssh_port.is_none()) {
         writeln!(to, "it has no SSH port: `sshport {port} N` sets one")?;
     }

@@ -12,6 +12,7 @@ use super::finding::{Finding, Subject};
 use super::identity;
 use super::observation::Observation;
 use super::ttys::kernel_name;
+use crate::cli::adapters;
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 
@@ -128,7 +129,9 @@ fn instead(subject: &Subject<'_>) -> String {
     }
     let mut fix = format!("to use one of the devices that are plugged in: consolectl device {name} PATH");
     for path in others {
+        let adapter = adapters::description(&kernel_name(&path));
         fix.push_str(&format!("\n  {}", path.display()));
+        fix.extend(adapter.map(|adapter| format!("  {}", plain(&adapter))));
     }
     fix
 }
