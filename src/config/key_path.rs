@@ -6,6 +6,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::fault::segment;
+use super::read::unknown;
 use super::keys::{self, RejectedValue};
 use super::{
     Access, Config, Members, Port, Server, TemplateName, TemplateNameError, Trigger, TriggerName,
@@ -164,7 +165,7 @@ impl KeyPath {
             let known = || table.iter().map(|key| key.name).filter(|name| *name != "log");
             found
                 .map(|key| key.name)
-                .ok_or_else(|| PathError::Key(format!("{}: {}", segment(key), read::unknown(key, known()))))
+                .ok_or_else(|| PathError::Key(format!("{}: {}", segment(key), unknown(key, known()))))
         }
         let key = match &scope {
             Scope::Server => name(keys::SERVER, key)?,
