@@ -17,8 +17,8 @@ use thiserror::Error;
 
 pub use mapping::Mapping;
 pub use pacing::{Pacing, Pause};
-pub use source::{Endpoint, Source, SourceError};
 pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
+pub use source::{Endpoint, Source, SourceError};
 
 /// Why a word is not a port name or a line setting. Its Display is the sentence that the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -14,7 +14,8 @@ pub fn run(data: &[u8]) {
     let source = ["tcp:h:1", "telnet:h:1", "rfc2217:h:1"][usize::from(kind) % 3];
     let line =
         RemoteLine { baud: 115_200, bytesize: 8, parity: 'N', stopbits: 1, rtscts: false, xonxoff: false };
-    let request = Request { connect: true, line: Some(line), dtr: Some(true), rts: Some(false), ..Request::default() };
+    let request =
+        Request { connect: true, line: Some(line), dtr: Some(true), rts: Some(false), ..Request::default() };
     let codec = || Codec::of(&source.parse().unwrap(), &None, &request);
     let mut answered = Vec::new();
     let mut outcomes = Vec::new();
@@ -33,7 +34,10 @@ pub fn run(data: &[u8]) {
         assert!(answer.len() <= MOST_ANSWERS * bytes.len(), "{} bytes of answers", answer.len());
         assert!(events.len() <= bytes.len());
         for event in &events {
-            assert!(matches!(event, FromDialer::Remark(text) if text.len() < 256) || matches!(event, FromDialer::Modem(_)));
+            assert!(
+                matches!(event, FromDialer::Remark(text) if text.len() < 256)
+                    || matches!(event, FromDialer::Modem(_))
+            );
         }
         let _ = codec.send_break(250, &mut answer);
         codec.end_break(&mut answer);

@@ -250,7 +250,12 @@ mod tests {
         codec.received(&reply, &mut console, &mut answer, &mut events);
         let remark = "the far end set 9600 8N1, no flow control, not 115200 8N1, no flow control";
         assert_eq!(events, [FromDialer::Remark(remark.to_owned())]);
-        codec.received(&[b'x', 255, 255, 255, 250, 44, 107, 0x90, 255, 240], &mut console, &mut answer, &mut events);
+        codec.received(
+            &[b'x', 255, 255, 255, 250, 44, 107, 0x90, 255, 240],
+            &mut console,
+            &mut answer,
+            &mut events,
+        );
         assert_eq!(console, [b'x', 255]);
         let modem = RemoteModem { cts: true, dsr: false, ri: false, dcd: true };
         assert_eq!(events.last(), Some(&FromDialer::Modem(modem)));

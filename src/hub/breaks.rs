@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::stream::Stream;
 use super::{Hub, Input};
 use crate::event::Event;
-use super::stream::Stream;
 use crate::serial::STUCK_AFTER;
 
 /// What became of a break. A break begins and then ends, or it fails: at the beginning, or at the end.

@@ -37,9 +37,9 @@ use crate::system::systemd;
 use backpressure::Cursors;
 pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
 pub use control::{Condition, Control};
-pub use source::{SourceConfig, StoredLine};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
+pub use source::{SourceConfig, StoredLine};
 
 /// Messages of input on their way to the device. Few and small: what a session has handed over cannot be taken back,
 /// and the rest waits with the session, where a leaving user can leave it.

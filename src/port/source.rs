@@ -155,7 +155,16 @@ mod tests {
     fn what_is_no_source_is_rejected_with_the_reason() {
         let kind = ["", "unix", "/run/x", "udp:a:1", "Unit", "unit:"].map(|word| (word, SourceError::Kind));
         let path = ["unix:", "unix:run/x", "unix:/a/../b", "unix:/a\nb", "unix:/a "];
-        let tcp = ["tcp:a", "tcp::1", "tcp:a:0", "tcp:a:65536", "tcp:2001:db8::1:7001", "tcp:a b:1", "tcp:-a:1", "tcp:[a]:1"];
+        let tcp = [
+            "tcp:a",
+            "tcp::1",
+            "tcp:a:0",
+            "tcp:a:65536",
+            "tcp:2001:db8::1:7001",
+            "tcp:a b:1",
+            "tcp:-a:1",
+            "tcp:[a]:1",
+        ];
         let all = kind
             .into_iter()
             .chain(path.map(|word| (word, SourceError::Path)))

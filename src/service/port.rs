@@ -241,7 +241,11 @@ impl PortService {
                 // Fails only with the line's task, which `run` watches.
                 let _ = self
                     .line_orders
-                    .send(Change { name: name.clone(), wanted: wanted(&config, name, &self.options.port), told })
+                    .send(Change {
+                        name: name.clone(),
+                        wanted: wanted(&config, name, &self.options.port),
+                        told,
+                    })
                     .await;
                 self.console.set_settings(port);
                 self.console.set_neighbours(neighbours(&config));

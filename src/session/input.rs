@@ -333,7 +333,9 @@ impl<'h> Typing<'h> {
                 })
             }
             LineState::Away(_) => Some(format!("{name} is unplugged: what you type is not sent")),
-            LineState::Disconnected(..) => Some(format!("{name} is not connected: what you type is not sent")),
+            LineState::Disconnected(..) => {
+                Some(format!("{name} is not connected: what you type is not sent"))
+            }
             LineState::Failed(why) | LineState::NotOurs(why) => {
                 Some(format!("{why}: what you type is not sent"))
             }

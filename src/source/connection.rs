@@ -157,10 +157,11 @@ impl Contact<'_> {
 
     /// See [`Connection::try_splice`].
     pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
-        let read = self.watched.try_io(Interest::READABLE, |_| match self.connection.try_splice(pipe, most)? {
-            ReadOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
-            outcome => Ok(outcome),
-        });
+        let read =
+            self.watched.try_io(Interest::READABLE, |_| match self.connection.try_splice(pipe, most)? {
+                ReadOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
+                outcome => Ok(outcome),
+            });
         match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome::Empty),
             read => read,
@@ -169,10 +170,11 @@ impl Contact<'_> {
 
     /// See [`Connection::try_write`].
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
-        let written = self.watched.try_io(Interest::WRITABLE, |_| match self.connection.try_write(bytes)? {
-            WriteOutcome::Full => Err(io::ErrorKind::WouldBlock.into()),
-            outcome => Ok(outcome),
-        });
+        let written =
+            self.watched.try_io(Interest::WRITABLE, |_| match self.connection.try_write(bytes)? {
+                WriteOutcome::Full => Err(io::ErrorKind::WouldBlock.into()),
+                outcome => Ok(outcome),
+            });
         match written {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(WriteOutcome::Full),
             written => written,

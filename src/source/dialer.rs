@@ -9,7 +9,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use thiserror::Error;
 
 use super::connection::Connection;
-use super::message::{FromDialer, FromPort, Packets, PacketError, Request};
+use super::message::{FromDialer, FromPort, PacketError, Packets, Request};
 use crate::port::Source;
 
 /// Why there is no dialer. The Display is the sentence that the user reads.
@@ -26,7 +26,9 @@ pub enum DialerError {
         source: io::Error,
     },
     /// It ended, or does not follow the protocol.
-    #[error("console-source@{unit}.service failed ({why}): `journalctl -u console-source@{unit}` reports why")]
+    #[error(
+        "console-source@{unit}.service failed ({why}): `journalctl -u console-source@{unit}` reports why"
+    )]
     Failed {
         /// Instance of the units.
         unit: String,

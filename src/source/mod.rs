@@ -9,7 +9,7 @@ mod message;
 
 pub use connection::{Connection, Contact};
 pub use dialer::{Dialer, DialerError, DialerEvent, socket_path};
-pub use message::{FromDialer, FromPort, Packets, PacketError, RemoteLine, RemoteModem, Request};
+pub use message::{FromDialer, FromPort, PacketError, Packets, RemoteLine, RemoteModem, Request};
 
 /// Name in the FD store of the connection to `console-dial`.
 pub const DIALER_STORED_AS: &str = "dialer";

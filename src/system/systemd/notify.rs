@@ -70,9 +70,7 @@ fn store_as(name: &str, fd: BorrowedFd<'_>, state: &[NotifyState<'_>]) -> bool {
     // What was stored under the name before is another device's, or the same: one of them is enough.
     forget(name);
     match fd.try_clone_to_owned() {
-        Ok(own) => {
-            say(Kind::Store(name.to_owned()), state, Some(own))
-        }
+        Ok(own) => say(Kind::Store(name.to_owned()), state, Some(own)),
         Err(error) => {
             tracing::warn!("{name} cannot be stored: {error}");
             false
