@@ -173,11 +173,11 @@ fn a_unix_socket_that_is_back_is_connected_at_once_and_sessions_stay() {
     let mut far = accept_unix(&listener);
     let waited = back.elapsed();
     assert!(waited < Duration::from_millis(500), "{waited:?}");
-    client.sees("connected again");
+    client.sees("reconnected");
     far.write_all(b"second\r\n").unwrap();
     client.sees("second");
     let log = rig.wait_for_log("second");
-    for mark in ["demo disconnected: the far end has closed the connection", "demo connected again"] {
+    for mark in ["demo disconnected: the far end has closed the connection", "demo reconnected"] {
         assert!(log.contains(mark), "{log}");
     }
     assert!(rig.stop().success());
@@ -287,7 +287,7 @@ fn a_program_is_a_far_end_with_its_break_and_its_last_words() {
     client.sees("disconnected");
     client.sees("exit status 3 of sh: Error: no session");
     // The program is started again.
-    client.sees("connected again");
+    client.sees("reconnected");
     assert!(rig.stop().success());
 }
 

@@ -341,8 +341,8 @@ impl Device {
     fn connected(&mut self, source: &Source) {
         let again = std::mem::take(&mut self.gone);
         if again {
-            tracing::info!(message_id = Event::Plugged.id(), "{} connected again", self.name);
-            self.hub.note(format!("{} connected again", self.name));
+            tracing::info!(message_id = Event::Plugged.id(), "{} reconnected", self.name);
+            self.hub.note(format!("{} reconnected", self.name));
         }
         tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
         self.answer(Vec::new());

@@ -1,14 +1,17 @@
 //! What a line reads and writes: a tty, or the stream of a source.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+use tokio::io::Interest;
 
 use crate::port::{LineSettings, ModemLevels};
 use crate::serial::{
     self, BreakError, Counters, ModemLine, ModemLines, ReadOutcome, RejectedSetting, Tty, WriteOutcome,
 };
 use crate::source::{self, Connection, STREAM_STORED_AS};
+use crate::system::reactor::Watched;
 use crate::system::systemd;
 
 /// An open line.
@@ -181,13 +184,6 @@ impl Contact<'_> {
         }
     }
 
-    pub(super) async fn writable(&self) -> io::Result<()> {
-        match self {
-            Self::Tty(contact) => contact.writable().await,
-            Self::Source(contact) => contact.writable().await,
-        }
-    }
-
     pub(super) fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
         match self {
             Self::Tty(contact) => contact.try_splice(pipe, most),
@@ -201,11 +197,45 @@ impl Contact<'_> {
             contact.emptied();
         }
     }
+}
 
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
+/// Output to a line. It is registered with the runtime from the first write on.
+#[derive(Debug)]
+pub(super) enum Output<'stream> {
+    Tty(serial::Output<'stream>),
+    /// With a duplicate of the descriptor: epoll(7) takes each one once, and input has the other.
+    Source(&'stream Connection, Option<Watched<OwnedFd>>),
+}
+
+impl<'stream> Output<'stream> {
+    pub(super) fn new(stream: &'stream Stream) -> Self {
+        match stream {
+            Stream::Tty(tty) => Self::Tty(serial::Output::new(tty)),
+            Stream::Source(connection) => Self::Source(connection, None),
+        }
+    }
+
+    /// Waits for room, and writes as much as there is. Cancel safe.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> io::Result<WriteOutcome> {
+        let (connection, watched) = match self {
+            Self::Tty(output) => return output.write(bytes).await,
+            Self::Source(connection, watched) => (connection, watched),
+        };
+        let watched = match watched {
+            Some(watched) => watched,
+            none @ None => {
+                let copy = connection.as_fd().try_clone_to_owned()?;
+                none.insert(Watched::new(copy, Interest::WRITABLE)?)
+            }
+        };
+        watched.async_io(Interest::WRITABLE, |_| connection.try_write(bytes)).await
+    }
+
+    /// Ends the registration until the next write.
+    pub(super) fn release(&mut self) {
         match self {
-            Self::Tty(contact) => contact.try_write(bytes),
-            Self::Source(contact) => contact.try_write(bytes),
+            Self::Tty(output) => output.release(),
+            Self::Source(_, watched) => *watched = None,
         }
     }
 }

@@ -74,14 +74,14 @@ impl Connection {
         }
     }
 
-    /// Writes as much as there is room for.
+    /// Writes as much as there is room for; without any, the error is `WouldBlock`.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
         match (&self.stream).write(bytes) {
             Ok(length) => Ok(WriteOutcome::Wrote(length)),
             Err(error) => match error.kind() {
                 // What the far end has sent last is still to be read: the read reports the end.
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(WriteOutcome::HungUp),
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => Ok(WriteOutcome::Full),
+                io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
                 _ => Err(error),
             },
         }
@@ -150,11 +150,6 @@ impl Contact<'_> {
         self.watched.readable().await.map(drop)
     }
 
-    /// Waits until there may be room to write, or the dialer has closed.
-    pub async fn writable(&self) -> io::Result<()> {
-        self.watched.writable().await.map(drop)
-    }
-
     /// See [`Connection::try_splice`].
     pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
         let read =
@@ -165,19 +160,6 @@ impl Contact<'_> {
         match read {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome::Empty),
             read => read,
-        }
-    }
-
-    /// See [`Connection::try_write`].
-    pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
-        let written =
-            self.watched.try_io(Interest::WRITABLE, |_| match self.connection.try_write(bytes)? {
-                WriteOutcome::Full => Err(io::ErrorKind::WouldBlock.into()),
-                outcome => Ok(outcome),
-            });
-        match written {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(WriteOutcome::Full),
-            written => written,
         }
     }
 }
