@@ -165,7 +165,6 @@ fn a_unix_socket_that_is_back_is_connected_at_once_and_sessions_stay() {
     drop((far, listener));
     fs::remove_file(&path).unwrap();
     client.sees("disconnected");
-    client.sees("the far end has closed the connection");
     // Beyond the first waits, so that the back-off alone would be late.
     rig.wait_for_status("there is no socket at");
     std::thread::sleep(Duration::from_secs(4));
@@ -282,7 +281,7 @@ fn a_program_is_a_far_end_with_its_break_and_its_last_words() {
     rig.wait_for_log("ready");
     let client = Client::attach(&rig);
     client.sees("ready");
-    let sent = rig.consolectl(&["break", "demo"]).output().unwrap();
+    let sent = rig.consolectl(&["break", "--force", "demo"]).output().unwrap();
     assert!(sent.status.success(), "{sent:?}");
     rig.wait_for_log("got brk");
     client.sees("disconnected");

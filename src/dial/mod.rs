@@ -80,7 +80,15 @@ pub fn run(options: &Options) -> Result<(), DialError> {
         Dial { options, packets, request: Request::default(), refused: 0, reason: None }.run().await
     });
     runtime.shutdown_background();
-    done
+    match done {
+        // The port ended while it was told something.
+        Err(DialError::Port(PacketError::Io(error)))
+            if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// The connection of the port. Only it may connect: the socket is its own (`SocketUser=`).

@@ -78,6 +78,8 @@ pub(super) struct SourceLink {
     dialer: Option<Arc<Dialer>>,
     /// How many sessions are attached.
     attached: watch::Receiver<usize>,
+    /// How many there were at the last request.
+    users: usize,
     /// When the dialer is tried again, and after how long the next time.
     retry: Option<Instant>,
     retry_after: Duration,
@@ -92,6 +94,7 @@ impl SourceLink {
         Self {
             dialer: None,
             attached,
+            users: 0,
             retry: None,
             retry_after: RETRY_BACKOFF.0,
             linger_until: None,
@@ -115,9 +118,10 @@ impl SourceLink {
     pub(super) fn request(&mut self, wanted: &LineConfig) {
         let (Some(dialer), Some(config)) = (&self.dialer, &wanted.source) else { return };
         let users = *self.attached.borrow_and_update();
-        self.linger_until = match (config.on_demand, users, self.linger_until) {
-            (true, 0, None) => Some(Instant::now() + LINGER),
-            (true, 0, Some(until)) => Some(until),
+        let before = std::mem::replace(&mut self.users, users);
+        self.linger_until = match (config.on_demand, users) {
+            (true, 0) if before > 0 => Some(Instant::now() + LINGER),
+            (true, 0) => self.linger_until,
             _ => None,
         };
         let lingers = self.linger_until.is_some_and(|until| Instant::now() < until);
@@ -212,6 +216,8 @@ impl Line {
             }
         };
         self.link.dialer = Some(dialer.clone());
+        // Sessions that ended with the process before come back.
+        self.link.linger_until = Some(Instant::now() + LINGER);
         self.link.request(&self.device.wanted);
         match Connection::new(stored.stream.take()?, dialer) {
             Ok(connection) => {
