@@ -1,6 +1,6 @@
 // The settings of a port: a form over the candidate. Every value is checked by the daemon, whose sentence is shown.
 import { manager, portCall, variant } from "./bus.js";
-import { h, id, plain, sentence, setText } from "./dom.js";
+import { h, id, naturally, plain, sentence, setText } from "./dom.js";
 import { KEYS, parse, show } from "./keys.js";
 
 const cockpit = window.cockpit;
@@ -72,7 +72,7 @@ export class Settings {
 
     draw() {
         if (!this.element.isConnected) return;
-        const names = [...this.ports.all.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+        const names = [...this.ports.all.keys()].sort((a, b) => naturally(a, b));
         if (names.join("\n") !== this.names) {
             this.names = names.join("\n");
             this.choice.replaceChildren(...names.map((name) => h("option", { value: name }, name)));

@@ -33,7 +33,7 @@ async function until(who, what, fn, argument) {
     try {
         await who.frame.waitForFunction(fn, argument, { timeout: 15000, polling: 50 });
     } catch (error) {
-        throw new Error(`${who.user}'s page: not ${what}: ${error.message.split("\n")[0]}\n${await who.frame.evaluate(() => document.body.innerText)}`);
+        throw new Error(`${who.user}'s page: not ${what}: ${error.message.split("\n")[0]}\n${(await who.frame.evaluate(() => document.body.innerText)).slice(0, 3000)}`);
     }
 }
 const saysInMain = (who, text) => until(who, `'${text}'`, (wanted) => document.body.innerText.includes(wanted), text);
