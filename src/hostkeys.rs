@@ -11,16 +11,16 @@ use russh::keys::ssh_key::private::RsaKeypair;
 use russh::keys::{Algorithm, EcdsaCurve, PrivateKey, PublicKey};
 use thiserror::Error;
 
-use crate::persist;
+use crate::system::persist;
 
 /// Where they are kept.
-pub const DIRECTORY: &str = "/var/lib/consoleserver/hostkeys";
+pub const HOST_KEY_DIRECTORY: &str = "/var/lib/consoleserver/hostkeys";
 
 /// Every file of this prefix in a credentials directory is a host key.
 pub const PREFIX: &str = "hostkey";
 
 /// The key that is made first and that clients prefer.
-const MADE: &str = "hostkey_ed25519";
+const GENERATED_KEY_FILE: &str = "hostkey_ed25519";
 /// The keys made beside it, for clients without Ed25519 (FIPS, PuTTY before 0.68). The ECDSA one is served with
 /// `ssh_algorithms = "compatible"` only. Its name is not that of a key which an administrator makes by hand.
 const MADE_RSA: &str = "hostkey_rsa";
@@ -57,7 +57,7 @@ pub enum HostKeyError {
     Key(PathBuf, #[source] russh::keys::ssh_key::Error),
     /// Nothing to load.
     #[error(
-        "no usable host key in {path}: systemctl restart console-hostkeys makes one if {MADE} is not there{}",
+        "no usable host key in {path}: systemctl restart console-hostkeys makes one if {GENERATED_KEY_FILE} is not there{}",
         .1.iter().map(|reason| format!("; {reason}")).collect::<String>(), path = .0.display()
     )]
     None(PathBuf, Vec<String>),
@@ -68,7 +68,7 @@ pub enum HostKeyError {
 enum UnusableKey {
     #[error("it cannot be read: {0}")]
     File(#[from] io::Error),
-    #[error("it is a symbolic link to nothing")]
+    #[error("it is a dangling symbolic link")]
     Dangling,
     #[error("it is a directory, not a key file")]
     Directory,
@@ -99,7 +99,7 @@ enum UnusableKey {
 /// # Errors
 /// When the directory cannot be read or written.
 pub fn ensure(directory: &Path) -> Result<Option<PathBuf>, HostKeyError> {
-    let path = directory.join(MADE);
+    let path = directory.join(GENERATED_KEY_FILE);
     // A link whose end is not there yet is somebody's intention, and is not replaced.
     match fs::symlink_metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -327,7 +327,7 @@ mod tests {
     #[test]
     fn a_key_is_made_once_kept_private_and_loads_before_others_that_were_added() {
         let room = tempfile::tempdir().unwrap();
-        let path = room.path().join(MADE);
+        let path = room.path().join(GENERATED_KEY_FILE);
         assert_eq!(ensure(room.path()).unwrap(), Some(path.clone()));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let before = fs::read(&path).unwrap();
@@ -420,7 +420,7 @@ mod tests {
         let (_room, found) = with(|room| private(&room.join("ssh_host_dsa_key"), DSA));
         assert_eq!((kinds(&found).len(), found.passed_over.len()), (1, 1), "{found:?}");
         let (_room, found) = with(|room| {
-            fs::copy(room.join(MADE), room.join("hostkey_ed25519.bak")).unwrap();
+            fs::copy(room.join(GENERATED_KEY_FILE), room.join("hostkey_ed25519.bak")).unwrap();
             private(&room.join("notes"), "to do: keys");
         });
         assert_eq!((kinds(&found).len(), found.passed_over.len()), (1, 2), "{found:?}");
@@ -442,7 +442,7 @@ mod tests {
         private(&room.path().join("something"), "else");
         assert!(load_credentials(room.path()).unwrap().is_none());
         ensure(room.path()).unwrap();
-        fs::set_permissions(room.path().join(MADE), fs::Permissions::from_mode(0o440)).unwrap();
+        fs::set_permissions(room.path().join(GENERATED_KEY_FILE), fs::Permissions::from_mode(0o440)).unwrap();
         let found = load_credentials(room.path()).unwrap().unwrap();
         assert_eq!((found.keys.len(), found.passed_over.len()), (1, 0), "{found:?}");
     }

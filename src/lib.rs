@@ -3,29 +3,21 @@
 //! The rooms below stand in the order in which a byte meets them; a room imports only rooms above it.
 //! `ARCHITECTURE.md` is the map for people.
 
-pub mod accepting;
-pub mod alarm;
-pub mod clock;
 pub mod event;
-pub mod failpoint;
-pub mod journal;
-pub mod memory;
-pub mod outbound;
 pub mod pattern;
 pub mod port;
 pub mod printable;
-pub mod reactor;
+
+pub mod system;
+
 pub mod seats;
 
 pub mod config;
-pub mod message;
 pub mod ownership;
-pub mod persist;
 
 pub mod hostkeys;
 
 pub mod auth;
-pub mod systemd;
 
 pub mod logdir;
 

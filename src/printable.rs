@@ -13,7 +13,7 @@ use std::ops::RangeInclusive;
 use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
 
 /// Bytes that mean themselves: tab and printable ASCII but the backslash.
-const PLAIN: [bool; 256] = {
+const PLAIN_BYTES: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = b' ';
     while byte < 0x7f {
@@ -27,7 +27,7 @@ const PLAIN: [bool; 256] = {
 
 /// Characters outside ASCII that reorder, hide or break up the text around them: C1 controls and those of Unicode's
 /// general categories Cf, Zl and Zp (UnicodeData.txt 16.0), which have no shape of their own.
-const HIDDEN: [RangeInclusive<char>; 21] = [
+const INVISIBLE_CHARS: [RangeInclusive<char>; 21] = [
     '\u{80}'..='\u{9f}',
     '\u{ad}'..='\u{ad}',
     '\u{600}'..='\u{605}',
@@ -53,7 +53,7 @@ const HIDDEN: [RangeInclusive<char>; 21] = [
 
 /// Whether a character has no shape of its own, but does something to the text around it.
 pub fn is_hidden(character: char) -> bool {
-    HIDDEN.iter().any(|range| range.contains(&character))
+    INVISIBLE_CHARS.iter().any(|range| range.contains(&character))
 }
 
 /// Appends the printable form of `bytes` to `out`.
@@ -71,13 +71,13 @@ fn split_while(bytes: &[u8], belongs: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
 }
 
 fn plain_run<'a>(bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-    let (run, rest) = split_while(bytes, |byte| PLAIN[byte as usize]);
+    let (run, rest) = split_while(bytes, |byte| PLAIN_BYTES[byte as usize]);
     out.extend_from_slice(run);
     rest
 }
 
 fn ascii_run<'a>(bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
-    let (run, rest) = split_while(bytes, |byte| byte.is_ascii() && !PLAIN[byte as usize]);
+    let (run, rest) = split_while(bytes, |byte| byte.is_ascii() && !PLAIN_BYTES[byte as usize]);
     for &byte in run {
         match byte {
             b'\\' => out.extend_from_slice(b"\\\\"),

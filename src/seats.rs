@@ -9,7 +9,7 @@ use thiserror::Error;
 use tokio::sync::Notify;
 
 /// All seats: more than people ever watched one console, and Ansible's usual forks three times.
-pub const SEATS: usize = 96;
+pub const MAX_CONNECTIONS: usize = 96;
 /// Of one user.
 const OF_ONE_USER: usize = 64;
 /// The last ones are for users who have none yet,
@@ -24,7 +24,7 @@ const GROUPS: [&str; 2] = ["root", "sudo"];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Full {
     /// Others have them.
-    #[error("{SEATS} sessions are there: no more")]
+    #[error("{MAX_CONNECTIONS} sessions are there: no more")]
     All,
     /// The user has enough.
     #[error("you have {0} sessions there: the seats that are left are for other users")]
@@ -84,13 +84,13 @@ impl Seats {
 fn full(seats: &[Arc<Taken>], user: &str, administrator: bool) -> Option<Full> {
     let taken = seats.len();
     let own = seats.iter().filter(|taken| taken.user == user).count();
-    if own >= OF_ONE_USER || own > 0 && taken >= SEATS - FOR_NEWCOMERS {
+    if own >= OF_ONE_USER || own > 0 && taken >= MAX_CONNECTIONS - FOR_NEWCOMERS {
         return Some(Full::Own(own));
     }
-    if taken >= SEATS {
+    if taken >= MAX_CONNECTIONS {
         return Some(Full::All);
     }
-    (taken >= SEATS - FOR_ADMINISTRATORS && !administrator).then_some(Full::Reserved(taken))
+    (taken >= MAX_CONNECTIONS - FOR_ADMINISTRATORS && !administrator).then_some(Full::Reserved(taken))
 }
 
 impl Seat {
@@ -137,16 +137,19 @@ mod tests {
         while let Ok(seat) = seats.take("another", false) {
             taken.push(seat);
         }
-        assert_eq!(taken.len(), SEATS - FOR_NEWCOMERS, "two users leave room for a third");
-        for user in 0..SEATS {
+        assert_eq!(taken.len(), MAX_CONNECTIONS - FOR_NEWCOMERS, "two users leave room for a third");
+        for user in 0..MAX_CONNECTIONS {
             taken.extend(seats.take(&format!("user-{user}"), false));
         }
-        assert_eq!(taken.len(), SEATS - FOR_ADMINISTRATORS);
-        assert_eq!(seats.take("late", false).unwrap_err(), Full::Reserved(SEATS - FOR_ADMINISTRATORS));
-        for user in 0..SEATS {
+        assert_eq!(taken.len(), MAX_CONNECTIONS - FOR_ADMINISTRATORS);
+        assert_eq!(
+            seats.take("late", false).unwrap_err(),
+            Full::Reserved(MAX_CONNECTIONS - FOR_ADMINISTRATORS)
+        );
+        for user in 0..MAX_CONNECTIONS {
             taken.extend(seats.take(&format!("admin-{user}"), true));
         }
-        assert_eq!(taken.len(), SEATS, "as many as before, and no more");
+        assert_eq!(taken.len(), MAX_CONNECTIONS, "as many as before, and no more");
         assert_eq!(seats.take("root", true).unwrap_err(), Full::All);
         taken.clear();
         assert!(seats.lock().is_empty(), "nothing stays behind");
@@ -174,7 +177,7 @@ mod tests {
 
         masters[7].set_idle(true);
         let others: Vec<_> = (0..).map_while(|user| seats.take(&format!("user-{user}"), true).ok()).collect();
-        assert_eq!(others.len(), SEATS - OF_ONE_USER + 1, "one more, in the place of the idle one");
+        assert_eq!(others.len(), MAX_CONNECTIONS - OF_ONE_USER + 1, "one more, in the place of the idle one");
         assert!(is_lost(&masters[7]));
         drop(masters);
         assert_eq!(seats.lock().len(), others.len() + 2, "a seat that was lost is given back once");

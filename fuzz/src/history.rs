@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use consoleserver::capture::{History, Lines, Matcher, TimeRange, Wanted};
+use consoleserver::capture::{History, LineSelection, Lines, Matcher, TimeRange};
 use consoleserver::config::LogType;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
@@ -48,7 +48,7 @@ pub fn run(data: &[u8]) {
     let byte = *seed;
     let pattern = || (byte & 2 == 2).then(|| Box::new(move |line: &[u8]| line.contains(&byte)) as Matcher);
     // As the file has them; what is shown of a record by default must only never fail.
-    let wanted = |as_is| Wanted { pattern: pattern(), range: TimeRange { since, until: None }, as_is };
+    let wanted = |as_is| LineSelection { pattern: pattern(), range: TimeRange { since, until: None }, as_is };
     let mut read = History::new(&path, LogType::Text, wanted(false)).expect("a log");
     let shown = all(&mut read);
     let mut history = History::new(&path, LogType::Text, wanted(true)).expect("a log");
@@ -141,7 +141,7 @@ fn time_of(line: &[u8]) -> Option<Timestamp> {
 fn in_pieces(log: &[u8], seed: u8) {
     let since: Timestamp = SINCE.parse().expect("a time");
     let range = TimeRange { since: Some(since), until: None };
-    let lines = || Lines::new(LogType::Text, Wanted { range, ..Wanted::default() });
+    let lines = || Lines::new(LogType::Text, LineSelection { range, ..LineSelection::default() });
     let mut whole = lines();
     let mut shown = whole.pass(log.to_vec());
     shown.extend(whole.end());

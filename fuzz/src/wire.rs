@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use consoleserver::message::{LIMIT, MessageError, encode, receive, receive_async};
+use consoleserver::system::message::{MAX_MESSAGE_BYTES, MessageError, encode, receive, receive_async};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -44,7 +44,7 @@ fn said_again<T: Serialize + DeserializeOwned + PartialEq + Debug>(message: &T, 
         Ok(wire) => wire,
         // Control characters are longer as JSON writes them.
         Err(MessageError::TooLong(length)) => {
-            assert!(length > LIMIT);
+            assert!(length > MAX_MESSAGE_BYTES);
             return;
         }
         Err(error) => panic!("{error}"),

@@ -1,5 +1,6 @@
-//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; what it does at present is asked
-//! of it, if it runs.
+//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; a
+//! running port is asked for its
+//! status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,43 +8,43 @@ use std::time::Duration;
 
 use zbus::ObjectServer;
 
-use super::bouncer::caller;
+use super::authorization::caller;
 use super::bus::{Keys, Session};
 use super::manager::tcp_port;
 use super::refused::{
     BusError::{Failed, Refused},
     Result,
 };
-use super::service::House;
+use super::service::Shared;
 use super::wire::keys;
 use crate::attach::{LineErrors, Status, client};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
-use crate::hub::BREAKS;
+use crate::hub::BREAK_MS_RANGE;
 use crate::port::PortName;
 
 /// The object of a port.
 pub struct Port {
-    house: Arc<House>,
+    shared: Arc<Shared>,
     name: PortName,
 }
 
 impl Port {
     /// The object of that one.
-    pub fn new(house: Arc<House>, name: PortName) -> Self {
-        Self { house, name }
+    pub fn new(shared: Arc<Shared>, name: PortName) -> Self {
+        Self { shared, name }
     }
 
     async fn put(&self, key: &'static str, value: Value) -> Result<()> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
-        self.house.core.set(path, Some(value), 0).await?;
+        self.shared.core.set(path, Some(value), 0).await?;
         Ok(())
     }
 
-    /// A key of the candidate as text; empty if it has no value, or the port is to be removed.
+    /// A key of the candidate; `None` if it has no value, or the port is to be removed.
     fn candidate_value(&self, key: &'static str) -> Option<Value> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
-        path.effective(&self.house.core.state().candidate_config)
+        path.effective(&self.shared.core.state().candidate_config)
     }
 
     fn text(&self, key: &'static str) -> String {
@@ -70,17 +71,17 @@ impl Port {
         found
     }
 
-    /// How the port does, if it runs and says so.
+    /// The status of the port, if it runs and replies.
     async fn status(&self) -> Option<Status> {
-        self.house.core.live.status(&self.name).await?.ok()
+        self.shared.core.live.status(&self.name).await?.ok()
     }
 
-    /// A question to a port that runs.
+    /// Sends a request to a running port.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
     ) -> Result<T> {
-        let live = &self.house.core.live;
+        let live = &self.shared.core.live;
         let active = live.active().await.map_err(|error| Failed(error.to_string()))?;
         if !active.contains(&self.name) {
             return Err(Failed(format!("{} is not running", self.name)));
@@ -92,25 +93,27 @@ impl Port {
 #[zbus::interface(name = "org.consoleserver1.Port", introspection_docs = false)]
 impl Port {
     async fn start(&self) -> Result<()> {
-        Ok(self.house.core.start(&self.name).await?)
+        Ok(self.shared.core.start(&self.name).await?)
     }
 
     async fn stop(&self) -> Result<()> {
-        Ok(self.house.core.stop(&self.name).await?)
+        Ok(self.shared.core.stop(&self.name).await?)
     }
 
     #[zbus(out_args("remarks"))]
     async fn reload(&self, #[zbus(object_server)] server: &ObjectServer) -> Result<Vec<String>> {
         let this = Scope::Port(self.name.clone());
-        let remarks = self.house.core.reload(|scope| *scope == this).await?;
-        self.house.keep_objects(server).await;
+        let remarks = self.shared.core.reload(|scope| *scope == this).await?;
+        self.shared.keep_objects(server).await;
         Ok(remarks)
     }
 
     async fn send_break(&self, milliseconds: u32) -> Result<()> {
-        if !BREAKS.contains(&milliseconds) {
-            let (shortest, longest) = (BREAKS.start(), BREAKS.end());
-            return Err(Refused(format!("a break lasts {shortest} to {longest} ms, not {milliseconds}")));
+        if !BREAK_MS_RANGE.contains(&milliseconds) {
+            let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
+            return Err(Refused(format!(
+                "expected a break of {shortest} to {longest} ms, not {milliseconds}"
+            )));
         }
         let length = Duration::from_millis(milliseconds.into());
         let by = caller();
@@ -119,7 +122,7 @@ impl Port {
 
     #[zbus(out_args("sessions"))]
     async fn sessions(&self) -> Result<Vec<Session>> {
-        let users = match self.house.core.live.status(&self.name).await {
+        let users = match self.shared.core.live.status(&self.name).await {
             None => Vec::new(),
             Some(status) => status.map_err(Failed)?.users,
         };
@@ -141,17 +144,17 @@ impl Port {
     /// `console@INSTANCE.service`
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit(&self) -> String {
-        format!("console@{}.service", self.house.core.state().instances.of(&self.name))
+        format!("console@{}.service", self.shared.core.state().instances.of(&self.name))
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn candidate(&self) -> Keys {
-        self.keys(&self.house.core.state().candidate_config)
+        self.keys(&self.shared.core.state().candidate_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn origins(&self) -> HashMap<String, String> {
-        let state = self.house.core.state();
+        let state = self.shared.core.state();
         let config = &state.candidate_config;
         let of = |key: String| {
             let origin = config.origin(&self.name, &key).to_string();
@@ -162,17 +165,17 @@ impl Port {
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn running(&self) -> Keys {
-        self.keys(&self.house.core.state().running_config)
+        self.keys(&self.shared.core.state().running_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     fn committed(&self) -> Keys {
-        self.keys(&self.house.core.state().committed_config)
+        self.keys(&self.shared.core.state().committed_config)
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
     async fn state(&self) -> String {
-        match self.house.core.live.status(&self.name).await {
+        match self.shared.core.live.status(&self.name).await {
             None => "not running".to_owned(),
             Some(Ok(status)) => status.state,
             Some(Err(why)) => why,
@@ -278,7 +281,7 @@ impl Port {
         self.put("xonxoff", on.into()).await
     }
 
-    /// 0 = none.
+    /// 0 = no listener.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> u16 {
         self.number("ssh_port")
@@ -309,7 +312,7 @@ impl Port {
         self.put("log.type", kind.into()).await
     }
 
-    /// Seconds; 0 = for ever.
+    /// Seconds; 0 = no timeout.
     #[zbus(property(emits_changed_signal = "false"))]
     fn timeout(&self) -> u32 {
         self.number("timeout")
@@ -330,7 +333,7 @@ impl Port {
         self.put("description", text.into()).await
     }
 
-    /// Empty = the monitored directory's entry of the port's name.
+    /// Empty = the entry of the port's name in the monitored directory.
     #[zbus(property(emits_changed_signal = "false"))]
     fn device(&self) -> String {
         self.text("device")
@@ -340,7 +343,7 @@ impl Port {
     async fn set_device(&self, path: String) -> Result<()> {
         let key = KeyPath { scope: Scope::Port(self.name.clone()), key: Some("device") };
         let value = if path.is_empty() { None } else { Some(path.into()) };
-        self.house.core.set(key, value, 0).await?;
+        self.shared.core.set(key, value, 0).await?;
         Ok(())
     }
 }

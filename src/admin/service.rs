@@ -1,5 +1,5 @@
-//! `console-admin`: the objects on the bus, kept in step with the ports that there are; the deadline of a commit that waits; and
-//! leaving when nobody needs it.
+//! `console-admin`: keeps the objects on the bus in step with the ports, rolls back a commit at its
+//! deadline, and exits when idle.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use zbus::{Connection, ObjectServer, fdo};
 
 use super::act::emitter;
-use super::bouncer::Bouncer;
-use super::bus::{NAME, PATH, port_path};
+use super::authorization::Authorizer;
+use super::bus::{BUS_NAME, OBJECT_PATH, port_path};
 use super::core::Core;
 use super::files::Files;
 use super::guarded::Guarded;
@@ -25,39 +25,40 @@ use super::port::Port;
 use super::units::Units;
 use super::watcher::Watcher;
 use crate::port::PortName;
-use crate::systemd;
+use crate::system::systemd;
 
-/// Without a call for so long, nobody needs us.
-const IDLE: Duration = Duration::from_secs(60);
-/// How often the clock is looked at while a commit waits: a machine that slept in between does not tell.
-const LOOK: Duration = Duration::from_secs(5);
-/// Between two tries at a rollback.
-const RETRY: Duration = Duration::from_secs(30);
-/// For polkit, systemd or the bus to answer; a job of systemd's has a limit of its own.
-const ANSWERS: Duration = Duration::from_secs(90);
-/// For calls that run as the service is stopped: a reload's restarts, bounded each, seldom take as long.
-const FAREWELL: Duration = Duration::from_secs(60);
+/// Exit after this time without a call.
+const IDLE_EXIT_DELAY: Duration = Duration::from_secs(60);
+/// Interval of checks while a commit waits: timers do not include suspend.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// Between two attempts at a rollback.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// For polkit, systemd or the bus to reply; jobs of systemd have their own timeout.
+const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
+/// For calls in progress when the service is stopped: the restarts of a reload, bounded each, rarely take
+/// as long.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why there is no administration.
+/// Why the service exits.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// No bus.
+    /// The bus cannot be reached.
     #[error("the system bus: {0}")]
     Bus(#[from] zbus::Error),
-    /// Somebody has our name.
-    #[error("{NAME} on the system bus: {0}")]
+    /// The name is taken.
+    #[error("{BUS_NAME} on the system bus: {0}")]
     Name(fdo::Error),
-    /// Signals, the runtime.
+    /// The runtime or signals.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
 }
 
 /// What all objects share.
-pub struct House {
-    /// Does the work.
+pub struct Shared {
+    /// The state and the means to change it.
     pub core: Core,
-    /// Decides who may.
-    pub bouncer: Bouncer,
+    /// Authorizes callers.
+    pub authorizer: Authorizer,
     /// Ports that have an object.
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
@@ -66,8 +67,8 @@ pub struct House {
     changed: Notify,
 }
 
-/// A call that runs.
-pub struct Busy<'h>(&'h House);
+/// A call in progress.
+pub struct Busy<'h>(&'h Shared);
 
 impl Drop for Busy<'_> {
     fn drop(&mut self) {
@@ -77,8 +78,8 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl House {
-    /// A call begins; it ends with what is returned.
+impl Shared {
+    /// A call begins; it ends when the result is dropped.
     pub fn busy(&self) -> Busy<'_> {
         self.note();
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -90,18 +91,20 @@ impl House {
         self.last_call.store(since, Ordering::Relaxed);
     }
 
-    /// When nobody will have called for [`IDLE`]; `None` while somebody does, or a commit waits.
+    /// When the service will have been idle for [`IDLE_EXIT_DELAY`]; `None` while a call is in progress or
+    /// a commit waits.
     fn idle_at(&self) -> Option<Instant> {
         let last = self.begun + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
-        (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none()).then_some(last + IDLE)
+        (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none())
+            .then_some(last + IDLE_EXIT_DELAY)
     }
 
-    /// A deadline is new.
+    /// The deadline has changed.
     pub fn look_at_the_clock(&self) {
         self.changed.notify_waiters();
     }
 
-    /// An object for each port that there is, and no other. Not to be called while a property is being written: that holds the tree.
+    /// Keeps one object for each port. Must not be called while a property is written: that locks the tree.
     pub async fn keep_objects(self: &Arc<Self>, server: &ObjectServer) {
         let mut objects = self.objects.lock().await;
         let wanted: BTreeSet<PortName> = self.core.state().ports().into_iter().cloned().collect();
@@ -125,7 +128,7 @@ impl House {
     }
 }
 
-/// Serves until nobody needs it.
+/// Serves until idle.
 pub fn run(root: PathBuf) -> Result<(), ServiceError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -137,71 +140,73 @@ pub fn run(root: PathBuf) -> Result<(), ServiceError> {
 async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     let mut terminate =
         signal(SignalKind::terminate()).map_err(|error| ServiceError::System("signals", error))?;
-    let connection = zbus::connection::Builder::system().method_timeout(ANSWERS).build().await?;
+    let connection = zbus::connection::Builder::system().method_timeout(REPLY_TIMEOUT).build().await?;
     let units = Units::new(&connection).await?;
     let runtime_dir =
         root.join(systemd::runtime_directory().strip_prefix("/").unwrap_or(&systemd::runtime_directory()));
     let live = Live::new(runtime_dir, units.clone());
-    let house = Arc::new(House {
+    let shared = Arc::new(Shared {
         core: Core::new(Files { root }, units, live, emitter(&connection)?),
-        bouncer: Bouncer::new(&connection).await?,
+        authorizer: Authorizer::new(&connection).await?,
         objects: tokio::sync::Mutex::default(),
         calls: AtomicUsize::new(0),
         begun: Instant::now(),
         last_call: AtomicU64::new(0),
         changed: Notify::new(),
     });
-    house.core.finish().await;
-    // A commit that a reboot has overtaken goes back before anybody can confirm it.
-    house.core.expire().await;
+    shared.core.finish().await;
+    // A commit whose deadline is of an earlier boot is rolled back before it can be confirmed.
+    shared.core.expire().await;
     let server = connection.object_server();
-    server.at(PATH, Guarded::new(Manager(house.clone()), house.clone())).await?;
-    server.at(PATH, Guarded::new(Watcher::new(house.clone()), house.clone())).await?;
-    server.at(PATH, Guarded::new(fdo::ObjectManager, house.clone())).await?;
-    house.keep_objects(server).await;
-    connection.request_name(NAME).await?;
+    server.at(OBJECT_PATH, Guarded::new(Manager(shared.clone()), shared.clone())).await?;
+    server.at(OBJECT_PATH, Guarded::new(Watcher::new(shared.clone()), shared.clone())).await?;
+    server.at(OBJECT_PATH, Guarded::new(fdo::ObjectManager, shared.clone())).await?;
+    shared.keep_objects(server).await;
+    connection.request_name(BUS_NAME).await?;
 
     let mut tried: Option<Instant> = None;
     loop {
-        let changed = house.changed.notified();
-        let idle = house.idle_at();
-        let waits = house.core.waiting().map(|waiting| match waiting.left() {
-            // A rollback that has failed, on a disk that is full say, is tried again.
-            0 => tried.map_or_else(Instant::now, |tried| tried + RETRY),
-            left => Instant::now() + Duration::from_secs(left).min(LOOK),
+        let changed = shared.changed.notified();
+        let idle = shared.idle_at();
+        let waits = shared.core.waiting().map(|waiting| match waiting.left() {
+            // A failed rollback, on a full disk for example, is retried.
+            0 => tried.map_or_else(Instant::now, |tried| tried + RETRY_INTERVAL),
+            left => Instant::now() + Duration::from_secs(left).min(CHECK_INTERVAL),
         });
         tokio::select! {
             () = changed => {}
-            () = crate::clock::reached(waits) => {
-                house.core.expire().await;
+            () = crate::system::clock::reached(waits) => {
+                shared.core.expire().await;
                 tried = Some(Instant::now());
-                house.keep_objects(server).await;
+                shared.keep_objects(server).await;
             }
-            () = crate::clock::reached(idle) => {
-                if house.idle_at().is_some_and(|at| at <= Instant::now()) {
+            () = crate::system::clock::reached(idle) => {
+                if shared.idle_at().is_some_and(|at| at <= Instant::now()) {
                     break;
                 }
             }
             _ = terminate.recv() => break,
         }
     }
-    leave(&connection, &house).await;
+    leave(&connection, &shared).await;
     Ok(())
 }
 
-/// Gives the name back first: the next call starts the next service. Calls that have come before are answered.
-async fn leave(connection: &Connection, house: &House) {
-    if let Err(error) = connection.release_name(NAME).await {
-        tracing::warn!("{NAME} cannot be given back: {error}");
+/// Releases the name first, so that the next call activates a new service. Calls that came before are
+/// answered.
+async fn leave(connection: &Connection, shared: &Shared) {
+    if let Err(error) = connection.release_name(BUS_NAME).await {
+        tracing::warn!("cannot release {BUS_NAME}: {error}");
     }
     let answered = async {
         loop {
-            let changed = house.changed.notified();
-            // What the bus had sent before it took the name back lies in the socket: one turn of the loop for each message.
+            let changed = shared.changed.notified();
+            // Messages that the bus sent before it released the name are in the socket: one iteration for
+            // each.
             let quiet = tokio::time::timeout(Duration::from_millis(100), connection.monitor_activity())
                 .await
                 .is_err();
-            if quiet && house.calls.load(Ordering::Relaxed) == 0 {
+            if quiet && shared.calls.load(Ordering::Relaxed) == 0 {
                 return;
             }
             if quiet {
@@ -209,7 +214,7 @@ async fn leave(connection: &Connection, house: &House) {
             }
         }
     };
-    if tokio::time::timeout(FAREWELL, answered).await.is_err() {
-        tracing::error!("a call has not ended within {} s", FAREWELL.as_secs());
+    if tokio::time::timeout(DRAIN_TIMEOUT, answered).await.is_err() {
+        tracing::error!("a call timed out after {} s", DRAIN_TIMEOUT.as_secs());
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use consoleserver::{admin, journal};
+use consoleserver::{admin, system::journal};
 
 /// Serve org.consoleserver1 on the system bus: change, reload and commit the configuration. Started by the bus.
 #[derive(Parser)]

@@ -11,8 +11,8 @@ use clap::Parser;
 use consoleserver::admin::confirm;
 use consoleserver::config::{Config, ConfigError, LAST_GOOD, Salvaged, Text, committed, load_text};
 use consoleserver::generator::{self, udev};
-use consoleserver::persist;
 use consoleserver::port::PortName;
+use consoleserver::system::persist;
 
 /// Turn the consoleserver configuration into units. systemd runs this at boot and with each daemon-reload, and udev for
 /// each serial device.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use consoleserver::hostkeys::HostKeys;
-use consoleserver::{hostkeys, journal, systemd};
+use consoleserver::{hostkeys, system::journal, system::systemd};
 use sd_notify::NotifyState;
 
 /// Make the SSH host keys that the directory does not have yet.
@@ -45,7 +45,7 @@ fn judge(directory: &Path) -> ExitCode {
     match hostkeys::load(directory) {
         Ok(HostKeys { passed_over, .. }) => {
             for reason in passed_over {
-                tracing::warn!("host key passed over: {reason}");
+                tracing::warn!("host key ignored: {reason}");
             }
             ExitCode::SUCCESS
         }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
-use consoleserver::journal;
 use consoleserver::logdir::server::{self, Options, ServerError};
+use consoleserver::system::journal;
 use nix::unistd::{Group, User};
 
 /// Open the log directory of each serial port that asks, on the listener that systemd hands over.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use consoleserver::port::PortName;
 use consoleserver::service::Options;
-use consoleserver::{journal, service};
+use consoleserver::{service, system::journal};
 use lexopt::prelude::*;
 use nix::sys::prctl::set_name;
 
@@ -30,15 +30,15 @@ Options:
 ";
 
 /// What is asked for.
-enum Asked {
+enum Request {
     Serve(Options),
     Say(String),
 }
 
 fn main() -> ExitCode {
     let options = match asked() {
-        Ok(Asked::Serve(options)) => options,
-        Ok(Asked::Say(text)) => {
+        Ok(Request::Serve(options)) => options,
+        Ok(Request::Say(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
         }
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn asked() -> Result<Asked, lexopt::Error> {
+fn asked() -> Result<Request, lexopt::Error> {
     let (mut config, mut root, mut bus, mut port) = (None, PathBuf::from("/"), false, None);
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
@@ -72,14 +72,14 @@ fn asked() -> Result<Asked, lexopt::Error> {
             Long("config") => config = Some(PathBuf::from(arguments.value()?)),
             Long("root") => root = PathBuf::from(arguments.value()?),
             Long("bus") => bus = true,
-            Short('h') | Long("help") => return Ok(Asked::Say(HELP.to_owned())),
+            Short('h') | Long("help") => return Ok(Request::Say(HELP.to_owned())),
             Short('V') | Long("version") => {
-                return Ok(Asked::Say(format!("console-port {}\n", env!("CARGO_PKG_VERSION"))));
+                return Ok(Request::Say(format!("console-port {}\n", env!("CARGO_PKG_VERSION"))));
             }
             Value(name) if port.is_none() => port = Some(name.parse::<PortName>()?),
             other => return Err(other.unexpected()),
         }
     }
     let port = port.ok_or("which port?")?;
-    Ok(Asked::Serve(Options { port, config, root, bus }))
+    Ok(Request::Serve(Options { port, config, root, bus }))
 }

@@ -28,7 +28,7 @@ pub const LONGEST_RECORD: usize = 4096;
 
 /// Bytes of records after which `encode` stops, so that a backlog full of escapes does not become a buffer of many
 /// times its size. The caller writes them and calls again.
-const BATCH: usize = 32 * 1024;
+const BATCH_BYTES: usize = 32 * 1024;
 
 /// The two times that a batch of bytes has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Encoder {
         match self.format {
             Format::Nothing => pending.len(),
             Format::Raw => {
-                let batch = &pending[..pending.len().min(BATCH)];
+                let batch = &pending[..pending.len().min(BATCH_BYTES)];
                 out.extend_from_slice(batch);
                 batch.len()
             }
@@ -118,7 +118,7 @@ impl Encoder {
             Format::Raw | Format::Nothing => {}
             Format::Text => self.record(b"> ", bytes, now, out),
             Format::Rows { looks } => {
-                for bytes in bytes.chunks(hex::ROW) {
+                for bytes in bytes.chunks(hex::ROW_BYTES) {
                     self.row(b"> ", bytes, looks, now, out);
                 }
             }
@@ -136,10 +136,10 @@ impl Encoder {
     ) -> usize {
         let mut consumed = 0;
         let mut at = times.pending_since;
-        while out.len() < BATCH {
+        while out.len() < BATCH_BYTES {
             let rest = &pending[consumed..];
             let length = match rest.len() {
-                hex::ROW.. => hex::ROW,
+                hex::ROW_BYTES.. => hex::ROW_BYTES,
                 length if flush => length,
                 _ => 0,
             };
@@ -164,7 +164,7 @@ impl Encoder {
     fn encode_text(&mut self, pending: &[u8], times: Times, flush: bool, out: &mut Vec<u8>) -> usize {
         let mut consumed = 0;
         let mut at = times.pending_since;
-        while out.len() < BATCH {
+        while out.len() < BATCH_BYTES {
             consumed += self.rest_of_line_end(&pending[consumed..]);
             let Some(Piece { text, end }) = Piece::first(&pending[consumed..], flush) else { break };
             let goes_on = self.left == Left::Unfinished;
@@ -454,7 +454,7 @@ mod tests {
         while consumed < backlog.len() {
             out.clear();
             consumed += encoder.encode(&backlog[consumed..], at("2026-11-22T20:00:00Z"), false, &mut out);
-            assert!(out.len() <= BATCH + 8 * LONGEST_RECORD, "{}", out.len());
+            assert!(out.len() <= BATCH_BYTES + 8 * LONGEST_RECORD, "{}", out.len());
         }
         assert_eq!(encoder.left, Left::Ended);
     }

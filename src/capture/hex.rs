@@ -1,7 +1,7 @@
 //! Rows of the `hex` and `both` logs: 16 bytes as numbers, and for `both` as what they look like. Pure.
 
 /// Bytes of a row.
-pub(super) const ROW: usize = 16;
+pub(super) const ROW_BYTES: usize = 16;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
@@ -16,7 +16,7 @@ pub(super) fn row(bytes: &[u8], looks: bool, out: &mut Vec<u8>) {
         out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
     }
     if looks {
-        let missing = ROW - bytes.len();
+        let missing = ROW_BYTES - bytes.len();
         let width = missing * 3 + usize::from(bytes.len() <= 8);
         out.extend(std::iter::repeat_n(b' ', width));
         out.extend_from_slice(b"  |");
@@ -42,7 +42,7 @@ mod tests {
         assert_eq!(shown(b"login:\r\n", false), "6c 6f 67 69 6e 3a 0d 0a");
         let whole = shown(b"0123456789abcdef", true);
         assert_eq!(whole, "30 31 32 33 34 35 36 37  38 39 61 62 63 64 65 66  |0123456789abcdef|");
-        for length in 1..ROW {
+        for length in 1..ROW_BYTES {
             let part = shown(&b"0123456789abcdef"[..length], true);
             assert_eq!(part.find('|'), whole.find('|'), "{part}");
         }

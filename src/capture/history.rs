@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use flate2::read::MultiGzDecoder;
 
 use super::tail::{self, Tail};
-use super::view::{LINE_MAX, View, Wanted, time_of};
+use super::view::{LINE_MAX, LineSelection, View, time_of};
 use crate::config::LogType;
 
 /// Bytes shown at once, about.
@@ -82,7 +82,7 @@ enum Source {
 
 impl History {
     /// At the beginning of a log of this type.
-    pub fn new(path: &Path, kind: LogType, wanted: Wanted) -> io::Result<Self> {
+    pub fn new(path: &Path, kind: LogType, wanted: LineSelection) -> io::Result<Self> {
         let mut files = rotated(path)?;
         if let Some(file) = tail::open(path)? {
             files.extend(Found::new(path.to_owned(), &file.metadata()?, Packing::None, None));
@@ -305,7 +305,7 @@ pub fn logs_in(directory: &Path) -> io::Result<Vec<String>> {
 /// Of which type the log at this place seems to be: [`LogType::Text`] (which rows of numbers are read as, too), if the first line
 /// that can be read has a time.
 pub fn guess_type(path: &Path) -> io::Result<LogType> {
-    let mut history = History::new(path, LogType::Raw, Wanted::default())?;
+    let mut history = History::new(path, LogType::Raw, LineSelection::default())?;
     let mut line = Vec::new();
     let timed = history.next_line(&mut line)? && time_of(&line).is_some();
     Ok(if timed { LogType::Text } else { LogType::Raw })
@@ -355,7 +355,7 @@ mod tests {
         room.join("console.log")
     }
 
-    fn history(path: &Path, wanted: Wanted) -> History {
+    fn history(path: &Path, wanted: LineSelection) -> History {
         History::new(path, LogType::Text, wanted).unwrap()
     }
 
@@ -371,16 +371,16 @@ mod tests {
         text.lines().filter_map(|line| line.split(' ').nth(2)).collect()
     }
 
-    fn since(time: &str) -> Wanted {
+    fn since(time: &str) -> LineSelection {
         let since: Timestamp = time.parse().unwrap();
-        Wanted { range: TimeRange { since: Some(since), until: None }, ..Wanted::default() }
+        LineSelection { range: TimeRange { since: Some(since), until: None }, ..LineSelection::default() }
     }
 
     #[test]
     fn what_was_rotated_comes_first_and_what_is_added_last() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
-        let mut history = history(&path, Wanted::default());
+        let mut history = history(&path, LineSelection::default());
         assert_eq!(words(&all(&mut history)), ["one", "two", "three", "four", "five"]);
         let mut tail = history.into_tail();
         fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b" added\n").unwrap();
@@ -392,10 +392,10 @@ mod tests {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
         let panics = || Some(Box::new(|line: &[u8]| line.ends_with(b"panic")) as Matcher);
-        let found = all(&mut history(&path, Wanted { pattern: panics(), ..Wanted::default() }));
+        let found = all(&mut history(&path, LineSelection { pattern: panics(), ..LineSelection::default() }));
         assert_eq!(words(&found), ["one", "three", "five"]);
         assert!(found.ends_with("panic\n"), "a line end of its own: {found:?}");
-        let wanted = Wanted { pattern: panics(), ..since("2026-11-24T03:00:00Z") };
+        let wanted = LineSelection { pattern: panics(), ..since("2026-11-24T03:00:00Z") };
         assert_eq!(words(&all(&mut history(&path, wanted))), ["three", "five"]);
     }
 
@@ -413,7 +413,7 @@ mod tests {
             put(room.path(), name, &bytes);
         }
         let path = room.path().join("console.log");
-        let in_order = || all(&mut history(&path, Wanted::default()));
+        let in_order = || all(&mut history(&path, LineSelection::default()));
         assert_eq!(words(&in_order()), ["first", "second", "third", "last"]);
         // logrotate's `dateext` came later, or went.
         put(room.path(), "console.log.1", &line("numbered"));
@@ -436,7 +436,7 @@ mod tests {
         let lines: String = (0..9999).map(|n| format!("2026-11-24T01:30:00+00:00 < line{n}\n")).collect();
         let whole = packed(lines.as_bytes());
         put(room.path(), "console.log.3.gz", &whole[..whole.len() / 2]);
-        let mut history = history(&path, Wanted::default());
+        let mut history = history(&path, LineSelection::default());
         let shown = all(&mut history);
         let words = words(&shown);
         assert_eq!(words[0], "one");
@@ -475,7 +475,7 @@ mod tests {
             std::thread::sleep(YIELD_INTERVAL);
             true
         }) as Matcher);
-        let mut history = history(&path, Wanted { pattern: costly, ..Wanted::default() });
+        let mut history = history(&path, LineSelection { pattern: costly, ..LineSelection::default() });
         let first = String::from_utf8(history.look_on().unwrap().unwrap()).unwrap();
         assert_eq!(words(&first), ["one"]);
         assert_eq!(words(&all(&mut history)), ["two", "three", "four", "five"]);
@@ -485,7 +485,7 @@ mod tests {
     fn a_file_that_took_another_name_meanwhile_is_not_taken_for_it() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
-        let mut history = history(&path, Wanted::default());
+        let mut history = history(&path, LineSelection::default());
         fs::rename(room.path().join("console.log"), room.path().join("console.log.1")).unwrap();
         assert!(history.look_on().unwrap_err().to_string().contains("being rotated"));
     }

@@ -1,7 +1,7 @@
 //! A console's lines for the journal, which takes whole ones. Pure: bytes in as they come, lines out as they end.
 
 /// Bytes after which a line is cut: as long as the log's.
-const LONGEST: usize = 4096;
+const MAX_LINE_BYTES: usize = 4096;
 
 /// Puts lines together.
 #[derive(Debug, Default)]
@@ -21,7 +21,7 @@ impl Lines {
                 _ => self.line.push(byte),
             }
             self.after_cr = byte == b'\r';
-            if self.line.len() == LONGEST {
+            if self.line.len() == MAX_LINE_BYTES {
                 self.end(&mut say);
             }
         }
@@ -43,10 +43,11 @@ mod tests {
     fn lines_are_put_together_and_cut_where_they_have_no_end() {
         let mut lines = Lines::default();
         let mut said: Vec<Vec<u8>> = Vec::new();
-        for piece in [b"lo".as_slice(), b"gin:\r", b"\0\n\r\r\nroot\r", &[b'x'; LONGEST + 1], b"\n\r"] {
+        for piece in [b"lo".as_slice(), b"gin:\r", b"\0\n\r\r\nroot\r", &[b'x'; MAX_LINE_BYTES + 1], b"\n\r"]
+        {
             lines.take(piece, |line| said.push(line.to_vec()));
         }
-        let long = [b'x'; LONGEST];
+        let long = [b'x'; MAX_LINE_BYTES];
         assert_eq!(said, [b"login:".as_slice(), b"root", &long, b"x"]);
     }
 }

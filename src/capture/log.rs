@@ -17,10 +17,10 @@ use super::lines::Lines;
 use super::recovery::{Recovered, ends_within_a_line, identity, nuls_at_end, recover, renamed};
 use super::text::escape;
 use super::write_ahead::{Mark, Step, Unrecorded, WriteAhead, check};
-use crate::clock::SystemZone;
 use crate::config::{Log, LogType};
-use crate::failpoint;
 use crate::logdir::{LogDirectory, NoLogDirectory};
+use crate::system::clock::SystemZone;
+use crate::system::failpoint;
 
 /// What went wrong with the log file. Its Display is the sentence that the administrator reads.
 #[derive(Debug, Error)]

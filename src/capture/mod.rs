@@ -24,7 +24,7 @@ pub use log::{CaptureError, CaptureLog, Displaced};
 pub use recovery::Recovered;
 pub use search::Found;
 pub use tail::Tail;
-pub use view::{Lines, Matcher, TimeRange, Wanted};
+pub use view::{LineSelection, Lines, Matcher, TimeRange};
 pub use write_ahead::{Mark, Step, WriteAhead};
 
 use crate::printable as text;

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::history::History;
 use super::search::{Found, search};
 use super::tail::Tail;
-use super::view::Wanted;
+use super::view::LineSelection;
 use crate::config::{Log, LogType};
 use crate::logdir::{Client, NoLogDirectory};
 
@@ -68,7 +68,7 @@ impl Reader {
     }
 
     /// All that is there of the log, rotated files too.
-    pub async fn history(&self, log: &Log, wanted: Wanted) -> Result<History, ReadError> {
+    pub async fn history(&self, log: &Log, wanted: LineSelection) -> Result<History, ReadError> {
         let (path, kind) = (self.path(log)?, log.kind);
         self.on_a_thread(move || History::new(&path, kind, wanted)).await
     }

@@ -40,7 +40,7 @@ impl TimeRange {
 
 /// Which lines are wanted, and how.
 #[derive(Default)]
-pub struct Wanted {
+pub struct LineSelection {
     /// Those for which this is true: of the line as it is read by a person.
     pub pattern: Option<Matcher>,
     /// Those of these times.
@@ -51,14 +51,14 @@ pub struct Wanted {
 
 /// Shows the lines of one log.
 pub(super) struct View {
-    wanted: Wanted,
+    wanted: LineSelection,
     kind: LogType,
     /// Whether the line before was in the range of times.
     in_range: bool,
 }
 
 impl View {
-    pub(super) fn new(kind: LogType, wanted: Wanted) -> Self {
+    pub(super) fn new(kind: LogType, wanted: LineSelection) -> Self {
         let in_range = wanted.range.is_all();
         Self { wanted, kind, in_range }
     }
@@ -70,7 +70,7 @@ impl View {
 
     /// Whether the bytes of the file are shown as they stand there, whatever they are.
     fn shows_all(&self) -> bool {
-        let Wanted { pattern, range, as_is } = &self.wanted;
+        let LineSelection { pattern, range, as_is } = &self.wanted;
         pattern.is_none() && range.is_all() && (*as_is || self.kind != LogType::Text)
     }
 
@@ -127,7 +127,7 @@ pub struct Lines {
 
 impl Lines {
     /// Those of a log of this type.
-    pub fn new(kind: LogType, wanted: Wanted) -> Self {
+    pub fn new(kind: LogType, wanted: LineSelection) -> Self {
         Self { view: View::new(kind, wanted), line: Vec::new() }
     }
 
@@ -221,7 +221,7 @@ pub(super) fn time_of(line: &[u8]) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn shown(kind: LogType, wanted: Wanted, log: &str, size: usize) -> String {
+    fn shown(kind: LogType, wanted: LineSelection, log: &str, size: usize) -> String {
         let mut lines = Lines::new(kind, wanted);
         let mut shown: Vec<u8> =
             log.as_bytes().chunks(size).flat_map(|piece| lines.pass(piece.to_vec())).collect();
@@ -252,11 +252,19 @@ torn \x1b[1m half
 torn \x1b[1m half
 2026-11-24T02:00:06.000+00:00 < lo";
         for size in [1, 7, LOG.len()] {
-            assert_eq!(shown(LogType::Text, Wanted::default(), LOG, size), clean, "in pieces of {size}");
-            let as_is = Wanted { as_is: true, ..Wanted::default() };
+            assert_eq!(
+                shown(LogType::Text, LineSelection::default(), LOG, size),
+                clean,
+                "in pieces of {size}"
+            );
+            let as_is = LineSelection { as_is: true, ..LineSelection::default() };
             assert_eq!(shown(LogType::Text, as_is, LOG, size), LOG);
-            assert_eq!(shown(LogType::Raw, Wanted::default(), LOG, size), LOG, "the bytes as they came");
-            assert_eq!(shown(LogType::Both, Wanted::default(), LOG, size), LOG);
+            assert_eq!(
+                shown(LogType::Raw, LineSelection::default(), LOG, size),
+                LOG,
+                "the bytes as they came"
+            );
+            assert_eq!(shown(LogType::Both, LineSelection::default(), LOG, size), LOG);
         }
     }
 
@@ -264,7 +272,7 @@ torn \x1b[1m half
     fn a_pattern_is_looked_for_in_what_is_read() {
         let found = |kind, words: &'static str, as_is, log: &str| {
             let pattern: Matcher = Box::new(move |line| String::from_utf8_lossy(line).contains(words));
-            shown(kind, Wanted { pattern: Some(pattern), as_is, ..Wanted::default() }, log, 5)
+            shown(kind, LineSelection { pattern: Some(pattern), as_is, ..LineSelection::default() }, log, 5)
         };
         assert!(found(LogType::Text, "[  OK  ]", false, LOG).ends_with("< [  OK  ] caf\\xe9 C:\\\\temp\n"));
         assert!(found(LogType::Text, "[  OK  ]", true, LOG).contains(r"[\x1b[0;32m  OK  "), "as it is");
@@ -282,7 +290,7 @@ torn \x1b[1m half
     fn the_bytes_of_a_device_that_ends_its_lines_with_cr_are_searched_line_by_line() {
         let pattern: Matcher = Box::new(|line| line.windows(4).any(|part| part == b"anic"));
         let raw = "quiet\rKernel panic\rquiet\r\r\nPanic\n\rquiet";
-        let wanted = Wanted { pattern: Some(pattern), ..Wanted::default() };
+        let wanted = LineSelection { pattern: Some(pattern), ..LineSelection::default() };
         assert_eq!(shown(LogType::Raw, wanted, raw, 5), "Kernel panic\r\nPanic\n");
     }
 
@@ -299,7 +307,8 @@ torn \x1b[1m half
         ] {
             for size in [1, 7, log.len()] {
                 let range = TimeRange { since, until };
-                let shown = shown(LogType::Text, Wanted { range, ..Wanted::default() }, log, size);
+                let shown =
+                    shown(LogType::Text, LineSelection { range, ..LineSelection::default() }, log, size);
                 let words: Vec<&str> = shown
                     .lines()
                     .map(|line| if line.starts_with("no") { "no" } else { line.rsplit(' ').next().unwrap() })

@@ -12,11 +12,11 @@ use tokio::time::Instant;
 
 use super::batch::{Batch, FailedSync};
 use super::{CaptureError, CaptureLog, Displaced, Times};
-use crate::alarm::Alarm;
 use crate::config::Log;
 use crate::event::Event;
 use crate::hub::{Cursor, Hub, Note, Noted};
 use crate::logdir::Client;
+use crate::system::alarm::Alarm;
 
 /// Bytes per trip to the blocking thread.
 const WRITE_BATCH: usize = 64 * 1024;

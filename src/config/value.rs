@@ -1,5 +1,6 @@
-//! Single values: from what a file, the bus or a command line says to a type, and back. A parser says only that a
-//! value is refused; what would be right stands once, in the table of `keys`.
+//! Parsers of single values, from the configuration file, the bus or a command line, and their
+//! counterparts. A parser only
+//! rejects a value; the table in `keys` holds the text that describes valid ones.
 
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -12,39 +13,39 @@ use super::{
 };
 use crate::port::{Mapping, PortPattern};
 
-/// A value before it has a meaning: a TOML value.
+/// A value that has not been checked yet.
 pub type Value = toml::Value;
 
-/// Why a parser takes no value.
+/// Why a value is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum Rejected {
     /// Not what the key expects.
     Value,
     /// This element of the list is not.
     Element(usize),
-    /// What is expected, but for this.
+    /// The text is appended to what the key expects.
     Because(String),
 }
 
-pub(super) type Parsed<T> = Result<T, Refusal>;
+pub(super) type Parsed<T> = Result<T, Rejected>;
 
-/// The granule of the ring: a multiple of every page size that Linux has (4, 16 and 64 KiB).
-const GRANULE: usize = 64 * 1024;
+/// Unit of the ring size: a multiple of every page size that Linux has (4, 16 and 64 KiB).
+const SCROLLBACK_UNIT: usize = 64 * 1024;
 const MAX_SCROLLBACK: usize = 16 * 1024 * 1024;
-/// Seconds in a year: nobody waits longer, and no sum of times overflows.
+/// One year in seconds: sums of times cannot overflow.
 const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
-const SYNC: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-/// A silence that is not just a pause, up to a week.
-const SILENCE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
-/// Shorter, and a device that floods starts its unit all the time.
-const REST: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
+const SYNC_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
+/// From 1 s, shorter is an ordinary pause in output, up to one week.
+const SILENCE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
+/// With a shorter cooldown, a device that floods would start its hook unit all the time.
+const COOLDOWN_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Elements of a list of addresses or groups.
 const MAX_LIST: usize = 32;
-/// Members of a group of ports: each port by its name.
+/// Members of a group of ports: enough to list every port.
 const MAX_PATTERNS: usize = 1024;
 
 fn accept<T>(parsed: Option<T>) -> Parsed<T> {
-    parsed.ok_or(Refusal::Value)
+    parsed.ok_or(Rejected::Value)
 }
 
 pub(super) fn text(value: &Value) -> Parsed<&str> {
@@ -59,12 +60,12 @@ pub(super) fn number(value: &Value) -> Parsed<u64> {
     accept(value.as_integer().and_then(|number| number.try_into().ok()))
 }
 
-/// A type that knows itself which numbers it takes.
+/// A type with its own conversion from numbers.
 pub(super) fn numeric<T: TryFrom<u64>>(value: &Value) -> Parsed<T> {
     accept(number(value)?.try_into().ok())
 }
 
-/// A type that knows itself which words it takes.
+/// A type with its own parser.
 pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
     accept(text(value)?.parse().ok())
 }
@@ -72,9 +73,9 @@ pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
     match value.as_str() {
         Some("none") => Ok(None),
-        Some(_) => Err(Refusal::Value),
+        Some(_) => Err(Rejected::Value),
         None => match numeric(value)? {
-            0 => Err(Refusal::Value),
+            0 => Err(Rejected::Value),
             port => Ok(Some(port)),
         },
     }
@@ -84,14 +85,14 @@ pub(super) fn show_tcp_port(port: Option<u16>) -> Value {
     port.map_or("none".into(), |port| Value::Integer(port.into()))
 }
 
-/// Addresses that another one of the list covers are left out: `["0.0.0.0", "[::]"]` is `["[::]"]`.
+/// Drops addresses that another address of the list covers: `["0.0.0.0", "[::]"]` becomes `["[::]"]`.
 pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
     let mut kept: Vec<Address> = Vec::new();
     for (index, address) in elements(value, 1, |word| Some(word.parse::<Address>()))?.into_iter().enumerate()
     {
         let address = address.map_err(|error| match error {
-            AddressError::Syntax(_) => Refusal::Element(index),
-            error => Refusal::Because(error.to_string()),
+            AddressError::Syntax(_) => Rejected::Element(index),
+            error => Rejected::Because(error.to_string()),
         })?;
         if !kept.iter().any(|other| other.covers(&address)) {
             kept.retain(|other| !address.covers(other));
@@ -110,8 +111,9 @@ pub(super) fn groups(value: &Value) -> Parsed<Groups> {
     Ok(if names.iter().any(|name| name == "*") { Groups::Everyone } else { Groups::Members(names) })
 }
 
-/// A group is only ever compared with names that NSS gives, and directories do give "domain users"; refused is what
-/// no group is called and somebody means differently: a number, a pattern, sudo's `%name`.
+/// A group name is only compared with names from NSS, and directories do return "domain users". Rejected
+/// are names that
+/// no group has and that suggest a mistake: a number, a pattern, sudo's `%name`.
 fn is_group(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !":,/*".contains(c);
     name == "*"
@@ -129,7 +131,7 @@ pub(super) fn show_groups(groups: &Groups) -> Value {
     }
 }
 
-/// Names are compared with those that the account database gives.
+/// User names are compared with those from NSS.
 pub(super) fn users(value: &Value) -> Parsed<Vec<String>> {
     let plain = |name: &str| {
         (1..=256).contains(&name.len())
@@ -148,7 +150,7 @@ pub(super) fn writers(value: &Value) -> Parsed<Writers> {
     match text(value)? {
         "one" => Ok(Writers::One),
         "shared" => Ok(Writers::Shared),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -163,16 +165,16 @@ pub(super) fn show_writers(writers: Writers) -> Value {
 fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {
     let list = accept(value.as_array().filter(|list| (at_least..=MAX_LIST).contains(&list.len())))?;
     let parsed =
-        |(index, element): (usize, &Value)| element.as_str().and_then(&parse).ok_or(Refusal::Element(index));
+        |(index, element): (usize, &Value)| element.as_str().and_then(&parse).ok_or(Rejected::Element(index));
     list.iter().enumerate().map(parsed).collect()
 }
 
-/// Ports as commands take them.
+/// Port patterns, as on the command line.
 pub(super) fn patterns(value: &Value) -> Parsed<Vec<PortPattern>> {
     let list = accept(value.as_array().filter(|list| list.len() <= MAX_PATTERNS))?;
     let pattern = |(index, element): (usize, &Value)| {
-        let word = element.as_str().ok_or(Refusal::Element(index))?;
-        word.parse::<PortPattern>().map_err(|error| Refusal::Because(error.to_string()))
+        let word = element.as_str().ok_or(Rejected::Element(index))?;
+        word.parse::<PortPattern>().map_err(|error| Rejected::Because(error.to_string()))
     };
     list.iter().enumerate().map(pattern).collect()
 }
@@ -181,7 +183,7 @@ pub(super) fn show_patterns(patterns: &[PortPattern]) -> Value {
     Value::Array(patterns.iter().map(|pattern| pattern.to_string().into()).collect())
 }
 
-/// Absolute, and nothing in it that walks upwards or breaks a line.
+/// An absolute path without `..` and control characters.
 pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
     let word = text(value)?;
     let path = Path::new(word);
@@ -193,7 +195,7 @@ pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
     accept(right.then(|| path.to_owned()))
 }
 
-/// The reader only takes UTF-8 paths.
+/// Paths are read as UTF-8 only.
 pub(super) fn show_path(path: &Path) -> Value {
     path.to_string_lossy().into_owned().into()
 }
@@ -214,7 +216,7 @@ pub(super) fn timeout(value: &Value) -> Parsed<Option<Duration>> {
     match number(value)? {
         0 => Ok(None),
         seconds @ 1..=MAX_TIMEOUT => Ok(Some(Duration::from_secs(seconds))),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -229,7 +231,7 @@ pub(super) fn log_type(value: &Value) -> Parsed<LogType> {
         "text" => Ok(LogType::Text),
         "hex" => Ok(LogType::Hex),
         "both" => Ok(LogType::Both),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -261,7 +263,7 @@ pub(super) fn sync(value: &Value) -> Parsed<Option<Duration>> {
     if text(value)? == "never" {
         return Ok(None);
     }
-    time(value, &SYNC).map(Some)
+    time(value, &SYNC_RANGE).map(Some)
 }
 
 pub(super) fn show_sync(sync: Option<Duration>) -> Value {
@@ -269,11 +271,11 @@ pub(super) fn show_sync(sync: Option<Duration>) -> Value {
 }
 
 pub(super) fn silence(value: &Value) -> Parsed<Duration> {
-    time(value, &SILENCE)
+    time(value, &SILENCE_RANGE)
 }
 
-pub(super) fn rest(value: &Value) -> Parsed<Duration> {
-    time(value, &REST)
+pub(super) fn cooldown(value: &Value) -> Parsed<Duration> {
+    time(value, &COOLDOWN_RANGE)
 }
 
 fn time(value: &Value, range: &RangeInclusive<Duration>) -> Parsed<Duration> {
@@ -297,10 +299,10 @@ pub(super) fn show_time(time: Duration) -> Value {
 }
 
 pub(super) fn pattern(value: &Value) -> Parsed<Pattern> {
-    Pattern::new(text(value)?).map_err(Refusal::Because)
+    Pattern::new(text(value)?).map_err(Rejected::Because)
 }
 
-/// Rounded up to [`GRANULE`], so that the ring can be mapped on every kernel.
+/// Rounded up to [`SCROLLBACK_UNIT`], so that the ring can be mapped with any page size.
 pub(super) fn scrollback(value: &Value) -> Parsed<usize> {
     let (count, unit) = quantity(text(value)?)?;
     let bytes = match unit {
@@ -309,8 +311,8 @@ pub(super) fn scrollback(value: &Value) -> Parsed<usize> {
         _ => None,
     };
     let bytes = bytes.and_then(|bytes| usize::try_from(bytes).ok());
-    accept(bytes.filter(|bytes| (GRANULE..=MAX_SCROLLBACK).contains(bytes)))
-        .map(|bytes| bytes.next_multiple_of(GRANULE))
+    accept(bytes.filter(|bytes| (SCROLLBACK_UNIT..=MAX_SCROLLBACK).contains(bytes)))
+        .map(|bytes| bytes.next_multiple_of(SCROLLBACK_UNIT))
 }
 
 pub(super) fn show_scrollback(bytes: usize) -> Value {
@@ -337,7 +339,7 @@ pub(super) fn root_login(value: &Value) -> Parsed<RootLogin> {
         "key" => Ok(RootLogin::Key),
         "yes" => Ok(RootLogin::Yes),
         "no" => Ok(RootLogin::No),
-        _ => Err(Refusal::Value),
+        _ => Err(Rejected::Value),
     }
 }
 
@@ -350,19 +352,19 @@ pub(super) fn show_root_login(root: RootLogin) -> Value {
     .into()
 }
 
-/// A list; or as in sshd_config (5), words in one text, or the word "none".
+/// A list, or as in sshd_config(5) one text of several words, or "none".
 pub(super) fn keys_files(value: &Value) -> Parsed<Vec<KeysFile>> {
     let words: Vec<&str> = match value {
         Value::String(text) if text.split_whitespace().next().is_some() => text.split_whitespace().collect(),
         Value::Array(list) => {
             let words =
-                list.iter().enumerate().map(|(index, word)| word.as_str().ok_or(Refusal::Element(index)));
+                list.iter().enumerate().map(|(index, word)| word.as_str().ok_or(Rejected::Element(index)));
             words.collect::<Parsed<_>>()?
         }
-        _ => return Err(Refusal::Value),
+        _ => return Err(Rejected::Value),
     };
     if words.len() > MAX_LIST {
-        return Err(Refusal::Value);
+        return Err(Rejected::Value);
     }
     let files = words.into_iter().map(|word| KeysFile::parse(word).map_err(because));
     files.filter_map(Parsed::transpose).collect()
@@ -383,8 +385,8 @@ pub(super) fn keys_command_user(value: &Value) -> Parsed<Option<KeysCommandUser>
     KeysCommandUser::parse(text(value)?).map(Some).map_err(because)
 }
 
-fn because(error: KeySourceError) -> Refusal {
-    Refusal::Because(error.to_string())
+fn because(error: KeySourceError) -> Rejected {
+    Rejected::Because(error.to_string())
 }
 
 pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
@@ -394,7 +396,7 @@ pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
     }
 }
 
-/// A list of words, or picocom's own way to write one, `"lfcrlf,delbs"`.
+/// A list of words, or picocom's notation, `"lfcrlf,delbs"`.
 pub(super) fn mapping(value: &Value) -> Parsed<Mapping> {
     let mapping = match value.as_str() {
         Some(list) => list.parse::<Mapping>(),
@@ -403,7 +405,7 @@ pub(super) fn mapping(value: &Value) -> Parsed<Mapping> {
             Mapping::of(words.iter().map(String::as_str))
         }
     };
-    mapping.map_err(|error| Refusal::Because(error.to_string()))
+    mapping.map_err(|error| Rejected::Because(error.to_string()))
 }
 
 pub(super) fn show_mapping(mapping: &Mapping) -> Value {

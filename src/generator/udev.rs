@@ -46,7 +46,7 @@ impl fmt::Display for Properties {
 
 /// A tty of which udev asks. It is about to get its links, which are not made yet.
 #[derive(Debug, Clone)]
-pub struct Asked<'a> {
+pub struct UdevTty<'a> {
     /// What the kernel calls it.
     pub kernel: &'a str,
     /// Its links, relative to /dev.
@@ -62,7 +62,7 @@ pub struct Asked<'a> {
 /// adapter itself.
 pub fn properties(
     config: &Config,
-    asked: &Asked<'_>,
+    asked: &UdevTty<'_>,
     leads: impl Fn(&Path) -> Option<u64>,
     has: impl Fn(u64, &Path) -> bool,
 ) -> Properties {
@@ -102,7 +102,7 @@ pub fn on_this_machine(
     let tty = leads(&Path::new("/dev").join(kernel)).unwrap_or(u64::MAX);
     let has =
         |other: u64, path: &Path| machine.namesakes(path, tty).iter().any(|(namesake, _)| *namesake == other);
-    properties(config, &Asked { kernel, links, tty, clash }, leads, has)
+    properties(config, &UdevTty { kernel, links, tty, clash }, leads, has)
 }
 
 /// The units' instances of the enabled ports whose devices are there: they are opened when the whole is started. What udev has not come to yet, its rules
@@ -156,7 +156,7 @@ mod tests {
         clash: Option<&str>,
     ) -> String {
         let links: Vec<_> = links.iter().map(PathBuf::from).collect();
-        let asked = Asked { kernel, links: &links, tty: 10, clash: clash.map(str::to_owned) };
+        let asked = UdevTty { kernel, links: &links, tty: 10, clash: clash.map(str::to_owned) };
         let leads =
             |path: &Path| others.iter().find(|(link, _)| Path::new(link) == path).map(|(_, tty)| *tty);
         properties(config, &asked, leads, |tty, _| tty != 99).to_string()

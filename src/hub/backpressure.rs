@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::port::Baud;
 
 /// Bytes that a cursor must free in its moment.
-const QUANTUM: u64 = 16 * 1024;
+const MIN_PROGRESS_BYTES: u64 = 16 * 1024;
 /// Upper bounds of the moment, for slow lines, where the kernel holds seconds.
 const SESSION_MAX: Duration = Duration::from_millis(250);
 const LOG_MAX: Duration = Duration::from_secs(2);
@@ -126,9 +126,9 @@ impl Cursors {
             if reader.stalled || reader.position >= tail {
                 continue;
             }
-            let (deadline, _) = *reader
-                .awaited
-                .get_or_insert_with(|| (now + moment(reader.puller, self.baud), reader.position + QUANTUM));
+            let (deadline, _) = *reader.awaited.get_or_insert_with(|| {
+                (now + moment(reader.puller, self.baud), reader.position + MIN_PROGRESS_BYTES)
+            });
             if now >= deadline {
                 reader.stalled = true;
                 reader.awaited = None;
@@ -176,7 +176,7 @@ mod tests {
         let slot = cursors.insert(Puller::Session, 0);
         let start = Instant::now();
         cursors.wait_before_tail(100_000, start);
-        assert!(cursors.advance(slot, QUANTUM, WINDOW, WINDOW));
+        assert!(cursors.advance(slot, MIN_PROGRESS_BYTES, WINDOW, WINDOW));
         let later = start + SESSION_MAX;
         assert_eq!(cursors.wait_before_tail(100_000, later), Some(later + SESSION_MAX));
     }
@@ -188,7 +188,7 @@ mod tests {
             let meanwhile = |wait: Duration| wait.as_secs_f64() * rate as f64 / 10.0;
             assert!(meanwhile(moment(Puller::Session, Some(baud))) <= 4096.0 + 1.0);
             assert!(meanwhile(moment(Puller::Log, Some(baud))) <= 32.0 * 1024.0 + 1.0);
-            assert!(QUANTUM as f64 >= 4.0 * meanwhile(moment(Puller::Session, Some(baud))) - 4.0);
+            assert!(MIN_PROGRESS_BYTES as f64 >= 4.0 * meanwhile(moment(Puller::Session, Some(baud))) - 4.0);
         }
     }
 }

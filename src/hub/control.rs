@@ -9,7 +9,7 @@ use crate::port::LineSettings;
 use crate::serial::{Counters, ModemLine, ModemLines};
 
 /// Wishes on their way to the line. More wait with whoever has them.
-pub(super) const QUEUE: usize = 4;
+pub(super) const REQUEST_QUEUE: usize = 4;
 
 /// What a session wants.
 #[derive(Debug)]

@@ -19,11 +19,11 @@ use super::sharing::{Seen, Sharing};
 use super::writing::{Gap, Writing};
 use super::{Condition, Control, Hub, LineState, Noted};
 use crate::event::Event;
-use crate::failpoint;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
 use crate::serial::{Contact, Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
-use crate::systemd;
+use crate::system::failpoint;
+use crate::system::systemd;
 
 /// Reads in a row before the sessions get their turn.
 const BURST: usize = 8;
@@ -36,12 +36,12 @@ const FLOOD: usize = 2048;
 const LAST_WORDS: usize = 64 * 1024;
 
 /// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
-const TYPED: Duration = Duration::from_secs(2);
+const INPUT_NOTE_DELAY: Duration = Duration::from_secs(2);
 /// Bytes of such a line.
-const TYPED_MAX: usize = 1024;
+const INPUT_NOTE_BYTES: usize = 1024;
 
 /// A device that has just appeared is root's until udev has given it to its group.
-const CHOWN: Duration = Duration::from_secs(2);
+const UDEV_CHOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the line does to the device and tells about it.
 #[derive(Debug)]
@@ -278,7 +278,7 @@ impl Device {
     }
 
     fn just_appeared(&mut self) -> bool {
-        self.denied_since.get_or_insert_with(Instant::now).elapsed() < CHOWN
+        self.denied_since.get_or_insert_with(Instant::now).elapsed() < UDEV_CHOWN_TIMEOUT
     }
 
     pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
@@ -383,7 +383,7 @@ impl Device {
             self.look_due = Some(self.look_at);
             return;
         }
-        self.look_at = now + quality::LOOK;
+        self.look_at = now + quality::CHECK_INTERVAL;
         self.look_due = None;
         let counters = tty.counters();
         self.look_for_others(tty, now, counters);
@@ -432,8 +432,8 @@ impl Device {
             return;
         }
         self.typed.extend_from_slice(bytes);
-        self.typed_due.get_or_insert_with(|| Instant::now() + TYPED);
-        if self.typed.len() >= TYPED_MAX || bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+        self.typed_due.get_or_insert_with(|| Instant::now() + INPUT_NOTE_DELAY);
+        if self.typed.len() >= INPUT_NOTE_BYTES || bytes.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             self.note_typed();
         }
     }

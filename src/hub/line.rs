@@ -16,21 +16,21 @@ use super::identity::Still;
 use super::wake::Hearing;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
-use crate::clock::reached;
 use crate::ownership::Claims;
 use crate::port::{LineSettings, ModemLevels, PortName};
 use crate::serial::{DeviceWatch, Tty, WatchError};
-use crate::systemd;
+use crate::system::clock::reached;
+use crate::system::systemd;
 
 /// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
 /// tells when it changes, but not when another program lets go of it.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// For a link that has gone from an open tty to come again, or for the tty to hear that its device has gone.
-const VANISHED: Duration = Duration::from_secs(1);
+const VANISHED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Between two looks at the links of an open tty where they cannot be watched.
-const UNWATCHED: Duration = Duration::from_secs(60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// For a device to take what was written last, before its tty is closed for good.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
@@ -165,7 +165,7 @@ impl Line {
 
     /// Opens the device, as soon as it can be; `None` if the line is to end before that.
     async fn open(&mut self) -> Option<Tty> {
-        let mut retry_after = RETRY.0;
+        let mut retry_after = RETRY_BACKOFF.0;
         loop {
             // Armed before the try, so that nothing is missed in between.
             let watch = DeviceWatch::new(&self.device.watched());
@@ -188,7 +188,7 @@ impl Line {
         let mut watch = match watch {
             Ok(watch) => Some(watch),
             Err(error) => {
-                tracing::warn!("{error}; trying every {} s", RETRY.1.as_secs());
+                tracing::warn!("{error}; trying every {} s", RETRY_BACKOFF.1.as_secs());
                 None
             }
         };
@@ -198,7 +198,7 @@ impl Line {
                 _ = &mut self.end => return None,
                 _ = appeared(&mut watch) => return Some(()),
                 () = tokio::time::sleep_until(retry_at), if retries => {
-                    *retry_after = (*retry_after * 2).min(RETRY.1);
+                    *retry_after = (*retry_after * 2).min(RETRY_BACKOFF.1);
                     return Some(());
                 }
                 Some(change) = self.changes.recv() => {
@@ -241,7 +241,7 @@ impl Line {
         let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
         // Armed before the look, so that nothing is missed in between.
         let mut watch = DeviceWatch::new(&device.watched())
-            .inspect_err(|error| tracing::warn!("{error}; looking every {} s", UNWATCHED.as_secs()))
+            .inspect_err(|error| tracing::warn!("{error}; looking every {} s", RECHECK_INTERVAL.as_secs()))
             .ok();
         let mut links_due = Some(Instant::now());
         let mut vanished = false;
@@ -268,11 +268,11 @@ impl Line {
                 () = reached(links_due) => match device.check(tty) {
                     Still::Ours => {
                         vanished = false;
-                        links_due = watch.is_none().then(|| Instant::now() + UNWATCHED);
+                        links_due = watch.is_none().then(|| Instant::now() + RECHECK_INTERVAL);
                     }
                     Still::Vanished if !vanished => {
                         vanished = true;
-                        links_due = Some(Instant::now() + VANISHED);
+                        links_due = Some(Instant::now() + VANISHED_TIMEOUT);
                     }
                     Still::Vanished => return Lost::Displaced(device.nowhere()),
                     Still::Moved(why) => return Lost::Displaced(why),
@@ -291,7 +291,7 @@ impl Line {
                         let _ = told.send(set);
                     }
                     Control::Lease { told, .. } if lease.is_some() => {
-                        let _ = told.send(Err(format!("somebody else tries line rates at {}", device.name)));
+                        let _ = told.send(Err(format!("another user is testing line rates at {}", device.name)));
                     }
                     Control::Lease { told, .. } if writing.is_some() || pause.is_some() => {
                         let name = &device.name;

@@ -26,11 +26,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::clock::clock;
-use crate::failpoint;
 use crate::port::{LineSettings, Pacing};
 use crate::ring::{LogMark, LogRecord, Ring, RingError};
-use crate::systemd;
+use crate::system::clock::clock;
+use crate::system::failpoint;
+use crate::system::systemd;
 
 use backpressure::Cursors;
 pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
@@ -46,12 +46,12 @@ const INPUT_QUEUE: usize = 4;
 const WORDS: u64 = 64 * 1024;
 
 /// For a line to say how it is.
-const EXAMINE: Duration = Duration::from_secs(1);
+const EXAMINE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Milliseconds of a break, if nothing is said: nothing shorter is seen by all devices, and few need more.
-pub const BREAK: u32 = 500;
+pub const DEFAULT_BREAK_MS: u32 = 500;
 /// Milliseconds that may be said.
-pub const BREAKS: RangeInclusive<u32> = 1..=10_000;
+pub const BREAK_MS_RANGE: RangeInclusive<u32> = 1..=10_000;
 
 /// What a session wants the device to get, in order.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl Hub {
     /// A hub over this ring, and what [`line::run`] takes from.
     pub fn new(ring: Ring) -> (Arc<Self>, Inbox) {
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
-        let (control, controls) = mpsc::channel(control::QUEUE);
+        let (control, controls) = mpsc::channel(control::REQUEST_QUEUE);
         let state = Mutex::new(State { ring, cursors: Cursors::default(), notes: Notes::default() });
         let hub = Self {
             state,
@@ -246,7 +246,7 @@ impl Hub {
             self.control.send(Control::Examine(told)).await.ok()?;
             condition.await.ok()
         };
-        tokio::time::timeout(EXAMINE, asked).await.ok().flatten().unwrap_or_default()
+        tokio::time::timeout(EXAMINE_INTERVAL, asked).await.ok().flatten().unwrap_or_default()
     }
 
     /// How often input that was on its way was thrown away, because its device had gone: what belongs to it must not follow, even if

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 use crate::serial::Counters;
 
 /// Between two looks at the counters while a device talks: each is a system call. So near its place is a break noted.
-pub(super) const LOOK: Duration = Duration::from_millis(100);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Without further errors for so long, a burst is over.
-const QUIET: Duration = Duration::from_secs(10);
+const BURST_END_TIME: Duration = Duration::from_secs(10);
 /// Framing and parity errors of one burst that are more than a plug pushed in.
-const SUSPICIOUS: u32 = 8;
+const MIN_BURST_ERRORS: u32 = 8;
 
 /// What was seen of a line so far.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ struct Burst {
 impl Burst {
     /// Counts `more`; the size of the burst when it is to be told, which it is once.
     fn grow(&mut self, more: u32, enough: u32, now: Instant) -> Option<u32> {
-        if self.last.is_some_and(|last| now.duration_since(last) >= QUIET) {
+        if self.last.is_some_and(|last| now.duration_since(last) >= BURST_END_TIME) {
             *self = Self::default();
         }
         if more == 0 {
@@ -55,7 +55,7 @@ impl Quality {
             said.push(format!("{count} {} received", if count == 1 { "break" } else { "breaks" }));
         }
         let errors = since(|c| c.frame).saturating_add(since(|c| c.parity));
-        if let Some(count) = self.errors.grow(errors, SUSPICIOUS, now) {
+        if let Some(count) = self.errors.grow(errors, MIN_BURST_ERRORS, now) {
             said.push(format!("line errors: wrong baud rate? ({count} framing and parity errors)"));
         }
         let lost = since(|c| c.overrun).saturating_add(since(|c| c.buffer_overrun));

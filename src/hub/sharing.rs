@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 /// Between two looks. What is on its way through the kernel at one is here at the next.
-const LOOK: Duration = Duration::from_secs(1);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Bytes that are more than a counter's fancy: breaks, SysRq, a UART's FIFO that was reset.
 const ENOUGH: u64 = 64;
 /// Without further ones for so long, the other program has gone.
@@ -34,7 +34,7 @@ pub(super) struct Sharing {
 impl Sharing {
     /// Whether it is time for a look.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.before.is_none_or(|(at, _)| now.duration_since(at) >= LOOK)
+        self.before.is_none_or(|(at, _)| now.duration_since(at) >= CHECK_INTERVAL)
     }
 
     /// How many bytes another program has taken, while it does.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::device::Device;
-use crate::alarm::Alarm;
 use crate::serial::{Contact, Tty};
+use crate::system::alarm::Alarm;
 
 /// How a device is heard at present. It begins awake.
 #[derive(Debug)]

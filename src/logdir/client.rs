@@ -14,7 +14,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{Notify, watch};
 
 use super::{Current, Identity, LogDirectory, NoLogDirectory, Told};
-use crate::message::{self, MessageError};
+use crate::system::message::{self, MessageError};
 
 /// Between two connections: `console-logs` may be restarted by an upgrade.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The socket of `console-logs`, below the runtime directory.
-pub const SOCKET: &str = "logs";
+pub const SOCKET_NAME: &str = "logs";
 
 /// Device, inode, and whether its mount is read-only: a mount that was made read-only stays so when its file system can be written to
 /// again.

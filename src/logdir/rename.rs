@@ -17,8 +17,8 @@ use thiserror::Error;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::message::{self, MessageError};
 use crate::port::PortName;
+use crate::system::message::{self, MessageError};
 
 /// For `console-logs` to answer: a rename(2) of each directory, on a disk that may be busy.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);

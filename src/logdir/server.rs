@@ -24,11 +24,11 @@ use tokio::time::timeout;
 
 use super::watch::PathWatch;
 use super::{Identity, Told, detached, peer, rename};
-use crate::accepting::Failing;
 use crate::config::Instances;
-use crate::message;
 use crate::port::PortName;
-use crate::systemd;
+use crate::system::accepting::Failing;
+use crate::system::message;
+use crate::system::systemd;
 
 /// Connections at a time, of all ports: a configuration has up to 1024. The next one beyond waits in the backlog.
 const CONNECTIONS_MAX: usize = 2048;

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 use tokio::io::Interest;
 
-use crate::reactor::{Notifier, Watched};
+use crate::system::reactor::{Notifier, Watched};
 
 /// Watches a directory of directories.
 pub(super) struct PathWatch {

@@ -5,7 +5,7 @@ use super::{PortName, natural_order};
 /// The names that were probably meant, the nearest first: similar ones, and those that begin with the word or contain it.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     /// More names do not help the reader.
-    const NAMED: usize = 3;
+    const MAX_SUGGESTIONS: usize = 3;
     /// From this many letters on, a name that contains them is meant.
     const PART: usize = 3;
     let word = word.to_lowercase();
@@ -21,7 +21,7 @@ pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
         one.cmp(other).then_with(|| natural_order(name, other_name))
     });
     near.dedup();
-    near.into_iter().take(NAMED).map(|(_, name)| name).collect()
+    near.into_iter().take(MAX_SUGGESTIONS).map(|(_, name)| name).collect()
 }
 
 /// `a`, `a or b`, `a, b or c`
@@ -36,11 +36,11 @@ pub fn either(words: &[&str]) -> String {
 /// The words that follow "there is no port WORD: ": the nearest names, or the names that exist.
 pub fn instead(word: &str, names: &[&str]) -> String {
     /// More names do not help the reader.
-    const LISTED: usize = 8;
+    const MAX_LISTED: usize = 8;
     match nearest(word, names.iter().copied()).as_slice() {
         [] if names.is_empty() => "none is configured; `create` makes one".to_owned(),
-        [] if names.len() > LISTED => {
-            format!("there are {} and {} more", names[..LISTED].join(", "), names.len() - LISTED)
+        [] if names.len() > MAX_LISTED => {
+            format!("there are {} and {} more", names[..MAX_LISTED].join(", "), names.len() - MAX_LISTED)
         }
         [] => format!("there are {}", names.join(", ")),
         near => format!("did you mean {}?", either(near)),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::PortError;
 
 /// Pauses that can be configured. 10 s is what tio's own files take; a longer one looks like a port that hangs.
-const PAUSES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
+const PAUSE_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// A pause as it is written: `20ms`, `1s` or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ impl FromStr for Pause {
         });
         milliseconds
             .map(Duration::from_millis)
-            .filter(|pause| pause.is_zero() || PAUSES.contains(pause))
+            .filter(|pause| pause.is_zero() || PAUSE_RANGE.contains(pause))
             .map(Self)
             .ok_or_else(|| PortError::Pause(word.to_owned()))
     }

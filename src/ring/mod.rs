@@ -28,10 +28,10 @@ use intake::Intake;
 use log::LogCells;
 pub use log::{LogMark, LogRecord};
 
-use crate::failpoint;
+use crate::system::failpoint;
 
 /// Bytes of the header page in front of the data.
-const HEADER: usize = 4096;
+const HEADER_BYTES: usize = 4096;
 /// "console1" and the layout's version: another layout is not adopted.
 const MAGIC: u64 = 0x636f_6e73_6f6c_0002;
 /// The most that one read moves into the pipe, and so the part of the ring that a killed process may have left half written:
@@ -102,7 +102,7 @@ impl Ring {
         let memory = |error: Errno| RingError::Memory(capacity, error.into());
         let memfd = memfd_create("console-ring", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)
             .map_err(memory)?;
-        ftruncate(&memfd, (HEADER + capacity) as i64).map_err(memory)?;
+        ftruncate(&memfd, (HEADER_BYTES + capacity) as i64).map_err(memory)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&memfd, FcntlArg::F_ADD_SEALS(seals)).map_err(memory)?;
         let ring = Self::map(memfd, capacity, intake)?;
@@ -142,7 +142,7 @@ impl Ring {
             return Err(RingError::Foreign("it could shrink under us"));
         }
         let size = fstat(&memfd).map_err(|_| RingError::Foreign("it cannot be examined"))?.st_size;
-        let capacity = usize::try_from(size).unwrap_or_default().saturating_sub(HEADER);
+        let capacity = usize::try_from(size).unwrap_or_default().saturating_sub(HEADER_BYTES);
         if !(2 * READ_MAX..=CAPACITY_MAX).contains(&capacity) {
             return Err(RingError::Foreign("no scrollback has its size"));
         }
@@ -226,7 +226,7 @@ impl Ring {
 
     fn map(memfd: OwnedFd, capacity: usize, intake: Intake) -> Result<Self, RingError> {
         let map = MmapOptions::new()
-            .len(HEADER + capacity)
+            .len(HEADER_BYTES + capacity)
             .map_raw(&memfd)
             .map_err(|error| RingError::Memory(capacity, error))?;
         Ok(Self { map, memfd, intake, capacity })
@@ -281,7 +281,7 @@ impl Ring {
         let start = (from % self.capacity as u64) as usize;
         let length = ((head - from) as usize).min(self.capacity - start);
         // SAFETY: within the mapping, as in space(); &self excludes a concurrent space() in this process.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(HEADER + start), length) }
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(HEADER_BYTES + start), length) }
     }
 
     /// The offset from which the last `lines` lines begin, an unfinished one included.
@@ -336,7 +336,7 @@ fn space(map: &mut MmapRaw, capacity: usize, head: u64, count: usize) -> &mut [u
     let length = count.clamp(1, READ_MAX).min(capacity - start);
     // SAFETY: HEADER + start + length lies within the mapping (sealed, so it cannot shrink); &mut excludes every other slice of it
     // in this process, and no other process writes.
-    unsafe { std::slice::from_raw_parts_mut(map.as_mut_ptr().add(HEADER + start), length) }
+    unsafe { std::slice::from_raw_parts_mut(map.as_mut_ptr().add(HEADER_BYTES + start), length) }
 }
 
 impl AsFd for Ring {

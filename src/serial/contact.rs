@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use tokio::io::Interest;
 
 use super::tty::{ReadOutcome, Tty, WriteOutcome};
-use crate::reactor::Watched;
+use crate::system::reactor::Watched;
 
 /// A tty under the runtime's eye. Only [`Self::readable`] and [`Self::writable`] wait.
 #[derive(Debug)]

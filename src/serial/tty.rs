@@ -21,7 +21,7 @@ use super::line_break::{self, BreakError};
 use crate::port::{LineLevel, LineSettings, ModemLevels};
 
 /// The major number of /dev/ttyACM0 and its like (`admin-guide/devices.txt`).
-const ACM: u64 = 166;
+const ACM_MAJOR: u64 = 166;
 
 /// What a read found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl Tty {
     /// One that has been claimed. Whether it can be listened to is tried while that can still be said: later there is nothing to do about
     /// it but to open the port anew.
     fn ours(file: File) -> io::Result<Self> {
-        let itself = nix::sys::stat::major(file.metadata()?.rdev()) == ACM;
+        let itself = nix::sys::stat::major(file.metadata()?.rdev()) == ACM_MAJOR;
         let tty = Self { file, itself };
         tty.contact()?;
         Ok(tty)

@@ -12,7 +12,7 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDe
 use thiserror::Error;
 use tokio::io::Interest;
 
-use crate::reactor::{Notifier, Watched};
+use crate::system::reactor::{Notifier, Watched};
 
 /// Names that a path may lead through; more is a loop of links (the kernel's own limit is 40 links).
 const MAX_STEPS: usize = 256;

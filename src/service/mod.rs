@@ -14,11 +14,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
-use crate::memory;
-use crate::outbound;
 use crate::port::PortName;
 use crate::ring::RingError;
-use crate::systemd::{self, Handed, HandedError};
+use crate::system::memory;
+use crate::system::outbound;
+use crate::system::systemd::{self, Handed, HandedError};
 use port::PortService;
 use prepare::Prepared;
 use sd_notify::NotifyState;
@@ -30,7 +30,7 @@ const BLOCKING_THREADS: usize = 5;
 /// An idle blocking thread is given up after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 /// Descriptors that are told ready at once; more wait for the next turn. tokio's 1024 would be 12 KiB in each port.
-const EVENTS: usize = 64;
+const EVENT_QUEUE: usize = 64;
 
 /// Does something on a thread whose stack goes with it. On the main one, what reads the configuration once would leave 40 KiB of stack in
 /// each port; and files may be slow.
@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_io_events_per_tick(EVENTS)
+        .max_io_events_per_tick(EVENT_QUEUE)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(BLOCKING_STACK)
         .thread_keep_alive(BLOCKING_IDLE)
@@ -207,7 +207,7 @@ pub(crate) struct Signals {
 }
 
 /// What a signal asks for.
-pub(crate) enum Asked {
+pub(crate) enum SignalRequest {
     Apply,
     ReopenLog,
     Leave,
@@ -224,12 +224,12 @@ impl Signals {
     }
 
     /// The next one. Cancel safe.
-    async fn next(&mut self) -> Asked {
+    async fn next(&mut self) -> SignalRequest {
         tokio::select! {
-            _ = self.apply.recv() => Asked::Apply,
-            _ = self.reopen.recv() => Asked::ReopenLog,
-            _ = self.terminate.recv() => Asked::Leave,
-            _ = self.interrupt.recv() => Asked::Leave,
+            _ = self.apply.recv() => SignalRequest::Apply,
+            _ = self.reopen.recv() => SignalRequest::ReopenLog,
+            _ = self.terminate.recv() => SignalRequest::Leave,
+            _ = self.interrupt.recv() => SignalRequest::Leave,
         }
     }
 }

@@ -10,36 +10,36 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::prepare::Prepared;
-use super::{Asked, Listeners, Options, ServiceError, Signals};
+use super::{Listeners, Options, ServiceError, SignalRequest, Signals};
 use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
-use crate::clock::reached;
 use crate::config::{Config, ConfigError, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
 use crate::hub::{Hub, LineState};
-use crate::journal;
-use crate::memory;
 use crate::ownership::Claims;
 use crate::port::PortName;
-use crate::session::{Console, Directory, Neighbours};
+use crate::session::{Console, Directory, PortList};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
-use crate::systemd::Watchdog;
+use crate::system::clock::reached;
+use crate::system::journal;
+use crate::system::memory;
+use crate::system::systemd::Watchdog;
 use crate::trigger::{notifier, watcher};
-use crate::{attach, ssh, systemd};
+use crate::{attach, ssh, system::systemd};
 
 /// For the sessions to hear why they end.
-const FAREWELL: Duration = Duration::from_secs(2);
+const SESSIONS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the line to read and say what is left.
-const LINE_END: Duration = Duration::from_secs(2);
+const LINE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 /// For the log to be flushed. A disk that takes longer loses nothing if systemd keeps the ring.
-const FLUSH: Duration = Duration::from_secs(5);
+const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Without a device and without anybody, the process leaves after this; a client that has just connected has been accepted
 /// by then.
-const LINGER: Duration = Duration::from_secs(5);
+const UNPLUGGED_EXIT_DELAY: Duration = Duration::from_secs(5);
 /// Changes on their way to the line.
-const ORDERS: usize = 4;
+const MAX_QUEUED_ORDERS: usize = 4;
 
 /// The rooms of one port.
 pub(super) struct PortService {
@@ -83,7 +83,7 @@ impl PortService {
         let writer = Writer::new(hub.clone(), log_directory.clone(), wanted_log.borrow().clone());
         let health = writer.health();
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
-        let (line_orders, line_inbox) = mpsc::channel(ORDERS);
+        let (line_orders, line_inbox) = mpsc::channel(MAX_QUEUED_ORDERS);
         let (end_line, end) = oneshot::channel();
         let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox, end);
         let took_over = tty.is_some();
@@ -96,13 +96,13 @@ impl PortService {
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
-        let notifier = options.bus.then(|| notifier::begin(console.name_to_come()));
+        let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
         let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
         journal::set_port(&name);
         if took_over {
             console.set_took_over();
         }
-        console.set_neighbours(neighbours(&config));
+        console.set_ports(neighbours(&config));
         if let Some(fault) = fault {
             let warning = stale(&fault);
             tracing::error!(message_id = Event::NotApplied.id(), "{warning}");
@@ -126,7 +126,7 @@ impl PortService {
         for listener in listeners.ssh {
             doors.spawn(ssh.clone().accept(listener));
         }
-        let (apply, applies) = mpsc::channel(ORDERS);
+        let (apply, applies) = mpsc::channel(MAX_QUEUED_ORDERS);
         let attach = attach::server::Server::new(console.clone(), rules.subscribe(), health.clone(), apply);
         for listener in listeners.attach {
             doors.spawn(attach.clone().accept(listener));
@@ -175,9 +175,9 @@ impl PortService {
             idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
             tokio::select! {
                 asked = signals.next() => match asked {
-                    Asked::Apply => self.apply(None).await,
-                    Asked::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
-                    Asked::Leave => return self.stop().await,
+                    SignalRequest::Apply => self.apply(None).await,
+                    SignalRequest::ReopenLog => self.wanted_log.send_modify(|log| log.reopened += 1),
+                    SignalRequest::Leave => return self.stop().await,
                 },
                 Some(asked) = self.applies.recv() => self.apply(Some(asked)).await,
                 () = watchdog.tick() => {}
@@ -189,7 +189,7 @@ impl PortService {
                 _ = host_keys.changed() => {}
                 _ = refused.changed() => {}
                 Ok(()) = silence.changed() => {}
-                () = reached(idle_since.map(|since| since + LINGER)) => {
+                () = reached(idle_since.map(|since| since + UNPLUGGED_EXIT_DELAY)) => {
                     if self.idle() {
                         let why = format!("{} has no device", self.unit());
                         return self.leave(&why).await;
@@ -244,7 +244,7 @@ impl PortService {
                     .send(Change { name: name.clone(), wanted: wanted(&config, name), told })
                     .await;
                 self.console.set_settings(port);
-                self.console.set_neighbours(neighbours(&config));
+                self.console.set_ports(neighbours(&config));
                 if self.has_ssh {
                     load_host_keys(&self.ssh);
                 }
@@ -299,18 +299,18 @@ impl PortService {
             let _ = connections.wait_for(|count| *count == 0).await;
             let _ = clients.wait_for(|count| *count == 0).await;
         };
-        let _ = tokio::time::timeout(FAREWELL, farewell).await;
+        let _ = tokio::time::timeout(SESSIONS_DRAIN_TIMEOUT, farewell).await;
         // It says what it knows before the log ends: what was typed and heard last.
         let _ = end_line.send(());
-        if tokio::time::timeout(LINE_END, &mut line).await.is_err() {
-            tracing::error!("the line did not end within {} s", LINE_END.as_secs());
+        if tokio::time::timeout(LINE_DRAIN_TIMEOUT, &mut line).await.is_err() {
+            tracing::error!("the line did not end within {} s", LINE_DRAIN_TIMEOUT.as_secs());
             line.abort();
         }
         wanted_log.send_modify(|log| log.finished = true);
-        match tokio::time::timeout(FLUSH, log).await {
+        match tokio::time::timeout(LOG_FLUSH_TIMEOUT, log).await {
             Ok(Ok(())) => {}
             Ok(Err(panicked)) => tracing::error!("the log: {panicked}"),
-            Err(_) => tracing::error!("the log was not flushed within {} s", FLUSH.as_secs()),
+            Err(_) => tracing::error!("the log was not flushed within {} s", LOG_FLUSH_TIMEOUT.as_secs()),
         }
         Ok(())
     }
@@ -345,12 +345,12 @@ impl PortService {
             status.push_str(&format!("; {warning}"));
         }
         let host_keys = self.ssh.host_keys();
-        let ssh::HostKeyState { missing, passed_over } = &*host_keys.borrow();
+        let ssh::HostKeyState { missing, ignored: passed_over } = &*host_keys.borrow();
         if let Some(why) = missing {
-            status.push_str(&format!("; SSH is not served: {why}"));
+            status.push_str(&format!("; SSH is not available: {why}"));
         }
         if let Some(reason) = passed_over.first() {
-            status.push_str(&format!("; host key passed over: {reason}"));
+            status.push_str(&format!("; host key ignored: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
     }
@@ -380,7 +380,7 @@ fn wanted(config: &Config, name: &PortName) -> LineConfig {
     }
 }
 
-fn neighbours(config: &Config) -> Neighbours {
+fn neighbours(config: &Config) -> PortList {
     config.ports.iter().map(|(name, port)| (name.clone(), port.ssh_port)).collect()
 }
 

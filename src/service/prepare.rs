@@ -8,7 +8,7 @@ use crate::config::{Config, ConfigError};
 use crate::logdir;
 use crate::port::PortName;
 use crate::ring::{INTAKE_STORED_AS, Ring, STORED_AS};
-use crate::systemd;
+use crate::system::systemd;
 
 /// Everything that a port needs.
 pub(super) struct Prepared {
@@ -36,7 +36,7 @@ impl Prepared {
 fn log_directory() -> Result<logdir::Client, ServiceError> {
     match std::env::var_os("LOGS_DIRECTORY") {
         Some(path) => Ok(logdir::Client::fixed(Path::new(&path))),
-        None => logdir::Client::begin(systemd::runtime_directory().join(logdir::SOCKET))
+        None => logdir::Client::begin(systemd::runtime_directory().join(logdir::SOCKET_NAME))
             .map_err(|error| ServiceError::System("the log directory", error)),
     }
 }

@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use sd_notify::NotifyState;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 
-use super::{Asked, Listeners, ServiceError, Signals};
+use super::{Listeners, ServiceError, SignalRequest, Signals};
 use crate::event::Event;
 use crate::port::PortName;
-use crate::{accepting, attach, ssh, systemd};
+use crate::{attach, ssh, system::accepting, system::systemd};
 
 /// Clients being told at once; a further one waits in the backlog.
 const AT_ONCE: usize = 32;
@@ -40,9 +40,9 @@ pub(super) async fn explain(
     loop {
         tokio::select! {
             asked = signals.next() => match asked {
-                Asked::Apply => return Next::TryAgain(None),
-                Asked::ReopenLog => {}
-                Asked::Leave => return Next::Leave,
+                SignalRequest::Apply => return Next::TryAgain(None),
+                SignalRequest::ReopenLog => {}
+                SignalRequest::Leave => return Next::Leave,
             },
             () = watchdog.tick() => {}
             Some(told) = telling.join_next(), if !telling.is_empty() => {

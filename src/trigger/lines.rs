@@ -6,7 +6,7 @@ use anstyle_parse::{DefaultCharAccumulator, Parser, Perform};
 use super::LONGEST_LINE;
 
 /// Of a line that is too long, so much is seen twice, so that what stands across the cut is found.
-const OVERLAP: usize = LONGEST_LINE / 2;
+const OVERLAP_BYTES: usize = LONGEST_LINE / 2;
 
 /// The line that comes at present.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Lines {
             // A character has at most four bytes.
             if self.text.0.len() > LONGEST_LINE - 4 {
                 found(self.piece(true));
-                let half = self.text.0.len() - OVERLAP;
+                let half = self.text.0.len() - OVERLAP_BYTES;
                 let keep = (half..).find(|at| self.text.0.is_char_boundary(*at)).unwrap_or(half);
                 self.text.0.drain(..keep);
                 self.seen = self.text.0.len();

@@ -9,9 +9,9 @@ use crate::config::TriggerName;
 use crate::port::PortName;
 
 /// What a bus, console-admin's start and its answer may take together.
-const PATIENCE: Duration = Duration::from_secs(10);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rules that have fired and are not told yet: all that a port may have. More are in the journal only.
-const QUEUE: usize = crate::config::MAX_TRIGGERS;
+const NOTICE_QUEUE: usize = crate::config::MAX_TRIGGERS;
 
 /// Who is told: `man org.consoleserver1`.
 const NAME: &str = "org.consoleserver1";
@@ -29,7 +29,7 @@ pub struct Fired {
 
 /// Where news go.
 pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<Fired> {
-    let (sender, news) = mpsc::channel(QUEUE);
+    let (sender, news) = mpsc::channel(NOTICE_QUEUE);
     tokio::spawn(run(port, news));
     sender
 }
@@ -37,11 +37,11 @@ pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<Fired> {
 async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<Fired>) {
     while let Some(first) = news.recv().await {
         let port = port.borrow().clone();
-        let told = tokio::time::timeout(PATIENCE, tell(&port, first, &mut news)).await;
+        let told = tokio::time::timeout(CALL_TIMEOUT, tell(&port, first, &mut news)).await;
         let why = match told {
             Ok(Ok(())) => continue,
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+            Err(_) => format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
         };
         tracing::warn!("console-admin was not told of a trigger: the system bus: {why}");
     }

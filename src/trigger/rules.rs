@@ -11,7 +11,7 @@ use crate::capture::escape;
 use crate::config::{Trigger, TriggerName, Triggers};
 
 /// After so much silence an unfinished line, a prompt say, is looked at as it is. As the log does it.
-const PAUSE: Duration = Duration::from_millis(200);
+const IDLE_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Something to tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Rules {
         }
         let Self { watched, lines, .. } = self;
         lines.feed(bytes, |piece| look(watched, piece, !piece.cut, now, &mut happenings));
-        self.pause = self.lines.so_far().map(|_| now + PAUSE);
+        self.pause = self.lines.so_far().map(|_| now + IDLE_LINE_TIMEOUT);
         happenings
     }
 
@@ -203,7 +203,7 @@ impl Watched {
             return;
         }
         self.tell_what_was_passed_over(now, happenings);
-        self.rests_until = Some(now + self.trigger.rest);
+        self.rests_until = Some(now + self.trigger.cooldown);
         let Self { name, trigger, .. } = self;
         happenings.push(Happening::Fired { rule: name.clone(), line: line.to_owned(), start: trigger.start });
     }
@@ -213,7 +213,7 @@ impl Watched {
             happenings.push(Happening::PassedOver {
                 rule: self.name.clone(),
                 count: std::mem::take(&mut self.passed_over),
-                rest: self.trigger.rest,
+                rest: self.trigger.cooldown,
                 line: std::mem::take(&mut self.last),
             });
         }
@@ -252,7 +252,7 @@ mod tests {
     fn matching(pattern: &str) -> Trigger {
         Trigger {
             pattern: Some(Pattern::new(pattern).unwrap()),
-            rest: Duration::from_secs(5),
+            cooldown: Duration::from_secs(5),
             ..Trigger::default()
         }
     }
@@ -328,10 +328,10 @@ mod tests {
         let mut rules = Rules::new(&triggers(&[("login", matching("login: $"))]), start);
         assert_eq!(rules.due(), None, "nothing to wait for before anything was said");
         assert!(rules.hear(b"host login: ", start).is_empty());
-        assert_eq!(rules.due(), Some(start + PAUSE));
-        assert_eq!(fired(&rules.tick(start + PAUSE)), ["host login: "]);
+        assert_eq!(rules.due(), Some(start + IDLE_LINE_TIMEOUT));
+        assert_eq!(fired(&rules.tick(start + IDLE_LINE_TIMEOUT)), ["host login: "]);
         assert_eq!(rules.due(), None);
-        assert!(rules.hear(b"\r\n", start + PAUSE).is_empty());
+        assert!(rules.hear(b"\r\n", start + IDLE_LINE_TIMEOUT).is_empty());
         assert_eq!(rules.due(), None);
     }
 

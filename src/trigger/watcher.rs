@@ -10,15 +10,15 @@ use tokio::time::Instant;
 
 use super::notifier::Fired;
 use super::rules::{Happening, Rules, people};
-use crate::clock::reached;
 use crate::config::Triggers;
 use crate::event::Event;
 use crate::hub::{Cursor, Hub, Pulled};
+use crate::system::clock::reached;
 
 /// Bytes between two turns of everybody else: with the costliest pattern, some milliseconds.
-const PIECE: usize = 512;
+const READ_CHUNK: usize = 512;
 /// Between two messages about bytes that were not looked at.
-const MISSED: Duration = Duration::from_secs(60);
+const MISSED_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Watches until nobody is left to say what for. Without rules there is no cursor, and nothing wakes it.
 /// `silence` says whether a rule waits for silence, whose time would be lost with the process.
@@ -78,7 +78,7 @@ impl Watch<'_> {
                     self.rules.replace(&wanted);
                     Vec::new()
                 }
-                pulled = self.cursor.pull(PIECE) => match pulled {
+                pulled = self.cursor.pull(READ_CHUNK) => match pulled {
                     Pulled::Bytes(bytes) => self.rules.hear(&bytes, Instant::now()),
                     Pulled::Skipped(count) => {
                         self.missed += count;
@@ -126,7 +126,7 @@ impl Watch<'_> {
 
     /// A device that floods faster than its patterns can be looked for.
     fn say_missed(&mut self) {
-        if self.missed > 0 && self.said.is_none_or(|said| said + MISSED <= Instant::now()) {
+        if self.missed > 0 && self.said.is_none_or(|said| said + MISSED_REPORT_INTERVAL <= Instant::now()) {
             tracing::warn!("{} bytes came too fast for the triggers and were not looked at", self.missed);
             self.missed = 0;
             self.said = Some(Instant::now());

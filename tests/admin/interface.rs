@@ -1,8 +1,8 @@
-//! The bus, the bouncer's table, the D-Bus policy and the manual page know the same members.
+//! The bus, the authorizer's table, the D-Bus policy and the manual page know the same members.
 
 use std::collections::BTreeSet;
 
-use consoleserver::admin::bouncer;
+use consoleserver::admin::authorization;
 use zbus::fdo::IntrospectableProxy;
 
 use crate::bench::Bench;
@@ -57,12 +57,12 @@ async fn each_member_on_the_bus_has_a_row_a_rule_and_a_line_in_the_manual() {
             let standard =
                 ["Introspectable", "Peer", "Properties"].iter().any(|end| interface.ends_with(end));
             assert!(
-                standard || bouncer::needs(interface, member).is_some(),
+                standard || authorization::needs(interface, member).is_some(),
                 "{interface}.{member} has no row"
             );
         }
     }
-    assert_eq!(bouncer::needs("org.consoleserver1.Manager", "Shutdown"), None);
+    assert_eq!(authorization::needs("org.consoleserver1.Manager", "Shutdown"), None);
 }
 
 #[tokio::test]

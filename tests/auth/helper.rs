@@ -10,7 +10,7 @@ use std::time::Duration;
 use command_fds::{CommandFdExt, FdMapping};
 use consoleserver::auth::protocol::{Identity, Prompt, Reply, Request, Secret, Target};
 use consoleserver::config::RootLogin;
-use consoleserver::message;
+use consoleserver::system::message;
 
 use crate::accounts::Accounts;
 

@@ -10,8 +10,8 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use tokio::io::Interest;
 use tokio::time::Instant;
 
-use crate::clock::reached;
-use crate::reactor::{Timer, Watched};
+use crate::system::clock::reached;
+use crate::system::reactor::{Timer, Watched};
 
 /// See above.
 #[derive(Debug)]

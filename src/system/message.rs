@@ -16,10 +16,10 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of the longest message: room for the largest public key and a page of prompts, and no more.
-pub const LIMIT: usize = 64 * 1024;
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
 /// Descriptors that are handed over at once: a session's socket, and the three ends of its program without a terminal.
-const DESCRIPTORS: usize = 4;
+const MAX_DESCRIPTORS: usize = 4;
 
 /// Why a message could not be sent or understood.
 #[derive(Debug, Error)]
@@ -28,7 +28,7 @@ pub enum MessageError {
     #[error("the peer is gone: {0}")]
     Io(#[from] io::Error),
     /// The peer announced more than [`LIMIT`].
-    #[error("a message of {0} bytes is longer than the {LIMIT} that are taken")]
+    #[error("a message of {0} bytes is longer than the {MAX_MESSAGE_BYTES} that are taken")]
     TooLong(usize),
     /// Not JSON, or not of this protocol.
     #[error("a message that this protocol does not have: {0}")]
@@ -40,7 +40,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, message)?;
     let length = frame.len() - 4;
-    if length > LIMIT {
+    if length > MAX_MESSAGE_BYTES {
         return Err(MessageError::TooLong(length));
     }
     frame[..4].copy_from_slice(&(length as u32).to_be_bytes());
@@ -49,7 +49,7 @@ pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, MessageError> {
 
 fn announced(prefix: [u8; 4]) -> Result<usize, MessageError> {
     match u32::from_be_bytes(prefix) as usize {
-        length if length <= LIMIT => Ok(length),
+        length if length <= MAX_MESSAGE_BYTES => Ok(length),
         length => Err(MessageError::TooLong(length)),
     }
 }
@@ -104,7 +104,7 @@ pub async fn receive_async<T: DeserializeOwned>(
 
 /// Hands descriptors over, with one byte: at most four (`man 7 unix`, SCM_RIGHTS).
 pub fn send_descriptors(to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -115,7 +115,7 @@ pub fn send_descriptors(to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Re
 
 /// Takes what [`send_descriptors`] has sent. Further ones that a peer sends are closed by the kernel.
 pub fn receive_descriptors(from: impl AsFd) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let mut parts = [IoSliceMut::new(&mut byte)];

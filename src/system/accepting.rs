@@ -5,11 +5,11 @@ use std::fmt::Display;
 use std::time::Duration;
 
 /// After a failed accept.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Waits until an accept is worth another try.
 pub async fn pause() {
-    tokio::time::sleep(PAUSE).await;
+    tokio::time::sleep(RETRY_DELAY).await;
 }
 
 /// Whether accepts fail at present.

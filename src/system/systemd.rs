@@ -14,7 +14,7 @@ use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use thiserror::Error;
 
-use crate::journal;
+use crate::system::journal;
 pub use job::farewell;
 pub use notify::{forget, notify, store};
 
@@ -128,9 +128,9 @@ impl Default for Watchdog {
 }
 
 /// Where the sockets of the set are, unless somebody says otherwise.
-pub const RUNTIME: &str = "/run/consoleserver";
+pub const RUNTIME_DIRECTORY: &str = "/run/consoleserver";
 
 /// Where they are: `RUNTIME_DIRECTORY`, or [`RUNTIME`].
 pub fn runtime_directory() -> std::path::PathBuf {
-    std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| RUNTIME.into()).into()
+    std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| RUNTIME_DIRECTORY.into()).into()
 }

@@ -14,7 +14,7 @@ use sd_notify::NotifyState;
 use tokio::sync::Notify;
 
 /// Between two attempts to send what has not been taken.
-const RETRY: Duration = Duration::from_millis(250);
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 static NOTIFIER: Mutex<Notifier> = Mutex::new(Notifier { socket: None, pending: Vec::new() });
 /// Told when something is kept that was not before.
@@ -94,7 +94,7 @@ pub(super) async fn resend() {
         let kept = KEPT.notified();
         match waits() {
             true => {
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
                 lock().send();
             }
             false => kept.await,

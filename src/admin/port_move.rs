@@ -7,14 +7,14 @@ use crate::config::{Config, overlap};
 use crate::port::PortName;
 
 /// What moves together: the steps of one port, or of the admin CLI.
-struct Mover {
+struct PortMove {
     port: Option<PortName>,
     steps: Vec<Step>,
     holds: Vec<SocketAddr>,
     wants: Vec<SocketAddr>,
 }
 
-impl Mover {
+impl PortMove {
     fn new(now: &Present<'_>, new: &Config, port: Option<PortName>) -> Self {
         let listens = |config: &Config| match &port {
             None => server(&config.server),
@@ -55,13 +55,13 @@ pub(super) fn in_order(
         None => unit.clone(),
     };
     let unit = |port: &PortName| new.instances.of(port).clone();
-    let mut movers: Vec<Mover> = Vec::new();
+    let mut movers: Vec<PortMove> = Vec::new();
     for step in steps {
         let port = instance_of(step.unit()).map(|unit| named(&unit));
         let mover = match movers.iter().position(|mover| mover.port == port) {
             Some(index) => &mut movers[index],
             None => {
-                movers.push(Mover::new(now, new, port));
+                movers.push(PortMove::new(now, new, port));
                 movers.last_mut().expect("was pushed")
             }
         };
@@ -70,7 +70,7 @@ pub(super) fn in_order(
     let mut ordered = Vec::new();
     while !movers.is_empty() {
         let free =
-            |mover: &Mover| movers.iter().all(|other| other.port == mover.port || !mover.waits_for(other));
+            |mover: &PortMove| movers.iter().all(|other| other.port == mover.port || !mover.waits_for(other));
         match movers.iter().position(free) {
             Some(index) => ordered.append(&mut movers.remove(index).steps),
             None => {
@@ -94,9 +94,9 @@ pub(super) fn in_order(
 
 /// One that gives way to another, where each of them waits for one. Whoever follows who waits for whom comes round at last: the first of
 /// them may only wait for those in the circle.
-fn in_the_circle(movers: &[Mover]) -> usize {
+fn in_the_circle(movers: &[PortMove]) -> usize {
     let before = |mover: usize| {
-        let waits = |other: &Mover| other.port != movers[mover].port && movers[mover].waits_for(other);
+        let waits = |other: &PortMove| other.port != movers[mover].port && movers[mover].waits_for(other);
         movers.iter().position(waits).unwrap_or(mover)
     };
     (0..movers.len()).fold(0, |mover, _| before(mover))

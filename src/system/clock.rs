@@ -22,7 +22,7 @@ pub fn date_and_clock(at: Timestamp) -> String {
 /// Where the machine's zone is (localtime(5)).
 const LOCALTIME: &str = "/etc/localtime";
 /// How often it is looked at.
-const LOOK: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The machine's zone for a process that lives for months: looked at once a minute, and only while it is asked for.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl SystemZone {
 
     /// The new zone, if it is another one than before; at most one look a minute.
     pub fn changed(&mut self) -> Option<TimeZone> {
-        if self.looked.elapsed() < LOOK {
+        if self.looked.elapsed() < CHECK_INTERVAL {
             return None;
         }
         self.looked = std::time::Instant::now();
