@@ -190,7 +190,7 @@ class Row {
         setText(this.description, plain(keys.description || ""));
         setText(this.settings, settings(keys));
         setText(this.users, port.sessions.map((session) => `${session.user}${session.writes ? " ✎" : ""}`).join(", "));
-        this.users.title = port.sessions.map((session) => `${session.user} from ${session.from}, ${session.writes ? "writes" : "watches"}`).join("\n");
+        this.users.title = port.sessions.map((session) => `${session.user} from ${session.from}, ${session.writes ? "read-write" : "read-only"}`).join("\n");
         setText(this.received, port.received ? bytes(port.received) : "");
         setText(this.sent, port.sent ? bytes(port.sent) : "");
         setText(this.errors, port.errors ? String(port.errors) : "");
@@ -203,6 +203,6 @@ class Row {
         const state = port.state || "";
         const own = kind === "failed" || (kind === "unplugged" && state !== "unplugged") || (kind === "open" && state !== "open") ? state : "";
         const finding = TROUBLE.includes(kind) && this.ports.findings.find((found) => found.port === port.name);
-        return plain(own || (finding ? `${finding.what} — ${finding.mend}` : ""));
+        return plain(own || (finding ? `${finding.problem} — ${finding.fix}` : ""));
     }
 }

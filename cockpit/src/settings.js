@@ -98,7 +98,7 @@ export class Settings {
             input.classList.toggle("differs", differs(running) || differs(committed));
             reset.hidden = origin !== "port" || ["device", "description"].includes(key.name);
         }
-        setText(this.state, [plain(port.state || ""), this.ports.mayAdminister ? "" : "You may look. Changes are for root and the members of the group sudo, unless polkit says otherwise."].filter(Boolean).join(" · "));
+        setText(this.state, [plain(port.state || ""), this.ports.mayAdminister ? "" : "Read-only: changes require root or membership in the group sudo, unless polkit grants them to others."].filter(Boolean).join(" · "));
         const triggers = Object.entries(candidate).filter(([key]) => key.startsWith("triggers."));
         this.triggers.replaceChildren(...(triggers.length ? [h("h2", {}, "Triggers"), h("ul", {}, ...triggers.map(([key, value]) => h("li", {}, h("code", {}, plain(`${key} = ${show(value)}`)))))] : []));
     }

@@ -114,12 +114,12 @@ const steps = {
         };
         await hears("alice");
         ssh.stdin.write("\x05cf");
-        await until(() => document.body.innerText.includes("bob writes"));
+        await until(() => document.body.innerText.includes("bob: read-write"));
         said = "";
         ssh.stdin.write("by ssh");
         await chrome.waitForText(alice.frame, "p01", "by ssh");
         await alice.frame.locator("button", { hasText: /^Take over$/ }).first().click();
-        await until(() => document.body.innerText.includes("alice writes"));
+        await until(() => document.body.innerText.includes("alice: read-write"));
         await alice.page.keyboard.type("by browser");
         await hears("by browser");
         ssh.stdin.write("\x05c.");
