@@ -201,6 +201,6 @@ class Row {
         const state = port.state || "";
         const own = kind === "failed" || (kind === "unplugged" && state !== "unplugged") || (kind === "open" && state !== "open") ? state : "";
         const finding = TROUBLE.includes(kind) && this.ports.findings.find((found) => found.port === port.name);
-        return plain(own || (finding ? `${finding.what} — ${finding.mend}` : ""));
+        return plain(own || (finding ? `${finding.problem} — ${finding.fix}` : ""));
     }
 }
