@@ -418,7 +418,7 @@ fn an_unauthorized_user_imports_nothing() {
     let (code, shown, aside) = said(command.arg("import").arg(&file));
     assert_eq!(code, 1);
     assert!(shown.contains("port con0 "), "{shown}");
-    assert!(!shown.contains("imported"), "{shown}");
+    assert!(!shown.contains("imported: see"), "{shown}");
     assert!(aside.starts_with("consolectl: nobody may not administer this console server"), "{aside}");
     assert_eq!(bus.done(&["diff"]), "");
 }
