@@ -45,10 +45,12 @@ fn sources(room: &str) -> Vec<PathBuf> {
 
 /// A file without the tests at its end. (Tests in a file of their own are a line of it.)
 fn code_of(text: &str) -> &str {
-    let tests = text
-        .match_indices("#[cfg(test)]\nmod ")
-        .find(|(at, _)| text[*at..].lines().nth(1).is_some_and(|line| line.ends_with('{')));
-    tests.map_or(text, |(at, _)| &text[..at])
+    let is_inline = |at: usize| {
+        let next = text[at..].lines().nth(1).unwrap_or_default();
+        next.contains("mod ") && next.contains('{')
+    };
+    let tests = text.match_indices("#[cfg(test)]\n").map(|(at, _)| at).find(|at| is_inline(*at));
+    tests.map_or(text, |at| &text[..at])
 }
 
 /// The rooms that a text imports, or names by a path: the word after each `crate::`, or all words of the braces there.

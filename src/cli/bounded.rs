@@ -32,10 +32,8 @@ pub(super) struct Answer {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub(super) enum NoAnswer {
-    /// The helper cannot be started or read.
     #[error(transparent)]
     Failed(#[from] io::Error),
-    /// The helper hangs.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
 }

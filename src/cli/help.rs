@@ -9,40 +9,18 @@ use super::tree::Line;
 const COLUMN: usize = 28;
 
 /// The commands, grouped by task.
-pub const GROUPS: &[(&str, &[&str])] = &[
-    ("Show", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
-    (
-        "Use a console",
-        &["connect", "watch", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"],
-    ),
-    ("Manage ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
+pub const GROUPS: &[(&str, &str)] = &[
+    ("Show", "list status who show diff log grep doctor check"),
+    ("Use a console", "connect watch send expect break autobaud disconnect ssh-config"),
+    ("Manage ports", "create copy rename learn remove import start stop"),
     (
         "Configure a port",
-        &[
-            "enable",
-            "device",
-            "describe",
-            "baud",
-            "bytesize",
-            "parity",
-            "stopbits",
-            "rtscts",
-            "xonxoff",
-            "outputdelay",
-            "outputlinedelay",
-            "imap",
-            "omap",
-            "sshport",
-            "timeout",
-            "logfile",
-            "logtype",
-            "set",
-            "unset",
-        ],
+        "enable device describe baud bytesize parity stopbits rtscts xonxoff outputdelay \
+         outputlinedelay imap omap sshport timeout logfile logtype set unset",
     ),
-    ("Configure the server", &["cliport", "listen", "access", "portmonitor"]),
-    ("Apply changes", &["reload", "commit", "confirm", "revert"]),
-    ("Other", &["help", "version", "exit"]),
+    ("Configure the server", "cliport listen access portmonitor"),
+    ("Apply changes", "reload commit confirm revert"),
+    ("Other", "help version exit"),
 ];
 
 const EXAMPLES: &[(&str, &[&str])] = &[
@@ -139,7 +117,7 @@ fn all_within(width: usize) -> String {
     let mut text = String::new();
     for (title, names) in GROUPS {
         text.push_str(&format!("{title}:\n"));
-        for name in *names {
+        for name in names.split(' ') {
             let Some(command) = tree.find_subcommand(name) else { continue };
             let usage = usage(command);
             let mut lines = wrapped(&brief(command), width.saturating_sub(COLUMN)).into_iter();
@@ -218,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_summary_has_each_command_once_and_fits_80_columns() {
-        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.split(' ')).collect();
         grouped.sort_unstable();
         let mut all: Vec<&str> = names().into_iter().filter(|name| *name != "completions").collect();
         all.sort_unstable();

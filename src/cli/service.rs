@@ -25,35 +25,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why a call to console-admin failed.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// There is no bus.
     #[error("cannot connect to the system bus: {0}")]
     NoBus(zbus::Error),
-    /// The bus hangs.
     #[error("no reply from the system bus within {n} s", n = CONNECT_TIMEOUT.as_secs())]
     SilentBus,
-    /// console-admin does not run and cannot be started.
     #[error("cannot reach console-admin: {0}: see `systemctl status console-admin`")]
     Absent(String),
-    /// console-admin did not answer.
     #[error("no reply from console-admin within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent,
-    /// console-admin's error message.
     #[error("{0}")]
     Failed(String),
-    /// The caller is not authorized.
     #[error("{0}; this requires root, or membership in the group sudo or root")]
     Denied(String),
-    /// There is no such port.
     #[error("there is no port {port}: {instead}")]
-    UnknownPort {
-        /// The unknown name.
-        port: PortName,
-        /// A similar name, or the existing ones.
-        instead: String,
-        /// The only port that it abbreviates.
-        whole: Option<PortName>,
-    },
-    /// A D-Bus error.
+    UnknownPort { port: PortName, instead: String, whole: Option<PortName> },
     #[error("D-Bus error in a call to console-admin: {0}")]
     Bus(zbus::Error),
 }

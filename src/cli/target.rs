@@ -28,13 +28,10 @@ pub enum Target {
 /// Why a word is neither a table nor a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// An invalid port name.
     #[error(transparent)]
     Port(#[from] PortError),
-    /// An invalid port pattern.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// An invalid template name.
     #[error(transparent)]
     Template(#[from] TemplateNameError),
 }

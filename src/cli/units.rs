@@ -23,10 +23,8 @@ pub enum Verb {
 /// Why systemctl did not do it.
 #[derive(Debug, Error)]
 pub enum SystemctlError {
-    /// It cannot be run.
     #[error("systemctl: {0}")]
     NotRun(io::Error),
-    /// It failed; its message and status.
     #[error("systemctl: {0} ({1})")]
     Failed(String, ExitStatus),
 }

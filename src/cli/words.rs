@@ -64,7 +64,7 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     match (command, rest.as_slice()) {
         // `baud ?`. (The pattern of grep may be a question mark.)
         (command, ["?"]) if command != "help" && command != "grep" => Ok(owned(&["help", command])),
-        ("help", [wanted, ..]) => match self::command(wanted)? {
+        ("help", [wanted, ..]) if !wanted.starts_with('-') => match self::command(wanted)? {
             "disable" => Ok(owned(&["help", "enable"])),
             name => Ok(owned(&["help", name])),
         },

@@ -158,7 +158,9 @@ fn settings_that_are_applied_in_between_end_it() {
     rig.apply();
     asking.ends_with(1);
     assert!(
-        asking.aside().contains("demo: the line was reconfigured or unplugged in the meantime"),
+        asking
+            .aside()
+            .contains("demo: the settings were changed or the device was unplugged during the test"),
         "{}",
         asking.aside()
     );

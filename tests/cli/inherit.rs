@@ -48,7 +48,7 @@ fn a_template_is_set_and_shown_with_its_origin_in_one_line() {
     assert_eq!(diff[0]["ports"].as_array().unwrap().len(), 47);
     // A template in use stays, and none is made by a typing error at a port.
     let said = bus.refused(&["unset", "templates", "cisco"]);
-    assert!(said.contains("template cisco is in use by p01, p02, p03, p04 and 44 more: "), "{said}");
+    assert!(said.contains("template cisco is used by p01, p02, p03, p04 and 44 more: "), "{said}");
     assert!(
         bus.refused(&["set", "p01", "like", "cisc"])
             .contains("there is no template cisc: did you mean cisco?")

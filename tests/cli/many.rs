@@ -97,7 +97,7 @@ fn several_keys_and_ports_are_set_and_unset_in_one_command() {
         bus.done(&["unset", "ttyUSB[0-1]", "baud", "groups", "parity"]),
         "baud: 115200 → 9600 at 2 ports (ttyUSB0, ttyUSB1)\n\
          groups: adm sudo → - at 2 ports (ttyUSB0, ttyUSB1)\n\
-         parity: N already at 2 ports (ttyUSB0, ttyUSB1)\n"
+         parity: already N at 2 ports (ttyUSB0, ttyUSB1)\n"
     );
     assert_eq!(bus.done(&["diff"]), "");
     bus.done(&["disable", "ttyUSB0,ttyUSB1"]);

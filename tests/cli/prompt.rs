@@ -63,7 +63,7 @@ fn tab_completes_and_control_c_clears_the_line() {
         r#"
         await "> "
         type "cre\tcore\r"
-        await "core is new"
+        await "core created"
         await "1 uncommitted> "
         type "pari\tcor\t\t\t"
         await "none"

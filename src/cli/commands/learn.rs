@@ -46,31 +46,21 @@ pub struct Learn {
 /// Why no adapter was bound. Nothing was changed.
 #[derive(Debug, Error)]
 pub enum LearnError {
-    /// The directory cannot be watched.
     #[error("cannot watch {BY_PATH}: {0} (see also: sysctl fs.inotify.max_user_instances)")]
     Watch(io::Error),
-    /// No adapter appeared.
     #[error("no adapter was plugged in within {0} s; nothing was changed")]
     Nothing(u64),
-    /// An adapter appeared and was removed again.
     #[error(
         "the adapter was unplugged again immediately, and no other one was plugged in within {0} s; nothing was changed"
     )]
     Gone(u64),
-    /// Several ttys appeared.
     #[error(
         "{} ttys appeared at once: {}; nothing was changed: plug in an adapter with a single port, or use `create` and `device`",
         .0.len(), named(.0)
     )]
     Many(Vec<Found>),
-    /// Another port has the USB socket.
     #[error("{path} is already the device of port {port}; nothing was changed", path = path.display())]
-    Bound {
-        /// The link in /dev/serial/by-path.
-        path: PathBuf,
-        /// The other port.
-        port: PortName,
-    },
+    Bound { path: PathBuf, port: PortName },
 }
 
 impl From<LearnError> for CommandError {

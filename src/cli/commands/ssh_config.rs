@@ -87,10 +87,8 @@ impl FromStr for Login {
 /// Why the host name of this machine cannot be used.
 #[derive(Debug, Error)]
 pub enum NoHostName {
-    /// The kernel's file cannot be read.
     #[error("{0}: {1}; use --host to set the name in the entries")]
     Unreadable(&'static str, io::Error),
-    /// The name is not valid in ssh_config(5).
     #[error("the host name of this machine, {0:?}, is invalid; use --host to set the name in the entries")]
     Invalid(String),
 }

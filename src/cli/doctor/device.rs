@@ -183,7 +183,7 @@ fn orphan(interface: &Path) -> Option<Finding> {
             )
         });
     }
-    let serial = |module: &String| SERIAL.iter().any(|known| module.contains(known));
+    let serial = |module: &String| SERIAL.split(' ').any(|known| module.contains(known));
     modules.iter().any(serial).then(|| {
         Finding::everywhere(
             problem,
@@ -196,18 +196,7 @@ fn orphan(interface: &Path) -> Option<Finding> {
 }
 
 /// Parts of the names of drivers for serial adapters (drivers/usb/serial, drivers/usb/class).
-const SERIAL: [&str; 10] = [
-    "ftdi_sio",
-    "pl2303",
-    "cp210x",
-    "ch341",
-    "cdc_acm",
-    "mos78",
-    "ti_usb",
-    "mxuport",
-    "usb_serial",
-    "xr_serial",
-];
+const SERIAL: &str = "ftdi_sio pl2303 cp210x ch341 cdc_acm mos78 ti_usb mxuport usb_serial xr_serial";
 
 /// The modules that match a device (modprobe(8)).
 fn modules(alias: &str) -> Vec<String> {

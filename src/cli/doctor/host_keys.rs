@@ -8,7 +8,7 @@ use super::finding::Finding;
 use super::observation::Observation;
 use crate::hostkeys::{self, HostKeyError, HostKeys};
 
-/// What a port's STATUS= has of it. See `service/port.rs`.
+/// Texts in a port's STATUS=. See `service/port.rs`.
 const MISSING: &str = "; SSH is not available: ";
 const PASSED_OVER: &str = "; host key ignored: ";
 
@@ -48,7 +48,7 @@ pub(super) fn missing(why: &str) -> Finding {
 pub(super) fn passed_over(reason: &str) -> Finding {
     Finding::everywhere(
         format!("host key ignored: {reason}"),
-        "other keys are served; correct this one or move it elsewhere, then: systemctl reload 'console@*.service'",
+        "other keys are in use; fix this file or move it elsewhere, then: systemctl reload 'console@*.service'",
     )
 }
 

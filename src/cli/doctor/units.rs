@@ -102,9 +102,9 @@ const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-sou
 fn fix_of(part: &str) -> &'static str {
     if part.contains(" is not being written") || part.starts_with("cannot ") || part.starts_with("the log ") {
         "output is kept in memory, which is limited: see df and dmesg"
-    } else if part.starts_with("another program reads ") {
+    } else if part.starts_with("another program ") {
         "exit that program: each of the two receives only part of the output"
-    } else if part.ends_with(" (it is still open here)") {
+    } else if part.ends_with(" (it is still open here)") || part.ends_with(" (the port still has it open)") {
         "until then, this port and that program each receive only part of the output"
     } else {
         "the driver or adapter does not support this; to change it: consolectl set PORT KEY VALUE"

@@ -11,29 +11,14 @@ use crate::config::Value;
 use crate::port::Pause;
 
 /// Filters in gensio(5).
-const FILTERS: [&str; 18] = [
-    "afskmdm",
-    "ax25",
-    "certauth",
-    "chardelay",
-    "conacc",
-    "keepopen",
-    "kiss",
-    "mdns",
-    "msgdelim",
-    "mux",
-    "perf",
-    "ratelimit",
-    "relpkt",
-    "script",
-    "ssl",
-    "telnet",
-    "trace",
-    "xlt",
-];
+const FILTERS: &str = "afskmdm ax25 certauth chardelay conacc keepopen kiss mdns msgdelim mux perf ratelimit relpkt \
+     script ssl telnet trace xlt";
 /// Terminal gensios other than TCP and serial ports.
-const OTHERS: [&str; 12] =
-    ["dummy", "echo", "file", "ipmisol", "pty", "sctp", "sound", "stdin", "stdio", "udp", "unix", "vsock"];
+const OTHERS: &str = "dummy echo file ipmisol pty sctp sound stdin stdio udp unix vsock";
+
+fn is_one_of(words: &str, name: &str) -> bool {
+    words.split(' ').any(|word| word == name)
+}
 
 /// A layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,7 +102,7 @@ impl Serial {
     pub fn of(connector: &str) -> Result<Self, String> {
         let mut parts = parts(connector, &[',']).into_iter().peekable();
         let mut layers = Vec::new();
-        while let Some(part) = parts.next_if(|part| FILTERS.contains(&part.name.as_str())) {
+        while let Some(part) = parts.next_if(|part| is_one_of(FILTERS, &part.name)) {
             layers.push(part.original);
         }
         let first = parts.next().unwrap_or_default();
@@ -233,11 +218,11 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLi
     draft.keys.remove("listen");
     draft.keys.remove("ssh_port");
     let mut rest = parts(text, &[',']);
-    let layers = rest.iter().take_while(|part| FILTERS.contains(&part.name.as_str())).count();
+    let layers = rest.iter().take_while(|part| is_one_of(FILTERS, &part.name)).count();
     for layer in rest.drain(..layers) {
         plan.leave(place, quoted(&layer.original), "consoles use SSH");
     }
-    if let Some(other) = rest.first().filter(|part| OTHERS.contains(&part.name.as_str())) {
+    if let Some(other) = rest.first().filter(|part| is_one_of(OTHERS, &part.name)) {
         draft.closed = true;
         plan.leave(place, quoted(&other.original), "only TCP is supported: no listener");
         return;
