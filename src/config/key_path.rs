@@ -9,7 +9,7 @@ use super::fault::segment;
 use super::keys::{self, RejectedValue};
 use super::{
     Access, Config, Members, Port, Server, TemplateName, TemplateNameError, Trigger, TriggerName,
-    TriggerNameError, Value,
+    TriggerNameError, Value, read,
 };
 use crate::port::{GroupName, PatternError, PortName};
 
