@@ -166,7 +166,7 @@ impl State {
     /// The uncommitted changes of one user, if they can be committed without those of others.
     pub fn changes_of(&self, who: &str) -> Result<Changes, Rejected> {
         let pending = self.pending();
-        self.check_renames_of(who, &pending)?;
+        self.check_renames_of(who, pending)?;
         let mut own = Changes::default();
         for (path, change) in pending.iter().filter(|(_, change)| change.who == who) {
             let port = path.scope.port().map(|port| KeyPath::table(port.clone()));
@@ -416,7 +416,7 @@ mod tests {
         assert_eq!(shares(&three, "alice").unwrap(), "2 of 3 changes are carol's");
         assert_eq!(shares(&three, "carol").unwrap(), "1 of 3 changes is alice's");
         assert_eq!(shares(&three, "dave").unwrap(), "1 of 3 changes is alice's, 2 are carol's");
-        assert_eq!(shares(&state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
+        assert_eq!(shares(state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
     }
 
     #[test]

@@ -227,13 +227,13 @@ impl Core {
                 self.keep(next);
                 remarks.extend(refused);
                 let pending = state.pending();
-                let shares = shares(&pending, &caller());
+                let shares = shares(pending, &caller());
                 let mut printed = format!("dropped {}", counted(pending.count()));
                 if let Some(shares) = &shares {
                     printed.push_str(&format!(": {shares}"));
                 }
                 remarks.extend(shares);
-                self.report(Action::Revert, taken_back(&state, &pending, Action::Revert), &printed).await;
+                self.report(Action::Revert, taken_back(&state, pending, Action::Revert), &printed).await;
                 Ok(remarks)
             }
         }

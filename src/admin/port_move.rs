@@ -72,7 +72,7 @@ pub(super) fn in_order(
         match movers.iter().position(free) {
             Some(index) => ordered.append(&mut movers.remove(index).steps),
             None => {
-                let first = in_the_circle(&movers);
+                let first = member_of_cycle(&movers);
                 let first = &mut movers[first];
                 ordered.push(Step::Stop(first.socket(unit)));
                 first.holds.clear();
@@ -92,7 +92,7 @@ pub(super) fn in_order(
 
 /// A member of a cycle, if each waits for another one. The first one may only wait for members of the cycle,
 /// so the search follows the waits until it repeats.
-fn in_the_circle(movers: &[PortMove]) -> usize {
+fn member_of_cycle(movers: &[PortMove]) -> usize {
     let before = |mover: usize| {
         let waits = |other: &PortMove| other.port != movers[mover].port && movers[mover].waits_for(other);
         movers.iter().position(waits).unwrap_or(mover)

@@ -10,7 +10,7 @@ use super::read::unknown;
 use super::keys::{self, RejectedValue};
 use super::{
     Access, Config, Members, Port, Server, TemplateName, TemplateNameError, Trigger, TriggerName,
-    TriggerNameError, Value,
+    TriggerNameError, Value, read,
 };
 use crate::port::{GroupName, PatternError, PortName};
 
