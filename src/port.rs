@@ -6,8 +6,8 @@ mod mapping;
 pub mod nearest;
 mod pacing;
 pub mod pattern;
-mod units;
 mod source;
+mod units;
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -6,11 +6,11 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::fault::segment;
-use super::read::unknown;
 use super::keys::{self, RejectedValue};
+use super::read::unknown;
 use super::{
     Access, Config, Members, Port, Server, TemplateName, TemplateNameError, Trigger, TriggerName,
-    TriggerNameError, Value, read,
+    TriggerNameError, Value,
 };
 use crate::port::{GroupName, PatternError, PortName};
 
