@@ -383,7 +383,7 @@ mod tests {
                 "ssh-keygen -p",
             ),
             ("a directory", |path| fs::create_dir(path).unwrap(), "it is a directory"),
-            ("a dangling link", |path| symlink("/nonexistent", path).unwrap(), "link to nothing"),
+            ("a dangling link", |path| symlink("/nonexistent", path).unwrap(), "dangling symbolic link"),
             ("a circle of links", |path| symlink(path, path).unwrap(), "Too many levels of symbolic links"),
             (
                 "a FIFO",

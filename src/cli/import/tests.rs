@@ -100,7 +100,7 @@ fn the_size_of_an_import_is_bounded() {
         doubled.push_str(&format!("define: &a{n} \"*(a{})*(a{})\"\n", n - 1, n - 1));
     }
     let doubled = left(&ser2net(&doubled).unwrap());
-    assert_eq!(doubled[0], "f:12: define a11: left out: a text of more than 16384 bytes");
+    assert_eq!(doubled[0], "f:12: define a11: left out: a string of more than 16384 bytes");
     let wide = format!("define: &a {}\n{}", "x".repeat(16_000), "define: &b '*(a)'\n".repeat(1_000));
     assert!(matches!(ser2net(&wide), Err(ImportError::TooLong(..))));
 
