@@ -259,7 +259,7 @@ fn many_ports_are_watched_line_by_line_and_only_watched() {
     racks.unplug(1);
     watch.sees("rack1-01# [rack1-01 unplugged ");
     racks.plug(1);
-    watch.sees("rack1-01# [rack1-01 reconnected  ");
+    watch.sees("rack1-01# [rack1-01 reconnected ");
     racks.say(1, b"hello again\r\n");
     watch.sees("rack1-01: hello again\n");
     let shown = String::from_utf8(watch.shown()).unwrap();

@@ -44,7 +44,7 @@ fn both_sessions_stay_and_see_it_go_and_come_back() {
     });
 
     rig.plug();
-    everybody_sees("[demo reconnected  ");
+    everybody_sees("[demo reconnected ");
     rig.wait_for_status("2 attached");
     rig.say(b"first words\r\n");
     everybody_sees("first words");

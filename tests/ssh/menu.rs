@@ -125,7 +125,7 @@ fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
     client.type_in("\x05c;nix\r");
     client.sees("[there is no port nix: there are core, demo]");
     client.type_in("\x05c?");
-    client.sees("^Ec ;       how to reach another console (SSH cannot go there by itself)");
+    client.sees("^Ec ;       show how to connect to another console");
     client.type_in("\x05cl?");
     client.sees("^Ecl9 2750 ms");
     client.type_in("\x05cl2");
