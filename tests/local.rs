@@ -374,7 +374,7 @@ fn the_logs_of_all_ports_are_searched() {
     let (status, _, why) = said(rig.consolectl(&["grep", "a("]));
     assert!(status == Some(2) && why.contains("unclosed group") && why.lines().count() == 1, "{why}");
     let (status, _, why) = said(rig.consolectl(&["log", "demo", "--since", "soon"]));
-    assert!(status == Some(2) && why.contains("expected how long ago"), "{why}");
+    assert!(status == Some(2) && why.contains("expected a duration ago"), "{why}");
     // The device answers what it is sent.
     let mut asked = Client::start(rig.consolectl(&["send", "--expect", "answer", "demo", "question\\r"]));
     rig.expect_at_device(b"question\r");

@@ -149,10 +149,10 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     client.sees("[consoles\r\n core-1           TCP port 8101: ssh -p 8101 -l demo 127.0.0.1\r\n core-2 ");
     client.sees(" edge             no TCP port]");
     client.type_in("\x05c;ed\t\rtyped");
-    client.sees("[console:  edge\r\n[edge has no TCP port; to connect:  consolectl connect edge]");
+    client.sees("[console: edge\r\n[edge has no TCP port; to connect: consolectl connect edge]");
     client.type_in("\x05c;c\t\t2\r");
-    client.sees("[console:  core-\r\n[consoles\r\n core-1 ");
-    client.sees("]\r\n\r\n[console:  core-2\r\n[core-2 is at TCP port 8102");
+    client.sees("[console: core-\r\n[consoles\r\n core-1 ");
+    client.sees("]\r\n\r\n[console: core-2\r\n[core-2 is at TCP port 8102");
     client.type_in("\x05c;x\t\x1b");
     client.sees("[there is no port x: there are core-1, core-2, demo, edge]");
     // Nothing of all that is for the device.
