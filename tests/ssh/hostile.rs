@@ -281,7 +281,7 @@ fn names_and_messages_reach_other_terminals_as_plain_text() {
     alice.sees("[ma?llory (127.0.0.1): ?2J?owned]");
     alice.sees("[ma?llory (127.0.0.1) detached");
     alice.type_in("\x05ci");
-    alice.sees(" here     1]");
+    alice.sees(" sessions 1]");
     alice.type_in("\x05c/llory\r");
     alice.sees("llory (127.0.0.1) detached");
     is_printable(&String::from_utf8(alice.shown()).unwrap());

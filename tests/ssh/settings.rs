@@ -82,7 +82,7 @@ fn a_session_takes_a_new_escape_and_a_new_timeout() {
     client.type_in(b"\x05c.");
     rig.expect_at_device(b"\x05c.");
     client.type_in(b"\x18xw");
-    client.sees("demo here");
+    client.sees("users attached to demo");
     rig.configure(&format!("{PORT}escape = \"none\"\ntimeout = 1\n"));
     rig.apply();
     client.sees("[escape commands are now off]");
