@@ -96,7 +96,7 @@ fn a_writer_may_only_watch_and_another_ask() {
     first.sees(&format!("[{DEMO} writes now]"));
     second.type_in("\x05cw");
     second.sees("read-only  since");
-    second.sees("writing  since");
+    second.sees("read-write since");
     second.type_in("mine");
     rig.expect_at_device(b"mine");
 }
