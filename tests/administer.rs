@@ -122,14 +122,14 @@ fn a_break_is_told_to_those_who_watch_and_refused_without_a_device() {
     };
     assert_eq!(send_break(500), Ok(()));
     session.is_told("break of 500 ms by alice");
-    assert_eq!(send_break(0), Err("a break of 0 ms: expected 1 to 10000".to_owned()));
+    assert_eq!(send_break(0), Err("invalid break of 0 ms: expected 1 to 10000".to_owned()));
     assert!(rig.wait_for_journal("break of 500 ms").contains("alice sends"));
     rig.unplug();
     rig.wait_for_status("unplugged");
     let refusal = client::send_break(&rig.path("run"), &demo(), Duration::from_millis(500), "alice")
         .unwrap_err()
         .to_string();
-    assert!(refusal.starts_with("no break to demo: unplugged since "), "{refusal}");
+    assert!(refusal.starts_with("cannot send a break to demo: unplugged since "), "{refusal}");
 }
 
 /// A session at a device that takes nothing, which has typed more than is on the way to it.
@@ -215,7 +215,7 @@ fn a_user_may_not_do_what_administrators_may() {
             let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
             assert_eq!(changed, 0, "run as root (make test does)");
             for request in &requests {
-                let why = "nobody may not do that to demo: ask console-admin (consolectl)".to_owned();
+                let why = "nobody is not an administrator of demo: use consolectl".to_owned();
                 assert_eq!(asked(&rig, request).0, Some(Reply::Refused(why)), "{request:?}");
             }
             assert!(matches!(asked(&rig, &Request::Status).0, Some(Reply::Status(_))));

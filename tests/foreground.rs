@@ -352,7 +352,7 @@ fn each_login_gets_a_helper_of_its_own_and_the_one_beyond_the_limit_none() {
         assert_eq!(line, "helper with LISTEN_FDS=1\n");
     }
     assert_eq!(login().1, "");
-    instance.says("64 logins at once, one more is refused");
+    instance.says("limit of 64 logins at once reached, connection closed");
 
     logins.pop().unwrap().0.write_all(b"bye\n").unwrap();
     eventually("a place is free again", || (!login().1.is_empty()).then_some(()));

@@ -26,13 +26,13 @@ fn a_peer_that_violates_the_protocol_is_disconnected() {
     for first in [&converse, &key, &Request::Answers(vec![])] {
         let mut helper = Helper::start();
         helper.send(first);
-        ends_out_of_turn(helper, "the first request must be Begin");
+        ends_with_protocol_error(helper, "the first request must be Begin");
     }
     let helper = Helper::login("alice").begin("alice", "ttyUSB0", RootLogin::Yes);
-    ends_out_of_turn(helper, "Begin comes once");
+    ends_with_protocol_error(helper, "repeated Begin");
     let mut helper = Helper::login("alice");
     helper.send(&Request::Answers(vec![Secret("sesame".to_owned())]));
-    ends_out_of_turn(helper, "nothing was asked");
+    ends_with_protocol_error(helper, "Answers without prompts");
 }
 
 #[test]
@@ -41,17 +41,17 @@ fn a_peer_that_violates_the_protocol_of_a_conversation_is_disconnected() {
     for (request, reason) in [
         (Request::Answers(vec![]), "the number of answers"),
         (Request::Answers(vec![Secret("sesame".to_owned()), Secret(String::new())]), "the number of answers"),
-        (Request::Key { key: KEY.to_owned() }, "PAM waits for answers"),
-        (Request::Converse, "PAM waits for answers"),
+        (Request::Key { key: KEY.to_owned() }, "PAM expects Answers"),
+        (Request::Converse, "PAM expects Answers"),
     ] {
         let mut helper = Helper::login("alice");
         assert_eq!(helper.ask(&Request::Converse), prompts("Password: "));
         helper.send(&request);
-        ends_out_of_turn(helper, reason);
+        ends_with_protocol_error(helper, reason);
     }
     let mut helper = Helper::login("alice");
     assert_eq!(helper.ask(&Request::Converse), prompts("Password: "));
-    helper.ends_saying("the client left before it answered");
+    helper.ends_saying("the client disconnected before it answered");
 }
 
 #[test]
@@ -68,12 +68,12 @@ fn an_invalid_message_ends_the_login() {
     ] {
         let mut helper = Helper::start();
         helper.stream.write_all(&bytes).unwrap();
-        ends_out_of_turn(helper, reason);
+        ends_with_protocol_error(helper, reason);
     }
 }
 
 #[track_caller]
-fn ends_out_of_turn(helper: Helper, reason: &str) {
+fn ends_with_protocol_error(helper: Helper, reason: &str) {
     let Ended { status, journal } = helper.end();
     assert_eq!(status.code(), Some(1), "{journal}");
     assert!(journal.contains(reason), "{reason:?} is not in {journal:?}");

@@ -85,7 +85,7 @@ fn a_password_that_must_be_changed_is_changed_where_it_can_be_asked_for() {
     assert!(matches!(helper.answer("sesame"), Reply::Prompts { .. }));
     assert!(matches!(helper.answer("open sesame 8"), Reply::Prompts { .. }));
     granted(helper.answer("open sesame 8"));
-    helper.ends_saying("the password was changed");
+    helper.ends_saying("password changed");
     granted(Helper::login("alice").password("open sesame 8"));
 }
 

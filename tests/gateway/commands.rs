@@ -37,7 +37,7 @@ fn a_killed_program_is_reported_as_a_signal() {
     let bench = Bench::new();
     // OpenSSH's client has no other exit status for it.
     bench.command("kill TERM").ends_with(255);
-    bench.wait_for_journal("session ended by signal 15");
+    bench.wait_for_journal("session ended, signal 15");
     bench.helpers_have_ended();
 }
 
@@ -73,5 +73,5 @@ fn a_missing_program_is_an_error_of_the_server() {
     let mut client = bench.command("say hello");
     client.ends_with(1);
     assert_eq!(client.aside(), "cannot start the session; for the reason see journalctl -t console-auth\n");
-    bench.wait_for_journal("usr/bin/consolectl cannot be started as the user: No such file or directory");
+    bench.wait_for_journal("usr/bin/consolectl as the user: No such file or directory");
 }

@@ -28,7 +28,7 @@ fn a_client_that_is_gone_takes_its_session_with_it() {
     let pid = pid_of(&mut client);
     client.signal(Signal::SIGKILL);
     is_gone(&pid);
-    bench.wait_for_journal("session ended by signal 1");
+    bench.wait_for_journal("session ended, signal 1");
     bench.helpers_have_ended();
 }
 
@@ -39,7 +39,7 @@ fn a_program_that_does_not_hang_up_is_killed() {
     let pid = client_pid(&mut client);
     client.signal(Signal::SIGKILL);
     is_gone(&pid);
-    bench.wait_for_journal("session ended by signal 9");
+    bench.wait_for_journal("session ended, signal 9");
     bench.helpers_have_ended();
 }
 

@@ -115,7 +115,7 @@ fn an_invalid_port_and_a_command_for_a_console_are_reported_after_the_login() {
         client.aside()
     };
     assert!(told("alice:a%b", &[]).starts_with("invalid port name \"a%b\": use 1 to 32 characters of"));
-    assert!(told("alice:ttyUSB3", &["show"]).starts_with("ttyUSB3 is a console and takes no command"));
+    assert!(told("alice:ttyUSB3", &["show"]).starts_with("ttyUSB3 is a console and accepts no commands"));
     let mut client = with_password(&bench, "alice:a%b", "wrong");
     client.ends();
     assert!(!client.aside().contains("port name"), "{}", client.aside());

@@ -77,7 +77,7 @@ fn algorithms_and_banner_are_those_of_the_configuration() {
         bench.ssh(&options).output().unwrap().status.code()
     };
     assert_eq!(by_curve(), Some(255));
-    bench.wait_for_journal("ssh_algorithms = \"compatible\" in [server] would admit it");
+    bench.wait_for_journal("ssh_algorithms = \"compatible\" in [server] would serve it");
     let directory = bench.path("root/etc/consoleserver");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(bench.path("issue"), "Authorized use only.\n").unwrap();

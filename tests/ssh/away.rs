@@ -25,8 +25,8 @@ fn a_login_while_the_device_is_away_waits_for_it() {
     terminal.type_in("too early");
     terminal.sees("[demo is unplugged: input is discarded]");
     rig.plug();
-    terminal.sees("[demo reconnected  ");
-    pipe.is_told("[demo reconnected  ");
+    terminal.sees("[demo reconnected ");
+    pipe.is_told("[demo reconnected ");
     rig.say(b"booting\r\n");
     terminal.sees("booting");
     terminal.type_in("in time");

@@ -102,14 +102,14 @@ fn the_escape_menu_answers_sends_a_break_and_leaves_well() {
         let rig = served("");
         let mut client = with_terminal(&rig, program);
         client.type_in("before\x05cw");
-        client.sees("[demo here\r\n writing");
+        client.sees("[users attached to demo\r\n read-write");
         client.sees("demo (127.0.0.1) (you)]");
         client.type_in("\x05cl0after");
         client.sees("[sending break]");
         rig.wait_for_journal("break of 500 ms");
         rig.expect_at_device(b"beforeafter");
         client.type_in("\x05c?");
-        client.sees("^Ec ?       this list");
+        client.sees("^Ec ?       show this list");
         client.type_in("\x05c.");
         client.ends_with(0);
         rig.wait_for_status("0 attached");

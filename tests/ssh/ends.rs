@@ -253,7 +253,7 @@ fn a_session_ends_with_its_device_if_it_is_asked_to() {
     late.ends_with(1);
     late.sees(": session closed]\r\n");
     rig.plug();
-    stays.is_told("[demo reconnected  ");
+    stays.is_told("[demo reconnected ");
     rig.say(b"and more");
     stays.sees("and more");
 }

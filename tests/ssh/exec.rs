@@ -84,7 +84,7 @@ fn the_log_is_shown_as_it_is_read_and_as_it_is() {
     assert_eq!(without_times(&raw), [r"< [\x1b[0;32m  OK  \x1b[0m] Started\x1b[K"]);
     assert_eq!(without_times(&answer(&rig, &["grep", "--until", "now", "root"], 0)), [read[1]]);
     assert_eq!(answer(&rig, &["log", "--until", "yesterday"], 0), "");
-    assert!(complaint(&rig, &["log", "-f", "--until", "now"], 2).contains("--until ends"));
+    assert!(complaint(&rig, &["log", "-f", "--until", "now"], 2).contains("exclude each other"));
     let mut client = at_terminal(&rig);
     client.type_in("\x05c/ok  ] st\r");
     client.sees("< [  OK  ] Started]\r\n");
@@ -131,7 +131,7 @@ fn a_log_is_followed_until_the_client_leaves() {
 fn status_prints_the_state_and_its_exit_code_is_that_of_the_tty() {
     let mut rig = served("baud = 115200");
     let status = answer(&rig, &["status"], 0);
-    for row in ["state    open\n", "settings 115200 8N1\n", "bytes    0 in, 0 out\n", "here     0\n"] {
+    for row in ["state    open\n", "settings 115200 8N1\n", "bytes    0 in, 0 out\n", "sessions 0\n"] {
         assert!(status.contains(row), "{row:?} in {status}");
     }
     let _stays = at_terminal(&rig);
@@ -157,7 +157,7 @@ fn something_is_sent_and_its_answer_awaited() {
     let shown = answer(&rig, &["send", "--expect", "'^switch#'", r"'show version\r'"], 0);
     assert_eq!(shown, "show version\r\nVersion 4\r\nswitch#");
     assert_eq!(answering.join().unwrap(), b"show version\r");
-    let log = rig.wait_for_log("left");
+    let log = rig.wait_for_log("detached");
     assert!(log.contains("demo (127.0.0.1) attached, read-write"), "{log}");
     // Without anything to wait for it ends once the line has it.
     assert_eq!(answer(&rig, &["send", r"\x03\e[A"], 0), "");

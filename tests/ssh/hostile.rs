@@ -279,11 +279,11 @@ fn names_and_messages_reach_other_terminals_as_plain_text() {
     mallory.type_in("\x05c.");
     mallory.ends_with(0);
     alice.sees("[ma?llory (127.0.0.1): ?2J?owned]");
-    alice.sees("[ma?llory (127.0.0.1) left");
+    alice.sees("[ma?llory (127.0.0.1) detached");
     alice.type_in("\x05ci");
-    alice.sees(" here     1]");
+    alice.sees(" sessions 1]");
     alice.type_in("\x05c/llory\r");
-    alice.sees("llory (127.0.0.1) left");
+    alice.sees("llory (127.0.0.1) detached");
     is_printable(&String::from_utf8(alice.shown()).unwrap());
     is_printable(&rig.log_text());
     for journal in [rig.journal(), rig.login_journal()] {

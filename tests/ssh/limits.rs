@@ -168,7 +168,7 @@ fn one_address_evicts_only_its_own_connections_and_blocks_no_login() {
     for first in &mut strangers[..2] {
         assert_eq!(first.read(&mut [0]).unwrap(), 0, "closed, since another has its place");
     }
-    let refusal = "127.0.0.1 closed: too many connections have not logged in";
+    let refusal = "connection from 127.0.0.1 closed: too many connections that are not logged in";
     rig.wait_for_journal(refusal);
     assert_eq!(rig.journal().matches(refusal).count(), 1, "a stranger could fill the journal");
 

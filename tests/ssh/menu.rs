@@ -125,7 +125,7 @@ fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
     client.type_in("\x05c;nix\r");
     client.sees("[there is no port nix: the ports are core, demo]");
     client.type_in("\x05c?");
-    client.sees("^Ec ;       how to reach another console (SSH cannot go there by itself)");
+    client.sees("^Ec ;       show how to connect to another console");
     client.type_in("\x05cl?");
     client.sees("^Ecl9 2750 ms");
     client.type_in("\x05cl2");
@@ -149,10 +149,10 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     client.sees("[consoles\r\n core-1           TCP port 8101: ssh -p 8101 -l demo 127.0.0.1\r\n core-2 ");
     client.sees(" edge             no TCP port]");
     client.type_in("\x05c;ed\t\rtyped");
-    client.sees("[console:  edge\r\n[edge has no TCP port; to connect:  consolectl connect edge]");
+    client.sees("[console: edge\r\n[edge has no TCP port; to connect: consolectl connect edge]");
     client.type_in("\x05c;c\t\t2\r");
-    client.sees("[console:  core-\r\n[consoles\r\n core-1 ");
-    client.sees("]\r\n\r\n[console:  core-2\r\n[core-2 is at TCP port 8102");
+    client.sees("[console: core-\r\n[consoles\r\n core-1 ");
+    client.sees("]\r\n\r\n[console: core-2\r\n[core-2 is at TCP port 8102");
     client.type_in("\x05c;x\t\x1b");
     client.sees("[there is no port x: the ports are core-1, core-2, demo, edge]");
     // Nothing of all that is for the device.

@@ -51,7 +51,7 @@ fn escape_commands_and_their_replies() {
     client.type_in("\x05c?");
     golden("session/help.txt", &notices(&mut client, "connect --escape none]"));
     client.type_in("\x05cl?");
-    golden("session/breaks.txt", &notices(&mut client, "l9 2500 ms]"));
+    golden("session/breaks.txt", &notices(&mut client, "l9 2750 ms]"));
     let mut text = String::new();
     for (keys, last) in [
         ("\x05cZ", "for help]"),

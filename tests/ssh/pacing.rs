@@ -178,7 +178,7 @@ fn flow_control_holds_a_paste_with_pauses() {
     client.type_in("held back");
     // It is at the port: what is asked after it is answered.
     client.type_in("\x05cw");
-    client.sees("demo here");
+    client.sees("users attached to demo");
     assert!(device.try_recv().is_err(), "the device had stopped the line");
     go_on(&rig);
     times(&device, b"held back");

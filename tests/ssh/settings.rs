@@ -16,7 +16,7 @@ fn new_line_settings_are_applied_and_sessions_stay_and_get_a_notice() {
     assert_eq!(rig.line().c_ospeed, 9600);
     rig.configure(&format!("{PORT}baud = 115200\nrtscts = true\nxonxoff = true\nstopbits = 2\n"));
     rig.apply();
-    let told = client.sees("[demo is now set to  115200 8N2");
+    let told = client.sees("[demo is now set to 115200 8N2");
     assert_eq!(told.trim(), "");
     let line = rig.line();
     assert_eq!(line.c_ospeed, 115_200);
@@ -82,7 +82,7 @@ fn a_session_takes_a_new_escape_and_a_new_timeout() {
     client.type_in(b"\x05c.");
     rig.expect_at_device(b"\x05c.");
     client.type_in(b"\x18xw");
-    client.sees("demo here");
+    client.sees("users attached to demo");
     rig.configure(&format!("{PORT}escape = \"none\"\ntimeout = 1\n"));
     rig.apply();
     client.sees("[escape commands are now off]");
@@ -120,7 +120,7 @@ fn another_device_is_opened_under_the_sessions() {
     std::fs::rename(rig.path("dev/demo"), rig.path("dev/other")).unwrap();
     rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/other\"\nbaud = 19200\n");
     rig.apply();
-    client.sees("[demo is now set to  19200 8N1]");
+    client.sees("[demo is now set to 19200 8N1]");
     rig.say(b"I am the other one\r\n");
     client.sees("I am the other one");
     rig.wait_for_log("/dev/other from now on");
@@ -166,5 +166,5 @@ fn a_session_after_a_kill_gets_a_notice_of_the_restart() {
     rig.start();
     let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     client.sees("this port was restarted ");
-    client.sees("journalctl -u console@demo says why]");
+    client.sees("for the reason see journalctl -u console@demo]");
 }

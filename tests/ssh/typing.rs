@@ -120,7 +120,7 @@ fn help_lists_the_commands_and_an_unknown_one_is_reported() {
     let mut client = at_terminal(&rig);
     client.type_in("\x05c?");
     for command in
-        ["^Ec .       leave", "^Ec a ", "^Ec f ", "^Ec s ", "^Ec w u", "^Ec l0      send a break", "^Ec ? "]
+        ["^Ec .       detach", "^Ec a ", "^Ec f ", "^Ec s ", "^Ec w u", "^Ec l0      send a break", "^Ec ? "]
     {
         client.sees(command);
     }
@@ -130,7 +130,7 @@ fn help_lists_the_commands_and_an_unknown_one_is_reported() {
     client.sees("[^EclZ is not a command; ^Ec? for help]");
     client.type_in("\x05c\r");
     client.type_in("\x05cw");
-    client.sees("[demo here\r\n writing");
+    client.sees("[users attached to demo\r\n read-write");
     client.sees("demo (127.0.0.1) (you)]");
     client.type_in("only this");
     rig.expect_at_device(b"only this");

@@ -25,7 +25,7 @@ fn a_read_only_session_gets_all_output_and_one_notice_that_input_is_discarded() 
     watcher.type_in("\x05cl0");
     // The answer to this comes after whatever those might have said.
     watcher.type_in("\x05cw");
-    let meanwhile = watcher.sees("[demo here");
+    let meanwhile = watcher.sees("[users attached to demo");
     assert_eq!(meanwhile.trim(), "", "told once, and no break");
     writer.type_in("mine");
     rig.expect_at_device(b"mine");
@@ -96,7 +96,7 @@ fn a_writer_may_only_watch_and_another_ask() {
     first.sees(&format!("[{DEMO} writes now]"));
     second.type_in("\x05cw");
     second.sees("read-only  since");
-    second.sees("writing  since");
+    second.sees("read-write since");
     second.type_in("mine");
     rig.expect_at_device(b"mine");
 }
@@ -109,7 +109,7 @@ fn taking_over_during_a_paste_discards_the_rest_of_it() {
     paster.type_in("x".repeat(15_000));
     // Its answer says that all of it has come so far.
     paster.type_in("\x05cw");
-    paster.sees("[demo here");
+    paster.sees("[users attached to demo");
     taker.type_in("\x05cf");
     paster.sees("has taken over");
     taker.sees("[you have write access]");
