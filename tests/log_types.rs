@@ -109,7 +109,7 @@ fn the_log_names_users_who_attach_and_detach() {
     rig.wait_for_log("# root (local) attached, read-write");
     client.end_input();
     client.signal(nix::sys::signal::Signal::SIGTERM);
-    rig.wait_for_log("# root (local) left");
+    rig.wait_for_log("# root (local) detached");
 }
 
 #[test]

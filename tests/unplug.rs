@@ -44,7 +44,7 @@ fn sessions_survive_an_unplug_and_are_notified() {
     });
 
     rig.plug();
-    everybody_sees("[demo reconnected  ");
+    everybody_sees("[demo reconnected ");
     rig.wait_for_status("2 attached");
     rig.say(b"first words\r\n");
     everybody_sees("first words");
