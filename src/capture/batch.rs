@@ -20,7 +20,6 @@ pub(super) struct Batch {
     pub(super) gap: u64,
     /// Also write an unfinished line.
     pub(super) flush: bool,
-    /// The note after them.
     pub(super) note: Option<Note>,
     pub(super) reopen: bool,
     pub(super) sync: bool,
@@ -178,7 +177,6 @@ pub(super) struct BatchResult {
     pub(super) gap: u64,
     /// Bytes that became records.
     pub(super) consumed: usize,
-    /// Whether the note is written.
     pub(super) noted: bool,
     /// Nothing else is written, because the log was opened first.
     pub(super) opened: bool,

@@ -332,7 +332,6 @@ impl Writer {
         });
     }
 
-    /// Updates what is pending.
     fn settle(&mut self, consumed: usize, offered: usize, flushed: bool, synced: bool) {
         if flushed {
             self.pending = None;

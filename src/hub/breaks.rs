@@ -33,7 +33,6 @@ pub const BREAK_EVENTS: usize = 2;
 #[derive(Debug)]
 pub struct Awaited {
     all: watch::Sender<usize>,
-    /// Counted in `all`.
     counted: bool,
     events: mpsc::Sender<BreakEvent>,
     /// Not sent once its events are no longer received.

@@ -61,7 +61,6 @@ pub(super) struct Device {
     typed: Vec<u8>,
     pub(super) typed_due: Option<Instant>,
     quality: Quality,
-    /// Settings that the driver refused.
     refused: Vec<String>,
     sharing: Sharing,
     /// What another program does with the device, while it does.
@@ -88,7 +87,6 @@ pub(super) enum ReadStatus {
 }
 
 impl Device {
-    /// Not opened yet.
     pub(super) fn new(name: PortName, hub: Arc<Hub>, wanted: LineConfig) -> Self {
         Self {
             identity: Identity::new(name.clone()),
