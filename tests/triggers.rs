@@ -104,7 +104,9 @@ fn a_dead_or_silent_bus_delays_nothing() {
     rig.configure(&rules("c = { match = \"again\" }"));
     rig.apply();
     rig.say(b"again\n");
-    until("that too to be said", || (rig.journal().matches("was not notified").count() > before).then_some(()));
+    until("that too to be said", || {
+        (rig.journal().matches("was not notified").count() > before).then_some(())
+    });
     rig.stop();
 }
 
