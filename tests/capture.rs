@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use consoleserver::capture::{CaptureError, CaptureLog, Encoder, Left, Mark, Recovered, Times};
@@ -490,4 +490,21 @@ fn a_read_only_disk_is_named_as_such() {
         assert!(matches!(refusal, CaptureError::ReadOnly(_)), "{refusal}");
         assert!(refusal.to_string().contains("console.log is on a read-only file system"));
     });
+}
+
+#[test]
+fn errors_read_as_in_the_golden_file() {
+    let directory = PathBuf::from("/var/log/consoleserver/core");
+    let path = || directory.join("console.log");
+    let source = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
+    let errors = [
+        CaptureError::NoDirectory(directory.clone()),
+        CaptureError::Symlink(path()),
+        CaptureError::NotAFile(path()),
+        CaptureError::ReadOnly(path()),
+        CaptureError::Hangs(path()),
+        CaptureError::Io { what: "write", path: path(), source },
+    ];
+    let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+    snapbox::assert_data_eq!(text, snapbox::file!["golden/capture/errors.txt"]);
 }

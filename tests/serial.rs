@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use consoleserver::port::{Baud, LineSettings, Parity, StopBits};
 use consoleserver::serial::{
-    AdoptError, Contact, DeviceWatch, OpenError, Output, ReadOutcome, Tty, WriteOutcome,
+    AdoptError, BreakError, Contact, DeviceWatch, OpenError, Output, ReadOutcome, Tty, WriteOutcome,
 };
 use nix::libc;
 use nix::pty::openpty;
@@ -369,4 +369,39 @@ async fn a_loop_of_links_is_watched_and_not_followed_without_end() {
     fs::remove_file(&path).unwrap();
     symlink("/dev/null", &path).unwrap();
     seen(&mut watch).await;
+}
+
+#[test]
+fn errors_read_as_in_the_golden_file() {
+    let path = || PathBuf::from("/dev/ttyUSB0");
+    let system = std::io::Error::from_raw_os_error;
+    let permission = ", which is root:dialout 0660: is group dialout missing?".to_owned();
+    let opening = [
+        OpenError::Absent(path(), system(libc::ENOENT)),
+        OpenError::Busy(path()),
+        OpenError::Denied(path(), permission),
+        OpenError::Forbidden(path(), "ttyUSB".to_owned()),
+        OpenError::Settings(path(), LineSettings::default(), system(libc::EIO)),
+        OpenError::NotATty(path()),
+        OpenError::Io(path(), system(libc::EMFILE)),
+    ];
+    let adopting = [
+        AdoptError::NotATty,
+        AdoptError::HungUp(path()),
+        AdoptError::OtherDevice(path()),
+        AdoptError::Busy(path()),
+        AdoptError::Io(path(), system(libc::EIO)),
+    ];
+    let breaks = [
+        BreakError::Unsupported(system(libc::EOPNOTSUPP)),
+        BreakError::Begin(system(libc::EIO)),
+        BreakError::End(system(libc::EIO)),
+        BreakError::Drain(system(libc::EIO)),
+    ];
+    let text: String = (opening.iter().map(ToString::to_string))
+        .chain(adopting.iter().map(ToString::to_string))
+        .chain(breaks.iter().map(ToString::to_string))
+        .map(|error| error + "\n")
+        .collect();
+    snapbox::assert_data_eq!(text, snapbox::file!["golden/serial/errors.txt"]);
 }

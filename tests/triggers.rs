@@ -100,11 +100,13 @@ fn a_dead_or_silent_bus_delays_nothing() {
     rig.wait_for_journal("console-admin was not notified of a trigger: system bus: no answer within 10 s");
 
     drop(bus);
-    let before = rig.journal().matches("was not told").count();
+    let before = rig.journal().matches("was not notified").count();
     rig.configure(&rules("c = { match = \"again\" }"));
     rig.apply();
     rig.say(b"again\n");
-    until("that too to be said", || (rig.journal().matches("was not told").count() > before).then_some(()));
+    until("that too to be said", || {
+        (rig.journal().matches("was not notified").count() > before).then_some(())
+    });
     rig.stop();
 }
 

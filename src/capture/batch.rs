@@ -20,7 +20,6 @@ pub(super) struct Batch {
     pub(super) gap: u64,
     /// Also write an unfinished line.
     pub(super) flush: bool,
-    /// The note after them.
     pub(super) note: Option<Note>,
     pub(super) reopen: bool,
     pub(super) sync: bool,
@@ -178,7 +177,6 @@ pub(super) struct BatchResult {
     pub(super) gap: u64,
     /// Bytes that became records.
     pub(super) consumed: usize,
-    /// Whether the note is written.
     pub(super) noted: bool,
     /// Nothing else is written, because the log was opened first.
     pub(super) opened: bool,
@@ -201,7 +199,7 @@ pub(super) enum FailedSync {
 
 fn write(
     log: &mut CaptureLog,
-    trip: Batch,
+    batch: Batch,
     directory: Current,
     hub: &Hub,
     times: Times,
@@ -221,12 +219,12 @@ fn write(
         arrived.displaced = Some(displaced);
         return Ok(());
     }
-    if trip.gap > 0 {
-        log.gap(trip.gap, LATE)?;
-        arrived.gap = trip.gap;
+    if batch.gap > 0 {
+        log.gap(batch.gap, LATE)?;
+        arrived.gap = batch.gap;
     }
-    arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
-    if let Some(note) = trip.note.filter(|_| arrived.consumed == trip.bytes.len()) {
+    arrived.consumed = log.append(&batch.bytes, times, batch.flush)?;
+    if let Some(note) = batch.note.filter(|_| arrived.consumed == batch.bytes.len()) {
         match &note.what {
             Noted::Said(text) => log.note(text)?,
             Noted::Typed(bytes) => log.typed(bytes)?,
@@ -237,10 +235,10 @@ fn write(
         }
         arrived.noted = true;
     }
-    if trip.reopen {
+    if batch.reopen {
         log.reopen()?;
     }
-    if trip.sync {
+    if batch.sync {
         log.sync()?;
     }
     Ok(())

@@ -113,7 +113,6 @@ impl History {
         std::mem::take(&mut self.remarks)
     }
 
-    /// Whether there is another line.
     fn next_line(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             line.clear();

@@ -265,7 +265,7 @@ impl CaptureLog {
             return Ok(());
         }
         let fresh = open_file(&self.directory, &self.name)?;
-        self.mend()?;
+        self.undo_torn()?;
         self.sync()?;
         self.go_over(fresh)
     }
@@ -274,7 +274,7 @@ impl CaptureLog {
     /// log continues in the new file all the same. Returns whether all of it is on the disk.
     pub fn replace(&mut self) -> Result<bool, CaptureError> {
         let fresh = open_file(&self.directory, &self.name)?;
-        let kept = self.mend().and_then(|()| self.sync());
+        let kept = self.undo_torn().and_then(|()| self.sync());
         if let Err(error) = &kept {
             tracing::error!("the end of the previous log may be missing: {error}");
             self.torn = None;
@@ -336,7 +336,7 @@ impl CaptureLog {
     }
 
     fn write_records(&mut self, step: Step) -> Result<(), CaptureError> {
-        self.mend()?;
+        self.undo_torn()?;
         if self.file.is_none() || self.records.is_empty() {
             self.mark.left = self.encoder.left;
             self.write_ahead.commit(self.mark, step);
@@ -363,7 +363,7 @@ impl CaptureLog {
             self.write_ahead.begin(before, Mark { size: Mark::TORN, ..after }, Step::default());
             let error = self.failed("write", source);
             // If this fails too, `torn` remembers it, and the next append begins with it.
-            let _ = self.mend();
+            let _ = self.undo_torn();
             return Err(error);
         }
         failpoint::point("log-written");
@@ -381,7 +381,7 @@ impl CaptureLog {
     }
 
     /// Undoes a failed append.
-    fn mend(&mut self) -> Result<(), CaptureError> {
+    fn undo_torn(&mut self) -> Result<(), CaptureError> {
         if let Some(size) = self.torn {
             self.found = None;
             let found = self.look()?;

@@ -207,7 +207,6 @@ fn text_of(record: &[u8]) -> Option<usize> {
     matches!(record.get(end + 1..end + 3)?, b"< " | b"<+").then_some(end + 3)
 }
 
-/// When a line was logged.
 pub(super) fn time_of(line: &[u8]) -> Option<Timestamp> {
     let word = line.split(|&byte| byte == b' ').next()?;
     // Shorter than any time, or not a time: most lines of a raw log need not be parsed.

@@ -46,7 +46,6 @@ impl From<[u64; 6]> for Mark {
     }
 }
 
-/// Checksum of a write.
 pub(super) fn check(records: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(records);

@@ -97,7 +97,7 @@ pub struct Writer {
     /// For everything that is due at some time.
     alarm: Alarm,
     /// Lost bytes that are not in the journal yet, and when it was last notified.
-    untold: u64,
+    unreported: u64,
     told: Option<Instant>,
 }
 
@@ -125,7 +125,7 @@ impl Writer {
             heard: false,
             paced_until: Instant::now(),
             alarm: Alarm::new(),
-            untold: 0,
+            unreported: 0,
             told: None,
         }
     }
@@ -139,17 +139,17 @@ impl Writer {
     pub async fn run(mut self, mut wanted: watch::Receiver<LogConfig>) {
         // Usually the reply arrives immediately.
         let _ = tokio::time::timeout(HANG_TIMEOUT, self.directory.answered()).await;
-        let mut trip = self.look(false);
+        let mut batch = self.look(false);
         loop {
             // The first batch opens the file, and removes what a killed process wrote beyond its mark, even if the
             // device is silent.
-            if !trip.is_empty() || self.log.is_none() {
-                let talking = !trip.bytes.is_empty();
-                if let Err(error) = self.go(trip).await {
+            if !batch.is_empty() || self.log.is_none() {
+                let talking = !batch.bytes.is_empty();
+                if let Err(error) = self.go(batch).await {
                     let full = error.is_disk_full();
                     self.report_trouble(error);
-                    trip = match self.wait_to_retry(full, &mut wanted).await {
-                        Some(trip) => trip,
+                    batch = match self.wait_to_retry(full, &mut wanted).await {
+                        Some(batch) => batch,
                         None => return,
                     };
                     continue;
@@ -159,8 +159,8 @@ impl Writer {
                     self.paced_until = Instant::now() + WRITE_INTERVAL;
                 }
             }
-            trip = match self.next(&mut wanted).await {
-                Some(trip) => trip,
+            batch = match self.next(&mut wanted).await {
+                Some(batch) => batch,
                 None => return,
             };
         }
@@ -171,8 +171,8 @@ impl Writer {
         let loss_due = self.tell_loss();
         let flush_due = self.pending.map(|(_, last)| last + IDLE_FLUSH_DELAY);
         let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
-        let trip_due = self.heard.then_some(self.paced_until);
-        self.alarm.set([loss_due, flush_due, sync_due, trip_due].into_iter().flatten().min());
+        let batch_due = self.heard.then_some(self.paced_until);
+        self.alarm.set([loss_due, flush_due, sync_due, batch_due].into_iter().flatten().min());
         tokio::select! {
             biased;
             changed = wanted.changed() => {
@@ -200,9 +200,9 @@ impl Writer {
     /// The batch to write now, with an unfinished line if no output came since.
     fn look_after_silence(&mut self) -> Batch {
         let seen = self.seen;
-        let mut trip = self.look(false);
-        trip.flush |= self.seen == seen;
-        trip
+        let mut batch = self.look(false);
+        batch.flush |= self.seen == seen;
+        batch
     }
 
     /// The batch to write now.
@@ -213,14 +213,14 @@ impl Writer {
         let note = self.hub.next_note();
         let until_note =
             note.as_ref().map(|note| note.offset.saturating_sub(self.cursor.position() + gap) as usize);
-        let mut trip = Batch { gap, flush, ..Batch::default() };
+        let mut batch = Batch { gap, flush, ..Batch::default() };
         if let Some(length) = until_note.filter(|length| *length <= bytes.len()) {
             // The note stands between two bytes: what is before it is finished first.
             bytes.truncate(length);
-            trip.note = note;
-            trip.flush = true;
+            batch.note = note;
+            batch.flush = true;
         }
-        self.more = trip.note.is_some() || bytes.len() == WRITE_BATCH;
+        self.more = batch.note.is_some() || bytes.len() == WRITE_BATCH;
         if bytes.len() > self.seen || gap > 0 {
             let first = match self.pending {
                 Some((first, _)) if self.seen > 0 && gap == 0 => first,
@@ -229,23 +229,23 @@ impl Writer {
             self.pending = Some((first, Instant::now()));
             self.seen = bytes.len();
         }
-        trip.bytes = bytes;
-        trip
+        batch.bytes = bytes;
+        batch
     }
 
     /// Writes a batch, which records the position of the log.
-    async fn go(&mut self, mut trip: Batch) -> Result<(), CaptureError> {
+    async fn go(&mut self, mut batch: Batch) -> Result<(), CaptureError> {
         let now = Timestamp::now();
         let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
-        trip.sync |= self.must_sync;
-        trip.last = self.last;
-        let offered = trip.bytes.len();
-        let (note, reopen) = (trip.note.clone(), trip.reopen);
-        let (flushed, synced) = (trip.flush, trip.sync);
+        batch.sync |= self.must_sync;
+        batch.last = self.last;
+        let offered = batch.bytes.len();
+        let (note, reopen) = (batch.note.clone(), batch.reopen);
+        let (flushed, synced) = (batch.flush, batch.sync);
         let log = self.log.take();
         let (directory, settings, hub) = (self.directory.current(), self.settings.clone(), self.hub.clone());
-        let errand = move || trip.make(log, directory, &settings, &hub, times);
-        let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
+        let task = move || batch.make(log, directory, &settings, &hub, times);
+        let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(task), offered).await;
         // If reopening failed, the next attempt opens the file by name.
         self.log = log.filter(|_| !reopen || done.is_ok());
 
@@ -253,7 +253,7 @@ impl Writer {
         self.cursor.move_to(arrived.position);
         self.hub.log_has_moved();
         self.count_lost(self.hub.log_mark().lost);
-        self.untold += arrived.gap;
+        self.unreported += arrived.gap;
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
             if self.unsynced_notes.len() == NOTES_KEPT {
@@ -306,11 +306,11 @@ impl Writer {
     }
 
     /// Waits until a batch with `offered` bytes is written, and reports if that takes long.
-    async fn wait_for<T>(&mut self, mut errand: JoinHandle<T>, offered: usize) -> T {
+    async fn wait_for<T>(&mut self, mut task: JoinHandle<T>, offered: usize) -> T {
         loop {
             self.alarm.set(Some(Instant::now() + HANG_TIMEOUT));
             tokio::select! {
-                back = &mut errand => match back {
+                back = &mut task => match back {
                     Ok(done) => return done,
                     Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
                 },
@@ -318,7 +318,7 @@ impl Writer {
                     let overrun = self.cursor.overrun().saturating_sub(offered as u64);
                     let lost = self.hub.log_mark().lost + overrun;
                     self.count_lost(lost);
-                    self.say_trouble(CaptureError::Hangs(self.shown()));
+                    self.set_trouble(CaptureError::Hangs(self.shown()));
                 }
             }
         }
@@ -332,7 +332,6 @@ impl Writer {
         });
     }
 
-    /// Updates what is pending.
     fn settle(&mut self, consumed: usize, offered: usize, flushed: bool, synced: bool) {
         if flushed {
             self.pending = None;
@@ -379,10 +378,10 @@ impl Writer {
     async fn drain(&mut self) -> Result<(), CaptureError> {
         let (head, _) = self.hub.traffic();
         while self.cursor.position() < head || self.hub.next_note().is_some() {
-            let mut trip = self.look(false);
-            trip.flush |= !self.more;
-            let (before, last) = (self.cursor.position(), trip.note.is_none());
-            self.go(trip).await?;
+            let mut batch = self.look(false);
+            batch.flush |= !self.more;
+            let (before, last) = (self.cursor.position(), batch.note.is_none());
+            self.go(batch).await?;
             if last && self.cursor.position() == before && !self.more {
                 break;
             }
@@ -390,8 +389,8 @@ impl Writer {
         self.go(Batch { sync: true, ..Batch::default() }).await?;
         if self.hub.next_note().is_some() {
             // Only now it is known that the log was removed.
-            let trip = self.look(true);
-            self.go(trip).await?;
+            let batch = self.look(true);
+            self.go(batch).await?;
         }
         Ok(())
     }
@@ -425,12 +424,12 @@ impl Writer {
 
     /// Reports lost bytes to the journal. Returns when to call it again, if it is too early.
     fn tell_loss(&mut self) -> Option<Instant> {
-        if self.untold == 0 {
+        if self.unreported == 0 {
             return None;
         }
         let due = self.told.map(|told| told + LOSS_REPORT_INTERVAL).filter(|due| *due > Instant::now());
         if due.is_none() {
-            let lost = std::mem::take(&mut self.untold);
+            let lost = std::mem::take(&mut self.unreported);
             self.told = Some(Instant::now());
             tracing::error!(
                 message_id = Event::LogLost.id(),
@@ -443,10 +442,10 @@ impl Writer {
 
     fn report_trouble(&mut self, error: CaptureError) {
         self.cursor.give_up();
-        self.say_trouble(error);
+        self.set_trouble(error);
     }
 
-    fn say_trouble(&self, error: CaptureError) {
+    fn set_trouble(&self, error: CaptureError) {
         let trouble = Some(error.to_string());
         if self.health.borrow().trouble != trouble {
             tracing::error!(

@@ -33,7 +33,6 @@ pub const BREAK_EVENTS: usize = 2;
 #[derive(Debug)]
 pub struct Awaited {
     all: watch::Sender<usize>,
-    /// Counted in `all`.
     counted: bool,
     events: mpsc::Sender<BreakEvent>,
     /// Not sent once its events are no longer received.
@@ -123,7 +122,7 @@ pub(super) async fn send(
 
 /// How long the line waits for its device while a break waits for the line.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct BreakDeadline {
     awaited: watch::Receiver<usize>,
     /// Since when nothing was written while a break waits.
     since: Option<Instant>,
@@ -131,7 +130,7 @@ pub(super) struct Patience {
     dropped: Option<usize>,
 }
 
-impl Patience {
+impl BreakDeadline {
     pub(super) fn new(hub: &Hub) -> Self {
         Self { awaited: hub.breaks.subscribe(), since: None, dropped: None }
     }
@@ -214,24 +213,24 @@ mod tests {
     #[test]
     fn a_break_given_up_on_its_way_ends_the_discarding_for_it() {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
-        let mut patience = Patience::new(&hub);
-        assert_eq!((patience.look(), patience.ends()), (0, None), "nobody wants one");
+        let mut break_deadline = BreakDeadline::new(&hub);
+        assert_eq!((break_deadline.look(), break_deadline.ends()), (0, None), "nobody wants one");
         let (first, mut events) = hub.break_while_heard(Duration::from_millis(1), "root".to_owned());
         let (unheard, _) = mpsc::channel(BREAK_EVENTS);
         let second = hub.break_of(Duration::from_millis(1), "root".to_owned(), unheard);
-        assert_eq!(patience.look(), 0);
-        assert!(patience.ends().is_some() && !patience.has_given_up());
-        patience.give_up(5);
-        patience.give_up(7);
+        assert_eq!(break_deadline.look(), 0);
+        assert!(break_deadline.ends().is_some() && !break_deadline.has_given_up());
+        break_deadline.give_up(5);
+        break_deadline.give_up(7);
         drop(second);
-        assert_eq!(patience.look(), 0, "one is still on its way");
-        assert!(patience.has_given_up());
+        assert_eq!(break_deadline.look(), 0, "one is still on its way");
+        assert!(break_deadline.has_given_up());
         let Input::Break { awaited, .. } = &first else { panic!() };
         assert!(!awaited.is_given_up());
         drop(first);
         let failed = BreakEvent::Failed("no break was sent: the device has gone".to_owned());
         assert_eq!(events.try_recv(), Ok(failed), "it has not begun");
-        assert_eq!((patience.look(), patience.ends()), (12, None));
-        assert!(!patience.has_given_up());
+        assert_eq!((break_deadline.look(), break_deadline.ends()), (12, None));
+        assert!(!break_deadline.has_given_up());
     }
 }

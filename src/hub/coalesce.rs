@@ -32,7 +32,6 @@ const FAST_TIME: Duration = Duration::from_secs(3600);
 pub(super) struct Coalescing {
     /// Until when output is read immediately; `None`: not since the beginning.
     immediate_until: Option<Instant>,
-    /// When output was read last.
     last: Option<Instant>,
     /// Bytes read since the last silence.
     burst: usize,

@@ -61,7 +61,6 @@ pub(super) struct Device {
     typed: Vec<u8>,
     pub(super) typed_due: Option<Instant>,
     quality: Quality,
-    /// Settings that the driver refused.
     refused: Vec<String>,
     sharing: Sharing,
     /// What another program does with the device, while it does.
@@ -79,7 +78,7 @@ pub(super) struct Device {
 
 /// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ReadStatus {
     Nothing,
     /// All output that the kernel had.
     All,
@@ -88,7 +87,6 @@ pub(super) enum Heard {
 }
 
 impl Device {
-    /// Not opened yet.
     pub(super) fn new(name: PortName, hub: Arc<Hub>, wanted: LineConfig) -> Self {
         Self {
             identity: Identity::new(name.clone()),
@@ -335,7 +333,7 @@ impl Device {
     }
 
     /// Reads the output of the device, watched or not.
-    pub(super) fn read(&mut self, tty: &Stream, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
+    pub(super) fn read(&mut self, tty: &Stream, contact: Option<&Contact<'_>>) -> Result<ReadStatus, ()> {
         self.judge(tty);
         let mut count = 0;
         let heard = self.read_all(tty, contact, &mut count);
@@ -345,7 +343,12 @@ impl Device {
         heard
     }
 
-    fn read_all(&self, tty: &Stream, contact: Option<&Contact<'_>>, count: &mut usize) -> Result<Heard, ()> {
+    fn read_all(
+        &self,
+        tty: &Stream,
+        contact: Option<&Contact<'_>>,
+        count: &mut usize,
+    ) -> Result<ReadStatus, ()> {
         for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
@@ -354,11 +357,11 @@ impl Device {
                 Ok(Taken { outcome: ReadOutcome::Bytes(more), all }) => {
                     *count += more;
                     if all {
-                        return Ok(Heard::All);
+                        return Ok(ReadStatus::All);
                     }
                 }
                 Ok(Taken { outcome: ReadOutcome::Empty, .. }) => {
-                    return Ok(if *count == 0 { Heard::Nothing } else { Heard::All });
+                    return Ok(if *count == 0 { ReadStatus::Nothing } else { ReadStatus::All });
                 }
                 Ok(Taken { outcome: ReadOutcome::HungUp, .. }) => return Err(()),
                 Err(error) => {
@@ -367,7 +370,7 @@ impl Device {
                 }
             }
         }
-        Ok(Heard::NotAll)
+        Ok(ReadStatus::NotAll)
     }
 
     /// Reads what the kernel holds and would discard with the tty. No reader is waited for: it is told how many bytes it missed, whereas
@@ -666,7 +669,7 @@ mod tests {
             while tty.unread() < count {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(device.read(&tty, None), Ok(Heard::All));
+            assert_eq!(device.read(&tty, None), Ok(ReadStatus::All));
             assert_eq!((tty.unread(), hub.traffic().0), (0, all));
         }
     }

@@ -79,7 +79,6 @@ impl Identity {
         Self { port, machine: Machine::default(), served: None, pending: None, asks: false, confirmed: false }
     }
 
-    /// Renames the port.
     pub(super) fn rename(&mut self, port: PortName) {
         self.port = port;
     }
@@ -147,7 +146,6 @@ impl Identity {
         self.confirmed = self.asks;
     }
 
-    /// It is open.
     pub(super) fn opened(&mut self, Found { tty, since, place, .. }: Found) {
         self.confirmed = false;
         self.served = Some(Served { tty, since, place, lost: None });
@@ -179,7 +177,6 @@ impl Identity {
         self.served = None;
     }
 
-    /// Checks an open tty.
     pub(super) fn check(&self, path: &Path, claims: &Claims, tty: u64) -> Still {
         match leads(path) {
             None => Still::Vanished,

@@ -10,12 +10,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::breaks::{self, Patience, Pause};
-use super::device::{Device, Heard};
+use super::breaks::{self, BreakDeadline, Pause};
+use super::device::{Device, ReadStatus};
 use super::identity::Still;
 use super::source::{SourceConfig, SourceLink, StoredLine};
 use super::stream::{Output, Stream};
-use super::wake::Hearing;
+use super::wake::Wakeups;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::ownership::Claims;
@@ -74,7 +74,7 @@ pub struct Line {
     pub(super) device: Device,
     pub(super) inbox: Inbox,
     pub(super) changes: mpsc::Receiver<Change>,
-    patience: Patience,
+    break_deadline: BreakDeadline,
     /// The dialer of a source.
     pub(super) link: SourceLink,
     /// Resolves when the line is to end.
@@ -104,9 +104,9 @@ impl Line {
         attached: watch::Receiver<usize>,
         end: oneshot::Receiver<()>,
     ) -> Self {
-        let patience = Patience::new(&hub);
+        let break_deadline = BreakDeadline::new(&hub);
         let device = Device::new(name, hub, wanted);
-        Self { device, inbox, changes, patience, link: SourceLink::new(attached), end }
+        Self { device, inbox, changes, break_deadline, link: SourceLink::new(attached), end }
     }
 
     /// Serves the device; `stored` is its tty or connection from the FD store.
@@ -233,7 +233,7 @@ impl Line {
 
     /// Discards queued input for a device that is gone: the next device must not receive the second half of a paste.
     fn discard_input(&mut self, writing: Option<Writing>) {
-        let mut unsent = self.patience.over() + left_of(writing);
+        let mut unsent = self.break_deadline.over() + left_of(writing);
         while let Ok(input) = self.inbox.input.try_recv() {
             if let Input::Bytes(bytes) | Input::Paced { bytes, .. } = input {
                 unsent += bytes.len();
@@ -247,12 +247,13 @@ impl Line {
     }
 
     async fn serve(&mut self, tty: &Stream, writing: &mut Option<Writing>) -> Lost {
-        let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, link, end } = self;
+        let Self { device, inbox: Inbox { input: inbox, control }, changes, break_deadline, link, end } =
+            self;
         let mut pause: Option<Pause<'_>> = None;
         let mut lease: Option<oneshot::Receiver<()>> = None;
         let mut gap = Gap::default();
         // This worked when the device was opened. If it fails now, reopening reports why and retries.
-        let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
+        let Ok(mut wakeups) = Wakeups::new(tty) else { return Lost::Moved };
         let mut output = Output::new(tty);
         // Armed before the check, so that no change is missed in between.
         let mut watch = DeviceWatch::new(&device.watched())
@@ -264,7 +265,7 @@ impl Line {
         }
         let mut vanished = false;
         loop {
-            let stuck_at = patience.ends();
+            let stuck_at = break_deadline.ends();
             let phase = Phase::of(writing.as_ref(), pause.as_ref(), lease.as_ref(), &gap);
             tokio::select! {
                 _ = &mut *end => return Lost::Ended,
@@ -340,36 +341,36 @@ impl Line {
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
                 Some(input) = inbox.recv(), if phase == Phase::Idle => match input {
-                    Input::Bytes(bytes) | Input::Paced { bytes, .. } if patience.has_given_up() => {
-                        patience.give_up(bytes.len());
+                    Input::Bytes(bytes) | Input::Paced { bytes, .. } if break_deadline.has_given_up() => {
+                        break_deadline.give_up(bytes.len());
                     }
                     Input::Bytes(bytes) => {
-                        patience.moved();
+                        break_deadline.moved();
                         *writing = Some(Writing::plain(bytes));
-                        if hearing.wake().is_err() {
+                        if wakeups.wake().is_err() {
                             return Lost::Moved;
                         }
                     }
                     Input::Paced { bytes, pacing, written } => {
                         *writing = Some(Writing::paced(bytes, pacing, written));
-                        if hearing.wake().is_err() {
+                        if wakeups.wake().is_err() {
                             return Lost::Moved;
                         }
                     }
                     Input::Break { awaited, .. } if awaited.is_given_up() => {}
                     Input::Break { length, user, mut awaited } => {
                         awaited.taken();
-                        say_dropped(patience.over());
+                        report_discarded(break_deadline.over());
                         pause = Some(Pause::of_break(breaks::send(tty, length, user, awaited)));
                     }
                     // Dropped: the input before it was discarded.
-                    Input::Mark(_) if patience.has_given_up() => {}
+                    Input::Mark(_) if break_deadline.has_given_up() => {}
                     // The requester may have given up.
                     Input::Mark(told) => drop(told.send(())),
                 },
-                () = patience.changed() => say_dropped(patience.look()),
+                () = break_deadline.changed() => report_discarded(break_deadline.look()),
                 () = reached(stuck_at), if matches!(phase, Phase::Writing | Phase::Pacing) => {
-                    patience.give_up(left_of(writing.take()));
+                    break_deadline.give_up(left_of(writing.take()));
                 }
                 over = breaks::over(&mut pause), if phase == Phase::Paused => {
                     let reopens = pause.take().is_some_and(|pause| pause.reopens);
@@ -383,7 +384,7 @@ impl Line {
                             device.say(format!("the last output may be lost: it cannot be drained ({error})"));
                             return Lost::Moved;
                         }
-                        (Ok(held_back), false) => say_dropped(held_back),
+                        (Ok(held_back), false) => report_discarded(held_back),
                         // Reported by `breaks::send`.
                         (Err(_), false) => {}
                     }
@@ -394,18 +395,18 @@ impl Line {
                     let is_paced = writing.as_ref().is_some_and(Writing::is_paced);
                     let Ok(count) = device.written(written, writing, &mut gap) else { return Lost::HungUp };
                     if !is_paced && count > 0 {
-                        patience.moved();
+                        break_deadline.moved();
                     }
                 }
-                read = read(&mut hearing, device, tty, phase) => {
-                    let heard = match read {
-                        Ok(heard) => heard,
+                read = read(&mut wakeups, device, tty, phase) => {
+                    let status = match read {
+                        Ok(status) => status,
                         Err(lost) => return lost,
                     };
-                    if hearing.contact().is_none() {
+                    if wakeups.contact().is_none() {
                         output.release();
                     }
-                    if heard == Heard::NotAll {
+                    if status == ReadStatus::NotAll {
                         // A flood must not starve the sessions.
                         tokio::task::yield_now().await;
                     }
@@ -449,25 +450,25 @@ impl Phase {
 
 /// Reads the device. While output is coalesced this goes on, so that a window that is over costs no new round of the line. Cancel safe.
 async fn read(
-    hearing: &mut Hearing<'_>,
+    wakeups: &mut Wakeups<'_>,
     device: &mut Device,
     tty: &Stream,
     phase: Phase,
-) -> Result<Heard, Lost> {
+) -> Result<ReadStatus, Lost> {
     loop {
-        let was_coalesced = hearing.contact().is_none();
-        hearing.readable(device).await.map_err(|_| Lost::HungUp)?;
-        let heard = device.read(tty, hearing.contact()).map_err(|()| Lost::HungUp)?;
+        let was_coalesced = wakeups.contact().is_none();
+        wakeups.readable(device).await.map_err(|_| Lost::HungUp)?;
+        let status = device.read(tty, wakeups.contact()).map_err(|()| Lost::HungUp)?;
         // The window depends on the configured rate, not on that of a lease.
-        let may_coalesce = heard == Heard::All && phase == Phase::Idle;
+        let may_coalesce = status == ReadStatus::All && phase == Phase::Idle;
         let Some(window) = may_coalesce.then(|| device.window(tty)).flatten() else {
-            hearing.wake().map_err(|_| Lost::Moved)?;
-            return Ok(heard);
+            wakeups.wake().map_err(|_| Lost::Moved)?;
+            return Ok(status);
         };
         device.look_due = None;
-        hearing.coalesce(window);
+        wakeups.coalesce(window);
         if !was_coalesced {
-            return Ok(heard);
+            return Ok(status);
         }
     }
 }
@@ -484,7 +485,7 @@ fn left_of(writing: Option<Writing>) -> usize {
     writing.map_or(0, |writing| writing.left())
 }
 
-fn say_dropped(bytes: usize) {
+fn report_discarded(bytes: usize) {
     if bytes > 0 {
         tracing::warn!("{bytes} bytes of input that the device did not accept were discarded for a break");
     }

@@ -112,7 +112,6 @@ pub enum LineState {
 }
 
 impl fmt::Display for LineState {
-    /// A word, or the reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting => f.write_str("starting"),

@@ -38,7 +38,6 @@ impl Notes {
         }
     }
 
-    /// The note to be written next.
     pub(super) fn first(&self) -> Option<&Note> {
         self.0.front()
     }

@@ -32,7 +32,6 @@ pub(super) struct Sharing {
 }
 
 impl Sharing {
-    /// Whether a check is due.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.before.is_none_or(|(at, _)| now.duration_since(at) >= CHECK_INTERVAL)
     }

@@ -11,14 +11,14 @@ use crate::system::alarm::Alarm;
 
 /// How a device is waited for. It begins immediate.
 #[derive(Debug)]
-pub(super) struct Hearing<'tty> {
+pub(super) struct Wakeups<'tty> {
     tty: &'tty Stream,
     /// `None` while output is coalesced.
     contact: Option<Contact<'tty>>,
     alarm: Alarm,
 }
 
-impl<'tty> Hearing<'tty> {
+impl<'tty> Wakeups<'tty> {
     /// Immediate from now on.
     pub(super) fn new(tty: &'tty Stream) -> io::Result<Self> {
         Ok(Self { tty, contact: Some(tty.contact()?), alarm: Alarm::new() })

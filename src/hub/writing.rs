@@ -21,7 +21,6 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// Without pauses.
     pub(super) fn plain(bytes: Vec<u8>) -> Self {
         Self { bytes, done: 0, pacing: Pacing::default(), written: None }
     }

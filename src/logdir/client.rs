@@ -74,7 +74,6 @@ struct Slot {
     descriptor: OwnedFd,
     /// proc(5): names below this link are looked up below the descriptor.
     path: PathBuf,
-    /// Which directory it is.
     holds: Option<Identity>,
 }
 
@@ -132,7 +131,6 @@ async fn follow(socket: PathBuf, mut slot: Slot, current: watch::Sender<Current>
     }
 }
 
-/// Receives messages until the connection ends.
 async fn listen(
     stream: UnixStream,
     slot: &mut Slot,

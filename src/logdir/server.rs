@@ -154,7 +154,6 @@ struct Server {
     lookups: Mutex<HashMap<PortName, Arc<tokio::sync::Mutex<()>>>>,
     /// Held while ports are renamed; each lookup takes it, too.
     renaming: tokio::sync::RwLock<()>,
-    /// Number of connections of each port.
     connected: Mutex<HashMap<PortName, usize>>,
 }
 
@@ -168,7 +167,6 @@ impl Server {
         }
     }
 
-    /// Serves one connection until it ends.
     async fn attend(&self, mut stream: UnixStream, changes: watch::Receiver<()>) {
         let port = match peer::of(&stream) {
             Ok(peer::Peer::Port(port)) => port,

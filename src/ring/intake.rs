@@ -57,7 +57,6 @@ impl Intake {
         Ok(rustix::io::ioctl_fionread(&self.0)? as usize)
     }
 
-    /// Reads bytes from it.
     pub(super) fn read(&self, space: &mut [u8]) -> io::Result<usize> {
         (&self.0).read(space)
     }

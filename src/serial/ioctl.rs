@@ -178,7 +178,6 @@ pub(crate) fn unsent(tty: impl AsFd) -> Result<usize, Errno> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Bytes received and not yet read.
 pub(super) fn unread(tty: impl AsFd) -> Result<usize, Errno> {
     let mut bytes = 0;
     // SAFETY: TIOCINQ writes one int.

@@ -67,7 +67,6 @@ pub(super) struct PortService {
 }
 
 impl PortService {
-    /// Starts everything.
     pub(super) fn start(
         options: Options,
         Prepared { config, port: name, fault, log_directory, ring }: Prepared,
