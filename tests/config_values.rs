@@ -81,7 +81,7 @@ fn times_and_sizes_have_units_and_limits() {
         Some(keys::find(keys::TRIGGER, key).unwrap().get(&rule).unwrap().to_string())
     };
     for (key, value) in
-        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("rest", "\"1440m\"")]
+        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("cooldown", "\"1440m\"")]
     {
         assert_eq!(of_rule(key, value).as_deref(), Some(value), "{key} = {value}");
     }
@@ -221,10 +221,10 @@ prop_compose! {
     fn trigger()(
         pattern in of("[a-z. ]{1,20}(\\\\d|[+*?]|\\([a-z|]{1,9}\\))?\\$?".prop_map(|text| Pattern::new(&text).unwrap())),
         silence in (1u64..=604_800).prop_map(Duration::from_secs), start: bool,
-        rest in (5_000u64..=86_400_000).prop_map(Duration::from_millis), both: bool,
+        cooldown in (5_000u64..=86_400_000).prop_map(Duration::from_millis), both: bool,
     ) -> Trigger {
         let silence = (both || pattern.is_none()).then_some(silence);
-        Trigger { pattern, silence, start, rest }
+        Trigger { pattern, silence, start, cooldown }
     }
 }
 
@@ -251,7 +251,7 @@ fn mapping() -> impl Strategy<Value = Mapping> {
 prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
-        (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(), line in line(), modem in modem(), log in log(),
+        (enabled, low_latency, reconnect, on_demand) in any::<(bool, bool, bool, bool)>(), line in line(), modem in modem(), log in log(),
         (character, line_pause, imap, omap) in (pause(), pause(), mapping(), mapping()),
         listen in of(addresses()), banner in of(banner()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
@@ -261,7 +261,7 @@ prop_compose! {
         escape in of((1u8..32, 0x21u8..0x7f).prop_map(|(first, second)| EscapePrefix([first, second]))),
     ) -> Port {
         Port {
-            enabled, like: None, line, device: None, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
+            enabled, like: None, line, device: None, source: None, on_demand, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
             log, description,
             scrollback: granules * 64 * 1024, low_latency, modem, escape, reconnect, replay, triggers,
             pacing: Pacing { character, line: line_pause }, imap, omap,
@@ -307,7 +307,8 @@ prop_compose! {
         let ports = ports.into_iter().zip(given).map(|((name, port), ((number, device), (bare, by_name)))| {
             let device = (!by_name).then(|| PathBuf::from(format!("/dev/{device}")));
             let ssh_port = (!bare).then_some(number);
-            (name.parse::<PortName>().unwrap(), Port { ssh_port, device, ..port })
+            let source = (by_name && number % 2 == 0).then(|| format!("tcp:h{number}:{number}").parse().unwrap());
+            (name.parse::<PortName>().unwrap(), Port { ssh_port, device, source, ..port })
         });
         let ports = ports.collect();
         Config { server, access: Access { groups, root, ..keys }, ports, ..Config::default() }
