@@ -12,7 +12,7 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot 
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base procps \
                   putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-venv \
-                  rsync shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
+                  rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
