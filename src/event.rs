@@ -49,11 +49,13 @@ pub enum Event {
     Confirmed,
     /// Changes that were not committed were dropped.
     Reverted,
+    /// A power command was run, or has ended.
+    Power,
 }
 
 impl Event {
     /// All kinds.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Plugged,
         Self::Unplugged,
         Self::Opened,
@@ -76,6 +78,7 @@ impl Event {
         Self::Reloaded,
         Self::Confirmed,
         Self::Reverted,
+        Self::Power,
     ];
 
     /// The value of the field `message_id` of its message.
@@ -103,6 +106,7 @@ impl Event {
             Self::Reloaded => "53fe636484404feba5862e12b23b972b",
             Self::Confirmed => "df375f521e2e48899433c7abec2ea357",
             Self::Reverted => "48990450ed5f4f9780f2fed4d973b2c2",
+            Self::Power => "66aa89b69a9847af882992dfc13a8f10",
         }
     }
 }

@@ -5,6 +5,7 @@ mod mapping;
 pub mod nearest;
 mod pacing;
 pub mod pattern;
+pub mod power;
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -38,6 +38,7 @@ use crate::auth::sources;
 use crate::config::{Config, ConfigError, Value};
 use crate::exec;
 use crate::hub::DEFAULT_BREAK_MS;
+use crate::port::power::PowerVerb;
 use crate::port::{self, PortName, PortPattern};
 use crate::session::Options;
 
@@ -76,6 +77,12 @@ pub enum CommandError {
     /// A file that cannot be imported.
     #[error("{0}")]
     Import(#[from] ImportError),
+    /// Answered with no.
+    #[error("not confirmed: nothing was done")]
+    NotConfirmed,
+    /// A script that would cut the power.
+    #[error("power {0} cuts the power, and without a terminal nobody can confirm it: add --yes")]
+    Unconfirmed(PowerVerb),
     /// Units, by root.
     #[error("{0}")]
     Units(String),
@@ -358,6 +365,7 @@ impl Client {
                 };
                 each(ports, send).await.map(drop)
             }
+            Command::Power(options) => self.power(options, to).await,
             Command::Disconnect { port, user } => {
                 let ports = self.select(&[port]).await?;
                 let service = self.service().await?;
@@ -701,7 +709,7 @@ fn configured(patterns: &[PortPattern]) -> Done<Vec<PortName>> {
 const AT_ONCE: usize = 16;
 
 /// Does the same at each port, several at once. Those that fail are all reported.
-async fn each<T, F: Future<Output = Done<T>>>(
+pub(super) async fn each<T, F: Future<Output = Done<T>>>(
     ports: Vec<PortName>,
     what: impl Fn(PortName) -> F,
 ) -> Done<Vec<T>> {

@@ -28,6 +28,7 @@ mod local;
 mod look;
 mod many;
 mod notices;
+mod power;
 mod prompt;
 mod select;
 mod service;

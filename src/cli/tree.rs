@@ -158,6 +158,8 @@ pub enum Command {
         #[arg(value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=MAX_BREAK_MS))]
         milliseconds: Option<u32>,
     },
+    /// Switch the power of a port's device, or print whether it is on
+    Power(super::power::PowerOptions),
     /// Detect the line rate of a device: listen at common rates until its output reads as text
     Autobaud {
         /// Ports, tried one after the other

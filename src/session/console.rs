@@ -24,6 +24,8 @@ pub struct Console {
     name: watch::Sender<PortName>,
     /// `console@INSTANCE`, which a rename does not change.
     unit: OnceLock<String>,
+    /// The system bus is that of console-admin.
+    bus: OnceLock<()>,
     pub hub: Arc<Hub>,
     pub log: Reader,
     /// One search of the output for a user's pattern at a time, since a costly pattern takes long.
@@ -78,6 +80,7 @@ impl Console {
         Arc::new(Self {
             name: watch::Sender::new(name),
             unit: OnceLock::new(),
+            bus: OnceLock::new(),
             hub,
             log,
             searches: Arc::new(Semaphore::new(1)),
@@ -160,6 +163,16 @@ impl Console {
     pub fn set_settings(&self, settings: config::Port) {
         self.roster().set_writers(settings.write);
         self.settings.send_replace(settings);
+    }
+
+    /// The port may call console-admin.
+    pub fn set_bus(&self) {
+        self.bus.get_or_init(|| ());
+    }
+
+    /// Whether it may.
+    pub(super) fn has_bus(&self) -> bool {
+        self.bus.get().is_some()
     }
 
     /// Sets how to read the list of ports. Only the first call counts.

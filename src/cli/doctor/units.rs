@@ -12,7 +12,7 @@ use crate::session::plain;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Units that are not a port's. For patterns, systemd reports the units that exist.
-pub(super) const COMMON: [&str; 15] = [
+pub(super) const COMMON: [&str; 16] = [
     "consoleserver.target",
     "console-admin.service",
     "console-auth-cli.socket",
@@ -27,6 +27,7 @@ pub(super) const COMMON: [&str; 15] = [
     "console-open.service",
     "console-rollback.service",
     "console-auth-*@*.service",
+    "console-power@*.service",
     "console-trigger@*.service",
 ];
 const LOGROTATE_TIMER: &str = "console-logrotate.timer";
@@ -158,7 +159,8 @@ fn failed(units: &Units, unit: &str) -> Option<Finding> {
         return None;
     }
     let result = units.property(unit, "Result").unwrap_or("unknown");
-    let start = if unit.starts_with("console-trigger@") { "" } else { "; then: systemctl restart " };
+    let on_demand = ["console-trigger@", "console-power@"].iter().any(|kind| unit.starts_with(kind));
+    let start = if on_demand { "" } else { "; then: systemctl restart " };
     let restarted = if start.is_empty() { "" } else { unit };
     Some(Finding::everywhere(
         format!("{unit} has failed ({result})"),
