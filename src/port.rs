@@ -6,6 +6,7 @@ pub mod nearest;
 mod pacing;
 pub mod pattern;
 pub mod power;
+mod source;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -18,6 +19,7 @@ use thiserror::Error;
 pub use mapping::Mapping;
 pub use pacing::{Pacing, Pause};
 pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
+pub use source::{Endpoint, Source, SourceError};
 
 /// Why a word is not a port name or a line setting. Its Display is the sentence that the user reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

@@ -77,7 +77,10 @@ fn a_device_that_is_not_there_takes_its_settings_later_and_says_so() {
     rig.unplug();
     rig.wait_for_status("unplugged");
     rig.configure(&format!("{PORT}baud = 19200\n"));
-    assert_eq!(apply(&rig), Ok(vec!["demo is not plugged in: the settings are used when it is".to_owned()]));
+    assert_eq!(
+        apply(&rig),
+        Ok(vec!["demo is not plugged in: the settings take effect when it is".to_owned()])
+    );
     rig.plug();
     rig.wait_for_status("19200 8N1");
 }
@@ -149,7 +152,9 @@ fn a_break_gets_through_to_a_device_that_takes_nothing() {
     until("what was typed to be dropped for a break", || {
         let length = Duration::from_millis(10);
         client::send_break(&rig.path("run"), &demo(), length, "alice").unwrap();
-        rig.journal().contains("bytes that the line did not take were dropped for a break").then_some(())
+        rig.journal()
+            .contains("bytes of input that the device did not accept were discarded for a break")
+            .then_some(())
     });
     session.is_told("break of 10 ms by alice");
 }
@@ -285,7 +290,7 @@ fn a_port_that_is_not_logged_says_so() {
     assert_eq!(reply, Some(Reply::Connected));
     let mut said = Vec::new();
     stream.read_to_end(&mut said).unwrap();
-    let words = "demo: nothing is logged here: log.type is \"none\"\n";
+    let words = "demo: this port has no log: log.type is \"none\"\n";
     let wanted = [&[1, 0, 0, 0, words.len() as u8][..], words.as_bytes(), &[5, 0, 0, 0, 1, 1]].concat();
     assert_eq!(said, wanted, "{}", String::from_utf8_lossy(&said));
 }

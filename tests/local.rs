@@ -145,7 +145,8 @@ fn a_pipe_that_another_client_does_not_let_write_fails() {
     pipe.end_input();
     pipe.ends_with(1);
     assert!(
-        pipe.aside().contains("has write access; you are read-only: input is discarded]\n[no input was sent]\n")
+        pipe.aside()
+            .contains("has write access; you are read-only: input is discarded]\n[no input was sent]\n")
     );
     assert!(
         pipe.aside().ends_with("consolectl: not all of the input was sent to demo\n"),

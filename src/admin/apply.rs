@@ -143,6 +143,7 @@ impl Plan {
         let socket = format!("console@{unit}.socket");
         let attach = format!("console-attach@{unit}.socket");
         let path = format!("console@{unit}.path");
+        let source_socket = format!("console-source@{unit}.socket");
         // A port added to the file by an edit is in the running configuration, but systemd does not have it
         // yet.
         let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(unit);
@@ -161,6 +162,8 @@ impl Plan {
                 // Sockets first: a socket would start the service again.
                 self.stop(old_path.map(|_| path));
                 self.steps.extend([socket, attach, service].map(Step::Stop));
+                // Its service ends with the port.
+                self.stop(has_source(now.units, unit).then_some(source_socket));
                 return;
             }
         };
@@ -176,12 +179,19 @@ impl Plan {
             self.stop(old_path.map(|_| path.clone()));
             self.steps.extend(new_path.map(|_| Step::Start(path)));
         }
+        // (A port that starts has it started.)
+        match (has_source(now.units, unit), has_source(units, unit)) {
+            (false, true) if now.active.contains(name) => self.steps.push(Step::Start(source_socket)),
+            (true, false) => self.steps.push(Step::Stop(source_socket)),
+            _ => {}
+        }
         let device = new.device(name, after);
         // A port that was stopped stays stopped, unless the user named it.
         let is_meant = !was_enabled
             || now.asked.contains(name)
             || before.is_some_and(|before| now.config.device(name, before) != device);
-        if !now.active.contains(name) && is_meant && (now.leads)(&device).is_some() {
+        let is_there = after.source.is_some() || (now.leads)(&device).is_some();
+        if !now.active.contains(name) && is_meant && is_there {
             self.steps.push(Step::Start(service));
         }
     }
@@ -312,6 +322,11 @@ fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
     let wanted =
         |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(port_move::instance_of);
     units.entries.keys().filter_map(|path| wanted(path)).collect()
+}
+
+/// Whether this instance has a source.
+fn has_source(units: &generator::Plan, unit: &PortName) -> bool {
+    units.entries.contains_key(Path::new(&format!("console-source@{unit}.service.d/10-source.conf")))
 }
 
 /// The `.path` unit of this instance.
@@ -477,6 +492,25 @@ mod tests {
         let deaf = "[ports.deaf]\nssh_port = 1001\n";
         assert_eq!(story(deaf, deaf, &["deaf"], &["deaf"]), "restart console@deaf.socket");
         assert_eq!(story(deaf, deaf, &["deaf"], &[]), "restart console@deaf.socket");
+    }
+
+    #[test]
+    fn a_source_comes_changes_and_goes() {
+        let tcp = format!("{A}source = \"tcp:ts1:7001\"\n");
+        assert_eq!(
+            story("", &tcp, &["a"], &[]),
+            "probe [::]:1001\ndaemon-reload\nstart console-attach@a.socket\nstart console@a.socket\nstart console@a.service"
+        );
+        assert_eq!(story(A, &tcp, &["a"], &[]), "daemon-reload\nstart console@a.service");
+        assert_eq!(story(A, &tcp, &["a"], &["a"]), "daemon-reload\nstart console-source@a.socket\napply a");
+        let other = tcp.replace("7001", "7002");
+        assert_eq!(story(&tcp, &other, &["a"], &["a"]), "daemon-reload\napply a");
+        assert_eq!(story(&tcp, A, &["a"], &["a"]), "daemon-reload\nstop console-source@a.socket\napply a");
+        assert_eq!(
+            story(&tcp, "", &["a"], &["a"]),
+            "daemon-reload\nstop console@a.socket\nstop console-attach@a.socket\nstop console@a.service\n\
+             stop console-source@a.socket"
+        );
     }
 
     #[test]

@@ -58,7 +58,11 @@ impl Server {
         let line = self.console.hub.line().borrow().clone();
         let name = &self.console.name();
         let LineState::Open(settings) = line else {
-            return send_async(&mut stream, &Reply::Refused(format!("autobaud of {name} is not possible: {line}"))).await;
+            return send_async(
+                &mut stream,
+                &Reply::Refused(format!("autobaud of {name} is not possible: {line}")),
+            )
+            .await;
         };
         let other = self.console.roster().writer().map(|member| member.client.clone());
         if let Some(other) = other.filter(|writer| writer.user != user) {
@@ -103,7 +107,11 @@ impl Server {
         if received.is_empty() {
             let why =
                 format!("no output from {} within {} s", self.console.name(), SILENCE_TIMEOUT.as_secs());
-            return send_async(to, &Reply::Refused(format!("{why}: make the device print something and try again"))).await;
+            return send_async(
+                to,
+                &Reply::Refused(format!("{why}: make the device print something and try again")),
+            )
+            .await;
         }
         let others = RATES.iter().filter_map(|rate| Baud::try_from(*rate).ok());
         let rates = std::iter::once(settings.baud).chain(others.filter(|baud| *baud != settings.baud));
@@ -120,7 +128,10 @@ impl Server {
             read_for(&mut cursor, usize::MAX, SETTLE_TIME).await;
             let received = read_for(&mut cursor, ENOUGH_BYTES, LISTEN_TIME).await;
             if end.is_closed() {
-                let why = format!("{}: the settings were changed or the device was unplugged during the test", self.console.name());
+                let why = format!(
+                    "{}: the settings were changed or the device was unplugged during the test",
+                    self.console.name()
+                );
                 return send_async(to, &Reply::Refused(why)).await;
             }
             let text = legible(&received);

@@ -300,7 +300,8 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
     }
     stream.set_read_timeout(None)?;
     let reply = reply.map_err(failed)?;
-    let reply = reply.ok_or_else(|| AttachError::Refused(format!("{port} closed the connection without a reply")))?;
+    let reply =
+        reply.ok_or_else(|| AttachError::Refused(format!("{port} closed the connection without a reply")))?;
     Ok((reply, stream))
 }
 
@@ -322,7 +323,8 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<SessionEnd>> {
         let reads_input = !input_ended && typed.is_empty();
         let watched = if reads_input { &mut fds[..] } else { &mut fds[..1] };
         poll(watched, PollTimeout::NONE)?;
-        let (from_socket, from_input) = (fds[0].any() == Some(true), reads_input && fds[1].any() == Some(true));
+        let (from_socket, from_input) =
+            (fds[0].any() == Some(true), reads_input && fds[1].any() == Some(true));
 
         if from_socket {
             match stream.read(&mut buffer) {

@@ -14,7 +14,7 @@ use tracing::{debug, warn};
 
 use super::administer::Apply;
 use super::frame::Kind;
-use super::limits::{PendingSlot, PendingClients};
+use super::limits::{PendingClients, PendingSlot};
 use super::outlet::LocalOutlet;
 use super::{LineErrors, Reply, Request, Status, User};
 use crate::auth::account::Account;
@@ -22,7 +22,7 @@ use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::seats::{Seats, is_administrator};
-use crate::session::{self, AttachedUser, Console, SessionEnd, Feeder, Options, typed};
+use crate::session::{self, AttachedUser, Console, Feeder, Options, SessionEnd, typed};
 use crate::system::accepting::Failing;
 use crate::system::message::{MessageError, encode, receive_async, send_async};
 
@@ -163,7 +163,12 @@ impl Server {
         Some((uid, slot.ok()?))
     }
 
-    async fn serve(&self, mut stream: UnixStream, uid: u32, pending: PendingSlot) -> Result<(), MessageError> {
+    async fn serve(
+        &self,
+        mut stream: UnixStream,
+        uid: u32,
+        pending: PendingSlot,
+    ) -> Result<(), MessageError> {
         let request = match tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await
         {
             Ok(Ok(Some(request))) => request,
@@ -207,7 +212,11 @@ impl Server {
                 Ok(())
             }
             Request::Autobaud if right != Right::Write => {
-                let why = format!("{} has read-only access to {}: autobaud requires write access", user.user, self.console.name());
+                let why = format!(
+                    "{} has read-only access to {}: autobaud requires write access",
+                    user.user,
+                    self.console.name()
+                );
                 send_async(&mut stream, &Reply::Refused(why)).await
             }
             Request::Autobaud => self.autobaud(stream, &user.user).await,

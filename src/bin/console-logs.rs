@@ -1,4 +1,4 @@
-//! Opens the log directory of each port and hands it over. Made to be run by systemd as `console-logs.service`.
+//! Opens the log directory of each port and passes it on. Run by systemd as `console-logs.service`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use consoleserver::logdir::server::{self, Options, ServerError};
 use consoleserver::system::journal;
 use nix::unistd::{Group, User};
 
-/// Open the log directory of each serial port that asks, on the listener that systemd hands over.
+/// Open the log directory of each serial port that requests it, on the listener passed by systemd.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -49,8 +49,8 @@ fn main() -> ExitCode {
 fn options(Arguments { base, user, group }: Arguments) -> anyhow::Result<Options> {
     let owner = User::from_name(&user)
         .with_context(|| format!("user {user}"))?
-        .with_context(|| format!("there is no user {user}: systemd-sysusers makes it"))?;
-    // Without that group, logs are for the ports' own.
+        .with_context(|| format!("there is no user {user}: systemd-sysusers creates it"))?;
+    // Without that group, only the ports may read the logs.
     let readers = Group::from_name(&group).with_context(|| format!("group {group}"))?;
     Ok(Options { base, user: owner.uid, group: readers.map_or(owner.gid, |group| group.gid) })
 }

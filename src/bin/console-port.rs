@@ -1,8 +1,8 @@
-//! One serial port: reads the tty, logs what it says, serves it by SSH and locally. Made to be run by systemd as
+//! One serial port: reads the tty, logs its output, serves it by SSH and locally. Run by systemd as
 //! `console@NAME.service`, or by `consoleserver`.
 
 //!
-//! Its arguments are read by lexopt, not by clap as those of our other programs: of this one 48 run, and few people type it.
+//! Its arguments are parsed by lexopt, not by clap as those of the other programs: 48 of this process run, and users rarely start it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ Options:
   -V, --version        Print version
 ";
 
-/// What is asked for.
+/// Command line.
 enum Request {
     Serve(Options),
     Say(String),
@@ -50,9 +50,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // Started by a descriptor it would be called by that one's number.
+    // If it is started by a descriptor, the kernel names it by that number.
     if let Err(error) = set_name(c"console-port") {
-        eprintln!("console-port: its name cannot be set: {error}");
+        eprintln!("console-port: the process name cannot be set: {error}");
     }
     journal::init("console-port", Some(&options.port));
     match service::run(&options) {

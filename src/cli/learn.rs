@@ -12,6 +12,7 @@ use thiserror::Error;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::adapters;
 use super::client::{Client, CommandError, Done, warn};
 use super::service::{ServiceError, sentence};
 use super::tree::Target;
@@ -210,7 +211,8 @@ impl Client {
         let set = manager.set_many(&made, &values, self.revision()).await;
         warn(set.map_err(sentence)?)?;
         self.show_changed(&Target::Port(port.clone()), to).await?;
-        writeln!(to, "{port} is bound to that USB socket, currently {}", plain(&tty))?;
+        let adapter = adapters::description(&tty).unwrap_or_else(|| "unknown adapter".to_owned());
+        writeln!(to, "{port} is bound to that USB socket, currently {}: {}", plain(&tty), plain(&adapter))?;
         if before.is_none_or(|before| before.ssh_port.is_none()) {
             writeln!(to, "it has no SSH port: `sshport {port} N` sets one")?;
         }

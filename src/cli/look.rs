@@ -31,7 +31,13 @@ impl Listed {
     /// `monitor` is the directory in which ports without a `device` appear.
     pub fn new(port: PortName, view: &PortView, monitor: &std::path::Path) -> Self {
         let keys = value::port(view.effective());
-        let device = keys.device.unwrap_or_else(|| monitor.join(port.as_str()));
+        let device = keys.device.clone().unwrap_or_else(|| monitor.join(port.as_str()));
+        // Whether a far end is there, only the port knows.
+        let plugged = match &keys.source {
+            Some(_) => view.state == "open",
+            None => device.exists(),
+        };
+        let settings = keys.source.as_ref().map_or_else(|| keys.line.to_string(), ToString::to_string);
         let state = match (view.keys.running.is_empty(), view.keys.candidate.is_empty()) {
             (true, true) => "removed, not committed".to_owned(),
             (true, false) => "new, not reloaded".to_owned(),
@@ -40,8 +46,8 @@ impl Listed {
         };
         Self {
             port,
-            plugged: device.exists(),
-            settings: keys.line.to_string(),
+            plugged,
+            settings,
             ssh_port: keys.ssh_port,
             enabled: keys.enabled,
             state,

@@ -11,7 +11,7 @@ use super::{
     EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
 };
-use crate::port::{Mapping, PortPattern};
+use crate::port::{Mapping, PortPattern, Source, SourceError};
 
 /// A value that has not been checked yet.
 pub type Value = toml::Value;
@@ -68,6 +68,10 @@ pub(super) fn numeric<T: TryFrom<u64>>(value: &Value) -> Parsed<T> {
 /// A type with its own parser.
 pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
     accept(text(value)?.parse().ok())
+}
+
+pub(super) fn source(value: &Value) -> Parsed<Source> {
+    text(value)?.parse().map_err(|error: SourceError| Rejected::Because(error.to_string()))
 }
 
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {

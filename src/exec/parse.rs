@@ -48,7 +48,9 @@ pub enum ParseError {
     #[error("-n {0}: expected 0 to {max}, or all", max = u32::MAX)]
     Lines(String),
     /// A backslash.
-    #[error("send: invalid escape sequence {0:?}: expected \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH or \\OOO")]
+    #[error(
+        "send: invalid escape sequence {0:?}: expected \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH or \\OOO"
+    )]
     Escape(String),
 }
 
@@ -85,7 +87,11 @@ pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
         "send [--force] [--expect PATTERN] [--timeout SECONDS] [--output-delay TIME] [--output-line-delay TIME] [--raw] TEXT",
         r"send TEXT, in which \r is Return, and wait for PATTERN; delays such as 20ms after each character or line; --raw without omap",
     ),
-    ("expect", "expect [--timeout SECONDS] PATTERN", "wait until the output matches PATTERN; exit code 0 if it does"),
+    (
+        "expect",
+        "expect [--timeout SECONDS] PATTERN",
+        "wait until the output matches PATTERN; exit code 0 if it does",
+    ),
     ("help", "help", "print this list"),
 ];
 
@@ -121,7 +127,8 @@ fn connect(mut words: Words<'_>) -> Result<Options, ParseError> {
         match words.option() {
             Some("--escape") => {
                 let keys = words.word("KEYS")?;
-                options.escape = keys.parse().map_err(|error: EscapeError| words.usage_error(error.to_string()))?;
+                options.escape =
+                    keys.parse().map_err(|error: EscapeError| words.usage_error(error.to_string()))?;
             }
             Some("--no-reconnect") => options.no_reconnect = true,
             Some("--force") => options.force = true,

@@ -24,9 +24,7 @@ pub enum ForegroundError {
     #[error("no user to run ports as: neither {0} nor {1} exists")]
     NoUser(&'static str, &'static str),
     /// Not root, and no home directory.
-    #[error(
-        "HOME is not set and this user is not in the user database: no directory for logs and keys"
-    )]
+    #[error("HOME is not set and this user is not in the user database: no directory for logs and keys")]
     NoHome,
     /// The runtime directory is in use.
     #[error("another consoleserver is running and uses {}", .0.display())]

@@ -52,7 +52,9 @@ impl Logins {
                 }
             };
             let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                tracing::warn!("login helper: limit of {MAX_LOGINS} logins at once reached, connection closed");
+                tracing::warn!(
+                    "login helper: limit of {MAX_LOGINS} logins at once reached, connection closed"
+                );
                 continue;
             };
             match self.start(connection) {

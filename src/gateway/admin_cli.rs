@@ -13,7 +13,7 @@ use crate::auth::protocol::{Exit, Identity, Line, Run, Target, Terminal, WordErr
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
-use crate::session::{Gone, DRAIN_TIMEOUT, Outlet, Typed};
+use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed};
 use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, show_said};
 use crate::system::systemd;
 

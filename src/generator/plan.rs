@@ -5,9 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use super::machine::{Impossible, Machine};
-use super::text::{device_unit, path_value};
+use super::text::{device_unit, path_value, quoted};
 use crate::config::{Address, Config, Port};
-use crate::port::PortName;
+use crate::port::{PortName, Source};
 
 const HEADER: &str = "# Made by console-generator: a change here is lost with the next daemon-reload.\n";
 
@@ -60,6 +60,10 @@ pub fn plan(config: &Config, source: Option<&Path>, machine: &Machine) -> Plan {
         }
         let possible = &mut |all: &[Address]| possible(all, name.as_str(), machine, &mut left_out);
         plan.sockets(config, unit, port, source, possible);
+        if let Some(far_end) = &port.source {
+            plan.source(unit, far_end, port.enabled);
+            continue;
+        }
         let device = config.device(name, port);
         if let Some(driver) = machine.driver(&device).filter(|driver| !ALLOWED.contains(&driver.as_str())) {
             plan.file(
@@ -151,6 +155,10 @@ impl Plan {
             dependencies.push_str(&format!("Wants={socket}\nPartOf={socket}\nAfter={socket}\n"));
             sockets.push(("console@", socket));
         }
+        if port.source.is_some() {
+            let socket = format!("console-source@{name}.socket");
+            dependencies.push_str(&format!("Wants={socket}\nAfter={socket}\n"));
+        }
         // Its directory also tells the local socket that the port is configured (ConditionPathExists=), as that of the
         // SSH socket tells that one.
         self.file(
@@ -161,6 +169,23 @@ impl Plan {
             for (template, socket) in sockets {
                 self.link(format!("{STARTER}/{socket}"), &format!("{template}.socket"));
             }
+        }
+    }
+
+    /// What connects a port to its source. The service of the port starts with the whole, since there is no device that could start it.
+    fn source(&mut self, name: &PortName, source: &Source, enabled: bool) {
+        let directory = format!("console-source@{name}.service.d");
+        // (The command of `unit` is the administrator's drop-in.)
+        let command = match source {
+            Source::Unit => String::new(),
+            source => {
+                let word = quoted(&source.to_string());
+                format!("ExecStart=\nExecStart=/usr/libexec/consoleserver/console-dial -- %i {word}\n")
+            }
+        };
+        self.file(format!("{directory}/10-source.conf"), format!("{HEADER}[Service]\n{command}"));
+        if enabled {
+            self.link(format!("{STARTER}/console@{name}.service"), "console@.service");
         }
     }
 

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::escape::{Action, Modem, Prompt};
 use super::info::status_rows;
 use super::roster::{WriteDenied, plain};
-use super::{Reply, Context};
+use super::{Context, Reply};
 use crate::capture::Found;
 use crate::config::EscapePrefix;
 use crate::hub::{self, Condition, Control, Input};
@@ -41,7 +41,11 @@ pub(super) enum Outcome {
 
 /// A break requested by SSH (RFC 4335), or by `l0` to `l9`.
 pub(super) fn break_of(here: &Context, longer: u8) -> Input {
-    here.console.hub.break_of(BREAK_DURATION + BREAK_STEP * longer.into(), here.user.clone(), here.breaks.clone())
+    here.console.hub.break_of(
+        BREAK_DURATION + BREAK_STEP * longer.into(),
+        here.user.clone(),
+        here.breaks.clone(),
+    )
 }
 
 pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
@@ -57,7 +61,12 @@ pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Ac
         Action::Breaks => here.notify(breaks(prefix)),
         Action::RequestWrite => {
             let taken = console.roster().request_write(here.id);
-            report_write_access(here, taken, &format!("; {}f to take over", prefix_text(prefix)), "has write access");
+            report_write_access(
+                here,
+                taken,
+                &format!("; {}f to take over", prefix_text(prefix)),
+                "has write access",
+            );
         }
         Action::TakeOver => take_over(here),
         Action::ReadOnly => {
@@ -200,11 +209,12 @@ async fn switch_console(here: &Context, name: &str) -> Outcome {
     match neighbours.iter().find(|(port, _)| *port == name).cloned() {
         None => here.notify(no_port(name.as_str(), neighbours.iter().map(|(port, _)| port))),
         Some((port, _)) if here.can_switch => return Outcome::Switch(port),
-        Some((port, Some(tcp))) => here.notify(format!(
-            "{port} is at TCP port {tcp}; to connect: {}",
-            ssh_command(here, tcp)
-        )),
-        Some((port, None)) => here.notify(format!("{port} has no TCP port; to connect: consolectl connect {port}")),
+        Some((port, Some(tcp))) => {
+            here.notify(format!("{port} is at TCP port {tcp}; to connect: {}", ssh_command(here, tcp)))
+        }
+        Some((port, None)) => {
+            here.notify(format!("{port} has no TCP port; to connect: consolectl connect {port}"))
+        }
     }
     Outcome::Done
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::roster::{AttachedUser, SessionId, Notifications, Roster};
+use super::roster::{AttachedUser, Notifications, Roster, SessionId};
 use crate::capture::reader::Reader;
 use crate::config;
 use crate::event::Event;
@@ -143,7 +143,10 @@ impl Console {
         let ago = self.took_over.get()?.elapsed();
         (ago < RESTART_NOTICE_PERIOD).then(|| {
             let unit = self.unit();
-            format!("this port was restarted {} s ago; for the reason see journalctl -u {unit}", ago.as_secs())
+            format!(
+                "this port was restarted {} s ago; for the reason see journalctl -u {unit}",
+                ago.as_secs()
+            )
         })
     }
 

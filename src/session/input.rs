@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::commands::{Outcome, act, break_of};
 use super::escape::EscapeMachine;
 use super::input_queue::{Event, Typed};
-use super::{Reply, SessionEnd, Context};
+use super::{Context, Reply, SessionEnd};
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
 use crate::port::{Mapping, Pacing};
@@ -35,7 +35,11 @@ const PREFIX_TIMEOUT: Duration = Duration::from_secs(1);
 type Queue = VecDeque<(Input, usize)>;
 
 /// Runs until the user detaches or the client disconnects.
-pub(super) async fn run(here: &Context, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> SessionEnd {
+pub(super) async fn run(
+    here: &Context,
+    mut typed: Typed,
+    mut breaks: mpsc::Receiver<BreakEvent>,
+) -> SessionEnd {
     let mut settings = here.console.watch_settings();
     let mut typing = InputState::new(here, &settings.borrow_and_update());
     let hub_input = here.console.hub.input();
@@ -333,9 +337,8 @@ impl<'h> InputState<'h> {
                 })
             }
             LineState::Away(_) => Some(format!("{name} is unplugged: input is discarded")),
-            LineState::Failed(why) | LineState::NotOurs(why) => {
-                Some(format!("{why}: input is discarded"))
-            }
+            LineState::Disconnected(..) => Some(format!("{name} is disconnected: input is discarded")),
+            LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: input is discarded")),
         };
         match denied {
             None => self.notified_read_only = false,

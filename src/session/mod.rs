@@ -27,12 +27,12 @@ use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
 use crate::system::clock::clock;
 
-pub use console::{Console, Directory, DRAIN_TIMEOUT, SessionGuard, PortList, closed};
+pub use console::{Console, DRAIN_TIMEOUT, Directory, PortList, SessionGuard, closed};
 pub use info::status_rows;
 pub use input_queue::{Event, Feeder, Typed, WINDOW_GRANT_BYTES, typed, typed_by_grants};
 pub use options::{Escape, Options};
 pub use output::notify;
-pub use roster::{AttachedUser, AttachedSession, SessionId, Notifications, plain};
+pub use roster::{AttachedSession, AttachedUser, Notifications, SessionId, plain};
 
 /// The client has disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,12 +146,11 @@ impl Context {
         }
         match line {
             LineState::Starting | LineState::Open(_) => None,
-            LineState::Away(since) => {
-                Some(format!("{name} unplugged {}: session closed", clock(*since)))
+            LineState::Away(since) => Some(format!("{name} unplugged {}: session closed", clock(*since))),
+            LineState::Disconnected(since, why) => {
+                Some(format!("{name} disconnected {}: {why}: session closed", clock(*since)))
             }
-            LineState::Failed(why) | LineState::NotOurs(why) => {
-                Some(format!("{why}: session closed"))
-            }
+            LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: session closed")),
         }
     }
 
@@ -199,7 +198,8 @@ pub async fn run<O: Outlet>(
     let user = client.user.clone();
     let (membership, Notifications { notices, disconnect: mut dismissal }) = console.attach(client);
     let (own, answers) = mpsc::channel(REPLY_QUEUE);
-    let (moves, reached_at, errands) = (outlet.can_switch(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
+    let (moves, reached_at, errands) =
+        (outlet.can_switch(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
     let fate = Arc::default();
     let (breaks, break_events) = mpsc::channel(REPLY_QUEUE);
     let here = Context {

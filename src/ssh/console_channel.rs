@@ -12,7 +12,7 @@ use crate::auth::protocol::{Exit, Identity, Target};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
 use crate::exec::{self, Request, Task};
-use crate::session::{self, AttachedUser, Console, SessionEnd, DRAIN_TIMEOUT, Options};
+use crate::session::{self, AttachedUser, Console, DRAIN_TIMEOUT, Options, SessionEnd};
 
 /// Access to a port, and how users are authenticated. Both change with the settings.
 #[derive(Debug, Clone)]

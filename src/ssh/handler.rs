@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::admission::Slot;
 use super::algorithms;
 use super::banner::Banner;
-use super::channels::{Channels, ChannelRejected, SessionParts};
+use super::channels::{ChannelRejected, Channels, SessionParts};
 use super::counted::peer_closed;
 use super::destination::{ChannelRequest, Destination, Login, Screen};
 use super::limits::Ticket;
@@ -102,7 +102,9 @@ impl<D: Destination> Connection<D> {
             None => Err(Full::All),
         };
         let opened = self.shared.channels.open(channel, handle, seat);
-        if let (Err(why), Some(Admitted { identity, .. }), false) = (&opened, &self.admitted, self.rejection_logged) {
+        if let (Err(why), Some(Admitted { identity, .. }), false) =
+            (&opened, &self.admitted, self.rejection_logged)
+        {
             let (slot, name) = (self.destination.name(), &identity.name);
             tracing::warn!(
                 console_user = name,

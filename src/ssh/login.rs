@@ -111,7 +111,9 @@ impl<D: Destination> Authenticator<D> {
     /// Authenticates by SSH's method `password`.
     pub(super) async fn by_password(&mut self, name: &str, password: &str) -> Result<Auth, russh::Error> {
         let since = self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(constant_time_denial(since, denied()).await) };
+        let Some(login) = self.login(name).await? else {
+            return Ok(constant_time_denial(since, denied()).await);
+        };
         let auth = match login.password(Secret(password.to_owned())).await {
             Ok(Some(identity)) => self.admit(identity),
             Ok(None) => denied(),
@@ -132,7 +134,9 @@ impl<D: Destination> Authenticator<D> {
             return Ok(denied());
         }
         let since = self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(constant_time_denial(since, denied()).await) };
+        let Some(login) = self.login(name).await? else {
+            return Ok(constant_time_denial(since, denied()).await);
+        };
         let step = match answers {
             None => login.converse().await,
             Some(answers) => login.answer(answers).await,

@@ -56,7 +56,7 @@ use host_keys::{Configs, KeyRing};
 use limits::{Limits, Ticket};
 use liveness::Watch;
 use mismatch::MismatchLog;
-use slow_key_exchange::{SlowThread, ReplayStream};
+use slow_key_exchange::{ReplayStream, SlowThread};
 
 /// Time for a client to receive the disconnect message, since it may not read at all.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);

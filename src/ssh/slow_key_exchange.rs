@@ -353,7 +353,11 @@ mod tests {
         assert_eq!(turns.try_start(crowd[0].number, now), Start::Later);
         assert_eq!(turns.try_start(administrator.number, now), Start::Now);
         drop(administrator);
-        assert_eq!(turns.try_start(crowd[0].number, now), Start::Later, "the other key exchange is in progress");
+        assert_eq!(
+            turns.try_start(crowd[0].number, now),
+            Start::Later,
+            "the other key exchange is in progress"
+        );
         drop(Turn { turns: turns.clone(), since: now - std::time::Duration::from_secs(1) });
         let Start::At(time) = turns.try_start(crowd[0].number, now) else { panic!("no pause") };
         assert!(time >= now + std::time::Duration::from_secs(3));

@@ -1,7 +1,7 @@
-//! Descriptors under tokio's eye that tokio has no type for: ttys, ptys, inotify, timers, listeners that are not accepted on.
+//! Descriptors that tokio watches and has no type for: ttys, ptys, inotify, timers, listeners that are not accepted on.
 //! Registering one is `unsafe` since tokio 1.54, because it must stay the same one for as long as it is registered.
 //! Here it does: [`Steady`] owners have one descriptor all their life, and [`Watched`] lends its owner by `&` alone, so
-//! that nobody puts another one in its place.
+//! that it cannot be replaced.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -57,7 +57,7 @@ impl AsRawFd for Notifier {
 pub struct Watched<T: AsRawFd>(AsyncFd<T>);
 
 impl<T: Steady> Watched<T> {
-    /// Has the runtime watch it for this.
+    /// Has the runtime watch it for this interest.
     pub fn new(owner: T, interest: Interest) -> io::Result<Self> {
         // SAFETY: a Steady owner's descriptor is open and stays the same one, and no `&mut` to it leaves this room.
         let watched = unsafe { AsyncFd::register_with_interest(owner, interest) };

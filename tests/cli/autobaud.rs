@@ -154,7 +154,11 @@ fn settings_that_are_applied_meanwhile_end_it() {
     rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\nbaud = 1200\n");
     rig.apply();
     asking.ends_with(1);
-    assert!(asking.aside().contains("demo: the line was set or unplugged meanwhile"), "{}", asking.aside());
+    assert!(
+        asking.aside().contains("demo: the line was reconfigured or unplugged in the meantime"),
+        "{}",
+        asking.aside()
+    );
     assert_eq!(rig.line().c_ospeed, 1200);
 }
 

@@ -64,7 +64,7 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
     let shown = String::from_utf8(client.shown()).unwrap();
     assert!(
         shown.ends_with(
-            "core is bound to that USB socket, currently ttyUSB4\n\
+            "core is bound to that USB socket, currently ttyUSB4: unknown adapter\n\
              it has no SSH port: `sshport core N` sets one\n\
              next: `reload core` applies it, `commit` makes it permanent\n"
         ),

@@ -25,7 +25,8 @@ fn what_transfers_files_is_told_what_does_so_here() {
     let words: Vec<_> = options.split(' ').collect();
     let port = bench.rig.tcp_port.to_string();
     let place = format!("{USER}@127.0.0.1:/tmp/");
-    let advice = "file transfer is not supported here; to send files to a device use sz, rz or sx through ssh -T";
+    let advice =
+        "file transfer is not supported here; to send files to a device use sz, rz or sx through ssh -T";
     for (program, arguments) in [
         ("scp", vec!["-P", &port, "/etc/hostname", &place]),
         ("scp", vec!["-O", "-P", &port, "/etc/hostname", &place]),
@@ -51,7 +52,9 @@ fn ssh_copy_id_is_told_where_keys_are_kept() {
     copy.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "alice@127.0.0.1"]);
     let shown = fails(copy.env("HOME", home));
     assert!(
-        shown.contains("ssh-copy-id: keys cannot be installed here; run it against this machine's own SSH port"),
+        shown.contains(
+            "ssh-copy-id: keys cannot be installed here; run it against this machine's own SSH port"
+        ),
         "{shown}"
     );
 }

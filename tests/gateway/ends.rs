@@ -188,11 +188,7 @@ fn without_host_keys_everybody_is_told_so() {
     let _silent = [silent(), silent(), silent()];
     let mut client = bench.command("say hello");
     client.ends_with(255);
-    assert!(
-        client.aside().contains("SSH to the admin CLI is not available now"),
-        "{}",
-        client.aside()
-    );
+    assert!(client.aside().contains("SSH to the admin CLI is not available now"), "{}", client.aside());
     bench.wait_for_journal("SSH is not available: host keys: ");
     assert!(bench.ends().success());
 }

@@ -66,7 +66,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
         let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
         assert_eq!(client.ends().code(), Some(255));
         let said = client.aside();
-        let wanted = "demo cannot be served at present; journalctl -u console@demo says why";
+        let wanted = "demo cannot be served at present: see journalctl -u console@demo";
         assert!(said.contains(wanted), "{round}: {said}");
         assert!(!said.contains("baud"), "a stranger is not told what the configuration says: {said}");
     }
@@ -100,7 +100,7 @@ fn other_clients_than_openssh_are_told_as_well() {
     let text = u32::from_be_bytes(packet[10..14].try_into().unwrap()) as usize;
     assert_eq!(
         String::from_utf8_lossy(&packet[14..14 + text]),
-        "demo cannot be served at present; journalctl -u console@demo says why"
+        "demo cannot be served at present: see journalctl -u console@demo"
     );
     rig.wait_for_journal("demo is not configured");
 }

@@ -45,7 +45,8 @@ fn notices_stand_before_the_prompt_and_a_later_one_is_followed_by_it() {
     rig.say(b"boot\r\nSwitch>");
     rig.wait_for_log("Switch>");
     let mut writer = at_terminal(&rig);
-    let mut watcher = pexpect(&rig, "child.expect('now has write access')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
+    let mut watcher =
+        pexpect(&rig, "child.expect('now has write access')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
     watcher.sees("READ");
     watcher.sees("has write access; you are read-only");
     let prompt = watcher.sees("'\n");

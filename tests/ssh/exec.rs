@@ -96,7 +96,7 @@ fn what_of_a_log_cannot_be_read_is_said_and_the_exit_code_says_so() {
     rig.say(b"here\r\n");
     rig.wait_for_log("here");
     std::fs::write(rig.path("log/console.log.2.xz"), "\u{fd}7zXZ").unwrap();
-    let why = "demo: console.log.2.xz is compressed by xz and is left out: unxz it\n";
+    let why = "demo: console.log.2.xz is compressed by xz and was skipped: decompress it with unxz\n";
     for words in [&["log", "-n", "all"][..], &["log", "--since", "1d"], &["grep", "here"]] {
         let Output { status, stdout, stderr } = ask(&rig, words);
         assert_eq!(String::from_utf8_lossy(&stderr), why, "{words:?}");

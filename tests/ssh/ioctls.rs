@@ -179,6 +179,6 @@ fn dtr_and_rts_are_set_in_one_ioctl_when_the_line_is_opened_and_not_when_it_is_t
 fn a_pty_says_that_it_has_no_modem_lines_and_rtscts_keeps_rts() {
     let rig = crate::served("dtr = \"off\"\nrts = \"off\"\nrtscts = true\n");
     let status = rig.wait_for_status("9600 8N1");
-    assert!(status.contains("; rts off: not set: rtscts = true has the driver set it"), "{status}");
+    assert!(status.contains("; rts off: not set: with rtscts = true the driver controls it"), "{status}");
     assert!(status.contains("; dtr off: there are no modem lines"), "{status}");
 }

@@ -111,7 +111,7 @@ fn a_break_does_not_wait_for_a_paste_with_pauses() {
     // The paste itself would take ten minutes.
     assert!(began.elapsed() < PATIENCE);
     rig.wait_for_journal("sends a break of 500 ms");
-    rig.wait_for_journal("bytes that the line did not take were dropped for a break");
+    rig.wait_for_journal("bytes of input that the device did not accept were discarded for a break");
     // Nothing of it comes afterwards.
     client.type_in("after");
     let mut heard = Vec::new();

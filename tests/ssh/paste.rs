@@ -205,7 +205,9 @@ fn a_break_in_a_paste_gets_through_to_a_device_that_takes_nothing() {
     client.type_in("\x05cl0after");
     client.sees("[sending break]");
     rig.wait_for_journal("sends a break of 500 ms");
-    rig.wait_for_journal(&format!("{PASTE} bytes that the line did not take were dropped for a break"));
+    rig.wait_for_journal(&format!(
+        "{PASTE} bytes of input that the device did not accept were discarded for a break"
+    ));
     go_on(&rig);
     rig.expect_at_device(b"after");
 }

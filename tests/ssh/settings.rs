@@ -35,7 +35,7 @@ fn a_wrong_file_changes_nothing_and_is_said() {
     let mut client = at_terminal(&rig);
     rig.configure(&format!("{PORT}baud = 115200\nstopbits = 3\n"));
     rig.signal(Signal::SIGHUP);
-    let journal = rig.wait_for_journal("the settings stay as they were");
+    let journal = rig.wait_for_journal("settings unchanged");
     assert!(journal.contains("config.toml") && journal.contains("stopbits"), "{journal}");
     assert_eq!(rig.line().c_ospeed, 9600);
     client.type_in("same session");

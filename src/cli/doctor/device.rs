@@ -9,6 +9,7 @@ use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
 use super::{Finding, Observation, Subject, identity};
+use crate::cli::adapters;
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 
@@ -119,7 +120,9 @@ fn instead(subject: &Subject<'_>) -> String {
     }
     let mut fix = format!("to use one of the devices that are plugged in: consolectl device {name} PATH");
     for path in others {
+        let adapter = adapters::description(&kernel_name(&path));
         fix.push_str(&format!("\n  {}", path.display()));
+        fix.extend(adapter.map(|adapter| format!("  {}", plain(&adapter))));
     }
     fix
 }

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn host_key_problems_are_read_from_the_status_of_ports() {
         assert_eq!(complaint("9600 8N1, 0 attached, 5 bytes in, 0 out; cannot write the log"), None);
-        let status = "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
+        let status =
+            "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
         assert_eq!(
             complaint(status).unwrap().problem,
             "no port accepts SSH logins: no usable host key in /x"

@@ -197,9 +197,14 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
 fn problems(status: &str) -> Vec<(String, String)> {
     let mut parts = status.split("; ");
     let line = parts.next().unwrap_or_default();
-    let beside = parts.map(|part| (plain(part), fix_of(part).to_owned()));
+    let is_source = line.starts_with("disconnected since ");
+    let fix = |part| if is_source { SOURCE_FIX } else { fix_of(part) };
+    let beside = parts.map(|part| (plain(part), fix(part).to_owned()));
     beside.chain(problem_of_state(line)).collect()
 }
+
+/// The fix of a source that is not connected.
+const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
 /// The fix of a problem of an open port.
 fn fix_of(part: &str) -> &'static str {
@@ -216,7 +221,7 @@ fn fix_of(part: &str) -> &'static str {
 
 fn problem_of_state(line: &str) -> Option<(String, String)> {
     let well = line.starts_with(|first: char| first.is_ascii_digit())
-        || ["unplugged", "starting", "idle:", ""]
+        || ["unplugged", "disconnected", "connected", "starting", "idle:", ""]
             .iter()
             .any(|word| line.split([' ', ',']).next() == Some(word));
     if !well {
