@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use super::{Program, former};
+use super::{Program, conman, former};
 
 /// From its file name extension.
 pub fn by_name(path: &Path) -> Option<Program> {
+    if path.file_name().is_some_and(|name| name == "conman.conf") {
+        return Some(Program::Conman);
+    }
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "cf" => Some(Program::Conserver),
         "yaml" | "yml" => Some(Program::Ser2net),
@@ -27,6 +30,7 @@ pub fn by_text(text: &str) -> Option<Program> {
     match first {
         _ if first.starts_with("%YAML") || first == "---" => Some(Program::Ser2net),
         _ if first.starts_with('[') => Some(Program::Consoleserver),
+        _ if conman::is_line(first) => Some(Program::Conman),
         _ if former::is_line(first) => Some(Program::Ser2net),
         _ if !first.contains(':')
             && is_one_of(&["access", "break", "config", "console", "default", "group", "task"]) =>

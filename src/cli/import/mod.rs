@@ -1,9 +1,10 @@
 //! `import`: converts the configuration of another console server. Readers produce a [`Plan`] of the ports and of what is not imported:
-//! `conserver` reads conserver.cf(5) by `lexer` and `blocks`, `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before
+//! `conserver` reads conserver.cf(5) by `lexer` and `blocks`, `conman` conman.conf(5), `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before
 //! 4.0, and `ini` reads config.ini of ConsoleServer. They do no I/O; their caller reads included files. `carry` applies the plan.
 
 mod blocks;
 mod carry;
+mod conman;
 mod consent;
 mod conserver;
 mod former;
@@ -13,6 +14,7 @@ mod kind;
 mod lexer;
 mod options;
 mod plan;
+mod remote;
 mod ser2net;
 mod source;
 mod subst;
@@ -38,7 +40,7 @@ const NARROWER: &str =
 /// Arguments of `import`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ImportOptions {
-    /// conserver.cf, ser2net.yaml, ser2net.conf or config.ini; - for standard input
+    /// conserver.cf, conman.conf, ser2net.yaml, ser2net.conf or config.ini; - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// Format of the file; default: inferred from its name or content
@@ -59,6 +61,8 @@ pub enum Program {
     Conserver,
     /// ser2net.yaml, or ser2net.conf of before 4.0
     Ser2net,
+    /// conman.conf
+    Conman,
     /// config.ini
     Consoleserver,
 }
@@ -68,8 +72,8 @@ pub enum Program {
 pub enum ImportError {
     /// The format cannot be inferred.
     #[error(
-        "{0:?}: unknown format (expected a conserver.cf, ser2net.yaml, ser2net.conf or config.ini): \
-         use --from conserver, ser2net or consoleserver"
+        "{0:?}: unknown format (expected a conserver.cf, conman.conf, ser2net.yaml, ser2net.conf or config.ini): \
+         use --from conserver, conman, ser2net or consoleserver"
     )]
     UnknownKind(PathBuf),
     /// It cannot be read.
@@ -115,6 +119,7 @@ pub fn plan(
         Program::Conserver => conserver::plan(source, include, this_host),
         Program::Ser2net if kind::is_former(&source.text) => former::plan(&source),
         Program::Ser2net => ser2net::plan(source, include),
+        Program::Conman => conman::plan(&source),
         Program::Consoleserver => ini::plan(&source),
     }
 }
