@@ -54,7 +54,8 @@ pub(super) fn entered(here: &Context, text: &str) {
         Entered::Unconfirmed(why) | Entered::Invalid(why) => return here.notify(why),
     };
     if !here.console.has_bus() {
-        return here.notify("power commands need console-admin, which this port is not connected to".to_owned());
+        return here
+            .notify("power commands need console-admin, which this port is not connected to".to_owned());
     }
     here.spawn_command(move |here| async move {
         let begun = clock(jiff::Timestamp::now());

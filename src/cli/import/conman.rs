@@ -200,7 +200,11 @@ fn console(
             }
             _ => "unknown key",
         };
-        plan.leave(place, format_args!("console {}: {}", quoted(name), quoted(&format!("{key}={value}"))), why);
+        plan.leave(
+            place,
+            format_args!("console {}: {}", quoted(name), quoted(&format!("{key}={value}"))),
+            why,
+        );
     }
     if loopback {
         let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);

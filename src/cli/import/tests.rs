@@ -205,14 +205,22 @@ fn each_kind_of_console_of_conman_and_conserver_has_its_source() {
     let text = "CONSOLE name=a dev=ts1:2001\nCONSOLE name=b dev='ipmi:192.0.2.3' ipmiopts='U:x,P:secret'\n\
         CONSOLE name=c dev=\"unix:/run/vm/%N\"\nCONSOLE name=d dev='/usr/lib/conman/exec/x.exp host'\nCONSOLE name=e dev=/dev/ttyS1 seropts='19200,7e2'\n";
     let key = |plan: &Plan, name: &str, key: &str| {
-        let port = plan.ports.iter().find(|port| port.name.as_str() == name).unwrap_or_else(|| panic!("no port {name}"));
+        let port = plan
+            .ports
+            .iter()
+            .find(|port| port.name.as_str() == name)
+            .unwrap_or_else(|| panic!("no port {name}"));
         port.keys.get(key).map(|(value, _)| crate::cli::value::text(value)).unwrap_or_default()
     };
     let plan = conman::plan(&source(text)).unwrap();
-    for (name, wanted) in [("a", "telnet:ts1:2001"), ("b", "unit"), ("c", "unix:/run/vm/c"), ("d", "unit"), ("e", "")] {
+    for (name, wanted) in
+        [("a", "telnet:ts1:2001"), ("b", "unit"), ("c", "unix:/run/vm/c"), ("d", "unit"), ("e", "")]
+    {
         assert_eq!(key(&plan, name, "source"), wanted, "{name}");
     }
-    for (name, wanted) in [("baud", "19200"), ("bytesize", "7"), ("parity", "E"), ("stopbits", "2"), ("device", "/dev/ttyS1")] {
+    for (name, wanted) in
+        [("baud", "19200"), ("bytesize", "7"), ("parity", "E"), ("stopbits", "2"), ("device", "/dev/ttyS1")]
+    {
         assert_eq!(key(&plan, "e", name), wanted, "{name}");
     }
     assert!(!left(&plan).join("\n").contains("secret"), "{:?}", left(&plan));
@@ -221,9 +229,13 @@ fn each_kind_of_console_of_conman_and_conserver_has_its_source() {
         console b { type host; host 2001:db8::1; port 7001; protocol raw; }\nconsole c { type uds; uds /run/c; }\n\
         console d { type exec; exec ssh bmc; }\nconsole e { type ipmi; host bmc; password secret; }\nconsole f { type noop; }\n";
     let plan = conserver(text).unwrap();
-    for (name, wanted) in
-        [("a", "telnet:ts1:2004"), ("b", "tcp:[2001:db8::1]:7001"), ("c", "unix:/run/c"), ("d", "unit"), ("e", "unit")]
-    {
+    for (name, wanted) in [
+        ("a", "telnet:ts1:2004"),
+        ("b", "tcp:[2001:db8::1]:7001"),
+        ("c", "unix:/run/c"),
+        ("d", "unit"),
+        ("e", "unit"),
+    ] {
         assert_eq!(key(&plan, name, "source"), wanted, "{name}");
     }
     assert_eq!(plan.ports.len(), 5);
