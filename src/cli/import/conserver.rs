@@ -339,7 +339,12 @@ fn remote(
     };
     match far_end {
         Ok(far_end) => {
-            if let Some(draft) = far_end.port(plan, name, place)? {
+            if let Some(mut draft) = far_end.port(plan, name, place)? {
+                // Among them is !login, by which nobody may use the port. A far end has no line to set.
+                super::options::apply(plan, &mut draft, &settings.options, place);
+                for key in ["xonxoff", "rtscts", "stopbits"] {
+                    draft.keys.remove(key);
+                }
                 finish(plan, draft, console, breaks, from);
             }
         }

@@ -43,7 +43,7 @@ impl FarEnd {
     ) -> Result<Option<Draft>, ImportError> {
         let source = self.source();
         let value: Value = source.as_str().into();
-        if !Plan::takes("source", &value) {
+        if !Plan::accepts("source", &value) {
             let right = "left out: expected a host name or address with a TCP port, or an absolute path";
             plan.leave(place, format_args!("console {}: {}", quoted(word), quoted(&source)), right);
             return Ok(None);
