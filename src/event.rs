@@ -69,4 +69,6 @@ events! {
     Confirmed = "df375f521e2e48899433c7abec2ea357",
     /// Uncommitted changes were dropped.
     Reverted = "48990450ed5f4f9780f2fed4d973b2c2",
+    /// A power command was started or has ended.
+    Power = "66aa89b69a9847af882992dfc13a8f10",
 }

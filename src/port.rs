@@ -6,6 +6,7 @@ mod mapping;
 pub mod nearest;
 mod pacing;
 pub mod pattern;
+pub mod power;
 mod source;
 mod units;
 

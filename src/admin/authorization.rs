@@ -11,10 +11,14 @@ use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
-use super::origin::{Origin, origin};
+use super::origin::{Origin, origin, unit_of};
+use crate::auth::account::Account;
 
 /// The user of all ports.
 const PORT_USER: &str = "_console-port";
+
+/// The polkit action of a power command.
+const POWER_ACTION: &str = "org.consoleserver1.power";
 
 /// The permission that a call requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub enum Permission {
     Manage,
     /// Commit or revert changes.
     Commit,
+    /// Switching the power of a port's device.
+    Power,
     /// Be a port. Checked by uid, without polkit.
     Port,
 }
@@ -39,13 +45,14 @@ impl Permission {
             Self::Configure => Some("org.consoleserver1.configure"),
             Self::Manage => Some("org.consoleserver1.manage"),
             Self::Commit => Some("org.consoleserver1.commit"),
+            Self::Power => Some(POWER_ACTION),
         }
     }
 }
 
 /// Every method and writable property.
 const TABLE: &[(&str, &[&str], Permission)] = {
-    use Permission::{Commit, Configure, Manage, Nothing, Port};
+    use Permission::{Commit, Configure, Manage, Nothing, Port, Power};
     &[
         ("org.freedesktop.DBus.ObjectManager", &["GetManagedObjects"], Nothing),
         ("org.consoleserver1.Manager", &["Changes", "MayAdminister"], Nothing),
@@ -62,7 +69,8 @@ const TABLE: &[(&str, &[&str], Permission)] = {
             &["Commit", "CommitConfirmed", "CommitMine", "Confirm", "Revert"],
             Commit,
         ),
-        ("org.consoleserver1.Watcher", &["Report"], Port),
+        ("org.consoleserver1.Watcher", &["Report", "Power"], Port),
+        ("org.consoleserver1.Port", &["Power"], Power),
         ("org.consoleserver1.Port", &["Sessions"], Nothing),
         ("org.consoleserver1.Port", &["Start", "Stop", "Reload", "SendBreak", "Disconnect"], Manage),
         ("org.consoleserver1.Port", &["Enabled", "Description", "Device", "SshPort", "Timeout"], Configure),
@@ -91,6 +99,17 @@ pub enum Denied {
     Nobody(String),
     #[error("{0} is not {PORT_USER}: only ports may report triggers")]
     NotAPort(String),
+    /// Another unit than that of the port.
+    #[error("{unit} is not {port}: a session can switch the power of its own port only")]
+    NotThisPort {
+        /// The caller's unit.
+        unit: String,
+        /// The port's unit.
+        port: String,
+    },
+    /// polkit denies a session's user.
+    #[error("{0} may not switch the power of {1} (polkit: {POWER_ACTION})")]
+    NoPower(String, String),
     #[error("{0} may not administer this console server (polkit: {1})")]
     No(String, &'static str),
     #[error(
@@ -133,6 +152,19 @@ pub fn whole_caller() -> Caller {
         origin: Origin::local(),
         connection: String::new(),
     })
+}
+
+/// A power command that was typed in a session at a port.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'c> {
+    /// The port's unit, which must be the caller.
+    pub unit: &'c str,
+    /// The port.
+    pub port: &'c str,
+    /// The session's user.
+    pub user: &'c str,
+    /// `on`, `off`, `cycle` or `status`.
+    pub verb: &'c str,
 }
 
 /// Authorizes callers.
@@ -185,9 +217,10 @@ impl Authorizer {
         if uid == 0 {
             return Ok(name);
         }
-        let answer = match self.ask_polkit(header, action).await {
+        let nothing = HashMap::new();
+        let answer = match self.ask_polkit(header, action, &nothing).await {
             // polkitd may have exited; the bus activates it again for the next call.
-            Err(_) => self.ask_polkit(header, action).await,
+            Err(_) => self.ask_polkit(header, action, &nothing).await,
             answer => answer,
         };
         match answer {
@@ -197,7 +230,45 @@ impl Authorizer {
         }
     }
 
-    async fn ask_polkit(&self, header: &Header<'_>, action: &str) -> Result<bool, String> {
+    /// Admits a power command of a session. polkit cannot be asked about a user who is not on the bus: it is asked about the port, and a
+    /// rule decides by the details `user`, `groups` (separated by spaces), `port` and `verb`.
+    pub async fn admit_session(&self, header: &Header<'_>, session: Session<'_>) -> Result<(), Denied> {
+        let Session { unit, port, user, verb } = session;
+        let nobody = |error: &dyn std::fmt::Display| Denied::Nobody(error.to_string());
+        let sender = header.sender().ok_or_else(|| nobody(&"no sender"))?;
+        let pid = self.bus.get_connection_unix_process_id(BusName::from(sender.to_owned())).await;
+        let pid = pid.map_err(|error| nobody(&error))?;
+        let found = unit_of(&self.connection, pid).await.map_err(|error| nobody(&error))?;
+        if found != unit {
+            return Err(Denied::NotThisPort { unit: found, port: unit.to_owned() });
+        }
+        let name = user.to_owned();
+        let looked_up = tokio::task::spawn_blocking(move || Account::look_up(&name)?.identity());
+        let identity = match looked_up.await {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(error)) => return Err(nobody(&error)),
+            Err(panicked) => return Err(nobody(&panicked)),
+        };
+        let groups = identity.groups.join(" ");
+        let details = HashMap::from([
+            ("user", identity.name.as_str()),
+            ("groups", &groups),
+            ("port", port),
+            ("verb", verb),
+        ]);
+        match self.ask_polkit(header, POWER_ACTION, &details).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Denied::NoPower(identity.name, port.to_owned())),
+            Err(error) => Err(Denied::NoPolkit(identity.name, error)),
+        }
+    }
+
+    async fn ask_polkit(
+        &self,
+        header: &Header<'_>,
+        action: &str,
+        details: &HashMap<&str, &str>,
+    ) -> Result<bool, String> {
         let subject = Subject::new_for_message_header(header).map_err(|error| error.to_string())?;
         let polkit =
             AuthorityProxy::builder(&self.connection).cache_properties(zbus::proxy::CacheProperties::No);
@@ -206,7 +277,7 @@ impl Authorizer {
             true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
             false => CheckAuthorizationFlags::empty(),
         };
-        let answer = polkit.check_authorization(&subject, action, &HashMap::new(), flags, "").await;
+        let answer = polkit.check_authorization(&subject, action, details, flags, "").await;
         answer.map(|answer| answer.is_authorized).map_err(|error| error.to_string())
     }
 }

@@ -20,6 +20,7 @@ mod manager;
 pub mod origin;
 mod port;
 mod port_move;
+mod power;
 mod refused;
 mod reload;
 mod rename;

@@ -76,6 +76,13 @@ trait Session {
     fn tty(&self) -> zbus::Result<String>;
 }
 
+/// The unit that a process is in.
+pub(super) async fn unit_of(bus: &Connection, pid: u32) -> zbus::Result<String> {
+    let units = UnitsProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
+    let path = units.unit_by_pid(pid).await?;
+    UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?.id().await
+}
+
 /// The origin of a call by `user` from this process. Unknown parts are left out.
 pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
     let mut origin = Origin::local();

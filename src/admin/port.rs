@@ -10,6 +10,7 @@ use zbus::ObjectServer;
 use super::authorization::caller;
 use super::bus::{Keys, Session};
 use super::manager::tcp_port;
+use super::power;
 use super::refused::{
     BusError::{Failed, Refused},
     Result,
@@ -21,6 +22,7 @@ use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
 use crate::hub::BREAK_MS_RANGE;
 use crate::port::PortName;
+use crate::port::power::{PowerVerb, PowerVerbError};
 
 /// The object of a port.
 pub struct Port {
@@ -115,6 +117,12 @@ impl Port {
         let length = Duration::from_millis(milliseconds.into());
         let by = caller();
         self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length, &by)).await
+    }
+
+    #[zbus(out_args("output"))]
+    async fn power(&self, verb: &str) -> Result<String> {
+        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Refused(error.to_string()))?;
+        power::run(&self.shared, &self.name, verb, &caller()).await
     }
 
     #[zbus(out_args("sessions"))]

@@ -97,8 +97,13 @@ impl Units {
     }
 
     pub async fn step(&self, step: &Step) -> Result<(), UnitsError> {
+        self.step_within(step, JOB_TIMEOUT).await
+    }
+
+    /// The same with another limit, for a unit that takes its time.
+    pub async fn step_within(&self, step: &Step, limit: Duration) -> Result<(), UnitsError> {
         let what = step.to_string();
-        bounded(&what, JOB_TIMEOUT, self.job(&what, step)).await?
+        bounded(&what, limit, self.job(&what, step)).await?
     }
 
     /// Starts a unit without waiting for its end, which may take any time. A unit that is still running is

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use zbus::object_server::SignalEmitter;
 
 use super::manager::{Manager, port};
+use super::power;
 use super::refused::{
     BusError::{Failed, Refused},
     Result,
@@ -19,6 +20,7 @@ use super::service::Shared;
 use super::units::Begun;
 use crate::config::{TriggerName, TriggerNameError};
 use crate::port::PortName;
+use crate::port::power::{PowerVerb, PowerVerbError};
 use crate::system::persist;
 use crate::trigger::LONGEST_LINE;
 
@@ -68,6 +70,20 @@ impl Watcher {
 
 #[zbus::interface(name = "org.consoleserver1.Watcher", introspection_docs = false)]
 impl Watcher {
+    /// A user has typed a power command in a session at this port.
+    #[zbus(out_args("output"))]
+    async fn power(
+        &self,
+        port: &str,
+        verb: &str,
+        user: &str,
+        #[zbus(header)] header: zbus::message::Header<'_>,
+    ) -> Result<String> {
+        let port = self::port(port)?;
+        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Refused(error.to_string()))?;
+        power::run_for_session(&self.shared, &header, &port, verb, user).await
+    }
+
     async fn report(
         &self,
         port: &str,

@@ -14,6 +14,9 @@ const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout of applying the configuration, driver included.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Characters of a note that are kept: a line of a log that a user reads on a terminal.
+const MAX_NOTE_CHARACTERS: usize = 500;
+
 /// Makes the service apply the configuration again. The answer is what is not in effect, or why nothing was done.
 pub type Apply = oneshot::Sender<Result<Vec<String>, String>>;
 
@@ -75,6 +78,14 @@ impl Server {
             Ok(Err(why)) => Reply::Refused(why),
             Err(_) => Reply::Refused(format!("cannot send a break to {name}: the device takes no input")),
         }
+    }
+
+    /// Records an event of console-admin's, such as a power command.
+    pub(super) fn note(&self, text: &str) -> Reply {
+        let text: String = plain(text).chars().take(MAX_NOTE_CHARACTERS).collect();
+        self.console.hub.note(text.clone());
+        self.console.roster().notify_all(None, &text);
+        Reply::Done
     }
 
     pub(super) fn disconnect(&self, user: &str, by: &str) -> Reply {

@@ -157,6 +157,14 @@ pub fn send_break(
     }
 }
 
+/// Records an event in the port's log and notifies its sessions.
+pub fn note(runtime_dir: &Path, port: &PortName, text: &str) -> Result<(), AttachError> {
+    match ask(runtime_dir, port, &Request::Note { text: text.to_owned() })? {
+        (Reply::Done, _) => Ok(()),
+        (reply, _) => Err(unexpected(port, reply)),
+    }
+}
+
 /// Disconnects a user, who is told `by` whom. Returns the number of sessions.
 pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> Result<u32, AttachError> {
     let request = Request::Disconnect { user: user.to_owned(), by: by.to_owned() };

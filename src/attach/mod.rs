@@ -50,6 +50,11 @@ pub enum Request {
         /// The administrator.
         by: String,
     },
+    /// Record an event in the log, and notify the sessions.
+    Note {
+        /// One line.
+        text: String,
+    },
     /// Disconnect a user.
     Disconnect {
         /// Login name.
@@ -64,7 +69,7 @@ impl Request {
     fn requires_administrator(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Status | Self::Run(_) | Self::Autobaud => false,
-            Self::Apply | Self::Break { .. } | Self::Disconnect { .. } => true,
+            Self::Apply | Self::Break { .. } | Self::Note { .. } | Self::Disconnect { .. } => true,
         }
     }
 }

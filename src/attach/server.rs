@@ -220,6 +220,7 @@ impl Server {
             Request::Break { milliseconds, by } => {
                 send_async(&mut stream, &self.send_break(milliseconds, by).await).await
             }
+            Request::Note { text } => send_async(&mut stream, &self.note(&text)).await,
             Request::Disconnect { user, by } => send_async(&mut stream, &self.disconnect(&user, &by)).await,
         }
     }

@@ -16,7 +16,7 @@ use super::commands::at_port::AtPort;
 use super::commands::check::Check;
 use super::commands::shorthand::Shorthand;
 use super::commands::{
-    autobaud, change, check, commit, connect, diff, drive, learn, list, rename, sessions, show, ssh_config,
+    autobaud, change, check, commit, connect, diff, drive, learn, list, power, rename, sessions, show, ssh_config,
     status,
 };
 use super::error::{CommandError, Done};
@@ -126,6 +126,7 @@ impl Program {
             Command::Confirm => commit::confirm(client, to).await,
             Command::Revert => commit::revert(client, to).await,
             Command::Break(send) => sessions::send_break(send, client).await,
+            Command::Power(options) => power::run(options, client, to).await,
             Command::Disconnect(disconnect) => sessions::disconnect(disconnect, client, to).await,
             Command::Autobaud(autobaud) => autobaud::run(autobaud, client, to).await,
             Command::Learn(learn) => learn::run(learn, client, to).await,

@@ -16,6 +16,7 @@ use super::commands::diff::Diff;
 use super::commands::drive::Reload;
 use super::commands::learn::Learn;
 use super::commands::list::List;
+use super::commands::power::PowerOptions;
 use super::commands::rename::{Copy, Rename};
 use super::commands::sessions::{Break, Disconnect};
 use super::commands::shorthand::Shorthand;
@@ -95,6 +96,8 @@ pub enum Command {
     Revert,
     /// Send a break; default: 500 ms
     Break(Break),
+    /// Switch the power of a port's device, or print whether it is on
+    Power(PowerOptions),
     /// Detect the line rate of a device: listen at common rates until its output reads as text
     Autobaud(Autobaud),
     #[command(flatten)]
@@ -107,7 +110,7 @@ pub enum Command {
     Check(Check),
     /// Disconnect the sessions of a user
     Disconnect(Disconnect),
-    /// Import the configuration of another console server: conserver.cf, ser2net.yaml or config.ini
+    /// Import the configuration of another console server: conserver.cf, conman.conf, ser2net.yaml or config.ini
     Import(ImportOptions),
     /// Print entries for ~/.ssh/config, which name each console
     SshConfig(SshConfigOptions),

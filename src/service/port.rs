@@ -97,6 +97,9 @@ impl PortService {
         let line = tokio::spawn(line.run(stored));
         let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
         let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
+        if options.bus {
+            console.set_bus();
+        }
         journal::set_port(&name);
         if took_over {
             console.set_took_over();

@@ -84,6 +84,8 @@ pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Ac
         Action::Echo(bytes) => here.reply(Reply::Echo(bytes)),
         Action::Line(Prompt::Message, text) => message(here, &text),
         Action::Line(Prompt::Search, words) => search(here, words),
+        Action::Line(Prompt::Power, text) if require_write(here) => super::power::entered(here, &text),
+        Action::Line(Prompt::Power, _) => {}
         Action::Unknown(characters) => {
             let name = prefix_text(prefix);
             here.notify(format!("{name}{characters} is not a command; {name}? for help"));
@@ -119,6 +121,7 @@ fn prompt_text(asked: Prompt) -> &'static str {
         Prompt::Console => "console",
         Prompt::Message => "message to the other users",
         Prompt::Search => "search the log for",
+        Prompt::Power => "power (on, off, cycle, status)",
     }
 }
 
@@ -143,6 +146,7 @@ fn help(here: &Context, prefix: Option<EscapePrefix>) -> String {
         ("i", "show settings, counters, modem lines"),
         ("o", "close and reopen the tty"),
         ("Mp", "pulse DTR; Md MD: DTR off, on; Mr MR: RTS off, on"),
+        ("!", "power of the device: on, off, cycle, status"),
         ("\\ooo", "send the character with this octal code"),
         ("v", "show the version"),
         ("?", "show this list"),

@@ -25,6 +25,8 @@ pub struct Console {
     name: watch::Sender<PortName>,
     /// `console@INSTANCE`, which a rename does not change.
     unit: OnceLock<String>,
+    /// The system bus is that of console-admin.
+    bus: OnceLock<()>,
     pub(crate) hub: Arc<Hub>,
     pub(crate) log: Reader,
     /// One search of the output for a user's pattern at a time, since a costly pattern takes long.
@@ -79,6 +81,7 @@ impl Console {
         Arc::new(Self {
             name: watch::Sender::new(name),
             unit: OnceLock::new(),
+            bus: OnceLock::new(),
             hub,
             log,
             searches: Arc::new(Semaphore::new(1)),
@@ -164,6 +167,16 @@ impl Console {
     pub(crate) fn set_settings(&self, settings: config::Port) {
         self.roster().set_writers(settings.write);
         self.settings.send_replace(settings);
+    }
+
+    /// The port may call console-admin.
+    pub fn set_bus(&self) {
+        self.bus.get_or_init(|| ());
+    }
+
+    /// Whether it may.
+    pub(super) fn has_bus(&self) -> bool {
+        self.bus.get().is_some()
     }
 
     /// Sets how to read the list of ports. Only the first call counts.

@@ -40,7 +40,7 @@ pub enum Action {
     Timestamps,
     /// `M…`: set a modem line.
     Modem(Modem),
-    /// `;`, `b`, `/`: prompt for a line.
+    /// `;`, `b`, `/`, `!`: prompt for a line.
     Ask(Prompt),
     /// Echo of the line that the user edits.
     Echo(Vec<u8>),
@@ -63,6 +63,8 @@ pub enum Prompt {
     Message,
     /// `/`: a search of the log.
     Search,
+    /// `!`: a power command.
+    Power,
 }
 
 /// Change of a modem line.
@@ -279,6 +281,7 @@ fn command(state: State, byte: u8, actions: &mut Actions) -> State {
         (State::Command, b';') => asks(Prompt::Console),
         (State::Command, b'b') => asks(Prompt::Message),
         (State::Command, b'/') => asks(Prompt::Search),
+        (State::Command, b'!') => asks(Prompt::Power),
         (state, byte) => (single_key_command(state, byte), State::Typing),
     };
     actions.0.push(action);
@@ -389,6 +392,7 @@ mod tests {
                 vec![Ask(Prompt::Search), echo("ab\x08 \x08\x08 \x08c"), line(Prompt::Search, "c")],
             ),
             ("\x05cba\x05c.\r", vec![Ask(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
+            ("\x05c!on\r", vec![Ask(Prompt::Power), echo("on"), line(Prompt::Power, "on")]),
             ("\x05c/x\x1bq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
             ("\x05c\r", vec![Nothing]),
             ("\x05cZ", vec![unknown("Z")]),

@@ -10,6 +10,7 @@ mod input;
 mod input_queue;
 mod options;
 mod output;
+mod power;
 pub mod replay;
 mod roster;
 pub mod timestamps;

@@ -12,6 +12,7 @@ pub(super) mod learn;
 mod lines;
 pub(super) mod list;
 mod many;
+pub(super) mod power;
 pub(super) mod rename;
 pub(super) mod sessions;
 pub(super) mod shorthand;

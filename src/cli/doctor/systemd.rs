@@ -10,7 +10,7 @@ use crate::cli::bounded;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Units that are not a port's. For patterns, systemd reports the units that exist.
-pub(super) const COMMON: [&str; 15] = [
+pub(super) const COMMON: [&str; 16] = [
     "consoleserver.target",
     "console-admin.service",
     "console-auth-cli.socket",
@@ -25,6 +25,7 @@ pub(super) const COMMON: [&str; 15] = [
     "console-open.service",
     "console-rollback.service",
     "console-auth-*@*.service",
+    "console-power@*.service",
     "console-trigger@*.service",
 ];
 pub(super) const LOGROTATE_TIMER: &str = "console-logrotate.timer";

@@ -52,7 +52,8 @@ fn failed(units: &Units, unit: &str) -> Option<Finding> {
         return None;
     }
     let result = units.property(unit, "Result").unwrap_or("unknown");
-    let start = if unit.starts_with("console-trigger@") { "" } else { "; then: systemctl restart " };
+    let on_demand = ["console-trigger@", "console-power@"].iter().any(|kind| unit.starts_with(kind));
+    let start = if on_demand { "" } else { "; then: systemctl restart " };
     let restarted = if start.is_empty() { "" } else { unit };
     Some(Finding::everywhere(
         format!("{unit} has failed ({result})"),

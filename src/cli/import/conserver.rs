@@ -1,4 +1,4 @@
-//! conserver.cf(5): `console` blocks of type `device` with their `default` blocks, resolved as in conserver: a default applies to what
+//! conserver.cf(5): `console` blocks with their `default` blocks, resolved as in conserver: a default applies to what
 //! follows it, and the last value and the last console of a name count.
 
 use std::collections::BTreeMap;
@@ -9,6 +9,7 @@ use super::error::{ImportError, SourceLine};
 use super::lexer::Include;
 use super::plan::{Draft, Plan, quoted};
 use super::source::Source;
+use super::remote::FarEnd;
 use super::subst::{self, Values};
 use crate::config::Value;
 
@@ -218,17 +219,17 @@ fn port(
     let setting = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
     let at = |keyword: &str| settings.one.get(keyword).map_or(place, |statement| &statement.place);
     let kind = setting("type").unwrap_or_default();
-    if !kind.eq_ignore_ascii_case("device") {
-        let why = match kind {
-            "" => "no type; only type device is imported".to_owned(),
-            kind => format!("type {}; only serial ports of this machine are imported", quoted(kind)),
-        };
-        plan.leave(place, title, why);
-        return Ok(());
-    }
     if let Some(master) = setting("master").filter(|master| !is_here(master, this_host)) {
         plan.leave(place, title, format_args!("its master is {}, not {this_host}", quoted(master)));
         return Ok(());
+    }
+    if kind.is_empty() || kind.eq_ignore_ascii_case("noop") {
+        let why = "it is connected to nothing: expected type device, exec, host, ipmi or uds";
+        plan.leave(place, title, why);
+        return Ok(());
+    }
+    if !kind.eq_ignore_ascii_case("device") {
+        return remote(plan, console, kind, breaks, from);
     }
     for keyword in ["device", "baud", "parity"] {
         if setting(keyword).is_none() {
@@ -236,23 +237,7 @@ fn port(
             return Ok(());
         }
     }
-    let number = setting("port").map(|word| word.parse::<u16>().ok());
-    let unsigned = |keyword, default: u16| match setting(keyword) {
-        // conserver computes modulo 65536.
-        Some("-1") => u16::MAX,
-        Some(word) => word.parse().unwrap_or(default),
-        None => default,
-    };
-    let values = Values {
-        console: name,
-        host: setting("host"),
-        replstring: setting("replstring"),
-        baud: setting("baud"),
-        port: number.flatten(),
-        final_port: number
-            .flatten()
-            .map(|port| unsigned("portbase", 0).wrapping_add(unsigned("portinc", 1).wrapping_mul(port))),
-    };
+    let values = values(console);
     let device = match (setting("device").unwrap_or_default(), setting("devicesubst")) {
         (device, Some(rules)) => match subst::substituted(device, rules, &values) {
             Ok(device) => device,
@@ -288,6 +273,92 @@ fn port(
     plan.set(&mut draft, "baud", baud, "baud", at("baud"));
     plan.set(&mut draft, "parity", parity.into(), "parity", at("parity"));
     plan.set(&mut draft, "bytesize", Value::Integer(bits), "parity", at("parity"));
+    super::options::apply(plan, &mut draft, &settings.options, place);
+    finish(plan, draft, console, breaks, from);
+    Ok(())
+}
+
+/// What a substitution may put in.
+fn values(console: &Console) -> Values<'_> {
+    let setting = |keyword: &str| console.settings.one.get(keyword).map(|statement| statement.value.as_str());
+    let number = setting("port").and_then(|word| word.parse::<u16>().ok());
+    let unsigned = |keyword, default: u16| match setting(keyword) {
+        // As conserver counts, modulo 65536.
+        Some("-1") => u16::MAX,
+        Some(word) => word.parse().unwrap_or(default),
+        None => default,
+    };
+    Values {
+        console: &console.name,
+        host: setting("host"),
+        replstring: setting("replstring"),
+        baud: setting("baud"),
+        port: number,
+        final_port: number
+            .map(|port| unsigned("portbase", 0).wrapping_add(unsigned("portinc", 1).wrapping_mul(port))),
+    }
+}
+
+/// A console that is no tty.
+fn remote(
+    plan: &mut Plan,
+    console: &Console,
+    kind: &str,
+    breaks: &BTreeMap<String, String>,
+    from: &Origins,
+) -> Result<(), ImportError> {
+    let Console { name, place, settings } = console;
+    let title = format!("console {}", quoted(name));
+    let setting = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
+    let values = values(console);
+    let substituted = |text: &str, rules: Option<&str>| match rules {
+        Some(rules) => subst::substituted(text, rules, &values),
+        None => Ok(text.to_owned()),
+    };
+    let host = || setting("host").map(str::to_owned).ok_or("it has no host, which conserver wants".to_owned());
+    let far_end = match kind.to_ascii_lowercase().as_str() {
+        "host" => host().and_then(|host| {
+            let port = values.final_port.ok_or("expected port as a number from 1 to 65535")?;
+            Ok(match setting("protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("raw")) {
+                true => FarEnd::Tcp(host, port),
+                false => FarEnd::Telnet(host, port),
+            })
+        }),
+        "uds" => match setting("uds") {
+            Some(path) => substituted(path, setting("udssubst")).map(FarEnd::Unix),
+            None => Err("it has no uds, which conserver wants".to_owned()),
+        },
+        "exec" => substituted(setting("exec").unwrap_or("(the shell of conserver's user)"), setting("execsubst"))
+            .map(FarEnd::Program),
+        "ipmi" => host().map(FarEnd::Ipmi),
+        _ => Err("its type is unknown: expected device, exec, host, ipmi or uds".to_owned()),
+    };
+    match far_end {
+        Ok(far_end) => {
+            if let Some(mut draft) = far_end.port(plan, name, place)? {
+                // Among them is !login, by which nobody may use the port. A far end has no line to set.
+                super::options::apply(plan, &mut draft, &settings.options, place);
+                for key in ["xonxoff", "rtscts", "stopbits"] {
+                    draft.keys.remove(key);
+                }
+                finish(plan, draft, console, breaks, from);
+            }
+        }
+        Err(why) => plan.leave(place, title, format_args!("left out: {why}")),
+    }
+    Ok(())
+}
+
+/// What is the same of every type.
+fn finish(
+    plan: &mut Plan,
+    mut draft: Draft,
+    console: &Console,
+    breaks: &BTreeMap<String, String>,
+    from: &Origins,
+) {
+    let Console { name, place, settings } = console;
+    let title = format!("console {}", quoted(name));
     for statement in settings.one.values() {
         remark(plan, &mut draft, statement, breaks);
     }
@@ -297,13 +368,11 @@ fn port(
         plan.leave(at, format_args!("{title}: include {}", quoted(included)), why);
         consent::nobody(plan, &mut draft, at);
     }
-    super::options::apply(plan, &mut draft, &settings.options, place);
     if from.is_local() {
         let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
         plan.set(&mut draft, "listen", here, "access", place);
     }
     plan.ports.push(draft);
-    Ok(())
 }
 
 /// Reports a statement that is not imported.

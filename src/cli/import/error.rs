@@ -29,8 +29,8 @@ impl fmt::Display for SourceLine {
 pub enum ImportError {
     /// The format cannot be inferred.
     #[error(
-        "{0:?}: unknown format (expected a conserver.cf, ser2net.yaml, ser2net.conf or config.ini): \
-         use --from conserver, ser2net or consoleserver"
+        "{0:?}: unknown format (expected a conserver.cf, conman.conf, ser2net.yaml, ser2net.conf or config.ini): \
+         use --from conserver, conman, ser2net or consoleserver"
     )]
     UnknownKind(PathBuf),
     /// It cannot be read.

@@ -5,7 +5,7 @@ use super::kind::{self, Program};
 use super::lexer::Include;
 use super::plan::Plan;
 use super::source::Source;
-use super::{conserver, former, ini, ser2net};
+use super::{conman, conserver, former, ini, ser2net};
 
 /// Reads a text, and those that it includes, into a plan.
 pub fn plan(
@@ -18,6 +18,7 @@ pub fn plan(
         Program::Conserver => conserver::plan(source, include, this_host),
         Program::Ser2net if kind::is_former(&source.text) => former::plan(&source),
         Program::Ser2net => ser2net::plan(source, include),
+        Program::Conman => conman::plan(&source),
         Program::Consoleserver => ini::plan(&source),
     }
 }

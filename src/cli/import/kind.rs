@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
-use super::former;
+use super::{conman, former};
 
 /// The program that a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -13,12 +13,17 @@ pub enum Program {
     Conserver,
     /// ser2net.yaml, or ser2net.conf of before 4.0
     Ser2net,
+    /// conman.conf
+    Conman,
     /// config.ini
     Consoleserver,
 }
 
 /// From its file name extension.
 pub fn by_name(path: &Path) -> Option<Program> {
+    if path.file_name().is_some_and(|name| name == "conman.conf") {
+        return Some(Program::Conman);
+    }
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "cf" => Some(Program::Conserver),
         "yaml" | "yml" => Some(Program::Ser2net),
@@ -40,6 +45,7 @@ pub fn by_text(text: &str) -> Option<Program> {
     match first {
         _ if first.starts_with("%YAML") || first == "---" => Some(Program::Ser2net),
         _ if first.starts_with('[') => Some(Program::Consoleserver),
+        _ if conman::is_line(first) => Some(Program::Conman),
         _ if former::is_line(first) => Some(Program::Ser2net),
         _ if !first.contains(':')
             && is_one_of(&["access", "break", "config", "console", "default", "group", "task"]) =>

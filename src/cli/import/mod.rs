@@ -1,9 +1,10 @@
 //! `import`: converts the configuration of another console server. Readers produce a [`Plan`] of the ports and of what is not imported:
-//! `conserver` reads conserver.cf(5) by `lexer` and `blocks`, `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before
+//! `conserver` reads conserver.cf(5) by `lexer` and `blocks`, `conman` conman.conf(5), `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before
 //! 4.0, and `ini` reads config.ini of ConsoleServer. They do no I/O; their caller reads included files. `carry` applies the plan.
 
 mod blocks;
 mod carry;
+mod conman;
 mod consent;
 mod conserver;
 mod error;
@@ -15,6 +16,7 @@ mod kind;
 mod lexer;
 mod options;
 mod plan;
+mod remote;
 mod ser2net;
 mod source;
 mod subst;

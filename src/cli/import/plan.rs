@@ -73,6 +73,17 @@ impl Plan {
         device: &str,
         place: &SourceLine,
     ) -> Result<Option<Draft>, ImportError> {
+        self.port_on(word, "device", device, place)
+    }
+
+    /// The same of any far end: `key` is `device` or `source`. Several ports may have a unit of their own.
+    pub(super) fn port_on(
+        &mut self,
+        word: &str,
+        key: &'static str,
+        device: &str,
+        place: &SourceLine,
+    ) -> Result<Option<Draft>, ImportError> {
         let title = format!("port {:?}", quoted(word));
         let Some(fit) = valid_name(word) else {
             let why = word.parse::<PortName>().map_or_else(|error| error.to_string(), |_| String::new());
@@ -94,14 +105,16 @@ impl Plan {
             closed: false,
             sets_users: false,
         };
-        if !is_by_name(device.as_ref(), &draft.name) {
-            self.set(&mut draft, "device", device.into(), &format!("device {device}"), place);
-            if !draft.keys.contains_key("device") {
+        if key != "device" || !is_by_name(device.as_ref(), &draft.name) {
+            self.set(&mut draft, key, device.into(), &format!("{key} {device}"), place);
+            if !draft.keys.contains_key(key) {
                 self.leave(place, title, "it has no device");
                 return Ok(None);
             }
         }
-        self.devices.insert(device.to_owned(), (draft.name.clone(), place.clone()));
+        if device != "unit" {
+            self.devices.insert(device.to_owned(), (draft.name.clone(), place.clone()));
+        }
         if draft.name.as_str() != word {
             let why = format!("invalid here; renamed to {}", draft.name);
             self.leave(place, format_args!("name {:?}", quoted(word)), why);

@@ -62,6 +62,8 @@ fn hostile() -> impl Strategy<Value = String> {
         "9600n81",
         "=",
         "[GLOBAL]\n",
+        "CONSOLE name=a dev=",
+        "GLOBAL seropts=",
         "sshport",
         "é",
         "\t",
@@ -80,7 +82,7 @@ proptest! {
     #[test]
     fn no_text_is_too_much_for_a_reader(text in hostile()) {
         // Valid or not, there is a result, and it can be displayed.
-        for plan in [conserver(&text), ser2net(&text), former::plan(&source(&text)), ini::plan(&source(&text))] {
+        for plan in [conserver(&text), ser2net(&text), former::plan(&source(&text)), ini::plan(&source(&text)), conman::plan(&source(&text))] {
             match plan {
                 Ok(mut plan) => {
                     plan.number(65_000, &crate::config::Config::default());
@@ -178,6 +180,8 @@ fn the_format_is_inferred_from_the_first_line() {
         ("default * {\n", Some(Program::Conserver)),
         ("Console a { motd \"a:b\"; }\n", Some(Program::Conserver)),
         ("[GLOBAL]\n", Some(Program::Consoleserver)),
+        ("# x\nSERVER keepalive=ON\n", Some(Program::Conman)),
+        ("console name=\"a\" dev=\"b:1\"\n", Some(Program::Conman)),
         ("hello\n", None),
         ("", None),
     ] {
@@ -193,4 +197,47 @@ fn the_format_is_inferred_from_the_first_line() {
     ] {
         assert_eq!(kind::is_former(text), wanted, "{text:?}");
     }
+}
+
+/// As conman.conf(5) and conman's own sample file have them.
+#[test]
+fn each_kind_of_console_of_conman_and_conserver_has_its_source() {
+    let text = "CONSOLE name=a dev=ts1:2001\nCONSOLE name=b dev='ipmi:192.0.2.3' ipmiopts='U:x,P:secret'\n\
+        CONSOLE name=c dev=\"unix:/run/vm/%N\"\nCONSOLE name=d dev='/usr/lib/conman/exec/x.exp host'\nCONSOLE name=e dev=/dev/ttyS1 seropts='19200,7e2'\n";
+    let key = |plan: &Plan, name: &str, key: &str| {
+        let port = plan
+            .ports
+            .iter()
+            .find(|port| port.name.as_str() == name)
+            .unwrap_or_else(|| panic!("no port {name}"));
+        port.keys.get(key).map(|(value, _)| crate::cli::value::text(value)).unwrap_or_default()
+    };
+    let plan = conman::plan(&source(text)).unwrap();
+    for (name, wanted) in
+        [("a", "telnet:ts1:2001"), ("b", "unit"), ("c", "unix:/run/vm/c"), ("d", "unit"), ("e", "")]
+    {
+        assert_eq!(key(&plan, name, "source"), wanted, "{name}");
+    }
+    for (name, wanted) in
+        [("baud", "19200"), ("bytesize", "7"), ("parity", "E"), ("stopbits", "2"), ("device", "/dev/ttyS1")]
+    {
+        assert_eq!(key(&plan, "e", name), wanted, "{name}");
+    }
+    assert!(!left(&plan).join("\n").contains("secret"), "{:?}", left(&plan));
+
+    let text = "default * { rw *; }\nconsole a { type host; host ts1; port 4; portbase 2000; }\n\
+        console b { type host; host 2001:db8::1; port 7001; protocol raw; }\nconsole c { type uds; uds /run/c; }\n\
+        console d { type exec; exec ssh bmc; }\nconsole e { type ipmi; host bmc; password secret; }\nconsole f { type noop; }\n";
+    let plan = conserver(text).unwrap();
+    for (name, wanted) in [
+        ("a", "telnet:ts1:2004"),
+        ("b", "tcp:[2001:db8::1]:7001"),
+        ("c", "unix:/run/c"),
+        ("d", "unit"),
+        ("e", "unit"),
+    ] {
+        assert_eq!(key(&plan, name, "source"), wanted, "{name}");
+    }
+    assert_eq!(plan.ports.len(), 5);
+    assert!(!left(&plan).join("\n").contains("secret"), "{:?}", left(&plan));
 }
