@@ -7,6 +7,7 @@ pub mod event;
 pub mod pattern;
 pub mod port;
 pub mod printable;
+pub mod telnet;
 
 pub mod system;
 
@@ -23,6 +24,7 @@ pub mod logdir;
 
 pub mod ring;
 pub mod serial;
+pub mod source;
 
 pub mod hub;
 
@@ -36,6 +38,8 @@ pub mod attach;
 pub mod ssh;
 
 pub mod service;
+
+pub mod dial;
 
 pub mod generator;
 

@@ -6,6 +6,7 @@ mod mapping;
 pub mod nearest;
 mod pacing;
 pub mod pattern;
+mod source;
 mod units;
 
 use std::cmp::Ordering;
@@ -19,6 +20,7 @@ use thiserror::Error;
 pub use mapping::Mapping;
 pub use pacing::{Pacing, Pause};
 pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
+pub use source::{Endpoint, Source, SourceError};
 
 /// Why a port name or a line setting is rejected. The Display is the sentence that the user reads.
 #[allow(missing_docs)] // The Display of each variant describes it.

@@ -177,7 +177,7 @@ fn a_session_does_not_change_to_another_device_without_confirmation() {
     let mut heard = [0; 6];
     (&other).read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"hello\r", "and nothing that was typed before");
-    rig.wait_for_log("# demo is another adapter than before");
+    rig.wait_for_log("# demo is not the same adapter as before");
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn without_sessions_another_device_is_opened_and_the_log_reports_it() {
     link(&rig, "demo", &tty);
     (&other).write_all(b"I am another\r\n").unwrap();
     let log = rig.wait_for_log("< I am another");
-    let order = ["# demo closed: ", "# demo is another adapter than before", "< I am another"];
+    let order = ["# demo closed: ", "# demo is not the same adapter as before", "< I am another"];
     let places: Vec<_> =
         order.iter().map(|words| log.find(words).unwrap_or_else(|| panic!("{words}: {log}"))).collect();
     assert!(places.is_sorted(), "{log}");

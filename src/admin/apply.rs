@@ -129,6 +129,7 @@ impl Plan {
         let unit = instance(now, new, name);
         let (service, socket) = (unit.service(), unit.ssh_socket());
         let (attach, path) = (unit.local_socket(), unit.path_unit());
+        let source_socket = format!("console-source@{unit}.socket");
         // A port added to the file by an edit is in the running configuration, but systemd does not have it
         // yet.
         let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(unit);
@@ -147,6 +148,8 @@ impl Plan {
                 // Sockets first: a socket would start the service again.
                 self.stop(old_path.map(|_| path));
                 self.steps.extend([socket, attach, service].map(Step::Stop));
+                // Its service ends with the port.
+                self.stop(has_source(now.units, unit).then_some(source_socket));
                 return;
             }
         };
@@ -162,12 +165,19 @@ impl Plan {
             self.stop(old_path.map(|_| path.clone()));
             self.steps.extend(new_path.map(|_| Step::Start(path)));
         }
+        // (A port that starts has it started.)
+        match (has_source(now.units, unit), has_source(units, unit)) {
+            (false, true) if now.active.contains(name) => self.steps.push(Step::Start(source_socket)),
+            (true, false) => self.steps.push(Step::Stop(source_socket)),
+            _ => {}
+        }
         let device = new.device(name, after);
         // A port that was stopped stays stopped, unless the user named it.
         let is_meant = !was_enabled
             || now.requested.contains(name)
             || before.is_some_and(|before| now.config.device(name, before) != device);
-        if !now.active.contains(name) && is_meant && (now.leads)(&device).is_some() {
+        let is_there = after.source.is_some() || (now.leads)(&device).is_some();
+        if !now.active.contains(name) && is_meant && is_there {
             self.steps.push(Step::Start(service));
         }
     }
@@ -296,6 +306,11 @@ fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
     let expected =
         |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(PortName::of_unit);
     units.entries.keys().filter_map(|path| expected(path)).collect()
+}
+
+/// Whether this instance has a source.
+fn has_source(units: &generator::Plan, unit: &PortName) -> bool {
+    units.entries.contains_key(Path::new(&format!("console-source@{unit}.service.d/10-source.conf")))
 }
 
 /// The `.path` unit of this instance.

@@ -1,5 +1,4 @@
-//! Opens the log directory of each port and passes it as a descriptor. Run by systemd as
-//! `console-logs.service`.
+//! Opens the log directory of each port and passes it on. Run by systemd as `console-logs.service`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -50,8 +49,8 @@ fn main() -> ExitCode {
 fn options(Arguments { base, user, group }: Arguments) -> anyhow::Result<Options> {
     let owner = User::from_name(&user)
         .with_context(|| format!("user {user}"))?
-        .with_context(|| format!("there is no user {user}: run systemd-sysusers"))?;
-    // Without the group, only the user of the ports can read logs.
+        .with_context(|| format!("there is no user {user}: systemd-sysusers creates it"))?;
+    // Without that group, only the ports may read the logs.
     let readers = Group::from_name(&group).with_context(|| format!("group {group}"))?;
     Ok(Options { base, user: owner.uid, group: readers.map_or(owner.gid, |group| group.gid) })
 }

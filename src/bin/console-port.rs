@@ -1,9 +1,8 @@
-//! One serial port: reads the tty, logs its output, serves it over SSH and locally. Run by systemd as
+//! One serial port: reads the tty, logs its output, serves it by SSH and locally. Run by systemd as
 //! `console@NAME.service`, or by `consoleserver`.
 
 //!
-//! Its arguments are parsed by lexopt, not by clap as in the other programs: 48 processes of it run, and
-//! users rarely type it.
+//! Its arguments are parsed by lexopt, not by clap as those of the other programs: 48 of this process run, and users rarely start it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,7 +29,7 @@ Options:
   -V, --version        Print version
 ";
 
-/// What is asked for.
+/// Command line.
 enum Request {
     Serve(Options),
     Say(String),
@@ -51,9 +50,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // Started by a file descriptor, it would have the descriptor's number as its name.
+    // If it is started by a descriptor, the kernel names it by that number.
     if let Err(error) = set_name(c"console-port") {
-        eprintln!("console-port: cannot set the process name: {error}");
+        eprintln!("console-port: the process name cannot be set: {error}");
     }
     journal::init("console-port", Some(&options.port));
     match service::run(&options) {

@@ -26,6 +26,8 @@ pub enum Shared {
     TcpPort,
     /// A device.
     Device,
+    /// What one port is connected to.
+    Line,
 }
 
 impl fmt::Display for Shared {
@@ -33,6 +35,7 @@ impl fmt::Display for Shared {
         f.write_str(match self {
             Self::TcpPort => "each listener needs its own TCP port",
             Self::Device => "each port needs its own device",
+            Self::Line => "a port has either a device or a source",
         })
     }
 }
@@ -64,6 +67,10 @@ impl Config {
                     }
                     None => there.push((key, addresses)),
                 }
+            }
+            if port.device.is_some() && port.source.is_some() {
+                let (key, other) = (path(name, "source"), path(name, "device"));
+                found.push(Conflict { shared: Shared::Line, key, other });
             }
             if let Some(device) = &port.device {
                 match devices.get(device.as_path()) {

@@ -7,9 +7,10 @@ use thiserror::Error;
 
 use super::fault::segment;
 use super::keys::{self, RejectedValue};
+use super::read::unknown;
 use super::{
     Access, Config, Members, Port, Server, TemplateName, TemplateNameError, Trigger, TriggerName,
-    TriggerNameError, Value, read,
+    TriggerNameError, Value,
 };
 use crate::port::{GroupName, PatternError, PortName};
 
@@ -164,7 +165,7 @@ impl KeyPath {
             let known = || table.iter().map(|key| key.name).filter(|name| *name != "log");
             found
                 .map(|key| key.name)
-                .ok_or_else(|| PathError::Key(format!("{}: {}", segment(key), read::unknown(key, known()))))
+                .ok_or_else(|| PathError::Key(format!("{}: {}", segment(key), unknown(key, known()))))
         }
         let key = match &scope {
             Scope::Server => name(keys::SERVER, key)?,

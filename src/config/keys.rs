@@ -184,6 +184,20 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| port.device.as_deref().map(value::show_path),
     },
     Key {
+        name: "source",
+        expects: "\"unix:/PATH\", \"tcp:HOST:PORT\", \"telnet:HOST:PORT\", \"rfc2217:HOST:PORT\" or \"unit\"",
+        general: false,
+        put: |port, v| store(&mut port.source, value::source(v).map(Some)),
+        get: |port| port.source.as_ref().map(|source| source.to_string().into()),
+    },
+    Key {
+        name: "on_demand",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.on_demand, value::flag(v)),
+        get: |port| Some(port.on_demand.into()),
+    },
+    Key {
         name: "ssh_port",
         expects: TCP_PORT,
         general: false,

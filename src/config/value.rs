@@ -10,7 +10,7 @@ use super::{
     EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
 };
-use crate::port::{Mapping, PortPattern};
+use crate::port::{Mapping, PortPattern, Source, SourceError};
 
 /// A value that has not been checked yet.
 pub type Value = toml::Value;
@@ -100,6 +100,10 @@ pub(super) fn one_of<T: Words>(value: &Value) -> Parsed<T> {
 
 pub(super) fn show_word<T: Words>(value: T) -> Value {
     T::WORDS.iter().find(|(_, other)| *other == value).map_or("", |(word, _)| *word).into()
+}
+
+pub(super) fn source(value: &Value) -> Parsed<Source> {
+    text(value)?.parse().map_err(|error: SourceError| Rejected::Because(error.to_string()))
 }
 
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {

@@ -365,6 +365,7 @@ mod tests {
 
     #[test]
     fn an_invalid_command_line_is_reported_in_one_line() {
+        let mut golden = String::new();
         for (line, wanted) in [
             ("reboot now", r#"unknown command "reboot"; help lists the commands"#),
             ("log 5", r#"log: unexpected argument "5"; usage: log [-n"#),
@@ -398,7 +399,9 @@ mod tests {
             let error = parse(line.as_bytes()).map(|command| panic!("{line:?}: {command:?}"));
             let Err(error) = error.map_err(|error| error.to_string());
             assert!(error.contains(wanted) && error.lines().count() == 1, "{line:?}: {error}");
+            golden.push_str(&format!("{}\n  {error}\n", line.escape_debug()));
         }
+        snapbox::assert_data_eq!(golden, snapbox::file!["../../tests/golden/exec/errors.txt"].raw());
         assert_eq!(parse(b"grep \xff"), Err(ParseError::NotText));
         assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NotText));
     }

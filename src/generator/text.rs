@@ -45,6 +45,20 @@ pub(super) fn path_value(path: &Path) -> Option<String> {
     (whole && clean).then(|| text.replace('%', "%%"))
 }
 
+/// A word of a command line (systemd.service(5), "Command lines"): in double quotes, with specifiers and variables doubled. It has no
+/// control characters.
+pub(super) fn quoted(word: &str) -> String {
+    let mut text = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            '%' | '$' => text.extend([c, c]),
+            c => text.push(c),
+        }
+    }
+    text + "\""
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -64,6 +78,12 @@ mod tests {
         for path in ["/", "dev/ttyS0", "/dev/../etc", &format!("/dev/{}", "x".repeat(240))] {
             assert_eq!(device_unit(Path::new(path)), None, "{path}");
         }
+    }
+
+    #[test]
+    fn a_word_of_a_command_line_is_one_word_without_specifiers() {
+        assert_eq!(quoted("tcp:ts1:7001"), "\"tcp:ts1:7001\"");
+        assert_eq!(quoted(r#"unix:/a b/%i $HOME "x" \n"#), r#""unix:/a b/%%i $$HOME \"x\" \\n""#);
     }
 
     #[test]

@@ -60,8 +60,10 @@ fn is_ours(path: &Path) -> bool {
     let begins = |name: Option<&std::ffi::OsStr>, with: &[&str]| {
         name.and_then(|name| name.to_str()).is_some_and(|name| with.iter().any(|with| name.starts_with(with)))
     };
-    begins(path.iter().next(), &["console@", "console-attach@", "console-cli.", "consoleserver."])
-        || begins(path.file_name(), &["console@"])
+    begins(
+        path.iter().next(),
+        &["console@", "console-attach@", "console-source@", "console-cli.", "consoleserver."],
+    ) || begins(path.file_name(), &["console@"])
 }
 
 /// Defence in depth: `plan` makes no path that leads out of the directory.

@@ -37,8 +37,12 @@ impl Claims {
             enabled: port.enabled,
             by_device: port.device.is_some(),
         };
-        let (mut by_device, by_name): (Vec<_>, Vec<_>) =
-            config.ports.iter().map(claim).partition(|claim| claim.by_device);
+        let (mut by_device, by_name): (Vec<_>, Vec<_>) = config
+            .ports
+            .iter()
+            .filter(|(_, port)| port.source.is_none())
+            .map(claim)
+            .partition(|claim| claim.by_device);
         by_device.extend(by_name);
         Self(by_device)
     }

@@ -45,8 +45,8 @@ pub enum WriteDenied {
 /// An attached session.
 #[derive(Debug)]
 pub struct AttachedSession {
-    pub client: AttachedUser,
-    pub since: Timestamp,
+    pub(crate) client: AttachedUser,
+    pub(crate) since: Timestamp,
     /// Whether it has write access.
     pub writes: bool,
     notices: mpsc::Sender<String>,

@@ -133,7 +133,13 @@ impl Systemd {
             let (description, loaded, active, sub, following) = words;
             (unit.clone(), description, loaded, active, sub, following, path(), 0, empty, path())
         };
-        running.iter().filter(|unit| patterns.contains(unit)).map(listed).collect()
+        let matches = |unit: &&String| {
+            patterns.iter().any(|pattern| match pattern.split_once('*') {
+                Some((before, after)) => unit.starts_with(before) && unit.ends_with(after),
+                None => *unit == pattern,
+            })
+        };
+        running.iter().filter(matches).map(listed).collect()
     }
     #[zbus(signal)]
     async fn job_removed(

@@ -78,9 +78,7 @@ async fn a_report_is_accepted_once_per_cooldown_and_starts_the_hook_unit_with_th
     assert!(fs::read_to_string(&event).unwrap().contains("syncing"));
 
     // One that starts nothing is told all the same.
-    assert!(
-        report(&bench, "_console-port", ["a", "quiet", "nothing was heard for 5 min"]).await.status.success()
-    );
+    assert!(report(&bench, "_console-port", ["a", "quiet", "no output for 5 min"]).await.status.success());
     assert_eq!(*signals.next().await.unwrap().args().unwrap().rule(), "quiet");
     assert_eq!(bench.requested(), [""; 0]);
     // After half its rest it is believed again: clocks differ.

@@ -19,7 +19,7 @@ fn fails(command: &mut Command) -> String {
 }
 
 #[test]
-fn what_transfers_files_is_told_what_does_so_here() {
+fn file_transfer_programs_get_an_alternative() {
     let bench = Bench::new("");
     let options = bench.ssh_options();
     let words: Vec<_> = options.split(' ').collect();
@@ -41,7 +41,7 @@ fn what_transfers_files_is_told_what_does_so_here() {
 }
 
 #[test]
-fn ssh_copy_id_is_told_where_keys_are_kept() {
+fn ssh_copy_id_gets_the_place_for_keys() {
     let bench = Bench::new("");
     let home = bench.accounts.home("root");
     std::fs::create_dir(home.join(".ssh")).unwrap();
@@ -61,7 +61,7 @@ fn ssh_copy_id_is_told_where_keys_are_kept() {
 
 /// As VS Code's Remote-SSH starts its server, and Ansible its modules.
 #[test]
-fn what_wants_a_shell_is_told_that_there_is_none() {
+fn commands_for_a_shell_are_rejected_with_the_reason() {
     let bench = Bench::new("");
     let key = bench.rig.path("key");
     // OpenSSH takes no 0 for a port of its own here.

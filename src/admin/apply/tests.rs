@@ -139,6 +139,25 @@ fn a_socket_that_systemd_has_closed_is_restarted() {
 }
 
 #[test]
+fn a_source_comes_changes_and_goes() {
+    let tcp = format!("{A}source = \"tcp:ts1:7001\"\n");
+    assert_eq!(
+        story("", &tcp, &["a"], &[]),
+        "probe [::]:1001\ndaemon-reload\nstart console-attach@a.socket\nstart console@a.socket\nstart console@a.service"
+    );
+    assert_eq!(story(A, &tcp, &["a"], &[]), "daemon-reload\nstart console@a.service");
+    assert_eq!(story(A, &tcp, &["a"], &["a"]), "daemon-reload\nstart console-source@a.socket\napply a");
+    let other = tcp.replace("7001", "7002");
+    assert_eq!(story(&tcp, &other, &["a"], &["a"]), "daemon-reload\napply a");
+    assert_eq!(story(&tcp, A, &["a"], &["a"]), "daemon-reload\nstop console-source@a.socket\napply a");
+    assert_eq!(
+        story(&tcp, "", &["a"], &["a"]),
+        "daemon-reload\nstop console@a.socket\nstop console-attach@a.socket\nstop console@a.service\n\
+         stop console-source@a.socket"
+    );
+}
+
+#[test]
 fn a_device_changes() {
     let there = format!("{A}device = \"/dev/there\"\n");
     assert_eq!(story(A, &there, &["a"], &["a"]), "daemon-reload\napply a");

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::{Finding, Observation};
+use super::finding::Finding;
+use super::observation::Observation;
 use crate::hostkeys::{self, HostKeyError, HostKeys};
 
-/// What a port's STATUS= has of it. See `service/port.rs`.
+/// Texts in a port's STATUS=. See `service/port.rs`.
 const MISSING: &str = "; SSH is not available: ";
 const PASSED_OVER: &str = "; host key ignored: ";
 
@@ -37,17 +38,17 @@ fn complaint(status: &str) -> Option<Finding> {
     status.split_once(PASSED_OVER).map(|(_, reason)| passed_over(reason))
 }
 
-fn missing(why: &str) -> Finding {
+pub(super) fn missing(why: &str) -> Finding {
     Finding::everywhere(
         format!("no port accepts SSH logins: {why}"),
         "fix or remove that file, then: systemctl restart console-hostkeys; systemctl reload 'console@*.service'",
     )
 }
 
-fn passed_over(reason: &str) -> Finding {
+pub(super) fn passed_over(reason: &str) -> Finding {
     Finding::everywhere(
         format!("host key ignored: {reason}"),
-        "other keys are served; correct this one or move it elsewhere, then: systemctl reload 'console@*.service'",
+        "other keys are in use; fix this file or move it elsewhere, then: systemctl reload 'console@*.service'",
     )
 }
 
