@@ -30,6 +30,7 @@ impl State {
         self.with(candidate, key, author)
     }
 
+    /// Creates a port.
     pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         let mut candidate = self.candidate.clone();
         let key = self.make(&mut candidate, name, author)?;
@@ -152,10 +153,12 @@ impl State {
         Ok(key)
     }
 
+    /// Removes a port.
     pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.remove_many(std::slice::from_ref(name), author)
     }
 
+    /// Removes ports, all or none.
     pub fn remove_many(&self, names: &[PortName], author: &Author) -> Result<Self, Rejected> {
         self.check_committed()?;
         let mut candidate = self.candidate.clone();
