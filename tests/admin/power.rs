@@ -7,7 +7,7 @@ use std::process::Output;
 use tokio::process::Command;
 
 use crate::accounts::Accounts;
-use crate::bench::{Bench, said};
+use crate::bench::{Bench, printed};
 
 #[tokio::test]
 async fn a_power_command_starts_its_unit_and_returns_its_output() {
@@ -20,17 +20,17 @@ async fn a_power_command_starts_its_unit_and_returns_its_output() {
     assert_eq!(port.power("on").await.unwrap(), "");
     assert_eq!(port.power("status").await.unwrap(), "");
     assert_eq!(
-        bench.asked(),
+        bench.requested(),
         ["start console-power@core-1:on.service", "start console-power@core-1:status.service"]
     );
     assert_eq!(
-        said(port.power("reboot").await.unwrap_err()),
+        printed(port.power("reboot").await.unwrap_err()),
         "\"reboot\" is not a power command: expected on, off, cycle or status"
     );
-    assert_eq!(bench.asked(), [""; 0]);
+    assert_eq!(bench.requested(), [""; 0]);
 
     bench.broken.lock().unwrap().push("console-power@core-1:off.service".to_owned());
-    let why = said(port.power("off").await.unwrap_err());
+    let why = printed(port.power("off").await.unwrap_err());
     assert!(why.starts_with("power off of core-1 failed: ") && why.contains("a drop-in must give"), "{why}");
     // The next one is not blocked by it.
     assert_eq!(port.power("cycle").await.unwrap(), "");
@@ -79,5 +79,5 @@ async fn a_session_can_switch_the_power_of_its_own_port_only() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && said.contains(why), "{user} {words:?}: {said}");
     }
-    assert_eq!(bench.asked(), [""; 0]);
+    assert_eq!(bench.requested(), [""; 0]);
 }
