@@ -1,13 +1,11 @@
 //! Makes bytes printable. Pure.
 //!
-//! - [`escape`]: reversible ([`unescape`]), for the text log. Tab and printable UTF-8 are unchanged; the
-//! rest becomes `\\`, `\r`, `\n`,
-//!   `\x1b` (a byte) or `\u{202e}` (a character).
-//! - [`Visible`]: for a terminal, line by line: the same escapes, but a backslash is unchanged, so that
-//! escaped text is not escaped
-//! again. All output to a terminal that comes from a device, a file or a user passes through it, except the
-//! console of a session
-//!   ([`crate::session`]), where the terminal is meant to obey the device.
+//! - [`escape`]: reversible ([`unescape`]), for the text log. Tab and printable UTF-8 are unchanged; the rest
+//!   becomes `\\`, `\r`, `\n`, `\x1b` (a byte) or `\u{202e}` (a character).
+//! - [`Visible`]: for a terminal, line by line: the same escapes, but a backslash is unchanged, so that escaped
+//!   text is not escaped again. All output to a terminal that comes from a device, a file or a user passes
+//!   through it, except the console of a session ([`crate::session`]), where the terminal is meant to obey the
+//!   device.
 //! - [`plain`]: a name or a sentence within a line; unprintable characters become question marks.
 //! - [`clean`]: a line without terminal control sequences (ECMA-48), for matching.
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -118,7 +118,7 @@ fn modified(path: &Path) -> Option<SystemTime> {
 }
 
 /// The output as text. A file that cannot be read counts as empty: the unit's result does not depend on it.
-fn read(path: &PathBuf) -> String {
+fn read(path: &Path) -> String {
     let mut bytes = Vec::new();
     match persist::open(path).and_then(|file| file.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes)) {
         Ok(_) => {}

@@ -16,8 +16,8 @@ use super::commands::at_port::AtPort;
 use super::commands::check::Check;
 use super::commands::shorthand::Shorthand;
 use super::commands::{
-    autobaud, change, check, commit, connect, diff, drive, learn, list, power, rename, sessions, show, ssh_config,
-    status,
+    autobaud, change, check, commit, connect, diff, drive, learn, list, power, rename, sessions, show,
+    ssh_config, status,
 };
 use super::error::{CommandError, Done};
 use super::parse::{self, NoCommand};

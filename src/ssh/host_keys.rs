@@ -118,7 +118,7 @@ impl KeyRing {
         let state = match obtained {
             Ok(HostKeys { keys, ignored }) => {
                 self.set(keys);
-                HostKeyState { missing: None, ignored: ignored }
+                HostKeyState { missing: None, ignored }
             }
             Err(why) if self.keys.borrow().is_some() => {
                 tracing::error!("host keys not reloaded: {why}");

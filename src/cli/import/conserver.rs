@@ -8,8 +8,8 @@ use super::consent::{self, Member, Origins};
 use super::error::{ImportError, SourceLine};
 use super::lexer::Include;
 use super::plan::{Draft, Plan, quoted};
-use super::source::Source;
 use super::remote::FarEnd;
+use super::source::Source;
 use super::subst::{self, Values};
 use crate::config::Value;
 
@@ -315,7 +315,8 @@ fn remote(
         Some(rules) => subst::substituted(text, rules, &values),
         None => Ok(text.to_owned()),
     };
-    let host = || setting("host").map(str::to_owned).ok_or("it has no host, which conserver wants".to_owned());
+    let host =
+        || setting("host").map(str::to_owned).ok_or("it has no host, which conserver wants".to_owned());
     let far_end = match kind.to_ascii_lowercase().as_str() {
         "host" => host().and_then(|host| {
             let port = values.final_port.ok_or("expected port as a number from 1 to 65535")?;
@@ -328,8 +329,10 @@ fn remote(
             Some(path) => substituted(path, setting("udssubst")).map(FarEnd::Unix),
             None => Err("it has no uds, which conserver wants".to_owned()),
         },
-        "exec" => substituted(setting("exec").unwrap_or("(the shell of conserver's user)"), setting("execsubst"))
-            .map(FarEnd::Program),
+        "exec" => {
+            substituted(setting("exec").unwrap_or("(the shell of conserver's user)"), setting("execsubst"))
+                .map(FarEnd::Program)
+        }
         "ipmi" => host().map(FarEnd::Ipmi),
         _ => Err("its type is unknown: expected device, exec, host, ipmi or uds".to_owned()),
     };
