@@ -281,7 +281,8 @@ fn a_program_is_a_far_end_with_its_break_and_its_last_words() {
     rig.wait_for_log("ready");
     let client = Client::attach(&rig);
     client.sees("ready");
-    let sent = rig.consolectl(&["break", "--force", "demo"]).output().unwrap();
+    // Over SSH: `consolectl break` needs console-admin.
+    let sent = rig.ssh(&["demo@127.0.0.1", "break", "--force"]).stdin(Stdio::null()).output().unwrap();
     assert!(sent.status.success(), "{sent:?}");
     rig.wait_for_log("got brk");
     client.sees("disconnected");
