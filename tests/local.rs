@@ -623,7 +623,7 @@ fn a_terminal_that_was_closed_does_not_panic() {
     let mut foreground = Command::new(env!("CARGO_BIN_EXE_consoleserver"));
     foreground.args(["--check", "/nonexistent"]);
     for (mut command, status) in [
-        (rig.consolectl(&["connect", "demo"]), 1),
+        (rig.consolectl(&["connect", "other"]), 1),
         (rig.consolectl(&["reboot"]), 2),
         (rig.consolectl(&["help"]), 1),
         (rig.consolectl(&["show"]), 1),

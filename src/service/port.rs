@@ -355,7 +355,7 @@ impl PortService {
             status.push_str(&format!("; {warning}"));
         }
         let host_keys = self.ssh.host_keys();
-        let ssh::HostKeyState { missing, ignored: ignored } = &*host_keys.borrow();
+        let ssh::HostKeyState { missing, ignored } = &*host_keys.borrow();
         if let Some(why) = missing {
             status.push_str(&format!("; SSH is not available: {why}"));
         }
