@@ -3,6 +3,9 @@
 //! The rooms below stand in the order in which a byte meets them; a room imports only rooms above it.
 //! `ARCHITECTURE.md` is the map for people.
 
+// They panic if the terminal or pipe was closed; `writeln!` returns the error.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod event;
 pub mod pattern;
 pub mod port;

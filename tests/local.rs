@@ -611,3 +611,31 @@ fn a_closed_output_does_not_panic() {
     let output = child.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
 }
+
+#[test]
+fn a_terminal_that_was_closed_does_not_panic() {
+    let rig = Rig::new("");
+    let port = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_console-port"));
+        command.args(arguments);
+        command
+    };
+    let mut foreground = Command::new(env!("CARGO_BIN_EXE_consoleserver"));
+    foreground.args(["--check", "/nonexistent"]);
+    for (mut command, status) in [
+        (rig.consolectl(&["connect", "other"]), 1),
+        (rig.consolectl(&["reboot"]), 2),
+        (rig.consolectl(&["help"]), 1),
+        (rig.consolectl(&["show"]), 1),
+        (port(&[]), 2),
+        (port(&["--help"]), 1),
+        (foreground, 1),
+    ] {
+        // With its master closed, each write to a pty fails with EIO.
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        drop(terminal.master);
+        let end = || Stdio::from(terminal.slave.try_clone().unwrap());
+        let ended = command.stdin(Stdio::null()).stdout(end()).stderr(end()).status().unwrap();
+        assert_eq!(ended.code(), Some(status), "{command:?}");
+    }
+}

@@ -244,7 +244,7 @@ fn telnet_and_rfc2217_of_ser2net_carry_every_byte_both_ways() {
         line.write_all(&all).unwrap();
         until("the log", || (rig.log().len() >= all.len()).then_some(()));
         assert!(rig.log() == all, "{kind}: {:?}", String::from_utf8_lossy(&rig.log()));
-        let mut sending = rig.ssh(&["-T", "demo@127.0.0.1", "send"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut sending = rig.ssh(&["-T", "demo@127.0.0.1"]).stdin(Stdio::piped()).spawn().unwrap();
         sending.stdin.take().unwrap().write_all(&all).unwrap();
         let mut arrived = vec![0; all.len()];
         line.read_exact(&mut arrived).unwrap();
@@ -281,7 +281,8 @@ fn a_program_is_a_far_end_with_its_break_and_its_last_words() {
     rig.wait_for_log("ready");
     let client = Client::attach(&rig);
     client.sees("ready");
-    let sent = rig.consolectl(&["break", "--force", "demo"]).output().unwrap();
+    // Over SSH: `consolectl break` needs console-admin.
+    let sent = rig.ssh(&["demo@127.0.0.1", "break", "--force"]).stdin(Stdio::null()).output().unwrap();
     assert!(sent.status.success(), "{sent:?}");
     rig.wait_for_log("got brk");
     client.sees("disconnected");

@@ -3,6 +3,7 @@
 //! has from the kernel). A session of `ssh -p 8022` is a unit of its own; its STATUS has the address, and
 //! only console-auth can set it (NotifyAccess=main). For a login session, logind knows the address.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use zbus::proxy::CacheProperties;
@@ -102,7 +103,7 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
             None => None,
         };
         if let Some(from) = from.filter(|from| !from.is_empty()) {
-            origin.from = bounded(&from);
+            origin.from = bounded(&canonical(from));
         }
         zbus::Result::Ok(())
     };
@@ -121,6 +122,36 @@ async fn login(bus: &Connection, id: &str) -> zbus::Result<Option<String>> {
     Ok(Some(if remote.is_empty() { session.tty().await? } else { remote }))
 }
 
+/// An IPv4 address of a socket that also accepts IPv6 (`::ffff:192.0.2.7`, RFC 4291, 2.5.5.2) in its usual form;
+/// a host name or terminal is unchanged.
+fn canonical(from: String) -> String {
+    match from.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => from,
+    }
+}
+
 fn bounded(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(MAX_ADDRESS_BYTES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_is_reported_without_the_prefix_of_an_ipv6_socket() {
+        for (from, reported) in [
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("::FFFF:c000:207", "192.0.2.7"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("::1", "::1"),
+            ("client.example.net", "client.example.net"),
+            ("tty1", "tty1"),
+        ] {
+            assert_eq!(canonical(from.to_owned()), reported);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! Its arguments are read by lexopt, not by clap, as console-port's: there is one for each port that has a source.
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use consoleserver::dial::{self, DialError, Options};
@@ -35,11 +36,14 @@ fn main() -> ExitCode {
     let options = match request() {
         Ok(Request::Dial(options)) => options,
         Ok(Request::Print(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return match write!(io::stdout(), "{text}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
         }
         Err(error) => {
-            eprintln!(
+            let _ = writeln!(
+                io::stderr(),
                 "error: {}\n\nUsage: console-dial [OPTIONS] PORT SOURCE\n\nFor more information, try '--help'.",
                 consoleserver::printable::visible(&error.to_string())
             );
@@ -49,7 +53,7 @@ fn main() -> ExitCode {
     match dial::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             match error {
                 DialError::NotPassed => ExitCode::from(2),
                 DialError::Port(_) | DialError::System(..) => ExitCode::FAILURE,

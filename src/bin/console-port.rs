@@ -4,6 +4,7 @@
 //!
 //! Its arguments are parsed by lexopt, not by clap as those of the other programs: 48 of this process run, and users rarely start it.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -39,11 +40,14 @@ fn main() -> ExitCode {
     let options = match asked() {
         Ok(Request::Serve(options)) => options,
         Ok(Request::Say(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return match write!(io::stdout(), "{text}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
         }
         Err(error) => {
-            eprintln!(
+            let _ = writeln!(
+                io::stderr(),
                 "error: {}\n\nUsage: console-port [OPTIONS] PORT\n\nFor more information, try '--help'.",
                 consoleserver::printable::visible(&error.to_string())
             );
@@ -52,7 +56,7 @@ fn main() -> ExitCode {
     };
     // If it is started by a descriptor, the kernel names it by that number.
     if let Err(error) = set_name(c"console-port") {
-        eprintln!("console-port: the process name cannot be set: {error}");
+        let _ = writeln!(io::stderr(), "console-port: the process name cannot be set: {error}");
     }
     journal::init("console-port", Some(&options.port));
     match service::run(&options) {

@@ -1,6 +1,7 @@
 //! `consoleserver`: serves console ports in the foreground of a terminal, by the module `foreground`.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("consoleserver: {}", visible(&error.to_string()));
+            // Not `eprintln!`, which panics if the terminal was closed.
+            let _ = writeln!(io::stderr(), "consoleserver: {}", visible(&error.to_string()));
             ExitCode::FAILURE
         }
     }

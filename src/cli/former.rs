@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::stdout::print_error;
 use crate::capture::{History, LineSelection, Matcher, TimeRange, guess_type, logs_in};
 use crate::config::{Config, LogType};
 use crate::exec::Command;
 use crate::port::PortName;
-use crate::printable::visible;
 
 /// Limits of what is kept to find the last lines of a log.
 const MAX_LINES: usize = 100_000;
@@ -122,7 +122,7 @@ impl Former {
             }
             for remark in history.remarks() {
                 whole = false;
-                eprintln!("{}: {}", self.port, visible(&remark));
+                print_error(&format_args!("{}: {remark}", self.port));
             }
         }
         for line in last.iter().flat_map(|last| &last.lines) {

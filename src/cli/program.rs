@@ -51,7 +51,7 @@ impl Program {
                     Ok(Some(user)) => user.name,
                     _ => uid.to_string(),
                 };
-                eprintln!("User {name} may not administer this console server");
+                stdout::print_error(&format_args!("User {name} may not administer this console server"));
                 Err(ExitCode::FAILURE)
             }
             Err(error) => Err(failed(&error)),
@@ -160,7 +160,7 @@ impl Program {
             process.status()
         })?;
         if status.signal().is_some() {
-            println!();
+            writeln!(io::stdout())?;
         }
         Ok(0)
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -58,7 +58,7 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
         let text = prompt(pending(program));
         notices.own(program.client.bus_name());
         for notice in notices.editing(true) {
-            println!("{notice}");
+            writeln!(io::stdout(), "{notice}")?;
         }
         let read = editor.readline(&text);
         notices.editing(false);
@@ -80,7 +80,7 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
                         }
                     }
                     Err(NoCommand::Blank) => {}
-                    Err(NoCommand::Help(text)) => println!("{}", text.trim_end()),
+                    Err(NoCommand::Help(text)) => writeln!(io::stdout(), "{}", text.trim_end())?,
                     Err(NoCommand::Wrong(why)) => print_error(&why),
                 }
             }
@@ -91,8 +91,10 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
     }
     match pending(program).uncommitted {
         0 => {}
-        1 => eprintln!("1 change is uncommitted and will be lost at the next boot"),
-        count => eprintln!("{count} changes are uncommitted and will be lost at the next boot"),
+        1 => print_error(&"1 change is uncommitted and will be lost at the next boot"),
+        count => {
+            print_error(&format_args!("{count} changes are uncommitted and will be lost at the next boot"))
+        }
     }
     Ok(())
 }
@@ -148,7 +150,7 @@ fn usable(history: &mut Option<PathBuf>) -> bool {
         Ok(_) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
         Err(error) => {
-            eprintln!("the history is not saved: {}: {error}", path.display());
+            print_error(&format_args!("the history is not saved: {}: {error}", path.display()));
             *history = None;
             false
         }

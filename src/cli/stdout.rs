@@ -48,7 +48,7 @@ impl Write for Stdout {
     }
 }
 
-/// Prints a message to standard error, escaped.
+/// Prints a message to standard error, escaped. Unlike `eprintln!`, it does not panic if the terminal was closed.
 pub(super) fn print_error(why: &impl Display) {
-    eprintln!("{}", visible(&why.to_string()));
+    let _ = writeln!(io::stderr(), "{}", visible(&why.to_string()));
 }

@@ -1,6 +1,6 @@
 //! The far end, as it is connected.
 
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, UnixStream};
 use super::Options;
 use super::program::{self, Program};
 use crate::port::{Endpoint, Source};
-use crate::serial::DeviceWatch;
+use crate::serial::{DeviceWatch, WatchError};
 
 /// For a name to be looked up and a TCP connection to be made: shorter than the kernel's two minutes, longer than three lost SYNs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,15 +77,18 @@ fn unix_failed(path: &Path, error: &io::Error) -> String {
     }
 }
 
+fn report(error: &WatchError) {
+    // Not `eprintln!`, which panics if standard error is closed.
+    let _ = writeln!(io::stderr(), "{error}; connecting by the back-off alone");
+}
+
 /// A unix socket that is waited for.
 pub(super) struct Arrival(Option<DeviceWatch>);
 
 impl Arrival {
     pub(super) fn of(source: &Source) -> Self {
         Self(match source {
-            Source::Unix(path) => DeviceWatch::new(std::slice::from_ref(path))
-                .inspect_err(|error| eprintln!("{error}; connecting by the back-off alone"))
-                .ok(),
+            Source::Unix(path) => DeviceWatch::new(std::slice::from_ref(path)).inspect_err(report).ok(),
             _ => None,
         })
     }
@@ -95,7 +98,7 @@ impl Arrival {
         match &mut self.0 {
             Some(watch) => {
                 if let Err(error) = watch.appeared().await {
-                    eprintln!("{error}; connecting by the back-off alone");
+                    report(&error);
                     self.0 = None;
                 }
             }

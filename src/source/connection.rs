@@ -99,7 +99,10 @@ impl Connection {
             .send(&FromPort::Break { milliseconds })
             .map_err(|error| BreakError::Begin(io::Error::other(error)))?;
         begun();
-        sleep(length).await;
+        // Elsewhere it has no length: a program gets a text, and the break of telnet is as long as the far end makes it.
+        if self.dialer.source().has_line() {
+            sleep(length).await;
+        }
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use super::change::{self, Setting};
 use crate::attach::{Tried, client as attach};
 use crate::cli::client::Client;
 use crate::cli::error::{CommandError, Done};
+use crate::cli::stdout::print_error;
 use crate::cli::target::Target;
 use crate::port::{PortName, PortPattern};
 
@@ -43,7 +44,7 @@ pub(in crate::cli) async fn run(
 /// With `set`, the detected rate is put into the candidate.
 async fn detect(client: &Client, port: &PortName, set: bool, to: &mut impl Write) -> Done {
     if io::stderr().is_terminal() {
-        eprintln!("listening to {port} for up to 46 s; Ctrl-C stops");
+        print_error(&format_args!("listening to {port} for up to 46 s; Ctrl-C stops"));
     }
     let mut found = None;
     let mut tried = |Tried { baud, bytes, text, is_text }| {

@@ -19,6 +19,7 @@ use crate::cli::adapters;
 use crate::cli::client::{Client, print_warnings};
 use crate::cli::error::{CommandError, Done};
 use crate::cli::service::{ServiceError, sentence};
+use crate::cli::stdout::print_error;
 use crate::cli::target::Target;
 use crate::port::PortName;
 use crate::session::plain;
@@ -212,9 +213,9 @@ pub(in crate::cli) async fn run(
     // Scanned before the prompt, so that an adapter that is plugged in immediately is new.
     let directory = Path::new(BY_PATH);
     let before = links(directory).map_err(LearnError::Watch)?;
-    eprintln!(
+    print_error(&format_args!(
         "plug in the adapter for {port} now; if it is already plugged in, unplug it first (timeout: {timeout} s)"
-    );
+    ));
     let timeout = Duration::from_secs(timeout.into());
     let Found { path, tty } = next(directory, before, timeout).await?;
     let existing = client.candidate().await?;
