@@ -197,7 +197,7 @@ fn an_invalid_group_is_reported_with_its_line() {
         (
             "[groups]\ncore = [\"p[01-\"]\n".to_owned(),
             format!(
-                "2: groups.core = [\"p[01-\"]: {expected}: \"p[01-\": a bracket is not closed or not opened: use p[01-48]"
+                "2: groups.core = [\"p[01-\"]: {expected}: unmatched bracket in \"p[01-\": use p[01-48]"
             ),
         ),
         (

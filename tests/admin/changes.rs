@@ -251,7 +251,7 @@ async fn a_partial_reload_that_would_be_invalid_is_rejected_and_changes_nothing(
     bench.requested();
     let refused = printed(bench.port("heir").await.reload().await.unwrap_err());
     assert!(refused.contains("already used by ports.a.ssh_port"), "{refused}");
-    assert!(refused.contains("reload that first, or commit"), "{refused}");
+    assert!(refused.contains("reload it first, or use `commit`"), "{refused}");
     assert_eq!(bench.requested(), [""; 0]);
     bench.port("a").await.reload().await.unwrap();
     bench.port("heir").await.reload().await.unwrap();

@@ -44,7 +44,7 @@ async fn removing_a_template_in_use_is_rejected() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let refused = printed(manager.unset("", "templates.cisco", 0).await.unwrap_err());
-    assert!(refused.starts_with("template cisco is in use by a, b: "), "{refused}");
+    assert!(refused.starts_with("template cisco is used by a, b: "), "{refused}");
     let refused = printed(manager.set("c", "like", &Variant::from("cisc"), 0).await.unwrap_err());
     assert!(refused.contains("there is no template cisc: did you mean cisco?"), "{refused}");
     // A port that is like a new template runs with it, not before it.

@@ -101,7 +101,7 @@ async fn only_ports_may_report_triggers_and_only_running_ones() {
     }
     for (words, why) in [
         (["b", "panic", "x"], "b has no running trigger panic"),
-        (["a", "none", "x"], "a has no trigger none that runs"),
+        (["a", "none", "x"], "a has no running trigger none"),
         (["../a", "panic", "x"], "name"),
         (["a", "../panic", "x"], "invalid trigger name"),
         (["a", "panic", "x\nPORT=b"], "nothing in it but text"),

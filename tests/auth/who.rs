@@ -210,7 +210,7 @@ fn a_demonstration_key_that_is_none_is_an_error_with_its_path() {
         Helper::run(command).end()
     };
     assert_eq!(status.code(), Some(1));
-    assert!(journal.contains("/etc/hostname must contain one OpenSSH public key"), "{journal}");
+    assert!(journal.contains("/etc/hostname does not hold one OpenSSH public key"), "{journal}");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn a_group_of_ports_is_set_shown_and_used_in_commands() {
     for (words, wanted) in [
         (&["set", "groups", "core", "@all"][..], "a group cannot contain itself: all → core → all"),
         (&["set", "groups", "core", "@nosuch"], "groups.core = [\"@nosuch\"]: there is no group nosuch"),
-        (&["set", "groups", "core", "p[01-"], "a bracket is not closed"),
+        (&["set", "groups", "core", "p[01-"], "unmatched bracket in"),
         (&["unset", "groups", "core"], "there is no group core"),
         (&["unset", "groups", "nosuch"], "there is no group nosuch"),
         (&["baud", "@nosuch", "300"], "there is no group nosuch"),
