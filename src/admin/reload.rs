@@ -291,11 +291,12 @@ impl Core {
             return Err(Error::Port(format!("{port} does not run yet: reload it first")));
         };
         let port = state.instances.of(port);
-        let ssh = settings.ssh_port.map(|_| format!("console@{port}.socket"));
+        let listens = state.running_config.tcp_listeners(settings).next().is_some();
+        let tcp = listens.then(|| format!("console@{port}.socket"));
         let path = format!("console@{port}.path");
         let watch = self.generated()?.entries.contains_key(std::path::Path::new(&path)).then_some(path);
         let attach = format!("console-attach@{port}.socket");
-        let units = [Some(attach), ssh, watch, Some(format!("console@{port}.service"))];
+        let units = [Some(attach), tcp, watch, Some(format!("console@{port}.service"))];
         let active = self.units.active().await?;
         for unit in units.into_iter().flatten() {
             // A socket whose port runs listens already, and systemd would refuse to start it.
@@ -345,8 +346,9 @@ fn by_hand(plan: &Plan, denied: &UnitsError) -> String {
 
 /// Whether nobody listens where a port is to be reached.
 fn deaf(config: &Config, name: &PortName) -> bool {
-    let addresses = config.ports.get(name).and_then(|port| Some((port.ssh_port?, config.listen(port))));
-    addresses.is_some_and(|(tcp, listen)| apply::at(listen, tcp).any(|address| listen_on(address).is_ok()))
+    let listeners = config.ports.get(name).into_iter().flat_map(|port| config.tcp_listeners(port));
+    let mut addresses = listeners.flat_map(|(listen, tcp)| apply::at(listen, tcp));
+    addresses.any(|address| listen_on(address).is_ok())
 }
 
 /// Listens for a moment, as systemd does.

@@ -11,6 +11,7 @@ pub mod commit;
 pub mod compare;
 mod conflicts;
 mod edit;
+mod endpoint;
 mod escape;
 mod fault;
 mod file;
@@ -36,6 +37,7 @@ use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortNa
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
 pub use conflicts::{Conflict, Shared, overlap};
+pub use endpoint::{Endpoint, EndpointError};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
@@ -84,6 +86,15 @@ impl Config {
     pub fn take_instances(&mut self, mut instances: Instances) {
         instances.retain(|port, _| self.ports.contains_key(port));
         self.instances = instances;
+    }
+
+    /// Everything that a port listens on over TCP: SSH, and the plain listeners.
+    pub fn tcp_listeners<'a>(&'a self, port: &'a Port) -> impl Iterator<Item = (&'a [Address], u16)> {
+        let ssh = port.ssh_port.map(|tcp| (self.listen(port), tcp));
+        let plain = port
+            .plain_listeners()
+            .map(|(_, endpoint)| (std::slice::from_ref(&endpoint.address), endpoint.port));
+        ssh.into_iter().chain(plain)
     }
 
     /// What a port's SSH listener offers; without a port, that of the admin CLI.
@@ -166,6 +177,14 @@ pub struct Port {
     pub low_latency: bool,
     /// DTR and RTS from the open on.
     pub modem: ModemLevels,
+    /// Whether a client of RFC 2217 may set the line, DTR and RTS while it is there.
+    pub remote_settings: bool,
+    /// Where RFC 2217 is served without a login; `None` = nowhere.
+    pub rfc2217: Option<Endpoint>,
+    /// Where the bytes of the line are served without a login; `None` = nowhere.
+    pub raw: Option<Endpoint>,
+    /// Whether those two may be reached from other machines.
+    pub plaintext_beyond_loopback: bool,
     /// Pauses between what is sent to the device.
     pub pacing: Pacing,
     /// Characters replaced on their way from the device to a terminal.
@@ -180,6 +199,15 @@ pub struct Port {
     pub replay: usize,
     /// What of the device is watched for.
     pub triggers: Triggers,
+}
+
+impl Port {
+    /// Its listeners without a login, by their keys.
+    pub fn plain_listeners(&self) -> impl Iterator<Item = (&'static str, &Endpoint)> {
+        [("rfc2217", &self.rfc2217), ("raw", &self.raw)]
+            .into_iter()
+            .filter_map(|(key, endpoint)| Some((key, endpoint.as_ref()?)))
+    }
 }
 
 impl Default for Port {
@@ -202,6 +230,10 @@ impl Default for Port {
             scrollback: 256 * 1024,
             low_latency: true,
             modem: ModemLevels::default(),
+            remote_settings: false,
+            rfc2217: None,
+            raw: None,
+            plaintext_beyond_loopback: false,
             pacing: Pacing::default(),
             imap: Mapping::default(),
             omap: Mapping::default(),

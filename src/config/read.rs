@@ -40,6 +40,10 @@ const SINGLE: &str = "is of one port only: set it in [ports.NAME]";
 const NO_COMMAND_USER: &str =
     "set authorized_keys_command_user first: the user as whom it runs, such as \"nobody\"";
 
+/// A plain listener that other machines reach.
+const PLAINTEXT: &str = "other machines would reach the port without login and encryption: use a loopback address such as \
+                         \"[::1]:7001\", or set plaintext_beyond_loopback = true";
+
 /// A rule of which nothing can follow.
 const IDLE_RULE: &str = "expected match = \"a regular expression\", or silence = \"5m\", or both";
 
@@ -269,6 +273,7 @@ impl<'a> Reader<'a> {
                 self.template_of(&path, like, config, &mut port);
             }
             self.port(&path, table, &mut port);
+            self.plaintext(&path, &mut port);
             config.own.insert(name.clone(), self.own(&path, table));
             config.ports.insert(name, port);
         }
@@ -302,6 +307,20 @@ impl<'a> Reader<'a> {
             }
             let layer = self.layer(&path, &stated);
             config.templates.insert(name, layer);
+        }
+    }
+
+    /// A listener without a login and without encryption is not reachable from elsewhere by a slip. One that is wrong is none.
+    fn plaintext(&mut self, path: &str, port: &mut Port) {
+        for (key, endpoint) in [("rfc2217", &mut port.rfc2217), ("raw", &mut port.raw)] {
+            if !port.plaintext_beyond_loopback
+                && endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_loopback())
+            {
+                *endpoint = None;
+                let key = format!("{path}.{key}");
+                let place = self.places.get(&key).cloned().unwrap_or_default();
+                self.faults.add_value(place, key, PLAINTEXT.to_owned());
+            }
         }
     }
 

@@ -172,7 +172,7 @@ async fn take(
                     return Input::Gone;
                 }
             }
-            Event::Break => {}
+            Event::Break | Event::TimedBreak(_) => {}
         }
         typed.settle(weight);
     }

@@ -127,7 +127,7 @@ impl Plan {
             return;
         }
         let socket = "console-cli.socket";
-        self.file(format!("{socket}.d/10-listen.conf"), listen(&addresses, tcp, source));
+        self.file(format!("{socket}.d/10-listen.conf"), listen(&[(addresses, tcp)], source));
         self.link(format!("{STARTER}/{socket}"), socket);
     }
 
@@ -143,10 +143,11 @@ impl Plan {
         let attach = format!("console-attach@{name}.socket");
         let mut dependencies = format!("Requires={attach}\nAfter={attach}\n");
         let mut sockets = vec![("console-attach@", attach)];
-        let addresses = port.ssh_port.map(|tcp| (tcp, possible(config.listen(port))));
-        if let Some((tcp, addresses)) = addresses.filter(|(_, addresses)| !addresses.is_empty()) {
+        let listeners = config.tcp_listeners(port).map(|(addresses, tcp)| (possible(addresses), tcp));
+        let listeners: Vec<_> = listeners.filter(|(addresses, _)| !addresses.is_empty()).collect();
+        if !listeners.is_empty() {
             let socket = format!("console@{name}.socket");
-            self.file(format!("{socket}.d/10-listen.conf"), listen(&addresses, tcp, source));
+            self.file(format!("{socket}.d/10-listen.conf"), listen(&listeners, source));
             // As Requires=, but for a socket that fails (its TCP port is another program's): the console is read and logged then too.
             dependencies.push_str(&format!("Wants={socket}\nPartOf={socket}\nAfter={socket}\n"));
             sockets.push(("console@", socket));
@@ -209,15 +210,19 @@ pub(super) fn is_adapter(name: &str) -> bool {
 }
 
 /// The listeners of a socket unit.
-fn listen(addresses: &[Address], tcp: u16, source: Option<&Path>) -> String {
+fn listen(listeners: &[(Vec<Address>, u16)], source: Option<&Path>) -> String {
     let mut text = HEADER.to_owned();
     if let Some(source) = source.and_then(path_value) {
         // With it `systemctl status` says when the file has changed since.
         text.push_str(&format!("[Unit]\nSourcePath={source}\n\n"));
     }
     text.push_str("[Socket]\nListenStream=\n");
-    let ipv4_is_listed = addresses.iter().any(Address::is_ipv4);
-    for address in addresses {
+    // Of the first one, SSH: `[::]` alone is IPv4 too. No other listener of a port has its number.
+    let ipv4_is_listed =
+        listeners.first().is_some_and(|(addresses, _)| addresses.iter().any(Address::is_ipv4));
+    for (address, tcp) in
+        listeners.iter().flat_map(|(addresses, tcp)| addresses.iter().zip(std::iter::repeat(*tcp)))
+    {
         // The number alone is [::] with IPv4, or IPv4 alone on a kernel without IPv6; `[::]:NUMBER` would fail there.
         let line = match (address.ip(), address.interface()) {
             (IpAddr::V6(ip), _) if ip.is_unspecified() && !ipv4_is_listed => tcp.to_string(),

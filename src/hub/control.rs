@@ -18,15 +18,17 @@ pub enum Control {
     Examine(oneshot::Sender<Condition>),
     /// The line closed and opened again.
     Reopen,
-    /// The line set otherwise until the lease ends; whether the driver could. Nothing is sent meanwhile.
+    /// The line set otherwise until the lease ends; the keys of the settings that the driver has refused.
     Lease {
         /// How.
         settings: LineSettings,
         /// Ends when its other end is dropped. It is dropped here when the line is set anew or closed. `None` is for who has
         /// one: so nothing is sent between two rates.
         lease: Option<oneshot::Receiver<()>>,
+        /// Whether input is sent in the meantime. DTR and RTS are then given back too.
+        sends: bool,
         /// What came of it.
-        told: oneshot::Sender<Result<bool, String>>,
+        told: oneshot::Sender<Result<Vec<&'static str>, String>>,
     },
     /// A modem line of ours on or off; whether the driver could.
     Set(ModemLine, bool, oneshot::Sender<Result<(), String>>),

@@ -502,11 +502,19 @@ impl Device {
         self.opened();
     }
 
-    /// Sets the line for a lease; whether the driver does just that.
-    pub(super) fn try_settings(&mut self, tty: &Tty, settings: &LineSettings) -> Result<bool, String> {
+    /// Sets the line for a lease: the keys of what the driver has refused.
+    pub(super) fn try_settings(
+        &mut self,
+        tty: &Tty,
+        settings: &LineSettings,
+    ) -> Result<Vec<&'static str>, String> {
         self.leased = true;
         match tty.apply(settings) {
-            Ok(refused) => Ok(!refused.iter().any(|refused| refused.key == "baud")),
+            Ok(refused) => {
+                // How long a reader may be waited for depends on the rate that the line has.
+                self.hub.state().cursors.set_baud(settings.baud);
+                Ok(refused.iter().map(|refused| refused.key).collect())
+            }
             Err(error) => Err(format!("cannot set {settings}: {error}")),
         }
     }
@@ -514,6 +522,7 @@ impl Device {
     /// Sets it back. What the driver refuses of it has been said before.
     pub(super) fn set_back(&mut self, tty: &Tty) {
         self.leased = false;
+        self.hub.state().cursors.set_baud(self.wanted.settings.baud);
         self.rests.begin_account();
         if let Err(error) = tty.apply(&self.wanted.settings) {
             let failed = format!("cannot set {} again: {error}", self.wanted.settings);

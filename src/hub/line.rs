@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::breaks::{self, Patience, Pause};
 use super::device::{Device, Heard};
 use super::identity::Still;
+use super::lease::{self, Lease};
 use super::wake::Hearing;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
@@ -235,7 +236,7 @@ impl Line {
     async fn serve(&mut self, tty: &Tty, writing: &mut Option<Writing>) -> Lost {
         let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, end } = self;
         let mut pause: Option<Pause<'_>> = None;
-        let mut lease: Option<oneshot::Receiver<()>> = None;
+        let mut lease: Option<Lease> = None;
         let mut gap = Gap::default();
         // It could be listened to when it was opened: what opens it anew says why it cannot be now, and tries again.
         let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
@@ -250,7 +251,9 @@ impl Line {
             tokio::select! {
                 _ = &mut *end => return Lost::Ended,
                 Some(change) = changes.recv() => {
-                    lease = None;
+                    if let Some(lease) = lease.take() {
+                        lease.give_back(tty, &device.wanted);
+                    }
                     let before = device.take(change);
                     if before.path != device.wanted.path {
                         device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
@@ -278,12 +281,14 @@ impl Line {
                     Still::Moved(why) => return Lost::Displaced(why),
                 },
                 // Before anything is sent again.
-                () = over(&mut lease), if lease.is_some() => {
-                    lease = None;
+                () = lease::over(&mut lease), if lease.is_some() => {
                     device.set_back(tty);
+                    if let Some(lease) = lease.take() {
+                        lease.give_back(tty, &device.wanted);
+                    }
                 }
                 Some(control) = control.recv() => match control {
-                    Control::Lease { settings, lease: None, told } => {
+                    Control::Lease { settings, lease: None, told, .. } => {
                         let set = match &lease {
                             Some(_) => device.try_settings(tty, &settings),
                             None => Err(format!("{}: the line was set or unplugged meanwhile", device.name)),
@@ -293,13 +298,13 @@ impl Line {
                     Control::Lease { told, .. } if lease.is_some() => {
                         let _ = told.send(Err(format!("somebody else tries line rates at {}", device.name)));
                     }
-                    Control::Lease { told, .. } if writing.is_some() || pause.is_some() => {
+                    Control::Lease { told, sends: false, .. } if writing.is_some() || pause.is_some() => {
                         let name = &device.name;
                         let _ = told.send(Err(format!("{name} is just being sent something: try again")));
                     }
-                    Control::Lease { settings, lease: ends, told } => {
+                    Control::Lease { settings, lease: Some(ends), sends, told } => {
+                        lease = Some(Lease::begin(ends, sends, tty));
                         let set = device.try_settings(tty, &settings);
-                        lease = ends;
                         let _ = told.send(set);
                     }
                     control => {
@@ -311,7 +316,7 @@ impl Line {
                 },
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
-                Some(input) = inbox.recv(), if writing.is_none() && pause.is_none() && lease.is_none() => match input {
+                Some(input) = inbox.recv(), if writing.is_none() && pause.is_none() && lease.as_ref().is_none_or(|lease| lease.sends) => match input {
                     Input::Bytes(bytes) | Input::Paced { bytes, .. } if patience.has_given_up() => {
                         patience.give_up(bytes.len());
                     }
@@ -404,14 +409,6 @@ fn left_of(writing: Option<Writing>) -> usize {
 fn say_dropped(bytes: usize) {
     if bytes > 0 {
         tracing::warn!("{bytes} bytes that the line did not take were dropped for a break");
-    }
-}
-
-async fn over(lease: &mut Option<oneshot::Receiver<()>>) {
-    match lease {
-        // Nothing is ever sent by it.
-        Some(lease) => drop(lease.await),
-        None => std::future::pending().await,
     }
 }
 

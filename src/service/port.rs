@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -14,11 +15,12 @@ use super::{Listeners, Options, ServiceError, SignalRequest, Signals};
 use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
-use crate::config::{Config, ConfigError, Rules, Triggers};
+use crate::config::{Config, ConfigError, Endpoint, Port, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
 use crate::hub::{Hub, LineState};
 use crate::ownership::Claims;
+use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
 use crate::session::{Console, Directory, Neighbours};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
@@ -49,6 +51,7 @@ pub(super) struct PortService {
     /// Whether the port has an SSH listener.
     has_ssh: bool,
     attach: Arc<attach::server::Server>,
+    plaintext: Arc<plaintext::Server>,
     access: watch::Sender<Access>,
     rules: watch::Sender<Rules>,
     triggers: watch::Sender<Triggers>,
@@ -119,12 +122,19 @@ impl PortService {
         console.set_unit(unit.clone());
         let ssh = ssh::Server::new(door, auth_socket, &unit);
         let mut doors = JoinSet::new();
-        let has_ssh = !listeners.ssh.is_empty();
+        let plaintext = plaintext::Server::new(console.clone());
+        let mut has_ssh = false;
+        for listener in listeners.ssh {
+            match plain_protocol(&console.settings(), &listener) {
+                Some(protocol) => drop(doors.spawn(plaintext.clone().accept(listener, protocol))),
+                None => {
+                    has_ssh = true;
+                    doors.spawn(ssh.clone().accept(listener));
+                }
+            }
+        }
         if has_ssh {
             load_host_keys(&ssh);
-        }
-        for listener in listeners.ssh {
-            doors.spawn(ssh.clone().accept(listener));
         }
         let (apply, applies) = mpsc::channel(MAX_QUEUED_ORDERS);
         let attach = attach::server::Server::new(console.clone(), rules.subscribe(), health.clone(), apply);
@@ -137,6 +147,7 @@ impl PortService {
             ssh,
             has_ssh,
             attach,
+            plaintext,
             access,
             rules,
             triggers,
@@ -160,6 +171,7 @@ impl PortService {
         let mut attached = self.console.attached();
         let mut connections = self.ssh.connections();
         let mut clients = self.attach.clients();
+        let mut plain_clients = self.plaintext.clients();
         let mut health = self.health.clone();
         let mut refused = self.console.hub.refused();
         let mut silence = self.silence.clone();
@@ -185,6 +197,7 @@ impl PortService {
                 _ = attached.changed() => {}
                 _ = connections.changed() => {}
                 _ = clients.changed() => {}
+                _ = plain_clients.changed() => {}
                 _ = health.changed() => {}
                 _ = host_keys.changed() => {}
                 _ = refused.changed() => {}
@@ -212,7 +225,9 @@ impl PortService {
     }
 
     fn visited(&self) -> bool {
-        *self.ssh.connections().borrow() > 0 || *self.attach.clients().borrow() > 0
+        *self.ssh.connections().borrow() > 0
+            || *self.attach.clients().borrow() > 0
+            || *self.plaintext.clients().borrow() > 0
     }
 
     /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing. `asked`
@@ -288,16 +303,18 @@ impl PortService {
     /// Tells the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { console, ssh, attach, mut line, end_line, wanted_log, log, doors, .. } = self;
+        let Self { console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, doors, .. } = self;
         drop(doors);
         console.close(why);
         let (mut attached, mut connections, mut clients) =
             (console.attached(), ssh.connections(), attach.clients());
+        let mut plain_clients = plaintext.clients();
         let farewell = async {
             let _ = attached.wait_for(|count| *count == 0).await;
             // What a session said last has left this process only when its connection has ended.
             let _ = connections.wait_for(|count| *count == 0).await;
             let _ = clients.wait_for(|count| *count == 0).await;
+            let _ = plain_clients.wait_for(|count| *count == 0).await;
         };
         let _ = tokio::time::timeout(SESSIONS_DRAIN_TIMEOUT, farewell).await;
         // It says what it knows before the log ends: what was typed and heard last.
@@ -378,6 +395,18 @@ fn wanted(config: &Config, name: &PortName) -> LineConfig {
         modem: port.modem,
         log_input: port.log.input,
     }
+}
+
+/// What a TCP listener that was handed over speaks without a login, by its address. One that is none of the configured plain ones is SSH's: a socket
+/// that has not been moved yet since the configuration changed asks for a login.
+fn plain_protocol(port: &Port, listener: &TcpListener) -> Option<Protocol> {
+    let at = listener.local_addr().ok()?;
+    [(Protocol::Rfc2217, &port.rfc2217), (Protocol::Raw, &port.raw)].into_iter().find_map(
+        |(protocol, endpoint)| {
+            let Endpoint { address, port } = endpoint.as_ref()?;
+            (*port == at.port() && address.ip() == at.ip().to_canonical()).then_some(protocol)
+        },
+    )
 }
 
 fn neighbours(config: &Config) -> Neighbours {

@@ -41,7 +41,11 @@ pub(super) enum Outcome {
 
 /// A break of SSH's own kind, or `l0`.
 pub(super) fn break_of(here: &Here, longer: u8) -> Input {
-    here.console.hub.break_of(BREAK_DURATION + LONGER * longer.into(), here.user.clone(), here.breaks.clone())
+    break_of_length(here, BREAK_DURATION + LONGER * longer.into())
+}
+
+pub(super) fn break_of_length(here: &Here, length: Duration) -> Input {
+    here.console.hub.break_of(length, here.user.clone(), here.breaks.clone())
 }
 
 /// Does what an action asks for.

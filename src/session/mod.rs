@@ -43,6 +43,8 @@ pub trait Outlet: Send {
     fn send(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
     /// What we say to a viewer without a terminal, beside its bytes (standard error of an SSH client).
     fn aside(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
+    /// The session has joined the roster as this member.
+    fn joined(&mut self, _id: MemberId) {}
     /// Whether its client can go to another console by itself.
     fn moves(&self) -> bool {
         false
@@ -198,6 +200,7 @@ pub async fn run<O: Outlet>(
     let cursor = console.hub.session_cursor(head);
     let user = client.user.clone();
     let (membership, Notifications { notices, mut dismissal }) = console.join(client);
+    outlet.joined(membership.id);
     let (own, answers) = mpsc::channel(REPLY_QUEUE);
     let (moves, reached_at, errands) = (outlet.moves(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
     let fate = Arc::default();

@@ -343,6 +343,7 @@ impl<D: Destination> Handler for Connection<D> {
             // It is refused as the command of that name is: a failed request has no text, and OpenSSH's scp and sftp would only
             // print "subsystem request failed".
             "sftp" => self.start(channel, ChannelRequest::Command(name.into()), session),
+            "rfc2217" => self.start(channel, ChannelRequest::Rfc2217, session),
             _ => session.channel_failure(channel),
         }
     }

@@ -40,6 +40,7 @@ pub use destination::{ChannelRequest, Destination, Gatekeeping, Login, Screen};
 pub use host_keys::HostKeyState;
 pub use outlet::{SshOutlet, show_said};
 pub use refuse::refuse;
+pub(crate) use tuning::tune;
 
 use crate::config::SshAlgorithms;
 use crate::seats::Seat;
@@ -285,7 +286,7 @@ async fn logged_in(progress: &mut watch::Receiver<Progress>) -> (Arc<Seat>, Hand
 }
 
 /// Waits until the client acknowledges nothing any more. Where that cannot be told, it is taken to be there.
-async fn gone_silent(socket: &Socket, written: &Notify, peer: SocketAddr) {
+pub(crate) async fn gone_silent(socket: &Socket, written: &Notify, peer: SocketAddr) {
     if let Err(error) = Watch::default().until_dead(socket, written).await {
         warn!("whether {peer} is still there cannot be told: {error}");
         std::future::pending().await

@@ -25,7 +25,7 @@ const _: () = assert!(
 );
 
 /// Small packets at once, dead peers found, and bounded memory for one that does not read.
-pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
+pub(crate) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let (time, interval, retries) = KEEPALIVE;
