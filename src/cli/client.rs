@@ -28,6 +28,7 @@ use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port}
 use super::ssh_config::{self, Host, SshConfigOptions};
 use super::takers::{is_inherited, takers};
 use super::targets::Targets;
+use super::transfer::{Transfer, TransferError};
 use super::tree::{Command, MineOnTrial, Named, Output, Ports, Target, Trial};
 use super::units::{self, Verb};
 use super::value::ValueError;
@@ -67,6 +68,9 @@ pub enum CommandError {
     /// A value that no key takes.
     #[error("{0}")]
     Value(#[from] ValueError),
+    /// A file to or from a device.
+    #[error("{0}")]
+    Transfer(#[from] TransferError),
     /// A text to type.
     #[error("{0}")]
     Text(#[from] exec::ParseError),
@@ -81,7 +85,7 @@ pub enum CommandError {
     Units(String),
     /// The sockets are of a program in a terminal.
     #[error(
-        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, watch, status, who, log, grep, send, expect and autobaud work"
+        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, watch, status, who, log, grep, send, expect, transfer and autobaud work"
     )]
     Foreground(PathBuf),
     /// Nobody to disconnect.
@@ -377,6 +381,10 @@ impl Client {
                     self.autobaud(&port, set, to).await?;
                 }
                 Ok(())
+            }
+            Command::Transfer { port, direction, protocol, force, file } => {
+                let port = self.place.one("transfer", &port)?;
+                self.transfer(&port, &Transfer { direction, protocol, file, force }, to).await
             }
             Command::Learn { port, timeout } => self.learn(&port, timeout, to).await,
             Command::Import(wish) => self.import(&wish, to).await,

@@ -13,7 +13,7 @@ pub const GROUPS: &[(&str, &[&str])] = &[
     ("Look", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
     (
         "Use a console",
-        &["connect", "watch", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"],
+        &["connect", "watch", "send", "expect", "break", "autobaud", "transfer", "disconnect", "ssh-config"],
     ),
     ("Make ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
     (
@@ -61,6 +61,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
     ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),
     ("autobaud", &["autobaud ttyUSB0 --set"]),
+    (
+        "transfer",
+        &["transfer ttyUSB0 send --protocol ymodem image.bin", "transfer ttyUSB0 receive config.txt"],
+    ),
     ("disconnect", &["disconnect ttyUSB0 bob"]),
     ("diff", &["diff", "diff p[01-48]", "diff --full"]),
     (

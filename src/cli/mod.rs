@@ -37,6 +37,7 @@ mod stdout;
 mod table;
 mod takers;
 mod targets;
+mod transfer;
 mod tree;
 mod units;
 mod value;

@@ -13,6 +13,7 @@ use super::at_port::AtPort;
 use super::shorthand::Shorthand;
 use super::ssh_config::SshConfigOptions;
 use super::targets::Targets;
+use super::transfer::{Direction, Protocol};
 use super::{help, words};
 use crate::admin::confirm::MAX_CONFIRM_SECONDS;
 use crate::config::{TemplateName, TemplateNameError};
@@ -169,6 +170,22 @@ pub enum Command {
         /// Set the rate that was found
         #[arg(long)]
         set: bool,
+    },
+    /// Transfer a file to or from the device by XMODEM, YMODEM or ZMODEM (lrzsz)
+    Transfer {
+        /// The port; exactly one
+        port: PortPattern,
+        /// Which way
+        direction: Direction,
+        /// The protocol: xmodem, ymodem or zmodem, or the first letter
+        #[arg(long, value_enum, default_value = "zmodem")]
+        protocol: Protocol,
+        /// Take over from the client that has write access
+        #[arg(long)]
+        force: bool,
+        /// The file; of one that is received, its name here
+        #[arg(value_hint = clap::ValueHint::FilePath)]
+        file: PathBuf,
     },
     #[command(flatten)]
     AtPort(AtPort),

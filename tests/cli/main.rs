@@ -20,4 +20,5 @@ mod rig;
 mod ssh_config;
 #[path = "../support/tmux.rs"]
 mod tmux;
+mod transfer;
 mod two_prompts;
