@@ -23,8 +23,10 @@ use crate::port::PortName;
 use crate::printable::{plain, visible};
 use crate::session::{Escape, Options};
 
-/// Bytes that ZMODEM may have on their way: more would wait in the port for a line at 9600 baud for longer than lrzsz waits for an answer.
-const WINDOW_BYTES: &str = "8192";
+/// Bytes that ZMODEM may have on their way: what the line sends in two seconds. Without such a window lrzsz hands the port up to 1 MiB at once, and
+/// gives up its wait for an answer, 60 s, while that is still being sent.
+const WINDOW_BYTES: std::ops::RangeInclusive<u64> = 1024..=65_536;
+const WINDOW_SECONDS: u64 = 2;
 /// Bytes relayed at once.
 const RELAY_CHUNK: usize = 4096;
 /// Bytes of lrzsz's own messages that are kept: its last words.
@@ -87,7 +89,7 @@ impl Protocol {
 #[derive(Debug, Error)]
 pub enum TransferError {
     /// The file.
-    #[error("{}: {1}", .0.display())]
+    #[error("{}: {cause}", .0.display(), cause = .1)]
     File(PathBuf, io::Error),
     /// Not a file.
     #[error("{} is not a file", .0.display())]
@@ -168,17 +170,20 @@ impl Transfer {
             )
             .into());
         }
+        let baud =
+            status.settings.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(9600);
+        let window = (baud / 10 * WINDOW_SECONDS).clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end());
         let options = Options { escape: Escape::Off, force: self.force, ..Options::default() };
         let stream = client::open(runtime, port, options)?;
         stream.set_nonblocking(true).map_err(TransferError::from)?;
         let stream = UnixStream::from_std(stream).map_err(TransferError::from)?;
         Ok(match self.direction {
             Direction::Send => {
-                let child = self.start(&[&self.file], None)?;
+                let child = self.start(&[&self.file], None, window)?;
                 self.relay(stream, child, size, port).await?;
                 size.unwrap_or(0)
             }
-            Direction::Receive => self.receive(stream, port).await?,
+            Direction::Receive => self.receive(stream, port, window).await?,
         })
     }
 
@@ -194,14 +199,14 @@ impl Transfer {
     }
 
     /// Receives into a directory of its own beside the file, and gives it its name when it is whole: the far end's name for it means nothing here.
-    async fn receive(&self, stream: UnixStream, port: &PortName) -> Result<u64, TransferError> {
+    async fn receive(&self, stream: UnixStream, port: &PortName, window: u64) -> Result<u64, TransferError> {
         let failed = |error| TransferError::File(self.file.clone(), error);
         let beside =
             self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let inbox = Inbox::create(beside).map_err(failed)?;
         let name = Path::new("received");
         let names: &[&Path] = if self.protocol == Protocol::X { &[name] } else { &[] };
-        let child = self.start(names, Some(&inbox.0))?;
+        let child = self.start(names, Some(&inbox.0), window)?;
         self.relay(stream, child, None, port).await?;
         let entries =
             fs::read_dir(&inbox.0).and_then(Iterator::collect::<io::Result<Vec<_>>>).map_err(failed)?;
@@ -218,14 +223,16 @@ impl Transfer {
         }
     }
 
-    fn start(&self, files: &[&Path], directory: Option<&Path>) -> Result<Child, TransferError> {
+    fn start(&self, files: &[&Path], directory: Option<&Path>, window: u64) -> Result<Child, TransferError> {
         let program = self.protocol.program(self.direction);
         let mut command = Command::new(program);
         command.arg("--quiet");
         match (self.direction, self.protocol) {
             // sx and sb send every file as it is.
             (Direction::Send, Protocol::X | Protocol::Y) => {}
-            (Direction::Send, Protocol::Z) => drop(command.args(["--binary", "--windowsize", WINDOW_BYTES])),
+            (Direction::Send, Protocol::Z) => {
+                drop(command.args(["--binary", "--windowsize", &window.to_string()]))
+            }
             // No path of the far end's is followed.
             (Direction::Receive, _) => drop(command.args(["--binary", "--restricted"])),
         }
