@@ -229,13 +229,11 @@ impl Transfer {
         command.arg("--quiet");
         match (self.direction, self.protocol) {
             // sx and sb send every file as it is.
-            (Direction::Send, Protocol::X | Protocol::Y) => {}
-            (Direction::Send, Protocol::Z) => {
-                drop(command.args(["--binary", "--windowsize", &window.to_string()]))
-            }
+            (Direction::Send, Protocol::X | Protocol::Y) => &mut command,
+            (Direction::Send, Protocol::Z) => command.args(["--binary", "--windowsize", &window.to_string()]),
             // No path of the far end's is followed.
-            (Direction::Receive, _) => drop(command.args(["--binary", "--restricted"])),
-        }
+            (Direction::Receive, _) => command.args(["--binary", "--restricted"]),
+        };
         if self.direction == Direction::Send {
             command.arg("--");
         }
