@@ -4,11 +4,13 @@ CARGO   := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 HOST    := $(shell $(CARGO) -vV 2>/dev/null | sed -n 's/^host: //p')
 NEXTEST := $(shell command -v cargo-nextest)
 
+# npm builds the page of Cockpit. It may have come with a nodejs of another source, with which Debian's package conflicts.
+NPM            := $(if $(shell command -v npm),,nodejs npm)
 BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
-DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian
+DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian $(NPM)
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
-TEST_PACKAGES  := $(BUILD_PACKAGES) ansible dbus-daemon dropbear-bin expect gensio-bin iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base procps \
+TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible chromium dbus-daemon dropbear-bin expect gensio-bin iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base procps \
                   putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
                   rsync shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
@@ -43,7 +45,7 @@ build: toolchain packages ## the release build, in target/release
 	@tests/tools/cargo-build $(CARGO) build --locked --release --bins
 
 # An arm64 package on another machine wants the cross compiler, and libpam of that architecture.
-deb: toolchain deb-packages ## the Debian package, in target/deb; ARCH=arm64 for a Raspberry Pi
+deb: toolchain deb-packages ## the Debian packages, in target/deb; ARCH=arm64 for a Raspberry Pi
 	@tests/tools/make-deb $(ARCH)
 
 bed-deb: toolchain deb-packages

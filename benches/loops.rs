@@ -6,7 +6,7 @@ use consoleserver::config::{EscapePrefix, LogType};
 use consoleserver::ring::{READ_MAX, Ring};
 use consoleserver::session::escape::EscapeMachine;
 use consoleserver::session::replay::presentable;
-use consoleserver::session::timestamps::Stamper;
+use consoleserver::session::timestamps::Timestamper;
 use consoleserver::trigger::lines::Lines;
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -125,7 +125,7 @@ fn replay(bencher: Bencher<'_, '_>, said: Said) {
 #[divan::bench]
 fn time_before_lines(bencher: Bencher<'_, '_>) {
     let said = Said::Lines.bytes();
-    let mut stamper = Stamper::default();
+    let mut stamper = Timestamper::default();
     bencher.counter(BytesCount::new(BYTES)).bench_local(|| stamper.stamp(&said, "12:00:01"));
 }
 

@@ -68,7 +68,7 @@ pub enum HostKeyError {
 enum UnusableKey {
     #[error("it cannot be read: {0}")]
     File(#[from] io::Error),
-    #[error("it is a symbolic link to nothing")]
+    #[error("it is a dangling symbolic link")]
     Dangling,
     #[error("it is a directory, not a key file")]
     Directory,

@@ -25,7 +25,7 @@ pub enum Over {
 /// Compiles a pattern, or says what is wrong with it.
 pub fn compile(text: &str, over: Over) -> Result<meta::Regex, String> {
     match text.len() {
-        0 => return Err("an empty one is found everywhere".to_owned()),
+        0 => return Err("an empty pattern matches everything".to_owned()),
         1..=MAX_PATTERN => {}
         _ => return Err(format!("it is longer than {MAX_PATTERN} bytes")),
     }

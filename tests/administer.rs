@@ -164,7 +164,7 @@ fn what_was_typed_for_one_device_does_not_go_on_at_the_next() {
     rig.bytes_sent();
     rig.configure(&PORT.replace("dev/demo", "dev/other"));
     assert_eq!(apply(&rig), Ok(vec![]));
-    session.is_told("bytes that you had typed were not sent");
+    session.is_told("bytes of your input were not sent");
     session.type_in("fresh\r");
     let mut heard = [0; 64];
     let count = nix::unistd::read(&other.master, &mut heard).unwrap();

@@ -42,11 +42,11 @@ fn an_unknown_key_is_an_error_that_names_the_near_one() {
     );
     assert_eq!(
         complaint("[access]\nwheels = 4\n"),
-        "/etc/consoleserver/config.toml:2: access.wheels: unknown key: known here are groups, root, authorized_keys_files, authorized_keys_command, authorized_keys_command_user"
+        "/etc/consoleserver/config.toml:2: access.wheels: unknown key: expected one of groups, root, authorized_keys_files, authorized_keys_command, authorized_keys_command_user"
     );
     assert_eq!(
         complaint("[ports.a]\nlog = { kind = \"raw\" }\n"),
-        "/etc/consoleserver/config.toml:2: ports.a.log.kind: unknown key: known here are type, file, input, journal, sync"
+        "/etc/consoleserver/config.toml:2: ports.a.log.kind: unknown key: expected one of type, file, input, journal, sync"
     );
     assert_eq!(
         complaint("[port.a]\n"),
@@ -58,18 +58,18 @@ fn an_unknown_key_is_an_error_that_names_the_near_one() {
 fn two_listeners_on_one_tcp_port_are_named_both() {
     assert_eq!(
         complaint("[ports.b]\nssh_port = 8023\n[ports.a]\nssh_port = 8023\n"),
-        "/etc/consoleserver/config.toml:4: ports.a.ssh_port = 8023: taken by ports.b.ssh_port in line 2; \
-         every listener needs a TCP port of its own"
+        "/etc/consoleserver/config.toml:4: ports.a.ssh_port = 8023: already used by ports.b.ssh_port on line 2; \
+         each listener needs its own TCP port"
     );
     assert_eq!(
         complaint("[ports.a]\nssh_port = 8022\n"),
-        "/etc/consoleserver/config.toml:2: ports.a.ssh_port = 8022: taken by server.ssh_port by default; \
-         every listener needs a TCP port of its own"
+        "/etc/consoleserver/config.toml:2: ports.a.ssh_port = 8022: already used by server.ssh_port (default); \
+         each listener needs its own TCP port"
     );
     assert_eq!(
         complaint("[ports.a]\nssh_port = 22\n[server]\nssh_port = 22\n"),
-        "/etc/consoleserver/config.toml:4: server.ssh_port = 22: taken by ports.a.ssh_port in line 2; \
-         every listener needs a TCP port of its own"
+        "/etc/consoleserver/config.toml:4: server.ssh_port = 22: already used by ports.a.ssh_port on line 2; \
+         each listener needs its own TCP port"
     );
 }
 
@@ -86,8 +86,8 @@ fn one_tcp_port_on_addresses_apart_is_right() {
 fn two_ports_on_one_device_are_named_both() {
     assert_eq!(
         complaint("[ports.a]\ndevice = \"/dev/x\"\n[ports.b]\ndevice = \"/dev//x\"\n"),
-        "/etc/consoleserver/config.toml:4: ports.b.device = \"/dev//x\": taken by ports.a.device in line 2; \
-         every port needs a device of its own"
+        "/etc/consoleserver/config.toml:4: ports.b.device = \"/dev//x\": already used by ports.a.device on line 2; \
+         each port needs its own device"
     );
 }
 
@@ -142,7 +142,7 @@ fn everything_that_is_wrong_is_told_at_once_as_it_stands_in_the_file() {
         "2: ports.b.baud = 0: expected a number from 1 to 4294967295",
         "3: ports.b.parity = \"X\": expected \"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
         "6: ports.a.stopbits = 3: expected 1 or 2",
-        "7: ports.a.log.file = \"../x\": expected a file name of 1 to 64 of A-Z a-z 0-9 . _ - \
+        "7: ports.a.log.file = \"../x\": expected a file name of 1 to 64 characters of A-Z a-z 0-9 . _ - \
          that does not begin with a dot",
         "10: ports.a.listen = \"localhost\": expected a list of 1 to 32 IP addresses such as [\"[::]\"] \
          or [\"127.0.0.1\", \"[::1]\"]",
@@ -165,14 +165,14 @@ fn the_first_twenty_errors_are_told_and_the_rest_counted() {
 #[test]
 fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
     for (text, told) in [
-        ("log = none\n", "2: not TOML: string values must be quoted: log = none"),
-        ("baud 9600 8N1\n", "2: not TOML: key with no value, expected `=`: baud 9600 8N1"),
-        ("baud = 0\nbaud = 2\n", "3: not TOML: duplicate key: baud = 2"),
-        ("[ports.a]\n", "2: not TOML: duplicate key: [ports.a]"),
-        ("escape = \"^Ec\n", "2: not TOML: invalid basic string, expected `\"`: escape = \"^Ec"),
+        ("log = none\n", "2: invalid TOML: string values must be quoted: log = none"),
+        ("baud 9600 8N1\n", "2: invalid TOML: key with no value, expected `=`: baud 9600 8N1"),
+        ("baud = 0\nbaud = 2\n", "3: invalid TOML: duplicate key: baud = 2"),
+        ("[ports.a]\n", "2: invalid TOML: duplicate key: [ports.a]"),
+        ("escape = \"^Ec\n", "2: invalid TOML: invalid basic string, expected `\"`: escape = \"^Ec"),
         (
             "listen = [\"::\"\nbaud = 3\n",
-            "3: not TOML: missing comma between array elements, expected `,`: baud = 3",
+            "3: invalid TOML: missing comma between array elements, expected `,`: baud = 3",
         ),
     ] {
         assert_eq!(
@@ -182,8 +182,8 @@ fn a_text_that_is_not_toml_is_named_with_its_line_as_it_stands_there() {
     }
     assert_eq!(
         complaint("[server]\nmonitor = none\nssh_port 8022\n"),
-        "/etc/consoleserver/config.toml:2: not TOML: string values must be quoted: monitor = none\n\
-         /etc/consoleserver/config.toml:3: not TOML: key with no value, expected `=`: ssh_port 8022"
+        "/etc/consoleserver/config.toml:2: invalid TOML: string values must be quoted: monitor = none\n\
+         /etc/consoleserver/config.toml:3: invalid TOML: key with no value, expected `=`: ssh_port 8022"
     );
 }
 
@@ -192,7 +192,7 @@ fn more_ports_than_can_be_served_are_an_error() {
     let text: String = (0..1025).map(|n| format!("[ports.p{n}]\n")).collect();
     assert_eq!(
         complaint(&text),
-        "/etc/consoleserver/config.toml:1: ports: 1025 ports: expected at most 1024"
+        "/etc/consoleserver/config.toml:1: ports: expected at most 1024 ports, found 1025"
     );
 }
 
@@ -223,7 +223,7 @@ fn a_log_is_of_one_of_five_types() {
 fn what_is_of_one_port_only_does_not_stand_in_defaults() {
     assert_eq!(
         complaint("[defaults]\nssh_port = 8023\n"),
-        "/etc/consoleserver/config.toml:2: defaults.ssh_port: is of one port only: set it in [ports.NAME]"
+        "/etc/consoleserver/config.toml:2: defaults.ssh_port: applies to a single port: set it in [ports.NAME]"
     );
 }
 
@@ -334,19 +334,19 @@ fn a_trigger_that_is_wrong_is_named_with_its_line_and_what_would_be_right() {
         ),
         (
             "[ports.a.triggers.\"x y\"]\nmatch = \"x\"\n",
-            "1: ports.a.triggers.\"x y\": \"x y\" is not the name of a trigger: use 1 to 32 of A-Z a-z 0-9 _ and -, beginning with a letter or digit",
+            "1: ports.a.triggers.\"x y\": invalid trigger name \"x y\": use 1 to 32 characters of A-Z a-z 0-9 _ -, starting with a letter or digit",
         ),
         ("[ports.a.trigers.x]\nmatch = \"x\"\n", "1: ports.a.trigers: unknown key: did you mean triggers?"),
         (
             "[server.triggers.x]\nmatch = \"x\"\n",
-            "1: server.triggers: unknown key: known here are ssh_port, listen, monitor, ssh_algorithms, banner",
+            "1: server.triggers: unknown key: expected one of ssh_port, listen, monitor, ssh_algorithms, banner",
         ),
     ] {
         assert_eq!(complaint(text), format!("/etc/consoleserver/config.toml:{told}"), "{text}");
     }
     let many: String = (0..17).map(|n| format!("t{n} = {{ match = \"x\" }}\n")).collect();
     let told = complaint(&format!("[ports.a.triggers]\n{many}"));
-    assert!(told.ends_with("ports.a.triggers: 17 triggers: expected at most 16"), "{told}");
+    assert!(told.ends_with("ports.a.triggers: expected at most 16 triggers, found 17"), "{told}");
 }
 
 #[test]

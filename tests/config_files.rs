@@ -65,7 +65,7 @@ fn an_unreadable_file_is_an_error_and_not_the_next_file() {
     symlink("/nonexistent", &etc).unwrap();
     assert_eq!(
         told(),
-        format!("{}: cannot be read: it is a symbolic link to nothing, not a file", etc.display())
+        format!("{}: cannot be read: it is a dangling symbolic link, not a file", etc.display())
     );
 }
 
@@ -86,11 +86,14 @@ fn a_file_that_permissions_close_is_an_error() {
     fs::set_permissions(&etc, fs::Permissions::from_mode(0o000)).unwrap();
     let told = as_nobody().unwrap_err().to_string();
     let denied = format!("{}: cannot be read: Permission denied (os error 13)", etc.display());
-    assert_eq!(told, format!("{denied} (every port reads it: chmod a+r {})", etc.display()));
+    assert_eq!(told, format!("{denied} (every port must be able to read it: chmod a+r {})", etc.display()));
     let directory = etc.parent().unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
     let told = as_nobody().unwrap_err().to_string();
-    assert_eq!(told, format!("{denied} (every port reads it: chmod a+x {})", directory.display()));
+    assert_eq!(
+        told,
+        format!("{denied} (every port must be able to read it: chmod a+x {})", directory.display())
+    );
     // What is advised helps.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();
     fs::set_permissions(&etc, fs::Permissions::from_mode(0o444)).unwrap();
@@ -115,7 +118,7 @@ fn a_commit_to_a_file_that_is_mounted_by_itself_is_written_in_place() {
     mount(None::<&str>, &path, None::<&str>, remount, None::<&str>).unwrap();
     let refusal = commit::write(root.path(), "# newer\n").unwrap_err().to_string();
     assert!(
-        refusal.contains("Read-only file system") && refusal.contains("it is mounted by itself"),
+        refusal.contains("Read-only file system") && refusal.contains("it is a mount point"),
         "{refusal}"
     );
     assert_eq!(fs::read_to_string(&host).unwrap(), "# new\n");
@@ -148,7 +151,7 @@ fn a_file_too_long_or_not_text_is_an_error_with_its_place() {
     let root = tempfile::tempdir().unwrap();
     let path = place(&root, "config.toml", &"#".repeat(1024 * 1024 + 1));
     let told = || Config::load_file(&path).unwrap_err().to_string();
-    assert_eq!(told(), format!("{}: longer than the 1048576 bytes that are read", path.display()));
+    assert_eq!(told(), format!("{}: larger than the limit of 1048576 bytes", path.display()));
     fs::write(&path, b"[server]\n# caf\xe9\n").unwrap();
     assert_eq!(
         told(),

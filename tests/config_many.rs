@@ -86,11 +86,11 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
         ),
         (
             "[ports.a]\nlike = \"x\"\n",
-            "config.toml:2: ports.a.like = \"x\": there is no template x: [templates.x] would be its table",
+            "config.toml:2: ports.a.like = \"x\": there is no template x: add a table [templates.x]",
         ),
         (
             "[ports.a]\nlike = \"opengear\"\n[templates.cisco]\n[templates.junos]\n",
-            "config.toml:2: ports.a.like = \"opengear\": there is no template opengear: there are cisco, junos",
+            "config.toml:2: ports.a.like = \"opengear\": there is no template opengear: the templates are cisco, junos",
         ),
         (
             "[ports.a]\nlike = 1\n",
@@ -102,15 +102,15 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
         ),
         (
             "[templates.t]\nssh_port = 8023\n",
-            "config.toml:2: templates.t.ssh_port: is of one port only: set it in [ports.NAME]",
+            "config.toml:2: templates.t.ssh_port: applies to a single port: set it in [ports.NAME]",
         ),
         (
             "[templates.t]\nlike = \"u\"\n[templates.u]\n",
-            "config.toml:2: templates.t.like: is of one port only: set it in [ports.NAME]",
+            "config.toml:2: templates.t.like: applies to a single port: set it in [ports.NAME]",
         ),
         (
             "[defaults]\nlike = \"u\"\n[templates.u]\n",
-            "config.toml:2: defaults.like: is of one port only: set it in [ports.NAME]",
+            "config.toml:2: defaults.like: applies to a single port: set it in [ports.NAME]",
         ),
         (
             "[templates]\nbaud = 9600\n",
@@ -119,8 +119,8 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
         ("[templates.t]\nbuad = 9600\n", "config.toml:2: templates.t.buad: unknown key: did you mean baud?"),
         (
             "[templates.\"a b\"]\n",
-            "config.toml:1: templates.\"a b\": \"a b\" is not the name of a template: use 1 to 32 of A-Z a-z 0-9 _ and -, \
-             beginning with a letter or digit",
+            "config.toml:1: templates.\"a b\": invalid template name \"a b\": use 1 to 32 characters of A-Z a-z 0-9 _ -, \
+             starting with a letter or digit",
         ),
         ("[template.t]\n", "config.toml:1: template: unknown key: did you mean templates?"),
     ] {
@@ -140,7 +140,7 @@ fn the_rules_of_defaults_template_and_port_together_are_bounded() {
     );
     assert_eq!(
         complaint(&text),
-        "config.toml:22: ports.a.like = \"t\": 18 triggers with those of [defaults]: expected at most 16"
+        "config.toml:22: ports.a.like = \"t\": expected at most 16 triggers with those of [defaults], found 18"
     );
 }
 
@@ -206,11 +206,11 @@ fn a_wrong_group_is_named_with_its_line() {
         ),
         (
             "[groups]\nc = [\"@a\"]\na = [\"@b\", \"p01\"]\nb = [\"@c\"]\nouter = [\"@b\"]\n".to_owned(),
-            "3: groups.a = [\"@b\", \"p01\"]: a group cannot have itself as a member: a → b → c → a".to_owned(),
+            "3: groups.a = [\"@b\", \"p01\"]: a group cannot contain itself: a → b → c → a".to_owned(),
         ),
         (
             "[groups]\nself = [\"@self\"]\n".to_owned(),
-            "2: groups.self = [\"@self\"]: a group cannot have itself as a member: self → self".to_owned(),
+            "2: groups.self = [\"@self\"]: a group cannot contain itself: self → self".to_owned(),
         ),
         (
             "[groups]\n\"-a\" = []\n".to_owned(),
@@ -220,7 +220,7 @@ fn a_wrong_group_is_named_with_its_line() {
         ("[group]\ncore = []\n".to_owned(), "1: group: unknown key: did you mean groups?".to_owned()),
         (
             format!("[groups]\na = [{}]\n", "\"p[0-4095]\", ".repeat(17)),
-            "2: groups.a: its names and those of the groups before it are more than 65536".to_owned(),
+            "2: groups.a: expected at most 65536 names in all groups together".to_owned(),
         ),
     ] {
         assert_eq!(complaint(&text), format!("config.toml:{wanted}"), "{text}");

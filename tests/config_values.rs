@@ -81,16 +81,16 @@ fn times_and_sizes_have_units_and_limits() {
         Some(keys::find(keys::TRIGGER, key).unwrap().get(&rule).unwrap().to_string())
     };
     for (key, value) in
-        [("silence", "\"1s\""), ("rest", "\"5s\""), ("silence", "\"10080m\""), ("rest", "\"1440m\"")]
+        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("rest", "\"1440m\"")]
     {
         assert_eq!(of_rule(key, value).as_deref(), Some(value), "{key} = {value}");
     }
     for (key, value) in [
         ("silence", "\"0s\""),
         ("silence", "\"169h\""),
-        ("rest", "\"4s\""),
-        ("rest", "\"25h\""),
-        ("rest", "60"),
+        ("cooldown", "\"4s\""),
+        ("cooldown", "\"25h\""),
+        ("cooldown", "60"),
     ] {
         assert_eq!(of_rule(key, value), None, "{key} = {value}");
     }

@@ -215,10 +215,10 @@ fn a_second_instance_with_the_same_sockets_is_refused_and_the_first_goes_on() {
     first.says("serving first local only");
     let output = bench.command(&bench.config("[ports.second]\n")).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("another consoleserver is running: it holds "), "{said}");
+    assert!(said.contains("another consoleserver is running and uses "), "{said}");
     assert_eq!(output.status.code(), Some(1));
     UnixStream::connect(bench.runtime("attach/first")).unwrap();
-    first.says("first: somebody connects: console-port started");
+    first.says("first: client connected: console-port started");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_dead_instances_sockets_are_replaced() {
     let mut second = bench.start("[ports.a]\n");
     second.says("serving a");
     UnixStream::connect(bench.runtime("attach/a")).unwrap();
-    second.says("a: somebody connects");
+    second.says("a: client connected");
 }
 
 #[test]
@@ -306,9 +306,9 @@ fn a_plug_in_starts_the_port_and_a_replug_does_again() {
         let pty = nix::pty::openpty(None, None).unwrap();
         symlink(nix::unistd::ttyname(&pty.slave).unwrap(), &device).unwrap();
         // Two programs say these, each when it gets to it.
-        instance.says_in_any_order(["ttyUSB0 is there: console-port started", "witness sees a tty"]);
+        instance.says_in_any_order(["ttyUSB0 present: console-port started", "witness sees a tty"]);
         fs::remove_file(&device).unwrap();
-        instance.says("console-port has left");
+        instance.says("console-port exited");
     }
 }
 
@@ -318,8 +318,8 @@ fn a_crash_is_said_and_the_port_gets_another_life() {
         Bench::new("test -e $LOGS_DIRECTORY/mark || { touch $LOGS_DIRECTORY/mark; exit 3; }; sleep 60", "");
     fs::write(bench.monitor.join("a"), "").unwrap();
     let mut instance = bench.start("[ports.a]\n");
-    instance.says("a: console-port ended unasked (exit status: 3); next try in 0.2 s");
-    instance.says("a is there: console-port started");
+    instance.says("a: console-port exited unexpectedly (exit status: 3); restart in 0.2 s");
+    instance.says("a present: console-port started");
     assert!(bench.path("home/.consoleserver/log/a/mark").exists());
 }
 
@@ -406,7 +406,7 @@ fn under_nohup_it_stays_and_what_it_starts_ignores_no_signal() {
     assert!(status.contains("State:\tS") || status.contains("State:\tR"), "{status}");
     // As a script ends its background job.
     instance.signal(Signal::SIGINT);
-    instance.says("Ctrl-C: ending");
+    instance.says("Ctrl-C: shutting down");
     assert_eq!(instance.ends().code(), Some(0));
     assert!(!instance.seen.iter().any(|line| line.contains("the terminal is gone")), "{:?}", instance.seen);
 }

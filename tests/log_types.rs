@@ -106,7 +106,7 @@ fn what_was_typed_last_is_in_the_log_of_a_port_that_stops() {
 fn the_log_says_who_attached_and_left() {
     let rig = served("\"text\"");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
-    rig.wait_for_log("# root (local) attached, writing");
+    rig.wait_for_log("# root (local) attached, read-write");
     client.end_input();
     client.signal(nix::sys::signal::Signal::SIGTERM);
     rig.wait_for_log("# root (local) left");

@@ -42,6 +42,37 @@ fn every_test_that_it_names_is_there() {
     }
 }
 
+/// Versions by SemVer 2.0.0, item 9: a hyphen after the patch number is a pre-release. What follows a `+` is build metadata.
+#[test]
+fn every_pre_release_crate_is_named_with_its_version() {
+    let lock: toml::Table = fs::read_to_string(format!("{ROOT}/Cargo.lock")).unwrap().parse().unwrap();
+    let text = fs::read_to_string(format!("{ROOT}/SECURITY.md")).unwrap();
+    let field = |package: &toml::Value, name: &str| package[name].as_str().unwrap().to_owned();
+    let found: Vec<String> = lock["package"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| (field(package, "name"), field(package, "version")))
+        .filter(|(_, version)| version.split('+').next().unwrap().contains('-'))
+        .map(|(name, version)| format!("`{name}` {version}"))
+        .collect();
+    assert!(
+        !found.is_empty(),
+        "russh has only stable dependencies: remove the paragraph from SECURITY.md and this line"
+    );
+    for named in &found {
+        assert!(text.contains(named), "SECURITY.md does not name {named}");
+    }
+    let listed = regex_automata::meta::Regex::new(r"`[a-z0-9-]+` [0-9.]+-[a-z]+[0-9a-z.]*[0-9a-z]").unwrap();
+    for place in listed.find_iter(&text) {
+        assert!(
+            found.iter().any(|named| *named == text[place.range()]),
+            "not in Cargo.lock: {}",
+            &text[place.range()]
+        );
+    }
+}
+
 fn sources(directory: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

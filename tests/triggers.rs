@@ -67,7 +67,7 @@ fn what_came_while_no_process_was_there_fires() {
 
 #[test]
 fn a_storm_of_lines_is_one_firing_and_a_count() {
-    let mut rig = Rig::with_config(&rules("panic = { match = \"panic\", rest = \"5s\" }"));
+    let mut rig = Rig::with_config(&rules("panic = { match = \"panic\", cooldown = \"5s\" }"));
     rig.start_plugged();
     let storm = "Kernel panic\n".repeat(20_000);
     let mut device = rig.device();

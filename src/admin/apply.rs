@@ -1,5 +1,6 @@
-//! What a reload has to do, from what is and what is to be, without doing it: addresses to try first, whether systemd reads
-//! its units again, which units start, stop and restart in which order, and which ports are asked to take their settings.
+//! Plans a reload from the current and the new state, without executing it: addresses to probe, whether a
+//! daemon-reload is needed,
+//! which units start, stop and restart in which order, and which ports take their settings.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use crate::generator::{self, Entry, Machine};
 use crate::ownership::Claims;
 use crate::port::PortName;
 
-/// What is done to a unit.
+/// A job for a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
     /// `systemctl start`
@@ -25,7 +26,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The unit.
+    /// The name of the unit.
     pub fn unit(&self) -> &str {
         match self {
             Self::Start(unit) | Self::Stop(unit) | Self::Restart(unit) => unit,
@@ -45,48 +46,50 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// What a reload has to do, in this order.
+/// The steps of a reload, in this order.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Addresses that must be free, or nothing is done.
+    /// Addresses that must be free; otherwise nothing is done.
     pub probe: Vec<SocketAddr>,
-    /// These are asked to take their settings first: they have a device that is another's from now on.
+    /// Ports that take their settings first, because their device belongs to another port now.
     #[serde(default)]
     pub release: Vec<PortName>,
-    /// systemd reads its units again.
+    /// Whether systemd has to reload its units.
     pub daemon_reload: bool,
-    /// Then these.
+    /// Jobs for units.
     pub steps: Vec<Step>,
-    /// Then these are asked to take their settings.
+    /// Ports that take their settings.
     pub apply: Vec<PortName>,
-    /// A sentence each.
+    /// One sentence each.
     pub remarks: Vec<String>,
 }
 
-/// What is at present.
+/// The current state.
 pub struct Present<'a> {
-    /// What systemd has from the generator.
+    /// The units that systemd has from the generator.
     pub units: &'a generator::Plan,
-    /// What runs.
+    /// The running configuration.
     pub config: &'a Config,
-    /// Ports whose service is active.
+    /// Ports with an active service.
     pub active: &'a BTreeSet<PortName>,
-    /// Whether a socket of a port is active: nobody has stopped it.
+    /// Whether a socket of a port is active, that is, the port was not stopped.
     pub open: &'a (dyn Fn(&PortName) -> bool + Sync),
-    /// Whether nobody listens where a port is to be reached: systemd shuts a socket that it reads anew, edited, until that is restarted.
+    /// Whether a port that should listen does not: after a daemon-reload, systemd closes an edited socket
+    /// until it is restarted.
     pub deaf: &'a (dyn Fn(&PortName) -> bool + Sync),
-    /// Ports that somebody has named.
+    /// Ports that the user named.
     pub asked: &'a BTreeSet<PortName>,
     /// The device number that a path leads to.
     pub leads: &'a (dyn Fn(&Path) -> Option<u64> + Sync),
 }
 
-/// What has to be done so that `new` runs where `ports` (and the server's own listener) are concerned.
+/// The steps that make `new` run for `ports` and the server's own listener.
 pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan {
     let units = generator::plan(new, None, &Machine::at(Path::new("/")));
     let mut plan = Plan { daemon_reload: differ(now.units, &units), ..Plan::default() };
     plan.removed_by_hand(now, &units, new, ports);
-    // A port whose file was edited by hand would go deaf with the daemon-reload, and so it moves now too.
+    // The daemon-reload would close the listener of a port whose settings were edited in the file, so it
+    // moves now too.
     let mut moved: BTreeSet<PortName> = new
         .ports
         .keys()
@@ -100,8 +103,9 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
         .extend(enabled(&units).difference(&enabled(now.units)).map(|unit| new.instances.port(unit).clone()));
     moved.retain(|name| now.config.ports.contains_key(name) || ports.contains(name));
     for name in moved.difference(ports) {
-        plan.remarks
-            .push(format!("{name} listens as its edited configuration says: it was not reloaded before"));
+        plan.remarks.push(format!(
+            "{name}: listener moved as configured by an edit of the file that was not reloaded before"
+        ));
     }
     for name in ports.union(&moved) {
         plan.port(now, &units, new, name);
@@ -114,8 +118,9 @@ pub fn plan(now: &Present<'_>, new: &Config, ports: &BTreeSet<PortName>) -> Plan
 }
 
 impl Plan {
-    /// Ports that systemd has from the generator, and that an edit of the file has removed. They are stopped first, since another
-    /// port may have their listener or device now.
+    /// Ports that systemd has from the generator and that an edit of the file has removed. They are stopped
+    /// first, since another port
+    /// may have their listener or device now.
     fn removed_by_hand(
         &mut self,
         now: &Present<'_>,
@@ -126,7 +131,7 @@ impl Plan {
         for name in enabled(now.units).iter().map(|unit| now.config.instances.port(unit).clone()) {
             if !new.ports.contains_key(&name) && !ports.contains(&name) {
                 self.port(now, units, new, &name);
-                self.remarks.push(format!("{name} is stopped: the edited configuration does not have it"));
+                self.remarks.push(format!("{name} stopped: it was removed from the file"));
             }
         }
     }
@@ -138,10 +143,11 @@ impl Plan {
         let socket = format!("console@{unit}.socket");
         let attach = format!("console-attach@{unit}.socket");
         let path = format!("console@{unit}.path");
-        // A port that was added to the file by hand is in the running configuration, and systemd does not have it yet.
+        // A port added to the file by an edit is in the running configuration, but systemd does not have it
+        // yet.
         let was_enabled = before.is_some_and(|port| port.enabled) && enabled(now.units).contains(unit);
         let (old_path, new_path) = (watch(now.units, unit), watch(units, unit));
-        // One that is not enabled runs, or listens, if somebody has started it: then it goes on, with its new settings.
+        // A port that is not enabled keeps running or listening with its new settings if it was started.
         let is_up = now.active.contains(name) || (now.open)(name);
         let after = match new.ports.get(name) {
             Some(after) if after.enabled => after,
@@ -171,7 +177,7 @@ impl Plan {
             self.steps.extend(new_path.map(|_| Step::Start(path)));
         }
         let device = new.device(name, after);
-        // One that somebody has stopped stays so, unless this is about it.
+        // A port that was stopped stays stopped, unless the user named it.
         let is_meant = !was_enabled
             || now.asked.contains(name)
             || before.is_some_and(|before| now.config.device(name, before) != device);
@@ -180,7 +186,8 @@ impl Plan {
         }
     }
 
-    /// Ports whose tty is another's from now on, or whose again: one that runs is told, and one that does not is started.
+    /// Ports whose tty belongs to another port now, or to them again: a running one takes its settings,
+    /// another one is started.
     fn owners(&mut self, now: &Present<'_>, new: &Config) {
         let (before, after) = (Claims::of(now.config), Claims::of(new));
         for claim in after.iter() {
@@ -204,7 +211,8 @@ impl Plan {
         self.apply.retain(|name| !self.release.contains(name));
     }
 
-    /// The listener of a port that stays: where it moves the service restarts with it, and keeps the device by the FD store.
+    /// The listener of a port that stays: if it moves, the service restarts with it and keeps the device in
+    /// the FD store.
     fn moved(&mut self, now: &Present<'_>, units: &generator::Plan, name: &PortName, unit: &PortName) {
         let socket = format!("console@{unit}.socket");
         let service = format!("console@{unit}.service");
@@ -217,9 +225,9 @@ impl Plan {
                     self.apply.push(name.clone());
                 }
             }
-            // Stopped by somebody, with its sockets: where it listens counts when it is started.
+            // The port was stopped with its sockets: its addresses matter when it is started.
             _ if !runs && !open && !now.asked.contains(name) => {}
-            // The service requires its sockets: restarted, it takes them along.
+            // The service requires its sockets: its restart includes them.
             (None, _) if runs => self.steps.push(Step::Restart(service)),
             (None, _) => self.steps.push(Step::Start(socket)),
             (Some(_), None) => {
@@ -248,7 +256,7 @@ impl Plan {
     }
 }
 
-/// Addresses of sockets that start or move, where nobody of ours listens at present.
+/// Addresses of sockets that start or move, and that are not in use by this server.
 fn taken_anew(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
     let begins = |unit: &str| steps.iter().any(|step| step.unit() == unit && !matches!(step, Step::Stop(_)));
     let ours = addresses(old, |_| true);
@@ -277,17 +285,17 @@ pub(super) fn server(server: &Server) -> Vec<SocketAddr> {
     server.ssh_port.map_or_else(Vec::new, |tcp| at(&server.listen, tcp).collect())
 }
 
-/// Without those whose interface is not there: the generator leaves them out too.
+/// Without addresses whose interface does not exist: the generator leaves them out too.
 pub(super) fn at(listen: &[Address], tcp: u16) -> impl Iterator<Item = SocketAddr> {
     listen.iter().filter_map(move |address| address.socket_addr(tcp).ok())
 }
 
-/// The name that the units of a port have: as it is, and not only as it would be.
+/// The current instance name of a port's units.
 fn instance<'n>(now: &'n Present<'_>, new: &'n Config, name: &'n PortName) -> &'n PortName {
     if new.ports.contains_key(name) { new.instances.of(name) } else { now.config.instances.of(name) }
 }
 
-/// Where the SSH socket of this instance listens, as its drop-in says.
+/// Addresses of the SSH socket of this instance, from its drop-in.
 fn listener(units: &generator::Plan, unit: &PortName) -> Option<String> {
     listens(units, &format!("console@{unit}.socket"))
 }
@@ -299,7 +307,7 @@ fn listens(units: &generator::Plan, unit: &str) -> Option<String> {
     }
 }
 
-/// The units that the target starts, by their instances.
+/// The instances that the target starts.
 fn enabled(units: &generator::Plan) -> BTreeSet<PortName> {
     let wanted =
         |path: &Path| path.strip_prefix(generator::STARTER).ok()?.to_str().and_then(port_move::instance_of);
@@ -311,7 +319,7 @@ fn watch<'a>(units: &'a generator::Plan, unit: &PortName) -> Option<&'a Entry> {
     units.entries.get(Path::new(&format!("console@{unit}.path")))
 }
 
-/// Without the name of the file that it was read from: a first commit changes that, and nothing else.
+/// Without the name of the file that it was generated from: only that changes with the first commit.
 fn said(text: &str) -> String {
     text.lines()
         .filter(|line| !line.starts_with("SourcePath="))
@@ -333,12 +341,12 @@ fn differ(old: &generator::Plan, new: &generator::Plan) -> bool {
 mod tests {
     use super::*;
 
-    /// What changes between two files, as a person would write it down.
+    /// The steps between two files.
     fn story(old: &str, new: &str, ports: &[&str], active: &[&str]) -> String {
         told(old, new, ports, active, ports)
     }
 
-    /// The same for a port that inherits a change, and that nobody has named.
+    /// Likewise for a port that inherits a change and was not named by the user.
     fn inherited(old: &str, new: &str, port: &str) -> String {
         told(old, new, &[port], &[], &[])
     }
@@ -381,23 +389,23 @@ mod tests {
     const A: &str = "[ports.a]\nssh_port = 1001\n";
 
     #[test]
-    fn settings_of_a_line_are_taken_by_the_port_itself_if_it_runs() {
+    fn line_settings_are_taken_by_the_running_port() {
         let new = "[ports.a]\nssh_port = 1001\nbaud = 300\n";
         assert_eq!(story(A, new, &["a"], &["a"]), "apply a");
         assert_eq!(story(A, new, &["a"], &[]), "");
     }
 
     #[test]
-    fn a_listener_moves_with_its_socket_after_the_new_place_was_tried() {
+    fn a_listener_moves_with_its_socket_after_the_new_address_was_probed() {
         let new = "[ports.a]\nssh_port = 1002\n";
         assert_eq!(story(A, new, &["a"], &["a"]), "probe [::]:1002\ndaemon-reload\nrestart console@a.socket");
-        // The same number at another address is ours already, and cannot be tried.
+        // The same number at another address is in use by this server and cannot be probed.
         let local = "[ports.a]\nssh_port = 1001\nlisten = [\"127.0.0.1\"]\n";
         assert_eq!(story(A, local, &["a"], &[]), "daemon-reload\nrestart console@a.socket");
     }
 
     #[test]
-    fn a_listener_comes_and_goes() {
+    fn a_listener_is_added_and_removed() {
         let without = "[ports.a]\n";
         assert_eq!(story(without, A, &["a"], &[]), "probe [::]:1001\ndaemon-reload\nstart console@a.socket");
         assert_eq!(
@@ -411,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_come_and_go_and_are_switched() {
+    fn ports_are_added_removed_enabled_and_disabled() {
         let two = format!("{A}[ports.b]\nssh_port = 1002\ndevice = \"/dev/there\"\n");
         assert_eq!(
             story(A, &two, &["b"], &["a"]),
@@ -433,7 +441,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_has_started_goes_on_and_what_somebody_has_stopped_stays_so() {
+    fn a_started_port_keeps_running_and_a_stopped_one_stays_stopped() {
         let off = "[ports.started]\nenabled = false\nssh_port = 1001\n";
         let on = "[ports.started]\nssh_port = 1001\nbaud = 300\n";
         let moved = on.replace("1001", "1002");
@@ -465,14 +473,14 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_systemd_has_shut_is_opened_again() {
+    fn a_socket_that_systemd_has_closed_is_restarted() {
         let deaf = "[ports.deaf]\nssh_port = 1001\n";
         assert_eq!(story(deaf, deaf, &["deaf"], &["deaf"]), "restart console@deaf.socket");
         assert_eq!(story(deaf, deaf, &["deaf"], &[]), "restart console@deaf.socket");
     }
 
     #[test]
-    fn a_device_moves() {
+    fn a_device_changes() {
         let there = format!("{A}device = \"/dev/there\"\n");
         assert_eq!(story(A, &there, &["a"], &["a"]), "daemon-reload\napply a");
         assert_eq!(story(A, &there, &["a"], &[]), "daemon-reload\nstart console@a.service");
@@ -482,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_lets_go_of_a_tty_that_becomes_anothers_and_has_it_back() {
+    fn a_port_releases_a_tty_that_another_port_claims_and_gets_it_back() {
         let named = "[ports.ttyUSB0]\n";
         let both = format!("{named}[ports.p1]\ndevice = \"/dev/there\"\n");
         assert_eq!(
@@ -493,13 +501,13 @@ mod tests {
             "daemon-reload\nstop console@p1.socket\nstop console-attach@p1.socket\nstop console@p1.service";
         assert_eq!(story(&both, named, &["p1"], &["p1"]), format!("{gone}\nstart console@ttyUSB0.service"));
         assert_eq!(story(&both, named, &["p1"], &["p1", "ttyUSB0"]), format!("{gone}\napply ttyUSB0"));
-        // One that somebody has stopped stays so.
+        // A port that was stopped stays stopped.
         let (both, named) = (both.replace("ttyUSB0", "stopped"), "[ports.stopped]\n");
         assert_eq!(story(&both, named, &["p1"], &["p1"]), gone);
     }
 
     #[test]
-    fn who_frees_a_tcp_port_goes_before_who_takes_it() {
+    fn ports_that_release_a_tcp_port_are_reloaded_before_ports_that_claim_it() {
         let two = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n";
         let chain = "[ports.a]\nssh_port = 1002\n[ports.b]\nssh_port = 1003\n";
         assert_eq!(
@@ -517,7 +525,7 @@ mod tests {
             "daemon-reload\nstop console@a.socket\nrestart console@b.socket\nrestart console@a.socket\n\
              start console@a.service\na gives its TCP port away before it gets its new one: its device was closed for a moment"
         );
-        // The first one waits for a circle and is none of it: nothing would come of stopping that one.
+        // The first port waits for a cycle that it is not part of: stopping it would not break the cycle.
         let three = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n[ports.c]\nssh_port = 1003\n";
         let behind = "[ports.a]\nssh_port = 1002\nlisten = [\"192.0.2.1\"]\n[ports.b]\nssh_port = 1003\n\
                       [ports.c]\nssh_port = 1002\nlisten = [\"192.0.2.2\"]\n";
@@ -529,17 +537,18 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_edited_by_hand_does_not_go_deaf() {
+    fn a_port_that_was_edited_in_the_file_keeps_listening() {
         let two = format!("{A}[ports.b]\nssh_port = 1002\n");
         let edited = format!("{A}baud = 300\n[ports.b]\nssh_port = 1003\n");
         assert_eq!(
             story(&two, &edited, &["a"], &["a"]),
             "probe [::]:1003\ndaemon-reload\nrestart console@b.socket\napply a\n\
-             b listens as its edited configuration says: it was not reloaded before"
+             b: listener moved as configured by an edit of the file that was not reloaded before"
         );
     }
 
-    /// What a reload does after the file was edited from `old` to `new`: the running configuration follows the file by itself.
+    /// The steps of a reload after the file was edited from `old` to `new`: the running configuration
+    /// follows the file.
     fn by_hand(old: &str, new: &str, active: &[&str]) -> String {
         let parse = |text| Config::parse(text, Path::new("t")).unwrap();
         let (old, new) = (parse(old), parse(new));
@@ -563,13 +572,13 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_comes_or_goes_by_hand_is_started_or_stopped() {
+    fn a_port_added_to_or_removed_from_the_file_is_started_or_stopped() {
         let renamed = "[ports.b]\nssh_port = 1001\ndevice = \"/dev/there\"\n";
         assert_eq!(
             by_hand(A, renamed, &["a"]),
             "daemon-reload\nstop console@a.socket\nstop console-attach@a.socket\nstop console@a.service\n\
              start console-attach@b.socket\nstart console@b.socket\nstart console@b.service\n\
-             a is stopped: the edited configuration does not have it"
+             a stopped: it was removed from the file"
         );
         let local = format!("{A}[ports.b]\n");
         assert_eq!(by_hand(A, &local, &["a"]), "daemon-reload\nstart console-attach@b.socket\napply a");

@@ -1,6 +1,8 @@
-//! The one place that decides who may administer. Each method and each property that can be written stands in one table with
-//! what it takes; what is not in the table is refused, whoever asks. polkit is asked about the caller's name on the bus, never
-//! about a process id, which another process may have by then.
+//! The only place that decides who may administer. A table lists each method and writable property with the
+//! permission it
+//! requires; anything else is denied. polkit is asked about the caller's unique bus name, never about a
+//! process id, which may
+//! have been reused.
 
 use std::collections::HashMap;
 
@@ -13,26 +15,26 @@ use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 use super::origin::{Origin, origin};
 
-/// Whose uid all ports have.
+/// The user of all ports.
 const PORT_USER: &str = "_console-port";
 
-/// What a call takes.
+/// The permission that a call requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Nothing: whoever is on this machine may look.
+    /// None: every user of this machine may read.
     Nothing,
-    /// Changing the candidate.
+    /// Change the candidate.
     Configure,
-    /// Acting on ports: start, stop, reload, break, disconnect.
+    /// Act on ports: start, stop, reload, break, disconnect.
     Manage,
-    /// Making changes permanent, or dropping them.
+    /// Commit or revert changes.
     Commit,
-    /// Being a port. No administrator is one, and no polkit is asked.
+    /// Be a port. Checked by uid, without polkit.
     Port,
 }
 
 impl Permission {
-    /// The action that polkit is asked about.
+    /// The polkit action.
     pub fn action(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::Port => None,
@@ -43,7 +45,7 @@ impl Permission {
     }
 }
 
-/// Every method, and every property that can be written.
+/// Every method and writable property.
 const TABLE: &[(&str, &[&str], Permission)] = {
     use Permission::{Commit, Configure, Manage, Nothing, Port};
     &[
@@ -75,61 +77,62 @@ const TABLE: &[(&str, &[&str], Permission)] = {
     ]
 };
 
-/// What a member takes; `None` if there is none of that name.
+/// The permission that a member requires; `None` = unknown member.
 pub fn needs(interface: &str, member: &str) -> Option<Permission> {
     let row = TABLE.iter().find(|(of, members, _)| *of == interface && members.contains(&member));
     row.map(|(_, _, needs)| *needs)
 }
 
-/// Why somebody is turned away.
+/// Why a call is denied.
 #[derive(Debug, Error)]
 pub enum Denied {
-    /// No row.
-    #[error("{0}.{1} is not to be called")]
+    /// Not in the table.
+    #[error("{0}.{1} cannot be called")]
     NotInTable(String, String),
-    /// Not from a bus.
-    #[error("the bus does not say who is calling: {0}")]
+    /// No credentials.
+    #[error("the bus does not identify the caller: {0}")]
     Nobody(String),
     /// Not a port.
-    #[error("{0} is not {PORT_USER}: only ports say what they have seen")]
+    #[error("{0} is not {PORT_USER}: only ports may report triggers")]
     NotAPort(String),
-    /// polkit says no.
+    /// polkit denies it.
     #[error("{0} may not administer this console server (polkit: {1})")]
     No(String, &'static str),
-    /// polkit says nothing.
+    /// polkit does not reply.
     #[error(
-        "{0} may not administer this console server: polkit does not answer, and without it only root may ({1})"
+        "{0} may not administer this console server: polkit does not reply, and without it only root may ({1})"
     )]
     NoPolkit(String, String),
 }
 
-/// Who calls, and from where.
+/// The caller and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// User name.
     pub name: String,
     /// Address and session.
     pub origin: Origin,
-    /// The caller's name on the bus, by which a client knows its own changes in a signal; empty for console-admin itself.
+    /// The caller's unique bus name, by which a client recognizes its own changes in a signal; empty for
+    /// console-admin itself.
     pub connection: String,
 }
 
 tokio::task_local! {
-    /// Who has been let in, for the length of the call.
+    /// The authorized caller of the current call.
     static CALLER: Caller;
 }
 
-/// Runs a call as that one's.
+/// Runs a call on behalf of a caller.
 pub async fn as_caller<T>(caller: Caller, call: impl Future<Output = T>) -> T {
     CALLER.scope(caller, call).await
 }
 
-/// The name of who is calling.
+/// The name of the current caller.
 pub fn caller() -> String {
     whole_caller().name
 }
 
-/// Who is calling, and from where; outside of a call it is console-admin.
+/// The current caller with its origin; outside of a call, console-admin.
 pub fn whole_caller() -> Caller {
     CALLER.try_with(Clone::clone).unwrap_or_else(|_| Caller {
         name: "console-admin".to_owned(),
@@ -138,19 +141,20 @@ pub fn whole_caller() -> Caller {
     })
 }
 
-/// Lets callers in.
+/// Authorizes callers.
 pub struct Authorizer {
     bus: DBusProxy<'static>,
     connection: Connection,
 }
 
 impl Authorizer {
-    /// At the door of this connection.
+    /// For the calls of this connection.
     pub async fn new(connection: &Connection) -> zbus::Result<Self> {
         Ok(Self { bus: DBusProxy::new(connection).await?, connection: connection.clone() })
     }
 
-    /// The caller of a method or writer of a property; or why not. Where those come from who only look is not asked.
+    /// Authorizes the caller of a method or writer of a property. The origin of calls that only read is not
+    /// looked up.
     pub async fn admit(&self, header: &Header<'_>, interface: &str, member: &str) -> Result<Caller, Denied> {
         let needs = needs(interface, member)
             .ok_or_else(|| Denied::NotInTable(interface.to_owned(), member.to_owned()))?;
@@ -168,7 +172,7 @@ impl Authorizer {
         Ok(Caller { name, origin, connection })
     }
 
-    /// Whether the caller could do that, without being asked for a password.
+    /// Whether the caller has a permission, without asking for a password.
     pub async fn could(&self, header: &Header<'_>, needs: Permission) -> bool {
         self.check(header, needs).await.is_ok()
     }
@@ -183,12 +187,12 @@ impl Authorizer {
             return Err(Denied::NotAPort(name));
         }
         let Some(action) = needs.action() else { return Ok(name) };
-        // polkit lets root do everything, and so it need not be there for root.
+        // polkit allows root everything, so it is not needed for root.
         if uid == 0 {
             return Ok(name);
         }
         let answer = match self.ask_polkit(header, action).await {
-            // polkitd may have died over it; the bus starts another for the next question.
+            // polkitd may have exited; the bus activates it again for the next call.
             Err(_) => self.ask_polkit(header, action).await,
             answer => answer,
         };
@@ -213,7 +217,7 @@ impl Authorizer {
     }
 }
 
-/// The name of a user, or the number of one who has none. NSS may ask a server.
+/// The name of a user, or the number if there is none. NSS may ask a server.
 async fn user_name(uid: u32) -> String {
     let looked_up = tokio::task::spawn_blocking(move || nix::unistd::User::from_uid(uid.into()));
     match looked_up.await {

@@ -1,26 +1,27 @@
-//! What is done to the candidate: keys set and unset, ports made and taken out. Pure: each makes another [`State`], or a refusal.
+//! Edits of the candidate: keys are set and unset, ports created, renamed and removed. Pure: each returns a
+//! new [`State`] or rejects the edit.
 
 use std::path::Path;
 
-use super::state::{Author, Last, MAX_TEXT, Rejected, State, is_anew};
+use super::state::{Author, Last, MAX_TEXT, Rejected, State, is_again};
 use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, Scope, stated};
 use crate::config::{TemplateName, Value, keys};
 use crate::port::PortName;
 use crate::port::nearest::no_port;
 
 impl State {
-    /// The refusal of a name that no port has; of one that was renamed, its new name is named.
+    /// The error for an unknown port; for a renamed one, with its new name.
     fn no_port(&self, name: &PortName) -> Rejected {
         let renames = self.pending().renames();
         Rejected::NoPort(match renames.iter().find(|(_, from)| *from == name) {
             Some((to, _)) => {
-                format!("{name} is called {to} in the changes that are not committed: use that name")
+                format!("{name} is renamed to {to} by an uncommitted change: use that name")
             }
             None => no_port(name.as_str(), self.candidate_config.ports.keys()),
         })
     }
 
-    /// A key takes a value, or with none its default.
+    /// Sets a key; `None` restores its default.
     pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
@@ -29,14 +30,14 @@ impl State {
         self.with(candidate, key, author)
     }
 
-    /// A new port.
+    /// Creates a port.
     pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         let mut candidate = self.candidate.clone();
         let key = self.make(&mut candidate, name, author)?;
         self.with(candidate, key, author)
     }
 
-    /// New ports, and keys that take values: all of it or nothing, and judged as a whole.
+    /// Creates ports and sets keys, all or none; only the result must be valid.
     pub fn set_many(
         &self,
         ports: &[PortName],
@@ -59,7 +60,7 @@ impl State {
         last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
     }
 
-    /// Keys that take their defaults: all of them or none.
+    /// Restores the defaults of keys, all or none.
     pub fn unset_many(&self, paths: Vec<KeyPath>, author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
@@ -82,7 +83,7 @@ impl State {
             && !self.candidate_config.ports.contains_key(name)
             && !is_made(candidate, name)
             && !self.is_left(candidate, name)
-            && !is_anew(candidate, &path.scope)
+            && !is_again(candidate, &path.scope)
         {
             return Err(self.no_port(name));
         }
@@ -102,25 +103,25 @@ impl State {
                 reason: refused.reason,
             })?),
         };
-        // What runs may have it under another name, and what is committed under a third one.
+        // The key may be under different port names in the running and in the committed configuration.
         let below = candidate.origin(&path);
         let old = stated(&self.committed.text, &self.running.origin(&below));
-        // A port that is made anew has none of what is committed.
-        let anew = is_anew(candidate, &path.scope) || is_anew(&self.running, &below.scope);
+        // A port that is created again starts empty.
+        let again = is_again(candidate, &path.scope) || is_again(&self.running, &below.scope);
         let stale = self.running.get(&below).is_some_and(|change| change.old != old);
         if path.key.is_none() {
             candidate.forget_table(&path.scope);
         }
-        match !anew && !stale && stated(&self.running_text, &below) == new {
+        match !again && !stale && stated(&self.running_text, &below) == new {
             true => drop(candidate.remove(&path)),
             false => candidate.insert(path, change(author, old, new)),
         }
         Ok(())
     }
 
-    /// Refuses to remove a template that ports are like: they would take other settings.
+    /// Rejects the removal of a template that ports use, since their settings would change.
     fn check_unused(&self, template: &TemplateName) -> Result<(), Rejected> {
-        /// More ports are only counted.
+        /// Further ports are counted.
         const MAX_LISTED_PORTS: usize = 4;
         if !self.candidate_config.templates.contains_key(template) {
             return Err(Rejected::NoTemplate(template.clone()));
@@ -136,7 +137,7 @@ impl State {
         Err(Rejected::TemplateInUse { template: template.clone(), ports })
     }
 
-    /// Whether a port runs that these changes leave where it is.
+    /// Whether a port runs that these changes do not rename or remove.
     fn is_left(&self, candidate: &Changes, name: &PortName) -> bool {
         self.running_config.ports.contains_key(name) && candidate.get(&KeyPath::table(name.clone())).is_none()
     }
@@ -153,12 +154,12 @@ impl State {
         Ok(key)
     }
 
-    /// A port is taken out.
+    /// Removes a port.
     pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.remove_many(std::slice::from_ref(name), author)
     }
 
-    /// Ports are taken out: all of them or none.
+    /// Removes ports, all or none.
     pub fn remove_many(&self, names: &[PortName], author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
@@ -172,15 +173,15 @@ impl State {
             let renamed_from = candidate.get(&path).and_then(changes::Change::renamed_from);
             candidate.forget_table(&path.scope);
             last = Some(path.to_string());
-            // Of one that was renamed, the old name is removed by who removes the port, not by who renamed it.
+            // The author of the removal of a renamed port is the one who removes it, under both names.
             if let Some(from) = renamed_from.map(KeyPath::table).filter(|from| {
-                // (It may be a new port's since.)
+                // Unless the old name belongs to a new port.
                 candidate.get(from).is_some_and(|change| change.new.is_none())
             }) {
                 let old = stated(&self.committed.text, &from);
                 candidate.insert(from, change(author, old, None));
             }
-            // Of one that was never reloaded nothing is left to say.
+            // A port that was never reloaded leaves no change.
             if stated(&self.running_text, &path).is_some() {
                 candidate.insert(path, change(author, old, None));
             }
@@ -188,7 +189,8 @@ impl State {
         last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
     }
 
-    /// A port has another name, and keeps all that it is: its device too, if it had none but the tty of its name. `leads` tells which tty
+    /// Renames a port. All its settings stay; if its device was the tty of its name, `device` is set to it.
+    /// `leads` returns the tty that
     /// a path leads to.
     pub fn rename(
         &self,
@@ -223,9 +225,9 @@ impl State {
         candidate.remove(&new);
         let made = |table| change(author, stated(&self.committed.text, &new), Some(table));
         match before.as_ref().and_then(|before| Some((before.new.clone()?, before.renamed_from()))) {
-            // Called again as it runs.
+            // Renamed back to its running name.
             Some((_, Some(source))) if source == *to => {}
-            // Not reloaded yet.
+            // Created and not reloaded.
             Some((table, _)) => candidate.insert(new.clone(), made(table)),
             None => candidate.insert(new.clone(), made(changes::renamed(from))),
         }
@@ -249,7 +251,7 @@ impl State {
         self.with(candidate, new.to_string(), author)
     }
 
-    /// The groups of ports that have the port by its name have the new one.
+    /// Replaces the port's name in the groups of ports that list it.
     fn rename_members(
         &self,
         candidate: &mut Changes,
@@ -270,7 +272,8 @@ impl State {
         Ok(())
     }
 
-    /// A new port with what `from` says itself, but its listener's TCP port and its device, which are of one port only.
+    /// Creates a port with the keys stated for `from`, except `ssh_port` and `device`, which apply to a
+    /// single port.
     pub fn copy(&self, from: &PortName, to: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.is_right()?;
         let mut candidate = self.candidate.clone();
@@ -289,7 +292,7 @@ impl State {
         self.with(candidate, key, author)
     }
 
-    /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.
+    /// Rejects changes while the committed file is invalid: they would be based on another configuration.
     pub(super) fn is_right(&self) -> Result<(), Rejected> {
         match &self.fault {
             Some(fault) => Err(Rejected::Committed(fault.clone())),
@@ -319,12 +322,12 @@ impl State {
     }
 }
 
-/// Whether a port is there by these changes.
+/// Whether these changes create or keep a port's table.
 fn is_made(candidate: &Changes, name: &PortName) -> bool {
     candidate.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
 }
 
-/// Whether a key that is in no file was set here, or runs so.
+/// Whether a key that no file has was set by an uncommitted change.
 fn is_ours(candidate: &Changes, running: &Changes, key: &KeyPath) -> bool {
     let change = candidate.get(key).or_else(|| running.get(&candidate.origin(key)));
     change.is_some_and(|change| change.old.is_none())
@@ -378,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_gets_another_name_in_its_place_in_the_file_and_keeps_its_device() {
+    fn a_renamed_port_keeps_its_place_in_the_file_and_its_device() {
         let named = over(TEXT).named("a", "core");
         let wanted = TEXT
             .replace("ports.a", "ports.core")
@@ -399,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_changed_of_a_port_goes_along() {
+    fn changes_of_a_port_follow_its_rename() {
         let text = TEXT.replace("9600", "300").replace("1001", "1003").replace("ports.a", "ports.c");
         let text = text.replace("\n\n[ports.c.t", "\ndevice = \"/dev/a\"\n\n[ports.c.t");
         let at = over(TEXT).sets("ports.a.baud", 300).runs().sets("ports.a.ssh_port", 1003);
@@ -420,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn there_and_back_is_no_change() {
+    fn a_port_renamed_and_renamed_back_is_no_change() {
         let back = over(TEXT).named("a", "core").named("core", "a");
         assert!(back.candidate.is_empty(), "{:?}", back.candidate);
         let runs = over(TEXT).named("a", "core").runs();
@@ -431,10 +434,10 @@ mod tests {
     }
 
     #[test]
-    fn two_ports_change_names_by_a_third_one() {
+    fn two_ports_swap_names_through_a_third_one() {
         let first = over(TEXT).named("a", "spare");
         let refused = first.renames_to("b", "a").unwrap_err().to_string();
-        assert!(refused.starts_with("the port that runs as a is renamed"), "{refused}");
+        assert!(refused.starts_with("port a is renamed or removed"), "{refused}");
         let swapped = first.runs().named("b", "a").runs().named("spare", "b").runs();
         let back = [(name("a"), name("b")), (name("b"), name("a"))];
         assert_eq!(swapped.renamed_back(), back.into());
@@ -448,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_was_made_and_is_not_committed_has_any_name() {
+    fn a_created_port_can_be_renamed_before_it_is_committed() {
         let made = over(TEXT).create(&name("c"), &alice()).unwrap().sets("ports.c.ssh_port", 1003);
         let named = made.named("c", "d");
         assert_eq!((named.candidate_config.ports.len(), named.count()), (3, 3));
@@ -460,26 +463,26 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_cannot_be_is_refused_with_the_reason() {
+    fn an_invalid_new_name_is_rejected_with_the_reason() {
         let refused = |from: &str, to: &str| over(TEXT).renames_to(from, to).unwrap_err().to_string();
-        assert_eq!(refused("a", "b"), "there is a port b already");
+        assert_eq!(refused("a", "b"), "there already is a port b");
         assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
-        assert_eq!(refused("a", "a"), "a is called so already");
+        assert_eq!(refused("a", "a"), "the port is already named a");
         assert_eq!(
             refused("a", "ttyUSB1"),
-            "ttyUSB1 is the name of a tty that is plugged in (/dev/ttyUSB1), and a is another device: use another name"
+            "ttyUSB1 is a tty that is plugged in (/dev/ttyUSB1), but a has another device: use another name"
         );
-        // Its own tty: then it needs no `device`.
+        // The port's own tty: `device` is not needed.
         let own = over("[ports.core]\n").sets("ports.core.device", "/dev/ttyUSB1").runs();
         assert_eq!(own.named("core", "ttyUSB1").merged().unwrap(), "[ports.ttyUSB1]\n");
     }
 
     #[test]
-    fn a_port_that_has_gone_from_the_file_is_not_renamed() {
+    fn a_port_that_was_removed_from_the_file_is_not_renamed() {
         let named = over(TEXT).named("a", "core").runs();
         let gone = Text { text: "[ports.b]\n".to_owned(), path: "/etc/c".into() };
         let refused = named.over(gone, None).merged().unwrap_err().to_string();
-        assert_eq!(refused, "ports.a is renamed to core, and is not in the configuration any more");
+        assert_eq!(refused, "ports.a was renamed to core, but is no longer in the configuration");
         let made = Text { text: format!("{TEXT}[ports.core]\n"), path: "/etc/c".into() };
         let both = named.over(made, None);
         assert!(both.conflicts()[0].starts_with("ports.core was edited"), "{:?}", both.conflicts());
@@ -487,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_that_is_killed_as_it_reloads_does_not_rename_twice() {
+    fn a_service_that_is_killed_during_a_reload_does_not_rename_twice() {
         let named = over(TEXT).named("a", "core").sets("ports.b.baud", 300);
         let runs = named.reloaded(|scope| *scope == Scope::Port(name("a")));
         let State { committed, running, .. } = runs.clone();
@@ -498,11 +501,11 @@ mod tests {
         assert!(killed.renames(|_| true).is_empty());
     }
 
-    /// What a port is, whatever it is called: the name that it was made with, and which of those it is.
+    /// The identity of a port under all its names: the name it was created with, and a sequence number.
     type Identity = (&'static str, u32);
     type Model = std::collections::BTreeMap<&'static str, Identity>;
 
-    /// Where ports that are in both are called otherwise.
+    /// The ports that are in both under different names.
     fn moved(from: &Model, to: &Model) -> std::collections::BTreeMap<PortName, PortName> {
         let called = |identity: &Identity| to.iter().find(|(_, is)| *is == identity).map(|(name, _)| *name);
         from.iter()
@@ -531,9 +534,9 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_renamed_made_and_removed_each_port_is_the_one_that_it_was() {
+    fn ports_keep_their_identity_through_any_sequence_of_edits() {
         const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-        // A generator of numbers as good as is needed here (Knuth, TAOCP 3.3.4, line 26).
+        // A pseudo-random sequence (Knuth, TAOCP 3.3.4, line 26).
         let mut seed = 1_u64;
         let mut any = |below: usize| {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -555,7 +558,7 @@ mod tests {
                         let is_free = !candidate.contains_key(other)
                             && running.get(other).is_none_or(|runs| candidate.get(one) == Some(runs));
                         let next = state.renames_to(one, other);
-                        // Its tty may be the `device` of another one, that was called so before.
+                        // Its tty may be the `device` of a port that was renamed from it.
                         let shares = candidate.get(one).is_some_and(|(made_as, number)| {
                             let same = |is: &&Identity| is.0 == *made_as && is.1 != *number;
                             *made_as == one && candidate.values().any(|is| same(&is))
@@ -609,7 +612,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_has_all_but_what_is_of_one_port_only() {
+    fn a_copy_has_all_keys_except_those_of_a_single_port() {
         let text =
             TEXT.replace("slow\n", "slow\ndevice = \"/dev/x\"\nlog = { type = \"raw\", sync = \"1s\" }\n");
         let copied = over(&text).sets("ports.a.parity", "E").copy(&name("a"), &name("c"), &alice()).unwrap();
@@ -622,7 +625,7 @@ mod tests {
         let refused = |from: &str, to: &str| {
             over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string()
         };
-        assert_eq!(refused("a", "b"), "there is a port b already");
+        assert_eq!(refused("a", "b"), "there already is a port b");
         assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
     }
 }

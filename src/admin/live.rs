@@ -1,4 +1,5 @@
-//! Ports that run, asked over their local socket. Only those that systemd says are active: a look must not start the others.
+//! Requests to running ports over their local sockets. Only active ports are asked: querying status must
+//! not activate idle ports.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -12,14 +13,14 @@ use crate::attach::{Status, client};
 use crate::config::Instances;
 use crate::port::PortName;
 
-/// One look at an object asks for each of its properties; they come from the same answer.
+/// Reading all properties of an object uses the same reply.
 const CACHE_LIFETIME: Duration = Duration::from_millis(250);
-/// For one port to say how it does. One that hangs must not hold up the list of all.
+/// For one port to reply. A port that hangs must not block the list of all.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 type StatusResult = Result<Status, String>;
 
-/// What the ports have said last.
+/// The latest replies of the ports.
 pub struct Live {
     runtime_dir: PathBuf,
     units: Units,
@@ -33,7 +34,7 @@ impl Live {
         Self { runtime_dir, units, active: Mutex::default(), said: Mutex::default() }
     }
 
-    /// The ports that run.
+    /// The running ports.
     pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         let mut active = self.active.lock().await;
         if let Some((_, active)) = active.as_ref().filter(|(at, _)| at.elapsed() < CACHE_LIFETIME) {
@@ -45,13 +46,13 @@ impl Live {
         Ok(now)
     }
 
-    /// What was said before does not count any more.
+    /// Drops the cached replies.
     pub async fn forget(&self) {
         *self.active.lock().await = None;
         self.said.lock().await.clear();
     }
 
-    /// How a port does; `None` if it does not run.
+    /// The status of a port; `None` if it does not run.
     pub async fn status(&self, port: &PortName) -> Option<StatusResult> {
         match self.active().await {
             Ok(active) if !active.contains(port) => return None,
@@ -66,13 +67,13 @@ impl Live {
         let ask = self.ask(port, client::status);
         let said = match tokio::time::timeout(STATUS_TIMEOUT, ask).await {
             Ok(said) => said,
-            Err(_) => Err(format!("{port} has not answered within {} s", STATUS_TIMEOUT.as_secs())),
+            Err(_) => Err(format!("{port} timed out after {} s", STATUS_TIMEOUT.as_secs())),
         };
         self.said.lock().await.insert(port.clone(), (Instant::now(), said.clone()));
         Some(said)
     }
 
-    /// One question over the port's socket, which waits no longer than the client does.
+    /// One request over the port's socket. It is bounded by the client's timeout.
     pub async fn ask<T: Send + 'static>(
         &self,
         port: &PortName,
@@ -82,7 +83,7 @@ impl Live {
         let asked = tokio::task::spawn_blocking(move || question(&runtime_dir, &port));
         match asked.await {
             Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(panicked) => Err(format!("asking has failed: {panicked}")),
+            Err(panicked) => Err(format!("the request failed: {panicked}")),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `org.consoleserver1.Manager`: the whole server on the bus. What each member takes says the authorizer; what it does, `core`.
+//! `org.consoleserver1.Manager`: the whole server on the bus. `authorization` decides who may call; `core`
+//! does the work.
 
 use std::sync::Arc;
 
@@ -22,12 +23,12 @@ use crate::port::nearest::no_port;
 /// The object at `/org/consoleserver1`.
 pub struct Manager(pub Arc<Shared>);
 
-/// A port by the name that somebody has given.
+/// Parses a port name.
 pub fn port(word: &str) -> Result<PortName> {
     word.parse().map_err(|error: crate::port::PortError| Refused(error.to_string()))
 }
 
-/// A key by the words of `Set`: of a port, or with its table before it.
+/// Parses the key of a `Set` call: a key of the port, or with its table before it.
 fn path(of_port: &str, key: &str) -> Result<KeyPath> {
     let path = match of_port {
         "" => key.parse(),
@@ -41,14 +42,16 @@ fn path(of_port: &str, key: &str) -> Result<KeyPath> {
     }
 }
 
-/// A value that a key may take.
+/// Converts a value from the bus.
 pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
-    from_bus(value)
-        .ok_or_else(|| Refused(format!("{path} takes a number, a text, a flag or a list of texts")))
+    from_bus(value).ok_or_else(|| {
+        Refused(format!("{path} expects a number, a string, a boolean or an array of strings"))
+    })
 }
 
-/// The keys of `[server]` and `[access]`, the groups of ports, and the keys that `[defaults]` and the templates state. The name of a template alone has the
-/// ports that are like it.
+/// The keys of `[server]`, `[access]` and `[groups]`, and those that `[defaults]` and the templates state.
+/// The name of a template
+/// alone lists the ports that use it.
 fn general(config: &Config) -> Keys {
     let mut found = Keys::new();
     keys(table::SERVER, &config.server, "server.", &mut found);
@@ -133,8 +136,8 @@ impl Manager {
         let path = path(port, key)?;
         if path.key.is_none() {
             let whole = match path.scope {
-                Scope::Template(_) => "a whole template: set a key of it, such as baud",
-                _ => "a whole rule: set its match, silence, rest or start",
+                Scope::Template(_) => "a template: set one of its keys, such as baud",
+                _ => "a trigger rule: set its match, silence, cooldown or start",
             };
             return Err(Refused(format!("{path} is {whole}")));
         }
@@ -194,7 +197,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let names = names.into_iter().map(port).collect::<Result<std::collections::BTreeSet<_>>>()?;
-        // (A port that does not exist has nothing to reload: the whole call is refused.)
+        // If one of the ports does not exist, the whole call is rejected.
         let state = self.0.core.state();
         let known = state.ports();
         if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
@@ -275,7 +278,7 @@ impl Manager {
             when: change.when.to_string(),
         };
         let renames = pending.renames();
-        // A port that has another name is one line: the old name does not go by itself.
+        // A renamed port is one entry: its old name is not listed.
         let is_old_name = |path: &KeyPath, change: &crate::config::changes::Change| {
             let name = path.scope.port().filter(|_| path.key.is_none() && change.new.is_none());
             name.is_some_and(|name| renames.values().any(|old| old == name))
@@ -298,7 +301,7 @@ impl Manager {
         self.0.authorizer.could(&header, Permission::Configure).await
     }
 
-    /// Somebody has changed something.
+    /// A change was made.
     #[zbus(signal)]
     pub async fn changed(
         emitter: &SignalEmitter<'_>,
@@ -310,7 +313,7 @@ impl Manager {
         text: &str,
     ) -> zbus::Result<()>;
 
-    /// A port has seen what it was to look for: port, rule, line.
+    /// A trigger of a port has fired: port, rule, line.
     #[zbus(signal)]
     pub async fn triggered(
         emitter: &SignalEmitter<'_>,
@@ -433,7 +436,7 @@ fn list(words: Vec<String>) -> Value {
     Value::Array(words.into_iter().map(Value::String).collect())
 }
 
-/// 0 = none.
+/// 0 = no listener.
 pub fn tcp_port(tcp: u16) -> Value {
     if tcp == 0 { "none".into() } else { Value::Integer(tcp.into()) }
 }

@@ -1,5 +1,6 @@
-//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; what it does at present is asked
-//! of it, if it runs.
+//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; a
+//! running port is asked for its
+//! status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -40,7 +41,7 @@ impl Port {
         Ok(())
     }
 
-    /// A key of the candidate as text; empty if it has no value, or the port is to be removed.
+    /// A key of the candidate; `None` if it has no value, or the port is to be removed.
     fn candidate_value(&self, key: &'static str) -> Option<Value> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
         path.effective(&self.shared.core.state().candidate_config)
@@ -70,12 +71,12 @@ impl Port {
         found
     }
 
-    /// How the port does, if it runs and says so.
+    /// The status of the port, if it runs and replies.
     async fn status(&self) -> Option<Status> {
         self.shared.core.live.status(&self.name).await?.ok()
     }
 
-    /// A question to a port that runs.
+    /// Sends a request to a running port.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
@@ -110,7 +111,9 @@ impl Port {
     async fn send_break(&self, milliseconds: u32) -> Result<()> {
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return Err(Refused(format!("a break lasts {shortest} to {longest} ms, not {milliseconds}")));
+            return Err(Refused(format!(
+                "expected a break of {shortest} to {longest} ms, not {milliseconds}"
+            )));
         }
         let length = Duration::from_millis(milliseconds.into());
         let by = caller();
@@ -278,7 +281,7 @@ impl Port {
         self.put("xonxoff", on.into()).await
     }
 
-    /// 0 = none.
+    /// 0 = no listener.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> u16 {
         self.number("ssh_port")
@@ -309,7 +312,7 @@ impl Port {
         self.put("log.type", kind.into()).await
     }
 
-    /// Seconds; 0 = for ever.
+    /// Seconds; 0 = no timeout.
     #[zbus(property(emits_changed_signal = "false"))]
     fn timeout(&self) -> u32 {
         self.number("timeout")
@@ -330,7 +333,7 @@ impl Port {
         self.put("description", text.into()).await
     }
 
-    /// Empty = the monitored directory's entry of the port's name.
+    /// Empty = the entry of the port's name in the monitored directory.
     #[zbus(property(emits_changed_signal = "false"))]
     fn device(&self) -> String {
         self.text("device")

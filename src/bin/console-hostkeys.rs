@@ -45,7 +45,7 @@ fn judge(directory: &Path) -> ExitCode {
     match hostkeys::load(directory) {
         Ok(HostKeys { passed_over, .. }) => {
             for reason in passed_over {
-                tracing::warn!("host key passed over: {reason}");
+                tracing::warn!("host key ignored: {reason}");
             }
             ExitCode::SUCCESS
         }

@@ -1,4 +1,4 @@
-//! The adapters that are plugged in, and that no port has for its `device`: what they are, and where.
+//! USB adapters that are plugged in and that no port names as its `device`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,17 +8,17 @@ use crate::config::Config;
 use crate::ownership::{Claims, Machine, Record, leads};
 use crate::port::{PortName, natural_order};
 
-/// An adapter, or one port of an adapter with several.
+/// The tty of an adapter; an adapter with several ports has several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Adapter {
-    /// `ttyUSB0`, for now.
+    /// The kernel's name, such as `ttyUSB0`, which may change at the next boot.
     pub tty: String,
     maker: Option<String>,
     product: Option<String>,
     serial: Option<String>,
-    /// The name that stays with the USB socket.
+    /// The name in /dev/serial/by-path, which stays with the USB socket.
     pub path: Option<PathBuf>,
-    /// The port that serves it because it has the kernel's name, which may be another adapter's after the next boot.
+    /// The port that serves it by the kernel's name, which another adapter may have after the next boot.
     pub port: Option<PortName>,
 }
 
@@ -34,7 +34,7 @@ impl Adapter {
         }
     }
 
-    /// For people: what it is, and below that the path, whole.
+    /// Lines of the table: the adapter, and below it the unabbreviated path.
     pub fn lines(&self) -> Vec<String> {
         let what: Vec<&str> =
             [&self.maker, &self.product].into_iter().flatten().map(String::as_str).collect();
@@ -50,13 +50,13 @@ impl Adapter {
             lines.push(format!("{:<10}{}", "", path.display()));
         }
         if let Some(port) = &self.port {
-            lines.push(format!("{:<10}served by the port {port}, as it is called so for now", ""));
+            lines.push(format!("{:<10}served by port {port}, by the kernel's current name", ""));
         }
         lines
     }
 }
 
-/// Those of this machine, in order.
+/// The adapters of this machine that no `device` names, in order.
 pub fn unbound(config: &Config) -> Vec<Adapter> {
     let machine = Machine::default();
     let claims = Claims::of(config);
@@ -64,7 +64,7 @@ pub fn unbound(config: &Config) -> Vec<Adapter> {
     for (tty, record) in machine.records() {
         let Some(kernel) = machine.kernel_name(tty) else { continue };
         let is_usb = record.place.as_deref().is_some_and(|place| place.contains("-usb"));
-        // (A record may be of an adapter that has gone.)
+        // (udev's record may outlive its adapter.)
         if !record.for_consoles || !is_usb || leads(&Path::new("/dev").join(&kernel)) != Some(tty) {
             continue;
         }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_adapter_is_told_by_maker_product_serial_number_and_path() {
+    fn an_adapter_is_shown_with_vendor_product_serial_number_and_path() {
         let record = Record {
             maker: Some("FTDI".to_owned()),
             product: Some("FT232R USB UART".to_owned()),
@@ -101,6 +101,6 @@ mod tests {
         let unknown =
             Adapter::new("ttyACM0".to_owned(), &Record::default(), Some("ttyACM0".parse().unwrap()));
         assert_eq!(unknown.lines()[0], "ttyACM0   unknown adapter, no serial number");
-        assert!(unknown.lines()[1].contains("served by the port ttyACM0"));
+        assert!(unknown.lines()[1].contains("served by port ttyACM0"));
     }
 }

@@ -1,4 +1,5 @@
-//! What ports do themselves, asked by their own sockets: `log`, `grep`, `send` and `expect`, as `ssh -p 8023 host` takes them.
+//! Commands that the port process runs, over its own socket: `log`, `grep`, `send`, `expect` and `watch`, as `ssh -p 8023 host`
+//! takes them.
 
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,111 +12,110 @@ use super::client::{CommandError, Endpoint};
 use super::former::{Former, FormerError};
 use super::local;
 use super::many::{self, Meant};
-use super::stdout::{Stdout, complain};
+use super::stdout::{Stdout, print_error};
 use super::watch;
 use crate::attach::client::{self, AttachError};
 use crate::exec::{self, DEFAULT_TIMEOUT, EXIT_DONE, EXIT_FAILED, Lines, Pattern, TIMEOUT_RANGE};
 use crate::port::{Pause, PortName, PortPattern};
 
-/// For something to come, if nothing is said.
 const DEFAULT_TIMEOUT_SECONDS: u32 = DEFAULT_TIMEOUT.as_secs() as u32;
-/// The longest time that may be waited for something: a day.
-const MOST_SECONDS: i64 = *TIMEOUT_RANGE.end() as i64;
+/// One day.
+const MAX_TIMEOUT_SECONDS: i64 = *TIMEOUT_RANGE.end() as i64;
 
-/// A command that a port does.
+/// A command that the port process runs.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AtPort {
-    /// Show the last lines of a port's log, or those since a time
+    /// Print the last lines of a port's log, or those of a time range
     Log {
-        /// The ports
+        /// Ports
         port: PortPattern,
-        /// Go on with what is added
+        /// Print lines as they are added
         #[arg(short, long)]
         follow: bool,
-        /// How many lines, or all; without it 20, or all of the time
+        /// Number of lines, or all; default: 20, or all of the time range
         #[arg(short = 'n', long, value_name = "N", value_parser = exec::lines)]
         lines: Option<Lines>,
-        /// From when on: how long ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
+        /// Start of the range: an age (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
         #[arg(long, value_name = "TIME", value_parser = exec::since)]
         since: Option<Timestamp>,
-        /// Until when, likewise
+        /// End of the range, in the same format
         #[arg(long, value_name = "TIME", value_parser = exec::until, conflicts_with = "follow")]
         until: Option<Timestamp>,
-        /// As it stands in the file, with the control sequences that the device sent
+        /// Print the log as it is in the file, with control sequences
         #[arg(long)]
         raw: bool,
     },
-    /// Search the logs, rotated ones and those of former ports too: of all ports that you may use, or of these
+    /// Search the logs of all ports that you may use, or of the given ports; includes rotated and former logs
     Grep {
-        /// Whatever the case
+        /// Ignore case
         #[arg(short, long)]
         ignore_case: bool,
-        /// From when on: how long ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
+        /// Start of the range: an age (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)
         #[arg(long, value_name = "TIME", value_parser = exec::since)]
         since: Option<Timestamp>,
-        /// Until when, likewise
+        /// End of the range, in the same format
         #[arg(long, value_name = "TIME", value_parser = exec::until)]
         until: Option<Timestamp>,
-        /// Show lines as they stand in the file, with the control sequences that the device sent
+        /// Print lines as they are in the file, with control sequences
         #[arg(long)]
         raw: bool,
-        /// A regular expression
+        /// Regular expression
         #[arg(allow_hyphen_values = true)]
         pattern: Pattern,
-        /// The ports
+        /// Ports
         #[arg(id = "port", value_name = "PORT")]
         ports: Vec<PortPattern>,
     },
-    /// Type a text at a port, in which \r is Return; and wait for what it says then
+    /// Send text to a port (\r is Return), and optionally wait for a reply
     Send {
-        /// Take over from who writes there
+        /// Take over write access from another client
         #[arg(long)]
         force: bool,
-        /// A regular expression to wait for
+        /// Wait until the output matches this regular expression
         #[arg(long, value_name = "PATTERN")]
         expect: Option<Pattern>,
-        /// For the line to take the text, and for the answer
-        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+        /// Timeout in seconds, for sending and for the reply
+        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_TIMEOUT_SECONDS))]
         timeout: u32,
-        /// A pause after each character, such as 20ms, or none; without it the port's own
+        /// Delay after each character, such as 20ms, or none; default: the port's
         #[arg(long, value_name = "TIME")]
         output_delay: Option<Pause>,
-        /// A pause after each line, such as 1s, or none; without it the port's own
+        /// Delay after each line, such as 1s, or none; default: the port's
         #[arg(long, value_name = "TIME")]
         output_line_delay: Option<Pause>,
-        /// Without the port's omap
+        /// Do not apply the port's omap
         #[arg(long)]
         raw: bool,
-        /// The ports
+        /// Ports
         port: PortPattern,
-        /// The text, in quotes: \r \n \t \e \a \b \\ \xHH \OOO
+        /// Text, quoted, with escapes: \r \n \t \e \a \b \\ \xHH \OOO
         #[arg(allow_hyphen_values = true)]
         text: String,
     },
-    /// Watch ports without writing to them: each line behind the name of its port; Ctrl-C leaves
+    /// Watch the output of ports, read-only; each line is prefixed with its port; Ctrl-C exits
     Watch {
-        /// As it comes, with the control sequences that the device sends
+        /// Print control sequences too, escaped
         #[arg(long)]
         raw: bool,
-        /// The ports; all that you may use without
+        /// Ports; default: all that you may use
         #[arg(id = "port", value_name = "PORT")]
         ports: Vec<PortPattern>,
     },
-    /// Show what a port says until it has said something; fails if that does not come
+    /// Print the output of a port until it matches a pattern; fail on timeout
     Expect {
-        /// So long
-        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MOST_SECONDS))]
+        /// Timeout in seconds
+        #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_TIMEOUT_SECONDS))]
         timeout: u32,
-        /// The ports
+        /// Ports
         port: PortPattern,
-        /// A regular expression
+        /// Regular expression
         #[arg(allow_hyphen_values = true)]
         pattern: Pattern,
     },
 }
 
 impl AtPort {
-    /// Does it: the exit code.
+    /// Runs the command: the exit code.
     pub fn run(self, place: &Endpoint) -> Result<u8, CommandError> {
         let runtime = &place.runtime;
         let seconds = |count: u32| Duration::from_secs(count.into());
@@ -126,30 +126,30 @@ impl AtPort {
             }
             Self::Watch { raw, ports } => return watch::run(place, &ports, raw),
             Self::Log { port, follow, lines, since, until, raw } => {
-                let Lines(lines) = lines.unwrap_or_else(|| Lines::unsaid(since, until));
+                let Lines(lines) = lines.unwrap_or_else(|| Lines::default_for(since, until));
                 (port, exec::Command::Log { lines, since, until, follow, raw })
             }
             Self::Send { force, expect, timeout, output_delay, output_line_delay, raw, port, text } => {
                 let bytes = exec::unescape(&text)?;
                 let timeout = seconds(timeout);
-                let typing = exec::Typing { output_delay, output_line_delay, raw };
+                let typing = exec::SendOptions { output_delay, output_line_delay, raw };
                 (port, exec::Command::Send { bytes, force, expected: expect, timeout, typing })
             }
             Self::Expect { timeout, port, pattern } => {
                 (port, exec::Command::Expect { pattern, timeout: seconds(timeout) })
             }
         };
-        let well = match &command {
+        let success = match &command {
             exec::Command::Send { expected: Some(pattern), .. } => {
-                format!("sent; {:?} came", pattern.to_string())
+                format!("sent; received {:?}", pattern.to_string())
             }
             exec::Command::Send { .. } => "sent".to_owned(),
-            exec::Command::Expect { pattern, .. } => format!("{:?} came", pattern.to_string()),
+            exec::Command::Expect { pattern, .. } => format!("received {:?}", pattern.to_string()),
             _ => return log(place, &port, &command),
         };
         let port = match place.meant(&port)? {
             Meant::One(port) => port,
-            Meant::Several(ports) => return many::run(place, &ports, &command, &well),
+            Meant::Several(ports) => return many::run(place, &ports, &command, &success),
         };
         let mut stdout = Stdout::new();
         let ran = client::run(runtime, &port, command, &mut stdout, &mut io::stderr())?;
@@ -158,7 +158,7 @@ impl AtPort {
     }
 }
 
-/// The logs of these ports, each line behind the name of its port if they are several.
+/// Prints the logs of ports; each line is prefixed with the port if there are several.
 fn log(place: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> Result<u8, CommandError> {
     let stdout = Mutex::new(Stdout::new());
     let ports = match place.with_log(pattern)? {
@@ -178,14 +178,14 @@ fn log(place: &Endpoint, pattern: &PortPattern, command: &exec::Command) -> Resu
     let mut failed = Vec::new();
     let tell = |port: &PortName, came: Result<u8, CommandError>| {
         if let Err(error) = &came {
-            complain(&format_args!("consolectl: {error}"));
+            print_error(&format_args!("consolectl: {error}"));
         }
         if !matches!(came, Ok(EXIT_DONE)) {
             failed.push(port.clone());
         }
         Ok(())
     };
-    // Those that are followed all at once, as none of them ends; others one after the other.
+    // Followed logs run concurrently, since none of them ends; others one after the other.
     let follows = matches!(command, exec::Command::Log { follow: true, .. });
     many::each(&ports, if follows { ports.len() } else { 1 }, read, tell)?;
     lock(&stdout).end()?;
@@ -196,7 +196,7 @@ fn lock(stdout: &Mutex<Stdout>) -> MutexGuard<'_, Stdout> {
     stdout.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// One log, of a port that is served or was.
+/// The log of one port, served or not.
 fn one_log(
     place: &Endpoint,
     port: &PortName,
@@ -207,7 +207,7 @@ fn one_log(
     let former = place.logs.as_deref().and_then(|logs| Former::find(logs, port));
     let status = match (done, former) {
         (Err(AttachError::NotServed { .. }), Some(former)) => {
-            complain(&format_args!("{} is a {}: its log as it was left", former.port, former.what));
+            print_error(&format_args!("{} is a {}; this is its last log", former.port, former.what));
             let read = former.run(command.clone(), shown)?;
             if read.whole { EXIT_DONE } else { EXIT_FAILED }
         }
@@ -217,13 +217,13 @@ fn one_log(
     Ok(status)
 }
 
-/// Standard output, with a label before each line. What is written are whole lines, but for the last.
+/// Standard output with a label before each line. Only the last write may end without a newline.
 struct Labelled<'s> {
     label: String,
     stdout: &'s Mutex<Stdout>,
-    /// Whether there was anything.
+    /// Whether anything was written.
     any: bool,
-    /// Whether the last line has no end.
+    /// Whether the last line is incomplete.
     open: bool,
 }
 
@@ -232,7 +232,7 @@ impl<'s> Labelled<'s> {
         Self { label, stdout, any: false, open: false }
     }
 
-    /// Ends the last line: the next one has another label.
+    /// Ends an incomplete line, before another label is used.
     fn end(&mut self) -> io::Result<()> {
         if std::mem::take(&mut self.open) {
             lock(self.stdout).write_all(b"\n")?;
@@ -260,14 +260,14 @@ impl Write for Labelled<'_> {
     }
 }
 
-/// In the logs of these ports, or of all that there is a log of. A port that does not run is started for it, but one at a time: it reads
-/// its log, and leaves. The logs of ports that nothing serves are read here.
+/// Searches the logs of the given ports, or of all ports with a log. A port that does not run is started, one at a time, reads its log and
+/// exits. The logs of ports that are not served are read by this process.
 fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> Result<u8, CommandError> {
     let all = patterns.is_empty();
     let logs = place.logs.as_deref();
     let ports = match all {
         true => local::logged(&place.runtime)?,
-        // A port that nothing serves may have a log.
+        // A port that is not served may have a log.
         false => place.all_with_log(patterns)?,
     };
     let stdout = Mutex::new(Stdout::new());
@@ -275,7 +275,7 @@ fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> R
     let mut failure: Option<CommandError> = None;
     let mut failed = |error: CommandError| {
         if let Some(before) = failure.replace(error) {
-            complain(&format_args!("consolectl: {before}"));
+            print_error(&format_args!("consolectl: {before}"));
         }
     };
     let mut former = Vec::new();
@@ -284,9 +284,9 @@ fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> R
         match client::run(&place.runtime, port, command.clone(), &mut shown, &mut io::stderr()) {
             Ok(ran) => {
                 found |= ran.status == EXIT_DONE || shown.any;
-                whole &= !ran.remarked;
+                whole &= !ran.had_notices;
             }
-            // Of all ports, those that one may use.
+            // `grep` without ports skips those that the user may not use.
             Err(AttachError::Refused(_)) if all => {}
             Err(error @ AttachError::NotServed { .. }) => {
                 match logs.and_then(|logs| Former::find(logs, port)) {
@@ -318,8 +318,8 @@ fn grep(place: &Endpoint, command: exec::Command, patterns: &[PortPattern]) -> R
     lock(&stdout).end()?;
     if !denied.is_empty() {
         let names = denied.join(", ");
-        complain(&format_args!(
-            "consolectl: not searched, because only root and the group adm may read them: the logs of {names}, which nothing serves"
+        print_error(&format_args!(
+            "consolectl: skipped the logs of ports that are not served, which only root and the group adm may read: {names}"
         ));
     }
     match failure {

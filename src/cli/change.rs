@@ -1,14 +1,14 @@
-//! `set`, `unset`, `create` and `remove`, of one port or of many: all of a command or nothing, and a line that says what it changed.
+//! `set`, `unset`, `create` and `remove` for one or several ports: a command changes everything or nothing, and prints what it changed.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::assign::{self, Assignment};
 use super::client::{Client, Done, warn};
+use super::heirs::{heirs, is_inherited};
 use super::select::counted;
 use super::service::{ServiceError, sentence, unknown_port};
 use super::show::Three;
-use super::takers::{is_inherited, takers};
 use super::targets::Targets;
 use super::tree::{Creation, Named, Setting, Target};
 use super::value::{self, ValueError};
@@ -17,24 +17,24 @@ use crate::config::Value;
 use crate::port::PortName;
 use crate::port::pattern::fold;
 
-/// Lines of one key's changes. More differences are counted.
-const MOST_LINES: usize = 4;
+/// Lines printed for the changes of one key; more are summarized.
+const MAX_LINES_PER_KEY: usize = 4;
 
-/// What became of a key of a port or table.
+/// A key before and after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Effect {
     port: Option<PortName>,
     /// The ports that inherit it.
-    takers: Vec<PortName>,
+    heirs: Vec<PortName>,
     key: String,
     old: String,
     new: String,
-    /// Whether it waits for a reload.
-    waits: bool,
+    /// Whether a reload is needed to apply it.
+    pending: bool,
 }
 
 impl Client {
-    /// The ports or tables of a command that changes them, with their keys as they are now.
+    /// The ports or tables of a command, with their keys before the change.
     async fn before(&self, of: &Targets) -> Done<Vec<(Target, Three)>> {
         let Targets::Ports(pattern) = of else {
             let target = of.kind();
@@ -45,7 +45,7 @@ impl Client {
         self.keys_of(ports.into_iter().map(Target::Port).collect()).await
     }
 
-    /// The keys of these, in few calls.
+    /// The keys of several ports or tables, in few D-Bus calls.
     pub(super) async fn keys_of(&self, targets: Vec<Target>) -> Done<Vec<(Target, Three)>> {
         let service = self.service().await?;
         if let [only] = targets.as_slice() {
@@ -64,17 +64,17 @@ impl Client {
         Ok(all)
     }
 
-    /// `set`, and the commands that set one key.
+    /// `set`, and the shorthands of it.
     pub(super) async fn set(&self, Setting { of, key, words }: Setting, to: &mut impl Write) -> Done {
         let assignments = assign::of_set(&key, &words)?;
-        // A wrong key or value is reported before the service is asked.
+        // An invalid key or value is reported even without console-admin.
         check(&of.kind(), &assignments)?;
         let before = self.before(&of).await?;
         let targets: Vec<Target> = before.iter().map(|(target, _)| target.clone()).collect();
         let values = values(&targets, &assignments)?;
         self.put(&[], &values, &targets).await?;
         let keys: Vec<&str> = assignments.iter().map(|assignment| assignment.key.as_str()).collect();
-        self.tell(before, &keys, to).await?;
+        self.print_effects(before, &keys, to).await?;
         match (&of, keys.contains(&"authorized_keys_command")) {
             (Targets::Table(Target::Access), true) => self.confirm_command(to).await,
             _ => Ok(()),
@@ -88,7 +88,7 @@ impl Client {
         }
         let before = self.before(of).await?;
         for (target, keys) in &before {
-            self.service().await?.known(target, keys).await?;
+            self.service().await?.check_exists(target, keys).await?;
         }
         let paths: Vec<(String, String)> =
             before.iter().flat_map(|(target, _)| keys.iter().map(move |key| address(target, key))).collect();
@@ -97,7 +97,7 @@ impl Client {
         let unset = self.service().await?.manager.unset_many(&paths, self.revision()).await;
         let targets: Vec<Target> = before.iter().map(|(target, _)| target.clone()).collect();
         warn(self.of(&targets, unset).await?)?;
-        self.tell(before, &keys.iter().map(String::as_str).collect::<Vec<_>>(), to).await
+        self.print_effects(before, &keys.iter().map(String::as_str).collect::<Vec<_>>(), to).await
     }
 
     /// `create`
@@ -135,10 +135,10 @@ impl Client {
             .collect();
         let with = if with.is_empty() { String::new() } else { format!(" ({})", with.join(", ")) };
         match names.as_slice() {
-            [port] => writeln!(to, "{port} is new{with}: `reload {port}` or `commit` makes it run"),
+            [port] => writeln!(to, "{port} created{with}: `reload {port}` or `commit` opens it"),
             ports => writeln!(
                 to,
-                "{} are new{with}: `reload {}` or `commit` makes them run",
+                "{} created{with}: `reload {}` or `commit` opens them",
                 counted(ports),
                 fold(ports)
             ),
@@ -146,7 +146,7 @@ impl Client {
         Ok(())
     }
 
-    /// TCP ports from `first` up, but none that a port or the server has.
+    /// `count` TCP ports, from `first` up, that neither a port nor the server uses.
     async fn free_ports(&self, first: u16, count: usize) -> Done<Vec<u16>> {
         let service = self.service().await?;
         let (ports, server) = tokio::try_join!(service.ports(), service.keys(&Target::Server))?;
@@ -171,10 +171,10 @@ impl Client {
         warn(self.of(&ports.iter().cloned().map(Target::Port).collect::<Vec<_>>(), removed).await?)?;
         self.changed().await?;
         match ports.as_slice() {
-            [port] => writeln!(to, "{port} is removed at the next `reload {port}` or `commit`"),
+            [port] => writeln!(to, "{port} will be removed by the next `reload {port}` or `commit`"),
             ports => writeln!(
                 to,
-                "{} are removed at the next `reload {}` or `commit`",
+                "{} will be removed by the next `reload {}` or `commit`",
                 counted(ports),
                 fold(ports)
             ),
@@ -195,13 +195,13 @@ impl Client {
         warn(self.of(targets, put).await?)
     }
 
-    /// What a call about these has brought; of a port that does not exist, the nearest ones are named.
+    /// The result of a call; the error of an unknown port names the nearest ones.
     pub(super) async fn of<T>(&self, of: &[Target], result: zbus::Result<T>) -> Done<T> {
         let error = match result.map_err(sentence) {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
-        if let ServiceError::Said(words) = &error {
+        if let ServiceError::Failed(words) = &error {
             for target in of {
                 if let Target::Port(port) = target
                     && words.starts_with(&format!("there is no port {port}:"))
@@ -213,8 +213,8 @@ impl Client {
         Err(error.into())
     }
 
-    /// Prints what our own change has done to these keys.
-    async fn tell(&self, before: Vec<(Target, Three)>, keys: &[&str], to: &mut impl Write) -> Done {
+    /// Prints what the change did to these keys.
+    async fn print_effects(&self, before: Vec<(Target, Three)>, keys: &[&str], to: &mut impl Write) -> Done {
         self.changed().await?;
         let after = self.keys_of(before.iter().map(|(target, _)| target.clone()).collect()).await?;
         let ports = match before.iter().any(|(target, _)| is_inherited(&format!("{target}."))) {
@@ -227,20 +227,20 @@ impl Client {
                 let text = |keys: &value::Keys| keys.get(*key).map_or("-".to_owned(), shown);
                 effects.push(match target {
                     Target::Port(port) => Effect {
-                        takers: Vec::new(),
+                        heirs: Vec::new(),
                         port: Some(port.clone()),
                         key: (*key).to_owned(),
                         old: text(&before.candidate),
                         new: text(&after.candidate),
-                        waits: after.running.get(*key) != after.candidate.get(*key),
+                        pending: after.running.get(*key) != after.candidate.get(*key),
                     },
                     table => Effect {
-                        takers: takers(&format!("{table}.{key}"), &ports).unwrap_or_default(),
+                        heirs: heirs(&format!("{table}.{key}"), &ports).unwrap_or_default(),
                         port: None,
                         key: format!("{table}.{key}"),
                         old: text(&before.candidate),
                         new: text(&after.candidate),
-                        waits: after.running.get(*key) != after.candidate.get(*key),
+                        pending: after.running.get(*key) != after.candidate.get(*key),
                     },
                 });
             }
@@ -259,7 +259,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// What `Set` and `Unset` call a key.
+/// The address of a key in the D-Bus calls `SetMany` and `UnsetMany`.
 pub(super) fn address(of: &Target, key: &str) -> (String, String) {
     match of {
         Target::Port(port) => (port.to_string(), key.to_owned()),
@@ -267,7 +267,7 @@ pub(super) fn address(of: &Target, key: &str) -> (String, String) {
     }
 }
 
-/// Each key is one of the target's, and takes its value. (Values with brackets are of several ports.)
+/// Checks each key, and its value unless that has brackets, which are expanded per port.
 fn check(of: &Target, assignments: &[Assignment]) -> Result<(), ValueError> {
     for Assignment { key, words } in assignments {
         match words.iter().any(|word| word.contains('[')) {
@@ -278,7 +278,7 @@ fn check(of: &Target, assignments: &[Assignment]) -> Result<(), ValueError> {
     Ok(())
 }
 
-/// The values of each port or table, as the bus names them.
+/// The values of each port or table, with their D-Bus addresses.
 fn values(
     targets: &[Target],
     assignments: &[Assignment],
@@ -305,7 +305,7 @@ fn values(
     Ok(values)
 }
 
-/// One value, or the first and the last of several.
+/// One value, or the first and the last of different ones.
 pub(super) fn span(values: &[String]) -> String {
     match values {
         [] => "-".to_owned(),
@@ -316,7 +316,7 @@ pub(super) fn span(values: &[String]) -> String {
     }
 }
 
-/// `baud: 9600 → 115200 at 48 ports (p01 … p48)`: a line a key, or a few if the ports differ.
+/// `baud: 9600 → 115200 at 48 ports (p01 … p48)`: one line per key, or a few if the ports differ.
 fn summary(effects: &[Effect]) -> Vec<String> {
     let mut keys: Vec<&str> = Vec::new();
     let mut changes: BTreeMap<&str, Vec<(&Effect, Vec<PortName>)>> = BTreeMap::new();
@@ -330,7 +330,7 @@ fn summary(effects: &[Effect]) -> Vec<String> {
         };
         match of_key.iter_mut().find(same) {
             Some((_, ports)) => ports.extend(effect.port.clone()),
-            None => of_key.push((effect, effect.port.iter().chain(&effect.takers).cloned().collect())),
+            None => of_key.push((effect, effect.port.iter().chain(&effect.heirs).cloned().collect())),
         }
     }
     let at =
@@ -338,7 +338,7 @@ fn summary(effects: &[Effect]) -> Vec<String> {
     let mut lines = Vec::new();
     for key in keys {
         let of_key = &changes[key];
-        if of_key.len() > MOST_LINES {
+        if of_key.len() > MAX_LINES_PER_KEY {
             let all = |part: fn(&Effect) -> &String| {
                 span(&of_key.iter().map(|(effect, _)| part(effect).clone()).collect::<Vec<_>>())
             };
@@ -349,12 +349,12 @@ fn summary(effects: &[Effect]) -> Vec<String> {
         }
         for (effect, ports) in of_key {
             lines.push(match effect.old == effect.new {
-                true => format!("{key}: {} already{}", effect.new, at(ports)),
+                true => format!("{key}: already {}{}", effect.new, at(ports)),
                 false => format!("{key}: {} → {}{}", effect.old, effect.new, at(ports)),
             });
         }
     }
-    if let (true, Some(last)) = (effects.iter().any(|effect| effect.waits), lines.last_mut()) {
+    if let (true, Some(last)) = (effects.iter().any(|effect| effect.pending), lines.last_mut()) {
         last.push_str("; `reload` or `commit` applies it");
     }
     lines
@@ -373,18 +373,18 @@ mod tests {
     ) -> Vec<Effect> {
         let names = ports.parse::<PortPattern>().unwrap().names().unwrap();
         let effect = |(index, port)| Effect {
-            takers: Vec::new(),
+            heirs: Vec::new(),
             port: Some(port),
             key: key.to_owned(),
             old: old(index),
             new: new(index),
-            waits: false,
+            pending: false,
         };
         names.into_iter().enumerate().map(effect).collect()
     }
 
     #[test]
-    fn a_change_of_many_ports_is_a_line_or_a_few() {
+    fn a_change_of_several_ports_is_summarized() {
         let text = |text: &'static str| move |_: usize| text.to_owned();
         let said = |effects: &[Effect]| summary(effects).join("\n");
         assert_eq!(
@@ -393,11 +393,11 @@ mod tests {
         );
         assert_eq!(said(&effects("baud", "p1", text("9600"), text("115200"))), "baud: 9600 → 115200 at p1");
         let differing = effects("baud", "p[1-3]", |n| ["1", "2", "3"][n].to_owned(), text("2"));
-        assert_eq!(said(&differing), "baud: 1 → 2 at p1\nbaud: 2 already at p2\nbaud: 3 → 2 at p3");
+        assert_eq!(said(&differing), "baud: 1 → 2 at p1\nbaud: already 2 at p2\nbaud: 3 → 2 at p3");
         let own = effects("ssh_port", "p[01-48]", text("none"), |n| (8100 + n).to_string());
         assert_eq!(said(&own), "ssh_port: none → 8100 … 8147 at 48 ports (p01 … p48)");
-        let mut waiting = effects("baud", "p[1-2]", text("1"), text("2"));
-        waiting[0].waits = true;
-        assert_eq!(said(&waiting), "baud: 1 → 2 at 2 ports (p1, p2); `reload` or `commit` applies it");
+        let mut unapplied = effects("baud", "p[1-2]", text("1"), text("2"));
+        unapplied[0].pending = true;
+        assert_eq!(said(&unapplied), "baud: 1 → 2 at 2 ports (p1, p2); `reload` or `commit` applies it");
     }
 }

@@ -1,4 +1,4 @@
-//! `check`: a configuration file before it is put in force, as `sshd -t`: everything that is wrong with it at once, or what it would
+//! `check`: validates a configuration file before it is applied, as `sshd -t` does: reports all errors at once, or what the file would
 //! change.
 
 use std::io::{self, Write};
@@ -9,10 +9,10 @@ use super::table::table;
 use crate::config::compare::{Difference, differences};
 use crate::config::{self, Config, ConfigError, LAST_GOOD};
 
-/// Says whether the file is right, and what it would change; without a file, the one that the machine has.
+/// Checks a file, and prints what it would change; without a file, the configuration of this machine.
 ///
 /// # Errors
-/// What is wrong with the file, every mistake at once.
+/// All errors of the file.
 pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), CheckError> {
     let (path, text, in_force) = match file {
         Some(file) => {
@@ -30,34 +30,34 @@ pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), 
         1 => "1 port".to_owned(),
         count => format!("{count} ports"),
     };
-    writeln!(to, "{}: nothing wrong was found; {ports}", path.display())?;
+    writeln!(to, "{}: no errors; {ports}", path.display())?;
     if let Some(in_force) = in_force {
         say(&differences(&in_force, &config), to)?;
     }
     Ok(())
 }
 
-/// Why there is nothing good to say.
+/// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckError {
-    /// The file.
-    #[error("{0}")]
-    Wrong(#[from] ConfigError),
-    /// Standard output.
-    #[error("{0}")]
+    /// The file is invalid.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// Standard output is closed.
+    #[error("cannot write: {0}")]
     Output(#[from] io::Error),
 }
 
 fn say(changes: &[Difference], to: &mut impl Write) -> io::Result<()> {
     if changes.is_empty() {
-        return writeln!(to, "it changes nothing");
+        return writeln!(to, "no changes");
     }
     let cell = |value: &Option<String>, none: &str| value.clone().unwrap_or_else(|| none.to_owned());
     let row = |Difference { key, old, new, ports }: &Difference| {
         let at = if ports.is_empty() { String::new() } else { format!(" at {}", counted(ports)) };
         [key.clone(), cell(old, "-"), format!("{}{at}", cell(new, "-"))]
     };
-    let heading = ["KEY", "IN FORCE", "NEW"].map(str::to_owned);
+    let heading = ["KEY", "CURRENT", "NEW"].map(str::to_owned);
     let rows: Vec<_> = std::iter::once(heading).chain(changes.iter().map(row)).collect();
     table(&rows, to)
 }

@@ -1,4 +1,4 @@
-//! The commands, done: by the administration service, or by a port's own socket.
+//! Runs the commands: by console-admin, or over a port's own socket.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +19,7 @@ use super::check::CheckError;
 use super::diff;
 use super::doctor;
 use super::former::{Former, FormerError};
+use super::heirs::{heirs, is_inherited};
 use super::import::ImportError;
 use super::learn::LearnError;
 use super::local::{self, LocalError};
@@ -26,7 +27,6 @@ use super::look::{self, Listed, NOT_RUNNING, PortStatus};
 use super::select::{counted, groups_of, selected};
 use super::service::{Service, ServiceError, plain_lines, sentence, unknown_port};
 use super::ssh_config::{self, Host, SshConfigOptions};
-use super::takers::{is_inherited, takers};
 use super::targets::Targets;
 use super::transfer::{Transfer, TransferError};
 use super::tree::{Command, MineOnTrial, Named, Output, Ports, Target, Trial};
@@ -42,10 +42,10 @@ use crate::hub::DEFAULT_BREAK_MS;
 use crate::port::{self, PortName, PortPattern};
 use crate::session::Options;
 
-/// For console-admin to answer `status`, before the ports are asked themselves.
+/// How long `status` waits for console-admin before it queries the ports themselves.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
-/// And once more, where these do not answer.
-const STATUS_LIMIT: Duration = Duration::from_secs(10);
+/// How long it then waits for console-admin if a port did not answer either.
+const STATUS_RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -85,11 +85,11 @@ pub enum CommandError {
     Units(String),
     /// The sockets are of a program in a terminal.
     #[error(
-        "the ports of {0} are of a consoleserver in a terminal: its configuration is its file, and only connect, watch, status, who, log, grep, send, expect, transfer and autobaud work"
+        "{0} belongs to a consoleserver that runs in the foreground: it is configured by its file, and only connect, watch, status, who, log, grep, send, expect, transfer and autobaud are available"
     )]
     Foreground(PathBuf),
     /// Nobody to disconnect.
-    #[error("{user} is not at {ports}")]
+    #[error("{user} has no session at {ports}")]
     NotThere {
         /// Login name.
         user: String,
@@ -100,7 +100,7 @@ pub enum CommandError {
     #[error("{0}")]
     Ports(#[from] port::PatternError),
     /// More than one.
-    #[error("{command} takes one port: {pattern} is {ports}")]
+    #[error("{command} takes one port, and {pattern} stands for {ports}")]
     OnePort {
         /// The command.
         command: &'static str,
@@ -113,21 +113,21 @@ pub enum CommandError {
     #[error("{}", .0.join("\n"))]
     Several(Vec<String>),
     /// It is configured, and closed.
-    #[error("{0} is configured and not served: `start {0}` opens it, `doctor {0}` says why it is closed")]
+    #[error("{0} is configured but closed: `start {0}` opens it, `doctor {0}` explains why it is closed")]
     NotServed(PortName),
     /// The configuration cannot be read.
     #[error("{0}")]
     Config(#[from] ConfigError),
     /// No rate is right.
     #[error(
-        "{0} reads as text at none of these rates: it may have another one, or another parity or bytesize than the port"
+        "the output of {0} does not read as text at any of these rates: the device may use another rate, or another parity or bytesize than the port"
     )]
     NoText(PortName),
     /// No adapter.
     #[error("{0}")]
     Learn(#[from] LearnError),
     /// Its place has a port.
-    #[error("what is plugged in at {path} is the port {port} already: nothing was changed", path = path.display())]
+    #[error("{path} is already the device of port {port}; nothing was changed", path = path.display())]
     Bound {
         /// The place.
         path: PathBuf,
@@ -135,10 +135,10 @@ pub enum CommandError {
         port: PortName,
     },
     /// What this machine is called cannot be told.
-    #[error("{0}; say by --host how others reach it")]
+    #[error("{0}; use --host to set the name in the entries")]
     NoName(String),
     /// Control-C.
-    #[error("interrupted; what was asked may still be done")]
+    #[error("interrupted; the request may still complete")]
     Interrupted,
     /// The output is closed.
     #[error("cannot write: {0}")]
@@ -184,14 +184,14 @@ impl Endpoint {
         let renamed = self.logs.as_deref().and_then(|logs| Former::renamed(logs, port));
         if let Some(now) = renamed.filter(|now| served.contains(now)) {
             // Nothing to do about a standard error that is closed.
-            let _ = writeln!(io::stderr(), "{port} is called {now} now");
+            let _ = writeln!(io::stderr(), "{port} was renamed to {now}");
             return Ok(now);
         }
         let unknown = unknown_port(port, &served);
         if let ServiceError::UnknownPort { whole: Some(whole), .. } = unknown {
             return Ok(whole);
         }
-        // (Of a program in a terminal, the configuration is elsewhere.)
+        // (The foreground program has its own configuration file.)
         let configured = || {
             let loaded = Config::load_or_last_good(std::path::Path::new("/"));
             loaded.is_ok_and(|loaded| loaded.config.ports.contains_key(port))
@@ -326,7 +326,7 @@ impl Client {
                 self.changed().await?;
                 Ok(writeln!(
                     to,
-                    "{port} is called {new} from the next `reload {new}` or `commit` on; its sessions stay, and its log goes along"
+                    "{port} will be renamed to {new} by the next `reload {new}` or `commit`; its sessions and its log are kept"
                 )?)
             }
             Command::Copy { port, to: new } => {
@@ -471,7 +471,7 @@ impl Client {
                 let local = local::status(&self.place.runtime).map_err(CommandError::from);
                 match &local {
                     Ok(statuses) if !statuses.iter().any(PortStatus::is_unknown) => return local,
-                    _ => tokio::time::timeout(STATUS_LIMIT, asked).await.unwrap_or(local),
+                    _ => tokio::time::timeout(STATUS_RETRY_TIMEOUT, asked).await.unwrap_or(local),
                 }
             }
         };
@@ -526,7 +526,7 @@ impl Client {
         let several = shown.len() > 1;
         for (index, (of, mut keys)) in shown.into_iter().enumerate() {
             let of = &of;
-            self.service().await?.known(of, &keys).await?;
+            self.service().await?.check_exists(of, &keys).await?;
             if *of == Target::Groups {
                 keys.selected = selected(&groups_of(&keys.candidate), &self.names().await?);
             }
@@ -557,9 +557,9 @@ impl Client {
             true => service.ports().await?,
             false => BTreeMap::new(),
         };
-        let of = |change: &Change| takers(&change.key, &ports);
+        let of = |change: &Change| heirs(&change.key, &ports);
         match (json, full) {
-            (true, _) => look::json(&diff::with_takers(&changes, of), to)?,
+            (true, _) => look::json(&diff::with_heirs(&changes, of), to)?,
             (false, true) => diff::table(&diff::each(&changes, of), to)?,
             (false, false) => diff::table(&diff::grouped(&changes, of), to)?,
         }
@@ -579,8 +579,7 @@ impl Client {
             sources::confirm_set_by_root(command, user);
             format!("confirmed by root: {command} runs as {user}")
         } else {
-            "(it is not run before root has confirmed it, by setting it once more or by writing the file)"
-                .to_owned()
+            "(it is not run until root confirms it: root sets it again, or writes it to the file)".to_owned()
         };
         Ok(writeln!(to, "{}", plain_lines(&said))?)
     }
@@ -634,7 +633,7 @@ impl Client {
     async fn only_root_may(&self, verb: Verb, error: &ServiceError) -> bool {
         match error {
             error if error.is_absence() => true,
-            ServiceError::Said(_) if verb != Verb::Reload => !self.polkit().await,
+            ServiceError::Failed(_) if verb != Verb::Reload => !self.polkit().await,
             _ => false,
         }
     }
@@ -681,9 +680,9 @@ impl Client {
         };
         match minutes {
             None => writeln!(to, "{changes} committed"),
-            Some(1) => writeln!(to, "{changes} committed; taken back unless you `confirm` within a minute"),
+            Some(1) => writeln!(to, "{changes} committed; rolled back unless you `confirm` within 1 minute"),
             Some(n) => {
-                writeln!(to, "{changes} committed; taken back unless you `confirm` within {n} minutes")
+                writeln!(to, "{changes} committed; rolled back unless you `confirm` within {n} minutes")
             }
         }?;
         Ok(())

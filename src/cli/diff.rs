@@ -1,4 +1,4 @@
-//! `diff`: what is not committed, the same change of several ports in one row.
+//! `diff`: uncommitted changes, with one row for the same change to several ports.
 
 use std::io::{self, Write};
 
@@ -6,7 +6,7 @@ use super::change::span;
 use super::select::counted;
 use serde::Serialize;
 
-use super::look::moment;
+use super::look::formatted_time;
 use super::table::{fitted, width_of_rows};
 use super::tree::Target;
 use crate::admin::bus::Change;
@@ -14,10 +14,10 @@ use crate::port::PortName;
 use crate::port::pattern::fold;
 use crate::system::clock::date_and_clock;
 
-/// From this many different values of a key on, ports share a row that shows the first and the last.
-const DIFFERENT: usize = 4;
-/// Characters of folded names. Longer ones are counted.
-const LONGEST: usize = 40;
+/// With more different values of a key, ports share a row with the first and the last value.
+const MAX_ROWS_PER_KEY: usize = 4;
+/// Characters of a folded list of names; a longer list is shown as its first and last name.
+const MAX_NAMES_LENGTH: usize = 40;
 
 /// A row of the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,10 +29,10 @@ pub struct Row {
     when: String,
 }
 
-/// The port of a change, and its key below the port: `baud`; empty for a port that comes or goes.
+/// The port of a change and its key, such as `baud`; the key of a created or removed port is empty.
 fn of_port(change: &Change) -> Option<(PortName, &str)> {
     let rest = change.key.strip_prefix("ports.")?;
-    // As TOML writes it, a name with a full stop in it is in quotes.
+    // TOML quotes a name with a full stop.
     let (name, key) = match rest.strip_prefix('"') {
         Some(quoted) => quoted.split_once('"')?,
         None => rest.split_at(rest.find('.').unwrap_or(rest.len())),
@@ -40,7 +40,7 @@ fn of_port(change: &Change) -> Option<(PortName, &str)> {
     Some((name.parse().ok()?, key.strip_prefix('.').unwrap_or(key)))
 }
 
-/// Whether a change is one of a port or table.
+/// Whether a change belongs to a port or table.
 pub fn is_of(change: &Change, target: &Target) -> bool {
     match target {
         Target::Port(port) => of_port(change).is_some_and(|(of, _)| of == *port),
@@ -48,10 +48,10 @@ pub fn is_of(change: &Change, target: &Target) -> bool {
     }
 }
 
-fn row(change: &Change, takers: &impl Takers) -> Row {
+fn row(change: &Change, heirs: &impl Heirs) -> Row {
     let cell = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
     let Change { key, old, new, who, when } = change;
-    let at = match takers(change) {
+    let at = match heirs(change) {
         Some(ports) if !ports.is_empty() => format!(" at {}", counted(&ports)),
         _ => String::new(),
     };
@@ -59,32 +59,31 @@ fn row(change: &Change, takers: &impl Takers) -> Row {
     Row { key: key.clone(), old: cell(old), new, who: who.clone(), when: when.clone() }
 }
 
-/// The ports that take a change of `[defaults]` or of a template.
-pub trait Takers: Fn(&Change) -> Option<Vec<PortName>> {}
+/// The ports that inherit a change of `[defaults]` or of a template.
+pub trait Heirs: Fn(&Change) -> Option<Vec<PortName>> {}
 
-impl<F: Fn(&Change) -> Option<Vec<PortName>>> Takers for F {}
+impl<F: Fn(&Change) -> Option<Vec<PortName>>> Heirs for F {}
 
-/// A change as JSON.
 #[derive(Debug, Serialize)]
-pub struct WithTakers<'c> {
+pub struct WithHeirs<'c> {
     #[serde(flatten)]
     change: &'c Change,
-    /// The ports that it concerns, of one that ports inherit.
+    /// The ports that inherit it.
     #[serde(skip_serializing_if = "Option::is_none")]
     ports: Option<Vec<PortName>>,
 }
 
-/// Each change, and the ports that take it.
-pub fn with_takers(changes: &[Change], takers: impl Takers) -> Vec<WithTakers<'_>> {
-    changes.iter().map(|change| WithTakers { change, ports: takers(change) }).collect()
+/// The changes for JSON.
+pub fn with_heirs(changes: &[Change], heirs: impl Heirs) -> Vec<WithHeirs<'_>> {
+    changes.iter().map(|change| WithHeirs { change, ports: heirs(change) }).collect()
 }
 
 /// A row for each change.
-pub fn each(changes: &[Change], takers: impl Takers) -> Vec<Row> {
-    changes.iter().map(|change| row(change, &takers)).collect()
+pub fn each(changes: &[Change], heirs: impl Heirs) -> Vec<Row> {
+    changes.iter().map(|change| row(change, &heirs)).collect()
 }
 
-/// Changes of a key, alike but for the port.
+/// Changes of one key that differ in the port only.
 struct Group<'c> {
     key: &'c str,
     ports: Vec<PortName>,
@@ -100,7 +99,7 @@ impl Group<'_> {
                 "" => String::new(),
                 key => format!(".{key}"),
             };
-            let key = match (folded.chars().count() <= LONGEST, self.ports.as_slice()) {
+            let key = match (folded.chars().count() <= MAX_NAMES_LENGTH, self.ports.as_slice()) {
                 (false, [first, .., last]) => {
                     format!("ports.({first} … {last}){key}, {} ports", self.ports.len())
                 }
@@ -122,11 +121,11 @@ impl Group<'_> {
     }
 }
 
-/// A row for the changes that are the same of several ports, and for those of a key of which many ports have each another value.
-pub fn grouped(changes: &[Change], takers: impl Takers) -> Vec<Row> {
+/// One row for the same change to several ports, and one for a key that many ports change to different values.
+pub fn grouped(changes: &[Change], heirs: impl Heirs) -> Vec<Row> {
     let mut groups: Vec<Result<Group<'_>, Row>> = Vec::new();
     for change in changes {
-        let new = row(change, &takers);
+        let new = row(change, &heirs);
         let Some((port, key)) = of_port(change) else {
             groups.push(Err(new));
             continue;
@@ -143,7 +142,7 @@ pub fn grouped(changes: &[Change], takers: impl Takers) -> Vec<Row> {
             None => groups.push(Ok(Group { key, ports: vec![port], rows: vec![new] })),
         }
     }
-    // Each port with a TCP port of its own is one row, too.
+    // Many different values of one key, such as `ssh_port`, share a row too.
     let mut merged: Vec<Result<Group<'_>, Row>> = Vec::new();
     let alike = |one: &Group<'_>, other: &Group<'_>| {
         one.key == other.key && !one.key.is_empty() && one.rows[0].who == other.rows[0].who
@@ -157,7 +156,7 @@ pub fn grouped(changes: &[Change], takers: impl Takers) -> Vec<Row> {
         .collect();
     for (group, count) in groups.into_iter().zip(counts) {
         match group {
-            Ok(group) if count > DIFFERENT => {
+            Ok(group) if count > MAX_ROWS_PER_KEY => {
                 let first = merged
                     .iter_mut()
                     .filter_map(|before| before.as_mut().ok())
@@ -176,12 +175,12 @@ pub fn grouped(changes: &[Change], takers: impl Takers) -> Vec<Row> {
     merged.into_iter().map(|group| group.map_or_else(|row| row, |group| group.row())).collect()
 }
 
-/// The rows under a heading; nothing without a row.
+/// Prints the rows under a heading; nothing without rows.
 pub fn table(rows: &[Row], to: &mut impl Write) -> io::Result<()> {
     let heading = ["KEY", "COMMITTED", "NEW", "BY", "AT"].map(str::to_owned);
     let cells = |row: &Row| {
         let Row { key, old, new, who, when } = row.clone();
-        [key, old, new, who, moment(&when, date_and_clock)]
+        [key, old, new, who, formatted_time(&when, date_and_clock)]
     };
     let all: Vec<_> = std::iter::once(heading).chain(rows.iter().map(cells)).collect();
     if rows.is_empty() { Ok(()) } else { fitted(&all, width_of_rows(), to) }
@@ -204,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_change_of_many_ports_is_one_row() {
+    fn the_same_change_to_many_ports_is_one_row() {
         let mut changes = vec![change("defaults.baud", "", "9600", "root")];
         for n in 1..=48 {
             changes.push(change(&format!("ports.p{n:02}"), "", "new", "root"));
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_values_have_a_row_each_and_many_names_are_counted() {
+    fn few_values_have_a_row_each_and_a_long_list_of_names_is_abbreviated() {
         let few: Vec<_> =
             (1..=3).map(|n| change(&format!("ports.p{n}.baud"), "9600", &n.to_string(), "root")).collect();
         assert_eq!(said(&few).len(), 3);

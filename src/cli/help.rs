@@ -1,23 +1,23 @@
-//! `help`: the commands in groups with their arguments, and one with its options and examples.
+//! `help`: a summary of the commands in groups, and the help of one command with its examples.
 
 use clap::{Arg, Command};
 
 use super::table::{width, wrapped};
 use super::tree::tree;
 
-/// Where what a command does begins.
+/// The column of the descriptions.
 const COLUMN: usize = 28;
 
-/// The commands as they are looked for.
+/// The commands, grouped by task.
 pub const GROUPS: &[(&str, &[&str])] = &[
-    ("Look", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
+    ("Show", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
     (
         "Use a console",
         &["connect", "watch", "send", "expect", "break", "autobaud", "transfer", "disconnect", "ssh-config"],
     ),
-    ("Make ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
+    ("Manage ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
     (
-        "Set a port",
+        "Configure a port",
         &[
             "enable",
             "device",
@@ -40,12 +40,11 @@ pub const GROUPS: &[(&str, &[&str])] = &[
             "unset",
         ],
     ),
-    ("Set the server", &["cliport", "listen", "access", "portmonitor"]),
-    ("Apply", &["reload", "commit", "confirm", "revert"]),
+    ("Configure the server", &["cliport", "listen", "access", "portmonitor"]),
+    ("Apply changes", &["reload", "commit", "confirm", "revert"]),
     ("Other", &["help", "version", "exit"]),
 ];
 
-/// How commands are typed.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("list", &["list", "list 'rack1-*'", "list --unconfigured", "list --json"]),
     ("status", &["status", "status ttyUSB0", "status p[01-12]"]),
@@ -114,11 +113,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("help", &["help", "help baud", "baud ?"]),
 ];
 
-/// How several ports are written.
-const PORTS: &str = "PORT is a name, a range p[01-48] or rack-[a-c], a list a,b, a pattern 'rack1-*' or a group @core. All of them exist, or \
-                     nothing is done. A shell takes a pattern with * or ? only in quotes; brackets pass bash as they are, zsh wants quotes.";
+const PORTS: &str = "PORT is a name, a range p[01-48] or rack-[a-c], a list a,b, a pattern 'rack1-*' or a group @core. If one of them does not \
+                     exist, nothing is done. In a shell, quote patterns with * or ?; zsh also needs quotes around brackets.";
 
-/// All commands.
+/// The summary of all commands.
 pub fn all() -> String {
     all_within(width())
 }
@@ -144,24 +142,24 @@ fn all_within(width: usize) -> String {
         }
         text.push('\n');
     }
-    let more = "`help COMMAND` or `COMMAND ?` shows its options and examples. The beginning of a command is enough if it is the only one. \
-                Tab completes commands, ports and values.";
+    let more = "`help COMMAND` or `COMMAND ?` shows options and examples. Commands can be abbreviated as long as they are unique. Tab completes \
+                commands, ports and values.";
     text.push_str(&wrapped(more, width).join("\n"));
     text.push_str("\n\n");
     text.push_str(&wrapped(PORTS, width).join("\n"));
     text
 }
 
-/// One command; `None` if there is no such.
+/// The help of one command; `None` for an unknown one.
 pub fn one(name: &str) -> Option<String> {
     let mut tree = tree();
     tree.build();
     let command = tree.find_subcommand_mut(name)?;
-    // (The tree of the prompt has no name, and a space behind it.)
+    // (The tree of the prompt has an empty name, followed by a space.)
     Some(command.render_help().to_string().replace("Usage:  ", "Usage: "))
 }
 
-/// Examples for the end of a command's help.
+/// Examples that follow the help of a command.
 pub fn examples(name: &str) -> Option<String> {
     let (_, lines) = EXAMPLES.iter().find(|(command, _)| *command == name)?;
     Some(format!("Examples:\n  {}", lines.join("\n  ")))
@@ -171,7 +169,7 @@ pub fn examples(name: &str) -> Option<String> {
 fn usage(command: &Command) -> String {
     let mut words = vec![command.get_name().to_owned()];
     words.extend(command.get_positionals().map(argument));
-    // Those of `commit`.
+    // `commit` has subcommands.
     words.extend(command.get_subcommands().filter(|inner| inner.get_name() != "help").map(|inner| {
         let inner: Vec<_> = std::iter::once(inner.get_name().to_owned())
             .chain(inner.get_positionals().map(argument))
@@ -190,7 +188,7 @@ fn argument(arg: &Arg) -> String {
     if arg.is_required_set() { format!("{name}{many}") } else { format!("[{name}{many}]") }
 }
 
-/// The first part of what a command says of itself.
+/// The first part of a command's description.
 fn brief(command: &Command) -> String {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let end = [": ", "; ", " ("].iter().filter_map(|mark| about.find(mark)).min().unwrap_or(about.len());
@@ -205,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_command_is_in_one_group_with_its_arguments_and_fits_80_columns() {
+    fn the_summary_has_each_command_once_and_fits_80_columns() {
         let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
         grouped.sort_unstable();
         let mut all: Vec<&str> = names().into_iter().filter(|name| *name != "completions").collect();
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_commands() {
+    fn examples_are_valid_commands() {
         for (name, lines) in EXAMPLES {
             for example in *lines {
                 match line(example) {
@@ -239,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn help_of_a_command_is_also_its_option() {
+    fn the_help_command_the_option_and_a_question_mark_print_the_same_help() {
         for words in [&["baud", "--help"][..], &["help", "baud"], &["ba", "?"]] {
             let text = match arguments(["consolectl"].iter().chain(words).map(OsString::from).collect()) {
                 Err(NoCommand::Help(text)) => text,

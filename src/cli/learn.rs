@@ -1,4 +1,4 @@
-//! `learn PORT`: waits for the next adapter to be plugged in, and binds the port to the USB socket that it is in.
+//! `learn PORT`: waits for an adapter to be plugged in, and binds the port to its USB socket.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -20,44 +20,43 @@ use crate::port::PortName;
 use crate::session::plain;
 use crate::system::reactor::{Notifier, Watched};
 
-/// Where udev has a link for each USB serial port, called by the socket. It goes with its last link, and its parent too.
+/// udev's links for USB serial ports, named by the USB socket. udev removes the directory and its parent with the last link.
 const BY_PATH: &str = "/dev/serial/by-path";
-/// So long nothing more comes: the ttys of one adapter, and the names of one tty, come within tens of milliseconds; two adapters, on a slow
-/// machine, more than a second apart.
+/// Time without a new tty after which an adapter is complete: the ttys of one adapter and the links of one tty appear within tens of
+/// milliseconds; two adapters, on a slow machine, more than a second apart.
 const QUIET_TIME: Duration = Duration::from_secs(2);
-/// What keeps coming is not waited for longer.
+/// The limit if new ttys keep appearing.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
-/// More are not named.
 const MAX_LISTED_TTYS: usize = 8;
 
-/// Why nothing was learnt. Nothing was changed then.
+/// Why no adapter was bound. Nothing was changed.
 #[derive(Debug, Error)]
 pub enum LearnError {
     /// The directory cannot be watched.
-    #[error("{BY_PATH} cannot be watched: {0} (if this is a limit: sysctl fs.inotify.max_user_instances)")]
+    #[error("cannot watch {BY_PATH}: {0} (see also: sysctl fs.inotify.max_user_instances)")]
     Watch(io::Error),
-    /// Nobody has plugged anything in.
-    #[error("no adapter was plugged in within {0} s: nothing was changed")]
+    /// No adapter appeared.
+    #[error("no adapter was plugged in within {0} s; nothing was changed")]
     Nothing(u64),
-    /// One that came has gone again.
+    /// An adapter appeared and was removed again.
     #[error(
-        "the adapter that was plugged in was pulled out again at once, and no other came within {0} s: nothing was changed"
+        "the adapter was unplugged again immediately, and no other one was plugged in within {0} s; nothing was changed"
     )]
     Gone(u64),
-    /// It cannot be told which one is meant.
+    /// Several ttys appeared.
     #[error(
-        "{} came at once, and nothing was changed: {}; plug in one with one port, or bind one by `create` and `device`",
+        "{} ttys appeared at once: {}; nothing was changed: plug in an adapter with a single port, or use `create` and `device`",
         .0.len(), named(.0)
     )]
     Many(Vec<Found>),
 }
 
-/// A tty that has come.
+/// A tty that appeared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The name that stays with the socket.
+    /// The link in /dev/serial/by-path, which stays with the USB socket.
     pub path: PathBuf,
-    /// `ttyUSB0`, for now.
+    /// The kernel's current name, such as `ttyUSB0`.
     pub tty: String,
 }
 
@@ -73,7 +72,7 @@ fn named(found: &[Found]) -> String {
     names.join(", ")
 }
 
-/// A link: what it leads to, and since when it is (seconds, nanoseconds). One that came anew while nobody looked is another.
+/// Links with their targets and change times (seconds, nanoseconds), by which a link that was replaced between two scans is detected.
 type Links = BTreeMap<PathBuf, (PathBuf, (i64, i64))>;
 
 fn links(directory: &Path) -> io::Result<Links> {
@@ -85,7 +84,7 @@ fn links(directory: &Path) -> io::Result<Links> {
     let mut links = Links::new();
     for entry in entries {
         let path = entry?.path();
-        // One that goes at this moment is none.
+        // A link that was just removed is skipped.
         if let (Ok(target), Ok(link)) = (std::fs::read_link(&path), path.symlink_metadata()) {
             links.insert(path, (target, (link.ctime(), link.ctime_nsec())));
         }
@@ -93,12 +92,12 @@ fn links(directory: &Path) -> io::Result<Links> {
     Ok(links)
 }
 
-/// The ttys among the links that were not there before, each by one name: udev may have several for one.
+/// The ttys of new links, each with one of its links: udev may create several.
 fn new_ttys(before: &Links, now: &Links) -> Vec<Found> {
     let new: BTreeSet<&PathBuf> =
         now.iter().filter(|(path, link)| before.get(*path) != Some(*link)).map(|(path, _)| path).collect();
     let mut ttys: BTreeMap<String, &PathBuf> = BTreeMap::new();
-    // `usbv2-` in a name says the speed of the socket, which systemd 252 does not.
+    // `usbv2-` in a name is the USB version of the socket, which systemd 252 does not include.
     let rank = |path: &Path| (path.to_string_lossy().contains("-usbv"), path.as_os_str().len());
     for path in new {
         let tty = now[path].0.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -110,17 +109,17 @@ fn new_ttys(before: &Links, now: &Links) -> Vec<Found> {
     ttys.into_iter().map(|(tty, path)| Found { path: path.clone(), tty }).collect()
 }
 
-/// Tells when links may have come or gone.
+/// Reports when links may have appeared or gone.
 struct Watch {
     inotify: Watched<Notifier>,
 }
 
 impl Watch {
-    /// Armed from the beginning: make it, look, and only then wait.
+    /// Events are queued from here on: create it, scan, and only then wait.
     fn new(directory: &Path) -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
-        // Parents first: whatever is made in them meanwhile is an event.
+        // Parents first, so that a directory created in the meantime is an event.
         let parents: Vec<&Path> = directory.ancestors().take(3).collect();
         for parent in parents.into_iter().rev() {
             match inotify.add_watch(parent, events | AddWatchFlags::IN_ONLYDIR) {
@@ -136,12 +135,12 @@ impl Watch {
     }
 }
 
-/// The one tty that comes next, after those that were there `before`.
-async fn next(directory: &Path, mut before: Links, patience: Duration) -> Result<Found, LearnError> {
-    let deadline = Instant::now() + patience;
+/// The next tty that appears, besides those that were there `before`.
+async fn next(directory: &Path, mut before: Links, timeout: Duration) -> Result<Found, LearnError> {
+    let deadline = Instant::now() + timeout;
     let mut has_gone = false;
     loop {
-        // A new one each time: directories come and go with what is in them.
+        // A new watch each time: udev removes directories when they are empty.
         let watch = Watch::new(directory).map_err(LearnError::Watch)?;
         let now = links(directory).map_err(LearnError::Watch)?;
         if !new_ttys(&before, &now).is_empty() {
@@ -151,17 +150,17 @@ async fn next(directory: &Path, mut before: Links, patience: Duration) -> Result
             }
             continue;
         }
-        // What has gone counts as new when it comes again.
+        // A link that was removed counts as new when it appears again.
         before.retain(|path, _| now.contains_key(path));
         match timeout_at(deadline, watch.changed()).await {
             Ok(changed) => changed.map_err(LearnError::Watch)?,
-            Err(_) if has_gone => return Err(LearnError::Gone(patience.as_secs())),
-            Err(_) => return Err(LearnError::Nothing(patience.as_secs())),
+            Err(_) if has_gone => return Err(LearnError::Gone(timeout.as_secs())),
+            Err(_) => return Err(LearnError::Nothing(timeout.as_secs())),
         }
     }
 }
 
-/// What has come when nothing more comes; `None` if it has gone again.
+/// The tty that appeared, once no more appear; `None` if it is gone again.
 async fn settled(directory: &Path, before: &Links) -> Result<Option<Found>, LearnError> {
     let until = Instant::now() + SETTLE_TIMEOUT;
     let mut found = Vec::new();
@@ -181,19 +180,21 @@ async fn settled(directory: &Path, before: &Links) -> Result<Option<Found>, Lear
 }
 
 impl Client {
-    /// Waits, and binds. Until then nothing is changed.
-    pub async fn learn(&self, port: &PortName, patience: u32, to: &mut impl Write) -> Done {
-        // Who may not would wait for nothing.
+    /// `learn`: nothing is changed until an adapter appears.
+    pub async fn learn(&self, port: &PortName, timeout: u32, to: &mut impl Write) -> Done {
+        // Checked first: otherwise the user would wait in vain.
         if !self.may_administer().await? {
             let why = "you may not administer this console server".to_owned();
             return Err(CommandError::Service(ServiceError::Denied(why)));
         }
-        // What is there is looked up before the user is asked: an adapter that is plugged in at once is new.
+        // Scanned before the prompt, so that an adapter that is plugged in immediately is new.
         let directory = Path::new(BY_PATH);
         let before = links(directory).map_err(LearnError::Watch)?;
-        eprintln!("plug in the adapter of {port} now; if it is plugged in, pull it out first ({patience} s)");
-        let patience = Duration::from_secs(patience.into());
-        let Found { path, tty } = next(directory, before, patience).await?;
+        eprintln!(
+            "plug in the adapter for {port} now; if it is already plugged in, unplug it first (timeout: {timeout} s)"
+        );
+        let timeout = Duration::from_secs(timeout.into());
+        let Found { path, tty } = next(directory, before, timeout).await?;
         let there = self.candidate().await?;
         let other =
             there.ports.iter().find(|(name, other)| *name != port && other.device.as_ref() == Some(&path));
@@ -209,14 +210,14 @@ impl Client {
         let set = manager.set_many(&made, &values, self.revision()).await;
         warn(set.map_err(sentence)?)?;
         self.show_changed(&Target::Port(port.clone()), to).await?;
-        writeln!(to, "{port} is whatever is plugged in there, {} for now", plain(&tty))?;
+        writeln!(to, "{port} is bound to that USB socket, currently {}", plain(&tty))?;
         if before.is_none_or(|before| before.ssh_port.is_none()) {
-            writeln!(to, "it has no TCP port: `sshport {port} N` gives it one")?;
+            writeln!(to, "it has no SSH port: `sshport {port} N` sets one")?;
         }
         if tty != port.as_str() && there.ports.keys().any(|name| name.as_str() == tty) {
-            writeln!(to, "the port {tty} closes it when {port} is reloaded")?;
+            writeln!(to, "port {tty} releases the device when {port} is reloaded")?;
         }
-        Ok(writeln!(to, "next: `reload {port}` tries it, `commit` keeps it")?)
+        Ok(writeln!(to, "next: `reload {port}` applies it, `commit` makes it permanent")?)
     }
 }
 
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn each_tty_that_is_new_or_there_anew_is_found_once() {
+    fn each_new_or_replaced_tty_is_found_once() {
         let before = all(&[("a-usb-1", "ttyUSB0", 1), ("a-usb-2", "ttyUSB1", 2)]);
         let found = |now: &[(&str, &str, i64)]| -> Vec<(String, String)> {
             let found = new_ttys(&before, &all(now));
@@ -248,10 +249,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_that_has_gone_again_by_the_time_it_is_looked_at_is_not_found() {
+    async fn a_tty_that_is_gone_again_is_not_found() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(settled(dir.path(), &Links::new()).await.unwrap(), None);
         let told = LearnError::Gone(12).to_string();
-        assert!(told.contains("pulled out again at once") && told.contains("within 12 s"), "{told}");
+        assert!(told.contains("unplugged again immediately") && told.contains("within 12 s"), "{told}");
     }
 }

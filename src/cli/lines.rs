@@ -1,19 +1,19 @@
-//! A device's bytes as lines. LF, CR LF and a CR alone end one: a progress bar and a device that ends its lines with CR send
-//! the same bytes.
+//! Splits a device's output into lines. LF, CR LF and a single CR end a line: a progress bar and a device that ends its lines with CR
+//! cannot be told apart.
 
 use crate::printable::{Visible, clean, unfinished};
 
-/// Bytes of a line that are kept; a longer one is shown in pieces. As in the text log.
+/// Bytes of a line; a longer one is printed in pieces, as in the text log.
 pub(super) const LINE_LIMIT: usize = 4096;
 
-/// What stands behind the name of a port.
+/// The mark after the name of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     /// A line, or its beginning.
     Line,
-    /// A line goes on whose beginning was shown before it was finished.
+    /// The continuation of a line that was printed before it was complete.
     Continued,
-    /// Words of the port's or of ours.
+    /// A notice of the port or of `watch`.
     Note,
 }
 
@@ -27,28 +27,28 @@ impl Mark {
     }
 }
 
-/// The line that is not finished.
+/// The incomplete line.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     line: Vec<u8>,
-    /// Whether the beginning of it was shown.
+    /// Whether its beginning was printed.
     shown: bool,
-    /// Whether the last byte was a CR, which the next may belong to.
+    /// Whether the last byte was a CR, which an LF may follow.
     after_cr: bool,
 }
 
 impl Lines {
-    /// Whether there is something to show that waits for its end.
+    /// Whether there is an incomplete line.
     pub(super) fn is_unfinished(&self) -> bool {
         !self.line.is_empty()
     }
 
-    /// More has come: what can be shown now.
+    /// Adds bytes; complete lines are appended to `found`.
     pub(super) fn feed(&mut self, bytes: &[u8], found: &mut Vec<(Mark, Vec<u8>)>) {
         for &byte in bytes {
             match byte {
                 b'\n' => self.finish(found),
-                // A terminal does nothing for a NUL, and telnet sends one behind each CR.
+                // Terminals ignore NUL, and telnet sends one after each CR.
                 b'\r' | 0 if self.after_cr => {}
                 b'\r' => self.after_cr = true,
                 _ => {
@@ -64,9 +64,9 @@ impl Lines {
         }
     }
 
-    /// Shows what there is of a line; the rest goes on behind it.
+    /// Appends the incomplete line to `found`; the rest will be its continuation.
     pub(super) fn flush(&mut self, found: &mut Vec<(Mark, Vec<u8>)>) {
-        // A character that is cut would be two wrong ones.
+        // Never in the middle of a UTF-8 character.
         let cut = self.line.len() - unfinished(&self.line);
         let cut = if cut == 0 { self.line.len() } else { cut };
         let rest = self.line.split_off(cut);
@@ -77,7 +77,7 @@ impl Lines {
         }
     }
 
-    /// Nothing follows in this line.
+    /// Ends the incomplete line.
     pub(super) fn end(&mut self, found: &mut Vec<(Mark, Vec<u8>)>) {
         if !self.line.is_empty() {
             self.finish(found);
@@ -87,7 +87,7 @@ impl Lines {
 
     fn finish(&mut self, found: &mut Vec<(Mark, Vec<u8>)>) {
         let text = std::mem::take(&mut self.line);
-        // Of a line that was shown as far as it went, only the end has come.
+        // If all of the line was printed already, only its end has arrived.
         if !self.shown || !text.is_empty() {
             found.push((self.mark(), text));
         }
@@ -99,8 +99,8 @@ impl Lines {
     }
 }
 
-/// A line as a person reads it, without anything that a terminal would obey; `None` if nothing of it can be read, as of one that
-/// only sets the terminal's modes. As `log` shows a text log; `raw`: with the sequences, escaped.
+/// A line without control sequences, as `log` prints a text log; `None` if nothing remains, as for a line that only sets terminal modes.
+/// `raw`: with the sequences, escaped.
 pub(super) fn presentable(line: &[u8], raw: bool) -> Option<Vec<u8>> {
     let read = if raw { line.to_vec() } else { clean(line) };
     if read.is_empty() && !line.is_empty() {
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_as_devices_end_them() {
+    fn lf_cr_lf_and_cr_end_a_line() {
         let text = b"one\r\ntwo\n\r\nthree\rfour\r\r\nfive\r\0six";
         let wanted = ":one\n:two\n:\n:three\n:four\n:five\n:six\n";
         assert_eq!(said(&[text], false), wanted);
@@ -143,13 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_shown_early_goes_on_and_ends_without_an_empty_one() {
+    fn a_line_that_was_printed_early_continues_and_ends_without_an_empty_line() {
         assert_eq!(said(&[b"login: ", b"root\r\n", b"ok\r\n"], true), ":login: \n+root\n:ok\n");
         assert_eq!(said(&[b"login: ", b"\r\n", b"ok"], true), ":login: \n:ok\n");
     }
 
     #[test]
-    fn a_line_without_an_end_is_bounded_and_no_character_is_cut() {
+    fn a_line_without_an_end_is_bounded_and_split_between_characters() {
         let endless = "é".repeat(LINE_LIMIT);
         let (mut lines, mut found) = (Lines::default(), Vec::new());
         // One byte before, so that the limit falls into a character.
@@ -166,11 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_not_shown() {
+    fn control_sequences_are_removed_or_escaped() {
         let shown = |line: &[u8], raw| presentable(line, raw).map(|text| String::from_utf8(text).unwrap());
         assert_eq!(shown(b"[\x1b[0;32m  OK  \x1b[0m] C:\\temp", false).unwrap(), "[  OK  ] C:\\temp");
-        assert_eq!(shown(b"\x1b[?2004l", false), None, "it only sets a mode");
-        assert_eq!(shown(b"", false).unwrap(), "", "a line that is empty is one");
+        assert_eq!(shown(b"\x1b[?2004l", false), None, "only sets a mode");
+        assert_eq!(shown(b"", false).unwrap(), "", "an empty line is printed");
         assert_eq!(shown(b"a\x1b]0;title\x07b\x9b2J", false).unwrap(), "ab\\x9b2J");
         assert_eq!(shown("\u{202e}core: forged".as_bytes(), false).unwrap(), "\\u{202e}core: forged");
         assert_eq!(shown(b"\x1b[2Jx", true).unwrap(), "\\x1b[2Jx");

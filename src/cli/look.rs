@@ -1,4 +1,4 @@
-//! `list`, `status` and `who`: what was looked up, as a table or as JSON.
+//! Output of `list`, `status` and `who`, as a table or as JSON.
 
 use std::io::{self, Write};
 
@@ -13,11 +13,11 @@ use crate::port::PortName;
 use crate::session::plain;
 use crate::system::clock::{clock, date_and_clock};
 
-/// A configured port.
+/// A row of `list`.
 #[derive(Debug, Serialize)]
 pub struct Listed {
     port: PortName,
-    /// Whether its device is there.
+    /// Whether its device is present.
     plugged: bool,
     /// `9600 8N1`
     settings: String,
@@ -56,7 +56,7 @@ impl Listed {
         [port.to_string(), plugged, settings.clone(), ssh_port, self.state().0, description.clone()]
     }
 
-    /// The state in a word or two, and the sentence that stands below the table if there is more to it.
+    /// The state in a word or two, and the sentence below the table if there is one.
     fn state(&self) -> (String, Option<&str>) {
         /// `unplugged since 2026-11-28 12:01`
         const SHORT: usize = 32;
@@ -72,7 +72,7 @@ impl Listed {
     }
 }
 
-/// The state of a port that is closed.
+/// The state of a closed port.
 pub const NOT_RUNNING: &str = "not running";
 
 /// `list`
@@ -106,44 +106,46 @@ pub fn adapters(adapters: &[Adapter], as_json: bool, to: &mut impl Write) -> io:
         }
     }
     match adapters.is_empty() {
-        true => writeln!(to, "each adapter that is plugged in has a port, or none is"),
+        true => writeln!(to, "no unconfigured adapters"),
         false => {
-            writeln!(to, "next: `create NAME`, `device NAME PATH`, `commit`; or `learn NAME` and plug it in")
+            writeln!(
+                to,
+                "next: `create NAME`, `device NAME PATH`, `commit`; or `learn NAME`, then plug it in"
+            )
         }
     }
 }
 
-/// How a port does, and who is there.
+/// A row of `status`.
 #[derive(Debug, Serialize)]
 pub struct PortStatus {
-    /// Which.
     pub port: PortName,
-    /// `9600 8N1`; unknown if it could not be asked.
+    /// `9600 8N1`; `None` if the port did not answer.
     pub settings: Option<String>,
-    /// Bytes ever received from the device.
+    /// Bytes received from the device.
     pub received: Option<u64>,
-    /// Bytes ever sent to it.
+    /// Bytes sent to it.
     pub sent: Option<u64>,
-    /// Line errors; unknown if the driver does not count them.
+    /// Line errors; `None` if the driver does not count them.
     pub errors: Option<u64>,
-    /// Who is attached.
+    /// Attached users.
     pub users: Vec<Session>,
     /// `open`, or a sentence.
     pub state: String,
 }
 
 impl PortStatus {
-    /// One that tells nothing but its state.
+    /// A port of which only the state is known.
     pub fn blank(port: PortName, state: String) -> Self {
         Self { port, settings: None, received: None, sent: None, errors: None, users: Vec::new(), state }
     }
 
-    /// Whether the port runs and has not answered, or not the caller.
+    /// Whether the port runs and did not answer the caller.
     pub fn is_unknown(&self) -> bool {
         self.settings.is_none() && self.state != NOT_RUNNING
     }
 
-    /// As the service tells it.
+    /// The status that console-admin reports.
     pub fn new(port: PortName, view: &PortView, users: Vec<Session>) -> Self {
         let settings = Some(value::port(view.effective()).line.to_string());
         let state = view.state.clone();
@@ -174,15 +176,15 @@ impl PortStatus {
 }
 
 fn user(Session { user, from, since, writes }: &Session) -> String {
-    format!("{user} ({from}, {} since {})", role(*writes), moment(since, clock))
+    format!("{user} ({from}, {} since {})", role(*writes), formatted_time(since, clock))
 }
 
 fn role(writes: bool) -> &'static str {
     if writes { "writing" } else { "watching" }
 }
 
-/// A moment that came as RFC 3339; anything else as it came.
-pub(super) fn moment(since: &str, show: fn(jiff::Timestamp) -> String) -> String {
+/// A timestamp in RFC 3339, formatted; anything else unchanged.
+pub(super) fn formatted_time(since: &str, show: fn(jiff::Timestamp) -> String) -> String {
     since.parse().map_or_else(|_| since.to_owned(), show)
 }
 
@@ -213,7 +215,7 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
         return json(&all, to);
     }
     let row = |AtPort { port, session }: &AtPort<'_>| {
-        let since = moment(&session.since, date_and_clock);
+        let since = formatted_time(&session.since, date_and_clock);
         [port.to_string(), session.user.clone(), session.from.clone(), since, role(session.writes).to_owned()]
     };
     let heading = ["PORT", "USER", "FROM", "SINCE", "ROLE"].map(str::to_owned);
@@ -221,7 +223,7 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     fitted(&rows, width_of_rows(), to)
 }
 
-/// One line of JSON.
+/// Prints one line of JSON.
 pub fn json(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(&mut *to, value)?;
     writeln!(to)
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_an_escape_sequence_is_harmless_in_every_table() {
+    fn control_characters_are_replaced_in_every_table() {
         let ports = [at_port("a\x1b[2Jb\n")];
         let table = said(|out| status(&ports, false, out));
         assert!(table.contains("a?[2Jb? (local, writing since "), "{table:?}");
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_fits_80_columns_and_has_reasons_below() {
+    fn list_fits_80_columns_and_prints_reasons_below() {
         let listed = |name: &str, state: &str, description: &str| Listed {
             port: name.parse().unwrap(),
             plugged: true,
@@ -293,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_line_that_reads_back() {
+    fn json_is_one_line_and_parses() {
         let ports = [at_port("a\x1bb")];
         let line = said(|out| who(&ports, true, out));
         assert_eq!(line.lines().count(), 1);

@@ -1,4 +1,4 @@
-//! Commands for several ports at once: which ports are meant, and what came of each.
+//! Commands that run at several ports: selection of the ports, concurrency, and a line of result per port.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::client::{CommandError, Endpoint};
 use super::former::Former;
 use super::lines::{Lines, presentable};
 use super::local;
-use super::stdout::{Stdout, complain};
+use super::stdout::{Stdout, print_error};
 use crate::attach::client::{self, AttachError};
 use crate::config::Config;
 use crate::exec::{Command, EXIT_DONE, EXIT_FAILED};
@@ -18,23 +18,23 @@ use crate::port::pattern::fold;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
 
-/// Ports that are asked at once: each may have to be started for it.
+/// Ports that run a command concurrently: each may have to be started for it.
 const AT_ONCE: usize = 16;
-/// Bytes of a port's answer that are kept until it is complete, so that the answers of several ports do not mix.
+/// Bytes of a port's output that are buffered until it is complete, so that the outputs of several ports are not interleaved.
 const ANSWER_LIMIT: usize = 256 * 1024;
 
-/// The ports that a command is about.
+/// The ports of a command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meant {
     /// One port, by its name.
     One(PortName),
-    /// Ports of a list, a range, a pattern or a group, even if it is only one.
+    /// The ports of a list, a range, a pattern or a group, even if there is only one.
     Several(Vec<PortName>),
 }
 
 impl Endpoint {
-    /// The ports that a word means, to use them. A port that is configured and closed is among those of a pattern, so that it is not
-    /// left out without a word.
+    /// Resolves the ports of a command that uses them. A pattern includes ports that are configured but closed, so that they are
+    /// reported rather than skipped.
     pub(super) fn meant(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
         match pattern.literal() {
             Some(port) => Ok(Meant::One(self.whole(port)?)),
@@ -42,15 +42,15 @@ impl Endpoint {
         }
     }
 
-    /// The ports of several words, each once.
+    /// Resolves several patterns; each port once.
     pub(super) fn all_meant(&self, patterns: &[PortPattern]) -> Result<Vec<PortName>, CommandError> {
         each_once(patterns.iter().map(|pattern| self.meant(pattern)))
     }
 
-    /// The ports that a word means, to read their logs: those that nothing serves any more, too.
+    /// Resolves the ports of a command that reads logs, which includes ports that are not served.
     pub(super) fn with_log(&self, pattern: &PortPattern) -> Result<Meant, CommandError> {
         let Some(port) = pattern.literal() else {
-            // (Those that this user may not see, a port may be asked for.)
+            // (A log directory that the caller may not list is skipped; served ports read their own logs.)
             let former =
                 self.logs.as_deref().map_or_else(Vec::new, |logs| Former::all(logs, &[]).unwrap_or_default());
             let former = former.into_iter().map(|former| former.port);
@@ -65,7 +65,7 @@ impl Endpoint {
         }
     }
 
-    /// Likewise of several words, each once. A port that has no name here is looked for all the same: its log may be there.
+    /// The same for several patterns; each port once. An unknown name is kept, since there may be a log of it.
     pub(super) fn all_with_log(&self, patterns: &[PortPattern]) -> Result<Vec<PortName>, CommandError> {
         each_once(patterns.iter().map(|pattern| match (self.with_log(pattern), pattern.literal()) {
             (Err(_), Some(port)) => Ok(Meant::One(port.clone())),
@@ -73,10 +73,10 @@ impl Endpoint {
         }))
     }
 
-    /// The ports that are served or configured here.
+    /// The ports that are served or configured.
     fn known(&self) -> Result<Vec<PortName>, CommandError> {
         let mut known = local::served(&self.runtime)?;
-        // (Of a program in a terminal, the configuration is elsewhere.)
+        // (The foreground program has its own configuration file.)
         if !self.foreground
             && let Ok(loaded) = Config::load_or_last_good(Path::new("/"))
         {
@@ -114,7 +114,7 @@ fn each_once(
     Ok(ports)
 }
 
-/// Calls `act` for each port, on as many threads as may run `at_once`, and `done` here with what came of it, as soon as that is there.
+/// Calls `act` for each port on up to `at_once` threads, and `done` on this thread with each result as it arrives.
 pub(super) fn each<T: Send>(
     ports: &[PortName],
     at_once: usize,
@@ -122,7 +122,6 @@ pub(super) fn each<T: Send>(
     mut done: impl FnMut(&PortName, T) -> io::Result<()>,
 ) -> io::Result<()> {
     let (next, stopped) = (AtomicUsize::new(0), AtomicBool::new(false));
-    // No more answers wait than there are ports asked.
     let (answer, answers) = mpsc::sync_channel(at_once);
     thread::scope(|scope| {
         for _ in 0..ports.len().min(at_once) {
@@ -146,15 +145,15 @@ pub(super) fn each<T: Send>(
     })
 }
 
-/// What a port answered.
+/// The result of a port.
 struct Answer {
     output: Bounded,
-    /// What the port said beside it.
+    /// Its standard error.
     words: Vec<u8>,
     came: Result<u8, AttachError>,
 }
 
-/// The beginning of what is written to it.
+/// Keeps the beginning of what is written to it.
 #[derive(Default)]
 struct Bounded {
     bytes: Vec<u8>,
@@ -174,13 +173,13 @@ impl Write for Bounded {
     }
 }
 
-/// Does `send` or `expect` at each of these ports, a line of result each, with what the device said below it: the exit code. `well`:
-/// what is printed of a port where it was done.
+/// Runs `send` or `expect` at several ports, and prints for each a line of result and the output of the device: the exit code. `success`:
+/// the result line of a port that succeeds.
 pub(super) fn run(
     place: &Endpoint,
     ports: &[PortName],
     command: &Command,
-    well: &str,
+    success: &str,
 ) -> Result<u8, CommandError> {
     let mut stdout = Stdout::new();
     let mut failed = Vec::new();
@@ -193,8 +192,8 @@ pub(super) fn run(
         let words = String::from_utf8_lossy(&words);
         let words = words.lines().map(|line| without_name(line, port)).collect::<Vec<_>>().join("; ");
         let result = match came {
-            Ok(EXIT_DONE) if words.is_empty() => well.to_owned(),
-            Ok(EXIT_DONE) => format!("{well}; {words}"),
+            Ok(EXIT_DONE) if words.is_empty() => success.to_owned(),
+            Ok(EXIT_DONE) => format!("{success}; {words}"),
             Ok(_) => words,
             Err(ref error) => error.to_string(),
         };
@@ -213,17 +212,17 @@ pub(super) fn run(
     Ok(summary(&mut failed, ports.len()))
 }
 
-/// Prints which ports failed: the exit code.
+/// Reports the ports that failed: the exit code.
 pub(super) fn summary(failed: &mut [PortName], of: usize) -> u8 {
     if failed.is_empty() {
         return EXIT_DONE;
     }
     failed.sort();
-    complain(&format_args!("consolectl: failed at {} of {of} ports: {}", failed.len(), fold(failed)));
+    print_error(&format_args!("consolectl: failed at {} of {of} ports: {}", failed.len(), fold(failed)));
     EXIT_FAILED
 }
 
-/// A port's sentence about itself, behind its name.
+/// A message of a port without the port's name in front.
 fn without_name<'w>(words: &'w str, port: &PortName) -> &'w str {
     words.strip_prefix(port.as_str()).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(words)
 }
@@ -234,7 +233,7 @@ fn readable(Bounded { bytes, left_out }: &Bounded) -> Vec<Vec<u8>> {
     lines.end(&mut found);
     let mut shown: Vec<_> = found.iter().filter_map(|(_, line)| presentable(line, false)).collect();
     if *left_out > 0 {
-        shown.push(format!("[{left_out} more bytes; see the log]").into_bytes());
+        shown.push(format!("[{left_out} more bytes are in the log]").into_bytes());
     }
     shown
 }
@@ -250,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn each_port_is_asked_once_and_no_more_at_once_than_may_be() {
+    fn each_port_is_queried_once_and_concurrency_is_bounded() {
         let ports = ports(100);
         let (at_once, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let ask = |port: &PortName| {
@@ -273,18 +272,18 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_closed_ends_it() {
+    fn a_closed_output_stops_the_remaining_ports() {
         let asked = AtomicUsize::new(0);
         let ask = |_: &PortName| asked.fetch_add(1, Ordering::SeqCst);
         let error =
             each(&ports(1000), AT_ONCE, ask, |_, _| Err(io::ErrorKind::BrokenPipe.into())).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
-        // Those that were under way, and those whose answer waited.
+        // Those in progress, and those whose result was queued.
         assert!(asked.into_inner() <= 3 * AT_ONCE + 1);
     }
 
     #[test]
-    fn an_answer_is_bounded_and_shown_as_lines() {
+    fn output_is_bounded_and_printed_as_lines() {
         let mut answer = Bounded::default();
         answer.write_all(b"show clock\r\n\x1b[1m12:00\x1b[0m\r\nswitch#").unwrap();
         let lines = |answer: &Bounded| {
@@ -294,6 +293,6 @@ mod tests {
         answer.write_all(&vec![b'x'; 2 * ANSWER_LIMIT]).unwrap();
         assert_eq!(answer.bytes.len(), ANSWER_LIMIT);
         let left_out = ANSWER_LIMIT + b"show clock\r\n\x1b[1m12:00\x1b[0m\r\nswitch#".len();
-        assert_eq!(lines(&answer).pop().unwrap(), format!("[{left_out} more bytes; see the log]"));
+        assert_eq!(lines(&answer).pop().unwrap(), format!("[{left_out} more bytes are in the log]"));
     }
 }

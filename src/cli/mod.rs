@@ -19,6 +19,7 @@ mod diff;
 mod doctor;
 mod former;
 mod habits;
+mod heirs;
 mod help;
 pub mod import;
 mod learn;
@@ -35,7 +36,6 @@ mod show;
 mod ssh_config;
 mod stdout;
 mod table;
-mod takers;
 mod targets;
 mod transfer;
 mod tree;
@@ -60,13 +60,13 @@ use client::{Client, CommandError, Endpoint};
 use stdout::Stdout;
 use tree::{Command, NoCommand};
 
-/// Bytes of a line of standard input: no command is so long.
+/// Bytes of a line of standard input.
 const LINE_LIMIT: u64 = 64 * 1024;
 
-/// The command line is wrong.
+/// A usage error.
 const EXIT_USAGE: u8 = 2;
 
-/// All of `consolectl`: from its arguments to its exit code.
+/// Runs `consolectl`: parses the arguments, and returns the exit code.
 pub fn main() -> ExitCode {
     complete::answer_shell();
     let arguments = match tree::arguments(std::env::args_os().collect()) {
@@ -254,21 +254,21 @@ fn next_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     if line.ends_with(b"\n") {
         line.pop();
     } else if line.len() as u64 > LINE_LIMIT {
-        return Err(io::Error::other(format!("longer than {} KiB, which is the limit", LINE_LIMIT / 1024)));
+        return Err(io::Error::other(format!("line longer than {} KiB", LINE_LIMIT / 1024)));
     }
     if line.ends_with(b"\r") {
         line.pop();
     }
-    String::from_utf8(line).map(Some).map_err(|_| io::Error::other("not text (UTF-8)"))
+    String::from_utf8(line).map(Some).map_err(|_| io::Error::other("not valid UTF-8"))
 }
 
 fn failed(why: &impl std::fmt::Display) -> ExitCode {
-    stdout::complain(&format_args!("consolectl: {why}"));
+    stdout::print_error(&format_args!("consolectl: {why}"));
     ExitCode::FAILURE
 }
 
 fn wrong(why: &str) -> ExitCode {
-    stdout::complain(&format_args!("consolectl: {why}"));
+    stdout::print_error(&format_args!("consolectl: {why}"));
     ExitCode::from(EXIT_USAGE)
 }
 
@@ -289,9 +289,6 @@ mod tests {
         let lines: Vec<_> = std::iter::from_fn(|| next_line(&mut input).unwrap()).collect();
         assert_eq!(lines, ["one", "two", "", "last"]);
         let mut endless = io::BufReader::new(io::repeat(b'x'));
-        assert_eq!(
-            next_line(&mut endless).unwrap_err().to_string(),
-            "longer than 64 KiB, which is the limit"
-        );
+        assert_eq!(next_line(&mut endless).unwrap_err().to_string(), "line longer than 64 KiB");
     }
 }

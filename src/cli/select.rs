@@ -1,4 +1,4 @@
-//! Which ports a command means: its patterns, compared with the ports that exist.
+//! Resolves the port patterns of a command to existing ports.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::config::{Config, ConfigError, Loaded, Value};
 use crate::port::pattern::select_all;
 use crate::port::{GroupName, PortGroups, PortName, PortPattern};
 
-/// The groups of a configuration, read only if one of the patterns refers to a group.
+/// The groups of a configuration, which is read only if one of the patterns refers to a group.
 pub(super) fn groups_for(
     patterns: &[PortPattern],
     load: impl FnOnce() -> Result<Loaded, ConfigError>,
@@ -23,18 +23,18 @@ pub(super) fn groups_for(
     }
 }
 
-/// The groups as the service has them, those included that nobody has committed yet.
+/// The groups of console-admin's candidate.
 pub(super) fn groups_of(keys: &Keys) -> PortGroups {
     let group = |(name, members): (&String, &Value)| {
         let words = members.as_array()?.iter().filter_map(Value::as_str);
         let patterns = words.map(str::parse).collect::<Result<Vec<PortPattern>, _>>();
-        // The service has judged them before.
+        // console-admin has checked them.
         Some((name.parse().ok()?, patterns.ok()?))
     };
     keys.iter().filter_map(group).collect()
 }
 
-/// The names that patterns stand for without a look at what exists.
+/// The names of patterns that are all plain names.
 fn literal(patterns: &[PortPattern]) -> Option<Vec<PortName>> {
     let mut seen = BTreeSet::new();
     let names: Vec<_> = patterns.iter().map(PortPattern::literal).collect::<Option<_>>()?;
@@ -51,7 +51,7 @@ pub(super) fn counted(ports: &[PortName]) -> String {
     }
 }
 
-/// The ports of each group, or what is wrong with it.
+/// The ports of each group, or its error.
 pub(super) fn selected(
     groups: &PortGroups,
     existing: &[PortName],
@@ -64,7 +64,7 @@ pub(super) fn selected(
 }
 
 impl Endpoint {
-    /// The ports that are served here and are meant. Of a name, its beginning is enough if only one port begins so.
+    /// Resolves patterns to served ports. Names can be abbreviated as long as they are unique.
     pub(super) fn select(&self, patterns: &[PortPattern]) -> Done<Vec<PortName>> {
         if let Some(names) = literal(patterns) {
             return names.iter().map(|name| self.whole(name)).collect();
@@ -81,7 +81,7 @@ impl Endpoint {
         })
     }
 
-    /// The one port that is meant, by a command that takes exactly one.
+    /// Resolves the port of a command that takes exactly one.
     pub(super) fn one(&self, command: &'static str, pattern: &PortPattern) -> Done<PortName> {
         match self.select(std::slice::from_ref(pattern))?.as_slice() {
             [port] => Ok(port.clone()),
@@ -93,7 +93,7 @@ impl Endpoint {
 }
 
 impl Client {
-    /// The names of all ports; of the configuration file, where the service does not run.
+    /// The names of all ports, from the configuration file if console-admin is not available.
     async fn existing(&self) -> Done<Vec<PortName>> {
         match self.names().await {
             Err(CommandError::Service(error)) if error.is_absence() => {
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    /// The groups that these patterns refer to; of the configuration file, where the service does not run.
+    /// The groups that these patterns refer to, from the configuration file if console-admin is not available.
     pub(super) async fn groups(&self, patterns: &[PortPattern]) -> Done<PortGroups> {
         if !patterns.iter().any(|pattern| pattern.groups().next().is_some()) {
             return Ok(PortGroups::new());
@@ -116,7 +116,7 @@ impl Client {
         }
     }
 
-    /// The ports that are meant by a command that changes or drives them. A single name is for the service to judge.
+    /// Resolves the ports of a command that changes, starts or stops them. A single name is left to console-admin to check.
     pub(super) async fn select(&self, patterns: &[PortPattern]) -> Done<Vec<PortName>> {
         match literal(patterns).as_deref() {
             Some([only]) => Ok(vec![only.clone()]),
@@ -124,7 +124,7 @@ impl Client {
         }
     }
 
-    /// The tables and ports that are meant by a command that changes nothing: the beginning of a name is enough.
+    /// Resolves the tables and ports of a command that changes nothing: names can be abbreviated.
     pub(super) async fn targets(&self, of: &[Targets]) -> Done<Vec<Target>> {
         let mut targets = Vec::new();
         let mut existing = None;

@@ -1,4 +1,4 @@
-//! Commands that set one key: `baud PORT N` is `set PORT baud N`. One table; clap's subcommands are made of it.
+//! Commands that set one key: `baud PORT N` is `set PORT baud N`. clap's subcommands are generated from one table.
 
 use clap::{Arg, ArgMatches, Command, Error, FromArgMatches, Subcommand, ValueHint};
 
@@ -6,32 +6,29 @@ use super::targets::Targets;
 use super::tree::{Setting, Target};
 use crate::port::PortPattern;
 
-/// A `set` by its short name.
+/// A `set` by the command of its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shorthand(pub Setting);
 
-/// One row.
 pub(super) struct Row {
     /// The command.
     pub name: &'static str,
-    /// What the key belongs to; `None` = a port, which is the first word.
+    /// The table that the key belongs to; `None` = a port, which is the first word.
     table: Option<&'static str>,
-    /// The key that it sets.
     pub key: &'static str,
-    /// What help calls the value.
+    /// The name of the value in help.
     value: &'static str,
-    /// Whether there may be several words.
+    /// Whether the value may be several words.
     many: bool,
     about: &'static str,
 }
 
 impl Row {
-    /// The table that the key belongs to.
     fn table(&self) -> Option<Target> {
         self.table.and_then(|table| table.parse().ok())
     }
 
-    /// The same; that of all ports for a key of ports.
+    /// The target whose keys include this one; `[defaults]` for a key of ports.
     pub(super) fn target(&self) -> Target {
         self.table().unwrap_or(Target::Defaults)
     }
@@ -42,43 +39,56 @@ const fn port(name: &'static str, key: &'static str, value: &'static str, about:
 }
 
 pub(super) static ROWS: &[Row] = &[
-    port("enable", "enabled", "on|off", "Whether a port is opened by itself as soon as it is seen"),
-    port("baud", "baud", "N", "Bits per second"),
-    port("bytesize", "bytesize", "5-8", "Data bits"),
-    port("stopbits", "stopbits", "1|2", "Stop bits"),
-    port("parity", "parity", "none|even|odd|mark|space", "Parity; the first letter is enough"),
-    port("rtscts", "rtscts", "on|off", "Flow control by RTS and CTS"),
-    port("xonxoff", "xonxoff", "on|off", "Flow control by XON and XOFF"),
-    port("outputdelay", "output_delay", "TIME", "Pause after each character sent, such as 20ms; 0 = none"),
-    port("outputlinedelay", "output_line_delay", "TIME", "Pause after each line sent, such as 1s; 0 = none"),
+    port("enable", "enabled", "on|off", "Open a port automatically when its device appears: on or off"),
+    port("baud", "baud", "N", "Set the line rate in bits per second"),
+    port("bytesize", "bytesize", "5-8", "Set the data bits"),
+    port("stopbits", "stopbits", "1|2", "Set the stop bits"),
+    port("parity", "parity", "none|even|odd|mark|space", "Set the parity; the first letter is enough"),
+    port("rtscts", "rtscts", "on|off", "Set hardware flow control (RTS/CTS)"),
+    port("xonxoff", "xonxoff", "on|off", "Set software flow control (XON/XOFF)"),
+    port(
+        "outputdelay",
+        "output_delay",
+        "TIME",
+        "Set a delay after each character sent, such as 20ms; 0 = none",
+    ),
+    port(
+        "outputlinedelay",
+        "output_line_delay",
+        "TIME",
+        "Set a delay after each line sent, such as 1s; 0 = none",
+    ),
     Row {
         many: true,
-        ..port("imap", "imap", "MAP", "Map characters from the device, such as lfcrlf; none = off")
+        ..port("imap", "imap", "MAP", "Map characters received from the device, such as lfcrlf; none = off")
     },
     Row {
         many: true,
-        ..port("omap", "omap", "MAP", "Map characters to the device, such as crcrlf; none = off")
+        ..port("omap", "omap", "MAP", "Map characters sent to the device, such as crcrlf; none = off")
     },
-    port("sshport", "ssh_port", "N", "TCP port of the console; 0 = none"),
-    port("logfile", "log.file", "FILE", "Name of the log, inside the port's own directory"),
-    port("logtype", "log.type", "none|raw|text|hex|both", "What is logged"),
-    port("timeout", "timeout", "SECONDS", "How long a session may idle; 0 = for ever"),
-    port("device", "device", "PATH", "Stable path of the device, such as /dev/serial/by-id/..."),
-    Row { many: true, ..port("describe", "description", "TEXT", "Label for people") },
+    port("sshport", "ssh_port", "N", "Set the TCP port of the console's SSH server; 0 = none"),
+    port("logfile", "log.file", "FILE", "Set the name of the log file in the port's log directory"),
+    port("logtype", "log.type", "none|raw|text|hex|both", "Set the log format"),
+    port("timeout", "timeout", "SECONDS", "Set the idle timeout of sessions; 0 = none"),
+    port("device", "device", "PATH", "Set the path of the device, such as /dev/serial/by-id/..."),
+    Row { many: true, ..port("describe", "description", "TEXT", "Set the description of a port") },
     Row {
         table: Some("server"),
-        ..port("portmonitor", "monitor", "DIR", "Directory in which ports appear, /dev")
+        ..port("portmonitor", "monitor", "DIR", "Set the directory in which devices appear; default: /dev")
     },
-    Row { table: Some("server"), ..port("cliport", "ssh_port", "N", "TCP port of this CLI; 0 = none") },
+    Row {
+        table: Some("server"),
+        ..port("cliport", "ssh_port", "N", "Set the TCP port of the admin CLI; 0 = none")
+    },
     Row {
         table: Some("server"),
         many: true,
-        ..port("listen", "listen", "ADDR", "Addresses that all ports listen on")
+        ..port("listen", "listen", "ADDR", "Set the addresses on which ports listen")
     },
     Row {
         table: Some("access"),
         many: true,
-        ..port("access", "groups", "GROUP", "Groups that may use a console; * = everybody")
+        ..port("access", "groups", "GROUP", "Set the groups that may use a console; * = every user")
     },
 ];
 
@@ -109,7 +119,7 @@ fn subcommand(row: &Row) -> Command {
         None => command.arg(
             Arg::new("port")
                 .value_name("PORT")
-                .help("The ports")
+                .help("Ports")
                 .required(true)
                 .value_parser(clap::value_parser!(PortPattern)),
         ),

@@ -1,4 +1,4 @@
-//! `show`: one `key value` a line, what runs otherwise and what is not committed marked.
+//! `show`: one key and its value per line; marks values that are not committed or not running.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -12,36 +12,35 @@ use crate::config::Value;
 use crate::port::PortName;
 use crate::port::pattern::fold;
 
-/// The three states of a port or table.
+/// The three configurations of a port or table.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Three {
-    /// As the next reload would have it; empty if a port is to be removed.
+    /// The candidate; empty for a removed port.
     pub candidate: Keys,
-    /// As it runs; empty if a port was never reloaded.
+    /// The running configuration; empty for a port that was never reloaded.
     pub running: Keys,
-    /// As it is on the disk; empty if a port is not there.
+    /// The configuration on disk; empty for a port that is not in it.
     pub committed: Keys,
-    /// Which table each key of a port's candidate is from: `port`, `template cisco`, `defaults`, `built-in`.
+    /// The table that each key of a port's candidate is from: `port`, `template cisco`, `defaults`, `built-in`.
     pub origins: BTreeMap<String, String>,
-    /// The ports of each group, or why none can be selected.
+    /// The ports of each group, or its error.
     pub selected: BTreeMap<String, Result<Vec<PortName>, String>>,
 }
 
-/// What needs no word in `show`: a key of the port itself, and one that no table has.
-const OWN: [&str; 2] = ["port", "built-in"];
+/// Origins that are not shown: the port's own table, and the built-in default.
+const HIDDEN_ORIGINS: [&str; 2] = ["port", "built-in"];
 
 const UNCOMMITTED: &str = "*";
 const UNLOADED: &str = "!";
 
 impl Three {
-    /// Whether nothing stands anywhere.
     pub fn is_empty(&self) -> bool {
         [&self.candidate, &self.running, &self.committed].iter().all(|keys| keys.is_empty())
     }
 
-    /// For people.
+    /// Prints the keys, with marks and a legend.
     pub fn show(&self, of: &Target, to: &mut impl Write) -> io::Result<()> {
-        // A table of the whole is always there, even if nothing stands in it.
+        // A table always exists, even if it is empty.
         let is_port = matches!(of, Target::Port(_));
         let [created, unloaded, removed] =
             [&self.committed, &self.running, &self.candidate].map(|keys| is_port && keys.is_empty());
@@ -54,7 +53,10 @@ impl Three {
         let mut rows = Vec::new();
         for name in self.names(of) {
             let now = shown.get(name);
-            let origin = self.origins.get(name).filter(|origin| !removed && !OWN.contains(&origin.as_str()));
+            let origin = self
+                .origins
+                .get(name)
+                .filter(|origin| !removed && !HIDDEN_ORIGINS.contains(&origin.as_str()));
             let mut note: Vec<String> = origin.map(|origin| format!("from {origin}")).into_iter().collect();
             note.extend(self.selected.get(name).map(|ports| match ports {
                 Ok(ports) => counted(ports),
@@ -67,29 +69,28 @@ impl Three {
             }
             if !removed && !unloaded && self.running.get(name) != now {
                 mark.push_str(UNLOADED);
-                note.push(format!("runs with {}", cell(of, name, self.running.get(name))));
+                note.push(format!("running {}", cell(of, name, self.running.get(name))));
             }
             marks.push_str(&mark);
             rows.push([name.to_owned(), cell(of, name, now), mark, note.join(", ")]);
         }
         table(&rows, to)?;
         for (mark, meaning) in
-            [(UNCOMMITTED, "not committed"), (UNLOADED, "runs otherwise until the next reload")]
+            [(UNCOMMITTED, "not committed"), (UNLOADED, "not running until the next reload")]
         {
             if marks.contains(mark) {
                 writeln!(to, "{mark} {meaning}")?;
             }
         }
         match (removed, unloaded, created) {
-            (true, false, _) => writeln!(to, "{of} is removed at the next `reload {of}` or `commit`"),
-            (true, true, _) => writeln!(to, "{of} is removed; `commit` makes it so for good"),
-            (false, true, _) => writeln!(to, "{of} is new: `reload {of}` or `commit` makes it run"),
-            (false, false, true) => writeln!(to, "{of} is new, and not committed"),
+            (true, false, _) => writeln!(to, "{of} will be removed by the next `reload {of}` or `commit`"),
+            (true, true, _) => writeln!(to, "{of} is removed; `commit` makes it permanent"),
+            (false, true, _) => writeln!(to, "{of} is new: `reload {of}` or `commit` opens it"),
+            (false, false, true) => writeln!(to, "{of} is new and not committed"),
             (false, false, false) => Ok(()),
         }
     }
 
-    /// As JSON.
     pub fn json(&self, of: &Target) -> serde_json::Value {
         let mut shown = serde_json::json!({
             "name": of.to_string(),
@@ -107,7 +108,7 @@ impl Three {
         shown
     }
 
-    /// Those that stand anywhere, in the order of the table of keys; ones of a later version last.
+    /// The keys of all three, in the order of the key table; unknown ones last.
     fn names(&self, of: &Target) -> Vec<&str> {
         let known = value::names(of);
         let all = [&self.candidate, &self.running, &self.committed];
@@ -123,7 +124,7 @@ impl Three {
 }
 
 fn cell(of: &Target, name: &str, value: Option<&Value>) -> String {
-    // The ports that are like a template.
+    // The list of a template's ports.
     let is_ports = match of {
         Target::Templates => !name.contains('.'),
         Target::Template(_) => name == PORTS,
@@ -131,7 +132,7 @@ fn cell(of: &Target, name: &str, value: Option<&Value>) -> String {
     };
     if let (true, Some(list)) = (is_ports, value.and_then(Value::as_array)) {
         let ports: Vec<PortName> = list.iter().filter_map(|port| port.as_str()?.parse().ok()).collect();
-        return if ports.is_empty() { "no port is like it".to_owned() } else { fold(&ports) };
+        return if ports.is_empty() { "no ports".to_owned() } else { fold(&ports) };
     }
     match value.map(value::text) {
         None => "-".to_owned(),
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_otherwise_and_what_is_not_committed_is_marked() {
+    fn uncommitted_and_not_running_values_are_marked() {
         let three = Three {
             candidate: keys(&[("baud", 115200), ("bytesize", 7), ("stopbits", 1)]),
             running: keys(&[("baud", 9600), ("bytesize", 7), ("stopbits", 1), ("timeout", 5)]),
@@ -163,17 +164,17 @@ mod tests {
             ..Three::default()
         };
         let wanted = "\
-            timeout   -       *!  committed 5, runs with 5\n\
-            baud      115200  *!  committed 9600, runs with 9600\n\
+            timeout   -       *!  committed 5, running 5\n\
+            baud      115200  *!  committed 9600, running 9600\n\
             bytesize  7       *   committed 8\n\
             stopbits  1\n\
             * not committed\n\
-            ! runs otherwise until the next reload\n";
+            ! not running until the next reload\n";
         assert_eq!(shown(&three), wanted);
     }
 
     #[test]
-    fn what_is_as_committed_has_no_marks_and_no_legend() {
+    fn committed_values_have_no_marks_and_no_legend() {
         let same = keys(&[("baud", 9600)]);
         let three =
             Three { candidate: same.clone(), running: same.clone(), committed: same, ..Three::default() };
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_inherited_has_the_table_that_it_is_from_beside_it() {
+    fn an_inherited_value_is_shown_with_its_origin() {
         let origins = [
             ("baud", "template cisco"),
             ("bytesize", "defaults"),
@@ -198,39 +199,39 @@ mod tests {
         };
         let wanted = "\
             timeout   5\n\
-            baud      115200  *!  from template cisco, committed 9600, runs with 9600\n\
+            baud      115200  *!  from template cisco, committed 9600, running 9600\n\
             bytesize  8           from defaults\n\
             stopbits  1\n\
             * not committed\n\
-            ! runs otherwise until the next reload\n";
+            ! not running until the next reload\n";
         assert_eq!(shown(&three), wanted);
     }
 
     #[test]
-    fn a_table_of_the_whole_neither_comes_nor_goes() {
+    fn a_table_is_never_new_or_removed() {
         let shown = |three: Three| {
             let mut out = Vec::new();
             three.show(&Target::Defaults, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         assert_eq!(shown(Three::default()), "");
-        let wanted = "baud  115200  *!  committed -, runs with -\n* not committed\n! runs otherwise until the next reload\n";
+        let wanted = "baud  115200  *!  committed -, running -\n* not committed\n! not running until the next reload\n";
         assert_eq!(shown(Three { candidate: keys(&[("baud", 115200)]), ..Three::default() }), wanted);
     }
 
     #[test]
-    fn a_new_port_and_a_removed_one_say_so_in_a_sentence() {
+    fn a_new_or_removed_port_is_reported_in_a_sentence() {
         let some = keys(&[("baud", 9600)]);
         let new = Three { candidate: some.clone(), ..Three::default() };
-        assert_eq!(shown(&new), "baud  9600\nttyUSB0 is new: `reload ttyUSB0` or `commit` makes it run\n");
+        assert_eq!(shown(&new), "baud  9600\nttyUSB0 is new: `reload ttyUSB0` or `commit` opens it\n");
         let reloaded = Three { candidate: some.clone(), running: some.clone(), ..Three::default() };
-        assert_eq!(shown(&reloaded), "baud  9600\nttyUSB0 is new, and not committed\n");
+        assert_eq!(shown(&reloaded), "baud  9600\nttyUSB0 is new and not committed\n");
         let removed = Three { running: some.clone(), committed: some.clone(), ..Three::default() };
         assert_eq!(
             shown(&removed),
-            "baud  9600\nttyUSB0 is removed at the next `reload ttyUSB0` or `commit`\n"
+            "baud  9600\nttyUSB0 will be removed by the next `reload ttyUSB0` or `commit`\n"
         );
         let gone = Three { committed: some, ..Three::default() };
-        assert_eq!(shown(&gone), "baud  9600\nttyUSB0 is removed; `commit` makes it so for good\n");
+        assert_eq!(shown(&gone), "baud  9600\nttyUSB0 is removed; `commit` makes it permanent\n");
     }
 }

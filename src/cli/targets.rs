@@ -1,4 +1,4 @@
-//! What a command is about: ports by a pattern, or a table of all of them.
+//! The argument of commands that take ports or a table.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::tree::{Target, TargetError};
 use crate::port::{PortName, PortPattern};
 
-/// Ports, or a table. A port that is called like a table is meant by `/dev/server`.
+/// Ports or a table. A port with the name of a table is written `/dev/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Targets {
     /// `[server]`, `[access]`, `[defaults]`, `[groups]`, `[templates.NAME]`
@@ -16,7 +16,7 @@ pub enum Targets {
 }
 
 impl Targets {
-    /// A target of the same kind, for questions about keys: which exist, what they take.
+    /// A target with the same keys.
     pub fn kind(&self) -> Target {
         match self {
             Self::Table(table) => table.clone(),

@@ -290,14 +290,14 @@ impl Transfer {
                 }
                 while let Some((kind, bytes)) = frames.next_frame()? {
                     match kind {
-                        Kind::Shown => {
+                        Kind::Output => {
                             if self.direction == Direction::Receive {
                                 progress.borrow_mut().add(bytes.len());
                             }
                             // One that has ended needs no more, and says why it has.
                             let _ = to_child.write_all(&bytes).await;
                         }
-                        Kind::Aside => {
+                        Kind::Notice => {
                             progress.borrow_mut().end();
                             eprint!("{}", visible(&String::from_utf8_lossy(&bytes)));
                         }

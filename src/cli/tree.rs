@@ -1,4 +1,4 @@
-//! The command tree: what can be said, in a shell's arguments and at the prompt alike.
+//! The command tree, which the shell's arguments and the lines of the prompt share.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -20,23 +20,22 @@ use crate::config::{TemplateName, TemplateNameError};
 use crate::port::{PatternError, PortError, PortName, PortPattern};
 use crate::session::{Escape, Options};
 
-/// Use and administer the serial consoles of this machine. Without a command: a prompt, or the commands of standard input.
+/// Use and administer the serial consoles of this machine. Without a command, prompt for commands or read them from standard input.
 #[derive(Debug, Parser)]
 #[command(name = "consolectl", version, max_term_width = 80, disable_help_subcommand = true)]
 pub struct Arguments {
-    /// Where the sockets are of a consoleserver that runs in a terminal.
+    /// Runtime directory of a consoleserver(8) that runs in the foreground
     #[arg(long, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
-    /// Where the logs are of ports that nothing serves any more.
+    /// Directory of the logs of ports that are not served
     #[arg(long, value_name = "DIR")]
     pub log_dir: Option<PathBuf>,
-    /// Started for a login on the admin port: refuses whoever may not administer.
+    /// Started for a login on the admin port: reject users who may not administer
     #[arg(long, hide = true)]
     pub admin_session: bool,
-    /// The one command of that login.
+    /// The command of that login
     #[arg(long, hide = true, requires = "admin_session", value_name = "LINE")]
     pub line: Option<String>,
-    /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -45,7 +44,6 @@ pub struct Arguments {
 #[derive(Debug, Parser)]
 #[command(name = "", no_binary_name = true, max_term_width = 80, disable_help_subcommand = true)]
 pub struct Line {
-    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -53,121 +51,119 @@ pub struct Line {
 /// One command.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// List the configured ports: plugged in or not, settings, SSH port, state
+    /// List the configured ports: device present, line settings, SSH port, state
     List {
-        /// The adapters that are plugged in and that no port has for its `device`: maker, product, serial number, path
+        /// List USB adapters that no port names as its `device`: vendor, product, serial number, path
         #[arg(long)]
         unconfigured: bool,
-        /// The ports; all without
+        /// Ports; default: all
         #[arg(id = "port", value_name = "PORT", conflicts_with = "unconfigured")]
         ports: Vec<PortPattern>,
         #[command(flatten)]
         output: Output,
     },
-    /// Show the ports that are open, or these ports: who uses them, and what went over them
+    /// Show open ports, or the given ports: attached users, traffic, line errors, state
     Status(Ports),
-    /// Show the configuration of a port, what runs otherwise, and what is not committed
+    /// Show the configuration of a port, and what differs from the running and the committed one
     Show {
-        /// The ports; or server, access, defaults, groups, templates or templates.NAME
+        /// Ports; or server, access, defaults, groups, templates or templates.NAME
         #[arg(value_name = "PORT", required = true)]
         of: Vec<Targets>,
         #[command(flatten)]
         output: Output,
     },
-    /// Make new ports: 9600 8N1, enabled, without a listener, or as the keys say
+    /// Create ports; without keys: 9600 8N1, enabled, no SSH port
     Create(Creation),
-    /// Wait for the next adapter to be plugged in, and bind a port to the USB socket it is in
+    /// Wait for an adapter to be plugged in, and bind a port to its USB socket
     Learn {
-        /// What it is to be called; made if there is none of that name
+        /// Port; created if it does not exist
         port: PortName,
-        /// How long to wait
+        /// Timeout in seconds
         #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
         timeout: u32,
     },
-    /// Give a port another name: its sessions, scrollback, log and listener stay
+    /// Rename a port; its sessions, scrollback, log and listener are kept
     Rename {
-        /// The port
+        /// Port
         port: PortName,
-        /// What it is to be called
+        /// New name
         #[arg(value_name = "NEW")]
         to: PortName,
     },
-    /// Make a new port with the settings of another one, but its TCP port and device
+    /// Create a port with the settings of another one, except its SSH port and device
     Copy {
-        /// The port
+        /// Port to copy
         port: PortName,
-        /// The new one
+        /// Name of the new port
         #[arg(value_name = "NEW")]
         to: PortName,
     },
-    /// Take ports out of the configuration
+    /// Remove ports from the configuration
     Remove(Named),
-    /// Open ports now, enabled or not, and their listeners
+    /// Open ports and their listeners now, enabled or not
     Start(Named),
-    /// Close ports, and their listeners
+    /// Close ports and their listeners
     Stop(Named),
-    /// Apply what was changed of these ports; without a port, what was changed of the server
+    /// Apply changes to ports; without a port, changes to the server and edits of the file
     Reload {
-        /// The ports
+        /// Ports
         #[arg(id = "port", value_name = "PORT")]
         ports: Vec<PortPattern>,
     },
     #[command(flatten)]
     Shorthand(Shorthand),
-    /// Set any keys of the configuration (see consoleserver.toml(5))
+    /// Set keys of the configuration (see consoleserver.toml(5))
     Set(Setting),
-    /// Take keys out of the configuration, so that their defaults hold
+    /// Remove keys from the configuration, which restores their defaults
     Unset {
-        /// The ports; or server, access, defaults or templates.NAME; or groups or templates, with names as KEY
+        /// Ports; or server, access, defaults or templates.NAME; or groups or templates, with names as KEY
         #[arg(value_name = "PORT")]
         of: Targets,
-        /// The keys: log.sync
+        /// Keys, such as log.sync
         #[arg(id = "key", value_name = "KEY", required = true)]
         keys: Vec<String>,
     },
-    /// Become the console of a port; ^Ec. leaves
+    /// Attach to the console of a port; ^Ec. detaches
     Connect {
-        /// How
         #[command(flatten)]
         how: Connection,
-        /// The port; exactly one
+        /// Port; exactly one
         port: PortPattern,
     },
-    /// Show what is not committed, the same change of several ports in one row
+    /// Show uncommitted changes, one row for the same change to several ports
     Diff {
-        /// Only of these ports; or server, access or defaults
+        /// Ports, server, access or defaults; default: everything
         #[arg(value_name = "PORT")]
         of: Vec<Targets>,
-        /// A row for each key of each port
+        /// Show one row for each key of each port
         #[arg(long)]
         full: bool,
         #[command(flatten)]
         output: Output,
     },
-    /// Write every change to the disk; what was not reloaded is reloaded first
+    /// Write all changes to disk, after reloading what was not reloaded yet
     #[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
     Commit {
-        /// On trial
         #[command(subcommand)]
         trial: Option<Trial>,
     },
-    /// Keep what `commit confirm` has committed
+    /// Confirm a `commit confirm`, which cancels its rollback
     Confirm,
-    /// Forget every change that is not committed
+    /// Discard all uncommitted changes, or roll back a `commit confirm`
     Revert,
-    /// Send a break, of half a second or of so many milliseconds
+    /// Send a break; default: 500 ms
     Break {
-        /// The ports
+        /// Ports
         port: PortPattern,
-        /// Milliseconds
-        #[arg(value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=LONGEST_BREAK))]
+        /// Duration in milliseconds
+        #[arg(value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=MAX_BREAK_MS))]
         milliseconds: Option<u32>,
     },
-    /// Listen at the usual line rates until the device reads as text; nothing is sent to it
+    /// Detect the line rate of a device: listen at common rates until its output reads as text
     Autobaud {
-        /// The ports, one after the other
+        /// Ports, tried one after the other
         port: PortPattern,
-        /// Set the rate that was found
+        /// Set the detected rate
         #[arg(long)]
         set: bool,
     },
@@ -189,73 +185,72 @@ pub enum Command {
     },
     #[command(flatten)]
     AtPort(AtPort),
-    /// Show who is at which port, or at these ports
+    /// List attached users
     Who(Ports),
-    /// Say why a port does not work, and what would mend it
+    /// Diagnose why a port does not work, and print what fixes it
     Doctor {
-        /// The ports; all without
+        /// Ports; default: all
         #[arg(id = "port", value_name = "PORT")]
         ports: Vec<PortPattern>,
         #[command(flatten)]
         output: Output,
     },
-    /// Say what is wrong with a configuration file, or what it would change
+    /// Check a configuration file: report its errors, or what it would change
     Check {
-        /// The file; the one of this machine without it
+        /// File; default: the configuration of this machine
         #[arg(value_hint = clap::ValueHint::FilePath)]
         file: Option<PathBuf>,
     },
-    /// End the sessions of a user at ports
+    /// Disconnect the sessions of a user
     Disconnect {
-        /// The ports
+        /// Ports
         port: PortPattern,
         /// Login name
         user: String,
     },
-    /// Make ports of another console server's configuration: conserver.cf, ser2net.yaml or config.ini
+    /// Import the configuration of another console server: conserver.cf, ser2net.yaml or config.ini
     Import(super::import::ImportOptions),
-    /// Print entries for ~/.ssh/config: each console by its name
+    /// Print entries for ~/.ssh/config, which name each console
     SshConfig(SshConfigOptions),
-    /// Print a summary of the commands, or how one is used
+    /// Print a summary of the commands, or the help of one
     Help {
-        /// The command
+        /// Command
         command: Option<String>,
     },
     /// Print the version
     Version,
-    /// Leave
+    /// Leave the prompt
     Exit,
-    /// Print what makes a shell complete these commands
+    /// Print the completion script for a shell
     #[command(hide = true)]
     Completions {
-        /// The shell
+        /// Shell
         shell: Shell,
     },
 }
 
-/// How to say it.
+/// `--json`, of the commands that list or show.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 pub struct Output {
-    /// As JSON, for scripts
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Ports to look at, and how to say it.
+/// Arguments of commands that report on ports.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Ports {
-    /// The ports; all without
+    /// Ports; default: all
     #[arg(id = "port", value_name = "PORT")]
     pub ports: Vec<PortPattern>,
     #[command(flatten)]
-    /// How to say it.
     pub output: Output,
 }
 
-/// Ports to act on.
+/// Arguments of commands that act on ports.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Named {
-    /// The ports: names, p[01-48], 'rack1-*', a,b or @group
+    /// Ports: names, p[01-48], 'rack1-*', a,b or @group
     #[arg(id = "port", value_name = "PORT", required = true)]
     pub ports: Vec<PortPattern>,
 }
@@ -263,16 +258,16 @@ pub struct Named {
 /// `create PORT… [KEY=VALUE…]`
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Creation {
-    /// What to call them: core, p[01-48], or a,b. ttyUSB0 is /dev/ttyUSB0; of any other name it wants `device`
+    /// Names: core, p[01-48] or a,b. ttyUSB0 stands for /dev/ttyUSB0; other names need a `device`
     #[arg(id = "new", value_name = "PORT")]
     pub ports: PortPattern,
-    /// A template of the configuration
+    /// Template from which the ports inherit keys
     #[arg(long, value_name = "TEMPLATE")]
     pub like: Option<String>,
-    /// TCP ports for SSH, from this one up, but none that is taken
+    /// Assign free SSH ports, starting at N
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub first_port: Option<u16>,
-    /// Keys with their values: baud=115200 device=/dev/ttyS[0-47]
+    /// Keys and values: baud=115200 device=/dev/ttyS[0-47]
     #[arg(id = "words", value_name = "KEY=VALUE")]
     pub words: Vec<String>,
 }
@@ -280,13 +275,13 @@ pub struct Creation {
 /// `set PORT KEY VALUE…` or `set PORT KEY=VALUE…`, or a shorthand of it.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Setting {
-    /// The ports; or server, access, defaults or templates.NAME; or groups, with a name as KEY
+    /// Ports; or server, access, defaults or templates.NAME; or groups, with a name as KEY
     #[arg(value_name = "PORT")]
     pub of: Targets,
-    /// The key: log.sync; or keys with their values: baud=115200 parity=E
+    /// Key, such as log.sync; or keys with values: baud=115200 parity=E
     #[arg(value_name = "KEY[=VALUE]")]
     pub key: String,
-    /// The value, as a word or as TOML; a list as words
+    /// Value, as a word or as TOML; a list as several words
     #[arg(value_name = "VALUE", trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
 }
@@ -294,16 +289,15 @@ pub struct Setting {
 /// `commit confirm MINUTES`, `commit mine`, `commit mine confirm MINUTES`
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Trial {
-    /// Back to what was before, unless `confirm` follows within so many minutes
+    /// Commit, and roll back unless `confirm` follows within MINUTES
     Confirm {
-        /// Minutes
+        /// Timeout in minutes
         #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_MINUTES))]
         minutes: u32,
     },
-    /// Your own changes alone; those of others stay uncommitted
+    /// Commit your own changes only; those of other users stay uncommitted
     #[command(disable_help_subcommand = true)]
     Mine {
-        /// On trial
         #[command(subcommand)]
         trial: Option<MineOnTrial>,
     },
@@ -312,21 +306,21 @@ pub enum Trial {
 /// `commit mine confirm MINUTES`
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum MineOnTrial {
-    /// Back to what was before, unless `confirm` follows within so many minutes
+    /// Commit, and roll back unless `confirm` follows within MINUTES
     Confirm {
-        /// Minutes
+        /// Timeout in minutes
         #[arg(value_parser = clap::value_parser!(u32).range(1..=MAX_MINUTES))]
         minutes: u32,
     },
 }
 
-/// As long as the service lets a commit wait.
+/// The limit of console-admin, in minutes.
 const MAX_MINUTES: i64 = MAX_CONFIRM_SECONDS as i64 / 60;
 
-/// As long as a port holds a break.
-const LONGEST_BREAK: i64 = 10_000;
+/// The limit of a port, in milliseconds.
+const MAX_BREAK_MS: i64 = 10_000;
 
-/// A shell whose completion we know.
+/// Shells for which there is a completion script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 #[allow(missing_docs)]
 pub enum Shell {
@@ -335,7 +329,7 @@ pub enum Shell {
     Fish,
 }
 
-/// What a key belongs to. A port that has the name of a table is written `/dev/server`.
+/// The table or port that a key belongs to. A port with the name of a table is written `/dev/server`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `[server]`
@@ -346,7 +340,7 @@ pub enum Target {
     Defaults,
     /// `[groups]`
     Groups,
-    /// Every template.
+    /// All of `[templates]`
     Templates,
     /// `[templates.NAME]`
     Template(TemplateName),
@@ -354,17 +348,17 @@ pub enum Target {
     Port(PortName),
 }
 
-/// Neither a table nor a port.
+/// Why a word is neither a table nor a port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
-    /// A port's name.
-    #[error("{0}")]
+    /// An invalid port name.
+    #[error(transparent)]
     Port(#[from] PortError),
-    /// Several ports.
-    #[error("{0}")]
+    /// An invalid port pattern.
+    #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// A template's.
-    #[error("{0}")]
+    /// An invalid template name.
+    #[error(transparent)]
     Template(#[from] TemplateNameError),
 }
 
@@ -400,18 +394,18 @@ impl fmt::Display for Target {
     }
 }
 
-/// Why a line is no command.
+/// Why a line was not parsed into a command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum NoCommand {
-    /// There is nothing on it, or a comment.
+    /// It is empty or a comment.
     Blank,
-    /// It asks for help: here it is.
+    /// It asks for help, which this is.
     Help(String),
-    /// What is wrong, in a sentence.
+    /// It is invalid; the reason, as one sentence.
     Wrong(String),
 }
 
-/// The commands, with examples in their help.
+/// The commands as clap has them, with examples in their help.
 pub fn tree() -> clap::Command {
     with_examples(Line::command())
 }
@@ -430,7 +424,7 @@ pub fn names() -> Vec<&'static str> {
     NAMES.get_or_init(names).iter().map(String::as_str).collect()
 }
 
-/// Understands the arguments of the program.
+/// Parses the arguments of the program.
 pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
     // The first word that is neither an option nor the value of one begins a command.
     let mut command = 1;
@@ -439,17 +433,17 @@ pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
     {
         command += if ["--runtime-dir", "--log-dir", "--line"].contains(&word) { 2 } else { 1 };
     }
-    // (What is not UTF-8 is no command.)
+    // (An argument that is not UTF-8 cannot be a command.)
     let typed: Option<Vec<String>> =
         words.iter().skip(command).map(|word| word.to_str().map(str::to_owned)).collect();
     if let Some(typed) = typed {
         words.truncate(command);
-        words.extend(words::understand(typed).map_err(NoCommand::Wrong)?.into_iter().map(OsString::from));
+        words.extend(words::translate(typed).map_err(NoCommand::Wrong)?.into_iter().map(OsString::from));
     }
     let tree = with_examples(Arguments::command()).override_help(format!(
         "Use and administer the serial consoles of this machine.\n\n\
          Usage: consolectl [--runtime-dir DIR] [--log-dir DIR] [COMMAND [ARGUMENT]...]\n\n\
-         Without a command: a prompt, or the commands of standard input.\n\n{}\n\n\
+         Without a command, prompt for commands or read them from standard input.\n\n{}\n\n\
          See consolectl(1).",
         help::all()
     ));
@@ -458,13 +452,13 @@ pub fn arguments(mut words: Vec<OsString>) -> Result<Arguments, NoCommand> {
         .map_err(|error| no_command(&error))
 }
 
-/// Understands a line of the prompt. Words are cut as a shell cuts them.
+/// Parses a line of the prompt. Words are split as in a shell.
 pub fn line(text: &str) -> Result<Command, NoCommand> {
-    let words = shlex::split(text).ok_or_else(|| NoCommand::Wrong("a quote is not closed".to_owned()))?;
+    let words = shlex::split(text).ok_or_else(|| NoCommand::Wrong("missing closing quote".to_owned()))?;
     if words.is_empty() {
         return Err(NoCommand::Blank);
     }
-    let words = words::understand(words).map_err(NoCommand::Wrong)?;
+    let words = words::translate(words).map_err(NoCommand::Wrong)?;
     let command = tree()
         .try_get_matches_from(words)
         .and_then(|matches| Line::from_arg_matches(&matches))
@@ -488,7 +482,7 @@ fn no_command(error: &clap::Error) -> NoCommand {
     }
 }
 
-/// What clap says over several lines, as one: what is wrong, and what is similar or how it is used.
+/// clap's message of several lines as one sentence: the error, then a similar word or the usage.
 pub fn sentence(error: &clap::Error) -> String {
     let said = error.to_string();
     let mut parts: Vec<String> = Vec::new();
@@ -497,7 +491,7 @@ pub fn sentence(error: &clap::Error) -> String {
         let words = words.trim_start_matches("error: ").trim_start_matches("tip: ");
         match words.strip_prefix("Usage: ") {
             _ if words.is_empty() || words.starts_with("For more information") => {}
-            // How everything is used does not help.
+            // The usage of the whole program does not help.
             Some(_) if error.kind() == ErrorKind::InvalidSubcommand => parts.push("see help".to_owned()),
             Some(usage) => parts.push(format!("usage: {usage}")),
             None => parts.push(words.to_owned()),
@@ -506,16 +500,15 @@ pub fn sentence(error: &clap::Error) -> String {
     parts.join("; ")
 }
 
-/// Options of `connect`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 pub struct Connection {
     /// Escape keys of this session, such as ^Xc, or none
     #[arg(long, value_name = "KEYS")]
     escape: Option<Escape>,
-    /// End with an error when the device goes away, or if it is not there
+    /// Exit with an error if the device is absent or unplugged
     #[arg(long)]
     no_reconnect: bool,
-    /// Take over from who writes there
+    /// Take over write access from another client
     #[arg(long)]
     force: bool,
 }
@@ -548,8 +541,8 @@ mod tests {
         Command::Set(Setting { of: of.parse().unwrap(), key: key.to_owned(), words })
     }
 
-    /// A shorthand is what it stands for.
-    fn understood(text: &str) -> Command {
+    /// A shorthand is compared as the `set` that it stands for.
+    fn parsed(text: &str) -> Command {
         match line(text).unwrap_or_else(|error| panic!("{text:?}: {error:?}")) {
             Command::Shorthand(Shorthand(setting)) => Command::Set(setting),
             command => command,
@@ -569,7 +562,7 @@ mod tests {
     const JSON: Output = Output { json: true };
 
     #[test]
-    fn every_command_of_the_original_and_of_ours_is_understood() {
+    fn every_command_is_parsed_as_arguments_and_as_a_line() {
         let usb = || p("ttyUSB0");
         let all = |output| Ports { ports: Vec::new(), output };
         let log = |follow, lines: Option<u32>| {
@@ -730,7 +723,7 @@ mod tests {
             ("who ttyUSB0", Command::Who(Ports { ports: vec![usb()], output: PLAIN })),
             ("disconnect ttyUSB0 bob", Command::Disconnect { port: usb(), user: "bob".to_owned() }),
         ] {
-            assert_eq!(understood(text), wanted, "{text:?}");
+            assert_eq!(parsed(text), wanted, "{text:?}");
             let words = shlex::split(text).unwrap();
             let arguments = Arguments::try_parse_from(["consolectl".to_owned()].into_iter().chain(words));
             assert_eq!(arguments.unwrap().command, line(text).ok(), "as arguments: {text:?}");
@@ -738,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn a_blank_line_and_a_comment_are_nothing() {
+    fn a_blank_line_and_a_comment_are_ignored() {
         for text in ["", "  ", "# baud ttyUSB0 9600"] {
             assert_eq!(line(text), Err(NoCommand::Blank), "{text:?}");
         }
@@ -756,10 +749,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_told_in_one_line() {
+    fn a_usage_error_is_one_line() {
         for (text, wanted) in [
-            ("buad ttyUSB0 9600", "there is no command buad: did you mean baud?"),
-            ("show 'ttyUSB0", "a quote is not closed"),
+            ("buad ttyUSB0 9600", "unknown command buad: did you mean baud?"),
+            ("show 'ttyUSB0", "missing closing quote"),
             ("commit confirm 0", "0 is not in 1..=1440"),
             ("break ttyUSB0 0", "0 is not in 1..=10000"),
             ("commit confirm", "<MINUTES>"),
@@ -769,7 +762,7 @@ mod tests {
             ("reload a%b", "use 1 to 32 of A-Z a-z 0-9 . _ -"),
             ("reload -x", "'-x'"),
         ] {
-            let Err(NoCommand::Wrong(why)) = line(text) else { panic!("{text:?} is understood") };
+            let Err(NoCommand::Wrong(why)) = line(text) else { panic!("{text:?} was parsed") };
             assert!(why.contains(wanted) && why.lines().count() == 1, "{text:?}: {why}");
         }
     }

@@ -1,5 +1,5 @@
-//! `watch`: what many ports say, each line behind the name of its port. A session a port, read-only; one that ends is begun again,
-//! and that is printed.
+//! `watch`: prints the output of several ports, each line prefixed with the name of its port. Each port has a read-only session, which is
+//! re-attached with a notice when it ends.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -16,24 +16,24 @@ use tokio::sync::{Semaphore, mpsc};
 use super::client::{CommandError, Endpoint};
 use super::lines::{LINE_LIMIT, Lines, Mark, presentable};
 use super::local;
-use super::stdout::complain;
+use super::stdout::print_error;
 use crate::attach::client::AttachError;
-use crate::attach::watch::{Seen, Watched};
+use crate::attach::watch::{WatchEvent, Watched};
 use crate::exec::EXIT_FAILED;
 use crate::port::{PortName, PortPattern};
 use crate::session::plain;
 use crate::system::reactor;
 
-/// A line that is not finished is shown after so much silence: a prompt, which never ends.
+/// An incomplete line, such as a prompt, is printed after this much silence.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
-/// Lines that wait to be printed. While the output takes nothing, the ports' sessions wait, and skip ahead when they cannot any more.
+/// Lines that wait to be printed. While the output is blocked, the sessions are not read, and the ports skip ahead.
 const LINE_QUEUE: usize = 64;
-/// Ports that are attached to at once: each may have to be started for it.
+/// Concurrent attach requests: each may have to start its port.
 const AT_ONCE: usize = 16;
-/// Before a session that has ended is begun again, at first and at last.
+/// Before a re-attach: the first delay and the longest.
 const RETRY_BACKOFF: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
-/// For the names of ports, so that neighbours differ.
+/// Colours of port names, so that neighbours differ.
 const COLOURS: [AnsiColor; 6] = [
     AnsiColor::Cyan,
     AnsiColor::Green,
@@ -43,16 +43,15 @@ const COLOURS: [AnsiColor; 6] = [
     AnsiColor::BrightCyan,
 ];
 
-/// Something to print.
 #[derive(Debug)]
 struct Said {
-    /// The number of the port among those that are watched.
+    /// The index of the port.
     port: usize,
     mark: Mark,
     text: Vec<u8>,
 }
 
-/// Watches until the user leaves, or no port is left: the exit code.
+/// Watches until interrupted, or until no port is left: the exit code.
 pub fn run(place: &Endpoint, ports: &[PortPattern], raw: bool) -> Result<u8, CommandError> {
     let all = ports.is_empty();
     let ports = match all {
@@ -92,7 +91,7 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         let Some(first) = next else { break };
         let mut out = Vec::new();
         show(&labels, &first, &mut out);
-        // What waits besides is written with it.
+        // Queued lines are written together.
         while out.len() < LINE_LIMIT
             && let Ok(next) = said.try_recv()
         {
@@ -101,14 +100,14 @@ async fn watch(runtime: PathBuf, ports: Vec<PortName>, all: bool, raw: bool) -> 
         stdout.write_all(&out).await?;
         stdout.flush().await?;
     }
-    complain(&"consolectl: no port is left to watch");
+    print_error(&"consolectl: no ports left to watch");
     Ok(EXIT_FAILED)
 }
 
-/// Resolves once nobody reads what is printed (a pipe); never for a file.
+/// Resolves once the reader of a pipe is gone; never for a file.
 async fn closed(stdout: std::os::fd::OwnedFd) {
     match reactor::Watched::new(stdout, Interest::ERROR) {
-        // The error of a pipe without a reader stays.
+        // EPOLLERR of a pipe without a reader is permanent.
         Ok(stdout) => drop(stdout.ready(Interest::ERROR).await),
         Err(_) => std::future::pending().await,
     }
@@ -131,22 +130,22 @@ struct Follower {
     runtime: PathBuf,
     port: PortName,
     number: usize,
-    /// Whether it goes without saying that this user may not watch the port: all ports were meant, not this one.
+    /// Whether a denied port is skipped silently, because the user asked for all ports.
     quiet_if_refused: bool,
     to_print: mpsc::Sender<Said>,
     turns: Arc<Semaphore>,
 }
 
-/// Nothing is printed any more.
+/// Standard output is closed.
 struct OutputClosed;
 
 impl Follower {
     async fn run(self, raw: bool) {
-        // Closed: the program ends.
+        // The program ends with its output.
         let _: Result<(), OutputClosed> = self.follow(raw).await;
     }
 
-    /// Until an administrator ends it, or the user may not watch the port.
+    /// Runs until an administrator disconnects the session, or the port denies access.
     async fn follow(&self, raw: bool) -> Result<(), OutputClosed> {
         let mut trouble: Option<String> = None;
         let mut attached_before = false;
@@ -159,21 +158,21 @@ impl Follower {
             match attached {
                 Ok(mut watched) => {
                     if attached_before || trouble.is_some() {
-                        self.note("[watched again]").await?;
+                        self.note("[re-attached]").await?;
                     }
                     (attached_before, trouble, pause) = (true, None, RETRY_BACKOFF[0]);
-                    if let Seen::Dismissed = self.session(&mut watched, raw).await? {
+                    if let WatchEvent::Disconnected = self.session(&mut watched, raw).await? {
                         return Ok(());
                     }
                 }
-                // Without the right to it, waiting does not help.
+                // Retrying does not help against missing permission.
                 Err(AttachError::Refused(why)) if !attached_before => {
                     return if self.quiet_if_refused { Ok(()) } else { self.note(&format!("[{why}]")).await };
                 }
                 Err(error) => {
                     let why = error.to_string();
                     if trouble.as_ref() != Some(&why) {
-                        self.note(&format!("[{why}; waiting for it]")).await?;
+                        self.note(&format!("[{why}; retrying]")).await?;
                         trouble = Some(why);
                     }
                 }
@@ -183,8 +182,8 @@ impl Follower {
         }
     }
 
-    /// One session: how it ended.
-    async fn session(&self, watched: &mut Watched, raw: bool) -> Result<Seen, OutputClosed> {
+    /// Prints one session: how it ended.
+    async fn session(&self, watched: &mut Watched, raw: bool) -> Result<WatchEvent, OutputClosed> {
         let mut lines = Lines::default();
         loop {
             let mut found = Vec::new();
@@ -197,16 +196,16 @@ impl Follower {
                     lines.flush(&mut found);
                     (None, None)
                 }
-                Some(Ok(Seen::Bytes(bytes))) => {
+                Some(Ok(WatchEvent::Bytes(bytes))) => {
                     lines.feed(&bytes, &mut found);
                     (None, None)
                 }
-                Some(Ok(Seen::Words(words))) => {
+                Some(Ok(WatchEvent::Notice(words))) => {
                     lines.end(&mut found);
                     (Some(words), None)
                 }
                 Some(Ok(over)) => (None, Some(over)),
-                Some(Err(error)) => (Some(format!("[{error}]")), Some(Seen::Closed)),
+                Some(Err(error)) => (Some(format!("[{error}]")), Some(WatchEvent::Closed)),
             };
             if over.is_some() {
                 lines.end(&mut found);
@@ -240,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_coloured_and_nothing_else() {
+    fn only_names_are_coloured() {
         let port: PortName = "core".parse().unwrap();
         assert_eq!(label(0, &port, false), "core");
         assert_eq!(label(0, &port, true), "\x1b[1m\x1b[36mcore\x1b[0m");

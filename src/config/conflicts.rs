@@ -1,5 +1,6 @@
-//! What two keys cannot both have: the same TCP port on addresses that overlap, the same device. Judged on the typed
-//! configuration, so that a change by `set` meets the same rule as a file.
+//! Values that two keys cannot both have: the same TCP port on overlapping addresses, the same device.
+//! Checked on the
+//! typed configuration, so that `set` and a file obey the same rule.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,10 +9,10 @@ use std::path::Path;
 use super::{Address, Config};
 use crate::port::PortName;
 
-/// Two keys that cannot both have this value.
+/// Two keys with the same exclusive value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// What both want.
+    /// What both claim.
     pub shared: Shared,
     /// `ports.ttyUSB1.ssh_port`
     pub key: String,
@@ -19,7 +20,7 @@ pub struct Conflict {
     pub other: String,
 }
 
-/// What there is only one of.
+/// A resource with one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shared {
     /// A TCP port.
@@ -31,20 +32,22 @@ pub enum Shared {
 impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TcpPort => "every listener needs a TCP port of its own",
-            Self::Device => "every port needs a device of its own",
+            Self::TcpPort => "each listener needs its own TCP port",
+            Self::Device => "each port needs its own device",
         })
     }
 }
 
-/// Whether somebody who listens on the one would be in the way of the other.
+/// Whether listeners on these addresses would conflict on the same TCP port.
 pub fn overlap(one: &[Address], other: &[Address]) -> bool {
     one.iter().any(|a| other.iter().any(|b| a.covers(b) || b.covers(a)))
 }
 
 impl Config {
-    /// Every port that wants what another one, or the server, has already. Disabled ports count: `start` opens them.
-    /// A port named `ttyUSB0` and one whose device is `/dev/ttyUSB0` are no conflict: the former yields.
+    /// Every port that claims what another port, or the server, has. Disabled ports count, because `start`
+    /// opens them.
+    /// A port named `ttyUSB0` and a port with `device = "/dev/ttyUSB0"` do not conflict: the second one has
+    /// the device.
     pub fn conflicts(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
         let mut listeners: HashMap<u16, Vec<(String, &[Address])>> = HashMap::new();
@@ -83,7 +86,7 @@ impl Config {
     }
 }
 
-/// `ports.NAME.KEY`, quoted where TOML wants it.
+/// `ports.NAME.KEY`, quoted where TOML requires it.
 fn path(name: &PortName, key: &str) -> String {
     format!("ports.{}.{key}", super::fault::segment(name.as_str()))
 }
@@ -108,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn one_tcp_port_on_addresses_apart_is_no_conflict() {
+    fn the_same_tcp_port_on_disjoint_addresses_is_no_conflict() {
         assert_eq!(conflicts("127.0.0.1", "127.0.0.2", "::1"), 0);
         assert_eq!(conflicts("::1", "0.0.0.0", "::2"), 0);
     }
 
     #[test]
-    fn a_wildcard_meets_every_address_of_its_kind_and_the_ipv6_one_all() {
+    fn a_wildcard_conflicts_with_each_address_of_its_family_and_the_ipv6_wildcard_with_all() {
         assert_eq!(conflicts("0.0.0.0", "127.0.0.1", "::1"), 1);
         assert_eq!(conflicts("::", "127.0.0.1", "::1"), 2);
         assert_eq!(conflicts("127.0.0.1", "::1", "::"), 1);

@@ -1,5 +1,6 @@
-//! Single values: from what a file, the bus or a command line says to a type, and back. A parser says only that a
-//! value is refused; what would be right stands once, in the table of `keys`.
+//! Parsers of single values, from the configuration file, the bus or a command line, and their
+//! counterparts. A parser only
+//! rejects a value; the table in `keys` holds the text that describes valid ones.
 
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -13,35 +14,35 @@ use super::{
 };
 use crate::port::{Mapping, PortPattern};
 
-/// A value before it has a meaning: a TOML value.
+/// A value that has not been checked yet.
 pub type Value = toml::Value;
 
-/// Why a parser takes no value.
+/// Why a value is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rejected {
     /// Not what the key expects.
     Value,
     /// This element of the list is not.
     Element(usize),
-    /// What is expected, but for this.
+    /// The text is appended to what the key expects.
     Because(String),
 }
 
 pub(super) type Parsed<T> = Result<T, Rejected>;
 
-/// The granule of the ring: a multiple of every page size that Linux has (4, 16 and 64 KiB).
+/// Unit of the ring size: a multiple of every page size that Linux has (4, 16 and 64 KiB).
 const SCROLLBACK_UNIT: usize = 64 * 1024;
 const MAX_SCROLLBACK: usize = 16 * 1024 * 1024;
-/// Seconds in a year: nobody waits longer, and no sum of times overflows.
+/// One year in seconds: sums of times cannot overflow.
 const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
 const SYNC_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-/// A silence that is not just a pause, up to a week.
+/// From 1 s, shorter is an ordinary pause in output, up to one week.
 const SILENCE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
-/// Shorter, and a device that floods starts its unit all the time.
+/// With a shorter cooldown, a device that floods would start its hook unit all the time.
 const COOLDOWN_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Elements of a list of addresses or groups.
 const MAX_LIST: usize = 32;
-/// Members of a group of ports: each port by its name.
+/// Members of a group of ports: enough to list every port.
 const MAX_PATTERNS: usize = 1024;
 
 fn accept<T>(parsed: Option<T>) -> Parsed<T> {
@@ -60,12 +61,12 @@ pub(super) fn number(value: &Value) -> Parsed<u64> {
     accept(value.as_integer().and_then(|number| number.try_into().ok()))
 }
 
-/// A type that knows itself which numbers it takes.
+/// A type with its own conversion from numbers.
 pub(super) fn numeric<T: TryFrom<u64>>(value: &Value) -> Parsed<T> {
     accept(number(value)?.try_into().ok())
 }
 
-/// A type that knows itself which words it takes.
+/// A type with its own parser.
 pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
     accept(text(value)?.parse().ok())
 }
@@ -96,7 +97,7 @@ pub(super) fn show_tcp_port(port: Option<u16>) -> Value {
     port.map_or("none".into(), |port| Value::Integer(port.into()))
 }
 
-/// Addresses that another one of the list covers are left out: `["0.0.0.0", "[::]"]` is `["[::]"]`.
+/// Drops addresses that another address of the list covers: `["0.0.0.0", "[::]"]` becomes `["[::]"]`.
 pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
     let mut kept: Vec<Address> = Vec::new();
     for (index, address) in elements(value, 1, |word| Some(word.parse::<Address>()))?.into_iter().enumerate()
@@ -122,8 +123,9 @@ pub(super) fn groups(value: &Value) -> Parsed<Groups> {
     Ok(if names.iter().any(|name| name == "*") { Groups::Everyone } else { Groups::Members(names) })
 }
 
-/// A group is only ever compared with names that NSS gives, and directories do give "domain users"; refused is what
-/// no group is called and somebody means differently: a number, a pattern, sudo's `%name`.
+/// A group name is only compared with names from NSS, and directories do return "domain users". Rejected
+/// are names that
+/// no group has and that suggest a mistake: a number, a pattern, sudo's `%name`.
 fn is_group(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !":,/*".contains(c);
     name == "*"
@@ -141,7 +143,7 @@ pub(super) fn show_groups(groups: &Groups) -> Value {
     }
 }
 
-/// Names are compared with those that the account database gives.
+/// User names are compared with those from NSS.
 pub(super) fn users(value: &Value) -> Parsed<Vec<String>> {
     let plain = |name: &str| {
         (1..=256).contains(&name.len())
@@ -179,7 +181,7 @@ fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>
     list.iter().enumerate().map(parsed).collect()
 }
 
-/// Ports as commands take them.
+/// Port patterns, as on the command line.
 pub(super) fn patterns(value: &Value) -> Parsed<Vec<PortPattern>> {
     let list = accept(value.as_array().filter(|list| list.len() <= MAX_PATTERNS))?;
     let pattern = |(index, element): (usize, &Value)| {
@@ -193,7 +195,7 @@ pub(super) fn show_patterns(patterns: &[PortPattern]) -> Value {
     Value::Array(patterns.iter().map(|pattern| pattern.to_string().into()).collect())
 }
 
-/// Absolute, and nothing in it that walks upwards or breaks a line.
+/// An absolute path without `..` and control characters.
 pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
     let word = text(value)?;
     let path = Path::new(word);
@@ -205,7 +207,7 @@ pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
     accept(right.then(|| path.to_owned()))
 }
 
-/// The reader only takes UTF-8 paths.
+/// Paths are read as UTF-8 only.
 pub(super) fn show_path(path: &Path) -> Value {
     path.to_string_lossy().into_owned().into()
 }
@@ -284,7 +286,7 @@ pub(super) fn silence(value: &Value) -> Parsed<Duration> {
     time(value, &SILENCE_RANGE)
 }
 
-pub(super) fn rest(value: &Value) -> Parsed<Duration> {
+pub(super) fn cooldown(value: &Value) -> Parsed<Duration> {
     time(value, &COOLDOWN_RANGE)
 }
 
@@ -312,7 +314,7 @@ pub(super) fn pattern(value: &Value) -> Parsed<Pattern> {
     Pattern::new(text(value)?).map_err(Rejected::Because)
 }
 
-/// Rounded up to [`GRANULE`], so that the ring can be mapped on every kernel.
+/// Rounded up to [`SCROLLBACK_UNIT`], so that the ring can be mapped with any page size.
 pub(super) fn scrollback(value: &Value) -> Parsed<usize> {
     let (count, unit) = quantity(text(value)?)?;
     let bytes = match unit {
@@ -362,7 +364,7 @@ pub(super) fn show_root_login(root: RootLogin) -> Value {
     .into()
 }
 
-/// A list; or as in sshd_config (5), words in one text, or the word "none".
+/// A list, or as in sshd_config(5) one text of several words, or "none".
 pub(super) fn keys_files(value: &Value) -> Parsed<Vec<KeysFile>> {
     let words: Vec<&str> = match value {
         Value::String(text) if text.split_whitespace().next().is_some() => text.split_whitespace().collect(),
@@ -406,7 +408,7 @@ pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
     }
 }
 
-/// A list of words, or picocom's own way to write one, `"lfcrlf,delbs"`.
+/// A list of words, or picocom's notation, `"lfcrlf,delbs"`.
 pub(super) fn mapping(value: &Value) -> Parsed<Mapping> {
     let mapping = match value.as_str() {
         Some(list) => list.parse::<Mapping>(),

@@ -296,7 +296,7 @@ impl Line {
                         let _ = told.send(set);
                     }
                     Control::Lease { told, .. } if lease.is_some() => {
-                        let _ = told.send(Err(format!("somebody else tries line rates at {}", device.name)));
+                        let _ = told.send(Err(format!("another user is testing line rates at {}", device.name)));
                     }
                     Control::Lease { told, sends: false, .. } if writing.is_some() || pause.is_some() => {
                         let name = &device.name;

@@ -18,9 +18,9 @@ use crate::config::{Right, Writers};
 use crate::event::Event as LogEvent;
 use crate::rfc2217;
 use crate::session::{
-    AttachedUser, Console, Ended, Escape, Event, Feeder, Gone, MemberId, Options, Outlet, run, typed,
+    AttachedUser, Console, Escape, Event, Feeder, Gone, Options, Outlet, SessionEnd, SessionId, run, typed,
 };
-use crate::ssh::gone_silent;
+use crate::ssh::peer_dead;
 use crate::ssh::tune;
 use crate::system::accepting::Failing;
 
@@ -136,7 +136,7 @@ impl Server {
         });
     }
 
-    async fn serve(&self, stream: TcpStream, peer: SocketAddr, protocol: Protocol) -> io::Result<Ended> {
+    async fn serve(&self, stream: TcpStream, peer: SocketAddr, protocol: Protocol) -> io::Result<SessionEnd> {
         tune(&stream)?;
         let socket = socket2::SockRef::from(&stream).try_clone()?;
         let written = Arc::new(Notify::new());
@@ -165,24 +165,24 @@ impl Server {
         Ok(tokio::select! {
             ended = session => ended,
             ended = feed(reader, &feeder) => ended,
-            () = gone_silent(&socket, &written, peer) => Ended::Gone,
+            () = peer_dead(&socket, &written, peer) => SessionEnd::Gone,
         })
     }
 }
 
 /// Feeds what the client sends to its session, no faster than the line takes it. The end of its input is the end of the client, as with ser2net:
 /// a program that has closed the line may open it again at once.
-async fn feed(mut reader: OwnedReadHalf, feeder: &Feeder) -> Ended {
+async fn feed(mut reader: OwnedReadHalf, feeder: &Feeder) -> SessionEnd {
     let mut buffer = [0; READ_CHUNK];
     loop {
         std::future::poll_fn(|context| feeder.poll_ready(context)).await;
         match reader.read(&mut buffer).await {
             Ok(0) => {
                 let _ = timeout(DRAIN_TIMEOUT, feeder.drained()).await;
-                return Ended::Left(None);
+                return SessionEnd::Detached(None);
             }
             Ok(count) => drop(feeder.feed(Event::Bytes(buffer[..count].to_vec()))),
-            Err(_) => return Ended::Gone,
+            Err(_) => return SessionEnd::Gone,
         }
     }
 }
@@ -192,7 +192,7 @@ struct PlainOutlet {
     console: Arc<Console>,
     writer: OwnedWriteHalf,
     written: Arc<Notify>,
-    member: OnceLock<MemberId>,
+    member: OnceLock<SessionId>,
 }
 
 impl Outlet for PlainOutlet {
@@ -202,7 +202,7 @@ impl Outlet for PlainOutlet {
     }
 
     /// There is nothing beside the bytes of the line. A client that has lost its write access is disconnected, and is told that.
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
         let writes = self.member.get().is_none_or(|member| self.console.roster().writes(*member));
         if writes {
             return Ok(());
@@ -212,7 +212,7 @@ impl Outlet for PlainOutlet {
         Err(Gone)
     }
 
-    fn joined(&mut self, id: MemberId) {
+    fn attached(&mut self, id: SessionId) {
         // Said once.
         let _ = self.member.set(id);
     }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use crate::hub::{BREAK_MS_RANGE, Condition, Control, LineState};
 use crate::port::LineSettings;
 use crate::serial::{Counters, ModemLine, ModemLines};
-use crate::session::{Console, Event, Feeder, MemberId};
+use crate::session::{Console, Event, Feeder, SessionId};
 use crate::telnet::{Command, control, line_state, modem_state};
 
 /// For the line to take settings.
@@ -19,7 +19,7 @@ const LINE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The line, as one client has it.
 pub(super) struct BorrowedLine {
     console: Arc<Console>,
-    member: MemberId,
+    member: SessionId,
     /// What the client has set, once it has set anything.
     wanted: Option<LineSettings>,
     /// Dropped, it gives the line back.
@@ -34,7 +34,7 @@ pub(super) struct BorrowedLine {
 }
 
 impl BorrowedLine {
-    pub(super) fn new(console: Arc<Console>, member: MemberId) -> Self {
+    pub(super) fn new(console: Arc<Console>, member: SessionId) -> Self {
         Self {
             console,
             member,

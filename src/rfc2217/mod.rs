@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::session::{
-    AttachedUser, Console, Ended, Escape, Event, Feeder, Gone, MemberId, Options, Outlet, Typed, run, typed,
+    AttachedUser, Console, Escape, Event, Feeder, Gone, Options, Outlet, SessionEnd, SessionId, Typed, run,
+    typed,
 };
 use crate::telnet::{self, Command, Role, Telnet};
 use line::BorrowedLine;
@@ -31,7 +32,7 @@ pub async fn serve<O: Outlet + Send + 'static>(
     client: AttachedUser,
     typed_bytes: Typed,
     outlet: O,
-) -> Ended {
+) -> SessionEnd {
     let transport = Arc::new(Transport {
         moves_at: outlet.reached_at(),
         telnet: Mutex::new(Telnet::new(Role::Server, true)),
@@ -42,7 +43,7 @@ pub async fn serve<O: Outlet + Send + 'static>(
     let mut requests = Vec::new();
     transport.telnet().start(&mut requests);
     if transport.send(requests).await.is_err() {
-        return Ended::Gone;
+        return SessionEnd::Gone;
     }
     let (feeder, input) = typed();
     let options = Options { escape: Escape::Off, ..Options::default() };
@@ -62,7 +63,7 @@ struct Transport<O> {
     outlet: tokio::sync::Mutex<O>,
     /// The client takes no data for now.
     suspended: watch::Sender<bool>,
-    member: OnceLock<MemberId>,
+    member: OnceLock<SessionId>,
     moves_at: Option<IpAddr>,
 }
 
@@ -93,15 +94,15 @@ impl<O: Outlet> Outlet for TelnetOutlet<O> {
         outlet.send(wire).await
     }
 
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
-        self.0.outlet.lock().await.aside(text).await
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
+        self.0.outlet.lock().await.notice(text).await
     }
 
-    fn joined(&mut self, id: MemberId) {
+    fn attached(&mut self, id: SessionId) {
         // Said once.
         let _ = self.0.member.set(id);
         if let Ok(mut outlet) = self.0.outlet.try_lock() {
-            outlet.joined(id);
+            outlet.attached(id);
         }
     }
 
@@ -116,8 +117,8 @@ async fn pump<O: Outlet>(
     transport: &Transport<O>,
     mut typed: Typed,
     feeder: &Feeder,
-) -> Ended {
-    let Some(member) = transport.member.get().copied() else { return Ended::Gone };
+) -> SessionEnd {
+    let Some(member) = transport.member.get().copied() else { return SessionEnd::Gone };
     let mut line = BorrowedLine::new(console, member);
     let mut ticks = interval(NOTIFY_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -129,14 +130,14 @@ async fn pump<O: Outlet>(
         };
         tokio::select! {
             event = next => {
-                let Some(event) = event else { return Ended::Gone };
+                let Some(event) = event else { return SessionEnd::Gone };
                 let weight = event.weight();
                 match event {
                     Event::Bytes(bytes) => receive(transport, &mut line, &bytes, feeder, &mut out).await,
                     Event::End => {
                         // What the client has sent is sent. Telnet has no half of a connection.
                         let _ = timeout(DRAIN_TIMEOUT, feeder.drained()).await;
-                        return Ended::Left(None);
+                        return SessionEnd::Detached(None);
                     }
                     other => drop(feeder.feed(other)),
                 }
@@ -149,7 +150,7 @@ async fn pump<O: Outlet>(
             }
         }
         if transport.send(out).await.is_err() {
-            return Ended::Gone;
+            return SessionEnd::Gone;
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::hub::{Hub, LineState};
 use crate::ownership::Claims;
 use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
-use crate::session::{Console, Directory, Neighbours};
+use crate::session::{Console, Directory, PortList};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
 use crate::system::clock::reached;
 use crate::system::journal;
@@ -99,13 +99,13 @@ impl PortService {
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
-        let notifier = options.bus.then(|| notifier::begin(console.name_to_come()));
+        let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
         let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
         journal::set_port(&name);
         if took_over {
             console.set_took_over();
         }
-        console.set_neighbours(neighbours(&config));
+        console.set_ports(neighbours(&config));
         if let Some(fault) = fault {
             let warning = stale(&fault);
             tracing::error!(message_id = Event::NotApplied.id(), "{warning}");
@@ -259,7 +259,7 @@ impl PortService {
                     .send(Change { name: name.clone(), wanted: wanted(&config, name), told })
                     .await;
                 self.console.set_settings(port);
-                self.console.set_neighbours(neighbours(&config));
+                self.console.set_ports(neighbours(&config));
                 if self.has_ssh {
                     load_host_keys(&self.ssh);
                 }
@@ -362,12 +362,12 @@ impl PortService {
             status.push_str(&format!("; {warning}"));
         }
         let host_keys = self.ssh.host_keys();
-        let ssh::HostKeyState { missing, passed_over } = &*host_keys.borrow();
+        let ssh::HostKeyState { missing, ignored: passed_over } = &*host_keys.borrow();
         if let Some(why) = missing {
-            status.push_str(&format!("; SSH is not served: {why}"));
+            status.push_str(&format!("; SSH is not available: {why}"));
         }
         if let Some(reason) = passed_over.first() {
-            status.push_str(&format!("; host key passed over: {reason}"));
+            status.push_str(&format!("; host key ignored: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
     }
@@ -409,7 +409,7 @@ fn plain_protocol(port: &Port, listener: &TcpListener) -> Option<Protocol> {
     )
 }
 
-fn neighbours(config: &Config) -> Neighbours {
+fn neighbours(config: &Config) -> PortList {
     config.ports.iter().map(|(name, port)| (name.clone(), port.ssh_port)).collect()
 }
 

@@ -203,7 +203,7 @@ impl Watched {
             return;
         }
         self.tell_what_was_passed_over(now, happenings);
-        self.rests_until = Some(now + self.trigger.rest);
+        self.rests_until = Some(now + self.trigger.cooldown);
         let Self { name, trigger, .. } = self;
         happenings.push(Happening::Fired { rule: name.clone(), line: line.to_owned(), start: trigger.start });
     }
@@ -213,7 +213,7 @@ impl Watched {
             happenings.push(Happening::PassedOver {
                 rule: self.name.clone(),
                 count: std::mem::take(&mut self.passed_over),
-                rest: self.trigger.rest,
+                rest: self.trigger.cooldown,
                 line: std::mem::take(&mut self.last),
             });
         }
@@ -252,7 +252,7 @@ mod tests {
     fn matching(pattern: &str) -> Trigger {
         Trigger {
             pattern: Some(Pattern::new(pattern).unwrap()),
-            rest: Duration::from_secs(5),
+            cooldown: Duration::from_secs(5),
             ..Trigger::default()
         }
     }

@@ -36,7 +36,7 @@ async fn a_listener_moves_after_the_new_place_was_found_free_and_comes_back_if_i
     let number = taken.local_addr().unwrap().port();
     port.set_ssh_port(number).await.unwrap();
     let refused = said(port.reload().await.unwrap_err());
-    assert_eq!(refused, format!("[::]:{number} is taken by another program: nothing was changed"));
+    assert_eq!(refused, format!("[::]:{number} is in use by another program: nothing was changed"));
     assert_eq!((bench.asked(), bench.runs()), (Vec::new(), String::new()));
 
     drop(taken);
@@ -47,7 +47,7 @@ async fn a_listener_moves_after_the_new_place_was_found_free_and_comes_back_if_i
     let before = bench.runs();
     port.set_ssh_port(number.wrapping_add(1).max(1024)).await.unwrap();
     let failed = said(port.reload().await.unwrap_err());
-    assert!(failed.starts_with("systemctl restart console@a.socket has failed: failed"), "{failed}");
+    assert!(failed.starts_with("systemctl restart console@a.socket failed: failed"), "{failed}");
     assert_eq!(bench.runs(), before);
     assert_eq!(
         bench.asked(),
@@ -92,10 +92,7 @@ async fn an_edit_by_hand_merges_and_the_same_key_is_a_conflict() {
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
     bench.edit(&TEXT.replace("9600", "1200").replace("41002", "41005"));
     let conflict = said(manager.commit(0).await.unwrap_err());
-    assert!(
-        conflict.contains("it says 1200 there, and root has set 300: set it again, or revert"),
-        "{conflict}"
-    );
+    assert!(conflict.contains("the file has 1200, root set 300: set it again, or revert"), "{conflict}");
     assert_eq!(manager.conflicts().await.unwrap(), [conflict]);
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
     manager.commit(0).await.unwrap();
@@ -110,9 +107,9 @@ async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
     manager.commit_confirmed(0, 1000).await.unwrap();
     assert_eq!(bench.committed(), TEXT.replace("9600", "300"));
     let waits = said(manager.commit(0).await.unwrap_err());
-    assert!(waits.starts_with("a commit waits for confirm until "), "{waits}");
+    assert!(waits.starts_with("a commit waits for confirmation until "), "{waits}");
     manager.confirm().await.unwrap();
-    assert_eq!(said(manager.confirm().await.unwrap_err()), "no commit waits for confirm");
+    assert_eq!(said(manager.confirm().await.unwrap_err()), "no commit waits for confirmation");
     assert_eq!(bench.committed(), TEXT.replace("9600", "300"));
 
     manager.set("a", "baud", &Variant::from(9600_u32), 0).await.unwrap();
@@ -168,8 +165,8 @@ async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
     assert_eq!(
         remarks,
         [
-            format!("the file was edited after the commit: what it said is in {kept}"),
-            "its change is uncommitted again, and `diff` shows it; another `revert` drops them".to_owned()
+            format!("the file was edited after the commit: the edited version is in {kept}"),
+            "its change is uncommitted again, see `diff`; `revert` again to drop them".to_owned()
         ]
     );
     assert_eq!(std::fs::read_to_string(bench.room.path().join(&kept[1..])).unwrap(), edited);
@@ -195,7 +192,7 @@ async fn a_commit_goes_back_whatever_has_become_of_the_file() {
         assert!(
             remarks
                 .iter()
-                .any(|remark| remark.ends_with("it is now /etc/consoleserver/config.toml.unreadable")),
+                .any(|remark| remark.ends_with("moved to /etc/consoleserver/config.toml.unreadable")),
             "{remarks:?}"
         );
         assert_eq!(bench.committed(), TEXT);
@@ -253,7 +250,7 @@ async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_noth
     manager.set("heir", "ssh_port", &Variant::from(41001_u32), 0).await.unwrap();
     bench.asked();
     let refused = said(bench.port("heir").await.reload().await.unwrap_err());
-    assert!(refused.contains("taken by ports.a.ssh_port"), "{refused}");
+    assert!(refused.contains("already used by ports.a.ssh_port"), "{refused}");
     assert!(refused.contains("reload that first, or commit"), "{refused}");
     assert_eq!(bench.asked(), [""; 0]);
     bench.port("a").await.reload().await.unwrap();
@@ -284,9 +281,9 @@ async fn many_changes_are_made_together_or_not_at_all() {
             "there is no port e: did you mean a, b or c?",
         ),
         (&["d"], [("d", "ssh_port", &first), ("d", "baud", &first)], 0, "ports.b.ssh_port"),
-        (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port a already"),
-        (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port d already"),
-        (&["d"], [("d", "baud", &first), ("d", "baud", &first)], 1, "meanwhile"),
+        (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there already is a port a"),
+        (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there already is a port d"),
+        (&["d"], [("d", "baud", &first), ("d", "baud", &first)], 1, "in the meantime"),
     ] {
         let refused = said(manager.set_many(ports, &values, revision).await.unwrap_err());
         assert!(refused.contains(wanted), "{refused}");

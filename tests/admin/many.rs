@@ -82,7 +82,7 @@ async fn a_group_is_set_and_unset_where_it_stands() {
     manager.set("", "groups.\"rack.1\"", &members(&["@core"]), 0).await.unwrap();
     for (key, words, wanted) in [
         ("groups.core", &["@-x"][..], "group name"),
-        ("groups.core", &["@rack.1"], "a group cannot have itself as a member: core → rack.1 → core"),
+        ("groups.core", &["@rack.1"], "a group cannot contain itself: core → rack.1 → core"),
         ("groups.x", &["@nosuch"], "there is no group nosuch"),
     ] {
         let refused = said(manager.set("", key, &members(words), 0).await.unwrap_err());

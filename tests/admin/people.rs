@@ -73,7 +73,7 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
     bench.callers_unit.lock().unwrap().0.clear();
 
     bench.port("c").await.reload().await.unwrap();
-    assert_eq!(told(&mut signals).await.2, "root reloaded c: 1 change is in force");
+    assert_eq!(told(&mut signals).await.2, "root reloaded c: 1 change took effect");
     manager.remove_port("c").await.unwrap();
     assert_eq!(told(&mut signals).await.2, "root removed ports.c");
     manager.revert().await.unwrap();
@@ -99,7 +99,7 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
     assert_eq!(action, "commit");
     assert!(text.starts_with("root committed 1 change; rolled back at "), "{text}");
     manager.confirm().await.unwrap();
-    assert_eq!(told(&mut signals).await.2, "root confirmed the commit: it stays");
+    assert_eq!(told(&mut signals).await.2, "root confirmed the commit");
     let (who, when, count) = manager.last_commit().await.unwrap();
     assert_eq!((who.as_str(), count), ("root", 1));
     assert!(when.parse::<jiff::Timestamp>().is_ok(), "{when}");
@@ -115,7 +115,7 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
         (
             "rollback".to_owned(),
             "local".to_owned(),
-            "the last commit was rolled back, since nobody has confirmed it: its change is uncommitted again, and `diff` shows it"
+            "the last commit was rolled back, because it was not confirmed in time: its change is uncommitted again, see `diff`"
                 .to_owned()
         )
     );
@@ -136,24 +136,27 @@ async fn what_is_replaced_or_committed_of_others_is_said_and_ones_own_can_be_com
     let replaced = set(&manager, "a", "baud", 600).await;
     assert_eq!(replaced.len(), 1);
     assert!(replaced[0].starts_with("carol changed ports.a.baud to 300 "), "{replaced:?}");
-    assert!(replaced[0].ends_with(": that is replaced"), "{replaced:?}");
+    assert!(replaced[0].starts_with("replaced: "), "{replaced:?}");
     assert_eq!(set(&manager, "a", "baud", 1200).await, [""; 0], "it is root's by now");
 
     let mine = manager.commit_mine(0, 0).await.unwrap();
-    assert_eq!(mine, ["reloaded first: ports.a.baud", "2 changes of other people's stay uncommitted"]);
+    assert_eq!(mine, ["reloaded first: ports.a.baud", "2 changes of other users not committed"]);
     assert_eq!(bench.committed(), TEXT.replace("9600", "1200"));
     let left = manager.changes().await.unwrap();
     assert!(left.iter().all(|change| change.who == "carol") && left.len() == 2, "{left:?}");
     assert_eq!(
         manager.commit_mine(0, 0).await.unwrap(),
-        ["nothing of yours to commit: all 2 changes are other people's"]
+        ["you have nothing to commit: all 2 changes are other users'"]
     );
 
     // What depends on somebody else's change is refused whole, and nothing was done.
     set(&manager, "c", "baud", 300).await;
     let before = bench.committed();
     let refused = said(manager.commit_mine(0, 0).await.unwrap_err());
-    assert!(refused.starts_with("ports.c.baud depends on ports.c, which carol has changed"), "{refused}");
+    assert!(
+        refused.starts_with("ports.c.baud depends on ports.c, which carol changed and did not commit"),
+        "{refused}"
+    );
     assert_eq!((bench.committed(), bench.runs()), (before, String::new()));
 
     let all = manager.commit(0).await.unwrap();
@@ -189,7 +192,7 @@ async fn what_was_set_while_a_commit_waited_outlives_its_rollback_and_so_does_th
     set(&manager, "b", "baud", 600).await;
     bench.port("b").await.reload().await.unwrap();
     let remarks = manager.revert().await.unwrap();
-    assert!(remarks.iter().any(|remark| remark.ends_with("another `revert` drops them")), "{remarks:?}");
+    assert!(remarks.iter().any(|remark| remark.ends_with("`revert` again to drop them")), "{remarks:?}");
     assert_eq!((bench.committed(), bench.runs()), (TEXT.to_owned(), String::new()));
     assert_eq!(manager.uncommitted().await.unwrap(), 2);
     manager.revert().await.unwrap();

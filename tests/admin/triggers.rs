@@ -11,7 +11,7 @@ use zbus::Variant;
 use crate::accounts::Accounts;
 use crate::bench::{Bench, said};
 
-const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, rest = \"5s\" }\nquiet = { silence = \"5m\" }\n";
+const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, cooldown = \"5s\" }\nquiet = { silence = \"5m\" }\n";
 
 /// `Report` by that user.
 async fn report(bench: &Bench, user: &str, words: [&str; 3]) -> Output {
@@ -72,7 +72,7 @@ async fn a_port_is_believed_once_a_rest_and_its_unit_is_started_with_the_line() 
 
     for _ in 0..20 {
         let told = refused(&report(&bench, "_console-port", ["a", "panic", "again"]).await);
-        assert!(told.contains("trigger panic of a rests"), "{told}");
+        assert!(told.contains("trigger panic of a is in its cooldown"), "{told}");
     }
     assert_eq!(bench.asked(), [""; 0], "a storm of reports starts nothing");
     assert!(fs::read_to_string(&event).unwrap().contains("syncing"));
@@ -102,10 +102,10 @@ async fn only_ports_say_what_they_have_seen_and_only_of_rules_that_run() {
         assert!(told.contains(&format!("{user} is not _console-port")), "{told}");
     }
     for (words, why) in [
-        (["b", "panic", "x"], "b has no trigger panic that runs"),
+        (["b", "panic", "x"], "b has no running trigger panic"),
         (["a", "none", "x"], "a has no trigger none that runs"),
         (["../a", "panic", "x"], "name"),
-        (["a", "../panic", "x"], "is not the name of a trigger"),
+        (["a", "../panic", "x"], "invalid trigger name"),
         (["a", "panic", "x\nPORT=b"], "nothing in it but text"),
         (["a", "panic", &"x".repeat(5000)], "at most 4096 bytes"),
     ] {
@@ -133,7 +133,7 @@ async fn rules_are_set_reloaded_committed_and_taken_out_like_other_keys() {
         "{told}"
     );
     let told = said(manager.set("a", "triggers.panic", &text_of("x"), 0).await.unwrap_err());
-    assert_eq!(told, "ports.a.triggers.panic is a whole rule: set its match, silence, rest or start");
+    assert_eq!(told, "ports.a.triggers.panic is a trigger rule: set its match, silence, cooldown or start");
     let told = said(manager.set("a", "triggers.p.q.match", &text_of("x"), 0).await.unwrap_err());
     assert!(told.contains("unknown key"), "{told}");
 

@@ -144,6 +144,6 @@ async fn a_helper_that_dies_or_is_not_there_is_an_error_that_says_so() {
     let port = "demo".parse().unwrap();
     let began = Login::begin(&nowhere, "a", "::1".parse().unwrap(), Target::Port(port), RootLogin::No).await;
     let said = began.unwrap_err().to_string();
-    let expected = format!("the login helper cannot be reached at {}: No such file", nowhere.display());
+    let expected = format!("the login helper is unreachable at {}: No such file", nowhere.display());
     assert!(said.starts_with(&expected), "{said}");
 }

@@ -33,7 +33,7 @@ fn a_wrong_password_is_refused_and_the_right_one_may_follow() {
     let mut helper = Helper::login("alice");
     assert_eq!(helper.password("wrong"), Reply::Denied);
     granted(helper.password("sesame"));
-    let journal = helper.ends_saying("refused by password: PAM authentication: Authentication failure");
+    let journal = helper.ends_saying("denied (password): PAM authentication: Authentication failure");
     assert!(!journal.contains("wrong") && !journal.contains("sesame"), "{journal}");
 }
 
@@ -42,7 +42,7 @@ fn an_unknown_user_is_asked_and_delayed_like_a_known_one() {
     let _accounts = alice();
     for (user, reason) in [
         ("alice", "Authentication failure"),
-        ("mallory", "there is no such user"),
+        ("mallory", "no such user"),
         ("-oProxyCommand=x", "not one that a user can have"),
         ("../../etc/x", "not one that a user can have"),
         ("evil\n\u{1b}[2Jname", r#""evil\n\u{1b}[2Jname" to ttyUSB0"#),
@@ -113,7 +113,7 @@ fn an_unknown_user_is_asked_for_the_second_factor_as_well() {
     let mut helper = Helper::login("mallory");
     assert_eq!(helper.password("x"), prompts("One-time password (OATH) for `mallory': "));
     assert_eq!(helper.answer("755224"), Reply::Denied);
-    helper.ends_saying("there is no such user");
+    helper.ends_saying("no such user");
 }
 
 #[test]

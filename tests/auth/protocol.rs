@@ -16,7 +16,7 @@ fn six_tries_are_all() {
         assert_eq!(helper.key(OTHER), Reply::Denied);
     }
     assert_eq!(helper.reply(), None);
-    helper.ends_saying("ended: too many tries");
+    helper.ends_saying("ended: too many attempts");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn three_ends_come_back_and_then_the_exit() {
     aside.read_to_string(&mut said[1]).unwrap();
     assert_eq!(said, ["through and through", "aside\n"]);
     assert_eq!(message::receive(&mut session).unwrap(), Some(Reply::Exited(Exit::Status(3))));
-    helper.ends_saying("session ended with 3");
+    helper.ends_saying("session ended, exit status 3");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn several_are_run_for_one_login_and_each_ends_alone_and_all_with_the_login() {
     for (session, _) in &mut sessions {
         assert_eq!(message::receive(session).unwrap(), Some(Reply::Exited(Exit::Signal(1))));
     }
-    let journal = helper.ends_saying("session failed: 10 sessions of this login run: no more");
+    let journal = helper.ends_saying("session not started: limit of 10 sessions per login reached");
     assert_eq!(journal.matches("session ended by signal 1").count(), 9, "{journal}");
 }
 

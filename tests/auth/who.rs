@@ -20,7 +20,7 @@ fn a_locked_account_is_refused_by_any_method() {
     assert_eq!(helper.offer(KEY), Reply::Denied);
     assert_eq!(helper.key(KEY), Reply::Denied);
     assert_eq!(helper.password("sesame"), Reply::Denied);
-    helper.ends_saying("refused by key: the account is locked");
+    helper.ends_saying("denied (key): the account is locked");
 }
 
 /// As a directory's or Kerberos' module would, which knows nothing of a lock here.
@@ -38,7 +38,7 @@ fn a_lock_holds_against_a_password_that_is_proved_elsewhere() {
     accounts.run(&["usermod", "-L", "alice"]);
     let mut helper = Helper::login("alice");
     assert_eq!(helper.password("known elsewhere"), Reply::Denied);
-    helper.ends_saying("refused by password: the account is locked");
+    helper.ends_saying("denied (password): the account is locked");
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn an_expired_account_is_refused_by_any_method() {
     let why = "Your account has expired; please contact your system administrator.";
     assert_eq!(helper.key(KEY), Reply::AccountRefused(why.to_owned()));
     assert_eq!(helper.password("sesame"), Reply::AccountRefused(why.to_owned()));
-    let journal = helper.ends_saying("refused by key: PAM account: ");
+    let journal = helper.ends_saying("denied (key): PAM account: ");
     assert_eq!(journal.matches("Your account has expired").count(), 2, "{journal}");
 }
 
@@ -153,7 +153,7 @@ fn root_logs_in_by_key_and_by_password_only_where_that_is_allowed() {
     let mut helper = begin(RootLogin::Key);
     assert_eq!(helper.password("rootpw"), Reply::Denied);
     assert_eq!(granted(helper.key(KEY)).uid, 0);
-    helper.ends_saying("refused by password: root may log in by key only");
+    helper.ends_saying("denied (password): root may log in by key only");
 
     granted(begin(RootLogin::Yes).password("rootpw"));
     granted(begin(RootLogin::Yes).key(KEY));
@@ -162,7 +162,7 @@ fn root_logs_in_by_key_and_by_password_only_where_that_is_allowed() {
     assert_eq!(helper.offer(KEY), Reply::Denied);
     assert_eq!(helper.key(KEY), Reply::Denied);
     assert_eq!(helper.password("rootpw"), Reply::Denied);
-    helper.ends_saying("refused by key: root may not log in");
+    helper.ends_saying("denied (key): root may not log in");
 }
 
 #[test]

@@ -18,10 +18,10 @@ fn a_change_is_shown_listed_applied_and_committed() {
         ["baud", "115200", "*!", "committed", "9600,", "runs", "with", "9600"]
     );
     assert_eq!(line("parity").split_whitespace().collect::<Vec<_>>(), ["parity", "N"]);
-    assert!(shown.ends_with("* not committed\n! runs otherwise until the next reload\n"), "{shown}");
+    assert!(shown.ends_with("* not committed\n! not running until the next reload\n"), "{shown}");
     assert_eq!(
         bus.done(&["baud", "ttyUSB0", "115200"]),
-        "baud: 115200 already at ttyUSB0; `reload` or `commit` applies it\n"
+        "baud: already 115200 at ttyUSB0; `reload` or `commit` applies it\n"
     );
 
     let diff = bus.done(&["diff"]);
@@ -41,29 +41,29 @@ fn a_change_is_shown_listed_applied_and_committed() {
 }
 
 #[test]
-fn a_commit_on_trial_is_kept_or_taken_back() {
+fn a_commit_confirm_is_confirmed_or_rolled_back() {
     let bus = Bus::new();
     bus.done(&["timeout", "ttyUSB0", "60"]);
     let said = bus.done(&["commit", "confirm", "5"]);
     assert!(
-        said.ends_with("1 change committed; taken back unless you `confirm` within 5 minutes\n"),
+        said.ends_with("1 change committed; rolled back unless you `confirm` within 5 minutes\n"),
         "{said}"
     );
-    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirm until "));
+    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirmation until "));
     assert_eq!(bus.done(&["confirm"]), "confirmed\n");
     assert!(bus.committed().contains("timeout = 60"));
     bus.done(&["timeout", "ttyUSB0", "70"]);
     bus.done(&["commit", "confirm", "5"]);
     bus.done(&["revert"]);
     assert!(bus.committed().contains("timeout = 60"), "{}", bus.committed());
-    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirm\n");
+    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirmation\n");
 }
 
 #[test]
 fn ports_are_made_and_removed_and_listed() {
     let bus = Bus::new();
     let shown = bus.done(&["create", "core"]);
-    assert!(shown.ends_with("core is new: `reload core` or `commit` makes it run\n"), "{shown}");
+    assert!(shown.ends_with("core created: `reload core` or `commit` opens it\n"), "{shown}");
     bus.done(&["device", "core", "/dev/null"]);
     bus.done(&["describe", "core", "core", "switch"]);
     bus.done(&["remove", "ttyUSB1"]);
@@ -153,8 +153,8 @@ fn habits_and_typing_errors_lead_on() {
     bus.done(&["create", "core-switch"]);
     assert!(bus.done(&["show", "core"]).contains("core-switch is new"));
     for (line, wanted) in [
-        ("lsit", "consolectl: there is no command lsit: did you mean list? see help\n"),
-        ("st", "consolectl: st may be status, start, stop or stopbits\n"),
+        ("lsit", "consolectl: unknown command lsit: did you mean list? See help\n"),
+        ("st", "consolectl: st is ambiguous: status, start, stop or stopbits\n"),
     ] {
         let (code, _, aside) = bus.says(&[line]);
         assert_eq!((code, aside.as_str()), (2, wanted));
@@ -194,10 +194,7 @@ fn what_cannot_be_is_one_clear_sentence() {
     let bus = Bus::new();
     for (words, wanted) in [
         (&["baud", "ttyUSB0", "fast"][..], "baud fast: expected a number from 1 to 4294967295"),
-        (
-            &["rtscts", "ttyUSB0", "maybe"],
-            "rtscts maybe: expected on or off (or yes and no, true and false, 1 and 0)",
-        ),
+        (&["rtscts", "ttyUSB0", "maybe"], "rtscts maybe: expected on or off (or yes/no, true/false, 1/0)"),
         (
             &["parity", "ttyUSB0", "x"],
             "parity x: expected \"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
@@ -207,10 +204,10 @@ fn what_cannot_be_is_one_clear_sentence() {
             "log.type octal: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\"",
         ),
         (&["set", "ttyUSB0", "boud", "9600"], "ttyUSB0 has no key boud: did you mean baud?"),
-        (&["set", "defaults", "ssh_port", "8023"], "ssh_port is of one port only: set it of a port"),
+        (&["set", "defaults", "ssh_port", "8023"], "ssh_port applies to a single port: set it for a port"),
         (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "core"], "there is no port core: there are ttyUSB0, ttyUSB1"),
-        (&["create", "ttyUSB0"], "there is a port ttyUSB0 already"),
+        (&["create", "ttyUSB0"], "there already is a port ttyUSB0"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),
     ] {
         let said = bus.refused(words);
@@ -224,12 +221,12 @@ fn what_cannot_be_is_one_clear_sentence() {
 fn without_a_service_or_a_bus_it_is_said_which() {
     let bus = Bus::empty();
     let said = bus.refused(&["list"]);
-    assert!(said.starts_with("consolectl: console-admin cannot be reached: "), "{said}");
+    assert!(said.starts_with("consolectl: cannot reach console-admin: "), "{said}");
     assert!(said.ends_with(": see `systemctl status console-admin`\n"), "{said}");
     let mut nowhere = bus.consolectl(&["list"]);
     nowhere.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent");
     let (code, _, aside) = crate::bus::said(&mut nowhere);
-    assert!(code == 1 && aside.starts_with("consolectl: the system bus cannot be reached: "), "{aside}");
+    assert!(code == 1 && aside.starts_with("consolectl: cannot connect to the system bus: "), "{aside}");
     assert_eq!(aside.lines().count(), 1);
 }
 
@@ -242,7 +239,7 @@ fn somebody_who_may_not_is_told_who_may() {
     let (code, _, aside) = crate::bus::said(command.args(["baud", "ttyUSB0", "19200"]));
     assert_eq!(code, 1);
     assert!(aside.starts_with("consolectl: nobody may not administer this console server"), "{aside}");
-    assert!(aside.contains("polkit does not answer, and without it only root may"), "{aside}");
+    assert!(aside.contains("polkit does not reply, and without it only root may"), "{aside}");
 }
 
 #[test]
@@ -250,7 +247,7 @@ fn a_program_in_a_terminal_has_its_configuration_in_its_file() {
     let bus = Bus::new();
     let said = bus.refused(&["--runtime-dir", "/tmp", "baud", "ttyUSB0", "19200"]);
     assert!(
-        said.starts_with("consolectl: the ports of /tmp are of a consoleserver in a terminal: "),
+        said.starts_with("consolectl: /tmp belongs to a consoleserver that runs in the foreground: "),
         "{said}"
     );
 }
@@ -287,7 +284,7 @@ fn pauses_and_mappings_are_set_as_tio_and_picocom_call_them() {
         (["outputdelay", "5"], r#"expected a time from "1ms" to "10s", or "none""#),
         (["imap", "ONLCRNL"], "ONLCRNL is tio's word: here it is lfcrlf in omap"),
         (["omap", "crlf,igncr"], "crlf and igncr both replace the same character"),
-        (["imap", "nlcr"], "expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf"),
+        (["imap", "nlcr"], "expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf"),
     ] {
         let refused = bus.refused(&[words[0], "ttyUSB0", words[1]]);
         assert!(refused.contains(wanted) && refused.lines().count() == 1, "{refused}");

@@ -435,7 +435,7 @@ fn a_file_that_cannot_be_read_is_told_why_and_changes_nothing() {
         (vec![at("long.ini")], "more than 1048576 bytes".to_owned()),
         (vec![at("latin.ini")], format!("consolectl: {}:2: not UTF-8", at("latin.ini"))),
         (vec![at("two.yaml")], format!("consolectl: {}: UTF-16", at("two.yaml"))),
-        (vec![at("conf")], "Say it by --from conserver, ser2net or consoleserver".to_owned()),
+        (vec![at("conf")], "use --from conserver, ser2net or consoleserver".to_owned()),
         (vec!["/dev/zero".to_owned(), "--from=ser2net".to_owned()], "more than 1048576 bytes".to_owned()),
         (vec![at("root"), "--from=ser2net".to_owned()], "Is a directory".to_owned()),
     ] {

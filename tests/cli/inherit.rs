@@ -58,7 +58,8 @@ fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
     );
     assert!(bus.refused(&["unset", "templates", "cisc"]).contains("there is no template cisc"));
     assert!(
-        bus.refused(&["set", "templates.cisco", "ssh_port", "1"]).contains("ssh_port is of one port only")
+        bus.refused(&["set", "templates.cisco", "ssh_port", "1"])
+            .contains("ssh_port applies to a single port")
     );
     bus.done(&["unset", "p[01-48]", "like"]);
     bus.done(&["unset", "template", "cisco"]);
@@ -85,7 +86,7 @@ fn a_group_of_ports_is_set_shown_and_used_in_commands() {
     };
     assert_eq!(["p01", "p03", "p04", "edge"].map(baud), [19200, 19200, 9600, 19200]);
     for (words, wanted) in [
-        (&["set", "groups", "core", "@all"][..], "a group cannot have itself as a member: all → core → all"),
+        (&["set", "groups", "core", "@all"][..], "a group cannot contain itself: all → core → all"),
         (&["set", "groups", "core", "@nosuch"], "groups.core = [\"@nosuch\"]: there is no group nosuch"),
         (&["set", "groups", "core", "p[01-"], "a bracket is not closed"),
         (&["unset", "groups", "core"], "there is no group core"),

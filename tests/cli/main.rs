@@ -9,6 +9,7 @@ mod bus;
 mod client;
 mod commands;
 mod completion;
+mod golden;
 mod import;
 mod inherit;
 mod learn;

@@ -36,7 +36,7 @@ fn the_first_line_that_fails_is_the_last_and_gives_the_exit_status() {
     assert!(diff.contains("ttyUSB0") && !diff.contains("ttyUSB1"), "{diff}");
     let (code, _, aside) = piped(&bus, "reboot\n");
     assert_eq!(code, 2);
-    assert!(aside.starts_with("consolectl: line 1: there is no command reboot"), "{aside}");
+    assert!(aside.starts_with("consolectl: line 1: unknown command reboot"), "{aside}");
     let (code, _, aside) = piped(&bus, "show 'ttyUSB0\n");
-    assert_eq!((code, aside.as_str()), (2, "consolectl: line 1: a quote is not closed\n"));
+    assert_eq!((code, aside.as_str()), (2, "consolectl: line 1: missing closing quote\n"));
 }

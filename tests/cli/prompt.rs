@@ -39,7 +39,7 @@ fn a_change_is_marked_until_it_is_committed() {
         await "115200 at ttyUSB0"
         await "1 uncommitted> "
         type "reboot\r"
-        await "there is no command reboot"
+        await "unknown command reboot"
         await "1 uncommitted> "
         type "commit confirm 5\r"
         await "1 change committed"
@@ -50,7 +50,7 @@ fn a_change_is_marked_until_it_is_committed() {
         type "parity ttyUSB0 E\r"
         await "1 uncommitted> "
         type "exit\r"
-        await "1 change is not committed, and lasts until the next boot"
+        await "1 change is uncommitted and will be lost at the next boot"
     "#,
     );
 }
@@ -140,7 +140,7 @@ fn a_change_of_somebody_else_is_seen_before_ones_own() {
         await "2 uncommitted> "
         type "parity ttyUSB0 E\r"
         await "ports.ttyUSB1.baud was changed by root at "
-        await "look again"
+        await "review it and retry"
         await "2 uncommitted> "
         type "diff\r"
         await "19200"

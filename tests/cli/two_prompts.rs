@@ -58,16 +58,16 @@ fn each_sees_the_others_change_commit_and_rollback_at_once_over_a_half_typed_lin
     on_trial("12");
     for terminal in [&alice, &bob] {
         terminal.shows("root committed 1 change; rolled back at ");
-        terminal.shows("the last commit is rolled back in 0:10, unless somebody says `confirm`");
+        terminal.shows("the last commit is rolled back in 0:10 unless it is confirmed");
     }
     act(
         &["revert"],
-        "root has rolled back the last commit, which was not confirmed: its change is uncommitted again",
+        "root rolled back the last commit, which was not confirmed: its change is uncommitted again",
     );
     // By its deadline, where nobody does anything.
     on_trial("2");
     for terminal in [&alice, &bob] {
-        terminal.shows("the last commit was rolled back, since nobody has confirmed it");
+        terminal.shows("the last commit was rolled back, because it was not confirmed in time");
     }
     let last = |terminal: &Tmux| terminal.screen().lines().last().unwrap_or_default().to_owned();
     crate::rig::until("the lines to be drawn again", || {

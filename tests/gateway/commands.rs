@@ -72,6 +72,6 @@ fn a_program_that_is_not_there_is_the_machines_fault() {
     std::fs::remove_file(bench.path("root/usr/bin/consolectl")).unwrap();
     let mut client = bench.command("say hello");
     client.ends_with(1);
-    assert_eq!(client.aside(), "no session can be begun; journalctl -t console-auth says why\n");
+    assert_eq!(client.aside(), "cannot start the session; for the reason see journalctl -t console-auth\n");
     bench.wait_for_journal("usr/bin/consolectl cannot be started as the user: No such file or directory");
 }

@@ -189,11 +189,11 @@ fn without_host_keys_everybody_is_told_so() {
     let mut client = bench.command("say hello");
     client.ends_with(255);
     assert!(
-        client.aside().contains("the admin CLI cannot be served over SSH at present"),
+        client.aside().contains("SSH to the admin CLI is not available now"),
         "{}",
         client.aside()
     );
-    bench.wait_for_journal("SSH is not served: host keys: ");
+    bench.wait_for_journal("SSH is not available: host keys: ");
     assert!(bench.ends().success());
 }
 
@@ -203,5 +203,5 @@ fn started_by_hand_it_says_how_it_is_started() {
     let output = command.env_remove("LISTEN_FDS").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("this program is not started by hand"), "{said}");
+    assert!(said.contains("do not start this program by hand"), "{said}");
 }

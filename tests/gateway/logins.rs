@@ -28,7 +28,7 @@ fn by_password_with_a_prompt() {
     client.ends_with(0);
     bench
         .wait_for_journal("login of \"alice\" to the admin CLI from 127.0.0.1: granted as alice by password");
-    bench.wait_for_journal("session ended with 0");
+    bench.wait_for_journal("session ended, exit status 0");
     bench.helpers_have_ended();
 }
 
@@ -71,7 +71,7 @@ fn whoever_comes_is_themselves_in_a_clean_environment() {
     let shown = String::from_utf8(client.shown()).unwrap().replace('\r', "");
     let terminal = format!("terminal of {uid}, tty, 0620\nin control\ndescriptors 0,1,2\n");
     assert_eq!(shown, expected("TERM=vt100 ") + &terminal);
-    bench.wait_for_journal("session begins, for \"report\"");
+    bench.wait_for_journal("session started, command \"report\"");
 }
 
 #[test]

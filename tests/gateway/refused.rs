@@ -64,7 +64,7 @@ fn agent_and_x11_change_nothing() {
 fn sftp_is_refused() {
     let bench = Bench::new();
     let mut client = Client::start(bench.ssh(&["-s", "alice@127.0.0.1", "sftp"]));
-    client.is_told("sftp: files cannot be transferred here;");
+    client.is_told("sftp: file transfer is not supported here;");
     assert_ne!(client.ends().code(), Some(0));
     bench.helpers_have_ended();
 }

@@ -121,7 +121,7 @@ fn each_algorithm_of_the_default_is_served_and_those_of_compatible_are_not() {
     each_is_refused(&rig, COMPATIBLE);
     rig.wait_for_journal("no common key exchange: the client offers ecdh-sha2-nistp256");
     let journal = rig.journal();
-    assert!(journal.contains("ssh_algorithms = \"compatible\" in [server] would admit it"), "{journal}");
+    assert!(journal.contains("ssh_algorithms = \"compatible\" in [server] would serve it"), "{journal}");
     audit::has_no_failure(rig.tcp_port);
 }
 
@@ -162,7 +162,7 @@ fn a_client_with_fips_algorithms_only_is_served_by_default() {
     client.type_in("hello");
     rig.expect_at_device(b"hello");
     client.type_in("\x05cl0");
-    client.sees("[break]");
+    client.sees("[sending break]");
     client.type_in("\x05c.");
     client.ends_with(0);
 }
@@ -298,7 +298,7 @@ fn the_banner_is_shown_before_the_login_and_what_is_wrong_with_it_is_said_once()
     // It is not there: the login goes on, and the journal has it once.
     shown(&rig);
     shown(&rig);
-    let trouble = format!("banner {} is not shown: No such file or directory", rig.path("issue").display());
+    let trouble = format!("banner {} not sent: No such file or directory", rig.path("issue").display());
     assert_eq!(rig.journal().matches(&trouble).count(), 1, "{}", rig.journal());
     // What OpenSSH's sshd shows of the same file, compared with it: control characters are octal.
     fs::write(rig.path("issue"), "Authorized use only.\nF\u{fc}r Befugte \u{1b}[31m\n").unwrap();

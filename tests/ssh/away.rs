@@ -19,14 +19,14 @@ fn a_login_while_the_device_is_away_waits_for_it() {
     rig.serve_logins(true);
     rig.start();
     let mut terminal = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    terminal.sees("[demo is not plugged in: waiting for it]");
+    terminal.sees("[demo is not plugged in; waiting for the device]");
     let pipe = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
-    pipe.is_told("[demo is not plugged in: waiting for it]\n");
+    pipe.is_told("[demo is not plugged in; waiting for the device]\n");
     terminal.type_in("too early");
-    terminal.sees("[demo is unplugged: what you type is not sent]");
+    terminal.sees("[demo is unplugged: input is discarded]");
     rig.plug();
-    terminal.sees("[demo back ");
-    pipe.is_told("[demo back ");
+    terminal.sees("[demo reconnected  ");
+    pipe.is_told("[demo reconnected  ");
     rig.say(b"booting\r\n");
     terminal.sees("booting");
     terminal.type_in("in time");
@@ -109,7 +109,7 @@ fn other_clients_than_openssh_are_told_as_well() {
 fn a_silent_session_is_closed_after_the_ports_timeout() {
     let rig = served("timeout = 1");
     let mut client = crate::at_terminal(&rig);
-    client.sees("[closed: nothing typed for too long]");
+    client.sees("[closed: idle timeout]");
     client.ends_with(1);
     rig.wait_for_status("0 attached");
 }

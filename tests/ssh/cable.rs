@@ -85,7 +85,7 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
         let mut writer = Client::start(computer.runs(&rig.ssh(&["-tt", &format!("demo@{OURS}")])));
         writer.sees("for help]");
         let mut watcher = at_terminal(&rig);
-        watcher.sees("[demo (10.99.0.2) writes");
+        watcher.sees("[demo (10.99.0.2) has write access");
         rig.say(b"yours");
         writer.sees("yours");
         // What it types acknowledges what it has seen: nothing is on its way any more.
@@ -94,7 +94,7 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
 
         computer.pull_the_cable();
         let pulled = Instant::now();
-        while !String::from_utf8_lossy(&watcher.shown()).contains("left; nobody writes now]") {
+        while !String::from_utf8_lossy(&watcher.shown()).contains("detached; no client has write access]") {
             assert!(pulled.elapsed() < 2 * FREE_WITHIN, "still there after {:?}", pulled.elapsed());
             meanwhile(&rig);
             // The rhythm of a device, and of who looks.
@@ -103,7 +103,7 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
         let took = pulled.elapsed();
         eprintln!("free after {took:?}");
         watcher.type_in("\x05ca");
-        watcher.sees("[you write]");
+        watcher.sees("[you have write access]");
         took
     })
 }

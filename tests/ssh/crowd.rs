@@ -58,8 +58,8 @@ fn twenty_people_at_a_talkative_device() {
     while began.elapsed() < Duration::from_secs(seconds()) {
         let (taker, loser) = ((round + 1) % people.len(), round % people.len());
         people[taker].type_in("\x05cf");
-        people[taker].sees("[you write]");
-        people[loser].sees("has taken over; you are watching]");
+        people[taker].sees("[you have write access]");
+        people[loser].sees("took over; you are now read-only]");
         assert_eq!(writers(&rig), 1, "after a take-over");
         people[taker].type_in(format!("\x05cbround {round} is on\r"));
         people[taker].sees("[told 19 others]");
@@ -70,10 +70,10 @@ fn twenty_people_at_a_talkative_device() {
     }
     let writer = round % people.len();
     people[writer].type_in("\x05cs");
-    people[writer].sees("[you are watching]");
+    people[writer].sees("[you are read-only]");
     assert_eq!(writers(&rig), 0, "nobody is promoted");
     people[writer].type_in("\x05ca");
-    people[writer].sees("[you write]");
+    people[writer].sees("[you have write access]");
     assert_eq!(writers(&rig), 1);
 
     stop.store(true, Ordering::Relaxed);

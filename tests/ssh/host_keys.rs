@@ -1,4 +1,4 @@
-//! Host keys: one good one is enough, whatever lies beside it; and without any, only SSH is not served.
+//! Host keys: one good one is enough, whatever lies beside it; and without any, only SSH is not available.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -40,9 +40,9 @@ fn good_keys_are_served_whatever_lies_beside_them() {
 
     drop(log_in(&rig, "ssh-ed25519"));
     drop(log_in(&rig, "ecdsa-sha2-nistp256"));
-    rig.wait_for_status("; host key passed over: ");
+    rig.wait_for_status("; host key ignored: ");
     for name in ["hostkey_empty", "hostkey_directory", "hostkey_link", "hostkey:old", "core"] {
-        rig.wait_for_journal(&format!("host key passed over: {}: it", keys.join(name).display()));
+        rig.wait_for_journal(&format!("host key ignored: {}: it", keys.join(name).display()));
     }
     assert!(
         !rig.journal().contains("hostkey_ecdsa"),
@@ -79,11 +79,11 @@ fn without_any_key_the_device_is_read_and_logged_and_whoever_comes_is_told() {
     rig.start_plugged();
     rig.say(b"a line without anybody\n");
     rig.wait_for_log("a line without anybody");
-    let status = rig.wait_for_status("; SSH is not served: no usable host key in ");
+    let status = rig.wait_for_status("; SSH is not available: no usable host key in ");
     assert!(status.contains("its mode is 0644, which others may read: chmod 600 "), "{status}");
     let refused = rig.ssh(&["demo@127.0.0.1"]).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
-    let why = "demo cannot be served over SSH at present; journalctl -u console@demo says why";
+    let why = "SSH to demo is not available now; for the reason see journalctl -u console@demo";
     assert!(!refused.status.success() && said.contains(why), "{said}");
     let log = rig.consolectl(&["log", "demo"]).output().unwrap();
     assert!(log.status.success() && log.stdout.ends_with(b"a line without anybody\n"), "{log:?}");
@@ -103,5 +103,5 @@ fn a_helper_that_is_not_there_keeps_only_ssh_from_being_served() {
     rig.start_plugged();
     rig.say(b"a line\n");
     rig.wait_for_log("a line");
-    rig.wait_for_status("; SSH is not served: the login helper cannot be reached at ");
+    rig.wait_for_status("; SSH is not available: the login helper is unreachable at ");
 }

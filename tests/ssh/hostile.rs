@@ -209,7 +209,7 @@ fn what_is_shown_again_changes_nothing_at_a_terminal_and_makes_it_answer_nothing
     terminal.shows("the next line");
     assert_eq!(terminal.state(), state);
     terminal.types("\x05cp");
-    terminal.shows("[that was it]");
+    terminal.shows("[end of replay]");
     assert_eq!(terminal.state(), state);
     // An answer would have come before this.
     terminal.types("typed");
@@ -261,7 +261,7 @@ fn nobodys_name_and_message_reach_another_terminal_as_more_than_text() {
     }
     let mut mallory = mallory(MALLORY);
     mallory.sees("for help]");
-    alice.sees("[ma?llory (127.0.0.1) attached, watching]");
+    alice.sees("[ma?llory (127.0.0.1) attached, read-only]");
     for command in [
         "b\u{9b}2J\u{202e}owned\u{7}\r",
         "b\u{c2}\u{9d}0;owned\r",

@@ -113,7 +113,7 @@ async fn a_stranger_who_keeps_leaving_conversations_is_disconnected() {
     let mut stranger = stranger(&rig).await;
     begins(&mut stranger, &["alice"; ABANDONED + 2]).await;
     all_closed(&rig).await;
-    rig.wait_for_journal("more than 6 conversations were begun and left");
+    rig.wait_for_journal("more than 6 conversations were abandoned");
     assert_eq!(helpers(&rig), 1 + ABANDONED, "{}", rig.login_journal());
 }
 

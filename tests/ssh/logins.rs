@@ -76,8 +76,8 @@ fn by_key_and_the_others_see_the_accounts_name() {
     let mut alice = with_key(&rig, "alice");
     alice.sees("[demo ");
     let mut bob = with_password(&rig, "bob@::1", "open");
-    bob.sees("[alice (127.0.0.1) writes; you are watching");
-    alice.sees("[bob (::1) attached, watching]");
+    bob.sees("[alice (127.0.0.1) has write access; you are read-only");
+    alice.sees("[bob (::1) attached, read-only]");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_mistyped_password_may_be_typed_again() {
 #[test]
 fn an_unknown_user_is_refused() {
     let (_accounts, rig) = served();
-    is_refused(&rig, with_password(&rig, "mallory@127.0.0.1", "sesame"), "there is no such user");
+    is_refused(&rig, with_password(&rig, "mallory@127.0.0.1", "sesame"), "no such user");
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn whoever_is_in_no_group_of_the_port_is_refused_by_password_and_by_key() {
     let (accounts, rig) = served();
     accounts.add("bob", Some("open"));
     accounts.authorize("bob", &public_key(&rig));
-    let why = "bob from 127.0.0.1 refused: in none of the groups that may use demo";
+    let why = "bob from 127.0.0.1 denied: not in any of the access groups of demo";
     is_refused(&rig, with_password(&rig, "bob@127.0.0.1", "open"), why);
     is_refused(&rig, with_key(&rig, "bob"), why);
 }

@@ -16,7 +16,7 @@ fn hostile(rig: &Rig, act: &[&str]) -> Client {
 #[track_caller]
 fn still_a_console(rig: &Rig, client: &mut Client) {
     client.type_in("\x05cf");
-    client.sees("[you write]");
+    client.sees("[you have write access]");
     client.type_in("still a console\r");
     rig.expect_at_device(b"still a console\r");
 }
@@ -61,7 +61,7 @@ fn who_breaks_the_protocol_is_disconnected_alone() {
     ] {
         let mut offender = hostile(&rig, &["offend", offence]);
         offender.ends_with(0);
-        inside.sees("attached, watching]");
+        inside.sees("attached, read-only]");
         inside.sees("left]");
     }
     still_a_console(&rig, &mut inside);

@@ -72,13 +72,13 @@ fn who_leaves_a_stuck_device_in_the_middle_of_a_transfer_is_gone() {
     // More than everything on the way takes. It breaks off when the client ends.
     let pasting = std::thread::spawn(move || input.write_all(&firmware()).is_err());
     let mut watcher = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    watcher.sees("writes; you are watching");
+    watcher.sees("has write access; you are read-only");
     client.signal(Signal::SIGTERM);
     client.ends();
     assert!(pasting.join().unwrap(), "the paste was not stopped by the line");
-    watcher.sees("left; nobody writes now]");
+    watcher.sees("detached; no client has write access]");
     watcher.type_in("\x05ca");
-    watcher.sees("[you write]");
+    watcher.sees("[you have write access]");
     go_on(&rig);
     let heard = collect(rig.device());
     watcher.type_in("mine");
@@ -203,7 +203,7 @@ fn a_break_in_a_paste_gets_through_to_a_device_that_takes_nothing() {
     stop(&rig, &mut client);
     client.type_in(text());
     client.type_in("\x05cl0after");
-    client.sees("[break]");
+    client.sees("[sending break]");
     rig.wait_for_journal("sends a break of 500 ms");
     rig.wait_for_journal(&format!("{PASTE} bytes that the line did not take were dropped for a break"));
     go_on(&rig);
@@ -234,6 +234,6 @@ fn a_paste_goes_on_over_a_line_that_is_opened_anew() {
         (heard.len() >= PASTE).then_some(())
     });
     assert!(heard == paste, "the paste has changed on its way");
-    client.sees("the line is opened anew by ");
+    client.sees("the tty is being reopened by ");
     pasting.join().unwrap();
 }

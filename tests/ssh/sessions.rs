@@ -81,8 +81,8 @@ fn sessions_at_once_on_one_connection_are_people_of_their_own() {
     first.type_in("typed");
     rig.expect_at_device(b"typed");
     second.type_in("\x05cf");
-    second.sees("[you write]");
-    first.sees("has taken over; you are watching]");
+    second.sees("[you have write access]");
+    first.sees("took over; you are now read-only]");
     second.type_in("taken");
     rig.expect_at_device(b"taken");
     rig.say(b"to both");
@@ -94,9 +94,9 @@ fn sessions_at_once_on_one_connection_are_people_of_their_own() {
     second.type_in("~.");
     second.ends_with(255);
     rig.wait_for_status("1 attached");
-    first.sees("left; nobody writes now]");
+    first.sees("detached; no client has write access]");
     first.type_in("\x05cf");
-    first.sees("[you write]");
+    first.sees("[you have write access]");
     first.type_in("\x05c.");
     first.ends_with(0);
     rig.wait_for_status("0 attached");
@@ -122,7 +122,7 @@ fn a_client_that_stops_reading_holds_up_no_other_session_of_its_connection() {
     rig.say(b"that was all");
     other.sees("that was all");
     other.type_in("\x05cf");
-    other.sees("[you write]");
+    other.sees("[you have write access]");
     other.type_in("still heard");
     rig.expect_at_device(b"still heard");
     assert!(stopped.try_wait().unwrap().is_none());

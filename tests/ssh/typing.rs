@@ -85,7 +85,7 @@ fn the_clients_own_break_is_sent() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("before\r~B");
-    client.sees("[break]");
+    client.sees("[sending break]");
     rig.wait_for_journal("break of 500 ms");
     client.type_in("after\r");
     rig.expect_at_device(b"before\rafter\r");
@@ -96,7 +96,7 @@ fn the_escape_for_a_break_sends_one() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("before\x05cl0after");
-    client.sees("[break]");
+    client.sees("[sending break]");
     rig.wait_for_journal("break of 500 ms");
     rig.expect_at_device(b"beforeafter");
 }
@@ -125,9 +125,9 @@ fn help_lists_the_commands_and_an_unknown_one_is_said() {
         client.sees(command);
     }
     client.type_in("\x05cZ");
-    client.sees("[^EcZ is not a command; ^Ec? lists them]");
+    client.sees("[^EcZ is not a command; ^Ec? for help]");
     client.type_in("\x05clZ");
-    client.sees("[^EclZ is not a command; ^Ec? lists them]");
+    client.sees("[^EclZ is not a command; ^Ec? for help]");
     client.type_in("\x05c\r");
     client.type_in("\x05cw");
     client.sees("[demo here\r\n writing");

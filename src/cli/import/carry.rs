@@ -1,4 +1,4 @@
-//! The plan of an import, carried out: shown, and put into the candidate in one call.
+//! Prints the plan of an import, and puts it into the candidate in one call.
 
 use std::io::Write;
 
@@ -15,24 +15,24 @@ use crate::config::{Config, Value};
 
 impl Client {
     /// `import FILE`
-    pub async fn import(&self, wish: &super::ImportOptions, to: &mut impl Write) -> Done {
+    pub async fn import(&self, options: &super::ImportOptions, to: &mut impl Write) -> Done {
         let host = Host::of_this_machine().map_err(CommandError::NoName)?;
-        let mut plan = super::read(wish, host.as_str())?;
+        let mut plan = super::read(options, host.as_str())?;
         let there = match self.candidate().await {
             Ok(there) => there,
-            // The file can be looked at where no ports are.
-            Err(CommandError::Service(error)) if wish.dry_run && error.is_absence() => Config::default(),
+            // A dry run works on a machine without console-admin.
+            Err(CommandError::Service(error)) if options.dry_run && error.is_absence() => Config::default(),
             Err(error) => return Err(error),
         };
-        if let Some(first) = wish.first_port {
+        if let Some(first) = options.first_port {
             plan.number(first, &there);
         }
-        plan.fit(&there);
+        plan.resolve_conflicts(&there);
         plan.show(&there, to)?;
         let (made, changed): (Vec<&Draft>, Vec<&Draft>) =
             plan.ports.iter().partition(|draft| !there.ports.contains_key(&draft.name));
-        let what = format!("{} to make, {} to change", made.len(), changed.len());
-        if wish.dry_run {
+        let what = format!("{} to create, {} to change", made.len(), changed.len());
+        if options.dry_run {
             return Ok(writeln!(to, "ports: {what}; nothing was changed")?);
         }
         let made: Vec<&str> = made.into_iter().map(|draft| draft.name.as_str()).collect();
@@ -54,10 +54,13 @@ impl Client {
         let set = self.service().await?.manager.set_many(&made, &values, self.revision()).await;
         warn(set.map_err(sentence)?)?;
         self.changed().await?;
-        Ok(writeln!(to, "ports: {what}; done: `diff` shows it, `reload PORT` tries one, `commit` keeps all")?)
+        Ok(writeln!(
+            to,
+            "ports: {what}; imported: see `diff`; `reload PORT` applies one, `commit` makes all permanent"
+        )?)
     }
 
-    /// The ports and the server as the next reload would have them, typed.
+    /// The candidate's ports and `[server]`, typed.
     pub(in crate::cli) async fn candidate(&self) -> Done<Config> {
         let service = self.service().await?;
         let (ports, server) = tokio::try_join!(service.ports(), service.keys(&Target::Server))?;

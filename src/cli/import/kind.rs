@@ -1,10 +1,10 @@
-//! Whose configuration a file is.
+//! Infers the format of a file.
 
 use std::path::Path;
 
 use super::{Program, former};
 
-/// By the end of its name.
+/// From its file name extension.
 pub fn by_name(path: &Path) -> Option<Program> {
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "cf" => Some(Program::Conserver),
@@ -14,12 +14,12 @@ pub fn by_name(path: &Path) -> Option<Program> {
     }
 }
 
-/// Lines that say something.
+/// Lines that are neither empty nor comments.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// By its first line that says something.
+/// From its first line.
 pub fn by_text(text: &str) -> Option<Program> {
     let first = lines(text).next()?;
     let word = first.split([' ', '\t', ':']).next().unwrap_or_default();

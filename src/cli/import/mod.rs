@@ -1,8 +1,6 @@
-//! `import`: ports out of another console server's configuration. Readers make a [`Plan`] of the ports that
-//! there would be and of what has no place here; `conserver` reads conserver.cf(5) by `lexer` and `blocks`,
-//! `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before 4.0, and `ini` config.ini of
-//! ConsoleServer. They see texts only, and get the texts of included files from their caller; `carry` does
-//! what the plan says.
+//! `import`: converts the configuration of another console server. Readers produce a [`Plan`] of the ports and of what is not imported:
+//! `conserver` reads conserver.cf(5) by `lexer` and `blocks`, `ser2net` reads ser2net.yaml(5) by `yaml` and `former` its format before
+//! 4.0, and `ini` reads config.ini of ConsoleServer. They do no I/O; their caller reads included files. `carry` applies the plan.
 
 mod blocks;
 mod carry;
@@ -33,28 +31,28 @@ pub use lexer::Include;
 pub use plan::{Draft, Plan, SourceLine};
 pub use source::Source;
 
-/// Why a list of hosts is not carried over.
+/// Why a list of hosts is not imported.
 const NARROWER: &str =
-    "narrower here: ports listen on the loopback addresses only; widen `listen` behind a firewall";
+    "narrower here: ports listen on loopback addresses only; extend `listen` behind a firewall";
 
-/// What to import, and how.
+/// Arguments of `import`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct ImportOptions {
-    /// conserver.cf, ser2net.yaml, ser2net.conf or config.ini; - is standard input
+    /// conserver.cf, ser2net.yaml, ser2net.conf or config.ini; - for standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Whose file it is, if neither its name nor its lines say so
+    /// Format of the file; default: inferred from its name or content
     #[arg(long, value_name = "PROGRAM")]
     pub from: Option<Program>,
-    /// TCP ports for the consoles that have none in the file, from this one up
+    /// Assign free SSH ports, starting at N, to consoles without one in the file
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub first_port: Option<u16>,
-    /// Only print what would be done
+    /// Print the changes without making them
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Whose configuration it is.
+/// The program that a configuration is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Program {
     /// conserver.cf
@@ -65,48 +63,48 @@ pub enum Program {
     Consoleserver,
 }
 
-/// Why nothing is imported.
+/// Why an import failed.
 #[derive(Debug, Error)]
 pub enum ImportError {
-    /// Its name says nothing.
+    /// The format cannot be inferred.
     #[error(
-        "{0:?}: is that a conserver.cf, a ser2net.yaml, a ser2net.conf or a config.ini? \
-         Say it by --from conserver, ser2net or consoleserver"
+        "{0:?}: unknown format (expected a conserver.cf, ser2net.yaml, ser2net.conf or config.ini): \
+         use --from conserver, ser2net or consoleserver"
     )]
     UnknownKind(PathBuf),
     /// It cannot be read.
     #[error("{0}: {1}")]
     Unreadable(String, io::Error),
-    /// Too much.
-    #[error("{0}: with it there are more than {1} bytes: no configuration is so long")]
+    /// The files are too large.
+    #[error("{0}: the files have more than {1} bytes in total, which is the limit")]
     TooLong(String, usize),
-    /// Bytes of some other encoding.
-    #[error("{0}: not UTF-8: `iconv -f latin1 -t utf8` makes it so if it is Latin-1")]
+    /// Another encoding than UTF-8.
+    #[error("{0}: not UTF-8; if it is Latin-1, convert it with `iconv -f latin1 -t utf8`")]
     Encoding(SourceLine),
-    /// Two bytes a character.
-    #[error("{0}: UTF-16: `iconv -f utf-16 -t utf-8` makes it readable")]
+    /// UTF-16.
+    #[error("{0}: UTF-16; convert it with `iconv -f utf-16 -t utf-8`")]
     Utf16(String),
-    /// Not of its format.
+    /// A syntax error.
     #[error("{0}: {1}")]
     Syntax(SourceLine, String),
-    /// A port more would be one too many.
+    /// Too many ports.
     #[error("{0}: more than {max} ports", max = plan::MAX_PORTS)]
     TooMany(SourceLine),
 }
 
-/// Reads a file and makes a plan of it. `this_host` is this machine's name.
-pub fn read(wish: &ImportOptions, this_host: &str) -> Result<Plan, ImportError> {
-    let mut reader = source::Reader::of(&wish.file);
-    let source = reader.read(&wish.file)?;
-    let program = wish
+/// Reads a file into a plan. `this_host` is the host name of this machine.
+pub fn read(options: &ImportOptions, this_host: &str) -> Result<Plan, ImportError> {
+    let mut reader = source::Reader::of(&options.file);
+    let source = reader.read(&options.file)?;
+    let program = options
         .from
-        .or_else(|| kind::by_name(&wish.file))
+        .or_else(|| kind::by_name(&options.file))
         .or_else(|| kind::by_text(&source.text))
-        .ok_or_else(|| ImportError::UnknownKind(wish.file.clone()))?;
+        .ok_or_else(|| ImportError::UnknownKind(options.file.clone()))?;
     plan(program, source, &mut |path| reader.read(path), this_host)
 }
 
-/// Makes a plan of a text, and of those that it includes.
+/// Reads a text, and those that it includes, into a plan.
 pub fn plan(
     program: Program,
     source: Source,

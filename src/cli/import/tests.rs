@@ -84,7 +84,7 @@ proptest! {
             match plan {
                 Ok(mut plan) => {
                     plan.number(65_000, &crate::config::Config::default());
-                    plan.fit(&crate::config::Config::default());
+                    plan.resolve_conflicts(&crate::config::Config::default());
                     plan.show(&crate::config::Config::default(), &mut Vec::new()).unwrap();
                 }
                 Err(error) => assert!(!error.to_string().is_empty()),
@@ -94,7 +94,7 @@ proptest! {
 }
 
 #[test]
-fn what_a_file_could_blow_up_to_is_bounded() {
+fn the_size_of_an_import_is_bounded() {
     let mut doubled = "define: &a0 0123456789\n".to_owned();
     for n in 1..40 {
         doubled.push_str(&format!("define: &a{n} \"*(a{})*(a{})\"\n", n - 1, n - 1));
@@ -124,18 +124,15 @@ fn what_a_file_could_blow_up_to_is_bounded() {
 }
 
 #[test]
-fn a_mistake_is_told_with_its_line() {
+fn an_error_is_reported_with_its_line() {
     for (text, wanted) in [
-        ("console a {\n  baud 9600\n}\n", "f:2: console a: baud 9600: left out: a ; is missing before }"),
-        ("\nconsole a { baud 9600;\n", "f:2: console a: left out: it is not closed by }"),
-        ("console a { motd \"x;\n}\n", "f:1: \"x; }: a quote that is not closed"),
+        ("console a {\n  baud 9600\n}\n", "f:2: console a: baud 9600: left out: missing ; before }"),
+        ("\nconsole a { baud 9600;\n", "f:2: console a: left out: missing }"),
+        ("console a { motd \"x;\n}\n", "f:1: \"x; }: missing closing quote"),
         ("# x\nconsole { }\n", "f:2: console: expected console NAME {"),
-        ("{ }\n", "f:1: { or }: it belongs to no block"),
+        ("{ }\n", "f:1: { or }: outside of a block"),
         ("konsole a { }\n", "f:1: konsole: expected access, break, config, console, default, group or task"),
-        (
-            "console a {\n include b; }\n",
-            "f:2: console a: include b: no default of that name stands before it",
-        ),
+        ("console a {\n include b; }\n", "f:2: console a: include b: no such default before it"),
     ] {
         let plan = conserver(text).unwrap();
         assert!(plan.ports.is_empty(), "{text:?}");
@@ -145,13 +142,13 @@ fn a_mistake_is_told_with_its_line() {
     for (text, wanted) in [
         (
             "connection:\n  accepter: tcp,1\n",
-            "f:1: connection: left out: a connection has a name: expected connection: &NAME",
+            "f:1: connection: left out: no name: expected connection: &NAME",
         ),
-        ("x\n", "f:1: expected connection:, define: and so on: the rest of the file is read"),
+        ("x\n", "f:1: expected a key such as connection: or define:: the rest of the file is read"),
         ("connection: &a x\n", "f:1: connection: left out: expected accepter: and connector:"),
         (
             "define: &a b\nconnection: &c\n  x: '*(d)'\n",
-            "f:3: connection c: left out: *(d): not defined before",
+            "f:3: connection c: left out: *(d): not defined before it",
         ),
     ] {
         let plan = ser2net(text).unwrap();
@@ -170,7 +167,7 @@ fn a_mistake_is_told_with_its_line() {
 }
 
 #[test]
-fn whose_file_it_is_is_seen_in_it() {
+fn the_format_is_inferred_from_the_first_line() {
     for (text, wanted) in [
         ("%YAML 1.1\n---\n", Some(Program::Ser2net)),
         ("# x\nconnection: &a\n", Some(Program::Ser2net)),
