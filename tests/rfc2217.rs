@@ -1,4 +1,5 @@
-//! A port as a serial line for other programs: pyserial by RFC 2217, over SSH and by the plain listener, and socat at the raw one.
+//! A port as a serial line for other programs: pyserial by RFC 2217, over SSH and by the plain listener, and
+//! socat at the raw one.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -167,7 +168,8 @@ fn the_ssh_subsystem_is_a_serial_line_with_a_login() {
     rig.start_plugged();
     let ssh = rig.ssh(&["-s", "demo@127.0.0.1", "rfc2217"]);
     let words: Vec<_> = ssh.get_args().map(|word| word.to_str().unwrap()).collect();
-    // As the manual has it: a loopback port of the client's machine, by a script because socat has its own quoting.
+    // As the manual has it: a loopback port of the client's machine, by a script because socat has its own
+    // quoting.
     let script = rig.path("line");
     fs::write(&script, format!("#!/bin/sh\nexec ssh {}\n", words.join(" "))).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,5 +1,5 @@
-//! `transfer PORT send|receive FILE`: a file by XMODEM, YMODEM or ZMODEM, by lrzsz at this end. It runs as the user, who alone decides what is read
-//! and written; the port sees a session that writes.
+//! `transfer PORT send|receive FILE`: a file by XMODEM, YMODEM or ZMODEM, by lrzsz at this end. It runs as
+//! the user, who alone decides what is read and written; the port sees a session that writes.
 
 use std::cell::RefCell;
 use std::fs;
@@ -23,8 +23,9 @@ use crate::port::PortName;
 use crate::printable::{plain, visible};
 use crate::session::{Escape, Options};
 
-/// Bytes that ZMODEM may have on their way: what the line sends in two seconds. Without such a window lrzsz hands the port up to 1 MiB at once, and
-/// gives up its wait for an answer, 60 s, while that is still being sent.
+/// Bytes that ZMODEM may have on their way: what the line sends in two seconds. Without such a window lrzsz
+/// hands the port up to 1 MiB at once, and gives up its wait for an answer, 60 s, while that is still being
+/// sent.
 const WINDOW_BYTES: std::ops::RangeInclusive<u64> = 1024..=65_536;
 const WINDOW_SECONDS: u64 = 2;
 /// Bytes relayed at once.
@@ -37,7 +38,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 const BAR: usize = 30;
 /// For the port to take the last bytes, and to say how the session ended.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
-/// What ends a transfer at the far end: CAN eight times, and backspaces for a shell that reads them (ZMODEM's specification, section 8.4).
+/// What ends a transfer at the far end: CAN eight times, and backspaces for a shell that reads them (ZMODEM's
+/// specification, section 8.4).
 const CANCEL: &[u8] = b"\x18\x18\x18\x18\x18\x18\x18\x18\x08\x08\x08\x08\x08\x08\x08\x08";
 
 /// Which way a file goes.
@@ -198,7 +200,8 @@ impl Transfer {
         }
     }
 
-    /// Receives into a directory of its own beside the file, and gives it its name when it is whole: the far end's name for it means nothing here.
+    /// Receives into a directory of its own beside the file, and gives it its name when it is whole: the far
+    /// end's name for it means nothing here.
     async fn receive(&self, stream: UnixStream, port: &PortName, window: u64) -> Result<u64, TransferError> {
         let failed = |error| TransferError::File(self.file.clone(), error);
         let beside =

@@ -315,7 +315,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A listener without a login and without encryption is not reachable from elsewhere by a slip. One that is wrong is none.
+    /// A plain listener that other machines reach requires a key that allows it. A wrong one is removed, also where
+    /// the rest of a wrong file is used.
     fn plaintext(&mut self, path: &str, port: &mut Port) {
         for (key, endpoint) in [("rfc2217", &mut port.rfc2217), ("raw", &mut port.raw)] {
             if !port.plaintext_beyond_loopback

@@ -1,5 +1,5 @@
-//! A lease on the line settings: while it is held, the line is set as the client that holds it wants. When it ends, because the client is
-//! gone, the line is set as configured again.
+//! A lease on the line settings: while it is held, the line is set as the client that holds it wants. When it
+//! ends, because the client is gone, the line is set as configured again.
 
 use tokio::sync::oneshot;
 

@@ -1,6 +1,7 @@
-//! The plain listeners of a port: `rfc2217` and `raw`. There is no login and no encryption, so the configuration keeps them to this machine unless a
-//! key says otherwise. A client here has write access or is refused with a sentence, as by ser2net: a program that uses a serial line cannot do
-//! anything with one that it may only read, and is not told that by a notice.
+//! The plain listeners of a port: `rfc2217` and `raw`. There is no login and no encryption, so the
+//! configuration keeps them to this machine unless a key says otherwise. A client here has write access or is
+//! refused with a sentence, as by ser2net: a program that uses a serial line cannot do anything with one that
+//! it may only read, and is not told that by a notice.
 
 use std::io;
 use std::net::SocketAddr;
@@ -24,11 +25,13 @@ use crate::ssh::peer_dead;
 use crate::ssh::tune;
 use crate::system::accepting::Failing;
 
-/// Clients of a port's plain listeners at once: one, unless the port is shared, and then no more than share a console by hand.
+/// Clients of a port's plain listeners at once: one, unless the port is shared, and then no more than share a
+/// console by hand.
 const MAX_CLIENTS: usize = 8;
 /// Clients that are being told why they are refused. Further ones are closed without a word.
 const MAX_REFUSED: usize = 8;
-/// For a refused client to read why, and to close. Closed with bytes of it unread, it would be sent a reset, and might not see the sentence.
+/// For a refused client to read why, and to close. Closed with bytes of it unread, it would be sent a reset,
+/// and might not see the sentence.
 const REFUSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that such a client may send meanwhile.
 const REFUSED_BYTES: u64 = 64 * 1024;
@@ -170,8 +173,8 @@ impl Server {
     }
 }
 
-/// Feeds what the client sends to its session, no faster than the line takes it. The end of its input is the end of the client, as with ser2net:
-/// a program that has closed the line may open it again at once.
+/// Feeds what the client sends to its session, no faster than the line takes it. The end of its input is the
+/// end of the client, as with ser2net: a program that has closed the line may open it again at once.
 async fn feed(mut reader: OwnedReadHalf, feeder: &Feeder) -> SessionEnd {
     let mut buffer = [0; READ_CHUNK];
     loop {
@@ -201,7 +204,8 @@ impl Outlet for PlainOutlet {
         self.writer.write_all(&bytes).await.map_err(|_| Gone)
     }
 
-    /// There is nothing beside the bytes of the line. A client that has lost its write access is disconnected, and is told that.
+    /// There is nothing beside the bytes of the line. A client that has lost its write access is
+    /// disconnected, and is told that.
     async fn notice(&mut self, text: String) -> Result<(), Gone> {
         let writes = self.member.get().is_none_or(|member| self.console.roster().writes(*member));
         if writes {

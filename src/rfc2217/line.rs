@@ -1,6 +1,7 @@
-//! What a client of RFC 2217 sets of a line, and what it is told of it. A client sets something only if it has write access and the port has
-//! `remote_settings`; otherwise, and where the driver refuses, the reply has what is in effect. Settings, DTR and RTS are on a lease, which ends when
-//! the client goes, and when it loses its write access.
+//! What a client of RFC 2217 sets of a line, and what it is told of it. A client sets something only if it
+//! has write access and the port has `remote_settings`; otherwise, and where the driver refuses, the reply
+//! has what is in effect. Settings, DTR and RTS are on a lease, which ends when the client goes, and when it
+//! loses its write access.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,7 +25,8 @@ pub(super) struct BorrowedLine {
     wanted: Option<LineSettings>,
     /// Dropped, it gives the line back.
     lease: Option<oneshot::Sender<()>>,
-    /// DTR and RTS of a line without modem lines: nothing is there to be set, and clients want their word back.
+    /// DTR and RTS of a line without modem lines: nothing is there to be set, and clients want their word
+    /// back.
     imagined: (bool, bool),
     breaking_since: Option<Instant>,
     modem_mask: u8,
@@ -73,8 +75,8 @@ impl BorrowedLine {
             }
             Command::ModemState(_) => return self.modem_state().await.into_iter().collect(),
             Command::LineState(_) => Command::LineState(0),
-            // Nothing is kept here that could be discarded: what the device sent before the client came is not sent to it, and what the
-            // client has sent is on its way to the device.
+            // Nothing is kept here that could be discarded: what the device sent before the client came is
+            // not sent to it, and what the client has sent is on its way to the device.
             Command::Purge(_) => command,
             _ => {
                 if let Some(wanted) = command.apply(self.current()) {
@@ -187,8 +189,8 @@ impl BorrowedLine {
         })
     }
 
-    /// A break is sent once its client has ended it, as long as it was: so it stands behind what was sent before, and a client that goes
-    /// away does not leave the line in break.
+    /// A break is sent once its client has ended it, as long as it was: so it stands behind what was sent
+    /// before, and a client that goes away does not leave the line in break.
     fn line_break(&mut self, value: u8, feeder: &Feeder) -> Command {
         match value {
             control::BREAK_ON => {
@@ -245,7 +247,8 @@ impl BorrowedLine {
     }
 }
 
-/// Modem lines as a 16550 has them. A line without any is always ready: a client that waits for CTS would wait without limit.
+/// Modem lines as a 16550 has them. A line without any is always ready: a client that waits for CTS would
+/// wait without limit.
 fn bits(lines: Option<ModemLines>) -> u8 {
     let Some(ModemLines { cts, dsr, dcd, ri, .. }) = lines else {
         return modem_state::CLEAR_TO_SEND | modem_state::DATA_SET_READY | modem_state::CARRIER_DETECT;

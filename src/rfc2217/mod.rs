@@ -1,6 +1,7 @@
-//! RFC 2217 at a port: a session whose transport speaks telnet with the COM port control option, for programs that want a serial line
-//! (pyserial, labgrid, COM port redirectors). It is a session as any other: one client writes, the log has it, an administrator may end it. What
-//! the client sets of the line is on a lease, which ends with the client ([`line`]).
+//! RFC 2217 at a port: a session whose transport speaks telnet with the COM port control option, for programs
+//! that want a serial line (pyserial, labgrid, COM port redirectors). It is a session as any other: one
+//! client writes, the log has it, an administrator may end it. What the client sets of the line is on a
+//! lease, which ends with the client ([`line`]).
 
 mod line;
 
@@ -19,14 +20,15 @@ use crate::session::{
 use crate::telnet::{self, Command, Role, Telnet};
 use line::BorrowedLine;
 
-/// How often the modem lines and the error counters are looked at for a client: the kernel's notification of a change (TIOCMIWAIT) would need a
-/// thread for each client.
+/// How often the modem lines and the error counters are looked at for a client: the kernel's notification of
+/// a change (TIOCMIWAIT) would need a thread for each client.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// For the line to take the input of a client that has closed its connection. A slower line loses the rest.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves a client until it is gone or the port ends its session. `typed` is what it sends, and `outlet` is where telnet goes.
+/// Serves a client until it is gone or the port ends its session. `typed` is what it sends, and `outlet` is
+/// where telnet goes.
 pub async fn serve<O: Outlet + Send + 'static>(
     console: Arc<Console>,
     client: AttachedUser,

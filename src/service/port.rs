@@ -397,8 +397,8 @@ fn wanted(config: &Config, name: &PortName) -> LineConfig {
     }
 }
 
-/// What a TCP listener that was handed over speaks without a login, by its address. One that is none of the configured plain ones is SSH's: a socket
-/// that has not been moved yet since the configuration changed asks for a login.
+/// The protocol of a plain listener, by its address. Any other listener is SSH: a socket that has not been moved
+/// since the configuration changed requires a login.
 fn plain_protocol(port: &Port, listener: &TcpListener) -> Option<Protocol> {
     let at = listener.local_addr().ok()?;
     [(Protocol::Rfc2217, &port.rfc2217), (Protocol::Raw, &port.raw)].into_iter().find_map(

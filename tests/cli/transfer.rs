@@ -1,4 +1,5 @@
-//! `consolectl transfer`: a file by lrzsz at both ends, over the local socket, to and from a device that is another pseudo-terminal's end.
+//! `consolectl transfer`: a file by lrzsz at both ends, over the local socket, to and from a device that is
+//! another pseudo-terminal's end.
 
 use std::fs;
 use std::io::Read;
@@ -12,7 +13,8 @@ use crate::rig::{Rig, sha256, until};
 
 const MIB: usize = 1 << 20;
 
-/// Bytes in which everything occurs that means something on the way: each byte value, escape keys, XON, XOFF, CAN.
+/// Bytes in which everything occurs that means something on the way: each byte value, escape keys, XON, XOFF,
+/// CAN.
 fn contents(size: usize) -> Vec<u8> {
     let mut state = 17u32;
     let mut noise = || {
@@ -44,7 +46,8 @@ impl Cable {
         Self { socat, device }
     }
 
-    /// A program at the device. It is behind socat, as behind a line: at the pty itself lrzsz discards its own last answer as it ends.
+    /// A program at the device. It is behind socat, as behind a line: at the pty itself lrzsz discards its
+    /// own last answer as it ends.
     fn run(&self, program: &str, directory: &Path) -> Child {
         let mut command = Command::new("socat");
         command.arg(format!("OPEN:{},rawer", self.device.display())).arg(format!("EXEC:{program}"));
