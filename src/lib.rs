@@ -24,6 +24,7 @@ pub mod logdir;
 
 pub mod ring;
 pub mod serial;
+pub mod source;
 
 pub mod hub;
 
@@ -40,6 +41,8 @@ pub mod ssh;
 pub mod plaintext;
 
 pub mod service;
+
+pub mod dial;
 
 pub mod generator;
 

@@ -56,7 +56,7 @@ fn a_port_takes_each_key_from_its_own_table_then_its_template_then_defaults() {
 }
 
 #[test]
-fn a_rule_of_a_template_replaces_that_of_defaults_and_yields_to_the_ports() {
+fn a_trigger_of_a_template_replaces_that_of_defaults_and_is_replaced_by_the_ports() {
     let config = parse(
         "[defaults.triggers]\npanic = { match = \"one\" }\noom = { match = \"one\" }\n\
          [templates.t.triggers]\npanic = { match = \"two\" }\nquiet = { silence = \"5m\" }\n\
@@ -78,8 +78,8 @@ fn a_rule_of_a_template_replaces_that_of_defaults_and_yields_to_the_ports() {
 }
 
 #[test]
-fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
-    for (text, wanted) in [
+fn an_invalid_or_missing_template_is_reported_with_its_line() {
+    for (text, expected) in [
         (
             "[ports.a]\nlike = \"cisc\"\n[templates.cisco]\n",
             "config.toml:2: ports.a.like = \"cisc\": there is no template cisc: did you mean cisco?",
@@ -124,12 +124,12 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
         ),
         ("[template.t]\n", "config.toml:1: template: unknown key: did you mean templates?"),
     ] {
-        assert_eq!(complaint(text), wanted, "{text}");
+        assert_eq!(complaint(text), expected, "{text}");
     }
 }
 
 #[test]
-fn the_rules_of_defaults_template_and_port_together_are_bounded() {
+fn the_triggers_of_defaults_template_and_port_together_are_bounded() {
     let rules = |from: usize| -> String {
         (from..from + 9).map(|n| format!("r{n} = {{ match = \"x\" }}\n")).collect()
     };
@@ -145,7 +145,7 @@ fn the_rules_of_defaults_template_and_port_together_are_bounded() {
 }
 
 #[test]
-fn a_wrong_template_takes_no_port_down_that_listens_as_the_file_says() {
+fn an_invalid_template_stops_no_port_whose_listener_is_certain() {
     // Nothing of it says whether a port listens.
     for template in ["baud = \"fast\"", "buad = 9600", "listen = [\"127.0.0.1\"]\nbaud = 0", "log.type = 2"] {
         let text = format!("[templates.t]\n{template}\n[ports.a]\nlike = \"t\"\n[ports.b]\n");
@@ -189,9 +189,9 @@ fn a_group_has_ports_ranges_wildcards_and_other_groups() {
 }
 
 #[test]
-fn a_wrong_group_is_named_with_its_line() {
+fn an_invalid_group_is_reported_with_its_line() {
     let expected = "expected a list of ports such as [\"p01\", \"p[02-48]\", \"rack1-*\", \"@edge\"]";
-    for (text, wanted) in [
+    for (text, expected) in [
         ("[groups]\ncore = \"p01\"\n".to_owned(), format!("2: groups.core = \"p01\": {expected}")),
         ("[groups]\ncore = [\"p01\", 2]\n".to_owned(), format!("2: groups.core = 2: {expected}")),
         (
@@ -214,7 +214,7 @@ fn a_wrong_group_is_named_with_its_line() {
         ),
         (
             "[groups]\n\"-a\" = []\n".to_owned(),
-            "2: groups.-a: group name \"-a\" is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+            "2: groups.-a: invalid group name \"-a\": use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
                 .to_owned(),
         ),
         ("[group]\ncore = []\n".to_owned(), "1: group: unknown key: did you mean groups?".to_owned()),
@@ -223,7 +223,7 @@ fn a_wrong_group_is_named_with_its_line() {
             "2: groups.a: expected at most 65536 names in all groups together".to_owned(),
         ),
     ] {
-        assert_eq!(complaint(&text), format!("config.toml:{wanted}"), "{text}");
+        assert_eq!(complaint(&text), format!("config.toml:{expected}"), "{text}");
     }
 }
 
@@ -238,7 +238,7 @@ fn groups_within_groups_are_read_and_selected_in_linear_time() {
 }
 
 #[test]
-fn a_wrong_group_takes_no_port_down() {
+fn an_invalid_group_stops_no_port() {
     for groups in [
         "[groups]\ncore = [\"p[01-\"]\n",
         "[groups]\ncore = [\"@nosuch\"]\n",

@@ -28,7 +28,7 @@ fn served(settings: &str) -> Rig {
     rig
 }
 
-/// What `consolectl` says and how it ends.
+/// Output and exit status of `consolectl`.
 fn said(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -36,7 +36,7 @@ fn said(mut command: Command) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_terminal_gets_the_console_and_is_as_it_was_afterwards() {
+fn a_terminal_is_attached_and_restored_afterwards() {
     let rig = served("");
     let consolectl = rig.consolectl(&["connect", "demo"]);
     let words: Vec<_> = consolectl.get_args().map(|word| word.to_str().unwrap()).collect();
@@ -73,7 +73,7 @@ fn a_terminal_gets_the_console_and_is_as_it_was_afterwards() {
 }
 
 #[test]
-fn a_pipe_gets_bytes_and_nothing_else() {
+fn a_pipe_receives_bytes_only() {
     let rig = served("");
     rig.say(b"long ago\r\n");
     rig.wait_for_log("long ago");
@@ -92,7 +92,7 @@ fn a_pipe_gets_bytes_and_nothing_else() {
 }
 
 #[test]
-fn a_pipe_that_has_ended_costs_no_processor() {
+fn a_pipe_at_its_end_uses_no_cpu_time() {
     let rig = served("");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -122,7 +122,7 @@ fn a_port_that_stops_ends_its_local_clients() {
 }
 
 #[test]
-fn a_pipe_that_may_not_write_is_told_who_does() {
+fn a_pipe_without_write_access_is_told_who_has_it() {
     let rig = served("");
     let _writer = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -136,7 +136,7 @@ fn a_pipe_that_may_not_write_is_told_who_does() {
 }
 
 #[test]
-fn a_pipe_that_another_client_does_not_let_write_fails() {
+fn a_pipe_that_never_gets_write_access_fails() {
     let rig = served("");
     let mut writer = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -145,7 +145,8 @@ fn a_pipe_that_another_client_does_not_let_write_fails() {
     pipe.end_input();
     pipe.ends_with(1);
     assert!(
-        pipe.aside().contains("has write access; you are read-only: input is discarded]\n[no input was sent]\n")
+        pipe.aside()
+            .contains("has write access; you are read-only: input is discarded]\n[no input was sent]\n")
     );
     assert!(
         pipe.aside().ends_with("consolectl: not all of the input was sent to demo\n"),
@@ -164,7 +165,7 @@ fn a_pipe_that_another_client_does_not_let_write_fails() {
 }
 
 #[test]
-fn a_local_session_ends_with_its_device_if_it_is_asked_to() {
+fn a_local_session_ends_with_its_device_on_request() {
     let mut rig = served("");
     let mut client = Client::start(rig.consolectl(&["connect", "--no-reconnect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -177,7 +178,7 @@ fn a_local_session_ends_with_its_device_if_it_is_asked_to() {
 }
 
 #[test]
-fn at_a_terminal_an_enquiry_alone_reaches_the_device_and_leaving_ends_the_line() {
+fn a_single_control_e_is_sent_to_the_device_and_detaching_ends_the_line() {
     let rig = served("");
     rig.say(b"Switch>");
     rig.wait_for_log("Switch>");
@@ -243,7 +244,7 @@ fn a_paste_that_is_killed_at_a_stuck_device_is_noticed() {
 }
 
 #[test]
-fn an_account_that_asks_nothing_cannot_keep_others_out() {
+fn an_idle_client_does_not_block_others() {
     let rig = served("");
     open_to_everybody(&rig);
     let socket = rig.path("run/attach/demo");
@@ -258,7 +259,7 @@ fn an_account_that_asks_nothing_cannot_keep_others_out() {
 }
 
 #[test]
-fn a_uid_without_an_account_is_told_that_nobody_knows_who_it_is() {
+fn a_uid_without_an_account_is_rejected_with_a_reason() {
     const STRANGER: u32 = 4_000_000_000;
     let rig = served("");
     open_to_everybody(&rig);
@@ -282,7 +283,7 @@ fn as_uid(uid: u32, connect: impl FnOnce() -> Vec<UnixStream> + Send + 'static) 
 }
 
 #[test]
-fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
+fn access_requires_membership_in_one_of_the_groups() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     accounts.run(&["usermod", "-aG", "dialout", "alice"]);
@@ -316,7 +317,7 @@ fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
 }
 
 #[test]
-fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
+fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     accounts.add("carol", None);
@@ -373,7 +374,7 @@ fn the_logs_of_all_ports_are_searched() {
     let (status, _, why) = said(rig.consolectl(&["grep", "a("]));
     assert!(status == Some(2) && why.contains("unclosed group") && why.lines().count() == 1, "{why}");
     let (status, _, why) = said(rig.consolectl(&["log", "demo", "--since", "soon"]));
-    assert!(status == Some(2) && why.contains("expected how long ago"), "{why}");
+    assert!(status == Some(2) && why.contains("expected a duration ago"), "{why}");
     // The device answers what it is sent.
     let mut asked = Client::start(rig.consolectl(&["send", "--expect", "answer", "demo", "question\\r"]));
     rig.expect_at_device(b"question\r");
@@ -448,7 +449,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
 }
 
 #[test]
-fn the_log_of_a_former_port_is_for_those_who_may_read_its_files() {
+fn the_log_of_a_former_port_requires_permission_on_its_files() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     let directory = rig.path("logs/old");
@@ -485,7 +486,7 @@ fn open_to_everybody(rig: &Rig) {
 }
 
 #[test]
-fn status_shows_settings_traffic_and_who_is_attached() {
+fn status_shows_settings_traffic_and_attached_users() {
     let mut rig = Rig::new("baud = 115200");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -505,7 +506,7 @@ fn status_shows_settings_traffic_and_who_is_attached() {
 }
 
 #[test]
-fn status_goes_on_past_a_socket_that_nobody_serves() {
+fn status_continues_after_a_socket_without_a_server() {
     let rig = served("");
     drop(std::os::unix::net::UnixListener::bind(rig.path("run/attach/dead")).unwrap());
     fs::write(rig.path("run/running/dead"), "").unwrap();
@@ -528,7 +529,7 @@ fn status_does_not_start_a_port_that_does_not_run() {
 }
 
 #[test]
-fn a_port_that_says_nothing_is_not_waited_for_without_end() {
+fn a_port_that_does_not_answer_times_out() {
     let rig = Rig::new("");
     // Its listener is the bench's, which nobody accepts from.
     let (status, _, aside) = said(rig.consolectl(&["connect", "demo"]));
@@ -554,12 +555,12 @@ fn a_systemctl_that_fails_is_quoted() {
 fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
     let rig = served("");
     for (words, wanted) in [
-        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
         (&["connect", "dmeo"], "consolectl: there is no port dmeo: did you mean demo?\n"),
         (&["log", "emo"], "consolectl: there is no port emo: did you mean demo?\n"),
-        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
-        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: there are demo\n"),
-        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
+        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
+        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
     ] {
         let (status, _, aside) = said(rig.consolectl(words));
         assert_eq!((status, aside.as_str()), (Some(1), wanted), "{words:?}");
@@ -567,7 +568,7 @@ fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
 }
 
 #[test]
-fn the_beginning_of_a_name_is_enough_if_it_is_the_only_one() {
+fn a_unique_abbreviation_of_a_name_is_accepted() {
     let rig = served("");
     let (status, table, aside) = said(rig.consolectl(&["status", "de", "--json"]));
     assert_eq!((status, aside.as_str()), (Some(0), ""));
@@ -592,7 +593,7 @@ fn no_sockets_at_all_is_one_sentence_and_exit_status_1() {
 }
 
 #[test]
-fn wrong_usage_is_exit_status_2() {
+fn a_usage_error_is_exit_status_2() {
     let rig = Rig::new("");
     for arguments in [&["connect"][..], &["connect", "../etc"], &["connect", "a%b"], &["reboot"]] {
         let (status, shown, aside) = said(rig.consolectl(arguments));
@@ -602,7 +603,7 @@ fn wrong_usage_is_exit_status_2() {
 }
 
 #[test]
-fn a_closed_output_is_no_panic() {
+fn a_closed_output_does_not_panic() {
     let rig = served("");
     let mut command = rig.consolectl(&["status"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

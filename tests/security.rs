@@ -22,11 +22,11 @@ const STARTS: [(&str, &str); 16] = [
     ("src/cli/doctor/device.rs", "Command::new(\"modprobe\")"),
     // What keys sshd takes, by sshd -T
     ("src/cli/doctor/key_sources.rs", "Command::new(SSHD)"),
-    ("src/cli/doctor/units.rs", "Command::new(\"systemctl\")"),
-    ("src/cli/doctor/units.rs", "Command::new(\"systemctl\")"),
+    ("src/cli/doctor/systemd.rs", "Command::new(\"systemctl\")"),
+    ("src/cli/doctor/systemd.rs", "Command::new(\"systemctl\")"),
     ("src/cli/local.rs", "Command::new(\"systemctl\")"),
     // Itself, for what Control-C is to end.
-    ("src/cli/mod.rs", "Command::new(\"/proc/self/exe\")"),
+    ("src/cli/program.rs", "Command::new(\"/proc/self/exe\")"),
     ("src/cli/units.rs", "Command::new(\"systemctl\")"),
     ("src/foreground/children.rs", "Command::new(\"/usr/bin/setpriv\")"),
     ("src/foreground/line.rs", "Command::new(\"/usr/bin/setsid\")"),

@@ -222,7 +222,7 @@ fn answers_stand_below_their_ports_and_a_silent_one_fails() {
         racks.says(&["send", "rack1-[01,02]", "\\r", "--expect", "#$", "--timeout", "2"]);
     answering.join().unwrap();
     assert_eq!((code, aside.as_str()), (1, "consolectl: failed at 1 of 2 ports: rack1-02\n"), "{said}");
-    assert!(said.contains("rack1-01: sent; \"#$\" came\n    12:00\n    rack1-01#\n"), "{said}");
+    assert!(said.contains("rack1-01: sent; received \"#$\"\n    12:00\n    rack1-01#\n"), "{said}");
     assert!(said.contains("rack1-02: no match for \"#$\" within 2 s\n"), "{said}");
 
     let mut expecting = Client::start(racks.consolectl(&["expect", "edge,rack1-10", "login:"]));
@@ -230,7 +230,7 @@ fn answers_stand_below_their_ports_and_a_silent_one_fails() {
         until("both to be waited for", || {
             racks.say(number, b"login:\r\n");
             let shown = String::from_utf8_lossy(&expecting.shown()).into_owned();
-            shown.contains(&format!("{}: \"login:\" came", PORTS[number])).then_some(())
+            shown.contains(&format!("{}: received \"login:\"", PORTS[number])).then_some(())
         });
     }
     expecting.ends_with(0);
@@ -259,7 +259,7 @@ fn many_ports_are_watched_line_by_line_and_only_watched() {
     racks.unplug(1);
     watch.sees("rack1-01# [rack1-01 unplugged ");
     racks.plug(1);
-    watch.sees("rack1-01# [rack1-01 reconnected  ");
+    watch.sees("rack1-01# [rack1-01 reconnected ");
     racks.say(1, b"hello again\r\n");
     watch.sees("rack1-01: hello again\n");
     let shown = String::from_utf8(watch.shown()).unwrap();

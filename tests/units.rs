@@ -37,7 +37,8 @@ const SANDBOX: [(&str, &str); 25] = [
 const STRICTER: [(&str, &str); 1] = [("RestrictAddressFamilies", "none")];
 
 /// Directives that another one of the unit makes unnecessary (systemd.exec(5)).
-const IMPLIED: [(&str, &str); 2] = [("DevicePolicy", "PrivateDevices=yes"), ("ProcSubset", "ProtectProc=invisible")];
+const IMPLIED: [(&str, &str); 2] =
+    [("DevicePolicy", "PrivateDevices=yes"), ("ProcSubset", "ProtectProc=invisible")];
 
 /// Why a unit lacks directives of the sandbox: one line each.
 fn lacking(name: &str, unit: &str) -> Vec<String> {
@@ -47,7 +48,8 @@ fn lacking(name: &str, unit: &str) -> Vec<String> {
     for (directive, value) in SANDBOX {
         // Named in a comment, or set to another value below its reason.
         let is_explained = explained.contains(&format!("{directive}="));
-        let is_stricter = STRICTER.iter().any(|(one, value)| *one == directive && set(&format!("{one}={value}")));
+        let is_stricter =
+            STRICTER.iter().any(|(one, value)| *one == directive && set(&format!("{one}={value}")));
         let is_implied = IMPLIED.iter().any(|(one, by)| *one == directive && set(by));
         if !set(&format!("{directive}={value}")) && !is_stricter && !is_explained && !is_implied {
             lacking.push(format!("{name}: {directive}={value} is neither set nor explained"));
@@ -62,7 +64,9 @@ fn services() -> Vec<(String, String)> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "service"))
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+        .map(|path| {
+            (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap())
+        })
         .collect();
     services.sort();
     services
@@ -83,8 +87,13 @@ fn a_directive_that_a_unit_loses_is_reported() {
             let line = format!("{directive}={value}\n");
             if unit.contains(&format!("\n{line}")) && !IMPLIED.iter().any(|(one, _)| *one == directive) {
                 let without = unit.replacen(&format!("\n{line}"), "\n", 1);
-                let explained = unit.split_once("# Left open, and why").is_some_and(|(_, end)| end.contains(&format!("{directive}=")));
-                assert!(explained || lacking(&name, &without).iter().any(|line| line.contains(directive)), "{name} without {directive}");
+                let explained = unit
+                    .split_once("# Left open, and why")
+                    .is_some_and(|(_, end)| end.contains(&format!("{directive}=")));
+                assert!(
+                    explained || lacking(&name, &without).iter().any(|line| line.contains(directive)),
+                    "{name} without {directive}"
+                );
             }
         }
     }

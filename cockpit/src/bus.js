@@ -83,7 +83,7 @@ export function onPorts(callback) {
 }
 
 /** Calls back with the name of a unit of ours whose state or STATUS= has changed, and the new STATUS=, if it has. */
-export function onUnits(callback) {
+export function onUnits(callback, failed) {
     const subscription = systemd.subscribe(
         { path_namespace: "/org/freedesktop/systemd1/unit", interface: PROPERTIES, member: "PropertiesChanged" },
         (path, _interface, _member, [name, changed]) => {
@@ -92,9 +92,10 @@ export function onUnits(callback) {
         },
     );
     // systemd sends these signals only while some client has subscribed.
-    systemd.call("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Subscribe", [], { type: "" }).catch((error) =>
-        console.warn("systemd does not report changes of units; states are up to 5 seconds old:", error.message),
-    );
+    systemd.call("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Subscribe", [], { type: "" }).catch((error) => {
+        console.warn("systemd does not report changes of units, which are polled:", error.message);
+        failed();
+    });
     return subscription;
 }
 

@@ -133,7 +133,7 @@ export class Changes {
         );
         const conflicts = this.ports.manager?.Conflicts || [];
         this.conflicts.replaceChildren(...conflicts.map((text) => h("div", { class: "alert warning" }, h("span", {}, plain(text)))));
-        setText(this.rights, this.ports.mayAdminister ? "" : "You may look. Changes are for root and the members of the group sudo, unless polkit says otherwise.");
+        setText(this.rights, this.ports.mayAdminister ? "" : "Read-only: changes require root or membership in the group sudo, unless polkit grants them to others.");
         const { lastChange } = this.ports;
         const [who, when, count] = this.ports.manager?.LastCommit || [];
         setText(

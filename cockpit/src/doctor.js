@@ -55,7 +55,7 @@ export class Doctor {
                       "table",
                       { "aria-label": "Findings" },
                       h("thead", {}, h("tr", {}, ...["Port", "What is wrong", "What would help"].map((title) => h("th", { scope: "col" }, title)))),
-                      h("tbody", {}, ...findings.map(({ port, what, mend }) => h("tr", {}, h("th", { scope: "row" }, port ? h("a", { href: `#/settings/${encodeURIComponent(port)}` }, port) : "all ports"), h("td", {}, plain(what)), h("td", { class: "mono" }, plain(mend))))),
+                      h("tbody", {}, ...findings.map(({ port, problem, fix }) => h("tr", {}, h("th", { scope: "row" }, port ? h("a", { href: `#/settings/${encodeURIComponent(port)}` }, port) : "all ports"), h("td", {}, plain(problem)), h("td", { class: "mono" }, plain(fix))))),
                   )
                 : h("p", {}, "Nothing wrong was found."),
         );

@@ -47,6 +47,12 @@ export function sentence(error) {
     return text.replace(/^consolectl: /, "");
 }
 
+const collator = new Intl.Collator("en", { numeric: true });
+/** p2 before p10. A collator that is kept: `localeCompare` with options makes one for each comparison. */
+export function naturally(a, b) {
+    return collator.compare(a, b);
+}
+
 let uid = 0;
 export function id(prefix) {
     uid += 1;

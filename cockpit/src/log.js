@@ -1,7 +1,7 @@
 // The log: its last lines, what is added, a search over rotated files and all ports, the activity of the last day, a download.
 // Everything is read by `consolectl log` and `grep` as the user, so that the access groups of a port hold here too.
 import { consolectl } from "./bus.js";
-import { bytes, h, plain, sentence, setText } from "./dom.js";
+import { bytes, h, naturally, plain, sentence, setText } from "./dom.js";
 
 const cockpit = window.cockpit;
 /** Lines on the page. More make the page slow; the download has all. */
@@ -84,7 +84,7 @@ export class Log {
             this.stopFollowing();
             return;
         }
-        const names = [...this.ports.all.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+        const names = [...this.ports.all.keys()].sort((a, b) => naturally(a, b));
         if (names.join("\n") !== this.names) {
             this.names = names.join("\n");
             this.choice.replaceChildren(...names.map((name) => h("option", { value: name }, name)));

@@ -1,6 +1,6 @@
 // The table of all ports. Rows are updated in place, so that focus, selection and scrolling stay.
 import { consolectl } from "./bus.js";
-import { bytes, h, plain, setText } from "./dom.js";
+import { bytes, h, naturally, plain, setText } from "./dom.js";
 import { parseLine } from "./log.js";
 import { CONDITIONS, condition, effective, settings } from "./ports.js";
 
@@ -61,7 +61,7 @@ export class Overview {
         this.drawGroups();
         const words = this.filter.value.toLowerCase().split(/\s+/).filter(Boolean);
         const members = this.group.value && new Set((this.groups().find(([name]) => name === this.group.value)?.[1] || []).flatMap(expand));
-        const order = [...this.ports.all.values()].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+        const order = [...this.ports.all.values()].sort((a, b) => naturally(a.name, b.name));
         let shown = 0;
         let place = this.body.firstChild;
         for (const port of order) {
@@ -83,9 +83,11 @@ export class Overview {
                 this.rows.delete(name);
             }
         }
+        // For the tests: how long it took from the beginning of the navigation.
+        if (order.length && !this.drawnAt) this.drawnAt = performance.now();
         const open = order.filter((port) => condition(port) === "open").length;
         const failed = order.filter((port) => condition(port) === "failed").length;
-        setText(this.summary, `${shown === order.length ? "" : `${shown} of `}${order.length} ports, ${open} open${failed ? `, ${failed} with errors` : ""}`);
+        setText(this.summary, `${shown === order.length ? "" : `${shown} of `}${order.length} ${order.length === 1 ? "port" : "ports"}, ${open} open${failed ? `, ${failed} not working` : ""}`);
     }
 
     row(port) {
@@ -121,7 +123,7 @@ export class Overview {
         } finally {
             this.reading = false;
         }
-        this.draw();
+        if (wanted.length) this.draw();
     }
 
     drawTriggered() {
@@ -188,7 +190,7 @@ class Row {
         setText(this.description, plain(keys.description || ""));
         setText(this.settings, settings(keys));
         setText(this.users, port.sessions.map((session) => `${session.user}${session.writes ? " ✎" : ""}`).join(", "));
-        this.users.title = port.sessions.map((session) => `${session.user} from ${session.from}, ${session.writes ? "writes" : "watches"}`).join("\n");
+        this.users.title = port.sessions.map((session) => `${session.user} from ${session.from}, ${session.writes ? "read-write" : "read-only"}`).join("\n");
         setText(this.received, port.received ? bytes(port.received) : "");
         setText(this.sent, port.sent ? bytes(port.sent) : "");
         setText(this.errors, port.errors ? String(port.errors) : "");
@@ -201,6 +203,6 @@ class Row {
         const state = port.state || "";
         const own = kind === "failed" || (kind === "unplugged" && state !== "unplugged") || (kind === "open" && state !== "open") ? state : "";
         const finding = TROUBLE.includes(kind) && this.ports.findings.find((found) => found.port === port.name);
-        return plain(own || (finding ? `${finding.what} — ${finding.mend}` : ""));
+        return plain(own || (finding ? `${finding.problem} — ${finding.fix}` : ""));
     }
 }

@@ -1,9 +1,14 @@
 // What is known of the ports, kept up to date: systemd's signals say when a port's state changes, signals of org.consoleserver1
 // when the configuration does; counters are polled while the page is visible.
-import { PORT, TOP, MANAGER, json, objects, onManager, onPorts, onUnits, portCall, portName, portPath, properties, property } from "./bus.js";
+import { PORT, TOP, MANAGER, json, manager, objects, onManager, onPorts, onUnits, portCall, portName, portPath, properties, property } from "./bus.js";
 
-/** How often counters are read while the page is visible. One reading of 48 ports costs 20 ms of processor. */
+/**
+ * How often counters are read while the page is visible, if a port's STATUS= has changed since, which has the bytes of both directions:
+ * by one consolectl, which asks all ports that run. While no device talks, nothing is read.
+ */
 const POLL_MS = 5000;
+/** Every so many times everything is read in any case, and also why ports do not run. */
+const LIST_EVERY = 12;
 /** Signals within this time are answered by one reading: a unit that starts sends about ten of them. */
 const COALESCE_MS = 60;
 /** A full listing is repeated this often at most: each of 48 ports that are created in a row sends signals. */
@@ -30,13 +35,16 @@ export class Ports extends EventTarget {
 
     start() {
         this.list();
-        onUnits((unit, status) => this.unitChanged(unit, status));
+        onUnits(
+            (unit, status) => this.unitChanged(unit, status),
+            () => (this.withoutSignals = true),
+        );
         onPorts(() => this.listSoon());
         onManager((member, args) => this.signalled(member, args));
         document.addEventListener("visibilitychange", () => {
             if (!document.hidden) this.list();
         });
-        this.pollTimer = setInterval(() => document.hidden || this.poll(), POLL_MS);
+        this.pollTimer = setInterval(() => document.hidden || this.pollIfNeeded(), POLL_MS);
     }
 
     get(name) {
@@ -72,9 +80,10 @@ export class Ports extends EventTarget {
 
     async listNow() {
         try {
-            const [found, top, may] = await Promise.all([objects(), properties(TOP, MANAGER), this.askRights()]);
-            this.mayAdminister = may;
-            this.manager = top;
+            const manager = Promise.all([properties(TOP, MANAGER), this.askRights()]);
+            // (A failure of the one that is not awaited yet is reported below.)
+            manager.catch(() => {});
+            const found = await objects();
             const before = this.all;
             this.all = new Map();
             for (const [path, values] of found) {
@@ -83,16 +92,19 @@ export class Ports extends EventTarget {
                 this.all.set(name, Object.assign(port, taken(values)));
             }
             this.error = null;
+            // The ports are shown before it is known what the user may do.
+            this.announce();
+            [this.manager, this.mayAdminister] = await manager;
             this.loaded = true;
         } catch (error) {
             this.error = error;
         }
         this.announce();
-        if (!this.error) await this.poll();
+        if (!this.error) await this.poll(true);
     }
 
     async askRights() {
-        const [may] = await window.cockpit.dbus("org.consoleserver1", { bus: "system" }).call(TOP, MANAGER, "MayAdminister", [], { type: "" });
+        const [may] = await manager("MayAdminister");
         return may;
     }
 
@@ -103,6 +115,7 @@ export class Ports extends EventTarget {
     }
 
     unitChanged(unit, status) {
+        this.stirred = true;
         if (status !== undefined) {
             // A port that talks has a new STATUS= every second, of which only the counters differ: the poll reads these.
             const words = status.replace(/\d+ (bytes )?(in|out)\b/g, "");
@@ -131,12 +144,29 @@ export class Ports extends EventTarget {
         }
     }
 
+    pollIfNeeded() {
+        this.polls = (this.polls || 0) + 1;
+        const all = this.polls % LIST_EVERY === 0;
+        // No signal says which of several users has write access now.
+        const shared = [...this.all.values()].some(({ sessions }) => sessions.length > 1);
+        if (all || this.stirred || shared || this.withoutSignals) {
+            this.stirred = false;
+            this.poll(all);
+        }
+    }
+
     /** Counters and users of the ports that run, by one process; and why those that do not run do not. */
-    async poll() {
+    async poll(all = false) {
         if (this.polling) return;
         this.polling = true;
+        let changed = true;
         try {
-            const [status, listed] = await Promise.all([json(["status", "--json"], true), json(["list", "--json"], true)]);
+            const asked = [json(["status", "--json"], true)];
+            if (all || this.withoutSignals) asked.push(json(["list", "--json"], true));
+            const [status, listed = []] = await Promise.all(asked);
+            const seen = JSON.stringify([status, listed]);
+            changed = all || listed.length > 0 || seen !== this.seen;
+            this.seen = seen;
             for (const { port: name, state, plugged } of listed) {
                 const port = this.all.get(name);
                 if (port) Object.assign(port, { state, plugged });
@@ -159,7 +189,7 @@ export class Ports extends EventTarget {
         } finally {
             this.polling = false;
         }
-        this.announce();
+        if (changed) this.announce();
         this.announce("poll");
     }
 

@@ -1,6 +1,6 @@
 // The settings of a port: a form over the candidate. Every value is checked by the daemon, whose sentence is shown.
 import { manager, portCall, variant } from "./bus.js";
-import { h, id, plain, sentence, setText } from "./dom.js";
+import { h, id, naturally, plain, sentence, setText } from "./dom.js";
 import { KEYS, parse, show } from "./keys.js";
 
 const cockpit = window.cockpit;
@@ -72,7 +72,7 @@ export class Settings {
 
     draw() {
         if (!this.element.isConnected) return;
-        const names = [...this.ports.all.keys()].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
+        const names = [...this.ports.all.keys()].sort((a, b) => naturally(a, b));
         if (names.join("\n") !== this.names) {
             this.names = names.join("\n");
             this.choice.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
@@ -98,7 +98,7 @@ export class Settings {
             input.classList.toggle("differs", differs(running) || differs(committed));
             reset.hidden = origin !== "port" || ["device", "description"].includes(key.name);
         }
-        setText(this.state, [plain(port.state || ""), this.ports.mayAdminister ? "" : "You may look. Changes are for root and the members of the group sudo, unless polkit says otherwise."].filter(Boolean).join(" · "));
+        setText(this.state, [plain(port.state || ""), this.ports.mayAdminister ? "" : "Read-only: changes require root or membership in the group sudo, unless polkit grants them to others."].filter(Boolean).join(" · "));
         const triggers = Object.entries(candidate).filter(([key]) => key.startsWith("triggers."));
         this.triggers.replaceChildren(...(triggers.length ? [h("h2", {}, "Triggers"), h("ul", {}, ...triggers.map(([key, value]) => h("li", {}, h("code", {}, plain(`${key} = ${show(value)}`)))))] : []));
     }

@@ -66,7 +66,7 @@ class Session {
             { class: "toolbar", role: "toolbar", "aria-label": `Console ${this.name}` },
             action("Take over", "Take write access from the client that has it (escape command f)", command("f")),
             action("Write", "Take write access if no client has it (a)", command("a")),
-            action("Watch", "Give up write access and watch only (s)", command("s")),
+            action("Read-only", "Give up write access (s)", command("s")),
             action("Break", "Send a break of half a second (l0)", command("l0")),
             action("Message…", "Send a message to everyone at this console (b)", () => this.toggle(this.message)),
             action("Timestamps", "Show the time before each line, or no longer (t)", command("t")),
@@ -94,7 +94,7 @@ class Session {
             fontSize: 14,
             screenReaderMode: localStorage.getItem("consoleserver:screen-reader") === "yes",
             theme: { background: "#151515", foreground: "#f0f0f0" },
-            // A device must not be able to offer links.
+            // A device must not be able to offer hyperlinks.
             linkHandler: { activate() {}, allowNonHttpProtocols: false },
         });
         // Title and icon (0, 1, 2), hyperlinks (8) and the clipboard (52) are not for the device to set. xterm.js alone would ignore
@@ -284,7 +284,7 @@ class Session {
             return;
         }
         const [symbol, word] = CONDITIONS[condition(port)];
-        const people = port.sessions.map((session) => `${session.user}${session.writes ? " writes" : " watches"}`);
+        const people = port.sessions.map((session) => `${session.user}: ${session.writes ? "read-write" : "read-only"}`);
         const state = condition(port) === "failed" || condition(port) === "unplugged" ? port.state : word;
         setText(this.roster, [`${symbol} ${state}`, settings(effective(port)), effective(port).description, ...people].filter(Boolean).join(" · "));
     }

@@ -33,7 +33,7 @@ async function until(who, what, fn, argument) {
     try {
         await who.frame.waitForFunction(fn, argument, { timeout: 15000, polling: 50 });
     } catch (error) {
-        throw new Error(`${who.user}'s page: not ${what}: ${error.message.split("\n")[0]}\n${await who.frame.evaluate(() => document.body.innerText)}`);
+        throw new Error(`${who.user}'s page: not ${what}: ${error.message.split("\n")[0]}\n${(await who.frame.evaluate(() => document.body.innerText)).slice(0, 3000)}`);
     }
 }
 const saysInMain = (who, text) => until(who, `'${text}'`, (wanted) => document.body.innerText.includes(wanted), text);
@@ -129,15 +129,15 @@ const steps = {
         const bob = await visitor("bob", "console/ttyUSB1");
         await chrome.open(alice.frame, "console/ttyUSB1");
         await chrome.waitForText(bob.frame, "ttyUSB1", "alice");
-        await saysInMain(bob, "alice writes");
-        await saysInMain(alice, "bob watches");
+        await saysInMain(bob, "alice: read-write");
+        await saysInMain(alice, "bob: read-only");
         await press(bob, "Take over");
         await chrome.waitForText(alice.frame, "ttyUSB1", "bob");
-        await saysInMain(alice, "bob writes");
+        await saysInMain(alice, "bob: read-write");
         await bob.page.keyboard.type("from bob");
         await chrome.waitForText(alice.frame, "ttyUSB1", "from bob");
         await press(alice, "Take over");
-        await saysInMain(bob, "alice writes");
+        await saysInMain(bob, "alice: read-write");
         await alice.page.keyboard.type("alice again");
         await chrome.waitForText(bob.frame, "ttyUSB1", "alice again");
         await press(alice, "Message…");
@@ -217,7 +217,7 @@ const steps = {
 
     async "bob sees everything and changes nothing; eve has no console"() {
         const bob = await visitor("bob", "settings/ttyUSB3");
-        await saysInMain(bob, "You may look");
+        await saysInMain(bob, "Read-only: changes require");
         await bob.frame.getByLabel("Idle timeout").fill("60");
         await press(bob, "Set");
         await saysInMain(bob, "Set: ");
@@ -244,6 +244,10 @@ const steps = {
 
     async "doctor, and no serious finding of axe-core on any page, light or dark"() {
         const [alice] = people;
+        await chrome.open(alice.frame, "doctor");
+        // The device of ttyUSB2 has gone.
+        await press(alice, "Examine again");
+        await until(alice, "a finding with its fix", () => [...document.querySelectorAll("table[aria-label=Findings] tbody tr")].some((row) => row.cells[0].innerText === "ttyUSB2" && row.cells[1].innerText && row.cells[2].innerText));
         const axe = readFileSync(new URL("../node_modules/axe-core/axe.min.js", import.meta.url), "utf8");
         for (const style of ["light", "dark"]) {
             await alice.frame.evaluate((chosenStyle) => {

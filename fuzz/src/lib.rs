@@ -9,6 +9,7 @@ pub mod config;
 pub mod encoders;
 pub mod escape;
 pub mod exec;
+pub mod far_end;
 pub mod history;
 pub mod importers;
 mod pieces;
@@ -22,7 +23,7 @@ mod wire;
 pub type Run = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, Run); 14] = [
+pub const TARGETS: [(&str, Run); 15] = [
     ("attach_protocol", attach_protocol::run),
     ("auth_protocol", auth_protocol::run),
     ("authorized_keys", authorized_keys::run),
@@ -31,6 +32,7 @@ pub const TARGETS: [(&str, Run); 14] = [
     ("encoders", encoders::run),
     ("escape", escape::run),
     ("exec", exec::run),
+    ("far_end", far_end::run),
     ("history", history::run),
     ("importers", importers::run),
     ("replay", replay::run),

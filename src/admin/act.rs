@@ -1,6 +1,5 @@
-//! Reports each change after it was made: to the journal, key by key, with the old value, the author and
-//! the origin (an audit
-//! trail), and to clients on the bus by one signal.
+//! Reports each change after it was made: to the journal, key by key, with the old value, the author and the
+//! origin (an audit trail), and to clients on the bus by one signal.
 
 use std::time::Duration;
 
@@ -24,8 +23,7 @@ const BATCH_SIGNALS: usize = 64;
 const BATCH_PAUSE: Duration = Duration::from_millis(2);
 
 impl Core {
-    /// Reports changes of the candidate.
-    pub(super) async fn tell_of_edit(&self, altered: Vec<Altered>) {
+    pub(super) async fn report_edit(&self, altered: Vec<Altered>) {
         let Some(first) = altered.first() else { return };
         let is = |action| altered.iter().any(|one| one.action == action);
         // Of several, the most significant one.
@@ -51,11 +49,11 @@ impl Core {
                 }
             }
         };
-        self.tell_of(action, altered, &text).await;
+        self.report(action, altered, &text).await;
     }
 
     /// Reports any action. `text` follows the name of the user; without a user it is the whole sentence.
-    pub(super) async fn tell_of(&self, action: Action, altered: Vec<Altered>, text: &str) {
+    pub(super) async fn report(&self, action: Action, altered: Vec<Altered>, text: &str) {
         let caller = whole_caller();
         let text = match caller.connection.is_empty() {
             true => text.to_owned(),
@@ -79,8 +77,8 @@ impl Core {
         let Caller { name, origin, connection } = caller;
         let by = By { who: name, from: origin.from, session: origin.session, caller: connection };
         let revision = self.state().revision;
-        let told = Manager::changed(&self.emitter, action.as_str(), by, revision, keys, count, &text);
-        if let Err(error) = told.await {
+        let reported = Manager::changed(&self.emitter, action.as_str(), by, revision, keys, count, &text);
+        if let Err(error) = reported.await {
             tracing::warn!("cannot send the signal Changed: {error}");
         }
     }

@@ -1,8 +1,6 @@
 //! The only place that decides who may administer. A table lists each method and writable property with the
-//! permission it
-//! requires; anything else is denied. polkit is asked about the caller's unique bus name, never about a
-//! process id, which may
-//! have been reused.
+//! permission it requires; anything else is denied. polkit is asked about the caller's unique bus name, never
+//! about a process id, which may have been reused.
 
 use std::collections::HashMap;
 
@@ -84,21 +82,17 @@ pub fn needs(interface: &str, member: &str) -> Option<Permission> {
 }
 
 /// Why a call is denied.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum Denied {
-    /// Not in the table.
     #[error("{0}.{1} cannot be called")]
     NotInTable(String, String),
-    /// No credentials.
     #[error("the bus does not identify the caller: {0}")]
     Nobody(String),
-    /// Not a port.
     #[error("{0} is not {PORT_USER}: only ports may report triggers")]
     NotAPort(String),
-    /// polkit denies it.
     #[error("{0} may not administer this console server (polkit: {1})")]
     No(String, &'static str),
-    /// polkit does not reply.
     #[error(
         "{0} may not administer this console server: polkit does not reply, and without it only root may ({1})"
     )]

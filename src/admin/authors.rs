@@ -1,6 +1,5 @@
 //! Attributes changes to their authors: which changes of others a change replaces, the changes of one
-//! administrator, and those of a
-//! commit that was rolled back. Pure, as `edits` is.
+//! administrator, and those of a commit that was rolled back. Pure, as `edits` is.
 
 use std::collections::BTreeMap;
 
@@ -17,28 +16,22 @@ const NAMED_REPLACED: usize = 8;
 /// `CONSOLE_ACTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A key was set.
     Set,
     /// A key was unset, so that its default applies.
     Unset,
-    /// A port was created.
     Create,
     /// A port, or a whole trigger rule, was removed.
     Remove,
-    /// Changes took effect.
     Reload,
     /// Changes were written to the committed file.
     Commit,
     /// A commit that waited was confirmed.
     Confirm,
-    /// Uncommitted changes were dropped.
     Revert,
-    /// A commit was rolled back.
     Rollback,
 }
 
 impl Action {
-    /// The name of the action.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -68,13 +61,11 @@ impl Action {
 pub struct Altered {
     /// The key, or the table of a port, template or trigger rule.
     pub path: KeyPath,
-    /// The action.
     pub action: Action,
     /// The old value; empty if there was none.
     pub old: String,
     /// The new value; empty if there is none.
     pub new: String,
-    /// The author of the change.
     pub who: String,
 }
 
@@ -175,7 +166,7 @@ impl State {
     /// The uncommitted changes of one user, if they can be committed without those of others.
     pub fn changes_of(&self, who: &str) -> Result<Changes, Rejected> {
         let pending = self.pending();
-        self.check_renames_of(who, &pending)?;
+        self.check_renames_of(who, pending)?;
         let mut own = Changes::default();
         for (path, change) in pending.iter().filter(|(_, change)| change.who == who) {
             let port = path.scope.port().map(|port| KeyPath::table(port.clone()));
@@ -226,10 +217,9 @@ impl State {
     }
 
     /// The state after the commit of these changes was rolled back to this text: nothing else runs, and the
-    /// changes become the
-    /// candidate, below those made since. Idempotent.
+    /// changes become the candidate, below those made since. Idempotent.
     pub fn rolled_back(&self, committed: Text, commit: &Changes, author: &Author) -> Self {
-        let mut later = self.pending();
+        let mut later = self.pending().clone();
         // Repeated: the renames of the commit are among these already.
         let names = later.renames();
         for (to, from) in commit.renames().iter().filter(|(to, from)| names.get(*to) == Some(*from)) {
@@ -237,7 +227,8 @@ impl State {
             later.remove(&KeyPath::table(from.clone()));
         }
         let (revision, last) = (self.revision, self.last.clone());
-        let both = Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending();
+        let both =
+            Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending().clone();
         let mut candidate = Changes::default();
         // Names that several reloads passed from port to port cannot become the candidate: in one step they
         // would mix up the ports.
@@ -256,7 +247,6 @@ impl State {
 
 /// `2 of 3 changes are carol's`; `None` if all are of `who`.
 pub fn shares(changes: &Changes, who: &str) -> Option<String> {
-    /// Further users are counted.
     const MAX_LISTED_PORTS: usize = 3;
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, change) in changes.iter().filter(|(_, change)| change.who != who) {
@@ -320,7 +310,7 @@ mod tests {
             self.pending().iter().map(|(path, change)| format!("{path} by {}", change.who)).collect()
         }
     }
-    fn told(before: &State, after: &State) -> Vec<String> {
+    fn reported(before: &State, after: &State) -> Vec<String> {
         let line = |one: Altered| format!("{} {} {:?} {:?}", one.action.as_str(), one.path, one.old, one.new);
         before.altered(after, "alice").into_iter().map(line).collect()
     }
@@ -328,18 +318,18 @@ mod tests {
     #[test]
     fn each_change_is_reported_with_its_old_and_new_value() {
         let set = state().by("alice", "ports.a.baud", 300);
-        assert_eq!(told(&state(), &set), ["set ports.a.baud \"9600\" \"300\""]);
+        assert_eq!(reported(&state(), &set), ["set ports.a.baud \"9600\" \"300\""]);
         let back = set.by("alice", "ports.a.baud", 9600);
-        assert_eq!(told(&set, &back), ["set ports.a.baud \"300\" \"9600\""]);
+        assert_eq!(reported(&set, &back), ["set ports.a.baud \"300\" \"9600\""]);
         let unset = state().set("ports.a.baud".parse().unwrap(), None, &at("alice", 0)).unwrap();
-        assert_eq!(told(&state(), &unset), ["unset ports.a.baud \"9600\" \"\""]);
+        assert_eq!(reported(&state(), &unset), ["unset ports.a.baud \"9600\" \"\""]);
         let made = state().create(&name("c"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&state(), &made), ["create ports.c \"\" \"new\""]);
+        assert_eq!(reported(&state(), &made), ["create ports.c \"\" \"new\""]);
         let of_it = made.by("alice", "ports.c.baud", 300);
         let gone = of_it.remove(&name("c"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&of_it, &gone), ["remove ports.c \"new\" \"removed\""]);
+        assert_eq!(reported(&of_it, &gone), ["remove ports.c \"new\" \"removed\""]);
         let gone = set.remove(&name("a"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&set, &gone), ["remove ports.a \"configured\" \"removed\""]);
+        assert_eq!(reported(&set, &gone), ["remove ports.a \"configured\" \"removed\""]);
     }
 
     #[test]
@@ -399,7 +389,7 @@ mod tests {
     #[test]
     fn a_commit_that_is_rolled_back_becomes_the_candidate_below_later_changes() {
         let tried = state().by("carol", "ports.a.baud", 300).create(&name("c"), &at("alice", 0)).unwrap();
-        let commit = tried.by("alice", "ports.c.baud", 300).pending();
+        let commit = tried.by("alice", "ports.c.baud", 300).pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let since = after.by("dave", "ports.a.baud", 1200).by("dave", "ports.b.parity", "E");
         let back = since.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
@@ -422,11 +412,11 @@ mod tests {
     #[test]
     fn shares_name_the_other_authors() {
         let three = state().by("carol", "ports.a.baud", 300).by("carol", "ports.b.baud", 300);
-        let three = three.by("alice", "ports.b.parity", "E").pending();
+        let three = three.by("alice", "ports.b.parity", "E").pending().clone();
         assert_eq!(shares(&three, "alice").unwrap(), "2 of 3 changes are carol's");
         assert_eq!(shares(&three, "carol").unwrap(), "1 of 3 changes is alice's");
         assert_eq!(shares(&three, "dave").unwrap(), "1 of 3 changes is alice's, 2 are carol's");
-        assert_eq!(shares(&state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
+        assert_eq!(shares(state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
     }
 
     #[test]
@@ -455,13 +445,13 @@ mod tests {
         let to = |state: State, from: &str, to: &str| {
             state.rename(&name(from), &name(to), &at("alice", 0), leads).unwrap().reloaded(|_| true)
         };
-        let commit = to(to(state(), "a", "c"), "b", "a").pending();
+        let commit = to(to(state(), "a", "c"), "b", "a").pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
         assert_eq!(back.keys(), [""; 0]);
         assert_eq!(back.merged().unwrap(), TEXT);
         // A single rename does.
-        let commit = to(state(), "a", "c").pending();
+        let commit = to(state(), "a", "c").pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
         assert!(back.merged().unwrap().contains("[ports.c]"), "{:?}", back.keys());

@@ -1,5 +1,6 @@
 //! `org.consoleserver1` as its clients see it: names, object paths, arguments and results.
 //! org.consoleserver1(5) documents it.
+#![allow(missing_docs)] // org.consoleserver1(5) documents each member.
 
 use std::collections::HashMap;
 
@@ -27,7 +28,6 @@ pub struct Change {
     pub old: String,
     /// The new value; empty if the key was unset or the port removed.
     pub new: String,
-    /// Author.
     pub who: String,
     /// Time, as RFC 3339.
     pub when: String,
@@ -36,7 +36,6 @@ pub struct Change {
 /// The author of a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
 pub struct By {
-    /// User name.
     pub who: String,
     /// Address, terminal, or `local`.
     pub from: String,
@@ -49,7 +48,6 @@ pub struct By {
 /// A session at a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
 pub struct Session {
-    /// Login name.
     pub user: String,
     /// Address, or `local`.
     pub from: String,
@@ -91,8 +89,7 @@ pub fn port_of(path: &str) -> Option<PortName> {
 }
 
 /// `org.consoleserver1.Manager`. A `revision` of 0 is not checked; any other must be the current one,
-/// otherwise the call is
-/// rejected with the author of the change that came in between.
+/// otherwise the call is rejected with the author of the change that came in between.
 #[zbus::proxy(
     interface = "org.consoleserver1.Manager",
     default_service = "org.consoleserver1",
@@ -107,11 +104,10 @@ pub trait Manager {
     fn copy_port(&self, from: &str, to: &str, revision: u64) -> zbus::Result<OwnedObjectPath>;
     /// Removes a port. Returns remarks, as `Set` does.
     fn remove_port(&self, name: &str) -> zbus::Result<Vec<String>>;
-    /// Sets a key of the candidate. Returns one sentence for each uncommitted change of another user that
-    /// it replaces. Without a
-    /// port, `key` begins with its table: `server.ssh_port`, `defaults.baud`, `templates.cisco.baud`, which
-    /// creates the template if
-    /// necessary, or is a group of ports: `groups.core`.
+    /// Sets a key of the candidate. Returns one sentence for each uncommitted change of another user that it
+    /// replaces. Without a port, `key` begins with its table: `server.ssh_port`, `defaults.baud`,
+    /// `templates.cisco.baud`, which creates the template if necessary, or is a group of ports:
+    /// `groups.core`.
     fn set(&self, port: &str, key: &str, value: &Variant<'_>, revision: u64) -> zbus::Result<Vec<String>>;
     /// Creates ports and sets keys (port, key, value), all or none. Returns remarks, as `Set` does.
     fn set_many(
@@ -120,9 +116,8 @@ pub trait Manager {
         values: &[(&str, &str, &Variant<'_>)],
         revision: u64,
     ) -> zbus::Result<Vec<String>>;
-    /// Removes a key from the candidate, so that its default applies; or a group of ports, `groups.core`;
-    /// or a template that no port
-    /// uses, `templates.cisco`. Returns remarks, as `Set` does.
+    /// Removes a key from the candidate, so that its default applies; or a group of ports, `groups.core`; or
+    /// a template that no port uses, `templates.cisco`. Returns remarks, as `Set` does.
     fn unset(&self, port: &str, key: &str, revision: u64) -> zbus::Result<Vec<String>>;
     /// Removes keys (port, key) from the candidate, all or none. Returns remarks, as `Set` does.
     fn unset_many(&self, keys: &[(&str, &str)], revision: u64) -> zbus::Result<Vec<String>>;
@@ -144,8 +139,7 @@ pub trait Manager {
     /// Confirms the commit of `CommitConfirmed`.
     fn confirm(&self) -> zbus::Result<()>;
     /// Drops all uncommitted changes, and reloads those that run. If a commit waits for `Confirm`, it is
-    /// rolled back instead, and its
-    /// changes are uncommitted again. Returns remarks.
+    /// rolled back instead, and its changes are uncommitted again. Returns remarks.
     fn revert(&self) -> zbus::Result<Vec<String>>;
     /// All uncommitted changes, including those that run.
     fn changes(&self) -> zbus::Result<Vec<Change>>;
@@ -181,38 +175,29 @@ pub trait Manager {
     /// The last commit: author, time (RFC 3339), number of changes. Empty if there was none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn last_commit(&self) -> zbus::Result<(String, String, u32)>;
-    /// The program's version.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> zbus::Result<String>;
-    /// `server.monitor`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn monitor_path(&self) -> zbus::Result<String>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_monitor_path(&self, value: &str) -> zbus::Result<()>;
     /// TCP port of the admin CLI; 0 = none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> zbus::Result<u16>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_ssh_port(&self, value: u16) -> zbus::Result<()>;
-    /// `server.listen`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn listen(&self) -> zbus::Result<Vec<String>>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_listen(&self, value: &[&str]) -> zbus::Result<()>;
-    /// `access.groups`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn access_groups(&self) -> zbus::Result<Vec<String>>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_access_groups(&self, value: &[&str]) -> zbus::Result<()>;
 
     /// A change was made: `set`, `unset`, `create`, `remove`, `reload`, `commit`, `confirm`, `revert` or
-    /// `rollback`; its author; the
-    /// revision; key, old and new value of up to 16 keys, and the number of all; and a sentence about all
-    /// of it.
+    /// `rollback`; its author; the revision; key, old and new value of up to 16 keys, and the number of all;
+    /// and a sentence about all of it.
     #[zbus(signal)]
     fn changed(
         &self,
@@ -272,86 +257,62 @@ pub trait Port {
     #[zbus(property(emits_changed_signal = "false"))]
     fn bytes_sent(&self) -> zbus::Result<u64>;
     /// Counters of the port: `received`, `sent`, `log-lost`, and if the driver counts them, `framing`,
-    /// `parity`, `overruns` and
-    /// `breaks`.
+    /// `parity`, `overruns` and `breaks`.
     #[zbus(property(emits_changed_signal = "false"))]
     fn counters(&self) -> zbus::Result<HashMap<String, u64>>;
-    /// `baud` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn baud(&self) -> zbus::Result<u32>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_baud(&self, value: u32) -> zbus::Result<()>;
-    /// `bytesize` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn byte_size(&self) -> zbus::Result<u8>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_byte_size(&self, value: u8) -> zbus::Result<()>;
-    /// `parity` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn parity(&self) -> zbus::Result<String>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_parity(&self, value: &str) -> zbus::Result<()>;
-    /// `stopbits` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn stop_bits(&self) -> zbus::Result<u8>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_stop_bits(&self, value: u8) -> zbus::Result<()>;
-    /// `rtscts` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn rts_cts(&self) -> zbus::Result<bool>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_rts_cts(&self, value: bool) -> zbus::Result<()>;
-    /// `xonxoff` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn xon_xoff(&self) -> zbus::Result<bool>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_xon_xoff(&self, value: bool) -> zbus::Result<()>;
     /// `ssh_port` of the candidate; 0 = none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> zbus::Result<u16>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_ssh_port(&self, value: u16) -> zbus::Result<()>;
-    /// `log.file` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn log_file(&self) -> zbus::Result<String>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_log_file(&self, value: &str) -> zbus::Result<()>;
-    /// `log.type` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn log_type(&self) -> zbus::Result<String>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_log_type(&self, value: &str) -> zbus::Result<()>;
     /// `timeout` of the candidate; 0 = none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn timeout(&self) -> zbus::Result<u32>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_timeout(&self, value: u32) -> zbus::Result<()>;
-    /// `description` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn description(&self) -> zbus::Result<String>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_description(&self, value: &str) -> zbus::Result<()>;
     /// `device` of the candidate; empty = the entry of the port's name in the monitored directory.
     #[zbus(property(emits_changed_signal = "false"))]
     fn device(&self) -> zbus::Result<String>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_device(&self, value: &str) -> zbus::Result<()>;
-    /// `enabled` of the candidate.
     #[zbus(property(emits_changed_signal = "false"))]
     fn enabled(&self) -> zbus::Result<bool>;
-    /// Sets it in the candidate.
     #[zbus(property)]
     fn set_enabled(&self, value: bool) -> zbus::Result<()>;
 }

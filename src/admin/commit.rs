@@ -1,6 +1,5 @@
 //! Makes changes permanent and takes them back: commit, confirm, revert, and the rollback of a commit that
-//! was not confirmed in
-//! time.
+//! was not confirmed in time.
 
 use std::collections::BTreeSet;
 
@@ -21,9 +20,7 @@ use crate::port::pattern::fold;
 /// The changes that are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// Those of all users.
     All,
-    /// The caller's own.
     Mine,
 }
 
@@ -45,9 +42,9 @@ impl Core {
         }
         let who = caller();
         let chosen = |state: &State| match whose {
-            Whose::All => no_conflicts(state, state.conflicts()).map(|()| state.pending()),
+            Whose::All => no_conflicts(state, state.conflicts()).map(|()| state.pending().clone()),
             Whose::Mine => {
-                state.is_right()?;
+                state.check_committed()?;
                 let own = state.changes_of(&who)?;
                 no_conflicts(state, state.conflicts_of(&own)).map(|()| own)
             }
@@ -95,12 +92,12 @@ impl Core {
             Whose::Mine => state.settled_of(committed, &changes),
         })?;
         let shares = shares(&changes, &who);
-        let mut said = format!("committed {}", counted(changes.count()));
+        let mut printed = format!("committed {}", counted(changes.count()));
         if let Some(shares) = &shares {
-            said.push_str(&format!(": {shares}"));
+            printed.push_str(&format!(": {shares}"));
         }
         if let Some(waiting) = self.waiting() {
-            said.push_str(&format!("; rolled back at {} unless confirmed", waiting.until()));
+            printed.push_str(&format!("; rolled back at {} unless confirmed", waiting.until()));
         }
         self.files.save_last_commit(&LastCommit {
             who,
@@ -111,13 +108,11 @@ impl Core {
         if others > 0 {
             remarks.push(format!("{} of other users not committed", counted(others)));
         }
-        self.tell_of(Action::Commit, altered, &said).await;
+        self.report(Action::Commit, altered, &printed).await;
         Ok(remarks)
     }
 
-    /// Reports a reload and its changes.
-    pub(super) async fn tell_of_reload(&self, which: impl Fn(&Scope) -> bool, taken: &Changes) {
-        /// Further names are counted.
+    pub(super) async fn report_reload(&self, which: impl Fn(&Scope) -> bool, taken: &Changes) {
         const NAMED: usize = 3;
         let state = self.state();
         let ports: Vec<_> =
@@ -130,14 +125,14 @@ impl Core {
         }
         let more = what.len().saturating_sub(NAMED);
         what.truncate(NAMED);
-        let mut said = format!("reloaded {}", what.join(", "));
+        let mut printed = format!("reloaded {}", what.join(", "));
         if more > 0 {
-            said.push_str(&format!(" and {more} more"));
+            printed.push_str(&format!(" and {more} more"));
         }
         match taken.count() {
             0 => {}
-            1 => said.push_str(": 1 change took effect"),
-            count => said.push_str(&format!(": {count} changes took effect")),
+            1 => printed.push_str(": 1 change took effect"),
+            count => printed.push_str(&format!(": {count} changes took effect")),
         }
         let altered = taken.iter().map(|(path, change)| Altered {
             path: path.clone(),
@@ -146,7 +141,7 @@ impl Core {
             new: outcome(path, change),
             who: change.who.clone(),
         });
-        self.tell_of(Action::Reload, altered.collect(), &said).await;
+        self.report(Action::Reload, altered.collect(), &printed).await;
     }
 
     /// Reloads the changes to be committed that were not reloaded.
@@ -170,14 +165,15 @@ impl Core {
         let next = state.reloaded_keys(chosen);
         next.check_running()?;
         let mut concerned = differing(&state.running_config, &next.running_config);
-        let asked: BTreeSet<_> = waits().filter_map(|path| path.scope.port().cloned()).collect();
-        concerned.extend(asked.iter().filter(|port| next.running_config.ports.contains_key(port)).cloned());
+        let requested: BTreeSet<_> = waits().filter_map(|path| path.scope.port().cloned()).collect();
+        concerned
+            .extend(requested.iter().filter(|port| next.running_config.ports.contains_key(port)).cloned());
         let renames = state.renames_of(chosen);
-        let Ran { remarks: said, refused, next } =
-            self.run(state, &next, &concerned, &asked, &renames).await?;
+        let Ran { remarks: printed, refused, next } =
+            self.run(state, &next, &concerned, &requested, &renames).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
-        remarks.extend(said);
+        remarks.extend(printed);
         if refused.is_empty() { Ok(remarks) } else { Err(Error::NotTaken(refused.join("; "))) }
     }
 
@@ -190,7 +186,6 @@ impl Core {
         Ok(())
     }
 
-    /// Confirms the commit that waits.
     pub async fn confirm(&self) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let Some(waiting) = self.waiting() else { return Err(Error::NoneWaits) };
@@ -204,7 +199,7 @@ impl Core {
             new: outcome(path, change),
             who: change.who.clone(),
         });
-        self.tell_of(Action::Confirm, kept.collect(), "confirmed the commit").await;
+        self.report(Action::Confirm, kept.collect(), "confirmed the commit").await;
         Ok(())
     }
 
@@ -215,7 +210,7 @@ impl Core {
         match self.waiting() {
             Some(waiting) => {
                 let count = waiting.changes.count();
-                let mut remarks = self.roll_back(waiting, Why::Told).await?;
+                let mut remarks = self.roll_back(waiting, Why::Reverted).await?;
                 if count > 0 && !self.state().candidate.is_empty() {
                     remarks.push(format!("{}; `revert` again to drop them", uncommitted_again(count)));
                 }
@@ -232,13 +227,13 @@ impl Core {
                 self.keep(next);
                 remarks.extend(refused);
                 let pending = state.pending();
-                let shares = shares(&pending, &caller());
-                let mut said = format!("dropped {}", counted(pending.count()));
+                let shares = shares(pending, &caller());
+                let mut printed = format!("dropped {}", counted(pending.count()));
                 if let Some(shares) = &shares {
-                    said.push_str(&format!(": {shares}"));
+                    printed.push_str(&format!(": {shares}"));
                 }
                 remarks.extend(shares);
-                self.tell_of(Action::Revert, taken_back(&state, &pending, Action::Revert), &said).await;
+                self.report(Action::Revert, taken_back(&state, pending, Action::Revert), &printed).await;
                 Ok(remarks)
             }
         }
@@ -261,28 +256,27 @@ impl Core {
             // Not a text file, or too large: the commit has to be rolled back all the same.
             Err(error) => {
                 let kept = self.files.set_aside()?;
-                let said = format!("{error}: moved to {}", kept.display());
-                tracing::warn!("{said}");
-                return Ok(Some(said));
+                let printed = format!("{error}: moved to {}", kept.display());
+                tracing::warn!("{printed}");
+                return Ok(Some(printed));
             }
         };
         match now {
             Some(text) if text != waiting.after && Some(&text) != waiting.before.as_ref() => {
                 let kept = self.files.save_edited(&text)?;
-                let said = format!(
+                let printed = format!(
                     "the file was edited after the commit: the edited version is in {}",
                     kept.display()
                 );
-                tracing::warn!("{said}");
-                Ok(Some(said))
+                tracing::warn!("{printed}");
+                Ok(Some(printed))
             }
             _ => Ok(None),
         }
     }
 
-    /// Restores everything as before the commit; its changes become the candidate. Each step can be
-    /// repeated if this process is
-    /// killed in between.
+    /// Restores everything as before the commit; its changes become the candidate. Each step can be repeated
+    /// if this process is killed in between.
     async fn roll_back(&self, waiting: Waiting, why: Why) -> Result<Remarks, Error> {
         let old = self.state();
         let edited = self.keep_edited(&waiting)?;
@@ -311,14 +305,14 @@ impl Core {
             0 => String::new(),
             _ => format!(": {}", uncommitted_again(waiting.changes.count())),
         };
-        self.tell_of(
+        self.report(
             Action::Rollback,
             altered,
             &match why {
                 Why::Expired => {
                     format!("the last commit was rolled back, because it was not confirmed in time{again}")
                 }
-                Why::Told => format!("rolled back the last commit, which was not confirmed{again}"),
+                Why::Reverted => format!("rolled back the last commit, which was not confirmed{again}"),
             },
         )
         .await;
@@ -402,13 +396,11 @@ fn renamed_back(state: &State, waiting: &Waiting) -> Renames {
 /// Why a commit is rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
-    /// It was not confirmed in time.
     Expired,
-    /// By `revert`.
-    Told,
+    Reverted,
 }
 
 fn no_conflicts(state: &State, conflicts: Vec<String>) -> Result<(), Rejected> {
-    state.is_right()?;
+    state.check_committed()?;
     if conflicts.is_empty() { Ok(()) } else { Err(Rejected::Conflicts(conflicts)) }
 }

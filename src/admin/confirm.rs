@@ -1,6 +1,5 @@
-//! A commit that waits for its confirmation, with the previous text and its deadline. It is on disk, so
-//! that neither a crash nor a
-//! reboot makes it permanent.
+//! A commit that waits for its confirmation, with the previous text and its deadline. It is on disk, so that
+//! neither a crash nor a reboot makes it permanent.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,5 @@
-//! Executes changes one at a time: set, reload, commit, roll back. Each step is on disk before the next
-//! one, so that a killed
-//! service continues where it stopped.
+//! Executes changes one at a time: set, reload, commit, roll back. Each step is on disk before the next one,
+//! so that a killed service continues where it stopped.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,54 +19,40 @@ use crate::config::commit::CommitError;
 use crate::config::{ConfigError, Value};
 
 /// Why an operation failed. The Display is what the administrator reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// An invalid change.
     #[error(transparent)]
     Refused(#[from] Rejected),
-    /// A file of the state.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The committed file.
     #[error(transparent)]
     Commit(#[from] CommitError),
-    /// The committed configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// systemd.
     #[error(transparent)]
     Units(#[from] UnitsError),
-    /// The address is in use.
     #[error("{0} is in use by another program: nothing was changed")]
     Taken(SocketAddr),
-    /// The address cannot be bound.
     #[error("cannot listen on {0}: {1}: nothing was changed")]
     Address(SocketAddr, std::io::Error),
     /// A running port rejected its settings; they are in effect for the other ports.
     #[error("{0}")]
     NotTaken(String),
-    /// The change was undone.
     #[error("{0}; the previous state was restored")]
     Undone(UnitsError),
-    /// A rollback that could not be reloaded.
     #[error("the file was restored, but could not be reloaded: {0}")]
     NotRunning(Box<Error>),
-    /// The change could not be undone.
     #[error("{0}; restoring the previous state failed too: {1}")]
     Stuck(UnitsError, Box<Error>),
-    /// The output of the generator.
     #[error("{0}: cannot be read: {1}")]
     Generated(PathBuf, std::io::Error),
-    /// A commit waits for its confirmation.
     #[error("a commit waits for confirmation until {0}: confirm or revert it first")]
     Waits(String),
-    /// No commit waits.
     #[error("no commit waits for confirmation")]
     NoneWaits,
-    /// Invalid time for the confirmation.
     #[error("the time to confirm a commit must be 1 to {MAX_CONFIRM_SECONDS} seconds, not {0}")]
     Seconds(u32),
-    /// An error of a port.
     #[error("{0}")]
     Port(String),
 }
@@ -79,12 +64,10 @@ pub type Remarks = Vec<String>;
 pub struct Core {
     pub(super) files: Files,
     pub(super) units: Units,
-    /// The running ports.
     pub live: Live,
     /// Read and replaced at once, never locked across an await.
     state: Mutex<(Arc<State>, Stamp)>,
     waiting: Mutex<Option<Waiting>>,
-    /// The source of signals.
     pub(super) emitter: SignalEmitter<'static>,
     /// Held during a change; the state can be read in the meantime.
     pub(super) turn: tokio::sync::Mutex<()>,
@@ -129,7 +112,6 @@ impl Core {
         held.0.clone()
     }
 
-    /// The commit that waits.
     pub fn waiting(&self) -> Option<Waiting> {
         self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -172,7 +154,7 @@ impl Core {
         self.files.save_candidate(&next)?;
         let (altered, remarks) = (state.altered(&next, &author.who), state.overridden(&next, &author));
         self.keep(next);
-        self.tell_of_edit(altered).await;
+        self.report_edit(altered).await;
         Ok(remarks)
     }
 

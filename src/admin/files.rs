@@ -1,6 +1,5 @@
 //! The state on disk: the committed file, the changes in /run, and the copies in the state directory. A
-//! restarted
-//! `console-admin` continues from there.
+//! restarted `console-admin` continues from there.
 
 use std::fs;
 use std::io;
@@ -50,11 +49,8 @@ struct Candidate {
 /// The last commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastCommit {
-    /// User name.
     pub who: String,
-    /// Time.
     pub when: jiff::Timestamp,
-    /// Number of changes.
     pub count: u32,
 }
 

@@ -25,16 +25,14 @@ pub struct Live {
     runtime_dir: PathBuf,
     units: Units,
     active: Mutex<Option<(Instant, BTreeSet<PortName>)>>,
-    said: Mutex<HashMap<PortName, (Instant, StatusResult)>>,
+    printed: Mutex<HashMap<PortName, (Instant, StatusResult)>>,
 }
 
 impl Live {
-    /// Sockets are below `runtime_dir`.
     pub fn new(runtime_dir: PathBuf, units: Units) -> Self {
-        Self { runtime_dir, units, active: Mutex::default(), said: Mutex::default() }
+        Self { runtime_dir, units, active: Mutex::default(), printed: Mutex::default() }
     }
 
-    /// The running ports.
     pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         let mut active = self.active.lock().await;
         if let Some((_, active)) = active.as_ref().filter(|(at, _)| at.elapsed() < CACHE_LIFETIME) {
@@ -46,10 +44,9 @@ impl Live {
         Ok(now)
     }
 
-    /// Drops the cached replies.
     pub async fn forget(&self) {
         *self.active.lock().await = None;
-        self.said.lock().await.clear();
+        self.printed.lock().await.clear();
     }
 
     /// The status of a port; `None` if it does not run.
@@ -59,18 +56,18 @@ impl Live {
             Ok(_) => {}
             Err(error) => return Some(Err(error.to_string())),
         }
-        if let Some((_, said)) =
-            self.said.lock().await.get(port).filter(|(at, _)| at.elapsed() < CACHE_LIFETIME)
+        if let Some((_, printed)) =
+            self.printed.lock().await.get(port).filter(|(at, _)| at.elapsed() < CACHE_LIFETIME)
         {
-            return Some(said.clone());
+            return Some(printed.clone());
         }
         let ask = self.ask(port, client::status);
-        let said = match tokio::time::timeout(STATUS_TIMEOUT, ask).await {
-            Ok(said) => said,
+        let printed = match tokio::time::timeout(STATUS_TIMEOUT, ask).await {
+            Ok(printed) => printed,
             Err(_) => Err(format!("{port} timed out after {} s", STATUS_TIMEOUT.as_secs())),
         };
-        self.said.lock().await.insert(port.clone(), (Instant::now(), said.clone()));
-        Some(said)
+        self.printed.lock().await.insert(port.clone(), (Instant::now(), printed.clone()));
+        Some(printed)
     }
 
     /// One request over the port's socket. It is bounded by the client's timeout.
@@ -80,8 +77,8 @@ impl Live {
         question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
     ) -> Result<T, String> {
         let (runtime_dir, port) = (self.runtime_dir.clone(), port.clone());
-        let asked = tokio::task::spawn_blocking(move || question(&runtime_dir, &port));
-        match asked.await {
+        let requested = tokio::task::spawn_blocking(move || question(&runtime_dir, &port));
+        match requested.await {
             Ok(answer) => answer.map_err(|error| error.to_string()),
             Err(panicked) => Err(format!("the request failed: {panicked}")),
         }

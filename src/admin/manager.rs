@@ -13,6 +13,7 @@ use super::bus::{By, Change, Keys, port_path};
 use super::commit::Whose;
 use super::refused::{BusError::Refused, Result};
 use super::service::Shared;
+use super::state::{Author, Rejected, State};
 use super::wire::{from_bus, keys, to_bus};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Groups, Layer, Value, keys as table};
@@ -50,8 +51,7 @@ pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
 }
 
 /// The keys of `[server]`, `[access]` and `[groups]`, and those that `[defaults]` and the templates state.
-/// The name of a template
-/// alone lists the ports that use it.
+/// The name of a template alone lists the ports that use it.
 fn general(config: &Config) -> Keys {
     let mut found = Keys::new();
     keys(table::SERVER, &config.server, "server.", &mut found);
@@ -76,6 +76,33 @@ fn layer(table: &str, stated: &Layer, into: &mut Keys) {
     }
 }
 
+impl Manager {
+    /// Changes the candidate; ports may be added, renamed or removed by it.
+    async fn edit(
+        &self,
+        server: &ObjectServer,
+        revision: u64,
+        edit: impl FnOnce(&State, &Author) -> Result<State, Rejected>,
+    ) -> Result<Vec<String>> {
+        let remarks = self.0.core.change(revision, edit).await?;
+        self.0.keep_objects(server).await;
+        Ok(remarks)
+    }
+
+    async fn commit_changes(
+        &self,
+        server: &ObjectServer,
+        revision: u64,
+        whose: Whose,
+        confirm_within: Option<u32>,
+    ) -> Result<Vec<String>> {
+        let remarks = self.0.core.commit(revision, whose, confirm_within).await?;
+        self.0.keep_objects(server).await;
+        self.0.deadline_changed();
+        Ok(remarks)
+    }
+}
+
 #[zbus::interface(name = "org.consoleserver1.Manager", introspection_docs = false)]
 impl Manager {
     #[zbus(out_args("port"))]
@@ -85,8 +112,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath> {
         let name = port(name)?;
-        self.0.core.change(0, |state, author| state.create(&name, author)).await?;
-        self.0.keep_objects(server).await;
+        self.edit(server, 0, |state, author| state.create(&name, author)).await?;
         Ok(port_path(&name))
     }
 
@@ -99,9 +125,8 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath> {
         let (from, to) = (port(from)?, port(to)?);
-        let core = &self.0.core;
-        core.change(revision, |state, author| state.rename(&from, &to, author, ownership::leads)).await?;
-        self.0.keep_objects(server).await;
+        self.edit(server, revision, |state, author| state.rename(&from, &to, author, ownership::leads))
+            .await?;
         Ok(port_path(&to))
     }
 
@@ -114,8 +139,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath> {
         let (from, to) = (port(from)?, port(to)?);
-        self.0.core.change(revision, |state, author| state.copy(&from, &to, author)).await?;
-        self.0.keep_objects(server).await;
+        self.edit(server, revision, |state, author| state.copy(&from, &to, author)).await?;
         Ok(port_path(&to))
     }
 
@@ -126,9 +150,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let name = port(name)?;
-        let remarks = self.0.core.change(0, |state, author| state.remove(&name, author)).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.edit(server, 0, |state, author| state.remove(&name, author)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -165,10 +187,7 @@ impl Manager {
             Ok((path, value))
         };
         let values = values.into_iter().map(set).collect::<Result<Vec<_>>>()?;
-        let remarks =
-            self.0.core.change(revision, |state, author| state.set_many(&ports, values, author)).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.edit(server, revision, |state, author| state.set_many(&ports, values, author)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -185,9 +204,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let names = names.into_iter().map(port).collect::<Result<Vec<_>>>()?;
-        let remarks = self.0.core.change(revision, |state, author| state.remove_many(&names, author)).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.edit(server, revision, |state, author| state.remove_many(&names, author)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -220,9 +237,7 @@ impl Manager {
         revision: u64,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
-        let remarks = self.0.core.commit(revision, Whose::All, None).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.commit_changes(server, revision, Whose::All, None).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -232,10 +247,7 @@ impl Manager {
         seconds: u32,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
-        let remarks = self.0.core.commit(revision, Whose::All, Some(seconds)).await?;
-        self.0.keep_objects(server).await;
-        self.0.look_at_the_clock();
-        Ok(remarks)
+        self.commit_changes(server, revision, Whose::All, Some(seconds)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -246,10 +258,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let within = Some(seconds).filter(|seconds| *seconds > 0);
-        let remarks = self.0.core.commit(revision, Whose::Mine, within).await?;
-        self.0.keep_objects(server).await;
-        self.0.look_at_the_clock();
-        Ok(remarks)
+        self.commit_changes(server, revision, Whose::Mine, within).await
     }
 
     async fn confirm(&self) -> Result<()> {
@@ -301,7 +310,6 @@ impl Manager {
         self.0.authorizer.could(&header, Permission::Configure).await
     }
 
-    /// A change was made.
     #[zbus(signal)]
     pub async fn changed(
         emitter: &SignalEmitter<'_>,

@@ -1,12 +1,8 @@
-//! Administration over D-Bus by `console-admin`. `bus` declares the interface; `manager` and `port`
-//! implement it, `guarded` by
-//! `authorization`; `origin` finds where a caller comes from, and `act` reports each change in the journal
-//! and by a signal. `core`
-//! does the work with `reload` and `commit`: `state` holds the changes, `edits` makes them and `authors`
-//! attributes them, `apply`
-//! plans a reload, `units` and `live` call systemd and the ports, `confirm` is a commit that may be rolled
-//! back, and `files` keeps
-//! all of it on disk.
+//! Administration over D-Bus by `console-admin`. `bus` declares the interface; `manager` and `port` implement
+//! it, `guarded` by `authorization`; `origin` finds where a caller comes from, and `act` reports each change
+//! in the journal and by a signal. `core` does the work with `reload` and `commit`: `state` holds the
+//! changes, `edits` makes them and `authors` attributes them, `apply` plans a reload, `units` and `live` call
+//! systemd and the ports, `confirm` is a commit that may be rolled back, and `files` keeps all of it on disk.
 
 mod act;
 mod apply;

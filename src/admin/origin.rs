@@ -1,10 +1,7 @@
-//! The origin of a call for the audit trail: the address behind it and its session. The caller cannot
-//! choose either. systemd
-//! returns the unit of the calling process (`GetUnitByPID`, with the process id that the bus has from the
-//! kernel). A session of
-//! `ssh -p 8022` is a unit of its own; its STATUS has the address, and only console-auth can set it
-//! (NotifyAccess=main). For a
-//! login session, logind knows the address.
+//! The origin of a call for the audit trail: the address behind it and its session. The caller cannot choose
+//! either. systemd returns the unit of the calling process (`GetUnitByPID`, with the process id that the bus
+//! has from the kernel). A session of `ssh -p 8022` is a unit of its own; its STATUS has the address, and
+//! only console-auth can set it (NotifyAccess=main). For a login session, logind knows the address.
 
 use std::time::Duration;
 
@@ -82,7 +79,7 @@ trait Session {
 /// The origin of a call by `user` from this process. Unknown parts are left out.
 pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
     let mut origin = Origin::local();
-    let asked = async {
+    let requested = async {
         let units = UnitsProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
         let path = units.unit_by_pid(pid).await?;
         let unit = UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?;
@@ -102,7 +99,7 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
         }
         zbus::Result::Ok(())
     };
-    match tokio::time::timeout(LOOKUP_TIMEOUT, asked).await {
+    match tokio::time::timeout(LOOKUP_TIMEOUT, requested).await {
         // Without a reply the origin is unknown; the change is made all the same.
         Ok(Ok(()) | Err(_)) | Err(_) => origin,
     }

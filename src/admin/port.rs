@@ -1,6 +1,5 @@
-//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; a
-//! running port is asked for its
-//! status.
+//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; a running
+//! port is asked for its status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,7 +29,6 @@ pub struct Port {
 }
 
 impl Port {
-    /// The object of that one.
     pub fn new(shared: Arc<Shared>, name: PortName) -> Self {
         Self { shared, name }
     }
@@ -76,7 +74,6 @@ impl Port {
         self.shared.core.live.status(&self.name).await?.ok()
     }
 
-    /// Sends a request to a running port.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
@@ -141,10 +138,9 @@ impl Port {
         self.ask(move |runtime_dir, port| client::disconnect(runtime_dir, port, &user, &by)).await
     }
 
-    /// `console@INSTANCE.service`
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit(&self) -> String {
-        format!("console@{}.service", self.shared.core.state().instances.of(&self.name))
+        self.shared.core.state().instances.of(&self.name).service()
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
@@ -281,7 +277,6 @@ impl Port {
         self.put("xonxoff", on.into()).await
     }
 
-    /// 0 = no listener.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> u16 {
         self.number("ssh_port")
@@ -312,7 +307,6 @@ impl Port {
         self.put("log.type", kind.into()).await
     }
 
-    /// Seconds; 0 = no timeout.
     #[zbus(property(emits_changed_signal = "false"))]
     fn timeout(&self) -> u32 {
         self.number("timeout")

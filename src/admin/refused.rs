@@ -1,6 +1,5 @@
-//! Errors on the bus. They have names of their own: tools print the standard ones in their own words, and
-//! the caller needs our
-//! sentence.
+//! Errors on the bus. They have names of their own: tools print the standard ones in their own words, and the
+//! caller needs our sentence.
 
 use super::authorization::Denied;
 use super::core::Error;
@@ -9,14 +8,11 @@ use super::core::Error;
 #[derive(Debug, zbus::DBusError)]
 #[zbus(prefix = "org.consoleserver1.Error")]
 pub enum BusError {
-    /// The bus itself.
     #[zbus(error)]
     Bus(zbus::Error),
-    /// The caller is not authorized.
     Denied(String),
     /// The request is invalid; nothing was changed.
     Refused(String),
-    /// The attempt failed.
     Failed(String),
 }
 

@@ -9,7 +9,6 @@ use futures_util::{StreamExt, stream};
 use super::apply::{self, Plan, Present, Step};
 use super::authorization::caller;
 use super::core::{Core, Error, Remarks};
-use super::port_move::instance_of;
 use super::rename::{self, Renames, back, instances, renamed, under_new_names};
 use super::state::{Rejected, State};
 use super::units::UnitsError;
@@ -26,7 +25,6 @@ const AT_ONCE: usize = 16;
 
 /// Result of a reload.
 pub(super) struct Ran {
-    /// One sentence each.
     pub(super) remarks: Remarks,
     /// Ports that rejected their settings, one sentence each.
     pub(super) refused: Remarks,
@@ -42,7 +40,7 @@ impl Core {
         let done = self.apply(&which).await;
         // If a port rejects its settings, the changes of the others take effect all the same.
         if let Ok(_) | Err(Error::NotTaken(_)) = done {
-            self.tell_of_reload(which, &taken).await;
+            self.report_reload(which, &taken).await;
         }
         done
     }
@@ -58,17 +56,17 @@ impl Core {
         // A port that is named takes its settings even if they did not change: another program may have set
         // its device.
         let names = next.running_config.ports.keys();
-        let asked: BTreeSet<_> = names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
-        concerned.extend(asked.iter().cloned());
-        // `reload` without a port also applies edits of the file. This service has read them already and
-        // sees no difference, and ports
-        // cannot know that the file changed: each takes its settings.
+        let requested: BTreeSet<_> =
+            names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
+        concerned.extend(requested.iter().cloned());
+        // `reload` without a port also applies edits of the file. This service has read them already and sees
+        // no difference, and ports cannot know that the file changed: each takes its settings.
         let mut reached = concerned.clone();
-        if which(&Scope::Server) && asked.is_empty() {
+        if which(&Scope::Server) && requested.is_empty() {
             reached.extend(next.running_config.ports.keys().cloned());
         }
         let renames = state.renames(&which);
-        let Ran { remarks, refused, next } = self.run(&state, &next, &reached, &asked, &renames).await?;
+        let Ran { remarks, refused, next } = self.run(&state, &next, &reached, &requested, &renames).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
         for (old, new) in &renames {
@@ -84,14 +82,13 @@ impl Core {
     }
 
     /// Makes `next` run in place of `state`, or changes nothing. `concerned` are the ports that may change,
-    /// `asked` those that the
-    /// user named. Renamed ports keep running.
+    /// `asked` those that the user named. Renamed ports keep running.
     pub(super) async fn run(
         &self,
         state: &State,
         next: &State,
         concerned: &BTreeSet<PortName>,
-        asked: &BTreeSet<PortName>,
+        requested: &BTreeSet<PortName>,
         renames: &Renames,
     ) -> Result<Ran, Error> {
         self.live.forget().await;
@@ -104,20 +101,9 @@ impl Core {
         let is_up = |unit: &PortName| unknown.is_some() || active.contains(unit) || open.contains(unit);
         let next = &next.clone().with_instances(instances(&config, &next.running_config, is_up)?);
         let concerned = &rename::concerned(concerned, &next.running_config, renames);
-        let named = |units: &BTreeSet<PortName>| -> BTreeSet<PortName> {
-            units.iter().map(|unit| renamed(renames, state.instances.port(unit)).clone()).collect()
-        };
-        let (active, open) = (named(&active), named(&open));
-        let now = Present {
-            units: &units,
-            config: &config,
-            active: &active,
-            open: &|name| open.contains(name),
-            deaf: &|name| deaf(&next.running_config, name),
-            asked,
-            leads: &ownership::leads,
-        };
-        let plan = apply::plan(&now, &next.running_config, concerned);
+        let named = |unit: &PortName| renamed(renames, state.instances.port(unit)).clone();
+        let up = [active, open].map(|units| units.iter().map(named).collect());
+        let plan = plan((&units, &config, up), &next.running_config, concerned, requested);
         for address in &plan.probe {
             probe(*address)?;
         }
@@ -138,8 +124,8 @@ impl Core {
         self.files.save_under_way(&plan)?;
         drop(held);
         remarks.extend(unknown);
-        let (said, mut refused) = self.tell(&plan.release).await;
-        remarks.extend(said);
+        let (printed, mut refused) = self.apply_settings(&plan.release).await;
+        remarks.extend(printed);
         match self.execute(&plan).await {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
@@ -149,25 +135,25 @@ impl Core {
                 return Err(undone);
             }
         }
-        let (said, more) = self.tell(&plan.apply).await;
-        remarks.extend(said);
+        let (printed, more) = self.apply_settings(&plan.apply).await;
+        remarks.extend(printed);
         refused.extend(more);
         self.files.is_done()?;
         Ok(Ran { remarks, refused, next: next.clone() })
     }
 
     /// Makes running ports take their settings. Returns their remarks and the ports that rejected them.
-    async fn tell(&self, ports: &[PortName]) -> (Remarks, Remarks) {
+    async fn apply_settings(&self, ports: &[PortName]) -> (Remarks, Remarks) {
         self.live.forget().await;
         let (mut remarks, mut refused) = (Remarks::new(), Remarks::new());
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         for port in ports {
-            asked.push(async move { (port, self.settings_taken(port).await) });
+            requested.push(async move { (port, self.settings_taken(port).await) });
         }
-        let mut answers = stream::iter(asked).buffered(AT_ONCE);
+        let mut answers = stream::iter(requested).buffered(AT_ONCE);
         while let Some((port, answer)) = answers.next().await {
             match answer {
-                Ok(said) => remarks.extend(said.into_iter().map(|remark| format!("{port}: {remark}"))),
+                Ok(printed) => remarks.extend(printed.into_iter().map(|remark| format!("{port}: {remark}"))),
                 Err(error) => refused.push(format!("{port} rejected its settings: {error}")),
             }
         }
@@ -186,7 +172,7 @@ impl Core {
         if let Err((_, error)) = self.execute(&plan).await {
             tracing::error!("cannot complete an interrupted reload: {error}");
         }
-        let (_, refused) = self.tell(&[plan.release, plan.apply].concat()).await;
+        let (_, refused) = self.apply_settings(&[plan.release, plan.apply].concat()).await;
         refused.iter().for_each(|refused| tracing::error!("{refused}"));
         if let Err(error) = self.files.is_done() {
             tracing::error!("{error}");
@@ -240,22 +226,12 @@ impl Core {
             drop(held);
             let units = self.generated()?;
             let named = |unit: &PortName| renamed(renames, next.instances.port(unit)).clone();
-            let touched = plan.steps.iter().filter_map(|step| instance_of(step.unit()));
+            let touched = plan.steps.iter().filter_map(|step| PortName::of_unit(step.unit()));
             let touched: BTreeSet<_> = touched.map(|unit| named(&unit)).collect();
             let (active, open) = self.units_up().await?;
-            let active: BTreeSet<_> = active.iter().map(named).collect();
-            let open: BTreeSet<_> = open.iter().map(named).collect();
+            let up = [active, open].map(|units| units.iter().map(named).collect());
             let config = under_new_names(&next.running_config, renames);
-            let now = Present {
-                units: &units,
-                config: &config,
-                active: &active,
-                open: &|name| open.contains(name),
-                deaf: &|name| deaf(&state.running_config, name),
-                asked: &touched,
-                leads: &ownership::leads,
-            };
-            let mut back = apply::plan(&now, &state.running_config, &touched);
+            let mut back = self::plan((&units, &config, up), &state.running_config, &touched, &touched);
             // The socket that failed does not listen now: it is started again even if its addresses did not
             // change.
             let failed = done.checked_sub(usize::from(plan.daemon_reload));
@@ -267,7 +243,7 @@ impl Core {
             }
             self.execute(&back).await.map_err(|(_, error)| Error::from(error))?;
             // Ports that have released or opened a device by then. Their remarks are the same as before.
-            self.tell(&[back.release, back.apply].concat()).await;
+            self.apply_settings(&[back.release, back.apply].concat()).await;
             Ok(())
         };
         match back.await {
@@ -295,11 +271,10 @@ impl Core {
         };
         let port = state.instances.of(port);
         let listens = state.running_config.tcp_listeners(settings).next().is_some();
-        let tcp = listens.then(|| format!("console@{port}.socket"));
-        let path = format!("console@{port}.path");
+        let tcp = listens.then(|| port.ssh_socket());
+        let path = port.path_unit();
         let watch = self.generated()?.entries.contains_key(std::path::Path::new(&path)).then_some(path);
-        let attach = format!("console-attach@{port}.socket");
-        let units = [Some(attach), tcp, watch, Some(format!("console@{port}.service"))];
+        let units = [Some(port.local_socket()), tcp, watch, Some(port.service())];
         let active = self.units.active().await?;
         for unit in units.into_iter().flatten() {
             // If the port runs, its socket listens already, and systemd would reject a start.
@@ -311,12 +286,12 @@ impl Core {
         Ok(())
     }
 
-    /// Closes a port and its listeners.
     pub async fn stop(&self, port: &PortName) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let state = self.state();
-        for unit in ["console@P.path", "console@P.socket", "console-attach@P.socket", "console@P.service"] {
-            self.units.step(&Step::Stop(unit.replace('P', state.instances.of(port).as_str()))).await?;
+        let port = state.instances.of(port);
+        for unit in [port.path_unit(), port.ssh_socket(), port.local_socket(), port.service()] {
+            self.units.step(&Step::Stop(unit)).await?;
         }
         self.forget_old_units().await?;
         self.live.forget().await;
@@ -327,6 +302,26 @@ impl Core {
         let directory = self.files.root.join("run/systemd/generator");
         generator::written(&directory).map_err(|error| Error::Generated(directory, error))
     }
+}
+
+/// The plan that makes `next` run, from systemd's units, the running configuration, and the ports with an active service
+/// and with an active socket.
+fn plan(
+    (units, config, [active, open]): (&generator::Plan, &Config, [BTreeSet<PortName>; 2]),
+    next: &Config,
+    concerned: &BTreeSet<PortName>,
+    requested: &BTreeSet<PortName>,
+) -> Plan {
+    let now = Present {
+        units,
+        config,
+        active: &active,
+        open: &|name| open.contains(name),
+        deaf: &|name| deaf(next, name),
+        requested,
+        leads: &ownership::leads,
+    };
+    apply::plan(&now, next, concerned)
 }
 
 /// Ports whose settings differ, their own or inherited ones.

@@ -1,6 +1,5 @@
-//! Renames ports while they run: the running configuration by the new names, the units that they stay in,
-//! and their logs. `apply`
-//! plans the rest of the reload as if a renamed port had always had its new name.
+//! Renames ports while they run: the running configuration by the new names, the units that they stay in, and
+//! their logs. `apply` plans the rest of the reload as if a renamed port had always had its new name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,8 +46,8 @@ pub(super) fn concerned(named: &BTreeSet<PortName>, next: &Config, renames: &Ren
 }
 
 /// The unit names that ports keep: those of an active port keep their name, an inactive port gets units of
-/// its own name. `up`
-/// returns whether an instance is active. `now` is the running configuration by the new names.
+/// its own name. `up` returns whether an instance is active. `now` is the running configuration by the new
+/// names.
 pub(super) fn instances(
     now: &Config,
     next: &Config,

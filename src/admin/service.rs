@@ -40,15 +40,13 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why the service exits.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The bus cannot be reached.
     #[error("the system bus: {0}")]
     Bus(#[from] zbus::Error),
-    /// The name is taken.
     #[error("{BUS_NAME} on the system bus: {0}")]
     Name(fdo::Error),
-    /// The runtime or signals.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
 }
@@ -62,7 +60,7 @@ pub struct Shared {
     /// Ports that have an object.
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
-    begun: Instant,
+    started: Instant,
     last_call: AtomicU64,
     changed: Notify,
 }
@@ -87,28 +85,28 @@ impl Shared {
     }
 
     fn note(&self) {
-        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_call.store(since, Ordering::Relaxed);
     }
 
     /// When the service will have been idle for [`IDLE_EXIT_DELAY`]; `None` while a call is in progress or
     /// a commit waits.
     fn idle_at(&self) -> Option<Instant> {
-        let last = self.begun + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
+        let last = self.started + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
         (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none())
             .then_some(last + IDLE_EXIT_DELAY)
     }
 
     /// The deadline has changed.
-    pub fn look_at_the_clock(&self) {
+    pub fn deadline_changed(&self) {
         self.changed.notify_waiters();
     }
 
     /// Keeps one object for each port. Must not be called while a property is written: that locks the tree.
     pub async fn keep_objects(self: &Arc<Self>, server: &ObjectServer) {
         let mut objects = self.objects.lock().await;
-        let wanted: BTreeSet<PortName> = self.core.state().ports().into_iter().cloned().collect();
-        for port in wanted.difference(&objects.clone()) {
+        let expected: BTreeSet<PortName> = self.core.state().ports().into_iter().cloned().collect();
+        for port in expected.difference(&objects.clone()) {
             let object = Guarded::new(Port::new(self.clone(), port.clone()), self.clone());
             match server.at(port_path(port), object).await {
                 Ok(_) => drop(objects.insert(port.clone())),
@@ -117,7 +115,7 @@ impl Shared {
                 }
             }
         }
-        for port in objects.clone().difference(&wanted) {
+        for port in objects.clone().difference(&expected) {
             match server.remove::<Guarded<Port>, _>(port_path(port)).await {
                 Ok(_) => drop(objects.remove(port)),
                 Err(error) => {
@@ -150,7 +148,7 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
         authorizer: Authorizer::new(&connection).await?,
         objects: tokio::sync::Mutex::default(),
         calls: AtomicUsize::new(0),
-        begun: Instant::now(),
+        started: Instant::now(),
         last_call: AtomicU64::new(0),
         changed: Notify::new(),
     });

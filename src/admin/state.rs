@@ -3,6 +3,7 @@
 //! No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,22 +20,13 @@ use crate::port::{GroupName, PortName};
 pub(super) const MAX_TEXT: usize = 512 * 1024;
 
 /// Why a change is rejected.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejected {
-    /// An unknown key.
     #[error("{0}")]
     Path(#[from] PathError),
-    /// A value that the key does not accept.
     #[error("{key} = {value}: {reason}")]
-    Value {
-        /// The key.
-        key: String,
-        /// In TOML syntax.
-        value: String,
-        /// What is wrong, and what would be valid.
-        reason: String,
-    },
-    /// The resulting configuration would be invalid.
+    Value { key: String, value: String, reason: String },
     #[error("{0}")]
     Whole(String),
     /// The running configuration would be invalid, although all changes together are valid.
@@ -42,83 +34,43 @@ pub enum Rejected {
         "{0}\na change that is not reloaded yet would fix that: reload it first, or use `commit`, which reloads all changes"
     )]
     Part(String),
-    /// The committed file is invalid.
     #[error("the committed configuration is invalid, fix it first: {0}")]
     Committed(String),
-    /// Unknown port.
     #[error("{0}")]
     NoPort(String),
-    /// The port exists.
     #[error("there already is a port {0}")]
     IsThere(PortName),
-    /// Unknown group of ports.
     #[error("there is no group {0}")]
     NoGroup(GroupName),
-    /// Unknown template.
     #[error("there is no template {0}")]
     NoTemplate(TemplateName),
-    /// Ports use the template.
     #[error(
         "template {template} is used by {ports}: unset like there, or set another template, before it is removed"
     )]
-    TemplateInUse {
-        /// The template.
-        template: TemplateName,
-        /// The first ones, and how many more.
-        ports: String,
-    },
-    /// Its new name is not reloaded yet.
+    TemplateInUse { template: TemplateName, ports: String },
     #[error("port {0} is renamed or removed by a change that is not reloaded: reload it first")]
     InUse(PortName),
-    /// The new name is its name.
     #[error("the port is already named {0}")]
     SameName(PortName),
-    /// The name would assign a device to the port.
     #[error("{0} is a tty that is plugged in ({path}), but {1} has another device: use another name", path = .2.display())]
     TtyName(PortName, PortName, std::path::PathBuf),
-    /// Another user has changed something since.
     #[error(
         "{key} was changed by {who} at {when} in the meantime (revision {revision}): review it and retry"
     )]
-    Stale {
-        /// The key.
-        key: String,
-        /// Author of that change.
-        who: String,
-        /// Local time of that change.
-        when: String,
-        /// The current revision.
-        revision: u64,
-    },
-    /// A revision that this service has never had.
-    #[error("revision {asked} is unknown, the current one is {revision}: review the changes and retry")]
-    Unknown {
-        /// The revision of the call.
-        asked: u64,
-        /// The current revision.
-        revision: u64,
-    },
-    /// Limit of pending changes.
+    Stale { key: String, who: String, when: String, revision: u64 },
+    #[error("revision {requested} is unknown, the current one is {revision}: review the changes and retry")]
+    Unknown { requested: u64, revision: u64 },
     #[error(
         "expected at most {MAX_CHANGES} pending changes of together at most {MAX_TEXT} bytes: commit or revert first"
     )]
     TooMany,
-    /// The committed file was edited.
     #[error("{}", .0.join("\n"))]
     Conflicts(Vec<String>),
     /// Cannot be committed alone: it needs another administrator's change of its table.
     #[error(
         "{key} depends on {table}, which {who} changed and did not commit: let {who} commit first, or use `commit` for all changes"
     )]
-    Depends {
-        /// The key.
-        key: String,
-        /// The table of a port, template or trigger rule.
-        table: String,
-        /// Author of its change.
-        who: String,
-    },
-    /// Cannot be committed alone: the result would be invalid.
+    Depends { key: String, table: String, who: String },
     #[error(
         "without the changes of other users yours would be invalid: {0}\nlet them commit first, or use `commit` for all changes"
     )]
@@ -167,6 +119,8 @@ pub struct State {
     /// The configuration after a reload.
     pub candidate_config: Config,
     pub(super) running_text: String,
+    /// All uncommitted changes, computed when they are first needed.
+    pending: OnceLock<Changes>,
     /// Ports that run in units of another name.
     pub instances: Instances,
 }
@@ -204,6 +158,7 @@ impl State {
             running_config,
             candidate_config,
             running_text,
+            pending: OnceLock::new(),
             instances: Instances::default(),
         }
     }
@@ -215,9 +170,8 @@ impl State {
         self
     }
 
-    /// Drops renames that are in effect already: a service that is killed between writing the running and
-    /// the candidate file
-    /// leaves the new name of a port in both.
+    /// Drops renames that are in effect already: a service that is killed between writing the running and the
+    /// candidate file leaves the new name of a port in both.
     pub fn without_done_renames(mut self) -> Self {
         let is_there = |name: &PortName| stated(&self.running_text, &KeyPath::table(name.clone())).is_some();
         let done: Vec<_> = self
@@ -240,17 +194,17 @@ impl State {
     }
 
     /// Rejects the call of a client that has not seen the last change.
-    pub fn check_revision(&self, asked: u64) -> Result<(), Rejected> {
-        match (asked, &self.last) {
+    pub fn check_revision(&self, requested: u64) -> Result<(), Rejected> {
+        match (requested, &self.last) {
             (0, _) => Ok(()),
-            (asked, _) if asked == self.revision => Ok(()),
-            (asked, Some(last)) if asked < self.revision => Err(Rejected::Stale {
+            (requested, _) if requested == self.revision => Ok(()),
+            (requested, Some(last)) if requested < self.revision => Err(Rejected::Stale {
                 key: last.key.clone(),
                 who: last.who.clone(),
                 when: crate::system::clock::clock(last.when),
                 revision: self.revision,
             }),
-            (asked, _) => Err(Rejected::Unknown { asked, revision: self.revision }),
+            (requested, _) => Err(Rejected::Unknown { requested, revision: self.revision }),
         }
     }
 
@@ -363,10 +317,8 @@ impl State {
     }
 
     /// All uncommitted changes.
-    pub fn pending(&self) -> Changes {
-        let mut all = self.clone();
-        all.fault = None;
-        all.reloaded(|_| true).running
+    pub fn pending(&self) -> &Changes {
+        self.pending.get_or_init(|| self.reloaded(|_| true).running)
     }
 
     /// The committed text with all changes.
@@ -378,7 +330,7 @@ impl State {
 
     /// The keys that were changed here and also edited in the committed file: one sentence each.
     pub fn conflicts(&self) -> Vec<String> {
-        self.conflicts_of(&self.pending())
+        self.conflicts_of(self.pending())
     }
 
     /// Likewise, for some changes.
@@ -458,176 +410,4 @@ fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Groups;
-
-    const TEXT: &str = "[ports.a]\nssh_port = 1001\nbaud = 9600 # slow\n[ports.b]\nssh_port = 1002\n";
-
-    fn text(text: &str) -> Text {
-        Text { text: text.to_owned(), path: "/etc/config.toml".into() }
-    }
-    fn state() -> State {
-        State::new(text(TEXT), None, Changes::default(), Changes::default(), 1, None)
-    }
-    fn alice() -> Author {
-        Author { who: "alice".to_owned(), when: Timestamp::UNIX_EPOCH }
-    }
-    fn name(port: &str) -> PortName {
-        port.parse().unwrap()
-    }
-    impl State {
-        fn to(&self, path: &str, value: impl Into<Value>) -> Self {
-            self.set(path.parse().unwrap(), Some(value.into()), &alice()).unwrap()
-        }
-    }
-
-    #[test]
-    fn a_change_is_set_then_reloaded_then_committed() {
-        let tried = state().to("ports.a.baud", 300);
-        assert_eq!(tried.revision, 2);
-        assert_eq!(tried.candidate_config.ports[&name("a")].line.baud.get(), 300);
-        assert_eq!(tried.running_config, tried.committed_config);
-        let runs = tried.reloaded(|scope| *scope == Scope::Port(name("b")));
-        assert!(runs.running.is_empty());
-        let runs = tried.reloaded(|scope| *scope == Scope::Port(name("a")));
-        assert!(runs.candidate.is_empty());
-        assert_eq!(runs.running_config, tried.candidate_config);
-        assert_eq!(runs.merged().unwrap(), TEXT.replace("9600", "300"));
-    }
-
-    #[test]
-    fn a_key_set_back_to_its_committed_value_is_no_change() {
-        let back = state().to("ports.a.baud", 300).to("ports.a.baud", 9600);
-        assert!(back.candidate.is_empty());
-        let back = state().to("ports.a.baud", 300).reloaded(|_| true).to("ports.a.baud", 9600);
-        assert_eq!((back.candidate.len(), back.pending().len()), (1, 0));
-        assert!(back.reloaded(|_| true).running.is_empty());
-    }
-
-    #[test]
-    fn an_invalid_change_is_rejected_with_what_would_be_valid() {
-        let refused = |path: &str, value: Value| {
-            path.parse()
-                .map_err(Rejected::from)
-                .and_then(|path| state().set(path, Some(value), &alice()))
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(
-            refused("ports.a.baud", "fast".into()),
-            "ports.a.baud = \"fast\": expected a number from 1 to 4294967295"
-        );
-        assert_eq!(refused("ports.a.boud", 1.into()), "boud: unknown key: did you mean baud?");
-        assert_eq!(
-            refused("ports.a.ssh_port", 1002.into()),
-            "ports.b.ssh_port = 1002: already used by ports.a.ssh_port; each listener needs its own TCP port"
-        );
-        assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: did you mean a or b?");
-        assert_eq!(
-            refused("defaults.ssh_port", 1.into()),
-            "ssh_port applies to a single port: set it for a port"
-        );
-        assert_eq!(
-            refused("baud", 1.into()),
-            "unknown key \"baud\": expected server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
-        );
-    }
-
-    #[test]
-    fn ports_are_created_and_removed() {
-        let made = state().create(&name("c"), &alice()).unwrap().to("ports.c.baud", 300);
-        assert!(made.create(&name("c"), &alice()).is_err());
-        assert!(made.remove(&name("c"), &alice()).unwrap().candidate.is_empty());
-        let gone = made.reloaded(|_| true).remove(&name("c"), &alice()).unwrap();
-        assert!(gone.running_config.ports.contains_key(&name("c")));
-        assert!(gone.reloaded(|_| true).running.is_empty());
-
-        let gone = state().remove(&name("a"), &alice()).unwrap();
-        assert!(!gone.candidate_config.ports.contains_key(&name("a")));
-        let again = gone.create(&name("a"), &alice()).unwrap().to("ports.a.baud", 9600);
-        assert_eq!(again.candidate_config.ports[&name("a")].ssh_port, None);
-        assert_eq!(again.merged().unwrap(), "[ports.a]\nbaud = 9600\n[ports.b]\nssh_port = 1002\n");
-        assert_eq!(again.reloaded(|_| true).merged(), again.merged());
-    }
-
-    #[test]
-    fn an_edit_by_hand_merges_with_other_keys_and_conflicts_with_the_same() {
-        let tried = state().to("ports.a.baud", 300).reloaded(|_| true).to("ports.b.baud", 600);
-        let other = tried.over(text(&TEXT.replace("1001", "1003")), None);
-        assert_eq!(other.conflicts(), [""; 0]);
-        assert_eq!(other.running_config.ports[&name("a")].line.baud.get(), 300);
-        assert_eq!(
-            other.merged().unwrap(),
-            TEXT.replace("1001", "1003").replace("9600", "300") + "baud = 600\n"
-        );
-
-        let same = tried.over(text(&TEXT.replace("9600", "1200")), None);
-        assert_eq!(
-            same.conflicts(),
-            [
-                "ports.a.baud was edited in /etc/config.toml in the meantime: the file has 1200, alice set 300: set it again, or revert"
-            ]
-        );
-        assert_eq!(same.to("ports.a.baud", 300).conflicts(), [""; 0]);
-    }
-
-    #[test]
-    fn a_partial_reload_that_would_be_invalid_is_rejected() {
-        let renamed = state().remove(&name("a"), &alice()).unwrap().create(&name("c"), &alice()).unwrap();
-        let renamed = renamed.to("ports.c.ssh_port", 1001);
-        let part = renamed.reloaded(|scope| *scope == Scope::Port(name("c"))).check_running().unwrap_err();
-        assert!(part.to_string().contains("already used by ports.a.ssh_port"), "{part}");
-        let first = renamed.reloaded(|scope| *scope == Scope::Port(name("a")));
-        assert_eq!(first.check_running(), Ok(()));
-        assert_eq!(first.reloaded(|_| true).check_running(), Ok(()));
-    }
-
-    #[test]
-    fn a_port_created_in_the_file_at_the_same_time_is_a_conflict_and_keeps_its_keys() {
-        let made = state().create(&name("c"), &alice()).unwrap().to("ports.c.ssh_port", 1003);
-        let both = made.over(text(&format!("{TEXT}[ports.c]\ngroups = [\"netadmin\"]\n")), None);
-        assert_eq!(both.conflicts().len(), 1, "{:?}", both.conflicts());
-        let runs = both.reloaded(|_| true);
-        let Groups::Members(groups) = runs.running_config.ports[&name("c")].groups.clone().unwrap() else {
-            panic!()
-        };
-        assert_eq!(groups, ["netadmin"]);
-        // A running port that is created again starts empty.
-        let again = made
-            .reloaded(|_| true)
-            .remove(&name("c"), &alice())
-            .unwrap()
-            .create(&name("c"), &alice())
-            .unwrap();
-        assert_eq!(again.candidate_config.ports[&name("c")].ssh_port, None);
-    }
-
-    #[test]
-    fn a_client_that_has_not_seen_a_revert_is_rejected() {
-        let reverted = state().to("ports.a.baud", 300).reverted(text(TEXT), &alice());
-        let stale = reverted.check_revision(2).unwrap_err().to_string();
-        assert!(stale.starts_with("the whole configuration was changed by alice at "), "{stale}");
-        assert_eq!(state().reverted(text(TEXT), &alice()).revision, 1);
-    }
-
-    #[test]
-    fn a_client_that_has_not_seen_the_last_change_is_told_its_author() {
-        let changed = state().to("ports.a.baud", 300);
-        assert_eq!(changed.check_revision(0), Ok(()));
-        assert_eq!(changed.check_revision(2), Ok(()));
-        let stale = changed.check_revision(1).unwrap_err().to_string();
-        assert!(stale.starts_with("ports.a.baud was changed by alice at "), "{stale}");
-        assert!(stale.ends_with(" in the meantime (revision 2): review it and retry"), "{stale}");
-    }
-
-    #[test]
-    fn no_change_is_accepted_while_the_committed_file_is_invalid() {
-        let wrong = state().over(text(TEXT), Some("/etc/config.toml:3: no".to_owned()));
-        let refused = wrong.set("ports.a.baud".parse().unwrap(), Some(300.into()), &alice()).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "the committed configuration is invalid, fix it first: /etc/config.toml:3: no"
-        );
-    }
-}
+mod tests;

@@ -1,6 +1,5 @@
-//! Calls to systemd (org.freedesktop.systemd1(5)): start, stop and restart units, daemon-reload, list
-//! active ports. A polkit rule
-//! allows `_console-admin` this for its own units only.
+//! Calls to systemd (org.freedesktop.systemd1(5)): start, stop and restart units, daemon-reload, list active
+//! ports. A polkit rule allows `_console-admin` this for its own units only.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -11,7 +10,6 @@ use thiserror::Error;
 use zbus::{Connection, ObjectPath, OwnedObjectPath};
 
 use super::apply::Step;
-use super::port_move::instance_of;
 use crate::port::PortName;
 
 /// For one job: a port takes at most 15 s to stop, and as long again for its socket; a start waits for the
@@ -21,23 +19,15 @@ const JOB_TIMEOUT: Duration = Duration::from_secs(60);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(100);
 
 /// A failed call to systemd.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum UnitsError {
-    /// polkit denies it, or is not available.
     #[error("systemd denied {0}: {1}")]
     Denied(String, String),
-    /// The job failed.
     #[error("{0} failed: {1}")]
     Failed(String, String),
-    /// No reply.
     #[error("{what} timed out after {n} s", n = .limit.as_secs())]
-    Slow {
-        /// The command.
-        what: String,
-        /// The timeout.
-        limit: Duration,
-    },
-    /// The bus.
+    Slow { what: String, limit: Duration },
     #[error("{0}: {1}")]
     Bus(String, zbus::Error),
 }
@@ -50,13 +40,13 @@ impl UnitsError {
 
     fn of(what: &str, error: zbus::Error) -> Self {
         match &error {
-            zbus::Error::MethodError(name, said, _) => {
-                let said = said.clone().unwrap_or_else(|| name.to_string());
+            zbus::Error::MethodError(name, printed, _) => {
+                let printed = printed.clone().unwrap_or_else(|| name.to_string());
                 let denied = ["AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed"];
                 // If polkit cannot be asked, the error has the name of polkit's own failure.
-                match denied.iter().any(|end| name.as_str().ends_with(end)) || said.contains("polkit") {
-                    true => Self::Denied(what.to_owned(), said),
-                    false => Self::Failed(what.to_owned(), said),
+                match denied.iter().any(|end| name.as_str().ends_with(end)) || printed.contains("polkit") {
+                    true => Self::Denied(what.to_owned(), printed),
+                    false => Self::Failed(what.to_owned(), printed),
                 }
             }
             _ => Self::Bus(what.to_owned(), error),
@@ -86,7 +76,6 @@ trait Systemd {
 /// Result of a start that is not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// The start job was queued.
     Started,
     /// The unit is still running since an earlier start.
     StillRuns,
@@ -97,27 +86,23 @@ pub enum Begun {
 pub struct Units(SystemdProxy<'static>);
 
 impl Units {
-    /// No call is made yet.
     pub async fn new(bus: &Connection) -> zbus::Result<Self> {
         let proxy = SystemdProxy::builder(bus).cache_properties(zbus::proxy::CacheProperties::No);
         Ok(Self(proxy.build().await?))
     }
 
-    /// `systemctl daemon-reload`
     pub async fn daemon_reload(&self) -> Result<(), UnitsError> {
         let what = "systemctl daemon-reload";
         bounded(what, REPLY_TIMEOUT, self.0.reload()).await?.map_err(|error| UnitsError::of(what, error))
     }
 
-    /// Runs a job and waits for its end.
     pub async fn step(&self, step: &Step) -> Result<(), UnitsError> {
         let what = step.to_string();
         bounded(&what, JOB_TIMEOUT, self.job(&what, step)).await?
     }
 
     /// Starts a unit without waiting for its end, which may take any time. A unit that is still running is
-    /// left alone: systemd would
-    /// report success and start nothing.
+    /// left alone: systemd would report success and start nothing.
     pub async fn begin(&self, unit: &str) -> Result<Begun, UnitsError> {
         let what = format!("systemctl start --no-block {unit}");
         let patterns = [unit];
@@ -127,8 +112,8 @@ impl Units {
         if !running.is_empty() {
             return Ok(Begun::StillRuns);
         }
-        let begun = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
-        begun.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
+        let started = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
+        started.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
     }
 
     async fn job(&self, what: &str, step: &Step) -> Result<(), UnitsError> {
@@ -192,7 +177,7 @@ impl Units {
         let listed = self.0.list_units_by_patterns(states, patterns);
         let listed =
             bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
-        Ok(listed.into_iter().filter_map(|row| instance_of(&row.0)).collect())
+        Ok(listed.into_iter().filter_map(|row| PortName::of_unit(&row.0)).collect())
     }
 }
 

@@ -1,8 +1,6 @@
 //! `org.consoleserver1.Watcher`: a port reports that a trigger has fired. Ports are the least trusted
-//! callers: only rules of the
-//! running configuration are accepted, no more often than their cooldown allows, and the configuration read
-//! here decides
-//! whether a unit is started.
+//! callers: only rules of the running configuration are accepted, no more often than their cooldown allows,
+//! and the configuration read here decides whether a unit is started.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -37,7 +35,6 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Nothing was reported yet.
     pub fn new(shared: Arc<Shared>) -> Self {
         Self { shared, believed: Mutex::default() }
     }

@@ -40,7 +40,9 @@ impl Server {
         let name = &self.console.name();
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return Reply::Refused(format!("invalid break of {milliseconds} ms: expected {shortest} to {longest}"));
+            return Reply::Refused(format!(
+                "invalid break of {milliseconds} ms: expected {shortest} to {longest}"
+            ));
         }
         let line = self.console.hub.line().borrow().clone();
         if !matches!(line, LineState::Open(_)) {

@@ -4,17 +4,18 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
-use super::server::{Server, disconnected};
+use super::server::Server;
 use super::{Reply, Tried};
 use crate::hub::{Control, Cursor, LineState, Pulled};
 use crate::port::{Baud, LineSettings};
 use crate::session::plain;
 use crate::system::message::{MessageError, send_async};
+use crate::system::reactor::peer_closed;
 
 /// The usual rates of consoles, likely ones first.
 const RATES: [u64; 12] =
@@ -78,7 +79,7 @@ impl Server {
         let ended = tokio::select! {
             ended = self.try_rates(settings, &mut writer) => ended,
             // The lease ends with the dropped future.
-            _ = disconnected(watched) => Ok(()),
+            _ = peer_closed(watched, Interest::WRITABLE) => Ok(()),
         };
         self.notify(&format!("{name} is back at {} baud", self.console.settings().line.baud.get()));
         ended

@@ -394,3 +394,28 @@ impl Drop for RawTerminal {
         let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_messages() {
+        let (port, path) = (|| "ttyUSB0".parse::<PortName>().unwrap(), Path::new("/run/x/attach/ttyUSB0"));
+        let io = io::Error::from_raw_os_error;
+        let errors = [
+            unreachable(&port(), path, io(nix::libc::ENOENT)),
+            unreachable(&port(), path, io(nix::libc::EACCES)),
+            AttachError::Silent(port()),
+            unexpected(&port(), Reply::Refused("bob has no access to ttyUSB0".to_owned())),
+            unexpected(&port(), Reply::Done),
+            AttachError::Message(port(), MessageError::Io(io(nix::libc::EPIPE))),
+            AttachError::Closed(port()),
+            AttachError::Unsent(port()),
+            AttachError::Broken(port()),
+            AttachError::Failed(io(nix::libc::EIO)),
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/attach/errors.txt"].raw());
+    }
+}

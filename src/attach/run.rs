@@ -2,15 +2,17 @@
 
 use std::os::fd::AsFd;
 
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::Reply;
 use super::frame::Kind;
 use super::outlet::LocalOutlet;
-use super::server::{Server, disconnected};
+use super::server::Server;
 use crate::exec::{Command, Task};
 use crate::session::AttachedUser;
 use crate::system::message::{MessageError, send_async};
+use crate::system::reactor::peer_closed;
 
 impl Server {
     pub(super) async fn run(
@@ -31,7 +33,7 @@ impl Server {
         tokio::select! {
             // The client has disconnected.
             _ = done => {}
-            _ = disconnected(watched) => {}
+            _ = peer_closed(watched, Interest::WRITABLE) => {}
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! The port's end of the local socket.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::administer::Apply;
 use super::frame::Kind;
-use super::limits::{PendingSlot, PendingClients};
+use super::limits::{PendingClients, PendingSlot};
 use super::outlet::LocalOutlet;
 use super::{LineErrors, Reply, Request, Status, User};
 use crate::auth::account::Account;
@@ -22,9 +21,10 @@ use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::seats::{Seats, is_administrator};
-use crate::session::{self, AttachedUser, Console, SessionEnd, Feeder, Options, typed};
+use crate::session::{self, AttachedUser, Console, Feeder, Options, SessionEnd, typed};
 use crate::system::accepting::Failing;
 use crate::system::message::{MessageError, encode, receive_async, send_async};
+use crate::system::reactor::peer_closed;
 
 /// Timeout of reading the request and of writing the reply.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -93,7 +93,7 @@ impl Drop for ClientSlot {
 }
 
 impl Server {
-    pub fn new(
+    pub(crate) fn new(
         console: Arc<Console>,
         rules: watch::Receiver<Rules>,
         health: watch::Receiver<Health>,
@@ -121,13 +121,8 @@ impl Server {
     pub async fn accept(self: Arc<Self>, listener: UnixListener) {
         let mut failing = Failing::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    failing.is_over();
-                    self.clone().begin(stream);
-                }
-                Err(error) => failing.goes_on("local client", error).await,
-            }
+            let (stream, _) = failing.accept("local client", || listener.accept()).await;
+            self.clone().begin(stream);
         }
     }
 
@@ -163,7 +158,12 @@ impl Server {
         Some((uid, slot.ok()?))
     }
 
-    async fn serve(&self, mut stream: UnixStream, uid: u32, pending: PendingSlot) -> Result<(), MessageError> {
+    async fn serve(
+        &self,
+        mut stream: UnixStream,
+        uid: u32,
+        pending: PendingSlot,
+    ) -> Result<(), MessageError> {
         let request = match tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await
         {
             Ok(Ok(Some(request))) => request,
@@ -207,7 +207,11 @@ impl Server {
                 Ok(())
             }
             Request::Autobaud if right != Right::Write => {
-                let why = format!("{} has read-only access to {}: autobaud requires write access", user.user, self.console.name());
+                let why = format!(
+                    "{} has read-only access to {}: autobaud requires write access",
+                    user.user,
+                    self.console.name()
+                );
                 send_async(&mut stream, &Reply::Refused(why)).await
             }
             Request::Autobaud => self.autobaud(stream, &user.user).await,
@@ -367,7 +371,8 @@ pub async fn answer(mut client: UnixStream, reply: Reply) {
 
 /// Passes input to the session, no faster than it takes it, until the client disconnects.
 async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
-    let gone = disconnected(watched);
+    // After a half-close the client still reads. If it cannot be watched (no memory), it is taken to be gone.
+    let gone = peer_closed(watched, Interest::WRITABLE);
     tokio::pin!(gone);
     let mut buffer = [0; 4096];
     loop {
@@ -391,16 +396,4 @@ async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
             Err(_) => return,
         }
     }
-}
-
-/// Waits until the client has closed both directions; after a half-close it is still there. If that cannot be watched (no memory), the
-/// client is taken to be gone.
-pub(super) async fn disconnected(watched: OwnedFd) -> io::Result<()> {
-    let watched = UnixStream::from_std(watched.into())?;
-    while !watched.ready(Interest::WRITABLE).await?.is_write_closed() {
-        // Clears readiness, to wait for the next event, since the socket stays writable.
-        let _ =
-            watched.try_io(Interest::WRITABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
-    }
-    Ok(())
 }

@@ -60,7 +60,7 @@ impl LoginName {
         if hostile { None } else { CString::new(name).ok().map(Self) }
     }
 
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().expect("was made from a str")
     }
 

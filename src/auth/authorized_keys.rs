@@ -389,4 +389,23 @@ mod tests {
             prop_assert!(verdict(&behind).is_err());
         }
     }
+
+    #[test]
+    fn error_messages() {
+        let errors = [
+            InvalidKeyLine::Option("command".to_owned()),
+            InvalidKeyLine::Value("from".to_owned()),
+            InvalidKeyLine::Quote,
+            InvalidKeyLine::Separator,
+            FromError::Empty.into(),
+            FromError::Mask("10.0.0.1/8".to_owned()).into(),
+            FromError::NegatedName("bad.example.org".to_owned()).into(),
+            InvalidKeyLine::Source(context().rhost),
+            InvalidKeyLine::Time("tomorrow".to_owned()),
+            InvalidKeyLine::Expired(context().now),
+            InvalidKeyLine::TooLong,
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/key-lines.txt"].raw());
+    }
 }

@@ -63,7 +63,7 @@ pub enum LoginError {
     Unexpected,
     /// The user is authenticated, but PAM denies the account: the message for the user. Another method may be tried.
     #[error("the account is denied: {0:?}")]
-    AccountRefused(String),
+    AccountDenied(String),
     /// This login was granted or failed before.
     #[error("the login has ended")]
     Over,
@@ -112,7 +112,7 @@ pub struct Login {
     /// Until then a closed connection means that no helper was free, if none has replied yet.
     busy_until: Option<Instant>,
     /// PAM's messages for the user.
-    said: String,
+    messages: String,
 }
 
 /// A request that is cancelled leaves `Over`, since its reply could be taken for the next one's.
@@ -151,19 +151,19 @@ pub enum Ends {
 #[derive(Debug)]
 pub struct Running {
     stream: UnixStream,
-    said: String,
+    messages: String,
 }
 
 impl Running {
-    fn new(socket: OwnedFd, said: String) -> Result<Self, LoginError> {
+    fn new(socket: OwnedFd, messages: String) -> Result<Self, LoginError> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         let watched = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket));
-        watched.map(|stream| Self { stream, said }).map_err(|error| LoginError::Message(error.into()))
+        watched.map(|stream| Self { stream, messages }).map_err(|error| LoginError::Message(error.into()))
     }
 
     /// PAM's messages of the session, once.
-    pub fn take_said(&mut self) -> String {
-        std::mem::take(&mut self.said)
+    pub fn take_messages(&mut self) -> String {
+        std::mem::take(&mut self.messages)
     }
 
     /// Waits until it has ended. Not cancel safe.
@@ -192,9 +192,9 @@ impl Granted {
         let started = timeout(REPLY_TIMEOUT, async {
             message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
             let mut reply = message::receive_async(&mut stream).await.map_err(understand)?;
-            let mut said = String::new();
-            if let Some(Reply::Said(text)) = reply {
-                said = text;
+            let mut messages = String::new();
+            if let Some(Reply::Messages(text)) = reply {
+                messages = text;
                 reply = message::receive_async(&mut stream).await.map_err(understand)?;
             }
             match reply {
@@ -205,13 +205,13 @@ impl Granted {
             }
             let received = stream.async_io(Interest::READABLE, || message::receive_descriptors(&stream));
             let descriptors = received.await.map_err(|_| LoginError::Gone)?;
-            Ok(Some((descriptors, said)))
+            Ok(Some((descriptors, messages)))
         });
         let started = started.await.map_err(|_| LoginError::Silent(REPLY_TIMEOUT))??;
         *target = Some(stream);
-        let (descriptors, said) = started.ok_or(LoginError::NotRun)?;
+        let (descriptors, messages) = started.ok_or(LoginError::NotRun)?;
         let mut descriptors = descriptors.into_iter();
-        let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?, said)?;
+        let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?, messages)?;
         let ends: Vec<OwnedFd> = descriptors.collect();
         let ends = if on_terminal {
             <[OwnedFd; 1]>::try_from(ends).map(|[terminal]| Ends::Terminal(terminal))
@@ -247,7 +247,7 @@ impl Login {
             state,
             abandoned: 0,
             busy_until: Some(busy_until),
-            said: String::new(),
+            messages: String::new(),
         })
     }
 
@@ -309,8 +309,8 @@ impl Login {
     }
 
     /// PAM's messages with the last reply, once.
-    pub fn take_said(&mut self) -> String {
-        std::mem::take(&mut self.said)
+    pub fn take_messages(&mut self) -> String {
+        std::mem::take(&mut self.messages)
     }
 
     /// One request and its reply. A conversation that the client has abandoned (RFC 4256, 3.1: it may begin another method instead of
@@ -340,12 +340,12 @@ impl Login {
     }
 
     async fn exchange(&mut self, mut stream: UnixStream, request: &Request) -> Result<Reply, LoginError> {
-        self.said.clear();
+        self.messages.clear();
         let exchanged = timeout(REPLY_TIMEOUT, async {
             message::send_async(&mut stream, request).await?;
             let mut reply = message::receive_async(&mut stream).await?;
-            if let Some(Reply::Said(said)) = reply {
-                self.said = said;
+            if let Some(Reply::Messages(messages)) = reply {
+                self.messages = messages;
                 reply = message::receive_async(&mut stream).await?;
             }
             Ok(reply)
@@ -354,18 +354,18 @@ impl Login {
         let reply = reply.ok_or(LoginError::Gone)?;
         self.busy_until = None;
         self.state = match &reply {
-            Reply::Acceptable | Reply::Denied | Reply::AccountRefused(_) => State::Ready(stream),
+            Reply::Acceptable | Reply::Denied | Reply::AccountDenied(_) => State::Ready(stream),
             Reply::Prompts { .. } => State::Asked(stream),
             Reply::Granted(_) => State::Granted(stream),
             Reply::Running
             | Reply::Failed
             | Reply::Exited(_)
-            | Reply::Said(_)
+            | Reply::Messages(_)
             | Reply::HostKey(_)
             | Reply::HostKeysEnd { .. } => State::Over,
         };
         match reply {
-            Reply::AccountRefused(said) => Err(LoginError::AccountRefused(said)),
+            Reply::AccountDenied(messages) => Err(LoginError::AccountDenied(messages)),
             reply => Ok(reply),
         }
     }
@@ -390,8 +390,8 @@ pub async fn host_keys(socket: &Path) -> Result<HostKeys, HostKeysError> {
                 Some(Reply::HostKey(Secret(text))) => {
                     found.keys.push(PrivateKey::from_openssh(text).map_err(|_| LoginError::Unexpected)?);
                 }
-                Some(Reply::HostKeysEnd { passed_over, missing }) => {
-                    found.passed_over = passed_over;
+                Some(Reply::HostKeysEnd { ignored, missing }) => {
+                    found.ignored = ignored;
                     return match missing {
                         Some(why) => Err(HostKeysError::Missing(why)),
                         None => Ok(found),
@@ -447,5 +447,23 @@ mod tests {
         }
         let _ = (all, last);
         is_send(Login::begin(Path::new("/"), "", "::1".parse().unwrap(), Target::Admin, RootLogin::No));
+    }
+
+    #[test]
+    fn error_messages() {
+        let io = || io::Error::from_raw_os_error(2);
+        let errors = [
+            LoginError::Unreachable { path: "/run/consoleserver/auth-port".into(), source: io() },
+            LoginError::Gone,
+            LoginError::Silent(REPLY_TIMEOUT),
+            LoginError::Message(MessageError::Io(io())),
+            LoginError::Unexpected,
+            LoginError::AccountDenied("account expired".to_owned()),
+            LoginError::Over,
+            LoginError::NotRun,
+            LoginError::TooManyAbandoned,
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/helper.txt"].raw());
     }
 }

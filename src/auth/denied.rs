@@ -46,3 +46,37 @@ impl<R: Into<Denied>> From<R> for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_in_the_journal() {
+        let errno = nix::Error::EIO;
+        let refused = |step| PamError::Refused {
+            step,
+            reason: "Permission denied".to_owned(),
+            messages: "account disabled\n".to_owned(),
+        };
+        let reasons = [
+            Denied::SomebodyElse(Uid::from_raw(1000)),
+            Denied::Root,
+            Denied::RootByPassword,
+            Denied::Locked,
+            Denied::Nologin("/etc/nologin"),
+            Denied::NotAKey,
+            Denied::Unlisted("SHA256:abc".to_owned()),
+            Denied::Become(errno),
+            AccountError::Name.into(),
+            AccountError::Unknown.into(),
+            AccountError::User(errno).into(),
+            AccountError::Group(errno).into(),
+            AccountError::Shadow(errno).into(),
+            refused("account").into(),
+            PamError::MustChangePassword(String::new()).into(),
+        ];
+        let text: String = reasons.iter().map(|reason: &Denied| format!("{reason}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/denied.txt"].raw());
+    }
+}

@@ -40,7 +40,9 @@ impl Interrupter {
     pub(super) fn new() -> Self {
         let done = Arc::new(AtomicBool::new(false));
         let thread = watch(gettid(), done.clone()).inspect_err(|error| {
-            tracing::warn!("a login may block on journald, because PAM modules cannot be interrupted: {error}");
+            tracing::warn!(
+                "a login may block on journald, because PAM modules cannot be interrupted: {error}"
+            );
         });
         Self { done, thread: thread.ok() }
     }

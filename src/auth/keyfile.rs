@@ -181,4 +181,19 @@ mod tests {
         assert_eq!(walk("/x", "/"), [Path::new("/")]);
         assert_eq!(walk("/a/b", "/nonexistent"), [Path::new("/a"), Path::new("/")]);
     }
+
+    #[test]
+    fn error_messages() {
+        let path = || PathBuf::from("/home/alice/.ssh/authorized_keys");
+        let errors = [
+            KeyFileError::Read { path: path(), source: io::Error::from_raw_os_error(13) },
+            KeyFileError::NotAFile(path()),
+            KeyFileError::TooLong(path(), 2 * FILE_LIMIT),
+            KeyFileError::Owner(path(), 1001),
+            KeyFileError::NotRoots("/usr/local/bin/keys".into(), 1001),
+            KeyFileError::Writable(path(), 0o664),
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/key-files.txt"].raw());
+    }
 }

@@ -92,7 +92,9 @@ fn read(configured: &Configured, report: &dyn Fn(&str)) -> Option<Sources> {
             Some(sources)
         }
         Err(error) => {
-            report(&format!("no key is accepted, because the configuration of key sources is invalid: {error}"));
+            report(&format!(
+                "no key is accepted, because the configuration of key sources is invalid: {error}"
+            ));
             None
         }
     }

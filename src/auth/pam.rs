@@ -49,14 +49,14 @@ const NEVER_RIGHT: &CStr = c"\x08\n\r\x7fINCORRECT";
 #[derive(Debug, Error)]
 pub enum PamError {
     /// A module denied it.
-    #[error("PAM {step}: {reason}{}", remark(.said))]
+    #[error("PAM {step}: {reason}{}", remark(.messages))]
     Refused {
         /// `authentication`, `account`, `password change` or `session`.
         step: &'static str,
         /// PAM's message.
         reason: String,
         /// Messages of the modules.
-        said: String,
+        messages: String,
     },
     /// The login method cannot change it.
     #[error("the password has expired and must be changed first{}", remark(.0))]
@@ -66,22 +66,23 @@ pub enum PamError {
     Peer(#[from] PeerError),
 }
 
-fn remark(said: &str) -> String {
-    match said.trim() {
+fn remark(messages: &str) -> String {
+    match messages.trim() {
         "" => String::new(),
-        said => format!(" ({})", said.replace('\n', " ")),
+        messages => format!(" ({})", messages.replace('\n', " ")),
     }
 }
 
 impl PamError {
     /// The message for an authenticated user who is denied: the modules' messages, as sshd does.
     pub fn for_user(&self) -> Option<String> {
-        let (said, more) = match self {
-            Self::Refused { step: ACCOUNT | CHANGE, said, .. } => (said.trim(), ""),
-            Self::MustChangePassword(said) => (said.trim(), HOW_TO_CHANGE),
+        let (messages, more) = match self {
+            Self::Refused { step: ACCOUNT | CHANGE, messages, .. } => (messages.trim(), ""),
+            Self::MustChangePassword(messages) => (messages.trim(), HOW_TO_CHANGE),
             Self::Refused { .. } | Self::Peer(_) => return None,
         };
-        let told = [said, more].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+        let told =
+            [messages, more].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
         (!told.is_empty()).then_some(told)
     }
 }
@@ -166,8 +167,8 @@ impl<'a> Transaction<'a> {
     }
 
     /// The modules' messages since the last question, once.
-    pub fn take_said(&mut self) -> String {
-        std::mem::take(&mut self.context.conversation_mut().said)
+    pub fn take_messages(&mut self) -> String {
+        std::mem::take(&mut self.context.conversation_mut().messages)
     }
 
     /// The authenticated user, which a module may have changed.
@@ -183,11 +184,13 @@ impl<'a> Transaction<'a> {
         match verdict {
             Ok(()) => Ok(()),
             Err(error) if error.code() == ErrorCode::NEW_AUTHTOK_REQD => {
-                Err(PamError::MustChangePassword(conversation.said.clone()))
+                Err(PamError::MustChangePassword(conversation.messages.clone()))
             }
-            Err(error) => {
-                Err(PamError::Refused { step, reason: error.to_string(), said: conversation.said.clone() })
-            }
+            Err(error) => Err(PamError::Refused {
+                step,
+                reason: error.to_string(),
+                messages: conversation.messages.clone(),
+            }),
         }
     }
 }
@@ -197,16 +200,16 @@ impl Transaction<'static> {
     pub fn open_session(&mut self) -> Result<(Session<'_>, String), PamError> {
         let _interrupter = Interrupter::new();
         let opened = self.context.open_session(Flag::NONE).map(pam_client2::Session::leak);
-        let said = self.take_said();
+        let messages = self.take_messages();
         match opened {
-            Ok(token) => Ok((Session(Some(self.context.unleak_session(token))), said)),
+            Ok(token) => Ok((Session(Some(self.context.unleak_session(token))), messages)),
             Err(error) => Err(refused("session", &error)),
         }
     }
 }
 
 fn refused(step: &'static str, error: &pam_client2::Error) -> PamError {
-    PamError::Refused { step, reason: error.to_string(), said: String::new() }
+    PamError::Refused { step, reason: error.to_string(), messages: String::new() }
 }
 
 /// An open PAM session.
@@ -225,7 +228,7 @@ struct Conversation<'a> {
     peer: Option<&'a mut Peer>,
     doomed: bool,
     /// The modules' messages since the last question.
-    said: String,
+    messages: String,
     asked: usize,
     /// Why the peer cannot be asked any more; PAM itself has only a code for it.
     failure: Option<PeerError>,
@@ -242,7 +245,7 @@ impl Conversation<'_> {
             return Err(ErrorCode::CONV_ERR);
         }
         let prompt = Prompt { text: bounded(text, TEXT_LIMIT), echo };
-        match ask_peer(peer, std::mem::take(&mut self.said), prompt) {
+        match ask_peer(peer, std::mem::take(&mut self.messages), prompt) {
             Ok(answer) => Ok(if self.doomed { NEVER_RIGHT.to_owned() } else { presentable(answer) }),
             Err(failure) => {
                 self.failure = Some(failure);
@@ -252,12 +255,12 @@ impl Conversation<'_> {
     }
 
     fn say(&mut self, text: &CStr) {
-        let room = TEXT_LIMIT.saturating_sub(self.said.len());
+        let room = TEXT_LIMIT.saturating_sub(self.messages.len());
         if room == 0 {
             return;
         }
-        self.said.push_str(bounded(text, room).trim_end_matches('\n'));
-        self.said.push('\n');
+        self.messages.push_str(bounded(text, room).trim_end_matches('\n'));
+        self.messages.push('\n');
     }
 }
 

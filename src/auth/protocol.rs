@@ -10,7 +10,7 @@
 //! Run{run, terminal}        → Running and descriptors: the session's socket, and the ends of its program | Failed   (any number)
 //! on the session's socket:    Exited; closing it ends the program, closing the connection all of them
 //!
-//! Said precedes a reply if PAM has messages for the user; AccountRefused replaces Denied.
+//! Messages precedes a reply if PAM has messages for the user; AccountDenied replaces Denied.
 //!
 //! HostKeys                  → HostKey … HostKeysEnd      (instead of a login)
 //! ```
@@ -226,9 +226,9 @@ pub enum Reply {
     /// The login is granted.
     Granted(Identity),
     /// PAM's messages since the last prompts, printable lines. The reply itself follows.
-    Said(String),
+    Messages(String),
     /// The user is authenticated, but PAM denies the account, or requires a new password first: the message for the user.
-    AccountRefused(String),
+    AccountDenied(String),
     /// Denied. The reason is only in the journal. Another method may be tried.
     Denied,
     /// The program runs. One byte follows with descriptors: the session's socket, and the terminal's master or three pipes (standard
@@ -243,7 +243,7 @@ pub enum Reply {
     /// End of the host keys.
     HostKeysEnd {
         /// Files that are not used, each with the reason.
-        passed_over: Vec<String>,
+        ignored: Vec<String>,
         /// Why there is no key at all.
         missing: Option<String>,
     },

@@ -109,7 +109,7 @@ fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
             Err(error) => tracing::error!("cannot send a host key: {error}"),
         }
     }
-    peer.send(&Reply::HostKeysEnd { passed_over: found.passed_over, missing })
+    peer.send(&Reply::HostKeysEnd { ignored: found.ignored, missing })
 }
 
 /// A login in progress.
@@ -125,7 +125,7 @@ struct Login {
     /// The account of a granted login, as which sessions run; `None` for the demonstration key, which has no account.
     admitted: Option<(Account, Transaction<'static>)>,
     /// PAM's messages since its last question.
-    said: String,
+    messages: String,
     tries: u32,
     offers: u32,
     /// Offered keys that are in no file: reported once, at the end, since an agent offers all its keys.
@@ -151,7 +151,7 @@ impl Login {
             root,
             listed: Listed::new(configured),
             admitted: None,
-            said: String::new(),
+            messages: String::new(),
             tries: 0,
             offers: 0,
             unlisted: 0,
@@ -170,10 +170,10 @@ impl Login {
                 Request::Answers(_) => return Err(PeerError::OutOfTurn("Answers without prompts")),
                 Request::Run { .. } => return Err(PeerError::OutOfTurn("Run is not allowed")),
             };
-            if !self.said.trim().is_empty() {
-                peer.send(&Reply::Said(std::mem::take(&mut self.said)))?;
+            if !self.messages.trim().is_empty() {
+                peer.send(&Reply::Messages(std::mem::take(&mut self.messages)))?;
             }
-            self.said.clear();
+            self.messages.clear();
             peer.send(&reply)?;
             if matches!(reply, Reply::Granted(_)) {
                 return Ok(());
@@ -245,7 +245,7 @@ impl Login {
         if signed {
             let mut pam = Transaction::silent(&self.who(account.name.as_str()))?;
             let identity = self.admits_now(account, Method::Key, &mut pam, Change::Refused)?;
-            self.said = pam.take_said();
+            self.messages = pam.take_messages();
             self.admitted = Some((account.clone(), pam));
             return Ok((identity, fingerprint));
         }
@@ -261,7 +261,7 @@ impl Login {
         let mut pam = Transaction::asking(peer, &self.who(user), allowed.is_err())?;
         let verdict = pam.authenticate();
         if allowed.is_err() || verdict.is_err() {
-            self.said = pam.take_said();
+            self.messages = pam.take_messages();
         }
         if let (Err(denied), Ok(()) | Err(PamError::Refused { .. })) = (allowed, &verdict) {
             return Err(denied.into());
@@ -269,7 +269,7 @@ impl Login {
         verdict?;
         let account = Account::look_up(&pam.user()?)?;
         let identity = self.admits_now(&account, Method::Password, &mut pam, change)?;
-        self.said = pam.take_said();
+        self.messages = pam.take_messages();
         self.admitted = Some((account, pam.silenced()?));
         Ok(identity)
     }
@@ -322,7 +322,7 @@ impl Login {
     fn refuse(&self, method: &str, denied: &Denied) -> Reply {
         self.event(Event::Refused, &format!("denied ({method}): {denied}"));
         match denied {
-            Denied::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountRefused),
+            Denied::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountDenied),
             _ => Reply::Denied,
         }
     }
@@ -352,7 +352,7 @@ impl Candidate {
     fn log(&self, message_id: Option<&str>, what: &str) {
         let Self { typed, rhost, target } = self;
         let unit = match target {
-            Target::Port(port) => format!("console@{}.service", Instances::running(Path::new("/")).of(port)),
+            Target::Port(port) => Instances::running(Path::new("/")).of(port).service(),
             Target::Admin => "console-cli.service".to_owned(),
         };
         tracing::info!(

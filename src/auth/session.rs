@@ -87,16 +87,16 @@ pub fn serve(
             run::take_groups(account).map_err(SessionError::from).and_then(|()| Ok(pam.open_session()?));
         alarm::cancel();
         // Closed when this is dropped, after the last program.
-        let (_session, said) = match opened {
+        let (_session, messages) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 message::send_async(&mut network.replies, &Reply::Failed).await?;
                 return Err(error);
             }
         };
-        if !said.trim().is_empty() {
+        if !messages.trim().is_empty() {
             // Fails if the network side has disconnected, which is handled below.
-            let _ = message::send_async(&mut network.replies, &Reply::Said(said)).await;
+            let _ = message::send_async(&mut network.replies, &Reply::Messages(messages)).await;
         }
         let hang_up = Arc::new(Semaphore::new(0));
         loop {

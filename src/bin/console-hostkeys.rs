@@ -43,8 +43,8 @@ fn report(made: &Path) {
 /// Says what of the directory is not served, and fails if nothing is.
 fn judge(directory: &Path) -> ExitCode {
     match hostkeys::load(directory) {
-        Ok(HostKeys { passed_over, .. }) => {
-            for reason in passed_over {
+        Ok(HostKeys { ignored, .. }) => {
+            for reason in ignored {
                 tracing::warn!("host key ignored: {reason}");
             }
             ExitCode::SUCCESS

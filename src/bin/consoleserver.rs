@@ -77,7 +77,8 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
 /// The named file, or the first that exists.
 fn found(named: Option<&Path>) -> anyhow::Result<Result<Loaded, ConfigError>> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let here = std::env::current_dir().map_err(|error| anyhow!("cannot read the working directory for ./config.toml: {error}"))?;
+    let here = std::env::current_dir()
+        .map_err(|error| anyhow!("cannot read the working directory for ./config.toml: {error}"))?;
     Ok(match named {
         Some(path) => Config::load_file(path),
         None => Config::load_foreground(&here, home.as_deref(), Path::new("/")),

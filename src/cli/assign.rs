@@ -53,10 +53,10 @@ impl Assignment {
     /// The words for each of several ports. Brackets in the value of a key that differs between ports are expanded to one value per port:
     /// `ssh_port=[8100-8147]` for 48 ports.
     pub fn for_ports(&self, ports: &[PortName]) -> Result<Vec<Vec<String>>, ValueError> {
-        let own =
-            ["device", "ssh_port", "rfc2217", "raw", "description", "log.file"].contains(&self.key.as_str());
+        let own = ["device", "source", "ssh_port", "rfc2217", "raw", "description", "log.file"]
+            .contains(&self.key.as_str());
         if let ([word], true) = (self.words.as_slice(), own && ports.len() > 1) {
-            let unique = ["device", "ssh_port", "rfc2217", "raw"].contains(&self.key.as_str());
+            let unique = ["device", "source", "ssh_port", "rfc2217", "raw"].contains(&self.key.as_str());
             match expand(word) {
                 Ok(values) if values.len() == ports.len() => {
                     return Ok(values.into_iter().map(|value| vec![value]).collect());
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
     use crate::port::PortPattern;
 
-    fn said(words: &[&str]) -> Result<String, String> {
+    fn parsed(words: &[&str]) -> Result<String, String> {
         let rest: Vec<String> = words[1..].iter().map(|word| (*word).to_owned()).collect();
         let show = |one: &Assignment| format!("{}: {}", one.key, one.words.join("|"));
         of_set(words[0], &rest)
@@ -109,9 +109,9 @@ mod tests {
             (&["triggers.panic.match=Kernel panic"], "triggers.panic.match: Kernel panic"),
             (&["device=/dev/x", "/dev/y=z"], "device: /dev/x|/dev/y=z"),
         ] {
-            assert_eq!(said(words).as_deref(), Ok(wanted), "{words:?}");
+            assert_eq!(parsed(words).as_deref(), Ok(wanted), "{words:?}");
         }
-        assert_eq!(said(&["baud=1", "baud=2"]).unwrap_err(), "baud is set twice");
+        assert_eq!(parsed(&["baud=1", "baud=2"]).unwrap_err(), "baud is set twice");
         let none = of_words(["baud"]).unwrap_err().to_string();
         assert_eq!(none, "\"baud\": expected KEY=VALUE, such as baud=115200");
     }

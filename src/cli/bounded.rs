@@ -32,10 +32,8 @@ pub(super) struct Answer {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub(super) enum NoAnswer {
-    /// The helper cannot be started or read.
     #[error(transparent)]
     Failed(#[from] io::Error),
-    /// The helper hangs.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
 }
@@ -150,8 +148,9 @@ mod tests {
 
     #[test]
     fn a_helper_that_hangs_times_out_and_one_that_exits_is_read() {
-        let said = ask(Command::new("sh").args(["-c", "echo yes; exit 3"]), Duration::from_secs(60)).unwrap();
-        assert_eq!((said.stdout.as_str(), said.status.code()), ("yes\n", Some(3)));
+        let answer =
+            ask(Command::new("sh").args(["-c", "echo yes; exit 3"]), Duration::from_secs(60)).unwrap();
+        assert_eq!((answer.stdout.as_str(), answer.status.code()), ("yes\n", Some(3)));
         let limit = Duration::from_millis(50);
         let hangs = ask(Command::new("sleep").arg("3600"), limit).unwrap_err();
         assert_eq!(hangs.to_string(), "no answer within 0.05 s");
@@ -161,10 +160,10 @@ mod tests {
     fn the_space_of_a_directory_equals_statvfs_and_a_missing_one_has_none() {
         let room = tempfile::tempdir().unwrap();
         let directories = [room.path().to_owned(), room.path().join("none")];
-        let told = space_of(&directories, Duration::from_secs(60));
+        let spaces = space_of(&directories, Duration::from_secs(60));
         let right = nix::sys::statvfs::statvfs(room.path()).unwrap();
-        let space = told[0].as_ref().unwrap().unwrap();
+        let space = spaces[0].as_ref().unwrap().unwrap();
         assert_eq!(space.size, right.blocks() * right.fragment_size());
-        assert_eq!(*told[1].as_ref().unwrap(), None);
+        assert_eq!(*spaces[1].as_ref().unwrap(), None);
     }
 }

@@ -10,9 +10,10 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCan
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
 use super::adapters::{Adapter, unbound};
-use super::shorthand::ROWS;
-use super::targets::Targets;
-use super::tree::{Arguments, Line, Shell, Target, names};
+use super::args::Shell;
+use super::commands::shorthand::ROWS;
+use super::target::{Target, Targets};
+use super::tree::{Arguments, Line, names};
 use super::value;
 use super::words::command;
 use crate::config::Config;

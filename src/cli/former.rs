@@ -21,19 +21,14 @@ const MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Why the log of such a port cannot be read.
 #[derive(Debug, Error)]
 pub enum FormerError {
-    /// The caller may not read the files.
     #[error("the log of the {1} {0} is readable by root and the group adm only")]
     Denied(PortName, &'static str),
-    /// An I/O error.
     #[error("the log of the {1} {0} cannot be read: {2}")]
     Io(PortName, &'static str, io::Error),
-    /// There is no log file.
     #[error("the {1} {0} has no log")]
     None(PortName, &'static str),
-    /// `--since` or `--until` for a raw log.
     #[error("the log of the {1} {0} is of type \"raw\", which has no timestamps for --since and --until")]
     NoTimes(PortName, &'static str),
-    /// Standard output.
     #[error("cannot write: {0}")]
     Output(io::Error),
 }

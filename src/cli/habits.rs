@@ -196,7 +196,7 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
             line(&[&["commit", "confirm"], minutes].concat())
         }
         ("revert", ["0"]) => line(&["revert"]),
-        ("revert", [_]) => hint(
+        ("revert", [number]) if !number.starts_with('-') => hint(
             "earlier configurations are not kept: `revert` discards uncommitted changes, or rolls back a `commit confirm`",
         ),
         // `screen /dev/ttyUSB0 115200`, `tio -b 115200 /dev/ttyUSB0`

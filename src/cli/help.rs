@@ -1,48 +1,26 @@
 //! `help`: a summary of the commands in groups, and the help of one command with its examples.
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, CommandFactory};
 
 use super::table::{width, wrapped};
-use super::tree::tree;
+use super::tree::Line;
 
 /// The column of the descriptions.
 const COLUMN: usize = 28;
 
 /// The commands, grouped by task.
-pub const GROUPS: &[(&str, &[&str])] = &[
-    ("Show", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
-    (
-        "Use a console",
-        &["connect", "watch", "send", "expect", "break", "autobaud", "transfer", "disconnect", "ssh-config"],
-    ),
-    ("Manage ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
+pub const GROUPS: &[(&str, &str)] = &[
+    ("Show", "list status who show diff log grep doctor check"),
+    ("Use a console", "connect watch send expect break autobaud transfer disconnect ssh-config"),
+    ("Manage ports", "create copy rename learn remove import start stop"),
     (
         "Configure a port",
-        &[
-            "enable",
-            "device",
-            "describe",
-            "baud",
-            "bytesize",
-            "parity",
-            "stopbits",
-            "rtscts",
-            "xonxoff",
-            "outputdelay",
-            "outputlinedelay",
-            "imap",
-            "omap",
-            "sshport",
-            "timeout",
-            "logfile",
-            "logtype",
-            "set",
-            "unset",
-        ],
+        "enable device describe baud bytesize parity stopbits rtscts xonxoff outputdelay \
+         outputlinedelay imap omap sshport timeout logfile logtype set unset",
     ),
-    ("Configure the server", &["cliport", "listen", "access", "portmonitor"]),
-    ("Apply changes", &["reload", "commit", "confirm", "revert"]),
-    ("Other", &["help", "version", "exit"]),
+    ("Configure the server", "cliport listen access portmonitor"),
+    ("Apply changes", "reload commit confirm revert"),
+    ("Other", "help version exit"),
 ];
 
 const EXAMPLES: &[(&str, &[&str])] = &[
@@ -116,6 +94,23 @@ const EXAMPLES: &[(&str, &[&str])] = &[
 const PORTS: &str = "PORT is a name, a range p[01-48] or rack-[a-c], a list a,b, a pattern 'rack1-*' or a group @core. If one of them does not \
                      exist, nothing is done. In a shell, quote patterns with * or ?; zsh also needs quotes around brackets.";
 
+/// The commands as clap has them, with examples in their help.
+pub(super) fn tree() -> Command {
+    with_examples(Line::command())
+}
+
+pub(super) fn with_examples(tree: Command) -> Command {
+    tree.mut_subcommands(|command| match examples(command.get_name()) {
+        Some(examples) => command.after_help(examples),
+        None => command,
+    })
+}
+
+/// The text of `help`.
+pub(super) fn explain(command: Option<&str>) -> String {
+    command.and_then(one).unwrap_or_else(all)
+}
+
 /// The summary of all commands.
 pub fn all() -> String {
     all_within(width())
@@ -126,7 +121,7 @@ fn all_within(width: usize) -> String {
     let mut text = String::new();
     for (title, names) in GROUPS {
         text.push_str(&format!("{title}:\n"));
-        for name in *names {
+        for name in names.split(' ') {
             let Some(command) = tree.find_subcommand(name) else { continue };
             let usage = usage(command);
             let mut lines = wrapped(&brief(command), width.saturating_sub(COLUMN)).into_iter();
@@ -199,12 +194,13 @@ fn brief(command: &Command) -> String {
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::tree::{Arguments, NoCommand, arguments, line, names};
+    use super::super::parse::{NoCommand, arguments, line};
+    use super::super::tree::{Arguments, names};
     use super::*;
 
     #[test]
     fn the_summary_has_each_command_once_and_fits_80_columns() {
-        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.split(' ')).collect();
         grouped.sort_unstable();
         let mut all: Vec<&str> = names().into_iter().filter(|name| *name != "completions").collect();
         all.sort_unstable();
@@ -242,7 +238,7 @@ mod tests {
             let text = match arguments(["consolectl"].iter().chain(words).map(OsString::from).collect()) {
                 Err(NoCommand::Help(text)) => text,
                 Ok(Arguments { command: Some(super::super::tree::Command::Help { command }), .. }) => {
-                    super::super::tree::explain(command.as_deref())
+                    explain(command.as_deref())
                 }
                 other => panic!("{words:?}: {other:?}"),
             };

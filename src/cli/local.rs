@@ -29,13 +29,10 @@ const AT_ONCE: usize = 64;
 /// Why the ports cannot be listed or queried.
 #[derive(Debug, Error)]
 pub enum LocalError {
-    /// There is no directory of sockets.
     #[error("no ports are served ({1}): see `systemctl status consoleserver.target`")]
     NoPorts(PathBuf, io::Error),
-    /// systemctl did not run or did not answer.
     #[error("cannot list running ports: systemctl: {0}")]
     Systemctl(String),
-    /// systemctl failed; its status and message.
     #[error("cannot list running ports: systemctl: {1} ({0})")]
     SystemctlFailed(ExitStatus, String),
 }

@@ -31,7 +31,13 @@ impl Listed {
     /// `monitor` is the directory in which ports without a `device` appear.
     pub fn new(port: PortName, view: &PortView, monitor: &std::path::Path) -> Self {
         let keys = value::port(view.effective());
-        let device = keys.device.unwrap_or_else(|| monitor.join(port.as_str()));
+        let device = keys.device.clone().unwrap_or_else(|| monitor.join(port.as_str()));
+        // Whether a far end is there, only the port knows.
+        let plugged = match &keys.source {
+            Some(_) => view.state == "open",
+            None => device.exists(),
+        };
+        let settings = keys.source.as_ref().map_or_else(|| keys.line.to_string(), ToString::to_string);
         let state = match (view.keys.running.is_empty(), view.keys.candidate.is_empty()) {
             (true, true) => "removed, not committed".to_owned(),
             (true, false) => "new, not reloaded".to_owned(),
@@ -40,8 +46,8 @@ impl Listed {
         };
         Self {
             port,
-            plugged: device.exists(),
-            settings: keys.line.to_string(),
+            plugged,
+            settings,
             ssh_port: keys.ssh_port,
             enabled: keys.enabled,
             state,
@@ -231,7 +237,7 @@ pub fn json(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::diff;
+    use super::super::commands::diff;
     use super::*;
     use crate::admin::bus::Change;
 
@@ -241,7 +247,7 @@ mod tests {
         PortStatus { users, ..PortStatus::blank("demo".parse().unwrap(), "open; two\nlines".to_owned()) }
     }
 
-    fn said(say: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
+    fn printed(say: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();
         say(&mut out).unwrap();
         String::from_utf8(out).unwrap()
@@ -250,11 +256,11 @@ mod tests {
     #[test]
     fn control_characters_are_replaced_in_every_table() {
         let ports = [at_port("a\x1b[2Jb\n")];
-        let table = said(|out| status(&ports, false, out));
+        let table = printed(|out| status(&ports, false, out));
         assert!(table.contains("a?[2Jb? (local, writing since "), "{table:?}");
         assert!(table.ends_with("open; two?lines\n"), "{table:?}");
         assert_eq!(table.lines().count(), 2);
-        let table = said(|out| who(&ports, false, out));
+        let table = printed(|out| who(&ports, false, out));
         assert!(table.contains("demo  a?[2Jb?  local  "), "{table:?}");
         let change = Change {
             key: "ports.demo.description".to_owned(),
@@ -263,7 +269,7 @@ mod tests {
             who: "eve\x1b".to_owned(),
             when: "later\r".to_owned(),
         };
-        let table = said(|out| diff::table(&diff::each(std::slice::from_ref(&change), |_| None), out));
+        let table = printed(|out| diff::table(&diff::each(std::slice::from_ref(&change), |_| None), out));
         assert!(table.contains("ports.demo.description  -          \"?]0;x?\"  eve?  later?\n"), "{table:?}");
     }
 
@@ -284,26 +290,26 @@ mod tests {
             listed("edge", held, &"label ".repeat(13)),
             listed(&"p".repeat(32), "open; cannot write the log: No space left on device", ""),
         ];
-        let table = said(|out| list(&ports, false, out));
+        let table = printed(|out| list(&ports, false, out));
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
         let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(flat.contains(&format!("* edge: {held} ")), "{table}");
         assert!(flat.ends_with("pppp: cannot write the log: No space left on device"), "{table}");
         assert!(table.contains("error *") && table.contains("open *"), "{table}");
-        let quiet = said(|out| list(&ports[..1], false, out));
+        let quiet = printed(|out| list(&ports[..1], false, out));
         assert_eq!(quiet.lines().count(), 2, "{quiet}");
     }
 
     #[test]
     fn json_is_one_line_and_parses() {
         let ports = [at_port("a\x1bb")];
-        let line = said(|out| who(&ports, true, out));
+        let line = printed(|out| who(&ports, true, out));
         assert_eq!(line.lines().count(), 1);
         let back: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(back[0]["port"], "demo");
         assert_eq!(back[0]["user"], "a\x1bb");
         assert_eq!(back[0]["writes"], true);
-        let line = said(|out| status(&ports, true, out));
+        let line = printed(|out| status(&ports, true, out));
         let back: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert!(back[0]["received"].is_null());
         assert_eq!(back[0]["users"][0]["from"], "local");

@@ -15,12 +15,13 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
-use super::Program;
 use super::client::Pending;
 use super::complete;
 use super::notices::{Notices, PlainTerminal};
+use super::parse::{NoCommand, line};
+use super::program::Program;
 use super::stdout::print_error;
-use super::tree::{Command, NoCommand, line};
+use super::tree::Command;
 use crate::system::persist;
 
 /// Lines of the history, in memory and in the file.
@@ -197,11 +198,11 @@ mod tests {
 
     #[test]
     fn the_prompt_shows_uncommitted_changes_and_the_time_to_confirm() {
-        let said = |uncommitted, confirm_within| prompt(Pending { uncommitted, confirm_within });
-        assert_eq!(said(0, 0), "> ");
-        assert_eq!(said(3, 0), "3 uncommitted> ");
-        assert_eq!(said(0, 61), "confirm within 1:01> ");
-        assert_eq!(said(1, 600), "1 uncommitted, confirm within 10:00> ");
+        let shown = |uncommitted, confirm_within| prompt(Pending { uncommitted, confirm_within });
+        assert_eq!(shown(0, 0), "> ");
+        assert_eq!(shown(3, 0), "3 uncommitted> ");
+        assert_eq!(shown(0, 61), "confirm within 1:01> ");
+        assert_eq!(shown(1, 600), "1 uncommitted, confirm within 10:00> ");
     }
 
     #[test]

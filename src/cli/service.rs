@@ -7,8 +7,8 @@ use thiserror::Error;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, DBusError, OwnedVariant, fdo};
 
-use super::show::Three;
-use super::tree::Target;
+use super::configurations::{Configurations, PORTS};
+use super::target::Target;
 use super::value::{self, Keys};
 use crate::admin::bus::{self, Change, ManagerProxy, PortProxy, Session};
 use crate::config::{TemplateName, Value};
@@ -25,35 +25,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Why a call to console-admin failed.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// There is no bus.
     #[error("cannot connect to the system bus: {0}")]
     NoBus(zbus::Error),
-    /// The bus hangs.
     #[error("no reply from the system bus within {n} s", n = CONNECT_TIMEOUT.as_secs())]
     SilentBus,
-    /// console-admin does not run and cannot be started.
     #[error("cannot reach console-admin: {0}: see `systemctl status console-admin`")]
     Absent(String),
-    /// console-admin did not answer.
     #[error("no reply from console-admin within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent,
-    /// console-admin's error message.
     #[error("{0}")]
     Failed(String),
-    /// The caller is not authorized.
     #[error("{0}; this requires root, or membership in the group sudo or root")]
     Denied(String),
-    /// There is no such port.
     #[error("there is no port {port}: {instead}")]
-    UnknownPort {
-        /// The unknown name.
-        port: PortName,
-        /// A similar name, or the existing ones.
-        instead: String,
-        /// The only port that it abbreviates.
-        whole: Option<PortName>,
-    },
-    /// A D-Bus error.
+    UnknownPort { port: PortName, instead: String, whole: Option<PortName> },
     #[error("D-Bus error in a call to console-admin: {0}")]
     Bus(zbus::Error),
 }
@@ -65,9 +50,6 @@ impl ServiceError {
     }
 }
 
-/// The key that lists the ports of a template, among the keys of the template.
-pub(super) const PORTS: &str = "ports";
-
 const PORT_INTERFACE: &str = "org.consoleserver1.Port";
 
 type Reply<T> = Result<T, ServiceError>;
@@ -75,7 +57,7 @@ type Reply<T> = Result<T, ServiceError>;
 /// The D-Bus properties of a port.
 #[derive(Debug, Clone, Default)]
 pub struct PortView {
-    pub keys: Three,
+    pub keys: Configurations,
     /// `open`, `not running`, …
     pub state: String,
     /// The number of attached users.
@@ -159,7 +141,7 @@ impl Service {
     }
 
     /// The three configurations of a port or table.
-    pub async fn keys(&self, of: &Target) -> Reply<Three> {
+    pub async fn keys(&self, of: &Target) -> Reply<Configurations> {
         let Target::Port(name) = of else {
             let (candidate, running, committed) =
                 tokio::try_join!(self.manager.candidate(), self.manager.running(), self.manager.committed())
@@ -175,28 +157,28 @@ impl Service {
                 };
                 value::keys(keys).into_iter().filter_map(own).collect()
             };
-            let keys = Three {
+            let keys = Configurations {
                 candidate: below(&candidate),
                 running: below(&running),
                 committed: below(&committed),
-                ..Three::default()
+                ..Configurations::default()
             };
             return Ok(keys);
         };
         let port = self.port(name).await?;
         let asked = tokio::try_join!(port.candidate(), port.running(), port.committed(), port.origins());
         let (candidate, running, committed, origins) = self.of_port(name, asked).await?;
-        Ok(Three {
+        Ok(Configurations {
             candidate: value::keys(&candidate),
             running: value::keys(&running),
             committed: value::keys(&committed),
             origins: origins.into_iter().collect(),
-            ..Three::default()
+            ..Configurations::default()
         })
     }
 
     /// Rejects a template that is in no configuration.
-    pub async fn check_exists(&self, of: &Target, keys: &Three) -> Reply<()> {
+    pub async fn check_exists(&self, of: &Target, keys: &Configurations) -> Reply<()> {
         match of {
             Target::Template(name) if keys.is_empty() => {
                 Err(unknown_template(name, &self.keys(&Target::Templates).await?.candidate))
@@ -268,7 +250,7 @@ fn view(properties: &HashMap<String, OwnedVariant>) -> PortView {
     };
     let number = |name: &str| properties.get(name).and_then(|value| u64::try_from(value).ok());
     PortView {
-        keys: Three {
+        keys: Configurations {
             candidate: keys("Candidate"),
             running: keys("Running"),
             committed: keys("Committed"),
@@ -277,7 +259,7 @@ fn view(properties: &HashMap<String, OwnedVariant>) -> PortView {
                 .and_then(|value| HashMap::<String, String>::try_from(value.clone()).ok())
                 .map(|origins| origins.into_iter().collect())
                 .unwrap_or_default(),
-            ..Three::default()
+            ..Configurations::default()
         },
         state: properties
             .get("State")

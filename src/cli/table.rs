@@ -106,7 +106,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn said(rows: &[[&str; 3]], width: usize) -> String {
+    fn printed(rows: &[[&str; 3]], width: usize) -> String {
         let rows: Vec<_> = rows.iter().map(|row| row.map(str::to_owned)).collect();
         let mut out = Vec::new();
         fitted(&rows, width, &mut out).unwrap();
@@ -117,20 +117,20 @@ mod tests {
     fn a_table_fits_its_width_without_truncation() {
         let rows = [["PORT", "STATE", "DESCRIPTION"], ["core", "open", "the switch in rack 4, upper half"]];
         assert_eq!(
-            said(&rows, 80),
+            printed(&rows, 80),
             "PORT  STATE  DESCRIPTION\ncore  open   the switch in rack 4, upper half\n"
         );
         assert_eq!(
-            said(&rows, 31),
+            printed(&rows, 31),
             "PORT  STATE  DESCRIPTION\ncore  open   the switch in rack\n             4, upper half\n"
         );
         let long = ["x".repeat(32), "y".repeat(60), "z".repeat(80)];
         let rows = [long.each_ref().map(String::as_str)];
         for width in [40, 80, 132] {
-            let said = said(&rows, width);
-            assert!(said.lines().all(|line| line.chars().count() <= width), "{width}: {said}");
+            let printed = printed(&rows, width);
+            assert!(printed.lines().all(|line| line.chars().count() <= width), "{width}: {printed}");
             for (letter, count) in [('x', 32), ('y', 60), ('z', 80)] {
-                assert_eq!(said.matches(letter).count(), count, "{width}");
+                assert_eq!(printed.matches(letter).count(), count, "{width}");
             }
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     fn wide_characters_take_two_columns() {
         let rows = [["PORT", "STATE", "DESCRIPTION"], ["core", "機架四上半部", "x"], ["edge", "open", "y"]];
         assert_eq!(
-            said(&rows, 80),
+            printed(&rows, 80),
             "PORT  STATE         DESCRIPTION\ncore  機架四上半部  x\nedge  open          y\n"
         );
         assert_eq!(wrapped("機架四", 5), ["機架", "四"]);

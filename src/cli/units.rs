@@ -1,7 +1,10 @@
 //! Starts, stops and reloads units by systemctl, for root on a machine without console-admin or polkit.
 
+use std::io;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+
+use thiserror::Error;
 
 use crate::config::Instances;
 use crate::port::PortName;
@@ -15,6 +18,15 @@ pub enum Verb {
     Stop,
     /// Applies the committed settings.
     Reload,
+}
+
+/// Why systemctl did not do it.
+#[derive(Debug, Error)]
+pub enum SystemctlError {
+    #[error("systemctl: {0}")]
+    NotRun(io::Error),
+    #[error("systemctl: {0} ({1})")]
+    Failed(String, ExitStatus),
 }
 
 /// The arguments of systemctl for a unit name.
@@ -32,12 +44,12 @@ fn arguments(verb: Verb, port: &PortName) -> Vec<String> {
     }
 }
 
-pub fn systemctl(verb: Verb, port: &PortName) -> Result<(), String> {
+pub fn systemctl(verb: Verb, port: &PortName) -> Result<(), SystemctlError> {
     let instances = Instances::running(Path::new("/"));
     let ran = Command::new("systemctl").args(arguments(verb, instances.of(port))).output();
-    let output = ran.map_err(|error| format!("systemctl: {error}"))?;
-    let said = plain(String::from_utf8_lossy(&output.stderr).trim());
-    if output.status.success() { Ok(()) } else { Err(format!("systemctl: {said} ({})", output.status)) }
+    let output = ran.map_err(SystemctlError::NotRun)?;
+    let message = plain(String::from_utf8_lossy(&output.stderr).trim());
+    if output.status.success() { Ok(()) } else { Err(SystemctlError::Failed(message, output.status)) }
 }
 
 #[cfg(test)]

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::tree::Target;
+use super::target::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
-pub use crate::port::nearest::nearest;
 use crate::port::{GroupName, PatternError};
 
 /// The keys of a port or table with their values.
@@ -17,83 +16,35 @@ pub type Keys = BTreeMap<String, Value>;
 /// Why a key or value is invalid.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum ValueError {
-    /// The table or port has no such key.
     #[error("{of} has no key {key}: {instead}")]
-    UnknownKey {
-        /// Port or table.
-        of: String,
-        /// The unknown key.
-        key: String,
-        /// A similar one, or all.
-        instead: String,
-    },
-    /// D-Bus has no type for the value.
+    UnknownKey { of: String, key: String, instead: String },
     #[error("{0} is not a number, string, boolean or list of strings")]
     NotSent(String),
-    /// `set templates cisco …`
     #[error("a template has no value: set one of its keys, such as `set templates.{0} baud 115200`")]
     WholeTemplate(String),
-    /// An invalid template name.
     #[error(transparent)]
     Template(TemplateNameError),
-    /// A key that `[defaults]` and templates do not have.
     #[error("{0} applies to a single port: set it for a port")]
     Single(String),
-    /// Two values for one key.
     #[error("{0} is set twice")]
     Twice(String),
-    /// A word where a key is expected.
     #[error("{0:?}: expected KEY=VALUE, such as baud=115200")]
     NoAssignment(String),
-    /// One value for several ports that need one each.
     #[error(
         "{key} {value}: {ports} ports cannot share one value; use one per port, such as {}",
         if key == "device" { "device=/dev/ttyS[0-47]" } else { "ssh_port=[8100-8147]" }
     )]
-    OfOne {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// The number of ports.
-        ports: usize,
-    },
-    /// Too many or too few values.
+    OfOne { key: String, value: String, ports: usize },
     #[error("{key} {value}: {values} values for {ports} ports")]
-    Counts {
-        /// The key.
-        key: String,
-        /// The value with its brackets.
-        value: String,
-        /// The number of values that it is expanded to.
-        values: usize,
-        /// The number of ports.
-        ports: usize,
-    },
-    /// A pattern where names of new ports are expected.
+    Counts { key: String, value: String, values: usize, ports: usize },
     #[error("{0}: expected the names of new ports, such as core, p[01-48] or a,b")]
     NotNames(String),
-    /// Not enough free TCP ports.
     #[error("there are fewer than {count} free TCP ports from {first} up")]
-    NoMorePorts {
-        /// The first TCP port.
-        first: u16,
-        /// The number of TCP ports.
-        count: usize,
-    },
-    /// Invalid brackets, or an invalid group name.
+    NoMorePorts { first: u16, count: usize },
     #[error(transparent)]
     Brackets(#[from] PatternError),
-    /// The key table rejects the value.
     #[error("{key} {value}: {reason}")]
-    Rejected {
-        /// The key.
-        key: String,
-        /// The value.
-        value: String,
-        /// What is expected.
-        reason: String,
-    },
+    Rejected { key: String, value: String, reason: String },
 }
 
 /// Parses the words of a value. The first of these that the key accepts is returned: TOML, a string, a synonym of on or off, a list of
@@ -278,43 +229,8 @@ const RATES: &[&str] = &[
 
 /// The words that a key accepts, for completion; none if it accepts any text or a wide range of numbers. Found by trial.
 pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
-    const WORDS: &[&str] = &[
-        "none",
-        "raw",
-        "text",
-        "hex",
-        "both",
-        "one",
-        "shared",
-        "even",
-        "odd",
-        "mark",
-        "space",
-        "leave",
-        "on",
-        "off",
-        "key",
-        "yes",
-        "no",
-        "never",
-        "default",
-        "compatible",
-        "strict",
-        "crlf",
-        "crcrlf",
-        "igncr",
-        "lfcr",
-        "lfcrlf",
-        "ignlf",
-        "bsdel",
-        "delbs",
-        "1",
-        "2",
-        "5",
-        "6",
-        "7",
-        "8",
-    ];
+    const WORDS: &str = "none raw text hex both one shared even odd mark space leave on off key yes no never \
+         default compatible strict crlf crcrlf igncr lfcr lfcrlf ignlf bsdel delbs 1 2 5 6 7 8";
     if key == "baud" {
         return RATES.to_vec();
     }
@@ -330,7 +246,7 @@ pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
         Ok(number) => !wide && accepts(of, key, &Value::Integer(number)),
         Err(_) => accepts(of, key, &(*word).into()) || accepts(of, key, &list(word)),
     };
-    WORDS.iter().copied().filter(is_one).collect()
+    WORDS.split(' ').filter(is_one).collect()
 }
 
 /// Whether a key accepts this value.
@@ -490,7 +406,7 @@ mod tests {
                 "ttyUSB0",
                 "imap",
                 &["INLCRNL"],
-                "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
+                "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's name: use lfcrlf in imap",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             (

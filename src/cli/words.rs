@@ -3,8 +3,7 @@
 
 use super::habits::{EXACT, HINTS, translated, unwrapped};
 use super::tree::names;
-pub use crate::port::nearest::either;
-use crate::port::nearest::nearest;
+use crate::port::nearest::{either, nearest};
 
 /// Aliases from conserver's `console`, Cisco IOS, Junos, systemctl and shells, which can be abbreviated.
 const ALIASES: &[(&str, &str)] = &[
@@ -65,7 +64,7 @@ pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     match (command, rest.as_slice()) {
         // `baud ?`. (The pattern of grep may be a question mark.)
         (command, ["?"]) if command != "help" && command != "grep" => Ok(owned(&["help", command])),
-        ("help", [wanted, ..]) => match self::command(wanted)? {
+        ("help", [wanted, ..]) if !wanted.starts_with('-') => match self::command(wanted)? {
             "disable" => Ok(owned(&["help", "enable"])),
             name => Ok(owned(&["help", name])),
         },
@@ -151,10 +150,10 @@ pub fn command(word: &str) -> Result<&'static str, String> {
                     *near = *name;
                 }
             }
-            let said = crate::session::plain(word);
+            let shown = crate::session::plain(word);
             Err(match near.first() {
-                Some(near) => format!("unknown command {said}: did you mean {near}? See help"),
-                None => format!("unknown command {said}: see help"),
+                Some(near) => format!("unknown command {shown}: did you mean {near}? See help"),
+                None => format!("unknown command {shown}: see help"),
             })
         }
         several => Err(format!("{} is ambiguous: {}", crate::session::plain(word), either(several))),

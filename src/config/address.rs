@@ -1,6 +1,6 @@
 //! An address to listen on. A link-local one names its interface (RFC 4007, section 11): `fe80::1%eth0`. An
-//! address that no
-//! socket can be bound to is an error here, because systemd would reject the port's whole socket unit for it.
+//! address that no socket can be bound to is an error here, because systemd would reject the port's whole
+//! socket unit for it.
 
 use std::fmt;
 use std::io;
@@ -21,21 +21,17 @@ pub struct Address {
 }
 
 /// Why an address is rejected. The Display is the sentence that the user reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// Not an IP address.
     #[error("{0:?} is not an IP address")]
     Syntax(String),
-    /// Each interface has its own `fe80::1`.
     #[error("{0} is link-local: add its interface, such as \"{0}%eth0\"")]
     NoInterface(IpAddr),
-    /// Only link-local addresses take an interface.
     #[error("{0} is not link-local: leave out \"%{1}\"")]
     NotLinkLocal(IpAddr, String),
-    /// An invalid interface name.
     #[error("invalid interface name {0:?}: use 1 to 15 characters of A-Z a-z 0-9 . _ - @")]
     Interface(String),
-    /// Not the address of one host.
     #[error("{0} is a multicast or broadcast address: use an address of this machine")]
     Many(IpAddr),
 }

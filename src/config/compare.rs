@@ -29,8 +29,8 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     of_table("access", keys::ACCESS, (&old.access, &new.access), &mut all);
     for name in both(&old.port_groups, &new.port_groups) {
         let path = KeyPath { scope: Scope::Group(name.clone()), key: Some(keys::GROUP[0].name) };
-        let said = |config| path.effective(config).map(|value| value.to_string());
-        let (was, is) = (said(old), said(new));
+        let printed = |config| path.effective(config).map(|value| value.to_string());
+        let (was, is) = (printed(old), printed(new));
         if was != is {
             all.push(Difference { key: path.to_string(), old: was, new: is, ports: Vec::new() });
         }
@@ -84,9 +84,9 @@ fn of_layer(table: &str, (old, new): (&Layer, &Layer), to: &mut Vec<Difference>)
     for (key, _) in stated.iter().filter(|(key, _)| seen.insert(key.clone())) {
         let (was, is) = (old.get(key), new.get(key));
         if was != is {
-            let said = |value: Option<Value>| value.map(|value| value.to_string());
+            let printed = |value: Option<Value>| value.map(|value| value.to_string());
             let key = format!("{table}.{key}");
-            to.push(Difference { key, old: said(was), new: said(is), ports: Vec::new() });
+            to.push(Difference { key, old: printed(was), new: printed(is), ports: Vec::new() });
         }
     }
 }
@@ -136,16 +136,16 @@ fn of_port(table: &str, (old, new): (&Port, &Port), to: &mut Vec<Difference>) {
 
 /// A table that is in one of the two only.
 fn whole(key: String, what: &str, (was, is): (bool, bool)) -> Difference {
-    let said = |there: bool| there.then(|| what.to_owned());
-    Difference { key, old: said(was), new: said(is), ports: Vec::new() }
+    let printed = |there: bool| there.then(|| what.to_owned());
+    Difference { key, old: printed(was), new: printed(is), ports: Vec::new() }
 }
 
 fn of_table<T>(table: &str, keys: &'static [Key<T>], (old, new): (&T, &T), to: &mut Vec<Difference>) {
-    let said = |value: Option<Value>| value.map(|value| value.to_string());
+    let printed = |value: Option<Value>| value.map(|value| value.to_string());
     to.extend(keys.iter().filter_map(|key| {
         let (old, new) = (key.get(old), key.get(new));
         let key = format!("{table}.{}", key.name);
-        (old != new).then(|| Difference { key, old: said(old), new: said(new), ports: Vec::new() })
+        (old != new).then(|| Difference { key, old: printed(old), new: printed(new), ports: Vec::new() })
     }));
 }
 

@@ -1,6 +1,5 @@
 //! Values that two keys cannot both have: the same TCP port on overlapping addresses, the same device.
-//! Checked on the
-//! typed configuration, so that `set` and a file obey the same rule.
+//! Checked on the typed configuration, so that `set` and a file obey the same rule.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +26,8 @@ pub enum Shared {
     TcpPort,
     /// A device.
     Device,
+    /// What one port is connected to.
+    Line,
 }
 
 impl fmt::Display for Shared {
@@ -34,6 +35,7 @@ impl fmt::Display for Shared {
         f.write_str(match self {
             Self::TcpPort => "each listener needs its own TCP port",
             Self::Device => "each port needs its own device",
+            Self::Line => "a port has either a device or a source",
         })
     }
 }
@@ -69,6 +71,10 @@ impl Config {
                     }
                     None => there.push((key, addresses)),
                 }
+            }
+            if port.device.is_some() && port.source.is_some() {
+                let (key, other) = (path(name, "source"), path(name, "device"));
+                found.push(Conflict { shared: Shared::Line, key, other });
             }
             if let Some(device) = &port.device {
                 match devices.get(device.as_path()) {

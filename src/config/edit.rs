@@ -1,6 +1,5 @@
 //! Writes changes into a text: a key takes its new value in place, comments and order stay. Handles tables
-//! with headers,
-//! inline tables and dotted keys.
+//! with headers, inline tables and dotted keys.
 
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike};
 

@@ -1,6 +1,5 @@
-//! The escape prefix in caret notation: `^Ec`. The first character must be a control character, because
-//! users would type a
-//! prefix of two printable ones by accident.
+//! The escape prefix in caret notation: `^Ec`. The first character must be a control character, because users
+//! would type a prefix of two printable ones by accident.
 
 use std::fmt;
 use std::str::FromStr;

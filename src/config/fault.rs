@@ -14,55 +14,21 @@ pub(super) const MAX_BYTES: usize = 1024 * 1024;
 pub(super) const MAX_FAULTS: usize = 20;
 
 /// Why there is no configuration.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// No file exists at any of the paths.
     #[error("no configuration file: {}", absent(.0))]
     Missing(Vec<PathBuf>),
-    /// The file exists and cannot be read.
     #[error("{}: cannot be read: {cause}{help}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// The kernel's error.
-        cause: io::Error,
-        /// The command that fixes it, if there is one.
-        help: String,
-    },
-    /// A directory, a FIFO, a device or a dangling link.
+    Unreadable { path: PathBuf, cause: io::Error, help: String },
     #[error("{}: cannot be read: it is {what}, not a file", path.display())]
-    NotAFile {
-        /// Which of them.
-        path: PathBuf,
-        /// `a directory`
-        what: &'static str,
-    },
-    /// Larger than [`MAX_BYTES`].
+    NotAFile { path: PathBuf, what: &'static str },
     #[error("{}: larger than the limit of {MAX_BYTES} bytes", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Not UTF-8.
+    TooLong { path: PathBuf },
     #[error("{}:{line}: byte {column} of this line is not UTF-8: save the file as UTF-8 text", path.display())]
-    NotUtf8 {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Byte in the line, from 1.
-        column: usize,
-    },
-    /// The file was read and contains errors.
+    NotUtf8 { path: PathBuf, line: usize, column: usize },
     #[error("{}", lines(path, faults, *more))]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The first ones, in the order of the file.
-        faults: Vec<Fault>,
-        /// How many more were found.
-        more: usize,
-    },
+    Wrong { path: PathBuf, faults: Vec<Fault>, more: usize },
 }
 
 impl ConfigError {

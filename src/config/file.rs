@@ -1,6 +1,5 @@
 //! Finds and reads the configuration file. Only a file that does not exist is skipped in favour of the next
-//! one: an
-//! unreadable one is an error, since the next file has other ports than those that the administrator
+//! one: an unreadable one is an error, since the next file has other ports than those that the administrator
 //! configured.
 
 use std::fs::{self, OpenOptions};
@@ -30,15 +29,13 @@ pub struct Loaded {
 
 impl Config {
     /// `/etc/consoleserver/config.toml`, otherwise the vendor's `/usr/lib/consoleserver/config.toml`, both
-    /// below `root`, with the
-    /// changes that were reloaded but not committed.
+    /// below `root`, with the changes that were reloaded but not committed.
     pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
         overlaid(committed(root)?, root)
     }
 
-    /// As [`Config::load`]; if the file is invalid, the last valid one. A missing file is no fault: a
-    /// machine whose
-    /// configuration was removed is not meant to keep running it.
+    /// As [`Config::load`]; if the file is invalid, the last valid one. A missing file is no fault: a machine
+    /// whose configuration was removed is not meant to keep running it.
     pub fn load_or_last_good(root: &Path) -> Result<Loaded, ConfigError> {
         let fault = match Self::load(root) {
             Err(fault) if !matches!(fault, ConfigError::Missing(_)) => fault,
@@ -82,9 +79,8 @@ pub fn committed(root: &Path) -> Result<Text, ConfigError> {
     first_text(system(root))
 }
 
-/// The configuration of a text with the running changes applied. If they do not fit, all of them are
-/// ignored: a part of
-/// them would be a configuration that was never reloaded.
+/// The configuration of a text with the running changes applied. If they do not fit, all of them are ignored:
+/// a part of them would be a configuration that was never reloaded.
 pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded, ConfigError> {
     let config = Config::parse(&text, &path)?;
     let with_running = Changes::running(root).map_err(|error| error.to_string()).and_then(|running| {

@@ -1,6 +1,5 @@
 //! `[groups]`: names for several ports, written `@NAME` in commands. A group may contain other groups. They
-//! are unrelated
-//! to the groups of users in `[access]`.
+//! are unrelated to the groups of users in `[access]`.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +7,8 @@ use crate::port::{GroupName, PortGroups, PortPattern};
 
 /// Limit of groups in one configuration: the same as for ports.
 pub(super) const MAX_GROUPS: usize = 1024;
-/// Limit of names in all groups together: 64 groups of 1024 ports. Ranges are expanded as they are read,
-/// and without a
-/// limit a file of 1 MiB could expand to hundreds of millions of names.
+/// Limit of names in all groups together: 64 groups of 1024 ports. Ranges are expanded as they are read, and
+/// without a limit a file of 1 MiB could expand to hundreds of millions of names.
 pub(super) const MAX_MEMBERS: usize = 64 * 1024;
 
 /// The members of a group.

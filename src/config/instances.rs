@@ -1,8 +1,6 @@
 //! The unit names of ports. systemd cannot rename a running unit, and the sessions of a port live in its
-//! process: a port
-//! that is renamed stays in `console@OLD.service` until it is stopped or the machine reboots. These ports
-//! are listed in the
-//! file of the running configuration, so that names and units change together.
+//! process: a port that is renamed stays in `console@OLD.service` until it is stopped or the machine reboots.
+//! These ports are listed in the file of the running configuration, so that names and units change together.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Sources of a user's public keys: `authorized_keys_files` and `authorized_keys_command` of `[access]`,
-//! parsed and expanded
-//! as sshd's `AuthorizedKeysFile` and `AuthorizedKeysCommand` (TOKENS in sshd_config(5)). Pure.
+//! parsed and expanded as sshd's `AuthorizedKeysFile` and `AuthorizedKeysCommand` (TOKENS in sshd_config(5)).
+//! Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -13,21 +13,17 @@ pub const DEFAULT_FILES: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_k
 const MAX_LENGTH: usize = 1024;
 
 /// Why a file, a command or its user is rejected.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeySourceError {
-    /// Length or control character.
     #[error("must have 1 to {MAX_LENGTH} bytes and no control characters")]
     Text,
-    /// `%x`
     #[error("unknown token %{0}: {1} accepts {2}")]
     Token(char, &'static str, &'static str),
-    /// `%` at the end.
     #[error("trailing %: write %% for a percent sign")]
     Percent,
-    /// `'x`
     #[error("unterminated quote")]
     Quote,
-    /// Not `/…`.
     #[error("the path of the program must be absolute")]
     Relative,
 }
@@ -201,8 +197,7 @@ fn check_tokens(
 }
 
 /// Splits a command line as sshd does (argv_split in OpenSSH's misc.c): single and double quotes are equal,
-/// and a backslash
-/// escapes a quote, a backslash and, outside quotes, a blank. `None`: unterminated quote.
+/// and a backslash escapes a quote, a backslash and, outside quotes, a blank. `None`: unterminated quote.
 fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;

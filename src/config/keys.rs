@@ -1,5 +1,5 @@
-//! The table of configuration keys: name, description of valid values, parser and printer. The reader, `set` and `unset`, the
-//! bus and the manual page are based on it.
+//! The table of configuration keys: name, description of valid values, parser and printer. The reader, `set`
+//! and `unset`, the bus and the manual page are based on it.
 
 use thiserror::Error;
 
@@ -129,8 +129,8 @@ pub static ACCESS: &[Key<Access>] = &[
         name: "root",
         expects: "\"key\", \"yes\" or \"no\"",
         general: false,
-        put: |access, v| store(&mut access.root, value::root_login(v)),
-        get: |access| Some(value::show_root_login(access.root)),
+        put: |access, v| store(&mut access.root, value::one_of(v)),
+        get: |access| Some(value::show_word(access.root)),
     },
     Key {
         name: "authorized_keys_files",
@@ -186,6 +186,20 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| port.device.as_deref().map(value::show_path),
     },
     Key {
+        name: "source",
+        expects: "\"unix:/PATH\", \"tcp:HOST:PORT\", \"telnet:HOST:PORT\", \"rfc2217:HOST:PORT\" or \"unit\"",
+        general: false,
+        put: |port, v| store(&mut port.source, value::source(v).map(Some)),
+        get: |port| port.source.as_ref().map(|source| source.to_string().into()),
+    },
+    Key {
+        name: "on_demand",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.on_demand, value::flag(v)),
+        get: |port| Some(port.on_demand.into()),
+    },
+    Key {
         name: "ssh_port",
         expects: TCP_PORT,
         general: false,
@@ -231,8 +245,8 @@ pub static PORT: &[Key<Port>] = &[
         name: "write",
         expects: "\"one\" or \"shared\"",
         general: true,
-        put: |port, v| store(&mut port.write, value::writers(v)),
-        get: |port| Some(value::show_writers(port.write)),
+        put: |port, v| store(&mut port.write, value::one_of(v)),
+        get: |port| Some(value::show_word(port.write)),
     },
     Key {
         name: "timeout",
@@ -392,15 +406,15 @@ pub static PORT: &[Key<Port>] = &[
         name: "log",
         expects: "\"none\", \"raw\", \"text\", \"hex\", \"both\" or a table such as { type = \"text\", sync = \"5s\" }",
         general: true,
-        put: |port, v| store(&mut port.log.kind, value::log_type(v)),
+        put: |port, v| store(&mut port.log.kind, value::one_of(v)),
         get: |_| None,
     },
     Key {
         name: "log.type",
         expects: "\"none\", \"raw\", \"text\", \"hex\" or \"both\"",
         general: true,
-        put: |port, v| store(&mut port.log.kind, value::log_type(v)),
-        get: |port| Some(value::show_log_type(port.log.kind)),
+        put: |port, v| store(&mut port.log.kind, value::one_of(v)),
+        get: |port| Some(value::show_word(port.log.kind)),
     },
     Key {
         name: "log.file",

@@ -1,12 +1,8 @@
 //! The configuration as one typed value, read and checked. `file` finds the file, `read` parses it by the
-//! table in
-//! `keys`, `value` parses single values, `conflicts` finds values that two ports cannot share, `salvage`
-//! uses the valid
-//! part of an invalid file, and `write` prints the configuration as TOML. `template` is what ports inherit,
-//! `group` names
-//! several ports, `trigger` is a port's trigger rules. `changes` holds changes that are not committed,
-//! `edit` writes
-//! them into a text, and only `commit` writes /etc.
+//! table in `keys`, `value` parses single values, `conflicts` finds values that two ports cannot share,
+//! `salvage` uses the valid part of an invalid file, and `write` prints the configuration as TOML. `template`
+//! is what ports inherit, `group` names several ports, `trigger` is a port's trigger rules. `changes` holds
+//! changes that are not committed, `edit` writes them into a text, and only `commit` writes /etc.
 
 mod access;
 mod address;
@@ -21,6 +17,7 @@ mod fault;
 mod file;
 mod group;
 mod instances;
+mod key_path;
 mod key_sources;
 pub mod keys;
 mod read;
@@ -36,7 +33,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName};
+use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName, Source};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
@@ -82,8 +79,12 @@ impl Config {
         port.listen.as_deref().unwrap_or(&self.server.listen)
     }
 
-    /// Path of a port's device: its own, otherwise the entry of the port's name in the monitored directory.
+    /// Path of a port's device: its own, otherwise the entry of the port's name in the monitored directory. A source is shown as
+    /// it is written.
     pub fn device(&self, name: &PortName, port: &Port) -> PathBuf {
+        if let Some(source) = &port.source {
+            return source.to_string().into();
+        }
         port.device.clone().unwrap_or_else(|| self.server.monitor.join(name.as_str()))
     }
 
@@ -156,6 +157,10 @@ pub struct Port {
     pub line: LineSettings,
     /// Path of the device; `None` = the entry of the port's name in the monitored directory.
     pub device: Option<PathBuf>,
+    /// What the port is connected to in place of a device.
+    pub source: Option<Source>,
+    /// Connect the source only while a session is attached.
+    pub on_demand: bool,
     /// TCP port of the console; `None` = no SSH listener.
     pub ssh_port: Option<u16>,
     /// Addresses to listen on; `None` = the server's.
@@ -222,6 +227,8 @@ impl Default for Port {
             like: None,
             line: LineSettings::default(),
             device: None,
+            source: None,
+            on_demand: false,
             ssh_port: None,
             listen: None,
             banner: None,

@@ -1,6 +1,7 @@
-//! Parses a text into a [`Config`] or the list of its errors. The tree keeps the span of each key and
-//! value; `keys`
-//! describes valid values.
+//! Parses a text into a [`Config`] or the list of its errors. The tree keeps the span of each key and value;
+//! `keys` describes valid values.
+
+mod certain;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -9,6 +10,9 @@ use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use certain::is_unrelated_typo;
+pub(super) use certain::{certain_access, certain_listeners};
 
 use super::fault::{Faults, clip, segment};
 use super::group::{MAX_GROUPS, MAX_MEMBERS, cycles};
@@ -88,52 +92,6 @@ pub(super) fn unresolved(text: &str) -> Result<Config, String> {
     }
 }
 
-/// The ports of an invalid text, and the admin CLI, whose listeners are certain whatever else is wrong, and
-/// whose TCP port no
-/// other one claims; `None` if the text is not valid TOML.
-pub(super) fn plain_listeners(text: &str) -> Option<Config> {
-    let (reader, mut config) = as_far_as_right(text)?;
-    let conflicts = config.conflicts();
-    let is_taken = |table: &str| {
-        let tcp = format!("{table}.ssh_port");
-        conflicts.iter().any(|conflict: &Conflict| {
-            conflict.shared == Shared::TcpPort && (conflict.key == tcp || conflict.other == tcp)
-        })
-    };
-    config.ports.retain(|name, port| {
-        let path = port_path(name.as_str());
-        reader.is_plain(&[&path], "ssh_port")
-            && reader.is_plain_of(&path, port.like.as_ref(), &["defaults"], "enabled")
-            && reader.is_plain_of(&path, port.like.as_ref(), &["defaults", "server"], "listen")
-            && !is_taken(&path)
-    });
-    let server = ["server"];
-    if !reader.is_plain(&server, "ssh_port") || !reader.is_plain(&server, "listen") || is_taken("server") {
-        config.server.ssh_port = None;
-    }
-    Some(config)
-}
-
-/// `[access]` of an invalid text, if all errors are certainly elsewhere. An unknown table may be `[access]`
-/// misspelt.
-pub(super) fn plain_access(text: &str) -> Option<Access> {
-    let (reader, config) = as_far_as_right(text)?;
-    let about_access = |key: &str| key.starts_with("access.") || key.starts_with('"') || !key.contains('.');
-    (!reader.faults.any(about_access)).then_some(config.access)
-}
-
-/// The valid part of a text, and the reader with its errors; `None` if it is not valid TOML.
-fn as_far_as_right(text: &str) -> Option<(Reader<'_>, Config)> {
-    let mut reader = Reader::new(text);
-    let mut config = Config::default();
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        return None;
-    }
-    reader.document(tree.get_ref(), &mut config);
-    Some((reader, config))
-}
-
 /// `groups.core`
 fn group_path(name: &str) -> String {
     format!("{GROUPS}.{}", segment(name))
@@ -148,15 +106,15 @@ struct Reader<'a> {
     faults: Faults<'a>,
     /// Spans of the values of ports and server, for conflicts between them.
     spans: HashMap<String, Range<usize>>,
-    /// What is uncertain: keys with an invalid value (`ports.ttyUSB0.listen`), and whole tables that have
-    /// an unknown key which
-    /// may be any misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole file).
-    doubtful: HashSet<String>,
+    /// What is uncertain: keys with an invalid value (`ports.ttyUSB0.listen`), and whole tables that have an
+    /// unknown key which may be any misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole
+    /// file).
+    uncertain: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        Self { faults: Faults::new(text), spans: HashMap::new(), doubtful: HashSet::new() }
+        Self { faults: Faults::new(text), spans: HashMap::new(), uncertain: HashSet::new() }
     }
 
     fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
@@ -168,7 +126,7 @@ impl<'a> Reader<'a> {
                 // [port.NAME]. Ports that are
                 // like [template.NAME] miss the template.
                 if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | GROUPS | TEMPLATES | "ports")) {
-                    self.doubtful.insert(String::new());
+                    self.uncertain.insert(String::new());
                 }
             }
         }
@@ -305,7 +263,7 @@ impl<'a> Reader<'a> {
                 Some(table) => self.port(&path, table, &mut stated),
                 // [templates] itself has keys: `baud = 9600`.
                 None => {
-                    self.doubtful.insert(path.clone());
+                    self.uncertain.insert(path.clone());
                     let reason = format!("expected a table: [{TEMPLATES}.{name}]");
                     self.faults.add_value(node.span(), path.clone(), reason);
                 }
@@ -359,7 +317,7 @@ impl<'a> Reader<'a> {
                 (None, true) => format!(": add a table [{TEMPLATES}.{name}]"),
                 (None, false) => format!(": the templates are {}", clip(&names.join(", "))),
             };
-            self.doubtful.insert(key.clone());
+            self.uncertain.insert(key.clone());
             self.faults.add_value(like.span(), key, format!("there is no template {name}{instead}"));
             return;
         };
@@ -426,39 +384,9 @@ impl<'a> Reader<'a> {
         let table = node.get_ref().as_table();
         if table.is_none() {
             self.faults.add_value(node.span(), name.to_owned(), format!("expected a table: [{name}]"));
-            self.doubtful.insert(name.to_owned());
+            self.uncertain.insert(name.to_owned());
         }
         table
-    }
-
-    /// Whether the value of a port's key is certain: its own table counts first, then its template, then
-    /// the tables above.
-    fn is_plain_of(&self, path: &str, like: Option<&TemplateName>, above: &[&str], key: &str) -> bool {
-        let states = self.spans.contains_key(&format!("{path}.{key}"));
-        if !states && self.doubtful.contains(&format!("{path}.like")) {
-            return false;
-        }
-        let template = like.map(|name| format!("{TEMPLATES}.{name}"));
-        let tables: Vec<&str> =
-            std::iter::once(path).chain(template.as_deref()).chain(above.iter().copied()).collect();
-        self.is_plain(&tables, key)
-    }
-
-    /// Whether the value of a key is certain: from the first of these tables that has it, or from none.
-    fn is_plain(&self, tables: &[&str], key: &str) -> bool {
-        if self.doubtful.contains("") {
-            return false;
-        }
-        for table in tables {
-            let full = format!("{table}.{key}");
-            if self.spans.contains_key(&full) {
-                return true;
-            }
-            if self.doubtful.contains(&full) || self.doubtful.contains(*table) {
-                return false;
-            }
-        }
-        true
     }
 
     /// Applies a table to `into`. `prefix` is `log.` in the table of `log`.
@@ -498,8 +426,8 @@ impl<'a> Reader<'a> {
                         _ => unknown(word.get_ref(), names),
                     };
                     self.faults.add(word.span(), full, None, reason);
-                    if prefix.is_empty() && !is_slip_of_another(word.get_ref(), node, known) {
-                        self.doubtful.insert(path.to_owned());
+                    if prefix.is_empty() && !is_unrelated_typo(word.get_ref(), node, known) {
+                        self.uncertain.insert(path.to_owned());
                     }
                 }
                 Some(key) if is_inherited(path) && !key.general => {
@@ -521,11 +449,11 @@ impl<'a> Reader<'a> {
             }
             // A table written as headers or dotted keys has no text of one value.
             Err(refused) if node.get_ref().is_table() => {
-                self.doubtful.insert(full.clone());
+                self.uncertain.insert(full.clone());
                 self.faults.add(node.span(), full, None, refused.reason);
             }
             Err(refused) => {
-                self.doubtful.insert(full.clone());
+                self.uncertain.insert(full.clone());
                 let list = node.get_ref().as_array();
                 let element = refused.element.and_then(|index| list?.get(index));
                 self.faults.add_value(element.unwrap_or(node).span(), full, refused.reason);
@@ -580,19 +508,6 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
         // No key has a table as its value; its content does not matter.
         DeValue::Table(_) => Value::Table(toml::Table::new()),
     })
-}
-
-/// The keys that determine whether and where a port listens.
-const LISTENING: [&str; 3] = ["enabled", "listen", "ssh_port"];
-
-/// Whether an unknown key is certainly a misspelt key that does not affect listeners, by its name and its
-/// value.
-fn is_slip_of_another<T: Default>(word: &str, node: &Node<'_>, known: &'static [Key<T>]) -> bool {
-    let names: Vec<_> = known.iter().map(|key| key.name).collect();
-    let meant = nearest(word, &names).filter(|name| !LISTENING.contains(name));
-    let meant = meant.and_then(|name| keys::find(known, name));
-    let value = plain(node.get_ref());
-    meant.zip(value).is_some_and(|(key, value)| key.put(&mut T::default(), &value).is_ok())
 }
 
 /// The known word that an unknown one was probably meant to be.

@@ -1,8 +1,6 @@
-//! The usable part of an invalid configuration file, for the generator: it must not fail the boot and
-//! should not remove
-//! listeners because of a mistake in another key. The port itself reports the error to its clients. The
-//! result never
-//! opens more than the file allows: a port in doubt is left out.
+//! The usable part of an invalid configuration file, for the generator: it must not fail the boot and should
+//! not remove listeners because of a mistake in another key. The port itself reports the error to its
+//! clients. The result never opens more than the file allows: a port in doubt is left out.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -30,8 +28,7 @@ pub struct Salvaged {
 
 impl Config {
     /// As [`Config::load_or_last_good`]. Without a last good copy: the ports of the invalid file whose
-    /// listeners are certain;
-    /// if the file is not valid TOML, only those tables of ports that are.
+    /// listeners are certain; if the file is not valid TOML, only those tables of ports that are.
     pub fn load_salvaging(root: &Path) -> Salvaged {
         let fault = match Self::load_or_last_good(root) {
             Ok(Loaded { config, path, left_out, fault }) => {
@@ -47,20 +44,21 @@ impl Config {
         let running = Changes::running(root).unwrap_or_default();
         let moved = |text: &str| running.apply(text).unwrap_or_else(|_| text.to_owned());
         let usable = |(text, path): (String, PathBuf)| {
-            let config = read::plain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
+            let config =
+                read::certain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
             (config, path)
         };
         let (mut config, path) = match wrong.map(usable) {
             Some((config, path)) => (config, Some(path)),
-            None => (Self::listening_nowhere(), None),
+            None => (Self::without_listeners(), None),
         };
         config.take_instances(Instances::running(root));
         Salvaged { config, path, fault: Some(fault), left_out: None }
     }
 
-    /// `[access]` of [`Config::load_or_last_good`], and its file. Without a last good copy, this table of
-    /// the invalid file if
-    /// it is certain. A file that never mentions `authorized_keys` uses the default locations of keys.
+    /// `[access]` of [`Config::load_or_last_good`], and its file. Without a last good copy, this table of the
+    /// invalid file if it is certain. A file that never mentions `authorized_keys` uses the default locations
+    /// of keys.
     ///
     /// # Errors
     /// The error in the file, if it cannot be determined where keys come from.
@@ -77,7 +75,7 @@ impl Config {
         };
         if let Some((text, path)) = wrong {
             let moved = running.apply(&text).unwrap_or_else(|_| text.clone());
-            if let Some(access) = read::plain_access(&moved) {
+            if let Some(access) = read::certain_access(&moved) {
                 return Ok((access, Some(path)));
             }
             if running.is_empty() && !text.contains("authorized_keys") {
@@ -88,7 +86,7 @@ impl Config {
     }
 
     /// No ports and no admin CLI.
-    fn listening_nowhere() -> Self {
+    fn without_listeners() -> Self {
         Self { server: Server { ssh_port: None, ..Server::default() }, ..Self::default() }
     }
 }
@@ -96,10 +94,10 @@ impl Config {
 /// Those ports of a text with syntax errors whose own tables are valid; none if what they inherit is not.
 pub fn without_broken_tables(text: &str) -> Config {
     let Some((text, cut)) = without_broken_ports(text) else {
-        return Config::listening_nowhere();
+        return Config::without_listeners();
     };
     let is_cut = |table: &str, name: &str| cut.contains(&(table.to_owned(), name.to_owned()));
-    let mut config = read::plain_listeners(&text).unwrap_or_else(Config::listening_nowhere);
+    let mut config = read::certain_listeners(&text).unwrap_or_else(Config::without_listeners);
     // The same port or template may have a second table: [ports.NAME.log], or one by mistake.
     config.ports.retain(|name, port| {
         let states = |key: &str| config.own.get(name).is_some_and(|own| own.contains(key));
@@ -110,12 +108,10 @@ pub fn without_broken_tables(text: &str) -> Config {
 }
 
 /// The text with each `[ports.NAME]`, `[templates.NAME]` and `[groups]` that is not valid TOML blanked out,
-/// with the names
-/// of these tables; `None` if another table is invalid.
+/// with the names of these tables; `None` if another table is invalid.
 ///
-/// An unclosed bracket or quote is detected only further down. Then the tables from there on are removed
-/// one by one until
-/// the rest parses: fewer ports, never different ones.
+/// An unclosed bracket or quote is detected only further down. Then the tables from there on are removed one
+/// by one until the rest parses: fewer ports, never different ones.
 fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<(String, String)>)> {
     let mut text = text.to_owned();
     let mut cut = BTreeSet::new();
@@ -158,8 +154,7 @@ fn header_after(text: &str, offset: usize) -> usize {
 }
 
 /// Offsets of the lines that begin with a bracket. A bracket inside a multi-line value counts as a header
-/// too: the cut then
-/// breaks that value, and nothing is salvaged.
+/// too: the cut then breaks that value, and nothing is salvaged.
 fn headers(text: &str) -> impl Iterator<Item = usize> {
     let lines = text.split_inclusive('\n').scan(0, |offset, line| {
         let start = *offset;

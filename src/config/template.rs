@@ -1,6 +1,6 @@
-//! What ports inherit: `[defaults]`, and `[templates.NAME]` for ports with `like = "NAME"`. A port takes
-//! each key from its own
-//! table, then its template, then `[defaults]`, then the built-in value; [`Config::origin`] returns which.
+//! What ports inherit: `[defaults]`, and `[templates.NAME]` for ports with `like = "NAME"`. A port takes each
+//! key from its own table, then its template, then `[defaults]`, then the built-in value; [`Config::origin`]
+//! returns which.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,6 +1,5 @@
 //! `[ports.NAME.triggers]`: rules for the output of a device. A pattern is compiled as the file is read, so
-//! that an invalid or
-//! too expensive one is an error of the file, and not of the port at night.
+//! that an invalid or too expensive one is an error of the file, and not of the port at night.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -119,7 +118,7 @@ mod tests {
             "invalid repetition count range, the start must be <= the end (character 5)"
         );
         assert_eq!(why(""), "an empty pattern matches everything");
-        assert_eq!(why(&"x".repeat(257)), "it is longer than 256 bytes");
+        assert_eq!(why(&"x".repeat(257)), "longer than 256 bytes");
         assert_eq!(why("[ü]"), "Unicode not allowed here (character 2)");
         assert_eq!(why(r"(a)\1"), "backreferences are not supported (character 4)");
     }

@@ -1,6 +1,5 @@
-//! Parsers of single values, from the configuration file, the bus or a command line, and their
-//! counterparts. A parser only
-//! rejects a value; the table in `keys` holds the text that describes valid ones.
+//! Parsers of single values, from the configuration file, the bus or a command line, and their counterparts.
+//! A parser only rejects a value; the table in `keys` holds the text that describes valid ones.
 
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +11,7 @@ use super::{
     EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
 };
-use crate::port::{Mapping, PortPattern};
+use crate::port::{Mapping, PortPattern, Source, SourceError};
 
 /// A value that has not been checked yet.
 pub type Value = toml::Value;
@@ -71,6 +70,43 @@ pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
     accept(text(value)?.parse().ok())
 }
 
+/// A type whose values are words.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl Words for Writers {
+    const WORDS: &'static [(&'static str, Self)] = &[("one", Self::One), ("shared", Self::Shared)];
+}
+
+impl Words for RootLogin {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("key", Self::Key), ("yes", Self::Yes), ("no", Self::No)];
+}
+
+impl Words for LogType {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("raw", Self::Raw),
+        ("text", Self::Text),
+        ("hex", Self::Hex),
+        ("both", Self::Both),
+    ];
+}
+
+pub(super) fn one_of<T: Words>(value: &Value) -> Parsed<T> {
+    let word = text(value)?;
+    accept(T::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value))
+}
+
+pub(super) fn show_word<T: Words>(value: T) -> Value {
+    T::WORDS.iter().find(|(_, other)| *other == value).map_or("", |(word, _)| *word).into()
+}
+
+pub(super) fn source(value: &Value) -> Parsed<Source> {
+    text(value)?.parse().map_err(|error: SourceError| Rejected::Because(error.to_string()))
+}
+
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
     match value.as_str() {
         Some("none") => Ok(None),
@@ -123,9 +159,8 @@ pub(super) fn groups(value: &Value) -> Parsed<Groups> {
     Ok(if names.iter().any(|name| name == "*") { Groups::Everyone } else { Groups::Members(names) })
 }
 
-/// A group name is only compared with names from NSS, and directories do return "domain users". Rejected
-/// are names that
-/// no group has and that suggest a mistake: a number, a pattern, sudo's `%name`.
+/// A group name is only compared with names from NSS, and directories do return "domain users". Rejected are
+/// names that no group has and that suggest a mistake: a number, a pattern, sudo's `%name`.
 fn is_group(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !":,/*".contains(c);
     name == "*"
@@ -156,22 +191,6 @@ pub(super) fn users(value: &Value) -> Parsed<Vec<String>> {
 
 pub(super) fn show_users(users: &[String]) -> Value {
     Value::Array(users.iter().map(|name| name.as_str().into()).collect())
-}
-
-pub(super) fn writers(value: &Value) -> Parsed<Writers> {
-    match text(value)? {
-        "one" => Ok(Writers::One),
-        "shared" => Ok(Writers::Shared),
-        _ => Err(Rejected::Value),
-    }
-}
-
-pub(super) fn show_writers(writers: Writers) -> Value {
-    match writers {
-        Writers::One => "one",
-        Writers::Shared => "shared",
-    }
-    .into()
 }
 
 fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {
@@ -234,28 +253,6 @@ pub(super) fn timeout(value: &Value) -> Parsed<Option<Duration>> {
 
 pub(super) fn show_timeout(timeout: Option<Duration>) -> Value {
     Value::Integer(timeout.map_or(0, |timeout| timeout.as_secs().min(MAX_TIMEOUT) as i64))
-}
-
-pub(super) fn log_type(value: &Value) -> Parsed<LogType> {
-    match text(value)? {
-        "none" => Ok(LogType::None),
-        "raw" => Ok(LogType::Raw),
-        "text" => Ok(LogType::Text),
-        "hex" => Ok(LogType::Hex),
-        "both" => Ok(LogType::Both),
-        _ => Err(Rejected::Value),
-    }
-}
-
-pub(super) fn show_log_type(kind: LogType) -> Value {
-    match kind {
-        LogType::None => "none",
-        LogType::Raw => "raw",
-        LogType::Text => "text",
-        LogType::Hex => "hex",
-        LogType::Both => "both",
-    }
-    .into()
 }
 
 pub(super) fn file_name(value: &Value) -> Parsed<String> {
@@ -344,24 +341,6 @@ fn quantity(word: &str) -> Parsed<(u64, &str)> {
 
 pub(super) fn replay(value: &Value) -> Parsed<usize> {
     accept(number(value)?.try_into().ok().filter(|lines| *lines <= 10_000))
-}
-
-pub(super) fn root_login(value: &Value) -> Parsed<RootLogin> {
-    match text(value)? {
-        "key" => Ok(RootLogin::Key),
-        "yes" => Ok(RootLogin::Yes),
-        "no" => Ok(RootLogin::No),
-        _ => Err(Rejected::Value),
-    }
-}
-
-pub(super) fn show_root_login(root: RootLogin) -> Value {
-    match root {
-        RootLogin::Key => "key",
-        RootLogin::Yes => "yes",
-        RootLogin::No => "no",
-    }
-    .into()
 }
 
 /// A list, or as in sshd_config(5) one text of several words, or "none".

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{ExecResult, EXIT_DONE, EXIT_FAILED, Pattern, ExecError, Task};
+use super::{EXIT_DONE, EXIT_FAILED, ExecError, ExecResult, Pattern, Task};
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::session::Outlet;
 

@@ -1,6 +1,6 @@
 //! `log` and `grep`. The port reads the log, because its users need not be in the file's group.
 
-use super::{ExecResult, EXIT_DONE, EXIT_FAILED, Pattern, Task};
+use super::{EXIT_DONE, EXIT_FAILED, ExecResult, Pattern, Task};
 use crate::capture::{History, LineSelection, Lines, TimeRange};
 use crate::config::LogType;
 use crate::session::Outlet;

@@ -48,7 +48,9 @@ pub enum ParseError {
     #[error("-n {0}: expected 0 to {max}, or all", max = u32::MAX)]
     Lines(String),
     /// A backslash.
-    #[error("send: invalid escape sequence {0:?}: expected \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH or \\OOO")]
+    #[error(
+        "send: invalid escape sequence {0:?}: expected \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH or \\OOO"
+    )]
     Escape(String),
 }
 
@@ -85,7 +87,11 @@ pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
         "send [--force] [--expect PATTERN] [--timeout SECONDS] [--output-delay TIME] [--output-line-delay TIME] [--raw] TEXT",
         r"send TEXT, in which \r is Return, and wait for PATTERN; delays such as 20ms after each character or line; --raw without omap",
     ),
-    ("expect", "expect [--timeout SECONDS] PATTERN", "wait until the output matches PATTERN; exit code 0 if it does"),
+    (
+        "expect",
+        "expect [--timeout SECONDS] PATTERN",
+        "wait until the output matches PATTERN; exit code 0 if it does",
+    ),
     ("help", "help", "print this list"),
 ];
 
@@ -121,7 +127,8 @@ fn connect(mut words: Words<'_>) -> Result<Options, ParseError> {
         match words.option() {
             Some("--escape") => {
                 let keys = words.word("KEYS")?;
-                options.escape = keys.parse().map_err(|error: EscapeError| words.usage_error(error.to_string()))?;
+                options.escape =
+                    keys.parse().map_err(|error: EscapeError| words.usage_error(error.to_string()))?;
             }
             Some("--no-reconnect") => options.no_reconnect = true,
             Some("--force") => options.force = true,
@@ -358,6 +365,7 @@ mod tests {
 
     #[test]
     fn an_invalid_command_line_is_reported_in_one_line() {
+        let mut golden = String::new();
         for (line, wanted) in [
             ("reboot now", r#"unknown command "reboot"; help lists the commands"#),
             ("log 5", r#"log: unexpected argument "5"; usage: log [-n"#),
@@ -378,10 +386,7 @@ mod tests {
             (r"send \x", "invalid escape sequence"),
             (r"send \777", "invalid escape sequence"),
             ("send --expect", "missing PATTERN"),
-            (
-                "send --output-delay 20 x",
-                r#"pause "20" is not possible: use "1ms" to "10s", or "none"; usage: send"#,
-            ),
+            ("send --output-delay 20 x", r#"invalid delay "20": use "1ms" to "10s", or "none"; usage: send"#),
             ("send --output-line-delay", "missing value of --output-line-delay"),
             ("expect --timeout 0 x", "--timeout 0: expected 1 to 86400"),
             ("expect x --timeout 99999", "--timeout 99999: expected 1 to 86400"),
@@ -394,7 +399,9 @@ mod tests {
             let error = parse(line.as_bytes()).map(|command| panic!("{line:?}: {command:?}"));
             let Err(error) = error.map_err(|error| error.to_string());
             assert!(error.contains(wanted) && error.lines().count() == 1, "{line:?}: {error}");
+            golden.push_str(&format!("{}\n  {error}\n", line.escape_debug()));
         }
+        snapbox::assert_data_eq!(golden, snapbox::file!["../../tests/golden/exec/errors.txt"].raw());
         assert_eq!(parse(b"grep \xff"), Err(ParseError::NotText));
         assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NotText));
     }

@@ -117,7 +117,7 @@ mod tests {
             ("", r#"invalid pattern "": an empty pattern matches everything"#),
             ("a(b", r#"invalid pattern "a(b": unclosed group (character 2)"#),
             (r"\w{1000}{1000}", "64 KiB when compiled"),
-            (&"x".repeat(257), "it is longer than 256 bytes"),
+            (&"x".repeat(257), "longer than 256 bytes"),
         ] {
             let error = text.parse::<Pattern>().unwrap_err().to_string();
             assert!(error.contains(wanted) && error.lines().count() == 1, "{text:?}: {error}");

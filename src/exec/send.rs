@@ -5,10 +5,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{ExecResult, EXIT_DONE, Pattern, ExecError, Task, SendOptions};
+use super::{EXIT_DONE, ExecError, ExecResult, Pattern, SendOptions, Task};
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
 use crate::port::Pacing;
-use crate::session::{SessionGuard, Outlet, plain};
+use crate::session::{Outlet, SessionGuard, plain};
 
 /// Bytes passed to the hub at once: few, because they cannot be taken back.
 const WRITE_CHUNK: usize = 512;
@@ -54,7 +54,11 @@ impl Task {
         };
         match timeout(send_timeout, taken).await {
             Ok(Some(())) if self.console.hub.torn() == torn => {}
-            Ok(_) => return self.failed("the device was unplugged, or a break discarded input; not all of the text was sent"),
+            Ok(_) => {
+                return self.failed(
+                    "the device was unplugged, or a break discarded input; not all of the text was sent",
+                );
+            }
             Err(_) => {
                 let seconds = send_timeout.as_secs();
                 return self.failed(format!("the device did not take all of the text within {seconds} s"));

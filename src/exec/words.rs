@@ -26,7 +26,9 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn unknown_option(&self, option: &str) -> ParseError {
-        self.usage_error(format!("unknown option {option} (write -- before a text that begins with a hyphen)"))
+        self.usage_error(format!(
+            "unknown option {option} (write -- before a text that begins with a hyphen)"
+        ))
     }
 
     /// The next word, if it is an option.

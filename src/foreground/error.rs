@@ -24,9 +24,7 @@ pub enum ForegroundError {
     #[error("no user to run ports as: neither {0} nor {1} exists")]
     NoUser(&'static str, &'static str),
     /// Not root, and no home directory.
-    #[error(
-        "HOME is not set and this user is not in the user database: no directory for logs and keys"
-    )]
+    #[error("HOME is not set and this user is not in the user database: no directory for logs and keys")]
     NoHome,
     /// The runtime directory is in use.
     #[error("another consoleserver is running and uses {}", .0.display())]
@@ -99,5 +97,46 @@ fn listen_reason(error: &io::Error) -> String {
         ErrorKind::AddrNotAvailable => "no interface of this machine has this address".to_owned(),
         ErrorKind::PermissionDenied => "permission denied (ports below 1024 are root's)".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_messages() {
+        let io = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        let listen = |errno| ForegroundError::Listen {
+            port: "ttyUSB0".parse().unwrap(),
+            address: "0.0.0.0:8023".parse().unwrap(),
+            error: io(errno),
+        };
+        let key_error = || russh::keys::ssh_key::Error::FormatEncoding;
+        let errors = [
+            ForegroundError::File("/run/consoleserver".into(), io(Errno::EACCES)),
+            ForegroundError::Users(Errno::EIO),
+            ForegroundError::NoUser("_console-port", "nobody"),
+            ForegroundError::NoHome,
+            ForegroundError::AlreadyRunning("/run/consoleserver".into()),
+            listen(Errno::EADDRINUSE),
+            listen(Errno::EADDRNOTAVAIL),
+            listen(Errno::EACCES),
+            listen(Errno::EIO),
+            ForegroundError::NoFreePort { first: 8023, last: 8222 },
+            ForegroundError::SocketInUse("/run/consoleserver/attach/ttyUSB0".into()),
+            ForegroundError::NotASocket("/run/consoleserver/attach/ttyUSB0".into()),
+            ForegroundError::NoProgram { name: "console-port", own: "/opt/consoleserver".into() },
+            ForegroundError::NothingToServe,
+            ForegroundError::HostKeyCopy(key_error()),
+            ForegroundError::DemoKey(key_error()),
+            ForegroundError::Pty(io(Errno::ENOSPC)),
+            ForegroundError::Logins(io(Errno::EMFILE)),
+            ForegroundError::Signals(io(Errno::EIO)),
+            ForegroundError::Stdout(io(Errno::EIO)),
+            ForegroundError::PortTask(None),
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/foreground/errors.txt"].raw());
     }
 }

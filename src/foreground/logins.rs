@@ -4,22 +4,19 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
 
 use super::children;
 use super::sockets::UnixSocket;
+use crate::system::accepting::Failing;
 
 /// Logins at once. Each is a process; ports limit their own unauthenticated connections below this, so that more is a flood, and further
 /// clients may retry.
 const MAX_LOGINS: usize = 64;
-/// The pause after an accept that failed (no descriptors left): failing again at once would only burn the processor.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// How `console-auth` is started.
 #[derive(Debug)]
@@ -42,17 +39,13 @@ impl Logins {
             Err(error) => return error,
         };
         let slots = Arc::new(Semaphore::new(MAX_LOGINS));
+        let mut failing = Failing::default();
         loop {
-            let connection = match listener.accept().await {
-                Ok((connection, _)) => connection,
-                Err(error) => {
-                    tracing::error!("login helper: cannot accept: {error}");
-                    sleep(ACCEPT_RETRY_DELAY).await;
-                    continue;
-                }
-            };
+            let (connection, _) = failing.accept("login", || listener.accept()).await;
             let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
-                tracing::warn!("login helper: limit of {MAX_LOGINS} logins at once reached, connection closed");
+                tracing::warn!(
+                    "login helper: limit of {MAX_LOGINS} logins at once reached, connection closed"
+                );
                 continue;
             };
             match self.start(connection) {

@@ -195,8 +195,8 @@ impl Paths {
     /// The usable host keys. Errors are logged.
     fn host_keys(&self) -> Vec<PrivateKey> {
         match hostkeys::ensure(&self.hostkeys).and_then(|_| hostkeys::load(&self.hostkeys)) {
-            Ok(HostKeys { keys, passed_over }) => {
-                for reason in passed_over {
+            Ok(HostKeys { keys, ignored }) => {
+                for reason in ignored {
                     tracing::warn!("host key ignored: {reason}");
                 }
                 keys

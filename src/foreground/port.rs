@@ -332,11 +332,15 @@ mod tests {
     #[tokio::test]
     async fn a_pending_connection_is_detected_and_left_for_the_port_to_accept() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let quiet = timeout(Duration::from_millis(20), connection_waits([listener.as_fd()].into_iter())).await;
+        let quiet =
+            timeout(Duration::from_millis(20), connection_waits([listener.as_fd()].into_iter())).await;
         assert!(quiet.is_err());
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         for _ in 0..2 {
-            timeout(Duration::from_secs(10), connection_waits([listener.as_fd()].into_iter())).await.unwrap().unwrap();
+            timeout(Duration::from_secs(10), connection_waits([listener.as_fd()].into_iter()))
+                .await
+                .unwrap()
+                .unwrap();
         }
         assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
     }

@@ -13,8 +13,8 @@ use crate::auth::protocol::{Exit, Identity, Line, Run, Target, Terminal, WordErr
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
-use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed};
-use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, show_said};
+use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed, closed};
+use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, print_messages};
 use crate::system::systemd;
 
 #[derive(Debug)]
@@ -118,7 +118,7 @@ impl Destination for AdminCli {
     }
 
     async fn serve(self: Arc<Self>, session: Login) -> Option<Exit> {
-        let Login { name, login, said, request, terminal, typed, mut outlet, .. } = session;
+        let Login { name, login, messages, request, terminal, typed, mut outlet, .. } = session;
         let run = match parse(&name, request) {
             Ok(run) => run,
             Err(rejected) => return refuse(&mut outlet, &terminal, typed, &rejected, 2).await.ok(),
@@ -131,8 +131,8 @@ impl Destination for AdminCli {
                 return refuse(&mut outlet, &terminal, typed, &Rejected::NoSession, 1).await.ok();
             }
         };
-        let said = [said, running.take_said()].concat();
-        if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
+        let messages = [messages, running.take_messages()].concat();
+        if print_messages(&mut outlet, terminal.is_some(), &messages).await.is_err() {
             return None;
         }
         let mut closing = self.closing();
@@ -204,14 +204,6 @@ async fn print(outlet: &mut SshOutlet, on_terminal: bool, text: &str) -> Result<
     }
 }
 
-async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
-    let why = closing.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-    match why {
-        Some(why) => why,
-        None => std::future::pending().await,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,8 +236,8 @@ mod tests {
     #[test]
     fn an_invalid_request_has_an_error_message() {
         let error = |name, request| parse(name, request).unwrap_err().to_string();
-        assert!(error("alice:a/b", ChannelRequest::Shell).starts_with("port name \"a/b\" is not valid"));
-        assert!(error("alice:", ChannelRequest::Shell).starts_with("port name \"\" is not valid"));
+        assert!(error("alice:a/b", ChannelRequest::Shell).starts_with("invalid port name \"a/b\""));
+        assert!(error("alice:", ChannelRequest::Shell).starts_with("invalid port name \"\""));
         assert!(
             error("alice:ttyUSB3", command(b"show"))
                 .starts_with("ttyUSB3 is a console and accepts no commands")

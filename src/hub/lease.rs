@@ -1,12 +1,13 @@
-//! A lease on the line settings: while it is held, the line is set as the client that holds it wants. When it
-//! ends, because the client is gone, the line is set as configured again.
+//! A lease on the line settings: while a client holds it, the line is set as that client requests. When it ends, because the client is
+//! gone, the configured settings are restored.
 
 use tokio::sync::oneshot;
 
 use super::line::LineConfig;
-use crate::serial::{ModemLine, ModemLines, Tty};
+use super::stream::Stream;
+use crate::serial::{ModemLine, ModemLines};
 
-/// A lease that is held.
+/// A lease in effect.
 #[derive(Debug)]
 pub(super) struct Lease {
     /// Resolves when the client is gone. Nothing is ever sent by it.
@@ -18,14 +19,14 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    pub(super) fn begin(ends: oneshot::Receiver<()>, sends: bool, tty: &Tty) -> Self {
-        // A line whose modem lines cannot be read is one whose modem lines cannot be given back.
+    pub(super) fn begin(ends: oneshot::Receiver<()>, sends: bool, tty: &Stream) -> Self {
+        // Modem lines that cannot be read cannot be restored.
         let before = if sends { tty.modem_lines().ok().flatten() } else { None };
         Self { ends, sends, before }
     }
 
-    /// Sets DTR and RTS as they were before the lease. With `rtscts`, RTS is the driver's own.
-    pub(super) fn give_back(&self, tty: &Tty, wanted: &LineConfig) {
+    /// Restores DTR and RTS. With `rtscts`, the driver controls RTS.
+    pub(super) fn give_back(&self, tty: &Stream, wanted: &LineConfig) {
         let Some(before) = self.before else { return };
         let lines = [(ModemLine::Dtr, before.dtr), (ModemLine::Rts, before.rts)];
         let now = tty.modem_lines().ok().flatten();
@@ -36,13 +37,13 @@ impl Lease {
                 && !drivers
                 && let Err(error) = tty.set_modem_line(line, on)
             {
-                tracing::warn!("{line} cannot be set back: {error}");
+                tracing::warn!("cannot restore {line}: {error}");
             }
         }
     }
 }
 
-/// Waits until the lease ends; without one, without limit. Cancel safe.
+/// Waits until the lease ends; without limit if there is none. Cancel safe.
 pub(super) async fn over(lease: &mut Option<Lease>) {
     match lease {
         Some(lease) => drop((&mut lease.ends).await),

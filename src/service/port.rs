@@ -1,6 +1,5 @@
-//! A port being served: the rooms put together, and kept in step with signals and settings.
+//! A running port: connects its rooms, and handles signals and settings.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,26 +17,26 @@ use crate::capture::writer::{self, Health, Writer};
 use crate::config::{Config, ConfigError, Endpoint, Port, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
-use crate::hub::{Hub, LineState};
+use crate::hub::{Hub, LineState, SourceConfig, StoredLine};
 use crate::ownership::Claims;
 use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
 use crate::session::{Console, Directory, PortList};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
-use crate::system::clock::reached;
+use crate::system::clock::{clock, reached};
 use crate::system::journal;
 use crate::system::memory;
 use crate::system::systemd::Watchdog;
 use crate::trigger::{notifier, watcher};
 use crate::{attach, ssh, system::systemd};
 
-/// For the sessions to hear why they end.
+/// For the sessions to report why they end.
 const SESSIONS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the line to read and say what is left.
+/// For the line to read and report the rest.
 const LINE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the log to be flushed. A disk that takes longer loses nothing if systemd keeps the ring.
+/// For the log to be flushed. A disk that takes longer loses nothing if the ring is in the FD store.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Without a device and without anybody, the process leaves after this; a client that has just connected has been accepted
+/// Without a device and without clients, the process exits after this time; a client that has just connected has been accepted
 /// by then.
 const UNPLUGGED_EXIT_DELAY: Duration = Duration::from_secs(5);
 /// Changes on their way to the line.
@@ -64,19 +63,18 @@ pub(super) struct PortService {
     wanted_log: watch::Sender<writer::LogConfig>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
-    /// Administrators who want the configuration applied.
+    /// Requests of administrators to apply the configuration.
     applies: mpsc::Receiver<Apply>,
-    /// Dropped, and with it every accept loop, before anything else when the process leaves: whoever comes then is for the next one.
+    /// Dropped first when the process exits, and with it every accept loop: clients that connect later are for the next process.
     doors: JoinSet<()>,
 }
 
 impl PortService {
-    /// Starts everything.
     pub(super) fn start(
         options: Options,
         Prepared { config, port: name, fault, log_directory, ring }: Prepared,
         listeners: Listeners,
-        tty: Option<OwnedFd>,
+        stored: StoredLine,
     ) -> Self {
         let port = config.ports[&name].clone();
 
@@ -88,17 +86,18 @@ impl PortService {
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
         let (line_orders, line_inbox) = mpsc::channel(MAX_QUEUED_ORDERS);
         let (end_line, end) = oneshot::channel();
-        let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox, end);
-        let took_over = tty.is_some();
-        let line = tokio::spawn(line.run(tty));
 
         let triggers = watch::Sender::new(port.triggers.clone());
         let access = watch::Sender::new(access_to(&config, &name));
         let rules = watch::Sender::new(config.rules(&port));
-        // It leaves for want of a device no sooner than the watcher has said that it may.
+        // The process does not exit for lack of a device before the watcher permits it.
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
+        let wanted = wanted(&config, &name, &options.port);
+        let line = Line::new(name.clone(), hub.clone(), inbox, wanted, line_inbox, console.attached(), end);
+        let took_over = stored.is_open();
+        let line = tokio::spawn(line.run(stored));
         let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
         let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
         journal::set_port(&name);
@@ -164,7 +163,7 @@ impl PortService {
         }
     }
 
-    /// Serves until told to leave, or until there is neither a device nor anybody.
+    /// Serves until it is told to exit, or until there is neither a device nor a client.
     pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ServiceError> {
         let mut watchdog = Watchdog::new();
         let mut line = self.console.hub.line();
@@ -180,7 +179,7 @@ impl PortService {
         let mut visited = true;
         loop {
             self.tell_status();
-            // The configuration has been read, or the last visitor's connection has ended.
+            // The configuration has been read, or the last connection has ended.
             if std::mem::replace(&mut visited, self.visited()) && !visited {
                 memory::give_back();
             }
@@ -215,8 +214,8 @@ impl PortService {
         }
     }
 
-    /// Nothing to serve, nobody to serve it to, and nothing that would go with this process: what the log cannot take yet, and the
-    /// clock of a silence.
+    /// No device, no client, and nothing that would be lost with this process: output that the log cannot write yet, and the
+    /// time of a silence.
     fn idle(&self) -> bool {
         matches!(*self.console.hub.line().borrow(), LineState::Away(_) | LineState::NotOurs(_))
             && self.health.borrow().trouble.is_none()
@@ -230,8 +229,8 @@ impl PortService {
             || *self.plaintext.clients().borrow() > 0
     }
 
-    /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing. `asked`
-    /// is told what came of it.
+    /// Reads the configuration again and applies what concerns this port; sessions stay. An invalid one changes nothing. `asked`
+    /// receives the result.
     async fn apply(&self, asked: Option<Apply>) {
         systemd::notify(&reloading());
         match self.options.load().await {
@@ -256,7 +255,11 @@ impl PortService {
                 // Fails only with the line's task, which `run` watches.
                 let _ = self
                     .line_orders
-                    .send(Change { name: name.clone(), wanted: wanted(&config, name), told })
+                    .send(Change {
+                        name: name.clone(),
+                        wanted: wanted(&config, name, &self.options.port),
+                        told,
+                    })
                     .await;
                 self.console.set_settings(port);
                 self.console.set_ports(neighbours(&config));
@@ -265,20 +268,20 @@ impl PortService {
                 }
                 tracing::info!(message_id = Event::Applied.id(), "settings applied");
                 if let Some(asked) = asked {
-                    // Not waited for here: a driver may take its time. A change that another one has overtaken has no remarks.
+                    // Not awaited here: a driver may take its time. A change that a later one has replaced has no remarks.
                     tokio::spawn(async move { asked.send(Ok(remarks.await.unwrap_or_default())) });
                 }
             }
             Ok((.., Some(fault))) | Err(ServiceError::Config(fault)) => {
-                let why = format!("the settings stay as they were: {fault}");
+                let why = format!("settings unchanged: {fault}");
                 tracing::error!(message_id = Event::NotApplied.id(), "{why}");
                 self.console.set_stale(Some(stale(&fault)));
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
             Err(error) => {
-                let why = format!("the settings stay as they were: {error}");
+                let why = format!("settings unchanged: {error}");
                 tracing::error!("{why}");
-                // Whoever asked may have given up.
+                // The requester may have given up.
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }
@@ -290,7 +293,7 @@ impl PortService {
         format!("console@{}", self.options.port)
     }
 
-    /// Leaves because of SIGTERM. systemd is asked why only if there is a session that reads the answer, and in no case for the
+    /// Exits because of SIGTERM. systemd is asked for the reason only if there is a session that shows it, and never for the
     /// foreground program (`--bus`).
     async fn stop(self) -> Result<(), ServiceError> {
         let why = match self.options.bus && self.visited() {
@@ -300,7 +303,7 @@ impl PortService {
         self.leave(&why).await
     }
 
-    /// Tells the sessions, flushes the log, and ends.
+    /// Notifies the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
         let Self { console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, doors, .. } = self;
@@ -311,13 +314,13 @@ impl PortService {
         let mut plain_clients = plaintext.clients();
         let farewell = async {
             let _ = attached.wait_for(|count| *count == 0).await;
-            // What a session said last has left this process only when its connection has ended.
+            // The last output of a session has left this process only when its connection has ended.
             let _ = connections.wait_for(|count| *count == 0).await;
             let _ = clients.wait_for(|count| *count == 0).await;
             let _ = plain_clients.wait_for(|count| *count == 0).await;
         };
         let _ = tokio::time::timeout(SESSIONS_DRAIN_TIMEOUT, farewell).await;
-        // It says what it knows before the log ends: what was typed and heard last.
+        // It reports what it knows before the log ends: the last input and output.
         let _ = end_line.send(());
         if tokio::time::timeout(LINE_DRAIN_TIMEOUT, &mut line).await.is_err() {
             tracing::error!("the line did not end within {} s", LINE_DRAIN_TIMEOUT.as_secs());
@@ -336,7 +339,11 @@ impl PortService {
         let console = &self.console;
         let (received, sent) = console.hub.traffic();
         let state = match &*console.hub.line().borrow() {
-            LineState::Open(settings) => settings.to_string(),
+            LineState::Open(settings) => match &console.settings().source {
+                Some(source) => format!("connected to {source}"),
+                None => settings.to_string(),
+            },
+            LineState::Disconnected(since, _) => format!("disconnected since {}", clock(*since)),
             closed => closed.to_string(),
         };
         let users = *console.attached().borrow();
@@ -355,6 +362,9 @@ impl PortService {
                 status.push_str(&format!("; {refused}"));
             }
         }
+        if let LineState::Disconnected(_, why) = &*console.hub.line().borrow() {
+            status.push_str(&format!("; {why}"));
+        }
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));
         }
@@ -362,11 +372,11 @@ impl PortService {
             status.push_str(&format!("; {warning}"));
         }
         let host_keys = self.ssh.host_keys();
-        let ssh::HostKeyState { missing, ignored: passed_over } = &*host_keys.borrow();
+        let ssh::HostKeyState { missing, ignored: ignored } = &*host_keys.borrow();
         if let Some(why) = missing {
             status.push_str(&format!("; SSH is not available: {why}"));
         }
-        if let Some(reason) = passed_over.first() {
+        if let Some(reason) = ignored.first() {
             status.push_str(&format!("; host key ignored: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
@@ -381,12 +391,18 @@ fn load_host_keys(ssh: &Arc<ssh::Server<ConsoleChannel>>) {
 
 fn resize(hub: &Hub, scrollback: usize) {
     if let Err(error) = hub.resize(scrollback) {
-        tracing::error!("{error}; it stays as it was");
+        tracing::error!("{error}; it is unchanged");
     }
 }
 
-fn wanted(config: &Config, name: &PortName) -> LineConfig {
+fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
     let port = &config.ports[name];
+    let source = port.source.as_ref().map(|source| SourceConfig {
+        source: source.clone(),
+        socket: crate::source::socket_path(&systemd::runtime_directory(), unit.as_str()),
+        unit: unit.to_string(),
+        on_demand: port.on_demand,
+    });
     LineConfig {
         path: config.device(name, port),
         claims: Claims::concerning(config, name),
@@ -394,6 +410,7 @@ fn wanted(config: &Config, name: &PortName) -> LineConfig {
         low_latency: port.low_latency,
         modem: port.modem,
         log_input: port.log.input,
+        source,
     }
 }
 
@@ -422,19 +439,19 @@ fn access_to(config: &Config, name: &PortName) -> Access {
     }
 }
 
-/// What is said while a port goes on with older settings than the file should have.
+/// What is reported while a port runs with the last valid configuration.
 fn stale(fault: &ConfigError) -> String {
-    format!("the configuration is wrong, and the last good one is in force: {}", fault.first())
+    format!("the configuration is invalid, the last valid one is in effect: {}", fault.first())
 }
 
 fn reloading() -> Vec<NotifyState<'static>> {
     let mut state = vec![NotifyState::Reloading];
-    // Without a monotonic clock systemd takes the reload as done when READY=1 comes, as 252 does anyway.
+    // Without a monotonic clock systemd considers the reload done at READY=1, as 252 does anyway.
     state.extend(NotifyState::monotonic_usec_now());
     state
 }
 
 fn panicked(what: &'static str, ended: Result<(), tokio::task::JoinError>) -> ServiceError {
-    let why = ended.err().map_or_else(|| "ended by itself".to_owned(), |error| error.to_string());
+    let why = ended.err().map_or_else(|| "ended unexpectedly".to_owned(), |error| error.to_string());
     ServiceError::System(what, std::io::Error::other(why))
 }

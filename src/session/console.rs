@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::roster::{AttachedUser, SessionId, Notifications, Roster};
+use super::roster::{AttachedUser, Notifications, Roster, SessionId};
 use crate::capture::reader::Reader;
 use crate::config;
 use crate::event::Event;
@@ -18,14 +18,15 @@ use crate::port::PortName;
 /// Time for a client to receive the last notice of its session.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The console of a port.
 #[derive(Debug)]
 pub struct Console {
     /// It may change while sessions are attached.
     name: watch::Sender<PortName>,
     /// `console@INSTANCE`, which a rename does not change.
     unit: OnceLock<String>,
-    pub hub: Arc<Hub>,
-    pub log: Reader,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) log: Reader,
     /// One search of the output for a user's pattern at a time, since a costly pattern takes long.
     pub searches: Arc<Semaphore>,
     settings: watch::Sender<config::Port>,
@@ -72,7 +73,7 @@ impl fmt::Debug for Directory {
 }
 
 impl Console {
-    pub fn new(name: PortName, hub: Arc<Hub>, log: Reader, settings: config::Port) -> Arc<Self> {
+    pub(crate) fn new(name: PortName, hub: Arc<Hub>, log: Reader, settings: config::Port) -> Arc<Self> {
         let mut roster = Roster::default();
         roster.set_writers(settings.write);
         Arc::new(Self {
@@ -92,7 +93,7 @@ impl Console {
         })
     }
 
-    pub fn name(&self) -> PortName {
+    pub(crate) fn name(&self) -> PortName {
         self.name.borrow().clone()
     }
 
@@ -131,7 +132,7 @@ impl Console {
         self.stale.send_replace(warning);
     }
 
-    pub fn stale(&self) -> watch::Receiver<Option<String>> {
+    pub(crate) fn stale(&self) -> watch::Receiver<Option<String>> {
         self.stale.subscribe()
     }
 
@@ -140,16 +141,19 @@ impl Console {
         let ago = self.took_over.get()?.elapsed();
         (ago < RESTART_NOTICE_PERIOD).then(|| {
             let unit = self.unit();
-            format!("this port was restarted {} s ago; for the reason see journalctl -u {unit}", ago.as_secs())
+            format!(
+                "this port was restarted {} s ago; for the reason see journalctl -u {unit}",
+                ago.as_secs()
+            )
         })
     }
 
-    pub fn roster(&self) -> MutexGuard<'_, Roster> {
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
         // As in the hub: one panicking session must not end the others.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn settings(&self) -> config::Port {
+    pub(crate) fn settings(&self) -> config::Port {
         self.settings.borrow().clone()
     }
 
@@ -157,7 +161,7 @@ impl Console {
         self.settings.subscribe()
     }
 
-    pub fn set_settings(&self, settings: config::Port) {
+    pub(crate) fn set_settings(&self, settings: config::Port) {
         self.roster().set_writers(settings.write);
         self.settings.send_replace(settings);
     }
@@ -177,7 +181,7 @@ impl Console {
         self.ports.borrow().clone()
     }
 
-    pub fn set_ports(&self, neighbours: PortList) {
+    pub(crate) fn set_ports(&self, neighbours: PortList) {
         self.ports.send_replace(neighbours);
     }
 
@@ -231,7 +235,7 @@ pub async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
 #[derive(Debug)]
 pub struct SessionGuard {
     console: Arc<Console>,
-    pub id: SessionId,
+    pub(crate) id: SessionId,
 }
 
 impl Drop for SessionGuard {

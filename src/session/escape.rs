@@ -341,7 +341,9 @@ mod tests {
         let mut merged: Vec<Action> = Vec::new();
         for action in actions {
             match (merged.last_mut(), action) {
-                (Some(Input(before)), Input(bytes)) | (Some(Echo(before)), Echo(bytes)) => before.extend(bytes),
+                (Some(Input(before)), Input(bytes)) | (Some(Echo(before)), Echo(bytes)) => {
+                    before.extend(bytes)
+                }
                 (_, action) => merged.push(action),
             }
         }

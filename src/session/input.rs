@@ -341,6 +341,7 @@ impl<'h> InputState<'h> {
                 })
             }
             LineState::Away(_) => Some(format!("{name} is unplugged: input is discarded")),
+            LineState::Disconnected(..) => Some(format!("{name} is disconnected: input is discarded")),
             LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: input is discarded")),
         };
         match denied {

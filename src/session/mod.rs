@@ -148,6 +148,9 @@ impl Context {
         match line {
             LineState::Starting | LineState::Open(_) => None,
             LineState::Away(since) => Some(format!("{name} unplugged {}: session closed", clock(*since))),
+            LineState::Disconnected(since, why) => {
+                Some(format!("{name} disconnected {}: {why}: session closed", clock(*since)))
+            }
             LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: session closed")),
         }
     }

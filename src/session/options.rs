@@ -30,6 +30,7 @@ impl FromStr for Escape {
     }
 }
 
+/// The options of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {

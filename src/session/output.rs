@@ -10,7 +10,7 @@ use super::console::closed;
 use super::replay::{presentable, presentable_before_words};
 use super::roster::plain;
 use super::timestamps::Timestamper;
-use super::{Reply, SessionEnd, Gone, Context, Outlet};
+use super::{Context, Gone, Outlet, Reply, SessionEnd};
 use crate::config;
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::port::Mapping;
@@ -161,20 +161,25 @@ async fn replay_lines<O: Outlet>(
     imap: &Mapping,
     outlet: &mut O,
 ) -> Result<(), Gone> {
-    let (mut said, head) = here.console.hub.last_words(lines);
+    let (mut text, head) = here.console.hub.last_words(lines);
     let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
-    said.truncate(said.len().saturating_sub(ahead));
+    text.truncate(text.len().saturating_sub(ahead));
     let title = match lines {
         1 => "replay of the last line".to_owned(),
         lines => format!("replay of the last {lines} lines"),
     };
     notify(outlet, here.terminal, &title).await?;
-    outlet.send(presentable_before_words(&imap.apply(said))).await?;
+    outlet.send(presentable_before_words(&imap.apply(text))).await?;
     notify(outlet, here.terminal, "end of replay").await
 }
 
 /// Prints the line again that the device has not ended: the prompt, which a user or a program expects as the last output.
-async fn repeat_prompt<O: Outlet>(here: &Context, upto: u64, imap: &Mapping, outlet: &mut O) -> Result<(), Gone> {
+async fn repeat_prompt<O: Outlet>(
+    here: &Context,
+    upto: u64,
+    imap: &Mapping,
+    outlet: &mut O,
+) -> Result<(), Gone> {
     let (mut line, head) = here.console.hub.last_words(1);
     let ahead = usize::try_from(head.saturating_sub(upto)).unwrap_or(usize::MAX);
     line.truncate(line.len().saturating_sub(ahead));
@@ -214,8 +219,14 @@ fn banner(here: &Context, line: &LineState) -> Vec<String> {
         let help = escape.as_ref().map(|escape| format!("; {escape}? for help")).unwrap_or_default();
         notices.push(format!("{name}{label} {}{help}", settings.line));
     }
-    if let (LineState::Away(_), None) = (line, here.ends_with_device(line)) {
-        notices.push(format!("{name} is not plugged in; waiting for the device"));
+    match (line, here.ends_with_device(line)) {
+        (LineState::Away(_), None) => {
+            notices.push(format!("{name} is not plugged in; waiting for the device"))
+        }
+        (LineState::Disconnected(_, why), None) => {
+            notices.push(format!("{name} is disconnected ({why}); waiting for the connection"));
+        }
+        _ => {}
     }
     let roster = console.roster();
     if let Some(writer) = roster.writer().filter(|_| !roster.writes(here.id) && !here.options.watch) {
@@ -235,7 +246,12 @@ fn device_notice(here: &Context, before: &LineState, now: &LineState) -> Option<
     let name = &here.console.name();
     match (before, now) {
         (LineState::Open(_), LineState::Away(at)) => Some(format!("{name} unplugged {}", clock(*at))),
-        (LineState::Open(old), LineState::Open(new)) if old != new => Some(format!("{name} is now set to {new}")),
+        (LineState::Open(_), LineState::Disconnected(at, why)) => {
+            Some(format!("{name} disconnected {}: {why}", clock(*at)))
+        }
+        (LineState::Open(old), LineState::Open(new)) if old != new => {
+            Some(format!("{name} is now set to {new}"))
+        }
         (LineState::Open(_), LineState::Open(_)) => None,
         (_, LineState::Open(_)) => Some(format!("{name} reconnected {}", clock(jiff::Timestamp::now()))),
         (_, LineState::Failed(why) | LineState::NotOurs(why)) => Some(why.clone()),

@@ -182,13 +182,13 @@ mod tests {
 
     use super::*;
 
-    fn shown(said: &str) -> String {
-        String::from_utf8(presentable(said.as_bytes())).unwrap()
+    fn shown(output: &str) -> String {
+        String::from_utf8(presentable(output.as_bytes())).unwrap()
     }
 
     #[test]
     fn text_and_colours_stay_and_queries_are_removed() {
-        for (said, wanted) in [
+        for (output, wanted) in [
             ("login: \r\n\u{fc}ber", "login: \r\n\u{fc}ber"),
             ("\x1b[1;31mred\x1b[0m", "\x1b[1;31mred\x1b[0m"),
             ("\x1b[38:2:1:2:3mx", "\x1b[38:2:1:2:3mx"),
@@ -204,13 +204,13 @@ mod tests {
             ("\x1bP$qm\x1b\\\x1bP+q544e\x1b\\x", "x"),
             ("\x1b_Gi=1\x1b\\x", "x"),
         ] {
-            assert_eq!(shown(said), wanted, "{said:?}");
+            assert_eq!(shown(output), wanted, "{output:?}");
         }
     }
 
     #[test]
     fn colours_are_reset_before_the_prompt_which_stays_last() {
-        for (said, wanted) in [
+        for (output, wanted) in [
             ("up\r\nSwitch>", "up\r\nSwitch>"),
             ("\x1b[31mred\r\nSwitch>", "\x1b[31mred\r\n\x1b[0mSwitch>"),
             ("\x1b[31mred\x1b[m\r\nSwitch>", "\x1b[31mred\x1b[0m\r\nSwitch>"),
@@ -225,29 +225,29 @@ mod tests {
             ("\x1b[1mup\r\n", "\x1b[1mup\r\n\x1b[0m"),
             ("", ""),
         ] {
-            assert_eq!(shown(said), wanted, "{said:?}");
+            assert_eq!(shown(output), wanted, "{output:?}");
         }
     }
 
     #[test]
     fn before_a_notice_colours_are_reset_and_no_sequence_is_open() {
-        for (said, wanted) in [
+        for (output, wanted) in [
             ("a\r\n\x1b[1mb>", "a\r\n\x1b[1mb>\x1b[0m"),
             ("a\x1b[0m>\x1b[3", "a\x1b[0m>"),
             ("\x0ea", "\x0ea\x0f"),
         ] {
-            let shown = String::from_utf8(presentable_before_words(said.as_bytes())).unwrap();
-            assert_eq!(shown, wanted, "{said:?}");
+            let shown = String::from_utf8(presentable_before_words(output.as_bytes())).unwrap();
+            assert_eq!(shown, wanted, "{output:?}");
         }
     }
 
     #[test]
     fn an_incomplete_sequence_at_the_end_is_kept() {
-        for said in ["a\x1b[3", "a\x1b", "a\x1b]0;ti"] {
-            assert_eq!(shown(said), said);
+        for output in ["a\x1b[3", "a\x1b", "a\x1b]0;ti"] {
+            assert_eq!(shown(output), output);
         }
         assert_eq!(presentable(b"a\xc3"), b"a\xc3");
-        for (said, wanted) in [
+        for (output, wanted) in [
             // A control character inside is executed, and the sequence continues.
             ("a\x1b[3\n1", "a\n\x1b[31"),
             // The first byte of the sequence that ends a title.
@@ -257,18 +257,18 @@ mod tests {
             ("a\x1b[6?n\r\x1b[", "a\r\x1b["),
             ("a\x1b[3\x18", "a"),
         ] {
-            assert_eq!(shown(said), wanted, "{said:?}");
+            assert_eq!(shown(output), wanted, "{output:?}");
         }
         assert_eq!(presentable(b"a\x1b[6?n\xc3"), b"a\xc3");
     }
 
     proptest! {
         #[test]
-        fn no_bytes_get_a_query_through(said in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut said = said;
+        fn no_bytes_get_a_query_through(output in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut output = output;
             // Return to the ground state, since an incomplete end is kept; and to a last line that needs no reset.
-            said.extend(b"\x18x");
-            let shown = presentable(&said);
+            output.extend(b"\x18x");
+            let shown = presentable(&output);
             let (again, _) = harmless(&shown);
             prop_assert_eq!(&again, &shown, "the result is a fixed point of the filter");
             prop_assert!(!shown.contains(&0x05));

@@ -45,8 +45,8 @@ pub enum WriteDenied {
 /// An attached session.
 #[derive(Debug)]
 pub struct AttachedSession {
-    pub client: AttachedUser,
-    pub since: Timestamp,
+    pub(crate) client: AttachedUser,
+    pub(crate) since: Timestamp,
     /// Whether it has write access.
     pub writes: bool,
     notices: mpsc::Sender<String>,
@@ -85,7 +85,8 @@ impl Roster {
         self.next += 1;
         let (notices, inbox) = mpsc::channel(NOTICES_MAX);
         let (dismissal, dismissed) = oneshot::channel();
-        let member = AttachedSession { client, since: Timestamp::now(), writes, notices, disconnect: Some(dismissal) };
+        let member =
+            AttachedSession { client, since: Timestamp::now(), writes, notices, disconnect: Some(dismissal) };
         self.sessions.insert(id, member);
         (id, Notifications { notices: inbox, disconnect: dismissed })
     }
@@ -248,7 +249,8 @@ mod tests {
     #[test]
     fn a_user_with_read_only_access_never_gets_write_access() {
         let mut roster = Roster::default();
-        let (carol, mut notifications) = roster.attach(AttachedUser { right: Right::Watch, ..client("carol") });
+        let (carol, mut notifications) =
+            roster.attach(AttachedUser { right: Right::Watch, ..client("carol") });
         assert!(!roster.writes(carol));
         assert_eq!(roster.request_write(carol), Err(WriteDenied::ReadOnly));
         assert_eq!(roster.take_over(carol), Err(WriteDenied::ReadOnly));

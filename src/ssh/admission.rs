@@ -162,7 +162,8 @@ impl Slots {
         if from_here >= MAX_UNAUTHENTICATED_PER_SOURCE {
             let own = |slot: &Slot| slot.source == source;
             let loser = waiting.victim(now, |slot| own(slot) && !slot.is_at_login());
-            let loser = loser.or_else(|| waiting.victim(now, |slot| own(slot) && slot.may_be_evicted(now)))?;
+            let loser =
+                loser.or_else(|| waiting.victim(now, |slot| own(slot) && slot.may_be_evicted(now)))?;
             self.evict(&mut waiting, loser);
         } else if waiting.slots.len() >= MAX_UNAUTHENTICATED_PER_PORT {
             let loser = waiting.victim(now, |slot| !slot.is_at_login()).or_else(|| {
@@ -248,8 +249,9 @@ impl Slots {
         if slot.helper_since.get().is_some() {
             return Some(true);
         }
-        let asking =
-            |source| slots.iter().filter(|slot| slot.source == source && slot.helper_since.get().is_some()).count();
+        let asking = |source| {
+            slots.iter().filter(|slot| slot.source == source && slot.helper_since.get().is_some()).count()
+        };
         let from_here = asking(slot.source);
         let enough = |source| match waiting.standings.is_suspect(source, now) {
             true => MAX_LOGINS_PER_SUSPECT,
@@ -259,7 +261,10 @@ impl Slots {
             let there = asking(other.source);
             other.waits() && there < from_here && there < enough(other.source)
         });
-        let all = slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot, *slot.helper_since.get()?)));
+        let all = slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| Some((index, slot, *slot.helper_since.get()?)));
         let has_enough = from_here >= enough(slot.source);
         if first && !has_enough {
             return Some(false);
@@ -392,7 +397,8 @@ mod tests {
     }
 
     #[test]
-    fn silent_clients_are_evicted_before_clients_with_a_version_line_and_unknown_addresses_before_known_ones() {
+    fn silent_clients_are_evicted_before_clients_with_a_version_line_and_unknown_addresses_before_known_ones()
+    {
         let (slots, now) = (Slots::default(), Instant::now());
         let at_bastion: Vec<_> = (0..48).map(|_| slots.take(host(200), now).unwrap()).collect();
         let silent: Vec<_> =
@@ -454,7 +460,10 @@ mod tests {
         let newcomer = slots.take(host(100), now + LOGIN_PROTECTION_TIME).unwrap();
         assert!(is_lost(&held[0]));
         newcomer.reached_login();
-        assert!(slots.take(host(0), now + 2 * LOGIN_PROTECTION_TIME).is_none(), "its address has as many as the others");
+        assert!(
+            slots.take(host(0), now + 2 * LOGIN_PROTECTION_TIME).is_none(),
+            "its address has as many as the others"
+        );
 
         let slots = Slots::default();
         let alone = full(&slots, now, MAX_UNAUTHENTICATED_PER_PORT);

@@ -49,8 +49,7 @@ impl Banner {
             Ok(Err(panicked)) => Err(io::Error::other(panicked).into()),
             Err(_) => Err(BannerError::TimedOut),
         };
-        let trouble =
-            text.as_ref().err().map(|error| format!("banner {} not sent: {error}", path.display()));
+        let trouble = text.as_ref().err().map(|error| format!("banner {} not sent: {error}", path.display()));
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trouble) = trouble.as_ref().filter(|trouble| reported.as_ref() != Some(trouble)) {
             tracing::warn!("{trouble}");

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::destination::{ChannelRequest, Destination, Gatekeeping, Login};
-use super::outlet::show_said;
+use super::outlet::print_messages;
 use crate::auth::protocol::{Exit, Identity, Target};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
@@ -73,7 +73,7 @@ impl Destination for ConsoleChannel {
     }
 
     async fn serve(self: Arc<Self>, session_login: Login) -> Option<Exit> {
-        let Login { identity, from, said, request, terminal, typed, mut outlet, .. } = session_login;
+        let Login { identity, from, messages, request, terminal, typed, mut outlet, .. } = session_login;
         let Some(right) = self.right(&identity) else {
             // The rules have become stricter since the login.
             let (user, why) = (identity.name, self.denied());
@@ -87,7 +87,7 @@ impl Destination for ConsoleChannel {
             let sent = timeout(DRAIN_TIMEOUT, session::notify(&mut outlet, terminal.is_some(), &why));
             return matches!(sent.await, Ok(Ok(()))).then_some(Exit::Status(1));
         };
-        if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
+        if print_messages(&mut outlet, terminal.is_some(), &messages).await.is_err() {
             return None;
         }
         let client = AttachedUser { user: identity.name, from: from.to_string(), right };

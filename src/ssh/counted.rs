@@ -1,13 +1,12 @@
 //! A client's socket with accounting: bytes received decide on evictions ([`super::admission`]), unauthenticated clients are read one at
 //! a time ([`super::throttle`]), and each write starts a check that the client is still there ([`super::liveness`]).
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use socket2::Socket;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -34,17 +33,6 @@ impl ClientStream {
         }
         done
     }
-}
-
-/// Waits until the client has closed its end, even if input is left to read. Cancel safe.
-pub(super) async fn peer_closed(plug: &Socket) -> io::Result<()> {
-    // A duplicate, because the runtime can watch a descriptor only once.
-    let stream = TcpStream::from_std(plug.try_clone()?.into())?;
-    while !stream.ready(Interest::READABLE).await?.is_read_closed() {
-        // Clears readiness, to wait for the next event, since the socket stays readable.
-        let _ = stream.try_io(Interest::READABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
-    }
-    Ok(())
 }
 
 impl AsyncRead for ClientStream {
@@ -79,18 +67,5 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_write(done)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }

@@ -59,7 +59,7 @@ pub struct Login {
     /// The client's address.
     pub from: IpAddr,
     /// PAM's messages, which are printed once, when the session begins.
-    pub said: String,
+    pub messages: String,
     /// Shell or command.
     pub request: ChannelRequest,
     /// The client's terminal.

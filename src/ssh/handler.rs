@@ -13,13 +13,13 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use socket2::Socket;
+use tokio::io::Interest;
 use tokio::sync::watch;
 
 use super::admission::Slot;
 use super::algorithms;
 use super::banner::Banner;
 use super::channels::{ChannelRejected, Channels, SessionParts};
-use super::counted::peer_closed;
 use super::destination::{ChannelRequest, Destination, Login, Screen};
 use super::limits::Ticket;
 use super::login::{Admitted, Authenticator};
@@ -27,6 +27,7 @@ use super::outlet::{SshOutlet, finish};
 use crate::auth::protocol::{Identity, Secret, Term, WindowSize};
 use crate::seats::{Full, Seat, Seats, is_administrator};
 use crate::session::Event;
+use crate::system::reactor::peer_closed;
 
 /// Time for a client to close its end after its last session. OpenSSH reports a disconnect before that as an error.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -132,10 +133,10 @@ impl<D: Destination> Connection<D> {
         let session_login = Login {
             name,
             identity,
-            said: self
+            messages: self
                 .admitted
                 .as_mut()
-                .map(|admitted| std::mem::take(&mut admitted.said))
+                .map(|admitted| std::mem::take(&mut admitted.messages))
                 .unwrap_or_default(),
             login,
             from: self.peer,
@@ -169,9 +170,10 @@ impl<D: Destination> Connection<D> {
         login: impl Future<Output = Result<T, russh::Error>>,
     ) -> Result<T, russh::Error> {
         shared.slot.turn().end();
+        let socket = shared.socket.try_clone()?.into();
         tokio::select! {
             done = login => done,
-            done = peer_closed(&shared.socket) => Err(done.err().map_or(russh::Error::Disconnect, russh::Error::IO)),
+            done = peer_closed(socket, Interest::READABLE) => Err(done.err().map_or(russh::Error::Disconnect, russh::Error::IO)),
         }
     }
 }

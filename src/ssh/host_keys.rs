@@ -116,9 +116,9 @@ impl KeyRing {
         let obtained = obtain(&self.auth_socket).await;
         *tried = Some(Instant::now());
         let state = match obtained {
-            Ok(HostKeys { keys, passed_over }) => {
+            Ok(HostKeys { keys, ignored }) => {
                 self.set(keys);
-                HostKeyState { missing: None, ignored: passed_over }
+                HostKeyState { missing: None, ignored: ignored }
             }
             Err(why) if self.keys.borrow().is_some() => {
                 tracing::error!("host keys not reloaded: {why}");

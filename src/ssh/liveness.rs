@@ -106,7 +106,8 @@ mod tests {
 
     use super::*;
 
-    const WATCH: Watch = Watch { dead_after: Duration::from_millis(1000), interval: Duration::from_millis(50) };
+    const WATCH: Watch =
+        Watch { dead_after: Duration::from_millis(1000), interval: Duration::from_millis(50) };
     const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// The server's end, and the client's.

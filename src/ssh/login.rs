@@ -35,7 +35,7 @@ pub(super) struct Admitted {
     /// The login that was granted.
     pub(super) login: Granted,
     /// PAM's messages, which the first session prints.
-    pub(super) said: String,
+    pub(super) messages: String,
 }
 
 /// Authentication, from the first method that the client tries.
@@ -76,8 +76,8 @@ impl<D: Destination> Authenticator<D> {
     pub(super) fn admitted(&mut self) -> Option<Admitted> {
         let (name, identity) = (self.name.clone()?, self.identity.take()?);
         let mut login = self.login.take()?;
-        let said = login.take_said();
-        Some(Admitted { name, identity, login: login.granted()?, said })
+        let messages = login.take_messages();
+        Some(Admitted { name, identity, login: login.granted()?, messages })
     }
 
     /// Why an authenticated user is not allowed in, by any method; sent as the connection is closed.
@@ -103,7 +103,7 @@ impl<D: Destination> Authenticator<D> {
         match login.key(key).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
             Ok(None) => Ok(denied()),
-            Err(LoginError::AccountRefused(why)) => Ok(self.accept_to_disconnect(&why)),
+            Err(LoginError::AccountDenied(why)) => Ok(self.accept_to_disconnect(&why)),
             Err(error) => self.helper_failed(&error),
         }
     }
@@ -111,11 +111,13 @@ impl<D: Destination> Authenticator<D> {
     /// Authenticates by SSH's method `password`.
     pub(super) async fn by_password(&mut self, name: &str, password: &str) -> Result<Auth, russh::Error> {
         let since = self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(constant_time_denial(since, denied()).await) };
+        let Some(login) = self.login(name).await? else {
+            return Ok(constant_time_denial(since, denied()).await);
+        };
         let auth = match login.password(Secret(password.to_owned())).await {
             Ok(Some(identity)) => self.admit(identity),
             Ok(None) => denied(),
-            Err(LoginError::AccountRefused(why)) => self.accept_to_disconnect(&why),
+            Err(LoginError::AccountDenied(why)) => self.accept_to_disconnect(&why),
             Err(error) => self.helper_failed(&error)?,
         };
         Ok(constant_time_denial(since, auth).await)
@@ -132,7 +134,9 @@ impl<D: Destination> Authenticator<D> {
             return Ok(denied());
         }
         let since = self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(constant_time_denial(since, denied()).await) };
+        let Some(login) = self.login(name).await? else {
+            return Ok(constant_time_denial(since, denied()).await);
+        };
         let step = match answers {
             None => login.converse().await,
             Some(answers) => login.answer(answers).await,
@@ -140,7 +144,7 @@ impl<D: Destination> Authenticator<D> {
         let auth = match step {
             Ok(Step::Denied) => self.deny_with_message(None),
             Ok(step) => self.step(step),
-            Err(LoginError::AccountRefused(why)) => self.deny_with_message(Some(why)),
+            Err(LoginError::AccountDenied(why)) => self.deny_with_message(Some(why)),
             Err(error) => self.helper_failed(&error)?,
         };
         if self.final_message {
@@ -216,12 +220,16 @@ impl<D: Destination> Authenticator<D> {
 
     /// Denies the login, after PAM's messages if there are any: a question without a prompt, as sshd does.
     fn deny_with_message(&mut self, why: Option<String>) -> Auth {
-        let said = why.or_else(|| self.login.as_mut().map(Login::take_said)).unwrap_or_default();
-        if said.trim().is_empty() {
+        let messages = why.or_else(|| self.login.as_mut().map(Login::take_messages)).unwrap_or_default();
+        if messages.trim().is_empty() {
             return denied();
         }
         self.final_message = true;
-        Auth::Partial { name: Cow::Borrowed(""), instructions: Cow::Owned(said), prompts: Cow::Borrowed(&[]) }
+        Auth::Partial {
+            name: Cow::Borrowed(""),
+            instructions: Cow::Owned(messages),
+            prompts: Cow::Borrowed(&[]),
+        }
     }
 
     /// Accepts the login only to close the connection with this message. A denial of a key or of the method `password` carries no text;

@@ -38,7 +38,7 @@ use tracing::{debug, warn};
 pub use console_channel::{Access, ConsoleChannel};
 pub use destination::{ChannelRequest, Destination, Gatekeeping, Login, Screen};
 pub use host_keys::HostKeyState;
-pub use outlet::{SshOutlet, show_said};
+pub use outlet::{SshOutlet, print_messages};
 pub use refuse::refuse;
 pub(crate) use tuning::tune;
 
@@ -112,15 +112,10 @@ impl<D: Destination> Server<D> {
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         let mut failing = Failing::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    failing.is_over();
-                    self.clone().admit(stream, peer);
-                    // Reads what it has sent before the next connection, which may evict it.
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => failing.goes_on("connection", error).await,
-            }
+            let (stream, peer) = failing.accept("connection", || listener.accept()).await;
+            self.clone().admit(stream, peer);
+            // Reads what it has sent before the next connection, which may evict it.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -51,8 +51,8 @@ impl Outlet for SshOutlet {
 
 /// Prints PAM's messages, which are printable: on a terminal before the session, otherwise on standard error, since a program may read
 /// the output.
-pub async fn show_said(outlet: &mut SshOutlet, on_terminal: bool, said: &str) -> Result<(), Gone> {
-    let lines: Vec<&str> = said.lines().collect();
+pub async fn print_messages(outlet: &mut SshOutlet, on_terminal: bool, messages: &str) -> Result<(), Gone> {
+    let lines: Vec<&str> = messages.lines().collect();
     match (lines.is_empty(), on_terminal) {
         (true, _) => Ok(()),
         (false, true) => outlet.send(format!("{}\r\n", lines.join("\r\n")).into_bytes()).await,

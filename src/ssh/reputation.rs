@@ -59,7 +59,8 @@ impl Reputations {
 
     fn of(&mut self, source: IpAddr, now: Instant) -> &mut Reputation {
         if self.0.len() >= MAX_SOURCES && !self.0.contains_key(&source) {
-            let oldest = self.0.iter().min_by_key(|(_, standing)| standing.last_seen).map(|(source, _)| *source);
+            let oldest =
+                self.0.iter().min_by_key(|(_, standing)| standing.last_seen).map(|(source, _)| *source);
             oldest.map(|source| self.0.remove(&source));
         }
         let new = || Reputation { last_seen: now, logged_in: None, failures: 0 };

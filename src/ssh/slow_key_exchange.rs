@@ -318,22 +318,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReplayStream<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.version_left == 0 && self.gate.is_none() {
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        }
-        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| &**buf);
-        self.poll_write(cx, first)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }
 
 #[cfg(test)]
@@ -353,7 +337,11 @@ mod tests {
         assert_eq!(turns.try_start(crowd[0].number, now), Start::Later);
         assert_eq!(turns.try_start(administrator.number, now), Start::Now);
         drop(administrator);
-        assert_eq!(turns.try_start(crowd[0].number, now), Start::Later, "the other key exchange is in progress");
+        assert_eq!(
+            turns.try_start(crowd[0].number, now),
+            Start::Later,
+            "the other key exchange is in progress"
+        );
         drop(Turn { turns: turns.clone(), since: now - std::time::Duration::from_secs(1) });
         let Start::At(time) = turns.try_start(crowd[0].number, now) else { panic!("no pause") };
         assert!(time >= now + std::time::Duration::from_secs(3));

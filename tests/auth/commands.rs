@@ -97,14 +97,14 @@ fn it_is_ended_in_time_with_all_that_it_has_started() {
 }
 
 #[test]
-fn what_it_leaves_behind_ends_with_it() {
+fn its_remaining_processes_are_killed() {
     let _accounts = with_command(&format!("setsid sleep 7781 >/dev/null 2>&1 & echo '{KEY}'"));
     granted(login("alice").key(KEY));
     assert!(!runs("sleep 778[1]"));
 }
 
 #[test]
-fn a_flood_is_cut_off_and_a_failure_is_told() {
+fn excessive_output_is_cut_off_and_a_failure_is_reported() {
     let _accounts = with_command("yes");
     let mut helper = login("alice");
     assert_eq!(helper.key(KEY), Reply::Denied);

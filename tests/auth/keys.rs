@@ -31,7 +31,7 @@ fn a_key_in_authorized_keys2_counts_too() {
 }
 
 #[test]
-fn keys_that_are_not_listed_are_told_of_once() {
+fn unlisted_keys_are_reported_once() {
     let _accounts = alice();
     let mut helper = Helper::login("alice");
     assert_eq!(helper.offer(OTHER), Reply::Denied);
@@ -51,7 +51,7 @@ fn a_line_that_narrows_the_key_is_obeyed_and_named() {
     for (options, reason) in [
         ("from=\"10.0.0.0/8\"", "line 2: from= does not match 192.0.2.7"),
         ("from=\"*,!192.0.2.7\"", "line 2: from= does not match 192.0.2.7"),
-        ("from=\"10.0.0.1/8\"", "whose bits behind the mask are not zero"),
+        ("from=\"10.0.0.1/8\"", "host bits are set, or the mask is too long"),
         ("expiry-time=\"20200101\"", "line 2: the key expired at"),
         ("command=\"/bin/date\"", "line 2: unsupported option \"command\""),
         ("restrict,frobnicate", "line 2: unsupported option \"frobnicate\""),
@@ -112,7 +112,7 @@ fn files_are_read_as_their_user_and_only_if_they_are_files() {
     symlink(&secret, &file).unwrap();
     let mut helper = Helper::login("alice");
     assert_eq!(helper.key(KEY), Reply::Denied);
-    helper.ends_saying("cannot be read: Permission denied");
+    helper.ends_saying("authorized_keys: Permission denied");
 
     // A FIFO without a writer would hold up whoever opens it.
     fs::remove_file(&file).unwrap();

@@ -43,8 +43,8 @@ fn an_unknown_user_is_asked_and_delayed_like_a_known_one() {
     for (user, reason) in [
         ("alice", "Authentication failure"),
         ("mallory", "no such user"),
-        ("-oProxyCommand=x", "not one that a user can have"),
-        ("../../etc/x", "not one that a user can have"),
+        ("-oProxyCommand=x", "invalid user name"),
+        ("../../etc/x", "invalid user name"),
         ("evil\n\u{1b}[2Jname", r#""evil\n\u{1b}[2Jname" to ttyUSB0"#),
     ] {
         let began = Instant::now();
@@ -117,7 +117,7 @@ fn an_unknown_user_is_asked_for_the_second_factor_as_well() {
 }
 
 #[test]
-fn what_pam_says_comes_with_the_next_question() {
+fn messages_of_pam_are_sent_with_the_next_question() {
     let accounts = alice();
     fs::write("/etc/notice", "Maintenance tonight.\n").unwrap();
     accounts.pam_service("auth optional pam_echo.so file=/etc/notice\nauth required pam_unix.so\n");

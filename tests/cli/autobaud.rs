@@ -84,7 +84,7 @@ fn is_tried(rig: &Rig) {
 }
 
 #[test]
-fn the_rate_of_a_device_is_found_and_nothing_is_sent_to_it() {
+fn the_rate_of_a_device_is_detected_and_nothing_is_sent_to_it() {
     let rig = served("");
     let mut watcher = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -98,9 +98,12 @@ fn the_rate_of_a_device_is_found_and_nothing_is_sent_to_it() {
     is_back(&rig);
     let shown = String::from_utf8(asking.shown()).unwrap();
     let rates: Vec<&str> = shown.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(rates, ["9600", "115200", "38400", "57600", "demo"], "{shown}");
-    assert!(shown.contains("  57600  ") && shown.contains("100 % text\n"), "{shown}");
-    assert!(shown.ends_with("demo reads as text at 57600: `baud demo 57600` sets it\n"), "{shown}");
+    assert_eq!(rates, ["9600", "115200", "38400", "57600", "the"], "{shown}");
+    assert!(shown.contains("  57600  ") && shown.contains("100% text\n"), "{shown}");
+    assert!(
+        shown.ends_with("the output of demo reads as text at 57600: `baud demo 57600` sets it\n"),
+        "{shown}"
+    );
     watcher.is_told("demo is back at 9600 baud");
     rig.expect_at_device(b"later");
     assert_eq!(talker.ends(), b"");
@@ -115,7 +118,7 @@ fn the_rate_that_is_set_is_tried_first() {
     assert!(
         String::from_utf8(asking.shown())
             .unwrap()
-            .ends_with("demo reads as text at 9600: `baud demo 9600` sets it\n")
+            .ends_with("the output of demo reads as text at 9600: `baud demo 9600` sets it\n")
     );
 }
 
@@ -133,7 +136,7 @@ fn a_killed_and_an_interrupted_consolectl_leave_the_rate_as_it_was() {
 }
 
 #[test]
-fn a_port_that_is_killed_sets_the_rate_back_as_it_comes_again() {
+fn a_port_that_is_killed_restores_the_rate_when_it_is_restarted() {
     let mut rig = served("");
     let _talker = Talker::at(&rig, 300);
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
@@ -146,7 +149,7 @@ fn a_port_that_is_killed_sets_the_rate_back_as_it_comes_again() {
 }
 
 #[test]
-fn settings_that_are_applied_meanwhile_end_it() {
+fn settings_that_are_applied_in_between_end_it() {
     let rig = served("");
     let _talker = Talker::at(&rig, 300);
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
@@ -154,12 +157,18 @@ fn settings_that_are_applied_meanwhile_end_it() {
     rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\nbaud = 1200\n");
     rig.apply();
     asking.ends_with(1);
-    assert!(asking.aside().contains("demo: the line was set or unplugged meanwhile"), "{}", asking.aside());
+    assert!(
+        asking
+            .aside()
+            .contains("demo: the settings were changed or the device was unplugged during the test"),
+        "{}",
+        asking.aside()
+    );
     assert_eq!(rig.line().c_ospeed, 1200);
 }
 
 #[test]
-fn a_second_one_is_refused() {
+fn a_second_autobaud_is_rejected() {
     let rig = served("");
     let _talker = Talker::at(&rig, 300);
     let first = Client::start(rig.consolectl(&["autobaud", "demo"]));
@@ -172,7 +181,7 @@ fn a_second_one_is_refused() {
 }
 
 #[test]
-fn a_silent_device_is_told_after_a_bounded_time() {
+fn a_silent_device_is_reported_after_a_bounded_time() {
     let rig = served("");
     let begun = Instant::now();
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
@@ -184,7 +193,7 @@ fn a_silent_device_is_told_after_a_bounded_time() {
 }
 
 #[test]
-fn whoever_may_only_watch_or_is_in_the_way_of_a_writer_is_refused() {
+fn a_read_only_user_and_a_port_with_a_writer_are_rejected() {
     let accounts = Accounts::enter();
     for name in ["alice", "bob", "carol", "eve"] {
         accounts.add(name, None);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::bus::Bus;
 
 #[test]
-fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
+fn a_template_is_set_and_shown_with_its_origin_in_one_line() {
     let bus = Bus::new();
     let flat = |words: &[&str]| bus.done(words).split_whitespace().collect::<Vec<_>>().join(" ");
     let said = bus.done(&["set", "template", "cisco", "baud=115200", "parity=even"]);
@@ -48,7 +48,7 @@ fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
     assert_eq!(diff[0]["ports"].as_array().unwrap().len(), 47);
     // A template in use stays, and none is made by a typing error at a port.
     let said = bus.refused(&["unset", "templates", "cisco"]);
-    assert!(said.contains("template cisco is in use by p01, p02, p03, p04 and 44 more: "), "{said}");
+    assert!(said.contains("template cisco is used by p01, p02, p03, p04 and 44 more: "), "{said}");
     assert!(
         bus.refused(&["set", "p01", "like", "cisc"])
             .contains("there is no template cisc: did you mean cisco?")
@@ -66,7 +66,7 @@ fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
     let diff = bus.done(&["diff"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(diff.contains("templates.cisco configured removed root"), "{diff}");
     let shown = bus.done(&["show", "templates"]).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(shown.contains("cisco - *! committed p[01-48], runs with p[01-48]"), "{shown}");
+    assert!(shown.contains("cisco - *! committed p[01-48], running p[01-48]"), "{shown}");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn device(bus: &Bus, port: &str) -> Value {
 }
 
 #[test]
-fn the_next_adapter_becomes_the_port_by_its_place() {
+fn the_next_adapter_is_bound_by_its_usb_socket() {
     let bus = Bus::new();
     let mut client = learning(&bus, &["core"]);
     plug(&bus, "pci-0000:00:14.0-usbv2-0:1.4:1.0-port0", "ttyUSB4");
@@ -64,7 +64,7 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
     let shown = String::from_utf8(client.shown()).unwrap();
     assert!(
         shown.ends_with(
-            "core is bound to that USB socket, currently ttyUSB4\n\
+            "core is bound to that USB socket, currently ttyUSB4: unknown adapter\n\
              it has no SSH port: `sshport core N` sets one\n\
              next: `reload core` applies it, `commit` makes it permanent\n"
         ),
@@ -96,7 +96,7 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
 }
 
 #[test]
-fn two_ttys_at_once_are_named_and_nothing_is_bound() {
+fn two_ttys_at_once_are_listed_and_nothing_is_bound() {
     let bus = Bus::new();
     plug(&bus, "pci-0000:00:14.0-usb-0:9:1.0-port0", "ttyUSB0");
     let mut client = learning(&bus, &["core"]);
@@ -110,7 +110,7 @@ fn two_ttys_at_once_are_named_and_nothing_is_bound() {
 }
 
 #[test]
-fn no_adapter_an_interruption_and_no_rights_change_nothing() {
+fn a_timeout_an_interruption_and_missing_rights_change_nothing() {
     let bus = Bus::new();
     let mut client = learning(&bus, &["core", "--timeout", "1"]);
     client.ends_with(1);

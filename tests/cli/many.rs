@@ -24,7 +24,7 @@ fn takes(bus: &Bus, words: &[&str]) -> Duration {
 }
 
 #[test]
-fn forty_eight_ports_are_made_and_set_by_a_line_each() {
+fn forty_eight_ports_are_created_and_set_by_one_line_each() {
     let bus = Bus::new();
     bus.done(&["list"]);
     let start = takes(&bus, &["--version"]);
@@ -97,7 +97,7 @@ fn several_keys_and_ports_are_set_and_unset_in_one_command() {
         bus.done(&["unset", "ttyUSB[0-1]", "baud", "groups", "parity"]),
         "baud: 115200 → 9600 at 2 ports (ttyUSB0, ttyUSB1)\n\
          groups: adm sudo → - at 2 ports (ttyUSB0, ttyUSB1)\n\
-         parity: N already at 2 ports (ttyUSB0, ttyUSB1)\n"
+         parity: already N at 2 ports (ttyUSB0, ttyUSB1)\n"
     );
     assert_eq!(bus.done(&["diff"]), "");
     bus.done(&["disable", "ttyUSB0,ttyUSB1"]);
@@ -115,11 +115,11 @@ fn several_keys_and_ports_are_set_and_unset_in_one_command() {
 }
 
 #[test]
-fn what_names_no_port_or_too_many_is_one_clear_sentence() {
+fn an_unknown_port_or_too_many_are_one_clear_sentence() {
     let bus = Bus::new();
     for (words, wanted) in [
         (&["stop", "ttyUSB0", "ttyUSB9"][..], "there is no port ttyUSB9: did you mean ttyUSB0 or ttyUSB1?"),
-        (&["start", "rack1-*"], "no port matches rack1-*: there are ttyUSB0, ttyUSB1"),
+        (&["start", "rack1-*"], "no port matches rack1-*: the ports are ttyUSB0, ttyUSB1"),
         (&["remove", "ttyUSB0,ttyUSB7"], "there is no port ttyUSB7: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "@core"], "there is no group core: "),
         (&["create", "p*"], "p*: expected the names of new ports, such as core, p[01-48] or a,b"),

@@ -67,7 +67,7 @@ fn the_end_of_input_is_typed() {
 }
 
 #[test]
-fn a_command_may_have_a_terminal_and_ten_megabytes_come_over_it_whole() {
+fn a_command_may_have_a_terminal_and_ten_megabytes_are_complete() {
     let bench = Bench::new();
     let mut client = Client::start(bench.ssh(&["-tt", "alice@127.0.0.1", "flood 10000000"]));
     client.ends_with(0);

@@ -71,7 +71,7 @@ fn bench(word: Option<&str>) -> Rig {
     rig
 }
 
-/// OpenSSH as people have it, who see what it says.
+/// OpenSSH with its default verbosity.
 fn ssh(rig: &Rig) -> Command {
     let mut command = Command::new("ssh");
     command
@@ -167,7 +167,7 @@ fn a_client_with_fips_algorithms_only_is_served_by_default() {
     client.ends_with(0);
 }
 
-/// sshd of this machine, as Debian configures it, says what the world offers; nothing of that is missing without a reason.
+/// sshd of this machine, as Debian configures it, shows which algorithms are common; each that is missing has a reason.
 #[test]
 fn nothing_that_sshd_offers_is_missing_without_a_reason() {
     let output = Command::new("sh").args(["-c", "mkdir -p /run/sshd && /usr/sbin/sshd -T"]).output().unwrap();
@@ -222,7 +222,7 @@ fn users_keys_of_every_kind_log_in() {
     }
 }
 
-/// Somebody who has pinned our first key sees no warning, whatever keys have come beside it.
+/// A client that has pinned our first key gets no warning about further keys.
 #[test]
 fn who_has_pinned_ed25519_sees_no_warning() {
     let rig = bench(Some("compatible"));
@@ -247,9 +247,9 @@ fn who_has_pinned_ed25519_sees_no_warning() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// A key exchange of seconds keeps nobody waiting: the port reads and echoes on its own thread.
+/// A key exchange of seconds delays no session: the port reads and echoes on its own thread.
 #[test]
-fn strangers_key_exchanges_do_not_hold_up_a_session() {
+fn key_exchanges_of_unauthenticated_clients_do_not_delay_a_session() {
     let rig = bench(None);
     let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     client.sees("[demo ");
@@ -284,7 +284,7 @@ fn strangers_key_exchanges_do_not_hold_up_a_session() {
 }
 
 #[test]
-fn the_banner_is_shown_before_the_login_and_what_is_wrong_with_it_is_said_once() {
+fn the_banner_is_sent_before_the_login_and_an_error_about_it_is_logged_once() {
     let mut rig = Rig::with_config(
         "[server]\nbanner = \"@DIR@/issue\"\n[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n",
     );

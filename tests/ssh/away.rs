@@ -1,4 +1,4 @@
-//! A port whose device is away or busy, or whose configuration is wrong: whoever comes is told, and the listener lives.
+//! A port whose device is away or busy, or whose configuration is wrong: new sessions get the reason, and the listener stays.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -25,8 +25,8 @@ fn a_login_while_the_device_is_away_waits_for_it() {
     terminal.type_in("too early");
     terminal.sees("[demo is unplugged: input is discarded]");
     rig.plug();
-    terminal.sees("[demo reconnected  ");
-    pipe.is_told("[demo reconnected  ");
+    terminal.sees("[demo reconnected ");
+    pipe.is_told("[demo reconnected ");
     rig.say(b"booting\r\n");
     terminal.sees("booting");
     terminal.type_in("in time");
@@ -34,7 +34,7 @@ fn a_login_while_the_device_is_away_waits_for_it() {
 }
 
 #[test]
-fn a_login_to_a_busy_device_is_told_why_every_time() {
+fn each_session_at_a_busy_device_gets_the_reason() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.plug();
@@ -56,7 +56,7 @@ fn a_login_to_a_busy_device_is_told_why_every_time() {
 }
 
 #[test]
-fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended() {
+fn each_session_under_an_invalid_configuration_gets_a_notice_until_it_is_fixed() {
     let mut rig = Rig::with_config("[ports.demo]\ndevice = \"@DIR@/dev/demo\"\nbaud = \"fast\"\n");
     rig.serve_logins(true);
     rig.plug();
@@ -66,7 +66,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
         let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
         assert_eq!(client.ends().code(), Some(255));
         let said = client.aside();
-        let wanted = "demo cannot be served at present; journalctl -u console@demo says why";
+        let wanted = "demo cannot be served at present: see journalctl -u console@demo";
         assert!(said.contains(wanted), "{round}: {said}");
         assert!(!said.contains("baud"), "a stranger is not told what the configuration says: {said}");
     }
@@ -84,7 +84,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
 }
 
 #[test]
-fn other_clients_than_openssh_are_told_as_well() {
+fn other_clients_than_openssh_get_the_reason_too() {
     let mut rig = Rig::with_config("[ports.other]\n");
     rig.start();
     let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
@@ -100,7 +100,7 @@ fn other_clients_than_openssh_are_told_as_well() {
     let text = u32::from_be_bytes(packet[10..14].try_into().unwrap()) as usize;
     assert_eq!(
         String::from_utf8_lossy(&packet[14..14 + text]),
-        "demo cannot be served at present; journalctl -u console@demo says why"
+        "demo cannot be served at present: see journalctl -u console@demo"
     );
     rig.wait_for_journal("demo is not configured");
 }

@@ -1,5 +1,5 @@
 //! The cable is pulled at a client: no farewell, no answer. Its place as the writer is free within half a minute, whether the device
-//! talks or not, and nobody else notices.
+//! talks or not, and without effect on other sessions.
 
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use crate::at_terminal;
 use crate::client::Client;
 use crate::rig::{Rig, run};
 
-/// What people are promised.
+/// The documented limit.
 const FREE_WITHIN: Duration = Duration::from_secs(30);
 
 const OURS: &str = "10.99.0.1";
@@ -73,7 +73,7 @@ impl Drop for Computer {
     }
 }
 
-/// The writer's cable is pulled; how long it takes until the watcher is told that nobody writes.
+/// Pulls the cable of the session with write access. Returns the time until the other session is notified.
 fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
     // In a thread, whose network ends with it.
     std::thread::spawn(move || {

@@ -45,7 +45,8 @@ fn notices_stand_before_the_prompt_and_a_later_one_is_followed_by_it() {
     rig.say(b"boot\r\nSwitch>");
     rig.wait_for_log("Switch>");
     let mut writer = at_terminal(&rig);
-    let mut watcher = pexpect(&rig, "child.expect('now has write access')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
+    let mut watcher =
+        pexpect(&rig, "child.expect('now has write access')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
     watcher.sees("READ");
     watcher.sees("has write access; you are read-only");
     let prompt = watcher.sees("'\n");
@@ -60,7 +61,7 @@ fn notices_stand_before_the_prompt_and_a_later_one_is_followed_by_it() {
 }
 
 #[test]
-fn nothing_follows_the_prompt_and_what_was_set_before_it_is_reset_before_it() {
+fn nothing_follows_the_prompt_and_colours_are_reset_before_it() {
     let rig = served("");
     for (said, shown) in [
         ("plain\r\nlogin: ", "plain\r\nlogin: "),
@@ -115,7 +116,7 @@ fn the_end_of_input_gives_up_a_command_that_is_not_complete() {
 }
 
 #[test]
-fn other_escape_keys_from_now_on_do_not_swallow_what_was_held_back() {
+fn a_change_of_the_escape_prefix_releases_the_held_back_character() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("\x05c");
@@ -182,7 +183,7 @@ fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
 }
 
 #[test]
-fn a_pipe_to_a_device_that_is_not_there_fails() {
+fn a_pipe_to_an_unplugged_device_fails() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.start();
@@ -222,7 +223,7 @@ fn leaving_ends_the_line_once() {
 }
 
 #[test]
-fn leaving_a_device_that_takes_nothing_says_what_was_not_sent() {
+fn detaching_from_a_stuck_device_reports_the_input_that_was_not_sent() {
     let rig = served("xonxoff = true");
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
@@ -252,7 +253,7 @@ fn a_session_ends_with_its_device_if_it_is_asked_to() {
     late.ends_with(1);
     late.sees(": session closed]\r\n");
     rig.plug();
-    stays.is_told("[demo reconnected  ");
+    stays.is_told("[demo reconnected ");
     rig.say(b"and more");
     stays.sees("and more");
 }

@@ -191,7 +191,7 @@ fn a_log_of_the_bytes_is_shown_at_a_terminal_and_not_obeyed() {
 }
 
 #[test]
-fn what_is_shown_again_changes_nothing_at_a_terminal_and_makes_it_answer_nothing() {
+fn a_replay_does_not_change_the_terminal_or_make_it_answer() {
     let rig = served("replay = 1000");
     let ssh = || rig.ssh(&["-tt", "demo@127.0.0.1"]);
     let untouched = Tmux::start(&ssh());
@@ -226,7 +226,7 @@ fn what_is_shown_again_changes_nothing_at_a_terminal_and_makes_it_answer_nothing
 const MALLORY: &str = "ma\u{202e}llory";
 
 #[test]
-fn nobodys_name_and_message_reach_another_terminal_as_more_than_text() {
+fn names_and_messages_reach_other_terminals_as_plain_text() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     let add = |file: &str, line: String| {
@@ -279,11 +279,11 @@ fn nobodys_name_and_message_reach_another_terminal_as_more_than_text() {
     mallory.type_in("\x05c.");
     mallory.ends_with(0);
     alice.sees("[ma?llory (127.0.0.1): ?2J?owned]");
-    alice.sees("[ma?llory (127.0.0.1) left");
+    alice.sees("[ma?llory (127.0.0.1) detached");
     alice.type_in("\x05ci");
-    alice.sees(" here     1]");
+    alice.sees(" sessions 1]");
     alice.type_in("\x05c/llory\r");
-    alice.sees("llory (127.0.0.1) left");
+    alice.sees("llory (127.0.0.1) detached");
     is_printable(&String::from_utf8(alice.shown()).unwrap());
     is_printable(&rig.log_text());
     for journal in [rig.journal(), rig.login_journal()] {

@@ -142,7 +142,7 @@ fn an_unknown_user_is_refused() {
 }
 
 #[test]
-fn whoever_is_in_no_group_of_the_port_is_refused_by_password_and_by_key() {
+fn a_user_in_no_access_group_is_denied_by_password_and_by_key() {
     let (accounts, rig) = served();
     accounts.add("bob", Some("open"));
     accounts.authorize("bob", &public_key(&rig));
@@ -173,7 +173,7 @@ fn a_locked_account_is_refused_by_password_and_by_key() {
 }
 
 #[test]
-fn where_nobody_decides_about_logins_everybody_is_refused_and_the_journal_says_why() {
+fn without_a_login_helper_all_logins_are_denied_and_the_reason_is_logged() {
     let accounts = Accounts::enter();
     accounts.add("alice", Some("sesame"));
     let mut rig = Rig::with_config(CONFIG);

@@ -25,14 +25,14 @@ fn the_last_lines_are_shown_again_and_nothing_makes_the_terminal_answer() {
 }
 
 #[test]
-fn a_message_goes_to_the_others_and_to_nobodys_device() {
+fn a_message_is_sent_to_the_other_users_and_not_to_the_device() {
     let rig = served("");
     let mut one = at_terminal(&rig);
     rig.wait_for_status("1 attached");
     let mut other = at_terminal(&rig);
     rig.wait_for_status("2 attached");
     one.type_in("\x05cbreboting\x7f\x7f\x7f\x7foting now\r");
-    one.sees("[message to the others: ");
+    one.sees("[message to the other users: ");
     other.sees("[demo (127.0.0.1): rebooting now]");
     one.sees("[message sent to 1 client]");
     other.type_in("\x05cbno\x1b");
@@ -54,7 +54,7 @@ fn words_are_found_in_the_log() {
 }
 
 #[test]
-fn information_says_settings_bytes_and_what_a_pty_has_not() {
+fn information_has_settings_bytes_and_what_a_pty_lacks() {
     let rig = served("baud = 115200\ndescription = \"core switch\"");
     rig.say(b"12345");
     let mut client = at_terminal(&rig);
@@ -70,7 +70,7 @@ fn information_says_settings_bytes_and_what_a_pty_has_not() {
 }
 
 #[test]
-fn a_line_is_opened_anew_by_who_writes_alone() {
+fn reopening_the_tty_requires_write_access() {
     let rig = served("");
     let mut writer = at_terminal(&rig);
     rig.wait_for_status("1 attached");
@@ -88,7 +88,7 @@ fn a_line_is_opened_anew_by_who_writes_alone() {
 }
 
 #[test]
-fn lines_are_stamped_for_who_wants_it_and_for_nobody_else() {
+fn timestamps_are_per_session() {
     let rig = served("");
     let mut stamped = at_terminal(&rig);
     rig.wait_for_status("1 attached");
@@ -123,9 +123,9 @@ fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
     client.sees(" core             TCP port 8100: ssh -p 8100 -l demo 127.0.0.1");
     client.sees(" demo             this console");
     client.type_in("\x05c;nix\r");
-    client.sees("[there is no port nix: there are core, demo]");
+    client.sees("[there is no port nix: the ports are core, demo]");
     client.type_in("\x05c?");
-    client.sees("^Ec ;       how to reach another console (SSH cannot go there by itself)");
+    client.sees("^Ec ;       show how to connect to another console");
     client.type_in("\x05cl?");
     client.sees("^Ecl9 2750 ms");
     client.type_in("\x05cl2");
@@ -149,12 +149,12 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     client.sees("[consoles\r\n core-1           TCP port 8101: ssh -p 8101 -l demo 127.0.0.1\r\n core-2 ");
     client.sees(" edge             no TCP port]");
     client.type_in("\x05c;ed\t\rtyped");
-    client.sees("[console:  edge\r\n[edge has no TCP port; to connect:  consolectl connect edge]");
+    client.sees("[console: edge\r\n[edge has no TCP port; to connect: consolectl connect edge]");
     client.type_in("\x05c;c\t\t2\r");
-    client.sees("[console:  core-\r\n[consoles\r\n core-1 ");
-    client.sees("]\r\n\r\n[console:  core-2\r\n[core-2 is at TCP port 8102");
+    client.sees("[console: core-\r\n[consoles\r\n core-1 ");
+    client.sees("]\r\n\r\n[console: core-2\r\n[core-2 is at TCP port 8102");
     client.type_in("\x05c;x\t\x1b");
-    client.sees("[there is no port x: there are core-1, core-2, demo, edge]");
+    client.sees("[there is no port x: the ports are core-1, core-2, demo, edge]");
     // Nothing of all that is for the device.
     rig.expect_at_device(b"typed");
     client.type_in("|");

@@ -23,7 +23,7 @@ fn text() -> Vec<u8> {
 }
 
 #[test]
-fn a_paste_into_a_slow_device_arrives_whole_while_the_device_is_heard() {
+fn a_paste_into_a_slow_device_is_complete_while_output_is_read() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     let memory_before = rig.private_memory();
@@ -64,7 +64,7 @@ fn a_paste_into_a_slow_device_arrives_whole_while_the_device_is_heard() {
 }
 
 #[test]
-fn who_leaves_a_stuck_device_in_the_middle_of_a_transfer_is_gone() {
+fn a_client_can_detach_from_a_stuck_device_during_a_transfer() {
     let rig = served("xonxoff = true");
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
@@ -129,7 +129,7 @@ fn arrives(heard: &Arc<Mutex<Vec<u8>>>, wanted: &[u8]) {
 }
 
 #[test]
-fn a_paste_at_a_device_that_takes_nothing_keeps_its_session_and_arrives_whole() {
+fn a_paste_at_a_stuck_device_keeps_its_session_and_is_complete() {
     let rig = served("xonxoff = true");
     let mut client = impatient(&rig, "-tt");
     client.sees("[demo ");
@@ -151,7 +151,7 @@ fn firmware() -> Vec<u8> {
 }
 
 #[test]
-fn more_than_a_session_holds_waits_in_the_client_whose_session_lives_on() {
+fn input_beyond_the_queue_waits_in_the_client_whose_session_stays() {
     let rig = served("xonxoff = true");
     let mut client = impatient(&rig, "-T");
     rig.wait_for_status("1 attached");
@@ -205,13 +205,15 @@ fn a_break_in_a_paste_gets_through_to_a_device_that_takes_nothing() {
     client.type_in("\x05cl0after");
     client.sees("[sending break]");
     rig.wait_for_journal("sends a break of 500 ms");
-    rig.wait_for_journal(&format!("{PASTE} bytes that the line did not take were dropped for a break"));
+    rig.wait_for_journal(&format!(
+        "{PASTE} bytes of input that the device did not accept were discarded for a break"
+    ));
     go_on(&rig);
     rig.expect_at_device(b"after");
 }
 
 #[test]
-fn a_paste_goes_on_over_a_line_that_is_opened_anew() {
+fn a_paste_continues_over_a_reopened_tty() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     let paste = text();

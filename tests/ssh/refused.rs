@@ -193,7 +193,7 @@ fn port_of(listener: &TcpListener) -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A port that nobody listens on; the client is about to.
+/// A TCP port without a listener; the client is about to listen on it.
 fn free_port() -> u16 {
     port_of(&listener())
 }

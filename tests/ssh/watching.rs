@@ -1,4 +1,4 @@
-//! Several people at a port: one writes, the rest watch and are told who.
+//! Several sessions at a port: one has write access, the others are read-only and are told who has it.
 
 use crate::client::Client;
 use crate::rig::{Rig, collect, until};
@@ -16,7 +16,7 @@ fn two(rig: &Rig) -> [Client; 2] {
 }
 
 #[test]
-fn a_watcher_sees_everything_and_cannot_type_and_is_told_so_once() {
+fn a_read_only_session_gets_all_output_and_one_notice_that_input_is_discarded() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     watcher.type_in("x");
@@ -25,7 +25,7 @@ fn a_watcher_sees_everything_and_cannot_type_and_is_told_so_once() {
     watcher.type_in("\x05cl0");
     // The answer to this comes after whatever those might have said.
     watcher.type_in("\x05cw");
-    let meanwhile = watcher.sees("[demo here");
+    let meanwhile = watcher.sees("[users attached to demo");
     assert_eq!(meanwhile.trim(), "", "told once, and no break");
     writer.type_in("mine");
     rig.expect_at_device(b"mine");
@@ -36,7 +36,7 @@ fn a_watcher_sees_everything_and_cannot_type_and_is_told_so_once() {
 }
 
 #[test]
-fn whoever_comes_is_told_who_else_watches() {
+fn the_banner_lists_other_read_only_sessions() {
     let rig = served("");
     let [_writer, _watcher] = two(&rig);
     let mut third = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
@@ -45,11 +45,11 @@ fn whoever_comes_is_told_who_else_watches() {
 }
 
 #[test]
-fn writing_is_refused_while_somebody_writes() {
+fn write_access_is_denied_while_another_session_has_it() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     watcher.type_in("\x05ca");
-    watcher.sees(&format!("[{DEMO} writes; ^Ecf takes over]"));
+    watcher.sees(&format!("[{DEMO} has write access; ^Ecf to take over]"));
     watcher.type_in("not this");
     watcher.sees("input is discarded]");
     writer.type_in("this");
@@ -57,7 +57,7 @@ fn writing_is_refused_while_somebody_writes() {
 }
 
 #[test]
-fn taking_over_makes_the_loser_a_watcher_who_is_told_by_whom() {
+fn taking_over_makes_the_other_session_read_only_and_names_the_user() {
     let rig = served("");
     let [mut loser, mut taker] = two(&rig);
     taker.type_in("\x05cf");
@@ -70,7 +70,7 @@ fn taking_over_makes_the_loser_a_watcher_who_is_told_by_whom() {
 }
 
 #[test]
-fn when_the_writer_leaves_nobody_is_promoted() {
+fn when_the_writer_detaches_no_other_session_gets_write_access() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     writer.type_in("\x05c.");
@@ -95,21 +95,21 @@ fn a_writer_may_only_watch_and_another_ask() {
     second.sees("[you have write access]");
     first.sees(&format!("[{DEMO} writes now]"));
     second.type_in("\x05cw");
-    second.sees("watching since");
-    second.sees("writing  since");
+    second.sees("read-only  since");
+    second.sees("read-write since");
     second.type_in("mine");
     rig.expect_at_device(b"mine");
 }
 
 #[test]
-fn who_takes_over_during_a_paste_is_not_mixed_with_it() {
+fn taking_over_during_a_paste_discards_the_rest_of_it() {
     let rig = served("xonxoff = true");
     let [mut paster, mut taker] = two(&rig);
     stop(&rig, &mut paster);
     paster.type_in("x".repeat(15_000));
     // Its answer says that all of it has come so far.
     paster.type_in("\x05cw");
-    paster.sees("[demo here");
+    paster.sees("[users attached to demo");
     taker.type_in("\x05cf");
     paster.sees("has taken over");
     taker.sees("[you have write access]");

@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 
 use nix::unistd::{User, geteuid};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::config;
 
 /// The users that read it, and the effect if one cannot.
-const READERS: [(&str, &str); 3] = [
+pub(super) const READERS: [(&str, &str); 3] = [
     ("_console-port", "ports keep the last valid configuration, or are not served"),
     ("_console-cli", "the admin CLI rejects SSH logins"),
     ("_console-admin", "nothing can be changed"),
@@ -20,9 +20,13 @@ pub(super) fn check(path: &Path) -> Option<Finding> {
         return None;
     }
     let (reader, effect) = READERS.into_iter().find(|(reader, _)| !may_read(reader, path))?;
+    Some(unreadable(path, reader, effect))
+}
+
+pub(super) fn unreadable(path: &Path, reader: &str, effect: &str) -> Finding {
     let problem = format!("{} is not readable by {reader}: {effect}", path.display());
     let fix = format!("{}\nthen: systemctl reload 'console@*.service'", config::permit(path));
-    Some(Finding::everywhere(problem, fix))
+    Finding::everywhere(problem, fix)
 }
 
 /// Tries as that user, because ACLs and security modules matter too. A user that does not exist is ignored.

@@ -8,7 +8,11 @@ use std::process::Command;
 use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Observation, Subject, identity};
+use super::finding::{Finding, Subject};
+use super::identity;
+use super::observation::Observation;
+use super::ttys::kernel_name;
+use crate::cli::adapters;
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 
@@ -48,12 +52,18 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
     if opens(&owner, &group, mode) {
         return kernel.as_deref().and_then(driver_of).and_then(|driver| policy(observed, subject, driver));
     }
+    Some(denied(subject, &owner, &group, mode, pty))
+}
+
+/// A device that the port process cannot open.
+pub(super) fn denied(subject: &Subject<'_>, owner: &str, group: &str, mode: u32, is_pty: bool) -> Finding {
+    let shown = subject.device.display();
     let problem = format!(
         "{shown} belongs to {owner}:{group} with mode {mode:04o}: the port runs in the group {GROUP} and cannot open it"
     );
-    let kernel = kernel_name(device);
-    let fix = match group.as_str() {
-        _ if pty => format!(
+    let kernel = kernel_name(&subject.device);
+    let fix = match group {
+        _ if is_pty => format!(
             "it is a pseudo-terminal: the program that creates it must set the group {GROUP} and mode 0660, \
              such as socat's PTY,group={GROUP},mode=0660"
         ),
@@ -66,11 +76,11 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
              to find the udev rule that set them: udevadm test /sys/class/tty/{kernel}"
         ),
     };
-    Some(subject.finding(problem, fix))
+    subject.finding(problem, fix)
 }
 
 /// A device policy of the unit that does not allow the driver of the device.
-fn policy(observed: &Observation, subject: &Subject<'_>, driver: &str) -> Option<Finding> {
+pub(super) fn policy(observed: &Observation, subject: &Subject<'_>, driver: &str) -> Option<Finding> {
     let unit = format!("console@{}.service", subject.unit);
     if !["closed", "strict"].contains(&observed.units.property(&unit, "DevicePolicy")?) {
         return None;
@@ -119,7 +129,9 @@ fn instead(subject: &Subject<'_>) -> String {
     }
     let mut fix = format!("to use one of the devices that are plugged in: consolectl device {name} PATH");
     for path in others {
+        let adapter = adapters::description(&kernel_name(&path));
         fix.push_str(&format!("\n  {}", path.display()));
+        fix.extend(adapter.map(|adapter| format!("  {}", plain(&adapter))));
     }
     fix
 }
@@ -141,12 +153,6 @@ fn plugged() -> Vec<PathBuf> {
         entries.flatten().map(|entry| Path::new("/dev/serial/by-path").join(entry.file_name())).collect();
     paths.sort_by(|one, other| natural_order(&one.to_string_lossy(), &other.to_string_lossy()));
     paths
-}
-
-/// The kernel name of a device, after resolving links.
-pub(super) fn kernel_name(device: &Path) -> String {
-    let device = fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
-    device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// USB devices that may be serial adapters and have no driver.
@@ -177,7 +183,7 @@ fn orphan(interface: &Path) -> Option<Finding> {
             )
         });
     }
-    let serial = |module: &String| SERIAL.iter().any(|known| module.contains(known));
+    let serial = |module: &String| SERIAL.split(' ').any(|known| module.contains(known));
     modules.iter().any(serial).then(|| {
         Finding::everywhere(
             problem,
@@ -190,25 +196,14 @@ fn orphan(interface: &Path) -> Option<Finding> {
 }
 
 /// Parts of the names of drivers for serial adapters (drivers/usb/serial, drivers/usb/class).
-const SERIAL: [&str; 10] = [
-    "ftdi_sio",
-    "pl2303",
-    "cp210x",
-    "ch341",
-    "cdc_acm",
-    "mos78",
-    "ti_usb",
-    "mxuport",
-    "usb_serial",
-    "xr_serial",
-];
+const SERIAL: &str = "ftdi_sio pl2303 cp210x ch341 cdc_acm mos78 ti_usb mxuport usb_serial xr_serial";
 
 /// The modules that match a device (modprobe(8)).
 fn modules(alias: &str) -> Vec<String> {
-    let Ok(told) = Command::new("modprobe").args(["--resolve-alias", alias]).output() else {
+    let Ok(output) = Command::new("modprobe").args(["--resolve-alias", alias]).output() else {
         return Vec::new();
     };
-    String::from_utf8_lossy(&told.stdout).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

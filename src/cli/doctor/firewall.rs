@@ -4,13 +4,13 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Finding, Subject};
+use super::finding::{Finding, Subject};
 
 pub(super) fn check(subject: &Subject<'_>) -> Option<Finding> {
     let tcp = subject.settings.ssh_port?;
-    let on = says(&fs::read_to_string("/etc/ufw/ufw.conf").ok()?, "ENABLED", "yes");
+    let on = sets(&fs::read_to_string("/etc/ufw/ufw.conf").ok()?, "ENABLED", "yes");
     let defaults = fs::read_to_string("/etc/default/ufw").unwrap_or_default();
-    if !on || says(&defaults, "DEFAULT_INPUT_POLICY", "ACCEPT") {
+    if !on || sets(&defaults, "DEFAULT_INPUT_POLICY", "ACCEPT") {
         return None;
     }
     let mut rules = String::new();
@@ -22,19 +22,18 @@ pub(super) fn check(subject: &Subject<'_>) -> Option<Finding> {
             Err(_) => {}
         }
     }
-    (!admits(&rules, tcp)).then(|| {
-        let problem = format!("ufw blocks TCP port {tcp}");
-        subject.finding(
-            problem,
-            format!(
-                "ufw allow {tcp}/tcp; for all ports of the packaged configuration: ufw allow consoleserver"
-            ),
-        )
-    })
+    (!admits(&rules, tcp)).then(|| blocked(subject, tcp))
+}
+
+pub(super) fn blocked(subject: &Subject<'_>, tcp: u16) -> Finding {
+    subject.finding(
+        format!("ufw blocks TCP port {tcp}"),
+        format!("ufw allow {tcp}/tcp; for all ports of the packaged configuration: ufw allow consoleserver"),
+    )
 }
 
 /// Whether a shell file sets `KEY=value`, quoted or not.
-fn says(text: &str, key: &str, value: &str) -> bool {
+fn sets(text: &str, key: &str, value: &str) -> bool {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
         .any(|it| it.trim_matches('"').eq_ignore_ascii_case(value))

@@ -2,78 +2,30 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
-use super::device::kernel_name;
-use super::{Finding, Observation, Subject};
-use crate::port::PortName;
-use crate::session::plain;
-
-/// A process and its open devices and sockets. Only root can inspect other users' processes.
-#[derive(Debug)]
-pub(super) struct Process {
-    pid: u32,
-    pub(super) name: String,
-    /// Its control group, which names its unit.
-    group: String,
-    /// Device numbers of its character devices.
-    devices: Vec<u64>,
-    /// Its sockets, as in /proc: `socket:[12345]`.
-    sockets: Vec<String>,
-}
-
-/// The processes that can be inspected.
-pub(super) fn processes() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pid = |entry: fs::DirEntry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path()));
-    entries.flatten().filter_map(pid).filter_map(|(pid, path)| Process::inspect(pid, &path)).collect()
-}
-
-impl Process {
-    /// `None` if it has exited or may not be inspected.
-    fn inspect(pid: u32, path: &Path) -> Option<Self> {
-        let (mut devices, mut sockets) = (Vec::new(), Vec::new());
-        for descriptor in fs::read_dir(path.join("fd")).ok()?.flatten() {
-            let target = fs::read_link(descriptor.path()).unwrap_or_default();
-            if target.starts_with("/dev") {
-                devices.extend(fs::metadata(descriptor.path()).map(|metadata| metadata.rdev()));
-            } else if let Some(socket) = target.to_str().filter(|name| name.starts_with("socket:")) {
-                sockets.push(socket.to_owned());
-            }
-        }
-        let read = |name: &str| fs::read_to_string(path.join(name)).unwrap_or_default();
-        let group = read("cgroup").lines().find_map(|line| line.strip_prefix("0::").map(str::to_owned));
-        let name = plain(read("comm").trim());
-        Some(Self { pid, name, group: group.unwrap_or_default(), devices, sockets })
-    }
-
-    pub(super) fn has_socket(&self, socket: &str) -> bool {
-        self.sockets.iter().any(|own| own == socket)
-    }
-
-    /// Whether it is the process of this port, or systemd, which stores its descriptors.
-    fn is_of(&self, port: &PortName) -> bool {
-        self.pid == 1 || self.group.ends_with(&format!("/console@{port}.service"))
-    }
-}
+use super::finding::{Finding, Subject};
+use super::observation::Observation;
+use super::processes::Process;
+use super::ttys::kernel_name;
 
 pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
     let Ok(wanted) = fs::metadata(&subject.device) else { return Vec::new() };
     let kernel = kernel_name(&subject.device);
-    if let Some(finding) = login_prompt(observed, &kernel, subject) {
+    if let Some(finding) = getty(observed, &kernel, subject) {
         return vec![finding];
     }
     let holds = |process: &&Process| process.devices.contains(&wanted.rdev()) && !process.is_of(subject.unit);
-    let finding = |process: &Process| {
-        let problem =
-            format!("{} is held by {} (pid {})", subject.device.display(), process.name, process.pid);
-        subject.finding(problem, fix(process, &kernel))
-    };
-    observed.processes.iter().filter(holds).map(finding).collect()
+    let held = |process: &Process| held(subject, process, &kernel);
+    observed.processes.iter().filter(holds).map(held).collect()
+}
+
+pub(super) fn held(subject: &Subject<'_>, process: &Process, kernel: &str) -> Finding {
+    let problem = format!("{} is held by {} (pid {})", subject.device.display(), process.name, process.pid);
+    subject.finding(problem, fix(process, kernel))
 }
 
 /// A getty on the device, even if its process cannot be inspected, and a kernel console, for which systemd starts one.
-fn login_prompt(observed: &Observation, kernel: &str, subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn getty(observed: &Observation, kernel: &str, subject: &Subject<'_>) -> Option<Finding> {
     let unit = format!("serial-getty@{kernel}.service");
     let state = observed.units.state(&unit)?;
     if !["active", "activating"].contains(&state) {

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::{Finding, Observation};
+use super::finding::Finding;
+use super::observation::Observation;
 use crate::hostkeys::{self, HostKeyError, HostKeys};
 
-/// What a port's STATUS= has of it. See `service/port.rs`.
+/// Texts in a port's STATUS=. See `service/port.rs`.
 const MISSING: &str = "; SSH is not available: ";
 const PASSED_OVER: &str = "; host key ignored: ";
 
@@ -25,7 +26,7 @@ pub(super) fn check(observed: &Observation) -> Vec<Finding> {
 
 fn judge(loaded: Result<HostKeys, HostKeyError>) -> Vec<Finding> {
     match loaded {
-        Ok(found) => found.passed_over.iter().map(|reason| passed_over(reason)).collect(),
+        Ok(found) => found.ignored.iter().map(|reason| passed_over(reason)).collect(),
         Err(error) => vec![missing(&error.to_string())],
     }
 }
@@ -37,17 +38,17 @@ fn complaint(status: &str) -> Option<Finding> {
     status.split_once(PASSED_OVER).map(|(_, reason)| passed_over(reason))
 }
 
-fn missing(why: &str) -> Finding {
+pub(super) fn missing(why: &str) -> Finding {
     Finding::everywhere(
         format!("no port accepts SSH logins: {why}"),
         "fix or remove that file, then: systemctl restart console-hostkeys; systemctl reload 'console@*.service'",
     )
 }
 
-fn passed_over(reason: &str) -> Finding {
+pub(super) fn passed_over(reason: &str) -> Finding {
     Finding::everywhere(
         format!("host key ignored: {reason}"),
-        "other keys are served; correct this one or move it elsewhere, then: systemctl reload 'console@*.service'",
+        "other keys are in use; fix this file or move it elsewhere, then: systemctl reload 'console@*.service'",
     )
 }
 
@@ -58,7 +59,8 @@ mod tests {
     #[test]
     fn host_key_problems_are_read_from_the_status_of_ports() {
         assert_eq!(complaint("9600 8N1, 0 attached, 5 bytes in, 0 out; cannot write the log"), None);
-        let status = "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
+        let status =
+            "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
         assert_eq!(
             complaint(status).unwrap().problem,
             "no port accepts SSH logins: no usable host key in /x"

@@ -3,34 +3,13 @@
 
 use std::path::Path;
 
-use super::{Finding, Observation, Subject};
-use crate::ownership::{Machine, Record, leads};
+use super::finding::{Finding, Subject};
+use super::observation::Observation;
+use super::ttys::Ttys;
+use crate::ownership::{Record, leads};
 
 /// Serial numbers shorter than this are not compared.
 const MIN_SERIAL_LENGTH: usize = 4;
-
-/// The ttys in udev's database.
-#[derive(Debug, Default)]
-pub(super) struct Ttys {
-    machine: Machine,
-    records: Vec<(u64, Record)>,
-}
-
-impl Ttys {
-    pub(super) fn read() -> Self {
-        let machine = Machine::default();
-        let records = machine.records();
-        Self { machine, records }
-    }
-
-    fn record(&self, tty: u64) -> Option<&Record> {
-        self.records.iter().find(|(number, _)| *number == tty).map(|(_, record)| record)
-    }
-
-    fn kernel_name(&self, tty: u64) -> String {
-        self.machine.kernel_name(tty).unwrap_or_else(|| "a tty".to_owned())
-    }
-}
 
 /// The port that a device belongs to, if it is present.
 pub(super) fn owner<'a>(observed: &'a Observation, device: &Path) -> Option<&'a crate::ownership::Claim> {
@@ -79,7 +58,7 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Fin
 }
 
 /// Several adapters with the same persistent name, which is the port's `device`.
-fn clash(ttys: &Ttys, subject: &Subject<'_>) -> Option<Finding> {
+pub(super) fn clash(ttys: &Ttys, subject: &Subject<'_>) -> Option<Finding> {
     let named = |record: &Record| record.links.contains(&subject.device);
     let all: Vec<_> = ttys.records.iter().filter(|(_, record)| named(record)).collect();
     if all.len() < 2 {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::{Finding, RunningQuery};
+use super::finding::Finding;
 use crate::auth::sources::Configured;
+use crate::cli::bounded::RunningQuery;
 use crate::config::changes::{KeyPath, Scope, stated};
 use crate::config::{self, Access};
 
@@ -45,12 +46,12 @@ fn settings_of_sshd() -> Option<BTreeMap<String, String>> {
     answer.status.success().then(|| parse(&answer.stdout))
 }
 
-fn parse(printed: &str) -> BTreeMap<String, String> {
+pub(super) fn parse(printed: &str) -> BTreeMap<String, String> {
     let lines = printed.lines().filter_map(|line| line.split_once(' '));
     lines.map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned())).collect()
 }
 
-fn compare(
+pub(super) fn compare(
     access: &Access,
     sshd: &BTreeMap<String, String>,
     is_stated: impl Fn(&'static str) -> bool,

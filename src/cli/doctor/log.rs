@@ -4,7 +4,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::{Finding, Subject};
+use super::finding::{Finding, Subject};
 use crate::cli::bounded::{NoAnswer, Space};
 
 /// Minimum free space of a disk: in percent, and in bytes, the size at which a log is rotated.
@@ -101,7 +101,7 @@ fn rate(sample: &str, subject: &Subject<'_>) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::tests::subject;
+    use crate::cli::doctor::finding::tests::subject;
 
     fn found(sample: &str) -> String {
         let now = "2026-11-24T12:00:00Z".parse().unwrap();

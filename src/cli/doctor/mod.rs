@@ -3,34 +3,41 @@
 
 mod config_file;
 mod device;
+mod finding;
 mod firewall;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod golden;
 mod holder;
 mod host_keys;
 mod identity;
 mod key_sources;
 mod log;
+mod observation;
+mod processes;
+mod systemd;
+mod ttys;
 mod units;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use nix::unistd::geteuid;
-use serde::Serialize;
 
-use super::bounded::{self, NoAnswer, RunningQuery, Space};
-use super::local;
-use super::value::nearest;
-use super::words::either;
+use super::args::Output;
+use super::bounded::{self, NoAnswer, Space};
+use super::endpoint::Endpoint;
+use super::error::{CommandError, Done};
+use super::look;
 use crate::attach::client::{self, AttachError};
-use crate::config::{self, Config, ConfigError, Loaded, LogType};
+use crate::config::{Config, ConfigError, Loaded, LogType};
 use crate::exec;
-use crate::ownership::Claims;
-use crate::port::PortName;
-use holder::Process;
-use identity::Ttys;
-use units::Units;
+use crate::port::nearest::{either, nearest};
+use crate::port::{PortName, PortPattern};
+use finding::{Finding, Subject, unit_journal};
+use observation::Observation;
 
 /// The commands that apply a corrected file. Sessions are kept.
 const APPLY_COMMANDS: &str = "consolectl check; consolectl reload";
@@ -42,54 +49,43 @@ const AT_ONCE: usize = 64;
 /// For a disk to report its free space.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A problem and what fixes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Finding {
-    /// The port; `None` = all ports.
-    port: Option<PortName>,
-    /// The problem, as a sentence.
-    problem: String,
-    /// What fixes it: commands, or a sentence.
-    fix: String,
-}
-
-impl Finding {
-    fn everywhere(problem: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self { port: None, problem: problem.into(), fix: fix.into() }
-    }
-}
-
-/// A port to diagnose.
-struct Subject<'a> {
-    name: &'a PortName,
-    /// The name of its units.
-    unit: &'a PortName,
-    settings: &'a config::Port,
-    device: PathBuf,
-    /// Whether the user named it, rather than all ports.
-    named: bool,
-}
-
-impl Subject<'_> {
-    fn logs(&self) -> PathBuf {
-        Path::new("/var/log/consoleserver").join(self.name.as_str())
-    }
-
-    fn finding(&self, problem: impl Into<String>, fix: impl Into<String>) -> Finding {
-        Finding { port: Some(self.name.clone()), problem: problem.into(), fix: fix.into() }
-    }
+/// Arguments of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Doctor {
+    /// Ports; default: all
+    #[arg(id = "port", value_name = "PORT")]
+    pub ports: Vec<PortPattern>,
+    #[command(flatten)]
+    pub output: Output,
 }
 
 /// Diagnoses these ports, or all if there are none, and prints the findings: whether there are none.
-pub fn run(runtime: &Path, ports: &[PortName], json: bool, to: &mut impl Write) -> io::Result<bool> {
-    let findings = examine(runtime, ports);
-    if json {
-        serde_json::to_writer(&mut *to, &findings)?;
-        writeln!(to)?;
-    } else {
-        print(&findings, to)?;
+pub(super) fn run(Doctor { ports, output }: Doctor, endpoint: &Endpoint, to: &mut impl Write) -> Done<bool> {
+    if endpoint.foreground {
+        return Err(CommandError::Foreground(endpoint.runtime.clone()));
+    }
+    let findings = examine(&endpoint.runtime, &configured(&ports)?);
+    match output.json {
+        true => look::json(&findings, to)?,
+        false => print(&findings, to)?,
     }
     Ok(findings.is_empty())
+}
+
+/// Resolves patterns to ports of the configuration file.
+fn configured(patterns: &[PortPattern]) -> Done<Vec<PortName>> {
+    let mut ports = Vec::new();
+    for pattern in patterns {
+        ports.extend(match pattern.literal() {
+            Some(port) => vec![port.clone()],
+            None => {
+                let config = Config::load_or_last_good(Path::new("/"))?.config;
+                let names: Vec<PortName> = config.ports.into_keys().collect();
+                pattern.select(&names, &config.port_groups)?
+            }
+        });
+    }
+    Ok(ports)
 }
 
 fn print(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
@@ -110,43 +106,6 @@ fn print(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
         )?;
     }
     Ok(())
-}
-
-/// The state of the machine that concerns all ports, collected once.
-struct Observation {
-    units: Units,
-    processes: Vec<Process>,
-    /// The ports that run.
-    running: BTreeSet<PortName>,
-    ttys: Ttys,
-    claims: Claims,
-    /// The listener of each TCP port.
-    listeners: BTreeMap<u16, String>,
-}
-
-impl Observation {
-    fn new(runtime: &Path, config: &Config, subjects: &[Subject<'_>]) -> Self {
-        let mut units: Vec<String> = units::COMMON.map(str::to_owned).to_vec();
-        let mut described = Vec::new();
-        for Subject { unit: name, device, named, .. } in subjects {
-            let getty = format!("serial-getty@{}.service", device::kernel_name(device));
-            units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
-            units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
-            // The device policy matters also for a closed port whose device is present.
-            if *named || device.exists() {
-                described.push(format!("console@{name}.service"));
-            }
-        }
-        let running = local::running(runtime).unwrap_or_default().into_iter().collect();
-        Self {
-            units: Units::query(&units, &described),
-            processes: holder::processes(),
-            running,
-            ttys: Ttys::read(),
-            claims: Claims::of(config),
-            listeners: units::listeners(),
-        }
-    }
 }
 
 fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
@@ -226,6 +185,11 @@ fn unknown(port: &PortName, config: &Config) -> Finding {
 
 fn examine_port(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
+    if subject.settings.source.is_some() {
+        findings.extend(units::check(observed, subject));
+        findings.extend(firewall::check(subject));
+        return findings;
+    }
     findings.extend(identity::check(observed, subject));
     // A device that belongs to another port is not this one's problem.
     if !identity::is_anothers(observed, subject) {
@@ -252,10 +216,6 @@ fn examine_log(runtime: &Path, observed: &Observation, subject: &Subject<'_>) ->
     findings
 }
 
-fn unit_journal(port: &PortName) -> String {
-    format!("see journalctl -u console@{port}")
-}
-
 fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
     let mut sample = Vec::new();
     let command =
@@ -266,24 +226,19 @@ fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
 
 #[cfg(test)]
 mod tests {
+    use super::finding::tests::subject;
     use super::*;
-
-    pub(super) fn subject<T>(check: impl FnOnce(&Subject<'_>) -> T) -> T {
-        let config = Config::parse("[ports.demo]\n", Path::new("config.toml")).unwrap();
-        let (name, settings) = config.ports.iter().next().unwrap();
-        check(&Subject { name, unit: name, settings, device: config.device(name, settings), named: true })
-    }
 
     #[test]
     fn a_finding_is_printed_with_its_port_and_fix() {
         let finding = subject(|subject| subject.finding("is broken", "fix it\nso"));
         let everywhere = Finding::everywhere("all is broken", "fix all");
-        let mut said = Vec::new();
-        print(&[finding, everywhere], &mut said).unwrap();
-        let said = String::from_utf8(said).unwrap();
+        let mut printed = Vec::new();
+        print(&[finding, everywhere], &mut printed).unwrap();
+        let printed = String::from_utf8(printed).unwrap();
         assert!(
-            said.starts_with("demo: is broken\n    fix it\n    so\nall is broken\n    fix all\n"),
-            "{said}"
+            printed.starts_with("demo: is broken\n    fix it\n    so\nall is broken\n    fix all\n"),
+            "{printed}"
         );
     }
 

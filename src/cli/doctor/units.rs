@@ -1,35 +1,11 @@
 //! Checks the units of the ports and of the other services.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
-use std::time::Duration;
-
-use super::{Finding, Observation, Subject, unit_journal};
-use crate::cli::bounded;
+use super::finding::{Finding, Subject, unit_journal};
+use super::observation::Observation;
+use super::processes::TABLES;
+use super::systemd::{LOGROTATE_TIMER, Units};
 use crate::session::plain;
 
-/// For systemctl to list all units.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Units that are not a port's. For patterns, systemd reports the units that exist.
-pub(super) const COMMON: [&str; 15] = [
-    "consoleserver.target",
-    "console-admin.service",
-    "console-auth-cli.socket",
-    "console-auth-port.socket",
-    "console-cli.service",
-    "console-cli.socket",
-    "console-hostkeys.service",
-    "console-logrotate.service",
-    LOGROTATE_TIMER,
-    "console-logs.service",
-    "console-logs.socket",
-    "console-open.service",
-    "console-rollback.service",
-    "console-auth-*@*.service",
-    "console-trigger@*.service",
-];
-const LOGROTATE_TIMER: &str = "console-logrotate.timer";
 /// Units that must be active while the target is, and the effect if one is not.
 const NEEDED: [(&str, &str); 4] = [
     (LOGROTATE_TIMER, "logs are not rotated"),
@@ -37,88 +13,6 @@ const NEEDED: [(&str, &str); 4] = [
     ("console-auth-cli.socket", "the admin CLI rejects all SSH logins"),
     ("console-logs.socket", "ports that start write no log"),
 ];
-
-/// Units with their properties; empty if systemd does not answer.
-#[derive(Debug, Default)]
-pub(super) struct Units(BTreeMap<String, BTreeMap<String, String>>);
-
-impl Units {
-    /// Queries systemd. First the loaded units, in one call: for a unit that is not loaded, `show` would search all unit directories. Then
-    /// the properties of units that run or have failed, and those of `described`.
-    pub(super) fn query(names: &[String], described: &[String]) -> Self {
-        let mut list = Command::new("systemctl");
-        list.args(["list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager"]);
-        let Ok(told) = bounded::ask(list.args(["console*", "serial-getty@*"]), TIMEOUT) else {
-            return Self::default();
-        };
-        if !told.status.success() {
-            return Self::default();
-        }
-        let state = |line: &str| {
-            let mut words = line.split_whitespace();
-            Some((words.next()?.to_owned(), words.nth(1)?.to_owned()))
-        };
-        let loaded: BTreeMap<String, String> = told.stdout.lines().filter_map(state).collect();
-        let is_quiet = |unit: &str| {
-            // The properties of an active socket or path are not needed.
-            let listens = [".socket", ".path"].iter().any(|end| unit.ends_with(end));
-            match loaded.get(unit).map(String::as_str) {
-                None | Some("inactive") => true,
-                Some("active") => listens,
-                Some(_) => false,
-            }
-        };
-        let asked: BTreeSet<&String> = names.iter().filter(|unit| !is_quiet(unit)).chain(described).collect();
-        let mut units = Self::describe(
-            asked
-                .into_iter()
-                .chain(loaded.keys().filter(|unit| unit.starts_with("console") && !is_quiet(unit))),
-        );
-        for unit in names.iter().filter(|unit| !unit.contains('*')) {
-            let state = loaded.get(unit).map_or("inactive", String::as_str);
-            let properties = units.0.entry(unit.clone()).or_default();
-            properties.entry("ActiveState".to_owned()).or_insert_with(|| state.to_owned());
-        }
-        units
-    }
-
-    fn describe<'n>(names: impl Iterator<Item = &'n String>) -> Self {
-        let names: BTreeSet<&String> = names.collect();
-        if names.is_empty() {
-            return Self::default();
-        }
-        let properties = "--property=Id,ActiveState,Result,StatusText,NRestarts,DevicePolicy,DeviceAllow";
-        let asked = bounded::ask(Command::new("systemctl").args(["show", properties]).args(names), TIMEOUT);
-        let Ok(told) = asked else { return Self::default() };
-        let text = told.stdout;
-        let unit = |block: &str| {
-            let lines = block.lines().filter_map(|line| line.split_once('='));
-            let mut properties: BTreeMap<String, String> = BTreeMap::new();
-            // DeviceAllow has one line per device.
-            for (key, value) in lines {
-                let all = properties.entry(key.to_owned()).or_default();
-                let space = if all.is_empty() { "" } else { " " };
-                all.push_str(&format!("{space}{value}"));
-            }
-            Some((properties.remove("Id")?, properties))
-        };
-        Self(text.split("\n\n").filter_map(unit).collect())
-    }
-
-    pub(super) fn property(&self, unit: &str, key: &str) -> Option<&str> {
-        self.0.get(unit)?.get(key).map(String::as_str)
-    }
-
-    /// The STATUS= of all units.
-    pub(super) fn statuses(&self) -> impl Iterator<Item = &str> {
-        self.0.values().filter_map(|properties| properties.get("StatusText")).map(String::as_str)
-    }
-
-    /// `active`, `failed`, `inactive`…
-    pub(super) fn state(&self, unit: &str) -> Option<&str> {
-        self.property(unit, "ActiveState")
-    }
-}
 
 fn is_active(state: &str) -> bool {
     ["active", "reloading"].contains(&state)
@@ -195,17 +89,22 @@ pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Vec<Findin
 fn problems(status: &str) -> Vec<(String, String)> {
     let mut parts = status.split("; ");
     let line = parts.next().unwrap_or_default();
-    let beside = parts.map(|part| (plain(part), fix_of(part).to_owned()));
+    let is_source = line.starts_with("disconnected since ");
+    let fix = |part| if is_source { SOURCE_FIX } else { fix_of(part) };
+    let beside = parts.map(|part| (plain(part), fix(part).to_owned()));
     beside.chain(problem_of_state(line)).collect()
 }
+
+/// The fix of a source that is not connected.
+const SOURCE_FIX: &str = "consolectl show PORT source; journalctl -u console-source@PORT";
 
 /// The fix of a problem of an open port.
 fn fix_of(part: &str) -> &'static str {
     if part.contains(" is not being written") || part.starts_with("cannot ") || part.starts_with("the log ") {
         "output is kept in memory, which is limited: see df and dmesg"
-    } else if part.starts_with("another program reads ") {
+    } else if part.starts_with("another program ") {
         "exit that program: each of the two receives only part of the output"
-    } else if part.ends_with(" (it is still open here)") {
+    } else if part.ends_with(" (it is still open here)") || part.ends_with(" (the port still has it open)") {
         "until then, this port and that program each receive only part of the output"
     } else {
         "the driver or adapter does not support this; to change it: consolectl set PORT KEY VALUE"
@@ -214,7 +113,7 @@ fn fix_of(part: &str) -> &'static str {
 
 fn problem_of_state(line: &str) -> Option<(String, String)> {
     let well = line.starts_with(|first: char| first.is_ascii_digit())
-        || ["unplugged", "starting", "idle:", ""]
+        || ["unplugged", "disconnected", "connected", "starting", "idle:", ""]
             .iter()
             .any(|word| line.split([' ', ',']).next() == Some(word));
     if !well {
@@ -253,30 +152,6 @@ fn listener(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
          to use another one: consolectl sshport {name} N"
     );
     Some(subject.finding(problem, fix))
-}
-
-/// Listening sockets (proc_net_tcp(5)).
-const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
-
-/// The TCP ports with a listener, and its socket: `socket:[12345]`.
-pub(super) fn listeners() -> BTreeMap<u16, String> {
-    const LISTEN: &str = "0A";
-    let mut listeners = BTreeMap::new();
-    for table in TABLES {
-        let text = std::fs::read_to_string(table).unwrap_or_default();
-        for line in text.lines().skip(1) {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            let (Some(local), Some(&LISTEN), Some(inode)) = (fields.get(1), fields.get(3), fields.get(9))
-            else {
-                continue;
-            };
-            let port = local.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok());
-            if let Some(port) = port {
-                listeners.entry(port).or_insert_with(|| format!("socket:[{inode}]"));
-            }
-        }
-    }
-    listeners
 }
 
 /// The name of the process that listens on a TCP port.

@@ -1,9 +1,10 @@
 //! The grammar of conserver.cf(5): named blocks of keywords and values. A console with an error is left out and reported with its line;
 //! other blocks keep what conserver keeps, so that an error in a list of users removes no name from it.
 
+use super::error::{ImportError, SourceLine};
 use super::lexer::{Fault, Include, Lexer, Token};
 use super::plan::quoted;
-use super::{ImportError, Source, SourceLine};
+use super::source::Source;
 
 /// `KIND NAME { … }`
 pub struct Block {
@@ -27,7 +28,7 @@ pub struct Statement {
 
 impl Statement {
     /// As in the file.
-    pub fn said(&self) -> String {
+    pub fn original(&self) -> String {
         format!("{} {}", self.keyword, self.value)
     }
 }
@@ -40,76 +41,20 @@ pub struct Read {
     pub dropped: Vec<String>,
 }
 
-const ACCESS: &[&str] = &["admin", "allowed", "include", "limited", "rejected", "trusted"];
-const BREAK: &[&str] = &["confirm", "delay", "string"];
-const CONFIG: &[&str] = &[
-    "autocomplete",
-    "daemonmode",
-    "defaultaccess",
-    "initdelay",
-    "logfile",
-    "loghostnames",
-    "passwdfile",
-    "primaryport",
-    "redirect",
-    "reinitcheck",
-    "secondaryport",
-    "setproctitle",
-    "sslcacertificatefile",
-    "sslcredentials",
-    "sslreqclientcert",
-    "sslrequired",
-    "unifiedlog",
-];
-const CONSOLE: &[&str] = &[
-    "aliases",
-    "baud",
-    "break",
-    "breaklist",
-    "device",
-    "devicesubst",
-    "exec",
-    "execrunas",
-    "execsubst",
-    "host",
-    "idlestring",
-    "idletimeout",
-    "include",
-    "initcmd",
-    "initrunas",
-    "initspinmax",
-    "initspintimer",
-    "initsubst",
-    "ipmiciphersuite",
-    "ipmikg",
-    "ipmiprivlevel",
-    "ipmiworkaround",
-    "logfile",
-    "logfilemax",
-    "master",
-    "motd",
-    "options",
-    "parity",
-    "password",
-    "port",
-    "portbase",
-    "portinc",
-    "protocol",
-    "replstring",
-    "ro",
-    "rw",
-    "tasklist",
-    "timestamp",
-    "type",
-    "uds",
-    "udssubst",
-    "username",
-];
-const GROUP: &[&str] = &["users"];
-const TASK: &[&str] = &["cmd", "confirm", "description", "runas", "subst"];
+const ACCESS: &str = "admin allowed include limited rejected trusted";
+const BREAK: &str = "confirm delay string";
+const CONFIG: &str = "autocomplete daemonmode defaultaccess initdelay logfile loghostnames passwdfile primaryport \
+     redirect reinitcheck secondaryport setproctitle sslcacertificatefile sslcredentials \
+     sslreqclientcert sslrequired unifiedlog";
+const CONSOLE: &str = "aliases baud break breaklist device devicesubst exec execrunas execsubst host idlestring \
+     idletimeout include initcmd initrunas initspinmax initspintimer initsubst ipmiciphersuite \
+     ipmikg ipmiprivlevel ipmiworkaround logfile logfilemax master motd options parity password port \
+     portbase portinc protocol replstring ro rw tasklist timestamp type uds udssubst username";
+const GROUP: &str = "users";
+const TASK: &str = "cmd confirm description runas subst";
 
 /// Kinds of blocks with their keywords.
-const KINDS: [(&str, &[&str]); 7] = [
+const KINDS: [(&str, &str); 7] = [
     ("access", ACCESS),
     ("break", BREAK),
     ("config", CONFIG),
@@ -120,29 +65,16 @@ const KINDS: [(&str, &[&str]); 7] = [
 ];
 
 /// Keywords whose values are free text.
-const FREE: &[&str] = &[
-    "cmd",
-    "description",
-    "exec",
-    "idlestring",
-    "initcmd",
-    "ipmikg",
-    "motd",
-    "password",
-    "replstring",
-    "string",
-    "username",
-];
+const FREE: &str = "cmd description exec idlestring initcmd ipmikg motd password replstring string username";
 /// Keywords whose values are lists, which spaces may separate too.
-const LISTS: &[&str] =
-    &["admin", "aliases", "allowed", "limited", "rejected", "ro", "rw", "trusted", "users"];
+const LISTS: &str = "admin aliases allowed limited rejected ro rw trusted users";
 
-fn kind(word: &str) -> Option<(&'static str, &'static [&'static str])> {
+fn kind(word: &str) -> Option<(&'static str, &'static str)> {
     KINDS.into_iter().find(|(kind, _)| kind.eq_ignore_ascii_case(word))
 }
 
-fn keyword(keywords: &'static [&'static str], word: &str) -> Option<&'static str> {
-    keywords.iter().find(|keyword| keyword.eq_ignore_ascii_case(word)).copied()
+fn keyword(keywords: &'static str, word: &str) -> Option<&'static str> {
+    keywords.split(' ').find(|keyword| keyword.eq_ignore_ascii_case(word))
 }
 
 /// The blocks of a file.
@@ -250,11 +182,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn statements(
-        &mut self,
-        block: &mut Block,
-        keywords: &'static [&'static str],
-    ) -> Result<End, ImportError> {
+    fn statements(&mut self, block: &mut Block, keywords: &'static str) -> Result<End, ImportError> {
         // An unknown keyword is reported once, with its value.
         let mut reported = false;
         loop {
@@ -338,11 +266,11 @@ impl Parser<'_, '_> {
 }
 
 /// A keyword inside a value, because the `;` before it is missing.
-fn swallowed(keyword: &str, value: &str, keywords: &'static [&'static str]) -> Option<&'static str> {
-    if FREE.contains(&keyword) {
+fn swallowed(keyword: &str, value: &str, keywords: &'static str) -> Option<&'static str> {
+    if FREE.split(' ').any(|free| free == keyword) {
         return None;
     }
-    let is_list = LISTS.contains(&keyword);
+    let is_list = LISTS.split(' ').any(|list| list == keyword);
     let lines: Vec<&str> = value.lines().collect();
     let next_lines = lines.windows(2).filter(|pair| !(is_list && pair[0].trim_end().ends_with(',')));
     let mut starts = next_lines.filter_map(|pair| pair[1].split_ascii_whitespace().next());
@@ -353,4 +281,9 @@ fn swallowed(keyword: &str, value: &str, keywords: &'static [&'static str]) -> O
         false => value.split_ascii_whitespace().skip(1).find_map(is_keyword),
     };
     by_line.or_else(by_word)
+}
+
+/// Splits a list as conserver does.
+pub fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', ' ', '\u{c}', '\u{b}', '\t', '\n', '\r']).filter(|word| !word.is_empty())
 }

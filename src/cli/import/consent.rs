@@ -1,9 +1,13 @@
 //! Access to consoles of conserver.cf(5): users and addresses. Never wider than in the file.
 
 use super::blocks::Statement;
-use super::plan::{Plan, quoted};
-use super::{Draft, SourceLine};
+use super::error::SourceLine;
+use super::plan::{Draft, Plan, quoted};
 use crate::config::Value;
+
+/// Why a list of hosts is not imported.
+pub const NARROWER: &str =
+    "narrower here: ports listen on loopback addresses only; extend `listen` behind a firewall";
 
 /// A word of a list of users, after groups of the file are expanded. In conserver the last entry of a name counts, and `*` if there is
 /// none.
@@ -165,24 +169,28 @@ pub struct Origins {
 impl Origins {
     /// Reads a statement of an `access` block.
     pub fn access(&mut self, plan: &mut Plan, statement: &Statement) {
-        let said = format!("access: {}", quoted(&statement.said()));
+        let original = format!("access: {}", quoted(&statement.original()));
         let place = &statement.place;
         match statement.keyword {
             "allowed" | "trusted" => {
                 let local = |word: &str| {
                     ["localhost", "ip6-localhost", "::1"].contains(&word) || word.starts_with("127.")
                 };
-                let mut hosts = super::conserver::words(&statement.value);
+                let mut hosts = super::blocks::words(&statement.value);
                 if !hosts.all(local) {
-                    self.others.push((place.clone(), said));
+                    self.others.push((place.clone(), original));
                 } else if statement.keyword == "trusted" {
-                    plan.leave(place, said, "a login is always required here");
+                    plan.leave(place, original, "a login is always required here");
                 }
             }
-            "rejected" => self.rejected.push((place.clone(), said)),
-            "admin" => plan.leave(place, said, "administrators are the groups sudo and root"),
+            "rejected" => self.rejected.push((place.clone(), original)),
+            "admin" => plan.leave(place, original, "administrators are the groups sudo and root"),
             "limited" => {
-                plan.leave(place, said, "wider here: users with write access may use all session commands");
+                plan.leave(
+                    place,
+                    original,
+                    "wider here: users with write access may use all session commands",
+                );
             }
             _ => {}
         }
@@ -193,7 +201,7 @@ impl Origins {
         self.open = ["allowed", "trusted"].iter().any(|word| word.eq_ignore_ascii_case(&statement.value));
         if self.open {
             let why = "logins are always required here, and accepted on the addresses in `listen`";
-            plan.leave(&statement.place, quoted(&statement.said()), why);
+            plan.leave(&statement.place, quoted(&statement.original()), why);
         }
     }
 
@@ -206,12 +214,12 @@ impl Origins {
     /// Reports the lists of hosts, which a listener cannot have.
     pub fn report(&self, plan: &mut Plan) {
         if self.is_local() {
-            for (place, said) in &self.others {
-                plan.leave(place, said, super::NARROWER);
+            for (place, original) in &self.others {
+                plan.leave(place, original, NARROWER);
             }
         }
-        for (place, said) in &self.rejected {
-            plan.leave(place, said, super::NARROWER);
+        for (place, original) in &self.rejected {
+            plan.leave(place, original, NARROWER);
         }
     }
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::blocks::{self, Block, Statement};
 use super::consent::{self, Member, Origins};
+use super::error::{ImportError, SourceLine};
 use super::lexer::Include;
-use super::plan::quoted;
+use super::plan::{Draft, Plan, quoted};
+use super::source::Source;
 use super::subst::{self, Values};
-use super::{ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// Words of a list, such as users.
@@ -97,7 +98,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                             let why = "the server is configured in consoleserver.toml(5)";
                             plan.leave(
                                 &statement.place,
-                                format_args!("config: {}", quoted(&statement.said())),
+                                format_args!("config: {}", quoted(&statement.original())),
                                 why,
                             );
                         }
@@ -127,11 +128,6 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
     Ok(plan)
 }
 
-/// Splits a list as conserver does.
-pub fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split([',', ' ', '\u{c}', '\u{b}', '\t', '\n', '\r']).filter(|word| !word.is_empty())
-}
-
 fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
     match count {
         ..=MAX_LIST => Ok(()),
@@ -144,7 +140,7 @@ fn people(list: &mut Vec<Member>, statement: &Statement, known: &Known) -> Resul
     if statement.value.is_empty() {
         list.clear();
     }
-    for word in words(&statement.value) {
+    for word in blocks::words(&statement.value) {
         let (name, out) = word.strip_prefix('!').map_or((word, false), |name| (name, true));
         let place = statement.place.clone();
         match known.groups.get(name) {
@@ -187,7 +183,7 @@ fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) ->
             "ro" => people(&mut into.ro, statement, known)?,
             "options" if value.is_empty() => into.options.clear(),
             "options" => {
-                for word in words(value) {
+                for word in blocks::words(value) {
                     let (option, on) = word.strip_prefix('!').map_or((word, true), |option| (option, false));
                     into.options.insert(option.to_ascii_lowercase(), (on, place.clone()));
                 }
@@ -219,9 +215,9 @@ fn port(
 ) -> Result<(), ImportError> {
     let Console { name, place, settings } = console;
     let title = format!("console {}", quoted(name));
-    let said = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
+    let setting = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
     let at = |keyword: &str| settings.one.get(keyword).map_or(place, |statement| &statement.place);
-    let kind = said("type").unwrap_or_default();
+    let kind = setting("type").unwrap_or_default();
     if !kind.eq_ignore_ascii_case("device") {
         let why = match kind {
             "" => "no type; only type device is imported".to_owned(),
@@ -230,18 +226,18 @@ fn port(
         plan.leave(place, title, why);
         return Ok(());
     }
-    if let Some(master) = said("master").filter(|master| !is_here(master, this_host)) {
+    if let Some(master) = setting("master").filter(|master| !is_here(master, this_host)) {
         plan.leave(place, title, format_args!("its master is {}, not {this_host}", quoted(master)));
         return Ok(());
     }
     for keyword in ["device", "baud", "parity"] {
-        if said(keyword).is_none() {
+        if setting(keyword).is_none() {
             plan.leave(place, title, format_args!("left out: no {keyword}, which conserver requires"));
             return Ok(());
         }
     }
-    let number = said("port").map(|word| word.parse::<u16>().ok());
-    let unsigned = |keyword, default: u16| match said(keyword) {
+    let number = setting("port").map(|word| word.parse::<u16>().ok());
+    let unsigned = |keyword, default: u16| match setting(keyword) {
         // conserver computes modulo 65536.
         Some("-1") => u16::MAX,
         Some(word) => word.parse().unwrap_or(default),
@@ -249,15 +245,15 @@ fn port(
     };
     let values = Values {
         console: name,
-        host: said("host"),
-        replstring: said("replstring"),
-        baud: said("baud"),
+        host: setting("host"),
+        replstring: setting("replstring"),
+        baud: setting("baud"),
         port: number.flatten(),
         final_port: number
             .flatten()
             .map(|port| unsigned("portbase", 0).wrapping_add(unsigned("portinc", 1).wrapping_mul(port))),
     };
-    let device = match (said("device").unwrap_or_default(), said("devicesubst")) {
+    let device = match (setting("device").unwrap_or_default(), setting("devicesubst")) {
         (device, Some(rules)) => match subst::substituted(device, rules, &values) {
             Ok(device) => device,
             Err(why) => {
@@ -268,7 +264,7 @@ fn port(
         },
         (device, None) => device.to_owned(),
     };
-    let parity = match said("parity").unwrap_or_default().to_ascii_lowercase().as_str() {
+    let parity = match setting("parity").unwrap_or_default().to_ascii_lowercase().as_str() {
         "none" => Some(("N", 8)),
         // conserver sets 7 bits with a parity.
         "even" => Some(("E", 7)),
@@ -277,10 +273,10 @@ fn port(
         "space" => Some(("S", 7)),
         _ => None,
     };
-    let baud = said("baud").and_then(|word| word.parse().ok()).map(Value::Integer);
+    let baud = setting("baud").and_then(|word| word.parse().ok()).map(Value::Integer);
     let (Some((parity, bits)), Some(baud)) = (parity, baud.filter(|baud| Plan::accepts("baud", baud))) else {
         let keyword = if parity.is_none() { "parity" } else { "baud" };
-        let wrong = format!("{title}: {keyword} {}", quoted(said(keyword).unwrap_or_default()));
+        let wrong = format!("{title}: {keyword} {}", quoted(setting(keyword).unwrap_or_default()));
         let right = match keyword {
             "parity" => "left out: expected even, mark, none, odd or space",
             _ => "left out: expected a number from 1 to 4294967295",
@@ -311,18 +307,13 @@ fn port(
 }
 
 /// Reports a statement that is not imported.
-fn remark(
-    plan: &mut Plan,
-    draft: &mut super::Draft,
-    statement: &Statement,
-    breaks: &BTreeMap<String, String>,
-) {
+fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement, breaks: &BTreeMap<String, String>) {
     let Statement { keyword, value, place } = statement;
-    let said = statement.said();
+    let setting = statement.original();
     let why = match *keyword {
         "aliases" => "a port has one name",
         "logfile" if value.is_empty() || value == "/dev/null" => {
-            return plan.set(draft, "log.type", "none".into(), &said, place);
+            return plan.set(draft, "log.type", "none".into(), &setting, place);
         }
         "logfile" => "the log is /var/log/consoleserver/PORT/console.log",
         "break" if breaks.get(value).is_some_and(|sequence| sequence == "\\z") => return,
@@ -340,5 +331,5 @@ fn remark(
         // Used above, for other types, or defaults without an equivalent.
         _ => return,
     };
-    plan.leave(place, quoted(&said), why);
+    plan.leave(place, quoted(&setting), why);
 }

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use super::error::{ImportError, SourceLine};
 use super::gensio::{self, Serial};
-use super::plan::quoted;
+use super::plan::{Draft, Plan, quoted};
 use super::ser2net::{Defaults, option, without};
+use super::source::Source;
 use super::words::number;
-use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// Values of the state field.
@@ -57,7 +58,7 @@ fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> R
         return Ok(());
     };
     let (name, value) = rest.split_once(':').unwrap_or((rest, ""));
-    let said = |why: &str| (format!("{word} {}", quoted(name)), why.to_owned());
+    let original = |why: &str| (format!("{word} {}", quoted(name)), why.to_owned());
     let (what, why) = match word {
         "DEVICE" => {
             known.devices.insert(name.to_owned(), value.trim_end_matches(':').to_owned());
@@ -87,13 +88,13 @@ fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> R
                 _ => "sendon",
             };
             known.named.insert(name.to_owned(), option);
-            said(without(option))
+            original(without(option))
         }
-        "TRACEFILE" => said(without("trace")),
-        "RS485CONF" => said("RS-485 is set in the driver"),
-        "LED" => said(without("led")),
-        "ROTATOR" => said("each port has its own listener"),
-        "CONTROLPORT" => said("ports are administered with consolectl(1)"),
+        "TRACEFILE" => original(without("trace")),
+        "RS485CONF" => original("RS-485 is set in the driver"),
+        "LED" => original(without("led")),
+        "ROTATOR" => original("each port has its own listener"),
+        "CONTROLPORT" => original("ports are administered with consolectl(1)"),
         _ => return console(plan, known, line, place),
     };
     plan.leave(place, what, why);
@@ -144,12 +145,12 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
     }
     plan.set(&mut draft, "timeout", number(timeout.trim()), &format!("timeout {timeout}"), place);
     let line = known.defaults.line(plan, &mut draft);
-    let mut said = Vec::new();
+    let mut original = Vec::new();
     serial.give_with(plan, &mut draft, line, place, &mut |plan, draft, word| {
-        said.extend(word.split_once('=').map(|(name, _)| name.to_owned()));
+        original.extend(word.split_once('=').map(|(name, _)| name.to_owned()));
         other(plan, draft, known, word, place)
     });
-    known.defaults.options(plan, &mut draft, &said);
+    known.defaults.options(plan, &mut draft, &original);
     plan.ports.push(draft);
     Ok(())
 }

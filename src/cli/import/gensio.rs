@@ -4,42 +4,27 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::plan::quoted;
+use super::error::SourceLine;
+use super::plan::{Draft, Plan, quoted};
 use super::words::{self, Line};
-use super::{Draft, Plan, SourceLine};
 use crate::config::Value;
 use crate::port::Pause;
 
 /// Filters in gensio(5).
-const FILTERS: [&str; 18] = [
-    "afskmdm",
-    "ax25",
-    "certauth",
-    "chardelay",
-    "conacc",
-    "keepopen",
-    "kiss",
-    "mdns",
-    "msgdelim",
-    "mux",
-    "perf",
-    "ratelimit",
-    "relpkt",
-    "script",
-    "ssl",
-    "telnet",
-    "trace",
-    "xlt",
-];
+const FILTERS: &str = "afskmdm ax25 certauth chardelay conacc keepopen kiss mdns msgdelim mux perf ratelimit relpkt \
+     script ssl telnet trace xlt";
 /// Terminal gensios other than TCP and serial ports.
-const OTHERS: [&str; 12] =
-    ["dummy", "echo", "file", "ipmisol", "pty", "sctp", "sound", "stdin", "stdio", "udp", "unix", "vsock"];
+const OTHERS: &str = "dummy echo file ipmisol pty sctp sound stdin stdio udp unix vsock";
+
+fn is_one_of(words: &str, name: &str) -> bool {
+    words.split(' ').any(|word| word == name)
+}
 
 /// A layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Part {
     /// As in the file.
-    said: String,
+    original: String,
     /// The text before the parentheses, unquoted.
     name: String,
     /// The text in parentheses.
@@ -56,7 +41,7 @@ fn parts(text: &str, separators: &[char]) -> Vec<Part> {
             parts.push(Part::default());
             continue;
         }
-        part.said.push(c);
+        part.original.push(c);
         let is_plain = quote.is_none() && !escaped;
         match c {
             '(' if is_plain => {
@@ -98,7 +83,7 @@ fn parts(text: &str, separators: &[char]) -> Vec<Part> {
         }
     }
     for part in &mut parts {
-        part.said = part.said.trim().to_owned();
+        part.original = part.original.trim().to_owned();
         part.name = part.name.trim().to_owned();
     }
     parts
@@ -117,16 +102,16 @@ impl Serial {
     pub fn of(connector: &str) -> Result<Self, String> {
         let mut parts = parts(connector, &[',']).into_iter().peekable();
         let mut layers = Vec::new();
-        while let Some(part) = parts.next_if(|part| FILTERS.contains(&part.name.as_str())) {
-            layers.push(part.said);
+        while let Some(part) = parts.next_if(|part| is_one_of(FILTERS, &part.name)) {
+            layers.push(part.original);
         }
         let first = parts.next().unwrap_or_default();
         let (device, options) = match first.name.as_str() {
             "serialdev" | "sterm" | "termios" => {
-                (parts.next().unwrap_or_default().said, first.options.unwrap_or_default())
+                (parts.next().unwrap_or_default().original, first.options.unwrap_or_default())
             }
             // In gensio, a plain path is a serial port.
-            name if name.starts_with('/') => (first.said, String::new()),
+            name if name.starts_with('/') => (first.original, String::new()),
             "" => return Err("the connector is empty".to_owned()),
             kind => {
                 return Err(format!(
@@ -136,15 +121,16 @@ impl Serial {
             }
         };
         // Options may follow the path after a space.
-        let mut words =
-            self::parts(&device, &[' ', '\t', '\n', '\r']).into_iter().filter(|part| !part.said.is_empty());
+        let mut words = self::parts(&device, &[' ', '\t', '\n', '\r'])
+            .into_iter()
+            .filter(|part| !part.original.is_empty());
         let device = words.next().unwrap_or_default().name;
         if !device.starts_with('/') || device.contains("*{") {
             return Err(format!("its device is {:?}: expected a path", quoted(&device)));
         }
         let behind = words.map(|part| part.name).collect::<Vec<_>>();
         let space = [',', ' ', '\t', '\n', '\r'];
-        let more = parts.flat_map(|part| self::parts(&part.said, &space));
+        let more = parts.flat_map(|part| self::parts(&part.original, &space));
         let options = self::parts(&options, &space).into_iter();
         let words = behind.into_iter().chain(more.chain(options).map(|part| part.name));
         Ok(Self { device, words: words.filter(|word| !word.is_empty()).collect(), layers })
@@ -232,18 +218,18 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLi
     draft.keys.remove("listen");
     draft.keys.remove("ssh_port");
     let mut rest = parts(text, &[',']);
-    let layers = rest.iter().take_while(|part| FILTERS.contains(&part.name.as_str())).count();
+    let layers = rest.iter().take_while(|part| is_one_of(FILTERS, &part.name)).count();
     for layer in rest.drain(..layers) {
-        plan.leave(place, quoted(&layer.said), "consoles use SSH");
+        plan.leave(place, quoted(&layer.original), "consoles use SSH");
     }
-    if let Some(other) = rest.first().filter(|part| OTHERS.contains(&part.name.as_str())) {
+    if let Some(other) = rest.first().filter(|part| is_one_of(OTHERS, &part.name)) {
         draft.closed = true;
-        plan.leave(place, quoted(&other.said), "only TCP is supported: no listener");
+        plan.leave(place, quoted(&other.original), "only TCP is supported: no listener");
         return;
     }
     if let Some(tcp) = rest.first().filter(|part| part.name == "tcp") {
         if tcp.options.as_ref().is_some_and(|options| !options.is_empty()) {
-            plan.leave(place, quoted(&tcp.said), "options of listeners are not supported");
+            plan.leave(place, quoted(&tcp.original), "options of listeners are not supported");
         }
         rest.remove(0);
     }
@@ -332,7 +318,7 @@ fn listen(family: Option<&str>, host: Option<&str>) -> Listen {
 
 /// `remaddr`: the allowed client addresses. A listener accepts all addresses or this machine only, so that it becomes the latter.
 pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
-    let said = format!("remaddr: {}", quoted(text));
+    let original = format!("remaddr: {}", quoted(text));
     let is_local = |address: &str| {
         let host = parts(address, &[',']).into_iter().map(|part| part.name);
         let mut host = host.skip_while(|word| ["tcp", "ipv4", "ipv6", "ipv6n4"].contains(&word.as_str()));
@@ -345,7 +331,7 @@ pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLin
         .filter(|address| !address.is_empty())
         .partition(|address| address.starts_with('!'));
     if !back.is_empty() {
-        plan.leave(place, &said, "outgoing connections are not supported");
+        plan.leave(place, &original, "outgoing connections are not supported");
     }
     if addresses.is_empty() {
         return;
@@ -359,10 +345,10 @@ pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLin
         .is_some_and(|(listen, _)| listen.as_array().is_some_and(|all| all.iter().all(is_loopback)));
     if !listens_here {
         let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
-        plan.set(draft, "listen", here, &said, place);
+        plan.set(draft, "listen", here, &original, place);
     }
     if !addresses.into_iter().all(is_local) {
-        plan.leave(place, said, super::NARROWER);
+        plan.leave(place, original, super::consent::NARROWER);
     }
 }
 

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 
-use super::plan::quoted;
+use super::error::{ImportError, SourceLine};
+use super::plan::{Draft, Plan, quoted};
+use super::source::Source;
 use super::words::{flag, number};
-use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// A line `KEY = VALUE`.
@@ -109,29 +110,31 @@ fn begin(plan: &mut Plan, section: &Section) -> Result<Option<Draft>, ImportErro
 }
 
 fn global(plan: &mut Plan, key: &str, value: &str, place: &SourceLine) {
-    let said = format!("{key} = {value}");
+    let original = format!("{key} = {value}");
     match key {
-        "sshport" => plan.set_server("ssh_port", tcp_port(value), &said, place),
-        "monitorpath" => plan.set_server("monitor", value.into(), &said, place),
-        "portbase" => {
-            plan.leave(place, quoted(&said), "each port has its own ssh_port here; --first-port assigns them")
-        }
-        "opendelay" => plan.leave(place, quoted(&said), "a device is opened after udev has processed it"),
-        _ => plan.leave(place, quoted(&said), "not supported here"),
+        "sshport" => plan.set_server("ssh_port", tcp_port(value), &original, place),
+        "monitorpath" => plan.set_server("monitor", value.into(), &original, place),
+        "portbase" => plan.leave(
+            place,
+            quoted(&original),
+            "each port has its own ssh_port here; --first-port assigns them",
+        ),
+        "opendelay" => plan.leave(place, quoted(&original), "a device is opened after udev has processed it"),
+        _ => plan.leave(place, quoted(&original), "not supported here"),
     }
 }
 
 fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &SourceLine) {
-    let said = format!("{key} = {value}");
+    let original = format!("{key} = {value}");
     match meant(key) {
-        "enabled" => plan.set(draft, "enabled", flag(value), &said, place),
-        "baudrate" => plan.set(draft, "baud", number(value), &said, place),
-        "bytesize" => plan.set(draft, "bytesize", number(value), &said, place),
-        "stopbits" => plan.set(draft, "stopbits", number(value), &said, place),
-        "parity" => plan.set(draft, "parity", letter(value), &said, place),
-        "xonxoff" => plan.set(draft, "xonxoff", flag(value), &said, place),
-        "rtscts" => plan.set(draft, "rtscts", flag(value), &said, place),
-        "sshport" => plan.set(draft, "ssh_port", tcp_port(value), &said, place),
+        "enabled" => plan.set(draft, "enabled", flag(value), &original, place),
+        "baudrate" => plan.set(draft, "baud", number(value), &original, place),
+        "bytesize" => plan.set(draft, "bytesize", number(value), &original, place),
+        "stopbits" => plan.set(draft, "stopbits", number(value), &original, place),
+        "parity" => plan.set(draft, "parity", letter(value), &original, place),
+        "xonxoff" => plan.set(draft, "xonxoff", flag(value), &original, place),
+        "rtscts" => plan.set(draft, "rtscts", flag(value), &original, place),
+        "sshport" => plan.set(draft, "ssh_port", tcp_port(value), &original, place),
         "logtype" => {
             let kind = match value {
                 "0" => "none",
@@ -140,20 +143,20 @@ fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &Sour
                 "3" => "both",
                 other => other,
             };
-            plan.set(draft, "log.type", kind.into(), &said, place);
+            plan.set(draft, "log.type", kind.into(), &original, place);
         }
         "logfile" => plan.leave(
             place,
-            quoted(&said),
+            quoted(&original),
             format_args!("the log is /var/log/consoleserver/{}/console.log", draft.name),
         ),
         "timeout" if value.parse() == Ok(0.0) => {}
         "timeout" => plan.leave(
             place,
-            quoted(&said),
+            quoted(&original),
             "there, the timeout of a read; here, `timeout` disconnects idle sessions",
         ),
-        _ => plan.leave(place, quoted(&said), "not supported here"),
+        _ => plan.leave(place, quoted(&original), "not supported here"),
     }
 }
 

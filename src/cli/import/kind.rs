@@ -2,7 +2,20 @@
 
 use std::path::Path;
 
-use super::{Program, former};
+use clap::ValueEnum;
+
+use super::former;
+
+/// The program that a configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Program {
+    /// conserver.cf
+    Conserver,
+    /// ser2net.yaml, or ser2net.conf of before 4.0
+    Ser2net,
+    /// config.ini
+    Consoleserver,
+}
 
 /// From its file name extension.
 pub fn by_name(path: &Path) -> Option<Program> {

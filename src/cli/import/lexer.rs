@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::error::{ImportError, SourceLine};
 use super::plan::quoted;
-use super::{ImportError, Source, SourceLine};
+use super::source::Source;
 
 /// Nested includes, as in conserver.
 const MAX_DEPTH: usize = 10;

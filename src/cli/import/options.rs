@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::quoted;
-use super::{Draft, Plan, SourceLine, consent};
+use super::consent;
+use super::error::SourceLine;
+use super::plan::{Draft, Plan, quoted};
 use crate::config::Value;
 
 /// Sets the line settings of a port, and reports other options.

@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::ImportError;
+use super::error::{ImportError, SourceLine};
 use crate::cli::table::table;
 use crate::cli::value;
 use crate::config::changes::KeyPath;
@@ -15,26 +14,11 @@ use crate::port::PortName;
 use crate::session::plain;
 
 /// Ports of one import. With their keys they stay below the limit of uncommitted changes (`MAX_CHANGES`).
-pub const MAX_PORTS: usize = 256;
+const MAX_PORTS: usize = 256;
 /// Characters of a port's name.
 const MAX_NAME: usize = 32;
 /// Characters of foreign words that are quoted in messages.
 const MAX_QUOTED: usize = 60;
-
-/// A line of a file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SourceLine {
-    /// The name of the file.
-    pub file: Arc<str>,
-    /// The line, from 1.
-    pub line: usize,
-}
-
-impl fmt::Display for SourceLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", plain(&self.file), self.line)
-    }
-}
 
 /// A port to import.
 #[derive(Debug)]
@@ -101,7 +85,7 @@ impl Plan {
             return Ok(None);
         }
         if self.ports.len() == MAX_PORTS {
-            return Err(ImportError::TooMany(place.clone()));
+            return Err(ImportError::TooMany(place.clone(), MAX_PORTS));
         }
         let mut draft = Draft {
             name: self.free(fit),
@@ -141,21 +125,28 @@ impl Plan {
             .unwrap_or(name)
     }
 
-    /// Sets a key of a port; a value that the key rejects is reported. `said` is the text in the file.
-    pub fn set(&mut self, draft: &mut Draft, key: &'static str, new: Value, said: &str, place: &SourceLine) {
+    /// Sets a key of a port; a value that the key rejects is reported. `original` is the text in the file.
+    pub fn set(
+        &mut self,
+        draft: &mut Draft,
+        key: &'static str,
+        new: Value,
+        original: &str,
+        place: &SourceLine,
+    ) {
         let known = keys::find(keys::PORT, key).expect("a key of the table");
         match known.put(&mut Port::default(), &new) {
             Ok(()) => drop(draft.keys.insert(key, (new, place.clone()))),
-            Err(refused) => self.leave(place, quoted(said), format_args!("{key}: {refused}")),
+            Err(refused) => self.leave(place, quoted(original), format_args!("{key}: {refused}")),
         }
     }
 
     /// Sets a key of `[server]`.
-    pub fn set_server(&mut self, key: &'static str, new: Value, said: &str, place: &SourceLine) {
+    pub fn set_server(&mut self, key: &'static str, new: Value, original: &str, place: &SourceLine) {
         let known = keys::find(keys::SERVER, key).expect("a key of the table");
         match known.put(&mut Server::default(), &new) {
             Ok(()) => drop(self.server.insert(key, (new, place.clone()))),
-            Err(refused) => self.leave(place, quoted(said), format_args!("server.{key}: {refused}")),
+            Err(refused) => self.leave(place, quoted(original), format_args!("server.{key}: {refused}")),
         }
     }
 
@@ -165,13 +156,13 @@ impl Plan {
     }
 
     /// Assigns free TCP ports, from `first` up, to ports without one.
-    pub fn number(&mut self, first: u16, there: &Config) {
+    pub fn number(&mut self, first: u16, existing: &Config) {
         let own = self.ports.iter().filter_map(|port| port.keys.get("ssh_port")?.0.as_integer());
-        let others = there.ports.values().filter_map(|port| port.ssh_port).chain(there.server.ssh_port);
+        let others = existing.ports.values().filter_map(|port| port.ssh_port).chain(existing.server.ssh_port);
         let taken: BTreeSet<i64> = own.chain(others.map(i64::from)).collect();
         let mut free = (i64::from(first)..=u16::MAX.into()).filter(|port| !taken.contains(port));
         for port in &mut self.ports {
-            let has = there.ports.get(&port.name).is_some_and(|port| port.ssh_port.is_some());
+            let has = existing.ports.get(&port.name).is_some_and(|port| port.ssh_port.is_some());
             if has || port.closed || port.keys.contains_key("ssh_port") {
                 continue;
             }
@@ -182,8 +173,8 @@ impl Plan {
     }
 
     /// Removes conflicts with the existing configuration: a TCP port or device of another port. A port that loses its device is left out.
-    pub fn resolve_conflicts(&mut self, there: &Config) {
-        let mut config = there.clone();
+    pub fn resolve_conflicts(&mut self, existing: &Config) {
+        let mut config = existing.clone();
         for (key, (new, _)) in &self.server {
             put(keys::SERVER, &mut config.server, key, new);
         }
@@ -218,13 +209,13 @@ impl Plan {
     }
 
     /// Prints the ports with their keys, then what is not imported.
-    pub fn show(&self, there: &Config, to: &mut impl Write) -> io::Result<()> {
+    pub fn show(&self, existing: &Config, to: &mut impl Write) -> io::Result<()> {
         if !self.server.is_empty() {
             writeln!(to, "server")?;
             rows(&self.server, to)?;
         }
         for draft in &self.ports {
-            let changes = if there.ports.contains_key(&draft.name) { ", which exists" } else { "" };
+            let changes = if existing.ports.contains_key(&draft.name) { ", which exists" } else { "" };
             writeln!(to, "port {}{changes} ({})", draft.name, draft.place)?;
             rows(&draft.keys, to)?;
         }
@@ -236,7 +227,7 @@ impl Plan {
         }
         let has = |draft: &Draft| {
             draft.keys.contains_key("ssh_port")
-                || there.ports.get(&draft.name).is_some_and(|port| port.ssh_port.is_some())
+                || existing.ports.get(&draft.name).is_some_and(|port| port.ssh_port.is_some())
         };
         let without = |closed: bool| {
             let names = self.ports.iter().filter(|draft| draft.closed == closed && !has(draft));

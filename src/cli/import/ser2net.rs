@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::consent;
+use super::error::{ImportError, SourceLine};
 use super::gensio::{self, Serial};
 use super::lexer::Include;
-use super::plan::quoted;
+use super::plan::{Draft, Plan, quoted};
+use super::source::Source;
 use super::words::{self, Line, flag};
 use super::yaml::{self, Anchors, Node};
-use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// Nested includes.
@@ -55,8 +56,8 @@ impl Defaults {
     }
 
     /// Applies default options that a connection does not set.
-    pub fn options(&self, plan: &mut Plan, draft: &mut Draft, said: &[String]) {
-        for name in OPTIONS.iter().filter(|name| !said.iter().any(|other| other == *name)) {
+    pub fn options(&self, plan: &mut Plan, draft: &mut Draft, original: &[String]) {
+        for name in OPTIONS.iter().filter(|name| !original.iter().any(|other| other == *name)) {
             if let Some((value, place)) = self.get(name, "ser2net") {
                 option(plan, draft, name, value, place);
             }
@@ -240,7 +241,7 @@ fn connection(
             _ => options.push((key, node)),
         }
     }
-    let mut said = Vec::new();
+    let mut original = Vec::new();
     // Write-only access is not possible here.
     let mut unread = None;
     for (key, node) in options {
@@ -254,9 +255,9 @@ fn connection(
             }
             None => plan.leave(&key.place, quoted(name), without(name)),
         }
-        said.push(name.to_owned());
+        original.push(name.to_owned());
     }
-    defaults.options(plan, &mut draft, &said);
+    defaults.options(plan, &mut draft, &original);
     if let Some(place) = unread {
         consent::nobody(plan, &mut draft, &place);
     }
@@ -282,7 +283,7 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
             plan.set(draft, "groups", Value::Array(Vec::new()), name, place);
             let why = if everybody {
                 plan.set(draft, "read_only_groups", Value::Array(vec!["*".into()]), name, place);
-                "nobody may write; every user may watch"
+                "no write access; every user may watch"
             } else {
                 "nobody may write, and read-only access is given to groups only (read_only_groups)"
             };

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImportError, SourceLine};
+use super::error::{ImportError, SourceLine};
 
 /// Bytes of a file and all that it includes, as for our own configuration: ten times the largest known file.
 const MAX_BYTES: usize = 1024 * 1024;

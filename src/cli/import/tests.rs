@@ -1,4 +1,4 @@
-//! What no file may do to the readers, and what they say of mistakes.
+//! Bounds of the readers, and their error messages.
 
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn left(plan: &Plan) -> Vec<String> {
     shown.lines().filter(|line| line.starts_with("f:")).map(str::to_owned).collect()
 }
 
-/// Texts of which a reader may make much.
+/// Random texts made of tokens of the formats.
 fn hostile() -> impl Strategy<Value = String> {
     let parts = prop::sample::select(vec![
         "console",
@@ -79,7 +79,7 @@ fn hostile() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn no_text_is_too_much_for_a_reader(text in hostile()) {
-        // Right or wrong, there is an answer, and it can be said.
+        // Valid or not, there is a result, and it can be displayed.
         for plan in [conserver(&text), ser2net(&text), former::plan(&source(&text)), ini::plan(&source(&text))] {
             match plan {
                 Ok(mut plan) => {
@@ -100,7 +100,7 @@ fn the_size_of_an_import_is_bounded() {
         doubled.push_str(&format!("define: &a{n} \"*(a{})*(a{})\"\n", n - 1, n - 1));
     }
     let doubled = left(&ser2net(&doubled).unwrap());
-    assert_eq!(doubled[0], "f:12: define a11: left out: a text of more than 16384 bytes");
+    assert_eq!(doubled[0], "f:12: define a11: left out: a string of more than 16384 bytes");
     let wide = format!("define: &a {}\n{}", "x".repeat(16_000), "define: &b '*(a)'\n".repeat(1_000));
     assert!(matches!(ser2net(&wide), Err(ImportError::TooLong(..))));
 
@@ -113,7 +113,7 @@ fn the_size_of_an_import_is_bounded() {
     assert_eq!(long, "f:1: a list of more than 1024 words");
 
     let endless = left(&conserver("#include x\n").unwrap());
-    assert_eq!(endless, ["f:1: #include x: files in 10 files, as many as conserver reads"]);
+    assert_eq!(endless, ["f:1: #include x: more than 10 nested files, which is conserver's limit"]);
     let endless = conserver("#include x\n#include x\n").unwrap_err().to_string();
     assert!(endless.ends_with(": more than 256 files"), "{endless}");
     let endless = left(&ser2net("include: x\n").unwrap());

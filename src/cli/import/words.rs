@@ -1,7 +1,7 @@
 //! Line settings of ser2net and gensio(5): `115200n81`, `rtscts`, `local=false`, and those before 4.0, `8DATABITS`, `-XONXOFF`.
 
-use super::plan::quoted;
-use super::{Draft, Plan, SourceLine};
+use super::error::SourceLine;
+use super::plan::{Draft, Plan, quoted};
 use crate::config::Value;
 
 /// The line settings so far.

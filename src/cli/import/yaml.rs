@@ -7,8 +7,9 @@ use std::panic::{self, AssertUnwindSafe};
 
 use libyaml_safer::{Event, EventData, Parser};
 
+use super::error::{ImportError, SourceLine};
 use super::plan::quoted;
-use super::{ImportError, Source, SourceLine};
+use super::source::Source;
 
 /// Appended to the text: libyaml-safer 0.3 reads ahead without a check, and panics if a file ends in an escape; libyaml reads NULs there.
 const LOOKAHEAD: [u8; 16] = [b'\n'; 16];
