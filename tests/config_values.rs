@@ -82,7 +82,7 @@ fn times_and_sizes_have_units_and_limits() {
         Some(keys::find(keys::TRIGGER, key).unwrap().get(&rule).unwrap().to_string())
     };
     for (key, value) in
-        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("rest", "\"1440m\"")]
+        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("cooldown", "\"1440m\"")]
     {
         assert_eq!(of_rule(key, value).as_deref(), Some(value), "{key} = {value}");
     }

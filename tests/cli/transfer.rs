@@ -147,7 +147,11 @@ fn a_file_that_exists_is_not_overwritten_and_what_is_no_file_is_not_sent() {
     fs::write(&there_is, "mine").unwrap();
     let mut near = bench.transfer(&["receive", there_is.to_str().unwrap()]);
     near.ends_with(1);
-    assert!(near.aside().ends_with("there-is exists: remove it, or give another name\n"), "{}", near.aside());
+    assert!(
+        near.aside().ends_with("there-is already exists: remove it, or use another name\n"),
+        "{}",
+        near.aside()
+    );
     assert_eq!(fs::read(&there_is).unwrap(), b"mine");
     let mut near = bench.transfer(&["send", bench.there.to_str().unwrap()]);
     near.ends_with(1);
@@ -187,7 +191,7 @@ fn an_interrupted_transfer_cancels_the_far_end() {
     near.signal(Signal::SIGINT);
     near.ends_with(1);
     assert!(
-        near.aside().contains("interrupted: the far end was sent the cancel sequence"),
+        near.aside().contains("interrupted: the cancel sequence was sent to the far end"),
         "{}",
         near.aside()
     );
