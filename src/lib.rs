@@ -36,9 +36,12 @@ pub mod session;
 pub mod trigger;
 
 pub mod exec;
+pub mod rfc2217;
 
 pub mod attach;
 pub mod ssh;
+
+pub mod plaintext;
 
 pub mod service;
 

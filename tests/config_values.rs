@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Address, Config, EscapePrefix, Groups, KeysCommand, KeysCommandUser, KeysFile, Log, LogType,
-    Pattern, Port, RootLogin, Server, SshAlgorithms, Trigger, Writers, keys,
+    Access, Address, Config, Endpoint, EscapePrefix, Groups, KeysCommand, KeysCommandUser, KeysFile, Log,
+    LogType, Pattern, Port, RootLogin, Server, SshAlgorithms, Trigger, Writers, keys,
 };
 use consoleserver::port::{
     Baud, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName, Source,
@@ -82,7 +82,7 @@ fn times_and_sizes_have_units_and_limits() {
         Some(keys::find(keys::TRIGGER, key).unwrap().get(&rule).unwrap().to_string())
     };
     for (key, value) in
-        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("rest", "\"1440m\"")]
+        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("cooldown", "\"1440m\"")]
     {
         assert_eq!(of_rule(key, value).as_deref(), Some(value), "{key} = {value}");
     }
@@ -252,7 +252,8 @@ fn mapping() -> impl Strategy<Value = Mapping> {
 prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
-        (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(), line in line(), modem in modem(), log in log(),
+        (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(),
+        (remote_settings, plaintext_beyond_loopback) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
         (character, line_pause, imap, omap) in (pause(), pause(), mapping(), mapping()),
         listen in of(addresses()), banner in of(banner()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
@@ -265,6 +266,7 @@ prop_compose! {
             enabled, like: None, line, device: None, source: None, on_demand: false, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
             log, description,
             scrollback: granules * 64 * 1024, low_latency, modem, escape, reconnect, replay, triggers,
+            remote_settings, rfc2217: None, raw: None, plaintext_beyond_loopback,
             pacing: Pacing { character, line: line_pause }, imap, omap,
         }
     }
@@ -319,7 +321,12 @@ prop_compose! {
             let device = (!by_name && source.is_none()).then(|| PathBuf::from(format!("/dev/{device}")));
             let on_demand = on_demand && source.is_some();
             let ssh_port = (!bare).then_some(number);
-            (name.parse::<PortName>().unwrap(), Port { ssh_port, device, source, on_demand, ..port })
+            // At the number that SSH does not have.
+            let at = |address: &str| format!("{address}:{number}").parse::<Endpoint>().unwrap();
+            let rfc2217 = (bare && by_name).then(|| at("[::1]"));
+            let beyond = if port.plaintext_beyond_loopback { "192.0.2.1" } else { "127.0.0.1" };
+            let raw = (bare && !by_name).then(|| at(beyond));
+            (name.parse::<PortName>().unwrap(), Port { ssh_port, device, source, on_demand, rfc2217, raw, ..port })
         });
         let ports = ports.collect();
         Config { server, access: Access { groups, root, ..keys }, ports, ..Config::default() }

@@ -80,6 +80,11 @@ fn addresses_become_listeners_and_a_disabled_port_is_started_by_nothing() {
 }
 
 #[test]
+fn plain_listeners_stand_beside_that_of_ssh_and_without_one() {
+    golden("plaintext");
+}
+
+#[test]
 fn device_paths_and_on_board_ports_are_wanted_by_their_device_units() {
     golden("devices");
 }

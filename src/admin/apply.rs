@@ -158,7 +158,7 @@ impl Plan {
         }
         if was_enabled || is_up {
             self.moved(now, units, name, unit);
-        } else if after.ssh_port.is_some() {
+        } else if new.tcp_listeners(after).next().is_some() {
             self.steps.push(Step::Start(socket));
         }
         if old_path != new_path {
@@ -271,8 +271,8 @@ fn newly_bound(old: &Config, new: &Config, steps: &[Step]) -> Vec<SocketAddr> {
 
 fn addresses(config: &Config, which: impl Fn(&PortName) -> bool) -> Vec<SocketAddr> {
     let ports = config.ports.iter().filter(|(name, _)| which(name));
-    let listeners = ports.filter_map(|(_, port)| Some((port.ssh_port?, config.listen(port))));
-    listeners.flat_map(|(tcp, listen)| at(listen, tcp)).chain(server(&config.server)).collect()
+    let listeners = ports.flat_map(|(_, port)| config.tcp_listeners(port));
+    listeners.flat_map(|(listen, tcp)| at(listen, tcp)).chain(server(&config.server)).collect()
 }
 
 pub(super) fn server(server: &Server) -> Vec<SocketAddr> {

@@ -283,7 +283,7 @@ impl State {
         }
         let key = self.make(&mut candidate, to, author)?;
         for (path, value) in changes::keys_of(&text, from) {
-            if !matches!(path.key, Some("ssh_port" | "device")) {
+            if !matches!(path.key, Some("ssh_port" | "device" | "rfc2217" | "raw")) {
                 self.put(&mut candidate, path.at(to), Some(value), author)?;
             }
         }

@@ -19,7 +19,7 @@ impl PortMove {
         let listens = |config: &Config| match &port {
             None => server(&config.server),
             Some(name) => config.ports.get(name).map_or_else(Vec::new, |port| {
-                port.ssh_port.map_or_else(Vec::new, |tcp| at(config.listen(port), tcp).collect())
+                config.tcp_listeners(port).flat_map(|(listen, tcp)| at(listen, tcp)).collect()
             }),
         };
         let (holds, wants) = (listens(now.config), listens(new));

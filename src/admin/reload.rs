@@ -270,10 +270,11 @@ impl Core {
             return Err(Error::Port(format!("{port} is not in the running configuration: reload it first")));
         };
         let port = state.instances.of(port);
-        let ssh = settings.ssh_port.map(|_| port.ssh_socket());
+        let listens = state.running_config.tcp_listeners(settings).next().is_some();
+        let tcp = listens.then(|| port.ssh_socket());
         let path = port.path_unit();
         let watch = self.generated()?.entries.contains_key(std::path::Path::new(&path)).then_some(path);
-        let units = [Some(port.local_socket()), ssh, watch, Some(port.service())];
+        let units = [Some(port.local_socket()), tcp, watch, Some(port.service())];
         let active = self.units.active().await?;
         for unit in units.into_iter().flatten() {
             // If the port runs, its socket listens already, and systemd would reject a start.
@@ -343,8 +344,9 @@ fn by_hand(plan: &Plan, denied: &UnitsError) -> String {
 
 /// Whether a port that should listen does not.
 fn deaf(config: &Config, name: &PortName) -> bool {
-    let addresses = config.ports.get(name).and_then(|port| Some((port.ssh_port?, config.listen(port))));
-    addresses.is_some_and(|(tcp, listen)| apply::at(listen, tcp).any(|address| listen_on(address).is_ok()))
+    let listeners = config.ports.get(name).into_iter().flat_map(|port| config.tcp_listeners(port));
+    let mut addresses = listeners.flat_map(|(listen, tcp)| apply::at(listen, tcp));
+    addresses.any(|address| listen_on(address).is_ok())
 }
 
 /// Binds and listens on an address like systemd, then closes it.

@@ -156,11 +156,16 @@ impl Server {
     ) -> Result<bool, String> {
         let (told, done) = oneshot::channel();
         let asked = async {
-            self.console.hub.control().send(Control::Lease { settings, lease, told }).await.ok()?;
+            self.console
+                .hub
+                .control()
+                .send(Control::Lease { settings, lease, sends: false, told })
+                .await
+                .ok()?;
             done.await.ok()
         };
         match tokio::time::timeout(LINE_TIMEOUT, asked).await {
-            Ok(Some(done)) => done,
+            Ok(Some(done)) => done.map(|refused| !refused.contains(&"baud")),
             Ok(None) => Err(format!("{} is shutting down", self.console.name())),
             Err(_) => Err(format!("{}: timeout while setting the rate", self.console.name())),
         }

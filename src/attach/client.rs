@@ -143,6 +143,14 @@ pub fn apply(runtime_dir: &Path, port: &PortName) -> Result<Vec<String>, AttachE
     }
 }
 
+/// Begins a session without a terminal: what the caller writes goes to the device, and [`Frames`] come back.
+pub fn open(runtime_dir: &Path, port: &PortName, options: Options) -> Result<UnixStream, AttachError> {
+    match ask(runtime_dir, port, &Request::Connect { terminal: false, options })? {
+        (Reply::Connected, stream) => Ok(stream),
+        (reply, _) => Err(unexpected(port, reply)),
+    }
+}
+
 /// Sends a break in the name of `by`.
 pub fn send_break(
     runtime_dir: &Path,

@@ -53,9 +53,10 @@ impl Assignment {
     /// The words for each of several ports. Brackets in the value of a key that differs between ports are expanded to one value per port:
     /// `ssh_port=[8100-8147]` for 48 ports.
     pub fn for_ports(&self, ports: &[PortName]) -> Result<Vec<Vec<String>>, ValueError> {
-        let own = ["device", "source", "ssh_port", "description", "log.file"].contains(&self.key.as_str());
+        let own = ["device", "source", "ssh_port", "rfc2217", "raw", "description", "log.file"]
+            .contains(&self.key.as_str());
         if let ([word], true) = (self.words.as_slice(), own && ports.len() > 1) {
-            let unique = ["device", "source", "ssh_port"].contains(&self.key.as_str());
+            let unique = ["device", "source", "ssh_port", "rfc2217", "raw"].contains(&self.key.as_str());
             match expand(word) {
                 Ok(values) if values.len() == ports.len() => {
                     return Ok(values.into_iter().map(|value| vec![value]).collect());

@@ -11,7 +11,7 @@ const COLUMN: usize = 28;
 /// The commands, grouped by task.
 pub const GROUPS: &[(&str, &str)] = &[
     ("Show", "list status who show diff log grep doctor check"),
-    ("Use a console", "connect watch send expect break power autobaud disconnect ssh-config"),
+    ("Use a console", "connect watch send expect break power autobaud transfer disconnect ssh-config"),
     ("Manage ports", "create copy rename learn remove import start stop"),
     (
         "Configure a port",
@@ -39,6 +39,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),
     ("power", &["power core-1 status", "power core-1 cycle", "power core-1,core-2 off --yes"]),
     ("autobaud", &["autobaud ttyUSB0 --set"]),
+    (
+        "transfer",
+        &["transfer ttyUSB0 send --protocol ymodem image.bin", "transfer ttyUSB0 receive config.txt"],
+    ),
     ("disconnect", &["disconnect ttyUSB0 bob"]),
     ("diff", &["diff", "diff p[01-48]", "diff --full"]),
     (

@@ -17,7 +17,7 @@ use super::commands::check::Check;
 use super::commands::shorthand::Shorthand;
 use super::commands::{
     autobaud, change, check, commit, connect, diff, drive, learn, list, power, rename, sessions, show,
-    ssh_config, status,
+    ssh_config, status, transfer,
 };
 use super::error::{CommandError, Done};
 use super::parse::{self, NoCommand};
@@ -81,9 +81,11 @@ impl Program {
             command => {
                 // Printed at the end, so that a command prints all of its output or none, and a closed output is an error.
                 let mut shown = Vec::new();
+                // `transfer` handles Control-C itself, and cancels the far end.
+                let interruptible = self.at_prompt && !matches!(command, Command::Transfer(_));
                 let done = self.runtime.block_on(async {
                     let interrupted = async {
-                        match self.at_prompt {
+                        match interruptible {
                             true => tokio::signal::ctrl_c().await,
                             false => std::future::pending().await,
                         }
@@ -129,6 +131,7 @@ impl Program {
             Command::Power(options) => power::run(options, client, to).await,
             Command::Disconnect(disconnect) => sessions::disconnect(disconnect, client, to).await,
             Command::Autobaud(autobaud) => autobaud::run(autobaud, client, to).await,
+            Command::Transfer(transfer) => transfer::run(transfer, client, to).await,
             Command::Learn(learn) => learn::run(learn, client, to).await,
             Command::Import(options) => import::run(options, client, to).await,
             Command::SshConfig(options) => ssh_config::run(options, client, to).await,

@@ -22,6 +22,7 @@ use super::commands::sessions::{Break, Disconnect};
 use super::commands::shorthand::Shorthand;
 use super::commands::show::Show;
 use super::commands::ssh_config::SshConfigOptions;
+use super::commands::transfer::Transfer;
 use super::doctor::Doctor;
 use super::import::ImportOptions;
 
@@ -100,6 +101,8 @@ pub enum Command {
     Power(PowerOptions),
     /// Detect the line rate of a device: listen at common rates until its output reads as text
     Autobaud(Autobaud),
+    /// Transfer a file to or from the device by XMODEM, YMODEM or ZMODEM (lrzsz)
+    Transfer(Transfer),
     #[command(flatten)]
     AtPort(AtPort),
     /// List attached users

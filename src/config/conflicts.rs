@@ -58,8 +58,12 @@ impl Config {
             listeners.insert(tcp, vec![("server.ssh_port".to_owned(), &self.server.listen)]);
         }
         for (name, port) in &self.ports {
-            if let Some(tcp) = port.ssh_port {
-                let (key, addresses) = (path(name, "ssh_port"), self.listen(port));
+            let ssh = port.ssh_port.map(|tcp| ("ssh_port", self.listen(port), tcp));
+            let plain = port
+                .plain_listeners()
+                .map(|(key, endpoint)| (key, std::slice::from_ref(&endpoint.address), endpoint.port));
+            for (key, addresses, tcp) in ssh.into_iter().chain(plain) {
+                let key = path(name, key);
                 let there = listeners.entry(tcp).or_default();
                 match there.iter().find(|(_, other)| overlap(addresses, other)) {
                     Some((other, _)) => {

@@ -73,6 +73,8 @@ const LEVEL: &str = "\"leave\", \"on\" or \"off\"";
 const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
 const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every user";
 const BANNER: &str = "the absolute path of a text file, such as \"/etc/issue.net\", or \"none\"";
+const ENDPOINT: &str =
+    "an IP address with a TCP port, such as \"[::1]:7001\" or \"127.0.0.1:7002\", or \"none\"";
 const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
 
 /// `[server]`
@@ -315,6 +317,34 @@ pub static PORT: &[Key<Port>] = &[
         general: true,
         put: |port, v| store(&mut port.modem.rts, value::word(v)),
         get: |port| Some(port.modem.rts.word().into()),
+    },
+    Key {
+        name: "remote_settings",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.remote_settings, value::flag(v)),
+        get: |port| Some(port.remote_settings.into()),
+    },
+    Key {
+        name: "rfc2217",
+        expects: ENDPOINT,
+        general: false,
+        put: |port, v| store(&mut port.rfc2217, value::endpoint(v)),
+        get: |port| port.rfc2217.as_ref().map(|endpoint| endpoint.to_string().into()),
+    },
+    Key {
+        name: "raw",
+        expects: ENDPOINT,
+        general: false,
+        put: |port, v| store(&mut port.raw, value::endpoint(v)),
+        get: |port| port.raw.as_ref().map(|endpoint| endpoint.to_string().into()),
+    },
+    Key {
+        name: "plaintext_beyond_loopback",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.plaintext_beyond_loopback, value::flag(v)),
+        get: |port| Some(port.plaintext_beyond_loopback.into()),
     },
     Key {
         name: "output_delay",

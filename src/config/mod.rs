@@ -11,6 +11,7 @@ pub mod commit;
 pub mod compare;
 mod conflicts;
 mod edit;
+mod endpoint;
 mod escape;
 mod fault;
 mod file;
@@ -37,6 +38,7 @@ use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortNa
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
 pub use conflicts::{Conflict, Shared, overlap};
+pub use endpoint::{Endpoint, EndpointError};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
@@ -90,6 +92,15 @@ impl Config {
     pub fn take_instances(&mut self, mut instances: Instances) {
         instances.retain(|port, _| self.ports.contains_key(port));
         self.instances = instances;
+    }
+
+    /// Everything that a port listens on over TCP: SSH, and the plain listeners.
+    pub fn tcp_listeners<'a>(&'a self, port: &'a Port) -> impl Iterator<Item = (&'a [Address], u16)> {
+        let ssh = port.ssh_port.map(|tcp| (self.listen(port), tcp));
+        let plain = port
+            .plain_listeners()
+            .map(|(_, endpoint)| (std::slice::from_ref(&endpoint.address), endpoint.port));
+        ssh.into_iter().chain(plain)
     }
 
     /// What a port's SSH listener offers; `None` is the admin CLI.
@@ -176,6 +187,14 @@ pub struct Port {
     pub low_latency: bool,
     /// State of DTR and RTS after the device is opened.
     pub modem: ModemLevels,
+    /// Whether a client of RFC 2217 may set the line, DTR and RTS while it is there.
+    pub remote_settings: bool,
+    /// Where RFC 2217 is served without a login; `None` = nowhere.
+    pub rfc2217: Option<Endpoint>,
+    /// Where the bytes of the line are served without a login; `None` = nowhere.
+    pub raw: Option<Endpoint>,
+    /// Whether those two may be reached from other machines.
+    pub plaintext_beyond_loopback: bool,
     /// Delays in output to the device.
     pub pacing: Pacing,
     /// Character mapping of input from the device.
@@ -190,6 +209,15 @@ pub struct Port {
     pub replay: usize,
     /// Trigger rules.
     pub triggers: Triggers,
+}
+
+impl Port {
+    /// Its listeners without a login, by their keys.
+    pub fn plain_listeners(&self) -> impl Iterator<Item = (&'static str, &Endpoint)> {
+        [("rfc2217", &self.rfc2217), ("raw", &self.raw)]
+            .into_iter()
+            .filter_map(|(key, endpoint)| Some((key, endpoint.as_ref()?)))
+    }
 }
 
 impl Default for Port {
@@ -214,6 +242,10 @@ impl Default for Port {
             scrollback: 256 * 1024,
             low_latency: true,
             modem: ModemLevels::default(),
+            remote_settings: false,
+            rfc2217: None,
+            raw: None,
+            plaintext_beyond_loopback: false,
             pacing: Pacing::default(),
             imap: Mapping::default(),
             omap: Mapping::default(),

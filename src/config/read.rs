@@ -45,6 +45,10 @@ const SINGLE: &str = "applies to a single port: set it in [ports.NAME]";
 const NO_COMMAND_USER: &str =
     "requires authorized_keys_command_user, the user that runs the command, such as \"nobody\"";
 
+/// A plain listener that other machines reach.
+const PLAINTEXT: &str = "other machines would reach the port without login and encryption: use a loopback address such as \
+                         \"[::1]:7001\", or set plaintext_beyond_loopback = true";
+
 /// A trigger rule that can never fire.
 const IDLE_RULE: &str = "expected match = \"a regular expression\", or silence = \"5m\", or both";
 
@@ -232,6 +236,7 @@ impl<'a> Reader<'a> {
                 self.template_of(&path, like, config, &mut port);
             }
             self.port(&path, table, &mut port);
+            self.plaintext(&path, &mut port);
             config.own.insert(name.clone(), self.own(&path, table));
             config.ports.insert(name, port);
         }
@@ -265,6 +270,21 @@ impl<'a> Reader<'a> {
             }
             let layer = self.layer(&path, &stated);
             config.templates.insert(name, layer);
+        }
+    }
+
+    /// A plain listener that other machines reach requires a key that allows it. A wrong one is removed, also where
+    /// the rest of a wrong file is used.
+    fn plaintext(&mut self, path: &str, port: &mut Port) {
+        for (key, endpoint) in [("rfc2217", &mut port.rfc2217), ("raw", &mut port.raw)] {
+            if !port.plaintext_beyond_loopback
+                && endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_loopback())
+            {
+                *endpoint = None;
+                let key = format!("{path}.{key}");
+                let place = self.spans.get(&key).cloned().unwrap_or_default();
+                self.faults.add_value(place, key, PLAINTEXT.to_owned());
+            }
         }
     }
 

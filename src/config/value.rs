@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{Address, AddressError};
+use super::endpoint::{Endpoint, EndpointError};
 use super::{
     EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
@@ -113,6 +114,17 @@ pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
         None => match numeric(value)? {
             0 => Err(Rejected::Value),
             port => Ok(Some(port)),
+        },
+    }
+}
+
+pub(super) fn endpoint(value: &Value) -> Parsed<Option<Endpoint>> {
+    match text(value)? {
+        "none" => Ok(None),
+        word => match word.parse() {
+            Ok(endpoint) => Ok(Some(endpoint)),
+            Err(EndpointError::Syntax(_)) => Err(Rejected::Value),
+            Err(error) => Err(Rejected::Because(error.to_string())),
         },
     }
 }

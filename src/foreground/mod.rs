@@ -172,10 +172,11 @@ fn listen(
     name: &PortName,
     port: &Port,
 ) -> Result<Vec<std::net::TcpListener>, ForegroundError> {
-    match port.ssh_port {
-        Some(number) => listen_ssh(name, config.listen(port), number),
-        None => Ok(Vec::new()),
+    let mut listeners = Vec::new();
+    for (addresses, number) in config.tcp_listeners(port) {
+        listeners.extend(listen_ssh(name, addresses, number)?);
     }
+    Ok(listeners)
 }
 
 fn device(config: &Config, name: &PortName, port: &Port) -> PathBuf {

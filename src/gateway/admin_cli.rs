@@ -28,6 +28,9 @@ pub(super) struct AdminCli {
 /// Why there is no session, for the user.
 #[derive(Debug, PartialEq, Eq, Error)]
 enum Rejected {
+    /// The subsystem of ports.
+    #[error("rfc2217 is a subsystem of each port, at its own ssh_port: ssh -s -p 8023 HOST rfc2217")]
+    Rfc2217,
     #[error("{0}")]
     Port(#[from] PortError),
     #[error("{0}")]
@@ -171,6 +174,7 @@ fn parse(name: &str, request: ChannelRequest) -> Result<Run, Rejected> {
             Ok(Run::Line(Line::try_from(line)?))
         }
         (Some(port), ChannelRequest::Shell) => Ok(Run::Console(port)),
+        (_, ChannelRequest::Rfc2217) => Err(Rejected::Rfc2217),
         (Some(port), ChannelRequest::Command(_)) => Err(Rejected::CommandForConsole(port)),
     }
 }

@@ -168,7 +168,7 @@ async fn send_input(
                     return Input::Gone;
                 }
             }
-            Event::Break => {}
+            Event::Break | Event::TimedBreak(_) => {}
         }
         typed.settle(weight);
     }

@@ -131,7 +131,7 @@ impl Plan {
             return;
         }
         let socket = "console-cli.socket";
-        self.file(format!("{socket}.d/10-listen.conf"), listen(&addresses, tcp, source));
+        self.file(format!("{socket}.d/10-listen.conf"), listen(&[(addresses, tcp)], source));
         self.link(format!("{STARTER}/{socket}"), socket);
     }
 
@@ -148,10 +148,11 @@ impl Plan {
         let attach = name.local_socket();
         let mut dependencies = format!("Requires={attach}\nAfter={attach}\n");
         let mut sockets = vec![("console-attach@", attach)];
-        let addresses = port.ssh_port.map(|tcp| (tcp, possible(config.listen(port))));
-        if let Some((tcp, addresses)) = addresses.filter(|(_, addresses)| !addresses.is_empty()) {
+        let listeners = config.tcp_listeners(port).map(|(addresses, tcp)| (possible(addresses), tcp));
+        let listeners: Vec<_> = listeners.filter(|(addresses, _)| !addresses.is_empty()).collect();
+        if !listeners.is_empty() {
             let socket = name.ssh_socket();
-            self.file(format!("{socket}.d/10-listen.conf"), listen(&addresses, tcp, source));
+            self.file(format!("{socket}.d/10-listen.conf"), listen(&listeners, source));
             // Not Requires=: if the socket fails, because another program has its TCP port, the console is
             // still read and logged.
             dependencies.push_str(&format!("Wants={socket}\nPartOf={socket}\nAfter={socket}\n"));
@@ -235,15 +236,19 @@ pub(super) fn is_adapter(name: &str) -> bool {
 }
 
 /// The ListenStream= lines of a socket.
-fn listen(addresses: &[Address], tcp: u16, source: Option<&Path>) -> String {
+fn listen(listeners: &[(Vec<Address>, u16)], source: Option<&Path>) -> String {
     let mut text = HEADER.to_owned();
     if let Some(source) = source.and_then(path_value) {
         // With SourcePath=, `systemctl status` reports that the file has changed since.
         text.push_str(&format!("[Unit]\nSourcePath={source}\n\n"));
     }
     text.push_str("[Socket]\nListenStream=\n");
-    let ipv4_is_listed = addresses.iter().any(Address::is_ipv4);
-    for address in addresses {
+    // Only the first listener, SSH, may have `[::]` stand for IPv4 too. No other listener of a port has its number.
+    let ipv4_is_listed =
+        listeners.first().is_some_and(|(addresses, _)| addresses.iter().any(Address::is_ipv4));
+    for (address, tcp) in
+        listeners.iter().flat_map(|(addresses, tcp)| addresses.iter().zip(std::iter::repeat(*tcp)))
+    {
         // A number alone is [::] with IPv4, or IPv4 only on a kernel without IPv6, where `[::]:NUMBER`
         // would fail.
         let line = match (address.ip(), address.interface()) {

@@ -18,15 +18,17 @@ pub enum Control {
     Examine(oneshot::Sender<Condition>),
     /// Close the line and open it again.
     Reopen,
-    /// Set the line otherwise until the lease ends. The reply is whether the driver could. No input is sent in that time.
+    /// Set the line otherwise until the lease ends. The reply is the keys of the settings that the driver refused.
     Lease {
         /// The settings.
         settings: LineSettings,
         /// Ends when its sender is dropped. The line drops it when it is set or closed. `None` changes the settings of the own lease,
         /// so that no input is sent between two rates.
         lease: Option<oneshot::Receiver<()>>,
+        /// Whether input is sent in that time. DTR and RTS are then restored too.
+        sends: bool,
         /// Receives the result.
-        told: oneshot::Sender<Result<bool, String>>,
+        told: oneshot::Sender<Result<Vec<&'static str>, String>>,
     },
     /// Set a modem line of the port. The reply is whether the driver could.
     Set(ModemLine, bool, oneshot::Sender<Result<(), String>>),

@@ -514,11 +514,22 @@ impl Device {
         self.opened();
     }
 
-    /// Sets the line for a lease. Returns whether the driver has set exactly that rate.
-    pub(super) fn try_settings(&mut self, tty: &Stream, settings: &LineSettings) -> Result<bool, String> {
+    /// Sets the line for a lease. Returns the keys of the settings that the driver refused.
+    pub(super) fn try_settings(
+        &mut self,
+        tty: &Stream,
+        settings: &LineSettings,
+    ) -> Result<Vec<&'static str>, String> {
+        if tty.source().is_some_and(|connection| connection.dialer().source().has_line()) {
+            return Err(format!("the line of {} is set by its configuration only", self.name));
+        }
         self.leased = true;
         match tty.apply(settings) {
-            Ok(refused) => Ok(!refused.iter().any(|refused| refused.key == "baud")),
+            Ok(refused) => {
+                // How long a reader may be waited for depends on the rate that the line has.
+                self.hub.state().cursors.set_baud(settings.baud);
+                Ok(refused.iter().map(|refused| refused.key).collect())
+            }
             Err(error) => Err(format!("cannot set {settings}: {error}")),
         }
     }
@@ -526,6 +537,7 @@ impl Device {
     /// Restores the configured settings. What the driver refuses of them was reported before.
     pub(super) fn set_back(&mut self, tty: &Stream) {
         self.leased = false;
+        self.hub.state().cursors.set_baud(self.wanted.settings.baud);
         self.coalescing.restart();
         if let Err(error) = tty.apply(&self.wanted.settings) {
             let failed = format!("cannot set {} again: {error}", self.wanted.settings);

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::breaks::{self, BreakDeadline, Pause};
 use super::device::{Device, ReadStatus};
 use super::identity::Still;
+use super::lease::{self, Lease};
 use super::source::{SourceConfig, SourceLink, StoredLine};
 use super::stream::{Output, Stream};
 use super::wake::Wakeups;
@@ -250,7 +251,7 @@ impl Line {
         let Self { device, inbox: Inbox { input: inbox, control }, changes, break_deadline, link, end } =
             self;
         let mut pause: Option<Pause<'_>> = None;
-        let mut lease: Option<oneshot::Receiver<()>> = None;
+        let mut lease: Option<Lease> = None;
         let mut gap = Gap::default();
         // This worked when the device was opened. If it fails now, reopening reports why and retries.
         let Ok(mut wakeups) = Wakeups::new(tty) else { return Lost::Moved };
@@ -270,7 +271,9 @@ impl Line {
             tokio::select! {
                 _ = &mut *end => return Lost::Ended,
                 Some(change) = changes.recv() => {
-                    lease = None;
+                    if let Some(lease) = lease.take() {
+                        lease.give_back(tty, &device.wanted);
+                    }
                     let before = device.take(change);
                     if before.path != device.wanted.path {
                         device.hub.note(format!("the device is now {}", device.wanted.path.display()));
@@ -303,12 +306,14 @@ impl Line {
                     None => drop(event),
                 },
                 // Before any further output.
-                () = over(&mut lease), if lease.is_some() => {
-                    lease = None;
+                () = lease::over(&mut lease), if lease.is_some() => {
                     device.set_back(tty);
+                    if let Some(lease) = lease.take() {
+                        lease.give_back(tty, &device.wanted);
+                    }
                 }
                 Some(control) = control.recv() => match control {
-                    Control::Lease { settings, lease: None, told } => {
+                    Control::Lease { settings, lease: None, told, .. } => {
                         let set = match &lease {
                             Some(_) => device.try_settings(tty, &settings),
                             None => Err(format!("{}: the line was reconfigured or unplugged in the meantime", device.name)),
@@ -318,13 +323,13 @@ impl Line {
                     Control::Lease { told, .. } if lease.is_some() => {
                         let _ = told.send(Err(format!("another user is testing line rates at {}", device.name)));
                     }
-                    Control::Lease { told, .. } if phase != Phase::Idle => {
+                    Control::Lease { told, sends: false, .. } if phase != Phase::Idle => {
                         let name = &device.name;
                         let _ = told.send(Err(format!("{name}: input is being sent to the device, try again")));
                     }
-                    Control::Lease { settings, lease: ends, told } => {
+                    Control::Lease { settings, lease: Some(ends), sends, told } => {
+                        lease = Some(Lease::begin(ends, sends, tty));
                         let set = device.try_settings(tty, &settings);
-                        lease = ends;
                         let _ = told.send(set);
                     }
                     control => {
@@ -340,7 +345,7 @@ impl Line {
                 },
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
-                Some(input) = inbox.recv(), if phase == Phase::Idle => match input {
+                Some(input) = inbox.recv(), if phase.takes_input() => match input {
                     Input::Bytes(bytes) | Input::Paced { bytes, .. } if break_deadline.has_given_up() => {
                         break_deadline.give_up(bytes.len());
                     }
@@ -427,22 +432,21 @@ enum Phase {
     Pacing,
     /// A break or a drain is in progress.
     Paused,
-    /// A user tests line rates.
-    Leased,
+    /// A client has set the line otherwise; input is sent meanwhile only if its lease `sends`.
+    Leased { sends: bool },
 }
 
 impl Phase {
-    fn of(
-        writing: Option<&Writing>,
-        pause: Option<&Pause<'_>>,
-        lease: Option<&oneshot::Receiver<()>>,
-        gap: &Gap,
-    ) -> Self {
+    fn takes_input(self) -> bool {
+        matches!(self, Self::Idle | Self::Leased { sends: true })
+    }
+
+    fn of(writing: Option<&Writing>, pause: Option<&Pause<'_>>, lease: Option<&Lease>, gap: &Gap) -> Self {
         match (pause, writing, lease) {
             (Some(_), _, _) => Self::Paused,
             (None, Some(_), _) if gap.due().is_some() => Self::Pacing,
             (None, Some(_), _) => Self::Writing,
-            (None, None, Some(_)) => Self::Leased,
+            (None, None, Some(lease)) => Self::Leased { sends: lease.sends },
             (None, None, None) => Self::Idle,
         }
     }
@@ -488,14 +492,6 @@ fn left_of(writing: Option<Writing>) -> usize {
 fn report_discarded(bytes: usize) {
     if bytes > 0 {
         tracing::warn!("{bytes} bytes of input that the device did not accept were discarded for a break");
-    }
-}
-
-async fn over(lease: &mut Option<oneshot::Receiver<()>>) {
-    match lease {
-        // Nothing is ever sent on it.
-        Some(lease) => drop(lease.await),
-        None => std::future::pending().await,
     }
 }
 

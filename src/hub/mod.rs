@@ -9,6 +9,7 @@ mod control;
 mod cursor;
 mod device;
 mod identity;
+mod lease;
 pub mod line;
 mod notes;
 mod quality;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -13,11 +14,12 @@ use super::{Listeners, Options, ServiceError, SignalRequest, Signals};
 use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
-use crate::config::{Config, ConfigError, Rules, Triggers};
+use crate::config::{Config, ConfigError, Endpoint, Port, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
 use crate::hub::{Hub, LineState, SourceConfig, StoredLine};
 use crate::ownership::Claims;
+use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
 use crate::session::{Console, Directory, PortList};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
@@ -48,6 +50,7 @@ pub(super) struct PortService {
     /// Whether the port has an SSH listener.
     has_ssh: bool,
     attach: Arc<attach::server::Server>,
+    plaintext: Arc<plaintext::Server>,
     access: watch::Sender<Access>,
     rules: watch::Sender<Rules>,
     triggers: watch::Sender<Triggers>,
@@ -121,12 +124,19 @@ impl PortService {
         console.set_unit(unit.clone());
         let ssh = ssh::Server::new(door, auth_socket, &unit);
         let mut doors = JoinSet::new();
-        let has_ssh = !listeners.ssh.is_empty();
+        let plaintext = plaintext::Server::new(console.clone());
+        let mut has_ssh = false;
+        for listener in listeners.ssh {
+            match plain_protocol(&console.settings(), &listener) {
+                Some(protocol) => drop(doors.spawn(plaintext.clone().accept(listener, protocol))),
+                None => {
+                    has_ssh = true;
+                    doors.spawn(ssh.clone().accept(listener));
+                }
+            }
+        }
         if has_ssh {
             load_host_keys(&ssh);
-        }
-        for listener in listeners.ssh {
-            doors.spawn(ssh.clone().accept(listener));
         }
         let (apply, applies) = mpsc::channel(MAX_QUEUED_ORDERS);
         let attach = attach::server::Server::new(console.clone(), rules.subscribe(), health.clone(), apply);
@@ -139,6 +149,7 @@ impl PortService {
             ssh,
             has_ssh,
             attach,
+            plaintext,
             access,
             rules,
             triggers,
@@ -162,6 +173,7 @@ impl PortService {
         let mut attached = self.console.attached();
         let mut connections = self.ssh.connections();
         let mut clients = self.attach.clients();
+        let mut plain_clients = self.plaintext.clients();
         let mut health = self.health.clone();
         let mut refused = self.console.hub.refused();
         let mut silence = self.silence.clone();
@@ -187,6 +199,7 @@ impl PortService {
                 _ = attached.changed() => {}
                 _ = connections.changed() => {}
                 _ = clients.changed() => {}
+                _ = plain_clients.changed() => {}
                 _ = health.changed() => {}
                 _ = host_keys.changed() => {}
                 _ = refused.changed() => {}
@@ -214,7 +227,9 @@ impl PortService {
     }
 
     fn visited(&self) -> bool {
-        *self.ssh.connections().borrow() > 0 || *self.attach.clients().borrow() > 0
+        *self.ssh.connections().borrow() > 0
+            || *self.attach.clients().borrow() > 0
+            || *self.plaintext.clients().borrow() > 0
     }
 
     /// Reads the configuration again and applies what concerns this port; sessions stay. An invalid one changes nothing. `asked`
@@ -294,16 +309,18 @@ impl PortService {
     /// Notifies the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { console, ssh, attach, mut line, end_line, wanted_log, log, doors, .. } = self;
+        let Self { console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, doors, .. } = self;
         drop(doors);
         console.close(why);
         let (mut attached, mut connections, mut clients) =
             (console.attached(), ssh.connections(), attach.clients());
+        let mut plain_clients = plaintext.clients();
         let farewell = async {
             let _ = attached.wait_for(|count| *count == 0).await;
             // The last output of a session has left this process only when its connection has ended.
             let _ = connections.wait_for(|count| *count == 0).await;
             let _ = clients.wait_for(|count| *count == 0).await;
+            let _ = plain_clients.wait_for(|count| *count == 0).await;
         };
         let _ = tokio::time::timeout(SESSIONS_DRAIN_TIMEOUT, farewell).await;
         // It reports what it knows before the log ends: the last input and output.
@@ -398,6 +415,18 @@ fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
         log_input: port.log.input,
         source,
     }
+}
+
+/// The protocol of a plain listener, by its address. Any other listener is SSH: a socket that has not been moved
+/// since the configuration changed requires a login.
+fn plain_protocol(port: &Port, listener: &TcpListener) -> Option<Protocol> {
+    let at = listener.local_addr().ok()?;
+    [(Protocol::Rfc2217, &port.rfc2217), (Protocol::Raw, &port.raw)].into_iter().find_map(
+        |(protocol, endpoint)| {
+            let Endpoint { address, port } = endpoint.as_ref()?;
+            (*port == at.port() && address.ip() == at.ip().to_canonical()).then_some(protocol)
+        },
+    )
 }
 
 fn neighbours(config: &Config) -> PortList {

@@ -41,11 +41,12 @@ pub(super) enum Outcome {
 
 /// A break requested by SSH (RFC 4335), or by `l0` to `l9`.
 pub(super) fn break_of(here: &Context, longer: u8) -> Input {
-    here.console.hub.break_of(
-        BREAK_DURATION + BREAK_STEP * longer.into(),
-        here.user.clone(),
-        here.breaks.clone(),
-    )
+    break_of_length(here, BREAK_DURATION + BREAK_STEP * longer.into())
+}
+
+/// A break requested by RFC 2217.
+pub(super) fn break_of_length(here: &Context, length: Duration) -> Input {
+    here.console.hub.break_of(length, here.user.clone(), here.breaks.clone())
 }
 
 pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Action) -> Outcome {

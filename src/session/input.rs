@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::commands::{Outcome, act, break_of};
+use super::commands::{Outcome, act, break_of, break_of_length};
 use super::escape::EscapeMachine;
 use super::input_queue::{Event, Typed};
 use super::{Context, Reply, SessionEnd};
@@ -82,6 +82,10 @@ pub(super) async fn run(
                     Event::Break => {
                         typing.release();
                         typing.submit(break_of(here, 0));
+                    }
+                    Event::TimedBreak(length) => {
+                        typing.release();
+                        typing.submit(break_of_length(here, length));
                     }
                     Event::End => taken = typing.end(),
                 }

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -28,6 +29,8 @@ pub enum Event {
     Bytes(Vec<u8>),
     /// A break (RFC 4335).
     Break,
+    /// A break of this length (RFC 2217).
+    TimedBreak(Duration),
     /// End of input.
     End,
 }
@@ -37,7 +40,7 @@ impl Event {
     pub fn weight(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len() + ENTRY_OVERHEAD_BYTES,
-            Self::Break | Self::End => ENTRY_OVERHEAD_BYTES,
+            Self::Break | Self::TimedBreak(_) | Self::End => ENTRY_OVERHEAD_BYTES,
         }
     }
 }
@@ -132,8 +135,10 @@ impl Feeder {
         match &event {
             Event::Bytes(bytes) if bytes.is_empty() => return true,
             Event::Bytes(bytes) => gate.owed += bytes.len(),
-            Event::Break if gate.waiting >= gate.limit + BREAK_QUEUE_BYTES => return false,
-            Event::Break => {}
+            Event::Break | Event::TimedBreak(_) if gate.waiting >= gate.limit + BREAK_QUEUE_BYTES => {
+                return false;
+            }
+            Event::Break | Event::TimedBreak(_) => {}
             Event::End if std::mem::replace(&mut gate.ended, true) => return true,
             Event::End => {}
         }
@@ -144,6 +149,19 @@ impl Feeder {
         }
         gate.replenish();
         true
+    }
+
+    /// Waits until the session has handed over everything that it was fed, or has ended. Cancel safe.
+    pub async fn drained(&self) {
+        std::future::poll_fn(|context| {
+            let mut gate = lock(&self.gate);
+            if gate.waiting == 0 || self.events.is_closed() {
+                return Poll::Ready(());
+            }
+            gate.reader = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Ready while less than the limit waits.

@@ -42,6 +42,8 @@ pub struct Gone;
 pub trait Outlet: Send {
     /// Sends device output; on a terminal, notices too.
     fn send(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
+    /// The session is in the roster under this number.
+    fn attached(&mut self, _id: SessionId) {}
     /// Sends a notice to a client without a terminal, on a second stream (standard error of an SSH client).
     fn notice(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
     /// Whether the client can switch to another console itself.
@@ -197,6 +199,7 @@ pub async fn run<O: Outlet>(
     let cursor = console.hub.session_cursor(head);
     let user = client.user.clone();
     let (membership, Notifications { notices, disconnect: mut dismissal }) = console.attach(client);
+    outlet.attached(membership.id);
     let (own, answers) = mpsc::channel(REPLY_QUEUE);
     let (moves, reached_at, errands) =
         (outlet.can_switch(), outlet.reached_at(), Arc::new(Semaphore::new(1)));

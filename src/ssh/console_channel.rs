@@ -12,6 +12,7 @@ use crate::auth::protocol::{Exit, Identity, Target};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
 use crate::exec::{self, Request, Task};
+use crate::rfc2217;
 use crate::session::{self, AttachedUser, Console, DRAIN_TIMEOUT, Options, SessionEnd};
 
 /// Access to a port, and how users are authenticated. Both change with the settings.
@@ -92,6 +93,9 @@ impl Destination for ConsoleChannel {
         let client = AttachedUser { user: identity.name, from: from.to_string(), right };
         let terminal = terminal.is_some();
         let asked = match request {
+            ChannelRequest::Rfc2217 => {
+                return exit(rfc2217::serve(self.console.clone(), client, typed, outlet).await);
+            }
             ChannelRequest::Shell => Ok(Request::Session(Options::default())),
             ChannelRequest::Command(line) => exec::parse(&line),
         };

@@ -77,6 +77,8 @@ pub enum ChannelRequest {
     Shell,
     /// A command: `ssh host command`.
     Command(Vec<u8>),
+    /// The line of a port by RFC 2217: `ssh -s host rfc2217`.
+    Rfc2217,
 }
 
 /// A client's terminal.

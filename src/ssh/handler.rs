@@ -345,6 +345,7 @@ impl<D: Destination> Handler for Connection<D> {
             // Rejected as a command of that name, because a failed request has no text, and OpenSSH's scp and sftp would print only
             // "subsystem request failed".
             "sftp" => self.start(channel, ChannelRequest::Command(name.into()), session),
+            "rfc2217" => self.start(channel, ChannelRequest::Rfc2217, session),
             _ => session.channel_failure(channel),
         }
     }

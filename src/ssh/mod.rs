@@ -40,6 +40,7 @@ pub use destination::{ChannelRequest, Destination, Gatekeeping, Login, Screen};
 pub use host_keys::HostKeyState;
 pub use outlet::{SshOutlet, print_messages};
 pub use refuse::refuse;
+pub(crate) use tuning::tune;
 
 use crate::config::SshAlgorithms;
 use crate::seats::Seat;
@@ -280,7 +281,7 @@ async fn logged_in(progress: &mut watch::Receiver<Progress>) -> (Arc<Seat>, Hand
 }
 
 /// Waits until the client no longer acknowledges data. If that cannot be watched, it is taken to be there.
-async fn peer_dead(socket: &Socket, written: &Notify, peer: SocketAddr) {
+pub(crate) async fn peer_dead(socket: &Socket, written: &Notify, peer: SocketAddr) {
     if let Err(error) = Watch::default().wait_until_dead(socket, written).await {
         warn!("cannot watch the connection of {peer}: {error}");
         std::future::pending().await

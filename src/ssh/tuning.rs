@@ -25,7 +25,7 @@ const _: () = assert!(
 );
 
 /// Sends small packets at once, detects dead peers, and limits memory for a client that does not read.
-pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
+pub(crate) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let (time, interval, retries) = KEEPALIVE;

@@ -1,5 +1,5 @@
-//! The commands of the COM port control option (RFC 2217). A server answers with the same command, its code greater by 100, and with the value
-//! that is in effect.
+//! The commands of the COM port control option (RFC 2217). A server answers with the same command, its code
+//! greater by 100, and with the value that is in effect.
 
 use super::option::COM_PORT;
 use super::parser::{SB, SE};
@@ -76,9 +76,11 @@ pub enum Command {
     StopSize(u8),
     /// Flow control, break, DTR, RTS: see [`control`].
     Control(u8),
-    /// Of a server: errors and breaks of the line, see [`line_state`]. Of a client: a query, which is not in the RFC.
+    /// Of a server: errors and breaks of the line, see [`line_state`]. Of a client: a query, which is not in
+    /// the RFC.
     LineState(u8),
-    /// Of a server: the lines of the modem, see [`modem_state`]. Of a client: a query, which is not in the RFC (pyserial's `poll_modem`).
+    /// Of a server: the lines of the modem, see [`modem_state`]. Of a client: a query, which is not in the
+    /// RFC (pyserial's `poll_modem`).
     ModemState(u8),
     /// The peer is to stop sending data.
     Suspend,
@@ -150,7 +152,8 @@ impl Command {
         out.extend([IAC, SE]);
     }
 
-    /// The commands that set a line, or that tell how it is set. Their replies are equal to them if the server has done it.
+    /// The commands that set a line, or that tell how it is set. Their replies are equal to them if the
+    /// server has done it.
     pub fn of_settings(settings: &LineSettings) -> [Self; 5] {
         let LineSettings { baud, bytesize, parity, stopbits, .. } = settings;
         let parity = match parity {
@@ -169,7 +172,8 @@ impl Command {
         ]
     }
 
-    /// The settings of a line with those that this command sets. `None` if it queries, is none of a setting, or sets what no line has.
+    /// The settings of a line with those that this command sets. `None` if it queries, is none of a setting,
+    /// or sets what no line has.
     pub fn apply(&self, mut settings: LineSettings) -> Option<LineSettings> {
         match *self {
             Self::Baud(rate) => settings.baud = Baud::try_from(u64::from(rate)).ok()?,
@@ -198,7 +202,8 @@ impl Command {
         Some(settings)
     }
 
-    /// The server's reply to a command that sets or queries a setting: what is in effect. `None` for other commands.
+    /// The server's reply to a command that sets or queries a setting: what is in effect. `None` for other
+    /// commands.
     pub fn reply(&self, settings: &LineSettings) -> Option<Self> {
         let [baud, data_size, parity, stop_size, flow_control] = Self::of_settings(settings);
         match *self {

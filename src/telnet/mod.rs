@@ -1,9 +1,10 @@
-//! Telnet (RFC 854) with binary transmission (RFC 856) and the COM port control option (RFC 2217), for both roles. Pure: bytes in,
-//! [`Event`]s and the bytes of the replies out.
+//! Telnet (RFC 854) with binary transmission (RFC 856) and the COM port control option (RFC 2217), for both
+//! roles. Pure: bytes in, [`Event`]s and the bytes of the replies out.
 //!
-//! The peer is hostile. Memory is bounded by the input of one call: every byte yields at most one event, every negotiation of three bytes at
-//! most one reply of three bytes, and a subnegotiation is kept up to [`MAX_SUBNEGOTIATION_BYTES`]. A caller writes the replies of one
-//! [`Telnet::receive`] before it reads again, so a peer that does not read its replies is not read from either.
+//! The peer is hostile. Memory is bounded by the input of one call: every byte yields at most one event,
+//! every negotiation of three bytes at most one reply of three bytes, and a subnegotiation is kept up to
+//! [`MAX_SUBNEGOTIATION_BYTES`]. A caller writes the replies of one [`Telnet::receive`] before it reads
+//! again, so a peer that does not read its replies is not read from either.
 //!
 //! A client:
 //!
@@ -101,7 +102,8 @@ impl Telnet {
                     _ => events.push(Event::Data(data.to_vec())),
                 },
                 Some(Token::Command(BRK)) => events.push(Event::Break),
-                // The others are about a terminal's user: interrupt, erase line, go ahead. A serial line has none of them.
+                // The others are about a terminal's user: interrupt, erase line, go ahead. A serial line has
+                // none of them.
                 Some(Token::Command(_)) => {}
                 Some(Token::Negotiation(verb, option)) => {
                     let before = self.com_port();
@@ -145,13 +147,14 @@ impl Telnet {
         }
     }
 
-    /// Appends IAC BRK. Where the COM port control option is used, a break of a certain length is [`control::BREAK_ON`], and later
-    /// [`control::BREAK_OFF`].
+    /// Appends IAC BRK. Where the COM port control option is used, a break of a certain length is
+    /// [`control::BREAK_ON`], and later [`control::BREAK_OFF`].
     pub fn send_break(&self, out: &mut Vec<u8>) {
         out.extend([IAC, BRK]);
     }
 
-    /// Appends a command of a client, or a reply or notification of a server. It is for the caller to wait for [`Event::ComPort`].
+    /// Appends a command of a client, or a reply or notification of a server. It is for the caller to wait
+    /// for [`Event::ComPort`].
     pub fn command(&self, command: &Command, out: &mut Vec<u8>) {
         command.encode(self.role, out);
     }

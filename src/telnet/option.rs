@@ -1,5 +1,5 @@
-//! Negotiation of options without loops: the Q method (RFC 1143). Options are requested once, at the begin, and never given up by this side,
-//! so that of its six states three are left, and no request is ever queued.
+//! Negotiation of options without loops: the Q method (RFC 1143). Options are requested once, at the begin,
+//! and never given up by this side, so that of its six states three are left, and no request is ever queued.
 
 use super::{IAC, Role};
 
@@ -95,7 +95,8 @@ impl Options {
             entry(ECHO, echo, role == Role::Server),
         ];
         if com_port {
-            // RFC 2217: the client sends WILL and the server DO. pyserial's client asks for DO and WILL, and takes either.
+            // RFC 2217: the client sends WILL and the server DO. pyserial's client asks for DO and WILL, and
+            // takes either.
             options.push(entry(COM_PORT, com_port_side, true));
             let other = if com_port_side == Side::Us { Side::Peer } else { Side::Us };
             options.push(entry(COM_PORT, other, false));
@@ -110,7 +111,8 @@ impl Options {
         }
     }
 
-    /// Takes a negotiation, and appends the answer that it needs. Whether the peer has refused the COM port control option.
+    /// Takes a negotiation, and appends the answer that it needs. Whether the peer has refused the COM port
+    /// control option.
     pub(super) fn receive(&mut self, verb: Verb, option: u8, out: &mut Vec<u8>) -> bool {
         let (side, on) = match verb {
             Verb::Will => (Side::Peer, true),
@@ -126,7 +128,8 @@ impl Options {
         };
         let before = entry.state;
         entry.state = if on { State::Yes } else { State::No };
-        // An answer to a request is not answered, nor is what is so already: this is what keeps two ends from a loop.
+        // An answer to a request is not answered, nor is what is so already: this is what keeps two ends from
+        // a loop.
         if (before == State::No && on) || (before == State::Yes && !on) {
             side.verb(on).encode(option, out);
         }

@@ -21,4 +21,5 @@ mod rig;
 mod ssh_config;
 #[path = "../support/tmux.rs"]
 mod tmux;
+mod transfer;
 mod two_prompts;

@@ -19,4 +19,5 @@ pub(super) mod shorthand;
 pub(super) mod show;
 pub(super) mod ssh_config;
 pub(super) mod status;
+pub(super) mod transfer;
 mod watch;
