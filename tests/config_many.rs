@@ -94,7 +94,7 @@ fn an_invalid_or_missing_template_is_reported_with_its_line() {
         ),
         (
             "[ports.a]\nlike = 1\n",
-            "config.toml:2: ports.a.like = 1: expected the name of a template: \"cisco\" for the keys of [templates.cisco]",
+            "config.toml:2: ports.a.like = 1: expected the name of a template, such as \"cisco\" for [templates.cisco]",
         ),
         (
             "[templates.t]\nbaud = \"fast\"\n[ports.a]\nlike = \"t\"\n[ports.b]\nlike = \"t\"\n",
