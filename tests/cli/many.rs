@@ -134,7 +134,7 @@ fn an_unknown_port_or_too_many_are_one_clear_sentence() {
         assert!(refused.contains(wanted) && refused.lines().count() == 1, "{words:?}: {refused}");
     }
     for (words, wanted) in [
-        (&["reload", "p[1-"][..], "a bracket is not closed"),
+        (&["reload", "p[1-"][..], "unmatched bracket"),
         (&["baud", "p[0-9999]", "9600"], "stands for more than 4096 ports"),
         (&["set", "ttyUSB0", "baud"], "expected a value for baud: set PORT KEY VALUE, or set PORT KEY=VALUE"),
         (&["set", "baud=9600", "ttyUSB0"], "expected a port before the keys: set PORT KEY=VALUE"),

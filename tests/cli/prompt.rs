@@ -75,7 +75,7 @@ fn tab_completes_and_control_c_clears_the_line() {
         await "10s"
         await "uncommitted> "
         type "\004"
-        await "not committed"
+        await "changes are uncommitted and will be lost at the next boot"
     "#,
     );
 }
