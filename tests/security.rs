@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Who starts a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
-const STARTS: [(&str, &str); 16] = [
+const STARTS: [(&str, &str); 18] = [
     // authorized_keys_command, on root's word, as its user
     ("src/auth/keys_command.rs", "Command::new(real)"),
     ("src/auth/run.rs", "Command::new(program)"),
@@ -17,6 +17,8 @@ const STARTS: [(&str, &str); 16] = [
     ("src/cli/bounded.rs", "Command::new(\"ls\")"),
     ("src/cli/bounded.rs", "Command::new(\"stat\")"),
     ("src/cli/bounded.rs", "Command::new(\"stat\")"),
+    // lrzsz's programs, as the user who transfers a file
+    ("src/cli/commands/transfer.rs", "Command::new(program)"),
     // By root, as the users that read the configuration
     ("src/cli/doctor/config_file.rs", "Command::new(\"setpriv\")"),
     ("src/cli/doctor/device.rs", "Command::new(\"modprobe\")"),
@@ -28,6 +30,8 @@ const STARTS: [(&str, &str); 16] = [
     // Itself, for what Control-C is to end.
     ("src/cli/program.rs", "Command::new(\"/proc/self/exe\")"),
     ("src/cli/units.rs", "Command::new(\"systemctl\")"),
+    // The program of a port with `source = "unit"`, which the administrator's drop-in names
+    ("src/dial/program.rs", "Command::new(path)"),
     ("src/foreground/children.rs", "Command::new(\"/usr/bin/setpriv\")"),
     ("src/foreground/line.rs", "Command::new(\"/usr/bin/setsid\")"),
 ];
