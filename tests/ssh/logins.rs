@@ -178,5 +178,5 @@ fn without_a_login_helper_all_logins_are_denied_and_the_reason_is_logged() {
     accounts.add("alice", Some("sesame"));
     let mut rig = Rig::with_config(CONFIG);
     rig.start_plugged();
-    is_refused(&rig, with_password(&rig, "alice@127.0.0.1", "sesame"), "no login is possible");
+    is_refused(&rig, with_password(&rig, "alice@127.0.0.1", "sesame"), "login failed: the login helper is unreachable at ");
 }
