@@ -408,7 +408,7 @@ fn under_nohup_it_stays_and_its_programs_ignore_no_signal() {
     instance.signal(Signal::SIGINT);
     instance.says("Ctrl-C: shutting down");
     assert_eq!(instance.ends().code(), Some(0));
-    assert!(!instance.seen.iter().any(|line| line.contains("the terminal is gone")), "{:?}", instance.seen);
+    assert!(!instance.seen.iter().any(|line| line.contains("SIGHUP: shutting down")), "{:?}", instance.seen);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn twenty_users_at_a_device_with_constant_output() {
         people[loser].sees("took over; you are now read-only]");
         assert_eq!(writers(&rig), 1, "after a take-over");
         people[taker].type_in(format!("\x05cbround {round} is on\r"));
-        people[taker].sees("[told 19 others]");
+        people[taker].sees("[message sent to 19 clients]");
         for (_, other) in people.iter_mut().enumerate().filter(|(index, _)| *index != taker) {
             other.sees(&format!(": round {round} is on]"));
         }

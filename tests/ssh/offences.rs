@@ -62,7 +62,7 @@ fn a_client_that_violates_the_protocol_is_disconnected_alone() {
         let mut offender = hostile(&rig, &["offend", offence]);
         offender.ends_with(0);
         inside.sees("attached, read-only]");
-        inside.sees("left]");
+        inside.sees("detached]");
     }
     still_a_console(&rig, &mut inside);
     assert!(rig.private_memory() <= memory + MEMORY, "{} kB instead of {memory}", rig.private_memory());

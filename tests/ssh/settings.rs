@@ -123,7 +123,7 @@ fn another_device_is_opened_under_the_sessions() {
     client.sees("[demo is now set to 19200 8N1]");
     rig.say(b"I am the other one\r\n");
     client.sees("I am the other one");
-    rig.wait_for_log("/dev/other from now on");
+    rig.wait_for_log("# the device is now ");
     client.type_in("hello");
     rig.expect_at_device(b"hello");
     drop(before);

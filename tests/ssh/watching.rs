@@ -93,7 +93,7 @@ fn a_writer_may_only_watch_and_another_ask() {
     second.sees(&format!("[{DEMO} is now read-only; no client has write access]"));
     second.type_in("\x05ca");
     second.sees("[you have write access]");
-    first.sees(&format!("[{DEMO} writes now]"));
+    first.sees(&format!("[{DEMO} now has write access]"));
     second.type_in("\x05cw");
     second.sees("read-only  since");
     second.sees("read-write since");
@@ -111,7 +111,7 @@ fn taking_over_during_a_paste_discards_the_rest_of_it() {
     paster.type_in("\x05cw");
     paster.sees("[users attached to demo");
     taker.type_in("\x05cf");
-    paster.sees("has taken over");
+    paster.sees("took over");
     taker.sees("[you have write access]");
     taker.type_in("|mine|");
     go_on(&rig);
