@@ -52,7 +52,7 @@ async fn removing_a_template_in_use_is_rejected() {
     manager.set("c", "like", &Variant::from("junos"), 0).await.unwrap();
     let refused = printed(bench.port("c").await.reload().await.unwrap_err());
     assert!(
-        refused.contains("there is no template junos") && refused.contains("reload that first"),
+        refused.contains("there is no template junos") && refused.contains("reload it first"),
         "{refused}"
     );
     manager.reload().await.unwrap();

@@ -104,7 +104,7 @@ async fn only_ports_may_report_triggers_and_only_running_ones() {
         (["a", "none", "x"], "a has no running trigger none"),
         (["../a", "panic", "x"], "name"),
         (["a", "../panic", "x"], "invalid trigger name"),
-        (["a", "panic", "x\nPORT=b"], "nothing in it but text"),
+        (["a", "panic", "x\nPORT=b"], "must be printable text"),
         (["a", "panic", &"x".repeat(5000)], "at most 4096 bytes"),
     ] {
         let reported = refused(&report(&bench, "_console-port", words).await);

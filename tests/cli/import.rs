@@ -189,7 +189,7 @@ fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
         let names: Vec<_> = plan
             .lines()
             .filter_map(|line| line.strip_prefix("port ")?.split(' ').next())
-            .filter(|port| value(&plan, port, "device").is_some())
+            .filter(|port| value(&plan, port, "source").is_none())
             .collect();
         let expected: Vec<_> = ports.iter().map(|port| port.0).collect();
         assert_eq!(names, expected, "{case}: {plan}");
@@ -390,7 +390,7 @@ fn ports_are_put_into_the_candidate_only() {
     let changes = bus.done(&["diff", "--json"]);
     let (code, shown, aside) = import(&bus, &["conserver.cf"]);
     assert_eq!((code, aside.as_str()), (0, ""));
-    assert!(shown.contains("ports: 0 to create, 5 to change; imported"), "{shown}");
+    assert!(shown.contains("ports: 0 to create, 7 to change; imported"), "{shown}");
     let count = |changes: &str| serde_json::from_str::<Value>(changes).unwrap().as_array().unwrap().len();
     assert_eq!(count(&bus.done(&["diff", "--json"])), count(&changes));
 }
