@@ -230,10 +230,10 @@ fn consoles_of_conserver_equal_what_conserver_prints() {
             let [name, _, _, kind, rest] = line.splitn(5, ':').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
             };
+            names.push(name.to_owned());
             if kind != "/" {
                 continue;
             }
-            names.push(name.to_owned());
             // A path with a substitution that was not made: conserver cannot open it either.
             if rest.contains('&') {
                 continue;
