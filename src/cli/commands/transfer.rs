@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -300,7 +300,7 @@ impl Transfer {
                         }
                         Kind::Notice => {
                             progress.borrow_mut().end();
-                            eprint!("{}", visible(&String::from_utf8_lossy(&bytes)));
+                            report(&visible(&String::from_utf8_lossy(&bytes)));
                         }
                         _ => return Ok::<_, io::Error>(()),
                     }
@@ -366,9 +366,14 @@ impl Inbox {
 impl Drop for Inbox {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
+            report(&format!("cannot remove {}: {error}\n", self.0.display()));
         }
     }
+}
+
+/// Writes to standard error, which may be closed: the transfer goes on without it.
+fn report(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// The progress bar, on a terminal only.
@@ -389,14 +394,14 @@ impl Progress {
         self.bytes += bytes as u64;
         if self.terminal && self.shown.is_none_or(|shown| shown.elapsed() >= PROGRESS_INTERVAL) {
             self.shown = Some(Instant::now());
-            eprint!("\r{}\x1b[K", bar(self.bytes, self.size, self.begun.elapsed()));
+            report(&format!("\r{}\x1b[K", bar(self.bytes, self.size, self.begun.elapsed())));
         }
     }
 
     /// Clears the line.
     fn end(&mut self) {
         if self.shown.take().is_some() {
-            eprint!("\r\x1b[K");
+            report("\r\x1b[K");
         }
     }
 }
