@@ -368,7 +368,7 @@ fn summary(keys: &[String], state: &State) -> String {
         0 => String::new(),
         _ => format!(" of {}", fold(&ports.into_iter().collect::<Vec<_>>())),
     };
-    format!("{} changes{of}", keys.len())
+    format!("{}{of}", counted(keys.len()))
 }
 
 fn counted(count: usize) -> String {

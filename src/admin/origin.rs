@@ -13,7 +13,7 @@ use crate::auth::status::whose;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Characters of an address or of a unit's name that are kept: systemd's names have at most 255.
-const MAX_ADDRESS_BYTES: usize = 255;
+const MAX_NAME_CHARS: usize = 255;
 
 /// Units of sessions of the admin CLI.
 const ADMIN_SESSION: &str = "console-auth-cli@";
@@ -113,5 +113,5 @@ async fn login(bus: &Connection, id: &str) -> zbus::Result<Option<String>> {
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_ADDRESS_BYTES).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
 }

@@ -90,7 +90,7 @@ impl Shared {
         self.last_call.store(since, Ordering::Relaxed);
     }
 
-    /// When nobody will have called for [`IDLE`]; `None` while somebody does, or a commit waits.
+    /// When nobody will have called for [`IDLE_EXIT_DELAY`]; `None` while somebody does, or a commit waits.
     fn idle_at(&self) -> Option<Instant> {
         let last = self.begun + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
         (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none())

@@ -43,7 +43,7 @@ impl Kind {
     ];
 }
 
-/// The frame of these bytes, at most [`LIMIT`].
+/// The frame of these bytes, at most [`MAX_FRAME_BYTES`].
 pub fn encode(kind: Kind, bytes: &[u8]) -> Vec<u8> {
     let mut frame = Vec::with_capacity(HEADER_BYTES + bytes.len());
     frame.push(kind as u8);

@@ -19,7 +19,7 @@ use crate::system::clock::{clock, reached};
 
 /// Lines kept while a command runs.
 const MAX_KEPT: usize = 50;
-/// Lines of changes that are printed in one [`WINDOW`]: a script may change thousands of keys.
+/// Lines of changes that are printed in one [`BURST_WINDOW`]: a script may change thousands of keys.
 const MAX_SHOWN: usize = 10;
 const BURST_WINDOW: Duration = Duration::from_secs(5);
 /// For the bus to take the subscription before the first prompt.

@@ -300,7 +300,7 @@ pub(super) fn pattern(value: &Value) -> Parsed<Pattern> {
     Pattern::new(text(value)?).map_err(Rejected::Because)
 }
 
-/// Rounded up to [`GRANULE`], so that the ring can be mapped on every kernel.
+/// Rounded up to [`SCROLLBACK_UNIT`], so that the ring can be mapped on every kernel.
 pub(super) fn scrollback(value: &Value) -> Parsed<usize> {
     let (count, unit) = quantity(text(value)?)?;
     let bytes = match unit {

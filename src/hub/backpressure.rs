@@ -1,9 +1,9 @@
 //! Which readers the hub waits for, and how long. Before the ring would overrun a reader, the hub waits a bounded time in which
-//! the reader must free [`QUANTUM`] bytes; a reader that does not has *stalled*, and the hub does not wait for it again until it
+//! the reader must free [`MIN_PROGRESS_BYTES`] bytes; a reader that does not has *stalled*, and the hub does not wait for it again until it
 //! has caught up. A client that keeps up never misses a byte even at memory speed, and a stopped one delays the port only once.
 //!
 //! The wait is shorter than what the kernel buffers at line rate (the 4096 bytes of N_TTY for a session; for the log
-//! also part of the 64 KiB of flip buffers behind it), and QUANTUM is four times those 4096 bytes: a reader that meets the deadline is
+//! also part of the 64 KiB of flip buffers behind it), and [`MIN_PROGRESS_BYTES`] is four times those 4096 bytes: a reader that meets the deadline is
 //! four times as fast as the line, so no sequence of waits can overflow the kernel's buffers.
 
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub enum Puller {
     Log,
 }
 
-/// How long a cursor may take for [`QUANTUM`] bytes at this line rate.
+/// How long a cursor may take for [`MIN_PROGRESS_BYTES`] bytes at this line rate.
 fn moment(puller: Puller, baud: Option<Baud>) -> Duration {
     let (kernel_bytes, longest) = match puller {
         Puller::Session | Puller::Triggers => (4096, SESSION_MAX),

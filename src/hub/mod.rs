@@ -46,7 +46,7 @@ const INPUT_QUEUE: usize = 4;
 const WORDS: u64 = 64 * 1024;
 
 /// For a line to say how it is.
-const EXAMINE_INTERVAL: Duration = Duration::from_secs(1);
+const EXAMINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Milliseconds of a break, if nothing is said: nothing shorter is seen by all devices, and few need more.
 pub const DEFAULT_BREAK_MS: u32 = 500;
@@ -246,7 +246,7 @@ impl Hub {
             self.control.send(Control::Examine(told)).await.ok()?;
             condition.await.ok()
         };
-        tokio::time::timeout(EXAMINE_INTERVAL, asked).await.ok().flatten().unwrap_or_default()
+        tokio::time::timeout(EXAMINE_TIMEOUT, asked).await.ok().flatten().unwrap_or_default()
     }
 
     /// How often input that was on its way was thrown away, because its device had gone: what belongs to it must not follow, even if

@@ -33,7 +33,7 @@ pub struct WatchError {
 pub struct DeviceWatch {
     paths: Vec<PathBuf>,
     inotify: Watched<Notifier>,
-    /// The names that matter and where they are; at most [`MOST_STEPS`] a path.
+    /// The names that matter and where they are; at most [`MAX_STEPS`] a path.
     steps: Vec<(WatchDescriptor, OsString)>,
 }
 

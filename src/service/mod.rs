@@ -30,7 +30,7 @@ const BLOCKING_THREADS: usize = 5;
 /// An idle blocking thread is given up after this.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 /// Descriptors that are told ready at once; more wait for the next turn. tokio's 1024 would be 12 KiB in each port.
-const EVENT_QUEUE: usize = 64;
+const MAX_EVENTS_PER_TICK: usize = 64;
 
 /// Does something on a thread whose stack goes with it. On the main one, what reads the configuration once would leave 40 KiB of stack in
 /// each port; and files may be slow.
@@ -109,7 +109,7 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_io_events_per_tick(EVENT_QUEUE)
+        .max_io_events_per_tick(MAX_EVENTS_PER_TICK)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(BLOCKING_STACK)
         .thread_keep_alive(BLOCKING_IDLE)

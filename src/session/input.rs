@@ -20,7 +20,7 @@ use crate::system::clock::reached;
 use crate::system::memory;
 
 /// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
-const READ_CHUNK: usize = 512;
+const WRITE_CHUNK: usize = 512;
 /// More pieces than these at once are a paste.
 const PASTE_PIECES: usize = 128;
 
@@ -252,7 +252,7 @@ impl<'h> Typing<'h> {
         let (input, weight) = self.waiting.pop_front()?;
         match input {
             Input::Bytes(mut bytes) if self.pacing.is_on() => {
-                let count = if self.discarded { bytes.len() } else { self.pacing.piece(&bytes, READ_CHUNK) };
+                let count = if self.discarded { bytes.len() } else { self.pacing.piece(&bytes, WRITE_CHUNK) };
                 let rest = bytes.split_off(count.min(bytes.len()));
                 let mut settled = weight;
                 if !rest.is_empty() {
@@ -361,11 +361,11 @@ fn queue(waiting: &mut Waiting, input: Input) {
         Input::Bytes(bytes) => {
             let mut rest = &bytes[..];
             if let Some((Input::Bytes(last), _)) = waiting.back_mut() {
-                let (more, others) = rest.split_at(rest.len().min(READ_CHUNK.saturating_sub(last.len())));
+                let (more, others) = rest.split_at(rest.len().min(WRITE_CHUNK.saturating_sub(last.len())));
                 last.extend_from_slice(more);
                 rest = others;
             }
-            waiting.extend(rest.chunks(READ_CHUNK).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
+            waiting.extend(rest.chunks(WRITE_CHUNK).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
         }
         other => waiting.push_back((other, 0)),
     }

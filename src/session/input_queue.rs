@@ -1,4 +1,4 @@
-//! Input that a client has sent and its session has not passed on yet. Nothing is dropped, and the queue is bounded: above [`LIMIT`]
+//! Input that a client has sent and its session has not passed on yet. Nothing is dropped, and the queue is bounded: above [`QUEUE_BYTES`]
 //! bytes the client is stopped until the line has taken some of it. A local client is stopped by not reading its socket, an SSH client
 //! by withholding its window (`ssh::tuning`), so that its other messages, such as keepalives and key exchanges, are still answered.
 
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::sync::mpsc;
 
-/// Bytes that may wait, each event counted with [`OVERHEAD`]. One SSH window more may be in transit (`ssh::tuning`).
+/// Bytes that may wait, each event counted with [`ENTRY_OVERHEAD_BYTES`]. One SSH window more may be in transit (`ssh::tuning`).
 const QUEUE_BYTES: usize = 16 * 1024;
 /// The same for a session at a console, of which only the one writer has input that waits. It is more than any paste: an SSH client whose
 /// window is used up does not read its terminal (OpenSSH, PuTTY), so that an escape or a break after a longer one has no effect. sshd

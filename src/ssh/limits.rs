@@ -79,7 +79,7 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Limits with another time from connection to login than [`GRACE`].
+    /// Limits with another time from connection to login than [`LOGIN_GRACE_TIME`].
     pub fn with_grace(grace: Duration) -> Self {
         Self { grace, slots: Slots::default(), seats: Arc::default(), told: Mutex::default() }
     }

@@ -1,6 +1,6 @@
 //! One typed message on a unix socket: a big-endian `u32` length, then that many bytes of JSON. Both the login
 //! protocol (`auth::protocol`) and the local socket (`attach`) speak it. A peer is hostile until parsed:
-//! a message longer than [`LIMIT`] or one that is not the expected type ends the conversation.
+//! a message longer than [`MAX_MESSAGE_BYTES`] or one that is not the expected type ends the conversation.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -27,7 +27,7 @@ pub enum MessageError {
     /// The socket failed.
     #[error("the peer is gone: {0}")]
     Io(#[from] io::Error),
-    /// The peer announced more than [`LIMIT`].
+    /// The peer announced more than [`MAX_MESSAGE_BYTES`].
     #[error("a message of {0} bytes is longer than the {MAX_MESSAGE_BYTES} that are taken")]
     TooLong(usize),
     /// Not JSON, or not of this protocol.

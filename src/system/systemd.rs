@@ -130,7 +130,7 @@ impl Default for Watchdog {
 /// Where the sockets of the set are, unless somebody says otherwise.
 pub const RUNTIME_DIRECTORY: &str = "/run/consoleserver";
 
-/// Where they are: `RUNTIME_DIRECTORY`, or [`RUNTIME`].
+/// Where they are: `RUNTIME_DIRECTORY`, or [`RUNTIME_DIRECTORY`].
 pub fn runtime_directory() -> std::path::PathBuf {
     std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| RUNTIME_DIRECTORY.into()).into()
 }

@@ -33,10 +33,10 @@ use holder::Process;
 use identity::Ttys;
 use units::Units;
 
-/// What puts a corrected file in force. Whoever is at a port stays there.
-const APPLY_COMMANDS: &str = "consolectl check; consolectl reload";
+/// How a wrong file is corrected and applied. Sessions stay.
+const CORRECT_AND_APPLY: &str = "mend the file; then: consolectl check; consolectl reload";
 /// Lines of a log that are looked at.
-const JOURNAL_LINES: u32 = 200;
+const LOG_LINES: u32 = 200;
 
 /// Ports that are asked at once.
 const AT_ONCE: usize = 64;
@@ -205,13 +205,13 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
 fn stale(fault: &ConfigError) -> Finding {
     Finding::everywhere(
         format!("the configuration is wrong, and the last good one is in force: {fault}"),
-        format!("mend the file; then: {APPLY_COMMANDS}"),
+        CORRECT_AND_APPLY,
     )
 }
 
 fn broken(error: &ConfigError) -> Finding {
     let what = format!("the configuration is wrong, so nothing of it is in force: {error}");
-    Finding::everywhere(what, format!("mend the file; then: {APPLY_COMMANDS}"))
+    Finding::everywhere(what, CORRECT_AND_APPLY)
 }
 
 fn unknown(port: &PortName, config: &Config) -> Finding {
@@ -258,7 +258,7 @@ fn unit_journal(port: &PortName) -> String {
 fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
     let mut sample = Vec::new();
     let command =
-        exec::Command::Log { lines: Some(JOURNAL_LINES), since: None, until: None, follow: false, raw: true };
+        exec::Command::Log { lines: Some(LOG_LINES), since: None, until: None, follow: false, raw: true };
     client::run(runtime, port, command, &mut sample, &mut std::io::stderr())?;
     Ok(String::from_utf8_lossy(&sample).into_owned())
 }
