@@ -4,17 +4,19 @@ CARGO   := $(or $(shell command -v cargo),$(HOME)/.cargo/bin/cargo)
 HOST    := $(shell $(CARGO) -vV 2>/dev/null | sed -n 's/^host: //p')
 NEXTEST := $(shell command -v cargo-nextest)
 
+# npm builds the page of Cockpit. It may have come with a nodejs of another source, with which Debian's package conflicts.
+NPM            := $(if $(shell command -v npm),,nodejs npm)
 BUILD_PACKAGES := gcc libc6-dev libpam0g-dev patch pkg-config openssh-client
-DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian
+DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot lintian $(NPM)
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
-TEST_PACKAGES  := $(BUILD_PACKAGES) ansible dbus-daemon dropbear-bin expect iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base procps \
-                  putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-venv \
-                  rsync shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
+TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect fence-agents gensio-bin iproute2 libpam-oath login lrzsz mandoc openssh-server passwd perl-base powerman procps \
+                  putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
+                  rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
 FEATURES := --features failpoints
-SCRIPTS  := .ci/run patches/rustc $(wildcard tests/tools/*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
+SCRIPTS  := .ci/run patches/rustc $(wildcard tests/tools/* units/power/power-*) debian/consoleserver.postinst debian/consoleserver.prerm debian/consoleserver.postrm debian/tests/smoke \
             $(shell grep -lE '^\#!.*sh$$|shellcheck shell=' tests/boot/* tests/boot/container.d/* benches/peers/* 2>/dev/null)
 
 # Packages, as tests/tools/make-deb names them. The beds' is built in a third of the time, by the profile of `make run`.
@@ -43,7 +45,7 @@ build: toolchain packages ## the release build, in target/release
 	@tests/tools/cargo-build $(CARGO) build --locked --release --bins
 
 # An arm64 package on another machine wants the cross compiler, and libpam of that architecture.
-deb: toolchain deb-packages ## the Debian package, in target/deb; ARCH=arm64 for a Raspberry Pi
+deb: toolchain deb-packages ## the Debian packages, in target/deb; ARCH=arm64 for a Raspberry Pi
 	@tests/tools/make-deb $(ARCH)
 
 bed-deb: toolchain deb-packages

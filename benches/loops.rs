@@ -6,7 +6,7 @@ use consoleserver::config::{EscapePrefix, LogType};
 use consoleserver::ring::{READ_MAX, Ring};
 use consoleserver::session::escape::EscapeMachine;
 use consoleserver::session::replay::presentable;
-use consoleserver::session::timestamps::Stamper;
+use consoleserver::session::timestamps::Timestamper;
 use consoleserver::trigger::lines::Lines;
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -65,7 +65,8 @@ fn ring(bencher: Bencher<'_, '_>, read: usize) {
             // (The pipe is written to in place of the tty's splice.)
             let count = rustix::io::write(ring.intake(), &rest[..read.min(rest.len())]).expect("room");
             rest = &rest[count..];
-            while ring.take_in().expect("a pipe") > 0 {
+            ring.take_in(count).expect("a pipe");
+            while at < ring.head() {
                 pulled.clear();
                 pulled.extend_from_slice(ring.read(at));
                 at += pulled.len() as u64;
@@ -125,7 +126,7 @@ fn replay(bencher: Bencher<'_, '_>, said: Said) {
 #[divan::bench]
 fn time_before_lines(bencher: Bencher<'_, '_>) {
     let said = Said::Lines.bytes();
-    let mut stamper = Stamper::default();
+    let mut stamper = Timestamper::default();
     bencher.counter(BytesCount::new(BYTES)).bench_local(|| stamper.stamp(&said, "12:00:01"));
 }
 

@@ -3,10 +3,14 @@
 //! The rooms below stand in the order in which a byte meets them; a room imports only rooms above it.
 //! `ARCHITECTURE.md` is the map for people.
 
+// They panic if the terminal or pipe was closed; `writeln!` returns the error.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
+
 pub mod event;
 pub mod pattern;
 pub mod port;
 pub mod printable;
+pub mod telnet;
 
 pub mod system;
 
@@ -23,6 +27,7 @@ pub mod logdir;
 
 pub mod ring;
 pub mod serial;
+pub mod source;
 
 pub mod hub;
 
@@ -31,11 +36,16 @@ pub mod session;
 pub mod trigger;
 
 pub mod exec;
+pub mod rfc2217;
 
 pub mod attach;
 pub mod ssh;
 
+pub mod plaintext;
+
 pub mod service;
+
+pub mod dial;
 
 pub mod generator;
 

@@ -1,5 +1,5 @@
-//! Regular expressions of users', in linear time whatever is searched, and in bounded memory. They are of bytes, not of characters:
-//! Unicode's classes make large programs, and their tables would lie in the memory of each port.
+//! Regular expressions of users, in linear time and bounded memory. They match bytes, not characters: Unicode
+//! classes need large programs, and their tables would be in the memory of each port.
 
 use std::fmt;
 
@@ -8,26 +8,26 @@ use regex_automata::util::syntax;
 
 /// Bytes of a pattern.
 const MAX_PATTERN: usize = 256;
-/// Bytes of a compiled pattern: some thousand states, each of which a byte of a line may visit once.
+/// Bytes of a compiled pattern: some thousand states, each of which is visited at most once per byte.
 const MAX_PROGRAM: usize = 64 * 1024;
-/// Bytes that a search may keep of what it has learnt, in each direction; beyond, it begins afresh.
+/// Cache of a search, in each direction; when it is full, it is cleared.
 const MAX_CACHE: usize = 64 * 1024;
 
-/// What a pattern is held against.
+/// What a pattern is matched against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Over {
     /// A line: `^` and `$` are its ends.
     Line,
-    /// A stream: `^` and `$` are the ends of any of its lines, with CR LF or LF.
+    /// A stream: `^` and `$` match at each of its lines, which end with CR LF or LF.
     Stream,
 }
 
-/// Compiles a pattern, or says what is wrong with it.
+/// Compiles a pattern, or returns what is wrong with it.
 pub fn compile(text: &str, over: Over) -> Result<meta::Regex, String> {
     match text.len() {
-        0 => return Err("an empty one is found everywhere".to_owned()),
+        0 => return Err("an empty pattern matches everything".to_owned()),
         1..=MAX_PATTERN => {}
-        _ => return Err(format!("it is longer than {MAX_PATTERN} bytes")),
+        _ => return Err(format!("longer than {MAX_PATTERN} bytes")),
     }
     let limits = meta::Config::new()
         .utf8_empty(false)
@@ -40,7 +40,7 @@ pub fn compile(text: &str, over: Over) -> Result<meta::Regex, String> {
     meta::Builder::new().configure(limits).syntax(syntax).build(text).map_err(|error| {
         match (error.size_limit(), error.syntax_error()) {
             (Some(_), _) => {
-                format!("it needs more than {} KiB when compiled: repeat less", MAX_PROGRAM / 1024)
+                format!("needs more than {} KiB when compiled: use fewer repetitions", MAX_PROGRAM / 1024)
             }
             (_, Some(regex_syntax::Error::Parse(error))) => placed(error.kind(), error.span()),
             (_, Some(regex_syntax::Error::Translate(error))) => placed(error.kind(), error.span()),
@@ -49,7 +49,7 @@ pub fn compile(text: &str, over: Over) -> Result<meta::Regex, String> {
     })
 }
 
-/// The parser's own Display draws the pattern over several lines.
+/// In one line: the parser's own Display has several.
 fn placed(what: &dyn fmt::Display, at: &regex_syntax::ast::Span) -> String {
     format!("{what} (character {})", at.start.column)
 }

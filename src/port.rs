@@ -1,10 +1,14 @@
-//! What a serial port is called and how its line is set: parsed once, then carried as types.
-//! Nothing here does I/O.
+//! Names and line settings of serial ports: parsed once, then passed as types. No I/O.
 
+mod brackets;
+mod fold;
 mod mapping;
 pub mod nearest;
 mod pacing;
 pub mod pattern;
+pub mod power;
+mod source;
+mod units;
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -17,53 +21,39 @@ use thiserror::Error;
 pub use mapping::Mapping;
 pub use pacing::{Pacing, Pause};
 pub use pattern::{GroupName, PatternError, PortGroups, PortPattern};
+pub use source::{Endpoint, Source, SourceError};
 
-/// Why a word is not a port name or a line setting. Its Display is the sentence that the user reads.
+/// Why a port name or a line setting is rejected. The Display is the sentence that the user reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PortError {
-    /// Not usable as unit instance, directory and socket name.
     #[error(
-        "port name {0:?} is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+        "invalid port name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
     )]
     Name(String),
-    /// Outside what `termios2` holds; 0 means to hang up there.
-    #[error("baud {0} is not possible: use 1 to 4294967295")]
+    #[error("invalid baud rate {0}: use 1 to 4294967295")]
     Baud(u64),
-    /// Not a character size.
-    #[error("bytesize {0} is not possible: use 5, 6, 7 or 8")]
+    #[error("invalid bytesize {0}: use 5, 6, 7 or 8")]
     ByteSize(u64),
-    /// Not a parity.
-    #[error("parity {0:?} is not known: use none, even, odd, mark or space, or the first letter")]
+    #[error("invalid parity {0:?}: use none, even, odd, mark or space, or the first letter")]
     Parity(String),
-    /// Not a number of stop bits.
-    #[error("stopbits {0} is not possible: use 1 or 2")]
+    #[error("invalid stopbits {0}: use 1 or 2")]
     StopBits(u64),
-    /// Not a level of a modem line.
-    #[error("{0:?} is not known: use \"leave\", \"on\" or \"off\"")]
+    #[error("invalid level {0:?}: use \"leave\", \"on\" or \"off\"")]
     Level(String),
-    /// Not a pause between what is sent.
-    #[error("pause {0:?} is not possible: use \"1ms\" to \"10s\", or \"none\"")]
+    #[error("invalid delay {0:?}: use \"1ms\" to \"10s\", or \"none\"")]
     Pause(String),
-    /// Not a word of a mapping.
-    #[error("{0:?} is not known")]
+    #[error("unknown mapping {0:?}")]
     Mapping(String),
-    /// A word of tio's.
-    #[error("{name} is tio's word: here it is {word} in {key}")]
-    TioMapping {
-        /// tio's.
-        name: &'static str,
-        /// The key that it belongs to here.
-        key: &'static str,
-        /// The word there.
-        word: &'static str,
-    },
-    /// Two words of a mapping that contradict each other.
+    #[error("{name} is tio's name: use {word} in {key}")]
+    TioMapping { name: &'static str, key: &'static str, word: &'static str },
     #[error("{0} and {1} both replace the same character")]
     Mappings(&'static str, &'static str),
 }
 
-/// The name of a port: `ttyUSB0`, `core-switch`. Safe as a systemd instance, a file name and a
-/// D-Bus path element once escaped, because nothing outside `[A-Za-z0-9._-]` gets in. Ports are in [`natural_order`] everywhere.
+/// The name of a port: `ttyUSB0`, `core-switch`. Its characters are limited to `[A-Za-z0-9._-]`, so that it
+/// is safe as a systemd instance and a file name, and as a D-Bus path element once escaped. Sorted by
+/// [`natural_order`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortName(String);
@@ -78,7 +68,7 @@ impl PortName {
 impl FromStr for PortName {
     type Err = PortError;
 
-    /// Takes `ttyUSB0` and `/dev/ttyUSB0` alike, as the original's commands did.
+    /// Accepts `ttyUSB0` and `/dev/ttyUSB0`.
     fn from_str(word: &str) -> Result<Self, PortError> {
         let name = word.strip_prefix("/dev/").unwrap_or(word);
         let bytes = name.as_bytes();
@@ -115,8 +105,8 @@ impl PartialOrd for PortName {
     }
 }
 
-/// The order in which people count: digits compare as the number that they write, so `ttyUSB2` comes before `ttyUSB10`. Names that
-/// differ only in leading zeros are in byte order, so that only equal names are equal.
+/// Natural sort order: digits compare as numbers, so `ttyUSB2` comes before `ttyUSB10`. Names that differ
+/// only in leading zeros are in byte order, so that only equal names are equal.
 pub fn natural_order(one: &str, other: &str) -> Ordering {
     let (mut left, mut right) = (one.as_bytes(), other.as_bytes());
     let digits = |name: &[u8]| name.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -249,7 +239,7 @@ impl TryFrom<u64> for StopBits {
     }
 }
 
-/// A line rate in bits per second. Which of them a driver really takes shows when it is set.
+/// A line rate in bits per second. The driver decides whether it supports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Baud(u32);
 
@@ -271,10 +261,10 @@ impl TryFrom<u64> for Baud {
     }
 }
 
-/// What a modem line of ours is set to when the port is opened. (The kernel raises DTR and RTS in open(2).)
+/// State of DTR or RTS after the port is opened. The kernel raises both in open(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LineLevel {
-    /// As open(2) and the driver leave it.
+    /// As set by open(2) and the driver.
     #[default]
     Leave,
     /// Asserted.
@@ -284,7 +274,7 @@ pub enum LineLevel {
 }
 
 impl LineLevel {
-    /// The word of the configuration.
+    /// The value in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Leave => "leave",
@@ -293,7 +283,7 @@ impl LineLevel {
         }
     }
 
-    /// Whether to assert it; `None` = leave it.
+    /// Whether to assert it; `None` = leave it unchanged.
     pub fn wanted(self) -> Option<bool> {
         match self {
             Self::Leave => None,
@@ -316,7 +306,7 @@ impl FromStr for LineLevel {
     }
 }
 
-/// Our modem lines at rest.
+/// The levels of both lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ModemLevels {
     /// Data Terminal Ready.
@@ -325,7 +315,7 @@ pub struct ModemLevels {
     pub rts: LineLevel,
 }
 
-/// How a line is set.
+/// Line settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineSettings {
     /// Bits per second.
@@ -357,7 +347,7 @@ impl Default for LineSettings {
 }
 
 impl LineSettings {
-    /// How long the line needs for so many characters.
+    /// The time that the line needs to transmit these characters.
     pub fn time_of(&self, characters: usize) -> Duration {
         let parity = u8::from(self.parity != Parity::None);
         let bits = 1 + self.bytesize.bits() + parity + self.stopbits.count();
@@ -366,7 +356,7 @@ impl LineSettings {
 }
 
 impl fmt::Display for LineSettings {
-    /// `115200 8N1 RTS/CTS`, the way engineers write it.
+    /// `115200 8N1 RTS/CTS`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { baud, bytesize, parity, stopbits, rtscts, xonxoff } = self;
         write!(f, "{} {}{}{}", baud.get(), bytesize.bits(), parity.letter(), stopbits.count())?;
@@ -380,8 +370,9 @@ impl fmt::Display for LineSettings {
     }
 }
 
-/// What a driver calls its devices, by the kernel's name of one: `ttyTHS` of `ttyTHS0`. So the device cgroup and /proc/devices know it.
-/// `None` for what is no serial line: virtual consoles (`tty1`), disks.
+/// The driver's name of its devices, from the kernel's name of one: `ttyTHS` of `ttyTHS0`. The device
+/// cgroup and /proc/devices use it.
+/// `None` if it is not a serial line: virtual consoles (`tty1`), disks.
 pub fn driver_of(kernel: &str) -> Option<&str> {
     let driver = kernel.trim_end_matches(|c: char| c.is_ascii_digit());
     let line = ["tty", "rfcomm", "hvc"].iter().any(|kind| driver.starts_with(kind)) && driver != "tty";
@@ -394,7 +385,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_could_escape_a_path_or_a_unit_are_refused() {
+    fn names_that_could_escape_a_path_or_a_unit_are_rejected() {
         for bad in ["", ".", "..", ".hidden", "-x", "a/b", "a%i", "a\nb", "a b", "ä", "/dev/", "/dev/a/b"] {
             assert_eq!(bad.parse::<PortName>(), Err(PortError::Name(bad.to_owned())), "{bad:?}");
         }
@@ -402,8 +393,8 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_in_the_order_in_which_people_count() {
-        // As `sort -V` has them.
+    fn ports_are_sorted_in_natural_order() {
+        // As `sort -V`.
         let sorted = [
             "1",
             "2",
@@ -447,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_read_the_way_engineers_write_them() {
+    fn line_settings_print_in_the_usual_notation() {
         let mut line = LineSettings::default();
         assert_eq!(line.to_string(), "9600 8N1");
         line.parity = Parity::Mark;
@@ -456,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_takes_its_bits() {
+    fn a_character_takes_the_time_of_its_bits() {
         let mut line = LineSettings::default();
         assert_eq!(line.time_of(960), Duration::from_secs(1));
         line.parity = Parity::Even;
@@ -465,13 +456,10 @@ mod tests {
     }
 
     #[test]
-    fn impossible_settings_say_what_would_be_right() {
-        assert_eq!(Baud::try_from(0).unwrap_err().to_string(), "baud 0 is not possible: use 1 to 4294967295");
-        assert_eq!(
-            ByteSize::try_from(9).unwrap_err().to_string(),
-            "bytesize 9 is not possible: use 5, 6, 7 or 8"
-        );
-        assert_eq!(StopBits::try_from(3).unwrap_err().to_string(), "stopbits 3 is not possible: use 1 or 2");
+    fn invalid_settings_are_rejected_with_what_would_be_valid() {
+        assert_eq!(Baud::try_from(0).unwrap_err().to_string(), "invalid baud rate 0: use 1 to 4294967295");
+        assert_eq!(ByteSize::try_from(9).unwrap_err().to_string(), "invalid bytesize 9: use 5, 6, 7 or 8");
+        assert_eq!(StopBits::try_from(3).unwrap_err().to_string(), "invalid stopbits 3: use 1 or 2");
         for (parity, words) in [
             (Parity::None, ["N", "n", "none"]),
             (Parity::Even, ["E", "even", "EVEN"]),
@@ -484,12 +472,12 @@ mod tests {
         assert!(["X", "", "no", "NE", "evenly"].iter().all(|word| word.parse::<Parity>().is_err()));
         assert_eq!(
             "up".parse::<LineLevel>().unwrap_err().to_string(),
-            "\"up\" is not known: use \"leave\", \"on\" or \"off\""
+            "invalid level \"up\": use \"leave\", \"on\" or \"off\""
         );
     }
 
     #[test]
-    fn a_rate_is_for_the_driver_to_judge() {
+    fn every_rate_is_passed_to_the_driver() {
         // man 2const TCSETS2: speed_t, 32 bits; BOTHER with a rate of 0 is B0, which hangs up.
         for rate in [1, 45, 6_000_000, 12_000_000, u64::from(u32::MAX)] {
             assert_eq!(Baud::try_from(rate).map(|baud| u64::from(baud.get())), Ok(rate));

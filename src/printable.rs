@@ -1,18 +1,19 @@
-//! Bytes made printable, in the one place for it. Pure.
+//! Makes bytes printable. Pure.
 //!
-//! - [`escape`]: so that the bytes can be read back ([`unescape`]): the text log. Tab and printable UTF-8 stay as they are;
-//!   the rest becomes `\\`, `\r`, `\n`, `\x1b` (a byte) or `\u{202e}` (a character).
-//! - [`Visible`]: for a terminal, line by line: the same escapes, but a backslash stays, so that what was escaped before is
-//!   not escaped again. Whatever goes to a terminal and came from a device, a file or a user goes through it; the console of a
-//!   session ([`crate::session`]) is the exception, because there the user's terminal is the device's.
-//! - [`plain`]: a name or a sentence within a line, each such character a question mark.
-//! - [`clean`]: a line as a person reads it, without the control sequences of a terminal (ECMA-48).
+//! - [`escape`]: reversible ([`unescape`]), for the text log. Tab and printable UTF-8 are unchanged; the rest
+//!   becomes `\\`, `\r`, `\n`, `\x1b` (a byte) or `\u{202e}` (a character).
+//! - [`Visible`]: for a terminal, line by line: the same escapes, but a backslash is unchanged, so that escaped
+//!   text is not escaped again. All output to a terminal that comes from a device, a file or a user passes
+//!   through it, except the console of a session ([`crate::session`]), where the terminal is meant to obey the
+//!   device.
+//! - [`plain`]: a name or a sentence within a line; unprintable characters become question marks.
+//! - [`clean`]: a line without terminal control sequences (ECMA-48), for matching.
 
 use std::ops::RangeInclusive;
 
 use anstyle_parse::{DefaultCharAccumulator, Params, Parser, Perform};
 
-/// Bytes that mean themselves: tab and printable ASCII but the backslash.
+/// Bytes that are not escaped: tab and printable ASCII except the backslash.
 const PLAIN_BYTES: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = b' ';
@@ -25,8 +26,8 @@ const PLAIN_BYTES: [bool; 256] = {
     plain
 };
 
-/// Characters outside ASCII that reorder, hide or break up the text around them: C1 controls and those of Unicode's
-/// general categories Cf, Zl and Zp (UnicodeData.txt 16.0), which have no shape of their own.
+/// Characters outside ASCII that reorder, hide or break the text around them: C1 controls and those of
+/// Unicode's general categories Cf, Zl and Zp (UnicodeData.txt 16.0), which are invisible themselves.
 const INVISIBLE_CHARS: [RangeInclusive<char>; 21] = [
     '\u{80}'..='\u{9f}',
     '\u{ad}'..='\u{ad}',
@@ -51,12 +52,12 @@ const INVISIBLE_CHARS: [RangeInclusive<char>; 21] = [
     '\u{e0020}'..='\u{e007f}',
 ];
 
-/// Whether a character has no shape of its own, but does something to the text around it.
+/// Whether a character is invisible but affects the text around it.
 pub fn is_hidden(character: char) -> bool {
     INVISIBLE_CHARS.iter().any(|range| range.contains(&character))
 }
 
-/// Appends the printable form of `bytes` to `out`.
+/// Appends the escaped form of `bytes` to `out`.
 pub fn escape(mut bytes: &[u8], out: &mut Vec<u8>) {
     while !bytes.is_empty() {
         bytes = plain_run(bytes, out);
@@ -111,7 +112,7 @@ fn escape_byte(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'\\', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
-/// The bytes that [`escape`] has made printable. What is no escape of it stays as it is.
+/// Reverses [`escape`]. Invalid escapes are unchanged.
 pub fn unescape(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -128,7 +129,7 @@ pub fn unescape(text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What the escape at the beginning stands for, and its length; 0: it is none.
+/// Decodes the escape at the beginning and returns its length; 0 if it is none.
 fn unescape_one(text: &[u8], bytes: &mut Vec<u8>) -> usize {
     let number = |digits: &[u8]| u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
     match text.get(1..).unwrap_or_default() {
@@ -151,20 +152,21 @@ fn unescape_one(text: &[u8], bytes: &mut Vec<u8>) -> usize {
     2
 }
 
-/// A name or a sentence, fit for other people's terminals and to stand in a line: it may hold anything, also what turns the
-/// text around it round.
+/// Makes a name or sentence safe to print within a line: it may contain anything, including characters that
+/// reorder text.
 pub fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_hidden(c) { '?' } else { c }).collect()
 }
 
-/// What a terminal is given of lines of any bytes. It keeps what may go on in the next piece: a CR, or a part of a character.
+/// Output of arbitrary bytes to a terminal, line by line. Keeps bytes that may continue in the next piece:
+/// a CR, or a part of a character.
 #[derive(Debug, Default)]
 pub struct Visible {
     kept: Vec<u8>,
 }
 
 impl Visible {
-    /// Appends what of these bytes can be shown by now. LF and CR LF end a line, by LF.
+    /// Appends the output for these bytes as far as it is known. LF and CR LF end a line, as LF.
     pub fn show(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         self.kept.extend_from_slice(bytes);
         let whole = self.kept.len() - unfinished(&self.kept);
@@ -172,20 +174,20 @@ impl Visible {
         self.kept.drain(..whole);
     }
 
-    /// Appends what was kept: nothing follows.
+    /// Appends the output for kept bytes, at the end of the input.
     pub fn end(&mut self, out: &mut Vec<u8>) {
         show_lines(&std::mem::take(&mut self.kept), out);
     }
 }
 
-/// Text of ours, in which there may be names and paths, for a terminal.
+/// A text with names and paths, for a terminal.
 pub fn visible(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     show_lines(text.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// How many bytes at the end may mean something else with what follows: a CR, or the beginning of a character.
+/// Number of bytes at the end whose meaning depends on what follows: a CR, or an incomplete character.
 pub fn unfinished(bytes: &[u8]) -> usize {
     if bytes.ends_with(b"\r") {
         return 1;
@@ -219,9 +221,9 @@ fn show_lines(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// The text of a line as a terminal would leave it: control sequences (ECMA-48, xterm's) are removed and obeyed in no other
-/// way, and a backspace goes back, so that what is typed over is gone. What a terminal has no shape for ([`is_hidden`], bytes that
-/// are not UTF-8) stays, and so does a sequence that does not end: it must not hide the rest of its line.
+/// The text of a line as a terminal would display it: control sequences (ECMA-48, xterm) are removed, and a
+/// backspace overwrites. Invisible characters ([`is_hidden`]), bytes that are not UTF-8 and incomplete
+/// sequences stay, so that they cannot hide the rest of the line.
 pub fn clean(line: &[u8]) -> Vec<u8> {
     if line.iter().all(|&byte| byte >= b' ' && byte != 0x7f || byte == b'\t') {
         return line.to_vec();
@@ -269,7 +271,7 @@ pub fn clean(line: &[u8]) -> Vec<u8> {
     cleaned
 }
 
-/// For the parser, bytes that are not UTF-8 are characters of a private use plane.
+/// Bytes that are not UTF-8 are passed to the parser as characters of a private use plane.
 const STAND_INS: u32 = 0x10_f700;
 
 fn stand_in(byte: u8) -> char {
@@ -280,12 +282,12 @@ fn stands_for(character: char) -> Option<u8> {
     (character as u32).checked_sub(STAND_INS).and_then(|byte| u8::try_from(byte).ok())
 }
 
-/// A line of a terminal.
+/// A line on the terminal.
 #[derive(Default)]
 struct Text {
     characters: Vec<char>,
     cursor: usize,
-    /// Whether a sequence, if there was one, is over.
+    /// Whether the last sequence is complete.
     ended: bool,
 }
 
@@ -304,7 +306,7 @@ impl Perform for Text {
         match byte {
             b'\t' => self.print('\t'),
             0x08 => self.cursor = self.cursor.saturating_sub(1),
-            // Logs of versions before this one have it within their records: each state of a progress bar is to be seen.
+            // Logs of earlier versions contain CR within records: each state of a progress bar is visible.
             b'\r' if !self.characters.is_empty() => self.print('\r'),
             _ => {}
         }
@@ -343,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn every_control_character_but_tab_is_shown_and_not_obeyed() {
+    fn every_control_character_except_tab_is_escaped() {
         for byte in (0..b' ').chain([0x7f]) {
             let expected = match byte {
                 b'\t' => "\t".to_owned(),
@@ -359,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn printable_text_stays_as_it_is_and_a_backslash_is_doubled() {
+    fn printable_text_is_unchanged_and_a_backslash_is_doubled() {
         let all: String = (' '..='~').filter(|&c| c != '\\').collect();
         assert_eq!(escaped(all.as_bytes()), all);
         assert_eq!(escaped("Zürich → 東京 🚀\tok".as_bytes()), "Zürich → 東京 🚀\tok");
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_utf8_are_shown_one_by_one() {
+    fn bytes_that_are_not_utf8_are_escaped_one_by_one() {
         assert_eq!(escaped(b"a\xff\xfeb"), r"a\xff\xfeb");
         assert_eq!(escaped(b"\xe2\x82"), r"\xe2\x82", "a sequence cut short");
         assert_eq!(escaped(b"\xed\xa0\x80"), r"\xed\xa0\x80", "a surrogate");
@@ -376,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn text_cannot_be_turned_round_or_hidden() {
+    fn characters_that_reorder_or_hide_text_are_escaped() {
         for hidden in "\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{200e}\u{200f}\u{61c}\u{200b}\u{feff}\u{2028}\u{e0041}".chars() {
             assert_eq!(escaped(hidden.to_string().as_bytes()), format!("\\u{{{:x}}}", hidden as u32));
         }
@@ -384,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_escaped_can_be_read_back() {
+    fn escaped_text_can_be_unescaped() {
         for bytes in [
             &b"plain \\ \\x1b"[..],
             b"\x1b[1m\r\n\t\0\x7f",
@@ -408,25 +410,26 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_is_given_lines_and_nothing_that_it_would_obey() {
-        // xterm's ctlseqs: OSC 52 writes the clipboard, DECRQSS and DSR answer as if typed; C1 by one byte and in UTF-8.
-        let said = "a\x1b]52;c;cm0=\x07\r\n\x1bP$qm\x1b\\\x1b[6n\n\u{9b}31m\u{202e}\tb\\x1b\r".as_bytes();
-        let wanted = "a\\x1b]52;c;cm0=\\x07\n\\x1bP$qm\\x1b\\\\x1b[6n\n\\u{9b}31m\\u{202e}\tb\\x1b\\r";
-        assert_eq!(shown(&[said]), wanted);
-        let bytes: Vec<&[u8]> = said.chunks(1).collect();
-        assert_eq!(shown(&bytes), wanted);
+    fn a_terminal_gets_lines_without_control_sequences() {
+        // xterm's ctlseqs: OSC 52 writes the clipboard, DECRQSS and DSR are answered as keyboard input; C1
+        // as one byte and in UTF-8.
+        let printed = "a\x1b]52;c;cm0=\x07\r\n\x1bP$qm\x1b\\\x1b[6n\n\u{9b}31m\u{202e}\tb\\x1b\r".as_bytes();
+        let expected = "a\\x1b]52;c;cm0=\\x07\n\\x1bP$qm\\x1b\\\\x1b[6n\n\\u{9b}31m\\u{202e}\tb\\x1b\\r";
+        assert_eq!(shown(&[printed]), expected);
+        let bytes: Vec<&[u8]> = printed.chunks(1).collect();
+        assert_eq!(shown(&bytes), expected);
         assert_eq!(shown(&[b"\x9b31m \xe2\x82", b"\xac\xe2\x82"]), "\\x9b31m €\\xe2\\x82");
-        // What was made printable stays so.
-        assert_eq!(shown(&[wanted.as_bytes()]), wanted);
+        // Escaped text is unchanged.
+        assert_eq!(shown(&[expected.as_bytes()]), expected);
         for byte in (0..b' ').chain(0x7f..=0xff).filter(|byte| !matches!(byte, b'\t' | b'\n')) {
             assert!(shown(&[&[byte]]).chars().all(|c| c.is_ascii_graphic()), "{byte:#x}");
         }
     }
 
     #[test]
-    fn a_clean_line_is_what_a_terminal_would_leave_of_it() {
+    fn a_clean_line_is_what_a_terminal_would_display() {
         let cleaned = |line: &[u8]| escaped(&clean(line));
-        for (line, wanted) in [
+        for (line, expected) in [
             (&b"\x1b[1;31mKernel\x1b[0m panic"[..], "Kernel panic"),
             (b"\x1b[?2004l\rls", "ls"),
             (b"\x1b]0;root@host: ~\x07# ", "# "),
@@ -437,30 +440,30 @@ mod tests {
             (b"[\x1b[0;32m  OK  \x1b[0m]\tup", "[  OK  ]\tup"),
             (b"\x1b(B\x0f\x0eg\xc3\xb6\xff\xfe", "gö\\xff\\xfe"),
             ("\u{202e}x\u{9b}1m".as_bytes(), r"\u{202e}x\u{9b}1m"),
-            // A sequence that does not end hides nothing.
+            // An incomplete sequence hides nothing.
             (b"a\x1b]0;kernel panic", r"a\x1b]0;kernel panic"),
             (b"a\x1bPkernel \xff panic", r"a\x1bPkernel \xff panic"),
             (b"a\x1b[12", r"a\x1b[12"),
-            // As it stands in logs of older versions.
+            // As in logs of earlier versions.
             (b"\r 10%\r 20%", r" 10%\r 20%"),
             (b"text\x1b[?2004l\r", "text"),
             (b"C:\\x1b", r"C:\\x1b"),
             (b"", ""),
         ] {
-            assert_eq!(cleaned(line), wanted, "{:?}", line.escape_ascii().to_string());
+            assert_eq!(cleaned(line), expected, "{:?}", line.escape_ascii().to_string());
         }
     }
 
     proptest::proptest! {
         #[test]
-        fn nothing_else_of_a_line_is_lost(text in "[ -~äß€🚀]{0,60}", at in 0usize..60) {
+        fn the_rest_of_a_line_is_unchanged(text in "[ -~äß€🚀]{0,60}", at in 0usize..60) {
             let at = text.char_indices().map(|(at, _)| at).nth(at).unwrap_or(text.len());
             let coloured = format!("{}\x1b[1;38;5;9m{}\x1b[0m", &text[..at], &text[at..]);
             proptest::prop_assert_eq!(clean(coloured.as_bytes()), text.as_bytes());
         }
 
         #[test]
-        fn no_bytes_make_it_fail_and_none_are_obeyed(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
+        fn arbitrary_bytes_never_panic_and_leave_no_control_sequences(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
             let _ = clean(&bytes);
             let visible = shown(&[&bytes]);
             proptest::prop_assert!(visible.chars().all(|c| matches!(c, '\t' | '\n') || !c.is_control() && !is_hidden(c)));

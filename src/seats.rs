@@ -1,6 +1,7 @@
-//! The seats of those who have logged in, at one port or listener: bounded, since each costs memory, and shared, since one user who
-//! takes them all (a script that leaves its sessions open) would keep out everybody else, those included who could end these sessions.
-//! An SSH connection without a session (`ssh -MN`, `ControlPersist`) keeps its seat until another login needs it.
+//! Limits of authenticated connections at one port or listener. They bound the memory, and are shared, since
+//! one user who takes all (a script that leaves sessions open) would lock out everyone else, including those
+//! who could end these sessions. An SSH connection without a session (`ssh -MN`, `ControlPersist`) gives way
+//! when another login needs its place.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,37 +9,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tokio::sync::Notify;
 
-/// All seats: more than people ever watched one console, and Ansible's usual forks three times.
+/// Limit of connections: more than users of any console, and three times Ansible's default forks.
 pub const MAX_CONNECTIONS: usize = 96;
-/// Of one user.
+/// Limit for one user.
 const OF_ONE_USER: usize = 64;
-/// The last ones are for users who have none yet,
+/// Of the last ones, reserved for users who have none yet.
 const FOR_NEWCOMERS: usize = 8;
-/// and the last of those for administrators.
+/// Of the last ones, reserved for administrators.
 const FOR_ADMINISTRATORS: usize = 4;
 
-/// Groups whose members are administrators, as they are of sudo.
+/// Groups whose members are administrators.
 const GROUPS: [&str; 2] = ["root", "sudo"];
 
-/// Why there is no seat.
+/// Why a connection is rejected.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Full {
-    /// Others have them.
-    #[error("{MAX_CONNECTIONS} sessions are there: no more")]
+    #[error("the limit of {MAX_CONNECTIONS} sessions is reached")]
     All,
-    /// The user has enough.
-    #[error("you have {0} sessions there: the seats that are left are for other users")]
+    #[error("you have {0} sessions: the remaining ones are reserved for other users")]
     Own(usize),
-    /// What is left is for administrators.
-    #[error("{0} sessions are there: the last seats are for root and the members of sudo")]
+    #[error("there are {0} sessions: the remaining ones are reserved for root and members of sudo")]
     Reserved(usize),
 }
 
-/// The seats that are taken, idle ones in the order in which they became idle.
+/// The connections, idle ones in the order in which they became idle.
 #[derive(Debug, Default)]
 pub struct Seats(Mutex<Vec<Arc<Taken>>>);
 
-/// One of them, given back when dropped.
+/// One connection; released when dropped.
 #[derive(Debug)]
 pub struct Seat {
     seats: Arc<Seats>,
@@ -52,14 +51,14 @@ struct Taken {
     lost: Notify,
 }
 
-/// Whether one with this user id and these groups is an administrator.
+/// Whether a user with this user ID and these groups is an administrator.
 pub fn is_administrator(uid: u32, groups: &[String]) -> bool {
     uid == 0 || groups.iter().any(|group| GROUPS.contains(&group.as_str()))
 }
 
 impl Seats {
-    /// A seat for a user. If there is none, the connection that has been idle for longest loses its own: one of the user's who has too
-    /// many, and else anybody's.
+    /// Admits a connection of a user. If the limit is reached, the connection that has been idle for longest
+    /// is dropped: one of the user's own if the user has reached the limit for one user, otherwise any.
     pub fn take(self: &Arc<Self>, user: &str, administrator: bool) -> Result<Seat, Full> {
         let mut seats = self.lock();
         while let Some(full) = full(&seats, user, administrator) {
@@ -80,7 +79,7 @@ impl Seats {
     }
 }
 
-/// Why this user gets no seat as it is.
+/// Why the user's connection exceeds a limit.
 fn full(seats: &[Arc<Taken>], user: &str, administrator: bool) -> Option<Full> {
     let taken = seats.len();
     let own = seats.iter().filter(|taken| taken.user == user).count();
@@ -94,7 +93,7 @@ fn full(seats: &[Arc<Taken>], user: &str, administrator: bool) -> Option<Full> {
 }
 
 impl Seat {
-    /// Whether it is held by a connection without a session, which others may take it from.
+    /// Sets whether the connection has no session and gives way to others.
     pub fn set_idle(&self, idle: bool) {
         let mut seats = self.seats.lock();
         self.taken.idle.store(idle, Ordering::Relaxed);
@@ -103,7 +102,7 @@ impl Seat {
         }
     }
 
-    /// Waits until another login has taken it. Cancel safe.
+    /// Waits until another login has taken the place. Cancel safe.
     pub async fn lost(&self) {
         self.taken.lost.notified().await;
     }
@@ -122,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_user_leaves_room_for_others_and_all_of_them_for_administrators() {
+    fn one_user_leaves_room_for_others_and_all_users_for_administrators() {
         let seats = Arc::new(Seats::default());
         let mut taken: Vec<Seat> = Vec::new();
         while let Ok(seat) = seats.take("script", false) {
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_without_a_session_give_way_the_one_that_has_been_idle_for_longest_first() {
+    fn idle_connections_give_way_the_longest_idle_first() {
         let seats = Arc::new(Seats::default());
         let masters: Vec<_> = (0..OF_ONE_USER).map(|_| seats.take("script", false).unwrap()).collect();
         for master in [&masters[5], &masters[3], &masters[9]] {

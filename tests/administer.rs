@@ -77,7 +77,10 @@ fn a_device_that_is_not_there_takes_its_settings_later_and_says_so() {
     rig.unplug();
     rig.wait_for_status("unplugged");
     rig.configure(&format!("{PORT}baud = 19200\n"));
-    assert_eq!(apply(&rig), Ok(vec!["demo is not plugged in: the settings are used when it is".to_owned()]));
+    assert_eq!(
+        apply(&rig),
+        Ok(vec!["demo is not plugged in: the settings take effect when it is".to_owned()])
+    );
     rig.plug();
     rig.wait_for_status("19200 8N1");
 }
@@ -119,14 +122,14 @@ fn a_break_is_told_to_those_who_watch_and_refused_without_a_device() {
     };
     assert_eq!(send_break(500), Ok(()));
     session.is_told("break of 500 ms by alice");
-    assert_eq!(send_break(0), Err("a break of 0 ms: expected 1 to 10000".to_owned()));
+    assert_eq!(send_break(0), Err("invalid break of 0 ms: expected 1 to 10000".to_owned()));
     assert!(rig.wait_for_journal("break of 500 ms").contains("alice sends"));
     rig.unplug();
     rig.wait_for_status("unplugged");
     let refusal = client::send_break(&rig.path("run"), &demo(), Duration::from_millis(500), "alice")
         .unwrap_err()
         .to_string();
-    assert!(refusal.starts_with("no break to demo: unplugged since "), "{refusal}");
+    assert!(refusal.starts_with("cannot send a break to demo: unplugged since "), "{refusal}");
 }
 
 /// A session at a device that takes nothing, which has typed more than is on the way to it.
@@ -149,7 +152,9 @@ fn a_break_gets_through_to_a_device_that_takes_nothing() {
     until("what was typed to be dropped for a break", || {
         let length = Duration::from_millis(10);
         client::send_break(&rig.path("run"), &demo(), length, "alice").unwrap();
-        rig.journal().contains("bytes that the line did not take were dropped for a break").then_some(())
+        rig.journal()
+            .contains("bytes of input that the device did not accept were discarded for a break")
+            .then_some(())
     });
     session.is_told("break of 10 ms by alice");
 }
@@ -164,7 +169,7 @@ fn what_was_typed_for_one_device_does_not_go_on_at_the_next() {
     rig.bytes_sent();
     rig.configure(&PORT.replace("dev/demo", "dev/other"));
     assert_eq!(apply(&rig), Ok(vec![]));
-    session.is_told("bytes that you had typed were not sent");
+    session.is_told("bytes of your input were not sent");
     session.type_in("fresh\r");
     let mut heard = [0; 64];
     let count = nix::unistd::read(&other.master, &mut heard).unwrap();
@@ -210,7 +215,7 @@ fn a_user_may_not_do_what_administrators_may() {
             let changed = unsafe { libc::syscall(libc::SYS_setresuid, 65534, 65534, 65534) };
             assert_eq!(changed, 0, "run as root (make test does)");
             for request in &requests {
-                let why = "nobody may not do that to demo: ask console-admin (consolectl)".to_owned();
+                let why = "nobody is not an administrator of demo: use consolectl".to_owned();
                 assert_eq!(asked(&rig, request).0, Some(Reply::Refused(why)), "{request:?}");
             }
             assert!(matches!(asked(&rig, &Request::Status).0, Some(Reply::Status(_))));
@@ -285,7 +290,7 @@ fn a_port_that_is_not_logged_says_so() {
     assert_eq!(reply, Some(Reply::Connected));
     let mut said = Vec::new();
     stream.read_to_end(&mut said).unwrap();
-    let words = "demo: nothing is logged here: log.type is \"none\"\n";
+    let words = "demo: this port has no log: log.type is \"none\"\n";
     let wanted = [&[1, 0, 0, 0, words.len() as u8][..], words.as_bytes(), &[5, 0, 0, 0, 1, 1]].concat();
     assert_eq!(said, wanted, "{}", String::from_utf8_lossy(&said));
 }

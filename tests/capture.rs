@@ -1,9 +1,9 @@
-//! The capture log on real files: what was said can be read back, through any splitting, crash, full disk or rotation.
+//! The capture log on real files: output can be read back, through any splitting, crash, full disk or rotation.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use consoleserver::capture::{CaptureError, CaptureLog, Encoder, Left, Mark, Recovered, Times};
@@ -28,7 +28,7 @@ fn times() -> Times {
     Times { pending_since: now, now }
 }
 
-/// What the device said, as a reader of the log takes it. Whether the last line had its end is not in the log.
+/// The output of the device, as a reader of the log restores it. Whether the last line had its end is not in the log.
 fn decode(log: &[u8], last_line_is_open: bool) -> Vec<u8> {
     let log = std::str::from_utf8(log).expect("a text log is UTF-8");
     assert!(log.is_empty() || log.ends_with('\n'));
@@ -81,7 +81,7 @@ fn unescape(text: &str, said: &mut Vec<u8>) {
     said.extend_from_slice(rest.as_bytes());
 }
 
-/// The lines of these bytes, whatever ends them, but for empty ones and for NULs, which may be a CR's padding.
+/// The lines of these bytes, whatever ends them, without empty ones and without NULs, which may be a CR's padding.
 fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut lines: Vec<Vec<u8>> =
         bytes.split(|byte| matches!(byte, b'\r' | b'\n')).map(<[u8]>::to_vec).collect();
@@ -90,7 +90,7 @@ fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
     lines
 }
 
-/// Bytes as consoles say them: lines, prompts, colours, foreign scripts, noise at the wrong baud rate, and lines
+/// Bytes as consoles send them: lines, prompts, colours, foreign scripts, noise at the wrong baud rate, and lines
 /// longer than a record.
 fn said() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
@@ -115,7 +115,7 @@ proptest! {
         let mut encoder = Encoder::new(LogType::Text, TimeZone::UTC);
         let (mut head, mut consumed) = (0_usize, 0);
         let mut log = Vec::new();
-        // After the random reads, one takes the rest and flushes it.
+        // After the random reads, one reads the rest and flushes it.
         for (length, flush) in reads.into_iter().chain([(usize::MAX, true)]) {
             head = head.saturating_add(length).min(said.len());
             loop {
@@ -151,7 +151,7 @@ proptest! {
 }
 
 #[test]
-fn a_crash_at_any_byte_of_a_write_loses_nothing_and_doubles_nothing() {
+fn a_crash_at_any_byte_of_a_write_loses_and_duplicates_nothing() {
     let said = b"U-Boot\r\nlogin: root\r\nPassword: \xff\r\n# ";
     let whole = tempfile::tempdir().unwrap();
     let mut log = open(whole.path());
@@ -164,7 +164,7 @@ fn a_crash_at_any_byte_of_a_write_loses_nothing_and_doubles_nothing() {
     let next = Mark::from(<[u64; 6]>::from(log.mark()));
 
     for written in mark.size as usize..=expected.len() {
-        // What the dead process left: its mark, where the write led, and a file that goes beyond the mark.
+        // What the killed process left: its mark, the end of its write, and a file that is longer than the mark.
         fs::write(whole.path().join("console.log"), &expected[..written]).unwrap();
         let mut log = open(whole.path());
         if written == expected.len() {
@@ -205,7 +205,7 @@ fn a_mark_of_another_file_or_beyond_the_end_changes_no_file() {
     assert_eq!(fs::read(&path).unwrap(), before);
 }
 
-/// Before and after a write, and what the file was then.
+/// The marks before and after a write, and the file before.
 fn a_write(dir: &Path) -> (Mark, Mark, Vec<u8>) {
     let mut log = open(dir);
     log.append(b"one\n", times(), false).unwrap();
@@ -215,7 +215,7 @@ fn a_write(dir: &Path) -> (Mark, Mark, Vec<u8>) {
 }
 
 #[test]
-fn a_write_is_found_in_the_file_that_was_renamed_meanwhile() {
+fn a_write_is_found_in_a_renamed_file() {
     let dir = tempfile::tempdir().unwrap();
     let (path, rotated) = (dir.path().join("console.log"), dir.path().join("console.log.1"));
     let (before, next, whole) = a_write(dir.path());
@@ -223,7 +223,7 @@ fn a_write_is_found_in_the_file_that_was_renamed_meanwhile() {
     let resumed = || open(dir.path()).resume(before, Some(next)).unwrap();
     assert_eq!(resumed(), Recovered::Whole);
     assert_eq!(fs::read(&rotated).unwrap(), whole);
-    // Of the write, a part is there: it is taken back, and can be written to the new file.
+    // A part of the write is there: it is undone, and can be written to the new file.
     let file = OpenOptions::new().write(true).open(&rotated).unwrap();
     file.set_len(next.size - 3).unwrap();
     assert_eq!(resumed(), Recovered::Nothing);
@@ -232,7 +232,7 @@ fn a_write_is_found_in_the_file_that_was_renamed_meanwhile() {
 }
 
 #[test]
-fn what_others_append_where_a_write_was_to_be_is_not_taken_for_it() {
+fn bytes_appended_by_others_are_not_mistaken_for_a_write() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("console.log");
     let (before, next, whole) = a_write(dir.path());
@@ -246,7 +246,7 @@ fn what_others_append_where_a_write_was_to_be_is_not_taken_for_it() {
     assert_eq!(fs::read(&path).unwrap(), expected.concat());
 }
 
-/// The log of a machine that lost its power, in which this stands, after a record at the next start.
+/// The log of a machine after a power failure, with these bytes in it, after a record at the next start.
 fn after_a_power_cut(kind: LogType, left: &[u8]) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("console.log");
@@ -275,27 +275,26 @@ fn a_record_begins_on_a_line_of_its_own_after_half_of_another() {
 }
 
 #[test]
-fn nuls_that_a_power_cut_leaves_are_removed_from_records_and_said() {
+fn nuls_of_a_power_failure_are_removed_from_records_and_noted() {
     for nuls in [1, 1400, 3100, 4096, 100_000] {
         for before in [BEFORE, &BEFORE[..34], b""] {
             let left = [before, &vec![0; nuls]].concat();
             let log = String::from_utf8(after_a_power_cut(LogType::Text, &left)).unwrap();
             assert!(!log.contains('\0'));
-            let note =
-                format!(" # {nuls} NUL bytes removed here: what a power cut had left of the last records\n");
+            let note = format!(" # {nuls} NUL bytes removed here: left by a power failure\n");
             let (start, rest) = log.split_once(&note).expect("a note");
             let ends = if before == BEFORE || before.is_empty() { "" } else { "\n" };
             let start = &start[..start.len() - (STAMP - 1)];
             assert_eq!(start, format!("{}{ends}", String::from_utf8_lossy(before)), "{nuls}");
             assert!(rest[STAMP..].starts_with("< booted\n"), "{rest}");
-            // A raw log's NULs may be the device's.
+            // The NULs of a raw log may be output of the device.
             assert_eq!(after_a_power_cut(LogType::Raw, &left), [&left[..], b"booted\nlogin: "].concat());
         }
     }
 }
 
 #[test]
-fn what_was_not_synced_is_taken_back() {
+fn what_was_not_synced_is_undone() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("console.log");
     let mut log = open(dir.path());
@@ -312,7 +311,7 @@ fn what_was_not_synced_is_taken_back() {
 }
 
 #[test]
-fn an_administrator_may_empty_the_file_under_us() {
+fn an_administrator_may_truncate_the_open_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("console.log");
     let mut log = open(dir.path());
@@ -345,7 +344,7 @@ fn a_rotation_by_rename_and_reopen_loses_nothing() {
 }
 
 #[test]
-fn nothing_but_a_regular_file_is_written_to() {
+fn only_a_regular_file_is_written_to() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("console.log");
     let refusal = || CaptureLog::open(dir.path(), &log(LogType::Text)).unwrap_err();
@@ -396,7 +395,7 @@ fn a_log_can_be_handed_to_another_thread() {
     sendable::<CaptureLog>();
 }
 
-/// Runs `test` with a directory on a tmpfs of 64 KiB that nobody else sees. Who is not root becomes it in a user
+/// Runs `test` with a private tmpfs of 64 KiB. A user other than root becomes root in a user
 /// namespace, for which the test runs itself again.
 fn on_a_small_disk(name: &str, test: fn(&Path)) {
     if !nix::unistd::geteuid().is_root() {
@@ -411,7 +410,7 @@ fn on_a_small_disk(name: &str, test: fn(&Path)) {
         return;
     }
     let thread = std::thread::spawn(move || {
-        // The mount namespace is this thread's, and goes with it.
+        // The mount namespace belongs to this thread and ends with it.
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         mount(&["--make-rprivate", "/"]);
         let dir = tempfile::tempdir().unwrap();
@@ -431,8 +430,8 @@ fn mount(arguments: &[&str]) {
 }
 
 #[test]
-fn a_full_disk_loses_nothing_once_there_is_room_again() {
-    on_a_small_disk("a_full_disk_loses_nothing_once_there_is_room_again", |dir| {
+fn a_full_disk_loses_nothing_once_there_is_space_again() {
+    on_a_small_disk("a_full_disk_loses_nothing_once_there_is_space_again", |dir| {
         let path = dir.join("console.log");
         let ballast = dir.join("ballast");
         fs::write(&ballast, vec![0; 40 * 1024]).unwrap();
@@ -440,7 +439,7 @@ fn a_full_disk_loses_nothing_once_there_is_room_again() {
         let mut log = open(dir);
         let mut position = 0;
 
-        // The first call writes what fits into whole batches, the second has nothing but the error to tell.
+        // The first call writes what fits in complete batches, the second one only returns the error.
         let full = loop {
             assert!(position < said.len(), "the disk took everything");
             let head = (position + 1500).min(said.len());
@@ -468,8 +467,8 @@ fn a_full_disk_loses_nothing_once_there_is_room_again() {
 }
 
 #[test]
-fn a_backlog_that_half_fits_says_how_far_it_got_and_then_why() {
-    on_a_small_disk("a_backlog_that_half_fits_says_how_far_it_got_and_then_why", |dir| {
+fn a_backlog_that_fits_in_part_returns_the_part_and_then_the_error() {
+    on_a_small_disk("a_backlog_that_fits_in_part_returns_the_part_and_then_the_error", |dir| {
         let backlog = b"x".repeat(100).into_iter().chain(*b"\n").cycle().take(101 * 2000).collect::<Vec<_>>();
         let mut log = open(dir);
         let consumed = log.append(&backlog, times(), false).unwrap();
@@ -491,4 +490,21 @@ fn a_read_only_disk_is_named_as_such() {
         assert!(matches!(refusal, CaptureError::ReadOnly(_)), "{refusal}");
         assert!(refusal.to_string().contains("console.log is on a read-only file system"));
     });
+}
+
+#[test]
+fn errors_read_as_in_the_golden_file() {
+    let directory = PathBuf::from("/var/log/consoleserver/core");
+    let path = || directory.join("console.log");
+    let source = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
+    let errors = [
+        CaptureError::NoDirectory(directory.clone()),
+        CaptureError::Symlink(path()),
+        CaptureError::NotAFile(path()),
+        CaptureError::ReadOnly(path()),
+        CaptureError::Hangs(path()),
+        CaptureError::Io { what: "write", path: path(), source },
+    ];
+    let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+    snapbox::assert_data_eq!(text, snapbox::file!["golden/capture/errors.txt"]);
 }

@@ -19,7 +19,7 @@ fn place(directory: &TempDir, path: &str, text: &str) -> PathBuf {
 }
 
 #[test]
-fn etc_comes_before_the_vendor_and_the_foreground_before_both() {
+fn etc_precedes_the_vendor_file_and_the_foreground_files_precede_both() {
     let root = tempfile::tempdir().unwrap();
     let found = |root: &TempDir| {
         let (cwd, home) = (root.path().join("cwd"), root.path().join("home"));
@@ -50,27 +50,27 @@ fn etc_comes_before_the_vendor_and_the_foreground_before_both() {
 }
 
 #[test]
-fn an_unreadable_file_is_an_error_and_not_the_next_file() {
+fn an_unreadable_file_is_an_error_and_not_skipped() {
     let root = tempfile::tempdir().unwrap();
     place(&root, "usr/lib/consoleserver/config.toml", "");
     let etc = root.path().join("etc/consoleserver/config.toml");
-    let told = || Config::load(root.path()).unwrap_err().to_string();
+    let reported = || Config::load(root.path()).unwrap_err().to_string();
 
     fs::create_dir_all(&etc).unwrap();
-    assert_eq!(told(), format!("{}: cannot be read: it is a directory, not a file", etc.display()));
+    assert_eq!(reported(), format!("{}: cannot be read: it is a directory, not a file", etc.display()));
     fs::remove_dir(&etc).unwrap();
     mkfifo(&etc, Mode::S_IRUSR).unwrap();
-    assert_eq!(told(), format!("{}: cannot be read: it is a FIFO, not a file", etc.display()));
+    assert_eq!(reported(), format!("{}: cannot be read: it is a FIFO, not a file", etc.display()));
     fs::remove_file(&etc).unwrap();
     symlink("/nonexistent", &etc).unwrap();
     assert_eq!(
-        told(),
-        format!("{}: cannot be read: it is a symbolic link to nothing, not a file", etc.display())
+        reported(),
+        format!("{}: cannot be read: it is a dangling symbolic link, not a file", etc.display())
     );
 }
 
 #[test]
-fn a_file_that_permissions_close_is_an_error() {
+fn a_file_without_read_permission_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     let etc = place(&root, "etc/consoleserver/config.toml", "");
     place(&root, "usr/lib/consoleserver/config.toml", "");
@@ -84,13 +84,19 @@ fn a_file_that_permissions_close_is_an_error() {
     };
     assert_eq!(as_nobody().unwrap().path, etc);
     fs::set_permissions(&etc, fs::Permissions::from_mode(0o000)).unwrap();
-    let told = as_nobody().unwrap_err().to_string();
+    let reported = as_nobody().unwrap_err().to_string();
     let denied = format!("{}: cannot be read: Permission denied (os error 13)", etc.display());
-    assert_eq!(told, format!("{denied} (every port reads it: chmod a+r {})", etc.display()));
+    assert_eq!(
+        reported,
+        format!("{denied} (every port must be able to read it: chmod a+r {})", etc.display())
+    );
     let directory = etc.parent().unwrap();
     fs::set_permissions(directory, fs::Permissions::from_mode(0o700)).unwrap();
-    let told = as_nobody().unwrap_err().to_string();
-    assert_eq!(told, format!("{denied} (every port reads it: chmod a+x {})", directory.display()));
+    let reported = as_nobody().unwrap_err().to_string();
+    assert_eq!(
+        reported,
+        format!("{denied} (every port must be able to read it: chmod a+x {})", directory.display())
+    );
     // What is advised helps.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o711)).unwrap();
     fs::set_permissions(&etc, fs::Permissions::from_mode(0o444)).unwrap();
@@ -99,7 +105,7 @@ fn a_file_that_permissions_close_is_an_error() {
 
 /// As containers are given one file of the host: rename(2) upon a mount is EBUSY.
 #[test]
-fn a_commit_to_a_file_that_is_mounted_by_itself_is_written_in_place() {
+fn a_commit_to_a_mount_point_is_written_in_place() {
     let root = tempfile::tempdir().unwrap();
     let path = place(&root, "etc/consoleserver/config.toml", "# longer than what comes\n");
     let host = place(&root, "host/config.toml", "# the host's, and longer than what comes\n");
@@ -115,14 +121,14 @@ fn a_commit_to_a_file_that_is_mounted_by_itself_is_written_in_place() {
     mount(None::<&str>, &path, None::<&str>, remount, None::<&str>).unwrap();
     let refusal = commit::write(root.path(), "# newer\n").unwrap_err().to_string();
     assert!(
-        refusal.contains("Read-only file system") && refusal.contains("it is mounted by itself"),
+        refusal.contains("Read-only file system") && refusal.contains("it is a mount point"),
         "{refusal}"
     );
     assert_eq!(fs::read_to_string(&host).unwrap(), "# new\n");
 }
 
 #[test]
-fn a_commit_through_a_link_writes_where_it_leads_and_says_what_that_takes() {
+fn a_commit_through_a_symbolic_link_writes_its_target() {
     let root = tempfile::tempdir().unwrap();
     let stowed = place(&root, "stow/config.toml", "");
     let path = root.path().join("etc/consoleserver/config.toml");
@@ -138,20 +144,20 @@ fn a_commit_through_a_link_writes_where_it_leads_and_says_what_that_takes() {
     let refused = commit::write(root.path(), "# newer\n");
     setfsuid(geteuid());
     let refusal = refused.unwrap_err().to_string();
-    let wanted = format!("it is a link to {}", stowed.canonicalize().unwrap().display());
-    assert!(refusal.contains(&wanted) && refusal.contains("ReadWritePaths="), "{refusal}");
+    let expected = format!("it is a link to {}", stowed.canonicalize().unwrap().display());
+    assert!(refusal.contains(&expected) && refusal.contains("ReadWritePaths="), "{refusal}");
     assert!(fs::symlink_metadata(&path).unwrap().is_symlink());
 }
 
 #[test]
-fn a_file_too_long_or_not_text_is_an_error_with_its_place() {
+fn a_file_that_is_too_large_or_not_utf8_is_an_error_with_its_position() {
     let root = tempfile::tempdir().unwrap();
     let path = place(&root, "config.toml", &"#".repeat(1024 * 1024 + 1));
-    let told = || Config::load_file(&path).unwrap_err().to_string();
-    assert_eq!(told(), format!("{}: longer than the 1048576 bytes that are read", path.display()));
+    let reported = || Config::load_file(&path).unwrap_err().to_string();
+    assert_eq!(reported(), format!("{}: larger than the limit of 1048576 bytes", path.display()));
     fs::write(&path, b"[server]\n# caf\xe9\n").unwrap();
     assert_eq!(
-        told(),
+        reported(),
         format!("{}:2: byte 6 of this line is not UTF-8: save the file as UTF-8 text", path.display())
     );
     assert_eq!(

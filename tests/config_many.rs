@@ -56,7 +56,7 @@ fn a_port_takes_each_key_from_its_own_table_then_its_template_then_defaults() {
 }
 
 #[test]
-fn a_rule_of_a_template_replaces_that_of_defaults_and_yields_to_the_ports() {
+fn a_trigger_of_a_template_replaces_that_of_defaults_and_is_replaced_by_the_ports() {
     let config = parse(
         "[defaults.triggers]\npanic = { match = \"one\" }\noom = { match = \"one\" }\n\
          [templates.t.triggers]\npanic = { match = \"two\" }\nquiet = { silence = \"5m\" }\n\
@@ -78,23 +78,23 @@ fn a_rule_of_a_template_replaces_that_of_defaults_and_yields_to_the_ports() {
 }
 
 #[test]
-fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
-    for (text, wanted) in [
+fn an_invalid_or_missing_template_is_reported_with_its_line() {
+    for (text, expected) in [
         (
             "[ports.a]\nlike = \"cisc\"\n[templates.cisco]\n",
             "config.toml:2: ports.a.like = \"cisc\": there is no template cisc: did you mean cisco?",
         ),
         (
             "[ports.a]\nlike = \"x\"\n",
-            "config.toml:2: ports.a.like = \"x\": there is no template x: [templates.x] would be its table",
+            "config.toml:2: ports.a.like = \"x\": there is no template x: add a table [templates.x]",
         ),
         (
             "[ports.a]\nlike = \"opengear\"\n[templates.cisco]\n[templates.junos]\n",
-            "config.toml:2: ports.a.like = \"opengear\": there is no template opengear: there are cisco, junos",
+            "config.toml:2: ports.a.like = \"opengear\": there is no template opengear: the templates are cisco, junos",
         ),
         (
             "[ports.a]\nlike = 1\n",
-            "config.toml:2: ports.a.like = 1: expected the name of a template: \"cisco\" for the keys of [templates.cisco]",
+            "config.toml:2: ports.a.like = 1: expected the name of a template, such as \"cisco\" for [templates.cisco]",
         ),
         (
             "[templates.t]\nbaud = \"fast\"\n[ports.a]\nlike = \"t\"\n[ports.b]\nlike = \"t\"\n",
@@ -102,15 +102,15 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
         ),
         (
             "[templates.t]\nssh_port = 8023\n",
-            "config.toml:2: templates.t.ssh_port: is of one port only: set it in [ports.NAME]",
+            "config.toml:2: templates.t.ssh_port: applies to a single port: set it in [ports.NAME]",
         ),
         (
             "[templates.t]\nlike = \"u\"\n[templates.u]\n",
-            "config.toml:2: templates.t.like: is of one port only: set it in [ports.NAME]",
+            "config.toml:2: templates.t.like: applies to a single port: set it in [ports.NAME]",
         ),
         (
             "[defaults]\nlike = \"u\"\n[templates.u]\n",
-            "config.toml:2: defaults.like: is of one port only: set it in [ports.NAME]",
+            "config.toml:2: defaults.like: applies to a single port: set it in [ports.NAME]",
         ),
         (
             "[templates]\nbaud = 9600\n",
@@ -119,17 +119,17 @@ fn a_template_that_is_wrong_or_not_there_is_named_with_its_line() {
         ("[templates.t]\nbuad = 9600\n", "config.toml:2: templates.t.buad: unknown key: did you mean baud?"),
         (
             "[templates.\"a b\"]\n",
-            "config.toml:1: templates.\"a b\": \"a b\" is not the name of a template: use 1 to 32 of A-Z a-z 0-9 _ and -, \
-             beginning with a letter or digit",
+            "config.toml:1: templates.\"a b\": invalid template name \"a b\": use 1 to 32 characters of A-Z a-z 0-9 _ -, \
+             starting with a letter or digit",
         ),
         ("[template.t]\n", "config.toml:1: template: unknown key: did you mean templates?"),
     ] {
-        assert_eq!(complaint(text), wanted, "{text}");
+        assert_eq!(complaint(text), expected, "{text}");
     }
 }
 
 #[test]
-fn the_rules_of_defaults_template_and_port_together_are_bounded() {
+fn the_triggers_of_defaults_template_and_port_together_are_bounded() {
     let rules = |from: usize| -> String {
         (from..from + 9).map(|n| format!("r{n} = {{ match = \"x\" }}\n")).collect()
     };
@@ -140,12 +140,12 @@ fn the_rules_of_defaults_template_and_port_together_are_bounded() {
     );
     assert_eq!(
         complaint(&text),
-        "config.toml:22: ports.a.like = \"t\": 18 triggers with those of [defaults]: expected at most 16"
+        "config.toml:22: ports.a.like = \"t\": expected at most 16 triggers with those of [defaults], found 18"
     );
 }
 
 #[test]
-fn a_wrong_template_takes_no_port_down_that_listens_as_the_file_says() {
+fn an_invalid_template_stops_no_port_whose_listener_is_certain() {
     // Nothing of it says whether a port listens.
     for template in ["baud = \"fast\"", "buad = 9600", "listen = [\"127.0.0.1\"]\nbaud = 0", "log.type = 2"] {
         let text = format!("[templates.t]\n{template}\n[ports.a]\nlike = \"t\"\n[ports.b]\n");
@@ -189,15 +189,15 @@ fn a_group_has_ports_ranges_wildcards_and_other_groups() {
 }
 
 #[test]
-fn a_wrong_group_is_named_with_its_line() {
+fn an_invalid_group_is_reported_with_its_line() {
     let expected = "expected a list of ports such as [\"p01\", \"p[02-48]\", \"rack1-*\", \"@edge\"]";
-    for (text, wanted) in [
+    for (text, expected) in [
         ("[groups]\ncore = \"p01\"\n".to_owned(), format!("2: groups.core = \"p01\": {expected}")),
         ("[groups]\ncore = [\"p01\", 2]\n".to_owned(), format!("2: groups.core = 2: {expected}")),
         (
             "[groups]\ncore = [\"p[01-\"]\n".to_owned(),
             format!(
-                "2: groups.core = [\"p[01-\"]: {expected}: \"p[01-\": a bracket is not closed or not opened: use p[01-48]"
+                "2: groups.core = [\"p[01-\"]: {expected}: unmatched bracket in \"p[01-\": use p[01-48]"
             ),
         ),
         (
@@ -206,24 +206,24 @@ fn a_wrong_group_is_named_with_its_line() {
         ),
         (
             "[groups]\nc = [\"@a\"]\na = [\"@b\", \"p01\"]\nb = [\"@c\"]\nouter = [\"@b\"]\n".to_owned(),
-            "3: groups.a = [\"@b\", \"p01\"]: a group cannot have itself as a member: a → b → c → a".to_owned(),
+            "3: groups.a = [\"@b\", \"p01\"]: a group cannot contain itself: a → b → c → a".to_owned(),
         ),
         (
             "[groups]\nself = [\"@self\"]\n".to_owned(),
-            "2: groups.self = [\"@self\"]: a group cannot have itself as a member: self → self".to_owned(),
+            "2: groups.self = [\"@self\"]: a group cannot contain itself: self → self".to_owned(),
         ),
         (
             "[groups]\n\"-a\" = []\n".to_owned(),
-            "2: groups.-a: group name \"-a\" is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+            "2: groups.-a: invalid group name \"-a\": use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
                 .to_owned(),
         ),
         ("[group]\ncore = []\n".to_owned(), "1: group: unknown key: did you mean groups?".to_owned()),
         (
             format!("[groups]\na = [{}]\n", "\"p[0-4095]\", ".repeat(17)),
-            "2: groups.a: its names and those of the groups before it are more than 65536".to_owned(),
+            "2: groups.a: expected at most 65536 names in all groups together".to_owned(),
         ),
     ] {
-        assert_eq!(complaint(&text), format!("config.toml:{wanted}"), "{text}");
+        assert_eq!(complaint(&text), format!("config.toml:{expected}"), "{text}");
     }
 }
 
@@ -238,7 +238,7 @@ fn groups_within_groups_are_read_and_selected_in_linear_time() {
 }
 
 #[test]
-fn a_wrong_group_takes_no_port_down() {
+fn an_invalid_group_stops_no_port() {
     for groups in [
         "[groups]\ncore = [\"p[01-\"]\n",
         "[groups]\ncore = [\"@nosuch\"]\n",

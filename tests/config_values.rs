@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::config::{
-    Access, Address, Config, EscapePrefix, Groups, KeysCommand, KeysCommandUser, KeysFile, Log, LogType,
-    Pattern, Port, RootLogin, Server, SshAlgorithms, Trigger, Writers, keys,
+    Access, Address, Config, Endpoint, EscapePrefix, Groups, KeysCommand, KeysCommandUser, KeysFile, Log,
+    LogType, Pattern, Port, RootLogin, Server, SshAlgorithms, Trigger, Writers, keys,
 };
 use consoleserver::port::{
-    Baud, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName, StopBits,
+    Baud, ByteSize, LineLevel, LineSettings, Mapping, ModemLevels, Pacing, Parity, Pause, PortName, Source,
+    StopBits,
 };
 use proptest::collection::{btree_map, hash_set, vec};
 use proptest::option::of;
@@ -38,7 +39,7 @@ fn refuses(key: &str, values: &[&str]) {
 }
 
 #[test]
-fn a_value_in_its_range_is_taken_and_the_next_one_is_refused() {
+fn a_value_in_its_range_is_accepted_and_the_next_one_rejected() {
     takes("baud", &["1", "45", "250000", "6000000", "4294967295"]);
     for key in ["dtr", "rts"] {
         takes(key, &["\"leave\"", "\"on\"", "\"off\""]);
@@ -81,16 +82,16 @@ fn times_and_sizes_have_units_and_limits() {
         Some(keys::find(keys::TRIGGER, key).unwrap().get(&rule).unwrap().to_string())
     };
     for (key, value) in
-        [("silence", "\"1s\""), ("rest", "\"5s\""), ("silence", "\"10080m\""), ("rest", "\"1440m\"")]
+        [("silence", "\"1s\""), ("cooldown", "\"5s\""), ("silence", "\"10080m\""), ("cooldown", "\"1440m\"")]
     {
         assert_eq!(of_rule(key, value).as_deref(), Some(value), "{key} = {value}");
     }
     for (key, value) in [
         ("silence", "\"0s\""),
         ("silence", "\"169h\""),
-        ("rest", "\"4s\""),
-        ("rest", "\"25h\""),
-        ("rest", "60"),
+        ("cooldown", "\"4s\""),
+        ("cooldown", "\"25h\""),
+        ("cooldown", "60"),
     ] {
         assert_eq!(of_rule(key, value), None, "{key} = {value}");
     }
@@ -119,7 +120,7 @@ fn addresses_are_ip_addresses_and_a_covered_one_is_left_out() {
 }
 
 #[test]
-fn names_and_paths_cannot_leave_their_place() {
+fn names_and_paths_cannot_escape_their_directory() {
     takes("device", &["\"/dev/serial/by-id/usb-x%i-port0\""]);
     refuses("device", &["\"ttyUSB0\"", "\"/dev/../etc/shadow\"", "\"/dev/a\\nb\"", "\"/\"", "\"\"", "7"]);
     takes("log.file", &["\"console.log\"", "\"_-a.1\""]);
@@ -160,7 +161,7 @@ fn the_vendor_file_is_32_ports_at_9600_and_the_cli() {
 }
 
 #[test]
-fn the_manual_page_names_every_key() {
+fn the_manual_page_documents_every_key() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("man/consoleserver.toml.5");
     let page = fs::read_to_string(page).unwrap();
     let named = |key: &str| {
@@ -221,10 +222,10 @@ prop_compose! {
     fn trigger()(
         pattern in of("[a-z. ]{1,20}(\\\\d|[+*?]|\\([a-z|]{1,9}\\))?\\$?".prop_map(|text| Pattern::new(&text).unwrap())),
         silence in (1u64..=604_800).prop_map(Duration::from_secs), start: bool,
-        rest in (5_000u64..=86_400_000).prop_map(Duration::from_millis), both: bool,
+        cooldown in (5_000u64..=86_400_000).prop_map(Duration::from_millis), both: bool,
     ) -> Trigger {
         let silence = (both || pattern.is_none()).then_some(silence);
-        Trigger { pattern, silence, start, rest }
+        Trigger { pattern, silence, start, cooldown }
     }
 }
 
@@ -251,7 +252,8 @@ fn mapping() -> impl Strategy<Value = Mapping> {
 prop_compose! {
     /// A port but for what must differ from the others'.
     fn port()(
-        (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(), line in line(), modem in modem(), log in log(),
+        (enabled, low_latency, reconnect) in any::<(bool, bool, bool)>(),
+        (remote_settings, plaintext_beyond_loopback) in any::<(bool, bool)>(), line in line(), modem in modem(), log in log(),
         (character, line_pause, imap, omap) in (pause(), pause(), mapping(), mapping()),
         listen in of(addresses()), banner in of(banner()), groups in of(groups()), read_only_groups in groups(),
         users in vec("[a-z_][a-z0-9_.-]{0,20}", 0..4), write in select(vec![Writers::One, Writers::Shared]),
@@ -261,12 +263,22 @@ prop_compose! {
         escape in of((1u8..32, 0x21u8..0x7f).prop_map(|(first, second)| EscapePrefix([first, second]))),
     ) -> Port {
         Port {
-            enabled, like: None, line, device: None, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
+            enabled, like: None, line, device: None, source: None, on_demand: false, ssh_port: None, listen, banner, groups, users, read_only_groups, write, timeout,
             log, description,
             scrollback: granules * 64 * 1024, low_latency, modem, escape, reconnect, replay, triggers,
+            remote_settings, rfc2217: None, raw: None, plaintext_beyond_loopback,
             pacing: Pacing { character, line: line_pause }, imap, omap,
         }
     }
+}
+
+fn source() -> impl Strategy<Value = Source> {
+    let addresses = prop_oneof![
+        "unix:/[a-zA-Z0-9/ %\"\\\\-]{1,20}x",
+        "(tcp|telnet|rfc2217):[a-z][a-z0-9-]{0,10}:[1-9][0-9]{0,3}",
+        Just("unit".to_owned()),
+    ];
+    addresses.prop_map(|text| text.parse().unwrap())
 }
 
 fn banner() -> impl Strategy<Value = Option<PathBuf>> {
@@ -297,17 +309,24 @@ prop_compose! {
         ports in btree_map("[A-Za-z0-9_][A-Za-z0-9._-]{0,31}", port(), 0..5),
         numbers in hash_set(1u16.., 6), devices in hash_set("[a-zA-Z:\"'\\\\ %.]{1,20}x", 6),
         bare in vec(any::<(bool, bool)>(), 6), listen in addresses(), groups in groups(),
+        sources in vec(of(source()), 6), on_demand: bool,
         root in select(vec![RootLogin::Key, RootLogin::Yes, RootLogin::No]),
         ssh_algorithms in select(SshAlgorithms::ALL.to_vec()), banner in banner(),
         keys in key_sources(),
     ) -> Config {
-        let mut given: Vec<_> = numbers.into_iter().zip(devices).zip(bare).collect();
-        let ssh_port = given.pop().and_then(|((number, _), (bare, _))| (!bare).then_some(number));
+        let mut given: Vec<_> = numbers.into_iter().zip(devices).zip(bare).zip(sources).collect();
+        let ssh_port = given.pop().and_then(|(((number, _), (bare, _)), _)| (!bare).then_some(number));
         let server = Server { ssh_port, listen, monitor: PathBuf::from("/srv/ports"), ssh_algorithms, banner };
-        let ports = ports.into_iter().zip(given).map(|((name, port), ((number, device), (bare, by_name)))| {
-            let device = (!by_name).then(|| PathBuf::from(format!("/dev/{device}")));
+        let ports = ports.into_iter().zip(given).map(|((name, port), (((number, device), (bare, by_name)), source))| {
+            let device = (!by_name && source.is_none()).then(|| PathBuf::from(format!("/dev/{device}")));
+            let on_demand = on_demand && source.is_some();
             let ssh_port = (!bare).then_some(number);
-            (name.parse::<PortName>().unwrap(), Port { ssh_port, device, ..port })
+            // At the number that SSH does not have.
+            let at = |address: &str| format!("{address}:{number}").parse::<Endpoint>().unwrap();
+            let rfc2217 = (bare && by_name).then(|| at("[::1]"));
+            let beyond = if port.plaintext_beyond_loopback { "192.0.2.1" } else { "127.0.0.1" };
+            let raw = (bare && !by_name).then(|| at(beyond));
+            (name.parse::<PortName>().unwrap(), Port { ssh_port, device, source, on_demand, rfc2217, raw, ..port })
         });
         let ports = ports.collect();
         Config { server, access: Access { groups, root, ..keys }, ports, ..Config::default() }
@@ -348,8 +367,8 @@ proptest! {
                 prop_assert_eq!(without_tables(again), without_tables(config));
             }
             Err(error) => {
-                let told = error.to_string();
-                prop_assert!(!told.is_empty() && !told.chars().any(|c| c.is_control() && c != '\n'), "{:?}", told);
+                let reported = error.to_string();
+                prop_assert!(!reported.is_empty() && !reported.chars().any(|c| c.is_control() && c != '\n'), "{:?}", reported);
             }
         }
     }

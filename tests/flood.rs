@@ -1,4 +1,4 @@
-//! 50 MB at memory speed, with clients that read and one that has stopped: the log and the readers get every byte, and
+//! 50 MB at memory speed, with clients that read and one that has stopped: the log and the reading clients get every byte, and
 //! the stopped one costs bounded memory.
 
 use std::io::Write;
@@ -14,8 +14,8 @@ use rig::{Rig, collect, sha256, until};
 
 const FLOOD: usize = 50 * 1000 * 1000;
 
-/// Kilobytes that a process has taken: heap, stacks, and its ring. What lies in the pages of its program is the same whatever
-/// comes.
+/// Kilobytes of private memory of a process: heap, stacks and its ring. The pages of its program do not depend on the
+/// load.
 fn private_memory(pid: Pid) -> u64 {
     let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
     let kilobytes = |line: &str| -> u64 { line.split_whitespace().nth(1).unwrap().parse().unwrap() };
@@ -37,7 +37,7 @@ fn private_memory(pid: Pid) -> u64 {
 }
 
 #[test]
-fn a_flood_reaches_the_log_and_the_readers_whole() {
+fn a_flood_reaches_the_log_and_all_reading_clients_completely() {
     let mut rig = Rig::new("log = \"raw\"\nreplay = 0");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -75,8 +75,8 @@ fn a_flood_reaches_the_log_and_the_readers_whole() {
     assert_eq!(sha256(&rig.log()), sha256(&everything), "the log");
     let memory = private_memory(rig.pid());
     println!("private and ring memory of the process: {memory} kB");
-    // What the stopped one has not taken is 50 MB. A share of that and no number of kilobytes: how much waits in the clients' sockets and in
-    // the heap at one moment is the machine's affair.
+    // The stopped client has not read 50 MB. The bound is a share of that: how much the clients' sockets and
+    // the heap hold at one moment depends on the machine.
     assert!(memory < FLOOD as u64 / 1024 / 10, "{memory} kB");
 
     kill(Pid::from_raw(stopped.id() as i32), Signal::SIGCONT).unwrap();

@@ -1,4 +1,4 @@
-//! The log's disk is full: sessions live on, nothing stands twice, and what could not be kept is said in the log itself.
+//! The log's disk is full: sessions continue, nothing is logged twice, and missing bytes are noted in the log itself.
 
 use std::fs;
 use std::process::Stdio;
@@ -13,7 +13,7 @@ mod rig;
 
 use rig::{Rig, collect, until};
 
-/// A rig whose log is on a disk of this many kilobytes, seen by this test's thread and its children alone.
+/// A rig whose log is on a disk of this many kilobytes, visible only to this test's thread and its children.
 fn on_a_small_disk(kilobytes: u32, settings: &str) -> Rig {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace needs root");
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
@@ -26,7 +26,7 @@ fn on_a_small_disk(kilobytes: u32, settings: &str) -> Rig {
 }
 
 #[test]
-fn nothing_is_lost_or_doubled_when_space_comes_back_in_time() {
+fn nothing_is_lost_or_duplicated_if_space_is_freed_in_time() {
     let mut rig = on_a_small_disk(64, "");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -65,7 +65,7 @@ fn nothing_is_lost_or_doubled_when_space_comes_back_in_time() {
 }
 
 #[test]
-fn what_did_not_fit_is_counted_and_said() {
+fn lost_bytes_are_counted_and_noted() {
     let mut rig = on_a_small_disk(1024, "scrollback = \"64K\"");
     rig.start_plugged();
     rig.say(b"first\r\n");
@@ -82,11 +82,11 @@ fn what_did_not_fit_is_counted_and_said() {
     rig.wait_for_status("lost by the log");
 }
 
-/// A port without a device and without anybody leaves after 5 seconds, and systemd forgets its ring then.
+/// A port without a device and without clients exits after 5 seconds, and systemd drops its ring then.
 const LINGERS: Duration = Duration::from_secs(8);
 
 #[test]
-fn what_an_unplugged_device_said_last_is_kept_until_it_can_be_written() {
+fn the_last_output_of_an_unplugged_device_is_kept_until_it_can_be_written() {
     let mut rig = on_a_small_disk(64, "");
     rig.start_plugged();
     rig.say(b"first\r\n");

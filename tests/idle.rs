@@ -1,5 +1,5 @@
-//! What wakes a port: the watchdog's beat and nothing else if nothing happens; a few reads a second, and not each byte, if its device
-//! talks; and each key at once.
+//! What wakes a port: only the watchdog while nothing happens; a few reads a second, and not each byte, while its device sends; and
+//! each key immediately.
 
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
@@ -46,7 +46,7 @@ fn nothing_wakes_an_idle_port_but_the_watchdog() {
     assert!(woken <= 2 * beats as u64 + 2, "{woken} wake-ups for {beats} beats of the watchdog");
 }
 
-/// Says numbered lines at the speed of 115200 baud, a few bytes at a time, as adapters do; all that it has said.
+/// Sends numbered lines at the speed of 115200 baud, a few bytes at a time, as adapters do. Returns what was sent.
 fn talk(rig: &Rig, time: Duration) -> Vec<u8> {
     let (mut device, began, mut said) = (rig.device(), Instant::now(), Vec::new());
     let text: Vec<u8> =
@@ -62,7 +62,7 @@ fn talk(rig: &Rig, time: Duration) -> Vec<u8> {
 }
 
 #[test]
-fn a_talking_device_wakes_its_port_a_few_times_a_second() {
+fn a_sending_device_wakes_its_port_a_few_times_a_second() {
     let mut rig = Rig::new("baud = 115200\nlog.type = \"raw\"");
     rig.start_plugged();
     talk(&rig, Duration::from_millis(500));
@@ -70,13 +70,13 @@ fn a_talking_device_wakes_its_port_a_few_times_a_second() {
     let said = talk(&rig, Duration::from_secs(3));
     let woken = wakeups(rig.pid()) - before;
     println!("{woken} wake-ups for 3 s and {} bytes", said.len());
-    // 12 reads a second, each of which wakes the log's thread and is told when that is back. Each piece of 58 bytes would be 200.
+    // 18 reads a second, each of which wakes the log's thread and is woken by its end. Reading each 58 bytes as they come would be 200.
     assert!(woken <= 3 * 75, "{woken} wake-ups in 3 s");
     until("all of it in the log", || rig.log().ends_with(&said).then_some(()));
 }
 
 #[test]
-fn a_key_is_answered_at_once_while_the_port_lets_its_device_talk() {
+fn a_key_is_echoed_immediately_although_output_is_coalesced() {
     let mut rig = Rig::new("baud = 115200");
     rig.start_plugged();
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
@@ -107,11 +107,11 @@ fn a_key_is_answered_at_once_while_the_port_lets_its_device_talk() {
         times[20]
     };
     let silent = median();
-    // Within a second of a key it would not rest in any case.
+    // Within a second of a key nothing is coalesced in any case.
     talk(&rig, Duration::from_millis(1500));
     let talking = median();
-    println!("median {silent:?} of a silent device, {talking:?} of one that has talked");
-    // A rest would make each wait for nearly all of 30 ms, beside what this machine takes for a key.
+    println!("median {silent:?} with a silent device, {talking:?} with one that has sent output");
+    // Each answer would wait for most of a window of 56 ms, beside what this machine takes for a key.
     assert!(
         talking < silent + Duration::from_millis(15),
         "an answer takes {talking:?} instead of {silent:?}"
@@ -119,7 +119,7 @@ fn a_key_is_answered_at_once_while_the_port_lets_its_device_talk() {
 }
 
 #[test]
-fn what_waits_in_a_rest_is_in_the_log_of_a_port_that_stops_or_opens_its_line_anew() {
+fn coalesced_output_is_in_the_log_of_a_port_that_stops_or_reopens_its_line() {
     let settings = "baud = 115200\nlog.type = \"raw\"";
     let mut rig = Rig::new(settings);
     rig.start_plugged();
@@ -137,7 +137,7 @@ fn what_waits_in_a_rest_is_in_the_log_of_a_port_that_stops_or_opens_its_line_ane
     for _ in 0..4 {
         said.extend(talk(&rig, Duration::from_millis(400)));
         assert!(rig.stop().success());
-        // A rest is 920 bytes. What was written last the kernel may still have on its way, on a busy machine.
+        // A window is 650 bytes. On a busy machine the kernel may not have delivered the last write yet.
         assert!(rig.log().len() + 150 >= said.len(), "{} bytes of {}", rig.log().len(), said.len());
         rig.start();
         until("all of it in the log", || (rig.log() == said).then_some(()));
@@ -146,7 +146,7 @@ fn what_waits_in_a_rest_is_in_the_log_of_a_port_that_stops_or_opens_its_line_ane
 }
 
 #[test]
-fn a_port_that_has_no_descriptor_left_is_alive_all_the_same() {
+fn a_port_without_free_descriptors_keeps_running() {
     let mut rig = Rig::new("");
     rig.environment("WATCHDOG_USEC", "200000");
     rig.start_plugged();

@@ -1,5 +1,5 @@
-//! `kill -9` at each point of the way of a byte, with the descriptors kept as systemd keeps them: nothing that the device
-//! said is lost, nothing stands twice in the log, and the tty is not opened anew.
+//! `kill -9` at each point of the data path, with the descriptors kept as systemd keeps them: no output of the device
+//! is lost or logged twice, and the tty is not reopened.
 
 use std::io::Write;
 
@@ -8,15 +8,15 @@ mod rig;
 
 use rig::{Rig, until};
 
-/// Numbered lines, so that a loss or a double shows where.
+/// Numbered lines, which show where bytes are lost or duplicated.
 fn words(from: usize, to: usize) -> Vec<u8> {
     (from..to)
         .flat_map(|number| format!("line {number:06} of what the device said\r\n").into_bytes())
         .collect()
 }
 
-/// The port dies the `count`-th time that it passes `point`, in the middle of what the device says, and is restarted; then
-/// the log is whole.
+/// The port is killed the `count`-th time that it reaches `point`, while the device sends, and restarted; then
+/// the log is complete.
 fn survives(point: &str, count: u32, log: &str) {
     let mut rig = Rig::new(&format!("log = {log:?}\n"));
     rig.environment("CONSOLE_FAILPOINT", &format!("{point}:{count}"));
@@ -47,7 +47,7 @@ fn survives(point: &str, count: u32, log: &str) {
     assert!(rig.stop().success());
 }
 
-/// The lines of a text log, with records that go on with the one above put together again.
+/// The lines of a text log, with continued records joined.
 fn joined(log: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for record in log.lines() {
@@ -70,7 +70,7 @@ fn first_difference(got: &[u8], wanted: &[u8]) -> String {
 }
 
 #[test]
-fn after_publishing_nothing_is_lost_or_doubled() {
+fn a_kill_after_publishing_loses_and_duplicates_nothing() {
     for count in [1, 2, 17] {
         survives("published", count, "raw");
         survives("published", count, "text");
@@ -78,7 +78,7 @@ fn after_publishing_nothing_is_lost_or_doubled() {
 }
 
 #[test]
-fn after_the_log_write_nothing_is_lost_or_doubled() {
+fn a_kill_after_the_log_write_loses_and_duplicates_nothing() {
     for count in [2, 3, 5] {
         survives("log-written", count, "raw");
         survives("log-written", count, "text");
@@ -86,7 +86,7 @@ fn after_the_log_write_nothing_is_lost_or_doubled() {
 }
 
 #[test]
-fn after_the_mark_nothing_is_lost_or_doubled() {
+fn a_kill_after_the_mark_loses_and_duplicates_nothing() {
     for count in [2, 3, 5] {
         survives("log-marked", count, "raw");
         survives("log-marked", count, "text");
@@ -94,7 +94,7 @@ fn after_the_mark_nothing_is_lost_or_doubled() {
 }
 
 #[test]
-fn after_the_read_nothing_is_lost_or_doubled() {
+fn a_kill_after_the_read_loses_and_duplicates_nothing() {
     for count in [1, 2, 17] {
         survives("read", count, "raw");
         survives("read", count, "text");
@@ -115,7 +115,7 @@ fn the_tty_stays_open_over_kills_and_restarts() {
         } else {
             assert!(rig.stop().success());
         }
-        // While no process of ours runs, the kernel keeps what is said: a closed slave would make this fail with EIO.
+        // While no port process runs, the kernel buffers output: a closed slave would make this fail with EIO.
         let line = format!("unattended {round}\n");
         rig.say(line.as_bytes());
         wanted.extend_from_slice(line.as_bytes());
@@ -125,13 +125,13 @@ fn the_tty_stays_open_over_kills_and_restarts() {
 }
 
 #[test]
-fn between_carriage_return_and_line_feed_nothing_odd_is_left_in_the_log() {
+fn a_kill_between_cr_and_lf_leaves_no_extra_record() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     let endings: [fn(&mut Rig); 2] = [Rig::kill, |rig| assert!(rig.stop().success())];
     for end in endings {
         rig.say(b"one\r");
-        // Its silence has made it a record.
+        // After the silence it is a record.
         rig.wait_for_log("< one\n");
         end(&mut rig);
         rig.say(b"\ntwo\r\n");
@@ -141,7 +141,7 @@ fn between_carriage_return_and_line_feed_nothing_odd_is_left_in_the_log() {
         assert!(!rig.log_text().contains("<+"), "{}", rig.log_text());
         std::fs::write(rig.log_path(), "").unwrap();
     }
-    // What is noted in between does not wait for the line feed.
+    // A note in between does not wait for the line feed.
     rig.say(b"three\r");
     rig.wait_for_log("< three\n");
     rig.unplug();

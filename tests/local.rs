@@ -28,7 +28,7 @@ fn served(settings: &str) -> Rig {
     rig
 }
 
-/// What `consolectl` says and how it ends.
+/// Output and exit status of `consolectl`.
 fn said(mut command: Command) -> (Option<i32>, String, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -36,7 +36,7 @@ fn said(mut command: Command) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn a_terminal_gets_the_console_and_is_as_it_was_afterwards() {
+fn a_terminal_is_attached_and_restored_afterwards() {
     let rig = served("");
     let consolectl = rig.consolectl(&["connect", "demo"]);
     let words: Vec<_> = consolectl.get_args().map(|word| word.to_str().unwrap()).collect();
@@ -73,7 +73,7 @@ fn a_terminal_gets_the_console_and_is_as_it_was_afterwards() {
 }
 
 #[test]
-fn a_pipe_gets_bytes_and_nothing_else() {
+fn a_pipe_receives_bytes_only() {
     let rig = served("");
     rig.say(b"long ago\r\n");
     rig.wait_for_log("long ago");
@@ -92,7 +92,7 @@ fn a_pipe_gets_bytes_and_nothing_else() {
 }
 
 #[test]
-fn a_pipe_that_has_ended_costs_no_processor() {
+fn a_pipe_at_its_end_uses_no_cpu_time() {
     let rig = served("");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -118,25 +118,25 @@ fn a_port_that_stops_ends_its_local_clients() {
     rig.wait_for_status("1 attached");
     assert_eq!(rig.stop().code(), Some(0));
     client.ends_with(1);
-    assert_eq!(client.aside(), "[console@demo is stopping]\nconsolectl: demo has ended the session\n");
+    assert_eq!(client.aside(), "[console@demo is stopping]\nconsolectl: demo closed the session\n");
 }
 
 #[test]
-fn a_pipe_that_may_not_write_is_told_who_does() {
+fn a_pipe_without_write_access_is_told_who_has_it() {
     let rig = served("");
     let _writer = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
     let mut late = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("2 attached");
     late.type_in("reboot\n");
-    late.is_told("(local) writes; you are watching: what you type is not sent]\n");
+    late.is_told("(local) has write access; you are read-only: input is discarded]\n");
     rig.say(b"the device");
     late.sees("the device");
     assert_eq!(late.shown(), b"the device");
 }
 
 #[test]
-fn a_pipe_that_another_client_does_not_let_write_fails() {
+fn a_pipe_that_never_gets_write_access_fails() {
     let rig = served("");
     let mut writer = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -145,10 +145,11 @@ fn a_pipe_that_another_client_does_not_let_write_fails() {
     pipe.end_input();
     pipe.ends_with(1);
     assert!(
-        pipe.aside().contains("writes; you are watching: what you type is not sent]\n[nothing was sent]\n")
+        pipe.aside()
+            .contains("has write access; you are read-only: input is discarded]\n[no input was sent]\n")
     );
     assert!(
-        pipe.aside().ends_with("consolectl: demo has not been sent all of the input\n"),
+        pipe.aside().ends_with("consolectl: not all of the input was sent to demo\n"),
         "{}",
         pipe.aside()
     );
@@ -164,7 +165,7 @@ fn a_pipe_that_another_client_does_not_let_write_fails() {
 }
 
 #[test]
-fn a_local_session_ends_with_its_device_if_it_is_asked_to() {
+fn a_local_session_ends_with_its_device_on_request() {
     let mut rig = served("");
     let mut client = Client::start(rig.consolectl(&["connect", "--no-reconnect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -173,11 +174,11 @@ fn a_local_session_ends_with_its_device_if_it_is_asked_to() {
     rig.unplug();
     client.ends_with(1);
     assert_eq!(client.shown(), b"last words");
-    assert!(client.aside().contains(": the session ends with it]\n"), "{}", client.aside());
+    assert!(client.aside().contains(": session closed]\n"), "{}", client.aside());
 }
 
 #[test]
-fn at_a_terminal_an_enquiry_alone_reaches_the_device_and_leaving_ends_the_line() {
+fn a_single_control_e_is_sent_to_the_device_and_detaching_ends_the_line() {
     let rig = served("");
     rig.say(b"Switch>");
     rig.wait_for_log("Switch>");
@@ -243,14 +244,14 @@ fn a_paste_that_is_killed_at_a_stuck_device_is_noticed() {
 }
 
 #[test]
-fn an_account_that_asks_nothing_cannot_keep_others_out() {
+fn an_idle_client_does_not_block_others() {
     let rig = served("");
     open_to_everybody(&rig);
     let socket = rig.path("run/attach/demo");
     let mut silent = as_uid(65534, move || (0..100).map(|_| UnixStream::connect(&socket).unwrap()).collect());
     let mut last: UnixStream = silent.pop().unwrap();
     let refusal: Option<Reply> = receive(&mut last).unwrap();
-    let wanted = "demo: too many clients of uid 65534 wait for an answer; try again";
+    let wanted = "demo: too many pending clients of uid 65534; try again";
     assert_eq!(refusal, Some(Reply::Refused(wanted.to_owned())));
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
@@ -258,7 +259,7 @@ fn an_account_that_asks_nothing_cannot_keep_others_out() {
 }
 
 #[test]
-fn a_uid_without_an_account_is_told_that_nobody_knows_who_it_is() {
+fn a_uid_without_an_account_is_rejected_with_a_reason() {
     const STRANGER: u32 = 4_000_000_000;
     let rig = served("");
     open_to_everybody(&rig);
@@ -266,7 +267,7 @@ fn a_uid_without_an_account_is_told_that_nobody_knows_who_it_is() {
     let mut clients = as_uid(STRANGER, move || vec![UnixStream::connect(&socket).unwrap()]);
     send(&mut clients[0], &Request::Connect { terminal: false, options: Default::default() }).unwrap();
     let refusal: Option<Reply> = receive(&mut clients[0]).unwrap();
-    let wanted = format!("who uid {STRANGER} is cannot be told: there is no such user");
+    let wanted = format!("cannot look up uid {STRANGER}: no such user");
     assert_eq!(refusal, Some(Reply::Refused(wanted)));
 }
 
@@ -282,7 +283,7 @@ fn as_uid(uid: u32, connect: impl FnOnce() -> Vec<UnixStream> + Send + 'static) 
 }
 
 #[test]
-fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
+fn access_requires_membership_in_one_of_the_groups() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     accounts.run(&["usermod", "-aG", "dialout", "alice"]);
@@ -300,10 +301,10 @@ fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
     let (status, _, aside) = said(as_user("bob", &["connect", "demo"]));
     assert_eq!(
         (status, aside.as_str()),
-        (Some(1), "consolectl: bob may not use demo: in none of its groups\n")
+        (Some(1), "consolectl: bob has no access to demo: not in any of its groups\n")
     );
     let (_, table, _) = said(as_user("bob", &["status"]));
-    assert!(table.contains("bob may not use demo"), "{table}");
+    assert!(table.contains("bob has no access to demo"), "{table}");
 
     // Her group is looked up, not taken from her process, which has none.
     let mut alice = Client::start(as_user("alice", &["connect", "demo"]));
@@ -316,7 +317,7 @@ fn somebody_in_none_of_the_groups_is_refused_and_a_member_is_not() {
 }
 
 #[test]
-fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
+fn a_member_of_a_read_only_group_is_read_only_and_a_named_user_may_write() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     accounts.add("carol", None);
@@ -337,7 +338,7 @@ fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
     let mut carol = Client::start(as_user("carol"));
     rig.wait_for_status("1 attached");
     carol.type_in("not this");
-    carol.is_told("[you are watching: what you type is not sent]");
+    carol.is_told("[you are read-only: input is discarded]");
     let mut alice = Client::start(as_user("alice"));
     rig.wait_for_status("2 attached");
     alice.type_in("this");
@@ -352,12 +353,12 @@ fn a_member_of_a_read_only_group_watches_and_a_user_who_is_named_writes() {
     assert_eq!(said(command("carol", &["grep", "seen by b"])).0, Some(0));
     let (status, _, aside) = said(command("carol", &["send", "--force", "demo", "x"]));
     assert_eq!(status, Some(1), "{aside}");
-    assert!(aside.contains("you may only watch here"), "{aside}");
+    assert!(aside.contains("your access to this port is read-only"), "{aside}");
     accounts.add("bob", None);
     let (status, found, aside) = said(command("bob", &["grep", "seen"]));
     assert_eq!((status, found.as_str(), aside.as_str()), (Some(1), "", ""), "of no port that he may use");
     let (status, _, aside) = said(command("bob", &["grep", "seen", "demo"]));
-    assert!(status == Some(1) && aside.contains("bob may not use demo"), "{aside}");
+    assert!(status == Some(1) && aside.contains("bob has no access to demo"), "{aside}");
 }
 
 #[test]
@@ -373,7 +374,7 @@ fn the_logs_of_all_ports_are_searched() {
     let (status, _, why) = said(rig.consolectl(&["grep", "a("]));
     assert!(status == Some(2) && why.contains("unclosed group") && why.lines().count() == 1, "{why}");
     let (status, _, why) = said(rig.consolectl(&["log", "demo", "--since", "soon"]));
-    assert!(status == Some(2) && why.contains("expected how long ago"), "{why}");
+    assert!(status == Some(2) && why.contains("expected a duration ago"), "{why}");
     // The device answers what it is sent.
     let mut asked = Client::start(rig.consolectl(&["send", "--expect", "answer", "demo", "question\\r"]));
     rig.expect_at_device(b"question\r");
@@ -404,7 +405,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     let (status, log, aside) = ask(&["log", "old-core"]);
     let wanted = "2026-11-01T00:00:00.000+00:00 < older\n2026-11-02T00:00:00.000+00:00 < panic of old-core\n";
     assert_eq!((status, log.as_str()), (Some(0), wanted));
-    assert_eq!(aside, "old-core is a former port: its log as it was left\n");
+    assert_eq!(aside, "old-core is a former port; this is its last log\n");
     assert_eq!(ask(&["log", "old-core", "-n", "1"]).1, wanted.split_inclusive('\n').next_back().unwrap());
     assert_eq!(
         ask(&["log", "old-core", "--until", "2026-11-01T12:00Z"]).1,
@@ -424,10 +425,10 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
     std::os::unix::fs::symlink("old-core", old("older")).unwrap();
     let (status, log, aside) = ask(&["log", "ttyUSB0"]);
     assert!(status == Some(0) && log.ends_with("< panic of demo\n"), "{log}");
-    assert_eq!(aside, "ttyUSB0 is called demo now\n");
+    assert_eq!(aside, "ttyUSB0 was renamed to demo\n");
     let (status, found, aside) = ask(&["grep", "panic", "ttyUSB0"]);
     assert!(status == Some(0) && found.starts_with("demo: 2"), "{found}");
-    assert_eq!(aside, "ttyUSB0 is called demo now\n");
+    assert_eq!(aside, "ttyUSB0 was renamed to demo\n");
     assert_eq!(ask(&["log", "older"]).1, wanted);
     assert_eq!(
         ask(&["grep", "panic of"]).1.lines().count(),
@@ -448,7 +449,7 @@ fn the_logs_of_former_ports_are_read_and_searched_and_marked() {
 }
 
 #[test]
-fn the_log_of_a_former_port_is_for_those_who_may_read_its_files() {
+fn the_log_of_a_former_port_requires_permission_on_its_files() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     let directory = rig.path("logs/old");
@@ -464,10 +465,16 @@ fn the_log_of_a_former_port_is_for_those_who_may_read_its_files() {
     };
     let (status, log, why) = ask(&["log", "old"]);
     assert_eq!((status, log.as_str()), (Some(1), ""));
-    assert!(why.contains("old is a former port, whose log only root and the group adm may read"), "{why}");
+    assert!(
+        why.contains("the log of the former port old is readable by root and the group adm only"),
+        "{why}"
+    );
     let (status, found, why) = ask(&["grep", "panic"]);
     assert_eq!((status, found.as_str()), (Some(1), ""));
-    assert!(why.contains("not searched") && why.contains(": the logs of old, which nothing serves"), "{why}");
+    assert!(
+        why.contains("skipped the logs of ports that are not served") && why.ends_with(": old\n"),
+        "{why}"
+    );
 }
 
 /// As on a machine: the way to the sockets and the program is open, and the port decides.
@@ -479,7 +486,7 @@ fn open_to_everybody(rig: &Rig) {
 }
 
 #[test]
-fn status_shows_settings_traffic_and_who_is_attached() {
+fn status_shows_settings_traffic_and_attached_users() {
     let mut rig = Rig::new("baud = 115200");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -499,13 +506,13 @@ fn status_shows_settings_traffic_and_who_is_attached() {
 }
 
 #[test]
-fn status_goes_on_past_a_socket_that_nobody_serves() {
+fn status_continues_after_a_socket_without_a_server() {
     let rig = served("");
     drop(std::os::unix::net::UnixListener::bind(rig.path("run/attach/dead")).unwrap());
     fs::write(rig.path("run/running/dead"), "").unwrap();
     let (status, table, _) = said(rig.consolectl(&["status"]));
     assert_eq!(status, Some(0));
-    assert!(table.contains("dead cannot be reached at "), "{table}");
+    assert!(table.contains("cannot connect to dead at "), "{table}");
     assert!(table.lines().any(|line| line.starts_with("demo ") && line.ends_with("open")), "{table}");
 }
 
@@ -522,11 +529,11 @@ fn status_does_not_start_a_port_that_does_not_run() {
 }
 
 #[test]
-fn a_port_that_says_nothing_is_not_waited_for_without_end() {
+fn a_port_that_does_not_answer_times_out() {
     let rig = Rig::new("");
     // Its listener is the bench's, which nobody accepts from.
     let (status, _, aside) = said(rig.consolectl(&["connect", "demo"]));
-    assert_eq!((status, aside.as_str()), (Some(1), "consolectl: demo has not answered within 10 s\n"));
+    assert_eq!((status, aside.as_str()), (Some(1), "consolectl: no response from demo within 10 s\n"));
 }
 
 #[test]
@@ -540,7 +547,7 @@ fn a_systemctl_that_fails_is_quoted() {
     command.env("PATH", format!("{}:/usr/bin:/bin", rig.dir.path().display()));
     let (status, table, aside) = said(command);
     assert_eq!((status, table.as_str()), (Some(1), ""));
-    let wanted = "consolectl: systemctl does not say which ports run: Failed to connect to bus: Host is down";
+    let wanted = "consolectl: cannot list running ports: systemctl: Failed to connect to bus: Host is down";
     assert!(aside.starts_with(wanted), "{aside}");
 }
 
@@ -548,12 +555,12 @@ fn a_systemctl_that_fails_is_quoted() {
 fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
     let rig = served("");
     for (words, wanted) in [
-        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["connect", "ttyUSB7"][..], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
         (&["connect", "dmeo"], "consolectl: there is no port dmeo: did you mean demo?\n"),
         (&["log", "emo"], "consolectl: there is no port emo: did you mean demo?\n"),
-        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
-        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: there are demo\n"),
-        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: there are demo\n"),
+        (&["grep", "x", "ttyUSB7"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
+        (&["send", "ttyUSB7", "x"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
+        (&["who", "ttyUSB7"], "consolectl: there is no port ttyUSB7: the ports are demo\n"),
     ] {
         let (status, _, aside) = said(rig.consolectl(words));
         assert_eq!((status, aside.as_str()), (Some(1), wanted), "{words:?}");
@@ -561,7 +568,7 @@ fn a_port_that_is_not_served_is_one_sentence_and_exit_status_1() {
 }
 
 #[test]
-fn the_beginning_of_a_name_is_enough_if_it_is_the_only_one() {
+fn a_unique_abbreviation_of_a_name_is_accepted() {
     let rig = served("");
     let (status, table, aside) = said(rig.consolectl(&["status", "de", "--json"]));
     assert_eq!((status, aside.as_str()), (Some(0), ""));
@@ -581,12 +588,12 @@ fn no_sockets_at_all_is_one_sentence_and_exit_status_1() {
     command.arg("--runtime-dir").arg(directory.path()).arg("status");
     let (status, _, aside) = said(command);
     assert_eq!(status, Some(1));
-    assert!(aside.starts_with("consolectl: no ports are served here ("), "{aside}");
+    assert!(aside.starts_with("consolectl: no ports are served ("), "{aside}");
     assert_eq!(aside.lines().count(), 1);
 }
 
 #[test]
-fn wrong_usage_is_exit_status_2() {
+fn a_usage_error_is_exit_status_2() {
     let rig = Rig::new("");
     for arguments in [&["connect"][..], &["connect", "../etc"], &["connect", "a%b"], &["reboot"]] {
         let (status, shown, aside) = said(rig.consolectl(arguments));
@@ -596,11 +603,39 @@ fn wrong_usage_is_exit_status_2() {
 }
 
 #[test]
-fn a_closed_output_is_no_panic() {
+fn a_closed_output_does_not_panic() {
     let rig = served("");
     let mut command = rig.consolectl(&["status"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{output:?}");
+}
+
+#[test]
+fn a_terminal_that_was_closed_does_not_panic() {
+    let rig = Rig::new("");
+    let port = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_console-port"));
+        command.args(arguments);
+        command
+    };
+    let mut foreground = Command::new(env!("CARGO_BIN_EXE_consoleserver"));
+    foreground.args(["--check", "/nonexistent"]);
+    for (mut command, status) in [
+        (rig.consolectl(&["connect", "other"]), 1),
+        (rig.consolectl(&["reboot"]), 2),
+        (rig.consolectl(&["help"]), 1),
+        (rig.consolectl(&["show"]), 1),
+        (port(&[]), 2),
+        (port(&["--help"]), 1),
+        (foreground, 1),
+    ] {
+        // With its master closed, each write to a pty fails with EIO.
+        let terminal = nix::pty::openpty(None, None).unwrap();
+        drop(terminal.master);
+        let end = || Stdio::from(terminal.slave.try_clone().unwrap());
+        let ended = command.stdin(Stdio::null()).stdout(end()).stderr(end()).status().unwrap();
+        assert_eq!(ended.code(), Some(status), "{command:?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! What the log has beside the device's words: what is typed, who was there, and rows of bytes.
+//! What the log has beside output of the device: input, attached users, and rows of bytes.
 
 #[path = "support/client.rs"]
 mod client;
@@ -20,7 +20,7 @@ fn records(rig: &Rig) -> Vec<String> {
 }
 
 #[test]
-fn what_is_typed_stands_in_the_log_where_it_was_sent_and_only_if_asked_for() {
+fn input_is_logged_where_it_was_sent_if_configured() {
     let rig = served("{ type = \"text\", input = true }");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
@@ -69,21 +69,21 @@ fn a_line_is_a_record_whatever_ends_it() {
         "< end",
     ];
     assert_eq!(records(&rig), wanted);
-    // A line whose end is late is one all the same, and ends of lines that come apart are one.
+    // A line whose end is late is one line all the same, and line ends that come in parts are one.
     rig.say(b"prompt");
     rig.wait_for_log("prompt\n");
     rig.say(b"\r");
     rig.say(b"\nlast\r");
     rig.wait_for_log("last\n");
     assert_eq!(records(&rig)[wanted.len()..], ["< prompt", "< last"]);
-    // Without what only a terminal reads.
+    // Without escape sequences.
     let shown = rig.consolectl(&["log", "demo", "-n", "all"]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(!shown.contains("2004") && shown.lines().count() == wanted.len() + 1, "{shown}");
 }
 
 #[test]
-fn half_a_typed_line_is_logged_as_well() {
+fn an_unfinished_line_of_input_is_logged() {
     let rig = served("{ type = \"both\", input = true }");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
     client.type_in("y");
@@ -93,7 +93,7 @@ fn half_a_typed_line_is_logged_as_well() {
 }
 
 #[test]
-fn what_was_typed_last_is_in_the_log_of_a_port_that_stops() {
+fn the_last_input_is_in_the_log_of_a_stopped_port() {
     let mut rig = served("{ type = \"both\", input = true }");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
     client.type_in("y");
@@ -103,13 +103,13 @@ fn what_was_typed_last_is_in_the_log_of_a_port_that_stops() {
 }
 
 #[test]
-fn the_log_says_who_attached_and_left() {
+fn the_log_names_users_who_attach_and_detach() {
     let rig = served("\"text\"");
     let mut client = Client::start(rig.consolectl(&["connect", "demo"]));
-    rig.wait_for_log("# root (local) attached, writing");
+    rig.wait_for_log("# root (local) attached, read-write");
     client.end_input();
     client.signal(nix::sys::signal::Signal::SIGTERM);
-    rig.wait_for_log("# root (local) left");
+    rig.wait_for_log("# root (local) detached");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn rows_are_16_bytes_and_a_pause_ends_one() {
 }
 
 #[test]
-fn the_journal_gets_whole_lines_and_nothing_that_a_terminal_obeys() {
+fn the_journal_gets_complete_lines_without_control_sequences() {
     let rig = served("{ type = \"none\", journal = true }");
     rig.say(b"hal");
     rig.say(b"f \x1b[2Jline\r\n");
@@ -136,7 +136,7 @@ fn the_journal_gets_whole_lines_and_nothing_that_a_terminal_obeys() {
 }
 
 #[test]
-fn a_log_that_was_removed_goes_on_in_a_new_one() {
+fn a_removed_log_is_continued_in_a_new_file() {
     let mut rig = served("\"text\"");
     for round in 0..2 {
         rig.say(b"before\r\n");
@@ -144,11 +144,11 @@ fn a_log_that_was_removed_goes_on_in_a_new_one() {
         std::fs::remove_file(rig.log_path()).unwrap();
         rig.say(b"after\r\n");
         if round == 1 {
-            // What the port has not read at a stop stays in the tty for the next process.
+            // What the port has not read when it stops stays in the tty for the next process.
             until("the port to read it", || (rig.bytes_received() == 2 * 15).then_some(()));
             assert!(rig.stop().success());
         }
-        let log = rig.wait_for_log("the log was removed: it goes on in a new file");
+        let log = rig.wait_for_log("the log was removed: logging continues in a new file");
         assert!(log.contains("< after"), "{log}");
         assert!(!log.contains("before"), "{log}");
     }
@@ -156,7 +156,7 @@ fn a_log_that_was_removed_goes_on_in_a_new_one() {
 }
 
 #[test]
-fn what_others_append_to_the_log_stays_over_a_reload_and_a_restart() {
+fn bytes_appended_by_others_survive_a_reload_and_a_restart() {
     let mut rig = served("\"text\"");
     let append = |rig: &Rig, words: &str| {
         let mut log = std::fs::OpenOptions::new().append(true).open(rig.log_path()).unwrap();

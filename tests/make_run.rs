@@ -42,7 +42,7 @@ impl MakeRun {
             let line = lines
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
                 .expect("make run prints what to paste");
-            if line.starts_with("Ctrl-C here ends it all") {
+            if line.starts_with("Press Ctrl-C here to stop everything") {
                 return printed;
             }
             printed.extend(line.strip_prefix("    ").map(str::to_owned));
@@ -240,7 +240,7 @@ fn the_printed_lines_log_in_let_somebody_watch_and_show_the_log() {
     let mut third = Terminal::paste(ssh);
     third.sees("second sum 55");
     third.types("echo third sum $((70 + 7))\r");
-    third.sees("what you type is not sent");
+    third.sees("input is discarded");
     first.types("echo fourth sum $((80 + 8))\r");
     third.sees("fourth sum 88");
     assert!(!first.sees("fourth sum 88").seen.contains("third sum 77"));

@@ -72,7 +72,7 @@ fn device() -> (File, std::path::PathBuf) {
 }
 
 #[test]
-fn a_port_opens_no_tty_that_another_ports_device_leads_to() {
+fn a_port_does_not_open_a_tty_that_belongs_to_another_port() {
     let mut rig = Rig::with_config(TWO);
     rig.serve_logins(true);
     rig.plug();
@@ -94,7 +94,7 @@ fn a_port_opens_no_tty_that_another_ports_device_leads_to() {
 }
 
 #[test]
-fn a_port_without_its_tty_and_without_anybody_leaves() {
+fn a_port_without_tty_and_clients_exits() {
     let mut rig = Rig::with_config(TWO);
     rig.plug();
     link(&rig, "by-path/1", Path::new("../demo"));
@@ -104,7 +104,7 @@ fn a_port_without_its_tty_and_without_anybody_leaves() {
 }
 
 #[test]
-fn a_tty_that_becomes_anothers_is_let_go_of_and_its_last_words_are_not_logged() {
+fn a_tty_that_belongs_to_another_port_now_is_closed_and_its_last_output_not_logged() {
     let mut rig = Rig::with_config(TWO);
     rig.serve_logins(true);
     rig.start_plugged();
@@ -117,7 +117,7 @@ fn a_tty_that_becomes_anothers_is_let_go_of_and_its_last_words_are_not_logged() 
     assert_eq!(rig.stored(), ["intake", "ring"], "systemd keeps no tty of another port");
     rig.say(b"secret of p1\r\n");
     seat.typing.write_all(b"typed at demo\r").unwrap();
-    seat.sees("what you type is not sent");
+    seat.sees("input is discarded");
     let log = rig.wait_for_log("# demo closed: ");
     assert!(log.contains("< for demo") && !log.contains("secret"), "{log}");
     // Whoever opens it is the next one to hear it.
@@ -128,7 +128,7 @@ fn a_tty_that_becomes_anothers_is_let_go_of_and_its_last_words_are_not_logged() 
 }
 
 #[test]
-fn a_kept_tty_that_has_become_anothers_is_not_taken_over() {
+fn a_tty_in_the_fd_store_that_belongs_to_another_port_now_is_not_adopted() {
     let mut rig = Rig::with_config(TWO);
     rig.start_plugged();
     assert_eq!(rig.stored(), ["intake", "ring", "tty"]);
@@ -142,7 +142,7 @@ fn a_kept_tty_that_has_become_anothers_is_not_taken_over() {
 }
 
 #[test]
-fn a_configuration_that_gives_the_tty_to_another_port_is_obeyed_at_its_reload() {
+fn a_reload_that_assigns_the_tty_to_another_port_closes_it() {
     let mut rig = Rig::with_config("[server]\nmonitor = \"@DIR@/dev\"\n[ports.demo]\ngroups = [\"*\"]\n");
     rig.start_plugged();
     link(&rig, "by-path/1", Path::new("../demo"));
@@ -155,7 +155,7 @@ fn a_configuration_that_gives_the_tty_to_another_port_is_obeyed_at_its_reload() 
 }
 
 #[test]
-fn a_session_does_not_change_its_device_until_somebody_confirms_that() {
+fn a_session_does_not_change_to_another_device_without_confirmation() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -166,7 +166,7 @@ fn a_session_does_not_change_its_device_until_somebody_confirms_that() {
     seat.sees("leads to");
     seat.sees("another adapter than before");
     seat.typing.write_all(b"reboot\r").unwrap();
-    seat.sees("what you type is not sent");
+    seat.sees("input is discarded");
     (&other).write_all(b"I am another\r\n").unwrap();
     rig.wait_for_status("another adapter than before");
     assert!(!rig.log_text().contains("I am another"));
@@ -177,25 +177,25 @@ fn a_session_does_not_change_its_device_until_somebody_confirms_that() {
     let mut heard = [0; 6];
     (&other).read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"hello\r", "and nothing that was typed before");
-    rig.wait_for_log("# demo is another adapter than before");
+    rig.wait_for_log("# demo is not the same adapter as before");
 }
 
 #[test]
-fn with_nobody_attached_another_device_is_opened_and_the_log_says_so() {
+fn without_sessions_another_device_is_opened_and_the_log_reports_it() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     let (other, tty) = device();
     link(&rig, "demo", &tty);
     (&other).write_all(b"I am another\r\n").unwrap();
     let log = rig.wait_for_log("< I am another");
-    let order = ["# demo closed: ", "# demo is another adapter than before", "< I am another"];
+    let order = ["# demo closed: ", "# demo is not the same adapter as before", "< I am another"];
     let places: Vec<_> =
         order.iter().map(|words| log.find(words).unwrap_or_else(|| panic!("{words}: {log}"))).collect();
     assert!(places.is_sorted(), "{log}");
 }
 
 #[test]
-fn a_link_that_is_gone_for_a_moment_changes_nothing() {
+fn a_link_that_is_missing_for_a_moment_has_no_effect() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     let to = fs::read_link(rig.path("dev/demo")).unwrap();
@@ -211,7 +211,7 @@ fn a_link_that_is_gone_for_a_moment_changes_nothing() {
 }
 
 #[test]
-fn a_port_that_was_taken_out_of_the_configuration_keeps_no_tty() {
+fn a_port_that_was_removed_from_the_configuration_keeps_no_tty() {
     let mut rig = Rig::with_config(TWO);
     rig.start_plugged();
     rig.kill();

@@ -52,9 +52,9 @@ fn the_picture_in_readme_is_what_stands_on_the_screen() {
     terminal.shows("core# ");
 
     let mut bob = Client::start(rig.ssh(&["-tt", "bob@127.0.0.1"]));
-    bob.sees("[alice (127.0.0.1) writes");
+    bob.sees("[alice (127.0.0.1) has write access");
     bob.type_in("\x05cbmay I? lldpd is mine\r\x05cf");
-    terminal.shows("[bob (127.0.0.1) writes now]");
+    terminal.shows("[bob (127.0.0.1) now has write access]");
     bob.type_in("systemctl restart lldpd\r");
     rig.expect_at_device(b"systemctl restart lldpd\r");
     rig.say(b"systemctl restart lldpd\r\n[\x1b[32m  OK  \x1b[0m] Started \x1b[1mlldpd\x1b[0m.\r\ncore# ");

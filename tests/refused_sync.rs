@@ -1,5 +1,5 @@
-//! A disk that refuses what it had taken: fsync returns EIO once, and the next one succeeds although the bytes are gone. They are written
-//! again, or said to be missing.
+//! A disk that loses what it had accepted: fsync returns EIO once, and the next one succeeds although the bytes are gone. They are written
+//! again, or reported as missing.
 
 use std::fs;
 use std::process::{Child, Command};
@@ -12,7 +12,7 @@ mod rig;
 use records::lines;
 use rig::{Rig, until};
 
-/// A bench whose log is on such a disk. What is really on it stands in `backing`.
+/// A rig whose log is on such a disk. `backing` has what is really on it.
 struct Bench {
     rig: Rig,
     disk: Child,
@@ -49,7 +49,7 @@ impl Drop for Bench {
 }
 
 #[test]
-fn what_a_disk_has_dropped_is_written_again() {
+fn bytes_that_a_disk_has_lost_are_written_again() {
     let mut bench = Bench::new("log = { type = \"text\", sync = \"1s\" }\n");
     bench.rig.start_plugged();
     bench.rig.say(b"one\n");
@@ -62,13 +62,13 @@ fn what_a_disk_has_dropped_is_written_again() {
 
     bench.refuse(true);
     bench.rig.say(b"two\nthree\n");
-    bench.rig.wait_for_journal("the disk refused 10 bytes: they are written again");
+    bench.rig.wait_for_journal("the disk did not store 10 bytes: they are written again");
     bench.rig.wait_for_status("cannot sync the log");
     bench.rig.say(b"four\n");
     bench.refuse(false);
-    bench.rig.wait_for_journal("the log is written again");
+    bench.rig.wait_for_journal("logging resumed");
     let log = bench.rig.wait_for_log("< four\n");
-    assert!(log.contains(" # the disk refused 10 bytes: they are written again\n"), "{log}");
+    assert!(log.contains(" # the disk did not store 10 bytes: they are written again\n"), "{log}");
     until("the disk", || (bench.on_disk() == bench.rig.log()).then_some(()));
     let on_disk = bench.on_disk();
     assert!(!on_disk.contains(&0), "{}", String::from_utf8_lossy(&on_disk));
@@ -77,7 +77,7 @@ fn what_a_disk_has_dropped_is_written_again() {
 }
 
 #[test]
-fn what_the_ring_has_no_longer_is_said_to_be_missing() {
+fn bytes_that_are_no_longer_in_the_ring_are_reported_as_missing() {
     let mut bench = Bench::new("scrollback = \"64K\"\nlog = { type = \"raw\", sync = \"1m\" }\n");
     bench.rig.start_plugged();
     bench.rig.say(&vec![b'x'; 100_000]);
@@ -85,7 +85,7 @@ fn what_the_ring_has_no_longer_is_said_to_be_missing() {
     bench.refuse(true);
     // A rotation syncs.
     bench.rig.signal(nix::sys::signal::Signal::SIGUSR1);
-    bench.rig.wait_for_journal("up to 100000 bytes may be missing in the log: the disk refused them");
+    bench.rig.wait_for_journal("up to 100000 bytes may be missing in the log: the disk did not store them");
     bench.rig.wait_for_status("100000 lost by the log");
     bench.refuse(false);
     bench.rig.say(b"on\n");

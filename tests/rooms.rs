@@ -1,5 +1,6 @@
 //! Invariant I9 of ARCHITECTURE.md: a room imports only rooms above it in the table of its code map, and the table has every room.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,11 +43,20 @@ fn sources(room: &str) -> Vec<PathBuf> {
     found
 }
 
+/// A file without the tests at its end. (Tests in a file of their own are a line of it.)
+fn code_of(text: &str) -> &str {
+    let is_inline = |at: usize| {
+        let next = text[at..].lines().nth(1).unwrap_or_default();
+        next.contains("mod ") && next.contains('{')
+    };
+    let tests = text.match_indices("#[cfg(test)]\n").map(|(at, _)| at).find(|at| is_inline(*at));
+    tests.map_or(text, |at| &text[..at])
+}
+
 /// The rooms that a text imports, or names by a path: the word after each `crate::`, or all words of the braces there.
 fn imports(text: &str) -> Vec<String> {
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap();
     let lines: String =
-        code.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
+        code_of(text).lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n");
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut rooms = Vec::new();
     for after in lines.split("crate::").skip(1) {
@@ -126,4 +136,151 @@ fn files_that_the_documentation_names_are_there() {
         }
     }
     assert!(named > 60, "only {named} files are named");
+}
+
+/// The modules of src/cli (`commands::show`; the empty name for `mod.rs`) with their code, without comments and tests.
+fn cli_modules() -> BTreeMap<String, String> {
+    let root = Path::new(ROOT).join("src/cli");
+    let mut modules = BTreeMap::new();
+    for file in sources("cli") {
+        let name =
+            file.strip_prefix(&root).unwrap().with_extension("").display().to_string().replace('/', "::");
+        let name = name.strip_suffix("mod").map_or(name.as_str(), |parent| parent.trim_end_matches("::"));
+        let text = fs::read_to_string(&file).unwrap();
+        let code = code_of(&text)
+            .lines()
+            .map(|line| line.split("//").next().unwrap())
+            .collect::<Vec<_>>()
+            .join("\n");
+        modules.insert(name.to_owned(), code);
+    }
+    modules
+}
+
+/// The first two words of each path at the start of a text: `a::b::c`, or `{a, b::c}`.
+fn first_words(text: &str) -> Vec<Vec<String>> {
+    let list = match text.strip_prefix('{') {
+        Some(inside) => {
+            let mut depth = 0;
+            let end = inside.find(|c| match c {
+                '{' => {
+                    depth += 1;
+                    false
+                }
+                '}' if depth == 0 => true,
+                '}' => {
+                    depth -= 1;
+                    false
+                }
+                _ => false,
+            });
+            &inside[..end.unwrap_or(inside.len())]
+        }
+        None => text,
+    };
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let words = |path: &str| -> Vec<String> {
+        let path = path.trim_start();
+        let end = path.find(|c| !is_word(c) && c != ':').unwrap_or(path.len());
+        path[..end].split("::").filter(|word| !word.is_empty()).take(2).map(str::to_owned).collect()
+    };
+    match text.starts_with('{') {
+        true => {
+            let mut depth = 0;
+            let parts = list.split(|c| {
+                depth += i32::from(c == '{') - i32::from(c == '}');
+                c == ',' && depth == 0
+            });
+            parts.map(words).filter(|words| !words.is_empty()).collect()
+        }
+        false => vec![words(list)],
+    }
+}
+
+/// The modules of src/cli that each one imports.
+fn cli_imports(modules: &BTreeMap<String, String>) -> BTreeMap<&str, BTreeSet<&str>> {
+    let parent = |name: &str| name.rsplit_once("::").map_or(String::new(), |(parent, _)| parent.to_owned());
+    let is_directory =
+        |name: &str| name.is_empty() || modules.keys().any(|other| other.starts_with(&format!("{name}::")));
+    let resolve = |base: &str, words: &[String]| {
+        let path = |count: usize| {
+            let words = words.iter().take(count).map(String::as_str);
+            std::iter::once(base).filter(|base| !base.is_empty()).chain(words).collect::<Vec<_>>().join("::")
+        };
+        (0..=words.len())
+            .rev()
+            .find_map(|count| modules.get_key_value(&path(count)).map(|(name, _)| name.as_str()))
+    };
+    let mut imports: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (name, code) in modules {
+        let found = imports.entry(name).or_default();
+        for (at, _) in code.match_indices("super::").chain(code.match_indices("crate::cli::")) {
+            let (before, mut rest) = code.split_at(at);
+            if before.ends_with("::") {
+                continue;
+            }
+            let mut base = String::new();
+            match rest.strip_prefix("crate::cli::") {
+                Some(after) => rest = after,
+                None => {
+                    base.clone_from(name);
+                    while let Some(after) = rest.strip_prefix("super::") {
+                        (base, rest) = (parent(&base), after);
+                    }
+                }
+            }
+            found.extend(first_words(rest).iter().filter_map(|words| resolve(&base, words)));
+        }
+        // A directory's `mod.rs` names its own modules without a prefix.
+        if is_directory(name) {
+            let children = modules.keys().filter(|child| !child.is_empty() && parent(child) == *name);
+            let named = children.filter(|child| {
+                let path = format!("{}::", child.rsplit("::").next().unwrap());
+                code.match_indices(&path).any(|(at, _)| {
+                    !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
+                })
+            });
+            found.extend(named.map(String::as_str));
+        }
+        found.remove(name.as_str());
+    }
+    imports
+}
+
+#[test]
+fn no_file_of_cli_imports_one_that_imports_it() {
+    let modules = cli_modules();
+    let mut imports = cli_imports(&modules);
+    assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 200, "{imports:?}");
+    // Files that import none of the rest are removed, until those of a circle are left.
+    loop {
+        let leaves: Vec<&str> =
+            imports.iter().filter(|(_, others)| others.is_empty()).map(|(name, _)| *name).collect();
+        if leaves.is_empty() {
+            break;
+        }
+        imports.retain(|name, _| !leaves.contains(name));
+        imports.values_mut().for_each(|others| others.retain(|other| !leaves.contains(other)));
+    }
+    assert!(imports.is_empty(), "these import each other, or files that do: {imports:?}");
+}
+
+#[test]
+fn imports_inside_a_room_are_resolved_to_files() {
+    let text = |code: &str| code.to_owned();
+    let modules = BTreeMap::from([
+        (text(""), text("use tree::Command;\nmod tree;")),
+        (text("tree"), text("use super::commands::show::Show;\nuse super::{words, help::all};")),
+        (text("words"), text("fn a() { super::help::all() }")),
+        (text("help"), text("use crate::cli::commands;")),
+        (text("commands"), text("mod show;")),
+        (text("commands::show"), text("use super::super::words::translate;\nuse crate::port::PortName;")),
+    ]);
+    let imports = cli_imports(&modules);
+    let of = |name: &str| imports[name].iter().copied().collect::<Vec<_>>();
+    assert_eq!(of(""), ["tree"]);
+    assert_eq!(of("tree"), ["commands::show", "help", "words"]);
+    assert_eq!(of("words"), ["help"]);
+    assert_eq!(of("help"), ["commands"]);
+    assert_eq!(of("commands::show"), ["words"]);
 }

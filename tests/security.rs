@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Who starts a program, and which: nothing of these is reached from the network but `auth/run`, which starts `consolectl`.
-const STARTS: [(&str, &str); 16] = [
+const STARTS: [(&str, &str); 18] = [
     // authorized_keys_command, on root's word, as its user
     ("src/auth/keys_command.rs", "Command::new(real)"),
     ("src/auth/run.rs", "Command::new(program)"),
@@ -17,17 +17,21 @@ const STARTS: [(&str, &str); 16] = [
     ("src/cli/bounded.rs", "Command::new(\"ls\")"),
     ("src/cli/bounded.rs", "Command::new(\"stat\")"),
     ("src/cli/bounded.rs", "Command::new(\"stat\")"),
+    // lrzsz's programs, as the user who transfers a file
+    ("src/cli/commands/transfer.rs", "Command::new(program)"),
     // By root, as the users that read the configuration
     ("src/cli/doctor/config_file.rs", "Command::new(\"setpriv\")"),
     ("src/cli/doctor/device.rs", "Command::new(\"modprobe\")"),
     // What keys sshd takes, by sshd -T
     ("src/cli/doctor/key_sources.rs", "Command::new(SSHD)"),
-    ("src/cli/doctor/units.rs", "Command::new(\"systemctl\")"),
-    ("src/cli/doctor/units.rs", "Command::new(\"systemctl\")"),
+    ("src/cli/doctor/systemd.rs", "Command::new(\"systemctl\")"),
+    ("src/cli/doctor/systemd.rs", "Command::new(\"systemctl\")"),
     ("src/cli/local.rs", "Command::new(\"systemctl\")"),
     // Itself, for what Control-C is to end.
-    ("src/cli/mod.rs", "Command::new(\"/proc/self/exe\")"),
+    ("src/cli/program.rs", "Command::new(\"/proc/self/exe\")"),
     ("src/cli/units.rs", "Command::new(\"systemctl\")"),
+    // The program of a port with `source = "unit"`, which the administrator's drop-in names
+    ("src/dial/program.rs", "Command::new(path)"),
     ("src/foreground/children.rs", "Command::new(\"/usr/bin/setpriv\")"),
     ("src/foreground/line.rs", "Command::new(\"/usr/bin/setsid\")"),
 ];
@@ -39,6 +43,37 @@ fn every_test_that_it_names_is_there() {
     assert!(named.len() > 20, "only {named:?}");
     for name in named {
         assert!(Path::new(ROOT).join(name).is_file(), "{name}");
+    }
+}
+
+/// Versions by SemVer 2.0.0, item 9: a hyphen after the patch number is a pre-release. What follows a `+` is build metadata.
+#[test]
+fn every_pre_release_crate_is_named_with_its_version() {
+    let lock: toml::Table = fs::read_to_string(format!("{ROOT}/Cargo.lock")).unwrap().parse().unwrap();
+    let text = fs::read_to_string(format!("{ROOT}/SECURITY.md")).unwrap();
+    let field = |package: &toml::Value, name: &str| package[name].as_str().unwrap().to_owned();
+    let found: Vec<String> = lock["package"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|package| (field(package, "name"), field(package, "version")))
+        .filter(|(_, version)| version.split('+').next().unwrap().contains('-'))
+        .map(|(name, version)| format!("`{name}` {version}"))
+        .collect();
+    assert!(
+        !found.is_empty(),
+        "russh has only stable dependencies: remove the paragraph from SECURITY.md and this line"
+    );
+    for named in &found {
+        assert!(text.contains(named), "SECURITY.md does not name {named}");
+    }
+    let listed = regex_automata::meta::Regex::new(r"`[a-z0-9-]+` [0-9.]+-[a-z]+[0-9a-z.]*[0-9a-z]").unwrap();
+    for place in listed.find_iter(&text) {
+        assert!(
+            found.iter().any(|named| *named == text[place.range()]),
+            "not in Cargo.lock: {}",
+            &text[place.range()]
+        );
     }
 }
 

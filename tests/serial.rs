@@ -1,20 +1,24 @@
-//! The device edge on real ptys: exclusive, read back, hung up, come back, taken over.
+#![allow(unsafe_code)]
+//! The device edge on real ptys: locked, read back, hung up, plugged in again, adopted.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use consoleserver::port::{Baud, LineSettings, Parity, StopBits};
-use consoleserver::serial::{AdoptError, Contact, DeviceWatch, OpenError, ReadOutcome, Tty, WriteOutcome};
+use consoleserver::serial::{
+    AdoptError, BreakError, Contact, DeviceWatch, OpenError, Output, ReadOutcome, Tty, WriteOutcome,
+};
+use nix::libc;
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, OutputFlags, tcgetattr};
 use nix::unistd::{pipe, read, ttyname, write};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// How long anything may take before the test says that it never comes.
+/// Timeout of everything that must happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A pty whose slave is linked to as ttyUSB0. The slave is closed: only what the test opens is open.
@@ -82,7 +86,7 @@ async fn bytes_go_both_ways_unchanged() {
     assert_eq!(got, bytes);
     assert_eq!(try_read(&contact, &mut buffer), ReadOutcome::Empty);
 
-    assert_eq!(contact.try_write(&bytes).unwrap(), WriteOutcome::Wrote(256));
+    assert_eq!(Output::new(&tty).write(&bytes).await.unwrap(), WriteOutcome::Wrote(256));
     let mut buffer = [0; 512];
     let mut got = Vec::new();
     while got.len() < bytes.len() {
@@ -109,9 +113,10 @@ async fn waiting_for_bytes_does_not_spin() {
 async fn a_full_line_is_no_error_and_takes_bytes_again_once_it_drains() {
     let adapter = Adapter::plug();
     let tty = adapter.open();
-    let contact = tty.contact().unwrap();
+    let mut output = Output::new(&tty);
     let mut taken = 0;
-    while let WriteOutcome::Wrote(length) = contact.try_write(&[b'x'; 4096]).unwrap() {
+    while let Ok(written) = timeout(Duration::from_millis(200), output.write(&[b'x'; 4096])).await {
+        let Ok(WriteOutcome::Wrote(length)) = written else { panic!("{written:?}") };
         taken += length;
         assert!(taken < 16 << 20, "a pty takes everything");
     }
@@ -120,8 +125,8 @@ async fn a_full_line_is_no_error_and_takes_bytes_again_once_it_drains() {
     while drained < taken {
         drained += read(&adapter.master, &mut buffer).unwrap();
     }
-    timeout(PATIENCE, contact.writable()).await.expect("never writable again").unwrap();
-    assert!(matches!(contact.try_write(b"y").unwrap(), WriteOutcome::Wrote(1)));
+    let written = timeout(PATIENCE, output.write(b"y")).await.expect("never writable again");
+    assert_eq!(written.unwrap(), WriteOutcome::Wrote(1));
 }
 
 #[tokio::test]
@@ -129,21 +134,35 @@ async fn a_second_open_is_refused_and_leaves_the_first_alone() {
     let adapter = Adapter::plug();
     let first = adapter.open();
     for _ in 0..2 {
-        // Tests often run as root, whom TIOCEXCL does not stop: this is flock's work.
+        // Tests often run as root, which TIOCEXCL does not stop: flock does.
         let refused = Tty::open(&adapter.path(), &LineSettings::default(), false).unwrap_err();
         assert!(matches!(refused, OpenError::Busy { .. }), "{refused}");
         assert!(refused.to_string().contains("ttyUSB0 is in use by another program"), "{refused}");
     }
-    let contact = first.contact().unwrap();
-    contact.writable().await.unwrap();
-    assert_eq!(contact.try_write(b"mine").unwrap(), WriteOutcome::Wrote(4));
-    drop(contact);
+    let mut output = Output::new(&first);
+    assert_eq!(output.write(b"mine").await.unwrap(), WriteOutcome::Wrote(4));
+    // A stream has set the locks again, and leaves them as they were: flock held, and no TIOCEXCL on a pty (`man 2const TIOCEXCL`).
+    output.release();
+    assert!(matches!(
+        Tty::open(&adapter.path(), &LineSettings::default(), false),
+        Err(OpenError::Busy { .. })
+    ));
+    assert_eq!(exclusive(&first), 0);
+    drop(output);
     drop(first);
     adapter.open();
 }
 
+fn exclusive(tty: &Tty) -> libc::c_int {
+    nix::ioctl_read_bad!(tiocgexcl, libc::TIOCGEXCL, libc::c_int);
+    let mut exclusive = -1;
+    // SAFETY: the kernel writes an int there.
+    unsafe { tiocgexcl(tty.as_fd().as_raw_fd(), &mut exclusive) }.unwrap();
+    exclusive
+}
+
 #[tokio::test]
-async fn what_cannot_be_opened_says_why() {
+async fn errors_of_open_name_the_reason() {
     let dir = tempfile::tempdir().unwrap();
     let open = |path: &Path| Tty::open(path, &LineSettings::default(), false).unwrap_err();
 
@@ -164,7 +183,7 @@ async fn what_cannot_be_opened_says_why() {
 }
 
 #[tokio::test]
-async fn settings_are_read_back_and_what_the_driver_refused_is_told() {
+async fn settings_are_read_back_and_refused_ones_are_returned() {
     let adapter = Adapter::plug();
     let line = LineSettings { baud: Baud::try_from(31_250).unwrap(), ..LineSettings::default() };
     let (tty, refused) = Tty::open(&adapter.path(), &line, false).unwrap();
@@ -180,7 +199,7 @@ async fn settings_are_read_back_and_what_the_driver_refused_is_told() {
         xonxoff: true,
         ..line
     };
-    // A pty has eight bits and no parity, whatever it is told.
+    // A pty always has eight bits and no parity.
     let refused: Vec<_> = tty.apply(&line).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(refused, ["bytesize 7: the driver set 8", "parity M: the driver set N"]);
     assert_eq!(tty.apply(&LineSettings::default()).unwrap(), []);
@@ -197,11 +216,11 @@ async fn a_hang_up_is_seen_by_reader_and_writer_after_the_last_bytes() {
     drop(adapter.master);
     assert_eq!(read_some(&contact, &mut buffer).await, ReadOutcome::HungUp);
     assert_eq!(try_read(&contact, &mut buffer), ReadOutcome::HungUp, "and stays so");
-    assert_eq!(contact.try_write(b"x").unwrap(), WriteOutcome::HungUp);
+    assert_eq!(Output::new(&tty).write(b"x").await.unwrap(), WriteOutcome::HungUp);
 }
 
 #[tokio::test]
-async fn a_stranger_who_sets_vmin_to_zero_causes_no_hang_up() {
+async fn vmin_zero_set_by_another_program_is_no_hang_up() {
     let adapter = Adapter::plug();
     let tty = adapter.open();
     let contact = tty.contact().unwrap();
@@ -232,14 +251,14 @@ async fn a_break_lasts_as_long_as_asked_and_a_pty_has_no_modem_lines() {
 }
 
 #[tokio::test]
-async fn a_kept_descriptor_is_taken_over_and_still_ours_alone() {
+async fn a_stored_descriptor_is_adopted_and_still_locked() {
     let adapter = Adapter::plug();
     let line = LineSettings { baud: Baud::try_from(57_600).unwrap(), ..LineSettings::default() };
     let (tty, _) = Tty::open(&adapter.path(), &line, false).unwrap();
     let stored = tty.as_fd().try_clone_to_owned().unwrap();
     let before = tcgetattr(&tty).unwrap();
     drop(tty);
-    // The process is gone; the FD store keeps the lock.
+    // The process has ended; the FD store keeps the lock.
     let refused = Tty::open(&adapter.path(), &line, false).unwrap_err();
     assert!(matches!(refused, OpenError::Busy { .. }), "{refused}");
     write(&adapter.master, b"said meanwhile").unwrap();
@@ -252,7 +271,7 @@ async fn a_kept_descriptor_is_taken_over_and_still_ours_alone() {
 }
 
 #[tokio::test]
-async fn a_kept_descriptor_that_is_not_the_port_any_more_is_refused() {
+async fn a_stored_descriptor_of_another_device_is_refused() {
     let adapter = Adapter::plug();
     let other = Adapter::plug();
     let kept = |adapter: &Adapter| adapter.open().as_fd().try_clone_to_owned().unwrap();
@@ -272,7 +291,7 @@ async fn a_kept_descriptor_that_is_not_the_port_any_more_is_refused() {
     assert!(matches!(refused, AdoptError::HungUp(_)), "{refused}");
 }
 
-/// Waits for the watch; `None` if it stays quiet for 200 ms, which is all that can be asked of something that must
+/// Whether the watch reports nothing for 200 ms. A longer wait would prove no more about something that must
 /// not happen.
 async fn quiet(watch: &mut DeviceWatch) -> bool {
     timeout(Duration::from_millis(200), watch.appeared()).await.is_err()
@@ -315,7 +334,7 @@ async fn the_return_of_a_device_is_seen_through_directories_that_are_missing() {
     seen(&mut watch).await;
     assert!(Tty::open(&path, &LineSettings::default(), false).is_ok(), "armed, tried: it is there");
 
-    // Unplugged with all its directories, which is what udev does, and back.
+    // Unplugged with all its directories, as udev does, and plugged in again.
     fs::remove_dir_all(dev.join("serial")).unwrap();
     fs::remove_file(dev.join("ttyUSB0")).unwrap();
     for step in 0..4 {
@@ -342,7 +361,7 @@ async fn the_chown_that_udev_does_after_the_device_is_seen() {
 }
 
 #[tokio::test]
-async fn a_loop_of_links_is_watched_and_not_followed_for_ever() {
+async fn a_loop_of_links_is_watched_and_not_followed_without_end() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ttyUSB0");
     symlink("ttyUSB0", &path).unwrap();
@@ -350,4 +369,39 @@ async fn a_loop_of_links_is_watched_and_not_followed_for_ever() {
     fs::remove_file(&path).unwrap();
     symlink("/dev/null", &path).unwrap();
     seen(&mut watch).await;
+}
+
+#[test]
+fn errors_read_as_in_the_golden_file() {
+    let path = || PathBuf::from("/dev/ttyUSB0");
+    let system = std::io::Error::from_raw_os_error;
+    let permission = ", which is root:dialout 0660: is group dialout missing?".to_owned();
+    let opening = [
+        OpenError::Absent(path(), system(libc::ENOENT)),
+        OpenError::Busy(path()),
+        OpenError::Denied(path(), permission),
+        OpenError::Forbidden(path(), "ttyUSB".to_owned()),
+        OpenError::Settings(path(), LineSettings::default(), system(libc::EIO)),
+        OpenError::NotATty(path()),
+        OpenError::Io(path(), system(libc::EMFILE)),
+    ];
+    let adopting = [
+        AdoptError::NotATty,
+        AdoptError::HungUp(path()),
+        AdoptError::OtherDevice(path()),
+        AdoptError::Busy(path()),
+        AdoptError::Io(path(), system(libc::EIO)),
+    ];
+    let breaks = [
+        BreakError::Unsupported(system(libc::EOPNOTSUPP)),
+        BreakError::Begin(system(libc::EIO)),
+        BreakError::End(system(libc::EIO)),
+        BreakError::Drain(system(libc::EIO)),
+    ];
+    let text: String = (opening.iter().map(ToString::to_string))
+        .chain(adopting.iter().map(ToString::to_string))
+        .chain(breaks.iter().map(ToString::to_string))
+        .map(|error| error + "\n")
+        .collect();
+    snapbox::assert_data_eq!(text, snapbox::file!["golden/serial/errors.txt"]);
 }

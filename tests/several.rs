@@ -222,15 +222,15 @@ fn answers_stand_below_their_ports_and_a_silent_one_fails() {
         racks.says(&["send", "rack1-[01,02]", "\\r", "--expect", "#$", "--timeout", "2"]);
     answering.join().unwrap();
     assert_eq!((code, aside.as_str()), (1, "consolectl: failed at 1 of 2 ports: rack1-02\n"), "{said}");
-    assert!(said.contains("rack1-01: sent; \"#$\" came\n    12:00\n    rack1-01#\n"), "{said}");
-    assert!(said.contains("rack1-02: \"#$\" has not come within 2 s\n"), "{said}");
+    assert!(said.contains("rack1-01: sent; received \"#$\"\n    12:00\n    rack1-01#\n"), "{said}");
+    assert!(said.contains("rack1-02: no match for \"#$\" within 2 s\n"), "{said}");
 
     let mut expecting = Client::start(racks.consolectl(&["expect", "edge,rack1-10", "login:"]));
     for number in [0, 3] {
         until("both to be waited for", || {
             racks.say(number, b"login:\r\n");
             let shown = String::from_utf8_lossy(&expecting.shown()).into_owned();
-            shown.contains(&format!("{}: \"login:\" came", PORTS[number])).then_some(())
+            shown.contains(&format!("{}: received \"login:\"", PORTS[number])).then_some(())
         });
     }
     expecting.ends_with(0);
@@ -259,7 +259,7 @@ fn many_ports_are_watched_line_by_line_and_only_watched() {
     racks.unplug(1);
     watch.sees("rack1-01# [rack1-01 unplugged ");
     racks.plug(1);
-    watch.sees("rack1-01# [rack1-01 back ");
+    watch.sees("rack1-01# [rack1-01 reconnected ");
     racks.say(1, b"hello again\r\n");
     watch.sees("rack1-01: hello again\n");
     let shown = String::from_utf8(watch.shown()).unwrap();
@@ -281,8 +281,8 @@ fn a_port_whose_process_ends_is_watched_again_but_not_by_whom_an_administrator_s
         Pid::from_raw(String::from_utf8(found).unwrap().trim().parse().unwrap())
     };
     kill(process("edge"), Signal::SIGKILL).unwrap();
-    watch.sees("edge# [the connection to edge has broken]\n");
-    watch.sees("edge# [watched again]\n");
+    watch.sees("edge# [connection to edge lost]\n");
+    watch.sees("edge# [re-attached]\n");
     racks.say(0, b"still here\r\n");
     watch.sees("edge: still here\n");
     // As console-admin does it for `disconnect`.
@@ -294,7 +294,7 @@ fn a_port_whose_process_ends_is_watched_again_but_not_by_whom_an_administrator_s
     assert_eq!((away("edge"), away("rack1-01")), (1, 1));
     watch.sees("edge# [");
     watch.ends_with(1);
-    assert!(watch.aside().ends_with("consolectl: no port is left to watch\n"), "{}", watch.aside());
+    assert!(watch.aside().ends_with("consolectl: no ports left to watch\n"), "{}", watch.aside());
 }
 
 #[test]

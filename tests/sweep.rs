@@ -1,5 +1,5 @@
-//! `kill -9` at one instruction after another, from the read of the tty to the mark of the log: whatever the device says, each byte of it is in
-//! the log once, also if the log is rotated before the next process starts, and in a resize of the scrollback.
+//! `kill -9` at one instruction after another, from the read of the tty to the mark of the log: each byte of output is in
+//! the log once, also if the log is rotated before the next process starts, and during a resize of the scrollback.
 //! `SWEEP_KILLS=2000` is the long form.
 
 use std::fs;
@@ -19,7 +19,7 @@ use records::lines;
 use rig::{Rig, until};
 use stepper::Stepper;
 
-/// Kills at one bench: its logs are compared again for each.
+/// Kills on one rig: its logs are compared again for each.
 const ROUNDS: u64 = 50;
 /// Instructions from a system call on that are gone through one by one, as far as there are kills for that.
 const DENSE: u64 = 4000;
@@ -41,7 +41,7 @@ impl Dice {
     }
 }
 
-/// What the device says: every byte value alone, all of them, and runs of what once had a meaning here.
+/// Output of the device: every byte value alone, all of them, and runs of bytes that once had a meaning here.
 fn words(round: u64, text: bool, dice: &mut Dice) -> Vec<u8> {
     let length = 1 + dice.roll(600) as usize;
     let mut said = match round % 5 {
@@ -52,14 +52,14 @@ fn words(round: u64, text: bool, dice: &mut Dice) -> Vec<u8> {
         _ => (0..length).map(|_| dice.roll(256) as u8).collect(),
     };
     if text {
-        // Of line ends the text log keeps no more than that they were there.
+        // The text log does not keep which line end it was.
         said.retain(|byte| !matches!(byte, b'\r' | b'\n'));
         said.push(b'\n');
     }
     said
 }
 
-/// A bench and all that its device has said.
+/// A rig and all output of its device.
 struct Bench {
     rig: Rig,
     text: bool,
@@ -79,7 +79,7 @@ impl Bench {
         self.said.extend_from_slice(words);
     }
 
-    /// Renames the log away, as logrotate does; whether there was one: a port that was killed early had not opened it yet.
+    /// Renames the log, as logrotate does. Returns whether there was one: a port that was killed early had not opened it yet.
     fn rotate(&mut self) -> bool {
         let log = self.rig.log_path();
         if !log.exists() {
@@ -97,7 +97,7 @@ impl Bench {
         logged
     }
 
-    /// Each byte stands in the log, and once.
+    /// Each byte is in the log once.
     #[track_caller]
     fn check(&self, killed: &str) {
         if self.text {
@@ -105,7 +105,7 @@ impl Bench {
             let wanted: Vec<&[u8]> = wanted.iter().map(|line| &line[..line.len() - 1]).collect();
             let logged = until("the log", || {
                 let logged = self.logged();
-                // What is just being written ends anywhere.
+                // A write in progress may end anywhere.
                 let whole = logged.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
                 Some(lines(&logged[..whole])).filter(|logged| logged.len() >= wanted.len())
             });
@@ -131,14 +131,14 @@ impl Bench {
         }
     }
 
-    /// Once more, when nothing more can come; how many bytes that were.
+    /// The same, when no further bytes can come. Returns their number.
     fn finish(mut self) -> usize {
         assert!(self.rig.stop().success());
         self.check("before, and now stopped");
         self.said.len()
     }
 
-    /// Whether a descriptor of the port's is its log.
+    /// Whether a descriptor of the port is its log.
     fn is_log(&self, fd: u64) -> bool {
         let to = fs::read_link(format!("/proc/{}/fd/{fd}", self.rig.pid()));
         to.is_ok_and(|to| to == self.rig.log_path())
@@ -148,9 +148,9 @@ impl Bench {
 /// Where the steps begin.
 #[derive(Debug, Clone, Copy)]
 enum From {
-    /// The system call that takes bytes from the tty.
+    /// The system call that reads from the tty.
     Read,
-    /// The one that writes to the log.
+    /// The system call that writes to the log.
     Write,
 }
 
@@ -197,7 +197,7 @@ fn sweep(text: bool, kills: u64) {
             (_, 0) => (From::Read, DENSE),
             _ => (From::Write, DENSE),
         };
-        // Evenly over the range, and not in step with what is said.
+        // Evenly over the range, and not in step with the output.
         let steps = (round * 7919 + dice.roll(97)) % most;
         let words = words(round, text, &mut dice);
         let mut stepper = Stepper::seize(bench.rig.pid());
@@ -249,7 +249,7 @@ fn a_resize_loses_nothing_wherever_the_port_is_killed() {
         let mut stepper = Stepper::seize(bench.rig.pid());
         bench.rig.signal(nix::sys::signal::Signal::SIGHUP);
         stepper.run_to("a resize", |call, _| call == libc::SYS_memfd_create as u64);
-        // The first one is left to finish, and says how much there is to sweep.
+        // The first one finishes, which shows how many instructions there are.
         let most = whole.map_or(u64::MAX, |whole| (round * 7919 + dice.roll(97)) % whole);
         let steps = stepper.step(most);
         whole.get_or_insert(steps.min(40_000));

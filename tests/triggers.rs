@@ -1,5 +1,5 @@
-//! Triggers at a real port: what fires stands in the journal at once, whatever the bus does; a storm and a costly pattern
-//! hold up nobody.
+//! Triggers of a real port: matches are in the journal immediately, whatever the bus does; a storm and a costly pattern
+//! delay nothing.
 
 use std::io::Write;
 use std::os::unix::net::UnixListener;
@@ -18,14 +18,14 @@ fn fired(rig: &Rig, what: &str) -> usize {
 }
 
 #[test]
-fn a_line_fires_its_rule_and_a_reload_changes_the_rules_of_a_port_that_runs() {
+fn a_line_fires_its_rule_and_a_reload_changes_the_rules_of_a_running_port() {
     let mut rig = Rig::with_config(&rules("panic = { match = \"[Pp]anic\" }\nquiet = { silence = \"1s\" }"));
     rig.start_plugged();
     rig.say(b"all is well\r\n\x1b[31mKernel\x1b[0m pa");
     rig.wait_for_log("well");
     rig.say(b"nic: not syncing\r\n");
     rig.wait_for_journal("trigger panic: Kernel panic: not syncing");
-    rig.wait_for_journal("trigger quiet: nothing was heard for 1 s");
+    rig.wait_for_journal("trigger quiet: no output for 1 s");
 
     rig.configure(&rules("oom = { match = \"Out of memory\" }"));
     rig.apply();
@@ -42,19 +42,19 @@ fn a_line_fires_its_rule_and_a_reload_changes_the_rules_of_a_port_that_runs() {
 }
 
 #[test]
-fn the_silence_of_an_adapter_that_fell_out_fires_though_nobody_is_there() {
+fn the_silence_of_an_unplugged_adapter_fires_without_clients() {
     let mut rig = Rig::with_config(&rules("quiet = { silence = \"9s\" }"));
     rig.start_plugged();
     rig.say(b"up\n");
     rig.wait_for_log("up");
-    // Longer than a port without a silence to wait for would stay.
+    // Longer than a port without a rule for silence would run.
     rig.unplug();
-    rig.wait_for_journal("trigger quiet: nothing was heard for 9 s");
+    rig.wait_for_journal("trigger quiet: no output for 9 s");
     assert!(rig.wait().success(), "and then it leaves");
 }
 
 #[test]
-fn what_came_while_no_process_was_there_fires() {
+fn output_from_before_the_start_of_the_process_fires() {
     let mut rig = Rig::with_config(&rules("panic = { match = \"panic\" }"));
     rig.start_plugged();
     rig.say(b"up\n");
@@ -66,25 +66,25 @@ fn what_came_while_no_process_was_there_fires() {
 }
 
 #[test]
-fn a_storm_of_lines_is_one_firing_and_a_count() {
-    let mut rig = Rig::with_config(&rules("panic = { match = \"panic\", rest = \"5s\" }"));
+fn a_storm_of_lines_fires_once_and_counts_suppressed_matches() {
+    let mut rig = Rig::with_config(&rules("panic = { match = \"panic\", cooldown = \"5s\" }"));
     rig.start_plugged();
     let storm = "Kernel panic\n".repeat(20_000);
     let mut device = rig.device();
     std::thread::spawn(move || device.write_all(storm.as_bytes()).unwrap());
     rig.wait_for_journal("trigger panic: Kernel panic");
-    let journal = rig.wait_for_journal("trigger panic has rested for 5 s and passed over");
+    let journal = rig.wait_for_journal("further matches suppressed (cooldown 5 s)");
     let lines = journal.lines().filter(|line| line.contains("trigger panic")).count();
     assert_eq!(lines, 2, "{journal}");
-    let passed_over = journal.split("passed over ").nth(1).unwrap().split(' ').next().unwrap();
-    assert!(passed_over.parse::<u64>().unwrap() > 1000, "{journal}");
+    let suppressed = journal.split(" further matches").next().unwrap().rsplit(' ').next().unwrap();
+    assert!(suppressed.parse::<u64>().unwrap() > 1000, "{journal}");
     assert!(rig.log_text().lines().count() >= 20_000, "the log is whole");
 }
 
 #[test]
-fn a_bus_that_is_dead_or_silent_holds_up_nothing() {
+fn a_dead_or_silent_bus_delays_nothing() {
     let mut rig = Rig::with_config(&rules("a = { match = \"panic\" }\nb = { match = \"oom\" }"));
-    // It takes connections and never answers.
+    // It accepts connections and never replies.
     let bus = UnixListener::bind(rig.path("bus")).unwrap();
     rig.environment("DBUS_SYSTEM_BUS_ADDRESS", &format!("unix:path={}", rig.path("bus").display()));
     rig.argument("--bus");
@@ -96,15 +96,17 @@ fn a_bus_that_is_dead_or_silent_holds_up_nothing() {
     rig.say(b"oom\nand on\n");
     rig.wait_for_journal("trigger b: oom");
     rig.wait_for_log("and on");
-    assert!(!rig.journal().contains("was not told"), "it has waited for the bus: {}", rig.journal());
-    rig.wait_for_journal("console-admin was not told of a trigger: the system bus: no answer within 10 s");
+    assert!(!rig.journal().contains("was not notified"), "it has waited for the bus: {}", rig.journal());
+    rig.wait_for_journal("console-admin was not notified of a trigger: system bus: no answer within 10 s");
 
     drop(bus);
-    let before = rig.journal().matches("was not told").count();
+    let before = rig.journal().matches("was not notified").count();
     rig.configure(&rules("c = { match = \"again\" }"));
     rig.apply();
     rig.say(b"again\n");
-    until("that too to be said", || (rig.journal().matches("was not told").count() > before).then_some(()));
+    until("that too to be said", || {
+        (rig.journal().matches("was not notified").count() > before).then_some(())
+    });
     rig.stop();
 }
 
@@ -116,7 +118,7 @@ fn no_connection(bus: &UnixListener) -> bool {
 }
 
 #[test]
-fn sixteen_costly_patterns_leave_the_log_whole_and_the_port_answering() {
+fn sixteen_costly_patterns_leave_the_log_complete_and_the_port_responsive() {
     let bombs: String = (0..16)
         .map(|n| format!("b{n} = {{ match = \"[ab]*a[ab]{{250}}[c-{}]\" }}\n", char::from(b'd' + n)))
         .collect();

@@ -1,5 +1,5 @@
-//! The device goes away and comes back while two people are attached: both keep their sessions and see both notices, and
-//! the log says when.
+//! The device is unplugged and plugged in again while two users are attached: both keep their sessions and see both notices, and
+//! the log has the times.
 
 use std::io::Write;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ mod rig;
 use rig::{Rig, collect, until};
 
 #[test]
-fn both_sessions_stay_and_see_it_go_and_come_back() {
+fn sessions_survive_an_unplug_and_are_notified() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -40,13 +40,11 @@ fn both_sessions_stay_and_see_it_go_and_come_back() {
     assert_eq!(rig.stored(), ["intake", "ring"], "a dead tty is not kept");
     typing[0].write_all(b"into the void").unwrap();
     until("the writer to be told", || {
-        String::from_utf8_lossy(&screens[0].lock().unwrap())
-            .contains("what you type is not sent")
-            .then_some(())
+        String::from_utf8_lossy(&screens[0].lock().unwrap()).contains("input is discarded").then_some(())
     });
 
     rig.plug();
-    everybody_sees("[demo back ");
+    everybody_sees("[demo reconnected ");
     rig.wait_for_status("2 attached");
     rig.say(b"first words\r\n");
     everybody_sees("first words");
@@ -65,7 +63,7 @@ fn both_sessions_stay_and_see_it_go_and_come_back() {
 }
 
 #[test]
-fn with_nobody_attached_the_process_leaves_and_a_new_one_serves_the_same_sockets() {
+fn without_clients_the_process_exits_and_a_new_one_serves_the_same_sockets() {
     let mut rig = Rig::new("");
     rig.start_plugged();
     rig.say(b"hello\r\n");
@@ -82,7 +80,7 @@ fn with_nobody_attached_the_process_leaves_and_a_new_one_serves_the_same_sockets
 }
 
 #[test]
-fn what_was_typed_and_not_sent_is_not_sent_to_the_next_device() {
+fn unsent_input_is_not_sent_to_the_next_device() {
     let mut rig = Rig::new("log = \"text\"");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -90,13 +88,13 @@ fn what_was_typed_and_not_sent_is_not_sent_to_the_next_device() {
     let mut child = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let screen = collect(child.stdout.take().unwrap());
     rig.wait_for_status("1 attached");
-    // Twice what a pty takes while nobody reads its other end (8 KiB of flip buffers, 4 KiB of N_TTY).
+    // Twice what a pty accepts while its other end is not read (8 KiB of flip buffers, 4 KiB of N_TTY).
     let mut typing = child.stdin.take().unwrap();
     typing.write_all(&[b'x'; 24 * 1024]).unwrap();
     until("some of it at the device", || (rig.bytes_sent() > 0).then_some(()));
     rig.unplug();
     until("the writer to be told", || {
-        String::from_utf8_lossy(&screen.lock().unwrap()).contains("had typed were not sent").then_some(())
+        String::from_utf8_lossy(&screen.lock().unwrap()).contains("of your input were not sent").then_some(())
     });
     rig.plug();
     rig.wait_for_log("# demo plugged in");

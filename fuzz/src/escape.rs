@@ -24,17 +24,17 @@ pub fn run(data: &[u8]) {
     assert_eq!(actions(prefix, Pieces::of(bytes, *seed)), whole, "the same however it is cut");
     bounded(&whole, bytes);
     if !bytes.contains(&prefix.0[0]) && !bytes.is_empty() {
-        assert_eq!(whole, [Action::Type(bytes.to_vec())], "without the prefix everything is typed");
+        assert_eq!(whole, [Action::Input(bytes.to_vec())], "without the prefix everything is typed");
     }
     if !bytes.is_empty() {
         let quoted = quoted(prefix, bytes);
         assert_eq!(
             actions(prefix, [&quoted[..]].into_iter()),
-            [Action::Type(bytes.to_vec())],
+            [Action::Input(bytes.to_vec())],
             "all can be typed"
         );
         let mut without = EscapeMachine::new(None);
-        assert_eq!(without.feed(bytes), [Action::Type(bytes.to_vec())]);
+        assert_eq!(without.feed(bytes), [Action::Input(bytes.to_vec())]);
     }
     gate(bytes);
 }
@@ -52,7 +52,7 @@ fn actions<'b>(prefix: EscapePrefix, pieces: impl Iterator<Item = &'b [u8]>) -> 
     let mut merged: Vec<Action> = Vec::new();
     for action in pieces.flat_map(|piece| machine.feed(piece)) {
         match (merged.last_mut(), action) {
-            (Some(Action::Type(before)), Action::Type(bytes))
+            (Some(Action::Input(before)), Action::Input(bytes))
             | (Some(Action::Echo(before)), Action::Echo(bytes)) => before.extend(bytes),
             (_, action) => merged.push(action),
         }
@@ -64,7 +64,7 @@ fn bounded(actions: &[Action], bytes: &[u8]) {
     let mut to_device = 0;
     for action in actions {
         match action {
-            Action::Type(bytes) => to_device += bytes.len(),
+            Action::Input(bytes) => to_device += bytes.len(),
             Action::Line(_, line) => assert!(line.len() <= LINE_MAX),
             Action::Unknown(characters) => {
                 assert!(!characters.contains(char::is_control) && characters.len() < 8)

@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
         }
     };
     plan.number(65_534, &Config::default());
-    plan.fit(&Config::default());
+    plan.resolve_conflicts(&Config::default());
     let mut shown = Vec::new();
     plan.show(&Config::default(), &mut shown).expect("it can be shown");
     let shown = String::from_utf8(shown).expect("text");

@@ -9,11 +9,13 @@ pub mod config;
 pub mod encoders;
 pub mod escape;
 pub mod exec;
+pub mod far_end;
 pub mod history;
 pub mod importers;
 mod pieces;
 pub mod replay;
 pub mod ring;
+pub mod telnet;
 pub mod triggers;
 mod wire;
 
@@ -21,7 +23,7 @@ mod wire;
 pub type Run = fn(&[u8]);
 
 /// All of them, by the names of their corpora.
-pub const TARGETS: [(&str, Run); 13] = [
+pub const TARGETS: [(&str, Run); 15] = [
     ("attach_protocol", attach_protocol::run),
     ("auth_protocol", auth_protocol::run),
     ("authorized_keys", authorized_keys::run),
@@ -30,9 +32,11 @@ pub const TARGETS: [(&str, Run); 13] = [
     ("encoders", encoders::run),
     ("escape", escape::run),
     ("exec", exec::run),
+    ("far_end", far_end::run),
     ("history", history::run),
     ("importers", importers::run),
     ("replay", replay::run),
     ("ring", ring::run),
+    ("telnet", telnet::run),
     ("triggers", triggers::run),
 ];

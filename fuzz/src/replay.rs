@@ -1,7 +1,7 @@
 //! What is shown again, and the time before lines. Input: where it is cut, a seed, what a device has said.
 
 use consoleserver::session::replay::harmless as split;
-use consoleserver::session::timestamps::Stamper;
+use consoleserver::session::timestamps::Timestamper;
 
 use super::pieces::Pieces;
 
@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     );
     assert_eq!(left, rest);
 
-    let mut stamper = Stamper::default();
+    let mut stamper = Timestamper::default();
     let stamped: Vec<u8> =
         Pieces::of(said, *seed).flat_map(|piece| stamper.stamp(piece, "12:00:01")).collect();
     assert_eq!(stamped, stamped_lines(said));

@@ -34,7 +34,8 @@ pub fn run(data: &[u8]) {
         .take(4)
         .zip(0..)
         .map(|(pattern, number)| {
-            let rule = Trigger { pattern: Some(pattern), rest: Duration::from_secs(5), ..Trigger::default() };
+            let rule =
+                Trigger { pattern: Some(pattern), cooldown: Duration::from_secs(5), ..Trigger::default() };
             (format!("r{number}").parse().expect("a name"), rule)
         })
         .collect();

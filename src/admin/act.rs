@@ -1,5 +1,5 @@
-//! Tells of each change, once it is made: the journal, key by key, with what it was before, who has changed it and from where (an audit trail);
-//! and everybody on the bus who listens, by one signal.
+//! Reports each change after it was made: to the journal, key by key, with the old value, the author and the
+//! origin (an audit trail), and to clients on the bus by one signal.
 
 use std::time::Duration;
 
@@ -12,22 +12,21 @@ use super::core::Core;
 use super::manager::Manager;
 use crate::event::Event;
 
-/// Keys in one signal; it says how many there are in all. A prompt shows fewer.
+/// Keys in one signal, which also contains the total. A prompt shows fewer.
 const MAX_KEYS: usize = 16;
-/// Characters of a value in a signal, and in a sentence; the journal has all of them.
+/// Characters of a value in a signal and in a sentence; the journal has the whole value.
 const MAX_VALUE: usize = 200;
-/// Keys that a sentence names.
-const MAX_LISTED_KEYS: usize = 3;
-/// Records after which journald is given time: its socket takes 512 from all programs, and what it does not take is dropped.
-const BATCH_RECORDS: usize = 64;
+/// Keys that a sentence lists.
+const MAX_LISTED_PORTS: usize = 3;
+/// Records between two pauses for journald: its socket queues 512 of all programs and drops the rest.
+const BATCH_SIGNALS: usize = 64;
 const BATCH_PAUSE: Duration = Duration::from_millis(2);
 
 impl Core {
-    /// Tells of changes of the candidate.
-    pub(super) async fn tell_of_edit(&self, altered: Vec<Altered>) {
+    pub(super) async fn report_edit(&self, altered: Vec<Altered>) {
         let Some(first) = altered.first() else { return };
         let is = |action| altered.iter().any(|one| one.action == action);
-        // Of several, what says most.
+        // Of several, the most significant one.
         let action = [Action::Create, Action::Remove, Action::Set].into_iter().find(|action| is(*action));
         let action = action.unwrap_or(first.action);
         let text = match altered.as_slice() {
@@ -35,8 +34,8 @@ impl Core {
             several => {
                 let ports =
                     several.iter().filter(|one| one.action == Action::Create && one.path.key.is_none());
-                let keys: Vec<String> = several.iter().take(MAX_LISTED_KEYS).map(edit).collect();
-                let more = match several.len().saturating_sub(MAX_LISTED_KEYS) {
+                let keys: Vec<String> = several.iter().take(MAX_LISTED_PORTS).map(edit).collect();
+                let more = match several.len().saturating_sub(MAX_LISTED_PORTS) {
                     0 => String::new(),
                     more => format!(", and {more} more"),
                 };
@@ -50,11 +49,11 @@ impl Core {
                 }
             }
         };
-        self.tell_of(action, altered, &text).await;
+        self.report(action, altered, &text).await;
     }
 
-    /// Tells of anything. `text` goes on where the name of who has done it ends; without a caller it is a sentence by itself.
-    pub(super) async fn tell_of(&self, action: Action, altered: Vec<Altered>, text: &str) {
+    /// Reports any action. `text` follows the name of the user; without a user it is the whole sentence.
+    pub(super) async fn report(&self, action: Action, altered: Vec<Altered>, text: &str) {
         let caller = whole_caller();
         let text = match caller.connection.is_empty() {
             true => text.to_owned(),
@@ -65,7 +64,7 @@ impl Core {
         }
         for (number, one) in altered.iter().enumerate() {
             record(action, &caller, one);
-            if number % BATCH_RECORDS == BATCH_RECORDS - 1 {
+            if number % BATCH_SIGNALS == BATCH_SIGNALS - 1 {
                 tokio::time::sleep(BATCH_PAUSE).await;
             }
         }
@@ -78,9 +77,9 @@ impl Core {
         let Caller { name, origin, connection } = caller;
         let by = By { who: name, from: origin.from, session: origin.session, caller: connection };
         let revision = self.state().revision;
-        let told = Manager::changed(&self.emitter, action.as_str(), by, revision, keys, count, &text);
-        if let Err(error) = told.await {
-            tracing::warn!("nobody could be told of that on the bus: {error}");
+        let reported = Manager::changed(&self.emitter, action.as_str(), by, revision, keys, count, &text);
+        if let Err(error) = reported.await {
+            tracing::warn!("cannot send the signal Changed: {error}");
         }
     }
 }
@@ -144,7 +143,7 @@ fn summary(action: Action, caller: &Caller, text: &str) {
     );
 }
 
-/// One key, with everything that an auditor asks for. (The fields of values are there even if there is no value.)
+/// One key, as an auditor needs it. Fields for values are there even if they are empty.
 fn record(action: Action, caller: &Caller, one: &Altered) {
     let Caller { name, origin, .. } = caller;
     let Altered { path, old, new, who, .. } = one;
@@ -155,14 +154,14 @@ fn record(action: Action, caller: &Caller, one: &Altered) {
     );
     let text = match action {
         Action::Set | Action::Unset | Action::Create | Action::Remove => {
-            format!("{} has {}: it is in force after a reload", name, edit(one))
+            format!("{} {}: takes effect after a reload", name, edit(one))
         }
-        Action::Reload => format!("{name} has reloaded {key}: {now} is in force, where {was} was committed"),
-        Action::Commit if who == name => format!("{name} has committed {key}: {now}, which was {was}"),
-        Action::Commit => format!("{name} has committed {key} of {who}: {now}, which was {was}"),
-        Action::Confirm => format!("{name} has confirmed {key}: {now}"),
-        Action::Revert => format!("{name} has dropped {key} of {who}: {was}; it is {now} again"),
-        Action::Rollback => format!("{key} of {who} was rolled back: {was}; it is {now} again"),
+        Action::Reload => format!("{name} reloaded {key}: {now} is in effect, committed is {was}"),
+        Action::Commit if who == name => format!("{name} committed {key}: {now} (was {was})"),
+        Action::Commit => format!("{name} committed {key}, changed by {who}: {now} (was {was})"),
+        Action::Confirm => format!("{name} confirmed {key}: {now}"),
+        Action::Revert => format!("{name} dropped {key}, changed by {who}: {was}, restored {now}"),
+        Action::Rollback => format!("{key}, changed by {who}, was rolled back: {was}, restored {now}"),
     };
     tracing::info!(
         message_id = action.event().id(),
@@ -179,7 +178,7 @@ fn record(action: Action, caller: &Caller, one: &Altered) {
     );
 }
 
-/// Where signals come from.
+/// The source of signals.
 pub(super) fn emitter(connection: &zbus::Connection) -> zbus::Result<SignalEmitter<'static>> {
     SignalEmitter::new(connection, super::bus::OBJECT_PATH)
 }

@@ -1,6 +1,6 @@
-//! The one place that decides who may administer. Each method and each property that can be written stands in one table with
-//! what it takes; what is not in the table is refused, whoever asks. polkit is asked about the caller's name on the bus, never
-//! about a process id, which another process may have by then.
+//! The only place that decides who may administer. A table lists each method and writable property with the
+//! permission it requires; anything else is denied. polkit is asked about the caller's unique bus name, never
+//! about a process id, which may have been reused.
 
 use std::collections::HashMap;
 
@@ -11,41 +11,48 @@ use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
-use super::origin::{Origin, origin};
+use super::origin::{Origin, origin, unit_of};
+use crate::auth::account::Account;
 
-/// Whose uid all ports have.
+/// The user of all ports.
 const PORT_USER: &str = "_console-port";
 
-/// What a call takes.
+/// The polkit action of a power command.
+const POWER_ACTION: &str = "org.consoleserver1.power";
+
+/// The permission that a call requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permission {
-    /// Nothing: whoever is on this machine may look.
+    /// None: every user of this machine may read.
     Nothing,
-    /// Changing the candidate.
+    /// Change the candidate.
     Configure,
-    /// Acting on ports: start, stop, reload, break, disconnect.
+    /// Act on ports: start, stop, reload, break, disconnect.
     Manage,
-    /// Making changes permanent, or dropping them.
+    /// Commit or revert changes.
     Commit,
-    /// Being a port. No administrator is one, and no polkit is asked.
+    /// Switching the power of a port's device.
+    Power,
+    /// Be a port. Checked by uid, without polkit.
     Port,
 }
 
 impl Permission {
-    /// The action that polkit is asked about.
+    /// The polkit action.
     pub fn action(self) -> Option<&'static str> {
         match self {
             Self::Nothing | Self::Port => None,
             Self::Configure => Some("org.consoleserver1.configure"),
             Self::Manage => Some("org.consoleserver1.manage"),
             Self::Commit => Some("org.consoleserver1.commit"),
+            Self::Power => Some(POWER_ACTION),
         }
     }
 }
 
-/// Every method, and every property that can be written.
+/// Every method and writable property.
 const TABLE: &[(&str, &[&str], Permission)] = {
-    use Permission::{Commit, Configure, Manage, Nothing, Port};
+    use Permission::{Commit, Configure, Manage, Nothing, Port, Power};
     &[
         ("org.freedesktop.DBus.ObjectManager", &["GetManagedObjects"], Nothing),
         ("org.consoleserver1.Manager", &["Changes", "MayAdminister"], Nothing),
@@ -62,7 +69,8 @@ const TABLE: &[(&str, &[&str], Permission)] = {
             &["Commit", "CommitConfirmed", "CommitMine", "Confirm", "Revert"],
             Commit,
         ),
-        ("org.consoleserver1.Watcher", &["Report"], Port),
+        ("org.consoleserver1.Watcher", &["Report", "Power"], Port),
+        ("org.consoleserver1.Port", &["Power"], Power),
         ("org.consoleserver1.Port", &["Sessions"], Nothing),
         ("org.consoleserver1.Port", &["Start", "Stop", "Reload", "SendBreak", "Disconnect"], Manage),
         ("org.consoleserver1.Port", &["Enabled", "Description", "Device", "SshPort", "Timeout"], Configure),
@@ -75,61 +83,69 @@ const TABLE: &[(&str, &[&str], Permission)] = {
     ]
 };
 
-/// What a member takes; `None` if there is none of that name.
+/// The permission that a member requires; `None` = unknown member.
 pub fn needs(interface: &str, member: &str) -> Option<Permission> {
     let row = TABLE.iter().find(|(of, members, _)| *of == interface && members.contains(&member));
     row.map(|(_, _, needs)| *needs)
 }
 
-/// Why somebody is turned away.
+/// Why a call is denied.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum Denied {
-    /// No row.
-    #[error("{0}.{1} is not to be called")]
+    #[error("{0}.{1} cannot be called")]
     NotInTable(String, String),
-    /// Not from a bus.
-    #[error("the bus does not say who is calling: {0}")]
+    #[error("the bus does not identify the caller: {0}")]
     Nobody(String),
-    /// Not a port.
-    #[error("{0} is not {PORT_USER}: only ports say what they have seen")]
+    #[error("{0} is not {PORT_USER}: only ports may report triggers")]
     NotAPort(String),
-    /// polkit says no.
+    /// Another unit than that of the port.
+    #[error("{unit} is not {port}: a session can switch the power of its own port only")]
+    NotThisPort {
+        /// The caller's unit.
+        unit: String,
+        /// The port's unit.
+        port: String,
+    },
+    /// polkit denies a session's user.
+    #[error("{0} may not switch the power of {1} (polkit: {POWER_ACTION})")]
+    NoPower(String, String),
     #[error("{0} may not administer this console server (polkit: {1})")]
     No(String, &'static str),
-    /// polkit says nothing.
     #[error(
-        "{0} may not administer this console server: polkit does not answer, and without it only root may ({1})"
+        "{0} may not administer this console server: polkit does not reply, and without it only root may ({1})"
     )]
     NoPolkit(String, String),
 }
 
-/// Who calls, and from where.
+/// The caller and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// User name.
     pub name: String,
     /// Address and session.
     pub origin: Origin,
-    /// The caller's name on the bus, by which a client knows its own changes in a signal; empty for console-admin itself.
+    /// The caller's unique bus name, by which a client recognizes its own changes in a signal; empty for
+    /// console-admin itself.
     pub connection: String,
 }
 
 tokio::task_local! {
-    /// Who has been let in, for the length of the call.
+    /// The authorized caller of the current call.
     static CALLER: Caller;
 }
 
-/// Runs a call as that one's.
+/// Runs a call on behalf of a caller.
 pub async fn as_caller<T>(caller: Caller, call: impl Future<Output = T>) -> T {
     CALLER.scope(caller, call).await
 }
 
-/// The name of who is calling.
+/// The name of the current caller.
 pub fn caller() -> String {
     whole_caller().name
 }
 
-/// Who is calling, and from where; outside of a call it is console-admin.
+/// The current caller with its origin; outside of a call, console-admin.
 pub fn whole_caller() -> Caller {
     CALLER.try_with(Clone::clone).unwrap_or_else(|_| Caller {
         name: "console-admin".to_owned(),
@@ -138,19 +154,33 @@ pub fn whole_caller() -> Caller {
     })
 }
 
-/// Lets callers in.
+/// A power command that was typed in a session at a port.
+#[derive(Debug, Clone, Copy)]
+pub struct Session<'c> {
+    /// The port's unit, which must be the caller.
+    pub unit: &'c str,
+    /// The port.
+    pub port: &'c str,
+    /// The session's user.
+    pub user: &'c str,
+    /// `on`, `off`, `cycle` or `status`.
+    pub verb: &'c str,
+}
+
+/// Authorizes callers.
 pub struct Authorizer {
     bus: DBusProxy<'static>,
     connection: Connection,
 }
 
 impl Authorizer {
-    /// At the door of this connection.
+    /// For the calls of this connection.
     pub async fn new(connection: &Connection) -> zbus::Result<Self> {
         Ok(Self { bus: DBusProxy::new(connection).await?, connection: connection.clone() })
     }
 
-    /// The caller of a method or writer of a property; or why not. Where those come from who only look is not asked.
+    /// Authorizes the caller of a method or writer of a property. The origin of calls that only read is not
+    /// looked up.
     pub async fn admit(&self, header: &Header<'_>, interface: &str, member: &str) -> Result<Caller, Denied> {
         let needs = needs(interface, member)
             .ok_or_else(|| Denied::NotInTable(interface.to_owned(), member.to_owned()))?;
@@ -168,7 +198,7 @@ impl Authorizer {
         Ok(Caller { name, origin, connection })
     }
 
-    /// Whether the caller could do that, without being asked for a password.
+    /// Whether the caller has a permission, without asking for a password.
     pub async fn could(&self, header: &Header<'_>, needs: Permission) -> bool {
         self.check(header, needs).await.is_ok()
     }
@@ -183,13 +213,14 @@ impl Authorizer {
             return Err(Denied::NotAPort(name));
         }
         let Some(action) = needs.action() else { return Ok(name) };
-        // polkit lets root do everything, and so it need not be there for root.
+        // polkit allows root everything, so it is not needed for root.
         if uid == 0 {
             return Ok(name);
         }
-        let answer = match self.ask_polkit(header, action).await {
-            // polkitd may have died over it; the bus starts another for the next question.
-            Err(_) => self.ask_polkit(header, action).await,
+        let nothing = HashMap::new();
+        let answer = match self.ask_polkit(header, action, &nothing).await {
+            // polkitd may have exited; the bus activates it again for the next call.
+            Err(_) => self.ask_polkit(header, action, &nothing).await,
             answer => answer,
         };
         match answer {
@@ -199,7 +230,45 @@ impl Authorizer {
         }
     }
 
-    async fn ask_polkit(&self, header: &Header<'_>, action: &str) -> Result<bool, String> {
+    /// Admits a power command of a session. polkit cannot be asked about a user who is not on the bus: it is asked about the port, and a
+    /// rule decides by the details `user`, `groups` (separated by spaces), `port` and `verb`.
+    pub async fn admit_session(&self, header: &Header<'_>, session: Session<'_>) -> Result<(), Denied> {
+        let Session { unit, port, user, verb } = session;
+        let nobody = |error: &dyn std::fmt::Display| Denied::Nobody(error.to_string());
+        let sender = header.sender().ok_or_else(|| nobody(&"no sender"))?;
+        let pid = self.bus.get_connection_unix_process_id(BusName::from(sender.to_owned())).await;
+        let pid = pid.map_err(|error| nobody(&error))?;
+        let found = unit_of(&self.connection, pid).await.map_err(|error| nobody(&error))?;
+        if found != unit {
+            return Err(Denied::NotThisPort { unit: found, port: unit.to_owned() });
+        }
+        let name = user.to_owned();
+        let looked_up = tokio::task::spawn_blocking(move || Account::look_up(&name)?.identity());
+        let identity = match looked_up.await {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(error)) => return Err(nobody(&error)),
+            Err(panicked) => return Err(nobody(&panicked)),
+        };
+        let groups = identity.groups.join(" ");
+        let details = HashMap::from([
+            ("user", identity.name.as_str()),
+            ("groups", &groups),
+            ("port", port),
+            ("verb", verb),
+        ]);
+        match self.ask_polkit(header, POWER_ACTION, &details).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Denied::NoPower(identity.name, port.to_owned())),
+            Err(error) => Err(Denied::NoPolkit(identity.name, error)),
+        }
+    }
+
+    async fn ask_polkit(
+        &self,
+        header: &Header<'_>,
+        action: &str,
+        details: &HashMap<&str, &str>,
+    ) -> Result<bool, String> {
         let subject = Subject::new_for_message_header(header).map_err(|error| error.to_string())?;
         let polkit =
             AuthorityProxy::builder(&self.connection).cache_properties(zbus::proxy::CacheProperties::No);
@@ -208,12 +277,12 @@ impl Authorizer {
             true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
             false => CheckAuthorizationFlags::empty(),
         };
-        let answer = polkit.check_authorization(&subject, action, &HashMap::new(), flags, "").await;
+        let answer = polkit.check_authorization(&subject, action, details, flags, "").await;
         answer.map(|answer| answer.is_authorized).map_err(|error| error.to_string())
     }
 }
 
-/// The name of a user, or the number of one who has none. NSS may ask a server.
+/// The name of a user, or the number if there is none. NSS may ask a server.
 async fn user_name(uid: u32) -> String {
     let looked_up = tokio::task::spawn_blocking(move || nix::unistd::User::from_uid(uid.into()));
     match looked_up.await {

@@ -1,42 +1,37 @@
-//! Whose the changes are: what a change has replaced of somebody else's, the changes of one administrator alone, and those of a commit that
-//! was rolled back, which are uncommitted again. Pure, as `edits` is.
+//! Attributes changes to their authors: which changes of others a change replaces, the changes of one
+//! administrator, and those of a commit that was rolled back. Pure, as `edits` is.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::state::{Author, Rejected, State, is_anew};
+use super::state::{Author, Rejected, State, is_again};
 use crate::config::changes::{self, Change, Changes, KeyPath, stated};
 use crate::config::{Text, Value};
 
-/// Changes of others that are named when they are replaced: a port that is removed may have had dozens.
+/// Replaced changes of others that are listed; the removal of a port may replace dozens.
 const NAMED_REPLACED: usize = 8;
 
-/// What is done to the configuration. The names are those of the signal and of the journal's field `CONSOLE_ACTION`.
+/// An action on the configuration. The names are used in the signal and in the journal field
+/// `CONSOLE_ACTION`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// A key has taken a value.
     Set,
-    /// A key was taken out, so that its default holds.
+    /// A key was unset, so that its default applies.
     Unset,
-    /// A port is new.
     Create,
-    /// A port, or a whole rule, was taken out.
+    /// A port, or a whole trigger rule, was removed.
     Remove,
-    /// Changes are in force.
     Reload,
-    /// Changes are on the disk.
+    /// Changes were written to the committed file.
     Commit,
-    /// A commit that waited stays.
+    /// A commit that waited was confirmed.
     Confirm,
-    /// Uncommitted changes were dropped.
     Revert,
-    /// A commit was taken back.
     Rollback,
 }
 
 impl Action {
-    /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Set => "set",
@@ -61,22 +56,20 @@ impl Action {
     }
 }
 
-/// One key, before and after, as people read values.
+/// The old and new value of a key in TOML syntax.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Altered {
-    /// The key, or the port or rule as a whole.
+    /// The key, or the table of a port, template or trigger rule.
     pub path: KeyPath,
-    /// What was done to it.
     pub action: Action,
-    /// As TOML writes it; empty if there was none.
+    /// The old value; empty if there was none.
     pub old: String,
-    /// Likewise.
+    /// The new value; empty if there is none.
     pub new: String,
-    /// Whose change it is.
     pub who: String,
 }
 
-/// A value as TOML writes it. A whole table, of a port or a rule, has no value that fits in a line.
+/// A value in TOML syntax; `table` in place of a whole table, which does not fit in a line.
 pub fn shown(value: Option<&Value>, table: &str) -> String {
     match value {
         Some(Value::Table(_)) => table.to_owned(),
@@ -84,7 +77,7 @@ pub fn shown(value: Option<&Value>, table: &str) -> String {
     }
 }
 
-/// What a change makes of its key.
+/// The value of a key after a change.
 pub fn outcome(path: &KeyPath, change: &Change) -> String {
     match (path.key, &change.new) {
         (None, None) => "removed".to_owned(),
@@ -93,7 +86,7 @@ pub fn outcome(path: &KeyPath, change: &Change) -> String {
 }
 
 impl State {
-    /// The value that the next reload would put in force.
+    /// The value of a key in the candidate.
     fn value(&self, path: &KeyPath) -> Option<Value> {
         let changed = || match self.candidate.get(path).or_else(|| self.running.get(path)) {
             Some(change) => change.new.clone(),
@@ -102,7 +95,7 @@ impl State {
         path.effective(&self.candidate_config).or_else(changed)
     }
 
-    /// What `next` has changed in the candidate.
+    /// The differences between this candidate and `next`.
     pub fn altered(&self, next: &Self, who: &str) -> Vec<Altered> {
         let who = || who.to_owned();
         let mut altered = Vec::new();
@@ -121,9 +114,9 @@ impl State {
         }
         for (path, change) in self.candidate.iter().filter(|(path, _)| next.candidate.get(path).is_none()) {
             let gone = |name| !next.candidate_config.ports.contains_key(name);
-            let is_anew = is_anew(&next.candidate, &path.scope) && !is_anew(&self.candidate, &path.scope);
-            if path.key.is_some() && (path.scope.port().is_some_and(gone) || is_anew) {
-                // It went with its table.
+            let is_again = is_again(&next.candidate, &path.scope) && !is_again(&self.candidate, &path.scope);
+            if path.key.is_some() && (path.scope.port().is_some_and(gone) || is_again) {
+                // Removed together with its table.
                 continue;
             }
             let new = match path.key {
@@ -136,7 +129,7 @@ impl State {
         altered
     }
 
-    /// What `next` has replaced of other people's uncommitted changes: a sentence each.
+    /// The uncommitted changes of other users that `next` replaces: one sentence each.
     pub fn overridden(&self, next: &Self, author: &Author) -> Vec<String> {
         let is_others = |changes: &Changes| changes.iter().any(|(_, change)| change.who != author.who);
         if !is_others(&self.candidate) && !is_others(&self.running) {
@@ -149,12 +142,14 @@ impl State {
             (!is_kept).then(|| {
                 let ago = ago(change.when, author.when);
                 match (path.key, &change.new) {
-                    (None, None) => format!("{} removed {path} {ago}: it is there again", change.who),
-                    (None, Some(_)) => format!("{} created {path} {ago}: it is removed again", change.who),
+                    (None, None) => format!("replaced: {} removed {path} {ago}, it is restored", change.who),
+                    (None, Some(_)) => {
+                        format!("replaced: {} created {path} {ago}, it is removed", change.who)
+                    }
                     (Some(_), new) => {
                         let was = shown(new.as_ref(), "");
                         let was = if was.is_empty() { "its default".to_owned() } else { was };
-                        format!("{} changed {path} to {was} {ago}: that is replaced", change.who)
+                        format!("replaced: {} changed {path} to {was} {ago}", change.who)
                     }
                 }
             })
@@ -163,15 +158,15 @@ impl State {
         if sentences.len() > NAMED_REPLACED {
             let more = sentences.len() - NAMED_REPLACED;
             sentences.truncate(NAMED_REPLACED);
-            sentences.push(format!("and {more} more changes of others are replaced"));
+            sentences.push(format!("and {more} more changes of other users replaced"));
         }
         sentences
     }
 
-    /// The uncommitted changes of one administrator, if they can be committed without those of others.
+    /// The uncommitted changes of one user, if they can be committed without those of others.
     pub fn changes_of(&self, who: &str) -> Result<Changes, Rejected> {
         let pending = self.pending();
-        self.check_renames_of(who, &pending)?;
+        self.check_renames_of(who, pending)?;
         let mut own = Changes::default();
         for (path, change) in pending.iter().filter(|(_, change)| change.who == who) {
             let port = path.scope.port().map(|port| KeyPath::table(port.clone()));
@@ -192,7 +187,8 @@ impl State {
         Ok(own)
     }
 
-    /// A rename is the changes of two tables, and takes the keys of the port along: it is one person's, or it is committed with all.
+    /// Rejects a rename unless all changes of the port are by the same user: it changes two tables, and
+    /// moves the keys of the port.
     fn check_renames_of(&self, who: &str, pending: &Changes) -> Result<(), Rejected> {
         for (to, from) in pending.renames() {
             let is_of = |path: &KeyPath| path.scope.port().is_some_and(|port| *port == to || *port == from);
@@ -209,7 +205,7 @@ impl State {
         Ok(())
     }
 
-    /// These changes are committed, and no others; the committed text is this.
+    /// The state after these changes only were committed as this text.
     pub fn settled_of(&self, committed: Text, which: &Changes) -> Self {
         let (mut running, mut candidate) = (self.running.clone(), self.candidate.clone());
         for (path, _) in which.iter() {
@@ -220,20 +216,22 @@ impl State {
             .with_instances(self.instances.clone())
     }
 
-    /// A commit of these changes is taken back: the committed text is the one before it, nothing else runs, and the changes are the candidate
-    /// again, with those over them that were made since. Done twice, it is the same.
+    /// The state after the commit of these changes was rolled back to this text: nothing else runs, and the
+    /// changes become the candidate, below those made since. Idempotent.
     pub fn rolled_back(&self, committed: Text, commit: &Changes, author: &Author) -> Self {
-        let mut later = self.pending();
-        // Done twice, the names that the commit has given are among them.
+        let mut later = self.pending().clone();
+        // Repeated: the renames of the commit are among these already.
         let names = later.renames();
         for (to, from) in commit.renames().iter().filter(|(to, from)| names.get(*to) == Some(*from)) {
             later.remove(&KeyPath::table(to.clone()));
             later.remove(&KeyPath::table(from.clone()));
         }
         let (revision, last) = (self.revision, self.last.clone());
-        let both = Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending();
+        let both =
+            Self::new(committed.clone(), None, commit.clone(), later, revision, last).pending().clone();
         let mut candidate = Changes::default();
-        // Names that were passed on from port to port by several reloads are no candidate: as one step they would mix up the ports.
+        // Names that several reloads passed from port to port cannot become the candidate: in one step they
+        // would mix up the ports.
         let renames = both.renames();
         let passed_on = renames.values().any(|from| renames.contains_key(from));
         for (path, change) in both.iter().filter(|_| !passed_on) {
@@ -247,10 +245,9 @@ impl State {
     }
 }
 
-/// `2 of 3 changes are carol's`; nothing if all are of `who`.
+/// `2 of 3 changes are carol's`; `None` if all are of `who`.
 pub fn shares(changes: &Changes, who: &str) -> Option<String> {
-    /// More names are no help.
-    const MAX_LISTED_USERS: usize = 3;
+    const MAX_LISTED_PORTS: usize = 3;
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, change) in changes.iter().filter(|(_, change)| change.who != who) {
         *others.entry(&change.who).or_default() += 1;
@@ -258,14 +255,14 @@ pub fn shares(changes: &Changes, who: &str) -> Option<String> {
     let all = changes.len();
     let mut parts: Vec<String> = others
         .iter()
-        .take(MAX_LISTED_USERS)
+        .take(MAX_LISTED_PORTS)
         .map(|(name, count)| format!("{count} {} {name}'s", if *count == 1 { "is" } else { "are" }))
         .collect();
-    let (first, more) = (parts.first_mut()?, others.len().saturating_sub(MAX_LISTED_USERS));
+    let (first, more) = (parts.first_mut()?, others.len().saturating_sub(MAX_LISTED_PORTS));
     let of = if all == 1 { "1 change".to_owned() } else { format!("{all} changes") };
     *first = first.replacen(' ', &format!(" of {of} "), 1);
     if more > 0 {
-        parts.push(format!("others are those of {more} more"));
+        parts.push(format!("the others are by {more} more users"));
     }
     Some(parts.join(", "))
 }
@@ -313,38 +310,38 @@ mod tests {
             self.pending().iter().map(|(path, change)| format!("{path} by {}", change.who)).collect()
         }
     }
-    fn told(before: &State, after: &State) -> Vec<String> {
+    fn reported(before: &State, after: &State) -> Vec<String> {
         let line = |one: Altered| format!("{} {} {:?} {:?}", one.action.as_str(), one.path, one.old, one.new);
         before.altered(after, "alice").into_iter().map(line).collect()
     }
 
     #[test]
-    fn each_change_is_told_with_its_value_before_and_after() {
+    fn each_change_is_reported_with_its_old_and_new_value() {
         let set = state().by("alice", "ports.a.baud", 300);
-        assert_eq!(told(&state(), &set), ["set ports.a.baud \"9600\" \"300\""]);
+        assert_eq!(reported(&state(), &set), ["set ports.a.baud \"9600\" \"300\""]);
         let back = set.by("alice", "ports.a.baud", 9600);
-        assert_eq!(told(&set, &back), ["set ports.a.baud \"300\" \"9600\""]);
+        assert_eq!(reported(&set, &back), ["set ports.a.baud \"300\" \"9600\""]);
         let unset = state().set("ports.a.baud".parse().unwrap(), None, &at("alice", 0)).unwrap();
-        assert_eq!(told(&state(), &unset), ["unset ports.a.baud \"9600\" \"\""]);
+        assert_eq!(reported(&state(), &unset), ["unset ports.a.baud \"9600\" \"\""]);
         let made = state().create(&name("c"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&state(), &made), ["create ports.c \"\" \"new\""]);
+        assert_eq!(reported(&state(), &made), ["create ports.c \"\" \"new\""]);
         let of_it = made.by("alice", "ports.c.baud", 300);
         let gone = of_it.remove(&name("c"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&of_it, &gone), ["remove ports.c \"new\" \"removed\""]);
+        assert_eq!(reported(&of_it, &gone), ["remove ports.c \"new\" \"removed\""]);
         let gone = set.remove(&name("a"), &at("alice", 0)).unwrap();
-        assert_eq!(told(&set, &gone), ["remove ports.a \"configured\" \"removed\""]);
+        assert_eq!(reported(&set, &gone), ["remove ports.a \"configured\" \"removed\""]);
     }
 
     #[test]
-    fn what_is_replaced_of_others_is_told_and_ones_own_is_not() {
+    fn replaced_changes_of_others_are_reported_and_one_s_own_are_not() {
         let carol = state().by("carol", "ports.a.baud", 300);
         let later = at("alice", 125);
         let over = carol.set("ports.a.baud".parse().unwrap(), Some(600.into()), &later).unwrap();
         assert_eq!(
             carol.overridden(&over, &later),
-            ["carol changed ports.a.baud to 300 2 minutes ago: that is replaced"]
+            ["replaced: carol changed ports.a.baud to 300 2 minutes ago"]
         );
-        // Also if it runs already, if it is set back, and if its port is removed.
+        // Also if the change runs already, if the key is set back, and if its port is removed.
         let runs = carol.reloaded(|_| true);
         let back = runs.set("ports.a.baud".parse().unwrap(), Some(9600.into()), &later).unwrap();
         assert_eq!(runs.overridden(&back, &later).len(), 1);
@@ -357,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn only_ones_own_is_committed_and_the_rest_stays_as_it_was() {
+    fn one_s_own_changes_are_committed_and_the_others_stay_uncommitted() {
         let both = state().by("carol", "ports.a.baud", 300).reloaded(|_| true);
         let both = both.by("alice", "ports.a.parity", "E").by("carol", "ports.b.baud", 600);
         let own = both.changes_of("alice").unwrap();
@@ -371,25 +368,28 @@ mod tests {
     }
 
     #[test]
-    fn what_depends_on_others_is_refused_with_whose_it_is() {
+    fn changes_that_depend_on_those_of_others_are_rejected_with_their_author() {
         let theirs = state().create(&name("c"), &at("carol", 0)).unwrap();
         let both = theirs.by("alice", "ports.c.baud", 300);
         assert_eq!(
             both.changes_of("alice").unwrap_err().to_string(),
-            "ports.c.baud depends on ports.c, which carol has changed and not committed: let carol commit first, or take \
-             the changes of all by `commit`"
+            "ports.c.baud depends on ports.c, which carol changed and did not commit: let carol commit first, or use \
+            `commit` for all changes"
         );
         assert_eq!(both.changes_of("carol").unwrap().len(), 1);
-        // A TCP port that carol's change frees.
+        // A TCP port that is freed by carol's change.
         let moved = state().by("carol", "ports.a.ssh_port", 1009).by("alice", "ports.b.ssh_port", 1001);
         let refused = moved.changes_of("alice").unwrap_err().to_string();
-        assert!(refused.starts_with("without the changes of others yours would be wrong: "), "{refused}");
+        assert!(
+            refused.starts_with("without the changes of other users yours would be invalid: "),
+            "{refused}"
+        );
     }
 
     #[test]
-    fn a_commit_that_goes_back_is_the_candidate_again_under_what_was_changed_since() {
+    fn a_commit_that_is_rolled_back_becomes_the_candidate_below_later_changes() {
         let tried = state().by("carol", "ports.a.baud", 300).create(&name("c"), &at("alice", 0)).unwrap();
-        let commit = tried.by("alice", "ports.c.baud", 300).pending();
+        let commit = tried.by("alice", "ports.c.baud", 300).pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let since = after.by("dave", "ports.a.baud", 1200).by("dave", "ports.b.parity", "E");
         let back = since.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
@@ -404,23 +404,23 @@ mod tests {
         assert!(merged.contains("baud = 1200") && merged.contains("[ports.c]"), "{merged}");
         let twice = back.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
         assert_eq!(twice.keys(), back.keys());
-        // What the commit has made and somebody has removed since is not there any more.
+        // A port that the commit created and that was removed since does not come back.
         let gone = after.remove(&name("c"), &at("dave", 0)).unwrap();
         assert_eq!(gone.rolled_back(text(TEXT), &commit, &at("x", 9)).keys(), ["ports.a.baud by carol"]);
     }
 
     #[test]
-    fn shares_are_told_by_name_and_ones_own_not() {
+    fn shares_name_the_other_authors() {
         let three = state().by("carol", "ports.a.baud", 300).by("carol", "ports.b.baud", 300);
-        let three = three.by("alice", "ports.b.parity", "E").pending();
+        let three = three.by("alice", "ports.b.parity", "E").pending().clone();
         assert_eq!(shares(&three, "alice").unwrap(), "2 of 3 changes are carol's");
         assert_eq!(shares(&three, "carol").unwrap(), "1 of 3 changes is alice's");
         assert_eq!(shares(&three, "dave").unwrap(), "1 of 3 changes is alice's, 2 are carol's");
-        assert_eq!(shares(&state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
+        assert_eq!(shares(state().by("alice", "ports.a.baud", 300).pending(), "alice"), None);
     }
 
     #[test]
-    fn a_rename_is_committed_as_ones_own_only_if_all_of_its_port_is() {
+    fn a_rename_is_committed_alone_only_if_all_changes_of_its_port_are_one_s_own() {
         let leads = |_: &std::path::Path| None;
         let renamed = state().rename(&name("a"), &name("core"), &at("alice", 0), leads).unwrap();
         let own = renamed.changes_of("alice").unwrap();
@@ -434,24 +434,24 @@ mod tests {
                 assert!(matches!(refused, Rejected::Depends { .. }), "{who}: {refused}");
             }
         }
-        // Removed by another, the port under its old name is that one's change, too.
+        // If another user removes the port, the removal of its old name is that user's change too.
         let gone = renamed.remove(&name("core"), &at("carol", 0)).unwrap();
         assert_eq!(gone.keys(), ["ports.a by carol"]);
     }
 
     #[test]
-    fn names_that_were_passed_on_are_no_candidate_after_a_rollback() {
+    fn names_passed_between_ports_do_not_become_the_candidate_after_a_rollback() {
         let leads = |_: &std::path::Path| None;
         let to = |state: State, from: &str, to: &str| {
             state.rename(&name(from), &name(to), &at("alice", 0), leads).unwrap().reloaded(|_| true)
         };
-        let commit = to(to(state(), "a", "c"), "b", "a").pending();
+        let commit = to(to(state(), "a", "c"), "b", "a").pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
         assert_eq!(back.keys(), [""; 0]);
         assert_eq!(back.merged().unwrap(), TEXT);
-        // A single name is.
-        let commit = to(state(), "a", "c").pending();
+        // A single rename does.
+        let commit = to(state(), "a", "c").pending().clone();
         let after = state().settled(text(&commit.apply(TEXT).unwrap()));
         let back = after.rolled_back(text(TEXT), &commit, &at("console-admin", 9));
         assert!(back.merged().unwrap().contains("[ports.c]"), "{:?}", back.keys());

@@ -1,5 +1,5 @@
-//! What makes the changes permanent, and takes them back: commit, confirm, revert, and the rollback of a commit that nobody has
-//! confirmed.
+//! Makes changes permanent and takes them back: commit, confirm, revert, and the rollback of a commit that
+//! was not confirmed in time.
 
 use std::collections::BTreeSet;
 
@@ -17,17 +17,16 @@ use crate::config::{Text, Value, load_text};
 use crate::port::PortName;
 use crate::port::pattern::fold;
 
-/// Whose changes are committed.
+/// The changes that are committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whose {
-    /// Everybody's.
     All,
-    /// The caller's alone.
     Mine,
 }
 
 impl Core {
-    /// Makes changes permanent. With `confirm_within` they go back unless confirmed in so many seconds.
+    /// Writes changes to the committed file. With `confirm_within`, they are rolled back unless confirmed
+    /// within that many seconds.
     pub async fn commit(
         &self,
         revision: u64,
@@ -43,9 +42,9 @@ impl Core {
         }
         let who = caller();
         let chosen = |state: &State| match whose {
-            Whose::All => no_conflicts(state, state.conflicts()).map(|()| state.pending()),
+            Whose::All => no_conflicts(state, state.conflicts()).map(|()| state.pending().clone()),
             Whose::Mine => {
-                state.is_right()?;
+                state.check_committed()?;
                 let own = state.changes_of(&who)?;
                 no_conflicts(state, state.conflicts_of(&own)).map(|()| own)
             }
@@ -61,8 +60,8 @@ impl Core {
         if changes.is_empty() {
             remarks.push(match others {
                 0 => "nothing to commit".to_owned(),
-                1 => "nothing of yours to commit: the one change is somebody else's".to_owned(),
-                _ => format!("nothing of yours to commit: all {others} changes are other people's"),
+                1 => "you have nothing to commit: the only change is another user's".to_owned(),
+                _ => format!("you have nothing to commit: all {others} changes are other users'"),
             });
             return Ok(remarks);
         }
@@ -72,7 +71,7 @@ impl Core {
                 .apply(&state.committed.text)
                 .map_err(|error| Error::Refused(Rejected::Whole(error.to_string())))?,
         };
-        let text = commit::with_own_words(text);
+        let text = commit::with_own_notice(text);
         let altered = committed(&state, &changes);
         if let Some(seconds) = confirm_within {
             let before = load_text(&self.files.root.join(COMMITTED_FILE))?;
@@ -93,12 +92,12 @@ impl Core {
             Whose::Mine => state.settled_of(committed, &changes),
         })?;
         let shares = shares(&changes, &who);
-        let mut said = format!("committed {}", counted(changes.count()));
+        let mut printed = format!("committed {}", counted(changes.count()));
         if let Some(shares) = &shares {
-            said.push_str(&format!(": {shares}"));
+            printed.push_str(&format!(": {shares}"));
         }
         if let Some(waiting) = self.waiting() {
-            said.push_str(&format!("; rolled back at {} unless confirmed", waiting.until()));
+            printed.push_str(&format!("; rolled back at {} unless confirmed", waiting.until()));
         }
         self.files.save_last_commit(&LastCommit {
             who,
@@ -107,15 +106,13 @@ impl Core {
         })?;
         remarks.extend(shares);
         if others > 0 {
-            remarks.push(format!("{} of other people's stay uncommitted", counted(others)));
+            remarks.push(format!("{} of other users not committed", counted(others)));
         }
-        self.tell_of(Action::Commit, altered, &said).await;
+        self.report(Action::Commit, altered, &printed).await;
         Ok(remarks)
     }
 
-    /// Tells of what was reloaded, and that something was.
-    pub(super) async fn tell_of_reload(&self, which: impl Fn(&Scope) -> bool, taken: &Changes) {
-        /// More names are no help.
+    pub(super) async fn report_reload(&self, which: impl Fn(&Scope) -> bool, taken: &Changes) {
         const NAMED: usize = 3;
         let state = self.state();
         let ports: Vec<_> =
@@ -124,18 +121,18 @@ impl Core {
         let mut what: Vec<&str> = ports.into_iter().chain(removed).map(PortName::as_str).collect();
         what.dedup();
         if which(&Scope::Server) {
-            what.push("what is not of one port");
+            what.push("the common settings");
         }
         let more = what.len().saturating_sub(NAMED);
         what.truncate(NAMED);
-        let mut said = format!("reloaded {}", what.join(", "));
+        let mut printed = format!("reloaded {}", what.join(", "));
         if more > 0 {
-            said.push_str(&format!(" and {more} more"));
+            printed.push_str(&format!(" and {more} more"));
         }
         match taken.count() {
             0 => {}
-            1 => said.push_str(": 1 change is in force"),
-            count => said.push_str(&format!(": {count} changes are in force")),
+            1 => printed.push_str(": 1 change took effect"),
+            count => printed.push_str(&format!(": {count} changes took effect")),
         }
         let altered = taken.iter().map(|(path, change)| Altered {
             path: path.clone(),
@@ -144,15 +141,15 @@ impl Core {
             new: outcome(path, change),
             who: change.who.clone(),
         });
-        self.tell_of(Action::Reload, altered.collect(), &said).await;
+        self.report(Action::Reload, altered.collect(), &printed).await;
     }
 
-    /// Puts in force what is to be committed and was not reloaded.
+    /// Reloads the changes to be committed that were not reloaded.
     async fn reload_first(&self, state: &State, chosen: &Changes, whose: Whose) -> Result<Remarks, Error> {
         let waits = || state.candidate.iter().map(|(path, _)| path).filter(|path| chosen.get(path).is_some());
         let is_all = whose == Whose::All;
         let keys: Vec<String> = match is_all {
-            // What was set back is no change any more, and has to be reloaded too.
+            // A key that was set back is no change, but has to be reloaded too.
             true => state.candidate.iter().map(|(path, _)| path.to_string()).collect(),
             false => waits().map(ToString::to_string).collect(),
         };
@@ -168,18 +165,19 @@ impl Core {
         let next = state.reloaded_keys(chosen);
         next.check_running()?;
         let mut concerned = differing(&state.running_config, &next.running_config);
-        let asked: BTreeSet<_> = waits().filter_map(|path| path.scope.port().cloned()).collect();
-        concerned.extend(asked.iter().filter(|port| next.running_config.ports.contains_key(port)).cloned());
+        let requested: BTreeSet<_> = waits().filter_map(|path| path.scope.port().cloned()).collect();
+        concerned
+            .extend(requested.iter().filter(|port| next.running_config.ports.contains_key(port)).cloned());
         let renames = state.renames_of(chosen);
-        let Ran { remarks: said, refused, next } =
-            self.run(state, &next, &concerned, &asked, &renames).await?;
+        let Ran { remarks: printed, refused, next } =
+            self.run(state, &next, &concerned, &requested, &renames).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
-        remarks.extend(said);
+        remarks.extend(printed);
         if refused.is_empty() { Ok(remarks) } else { Err(Error::NotTaken(refused.join("; "))) }
     }
 
-    /// The committed text is written.
+    /// Keeps the state after the committed text was written.
     fn settle(&self, next: State) -> Result<(), Error> {
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;
@@ -188,7 +186,6 @@ impl Core {
         Ok(())
     }
 
-    /// Keeps what a commit has written.
     pub async fn confirm(&self) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let Some(waiting) = self.waiting() else { return Err(Error::NoneWaits) };
@@ -202,19 +199,20 @@ impl Core {
             new: outcome(path, change),
             who: change.who.clone(),
         });
-        self.tell_of(Action::Confirm, kept.collect(), "confirmed the commit: it stays").await;
+        self.report(Action::Confirm, kept.collect(), "confirmed the commit").await;
         Ok(())
     }
 
-    /// Forgets every change that is not committed; a commit that waits is rolled back instead, and its changes are uncommitted again.
+    /// Drops all uncommitted changes. A commit that waits is rolled back instead, and its changes are
+    /// uncommitted again.
     pub async fn revert(&self) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
         match self.waiting() {
             Some(waiting) => {
                 let count = waiting.changes.count();
-                let mut remarks = self.roll_back(waiting, Why::Told).await?;
+                let mut remarks = self.roll_back(waiting, Why::Reverted).await?;
                 if count > 0 && !self.state().candidate.is_empty() {
-                    remarks.push(format!("{}; another `revert` drops them", uncommitted_again(count)));
+                    remarks.push(format!("{}; `revert` again to drop them", uncommitted_again(count)));
                 }
                 Ok(remarks)
             }
@@ -229,70 +227,72 @@ impl Core {
                 self.keep(next);
                 remarks.extend(refused);
                 let pending = state.pending();
-                let shares = shares(&pending, &caller());
-                let mut said = format!("dropped {}", counted(pending.count()));
+                let shares = shares(pending, &caller());
+                let mut printed = format!("dropped {}", counted(pending.count()));
                 if let Some(shares) = &shares {
-                    said.push_str(&format!(": {shares}"));
+                    printed.push_str(&format!(": {shares}"));
                 }
                 remarks.extend(shares);
-                self.tell_of(Action::Revert, taken_back(&state, &pending, Action::Revert), &said).await;
+                self.report(Action::Revert, taken_back(&state, pending, Action::Revert), &printed).await;
                 Ok(remarks)
             }
         }
     }
 
-    /// Rolls back the commit whose time is over, if there is one.
+    /// Rolls back the commit whose deadline has passed.
     pub async fn expire(&self) {
         let _turn = self.turn.lock().await;
         let Some(waiting) = self.waiting().filter(|waiting| waiting.left() == 0) else { return };
         match self.roll_back(waiting, Why::Expired).await {
             Ok(remarks) => remarks.iter().for_each(|remark| tracing::warn!("{remark}")),
-            Err(error) => tracing::error!("rolling back has failed: {error}"),
+            Err(error) => tracing::error!("rollback failed: {error}"),
         }
     }
 
-    /// If somebody has edited the file since the commit, what it says is kept beside the state before it is replaced.
+    /// Copies a file that was edited since the commit before it is replaced.
     fn keep_edited(&self, waiting: &Waiting) -> Result<Option<String>, Error> {
         let now = match load_text(&self.files.root.join(COMMITTED_FILE)) {
             Ok(now) => now,
-            // No text, or too much of it: the commit has to go back all the same.
+            // Not a text file, or too large: the commit has to be rolled back all the same.
             Err(error) => {
                 let kept = self.files.set_aside()?;
-                let said = format!("{error}: it is now {}", kept.display());
-                tracing::warn!("{said}");
-                return Ok(Some(said));
+                let printed = format!("{error}: moved to {}", kept.display());
+                tracing::warn!("{printed}");
+                return Ok(Some(printed));
             }
         };
         match now {
             Some(text) if text != waiting.after && Some(&text) != waiting.before.as_ref() => {
                 let kept = self.files.save_edited(&text)?;
-                let said =
-                    format!("the file was edited after the commit: what it said is in {}", kept.display());
-                tracing::warn!("{said}");
-                Ok(Some(said))
+                let printed = format!(
+                    "the file was edited after the commit: the edited version is in {}",
+                    kept.display()
+                );
+                tracing::warn!("{printed}");
+                Ok(Some(printed))
             }
             _ => Ok(None),
         }
     }
 
-    /// Everything as it was before the commit, whose changes are the candidate again. Each step may be done twice, if this is killed
-    /// between them.
+    /// Restores everything as before the commit; its changes become the candidate. Each step can be repeated
+    /// if this process is killed in between.
     async fn roll_back(&self, waiting: Waiting, why: Why) -> Result<Remarks, Error> {
         let old = self.state();
         let edited = self.keep_edited(&waiting)?;
         commit::restore(&self.files.root, waiting.before.as_deref())?;
         let next = old.rolled_back(self.files.committed().0, &waiting.changes, &author());
         let mut concerned = differing(&old.running_config, &next.running_config);
-        // If an earlier life was killed in here, the file was restored then, and the difference is not to be seen any more.
+        // A process killed in here has restored the file already, and the difference can no longer be seen.
         concerned.extend(self.live.active().await.unwrap_or_default());
         let renames = renamed_back(&old, &waiting);
         let ran = self.run(&old, &next, &concerned, &BTreeSet::new(), &renames).await;
         let next = match &ran {
             Ok(ran) => ran.next.clone(),
-            // What runs stays in the units that it has.
+            // Running ports keep their units.
             Err(_) => next.with_instances(under_new_names(&old.running_config, &renames).instances),
         };
-        // The file is what it was: that it does not run everywhere is said, and does not bring the commit back.
+        // The file is restored. That it does not run everywhere is reported, and does not restore the commit.
         self.files.save_running(&next)?;
         self.files.save_candidate(&next)?;
         let altered = taken_back(&next, &waiting.changes, Action::Rollback);
@@ -305,14 +305,14 @@ impl Core {
             0 => String::new(),
             _ => format!(": {}", uncommitted_again(waiting.changes.count())),
         };
-        self.tell_of(
+        self.report(
             Action::Rollback,
             altered,
             &match why {
                 Why::Expired => {
-                    format!("the last commit was rolled back, since nobody has confirmed it{again}")
+                    format!("the last commit was rolled back, because it was not confirmed in time{again}")
                 }
-                Why::Told => format!("has rolled back the last commit, which was not confirmed{again}"),
+                Why::Reverted => format!("rolled back the last commit, which was not confirmed{again}"),
             },
         )
         .await;
@@ -327,7 +327,7 @@ impl Core {
     }
 }
 
-/// What a commit makes of each key. Before it, in the file.
+/// The result of a commit for each key, before it is written.
 fn committed(state: &State, changes: &Changes) -> Vec<Altered> {
     let altered = |(path, change): (&KeyPath, &Change)| Altered {
         path: path.clone(),
@@ -339,7 +339,7 @@ fn committed(state: &State, changes: &Changes) -> Vec<Altered> {
     changes.iter().map(altered).collect()
 }
 
-/// What becomes of each key when changes go back to the committed values.
+/// The result of a rollback or revert for each key.
 fn taken_back(state: &State, changes: &Changes, action: Action) -> Vec<Altered> {
     let altered = |(path, change): (&KeyPath, &Change)| Altered {
         path: path.clone(),
@@ -356,7 +356,7 @@ fn in_file(state: &State, path: &KeyPath) -> Option<Value> {
     path.effective(&state.committed_config).or_else(|| stated(&state.committed.text, path))
 }
 
-/// The keys, or how many at which ports if they are more than fit into a line or two.
+/// Lists the keys, or counts them by port if there are too many for a line or two.
 fn summary(keys: &[String], state: &State) -> String {
     const NAMED: usize = 8;
     if keys.len() <= NAMED {
@@ -368,7 +368,7 @@ fn summary(keys: &[String], state: &State) -> String {
         0 => String::new(),
         _ => format!(" of {}", fold(&ports.into_iter().collect::<Vec<_>>())),
     };
-    format!("{}{of}", counted(keys.len()))
+    format!("{} changes{of}", keys.len())
 }
 
 fn counted(count: usize) -> String {
@@ -377,12 +377,12 @@ fn counted(count: usize) -> String {
 
 fn uncommitted_again(count: usize) -> String {
     match count {
-        1 => "its change is uncommitted again, and `diff` shows it".to_owned(),
-        _ => format!("its {count} changes are uncommitted again, and `diff` shows them"),
+        1 => "its change is uncommitted again, see `diff`".to_owned(),
+        _ => format!("its {count} changes are uncommitted again, see `diff`"),
     }
 }
 
-/// What the ports that run are called after a rollback, as far as that is another name.
+/// The new names of running ports after a rollback.
 fn renamed_back(state: &State, waiting: &Waiting) -> Renames {
     let (since, committed_renames) = (state.renamed_back(), waiting.changes.renames());
     let before = |name: &PortName| {
@@ -393,16 +393,14 @@ fn renamed_back(state: &State, waiting: &Waiting) -> Renames {
     all.filter(|(now, before)| now != before).collect()
 }
 
-/// Why a commit goes back.
+/// Why a commit is rolled back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
-    /// Nobody has confirmed it.
     Expired,
-    /// Somebody has said so.
-    Told,
+    Reverted,
 }
 
 fn no_conflicts(state: &State, conflicts: Vec<String>) -> Result<(), Rejected> {
-    state.is_right()?;
+    state.check_committed()?;
     if conflicts.is_empty() { Ok(()) } else { Err(Rejected::Conflicts(conflicts)) }
 }

@@ -1,5 +1,5 @@
-//! A commit that waits for its confirmation: what was there before, and until when. It lies on the disk, so that neither a crash nor
-//! a reboot makes it permanent.
+//! A commit that waits for its confirmation, with the previous text and its deadline. It is on disk, so that
+//! neither a crash nor a reboot makes it permanent.
 
 use std::path::{Path, PathBuf};
 
@@ -13,25 +13,25 @@ use crate::config::load_text;
 
 const CONFIRM_FILE: &str = "var/lib/consoleserver/admin/confirm.toml";
 const BEFORE_FILE: &str = "var/lib/consoleserver/admin/before.toml";
-/// The changes of the commit, which are the candidate again if it goes back.
+/// The changes of the commit, which become the candidate again if it is rolled back.
 const CHANGES_FILE: &str = "var/lib/consoleserver/admin/commit.toml";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Seconds that may be asked for: a day.
+/// Limit of the time to confirm: one day.
 pub const MAX_CONFIRM_SECONDS: u32 = 24 * 3600;
 
-/// A commit that is not confirmed.
+/// A commit that waits for its confirmation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Waiting {
-    /// Seconds on CLOCK_BOOTTIME.
+    /// CLOCK_BOOTTIME in seconds.
     pub deadline: u64,
-    /// The boot that the deadline is of.
+    /// The boot id at the time of the commit.
     pub boot: String,
-    /// The committed file as it was; `None` if there was none.
+    /// The committed file before the commit; `None` if there was none.
     pub before: Option<String>,
-    /// The committed file as the commit has left it.
+    /// The committed file after the commit.
     pub after: String,
-    /// What was committed, and whose it was.
+    /// The committed changes.
     pub changes: Changes,
 }
 
@@ -43,29 +43,29 @@ struct Record {
     after: String,
 }
 
-/// Whether a commit may yet be rolled back.
+/// Whether a commit waits for its confirmation.
 pub fn is_awaited(root: &Path) -> bool {
     root.join(CONFIRM_FILE).exists()
 }
 
 impl Waiting {
-    /// From now on for so long.
+    /// A commit that waits for `seconds` from now on.
     pub fn new(seconds: u32, before: Option<String>, after: String, changes: Changes) -> Self {
         Self { deadline: now() + u64::from(seconds), boot: boot_id(), before, after, changes }
     }
 
-    /// Seconds that are left; of a deadline of another boot, none.
+    /// Seconds until the deadline; 0 if it is of another boot.
     pub fn left(&self) -> u64 {
         if self.boot == boot_id() { self.deadline.saturating_sub(now()) } else { 0 }
     }
 
-    /// Until when, local time.
+    /// The deadline in local time.
     pub fn until(&self) -> String {
         let left = i64::try_from(self.left()).unwrap_or_default();
         crate::system::clock::clock(jiff::Timestamp::now() + jiff::SignedDuration::from_secs(left))
     }
 
-    /// Kept, before anything in /etc changes. The old text and the changes are there before the record that they are needed.
+    /// Written before /etc changes. The record is written last, after the files that it refers to.
     pub fn save(&self, files: &Files) -> Result<(), FileError> {
         let record = Record {
             boot: self.boot.clone(),
@@ -83,7 +83,7 @@ impl Waiting {
         )
     }
 
-    /// What an earlier life has left; `Err` says why it cannot be told.
+    /// Reads what an earlier process has written. An error means that it is unknown whether a commit waits.
     pub fn load(files: &Files) -> Result<Option<Self>, String> {
         let read = |path: PathBuf| load_text(&path).map_err(|error| error.to_string());
         let Some(text) = read(path(files, CONFIRM_FILE))? else { return Ok(None) };
@@ -94,15 +94,17 @@ impl Waiting {
         } else {
             None
         };
-        // Without them it goes back all the same.
+        // A rollback works without them.
         let changes = Changes::read(&path(files, CHANGES_FILE)).unwrap_or_else(|error| {
-            tracing::error!("if the commit that waits goes back, its changes are lost: {error}");
+            tracing::error!(
+                "the changes of the commit that waits for confirmation are lost if it is rolled back: {error}"
+            );
             Changes::default()
         });
         Ok(Some(Self { deadline, boot, before, after, changes }))
     }
 
-    /// It does not wait any more.
+    /// Removes the record: the commit does not wait any more.
     pub fn forget(files: &Files) -> Result<(), FileError> {
         files::remove(&path(files, CONFIRM_FILE))?;
         files::remove(&path(files, CHANGES_FILE))?;
@@ -114,13 +116,13 @@ fn path(files: &Files, name: &str) -> PathBuf {
     files.root.join(name)
 }
 
-/// Time that goes on while the machine sleeps.
+/// A clock that includes suspend.
 fn now() -> u64 {
-    // The clock is there on every kernel that has systemd.
+    // Every kernel that runs systemd has this clock.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| u64::try_from(time.tv_sec()).unwrap_or_default())
 }
 
-/// Without a boot id no deadline can be trusted: each is then of another boot, and rolled back.
+/// Without a boot id no deadline can be trusted: each counts as one of another boot and is rolled back.
 fn boot_id() -> String {
     match std::fs::read_to_string(BOOT_ID) {
         Ok(id) => id.trim().to_owned(),

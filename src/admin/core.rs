@@ -1,5 +1,5 @@
-//! The work itself, one change at a time: set, reload, commit, roll back. What was done so far lies on the disk before the next
-//! step, so that a killed service goes on where it was.
+//! Executes changes one at a time: set, reload, commit, roll back. Each step is on disk before the next one,
+//! so that a killed service continues where it stopped.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,85 +18,69 @@ use crate::config::changes::KeyPath;
 use crate::config::commit::CommitError;
 use crate::config::{ConfigError, Value};
 
-/// Why something was not done. The Display is what the administrator reads.
+/// Why an operation failed. The Display is what the administrator reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// A change that cannot be.
-    #[error("{0}")]
+    #[error(transparent)]
     Refused(#[from] Rejected),
-    /// The disk.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] FileError),
-    /// /etc.
-    #[error("{0}")]
+    #[error(transparent)]
     Commit(#[from] CommitError),
-    /// What is committed at present.
-    #[error("{0}")]
+    #[error(transparent)]
     Config(#[from] ConfigError),
-    /// systemd.
-    #[error("{0}")]
+    #[error(transparent)]
     Units(#[from] UnitsError),
-    /// Somebody listens there already.
-    #[error("{0} is taken by another program: nothing was changed")]
+    #[error("{0} is in use by another program: nothing was changed")]
     Taken(SocketAddr),
-    /// An address that cannot be listened on.
-    #[error("{0} cannot be listened on: {1}: nothing was changed")]
+    #[error("cannot listen on {0}: {1}: nothing was changed")]
     Address(SocketAddr, std::io::Error),
-    /// A running port has not taken its settings; they are in force as far as the others are concerned.
+    /// A running port rejected its settings; they are in effect for the other ports.
     #[error("{0}")]
     NotTaken(String),
-    /// What was done was undone.
-    #[error("{0}; it is as it was before")]
+    #[error("{0}; the previous state was restored")]
     Undone(UnitsError),
-    /// A rollback that does not run.
-    #[error("the file is as it was before the commit, but does not run: {0}")]
+    #[error("the file was restored, but could not be reloaded: {0}")]
     NotRunning(Box<Error>),
-    /// What was done could not even be undone.
-    #[error("{0}; going back has failed too: {1}")]
+    #[error("{0}; restoring the previous state failed too: {1}")]
     Stuck(UnitsError, Box<Error>),
-    /// What the generator has made.
     #[error("{0}: cannot be read: {1}")]
     Generated(PathBuf, std::io::Error),
-    /// One commit at a time.
-    #[error("a commit waits for confirm until {0}: confirm or revert it first")]
+    #[error("a commit waits for confirmation until {0}: confirm or revert it first")]
     Waits(String),
-    /// None does.
-    #[error("no commit waits for confirm")]
+    #[error("no commit waits for confirmation")]
     NoneWaits,
-    /// How long a commit may wait.
-    #[error("a commit can wait for confirm for 1 to {MAX_CONFIRM_SECONDS} seconds, not {0}")]
+    #[error("the time to confirm a commit must be 1 to {MAX_CONFIRM_SECONDS} seconds, not {0}")]
     Seconds(u32),
-    /// A port's own words, or that it has none.
     #[error("{0}")]
     Port(String),
 }
 
-/// Sentences about what was done.
+/// Sentences about a completed operation.
 pub type Remarks = Vec<String>;
 
-/// The one who changes things.
+/// The state and the means to change it.
 pub struct Core {
     pub(super) files: Files,
     pub(super) units: Units,
-    /// Ports that run.
     pub live: Live,
-    /// Read and replaced at once, never held over a wait.
+    /// Read and replaced at once, never locked across an await.
     state: Mutex<(Arc<State>, Stamp)>,
     waiting: Mutex<Option<Waiting>>,
-    /// Where signals come from.
     pub(super) emitter: SignalEmitter<'static>,
-    /// One change at a time; the state above can be looked at meanwhile.
+    /// Held during a change; the state can be read in the meantime.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
 impl Core {
-    /// From what an earlier life has left.
+    /// Loads the state of an earlier process.
     pub fn new(files: Files, units: Units, live: Live, emitter: SignalEmitter<'static>) -> Self {
         files.sweep();
         let stamp = files.stamp();
         let state = files.load();
         let waiting = Waiting::load(&files).unwrap_or_else(|error| {
-            tracing::error!("which commit waits for confirm cannot be told, so it stays: {error}");
+            tracing::error!("the commit that waits for confirmation is unknown and stays: {error}");
             None
         });
         let core = Self {
@@ -112,7 +96,8 @@ impl Core {
         core
     }
 
-    /// The state, with the committed file as it is now. Shared, because a look at all ports asks for it some thousand times.
+    /// The state with the committed file as it is now. Shared, because a status of all ports reads it some
+    /// thousand times.
     pub fn state(&self) -> Arc<State> {
         let stamp = self.files.stamp();
         let mut held = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -127,7 +112,6 @@ impl Core {
         held.0.clone()
     }
 
-    /// The commit that waits.
     pub fn waiting(&self) -> Option<Waiting> {
         self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
@@ -138,22 +122,22 @@ impl Core {
 
     pub(super) fn keep(&self, state: State) {
         let mut held = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Built on a file that may have been edited since: the next look reads it again.
+        // Based on a file that may have been edited since: the next call to `state` reads it again.
         *held = (Arc::new(state), Stamp::new());
     }
 
-    /// Of a right text only, and not of one that somebody may yet roll back.
+    /// Only for a valid text that cannot be rolled back any more.
     pub(super) fn keep_last_good(&self, state: &State) {
         if state.fault.is_none()
             && self.waiting().is_none()
             && !state.committed.text.is_empty()
             && let Err(error) = self.files.save_last_good(&state.committed.text)
         {
-            tracing::error!("no copy of the last good configuration is kept: {error}");
+            tracing::error!("cannot write the copy of the last good configuration: {error}");
         }
     }
 
-    /// A change of the candidate. Returns what it has replaced of other people's changes.
+    /// Changes the candidate. Returns remarks about replaced changes of other users.
     pub async fn change(
         &self,
         revision: u64,
@@ -170,11 +154,11 @@ impl Core {
         self.files.save_candidate(&next)?;
         let (altered, remarks) = (state.altered(&next, &author.who), state.overridden(&next, &author));
         self.keep(next);
-        self.tell_of_edit(altered).await;
+        self.report_edit(altered).await;
         Ok(remarks)
     }
 
-    /// A key takes a value, or its default.
+    /// Sets a key; `None` restores its default.
     pub async fn set(&self, path: KeyPath, value: Option<Value>, revision: u64) -> Result<Remarks, Error> {
         self.change(revision, |state, author| state.set(path, value, author)).await
     }

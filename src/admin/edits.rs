@@ -1,49 +1,50 @@
-//! What is done to the candidate: keys set and unset, ports made and taken out. Pure: each makes another [`State`], or a refusal.
+//! Edits of the candidate: keys are set and unset, ports created, renamed and removed. Pure: each returns a
+//! new [`State`] or rejects the edit.
 
 use std::path::Path;
 
-use super::state::{Author, Last, MAX_TEXT, Rejected, State, is_anew};
+use super::state::{Author, Last, MAX_TEXT, Rejected, State, is_again};
 use crate::config::changes::{self, Change, Changes, KeyPath, MAX_CHANGES, Scope, stated};
 use crate::config::{TemplateName, Value, keys};
 use crate::port::PortName;
 use crate::port::nearest::no_port;
 
 impl State {
-    /// The refusal of a name that no port has; of one that was renamed, its new name is named.
+    /// The error for an unknown port; for a renamed one, with its new name.
     fn no_port(&self, name: &PortName) -> Rejected {
         let renames = self.pending().renames();
         Rejected::NoPort(match renames.iter().find(|(_, from)| *from == name) {
             Some((to, _)) => {
-                format!("{name} is called {to} in the changes that are not committed: use that name")
+                format!("{name} is renamed to {to} by an uncommitted change: use that name")
             }
             None => no_port(name.as_str(), self.candidate_config.ports.keys()),
         })
     }
 
-    /// A key takes a value, or with none its default.
+    /// Sets a key; `None` restores its default.
     pub fn set(&self, path: KeyPath, new: Option<Value>, author: &Author) -> Result<Self, Rejected> {
-        self.is_right()?;
+        self.check_committed()?;
         let mut candidate = self.candidate.clone();
         let key = path.to_string();
         self.put(&mut candidate, path, new, author)?;
         self.with(candidate, key, author)
     }
 
-    /// A new port.
+    /// Creates a port.
     pub fn create(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         let mut candidate = self.candidate.clone();
         let key = self.make(&mut candidate, name, author)?;
         self.with(candidate, key, author)
     }
 
-    /// New ports, and keys that take values: all of it or nothing, and judged as a whole.
+    /// Creates ports and sets keys, all or none; only the result must be valid.
     pub fn set_many(
         &self,
         ports: &[PortName],
         values: Vec<(KeyPath, Value)>,
         author: &Author,
     ) -> Result<Self, Rejected> {
-        self.is_right()?;
+        self.check_committed()?;
         if ports.len() + values.len() > MAX_CHANGES {
             return Err(Rejected::TooMany);
         }
@@ -59,9 +60,9 @@ impl State {
         last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
     }
 
-    /// Keys that take their defaults: all of them or none.
+    /// Restores the defaults of keys, all or none.
     pub fn unset_many(&self, paths: Vec<KeyPath>, author: &Author) -> Result<Self, Rejected> {
-        self.is_right()?;
+        self.check_committed()?;
         let mut candidate = self.candidate.clone();
         let mut last = None;
         for path in paths {
@@ -82,7 +83,7 @@ impl State {
             && !self.candidate_config.ports.contains_key(name)
             && !is_made(candidate, name)
             && !self.is_left(candidate, name)
-            && !is_anew(candidate, &path.scope)
+            && !is_again(candidate, &path.scope)
         {
             return Err(self.no_port(name));
         }
@@ -102,25 +103,24 @@ impl State {
                 reason: refused.reason,
             })?),
         };
-        // What runs may have it under another name, and what is committed under a third one.
+        // The key may be under different port names in the running and in the committed configuration.
         let below = candidate.origin(&path);
         let old = stated(&self.committed.text, &self.running.origin(&below));
-        // A port that is made anew has none of what is committed.
-        let anew = is_anew(candidate, &path.scope) || is_anew(&self.running, &below.scope);
+        // A port that is created again starts empty.
+        let again = is_again(candidate, &path.scope) || is_again(&self.running, &below.scope);
         let stale = self.running.get(&below).is_some_and(|change| change.old != old);
         if path.key.is_none() {
             candidate.forget_table(&path.scope);
         }
-        match !anew && !stale && stated(&self.running_text, &below) == new {
+        match !again && !stale && stated(&self.running_text, &below) == new {
             true => drop(candidate.remove(&path)),
             false => candidate.insert(path, change(author, old, new)),
         }
         Ok(())
     }
 
-    /// Refuses to remove a template that ports are like: they would take other settings.
+    /// Rejects the removal of a template that ports use, since their settings would change.
     fn check_unused(&self, template: &TemplateName) -> Result<(), Rejected> {
-        /// More ports are only counted.
         const MAX_LISTED_PORTS: usize = 4;
         if !self.candidate_config.templates.contains_key(template) {
             return Err(Rejected::NoTemplate(template.clone()));
@@ -136,7 +136,7 @@ impl State {
         Err(Rejected::TemplateInUse { template: template.clone(), ports })
     }
 
-    /// Whether a port runs that these changes leave where it is.
+    /// Whether a port runs that these changes do not rename or remove.
     fn is_left(&self, candidate: &Changes, name: &PortName) -> bool {
         self.running_config.ports.contains_key(name) && candidate.get(&KeyPath::table(name.clone())).is_none()
     }
@@ -153,14 +153,14 @@ impl State {
         Ok(key)
     }
 
-    /// A port is taken out.
+    /// Removes a port.
     pub fn remove(&self, name: &PortName, author: &Author) -> Result<Self, Rejected> {
         self.remove_many(std::slice::from_ref(name), author)
     }
 
-    /// Ports are taken out: all of them or none.
+    /// Removes ports, all or none.
     pub fn remove_many(&self, names: &[PortName], author: &Author) -> Result<Self, Rejected> {
-        self.is_right()?;
+        self.check_committed()?;
         let mut candidate = self.candidate.clone();
         let mut last = None;
         for name in names {
@@ -172,15 +172,15 @@ impl State {
             let renamed_from = candidate.get(&path).and_then(changes::Change::renamed_from);
             candidate.forget_table(&path.scope);
             last = Some(path.to_string());
-            // Of one that was renamed, the old name is removed by who removes the port, not by who renamed it.
+            // The author of the removal of a renamed port is the one who removes it, under both names.
             if let Some(from) = renamed_from.map(KeyPath::table).filter(|from| {
-                // (It may be a new port's since.)
+                // Unless the old name belongs to a new port.
                 candidate.get(from).is_some_and(|change| change.new.is_none())
             }) {
                 let old = stated(&self.committed.text, &from);
                 candidate.insert(from, change(author, old, None));
             }
-            // Of one that was never reloaded nothing is left to say.
+            // A port that was never reloaded leaves no change.
             if stated(&self.running_text, &path).is_some() {
                 candidate.insert(path, change(author, old, None));
             }
@@ -188,8 +188,8 @@ impl State {
         last.map_or_else(|| Ok(self.clone()), |key| self.with(candidate, key, author))
     }
 
-    /// A port has another name, and keeps all that it is: its device too, if it had none but the tty of its name. `leads` tells which tty
-    /// a path leads to.
+    /// Renames a port. All its settings stay; if its device was the tty of its name, `device` is set to it.
+    /// `leads` returns the tty that a path leads to.
     pub fn rename(
         &self,
         from: &PortName,
@@ -197,7 +197,7 @@ impl State {
         author: &Author,
         leads: impl Fn(&Path) -> Option<u64>,
     ) -> Result<Self, Rejected> {
-        self.is_right()?;
+        self.check_committed()?;
         let ports = &self.candidate_config.ports;
         let Some(port) = ports.get(from) else {
             return Err(self.no_port(from));
@@ -223,9 +223,9 @@ impl State {
         candidate.remove(&new);
         let made = |table| change(author, stated(&self.committed.text, &new), Some(table));
         match before.as_ref().and_then(|before| Some((before.new.clone()?, before.renamed_from()))) {
-            // Called again as it runs.
+            // Renamed back to its running name.
             Some((_, Some(source))) if source == *to => {}
-            // Not reloaded yet.
+            // Created and not reloaded.
             Some((table, _)) => candidate.insert(new.clone(), made(table)),
             None => candidate.insert(new.clone(), made(changes::renamed(from))),
         }
@@ -249,7 +249,7 @@ impl State {
         self.with(candidate, new.to_string(), author)
     }
 
-    /// The groups of ports that have the port by its name have the new one.
+    /// Replaces the port's name in the groups of ports that list it.
     fn rename_members(
         &self,
         candidate: &mut Changes,
@@ -270,9 +270,10 @@ impl State {
         Ok(())
     }
 
-    /// A new port with what `from` says itself, but its listener's TCP port and its device, which are of one port only.
+    /// Creates a port with the keys stated for `from`, except `ssh_port` and `device`, which apply to a
+    /// single port.
     pub fn copy(&self, from: &PortName, to: &PortName, author: &Author) -> Result<Self, Rejected> {
-        self.is_right()?;
+        self.check_committed()?;
         let mut candidate = self.candidate.clone();
         let text = candidate
             .apply_to_running(&self.running_text)
@@ -282,15 +283,15 @@ impl State {
         }
         let key = self.make(&mut candidate, to, author)?;
         for (path, value) in changes::keys_of(&text, from) {
-            if !matches!(path.key, Some("ssh_port" | "device")) {
+            if !matches!(path.key, Some("ssh_port" | "device" | "rfc2217" | "raw")) {
                 self.put(&mut candidate, path.at(to), Some(value), author)?;
             }
         }
         self.with(candidate, key, author)
     }
 
-    /// Nothing is changed while the committed file is wrong: whatever is said of it would be said of another one.
-    pub(super) fn is_right(&self) -> Result<(), Rejected> {
+    /// Rejects changes while the committed file is invalid: they would be based on another configuration.
+    pub(super) fn check_committed(&self) -> Result<(), Rejected> {
         match &self.fault {
             Some(fault) => Err(Rejected::Committed(fault.clone())),
             None => Ok(()),
@@ -298,7 +299,7 @@ impl State {
     }
 
     fn with(&self, candidate: Changes, key: String, author: &Author) -> Result<Self, Rejected> {
-        self.is_right()?;
+        self.check_committed()?;
         let text = candidate
             .apply_to_running(&self.running_text)
             .map_err(|error| Rejected::Whole(error.to_string()))?;
@@ -319,12 +320,12 @@ impl State {
     }
 }
 
-/// Whether a port is there by these changes.
+/// Whether these changes create or keep a port's table.
 fn is_made(candidate: &Changes, name: &PortName) -> bool {
     candidate.get(&KeyPath::table(name.clone())).is_some_and(|change| change.new.is_some())
 }
 
-/// Whether a key that is in no file was set here, or runs so.
+/// Whether a key that no file has was set by an uncommitted change.
 fn is_ours(candidate: &Changes, running: &Changes, key: &KeyPath) -> bool {
     let change = candidate.get(key).or_else(|| running.get(&candidate.origin(key)));
     change.is_some_and(|change| change.old.is_none())
@@ -335,294 +336,4 @@ fn change(author: &Author, old: Option<Value>, new: Option<Value>) -> Change {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Config, Text};
-
-    const TEXT: &str = "# head\n[ports.a] # first\nssh_port = 1001\nbaud = 9600 # slow\n\n[ports.a.triggers.up]\nmatch = \"x\"\n\n[ports.b]\nssh_port = 1002\n";
-
-    fn name(port: &str) -> PortName {
-        port.parse().unwrap()
-    }
-
-    fn alice() -> Author {
-        Author { who: "alice".to_owned(), when: jiff::Timestamp::UNIX_EPOCH }
-    }
-
-    fn over(text: &str) -> State {
-        let committed = Text { text: text.to_owned(), path: "/etc/config.toml".into() };
-        State::new(committed, None, Changes::default(), Changes::default(), 1, None)
-    }
-
-    impl State {
-        /// On a machine with a /dev/ttyUSB1.
-        fn renames_to(&self, from: &str, to: &str) -> Result<Self, Rejected> {
-            let leads = |path: &Path| (path == Path::new("/dev/ttyUSB1")).then_some(1);
-            State::rename(self, &name(from), &name(to), &alice(), leads)
-        }
-
-        fn named(&self, from: &str, to: &str) -> Self {
-            self.renames_to(from, to).unwrap()
-        }
-
-        fn sets(&self, path: &str, value: impl Into<Value>) -> Self {
-            self.set(path.parse().unwrap(), Some(value.into()), &alice()).unwrap()
-        }
-
-        fn runs(&self) -> Self {
-            let next = self.reloaded(|_| true);
-            next.check_running().unwrap();
-            assert!(next.candidate.is_empty());
-            next
-        }
-    }
-
-    #[test]
-    fn a_port_gets_another_name_in_its_place_in_the_file_and_keeps_its_device() {
-        let named = over(TEXT).named("a", "core");
-        let wanted = TEXT
-            .replace("ports.a", "ports.core")
-            .replace("9600 # slow\n", "9600 # slow\ndevice = \"/dev/a\"\n");
-        assert_eq!(named.merged().unwrap(), wanted);
-        assert_eq!(named.running_config, over(TEXT).running_config, "not before the reload");
-        let runs = named.runs();
-        assert_eq!(runs.merged().unwrap(), wanted);
-        assert_eq!((runs.count(), runs.conflicts().len()), (2, 0), "the name and the device");
-        assert_eq!(named.renames(|_| true), [(name("a"), name("core"))].into());
-        assert_eq!(runs.renamed_back(), [(name("core"), name("a"))].into());
-        // Reloaded by either of its names, and by no other.
-        for (asked, is_named) in [("a", true), ("core", true), ("b", false)] {
-            let runs = named.reloaded(|scope| *scope == Scope::Port(name(asked)));
-            assert_eq!(runs.running_config.ports.contains_key(&name("core")), is_named, "{asked}");
-            assert_eq!(runs.candidate.is_empty(), is_named, "{asked}");
-        }
-    }
-
-    #[test]
-    fn what_was_changed_of_a_port_goes_along() {
-        let text = TEXT.replace("9600", "300").replace("1001", "1003").replace("ports.a", "ports.c");
-        let text = text.replace("\n\n[ports.c.t", "\ndevice = \"/dev/a\"\n\n[ports.c.t");
-        let at = over(TEXT).sets("ports.a.baud", 300).runs().sets("ports.a.ssh_port", 1003);
-        let named = at.named("a", "b2").named("b2", "c");
-        assert_eq!(named.merged().unwrap(), text);
-        assert_eq!(named.runs().merged().unwrap(), text);
-        let other = at.runs().named("a", "b2").runs().named("b2", "c").runs();
-        assert_eq!(other.merged().unwrap(), text);
-        assert_eq!(other.conflicts(), [""; 0]);
-        assert_eq!(other.renamed_back(), [(name("c"), name("a"))].into());
-        assert_eq!(other.sets("ports.c.baud", 9600).runs().merged().unwrap(), text.replace("300", "9600"));
-        // The same key, edited by hand under the committed name.
-        let edited = Text { text: TEXT.replace("9600", "1200"), path: "/etc/config.toml".into() };
-        let conflicts = other.over(edited, None).conflicts();
-        assert!(conflicts.len() == 1 && conflicts[0].starts_with("ports.c.baud was edited"), "{conflicts:?}");
-        let edited = Text { text: TEXT.replace("[ports.b]", "[ports.b]\nbaud = 50"), path: "/etc/c".into() };
-        assert_eq!(other.over(edited, None).conflicts(), [""; 0]);
-    }
-
-    #[test]
-    fn there_and_back_is_no_change() {
-        let back = over(TEXT).named("a", "core").named("core", "a");
-        assert!(back.candidate.is_empty(), "{:?}", back.candidate);
-        let runs = over(TEXT).named("a", "core").runs();
-        let back = runs.named("core", "a");
-        assert_eq!(back.renames(|_| true), [(name("core"), name("a"))].into());
-        assert!(back.runs().running.is_empty(), "{:?}", back.runs().running);
-        assert_eq!(back.merged().unwrap(), TEXT);
-    }
-
-    #[test]
-    fn two_ports_change_names_by_a_third_one() {
-        let first = over(TEXT).named("a", "spare");
-        let refused = first.renames_to("b", "a").unwrap_err().to_string();
-        assert!(refused.starts_with("the port that runs as a is renamed"), "{refused}");
-        let swapped = first.runs().named("b", "a").runs().named("spare", "b").runs();
-        let back = [(name("a"), name("b")), (name("b"), name("a"))];
-        assert_eq!(swapped.renamed_back(), back.into());
-        let text = swapped.merged().unwrap();
-        let ports = Config::parse(&text, Path::new("t")).unwrap().ports;
-        let told = |port: &str| (ports[&name(port)].ssh_port, ports[&name(port)].device.clone());
-        assert_eq!(told("a"), (Some(1002), Some("/dev/b".into())));
-        assert_eq!(told("b"), (Some(1001), Some("/dev/a".into())));
-        assert!(text.starts_with("# head\n[ports.b] # first"), "{text}");
-        assert_eq!(swapped.conflicts(), [""; 0]);
-    }
-
-    #[test]
-    fn a_port_that_was_made_and_is_not_committed_has_any_name() {
-        let made = over(TEXT).create(&name("c"), &alice()).unwrap().sets("ports.c.ssh_port", 1003);
-        let named = made.named("c", "d");
-        assert_eq!((named.candidate_config.ports.len(), named.count()), (3, 3));
-        let runs = made.runs().named("c", "d");
-        assert_eq!(runs.renames(|_| true), [(name("c"), name("d"))].into());
-        let runs = runs.runs();
-        assert_eq!(runs.running_config.ports[&name("d")].ssh_port, Some(1003));
-        assert!(!runs.merged().unwrap().contains("ports.c"));
-    }
-
-    #[test]
-    fn a_name_that_cannot_be_is_refused_with_the_reason() {
-        let refused = |from: &str, to: &str| over(TEXT).renames_to(from, to).unwrap_err().to_string();
-        assert_eq!(refused("a", "b"), "there is a port b already");
-        assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
-        assert_eq!(refused("a", "a"), "a is called so already");
-        assert_eq!(
-            refused("a", "ttyUSB1"),
-            "ttyUSB1 is the name of a tty that is plugged in (/dev/ttyUSB1), and a is another device: use another name"
-        );
-        // Its own tty: then it needs no `device`.
-        let own = over("[ports.core]\n").sets("ports.core.device", "/dev/ttyUSB1").runs();
-        assert_eq!(own.named("core", "ttyUSB1").merged().unwrap(), "[ports.ttyUSB1]\n");
-    }
-
-    #[test]
-    fn a_port_that_has_gone_from_the_file_is_not_renamed() {
-        let named = over(TEXT).named("a", "core").runs();
-        let gone = Text { text: "[ports.b]\n".to_owned(), path: "/etc/c".into() };
-        let refused = named.over(gone, None).merged().unwrap_err().to_string();
-        assert_eq!(refused, "ports.a is renamed to core, and is not in the configuration any more");
-        let made = Text { text: format!("{TEXT}[ports.core]\n"), path: "/etc/c".into() };
-        let both = named.over(made, None);
-        assert!(both.conflicts()[0].starts_with("ports.core was edited"), "{:?}", both.conflicts());
-        assert!(both.running_config.ports.contains_key(&name("a")));
-    }
-
-    #[test]
-    fn a_service_that_is_killed_as_it_reloads_does_not_rename_twice() {
-        let named = over(TEXT).named("a", "core").sets("ports.b.baud", 300);
-        let runs = named.reloaded(|scope| *scope == Scope::Port(name("a")));
-        let State { committed, running, .. } = runs.clone();
-        let killed =
-            State::new(committed, None, running, named.candidate.clone(), 3, None).without_done_renames();
-        assert_eq!(killed.running_config, runs.running_config);
-        assert_eq!(killed.merged(), runs.merged());
-        assert!(killed.renames(|_| true).is_empty());
-    }
-
-    /// What a port is, whatever it is called: the name that it was made with, and which of those it is.
-    type Identity = (&'static str, u32);
-    type Model = std::collections::BTreeMap<&'static str, Identity>;
-
-    /// Where ports that are in both are called otherwise.
-    fn moved(from: &Model, to: &Model) -> std::collections::BTreeMap<PortName, PortName> {
-        let called = |identity: &Identity| to.iter().find(|(_, is)| *is == identity).map(|(name, _)| *name);
-        from.iter()
-            .filter_map(|(old, identity)| Some((*old, called(identity)?)))
-            .filter(|(old, new)| old != new)
-            .map(|(old, new)| (name(old), name(new)))
-            .collect()
-    }
-
-    fn is_as(config: &Config, text: Option<&str>, model: &Model, story: &[String]) {
-        let names: Vec<&str> = config.ports.keys().map(PortName::as_str).collect();
-        assert_eq!(names, model.keys().copied().collect::<Vec<_>>(), "{story:?}");
-        for (called, (made_as, number)) in model {
-            let port = &config.ports[&name(called)];
-            let tcp = (*number == 0).then_some(if *made_as == "a" { 1001 } else { 1002 });
-            assert_eq!(port.ssh_port, tcp, "{called}: {story:?}");
-            assert_eq!(
-                config.device(&name(called), port),
-                Path::new("/dev").join(made_as),
-                "{called}: {story:?}"
-            );
-        }
-        if let Some(text) = text {
-            assert_eq!(&Config::parse(text, Path::new("t")).unwrap(), config, "{story:?}");
-        }
-    }
-
-    #[test]
-    fn whatever_is_renamed_made_and_removed_each_port_is_the_one_that_it_was() {
-        const NAMES: [&str; 4] = ["a", "b", "c", "d"];
-        // A generator of numbers as good as is needed here (Knuth, TAOCP 3.3.4, line 26).
-        let mut seed = 1_u64;
-        let mut any = |below: usize| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (seed >> 33) as usize % below
-        };
-        let mut renamed = 0;
-        for _ in 0..200 {
-            let text = "[ports.a]\nssh_port = 1001\n[ports.b]\nssh_port = 1002\n";
-            let mut state = over(text);
-            let mut made = 0;
-            let mut committed: Model = [("a", ("a", 0)), ("b", ("b", 0))].into();
-            let (mut running, mut candidate) = (committed.clone(), committed.clone());
-            let mut story = Vec::new();
-            for _ in 0..12 {
-                let (one, other) = (NAMES[any(4)], NAMES[any(4)]);
-                match any(8) {
-                    0..4 => {
-                        story.push(format!("{one} > {other}"));
-                        let is_free = !candidate.contains_key(other)
-                            && running.get(other).is_none_or(|runs| candidate.get(one) == Some(runs));
-                        let next = state.renames_to(one, other);
-                        // Its tty may be the `device` of another one, that was called so before.
-                        let shares = candidate.get(one).is_some_and(|(made_as, number)| {
-                            let same = |is: &&Identity| is.0 == *made_as && is.1 != *number;
-                            *made_as == one && candidate.values().any(|is| same(&is))
-                        });
-                        let is_right = candidate.contains_key(one) && is_free && !shares;
-                        assert_eq!(next.is_ok(), is_right, "{story:?}: {next:?}");
-                        if let Ok(next) = next {
-                            state = next;
-                            let identity = candidate.remove(one).unwrap();
-                            candidate.insert(other, identity);
-                            renamed += 1;
-                        }
-                    }
-                    4 => {
-                        story.push(format!("+{one}"));
-                        if let Ok(next) = state.create(&name(one), &alice()) {
-                            state = next;
-                            made += 1;
-                            assert_eq!(candidate.insert(one, (one, made)), None, "{story:?}");
-                        }
-                    }
-                    5 => {
-                        story.push(format!("-{one}"));
-                        if let Ok(next) = state.remove(&name(one), &alice()) {
-                            state = next;
-                            assert!(candidate.remove(one).is_some(), "{story:?}");
-                        }
-                    }
-                    6 => {
-                        story.push("reload".to_owned());
-                        assert_eq!(state.renames(|_| true), moved(&running, &candidate), "{story:?}");
-                        state = state.runs();
-                        running.clone_from(&candidate);
-                        assert_eq!(state.renamed_back(), moved(&running, &committed), "{story:?}");
-                    }
-                    _ => {
-                        story.push("commit".to_owned());
-                        let text = state.runs().merged().unwrap();
-                        state = state.settled(Text { text, path: "/etc/config.toml".into() });
-                        committed.clone_from(&candidate);
-                        running.clone_from(&candidate);
-                    }
-                }
-                assert_eq!(state.conflicts(), [""; 0], "{story:?}");
-                is_as(&state.candidate_config, state.merged().ok().as_deref(), &candidate, &story);
-                is_as(&state.running_config, None, &running, &story);
-                is_as(&state.committed_config, None, &committed, &story);
-            }
-        }
-        assert!(renamed > 150, "{renamed}");
-    }
-
-    #[test]
-    fn a_copy_has_all_but_what_is_of_one_port_only() {
-        let text =
-            TEXT.replace("slow\n", "slow\ndevice = \"/dev/x\"\nlog = { type = \"raw\", sync = \"1s\" }\n");
-        let copied = over(&text).sets("ports.a.parity", "E").copy(&name("a"), &name("c"), &alice()).unwrap();
-        let ports = &copied.candidate_config.ports;
-        let (port, copy) = (&ports[&name("a")], &ports[&name("c")]);
-        assert_eq!((copy.ssh_port, &copy.device), (None, &None));
-        let same =
-            crate::config::Port { ssh_port: port.ssh_port, device: port.device.clone(), ..copy.clone() };
-        assert_eq!(same, *port);
-        let refused = |from: &str, to: &str| {
-            over(&text).copy(&name(from), &name(to), &alice()).unwrap_err().to_string()
-        };
-        assert_eq!(refused("a", "b"), "there is a port b already");
-        assert_eq!(refused("x", "y"), "there is no port x: did you mean a or b?");
-    }
-}
+mod tests;

@@ -1,5 +1,5 @@
-//! Where the state lies between two lives of `console-admin`: the committed file, the changes in /run, the copies in its state
-//! directory.
+//! The state on disk: the committed file, the changes in /run, and the copies in the state directory. A
+//! restarted `console-admin` continues from there.
 
 use std::fs;
 use std::io;
@@ -16,17 +16,18 @@ use crate::config::commit::COMMITTED_FILE;
 use crate::config::{Config, ConfigError, Instances, LAST_GOOD, Text, committed, load_text};
 use crate::system::persist;
 
-/// Changes not yet reloaded; nobody else's business.
+/// Changes that were not reloaded; read by console-admin only.
 const CANDIDATE_FILE: &str = "run/consoleserver/admin/candidate.toml";
-/// What a rollback has replaced.
+/// An edited committed file that a rollback has replaced.
 const EDITED_FILE: &str = "var/lib/consoleserver/admin/edited.toml";
-/// What a rollback has found in place of the committed file, and could not read.
+/// An unreadable committed file that a rollback has moved.
 const UNREADABLE_FILE: &str = "etc/consoleserver/config.toml.unreadable";
-/// Who has committed last, and when. It outlives a boot, as what was committed does.
+/// Author and time of the last commit, kept over reboots.
 const LAST_COMMIT: &str = "var/lib/consoleserver/admin/last-commit.toml";
-/// What systemd and the ports are being told, so that a killed service tells them again. Gone at a reboot, which begins afresh.
+/// The steps of a reload in progress, so that a restarted service repeats them. Gone after a reboot, which
+/// starts all units from the configuration.
 const UNDER_WAY: &str = "run/consoleserver/admin/under-way.toml";
-/// Where the vendor's configuration is.
+/// The vendor's configuration.
 const VENDOR_FILE: &str = "usr/lib/consoleserver/config.toml";
 
 /// A file of the state cannot be written.
@@ -48,26 +49,23 @@ struct Candidate {
 /// The last commit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastCommit {
-    /// User name.
     pub who: String,
-    /// When.
     pub when: jiff::Timestamp,
-    /// Of how many changes.
     pub count: u32,
 }
 
-/// What tells one version of a file from another without reading it.
+/// Identifies the version of a file without reading it.
 pub type Stamp = Vec<Option<(u64, u64, i64, i64, u64)>>;
 
 /// The files below a root.
 #[derive(Debug, Clone)]
 pub struct Files {
-    /// Where /etc, /usr, /run and /var are.
+    /// The directory that contains etc, usr, run and var.
     pub root: PathBuf,
 }
 
 impl Files {
-    /// The committed files as they are at present, told apart by inode, size and time of change.
+    /// The version of the committed files, by inode, size and time of change.
     pub fn stamp(&self) -> Stamp {
         let stamp = |path: &str| {
             let meta = fs::metadata(self.root.join(path)).ok()?;
@@ -76,7 +74,7 @@ impl Files {
         [COMMITTED_FILE, VENDOR_FILE].map(stamp).to_vec()
     }
 
-    /// The committed text. Of a wrong one the last good one, and what is wrong.
+    /// The committed text; if it is invalid, the last good one and the error.
     pub fn committed(&self) -> (Text, Option<String>) {
         let wrong = match committed(&self.root)
             .and_then(|text| Config::parse(&text.text, &text.path).map(|_| text))
@@ -92,15 +90,15 @@ impl Files {
         (Text { text, path }, Some(wrong.to_string()))
     }
 
-    /// Everything, as it lies there. What cannot be read is left out, and said.
+    /// Loads the state. Parts that cannot be read are left out and logged.
     pub fn load(&self) -> State {
         let (text, fault) = self.committed();
         let running = Changes::running(&self.root).unwrap_or_else(|error| {
-            tracing::error!("what was reloaded and not committed is lost: {error}");
+            tracing::error!("changes that were reloaded but not committed are lost: {error}");
             Changes::default()
         });
         let candidate = self.candidate().unwrap_or_else(|error| {
-            tracing::error!("what was not reloaded is lost: {error}");
+            tracing::error!("changes that were not reloaded are lost: {error}");
             None
         });
         let Candidate { revision, last, change } =
@@ -118,7 +116,7 @@ impl Files {
         text.map(parse).transpose()
     }
 
-    /// Keeps what runs: from now on every port and the generator take it.
+    /// Writes the running changes: ports and the generator read them from now on.
     pub fn save_running(&self, state: &State) -> Result<(), FileError> {
         let path = self.root.join(RUNNING_FILE);
         if state.running.is_empty() && state.instances.is_empty() {
@@ -128,32 +126,32 @@ impl Files {
         write(&path, text, 0o644)
     }
 
-    /// Keeps what is not reloaded, and the revision.
+    /// Writes the changes that were not reloaded, and the revision.
     pub fn save_candidate(&self, state: &State) -> Result<(), FileError> {
         let file =
             Candidate { revision: state.revision, last: state.last.clone(), change: state.candidate.clone() };
         write(&self.root.join(CANDIDATE_FILE), toml::to_string(&file).map_err(io::Error::other), 0o600)
     }
 
-    /// Keeps a text that somebody has written into the committed file, and that is about to be replaced; where.
+    /// Copies an edited committed file that is about to be replaced. Returns the path of the copy.
     pub fn save_edited(&self, text: &str) -> Result<PathBuf, FileError> {
         write(&self.root.join(EDITED_FILE), Ok(text.to_owned()), 0o600)?;
         Ok(Path::new("/").join(EDITED_FILE))
     }
 
-    /// Moves a committed file that cannot be read out of the way, whatever it is; where it is now.
+    /// Moves an unreadable committed file out of the way, whatever its type. Returns its new path.
     pub fn set_aside(&self) -> Result<PathBuf, FileError> {
         let (from, to) = (self.root.join(COMMITTED_FILE), self.root.join(UNREADABLE_FILE));
         fs::rename(&from, &to).map_err(|cause| FileError { path: to, cause })?;
         Ok(Path::new("/").join(UNREADABLE_FILE))
     }
 
-    /// Keeps what is about to be done, until [`Self::is_done`].
+    /// Writes the steps that are about to be done; [`Self::is_done`] removes them.
     pub fn save_under_way(&self, plan: &Plan) -> Result<(), FileError> {
         write(&self.root.join(UNDER_WAY), toml::to_string(plan).map_err(io::Error::other), 0o600)
     }
 
-    /// What an earlier life had begun and not ended.
+    /// The steps that an earlier process has begun and not finished.
     pub fn under_way(&self) -> Result<Option<Plan>, String> {
         let path = self.root.join(UNDER_WAY);
         let text = load_text(&path).map_err(|error| error.to_string())?;
@@ -163,12 +161,12 @@ impl Files {
         text.map(parse).transpose()
     }
 
-    /// It is done, or undone.
+    /// Removes the steps: they are done, or undone.
     pub fn is_done(&self) -> Result<(), FileError> {
         remove(&self.root.join(UNDER_WAY))
     }
 
-    /// Keeps a committed text that is right, for the day when the file is not.
+    /// Copies a valid committed text, as the fallback for an invalid file.
     pub fn save_last_good(&self, text: &str) -> Result<(), FileError> {
         let path = self.root.join(LAST_GOOD);
         match load_text(&path) {
@@ -177,12 +175,12 @@ impl Files {
         }
     }
 
-    /// Keeps who has committed.
+    /// Writes author and time of the last commit.
     pub fn save_last_commit(&self, commit: &LastCommit) -> Result<(), FileError> {
         write(&self.root.join(LAST_COMMIT), toml::to_string(commit).map_err(io::Error::other), 0o600)
     }
 
-    /// Who has committed last; `None` if nobody has, or that cannot be read.
+    /// The last commit; `None` if there was none or the file cannot be read.
     pub fn last_commit(&self) -> Option<LastCommit> {
         let path = self.root.join(LAST_COMMIT);
         match load_text(&path) {
@@ -190,24 +188,24 @@ impl Files {
                 .inspect_err(|error| tracing::warn!("{}: {}", path.display(), error.message()))
                 .ok(),
             Err(error) => {
-                tracing::warn!("who has committed last cannot be told: {error}");
+                tracing::warn!("the last commit is unknown: {error}");
                 None
             }
         }
     }
 
-    /// Drafts of a writer that was killed.
+    /// Removes temporary files of a process that was killed while it wrote.
     pub fn sweep(&self) {
         for path in [COMMITTED_FILE, CANDIDATE_FILE, LAST_GOOD].map(|path| self.root.join(path)) {
             let Some(directory) = path.parent() else { continue };
-            // A directory that is not there has no drafts.
+            // A missing directory has none.
             let Ok(entries) = fs::read_dir(directory) else { continue };
             for name in entries.filter_map(|entry| Some(entry.ok()?.file_name())) {
                 let draft = name.to_str().and_then(|name| name.strip_prefix('.')?.rsplit_once(".toml."));
                 if draft.is_some_and(|(_, pid)| pid.bytes().all(|b| b.is_ascii_digit()))
                     && let Err(error) = fs::remove_file(directory.join(&name))
                 {
-                    tracing::warn!("a draft of an earlier life stays in {}: {error}", directory.display());
+                    tracing::warn!("cannot remove temporary files in {}: {error}", directory.display());
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! `org.consoleserver1.Manager`: the whole server on the bus. What each member takes says the authorizer; what it does, `core`.
+//! `org.consoleserver1.Manager`: the whole server on the bus. `authorization` decides who may call; `core`
+//! does the work.
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use super::bus::{By, Change, Keys, port_path};
 use super::commit::Whose;
 use super::refused::{BusError::Refused, Result};
 use super::service::Shared;
+use super::state::{Author, Rejected, State};
 use super::wire::{from_bus, keys, to_bus};
 use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Groups, Layer, Value, keys as table};
@@ -22,12 +24,12 @@ use crate::port::nearest::no_port;
 /// The object at `/org/consoleserver1`.
 pub struct Manager(pub Arc<Shared>);
 
-/// A port by the name that somebody has given.
+/// Parses a port name.
 pub fn port(word: &str) -> Result<PortName> {
     word.parse().map_err(|error: crate::port::PortError| Refused(error.to_string()))
 }
 
-/// A key by the words of `Set`: of a port, or with its table before it.
+/// Parses the key of a `Set` call: a key of the port, or with its table before it.
 fn path(of_port: &str, key: &str) -> Result<KeyPath> {
     let path = match of_port {
         "" => key.parse(),
@@ -41,14 +43,15 @@ fn path(of_port: &str, key: &str) -> Result<KeyPath> {
     }
 }
 
-/// A value that a key may take.
+/// Converts a value from the bus.
 pub fn value(path: &KeyPath, value: &Variant<'_>) -> Result<Value> {
-    from_bus(value)
-        .ok_or_else(|| Refused(format!("{path} takes a number, a text, a flag or a list of texts")))
+    from_bus(value).ok_or_else(|| {
+        Refused(format!("{path} expects a number, a string, a boolean or an array of strings"))
+    })
 }
 
-/// The keys of `[server]` and `[access]`, the groups of ports, and the keys that `[defaults]` and the templates state. The name of a template alone has the
-/// ports that are like it.
+/// The keys of `[server]`, `[access]` and `[groups]`, and those that `[defaults]` and the templates state.
+/// The name of a template alone lists the ports that use it.
 fn general(config: &Config) -> Keys {
     let mut found = Keys::new();
     keys(table::SERVER, &config.server, "server.", &mut found);
@@ -73,6 +76,33 @@ fn layer(table: &str, stated: &Layer, into: &mut Keys) {
     }
 }
 
+impl Manager {
+    /// Changes the candidate; ports may be added, renamed or removed by it.
+    async fn edit(
+        &self,
+        server: &ObjectServer,
+        revision: u64,
+        edit: impl FnOnce(&State, &Author) -> Result<State, Rejected>,
+    ) -> Result<Vec<String>> {
+        let remarks = self.0.core.change(revision, edit).await?;
+        self.0.keep_objects(server).await;
+        Ok(remarks)
+    }
+
+    async fn commit_changes(
+        &self,
+        server: &ObjectServer,
+        revision: u64,
+        whose: Whose,
+        confirm_within: Option<u32>,
+    ) -> Result<Vec<String>> {
+        let remarks = self.0.core.commit(revision, whose, confirm_within).await?;
+        self.0.keep_objects(server).await;
+        self.0.deadline_changed();
+        Ok(remarks)
+    }
+}
+
 #[zbus::interface(name = "org.consoleserver1.Manager", introspection_docs = false)]
 impl Manager {
     #[zbus(out_args("port"))]
@@ -82,8 +112,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath> {
         let name = port(name)?;
-        self.0.core.change(0, |state, author| state.create(&name, author)).await?;
-        self.0.keep_objects(server).await;
+        self.edit(server, 0, |state, author| state.create(&name, author)).await?;
         Ok(port_path(&name))
     }
 
@@ -96,9 +125,8 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath> {
         let (from, to) = (port(from)?, port(to)?);
-        let core = &self.0.core;
-        core.change(revision, |state, author| state.rename(&from, &to, author, ownership::leads)).await?;
-        self.0.keep_objects(server).await;
+        self.edit(server, revision, |state, author| state.rename(&from, &to, author, ownership::leads))
+            .await?;
         Ok(port_path(&to))
     }
 
@@ -111,8 +139,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath> {
         let (from, to) = (port(from)?, port(to)?);
-        self.0.core.change(revision, |state, author| state.copy(&from, &to, author)).await?;
-        self.0.keep_objects(server).await;
+        self.edit(server, revision, |state, author| state.copy(&from, &to, author)).await?;
         Ok(port_path(&to))
     }
 
@@ -123,9 +150,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let name = port(name)?;
-        let remarks = self.0.core.change(0, |state, author| state.remove(&name, author)).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.edit(server, 0, |state, author| state.remove(&name, author)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -133,8 +158,8 @@ impl Manager {
         let path = path(port, key)?;
         if path.key.is_none() {
             let whole = match path.scope {
-                Scope::Template(_) => "a whole template: set a key of it, such as baud",
-                _ => "a whole rule: set its match, silence, rest or start",
+                Scope::Template(_) => "a template: set one of its keys, such as baud",
+                _ => "a trigger rule: set its match, silence, cooldown or start",
             };
             return Err(Refused(format!("{path} is {whole}")));
         }
@@ -162,10 +187,7 @@ impl Manager {
             Ok((path, value))
         };
         let values = values.into_iter().map(set).collect::<Result<Vec<_>>>()?;
-        let remarks =
-            self.0.core.change(revision, |state, author| state.set_many(&ports, values, author)).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.edit(server, revision, |state, author| state.set_many(&ports, values, author)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -182,9 +204,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let names = names.into_iter().map(port).collect::<Result<Vec<_>>>()?;
-        let remarks = self.0.core.change(revision, |state, author| state.remove_many(&names, author)).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.edit(server, revision, |state, author| state.remove_many(&names, author)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -194,7 +214,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let names = names.into_iter().map(port).collect::<Result<std::collections::BTreeSet<_>>>()?;
-        // (A port that does not exist has nothing to reload: the whole call is refused.)
+        // If one of the ports does not exist, the whole call is rejected.
         let state = self.0.core.state();
         let known = state.ports();
         if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
@@ -217,9 +237,7 @@ impl Manager {
         revision: u64,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
-        let remarks = self.0.core.commit(revision, Whose::All, None).await?;
-        self.0.keep_objects(server).await;
-        Ok(remarks)
+        self.commit_changes(server, revision, Whose::All, None).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -229,10 +247,7 @@ impl Manager {
         seconds: u32,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
-        let remarks = self.0.core.commit(revision, Whose::All, Some(seconds)).await?;
-        self.0.keep_objects(server).await;
-        self.0.look_at_the_clock();
-        Ok(remarks)
+        self.commit_changes(server, revision, Whose::All, Some(seconds)).await
     }
 
     #[zbus(out_args("remarks"))]
@@ -243,10 +258,7 @@ impl Manager {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<Vec<String>> {
         let within = Some(seconds).filter(|seconds| *seconds > 0);
-        let remarks = self.0.core.commit(revision, Whose::Mine, within).await?;
-        self.0.keep_objects(server).await;
-        self.0.look_at_the_clock();
-        Ok(remarks)
+        self.commit_changes(server, revision, Whose::Mine, within).await
     }
 
     async fn confirm(&self) -> Result<()> {
@@ -275,7 +287,7 @@ impl Manager {
             when: change.when.to_string(),
         };
         let renames = pending.renames();
-        // A port that has another name is one line: the old name does not go by itself.
+        // A renamed port is one entry: its old name is not listed.
         let is_old_name = |path: &KeyPath, change: &crate::config::changes::Change| {
             let name = path.scope.port().filter(|_| path.key.is_none() && change.new.is_none());
             name.is_some_and(|name| renames.values().any(|old| old == name))
@@ -298,7 +310,6 @@ impl Manager {
         self.0.authorizer.could(&header, Permission::Configure).await
     }
 
-    /// Somebody has changed something.
     #[zbus(signal)]
     pub async fn changed(
         emitter: &SignalEmitter<'_>,
@@ -310,7 +321,7 @@ impl Manager {
         text: &str,
     ) -> zbus::Result<()>;
 
-    /// A port has seen what it was to look for: port, rule, line.
+    /// A trigger of a port has fired: port, rule, line.
     #[zbus(signal)]
     pub async fn triggered(
         emitter: &SignalEmitter<'_>,
@@ -433,7 +444,7 @@ fn list(words: Vec<String>) -> Value {
     Value::Array(words.into_iter().map(Value::String).collect())
 }
 
-/// 0 = none.
+/// 0 = no listener.
 pub fn tcp_port(tcp: u16) -> Value {
     if tcp == 0 { "none".into() } else { Value::Integer(tcp.into()) }
 }

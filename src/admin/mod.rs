@@ -1,8 +1,8 @@
-//! Administration over D-Bus: `console-admin` tries a change, reloads the ports that it concerns, and commits it. `bus` is the
-//! interface as its callers see it; `manager` and `port` are its objects, `guarded` by the `authorizer`, and `origin` is where a caller is. `act` tells
-//! of each change, in the journal and by a signal. `core` does the work, with
-//! `reload` and `commit`: `state` is what is changed, `edits` how and `authors` by whom, `apply` thinks what a reload has to do, `units` and `live` have systemd and the ports do it, `confirm` is a
-//! commit that may yet go back, and `files` is where it all lies in between.
+//! Administration over D-Bus by `console-admin`. `bus` declares the interface; `manager` and `port` implement
+//! it, `guarded` by `authorization`; `origin` finds where a caller comes from, and `act` reports each change
+//! in the journal and by a signal. `core` does the work with `reload` and `commit`: `state` holds the
+//! changes, `edits` makes them and `authors` attributes them, `apply` plans a reload, `units` and `live` call
+//! systemd and the ports, `confirm` is a commit that may be rolled back, and `files` keeps all of it on disk.
 
 mod act;
 mod apply;
@@ -20,6 +20,7 @@ mod manager;
 pub mod origin;
 mod port;
 mod port_move;
+mod power;
 mod refused;
 mod reload;
 mod rename;

@@ -1,34 +1,37 @@
-//! Where a call comes from: the address behind it and its session, for the audit trail. Neither is taken from the caller. systemd says
-//! which unit the calling process is in (`GetUnitByPID`, by the process id that the bus has from the kernel). A session of `ssh -p 8022` is a unit
-//! of its own, and its STATUS, which only console-auth can set (NotifyAccess=main), has the address; of a login session, logind knows it.
+//! The origin of a call for the audit trail: the address behind it and its session. The caller cannot choose
+//! either. systemd returns the unit of the calling process (`GetUnitByPID`, with the process id that the bus
+//! has from the kernel). A session of `ssh -p 8022` is a unit of its own; its STATUS has the address, and
+//! only console-auth can set it (NotifyAccess=main). For a login session, logind knows the address.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
 
-use crate::auth::status::whose;
+use crate::auth::status::address_of;
 
-/// For systemd and logind to answer, together. A change is made without an answer, too.
+/// For systemd and logind together. Without a reply the change is made all the same.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Characters of an address or of a unit's name that are kept: systemd's names have at most 255.
-const MAX_NAME_CHARS: usize = 255;
+/// Characters of an address or unit name that are kept; unit names have at most 255.
+const MAX_ADDRESS_BYTES: usize = 255;
 
 /// Units of sessions of the admin CLI.
 const ADMIN_SESSION: &str = "console-auth-cli@";
 
-/// Where somebody calls from.
+/// The origin of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// An address; the terminal of a local login; or `local`.
     pub from: String,
-    /// The unit that the calling process is in: `console-auth-cli@….service`, `session-3.scope`. Empty if systemd does not say.
+    /// The unit of the calling process: `console-auth-cli@….service`, `session-3.scope`. Empty if systemd
+    /// does not return it.
     pub session: String,
 }
 
 impl Origin {
-    /// On this machine, nothing more is known.
+    /// On this machine; nothing else is known.
     pub fn local() -> Self {
         Self { from: "local".to_owned(), session: String::new() }
     }
@@ -74,10 +77,17 @@ trait Session {
     fn tty(&self) -> zbus::Result<String>;
 }
 
-/// Where `user` calls from, whose process has this id. What nobody knows is left out.
+/// The unit that a process is in.
+pub(super) async fn unit_of(bus: &Connection, pid: u32) -> zbus::Result<String> {
+    let units = UnitsProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
+    let path = units.unit_by_pid(pid).await?;
+    UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?.id().await
+}
+
+/// The origin of a call by `user` from this process. Unknown parts are left out.
 pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
     let mut origin = Origin::local();
-    let asked = async {
+    let requested = async {
         let units = UnitsProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
         let path = units.unit_by_pid(pid).await?;
         let unit = UnitProxy::builder(bus).path(&path).cache_properties(CacheProperties::No).build().await?;
@@ -87,18 +97,18 @@ pub async fn origin(bus: &Connection, pid: u32, user: &str) -> Origin {
             Some(id) => login(bus, id).await?,
             None if origin.session.starts_with(ADMIN_SESSION) => {
                 let service = ServiceProxy::builder(bus).path(&path).cache_properties(CacheProperties::No);
-                // Of another user, it is about another process that has got the id since.
-                whose(&service.build().await?.status_text().await?, user).map(str::to_owned)
+                // Of another user: the process id was reused.
+                address_of(&service.build().await?.status_text().await?, user).map(str::to_owned)
             }
             None => None,
         };
         if let Some(from) = from.filter(|from| !from.is_empty()) {
-            origin.from = bounded(&from);
+            origin.from = bounded(&canonical(from));
         }
         zbus::Result::Ok(())
     };
-    match tokio::time::timeout(LOOKUP_TIMEOUT, asked).await {
-        // Without an answer nothing is known, and that is no fault of the change.
+    match tokio::time::timeout(LOOKUP_TIMEOUT, requested).await {
+        // Without a reply the origin is unknown; the change is made all the same.
         Ok(Ok(()) | Err(_)) | Err(_) => origin,
     }
 }
@@ -112,6 +122,36 @@ async fn login(bus: &Connection, id: &str) -> zbus::Result<Option<String>> {
     Ok(Some(if remote.is_empty() { session.tty().await? } else { remote }))
 }
 
+/// An IPv4 address of a socket that also accepts IPv6 (`::ffff:192.0.2.7`, RFC 4291, 2.5.5.2) in its usual form;
+/// a host name or terminal is unchanged.
+fn canonical(from: String) -> String {
+    match from.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().to_string(),
+        Err(_) => from,
+    }
+}
+
 fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_ADDRESS_BYTES).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv4_address_is_reported_without_the_prefix_of_an_ipv6_socket() {
+        for (from, reported) in [
+            ("::ffff:127.0.0.1", "127.0.0.1"),
+            ("::FFFF:c000:207", "192.0.2.7"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("2001:db8::7", "2001:db8::7"),
+            ("fe80::1%eth0", "fe80::1%eth0"),
+            ("::1", "::1"),
+            ("client.example.net", "client.example.net"),
+            ("tty1", "tty1"),
+        ] {
+            assert_eq!(canonical(from.to_owned()), reported);
+        }
+    }
 }

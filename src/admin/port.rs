@@ -1,5 +1,5 @@
-//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; what it does at present is asked
-//! of it, if it runs.
+//! `org.consoleserver1.Port`: one port on the bus. Its keys can be read and written as properties; a running
+//! port is asked for its status.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use zbus::ObjectServer;
 use super::authorization::caller;
 use super::bus::{Keys, Session};
 use super::manager::tcp_port;
+use super::power;
 use super::refused::{
     BusError::{Failed, Refused},
     Result,
@@ -21,6 +22,7 @@ use crate::config::changes::{KeyPath, Scope};
 use crate::config::{Config, Value, keys as table};
 use crate::hub::BREAK_MS_RANGE;
 use crate::port::PortName;
+use crate::port::power::{PowerVerb, PowerVerbError};
 
 /// The object of a port.
 pub struct Port {
@@ -29,7 +31,6 @@ pub struct Port {
 }
 
 impl Port {
-    /// The object of that one.
     pub fn new(shared: Arc<Shared>, name: PortName) -> Self {
         Self { shared, name }
     }
@@ -40,7 +41,7 @@ impl Port {
         Ok(())
     }
 
-    /// A key of the candidate as text; empty if it has no value, or the port is to be removed.
+    /// A key of the candidate; `None` if it has no value, or the port is to be removed.
     fn candidate_value(&self, key: &'static str) -> Option<Value> {
         let path = KeyPath { scope: Scope::Port(self.name.clone()), key: Some(key) };
         path.effective(&self.shared.core.state().candidate_config)
@@ -70,12 +71,11 @@ impl Port {
         found
     }
 
-    /// How the port does, if it runs and says so.
+    /// The status of the port, if it runs and replies.
     async fn status(&self) -> Option<Status> {
         self.shared.core.live.status(&self.name).await?.ok()
     }
 
-    /// A question to a port that runs.
     async fn ask<T: Send + 'static>(
         &self,
         question: impl FnOnce(&std::path::Path, &PortName) -> Result<T, client::AttachError> + Send + 'static,
@@ -110,11 +110,19 @@ impl Port {
     async fn send_break(&self, milliseconds: u32) -> Result<()> {
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return Err(Refused(format!("a break lasts {shortest} to {longest} ms, not {milliseconds}")));
+            return Err(Refused(format!(
+                "expected a break of {shortest} to {longest} ms, not {milliseconds}"
+            )));
         }
         let length = Duration::from_millis(milliseconds.into());
         let by = caller();
         self.ask(move |runtime_dir, port| client::send_break(runtime_dir, port, length, &by)).await
+    }
+
+    #[zbus(out_args("output"))]
+    async fn power(&self, verb: &str) -> Result<String> {
+        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Refused(error.to_string()))?;
+        power::run(&self.shared, &self.name, verb, &caller()).await
     }
 
     #[zbus(out_args("sessions"))]
@@ -138,10 +146,9 @@ impl Port {
         self.ask(move |runtime_dir, port| client::disconnect(runtime_dir, port, &user, &by)).await
     }
 
-    /// `console@INSTANCE.service`
     #[zbus(property(emits_changed_signal = "false"))]
     fn unit(&self) -> String {
-        format!("console@{}.service", self.shared.core.state().instances.of(&self.name))
+        self.shared.core.state().instances.of(&self.name).service()
     }
 
     #[zbus(property(emits_changed_signal = "false"))]
@@ -278,7 +285,6 @@ impl Port {
         self.put("xonxoff", on.into()).await
     }
 
-    /// 0 = none.
     #[zbus(property(emits_changed_signal = "false"))]
     fn ssh_port(&self) -> u16 {
         self.number("ssh_port")
@@ -309,7 +315,6 @@ impl Port {
         self.put("log.type", kind.into()).await
     }
 
-    /// Seconds; 0 = for ever.
     #[zbus(property(emits_changed_signal = "false"))]
     fn timeout(&self) -> u32 {
         self.number("timeout")
@@ -330,7 +335,7 @@ impl Port {
         self.put("description", text.into()).await
     }
 
-    /// Empty = the monitored directory's entry of the port's name.
+    /// Empty = the entry of the port's name in the monitored directory.
     #[zbus(property(emits_changed_signal = "false"))]
     fn device(&self) -> String {
         self.text("device")

@@ -1,4 +1,4 @@
-//! The order in which listeners move, so that a TCP port is free before another one of ours takes it. Pure.
+//! The order in which listeners move: ports that release a TCP port are reloaded before ports that claim it. Pure.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use super::apply::{Present, Step, at, server};
 use crate::config::{Config, overlap};
 use crate::port::PortName;
 
-/// What moves together: the steps of one port, or of the admin CLI.
+/// The steps of one port, or of the admin CLI, which are done together.
 struct PortMove {
     port: Option<PortName>,
     steps: Vec<Step>,
@@ -19,14 +19,14 @@ impl PortMove {
         let listens = |config: &Config| match &port {
             None => server(&config.server),
             Some(name) => config.ports.get(name).map_or_else(Vec::new, |port| {
-                port.ssh_port.map_or_else(Vec::new, |tcp| at(config.listen(port), tcp).collect())
+                config.tcp_listeners(port).flat_map(|(listen, tcp)| at(listen, tcp)).collect()
             }),
         };
         let (holds, wants) = (listens(now.config), listens(new));
         Self { port, steps: Vec::new(), holds, wants }
     }
 
-    /// Whether this one has to wait for that one.
+    /// Whether this one must wait until the other one has released its address.
     fn waits_for(&self, other: &Self) -> bool {
         let meet = |a: &SocketAddr, b: &SocketAddr| {
             a.port() == b.port() && overlap(&[a.ip().into()], &[b.ip().into()])
@@ -36,14 +36,12 @@ impl PortMove {
     }
 
     fn socket(&self, unit: impl Fn(&PortName) -> PortName) -> String {
-        self.port
-            .as_ref()
-            .map_or("console-cli.socket".to_owned(), |port| format!("console@{}.socket", unit(port)))
+        self.port.as_ref().map_or("console-cli.socket".to_owned(), |port| unit(port).ssh_socket())
     }
 }
 
-/// The same steps, those of one port together and in their order. Where TCP ports go round in a circle one listener is stopped
-/// first, and its port with it.
+/// The steps, those of one port together and in their order. If TCP ports are exchanged in a cycle, one
+/// listener is stopped first, together with its port.
 pub(super) fn in_order(
     now: &Present<'_>,
     new: &Config,
@@ -57,7 +55,7 @@ pub(super) fn in_order(
     let unit = |port: &PortName| new.instances.of(port).clone();
     let mut movers: Vec<PortMove> = Vec::new();
     for step in steps {
-        let port = instance_of(step.unit()).map(|unit| named(&unit));
+        let port = PortName::of_unit(step.unit()).map(|unit| named(&unit));
         let mover = match movers.iter().position(|mover| mover.port == port) {
             Some(index) => &mut movers[index],
             None => {
@@ -74,16 +72,16 @@ pub(super) fn in_order(
         match movers.iter().position(free) {
             Some(index) => ordered.append(&mut movers.remove(index).steps),
             None => {
-                let first = in_the_circle(&movers);
+                let first = member_of_cycle(&movers);
                 let first = &mut movers[first];
                 ordered.push(Step::Stop(first.socket(unit)));
                 first.holds.clear();
                 if let Some(port) = first.port.clone() {
                     if now.active.contains(&port) {
-                        first.steps.push(Step::Start(format!("console@{}.service", unit(&port))));
+                        first.steps.push(Step::Start(unit(&port).service()));
                     }
                     remarks.push(format!(
-                        "{port} gives its TCP port away before it gets its new one: its device was closed for a moment"
+                        "{port} released its TCP port before it got the new one: its device was closed for a moment"
                     ));
                 }
             }
@@ -92,18 +90,12 @@ pub(super) fn in_order(
     ordered
 }
 
-/// One that gives way to another, where each of them waits for one. Whoever follows who waits for whom comes round at last: the first of
-/// them may only wait for those in the circle.
-fn in_the_circle(movers: &[PortMove]) -> usize {
+/// A member of a cycle, if each waits for another one. The first one may only wait for members of the cycle,
+/// so the search follows the waits until it repeats.
+fn member_of_cycle(movers: &[PortMove]) -> usize {
     let before = |mover: usize| {
         let waits = |other: &PortMove| other.port != movers[mover].port && movers[mover].waits_for(other);
         movers.iter().position(waits).unwrap_or(mover)
     };
     (0..movers.len()).fold(0, |mover, _| before(mover))
-}
-
-/// The instance of a unit of a port: the name of the port, unless that was renamed while it ran.
-pub(super) fn instance_of(unit: &str) -> Option<PortName> {
-    let instance = unit.strip_prefix("console@").or_else(|| unit.strip_prefix("console-attach@"))?;
-    instance.rsplit_once('.')?.0.parse().ok()
 }

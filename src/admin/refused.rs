@@ -1,5 +1,5 @@
-//! Refusals as they go over the bus. Names of our own: tools show the standard ones as their own words, and ours are the sentence that
-//! the caller needs.
+//! Errors on the bus. They have names of their own: tools print the standard ones in their own words, and the
+//! caller needs our sentence.
 
 use super::authorization::Denied;
 use super::core::Error;
@@ -8,18 +8,15 @@ use super::core::Error;
 #[derive(Debug, zbus::DBusError)]
 #[zbus(prefix = "org.consoleserver1.Error")]
 pub enum BusError {
-    /// The bus itself.
     #[zbus(error)]
     Bus(zbus::Error),
-    /// The caller may not.
     Denied(String),
-    /// What was asked for cannot be; nothing was changed.
+    /// The request is invalid; nothing was changed.
     Refused(String),
-    /// It was tried.
     Failed(String),
 }
 
-/// What members return.
+/// Result of members.
 pub type Result<T, E = BusError> = std::result::Result<T, E>;
 
 impl From<BusError> for zbus::BoxDBusError {

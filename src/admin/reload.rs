@@ -1,5 +1,4 @@
-//! What has the changes run: the plan of `apply`, done step by step and undone if a step fails, and the start and stop of a
-//! port.
+//! Executes the plan of `apply` step by step, and undoes it if a step fails. Starts and stops ports.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +9,6 @@ use futures_util::{StreamExt, stream};
 use super::apply::{self, Plan, Present, Step};
 use super::authorization::caller;
 use super::core::{Core, Error, Remarks};
-use super::port_move::instance_of;
 use super::rename::{self, Renames, back, instances, renamed, under_new_names};
 use super::state::{Rejected, State};
 use super::units::UnitsError;
@@ -22,28 +20,27 @@ use crate::logdir::RenameError;
 use crate::ownership;
 use crate::port::PortName;
 
-/// Jobs of systemd that are under way at once, and ports that are asked.
+/// Concurrent jobs of systemd, and concurrent requests to ports.
 const AT_ONCE: usize = 16;
 
-/// What came of a reload.
+/// Result of a reload.
 pub(super) struct Ran {
-    /// A sentence each.
     pub(super) remarks: Remarks,
-    /// Ports that have not taken their settings, a sentence each.
+    /// Ports that rejected their settings, one sentence each.
     pub(super) refused: Remarks,
-    /// What runs, with the units that it runs in.
+    /// The new state, with the units that ports run in.
     pub(super) next: State,
 }
 
 impl Core {
-    /// Applies the changes of some tables.
+    /// Reloads the changes of some tables.
     pub async fn reload(&self, which: impl Fn(&Scope) -> bool) -> Result<Remarks, Error> {
         let _turn = self.turn.lock().await;
         let taken = self.state().candidate.clone().take(&which);
         let done = self.apply(&which).await;
-        // A port that has not taken its settings runs with the others' changes all the same.
+        // If a port rejects its settings, the changes of the others take effect all the same.
         if let Ok(_) | Err(Error::NotTaken(_)) = done {
-            self.tell_of_reload(which, &taken).await;
+            self.report_reload(which, &taken).await;
         }
         done
     }
@@ -56,18 +53,20 @@ impl Core {
         let next = state.reloaded(&which);
         next.check_running()?;
         let mut concerned = differing(&state.running_config, &next.running_config);
-        // Asked for again, a port takes its settings again: its device may have been set by another program.
+        // A port that is named takes its settings even if they did not change: another program may have set
+        // its device.
         let names = next.running_config.ports.keys();
-        let asked: BTreeSet<_> = names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
-        concerned.extend(asked.iter().cloned());
-        // `reload` without a port also applies what was edited in the file by hand. This service has read that already and sees no
-        // difference, and the ports cannot know that the file has changed: each takes its settings again.
+        let requested: BTreeSet<_> =
+            names.filter(|name| which(&Scope::Port((*name).clone()))).cloned().collect();
+        concerned.extend(requested.iter().cloned());
+        // `reload` without a port also applies edits of the file. This service has read them already and sees
+        // no difference, and ports cannot know that the file changed: each takes its settings.
         let mut reached = concerned.clone();
-        if which(&Scope::Server) && asked.is_empty() {
+        if which(&Scope::Server) && requested.is_empty() {
             reached.extend(next.running_config.ports.keys().cloned());
         }
         let renames = state.renames(&which);
-        let Ran { remarks, refused, next } = self.run(&state, &next, &reached, &asked, &renames).await?;
+        let Ran { remarks, refused, next } = self.run(&state, &next, &reached, &requested, &renames).await?;
         self.files.save_candidate(&next)?;
         self.keep(next);
         for (old, new) in &renames {
@@ -82,14 +81,14 @@ impl Core {
         Ok(remarks)
     }
 
-    /// Has `next` run instead of `state`, or changes nothing. Of the ports that are concerned, some were asked for by name. Those that are
-    /// renamed run on.
+    /// Makes `next` run in place of `state`, or changes nothing. `concerned` are the ports that may change,
+    /// `asked` those that the user named. Renamed ports keep running.
     pub(super) async fn run(
         &self,
         state: &State,
         next: &State,
         concerned: &BTreeSet<PortName>,
-        asked: &BTreeSet<PortName>,
+        requested: &BTreeSet<PortName>,
         renames: &Renames,
     ) -> Result<Ran, Error> {
         self.live.forget().await;
@@ -102,33 +101,21 @@ impl Core {
         let is_up = |unit: &PortName| unknown.is_some() || active.contains(unit) || open.contains(unit);
         let next = &next.clone().with_instances(instances(&config, &next.running_config, is_up)?);
         let concerned = &rename::concerned(concerned, &next.running_config, renames);
-        let named = |units: &BTreeSet<PortName>| -> BTreeSet<PortName> {
-            units.iter().map(|unit| renamed(renames, state.instances.port(unit)).clone()).collect()
-        };
-        let (active, open) = (named(&active), named(&open));
-        let now = Present {
-            units: &units,
-            config: &config,
-            active: &active,
-            open: &|name| open.contains(name),
-            deaf: &|name| deaf(&next.running_config, name),
-            asked,
-            leads: &ownership::leads,
-        };
-        let plan = apply::plan(&now, &next.running_config, concerned);
+        let named = |unit: &PortName| renamed(renames, state.instances.port(unit)).clone();
+        let up = [active, open].map(|units| units.iter().map(named).collect());
+        let plan = plan((&units, &config, up), &next.running_config, concerned, requested);
         for address in &plan.probe {
             probe(*address)?;
         }
         let mut remarks = plan.remarks.clone();
         let held = match self.move_logs(renames, true).await {
             Ok(held) => held,
-            // Back to what was committed, in any case. And where the whole is stopped, ports may still be renamed.
+            // Restores the committed state in any case. While the target is stopped, ports may still be
+            // renamed.
             Err(why) if next.running.is_empty() || matches!(why, RenameError::Inactive(_)) => {
                 let whose = renames.iter().map(|(old, new)| format!("of {new} as {old}"));
-                remarks.push(format!(
-                    "{why}: the log stays where it is: {}",
-                    whose.collect::<Vec<_>>().join(", ")
-                ));
+                remarks
+                    .push(format!("{why}: the log stays in place: {}", whose.collect::<Vec<_>>().join(", ")));
                 None
             }
             Err(why) => return Err(Error::Port(format!("{why}; nothing was changed"))),
@@ -137,8 +124,8 @@ impl Core {
         self.files.save_under_way(&plan)?;
         drop(held);
         remarks.extend(unknown);
-        let (said, mut refused) = self.tell(&plan.release).await;
-        remarks.extend(said);
+        let (printed, mut refused) = self.apply_settings(&plan.release).await;
+        remarks.extend(printed);
         match self.execute(&plan).await {
             Ok(()) => {}
             Err((0, denied)) if denied.is_denied() => remarks.push(by_hand(&plan, &denied)),
@@ -148,61 +135,62 @@ impl Core {
                 return Err(undone);
             }
         }
-        let (said, more) = self.tell(&plan.apply).await;
-        remarks.extend(said);
+        let (printed, more) = self.apply_settings(&plan.apply).await;
+        remarks.extend(printed);
         refused.extend(more);
         self.files.is_done()?;
         Ok(Ran { remarks, refused, next: next.clone() })
     }
 
-    /// Has running ports take their settings: what they remark, and which have not taken them.
-    async fn tell(&self, ports: &[PortName]) -> (Remarks, Remarks) {
+    /// Makes running ports take their settings. Returns their remarks and the ports that rejected them.
+    async fn apply_settings(&self, ports: &[PortName]) -> (Remarks, Remarks) {
         self.live.forget().await;
         let (mut remarks, mut refused) = (Remarks::new(), Remarks::new());
-        let mut asked = Vec::new();
+        let mut requested = Vec::new();
         for port in ports {
-            asked.push(async move { (port, self.settings_taken(port).await) });
+            requested.push(async move { (port, self.settings_taken(port).await) });
         }
-        let mut answers = stream::iter(asked).buffered(AT_ONCE);
+        let mut answers = stream::iter(requested).buffered(AT_ONCE);
         while let Some((port, answer)) = answers.next().await {
             match answer {
-                Ok(said) => remarks.extend(said.into_iter().map(|remark| format!("{port}: {remark}"))),
-                Err(error) => refused.push(format!("{port} has not taken the settings: {error}")),
+                Ok(printed) => remarks.extend(printed.into_iter().map(|remark| format!("{port}: {remark}"))),
+                Err(error) => refused.push(format!("{port} rejected its settings: {error}")),
             }
         }
         (remarks, refused)
     }
 
-    /// Does again what an earlier life had begun: each step may be done twice, and one that is left out leaves a port deaf.
+    /// Repeats the steps that an earlier process has begun: each step can be repeated, and a missing one
+    /// leaves a port without a listener.
     pub async fn finish(&self) {
         let plan = match self.files.under_way() {
             Ok(None) => return,
             Ok(Some(plan)) => plan,
-            Err(error) => return tracing::error!("what was under way cannot be told: {error}"),
+            Err(error) => return tracing::error!("the steps of the interrupted reload are unknown: {error}"),
         };
-        tracing::warn!("going on with a reload that was interrupted");
+        tracing::warn!("continuing an interrupted reload");
         if let Err((_, error)) = self.execute(&plan).await {
-            tracing::error!("an interrupted reload cannot be ended: {error}");
+            tracing::error!("cannot complete an interrupted reload: {error}");
         }
-        let (_, refused) = self.tell(&[plan.release, plan.apply].concat()).await;
+        let (_, refused) = self.apply_settings(&[plan.release, plan.apply].concat()).await;
         refused.iter().for_each(|refused| tracing::error!("{refused}"));
         if let Err(error) = self.files.is_done() {
             tracing::error!("{error}");
         }
     }
 
-    /// systemd's part; with how many steps of it were done before one failed.
+    /// Executes systemd's part. An error has the number of steps that were done.
     pub(super) async fn execute(&self, plan: &Plan) -> Result<(), (usize, UnitsError)> {
         if plan.daemon_reload {
             self.units.daemon_reload().await.map_err(|error| (0, error))?;
         }
-        // Starts depend on nothing but the stops and restarts before them, and a service on its sockets.
+        // Starts depend only on the stops and restarts before them, and a service on its sockets.
         let is_start = |step: &Step| matches!(step, Step::Start(_));
         let is_service = |step: &&Step| step.unit().ends_with(".service");
         for steps in plan.steps.chunk_by(|one, next| is_start(one) && is_start(next)) {
             let (services, sockets): (Vec<_>, Vec<_>) = steps.iter().partition(is_service);
             for steps in [sockets, services] {
-                // If one fails, those that have begun are waited for: what is undone must have ended.
+                // If one fails, the others are waited for: they must have ended before they are undone.
                 let mut jobs = Vec::new();
                 for step in steps {
                     jobs.push(async move { (step, self.units.step(step).await) });
@@ -219,7 +207,7 @@ impl Core {
         Ok(())
     }
 
-    /// Back to `state`, as far as it was left.
+    /// Restores `state` as far as it was changed.
     pub(super) async fn undo(
         &self,
         state: &State,
@@ -238,23 +226,14 @@ impl Core {
             drop(held);
             let units = self.generated()?;
             let named = |unit: &PortName| renamed(renames, next.instances.port(unit)).clone();
-            let touched = plan.steps.iter().filter_map(|step| instance_of(step.unit()));
+            let touched = plan.steps.iter().filter_map(|step| PortName::of_unit(step.unit()));
             let touched: BTreeSet<_> = touched.map(|unit| named(&unit)).collect();
             let (active, open) = self.units_up().await?;
-            let active: BTreeSet<_> = active.iter().map(named).collect();
-            let open: BTreeSet<_> = open.iter().map(named).collect();
+            let up = [active, open].map(|units| units.iter().map(named).collect());
             let config = under_new_names(&next.running_config, renames);
-            let now = Present {
-                units: &units,
-                config: &config,
-                active: &active,
-                open: &|name| open.contains(name),
-                deaf: &|name| deaf(&state.running_config, name),
-                asked: &touched,
-                leads: &ownership::leads,
-            };
-            let mut back = apply::plan(&now, &state.running_config, &touched);
-            // The socket that failed is where nobody listens now: it is started again even if its addresses did not change.
+            let mut back = self::plan((&units, &config, up), &state.running_config, &touched, &touched);
+            // The socket that failed does not listen now: it is started again even if its addresses did not
+            // change.
             let failed = done.checked_sub(usize::from(plan.daemon_reload));
             let failed = failed.and_then(|failed| plan.steps.get(failed)).map(|step| step.unit().to_owned());
             if let Some(unit) = failed.filter(|unit| {
@@ -263,8 +242,8 @@ impl Core {
                 back.steps.push(Step::Restart(unit));
             }
             self.execute(&back).await.map_err(|(_, error)| Error::from(error))?;
-            // Those that have let go of a device by then, and those that have got one. What they remark is as it was.
-            self.tell(&[back.release, back.apply].concat()).await;
+            // Ports that have released or opened a device by then. Their remarks are the same as before.
+            self.apply_settings(&[back.release, back.apply].concat()).await;
             Ok(())
         };
         match back.await {
@@ -273,7 +252,7 @@ impl Core {
         }
     }
 
-    /// The instances of the ports whose service is active, and of those of which a socket is.
+    /// Instances of the ports with an active service, and with an active socket.
     pub(super) async fn units_up(&self) -> Result<(BTreeSet<PortName>, BTreeSet<PortName>), UnitsError> {
         Ok((self.units.active().await?, self.units.open().await?))
     }
@@ -282,23 +261,23 @@ impl Core {
         self.live.ask(port, client::apply).await
     }
 
-    /// Opens a port now, enabled or not, and its listeners.
+    /// Opens a port and its listeners now, even if it is not enabled.
     pub async fn start(&self, port: &PortName) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         self.forget_old_units().await?;
         let state = self.state();
         let Some(settings) = state.running_config.ports.get(port) else {
-            return Err(Error::Port(format!("{port} does not run yet: reload it first")));
+            return Err(Error::Port(format!("{port} is not in the running configuration: reload it first")));
         };
         let port = state.instances.of(port);
-        let ssh = settings.ssh_port.map(|_| format!("console@{port}.socket"));
-        let path = format!("console@{port}.path");
+        let listens = state.running_config.tcp_listeners(settings).next().is_some();
+        let tcp = listens.then(|| port.ssh_socket());
+        let path = port.path_unit();
         let watch = self.generated()?.entries.contains_key(std::path::Path::new(&path)).then_some(path);
-        let attach = format!("console-attach@{port}.socket");
-        let units = [Some(attach), ssh, watch, Some(format!("console@{port}.service"))];
+        let units = [Some(port.local_socket()), tcp, watch, Some(port.service())];
         let active = self.units.active().await?;
         for unit in units.into_iter().flatten() {
-            // A socket whose port runs listens already, and systemd would refuse to start it.
+            // If the port runs, its socket listens already, and systemd would reject a start.
             if !(active.contains(port) && unit.ends_with(".socket")) {
                 self.units.step(&Step::Start(unit)).await?;
             }
@@ -307,12 +286,12 @@ impl Core {
         Ok(())
     }
 
-    /// Closes a port and its listeners.
     pub async fn stop(&self, port: &PortName) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
         let state = self.state();
-        for unit in ["console@P.path", "console@P.socket", "console-attach@P.socket", "console@P.service"] {
-            self.units.step(&Step::Stop(unit.replace('P', state.instances.of(port).as_str()))).await?;
+        let port = state.instances.of(port);
+        for unit in [port.path_unit(), port.ssh_socket(), port.local_socket(), port.service()] {
+            self.units.step(&Step::Stop(unit)).await?;
         }
         self.forget_old_units().await?;
         self.live.forget().await;
@@ -325,7 +304,27 @@ impl Core {
     }
 }
 
-/// Ports that are not the same in both: their own settings, or what they inherit.
+/// The plan that makes `next` run, from systemd's units, the running configuration, and the ports with an active service
+/// and with an active socket.
+fn plan(
+    (units, config, [active, open]): (&generator::Plan, &Config, [BTreeSet<PortName>; 2]),
+    next: &Config,
+    concerned: &BTreeSet<PortName>,
+    requested: &BTreeSet<PortName>,
+) -> Plan {
+    let now = Present {
+        units,
+        config,
+        active: &active,
+        open: &|name| open.contains(name),
+        deaf: &|name| deaf(next, name),
+        requested,
+        leads: &ownership::leads,
+    };
+    apply::plan(&now, next, concerned)
+}
+
+/// Ports whose settings differ, their own or inherited ones.
 pub(super) fn differing(old: &Config, new: &Config) -> BTreeSet<PortName> {
     let of = |config: &Config, name: &PortName| {
         let port = config.ports.get(name)?.clone();
@@ -336,43 +335,44 @@ pub(super) fn differing(old: &Config, new: &Config) -> BTreeSet<PortName> {
     names.filter(|name| of(old, name) != of(new, name)).cloned().collect()
 }
 
-/// What root has to do where polkit does not let us.
+/// The commands for root if polkit denies them.
 fn by_hand(plan: &Plan, denied: &UnitsError) -> String {
     let reload = plan.daemon_reload.then(|| "systemctl daemon-reload".to_owned());
     let steps: Vec<_> = reload.into_iter().chain(plan.steps.iter().map(Step::to_string)).collect();
-    format!("{denied}; to be done as root: {}", steps.join("; "))
+    format!("{denied}; run as root: {}", steps.join("; "))
 }
 
-/// Whether nobody listens where a port is to be reached.
+/// Whether a port that should listen does not.
 fn deaf(config: &Config, name: &PortName) -> bool {
-    let addresses = config.ports.get(name).and_then(|port| Some((port.ssh_port?, config.listen(port))));
-    addresses.is_some_and(|(tcp, listen)| apply::at(listen, tcp).any(|address| listen_on(address).is_ok()))
+    let listeners = config.ports.get(name).into_iter().flat_map(|port| config.tcp_listeners(port));
+    let mut addresses = listeners.flat_map(|(listen, tcp)| apply::at(listen, tcp));
+    addresses.any(|address| listen_on(address).is_ok())
 }
 
-/// Listens for a moment, as systemd does.
+/// Binds and listens on an address like systemd, then closes it.
 fn listen_on(address: SocketAddr) -> std::io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt};
     use socket2::{Domain, Socket, Type};
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     if address.is_ipv6() {
-        // Both families at [::], as the generator has it: then an IPv4 listener is in the way too.
+        // Both families at [::], as in the generated unit: an IPv4 listener then conflicts too.
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     socket.set_reuse_address(true)?;
-    // FreeBind=yes: an address that the machine gets later.
+    // FreeBind=yes: an address that is assigned later.
     setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
     socket.bind(&address.into())?;
     socket.listen(1)
 }
 
-/// Whether an address can be listened on as systemd will do it.
+/// Whether systemd can listen on an address.
 fn probe(address: SocketAddr) -> Result<(), Error> {
     match listen_on(address) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Error::Taken(address)),
-        // Where this service may not listen, systemd may: then the move itself tells.
+        // systemd may listen where this service may not: the restart of the socket will show.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
-        // A kernel without IPv6, where systemd takes IPv4 alone.
+        // A kernel without IPv6, where systemd uses IPv4 only.
         Err(_) if address.ip().is_unspecified() && address.is_ipv6() => {
             TcpListener::bind((std::net::Ipv4Addr::UNSPECIFIED, address.port())).map(drop).map_err(|error| {
                 match error.kind() {
@@ -381,7 +381,7 @@ fn probe(address: SocketAddr) -> Result<(), Error> {
                 }
             })
         }
-        // The generator leaves it out, and says so.
+        // The generator leaves this address out, and reports it.
         Err(error) if error.raw_os_error() == Some(nix::libc::EAFNOSUPPORT) => Ok(()),
         Err(error) => Err(Error::Address(address, error)),
     }

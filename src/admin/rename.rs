@@ -1,5 +1,5 @@
-//! Ports that are renamed while they run: what runs is seen by the new names, which units they stay in, and where their logs go.
-//! What a reload has to do thinks `apply`, to which a renamed port is one that has always been called so.
+//! Renames ports while they run: the running configuration by the new names, the units that they stay in, and
+//! their logs. `apply` plans the rest of the reload as if a renamed port had always had its new name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +9,20 @@ use crate::config::{Config, Instances};
 use crate::logdir::{self, Held, Move, RenameError};
 use crate::port::PortName;
 
-/// What ports are called, and what they are to be called.
+/// Current and new names of renamed ports.
 pub(super) type Renames = BTreeMap<PortName, PortName>;
 
-/// What a port is to be called.
+/// The new name of a port.
 pub(super) fn renamed<'n>(renames: &'n Renames, name: &'n PortName) -> &'n PortName {
     renames.get(name).unwrap_or(name)
 }
 
-/// The other way.
+/// The reverse mapping.
 pub(super) fn back(renames: &Renames) -> Renames {
     renames.iter().map(|(old, new)| (new.clone(), old.clone())).collect()
 }
 
-/// What runs, by the new names.
+/// The running configuration by the new names.
 pub(super) fn under_new_names(config: &Config, renames: &Renames) -> Config {
     let mut config = config.clone();
     let mut instances = Instances::default();
@@ -35,18 +35,19 @@ pub(super) fn under_new_names(config: &Config, renames: &Renames) -> Config {
     config
 }
 
-/// The ports that are concerned, by the new names.
+/// The affected ports by the new names.
 pub(super) fn concerned(named: &BTreeSet<PortName>, next: &Config, renames: &Renames) -> BTreeSet<PortName> {
     let mut all: BTreeSet<_> = named.iter().map(|name| renamed(renames, name).clone()).collect();
-    // One that is gone from the configuration, and was not renamed, is removed.
+    // A port that is not in the configuration and was not renamed is removed.
     all.extend(
         named.iter().filter(|name| next.ports.contains_key(name) || !renames.contains_key(name)).cloned(),
     );
     all
 }
 
-/// Which units the ports stay in: those of a port that is up keep their name, and one that is not has units of its own name. `up` tells
-/// it of the instances. `now` is what runs by the new names.
+/// The unit names that ports keep: those of an active port keep their name, an inactive port gets units of
+/// its own name. `up` returns whether an instance is active. `now` is the running configuration by the new
+/// names.
 pub(super) fn instances(
     now: &Config,
     next: &Config,
@@ -64,8 +65,8 @@ pub(super) fn instances(
             && let Some(other) = instances.other_in(port)
         {
             return Err(Error::Port(format!(
-                "{port} cannot be used as a name yet: {other}, which was called so, runs in console@{port}.service \
-                 until it is stopped or the machine boots; nothing was changed"
+                "the name {port} is not available yet: {other} was renamed from it and runs in console@{port}.service \
+                until it is stopped or the machine reboots; nothing was changed"
             )));
         }
     }
@@ -73,7 +74,7 @@ pub(super) fn instances(
 }
 
 impl Core {
-    /// Has the logs lie under the new names. While the result is held, no port looks for its log.
+    /// Moves the logs to the new names. No port opens its log while the result is held.
     pub(super) async fn move_logs(&self, renames: &Renames, link: bool) -> Result<Option<Held>, RenameError> {
         if renames.is_empty() {
             return Ok(None);
@@ -83,7 +84,7 @@ impl Core {
         logdir::rename(&socket, moves, link).await.map(Some)
     }
 
-    /// A port that is not up any more has units of its own name from now on. systemd reads them, if that is news.
+    /// Gives inactive renamed ports units of their own name, and reloads systemd if that is a change.
     pub(super) async fn forget_old_units(&self) -> Result<Remarks, Error> {
         let state = self.state();
         if state.instances.is_empty() {
@@ -136,36 +137,36 @@ mod tests {
     }
 
     #[test]
-    fn a_port_that_is_up_keeps_its_units_through_any_names() {
+    fn an_active_port_keeps_its_units_through_all_renames() {
         let pair = |port: &str, unit: &str| (port.to_owned(), unit.to_owned());
         let (a, b) = (config("[ports.a]\n", &[]), config("[ports.b]\n", &[("b", "a")]));
         assert_eq!(units(&a, "[ports.b]\n", &[("a", "b")], &[]), [pair("b", "a")]);
         assert_eq!(units(&b, "[ports.c]\n", &[("b", "c")], &[]), [pair("c", "a")]);
         assert_eq!(units(&b, "[ports.a]\n", &[("b", "a")], &[]), []);
-        // Down, it comes up as what it is called.
+        // Inactive, it starts under its own name.
         assert_eq!(units(&a, "[ports.b]\n", &[("a", "b")], &["a"]), []);
         assert_eq!(units(&b, "[ports.b]\n", &[], &["a"]), []);
         assert_eq!(units(&b, "[ports.b]\n", &[], &[]), [pair("b", "a")]);
-        // Two change names.
+        // Two ports swap names.
         let two = config("[ports.a]\n[ports.b]\n", &[]);
         let swapped = units(&two, "[ports.a]\n[ports.b]\n", &[("a", "b"), ("b", "a")], &[]);
         assert_eq!(swapped, [pair("a", "b"), pair("b", "a")]);
     }
 
     #[test]
-    fn the_name_of_units_that_run_is_nobody_elses() {
+    fn the_name_of_active_units_is_not_available_to_another_port() {
         let now = under_new_names(&config("[ports.a]\n", &[]), &renames(&[("a", "b")]));
         let next = config("[ports.a]\n[ports.b]\n", &[]);
         let refused = instances(&now, &next, |_| true).unwrap_err().to_string();
         assert!(
-            refused.starts_with("a cannot be used as a name yet: b, which was called so, runs in"),
+            refused.starts_with("the name a is not available yet: b was renamed from it and runs in"),
             "{refused}"
         );
         assert!(instances(&now, &next, |_| false).unwrap().is_empty());
     }
 
     #[test]
-    fn what_is_concerned_is_called_by_its_new_name() {
+    fn an_affected_port_is_listed_by_its_new_name() {
         let set = |names: &[&str]| names.iter().map(|port| name(port)).collect::<BTreeSet<_>>();
         let next = config("[ports.b]\n[ports.c]\n", &[]);
         let all = concerned(&set(&["a", "b", "gone"]), &next, &renames(&[("a", "b"), ("b", "c")]));

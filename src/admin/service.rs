@@ -1,5 +1,5 @@
-//! `console-admin`: the objects on the bus, kept in step with the ports that there are; the deadline of a commit that waits; and
-//! leaving when nobody needs it.
+//! `console-admin`: keeps the objects on the bus in step with the ports, rolls back a commit at its
+//! deadline, and exits when idle.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -27,46 +27,45 @@ use super::watcher::Watcher;
 use crate::port::PortName;
 use crate::system::systemd;
 
-/// Without a call for so long, nobody needs us.
+/// Exit after this time without a call.
 const IDLE_EXIT_DELAY: Duration = Duration::from_secs(60);
-/// How often the clock is looked at while a commit waits: a machine that slept in between does not tell.
+/// Interval of checks while a commit waits: timers do not include suspend.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Between two tries at a rollback.
+/// Between two attempts at a rollback.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
-/// For polkit, systemd or the bus to answer; a job of systemd's has a limit of its own.
+/// For polkit, systemd or the bus to reply; jobs of systemd have their own timeout.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
-/// For calls that run as the service is stopped: a reload's restarts, bounded each, seldom take as long.
+/// For calls in progress when the service is stopped: the restarts of a reload, bounded each, rarely take
+/// as long.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Why there is no administration.
+/// Why the service exits.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// No bus.
     #[error("the system bus: {0}")]
     Bus(#[from] zbus::Error),
-    /// Somebody has our name.
     #[error("{BUS_NAME} on the system bus: {0}")]
     Name(fdo::Error),
-    /// Signals, the runtime.
     #[error("{0}: {1}")]
     System(&'static str, std::io::Error),
 }
 
 /// What all objects share.
 pub struct Shared {
-    /// Does the work.
+    /// The state and the means to change it.
     pub core: Core,
-    /// Decides who may.
+    /// Authorizes callers.
     pub authorizer: Authorizer,
     /// Ports that have an object.
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
-    begun: Instant,
+    started: Instant,
     last_call: AtomicU64,
     changed: Notify,
 }
 
-/// A call that runs.
+/// A call in progress.
 pub struct Busy<'h>(&'h Shared);
 
 impl Drop for Busy<'_> {
@@ -78,7 +77,7 @@ impl Drop for Busy<'_> {
 }
 
 impl Shared {
-    /// A call begins; it ends with what is returned.
+    /// A call begins; it ends when the result is dropped.
     pub fn busy(&self) -> Busy<'_> {
         self.note();
         self.calls.fetch_add(1, Ordering::Relaxed);
@@ -86,27 +85,28 @@ impl Shared {
     }
 
     fn note(&self) {
-        let since = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last_call.store(since, Ordering::Relaxed);
     }
 
-    /// When nobody will have called for [`IDLE_EXIT_DELAY`]; `None` while somebody does, or a commit waits.
+    /// When the service will have been idle for [`IDLE_EXIT_DELAY`]; `None` while a call is in progress or
+    /// a commit waits.
     fn idle_at(&self) -> Option<Instant> {
-        let last = self.begun + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
+        let last = self.started + Duration::from_millis(self.last_call.load(Ordering::Relaxed));
         (self.calls.load(Ordering::Relaxed) == 0 && self.core.waiting().is_none())
             .then_some(last + IDLE_EXIT_DELAY)
     }
 
-    /// A deadline is new.
-    pub fn look_at_the_clock(&self) {
+    /// The deadline has changed.
+    pub fn deadline_changed(&self) {
         self.changed.notify_waiters();
     }
 
-    /// An object for each port that there is, and no other. Not to be called while a property is being written: that holds the tree.
+    /// Keeps one object for each port. Must not be called while a property is written: that locks the tree.
     pub async fn keep_objects(self: &Arc<Self>, server: &ObjectServer) {
         let mut objects = self.objects.lock().await;
-        let wanted: BTreeSet<PortName> = self.core.state().ports().into_iter().cloned().collect();
-        for port in wanted.difference(&objects.clone()) {
+        let expected: BTreeSet<PortName> = self.core.state().ports().into_iter().cloned().collect();
+        for port in expected.difference(&objects.clone()) {
             let object = Guarded::new(Port::new(self.clone(), port.clone()), self.clone());
             match server.at(port_path(port), object).await {
                 Ok(_) => drop(objects.insert(port.clone())),
@@ -115,7 +115,7 @@ impl Shared {
                 }
             }
         }
-        for port in objects.clone().difference(&wanted) {
+        for port in objects.clone().difference(&expected) {
             match server.remove::<Guarded<Port>, _>(port_path(port)).await {
                 Ok(_) => drop(objects.remove(port)),
                 Err(error) => {
@@ -126,7 +126,7 @@ impl Shared {
     }
 }
 
-/// Serves until nobody needs it.
+/// Serves until idle.
 pub fn run(root: PathBuf) -> Result<(), ServiceError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -148,12 +148,12 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
         authorizer: Authorizer::new(&connection).await?,
         objects: tokio::sync::Mutex::default(),
         calls: AtomicUsize::new(0),
-        begun: Instant::now(),
+        started: Instant::now(),
         last_call: AtomicU64::new(0),
         changed: Notify::new(),
     });
     shared.core.finish().await;
-    // A commit that a reboot has overtaken goes back before anybody can confirm it.
+    // A commit whose deadline is of an earlier boot is rolled back before it can be confirmed.
     shared.core.expire().await;
     let server = connection.object_server();
     server.at(OBJECT_PATH, Guarded::new(Manager(shared.clone()), shared.clone())).await?;
@@ -167,7 +167,7 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
         let changed = shared.changed.notified();
         let idle = shared.idle_at();
         let waits = shared.core.waiting().map(|waiting| match waiting.left() {
-            // A rollback that has failed, on a disk that is full say, is tried again.
+            // A failed rollback, on a full disk for example, is retried.
             0 => tried.map_or_else(Instant::now, |tried| tried + RETRY_INTERVAL),
             left => Instant::now() + Duration::from_secs(left).min(CHECK_INTERVAL),
         });
@@ -190,15 +190,17 @@ async fn serve(root: PathBuf) -> Result<(), ServiceError> {
     Ok(())
 }
 
-/// Gives the name back first: the next call starts the next service. Calls that have come before are answered.
+/// Releases the name first, so that the next call activates a new service. Calls that came before are
+/// answered.
 async fn leave(connection: &Connection, shared: &Shared) {
     if let Err(error) = connection.release_name(BUS_NAME).await {
-        tracing::warn!("{BUS_NAME} cannot be given back: {error}");
+        tracing::warn!("cannot release {BUS_NAME}: {error}");
     }
     let answered = async {
         loop {
             let changed = shared.changed.notified();
-            // What the bus had sent before it took the name back lies in the socket: one turn of the loop for each message.
+            // Messages that the bus sent before it released the name are in the socket: one iteration for
+            // each.
             let quiet = tokio::time::timeout(Duration::from_millis(100), connection.monitor_activity())
                 .await
                 .is_err();
@@ -211,6 +213,6 @@ async fn leave(connection: &Connection, shared: &Shared) {
         }
     };
     if tokio::time::timeout(DRAIN_TIMEOUT, answered).await.is_err() {
-        tracing::error!("a call has not ended within {} s", DRAIN_TIMEOUT.as_secs());
+        tracing::error!("a call timed out after {} s", DRAIN_TIMEOUT.as_secs());
     }
 }

@@ -1,7 +1,9 @@
-//! What is committed, what runs, and what the next reload would have, as one value: each change makes a new one or is refused.
-//! Nothing here does I/O.
+//! The committed, the running and the candidate configuration as one value. Each change makes a new value
+//! or is rejected.
+//! No I/O.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -14,133 +16,84 @@ use crate::config::changes::{
 use crate::config::{Config, Instances, TemplateName, Text, Value};
 use crate::port::{GroupName, PortName};
 
-/// Bytes of all changes as a file, half of what is read of one.
+/// Bytes of all changes as a file: half of the limit of a file.
 pub(super) const MAX_TEXT: usize = 512 * 1024;
 
-/// Why a change is refused.
+/// Why a change is rejected.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejected {
-    /// A key that there is not.
     #[error("{0}")]
     Path(#[from] PathError),
-    /// A value that the key does not take.
     #[error("{key} = {value}: {reason}")]
-    Value {
-        /// The key.
-        key: String,
-        /// As TOML writes it.
-        value: String,
-        /// What is wrong, and what would be right.
-        reason: String,
-    },
-    /// The whole would be wrong.
+    Value { key: String, value: String, reason: String },
     #[error("{0}")]
     Whole(String),
-    /// What would run would be wrong, though all changes together are not.
+    /// The running configuration would be invalid, although all changes together are valid.
     #[error(
-        "{0}\nwhat is not reloaded yet would mend that: reload that first, or commit, which reloads everything together"
+        "{0}\na change that is not reloaded yet would fix that: reload it first, or use `commit`, which reloads all changes"
     )]
     Part(String),
-    /// The committed file is wrong.
-    #[error("the committed configuration is wrong, mend it first: {0}")]
+    #[error("the committed configuration is invalid, fix it first: {0}")]
     Committed(String),
-    /// No such port.
     #[error("{0}")]
     NoPort(String),
-    /// There is one.
-    #[error("there is a port {0} already")]
+    #[error("there already is a port {0}")]
     IsThere(PortName),
-    /// No such group of ports.
     #[error("there is no group {0}")]
     NoGroup(GroupName),
-    /// No such template.
     #[error("there is no template {0}")]
     NoTemplate(TemplateName),
-    /// Ports are like it.
     #[error(
-        "template {template} is in use by {ports}: give them another one, or unset like there, before it is removed"
+        "template {template} is used by {ports}: unset like there, or set another template, before it is removed"
     )]
-    TemplateInUse {
-        /// The template.
-        template: TemplateName,
-        /// The first ones, and how many more.
-        ports: String,
-    },
-    /// It has another name as soon as that is reloaded.
-    #[error(
-        "the port that runs as {0} is renamed or removed by a change that is not reloaded: reload it first"
-    )]
+    TemplateInUse { template: TemplateName, ports: String },
+    #[error("port {0} is renamed or removed by a change that is not reloaded: reload it first")]
     InUse(PortName),
-    /// It has that name.
-    #[error("{0} is called so already")]
+    #[error("the port is already named {0}")]
     SameName(PortName),
-    /// It would get a device of that name.
-    #[error("{0} is the name of a tty that is plugged in ({path}), and {1} is another device: use another name", path = .2.display())]
+    #[error("{0} is a tty that is plugged in ({path}), but {1} has another device: use another name", path = .2.display())]
     TtyName(PortName, PortName, std::path::PathBuf),
-    /// Somebody else was faster.
-    #[error("{key} was changed by {who} at {when} meanwhile (revision {revision}): look again")]
-    Stale {
-        /// The key.
-        key: String,
-        /// Who.
-        who: String,
-        /// When, local time.
-        when: String,
-        /// What it is now.
-        revision: u64,
-    },
-    /// A revision of another day.
-    #[error("revision {asked} is not known here, it is {revision} now: look again")]
-    Unknown {
-        /// What the caller thought.
-        asked: u64,
-        /// What it is.
-        revision: u64,
-    },
-    /// Too many.
     #[error(
-        "{MAX_CHANGES} changes are pending, and together they may be {MAX_TEXT} bytes: commit or revert first"
+        "{key} was changed by {who} at {when} in the meantime (revision {revision}): review it and retry"
+    )]
+    Stale { key: String, who: String, when: String, revision: u64 },
+    #[error("revision {requested} is unknown, the current one is {revision}: review the changes and retry")]
+    Unknown { requested: u64, revision: u64 },
+    #[error(
+        "expected at most {MAX_CHANGES} pending changes of together at most {MAX_TEXT} bytes: commit or revert first"
     )]
     TooMany,
-    /// Edited by hand meanwhile.
     #[error("{}", .0.join("\n"))]
     Conflicts(Vec<String>),
-    /// Not to be committed alone: its table is another administrator's change.
+    /// Cannot be committed alone: it needs another administrator's change of its table.
     #[error(
-        "{key} depends on {table}, which {who} has changed and not committed: let {who} commit first, or take the changes of all by `commit`"
+        "{key} depends on {table}, which {who} changed and did not commit: let {who} commit first, or use `commit` for all changes"
     )]
-    Depends {
-        /// The key.
-        key: String,
-        /// The port or rule.
-        table: String,
-        /// Whose change that is.
-        who: String,
-    },
-    /// Not to be committed alone: the whole would be wrong.
+    Depends { key: String, table: String, who: String },
     #[error(
-        "without the changes of others yours would be wrong: {0}\nlet them commit first, or take the changes of all by `commit`"
+        "without the changes of other users yours would be invalid: {0}\nlet them commit first, or use `commit` for all changes"
     )]
     Alone(String),
 }
 
-/// The change that the revision counts.
+/// The change that made the current revision.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Last {
     /// Its key.
     pub key: String,
-    /// Who.
+    /// User name.
     pub who: String,
-    /// When.
+    /// Time.
     pub when: Timestamp,
 }
 
-/// Who changes something, and when.
+/// Author and time of a change.
 #[derive(Debug, Clone)]
 pub struct Author {
     /// User name.
     pub who: String,
-    /// Now.
+    /// Time.
     pub when: Timestamp,
 }
 
@@ -149,29 +102,32 @@ pub struct Author {
 pub struct State {
     /// The committed text and its file.
     pub committed: Text,
-    /// Reloaded and not committed.
+    /// Changes that were reloaded but not committed.
     pub running: Changes,
-    /// Not even reloaded.
+    /// Changes that were not reloaded.
     pub candidate: Changes,
-    /// Goes up with each change.
+    /// Incremented with each change.
     pub revision: u64,
     /// The last change.
     pub last: Option<Last>,
-    /// What is wrong with the committed file; the text is then that of the last good one.
+    /// The error in the committed file; `committed` is then the last good one.
     pub fault: Option<String>,
-    /// As committed.
+    /// The committed text, parsed.
     pub committed_config: Config,
-    /// As it runs.
+    /// The running configuration.
     pub running_config: Config,
-    /// As the next reload would have it.
+    /// The configuration after a reload.
     pub candidate_config: Config,
     pub(super) running_text: String,
-    /// Which ports run in units of another name.
+    /// All uncommitted changes, computed when they are first needed.
+    pending: OnceLock<Changes>,
+    /// Ports that run in units of another name.
     pub instances: Instances,
 }
 
 impl State {
-    /// Lays the changes over the text. Those that do not fit any more, because the text was edited, stay as changes and do not count.
+    /// Applies the changes to the text. Changes that no longer fit because the text was edited are kept,
+    /// but have no effect.
     pub fn new(
         committed: Text,
         fault: Option<String>,
@@ -202,19 +158,20 @@ impl State {
             running_config,
             candidate_config,
             running_text,
+            pending: OnceLock::new(),
             instances: Instances::default(),
         }
     }
 
-    /// Some ports run in units of another name.
+    /// Sets the units of renamed ports.
     pub fn with_instances(mut self, instances: Instances) -> Self {
         self.running_config.take_instances(instances.clone());
         self.instances = instances;
         self
     }
 
-    /// Without names that are in force already: a service that is killed between the files of what runs and of what is not reloaded
-    /// leaves a port's new name in both.
+    /// Drops renames that are in effect already: a service that is killed between writing the running and the
+    /// candidate file leaves the new name of a port in both.
     pub fn without_done_renames(mut self) -> Self {
         let is_there = |name: &PortName| stated(&self.running_text, &KeyPath::table(name.clone())).is_some();
         let done: Vec<_> = self
@@ -230,28 +187,28 @@ impl State {
         Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
     }
 
-    /// The same changes over another committed text.
+    /// The same changes on another committed text.
     pub fn over(&self, committed: Text, fault: Option<String>) -> Self {
         let Self { running, candidate, revision, last, instances, .. } = self.clone();
         Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
     }
 
-    /// Refuses a caller who has not seen the last change.
-    pub fn check_revision(&self, asked: u64) -> Result<(), Rejected> {
-        match (asked, &self.last) {
+    /// Rejects the call of a client that has not seen the last change.
+    pub fn check_revision(&self, requested: u64) -> Result<(), Rejected> {
+        match (requested, &self.last) {
             (0, _) => Ok(()),
-            (asked, _) if asked == self.revision => Ok(()),
-            (asked, Some(last)) if asked < self.revision => Err(Rejected::Stale {
+            (requested, _) if requested == self.revision => Ok(()),
+            (requested, Some(last)) if requested < self.revision => Err(Rejected::Stale {
                 key: last.key.clone(),
                 who: last.who.clone(),
                 when: crate::system::clock::clock(last.when),
                 revision: self.revision,
             }),
-            (asked, _) => Err(Rejected::Unknown { asked, revision: self.revision }),
+            (requested, _) => Err(Rejected::Unknown { requested, revision: self.revision }),
         }
     }
 
-    /// The changes of some tables run from now on.
+    /// Makes the changes of some tables run.
     pub fn reloaded(&self, which: impl Fn(&Scope) -> bool) -> Self {
         let both = self.with_both_names(which);
         let mut candidate = self.candidate.clone();
@@ -259,7 +216,7 @@ impl State {
         self.with_running(&taken, candidate)
     }
 
-    /// These changes run from now on, and no others of their tables.
+    /// Makes these changes run, and no others of their tables.
     pub fn reloaded_keys(&self, keys: &Changes) -> Self {
         let mut candidate = self.candidate.clone();
         let taken = candidate.take_keys(|path| keys.get(path).is_some());
@@ -282,14 +239,14 @@ impl State {
                 continue;
             }
             if path.key.is_none() {
-                // A table that comes or goes takes with it what was changed in it before.
+                // An added or removed table replaces earlier changes of its keys.
                 running.forget_table(&path.scope);
             }
             let is_committed = match (path.key, &change.new) {
                 (None, Some(_)) => false,
                 _ => {
                     change.new == stated(&committed.text, &running.origin(path))
-                        && !is_anew(&running, &path.scope)
+                        && !is_again(&running, &path.scope)
                 }
             };
             match is_committed {
@@ -300,7 +257,7 @@ impl State {
         Self::new(committed, fault, running, candidate, revision, last).with_instances(instances)
     }
 
-    /// A port that is renamed is reloaded under either of its names.
+    /// A renamed port is reloaded under either of its names.
     fn with_both_names(&self, which: impl Fn(&Scope) -> bool) -> impl Fn(&Scope) -> bool {
         let renames = self.candidate.renames();
         let mut named: BTreeSet<PortName> = BTreeSet::new();
@@ -312,42 +269,43 @@ impl State {
         move |scope| which(scope) || matches!(scope, Scope::Port(name) if named.contains(name))
     }
 
-    /// The ports that a reload renames: what each is called, and what it is to be called.
+    /// The ports that a reload renames: old and new names.
     pub fn renames(&self, which: impl Fn(&Scope) -> bool) -> BTreeMap<PortName, PortName> {
         let taken = self.candidate.clone().take(self.with_both_names(which));
         back(&taken.renames())
     }
 
-    /// The ports that are called otherwise once nothing is changed any more: what each is called, and what it is to be called.
+    /// The ports that get other names when all changes are reverted: current and resulting names.
     pub fn renamed_back(&self) -> BTreeMap<PortName, PortName> {
         self.running.renames()
     }
 
-    /// The same of a reload of these changes alone.
+    /// The ports that a reload of these changes renames.
     pub fn renames_of(&self, keys: &Changes) -> BTreeMap<PortName, PortName> {
         let taken = self.candidate.clone().take_keys(|path| keys.get(path).is_some());
         back(&taken.renames())
     }
 
-    /// How many changes are not committed. A name is one.
+    /// Number of uncommitted changes. A rename counts once.
     pub fn count(&self) -> usize {
         self.pending().count()
     }
 
-    /// Refuses what would run, if that is wrong: a TCP port may be given from one port to another by two changes, of which only one runs.
+    /// Rejects an invalid running configuration: one change may free a TCP port that another one takes, and
+    /// only one of them runs.
     pub fn check_running(&self) -> Result<(), Rejected> {
         let text =
             self.running.apply(&self.committed.text).map_err(|error| Rejected::Part(error.to_string()))?;
         changes::candidate(&text).map(drop).map_err(Rejected::Part)
     }
 
-    /// Nothing is pending any more; the committed text is this.
+    /// Without pending changes, on this committed text.
     pub fn settled(&self, committed: Text) -> Self {
         Self::new(committed, None, Changes::default(), Changes::default(), self.revision, self.last.clone())
             .with_instances(self.instances.clone())
     }
 
-    /// The same, and whoever has looked before has to look again: changes of others may be gone.
+    /// Likewise, with a new revision: clients must review, since changes of other users may be gone.
     pub fn reverted(&self, committed: Text, author: &Author) -> Self {
         let mut next = self.settled(committed);
         if next.committed != self.committed || !self.pending().is_empty() {
@@ -358,37 +316,36 @@ impl State {
         next
     }
 
-    /// Every change that is not committed.
-    pub fn pending(&self) -> Changes {
-        let mut all = self.clone();
-        all.fault = None;
-        all.reloaded(|_| true).running
+    /// All uncommitted changes.
+    pub fn pending(&self) -> &Changes {
+        self.pending.get_or_init(|| self.reloaded(|_| true).running)
     }
 
-    /// The committed text with every change in it.
+    /// The committed text with all changes.
     pub fn merged(&self) -> Result<String, Rejected> {
         let text =
             self.pending().apply(&self.committed.text).map_err(|error| Rejected::Whole(error.to_string()))?;
         changes::candidate(&text).map_err(Rejected::Whole).map(|_| text)
     }
 
-    /// The keys that were changed here, and in the committed file by hand meanwhile: a sentence each.
+    /// The keys that were changed here and also edited in the committed file: one sentence each.
     pub fn conflicts(&self) -> Vec<String> {
-        self.conflicts_of(&self.pending())
+        self.conflicts_of(self.pending())
     }
 
-    /// Those of some changes.
+    /// Likewise, for some changes.
     pub fn conflicts_of(&self, changes: &Changes) -> Vec<String> {
         let shown =
             |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string);
         let pending = self.pending();
         let conflict = |(path, change): (&KeyPath, &Change)| {
             let now = stated(&self.committed.text, &pending.origin(path));
-            // Of a port that is made, that somebody else has made it too is no agreement: there may be anything in that one.
+            // If somebody else has created the same port in the file, the two still conflict: that one may
+            // have any keys.
             let agree = now == change.new && (path.key.is_some() || now.is_none());
             (now != change.old && !agree).then(|| {
                 format!(
-                    "{path} was edited in {} meanwhile: it says {} there, and {} has set {}: set it again, or revert",
+                    "{path} was edited in {} in the meantime: the file has {}, {} set {}: set it again, or revert",
                     self.committed.path.display(),
                     shown(&now),
                     change.who,
@@ -399,22 +356,24 @@ impl State {
         changes.iter().filter_map(conflict).collect()
     }
 
-    /// The ports of any of the three.
+    /// The ports of all three configurations.
     pub fn ports(&self) -> std::collections::BTreeSet<&PortName> {
         let configs = [&self.committed_config, &self.running_config, &self.candidate_config];
         configs.into_iter().flat_map(|config| config.ports.keys()).collect()
     }
 }
 
-/// Whether a port's table is made anew by these changes, or that of a template or rule: one that is taken out, and what is set after.
-pub(super) fn is_anew(changes: &Changes, scope: &Scope) -> bool {
+/// Whether these changes create the table of a port, template or trigger rule again: it is removed, and
+/// keys are set after that.
+pub(super) fn is_again(changes: &Changes, scope: &Scope) -> bool {
     let Some(name) = scope.port() else { return is_taken_out(changes, scope) };
     let table = changes.get(&KeyPath::table(name.clone()));
     table.is_some_and(|change| change.new.is_some() && change.renamed_from().is_none())
         || is_taken_out(changes, scope)
 }
 
-/// What runs of `from` is of `to` from now on, and is `from` of what is committed, or what that was called before.
+/// Moves the running changes of `from` to `to`. In the committed text the port is `from`, or the name that
+/// `from` was renamed from.
 fn rename(running: &mut Changes, from: &PortName, to: &PortName, taken: &Changes, committed: &str) {
     let (old, new) = (KeyPath::table(from.clone()), KeyPath::table(to.clone()));
     let Some(change) = taken.get(&new) else { return };
@@ -424,19 +383,19 @@ fn rename(running: &mut Changes, from: &PortName, to: &PortName, taken: &Changes
         Some(before) => before.renamed_from(),
     };
     match source {
-        // Called as it is committed.
+        // Its committed name.
         Some(source) if source == *to => drop(running.remove(&new)),
         Some(source) => running.insert(
             new.clone(),
             Change { old: stated(committed, &new), new: Some(changes::renamed(&source)), ..change.clone() },
         ),
-        // Made, and not committed yet.
+        // Created and not committed.
         None => running.insert(
             new.clone(),
             Change { old: stated(committed, &new), new: table.and_then(|table| table.new), ..change.clone() },
         ),
     }
-    // (Removed: what is committed under that name is another port by now, or none.)
+    // Removed: the committed name now belongs to another port, or to none.
     if let Some(was) = stated(committed, &old) {
         running.insert(old, Change { old: Some(was), new: None, ..change.clone() });
     }
@@ -451,173 +410,4 @@ fn is_taken_out(changes: &Changes, scope: &Scope) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Groups;
-
-    const TEXT: &str = "[ports.a]\nssh_port = 1001\nbaud = 9600 # slow\n[ports.b]\nssh_port = 1002\n";
-
-    fn text(text: &str) -> Text {
-        Text { text: text.to_owned(), path: "/etc/config.toml".into() }
-    }
-    fn state() -> State {
-        State::new(text(TEXT), None, Changes::default(), Changes::default(), 1, None)
-    }
-    fn alice() -> Author {
-        Author { who: "alice".to_owned(), when: Timestamp::UNIX_EPOCH }
-    }
-    fn name(port: &str) -> PortName {
-        port.parse().unwrap()
-    }
-    impl State {
-        fn to(&self, path: &str, value: impl Into<Value>) -> Self {
-            self.set(path.parse().unwrap(), Some(value.into()), &alice()).unwrap()
-        }
-    }
-
-    #[test]
-    fn a_change_is_tried_then_runs_then_is_committed() {
-        let tried = state().to("ports.a.baud", 300);
-        assert_eq!(tried.revision, 2);
-        assert_eq!(tried.candidate_config.ports[&name("a")].line.baud.get(), 300);
-        assert_eq!(tried.running_config, tried.committed_config);
-        let runs = tried.reloaded(|scope| *scope == Scope::Port(name("b")));
-        assert!(runs.running.is_empty());
-        let runs = tried.reloaded(|scope| *scope == Scope::Port(name("a")));
-        assert!(runs.candidate.is_empty());
-        assert_eq!(runs.running_config, tried.candidate_config);
-        assert_eq!(runs.merged().unwrap(), TEXT.replace("9600", "300"));
-    }
-
-    #[test]
-    fn what_is_set_back_is_no_change() {
-        let back = state().to("ports.a.baud", 300).to("ports.a.baud", 9600);
-        assert!(back.candidate.is_empty());
-        let back = state().to("ports.a.baud", 300).reloaded(|_| true).to("ports.a.baud", 9600);
-        assert_eq!((back.candidate.len(), back.pending().len()), (1, 0));
-        assert!(back.reloaded(|_| true).running.is_empty());
-    }
-
-    #[test]
-    fn a_wrong_change_is_refused_with_what_would_be_right() {
-        let refused = |path: &str, value: Value| {
-            path.parse()
-                .map_err(Rejected::from)
-                .and_then(|path| state().set(path, Some(value), &alice()))
-                .unwrap_err()
-                .to_string()
-        };
-        assert_eq!(
-            refused("ports.a.baud", "fast".into()),
-            "ports.a.baud = \"fast\": expected a number from 1 to 4294967295"
-        );
-        assert_eq!(refused("ports.a.boud", 1.into()), "boud: unknown key: did you mean baud?");
-        assert_eq!(
-            refused("ports.a.ssh_port", 1002.into()),
-            "ports.b.ssh_port = 1002: taken by ports.a.ssh_port; every listener needs a TCP port of its own"
-        );
-        assert_eq!(refused("ports.c.baud", 300.into()), "there is no port c: did you mean a or b?");
-        assert_eq!(refused("defaults.ssh_port", 1.into()), "ssh_port is of one port only: set it for a port");
-        assert_eq!(
-            refused("baud", 1.into()),
-            "\"baud\" is not a key: use server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
-        );
-    }
-
-    #[test]
-    fn ports_come_and_go() {
-        let made = state().create(&name("c"), &alice()).unwrap().to("ports.c.baud", 300);
-        assert!(made.create(&name("c"), &alice()).is_err());
-        assert!(made.remove(&name("c"), &alice()).unwrap().candidate.is_empty());
-        let gone = made.reloaded(|_| true).remove(&name("c"), &alice()).unwrap();
-        assert!(gone.running_config.ports.contains_key(&name("c")));
-        assert!(gone.reloaded(|_| true).running.is_empty());
-
-        let gone = state().remove(&name("a"), &alice()).unwrap();
-        assert!(!gone.candidate_config.ports.contains_key(&name("a")));
-        let anew = gone.create(&name("a"), &alice()).unwrap().to("ports.a.baud", 9600);
-        assert_eq!(anew.candidate_config.ports[&name("a")].ssh_port, None);
-        assert_eq!(anew.merged().unwrap(), "[ports.a]\nbaud = 9600\n[ports.b]\nssh_port = 1002\n");
-        assert_eq!(anew.reloaded(|_| true).merged(), anew.merged());
-    }
-
-    #[test]
-    fn an_edit_by_hand_merges_with_other_keys_and_conflicts_with_the_same() {
-        let tried = state().to("ports.a.baud", 300).reloaded(|_| true).to("ports.b.baud", 600);
-        let other = tried.over(text(&TEXT.replace("1001", "1003")), None);
-        assert_eq!(other.conflicts(), [""; 0]);
-        assert_eq!(other.running_config.ports[&name("a")].line.baud.get(), 300);
-        assert_eq!(
-            other.merged().unwrap(),
-            TEXT.replace("1001", "1003").replace("9600", "300") + "baud = 600\n"
-        );
-
-        let same = tried.over(text(&TEXT.replace("9600", "1200")), None);
-        assert_eq!(
-            same.conflicts(),
-            [
-                "ports.a.baud was edited in /etc/config.toml meanwhile: it says 1200 there, and alice has set 300: set it again, or revert"
-            ]
-        );
-        assert_eq!(same.to("ports.a.baud", 300).conflicts(), [""; 0]);
-    }
-
-    #[test]
-    fn a_part_that_would_be_wrong_is_not_reloaded() {
-        let renamed = state().remove(&name("a"), &alice()).unwrap().create(&name("c"), &alice()).unwrap();
-        let renamed = renamed.to("ports.c.ssh_port", 1001);
-        let part = renamed.reloaded(|scope| *scope == Scope::Port(name("c"))).check_running().unwrap_err();
-        assert!(part.to_string().contains("taken by ports.a.ssh_port"), "{part}");
-        let first = renamed.reloaded(|scope| *scope == Scope::Port(name("a")));
-        assert_eq!(first.check_running(), Ok(()));
-        assert_eq!(first.reloaded(|_| true).check_running(), Ok(()));
-    }
-
-    #[test]
-    fn a_port_that_somebody_has_made_by_hand_meanwhile_is_a_conflict_and_keeps_what_it_says() {
-        let made = state().create(&name("c"), &alice()).unwrap().to("ports.c.ssh_port", 1003);
-        let both = made.over(text(&format!("{TEXT}[ports.c]\ngroups = [\"netadmin\"]\n")), None);
-        assert_eq!(both.conflicts().len(), 1, "{:?}", both.conflicts());
-        let runs = both.reloaded(|_| true);
-        let Groups::Members(groups) = runs.running_config.ports[&name("c")].groups.clone().unwrap() else {
-            panic!()
-        };
-        assert_eq!(groups, ["netadmin"]);
-        // One that runs and is made again has nothing of what it was.
-        let again = made
-            .reloaded(|_| true)
-            .remove(&name("c"), &alice())
-            .unwrap()
-            .create(&name("c"), &alice())
-            .unwrap();
-        assert_eq!(again.candidate_config.ports[&name("c")].ssh_port, None);
-    }
-
-    #[test]
-    fn who_has_not_seen_a_revert_is_told_too() {
-        let reverted = state().to("ports.a.baud", 300).reverted(text(TEXT), &alice());
-        let stale = reverted.check_revision(2).unwrap_err().to_string();
-        assert!(stale.starts_with("the whole configuration was changed by alice at "), "{stale}");
-        assert_eq!(state().reverted(text(TEXT), &alice()).revision, 1);
-    }
-
-    #[test]
-    fn who_has_not_seen_the_last_change_is_told_whose_it_was() {
-        let changed = state().to("ports.a.baud", 300);
-        assert_eq!(changed.check_revision(0), Ok(()));
-        assert_eq!(changed.check_revision(2), Ok(()));
-        let stale = changed.check_revision(1).unwrap_err().to_string();
-        assert!(stale.starts_with("ports.a.baud was changed by alice at "), "{stale}");
-        assert!(stale.ends_with(" meanwhile (revision 2): look again"), "{stale}");
-    }
-
-    #[test]
-    fn nothing_is_changed_while_the_committed_file_is_wrong() {
-        let wrong = state().over(text(TEXT), Some("/etc/config.toml:3: no".to_owned()));
-        let refused = wrong.set("ports.a.baud".parse().unwrap(), Some(300.into()), &alice()).unwrap_err();
-        assert_eq!(
-            refused.to_string(),
-            "the committed configuration is wrong, mend it first: /etc/config.toml:3: no"
-        );
-    }
-}
+mod tests;

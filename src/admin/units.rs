@@ -1,5 +1,5 @@
-//! systemd as this service uses it (`man org.freedesktop.systemd1`): start, stop, restart, read the units again, and which
-//! ports run. A polkit rule lets `_console-admin` do this with its own units and nothing else.
+//! Calls to systemd (org.freedesktop.systemd1(5)): start, stop and restart units, daemon-reload, list active
+//! ports. A polkit rule allows `_console-admin` this for its own units only.
 
 use std::collections::BTreeSet;
 use std::pin::pin;
@@ -10,51 +10,43 @@ use thiserror::Error;
 use zbus::{Connection, ObjectPath, OwnedObjectPath};
 
 use super::apply::Step;
-use super::port_move::instance_of;
 use crate::port::PortName;
 
-/// For one job: a port takes at most 15 s to stop, and as long again behind its socket; a start waits for the device's driver.
+/// For one job: a port takes at most 15 s to stop, and as long again for its socket; a start waits for the
+/// device's driver.
 const JOB_TIMEOUT: Duration = Duration::from_secs(60);
-/// For an answer to a question, and for generators to run: systemd gives these 90 s.
+/// For a reply, and for generators to run: systemd limits these to 90 s.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(100);
 
-/// What systemd did not do.
+/// A failed call to systemd.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum UnitsError {
-    /// polkit has not said yes, or is not there.
-    #[error("systemd refuses {0}: {1}")]
+    #[error("systemd denied {0}: {1}")]
     Denied(String, String),
-    /// It tried, and it failed.
-    #[error("{0} has failed: {1}")]
+    #[error("{0} failed: {1}")]
     Failed(String, String),
-    /// No answer.
-    #[error("{what} has not ended within {n} s", n = .limit.as_secs())]
-    Slow {
-        /// What was asked.
-        what: String,
-        /// How long was waited.
-        limit: Duration,
-    },
-    /// The bus.
+    #[error("{what} timed out after {n} s", n = .limit.as_secs())]
+    Slow { what: String, limit: Duration },
     #[error("{0}: {1}")]
     Bus(String, zbus::Error),
 }
 
 impl UnitsError {
-    /// Nothing was done, because it is not allowed.
+    /// Whether polkit denied it, so that nothing was done.
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Denied(..))
     }
 
     fn of(what: &str, error: zbus::Error) -> Self {
         match &error {
-            zbus::Error::MethodError(name, said, _) => {
-                let said = said.clone().unwrap_or_else(|| name.to_string());
+            zbus::Error::MethodError(name, printed, _) => {
+                let printed = printed.clone().unwrap_or_else(|| name.to_string());
                 let denied = ["AccessDenied", "InteractiveAuthorizationRequired", "AuthFailed"];
-                // One that polkit could not be asked about bears the name of what is wrong with polkit.
-                match denied.iter().any(|end| name.as_str().ends_with(end)) || said.contains("polkit") {
-                    true => Self::Denied(what.to_owned(), said),
-                    false => Self::Failed(what.to_owned(), said),
+                // If polkit cannot be asked, the error has the name of polkit's own failure.
+                match denied.iter().any(|end| name.as_str().ends_with(end)) || printed.contains("polkit") {
+                    true => Self::Denied(what.to_owned(), printed),
+                    false => Self::Failed(what.to_owned(), printed),
                 }
             }
             _ => Self::Bus(what.to_owned(), error),
@@ -81,12 +73,11 @@ trait Systemd {
     fn job_removed(&self, id: u32, job: ObjectPath<'_>, unit: &str, result: &str) -> zbus::Result<()>;
 }
 
-/// What came of a start that is not waited for.
+/// Result of a start that is not waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
-    /// systemd starts it.
     Started,
-    /// It runs since an earlier start.
+    /// The unit is still running since an earlier start.
     StillRuns,
 }
 
@@ -95,26 +86,28 @@ pub enum Begun {
 pub struct Units(SystemdProxy<'static>);
 
 impl Units {
-    /// Nothing is asked yet.
     pub async fn new(bus: &Connection) -> zbus::Result<Self> {
         let proxy = SystemdProxy::builder(bus).cache_properties(zbus::proxy::CacheProperties::No);
         Ok(Self(proxy.build().await?))
     }
 
-    /// `systemctl daemon-reload`
     pub async fn daemon_reload(&self) -> Result<(), UnitsError> {
         let what = "systemctl daemon-reload";
         bounded(what, REPLY_TIMEOUT, self.0.reload()).await?.map_err(|error| UnitsError::of(what, error))
     }
 
-    /// Does it and waits for its end.
     pub async fn step(&self, step: &Step) -> Result<(), UnitsError> {
-        let what = step.to_string();
-        bounded(&what, JOB_TIMEOUT, self.job(&what, step)).await?
+        self.step_within(step, JOB_TIMEOUT).await
     }
 
-    /// Starts a unit and does not wait for its end: it may take as long as it likes. One that still runs is left alone: systemd would
-    /// answer that it is started, and start nothing.
+    /// The same with another limit, for a unit that takes its time.
+    pub async fn step_within(&self, step: &Step, limit: Duration) -> Result<(), UnitsError> {
+        let what = step.to_string();
+        bounded(&what, limit, self.job(&what, step)).await?
+    }
+
+    /// Starts a unit without waiting for its end, which may take any time. A unit that is still running is
+    /// left alone: systemd would report success and start nothing.
     pub async fn begin(&self, unit: &str) -> Result<Begun, UnitsError> {
         let what = format!("systemctl start --no-block {unit}");
         let patterns = [unit];
@@ -124,20 +117,20 @@ impl Units {
         if !running.is_empty() {
             return Ok(Begun::StillRuns);
         }
-        let begun = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
-        begun.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
+        let started = bounded(&what, REPLY_TIMEOUT, self.0.start_unit(unit, "replace")).await?;
+        started.map(|_| Begun::Started).map_err(|error| UnitsError::of(&what, error))
     }
 
     async fn job(&self, what: &str, step: &Step) -> Result<(), UnitsError> {
         let of = |error| UnitsError::of(what, error);
-        // Listened for first: a job may end before its number is known.
+        // Subscribed before the call: a job may end before its number is known.
         let mut ended = self.0.receive_job_removed().await.map_err(of)?;
         self.0.subscribe().await.or_else(already).map_err(of)?;
         let begin = async {
             match step {
                 Step::Start(unit) => self.0.start_unit(unit, "replace").await.map(Some),
                 Step::Stop(unit) => match self.0.stop_unit(unit, "replace").await {
-                    // What systemd does not know does not run.
+                    // A unit that systemd does not know is not running.
                     Err(zbus::Error::MethodError(name, ..)) if name.as_str().ends_with(".NoSuchUnit") => {
                         Ok(None)
                     }
@@ -146,7 +139,8 @@ impl Units {
                 Step::Restart(unit) => self.0.restart_unit(unit, "replace").await.map(Some),
             }
         };
-        // Read while the answer is awaited, which polkit may delay: zbus stops reading from the bus, answers too, once 64 signals wait.
+        // Signals are read while waiting for the reply, which polkit may delay: zbus stops reading, replies
+        // included, after 64 queued signals.
         let (mut begin, mut early) = (pin!(begin), Vec::new());
         let job = loop {
             tokio::select! {
@@ -170,15 +164,15 @@ impl Units {
                 };
             }
         }
-        Err(UnitsError::Failed(what.to_owned(), "the bus has gone".to_owned()))
+        Err(UnitsError::Failed(what.to_owned(), "the connection to the bus was closed".to_owned()))
     }
 
-    /// The instances of the ports whose process runs, or is about to.
+    /// Instances of the ports whose service is active or activating.
     pub async fn active(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         self.ports_of(&["active", "activating", "reloading", "deactivating"], &["console@*.service"]).await
     }
 
-    /// The instances of the ports of which a socket is active.
+    /// Instances of the ports with an active socket.
     pub async fn open(&self) -> Result<BTreeSet<PortName>, UnitsError> {
         self.ports_of(&["active"], &["console@*.socket", "console-attach@*.socket"]).await
     }
@@ -188,11 +182,11 @@ impl Units {
         let listed = self.0.list_units_by_patterns(states, patterns);
         let listed =
             bounded(&what, REPLY_TIMEOUT, listed).await?.map_err(|error| UnitsError::of(&what, error))?;
-        Ok(listed.into_iter().filter_map(|row| instance_of(&row.0)).collect())
+        Ok(listed.into_iter().filter_map(|row| PortName::of_unit(&row.0)).collect())
     }
 }
 
-/// That we are subscribed already is no fault.
+/// Being subscribed already is no error.
 fn already(error: zbus::Error) -> zbus::Result<()> {
     match &error {
         zbus::Error::MethodError(name, ..) if name.as_str().ends_with(".AlreadySubscribed") => Ok(()),

@@ -1,4 +1,4 @@
-//! Values of the configuration as D-Bus has them, and back.
+//! Converts configuration values to and from D-Bus.
 
 use zbus::{OwnedVariant, Variant};
 
@@ -6,12 +6,12 @@ use super::bus::Keys;
 use crate::config::Value;
 use crate::config::keys::Key;
 
-/// Characters of a text that are taken; the longest value is a path of 1024.
+/// Characters of a string that are accepted; the longest value is a path of 1024 bytes.
 const MAX_TEXT: usize = 4096;
-/// Elements of a list that are taken: a group of ports has at most so many, another list 32.
+/// Elements of an array that are accepted: the limit of a group of ports; other lists have 32.
 const MAX_LIST: usize = 1024;
 
-/// A value from the bus. Numbers of every width are numbers; `None` if no key takes such a thing.
+/// A value from the bus. Integers of every width are numbers; `None` for types that no key has.
 pub fn from_bus(value: &Variant<'_>) -> Option<Value> {
     Some(match value {
         Variant::Bool(flag) => Value::Boolean(*flag),
@@ -31,7 +31,7 @@ pub fn from_bus(value: &Variant<'_>) -> Option<Value> {
     })
 }
 
-/// A value for the bus: numbers as `u`, which holds every number that a key takes, and lists as `as`.
+/// A value for the bus: numbers as `u`, which holds every number of a key, and lists as `as`.
 pub fn to_bus(value: &Value) -> Option<OwnedVariant> {
     let variant = match value {
         Value::Boolean(flag) => Variant::from(*flag),
@@ -45,7 +45,7 @@ pub fn to_bus(value: &Value) -> Option<OwnedVariant> {
     OwnedVariant::try_from(variant).ok()
 }
 
-/// Every key of a table that has a value, by its name with `prefix` before it.
+/// Adds every key of a table that has a value, with `prefix` before its name.
 pub fn keys<T>(table: &'static [Key<T>], from: &T, prefix: &str, to: &mut Keys) {
     for key in table {
         if let Some(value) = key.get(from).as_ref().and_then(to_bus) {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_key_says_comes_back_from_the_bus_as_it_was() {
+    fn a_value_survives_the_bus_in_both_directions() {
         let list = Value::Array(vec!["[::]".into(), "127.0.0.1".into()]);
         for value in [true.into(), 115_200.into(), "text".into(), list, Value::Array(Vec::new())] {
             assert_eq!(from_bus(&to_bus(&value).unwrap()), Some(value));

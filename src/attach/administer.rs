@@ -1,4 +1,4 @@
-//! What an administrator asks of a port that runs: apply the configuration, send a break, end somebody's sessions.
+//! Requests of administrators to a running port: apply the configuration, send a break, disconnect a user.
 
 use std::time::Duration;
 
@@ -9,12 +9,15 @@ use super::server::Server;
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, LineState};
 use crate::session::plain;
 
-/// For the line to begin a break. Before it stands at most what its queue holds, which a stuck line has to throw away.
+/// Timeout of the beginning of a break. Before it is at most one queue of input, which a stuck device makes the hub discard.
 const LINE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For the service to apply the configuration, and for the driver to say what it made of it.
+/// Timeout of applying the configuration, driver included.
 const APPLY_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Asks the service to read the configuration again; the answer is what could not be as it says, or why nothing was done.
+/// Characters of a note that are kept: a line of a log that a user reads on a terminal.
+const MAX_NOTE_CHARACTERS: usize = 500;
+
+/// Makes the service apply the configuration again. The answer is what is not in effect, or why nothing was done.
 pub type Apply = oneshot::Sender<Result<Vec<String>, String>>;
 
 impl Server {
@@ -27,9 +30,9 @@ impl Server {
         match tokio::time::timeout(APPLY_TIMEOUT, asked).await {
             Ok(Some(Ok(remarks))) => Reply::Applied(remarks),
             Ok(Some(Err(why))) => Reply::Refused(why),
-            Ok(None) => Reply::Refused(format!("{} is ending", self.console.name())),
+            Ok(None) => Reply::Refused(format!("{} is shutting down", self.console.name())),
             Err(_) => Reply::Refused(format!(
-                "{} has not applied it within {} s",
+                "{} did not apply the configuration within {} s",
                 self.console.name(),
                 APPLY_TIMEOUT.as_secs()
             )),
@@ -40,45 +43,55 @@ impl Server {
         let name = &self.console.name();
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return Reply::Refused(format!("a break of {milliseconds} ms: expected {shortest} to {longest}"));
+            return Reply::Refused(format!(
+                "invalid break of {milliseconds} ms: expected {shortest} to {longest}"
+            ));
         }
         let line = self.console.hub.line().borrow().clone();
         if !matches!(line, LineState::Open(_)) {
-            return Reply::Refused(format!("no break to {name}: {line}"));
+            return Reply::Refused(format!("cannot send a break to {name}: {line}"));
         }
         let input = self.console.hub.input();
         let length = Duration::from_millis(milliseconds.into());
-        let news = format!("break of {milliseconds} ms by {}", plain(&by));
-        let (wanted, mut events) = self.console.hub.break_while_heard(length, by);
+        let notice = format!("break of {milliseconds} ms by {}", plain(&by));
+        let (request, mut events) = self.console.hub.break_while_heard(length, by);
         let sent = async {
-            input.send(wanted).await.map_err(|_| format!("{name} is ending"))?;
+            input.send(request).await.map_err(|_| format!("{name} is shutting down"))?;
             match events.recv().await {
                 Some(BreakEvent::Failed(why)) => Err(format!("{name}: {why}")),
                 Some(BreakEvent::Begun | BreakEvent::Ended) => Ok(()),
-                None => Err(format!("no break to {name}: its device has gone")),
+                None => Err(format!("cannot send a break to {name}: the device was unplugged")),
             }
         };
         match tokio::time::timeout(LINE_TIMEOUT, sent).await {
             Ok(Ok(())) => {
-                self.console.roster().tell_all(None, &news);
+                self.console.roster().notify_all(None, &notice);
                 let console = self.console.clone();
-                // Not waited for here: a break may be longer than an administrator's patience.
+                // Not awaited here: a break may be longer than the client waits for the reply.
                 tokio::spawn(async move {
                     if let Some(BreakEvent::Failed(why)) = events.recv().await {
-                        console.roster().tell_all(None, &why);
+                        console.roster().notify_all(None, &why);
                     }
                 });
                 Reply::Done
             }
             Ok(Err(why)) => Reply::Refused(why),
-            Err(_) => Reply::Refused(format!("no break to {name}: its line takes nothing")),
+            Err(_) => Reply::Refused(format!("cannot send a break to {name}: the device takes no input")),
         }
+    }
+
+    /// Records an event of console-admin's, such as a power command.
+    pub(super) fn note(&self, text: &str) -> Reply {
+        let text: String = plain(text).chars().take(MAX_NOTE_CHARACTERS).collect();
+        self.console.hub.note(text.clone());
+        self.console.roster().notify_all(None, &text);
+        Reply::Done
     }
 
     pub(super) fn disconnect(&self, user: &str, by: &str) -> Reply {
         let why = format!("disconnected by {}", plain(by));
-        let count = self.console.roster().dismiss(user, &why);
-        tracing::info!(console_user = user, "{count} sessions of {user:?} ended by {by:?}");
+        let count = self.console.roster().disconnect(user, &why);
+        tracing::info!(console_user = user, "{by:?} disconnected {count} sessions of {user:?}");
         Reply::Disconnected(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }

@@ -1,4 +1,4 @@
-//! The caller's end of the local socket: what `consolectl` does.
+//! The client's end of the local socket, for `consolectl`.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -18,54 +18,54 @@ use crate::printable::visible;
 use crate::session::Options;
 use crate::system::message::{MessageError, receive, receive_async, send, send_async};
 
-/// For a port to answer. One that sleeps is started first.
+/// Timeout of a reply. An idle port is started first.
 pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a port cannot be used from here.
+/// Errors of the local socket.
 #[derive(Debug, Error)]
 pub enum AttachError {
-    /// No socket: no such port, or nothing serves it.
-    #[error("{port} is not served here: `doctor {port}` says why")]
+    /// No socket: no such port, or its units are not running.
+    #[error("{port} is not running; for the reason run `doctor {port}`")]
     NotServed {
         /// The port.
         port: PortName,
         /// Its socket.
         path: String,
     },
-    /// There is a socket, but it cannot be reached.
-    #[error("{port} cannot be reached at {path}: {source}")]
+    /// The connection to the socket failed.
+    #[error("cannot connect to {port} at {path}: {source}")]
     Unreachable {
         /// The port.
         port: PortName,
         /// Its socket.
         path: String,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// Something holds the socket, and says nothing.
-    #[error("{0} has not answered within {n} s", n = REPLY_TIMEOUT.as_secs())]
+    /// The process that has the socket does not reply.
+    #[error("no response from {0} within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent(PortName),
-    /// The port's own words.
+    /// The port's own message.
     #[error("{0}")]
     Refused(String),
-    /// The conversation failed.
+    /// A message could not be sent or received.
     #[error("{0}: {1}")]
     Message(PortName, MessageError),
-    /// The port has ended the session; why, it has said on the terminal or on standard error.
-    #[error("{0} has ended the session")]
+    /// The port closed the session; it has printed the reason on the terminal or on standard error.
+    #[error("{0} closed the session")]
     Closed(PortName),
-    /// Somebody else writes, or the device has gone; why, the port has said on the terminal or on standard error.
-    #[error("{0} has not been sent all of the input")]
+    /// Input was discarded; the port has printed the reason on the terminal or on standard error.
+    #[error("not all of the input was sent to {0}")]
     Unsent(PortName),
-    /// The port has gone without a word.
-    #[error("the connection to {0} has broken")]
+    /// The connection ended without a reason.
+    #[error("connection to {0} lost")]
     Broken(PortName),
     /// The socket, or the caller's own terminal or pipe, failed.
-    #[error("the session has failed: {0}")]
+    #[error("session failed: {0}")]
     Failed(#[from] io::Error),
 }
 
-/// Asks how a port does.
+/// Requests the state of a port.
 pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError> {
     match ask(runtime_dir, port, &Request::Status)? {
         (Reply::Status(status), _) => Ok(status),
@@ -73,23 +73,22 @@ pub fn status(runtime_dir: &Path, port: &PortName) -> Result<Status, AttachError
     }
 }
 
-/// What came of a command at a port.
+/// Result of a command at a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ran {
     /// Its exit code.
     pub status: u8,
-    /// Whether the port has said something beside its output.
-    pub remarked: bool,
+    /// Whether the port has printed notices beside the output.
+    pub had_notices: bool,
 }
 
-/// Does a command at a port: what it says goes to `shown`, by whole lines if it is `log` or `grep`, and what the port says beside that
-/// to `asides`, fit for a terminal.
+/// Runs a command at a port. Output goes to `output`, in whole lines for `log` and `grep`, and notices to `notices`, printable.
 pub fn run(
     runtime_dir: &Path,
     port: &PortName,
     command: Command,
-    shown: &mut dyn Write,
-    asides: &mut dyn Write,
+    output: &mut dyn Write,
+    notices: &mut dyn Write,
 ) -> Result<Ran, AttachError> {
     let mut stream = match ask(runtime_dir, port, &Request::Run(command))? {
         (Reply::Connected, stream) => stream,
@@ -97,11 +96,11 @@ pub fn run(
     };
     let mut frames = Frames::default();
     let mut buffer = [0; 32 * 1024];
-    let mut remarked = false;
+    let mut had_notices = false;
     loop {
-        match show(&mut frames, shown, asides, &mut remarked)? {
-            Some(Over::Exit(status)) => return Ok(Ran { status, remarked }),
-            Some(over) => return ended(Some(over), port).map(|()| Ran { status: 0, remarked }),
+        match receive_frames(&mut frames, output, notices, &mut had_notices)? {
+            Some(SessionEnd::Exit(status)) => return Ok(Ran { status, had_notices }),
+            Some(end) => return result_of(Some(end), port).map(|()| Ran { status: 0, had_notices }),
             None => {}
         }
         match stream.read(&mut buffer)? {
@@ -111,10 +110,10 @@ pub fn run(
     }
 }
 
-/// For the next rate: longer than a port listens for anything at all.
+/// Timeout of each rate: longer than a port waits for output.
 const AUTOBAUD_RATE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Has a port listen at the usual rates, and hands on what was heard at each. Dropped, it ends that.
+/// Has a port read from its device at the usual rates, and reports each result. Ends that when dropped.
 pub async fn autobaud(
     runtime_dir: &Path,
     port: &PortName,
@@ -136,7 +135,7 @@ pub async fn autobaud(
     }
 }
 
-/// Has a port that runs read the configuration again and apply it: what could not be as it says, a sentence each.
+/// Makes a running port apply its configuration again. Returns a sentence for each part that is not in effect.
 pub fn apply(runtime_dir: &Path, port: &PortName) -> Result<Vec<String>, AttachError> {
     match ask(runtime_dir, port, &Request::Apply)? {
         (Reply::Applied(remarks), _) => Ok(remarks),
@@ -144,7 +143,15 @@ pub fn apply(runtime_dir: &Path, port: &PortName) -> Result<Vec<String>, AttachE
     }
 }
 
-/// Sends a break, as one of `by`.
+/// Begins a session without a terminal: what the caller writes goes to the device, and [`Frames`] come back.
+pub fn open(runtime_dir: &Path, port: &PortName, options: Options) -> Result<UnixStream, AttachError> {
+    match ask(runtime_dir, port, &Request::Connect { terminal: false, options })? {
+        (Reply::Connected, stream) => Ok(stream),
+        (reply, _) => Err(unexpected(port, reply)),
+    }
+}
+
+/// Sends a break in the name of `by`.
 pub fn send_break(
     runtime_dir: &Path,
     port: &PortName,
@@ -158,7 +165,15 @@ pub fn send_break(
     }
 }
 
-/// Ends the sessions of a user, who is told `by` whom: how many.
+/// Records an event in the port's log and notifies its sessions.
+pub fn note(runtime_dir: &Path, port: &PortName, text: &str) -> Result<(), AttachError> {
+    match ask(runtime_dir, port, &Request::Note { text: text.to_owned() })? {
+        (Reply::Done, _) => Ok(()),
+        (reply, _) => Err(unexpected(port, reply)),
+    }
+}
+
+/// Disconnects a user, who is told `by` whom. Returns the number of sessions.
 pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> Result<u32, AttachError> {
     let request = Request::Disconnect { user: user.to_owned(), by: by.to_owned() };
     match ask(runtime_dir, port, &request)? {
@@ -170,12 +185,12 @@ pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> 
 pub(super) fn unexpected(port: &PortName, reply: Reply) -> AttachError {
     AttachError::Refused(match reply {
         Reply::Refused(why) => why,
-        _ => format!("{port} answered another question"),
+        _ => format!("unexpected reply from {port}"),
     })
 }
 
-/// Becomes the console of a port, and of those that its user goes on to, until that one leaves. That the port ends the session is
-/// an error.
+/// Attaches to a port, and to those to which its user switches, until the user detaches. If the port closes the session, that is an
+/// error.
 pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Result<(), AttachError> {
     let (stdin, stdout) = (io::stdin(), io::stdout());
     let terminal = stdin.is_terminal() && stdout.is_terminal();
@@ -190,69 +205,69 @@ pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Res
             raw = Some(RawTerminal::enter()?);
         }
         match pass_bytes(stream)? {
-            Some(Over::Moved(next)) => {
+            Some(SessionEnd::Switched(next)) => {
                 port = next;
-                // It was meant for the first.
+                // It was meant for the first port.
                 options.force = false;
             }
-            over => return ended(over, &port),
+            end => return result_of(end, &port),
         }
     }
 }
 
 /// How a session ended.
 #[derive(Debug)]
-enum Over {
-    /// The user has left.
-    Left,
-    /// Likewise, and not all of the input was sent.
+enum SessionEnd {
+    /// The user detached.
+    Detached,
+    /// The user detached, and not all of the input was sent.
     Unsent,
-    /// The port has ended it, and said why.
+    /// The port closed the session, and has printed the reason.
     Closed,
-    /// The user goes to this console.
-    Moved(PortName),
-    /// A command has ended.
+    /// The user switches to this port.
+    Switched(PortName),
+    /// A command ended with this exit code.
     Exit(u8),
 }
 
-fn ended(how: Option<Over>, port: &PortName) -> Result<(), AttachError> {
-    match how {
-        Some(Over::Left) => Ok(()),
-        Some(Over::Unsent) => Err(AttachError::Unsent(port.clone())),
+fn result_of(end: Option<SessionEnd>, port: &PortName) -> Result<(), AttachError> {
+    match end {
+        Some(SessionEnd::Detached) => Ok(()),
+        Some(SessionEnd::Unsent) => Err(AttachError::Unsent(port.clone())),
         Some(_) => Err(AttachError::Closed(port.clone())),
         None => Err(AttachError::Broken(port.clone())),
     }
 }
 
-/// Shows what has come. How the session ended, if the port has said it.
-fn show(
+/// Prints the frames received. Returns how the session ended, if it did.
+fn receive_frames(
     frames: &mut Frames,
-    shown: &mut dyn Write,
-    asides: &mut dyn Write,
-    remarked: &mut bool,
-) -> io::Result<Option<Over>> {
+    output: &mut dyn Write,
+    notices: &mut dyn Write,
+    had_notices: &mut bool,
+) -> io::Result<Option<SessionEnd>> {
     while let Some((kind, bytes)) = frames.next_frame()? {
         match kind {
-            Kind::Shown => put(&mut *shown, &bytes)?,
-            Kind::Aside => {
-                *remarked = true;
-                put(&mut *asides, visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
+            Kind::Output => write_flushed(&mut *output, &bytes)?,
+            Kind::Notice => {
+                *had_notices = true;
+                write_flushed(&mut *notices, visible(&String::from_utf8_lossy(&bytes)).as_bytes())?;
             }
-            Kind::Closed | Kind::Dismissed => return Ok(Some(Over::Closed)),
-            Kind::Left => return Ok(Some(Over::Left)),
-            Kind::Unsent => return Ok(Some(Over::Unsent)),
-            Kind::Moved => {
+            Kind::Closed | Kind::Disconnected => return Ok(Some(SessionEnd::Closed)),
+            Kind::Detached => return Ok(Some(SessionEnd::Detached)),
+            Kind::Unsent => return Ok(Some(SessionEnd::Unsent)),
+            Kind::Switched => {
                 let name = std::str::from_utf8(&bytes).ok().and_then(|name| name.parse().ok());
-                let name = name.ok_or_else(|| io::Error::other("the port names a console that cannot be"))?;
-                return Ok(Some(Over::Moved(name)));
+                let name = name.ok_or_else(|| io::Error::other("the port sent an invalid console name"))?;
+                return Ok(Some(SessionEnd::Switched(name)));
             }
-            Kind::Exit => return Ok(Some(Over::Exit(bytes.first().copied().unwrap_or(1)))),
+            Kind::Exit => return Ok(Some(SessionEnd::Exit(bytes.first().copied().unwrap_or(1)))),
         }
     }
     Ok(None)
 }
 
-/// A connection that waits no longer than [`PATIENCE`] to be made.
+/// Connects within [`REPLY_TIMEOUT`].
 fn connected(path: &Path) -> io::Result<UnixStream> {
     let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
     socket.set_write_timeout(Some(REPLY_TIMEOUT))?;
@@ -272,7 +287,7 @@ pub(super) fn unreachable(port: &PortName, path: &Path, source: io::Error) -> At
 fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply, UnixStream), AttachError> {
     let path = socket_path(runtime_dir, port);
     let mut stream = match connected(&path) {
-        // The queue of a port that accepts nothing is full.
+        // The accept queue is full, because the port does not accept.
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
             return Err(AttachError::Silent(port.clone()));
         }
@@ -287,19 +302,20 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
         }
         reply => reply,
     };
-    // One whose turn has not come is answered before it asks.
+    // A client that is rejected gets its reply before it has sent the request.
     if !matches!(reply, Ok(Some(_))) {
         sent.map_err(failed)?;
     }
     stream.set_read_timeout(None)?;
     let reply = reply.map_err(failed)?;
-    let reply = reply.ok_or_else(|| AttachError::Refused(format!("{port} closed without an answer")))?;
+    let reply =
+        reply.ok_or_else(|| AttachError::Refused(format!("{port} closed the connection without a reply")))?;
     Ok((reply, stream))
 }
 
-/// Both directions at once, neither able to hold up the other: standard input is read only when the socket has taken what
-/// came before. How the session ended, if the port has said it.
-fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
+/// Copies both directions, neither blocking the other: standard input is read only after the socket has taken the input before.
+/// Returns how the session ended, if the port has sent that.
+fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<SessionEnd>> {
     stream.set_nonblocking(true)?;
     let stdin = io::stdin();
     let mut frames = Frames::default();
@@ -307,23 +323,25 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
     let mut buffer = [0; 32 * 1024];
     let mut input_ended = false;
     loop {
-        let mut socket_wants = PollFlags::POLLIN;
-        socket_wants.set(PollFlags::POLLOUT, !typed.is_empty());
+        let mut socket_events = PollFlags::POLLIN;
+        socket_events.set(PollFlags::POLLOUT, !typed.is_empty());
         let mut fds =
-            [PollFd::new(stream.as_fd(), socket_wants), PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
-        // An input that is not wanted is left out altogether: the end of a pipe is reported whatever is asked.
-        let listens = !input_ended && typed.is_empty();
-        let watched = if listens { &mut fds[..] } else { &mut fds[..1] };
+            [PollFd::new(stream.as_fd(), socket_events), PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+        // Standard input is left out if it is not to be read, because poll reports a hangup always.
+        let reads_input = !input_ended && typed.is_empty();
+        let watched = if reads_input { &mut fds[..] } else { &mut fds[..1] };
         poll(watched, PollTimeout::NONE)?;
-        let (from_socket, from_input) = (fds[0].any() == Some(true), listens && fds[1].any() == Some(true));
+        let (from_socket, from_input) =
+            (fds[0].any() == Some(true), reads_input && fds[1].any() == Some(true));
 
         if from_socket {
             match stream.read(&mut buffer) {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
                     frames.receive(&buffer[..count]);
-                    if let Some(over) = show(&mut frames, &mut io::stdout(), &mut io::stderr(), &mut false)? {
-                        return Ok(Some(over));
+                    let (output, notices) = (&mut io::stdout(), &mut io::stderr());
+                    if let Some(end) = receive_frames(&mut frames, output, notices, &mut false)? {
+                        return Ok(Some(end));
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -332,7 +350,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
             }
         }
         if from_input {
-            // Not through io::stdin's buffer, which poll would not see.
+            // Not through io::stdin's buffer, which poll does not see.
             let count = read_now(stdin.as_fd(), &mut buffer)?;
             typed.extend_from_slice(&buffer[..count]);
             if count == 0 {
@@ -351,7 +369,7 @@ fn pass_bytes(mut stream: UnixStream) -> io::Result<Option<Over>> {
     }
 }
 
-fn put(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
+fn write_flushed(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes)?;
     to.flush()
 }
@@ -359,13 +377,13 @@ fn put(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
 fn read_now(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     match nix::unistd::read(fd, buffer) {
         Ok(count) => Ok(count),
-        // A terminal that is gone.
+        // The terminal was closed.
         Err(nix::errno::Errno::EIO) => Ok(0),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// The caller's terminal in raw mode; as it was before when dropped.
+/// The caller's terminal in raw mode; restored when dropped.
 struct RawTerminal(Termios);
 
 impl RawTerminal {
@@ -380,7 +398,32 @@ impl RawTerminal {
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // The terminal may be gone; there is nobody left to tell.
+        // Fails if the terminal was closed, which needs no report.
         let _ = tcsetattr(io::stdin(), SetArg::TCSADRAIN, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_messages() {
+        let (port, path) = (|| "ttyUSB0".parse::<PortName>().unwrap(), Path::new("/run/x/attach/ttyUSB0"));
+        let io = io::Error::from_raw_os_error;
+        let errors = [
+            unreachable(&port(), path, io(nix::libc::ENOENT)),
+            unreachable(&port(), path, io(nix::libc::EACCES)),
+            AttachError::Silent(port()),
+            unexpected(&port(), Reply::Refused("bob has no access to ttyUSB0".to_owned())),
+            unexpected(&port(), Reply::Done),
+            AttachError::Message(port(), MessageError::Io(io(nix::libc::EPIPE))),
+            AttachError::Closed(port()),
+            AttachError::Unsent(port()),
+            AttachError::Broken(port()),
+            AttachError::Failed(io(nix::libc::EIO)),
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/attach/errors.txt"].raw());
     }
 }

@@ -1,6 +1,5 @@
-//! How many local clients may be in the room, and how many before it is known whether they may. The sockets are open to every
-//! account, so without limits of their own anybody could take all places and say nothing. One account may have many uids
-//! (subuid (5)), so those of all together are bounded too.
+//! Limits on local clients whose access is not checked yet. The sockets are open to every account, so without a limit one account could
+//! take all connections without sending a request. One account may have many uids (subuid(5)), so their total is limited too.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,61 +7,61 @@ use std::sync::{Arc, Mutex, PoisonError};
 use nix::unistd::Uid;
 use thiserror::Error;
 
-/// Clients of one uid that have not been judged yet. Root is not counted.
+/// Pending clients of one uid. Root has no limit.
 const MAX_CLIENTS_PER_UID: usize = 4;
-/// Clients of all people's uids that have not.
+/// Pending clients of all uids of people.
 const MAX_CLIENTS_OF_PEOPLE: usize = 64;
-/// Uids below this are the system's (`SYS_UID_MAX`, login.defs (5)). They are few and nobody can have more of them; console-admin's
-/// is among them, and must get through to a port that people crowd.
+/// Uids below this are system accounts (`SYS_UID_MAX`, login.defs(5)), which are few. console-admin's is one of them, and must get
+/// through to a port that is busy with other clients.
 const FIRST_PERSONAL_UID: u32 = 1000;
 
-/// Why one more has to stay outside.
+/// Why a client is rejected.
 #[derive(Debug, PartialEq, Eq, Error)]
-pub(super) enum Full {
-    /// Of this uid there are enough.
-    #[error("too many clients of uid {0} wait for an answer; try again")]
+pub(super) enum QueueFull {
+    /// The limit of this uid.
+    #[error("too many pending clients of uid {0}; try again")]
     Uid(u32),
-    /// Of all of them there are.
-    #[error("too many local clients wait for an answer; try again")]
-    Room,
+    /// The limit of all uids.
+    #[error("too many pending local clients; try again")]
+    Total,
 }
 
-/// The clients that have not been judged yet, by uid.
+/// Number of pending clients by uid.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unjudged(Arc<Mutex<HashMap<u32, usize>>>);
+pub(super) struct PendingClients(Arc<Mutex<HashMap<u32, usize>>>);
 
-/// A place among them, given back when dropped.
+/// Counts a pending client until dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    unjudged: Unjudged,
+pub(super) struct PendingSlot {
+    pending: PendingClients,
     uid: u32,
 }
 
-impl Unjudged {
-    /// A place for a client of this uid.
-    pub(super) fn admit(&self, uid: u32) -> Result<Ticket, Full> {
-        let mut unjudged = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = unjudged.get(&uid).copied().unwrap_or_default();
+impl PendingClients {
+    /// Counts a client of this uid.
+    pub(super) fn admit(&self, uid: u32) -> Result<PendingSlot, QueueFull> {
+        let mut pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = pending.get(&uid).copied().unwrap_or_default();
         if own >= MAX_CLIENTS_PER_UID && !Uid::from_raw(uid).is_root() {
-            return Err(Full::Uid(uid));
+            return Err(QueueFull::Uid(uid));
         }
-        let people = unjudged.iter().filter(|(uid, _)| **uid >= FIRST_PERSONAL_UID);
+        let people = pending.iter().filter(|(uid, _)| **uid >= FIRST_PERSONAL_UID);
         if uid >= FIRST_PERSONAL_UID && people.map(|(_, count)| count).sum::<usize>() >= MAX_CLIENTS_OF_PEOPLE
         {
-            return Err(Full::Room);
+            return Err(QueueFull::Total);
         }
-        unjudged.insert(uid, own + 1);
-        Ok(Ticket { unjudged: self.clone(), uid })
+        pending.insert(uid, own + 1);
+        Ok(PendingSlot { pending: self.clone(), uid })
     }
 }
 
-impl Drop for Ticket {
+impl Drop for PendingSlot {
     fn drop(&mut self) {
-        let mut unjudged = self.unjudged.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = unjudged.get_mut(&self.uid) {
+        let mut pending = self.pending.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = pending.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {
-                unjudged.remove(&self.uid);
+                pending.remove(&self.uid);
             }
         }
     }
@@ -73,25 +72,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_account_cannot_take_every_place_and_root_can() {
-        let unjudged = Unjudged::default();
-        let mut tickets: Vec<_> = (0..MAX_CLIENTS_PER_UID).map(|_| unjudged.admit(1000).unwrap()).collect();
-        assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Uid(1000));
-        assert!(unjudged.admit(1001).is_ok());
-        tickets.pop();
-        assert!(unjudged.admit(1000).is_ok());
-        tickets.extend((0..10 * MAX_CLIENTS_PER_UID).map(|_| unjudged.admit(0).unwrap()));
-        drop(tickets);
-        assert!(unjudged.0.lock().unwrap().is_empty(), "nothing stays behind");
+    fn one_uid_cannot_take_all_slots_and_root_has_no_limit() {
+        let pending = PendingClients::default();
+        let mut slots: Vec<_> = (0..MAX_CLIENTS_PER_UID).map(|_| pending.admit(1000).unwrap()).collect();
+        assert_eq!(pending.admit(1000).unwrap_err(), QueueFull::Uid(1000));
+        assert!(pending.admit(1001).is_ok());
+        slots.pop();
+        assert!(pending.admit(1000).is_ok());
+        slots.extend((0..10 * MAX_CLIENTS_PER_UID).map(|_| pending.admit(0).unwrap()));
+        drop(slots);
+        assert!(pending.0.lock().unwrap().is_empty(), "all are freed");
     }
     #[test]
-    fn people_with_many_uids_cannot_take_every_place_and_the_system_gets_through() {
-        let unjudged = Unjudged::default();
-        let mut tickets: Vec<_> =
-            (0..MAX_CLIENTS_OF_PEOPLE as u32).map(|n| unjudged.admit(100_000 + n).unwrap()).collect();
-        assert_eq!(unjudged.admit(1000).unwrap_err(), Full::Room);
-        assert!(unjudged.admit(FIRST_PERSONAL_UID - 1).is_ok() && unjudged.admit(0).is_ok());
-        tickets.pop();
-        assert!(unjudged.admit(1000).is_ok());
+    fn an_account_with_many_uids_does_not_block_system_accounts() {
+        let pending = PendingClients::default();
+        let mut slots: Vec<_> =
+            (0..MAX_CLIENTS_OF_PEOPLE as u32).map(|n| pending.admit(100_000 + n).unwrap()).collect();
+        assert_eq!(pending.admit(1000).unwrap_err(), QueueFull::Total);
+        assert!(pending.admit(FIRST_PERSONAL_UID - 1).is_ok() && pending.admit(0).is_ok());
+        slots.pop();
+        assert!(pending.admit(1000).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! The local socket of a port, `$RUNTIME_DIRECTORY/attach/NAME`: one typed request, one typed reply ([`crate::system::message`]), and
-//! after `Connected` the bytes of the console: plain ones to the port, [`frame`]s from it. Who the caller is the kernel says (`SO_PEERCRED`); whether
-//! that one may use the port, the port's access groups.
+//! after `Connected` the bytes of the console: plain bytes to the port, [`frame`]s from it. The kernel identifies the caller
+//! (`SO_PEERCRED`), and the port's access groups decide.
 
 pub mod administer;
 mod autobaud;
@@ -23,85 +23,90 @@ use crate::port::PortName;
 use crate::serial::Counters;
 use crate::session::Options;
 
-/// What a local client may ask.
+/// A request of a local client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Become the console.
+    /// Attach to the console.
     Connect {
-        /// Whether the caller has a terminal: banner, replay and escapes, or bytes only.
+        /// With a terminal there are a banner, a replay and escape commands; otherwise device output only.
         terminal: bool,
-        /// What else the caller wants of the session.
+        /// Options of the session.
         #[serde(default)]
         options: Options,
     },
-    /// How the port does.
+    /// Return the state of the port.
     Status,
-    /// A command at the port: what it says, and its exit code, as frames.
+    /// Run a command. Its output and exit code are sent as frames.
     Run(exec::Command),
-    /// Listen to the device at the usual rates, for whoever may write and is not in the way of who does. Replies with a
-    /// [`Reply::Tried`] for each rate, and `Done`; the rate comes back as soon as the caller is gone.
+    /// Read from the device at the usual rates, for a user who may write, while no other user has write access. Replies with a
+    /// [`Reply::Tried`] for each rate, and `Done`. The rate is restored when the caller disconnects.
     Autobaud,
-    /// Of an administrator (uid 0 or console-admin), as are the following: read the configuration again and apply it.
+    /// Read the configuration again and apply it. This and the following are for administrators (uid 0 or console-admin).
     Apply,
     /// Send a break.
     Break {
-        /// How long.
+        /// Length of the break.
         milliseconds: u32,
-        /// Who says so.
+        /// The administrator.
         by: String,
     },
-    /// End the sessions of a user.
+    /// Record an event in the log, and notify the sessions.
+    Note {
+        /// One line.
+        text: String,
+    },
+    /// Disconnect a user.
     Disconnect {
         /// Login name.
         user: String,
-        /// Who says so.
+        /// The administrator.
         by: String,
     },
 }
 
 impl Request {
-    /// Whether it changes something for others.
-    fn is_of_administrators(&self) -> bool {
+    /// Whether only administrators may make this request.
+    fn requires_administrator(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Status | Self::Run(_) | Self::Autobaud => false,
-            Self::Apply | Self::Break { .. } | Self::Disconnect { .. } => true,
+            Self::Apply | Self::Break { .. } | Self::Note { .. } | Self::Disconnect { .. } => true,
         }
     }
 }
 
-/// What it is told.
+/// The reply to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Bytes follow.
     Connected,
-    /// No: why.
+    /// Denied or failed, with the reason.
     Refused(String),
-    /// How the port does.
+    /// The state of the port.
     Status(Status),
-    /// The configuration is in force; what could not be as it says, a sentence each.
+    /// The configuration is in effect, except for what these sentences say.
     Applied(Vec<String>),
-    /// A rate was tried.
+    /// Result of one rate.
     Tried(Tried),
-    /// It is done.
+    /// Success.
     Done,
-    /// So many sessions end.
+    /// The number of sessions that end.
     Disconnected(u32),
 }
 
-/// What was heard at a line rate.
+/// Result of `autobaud` at one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
     /// Bits per second.
     pub baud: u32,
-    /// Bytes that came.
+    /// Bytes received.
     pub bytes: usize,
-    /// How many of a hundred of them are text.
+    /// Per cent of them that are text.
     pub text: usize,
-    /// Whether it is text, so that the others need not be tried.
+    /// Whether this is the rate, so that the others need not be tried.
     pub is_text: bool,
 }
 
-/// How a port does.
+/// State of a port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// One word or sentence: `open`, `unplugged since …`, or why it cannot be opened.
@@ -112,20 +117,20 @@ pub struct Status {
     pub received: u64,
     /// Bytes ever sent to it.
     pub sent: u64,
-    /// Why the log cannot be written at present.
+    /// Why the log cannot be written now.
     pub log_trouble: Option<String>,
-    /// That older settings are in force than the configuration file should have, and why.
+    /// Why older settings are in effect than those in the configuration file.
     #[serde(default)]
     pub stale: Option<String>,
-    /// Bytes that the log had to leave out, ever.
+    /// Bytes missing from the log, ever.
     pub log_lost: u64,
-    /// What the driver has counted; `None` if it does not count, or nothing is open.
+    /// The driver's counters; `None` if it has none, or the tty is not open.
     pub errors: Option<LineErrors>,
-    /// Who is attached.
+    /// The attached users.
     pub users: Vec<User>,
 }
 
-/// Line errors that a driver has counted since it has the device (`man 2const TIOCGICOUNT`).
+/// Line errors that the driver has counted (`man 2const TIOCGICOUNT`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LineErrors {
     /// Framing errors: most often a wrong baud rate.
@@ -144,20 +149,20 @@ impl From<Counters> for LineErrors {
     }
 }
 
-/// Somebody who is attached.
+/// An attached user.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Login name.
     pub name: String,
     /// Address, or `local`.
     pub from: String,
-    /// Since when.
+    /// When the session attached.
     pub since: Timestamp,
-    /// Whether this one writes.
+    /// Whether the session has write access.
     pub writes: bool,
 }
 
-/// Where a port's socket is: it has the name of the port's units.
+/// Path of a port's socket, which is named after the port's units.
 pub fn socket_path(runtime_dir: &Path, port: &PortName) -> PathBuf {
     runtime_dir.join("attach").join(Instances::of_runtime(runtime_dir).of(port).as_str())
 }

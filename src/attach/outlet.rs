@@ -1,4 +1,4 @@
-//! The sending half of a local client's connection: what it is shown, as frames.
+//! The sending half of a local client's connection, in frames.
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::OwnedWriteHalf;
@@ -8,17 +8,16 @@ use crate::session::{Gone, Outlet};
 
 pub(super) struct LocalOutlet {
     writer: OwnedWriteHalf,
-    /// The rest of a frame whose sending was given up half-way. It goes first: the next frame must not begin inside it.
+    /// The rest of a frame whose sending was cancelled. It is sent first, because the next frame must not begin inside it.
     unsent: Vec<u8>,
 }
 
 impl LocalOutlet {
-    /// Nothing is on its way yet.
     pub(super) fn new(writer: OwnedWriteHalf) -> Self {
         Self { writer, unsent: Vec::new() }
     }
 
-    /// Sends a frame. Cancel safe: what is left of it goes first the next time.
+    /// Sends a frame. Cancel safe: the rest of it is sent first the next time.
     pub(super) async fn frame(&mut self, kind: Kind, bytes: &[u8]) -> Result<(), Gone> {
         self.flush().await?;
         self.unsent = frame::encode(kind, bytes);
@@ -30,7 +29,7 @@ impl LocalOutlet {
             let count = self.writer.write(&self.unsent).await.map_err(|_| Gone)?;
             self.unsent.drain(..count);
         }
-        // Its memory too: a silent session should cost little.
+        // Frees the memory: an idle session should cost little.
         self.unsent = Vec::new();
         Ok(())
     }
@@ -38,14 +37,14 @@ impl LocalOutlet {
 
 impl Outlet for &mut LocalOutlet {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
-        self.frame(Kind::Shown, &bytes).await
+        self.frame(Kind::Output, &bytes).await
     }
 
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
-        self.frame(Kind::Aside, text.as_bytes()).await
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
+        self.frame(Kind::Notice, text.as_bytes()).await
     }
 
-    fn moves(&self) -> bool {
+    fn can_switch(&self) -> bool {
         true
     }
 }

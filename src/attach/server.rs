@@ -1,6 +1,5 @@
 //! The port's end of the local socket.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +13,7 @@ use tracing::{debug, warn};
 
 use super::administer::Apply;
 use super::frame::Kind;
-use super::limits::{Ticket, Unjudged};
+use super::limits::{PendingClients, PendingSlot};
 use super::outlet::LocalOutlet;
 use super::{LineErrors, Reply, Request, Status, User};
 use crate::auth::account::Account;
@@ -22,30 +21,31 @@ use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::seats::{Seats, is_administrator};
-use crate::session::{self, AttachedUser, Console, Ended, Feeder, Options, typed};
+use crate::session::{self, AttachedUser, Console, Feeder, Options, SessionEnd, typed};
 use crate::system::accepting::Failing;
 use crate::system::message::{MessageError, encode, receive_async, send_async};
+use crate::system::reactor::peer_closed;
 
-/// For the one request.
+/// Timeout of reading the request and of writing the reply.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
-/// For the account database to say who is calling. Shorter than a client waits for its answer, so that it hears why.
+/// Timeout of the account database. Shorter than a client's wait for the reply, so that it gets the reason.
 const USER_LOOKUP_TIMEOUT: Duration = Duration::from_secs(8);
-/// For a client to take the frame that says how its session ended.
+/// Timeout of sending the last frame of a session.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two refusals that the journal is told of: a local account could knock fast enough to drown all else that the
-/// port says there (journald.conf(5), RateLimitBurst=).
+/// Interval between journal messages about denied clients: without it a local account could exhaust the port's rate limit
+/// (journald.conf(5), RateLimitBurst=).
 const DENIAL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// Who carries out what administrators ask for.
+/// The account of console-admin.
 const ADMIN_ACCOUNT: &str = "_console-admin";
 
-/// Who may make a request.
+/// The permission that a request requires.
 #[derive(Debug, Clone, Copy)]
 enum Permission {
-    /// Whoever may use the port.
+    /// Access to the port.
     User,
-    /// They, and console-admin, which shows how the port does.
-    Look,
-    /// Root, and console-admin for those whom it admits.
+    /// Access to the port, or console-admin.
+    Status,
+    /// Root, or console-admin on behalf of users that it has authorized.
     Administrator,
 }
 
@@ -55,26 +55,26 @@ pub struct Server {
     pub(super) console: Arc<Console>,
     rules: watch::Receiver<Rules>,
     health: watch::Receiver<Health>,
-    /// To the service, which reads the configuration.
+    /// Requests to the service, which reads the configuration.
     pub(super) applies: mpsc::Sender<Apply>,
-    /// Of sessions and commands.
+    /// Limits sessions and commands.
     seats: Arc<Seats>,
-    unjudged: Unjudged,
-    /// When a refusal was told last.
-    refused: Mutex<Option<Instant>>,
-    /// One at a time: a database that hangs must not hold the threads that the log and the line need.
+    pending: PendingClients,
+    /// Time of the last journal message about a denied client.
+    last_denial: Mutex<Option<Instant>>,
+    /// One lookup at a time: a database that hangs must not take the threads that the log and the tty need.
     look_ups: Arc<Semaphore>,
     clients: watch::Sender<usize>,
 }
 
-/// Somebody who may not use the port.
+/// A client without the required permission.
 struct Denied {
-    /// The name, or the number if there is none.
+    /// User name, or uid if it has none.
     user: String,
     why: String,
 }
 
-/// A client, counted as long as this is held.
+/// Counts a client until dropped.
 struct ClientSlot {
     clients: watch::Sender<usize>,
 }
@@ -93,8 +93,7 @@ impl Drop for ClientSlot {
 }
 
 impl Server {
-    /// A server for this console.
-    pub fn new(
+    pub(crate) fn new(
         console: Arc<Console>,
         rules: watch::Receiver<Rules>,
         health: watch::Receiver<Health>,
@@ -106,91 +105,91 @@ impl Server {
             health,
             applies,
             seats: Arc::default(),
-            unjudged: Unjudged::default(),
-            refused: Mutex::default(),
+            pending: PendingClients::default(),
+            last_denial: Mutex::default(),
             look_ups: Arc::new(Semaphore::new(1)),
             clients: watch::Sender::new(0),
         })
     }
 
-    /// How many clients there are.
+    /// Number of clients.
     pub fn clients(&self) -> watch::Receiver<usize> {
         self.clients.subscribe()
     }
 
-    /// Accepts for ever.
+    /// Accepts clients without end.
     pub async fn accept(self: Arc<Self>, listener: UnixListener) {
         let mut failing = Failing::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    failing.is_over();
-                    self.clone().begin(stream);
-                }
-                Err(error) => failing.goes_on("local client", error).await,
-            }
+            let (stream, _) = failing.accept("local client", || listener.accept()).await;
+            self.clone().begin(stream);
         }
     }
 
-    /// Not inlined: a client's whole task lies on the stack for a moment, and in the loop it would do so before the first one has come.
+    /// Not inlined: the client's whole task is on the stack for a moment, and the accept loop would reserve that space from the start.
     #[inline(never)]
     fn begin(self: Arc<Self>, stream: UnixStream) {
-        let Some((uid, ticket)) = self.admit(&stream) else { return };
-        let place = ClientSlot::new(self.clients.clone());
+        let Some((uid, pending)) = self.admit(&stream) else { return };
+        let slot = ClientSlot::new(self.clients.clone());
         tokio::spawn(async move {
-            let _place = place;
-            if let Err(error) = self.serve(stream, uid, ticket).await {
+            let _slot = slot;
+            if let Err(error) = self.serve(stream, uid, pending).await {
                 debug!("local client: {error}");
             }
         });
     }
 
-    /// Who is calling, with a place among the unjudged; one for whom there is none is told so at once.
-    fn admit(&self, stream: &UnixStream) -> Option<(u32, Ticket)> {
+    /// Returns the uid of a client with a slot, or rejects it at once.
+    fn admit(&self, stream: &UnixStream) -> Option<(u32, PendingSlot)> {
         let name = &self.console.name();
         let uid = match stream.peer_cred() {
             Ok(credentials) => credentials.uid(),
             Err(error) => {
-                warn!("who is calling cannot be told: {error}");
+                warn!("cannot read the credentials of a local client: {error}");
                 return None;
             }
         };
-        let ticket = self.unjudged.admit(uid).inspect_err(|full| {
-            debug!("a client of uid {uid} closed: {full}");
-            // A new socket takes so little at once, and one that does not is closed without.
-            let refused = Reply::Refused(format!("{name}: {full}"));
-            let _ = encode(&refused).map(|message| stream.try_write(&message));
+        let slot = self.pending.admit(uid).inspect_err(|full| {
+            debug!("client of uid {uid} rejected: {full}");
+            // Without waiting: a new socket has room for the reply.
+            let reply = Reply::Refused(format!("{name}: {full}"));
+            let _ = encode(&reply).map(|message| stream.try_write(&message));
         });
-        Some((uid, ticket.ok()?))
+        Some((uid, slot.ok()?))
     }
 
-    async fn serve(&self, mut stream: UnixStream, uid: u32, ticket: Ticket) -> Result<(), MessageError> {
+    async fn serve(
+        &self,
+        mut stream: UnixStream,
+        uid: u32,
+        pending: PendingSlot,
+    ) -> Result<(), MessageError> {
         let request = match tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut stream)).await
         {
             Ok(Ok(Some(request))) => request,
             Ok(Ok(None)) | Err(_) => return Ok(()),
             Ok(Err(error)) => {
-                send_async(&mut stream, &Reply::Refused(format!("not understood: {error}"))).await?;
+                send_async(&mut stream, &Reply::Refused(format!("invalid request: {error}"))).await?;
                 return Err(error);
             }
         };
         let needs = match request {
-            Request::Status => Permission::Look,
-            _ if request.is_of_administrators() => Permission::Administrator,
+            Request::Status => Permission::Status,
+            _ if request.requires_administrator() => Permission::Administrator,
             _ => Permission::User,
         };
         let (caller, right, administrator) = match self.caller(uid, needs).await {
             Ok(caller) => caller,
-            Err(refusal) => {
+            Err(denied) => {
                 if let Request::Connect { .. } | Request::Run(_) = request {
-                    self.tell_refusal(&refusal);
+                    self.log_denial(&denied);
                 }
-                return send_async(&mut stream, &Reply::Refused(refusal.why)).await;
+                return send_async(&mut stream, &Reply::Refused(denied.why)).await;
             }
         };
-        // Those who stay take places; an administrator's request is done at once, however many sit here.
-        let stays = matches!(request, Request::Connect { .. } | Request::Run(_) | Request::Autobaud);
-        let seat = stays.then(|| self.seats.take(&caller, administrator)).transpose();
+        // Only requests that last count; an administrator's request is served however many sessions there are.
+        let lasts = matches!(request, Request::Connect { .. } | Request::Run(_) | Request::Autobaud);
+        let seat = lasts.then(|| self.seats.take(&caller, administrator)).transpose();
         let _seat = match seat {
             Ok(seat) => seat,
             Err(full) => {
@@ -198,46 +197,51 @@ impl Server {
                 return send_async(&mut stream, &Reply::Refused(why)).await;
             }
         };
-        drop(ticket);
-        let visitor = AttachedUser { user: caller, from: "local".to_owned(), right };
+        drop(pending);
+        let user = AttachedUser { user: caller, from: "local".to_owned(), right };
         match request {
             Request::Status => send_async(&mut stream, &Reply::Status(self.status().await)).await,
             Request::Connect { terminal, options } => {
                 send_async(&mut stream, &Reply::Connected).await?;
-                self.connect(stream, visitor, terminal, options).await;
+                self.connect(stream, user, terminal, options).await;
                 Ok(())
             }
             Request::Autobaud if right != Right::Write => {
-                let why = format!("{} may only watch at {}: no autobaud", visitor.user, self.console.name());
+                let why = format!(
+                    "{} has read-only access to {}: autobaud requires write access",
+                    user.user,
+                    self.console.name()
+                );
                 send_async(&mut stream, &Reply::Refused(why)).await
             }
-            Request::Autobaud => self.autobaud(stream, &visitor.user).await,
-            Request::Run(command) => self.run(stream, visitor, command).await,
+            Request::Autobaud => self.autobaud(stream, &user.user).await,
+            Request::Run(command) => self.run(stream, user, command).await,
             Request::Apply => send_async(&mut stream, &self.apply().await).await,
             Request::Break { milliseconds, by } => {
                 send_async(&mut stream, &self.send_break(milliseconds, by).await).await
             }
+            Request::Note { text } => send_async(&mut stream, &self.note(&text)).await,
             Request::Disconnect { user, by } => send_async(&mut stream, &self.disconnect(&user, &by)).await,
         }
     }
 
-    /// The caller's name and right, if they may do what they ask for, and whether they are an administrator.
+    /// The caller's name and access, if it has the required permission, and whether it is an administrator.
     async fn caller(&self, uid: u32, needs: Permission) -> Result<(String, Right, bool), Denied> {
         let rules = self.rules.borrow().clone();
-        // The account database may be slow (LDAP) or hang, and its calls block.
+        // The account database may be slow (LDAP) or hang, and its functions block.
         let look_up = on_a_thread(&self.look_ups, move || {
             let uid = Uid::from_raw(uid);
-            let told = |error| format!("who uid {uid} is cannot be told: {error}");
-            let account = Account::of_uid(uid).map_err(told)?;
+            let failed = |error| format!("cannot look up uid {uid}: {error}");
+            let account = Account::of_uid(uid).map_err(failed)?;
             let own = uid.is_root()
-                || matches!(needs, Permission::User | Permission::Look) && uid == Uid::current();
+                || matches!(needs, Permission::User | Permission::Status) && uid == Uid::current();
             let mut administrator = uid.is_root();
             let right = match needs {
                 _ if own => Some(Right::Write),
                 Permission::Administrator => administers(&account).then_some(Right::Watch),
-                Permission::Look if administers(&account) => Some(Right::Watch),
-                Permission::User | Permission::Look => {
-                    let identity = account.identity().map_err(told)?;
+                Permission::Status if administers(&account) => Some(Right::Watch),
+                Permission::User | Permission::Status => {
+                    let identity = account.identity().map_err(failed)?;
                     administrator = is_administrator(identity.uid, &identity.groups);
                     rules.right(&identity.name, &identity.groups)
                 }
@@ -249,11 +253,11 @@ impl Server {
             Ok(Ok((user, Some(right), administrator))) => Ok((user, right, administrator)),
             Ok(Ok((user, None, _))) => {
                 let why = match needs {
-                    Permission::User | Permission::Look => {
-                        format!("{user} may not use {name}: in none of its groups")
+                    Permission::User | Permission::Status => {
+                        format!("{user} has no access to {name}: not in any of its groups")
                     }
                     Permission::Administrator => {
-                        format!("{user} may not do that to {name}: ask console-admin (consolectl)")
+                        format!("{user} is not an administrator of {name}: use consolectl")
                     }
                 };
                 Err(Denied { user, why })
@@ -261,7 +265,7 @@ impl Server {
             Ok(Err(why)) => Err(Denied { user: uid.to_string(), why }),
             Err(_) => {
                 let why = format!(
-                    "who uid {uid} is cannot be told: the account database has not answered within {} s",
+                    "cannot look up uid {uid}: no response from the account database within {} s",
                     USER_LOOKUP_TIMEOUT.as_secs()
                 );
                 Err(Denied { user: uid.to_string(), why })
@@ -269,41 +273,41 @@ impl Server {
         }
     }
 
-    fn tell_refusal(&self, Denied { user, why }: &Denied) {
-        let mut last = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+    fn log_denial(&self, Denied { user, why }: &Denied) {
+        let mut last = self.last_denial.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= DENIAL_REPORT_INTERVAL) {
             *last = Some(Instant::now());
-            warn!(message_id = Event::Refused.id(), console_user = user, "local client refused: {why}");
+            warn!(message_id = Event::Refused.id(), console_user = user, "local client denied: {why}");
         }
     }
 
-    async fn connect(&self, stream: UnixStream, visitor: AttachedUser, terminal: bool, options: Options) {
+    async fn connect(&self, stream: UnixStream, user: AttachedUser, terminal: bool, options: Options) {
         let watched = match stream.as_fd().try_clone_to_owned() {
             Ok(watched) => watched,
             Err(error) => {
-                warn!("no local session can begin: {error}");
+                warn!("cannot start a local session: {error}");
                 return;
             }
         };
         let (reader, writer) = stream.into_split();
         let (feeder, typed) = typed();
         let mut outlet = LocalOutlet::new(writer);
-        let session = session::run(self.console.clone(), visitor, terminal, options, typed, &mut outlet);
+        let session = session::run(self.console.clone(), user, terminal, options, typed, &mut outlet);
         let ended = tokio::select! {
             ended = session => ended,
-            () = feed(reader, feeder, watched) => Ended::Gone,
+            () = feed(reader, feeder, watched) => SessionEnd::Gone,
         };
         debug!("local session: {ended:?}");
-        let (how, whither) = match ended {
-            Ended::Left(_) => (Kind::Left, String::new()),
-            Ended::Unsent(_) => (Kind::Unsent, String::new()),
-            Ended::Closed(_) => (Kind::Closed, String::new()),
-            Ended::Dismissed(_) => (Kind::Dismissed, String::new()),
-            Ended::Moved(port, _) => (Kind::Moved, port.to_string()),
-            Ended::Gone => return,
+        let (kind, next) = match ended {
+            SessionEnd::Detached(_) => (Kind::Detached, String::new()),
+            SessionEnd::Unsent(_) => (Kind::Unsent, String::new()),
+            SessionEnd::Closed(_) => (Kind::Closed, String::new()),
+            SessionEnd::Disconnected(_) => (Kind::Disconnected, String::new()),
+            SessionEnd::Switched(port, _) => (Kind::Switched, port.to_string()),
+            SessionEnd::Gone => return,
         };
-        // As with the last words: a client that does not read does not learn it.
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, outlet.frame(how, whither.as_bytes())).await;
+        // Bounded, as the last notice is: a client that does not read misses it.
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, outlet.frame(kind, next.as_bytes())).await;
     }
 
     async fn status(&self) -> Status {
@@ -312,7 +316,7 @@ impl Server {
         let (received, sent) = console.hub.traffic();
         let state = console.hub.line().borrow().to_string();
         let roster = console.roster();
-        let users = roster.members().map(|(_, member)| User {
+        let users = roster.sessions().map(|(_, member)| User {
             name: member.client.user.clone(),
             from: member.client.from.clone(),
             since: member.since,
@@ -326,13 +330,12 @@ impl Server {
     }
 }
 
-/// Does what may block on a thread, no more at once than there are `places`. A place goes with what was begun, which nobody
-/// can end.
+/// Runs a blocking call on a thread, limited by `permits`. The permit is held until the call ends, which cannot be cancelled.
 async fn on_a_thread<T: Send + 'static>(
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
     blocking: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    let permit = places.clone().acquire_owned().await;
+    let permit = permits.clone().acquire_owned().await;
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         blocking()
@@ -344,10 +347,10 @@ fn administers(account: &Account) -> bool {
     account.uid.is_root() || account.name.as_str() == ADMIN_ACCOUNT
 }
 
-/// Tells a client of a port that cannot be served why; but gives back an administrator who wants the configuration applied,
-/// which may mend it.
+/// Rejects a client of a port that cannot be served; but returns an administrator's connection that requests to apply the
+/// configuration, which may fix the port.
 pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
-    // Its request is heard first: closed with that unread, it could miss the answer.
+    // The request is read first: if the socket is closed with unread bytes, the client may miss the reply.
     let request = tokio::time::timeout(CLIENT_TIMEOUT, receive_async::<Request>(&mut client)).await;
     if let (Ok(Ok(Some(Request::Apply))), Ok(peer)) = (request, client.peer_cred()) {
         let account = tokio::task::spawn_blocking(move || Account::of_uid(Uid::from_raw(peer.uid())));
@@ -361,30 +364,31 @@ pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
     None
 }
 
-/// Answers a client that asks nothing more.
+/// Sends the last reply to a client.
 pub async fn answer(mut client: UnixStream, reply: Reply) {
-    // One that is gone has missed it.
+    // Fails if the client has disconnected.
     let _ = tokio::time::timeout(CLIENT_TIMEOUT, send_async(&mut client, &reply)).await;
 }
 
-/// Feeds what the client types to its session, no faster than that can use it, until the client is gone.
+/// Passes input to the session, no faster than it takes it, until the client disconnects.
 async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
-    let left = left(watched);
-    tokio::pin!(left);
+    // After a half-close the client still reads. If it cannot be watched (no memory), it is taken to be gone.
+    let gone = peer_closed(watched, Interest::WRITABLE);
+    tokio::pin!(gone);
     let mut buffer = [0; 4096];
     loop {
         let ready = std::future::poll_fn(|context| feeder.poll_ready(context));
         tokio::select! {
             biased;
             () = ready => {}
-            // Whoever has left a stuck device must not stay its writer.
-            _ = &mut left => return,
+            // A client that disconnects from a stuck device must not keep write access.
+            _ = &mut gone => return,
         }
         match reader.read(&mut buffer).await {
             Ok(0) => {
                 feeder.feed(session::Event::End);
-                // What the device still says is wanted until the client closes for good.
-                let _ = left.await;
+                // The client still reads output until it closes the socket.
+                let _ = gone.await;
                 return;
             }
             Ok(count) => {
@@ -393,16 +397,4 @@ async fn feed(mut reader: OwnedReadHalf, feeder: Feeder, watched: OwnedFd) {
             Err(_) => return,
         }
     }
-}
-
-/// Waits until the client has closed both its directions; one that only sends no more is still there. If that cannot be
-/// seen (no memory), the client counts as gone.
-pub(super) async fn left(watched: OwnedFd) -> io::Result<()> {
-    let watched = UnixStream::from_std(watched.into())?;
-    while !watched.ready(Interest::WRITABLE).await?.is_write_closed() {
-        // What is writable stays so; this asks to be told of the next change.
-        let _ =
-            watched.try_io(Interest::WRITABLE, || io::Result::<()>::Err(io::ErrorKind::WouldBlock.into()));
-    }
-    Ok(())
 }

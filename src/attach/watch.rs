@@ -1,4 +1,4 @@
-//! A read-only session at a port over its local socket, for a program that watches several: no byte of it is sent to the device.
+//! A read-only session over the local socket, for a program that watches several ports. It sends nothing to the device.
 
 use std::io;
 use std::path::Path;
@@ -13,23 +13,23 @@ use crate::port::PortName;
 use crate::session::Options;
 use crate::system::message::{receive_async, send_async};
 
-/// Bytes that are read at once.
+/// Bytes read at once.
 const READ_CHUNK: usize = 32 * 1024;
 
-/// What a port sends.
+/// What a port sends to a watcher.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// Bytes of the device.
+pub enum WatchEvent {
+    /// Device output.
     Bytes(Vec<u8>),
-    /// Words of the port's: its device has gone, somebody has attached.
-    Words(String),
-    /// The port has ended the session, and has said why.
+    /// A notice: the device was unplugged, a user attached.
+    Notice(String),
+    /// The port closed the session, after a notice with the reason.
     Closed,
-    /// An administrator has ended the session, as the port has said.
-    Dismissed,
+    /// An administrator disconnected the user, after a notice.
+    Disconnected,
 }
 
-/// A port that is watched.
+/// A read-only session at a port.
 #[derive(Debug)]
 pub struct Watched {
     port: PortName,
@@ -39,12 +39,12 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Attaches read-only. A port that does not run is started by that.
+    /// Attaches read-only. This starts an idle port.
     pub async fn attach(runtime_dir: &Path, port: &PortName) -> Result<Self, AttachError> {
         let path = socket_path(runtime_dir, port);
         let asked = async {
             let mut stream = match UnixStream::connect(&path).await {
-                // The queue of a port that accepts nothing is full.
+                // The accept queue is full, because the port does not accept.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(AttachError::Silent(port.clone()));
                 }
@@ -54,7 +54,7 @@ impl Watched {
             let options = Options { watch: true, ..Options::default() };
             let sent = send_async(&mut stream, &Request::Connect { terminal: false, options }).await;
             let reply = receive_async(&mut stream).await;
-            // A client whose turn has not come is answered before it asks.
+            // A client that is rejected gets its reply before it has sent the request.
             if !matches!(reply, Ok(Some(_))) {
                 sent.map_err(failed)?;
             }
@@ -69,16 +69,16 @@ impl Watched {
         Ok(Self { port: port.clone(), stream, frames: Frames::default(), buffer: vec![0; READ_CHUNK] })
     }
 
-    /// What comes next. Cancel safe.
-    pub async fn next(&mut self) -> Result<Seen, AttachError> {
+    /// The next event. Cancel safe.
+    pub async fn next(&mut self) -> Result<WatchEvent, AttachError> {
         loop {
             match self.frames.next_frame()? {
-                Some((Kind::Shown, bytes)) => return Ok(Seen::Bytes(bytes)),
-                Some((Kind::Aside, bytes)) => {
-                    return Ok(Seen::Words(String::from_utf8_lossy(&bytes).trim_end().to_owned()));
+                Some((Kind::Output, bytes)) => return Ok(WatchEvent::Bytes(bytes)),
+                Some((Kind::Notice, bytes)) => {
+                    return Ok(WatchEvent::Notice(String::from_utf8_lossy(&bytes).trim_end().to_owned()));
                 }
-                Some((Kind::Dismissed, _)) => return Ok(Seen::Dismissed),
-                Some(_) => return Ok(Seen::Closed),
+                Some((Kind::Disconnected, _)) => return Ok(WatchEvent::Disconnected),
+                Some(_) => return Ok(WatchEvent::Closed),
                 None => {}
             }
             match self.stream.read(&mut self.buffer).await {

@@ -1,5 +1,5 @@
 #![allow(unsafe_code)]
-//! Who somebody is, from the name service (nsswitch.conf (5)): user, groups, and whether the account is locked.
+//! Looks up accounts in the name service (nsswitch.conf(5)): user, groups, and whether the account is locked.
 
 use std::ffi::{CStr, CString, c_char};
 use std::path::PathBuf;
@@ -11,49 +11,47 @@ use thiserror::Error;
 
 use super::protocol::Identity;
 
-/// Bytes of the longest name that is looked up; longer than any that `useradd` or a directory takes.
+/// Bytes of the longest name that is looked up; longer than `useradd` or a directory allows.
 const NAME_LIMIT: usize = 256;
 
-/// Bytes for one shadow entry; a field longer than this is no password hash.
+/// Bytes for one shadow entry; longer than any password hash.
 const SHADOW_BUFFER: usize = 16 * 1024;
 
-/// Why a name stands for nobody, or the name service could not say.
+/// Why an account was not found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AccountError {
     /// See [`LoginName::parse`].
-    #[error("the name is not one that a user can have")]
+    #[error("invalid user name")]
     Name,
-    /// Nobody has it.
-    #[error("there is no such user")]
+    /// No such user.
+    #[error("no such user")]
     Unknown,
     /// passwd.
-    #[error("the user database cannot be asked: {0}")]
+    #[error("user database lookup failed: {0}")]
     User(nix::Error),
     /// group.
-    #[error("the group database cannot be asked: {0}")]
+    #[error("group database lookup failed: {0}")]
     Group(nix::Error),
     /// shadow.
-    #[error("the shadow database cannot be asked: {0}")]
+    #[error("shadow database lookup failed: {0}")]
     Shadow(nix::Error),
 }
 
-/// A user name that may be given to libraries: what a stranger typed has been looked at, no more.
+/// A user name that is safe to pass to libraries. It need not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginName(CString);
 
 impl LoginName {
-    /// The name that PAM is asked about when the real one must not reach a library. Nobody can have it: a colon ends
-    /// the field in passwd (5).
+    /// The name that is passed to PAM when the real one is unsafe. No account can have it: a colon ends the field in passwd(5).
     pub const IMPOSSIBLE: &str = "no:body";
 
-    /// What was typed, without the end of what is longer than any name: that is nobody's either way, and would fill messages
-    /// and the journal.
+    /// Truncates a name that is too long for any account, which would fill messages and the journal.
     pub fn cut(typed: &str) -> &str {
         let end = typed.char_indices().map(|(at, _)| at).find(|at| *at > NAME_LIMIT);
         &typed[..end.unwrap_or(typed.len())]
     }
 
-    /// `None` for what could be taken for an option, a path or a second line by a PAM module or a script behind one.
+    /// `None` for a name that a PAM module or its script could take for an option, a path or a second line.
     pub fn parse(name: &str) -> Option<Self> {
         let hostile = name.is_empty()
             || name.len() > NAME_LIMIT
@@ -62,13 +60,11 @@ impl LoginName {
         if hostile { None } else { CString::new(name).ok().map(Self) }
     }
 
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.0.to_str().expect("was made from a str")
     }
 
-    /// The name as the C library takes it.
-    pub fn as_c_str(&self) -> &CStr {
+    pub(super) fn as_c_str(&self) -> &CStr {
         &self.0
     }
 }
@@ -84,12 +80,12 @@ pub struct Account {
     pub gid: Gid,
     /// Home directory, which need not exist.
     pub home: PathBuf,
-    /// The password field of passwd (5), `x` where there is a shadow.
+    /// The password field of passwd(5), `x` if there is a shadow entry.
     password: CString,
 }
 
 impl Account {
-    /// Who has that name.
+    /// Looks up a name.
     pub fn look_up(name: &str) -> Result<Self, AccountError> {
         let name = LoginName::parse(name).ok_or(AccountError::Name)?;
         let user =
@@ -97,7 +93,7 @@ impl Account {
         Self::of(user)
     }
 
-    /// Whose that user id is.
+    /// Looks up a uid.
     pub fn of_uid(uid: Uid) -> Result<Self, AccountError> {
         Self::of(User::from_uid(uid).map_err(AccountError::User)?.ok_or(AccountError::Unknown)?)
     }
@@ -112,8 +108,8 @@ impl Account {
         })
     }
 
-    /// Somebody without rights and without a home, in whose place keys are looked for when nobody has the name, so
-    /// that an unknown user costs what a known one does.
+    /// An account without rights and without a home, whose keys are searched for an unknown user, so that it takes as long as for a known
+    /// one.
     pub fn nobody() -> Self {
         Self {
             name: LoginName(CString::from(c"nobody")),
@@ -124,8 +120,8 @@ impl Account {
         }
     }
 
-    /// Identity with all groups, the primary one included. A group id without a name is left out: no list in the
-    /// configuration can mean it.
+    /// Identity with all groups, the primary one included. A group id without a name is ignored, because no list in the configuration
+    /// can contain it.
     pub fn identity(&self) -> Result<Identity, AccountError> {
         let ids = getgrouplist(&self.name.0, self.gid).map_err(AccountError::Group)?;
         let names = ids.into_iter().map(|id| Group::from_gid(id).map_err(AccountError::Group));
@@ -137,8 +133,7 @@ impl Account {
         })
     }
 
-    /// Whether an administrator has locked the password (`usermod -L`, `passwd -l`), which shuts out keys as well.
-    /// Only root may ask.
+    /// Whether an administrator has locked the password (`usermod -L`, `passwd -l`), which disables keys as well. Requires root.
     pub fn is_locked(&self) -> Result<bool, AccountError> {
         if self.password.as_bytes() != b"x" {
             return Ok(locks(self.password.as_bytes()));
@@ -147,14 +142,14 @@ impl Account {
     }
 }
 
-/// A mark in front of a hash is a lock. A mark alone (`!`, `*`, `!*`) is an account that never had a password, which
-/// is how accounts that log in by key only are made.
+/// A mark before a hash is a lock. A mark alone (`!`, `*`, `!*`) is an account that never had a password, as accounts for login by key
+/// only have it.
 fn locks(password: &[u8]) -> bool {
     let hash = password.iter().position(|byte| !b"!*".contains(byte));
     hash.is_some_and(|marks| marks > 0)
 }
 
-/// The password field of shadow (5); `None` for an account that has no entry there.
+/// The password field of shadow(5); `None` if the account has no entry.
 fn shadow_password(name: &LoginName) -> Result<Option<Vec<u8>>, AccountError> {
     let mut buffer = vec![0 as c_char; SHADOW_BUFFER];
     // SAFETY: spwd is plain data of pointers and integers, for which all zeros is a value.
@@ -178,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_could_mean_something_else_to_a_library_is_none() {
+    fn names_that_libraries_could_misinterpret_are_rejected() {
         for bad in ["", "-f", "--", "a\nb", "a\0b", "\u{85}", "../x", ".", "a/b", "a:b", &"x".repeat(257)] {
             assert_eq!(LoginName::parse(bad), None, "{bad:?}");
         }
@@ -189,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_is_too_long_when_it_is_cut() {
+    fn a_truncated_name_is_still_too_long() {
         for name in ["x".repeat(300), "\u{80}".repeat(200), "\u{20ac}".repeat(100), "\u{1f600}".repeat(100)] {
             let cut = LoginName::cut(&name);
             assert!(cut.len() < name.len() && cut.len() <= NAME_LIMIT + 4, "{}", cut.len());
@@ -210,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn root_is_found_with_its_primary_group_and_nobody_is_not() {
+    fn root_is_found_with_its_primary_group_and_unknown_users_are_not() {
         let root = Account::look_up("root").unwrap();
         let identity = root.identity().unwrap();
         assert_eq!((identity.name.as_str(), identity.uid), ("root", 0));

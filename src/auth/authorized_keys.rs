@@ -1,7 +1,6 @@
-//! One authorized_keys file: which line admits a key, and why another one does not (AUTHORIZED_KEYS FILE FORMAT in
-//! sshd (8)). Everything that narrows a key is either enforced or not understood, and a line that is not understood
-//! does not admit. What only takes away things that a console session never has (`no-pty`, `restrict` …) changes
-//! nothing. Pure: the file has been read by `keyfile`.
+//! One authorized_keys file: which line authorizes a key, and why another one does not (AUTHORIZED_KEYS FILE FORMAT in sshd(8)). Every
+//! restriction is either enforced or unsupported, and a line with an unsupported option is ignored. Options that restrict only features
+//! that a console session never has (`no-pty`, `restrict` …) have no effect. Pure: `keyfile` has read the file.
 
 use std::net::IpAddr;
 
@@ -13,13 +12,13 @@ use thiserror::Error;
 
 use super::host_patterns::{FromError, HostPatterns};
 
-/// Bytes of the longest line that is looked at: a 16384-bit RSA key with options is below 4 KiB.
+/// Bytes of the longest line that is parsed: a 16384-bit RSA key with options is below 4 KiB.
 pub const LINE_LIMIT: usize = 16 * 1024;
 
-/// Refused lines that are remembered of one file: enough to see what is wrong, and no flood in the journal.
+/// Invalid lines that are reported per file: enough to find the mistake, without flooding the journal.
 const MAX_REPORTED_LINES: usize = 8;
 
-/// Options that only concern what a console session never has.
+/// Options that concern only features that a console session never has.
 const NO_OPS: [&str; 12] = [
     "restrict",
     "pty",
@@ -35,39 +34,39 @@ const NO_OPS: [&str; 12] = [
     "no-touch-required",
 ];
 
-/// Why a line with the right key does not admit. The reader of the journal is told the line.
+/// Why a line with the right key is ignored. The journal has it with the line number.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidKeyLine {
     /// `command=`, `cert-authority` and all others.
-    #[error("option {0:?} is not known here, so the line does not admit to a console")]
+    #[error("unsupported option {0:?}, so the line is ignored")]
     Option(String),
     /// A flag was given a value or the other way round.
     #[error("option {0:?} needs a value in double quotes")]
     Value(String),
-    /// `from="10.0.0.1` without an end.
-    #[error("a quoted value has no end")]
+    /// `from="10.0.0.1` without a closing quote.
+    #[error("a quoted value is not closed")]
     Quote,
-    /// Trailing or doubled comma, or rubbish behind a value.
+    /// Trailing or doubled comma, or garbage after a value.
     #[error("the options are not separated by single commas")]
     Separator,
-    /// The list itself is wrong.
+    /// The list is invalid.
     #[error(transparent)]
     FromList(#[from] FromError),
-    /// The list is right and the client is not in it.
-    #[error("from= does not list {0}")]
+    /// The client's address is not in the list.
+    #[error("from= does not match {0}")]
     Source(IpAddr),
     /// Neither `YYYYMMDD[Z]` nor `YYYYMMDDHHMM[SS][Z]`.
     #[error("expiry-time={0:?} is not YYYYMMDD[HHMM[SS]][Z]")]
     Time(String),
-    /// Past.
+    /// The time has passed.
     #[error("the key expired at {0}")]
     Expired(Timestamp),
-    /// Longer than [`LINE_LIMIT`]. The only refusal of a line whose key is not known to be the right one.
+    /// Longer than [`LINE_LIMIT`]. The only error about a line whose key may be another one.
     #[error("the line has more than {LINE_LIMIT} bytes and was not read")]
     TooLong,
 }
 
-/// What the restrictions of a line are held against.
+/// The login that a line's restrictions are checked against.
 #[derive(Debug, Clone)]
 pub struct LoginContext {
     /// Address of the client.
@@ -78,21 +77,21 @@ pub struct LoginContext {
     pub zone: TimeZone,
 }
 
-/// What became of the search for a key in a file.
+/// Result of the search for a key in a file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// Number of the line that admits, from 1.
+    /// Number of the line that authorizes the key, from 1.
     pub admitted: Option<usize>,
-    /// Lines before it that have this key and do not admit, and why.
+    /// Lines before it that have this key and are ignored, with the reason.
     pub refused: Vec<(usize, InvalidKeyLine)>,
 }
 
-/// Looks for the first line of `file` that admits `key`.
-pub fn search(file: &[u8], key: &PublicKey, circumstances: &LoginContext) -> Search {
+/// Searches for the first line of `file` that authorizes `key`.
+pub fn search(file: &[u8], key: &PublicKey, context: &LoginContext) -> Search {
     let mut found = Search::default();
     for (line, number) in file.split(|byte| *byte == b'\n').zip(1..) {
         let verdict = match line.len() {
-            0..=LINE_LIMIT => judge(&String::from_utf8_lossy(line), key, circumstances),
+            0..=LINE_LIMIT => judge(&String::from_utf8_lossy(line), key, context),
             _ => Some(Err(InvalidKeyLine::TooLong)),
         };
         match verdict {
@@ -111,7 +110,7 @@ pub fn search(file: &[u8], key: &PublicKey, circumstances: &LoginContext) -> Sea
 }
 
 /// `None`: a comment, or another key.
-fn judge(line: &str, key: &PublicKey, circumstances: &LoginContext) -> Option<Result<(), InvalidKeyLine>> {
+fn judge(line: &str, key: &PublicKey, context: &LoginContext) -> Option<Result<(), InvalidKeyLine>> {
     let line = line.trim_matches([' ', '\t', '\r']);
     if line.is_empty() || line.starts_with('#') {
         return None;
@@ -121,7 +120,7 @@ fn judge(line: &str, key: &PublicKey, circumstances: &LoginContext) -> Option<Re
     }
     let (options, rest) = line.split_at(options_length(line));
     let listed = public_key(rest)?;
-    (listed.key_data() == key.key_data()).then(|| admits(options, circumstances))
+    (listed.key_data() == key.key_data()).then(|| admits(options, context))
 }
 
 /// `ssh-ed25519 AAAA… comment`, the fields any number of blanks apart.
@@ -131,7 +130,7 @@ fn public_key(text: &str) -> Option<PublicKey> {
     PublicKey::from_openssh(&format!("{algorithm} {data}")).ok()
 }
 
-/// The options end at the first blank outside quotes.
+/// Length of the options, which end at the first blank outside quotes.
 fn options_length(line: &str) -> usize {
     let mut quoted = false;
     let mut escaped = false;
@@ -146,19 +145,19 @@ fn options_length(line: &str) -> usize {
     line.len()
 }
 
-fn admits(options: &str, circumstances: &LoginContext) -> Result<(), InvalidKeyLine> {
+fn admits(options: &str, context: &LoginContext) -> Result<(), InvalidKeyLine> {
     let mut rest = options;
     while let Some((name, value, behind)) = next_option(rest)? {
         rest = behind;
         match (name.to_ascii_lowercase().as_str(), value) {
             ("from", Some(list)) => {
-                if !HostPatterns::parse(&list)?.matches(circumstances.rhost) {
-                    return Err(InvalidKeyLine::Source(circumstances.rhost));
+                if !HostPatterns::parse(&list)?.matches(context.rhost) {
+                    return Err(InvalidKeyLine::Source(context.rhost));
                 }
             }
             ("expiry-time", Some(time)) => {
-                let expiry = expiry(&time, &circumstances.zone).ok_or(InvalidKeyLine::Time(time))?;
-                if expiry < circumstances.now {
+                let expiry = expiry(&time, &context.zone).ok_or(InvalidKeyLine::Time(time))?;
+                if expiry < context.now {
                     return Err(InvalidKeyLine::Expired(expiry));
                 }
             }
@@ -176,7 +175,7 @@ fn admits(options: &str, circumstances: &LoginContext) -> Result<(), InvalidKeyL
 /// An option's name, its value if it has one, and what follows it.
 type NextOption<'a> = Option<(&'a str, Option<String>, &'a str)>;
 
-/// Takes `name` or `name="value"` off the front. Only `\"` is an escape in a value (opt_dequote in OpenSSH's misc.c).
+/// Splits off `name` or `name="value"`. Only `\"` is an escape in a value (opt_dequote in OpenSSH's misc.c).
 fn next_option(text: &str) -> Result<NextOption<'_>, InvalidKeyLine> {
     if text.is_empty() {
         return Ok(None);
@@ -243,7 +242,7 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
     const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKI/9gdlBNNq2lICe+kic2SLt7h+hBTAhGykEIU5PH/L";
 
-    fn circumstances() -> LoginContext {
+    fn context() -> LoginContext {
         LoginContext {
             rhost: "192.0.2.7".parse().unwrap(),
             now: "2026-11-22T12:00:00Z".parse().unwrap(),
@@ -252,7 +251,7 @@ mod tests {
     }
 
     fn find(file: &str) -> Search {
-        search(file.as_bytes(), &PublicKey::from_openssh(KEY).unwrap(), &circumstances())
+        search(file.as_bytes(), &PublicKey::from_openssh(KEY).unwrap(), &context())
     }
 
     fn verdict(options: &str) -> Result<(), InvalidKeyLine> {
@@ -305,7 +304,7 @@ mod tests {
         assert_eq!(verdict("restrict,,pty"), Err(InvalidKeyLine::Separator));
         assert_eq!(verdict("from=\"192.0.2.7\"pty"), Err(InvalidKeyLine::Separator));
         assert_eq!(verdict("\"\""), Err(InvalidKeyLine::Separator));
-        assert_eq!(admits("from=\"192.0.2.7", &circumstances()), Err(InvalidKeyLine::Quote));
+        assert_eq!(admits("from=\"192.0.2.7", &context()), Err(InvalidKeyLine::Quote));
         assert_eq!(find(&format!("from=\"192.0.2.7 {KEY}")), Search::default(), "all of it is options");
     }
 
@@ -364,13 +363,13 @@ mod tests {
     proptest! {
         #[test]
         fn no_file_panics(file: Vec<u8>) {
-            search(&file, &PublicKey::from_openssh(KEY).unwrap(), &circumstances());
+            search(&file, &PublicKey::from_openssh(KEY).unwrap(), &context());
         }
 
         #[test]
         fn no_options_panic(options in r#"([a-z-]{0,5}|[=,"\\ ]|from="|expiry-time="|20\d{6}|"\x{fc}){0,12}"#) {
             find(&format!("{options} {KEY}"));
-            let _ = admits(&options, &circumstances());
+            let _ = admits(&options, &context());
         }
 
         #[test]
@@ -389,5 +388,24 @@ mod tests {
             prop_assert!(verdict(&name).is_err());
             prop_assert!(verdict(&behind).is_err());
         }
+    }
+
+    #[test]
+    fn error_messages() {
+        let errors = [
+            InvalidKeyLine::Option("command".to_owned()),
+            InvalidKeyLine::Value("from".to_owned()),
+            InvalidKeyLine::Quote,
+            InvalidKeyLine::Separator,
+            FromError::Empty.into(),
+            FromError::Mask("10.0.0.1/8".to_owned()).into(),
+            FromError::NegatedName("bad.example.org".to_owned()).into(),
+            InvalidKeyLine::Source(context().rhost),
+            InvalidKeyLine::Time("tomorrow".to_owned()),
+            InvalidKeyLine::Expired(context().now),
+            InvalidKeyLine::TooLong,
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/key-lines.txt"].raw());
     }
 }

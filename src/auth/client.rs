@@ -1,6 +1,5 @@
-//! The network side of a login: what `console-port` and `console-cli` ask `console-auth`, over its socket, with every wait
-//! bounded. Dropping a [`Login`], and all that is left of a [`Granted`] one, ends the helper; dropping what that [runs](Granted::run)
-//! ends the program.
+//! The network side of a login: requests of `console-port` and `console-cli` to `console-auth` over its socket, each with a timeout.
+//! Dropping a [`Login`], or the last copy of a [`Granted`], ends the helper; dropping a [`Running`] ends its program.
 
 use std::io;
 use std::net::IpAddr;
@@ -22,67 +21,67 @@ use crate::config::RootLogin;
 use crate::hostkeys::HostKeys;
 use crate::system::message::{self, MessageError};
 
-/// From the connection to the first byte taken: systemd starts a helper when it accepts.
+/// Timeout of connecting and sending the first request: systemd starts a helper when it accepts.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// systemd closes a connection at once while there are as many helpers as there may be (`MaxConnections=`): for one to be free, and between
-/// two tries. A login takes a tenth of a second, unless somebody types.
+/// systemd closes a connection at once while the maximum number of helpers runs (`MaxConnections=`): how long and how often to retry. A
+/// login takes a tenth of a second, unless a user types.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 const BUSY_RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// For one reply. PAM delays a failure by some seconds, and a directory server that is down takes its time.
+/// Timeout of a reply. PAM delays a failure by seconds, and an unreachable directory server takes longer.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// For all host keys. Their disk may have to wake up.
+/// Timeout of reading all host keys. Their disk may have to spin up.
 const HOST_KEYS_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Conversations that may be left in the middle, each of which costs a new helper.
+/// Conversations that a client may abandon, each of which costs a new helper.
 const MAX_ABANDONED: u32 = 6;
 
-/// Why nobody could decide. The client of the port sees this as a failed login; the sentence is for the journal.
+/// Errors of the login helper. The SSH client sees a failed login; the sentence is for the journal.
 #[derive(Debug, Error)]
 pub enum LoginError {
-    /// No socket, or nobody behind it.
-    #[error("the login helper cannot be reached at {}: {source}", path.display())]
+    /// No socket, or no listener.
+    #[error("the login helper is unreachable at {}: {source}", path.display())]
     Unreachable {
         /// The socket.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// It died, or would not take more tries.
-    #[error("the login helper closed the connection; its own messages say why")]
+    /// It exited, or allows no more attempts.
+    #[error("the login helper closed the connection; for the reason see its messages")]
     Gone,
-    /// Too long for a person to wait.
+    /// Timeout.
     #[error("the login helper did not answer within {} s", .0.as_secs())]
     Silent(Duration),
-    /// Not our protocol.
-    #[error("the login helper cannot be understood: {0}")]
+    /// An invalid message.
+    #[error("invalid message from the login helper: {0}")]
     Message(MessageError),
-    /// Right message, wrong moment.
-    #[error("the login helper answered something else than it was asked")]
+    /// A reply to another request.
+    #[error("unexpected reply from the login helper")]
     Unexpected,
-    /// The user has proved who they are; what they are told. Another method may be tried.
-    #[error("the account is refused: {0:?}")]
-    AccountRefused(String),
-    /// This login was granted, or failed, before.
-    #[error("this login is over")]
+    /// The user is authenticated, but PAM denies the account: the message for the user. Another method may be tried.
+    #[error("the account is denied: {0:?}")]
+    AccountDenied(String),
+    /// This login was granted or failed before.
+    #[error("the login has ended")]
     Over,
-    /// It could not run what was asked for.
-    #[error("the login helper could not begin the session; its own messages say why")]
+    /// The program could not be started.
+    #[error("the login helper could not start the session; for the reason see its messages")]
     NotRun,
-    /// Somebody keeps beginning and leaving.
-    #[error("more than {MAX_ABANDONED} conversations were begun and left")]
+    /// The client keeps abandoning conversations.
+    #[error("more than {MAX_ABANDONED} conversations were abandoned")]
     TooManyAbandoned,
 }
 
-/// Why the helper has sent no host keys.
+/// Why there are no host keys.
 #[derive(Debug, Error)]
 pub enum HostKeysError {
-    /// There are none.
+    /// There is none.
     #[error("{0}")]
     Missing(String),
-    /// The helper.
+    /// The helper failed.
     #[error(transparent)]
     Helper(#[from] LoginError),
 }
@@ -90,16 +89,16 @@ pub enum HostKeysError {
 /// What PAM wants next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// Ask the person, then [`Login::answer`].
+    /// Ask the user, then call [`Login::answer`].
     Prompts {
-        /// To be shown above the prompts, lines.
+        /// Lines to print before the prompts.
         instructions: String,
         /// Never empty.
         prompts: Vec<Prompt>,
     },
-    /// Come in.
+    /// The login is granted.
     Granted(Identity),
-    /// No. Another method may be tried.
+    /// The login is denied. Another method may be tried.
     Denied,
 }
 
@@ -110,61 +109,61 @@ pub struct Login {
     begin: Request,
     state: State,
     abandoned: u32,
-    /// Until when it may be that there was no helper free, if none has answered yet.
+    /// Until then a closed connection means that no helper was free, if none has replied yet.
     busy_until: Option<Instant>,
-    /// What PAM has said to the user and nobody has taken yet.
-    said: String,
+    /// PAM's messages for the user.
+    messages: String,
 }
 
-/// A request that is dropped half way leaves `Over`, since its reply might be taken for the next one's.
+/// A request that is cancelled leaves `Over`, since its reply could be taken for the next one's.
 #[derive(Debug)]
 enum State {
     Ready(UnixStream),
-    /// PAM has asked and waits.
+    /// PAM waits for answers.
     Asked(UnixStream),
     /// The helper of the admin CLI waits for [`Request::Run`]; that of a port has ended.
     Granted(UnixStream),
     Over,
 }
 
-/// A login that was granted. The helper of the admin CLI runs programs for it, several at once if need be, until the last copy of this is
-/// dropped; that of a port has ended.
+/// A granted login. The helper of the admin CLI runs programs for it, also several at once, until the last copy is dropped; that of a port
+/// has ended.
 #[derive(Debug, Clone)]
 pub struct Granted(Arc<Mutex<Option<UnixStream>>>);
 
-/// Our side of a program that the helper runs.
+/// Our ends of a program's descriptors.
 #[derive(Debug)]
 pub enum Ends {
-    /// The other side of its terminal.
+    /// The master of its terminal.
     Terminal(OwnedFd),
-    /// It has none.
+    /// Pipes, without a terminal.
     Pipes {
-        /// What it reads.
+        /// Its standard input.
         input: OwnedFd,
-        /// What it says.
+        /// Its standard output.
         output: OwnedFd,
-        /// What it says aside.
+        /// Its standard error.
         aside: OwnedFd,
     },
 }
 
-/// A program that the helper runs. When this is dropped it is told to hang up, and is killed if it does not.
+/// A program that the helper runs. When this is dropped it gets SIGHUP, and is killed if it does not exit.
 #[derive(Debug)]
 pub struct Running {
     stream: UnixStream,
-    said: String,
+    messages: String,
 }
 
 impl Running {
-    fn new(socket: OwnedFd, said: String) -> Result<Self, LoginError> {
+    fn new(socket: OwnedFd, messages: String) -> Result<Self, LoginError> {
         let socket = std::os::unix::net::UnixStream::from(socket);
         let watched = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket));
-        watched.map(|stream| Self { stream, said }).map_err(|error| LoginError::Message(error.into()))
+        watched.map(|stream| Self { stream, messages }).map_err(|error| LoginError::Message(error.into()))
     }
 
-    /// What PAM has said to the user as it opened the session, once.
-    pub fn take_said(&mut self) -> String {
-        std::mem::take(&mut self.said)
+    /// PAM's messages of the session, once.
+    pub fn take_messages(&mut self) -> String {
+        std::mem::take(&mut self.messages)
     }
 
     /// Waits until it has ended. Not cancel safe.
@@ -178,10 +177,10 @@ impl Running {
 }
 
 impl Granted {
-    /// Has `consolectl` run as whom this login was granted to. Only the helper of the admin CLI does that.
+    /// Runs `consolectl` as the user. Only the helper of the admin CLI does that.
     pub async fn run(&self, run: Run, terminal: Option<Terminal>) -> Result<(Ends, Running), LoginError> {
         let login = self.clone();
-        // Were it left in the middle, as with a client that leaves, the next session would get this one's reply.
+        // In a task, because if it were cancelled, the next session would get this one's reply.
         let asked = tokio::spawn(async move { login.ask(run, terminal).await });
         asked.await.map_err(|_| LoginError::Over)?
     }
@@ -193,9 +192,9 @@ impl Granted {
         let started = timeout(REPLY_TIMEOUT, async {
             message::send_async(&mut stream, &Request::Run { run, terminal }).await.map_err(understand)?;
             let mut reply = message::receive_async(&mut stream).await.map_err(understand)?;
-            let mut said = String::new();
-            if let Some(Reply::Said(text)) = reply {
-                said = text;
+            let mut messages = String::new();
+            if let Some(Reply::Messages(text)) = reply {
+                messages = text;
                 reply = message::receive_async(&mut stream).await.map_err(understand)?;
             }
             match reply {
@@ -206,13 +205,13 @@ impl Granted {
             }
             let received = stream.async_io(Interest::READABLE, || message::receive_descriptors(&stream));
             let descriptors = received.await.map_err(|_| LoginError::Gone)?;
-            Ok(Some((descriptors, said)))
+            Ok(Some((descriptors, messages)))
         });
         let started = started.await.map_err(|_| LoginError::Silent(REPLY_TIMEOUT))??;
         *target = Some(stream);
-        let (descriptors, said) = started.ok_or(LoginError::NotRun)?;
+        let (descriptors, messages) = started.ok_or(LoginError::NotRun)?;
         let mut descriptors = descriptors.into_iter();
-        let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?, said)?;
+        let running = Running::new(descriptors.next().ok_or(LoginError::Unexpected)?, messages)?;
         let ends: Vec<OwnedFd> = descriptors.collect();
         let ends = if on_terminal {
             <[OwnedFd; 1]>::try_from(ends).map(|[terminal]| Ends::Terminal(terminal))
@@ -224,7 +223,7 @@ impl Granted {
 }
 
 impl Login {
-    /// Connects to the helper at `socket` and says who wants to log in to what.
+    /// Connects to the helper at `socket` and begins a login.
     pub async fn begin(
         socket: &Path,
         user: &str,
@@ -248,11 +247,11 @@ impl Login {
             state,
             abandoned: 0,
             busy_until: Some(busy_until),
-            said: String::new(),
+            messages: String::new(),
         })
     }
 
-    /// Whether this key would be taken.
+    /// Whether this key would be accepted.
     pub async fn offer(&mut self, key: &PublicKey) -> Result<bool, LoginError> {
         match self.request(&Request::Offer { key: text(key)? }).await? {
             Reply::Acceptable => Ok(true),
@@ -276,7 +275,7 @@ impl Login {
         self.step(reply)
     }
 
-    /// Answers the prompts of the last [`Step`], one each.
+    /// Answers the prompts of the last [`Step`].
     pub async fn answer(&mut self, answers: Vec<Secret>) -> Result<Step, LoginError> {
         let State::Asked(stream) = std::mem::replace(&mut self.state, State::Over) else {
             return Err(LoginError::Over);
@@ -301,7 +300,7 @@ impl Login {
         }
     }
 
-    /// What the granted login is good for; `None` if it was not granted.
+    /// The granted login; `None` if it was not granted.
     pub fn granted(self) -> Option<Granted> {
         match self.state {
             State::Granted(stream) => Some(Granted(Arc::new(Mutex::new(Some(stream))))),
@@ -309,13 +308,13 @@ impl Login {
         }
     }
 
-    /// What PAM has said to the user with the last reply, once.
-    pub fn take_said(&mut self) -> String {
-        std::mem::take(&mut self.said)
+    /// PAM's messages with the last reply, once.
+    pub fn take_messages(&mut self) -> String {
+        std::mem::take(&mut self.messages)
     }
 
-    /// One request and its reply. A conversation that the client has left (RFC 4256, 3.1: it may begin another method
-    /// instead of answering) is ended with its helper, and the request goes to a new one.
+    /// One request and its reply. A conversation that the client has abandoned (RFC 4256, 3.1: it may begin another method instead of
+    /// answering) ends with its helper, and the request goes to a new one.
     async fn request(&mut self, request: &Request) -> Result<Reply, LoginError> {
         let mut stream = match std::mem::replace(&mut self.state, State::Over) {
             State::Ready(stream) => stream,
@@ -341,12 +340,12 @@ impl Login {
     }
 
     async fn exchange(&mut self, mut stream: UnixStream, request: &Request) -> Result<Reply, LoginError> {
-        self.said.clear();
+        self.messages.clear();
         let exchanged = timeout(REPLY_TIMEOUT, async {
             message::send_async(&mut stream, request).await?;
             let mut reply = message::receive_async(&mut stream).await?;
-            if let Some(Reply::Said(said)) = reply {
-                self.said = said;
+            if let Some(Reply::Messages(messages)) = reply {
+                self.messages = messages;
                 reply = message::receive_async(&mut stream).await?;
             }
             Ok(reply)
@@ -355,18 +354,18 @@ impl Login {
         let reply = reply.ok_or(LoginError::Gone)?;
         self.busy_until = None;
         self.state = match &reply {
-            Reply::Acceptable | Reply::Denied | Reply::AccountRefused(_) => State::Ready(stream),
+            Reply::Acceptable | Reply::Denied | Reply::AccountDenied(_) => State::Ready(stream),
             Reply::Prompts { .. } => State::Asked(stream),
             Reply::Granted(_) => State::Granted(stream),
             Reply::Running
             | Reply::Failed
             | Reply::Exited(_)
-            | Reply::Said(_)
+            | Reply::Messages(_)
             | Reply::HostKey(_)
             | Reply::HostKeysEnd { .. } => State::Over,
         };
         match reply {
-            Reply::AccountRefused(said) => Err(LoginError::AccountRefused(said)),
+            Reply::AccountDenied(messages) => Err(LoginError::AccountDenied(messages)),
             reply => Ok(reply),
         }
     }
@@ -381,7 +380,7 @@ impl Login {
     }
 }
 
-/// Asks the helper at `socket` for the host keys, which it reads as root. The error is the helper's word, or that there was none.
+/// Requests the host keys from the helper at `socket`, which reads them as root.
 pub async fn host_keys(socket: &Path) -> Result<HostKeys, HostKeysError> {
     let asked = async {
         let mut stream = connect(socket, &Request::HostKeys).await?;
@@ -391,8 +390,8 @@ pub async fn host_keys(socket: &Path) -> Result<HostKeys, HostKeysError> {
                 Some(Reply::HostKey(Secret(text))) => {
                     found.keys.push(PrivateKey::from_openssh(text).map_err(|_| LoginError::Unexpected)?);
                 }
-                Some(Reply::HostKeysEnd { passed_over, missing }) => {
-                    found.passed_over = passed_over;
+                Some(Reply::HostKeysEnd { ignored, missing }) => {
+                    found.ignored = ignored;
                     return match missing {
                         Some(why) => Err(HostKeysError::Missing(why)),
                         None => Ok(found),
@@ -435,7 +434,7 @@ mod tests {
     fn is_send<T: Send>(_: T) {}
 
     #[test]
-    fn a_login_can_be_driven_from_a_task_of_any_runtime() {
+    fn the_futures_of_a_login_are_send() {
         fn all(login: &mut Login, key: &PublicKey) {
             is_send(login.offer(key));
             is_send(login.key(key));
@@ -448,5 +447,23 @@ mod tests {
         }
         let _ = (all, last);
         is_send(Login::begin(Path::new("/"), "", "::1".parse().unwrap(), Target::Admin, RootLogin::No));
+    }
+
+    #[test]
+    fn error_messages() {
+        let io = || io::Error::from_raw_os_error(2);
+        let errors = [
+            LoginError::Unreachable { path: "/run/consoleserver/auth-port".into(), source: io() },
+            LoginError::Gone,
+            LoginError::Silent(REPLY_TIMEOUT),
+            LoginError::Message(MessageError::Io(io())),
+            LoginError::Unexpected,
+            LoginError::AccountDenied("account expired".to_owned()),
+            LoginError::Over,
+            LoginError::NotRun,
+            LoginError::TooManyAbandoned,
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/helper.txt"].raw());
     }
 }

@@ -7,10 +7,10 @@ use super::account::AccountError;
 use super::pam::PamError;
 use super::peer::PeerError;
 
-/// Why somebody was refused: for the journal.
+/// Why a login is denied, for the journal.
 #[derive(Debug, Error)]
 pub(super) enum Denied {
-    #[error("console-auth does not run as root, so only its own user (id {0}) may log in")]
+    #[error("console-auth does not run as root, so only its own user (uid {0}) may log in")]
     SomebodyElse(Uid),
     #[error("root may not log in (access.root = \"no\")")]
     Root,
@@ -20,11 +20,11 @@ pub(super) enum Denied {
     Locked,
     #[error("{0} exists, so only root may log in")]
     Nologin(&'static str),
-    #[error("what was sent as a key is none")]
+    #[error("the client sent an invalid public key")]
     NotAKey,
     #[error("the key {0} is not in the user's authorized_keys")]
     Unlisted(String),
-    #[error("the user's files cannot be read as that user: {0}")]
+    #[error("cannot switch to the user to read key files: {0}")]
     Become(nix::Error),
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -32,7 +32,7 @@ pub(super) enum Denied {
     Pam(#[from] PamError),
 }
 
-/// Either of two endings: this try is over, or the whole login.
+/// The end of an attempt, or of the whole login.
 pub(super) enum Failure {
     Refused(Denied),
     Peer(PeerError),
@@ -44,5 +44,39 @@ impl<R: Into<Denied>> From<R> for Failure {
             Denied::Pam(PamError::Peer(error)) => Self::Peer(error),
             denied => Self::Refused(denied),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_reasons_in_the_journal() {
+        let errno = nix::Error::EIO;
+        let refused = |step| PamError::Refused {
+            step,
+            reason: "Permission denied".to_owned(),
+            messages: "account disabled\n".to_owned(),
+        };
+        let reasons = [
+            Denied::SomebodyElse(Uid::from_raw(1000)),
+            Denied::Root,
+            Denied::RootByPassword,
+            Denied::Locked,
+            Denied::Nologin("/etc/nologin"),
+            Denied::NotAKey,
+            Denied::Unlisted("SHA256:abc".to_owned()),
+            Denied::Become(errno),
+            AccountError::Name.into(),
+            AccountError::Unknown.into(),
+            AccountError::User(errno).into(),
+            AccountError::Group(errno).into(),
+            AccountError::Shadow(errno).into(),
+            refused("account").into(),
+            PamError::MustChangePassword(String::new()).into(),
+        ];
+        let text: String = reasons.iter().map(|reason: &Denied| format!("{reason}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/denied.txt"].raw());
     }
 }

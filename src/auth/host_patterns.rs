@@ -1,21 +1,22 @@
-//! The `from=` option of authorized_keys: a list of address patterns, matched as sshd does when it does not ask the DNS
-//! (`PATTERNS` in ssh_config (5), addr_match_list in OpenSSH's addrmatch.c). Pure.
+//! The `from=` option of authorized_keys: a list of address patterns, matched as sshd does without DNS (`PATTERNS` in ssh_config(5),
+//! addr_match_list in OpenSSH's addrmatch.c). Pure.
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
-/// Why a list cannot be understood. A list with one such pattern admits from nowhere.
+/// Why a list is invalid. A list with one invalid pattern matches no address.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum FromError {
     /// `from=""` or two commas in a row.
     #[error("from= has an empty pattern")]
     Empty,
-    /// As sshd: `10.0.0.1/8` is more likely a slip than a network.
-    #[error("from= has {0:?}, whose bits behind the mask are not zero or whose mask is too long")]
+    /// As in sshd: `10.0.0.1/8` is more likely a mistake than a network.
+    #[error("invalid from= pattern {0:?}: host bits are set, or the mask is too long")]
     Mask(String),
-    /// Ignoring `!bad.example.org` would admit the very host that is shut out.
-    #[error("from= shuts out {0:?}, but host names are not looked up: use addresses")]
+    /// Ignoring `!bad.example.org` would admit the host that it excludes.
+    #[error("from= excludes {0:?}, but host names are not resolved: use addresses")]
     NegatedName(String),
 }
 
@@ -31,8 +32,8 @@ struct Pattern {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PatternKind {
-    Network(IpAddr, u8),
-    /// `192.168.1?.*`, in lower case. A host name is one too, and never matches an address.
+    Network(IpNet),
+    /// `192.168.1?.*`, in lower case. A host name is a wildcard too, and never matches an address.
     Wildcard(String),
 }
 
@@ -42,7 +43,7 @@ impl HostPatterns {
         list.split(',').map(Pattern::parse).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whether `address` is meant: by at least one pattern, and shut out by none.
+    /// Whether at least one pattern matches `address`, and no negated one.
     pub fn matches(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let mut matching = self.0.iter().filter(|pattern| pattern.what.matches(address)).peekable();
@@ -60,10 +61,14 @@ impl Pattern {
         if pattern.is_empty() {
             return Err(FromError::Empty);
         }
-        let what = match pattern.split_once('/') {
-            Some((address, length)) => network(address, length).ok_or(FromError::Mask(word.clone()))?,
+        let what = match pattern.find('/') {
+            // As sshd, which rejects bits behind the mask.
+            Some(_) => match pattern.parse::<IpNet>() {
+                Ok(network) if network == network.trunc() => PatternKind::Network(network),
+                _ => return Err(FromError::Mask(word.clone())),
+            },
             None => match pattern.parse::<IpAddr>() {
-                Ok(address) => PatternKind::Network(address.to_canonical(), width(address.to_canonical())),
+                Ok(address) => PatternKind::Network(address.to_canonical().into()),
                 Err(_) => PatternKind::Wildcard(pattern.to_owned()),
             },
         };
@@ -79,32 +84,10 @@ impl Pattern {
 impl PatternKind {
     fn matches(&self, address: IpAddr) -> bool {
         match self {
-            Self::Network(network, length) => {
-                width(*network) == width(address) && prefix(*network, *length) == prefix(address, *length)
-            }
+            Self::Network(network) => network.contains(&address),
             Self::Wildcard(pattern) => wildcard(pattern.as_bytes(), address.to_string().as_bytes()),
         }
     }
-}
-
-fn network(address: &str, length: &str) -> Option<PatternKind> {
-    let address: IpAddr = address.parse().ok()?;
-    let length: u8 = length.parse().ok().filter(|length| *length <= width(address))?;
-    let host_bits = prefix(address, length) ^ prefix(address, width(address));
-    (host_bits == 0).then_some(PatternKind::Network(address, length))
-}
-
-fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// The first `length` bits of the address, at the top of 128.
-fn prefix(address: IpAddr, length: u8) -> u128 {
-    let bits = match address {
-        IpAddr::V4(address) => u128::from(address.to_bits()) << 96,
-        IpAddr::V6(address) => address.to_bits(),
-    };
-    bits & u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0)
 }
 
 /// Whether nothing but an address could match.

@@ -1,10 +1,9 @@
-//! PAM modules write to syslog (3), which blocks for as long as journald is stopped or its queue is full; glibc has no setting
-//! against that, and a login would hang in it. So a thread looks ten times a second, while a module runs, where the thread in
-//! PAM is (`/proc/self/task/TID/syscall`), and interrupts it where it waits in a send to a unix datagram socket, as those of
-//! syslog and of the journal are. The send then fails with EINTR, the message is lost, and the module goes on.
-//! A program that a module has started and that waits in such a send (unix_chkpwd, which pam_unix of Debian 13 asks, reports wrong
-//! passwords itself; `logger` in a script of pam_exec) is killed: a helper that has not answered admits nobody.
-//! Nothing else is interrupted: modules also wait for directory servers, and for people.
+//! Keeps logins from blocking on journald. PAM modules call syslog(3), which blocks while journald is stopped or its queue is full; glibc
+//! has no timeout for that. So while a module runs, a thread checks ten times a second which system call the PAM thread is in
+//! (`/proc/self/task/TID/syscall`), and interrupts it if it waits in a send to a unix datagram socket, as syslog and the journal use. The
+//! send fails with EINTR, the message is lost, and the module continues. A program started by a module that waits in such a send
+//! (unix_chkpwd, which pam_unix of Debian 13 runs, logs wrong passwords itself; `logger` in a script of pam_exec) is killed, and the login
+//! fails. Nothing else is interrupted: modules also wait for directory servers and for users.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -22,14 +21,14 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt};
 use nix::unistd::{Pid, gettid};
 
-/// Between two looks. A send is interrupted when two of them find the same one.
+/// Interval of the checks. A send is interrupted when two checks find the same one.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Not used otherwise, here or by modules.
+/// A signal that neither we nor modules use.
 const SIGNAL: Signal = Signal::SIGURG;
-/// Programs of modules that are looked at: `TasksMax=` allows no more.
+/// Programs of modules that are checked: `TasksMax=` allows no more.
 const MAX_PROGRAMS: usize = 32;
 
-/// While it exists, sends of the thread that made it do not wait for journald.
+/// While it exists, sends of the thread that created it do not block on journald.
 #[derive(Debug)]
 pub(super) struct Interrupter {
     done: Arc<AtomicBool>,
@@ -37,11 +36,13 @@ pub(super) struct Interrupter {
 }
 
 impl Interrupter {
-    /// Begins to look after this thread. Where that cannot be, PAM runs without it, and the time limit of the process remains.
+    /// Starts the checks of this thread. If that fails, PAM runs without them, and only the time limit of the process applies.
     pub(super) fn new() -> Self {
         let done = Arc::new(AtomicBool::new(false));
         let thread = watch(gettid(), done.clone()).inspect_err(|error| {
-            tracing::warn!("a login may wait for journald, as PAM modules cannot be kept from it: {error}");
+            tracing::warn!(
+                "a login may block on journald, because PAM modules cannot be interrupted: {error}"
+            );
         });
         Self { done, thread: thread.ok() }
     }
@@ -85,17 +86,17 @@ fn watch(tid: Pid, done: Arc<AtomicBool>) -> io::Result<JoinHandle<u32>> {
             before = now;
             killed += kill_blocked(tid, &mut programs);
         }
-        // syslog (3) connects and tries each message once more.
+        // syslog(3) reconnects and sends each message once more.
         interrupted.div_ceil(2) + killed
     })
 }
 
-/// Kills the programs started by a thread that wait in the same send as at the last look: how many.
+/// Kills the programs started by a thread that wait in the same send as at the last check. Returns their number.
 fn kill_blocked(tid: Pid, before: &mut HashMap<i32, (OwnedFd, String)>) -> u32 {
     let mut now = HashMap::new();
     let mut killed = 0;
     for pid in programs(tid) {
-        // Held before the look, so that a number that has become another's is not killed.
+        // A pidfd opened before the check, so that a reused pid is not killed.
         let held = rustix::process::Pid::from_raw(pid)
             .and_then(|pid| rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok());
         let (Some(held), Some(send)) = (held, programs_blocking_send(pid)) else { continue };
@@ -109,18 +110,18 @@ fn kill_blocked(tid: Pid, before: &mut HashMap<i32, (OwnedFd, String)>) -> u32 {
     killed
 }
 
-/// The processes that a thread has started, and those that these have.
+/// The descendants of a thread.
 fn programs(tid: Pid) -> Vec<i32> {
     let children = |path: String| -> Vec<i32> {
         let text = fs::read_to_string(path).unwrap_or_default();
         text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
     };
     let mut all = children(format!("/proc/self/task/{tid}/children"));
-    let mut looked = 0;
-    while looked < all.len() && all.len() < MAX_PROGRAMS {
-        let pid = all[looked];
+    let mut checked = 0;
+    while checked < all.len() && all.len() < MAX_PROGRAMS {
+        let pid = all[checked];
         all.extend(children(format!("/proc/{pid}/task/{pid}/children")));
-        looked += 1;
+        checked += 1;
     }
     all.truncate(MAX_PROGRAMS);
     all
@@ -140,8 +141,7 @@ fn programs_blocking_send(pid: i32) -> Option<String> {
     table.lines().any(is_it).then_some(line)
 }
 
-/// The system call in which our thread waits, if it sends to a unix datagram socket: number, arguments, stack and program counter,
-/// as proc_pid_syscall(5) has them.
+/// The system call in which our thread waits, if it sends to a unix datagram socket, in the format of proc_pid_syscall(5).
 fn own_blocking_send(syscall: &File) -> Option<String> {
     let mut line = [0; 256];
     let length = syscall.read_at(&mut line, 0).ok()?;
@@ -149,7 +149,7 @@ fn own_blocking_send(syscall: &File) -> Option<String> {
     is_unix_datagram(sends_to(line)?).then(|| line.to_owned())
 }
 
-/// The descriptor to which a system call sends, if it is such a one.
+/// The descriptor to which a system call sends, if it is a send.
 fn sends_to(line: &str) -> Option<RawFd> {
     let mut words = line.split(' ');
     let number: libc::c_long = words.next()?.parse().ok()?;
@@ -162,8 +162,8 @@ fn sends_to(line: &str) -> Option<RawFd> {
 fn is_unix_datagram(fd: RawFd) -> bool {
     let unix =
         getsockname::<SockaddrStorage>(fd).is_ok_and(|address| address.family() == Some(AddressFamily::Unix));
-    // SAFETY: the descriptor is open, since a thread that is stopped in a system call with it waits there; were it closed in between,
-    // the call would fail, or ask another one, and nothing would be done with either.
+    // SAFETY: the descriptor is open, since a thread waits in a system call with it; if it is closed in between, the call fails or queries
+    // another descriptor, which does no harm.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     unix && getsockopt(&fd, sockopt::SockType).is_ok_and(|kind| kind == nix::sys::socket::SockType::Datagram)
 }
@@ -183,7 +183,7 @@ mod tests {
         let interrupter = Interrupter::new();
         let error = near.send(b"one more").unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Interrupted);
-        // Whoever waits for an answer goes on waiting.
+        // A read is not interrupted.
         let (mut reader, writer) = io::pipe().unwrap();
         let answer = std::thread::spawn(move || {
             std::thread::sleep(5 * CHECK_INTERVAL);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_waits_in_such_a_send_is_killed_and_another_one_is_not() {
+    fn a_program_that_blocks_in_such_a_send_is_killed_and_another_one_is_not() {
         use std::os::unix::process::ExitStatusExt;
         use std::process::{Command, Stdio};
 

@@ -1,5 +1,5 @@
-//! Reading somebody's authorized_keys: as that user, so that no link leads to what only root may see, and only if
-//! nobody else could have written it (StrictModes in sshd_config (5); safe_path in OpenSSH's misc.c).
+//! Reads a user's authorized_keys: as that user, so that no link leads to a file that only root may read, and only if no other user could
+//! have written it (StrictModes in sshd_config(5); safe_path in OpenSSH's misc.c).
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -12,19 +12,19 @@ use thiserror::Error;
 
 use super::account::Account;
 
-/// Bytes of the longest file that is read: some thousand keys.
+/// Longest file that is read: some thousand keys.
 pub(super) const FILE_LIMIT: u64 = 1024 * 1024;
 
-/// Write permission for the group or for everybody.
+/// Write permission for group or others.
 const OTHERS_WRITE: u32 = 0o022;
 
-/// Why a file was not used.
+/// Why a file is ignored.
 #[derive(Debug, Error)]
 pub enum KeyFileError {
-    /// It is there and cannot be read.
-    #[error("{} cannot be read: {source}", path.display())]
+    /// It exists and cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Where.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -32,29 +32,29 @@ pub enum KeyFileError {
     /// A directory, FIFO or device.
     #[error("{} is not a regular file", .0.display())]
     NotAFile(PathBuf),
-    /// More than a person writes.
-    #[error("{} has {} bytes, more than the {} that are read", .0.display(), .1, FILE_LIMIT)]
+    /// Too long.
+    #[error("{} has {} bytes, more than the limit of {}", .0.display(), .1, FILE_LIMIT)]
     TooLong(PathBuf, u64),
-    /// Somebody else's.
-    #[error("{} belongs to user id {}, not to its user or root", .0.display(), .1)]
+    /// Owned by another user.
+    #[error("{} is owned by uid {}, not by its user or root", .0.display(), .1)]
     Owner(PathBuf, u32),
-    /// Of a program, or of a directory above it.
-    #[error("{} belongs to user id {}, not to root", .0.display(), .1)]
+    /// A program, or a directory above it.
+    #[error("{} is owned by uid {}, not by root", .0.display(), .1)]
     NotRoots(PathBuf, u32),
-    /// Others may write.
-    #[error("{} may be written by group or others (mode {:03o}): chmod go-w", .0.display(), .1)]
+    /// Writable by others.
+    #[error("{} is writable by group or others (mode {:03o}): chmod go-w", .0.display(), .1)]
     Writable(PathBuf, u32),
 }
 
-/// A file that may be believed.
+/// A trusted file.
 pub struct KeyFile {
-    /// Where it was read.
+    /// Its path.
     pub path: PathBuf,
-    /// What it says.
+    /// Its contents.
     pub contents: Vec<u8>,
 }
 
-/// Reads those of `files` that exist, which are `account`'s.
+/// Reads those of `account`'s `files` that exist.
 ///
 /// # Errors
 /// The outer one if the process could not become that user.
@@ -69,7 +69,7 @@ pub fn read_all(account: &Account, files: &[PathBuf]) -> nix::Result<Vec<Result<
 /// `None` if there is no such file.
 fn read(account: &Account, path: &Path) -> Result<Option<KeyFile>, KeyFileError> {
     let failed = |source| KeyFileError::Read { path: path.to_owned(), source };
-    // O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOCTTY: nor may a terminal become ours.
+    // O_NONBLOCK: opening a FIFO must not wait for a writer. O_NOCTTY: a terminal must not become the controlling one.
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
     let (real, file) = match path.canonicalize().and_then(|real| {
         let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&real)?;
@@ -112,14 +112,14 @@ pub(super) fn only_root_writes(program: &Path) -> Result<PathBuf, KeyFileError> 
     Ok(real)
 }
 
-/// The length of a moment ago need not be the length of now.
+/// Limited again, because the file may have grown since its length was checked.
 fn bounded(file: File) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
     file.take(FILE_LIMIT).read_to_end(&mut contents)?;
     Ok(contents)
 }
 
-/// The directories above `path`, ending with the home directory, or with `/` when a link leads out of it.
+/// The directories above `path`, up to the home directory, or to `/` if a link leads out of it.
 fn up_to<'a>(path: &'a Path, home: &Path) -> impl Iterator<Item = &'a Path> {
     let home = home.canonicalize().unwrap_or_default();
     let mut past_home = false;
@@ -140,8 +140,7 @@ fn only_its_user_writes(path: &Path, metadata: &Metadata, user: Uid) -> Result<(
     Ok(())
 }
 
-/// While it lives, the process reads files as somebody else. The process has one thread, so nothing else happens
-/// under the wrong name.
+/// While it exists, the process has another effective user. It has one thread, so nothing else runs as the wrong user.
 pub(super) struct AsUser {
     gid: Gid,
     groups: Vec<Gid>,
@@ -158,7 +157,7 @@ impl AsUser {
 }
 
 impl Drop for AsUser {
-    /// A helper that is half root and half somebody must not decide anything any more.
+    /// A helper that cannot restore all its ids must not decide about a login.
     fn drop(&mut self) {
         let back = seteuid(Uid::from_raw(0)).and(setegid(self.gid)).and(setgroups(&self.groups));
         if let Err(error) = back {
@@ -181,5 +180,20 @@ mod tests {
         assert_eq!(walk("/etc/x", "/usr/lib"), [Path::new("/etc"), Path::new("/")]);
         assert_eq!(walk("/x", "/"), [Path::new("/")]);
         assert_eq!(walk("/a/b", "/nonexistent"), [Path::new("/a"), Path::new("/")]);
+    }
+
+    #[test]
+    fn error_messages() {
+        let path = || PathBuf::from("/home/alice/.ssh/authorized_keys");
+        let errors = [
+            KeyFileError::Read { path: path(), source: io::Error::from_raw_os_error(13) },
+            KeyFileError::NotAFile(path()),
+            KeyFileError::TooLong(path(), 2 * FILE_LIMIT),
+            KeyFileError::Owner(path(), 1001),
+            KeyFileError::NotRoots("/usr/local/bin/keys".into(), 1001),
+            KeyFileError::Writable(path(), 0o664),
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/auth/key-files.txt"].raw());
     }
 }

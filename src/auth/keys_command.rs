@@ -1,6 +1,6 @@
 #![allow(unsafe_code)]
-//! Runs `authorized_keys_command`, as sshd runs its `AuthorizedKeysCommand` (subprocess in OpenSSH's misc.c): a program that only
-//! root can have written, as a user of its own, with nothing of ours but the arguments; and it ends with its children, in time.
+//! Runs `authorized_keys_command`, as sshd runs its `AuthorizedKeysCommand` (subprocess in OpenSSH's misc.c): a program that only root can
+//! have written, as its own user, with a clean environment, a time limit, and without leaving children behind.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -24,36 +24,36 @@ use thiserror::Error;
 use super::account::{Account, AccountError};
 use super::keyfile::{self, AsUser, KeyFileError};
 
-/// For one run. A directory that does not answer must leave time for a password within the login's two minutes, and a port
-/// waits a minute for each answer.
+/// Time limit of a run. An unreachable directory server must leave time for a password within the login's two minutes, and a port waits
+/// one minute for each reply.
 pub const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// Bytes of output: as many as of a file of keys.
+/// Limit of its output, as of a key file.
 const OUTPUT_LIMIT: usize = keyfile::FILE_LIMIT as usize;
 
-/// Bytes of its standard error that the journal is told.
+/// Bytes of its standard error for the journal.
 const STDERR_LIMIT: usize = 256;
 
-/// Rounds of killing what is left. Each kills every child there is; a fork bomb is held by the unit's `TasksMax=`.
+/// Rounds of killing remaining processes. Each kills all children; a fork bomb is limited by the unit's `TasksMax=`.
 const KILL_ROUNDS: usize = 64;
 
-/// What Debian's sshd gives its command.
+/// `PATH`, as Debian's sshd sets it.
 const COMMAND_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/games";
 
-/// Why its output was not used.
+/// Why its output is ignored.
 #[derive(Debug, Error)]
 pub enum CommandError {
     /// `authorized_keys_command_user`
-    #[error("its user {0:?}: {1}")]
+    #[error("authorized_keys_command_user {0:?}: {1}")]
     User(String, AccountError),
     /// Not root, and another user.
     #[error("console-auth does not run as root, so the command cannot run as {0}")]
     NotRoot(String),
-    /// It could be somebody else's program.
+    /// Another user could have written the program.
     #[error(transparent)]
     Unsafe(#[from] KeyFileError),
     /// Not executable, or no process.
-    #[error("{} cannot be started: {source}", program.display())]
+    #[error("cannot run {}: {source}", program.display())]
     Start {
         /// The program.
         program: PathBuf,
@@ -63,18 +63,18 @@ pub enum CommandError {
     /// Pipes, processes.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
-    /// Its status says that the output does not count (sshd takes none then, either).
+    /// It failed, so its output is ignored, as in sshd.
     #[error("it ended with {0}{1}")]
     Failed(String, String),
     /// Too slow.
-    #[error("it took more than {} s and was ended", TIME_LIMIT.as_secs())]
+    #[error("it ran longer than {} s and was killed", TIME_LIMIT.as_secs())]
     TooSlow,
     /// Too much.
-    #[error("it printed more than the {OUTPUT_LIMIT} bytes that are read, and was ended")]
+    #[error("it printed more than {OUTPUT_LIMIT} bytes and was killed")]
     TooLong,
 }
 
-/// Runs `program` as the user of that name, and returns what it has printed.
+/// Runs `program` as `user`. Returns its output.
 pub fn run(program: &Path, arguments: &[String], user: &str) -> Result<Vec<u8>, CommandError> {
     let account = Account::look_up(user).map_err(|error| CommandError::User(user.to_owned(), error))?;
     let own = Uid::effective();
@@ -83,17 +83,17 @@ pub fn run(program: &Path, arguments: &[String], user: &str) -> Result<Vec<u8>, 
     }
     let real = keyfile::only_root_writes(program)?;
     let system = |what| move |error: Errno| CommandError::System(what, error.into());
-    // What its children leave behind becomes a child of ours, and can be ended.
-    prctl::set_child_subreaper(true).map_err(system("orphans cannot be adopted"))?;
+    // Orphans of its children become our children, and can be killed.
+    prctl::set_child_subreaper(true).map_err(system("cannot become a subreaper"))?;
     let started = command(program, &real, arguments, &account).and_then(|mut command| command.spawn());
     let mut child = started.map_err(|source| CommandError::Start { program: program.to_owned(), source })?;
     let output = watch(&mut child);
     end(&account);
-    prctl::set_child_subreaper(false).map_err(system("orphans are still adopted"))?;
+    prctl::set_child_subreaper(false).map_err(system("cannot stop being a subreaper"))?;
     let Output { status, stdout, stderr } = output?;
     match status.success() {
         true => Ok(stdout),
-        false => Err(CommandError::Failed(told(status), remark(&stderr))),
+        false => Err(CommandError::Failed(status_text(status), remark(&stderr))),
     }
 }
 
@@ -118,7 +118,7 @@ fn command(program: &Path, real: &Path, arguments: &[String], account: &Account)
     let (uid, gid) = (account.uid, account.gid);
     let become_user = move || -> io::Result<()> {
         setsid()?;
-        // The login's socket above all; the standard three are in place.
+        // All descriptors but the standard three, above all the login's socket.
         close_on_exec()?;
         if let Some(groups) = &groups {
             setgroups(groups)?;
@@ -147,13 +147,13 @@ struct Output {
     stderr: Vec<u8>,
 }
 
-/// Reads what it prints until it has ended and nobody holds its output open any more.
+/// Reads its output until it has ended and no process has the pipe open.
 fn watch(child: &mut Child) -> Result<Output, CommandError> {
     let failed = |what| move |error| CommandError::System(what, error);
     let deadline = Instant::now() + TIME_LIMIT;
     let pid = rustix::process::Pid::from_child(child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty())
-        .map_err(|error| CommandError::System("the command cannot be watched", error.into()))?;
+        .map_err(|error| CommandError::System("cannot watch the command", error.into()))?;
     let mut stdout = Capture::of(child.stdout.take().map(OwnedFd::from), OUTPUT_LIMIT + 1);
     let mut stderr = Capture::of(child.stderr.take().map(OwnedFd::from), STDERR_LIMIT);
     let mut status = None;
@@ -162,7 +162,7 @@ fn watch(child: &mut Child) -> Result<Output, CommandError> {
         if left.is_zero() {
             return Err(CommandError::TooSlow);
         }
-        // One that has been waited for stays readable.
+        // A pidfd stays readable after the wait.
         let pid = status.is_none().then(|| pidfd.as_fd());
         let files = [pid, stdout.file(), stderr.file()];
         let mut polled: Vec<PollFd<'_>> =
@@ -170,22 +170,22 @@ fn watch(child: &mut Child) -> Result<Output, CommandError> {
         let left = PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX);
         match poll(&mut polled, left) {
             Ok(_) | Err(Errno::EINTR) => {}
-            Err(error) => return Err(CommandError::System("its output cannot be awaited", error.into())),
+            Err(error) => return Err(CommandError::System("cannot wait for its output", error.into())),
         }
-        stdout.read().map_err(failed("its output cannot be read"))?;
-        stderr.read().map_err(failed("its standard error cannot be read"))?;
+        stdout.read().map_err(failed("cannot read its output"))?;
+        stderr.read().map_err(failed("cannot read its standard error"))?;
         if stdout.bytes.len() > OUTPUT_LIMIT {
             return Err(CommandError::TooLong);
         }
         if status.is_none() {
-            status = child.try_wait().map_err(failed("its end cannot be awaited"))?;
+            status = child.try_wait().map_err(failed("cannot wait for the command"))?;
         }
     }
     let status = status.expect("the loop ends with it");
     Ok(Output { status, stdout: stdout.bytes, stderr: stderr.bytes })
 }
 
-/// The end of a pipe, and the first bytes that came out of it.
+/// A pipe, and the first bytes read from it.
 struct Capture {
     file: Option<File>,
     bytes: Vec<u8>,
@@ -205,7 +205,7 @@ impl Capture {
         self.file.as_ref().map(AsFd::as_fd)
     }
 
-    /// What is there. Past the limit it is read and dropped, so that nobody waits for us.
+    /// Reads available bytes. Beyond the limit they are discarded, so that the command does not block.
     fn read(&mut self) -> io::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
         fcntl(file.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
@@ -223,8 +223,8 @@ impl Capture {
     }
 }
 
-/// Ends whatever the command has left: this process has no other children while it looks for keys. As the command's user, since the
-/// sandbox of the ports' `console-auth` has no right to signal others (CAP_KILL).
+/// Kills all processes that the command has left: this process has no other children at this time. As the command's user, since the sandbox
+/// of the ports' `console-auth` has no CAP_KILL.
 fn end(account: &Account) {
     for _ in 0..KILL_ROUNDS {
         let children = children();
@@ -234,12 +234,12 @@ fn end(account: &Account) {
         let as_user = Uid::effective().is_root().then(|| AsUser::become_user(account)).transpose();
         if let Err(error) = &as_user {
             tracing::warn!(
-                "what {} has left running cannot be ended as that user: {error}",
+                "cannot switch to user {} to kill remaining processes: {error}",
                 account.name.as_str()
             );
         }
         for pid in &children {
-            // Gone in the meantime, or no leader of a group.
+            // Fails if it has exited, or leads no process group.
             let _ = killpg(*pid, Signal::SIGKILL);
             let _ = kill(*pid, Signal::SIGKILL);
         }
@@ -248,10 +248,10 @@ fn end(account: &Account) {
             reap(pid);
         }
     }
-    tracing::warn!("authorized_keys_command has left processes that cannot be ended");
+    tracing::warn!("authorized_keys_command has left processes that cannot be killed");
 }
 
-/// Waits for one that was killed, but not for one that could not be.
+/// Waits for a killed process, at most 1 s.
 fn reap(pid: Pid) {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
@@ -273,7 +273,7 @@ fn children() -> Vec<Pid> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
-fn told(status: ExitStatus) -> String {
+fn status_text(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("signal {signal}"),

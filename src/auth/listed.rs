@@ -1,5 +1,4 @@
-//! Whether a user's keys, wherever the configuration has them, list one: the files first, then the command (user_key_allowed in
-//! OpenSSH's auth2-pubkey.c).
+//! Searches for a key in the configured sources: the files first, then the command (user_key_allowed in OpenSSH's auth2-pubkey.c).
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,12 +15,11 @@ use super::keys_command;
 use super::sources::{Configured, Sources};
 use crate::config::{KeyTokens, Tokens};
 
-/// The keys of one login. The configuration is read when the first one is offered, and again by the next login.
+/// The key sources of one login. The configuration is read when the first key is offered, and again by the next login.
 pub(super) struct Listed {
     configured: Configured,
     sources: Option<Option<Sources>>,
-    /// The last run of the command, and what it printed: an agent offers each key that it has, and most commands are not asked about a
-    /// key, but about the user.
+    /// Arguments and output of the command's last run: an agent offers all its keys, and most commands depend only on the user.
     printed: Option<(Vec<String>, Vec<u8>)>,
 }
 
@@ -30,17 +28,17 @@ impl Listed {
         Self { configured, sources: None, printed: None }
     }
 
-    /// Whether the key is listed for `account`. What is wrong with files, lines and the command goes to the journal, by `tell`.
+    /// Whether the key is listed for `account`. Errors of files, lines and the command are passed to `report`.
     pub(super) fn lists(
         &mut self,
         account: &Account,
         key: &PublicKey,
         rhost: IpAddr,
-        tell: &dyn Fn(&str),
+        report: &dyn Fn(&str),
     ) -> Result<bool, Denied> {
         let Self { configured, sources, printed } = self;
-        let sources = sources.get_or_insert_with(|| read(configured, tell));
-        // Told once.
+        let sources = sources.get_or_insert_with(|| read(configured, report));
+        // Reported before.
         let Some(sources) = sources else { return Ok(false) };
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
         let text = key.to_openssh().map_err(|_| Denied::NotAKey)?;
@@ -49,11 +47,11 @@ impl Listed {
         let of_user =
             Tokens { user: account.name.as_str(), uid: account.uid.as_raw(), home: &account.home, key: None };
 
-        let circumstances = LoginContext { rhost, now: Timestamp::now(), zone: TimeZone::system() };
+        let context = LoginContext { rhost, now: Timestamp::now(), zone: TimeZone::system() };
         let admits = |source: &Path, text: &[u8]| {
-            let found = authorized_keys::search(text, key, &circumstances);
-            for (line, refusal) in &found.refused {
-                tell(&format!("{}, line {line}: {refusal}", source.display()));
+            let found = authorized_keys::search(text, key, &context);
+            for (line, error) in &found.refused {
+                report(&format!("{}, line {line}: {error}", source.display()));
             }
             found.admitted.is_some()
         };
@@ -63,7 +61,7 @@ impl Listed {
             match file {
                 Ok(file) if admits(&file.path, &file.contents) => return Ok(true),
                 Ok(_) => {}
-                Err(error) => tell(&format!("a file of keys is not used: {error}")),
+                Err(error) => report(&format!("key file ignored: {error}")),
             }
         }
         let Some((command, user)) = &sources.command else { return Ok(false) };
@@ -73,8 +71,8 @@ impl Listed {
         let words: Vec<String> = [user.clone()].into_iter().chain(arguments.iter().cloned()).collect();
         if printed.as_ref().is_none_or(|(before, _)| *before != words) {
             let output = keys_command::run(&program, &arguments, &user).unwrap_or_else(|error| {
-                tell(&format!(
-                    "the keys of authorized_keys_command ({}) are not used: {error}",
+                report(&format!(
+                    "authorized_keys_command ({}) failed, so its keys are ignored: {error}",
                     program.display()
                 ));
                 Vec::new()
@@ -85,16 +83,18 @@ impl Listed {
     }
 }
 
-fn read(configured: &Configured, tell: &dyn Fn(&str)) -> Option<Sources> {
+fn read(configured: &Configured, report: &dyn Fn(&str)) -> Option<Sources> {
     match configured.sources() {
         Ok(sources) => {
             if let Some(unconfirmed) = &sources.unconfirmed {
-                tell(&unconfirmed.to_string());
+                report(&unconfirmed.to_string());
             }
             Some(sources)
         }
         Err(error) => {
-            tell(&format!("no key is taken while it cannot be told where keys are: {error}"));
+            report(&format!(
+                "no key is accepted, because the configuration of key sources is invalid: {error}"
+            ));
             None
         }
     }

@@ -1,8 +1,7 @@
-//! Who somebody is. `protocol` is what the network processes and the root helper `console-auth` say to each
-//! other; `client` is the network side; `account` knows the user, for both sides; the other rooms run as root inside
-//! `console-auth`: `server` keeps the order, `listed` looks for a key where `sources` says, by `keyfile` and
-//! `keys_command`, and `authorized_keys` and `from` decide about lines, `pam` about everything else.
-//! For the admin CLI alone, `session` keeps one program, which `run` starts as the user.
+//! Authentication. `protocol` is the protocol between the network processes and the root helper `console-auth`; `client` is the network
+//! side; `account` looks up users, for both sides. The other modules run as root inside `console-auth`: `server` handles the requests,
+//! `listed` searches for a key in the `sources`, by `keyfile` and `keys_command`; `authorized_keys` and `host_patterns` check lines, and
+//! `pam` everything else. For the admin CLI only, `session` supervises the programs that `run` starts as the user.
 
 pub mod account;
 pub mod authorized_keys;

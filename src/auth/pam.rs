@@ -1,5 +1,5 @@
-//! Asking PAM (pam (3)): one transaction of the service `consoleserver`, whose questions travel to the client over the
-//! login socket as they come, whose verdict is final, and which then surrounds the session, if there is one.
+//! A PAM transaction (pam(3)) of the service `consoleserver`: its questions are sent to the client over the login socket, its verdict is
+//! final, and it opens the session, if there is one.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_int, c_uint, c_void};
@@ -17,77 +17,77 @@ use crate::printable;
 /// The file in /etc/pam.d.
 const PAM_SERVICE: &str = "consoleserver";
 
-/// Questions of one transaction. A module that asks more often is stuck.
+/// Limit of questions in one transaction, for a module that asks endlessly.
 const PROMPTS_LIMIT: usize = 16;
 
-/// Bytes of a question, and of what modules say before it. Real ones are a few lines; even with every byte escaped,
-/// both fit into one message.
+/// Bytes of a question, and of the messages before it. Real ones are a few lines; even with every byte escaped, both fit into one
+/// message.
 const TEXT_LIMIT: usize = 4 * 1024;
 
-/// The steps after the proof.
+/// The steps after authentication.
 const ACCOUNT: &str = "account";
 const CHANGE: &str = "password change";
 
-/// For a user who came by a key or by SSH's method `password`.
+/// For a user who logs in by a key or by SSH's method `password`.
 const HOW_TO_CHANGE: &str = "The password has expired. To change it, log in by keyboard-interactive: ssh -o PreferredAuthentications=keyboard-interactive";
 
-/// Bytes of the longest answer, as sshd's: hashing more would be work for an attacker's choosing.
+/// Bytes of the longest answer, as in sshd: hashing more would let an attacker choose the cost.
 const ANSWER_LIMIT: usize = 1024;
 
-/// Of modules' delays of a failure (pam_fail_delay (3)) longer ones than this are somebody's wish, and kept. Others are the usual 2 s
-/// and by chance up to half more or less, to which the time to hash a password would add: [`super::server`] has a delay of its
-/// own, which covers that.
+/// Modules' failure delays (pam_fail_delay(3)) longer than this are configured on purpose, and kept. Others are the usual 2 s, randomized by
+/// up to half, plus the time to hash a password: [`super::server`] has its own delay, which hides that.
 const USUAL_DELAY: Duration = Duration::from_secs(3);
 
-/// The item by which PAM takes a delay function (pam_fail_delay (3)).
+/// The item of a delay function (pam_fail_delay(3)).
 const PAM_FAIL_DELAY: c_int = 10;
 const PAM_SUCCESS: c_int = 0;
 
-/// Answers what must not succeed, as sshd does: no keyboard types it.
+/// The answer of a login that must not succeed, as in sshd: no keyboard can type it.
 const NEVER_RIGHT: &CStr = c"\x08\n\r\x7fINCORRECT";
 
-/// Why PAM did not let somebody in.
+/// Why PAM denied a login.
 #[derive(Debug, Error)]
 pub enum PamError {
-    /// A module said no.
-    #[error("PAM {step}: {reason}{}", remark(.said))]
+    /// A module denied it.
+    #[error("PAM {step}: {reason}{}", remark(.messages))]
     Refused {
         /// `authentication`, `account`, `password change` or `session`.
         step: &'static str,
-        /// PAM's own sentence.
+        /// PAM's message.
         reason: String,
-        /// What the modules would have told the client.
-        said: String,
+        /// Messages of the modules.
+        messages: String,
     },
-    /// This login cannot change it.
+    /// The login method cannot change it.
     #[error("the password has expired and must be changed first{}", remark(.0))]
     MustChangePassword(String),
-    /// The client is gone, or broke the rules while it was asked.
+    /// The client disconnected or violated the protocol during a question.
     #[error(transparent)]
     Peer(#[from] PeerError),
 }
 
-fn remark(said: &str) -> String {
-    match said.trim() {
+fn remark(messages: &str) -> String {
+    match messages.trim() {
         "" => String::new(),
-        said => format!(" ({})", said.replace('\n', " ")),
+        messages => format!(" ({})", messages.replace('\n', " ")),
     }
 }
 
 impl PamError {
-    /// What a user is told who has proved who they are and is not let in: what the modules said, as sshd does it.
+    /// The message for an authenticated user who is denied: the modules' messages, as sshd does.
     pub fn for_user(&self) -> Option<String> {
-        let (said, more) = match self {
-            Self::Refused { step: ACCOUNT | CHANGE, said, .. } => (said.trim(), ""),
-            Self::MustChangePassword(said) => (said.trim(), HOW_TO_CHANGE),
+        let (messages, more) = match self {
+            Self::Refused { step: ACCOUNT | CHANGE, messages, .. } => (messages.trim(), ""),
+            Self::MustChangePassword(messages) => (messages.trim(), HOW_TO_CHANGE),
             Self::Refused { .. } | Self::Peer(_) => return None,
         };
-        let told = [said, more].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+        let told =
+            [messages, more].into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
         (!told.is_empty()).then_some(told)
     }
 }
 
-/// What PAM calls in the place of a sleep, when all modules have spoken: for how many microseconds they want one.
+/// Called by PAM instead of sleeping after a failure, with the delay in microseconds.
 extern "C" fn delay(verdict: c_int, wanted: c_uint, _conversation: *mut c_void) {
     let (failed, wanted) = (verdict != PAM_SUCCESS, Duration::from_micros(wanted.into()));
     if failed && wanted > USUAL_DELAY {
@@ -95,7 +95,7 @@ extern "C" fn delay(verdict: c_int, wanted: c_uint, _conversation: *mut c_void) 
     }
 }
 
-/// Who logs in, from where, and to what: PAM_USER, PAM_RHOST and PAM_TTY.
+/// PAM_USER, PAM_RHOST and PAM_TTY.
 pub struct Who<'a> {
     /// User name.
     pub user: &'a str,
@@ -111,13 +111,13 @@ pub struct Transaction<'a> {
 }
 
 impl<'a> Transaction<'a> {
-    /// A login that proves itself to PAM, asked through `peer`. If it is `doomed`, its answers are replaced by wrong
-    /// ones, so that it looks like any other failure.
+    /// A login by PAM, with questions to `peer`. If it is `doomed`, its answers are replaced by wrong ones, so that it looks like any
+    /// other failure.
     pub fn asking(peer: &'a mut Peer, who: &Who<'_>, doomed: bool) -> Result<Self, PamError> {
         Self::start(who, Conversation { peer: Some(peer), doomed, ..Conversation::default() })
     }
 
-    /// A login that has proved itself otherwise: nobody is asked anything.
+    /// A login that is authenticated otherwise, without questions.
     pub fn silent(who: &Who<'_>) -> Result<Self, PamError> {
         Self::start(who, Conversation::default())
     }
@@ -126,11 +126,11 @@ impl<'a> Transaction<'a> {
         let start = || {
             let mut context = Context::new(PAM_SERVICE, Some(who.user), conversation)?;
             context.set_rhost(Some(&who.rhost.to_string()))?;
-            // No port is called as the program is.
+            // No port can have the name of the program.
             context.set_tty(Some(
                 &who.place.port().map_or("consolectl".to_owned(), |port| format!("console-{port}")),
             ))?;
-            // SAFETY: the item wants a function of this signature (its type is checked here), which lives for ever.
+            // SAFETY: the item takes a function of this signature (its type is checked here), with static lifetime.
             let delay: extern "C" fn(c_int, c_uint, *mut c_void) = delay;
             unsafe { context.set_item(PAM_FAIL_DELAY, delay as *const c_void) }?;
             Ok(Self { context })
@@ -138,40 +138,40 @@ impl<'a> Transaction<'a> {
         start().map_err(|error| refused("start", &error))
     }
 
-    /// The same transaction, once it asks nothing more: its modules keep what they have learned.
+    /// The same transaction without questions: its modules keep their data.
     pub fn silenced(self) -> Result<Transaction<'static>, PamError> {
         let silent = self.context.replace_conversation(Conversation::default());
         let (context, _) = silent.map_err(|error| refused("conversation", &error.into_without_payload()))?;
         Ok(Transaction { context })
     }
 
-    /// Proves who somebody is. An empty password proves nothing.
+    /// Authenticates the user. An empty password is denied.
     pub fn authenticate(&mut self) -> Result<(), PamError> {
         let _interrupter = Interrupter::new();
         let verdict = self.context.authenticate(Flag::DISALLOW_NULL_AUTHTOK);
         self.settle("authentication", verdict)
     }
 
-    /// Whether the account may be used now: not expired, and whatever else the modules know.
+    /// Checks the account: expiry, and the modules' other rules.
     pub fn check_account(&mut self) -> Result<(), PamError> {
         let _interrupter = Interrupter::new();
         let verdict = self.context.acct_mgmt(Flag::DISALLOW_NULL_AUTHTOK);
         self.settle(ACCOUNT, verdict)
     }
 
-    /// Has a password that has expired changed, in the same conversation.
+    /// Changes an expired password, in the same conversation.
     pub fn change_password(&mut self) -> Result<(), PamError> {
         let _interrupter = Interrupter::new();
         let verdict = self.context.chauthtok(Flag::CHANGE_EXPIRED_AUTHTOK);
         self.settle(CHANGE, verdict)
     }
 
-    /// What modules have said since the last question, once.
-    pub fn take_said(&mut self) -> String {
-        std::mem::take(&mut self.context.conversation_mut().said)
+    /// The modules' messages since the last question, once.
+    pub fn take_messages(&mut self) -> String {
+        std::mem::take(&mut self.context.conversation_mut().messages)
     }
 
-    /// The user that was let in, whom a module may have renamed.
+    /// The authenticated user, which a module may have changed.
     pub fn user(&self) -> Result<String, PamError> {
         self.context.user().map_err(|error| refused("user", &error))
     }
@@ -184,34 +184,35 @@ impl<'a> Transaction<'a> {
         match verdict {
             Ok(()) => Ok(()),
             Err(error) if error.code() == ErrorCode::NEW_AUTHTOK_REQD => {
-                Err(PamError::MustChangePassword(conversation.said.clone()))
+                Err(PamError::MustChangePassword(conversation.messages.clone()))
             }
-            Err(error) => {
-                Err(PamError::Refused { step, reason: error.to_string(), said: conversation.said.clone() })
-            }
+            Err(error) => Err(PamError::Refused {
+                step,
+                reason: error.to_string(),
+                messages: conversation.messages.clone(),
+            }),
         }
     }
 }
 
 impl Transaction<'static> {
-    /// Gives the process the user's credentials and opens a session, which is closed when it is dropped. What modules have said to the
-    /// user comes with it (pam_motd, pam_lastlog).
+    /// Opens a session, which is closed when dropped. Returns the modules' messages (pam_motd, pam_lastlog) with it.
     pub fn open_session(&mut self) -> Result<(Session<'_>, String), PamError> {
         let _interrupter = Interrupter::new();
         let opened = self.context.open_session(Flag::NONE).map(pam_client2::Session::leak);
-        let said = self.take_said();
+        let messages = self.take_messages();
         match opened {
-            Ok(token) => Ok((Session(Some(self.context.unleak_session(token))), said)),
+            Ok(token) => Ok((Session(Some(self.context.unleak_session(token))), messages)),
             Err(error) => Err(refused("session", &error)),
         }
     }
 }
 
 fn refused(step: &'static str, error: &pam_client2::Error) -> PamError {
-    PamError::Refused { step, reason: error.to_string(), said: String::new() }
+    PamError::Refused { step, reason: error.to_string(), messages: String::new() }
 }
 
-/// An open session of PAM's.
+/// An open PAM session.
 pub struct Session<'a>(Option<pam_client2::Session<'a, Conversation<'static>>>);
 
 impl Drop for Session<'_> {
@@ -221,16 +222,15 @@ impl Drop for Session<'_> {
     }
 }
 
-/// What PAM calls when it wants something from the person. The texts are printable: a module, or a directory behind one, may say
-/// anything.
+/// PAM's conversation function. The texts are made printable: a module, or a directory server behind one, may send anything.
 #[derive(Default)]
 struct Conversation<'a> {
     peer: Option<&'a mut Peer>,
     doomed: bool,
-    /// Said by modules since the last question.
-    said: String,
+    /// The modules' messages since the last question.
+    messages: String,
     asked: usize,
-    /// Why the peer can no longer be asked; PAM itself only has a code for it.
+    /// Why the peer cannot be asked any more; PAM itself has only a code for it.
     failure: Option<PeerError>,
 }
 
@@ -245,7 +245,7 @@ impl Conversation<'_> {
             return Err(ErrorCode::CONV_ERR);
         }
         let prompt = Prompt { text: bounded(text, TEXT_LIMIT), echo };
-        match put_question(peer, std::mem::take(&mut self.said), prompt) {
+        match ask_peer(peer, std::mem::take(&mut self.messages), prompt) {
             Ok(answer) => Ok(if self.doomed { NEVER_RIGHT.to_owned() } else { presentable(answer) }),
             Err(failure) => {
                 self.failure = Some(failure);
@@ -255,12 +255,12 @@ impl Conversation<'_> {
     }
 
     fn say(&mut self, text: &CStr) {
-        let room = TEXT_LIMIT.saturating_sub(self.said.len());
+        let room = TEXT_LIMIT.saturating_sub(self.messages.len());
         if room == 0 {
             return;
         }
-        self.said.push_str(bounded(text, room).trim_end_matches('\n'));
-        self.said.push('\n');
+        self.messages.push_str(bounded(text, room).trim_end_matches('\n'));
+        self.messages.push('\n');
     }
 }
 
@@ -282,18 +282,18 @@ impl ConversationHandler for Conversation<'_> {
     }
 }
 
-fn put_question(peer: &mut Peer, instructions: String, prompt: Prompt) -> Result<Secret, PeerError> {
+fn ask_peer(peer: &mut Peer, instructions: String, prompt: Prompt) -> Result<Secret, PeerError> {
     peer.send(&Reply::Prompts { instructions, prompts: vec![prompt] })?;
     match peer.receive()? {
         None => Err(PeerError::Left),
         Some(Request::Answers(answers)) => <[Secret; 1]>::try_from(answers)
             .map(|[answer]| answer)
-            .map_err(|_| PeerError::OutOfTurn("the number of answers is not that of the prompts")),
-        Some(_) => Err(PeerError::OutOfTurn("PAM waits for answers")),
+            .map_err(|_| PeerError::OutOfTurn("the number of answers differs from the number of prompts")),
+        Some(_) => Err(PeerError::OutOfTurn("PAM expects Answers")),
     }
 }
 
-/// An answer that cannot be handed on cannot be right, and must not look different from a wrong one.
+/// An answer that cannot be passed to PAM must look like a wrong one.
 fn presentable(Secret(answer): Secret) -> CString {
     match answer.len() {
         0..=ANSWER_LIMIT => CString::new(answer).unwrap_or_else(|_| NEVER_RIGHT.to_owned()),

@@ -1,5 +1,4 @@
-//! The network process at the other end of the login socket, as `console-auth` sees it: somebody who may be slow,
-//! silent or taken over, and who gets a limited time.
+//! The network process at the other end of `console-auth`'s socket, which may be slow, silent or compromised, and gets limited time.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -10,57 +9,57 @@ use thiserror::Error;
 use super::protocol::{Reply, Request};
 use crate::system::message::{self, MessageError};
 
-/// Time for one reply to leave. The peer reads nothing else meanwhile, so a full socket means that it hangs.
+/// Timeout of sending a reply. The peer waits for it, so a full socket means that it hangs.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why the conversation ends before the login does.
+/// Why a login ends early.
 #[derive(Debug, Error)]
 pub enum PeerError {
-    /// It did not finish in time.
+    /// Timeout of the login.
     #[error("the login took more than {} s", .0.as_secs())]
     TooSlow(Duration),
-    /// It left, or said something that is no message.
+    /// It disconnected, or sent an invalid message.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// It left while it was asked something.
-    #[error("the client left before it answered")]
+    /// It disconnected during a question.
+    #[error("the client disconnected before it answered")]
     Left,
-    /// It said something else than this moment allows.
-    #[error("out of turn: {0}")]
+    /// A request that is not allowed in this state.
+    #[error("protocol error: {0}")]
     OutOfTurn(&'static str),
 }
 
-/// The connection, with the moment at which patience ends.
+/// The connection, with its deadline.
 pub struct Peer {
     stream: UnixStream,
-    patience: Duration,
+    timeout: Duration,
     deadline: Instant,
-    /// When it last said something.
-    heard: Instant,
+    /// When the last message arrived.
+    last_message: Instant,
 }
 
 impl Peer {
-    /// The login on `stream` may take `patience` from now.
-    pub fn new(stream: UnixStream, patience: Duration) -> Self {
+    /// The login on `stream` may take `timeout` from now.
+    pub fn new(stream: UnixStream, timeout: Duration) -> Self {
         let now = Instant::now();
-        Self { stream, patience, deadline: now + patience, heard: now }
+        Self { stream, timeout, deadline: now + timeout, last_message: now }
     }
 
     /// The next request; `None` when the peer has closed.
     pub fn receive(&mut self) -> Result<Option<Request>, PeerError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(PeerError::TooSlow(self.patience));
+            return Err(PeerError::TooSlow(self.timeout));
         }
         self.stream.set_read_timeout(Some(left)).map_err(MessageError::from)?;
         let received = message::receive(&mut self.stream).map_err(|error| self.explain(error));
-        self.heard = Instant::now();
+        self.last_message = Instant::now();
         received
     }
 
-    /// Lets time pass until so long has gone since it last said something.
-    pub fn wait_since_heard(&self, time: Duration) {
-        std::thread::sleep(time.saturating_sub(self.heard.elapsed()));
+    /// Waits until this much time has passed since the last message.
+    pub fn wait_since_last_message(&self, time: Duration) {
+        std::thread::sleep(time.saturating_sub(self.last_message.elapsed()));
     }
 
     /// Sends one reply.
@@ -69,7 +68,7 @@ impl Peer {
         message::send(&mut self.stream, reply).map_err(|error| self.explain(error))
     }
 
-    /// The connection, when the login is over.
+    /// The connection, after the login.
     pub fn into_stream(self) -> UnixStream {
         self.stream
     }
@@ -77,7 +76,7 @@ impl Peer {
     fn explain(&self, error: MessageError) -> PeerError {
         match error {
             MessageError::Io(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                PeerError::TooSlow(self.patience)
+                PeerError::TooSlow(self.timeout)
             }
             error => error.into(),
         }
@@ -89,13 +88,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_peer_is_left_at_the_deadline_and_not_before() {
+    fn a_silent_peer_times_out_at_the_deadline() {
         let (_silent, ours) = UnixStream::pair().unwrap();
-        let patience = Duration::from_millis(100);
+        let limit = Duration::from_millis(100);
         let began = Instant::now();
-        let mut peer = Peer::new(ours, patience);
+        let mut peer = Peer::new(ours, limit);
         assert!(matches!(peer.receive(), Err(PeerError::TooSlow(_))));
-        assert!(began.elapsed() >= patience);
-        assert!(matches!(peer.receive(), Err(PeerError::TooSlow(_))), "and it stays over");
+        assert!(began.elapsed() >= limit);
+        assert!(matches!(peer.receive(), Err(PeerError::TooSlow(_))), "and again");
     }
 }

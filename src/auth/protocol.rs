@@ -1,23 +1,23 @@
-//! The login protocol: one unix connection a login, typed [messages](crate::system::message) both ways. The network side
-//! speaks first, with [`Request::Begin`] or [`Request::HostKeys`]; every later request gets its replies before the next may be sent.
+//! The login protocol: one unix connection per login, typed [messages](crate::system::message) both ways. The network side begins, with
+//! [`Request::Begin`] or [`Request::HostKeys`]; each request gets its replies before the next may be sent.
 //!
 //! ```text
 //! Begin ─┬─ Offer{key}      → Acceptable | Denied          (any number)
 //!        ├─ Key{key}        → Granted | Denied             (its signature was verified by the network side)
 //!        ├─ Converse        → Prompts … Answers … Granted | Denied   (PAM)
 //!        └─ Password        → Prompts … Answers … Granted | Denied   (PAM, for a client that can answer one question)
-//! after Granted, on the cli socket alone:
+//! after Granted, on the cli socket only:
 //! Run{run, terminal}        → Running and descriptors: the session's socket, and the ends of its program | Failed   (any number)
 //! on the session's socket:    Exited; closing it ends the program, closing the connection all of them
 //!
-//! Said comes before a reply, when PAM has something for the user to read; AccountRefused in the place of Denied.
+//! Messages precedes a reply if PAM has messages for the user; AccountDenied replaces Denied.
 //!
 //! HostKeys                  → HostKey … HostKeysEnd      (instead of a login)
 //! ```
 //!
-//! After `Granted` on a port's socket, or a malformed message, `console-auth` closes. The network side is *believed* about
-//! the signature of a key and about `rhost`; it is told nothing but yes or no. On the cli socket it may have one program
-//! run as whom it has logged in, more than once, and say what for; not which, not where, and not in what environment.
+//! After `Granted` on a port's socket, or after an invalid message, `console-auth` closes. The network side is *trusted* about the signature
+//! of a key and about `rhost`; it learns only the decision. On the cli socket it may run one program as the user, more than once, and choose
+//! its task, but not the program, its directory or its environment.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -37,40 +37,40 @@ const TERM_LIMIT: usize = 40;
 /// From the network process.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Request {
-    /// Who says they are logging in, from where, to which port. First, and once.
+    /// Begins a login: the first request, once.
     Begin {
-        /// The name given by the client; anything at all.
+        /// The client's user name; any text.
         user: String,
         /// Address of the client, an IPv4-mapped one already unmapped.
         rhost: IpAddr,
         /// What the login is for.
         target: Target,
-        /// How root may log in there.
+        /// How root may log in.
         root: RootLogin,
     },
-    /// Send the host keys by which clients recognize this machine. Instead of `Begin`, and once.
+    /// Requests the host keys, instead of `Begin`, once.
     HostKeys,
-    /// Would this key (OpenSSH format, `ssh-ed25519 AAAA…`) be taken? Proves nothing.
+    /// Asks whether this key (OpenSSH format, `ssh-ed25519 AAAA…`) would be accepted, without proof.
     Offer {
         /// The public key.
         key: String,
     },
-    /// The client has signed with this key and the signature is right.
+    /// Logs in by this key: the client's signature is valid.
     Key {
         /// The public key.
         key: String,
     },
-    /// Ask PAM, and have a password that must be changed changed.
+    /// Logs in by PAM, which may ask for a new password.
     Converse,
-    /// Ask PAM for SSH's method `password`, which has no way to change one.
+    /// Logs in by PAM for SSH's method `password`, which cannot change one.
     Password,
-    /// Answers to the last [`Reply::Prompts`], one each.
+    /// Answers to the last [`Reply::Prompts`].
     Answers(Vec<Secret>),
-    /// Run `consolectl` as whom was granted. On the cli socket only.
+    /// Runs `consolectl` as the user. On the cli socket only.
     Run {
-        /// What it is to do.
+        /// Its task.
         run: Run,
-        /// The terminal to run it on; without, it gets three pipes.
+        /// Its terminal; without one it gets three pipes.
         terminal: Option<Terminal>,
     },
 }
@@ -85,7 +85,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// The port, if it is one.
+    /// The port, unless it is the admin CLI.
     pub fn port(&self) -> Option<&PortName> {
         match self {
             Self::Port(port) => Some(port),
@@ -114,7 +114,7 @@ pub enum Run {
     Console(PortName),
 }
 
-/// One command line, as the client sent it: data, which `consolectl` takes apart and no shell ever sees.
+/// A command line as the client sent it, which `consolectl` parses; no shell is involved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Line(String);
@@ -128,21 +128,21 @@ pub struct Terminal {
     pub size: WindowSize,
 }
 
-/// How large a terminal is, in characters; 0 if nobody knows.
+/// Size of a terminal in characters; 0 if unknown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowSize {
-    /// Across.
+    /// Width.
     pub columns: u16,
-    /// Down.
+    /// Height.
     pub rows: u16,
 }
 
-/// A terminal type: no path, and nothing that a library could take for one.
+/// A terminal type, which cannot be a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Term(String);
 
-/// Why a word is not what it should be.
+/// Why a command line or terminal type is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WordError {
     /// A command line.
@@ -154,7 +154,7 @@ pub enum WordError {
 }
 
 impl Line {
-    /// The line as text.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -175,12 +175,12 @@ impl From<Line> for String {
 }
 
 impl Term {
-    /// The type of a terminal that is not worth a name.
+    /// The type `dumb`.
     pub fn dumb() -> Self {
         Self("dumb".to_owned())
     }
 
-    /// The type as text.
+    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -214,37 +214,36 @@ impl From<Term> for String {
 /// From `console-auth`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
-    /// The offered key would be taken.
+    /// The offered key would be accepted.
     Acceptable,
-    /// PAM asks.
+    /// PAM asks questions.
     Prompts {
-        /// What PAM said since the last prompts (information and errors), a line each.
+        /// PAM's messages since the last prompts (information and errors), one per line.
         instructions: String,
         /// The questions; never empty.
         prompts: Vec<Prompt>,
     },
-    /// This is somebody, and the account is in order.
+    /// The login is granted.
     Granted(Identity),
-    /// What PAM has said to the user since the last prompts, lines, printable. The reply itself follows.
-    Said(String),
-    /// The user has proved who they are, and PAM lets the account in no more, or not before its password is changed: what the user is
-    /// told.
-    AccountRefused(String),
-    /// No. Why is in `console-auth`'s journal, not on the wire. Another method may be tried.
+    /// PAM's messages since the last prompts, printable lines. The reply itself follows.
+    Messages(String),
+    /// The user is authenticated, but PAM denies the account, or requires a new password first: the message for the user.
+    AccountDenied(String),
+    /// Denied. The reason is only in the journal. Another method may be tried.
     Denied,
-    /// It runs. One byte follows, with which come the session's socket, and the terminal's other side or its three ends: what it
-    /// reads, what it says, what it says aside.
+    /// The program runs. One byte follows with descriptors: the session's socket, and the terminal's master or three pipes (standard
+    /// input, output and error).
     Running,
-    /// It does not: the machine's fault, and in the journal.
+    /// The program could not be started; the reason is in the journal.
     Failed,
-    /// It has ended.
+    /// The program has ended.
     Exited(Exit),
     /// A private host key, in OpenSSH's format.
     HostKey(Secret),
-    /// That was the last host key.
+    /// End of the host keys.
     HostKeysEnd {
         /// Files that are not used, each with the reason.
-        passed_over: Vec<String>,
+        ignored: Vec<String>,
         /// Why there is no key at all.
         missing: Option<String>,
     },
@@ -253,22 +252,22 @@ pub enum Reply {
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Exit {
-    /// By itself, with this status.
+    /// It exited with this status.
     Status(u8),
-    /// By this signal.
+    /// It was killed by this signal.
     Signal(i32),
 }
 
-/// One question.
+/// A question.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Prompt {
-    /// The text, as PAM gave it.
+    /// PAM's text.
     pub text: String,
-    /// Whether the answer may be shown as it is typed.
+    /// Whether the answer may be echoed.
     pub echo: bool,
 }
 
-/// Who somebody is, as the system knows them.
+/// A user in the account database.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Identity {
     /// Canonical user name.

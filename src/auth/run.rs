@@ -1,6 +1,6 @@
 #![allow(unsafe_code)]
-//! Starts `consolectl` as somebody: in a session and environment of its own, on a terminal that is theirs or on three pipes.
-//! What the network side says becomes words, a terminal's type and its size; never a program, a path or a variable.
+//! Starts `consolectl` as the user: in its own session and environment, on a terminal of the user's or on three pipes. The network side
+//! determines arguments, terminal type and size; never a program, a path or a variable.
 
 use std::ffi::{CString, OsString};
 use std::io;
@@ -21,39 +21,39 @@ use tokio::process::{Child, Command};
 use super::account::Account;
 use super::protocol::{Run, Terminal, WindowSize};
 
-/// Where programs are looked for; `consolectl` itself is not.
+/// `PATH` of the program; `consolectl` itself is not searched in it.
 const DEFAULT_PATH: &str = "/usr/bin:/bin";
-/// Who may write to terminals of others (`man 1 mesg`).
+/// The group that may write to other users' terminals (`man 1 mesg`).
 const TTY_GROUP: &str = "tty";
 
-/// Why it was not started.
+/// Why a program was not started.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// Its groups.
-    #[error("the groups of the user cannot be taken on: {0}")]
+    #[error("cannot set the user's groups: {0}")]
     Groups(nix::Error),
     /// No terminal.
-    #[error("no terminal can be made: {0}")]
+    #[error("cannot create a terminal: {0}")]
     Terminal(io::Error),
     /// No pipes.
-    #[error("no pipes can be made: {0}")]
+    #[error("cannot create pipes: {0}")]
     Pipes(io::Error),
-    /// Not there, or the user may not be become.
-    #[error("{} cannot be started as the user: {source}", program.display())]
+    /// Missing, or the process cannot switch to the user.
+    #[error("cannot run {} as the user: {source}", program.display())]
     Start {
-        /// What.
+        /// The program.
         program: PathBuf,
         /// Why.
         source: io::Error,
     },
 }
 
-/// Gives this process the groups of `account`, for PAM to add to and for what it starts. It stays root.
+/// Sets this process's groups to those of `account`, to which PAM may add, for its programs. It stays root.
 pub fn take_groups(account: &Account) -> Result<(), RunError> {
     initgroups(account.name.as_c_str(), account.gid).map_err(RunError::Groups)
 }
 
-/// Starts `program` as `account`; the far side of its terminal, or of what it reads, says, and says aside.
+/// Starts `program` as `account`. Returns its terminal's master, or the other ends of standard input, output and error.
 pub fn start(
     program: &Path,
     account: &Account,
@@ -83,8 +83,8 @@ fn words(run: &Run) -> Vec<String> {
     }
 }
 
-/// Locale is the machine's, which systemd gives its services. What PAM modules would set is left out: pam_env can be made
-/// to read a file of the user's.
+/// The locale is the machine's, which systemd passes to services. Variables of PAM modules are ignored: pam_env can be configured to read
+/// a file of the user's.
 fn environment(account: &Account, terminal: Option<&Terminal>) -> Vec<(OsString, OsString)> {
     let locale = std::env::vars_os().filter(|(name, _)| {
         name.to_str().is_some_and(|name| matches!(name, "LANG" | "LANGUAGE") || name.starts_with("LC_"))
@@ -100,9 +100,9 @@ fn environment(account: &Account, terminal: Option<&Terminal>) -> Vec<(OsString,
     locale.chain(own.into_iter().chain(term).map(|(name, value)| (name.into(), value))).collect()
 }
 
-/// A new terminal, whose side that the program gets belongs to the user.
+/// Creates a terminal whose slave belongs to the user.
 fn on_terminal(command: &mut Command, account: &Account, size: WindowSize) -> io::Result<Vec<OwnedFd>> {
-    // Closed in the program: a copy of our side there would keep the terminal from ever hanging up.
+    // Closed in the program: a copy of the master there would keep the terminal from hanging up.
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags)?;
     unlockpt(&ours)?;
@@ -123,18 +123,18 @@ fn on_pipes(command: &mut Command) -> io::Result<Vec<OwnedFd>> {
     Ok(vec![typed.into(), said.into(), said_aside.into()])
 }
 
-/// Gives every signal its default disposition: a session that inherited an ignored SIGHUP would outlive its connection.
+/// Sets every signal to its default: a session that inherited an ignored SIGHUP would outlive its connection.
 fn default_signals() -> nix::Result<()> {
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
     for kind in Signal::iterator().filter(|kind| !matches!(kind, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: no handler is installed, but removed, by one system call.
+        // SAFETY: one system call, which removes a handler.
         unsafe { sigaction(kind, &default) }?;
     }
     Ok(())
 }
 
-/// What the new process does first: a session of its own, with the terminal, if any, as the one that it hangs up with; then
-/// the user for good, at home if there is one.
+/// Runs first in the new process: creates its session with the controlling terminal, if any, then switches to the user, in the home
+/// directory if that exists.
 fn becoming(account: &Account, on_terminal: bool) -> impl FnMut() -> io::Result<()> + Send + Sync + 'static {
     let (uid, gid): (Uid, Gid) = (account.uid, account.gid);
     let home = CString::new(account.home.clone().into_os_string().into_vec()).unwrap_or_default();

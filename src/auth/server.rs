@@ -1,5 +1,5 @@
-//! One login, as `console-auth` serves it: the order of requests, who is let in, and the line in the journal that says
-//! why not. The peer only ever learns yes or no and what PAM says to the user, and failures look alike whether or not the user exists.
+//! Serves one login in `console-auth`: the order of requests, the decision, and the journal message with the reason. The peer learns only
+//! the decision and PAM's messages for the user, and denials look the same whether or not the user exists.
 
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
@@ -33,25 +33,23 @@ const MAX_TRIES: u32 = 6;
 /// Offered keys in one login. An agent holds a few; a guesser would ask for many.
 const MAX_KEY_OFFERS: u32 = 64;
 
-/// A wrong answer is told so long after it came, in the place of PAM's own delay ([`super::pam`]): who guesses, be it a port that
-/// was taken over, waits. It is less than what `ssh::login` adds up to, so that there is time to hash a password of a
-/// known user, and none of an unknown one, before anything shows.
+/// Time from a wrong answer to its denial, instead of PAM's own delay ([`super::pam`]): it slows down guessing, also by a compromised
+/// port. It is less than the delay of `ssh::login`, which hides whether the password of a known user was hashed.
 const DENIAL_DELAY: Duration = Duration::from_secs(2);
 
-/// While one of these exists only root logs in (nologin (5)). Looked at here as well as by pam_nologin, because
-/// without /etc/pam.d/consoleserver the service `other` decides, which need not look.
+/// While one of these exists only root may log in (nologin(5)). Checked here as well as by pam_nologin, because without
+/// /etc/pam.d/consoleserver the service `other` decides, which need not check it.
 const NOLOGIN: [&str; 2] = ["/etc/nologin", "/run/nologin"];
 
-/// The port that `--demo-key` is for.
+/// The port of `--demo-key`.
 const DEMO_PORT: &str = "demo";
 
-/// Serves the login on `stream` to its end. `demo_key` is admitted for the port `demo` alone. `program` is what whoever was
-/// let in may have run as themselves: none on the socket of the ports. `host_keys` is the directory of the host keys, and
-/// `configured` the configuration, which says where users' keys are.
+/// Serves the login on `stream` to its end. `demo_key` is accepted for the port `demo` only. `program` runs as the user after the login;
+/// `None` on the socket of the ports. `host_keys` is the directory of the host keys, and `configured` the configuration of users' keys.
 ///
 /// # Errors
-/// When the peer broke the protocol, vanished in the middle or was too slow, or a session could not begin; a refused login
-/// is no error. The journal has been told.
+/// If the peer violated the protocol, disconnected or timed out, or a session could not start. A denied login is not an error. The
+/// journal has the reason.
 pub fn serve(
     stream: UnixStream,
     demo_key: Option<PublicKey>,
@@ -73,7 +71,7 @@ pub fn serve(
         Ok(None) => return Ok(()),
         Ok(Some(login)) => login,
         Err(error) => {
-            tracing::warn!("a login ended before it began: {error}");
+            tracing::warn!("invalid first request: {error}");
             return Err(error.into());
         }
     };
@@ -81,26 +79,25 @@ pub fn serve(
     let served = served.and_then(|()| match (login.admitted.take(), program) {
         (Some((account, pam)), Some(program)) => {
             status(&super::status::status(account.name.as_str(), login.rhost));
-            Ok(session::serve(peer, &account, pam, program, |what| login.tell(what))?)
+            Ok(session::serve(peer, &account, pam, program, |what| login.log(what))?)
         }
         _ => Ok(()),
     });
-    served.inspect_err(|error| login.tell(&format!("ended: {error}")))
+    served.inspect_err(|error| login.log(&format!("ended: {error}")))
 }
 
-/// Why a login did not come to its proper end.
+/// Why serving a login failed.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// The network side.
+    /// The network side failed.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// What it asked for could not be run.
+    /// The session failed.
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
-/// Sends the host keys, which a port may not read by itself: each port's process would otherwise wait for systemd to load
-/// them, and one bad file would keep it from starting.
+/// Sends the host keys, which a port cannot read itself: as credentials of its unit, one invalid file would keep it from starting.
 fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
     let (found, missing) = match hostkeys::load(directory) {
         Ok(found) => (found, None),
@@ -109,15 +106,15 @@ fn send_host_keys(peer: &mut Peer, directory: &Path) -> Result<(), PeerError> {
     for key in &found.keys {
         match key.to_openssh(LineEnding::LF) {
             Ok(text) => peer.send(&Reply::HostKey(Secret(text.to_string())))?,
-            Err(error) => tracing::error!("a host key cannot be sent: {error}"),
+            Err(error) => tracing::error!("cannot send a host key: {error}"),
         }
     }
-    peer.send(&Reply::HostKeysEnd { passed_over: found.passed_over, missing })
+    peer.send(&Reply::HostKeysEnd { ignored: found.ignored, missing })
 }
 
-/// Somebody who wants in.
+/// A login in progress.
 struct Login {
-    /// As typed: anything at all, but no more than a name has.
+    /// The user name as typed: any text, truncated.
     typed: String,
     rhost: IpAddr,
     target: Target,
@@ -125,13 +122,13 @@ struct Login {
     demo_key: Option<PublicKey>,
     account: Result<Account, AccountError>,
     listed: Listed,
-    /// Who has been let in, as whom a session may run; nobody for the demonstration key, which is no account's.
+    /// The account of a granted login, as which sessions run; `None` for the demonstration key, which has no account.
     admitted: Option<(Account, Transaction<'static>)>,
-    /// What PAM has said to the user since its last question.
-    said: String,
+    /// PAM's messages since its last question.
+    messages: String,
     tries: u32,
     offers: u32,
-    /// Offered keys that are in no file: told once, at the end, since an agent offers all that it has.
+    /// Offered keys that are in no file: reported once, at the end, since an agent offers all its keys.
     unlisted: u32,
 }
 
@@ -154,7 +151,7 @@ impl Login {
             root,
             listed: Listed::new(configured),
             admitted: None,
-            said: String::new(),
+            messages: String::new(),
             tries: 0,
             offers: 0,
             unlisted: 0,
@@ -168,21 +165,21 @@ impl Login {
                 Request::Key { key } => self.signed(&key),
                 Request::Converse => self.converse(peer, Change::Asked)?,
                 Request::Password => self.converse(peer, Change::Refused)?,
-                Request::Begin { .. } => return Err(PeerError::OutOfTurn("Begin comes once")),
-                Request::HostKeys => return Err(PeerError::OutOfTurn("HostKeys is not for a login")),
-                Request::Answers(_) => return Err(PeerError::OutOfTurn("nothing was asked")),
-                Request::Run { .. } => return Err(PeerError::OutOfTurn("nothing is run for this login")),
+                Request::Begin { .. } => return Err(PeerError::OutOfTurn("repeated Begin")),
+                Request::HostKeys => return Err(PeerError::OutOfTurn("HostKeys during a login")),
+                Request::Answers(_) => return Err(PeerError::OutOfTurn("Answers without prompts")),
+                Request::Run { .. } => return Err(PeerError::OutOfTurn("Run is not allowed")),
             };
-            if !self.said.trim().is_empty() {
-                peer.send(&Reply::Said(std::mem::take(&mut self.said)))?;
+            if !self.messages.trim().is_empty() {
+                peer.send(&Reply::Messages(std::mem::take(&mut self.messages)))?;
             }
-            self.said.clear();
+            self.messages.clear();
             peer.send(&reply)?;
             if matches!(reply, Reply::Granted(_)) {
                 return Ok(());
             }
             if self.tries >= MAX_TRIES || self.offers >= MAX_KEY_OFFERS {
-                self.tell("ended: too many tries");
+                self.log("ended: too many attempts");
                 return Ok(());
             }
         }
@@ -219,14 +216,14 @@ impl Login {
             Ok(identity) => Ok(self.grant(identity, "password")),
             Err(Failure::Refused(denied)) => {
                 let reply = self.refuse("password", &denied);
-                peer.wait_since_heard(DENIAL_DELAY);
+                peer.wait_since_last_message(DENIAL_DELAY);
                 Ok(reply)
             }
             Err(Failure::Peer(error)) => Err(error),
         }
     }
 
-    /// The identity and the key's fingerprint. A key that is `signed` logs in now; otherwise it is only asked about.
+    /// The identity and the key's fingerprint. A `signed` key logs in; otherwise this only checks whether it would be accepted.
     fn by_key(&mut self, key: &str, signed: bool) -> Result<(Identity, String), Denied> {
         let key = PublicKey::from_openssh(key).map_err(|_| Denied::NotAKey)?;
         let fingerprint = key.fingerprint(HashAlg::Sha256).to_string();
@@ -239,7 +236,7 @@ impl Login {
             Err(_) => Account::nobody(),
         };
         let (candidate, rhost) = (self.candidate(), self.rhost);
-        let listed = self.listed.lists(&owner, &key, rhost, &|what| candidate.say(None, what))?;
+        let listed = self.listed.lists(&owner, &key, rhost, &|what| candidate.log(None, what))?;
         let account = self.account.as_ref().map_err(|error| *error)?;
         if !listed {
             return Err(Denied::Unlisted(fingerprint));
@@ -248,14 +245,14 @@ impl Login {
         if signed {
             let mut pam = Transaction::silent(&self.who(account.name.as_str()))?;
             let identity = self.admits_now(account, Method::Key, &mut pam, Change::Refused)?;
-            self.said = pam.take_said();
+            self.messages = pam.take_messages();
             self.admitted = Some((account.clone(), pam));
             return Ok((identity, fingerprint));
         }
         Ok((account.identity()?, fingerprint))
     }
 
-    /// Whoever must not log in this way is asked just like everybody else, and every answer is wrong.
+    /// A user who must not log in by password is asked as any other, and every answer is wrong.
     fn by_conversation(&mut self, peer: &mut Peer, change: Change) -> Result<Identity, Failure> {
         let known = self.account.as_ref().map_err(|error| Denied::from(*error));
         let allowed = known.and_then(|account| self.admits(account, Method::Password));
@@ -264,7 +261,7 @@ impl Login {
         let mut pam = Transaction::asking(peer, &self.who(user), allowed.is_err())?;
         let verdict = pam.authenticate();
         if allowed.is_err() || verdict.is_err() {
-            self.said = pam.take_said();
+            self.messages = pam.take_messages();
         }
         if let (Err(denied), Ok(()) | Err(PamError::Refused { .. })) = (allowed, &verdict) {
             return Err(denied.into());
@@ -272,12 +269,12 @@ impl Login {
         verdict?;
         let account = Account::look_up(&pam.user()?)?;
         let identity = self.admits_now(&account, Method::Password, &mut pam, change)?;
-        self.said = pam.take_said();
+        self.messages = pam.take_messages();
         self.admitted = Some((account, pam.silenced()?));
         Ok(identity)
     }
 
-    /// Rules about who may log in at all, before any proof. Not all proofs know of a lock: pam_krb5 and pam_sss ask elsewhere.
+    /// Checks before authentication. Not all PAM modules check a lock: pam_krb5 and pam_sss use other databases.
     fn admits(&self, account: &Account, method: Method) -> Result<(), Denied> {
         let own = Uid::effective();
         match (self.root, method) {
@@ -287,11 +284,11 @@ impl Login {
             (RootLogin::Key, Method::Password) => return Err(Denied::RootByPassword),
             (RootLogin::No, _) => return Err(Denied::Root),
         }
-        // Only root can see a lock.
+        // Only root can read the lock.
         if own.is_root() && account.is_locked()? { Err(Denied::Locked) } else { Ok(()) }
     }
 
-    /// All that is asked of an account, whatever it has proved itself by: it is the one that PAM has named in the end.
+    /// Checks of an authenticated account, by any method: it is the one that PAM returned.
     fn admits_now(
         &self,
         account: &Account,
@@ -300,12 +297,12 @@ impl Login {
         change: Change,
     ) -> Result<Identity, Denied> {
         self.admits(account, method)?;
-        // First, since pam_nologin has the file's text for the user.
+        // First, since pam_nologin sends the file's text to the user.
         match (pam.check_account(), change) {
             (Err(PamError::MustChangePassword(_)), Change::Asked) => {
-                self.tell("the password has expired, and a new one is asked for");
+                self.log("password expired, asking for a new one");
                 pam.change_password()?;
-                self.tell("the password was changed");
+                self.log("password changed");
             }
             (checked, _) => checked?,
         }
@@ -323,23 +320,19 @@ impl Login {
     }
 
     fn refuse(&self, method: &str, denied: &Denied) -> Reply {
-        self.event(Event::Refused, &format!("refused by {method}: {denied}"));
+        self.event(Event::Refused, &format!("denied ({method}): {denied}"));
         match denied {
-            Denied::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountRefused),
+            Denied::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountDenied),
             _ => Reply::Denied,
         }
     }
 
     fn event(&self, event: Event, what: &str) {
-        self.say(Some(event.id()), what);
+        self.candidate().log(Some(event.id()), what);
     }
 
-    fn tell(&self, what: &str) {
-        self.say(None, what);
-    }
-
-    fn say(&self, message_id: Option<&str>, what: &str) {
-        self.candidate().say(message_id, what);
+    fn log(&self, what: &str) {
+        self.candidate().log(None, what);
     }
 
     fn candidate(&self) -> Candidate {
@@ -347,7 +340,7 @@ impl Login {
     }
 }
 
-/// Whose login it is: what each line in the journal begins with.
+/// The login, with which each journal message begins.
 struct Candidate {
     typed: String,
     rhost: IpAddr,
@@ -355,12 +348,11 @@ struct Candidate {
 }
 
 impl Candidate {
-    /// `object_systemd_unit` makes `journalctl --unit console@PORT` show it among what the port says, or `console-cli`: root
-    /// may say so.
-    fn say(&self, message_id: Option<&str>, what: &str) {
+    /// `object_systemd_unit` makes `journalctl --unit console@PORT` (or `console-cli`) include the message, because root sent it.
+    fn log(&self, message_id: Option<&str>, what: &str) {
         let Self { typed, rhost, target } = self;
         let unit = match target {
-            Target::Port(port) => format!("console@{}.service", Instances::running(Path::new("/")).of(port)),
+            Target::Port(port) => Instances::running(Path::new("/")).of(port).service(),
             Target::Admin => "console-cli.service".to_owned(),
         };
         tracing::info!(
@@ -374,12 +366,12 @@ impl Candidate {
     }
 }
 
-/// What becomes of a password that must be changed.
+/// What happens with a password that must be changed.
 #[derive(Clone, Copy)]
 enum Change {
     /// PAM asks for a new one.
     Asked,
-    /// The login is refused: its method has no questions.
+    /// The login is denied: its method has no prompts.
     Refused,
 }
 

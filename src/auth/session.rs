@@ -1,5 +1,5 @@
-//! Sessions at the admin CLI: what whoever was let in asks to be run, PAM's session around it, and its end, which is
-//! the program's, or that of its socket or the connection.
+//! Sessions of the admin CLI: programs that run as the user, inside one PAM session. A session ends with its program, its socket or the
+//! connection.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,7 +29,7 @@ use super::protocol::{Exit, Reply, Request, Run, Terminal};
 use super::run::{self, RunError};
 use crate::system::message::{self, MessageError};
 
-/// For the program to leave once it has been hung up.
+/// Time for a program to exit after SIGHUP.
 const HANG_UP: Duration = Duration::from_secs(5);
 
 /// Sessions of one login at once: as many as its connection may have (`ssh::channels`).
@@ -38,91 +38,91 @@ const MAX_SESSIONS: usize = 10;
 /// Seconds for PAM's session to open. The network side waits for 60.
 const OPEN: u32 = 75;
 
-/// For the network side to take the news of its end.
+/// Timeout of sending the exit status.
 const NOTIFY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why there was no session, or how it was lost.
+/// Why a session failed.
 #[derive(Debug, Error)]
 pub enum SessionError {
-    /// The network side broke the protocol.
+    /// The network side violated the protocol.
     #[error(transparent)]
     Peer(#[from] PeerError),
-    /// It left.
+    /// It disconnected.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// A module said no.
+    /// A module denied it.
     #[error(transparent)]
     Pam(#[from] PamError),
-    /// The program.
+    /// The program was not started.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// More than there may be.
-    #[error("{MAX_SESSIONS} sessions of this login run: no more")]
+    /// Too many sessions.
+    #[error("limit of {MAX_SESSIONS} sessions per login reached")]
     TooMany,
     /// Everything else.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
 }
 
-/// Runs `program` as `account` for whatever the network side asks for, several at once if need be, until it leaves. `tell` has
-/// the journal told. PAM's session is one, around them all, as sshd has it; it begins with the first.
+/// Runs `program` as `account` on request of the network side, also several at once, until it disconnects. `log` writes to the journal.
+/// There is one PAM session for all of them, as in sshd; it begins with the first.
 pub fn serve(
     peer: Peer,
     account: &Account,
     mut pam: Transaction<'static>,
     program: &Path,
-    tell: impl Fn(&str),
+    log: impl Fn(&str),
 ) -> Result<(), SessionError> {
     let system = |what| move |error| SessionError::System(what, error);
-    // That was for the login. A connection without a session may last.
+    // It was for the login. A connection without a session may last.
     alarm::cancel();
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("no runtime"))?.block_on(async {
         let mut network = Network::new(peer)?;
         let mut running = JoinSet::new();
-        let Some(mut wanted) = network.wants(&mut running, &tell).await? else { return Ok(()) };
+        let Some(mut request) = network.next_run(&mut running, &log).await? else { return Ok(()) };
         // A module that hangs ends the process.
         alarm::set(OPEN);
         let opened =
             run::take_groups(account).map_err(SessionError::from).and_then(|()| Ok(pam.open_session()?));
         alarm::cancel();
         // Closed when this is dropped, after the last program.
-        let (_session, said) = match opened {
+        let (_session, messages) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 message::send_async(&mut network.replies, &Reply::Failed).await?;
                 return Err(error);
             }
         };
-        if !said.trim().is_empty() {
-            // An error is a network side that is gone, which is seen below.
-            let _ = message::send_async(&mut network.replies, &Reply::Said(said)).await;
+        if !messages.trim().is_empty() {
+            // Fails if the network side has disconnected, which is handled below.
+            let _ = message::send_async(&mut network.replies, &Reply::Messages(messages)).await;
         }
         let hang_up = Arc::new(Semaphore::new(0));
         loop {
-            let (run, terminal) = wanted;
-            tell(&begins(&run));
+            let (run, terminal) = request;
+            log(&begins(&run));
             let started = match running.len() {
                 MAX_SESSIONS.. => Err(SessionError::TooMany),
                 _ => start(program, account, &run, terminal.as_ref()),
             };
             match started {
                 Ok(Started { child, ours, theirs }) => {
-                    // An error is a network side that is gone, which is seen below.
+                    // Fails if the network side has disconnected, which is handled below.
                     let _ = network.hand_over(theirs).await;
                     running.spawn(keep(child, ours, hang_up.clone()));
                 }
                 Err(error) => {
-                    tell(&format!("session failed: {error}"));
+                    log(&format!("session not started: {error}"));
                     message::send_async(&mut network.replies, &Reply::Failed).await?;
                 }
             }
-            match network.wants(&mut running, &tell).await {
-                Ok(Some(next)) => wanted = next,
+            match network.next_run(&mut running, &log).await {
+                Ok(Some(next)) => request = next,
                 end => {
                     hang_up.close();
                     while let Some(ended) = running.join_next().await {
-                        tell(&has_ended(ended));
+                        log(&has_ended(ended));
                     }
                     return end.map(drop);
                 }
@@ -131,7 +131,7 @@ pub fn serve(
     })
 }
 
-/// The network side, once it need not be waited for.
+/// The network side, after the login.
 struct Network {
     requests: OwnedReadHalf,
     replies: OwnedWriteHalf,
@@ -148,31 +148,30 @@ impl Network {
         Ok(Self { requests, replies, terminate })
     }
 
-    /// Waits for what is to be run next; `None` is the end. Meanwhile programs end.
-    async fn wants(
+    /// Waits for the next request; `None` at the end of the connection. Logs programs that end in the meantime.
+    async fn next_run(
         &mut self,
         running: &mut JoinSet<Result<Exit, SessionError>>,
-        tell: impl Fn(&str),
+        log: impl Fn(&str),
     ) -> Result<Option<(Run, Option<Terminal>)>, SessionError> {
-        // It is not cancel safe, and goes on where it was.
+        // Not cancel safe, so it is polled to its end.
         let request = message::receive_async(&mut self.requests);
         tokio::pin!(request);
         let request = loop {
             tokio::select! {
                 request = &mut request => break request?,
-                Some(ended) = running.join_next() => tell(&has_ended(ended)),
+                Some(ended) = running.join_next() => log(&has_ended(ended)),
                 _ = self.terminate.recv() => break None,
             }
         };
         match request {
             None => Ok(None),
             Some(Request::Run { run, terminal }) => Ok(Some((run, terminal))),
-            Some(_) => Err(PeerError::OutOfTurn("whoever has been let in may only Run").into()),
+            Some(_) => Err(PeerError::OutOfTurn("only Run is allowed after the login").into()),
         }
     }
 
-    /// Says that a program runs, and hands its ends over. A terminal hangs up when the last of its other side is closed, and that must
-    /// not be ours: they are closed here.
+    /// Sends the descriptors of a program, and closes them here, because a terminal hangs up only when the last copy of its master is closed.
     async fn hand_over(&mut self, ends: Vec<OwnedFd>) -> Result<(), SessionError> {
         message::send_async(&mut self.replies, &Reply::Running).await?;
         let ends: Vec<_> = ends.iter().map(AsFd::as_fd).collect();
@@ -182,7 +181,7 @@ impl Network {
     }
 }
 
-/// A program that has been started, and our end and the network side's of what belongs to it.
+/// A started program, with our descriptors and those of the network side.
 struct Started {
     child: Child,
     ours: UnixStream,
@@ -203,41 +202,41 @@ fn start(
 
 fn has_ended(ended: Result<Result<Exit, SessionError>, JoinError>) -> String {
     match ended {
-        Ok(Ok(Exit::Status(status))) => format!("session ended with {status}"),
-        Ok(Ok(Exit::Signal(signal))) => format!("session ended by signal {signal}"),
-        Ok(Err(error)) => format!("session lost: {error}"),
-        Err(error) => format!("session lost: {error}"),
+        Ok(Ok(Exit::Status(status))) => format!("session ended, exit status {status}"),
+        Ok(Ok(Exit::Signal(signal))) => format!("session ended, signal {signal}"),
+        Ok(Err(error)) => format!("session failed: {error}"),
+        Err(error) => format!("session failed: {error}"),
     }
 }
 
 fn begins(run: &Run) -> String {
     match run {
-        Run::Admin => "session begins".to_owned(),
-        Run::Line(line) => format!("session begins, for {:?}", line.as_str()),
-        Run::Console(port) => format!("session begins, at the console of {port}"),
+        Run::Admin => "session started".to_owned(),
+        Run::Line(line) => format!("session started, command {:?}", line.as_str()),
+        Run::Console(port) => format!("session started, console of {port}"),
     }
 }
 
-/// Waits until the program has ended, and ends it when the network side has closed its socket, or all are hung up.
+/// Waits until the program ends; hangs it up when the network side closes its socket, or when all sessions end.
 async fn keep(mut child: Child, mut socket: UnixStream, all: Arc<Semaphore>) -> Result<Exit, SessionError> {
     let ended = tokio::select! {
         ended = child.wait() => ended,
-        () = left(&mut socket) => hang_up(&mut child).await,
-        // There is no permit: this is the end of all of them.
+        () = disconnected(&mut socket) => hang_up(&mut child).await,
+        // There is no permit: it returns when the semaphore is closed.
         _ = all.acquire() => hang_up(&mut child).await,
     };
-    let exit = exit(ended.map_err(|error| SessionError::System("the program is lost", error))?);
-    // A peer that has left does not want to know.
+    let exit = exit(ended.map_err(|error| SessionError::System("cannot wait for the program", error))?);
+    // Fails if the peer has disconnected.
     let _ = timeout(NOTIFY_TIMEOUT, message::send_async(&mut socket, &Reply::Exited(exit))).await;
     Ok(exit)
 }
 
-/// Waits until the network side has closed its end, or says something, which it may not.
-async fn left(stream: &mut UnixStream) {
+/// Waits until the network side closes its end, or sends something, which it must not.
+async fn disconnected(stream: &mut UnixStream) {
     let _ = stream.read(&mut [0]).await;
 }
 
-/// What a terminal does to its session when its line is cut; and an end to who does not listen.
+/// Sends SIGHUP and SIGCONT, as a terminal does when it hangs up, and kills a program that does not exit.
 async fn hang_up(child: &mut Child) -> io::Result<ExitStatus> {
     for signal in [Kind::SIGHUP, Kind::SIGCONT] {
         to_group(child, signal)?;
@@ -251,7 +250,7 @@ async fn hang_up(child: &mut Child) -> io::Result<ExitStatus> {
     }
 }
 
-/// The program leads a group, and is not reaped yet: the number is its.
+/// The program leads a process group, and is not reaped yet, so its pid is not reused.
 fn to_group(child: &Child, signal: Kind) -> io::Result<()> {
     match child.id() {
         Some(id) => Ok(killpg(Pid::from_raw(id as i32), signal)?),

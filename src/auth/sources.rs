@@ -1,5 +1,5 @@
-//! Where `console-auth` looks for keys: it reads the configuration itself, so that the network processes have no say. And whether
-//! the command there is root's word: /etc/consoleserver belongs to `console-admin`, which must not come to start programs by it.
+//! The configured sources of keys. `console-auth` reads the configuration itself, so that the network processes cannot influence it, and
+//! checks that root has approved the command: /etc/consoleserver belongs to `console-admin`, which must not be able to start programs this way.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -13,29 +13,29 @@ use thiserror::Error;
 use crate::config::{Access, Config, ConfigError, KeysCommand, KeysCommandUser, KeysFile};
 use crate::system::persist;
 
-/// The command that root has last named, below the root: in a directory of root's alone.
+/// The command that root approved last, in a directory that only root can write.
 const CONFIRMED_FILE: &str = "var/lib/consoleserver/authorized_keys_command";
 
-/// Bytes of the longest configuration, which `config` bounds itself, and of the file above.
+/// Bytes of the longest configuration, which `config` limits itself, and of the file above.
 const TEXT_LIMIT: u64 = 1024 * 1024;
 
-/// Where the configuration is.
+/// Location of the configuration.
 #[derive(Debug, Clone)]
 pub struct Configured {
-    /// The one file, instead of those below `root`.
+    /// This file, instead of those below `root`.
     pub file: Option<PathBuf>,
-    /// Where /etc, /usr and /var are.
+    /// The directory with /etc, /usr and /var.
     pub root: PathBuf,
 }
 
-/// What the configuration says of keys.
+/// The sources of keys.
 #[derive(Debug)]
 pub struct Sources {
-    /// Files that list them.
+    /// Key files.
     pub files: Vec<KeysFile>,
-    /// The command that prints them, and its user.
+    /// The command that prints keys, and its user.
     pub command: Option<(KeysCommand, KeysCommandUser)>,
-    /// Why the command is not run: nobody can tell that root wants it.
+    /// Why the command is not run: root has not approved it.
     pub unconfirmed: Option<Unconfirmed>,
 }
 
@@ -52,23 +52,22 @@ pub struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    /// What root may do about it.
+    /// The command with which root approves it.
     pub fn command(&self) -> String {
         format!("chown root {}", self.file.display())
     }
 }
 
 impl Configured {
-    /// What the configuration says now.
+    /// Reads the configuration.
     ///
     /// # Errors
-    /// When it is wrong, and says something of keys that cannot be told: then no key counts, rather than those of a file that it
-    /// may have wanted to leave out.
+    /// If its settings of keys are invalid: then no key is accepted, rather than keys of a file that it may have meant to exclude.
     pub fn sources(&self) -> Result<Sources, ConfigError> {
         self.read(true)
     }
 
-    /// Why the command is not run, if there is one and it is not; only root can tell. Nothing is remembered.
+    /// Why the command is not run, if there is one; only root can check that. Does not record an approval.
     pub fn unconfirmed(&self) -> Option<Unconfirmed> {
         self.read(false).ok()?.unconfirmed
     }
@@ -91,11 +90,11 @@ impl Configured {
         })
     }
 
-    /// Root's word is a configuration file that belongs to root, or what was confirmed before. The first is remembered: a commit
-    /// through `console-admin` makes the file its own.
+    /// Root approves a command by a configuration file that belongs to root, or has approved it before. The former is recorded, because a
+    /// commit by `console-admin` makes the file its own.
     fn confirmed(&self, file: &Path, command: &Command, remember: bool) -> Result<(), Unconfirmed> {
         let record = self.root.join(CONFIRMED_FILE);
-        let because = match roots_word(file) {
+        let because = match read_file_of_root(file) {
             Ok(text) => match Config::parse(&text, file) {
                 Ok(config) if self::command(&config.access).as_ref() == Some(command) => {
                     if self.file.is_none() && remember {
@@ -104,12 +103,12 @@ impl Configured {
                     return Ok(());
                 }
                 // Reloaded and not committed.
-                _ => ", or says something else".to_owned(),
+                _ => ", or has another command".to_owned(),
             },
             Err(NotRoots::Owner) => String::new(),
             Err(NotRoots::Io(error)) => format!(" ({error})"),
         };
-        match roots_word(&record) {
+        match read_file_of_root(&record) {
             Ok(text) if self.file.is_none() && text == written(command) => Ok(()),
             _ => Err(Unconfirmed { file: file.to_owned(), because }),
         }
@@ -126,19 +125,18 @@ fn written((command, user): &Command) -> String {
     format!("{}\n{}\n", user.as_str(), command.as_str())
 }
 
-/// Remembers that root wants this command, if the process is root's. What cannot be remembered is confirmed by the file for as long as that
-/// is root's.
+/// Records root's approval, if the process runs as root. If that fails, the file approves the command while it belongs to root.
 fn confirm(root: &Path, command: &Command) {
     let (record, written) = (root.join(CONFIRMED_FILE), written(command));
-    if !Uid::effective().is_root() || roots_word(&record).is_ok_and(|text| text == written) {
+    if !Uid::effective().is_root() || read_file_of_root(&record).is_ok_and(|text| text == written) {
         return;
     }
     if let Err(error) = persist::write(&record, written.as_bytes(), 0o600, None) {
-        tracing::warn!("{} cannot be written: {error}", record.display());
+        tracing::warn!("cannot write {}: {error}", record.display());
     }
 }
 
-/// Remembers the command that root has just set by `consolectl`, and the user beside it, as root's word.
+/// Records root's approval of the command and user that root has just set by `consolectl`.
 pub fn confirm_set_by_root(command: &str, user: &str) {
     if let (Ok(command), Ok(user)) = (KeysCommand::parse(command), KeysCommandUser::parse(user)) {
         confirm(Path::new("/"), &(command, user));
@@ -156,9 +154,9 @@ impl From<io::Error> for NotRoots {
     }
 }
 
-/// The text of a file that only root could have written (or, if this process is not root's, its user). Not by a link: whoever owns the
-/// directory can make one to a file of root's that was meant for something else.
-fn roots_word(path: &Path) -> Result<String, NotRoots> {
+/// The text of a file that only root could have written (or this process's user, if it is not root). Symbolic links are rejected: the
+/// owner of the directory could link to another file of root's.
+fn read_file_of_root(path: &Path) -> Result<String, NotRoots> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
     let metadata = file.metadata()?;
@@ -186,7 +184,7 @@ mod tests {
         fn new() -> Self {
             assert!(
                 Uid::effective().is_root(),
-                "this test gives files away: run it as root (make test does)"
+                "this test changes owners of files: run it as root (make test does)"
             );
             let directory = tempfile::tempdir().unwrap();
             for inside in ["etc/consoleserver", "var/lib/consoleserver"] {
@@ -218,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_run_on_roots_word_only() {
+    fn a_command_runs_only_if_root_approved_it() {
         let machine = Machine::new();
         machine.write(TEXT, 65534);
         assert!(!machine.runs(), "console-admin wrote it");
@@ -236,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_and_a_file_that_others_write_are_not_roots_word() {
+    fn a_link_or_a_file_writable_by_others_does_not_approve_a_command() {
         let machine = Machine::new();
         machine.write(TEXT, 0);
         fs::set_permissions(machine.file(), fs::Permissions::from_mode(0o664)).unwrap();
@@ -249,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_never_opens_what_it_may_have_wanted_shut() {
+    fn an_invalid_configuration_never_adds_key_sources() {
         let machine = Machine::new();
         let files =
             |sources: Sources| sources.files.iter().map(|file| file.as_str().to_owned()).collect::<Vec<_>>();
         let keys = "authorized_keys_files = [\"/etc/ssh/keys/%u\"]\n";
         machine.write(&format!("[access]\n{keys}[ports.ttyUSB0]\nbuad = 1\n"), 0);
-        assert_eq!(files(machine.sources().unwrap()), ["/etc/ssh/keys/%u"], "something else is wrong");
+        assert_eq!(files(machine.sources().unwrap()), ["/etc/ssh/keys/%u"], "another section is invalid");
         for wrong in [
             format!("[acess]\n{keys}"),
             format!("[access]\n{}", keys.replace("files", "file")),

@@ -1,5 +1,5 @@
-//! What a session's unit has as its STATUS: whose it is, and from where. `systemctl status` shows it, and console-admin takes the
-//! address of an administrator from it, since nothing but console-auth can set it.
+//! The STATUS of a session's unit: user and address. `systemctl status` prints it, and console-admin reads an administrator's address from
+//! it, since only console-auth can set it.
 
 use std::net::IpAddr;
 
@@ -10,8 +10,8 @@ pub fn status(user: &str, rhost: IpAddr) -> String {
     format!("{user}{FROM}{}", rhost.to_canonical())
 }
 
-/// The address in a STATUS that is this user's.
-pub fn whose<'s>(status: &'s str, user: &str) -> Option<&'s str> {
+/// The address in this user's STATUS.
+pub fn address_of<'s>(status: &'s str, user: &str) -> Option<&'s str> {
     let from = status.strip_prefix(user)?.strip_prefix(FROM)?;
     from.parse::<IpAddr>().is_ok().then_some(from)
 }
@@ -21,15 +21,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_found_again_by_its_own_user_only() {
+    fn the_address_is_read_for_its_own_user_only() {
         for address in ["192.0.2.7", "2001:db8::7"] {
-            let said = status("alice", address.parse().unwrap());
-            assert_eq!(whose(&said, "alice"), Some(address));
-            assert_eq!(whose(&said, "ali"), None);
-            assert_eq!(whose(&said, "alice from 192.0.2.7"), None);
+            let text = status("alice", address.parse().unwrap());
+            assert_eq!(address_of(&text, "alice"), Some(address));
+            assert_eq!(address_of(&text, "ali"), None);
+            assert_eq!(address_of(&text, "alice from 192.0.2.7"), None);
         }
         assert_eq!(status("bob", "::ffff:192.0.2.7".parse().unwrap()), "bob from 192.0.2.7");
-        assert_eq!(whose("", "alice"), None);
-        assert_eq!(whose("alice from here", "alice"), None);
+        assert_eq!(address_of("", "alice"), None);
+        assert_eq!(address_of("alice from here", "alice"), None);
     }
 }

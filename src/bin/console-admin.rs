@@ -1,4 +1,4 @@
-//! The administration of the consoles over D-Bus (`man console-admin`).
+//! Administration of the consoles over D-Bus (console-admin(8)).
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use clap::Parser;
 use consoleserver::{admin, system::journal};
 
-/// Serve org.consoleserver1 on the system bus: change, reload and commit the configuration. Started by the bus.
+/// Serve org.consoleserver1 on the system bus: change, reload and commit the configuration. Activated by
+/// the bus.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Look for /etc, /usr/lib, /run and /var/lib below this directory.
+    /// Root directory that contains etc, usr/lib, run and var/lib
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }

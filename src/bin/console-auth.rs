@@ -1,4 +1,4 @@
-//! `console-auth`: decides about one login, on the connected unix socket that systemd or `consoleserver` hands it.
+//! `console-auth`: authenticates one login, on the connected unix socket that systemd or `consoleserver` passes to it.
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -15,30 +15,30 @@ use nix::unistd::alarm;
 use russh::keys::PublicKey;
 use sd_notify::NotifyState;
 
-/// Seconds after which even a PAM module that hangs is ended, a little more than a login may take.
+/// Seconds after which SIGALRM ends even a PAM module that hangs, a little more than a login may take.
 const HARD_LIMIT: u32 = server::LOGIN_GRACE_TIME.as_secs() as u32 + 15;
 
-/// What a login may have run, below `--root`.
+/// The program that a login may run, below `--root`.
 const PROGRAM: &str = "usr/bin/consolectl";
 
-/// Decides who may log in to a console. Serves one login on the connected unix socket passed as file descriptor 3
-/// (LISTEN_FDS=1), then exits; systemd or consoleserver starts it.
+/// Authenticate a login to a console. Serves one login on the connected unix socket passed as file descriptor 3
+/// (LISTEN_FDS=1), then exits; started by systemd or consoleserver.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// A file with one OpenSSH public key, which is admitted to the port "demo" alone, for any user name
+    /// File with one OpenSSH public key that is accepted for the port "demo" only, with any user name
     #[arg(long, value_name = "FILE")]
     demo_key: Option<PathBuf>,
-    /// Whoever is let in may have consolectl run as themselves: for the admin CLI, on a socket of its own
+    /// Run consolectl as the user after the login, for the admin CLI, which has its own socket
     #[arg(long, conflicts_with = "demo_key")]
     may_run: bool,
-    /// Look for the configuration, its state, and usr/bin/consolectl below this directory
+    /// Directory with the configuration, its state, and usr/bin/consolectl
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
-    /// Read this configuration instead of /etc/consoleserver/config.toml
+    /// Configuration file, instead of /etc/consoleserver/config.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The directory of the host keys, which a port or console-cli may ask for instead of a login
+    /// Directory of the host keys, which a port or console-cli may request instead of a login
     #[arg(long, value_name = "DIR", default_value = hostkeys::HOST_KEY_DIRECTORY)]
     host_keys: PathBuf,
 }
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     let Some(stream) = passed_socket() else {
         tracing::error!(
             "no login to serve: file descriptor 3 must be a connected unix stream socket and LISTEN_FDS must be 1, \
-             as systemd passes it; this program is not started by hand"
+             as systemd passes it; do not start this program by hand"
         );
         return ExitCode::from(2);
     };
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     };
     let configured = Configured { file: arguments.config, root: arguments.root.clone() };
     let program = arguments.may_run.then(|| arguments.root.join(PROGRAM));
-    // A session, once it runs, takes its time.
+    // Cancelled when a session starts.
     alarm::set(HARD_LIMIT);
     let served =
         server::serve(stream, demo_key, program.as_deref(), &arguments.host_keys, configured, |text| {
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     journal::report_dropped_at_exit();
     match served {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_told) => ExitCode::FAILURE,
+        Err(_logged) => ExitCode::FAILURE,
     }
 }
 
@@ -86,7 +86,7 @@ fn passed_socket() -> Option<UnixStream> {
 fn read_key(path: &Path) -> anyhow::Result<PublicKey> {
     let text = persist::read(path)
         .and_then(|text| String::from_utf8(text).map_err(std::io::Error::other))
-        .with_context(|| format!("the demonstration key {} cannot be read", path.display()))?;
+        .with_context(|| format!("cannot read the demonstration key {}", path.display()))?;
     PublicKey::from_openssh(text.trim())
         .with_context(|| format!("{} does not hold one OpenSSH public key", path.display()))
 }

@@ -1,5 +1,4 @@
-//! The admin CLI over SSH: logs people in, and has `consolectl` run as them. Made to be run by systemd as
-//! `console-cli.service`.
+//! The admin CLI over SSH: authenticates users and runs `consolectl` as them. Started by systemd as `console-cli.service`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +7,11 @@ use clap::Parser;
 use consoleserver::gateway::{self, GatewayError};
 use consoleserver::system::journal;
 
-/// Serve the admin CLI by SSH, on the listeners that systemd hands over.
+/// Serve the admin CLI over SSH, on the listeners passed by systemd.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Look for /etc/consoleserver and /usr/lib/consoleserver below this directory.
+    /// Directory with /etc/consoleserver and /usr/lib/consoleserver.
     #[arg(long, value_name = "DIR", default_value = "/")]
     root: PathBuf,
 }

@@ -1,5 +1,5 @@
-//! The systemd generator (`man systemd.generator`): the configured ports become socket drop-ins, links and `.path`
-//! units. It says what is wrong and goes on: no configuration may fail a boot. The udev rules ask it whose a tty is.
+//! The systemd generator (systemd.generator(7)): creates drop-ins, links and `.path` units for the configured
+//! ports. Errors are reported, but never fail the boot. The udev rules ask it which port a tty belongs to.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -14,32 +14,32 @@ use consoleserver::generator::{self, udev};
 use consoleserver::port::PortName;
 use consoleserver::system::persist;
 
-/// Turn the consoleserver configuration into units. systemd runs this at boot and with each daemon-reload, and udev for
-/// each serial device.
+/// Create units from the consoleserver configuration. Run by systemd at boot and at each daemon-reload, and
+/// by udev for each serial device.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Look for /etc, /usr/lib and /var/lib below this directory, and complain to stderr.
+    /// Root directory that contains etc, usr/lib and var/lib; warnings go to stderr
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Print whose the tty is that has this kernel name and these links in /dev, as udev properties.
+    /// Print the port of the tty with this kernel name and these links in /dev, as udev properties
     #[arg(long, value_names = ["KERNEL", "LINK"], num_args = 1..)]
     udev_tty: Option<Vec<PathBuf>>,
-    /// Print whether a port may be on the USB device at this place, as udev properties.
+    /// Print whether a port may use the USB device with this ID_PATH, as udev properties
     #[arg(long, value_name = "ID_PATH", conflicts_with = "udev_tty")]
     udev_usb: Option<String>,
-    /// Write the list of the logs for logrotate into this file; an old one stays if the configuration is wrong.
+    /// Write the list of logs for logrotate to this file, which is kept if the configuration is invalid
     #[arg(long, value_name = "FILE", conflicts_with_all = ["udev_tty", "udev_usb"])]
     logrotate: Option<PathBuf>,
-    /// Start the enabled ports whose devices are there: `console-open.service`.
+    /// Start the enabled ports whose devices exist (console-open.service)
     #[arg(long, conflicts_with_all = ["udev_tty", "udev_usb", "logrotate"])]
     open_present: bool,
-    /// Where the units go.
+    /// Directory for the units
     #[arg(required_unless_present_any = ["udev_tty", "udev_usb", "logrotate", "open_present"])]
     normal: Option<PathBuf>,
-    /// Not used: nothing here goes before the administrator's units.
+    /// Unused: no unit here takes precedence over the administrator's
     early: Option<PathBuf>,
-    /// Not used.
+    /// Unused
     late: Option<PathBuf>,
 }
 
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     if let Some(list) = logrotate {
         return list_logs(&root, &list);
     }
-    // What is wrong with the file, the generator has said: not again for each tty.
+    // The generator has reported errors in the file already.
     if open_present {
         let Salvaged { config, fault, .. } = Config::load_salvaging(&root);
         if fault.is_none() {
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 fn list_logs(root: &Path, list: &Path) -> ExitCode {
     let config = match Config::load(root) {
         Ok(loaded) => Ok(loaded.config),
-        // Without any list nothing would be rotated.
+        // Without any list, nothing would be rotated.
         Err(_) if !list.exists() => Ok(Config::load_salvaging(root).config),
         Err(error) => Err(error.to_string()),
     };
@@ -89,14 +89,13 @@ fn list_logs(root: &Path, list: &Path) -> ExitCode {
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ =
-                writeln!(io::stderr(), "console-generator: the list of the logs stays as it was: {error}");
+            let _ = writeln!(io::stderr(), "console-generator: the list of logs is unchanged: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Keeps a copy of the committed configuration, which is right, for the day when it is not; not of one that may yet be rolled back.
+/// Copies a valid committed configuration as the last good one, unless it may still be rolled back.
 fn keep_good(root: &Path) {
     let copy = root.join(LAST_GOOD);
     let text = match committed(root) {
@@ -108,21 +107,18 @@ fn keep_good(root: &Path) {
     }
     if let Err(error) = persist::write(&copy, text.as_bytes(), 0o644, None) {
         let copy = copy.display();
-        let _ = writeln!(
-            io::stderr(),
-            "console-generator: no copy of the configuration is kept in {copy}: {error}"
-        );
+        let _ = writeln!(io::stderr(), "console-generator: cannot copy the configuration to {copy}: {error}");
     }
 }
 
-/// Has systemd start these ports, and does not wait for them.
+/// Starts the ports without waiting for them.
 fn start(ports: &[PortName]) -> ExitCode {
     if ports.is_empty() {
         return ExitCode::SUCCESS;
     }
-    let units = ports.iter().map(|port| format!("console@{port}.service"));
+    let units = ports.iter().map(PortName::service);
     let error = Command::new("systemctl").args(["start", "--no-block", "--"]).args(units).exec();
-    // Without stderr there is only the exit code.
+    // If stderr is closed, only the exit status remains.
     let _ = writeln!(io::stderr(), "console-generator: systemctl: {error}");
     ExitCode::FAILURE
 }
@@ -140,14 +136,14 @@ fn generate(root: &Path, normal: &Path, mut complaints: Complaints) -> ExitCode 
         complaints.say(line);
     }
     match fault {
-        // Removed, and not purged: nothing to open.
+        // The package is removed but not purged: there are no ports.
         None | Some(ConfigError::Missing(_)) => {}
         Some(fault) => {
             for line in fault.to_string().lines() {
                 complaints.say(line);
             }
             complaints.say(&match (&path, config.ports.len()) {
-                (None, _) | (_, 0) => "no port is opened".to_owned(),
+                (None, _) | (_, 0) => "no ports are used".to_owned(),
                 (Some(path), 1) => format!("1 port of {} is used", path.display()),
                 (Some(path), many) => format!("{many} ports of {} are used", path.display()),
             });
@@ -165,7 +161,8 @@ fn generate(root: &Path, normal: &Path, mut complaints: Complaints) -> ExitCode 
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The kernel's log: at boot there is no other one yet. In a container, which may not write there, stderr.
+/// Warnings to the kernel log, the only log early at boot; to stderr in a container, which cannot write
+/// there.
 struct Complaints(Option<File>);
 
 impl Complaints {
@@ -174,11 +171,11 @@ impl Complaints {
     }
 
     fn say(&mut self, line: &str) {
-        // <3> is "err" (`man sd-daemon`); one write is one record of the log.
+        // <3> is "err" (sd-daemon(3)); one write is one record.
         let record = format!("<3>console-generator: {line}\n");
         let logged = self.0.as_mut().is_some_and(|kmsg| kmsg.write_all(record.as_bytes()).is_ok());
         if !logged {
-            // Nobody is left to be told if stderr is closed.
+            // If stderr is closed, the warning is lost.
             let _ = writeln!(io::stderr(), "console-generator: {line}");
         }
     }

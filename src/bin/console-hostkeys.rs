@@ -43,9 +43,9 @@ fn report(made: &Path) {
 /// Says what of the directory is not served, and fails if nothing is.
 fn judge(directory: &Path) -> ExitCode {
     match hostkeys::load(directory) {
-        Ok(HostKeys { passed_over, .. }) => {
-            for reason in passed_over {
-                tracing::warn!("host key passed over: {reason}");
+        Ok(HostKeys { ignored, .. }) => {
+            for reason in ignored {
+                tracing::warn!("host key ignored: {reason}");
             }
             ExitCode::SUCCESS
         }

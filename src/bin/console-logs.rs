@@ -1,4 +1,4 @@
-//! Opens the log directory of each port and hands it over. Made to be run by systemd as `console-logs.service`.
+//! Opens the log directory of each port and passes it on. Run by systemd as `console-logs.service`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,17 +9,17 @@ use consoleserver::logdir::server::{self, Options, ServerError};
 use consoleserver::system::journal;
 use nix::unistd::{Group, User};
 
-/// Open the log directory of each serial port that asks, on the listener that systemd hands over.
+/// Open the log directory of each serial port that requests it, on the listener passed by systemd.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// The directory that has one directory for each port
+    /// Directory that contains one directory for each port
     #[arg(long, value_name = "DIR", default_value = "/var/log/consoleserver")]
     base: PathBuf,
-    /// The user that ports run as
+    /// User of the ports
     #[arg(long, value_name = "USER", default_value = "_console-port")]
     user: String,
-    /// The group that may read logs
+    /// Group that can read logs
     #[arg(long, value_name = "GROUP", default_value = "adm")]
     group: String,
 }
@@ -49,8 +49,8 @@ fn main() -> ExitCode {
 fn options(Arguments { base, user, group }: Arguments) -> anyhow::Result<Options> {
     let owner = User::from_name(&user)
         .with_context(|| format!("user {user}"))?
-        .with_context(|| format!("there is no user {user}: systemd-sysusers makes it"))?;
-    // Without that group, logs are for the ports' own.
+        .with_context(|| format!("there is no user {user}: systemd-sysusers creates it"))?;
+    // Without that group, only the ports may read the logs.
     let readers = Group::from_name(&group).with_context(|| format!("group {group}"))?;
     Ok(Options { base, user: owner.uid, group: readers.map_or(owner.gid, |group| group.gid) })
 }

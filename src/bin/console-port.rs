@@ -1,9 +1,10 @@
-//! One serial port: reads the tty, logs what it says, serves it by SSH and locally. Made to be run by systemd as
+//! One serial port: reads the tty, logs its output, serves it by SSH and locally. Run by systemd as
 //! `console@NAME.service`, or by `consoleserver`.
 
 //!
-//! Its arguments are read by lexopt, not by clap as those of our other programs: of this one 48 run, and few people type it.
+//! Its arguments are parsed by lexopt, not by clap as those of the other programs: 48 of this process run, and users rarely start it.
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -14,22 +15,22 @@ use lexopt::prelude::*;
 use nix::sys::prctl::set_name;
 
 const HELP: &str = "\
-Serve one serial port by SSH and locally, and log what it says.
+Serve one serial port over SSH and locally, and log its output.
 
 Usage: console-port [OPTIONS] PORT
 
 Arguments:
-  PORT             The port, as configured
+  PORT             Name of the port in the configuration
 
 Options:
-      --config FILE    The one configuration file to read
-      --root DIR       Look for /etc/consoleserver and /usr/lib/consoleserver below this directory [default: /]
+      --config FILE    Read this configuration file only
+      --root DIR       Root directory that contains etc/consoleserver and usr/lib/consoleserver [default: /]
       --bus            Report triggers to console-admin, and ask systemd about restarts, over the system bus
   -h, --help           Print help
   -V, --version        Print version
 ";
 
-/// What is asked for.
+/// Command line.
 enum Request {
     Serve(Options),
     Say(String),
@@ -39,20 +40,23 @@ fn main() -> ExitCode {
     let options = match asked() {
         Ok(Request::Serve(options)) => options,
         Ok(Request::Say(text)) => {
-            print!("{text}");
-            return ExitCode::SUCCESS;
+            return match write!(io::stdout(), "{text}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
         }
         Err(error) => {
-            eprintln!(
+            let _ = writeln!(
+                io::stderr(),
                 "error: {}\n\nUsage: console-port [OPTIONS] PORT\n\nFor more information, try '--help'.",
                 consoleserver::printable::visible(&error.to_string())
             );
             return ExitCode::from(2);
         }
     };
-    // Started by a descriptor it would be called by that one's number.
+    // If it is started by a descriptor, the kernel names it by that number.
     if let Err(error) = set_name(c"console-port") {
-        eprintln!("console-port: its name cannot be set: {error}");
+        let _ = writeln!(io::stderr(), "console-port: the process name cannot be set: {error}");
     }
     journal::init("console-port", Some(&options.port));
     match service::run(&options) {
@@ -80,6 +84,6 @@ fn asked() -> Result<Request, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let port = port.ok_or("which port?")?;
+    let port = port.ok_or("missing PORT")?;
     Ok(Request::Serve(Options { port, config, root, bus }))
 }

@@ -1,6 +1,7 @@
-//! `consoleserver`: console ports in the foreground of a terminal; `foreground` does the work.
+//! `consoleserver`: serves console ports in the foreground of a terminal, by the module `foreground`.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,20 +16,20 @@ use tracing_subscriber::fmt::{format::Writer, time::FormatTime};
 /// The configuration of a machine that has none.
 const VENDOR: &str = include_str!("../../units/config.toml");
 
-/// Serve the console ports from this terminal, without systemd: every port over SSH, logged, for several people.
+/// Serve the console ports in the foreground, without systemd: each port over SSH, logged, for several users.
 ///
 /// The configuration is the first of ./config.toml, ~/.consoleserver/config.toml, /etc/consoleserver/config.toml
 /// and /usr/lib/consoleserver/config.toml. Ctrl-C ends it. See consoleserver(8).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Add a port `demo` with a shell behind it, and print how to reach it
+    /// Add a port `demo` with a shell, and print how to connect to it
     #[arg(long)]
     demo: bool,
-    /// Read this configuration instead
+    /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say what is wrong with the configuration, or with FILE, and serve nothing
+    /// Check the configuration, or FILE, and exit
     #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["demo", "config"])]
     check: Option<Option<PathBuf>>,
 }
@@ -39,14 +40,15 @@ fn main() -> ExitCode {
         .with_writer(journal::Stderr::default())
         .with_target(false)
         .with_timer(WallClock)
-        // A terminal that is gone must not end the ports before they have told their sessions.
+        // A closed terminal must not end the ports before they have notified their sessions.
         .log_internal_errors(false)
         .init();
     journal::report_panics();
     match serve(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("consoleserver: {}", visible(&error.to_string()));
+            // Not `eprintln!`, which panics if the terminal was closed.
+            let _ = writeln!(io::stderr(), "consoleserver: {}", visible(&error.to_string()));
             ExitCode::FAILURE
         }
     }
@@ -74,18 +76,19 @@ fn check(file: Option<&Path>) -> anyhow::Result<()> {
     Ok(consoleserver::cli::check(Path::new("/"), Some(&path), &mut std::io::stdout().lock())?)
 }
 
-/// The file that was named, or the first that there is.
+/// The named file, or the first that exists.
 fn found(named: Option<&Path>) -> anyhow::Result<Result<Loaded, ConfigError>> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
-    let here = std::env::current_dir().map_err(|error| anyhow!("cannot look for ./config.toml: {error}"))?;
+    let here = std::env::current_dir()
+        .map_err(|error| anyhow!("cannot read the working directory for ./config.toml: {error}"))?;
     Ok(match named {
         Some(path) => Config::load_file(path),
         None => Config::load_foreground(&here, home.as_deref(), Path::new("/")),
     })
 }
 
-/// The configuration and which of its ports are served. Where no file is installed, the vendor's is the one that we
-/// were built with; a demonstration takes its ports only where the adapters are there.
+/// The configuration, and which of its ports are served. If no file is installed, the built-in vendor configuration is used, of which a
+/// demonstration serves only ports whose device is present.
 fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     let installed = Path::new("/usr/lib/consoleserver/config.toml");
     let (config, path) = match found(arguments.config.as_deref())? {
@@ -97,14 +100,14 @@ fn configuration(arguments: &Arguments) -> anyhow::Result<(Config, Scope)> {
     };
     let vendor = path == installed;
     match vendor {
-        true => tracing::info!("configuration: the vendor's; there is no config.toml of yours"),
+        true => tracing::info!("configuration: vendor defaults; there is no config.toml"),
         false => tracing::info!("configuration: {}", path.display()),
     }
     let scope = if vendor && arguments.demo { Scope::Present } else { Scope::Configured };
     Ok((config, scope))
 }
 
-/// Local time of day: the screen is read as it scrolls.
+/// Local time of day, for a terminal.
 struct WallClock;
 
 impl FormatTime for WallClock {

@@ -1,4 +1,4 @@
-//! One batch of the log writer: what it takes to the blocking thread, and how much of it was written. Everything in the log writer that may block is here.
+//! One batch of the log writer: what goes to the blocking thread, and how much of it was written. All blocking calls of the log writer are here.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,22 +9,21 @@ use crate::hub::{Hub, Note, Noted};
 use crate::logdir::{Current, LogDirectory};
 use crate::ring::{LogMark, LogRecord};
 
-/// Why something is lost.
+/// Why bytes are lost.
 const LATE: &str = "the log could not be written in time";
 
-/// What it carries.
+/// Bytes of output.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
-    /// Bytes before them that are gone for good.
+    /// Bytes before them that were overwritten.
     pub(super) gap: u64,
-    /// Also what has no end yet.
+    /// Also write an unfinished line.
     pub(super) flush: bool,
-    /// What the log says behind them.
     pub(super) note: Option<Note>,
     pub(super) reopen: bool,
     pub(super) sync: bool,
-    /// None follows: what cannot be synced stays as it is.
+    /// No batch follows: what cannot be synced stays as it is.
     pub(super) last: bool,
 }
 
@@ -34,7 +33,7 @@ impl Batch {
         bytes.is_empty() && *gap == 0 && note.is_none() && !reopen && !sync
     }
 
-    /// The part that may block. Returns the log, if it could be opened, and what it has taken.
+    /// The blocking part. Returns the log, if it could be opened, and what was written.
     pub(super) fn make(
         self,
         log: Option<CaptureLog>,
@@ -46,7 +45,7 @@ impl Batch {
         let mut arrived = BatchResult::default();
         let opened = match log {
             Some(log) => Ok(log),
-            // It needs no directory.
+            // This needs no directory.
             None if settings.kind == LogType::None => {
                 open(LogDirectory::at(PathBuf::new()), settings, hub, &mut arrived)
             }
@@ -56,7 +55,7 @@ impl Batch {
                 .and_then(|directory| open(directory, settings, hub, &mut arrived)),
         };
         match opened {
-            // What it carries was looked for where the log had been before it was opened.
+            // The bytes were selected for the position before the log was opened.
             Ok(log) if arrived.opened => {
                 arrived.position = hub.log_mark().position;
                 (Some(log), arrived, Ok(()))
@@ -78,7 +77,7 @@ impl Batch {
     }
 }
 
-/// The ring's header: what the next process goes on from.
+/// The ring's header, which the next process resumes from.
 #[derive(Debug)]
 struct RingHeader(Arc<Hub>);
 
@@ -107,7 +106,7 @@ fn onward(mark: LogMark, Step { taken, lost }: Step) -> LogMark {
     LogMark { position: mark.position + taken, lost: mark.lost + lost, ..mark }
 }
 
-/// Opens the log and goes on where it was left off.
+/// Opens the log and resumes where it was left.
 fn open(
     directory: LogDirectory,
     settings: &Log,
@@ -122,7 +121,7 @@ fn open(
     let known = is_in(mark);
     let reached = next.filter(|_| found == Recovered::Whole).unwrap_or(mark);
     let reached = LogMark { file: now.into(), ..reached };
-    // In one store: what was in doubt is not any more.
+    // In one store: the doubt is settled.
     hub.record_log(|record| {
         let synced = if is_in(synced) { synced } else { reached };
         *record = LogRecord { mark: reached, next: None, synced };
@@ -132,35 +131,35 @@ fn open(
     if let (Some(next), Recovered::Gone) = (next, found) {
         let bytes = next.position - mark.position;
         log.note(&format!(
-            "{bytes} bytes may stand twice, here and in the file before: that one was moved away"
+            "{bytes} bytes may appear twice, here and in the previous file, which was moved away"
         ))?;
     }
     arrived.opened = true;
     Ok(log)
 }
 
-/// After a sync that failed: goes back to where the log was synced last, if the ring still has what follows.
+/// After a failed sync: returns to the last synced position, if the ring still holds what follows.
 fn roll_back(log: &mut CaptureLog, hub: &Hub, last: bool) -> FailedSync {
     let LogRecord { mark, synced, .. } = hub.log_record();
     let bytes = mark.position - synced.position;
     let before = Mark::from(synced.file);
     let is_there = before.file == log.mark().file && before.size <= log.mark().size;
     if !last && is_there && hub.keeps_from(synced.position) {
-        // Before anything is cut off, the header says where the log goes on.
+        // Before the file is truncated, the header records where the log resumes.
         let torn = Mark { size: Mark::TORN, ..before };
         let next = Some(LogMark { file: torn.into(), ..synced });
         hub.record_log(|record| (record.mark, record.next) = (synced, next));
         match log.roll_back(before) {
             Ok(()) => return FailedSync::RolledBack(bytes),
             Err(error) => {
-                tracing::error!("what was not synced cannot be written again: {error}");
+                tracing::error!("bytes that were not synced cannot be rewritten: {error}");
                 hub.record_log(|record| (record.mark, record.next) = (mark, None));
             }
         }
     }
     if bytes > 0
         && let Err(error) =
-            log.note(&format!("up to {bytes} bytes before this may be missing: the disk refused them"))
+            log.note(&format!("up to {bytes} bytes before this may be missing: the disk did not store them"))
     {
         tracing::error!("{error}");
     }
@@ -171,37 +170,36 @@ fn roll_back(log: &mut CaptureLog, hub: &Hub, last: bool) -> FailedSync {
     FailedSync::Doubtful(bytes)
 }
 
-/// What of a trip is in the log, even if the rest failed: it must not be written twice.
+/// How much of a batch is in the log, even if the rest failed: it must not be written twice.
 #[derive(Debug, Default)]
 pub(super) struct BatchResult {
-    /// Bytes that the log says are lost.
+    /// Lost bytes that are noted in the log.
     pub(super) gap: u64,
     /// Bytes that became records.
     pub(super) consumed: usize,
-    /// Whether the note is there.
     pub(super) noted: bool,
-    /// Nothing else arrived, because the log was opened first.
+    /// Nothing else is written, because the log was opened first.
     pub(super) opened: bool,
-    /// Where the log stands after it.
+    /// Position of the log afterwards.
     pub(super) position: u64,
-    /// What became of what could not be synced.
+    /// Result of a failed sync.
     pub(super) failed_sync: Option<FailedSync>,
-    /// Nothing else arrived, because the name led elsewhere and there is a new file.
+    /// Nothing else is written, because the name led elsewhere and there is a new file.
     pub(super) displaced: Option<Displaced>,
 }
 
-/// What the disk took and did not keep.
+/// Bytes that the disk accepted and did not store.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum FailedSync {
-    /// So many bytes of the device's are taken back and follow again.
+    /// This many bytes of output are removed and written again.
     RolledBack(u64),
-    /// So many are older than what the ring keeps: they may be missing, or not.
+    /// This many bytes are no longer in the ring: they may be missing.
     Doubtful(u64),
 }
 
 fn write(
     log: &mut CaptureLog,
-    trip: Batch,
+    batch: Batch,
     directory: Current,
     hub: &Hub,
     times: Times,
@@ -221,26 +219,26 @@ fn write(
         arrived.displaced = Some(displaced);
         return Ok(());
     }
-    if trip.gap > 0 {
-        log.gap(trip.gap, LATE)?;
-        arrived.gap = trip.gap;
+    if batch.gap > 0 {
+        log.gap(batch.gap, LATE)?;
+        arrived.gap = batch.gap;
     }
-    arrived.consumed = log.append(&trip.bytes, times, trip.flush)?;
-    if let Some(note) = trip.note.filter(|_| arrived.consumed == trip.bytes.len()) {
+    arrived.consumed = log.append(&batch.bytes, times, batch.flush)?;
+    if let Some(note) = batch.note.filter(|_| arrived.consumed == batch.bytes.len()) {
         match &note.what {
             Noted::Said(text) => log.note(text)?,
             Noted::Typed(bytes) => log.typed(bytes)?,
             Noted::Lost { notes, typed: 0 } => log.note(&format!("{notes} notes lost here: {LATE}"))?,
             Noted::Lost { notes, typed } => {
-                log.note(&format!("{notes} notes lost here, {typed} typed bytes in them: {LATE}"))?;
+                log.note(&format!("{notes} notes lost here, with {typed} bytes of input: {LATE}"))?;
             }
         }
         arrived.noted = true;
     }
-    if trip.reopen {
+    if batch.reopen {
         log.reopen()?;
     }
-    if trip.sync {
+    if batch.sync {
         log.sync()?;
     }
     Ok(())

@@ -1,19 +1,19 @@
-//! Bytes into records. The encoder is handed everything that is not yet logged and returns how much of it became
-//! records; what it leaves (the beginning of a line) is handed in again with what follows. So its only state is how the
+//! Converts bytes to records. The encoder is given everything that is not logged yet and returns how much of it became
+//! records; what it leaves (the beginning of a line) is passed again with what follows. So its only state is how the
 //! last record left its line.
 //!
 //! A line ends with LF, CR LF, CR CR LF, CR NUL LF, LF CR or CR alone, as Python's universal newlines (PEP 278) have it and
-//! the triggers and the journal of ours. So a device that ends its lines with CR has a record a line, and of a progress bar
+//! the triggers and the journal. So a device that ends its lines with CR has a record a line, and of a progress bar
 //! (` 10%\r 20%\r`) each state is a record with its time: the two cannot be told apart by their bytes. picocom, screen, script
 //! and conserver log the bytes, where a bar is one endless line; multitail and terminals keep its last state only, which
 //! loses what it showed before a crash. A record of a redraw costs 33 bytes, as that of an LF does; a CR that ends no text
 //! has none. NEL (U+0085) ends no line: in a console's bytes it is a part of a character or noise.
 //!
 //! ```text
-//! 2026-11-22T21:15:51.123+01:00 < login: ro         the device said this and has paused
-//! 2026-11-22T21:15:53.001+01:00 <+ot                and this belongs to the line above
-//! 2026-11-22T21:15:59.500+01:00 # ttyUSB0 unplugged a note of ours
-//! 2026-11-22T21:15:59.700+01:00 > show version      what somebody typed, if `input` is on
+//! 2026-11-22T21:15:51.123+01:00 < login: ro         output of the device, which has paused
+//! 2026-11-22T21:15:53.001+01:00 <+ot                continues the line above
+//! 2026-11-22T21:15:59.500+01:00 # ttyUSB0 unplugged a note of the port
+//! 2026-11-22T21:15:59.700+01:00 > show version      input of a user, if `input` is on
 //! ```
 
 use jiff::Timestamp;
@@ -30,12 +30,12 @@ pub const LONGEST_RECORD: usize = 4096;
 /// times its size. The caller writes them and calls again.
 const BATCH_BYTES: usize = 32 * 1024;
 
-/// The two times that a batch of bytes has.
+/// The two times of a batch of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// When the first byte handed in arrived.
+    /// When the first byte arrived.
     pub pending_since: Timestamp,
-    /// When the last ones did.
+    /// When the last bytes arrived.
     pub now: Timestamp,
 }
 
@@ -44,7 +44,7 @@ enum Format {
     Nothing,
     Raw,
     Text,
-    /// Rows of bytes, with what they look like or without.
+    /// Rows of bytes, with or without their characters.
     Rows {
         looks: bool,
     },
@@ -56,7 +56,7 @@ pub enum Left {
     /// Ended: the next record begins one.
     #[default]
     Ended,
-    /// Unfinished: the next record goes on with it.
+    /// Unfinished: the next record continues it.
     Unfinished,
     /// Ended by a CR: CRs, NULs (RFC 854's padding) and an LF that follow belong to that end.
     AtCr,
@@ -84,7 +84,7 @@ impl Encoder {
         Self { format, stamp: Stamp { zone, millisecond: None, text: Vec::new() }, left: Left::Ended }
     }
 
-    /// From now on times are written in this zone.
+    /// Sets the time zone.
     pub fn set_zone(&mut self, zone: TimeZone) {
         self.stamp = Stamp { zone, millisecond: None, text: Vec::new() };
     }
@@ -105,14 +105,14 @@ impl Encoder {
         }
     }
 
-    /// Appends a note of ours. The raw log has none: it is the device's bytes and nothing else.
+    /// Appends a note. The raw log has none: it contains only output of the device.
     pub fn note(&mut self, text: &str, now: Timestamp, out: &mut Vec<u8>) {
         if !matches!(self.format, Format::Raw | Format::Nothing) {
             self.record(b"# ", text.as_bytes(), now, out);
         }
     }
 
-    /// Appends what somebody has typed, likewise.
+    /// Appends input, likewise.
     pub fn typed(&mut self, bytes: &[u8], now: Timestamp, out: &mut Vec<u8>) {
         match self.format {
             Format::Raw | Format::Nothing => {}
@@ -169,7 +169,7 @@ impl Encoder {
             let Some(Piece { text, end }) = Piece::first(&pending[consumed..], flush) else { break };
             let goes_on = self.left == Left::Unfinished;
             if text.is_empty() && end == Some(b'\r') && !goes_on {
-                // The first byte of CR LF, or padded as any CR: what follows says.
+                // The first byte of CR LF, or padded as any CR: that depends on what follows.
                 let behind = &pending[consumed + 1..];
                 if behind.is_empty() && !flush {
                     break;
@@ -177,7 +177,7 @@ impl Encoder {
                 consumed += 1 + behind.iter().take_while(|byte| **byte == 0).count();
                 continue;
             }
-            // An end that adds no text to a line needs no record.
+            // A line end without text needs no record.
             if !text.is_empty() || !goes_on {
                 let mark = if goes_on { b"<+" } else { b"< " };
                 self.record(mark, text, at, out);
@@ -193,7 +193,7 @@ impl Encoder {
         consumed
     }
 
-    /// Bytes of the end of the line before, if that was a CR.
+    /// Bytes of the end of the previous line, if that was a CR.
     fn rest_of_line_end(&mut self, pending: &[u8]) -> usize {
         if self.left != Left::AtCr {
             return 0;
@@ -215,10 +215,10 @@ impl Encoder {
     }
 }
 
-/// What becomes one record.
+/// The content of one record.
 struct Piece<'a> {
     text: &'a [u8],
-    /// The CR or LF behind the text.
+    /// The CR or LF after the text.
     end: Option<u8>,
 }
 
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boot_reads_as_people_expect_it() {
+    fn a_boot_is_logged_line_by_line() {
         let mut encoder = text_encoder();
         let mut out = Vec::new();
         let boot = b"\r\nU-Boot 2026.04\r\n\x1b[1mBooting\x1b[0m\n\nlogin: ";
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_an_end_is_written_in_pieces_that_split_no_character() {
+    fn a_line_without_end_is_cut_between_characters() {
         for lead in 0..4 {
             let mut line = "x".repeat(lead);
             line.push_str(&"東".repeat(LONGEST_RECORD));
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn every_end_of_a_line_that_devices_send_ends_one_record() {
+    fn every_kind_of_line_end_ends_one_record() {
         for end in ["\n", "\r\n", "\r", "\n\r", "\r\r\n", "\r\0\n", "\r\r\r\n", "\r\0"] {
             let said = ["one", "two", "three"].map(|line| format!("{line}{end}")).concat();
             let wanted = ["< one", "< two", "< three"];
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_progress_bar_each_state_is_a_record_and_a_redraw_of_nothing_is_none() {
+    fn each_state_of_a_progress_bar_is_a_record() {
         let bar = b"Loading\r\n\r  10%\r  20%\r\r\r 100%\r\ndone\r\n";
         assert_eq!(logged(&[bar]), ["< Loading", "<   10%", "<   20%", "<  100%", "< done"]);
         // One that pauses after each state is no longer for it.
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_whole_until_a_flush_and_typing_has_its_own() {
+    fn rows_are_complete_until_a_flush_and_input_has_its_own() {
         let now = at("2026-11-22T20:00:00Z");
         let mut encoder = Encoder::new(LogType::Both, TimeZone::UTC);
         let mut out = Vec::new();

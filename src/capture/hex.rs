@@ -1,11 +1,11 @@
-//! Rows of the `hex` and `both` logs: 16 bytes as numbers, and for `both` as what they look like. Pure.
+//! Rows of the `hex` and `both` logs: 16 bytes as numbers, and for `both` as characters. Pure.
 
 /// Bytes of a row.
 pub(super) const ROW_BYTES: usize = 16;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends the row of at most [`ROW_BYTES`] bytes. With `looks`, what they look like stands at the same place in every row.
+/// Appends the row of at most [`ROW`] bytes. With `looks`, the characters begin at the same column in every row.
 pub(super) fn row(bytes: &[u8], looks: bool, out: &mut Vec<u8>) {
     for (index, byte) in bytes.iter().enumerate() {
         match index {

@@ -1,8 +1,8 @@
-//! All of a log that is still there: what was rotated (`console.log.1`, `console.log.2.gz`, `console.log-20261124`), oldest first, and
-//! the file itself. Read by lines, in stretches, so that a client can leave in between. Blocking, as the files are.
+//! All files of a log: the rotated ones (`console.log.1`, `console.log.2.gz`, `console.log-20261124`), oldest first, and
+//! the file itself. Read by lines, in chunks, so that a client can leave in between. Blocking, as the files are.
 //!
-//! The order is that of the names, and which lines are wanted by their time is decided by the time that each carries. The times of
-//! the files decide nothing: a machine without a battery for its clock writes them with the clock that it then has. A
+//! The order is that of the names, and lines are selected by the time that each carries. The times of
+//! the files are ignored: a machine without a battery for its clock writes wrong ones. A
 //! file that cannot be read, or not to its end, is named in [`History::remarks`], and the others are read.
 
 use std::fs::{self, File};
@@ -17,14 +17,14 @@ use super::tail::{self, Tail};
 use super::view::{LINE_MAX, LineSelection, View, time_of};
 use crate::config::LogType;
 
-/// Bytes shown at once, about.
+/// Bytes returned at a time, about.
 const READ_CHUNK: usize = 16 * 1024;
-/// Bytes read at once, about: a part of a second of a slow card.
+/// Bytes read at a time, about: a part of a second of a slow card.
 const SEARCH_CHUNK: usize = 4 * 1024 * 1024;
-/// Time for that: a pattern may be costly, and others want to read too.
+/// Time for that: a pattern may be costly, and other readers wait.
 const YIELD_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What compresses files for logrotate(8) (`compresscmd`) beside gzip: the end of the name, and what makes it readable.
+/// Programs that compress files for logrotate(8) (`compresscmd`) beside gzip: file extension, name, and the command that decompresses.
 const COMPRESSIONS: [(&str, &str, &str); 6] = [
     (".xz", "xz", "unxz"),
     (".zst", "zstd", "unzstd"),
@@ -34,28 +34,28 @@ const COMPRESSIONS: [(&str, &str, &str); 6] = [
     (".Z", "compress", "uncompress"),
 ];
 
-/// A place in all that is there of a log.
+/// A position in all files of a log.
 pub struct History {
     path: PathBuf,
     view: View,
-    /// What is still to be read, in reverse.
+    /// Files still to be read, in reverse.
     files: Vec<Found>,
     source: Option<(String, Source)>,
-    /// Where the file itself was read to.
+    /// The file itself, and the position up to which it was read.
     end: Option<(File, u64)>,
     remarks: Vec<String>,
 }
 
-/// A file of a log, as it was found.
+/// A file of a log.
 #[derive(Debug)]
 struct Found {
     path: PathBuf,
     name: String,
     packing: Packing,
-    /// Which turn it is, if it was rotated.
+    /// Its place in the rotation, if it was rotated.
     turn: Option<Turn>,
     changed: SystemTime,
-    /// Device and inode: a name may become another file's.
+    /// Device and inode: the name may be given to another file.
     id: (u64, u64),
 }
 
@@ -64,11 +64,11 @@ struct Found {
 enum Packing {
     None,
     Gzip,
-    /// By a program that we have no reader for: its name, and what undoes it.
+    /// By a program without a reader here: its name, and the command that decompresses.
     Other(&'static str, &'static str),
 }
 
-/// What the name of a rotated file says: the oldest first. Of `.1`, `.2`, … the highest is the oldest.
+/// Place of a rotated file by its name: the oldest first. Of `.1`, `.2`, … the highest is the oldest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
     Number(std::cmp::Reverse<u64>),
@@ -92,7 +92,7 @@ impl History {
         Ok(Self { path: path.to_owned(), view, files, source: None, end: None, remarks: Vec::new() })
     }
 
-    /// The next lines that are wanted; there may be none in this stretch. `None` at the end.
+    /// The next selected lines; possibly none in this chunk. `None` at the end.
     pub fn look_on(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut out = Vec::new();
         let mut line = Vec::new();
@@ -108,12 +108,11 @@ impl History {
         Ok(Some(out))
     }
 
-    /// What could not be read, a sentence each; not again the next time.
+    /// What could not be read, a sentence each; each is returned once.
     pub fn remarks(&mut self) -> Vec<String> {
         std::mem::take(&mut self.remarks)
     }
 
-    /// Whether there is one more line.
     fn next_line(&mut self, line: &mut Vec<u8>) -> io::Result<bool> {
         loop {
             line.clear();
@@ -121,7 +120,7 @@ impl History {
                 Some((name, source)) => match source.read_line(line) {
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => {
-                        self.remarks.push(format!("{name} could be read only in part: {error}"));
+                        self.remarks.push(format!("only a part of {name} could be read: {error}"));
                         self.source = None;
                         if !line.is_empty() {
                             self.end_within(line);
@@ -146,7 +145,7 @@ impl History {
         }
     }
 
-    /// A record that was cut off at the end of a file, by a power cut, does not go on in the next one. The bytes of a raw log do.
+    /// A record that was cut off at the end of a file by a power failure does not continue in the next one. The bytes of a raw log do.
     fn end_within(&self, line: &mut Vec<u8>) {
         let is_cut = !line.ends_with(b"\n") && line.len() < LINE_MAX;
         if is_cut && !self.files.is_empty() && !self.view.is_raw() {
@@ -154,20 +153,21 @@ impl History {
         }
     }
 
-    /// Goes on with a file. One that is not readable is left out.
+    /// Continues with a file. One that is not readable is skipped.
     fn open(&mut self, found: Found) -> io::Result<()> {
         let name = found.name.clone();
         if let Packing::Other(by, undo) = found.packing {
-            self.remarks.push(format!("{name} is compressed by {by} and is left out: {undo} it"));
+            self.remarks
+                .push(format!("{name} is compressed by {by} and was skipped: decompress it with {undo}"));
             return Ok(());
         }
         let (is_log, id) = (found.turn.is_none(), found.id);
         match found.open() {
             Ok(Some(source)) => self.source = Some((name, source)),
             Ok(None) => {
-                // It was there a moment ago, or is another one now: what follows would be doubled or missing.
+                // It existed a moment ago, or is another file now: the rest would be duplicated or missing.
                 tracing::debug!("{name}: not {id:?} any more");
-                return Err(io::Error::other("it is just being rotated: ask again"));
+                return Err(io::Error::other("it is being rotated: try again"));
             }
             Err(error) if is_log => return Err(error),
             Err(error) => self.remarks.push(format!("{name} cannot be read: {error}")),
@@ -175,7 +175,7 @@ impl History {
         Ok(())
     }
 
-    /// What is added after the end.
+    /// What is appended after the end.
     pub fn into_tail(self) -> Tail {
         Tail::at(self.path, self.end)
     }
@@ -188,7 +188,7 @@ impl Found {
         Some(Self { path, name, packing, turn, changed, id: (metadata.dev(), metadata.ino()) })
     }
 
-    /// `None`: the name is another file's now.
+    /// `None`: the name now belongs to another file.
     fn open(self) -> io::Result<Option<Source>> {
         let Some(file) = tail::open(&self.path)? else { return Ok(None) };
         let metadata = file.metadata()?;
@@ -238,7 +238,7 @@ fn rotated(path: &Path) -> io::Result<Vec<Found>> {
         };
         // (Does not follow links.)
         let metadata = match entry.metadata() {
-            // Rotated away just now.
+            // Just rotated.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             metadata => metadata?,
         };
@@ -246,12 +246,12 @@ fn rotated(path: &Path) -> io::Result<Vec<Found>> {
             files.extend(Found::new(entry.path(), &metadata, packing, Some(turn)));
         }
     }
-    // While it is being compressed a file is there twice; the compressed one is not whole yet.
+    // While it is being compressed a file exists twice; the compressed one is not complete yet.
     let plain: Vec<_> =
         files.iter().filter(|file| file.packing == Packing::None).map(|file| file.turn.clone()).collect();
     files.retain(|file| file.packing == Packing::None || !plain.contains(&file.turn));
     files.sort_by(|one, other| one.turn.cmp(&other.turn));
-    // If logrotate was told to name them otherwise some day: those of the old way are the older ones.
+    // If logrotate was configured to name them otherwise some day, those with the old names are older.
     let newest = |dated: bool| {
         let of_way = files.iter().filter(|file| matches!(file.turn, Some(Turn::Date(_))) == dated);
         of_way.map(|file| file.changed).max()
@@ -265,7 +265,7 @@ fn rotated(path: &Path) -> io::Result<Vec<Found>> {
     Ok(files)
 }
 
-/// What the end of a log's name says, if it is that of a rotated one: `.1`, `.2.gz`, `-20261124`, `-20261124.xz`.
+/// Parses the end of a rotated log's name: `.1`, `.2.gz`, `-20261124`, `-20261124.xz`.
 fn turn_of(suffix: &str) -> Option<(Turn, Packing)> {
     let packed = COMPRESSIONS
         .iter()
@@ -287,7 +287,7 @@ fn turn_of(suffix: &str) -> Option<(Turn, Packing)> {
     Some((turn, packing))
 }
 
-/// The logs in a directory, by their own names, with those of which only rotated files are left.
+/// The logs in a directory, by their own names, including those of which only rotated files are left.
 pub fn logs_in(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = std::collections::BTreeSet::new();
     for entry in fs::read_dir(directory)? {
@@ -302,8 +302,8 @@ pub fn logs_in(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names.into_iter().filter(|name| !name.is_empty()).collect())
 }
 
-/// Of which type the log at this place seems to be: [`LogType::Text`] (which rows of numbers are read as, too), if the first line
-/// that can be read has a time.
+/// The apparent type of the log at this path: [`LogType::Text`] (which also reads rows of numbers), if the first readable line
+/// has a time.
 pub fn guess_type(path: &Path) -> io::Result<LogType> {
     let mut history = History::new(path, LogType::Raw, LineSelection::default())?;
     let mut line = Vec::new();
@@ -311,7 +311,7 @@ pub fn guess_type(path: &Path) -> io::Result<LogType> {
     Ok(if timed { LogType::Text } else { LogType::Raw })
 }
 
-/// The newest rotated file, if it is a plain one: what stood before the first line of the log.
+/// The newest rotated file, if it is not compressed: it precedes the first line of the log.
 pub(super) fn before(path: &Path) -> io::Result<Option<File>> {
     match rotated(path)?.pop() {
         Some(newest) if newest.packing == Packing::None => tail::open(&newest.path),
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_rotated_comes_first_and_what_is_added_last() {
+    fn rotated_files_come_first_and_appended_lines_last() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
         let mut history = history(&path, LineSelection::default());
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_wanted_by_what_they_say_and_since_when() {
+    fn lines_are_selected_by_pattern_and_time() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
         let panics = || Some(Box::new(|line: &[u8]| line.ends_with(b"panic")) as Matcher);
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_the_names_whatever_the_clock_was() {
+    fn the_order_is_that_of_the_names() {
         let room = tempfile::tempdir().unwrap();
         let line = |word: &str| format!("2026-11-24T01:00:00+00:00 < {word}\n").into_bytes();
         for (name, word) in [
@@ -427,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_named_and_the_rest_is_shown() {
+    fn unreadable_files_are_named_and_the_rest_is_shown() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
         put(room.path(), "console.log.5.xz", b"\xfd7zXZ\0");
@@ -444,20 +444,23 @@ mod tests {
         assert_eq!(words[words.len() - 4..], ["two", "three", "four", "five"]);
         let remarks = history.remarks();
         let said = |part: &str| remarks.iter().any(|remark| remark.contains(part));
-        assert!(said("console.log.5.xz is compressed by xz and is left out: unxz it"), "{remarks:?}");
         assert!(
-            said("console.log-20261124.zst is compressed by zstd and is left out: unzstd it"),
+            said("console.log.5.xz is compressed by xz and was skipped: decompress it with unxz"),
             "{remarks:?}"
         );
-        assert!(said("console.log.4.gz could be read only in part: invalid gzip header"), "{remarks:?}");
-        assert!(said("console.log.3.gz could be read only in part: "), "{remarks:?}");
+        assert!(
+            said("console.log-20261124.zst is compressed by zstd and was skipped: decompress it with unzstd"),
+            "{remarks:?}"
+        );
+        assert!(said("only a part of console.log.4.gz could be read: invalid gzip header"), "{remarks:?}");
+        assert!(said("only a part of console.log.3.gz could be read: "), "{remarks:?}");
         assert_eq!(remarks.len(), 4);
         assert!(!remarks.iter().any(|remark| remark.contains(room.path().to_str().unwrap())), "names only");
         assert!(history.remarks().is_empty());
     }
 
     #[test]
-    fn a_file_whose_times_go_back_is_searched_by_each_of_them() {
+    fn a_file_whose_times_go_back_is_searched_line_by_line() {
         let room = tempfile::tempdir().unwrap();
         let text =
             b"2026-11-24T01:00:00Z < early\n2026-11-24T05:00:00Z < wanted\n1970-01-01T00:00:09Z < boot\n";
@@ -468,7 +471,7 @@ mod tests {
     }
 
     #[test]
-    fn a_costly_pattern_leaves_others_their_turn_and_finds_all_the_same() {
+    fn a_costly_pattern_yields_and_finds_all_lines() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
         let costly = Some(Box::new(|_: &[u8]| {
@@ -482,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_took_another_name_meanwhile_is_not_taken_for_it() {
+    fn a_file_renamed_in_the_meantime_is_not_mistaken() {
         let room = tempfile::tempdir().unwrap();
         let path = rotated_log(room.path());
         let mut history = history(&path, LineSelection::default());
@@ -491,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn the_logs_of_a_directory_are_named_without_their_turns() {
+    fn logs_of_a_directory_are_listed_without_rotation_suffixes() {
         let room = tempfile::tempdir().unwrap();
         rotated_log(room.path());
         put(room.path(), "rack7", b"");

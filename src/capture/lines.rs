@@ -1,18 +1,18 @@
-//! A console's lines for the journal, which takes whole ones. Pure: bytes in as they come, lines out as they end.
+//! Assembles lines of a console for the journal. Pure: bytes in as they come, lines out as they end.
 
-/// Bytes after which a line is cut: as long as the log's.
+/// Bytes after which a line is cut: as in the log.
 const MAX_LINE_BYTES: usize = 4096;
 
-/// Puts lines together.
+/// Assembles lines.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     line: Vec<u8>,
-    /// Whether a CR has just ended one: NULs behind it are its padding, as for the log.
+    /// Whether a CR has just ended a line: NULs after it are its padding, as for the log.
     after_cr: bool,
 }
 
 impl Lines {
-    /// More has come; `say` gets each line that has ended, but no empty ones.
+    /// Adds bytes; `say` receives each line that has ended, but no empty ones.
     pub(super) fn take(&mut self, bytes: &[u8], mut say: impl FnMut(&[u8])) {
         for &byte in bytes {
             match byte {

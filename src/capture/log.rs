@@ -1,6 +1,6 @@
-//! The file. Blocking: it runs inside `spawn_blocking`, since an SD card can stall for seconds. Every append is all
-//! or nothing, also through a full disk. Each is announced in a [`WriteAhead`] and then settled there, so that after a crash the next
-//! process knows what of the last one is in the file, under whatever name that has by then.
+//! The log file. Blocking: it runs inside `spawn_blocking`, since an SD card can stall for seconds. Every append is all
+//! or nothing, also on a full disk. Each is recorded in a [`WriteAhead`] before and after it is made, so that after a crash the next
+//! process knows how much of the last one is in the file, under whatever name the file has by then.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -25,38 +25,38 @@ use crate::system::failpoint;
 /// What went wrong with the log file. Its Display is the sentence that the administrator reads.
 #[derive(Debug, Error)]
 pub enum CaptureError {
-    /// The directory is not there.
+    /// The directory does not exist.
     #[error("the log directory {0} does not exist")]
     NoDirectory(PathBuf),
-    /// There is no directory to look into.
+    /// There is no directory.
     #[error(transparent)]
     Nowhere(#[from] NoLogDirectory),
-    /// A symlink where the log should be: it could lead anywhere.
+    /// A symlink in place of the log: it could lead anywhere.
     #[error("the log {0} is a symbolic link: put a regular file there, or remove the link")]
     Symlink(PathBuf),
-    /// A FIFO, a directory, a device.
+    /// A FIFO, a directory or a device.
     #[error("the log {0} is not a regular file: remove what is there")]
     NotAFile(PathBuf),
-    /// Nothing can be written there.
+    /// The file system is read-only.
     #[error("the log {0} is on a read-only file system")]
     ReadOnly(PathBuf),
-    /// A disk that does not answer.
-    #[error("the log {0} is not being written: its disk hangs")]
+    /// A disk that does not respond.
+    #[error("the log {0} is not being written: its disk does not respond")]
     Hangs(PathBuf),
-    /// Any other refusal of the system: no space, no permission, a broken disk.
+    /// Any other error of the system: no space, no permission, a broken disk.
     #[error("cannot {what} the log {path}: {source}")]
     Io {
         /// `open`, `write`, `sync`, `truncate`.
         what: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
 impl CaptureError {
-    /// Whether all that is missing is room (`man 2 write`: ENOSPC, EDQUOT).
+    /// Whether only space is missing (`man 2 write`: ENOSPC, EDQUOT).
     pub fn is_disk_full(&self) -> bool {
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
         matches!(self, Self::Io { source, .. } if full.contains(&source.kind()))
@@ -76,11 +76,13 @@ pub struct CaptureLog {
     /// `None` for [`LogType::None`].
     file: Option<File>,
     mark: Mark,
-    /// A failed append that could not be taken back yet: the size to go back to.
+    /// The file as [`Self::displaced`] has just found it, which saves the next write a system call.
+    found: Option<Mark>,
+    /// A failed append that could not be undone yet: the size to return to.
     torn: Option<u64>,
-    /// Whether nobody has looked yet how the file ends.
+    /// Whether the end of the file has not been examined yet.
     unread: bool,
-    /// Whether what its name leads to never is the file that is open.
+    /// Whether the name never leads to the open file.
     nameless: bool,
     records: Vec<u8>,
     /// For the journal; `None` if it gets none.
@@ -88,7 +90,7 @@ pub struct CaptureLog {
 }
 
 impl CaptureLog {
-    /// Opens, or creates with mode 0640, the log in its directory. Nothing but a regular file will do.
+    /// Opens, or creates with mode 0640, the log in its directory. It must be a regular file.
     pub fn open(directory: impl Into<LogDirectory>, log: &Log) -> Result<Self, CaptureError> {
         let zone = SystemZone::default();
         let encoder = Encoder::new(log.kind, zone.zone());
@@ -104,6 +106,7 @@ impl CaptureLog {
             write_ahead: Box::new(Unrecorded),
             file,
             mark: Mark::default(),
+            found: None,
             torn: None,
             unread: true,
             nameless: false,
@@ -114,8 +117,8 @@ impl CaptureLog {
         Ok(opened)
     }
 
-    /// Goes on where a log was left off, by another process or by this one: `next` is where its last write led to, if it is not known
-    /// that it ended. What of it stands in the file stays if it is whole, and is taken back if it is not. What others have
+    /// Resumes a log that another process or this one has left: `next` is the result of its last write, if that is not known
+    /// to have ended. It stays if it is complete, and is undone if not. What other programs have
     /// appended stays.
     pub fn resume(&mut self, mark: Mark, next: Option<Mark>) -> Result<Recovered, CaptureError> {
         let found = match next {
@@ -139,13 +142,13 @@ impl CaptureLog {
         recovered.map_err(|source| self.failed("examine", source))
     }
 
-    /// From now on each write is written down there.
+    /// From now on each write is recorded there.
     pub fn keep(&mut self, write_ahead: impl WriteAhead + 'static) {
         self.write_ahead = Box::new(write_ahead);
     }
 
-    /// Removes the NULs that a power cut leaves at the end of a file, and says so in it. Text has none of its own (they are escaped). In a
-    /// raw log they may be the device's: they stay, and the journal says it, unless the file is `known` not to have been through that.
+    /// Removes the NULs that a power failure leaves at the end of a file, and notes that in it. Text has none of its own (they are escaped). In a
+    /// raw log the device may have sent them: they stay and are reported, unless the file is `known` to be undamaged.
     pub fn trim_nuls(&mut self, known: bool) -> Result<(), CaptureError> {
         let Some(file) = &self.file else { return Ok(()) };
         let nuls = nuls_at_end(file, self.mark.size).map_err(|source| self.failed("examine", source))?;
@@ -156,29 +159,39 @@ impl CaptureLog {
         }
         if self.kind == LogType::Raw {
             tracing::warn!(
-                "the log {path} ends in {nuls} NUL bytes: the device's, or a power cut's; they stay"
+                "the log {path} ends in {nuls} NUL bytes, from the device or a power failure: they are kept"
             );
             return Ok(());
         }
         if let Err(error) = self.cut_to(self.mark.size - nuls) {
-            // A file that may only be appended to (chattr +a): the next record stands on its own line all the same.
-            tracing::warn!("the {nuls} NUL bytes at the end of the log {path} stay there: {error}");
+            // An append-only file (chattr +a): the next record begins on its own line all the same.
+            tracing::warn!("the {nuls} NUL bytes at the end of the log {path} cannot be removed: {error}");
             return Ok(());
         }
         self.mark = self.look()?;
-        tracing::warn!("{nuls} NUL bytes removed from the end of the log {path}: a power cut leaves them");
-        self.note(&format!("{nuls} NUL bytes removed here: what a power cut had left of the last records"))
+        tracing::warn!("{nuls} NUL bytes, left by a power failure, removed from the end of the log {path}");
+        self.note(&format!("{nuls} NUL bytes removed here: left by a power failure"))
     }
 
-    /// Whether the name leads to another file by now, or to none: then a rotation has renamed this one, or it was removed, and
-    /// nobody would look for further records in it.
-    pub fn displaced(&self) -> Option<Displaced> {
+    /// Whether the name now leads to another file, or to none: then a rotation has renamed this one, or it was removed, and
+    /// its further records would not be found.
+    pub fn displaced(&mut self) -> Option<Displaced> {
         if self.nameless {
             return None;
         }
-        // ESTALE, ENOTCONN: it cannot be reached any more, whatever has its name.
-        let Ok(file) = self.file.as_ref()?.metadata() else { return Some(Displaced::Renamed) };
-        match std::fs::symlink_metadata(self.directory.path().join(&self.name)) {
+        let file = self.file.as_ref()?;
+        let [device, inode, _] = self.mark.file;
+        let named = std::fs::symlink_metadata(self.directory.path().join(&self.name));
+        if let Ok(found) = &named
+            && (found.dev(), found.ino()) == (device, inode)
+        {
+            self.found =
+                Some(Mark { file: identity(found), size: found.size(), left: self.encoder.left, check: 0 });
+            return None;
+        }
+        // ESTALE, ENOTCONN: it is no longer reachable, whatever has its name.
+        let Ok(file) = file.metadata() else { return Some(Displaced::Renamed) };
+        match named {
             Ok(found) if (found.dev(), found.ino()) == (file.dev(), file.ino()) => None,
             Err(error) if !is_absence(&error) => None,
             Ok(_) | Err(_) if file.nlink() == 0 => Some(Displaced::Removed),
@@ -186,9 +199,9 @@ impl CaptureLog {
         }
     }
 
-    /// Writes the records of `pending`, the bytes that are not yet logged, and returns how many of them these hold:
-    /// see [`Encoder::encode`]. On an error nothing has changed, on disk or here, and the same bytes can be handed in
-    /// again. If a long backlog fails in its middle, the bytes before that are returned and the error the next time.
+    /// Writes the records of `pending`, the bytes that are not logged yet, and returns how many of them these hold:
+    /// see [`Encoder::encode`]. On an error nothing has changed, on disk or here, and the same bytes can be passed
+    /// again. If a long backlog fails in its middle, the bytes before that are returned, and the error by the next call.
     pub fn append(&mut self, pending: &[u8], times: Times, flush: bool) -> Result<usize, CaptureError> {
         let mut consumed = 0;
         let mut times = times;
@@ -208,21 +221,21 @@ impl CaptureLog {
         Ok(consumed)
     }
 
-    /// Writes a note of ours with the present time: `# ttyUSB0 unplugged`. Flush what is pending first.
+    /// Writes a note with the present time: `# ttyUSB0 unplugged`. Flush what is pending first.
     pub fn note(&mut self, text: &str) -> Result<(), CaptureError> {
         self.begin_records();
         self.encoder.note(text, Timestamp::now(), &mut self.records);
         self.write_records(Step::default())
     }
 
-    /// Notes that so many bytes of the device's are left out here.
+    /// Notes that this many bytes of output are missing here.
     pub fn gap(&mut self, bytes: u64, why: &str) -> Result<(), CaptureError> {
         self.records.clear();
         self.encoder.note(&format!("{bytes} bytes lost here: {why}"), Timestamp::now(), &mut self.records);
         self.write_records(Step { taken: bytes, lost: bytes })
     }
 
-    /// Writes what somebody has typed, as [`Self::note`].
+    /// Writes input, as [`Self::note`].
     pub fn typed(&mut self, bytes: &[u8]) -> Result<(), CaptureError> {
         self.begin_records();
         self.encoder.typed(bytes, Timestamp::now(), &mut self.records);
@@ -240,40 +253,41 @@ impl CaptureLog {
         }
     }
 
-    /// How far the file is right.
+    /// How much of the file is complete.
     pub fn mark(&self) -> Mark {
         self.mark
     }
 
-    /// Opens the file anew after the old one was renamed away by a rotation. What is pending for the old one goes there
+    /// Opens a new file after a rotation has renamed the old one. What is pending for the old one must be written
     /// first, by `append` with `flush`. If this fails, the old file stays open.
     pub fn reopen(&mut self) -> Result<(), CaptureError> {
         if self.file.is_none() {
             return Ok(());
         }
         let fresh = open_file(&self.directory, &self.name)?;
-        self.mend()?;
+        self.undo_torn()?;
         self.sync()?;
         self.go_over(fresh)
     }
 
-    /// As [`Self::reopen`], for a file that is out of reach already: if its end cannot be written to the disk, that is reported and the
-    /// log goes on in the new file all the same. Returns whether all of it is on the disk.
+    /// As [`Self::reopen`], for a file that is not reachable any more: if its end cannot be written to the disk, that is reported and the
+    /// log continues in the new file all the same. Returns whether all of it is on the disk.
     pub fn replace(&mut self) -> Result<bool, CaptureError> {
         let fresh = open_file(&self.directory, &self.name)?;
-        let kept = self.mend().and_then(|()| self.sync());
+        let kept = self.undo_torn().and_then(|()| self.sync());
         if let Err(error) = &kept {
-            tracing::error!("the end of the log before may be missing: {error}");
+            tracing::error!("the end of the previous log may be missing: {error}");
             self.torn = None;
         }
         self.go_over(fresh)?;
-        // A file system without stable inodes: its names tell nothing. SIGUSR1 still begins a new file.
+        // A file system without stable inodes: its names prove nothing. SIGUSR1 still begins a new file.
         self.nameless = self.displaced().is_some();
         Ok(kept.is_ok())
     }
 
     fn go_over(&mut self, fresh: File) -> Result<(), CaptureError> {
         self.file = Some(fresh);
+        self.found = None;
         self.mark = self.look()?;
         self.unread = true;
         self.write_ahead.commit(self.mark, Step::default());
@@ -293,8 +307,8 @@ impl CaptureLog {
         }
     }
 
-    /// Cuts off what was written after it had been synced last, up to there. What a failed sync was about, Linux counts as written
-    /// and drops: the next sync would succeed without it (`man 2 fsync`).
+    /// Truncates the file to what was synced last. After a failed sync, Linux marks the pages as written
+    /// and may drop them: the next sync would succeed without them (`man 2 fsync`).
     pub fn roll_back(&mut self, synced: Mark) -> Result<(), CaptureError> {
         self.cut_to(synced.size)?;
         self.encoder.left = synced.left;
@@ -322,14 +336,18 @@ impl CaptureLog {
     }
 
     fn write_records(&mut self, step: Step) -> Result<(), CaptureError> {
-        self.mend()?;
+        self.undo_torn()?;
         if self.file.is_none() || self.records.is_empty() {
             self.mark.left = self.encoder.left;
             self.write_ahead.commit(self.mark, step);
             return Ok(());
         }
-        // The size is asked for each time, because an administrator may truncate the file under us.
-        let before = Mark { left: self.mark.left, ..self.look()? };
+        // The size is queried each time, because an administrator may truncate the file.
+        let found = match self.found.take() {
+            Some(found) => found,
+            None => self.look()?,
+        };
+        let before = Mark { left: self.mark.left, ..found };
         if (self.unread || before.size != self.mark.size) && self.ends_within_a_line(before.size)? {
             self.records.insert(0, b'\n');
         }
@@ -344,8 +362,8 @@ impl CaptureLog {
             self.torn = Some(before.size);
             self.write_ahead.begin(before, Mark { size: Mark::TORN, ..after }, Step::default());
             let error = self.failed("write", source);
-            // If even this fails, `torn` remembers it, and the next append begins with it.
-            let _ = self.mend();
+            // If this fails too, `torn` remembers it, and the next append begins with it.
+            let _ = self.undo_torn();
             return Err(error);
         }
         failpoint::point("log-written");
@@ -356,15 +374,16 @@ impl CaptureLog {
         Ok(())
     }
 
-    /// Whether a record would be glued to half of another one, as a power cut leaves it. A raw log has no records.
+    /// Whether a record would continue half of another one, as a power failure leaves it. A raw log has no records.
     fn ends_within_a_line(&self, size: u64) -> Result<bool, CaptureError> {
         let Some(file) = self.file.as_ref().filter(|_| self.kind != LogType::Raw) else { return Ok(false) };
         ends_within_a_line(file, size).map_err(|source| self.failed("examine", source))
     }
 
-    /// Takes back what a failed append left behind.
-    fn mend(&mut self) -> Result<(), CaptureError> {
+    /// Undoes a failed append.
+    fn undo_torn(&mut self) -> Result<(), CaptureError> {
         if let Some(size) = self.torn {
+            self.found = None;
             let found = self.look()?;
             if size < found.size {
                 self.cut_to(size)?;
@@ -381,7 +400,7 @@ impl CaptureLog {
         file.set_len(size).map_err(|source| self.failed("truncate", source))
     }
 
-    /// The file as it is now.
+    /// The file at present.
     fn look(&self) -> Result<Mark, CaptureError> {
         let left = self.encoder.left;
         let Some(file) = &self.file else { return Ok(Mark { left, ..Mark::default() }) };
@@ -394,18 +413,18 @@ impl CaptureLog {
     }
 }
 
-/// A file system that knows no sync is none that has lost something.
+/// A file system without sync has lost nothing.
 fn has_no_sync(error: &io::Error) -> bool {
     let errno = Errno::from_raw(error.raw_os_error().unwrap_or(0));
     matches!(errno, Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP)
 }
 
-/// What has become of the name of an open log.
+/// What became of the name of an open log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Displaced {
-    /// The file has another name now.
+    /// The file has another name.
     Renamed,
-    /// The file has no name any more.
+    /// The file has no name.
     Removed,
 }
 
@@ -414,7 +433,7 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 fn open_file(directory: &LogDirectory, name: &Path) -> Result<File, CaptureError> {
-    // O_NONBLOCK: a FIFO put in the log's place must not hang us before we have seen what it is.
+    // O_NONBLOCK: a FIFO in place of the log must not block the open.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
     let opened = OpenOptions::new()
         .read(true)

@@ -1,7 +1,7 @@
-//! The capture log: everything that a port says, in a file. `encode` turns bytes into records (pure); `log` keeps the file
-//! whole through full disks, rotation and crashes (`write_ahead` records each write before it is made, and `recovery` finds
-//! out what of it is there); `reader` reads it back: `tail` its end, `search` words in it, and `history` also what was
-//! rotated, all of them by the lines of `view`.
+//! The capture log: all output of a port, in a file. `encode` converts bytes to records (pure); `log` keeps the file
+//! consistent through full disks, rotation and crashes (`write_ahead` records each write before it is made, and `recovery` finds
+//! out how much of it is there); `reader` reads it back: `tail` its end, `search` words in it, and `history` also
+//! rotated files, all of them by the lines of `view`.
 
 mod batch;
 mod encode;

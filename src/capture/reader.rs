@@ -1,4 +1,4 @@
-//! The capture log, read for those who may use its port: not all of them are in the group of the file. What blocks is done
+//! Reads the capture log for users of its port: not all of them are in the group of the file. Blocking calls are made
 //! on a thread, one at a time, so that a disk that hangs holds one thread and not those of the log and the line.
 
 use std::io;
@@ -16,25 +16,25 @@ use super::view::LineSelection;
 use crate::config::{Log, LogType};
 use crate::logdir::{Client, NoLogDirectory};
 
-/// For one piece: most take milliseconds.
+/// For one chunk: most take milliseconds.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a log cannot be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// There is none.
-    #[error("nothing is logged here: log.type is \"none\"")]
+    /// The port has no log.
+    #[error("this port has no log: log.type is \"none\"")]
     None,
-    /// There is no directory to look into.
+    /// There is no directory.
     #[error("the log cannot be read: {0}")]
     Nowhere(#[from] NoLogDirectory),
-    /// The system's reason.
+    /// Error of the system.
     #[error("the log cannot be read: {0}")]
     Io(#[from] io::Error),
-    /// Its disk hangs.
+    /// The disk does not respond.
     #[error("the log cannot be read: its disk has not answered within {n} s", n = READ_TIMEOUT.as_secs())]
     Hangs,
-    /// The reading thread has died.
+    /// The reading thread has panicked.
     #[error("the log cannot be read: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
@@ -47,18 +47,18 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Of the log in this directory.
+    /// A reader of the log in this directory.
     pub fn new(directory: Client) -> Self {
         Self { directory, places: Arc::new(Semaphore::new(1)) }
     }
 
-    /// The place where the last `lines` lines begin.
+    /// The position where the last `lines` lines begin.
     pub async fn last_lines(&self, log: &Log, lines: usize) -> Result<Tail, ReadError> {
         let path = self.path(log)?;
         self.on_a_thread(move || Tail::last_lines(&path, lines)).await
     }
 
-    /// The next piece; empty at the end.
+    /// The next chunk; empty at the end.
     pub async fn read(&self, mut tail: Tail) -> Result<(Tail, Vec<u8>), ReadError> {
         self.on_a_thread(move || {
             let piece = tail.read()?;
@@ -67,13 +67,13 @@ impl Reader {
         .await
     }
 
-    /// All that is there of the log, rotated files too.
+    /// All of the log, rotated files included.
     pub async fn history(&self, log: &Log, wanted: LineSelection) -> Result<History, ReadError> {
         let (path, kind) = (self.path(log)?, log.kind);
         self.on_a_thread(move || History::new(&path, kind, wanted)).await
     }
 
-    /// The next lines that are wanted, perhaps none in this stretch; `None` at the end.
+    /// The next selected lines, perhaps none in this chunk; `None` at the end.
     pub async fn look_on(&self, mut history: History) -> Result<(History, Option<Vec<u8>>), ReadError> {
         self.on_a_thread(move || {
             let lines = history.look_on()?;
@@ -82,7 +82,7 @@ impl Reader {
         .await
     }
 
-    /// The last `most` lines with these words in them.
+    /// The last `most` lines that contain these words.
     pub async fn search(&self, log: &Log, words: String, most: usize) -> Result<Found, ReadError> {
         let (path, kind) = (self.path(log)?, log.kind);
         self.on_a_thread(move || search(&path, kind, &words, most)).await
@@ -95,7 +95,7 @@ impl Reader {
         }
     }
 
-    /// The place goes with what was begun, which nobody can end.
+    /// The position is lost with the call, which cannot be cancelled.
     async fn on_a_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> io::Result<T> + Send + 'static,

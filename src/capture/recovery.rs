@@ -1,4 +1,4 @@
-//! What a process, a rotation or a power cut has left behind in a log file, as the next one finds it.
+//! What a process, a rotation or a power failure has left in a log file, as the next process finds it.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
@@ -10,17 +10,17 @@ use nix::fcntl::OFlag;
 
 use super::write_ahead::{Mark, check};
 
-/// Files of a directory that are looked at for one that was renamed: rotation keeps 30 of a log.
+/// Files of a directory that are searched for a renamed one: rotation keeps 30 of a log.
 const FILES_MAX: usize = 10_000;
-/// Bytes of one write: larger than any, so that what is read back is bounded whatever stands in shared memory.
+/// Bytes of one write: more than any has, so that what is read back is bounded whatever shared memory contains.
 const WRITE_MAX: u64 = 1024 * 1024;
-/// NULs that are looked for at the end of a file: what ext4 allocates at once for a file that grows, and more.
+/// NULs that are searched at the end of a file: more than ext4 allocates at once for a growing file.
 const NULS_MAX: u64 = 16 * 1024 * 1024;
 
-/// What of a write is in the log, of which the end was not recorded.
+/// How much of a write, whose end was not recorded, is in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovered {
-    /// Nothing: it has to be written again.
+    /// Nothing: it must be written again.
     Nothing,
     /// All of it.
     Whole,
@@ -28,8 +28,8 @@ pub enum Recovered {
     Gone,
 }
 
-/// Which file this is. The inode alone is given to the next file as soon as this one is removed; the time of birth tells them apart
-/// where the file system has one.
+/// Identity of a file. The inode alone is reused as soon as a file is removed; the birth time tells them apart
+/// if the file system has one.
 pub(super) fn identity(found: &Metadata) -> [u64; 3] {
     let born = found.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
     [found.dev(), found.ino(), born.map_or(0, |born| born.as_nanos() as u64)]
@@ -46,13 +46,13 @@ pub(super) fn renamed(dir: &Path, identity_sought: [u64; 3]) -> Option<File> {
     file.metadata().is_ok_and(|found| is_it(&found)).then_some(file)
 }
 
-/// Finds out what of a write from `before` to `next` is in its file, and takes back a part.
+/// Finds out how much of a write from `before` to `next` is in its file, and undoes a part.
 pub(super) fn recover(file: &File, before: Mark, next: Mark) -> io::Result<Recovered> {
     let size = file.metadata()?.size();
     if size >= next.size && is_written(file, before, next)? {
         return Ok(Recovered::Whole);
     }
-    // What goes beyond the write is not its part: somebody else has appended that.
+    // Bytes after the write are not part of it: another program has appended them.
     if before.size < size && size <= next.size {
         file.set_len(before.size)?;
     }
@@ -69,7 +69,7 @@ fn is_written(file: &File, before: Mark, next: Mark) -> io::Result<bool> {
     Ok(check(&written) == next.check)
 }
 
-/// How many NULs stand at the end of a file of this size: what a power cut leaves of bytes whose file had grown already.
+/// Number of NULs at the end of a file of this size: what a power failure leaves of bytes whose file had grown already.
 pub(super) fn nuls_at_end(file: &File, size: u64) -> io::Result<u64> {
     let mut page = [0; 4096];
     let mut nuls = 0;

@@ -1,4 +1,4 @@
-//! Looking for words in a capture log. Blocking, as the file is.
+//! Searches words in a capture log. Blocking, as the file is.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -10,19 +10,19 @@ use super::view::{LINE_MAX, clean_record, lines_within};
 use crate::config::LogType;
 use crate::printable::clean;
 
-/// Bytes from the end that are looked through: a week of a talkative device, and a second of a slow disk's time.
+/// Bytes from the end that are searched: a week of a busy device, and a second of a slow disk's time.
 const MAX_SEARCH_BYTES: u64 = 64 * 1024 * 1024;
 
-/// What was found.
+/// Result of a search.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// The last lines with the words in them, in order.
+    /// The last lines that contain the words, in order.
     pub lines: VecDeque<String>,
-    /// How many there were before these.
+    /// How many matching lines precede these.
     pub more: usize,
 }
 
-/// The last `most` lines of a log of this type that have `words` in them, whatever their case, as a person reads them.
+/// The last `most` lines of a log of this type that contain `words`, in any case, as users read them.
 pub fn search(path: &Path, kind: LogType, words: &str, most: usize) -> io::Result<Found> {
     let mut found = Found::default();
     let Some(mut file) = tail::open(path)? else { return Ok(found) };
@@ -54,7 +54,7 @@ fn next_line(reader: &mut BufReader<File>) -> io::Result<Option<Vec<u8>>> {
     Ok((count > 0).then_some(line))
 }
 
-/// What is read of a line; `None` if there is nothing.
+/// The bytes of a line that users read; `None` if there are none.
 fn read(line: &[u8], kind: LogType) -> Option<String> {
     let read = match kind {
         LogType::Text => clean_record(line)?.into_owned(),
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_lines_with_the_words_are_found_and_the_others_counted() {
+    fn the_last_matching_lines_are_found_and_the_others_counted() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("console.log");
         assert_eq!(
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_looked_for_in_what_is_read() {
+    fn words_are_matched_against_the_text_that_users_read() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("console.log");
         std::fs::write(&path, b"2026-11-24T01:00:00Z < \\x1b[1mKernel\\x1b[0m panic\\r\n").unwrap();

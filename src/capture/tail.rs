@@ -1,4 +1,4 @@
-//! Reading a capture log back: its last lines, and what is added afterwards, over rotations. Blocking, as the file is.
+//! Reads a capture log back: its last lines, and what is appended afterwards, over rotations. Blocking, as the file is.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -9,12 +9,12 @@ use nix::fcntl::OFlag;
 
 use super::history;
 
-/// Bytes read at once.
+/// Bytes read at a time.
 const READ_CHUNK: usize = 16 * 1024;
-/// Bytes that are looked through for the beginning of the last lines: a log without line ends must not be read whole.
+/// Bytes that are searched for the beginning of the last lines: a log without line ends must not be read whole.
 const MAX_SEARCH_BYTES: u64 = 16 * 1024 * 1024;
 
-/// A place in a log file.
+/// A position in a log file.
 #[derive(Debug)]
 pub struct Tail {
     path: PathBuf,
@@ -24,8 +24,8 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// At the beginning of the last `lines` lines. A file that does not exist is empty; one that has too few goes on from the one that
-    /// was rotated away before it.
+    /// At the beginning of the last `lines` lines. A file that does not exist is empty; one that has too few continues from the
+    /// rotated file before it.
     pub fn last_lines(path: &Path, lines: usize) -> io::Result<Self> {
         let file = open(path)?;
         let (position, found) = file.as_ref().map_or(Ok((0, 0)), |file| beginning(file, lines))?;
@@ -39,13 +39,13 @@ impl Tail {
         Ok(Self { path: path.to_owned(), file, position })
     }
 
-    /// At a place of a file that has, or had, this name.
+    /// At a position of a file that has, or had, this name.
     pub(super) fn at(path: PathBuf, place: Option<(File, u64)>) -> Self {
         let (file, position) = place.map_or((None, 0), |(file, position)| (Some(file), position));
         Self { path, file, position }
     }
 
-    /// The next piece; empty at the end. If the file was renamed away meanwhile, its rest comes first.
+    /// The next chunk; empty at the end. If the file was renamed in the meantime, its rest comes first.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
         let mut piece = vec![0; READ_CHUNK];
         loop {
@@ -63,14 +63,14 @@ impl Tail {
         }
     }
 
-    /// Goes over to a file that has taken the name, or to the end of one that was cut.
+    /// Continues with a file that has taken the name, or at the end of one that was truncated.
     fn moves_on(&mut self) -> io::Result<bool> {
         let Some(now) = open(&self.path)? else { return Ok(false) };
         let there = now.metadata()?;
         if let Some(file) = &self.file {
             let here = file.metadata()?;
             if (here.dev(), here.ino()) == (there.dev(), there.ino()) {
-                // What a killed process wrote beyond its mark is cut off and written again.
+                // What a killed process wrote beyond its mark is removed and written again.
                 self.position = self.position.min(there.len());
                 return Ok(false);
             }
@@ -81,7 +81,7 @@ impl Tail {
     }
 }
 
-/// The log, if it is there. Like the writer, nothing but a regular file will do.
+/// The log, if it exists. It must be a regular file, as for the writer.
 pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
     match File::options().read(true).custom_flags(flags).open(path) {
@@ -92,7 +92,7 @@ pub(super) fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Where the last `lines` lines begin, and how many these are.
+/// Where the last `lines` lines begin, and their number.
 fn beginning(file: &File, lines: usize) -> io::Result<(u64, usize)> {
     let size = file.metadata()?.len();
     if lines == 0 || size == 0 {
@@ -118,7 +118,7 @@ fn beginning(file: &File, lines: usize) -> io::Result<(u64, usize)> {
                 _ => (false, 0),
             };
             behind = *byte;
-            // The end of the last line begins none.
+            // The end of the last line begins no line.
             if ends && place + length < size {
                 found += 1;
                 if found == lines {
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_rotated_away_a_moment_ago_is_among_the_last_lines() {
+    fn the_last_lines_include_those_of_the_rotated_file() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("console.log");
         fs::write(room.path().join("console.log.1"), "one\ntwo\n").unwrap();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_the_log_is_not_followed() {
+    fn a_link_in_place_of_the_log_is_not_followed() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("console.log");
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();

@@ -1,8 +1,8 @@
-//! Which lines of a log a reader wants, and how they are shown. Pure.
+//! Selects lines of a log and formats them. Pure.
 //!
 //! A line of a text log is a record: its time, a mark and the text that [`escape`] has made printable. It is shown as a
-//! person reads it, without the control sequences that the device meant for a terminal; the file keeps what came. What users
-//! type (`>`) and notes of ours (`#`) are shown as they stand: there a control character says which key it was.
+//! users read it, without the control sequences that are meant for a terminal; the file keeps all bytes. Input of
+//! users (`>`) and notes (`#`) are shown unchanged: there a control character identifies a key.
 
 use std::borrow::Cow;
 
@@ -11,19 +11,19 @@ use jiff::Timestamp;
 use crate::config::LogType;
 use crate::printable::{clean, escape, unescape};
 
-/// Bytes of a line that are looked at together: a raw log need not have any line end. A record is shorter: its text has
+/// Bytes of a line that are processed together: a raw log need not have any line end. A record is shorter: its text has
 /// at most 4096 bytes, of which escapes make four times as many.
 pub(super) const LINE_MAX: usize = 32 * 1024;
 
-/// Whether a line, without its end, is one of those that are looked for.
+/// Whether a line, without its end, matches.
 pub type Matcher = Box<dyn Fn(&[u8]) -> bool + Send>;
 
-/// Which times are wanted. A line without a time of its own is of the time before it.
+/// A range of times. A line without a time of its own has that of the line before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TimeRange {
-    /// From then on.
+    /// First time.
     pub since: Option<Timestamp>,
-    /// Until then.
+    /// Last time.
     pub until: Option<Timestamp>,
 }
 
@@ -38,22 +38,22 @@ impl TimeRange {
     }
 }
 
-/// Which lines are wanted, and how.
+/// Which lines are selected, and how they are shown.
 #[derive(Default)]
 pub struct LineSelection {
-    /// Those for which this is true: of the line as it is read by a person.
+    /// Lines for which this is true, as users read them.
     pub pattern: Option<Matcher>,
-    /// Those of these times.
+    /// Lines of these times.
     pub range: TimeRange,
-    /// As they stand in the file.
+    /// Unchanged, as in the file.
     pub as_is: bool,
 }
 
-/// Shows the lines of one log.
+/// Formats the lines of one log.
 pub(super) struct View {
     wanted: LineSelection,
     kind: LogType,
-    /// Whether the line before was in the range of times.
+    /// Whether the previous line was in the range of times.
     in_range: bool,
 }
 
@@ -63,18 +63,18 @@ impl View {
         Self { wanted, kind, in_range }
     }
 
-    /// Whether a line may begin in one file of the log and go on in the next.
+    /// Whether a line may begin in one file of the log and continue in the next.
     pub(super) fn is_raw(&self) -> bool {
         self.kind == LogType::Raw
     }
 
-    /// Whether the bytes of the file are shown as they stand there, whatever they are.
+    /// Whether the bytes of the file are shown unchanged.
     fn shows_all(&self) -> bool {
         let LineSelection { pattern, range, as_is } = &self.wanted;
         pattern.is_none() && range.is_all() && (*as_is || self.kind != LogType::Text)
     }
 
-    /// Appends what is shown of a line that ends with LF: it, or nothing.
+    /// Appends what is shown of a line that ends with LF, possibly nothing.
     pub(super) fn show(&mut self, line: &[u8], out: &mut Vec<u8>) {
         match self.wanted.pattern {
             Some(_) => lines_within(line, self.kind).for_each(|line| self.show_line(line, out)),
@@ -95,7 +95,7 @@ impl View {
         let read = match self.kind {
             LogType::Text => clean_record(text),
             LogType::Raw => Some(Cow::Owned(clean(text))),
-            // Rows have no sequences.
+            // Rows contain no sequences.
             _ => Some(Cow::Borrowed(text)),
         };
         if let Some(matches) = &self.wanted.pattern {
@@ -118,7 +118,7 @@ impl View {
     }
 }
 
-/// Shows a log that comes in pieces.
+/// Formats a log that comes in chunks.
 pub struct Lines {
     view: View,
     /// The beginning of a line.
@@ -126,12 +126,12 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Those of a log of this type.
+    /// For a log of this type.
     pub fn new(kind: LogType, wanted: LineSelection) -> Self {
         Self { view: View::new(kind, wanted), line: Vec::new() }
     }
 
-    /// What is shown of a piece, and of the line that it ends.
+    /// What is shown of a chunk, and of the line that it ends.
     pub fn pass(&mut self, piece: Vec<u8>) -> Vec<u8> {
         if self.view.shows_all() {
             return piece;
@@ -147,7 +147,7 @@ impl Lines {
         shown
     }
 
-    /// What is shown of a line that has no end yet: nothing follows.
+    /// What is shown of an unfinished line at the end.
     pub fn end(&mut self) -> Vec<u8> {
         let mut shown = Vec::new();
         let line = std::mem::take(&mut self.line);
@@ -158,7 +158,7 @@ impl Lines {
     }
 }
 
-/// The lines of what ends with LF: of the bytes of a device that ends its lines with CR there are more.
+/// The lines in bytes that end with LF: a device that ends its lines with CR has several.
 pub(super) fn lines_within(line: &[u8], kind: LogType) -> impl Iterator<Item = &[u8]> {
     let mut rest = line;
     std::iter::from_fn(move || {
@@ -184,8 +184,8 @@ fn split_end(line: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// A line of a text log as a person reads it; `None` if nothing can be read there, as of a record that only sets the terminal's
-/// modes. What is no record stays as it is.
+/// A line of a text log as users read it; `None` if it has no text, such as a record that only sets the terminal's
+/// modes. A line that is not a record is unchanged.
 pub(super) fn clean_record(record: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(text) = text_of(record) else { return Some(Cow::Borrowed(record)) };
     if !record[text..].contains(&b'\\') {
@@ -200,17 +200,16 @@ pub(super) fn clean_record(record: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(shown))
 }
 
-/// Where the text begins of a record that is the device's.
+/// Where the text of a record of output begins.
 fn text_of(record: &[u8]) -> Option<usize> {
     let end = record.iter().position(|&byte| byte == b' ')?;
     time_of(record)?;
     matches!(record.get(end + 1..end + 3)?, b"< " | b"<+").then_some(end + 3)
 }
 
-/// When a line was logged.
 pub(super) fn time_of(line: &[u8]) -> Option<Timestamp> {
     let word = line.split(|&byte| byte == b' ').next()?;
-    // Shorter than any time, or none: most lines of a raw log need not be parsed.
+    // Shorter than any time, or not a time: most lines of a raw log need not be parsed.
     if !word.first()?.is_ascii_digit() || word.len() > 40 {
         return None;
     }
@@ -243,7 +242,7 @@ torn \x1b[1m half
 2026-11-24T02:00:06.000+00:00 < lo";
 
     #[test]
-    fn a_text_log_is_shown_as_a_person_reads_it() {
+    fn a_text_log_is_shown_as_users_read_it() {
         let clean = r"2026-11-24T02:00:01.000+00:00 < [  OK  ] caf\xe9 C:\\temp
 2026-11-24T02:00:02.000+00:00 <+root
 2026-11-24T02:00:03.000+00:00 < 
@@ -269,7 +268,7 @@ torn \x1b[1m half
     }
 
     #[test]
-    fn a_pattern_is_looked_for_in_what_is_read() {
+    fn a_pattern_is_matched_against_the_text_that_users_read() {
         let found = |kind, words: &'static str, as_is, log: &str| {
             let pattern: Matcher = Box::new(move |line| String::from_utf8_lossy(line).contains(words));
             shown(kind, LineSelection { pattern: Some(pattern), as_is, ..LineSelection::default() }, log, 5)
@@ -295,7 +294,7 @@ torn \x1b[1m half
     }
 
     #[test]
-    fn each_line_counts_by_its_own_time_however_the_clock_went() {
+    fn each_line_is_selected_by_its_own_time_however_the_clock_jumped() {
         let log = "torn < x\n2026-11-24T02:00:00Z < a\n2026-11-24T03:00:00Z < b\nno time\n1970-01-01T00:00:09Z < c\n\
                    2026-11-24T03:10:00Z < d\n2026-11-24T04:00:00Z < e\n";
         for (since, until, wanted) in [

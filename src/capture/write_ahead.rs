@@ -1,25 +1,25 @@
-//! What a log writes down about each of its writes, so that the next process knows what of the last one is in the file.
+//! What a log records about each of its writes, so that the next process knows how much of the last one is in the file.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hasher};
 
 use super::encode::Left;
 
-/// How far a log file is right: plain numbers, because they outlive the process in the ring's shared memory.
+/// How much of a log file is complete: plain numbers, because they outlive the process in the ring's shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Mark {
-    /// Device, inode and time of birth: which file this is about. Zeros: none.
+    /// Device, inode and birth time of the file. Zeros: none.
     pub file: [u64; 3],
-    /// Bytes of the file up to the end of the last whole append.
+    /// Bytes of the file up to the end of the last complete append.
     pub size: u64,
     /// How the last record left its line.
     pub left: Left,
-    /// Of a write: what is written, as [`check`] sums it up.
+    /// Checksum of a write, by [`check`].
     pub check: u64,
 }
 
 impl Mark {
-    /// The size of a write of which only a part has arrived, and which is to be taken back.
+    /// The size of a write that is incomplete and must be undone.
     pub(super) const TORN: u64 = u64::MAX;
 }
 
@@ -46,33 +46,32 @@ impl From<[u64; 6]> for Mark {
     }
 }
 
-/// Sums up what a write carries.
 pub(super) fn check(records: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(records);
     hasher.finish()
 }
 
-/// What becomes of the device's bytes by a write.
+/// Effect of a write on the position of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Step {
-    /// So many are done with.
+    /// Bytes of output that are done with.
     pub taken: u64,
-    /// So many of these are left out.
+    /// How many of these are missing in the log.
     pub lost: u64,
 }
 
-/// Where it is written down.
+/// Where the state of a log is recorded.
 pub trait WriteAhead: fmt::Debug + Send {
-    /// A write begins that leads from `before` to `after`.
+    /// A write from `before` to `after` begins.
     fn begin(&self, before: Mark, after: Mark, step: Step);
-    /// No write is under way: the file is right up to here.
+    /// No write is in progress: the file is complete up to here.
     fn commit(&self, now: Mark, step: Step);
-    /// Up to here it is on the disk.
+    /// The file is on the disk up to here.
     fn synced(&self, now: Mark);
 }
 
-/// Of a log that no other process will go on with.
+/// For a log that no other process resumes.
 #[derive(Debug)]
 pub(super) struct Unrecorded;
 

@@ -1,6 +1,6 @@
-//! The log writer: a cursor in the ring like any other, whose bytes go to the capture log. It lives on the runtime; only the
-//! file is touched on a blocking thread, one batch at a time, so that a stalling disk stalls nothing else. What
-//! the disk could not take before the ring came round is counted, and said in the log itself.
+//! The log writer: a reader of the ring whose bytes go to the capture log. It runs on the runtime; only the file is
+//! accessed on a blocking thread, one batch at a time, so that a slow disk blocks nothing else. What the disk could not
+//! accept before the ring was overwritten is counted and noted in the log itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,37 +18,35 @@ use crate::hub::{Cursor, Hub, Note, Noted};
 use crate::logdir::Client;
 use crate::system::alarm::Alarm;
 
-/// Bytes per trip to the blocking thread.
+/// Bytes of a batch.
 const WRITE_BATCH: usize = 64 * 1024;
-/// Between two trips while a device talks, so that it costs at most some twenty wake-ups of a thread a second. A backlog is not paced,
-/// nor what would soon fill the ring. Shorter than the rest of a port with nobody there (`hub/coalesce.rs`): there, each read is
-/// followed by its trip.
-const WRITE_INTERVAL: Duration = Duration::from_millis(45);
-/// What is due goes with the next read, if one comes within this; so late may a log line be, and its time so wrong.
-const WRITE_SLACK: Duration = Duration::from_millis(20);
-/// After so much silence an unfinished line (a prompt) is written as it is.
+/// Between two batches while a device sends, so that a device that is read immediately costs at most 40 wake-ups of a thread a second.
+/// A backlog is not paced, nor output that would soon fill the ring. Shorter than the coalescing window (`hub/coalesce.rs`): with it,
+/// each read is followed by its batch.
+const WRITE_INTERVAL: Duration = Duration::from_millis(25);
+/// After this silence an unfinished line (a prompt) is written.
 const IDLE_FLUSH_DELAY: Duration = Duration::from_millis(200);
-/// A trip that takes longer is said, and what it costs is counted anew each time. SD cards stall for a few seconds.
+/// A batch that takes longer is reported, and the lost bytes are counted again each time. SD cards stall for a few seconds.
 const HANG_TIMEOUT: Duration = Duration::from_secs(5);
-/// Between two tries at a log that cannot be written: at first, and at most.
+/// Between two attempts at a log that cannot be written: first, and longest.
 const RETRY_INTERVALS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// Between two tries while the disk is full: room can come at any time, and nothing tells of it.
+/// Between two attempts while the disk is full: space can become free at any time, without a notification.
 const DISK_FULL_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between two messages about what the log has lost: a disk that is slower than the line loses something all the time.
+/// Between two messages about lost bytes: a disk that is slower than the line loses bytes all the time.
 const LOSS_REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Notes that can be written again after a sync that failed. What is said also stands in the journal.
+/// Notes that can be written again after a failed sync. Messages of the port are also in the journal.
 const NOTES_KEPT: usize = 64;
 
-/// What the log is to be. A state and not messages: however long a disk hangs, none is lost and no queue fills.
+/// The requested state of the log. A state and not messages: however long a disk hangs, none is lost and no queue fills.
 #[derive(Debug, Clone)]
 pub struct LogConfig {
-    /// The settings in force.
+    /// The settings in effect.
     pub settings: Log,
-    /// How often the file was renamed away: it goes on in a new one each time.
+    /// Number of times that the file was renamed by a rotation: each time the log continues in a new file.
     pub reopened: u64,
-    /// Everything is to be written and synced, and then it ends.
+    /// Everything is to be written and synced; then the writer ends.
     pub finished: bool,
 }
 
@@ -59,16 +57,16 @@ impl LogConfig {
     }
 }
 
-/// How the log does.
+/// State of the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// Why nothing can be written at present.
+    /// Why the log cannot be written at present.
     pub trouble: Option<String>,
-    /// Bytes that the log had to leave out, ever.
+    /// Bytes that are missing in the log, in total.
     pub lost: u64,
 }
 
-/// The writer of one port's log.
+/// The log writer of one port.
 #[derive(Debug)]
 pub struct Writer {
     hub: Arc<Hub>,
@@ -77,29 +75,29 @@ pub struct Writer {
     settings: Log,
     reopened: u64,
     log: Option<CaptureLog>,
-    /// Nothing follows what it writes now.
+    /// No batch follows.
     last: bool,
-    /// What was written since a sync failed has to be synced before the log is right again.
+    /// A sync has failed, and what was written since must be synced.
     must_sync: bool,
-    /// Notes that are in the log and may not be on the disk.
+    /// Notes that are in the log but may not be on the disk.
     unsynced_notes: Vec<Note>,
     health: watch::Sender<Health>,
     retry_after: Duration,
-    /// When the first byte that is not yet in a record arrived, and the last.
+    /// When the first byte that is not in a record yet arrived, and the last.
     pending: Option<(Timestamp, Instant)>,
-    /// How many bytes behind the cursor were seen when the writer last looked.
+    /// Number of bytes after the cursor at the last look.
     seen: usize,
     unsynced_since: Option<Instant>,
-    /// Whether there was more than one trip can carry.
+    /// Whether there was more than one batch can carry.
     more: bool,
-    /// Whether something has come since the writer last looked.
+    /// Whether output has come since the last look.
     heard: bool,
-    /// When the next trip is due that only carries what a device has said meanwhile.
-    rests_until: Instant,
-    /// For all that is due some time.
+    /// Before that, no batch is made that carries only output of the device.
+    paced_until: Instant,
+    /// For everything that is due at some time.
     alarm: Alarm,
-    /// Bytes lost that the journal has not been told of, and when it was told last.
-    untold: u64,
+    /// Lost bytes that are not in the journal yet, and when it was last notified.
+    unreported: u64,
     told: Option<Instant>,
 }
 
@@ -125,65 +123,65 @@ impl Writer {
             unsynced_since: None,
             more: false,
             heard: false,
-            rests_until: Instant::now(),
+            paced_until: Instant::now(),
             alarm: Alarm::new(),
-            untold: 0,
+            unreported: 0,
             told: None,
         }
     }
 
-    /// How the log does, and whenever that changes.
+    /// State of the log, and its changes.
     pub fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
     }
 
-    /// Writes until told to finish, or until nobody is left to tell.
+    /// Writes until it is told to finish, or until the sender of its configuration is dropped.
     pub async fn run(mut self, mut wanted: watch::Receiver<LogConfig>) {
-        // Most of the time the answer is there at once.
+        // Usually the reply arrives immediately.
         let _ = tokio::time::timeout(HANG_TIMEOUT, self.directory.answered()).await;
-        let mut trip = self.look(false);
+        let mut batch = self.look(false);
         loop {
-            // The first one opens the file, and cuts off what a killed process wrote beyond its mark, even if the
+            // The first batch opens the file, and removes what a killed process wrote beyond its mark, even if the
             // device is silent.
-            if !trip.is_empty() || self.log.is_none() {
-                let talking = !trip.bytes.is_empty();
-                if let Err(error) = self.go(trip).await {
+            if !batch.is_empty() || self.log.is_none() {
+                let talking = !batch.bytes.is_empty();
+                if let Err(error) = self.go(batch).await {
                     let full = error.is_disk_full();
                     self.report_trouble(error);
-                    trip = match self.wait_to_retry(full, &mut wanted).await {
-                        Some(trip) => trip,
+                    batch = match self.wait_to_retry(full, &mut wanted).await {
+                        Some(batch) => batch,
                         None => return,
                     };
                     continue;
                 }
                 self.report_recovery();
                 if talking && !self.more {
-                    self.rests_until = Instant::now() + WRITE_INTERVAL;
+                    self.paced_until = Instant::now() + WRITE_INTERVAL;
                 }
             }
-            trip = match self.next(&mut wanted).await {
-                Some(trip) => trip,
+            batch = match self.next(&mut wanted).await {
+                Some(batch) => batch,
                 None => return,
             };
         }
     }
 
-    /// Waits until it is time for a trip, an empty one if there is none to make after all; `None` to end.
+    /// Waits until a batch is due, possibly an empty one; `None` to end.
     async fn next(&mut self, wanted: &mut watch::Receiver<LogConfig>) -> Option<Batch> {
         let loss_due = self.tell_loss();
         let flush_due = self.pending.map(|(_, last)| last + IDLE_FLUSH_DELAY);
         let sync_due = self.unsynced_since.zip(self.settings.sync).map(|(since, sync)| since + sync);
-        let trip_due = self.heard.then_some(self.rests_until + WRITE_SLACK);
-        self.alarm.set([loss_due, flush_due, sync_due, trip_due].into_iter().flatten().min());
+        let batch_due = self.heard.then_some(self.paced_until);
+        self.alarm.set([loss_due, flush_due, sync_due, batch_due].into_iter().flatten().min());
         tokio::select! {
             biased;
             changed = wanted.changed() => {
                 changed.ok()?;
                 self.obey(wanted).await
             }
-            // A sync meets the other directory even if nothing is to be written: the disk of the old one may be about to go.
+            // A sync finds out about the new directory even if nothing is to be written: the old disk may be about to be unmounted.
             () = self.directory.changed() => Some(Batch { sync: true, ..self.look(false) }),
-            // Before the device is heard again: one that never pauses would put these off for ever.
+            // Before output of the device: one that never pauses would delay these without limit.
             () = self.alarm.rings() => match Instant::now() {
                 now if sync_due.is_some_and(|due| due <= now) => Some(Batch { sync: true, ..Batch::default() }),
                 now if loss_due.is_some_and(|due| due <= now) => Some(Batch::default()),
@@ -193,21 +191,21 @@ impl Writer {
             () = std::future::ready(()), if self.more => Some(self.look(false)),
             () = self.cursor.heard_more() => {
                 self.heard = true;
-                let due = Instant::now() >= self.rests_until || self.cursor.is_a_quarter_behind();
+                let due = Instant::now() >= self.paced_until || self.cursor.is_a_quarter_behind();
                 Some(if due { self.look(false) } else { Batch::default() })
             }
         }
     }
 
-    /// What there is to write now: with what has waited for its end for long enough, unless just now more came.
+    /// The batch to write now, with an unfinished line if no output came since.
     fn look_after_silence(&mut self) -> Batch {
         let seen = self.seen;
-        let mut trip = self.look(false);
-        trip.flush |= self.seen == seen;
-        trip
+        let mut batch = self.look(false);
+        batch.flush |= self.seen == seen;
+        batch
     }
 
-    /// What there is to write now.
+    /// The batch to write now.
     fn look(&mut self, flush: bool) -> Batch {
         self.heard = false;
         let mut bytes = Vec::new();
@@ -215,14 +213,14 @@ impl Writer {
         let note = self.hub.next_note();
         let until_note =
             note.as_ref().map(|note| note.offset.saturating_sub(self.cursor.position() + gap) as usize);
-        let mut trip = Batch { gap, flush, ..Batch::default() };
+        let mut batch = Batch { gap, flush, ..Batch::default() };
         if let Some(length) = until_note.filter(|length| *length <= bytes.len()) {
             // The note stands between two bytes: what is before it is finished first.
             bytes.truncate(length);
-            trip.note = note;
-            trip.flush = true;
+            batch.note = note;
+            batch.flush = true;
         }
-        self.more = trip.note.is_some() || bytes.len() == WRITE_BATCH;
+        self.more = batch.note.is_some() || bytes.len() == WRITE_BATCH;
         if bytes.len() > self.seen || gap > 0 {
             let first = match self.pending {
                 Some((first, _)) if self.seen > 0 && gap == 0 => first,
@@ -231,31 +229,31 @@ impl Writer {
             self.pending = Some((first, Instant::now()));
             self.seen = bytes.len();
         }
-        trip.bytes = bytes;
-        trip
+        batch.bytes = bytes;
+        batch
     }
 
-    /// Takes a trip, which records how far the log has come.
-    async fn go(&mut self, mut trip: Batch) -> Result<(), CaptureError> {
+    /// Writes a batch, which records the position of the log.
+    async fn go(&mut self, mut batch: Batch) -> Result<(), CaptureError> {
         let now = Timestamp::now();
         let times = Times { pending_since: self.pending.map_or(now, |(first, _)| first), now };
-        trip.sync |= self.must_sync;
-        trip.last = self.last;
-        let offered = trip.bytes.len();
-        let (note, reopen) = (trip.note.clone(), trip.reopen);
-        let (flushed, synced) = (trip.flush, trip.sync);
+        batch.sync |= self.must_sync;
+        batch.last = self.last;
+        let offered = batch.bytes.len();
+        let (note, reopen) = (batch.note.clone(), batch.reopen);
+        let (flushed, synced) = (batch.flush, batch.sync);
         let log = self.log.take();
         let (directory, settings, hub) = (self.directory.current(), self.settings.clone(), self.hub.clone());
-        let errand = move || trip.make(log, directory, &settings, &hub, times);
-        let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(errand), offered).await;
-        // After a re-opening that failed, it is opened by name again at the next try.
+        let task = move || batch.make(log, directory, &settings, &hub, times);
+        let (log, arrived, done) = self.wait_for(tokio::task::spawn_blocking(task), offered).await;
+        // If reopening failed, the next attempt opens the file by name.
         self.log = log.filter(|_| !reopen || done.is_ok());
 
         let moved = arrived.position != self.cursor.position();
         self.cursor.move_to(arrived.position);
         self.hub.log_has_moved();
         self.count_lost(self.hub.log_mark().lost);
-        self.untold += arrived.gap;
+        self.unreported += arrived.gap;
         if let Some(note) = note.filter(|_| arrived.noted) {
             self.hub.note_written(&note);
             if self.unsynced_notes.len() == NOTES_KEPT {
@@ -264,7 +262,7 @@ impl Writer {
             self.unsynced_notes.push(note);
         }
         if arrived.displaced == Some(Displaced::Removed) {
-            let news = "the log was removed: it goes on in a new file";
+            let news = "the log was removed: logging continues in a new file";
             tracing::warn!("{news}");
             self.hub.note(news.to_owned());
         }
@@ -279,14 +277,14 @@ impl Writer {
         done
     }
 
-    /// What was not synced is written again, or counted. Both are said.
+    /// What was not synced is written again, or counted. Both are reported.
     fn handle_failed_sync(&mut self, failed: FailedSync) {
         let again = std::mem::replace(&mut self.must_sync, true);
         match failed {
             FailedSync::RolledBack(bytes) => {
                 let mut notes = std::mem::take(&mut self.unsynced_notes);
                 if !again {
-                    let news = format!("the disk refused {bytes} bytes: they are written again");
+                    let news = format!("the disk did not store {bytes} bytes: they are written again");
                     tracing::error!("{news}");
                     let offset = self.cursor.position();
                     notes.insert(0, Note { offset, at: Timestamp::now(), what: Noted::Said(news) });
@@ -300,19 +298,19 @@ impl Writer {
                     tracing::error!(
                         message_id = Event::LogLost.id(),
                         console_bytes = bytes,
-                        "up to {bytes} bytes may be missing in the log: the disk refused them"
+                        "up to {bytes} bytes may be missing in the log: the disk did not store them"
                     );
                 }
             }
         }
     }
 
-    /// Waits until a trip with `offered` bytes is back, and says if that takes long.
-    async fn wait_for<T>(&mut self, mut errand: JoinHandle<T>, offered: usize) -> T {
+    /// Waits until a batch with `offered` bytes is written, and reports if that takes long.
+    async fn wait_for<T>(&mut self, mut task: JoinHandle<T>, offered: usize) -> T {
         loop {
             self.alarm.set(Some(Instant::now() + HANG_TIMEOUT));
             tokio::select! {
-                back = &mut errand => match back {
+                back = &mut task => match back {
                     Ok(done) => return done,
                     Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
                 },
@@ -320,7 +318,7 @@ impl Writer {
                     let overrun = self.cursor.overrun().saturating_sub(offered as u64);
                     let lost = self.hub.log_mark().lost + overrun;
                     self.count_lost(lost);
-                    self.say_trouble(CaptureError::Hangs(self.shown()));
+                    self.set_trouble(CaptureError::Hangs(self.shown()));
                 }
             }
         }
@@ -334,7 +332,6 @@ impl Writer {
         });
     }
 
-    /// Remembers what is still pending.
     fn settle(&mut self, consumed: usize, offered: usize, flushed: bool, synced: bool) {
         if flushed {
             self.pending = None;
@@ -352,13 +349,13 @@ impl Writer {
         }
     }
 
-    /// Does what is wanted now; the trip that it needs, or `None` to end.
+    /// Applies the configuration. Returns the batch that this needs, or `None` to end.
     async fn obey(&mut self, wanted: &mut watch::Receiver<LogConfig>) -> Option<Batch> {
         let LogConfig { settings, reopened, finished } = wanted.borrow_and_update().clone();
         let reopen = reopened != self.reopened;
         self.last = finished;
         if reopen || finished || settings != self.settings {
-            // Into the old file, and marked as such, before there is a new one.
+            // Into the old file, marked as such, before there is a new one.
             if let Err(error) = self.drain().await {
                 self.report_trouble(error);
             }
@@ -369,7 +366,7 @@ impl Writer {
         }
         self.reopened = reopened;
         if finished {
-            // However lately the journal was told: there is no later.
+            // There is no later message.
             self.told = None;
             self.tell_loss();
             return None;
@@ -377,28 +374,28 @@ impl Writer {
         Some(Batch { reopen, ..Batch::default() })
     }
 
-    /// Writes everything that is there now, and syncs it. What comes meanwhile is not waited for.
+    /// Writes everything that is there now, and syncs it, without waiting for further output.
     async fn drain(&mut self) -> Result<(), CaptureError> {
         let (head, _) = self.hub.traffic();
         while self.cursor.position() < head || self.hub.next_note().is_some() {
-            let mut trip = self.look(false);
-            trip.flush |= !self.more;
-            let (before, last) = (self.cursor.position(), trip.note.is_none());
-            self.go(trip).await?;
+            let mut batch = self.look(false);
+            batch.flush |= !self.more;
+            let (before, last) = (self.cursor.position(), batch.note.is_none());
+            self.go(batch).await?;
             if last && self.cursor.position() == before && !self.more {
                 break;
             }
         }
         self.go(Batch { sync: true, ..Batch::default() }).await?;
         if self.hub.next_note().is_some() {
-            // That the log was removed is known only now.
-            let trip = self.look(true);
-            self.go(trip).await?;
+            // Only now it is known that the log was removed.
+            let batch = self.look(true);
+            self.go(batch).await?;
         }
         Ok(())
     }
 
-    /// The log's path, as the machine has it.
+    /// Path of the log on the machine.
     fn shown(&self) -> std::path::PathBuf {
         let directory = self.directory.current();
         directory.map(|directory| directory.shown().join(&self.settings.file)).unwrap_or_default()
@@ -410,7 +407,7 @@ impl Writer {
         let ask_again = self.directory.clone();
         let retry = async move {
             tokio::time::sleep(after).await;
-            // The directory may have been removed, or its mount be one that was made read-only.
+            // The directory may have been removed, or its mount been made read-only.
             if !full {
                 ask_again.ask_again();
             }
@@ -425,14 +422,14 @@ impl Writer {
         }
     }
 
-    /// Tells the journal what was lost; when to come again, if it is too early for that.
+    /// Reports lost bytes to the journal. Returns when to call it again, if it is too early.
     fn tell_loss(&mut self) -> Option<Instant> {
-        if self.untold == 0 {
+        if self.unreported == 0 {
             return None;
         }
         let due = self.told.map(|told| told + LOSS_REPORT_INTERVAL).filter(|due| *due > Instant::now());
         if due.is_none() {
-            let lost = std::mem::take(&mut self.untold);
+            let lost = std::mem::take(&mut self.unreported);
             self.told = Some(Instant::now());
             tracing::error!(
                 message_id = Event::LogLost.id(),
@@ -445,15 +442,15 @@ impl Writer {
 
     fn report_trouble(&mut self, error: CaptureError) {
         self.cursor.give_up();
-        self.say_trouble(error);
+        self.set_trouble(error);
     }
 
-    fn say_trouble(&self, error: CaptureError) {
+    fn set_trouble(&self, error: CaptureError) {
         let trouble = Some(error.to_string());
         if self.health.borrow().trouble != trouble {
             tracing::error!(
                 message_id = Event::LogStuck.id(),
-                "{error}; what comes is kept in memory until the log can be written"
+                "{error}; output is kept in memory until the log can be written"
             );
             self.health.send_modify(|health| health.trouble = trouble);
         }
@@ -462,7 +459,7 @@ impl Writer {
     fn report_recovery(&mut self) {
         self.retry_after = RETRY_INTERVALS.0;
         if self.health.borrow().trouble.is_some() {
-            tracing::info!("the log is written again");
+            tracing::info!("logging resumed");
             self.health.send_modify(|health| health.trouble = None);
         }
     }

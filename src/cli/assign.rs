@@ -1,19 +1,19 @@
-//! Keys and their values in the words of a command: `KEY VALUE…`, or several `KEY=VALUE…`.
+//! Parses assignments from the words of a command: `KEY VALUE…`, or several `KEY=VALUE…`.
 
 use super::value::ValueError;
 use crate::port::PortName;
 use crate::port::pattern::expand;
 
-/// A key, and the words of its value.
+/// A key and the words of its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     /// `log.sync`
     pub key: String,
-    /// One word, or several that make a text or a list.
+    /// One word, or several that form a text or a list.
     pub words: Vec<String>,
 }
 
-/// `KEY=VALUE`. A key has no other characters than these, so that an address or a path with an equals sign in it is a value.
+/// Splits `KEY=VALUE`. The characters of a key are restricted, so that an address or path with an equals sign is a value.
 pub fn split(word: &str) -> Option<(&str, &str)> {
     let (key, value) = word.split_once('=')?;
     let is_key = key.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -21,7 +21,7 @@ pub fn split(word: &str) -> Option<(&str, &str)> {
     is_key.then_some((key, value))
 }
 
-/// The assignments of `set`: its key and the words after it.
+/// The assignments of `set`.
 pub fn of_set(key: &str, words: &[String]) -> Result<Vec<Assignment>, ValueError> {
     match split(key) {
         None => Ok(vec![Assignment { key: key.to_owned(), words: words.to_vec() }]),
@@ -29,7 +29,7 @@ pub fn of_set(key: &str, words: &[String]) -> Result<Vec<Assignment>, ValueError
     }
 }
 
-/// The assignments of words that all belong to one: a word without an equals sign continues the value before it.
+/// The assignments of `create`: a word without an equals sign continues the preceding value.
 pub fn of_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Vec<Assignment>, ValueError> {
     let mut all: Vec<Assignment> = Vec::new();
     for word in words {
@@ -50,12 +50,13 @@ pub fn of_words<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Vec<Assi
 }
 
 impl Assignment {
-    /// The words for each of several ports. Brackets in the value of a key that no two ports share stand for as many values:
+    /// The words for each of several ports. Brackets in the value of a key that differs between ports are expanded to one value per port:
     /// `ssh_port=[8100-8147]` for 48 ports.
     pub fn for_ports(&self, ports: &[PortName]) -> Result<Vec<Vec<String>>, ValueError> {
-        let own = ["device", "ssh_port", "description", "log.file"].contains(&self.key.as_str());
+        let own = ["device", "source", "ssh_port", "rfc2217", "raw", "description", "log.file"]
+            .contains(&self.key.as_str());
         if let ([word], true) = (self.words.as_slice(), own && ports.len() > 1) {
-            let unique = ["device", "ssh_port"].contains(&self.key.as_str());
+            let unique = ["device", "source", "ssh_port", "rfc2217", "raw"].contains(&self.key.as_str());
             match expand(word) {
                 Ok(values) if values.len() == ports.len() => {
                     return Ok(values.into_iter().map(|value| vec![value]).collect());
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
     use crate::port::PortPattern;
 
-    fn said(words: &[&str]) -> Result<String, String> {
+    fn parsed(words: &[&str]) -> Result<String, String> {
         let rest: Vec<String> = words[1..].iter().map(|word| (*word).to_owned()).collect();
         let show = |one: &Assignment| format!("{}: {}", one.key, one.words.join("|"));
         of_set(words[0], &rest)
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_and_its_words_or_several_with_equals_signs() {
+    fn one_key_with_its_words_or_several_assignments_are_parsed() {
         for (words, wanted) in [
             (&["baud", "115200"][..], "baud: 115200"),
             (&["description", "a=b", "c"], "description: a=b|c"),
@@ -108,15 +109,15 @@ mod tests {
             (&["triggers.panic.match=Kernel panic"], "triggers.panic.match: Kernel panic"),
             (&["device=/dev/x", "/dev/y=z"], "device: /dev/x|/dev/y=z"),
         ] {
-            assert_eq!(said(words).as_deref(), Ok(wanted), "{words:?}");
+            assert_eq!(parsed(words).as_deref(), Ok(wanted), "{words:?}");
         }
-        assert_eq!(said(&["baud=1", "baud=2"]).unwrap_err(), "baud has two values: give one");
+        assert_eq!(parsed(&["baud=1", "baud=2"]).unwrap_err(), "baud is set twice");
         let none = of_words(["baud"]).unwrap_err().to_string();
         assert_eq!(none, "\"baud\": expected KEY=VALUE, such as baud=115200");
     }
 
     #[test]
-    fn what_no_two_ports_share_has_a_value_for_each() {
+    fn a_key_that_ports_cannot_share_takes_one_value_per_port() {
         let ports = "p[1-3]".parse::<PortPattern>().unwrap().names().unwrap();
         let values = |key: &str, word: &str, ports: &[PortName]| {
             let words = vec![word.to_owned()];
@@ -130,11 +131,11 @@ mod tests {
         assert_eq!(values("ssh_port", "8100", &ports[..1]).unwrap(), "8100");
         assert_eq!(
             values("ssh_port", "8100", &ports).unwrap_err(),
-            "ssh_port 8100: no two ports may share it, and these are 3: give each its own, as in ssh_port=[8100-8147]"
+            "ssh_port 8100: 3 ports cannot share one value; use one per port, such as ssh_port=[8100-8147]"
         );
         assert_eq!(
             values("device", "/dev/ttyS[0-3]", &ports).unwrap_err(),
-            "device /dev/ttyS[0-3]: these are 4 values for 3 ports"
+            "device /dev/ttyS[0-3]: 4 values for 3 ports"
         );
     }
 }

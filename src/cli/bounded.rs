@@ -1,6 +1,5 @@
-//! Programs that are asked, and not waited for without limit: systemd or its bus may hang, and so may a disk. What
-//! touches a disk is done by a program for that reason alone: a thread in an uninterruptible sleep (D) cannot be killed, and its
-//! process neither, so the process that may hang must not be the one that the user waits for.
+//! Runs helper programs with a timeout: systemd, its bus or a disk may hang. Disks are accessed by a helper for that reason alone: a
+//! process with a thread in uninterruptible sleep (D) cannot be killed, so it must not be the process that the user waits for.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-/// Bytes of an answer. Longer than what systemd has to say of thousands of units.
+/// Bytes of an answer: more than systemctl prints for thousands of units.
 const ANSWER_LIMIT: u64 = 16 * 1024 * 1024;
 
-/// A program that has been asked.
+/// A running helper.
 #[derive(Debug)]
 pub(super) struct RunningQuery {
     child: Child,
@@ -22,7 +21,7 @@ pub(super) struct RunningQuery {
     asked: Instant,
 }
 
-/// What it answered.
+/// The output of a helper that exited.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: ExitStatus,
@@ -33,22 +32,20 @@ pub(super) struct Answer {
 /// Why there is no answer.
 #[derive(Debug, Error)]
 pub(super) enum NoAnswer {
-    /// It cannot be started or read.
-    #[error("{0}")]
+    #[error(transparent)]
     Failed(#[from] io::Error),
-    /// It hangs.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
 }
 
 impl RunningQuery {
-    /// Starts it. It has neither our terminal's input nor its output, so that it may be left behind.
+    /// Starts a helper, without access to the terminal, so that it can be abandoned.
     pub(super) fn new(command: &mut Command) -> io::Result<Self> {
         let piped = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn()?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (told, answer) = mpsc::channel();
-        // Ends with the program, or with us: a read of a pipe can always be killed.
+        let (sender, answer) = mpsc::channel();
+        // The thread ends with the helper or with this process: a read from a pipe is interruptible.
         std::thread::Builder::new().spawn(move || {
             let all = stdout.zip(stderr).map_or(Ok(Default::default()), |(stdout, stderr)| {
                 let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -56,13 +53,13 @@ impl RunningQuery {
                 stderr.take(ANSWER_LIMIT).read_to_end(&mut err)?;
                 Ok((out, err))
             });
-            // Nobody listens any more after the limit.
-            let _ = told.send(all);
+            // The receiver is gone after the timeout.
+            let _ = sender.send(all);
         })?;
         Ok(Self { child, answer, asked: Instant::now() })
     }
 
-    /// Its answer, if that comes within `limit` after it was asked. After that it is killed and left to itself.
+    /// Waits until `limit` after the start; after that the helper is killed and abandoned.
     pub(super) fn within(mut self, limit: Duration) -> Result<Answer, NoAnswer> {
         let left = limit.saturating_sub(self.asked.elapsed());
         match self.answer.recv_timeout(left) {
@@ -72,7 +69,7 @@ impl RunningQuery {
                 Ok(Answer { status: self.child.wait()?, stdout: text(stdout), stderr: text(stderr) })
             }
             Err(_) => {
-                // Not waited for: it may not be able to die.
+                // Not reaped: it may be in uninterruptible sleep.
                 self.child.kill()?;
                 Err(NoAnswer::Timeout(limit))
             }
@@ -80,12 +77,12 @@ impl RunningQuery {
     }
 }
 
-/// Asks a program, and waits no longer than `limit`.
+/// Runs a helper for at most `limit`.
 pub(super) fn ask(command: &mut Command, limit: Duration) -> Result<Answer, NoAnswer> {
     RunningQuery::new(command)?.within(limit)
 }
 
-/// The names in a directory that can be printed, by a program.
+/// Lists a directory by a helper.
 pub(super) fn names_in(directory: &Path, limit: Duration) -> Result<Vec<String>, NoAnswer> {
     let answer = ask(Command::new("ls").args(["-U1", "--"]).arg(directory), limit)?;
     match answer.status.success() {
@@ -94,18 +91,18 @@ pub(super) fn names_in(directory: &Path, limit: Duration) -> Result<Vec<String>,
     }
 }
 
-/// Bytes of a file system: all of them, and those that are free.
+/// The size and free space of a file system, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Space {
     pub(super) size: u64,
     pub(super) free: u64,
 }
 
-/// The file systems on which directories lie, by programs: of one that hangs `Err`, and `None` where there is no such directory.
+/// The space of the file systems of directories: `Err` for one that hangs, `None` for a directory that does not exist.
 pub(super) fn space_of(directories: &[PathBuf], limit: Duration) -> Vec<Result<Option<Space>, NoAnswer>> {
-    /// Programs at once.
+    /// Concurrent helpers.
     const AT_ONCE: usize = 64;
-    // One program for all, where no disk hangs.
+    // One helper for all directories, unless a disk hangs.
     if let Ok(all) = space_together(directories, limit) {
         return directories.iter().map(|directory| Ok(all.get(directory).copied())).collect();
     }
@@ -121,7 +118,6 @@ pub(super) fn space_of(directories: &[PathBuf], limit: Duration) -> Vec<Result<O
     all
 }
 
-/// The file systems of those directories that there are.
 fn space_together(directories: &[PathBuf], limit: Duration) -> Result<BTreeMap<PathBuf, Space>, NoAnswer> {
     if directories.is_empty() {
         return Ok(BTreeMap::new());
@@ -151,22 +147,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_hangs_is_left_after_the_limit_and_one_that_answers_is_heard() {
-        let said = ask(Command::new("sh").args(["-c", "echo yes; exit 3"]), Duration::from_secs(60)).unwrap();
-        assert_eq!((said.stdout.as_str(), said.status.code()), ("yes\n", Some(3)));
+    fn a_helper_that_hangs_times_out_and_one_that_exits_is_read() {
+        let answer =
+            ask(Command::new("sh").args(["-c", "echo yes; exit 3"]), Duration::from_secs(60)).unwrap();
+        assert_eq!((answer.stdout.as_str(), answer.status.code()), ("yes\n", Some(3)));
         let limit = Duration::from_millis(50);
         let hangs = ask(Command::new("sleep").arg("3600"), limit).unwrap_err();
         assert_eq!(hangs.to_string(), "no answer within 0.05 s");
     }
 
     #[test]
-    fn the_space_of_a_directory_is_what_statvfs_says_and_of_none_there_is_none() {
+    fn the_space_of_a_directory_equals_statvfs_and_a_missing_one_has_none() {
         let room = tempfile::tempdir().unwrap();
         let directories = [room.path().to_owned(), room.path().join("none")];
-        let told = space_of(&directories, Duration::from_secs(60));
+        let spaces = space_of(&directories, Duration::from_secs(60));
         let right = nix::sys::statvfs::statvfs(room.path()).unwrap();
-        let space = told[0].as_ref().unwrap().unwrap();
+        let space = spaces[0].as_ref().unwrap().unwrap();
         assert_eq!(space.size, right.blocks() * right.fragment_size());
-        assert_eq!(*told[1].as_ref().unwrap(), None);
+        assert_eq!(*spaces[1].as_ref().unwrap(), None);
     }
 }

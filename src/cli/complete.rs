@@ -1,4 +1,4 @@
-//! Completion, in the shells and at the prompt: the command tree, with the names of ports, keys and words that a key takes.
+//! Completion in shells and at the prompt: commands, ports, keys, and the values that a key accepts.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -10,9 +10,10 @@ use clap_complete::engine::{ArgValueCandidates, ArgValueCompleter, CompletionCan
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
 use super::adapters::{Adapter, unbound};
-use super::shorthand::ROWS;
-use super::targets::Targets;
-use super::tree::{Arguments, Line, Shell, Target, names};
+use super::args::Shell;
+use super::commands::shorthand::ROWS;
+use super::target::{Target, Targets};
+use super::tree::{Arguments, Line, names};
 use super::value;
 use super::words::command;
 use crate::config::Config;
@@ -20,11 +21,11 @@ use crate::port::pattern::fold_items;
 use crate::port::{PortName, PortPattern};
 
 const PROGRAM: &str = "consolectl";
-/// By this variable a shell asks.
+/// The variable that clap_complete's shell scripts set.
 const VARIABLE: &str = "COMPLETE";
 const TABLES: [&str; 5] = ["server", "access", "defaults", "groups", "templates"];
 
-/// Answers a shell that asks, and ends the process then. Ports are those of the configuration, which is read for it.
+/// Answers a completion request of a shell and exits; otherwise returns. Ports are read from the configuration file.
 pub fn answer_shell() {
     CompleteEnv::with_factory(|| {
         let words: Vec<String> = std::env::args().skip_while(|word| word != "--").skip(2).collect();
@@ -36,7 +37,7 @@ pub fn answer_shell() {
     .complete();
 }
 
-/// Prints what makes a shell ask.
+/// Prints the completion script of a shell.
 pub fn script(shell: Shell, to: &mut impl Write) -> io::Result<()> {
     let mut script = Vec::new();
     let shell: &dyn EnvCompleter = match shell {
@@ -48,18 +49,18 @@ pub fn script(shell: Shell, to: &mut impl Write) -> io::Result<()> {
     to.write_all(&script)
 }
 
-/// Without a configuration that can be read, no ports: a shell has no place for the reason.
+/// Empty if the configuration cannot be read: a shell cannot show the reason.
 fn configured() -> Vec<String> {
     let loaded = Config::load(Path::new("/"));
     loaded.map(|loaded| loaded.config.ports.keys().map(ToString::to_string).collect()).unwrap_or_default()
 }
 
-/// The adapters that no port has for its `device`; likewise none where that cannot be told.
+/// Empty for the same reason.
 fn adapters() -> Vec<Adapter> {
     Config::load(Path::new("/")).map(|loaded| unbound(&loaded.config)).unwrap_or_default()
 }
 
-/// What may stand in place of the last word of a line, of which `words` come before it.
+/// Candidates for the last word of a line; `words` precede it.
 pub fn at_prompt(mut words: Vec<String>, last: &str, ports: &[String]) -> Vec<String> {
     // `sh t` is completed as `show t`.
     if let Some(word) = words.first_mut()
@@ -75,12 +76,12 @@ pub fn at_prompt(mut words: Vec<String>, last: &str, ports: &[String]) -> Vec<St
     let words: Vec<OsString> = words.into_iter().map(OsString::from).chain([last.into()]).collect();
     let found = complete(&mut tree, words, index, None).unwrap_or_default();
     let text = |candidate: CompletionCandidate| candidate.get_value().to_str().map(ToOwned::to_owned);
-    // Options, of which `--help` is everywhere, only where somebody wants one.
+    // Options only after a hyphen: every command has `--help`.
     let wanted = |word: &String| last.starts_with('-') || !word.starts_with('-');
     found.into_iter().filter_map(text).filter(wanted).collect()
 }
 
-/// A tree whose arguments know their candidates. Those of a key and its value depend on the words before.
+/// The command tree with candidates. Those of a key and its value depend on the preceding words.
 fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Command {
     let rest = words.iter().position(|word| ["set", "unset", "create"].contains(&word.as_str()));
     let after = |n: usize| rest.and_then(|at| words.get(at + n));
@@ -90,9 +91,9 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
     let (groups, templates) = groups_and_templates();
     let tables: Vec<String> =
         TABLES.map(str::to_owned).into_iter().chain(templates.iter().cloned()).collect();
-    // (Asked only where somebody wants one.)
-    let wants = words.iter().any(|word| ["create", "learn", "device"].contains(&word.as_str()));
-    let adapters = if wants { adapters() } else { Vec::new() };
+    // (Only these commands need them.)
+    let needed = words.iter().any(|word| ["create", "learn", "device"].contains(&word.as_str()));
+    let adapters = if needed { adapters() } else { Vec::new() };
     let unserved =
         || adapters.iter().filter(|adapter| adapter.port.is_none()).map(|adapter| adapter.tty.clone());
     command.mut_subcommands(|command| {
@@ -124,7 +125,7 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
             }
             ("key", Some(of), _) if name == "unset" => candidates(arg, owned(value::names(of))),
             ("key", Some(of), _) => set_key(arg, of.clone()),
-            // `set PORT KEY=VALUE` goes on with another key. (bash cuts a word at the equals sign.)
+            // `set PORT KEY=VALUE` is followed by another key. (bash splits words at the equals sign.)
             ("words", Some(of), _) if assigned.iter().any(|word| word.contains('=')) => {
                 assignments(arg, of.clone(), assigned)
             }
@@ -138,7 +139,7 @@ fn tree(command: clap::Command, words: &[String], ports: &[String]) -> clap::Com
     })
 }
 
-/// `@GROUP` of each group and `templates.NAME` of each template; none where the configuration cannot be read.
+/// `@GROUP` for each group and `templates.NAME` for each template; empty if the configuration cannot be read.
 fn groups_and_templates() -> (Vec<String>, Vec<String>) {
     let Ok(loaded) = Config::load(Path::new("/")) else { return (Vec::new(), Vec::new()) };
     let groups = loaded.config.port_groups.keys().map(|group| format!("@{group}"));
@@ -146,19 +147,19 @@ fn groups_and_templates() -> (Vec<String>, Vec<String>) {
     (groups.collect(), templates.collect())
 }
 
-/// The name alone of `@core` or `templates.cisco`.
+/// The name in `@core` or `templates.cisco`.
 fn bare(name: &str) -> Option<String> {
     name.strip_prefix('@').or_else(|| name.strip_prefix("templates.")).map(str::to_owned)
 }
 
-/// Names, ranges, groups and lists of ports; of the last item of a list, the ones before it stay.
+/// Names, ranges and groups of ports, for the last item of a list.
 fn patterns(arg: Arg, ports: &[String], groups: &[String], tables: &[String]) -> Arg {
-    /// Fewer ports are typed as fast by their names.
-    const RANGE: usize = 3;
+    /// A range of fewer ports is not offered.
+    const MIN_RANGE: usize = 3;
     let names: Vec<PortName> = ports.iter().filter_map(|port| port.parse().ok()).collect();
     let ranges = fold_items(&names).into_iter().filter(|item| {
         let pattern = item.parse::<PortPattern>().ok();
-        pattern.and_then(|pattern| pattern.names()).is_some_and(|names| names.len() >= RANGE)
+        pattern.and_then(|pattern| pattern.names()).is_some_and(|names| names.len() >= MIN_RANGE)
     });
     let all: Vec<String> = ports.iter().cloned().chain(ranges).chain(groups.iter().cloned()).collect();
     let tables = tables.to_vec();
@@ -172,7 +173,7 @@ fn patterns(arg: Arg, ports: &[String], groups: &[String], tables: &[String]) ->
     })
 }
 
-/// Where the last item of a list begins. A comma between brackets belongs to a range.
+/// The offset of the last item of a list. A comma in brackets belongs to a range.
 fn list_start(word: &str) -> usize {
     let (mut start, mut inside) = (0, false);
     for (index, byte) in word.bytes().enumerate() {
@@ -186,7 +187,7 @@ fn list_start(word: &str) -> usize {
     start
 }
 
-/// The first key of `set`, or with an equals sign its values.
+/// The first key of `set`, or after an equals sign its values.
 fn set_key(arg: Arg, of: Target) -> Arg {
     completer(arg, move |current| match current.split_once('=') {
         None => owned(value::names(&of)),
@@ -194,9 +195,9 @@ fn set_key(arg: Arg, of: Target) -> Arg {
     })
 }
 
-/// `KEY=VALUE`, of the keys that have no value yet.
+/// `KEY=VALUE`, for the keys that are not set yet.
 fn assignments(arg: Arg, of: Target, before: &[String]) -> Arg {
-    // bash: `baud`, `=`, `96`
+    // bash passes `baud=96` as `baud`, `=`, `96`.
     let cut = match before {
         [.., key, equals] if equals == "=" => Some(key.clone()),
         [.., key, equals, _] if equals == "=" => Some(key.clone()),
@@ -214,7 +215,7 @@ fn assignments(arg: Arg, of: Target, before: &[String]) -> Arg {
     })
 }
 
-/// Candidates that depend on what is typed of the word.
+/// Candidates that depend on the beginning of the word.
 fn completer(arg: Arg, words: impl Fn(&str) -> Vec<String> + Send + Sync + 'static) -> Arg {
     arg.add(ArgValueCompleter::new(move |current: &OsStr| {
         let Some(current) = current.to_str() else { return Vec::new() };
@@ -231,7 +232,7 @@ fn owned(words: Vec<&'static str>) -> Vec<String> {
 }
 
 fn candidates(arg: Arg, words: Vec<String>) -> Arg {
-    // In the order in which they come: clap sorts by this number alone.
+    // Keeps the order: clap_complete sorts by this number.
     let candidate = |(index, word): (usize, &String)| {
         CompletionCandidate::new(word).display_order(Some(index)).help(None::<StyledStr>)
     };

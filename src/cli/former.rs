@@ -1,5 +1,5 @@
-//! The logs of ports that nothing serves: of those that were removed or renamed, and of those that are not enabled. Nobody
-//! is there to ask, so they are read as the caller, whom the permissions of the files let or do not let.
+//! Logs of ports that are not served: removed, renamed or disabled ones. No port process runs, so the files are read with the
+//! permissions of the caller.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -8,67 +8,61 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use super::stdout::print_error;
 use crate::capture::{History, LineSelection, Matcher, TimeRange, guess_type, logs_in};
 use crate::config::{Config, LogType};
 use crate::exec::Command;
 use crate::port::PortName;
-use crate::printable::visible;
 
-/// Lines of a log that are kept to find the last ones, and their bytes: those of a long night.
+/// Limits of what is kept to find the last lines of a log.
 const MAX_LINES: usize = 100_000;
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Why the log of such a port cannot be read.
 #[derive(Debug, Error)]
 pub enum FormerError {
-    /// The files are for others.
-    #[error("{0} is a {1}, whose log only root and the group adm may read")]
+    #[error("the log of the {1} {0} is readable by root and the group adm only")]
     Denied(PortName, &'static str),
-    /// The system's reason.
     #[error("the log of the {1} {0} cannot be read: {2}")]
     Io(PortName, &'static str, io::Error),
-    /// No file.
-    #[error("there is no log of the {1} {0}")]
+    #[error("the {1} {0} has no log")]
     None(PortName, &'static str),
-    /// No times.
-    #[error("the log of the {1} {0} is of type \"raw\": there are no times in it for --since and --until")]
+    #[error("the log of the {1} {0} is of type \"raw\", which has no timestamps for --since and --until")]
     NoTimes(PortName, &'static str),
-    /// Standard output.
     #[error("cannot write: {0}")]
     Output(io::Error),
 }
 
-/// What came of a log.
+/// The result of reading a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
     /// Whether all of its files could be read.
     pub whole: bool,
 }
 
-/// A port that nothing serves and that has a log directory.
+/// A port that is not served and has a log directory.
 #[derive(Debug)]
 pub struct Former {
-    /// Its name.
     pub port: PortName,
     directory: PathBuf,
-    /// What it is.
+    /// Its description in messages.
     pub what: &'static str,
 }
 
 impl Former {
-    /// The one of this name, if there is a log directory of it.
+    /// The port of this name, if it has a log directory.
     pub fn find(logs: &Path, port: &PortName) -> Option<Self> {
         let port = Self::renamed(logs, port).unwrap_or_else(|| port.clone());
         Self::among(logs, port, &configured())
     }
 
-    /// What a port is called now that had this name: `console-logs` leaves a link as it renames its log.
+    /// The new name of a renamed port: `console-logs` leaves a link when it renames the log directory.
     pub fn renamed(logs: &Path, port: &PortName) -> Option<PortName> {
         let target = fs::read_link(logs.join(port.as_str())).ok()?;
         target.to_str().filter(|target| !target.contains('/'))?.parse().ok()
     }
 
-    /// All of them that are none of `served`, in order.
+    /// All of them, except those in `served`, in order.
     pub fn all(logs: &Path, served: &[PortName]) -> io::Result<Vec<Self>> {
         let entries = match fs::read_dir(logs) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -87,13 +81,13 @@ impl Former {
 
     fn among(logs: &Path, port: PortName, configured: &[PortName]) -> Option<Self> {
         let directory = logs.join(port.as_str());
-        let what = if configured.contains(&port) { "port that is not served" } else { "former port" };
+        let what = if configured.contains(&port) { "closed port" } else { "former port" };
         // (Does not follow links.)
         let found = fs::symlink_metadata(&directory).ok()?;
         found.is_dir().then_some(Self { port, directory, what })
     }
 
-    /// Does `log` or `grep`.
+    /// Runs `log` or `grep`.
     pub fn run(&self, command: Command, shown: &mut dyn Write) -> Result<Read, FormerError> {
         let (lines, pattern, range, as_is) = match command {
             Command::Log { lines, since, until, follow: _, raw } => {
@@ -102,7 +96,7 @@ impl Former {
             Command::Grep { pattern, since, until, raw } => {
                 (None, Some(pattern), TimeRange { since, until }, raw)
             }
-            other => unreachable!("{other:?} is done by a port"),
+            other => unreachable!("{other:?} needs a port process"),
         };
         let names = logs_in(&self.directory).map_err(|error| self.failed(error))?;
         if names.is_empty() {
@@ -128,7 +122,7 @@ impl Former {
             }
             for remark in history.remarks() {
                 whole = false;
-                eprintln!("{}: {}", self.port, visible(&remark));
+                print_error(&format_args!("{}: {remark}", self.port));
             }
         }
         for line in last.iter().flat_map(|last| &last.lines) {
@@ -146,12 +140,12 @@ impl Former {
     }
 }
 
-/// The ports of the configuration; of one that cannot be read, none.
+/// The ports of the configuration; none if it cannot be read.
 fn configured() -> Vec<PortName> {
     Config::load(Path::new("/")).map(|loaded| loaded.config.ports.into_keys().collect()).unwrap_or_default()
 }
 
-/// The last lines of what comes in pieces.
+/// Keeps the last lines of chunks.
 struct Last {
     most: usize,
     bytes: usize,
@@ -182,13 +176,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_lines_are_kept_however_they_come() {
+    fn the_last_lines_are_kept_for_any_chunk_size() {
         let text = b"one\ntwo\nthree\nfour";
         for size in [1, 5, text.len()] {
             for (most, wanted) in [(0, ""), (1, "four"), (2, "three\nfour"), (9, "one\ntwo\nthree\nfour")] {
                 let mut last = Last::new(most);
                 text.chunks(size).for_each(|piece| last.take(piece));
-                // (Of no lines, what has no end yet is none as well.)
+                // (An unfinished line counts as a line.)
                 assert_eq!(
                     last.lines.iter().flatten().copied().collect::<Vec<_>>(),
                     wanted.as_bytes(),

@@ -1,9 +1,9 @@
-//! What operators of other systems type out of habit, as the commands of this one, or as the sentence that leads to them. Pure.
+//! Commands of other systems, translated into commands of this one or answered with a hint. Pure.
 //!
-//! The words are those of Cisco IOS, Junos, conserver's `console`, ser2net's telnet administration, systemctl, terminal programs and
-//! shells. `words` has those whose beginning is enough.
+//! The words are from Cisco IOS, Junos, conserver's `console`, ser2net's telnet administration, systemctl, terminal programs and
+//! shells. `words` has the aliases that can be abbreviated.
 
-/// Commands by other words, which are typed whole.
+/// Aliases that cannot be abbreviated.
 pub(super) const EXACT: &[(&str, &str)] = &[
     (":q", "exit"),
     ("baudrate", "baud"),
@@ -36,82 +36,76 @@ pub(super) const EXACT: &[(&str, &str)] = &[
     ("whoami", "who"),
 ];
 
-const NO_MODE: &str = "there is no configuration mode: every command works here";
-const NO_MODE_TO_LEAVE: &str =
-    "there is no mode to leave: every command works here, and `exit` leaves the prompt";
-const NO_SHELL: &str = "this is the command line of the consoles, not a shell: `help` lists what there is";
-const JOURNAL: &str =
-    "`log PORT` shows what a console said; `journalctl -u console@PORT`, in a shell, what its service said";
-const MACHINE: &str = "this command line does not restart the machine, which `systemctl reboot` does in a shell; `reload PORT` applies \
-                       what was changed";
+const NO_MODE: &str = "there is no configuration mode: all commands work here";
+const NO_MODE_TO_LEAVE: &str = "there are no modes: all commands work here, and `exit` leaves the prompt";
+const NO_SHELL: &str = "this is the CLI of the console server, not a shell: `help` lists the commands";
+const JOURNAL: &str = "`log PORT` shows the output of a console; `journalctl -u console@PORT`, in a shell, the messages of its service";
+const MACHINE: &str = "the console server does not restart the machine: use `systemctl reboot` in a shell; `reload PORT` applies changes";
 
-/// What there is no command for, and what does it here.
+/// Words that are not commands, each with a hint.
 pub(super) const HINTS: &[(&str, &str)] = &[
-    ("abort", "`revert` takes back every change that is not committed, and a commit on trial"),
+    ("abort", "`revert` discards uncommitted changes, or rolls back a `commit confirm`"),
     ("back", NO_MODE_TO_LEAVE),
-    ("cancel", "`revert` takes back every change that is not committed, and a commit on trial"),
-    ("clear", "`disconnect PORT USER` ends sessions; Ctrl-L clears the screen of the prompt"),
-    ("cls", "Ctrl-L clears the screen of the prompt"),
+    ("cancel", "`revert` discards uncommitted changes, or rolls back a `commit confirm`"),
+    ("clear", "`disconnect PORT USER` disconnects sessions; Ctrl-L clears the screen"),
+    ("cls", "Ctrl-L clears the screen"),
     ("config", NO_MODE),
     ("configure", NO_MODE),
     ("conf", NO_MODE),
-    ("daemon-reload", "`reload` applies what was changed, also by hand in the file"),
+    ("daemon-reload", "`reload` applies changes, including edits of the file"),
     ("date", NO_SHELL),
-    ("debug", "`doctor PORT` says why a port does not work"),
-    ("devices", "`list --unconfigured` shows the adapters that no port has, `list` the ports"),
+    ("debug", "`doctor PORT` diagnoses why a port does not work"),
+    ("devices", "`list --unconfigured` lists adapters without a port, `list` the ports"),
     (
         "discover",
-        "`list --unconfigured` shows the adapters that no port has; `learn NAME` waits for the next one",
+        "`list --unconfigured` lists adapters without a port; `learn NAME` waits for one to be plugged in",
     ),
     ("edit", NO_MODE),
     ("end", NO_MODE_TO_LEAVE),
-    ("flow", "`rtscts PORT on` or `xonxoff PORT on`"),
-    ("flowcontrol", "`rtscts PORT on` or `xonxoff PORT on`"),
-    ("force", "`connect --force PORT` takes over from the user who writes there"),
+    ("flow", "use `rtscts PORT on` or `xonxoff PORT on`"),
+    ("flowcontrol", "use `rtscts PORT on` or `xonxoff PORT on`"),
+    ("force", "`connect --force PORT` takes over write access"),
     ("halt", MACHINE),
-    ("history", "the arrow keys and Ctrl-R find earlier lines"),
+    ("history", "use the arrow keys or Ctrl-R to find earlier lines"),
     ("hostname", NO_SHELL),
     ("journal", JOURNAL),
     ("journalctl", JOURNAL),
-    ("kill", "`disconnect PORT USER` ends sessions, `stop PORT` closes a port"),
+    ("kill", "`disconnect PORT USER` disconnects sessions, `stop PORT` closes a port"),
     (
         "load",
-        "`import FILE` reads the configuration of another console server; `check FILE` judges a file of this one",
+        "`import FILE` imports the configuration of another console server; `check FILE` checks one of this program",
     ),
     ("mask", "`disable PORT` keeps a port closed"),
-    (
-        "no",
-        "`unset PORT KEY` takes a key out, `remove PORT` a port, `disable PORT` closes one, `enable PORT` opens it",
-    ),
-    ("ping", "there is none here: `doctor` looks for what is wrong with the ports of this machine"),
+    ("no", "`unset PORT KEY` removes a key, `remove PORT` a port; `disable PORT` keeps a port closed"),
+    ("ping", "not available here: `doctor` diagnoses the ports of this machine"),
     ("poweroff", MACHINE),
     ("reboot", MACHINE),
     ("request", NO_SHELL),
     (
         "restart",
-        "`reload PORT` applies what was changed and keeps sessions; `stop PORT`, then `start PORT`, opens it again",
+        "`reload PORT` applies changes and keeps sessions; `stop PORT` and `start PORT` close and open it",
     ),
     ("run", NO_MODE),
     (
         "scan",
-        "`list --unconfigured` shows the adapters that no port has; `learn NAME` waits for the next one",
+        "`list --unconfigured` lists adapters without a port; `learn NAME` waits for one to be plugged in",
     ),
-    ("setportconfig", "`set PORT KEY=VALUE`: baud, bytesize, parity, stopbits, rtscts and others"),
-    ("setportcontrol", "`set PORT dtr on`, `set PORT rts off`"),
-    ("setportenable", "`enable PORT` and `disable PORT`"),
+    ("setportconfig", "use `set PORT KEY=VALUE`: baud, bytesize, parity, stopbits, rtscts and others"),
+    ("setportcontrol", "use `set PORT dtr on` or `set PORT rts off`"),
+    ("setportenable", "use `enable PORT` or `disable PORT`"),
     ("shutdown", "`stop PORT` closes a port, `disable PORT` keeps it closed"),
-    ("systemctl", "`start`, `stop`, `reload` and `status` are commands here, without systemctl"),
-    ("terminal", "there is nothing to set: the size of the terminal is known, and output is not paged"),
-    ("test", "`doctor PORT` says why a port does not work, `check FILE` what is wrong with a file"),
+    ("systemctl", "use `start`, `stop`, `reload` and `status` without systemctl"),
+    ("terminal", "there is nothing to set: the terminal size is detected, and output is not paged"),
+    ("test", "`doctor PORT` diagnoses a port, `check FILE` checks a configuration file"),
     ("top", NO_MODE_TO_LEAVE),
-    ("traceroute", "there is none here: `doctor` looks for what is wrong with the ports of this machine"),
-    ("undo", "`unset PORT KEY` takes a key out; `revert` takes back every change that is not committed"),
-    ("unmask", "`enable PORT` opens a port, now and after each boot"),
+    ("traceroute", "not available here: `doctor` diagnoses the ports of this machine"),
+    ("undo", "`unset PORT KEY` removes a key; `revert` discards uncommitted changes"),
+    ("unmask", "`enable PORT` opens a port now and after each boot"),
     ("up", NO_MODE_TO_LEAVE),
     ("uptime", NO_SHELL),
 ];
 
-/// `show WORD`, as network devices have it.
+/// `show WORD` of network devices.
 const SHOWN: &[(&[&str], &str)] = &[
     (&["version", "ver"], "version"),
     (&["ports", "lines", "line", "ip", "inventory"], "list"),
@@ -123,21 +117,21 @@ const SHOWN: &[(&[&str], &str)] = &[
     (&["doctor", "tech-support", "alarms", "errors"], "doctor"),
 ];
 
-/// Cisco IOS: all of them, or the state and the counters of one.
+/// Cisco IOS: lists all interfaces, or state and counters of one.
 const INTERFACES: [&str; 4] = ["interfaces", "interface", "ints", "int"];
-/// What stands behind them there, without being one of them.
+/// Words that follow `show interfaces` and are not interfaces.
 const ABOUT_INTERFACES: [&str; 6] = ["status", "brief", "terse", "description", "descriptions", "summary"];
 
-/// What is in force, as a whole.
+/// The whole running configuration.
 const RUNNING: [&str; 6] = ["configuration", "config", "conf", "running-config", "running", "run"];
 const STARTUP: [&str; 3] = ["startup-config", "startup", "start"];
 
-/// A line whose first word means nothing here by itself: `do show version`, `systemctl start PORT`, `copy run start`.
+/// Removes a prefix that has no meaning here: `do show version`, `systemctl start PORT`; translates `copy run start`.
 pub(super) fn unwrapped(mut words: Vec<String>) -> Vec<String> {
     loop {
         let typed: Vec<&str> = words.iter().map(String::as_str).collect();
         match typed.as_slice() {
-            // (Of `run` and `systemctl` alone, a hint.)
+            // (`run` and `systemctl` alone get a hint.)
             ["do" | "run" | "sudo" | "consolectl", _, ..] => drop(words.remove(0)),
             ["systemctl", ..] if typed.len() > 1 => {
                 words.remove(0);
@@ -156,7 +150,7 @@ pub(super) fn unwrapped(mut words: Vec<String>) -> Vec<String> {
     }
 }
 
-/// What the words behind a command of ours mean in other systems: other words, or a sentence; `None` if nothing.
+/// Translates the arguments of a command from other systems: other words, or a hint; `None` if there is nothing to translate.
 pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<String>, String>> {
     let line = |words: &[&str]| Some(Ok(words.iter().map(|word| (*word).to_owned()).collect()));
     let hint = |words: &str| Some(Err(words.to_owned()));
@@ -174,7 +168,7 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
             line(&[&["show"], ports].concat())
         }
         ("show", [what]) if STARTUP.contains(what) => hint(
-            "what is committed is the file /etc/consoleserver/config.toml; `diff` shows what is not committed, `show PORT` both",
+            "the committed configuration is /etc/consoleserver/config.toml; `diff` shows uncommitted changes, `show PORT` both",
         ),
         ("show", [what, others @ ..]) if INTERFACES.contains(what) => {
             let ports: Vec<&str> =
@@ -193,28 +187,28 @@ pub(super) fn translated(command: &str, rest: &[&str]) -> Option<Result<Vec<Stri
         // Junos.
         ("commit", ["and-quit"]) => line(&["commit"]),
         ("commit", ["check"]) => {
-            hint("each change is checked when it is made: `diff` shows what `commit` would write")
+            hint("each change is checked immediately; `diff` shows what `commit` would write")
         }
-        ("commit", ["comment", ..]) => hint("a commit has no comment here: `commit`"),
-        // Ten minutes are Junos' own.
+        ("commit", ["comment", ..]) => hint("a commit has no comment: use `commit`"),
+        // Junos' default is ten minutes.
         ("commit", ["confirmed"]) => line(&["commit", "confirm", "10"]),
         ("commit", [what, minutes @ ..]) if what.len() >= 4 && "confirmed".starts_with(what) => {
             line(&[&["commit", "confirm"], minutes].concat())
         }
         ("revert", ["0"]) => line(&["revert"]),
-        ("revert", [_]) => hint(
-            "earlier configurations are not kept: `revert` takes back what is not committed, and a commit on trial",
+        ("revert", [number]) if !number.starts_with('-') => hint(
+            "earlier configurations are not kept: `revert` discards uncommitted changes, or rolls back a `commit confirm`",
         ),
         // `screen /dev/ttyUSB0 115200`, `tio -b 115200 /dev/ttyUSB0`
         ("connect", [port, rate]) if rate.parse::<u32>().is_ok() => hint(&format!(
-            "the line rate is a setting of the port: `baud {port} {rate}`, then `connect {port}`"
+            "the line rate is a setting of the port: use `baud {port} {rate}`, then `connect {port}`"
         )),
         ("connect", ["-b", rate, port]) if rate.parse::<u32>().is_ok() => hint(&format!(
-            "the line rate is a setting of the port: `baud {port} {rate}`, then `connect {port}`"
+            "the line rate is a setting of the port: use `baud {port} {rate}`, then `connect {port}`"
         )),
         // cu(1)
         ("connect", ["-l", port]) => line(&["connect", port]),
-        ("log", ["-f"]) => hint("expected a port: log PORT -f; `watch` follows several, without their logs"),
+        ("log", ["-f"]) => hint("expected a port: log PORT -f; to follow several ports, use `watch`"),
         _ => None,
     }
 }

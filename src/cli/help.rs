@@ -1,51 +1,28 @@
-//! `help`: the commands in groups with their arguments, and one with its options and examples.
+//! `help`: a summary of the commands in groups, and the help of one command with its examples.
 
-use clap::{Arg, Command};
+use clap::{Arg, Command, CommandFactory};
 
 use super::table::{width, wrapped};
-use super::tree::tree;
+use super::tree::Line;
 
-/// Where what a command does begins.
+/// The column of the descriptions.
 const COLUMN: usize = 28;
 
-/// The commands as they are looked for.
-pub const GROUPS: &[(&str, &[&str])] = &[
-    ("Look", &["list", "status", "who", "show", "diff", "log", "grep", "doctor", "check"]),
+/// The commands, grouped by task.
+pub const GROUPS: &[(&str, &str)] = &[
+    ("Show", "list status who show diff log grep doctor check"),
+    ("Use a console", "connect watch send expect break power autobaud transfer disconnect ssh-config"),
+    ("Manage ports", "create copy rename learn remove import start stop"),
     (
-        "Use a console",
-        &["connect", "watch", "send", "expect", "break", "autobaud", "disconnect", "ssh-config"],
+        "Configure a port",
+        "enable device describe baud bytesize parity stopbits rtscts xonxoff outputdelay \
+         outputlinedelay imap omap sshport timeout logfile logtype set unset",
     ),
-    ("Make ports", &["create", "copy", "rename", "learn", "remove", "import", "start", "stop"]),
-    (
-        "Set a port",
-        &[
-            "enable",
-            "device",
-            "describe",
-            "baud",
-            "bytesize",
-            "parity",
-            "stopbits",
-            "rtscts",
-            "xonxoff",
-            "outputdelay",
-            "outputlinedelay",
-            "imap",
-            "omap",
-            "sshport",
-            "timeout",
-            "logfile",
-            "logtype",
-            "set",
-            "unset",
-        ],
-    ),
-    ("Set the server", &["cliport", "listen", "access", "portmonitor"]),
-    ("Apply", &["reload", "commit", "confirm", "revert"]),
-    ("Other", &["help", "version", "exit"]),
+    ("Configure the server", "cliport listen access portmonitor"),
+    ("Apply changes", "reload commit confirm revert"),
+    ("Other", "help version exit"),
 ];
 
-/// How commands are typed.
 const EXAMPLES: &[(&str, &[&str])] = &[
     ("list", &["list", "list 'rack1-*'", "list --unconfigured", "list --json"]),
     ("status", &["status", "status ttyUSB0", "status p[01-12]"]),
@@ -60,7 +37,12 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("send", &["send ttyUSB0 '\\r'", "send ttyUSB0 'show clock\\r' --expect '[>#] ?$'"]),
     ("expect", &["expect ttyUSB0 'login:' --timeout 120"]),
     ("break", &["break ttyUSB0", "break ttyUSB0 250", "break ttyUSB0,ttyUSB1"]),
+    ("power", &["power core-1 status", "power core-1 cycle", "power core-1,core-2 off --yes"]),
     ("autobaud", &["autobaud ttyUSB0 --set"]),
+    (
+        "transfer",
+        &["transfer ttyUSB0 send --protocol ymodem image.bin", "transfer ttyUSB0 receive config.txt"],
+    ),
     ("disconnect", &["disconnect ttyUSB0 bob"]),
     ("diff", &["diff", "diff p[01-48]", "diff --full"]),
     (
@@ -110,11 +92,27 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("help", &["help", "help baud", "baud ?"]),
 ];
 
-/// How several ports are written.
-const PORTS: &str = "PORT is a name, a range p[01-48] or rack-[a-c], a list a,b, a pattern 'rack1-*' or a group @core. All of them exist, or \
-                     nothing is done. A shell takes a pattern with * or ? only in quotes; brackets pass bash as they are, zsh wants quotes.";
+const PORTS: &str = "PORT is a name, a range p[01-48] or rack-[a-c], a list a,b, a pattern 'rack1-*' or a group @core. If one of them does not \
+                     exist, nothing is done. In a shell, quote patterns with * or ?; zsh also needs quotes around brackets.";
 
-/// All commands.
+/// The commands as clap has them, with examples in their help.
+pub(super) fn tree() -> Command {
+    with_examples(Line::command())
+}
+
+pub(super) fn with_examples(tree: Command) -> Command {
+    tree.mut_subcommands(|command| match examples(command.get_name()) {
+        Some(examples) => command.after_help(examples),
+        None => command,
+    })
+}
+
+/// The text of `help`.
+pub(super) fn explain(command: Option<&str>) -> String {
+    command.and_then(one).unwrap_or_else(all)
+}
+
+/// The summary of all commands.
 pub fn all() -> String {
     all_within(width())
 }
@@ -124,7 +122,7 @@ fn all_within(width: usize) -> String {
     let mut text = String::new();
     for (title, names) in GROUPS {
         text.push_str(&format!("{title}:\n"));
-        for name in *names {
+        for name in names.split(' ') {
             let Some(command) = tree.find_subcommand(name) else { continue };
             let usage = usage(command);
             let mut lines = wrapped(&brief(command), width.saturating_sub(COLUMN)).into_iter();
@@ -140,24 +138,24 @@ fn all_within(width: usize) -> String {
         }
         text.push('\n');
     }
-    let more = "`help COMMAND` or `COMMAND ?` shows its options and examples. The beginning of a command is enough if it is the only one. \
-                Tab completes commands, ports and values.";
+    let more = "`help COMMAND` or `COMMAND ?` shows options and examples. Commands can be abbreviated as long as they are unique. Tab completes \
+                commands, ports and values.";
     text.push_str(&wrapped(more, width).join("\n"));
     text.push_str("\n\n");
     text.push_str(&wrapped(PORTS, width).join("\n"));
     text
 }
 
-/// One command; `None` if there is no such.
+/// The help of one command; `None` for an unknown one.
 pub fn one(name: &str) -> Option<String> {
     let mut tree = tree();
     tree.build();
     let command = tree.find_subcommand_mut(name)?;
-    // (The tree of the prompt has no name, and a space behind it.)
+    // (The tree of the prompt has an empty name, followed by a space.)
     Some(command.render_help().to_string().replace("Usage:  ", "Usage: "))
 }
 
-/// Examples for the end of a command's help.
+/// Examples that follow the help of a command.
 pub fn examples(name: &str) -> Option<String> {
     let (_, lines) = EXAMPLES.iter().find(|(command, _)| *command == name)?;
     Some(format!("Examples:\n  {}", lines.join("\n  ")))
@@ -167,7 +165,7 @@ pub fn examples(name: &str) -> Option<String> {
 fn usage(command: &Command) -> String {
     let mut words = vec![command.get_name().to_owned()];
     words.extend(command.get_positionals().map(argument));
-    // Those of `commit`.
+    // `commit` has subcommands.
     words.extend(command.get_subcommands().filter(|inner| inner.get_name() != "help").map(|inner| {
         let inner: Vec<_> = std::iter::once(inner.get_name().to_owned())
             .chain(inner.get_positionals().map(argument))
@@ -186,7 +184,7 @@ fn argument(arg: &Arg) -> String {
     if arg.is_required_set() { format!("{name}{many}") } else { format!("[{name}{many}]") }
 }
 
-/// The first part of what a command says of itself.
+/// The first part of a command's description.
 fn brief(command: &Command) -> String {
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
     let end = [": ", "; ", " ("].iter().filter_map(|mark| about.find(mark)).min().unwrap_or(about.len());
@@ -197,12 +195,13 @@ fn brief(command: &Command) -> String {
 mod tests {
     use std::ffi::OsString;
 
-    use super::super::tree::{Arguments, NoCommand, arguments, line, names};
+    use super::super::parse::{NoCommand, arguments, line};
+    use super::super::tree::{Arguments, names};
     use super::*;
 
     #[test]
-    fn each_command_is_in_one_group_with_its_arguments_and_fits_80_columns() {
-        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| *names).copied().collect();
+    fn the_summary_has_each_command_once_and_fits_80_columns() {
+        let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.split(' ')).collect();
         grouped.sort_unstable();
         let mut all: Vec<&str> = names().into_iter().filter(|name| *name != "completions").collect();
         all.sort_unstable();
@@ -222,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_are_commands() {
+    fn examples_are_valid_commands() {
         for (name, lines) in EXAMPLES {
             for example in *lines {
                 match line(example) {
@@ -235,12 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn help_of_a_command_is_also_its_option() {
+    fn the_help_command_the_option_and_a_question_mark_print_the_same_help() {
         for words in [&["baud", "--help"][..], &["help", "baud"], &["ba", "?"]] {
             let text = match arguments(["consolectl"].iter().chain(words).map(OsString::from).collect()) {
                 Err(NoCommand::Help(text)) => text,
                 Ok(Arguments { command: Some(super::super::tree::Command::Help { command }), .. }) => {
-                    super::super::tree::explain(command.as_deref())
+                    explain(command.as_deref())
                 }
                 other => panic!("{words:?}: {other:?}"),
             };

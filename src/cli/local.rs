@@ -1,4 +1,4 @@
-//! What goes by the ports' own sockets, without the administration service: their state, and who is there.
+//! Status of the ports over their own sockets, without console-admin.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -16,34 +16,28 @@ use crate::config::Instances;
 use crate::port::PortName;
 use crate::session::plain;
 
-/// Where the logs are, a directory a port.
+/// One directory per port.
 pub const LOG_DIRECTORY: &str = "/var/log/consoleserver";
-/// For the disk to name them.
+/// For the disk to list them.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
-/// For systemd to answer. Where it does not, the control groups tell.
+/// For systemctl. If it does not answer, the control groups are read.
 const SYSTEMCTL_TIMEOUT: Duration = Duration::from_millis(500);
-/// Those of the ports.
 const CONTROL_GROUPS: &str = "/sys/fs/cgroup/system.slice/system-console.slice";
-/// Ports that are asked at once.
+/// Ports that are queried concurrently.
 const AT_ONCE: usize = 64;
 
-/// Why the ports cannot be looked at.
+/// Why the ports cannot be listed or queried.
 #[derive(Debug, Error)]
 pub enum LocalError {
-    /// No sockets at all.
-    #[error(
-        "no ports are served here ({1}): `systemctl status consoleserver.target` says whether they are started"
-    )]
+    #[error("no ports are served ({1}): see `systemctl status consoleserver.target`")]
     NoPorts(PathBuf, io::Error),
-    /// Which ports run cannot be told.
-    #[error("systemctl does not say which ports run: {0}")]
+    #[error("cannot list running ports: systemctl: {0}")]
     Systemctl(String),
-    /// It was asked, and failed: its own words.
-    #[error("systemctl does not say which ports run: {1} ({0})")]
+    #[error("cannot list running ports: systemctl: {1} ({0})")]
     SystemctlFailed(ExitStatus, String),
 }
 
-/// How the ports do. Only those that run are asked: a look must not start the others.
+/// The status of the ports. Only running ports are queried: a query must not activate idle ports.
 pub fn status(runtime_dir: &Path) -> Result<Vec<PortStatus>, LocalError> {
     let ports = served(runtime_dir)?;
     let running = running(runtime_dir)?;
@@ -52,17 +46,17 @@ pub fn status(runtime_dir: &Path) -> Result<Vec<PortStatus>, LocalError> {
             return PortStatus::blank(port.clone(), "not running".to_owned());
         }
         match client::status(runtime_dir, port) {
-            Ok(status) => told(port.clone(), status),
+            Ok(status) => port_status(port.clone(), status),
             Err(error) => PortStatus::blank(port.clone(), error.to_string()),
         }
     };
     let mut all = Vec::with_capacity(ports.len());
     for some in ports.chunks(AT_ONCE) {
-        // One that hangs must not hold up the others.
+        // A port that hangs must not delay the others.
         let asked: Vec<PortStatus> = std::thread::scope(|scope| {
             let asked: Vec<_> = some.iter().map(|port| (port, scope.spawn(|| status(port)))).collect();
             let end = |(port, asked): (&PortName, std::thread::ScopedJoinHandle<'_, PortStatus>)| {
-                asked.join().unwrap_or_else(|_| PortStatus::blank(port.clone(), "cannot be asked".to_owned()))
+                asked.join().unwrap_or_else(|_| PortStatus::blank(port.clone(), "no status".to_owned()))
             };
             asked.into_iter().map(end).collect()
         });
@@ -71,7 +65,7 @@ pub fn status(runtime_dir: &Path) -> Result<Vec<PortStatus>, LocalError> {
     Ok(all)
 }
 
-/// The ports that `consoleserver` has marked as running, or else those that systemd runs.
+/// The ports that `consoleserver` marks as running, or else those that systemd runs.
 pub(super) fn running(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     let marks = marks(runtime_dir);
     if marks.exists() {
@@ -91,7 +85,7 @@ pub(super) fn running(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     with_processes().map(|units| named(runtime_dir, units)).ok_or(why)
 }
 
-/// The ports that have processes, by their control groups: neither systemd nor its bus is asked.
+/// The ports with a control group, which is read without systemd or its bus.
 fn with_processes() -> Option<Vec<PortName>> {
     let groups = std::fs::read_dir(CONTROL_GROUPS).ok()?;
     Some(groups.flatten().filter_map(|group| instance(group.file_name().to_str()?)).collect())
@@ -101,32 +95,32 @@ fn instance(unit: &str) -> Option<PortName> {
     unit.strip_prefix("console@")?.strip_suffix(".service")?.parse().ok()
 }
 
-/// The ports that a log may be there of, whether they run or not.
+/// The ports that may have a log, running or not.
 pub fn logged(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     let mut ports = served(runtime_dir)?;
     // The foreground program has its logs elsewhere, and all its ports run.
     if !marks(runtime_dir).exists()
-        // What cannot be seen may be there.
+        // If the directory cannot be read, any port may have a log.
         && let Ok(logged) = bounded::names_in(Path::new(LOG_DIRECTORY), DISK_TIMEOUT)
     {
-        // Of one that never ran there is no log, and it need not be started to say so.
+        // A port that never ran has no log, and need not be started to find that out.
         let logged: BTreeSet<String> = logged.into_iter().collect();
         ports.retain(|port| logged.contains(port.as_str()));
     }
     Ok(ports)
 }
 
-/// Where the foreground program says which ports run.
+/// The directory in which the foreground program marks running ports.
 pub fn marks(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("running")
 }
 
-/// The ports that are served, in order.
+/// The ports that have a socket, in order.
 pub(super) fn served(runtime_dir: &Path) -> Result<Vec<PortName>, LocalError> {
     Ok(named(runtime_dir, ports_in(&runtime_dir.join("attach"))?))
 }
 
-/// The ports whose units have these names, in order.
+/// The ports of these unit names, in order.
 fn named(runtime_dir: &Path, units: Vec<PortName>) -> Vec<PortName> {
     let instances = Instances::of_runtime(runtime_dir);
     let mut ports: Vec<_> = units.iter().map(|unit| instances.port(unit).clone()).collect();
@@ -134,7 +128,7 @@ fn named(runtime_dir: &Path, units: Vec<PortName>) -> Vec<PortName> {
     ports
 }
 
-/// The ports that have an entry in a directory, in order.
+/// The port names in a directory, in order.
 fn ports_in(directory: &Path) -> Result<Vec<PortName>, LocalError> {
     let no_ports = |error| LocalError::NoPorts(directory.to_owned(), error);
     let mut ports = Vec::new();
@@ -146,7 +140,7 @@ fn ports_in(directory: &Path) -> Result<Vec<PortName>, LocalError> {
     Ok(ports)
 }
 
-fn told(port: PortName, status: Status) -> PortStatus {
+fn port_status(port: PortName, status: Status) -> PortStatus {
     let Status { mut state, settings, received, sent, log_trouble, stale, log_lost, errors, users } = status;
     if log_lost > 0 {
         state.push_str(&format!("; {log_lost} bytes lost by the log"));
@@ -155,7 +149,7 @@ fn told(port: PortName, status: Status) -> PortStatus {
         state.push_str(&format!("; {trouble}"));
     }
     if stale.is_some() {
-        state.push_str("; the configuration is wrong: consolectl check");
+        state.push_str("; the configuration is invalid: see consolectl check");
     }
     let users = users.into_iter().map(session).collect();
     let errors = errors.map(|LineErrors { framing, parity, overruns, .. }| {

@@ -1,4 +1,4 @@
-//! `list`, `status` and `who`: what was looked up, as a table or as JSON.
+//! Output of `list`, `status` and `who`, as a table or as JSON.
 
 use std::io::{self, Write};
 
@@ -13,11 +13,11 @@ use crate::port::PortName;
 use crate::session::plain;
 use crate::system::clock::{clock, date_and_clock};
 
-/// A configured port.
+/// A row of `list`.
 #[derive(Debug, Serialize)]
 pub struct Listed {
     port: PortName,
-    /// Whether its device is there.
+    /// Whether its device is present.
     plugged: bool,
     /// `9600 8N1`
     settings: String,
@@ -31,7 +31,13 @@ impl Listed {
     /// `monitor` is the directory in which ports without a `device` appear.
     pub fn new(port: PortName, view: &PortView, monitor: &std::path::Path) -> Self {
         let keys = value::port(view.effective());
-        let device = keys.device.unwrap_or_else(|| monitor.join(port.as_str()));
+        let device = keys.device.clone().unwrap_or_else(|| monitor.join(port.as_str()));
+        // Whether a far end is there, only the port knows.
+        let plugged = match &keys.source {
+            Some(_) => view.state == "open",
+            None => device.exists(),
+        };
+        let settings = keys.source.as_ref().map_or_else(|| keys.line.to_string(), ToString::to_string);
         let state = match (view.keys.running.is_empty(), view.keys.candidate.is_empty()) {
             (true, true) => "removed, not committed".to_owned(),
             (true, false) => "new, not reloaded".to_owned(),
@@ -40,8 +46,8 @@ impl Listed {
         };
         Self {
             port,
-            plugged: device.exists(),
-            settings: keys.line.to_string(),
+            plugged,
+            settings,
             ssh_port: keys.ssh_port,
             enabled: keys.enabled,
             state,
@@ -56,7 +62,7 @@ impl Listed {
         [port.to_string(), plugged, settings.clone(), ssh_port, self.state().0, description.clone()]
     }
 
-    /// The state in a word or two, and the sentence that stands below the table if there is more to it.
+    /// The state in a word or two, and the sentence below the table if there is one.
     fn state(&self) -> (String, Option<&str>) {
         /// `unplugged since 2026-11-28 12:01`
         const SHORT: usize = 32;
@@ -72,7 +78,7 @@ impl Listed {
     }
 }
 
-/// The state of a port that is closed.
+/// The state of a closed port.
 pub const NOT_RUNNING: &str = "not running";
 
 /// `list`
@@ -106,44 +112,46 @@ pub fn adapters(adapters: &[Adapter], as_json: bool, to: &mut impl Write) -> io:
         }
     }
     match adapters.is_empty() {
-        true => writeln!(to, "each adapter that is plugged in has a port, or none is"),
+        true => writeln!(to, "no unconfigured adapters"),
         false => {
-            writeln!(to, "next: `create NAME`, `device NAME PATH`, `commit`; or `learn NAME` and plug it in")
+            writeln!(
+                to,
+                "next: `create NAME`, `device NAME PATH`, `commit`; or `learn NAME`, then plug it in"
+            )
         }
     }
 }
 
-/// How a port does, and who is there.
+/// A row of `status`.
 #[derive(Debug, Serialize)]
 pub struct PortStatus {
-    /// Which.
     pub port: PortName,
-    /// `9600 8N1`; unknown if it could not be asked.
+    /// `9600 8N1`; `None` if the port did not answer.
     pub settings: Option<String>,
-    /// Bytes ever received from the device.
+    /// Bytes received from the device.
     pub received: Option<u64>,
-    /// Bytes ever sent to it.
+    /// Bytes sent to it.
     pub sent: Option<u64>,
-    /// Line errors; unknown if the driver does not count them.
+    /// Line errors; `None` if the driver does not count them.
     pub errors: Option<u64>,
-    /// Who is attached.
+    /// Attached users.
     pub users: Vec<Session>,
     /// `open`, or a sentence.
     pub state: String,
 }
 
 impl PortStatus {
-    /// One that tells nothing but its state.
+    /// A port of which only the state is known.
     pub fn blank(port: PortName, state: String) -> Self {
         Self { port, settings: None, received: None, sent: None, errors: None, users: Vec::new(), state }
     }
 
-    /// Whether the port runs and has not answered, or not the caller.
+    /// Whether the port runs and did not answer the caller.
     pub fn is_unknown(&self) -> bool {
         self.settings.is_none() && self.state != NOT_RUNNING
     }
 
-    /// As the service tells it.
+    /// The status that console-admin reports.
     pub fn new(port: PortName, view: &PortView, users: Vec<Session>) -> Self {
         let settings = Some(value::port(view.effective()).line.to_string());
         let state = view.state.clone();
@@ -174,15 +182,15 @@ impl PortStatus {
 }
 
 fn user(Session { user, from, since, writes }: &Session) -> String {
-    format!("{user} ({from}, {} since {})", role(*writes), moment(since, clock))
+    format!("{user} ({from}, {} since {})", role(*writes), formatted_time(since, clock))
 }
 
 fn role(writes: bool) -> &'static str {
     if writes { "writing" } else { "watching" }
 }
 
-/// A moment that came as RFC 3339; anything else as it came.
-pub(super) fn moment(since: &str, show: fn(jiff::Timestamp) -> String) -> String {
+/// A timestamp in RFC 3339, formatted; anything else unchanged.
+pub(super) fn formatted_time(since: &str, show: fn(jiff::Timestamp) -> String) -> String {
     since.parse().map_or_else(|_| since.to_owned(), show)
 }
 
@@ -213,7 +221,7 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
         return json(&all, to);
     }
     let row = |AtPort { port, session }: &AtPort<'_>| {
-        let since = moment(&session.since, date_and_clock);
+        let since = formatted_time(&session.since, date_and_clock);
         [port.to_string(), session.user.clone(), session.from.clone(), since, role(session.writes).to_owned()]
     };
     let heading = ["PORT", "USER", "FROM", "SINCE", "ROLE"].map(str::to_owned);
@@ -221,7 +229,7 @@ pub fn who(ports: &[PortStatus], as_json: bool, to: &mut impl Write) -> io::Resu
     fitted(&rows, width_of_rows(), to)
 }
 
-/// One line of JSON.
+/// Prints one line of JSON.
 pub fn json(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
     serde_json::to_writer(&mut *to, value)?;
     writeln!(to)
@@ -229,7 +237,7 @@ pub fn json(value: &impl Serialize, to: &mut impl Write) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::diff;
+    use super::super::commands::diff;
     use super::*;
     use crate::admin::bus::Change;
 
@@ -239,20 +247,20 @@ mod tests {
         PortStatus { users, ..PortStatus::blank("demo".parse().unwrap(), "open; two\nlines".to_owned()) }
     }
 
-    fn said(say: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
+    fn printed(say: impl Fn(&mut Vec<u8>) -> io::Result<()>) -> String {
         let mut out = Vec::new();
         say(&mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn a_name_with_an_escape_sequence_is_harmless_in_every_table() {
+    fn control_characters_are_replaced_in_every_table() {
         let ports = [at_port("a\x1b[2Jb\n")];
-        let table = said(|out| status(&ports, false, out));
+        let table = printed(|out| status(&ports, false, out));
         assert!(table.contains("a?[2Jb? (local, writing since "), "{table:?}");
         assert!(table.ends_with("open; two?lines\n"), "{table:?}");
         assert_eq!(table.lines().count(), 2);
-        let table = said(|out| who(&ports, false, out));
+        let table = printed(|out| who(&ports, false, out));
         assert!(table.contains("demo  a?[2Jb?  local  "), "{table:?}");
         let change = Change {
             key: "ports.demo.description".to_owned(),
@@ -261,12 +269,12 @@ mod tests {
             who: "eve\x1b".to_owned(),
             when: "later\r".to_owned(),
         };
-        let table = said(|out| diff::table(&diff::each(std::slice::from_ref(&change), |_| None), out));
+        let table = printed(|out| diff::table(&diff::each(std::slice::from_ref(&change), |_| None), out));
         assert!(table.contains("ports.demo.description  -          \"?]0;x?\"  eve?  later?\n"), "{table:?}");
     }
 
     #[test]
-    fn a_list_fits_80_columns_and_has_reasons_below() {
+    fn list_fits_80_columns_and_prints_reasons_below() {
         let listed = |name: &str, state: &str, description: &str| Listed {
             port: name.parse().unwrap(),
             plugged: true,
@@ -282,26 +290,26 @@ mod tests {
             listed("edge", held, &"label ".repeat(13)),
             listed(&"p".repeat(32), "open; cannot write the log: No space left on device", ""),
         ];
-        let table = said(|out| list(&ports, false, out));
+        let table = printed(|out| list(&ports, false, out));
         assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
         let flat = table.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(flat.contains(&format!("* edge: {held} ")), "{table}");
         assert!(flat.ends_with("pppp: cannot write the log: No space left on device"), "{table}");
         assert!(table.contains("error *") && table.contains("open *"), "{table}");
-        let quiet = said(|out| list(&ports[..1], false, out));
+        let quiet = printed(|out| list(&ports[..1], false, out));
         assert_eq!(quiet.lines().count(), 2, "{quiet}");
     }
 
     #[test]
-    fn json_is_one_line_that_reads_back() {
+    fn json_is_one_line_and_parses() {
         let ports = [at_port("a\x1bb")];
-        let line = said(|out| who(&ports, true, out));
+        let line = printed(|out| who(&ports, true, out));
         assert_eq!(line.lines().count(), 1);
         let back: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(back[0]["port"], "demo");
         assert_eq!(back[0]["user"], "a\x1bb");
         assert_eq!(back[0]["writes"], true);
-        let line = said(|out| status(&ports, true, out));
+        let line = printed(|out| status(&ports, true, out));
         let back: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert!(back[0]["received"].is_null());
         assert_eq!(back[0]["users"][0]["from"], "local");

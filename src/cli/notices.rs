@@ -1,6 +1,6 @@
-//! What others change, told at the prompt as it happens. A thread of its own listens on the bus, as the prompt waits for keys; rustyline
-//! prints what it says above the prompt and the half-typed line, and draws these again. While a command runs, a console above all, nothing is
-//! printed: that comes with the next prompt.
+//! Notices of other users' changes, printed at the prompt as they happen. A separate thread subscribes to D-Bus signals while the prompt
+//! reads keys; rustyline prints a notice above the prompt and redraws the edited line. Notices that arrive while a command runs, such as
+//! `connect`, are printed before the next prompt.
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -17,37 +17,37 @@ use crate::admin::bus::Changed;
 use crate::session::plain;
 use crate::system::clock::{clock, reached};
 
-/// Lines kept while a command runs.
+/// Notices kept while a command runs.
 const MAX_KEPT: usize = 50;
-/// Lines of changes that are printed in one [`BURST_WINDOW`]: a script may change thousands of keys.
+/// Changes that are printed per [`BURST_WINDOW`]: a script may change thousands of keys.
 const MAX_SHOWN: usize = 10;
 const BURST_WINDOW: Duration = Duration::from_secs(5);
-/// For the bus to take the subscription before the first prompt.
+/// How long the first prompt waits for the subscription.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two attempts to reach a bus that is gone.
+/// Between two attempts to reconnect to the bus.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// Seconds before a commit goes back at which that is told.
+/// Seconds before a rollback at which the remaining time is printed.
 const MARKS: [u64; 6] = [600, 300, 120, 60, 30, 10];
 
-/// What the prompt and the listener share.
+/// The state that the prompt and the listener share.
 #[derive(Debug, Clone, Default)]
 pub struct Notices(Arc<Mutex<Shared>>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Whether the prompt waits for a line.
+    /// Whether the prompt is reading a line.
     editing: bool,
     kept: VecDeque<String>,
-    /// Older lines than those that are kept.
+    /// The number of older notices that were dropped.
     dropped: usize,
-    /// Our name on the bus: our own changes are not told.
+    /// The bus name of this process, whose own changes are not printed.
     own: Option<String>,
-    /// When the commit on trial goes back.
+    /// When the pending `commit confirm` is rolled back.
     deadline: Option<Instant>,
 }
 
 impl Notices {
-    /// Listens from now on.
+    /// Starts the listener.
     pub fn listen(printer: impl ExternalPrinter + Send + 'static) -> std::io::Result<Self> {
         let notices = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -56,15 +56,15 @@ impl Notices {
             notices: notices.clone(),
             printer,
             shown: 0,
-            passed_over: 0,
+            suppressed: 0,
             window: None,
             ready: Some(ready),
         };
-        // It ends with the process.
+        // The thread ends with the process.
         std::thread::Builder::new()
             .name("notices".to_owned())
             .spawn(move || runtime.block_on(listener.run()))?;
-        // What is changed from the first prompt on is told. Without a bus there is a prompt all the same.
+        // Changes after the first prompt are not missed; without a bus the prompt starts after the timeout.
         let _ = is_ready.recv_timeout(CONNECT_TIMEOUT);
         Ok(notices)
     }
@@ -73,12 +73,11 @@ impl Notices {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whose changes are our own.
     pub fn own(&self, name: Option<String>) {
         self.lock().own = name;
     }
 
-    /// The prompt waits for a line from now on, or does not. Returns what was kept.
+    /// The prompt starts or stops reading a line. Returns the notices that were kept.
     pub fn editing(&self, editing: bool) -> Vec<String> {
         let mut shared = self.lock();
         shared.editing = editing;
@@ -86,17 +85,17 @@ impl Notices {
             return Vec::new();
         }
         let dropped = std::mem::take(&mut shared.dropped);
-        let first = (dropped > 0).then(|| format!("{dropped} earlier notices were not kept: see `diff`"));
+        let first = (dropped > 0).then(|| format!("{dropped} earlier notices were dropped: see `diff`"));
         first.into_iter().chain(shared.kept.drain(..)).collect()
     }
 
-    /// Seconds until the commit on trial goes back; `None` if none is.
+    /// Seconds until the pending `commit confirm` is rolled back.
     pub fn left(&self) -> Option<u64> {
         self.lock().deadline.map(|at| at.saturating_duration_since(Instant::now()).as_secs())
     }
 }
 
-/// A terminal on which nothing can be drawn again: what is half typed stays in its line, which the kernel has.
+/// A terminal that rustyline cannot redraw: the edited line stays in the kernel's line buffer.
 pub struct PlainTerminal;
 
 impl ExternalPrinter for PlainTerminal {
@@ -110,20 +109,20 @@ impl ExternalPrinter for PlainTerminal {
 struct Listener<P> {
     notices: Notices,
     printer: P,
-    /// Lines in this window, and those that were not printed.
+    /// Changes printed and suppressed in this window.
     shown: usize,
-    passed_over: usize,
+    suppressed: usize,
     window: Option<Instant>,
-    /// To be told once it listens, or has failed to.
+    /// Signalled once the subscription is made or has failed.
     ready: Option<SyncSender<()>>,
 }
 
 impl<P: ExternalPrinter> Listener<P> {
     async fn run(mut self) {
         loop {
-            // Why there is no bus, or no longer one, the next command says.
+            // The next command reports why there is no bus.
             if let Ok(service) = Service::connect().await {
-                let _ = self.hear(&service).await;
+                let _ = self.receive(&service).await;
             }
             self.is_ready();
             tokio::time::sleep(RETRY_INTERVAL).await;
@@ -132,29 +131,29 @@ impl<P: ExternalPrinter> Listener<P> {
 
     fn is_ready(&mut self) {
         if let Some(ready) = self.ready.take() {
-            // The prompt may not have waited so long.
+            // The prompt may have timed out.
             let _ = ready.try_send(());
         }
     }
 
-    /// Until the bus is gone.
-    async fn hear(&mut self, service: &Service) -> zbus::Result<()> {
+    /// Runs until the connection is lost.
+    async fn receive(&mut self, service: &Service) -> zbus::Result<()> {
         let mut signals = service.manager.receive_changed().await?;
         self.is_ready();
-        self.look(service).await?;
+        self.query_deadline(service).await?;
         loop {
             let mark = self.mark();
             let window = self.window.map(|begun| begun + BURST_WINDOW);
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Some(signal) => self.told(service, &signal).await?,
+                    Some(signal) => self.handle(service, &signal).await?,
                     None => return Ok(()),
                 },
                 () = reached(mark.map(|(at, _)| at)) => {
                     if let Some((_, left)) = mark {
                         let (minutes, seconds) = (left / 60, left % 60);
-                        self.say(format!(
-                            "the last commit is rolled back in {minutes}:{seconds:02}, unless somebody says `confirm`"
+                        self.notify(format!(
+                            "the last commit is rolled back in {minutes}:{seconds:02} unless it is confirmed"
                         ));
                     }
                 }
@@ -163,59 +162,59 @@ impl<P: ExternalPrinter> Listener<P> {
         }
     }
 
-    /// Whether a commit is on trial, and for how long.
-    async fn look(&mut self, service: &Service) -> zbus::Result<()> {
+    /// Queries whether a commit waits for confirmation, and for how long.
+    async fn query_deadline(&mut self, service: &Service) -> zbus::Result<()> {
         let left = service.manager.confirm_within().await?;
         let deadline = (left > 0).then(|| Instant::now() + Duration::from_secs(left.into()));
         self.notices.lock().deadline = deadline;
         Ok(())
     }
 
-    /// The next moment at which the time that is left is told, and how much it is then.
+    /// The next time at which the remaining time is printed, and the seconds that remain then.
     fn mark(&self) -> Option<(Instant, u64)> {
         let deadline = self.notices.lock().deadline?;
-        // One that has just been told is not told again: its moment is over.
+        // Strictly in the future, so that each mark is printed once.
         let marks =
             MARKS.iter().filter_map(|left| Some((deadline.checked_sub(Duration::from_secs(*left))?, *left)));
         marks.filter(|(at, _)| *at > Instant::now()).min()
     }
 
-    async fn told(&mut self, service: &Service, signal: &Changed) -> zbus::Result<()> {
-        let told = signal.args()?;
-        let is_edit = matches!(*told.action(), "set" | "unset" | "create" | "remove" | "reload");
-        let is_own = self.notices.lock().own.as_deref() == Some(told.by().caller.as_str());
+    async fn handle(&mut self, service: &Service, signal: &Changed) -> zbus::Result<()> {
+        let change = signal.args()?;
+        let is_edit = matches!(*change.action(), "set" | "unset" | "create" | "remove" | "reload");
+        let is_own = self.notices.lock().own.as_deref() == Some(change.by().caller.as_str());
         if !is_own {
             if is_edit && self.shown >= MAX_SHOWN {
-                self.passed_over += 1;
+                self.suppressed += 1;
             } else {
                 self.shown += usize::from(is_edit);
-                self.say(plain(told.text()));
+                self.notify(plain(change.text()));
             }
             if is_edit {
                 self.window.get_or_insert_with(Instant::now);
             }
         }
         if !is_edit {
-            self.look(service).await?;
+            self.query_deadline(service).await?;
         }
         Ok(())
     }
 
     fn end_window(&mut self) {
         (self.shown, self.window) = (0, None);
-        match std::mem::take(&mut self.passed_over) {
+        match std::mem::take(&mut self.suppressed) {
             0 => {}
-            count => self.say(format!("and {count} more changes: `diff` shows what is not committed")),
+            count => self.notify(format!("and {count} more changes: see `diff`")),
         }
     }
 
-    fn say(&mut self, text: String) {
+    fn notify(&mut self, text: String) {
         let line = format!("{} {text}\n", clock(jiff::Timestamp::now()));
         let mut shared = self.notices.lock();
         if shared.editing {
-            // Not with the lock: it waits if the prompt has not printed the one before yet.
+            // Without the lock: printing blocks until the prompt has printed the previous notice.
             drop(shared);
-            // One that cannot be printed is one at a terminal that is gone.
+            // Fails only if the terminal is gone.
             let _ = self.printer.print(line);
             return;
         }
@@ -244,19 +243,19 @@ mod tests {
         let paper = Arc::<Mutex<String>>::default();
         let notices = Notices::default();
         let printer = Paper(paper.clone());
-        (Listener { notices, printer, shown: 0, passed_over: 0, window: None, ready: None }, paper)
+        (Listener { notices, printer, shown: 0, suppressed: 0, window: None, ready: None }, paper)
     }
 
     #[test]
-    fn nothing_is_printed_while_a_command_runs_and_what_is_kept_is_bounded() {
+    fn notices_are_kept_while_a_command_runs_up_to_a_limit() {
         let (mut listener, paper) = listener();
         let notices = listener.notices.clone();
         assert_eq!(notices.editing(true), [""; 0]);
-        listener.say("one".to_owned());
+        listener.notify("one".to_owned());
         assert!(paper.lock().unwrap().ends_with(" one\n"));
         notices.editing(false);
         for number in 0..MAX_KEPT + 2 {
-            listener.say(number.to_string());
+            listener.notify(number.to_string());
         }
         assert!(paper.lock().unwrap().ends_with(" one\n"));
         let kept = notices.editing(true);
@@ -266,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_is_left_is_told_at_marks() {
+    fn the_remaining_time_is_printed_at_marks() {
         let (listener, _) = listener();
         let mark = |left: u64| {
             listener.notices.lock().deadline = Some(Instant::now() + Duration::from_secs(left));

@@ -1,8 +1,8 @@
-//! The prompt: lines with history and completion, one command each, until its user leaves.
+//! The prompt: reads commands with history and completion until `exit` or the end of the input.
 
 use std::borrow::Cow;
 use std::fs::DirBuilder;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,22 +15,23 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
-use super::Program;
 use super::client::Pending;
 use super::complete;
 use super::notices::{Notices, PlainTerminal};
-use super::stdout::complain;
-use super::tree::{Command, NoCommand, line};
+use super::parse::{NoCommand, line};
+use super::program::Program;
+use super::stdout::print_error;
+use super::tree::Command;
 use crate::system::persist;
 
-/// Lines of the history that are kept, in memory and in the file.
+/// Lines of the history, in memory and in the file.
 const HISTORY_LINES: usize = 1000;
-/// What the prompt says of a commit that waits, before the time that is left.
-const ON_TRIAL: &str = "confirm within ";
-/// For the names of ports, while somebody waits for a completion; and for what the prompt says.
-const NAMES_TIMEOUT: Duration = Duration::from_secs(5);
+/// Text before the remaining time of a `commit confirm`.
+const CONFIRM_WITHIN: &str = "confirm within ";
+/// For the queries of the prompt and of completion, while the user waits.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads and does commands until `exit` or the end of the input. A command that fails is told, and the next may be given.
+/// Reads and runs commands until `exit` or the end of the input. A failed command is reported, and the prompt continues.
 pub fn run(program: &Program) -> rustyline::Result<()> {
     let config = Config::builder()
         .max_history_size(HISTORY_LINES)?
@@ -42,7 +43,7 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
     let mut editor: Editor<Words<'_>, FileHistory> = Editor::with_config(config)?;
     let notices = match editor.create_external_printer() {
         Ok(printer) => Notices::listen(printer)?,
-        // A terminal that rustyline does not draw on, such as TERM=dumb.
+        // A terminal that rustyline cannot redraw, such as TERM=dumb.
         Err(_) => Notices::listen(PlainTerminal)?,
     };
     editor.set_helper(Some(Words { program, notices: notices.clone() }));
@@ -50,20 +51,20 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
     if usable(&mut history)
         && let Some(path) = &history
     {
-        // One that is not ours to read: an empty history is not worth a word.
+        // Errors are ignored: the history is then empty.
         let _ = editor.load_history(path);
     }
     loop {
         let text = prompt(pending(program));
         notices.own(program.client.bus_name());
         for notice in notices.editing(true) {
-            println!("{notice}");
+            writeln!(io::stdout(), "{notice}")?;
         }
         let read = editor.readline(&text);
         notices.editing(false);
         match read {
             Ok(text) => {
-                // (rustyline reads it again if another prompt has added to it.)
+                // (rustyline re-reads the file if another prompt has appended to it.)
                 if usable(&mut history)
                     && let Some(path) = &history
                 {
@@ -72,15 +73,15 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
                 match line(&text) {
                     Ok(Command::Exit) => break,
                     Ok(command) => {
-                        // Its words were cut once already.
+                        // `line` has split the words successfully.
                         let words = shlex::split(&text).unwrap_or_default();
                         if let Err(error) = program.run(command, &words) {
-                            complain(&error);
+                            print_error(&error);
                         }
                     }
                     Err(NoCommand::Blank) => {}
-                    Err(NoCommand::Help(text)) => println!("{}", text.trim_end()),
-                    Err(NoCommand::Wrong(why)) => complain(&why),
+                    Err(NoCommand::Help(text)) => writeln!(io::stdout(), "{}", text.trim_end())?,
+                    Err(NoCommand::Wrong(why)) => print_error(&why),
                 }
             }
             Err(ReadlineError::Interrupted) => {}
@@ -90,15 +91,17 @@ pub fn run(program: &Program) -> rustyline::Result<()> {
     }
     match pending(program).uncommitted {
         0 => {}
-        1 => eprintln!("1 change is not committed, and lasts until the next boot"),
-        count => eprintln!("{count} changes are not committed, and last until the next boot"),
+        1 => print_error(&"1 change is uncommitted and will be lost at the next boot"),
+        count => {
+            print_error(&format_args!("{count} changes are uncommitted and will be lost at the next boot"))
+        }
     }
     Ok(())
 }
 
-/// What waits; nothing if nobody can be asked, which the next command will say.
+/// Nothing if console-admin does not answer, which the next command reports.
 fn pending(program: &Program) -> Pending {
-    program.within(NAMES_TIMEOUT, program.client.pending()).unwrap_or_default()
+    program.within(QUERY_TIMEOUT, program.client.pending()).unwrap_or_default()
 }
 
 fn prompt(Pending { uncommitted, confirm_within }: Pending) -> String {
@@ -107,7 +110,7 @@ fn prompt(Pending { uncommitted, confirm_within }: Pending) -> String {
         parts.push(format!("{uncommitted} uncommitted"));
     }
     if confirm_within > 0 {
-        parts.push(format!("{ON_TRIAL}{}", minutes(confirm_within.into())));
+        parts.push(format!("{CONFIRM_WITHIN}{}", minutes(confirm_within.into())));
     }
     format!("{}> ", parts.join(", "))
 }
@@ -117,22 +120,21 @@ fn minutes(seconds: u64) -> String {
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
 
-/// The prompt as it is drawn again: with the time that is left by then, in the columns that it had at first. Once nothing is on trial
-/// any more it does not say so.
-fn drawn_again(prompt: &str, left: Option<u64>) -> Option<String> {
-    let (before, time) = prompt.split_once(ON_TRIAL)?;
+/// The prompt with the current remaining time, at its original width. Once no commit waits for confirmation, the text is removed.
+fn redrawn(prompt: &str, left: Option<u64>) -> Option<String> {
+    let (before, time) = prompt.split_once(CONFIRM_WITHIN)?;
     let width = prompt.chars().count();
     Some(match left {
         Some(left) => {
             let columns = time.chars().count().saturating_sub(2);
-            format!("{before}{ON_TRIAL}{:>columns$}> ", minutes(left))
+            format!("{before}{CONFIRM_WITHIN}{:>columns$}> ", minutes(left))
         }
         None => format!("{:>width$}", "> "),
     })
     .filter(|drawn| drawn.chars().count() == width)
 }
 
-/// `$XDG_STATE_HOME/consoleserver/history`, if there can be one.
+/// `$XDG_STATE_HOME/consoleserver/history`; `None` if the directory cannot be created.
 fn history() -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
@@ -141,21 +143,21 @@ fn history() -> Option<PathBuf> {
     Some(directory.join("history"))
 }
 
-/// Whether the file of the history can be read, or is not there yet. One that is neither is named once, and not used any more.
+/// Whether the history file can be read or does not exist yet. Otherwise it is reported once, and no longer used.
 fn usable(history: &mut Option<PathBuf>) -> bool {
     let Some(path) = history else { return false };
     match persist::open(path) {
         Ok(_) => true,
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
         Err(error) => {
-            eprintln!("no history is kept: {}: {error}", path.display());
+            print_error(&format_args!("the history is not saved: {}: {error}", path.display()));
             *history = None;
             false
         }
     }
 }
 
-/// What rustyline asks for while a line is typed.
+/// rustyline's callbacks.
 struct Words<'a> {
     program: &'a Program,
     notices: Notices,
@@ -167,9 +169,9 @@ impl Completer for Words<'_> {
     fn complete(&self, line: &str, at: usize, _: &Context<'_>) -> rustyline::Result<(usize, Vec<String>)> {
         let before = &line[..at];
         let start = before.rfind(char::is_whitespace).map_or(0, |space| space + 1);
-        // Inside quotes there is nothing that we could complete.
+        // Words inside quotes are not completed.
         let Some(words) = shlex::split(&before[..start]) else { return Ok((start, Vec::new())) };
-        let names = self.program.within(NAMES_TIMEOUT, self.program.client.names()).unwrap_or_default();
+        let names = self.program.within(QUERY_TIMEOUT, self.program.client.names()).unwrap_or_default();
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut found = complete::at_prompt(words, &before[start..], &names);
         if let [only] = found.as_mut_slice()
@@ -186,7 +188,7 @@ impl Hinter for Words<'_> {
 }
 impl Highlighter for Words<'_> {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _default: bool) -> Cow<'b, str> {
-        drawn_again(prompt, self.notices.left()).map_or(Cow::Borrowed(prompt), Cow::Owned)
+        redrawn(prompt, self.notices.left()).map_or(Cow::Borrowed(prompt), Cow::Owned)
     }
 }
 impl Validator for Words<'_> {}
@@ -197,22 +199,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_prompt_says_what_waits() {
-        let said = |uncommitted, confirm_within| prompt(Pending { uncommitted, confirm_within });
-        assert_eq!(said(0, 0), "> ");
-        assert_eq!(said(3, 0), "3 uncommitted> ");
-        assert_eq!(said(0, 61), "confirm within 1:01> ");
-        assert_eq!(said(1, 600), "1 uncommitted, confirm within 10:00> ");
+    fn the_prompt_shows_uncommitted_changes_and_the_time_to_confirm() {
+        let shown = |uncommitted, confirm_within| prompt(Pending { uncommitted, confirm_within });
+        assert_eq!(shown(0, 0), "> ");
+        assert_eq!(shown(3, 0), "3 uncommitted> ");
+        assert_eq!(shown(0, 61), "confirm within 1:01> ");
+        assert_eq!(shown(1, 600), "1 uncommitted, confirm within 10:00> ");
     }
 
     #[test]
-    fn the_countdown_runs_in_the_columns_that_it_had() {
-        let drawn = |left| drawn_again("1 uncommitted, confirm within 10:00> ", left);
+    fn the_countdown_keeps_the_width_of_the_prompt() {
+        let drawn = |left| redrawn("1 uncommitted, confirm within 10:00> ", left);
         assert_eq!(drawn(Some(599)).unwrap(), "1 uncommitted, confirm within  9:59> ");
         assert_eq!(drawn(None).unwrap().len(), "1 uncommitted, confirm within 10:00> ".len());
         assert!(drawn(None).unwrap().ends_with(" > "));
         // A longer time does not fit.
         assert_eq!(drawn(Some(60_000)), None);
-        assert_eq!(drawn_again("1 uncommitted> ", Some(5)), None);
+        assert_eq!(redrawn("1 uncommitted> ", Some(5)), None);
     }
 }

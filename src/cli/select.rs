@@ -1,57 +1,41 @@
-//! Which ports a command means: its patterns, compared with the ports that exist.
+//! Groups of ports, and patterns that are plain names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
-use super::client::{Client, CommandError, Done, Endpoint};
-use super::local;
-use super::targets::Targets;
-use super::tree::Target;
 use super::value::Keys;
-use crate::config::{Config, ConfigError, Loaded, Value};
-use crate::port::pattern::select_all;
-use crate::port::{GroupName, PortGroups, PortName, PortPattern};
+use crate::config::{ConfigError, Loaded, Value};
+use crate::port::{GroupName, PatternError, PortGroups, PortName, PortPattern};
 
-/// The groups of a configuration, read only if one of the patterns refers to a group.
+/// The groups of a configuration, which is read only if one of the patterns refers to a group.
 pub(super) fn groups_for(
     patterns: &[PortPattern],
     load: impl FnOnce() -> Result<Loaded, ConfigError>,
-) -> Done<PortGroups> {
+) -> Result<PortGroups, ConfigError> {
     match patterns.iter().any(|pattern| pattern.groups().next().is_some()) {
         true => Ok(load()?.config.port_groups),
         false => Ok(PortGroups::new()),
     }
 }
 
-/// The groups as the service has them, those included that nobody has committed yet.
+/// The groups of console-admin's candidate.
 pub(super) fn groups_of(keys: &Keys) -> PortGroups {
     let group = |(name, members): (&String, &Value)| {
         let words = members.as_array()?.iter().filter_map(Value::as_str);
         let patterns = words.map(str::parse).collect::<Result<Vec<PortPattern>, _>>();
-        // The service has judged them before.
+        // console-admin has checked them.
         Some((name.parse().ok()?, patterns.ok()?))
     };
     keys.iter().filter_map(group).collect()
 }
 
-/// The names that patterns stand for without a look at what exists.
-fn literal(patterns: &[PortPattern]) -> Option<Vec<PortName>> {
+/// The names of patterns that are all plain names.
+pub(super) fn literal(patterns: &[PortPattern]) -> Option<Vec<PortName>> {
     let mut seen = BTreeSet::new();
     let names: Vec<_> = patterns.iter().map(PortPattern::literal).collect::<Option<_>>()?;
     Some(names.into_iter().filter(|name| seen.insert(*name)).cloned().collect())
 }
 
-/// `p01`, `2 ports (p01, p02)` or `48 ports (p01 … p48)`
-pub(super) fn counted(ports: &[PortName]) -> String {
-    match ports {
-        [] => "no port".to_owned(),
-        [only] => only.to_string(),
-        [one, other] => format!("2 ports ({one}, {other})"),
-        [first, .., last] => format!("{} ports ({first} … {last})", ports.len()),
-    }
-}
-
-/// The ports of each group, or what is wrong with it.
+/// The ports of each group, or its error.
 pub(super) fn selected(
     groups: &PortGroups,
     existing: &[PortName],
@@ -63,90 +47,15 @@ pub(super) fn selected(
     groups.iter().map(select).collect()
 }
 
-impl Endpoint {
-    /// The ports that are served here and are meant. Of a name, its beginning is enough if only one port begins so.
-    pub(super) fn select(&self, patterns: &[PortPattern]) -> Done<Vec<PortName>> {
-        if let Some(names) = literal(patterns) {
-            return names.iter().map(|name| self.whole(name)).collect();
-        }
-        let served = local::served(&self.runtime)?;
-        Ok(select_all(patterns, &served, &self.groups(patterns)?)?)
+/// The ports that patterns and unique abbreviations select.
+pub(super) fn abbreviated(
+    patterns: &[PortPattern],
+    names: &[PortName],
+    groups: &PortGroups,
+) -> Result<BTreeSet<PortName>, PatternError> {
+    let mut selected = BTreeSet::new();
+    for pattern in patterns {
+        selected.extend(pattern.select_abbreviated(names, groups)?);
     }
-
-    /// The groups of the configuration of these ports.
-    pub(super) fn groups(&self, patterns: &[PortPattern]) -> Done<PortGroups> {
-        groups_for(patterns, || match self.foreground {
-            true => Config::load_file(&self.runtime.join("config.toml")),
-            false => Config::load_or_last_good(Path::new("/")),
-        })
-    }
-
-    /// The one port that is meant, by a command that takes exactly one.
-    pub(super) fn one(&self, command: &'static str, pattern: &PortPattern) -> Done<PortName> {
-        match self.select(std::slice::from_ref(pattern))?.as_slice() {
-            [port] => Ok(port.clone()),
-            ports => {
-                Err(CommandError::OnePort { command, pattern: pattern.to_string(), ports: counted(ports) })
-            }
-        }
-    }
-}
-
-impl Client {
-    /// The names of all ports; of the configuration file, where the service does not run.
-    async fn existing(&self) -> Done<Vec<PortName>> {
-        match self.names().await {
-            Err(CommandError::Service(error)) if error.is_absence() => {
-                Ok(Config::load_or_last_good(Path::new("/"))?.config.ports.into_keys().collect())
-            }
-            names => names,
-        }
-    }
-
-    /// The groups that these patterns refer to; of the configuration file, where the service does not run.
-    pub(super) async fn groups(&self, patterns: &[PortPattern]) -> Done<PortGroups> {
-        if !patterns.iter().any(|pattern| pattern.groups().next().is_some()) {
-            return Ok(PortGroups::new());
-        }
-        let asked = async { Ok(self.service().await?.keys(&Target::Groups).await?) };
-        match asked.await {
-            Err(CommandError::Foreground(_)) => self.place.groups(patterns),
-            Err(CommandError::Service(error)) if error.is_absence() => self.place.groups(patterns),
-            keys => Ok(groups_of(&keys?.candidate)),
-        }
-    }
-
-    /// The ports that are meant by a command that changes or drives them. A single name is for the service to judge.
-    pub(super) async fn select(&self, patterns: &[PortPattern]) -> Done<Vec<PortName>> {
-        match literal(patterns).as_deref() {
-            Some([only]) => Ok(vec![only.clone()]),
-            _ => Ok(select_all(patterns, &self.existing().await?, &self.groups(patterns).await?)?),
-        }
-    }
-
-    /// The tables and ports that are meant by a command that changes nothing: the beginning of a name is enough.
-    pub(super) async fn targets(&self, of: &[Targets]) -> Done<Vec<Target>> {
-        let mut targets = Vec::new();
-        let mut existing = None;
-        for of in of {
-            let found = match of {
-                Targets::Table(table) => vec![table.clone()],
-                Targets::Ports(pattern) => {
-                    let existing = match &mut existing {
-                        Some(existing) => existing,
-                        none => none.insert(self.names().await?),
-                    };
-                    let groups = self.groups(std::slice::from_ref(pattern)).await?;
-                    let ports = pattern.select_abbreviated(existing, &groups)?;
-                    ports.into_iter().map(Target::Port).collect()
-                }
-            };
-            for target in found {
-                if !targets.contains(&target) {
-                    targets.push(target);
-                }
-            }
-        }
-        Ok(targets)
-    }
+    Ok(selected)
 }

@@ -1,27 +1,25 @@
-//! Standard output and standard error. What commands print came from devices, files and users; a terminal is given nothing of
-//! it that it would obey, and a pipe or a file the bytes.
+//! Standard output and standard error. Output may come from devices, files and users: control characters are escaped on a terminal; a
+//! pipe or file gets the bytes unchanged.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 use crate::printable::{Visible, visible};
 
-/// Standard output.
 pub(super) struct Stdout {
     stdout: io::Stdout,
-    /// If it is a terminal.
+    /// The escaping, if it is a terminal.
     terminal: Option<Visible>,
 }
 
 impl Stdout {
-    /// As it is now.
     pub(super) fn new() -> Self {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal().then(Visible::default);
         Self { stdout, terminal }
     }
 
-    /// Writes what was kept of the end: nothing follows.
+    /// Writes what the escaping has buffered, at the end of the output.
     pub(super) fn end(&mut self) -> io::Result<()> {
         let mut out = Vec::new();
         if let Some(visible) = &mut self.terminal {
@@ -50,7 +48,7 @@ impl Write for Stdout {
     }
 }
 
-/// Prints a sentence to standard error.
-pub(super) fn complain(why: &impl Display) {
-    eprintln!("{}", visible(&why.to_string()));
+/// Prints a message to standard error, escaped. Unlike `eprintln!`, it does not panic if the terminal was closed.
+pub(super) fn print_error(why: &impl Display) {
+    let _ = writeln!(io::stderr(), "{}", visible(&why.to_string()));
 }

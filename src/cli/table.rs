@@ -1,4 +1,4 @@
-//! Tables for people. What stands in them came from users, devices and files, and is made printable.
+//! Text tables. Cells may come from users, devices and files, and are made printable.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -8,16 +8,16 @@ use crate::session::plain;
 
 /// Between two columns.
 const COLUMN_GAP: usize = 2;
-/// A column is not made narrower, except if all are so narrow.
+/// A column is not shrunk below this.
 const MIN_COLUMN_WIDTH: usize = 8;
 
-/// Columns of the terminal, or those of COLUMNS; of another output 80, as mail and paper have it.
+/// The width of the terminal or COLUMNS; 80 for other output.
 pub fn width() -> usize {
     const DEFAULT_WIDTH: usize = 80;
     columns().unwrap_or(DEFAULT_WIDTH)
 }
 
-/// Columns of the terminal, or those of COLUMNS; without either, as many as there are: programs read a row a line.
+/// The width of the terminal or COLUMNS; unlimited for other output, since programs read one row per line.
 pub fn width_of_rows() -> usize {
     columns().unwrap_or(usize::MAX)
 }
@@ -29,7 +29,7 @@ fn columns() -> Option<usize> {
     available(size.map(|size| size.ws_col), asked.as_deref())
 }
 
-/// Of a terminal and of COLUMNS the smaller one counts: a shell may have exported it before the terminal was resized.
+/// The smaller of the terminal's width and COLUMNS, which may be from before the terminal was resized.
 fn available(terminal: Option<u16>, asked: Option<&str>) -> Option<usize> {
     const MIN_WIDTH: usize = 40;
     let terminal = terminal.map(usize::from).filter(|&columns| columns > 0);
@@ -41,12 +41,12 @@ fn available(terminal: Option<u16>, asked: Option<&str>) -> Option<usize> {
     columns.map(|columns| columns.max(MIN_WIDTH))
 }
 
-/// Columns as wide as their widest cell, but the last. For values that are copied from a terminal: nothing is broken.
+/// A table without wrapping, for values that users copy from a terminal.
 pub fn table<const N: usize>(rows: &[[String; N]], to: &mut impl Write) -> io::Result<()> {
     fitted(rows, usize::MAX, to)
 }
 
-/// Columns within a width: the widest ones are broken into several lines, and the first one last, as it names the row.
+/// A table within a width: the widest columns are wrapped, the first one last, because it names the row.
 pub fn fitted<const N: usize>(rows: &[[String; N]], width: usize, to: &mut impl Write) -> io::Result<()> {
     let rows: Vec<_> = rows.iter().map(|row| row.each_ref().map(|cell| plain(cell))).collect();
     let widest = |column: usize| rows.iter().map(|row| row[column].width()).max().unwrap_or(0);
@@ -75,7 +75,7 @@ pub fn fitted<const N: usize>(rows: &[[String; N]], width: usize, to: &mut impl 
     Ok(())
 }
 
-/// A text in lines of at most `width`, broken at spaces where it has any. At least one line.
+/// Wraps text at `width`, at spaces where possible. Returns at least one line.
 pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let mut lines = vec![String::new()];
@@ -83,7 +83,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
     for (index, word) in text.split(' ').enumerate() {
         let length = word.width();
         if index > 0 && used + 1 + length <= width {
-            lines.last_mut().expect("one is there").push(' ');
+            lines.last_mut().expect("not empty").push(' ');
             used += 1;
         } else if index > 0 {
             lines.push(String::new());
@@ -95,7 +95,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
                 lines.push(String::new());
                 used = 0;
             }
-            lines.last_mut().expect("one is there").push(char);
+            lines.last_mut().expect("not empty").push(char);
             used += length;
         }
     }
@@ -106,7 +106,7 @@ pub fn wrapped(text: &str, width: usize) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn said(rows: &[[&str; 3]], width: usize) -> String {
+    fn printed(rows: &[[&str; 3]], width: usize) -> String {
         let rows: Vec<_> = rows.iter().map(|row| row.map(str::to_owned)).collect();
         let mut out = Vec::new();
         fitted(&rows, width, &mut out).unwrap();
@@ -114,23 +114,23 @@ mod tests {
     }
 
     #[test]
-    fn a_table_stays_within_its_width_and_loses_nothing() {
+    fn a_table_fits_its_width_without_truncation() {
         let rows = [["PORT", "STATE", "DESCRIPTION"], ["core", "open", "the switch in rack 4, upper half"]];
         assert_eq!(
-            said(&rows, 80),
+            printed(&rows, 80),
             "PORT  STATE  DESCRIPTION\ncore  open   the switch in rack 4, upper half\n"
         );
         assert_eq!(
-            said(&rows, 31),
+            printed(&rows, 31),
             "PORT  STATE  DESCRIPTION\ncore  open   the switch in rack\n             4, upper half\n"
         );
         let long = ["x".repeat(32), "y".repeat(60), "z".repeat(80)];
         let rows = [long.each_ref().map(String::as_str)];
         for width in [40, 80, 132] {
-            let said = said(&rows, width);
-            assert!(said.lines().all(|line| line.chars().count() <= width), "{width}: {said}");
+            let printed = printed(&rows, width);
+            assert!(printed.lines().all(|line| line.chars().count() <= width), "{width}: {printed}");
             for (letter, count) in [('x', 32), ('y', 60), ('z', 80)] {
-                assert_eq!(said.matches(letter).count(), count, "{width}");
+                assert_eq!(printed.matches(letter).count(), count, "{width}");
             }
         }
     }
@@ -139,14 +139,14 @@ mod tests {
     fn wide_characters_take_two_columns() {
         let rows = [["PORT", "STATE", "DESCRIPTION"], ["core", "機架四上半部", "x"], ["edge", "open", "y"]];
         assert_eq!(
-            said(&rows, 80),
+            printed(&rows, 80),
             "PORT  STATE         DESCRIPTION\ncore  機架四上半部  x\nedge  open          y\n"
         );
         assert_eq!(wrapped("機架四", 5), ["機架", "四"]);
     }
 
     #[test]
-    fn the_terminal_and_columns_bound_a_table() {
+    fn the_width_is_the_smaller_of_terminal_and_columns() {
         assert_eq!(available(None, None), None);
         assert_eq!(available(None, Some("100")), Some(100));
         assert_eq!(available(Some(60), Some("100")), Some(60), "resized since");
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_is_broken_at_spaces_and_a_long_word_anywhere() {
+    fn text_is_wrapped_at_spaces_and_long_words_anywhere() {
         assert_eq!(wrapped("", 5), [""]);
         assert_eq!(wrapped("one two three", 7), ["one two", "three"]);
         assert_eq!(wrapped("a /dev/serial", 6), ["a", "/dev/s", "erial"]);

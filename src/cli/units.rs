@@ -1,45 +1,55 @@
-//! Units by systemctl, for root on a machine where nobody can be asked to: without console-admin, or without polkit.
+//! Starts, stops and reloads units by systemctl, for root on a machine without console-admin or polkit.
 
+use std::io;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+
+use thiserror::Error;
 
 use crate::config::Instances;
 use crate::port::PortName;
 use crate::session::plain;
 
-/// What is done to a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Its service, and by it its sockets.
+    /// The service, which starts its sockets.
     Start,
-    /// Its sockets too, so that nobody wakes it.
+    /// The service and the units that would activate it again.
     Stop,
-    /// The settings that are committed, and those that run.
+    /// Applies the committed settings.
     Reload,
 }
 
-/// The words for systemctl, of a port whose units have this name.
-fn words(verb: Verb, port: &PortName) -> Vec<String> {
+/// Why systemctl did not do it.
+#[derive(Debug, Error)]
+pub enum SystemctlError {
+    #[error("systemctl: {0}")]
+    NotRun(io::Error),
+    #[error("systemctl: {0} ({1})")]
+    Failed(String, ExitStatus),
+}
+
+/// The arguments of systemctl for a unit name.
+fn arguments(verb: Verb, port: &PortName) -> Vec<String> {
     let service = format!("console@{port}.service");
     match verb {
         Verb::Start => vec!["start".to_owned(), service],
         Verb::Stop => {
-            // The first as a pattern: most ports have no such unit, and a pattern that meets none is no error.
-            let wakers = ["console@P.pat[h]", "console@P.socket", "console-attach@P.socket"];
-            let wakers = wakers.map(|unit| unit.replace('P', port.as_str()));
-            [vec!["stop".to_owned()], wakers.to_vec(), vec![service]].concat()
+            // The path unit as a pattern: most ports have none, and a pattern that matches nothing is not an error.
+            let activators = ["console@P.pat[h]", "console@P.socket", "console-attach@P.socket"];
+            let activators = activators.map(|unit| unit.replace('P', port.as_str()));
+            [vec!["stop".to_owned()], activators.to_vec(), vec![service]].concat()
         }
         Verb::Reload => vec!["reload".to_owned(), service],
     }
 }
 
-/// Does it; what systemctl says is the error.
-pub fn systemctl(verb: Verb, port: &PortName) -> Result<(), String> {
+pub fn systemctl(verb: Verb, port: &PortName) -> Result<(), SystemctlError> {
     let instances = Instances::running(Path::new("/"));
-    let ran = Command::new("systemctl").args(words(verb, instances.of(port))).output();
-    let output = ran.map_err(|error| format!("systemctl: {error}"))?;
-    let said = plain(String::from_utf8_lossy(&output.stderr).trim());
-    if output.status.success() { Ok(()) } else { Err(format!("systemctl: {said} ({})", output.status)) }
+    let ran = Command::new("systemctl").args(arguments(verb, instances.of(port))).output();
+    let output = ran.map_err(SystemctlError::NotRun)?;
+    let message = plain(String::from_utf8_lossy(&output.stderr).trim());
+    if output.status.success() { Ok(()) } else { Err(SystemctlError::Failed(message, output.status)) }
 }
 
 #[cfg(test)]
@@ -47,9 +57,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_that_is_stopped_is_not_woken_by_its_sockets() {
+    fn stop_includes_the_units_that_activate_the_service() {
         let port: PortName = "ttyUSB0".parse().unwrap();
-        assert_eq!(words(Verb::Start, &port), ["start", "console@ttyUSB0.service"]);
+        assert_eq!(arguments(Verb::Start, &port), ["start", "console@ttyUSB0.service"]);
         let stop = [
             "stop",
             "console@ttyUSB0.pat[h]",
@@ -57,6 +67,6 @@ mod tests {
             "console-attach@ttyUSB0.socket",
             "console@ttyUSB0.service",
         ];
-        assert_eq!(words(Verb::Stop, &port), stop);
+        assert_eq!(arguments(Verb::Stop, &port), stop);
     }
 }

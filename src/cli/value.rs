@@ -1,111 +1,62 @@
-//! Values between the words of a command, the key table and the bus.
+//! Converts values between the words of a command, the key table and D-Bus.
 
 use std::collections::BTreeMap;
 
 use thiserror::Error;
 
-use super::tree::Target;
+use super::target::Target;
 use crate::admin::{bus, wire};
 use crate::config::keys::{self, Key};
 use crate::config::{Members, Port, Server, TemplateName, TemplateNameError, TriggerName, Value};
-pub use crate::port::nearest::nearest;
 use crate::port::{GroupName, PatternError};
 
 /// The keys of a port or table with their values.
 pub type Keys = BTreeMap<String, Value>;
 
-/// Why a value is not taken.
+/// Why a key or value is invalid.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum ValueError {
-    /// No such key there.
     #[error("{of} has no key {key}: {instead}")]
-    UnknownKey {
-        /// Port or table.
-        of: String,
-        /// What was asked for.
-        key: String,
-        /// A similar one, or all.
-        instead: String,
-    },
-    /// Nothing that the bus has a type for.
-    #[error("{0} is no number, text, flag or list of texts")]
+    UnknownKey { of: String, key: String, instead: String },
+    #[error("{0} is not a number, string, boolean or list of strings")]
     NotSent(String),
-    /// `set templates cisco …`
-    #[error("a template has no value of its own: set a key of it, such as `set templates.{0} baud 115200`")]
+    #[error("a template has no value: set one of its keys, such as `set templates.{0} baud 115200`")]
     WholeTemplate(String),
-    /// Not the name of a template.
-    #[error("{0}")]
+    #[error(transparent)]
     Template(TemplateNameError),
-    /// In `[defaults]` or a template, a key that makes sense for one port only.
-    #[error("{0} is of one port only: set it of a port")]
+    #[error("{0} applies to a single port: set it for a port")]
     Single(String),
-    /// A key with two values.
-    #[error("{0} has two values: give one")]
+    #[error("{0} is set twice")]
     Twice(String),
-    /// A word where a key is expected.
     #[error("{0:?}: expected KEY=VALUE, such as baud=115200")]
     NoAssignment(String),
-    /// One value for several ports, of which each needs its own.
     #[error(
-        "{key} {value}: no two ports may share it, and these are {ports}: give each its own, as in {}",
+        "{key} {value}: {ports} ports cannot share one value; use one per port, such as {}",
         if key == "device" { "device=/dev/ttyS[0-47]" } else { "ssh_port=[8100-8147]" }
     )]
-    OfOne {
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// How many ports.
-        ports: usize,
-    },
-    /// Too many or too few values.
-    #[error("{key} {value}: these are {values} values for {ports} ports")]
-    Counts {
-        /// The key.
-        key: String,
-        /// The value with its brackets.
-        value: String,
-        /// How many it stands for.
-        values: usize,
-        /// How many ports.
-        ports: usize,
-    },
-    /// New ports have names.
-    #[error("{0}: new ports are called by their names: core, p[01-48] or a,b")]
+    OfOne { key: String, value: String, ports: usize },
+    #[error("{key} {value}: {values} values for {ports} ports")]
+    Counts { key: String, value: String, values: usize, ports: usize },
+    #[error("{0}: expected the names of new ports, such as core, p[01-48] or a,b")]
     NotNames(String),
-    /// Past the last TCP port.
-    #[error("from {first} up there are not {count} TCP ports that no port has")]
-    NoMorePorts {
-        /// Where to begin.
-        first: u16,
-        /// How many are needed.
-        count: usize,
-    },
-    /// Brackets in a value, or the name of a group.
-    #[error("{0}")]
+    #[error("there are fewer than {count} free TCP ports from {first} up")]
+    NoMorePorts { first: u16, count: usize },
+    #[error(transparent)]
     Brackets(#[from] PatternError),
-    /// The key table's own words.
     #[error("{key} {value}: {reason}")]
-    Refused {
-        /// The key.
-        key: String,
-        /// The words.
-        value: String,
-        /// What would be right.
-        reason: String,
-    },
+    Rejected { key: String, value: String, reason: String },
 }
 
-/// The value that these words mean for a key: whatever the key takes first of TOML, a text, what people say for on and off, and a list
-/// of the words.
+/// Parses the words of a value. The first of these that the key accepts is returned: TOML, a string, a synonym of on or off, a list of
+/// the words.
 pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueError> {
-    if let Some((_, inner)) = of_a_rule(of, key) {
+    if let Some((_, inner)) = rule_and_key(of, key) {
         if inner.is_empty() || check_key(of, key).is_err() {
             return Err(unknown(of, key));
         }
         return parse_as(keys::TRIGGER, of, inner, words).map_err(|error| match error {
-            ValueError::Refused { value, reason, .. } => {
-                ValueError::Refused { key: key.to_owned(), value, reason }
+            ValueError::Rejected { value, reason, .. } => {
+                ValueError::Rejected { key: key.to_owned(), value, reason }
             }
             error => error,
         });
@@ -119,7 +70,7 @@ pub fn parse(of: &Target, key: &str, words: &[String]) -> Result<Value, ValueErr
     }
 }
 
-/// The ports of a group, each a word; or a list as TOML writes it.
+/// The members of a group: one per word, or a TOML list.
 fn members(group: &str, words: &[String]) -> Result<Value, ValueError> {
     group.parse::<GroupName>()?;
     let text = words.join(" ");
@@ -127,7 +78,7 @@ fn members(group: &str, words: &[String]) -> Result<Value, ValueError> {
         Ok(list @ Value::Array(_)) => list,
         _ => Value::Array(words.iter().map(|word| word.as_str().into()).collect()),
     };
-    keys::GROUP[0].put(&mut Members::new(), &list).map_err(|refused| ValueError::Refused {
+    keys::GROUP[0].put(&mut Members::new(), &list).map_err(|refused| ValueError::Rejected {
         key: format!("group {group}"),
         value: text,
         reason: refused.reason,
@@ -135,13 +86,13 @@ fn members(group: &str, words: &[String]) -> Result<Value, ValueError> {
     Ok(list)
 }
 
-/// Whether a target has the keys of ports, for more than one of them.
+/// Whether ports inherit from a table.
 fn is_inherited(of: &Target) -> bool {
     matches!(of, Target::Defaults | Target::Template(_))
 }
 
-/// Rule and key of `triggers.RULE.KEY`; a whole rule has the empty key.
-fn of_a_rule<'k>(of: &Target, key: &'k str) -> Option<(&'k str, &'k str)> {
+/// Rule and key of `triggers.RULE.KEY`; the key of `triggers.RULE` is empty.
+fn rule_and_key<'k>(of: &Target, key: &'k str) -> Option<(&'k str, &'k str)> {
     let has_rules = is_inherited(of) || matches!(of, Target::Port(_));
     let rest = key.strip_prefix("triggers.").filter(|_| has_rules)?;
     Some(rest.split_once('.').unwrap_or((rest, "")))
@@ -165,25 +116,25 @@ fn parse_as<T: Default>(
     for candidate in candidates(&text, words) {
         let mut tried = T::default();
         match known.put(&mut tried, &candidate) {
-            // Of a word and its first letter, files have the letter.
+            // The file has the letter of a value that can be written as a word or as its first letter.
             Ok(()) => {
                 return Ok(match known.get(&tried) {
                     Some(Value::String(letter)) if letter.len() == 1 && candidate.is_str() => letter.into(),
                     _ => candidate,
                 });
             }
-            // That a key is not available is more to the point than what it expects.
+            // A specific reason is more useful than what the key expects.
             Err(refused) if refused != known.expected(refused.element) => why = refused.to_string(),
             Err(_) => {}
         }
     }
-    Err(ValueError::Refused { key: key.to_owned(), value: text, reason: why })
+    Err(ValueError::Rejected { key: key.to_owned(), value: text, reason: why })
 }
 
 fn candidates(text: &str, words: &[String]) -> Vec<Value> {
     let mut candidates: Vec<Value> = text.parse::<Value>().into_iter().collect();
     candidates.push(text.into());
-    // In the end a key takes only what it knows: `off` is false of rtscts, "off" of dtr, "none" of ssh_port, 0 of timeout.
+    // Each key accepts only its own spelling: `off` is false for rtscts, "off" for dtr, "none" for ssh_port, 0 for timeout.
     let lower = text.to_ascii_lowercase();
     match lower.as_str() {
         "0" | "off" | "no" | "false" | "none" | "never" | "disable" | "disabled" => {
@@ -204,14 +155,14 @@ fn candidates(text: &str, words: &[String]) -> Vec<Value> {
     candidates
 }
 
-/// What is said of a key that is on or off.
-const FLAG_WORDS: &str = "on or off (or yes and no, true and false, 1 and 0)";
+/// What a boolean key expects.
+const FLAG_WORDS: &str = "on or off (or yes/no, true/false, 1/0)";
 
 fn is_flag<T: Default>(key: &Key<T>) -> bool {
     key.put(&mut T::default(), &true.into()).is_ok()
 }
 
-/// The names of the keys of a table or port, in their order.
+/// The names of the keys of a table or port, in the order of the key table.
 pub fn names(of: &Target) -> Vec<&'static str> {
     match of {
         Target::Server => keys::SERVER.iter().map(|key| key.name).collect(),
@@ -219,20 +170,20 @@ pub fn names(of: &Target) -> Vec<&'static str> {
         Target::Defaults | Target::Template(_) => {
             keys::PORT.iter().filter(|key| key.general).map(|key| key.name).collect()
         }
-        // Their names are of the configuration.
+        // Their keys are names that users choose.
         Target::Groups | Target::Templates => Vec::new(),
         Target::Port(_) => keys::PORT.iter().map(|key| key.name).collect(),
     }
 }
 
-/// Whether a key is one of the table or port.
+/// Rejects a key that the table or port does not have.
 pub fn check_key(of: &Target, key: &str) -> Result<(), ValueError> {
     match of {
         Target::Groups => return Ok(key.parse::<GroupName>().map(drop)?),
         Target::Templates => return key.parse::<TemplateName>().map(drop).map_err(ValueError::Template),
         _ => {}
     }
-    let known = match of_a_rule(of, key) {
+    let known = match rule_and_key(of, key) {
         Some((rule, key)) => {
             let is_key = key.is_empty() || keys::find(keys::TRIGGER, key).is_some();
             is_key && rule.parse::<TriggerName>().is_ok()
@@ -246,99 +197,64 @@ fn unknown(of: &Target, key: &str) -> ValueError {
     if is_inherited(of) && keys::find(keys::PORT, key).is_some() {
         return ValueError::Single(key.to_owned());
     }
-    if let Some((rule, wanted)) = of_a_rule(of, key) {
+    if let Some((rule, wanted)) = rule_and_key(of, key) {
         let known: Vec<&str> = keys::TRIGGER.iter().map(|key| key.name).collect();
         let instead = match rule.parse::<TriggerName>() {
             Err(error) => error.to_string(),
-            Ok(_) if wanted.is_empty() => format!("it is a whole rule: its keys are {}", known.join(", ")),
-            Ok(_) => format!("a rule has {}", known.join(", ")),
+            Ok(_) if wanted.is_empty() => format!("it is a rule; its keys are {}", known.join(", ")),
+            Ok(_) => format!("the keys of a rule are {}", known.join(", ")),
         };
         return ValueError::UnknownKey { of: of.to_string(), key: key.to_owned(), instead };
     }
     let names = names(of);
     let instead = match similar(key, names.iter().copied()) {
         Some(near) => format!("did you mean {near}?"),
-        None => format!("known are {}", names.join(", ")),
+        None => format!("its keys are {}", names.join(", ")),
     };
     ValueError::UnknownKey { of: of.to_string(), key: key.to_owned(), instead }
 }
 
-/// The word of these that was probably meant.
+/// The known word nearest to a misspelled one.
 pub fn similar<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let distance = |name: &&str| strsim::damerau_levenshtein(&word, &name.to_lowercase());
     known.into_iter().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(4))
 }
 
-/// Line rates that devices have (asm-generic/termbits.h), from the slowest. A key of rates takes any other one too.
+/// Common line rates (asm-generic/termbits.h), for completion; `baud` accepts any other rate too.
 const RATES: &[&str] = &[
     "300", "1200", "2400", "4800", "9600", "19200", "38400", "57600", "115200", "230400", "460800", "500000",
     "576000", "921600", "1000000", "1500000", "2000000", "3000000",
 ];
 
-/// The words among which a key chooses; none if it takes any text, or numbers of a wide range. They are found by asking it.
+/// The words that a key accepts, for completion; none if it accepts any text or a wide range of numbers. Found by trial.
 pub fn fixed(of: &Target, key: &str) -> Vec<&'static str> {
-    const WORDS: &[&str] = &[
-        "none",
-        "raw",
-        "text",
-        "hex",
-        "both",
-        "one",
-        "shared",
-        "even",
-        "odd",
-        "mark",
-        "space",
-        "leave",
-        "on",
-        "off",
-        "key",
-        "yes",
-        "no",
-        "never",
-        "default",
-        "compatible",
-        "strict",
-        "crlf",
-        "crcrlf",
-        "igncr",
-        "lfcr",
-        "lfcrlf",
-        "ignlf",
-        "bsdel",
-        "delbs",
-        "1",
-        "2",
-        "5",
-        "6",
-        "7",
-        "8",
-    ];
+    const WORDS: &str = "none raw text hex both one shared even odd mark space leave on off key yes no never \
+         default compatible strict crlf crcrlf igncr lfcr lfcrlf ignlf bsdel delbs 1 2 5 6 7 8";
     if key == "baud" {
         return RATES.to_vec();
     }
     let list = |word: &str| Value::Array(vec![word.into()]);
-    if takes(of, key, &"Zz".into()) || takes(of, key, &list("Zz")) {
+    if accepts(of, key, &"Zz".into()) || accepts(of, key, &list("Zz")) {
         return Vec::new();
     }
-    if takes(of, key, &true.into()) {
+    if accepts(of, key, &true.into()) {
         return vec!["on", "off"];
     }
-    let wide = takes(of, key, &Value::Integer(99));
+    let wide = accepts(of, key, &Value::Integer(99));
     let is_one = |word: &&str| match word.parse() {
-        Ok(number) => !wide && takes(of, key, &Value::Integer(number)),
-        Err(_) => takes(of, key, &(*word).into()) || takes(of, key, &list(word)),
+        Ok(number) => !wide && accepts(of, key, &Value::Integer(number)),
+        Err(_) => accepts(of, key, &(*word).into()) || accepts(of, key, &list(word)),
     };
-    WORDS.iter().copied().filter(is_one).collect()
+    WORDS.split(' ').filter(is_one).collect()
 }
 
-/// Whether a key takes exactly this value.
-fn takes(of: &Target, key: &str, value: &Value) -> bool {
+/// Whether a key accepts this value.
+fn accepts(of: &Target, key: &str, value: &Value) -> bool {
     fn put<T: Default>(table: &'static [Key<T>], key: &str, value: &Value) -> bool {
         keys::find(table, key).is_some_and(|known| known.put(&mut T::default(), value).is_ok())
     }
-    match (of_a_rule(of, key), of) {
+    match (rule_and_key(of, key), of) {
         (Some((_, key)), _) => put(keys::TRIGGER, key, value),
         (None, Target::Server) => put(keys::SERVER, key, value),
         (None, Target::Access) => put(keys::ACCESS, key, value),
@@ -347,12 +263,12 @@ fn takes(of: &Target, key: &str, value: &Value) -> bool {
     }
 }
 
-/// Keys that the bus has carried.
+/// Keys received over D-Bus.
 pub fn keys(from: &bus::Keys) -> Keys {
     from.iter().filter_map(|(name, value)| Some((name.clone(), wire::from_bus(value)?))).collect()
 }
 
-/// A value as people read it, and as commands take it.
+/// A value as it is displayed, and as commands parse it.
 pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -361,19 +277,19 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-/// The typed port that these keys describe. A key of a later version is left out.
+/// The typed port of these keys. A key of a later version is ignored.
 pub fn port(keys: &Keys) -> Port {
     let mut port = Port::default();
     for (name, value) in keys {
         if let Some(key) = keys::find(keys::PORT, name) {
-            // The service has judged it before; what it takes and we do not is not ours to show.
+            // console-admin has checked the value; a value that only a later version accepts is not shown.
             let _ = key.put(&mut port, value);
         }
     }
     port
 }
 
-/// The typed `[server]` of these keys, the same way.
+/// The typed `[server]` of these keys.
 pub fn server(keys: &Keys) -> Server {
     let mut server = Server::default();
     for (name, value) in keys {
@@ -405,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn words_become_what_the_key_takes() {
+    fn words_are_parsed_as_the_type_of_the_key() {
         let list = |words: &[&str]| Value::Array(words.iter().map(|word| (*word).into()).collect());
         for (of, key, words, wanted) in [
             ("ttyUSB0", "baud", &["115200"][..], Value::Integer(115200)),
@@ -469,15 +385,10 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_taken_is_told_what_would_be() {
+    fn an_invalid_value_is_reported_with_what_is_expected() {
         for (of, key, words, wanted) in [
             ("ttyUSB0", "baud", &["fast"][..], "baud fast: expected a number from 1 to 4294967295"),
-            (
-                "ttyUSB0",
-                "rtscts",
-                &["2"],
-                "rtscts 2: expected on or off (or yes and no, true and false, 1 and 0)",
-            ),
+            ("ttyUSB0", "rtscts", &["2"], "rtscts 2: expected on or off (or yes/no, true/false, 1/0)"),
             ("ttyUSB0", "bytesize", &["9"], "bytesize 9: expected 5, 6, 7 or 8"),
             (
                 "ttyUSB0",
@@ -495,7 +406,7 @@ mod tests {
                 "ttyUSB0",
                 "imap",
                 &["INLCRNL"],
-                "imap INLCRNL: expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf, of bsdel and of delbs, such as [\"lfcrlf\"]: INLCRNL is tio's word: here it is lfcrlf in imap",
+                "imap INLCRNL: expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]: INLCRNL is tio's name: use lfcrlf in imap",
             ),
             ("ttyUSB0", "buad", &["1"], "ttyUSB0 has no key buad: did you mean baud?"),
             (
@@ -508,21 +419,21 @@ mod tests {
                 "ttyUSB0",
                 "triggers.x",
                 &["a"],
-                "ttyUSB0 has no key triggers.x: it is a whole rule: its keys are match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x: it is a rule; its keys are match, silence, cooldown, start",
             ),
             (
                 "ttyUSB0",
                 "triggers.x.mach",
                 &["a"],
-                "ttyUSB0 has no key triggers.x.mach: a rule has match, silence, rest, start",
+                "ttyUSB0 has no key triggers.x.mach: the keys of a rule are match, silence, cooldown, start",
             ),
             (
                 "server",
                 "baud",
                 &["1"],
-                "server has no key baud: known are ssh_port, listen, monitor, ssh_algorithms, banner",
+                "server has no key baud: its keys are ssh_port, listen, monitor, ssh_algorithms, banner",
             ),
-            ("defaults", "ssh_port", &["8023"], "ssh_port is of one port only: set it of a port"),
+            ("defaults", "ssh_port", &["8023"], "ssh_port applies to a single port: set it for a port"),
         ] {
             assert_eq!(parsed(of, key, words), Err(wanted.to_owned()));
         }

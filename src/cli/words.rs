@@ -1,12 +1,11 @@
-//! The first words of a line: unique beginnings of commands, what operators of other console servers and of network devices type out of
-//! habit, and the nearest command to a typing error.
+//! The command name of a line: unique abbreviations, aliases from other console servers and network devices, and the nearest command
+//! to a typing error.
 
 use super::habits::{EXACT, HINTS, translated, unwrapped};
 use super::tree::names;
-pub use crate::port::nearest::either;
-use crate::port::nearest::nearest;
+use crate::port::nearest::{either, nearest};
 
-/// Commands by the words of conserver's `console`, Cisco IOS, Junos, systemctl and shells.
+/// Aliases from conserver's `console`, Cisco IOS, Junos, systemctl and shells, which can be abbreviated.
 const ALIASES: &[(&str, &str)] = &[
     ("?", "help"),
     ("add", "create"),
@@ -44,14 +43,14 @@ const ALIASES: &[(&str, &str)] = &[
     ("write", "commit"),
 ];
 
-/// Letters of a hint's word that are enough to mean it.
-const HINT_LETTERS: usize = 3;
+/// Minimum length of an abbreviation for which a hint is printed.
+const MIN_HINT_LENGTH: usize = 3;
 
-/// The words of a command as the command tree knows them, or what is wrong with the first.
-pub fn understand(words: Vec<String>) -> Result<Vec<String>, String> {
+/// Translates a line into the words of the command tree.
+pub fn translate(words: Vec<String>) -> Result<Vec<String>, String> {
     let mut words = unwrapped(words);
     let Some(first) = words.first() else { return Ok(words) };
-    // Options are the tree's.
+    // Options are parsed by clap.
     if first.starts_with('-') {
         return Ok(words);
     }
@@ -63,9 +62,9 @@ pub fn understand(words: Vec<String>) -> Result<Vec<String>, String> {
         return meant;
     }
     match (command, rest.as_slice()) {
-        // `baud ?`. (A text to type or to look for may be a question mark.)
+        // `baud ?`. (The pattern of grep may be a question mark.)
         (command, ["?"]) if command != "help" && command != "grep" => Ok(owned(&["help", command])),
-        ("help", [wanted, ..]) => match self::command(wanted)? {
+        ("help", [wanted, ..]) if !wanted.starts_with('-') => match self::command(wanted)? {
             "disable" => Ok(owned(&["help", "enable"])),
             name => Ok(owned(&["help", name])),
         },
@@ -89,7 +88,7 @@ pub fn understand(words: Vec<String>) -> Result<Vec<String>, String> {
         }
         // `set baud=9600 p1`
         ("set", [key, ..]) if super::assign::split(key).is_some() => {
-            Err("expected a port first: set PORT KEY=VALUE".to_owned())
+            Err("expected a port before the keys: set PORT KEY=VALUE".to_owned())
         }
         ("set", [_of, key]) if super::assign::split(key).is_none() => Err(format!(
             "expected a value for {}: set PORT KEY VALUE, or set PORT KEY=VALUE",
@@ -100,14 +99,16 @@ pub fn understand(words: Vec<String>) -> Result<Vec<String>, String> {
             Ok(words)
         }
         ("disable", [port]) => Ok(owned(&["enable", port, "off"])),
-        ("disable", _) => Err("expected one word: disable PORT, p[01-48], a,b or @group".to_owned()),
+        ("disable", _) => {
+            Err("expected one word for the ports: disable PORT, p[01-48], a,b or @group".to_owned())
+        }
         _ => Ok(words),
     }
 }
 
-/// The command that a word means: itself, an alias, or the only one that begins so.
+/// Resolves a command name, an alias or a unique abbreviation.
 pub fn command(word: &str) -> Result<&'static str, String> {
-    // As network devices take them.
+    // Network devices ignore case.
     let lower = word.to_lowercase();
     let word = lower.as_str();
     let all = names();
@@ -122,9 +123,9 @@ pub fn command(word: &str) -> Result<&'static str, String> {
         return Ok("disable");
     }
     if let Some((_, hint)) = HINTS.iter().find(|(of, _)| *of == word) {
-        return Err(format!("there is no command {}: {hint}", crate::session::plain(word)));
+        return Err(format!("unknown command {}: {hint}", crate::session::plain(word)));
     }
-    // Hidden commands are for programs, which write them out.
+    // Hidden commands are for programs, which do not abbreviate.
     let visible = all.iter().copied().filter(|name| *name != "completions").chain(["disable"]);
     let mut meant: Vec<&'static str> = visible.clone().filter(|name| name.starts_with(word)).collect();
     for (alias, name) in ALIASES {
@@ -136,26 +137,26 @@ pub fn command(word: &str) -> Result<&'static str, String> {
         [only] => Ok(*only),
         // `config t`, `journ`
         [] if let Some((_, hint)) =
-            HINTS.iter().find(|(of, _)| word.len() >= HINT_LETTERS && of.starts_with(word)) =>
+            HINTS.iter().find(|(of, _)| word.len() >= MIN_HINT_LENGTH && of.starts_with(word)) =>
         {
-            Err(format!("there is no command {}: {hint}", crate::session::plain(word)))
+            Err(format!("unknown command {}: {hint}", crate::session::plain(word)))
         }
         [] => {
             let aliases = ALIASES.iter().chain(EXACT).map(|(alias, _)| *alias);
             let mut near = nearest(word, visible.chain(aliases));
-            // An alias is not what help explains.
+            // Suggest the command, not its alias.
             for near in &mut near {
                 if let Some((_, name)) = ALIASES.iter().chain(EXACT).find(|(alias, _)| *alias == *near) {
                     *near = *name;
                 }
             }
-            let said = crate::session::plain(word);
+            let shown = crate::session::plain(word);
             Err(match near.first() {
-                Some(near) => format!("there is no command {said}: did you mean {near}? see help"),
-                None => format!("there is no command {said}: see help"),
+                Some(near) => format!("unknown command {shown}: did you mean {near}? See help"),
+                None => format!("unknown command {shown}: see help"),
             })
         }
-        several => Err(format!("{} may be {}", crate::session::plain(word), either(several))),
+        several => Err(format!("{} is ambiguous: {}", crate::session::plain(word), either(several))),
     }
 }
 
@@ -167,12 +168,12 @@ fn owned(words: &[&str]) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn understood(line: &str) -> Result<String, String> {
-        understand(line.split_whitespace().map(str::to_owned).collect()).map(|words| words.join(" "))
+    fn translated_line(line: &str) -> Result<String, String> {
+        translate(line.split_whitespace().map(str::to_owned).collect()).map(|words| words.join(" "))
     }
 
     #[test]
-    fn habits_of_other_programs_lead_to_the_command() {
+    fn aliases_and_abbreviations_are_translated() {
         for (typed, meant) in [
             ("?", "help"),
             ("quit", "exit"),
@@ -248,28 +249,28 @@ mod tests {
             (":q", "exit"),
             ("help show running-config", "help show"),
         ] {
-            assert_eq!(understood(typed).as_deref(), Ok(meant), "{typed}");
+            assert_eq!(translated_line(typed).as_deref(), Ok(meant), "{typed}");
         }
     }
 
     #[test]
-    fn what_is_no_command_has_the_nearest_one_beside_it() {
+    fn an_unknown_command_is_reported_with_the_nearest_one() {
         for (typed, wanted) in [
-            ("lsit", "there is no command lsit: did you mean list? see help"),
-            ("buad core 9600", "there is no command buad: did you mean baud? see help"),
-            ("conect core", "there is no command conect: did you mean connect? see help"),
-            ("satus", "there is no command satus: did you mean status? see help"),
-            ("delte core", "there is no command delte: did you mean remove? see help"),
-            ("frobnicate", "there is no command frobnicate: see help"),
-            ("sta", "sta may be status or start"),
-            ("conf t", "there is no command conf: there is no configuration mode: every command works here"),
+            ("lsit", "unknown command lsit: did you mean list? See help"),
+            ("buad core 9600", "unknown command buad: did you mean baud? See help"),
+            ("conect core", "unknown command conect: did you mean connect? See help"),
+            ("satus", "unknown command satus: did you mean status? See help"),
+            ("delte core", "unknown command delte: did you mean remove? See help"),
+            ("frobnicate", "unknown command frobnicate: see help"),
+            ("sta", "sta is ambiguous: status or start"),
+            ("conf t", "unknown command conf: there is no configuration mode: all commands work here"),
         ] {
-            assert_eq!(understood(typed), Err(wanted.to_owned()), "{typed}");
+            assert_eq!(translated_line(typed), Err(wanted.to_owned()), "{typed}");
         }
     }
 
     #[test]
-    fn an_alias_is_no_command_and_leads_to_one() {
+    fn an_alias_is_not_a_command_and_stands_for_one() {
         let all = names();
         for (alias, name) in ALIASES.iter().chain(EXACT) {
             assert!(!all.contains(alias) && all.contains(name), "{alias}");

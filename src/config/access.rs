@@ -1,4 +1,4 @@
-//! `[access]`: who may use a console once `console-auth` has said who somebody is.
+//! `[access]`: which users have access to a console, once `console-auth` has authenticated them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,15 +7,15 @@ use super::key_sources::{DEFAULT_FILES, KeysCommand, KeysCommandUser, KeysFile};
 /// `[access]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Access {
-    /// Who may use a console.
+    /// Groups with access.
     pub groups: Groups,
     /// How root may log in.
     pub root: RootLogin,
-    /// Files that list a user's keys; none if empty.
+    /// Files with a user's keys; empty = none.
     pub authorized_keys_files: Vec<KeysFile>,
-    /// Program that prints a user's keys, asked after the files.
+    /// Program that prints a user's keys, run after the files were searched.
     pub authorized_keys_command: Option<KeysCommand>,
-    /// As whom it runs.
+    /// The user that runs it.
     pub authorized_keys_command_user: Option<KeysCommandUser>,
 }
 
@@ -34,17 +34,17 @@ impl Default for Access {
     }
 }
 
-/// A list of groups; `"*"` in it means every login.
+/// A list of groups; `"*"` in it means every user.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Groups {
-    /// Every login.
+    /// Every user.
     Everyone,
-    /// Members of one of these; an empty list admits nobody.
+    /// Members of one of these groups; an empty list admits no user.
     Members(Vec<String>),
 }
 
 impl Groups {
-    /// Whether somebody who is in `groups` is meant.
+    /// Whether a user who is in `groups` is admitted.
     pub fn admit<S: AsRef<str>>(&self, groups: &[S]) -> bool {
         match self {
             Self::Everyone => true,
@@ -55,28 +55,28 @@ impl Groups {
     }
 }
 
-/// Who may use one console, and how.
+/// The access rules of one console.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
-    /// Whose members may write.
+    /// Groups with write access.
     pub groups: Groups,
-    /// Who may write, whatever groups they are in.
+    /// Users with write access, independent of groups.
     pub users: Vec<String>,
-    /// Whose members may watch.
+    /// Groups with read-only access.
     pub read_only: Groups,
 }
 
-/// What somebody may do at a console.
+/// The kind of access that a user has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
-    /// Write, and watch.
+    /// Read and write.
     Write,
-    /// Watch.
+    /// Read-only.
     Watch,
 }
 
 impl Rules {
-    /// What a user who is in `groups` may do; `None`: nothing.
+    /// The access of a user who is in `groups`; `None` = no access.
     pub fn right<S: AsRef<str>>(&self, user: &str, groups: &[S]) -> Option<Right> {
         match () {
             () if self.groups.admit(groups) || self.users.iter().any(|name| name == user) => {
@@ -88,13 +88,13 @@ impl Rules {
     }
 }
 
-/// `write = "one"`: how many may write at a time.
+/// `write = "one"`: how many sessions have write access at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Writers {
-    /// One, and the others watch.
+    /// One; the others are read-only.
     #[default]
     One,
-    /// Everybody who may, all at once.
+    /// Every session of a user with write access.
     Shared,
 }
 

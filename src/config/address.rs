@@ -1,5 +1,6 @@
-//! An address to listen on. Link-local ones name their interface (RFC 4007, section 11): `fe80::1%eth0`. What no socket can be bound to
-//! is an error here, because systemd would refuse the port's whole socket unit for it.
+//! An address to listen on. A link-local one names its interface (RFC 4007, section 11): `fe80::1%eth0`. An
+//! address that no socket can be bound to is an error here, because systemd would reject the port's whole
+//! socket unit for it.
 
 use std::fmt;
 use std::io;
@@ -9,33 +10,29 @@ use std::str::FromStr;
 use nix::net::if_::if_nametoindex;
 use thiserror::Error;
 
-/// Bytes of the longest name of an interface (IFNAMSIZ, less its NUL).
+/// Longest name of an interface (IFNAMSIZ without NUL).
 const MAX_INTERFACE: usize = 15;
 
-/// An IP address, with the interface of a link-local one.
+/// An IP address; a link-local one with its interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     ip: IpAddr,
     interface: Option<String>,
 }
 
-/// Why this is no address to listen on. The Display is the sentence that the user reads.
+/// Why an address is rejected. The Display is the sentence that the user reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AddressError {
-    /// No IP address.
     #[error("{0:?} is not an IP address")]
     Syntax(String),
-    /// `fe80::1` is there once on each interface.
     #[error("{0} is link-local: add its interface, such as \"{0}%eth0\"")]
     NoInterface(IpAddr),
-    /// An interface means nothing elsewhere.
     #[error("{0} is not link-local: leave out \"%{1}\"")]
     NotLinkLocal(IpAddr, String),
-    /// No name of an interface.
-    #[error("{0:?} is not the name of an interface: use 1 to 15 of A-Z a-z 0-9 . _ - @")]
+    #[error("invalid interface name {0:?}: use 1 to 15 characters of A-Z a-z 0-9 . _ - @")]
     Interface(String),
-    /// One address of many hosts.
-    #[error("{0} is a multicast or broadcast address: use one of this machine")]
+    #[error("{0} is a multicast or broadcast address: use an address of this machine")]
     Many(IpAddr),
 }
 
@@ -50,12 +47,12 @@ impl Address {
         self.interface.as_deref()
     }
 
-    /// Whether it is one of IPv4.
+    /// Whether this is an IPv4 address.
     pub fn is_ipv4(&self) -> bool {
         self.ip.is_ipv4()
     }
 
-    /// For bind(2). Fails if there is no such interface.
+    /// For bind(2). Fails if the interface does not exist.
     pub fn socket_addr(&self, port: u16) -> io::Result<SocketAddr> {
         match (self.ip, &self.interface) {
             (IpAddr::V6(ip), Some(name)) => {
@@ -66,13 +63,14 @@ impl Address {
         }
     }
 
-    /// Whether a listener here listens on `narrow` too. `::` takes IPv4 as well (`man 7 ipv6`, IPV6_V6ONLY).
+    /// Whether a listener on this address also accepts connections to `narrow`. `::` includes IPv4
+    /// (ipv6(7), IPV6_V6ONLY).
     pub(super) fn covers(&self, narrow: &Self) -> bool {
         self == narrow || self.ip.is_unspecified() && (self.ip.is_ipv6() || narrow.ip.is_ipv4())
     }
 }
 
-/// Not judged: for addresses that are there.
+/// Not checked: for addresses that are in use already.
 impl From<IpAddr> for Address {
     fn from(ip: IpAddr) -> Self {
         Self { ip: ip.to_canonical(), interface: None }
@@ -107,7 +105,8 @@ impl FromStr for Address {
     }
 }
 
-/// What the kernel takes as a name (`dev_valid_name`) and is plain text in a unit. A number is an index.
+/// What the kernel accepts as a name (`dev_valid_name`) and is plain text in a unit file. A number is an
+/// index.
 fn is_interface(name: &str) -> bool {
     (1..=MAX_INTERFACE).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-@".contains(&byte))
@@ -115,7 +114,7 @@ fn is_interface(name: &str) -> bool {
 }
 
 impl fmt::Display for Address {
-    /// As the configuration has it: IPv6 in brackets.
+    /// As in the configuration: IPv6 in brackets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.ip, &self.interface) {
             (IpAddr::V4(ip), _) => write!(f, "{ip}"),
@@ -140,23 +139,23 @@ mod tests {
         ] {
             assert_eq!(word.parse::<Address>().unwrap().to_string(), shown);
         }
-        for (word, told) in [
+        for (word, error) in [
             ("fe80::1", "fe80::1 is link-local: add its interface, such as \"fe80::1%eth0\""),
             ("::1%lo", "::1 is not link-local: leave out \"%lo\""),
             ("127.0.0.1%lo", "127.0.0.1 is not link-local: leave out \"%lo\""),
-            ("fe80::1%", "\"\" is not the name of an interface: use 1 to 15 of A-Z a-z 0-9 . _ - @"),
-            ("fe80::1%a b", "\"a b\" is not the name of an interface: use 1 to 15 of A-Z a-z 0-9 . _ - @"),
-            ("ff02::1", "ff02::1 is a multicast or broadcast address: use one of this machine"),
-            ("ff02::1%eth0", "ff02::1 is a multicast or broadcast address: use one of this machine"),
-            ("224.0.0.1", "224.0.0.1 is a multicast or broadcast address: use one of this machine"),
+            ("fe80::1%", "invalid interface name \"\": use 1 to 15 characters of A-Z a-z 0-9 . _ - @"),
+            ("fe80::1%a b", "invalid interface name \"a b\": use 1 to 15 characters of A-Z a-z 0-9 . _ - @"),
+            ("ff02::1", "ff02::1 is a multicast or broadcast address: use an address of this machine"),
+            ("ff02::1%eth0", "ff02::1 is a multicast or broadcast address: use an address of this machine"),
+            ("224.0.0.1", "224.0.0.1 is a multicast or broadcast address: use an address of this machine"),
             (
                 "255.255.255.255",
-                "255.255.255.255 is a multicast or broadcast address: use one of this machine",
+                "255.255.255.255 is a multicast or broadcast address: use an address of this machine",
             ),
             ("[127.0.0.1]", "\"[127.0.0.1]\" is not an IP address"),
             ("localhost", "\"localhost\" is not an IP address"),
         ] {
-            assert_eq!(word.parse::<Address>().unwrap_err().to_string(), told);
+            assert_eq!(word.parse::<Address>().unwrap_err().to_string(), error);
         }
     }
 

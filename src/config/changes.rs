@@ -1,311 +1,56 @@
-//! What an administrator has changed and not committed: keys of the configuration with the value that each had and is to
-//! have, who and when. Nothing here does I/O but the reading of what runs.
+//! The changes that are not committed: for each key, the committed value, the new one, the author and the
+//! time. No I/O but reading the file of the running changes.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::fault::{MAX_BYTES, segment};
-use super::keys::{self, RejectedValue};
-use super::{
-    Access, Config, ConfigError, Instances, Members, Port, Server, TemplateName, TemplateNameError, Trigger,
-    TriggerName, TriggerNameError, Value, edit, file, read,
-};
-use crate::port::{GroupName, PatternError, PortName};
+use super::fault::MAX_BYTES;
+pub use super::key_path::{Holder, KeyPath, PathError, Scope};
+use super::{Config, ConfigError, Instances, Value, edit, file, read};
+use crate::port::PortName;
 
-/// What was reloaded and not committed, below the root. Written by console-admin only, read by whoever reads the configuration.
+/// Changes that were reloaded but not committed, below the root. Written by console-admin, read with the
+/// configuration.
 pub const RUNNING_FILE: &str = "run/consoleserver/admin/running.toml";
 
-/// Changes that one administration may have pending: 64 keys of 64 ports. A file of them stays far below what is read.
+/// Limit of pending changes: 64 keys of 64 ports, which is far below the limit of a file.
 pub const MAX_CHANGES: usize = 4096;
 
-/// Characters of the name of who made a change that are kept.
+/// Characters of an author's name that are kept.
 const MAX_WHO: usize = 64;
 
-/// The table that a key is in.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Scope {
-    /// `[server]`
-    Server,
-    /// `[access]`
-    Access,
-    /// `[defaults]`
-    Defaults,
-    /// A group of ports in `[groups]`. Its one key is written as the group itself.
-    Group(GroupName),
-    /// `[templates.NAME]`
-    Template(TemplateName),
-    /// `[ports.NAME]`
-    Port(PortName),
-    /// `[ports.NAME.triggers.RULE]`, or that of `[defaults]` or a template
-    Trigger(Holder, TriggerName),
-}
-
-/// The table that has a rule.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Holder {
-    /// `[defaults]`
-    Defaults,
-    /// `[templates.NAME]`
-    Template(TemplateName),
-    /// `[ports.NAME]`
-    Port(PortName),
-}
-
-impl Scope {
-    /// The port whose table it is, or is in.
-    pub fn port(&self) -> Option<&PortName> {
-        match self {
-            Self::Port(name) | Self::Trigger(Holder::Port(name), _) => Some(name),
-            Self::Server
-            | Self::Access
-            | Self::Defaults
-            | Self::Group(_)
-            | Self::Template(_)
-            | Self::Trigger(..) => None,
-        }
-    }
-
-    /// What is reloaded as one: a rule with the port that it is of.
-    pub fn whole(&self) -> Self {
-        match self {
-            Self::Trigger(Holder::Port(port), _) => Self::Port(port.clone()),
-            Self::Trigger(Holder::Template(name), _) => Self::Template(name.clone()),
-            Self::Trigger(Holder::Defaults, _) => Self::Defaults,
-            scope => scope.clone(),
-        }
-    }
-
-    /// The table as one that has rules.
-    fn holder(&self) -> Option<Holder> {
-        match self {
-            Self::Defaults => Some(Holder::Defaults),
-            Self::Template(name) => Some(Holder::Template(name.clone())),
-            Self::Port(name) => Some(Holder::Port(name.clone())),
-            Self::Server | Self::Access | Self::Group(_) | Self::Trigger(..) => None,
-        }
-    }
-
-    /// Whether more than one port takes its keys from it.
-    fn is_inherited(&self) -> bool {
-        matches!(self, Self::Defaults | Self::Template(_))
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server => f.write_str("server"),
-            Self::Access => f.write_str("access"),
-            Self::Defaults => f.write_str("defaults"),
-            Self::Group(name) => write!(f, "groups.{}", segment(name.as_str())),
-            Self::Template(name) => write!(f, "templates.{name}"),
-            Self::Port(name) => write!(f, "ports.{}", segment(name.as_str())),
-            Self::Trigger(_, rule) => write!(f, "{}.triggers.{rule}", self.whole()),
-        }
-    }
-}
-
-/// A key, or with no key the whole table of a port or rule. A table comes before its keys.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyPath {
-    /// The table.
-    pub scope: Scope,
-    /// `baud`, `log.type`; `None` is the table itself.
-    pub key: Option<&'static str>,
-}
-
-/// Not the path of a key.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum PathError {
-    /// Its table.
-    #[error(
-        "{0:?} is not a key: use server.KEY, access.KEY, defaults.KEY, groups.NAME, templates.NAME.KEY, or KEY of a port"
-    )]
-    Table(String),
-    /// No such key.
-    #[error("{0}")]
-    Key(String),
-    /// Of one port only.
-    #[error("{0} is of one port only: set it for a port")]
-    Single(String),
-    /// A rule's name.
-    #[error("{0}")]
-    Trigger(#[from] TriggerNameError),
-    /// The name of a group of ports.
-    #[error("{0}")]
-    Group(#[from] PatternError),
-    /// A template's name.
-    #[error("{0}")]
-    Template(#[from] TemplateNameError),
-    /// The port's name.
-    #[error("{0}")]
-    Port(#[from] crate::port::PortError),
-}
-
-impl KeyPath {
-    /// The table of a port.
-    pub fn table(port: PortName) -> Self {
-        Self { scope: Scope::Port(port), key: None }
-    }
-
-    /// The same key of another port; that of no port stays.
-    pub fn at(&self, port: &PortName) -> Self {
-        let scope = match &self.scope {
-            Scope::Port(_) => Scope::Port(port.clone()),
-            Scope::Trigger(Holder::Port(_), rule) => Scope::Trigger(Holder::Port(port.clone()), rule.clone()),
-            scope => scope.clone(),
-        };
-        Self { scope, key: self.key }
-    }
-
-    /// Whether it is the table of a port.
-    fn is_port(&self) -> bool {
-        self.key.is_none() && matches!(self.scope, Scope::Port(_))
-    }
-
-    /// A key by its name in that table. `log` alone is its type; `triggers.NAME` alone is the whole rule.
-    pub fn new(scope: Scope, key: &str) -> Result<Self, PathError> {
-        if let (Some(rest), Some(holder)) = (key.strip_prefix("triggers."), scope.holder()) {
-            let (rule, key) = rest.split_once('.').map_or((rest, None), |(rule, key)| (rule, Some(key)));
-            let scope = Scope::Trigger(holder, rule.parse()?);
-            return match key {
-                Some(key) => Self::new(scope, key),
-                None => Ok(Self { scope, key: None }),
-            };
-        }
-        fn name<T>(table: &'static [keys::Key<T>], key: &str) -> Result<&'static str, PathError> {
-            let found = keys::find(table, if key == "log" { "log.type" } else { key });
-            let known = || table.iter().map(|key| key.name).filter(|name| *name != "log");
-            found
-                .map(|key| key.name)
-                .ok_or_else(|| PathError::Key(format!("{}: {}", segment(key), read::unknown(key, known()))))
-        }
-        let key = match &scope {
-            Scope::Server => name(keys::SERVER, key)?,
-            Scope::Access => name(keys::ACCESS, key)?,
-            Scope::Group(_) => name(keys::GROUP, key)?,
-            Scope::Defaults | Scope::Template(_) | Scope::Port(_) => name(keys::PORT, key)?,
-            Scope::Trigger(..) => name(keys::TRIGGER, key)?,
-        };
-        if scope.is_inherited() && keys::find(keys::PORT, key).is_some_and(|key| !key.general) {
-            return Err(PathError::Single(key.to_owned()));
-        }
-        Ok(Self { scope, key: Some(key) })
-    }
-
-    /// The value as the key takes it and the file will say it: `"n"` is `"N"`.
-    pub fn check(&self, value: &Value) -> Result<Value, RejectedValue> {
-        fn put<T>(
-            table: &'static [keys::Key<T>],
-            key: &str,
-            mut scratch: T,
-            value: &Value,
-        ) -> Result<Value, RejectedValue> {
-            let key = keys::find(table, key).expect("a path has a key of its table");
-            key.put(&mut scratch, value)?;
-            Ok(key.get(&scratch).unwrap_or_else(|| value.clone()))
-        }
-        let Some(key) = self.key else { return Ok(value.clone()) };
-        match self.scope {
-            Scope::Server => put(keys::SERVER, key, Server::default(), value),
-            Scope::Access => put(keys::ACCESS, key, Access::default(), value),
-            Scope::Group(_) => put(keys::GROUP, key, Members::new(), value),
-            Scope::Defaults | Scope::Template(_) | Scope::Port(_) => {
-                put(keys::PORT, key, Port::default(), value)
-            }
-            Scope::Trigger(..) => put(keys::TRIGGER, key, Trigger::default(), value),
-        }
-    }
-
-    /// The value that holds in `config`; `None` if there is none. Of what is inherited, the value that is stated.
-    pub fn effective(&self, config: &Config) -> Option<Value> {
-        let key = self.key?;
-        match &self.scope {
-            Scope::Server => keys::find(keys::SERVER, key)?.get(&config.server),
-            Scope::Access => keys::find(keys::ACCESS, key)?.get(&config.access),
-            Scope::Group(name) => keys::find(keys::GROUP, key)?.get(config.port_groups.get(name)?),
-            Scope::Defaults => config.defaults.get(key),
-            Scope::Template(name) => config.templates.get(name)?.get(key),
-            Scope::Port(name) => keys::find(keys::PORT, key)?.get(config.ports.get(name)?),
-            Scope::Trigger(holder, rule) => {
-                let rules = match holder {
-                    Holder::Defaults => &config.defaults.triggers,
-                    Holder::Template(name) => &config.templates.get(name)?.triggers,
-                    Holder::Port(name) => &config.ports.get(name)?.triggers,
-                };
-                keys::find(keys::TRIGGER, key)?.get(rules.get(rule)?)
-            }
-        }
-    }
-}
-
-impl fmt::Display for KeyPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key {
-            Some(key) if !matches!(self.scope, Scope::Group(_)) => write!(f, "{}.{key}", self.scope),
-            _ => write!(f, "{}", self.scope),
-        }
-    }
-}
-
-impl FromStr for KeyPath {
-    type Err = PathError;
-
-    fn from_str(word: &str) -> Result<Self, PathError> {
-        let wrong = || PathError::Table(word.chars().take(100).collect());
-        let parts = toml_edit::Key::parse(word).map_err(|_| wrong())?;
-        let parts: Vec<&str> = parts.iter().map(|part| part.get()).collect();
-        let (scope, rest) = match parts.as_slice() {
-            ["server", rest @ ..] => (Scope::Server, rest),
-            ["access", rest @ ..] => (Scope::Access, rest),
-            ["defaults", rest @ ..] => (Scope::Defaults, rest),
-            ["groups", name] => {
-                return Ok(Self { scope: Scope::Group(name.parse()?), key: Some(keys::GROUP[0].name) });
-            }
-            ["templates", name] => return Ok(Self { scope: Scope::Template(name.parse()?), key: None }),
-            ["templates", name, rest @ ..] => (Scope::Template(name.parse()?), rest),
-            ["ports", name] => return Ok(Self::table(name.parse()?)),
-            ["ports", name, rest @ ..] => (Scope::Port(name.parse()?), rest),
-            _ => return Err(wrong()),
-        };
-        if rest.is_empty() { Err(wrong()) } else { Self::new(scope, &rest.join(".")) }
-    }
-}
-
-/// One change. `None` is a key that is absent; a port's table that is made anew is an empty table.
+/// One change. `None` is an absent key; the table of a port that is created again is an empty table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
-    /// Who.
+    /// User name.
     pub who: String,
-    /// When.
+    /// Time of the change.
     pub when: jiff::Timestamp,
-    /// What the committed file said as the change was made.
+    /// The committed value at the time of the change.
     pub old: Option<Value>,
-    /// What is to be.
+    /// The new value.
     pub new: Option<Value>,
 }
 
-/// The table of a port that is renamed has this, the old name, and nothing else.
+/// The only key in the table of a renamed port: its old name.
 const RENAMED_FROM: &str = "renamed_from";
 
 impl Change {
-    /// What the port was called in the text below, if this is the table of one that is renamed.
+    /// The old name, if this is the table of a renamed port.
     pub fn renamed_from(&self) -> Option<PortName> {
         self.new.as_ref()?.as_table()?.get(RENAMED_FROM)?.as_str()?.parse().ok()
     }
 }
 
-/// The table of a port that was called `from`.
+/// The table of a port that was renamed from `from`.
 pub fn renamed(from: &PortName) -> Value {
     Value::Table(toml::Table::from_iter([(RENAMED_FROM.to_owned(), from.to_string().into())]))
 }
 
-/// Changes by key, in the order in which they apply.
+/// Changes by key, in the order in which they are applied.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<Entry>", into = "Vec<Entry>")]
 pub struct Changes(BTreeMap<KeyPath, Change>);
@@ -322,7 +67,7 @@ impl TryFrom<Vec<Entry>> for Changes {
 
     fn try_from(entries: Vec<Entry>) -> Result<Self, String> {
         if entries.len() > MAX_CHANGES {
-            return Err(format!("{} changes: expected at most {MAX_CHANGES}", entries.len()));
+            return Err(format!("expected at most {MAX_CHANGES} changes, found {}", entries.len()));
         }
         let change = |entry: Entry| Ok((entry.key.parse::<KeyPath>()?, entry.change));
         entries
@@ -340,7 +85,7 @@ impl From<Changes> for Vec<Entry> {
     }
 }
 
-/// The file of what runs.
+/// The file of the running changes.
 #[derive(Serialize, Deserialize)]
 struct Running {
     #[serde(default, skip_serializing_if = "Instances::is_empty")]
@@ -349,46 +94,36 @@ struct Running {
     change: Changes,
 }
 
-/// Changes that cannot be laid over a configuration.
+/// Changes that cannot be applied to a configuration.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ChangesError {
-    /// The file that holds them.
-    #[error("{0}")]
+    #[error(transparent)]
     File(#[from] ConfigError),
-    /// What is in it.
     #[error("{path}: {why}")]
-    Text {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// A table is something else.
+    Text { path: String, why: String },
     #[error("{0} cannot be changed: it is not a table")]
     NotATable(String),
-    /// A port that is renamed has gone from the text meanwhile.
-    #[error("ports.{0} is renamed to {1}, and is not in the configuration any more")]
+    #[error("ports.{0} was renamed to {1}, but is no longer in the configuration")]
     NotThere(PortName, PortName),
-    /// The new name is another port's by now.
-    #[error("ports.{0} is renamed to {1}, and there is a port {1} by now")]
+    #[error("ports.{0} was renamed to {1}, but the configuration already has a port {1}")]
     IsThere(PortName, PortName),
-    /// Not even TOML.
-    #[error("not TOML: {0}")]
+    #[error("invalid TOML: {0}")]
     NotToml(String),
 }
 
 impl Changes {
-    /// Nothing is changed.
+    /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many keys.
+    /// Number of changed keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// How many changes people see: a port that is renamed is one, and not one of each name.
+    /// Number of changes as users count them: a renamed port is one change, not one for each name.
     pub fn count(&self) -> usize {
         let old_names = self.renames().into_values();
         let removed = |name: &PortName| {
@@ -397,7 +132,7 @@ impl Changes {
         self.len() - old_names.filter(removed).count()
     }
 
-    /// In order.
+    /// In the order in which they are applied.
     pub fn iter(&self) -> impl Iterator<Item = (&KeyPath, &Change)> {
         self.0.iter()
     }
@@ -407,30 +142,30 @@ impl Changes {
         self.0.get(path)
     }
 
-    /// Keeps a change; the name is shortened to what is kept of names.
+    /// Adds a change. The author's name is shortened to [`MAX_WHO`].
     pub fn insert(&mut self, path: KeyPath, mut change: Change) {
         change.who = change.who.chars().take(MAX_WHO).collect();
         self.0.insert(path, change);
     }
 
-    /// Forgets a change.
+    /// Removes a change.
     pub fn remove(&mut self, path: &KeyPath) -> Option<Change> {
         self.0.remove(path)
     }
 
-    /// Takes out those that `which` names; it is asked about what is reloaded as one.
+    /// Takes the changes out for which `which` is true of the unit of reload.
     pub fn take(&mut self, which: impl Fn(&Scope) -> bool) -> Self {
         self.take_keys(|path| which(&path.scope.whole()))
     }
 
-    /// Takes out those whose key `which` names.
+    /// Takes the changes out for which `which` is true.
     pub fn take_keys(&mut self, which: impl Fn(&KeyPath) -> bool) -> Self {
         let (taken, kept) = std::mem::take(&mut self.0).into_iter().partition(|(path, _)| which(path));
         self.0 = kept;
         Self(taken)
     }
 
-    /// The ports that are renamed: the new names, with the old ones.
+    /// New and old names of the renamed ports.
     pub fn renames(&self) -> BTreeMap<PortName, PortName> {
         let renamed = |(path, change): (&KeyPath, &Change)| {
             let from = change.renamed_from().filter(|_| path.is_port())?;
@@ -439,7 +174,8 @@ impl Changes {
         self.0.iter().filter_map(renamed).collect()
     }
 
-    /// Where a key is in the text below: those of a port that is renamed are in the table of its old name. (A table itself stays.)
+    /// The path of a key in the text that the changes apply to: keys of a renamed port are in the table of
+    /// its old name. The path of a table is unchanged.
     pub fn origin(&self, path: &KeyPath) -> KeyPath {
         let from = path
             .scope
@@ -449,7 +185,7 @@ impl Changes {
         from.map_or_else(|| path.clone(), |from| path.at(&from))
     }
 
-    /// The changes of keys of one port are of another one from now on. The change of its table, if there is one, is taken out.
+    /// Moves the changes of one port's keys to another port. Removes and returns the change of its table.
     pub fn rename(&mut self, from: &PortName, to: &PortName) -> Option<Change> {
         let (moved, kept) =
             std::mem::take(&mut self.0).into_iter().partition(|(path, _)| path.scope.port() == Some(from));
@@ -460,33 +196,34 @@ impl Changes {
         table
     }
 
-    /// Forgets every change in the table of a port or rule.
+    /// Removes all changes in the table of a port or trigger rule.
     pub fn forget_table(&mut self, table: &Scope) {
         self.0.retain(|path, _| path.scope != *table && path.scope.whole() != *table);
     }
 
-    /// The committed text with these changes in it; comments and order stay. The table of a port that was made when there was none, and is
-    /// there now, is somebody's edit since, and stays too: it may say who is kept out.
+    /// The committed text with these changes; comments and order stay. If a port was created here and exists
+    /// in the text now, somebody added it there in the meantime: its keys stay, since they may restrict
+    /// access.
     pub fn apply(&self, text: &str) -> Result<String, ChangesError> {
         edit::apply(text, self, |change| change.old.is_some())
     }
 
-    /// The text of what runs with these changes in it: there, a port that is made again has nothing of what it was.
+    /// The running text with these changes: a port that is created again there starts empty.
     pub fn apply_to_running(&self, text: &str) -> Result<String, ChangesError> {
         edit::apply(text, self, |_| true)
     }
 
-    /// As the file of what runs has them.
+    /// The content of the file of the running changes.
     pub fn to_running(&self, instances: &Instances) -> Result<String, toml::ser::Error> {
         toml::to_string(&Running { instances: instances.clone(), change: self.clone() })
     }
 
-    /// What runs and is not committed on the machine below `root`; none if there is no file.
+    /// The running changes of the machine below `root`; empty if there is no file.
     pub fn running(root: &Path) -> Result<Self, ChangesError> {
         Self::read(&root.join(RUNNING_FILE))
     }
 
-    /// From a file that has been written by [`Self::to_running`]; none if there is no file.
+    /// Reads a file written by [`Self::to_running`]; empty if there is no file.
     pub fn read(path: &Path) -> Result<Self, ChangesError> {
         let Some(text) = file::text(path)? else { return Ok(Self::default()) };
         match toml::from_str::<Running>(&text) {
@@ -498,7 +235,7 @@ impl Changes {
     }
 }
 
-/// What a committed text says at a key, defaults left out.
+/// The value that a text states at a key, without defaults.
 pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
     let tree: toml::Table = text.parse().ok()?;
     let whole = match path.scope.whole() {
@@ -512,7 +249,7 @@ pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
         _ => whole,
     };
     match path.key.map(|key| key.split_once('.').unwrap_or((key, ""))) {
-        // What is in the table of a port or template does not matter: that it is there does.
+        // Of the table of a port or template, only its existence matters.
         None => Some(Value::Table(toml::Table::new())),
         Some((key, "")) => table.get(key).cloned(),
         Some((outer, inner)) => match table.get(outer)? {
@@ -522,13 +259,13 @@ pub fn stated(text: &str, path: &KeyPath) -> Option<Value> {
     }
 }
 
-/// The keys that the table of a port has, with their values; those of its rules too.
+/// The keys that the table of a port states, with their values, including those of its trigger rules.
 pub fn keys_of(text: &str, port: &PortName) -> Vec<(KeyPath, Value)> {
     let tree: Option<toml::Table> = text.parse().ok();
     let table = tree.as_ref().and_then(|tree| tree.get("ports")?.get(port.as_str())?.as_table());
     let mut found = Vec::new();
     let mut take = |key: &str, value: &Value| {
-        // (A text that is right has no others.)
+        // A valid text has no unknown keys.
         if let Ok(path) = KeyPath::new(Scope::Port(port.clone()), key) {
             found.push((path, value.clone()));
         }
@@ -549,10 +286,10 @@ pub fn keys_of(text: &str, port: &PortName) -> Vec<(KeyPath, Value)> {
     found
 }
 
-/// A configuration whose text is this, or the sentences that say why it cannot be.
+/// The configuration with this text, or the sentences that say why it is invalid.
 pub fn candidate(text: &str) -> Result<Config, String> {
     if text.len() > MAX_BYTES {
-        return Err(format!("the configuration would be longer than the {MAX_BYTES} bytes that are read"));
+        return Err(format!("the configuration would exceed the limit of {MAX_BYTES} bytes"));
     }
     match read::unresolved(text) {
         Err(faults) => Err(faults),
@@ -562,7 +299,7 @@ pub fn candidate(text: &str) -> Result<Config, String> {
                 let path: Option<KeyPath> = conflict.key.parse().ok();
                 let value = path.and_then(|path| path.effective(&config)).map(|value| format!(" = {value}"));
                 Err(format!(
-                    "{}{}: taken by {}; {}",
+                    "{}{}: already used by {}; {}",
                     conflict.key,
                     value.unwrap_or_default(),
                     conflict.other,

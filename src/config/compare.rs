@@ -1,4 +1,4 @@
-//! What is different between two configurations, key by key: what a file that is checked would change.
+//! Compares two configurations key by key: what `check` and `diff` print.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,28 +7,30 @@ use super::keys::{self, Key};
 use super::{Config, Layer, Origin, Port, Value};
 use crate::port::PortName;
 
-/// One key, or one port as a whole.
+/// A key, or a whole port, that differs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
-    /// `server.ssh_port`, `ports.core.baud`; `ports.core` for a port that is new or removed.
+    /// `server.ssh_port`, `ports.core.baud`; `ports.core` for an added or removed port.
     pub key: String,
-    /// Its value in the first one, as a file would say it; `None` where it has none.
+    /// The old value in TOML syntax; `None` if it has none.
     pub old: Option<String>,
-    /// Its value in the second one.
+    /// The new value.
     pub new: Option<String>,
-    /// The ports that take it, of a key of `[defaults]` or of a template. They have no lines of their own for it.
+    /// For a key of `[defaults]` or of a template, the ports that inherit it. They have no differences of
+    /// their own for it.
     pub ports: Vec<PortName>,
 }
 
-/// In the order of the table of keys, ports last. What ports inherit is told once, with the ports that take it.
+/// In the order of the table of keys, ports last. An inherited change is reported once, with the ports that
+/// inherit it.
 pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
     let mut all = Vec::new();
     of_table("server", keys::SERVER, (&old.server, &new.server), &mut all);
     of_table("access", keys::ACCESS, (&old.access, &new.access), &mut all);
     for name in both(&old.port_groups, &new.port_groups) {
         let path = KeyPath { scope: Scope::Group(name.clone()), key: Some(keys::GROUP[0].name) };
-        let said = |config| path.effective(config).map(|value| value.to_string());
-        let (was, is) = (said(old), said(new));
+        let printed = |config| path.effective(config).map(|value| value.to_string());
+        let (was, is) = (printed(old), printed(new));
         if was != is {
             all.push(Difference { key: path.to_string(), old: was, new: is, ports: Vec::new() });
         }
@@ -56,7 +58,7 @@ pub fn differences(old: &Config, new: &Config) -> Vec<Difference> {
         }
     }
     for inherited in &mut all[..inherited] {
-        // Of a rule that comes or goes, each of its keys.
+        // For a trigger rule that is added or removed, each of its keys.
         inherited.ports.dedup();
     }
     all
@@ -82,15 +84,15 @@ fn of_layer(table: &str, (old, new): (&Layer, &Layer), to: &mut Vec<Difference>)
     for (key, _) in stated.iter().filter(|(key, _)| seen.insert(key.clone())) {
         let (was, is) = (old.get(key), new.get(key));
         if was != is {
-            let said = |value: Option<Value>| value.map(|value| value.to_string());
+            let printed = |value: Option<Value>| value.map(|value| value.to_string());
             let key = format!("{table}.{key}");
-            to.push(Difference { key, old: said(was), new: said(is), ports: Vec::new() });
+            to.push(Difference { key, old: printed(was), new: printed(is), ports: Vec::new() });
         }
     }
 }
 
-/// The table that a port takes a key from, before and after or in one of the two with nothing but what is below it in the other;
-/// `None` where the port itself has changed.
+/// The table that a port takes a key from, if the change comes from there alone; `None` if the port's own
+/// keys changed.
 fn source((old, new): (&Config, &Config), port: &PortName, key: &str) -> Option<String> {
     let like = |config: &Config| config.ports.get(port)?.like.clone();
     if like(old) != like(new) {
@@ -109,13 +111,13 @@ fn source((old, new): (&Config, &Config), port: &PortName, key: &str) -> Option<
     }
 }
 
-/// Whether the line of a key tells of this one: itself, or a rule of a port as a whole for a key of it.
+/// Whether the line of one key also reports another: itself, or a whole trigger rule for one of its keys.
 fn covers(line: &str, key: &str) -> bool {
     line == key
         || line.strip_prefix(key).is_some_and(|rest| key.contains(".triggers.") && rest.starts_with('.'))
 }
 
-/// The names in either.
+/// The keys of both maps.
 fn both<'m, K: Ord, V>(one: &'m BTreeMap<K, V>, other: &'m BTreeMap<K, V>) -> BTreeSet<&'m K> {
     one.keys().chain(other.keys()).collect()
 }
@@ -134,16 +136,16 @@ fn of_port(table: &str, (old, new): (&Port, &Port), to: &mut Vec<Difference>) {
 
 /// A table that is in one of the two only.
 fn whole(key: String, what: &str, (was, is): (bool, bool)) -> Difference {
-    let said = |there: bool| there.then(|| what.to_owned());
-    Difference { key, old: said(was), new: said(is), ports: Vec::new() }
+    let printed = |there: bool| there.then(|| what.to_owned());
+    Difference { key, old: printed(was), new: printed(is), ports: Vec::new() }
 }
 
 fn of_table<T>(table: &str, keys: &'static [Key<T>], (old, new): (&T, &T), to: &mut Vec<Difference>) {
-    let said = |value: Option<Value>| value.map(|value| value.to_string());
+    let printed = |value: Option<Value>| value.map(|value| value.to_string());
     to.extend(keys.iter().filter_map(|key| {
         let (old, new) = (key.get(old), key.get(new));
         let key = format!("{table}.{}", key.name);
-        (old != new).then(|| Difference { key, old: said(old), new: said(new), ports: Vec::new() })
+        (old != new).then(|| Difference { key, old: printed(old), new: printed(new), ports: Vec::new() })
     }));
 }
 
@@ -155,13 +157,13 @@ mod tests {
     use crate::port::pattern::fold;
 
     #[test]
-    fn each_key_that_differs_is_told_and_a_port_that_comes_or_goes_as_a_whole() {
+    fn each_key_that_differs_is_reported_and_an_added_or_removed_port_as_a_whole() {
         let config = |text: &str| Config::parse(text, Path::new("test.toml")).unwrap();
         let old = config("[ports.a]\nbaud = 9600\n[ports.b]\n[ports.c]\ndescription = \"x\"\n");
         let new = config(
             "[access]\nroot = \"no\"\n[defaults]\nparity = \"even\"\n[ports.a]\nbaud = 115200\n[ports.c]\n[ports.d]\n",
         );
-        let told: Vec<_> = differences(&old, &new)
+        let lines: Vec<_> = differences(&old, &new)
             .into_iter()
             .map(|Difference { key, old, new, ports }| {
                 let at = if ports.is_empty() { String::new() } else { format!(" at {}", fold(&ports)) };
@@ -169,7 +171,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            lines,
             [
                 "access.root \"key\" \"no\"",
                 "defaults.parity  \"E\" at a,c",
@@ -183,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_a_template_is_one_line_with_the_ports_that_take_it() {
+    fn a_change_of_a_template_is_one_line_with_the_ports_that_inherit_it() {
         let config = |text: &str| Config::parse(text, Path::new("test.toml")).unwrap();
         let ports: String = (1..=48).map(|n| format!("[ports.p{n:02}]\nlike = \"t\"\n")).collect();
         let own = "[ports.own]\nlike = \"t\"\nbaud = 300\n[ports.moved]\n[ports.other]\n";
@@ -192,19 +194,19 @@ mod tests {
             "[groups]\ng = [\"own\", \"p*\"]\n[templates.t]\nbaud = 115200\ntriggers.x.match = \"x\"\n{ports}{}",
             own.replace("[ports.moved]\n", "[ports.moved]\nlike = \"t\"\n"),
         ));
-        let told: Vec<_> = differences(&old, &new)
+        let lines: Vec<_> = differences(&old, &new)
             .into_iter()
             .map(|Difference { key, old, new, ports }| {
                 format!("{key} {} {} {}", old.unwrap_or_default(), new.unwrap_or_default(), fold(&ports))
             })
             .collect();
         assert_eq!(
-            told,
+            lines,
             [
                 "groups.g [\"own\"] [\"own\", \"p*\"] ",
                 "templates.t.baud 9600 115200 p[01-48]",
                 "templates.t.triggers.x.match  \"x\" own,p[01-48]",
-                "templates.t.triggers.x.rest  \"1m\" ",
+                "templates.t.triggers.x.cooldown  \"1m\" ",
                 "templates.t.triggers.x.start  false ",
                 "ports.moved.like  \"t\" ",
                 "ports.moved.baud 9600 115200 ",

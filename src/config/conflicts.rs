@@ -1,5 +1,5 @@
-//! What two keys cannot both have: the same TCP port on addresses that overlap, the same device. Judged on the typed
-//! configuration, so that a change by `set` meets the same rule as a file.
+//! Values that two keys cannot both have: the same TCP port on overlapping addresses, the same device.
+//! Checked on the typed configuration, so that `set` and a file obey the same rule.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,10 +8,10 @@ use std::path::Path;
 use super::{Address, Config};
 use crate::port::PortName;
 
-/// Two keys that cannot both have this value.
+/// Two keys with the same exclusive value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
-    /// What both want.
+    /// What both claim.
     pub shared: Shared,
     /// `ports.ttyUSB1.ssh_port`
     pub key: String,
@@ -19,32 +19,37 @@ pub struct Conflict {
     pub other: String,
 }
 
-/// What there is only one of.
+/// A resource with one owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shared {
     /// A TCP port.
     TcpPort,
     /// A device.
     Device,
+    /// What one port is connected to.
+    Line,
 }
 
 impl fmt::Display for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TcpPort => "every listener needs a TCP port of its own",
-            Self::Device => "every port needs a device of its own",
+            Self::TcpPort => "each listener needs its own TCP port",
+            Self::Device => "each port needs its own device",
+            Self::Line => "a port has either a device or a source",
         })
     }
 }
 
-/// Whether somebody who listens on the one would be in the way of the other.
+/// Whether listeners on these addresses would conflict on the same TCP port.
 pub fn overlap(one: &[Address], other: &[Address]) -> bool {
     one.iter().any(|a| other.iter().any(|b| a.covers(b) || b.covers(a)))
 }
 
 impl Config {
-    /// Every port that wants what another one, or the server, has already. Disabled ports count: `start` opens them.
-    /// A port named `ttyUSB0` and one whose device is `/dev/ttyUSB0` are no conflict: the former yields.
+    /// Every port that claims what another port, or the server, has. Disabled ports count, because `start`
+    /// opens them.
+    /// A port named `ttyUSB0` and a port with `device = "/dev/ttyUSB0"` do not conflict: the second one has
+    /// the device.
     pub fn conflicts(&self) -> Vec<Conflict> {
         let mut found = Vec::new();
         let mut listeners: HashMap<u16, Vec<(String, &[Address])>> = HashMap::new();
@@ -53,8 +58,12 @@ impl Config {
             listeners.insert(tcp, vec![("server.ssh_port".to_owned(), &self.server.listen)]);
         }
         for (name, port) in &self.ports {
-            if let Some(tcp) = port.ssh_port {
-                let (key, addresses) = (path(name, "ssh_port"), self.listen(port));
+            let ssh = port.ssh_port.map(|tcp| ("ssh_port", self.listen(port), tcp));
+            let plain = port
+                .plain_listeners()
+                .map(|(key, endpoint)| (key, std::slice::from_ref(&endpoint.address), endpoint.port));
+            for (key, addresses, tcp) in ssh.into_iter().chain(plain) {
+                let key = path(name, key);
                 let there = listeners.entry(tcp).or_default();
                 match there.iter().find(|(_, other)| overlap(addresses, other)) {
                     Some((other, _)) => {
@@ -62,6 +71,10 @@ impl Config {
                     }
                     None => there.push((key, addresses)),
                 }
+            }
+            if port.device.is_some() && port.source.is_some() {
+                let (key, other) = (path(name, "source"), path(name, "device"));
+                found.push(Conflict { shared: Shared::Line, key, other });
             }
             if let Some(device) = &port.device {
                 match devices.get(device.as_path()) {
@@ -79,7 +92,7 @@ impl Config {
     }
 }
 
-/// `ports.NAME.KEY`, quoted where TOML wants it.
+/// `ports.NAME.KEY`, quoted where TOML requires it.
 fn path(name: &PortName, key: &str) -> String {
     format!("ports.{}.{key}", super::fault::segment(name.as_str()))
 }
@@ -104,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn one_tcp_port_on_addresses_apart_is_no_conflict() {
+    fn the_same_tcp_port_on_disjoint_addresses_is_no_conflict() {
         assert_eq!(conflicts("127.0.0.1", "127.0.0.2", "::1"), 0);
         assert_eq!(conflicts("::1", "0.0.0.0", "::2"), 0);
     }
 
     #[test]
-    fn a_wildcard_meets_every_address_of_its_kind_and_the_ipv6_one_all() {
+    fn a_wildcard_conflicts_with_each_address_of_its_family_and_the_ipv6_wildcard_with_all() {
         assert_eq!(conflicts("0.0.0.0", "127.0.0.1", "::1"), 1);
         assert_eq!(conflicts("::", "127.0.0.1", "::1"), 2);
         assert_eq!(conflicts("127.0.0.1", "::1", "::"), 1);

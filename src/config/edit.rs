@@ -1,12 +1,12 @@
-//! Changes written into a text: a key takes its new value where it stands, comments and order stay. Tables by header, inline
-//! ones and dotted keys are all met with.
+//! Writes changes into a text: a key takes its new value in place, comments and order stay. Handles tables
+//! with headers, inline tables and dotted keys.
 
 use toml_edit::{DocumentMut, InlineTable, Item, Table, TableLike};
 
 use super::Value;
 use super::changes::{Change, Changes, ChangesError, Holder, KeyPath, Scope};
 
-/// The text with the changes in it. `empties` says whether a port that is made is emptied, if it is there already.
+/// The text with the changes. `empties` returns whether a created port is emptied if it exists already.
 pub(super) fn apply(
     text: &str,
     changes: &Changes,
@@ -19,16 +19,17 @@ pub(super) fn apply(
         .parse()
         .map_err(|error: toml_edit::TomlError| ChangesError::NotToml(error.message().to_owned()))?;
     rename_ports(document.as_table_mut(), changes)?;
-    // (Those that are renamed have their place by now.)
+    // Renamed ports were moved before.
     for (path, change) in changes.iter().filter(|(_, change)| change.renamed_from().is_none()) {
         edit(document.as_table_mut(), path, change.new.as_ref(), empties(change))?;
     }
     let edited = document.to_string();
-    // A new table keeps a line between itself and what comes before, if something does.
+    // An empty line separates a new table from what comes before.
     Ok(if text.is_empty() { edited.trim_start().to_owned() } else { edited })
 }
 
-/// Gives the tables of ports their new names, in their places. All leave before the first one comes: two may have changed names.
+/// Renames the tables of ports in place. All are removed before the first one is inserted, since two ports
+/// may swap names.
 fn rename_ports(document: &mut Table, changes: &Changes) -> Result<(), ChangesError> {
     let renames = changes.renames();
     let mut moved = Vec::with_capacity(renames.len());
@@ -41,7 +42,7 @@ fn rename_ports(document: &mut Table, changes: &Changes) -> Result<(), ChangesEr
     }
     for (to, from, item) in moved {
         let Some(ports) = document.get_mut("ports").and_then(Item::as_table_like_mut) else { continue };
-        // One that was there as the port was renamed had been removed.
+        // A table that had the new name at the time of the rename was removed by then.
         let was_there = changes.get(&KeyPath::table(to.clone())).is_some_and(|change| change.old.is_some());
         if ports.contains_key(to.as_str()) && !was_there {
             return Err(ChangesError::IsThere(from.clone(), to.clone()));
@@ -51,12 +52,12 @@ fn rename_ports(document: &mut Table, changes: &Changes) -> Result<(), ChangesEr
     Ok(())
 }
 
-/// Whether a new table is written.
+/// Whether a new table gets a header.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Header {
-    /// Even an empty one.
+    /// Always.
     Own,
-    /// [ports] and [templates] themselves are written nowhere: their children are.
+    /// Only if it has keys of its own: [ports] and [templates] have headers in their children only.
     OfChildren,
 }
 
@@ -96,7 +97,7 @@ fn edit(
     let Some(key) = path.key else {
         match (new, parent.get_mut(&name).and_then(Item::as_table_like_mut)) {
             (None, _) => drop(parent.remove(&name)),
-            // One that is made anew keeps its place.
+            // A port that is created again keeps its place.
             (Some(_), Some(there)) => {
                 if empties {
                     there.clear();
@@ -115,15 +116,15 @@ fn edit(
     Ok(())
 }
 
-/// The table of that name, made if it is wanted and not there.
+/// The table of that name; created if `create` is set.
 fn child<'t>(
     parent: &'t mut dyn TableLike,
     name: &str,
     header: Header,
-    wanted: bool,
+    create: bool,
 ) -> Result<Option<&'t mut dyn TableLike>, ChangesError> {
     if !parent.contains_key(name) {
-        if !wanted {
+        if !create {
             return Ok(None);
         }
         make(parent, name, header);
@@ -134,7 +135,8 @@ fn child<'t>(
     }
 }
 
-/// A table that stood there by its own tables or dotted keys only is written nowhere once it has none.
+/// A table defined only by its sub-tables or dotted keys would vanish with the last of them: gives it a
+/// header.
 fn written_out(item: Option<&mut Item>) {
     match item {
         Some(Item::Table(table)) => {
@@ -146,10 +148,10 @@ fn written_out(item: Option<&mut Item>) {
     }
 }
 
-/// A new table in the way of its parent: `[ports.NAME]`, or inline in an inline one.
+/// Creates a table in the style of its parent: `[ports.NAME]`, or inline.
 fn make(parent: &mut dyn TableLike, name: &str, header: Header) {
     let item = match Item::Table(Table::new()) {
-        // An inline table takes values only, and says what it holds by its type.
+        // An inline table contains values only.
         _ if parent.iter().any(|(_, item)| item.is_inline_table()) => Item::Value(InlineTable::new().into()),
         mut item => {
             if let Some(table) = item.as_table_mut() {
@@ -162,7 +164,7 @@ fn make(parent: &mut dyn TableLike, name: &str, header: Header) {
     parent.insert(name, item);
 }
 
-/// Sets or takes out one key; what stands behind the value on its line stays.
+/// Sets or removes one key; a comment on its line stays.
 fn put(table: &mut dyn TableLike, key: &str, new: Option<&Value>) {
     let Some(new) = new else {
         table.remove(key);
@@ -175,14 +177,14 @@ fn put(table: &mut dyn TableLike, key: &str, new: Option<&Value>) {
             *old = value;
         }
         None => {
-            // A table by headers in the place of a value goes.
+            // A table with headers in place of the value is removed.
             table.remove(key);
             table.insert(key, Item::Value(value));
         }
     }
 }
 
-/// `log.type`: in a table of its own, dotted, inline, or `log = "raw"`, which is its type alone.
+/// `log.type`: in its own table, dotted, inline, or `log = "raw"`, which is the type alone.
 fn put_inner(
     table: &mut dyn TableLike,
     outer: &str,
@@ -223,7 +225,7 @@ fn put_inner(
     Ok(())
 }
 
-/// A value as TOML writes it. No key takes other kinds than these.
+/// A value in TOML syntax. Keys have no other types.
 fn written(value: &Value) -> toml_edit::Value {
     match value {
         Value::String(text) => text.as_str().into(),
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_changed_in_its_place_and_everything_else_stays() {
+    fn a_value_is_changed_in_place_and_everything_else_stays() {
         let text = "# head\n[ports.b]   # second first\nssh_port = 8024\nbaud = 9600  # slow\n\n# on the first\n[ports.a]\nparity='N'\n";
         assert_eq!(
             changed(text, &[("ports.b.baud", Some(115200.into())), ("ports.a.parity", Some("E".into()))]),
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_new_comes_last_in_its_table() {
+    fn a_new_key_is_appended_to_its_table() {
         let text = "[ports.a]\nssh_port = 1 # one\n# b's\n[ports.b]\n";
         assert_eq!(
             changed(text, &[("ports.a.baud", Some(300.into()))]),
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_is_changed_however_it_is_written() {
+    fn the_log_is_changed_in_every_notation() {
         for (text, with_raw) in [
             ("[ports.a]\nlog = \"text\" # c\n", "[ports.a]\nlog = \"raw\" # c\n"),
             (
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_come_and_go_as_tables() {
+    fn ports_are_added_and_removed_as_tables() {
         let text = "[ports.a]\nbaud = 300\n\n[ports.\"b.c\"] # two\nbaud = 600\n";
         assert_eq!(changed(text, &[("ports.\"b.c\"", None)]), "[ports.a]\nbaud = 300\n");
         assert_eq!(
@@ -332,8 +334,8 @@ mod tests {
         }
         assert_eq!(changed("[ports.a]\nbaud = 300\n", &[("ports.a", empty())]), "[ports.a]\n");
         for text in ["[ports.a.log]\ntype = \"raw\"\n", "[ports]\na.baud = 300\n", "ports.a.baud = 300\n"] {
-            let anew = changed(text, &[("ports.a", empty())]);
-            assert!(anew.parse::<toml::Table>().unwrap()["ports"].get("a").is_some(), "{text}: {anew}");
+            let again = changed(text, &[("ports.a", empty())]);
+            assert!(again.parse::<toml::Table>().unwrap()["ports"].get("a").is_some(), "{text}: {again}");
         }
         assert_eq!(changed("ports = { a.baud = 300 }\n", &[("ports.a", empty())]), "ports = { a = {} }\n");
         assert_eq!(

@@ -1,5 +1,5 @@
-//! The escape prefix in caret notation: `^Ec`. The first character is a control character, because a prefix of two
-//! printable ones would be met in what people type.
+//! The escape prefix in caret notation: `^Ec`. The first character must be a control character, because users
+//! would type a prefix of two printable ones by accident.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,9 +18,9 @@ impl Default for EscapePrefix {
     }
 }
 
-/// Not two characters of which the first is a control character.
+/// Not a control character followed by another character.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("escape prefix {0:?} is not valid: use a control character and one more, such as \"^Ec\"")]
+#[error("invalid escape prefix {0:?}: use a control character and one more, such as \"^Ec\"")]
 pub struct EscapeError(String);
 
 impl FromStr for EscapePrefix {
@@ -35,7 +35,7 @@ impl FromStr for EscapePrefix {
     }
 }
 
-/// One character and what follows it; a caret with nothing behind it is a caret.
+/// One character and the rest; a caret at the end stands for itself.
 fn character(word: &[u8]) -> Option<(u8, &[u8])> {
     match word {
         [b'^', b'?', rest @ ..] => Some((0x7f, rest)),
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_that_somebody_would_type_is_refused() {
+    fn a_prefix_without_a_control_character_is_rejected() {
         for word in ["", "^E", "cc", "c^E", "^Ecc", "^E\n", "^1c", "^Eä", "E"] {
             assert!(word.parse::<EscapePrefix>().is_err(), "{word:?}");
         }
     }
 
     #[test]
-    fn every_prefix_reads_back_as_it_is_shown() {
+    fn a_printed_prefix_parses_to_the_same_prefix() {
         for first in (0..0x20).chain([0x7f]) {
             for second in (0..0x20).chain(0x21..=0x7f) {
                 let prefix = EscapePrefix([first, second]);

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration file. Every Display here is what the administrator reads.
+//! Errors in a configuration file. Each Display is a sentence that the administrator reads.
 
 use std::fmt;
 use std::io;
@@ -10,63 +10,29 @@ use thiserror::Error;
 /// Bytes of the longest configuration file; the vendor's 32 ports take 4 KiB.
 pub(super) const MAX_BYTES: usize = 1024 * 1024;
 
-/// Faults that are told at once: a page of a terminal. The rest is counted.
+/// Faults that are printed: one page of a terminal. Further ones are counted.
 pub(super) const MAX_FAULTS: usize = 20;
 
 /// Why there is no configuration.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// No file at any of the places.
     #[error("no configuration file: {}", absent(.0))]
     Missing(Vec<PathBuf>),
-    /// It is there and cannot be read.
     #[error("{}: cannot be read: {cause}{help}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        cause: io::Error,
-        /// The command that changes that, if there is one.
-        help: String,
-    },
-    /// A directory, a FIFO, a device or a broken link in its place.
+    Unreadable { path: PathBuf, cause: io::Error, help: String },
     #[error("{}: cannot be read: it is {what}, not a file", path.display())]
-    NotAFile {
-        /// What is in the file's place.
-        path: PathBuf,
-        /// `a directory`
-        what: &'static str,
-    },
-    /// More than is read.
-    #[error("{}: longer than the {MAX_BYTES} bytes that are read", path.display())]
-    TooLong {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Bytes that are not text.
+    NotAFile { path: PathBuf, what: &'static str },
+    #[error("{}: larger than the limit of {MAX_BYTES} bytes", path.display())]
+    TooLong { path: PathBuf },
     #[error("{}:{line}: byte {column} of this line is not UTF-8: save the file as UTF-8 text", path.display())]
-    NotUtf8 {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Byte in the line, from 1.
-        column: usize,
-    },
-    /// Read, and wrong.
+    NotUtf8 { path: PathBuf, line: usize, column: usize },
     #[error("{}", lines(path, faults, *more))]
-    Wrong {
-        /// The file.
-        path: PathBuf,
-        /// The first of them, as they stand in the file.
-        faults: Vec<Fault>,
-        /// How many more there are.
-        more: usize,
-    },
+    Wrong { path: PathBuf, faults: Vec<Fault>, more: usize },
 }
 
 impl ConfigError {
-    /// The first of what is wrong, in one line.
+    /// The first error, in one line.
     pub fn first(&self) -> String {
         match self {
             Self::Wrong { path, faults, more } => {
@@ -84,16 +50,16 @@ impl ConfigError {
     }
 }
 
-/// One thing that is wrong in a file.
+/// One error in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Line, from 1.
     pub line: usize,
-    /// Where in the tree: `ports.ttyUSB0.baud`; empty where the file is not even TOML.
+    /// Key path, `ports.ttyUSB0.baud`; empty for a syntax error.
     pub key: String,
-    /// The value as it is written there, shortened and printable.
+    /// The value as written, shortened and printable.
     pub value: Option<String>,
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what would be valid.
     pub reason: String,
 }
 
@@ -130,12 +96,12 @@ fn lines(path: &Path, faults: &[Fault], more: usize) -> String {
     lines.join("\n")
 }
 
-/// The faults of one text as they are found.
+/// Collects the faults of one text.
 pub(super) struct Faults<'a> {
     text: &'a str,
     found: Vec<(Range<usize>, Fault)>,
     dropped: usize,
-    /// End of the last line that was not TOML.
+    /// End of the last line with a syntax error.
     broken_until: usize,
 }
 
@@ -144,56 +110,57 @@ impl<'a> Faults<'a> {
         Self { text, found: Vec::new(), dropped: 0, broken_until: 0 }
     }
 
-    pub(super) fn add(&mut self, place: Range<usize>, key: String, value: Option<String>, reason: String) {
-        self.found.push((place, Fault { line: 0, key, value, reason }));
-        // The tree comes by name and not as written: all are seen before the first ones are known.
+    pub(super) fn add(&mut self, span: Range<usize>, key: String, value: Option<String>, reason: String) {
+        self.found.push((span, Fault { line: 0, key, value, reason }));
+        // The parser returns keys sorted by name: the first ones of the file are known only after all were
+        // seen.
         if self.found.len() >= 10 * MAX_FAULTS {
             self.shorten();
         }
     }
 
-    /// How many were found so far.
+    /// Number of faults found so far.
     pub(super) fn len(&self) -> usize {
         self.found.len() + self.dropped
     }
 
-    /// Whether one of them has such a key. Those that were only counted may have any.
+    /// Whether a fault has such a key. Returns true if faults were dropped, since their keys are unknown.
     pub(super) fn any(&self, is: impl Fn(&str) -> bool) -> bool {
         self.dropped > 0 || self.found.iter().any(|(_, fault)| is(&fault.key))
     }
 
-    /// A fault of the value that stands at `place`.
-    pub(super) fn add_value(&mut self, place: Range<usize>, key: String, reason: String) {
-        let value = self.text.get(place.clone()).filter(|value| !value.is_empty()).map(clip);
-        self.add(place, key, value, reason);
+    /// A fault of the value at `span`.
+    pub(super) fn add_value(&mut self, span: Range<usize>, key: String, reason: String) {
+        let value = self.text.get(span.clone()).filter(|value| !value.is_empty()).map(clip);
+        self.add(span, key, value, reason);
     }
 
-    /// A fault of the syntax: of each line only the first, since the others follow from it.
-    pub(super) fn not_toml(&mut self, message: &str, place: Range<usize>) {
-        if place.start < self.broken_until {
+    /// A syntax error. Only the first one of a line is kept: the others follow from it.
+    pub(super) fn not_toml(&mut self, message: &str, span: Range<usize>) {
+        if span.start < self.broken_until {
             return;
         }
-        let (before, after) = self.text.split_at_checked(place.start).unwrap_or((self.text, ""));
+        let (before, after) = self.text.split_at_checked(span.start).unwrap_or((self.text, ""));
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        self.broken_until = after.find('\n').map_or(self.text.len(), |newline| place.start + newline) + 1;
+        self.broken_until = after.find('\n').map_or(self.text.len(), |newline| span.start + newline) + 1;
         let line = self.text[start..].lines().next().unwrap_or_default();
-        let message = match self.text.get(place.clone()) {
-            // `parity = N`: the parser thinks of nan and inf.
+        let message = match self.text.get(span.clone()) {
+            // `parity = N`: the parser expects nan or inf.
             Some(word) if message.starts_with("invalid float") && word.starts_with(char::is_alphabetic) => {
                 "string values must be quoted"
             }
             _ => message,
         };
-        self.add(place, String::new(), None, format!("not TOML: {message}: {}", clip(line.trim())));
+        self.add(span, String::new(), None, format!("invalid TOML: {message}: {}", clip(line.trim())));
     }
 
-    /// The line of a place, from 1.
+    /// The line number of an offset, from 1.
     pub(super) fn line(&self, start: usize) -> usize {
         self.text.bytes().take(start).filter(|b| *b == b'\n').count() + 1
     }
 
     fn shorten(&mut self) {
-        self.found.sort_by_key(|(place, _)| place.start);
+        self.found.sort_by_key(|(span, _)| span.start);
         self.dropped += self.found.len().saturating_sub(MAX_FAULTS);
         self.found.truncate(MAX_FAULTS);
     }
@@ -203,14 +170,14 @@ impl<'a> Faults<'a> {
         if self.found.is_empty() {
             return Ok(());
         }
-        let place =
-            |(place, fault): &(Range<usize>, Fault)| Fault { line: self.line(place.start), ..fault.clone() };
-        let faults = self.found.iter().map(place).collect();
+        let span =
+            |(span, fault): &(Range<usize>, Fault)| Fault { line: self.line(span.start), ..fault.clone() };
+        let faults = self.found.iter().map(span).collect();
         Err(ConfigError::Wrong { path: path.to_owned(), faults, more: self.dropped })
     }
 }
 
-/// A piece of a hostile text as it may be shown: short, printable, on one line.
+/// Untrusted text made safe to print: short, printable, on one line.
 pub(super) fn clip(text: &str) -> String {
     const MAX_SHOWN_CHARS: usize = 60;
     let mut clipped = String::new();
@@ -227,7 +194,7 @@ pub(super) fn clip(text: &str) -> String {
     clipped
 }
 
-/// A word of a key path, quoted where TOML wants it.
+/// One segment of a key path, quoted where TOML requires it.
 pub(super) fn segment(word: &str) -> String {
     let bare = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b));
     if bare { clip(word) } else { format!("\"{}\"", clip(word)) }

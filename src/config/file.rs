@@ -1,5 +1,6 @@
-//! Which file is the configuration, and its text. Only a file that does not exist gives way to the next one: an
-//! unreadable one is an error, since the ports of the next one are not those that the administrator wrote.
+//! Finds and reads the configuration file. Only a file that does not exist is skipped in favour of the next
+//! one: an unreadable one is an error, since the next file has other ports than those that the administrator
+//! configured.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -10,31 +11,31 @@ use super::changes::{self, Changes};
 use super::fault::MAX_BYTES;
 use super::{Config, ConfigError, Instances, read};
 
-/// What console-admin keeps of the last configuration that was right, below the root.
+/// console-admin's copy of the last valid configuration, below the root.
 pub const LAST_GOOD: &str = "var/lib/consoleserver/admin/last-good.toml";
 
-/// A configuration, and where it stands.
+/// A configuration and its file.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What the file says.
+    /// The configuration.
     pub config: Config,
     /// The file.
     pub path: PathBuf,
-    /// Why what was reloaded and not committed is left out.
+    /// Why changes that were reloaded but not committed are ignored.
     pub left_out: Option<String>,
-    /// What is wrong with the file that should have been read: this is the last good one.
+    /// The error in the file that should have been read; `config` is then the last good one.
     pub fault: Option<ConfigError>,
 }
 
 impl Config {
-    /// `/etc/consoleserver/config.toml`, else the vendor's `/usr/lib/consoleserver/config.toml`; both below `root`. Over it comes
-    /// what was reloaded and not committed.
+    /// `/etc/consoleserver/config.toml`, otherwise the vendor's `/usr/lib/consoleserver/config.toml`, both
+    /// below `root`, with the changes that were reloaded but not committed.
     pub fn load(root: &Path) -> Result<Loaded, ConfigError> {
         overlaid(committed(root)?, root)
     }
 
-    /// As [`Config::load`]; of a file that is wrong, the last one that was right. A file that is not there is no fault: a machine
-    /// whose configuration was taken away is not meant to go on as before.
+    /// As [`Config::load`]; if the file is invalid, the last valid one. A missing file is no fault: a machine
+    /// whose configuration was removed is not meant to keep running it.
     pub fn load_or_last_good(root: &Path) -> Result<Loaded, ConfigError> {
         let fault = match Self::load(root) {
             Err(fault) if !matches!(fault, ConfigError::Missing(_)) => fault,
@@ -46,39 +47,40 @@ impl Config {
         }
     }
 
-    /// For a terminal window: `./config.toml`, else `~/.consoleserver/config.toml`, else as [`Config::load`].
+    /// For `consoleserver` in a terminal: `./config.toml`, then `~/.consoleserver/config.toml`, then as
+    /// [`Config::load`].
     pub fn load_foreground(cwd: &Path, home: Option<&Path>, root: &Path) -> Result<Loaded, ConfigError> {
         let own = home.map(|home| home.join(".consoleserver/config.toml"));
         first([cwd.join("config.toml")].into_iter().chain(own).chain(system(root)).collect())
     }
 
-    /// This file and no other.
+    /// This file only.
     pub fn load_file(path: &Path) -> Result<Loaded, ConfigError> {
         first(vec![path.to_owned()])
     }
 
-    /// A text; `path` is what errors call it.
+    /// Parses a text; `path` is the file name in errors.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
         read::read(text, path)
     }
 }
 
-/// A text, and the file that it is in.
+/// A text and its file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
-    /// What the file says.
+    /// The content.
     pub text: String,
     /// The file.
     pub path: PathBuf,
 }
 
-/// The committed text: what the administrator wrote, else the vendor's.
+/// The committed text: the administrator's file, otherwise the vendor's.
 pub fn committed(root: &Path) -> Result<Text, ConfigError> {
     first_text(system(root))
 }
 
-/// The configuration of a text with what was reloaded and not committed over it. What does not fit is left out, whole: half of it
-/// is what nobody has reloaded.
+/// The configuration of a text with the running changes applied. If they do not fit, all of them are ignored:
+/// a part of them would be a configuration that was never reloaded.
 pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded, ConfigError> {
     let config = Config::parse(&text, &path)?;
     let with_running = Changes::running(root).map_err(|error| error.to_string()).and_then(|running| {
@@ -93,7 +95,9 @@ pub(super) fn overlaid(Text { text, path }: Text, root: &Path) -> Result<Loaded,
     let (mut config, left_out) = match with_running {
         Ok(None) => (config, None),
         Ok(Some(running)) => (running, None),
-        Err(why) => (config, Some(format!("what was reloaded and not committed is left out: {why}"))),
+        Err(why) => {
+            (config, Some(format!("changes that were reloaded but not committed are ignored: {why}")))
+        }
     };
     config.take_instances(Instances::running(root));
     Ok(Loaded { config, path, left_out, fault: None })
@@ -122,18 +126,18 @@ pub(super) fn first_text(paths: Vec<PathBuf>) -> Result<Text, ConfigError> {
 pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
     let unreadable = |cause: io::Error| {
         let help = match cause.kind() {
-            ErrorKind::PermissionDenied => format!(" (every port reads it: {})", permit(path)),
+            ErrorKind::PermissionDenied => format!(" (every port must be able to read it: {})", permit(path)),
             _ => String::new(),
         };
         ConfigError::Unreadable { path: path.to_owned(), cause, help }
     };
     let not_a_file = |what| ConfigError::NotAFile { path: path.to_owned(), what };
-    // A FIFO in its place must not hold up the boot: O_NONBLOCK opens it at once, and then it is refused.
+    // A FIFO must not block the boot: O_NONBLOCK opens it at once, and the type check below rejects it.
     let file = match OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return match fs::symlink_metadata(path) {
-                Ok(_) => Err(not_a_file("a symbolic link to nothing")),
+                Ok(_) => Err(not_a_file("a dangling symbolic link")),
                 Err(_) => Ok(None),
             };
         }
@@ -155,9 +159,10 @@ pub fn text(path: &Path) -> Result<Option<String>, ConfigError> {
     utf8(bytes, path).map(Some)
 }
 
-/// The command that lets every user read a file: `umask 077; cp` leaves it to its owner alone, and so may a directory above it.
+/// The command that makes a file readable for every user: `umask 077; cp` restricts it to its owner, and a
+/// directory above may do so too.
 pub fn permit(path: &Path) -> String {
-    // Beyond a directory that may not be searched nothing can be told.
+    // Nothing is known beyond a directory without search permission.
     let real = fs::canonicalize(path);
     let path = real.as_deref().unwrap_or(path);
     let mut above: Vec<&Path> = path.ancestors().skip(1).filter(|path| path.parent().is_some()).collect();

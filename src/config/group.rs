@@ -1,20 +1,21 @@
-//! `[groups]`: names for several ports, which commands take as `@NAME`. A group may have other groups as members. These have nothing to
-//! do with the groups of logins in `[access]`.
+//! `[groups]`: names for several ports, written `@NAME` in commands. A group may contain other groups. They
+//! are unrelated to the groups of users in `[access]`.
 
 use std::collections::BTreeMap;
 
 use crate::port::{GroupName, PortGroups, PortPattern};
 
-/// Groups of one configuration: as many as there may be ports.
+/// Limit of groups in one configuration: the same as for ports.
 pub(super) const MAX_GROUPS: usize = 1024;
-/// Names that the ranges of all groups may stand for together: each of 1024 ports in 64 groups. Ranges are expanded as they are read,
-/// and without a limit a file of 1 MiB could stand for some hundred million names.
+/// Limit of names in all groups together: 64 groups of 1024 ports. Ranges are expanded as they are read, and
+/// without a limit a file of 1 MiB could expand to hundreds of millions of names.
 pub(super) const MAX_MEMBERS: usize = 64 * 1024;
 
 /// The members of a group.
 pub type Members = Vec<PortPattern>;
 
-/// Groups that have themselves as a member, directly or by way of others: each cycle once, from its first name to the same.
+/// Groups that contain themselves, directly or through others: each cycle once, from its first name back to
+/// it.
 pub(super) fn cycles(groups: &PortGroups) -> Vec<Vec<&GroupName>> {
     let mut walk = Walk { groups, seen: BTreeMap::new(), path: Vec::new(), cycles: Vec::new() };
     for group in groups.keys() {
@@ -25,13 +26,13 @@ pub(super) fn cycles(groups: &PortGroups) -> Vec<Vec<&GroupName>> {
 
 #[derive(PartialEq)]
 enum VisitState {
-    /// On the path that is being walked.
+    /// On the current path.
     Open,
-    /// Everything below it has been walked.
+    /// Visited with all its members.
     Done,
 }
 
-/// A depth-first walk that visits each group once. Its depth is bounded by [`MAX_GROUPS`].
+/// Depth-first search that visits each group once. Its depth is bounded by [`MAX_GROUPS`].
 struct Walk<'g> {
     groups: &'g PortGroups,
     seen: BTreeMap<&'g GroupName, VisitState>,

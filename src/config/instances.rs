@@ -1,6 +1,6 @@
-//! Under which name the units of a port run. systemd cannot give a running unit another name, and the sessions of a port live in its
-//! process: a port that is renamed stays in `console@OLD.service` until that is stopped or the machine boots. Which ports do is
-//! written beside what was reloaded (`RUNNING`), in one file with it, so that names and units change at once.
+//! The unit names of ports. systemd cannot rename a running unit, and the sessions of a port live in its
+//! process: a port that is renamed stays in `console@OLD.service` until it is stopped or the machine reboots.
+//! These ports are listed in the file of the running configuration, so that names and units change together.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,12 +11,12 @@ use super::changes::RUNNING_FILE;
 use super::file;
 use crate::port::PortName;
 
-/// The ports whose units have another name, with that name.
+/// Ports whose units have another name, with that name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Instances(BTreeMap<PortName, PortName>);
 
-/// The part of the file that matters here.
+/// The part of the file that is read here.
 #[derive(Deserialize)]
 struct File {
     #[serde(default)]
@@ -24,13 +24,13 @@ struct File {
 }
 
 impl Instances {
-    /// Those of the machine below `root`. A file that cannot be read has none: what is wrong with it is reported where its changes are
-    /// read.
+    /// Those of the machine below `root`. Empty if the file cannot be read: `Changes::read` reports the
+    /// error.
     pub fn running(root: &Path) -> Self {
         Self::in_file(&root.join(RUNNING_FILE))
     }
 
-    /// Those of the machine whose runtime directory (`/run/consoleserver`) this is.
+    /// Those of the machine with this runtime directory (`/run/consoleserver`).
     pub fn of_runtime(directory: &Path) -> Self {
         Path::new(RUNNING_FILE)
             .strip_prefix("run/consoleserver")
@@ -50,17 +50,17 @@ impl Instances {
         self.0.get(port).unwrap_or(port)
     }
 
-    /// The port whose units have this instance.
+    /// The port whose units have this instance name.
     pub fn port<'n>(&'n self, instance: &'n PortName) -> &'n PortName {
         self.0.iter().find(|(_, other)| *other == instance).map_or(instance, |(port, _)| port)
     }
 
-    /// The port that runs in the units of this name, though it is called otherwise.
+    /// The port that runs in units of this name but has another name itself.
     pub fn other_in(&self, name: &PortName) -> Option<&PortName> {
         self.0.iter().find(|(port, instance)| *instance == name && *port != name).map(|(port, _)| port)
     }
 
-    /// The units of a port have this name from now on.
+    /// Sets the instance name of a port's units.
     pub fn set(&mut self, port: PortName, instance: PortName) {
         match port == instance {
             true => drop(self.0.remove(&port)),
@@ -68,17 +68,17 @@ impl Instances {
         }
     }
 
-    /// Without those that `keep` does not want: port and instance.
+    /// Removes the entries for which `keep(port, instance)` is false.
     pub fn retain(&mut self, mut keep: impl FnMut(&PortName, &PortName) -> bool) {
         self.0.retain(|port, instance| keep(port, instance));
     }
 
-    /// Port and instance of each.
+    /// Ports with their instances.
     pub fn iter(&self) -> impl Iterator<Item = (&PortName, &PortName)> {
         self.0.iter()
     }
 
-    /// All ports are in the units of their names.
+    /// Whether every port runs in units of its own name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -93,14 +93,14 @@ mod tests {
     }
 
     #[test]
-    fn a_renamed_port_is_found_by_both_of_its_names() {
+    fn a_renamed_port_is_found_by_port_and_by_instance_name() {
         let mut instances = Instances::default();
         instances.set(name("new"), name("old"));
         assert_eq!((instances.of(&name("new")), instances.of(&name("x"))), (&name("old"), &name("x")));
         assert_eq!((instances.port(&name("old")), instances.port(&name("x"))), (&name("new"), &name("x")));
         assert_eq!(instances.other_in(&name("old")), Some(&name("new")));
         assert_eq!(instances.other_in(&name("new")), None);
-        // Two that have changed names.
+        // Two ports that swapped names.
         instances.set(name("old"), name("new"));
         assert_eq!(
             (instances.port(&name("old")), instances.port(&name("new"))),
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_read_from_the_file_of_what_runs() {
+    fn instances_are_read_from_the_running_file() {
         let room = tempfile::tempdir().unwrap();
         assert!(Instances::of_runtime(room.path()).is_empty());
         std::fs::create_dir(room.path().join("admin")).unwrap();

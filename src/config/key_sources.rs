@@ -1,5 +1,6 @@
-//! Where a user's public keys come from: `authorized_keys_files` and `authorized_keys_command` of `[access]`, written and
-//! expanded as sshd's `AuthorizedKeysFile` and `AuthorizedKeysCommand` (TOKENS in sshd_config (5)). Pure.
+//! Sources of a user's public keys: `authorized_keys_files` and `authorized_keys_command` of `[access]`,
+//! parsed and expanded as sshd's `AuthorizedKeysFile` and `AuthorizedKeysCommand` (TOKENS in sshd_config(5)).
+//! Pure.
 
 use std::path::{Path, PathBuf};
 
@@ -11,23 +12,19 @@ pub const DEFAULT_FILES: [&str; 2] = [".ssh/authorized_keys", ".ssh/authorized_k
 /// Bytes of the longest command line or path.
 const MAX_LENGTH: usize = 1024;
 
-/// Why a file, a command or its user is refused.
+/// Why a file, a command or its user is rejected.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeySourceError {
-    /// A control character, nothing at all, or too much.
-    #[error("it is empty, longer than {MAX_LENGTH} bytes or has a control character")]
+    #[error("must have 1 to {MAX_LENGTH} bytes and no control characters")]
     Text,
-    /// `%x`
     #[error("unknown token %{0}: {1} accepts {2}")]
     Token(char, &'static str, &'static str),
-    /// `%` at the end.
-    #[error("a % at the end: write %% for a percent sign")]
+    #[error("trailing %: write %% for a percent sign")]
     Percent,
-    /// `'x`
-    #[error("a quote has no end")]
+    #[error("unterminated quote")]
     Quote,
-    /// Not `/…`.
-    #[error("the program must be an absolute path")]
+    #[error("the path of the program must be absolute")]
     Relative,
 }
 
@@ -85,7 +82,7 @@ impl Tokens<'_> {
         })
     }
 
-    /// The text with its tokens replaced. It was checked when it was read.
+    /// The text with its tokens replaced. `parse` has checked them.
     fn expand(&self, text: &str) -> String {
         let mut expanded = String::with_capacity(text.len());
         let mut characters = text.chars();
@@ -115,14 +112,14 @@ impl KeysFile {
         &self.0
     }
 
-    /// The path for one user: what is not absolute lies below the home directory.
+    /// The path for a user: relative paths are below the home directory.
     pub fn expand(&self, tokens: &Tokens<'_>) -> PathBuf {
         tokens.home.join(tokens.expand(&self.0))
     }
 }
 
 impl KeysCommand {
-    /// A program by its absolute path, and its arguments.
+    /// The absolute path of a program, and its arguments.
     pub fn parse(text: &str) -> Result<Self, KeySourceError> {
         check(text)?;
         let words = split(text).ok_or(KeySourceError::Quote)?;
@@ -142,9 +139,10 @@ impl KeysCommand {
         &self.written
     }
 
-    /// The program and its arguments: without any, the user's name (AuthorizedKeysCommand in sshd_config (5)).
+    /// The program and its arguments; without arguments, the user's name (AuthorizedKeysCommand in
+    /// sshd_config(5)).
     pub fn expand(&self, tokens: &Tokens<'_>) -> (PathBuf, Vec<String>) {
-        let (program, arguments) = self.words.split_first().expect("parse takes no empty command");
+        let (program, arguments) = self.words.split_first().expect("parse rejects an empty command");
         let arguments = match arguments {
             [] => vec![tokens.user.to_owned()],
             arguments => arguments.iter().map(|word| tokens.expand(word)).collect(),
@@ -166,7 +164,7 @@ impl KeysCommandUser {
         &self.0
     }
 
-    /// The user as whom the command runs.
+    /// The user that runs the command.
     pub fn expand(&self, tokens: &Tokens<'_>) -> String {
         tokens.expand(&self.0)
     }
@@ -198,8 +196,8 @@ fn check_tokens(
     Ok(())
 }
 
-/// The words of a command line, as sshd takes them apart (argv_split in OpenSSH's misc.c): single and double quotes are alike, and
-/// a backslash escapes a quote, a backslash and, outside quotes, a blank. `None`: a quote has no end.
+/// Splits a command line as sshd does (argv_split in OpenSSH's misc.c): single and double quotes are equal,
+/// and a backslash escapes a quote, a backslash and, outside quotes, a blank. `None`: unterminated quote.
 fn split(line: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_is_taken_apart_as_openssh_does() {
+    fn a_command_line_is_split_as_in_openssh() {
         // regress/unittests/misc/test_argv.c in OpenSSH.
         for (line, right) in [
             ("leamas", &["leamas"][..]),
@@ -288,13 +286,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_token_stands_for_is_not_expanded_again() {
+    fn values_of_tokens_are_not_expanded_again() {
         let tokens = Tokens { user: "%h", ..tokens() };
         assert_eq!(KeysFile::parse("/k/%u").unwrap().unwrap().expand(&tokens), Path::new("/k/%h"));
     }
 
     #[test]
-    fn what_sshd_refuses_is_refused() {
+    fn what_sshd_rejects_is_rejected() {
         let command = |text| KeysCommand::parse(text).unwrap_err();
         assert_eq!(command("keys %u"), KeySourceError::Relative);
         assert_eq!(command("/usr/bin/keys 'x"), KeySourceError::Quote);
@@ -305,7 +303,7 @@ mod tests {
         for text in ["", " ", "/x\n", &"/x".repeat(600)] {
             assert_eq!(command(text), KeySourceError::Text, "{text:?}");
         }
-        // A fingerprint is no part of a file's name.
+        // The fingerprint is not available for file names.
         assert!(matches!(KeysFile::parse("/keys/%f"), Err(KeySourceError::Token('f', ..))));
         assert!(matches!(KeysCommandUser::parse("%h"), Err(KeySourceError::Token('h', ..))));
     }

@@ -1,5 +1,5 @@
-//! The one table of keys: what each is called, what would be right for it, how a value gets into the typed
-//! configuration and out again. The reader, `set` and `unset`, the bus and the manual page go by it.
+//! The table of configuration keys: name, description of valid values, parser and printer. The reader, `set`
+//! and `unset`, the bus and the manual page are based on it.
 
 use thiserror::Error;
 
@@ -10,28 +10,28 @@ use super::{Access, Members, Port, Server, Trigger};
 pub struct Key<T: 'static> {
     /// Path below the table: `baud`, `log.sync`.
     pub name: &'static str,
-    /// What would be right: the sentence goes on after "expected".
+    /// Description of valid values, printed after "expected".
     pub expects: &'static str,
-    /// May also stand in `[defaults]`; the others make sense for one port only.
+    /// Whether it may be in `[defaults]` and templates too; other keys apply to a single port.
     pub general: bool,
     put: fn(&mut T, &Value) -> Parsed<()>,
     get: fn(&T) -> Option<Value>,
 }
 
-/// Why a key does not take a value. The Display goes on after `KEY = VALUE: `.
+/// Why a key rejects a value. The Display is printed after `KEY = VALUE: `.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{reason}")]
 pub struct RejectedValue {
-    /// What is wrong, and what would be right.
+    /// What is wrong, and what would be valid.
     pub reason: String,
-    /// The element of the list that is meant, if it is one.
+    /// Index of the invalid element of a list.
     pub element: Option<usize>,
 }
 
 impl<T> Key<T> {
-    /// Sets the key; `into` is untouched if the value is refused.
+    /// Sets the key; `into` is unchanged if the value is rejected.
     pub fn put(&self, into: &mut T, value: &Value) -> Result<(), RejectedValue> {
-        (self.put)(into, value).map_err(|refusal| match refusal {
+        (self.put)(into, value).map_err(|rejected| match rejected {
             Rejected::Value => self.expected(None),
             Rejected::Element(index) => self.expected(Some(index)),
             Rejected::Because(why) => {
@@ -40,12 +40,12 @@ impl<T> Key<T> {
         })
     }
 
-    /// The refusal of a value that cannot even be written as a [`Value`].
+    /// The error for an invalid value, or for the element of a list.
     pub fn expected(&self, element: Option<usize>) -> RejectedValue {
         RejectedValue { reason: format!("expected {}", self.expects), element }
     }
 
-    /// The value as a file would say it; `None` = the key would be absent.
+    /// The value in the form of the file; `None` = the key is absent.
     pub fn get(&self, from: &T) -> Option<Value> {
         (self.get)(from)
     }
@@ -67,12 +67,14 @@ fn integer(number: impl Into<i64>) -> Option<Value> {
 
 const PAUSE: &str = "a time from \"1ms\" to \"10s\", or \"none\"";
 const MAPPING: &str =
-    "a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf, of bsdel and of delbs, such as [\"lfcrlf\"]";
+    "a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf; bsdel; delbs), such as [\"lfcrlf\"]";
 const FLAG: &str = "true or false";
 const LEVEL: &str = "\"leave\", \"on\" or \"off\"";
 const ADDRESSES: &str = "a list of 1 to 32 IP addresses such as [\"[::]\"] or [\"127.0.0.1\", \"[::1]\"]";
-const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every login";
+const GROUPS: &str = "a list of at most 32 group names such as [\"dialout\"]; [\"*\"] means every user";
 const BANNER: &str = "the absolute path of a text file, such as \"/etc/issue.net\", or \"none\"";
+const ENDPOINT: &str =
+    "an IP address with a TCP port, such as \"[::1]:7001\" or \"127.0.0.1:7002\", or \"none\"";
 const TCP_PORT: &str = "a TCP port from 1 to 65535, or \"none\"";
 
 /// `[server]`
@@ -127,8 +129,8 @@ pub static ACCESS: &[Key<Access>] = &[
         name: "root",
         expects: "\"key\", \"yes\" or \"no\"",
         general: false,
-        put: |access, v| store(&mut access.root, value::root_login(v)),
-        get: |access| Some(value::show_root_login(access.root)),
+        put: |access, v| store(&mut access.root, value::one_of(v)),
+        get: |access| Some(value::show_word(access.root)),
     },
     Key {
         name: "authorized_keys_files",
@@ -139,21 +141,21 @@ pub static ACCESS: &[Key<Access>] = &[
     },
     Key {
         name: "authorized_keys_command",
-        expects: "a program by its absolute path, with arguments, such as \"/usr/bin/sss_ssh_authorizedkeys %u\", or \"none\"",
+        expects: "the absolute path of a program and its arguments, such as \"/usr/bin/sss_ssh_authorizedkeys %u\", or \"none\"",
         general: false,
         put: |access, v| store(&mut access.authorized_keys_command, value::keys_command(v)),
         get: |access| access.authorized_keys_command.as_ref().map(|command| command.as_str().into()),
     },
     Key {
         name: "authorized_keys_command_user",
-        expects: "the user as whom authorized_keys_command runs, such as \"nobody\"",
+        expects: "the user that runs authorized_keys_command, such as \"nobody\"",
         general: false,
         put: |access, v| store(&mut access.authorized_keys_command_user, value::keys_command_user(v)),
         get: |access| access.authorized_keys_command_user.as_ref().map(|user| user.as_str().into()),
     },
 ];
 
-/// `[ports.NAME]` and, but for those of one port only, `[defaults]`.
+/// `[ports.NAME]`, and unless they apply to a single port, `[defaults]` and `[templates.NAME]`.
 pub static PORT: &[Key<Port>] = &[
     Key {
         name: "enabled",
@@ -164,7 +166,7 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "like",
-        expects: "the name of a template: \"cisco\" for the keys of [templates.cisco]",
+        expects: "the name of a template, such as \"cisco\" for [templates.cisco]",
         general: false,
         put: |port, v| store(&mut port.like, value::word(v).map(Some)),
         get: |port| port.like.as_ref().map(|template| template.as_str().into()),
@@ -182,6 +184,20 @@ pub static PORT: &[Key<Port>] = &[
         general: false,
         put: |port, v| store(&mut port.device, value::path(v).map(Some)),
         get: |port| port.device.as_deref().map(value::show_path),
+    },
+    Key {
+        name: "source",
+        expects: "\"unix:/PATH\", \"tcp:HOST:PORT\", \"telnet:HOST:PORT\", \"rfc2217:HOST:PORT\" or \"unit\"",
+        general: false,
+        put: |port, v| store(&mut port.source, value::source(v).map(Some)),
+        get: |port| port.source.as_ref().map(|source| source.to_string().into()),
+    },
+    Key {
+        name: "on_demand",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.on_demand, value::flag(v)),
+        get: |port| Some(port.on_demand.into()),
     },
     Key {
         name: "ssh_port",
@@ -229,12 +245,12 @@ pub static PORT: &[Key<Port>] = &[
         name: "write",
         expects: "\"one\" or \"shared\"",
         general: true,
-        put: |port, v| store(&mut port.write, value::writers(v)),
-        get: |port| Some(value::show_writers(port.write)),
+        put: |port, v| store(&mut port.write, value::one_of(v)),
+        get: |port| Some(value::show_word(port.write)),
     },
     Key {
         name: "timeout",
-        expects: "seconds from 1 to 31536000, or 0 for no timeout",
+        expects: "a number of seconds from 1 to 31536000, or 0 for no timeout",
         general: true,
         put: |port, v| store(&mut port.timeout, value::timeout(v)),
         get: |port| Some(value::show_timeout(port.timeout)),
@@ -303,6 +319,34 @@ pub static PORT: &[Key<Port>] = &[
         get: |port| Some(port.modem.rts.word().into()),
     },
     Key {
+        name: "remote_settings",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.remote_settings, value::flag(v)),
+        get: |port| Some(port.remote_settings.into()),
+    },
+    Key {
+        name: "rfc2217",
+        expects: ENDPOINT,
+        general: false,
+        put: |port, v| store(&mut port.rfc2217, value::endpoint(v)),
+        get: |port| port.rfc2217.as_ref().map(|endpoint| endpoint.to_string().into()),
+    },
+    Key {
+        name: "raw",
+        expects: ENDPOINT,
+        general: false,
+        put: |port, v| store(&mut port.raw, value::endpoint(v)),
+        get: |port| port.raw.as_ref().map(|endpoint| endpoint.to_string().into()),
+    },
+    Key {
+        name: "plaintext_beyond_loopback",
+        expects: FLAG,
+        general: true,
+        put: |port, v| store(&mut port.plaintext_beyond_loopback, value::flag(v)),
+        get: |port| Some(port.plaintext_beyond_loopback.into()),
+    },
+    Key {
         name: "output_delay",
         expects: PAUSE,
         general: true,
@@ -346,7 +390,7 @@ pub static PORT: &[Key<Port>] = &[
     },
     Key {
         name: "replay",
-        expects: "lines from 0 to 10000",
+        expects: "a number of lines from 0 to 10000",
         general: true,
         put: |port, v| store(&mut port.replay, value::replay(v)),
         get: |port| integer(port.replay as i64),
@@ -362,19 +406,19 @@ pub static PORT: &[Key<Port>] = &[
         name: "log",
         expects: "\"none\", \"raw\", \"text\", \"hex\", \"both\" or a table such as { type = \"text\", sync = \"5s\" }",
         general: true,
-        put: |port, v| store(&mut port.log.kind, value::log_type(v)),
+        put: |port, v| store(&mut port.log.kind, value::one_of(v)),
         get: |_| None,
     },
     Key {
         name: "log.type",
         expects: "\"none\", \"raw\", \"text\", \"hex\" or \"both\"",
         general: true,
-        put: |port, v| store(&mut port.log.kind, value::log_type(v)),
-        get: |port| Some(value::show_log_type(port.log.kind)),
+        put: |port, v| store(&mut port.log.kind, value::one_of(v)),
+        get: |port| Some(value::show_word(port.log.kind)),
     },
     Key {
         name: "log.file",
-        expects: "a file name of 1 to 64 of A-Z a-z 0-9 . _ - that does not begin with a dot",
+        expects: "a file name of 1 to 64 characters of A-Z a-z 0-9 . _ - that does not begin with a dot",
         general: true,
         put: |port, v| store(&mut port.log.file, value::file_name(v)),
         get: |port| Some(port.log.file.as_str().into()),
@@ -402,7 +446,7 @@ pub static PORT: &[Key<Port>] = &[
     },
 ];
 
-/// The one key of a group of ports, which a file writes as the group itself: `core = ["p01", "p02"]`.
+/// The only key of a group of ports, written as the group itself: `core = ["p01", "p02"]`.
 pub static GROUP: &[Key<Members>] = &[Key {
     name: "members",
     expects: "a list of ports such as [\"p01\", \"p[02-48]\", \"rack1-*\", \"@edge\"]",
@@ -411,7 +455,7 @@ pub static GROUP: &[Key<Members>] = &[Key {
     get: |members| Some(value::show_patterns(members)),
 }];
 
-/// `[ports.NAME.triggers.RULE]`, and those of `[defaults]`.
+/// `[ports.NAME.triggers.RULE]`, and the same of `[defaults]` and templates.
 pub static TRIGGER: &[Key<Trigger>] = &[
     Key {
         name: "match",
@@ -428,11 +472,11 @@ pub static TRIGGER: &[Key<Trigger>] = &[
         get: |rule| rule.silence.map(value::show_time),
     },
     Key {
-        name: "rest",
+        name: "cooldown",
         expects: "a time from \"5s\" to \"24h\"",
         general: true,
-        put: |rule, v| store(&mut rule.rest, value::rest(v)),
-        get: |rule| Some(value::show_time(rule.rest)),
+        put: |rule, v| store(&mut rule.cooldown, value::cooldown(v)),
+        get: |rule| Some(value::show_time(rule.cooldown)),
     },
     Key {
         name: "start",

@@ -1,8 +1,8 @@
-//! The configuration as one typed value: what a file may say, once it has been read, checked and found right.
-//! `file` finds and reads the file, `read` walks its tree, `keys` is the one table of keys, `value` parses single
-//! values, `conflicts` finds what two ports cannot both have, `salvage` takes what is right in a wrong file, and `write`
-//! says it all back as TOML. `template` is what ports inherit, `group` names several of them; `trigger` is what a port looks for; `changes` is what an administrator tries before it is committed, `edit` writes it into a text,
-//! and `commit` alone writes /etc.
+//! The configuration as one typed value, read and checked. `file` finds the file, `read` parses it by the
+//! table in `keys`, `value` parses single values, `conflicts` finds values that two ports cannot share,
+//! `salvage` uses the valid part of an invalid file, and `write` prints the configuration as TOML. `template`
+//! is what ports inherit, `group` names several ports, `trigger` is a port's trigger rules. `changes` holds
+//! changes that are not committed, `edit` writes them into a text, and only `commit` writes /etc.
 
 mod access;
 mod address;
@@ -11,11 +11,13 @@ pub mod commit;
 pub mod compare;
 mod conflicts;
 mod edit;
+mod endpoint;
 mod escape;
 mod fault;
 mod file;
 mod group;
 mod instances;
+mod key_path;
 mod key_sources;
 pub mod keys;
 mod read;
@@ -31,11 +33,12 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName};
+use crate::port::{LineSettings, Mapping, ModemLevels, Pacing, PortGroups, PortName, Source};
 
 pub use access::{Access, Groups, Right, RootLogin, Rules, Writers};
 pub use address::{Address, AddressError};
 pub use conflicts::{Conflict, Shared, overlap};
+pub use endpoint::{Endpoint, EndpointError};
 pub use escape::{EscapeError, EscapePrefix};
 pub use fault::{ConfigError, Fault};
 pub use file::{LAST_GOOD, Loaded, Text, committed, permit, text as load_text};
@@ -48,14 +51,14 @@ pub use template::{Layer, MAX_TEMPLATES, Origin, TemplateName, TemplateNameError
 pub use trigger::{MAX_TRIGGERS, Pattern, Trigger, TriggerName, TriggerNameError, Triggers};
 pub use value::Value;
 
-/// Everything that the configuration says.
+/// The whole configuration.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Config {
     /// `[server]`
     pub server: Server,
     /// `[access]`
     pub access: Access,
-    /// `[groups]`: groups of ports. Those of logins are in [`Access`] and [`Port`].
+    /// `[groups]`: groups of ports. Groups of users are in [`Access`] and [`Port`].
     pub port_groups: PortGroups,
     /// `[defaults]`
     pub defaults: Layer,
@@ -63,36 +66,50 @@ pub struct Config {
     pub templates: BTreeMap<TemplateName, Layer>,
     /// `[ports.NAME]`, with `[defaults]` and the port's template already applied.
     pub ports: BTreeMap<PortName, Port>,
-    /// The keys that each port's own table states: `baud`, `triggers.panic`.
+    /// The keys stated in each port's own table: `baud`, `triggers.panic`.
     pub own: BTreeMap<PortName, BTreeSet<String>>,
-    /// Ports that run in units of another name, as they were renamed while they ran. No file says this: `console-admin` keeps it.
+    /// Ports that run in units of another name because they were renamed while they ran. Not in any file
+    /// that an administrator writes: `console-admin` keeps it.
     pub instances: Instances,
 }
 
 impl Config {
-    /// Addresses that a port listens on: its own, else the server's.
+    /// Addresses that a port listens on: its own, otherwise the server's.
     pub fn listen<'a>(&'a self, port: &'a Port) -> &'a [Address] {
         port.listen.as_deref().unwrap_or(&self.server.listen)
     }
 
-    /// Where a port's device is: its own path, else the monitored directory's entry of its name.
+    /// Path of a port's device: its own, otherwise the entry of the port's name in the monitored directory. A source is shown as
+    /// it is written.
     pub fn device(&self, name: &PortName, port: &Port) -> PathBuf {
+        if let Some(source) = &port.source {
+            return source.to_string().into();
+        }
         port.device.clone().unwrap_or_else(|| self.server.monitor.join(name.as_str()))
     }
 
-    /// Which ports run in units of another name, as far as there are such ports.
+    /// Sets the units of renamed ports, without those of ports that do not exist.
     pub fn take_instances(&mut self, mut instances: Instances) {
         instances.retain(|port, _| self.ports.contains_key(port));
         self.instances = instances;
     }
 
-    /// What a port's SSH listener offers; without a port, that of the admin CLI.
+    /// Everything that a port listens on over TCP: SSH, and the plain listeners.
+    pub fn tcp_listeners<'a>(&'a self, port: &'a Port) -> impl Iterator<Item = (&'a [Address], u16)> {
+        let ssh = port.ssh_port.map(|tcp| (self.listen(port), tcp));
+        let plain = port
+            .plain_listeners()
+            .map(|(_, endpoint)| (std::slice::from_ref(&endpoint.address), endpoint.port));
+        ssh.into_iter().chain(plain)
+    }
+
+    /// What a port's SSH listener offers; `None` is the admin CLI.
     pub fn ssh_offer(&self, port: Option<&Port>) -> SshOffer {
         let banner = port.and_then(|port| port.banner.as_ref()).unwrap_or(&self.server.banner);
         SshOffer { algorithms: self.server.ssh_algorithms, banner: banner.clone() }
     }
 
-    /// Who may use a port: its own groups, else `[access]`'s; and whom the port names beside them.
+    /// The access rules of a port: its own groups, otherwise those of `[access]`.
     pub fn rules(&self, port: &Port) -> Rules {
         Rules {
             groups: port.groups.as_ref().unwrap_or(&self.access.groups).clone(),
@@ -102,14 +119,14 @@ impl Config {
     }
 }
 
-/// `[server]`: what concerns all ports.
+/// `[server]`: settings of all ports.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
     /// TCP port of the admin CLI; `None` = no listener.
     pub ssh_port: Option<u16>,
     /// Addresses to listen on, for every listener; a port may have its own.
     pub listen: Vec<Address>,
-    /// Directory watched for ports, `/dev`.
+    /// Directory in which ports appear, `/dev`.
     pub monitor: PathBuf,
     /// Algorithms that every SSH listener offers.
     pub ssh_algorithms: SshAlgorithms,
@@ -132,54 +149,75 @@ impl Default for Server {
 /// `[ports.NAME]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Port {
-    /// Opened as soon as it is seen, and listening.
+    /// Whether the port listens, and opens its device as soon as it appears.
     pub enabled: bool,
-    /// The template whose keys hold where the port states none of its own.
+    /// The template that provides the keys that the port does not state itself.
     pub like: Option<TemplateName>,
-    /// How the line is set.
+    /// Line settings.
     pub line: LineSettings,
-    /// Stable path of the device; `None` = the monitored directory's entry of the port's name.
+    /// Path of the device; `None` = the entry of the port's name in the monitored directory.
     pub device: Option<PathBuf>,
+    /// What the port is connected to in place of a device.
+    pub source: Option<Source>,
+    /// Connect the source only while a session is attached.
+    pub on_demand: bool,
     /// TCP port of the console; `None` = no SSH listener.
     pub ssh_port: Option<u16>,
     /// Addresses to listen on; `None` = the server's.
     pub listen: Option<Vec<Address>>,
     /// File whose text is shown before the login; `None` = the server's, `Some(None)` = no text.
     pub banner: Option<Option<PathBuf>>,
-    /// Whose members may use this console; `None` = `[access]`'s.
+    /// Groups whose members have write access; `None` = those of `[access]`.
     pub groups: Option<Groups>,
-    /// Who may use it beside them.
+    /// Users that have write access in addition.
     pub users: Vec<String>,
-    /// Whose members may watch.
+    /// Groups whose members have read-only access.
     pub read_only_groups: Groups,
-    /// How many may write at a time.
+    /// How many sessions have write access at a time.
     pub write: Writers,
-    /// Seconds a session may idle; `None` = for ever.
+    /// Idle timeout of a session; `None` = no timeout.
     pub timeout: Option<Duration>,
-    /// What is logged, and where.
+    /// The capture log.
     pub log: Log,
-    /// Label for people.
+    /// Label for users.
     pub description: String,
-    /// Bytes of the ring that sessions and the log writer read from: a multiple of 64 KiB, so of any page size.
+    /// Size of the ring in bytes: a multiple of 64 KiB, and so of any page size.
     pub scrollback: usize,
     /// Ask the driver for low latency (FTDI's 16 ms timer becomes 1 ms).
     pub low_latency: bool,
-    /// DTR and RTS from the open on.
+    /// State of DTR and RTS after the device is opened.
     pub modem: ModemLevels,
-    /// Pauses between what is sent to the device.
+    /// Whether a client of RFC 2217 may set the line, DTR and RTS while it is there.
+    pub remote_settings: bool,
+    /// Where RFC 2217 is served without a login; `None` = nowhere.
+    pub rfc2217: Option<Endpoint>,
+    /// Where the bytes of the line are served without a login; `None` = nowhere.
+    pub raw: Option<Endpoint>,
+    /// Whether those two may be reached from other machines.
+    pub plaintext_beyond_loopback: bool,
+    /// Delays in output to the device.
     pub pacing: Pacing,
-    /// Characters replaced on their way from the device to a terminal.
+    /// Character mapping of input from the device.
     pub imap: Mapping,
-    /// Characters replaced on their way from a terminal to the device.
+    /// Character mapping of output to the device.
     pub omap: Mapping,
     /// The escape prefix of sessions with a terminal; `None` = no escapes.
     pub escape: Option<EscapePrefix>,
-    /// Whether sessions wait for the device's return when it goes away.
+    /// Whether sessions wait for the device to be plugged in again after it is unplugged.
     pub reconnect: bool,
     /// Lines shown to a session as it attaches.
     pub replay: usize,
-    /// What of the device is watched for.
+    /// Trigger rules.
     pub triggers: Triggers,
+}
+
+impl Port {
+    /// Its listeners without a login, by their keys.
+    pub fn plain_listeners(&self) -> impl Iterator<Item = (&'static str, &Endpoint)> {
+        [("rfc2217", &self.rfc2217), ("raw", &self.raw)]
+            .into_iter()
+            .filter_map(|(key, endpoint)| Some((key, endpoint.as_ref()?)))
+    }
 }
 
 impl Default for Port {
@@ -189,6 +227,8 @@ impl Default for Port {
             like: None,
             line: LineSettings::default(),
             device: None,
+            source: None,
+            on_demand: false,
             ssh_port: None,
             listen: None,
             banner: None,
@@ -202,6 +242,10 @@ impl Default for Port {
             scrollback: 256 * 1024,
             low_latency: true,
             modem: ModemLevels::default(),
+            remote_settings: false,
+            rfc2217: None,
+            raw: None,
+            plaintext_beyond_loopback: false,
             pacing: Pacing::default(),
             imap: Mapping::default(),
             omap: Mapping::default(),
@@ -216,15 +260,15 @@ impl Default for Port {
 /// `log = { … }` of a port.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Log {
-    /// What is written.
+    /// Log format.
     pub kind: LogType,
-    /// Bare file name inside the port's own directory.
+    /// File name inside the port's log directory.
     pub file: String,
-    /// Also what sessions type.
+    /// Whether input from sessions is logged too.
     pub input: bool,
-    /// Also to the journal.
+    /// Whether lines are also sent to the journal.
     pub journal: bool,
-    /// How long a line may wait for `fdatasync`; `None` = never synced by us.
+    /// Maximum delay of `fdatasync` after a line; `None` = the kernel decides.
     pub sync: Option<Duration>,
 }
 
@@ -240,14 +284,14 @@ impl Default for Log {
     }
 }
 
-/// What is written to the capture log.
+/// Format of the capture log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogType {
-    /// Nothing.
+    /// No log.
     None,
-    /// The bytes as they came.
+    /// The bytes as received.
     Raw,
-    /// A line a record, with time and direction, printable.
+    /// One line per record, with time and direction; control characters escaped.
     Text,
     /// Hexadecimal rows of 16 bytes.
     Hex,

@@ -1,5 +1,7 @@
-//! A text becomes a [`Config`], or the list of everything that is wrong with it. The tree keeps the place of each key
-//! and value; `keys` says what they may be.
+//! Parses a text into a [`Config`] or the list of its errors. The tree keeps the span of each key and value;
+//! `keys` describes valid values.
+
+mod certain;
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -8,6 +10,9 @@ use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+use certain::is_unrelated_typo;
+pub(super) use certain::{certain_access, certain_listeners};
 
 use super::fault::{Faults, clip, segment};
 use super::group::{MAX_GROUPS, MAX_MEMBERS, cycles};
@@ -18,34 +23,38 @@ use super::{
 };
 use crate::port::{GroupName, PatternError, PortError, PortName, PortPattern, pattern::no_such_group};
 
-/// Tables of ports that are taken; USB ends at 127 devices a bus, and each port is a process.
+/// Limit of ports; USB allows 127 devices a bus, and each port is a process.
 const MAX_PORTS: usize = 1024;
 
-/// `[ports.rack.2]` is TOML for something else than it looks like.
+/// `[ports.rack.2]` is a nested table in TOML.
 const DOTTED: &str = "unknown table: write a port name with a dot in quotes, [ports.\"rack.2\"]";
 
-/// The table of the groups of ports, whose names are its own.
+/// The table of port groups; its keys are group names.
 const GROUPS: &str = "groups";
 
-/// The table of the templates, whose names are its own.
+/// The table of templates; its keys are template names.
 const TEMPLATES: &str = "templates";
 
-/// The table of a port's rules, whose names are its own.
+/// The table of a port's trigger rules; its keys are rule names.
 const TRIGGERS: &str = "triggers";
 
-/// `ssh_port` in `[defaults]`.
-const SINGLE: &str = "is of one port only: set it in [ports.NAME]";
+/// A key of a single port in `[defaults]`.
+const SINGLE: &str = "applies to a single port: set it in [ports.NAME]";
 
-/// A command without a user.
+/// `authorized_keys_command` without a user.
 const NO_COMMAND_USER: &str =
-    "set authorized_keys_command_user first: the user as whom it runs, such as \"nobody\"";
+    "requires authorized_keys_command_user, the user that runs the command, such as \"nobody\"";
 
-/// A rule of which nothing can follow.
+/// A plain listener that other machines reach.
+const PLAINTEXT: &str = "other machines would reach the port without login and encryption: use a loopback address such as \
+                         \"[::1]:7001\", or set plaintext_beyond_loopback = true";
+
+/// A trigger rule that can never fire.
 const IDLE_RULE: &str = "expected match = \"a regular expression\", or silence = \"5m\", or both";
 
 type Node<'a> = Spanned<DeValue<'a>>;
 
-/// Reads and checks a whole text; `path` is what errors call it.
+/// Reads and checks a whole text; `path` is the file name in errors.
 pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
     let mut reader = Reader::new(text);
     let mut config = Config::default();
@@ -62,13 +71,13 @@ pub(super) fn read(text: &str, path: &Path) -> Result<Config, ConfigError> {
     reader.faults.none_or(path).map(|()| config)
 }
 
-/// A whole text without a look at conflicts; what is wrong in it as sentences without lines, for a text that is in no file.
+/// Reads a text that is in no file yet, without checking conflicts. Errors have no line numbers.
 pub(super) fn unresolved(text: &str) -> Result<Config, String> {
     let mut reader = Reader::new(text);
     let mut config = Config::default();
     let (tree, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.first() {
-        return Err(format!("not TOML: {}", error.message()));
+        return Err(format!("invalid TOML: {}", error.message()));
     }
     reader.document(tree.get_ref(), &mut config);
     match reader.faults.none_or(Path::new("")) {
@@ -83,50 +92,6 @@ pub(super) fn unresolved(text: &str) -> Result<Config, String> {
     }
 }
 
-/// The ports of a wrong text, and the admin CLI, of which it is plain whether and where they listen, whatever else is wrong,
-/// and whose TCP port no other one wants; `None` if the text is not even TOML.
-pub(super) fn plain_listeners(text: &str) -> Option<Config> {
-    let (reader, mut config) = as_far_as_right(text)?;
-    let conflicts = config.conflicts();
-    let is_taken = |table: &str| {
-        let tcp = format!("{table}.ssh_port");
-        conflicts.iter().any(|conflict: &Conflict| {
-            conflict.shared == Shared::TcpPort && (conflict.key == tcp || conflict.other == tcp)
-        })
-    };
-    config.ports.retain(|name, port| {
-        let path = port_path(name.as_str());
-        reader.is_plain(&[&path], "ssh_port")
-            && reader.is_plain_of(&path, port.like.as_ref(), &["defaults"], "enabled")
-            && reader.is_plain_of(&path, port.like.as_ref(), &["defaults", "server"], "listen")
-            && !is_taken(&path)
-    });
-    let server = ["server"];
-    if !reader.is_plain(&server, "ssh_port") || !reader.is_plain(&server, "listen") || is_taken("server") {
-        config.server.ssh_port = None;
-    }
-    Some(config)
-}
-
-/// `[access]` of a wrong text, if all that is wrong is plainly something else. A table that nobody knows may be `[access]` misspelt.
-pub(super) fn plain_access(text: &str) -> Option<Access> {
-    let (reader, config) = as_far_as_right(text)?;
-    let about_access = |key: &str| key.starts_with("access.") || key.starts_with('"') || !key.contains('.');
-    (!reader.faults.any(about_access)).then_some(config.access)
-}
-
-/// What is right of a text, and the reader that knows what is wrong with it; `None` if it is not even TOML.
-fn as_far_as_right(text: &str) -> Option<(Reader<'_>, Config)> {
-    let mut reader = Reader::new(text);
-    let mut config = Config::default();
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        return None;
-    }
-    reader.document(tree.get_ref(), &mut config);
-    Some((reader, config))
-}
-
 /// `groups.core`
 fn group_path(name: &str) -> String {
     format!("{GROUPS}.{}", segment(name))
@@ -139,16 +104,17 @@ fn port_path(name: &str) -> String {
 
 struct Reader<'a> {
     faults: Faults<'a>,
-    /// Where the values of ports and server stand, for conflicts between them.
-    places: HashMap<String, Range<usize>>,
-    /// What may mean anything: keys with a wrong value (`ports.ttyUSB0.listen`), and whole tables, if they have a key that
-    /// could be a misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole file).
-    doubtful: HashSet<String>,
+    /// Spans of the values of ports and server, for conflicts between them.
+    spans: HashMap<String, Range<usize>>,
+    /// What is uncertain: keys with an invalid value (`ports.ttyUSB0.listen`), and whole tables that have an
+    /// unknown key which may be any misspelt one (`server`, `ports.ttyUSB0`; the empty name for the whole
+    /// file).
+    uncertain: HashSet<String>,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str) -> Self {
-        Self { faults: Faults::new(text), places: HashMap::new(), doubtful: HashSet::new() }
+        Self { faults: Faults::new(text), spans: HashMap::new(), uncertain: HashSet::new() }
     }
 
     fn document(&mut self, tree: &DeTable<'a>, config: &mut Config) {
@@ -156,10 +122,11 @@ impl<'a> Reader<'a> {
         for (key, _) in tree {
             if !TABLES.contains(&&**key.get_ref()) {
                 self.faults.add(key.span(), segment(key.get_ref()), None, unknown(key.get_ref(), TABLES));
-                // [default], or a key above all tables: what the ports inherit. [acess], [group] and [port.NAME] are not; of [template.NAME], the
-                // ports that are like it miss the template.
+                // Ports inherit from [default] or a key above all tables, but not from [acess], [group] or
+                // [port.NAME]. Ports that are
+                // like [template.NAME] miss the template.
                 if !matches!(nearest(key.get_ref(), &TABLES), Some("access" | GROUPS | TEMPLATES | "ports")) {
-                    self.doubtful.insert(String::new());
+                    self.uncertain.insert(String::new());
                 }
             }
         }
@@ -185,26 +152,27 @@ impl<'a> Reader<'a> {
             match ports.len() {
                 0..=MAX_PORTS => self.ports(ports, &defaults, config),
                 many => {
-                    let reason = format!("{many} ports: expected at most {MAX_PORTS}");
+                    let reason = format!("expected at most {MAX_PORTS} ports, found {many}");
                     self.faults.add(0..0, "ports".to_owned(), None, reason);
                 }
             }
         }
     }
 
-    /// sshd does not start without the user either.
+    /// sshd, too, does not start without the user.
     fn command_has_user(&mut self, access: &Access) {
         const COMMAND: &str = "access.authorized_keys_command";
         if access.authorized_keys_command.is_some() && access.authorized_keys_command_user.is_none() {
-            let place = self.places.get(COMMAND).cloned().unwrap_or_default();
-            self.faults.add_value(place, COMMAND.to_owned(), NO_COMMAND_USER.to_owned());
+            let span = self.spans.get(COMMAND).cloned().unwrap_or_default();
+            self.faults.add_value(span, COMMAND.to_owned(), NO_COMMAND_USER.to_owned());
         }
     }
 
-    /// Groups of ports. One of a port that does not exist is no fault: ports come and go, and what commands do with it they say.
+    /// Groups of ports. A port that does not exist is no error: ports are added and removed independently
+    /// of groups.
     fn groups(&mut self, tables: &DeTable<'a>, config: &mut Config) {
         if tables.len() > MAX_GROUPS {
-            let reason = format!("{} groups: expected at most {MAX_GROUPS}", tables.len());
+            let reason = format!("expected at most {MAX_GROUPS} groups, found {}", tables.len());
             return self.faults.add(0..0, GROUPS.to_owned(), None, reason);
         }
         let mut count = 0;
@@ -222,8 +190,7 @@ impl<'a> Reader<'a> {
             self.value(path.clone(), node, &keys::GROUP[0], &mut members);
             count += members.iter().map(PortPattern::len).sum::<usize>();
             if count > MAX_MEMBERS {
-                let reason =
-                    format!("its names and those of the groups before it are more than {MAX_MEMBERS}");
+                let reason = format!("expected at most {MAX_MEMBERS} names in all groups together");
                 return self.faults.add(key.span(), path, None, reason);
             }
             config.port_groups.insert(name, members);
@@ -239,15 +206,15 @@ impl<'a> Reader<'a> {
         for cycle in cycles(groups) {
             if let Some(first) = cycle.first() {
                 let path = cycle.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" → ");
-                self.fault_of_group(first, format!("a group cannot have itself as a member: {path}"));
+                self.fault_of_group(first, format!("a group cannot contain itself: {path}"));
             }
         }
     }
 
     fn fault_of_group(&mut self, name: &GroupName, reason: String) {
         let path = group_path(name.as_str());
-        let place = self.places.get(&path).cloned().unwrap_or_default();
-        self.faults.add_value(place, path, reason);
+        let span = self.spans.get(&path).cloned().unwrap_or_default();
+        self.faults.add_value(span, path, reason);
     }
 
     fn ports(&mut self, tables: &DeTable<'a>, defaults: &Port, config: &mut Config) {
@@ -269,6 +236,7 @@ impl<'a> Reader<'a> {
                 self.template_of(&path, like, config, &mut port);
             }
             self.port(&path, table, &mut port);
+            self.plaintext(&path, &mut port);
             config.own.insert(name.clone(), self.own(&path, table));
             config.ports.insert(name, port);
         }
@@ -276,7 +244,7 @@ impl<'a> Reader<'a> {
 
     fn templates(&mut self, tables: &DeTable<'a>, config: &mut Config) {
         if tables.len() > MAX_TEMPLATES {
-            let reason = format!("{} templates: expected at most {MAX_TEMPLATES}", tables.len());
+            let reason = format!("expected at most {MAX_TEMPLATES} templates, found {}", tables.len());
             self.faults.add(0..0, TEMPLATES.to_owned(), None, reason);
             return;
         }
@@ -293,9 +261,9 @@ impl<'a> Reader<'a> {
             let mut stated = Port::default();
             match node.get_ref().as_table() {
                 Some(table) => self.port(&path, table, &mut stated),
-                // [templates] with the keys of one: `baud = 9600`.
+                // [templates] itself has keys: `baud = 9600`.
                 None => {
-                    self.doubtful.insert(path.clone());
+                    self.uncertain.insert(path.clone());
                     let reason = format!("expected a table: [{TEMPLATES}.{name}]");
                     self.faults.add_value(node.span(), path.clone(), reason);
                 }
@@ -305,23 +273,38 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What a table states, as far as it is right.
+    /// A plain listener that other machines reach requires a key that allows it. A wrong one is removed, also where
+    /// the rest of a wrong file is used.
+    fn plaintext(&mut self, path: &str, port: &mut Port) {
+        for (key, endpoint) in [("rfc2217", &mut port.rfc2217), ("raw", &mut port.raw)] {
+            if !port.plaintext_beyond_loopback
+                && endpoint.as_ref().is_some_and(|endpoint| !endpoint.is_loopback())
+            {
+                *endpoint = None;
+                let key = format!("{path}.{key}");
+                let place = self.spans.get(&key).cloned().unwrap_or_default();
+                self.faults.add_value(place, key, PLAINTEXT.to_owned());
+            }
+        }
+    }
+
+    /// The valid keys that a table states.
     fn layer(&self, path: &str, read: &Port) -> Layer {
-        let stands = |key: &str| self.places.contains_key(&format!("{path}.{key}"));
-        // `log = "raw"` is its type.
+        let stands = |key: &str| self.spans.contains_key(&format!("{path}.{key}"));
+        // `log = "raw"` is short for `log.type`.
         Layer::of(read, |key| stands(key) || (key == "log.type" && stands("log")))
     }
 
-    /// The keys that a port's own table states, as far as they are right, and its rules.
+    /// The valid keys and trigger rules that a port's own table states.
     fn own(&self, path: &str, table: &DeTable<'a>) -> BTreeSet<String> {
         let keys = keys::PORT.iter().map(|key| key.name);
-        let stated = keys.filter(|key| self.places.contains_key(&format!("{path}.{key}")));
+        let stated = keys.filter(|key| self.spans.contains_key(&format!("{path}.{key}")));
         let stated = stated.map(|key| if key == "log" { "log.type" } else { key }.to_owned());
         let rules = table.get(TRIGGERS).and_then(|node| node.get_ref().as_table()).into_iter().flatten();
         stated.chain(rules.map(|(word, _)| format!("{TRIGGERS}.{}", word.get_ref()))).collect()
     }
 
-    /// Lays a port's template over `[defaults]`. A name that is not one is a fault of the key itself.
+    /// Applies a port's template over `[defaults]`. An unknown template is an error of the key `like`.
     fn template_of(&mut self, path: &str, like: &Node<'a>, config: &Config, port: &mut Port) {
         let Some(name) = like.get_ref().as_str().and_then(|word| word.parse::<TemplateName>().ok()) else {
             return;
@@ -331,24 +314,24 @@ impl<'a> Reader<'a> {
             let names: Vec<_> = config.templates.keys().map(TemplateName::as_str).collect();
             let instead = match (nearest(name.as_str(), &names), names.is_empty()) {
                 (Some(near), _) => format!(": did you mean {near}?"),
-                (None, true) => format!(": [{TEMPLATES}.{name}] would be its table"),
-                (None, false) => format!(": there are {}", clip(&names.join(", "))),
+                (None, true) => format!(": add a table [{TEMPLATES}.{name}]"),
+                (None, false) => format!(": the templates are {}", clip(&names.join(", "))),
             };
-            self.doubtful.insert(key.clone());
+            self.uncertain.insert(key.clone());
             self.faults.add_value(like.span(), key, format!("there is no template {name}{instead}"));
             return;
         };
         layer.apply(port);
         if port.triggers.len() > MAX_TRIGGERS {
             let reason = format!(
-                "{} triggers with those of [defaults]: expected at most {MAX_TRIGGERS}",
+                "expected at most {MAX_TRIGGERS} triggers with those of [defaults], found {}",
                 port.triggers.len()
             );
             self.faults.add_value(like.span(), key, reason);
         }
     }
 
-    /// The keys of a port, or of all, and its rules.
+    /// The keys and trigger rules of a port, a template or `[defaults]`.
     fn port(&mut self, path: &str, table: &DeTable<'a>, into: &mut Port) {
         let own = table.iter().filter(|(word, _)| *word.get_ref() != TRIGGERS);
         self.keys(path, "", own, keys::PORT, into);
@@ -362,7 +345,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A rule stands over the one of that name in `[defaults]`, whole.
+    /// A rule replaces the rule of that name in `[defaults]` as a whole.
     fn triggers(&mut self, path: &str, node: &Node<'a>, rules: &DeTable<'a>, into: &mut Triggers) {
         for (word, node) in rules {
             let path = format!("{path}.{}", segment(word.get_ref()));
@@ -391,7 +374,7 @@ impl<'a> Reader<'a> {
             into.insert(name, rule);
         }
         if into.len() > MAX_TRIGGERS {
-            let reason = format!("{} triggers: expected at most {MAX_TRIGGERS}", into.len());
+            let reason = format!("expected at most {MAX_TRIGGERS} triggers, found {}", into.len());
             self.faults.add(node.span(), path.to_owned(), None, reason);
         }
     }
@@ -401,41 +384,12 @@ impl<'a> Reader<'a> {
         let table = node.get_ref().as_table();
         if table.is_none() {
             self.faults.add_value(node.span(), name.to_owned(), format!("expected a table: [{name}]"));
-            self.doubtful.insert(name.to_owned());
+            self.uncertain.insert(name.to_owned());
         }
         table
     }
 
-    /// Whether it is plain what a key of a port is: its own table comes first, then its template, then the tables above.
-    fn is_plain_of(&self, path: &str, like: Option<&TemplateName>, above: &[&str], key: &str) -> bool {
-        let states = self.places.contains_key(&format!("{path}.{key}"));
-        if !states && self.doubtful.contains(&format!("{path}.like")) {
-            return false;
-        }
-        let template = like.map(|name| format!("{TEMPLATES}.{name}"));
-        let tables: Vec<&str> =
-            std::iter::once(path).chain(template.as_deref()).chain(above.iter().copied()).collect();
-        self.is_plain(&tables, key)
-    }
-
-    /// Whether it is plain what a key is: said by the first of these tables that has it, or by none.
-    fn is_plain(&self, tables: &[&str], key: &str) -> bool {
-        if self.doubtful.contains("") {
-            return false;
-        }
-        for table in tables {
-            let full = format!("{table}.{key}");
-            if self.places.contains_key(&full) {
-                return true;
-            }
-            if self.doubtful.contains(&full) || self.doubtful.contains(*table) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Applies a table to `into`. `prefix` is `log.` in the table of a key that has keys of its own.
+    /// Applies a table to `into`. `prefix` is `log.` in the table of `log`.
     fn keys<'t, T: Default>(
         &mut self,
         path: &str,
@@ -472,8 +426,8 @@ impl<'a> Reader<'a> {
                         _ => unknown(word.get_ref(), names),
                     };
                     self.faults.add(word.span(), full, None, reason);
-                    if prefix.is_empty() && !is_slip_of_another(word.get_ref(), node, known) {
-                        self.doubtful.insert(path.to_owned());
+                    if prefix.is_empty() && !is_unrelated_typo(word.get_ref(), node, known) {
+                        self.uncertain.insert(path.to_owned());
                     }
                 }
                 Some(key) if is_inherited(path) && !key.general => {
@@ -491,15 +445,15 @@ impl<'a> Reader<'a> {
         };
         match refused {
             Ok(()) => {
-                self.places.insert(full, node.span());
+                self.spans.insert(full, node.span());
             }
-            // A table by headers or dotted keys is written nowhere as one value.
+            // A table written as headers or dotted keys has no text of one value.
             Err(refused) if node.get_ref().is_table() => {
-                self.doubtful.insert(full.clone());
+                self.uncertain.insert(full.clone());
                 self.faults.add(node.span(), full, None, refused.reason);
             }
             Err(refused) => {
-                self.doubtful.insert(full.clone());
+                self.uncertain.insert(full.clone());
                 let list = node.get_ref().as_array();
                 let element = refused.element.and_then(|index| list?.get(index));
                 self.faults.add_value(element.unwrap_or(node).span(), full, refused.reason);
@@ -507,30 +461,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Of two keys, the one further down in the file is told to yield.
+    /// Of two conflicting keys, the one further down in the file is reported.
     fn conflicts(&mut self, config: &Config) {
         for conflict in config.conflicts() {
-            let start = |key: &str| self.places.get(key).map(|place| place.start);
+            let start = |key: &str| self.spans.get(key).map(|span| span.start);
             let (mut key, mut other) = (conflict.key, conflict.other);
             if start(&key) < start(&other) {
                 std::mem::swap(&mut key, &mut other);
             }
             let first = match start(&other) {
-                Some(start) => format!("in line {}", self.faults.line(start)),
-                None => "by default".to_owned(),
+                Some(start) => format!(" on line {}", self.faults.line(start)),
+                None => " (default)".to_owned(),
             };
-            let place = self.places.get(&key).cloned().unwrap_or_default();
-            self.faults.add_value(place, key, format!("taken by {other} {first}; {}", conflict.shared));
+            let span = self.spans.get(&key).cloned().unwrap_or_default();
+            self.faults.add_value(span, key, format!("already used by {other}{first}; {}", conflict.shared));
         }
     }
 }
 
-/// Whether a table is of more than one port.
+/// Whether several ports inherit from a table.
 fn is_inherited(path: &str) -> bool {
     path == "defaults" || path.starts_with("templates.")
 }
 
-/// A name in a file is the name itself; only commands also take `/dev/ttyUSB0`.
+/// A port name in a file; only commands also accept `/dev/ttyUSB0`.
 fn port_name(word: &str) -> Result<PortName, PortError> {
     match word.parse::<PortName>() {
         Ok(name) if name.as_str() == word => Ok(name),
@@ -538,7 +492,7 @@ fn port_name(word: &str) -> Result<PortName, PortError> {
     }
 }
 
-/// A value without its places; `None` for numbers that TOML has and a computer has not.
+/// A value without spans; `None` for numbers that no integer type holds.
 fn plain(value: &DeValue<'_>) -> Option<Value> {
     Some(match value {
         DeValue::String(text) => Value::String(text.to_string()),
@@ -551,24 +505,12 @@ fn plain(value: &DeValue<'_>) -> Option<Value> {
         DeValue::Array(list) => {
             Value::Array(list.iter().map(|node| plain(node.get_ref())).collect::<Option<_>>()?)
         }
-        // No key takes a table as its value; what is in it does not matter.
+        // No key has a table as its value; its content does not matter.
         DeValue::Table(_) => Value::Table(toml::Table::new()),
     })
 }
 
-/// What says whether and where a port listens.
-const LISTENING: [&str; 3] = ["enabled", "listen", "ssh_port"];
-
-/// Whether an unknown key is plainly meant for one that has nothing to do with listening: by its name and by its value.
-fn is_slip_of_another<T: Default>(word: &str, node: &Node<'_>, known: &'static [Key<T>]) -> bool {
-    let names: Vec<_> = known.iter().map(|key| key.name).collect();
-    let meant = nearest(word, &names).filter(|name| !LISTENING.contains(name));
-    let meant = meant.and_then(|name| keys::find(known, name));
-    let value = plain(node.get_ref());
-    meant.zip(value).is_some_and(|(key, value)| key.put(&mut T::default(), &value).is_ok())
-}
-
-/// The known word that an unknown one was probably meant for.
+/// The known word that an unknown one was probably meant to be.
 fn nearest<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     let distance = |name: &&str| strsim::damerau_levenshtein(&clip(word).to_lowercase(), name);
     known.iter().copied().min_by_key(distance).filter(|name| distance(name) <= name.len().div_ceil(3))
@@ -578,6 +520,6 @@ pub(super) fn unknown<'w>(word: &str, known: impl IntoIterator<Item = &'w str>) 
     let known: Vec<_> = known.into_iter().collect();
     match nearest(word, &known) {
         Some(near) => format!("unknown key: did you mean {near}?"),
-        None => format!("unknown key: known here are {}", known.join(", ")),
+        None => format!("unknown key: expected one of {}", known.join(", ")),
     }
 }

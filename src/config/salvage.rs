@@ -1,6 +1,6 @@
-//! What can still be used of a configuration file that is wrong: for the generator, which must not fail a boot and should
-//! not take listeners away for a slip in another key; the port itself tells whoever comes what is wrong. What
-//! comes out never opens more than the file says; a port that is in doubt is left out.
+//! The usable part of an invalid configuration file, for the generator: it must not fail the boot and should
+//! not remove listeners because of a mistake in another key. The port itself reports the error to its
+//! clients. The result never opens more than the file allows: a port in doubt is left out.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -10,25 +10,25 @@ use toml::de::DeTable;
 use super::changes::Changes;
 use super::{Access, Config, ConfigError, Instances, Loaded, Server, file, read};
 
-/// Rounds of cutting out broken tables; a file that needs more is not a file with a slip in it.
+/// Rounds of removing broken tables. A file that needs more contains no small mistake.
 const MAX_CUTS: usize = 16;
 
-/// A configuration that may be less than the file says.
+/// A configuration that may lack parts of the file.
 #[derive(Debug)]
 pub struct Salvaged {
-    /// What can be used; without any port if nothing can.
+    /// The usable part; without any port if there is none.
     pub config: Config,
-    /// Where it comes from; `None` if from nowhere.
+    /// The file it was read from.
     pub path: Option<PathBuf>,
-    /// What was wrong with the file that should have been read.
+    /// The error in the file that should have been read.
     pub fault: Option<ConfigError>,
-    /// Why what was reloaded and not committed is left out.
+    /// Why changes that were reloaded but not committed are ignored.
     pub left_out: Option<String>,
 }
 
 impl Config {
-    /// As [`Config::load_or_last_good`]; without a last good copy the ports of the bad file whose listeners are plain, and if it is
-    /// not even TOML, those tables of ports that parse.
+    /// As [`Config::load_or_last_good`]. Without a last good copy: the ports of the invalid file whose
+    /// listeners are certain; if the file is not valid TOML, only those tables of ports that are.
     pub fn load_salvaging(root: &Path) -> Salvaged {
         let fault = match Self::load_or_last_good(root) {
             Ok(Loaded { config, path, left_out, fault }) => {
@@ -40,26 +40,28 @@ impl Config {
             ConfigError::Wrong { path, .. } => file::text(path).ok().flatten().zip(Some(path.clone())),
             _ => None,
         };
-        // Listeners that were moved and not committed stay where they are.
+        // Listeners that were moved by a reload and not committed stay where they are.
         let running = Changes::running(root).unwrap_or_default();
         let moved = |text: &str| running.apply(text).unwrap_or_else(|_| text.to_owned());
         let usable = |(text, path): (String, PathBuf)| {
-            let config = read::plain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
+            let config =
+                read::certain_listeners(&moved(&text)).unwrap_or_else(|| without_broken_tables(&text));
             (config, path)
         };
         let (mut config, path) = match wrong.map(usable) {
             Some((config, path)) => (config, Some(path)),
-            None => (Self::listening_nowhere(), None),
+            None => (Self::without_listeners(), None),
         };
         config.take_instances(Instances::running(root));
         Salvaged { config, path, fault: Some(fault), left_out: None }
     }
 
-    /// `[access]` as [`Config::load_or_last_good`] has it, and the file. Without a last good copy, it is this table of the wrong file, if
-    /// that is plain. A file that does not name `authorized_keys` anywhere leaves keys where they always are.
+    /// `[access]` of [`Config::load_or_last_good`], and its file. Without a last good copy, this table of the
+    /// invalid file if it is certain. A file that never mentions `authorized_keys` uses the default locations
+    /// of keys.
     ///
     /// # Errors
-    /// What is wrong with the file, when it is not to be told where it wants keys to come from.
+    /// The error in the file, if it cannot be determined where keys come from.
     pub fn load_access(root: &Path) -> Result<(Access, Option<PathBuf>), ConfigError> {
         let fault = match Self::load_or_last_good(root) {
             Ok(Loaded { config, path, .. }) => return Ok((config.access, Some(path))),
@@ -73,7 +75,7 @@ impl Config {
         };
         if let Some((text, path)) = wrong {
             let moved = running.apply(&text).unwrap_or_else(|_| text.clone());
-            if let Some(access) = read::plain_access(&moved) {
+            if let Some(access) = read::certain_access(&moved) {
                 return Ok((access, Some(path)));
             }
             if running.is_empty() && !text.contains("authorized_keys") {
@@ -83,20 +85,20 @@ impl Config {
         Err(fault)
     }
 
-    /// Neither a port nor the admin CLI, which a file that says nothing of it has.
-    fn listening_nowhere() -> Self {
+    /// No ports and no admin CLI.
+    fn without_listeners() -> Self {
         Self { server: Server { ssh_port: None, ..Server::default() }, ..Self::default() }
     }
 }
 
-/// The ports of a text that is not TOML whose own tables are; none if what they inherit is not.
+/// Those ports of a text with syntax errors whose own tables are valid; none if what they inherit is not.
 pub fn without_broken_tables(text: &str) -> Config {
     let Some((text, cut)) = without_broken_ports(text) else {
-        return Config::listening_nowhere();
+        return Config::without_listeners();
     };
     let is_cut = |table: &str, name: &str| cut.contains(&(table.to_owned(), name.to_owned()));
-    let mut config = read::plain_listeners(&text).unwrap_or_else(Config::listening_nowhere);
-    // The same port or template may have another table: [ports.NAME.log], or a second one by mistake.
+    let mut config = read::certain_listeners(&text).unwrap_or_else(Config::without_listeners);
+    // The same port or template may have a second table: [ports.NAME.log], or one by mistake.
     config.ports.retain(|name, port| {
         let states = |key: &str| config.own.get(name).is_some_and(|own| own.contains(key));
         let template = port.like.as_ref().filter(|_| !(states("enabled") && states("listen")));
@@ -105,27 +107,27 @@ pub fn without_broken_tables(text: &str) -> Config {
     config
 }
 
-/// The text with each `[ports.NAME]`, `[templates.NAME]` and `[groups]` that is not even TOML blanked out, and table and name of each; `None` if
-/// something else is not.
+/// The text with each `[ports.NAME]`, `[templates.NAME]` and `[groups]` that is not valid TOML blanked out,
+/// with the names of these tables; `None` if another table is invalid.
 ///
-/// An unclosed bracket or quote shows only further down. Then the tables from there on are cut one by one, until what
-/// is left parses: fewer ports, never other ones.
+/// An unclosed bracket or quote is detected only further down. Then the tables from there on are removed one
+/// by one until the rest parses: fewer ports, never different ones.
 fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<(String, String)>)> {
     let mut text = text.to_owned();
     let mut cut = BTreeSet::new();
     for _ in 0..MAX_CUTS {
         let (_, errors) = DeTable::parse_recoverable(&text);
-        let Some(place) = errors.iter().filter_map(|error| error.span()).map(|span| span.start).min() else {
+        let Some(offset) = errors.iter().filter_map(|error| error.span()).map(|span| span.start).min() else {
             return errors.is_empty().then_some((text, cut));
         };
-        let start = header_before(&text, place)?;
-        let end = header_after(&text, place);
+        let start = header_before(&text, offset)?;
+        let end = header_after(&text, offset);
         match (text[start..end].starts_with("[ports."), name_of(&text[start..end])) {
             (true, name) => cut.extend(name),
             (false, Some(name)) if name.0 == "templates" => drop(cut.insert(name)),
-            // [groups] does not concern listening.
+            // [groups] does not affect listeners.
             (false, None) if text[start..].starts_with("[groups]") => {}
-            // Of a template whose header is broken, another table would stand for the whole.
+            // If a template's header is broken, its other table would pass for the whole.
             (false, _) => return None,
         }
         let blank: String = text[start..end].chars().map(|c| if c == '\n' { c } else { ' ' }).collect();
@@ -134,25 +136,25 @@ fn without_broken_ports(text: &str) -> Option<(String, BTreeSet<(String, String)
     None
 }
 
-/// `ports` and `NAME` of the table that begins `[ports.NAME`; `None` if the header itself is broken.
+/// `ports` and `NAME` of a table that begins with `[ports.NAME`; `None` if the header itself is broken.
 fn name_of(table: &str) -> Option<(String, String)> {
     let header: toml::Table = table.lines().next()?.parse().ok()?;
     let (outer, inner) = header.into_iter().next()?;
     Some((outer, inner.as_table()?.keys().next()?.clone()))
 }
 
-/// Where the table begins that holds `place`.
-fn header_before(text: &str, place: usize) -> Option<usize> {
-    headers(text).take_while(|start| *start <= place).last()
+/// Start of the table that contains `offset`.
+fn header_before(text: &str, offset: usize) -> Option<usize> {
+    headers(text).take_while(|start| *start <= offset).last()
 }
 
-/// Where the table ends that holds `place`.
-fn header_after(text: &str, place: usize) -> usize {
-    headers(text).find(|start| *start > place).unwrap_or(text.len())
+/// End of the table that contains `offset`.
+fn header_after(text: &str, offset: usize) -> usize {
+    headers(text).find(|start| *start > offset).unwrap_or(text.len())
 }
 
-/// Offsets of the lines that begin with a bracket at the margin. One inside a multi-line value is taken for a header too: then the
-/// cut breaks that value, and nothing is salvaged.
+/// Offsets of the lines that begin with a bracket. A bracket inside a multi-line value counts as a header
+/// too: the cut then breaks that value, and nothing is salvaged.
 fn headers(text: &str) -> impl Iterator<Item = usize> {
     let lines = text.split_inclusive('\n').scan(0, |offset, line| {
         let start = *offset;
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_listens_whatever_else_of_it_is_wrong() {
+    fn a_port_listens_despite_errors_in_other_keys() {
         let text = "[ports.a]\nssh_port = 1\n[ports.b]\nbaud = \"fast\"\n[ports.c]\nenabled = false\n";
         assert_eq!(names(text), ["a", "b", "c"]);
         for wrong in
@@ -186,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_of_which_it_is_not_plain_whether_and_where_it_listens_is_left_out() {
+    fn a_port_is_left_out_if_its_listener_is_uncertain() {
         for wrong in [
             "enabled = 0",
             "listen = [\"localhost\"]",
@@ -202,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_port_says_itself_goes_before_what_is_wrong_above_it() {
+    fn a_port_s_own_keys_count_before_errors_in_inherited_tables() {
         let own = "[ports.a]\nenabled = true\nlisten = [\"::1\"]\n[ports.b]\nlisten = [\"::1\"]\n[ports.c]\n";
         assert_eq!(names(&format!("[server]\nlisten = 1\n{own}")), ["a", "b"]);
         assert_eq!(names(&format!("[defaults]\nlisten = 1\n{own}")), ["a", "b"]);
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_whose_key_is_not_even_toml_is_not_taken_with_the_default_instead() {
+    fn a_port_whose_table_has_a_syntax_error_does_not_fall_back_to_defaults() {
         assert_eq!(names("[ports.a]\nenabled = flase\n[ports.b]\n"), ["b"]);
         assert_eq!(names("[ports.a]\nlisten = [\"127.0.0.1\"\nssh_port = 8023\n"), [""; 0]);
         assert_eq!(names("[ports.a]\n[ports.b]\n[ports.a.log]\ntype = text\n"), ["b"]);
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_that_want_the_same_are_all_in_doubt() {
+    fn ports_that_claim_the_same_tcp_port_are_all_left_out() {
         let text =
             "[ports.b]\nssh_port = 1\n[ports.\"a.b\"]\nssh_port = 1\n[ports.d]\nssh_port = 1\n[ports.a]\n";
         assert_eq!(names(text), ["a"]);
@@ -227,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn no_port_is_taken_when_what_all_inherit_is_wrong() {
+    fn no_port_listens_if_an_inherited_table_is_invalid() {
         for head in [
             "[server]\nlisten = [\"127.0.0.1\"\n",
             "[server]\nlisten = [\"localhost\"]\n",
@@ -244,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_concern_listening_does_not_keep_ports_from_it() {
+    fn errors_in_tables_that_do_not_affect_listeners_are_ignored() {
         assert_eq!(names("[access]\nroot = 1\n[ports.a]\n"), ["a"]);
         assert_eq!(names("[acess]\nroot = \"key\"\n[ports.a]\n"), ["a"]);
     }
 
     #[test]
-    fn more_faulty_ports_than_are_told_are_all_left_out() {
+    fn all_ports_with_errors_are_left_out_beyond_the_printed_ones() {
         let text: String = (0..300).map(|n| format!("[ports.p{n}]\nlisten = 1\n")).collect();
         assert_eq!(names(&format!("{text}[ports.good]\n")), ["good"]);
     }

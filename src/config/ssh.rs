@@ -1,4 +1,4 @@
-//! What SSH clients are offered before they log in: algorithms, and a text.
+//! What SSH clients are offered before they log in: algorithms and a banner.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ impl SshAlgorithms {
     /// From the fewest algorithms to the most.
     pub const ALL: [Self; 3] = [Self::Strict, Self::Default, Self::Compatible];
 
-    /// The word of the configuration.
+    /// The value in the configuration.
     pub fn word(self) -> &'static str {
         match self {
             Self::Strict => "strict",
@@ -29,9 +29,9 @@ impl SshAlgorithms {
     }
 }
 
-/// Not one of the words.
+/// Not one of the values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is none of the sets of SSH algorithms")]
+#[error("unknown set of SSH algorithms {0:?}")]
 pub struct UnknownAlgorithms(String);
 
 impl FromStr for SshAlgorithms {
@@ -48,6 +48,6 @@ impl FromStr for SshAlgorithms {
 pub struct SshOffer {
     /// The algorithms.
     pub algorithms: SshAlgorithms,
-    /// The file whose text is shown before the login; `None` = no text.
+    /// The file with the banner; `None` = no banner.
     pub banner: Option<PathBuf>,
 }

@@ -1,5 +1,6 @@
-//! What ports inherit: `[defaults]`, and `[templates.NAME]` for the ports that are `like = "NAME"`. A port takes each key from its own
-//! table, else from its template, else from `[defaults]`, else the built-in value; [`Config::origin`] returns which one it was.
+//! What ports inherit: `[defaults]`, and `[templates.NAME]` for ports with `like = "NAME"`. A port takes each
+//! key from its own table, then its template, then `[defaults]`, then the built-in value; [`Config::origin`]
+//! returns which.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,17 +11,17 @@ use thiserror::Error;
 use super::{Config, Port, Triggers, Value, keys};
 use crate::port::PortName;
 
-/// Templates of one configuration. A port has at most one, so that more templates than ports cannot be in use.
+/// Limit of templates. A port has at most one, so more templates than ports cannot be in use.
 pub const MAX_TEMPLATES: usize = 1024;
 
-/// The name of a template: what can stand bare in `[templates.NAME]`.
+/// The name of a template: a bare key of TOML.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemplateName(String);
 
-/// Not the name of a template.
+/// Not a valid template name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} is not the name of a template: use 1 to 32 of A-Z a-z 0-9 _ and -, beginning with a letter or digit"
+    "invalid template name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 _ -, starting with a letter or digit"
 )]
 pub struct TemplateNameError(String);
 
@@ -51,34 +52,34 @@ impl TemplateName {
     }
 }
 
-/// The keys that `[defaults]` or a template states, for the ports below it.
+/// The keys that `[defaults]` or a template states.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Layer {
-    /// Each key with its value, as [`keys::Key::get`] writes it.
+    /// Keys with their values, as returned by [`keys::Key::get`].
     pub keys: BTreeMap<&'static str, Value>,
-    /// Its rules. Each one replaces the rule of that name below it, whole.
+    /// Trigger rules. Each one replaces the inherited rule of that name as a whole.
     pub triggers: Triggers,
 }
 
 impl Layer {
-    /// The keys of these names, as `from` has them, and its rules.
+    /// The keys for which `stated` is true, with their values in `from`, and its trigger rules.
     pub(super) fn of(from: &Port, stated: impl Fn(&str) -> bool) -> Self {
         let keys = keys::PORT.iter().filter(|key| stated(key.name));
         let keys = keys.filter_map(|key| Some((key.name, key.get(from)?))).collect();
         Self { keys, triggers: from.triggers.clone() }
     }
 
-    /// Lays its keys over a port.
+    /// Applies its keys to a port.
     pub(super) fn apply(&self, port: &mut Port) {
         for (name, value) in &self.keys {
             if let Some(key) = keys::find(keys::PORT, name) {
-                key.put(port, value).expect("the key has taken this value before");
+                key.put(port, value).expect("the key has accepted this value before");
             }
         }
         port.triggers.extend(self.triggers.clone());
     }
 
-    /// Whether it states a key of ports: `baud`, `triggers.panic.match`. A rule states all its keys.
+    /// Whether it states a key of ports: `baud`, `triggers.panic.match`. A trigger rule states all its keys.
     fn states(&self, key: &str) -> bool {
         match rule_of(key) {
             Some(rule) => self.triggers.keys().any(|name| name.as_str() == rule),
@@ -86,7 +87,7 @@ impl Layer {
         }
     }
 
-    /// Its value of a key of ports.
+    /// Its value for a key of ports.
     pub fn get(&self, key: &str) -> Option<Value> {
         match rule_of(key) {
             Some(rule) => {
@@ -98,7 +99,7 @@ impl Layer {
         }
     }
 
-    /// Every key that it states, `triggers.RULE.KEY` included, in the order of the table of keys.
+    /// Every stated key, `triggers.RULE.KEY` included, in the order of the table of keys.
     pub fn stated(&self) -> impl Iterator<Item = (String, Value)> + '_ {
         let own = keys::PORT.iter().filter_map(|key| Some((key.name.to_owned(), self.get(key.name)?)));
         let rules = self.triggers.iter().flat_map(|(name, rule)| {
@@ -117,7 +118,7 @@ fn rule_of(key: &str) -> Option<&str> {
     Some(rest.split_once('.').map_or(rest, |(rule, _)| rule))
 }
 
-/// Where the value of a port's key is from. The Display is what `show` and the bus print.
+/// Where the value of a port's key comes from. The Display is printed by `show` and on the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin<'c> {
     /// `[ports.NAME]`
@@ -126,7 +127,7 @@ pub enum Origin<'c> {
     Template(&'c TemplateName),
     /// `[defaults]`
     Defaults,
-    /// No table states the key.
+    /// The built-in value.
     BuiltIn,
 }
 
@@ -142,7 +143,7 @@ impl fmt::Display for Origin<'_> {
 }
 
 impl Config {
-    /// Where a port has the value of a key from: `baud`, `triggers.panic.match`.
+    /// Where the value of a port's key comes from: `baud`, `triggers.panic.match`.
     pub fn origin(&self, port: &PortName, key: &str) -> Origin<'_> {
         let own = match rule_of(key) {
             Some(rule) => format!("triggers.{rule}"),
@@ -160,7 +161,7 @@ impl Config {
         }
     }
 
-    /// The ports that are like a template.
+    /// The ports with `like` set to a template.
     pub fn like<'c>(&'c self, template: &'c TemplateName) -> impl Iterator<Item = &'c PortName> {
         let ports = self.ports.iter().filter(move |(_, port)| port.like.as_ref() == Some(template));
         ports.map(|(name, _)| name)

@@ -1,5 +1,5 @@
-//! `[ports.NAME.triggers]`: what a device may say, or not say, that something follows from. A pattern is compiled as it is
-//! read, so that one which is wrong, or would cost too much, is an error of the file and not of the port at night.
+//! `[ports.NAME.triggers]`: rules for the output of a device. A pattern is compiled as the file is read, so
+//! that an invalid or too expensive one is an error of the file, and not of the port at night.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,20 +11,20 @@ use thiserror::Error;
 
 use crate::pattern::{Over, compile};
 
-/// Rules of one port.
+/// Limit of trigger rules of a port.
 pub const MAX_TRIGGERS: usize = 16;
 
-/// The rules of a port by name.
+/// The trigger rules of a port by name.
 pub type Triggers = BTreeMap<TriggerName, Trigger>;
 
-/// The name of a rule: what may stand behind `PORT:` in the name of a unit.
+/// The name of a trigger rule: valid after `PORT:` in a unit name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TriggerName(String);
 
-/// Not the name of a rule.
+/// Not a valid trigger name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} is not the name of a trigger: use 1 to 32 of A-Z a-z 0-9 _ and -, beginning with a letter or digit"
+    "invalid trigger name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 _ -, starting with a letter or digit"
 )]
 pub struct TriggerNameError(String);
 
@@ -55,12 +55,12 @@ impl TriggerName {
     }
 }
 
-/// A regular expression that compiles.
+/// A valid regular expression.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Compiles it, and keeps the text: what runs is made by whoever runs it.
+    /// Checks that the text compiles. The compiled form is made where it runs.
     pub fn new(text: &str) -> Result<Self, String> {
         compile(text, Over::Line).map(|_| Self(text.to_owned()))
     }
@@ -70,28 +70,28 @@ impl Pattern {
         &self.0
     }
 
-    /// The machine.
+    /// The compiled form.
     pub fn compiled(&self) -> meta::Regex {
-        compile(&self.0, Over::Line).expect("it has been compiled before")
+        compile(&self.0, Over::Line).expect("it has compiled before")
     }
 }
 
-/// A rule.
+/// A trigger rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trigger {
-    /// Fires when this is in a line.
+    /// Fires when a line matches.
     pub pattern: Option<Pattern>,
-    /// Fires when nothing was heard for so long.
+    /// Fires when the device sends nothing for this time.
     pub silence: Option<Duration>,
     /// Whether `console-trigger@PORT:NAME.service` is started.
     pub start: bool,
-    /// How long it rests when it has fired.
-    pub rest: Duration,
+    /// Time after firing during which further matches are suppressed.
+    pub cooldown: Duration,
 }
 
 impl Default for Trigger {
     fn default() -> Self {
-        Self { pattern: None, silence: None, start: false, rest: Duration::from_secs(60) }
+        Self { pattern: None, silence: None, start: false, cooldown: Duration::from_secs(60) }
     }
 }
 
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_what_a_unit_may_be_called() {
+    fn a_trigger_name_is_valid_in_a_unit_name() {
         for right in ["panic", "x", "OOM-killer", "9_", &"n".repeat(32)] {
             assert_eq!(right.parse::<TriggerName>().map(|name| name.to_string()), Ok(right.to_owned()));
         }
@@ -110,21 +110,21 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_that_is_none_says_where() {
+    fn an_invalid_pattern_is_rejected_with_its_position() {
         let why = |text: &str| Pattern::new(text).unwrap_err();
         assert_eq!(why("a(b"), "unclosed group (character 2)");
         assert_eq!(
             why("a**b{2,1}"),
             "invalid repetition count range, the start must be <= the end (character 5)"
         );
-        assert_eq!(why(""), "an empty one is found everywhere");
-        assert_eq!(why(&"x".repeat(257)), "it is longer than 256 bytes");
+        assert_eq!(why(""), "an empty pattern matches everything");
+        assert_eq!(why(&"x".repeat(257)), "longer than 256 bytes");
         assert_eq!(why("[ü]"), "Unicode not allowed here (character 2)");
         assert_eq!(why(r"(a)\1"), "backreferences are not supported (character 4)");
     }
 
     #[test]
-    fn a_bomb_is_refused_at_once() {
+    fn an_expensive_pattern_is_rejected_at_once() {
         let start = std::time::Instant::now();
         for bomb in ["(a{1000}){1000}", "((a{100}){100}){100}", "(x+x+)+y{60000}", &"(".repeat(200)] {
             let why = Pattern::new(bomb).unwrap_err();

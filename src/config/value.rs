@@ -1,46 +1,47 @@
-//! Single values: from what a file, the bus or a command line says to a type, and back. A parser says only that a
-//! value is refused; what would be right stands once, in the table of `keys`.
+//! Parsers of single values, from the configuration file, the bus or a command line, and their counterparts.
+//! A parser only rejects a value; the table in `keys` holds the text that describes valid ones.
 
 use std::ops::RangeInclusive;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::address::{Address, AddressError};
+use super::endpoint::{Endpoint, EndpointError};
 use super::{
     EscapePrefix, Groups, KeySourceError, KeysCommand, KeysCommandUser, KeysFile, LogType, Pattern,
     RootLogin, Writers,
 };
-use crate::port::{Mapping, PortPattern};
+use crate::port::{Mapping, PortPattern, Source, SourceError};
 
-/// A value before it has a meaning: a TOML value.
+/// A value that has not been checked yet.
 pub type Value = toml::Value;
 
-/// Why a parser takes no value.
+/// Why a value is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Rejected {
     /// Not what the key expects.
     Value,
     /// This element of the list is not.
     Element(usize),
-    /// What is expected, but for this.
+    /// The text is appended to what the key expects.
     Because(String),
 }
 
 pub(super) type Parsed<T> = Result<T, Rejected>;
 
-/// The granule of the ring: a multiple of every page size that Linux has (4, 16 and 64 KiB).
+/// Unit of the ring size: a multiple of every page size that Linux has (4, 16 and 64 KiB).
 const SCROLLBACK_UNIT: usize = 64 * 1024;
 const MAX_SCROLLBACK: usize = 16 * 1024 * 1024;
-/// Seconds in a year: nobody waits longer, and no sum of times overflows.
+/// One year in seconds: sums of times cannot overflow.
 const MAX_TIMEOUT: u64 = 365 * 24 * 3600;
 const SYNC_RANGE: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
-/// A silence that is not just a pause, up to a week.
+/// From 1 s, shorter is an ordinary pause in output, up to one week.
 const SILENCE_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
-/// Shorter, and a device that floods starts its unit all the time.
+/// With a shorter cooldown, a device that floods would start its hook unit all the time.
 const COOLDOWN_RANGE: RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
 /// Elements of a list of addresses or groups.
 const MAX_LIST: usize = 32;
-/// Members of a group of ports: each port by its name.
+/// Members of a group of ports: enough to list every port.
 const MAX_PATTERNS: usize = 1024;
 
 fn accept<T>(parsed: Option<T>) -> Parsed<T> {
@@ -59,14 +60,51 @@ pub(super) fn number(value: &Value) -> Parsed<u64> {
     accept(value.as_integer().and_then(|number| number.try_into().ok()))
 }
 
-/// A type that knows itself which numbers it takes.
+/// A type with its own conversion from numbers.
 pub(super) fn numeric<T: TryFrom<u64>>(value: &Value) -> Parsed<T> {
     accept(number(value)?.try_into().ok())
 }
 
-/// A type that knows itself which words it takes.
+/// A type with its own parser.
 pub(super) fn word<T: std::str::FromStr>(value: &Value) -> Parsed<T> {
     accept(text(value)?.parse().ok())
+}
+
+/// A type whose values are words.
+pub(super) trait Words: Copy + PartialEq + 'static {
+    const WORDS: &'static [(&'static str, Self)];
+}
+
+impl Words for Writers {
+    const WORDS: &'static [(&'static str, Self)] = &[("one", Self::One), ("shared", Self::Shared)];
+}
+
+impl Words for RootLogin {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("key", Self::Key), ("yes", Self::Yes), ("no", Self::No)];
+}
+
+impl Words for LogType {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("none", Self::None),
+        ("raw", Self::Raw),
+        ("text", Self::Text),
+        ("hex", Self::Hex),
+        ("both", Self::Both),
+    ];
+}
+
+pub(super) fn one_of<T: Words>(value: &Value) -> Parsed<T> {
+    let word = text(value)?;
+    accept(T::WORDS.iter().find(|(known, _)| *known == word).map(|(_, value)| *value))
+}
+
+pub(super) fn show_word<T: Words>(value: T) -> Value {
+    T::WORDS.iter().find(|(_, other)| *other == value).map_or("", |(word, _)| *word).into()
+}
+
+pub(super) fn source(value: &Value) -> Parsed<Source> {
+    text(value)?.parse().map_err(|error: SourceError| Rejected::Because(error.to_string()))
 }
 
 pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
@@ -80,11 +118,22 @@ pub(super) fn tcp_port(value: &Value) -> Parsed<Option<u16>> {
     }
 }
 
+pub(super) fn endpoint(value: &Value) -> Parsed<Option<Endpoint>> {
+    match text(value)? {
+        "none" => Ok(None),
+        word => match word.parse() {
+            Ok(endpoint) => Ok(Some(endpoint)),
+            Err(EndpointError::Syntax(_)) => Err(Rejected::Value),
+            Err(error) => Err(Rejected::Because(error.to_string())),
+        },
+    }
+}
+
 pub(super) fn show_tcp_port(port: Option<u16>) -> Value {
     port.map_or("none".into(), |port| Value::Integer(port.into()))
 }
 
-/// Addresses that another one of the list covers are left out: `["0.0.0.0", "[::]"]` is `["[::]"]`.
+/// Drops addresses that another address of the list covers: `["0.0.0.0", "[::]"]` becomes `["[::]"]`.
 pub(super) fn addresses(value: &Value) -> Parsed<Vec<Address>> {
     let mut kept: Vec<Address> = Vec::new();
     for (index, address) in elements(value, 1, |word| Some(word.parse::<Address>()))?.into_iter().enumerate()
@@ -110,8 +159,8 @@ pub(super) fn groups(value: &Value) -> Parsed<Groups> {
     Ok(if names.iter().any(|name| name == "*") { Groups::Everyone } else { Groups::Members(names) })
 }
 
-/// A group is only ever compared with names that NSS gives, and directories do give "domain users"; refused is what
-/// no group is called and somebody means differently: a number, a pattern, sudo's `%name`.
+/// A group name is only compared with names from NSS, and directories do return "domain users". Rejected are
+/// names that no group has and that suggest a mistake: a number, a pattern, sudo's `%name`.
 fn is_group(name: &str) -> bool {
     let plain = |c: char| !c.is_control() && !":,/*".contains(c);
     name == "*"
@@ -129,7 +178,7 @@ pub(super) fn show_groups(groups: &Groups) -> Value {
     }
 }
 
-/// Names are compared with those that the account database gives.
+/// User names are compared with those from NSS.
 pub(super) fn users(value: &Value) -> Parsed<Vec<String>> {
     let plain = |name: &str| {
         (1..=256).contains(&name.len())
@@ -144,22 +193,6 @@ pub(super) fn show_users(users: &[String]) -> Value {
     Value::Array(users.iter().map(|name| name.as_str().into()).collect())
 }
 
-pub(super) fn writers(value: &Value) -> Parsed<Writers> {
-    match text(value)? {
-        "one" => Ok(Writers::One),
-        "shared" => Ok(Writers::Shared),
-        _ => Err(Rejected::Value),
-    }
-}
-
-pub(super) fn show_writers(writers: Writers) -> Value {
-    match writers {
-        Writers::One => "one",
-        Writers::Shared => "shared",
-    }
-    .into()
-}
-
 fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>) -> Parsed<Vec<T>> {
     let list = accept(value.as_array().filter(|list| (at_least..=MAX_LIST).contains(&list.len())))?;
     let parsed =
@@ -167,7 +200,7 @@ fn elements<T>(value: &Value, at_least: usize, parse: impl Fn(&str) -> Option<T>
     list.iter().enumerate().map(parsed).collect()
 }
 
-/// Ports as commands take them.
+/// Port patterns, as on the command line.
 pub(super) fn patterns(value: &Value) -> Parsed<Vec<PortPattern>> {
     let list = accept(value.as_array().filter(|list| list.len() <= MAX_PATTERNS))?;
     let pattern = |(index, element): (usize, &Value)| {
@@ -181,7 +214,7 @@ pub(super) fn show_patterns(patterns: &[PortPattern]) -> Value {
     Value::Array(patterns.iter().map(|pattern| pattern.to_string().into()).collect())
 }
 
-/// Absolute, and nothing in it that walks upwards or breaks a line.
+/// An absolute path without `..` and control characters.
 pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
     let word = text(value)?;
     let path = Path::new(word);
@@ -193,7 +226,7 @@ pub(super) fn path(value: &Value) -> Parsed<PathBuf> {
     accept(right.then(|| path.to_owned()))
 }
 
-/// The reader only takes UTF-8 paths.
+/// Paths are read as UTF-8 only.
 pub(super) fn show_path(path: &Path) -> Value {
     path.to_string_lossy().into_owned().into()
 }
@@ -220,28 +253,6 @@ pub(super) fn timeout(value: &Value) -> Parsed<Option<Duration>> {
 
 pub(super) fn show_timeout(timeout: Option<Duration>) -> Value {
     Value::Integer(timeout.map_or(0, |timeout| timeout.as_secs().min(MAX_TIMEOUT) as i64))
-}
-
-pub(super) fn log_type(value: &Value) -> Parsed<LogType> {
-    match text(value)? {
-        "none" => Ok(LogType::None),
-        "raw" => Ok(LogType::Raw),
-        "text" => Ok(LogType::Text),
-        "hex" => Ok(LogType::Hex),
-        "both" => Ok(LogType::Both),
-        _ => Err(Rejected::Value),
-    }
-}
-
-pub(super) fn show_log_type(kind: LogType) -> Value {
-    match kind {
-        LogType::None => "none",
-        LogType::Raw => "raw",
-        LogType::Text => "text",
-        LogType::Hex => "hex",
-        LogType::Both => "both",
-    }
-    .into()
 }
 
 pub(super) fn file_name(value: &Value) -> Parsed<String> {
@@ -272,7 +283,7 @@ pub(super) fn silence(value: &Value) -> Parsed<Duration> {
     time(value, &SILENCE_RANGE)
 }
 
-pub(super) fn rest(value: &Value) -> Parsed<Duration> {
+pub(super) fn cooldown(value: &Value) -> Parsed<Duration> {
     time(value, &COOLDOWN_RANGE)
 }
 
@@ -300,7 +311,7 @@ pub(super) fn pattern(value: &Value) -> Parsed<Pattern> {
     Pattern::new(text(value)?).map_err(Rejected::Because)
 }
 
-/// Rounded up to [`SCROLLBACK_UNIT`], so that the ring can be mapped on every kernel.
+/// Rounded up to [`SCROLLBACK_UNIT`], so that the ring can be mapped with any page size.
 pub(super) fn scrollback(value: &Value) -> Parsed<usize> {
     let (count, unit) = quantity(text(value)?)?;
     let bytes = match unit {
@@ -332,25 +343,7 @@ pub(super) fn replay(value: &Value) -> Parsed<usize> {
     accept(number(value)?.try_into().ok().filter(|lines| *lines <= 10_000))
 }
 
-pub(super) fn root_login(value: &Value) -> Parsed<RootLogin> {
-    match text(value)? {
-        "key" => Ok(RootLogin::Key),
-        "yes" => Ok(RootLogin::Yes),
-        "no" => Ok(RootLogin::No),
-        _ => Err(Rejected::Value),
-    }
-}
-
-pub(super) fn show_root_login(root: RootLogin) -> Value {
-    match root {
-        RootLogin::Key => "key",
-        RootLogin::Yes => "yes",
-        RootLogin::No => "no",
-    }
-    .into()
-}
-
-/// A list; or as in sshd_config (5), words in one text, or the word "none".
+/// A list, or as in sshd_config(5) one text of several words, or "none".
 pub(super) fn keys_files(value: &Value) -> Parsed<Vec<KeysFile>> {
     let words: Vec<&str> = match value {
         Value::String(text) if text.split_whitespace().next().is_some() => text.split_whitespace().collect(),
@@ -394,7 +387,7 @@ pub(super) fn escape(value: &Value) -> Parsed<Option<EscapePrefix>> {
     }
 }
 
-/// A list of words, or picocom's own way to write one, `"lfcrlf,delbs"`.
+/// A list of words, or picocom's notation, `"lfcrlf,delbs"`.
 pub(super) fn mapping(value: &Value) -> Parsed<Mapping> {
     let mapping = match value.as_str() {
         Some(list) => list.parse::<Mapping>(),

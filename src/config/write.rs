@@ -1,4 +1,4 @@
-//! A [`Config`] as TOML that reads back as the same: what the foreground program hands to its ports.
+//! A [`Config`] as TOML that parses to the same value: the foreground program passes it to its ports.
 
 use toml::Table;
 
@@ -6,7 +6,7 @@ use super::keys::{self, Key};
 use super::{Config, Layer, Port, value};
 
 impl Config {
-    /// Every key of every port, with nothing left to defaults.
+    /// Every key of every port, without relying on defaults.
     pub fn to_toml(&self) -> String {
         let ports = self.ports.iter().map(|(name, port)| (name.to_string(), of_port(port, |_| true).into()));
         let templates = self.templates.iter().map(|(name, stated)| (name.to_string(), layer(stated).into()));
@@ -23,7 +23,7 @@ impl Config {
     }
 }
 
-/// What is inherited, as it was stated.
+/// The stated keys of `[defaults]` or a template.
 fn layer(layer: &Layer) -> Table {
     let mut port = Port::default();
     layer.apply(&mut port);

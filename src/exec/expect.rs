@@ -1,40 +1,40 @@
-//! Waiting for what a device says, and showing it meanwhile.
+//! `expect`: waits for a match in the output of a device, and prints the output.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Done, EXIT_DONE, EXIT_FAILED, Pattern, Stop, Task};
+use super::{EXIT_DONE, EXIT_FAILED, ExecError, ExecResult, Pattern, Task};
 use crate::hub::{Cursor, LineState, Pulled};
 use crate::session::Outlet;
 
-/// Bytes that are pulled at once.
+/// Bytes read at once.
 const READ_CHUNK: usize = 16 * 1024;
-/// Bytes that are looked through: what a pattern matches may be so long, however it is cut.
+/// Bytes that are searched: the longest match, however the output is split.
 const MATCH_WINDOW_BYTES: usize = 16 * 1024;
-/// A search that takes longer than this rests as long again, so that nobody who only watches has a whole processor.
+/// A search that takes longer than this is followed by a pause of the same length, so that a read-only user cannot use a whole CPU.
 const SLOW_MATCH_TIME: Duration = Duration::from_millis(5);
 
-/// Looks for a pattern in bytes that come in pieces.
+/// Finds a pattern in a stream of bytes.
 #[derive(Debug)]
-struct Lookout {
+struct Matcher {
     pattern: Pattern,
     window: Vec<u8>,
 }
 
-impl Lookout {
+impl Matcher {
     fn new(pattern: Pattern) -> Self {
         Self { pattern, window: Vec::new() }
     }
 
-    /// More has come: how many bytes of it until the match is complete.
-    fn hear(&mut self, piece: &[u8]) -> Option<usize> {
+    /// Adds `piece`. Returns how many bytes of it complete the match.
+    fn find(&mut self, piece: &[u8]) -> Option<usize> {
         let before = self.window.len();
         self.window.extend_from_slice(piece);
         let end = self.pattern.end_in(&self.window);
-        let superfluous = self.window.len().saturating_sub(MATCH_WINDOW_BYTES);
-        self.window.drain(..superfluous);
-        // What was there already did not match, but may with a `$` behind which nothing stood.
+        let excess = self.window.len().saturating_sub(MATCH_WINDOW_BYTES);
+        self.window.drain(..excess);
+        // A match may end before `piece`: a `$` that did not match when more could follow.
         end.map(|end| end.saturating_sub(before))
     }
 }
@@ -45,7 +45,7 @@ impl Task {
         pattern: Pattern,
         timeout: Duration,
         outlet: &mut O,
-    ) -> Done {
+    ) -> ExecResult {
         if let LineState::Failed(why) | LineState::NotOurs(why) = &*self.console.hub.line().borrow() {
             return self.failed(why);
         }
@@ -53,30 +53,30 @@ impl Task {
         self.wait_for(cursor, pattern, timeout, outlet).await
     }
 
-    /// Shows what comes from `cursor` on until the pattern has come.
+    /// Prints the output from `cursor` on until it matches.
     pub(super) async fn wait_for<O: Outlet>(
         &self,
         mut cursor: Cursor,
         pattern: Pattern,
         timeout: Duration,
         outlet: &mut O,
-    ) -> Done {
+    ) -> ExecResult {
         let wanted = pattern.to_string();
-        let mut lookout = Lookout::new(pattern);
+        let mut matcher = Matcher::new(pattern);
         let shown = async {
             loop {
                 match cursor.pull(READ_CHUNK).await {
                     Pulled::Bytes(bytes) => {
-                        let (going_on, bytes, end) = self.look_through(lookout, bytes).await?;
-                        lookout = going_on;
+                        let (next, bytes, end) = self.find_on_thread(matcher, bytes).await?;
+                        matcher = next;
                         outlet.send(bytes[..end.unwrap_or(bytes.len())].to_vec()).await?;
                         if end.is_some() {
-                            return Ok::<_, Stop>(());
+                            return Ok::<_, ExecError>(());
                         }
                     }
                     Pulled::Skipped(count) => {
-                        lookout.window.clear();
-                        outlet.aside(format!("[{count} bytes skipped; see the log]\n")).await?;
+                        matcher.window.clear();
+                        outlet.notice(format!("[{count} bytes skipped; see the log]\n")).await?;
                     }
                 }
             }
@@ -86,32 +86,32 @@ impl Task {
             Ok(Err(stop)) => Err(stop),
             Err(_) => {
                 let seconds = timeout.as_secs();
-                outlet.aside(format!("{wanted:?} has not come within {seconds} s\n")).await?;
+                outlet.notice(format!("no match for {wanted:?} within {seconds} s\n")).await?;
                 Ok(EXIT_FAILED)
             }
         }
     }
 
-    /// Has the lookout hear these bytes, on a thread: a costly pattern takes long, and whoever is at the port shares this one.
-    async fn look_through(
+    /// Searches on a blocking thread, because a costly pattern takes long and all users of the port share the runtime thread.
+    async fn find_on_thread(
         &self,
-        mut lookout: Lookout,
+        mut matcher: Matcher,
         bytes: Vec<u8>,
-    ) -> Done<(Lookout, Vec<u8>, Option<usize>)> {
-        let place = self.console.searches.clone().acquire_owned().await;
+    ) -> ExecResult<(Matcher, Vec<u8>, Option<usize>)> {
+        let permit = self.console.searches.clone().acquire_owned().await;
         let began = Instant::now();
-        let heard = tokio::task::spawn_blocking(move || {
-            // The place goes with what was begun, which nobody can end.
-            let _place = place;
-            let end = lookout.hear(&bytes);
-            (lookout, bytes, end)
+        let searched = tokio::task::spawn_blocking(move || {
+            // Held until the search ends, which cannot be cancelled.
+            let _permit = permit;
+            let end = matcher.find(&bytes);
+            (matcher, bytes, end)
         });
-        let heard = heard.await.or_else(|panicked| self.failed(panicked))?;
+        let searched = searched.await.or_else(|panicked| self.failed(panicked))?;
         let took = began.elapsed();
-        if heard.2.is_none() && took > SLOW_MATCH_TIME {
+        if searched.2.is_none() && took > SLOW_MATCH_TIME {
             sleep(took).await;
         }
-        Ok(heard)
+        Ok(searched)
     }
 }
 
@@ -121,51 +121,51 @@ mod tests {
 
     use super::*;
 
-    fn lookout(pattern: &str) -> Lookout {
-        Lookout::new(pattern.parse().unwrap())
+    fn matcher(pattern: &str) -> Matcher {
+        Matcher::new(pattern.parse().unwrap())
     }
 
     proptest! {
-        /// However the bytes are cut, the same place is found.
+        /// The match ends at the same byte in every split.
         #[test]
         fn a_match_is_found_in_every_split(cuts in proptest::collection::vec(0_usize..40, 0..6)) {
-            let said = b"boot\r\nwelcome to rack 4\r\nlogin: and more";
+            let output = b"boot\r\nwelcome to rack 4\r\nlogin: and more";
             let mut cuts = cuts;
-            cuts.extend([0, said.len()]);
+            cuts.extend([0, output.len()]);
             cuts.sort_unstable();
-            let mut lookout = lookout("rack \\d+\\r\\nlogin:");
-            let mut heard = 0;
+            let mut matcher = matcher("rack \\d+\\r\\nlogin:");
+            let mut found = 0;
             for pair in cuts.windows(2) {
-                if let Some(end) = lookout.hear(&said[pair[0]..pair[1].min(said.len())]) {
-                    heard = pair[0] + end;
+                if let Some(end) = matcher.find(&output[pair[0]..pair[1].min(output.len())]) {
+                    found = pair[0] + end;
                     break;
                 }
             }
-            prop_assert_eq!(&said[..heard], &b"boot\r\nwelcome to rack 4\r\nlogin:"[..]);
+            prop_assert_eq!(&output[..found], &b"boot\r\nwelcome to rack 4\r\nlogin:"[..]);
         }
     }
 
-    /// Why searches have a thread: as release, this one takes 0.2 s for a window, and 0.03 ms are usual.
+    /// Why searches run on a thread: this one takes 0.2 s for a window in a release build, where 0.03 ms are usual.
     #[test]
     fn a_pattern_may_be_costly() {
-        let mut lookout = lookout(COSTLY);
+        let mut matcher = matcher(COSTLY);
         let began = Instant::now();
-        assert_eq!(lookout.hear(&[b'x'; MATCH_WINDOW_BYTES]), None);
+        assert_eq!(matcher.find(&[b'x'; MATCH_WINDOW_BYTES]), None);
         eprintln!("a window took {:?}", began.elapsed());
         assert!(began.elapsed() > SLOW_MATCH_TIME);
     }
 
-    /// As long as may be (`crate::pattern`), with more states than a search may keep.
+    /// As long as allowed (`crate::pattern`), with more states than a search may cache.
     const COSTLY: &str = r"(?s)[ -~].{600}[\x80-\x90]";
 
     #[test]
-    fn a_device_that_talks_for_ever_costs_no_more_than_the_window() {
-        let mut lookout = lookout("needle");
+    fn memory_is_bounded_by_the_window() {
+        let mut matcher = matcher("needle");
         for _ in 0..100 {
-            assert_eq!(lookout.hear(&[b'x'; READ_CHUNK]), None);
-            assert!(lookout.window.len() <= MATCH_WINDOW_BYTES);
+            assert_eq!(matcher.find(&[b'x'; READ_CHUNK]), None);
+            assert!(matcher.window.len() <= MATCH_WINDOW_BYTES);
         }
-        assert_eq!(lookout.hear(b"nee"), None);
-        assert_eq!(lookout.hear(b"dles"), Some(3));
+        assert_eq!(matcher.find(b"nee"), None);
+        assert_eq!(matcher.find(b"dles"), Some(3));
     }
 }

@@ -1,37 +1,37 @@
-//! Commands that programs send to a shell, which does not run here: `scp`, `rsync`, `ssh-copy-id`, Ansible. Each is refused with
-//! a sentence that names what works instead.
+//! Commands that programs send to a remote shell, which does not exist here: `scp`, `rsync`, `ssh-copy-id`, Ansible. Each is rejected
+//! with a sentence that names an alternative.
 
 use thiserror::Error;
 
 use super::words::first_word;
 
-/// Why the command of a program cannot be run. Its Display is what the user reads.
+/// Why such a command is rejected. Display is the error message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ForeignCommand {
     /// `scp`, `sftp`, `rsync`.
     #[error(
-        "{0}: files cannot be transferred here; sz, rz and sx send them to a device through ssh -T, see CLIENTS in console@.service(8)"
+        "{0}: file transfer is not supported here; to send files to a device use sz, rz or sx through ssh -T, see CLIENTS in console@.service(8)"
     )]
     FileTransfer(&'static str),
     /// `ssh-copy-id`.
     #[error(
-        "ssh-copy-id: keys cannot be stored here; run it at this machine's own SSH port, since the same authorized_keys count here"
+        "ssh-copy-id: keys cannot be installed here; run it against this machine's own SSH port, since the same authorized_keys are used here"
     )]
     CopyId,
     /// A shell.
     #[error(
-        "{0}: no shell runs here; help lists the commands, and CLIENTS in console@.service(8) what Ansible and other tools need"
+        "{0}: there is no shell here; help lists the commands; for Ansible and other tools see CLIENTS in console@.service(8)"
     )]
     Shell(&'static str),
 }
 
 const FILE_TRANSFERS: [&str; 4] = ["scp", "sftp", "sftp-server", "rsync"];
-/// `exec` is how ssh-copy-id begins, `mosh-server` how mosh does.
+/// ssh-copy-id sends `exec`, mosh sends `mosh-server`.
 const SHELLS: [&str; 7] = ["sh", "bash", "zsh", "ksh", "exec", "python3", "mosh-server"];
 
-/// What is wrong with a line that is meant for a shell.
+/// Why a command line for a shell is rejected; `None` if it is not one.
 pub fn foreign(line: &[u8]) -> Option<ForeignCommand> {
-    // It may be longer than a command of ours, and its text is not looked at.
+    // Before the length and encoding are checked, because it may be longer than our commands.
     let text = String::from_utf8_lossy(line);
     let (program, rest) = first_word(text.trim());
     let name = program.rsplit('/').next().unwrap_or(program);
@@ -52,7 +52,7 @@ mod tests {
 
     /// As OpenSSH 9.2's scp -O, rsync 3.2, ssh-copy-id, Ansible 2.14, mosh 1.4 and VS Code send them.
     #[test]
-    fn what_programs_send_is_known() {
+    fn commands_of_other_programs_are_recognized() {
         use ForeignCommand::{CopyId, FileTransfer, Shell};
         for (line, wanted) in [
             ("scp -t /tmp/x", FileTransfer("scp")),

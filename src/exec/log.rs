@@ -1,18 +1,18 @@
-//! The capture log by command. The port reads it, because its readers need not be in the group of the file.
+//! `log` and `grep`. The port reads the log, because its users need not be in the file's group.
 
-use super::{Done, EXIT_DONE, EXIT_FAILED, Pattern, Task};
+use super::{EXIT_DONE, EXIT_FAILED, ExecResult, Pattern, Task};
 use crate::capture::{History, LineSelection, Lines, TimeRange};
 use crate::config::LogType;
 use crate::session::Outlet;
 
-/// Lines that may be asked for: those of a long night. More is for a pager on the file.
+/// Upper limit of `-n`. For more, use a pager on the file.
 const MAX_LINES: u32 = 100_000;
 
-/// What came of a log.
+/// Result of printing a log.
 struct Shown {
     history: History,
     found: bool,
-    /// Whether all of it could be read.
+    /// Whether all files could be read.
     whole: bool,
 }
 
@@ -24,11 +24,11 @@ impl Task {
         follow: bool,
         raw: bool,
         outlet: &mut O,
-    ) -> Done {
-        // Before the file is looked at: what comes in between is announced.
+    ) -> ExecResult {
+        // Before the file is read, so that no later line is missed.
         let mut logged = self.console.hub.logged();
         let log = self.console.settings().log;
-        self.has_times(range, log.kind)?;
+        self.check_time_range(range, log.kind)?;
         let wanted = || LineSelection { pattern: None, range, as_is: raw };
         let mut whole = true;
         let tail = match lines {
@@ -43,8 +43,8 @@ impl Task {
         let mut tail = self.read(tail)?;
         let mut shown = Lines::new(log.kind, wanted());
         loop {
-            let (going_on, piece) = self.read(self.console.log.read(tail).await)?;
-            tail = going_on;
+            let (next, piece) = self.read(self.console.log.read(tail).await)?;
+            tail = next;
             if !piece.is_empty() {
                 let passed = shown.pass(piece);
                 if !passed.is_empty() {
@@ -66,24 +66,24 @@ impl Task {
         range: TimeRange,
         raw: bool,
         outlet: &mut O,
-    ) -> Done {
+    ) -> ExecResult {
         let log = self.console.settings().log;
-        self.has_times(range, log.kind)?;
+        self.check_time_range(range, log.kind)?;
         let pattern = Some(Box::new(move |line: &[u8]| pattern.is_in(line)) as _);
         let history = self.console.log.history(&log, LineSelection { pattern, range, as_is: raw }).await;
         let shown = self.show_history(self.read(history)?, outlet).await?;
         Ok(if shown.found && shown.whole { EXIT_DONE } else { EXIT_FAILED })
     }
 
-    /// Shows all of it, and beside it which files cannot be read.
-    async fn show_history<O: Outlet>(&self, mut history: History, outlet: &mut O) -> Done<Shown> {
+    /// Prints all of the history, and a message for each file that cannot be read.
+    async fn show_history<O: Outlet>(&self, mut history: History, outlet: &mut O) -> ExecResult<Shown> {
         let (mut found, mut whole) = (false, true);
         loop {
-            let (going_on, piece) = self.read(self.console.log.look_on(history).await)?;
-            history = going_on;
+            let (next, piece) = self.read(self.console.log.look_on(history).await)?;
+            history = next;
             for remark in history.remarks() {
                 whole = false;
-                outlet.aside(format!("{}: {remark}\n", self.console.name())).await?;
+                outlet.notice(format!("{}: {remark}\n", self.console.name())).await?;
             }
             match piece {
                 Some(piece) if piece.is_empty() => {}
@@ -96,14 +96,14 @@ impl Task {
         }
     }
 
-    fn has_times(&self, range: TimeRange, kind: LogType) -> Done<()> {
+    fn check_time_range(&self, range: TimeRange, kind: LogType) -> ExecResult<()> {
         if kind == LogType::Raw && !range.is_all() {
-            return self.failed("log.type is \"raw\": there are no times in it for --since and --until");
+            return self.failed("log.type is \"raw\": the log has no timestamps for --since and --until");
         }
         Ok(())
     }
 
-    fn read<T>(&self, read: Result<T, impl std::fmt::Display>) -> Done<T> {
+    fn read<T>(&self, read: Result<T, impl std::fmt::Display>) -> ExecResult<T> {
         read.or_else(|error| self.failed(error))
     }
 }

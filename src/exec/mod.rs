@@ -1,5 +1,5 @@
-//! What is asked of a port in one line: `ssh -p 8023 host log -n 50`, and the same by `consolectl` over the local socket. [`parse`](parse())
-//! understands it, and a [`Task`] does it over an [`Outlet`], with the rights of whoever asks.
+//! Commands at a port: `ssh -p 8023 host log -n 50`, and the same by `consolectl` over the local socket. [`parse`](parse()) parses a
+//! command line, and a [`Task`] runs the command with the access of its user and prints to an [`Outlet`].
 
 mod expect;
 mod foreign;
@@ -21,7 +21,7 @@ use crate::capture::TimeRange;
 use crate::hub::LineState;
 use crate::port::Pause;
 use crate::printable::{Visible, visible};
-use crate::session::{AttachedUser, Console, Event, Gone, Outlet, Typed, closed, facts};
+use crate::session::{AttachedUser, Console, Event, Gone, Outlet, Typed, closed, status_rows};
 
 pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, Request, parse};
@@ -29,132 +29,132 @@ pub use pattern::{Pattern, PatternError};
 pub use text::unescape;
 pub use words::{Lines, lines, since, until};
 
-/// Lines of a log, if nothing is said.
+/// Default number of lines of `log`.
 pub const DEFAULT_LINES: u32 = 20;
-/// Seconds that one may wait for what a device says: a day.
+/// Seconds that `--timeout` may be: up to a day.
 pub const TIMEOUT_RANGE: RangeInclusive<u32> = 1..=86_400;
-/// If nothing is said.
+/// Default of `--timeout`.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// It is done, was found, has come.
+/// Success, or a match.
 pub const EXIT_DONE: u8 = 0;
-/// It is not, or failed.
+/// Failure, or no match.
 pub const EXIT_FAILED: u8 = 1;
-/// It was not understood.
+/// Usage error.
 pub const EXIT_USAGE: u8 = 2;
-/// A Control-C.
+/// Control-C, as a shell has it: 128 + SIGINT.
 const EXIT_INTERRUPTED: u8 = 130;
 
-/// What a `send` wants instead of the port's settings.
+/// Options of `send` that override the port's settings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Typing {
-    /// The pause after each character.
+pub struct SendOptions {
+    /// Delay after each character.
     #[serde(default)]
     pub output_delay: Option<Pause>,
-    /// The pause after each line.
+    /// Delay after each line.
     #[serde(default)]
     pub output_line_delay: Option<Pause>,
-    /// No mapping (`omap`).
+    /// Without `omap`.
     #[serde(default)]
     pub raw: bool,
 }
 
-/// What is asked for.
+/// A command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// The capture log.
+    /// Print the capture log.
     Log {
-        /// Its last lines; `None`: all that is there.
+        /// The number of last lines; `None`: all.
         lines: Option<u32>,
-        /// Only what was logged since then.
+        /// Only from this time on.
         since: Option<Timestamp>,
-        /// Only what was logged until then.
+        /// Only up to this time.
         #[serde(default)]
         until: Option<Timestamp>,
-        /// Whether to go on with what is added.
+        /// Continue with new output.
         follow: bool,
-        /// As it stands in the file, with its control sequences.
+        /// Verbatim, with control sequences.
         #[serde(default)]
         raw: bool,
     },
-    /// The lines of the log that match, those of rotated files too.
+    /// Print matching lines of the log, rotated files included.
     Grep {
-        /// What they match.
+        /// The pattern.
         pattern: Pattern,
-        /// Only what was logged since then.
+        /// Only from this time on.
         since: Option<Timestamp>,
-        /// Only what was logged until then.
+        /// Only up to this time.
         #[serde(default)]
         until: Option<Timestamp>,
-        /// As it stands in the file, with its control sequences.
+        /// Verbatim, with control sequences.
         #[serde(default)]
         raw: bool,
     },
-    /// How the port does.
+    /// Print the state of the port.
     Status,
-    /// A break.
+    /// Send a break.
     Break {
-        /// So long.
+        /// Length of the break.
         milliseconds: u32,
-        /// Whether to take over from who writes.
+        /// Take over write access.
         force: bool,
     },
-    /// Types something.
+    /// Send bytes to the device.
     Send {
-        /// These bytes.
+        /// The bytes.
         bytes: Vec<u8>,
-        /// Whether to take over from who writes.
+        /// Take over write access.
         force: bool,
-        /// What to wait for then.
+        /// The pattern to wait for afterwards.
         expected: Option<Pattern>,
-        /// For the line to take it, and for that to come.
+        /// Timeout of sending, and of waiting.
         timeout: Duration,
-        /// How.
+        /// Delays and mapping.
         #[serde(flatten)]
-        typing: Typing,
+        typing: SendOptions,
     },
-    /// Waits for what the device says.
+    /// Wait for output.
     Expect {
-        /// This.
+        /// The pattern.
         pattern: Pattern,
-        /// So long.
+        /// Timeout.
         timeout: Duration,
     },
-    /// What there is.
+    /// List the commands.
     Help,
 }
 
-/// Why a command has come to nothing.
+/// Why a command ended early.
 #[derive(Debug)]
-enum Stop {
-    /// Nobody is left to tell.
+enum ExecError {
+    /// The client has disconnected.
     Gone,
-    /// What the user is to read.
+    /// The error message.
     Failed(String),
 }
 
-impl From<Gone> for Stop {
+impl From<Gone> for ExecError {
     fn from(Gone: Gone) -> Self {
         Self::Gone
     }
 }
 
-type Done<T = u8> = Result<T, Stop>;
+type ExecResult<T = u8> = Result<T, ExecError>;
 
-/// A command for somebody at a port.
+/// Runs commands of a user at a port.
 #[derive(Debug)]
 pub struct Task {
     console: Arc<Console>,
-    visitor: AttachedUser,
+    user: AttachedUser,
 }
 
 impl Task {
-    /// For this visitor.
-    pub fn new(console: Arc<Console>, visitor: AttachedUser) -> Self {
-        Self { console, visitor }
+    /// A task of this user.
+    pub fn new(console: Arc<Console>, user: AttachedUser) -> Self {
+        Self { console, user }
     }
 
-    /// Does it: the exit code, or `None` if nobody is left to tell.
+    /// Runs a command. Returns its exit code, or `None` if the client has disconnected.
     pub async fn run<O: Outlet>(&self, command: Command, outlet: &mut O) -> Option<u8> {
         let mut closing = self.console.closing();
         let stop = tokio::select! {
@@ -162,15 +162,15 @@ impl Task {
                 Ok(status) => return Some(status),
                 Err(stop) => stop,
             },
-            why = closed(&mut closing) => Stop::Failed(why),
+            why = closed(&mut closing) => ExecError::Failed(why),
         };
         match stop {
-            Stop::Gone => None,
-            Stop::Failed(why) => outlet.aside(format!("{why}\n")).await.ok().map(|()| EXIT_FAILED),
+            ExecError::Gone => None,
+            ExecError::Failed(why) => outlet.notice(format!("{why}\n")).await.ok().map(|()| EXIT_FAILED),
         }
     }
 
-    async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> Done {
+    async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> ExecResult {
         match command {
             Command::Log { lines, since, until, follow, raw } => {
                 self.log(lines, TimeRange { since, until }, follow, raw, outlet).await
@@ -191,10 +191,10 @@ impl Task {
         }
     }
 
-    async fn status<O: Outlet>(&self, outlet: &mut O) -> Done {
+    async fn status<O: Outlet>(&self, outlet: &mut O) -> ExecResult {
         let condition = self.console.hub.examine().await;
         let mut text = String::new();
-        for (what, value) in facts(&self.console, &condition) {
+        for (what, value) in status_rows(&self.console, &condition) {
             text.push_str(&format!("{what:<8} {value}\n"));
         }
         outlet.send(text.into_bytes()).await?;
@@ -202,21 +202,21 @@ impl Task {
         Ok(if open { EXIT_DONE } else { EXIT_FAILED })
     }
 
-    fn failed<T>(&self, why: impl std::fmt::Display) -> Done<T> {
-        Err(Stop::Failed(format!("{}: {why}", self.console.name())))
+    fn failed<T>(&self, why: impl std::fmt::Display) -> ExecResult<T> {
+        Err(ExecError::Failed(format!("{}: {why}", self.console.name())))
     }
 }
 
 fn help() -> String {
     let mut text = String::new();
-    for (_, usage, what) in parse::VERBS {
+    for (_, usage, what) in parse::COMMANDS {
         text.push_str(&format!("{usage}\n    {what}\n"));
     }
-    text.push_str("exit code: 0 done, found or come; 1 not; 2 not understood\n");
+    text.push_str("exit code: 0 success or match; 1 failure or no match; 2 usage error\n");
     text
 }
 
-/// Does the command that a line says, if it is one, for an SSH client: until it is done, or the client is gone, or has typed Control-C on its
+/// Runs a parsed command line for an SSH client, until the command ends, the client disconnects, or its user types Control-C on a
 /// `terminal`.
 pub async fn run_line<O: Outlet>(
     task: Task,
@@ -225,13 +225,13 @@ pub async fn run_line<O: Outlet>(
     typed: Typed,
     outlet: O,
 ) -> Option<u8> {
-    let mut outlet = Page { outlet, terminal: terminal.then(Visible::default) };
+    let mut outlet = TextOutlet { outlet, terminal: terminal.then(Visible::default) };
     let command = match command {
         Ok(command) => command,
         Err(error) => {
-            // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+            // Discard its standard input, which must not fill the queue.
             drop(typed);
-            return outlet.aside(format!("{error}\n")).await.ok().map(|()| EXIT_USAGE);
+            return outlet.notice(format!("{error}\n")).await.ok().map(|()| EXIT_USAGE);
         }
     };
     tokio::select! {
@@ -243,7 +243,7 @@ pub async fn run_line<O: Outlet>(
     }
 }
 
-/// Whatever is typed beside a command is for nobody, but for a terminal's Control-C.
+/// Discards input during a command, except for Control-C of a terminal.
 async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
     while let Some(event) = typed.next().await {
         typed.settle(event.weight());
@@ -257,42 +257,42 @@ async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
     None
 }
 
-/// What a command says. A terminal is given nothing of it that it would obey, and wants a CR before each LF, because its client
-/// has set it raw.
-struct Page<O> {
+/// Output of a command. For a terminal, control characters are made visible, and each LF gets a CR, because its client has set it to raw
+/// mode.
+struct TextOutlet<O> {
     outlet: O,
-    /// Of a terminal.
+    /// Only for a terminal.
     terminal: Option<Visible>,
 }
 
-impl<O: Outlet> Page<O> {
-    /// What was kept of the end.
+impl<O: Outlet> TextOutlet<O> {
+    /// Sends the incomplete character at the end, if there is one.
     async fn end(&mut self) -> Result<(), Gone> {
         let Some(visible) = &mut self.terminal else { return Ok(()) };
         let mut out = Vec::new();
         visible.end(&mut out);
-        if out.is_empty() { Ok(()) } else { self.outlet.send(with_returns(&out)).await }
+        if out.is_empty() { Ok(()) } else { self.outlet.send(crlf(&out)).await }
     }
 }
 
-impl<O: Outlet> Outlet for Page<O> {
+impl<O: Outlet> Outlet for TextOutlet<O> {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
         let Some(visible) = &mut self.terminal else { return self.outlet.send(bytes).await };
         let mut out = Vec::new();
         visible.show(&bytes, &mut out);
-        self.outlet.send(with_returns(&out)).await
+        self.outlet.send(crlf(&out)).await
     }
 
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
         let text = visible(&text);
         match self.terminal {
-            Some(_) => self.outlet.send(with_returns(text.as_bytes())).await,
-            None => self.outlet.aside(text).await,
+            Some(_) => self.outlet.send(crlf(text.as_bytes())).await,
+            None => self.outlet.notice(text).await,
         }
     }
 }
 
-fn with_returns(lines: &[u8]) -> Vec<u8> {
+fn crlf(lines: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(lines.len() + 64);
     for &byte in lines {
         if byte == b'\n' {

@@ -1,5 +1,5 @@
-//! What is said in one line, understood. An SSH client hands over one string, from which its user's shell has taken the quotes:
-//! so a backslash is nobody's but ours, and a pattern or a text is all the rest of the line.
+//! Parses a command line. An SSH client sends one string, from which its user's shell has removed the quotes: so a pattern or a text is
+//! the whole rest of the line, and backslashes in it are kept.
 
 use thiserror::Error;
 
@@ -7,27 +7,26 @@ use super::foreign::{ForeignCommand, foreign};
 use super::pattern::PatternError;
 use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
-use super::{Command, DEFAULT_TIMEOUT, Typing};
+use super::{Command, DEFAULT_TIMEOUT, SendOptions};
 use crate::config::EscapeError;
 use crate::hub::{BREAK_MS_RANGE, DEFAULT_BREAK_MS};
 use crate::session::{Options, plain};
 
-/// Bytes of a line.
 const MAX_COMMAND_BYTES: usize = 4096;
 
-/// Why a line is no command. Its Display is what the user reads.
+/// Why a command line is invalid. Display is the error message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ParseError {
-    /// What is meant for a shell.
+    /// A command for a shell.
     #[error(transparent)]
     Foreign(#[from] ForeignCommand),
-    /// A first word that there is not.
-    #[error("{0:?} is not a command here: help lists them")]
+    /// An unknown command.
+    #[error("unknown command {0:?}; help lists the commands")]
     Unknown(String),
     /// Not text.
     #[error("a command is UTF-8 text of at most {MAX_COMMAND_BYTES} bytes")]
-    NoText,
-    /// Something is missing, or too much.
+    NotText,
+    /// A missing or invalid argument.
     #[error("{verb}: {what}; usage: {usage}")]
     Usage {
         /// The command.
@@ -42,75 +41,81 @@ pub enum ParseError {
     Pattern(#[from] PatternError),
     /// A time.
     #[error(
-        "{0:?} is no time: expected how long ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)"
+        "invalid time {0:?}: expected a duration ago (10m, 2h, 1d) or a time (16:30, today, 2026-11-24T03:00)"
     )]
     Time(String),
     /// A number of lines.
     #[error("-n {0}: expected 0 to {max}, or all", max = u32::MAX)]
     Lines(String),
     /// A backslash.
-    #[error("send: {0:?} is not an escape: there are \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH and \\OOO")]
+    #[error(
+        "send: invalid escape sequence {0:?}: expected \\r \\n \\t \\e \\a \\b \\\\ \\\" \\' \\xHH or \\OOO"
+    )]
     Escape(String),
 }
 
-/// What a line asks for.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// A session, as without a command, but with these options.
+    /// A session, as without a command, with these options.
     Session(Options),
     /// A command.
     Command(Command),
 }
 
-/// A verb, how it is used, and what for.
-pub(super) const VERBS: [(&str, &str, &str); 8] = [
+/// Name, usage and description of each command.
+pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
     (
         "connect",
         "connect [--escape KEYS|none] [--no-reconnect] [--force]",
-        "the console, as without a command: with other escape keys or none; ending with the device; taking over from who writes",
+        "attach to the console, as without a command; with another escape prefix or none; end when the device is unplugged; take over write access",
     ),
     (
         "log",
         "log [-n LINES|all] [--since TIME] [--until TIME] [--raw] [-f]",
-        "the last lines of the log, or those of a time; -f goes on; --raw with control sequences",
+        "print the last lines of the log, or those of a time range; -f follows; --raw keeps control sequences",
     ),
     (
         "grep",
         "grep [-i] [--since TIME] [--until TIME] [--raw] PATTERN",
-        "the lines of the log, rotated ones too, that match",
+        "print the matching lines of the log, rotated files included",
     ),
-    ("status", "status", "how the port does; 0 if its line is open"),
-    ("break", "break [--force] [MILLISECONDS]", "a break"),
+    ("status", "status", "print the state of the port; exit code 0 if its tty is open"),
+    ("break", "break [--force] [MILLISECONDS]", "send a break"),
     (
         "send",
         "send [--force] [--expect PATTERN] [--timeout SECONDS] [--output-delay TIME] [--output-line-delay TIME] [--raw] TEXT",
-        r"types TEXT, in which \r is Return, and waits for PATTERN; pauses such as 20ms after each character or line; --raw without omap",
+        r"send TEXT, in which \r is Return, and wait for PATTERN; delays such as 20ms after each character or line; --raw without omap",
     ),
-    ("expect", "expect [--timeout SECONDS] PATTERN", "waits until the device says it; 0 if it has"),
-    ("help", "help", "this"),
+    (
+        "expect",
+        "expect [--timeout SECONDS] PATTERN",
+        "wait until the output matches PATTERN; exit code 0 if it does",
+    ),
+    ("help", "help", "print this list"),
 ];
 
-/// Understands a line.
+/// Parses a command line.
 pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
-    if let Some(refused) = foreign(line) {
-        return Err(refused.into());
+    if let Some(command) = foreign(line) {
+        return Err(command.into());
     }
     let text = std::str::from_utf8(line).ok().filter(|text| text.len() <= MAX_COMMAND_BYTES);
-    let text = text.ok_or(ParseError::NoText)?.trim();
+    let text = text.ok_or(ParseError::NotText)?.trim();
     let (verb, rest) = first_word(text);
     let mut words = Words { verb: "", usage: "", rest };
-    if let Some((verb, usage, _)) = VERBS.iter().find(|(name, ..)| *name == verb) {
+    if let Some((verb, usage, _)) = COMMANDS.iter().find(|(name, ..)| *name == verb) {
         (words.verb, words.usage) = (verb, usage);
     }
     let command = match words.verb {
         "connect" => return connect(words).map(Request::Session),
         "log" => log(words),
         "grep" => grep(words),
-        "status" => words.nothing(Command::Status),
+        "status" => words.finish(Command::Status),
         "break" => send_break(words),
         "send" => send(words),
         "expect" => expect(words),
-        "help" => words.nothing(Command::Help),
+        "help" => words.finish(Command::Help),
         _ => Err(ParseError::Unknown(verb.to_owned())),
     };
     command.map(Request::Command)
@@ -122,17 +127,18 @@ fn connect(mut words: Words<'_>) -> Result<Options, ParseError> {
         match words.option() {
             Some("--escape") => {
                 let keys = words.word("KEYS")?;
-                options.escape = keys.parse().map_err(|error: EscapeError| words.wrong(error.to_string()))?;
+                options.escape =
+                    keys.parse().map_err(|error: EscapeError| words.usage_error(error.to_string()))?;
             }
             Some("--no-reconnect") => options.no_reconnect = true,
             Some("--force") => options.force = true,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
             None => break,
         }
     }
     match words.rest {
         "" => Ok(options),
-        rest => Err(words.wrong(format!("{:?} is too much", plain(rest)))),
+        rest => Err(words.usage_error(format!("unexpected argument {:?}", plain(rest)))),
     }
 }
 
@@ -147,16 +153,16 @@ fn log(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some("--raw") => raw = true,
             Some(other) => match other.strip_prefix("-n").map(lines) {
                 Some(Ok(lines)) => count = Some(lines),
-                _ => return Err(words.wrong(format!("{other} is not an option"))),
+                _ => return Err(words.usage_error(format!("unknown option {other}"))),
             },
             None => break,
         }
     }
     if follow && until.is_some() {
-        return Err(words.wrong("-f goes on without end, and --until ends".to_owned()));
+        return Err(words.usage_error("-f and --until exclude each other".to_owned()));
     }
-    let count = count.unwrap_or_else(|| Lines::unsaid(since, until));
-    words.nothing(Command::Log { lines: count.0, since, until, follow, raw })
+    let count = count.unwrap_or_else(|| Lines::default_for(since, until));
+    words.finish(Command::Log { lines: count.0, since, until, follow, raw })
 }
 
 fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
@@ -168,7 +174,7 @@ fn grep(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some("--until") => until = Some(words.until()?),
             Some("--raw") => raw = true,
             Some("--") | None => break,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
         }
     }
     let mut pattern = words.pattern()?;
@@ -184,12 +190,12 @@ fn send_break(mut words: Words<'_>) -> Result<Command, ParseError> {
         "" => DEFAULT_BREAK_MS,
         _ => words.number("MILLISECONDS", BREAK_MS_RANGE)?,
     };
-    words.nothing(Command::Break { milliseconds, force })
+    words.finish(Command::Break { milliseconds, force })
 }
 
 fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
     let (mut force, mut expected, mut timeout) = (false, None, DEFAULT_TIMEOUT);
-    let mut typing = Typing::default();
+    let mut typing = SendOptions::default();
     loop {
         match words.option() {
             Some("--force") => force = true,
@@ -201,7 +207,7 @@ fn send(mut words: Words<'_>) -> Result<Command, ParseError> {
             Some("--timeout") => timeout = words.timeout()?,
             Some("--expect") => expected = Some(words.word("PATTERN")?.parse()?),
             Some("--") | None => break,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
         }
     }
     let text = words.text("TEXT")?;
@@ -214,10 +220,10 @@ fn expect(mut words: Words<'_>) -> Result<Command, ParseError> {
         match words.option() {
             Some("--timeout") => timeout = words.timeout()?,
             Some("--") | None => break,
-            Some(other) => return Err(words.option_unknown(other)),
+            Some(other) => return Err(words.unknown_option(other)),
         }
     }
-    // It may also stand behind the pattern.
+    // It may also follow the pattern.
     if let Some((before, seconds)) = words.rest.rsplit_once(" --timeout ")
         && seconds.trim().parse::<u32>().is_ok()
     {
@@ -235,7 +241,7 @@ mod tests {
     use crate::exec::Pattern;
     use crate::session::Escape;
 
-    fn understood(line: &str) -> Command {
+    fn command(line: &str) -> Command {
         match parse(line.as_bytes()) {
             Ok(Request::Command(command)) => command,
             other => panic!("{line:?}: {other:?}"),
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_understood() {
+    fn every_command_is_parsed() {
         let log =
             |lines, follow| Command::Log { lines: Some(lines), since: None, until: None, follow, raw: false };
         let grep = |text| Command::Grep { pattern: pattern(text), since: None, until: None, raw: false };
@@ -261,7 +267,7 @@ mod tests {
             force: false,
             expected: None,
             timeout: DEFAULT_TIMEOUT,
-            typing: Typing::default(),
+            typing: SendOptions::default(),
         };
         for (line, wanted) in [
             ("log", log(20, false)),
@@ -312,7 +318,7 @@ mod tests {
                     force: true,
                     expected: Some(pattern(r"ok .*\$")),
                     timeout: seconds(3),
-                    typing: Typing::default(),
+                    typing: SendOptions::default(),
                 },
             ),
             (
@@ -322,7 +328,7 @@ mod tests {
                     force: false,
                     expected: None,
                     timeout: DEFAULT_TIMEOUT,
-                    typing: Typing {
+                    typing: SendOptions {
                         output_delay: Some("20ms".parse().unwrap()),
                         output_line_delay: Some("none".parse().unwrap()),
                         raw: true,
@@ -340,12 +346,12 @@ mod tests {
             ),
             ("help", Command::Help),
         ] {
-            assert_eq!(understood(line), wanted, "{line:?}");
+            assert_eq!(command(line), wanted, "{line:?}");
         }
     }
 
     #[test]
-    fn a_session_may_be_asked_for_with_options() {
+    fn connect_is_a_session_with_options() {
         let keys = Escape::Prefix("^Xy".parse().unwrap());
         for (line, wanted) in [
             ("connect", Options::default()),
@@ -358,45 +364,45 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_is_told_in_one_line() {
+    fn an_invalid_command_line_is_reported_in_one_line() {
+        let mut golden = String::new();
         for (line, wanted) in [
-            ("reboot now", r#""reboot" is not a command here: help lists them"#),
-            ("log 5", r#"log: "5" is too much; usage: log [-n"#),
+            ("reboot now", r#"unknown command "reboot"; help lists the commands"#),
+            ("log 5", r#"log: unexpected argument "5"; usage: log [-n"#),
             ("log -n many", "-n many: expected 0 to 4294967295, or all"),
-            ("log --since soon", r#""soon" is no time: expected how long ago"#),
-            ("log --since -5m", "expected how long ago"),
-            ("log --until 25:00", r#""25:00" is no time"#),
-            ("log -f --until now", "-f goes on without end, and --until ends; usage: log"),
-            ("log -x", "-x is not an option"),
-            ("log -\x1b]0;x\x07", "-?]0;x? is not an option"),
-            ("grep", "grep: PATTERN is missing; usage: grep"),
+            ("log --since soon", r#"invalid time "soon": expected a duration ago"#),
+            ("log --since -5m", "expected a duration ago"),
+            ("log --until 25:00", r#"invalid time "25:00""#),
+            ("log -f --until now", "-f and --until exclude each other; usage: log"),
+            ("log -x", "unknown option -x"),
+            ("log -\x1b]0;x\x07", "unknown option -?]0;x?"),
+            ("grep", "grep: missing PATTERN; usage: grep"),
             ("grep a(", "unclosed group"),
             ("break 0", "MILLISECONDS 0: expected 1 to 10000"),
-            ("break 5 6", "is too much"),
-            ("send", "send: TEXT is missing"),
-            (r"send a\q", r#""\\q" is not an escape"#),
-            (r"send a\", "is not an escape"),
-            (r"send \x", "is not an escape"),
-            (r"send \777", "is not an escape"),
-            ("send --expect", "PATTERN is missing"),
-            (
-                "send --output-delay 20 x",
-                r#"pause "20" is not possible: use "1ms" to "10s", or "none"; usage: send"#,
-            ),
-            ("send --output-line-delay", "--output-line-delay is missing"),
+            ("break 5 6", "unexpected argument \"6\""),
+            ("send", "send: missing TEXT"),
+            (r"send a\q", r#"invalid escape sequence "\\q""#),
+            (r"send a\", "invalid escape sequence"),
+            (r"send \x", "invalid escape sequence"),
+            (r"send \777", "invalid escape sequence"),
+            ("send --expect", "missing PATTERN"),
+            ("send --output-delay 20 x", r#"invalid delay "20": use "1ms" to "10s", or "none"; usage: send"#),
+            ("send --output-line-delay", "missing value of --output-line-delay"),
             ("expect --timeout 0 x", "--timeout 0: expected 1 to 86400"),
             ("expect x --timeout 99999", "--timeout 99999: expected 1 to 86400"),
-            ("status please", "is too much"),
-            ("connect --escape", "connect: KEYS is missing; usage: connect [--escape KEYS|none]"),
+            ("status please", "unexpected argument \"please\""),
+            ("connect --escape", "connect: missing KEYS; usage: connect [--escape KEYS|none]"),
             ("connect --escape cc", "use a control character and one more"),
-            ("connect --raw", "--raw is not an option"),
-            ("connect demo", "\"demo\" is too much"),
+            ("connect --raw", "unknown option --raw"),
+            ("connect demo", "unexpected argument \"demo\""),
         ] {
             let error = parse(line.as_bytes()).map(|command| panic!("{line:?}: {command:?}"));
             let Err(error) = error.map_err(|error| error.to_string());
             assert!(error.contains(wanted) && error.lines().count() == 1, "{line:?}: {error}");
+            golden.push_str(&format!("{}\n  {error}\n", line.escape_debug()));
         }
-        assert_eq!(parse(b"grep \xff"), Err(ParseError::NoText));
-        assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NoText));
+        snapbox::assert_data_eq!(golden, snapbox::file!["../../tests/golden/exec/errors.txt"].raw());
+        assert_eq!(parse(b"grep \xff"), Err(ParseError::NotText));
+        assert_eq!(parse(&[b'x'; 5000]), Err(ParseError::NotText));
     }
 }

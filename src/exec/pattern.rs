@@ -1,4 +1,4 @@
-//! What `grep` and `expect` look for.
+//! The pattern of `grep` and `expect`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use crate::pattern::{Over, compile};
 
-/// What is no pattern. Its Display is what the user reads.
+/// An invalid pattern. Display is the error message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("the pattern {0:?} is none: {1}")]
+#[error("invalid pattern {0:?}: {1}")]
 pub struct PatternError(String, String);
 
 /// A regular expression over bytes; `^` and `$` also match at the ends of lines, with CR LF or LF.
@@ -23,17 +23,17 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// The same, whatever the case.
+    /// The same pattern, ignoring case.
     pub fn ignoring_case(&self) -> Result<Self, PatternError> {
         format!("(?i){}", self.text).parse()
     }
 
-    /// Whether it is found in these bytes.
+    /// Whether these bytes contain a match.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         self.regex.is_match(bytes)
     }
 
-    /// Where the first thing ends that it matches.
+    /// The end of the first match.
     pub fn end_in(&self, bytes: &[u8]) -> Option<usize> {
         self.regex.find(bytes).map(|found| found.end())
     }
@@ -112,12 +112,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_told_in_a_sentence() {
+    fn an_invalid_pattern_is_reported_in_one_sentence() {
         for (text, wanted) in [
-            ("", r#"the pattern "" is none: an empty one is found everywhere"#),
-            ("a(b", r#"the pattern "a(b" is none: unclosed group (character 2)"#),
+            ("", r#"invalid pattern "": an empty pattern matches everything"#),
+            ("a(b", r#"invalid pattern "a(b": unclosed group (character 2)"#),
             (r"\w{1000}{1000}", "64 KiB when compiled"),
-            (&"x".repeat(257), "it is longer than 256 bytes"),
+            (&"x".repeat(257), "longer than 256 bytes"),
         ] {
             let error = text.parse::<Pattern>().unwrap_err().to_string();
             assert!(error.contains(wanted) && error.lines().count() == 1, "{text:?}: {error}");
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_made_to_take_for_ever_does_not() {
+    fn catastrophic_backtracking_does_not_happen() {
         let bomb = pattern("(a*)*(a*)*(a|aa)+$|(x+x+)+y");
         let text = "a".repeat(64 * 1024) + &"x".repeat(64 * 1024);
         let began = Instant::now();

@@ -1,39 +1,39 @@
-//! Typing by command: the task sits down at the port as a session does, so that the others see who types, and one writes.
+//! `send` and `break`: the task attaches as a session does, so that the other users see who sends, and only one writes.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::{Done, EXIT_DONE, Pattern, Stop, Task, Typing};
+use super::{EXIT_DONE, ExecError, ExecResult, Pattern, SendOptions, Task};
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
 use crate::port::Pacing;
-use crate::session::{Membership, Outlet, plain};
+use crate::session::{Outlet, SessionGuard, plain};
 
-/// Bytes handed over at once: little, because what is handed over cannot be taken back.
+/// Bytes passed to the hub at once: few, because they cannot be taken back.
 const WRITE_CHUNK: usize = 512;
-/// For a line to take a break.
+/// Timeout of a break.
 const BREAK_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Task {
     pub(super) async fn send<O: Outlet>(
         &self,
-        (bytes, typing): (Vec<u8>, Typing),
+        (bytes, typing): (Vec<u8>, SendOptions),
         force: bool,
         expected: Option<Pattern>,
-        patience: Duration,
+        wait: Duration,
         outlet: &mut O,
-    ) -> Done {
-        let _seat = self.sit_down(force)?;
+    ) -> ExecResult {
+        let _session = self.attach_as_writer(force)?;
         let settings = self.console.settings();
         let bytes = if typing.raw { bytes } else { settings.omap.apply(bytes) };
         let pacing = Pacing {
             character: typing.output_delay.unwrap_or(settings.pacing.character),
             line: typing.output_line_delay.unwrap_or(settings.pacing.line),
         };
-        // The pauses are no delay of the line's.
-        let patience_with_pauses = patience + pacing.time(&bytes);
-        // From here on, so that no answer comes too early to be seen.
+        // The delays are not held against the device.
+        let send_timeout = wait + pacing.time(&bytes);
+        // Before sending, so that no answer is missed.
         let cursor = self.console.hub.cursor_from_now();
         let input = self.console.hub.input();
         let torn = self.console.hub.torn();
@@ -52,30 +52,34 @@ impl Task {
             }
             self.taken().await
         };
-        match timeout(patience_with_pauses, taken).await {
+        match timeout(send_timeout, taken).await {
             Ok(Some(())) if self.console.hub.torn() == torn => {}
-            Ok(_) => return self.failed("its device has gone, or a break got through; not all was sent"),
+            Ok(_) => {
+                return self.failed(
+                    "the device was unplugged, or a break discarded input; not all of the text was sent",
+                );
+            }
             Err(_) => {
-                let seconds = patience_with_pauses.as_secs();
-                return self.failed(format!("its line has not taken all within {seconds} s"));
+                let seconds = send_timeout.as_secs();
+                return self.failed(format!("the device did not take all of the text within {seconds} s"));
             }
         }
         match expected {
-            Some(pattern) => self.wait_for(cursor, pattern, patience, outlet).await,
+            Some(pattern) => self.wait_for(cursor, pattern, wait, outlet).await,
             None => Ok(EXIT_DONE),
         }
     }
 
-    pub(super) async fn send_break(&self, milliseconds: u32, force: bool) -> Done {
+    pub(super) async fn send_break(&self, milliseconds: u32, force: bool) -> ExecResult {
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (least, most) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return self.failed(format!("a break of {milliseconds} ms: expected {least} to {most}"));
+            return self.failed(format!("invalid break of {milliseconds} ms: expected {least} to {most}"));
         }
-        let seat = self.sit_down(force)?;
+        let session = self.attach_as_writer(force)?;
         let length = Duration::from_millis(milliseconds.into());
-        let (wanted, mut events) = self.console.hub.break_while_heard(length, self.visitor.user.clone());
+        let (request, mut events) = self.console.hub.break_while_heard(length, self.user.user.clone());
         let sent = async {
-            self.console.hub.input().send(wanted).await.ok()?;
+            self.console.hub.input().send(request).await.ok()?;
             while let Some(event) = events.recv().await {
                 match event {
                     BreakEvent::Begun => {}
@@ -88,34 +92,34 @@ impl Task {
         match timeout(BREAK_TIMEOUT, sent).await {
             Ok(Some(Ok(()))) => {}
             Ok(Some(Err(why))) => return self.failed(why),
-            Ok(None) => return self.failed("its device has gone"),
-            Err(_) => return self.failed("its line takes nothing"),
+            Ok(None) => return self.failed("the device was unplugged"),
+            Err(_) => return self.failed("the device takes no input"),
         }
-        let news = format!("break of {milliseconds} ms by {}", plain(&self.visitor.user));
-        self.console.roster().tell_all(Some(seat.id), &news);
+        let notice = format!("break of {milliseconds} ms by {}", plain(&self.user.user));
+        self.console.roster().notify_all(Some(session.id), &notice);
         Ok(EXIT_DONE)
     }
 
-    /// Attaches as the writer, or says why that cannot be.
-    fn sit_down(&self, force: bool) -> Done<Membership> {
+    /// Attaches a session with write access.
+    fn attach_as_writer(&self, force: bool) -> ExecResult<SessionGuard> {
         let state = self.console.hub.line().borrow().clone();
         if !matches!(state, LineState::Open(_)) {
             return self.failed(state);
         }
-        let (seat, _) = self.console.join(self.visitor.clone());
+        let (session, _) = self.console.attach(self.user.clone());
         let mut roster = self.console.roster();
-        let taken = if force { roster.force(seat.id) } else { roster.attach(seat.id) };
+        let taken = if force { roster.take_over(session.id) } else { roster.request_write(session.id) };
         drop(roster);
         match taken {
-            Ok(()) => Ok(seat),
-            Err(refusal) => Err(Stop::Failed(match force {
-                true => refusal.to_string(),
-                false => format!("{refusal}; nothing was sent"),
+            Ok(()) => Ok(session),
+            Err(denied) => Err(ExecError::Failed(match force {
+                true => denied.to_string(),
+                false => format!("{denied}; nothing was sent"),
             })),
         }
     }
 
-    /// Waits until the line has taken all that was sent before; `None` if it never will.
+    /// Waits until the tty has taken all input so far; `None` if it never will.
     async fn taken(&self) -> Option<()> {
         let (told, taken) = oneshot::channel();
         self.console.hub.input().send(Input::Mark(told)).await.ok()?;

@@ -1,8 +1,8 @@
-//! A text to type, in which a backslash stands before what a shell or a line of words would not let through.
+//! Escape sequences in the text of `send`.
 
 use super::parse::ParseError;
 
-/// The bytes that a text stands for.
+/// Replaces escape sequences.
 pub fn unescape(text: &str) -> Result<Vec<u8>, ParseError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -19,7 +19,7 @@ pub fn unescape(text: &str) -> Result<Vec<u8>, ParseError> {
     Ok(bytes)
 }
 
-/// What stands behind a backslash: the byte, and how many characters it took.
+/// Parses the text after a backslash. Returns the byte and the number of characters.
 fn escape(text: &str) -> Option<(u8, usize)> {
     let digits = |from: usize, most: usize, radix: u32| {
         let rest = text.as_bytes().get(from..)?;

@@ -1,4 +1,4 @@
-//! The words of a line that are still to be understood.
+//! The words of a command line that are not parsed yet.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{Command, DEFAULT_LINES, TIMEOUT_RANGE};
 use crate::port::{Pause, PortError};
 use crate::session::plain;
 
-/// What is left of a line.
+/// The rest of a command line.
 pub(super) struct Words<'a> {
     pub verb: &'static str,
     pub usage: &'static str,
@@ -21,12 +21,14 @@ pub(super) struct Words<'a> {
 }
 
 impl<'a> Words<'a> {
-    pub(super) fn wrong(&self, what: String) -> ParseError {
+    pub(super) fn usage_error(&self, what: String) -> ParseError {
         ParseError::Usage { verb: self.verb, what: plain(&what), usage: self.usage }
     }
 
-    pub(super) fn option_unknown(&self, option: &str) -> ParseError {
-        self.wrong(format!("{option} is not an option (-- before a text that begins so)"))
+    pub(super) fn unknown_option(&self, option: &str) -> ParseError {
+        self.usage_error(format!(
+            "unknown option {option} (write -- before a text that begins with a hyphen)"
+        ))
     }
 
     /// The next word, if it is an option.
@@ -39,7 +41,7 @@ impl<'a> Words<'a> {
         Some(word)
     }
 
-    /// The next word, which may stand in quotes.
+    /// The next word, which may be quoted.
     pub(super) fn word(&mut self, what: &str) -> Result<&'a str, ParseError> {
         let quote = self.rest.chars().next().filter(|first| matches!(first, '"' | '\''));
         let (word, rest) = match quote.and_then(|quote| self.rest[1..].split_once(quote)) {
@@ -47,7 +49,10 @@ impl<'a> Words<'a> {
             None => first_word(self.rest),
         };
         if word.is_empty() {
-            return Err(self.wrong(format!("{what} is missing")));
+            return Err(self.usage_error(match what.starts_with('-') {
+                true => format!("missing value of {what}"),
+                false => format!("missing {what}"),
+            }));
         }
         self.rest = rest;
         Ok(word)
@@ -57,7 +62,7 @@ impl<'a> Words<'a> {
         let word = self.word(what)?;
         word.parse().ok().filter(|number| range.contains(number)).ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
-            self.wrong(format!("{what} {word}: expected {least} to {most}"))
+            self.usage_error(format!("{what} {word}: expected {least} to {most}"))
         })
     }
 
@@ -67,7 +72,7 @@ impl<'a> Words<'a> {
     }
 
     pub(super) fn pause(&mut self, option: &str) -> Result<Pause, ParseError> {
-        self.word(option)?.parse().map_err(|error: PortError| self.wrong(error.to_string()))
+        self.word(option)?.parse().map_err(|error: PortError| self.usage_error(error.to_string()))
     }
 
     pub(super) fn since(&mut self) -> Result<Timestamp, ParseError> {
@@ -78,12 +83,12 @@ impl<'a> Words<'a> {
         until(self.word("TIME")?)
     }
 
-    /// All that is left. Quotes around it are not meant.
+    /// The rest of the line, without quotes around it.
     pub(super) fn text(&mut self, what: &str) -> Result<&'a str, ParseError> {
         let rest = std::mem::take(&mut self.rest);
         let quoted = |quote| rest.strip_prefix(quote)?.strip_suffix(quote);
         match quoted('"').or_else(|| quoted('\'')).unwrap_or(rest) {
-            "" => Err(self.wrong(format!("{what} is missing"))),
+            "" => Err(self.usage_error(format!("missing {what}"))),
             text => Ok(text),
         }
     }
@@ -92,10 +97,10 @@ impl<'a> Words<'a> {
         Ok(self.text("PATTERN")?.parse()?)
     }
 
-    pub(super) fn nothing(&self, command: Command) -> Result<Command, ParseError> {
+    pub(super) fn finish(&self, command: Command) -> Result<Command, ParseError> {
         match self.rest {
             "" => Ok(command),
-            rest => Err(self.wrong(format!("{rest:?} is too much"))),
+            rest => Err(self.usage_error(format!("unexpected argument {rest:?}"))),
         }
     }
 }
@@ -107,13 +112,13 @@ pub(super) fn first_word(text: &str) -> (&str, &str) {
     }
 }
 
-/// How many lines of a log; `None`: all.
+/// A number of log lines; `None`: all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lines(pub Option<u32>);
 
 impl Lines {
-    /// If nothing is said of their number: the last ones, or all of a time.
-    pub fn unsaid(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
+    /// The default: the last lines, or all of a time range.
+    pub fn default_for(since: Option<Timestamp>, until: Option<Timestamp>) -> Self {
         Self((since.is_none() && until.is_none()).then_some(DEFAULT_LINES))
     }
 }
@@ -126,17 +131,17 @@ pub fn lines(text: &str) -> Result<Lines, ParseError> {
     }
 }
 
-/// The beginning of a range of times: how long ago, or a time as it is written. One without a zone is one of this machine's.
+/// The start of a time range: a duration ago, or a time, in this machine's time zone unless it has one.
 pub fn since(text: &str) -> Result<Timestamp, ParseError> {
     time(text, &Zoned::now(), Edge::Since).ok_or_else(|| ParseError::Time(text.to_owned()))
 }
 
-/// The end of a range of times.
+/// The end of a time range.
 pub fn until(text: &str) -> Result<Timestamp, ParseError> {
     time(text, &Zoned::now(), Edge::Until).ok_or_else(|| ParseError::Time(text.to_owned()))
 }
 
-/// Which end of a range.
+/// Which end of a time range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Edge {
     Since,
@@ -157,7 +162,7 @@ fn time(text: &str, now: &Zoned, edge: Edge) -> Option<Timestamp> {
         return Some(time);
     }
     let of_today = || Some(now.date().to_datetime(text.parse::<Time>().ok().filter(|_| text.contains(':'))?));
-    // A time of a day comes last: jiff takes it out of a whole date, too.
+    // A time of day comes last, because jiff also finds it in a whole date.
     if let Some(local) = local.or_else(|| text.parse::<DateTime>().ok()).or_else(of_today) {
         return moment(local, now.time_zone(), edge);
     }
@@ -165,8 +170,8 @@ fn time(text: &str, now: &Zoned, edge: Edge) -> Option<Timestamp> {
     Some(now.checked_sub(ago).ok()?.timestamp())
 }
 
-/// The moment of a local time. Where the clock is put back there are two, of which a range has all that is between; where it is
-/// put forward there is none, and the moment of the change takes its place.
+/// The timestamp of a local time. When clocks go back there are two, and a range includes all between them; when they go forward there
+/// is none, and the time of the change is used.
 fn moment(local: DateTime, zone: &TimeZone, edge: Edge) -> Option<Timestamp> {
     let ambiguous = zone.to_ambiguous_zoned(local);
     match (ambiguous.offset(), edge) {
@@ -184,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_how_long_ago_or_as_it_is_written() {
+    fn a_time_is_a_duration_ago_or_a_date() {
         let now = Timestamp::now();
         for (text, ago) in [("10m", 600), ("1d", 86_400), ("90s", 90), ("1h30m", 5400)] {
             let seconds = (now - since(text).unwrap()).get_seconds();
@@ -205,7 +210,7 @@ mod tests {
 
     /// `systemd-analyze timestamp` of systemd 252 reads the same words as journalctl(1).
     #[test]
-    fn a_time_may_be_said_as_journalctl_takes_it() {
+    fn times_are_parsed_as_journalctl_does() {
         let now = in_berlin();
         for (text, wanted) in [
             ("now", "2026-11-24T15:45:10Z"),
@@ -228,7 +233,7 @@ mod tests {
 
     /// Germany's changes: on 2026-10-25 at 03:00 back to 02:00, on 2026-03-29 at 02:00 forward to 03:00.
     #[test]
-    fn the_hour_that_is_there_twice_is_found_twice_and_that_which_is_not_there_is_its_change() {
+    fn a_local_time_that_exists_twice_or_not_at_all_is_resolved_by_the_end_of_the_range() {
         let now = in_berlin();
         for (text, since, until) in [
             ("2026-10-25T02:30", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z"),

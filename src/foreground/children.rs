@@ -1,13 +1,12 @@
-//! How our other programs are started: with a clean environment, away from the terminal's signals, and never left
-//! behind.
+//! Starts our other programs: with a clean environment, without the terminal's signals, and with a parent-death signal.
 
 use std::env;
 use std::path::Path;
 
 use tokio::process::{Child, Command};
 
-/// A command for one of our programs. It sees only the screen, `PATH` and the time zone of ours; Ctrl-C reaches it
-/// through us alone; and it is told to end should we be killed (`man setpriv`, `PR_SET_PDEATHSIG`).
+/// A command for one of our programs. It inherits only standard error, `PATH` and the time zone; it does not get Ctrl-C from the terminal;
+/// and it gets SIGTERM if we are killed (`man setpriv`, `PR_SET_PDEATHSIG`).
 pub fn command(program: &Path) -> Command {
     let mut command = Command::new("/usr/bin/setpriv");
     command
@@ -23,7 +22,7 @@ pub fn command(program: &Path) -> Command {
     command
 }
 
-/// `, process 1234`, for the screen.
+/// `, process 1234`, for messages.
 pub fn pid(child: &Child) -> String {
     child.id().map(|pid| format!(", process {pid}")).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `--demo`: a port for machines without an adapter, and a key of this run only that admits to nothing else.
+//! `--demo`: a port for machines without an adapter, and a key that is valid for this port and this run only.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,14 +19,14 @@ use crate::hostkeys;
 use crate::port::PortName;
 use crate::system::persist::{self, Owner};
 
-/// The port's name; `console-auth --demo-key` admits to no other.
+/// The port's name; `console-auth --demo-key` accepts its key for no other.
 const DEMO_PORT: &str = "demo";
 /// Where the search for a free TCP port begins, and how many are tried.
 const FIRST_SSH_PORT: u16 = 8023;
 const TRIED_SSH_PORTS: u16 = 200;
 
-/// As root, the shell is nobody's that matters: not `nobody`, as whom ports may run, but an id that systemd keeps
-/// unused (systemd.io/UIDS-GIDS: 65520–65533).
+/// The shell's user, if we are root: not `nobody`, which ports may run as, but a uid that systemd keeps unused (systemd.io/UIDS-GIDS:
+/// 65520–65533).
 const SHELL_USER: Owner = Owner { uid: 65533, gid: 65533 };
 
 /// The demonstration port before it is served.
@@ -34,9 +34,9 @@ const SHELL_USER: Owner = Owner { uid: 65533, gid: 65533 };
 pub struct Demo {
     /// `demo`.
     pub name: PortName,
-    /// Its line, as the port opens it.
+    /// Its pty, as the port opens it.
     pub line: Line,
-    /// Its SSH listeners, this machine's own addresses only: a shell is behind them.
+    /// Its SSH listeners, on loopback only, because a shell is behind them.
     pub ssh: Vec<TcpListener>,
     /// The public half of this run's key.
     pub public_key: PathBuf,
@@ -48,7 +48,7 @@ pub struct Demo {
 }
 
 impl Demo {
-    /// Makes the line, the key and the listeners, and adds the port to `config`.
+    /// Creates the pty, the key and the listeners, and adds the port to `config`.
     pub fn prepare(paths: &Paths, config: &mut Config) -> Result<Self, ForegroundError> {
         let name: PortName = DEMO_PORT.parse().expect("a valid name");
         let (line, far_end) = Line::open(paths.port_user).map_err(ForegroundError::Pty)?;
@@ -71,18 +71,18 @@ impl Demo {
         Ok(Self { name, line, ssh, public_key, far_end, ssh_port, key, known_hosts, shell })
     }
 
-    /// What to paste into a second terminal, line by line.
-    pub fn invitation(&self, paths: &Paths) -> Result<String, ForegroundError> {
+    /// The commands for a second terminal.
+    pub fn instructions(&self, paths: &Paths) -> Result<String, ForegroundError> {
         let word = |path: &Path| shell_word(&path.display().to_string());
         let log = paths.logs.join(DEMO_PORT).join("console.log");
         let sudo = if paths.person().is_some() { "sudo " } else { "" };
         Ok(format!(
-            "\nThe port `demo` is a shell, where a router would be. In a second terminal, and a third:\n\n    \
+            "\nThe port `demo` is a shell in place of a device. In a second and third terminal, run:\n\n    \
              ssh -i {key} -o IdentitiesOnly=yes -o UserKnownHostsFile={known_hosts} -p {port} demo@localhost\n    \
              {consolectl} --runtime-dir {runtime} connect demo\n\n\
-             The first one in types, the others watch. Ctrl-E c ? lists the keys, Ctrl-E c . leaves. The log:\n\n    \
+             The first client has write access, the others are read-only. Ctrl-E c ? lists the escape commands, Ctrl-E c . detaches. The log:\n\n    \
              {sudo}tail -F {log}\n\n\
-             Ctrl-C here ends it all.\n",
+             Press Ctrl-C here to stop everything.\n",
             key = word(&self.key),
             known_hosts = word(&self.known_hosts),
             port = self.ssh_port,
@@ -92,13 +92,13 @@ impl Demo {
         ))
     }
 
-    /// Takes the demonstration apart: the listeners and the line for the port, the shell to be run.
+    /// Splits the demonstration into the listeners and the pty of the port, and the shell.
     pub fn split(self) -> (PortName, Line, Vec<TcpListener>, impl Future<Output = ()>) {
         (self.name, self.line, self.ssh, self.far_end.run_shells(self.shell))
     }
 }
 
-/// The loopback addresses that this machine has.
+/// The loopback addresses of this machine.
 fn own_addresses() -> Vec<Address> {
     [IpAddr::from(Ipv6Addr::LOCALHOST), IpAddr::from(Ipv4Addr::LOCALHOST)]
         .into_iter()
@@ -128,7 +128,7 @@ fn port(device: &Path, ssh_port: u16, listen: Vec<Address>) -> Port {
         ssh_port: Some(ssh_port),
         listen: Some(listen),
         groups: Some(Groups::Everyone),
-        description: "a shell, where a router would be".to_owned(),
+        description: "a shell in place of a device".to_owned(),
         ..Port::default()
     }
 }
@@ -143,7 +143,7 @@ fn make_key(key: &Path, public_key: &Path, owner: Option<Owner>) -> Result<(), F
     persist::write(public_key, public_text.as_bytes(), 0o644, owner).map_err(in_file(public_key))
 }
 
-/// So that the pasted line asks no question about the host's key.
+/// So that ssh does not ask about the host key.
 fn write_known_hosts(path: &Path, hostkey_directory: &Path, ssh_port: u16) -> Result<(), ForegroundError> {
     let mut lines = String::new();
     for key in hostkeys::load(hostkey_directory)?.keys {
@@ -153,7 +153,7 @@ fn write_known_hosts(path: &Path, hostkey_directory: &Path, ssh_port: u16) -> Re
     persist::write(path, lines.as_bytes(), 0o644, None).map_err(in_file(path))
 }
 
-/// Removes what only a demonstration leaves.
+/// Removes the files of a demonstration.
 pub fn clear(paths: &Paths) {
     for name in ["demo_key", "demo_key.pub", "known_hosts"] {
         let path = paths.runtime.join(name);
@@ -165,14 +165,10 @@ pub fn clear(paths: &Paths) {
     }
 }
 
-/// A word as a shell takes it.
+/// Quotes a word for a shell.
 fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    // Fails for a NUL, which no path has.
+    shlex::try_quote(text).map_or_else(|_| text.to_owned(), |quoted| quoted.into_owned())
 }
 
 #[cfg(test)]
@@ -191,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_number_is_passed_over() {
+    fn a_tcp_port_in_use_is_skipped() {
         let addresses = own_addresses();
         let name: PortName = DEMO_PORT.parse().unwrap();
         let (first, _held) = free_port(&name, &addresses, &BTreeSet::new()).unwrap();

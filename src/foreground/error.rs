@@ -1,4 +1,4 @@
-//! Why the foreground program cannot go on, as its user reads it.
+//! Errors of the foreground program.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -11,34 +11,32 @@ use tokio::task::JoinError;
 use crate::hostkeys::HostKeyError;
 use crate::port::PortName;
 
-/// Display is the sentence.
+/// Display is the error message.
 #[derive(Debug, Error)]
 pub enum ForegroundError {
     /// A file, directory or socket.
     #[error("{path}: {error}", path = .0.display(), error = .1)]
     File(PathBuf, #[source] io::Error),
-    /// No answer about users and groups.
+    /// Lookup of users and groups failed.
     #[error("cannot look up users: {0}")]
     Users(#[source] Errno),
-    /// Nobody to run ports as.
-    #[error("there is neither a user {0} nor {1} that console ports could run as")]
+    /// No user for the ports.
+    #[error("no user to run ports as: neither {0} nor {1} exists")]
     NoUser(&'static str, &'static str),
-    /// Not root, and nowhere to keep anything.
-    #[error(
-        "HOME is not set and this user has no entry in the user database: there is no place for logs and keys"
-    )]
+    /// Not root, and no home directory.
+    #[error("HOME is not set and this user is not in the user database: no directory for logs and keys")]
     NoHome,
     /// The runtime directory is in use.
-    #[error("another consoleserver is running: it holds {}", .0.display())]
+    #[error("another consoleserver is running and uses {}", .0.display())]
     AlreadyRunning(PathBuf),
     /// A TCP port.
     #[error("{port}: cannot listen on {address}: {}", listen_reason(.error))]
     Listen {
-        /// Whose listener it is.
+        /// The port.
         port: PortName,
-        /// Where it should be.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// The cause.
         #[source]
         error: io::Error,
     },
@@ -50,14 +48,14 @@ pub enum ForegroundError {
         /// Last one tried.
         last: u16,
     },
-    /// Somebody answers on a unix socket.
-    #[error("{}: another program answers on this socket (do the systemd units run?)", .0.display())]
+    /// A unix socket in use.
+    #[error("{}: another program listens on this socket (are the systemd units running?)", .0.display())]
     SocketInUse(PathBuf),
-    /// Something else has a socket's name.
-    #[error("{}: this is not a socket: move it away", .0.display())]
+    /// A file with the name of a socket.
+    #[error("{}: not a socket: move this file away", .0.display())]
     NotASocket(PathBuf),
     /// One of our programs.
-    #[error("{name} is missing: it is neither beside {} nor in /usr/libexec/consoleserver or /usr/bin", own.display())]
+    #[error("{name} not found: it is neither beside {} nor in /usr/libexec/consoleserver or /usr/bin", own.display())]
     NoProgram {
         /// Its name.
         name: &'static str,
@@ -65,18 +63,18 @@ pub enum ForegroundError {
         own: PathBuf,
     },
     /// Every port is disabled, or there is none.
-    #[error("no port to serve: the configuration has none that is enabled (try --demo)")]
+    #[error("no ports to serve: the configuration has no enabled port (try --demo)")]
     NothingToServe,
     /// Host keys.
     #[error(transparent)]
     HostKeys(#[from] HostKeyError),
     /// A copy of a host key for the ports.
-    #[error("a host key cannot be copied for the ports: {0}")]
+    #[error("cannot copy a host key for the ports: {0}")]
     HostKeyCopy(#[source] russh::keys::ssh_key::Error),
     /// The demonstration's key.
-    #[error("demo: cannot make a key: {0}")]
+    #[error("demo: cannot generate a key: {0}")]
     DemoKey(#[source] russh::keys::ssh_key::Error),
-    /// The demonstration's line.
+    /// The demonstration's pty.
     #[error("demo: cannot open a pty: {0}")]
     Pty(#[source] io::Error),
     /// The login helper's socket.
@@ -86,10 +84,10 @@ pub enum ForegroundError {
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
     /// Standard output.
-    #[error("cannot write to the screen: {0}")]
-    Screen(#[source] io::Error),
-    /// A task of ours ended, which is our own mistake.
-    #[error("a port is not served any more: {}", .0.as_ref().map_or("its task returned".into(), ToString::to_string))]
+    #[error("cannot write to standard output: {0}")]
+    Stdout(#[source] io::Error),
+    /// A task ended, which is a bug.
+    #[error("internal error: a port's task ended: {}", .0.as_ref().map_or("its task returned".into(), ToString::to_string))]
     PortTask(Option<JoinError>),
 }
 
@@ -99,5 +97,46 @@ fn listen_reason(error: &io::Error) -> String {
         ErrorKind::AddrNotAvailable => "no interface of this machine has this address".to_owned(),
         ErrorKind::PermissionDenied => "permission denied (ports below 1024 are root's)".to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_messages() {
+        let io = |errno: Errno| io::Error::from_raw_os_error(errno as i32);
+        let listen = |errno| ForegroundError::Listen {
+            port: "ttyUSB0".parse().unwrap(),
+            address: "0.0.0.0:8023".parse().unwrap(),
+            error: io(errno),
+        };
+        let key_error = || russh::keys::ssh_key::Error::FormatEncoding;
+        let errors = [
+            ForegroundError::File("/run/consoleserver".into(), io(Errno::EACCES)),
+            ForegroundError::Users(Errno::EIO),
+            ForegroundError::NoUser("_console-port", "nobody"),
+            ForegroundError::NoHome,
+            ForegroundError::AlreadyRunning("/run/consoleserver".into()),
+            listen(Errno::EADDRINUSE),
+            listen(Errno::EADDRNOTAVAIL),
+            listen(Errno::EACCES),
+            listen(Errno::EIO),
+            ForegroundError::NoFreePort { first: 8023, last: 8222 },
+            ForegroundError::SocketInUse("/run/consoleserver/attach/ttyUSB0".into()),
+            ForegroundError::NotASocket("/run/consoleserver/attach/ttyUSB0".into()),
+            ForegroundError::NoProgram { name: "console-port", own: "/opt/consoleserver".into() },
+            ForegroundError::NothingToServe,
+            ForegroundError::HostKeyCopy(key_error()),
+            ForegroundError::DemoKey(key_error()),
+            ForegroundError::Pty(io(Errno::ENOSPC)),
+            ForegroundError::Logins(io(Errno::EMFILE)),
+            ForegroundError::Signals(io(Errno::EIO)),
+            ForegroundError::Stdout(io(Errno::EIO)),
+            ForegroundError::PortTask(None),
+        ];
+        let text: String = errors.iter().map(|error| format!("{error}\n")).collect();
+        snapbox::assert_data_eq!(text, snapbox::file!["../../tests/golden/foreground/errors.txt"].raw());
     }
 }

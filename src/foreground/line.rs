@@ -1,5 +1,5 @@
-//! The serial line of the demonstration port: a pty whose far end is a shell on a second pty, as a device with a
-//! terminal would be. Bytes are carried as they are; the shell's terminal echoes, the line does not.
+//! The serial line of the demonstration port: a pty connected to a shell on a second pty, which stands for a device with a terminal. Bytes are
+//! copied unchanged; the shell's terminal echoes, the line does not.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -22,24 +22,24 @@ use crate::system::reactor::Watched;
 
 nix::ioctl_none_bad!(give_up_exclusive_use, nix::libc::TIOCNXCL);
 
-/// The pause between two shells, so that one that cannot start does not start for ever.
+/// Delay between two shells, for one that cannot start.
 const REOPEN_DELAY: Duration = Duration::from_secs(1);
-/// Bytes carried at once; the line's own buffer is no larger.
+/// Bytes copied at once; the pty's buffer is no larger.
 const READ_CHUNK: usize = 4096;
 /// The size that a serial terminal is taken to have.
 const SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-/// What the shell says first.
+/// Printed before the shell's prompt.
 const GREETING: &str =
-    "\r\nThis is the demonstration port of consoleserver: a shell, where a router would be.\r\n";
+    "\r\nThis is the demonstration port of consoleserver: a shell in place of a device.\r\n";
 
-/// The end that the port opens. It stays open here too, so that the line never hangs up.
+/// The slave, which the port opens. It stays open here too, so that the line never hangs up.
 #[derive(Debug)]
 pub struct Line {
     tty: OwnedFd,
     path: PathBuf,
 }
 
-/// Who the shell runs as.
+/// The user of the shell.
 #[derive(Debug)]
 pub struct ShellUser {
     /// `None` = the caller.
@@ -49,7 +49,7 @@ pub struct ShellUser {
 }
 
 impl Line {
-    /// A new line, raw from its first byte, which `owner` may open, and its far end.
+    /// Creates a raw pty that `owner` may open, and its far end.
     pub fn open(owner: Option<Owner>) -> io::Result<(Self, FarEnd)> {
         let pty = pair()?;
         let mut raw = tcgetattr(&pty.slave)?;
@@ -65,7 +65,7 @@ impl Line {
         &self.path
     }
 
-    /// Forgets that a port had the line to itself: the kernel does so when the last one closes a tty, and we never do.
+    /// Clears TIOCEXCL of the last port: the kernel does so on the last close of a tty, which never happens here.
     pub fn release(&self) -> io::Result<()> {
         // SAFETY: TIOCNXCL takes no argument and touches no memory of ours; the descriptor is open as long as self.
         unsafe { give_up_exclusive_use(self.tty.as_raw_fd()) }?;
@@ -78,7 +78,7 @@ impl Line {
 pub struct FarEnd(Watched<OwnedFd>);
 
 impl FarEnd {
-    /// Runs a shell there, and another when it exits, for ever.
+    /// Runs a shell, and another when it exits, without end.
     pub async fn run_shells(self, user: ShellUser) {
         loop {
             if let Err(error) = self.run_shell(&user).await {
@@ -95,14 +95,14 @@ impl FarEnd {
         let _shell = start_shell(pty.slave, user)?;
         write_all(&self.0, GREETING.as_bytes()).await?;
         tokio::select! {
-            // The terminal hangs up when the shell has exited, after its last words.
-            end = carry(&terminal, &self.0) => if is_hangup(&end) { Ok(()) } else { end },
-            end = carry(&self.0, &terminal) => if is_hangup(&end) { Ok(()) } else { end },
+            // The terminal hangs up when the shell has exited, after its last output.
+            end = copy(&terminal, &self.0) => if is_hangup(&end) { Ok(()) } else { end },
+            end = copy(&self.0, &terminal) => if is_hangup(&end) { Ok(()) } else { end },
         }
     }
 }
 
-/// A pty that no child inherits by accident.
+/// A pty with close-on-exec.
 fn pair() -> io::Result<OpenptyResult> {
     let pty = openpty(&SIZE, None)?;
     for fd in [&pty.master, &pty.slave] {
@@ -145,7 +145,7 @@ fn pollable(master: OwnedFd) -> io::Result<Watched<OwnedFd>> {
     Watched::new(master, Interest::READABLE | Interest::WRITABLE)
 }
 
-async fn carry(from: &Watched<OwnedFd>, to: &Watched<OwnedFd>) -> io::Result<()> {
+async fn copy(from: &Watched<OwnedFd>, to: &Watched<OwnedFd>) -> io::Result<()> {
     let mut chunk = [0; READ_CHUNK];
     loop {
         match from.async_io(Interest::READABLE, |tty| Ok(read(tty, &mut chunk)?)).await? {
@@ -163,7 +163,7 @@ async fn write_all(to: &Watched<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A pty answers EIO once its other end is closed everywhere.
+/// A pty returns EIO when its other end is closed.
 fn is_hangup(end: &io::Result<()>) -> bool {
     matches!(end, Err(error) if error.raw_os_error() == Some(nix::libc::EIO))
 }
@@ -174,7 +174,7 @@ mod tests {
     use std::os::unix::fs::OpenOptionsExt;
     use tokio::time::timeout;
 
-    /// Reads up to and with `wanted`; what came behind it stays in `unread` for the next.
+    /// Reads up to and including `wanted`; the rest stays in `unread`.
     async fn expect(tty: &Watched<OwnedFd>, unread: &mut String, wanted: &str) {
         let mut chunk = [0; READ_CHUNK];
         loop {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shell_answers_on_the_line_and_another_one_when_it_has_exited() {
+    async fn a_shell_runs_on_the_line_and_is_restarted_when_it_exits() {
         let (line, far_end) = Line::open(None).unwrap();
         let shells = tokio::spawn(far_end.run_shells(ShellUser { owner: None, home: "/".into() }));
         let tty = std::fs::File::options()

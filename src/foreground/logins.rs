@@ -4,29 +4,26 @@ use std::io;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
-use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
 
 use super::children;
 use super::sockets::UnixSocket;
+use crate::system::accepting::Failing;
 
-/// Logins at once. Each is a process; ports limit their own unauthenticated connections below this, so that
-/// more is a flood, and whoever is beyond it may try again.
+/// Logins at once. Each is a process; ports limit their own unauthenticated connections below this, so that more is a flood, and further
+/// clients may retry.
 const MAX_LOGINS: usize = 64;
-/// The pause after an accept that failed (no descriptors left): failing again at once would only burn the processor.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// How `console-auth` is started.
 #[derive(Debug)]
 pub struct Logins {
     /// `console-auth`.
     pub path: PathBuf,
-    /// The public key that admits to the demonstration port.
+    /// The public key of the demonstration port.
     pub demo_key: Option<PathBuf>,
     /// The directory of the host keys.
     pub host_keys: PathBuf,
@@ -35,24 +32,20 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// Serves the socket for ever; the answer is why it could not begin.
+    /// Serves the socket without end. Returns why it could not start.
     pub async fn serve(self, socket: UnixSocket) -> io::Error {
         let listener = match listen(&socket) {
             Ok(listener) => listener,
             Err(error) => return error,
         };
-        let places = Arc::new(Semaphore::new(MAX_LOGINS));
+        let slots = Arc::new(Semaphore::new(MAX_LOGINS));
+        let mut failing = Failing::default();
         loop {
-            let connection = match listener.accept().await {
-                Ok((connection, _)) => connection,
-                Err(error) => {
-                    tracing::error!("login helper: cannot accept: {error}");
-                    sleep(ACCEPT_RETRY_DELAY).await;
-                    continue;
-                }
-            };
-            let Ok(paths) = Arc::clone(&places).try_acquire_owned() else {
-                tracing::warn!("login helper: {MAX_LOGINS} logins at once, one more is refused");
+            let (connection, _) = failing.accept("login", || listener.accept()).await;
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                tracing::warn!(
+                    "login helper: limit of {MAX_LOGINS} logins at once reached, connection closed"
+                );
                 continue;
             };
             match self.start(connection) {
@@ -62,7 +55,7 @@ impl Logins {
                         Ok(status) => tracing::error!("login helper: console-auth ended with {status}"),
                         Err(error) => tracing::error!("login helper: cannot wait for console-auth: {error}"),
                     }
-                    drop(paths);
+                    drop(slot);
                 })),
                 Err(error) => tracing::error!("login helper: cannot run {}: {error}", self.path.display()),
             }
@@ -71,7 +64,7 @@ impl Logins {
 
     fn start(&self, connection: UnixStream) -> io::Result<Child> {
         let connection = connection.into_std()?;
-        // systemd hands over blocking sockets.
+        // systemd passes blocking sockets.
         connection.set_nonblocking(false)?;
         let mut command = children::command(&self.path);
         command.env("LISTEN_FDS", "1").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);

@@ -1,6 +1,6 @@
-//! The console ports in the foreground of a terminal, where systemd is not PID 1 or one only wants to look: what
-//! systemd does for the units, done here for the ports alone. It binds the sockets, starts `console-port` on a plug-in
-//! or a first connection and `console-auth` for each login, says so on the screen, and takes all down on Ctrl-C.
+//! `consoleserver`: serves the console ports in the foreground of a terminal, without systemd. It does for the ports what systemd does for
+//! the units: binds the sockets, starts `console-port` when a device is plugged in or a client connects and `console-auth` for each login,
+//! logs that to the terminal, and stops everything on Ctrl-C.
 
 mod children;
 mod demo;
@@ -34,57 +34,56 @@ use sockets::{PortSockets, UnixSocket, listen_ssh, listen_unix};
 
 pub use error::ForegroundError;
 
-/// Signals this close together are one.
+/// Signals within this time are one.
 const ONE_KEY_PRESS: Duration = Duration::from_secs(1);
 
 /// Which ports are served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Every enabled port of the configuration; one whose TCP port is taken is an error.
+    /// Every enabled port of the configuration; a TCP port in use is an error.
     Configured,
-    /// Those whose adapter is there now and whose TCP port is free: a demonstration on a machine where nobody has
-    /// configured anything yet takes no more than it finds.
+    /// Ports whose device is present and whose TCP port is free, for a demonstration on a machine without a configuration.
     Present,
 }
 
 /// Serves the ports of `config` until SIGINT, SIGTERM or SIGHUP; `demonstrate` adds the demonstration port.
 pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<(), ForegroundError> {
-    // Sockets get their own modes after they are bound; until then nobody else may connect.
+    // Sockets get their modes after bind; until then other users must not be able to connect.
     umask(Mode::from_bits_retain(0o022));
     let mut signals = Signals::listen()?;
     let paths = Paths::of_caller()?;
     let port_program = program("console-port")?;
     let auth_program = program("console-auth")?;
     let _claim = paths.claim()?;
-    let _traces = Traces(&paths);
+    let _cleanup = Cleanup(&paths);
     let credentials = paths.credentials()?;
-    say_who(&paths);
+    log_users(&paths);
 
     config.ports.retain(|_, port| port.enabled);
     let mut listeners = Vec::new();
-    let mut refused = Vec::new();
+    let mut skipped = Vec::new();
     for (name, port) in &config.ports {
         if scope == Scope::Present && !device(&config, name, port).exists() {
-            refused.push(name.clone());
+            skipped.push(name.clone());
             continue;
         }
         match listen(&config, name, port) {
             Ok(ssh) => listeners.push((name.clone(), ssh, None)),
             Err(error) if scope == Scope::Present => {
-                tracing::warn!("{error}: not served in this demonstration");
-                refused.push(name.clone());
+                tracing::warn!("{error}: port not served in this demonstration");
+                skipped.push(name.clone());
             }
             Err(error) => return Err(error),
         }
     }
-    config.ports.retain(|name, _| !refused.contains(name));
+    config.ports.retain(|name, _| !skipped.contains(name));
 
     let mut demo_key = None;
     let mut shells = None;
-    let mut invitation = None;
+    let mut instructions = None;
     if demonstrate {
         let demo = Demo::prepare(&paths, &mut config)?;
-        invitation = Some(demo.invitation(&paths)?);
+        instructions = Some(demo.instructions(&paths)?);
         demo_key = Some(demo.public_key.clone());
         let (name, line, ssh, far_end) = demo.split();
         listeners.push((name, ssh, Some(line)));
@@ -115,13 +114,13 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     }
     persist::write(&paths.config(), config.to_toml().as_bytes(), 0o644, None)
         .map_err(in_file(&paths.config()))?;
-    say_ports(&config, &ports);
-    if let Some(invitation) = invitation {
-        let mut screen = io::stdout();
-        screen
-            .write_all(invitation.as_bytes())
-            .and_then(|()| screen.flush())
-            .map_err(ForegroundError::Screen)?;
+    log_ports(&config, &ports);
+    if let Some(instructions) = instructions {
+        let mut stdout = io::stdout();
+        stdout
+            .write_all(instructions.as_bytes())
+            .and_then(|()| stdout.flush())
+            .map_err(ForegroundError::Stdout)?;
     }
 
     let logins =
@@ -130,7 +129,7 @@ pub async fn run(mut config: Config, scope: Scope, demonstrate: bool) -> Result<
     serve(ports, auth_port, logins, shells, &mut signals).await
 }
 
-/// Runs everything until a signal, then the ports' orderly end; a second signal cuts that short.
+/// Runs everything until a signal, then stops the ports; a second signal ends that at once.
 async fn serve(
     ports: Vec<ServedPort>,
     auth_port: UnixSocket,
@@ -139,9 +138,9 @@ async fn serve(
     signals: &mut Signals,
 ) -> Result<(), ForegroundError> {
     let (stop, stopped) = watch::channel(false);
-    let mut lives = JoinSet::new();
+    let mut tasks = JoinSet::new();
     for port in ports {
-        lives.spawn(port.serve(stopped.clone()));
+        tasks.spawn(port.serve(stopped.clone()));
     }
     let mut helpers = JoinSet::new();
     if let Some(shells) = shells {
@@ -152,18 +151,18 @@ async fn serve(
     tokio::pin!(logins);
     let end = tokio::select! {
         name = signals.next() => {
-            tracing::info!("{name}: ending");
+            tracing::info!("{name}: shutting down");
             Ok(())
         }
         error = &mut logins => Err(ForegroundError::Logins(error)),
-        Some(life) = lives.join_next() => Err(ForegroundError::PortTask(life.err())),
+        Some(task) = tasks.join_next() => Err(ForegroundError::PortTask(task.err())),
     };
     stop.send_replace(true);
     tokio::select! {
-        () = async { while lives.join_next().await.is_some() {} } => {}
-        // Sessions may still be told while they end, and somebody may be halfway through a login.
+        () = async { while tasks.join_next().await.is_some() {} } => {}
+        // A login may still be in progress.
         error = &mut logins => return Err(ForegroundError::Logins(error)),
-        name = signals.insist() => tracing::warn!("{name} again: not waiting for the ports"),
+        name = signals.second() => tracing::warn!("{name} again: exiting without waiting for the ports"),
     }
     end
 }
@@ -173,28 +172,29 @@ fn listen(
     name: &PortName,
     port: &Port,
 ) -> Result<Vec<std::net::TcpListener>, ForegroundError> {
-    match port.ssh_port {
-        Some(number) => listen_ssh(name, config.listen(port), number),
-        None => Ok(Vec::new()),
+    let mut listeners = Vec::new();
+    for (addresses, number) in config.tcp_listeners(port) {
+        listeners.extend(listen_ssh(name, addresses, number)?);
     }
+    Ok(listeners)
 }
 
 fn device(config: &Config, name: &PortName, port: &Port) -> PathBuf {
     port.device.clone().unwrap_or_else(|| config.server.monitor.join(name.as_str()))
 }
 
-fn say_who(paths: &Paths) {
+fn log_users(paths: &Paths) {
     let (user, logs) = (&paths.port_user_name, paths.logs.display());
     if paths.port_user.is_some() {
-        tracing::info!("ports run as {user}; every user of this machine may log in; logs in {logs}");
+        tracing::info!("ports run as {user}; all users of this machine may log in; logs are in {logs}");
     } else {
         tracing::info!(
-            "not root: only {user} may log in, and ports open what {user} may open; logs in {logs}"
+            "not root: only {user} may log in, and ports can open only devices that {user} can open; logs are in {logs}"
         );
     }
 }
 
-fn say_ports(config: &Config, ports: &[ServedPort]) {
+fn log_ports(config: &Config, ports: &[ServedPort]) {
     let listed = ports.iter().map(|port| match config.ports[&port.name].ssh_port {
         Some(number) => format!("{} on {number}", port.name),
         None => format!("{} local only", port.name),
@@ -202,10 +202,10 @@ fn say_ports(config: &Config, ports: &[ServedPort]) {
     tracing::info!("serving {}", listed.collect::<Vec<_>>().join(", "));
 }
 
-/// What is removed when the program ends, however it ends; sockets remove themselves.
-struct Traces<'a>(&'a Paths);
+/// Removes files when the program ends; sockets remove themselves.
+struct Cleanup<'a>(&'a Paths);
 
-impl Drop for Traces<'_> {
+impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
         let Self(paths) = self;
         demo::clear(paths);
@@ -213,7 +213,7 @@ impl Drop for Traces<'_> {
         for removed in [fs::remove_file(paths.config())].into_iter().chain(directories) {
             match removed {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    tracing::warn!("{}: not tidied up: {error}", paths.runtime.display());
+                    tracing::warn!("{}: cannot remove files: {error}", paths.runtime.display());
                 }
                 _ => {}
             }
@@ -227,8 +227,8 @@ struct Signals {
     terminate: Signal,
     hangup: Signal,
     quit: Signal,
-    /// Signals that were ignored when this process started. They are caught all the same: ports and shells would inherit an ignored
-    /// signal, and do not inherit a caught one (execve(2)).
+    /// Signals that were ignored when this process started. They are caught nevertheless, because ports and shells would inherit an ignored
+    /// signal, but not a caught one (execve(2)).
     ignored: SigSet,
 }
 
@@ -245,12 +245,12 @@ impl Signals {
         })
     }
 
-    /// A second signal that is meant: one key press reaches us twice by way of sudo, make or timeout.
-    async fn insist(&mut self) -> &'static str {
-        let asked = Instant::now();
+    /// A second signal from the user: one key press may arrive twice through sudo, make or timeout.
+    async fn second(&mut self) -> &'static str {
+        let first = Instant::now();
         loop {
             let name = self.next().await;
-            if asked.elapsed() > ONE_KEY_PRESS {
+            if first.elapsed() > ONE_KEY_PRESS {
                 return name;
             }
         }
@@ -261,11 +261,11 @@ impl Signals {
             let (signal, name) = tokio::select! {
                 _ = self.interrupt.recv() => (UnixSignal::SIGINT, "Ctrl-C"),
                 _ = self.terminate.recv() => (UnixSignal::SIGTERM, "SIGTERM"),
-                _ = self.hangup.recv() => (UnixSignal::SIGHUP, "the terminal is gone"),
+                _ = self.hangup.recv() => (UnixSignal::SIGHUP, "SIGHUP"),
                 _ = self.quit.recv() => (UnixSignal::SIGQUIT, "SIGQUIT"),
             };
-            // nohup ignores SIGHUP so that a program survives its terminal. A script's background job ignores SIGINT too, and is ended by
-            // it all the same: whoever sends it there means it.
+            // nohup ignores SIGHUP so that a program survives its terminal. A script's background job ignores SIGINT too, but a SIGINT sent
+            // to it is intended.
             let survives =
                 matches!(signal, UnixSignal::SIGHUP | UnixSignal::SIGQUIT) && self.ignored.contains(signal);
             if !survives {

@@ -1,5 +1,4 @@
-//! Paths of the foreground program, and the users its parts run as: as root, the paths and users of the
-//! systemd units; otherwise the caller's own.
+//! Paths and users of the foreground program: as root, those of the systemd units; otherwise the caller's own.
 
 use std::env;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
@@ -18,36 +17,36 @@ use crate::port::PortName;
 use crate::system::persist::Owner;
 use crate::{hostkeys, system::persist};
 
-/// The user of the systemd units, made by sysusers.d.
+/// The user of the systemd units, created by sysusers.d.
 const PORT_USER: &str = "_console-port";
-/// Who ports run as on a machine without [`PORT_USER`].
+/// The user of the ports on a machine without [`PORT_USER`].
 const NOBODY_USER: &str = "nobody";
 /// The group that may open serial ttys.
 const TTY_GROUP: &str = "dialout";
 /// The group that may read logs.
 const LOG_GROUP: &str = "adm";
-/// Where programs are when they are not beside ours, as the package installs them.
+/// Where the package installs the programs, if they are not beside ours.
 const PROGRAM_DIRECTORIES: [&str; 2] = ["/usr/libexec/consoleserver", "/usr/bin"];
 
 /// Directories and users.
 #[derive(Debug, Clone)]
 pub struct Paths {
-    /// `RUNTIME_DIRECTORY`: sockets, the effective configuration.
+    /// `RUNTIME_DIRECTORY`: sockets, the configuration in effect.
     pub runtime: PathBuf,
     /// Host keys.
     pub hostkeys: PathBuf,
     /// The log directories of all ports.
     pub logs: PathBuf,
-    /// As whom ports run; `None` = as the caller, who is not root.
+    /// User of the ports; `None` = the caller, who is not root.
     pub port_user: Option<Owner>,
-    /// Name of the user that ports run as.
+    /// Name of the ports' user.
     pub port_user_name: String,
     /// Home of the caller; never used as root.
     pub home: PathBuf,
 }
 
 impl Paths {
-    /// Where things are for whoever runs this.
+    /// The paths for the caller.
     pub fn of_caller() -> Result<Self, ForegroundError> {
         if geteuid().is_root() { Self::of_root() } else { Self::of_user(geteuid()) }
     }
@@ -93,7 +92,7 @@ impl Paths {
         })
     }
 
-    /// Makes the directories and refuses to share them with another instance for as long as the answer lives.
+    /// Creates the directories and locks them against another instance until the result is dropped.
     pub fn claim(&self) -> Result<File, ForegroundError> {
         let (open, private) = if self.port_user.is_some() { (0o755, 0o700) } else { (0o700, 0o700) };
         make_directory(&self.runtime, open)?;
@@ -106,7 +105,7 @@ impl Paths {
             Err(TryLockError::Error(error)) => return Err(in_file(&self.runtime)(error)),
         }
         make_directory(&self.attach(), open)?;
-        // Marks that a killed predecessor has left.
+        // Marks of a previous instance that was killed.
         match fs::remove_dir_all(self.running()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(in_file(&self.running())(error));
@@ -123,7 +122,7 @@ impl Paths {
         self.runtime.join("attach")
     }
 
-    /// The directory of the marks of the ports that run.
+    /// The directory with a mark for each running port.
     pub fn running(&self) -> PathBuf {
         self.runtime.join("running")
     }
@@ -133,13 +132,12 @@ impl Paths {
         self.runtime.join("auth-port")
     }
 
-    /// The effective configuration, as ports are given it.
+    /// The configuration in effect, for the ports.
     pub fn config(&self) -> PathBuf {
         self.runtime.join("config.toml")
     }
 
-    /// Makes the port's own log directory and says where it is. Its group is `adm`, and so is that of the files in
-    /// it (set-group-id), which is how systemd's package has it.
+    /// Creates the port's log directory. Its group is `adm`, and so is that of its files (set-group-id), as in the package.
     pub fn log_directory(&self, port: &PortName) -> Result<PathBuf, ForegroundError> {
         let directory = self.logs.join(port.as_str());
         make_directory(&directory, 0o700)?;
@@ -152,8 +150,8 @@ impl Paths {
         Ok(directory)
     }
 
-    /// Makes the host key if it is missing and says where ports may read copies of all usable ones
-    /// (`CREDENTIALS_DIRECTORY`): the originals are root's. Without any, ports are served locally and logged.
+    /// Generates the host key if it is missing, and copies all usable keys to a directory that ports can read (`CREDENTIALS_DIRECTORY`),
+    /// because only root can read the originals. Without any, ports are served locally and logged.
     pub fn credentials(&self) -> Result<PathBuf, ForegroundError> {
         let directory = self.runtime.join("credentials");
         match fs::remove_dir_all(&directory) {
@@ -177,8 +175,8 @@ impl Paths {
         Ok(())
     }
 
-    /// Makes the host keys for clients without Ed25519, if they are missing, and copies them into `credentials`. An RSA key may take
-    /// seconds, so this has a thread of its own; a port loads it for the first client that asks for it.
+    /// Generates the host keys for clients without Ed25519, if they are missing, and copies them into `credentials`. An RSA key may take
+    /// seconds, so this runs on a thread; a port loads it for the first client that needs it.
     pub fn make_more_host_keys(self, credentials: PathBuf) {
         std::thread::spawn(move || {
             let made = hostkeys::ensure_more(&self.hostkeys).map_err(ForegroundError::from);
@@ -189,28 +187,28 @@ impl Paths {
                 self.copy_host_keys(&hostkeys::load(&self.hostkeys)?.keys, &credentials)
             });
             if let Err(error) = copied {
-                tracing::warn!("clients that do not know Ed25519 cannot be served: {error}");
+                tracing::warn!("clients without Ed25519 cannot connect: {error}");
             }
         });
     }
 
-    /// The usable host keys. What is wrong with others, or with all, is logged.
+    /// The usable host keys. Errors are logged.
     fn host_keys(&self) -> Vec<PrivateKey> {
         match hostkeys::ensure(&self.hostkeys).and_then(|_| hostkeys::load(&self.hostkeys)) {
-            Ok(HostKeys { keys, passed_over }) => {
-                for reason in passed_over {
-                    tracing::warn!("host key passed over: {reason}");
+            Ok(HostKeys { keys, ignored }) => {
+                for reason in ignored {
+                    tracing::warn!("host key ignored: {reason}");
                 }
                 keys
             }
             Err(error) => {
-                tracing::error!("SSH is not served: {error}");
+                tracing::error!("SSH is not available: {error}");
                 Vec::new()
             }
         }
     }
 
-    /// A program that the ports' user cannot reach by its path, opened; `None` if they can.
+    /// Opens a program whose path the ports' user cannot search; `None` if it can.
     pub fn opened(&self, program: &Path) -> Result<Option<Arc<File>>, ForegroundError> {
         let Some(Owner { uid, gid }) = self.port_user else { return Ok(None) };
         let searches = |directory: &Path| {
@@ -229,7 +227,7 @@ impl Paths {
         File::open(program).map(|file| Some(Arc::new(file))).map_err(in_file(program))
     }
 
-    /// Who called, when root is called through sudo: files meant for people are theirs.
+    /// The user who called sudo, as owner of files for users.
     pub fn person(&self) -> Option<Owner> {
         let id = |name| env::var(name).ok()?.parse().ok();
         self.port_user?;
@@ -237,7 +235,7 @@ impl Paths {
     }
 }
 
-/// Finds one of our programs: beside this one, else where the package puts them; never by `PATH`.
+/// Finds one of our programs: beside this one, or where the package installs it; never by `PATH`.
 pub fn program(name: &'static str) -> Result<PathBuf, ForegroundError> {
     let own = env::current_exe().map_err(|error| ForegroundError::File("/proc/self/exe".into(), error))?;
     let beside = own.parent().map(Path::to_owned);
@@ -253,7 +251,7 @@ fn absolute(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-/// Makes a directory and those above it; only the last one gets `mode`, and only if it is new.
+/// Creates a directory and its parents; only the last one gets `mode`, and only if it is new.
 fn make_directory(path: &Path, mode: u32) -> Result<(), ForegroundError> {
     if path.is_dir() {
         return Ok(());
@@ -264,7 +262,7 @@ fn make_directory(path: &Path, mode: u32) -> Result<(), ForegroundError> {
     DirBuilder::new().mode(mode).create(path).map_err(in_file(path))
 }
 
-/// Names the file that an I/O error is about.
+/// Adds the file name to an I/O error.
 pub fn in_file(path: &Path) -> impl FnOnce(io::Error) -> ForegroundError {
     let path = path.to_owned();
     move |error| ForegroundError::File(path, error)

@@ -1,5 +1,5 @@
-//! One port in the foreground: its sockets wait here while nobody serves them, `console-port` gets them when
-//! somebody knocks or the device is there, and gets another life when it ends.
+//! One port in the foreground: holds its sockets, starts `console-port` with them when a client connects or the device is present, and
+//! restarts it when it exits.
 
 use std::fs::File;
 use std::future::poll_fn;
@@ -28,45 +28,45 @@ use crate::serial::{DeviceWatch, WatchError};
 use crate::system::persist::Owner;
 use crate::system::reactor::Watched;
 
-/// How long an ending port may tell its sessions and flush its log.
+/// Time for a port to notify its sessions and flush its log after SIGTERM.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// A life shorter than this is a failure to serve, whatever the exit status.
+/// A shorter run is a failure, whatever the exit status.
 const MIN_RUN_TIME: Duration = Duration::from_secs(10);
-/// The first pause after a short life; it doubles with each.
+/// First delay after a short run; it doubles with each.
 const MIN_RESTART_DELAY: Duration = Duration::from_millis(200);
-/// The longest pause while only the device asks: a tty that is busy becomes free some time.
+/// Longest delay if only the device is present: a tty that is busy becomes free at some time.
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(30);
-/// The longest pause while somebody waits at the door.
+/// Longest delay while a client waits.
 const LISTENER_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// First descriptor handed over (`man sd_listen_fds`).
+/// First descriptor passed (`man sd_listen_fds`).
 const LISTEN_FDS_START: i32 = 3;
 
-/// A port and what serves it.
+/// A port, with all that is needed to serve it.
 #[derive(Debug)]
 pub struct ServedPort {
     /// Its name.
     pub name: PortName,
     /// Its sockets.
     pub sockets: PortSockets,
-    /// Where its device appears.
+    /// Path of its device.
     pub device: PathBuf,
-    /// Whose ttys are.
+    /// Which ports claim which ttys.
     pub claims: Claims,
     /// How `console-port` is started.
     pub program: PortProgram,
-    /// The demonstration line behind it, if it is that port.
+    /// The pty of the demonstration port.
     pub line: Option<Line>,
 }
 
-/// What every `console-port` is started with.
+/// Program, directories and user of a `console-port`.
 #[derive(Debug, Clone)]
 pub struct PortProgram {
     /// `console-port`.
     pub path: PathBuf,
-    /// The same program, opened, if its user may not search a directory above it, such as /root.
+    /// The opened program, if its user cannot search a directory above it, such as /root.
     pub opened: Option<Arc<File>>,
-    /// The effective configuration.
+    /// The configuration in effect.
     pub config: PathBuf,
     /// `RUNTIME_DIRECTORY`.
     pub runtime: PathBuf,
@@ -74,7 +74,7 @@ pub struct PortProgram {
     pub logs: PathBuf,
     /// `CREDENTIALS_DIRECTORY`.
     pub credentials: PathBuf,
-    /// As whom; `None` = the caller.
+    /// Its user; `None` = the caller.
     pub user: Option<Owner>,
 }
 
@@ -86,83 +86,83 @@ enum StartReason {
 }
 
 impl ServedPort {
-    /// Serves the port until `stop` is true and its last `console-port` has left.
+    /// Serves the port until `stop` is true and `console-port` has exited.
     pub async fn serve(self, mut stop: watch::Receiver<bool>) {
         let name = &self.name;
-        let mut pace = Pace::default();
+        let mut backoff = Backoff::default();
         loop {
-            let wanted = tokio::select! {
-                wanted = self.wanted(&pace) => wanted,
-                () = asked(&mut stop) => return,
+            let reason = tokio::select! {
+                reason = self.start_reason(&backoff) => reason,
+                () = stopped(&mut stop) => return,
             };
             let started = Instant::now();
-            let ended = match wanted.and_then(|wanted| Ok((wanted, self.start()?))) {
-                Ok((wanted, mut child)) => {
+            let ended = match reason.and_then(|reason| Ok((reason, self.start()?))) {
+                Ok((reason, mut child)) => {
                     let _mark = RunningMark::set(&self.program.runtime, name);
-                    let why = match wanted {
-                        StartReason::Device => format!("{} is there", self.device.display()),
-                        StartReason::Connection => "somebody connects".to_owned(),
+                    let why = match reason {
+                        StartReason::Device => format!("{} present", self.device.display()),
+                        StartReason::Connection => "client connected".to_owned(),
                     };
                     tracing::info!("{name}: {why}: console-port started{}", children::pid(&child));
                     tokio::select! {
                         status = child.wait() => status,
-                        () = asked(&mut stop) => return end(name, child).await,
+                        () = stopped(&mut stop) => return end(name, child).await,
                     }
                 }
                 Err(error) => Err(error),
             };
             let healthy = matches!(&ended, Ok(status) if status.success());
-            pace.lived(started.elapsed(), healthy);
-            self.say_end(ended, &pace);
+            backoff.ran(started.elapsed(), healthy);
+            self.log_end(ended, &backoff);
         }
     }
 
-    fn say_end(&self, ended: io::Result<ExitStatus>, pace: &Pace) {
+    fn log_end(&self, ended: io::Result<ExitStatus>, backoff: &Backoff) {
         let name = &self.name;
-        let next = format!("next try in {:.1} s at the earliest", pace.pause().as_secs_f32());
+        let next = format!("restart in {:.1} s at the earliest", backoff.delay().as_secs_f32());
         match ended {
-            Ok(status) if status.success() => tracing::info!("{name}: console-port has left"),
-            Ok(status) => tracing::error!("{name}: console-port ended unasked ({status}); {next}"),
+            Ok(status) if status.success() => tracing::info!("{name}: console-port exited"),
+            Ok(status) => tracing::error!("{name}: console-port exited unexpectedly ({status}); {next}"),
             Err(error) => tracing::error!("{name}: cannot run console-port: {error}; {next}"),
         }
     }
 
-    /// Waits until the port is worth starting.
-    async fn wanted(&self, pace: &Pace) -> io::Result<StartReason> {
-        sleep_until(pace.door_opens().into()).await;
+    /// Waits until there is a reason to start the port.
+    async fn start_reason(&self, backoff: &Backoff) -> io::Result<StartReason> {
+        sleep_until(backoff.next_for_connection().into()).await;
         let device = async {
-            sleep_until(pace.device_counts().into()).await;
-            if let Err(error) = self.device_is_there().await {
-                tracing::error!("{}: {error}; only a connection starts it", self.name);
+            sleep_until(backoff.next_for_device().into()).await;
+            if let Err(error) = self.device_present().await {
+                tracing::error!("{}: {error}; only a connection will start it", self.name);
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
-            ready = knock(self.sockets.fds()) => ready.map(|()| StartReason::Connection),
+            ready = connection_waits(self.sockets.fds()) => ready.map(|()| StartReason::Connection),
             () = device => Ok(StartReason::Device),
         }
     }
 
-    async fn device_is_there(&self) -> Result<(), WatchError> {
+    async fn device_present(&self) -> Result<(), WatchError> {
         let others = self.claims.iter().filter(|claim| claim.by_device && claim.port != self.name);
         let mut paths: Vec<PathBuf> = others.map(|claim| claim.path.clone()).collect();
         paths.push(self.device.clone());
         let mut watch = DeviceWatch::new(&paths)?;
-        while !self.device.exists() || self.is_anothers() {
+        while !self.device.exists() || self.belongs_to_other_port() {
             watch.appeared().await?;
         }
         Ok(())
     }
 
-    /// Whether the device that is there is another port's: this one would be started to find out, again and again.
-    fn is_anothers(&self) -> bool {
+    /// Whether the device belongs to another port: otherwise this one would be restarted again and again.
+    fn belongs_to_other_port(&self) -> bool {
         let Some(tty) = leads(&self.device) else { return false };
         let clash = Machine::default().record(tty).and_then(|record| record.clash);
         let owner = self.claims.owner(tty, clash.as_deref(), leads);
         owner.is_some_and(|owner| owner.port != self.name)
     }
 
-    /// Starts `console-port` as systemd would: the sockets by number and name, nothing else of ours.
+    /// Starts `console-port` as systemd does, with the sockets by number and name.
     fn start(&self) -> io::Result<Child> {
         if let Some(line) = &self.line {
             line.release()?;
@@ -203,7 +203,7 @@ impl ServedPort {
     }
 }
 
-/// `$RUNTIME_DIRECTORY/running/NAME` while a port runs, so that `consolectl status` can look without starting every port.
+/// `$RUNTIME_DIRECTORY/running/NAME` while a port runs, so that `consolectl status` does not start idle ports.
 struct RunningMark(PathBuf);
 
 impl RunningMark {
@@ -218,40 +218,40 @@ impl RunningMark {
 
 impl Drop for RunningMark {
     fn drop(&mut self) {
-        // If it could not be made, it is not there.
+        // Fails if it could not be created.
         let _ = std::fs::remove_file(&self.0);
     }
 }
 
-/// Waits until everything is to end, or nobody is left to ask for it.
-async fn asked(stop: &mut watch::Receiver<bool>) {
+/// Waits until the program is to stop.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-/// SIGTERM, a while for last words, SIGKILL.
+/// Sends SIGTERM, and SIGKILL after a timeout.
 async fn end(name: &PortName, mut child: Child) {
     let Some(pid) = child.id() else { return };
     if let Err(error) = kill(Pid::from_raw(pid as i32), Signal::SIGTERM) {
-        tracing::warn!("{name}: console-port cannot be told to end: {error}");
+        tracing::warn!("{name}: cannot terminate console-port: {error}");
     }
     match timeout(DRAIN_TIMEOUT, child.wait()).await {
-        Ok(Ok(status)) if status.success() => tracing::info!("{name}: console-port has left"),
-        Ok(Ok(status)) => tracing::warn!("{name}: console-port has left ({status})"),
+        Ok(Ok(status)) if status.success() => tracing::info!("{name}: console-port exited"),
+        Ok(Ok(status)) => tracing::warn!("{name}: console-port exited ({status})"),
         Ok(Err(error)) => tracing::error!("{name}: cannot wait for console-port: {error}"),
         Err(_) => {
             tracing::error!(
-                "{name}: console-port does not end within {} s and is killed",
+                "{name}: console-port did not exit within {} s; killing it",
                 DRAIN_TIMEOUT.as_secs()
             );
             if let Err(error) = child.kill().await {
-                tracing::error!("{name}: console-port cannot be killed: {error}");
+                tracing::error!("{name}: cannot kill console-port: {error}");
             }
         }
     }
 }
 
-/// Waits until a connection waits on one of the listeners, and takes none.
-async fn knock<'a>(listeners: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
+/// Waits until a connection is pending on one of the listeners, without accepting it.
+async fn connection_waits<'a>(listeners: impl Iterator<Item = BorrowedFd<'a>>) -> io::Result<()> {
     let watched: Vec<Watched<OwnedFd>> = listeners
         .map(|listener| Watched::new(listener.try_clone_to_owned()?, Interest::READABLE))
         .collect::<Result<_, _>>()?;
@@ -266,44 +266,44 @@ async fn knock<'a>(listeners: impl Iterator<Item = BorrowedFd<'a>>) -> io::Resul
     .await
 }
 
-/// How soon a port may be started again: at once after an honest life, later and later after short ones.
+/// When a port may be restarted: at once after a successful run, with growing delays after short ones.
 #[derive(Debug)]
-struct Pace {
+struct Backoff {
     ended: Instant,
-    short_lives: u32,
+    short_runs: u32,
 }
 
-impl Default for Pace {
+impl Default for Backoff {
     fn default() -> Self {
-        Self { ended: Instant::now(), short_lives: 0 }
+        Self { ended: Instant::now(), short_runs: 0 }
     }
 }
 
-impl Pace {
-    fn lived(&mut self, life: Duration, healthy: bool) {
+impl Backoff {
+    fn ran(&mut self, time: Duration, healthy: bool) {
         self.ended = Instant::now();
-        self.short_lives = match (life < MIN_RUN_TIME, healthy) {
-            (true, _) => self.short_lives.saturating_add(1),
+        self.short_runs = match (time < MIN_RUN_TIME, healthy) {
+            (true, _) => self.short_runs.saturating_add(1),
             (false, true) => 0,
             (false, false) => 1,
         };
     }
 
-    fn pause(&self) -> Duration {
-        match self.short_lives {
+    fn delay(&self) -> Duration {
+        match self.short_runs {
             0 => Duration::ZERO,
-            lives => MIN_RESTART_DELAY.saturating_mul(1 << (lives - 1).min(16)).min(MAX_RESTART_DELAY),
+            runs => MIN_RESTART_DELAY.saturating_mul(1 << (runs - 1).min(16)).min(MAX_RESTART_DELAY),
         }
     }
 
-    /// From when on a connection starts the port.
-    fn door_opens(&self) -> Instant {
-        self.ended + self.pause().min(LISTENER_POLL_INTERVAL)
+    /// When a connection may start the port.
+    fn next_for_connection(&self) -> Instant {
+        self.ended + self.delay().min(LISTENER_POLL_INTERVAL)
     }
 
-    /// From when on the device's presence starts the port.
-    fn device_counts(&self) -> Instant {
-        self.ended + self.pause()
+    /// When the device may start the port.
+    fn next_for_device(&self) -> Instant {
+        self.ended + self.delay()
     }
 }
 
@@ -313,30 +313,34 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn pauses_grow_to_a_bound_and_an_honest_life_forgets_them() {
-        let mut pace = Pace::default();
-        let mut pauses = Vec::new();
+    fn delays_grow_to_a_limit_and_are_reset_by_a_successful_run() {
+        let mut backoff = Backoff::default();
+        let mut delays = Vec::new();
         for _ in 0..40 {
-            pace.lived(Duration::ZERO, true);
-            pauses.push(pace.pause());
+            backoff.ran(Duration::ZERO, true);
+            delays.push(backoff.delay());
         }
-        assert_eq!(pauses[..3], [200, 400, 800].map(Duration::from_millis));
-        assert_eq!(pauses[39], MAX_RESTART_DELAY);
-        assert!(pace.door_opens() - pace.ended <= LISTENER_POLL_INTERVAL);
-        pace.lived(MIN_RUN_TIME, true);
-        assert_eq!(pace.pause(), Duration::ZERO);
-        pace.lived(MIN_RUN_TIME, false);
-        assert_eq!(pace.pause(), MIN_RESTART_DELAY);
+        assert_eq!(delays[..3], [200, 400, 800].map(Duration::from_millis));
+        assert_eq!(delays[39], MAX_RESTART_DELAY);
+        assert!(backoff.next_for_connection() - backoff.ended <= LISTENER_POLL_INTERVAL);
+        backoff.ran(MIN_RUN_TIME, true);
+        assert_eq!(backoff.delay(), Duration::ZERO);
+        backoff.ran(MIN_RUN_TIME, false);
+        assert_eq!(backoff.delay(), MIN_RESTART_DELAY);
     }
 
     #[tokio::test]
-    async fn a_connection_is_noticed_and_left_for_the_port_to_accept() {
+    async fn a_pending_connection_is_detected_and_left_for_the_port_to_accept() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let quiet = timeout(Duration::from_millis(20), knock([listener.as_fd()].into_iter())).await;
+        let quiet =
+            timeout(Duration::from_millis(20), connection_waits([listener.as_fd()].into_iter())).await;
         assert!(quiet.is_err());
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         for _ in 0..2 {
-            timeout(Duration::from_secs(10), knock([listener.as_fd()].into_iter())).await.unwrap().unwrap();
+            timeout(Duration::from_secs(10), connection_waits([listener.as_fd()].into_iter()))
+                .await
+                .unwrap()
+                .unwrap();
         }
         assert_eq!(listener.accept().unwrap().1, client.local_addr().unwrap());
     }

@@ -1,4 +1,4 @@
-//! The sockets that systemd would hold: bound before anything runs, handed to the ports, removed at the end.
+//! The sockets that systemd would hold: bound first, passed to the ports, removed at the end.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
@@ -17,7 +17,7 @@ use crate::config::Address;
 use crate::port::PortName;
 use crate::system::persist::Owner;
 
-/// Connections that may wait until a port has started; systemd's own default is the kernel's limit too.
+/// Connections that may wait until a port has started: systemd's default.
 const BACKLOG: i32 = 4096;
 
 /// The listeners of one port.
@@ -30,16 +30,16 @@ pub struct PortSockets {
 }
 
 impl PortSockets {
-    /// All of them, as readiness is watched.
+    /// All of them, to watch readiness.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         self.ssh.iter().map(AsFd::as_fd).chain([self.attach.listener.as_fd()])
     }
 }
 
-/// A listening unix socket whose name goes when it does.
+/// A listening unix socket whose file is removed when it is dropped.
 #[derive(Debug)]
 pub struct UnixSocket {
-    /// Listening.
+    /// The listener.
     pub listener: UnixListener,
     path: PathBuf,
 }
@@ -52,9 +52,8 @@ impl Drop for UnixSocket {
     }
 }
 
-/// Binds a port's SSH listeners: one for each address, of which `[::]` takes IPv4 too unless an IPv4 address is
-/// listed as well, or is IPv4 alone on a kernel without IPv6 (both as systemd's `ListenStream=` does). An address that this machine
-/// cannot have, for want of IPv6 or of its interface, is left out, as the generator does.
+/// Binds a port's SSH listeners, one for each address. `[::]` includes IPv4 unless an IPv4 address is listed as well, and means IPv4 on a
+/// kernel without IPv6 (both as systemd's `ListenStream=`). An address without IPv6 support or interface is skipped, as by the generator.
 pub fn listen_ssh(
     port: &PortName,
     addresses: &[Address],
@@ -68,7 +67,7 @@ pub fn listen_ssh(
             Ok(address) => address,
             Err(error) => {
                 let interface = wanted.interface().unwrap_or_default();
-                tracing::warn!("{port}: {wanted} is left out: there is no interface {interface} ({error})");
+                tracing::warn!("{port}: {wanted} skipped: there is no interface {interface} ({error})");
                 continue;
             }
         };
@@ -81,34 +80,33 @@ pub fn listen_ssh(
                 let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), number);
                 listeners.push(listen_tcp(address, true).map_err(|error| failed(address, error))?);
             }
-            Err(_) => tracing::warn!("{port}: {wanted} is left out: this kernel has no IPv6"),
+            Err(_) => tracing::warn!("{port}: {wanted} skipped: this kernel has no IPv6"),
         }
     }
     if listeners.is_empty() {
-        tracing::warn!("{port}: no SSH listener: none of its addresses can be listened on");
+        tracing::warn!("{port}: no SSH listener: cannot listen on any of its addresses");
     }
     Ok(listeners)
 }
 
 fn listen_tcp(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart need not wait for old connections; two listeners on one port are refused all the same.
+    // So that a restart need not wait for old connections; a second listener still fails.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(only_v6)?;
     }
-    // An address that the machine gets later can be listened on now, as by FreeBind= of the socket units.
+    // For an address that the machine gets later, as FreeBind= of the socket units.
     setsockopt(&socket.as_fd(), sockopt::IpFreebind, &true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Binds a unix socket for whoever `mode` lets in, owned by `owner`. A socket that nobody answers on is a dead
-/// program's and is replaced.
+/// Binds a unix socket with this mode and owner. A stale socket without a listener is replaced.
 pub fn listen_unix(path: &Path, mode: u32, owner: Option<Owner>) -> Result<UnixSocket, ForegroundError> {
     remove_stale(path)?;
-    // From here on a failure removes it: until the mode is set, the umask (022) keeps everybody else out.
+    // Removed on failure. Until the mode is set, the umask (022) keeps other users out.
     let socket =
         UnixSocket { listener: UnixListener::bind(path).map_err(in_file(path))?, path: path.to_owned() };
     if let Some(Owner { uid, gid }) = owner {
@@ -126,13 +124,13 @@ fn remove_stale(path: &Path) -> Result<(), ForegroundError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         found => found.map_err(in_file(path))?,
     };
-    // Not blocking: a listener whose queue is full does not answer, but it is there.
-    let knock = || {
+    // Not blocking: a listener whose queue is full does not accept, but it exists.
+    let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         socket.connect(&SockAddr::unix(path)?)
     };
-    match knock() {
+    match connect() {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(in_file(path))
         }
@@ -154,12 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_tcp_port_is_named_with_its_address() {
+    fn a_tcp_port_in_use_is_reported_with_its_address() {
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let number = other.local_addr().unwrap().port();
-        let refusal = listen_ssh(&name(), &["127.0.0.1".parse().unwrap()], number).unwrap_err();
+        let error = listen_ssh(&name(), &["127.0.0.1".parse().unwrap()], number).unwrap_err();
         assert_eq!(
-            refusal.to_string(),
+            error.to_string(),
             format!(
                 "ttyUSB0: cannot listen on 127.0.0.1:{number}: address in use (by another consoleserver?)"
             )
@@ -178,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_socket_is_replaced_a_live_one_and_a_file_are_not() {
+    fn a_stale_socket_is_replaced_but_not_a_live_one_or_a_file() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("socket");
         drop(UnixListener::bind(&path).unwrap());

@@ -1,5 +1,5 @@
-//! Selects what an SSH client of the admin CLI gets: `ssh host` its prompt, `ssh host command` one command, and
-//! `ssh user:port@host` the console of a port.
+//! The admin CLI as an SSH destination: `ssh host` opens its prompt, `ssh host command` runs one command, and `ssh user:port@host` attaches
+//! to the console of a port.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,33 +13,35 @@ use crate::auth::protocol::{Exit, Identity, Line, Run, Target, Terminal, WordErr
 use crate::config::{Config, ConfigError, RootLogin, SshOffer};
 use crate::exec::{ForeignCommand, foreign};
 use crate::port::{PortError, PortName};
-use crate::session::{Gone, LAST_WORDS, Outlet, Typed};
-use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, show_said};
+use crate::session::{DRAIN_TIMEOUT, Gone, Outlet, Typed, closed};
+use crate::ssh::{ChannelRequest, Destination, Gatekeeping, Login, Screen, SshOutlet, print_messages};
 use crate::system::systemd;
 
-/// The admin CLI as the destination of SSH.
 #[derive(Debug)]
 pub(super) struct AdminCli {
     root: PathBuf,
     closing: watch::Sender<Option<String>>,
-    /// What the configuration said last when it could be read.
+    /// Algorithms and banner of the last valid configuration.
     offer: watch::Sender<SshOffer>,
 }
 
-/// Why somebody who has logged in gets nothing: the sentence that they read.
+/// Why there is no session, for the user.
 #[derive(Debug, PartialEq, Eq, Error)]
 enum Rejected {
+    /// The subsystem of ports.
+    #[error("rfc2217 is a subsystem of each port, at its own ssh_port: ssh -s -p 8023 HOST rfc2217")]
+    Rfc2217,
     #[error("{0}")]
     Port(#[from] PortError),
     #[error("{0}")]
     Line(#[from] WordError),
     #[error(
-        "{0} is a console and takes no command here: give it at the console's own TCP port, or log in without :{0} to give it to the admin CLI"
+        "{0} is a console and accepts no commands here: use the console's own TCP port, or log in without :{0} for the admin CLI"
     )]
     CommandForConsole(PortName),
     #[error(transparent)]
     Foreign(#[from] ForeignCommand),
-    #[error("no session can be begun; journalctl -t console-auth says why")]
+    #[error("cannot start the session; for the reason see journalctl -t console-auth")]
     NoSession,
 }
 
@@ -49,25 +51,25 @@ impl AdminCli {
         systemd::runtime_directory().join("auth-cli")
     }
 
-    /// Below `root` are /etc and /usr.
+    /// `root` is the directory with /etc and /usr.
     pub(super) fn new(root: PathBuf) -> Self {
         Self { root, closing: watch::Sender::new(None), offer: watch::Sender::default() }
     }
 
-    /// Ends all sessions, saying why.
+    /// Ends all sessions with this message.
     pub(super) fn close(&self, why: &str) {
         self.closing.send_replace(Some(why.to_owned()));
     }
 
-    /// How root may log in. Read anew each time: the file is small, and sessions may be long.
+    /// How root may log in. Read for each login: the file is small, and sessions may be long.
     fn root_login(&self) -> RootLogin {
         match Config::load_or_last_good(&self.root) {
             Ok(loaded) => loaded.config.access.root,
             Err(ConfigError::Missing(_)) => RootLogin::Key,
             Err(error) => {
-                // Members of sudo can mend it; root might have been shut out by it.
+                // Members of sudo can fix it; it may have disabled root logins.
                 tracing::error!(
-                    "root may not log in to the admin CLI while the configuration is wrong: {error}"
+                    "root cannot log in to the admin CLI while the configuration is invalid: {error}"
                 );
                 RootLogin::No
             }
@@ -84,14 +86,14 @@ impl Destination for AdminCli {
         Gatekeeping { auth_socket: Self::auth_socket(), root: self.root_login() }
     }
 
-    /// Read again for each client, as [`Clerk::root_login`].
+    /// Read for each client, as [`AdminCli::root_login`].
     async fn ssh_offer(&self) -> SshOffer {
         let root = self.root.clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&root)).await;
         let offer = match loaded {
             Ok(Ok(loaded)) => Some(loaded.config.ssh_offer(None)),
             Ok(Err(ConfigError::Missing(_))) => Some(SshOffer::default()),
-            // What is wrong with it, the login says.
+            // The login logs the error.
             Ok(Err(_)) | Err(_) => None,
         };
         match offer {
@@ -103,9 +105,9 @@ impl Destination for AdminCli {
         }
     }
 
-    /// Somebody who names a port that there cannot be is told so once it is clear who they are.
+    /// An invalid port name is reported after the login.
     fn asks(&self, name: &str) -> (String, Target) {
-        match apart(name) {
+        match split_port(name) {
             (user, None) => (user.to_owned(), Target::Admin),
             (user, Some(port)) => (user.to_owned(), port.parse().map_or(Target::Admin, Target::Port)),
         }
@@ -115,9 +117,9 @@ impl Destination for AdminCli {
         None
     }
 
-    async fn serve(self: Arc<Self>, visit: Login) -> Option<Exit> {
-        let Login { name, login, said, request, terminal, typed, mut outlet, .. } = visit;
-        let run = match wanted(&name, request) {
+    async fn serve(self: Arc<Self>, session: Login) -> Option<Exit> {
+        let Login { name, login, messages, request, terminal, typed, mut outlet, .. } = session;
+        let run = match parse(&name, request) {
             Ok(run) => run,
             Err(rejected) => return refuse(&mut outlet, &terminal, typed, &rejected, 2).await.ok(),
         };
@@ -125,12 +127,12 @@ impl Destination for AdminCli {
         let (ends, mut running) = match login.run(run, terminal.as_ref().map(now)).await {
             Ok(begun) => begun,
             Err(error) => {
-                tracing::error!(console_user = name, "no session for {name}: {error}");
+                tracing::error!(console_user = name, "cannot start a session for {name}: {error}");
                 return refuse(&mut outlet, &terminal, typed, &Rejected::NoSession, 1).await.ok();
             }
         };
-        let said = [said, running.take_said()].concat();
-        if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
+        let messages = [messages, running.take_messages()].concat();
+        if print_messages(&mut outlet, terminal.is_some(), &messages).await.is_err() {
             return None;
         }
         let mut closing = self.closing();
@@ -138,8 +140,8 @@ impl Destination for AdminCli {
         tokio::select! {
             exit = relayed => exit,
             why = closed(&mut closing) => {
-                let told = timeout(LAST_WORDS, say(&mut outlet, terminal.is_some(), &why));
-                matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1))
+                let sent = timeout(DRAIN_TIMEOUT, print(&mut outlet, terminal.is_some(), &why));
+                matches!(sent.await, Ok(Ok(()))).then_some(Exit::Status(1))
             }
         }
     }
@@ -150,16 +152,15 @@ impl Destination for AdminCli {
 }
 
 /// `user:port` is a user and a port: no user's name has a colon.
-fn apart(name: &str) -> (&str, Option<&str>) {
+fn split_port(name: &str) -> (&str, Option<&str>) {
     match name.rsplit_once(':') {
         Some((user, port)) => (user, Some(port)),
         None => (name, None),
     }
 }
 
-/// What is to be run.
-fn wanted(name: &str, request: ChannelRequest) -> Result<Run, Rejected> {
-    let (_, port) = apart(name);
+fn parse(name: &str, request: ChannelRequest) -> Result<Run, Rejected> {
+    let (_, port) = split_port(name);
     let port = port.map(str::parse::<PortName>).transpose()?;
     if let ChannelRequest::Command(line) = &request
         && let Some(refused) = foreign(line)
@@ -173,6 +174,7 @@ fn wanted(name: &str, request: ChannelRequest) -> Result<Run, Rejected> {
             Ok(Run::Line(Line::try_from(line)?))
         }
         (Some(port), ChannelRequest::Shell) => Ok(Run::Console(port)),
+        (_, ChannelRequest::Rfc2217) => Err(Rejected::Rfc2217),
         (Some(port), ChannelRequest::Command(_)) => Err(Rejected::CommandForConsole(port)),
     }
 }
@@ -188,25 +190,17 @@ async fn refuse(
     why: &Rejected,
     status: u8,
 ) -> Result<Exit, Gone> {
-    // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+    // Discard its standard input, which must not fill the queue.
     drop(typed);
-    say(outlet, terminal.is_some(), &why.to_string()).await?;
+    print(outlet, terminal.is_some(), &why.to_string()).await?;
     Ok(Exit::Status(status))
 }
 
-/// Says something of our own: on a terminal among the bytes of the session, and else beside them.
-async fn say(outlet: &mut SshOutlet, on_terminal: bool, text: &str) -> Result<(), Gone> {
+/// Prints a message: on a terminal in the session's output, otherwise on standard error.
+async fn print(outlet: &mut SshOutlet, on_terminal: bool, text: &str) -> Result<(), Gone> {
     match on_terminal {
         true => outlet.send(format!("\r\n{text}\r\n").into_bytes()).await,
-        false => outlet.aside(format!("{text}\n")).await,
-    }
-}
-
-async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
-    let why = closing.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-    match why {
-        Some(why) => why,
-        None => std::future::pending().await,
+        false => outlet.notice(format!("{text}\n")).await,
     }
 }
 
@@ -219,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_port_stands_behind_the_last_colon() {
+    fn the_port_follows_the_last_colon() {
         let admin_cli = AdminCli::new("/".into());
         let port = |name: &str| Target::Port(name.parse().unwrap());
         assert_eq!(admin_cli.asks("alice"), ("alice".to_owned(), Target::Admin));
@@ -229,30 +223,30 @@ mod tests {
     }
 
     #[test]
-    fn what_is_run_is_what_was_asked_for() {
-        assert_eq!(wanted("alice", ChannelRequest::Shell), Ok(Run::Admin));
+    fn the_program_depends_on_the_request() {
+        assert_eq!(parse("alice", ChannelRequest::Shell), Ok(Run::Admin));
         assert_eq!(
-            wanted("alice:ttyUSB3", ChannelRequest::Shell),
+            parse("alice:ttyUSB3", ChannelRequest::Shell),
             Ok(Run::Console("ttyUSB3".parse().unwrap()))
         );
         let line = Line::try_from("show 'x y'; reboot".to_owned()).unwrap();
-        assert_eq!(wanted("alice", command(b"show 'x y'; reboot")), Ok(Run::Line(line)));
+        assert_eq!(parse("alice", command(b"show 'x y'; reboot")), Ok(Run::Line(line)));
     }
 
     #[test]
-    fn what_cannot_be_run_has_a_sentence() {
-        let refused = |name, request| wanted(name, request).unwrap_err().to_string();
-        assert!(refused("alice:a/b", ChannelRequest::Shell).starts_with("port name \"a/b\" is not valid"));
-        assert!(refused("alice:", ChannelRequest::Shell).starts_with("port name \"\" is not valid"));
+    fn an_invalid_request_has_an_error_message() {
+        let error = |name, request| parse(name, request).unwrap_err().to_string();
+        assert!(error("alice:a/b", ChannelRequest::Shell).starts_with("invalid port name \"a/b\""));
+        assert!(error("alice:", ChannelRequest::Shell).starts_with("invalid port name \"\""));
         assert!(
-            refused("alice:ttyUSB3", command(b"show"))
-                .starts_with("ttyUSB3 is a console and takes no command")
+            error("alice:ttyUSB3", command(b"show"))
+                .starts_with("ttyUSB3 is a console and accepts no commands")
         );
-        assert!(refused("alice", command(b"\xff")).starts_with("a command line is at most"));
+        assert!(error("alice", command(b"\xff")).starts_with("a command line is at most"));
     }
 
     #[test]
-    fn a_wrong_configuration_shuts_root_out_and_none_does_not() {
+    fn an_invalid_configuration_disables_root_login_and_a_missing_one_does_not() {
         let root = tempfile::tempdir().unwrap();
         let admin_cli = AdminCli::new(root.path().to_owned());
         assert_eq!(admin_cli.root_login(), RootLogin::Key);

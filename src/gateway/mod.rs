@@ -1,6 +1,6 @@
-//! The admin CLI over SSH (`console-cli`): holds the connections, has `console-auth` say who somebody is and run `consolectl`
-//! as them, and carries bytes between the two. It has no rights over consoles or their configuration itself. Who may
-//! administer, `console-admin` decides; whom a console admits, its port.
+//! The admin CLI over SSH (`console-cli`): holds the connections, has `console-auth` authenticate users and run `consolectl` as them, and
+//! copies bytes between client and program. It has no access to consoles or their configuration itself: `console-admin` decides who may
+//! administer, and each port who may attach.
 
 mod admin_cli;
 mod relay;
@@ -22,20 +22,20 @@ use crate::system::outbound;
 use crate::system::systemd::{self, Handed, HandedError, Watchdog};
 use admin_cli::AdminCli;
 
-/// Nobody has been connected for so long: the process leaves, and the next who comes starts another.
+/// The process exits after this time without a connection; the next connection starts it again.
 const IDLE_EXIT_DELAY: Duration = Duration::from_secs(10);
-/// For the sessions to hear why they end.
+/// Time for the sessions to print why they end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the admin CLI cannot be served.
 #[derive(Debug, Error)]
 pub enum GatewayError {
-    /// What systemd handed over.
+    /// Invalid descriptors from systemd.
     #[error("{0}")]
     Handed(#[from] HandedError),
-    /// Nothing to listen on.
+    /// No listener.
     #[error(
-        "no listener to serve: systemd hands them over by the name ssh (console-cli.socket); this program is not started by hand"
+        "no listener: systemd passes them with the name ssh (console-cli.socket); do not start this program by hand"
     )]
     NoListener,
     /// The runtime, a signal, a socket.
@@ -43,7 +43,7 @@ pub enum GatewayError {
     System(&'static str, std::io::Error),
 }
 
-/// Runs the process until it is told to leave, or until nobody is connected. `root` is where /etc and /usr are.
+/// Runs the process until SIGTERM or SIGINT, or until no client is connected. `root` is the directory with /etc and /usr.
 pub fn run(root: PathBuf) -> Result<(), GatewayError> {
     let system = |what| move |error| GatewayError::System(what, error);
     outbound::forbid();
@@ -65,7 +65,7 @@ pub fn run(root: PathBuf) -> Result<(), GatewayError> {
     })
 }
 
-/// What ends the process.
+/// The signals that end the process.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -85,37 +85,36 @@ impl Signals {
     }
 }
 
-/// Serves whoever comes.
 async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Signals) {
     let admin_cli = Arc::new(admin_cli);
     let server = ssh::Server::new(admin_cli.clone(), AdminCli::auth_socket(), "console-cli");
-    let mut doors = JoinSet::new();
+    let mut accepting = JoinSet::new();
     let loading = server.clone();
     tokio::spawn(async move { loading.load_host_keys().await });
     for listener in listeners {
-        doors.spawn(server.clone().accept(listener));
+        accepting.spawn(server.clone().accept(listener));
     }
     let mut connections = server.connections();
     let mut host_keys = server.host_keys();
     let mut watchdog = Watchdog::new();
-    let mut alone_since = Some(Instant::now());
+    let mut idle_since = Some(Instant::now());
     loop {
         let count = *connections.borrow_and_update();
         let missing = server.host_keys().borrow().missing.clone();
-        let missing = missing.map(|why| format!("; SSH is not served: {why}")).unwrap_or_default();
+        let missing = missing.map(|why| format!("; SSH is not available: {why}")).unwrap_or_default();
         systemd::notify(&[NotifyState::Status(&format!("{count} connected{missing}"))]);
-        alone_since = (count == 0).then(|| alone_since.unwrap_or_else(Instant::now));
+        idle_since = (count == 0).then(|| idle_since.unwrap_or_else(Instant::now));
         tokio::select! {
             () = signals.next() => break,
             () = watchdog.tick() => {}
             _ = connections.changed() => {}
             _ = host_keys.changed() => {}
-            () = reached(alone_since.map(|since| since + IDLE_EXIT_DELAY)) => break,
+            () = reached(idle_since.map(|since| since + IDLE_EXIT_DELAY)) => break,
         }
     }
     systemd::notify(&[NotifyState::Stopping]);
-    // Whoever comes from now on is for the next process.
-    drop(doors);
+    // Later connections are for the next process.
+    drop(accepting);
     let why = match *connections.borrow() {
         0 => "console-cli is stopping".to_owned(),
         _ => systemd::farewell("console-cli").await,

@@ -1,6 +1,5 @@
-//! Bytes between an SSH channel and the `consolectl` behind it, on a terminal or on three pipes. Both ways wait for the slower
-//! side: a client that does not read stops the reading here, and a program that does not read stops the client
-//! (`Typed`).
+//! Copies bytes between an SSH channel and its `consolectl`, on a terminal or on three pipes. Both directions have back-pressure: a client
+//! that does not read stops reading from the program, and a program that does not read stops the client ([`Typed`]).
 
 use std::collections::VecDeque;
 use std::io;
@@ -17,19 +16,18 @@ use crate::session::{Event, Gone, Outlet, Typed};
 use crate::ssh::{Screen, SshOutlet};
 use crate::system::reactor::Watched;
 
-/// Bytes shown at once: one SSH packet.
+/// Bytes sent at once: one SSH packet.
 const READ_CHUNK: usize = 32 * 1024;
 
-/// What the client's side came to first.
+/// How the client's input ended.
 enum Input {
-    /// It is gone.
+    /// The client has disconnected.
     Gone,
-    /// It sends no more, which is how one leaves a console.
-    Left,
+    /// End of input, which detaches from a console.
+    End,
 }
 
-/// Carries bytes until the program has ended and all that it said has been shown; `None` if the client is gone before. What is
-/// dropped then ends the program.
+/// Copies bytes until the program has ended and all its output was sent; `None` if the client disconnects before, which ends the program.
 pub(super) async fn run(
     ends: Ends,
     mut running: Running,
@@ -45,26 +43,25 @@ pub(super) async fn run(
     let Relay { terminal, mut input, output, aside } = match begun {
         Ok(relay) => relay,
         Err(error) => {
-            tracing::error!("a session is lost: {error}");
+            tracing::error!("session failed: {error}");
             return Some(Exit::Status(1));
         }
     };
     let output = terminal.as_ref().or(output.as_ref());
     let shown = async {
-        // A program that has ended has said all that it will, but not all of it may have been read yet. One that goes on does so
-        // for nobody, once there is nobody to show it to.
+        // After the program has ended, the rest of its output is read. If the client disconnects, the program is ended.
         let all = tokio::try_join!(
             async { Ok(running.exited().await) },
-            show(output, outlet.clone(), Stream::Output),
-            show(aside.as_ref(), outlet.clone(), Stream::Aside),
+            send_output(output, outlet.clone(), Stream::Output),
+            send_output(aside.as_ref(), outlet.clone(), Stream::Aside),
         );
         all.ok().map(|(exit, (), ())| ended(exit))
     };
     tokio::select! {
         exit = shown => exit,
-        left = take(terminal.as_ref(), &mut input, typed, at_console, outlet.clone()) => match left {
+        end = send_input(terminal.as_ref(), &mut input, typed, at_console, outlet.clone()) => match end {
             Input::Gone => None,
-            Input::Left => Some(Exit::Status(0)),
+            Input::End => Some(Exit::Status(0)),
         },
         () = follow(screen, terminal.as_ref()) => None,
     }
@@ -72,12 +69,12 @@ pub(super) async fn run(
 
 fn ended(exit: Result<Exit, LoginError>) -> Exit {
     exit.unwrap_or_else(|error| {
-        tracing::error!("a session is lost: {error}");
+        tracing::error!("session failed: {error}");
         Exit::Status(1)
     })
 }
 
-/// Our sides of the program's descriptors.
+/// Our ends of the program's descriptors.
 struct Relay {
     terminal: Option<End>,
     input: Option<End>,
@@ -102,15 +99,15 @@ enum Stream {
     Aside,
 }
 
-/// Shows what the program says until it closes this end. An error is a client that is gone.
-async fn show(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -> Result<(), Gone> {
+/// Sends the program's output until it closes this end. Fails when the client has disconnected.
+async fn send_output(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -> Result<(), Gone> {
     let Some(end) = end else { return Ok(()) };
     let mut piece = vec![0; READ_CHUNK];
     loop {
         let count = match end.read(&mut piece).await {
             Ok(count) => count,
             Err(error) => {
-                tracing::warn!("a session cannot be read from any more: {error}");
+                tracing::warn!("cannot read from a session: {error}");
                 0
             }
         };
@@ -123,9 +120,9 @@ async fn show(end: Option<&End>, mut outlet: SshOutlet, stream: Stream) -> Resul
     }
 }
 
-/// Hands on what the client sends, as fast as the program takes it. While that takes nothing, the client is still heard, so that
-/// its end is: what it has sent meanwhile waits here, and nothing of it is settled, which bounds it.
-async fn take(
+/// Passes on the client's input, as fast as the program takes it. While the program takes none, input is still received, to detect that the
+/// client disconnects: it waits here unsettled, which limits it.
+async fn send_input(
     terminal: Option<&End>,
     input: &mut Option<End>,
     mut typed: Typed,
@@ -143,43 +140,42 @@ async fn take(
         match event {
             Event::Bytes(bytes) => {
                 if let Some(end) = terminal.or(input.as_ref()) {
-                    match meanwhile(&mut typed, &mut waiting, end.write_all(&bytes)).await {
+                    match while_receiving(&mut typed, &mut waiting, end.write_all(&bytes)).await {
                         Ok(Ok(())) => {}
-                        // It has closed that, and may go on without; so do we.
+                        // The program has closed its standard input, and may continue.
                         Ok(Err(_)) => *input = None,
                         Err(Gone) => return Input::Gone,
                     }
                 }
             }
             Event::End => match terminal {
-                Some(_) if at_console => return Input::Left,
+                Some(_) if at_console => return Input::End,
                 Some(terminal) => {
-                    if meanwhile(&mut typed, &mut waiting, terminal.type_end()).await.is_err() {
+                    if while_receiving(&mut typed, &mut waiting, terminal.type_end()).await.is_err() {
                         return Input::Gone;
                     }
                 }
                 None => *input = None,
             },
             Event::Break if at_console => {
-                // A terminal has no way to hand it on to the program behind it.
-                let told =
-                    "\r\n[a break of the SSH client goes no further here: use the escape command l0]\r\n";
+                // A pty cannot pass a break to its program.
+                let notice = "\r\n[an SSH break has no effect here: use the escape command l0]\r\n";
                 let shown = match terminal {
-                    Some(_) => outlet.send(told.as_bytes().to_vec()).await,
-                    None => outlet.aside(told.to_owned()).await,
+                    Some(_) => outlet.send(notice.as_bytes().to_vec()).await,
+                    None => outlet.notice(notice.to_owned()).await,
                 };
                 if shown.is_err() {
                     return Input::Gone;
                 }
             }
-            Event::Break => {}
+            Event::Break | Event::TimedBreak(_) => {}
         }
         typed.settle(weight);
     }
 }
 
-/// Waits for what the program may never do, and hears the client until then. An error is a client that is gone.
-async fn meanwhile<T>(
+/// Waits for the program, which may take forever, and receives input in the meantime. Fails when the client has disconnected.
+async fn while_receiving<T>(
     typed: &mut Typed,
     waiting: &mut VecDeque<Event>,
     done: impl Future<Output = T>,
@@ -194,7 +190,7 @@ async fn meanwhile<T>(
     }
 }
 
-/// Makes the terminal as large as the client's, whenever that changes.
+/// Follows changes of the client's terminal size.
 async fn follow(screen: &Option<Screen>, terminal: Option<&End>) {
     if let (Some(screen), Some(terminal)) = (screen, terminal) {
         let mut size: watch::Receiver<WindowSize> = screen.size.clone();
@@ -206,7 +202,7 @@ async fn follow(screen: &Option<Screen>, terminal: Option<&End>) {
     std::future::pending().await
 }
 
-/// A descriptor that never blocks us.
+/// A non-blocking descriptor.
 struct End(Watched<OwnedFd>);
 
 impl End {
@@ -215,7 +211,7 @@ impl End {
         Ok(Self(Watched::new(end, Interest::READABLE | Interest::WRITABLE)?))
     }
 
-    /// What is there; 0 bytes at the end, which a terminal calls EIO.
+    /// Reads available bytes; 0 at the end, for which a terminal returns EIO.
     async fn read(&self, piece: &mut [u8]) -> io::Result<usize> {
         let read = self.0.async_io(Interest::READABLE, |end| match read(end, &mut *piece) {
             Err(Errno::IO) => Ok(0),
@@ -232,10 +228,10 @@ impl End {
         Ok(())
     }
 
-    /// Types what means the end of input on this terminal, usually Ctrl-D.
+    /// Sends the terminal's end-of-file character, usually Ctrl-D.
     async fn type_end(&self) {
         if let Ok(modes) = tcgetattr(self.0.get_ref()) {
-            // Fails if the program has ended, and then it needs none.
+            // Fails if the program has ended.
             let _ = self.write_all(&[modes.special_codes[SpecialCodeIndex::VEOF]]).await;
         }
     }
@@ -243,7 +239,7 @@ impl End {
     fn resize(&self, WindowSize { columns, rows }: WindowSize) {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         if let Err(error) = tcsetwinsize(self.0.get_ref(), size) {
-            tracing::warn!("a terminal cannot be resized: {error}");
+            tracing::warn!("cannot resize a terminal: {error}");
         }
     }
 }

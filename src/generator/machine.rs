@@ -1,5 +1,5 @@
-//! What of the machine decides about units: whether the kernel has IPv6, which interfaces there are, and which driver a device has.
-//! systemd refuses a whole socket unit for one address that cannot be, before any code of ours runs.
+//! Facts about the machine that determine units: IPv6 support, network interfaces, and the driver of a
+//! device. systemd rejects a whole socket unit for one address that cannot be bound, before our code runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use crate::config::Address;
 use crate::port::driver_of;
 
-/// Why an address is left out of the units.
+/// Why an address is left out of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Impossible {
     NoIpv6,
     NoInterface,
 }
 
-/// The machine, by /proc, /sys and /dev below a directory.
+/// The machine as seen in /proc, /sys and /dev below a root.
 #[derive(Debug, Clone)]
 pub struct Machine {
     root: PathBuf,
@@ -26,7 +26,7 @@ impl Machine {
         Self { root: root.to_owned() }
     }
 
-    /// Why nobody can listen at this address, if so. An address that the machine gets later is none of these (`FreeBind=`).
+    /// Why an address cannot be bound. An address that is assigned later can (`FreeBind=`).
     pub(super) fn refuses(&self, address: &Address) -> Option<Impossible> {
         if address.is_ipv4() {
             return None;
@@ -38,8 +38,8 @@ impl Machine {
         missing.then_some(Impossible::NoInterface)
     }
 
-    /// As systemd decides it (`socket_ipv6_is_supported`): `ipv6.disable=1` leaves no such file. A root without /proc is taken to be
-    /// as other machines are.
+    /// As in systemd (`socket_ipv6_is_supported`): with `ipv6.disable=1` the file does not exist. A root
+    /// without /proc counts as a machine with IPv6.
     fn has_ipv6(&self) -> bool {
         let net = self.root.join("proc/net");
         !net.exists() || net.join("if_inet6").exists()
@@ -55,8 +55,8 @@ impl Machine {
         }
     }
 
-    /// What the driver's devices are called: `ttyTHS` of /dev/ttyTHS0, or of a link that leads there now. `None` if it is no name of a
-    /// serial line.
+    /// The driver's name of its devices: `ttyTHS` of /dev/ttyTHS0, or of a link to it. `None` if it is not
+    /// a serial line.
     pub(super) fn driver(&self, device: &Path) -> Option<String> {
         let below = self.root.join(device.strip_prefix("/").ok()?);
         let device = fs::canonicalize(&below).unwrap_or(below);

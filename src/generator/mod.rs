@@ -1,6 +1,6 @@
-//! What the configuration means for systemd, as drop-ins, links and `.path` units in the directory that systemd gives a
-//! generator (`man systemd.generator`). `plan` only thinks; `write` does. Nothing of the configuration gets into a unit
-//! but what has been taken apart into port names, addresses and escaped paths, so no string becomes a directive.
+//! The systemd generator: turns the configuration into drop-ins, links and `.path` units
+//! (systemd.generator(7)). `plan` is pure; `write` makes the files. Only port names, addresses and escaped
+//! paths get into units, so that no text of the configuration can become a directive.
 
 pub mod logrotate;
 mod machine;

@@ -1,14 +1,14 @@
-//! Strings of the configuration as systemd reads them: escaped for unit names, and for directives that take a path.
+//! Escaping for systemd: unit names, and directives with a path.
 
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
-/// Bytes of the longest unit name (systemd's UNIT_NAME_MAX, less its NUL).
+/// Longest unit name (systemd's UNIT_NAME_MAX without NUL).
 const LONGEST_NAME: usize = 255;
 
-/// The device unit of a path: `/dev/serial/by-path/x` is `dev-serial-by\x2dpath-x.device` (`systemd-escape --path`).
-/// `None` if it has no such unit: it would be too long, or leads upwards.
+/// The device unit of a path: `/dev/serial/by-path/x` is `dev-serial-by\x2dpath-x.device` (`systemd-escape
+/// --path`). `None` if the name would be too long, or the path contains `..`.
 pub(super) fn device_unit(path: &Path) -> Option<String> {
     let mut unit = String::new();
     for part in path.components() {
@@ -25,18 +25,19 @@ pub(super) fn device_unit(path: &Path) -> Option<String> {
                 b'.' if index == 0 && unit.is_empty() => unit.push_str("\\x2e"),
                 b':' | b'_' | b'.' => unit.push(char::from(*byte)),
                 _ if byte.is_ascii_alphanumeric() => unit.push(char::from(*byte)),
-                // Writing to a String does not fail.
+                // Writing to a String cannot fail.
                 _ => write!(unit, "\\x{byte:02x}").unwrap_or_default(),
             }
         }
     }
-    // The directory of its links has the longest name that is made of it.
+    // The longest derived name is that of its wants directory.
     let fits = unit.len() + ".device.wants".len() <= LONGEST_NAME;
     (path.is_absolute() && !unit.is_empty() && fits).then(|| unit + ".device")
 }
 
-/// The value of a directive such as `PathExists=`, which takes the rest of the line: specifiers are doubled. `None` for
-/// what cannot be written there: systemd trims spaces at the ends, joins lines at a backslash, and wants UTF-8.
+/// The value of a directive that takes the rest of the line, such as `PathExists=`: percent signs are
+/// doubled. `None` if it cannot be expressed: systemd strips spaces at the ends, joins lines at a backslash,
+/// and requires UTF-8.
 pub(super) fn path_value(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     let whole = text.trim() == text && !text.ends_with('\\') && !text.contains(char::is_control);
@@ -44,12 +45,26 @@ pub(super) fn path_value(path: &Path) -> Option<String> {
     (whole && clean).then(|| text.replace('%', "%%"))
 }
 
+/// A word of a command line (systemd.service(5), "Command lines"): in double quotes, with specifiers and variables doubled. It has no
+/// control characters.
+pub(super) fn quoted(word: &str) -> String {
+    let mut text = String::from("\"");
+    for c in word.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            '%' | '$' => text.extend([c, c]),
+            c => text.push(c),
+        }
+    }
+    text + "\""
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn device_units_are_called_as_systemd_escape_calls_them() {
+    fn device_units_have_the_names_of_systemd_escape() {
         for (path, unit) in [
             ("/dev/ttyS0", "dev-ttyS0.device"),
             ("//dev/./ttyS0/", "dev-ttyS0.device"),
@@ -66,7 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_systemd_would_read_as_another_is_no_value() {
+    fn a_word_of_a_command_line_is_one_word_without_specifiers() {
+        assert_eq!(quoted("tcp:ts1:7001"), "\"tcp:ts1:7001\"");
+        assert_eq!(quoted(r#"unix:/a b/%i $HOME "x" \n"#), r#""unix:/a b/%%i $$HOME \"x\" \\n""#);
+    }
+
+    #[test]
+    fn a_path_that_systemd_would_read_differently_is_rejected() {
         assert_eq!(path_value(Path::new("/srv/50%/a b")).as_deref(), Some("/srv/50%%/a b"));
         for path in ["/a\\", "/a ", "/a\nb", "a", "/a/../b", "/a\u{85}"] {
             assert_eq!(path_value(Path::new(path)), None, "{path:?}");

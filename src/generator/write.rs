@@ -1,5 +1,5 @@
-//! A plan becomes files. systemd empties the directory before it runs generators, so what is there already was made by
-//! somebody else and stays.
+//! Writes the planned files. systemd empties the directory before it runs generators, so existing files are
+//! from another generator and stay.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{Entry, Plan};
 
-/// One entry that could not be made.
+/// An entry that could not be written.
 #[derive(Debug, Error)]
 #[error("{}: {cause}", path.display())]
 pub struct WriteError {
@@ -18,7 +18,7 @@ pub struct WriteError {
     cause: io::Error,
 }
 
-/// Makes what the plan says below `directory`. One that fails does not keep the others from being made.
+/// Writes the planned files below `directory`. An error does not stop the others.
 pub fn write(plan: &Plan, directory: &Path) -> Vec<WriteError> {
     let made = plan.entries.iter().map(|(path, entry)| {
         let path = directory.join(below(path)?);
@@ -27,7 +27,7 @@ pub fn write(plan: &Plan, directory: &Path) -> Vec<WriteError> {
     made.filter_map(Result::err).collect()
 }
 
-/// What a generator has made below `directory`: what systemd has heard of.
+/// The files below `directory`: the units that systemd has loaded.
 pub fn written(directory: &Path) -> io::Result<Plan> {
     let mut plan = Plan::default();
     let absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
@@ -55,16 +55,18 @@ pub fn written(directory: &Path) -> io::Result<Plan> {
     Ok(plan)
 }
 
-/// Other generators write here too.
+/// Other generators write to the same directory.
 fn is_ours(path: &Path) -> bool {
     let begins = |name: Option<&std::ffi::OsStr>, with: &[&str]| {
         name.and_then(|name| name.to_str()).is_some_and(|name| with.iter().any(|with| name.starts_with(with)))
     };
-    begins(path.iter().next(), &["console@", "console-attach@", "console-cli.", "consoleserver."])
-        || begins(path.file_name(), &["console@"])
+    begins(
+        path.iter().next(),
+        &["console@", "console-attach@", "console-source@", "console-cli.", "consoleserver."],
+    ) || begins(path.file_name(), &["console@"])
 }
 
-/// The second lock on the door: `plan` makes no path that leads out.
+/// Defence in depth: `plan` makes no path that leads out of the directory.
 fn below(path: &Path) -> Result<&Path, WriteError> {
     let cause = || io::Error::new(io::ErrorKind::InvalidInput, "leads out of the directory");
     match path.components().all(|part| matches!(part, Component::Normal(_))) {

@@ -1,9 +1,9 @@
-//! Which readers the hub waits for, and how long. Before the ring would overrun a reader, the hub waits a bounded time in which
-//! the reader must free [`MIN_PROGRESS_BYTES`] bytes; a reader that does not has *stalled*, and the hub does not wait for it again until it
-//! has caught up. A client that keeps up never misses a byte even at memory speed, and a stopped one delays the port only once.
+//! Which readers the hub waits for, and how long. Before the ring would overrun a reader, the hub waits a bounded time in which the
+//! reader must read [`MIN_PROGRESS_BYTES`]; a reader that does not is *stalled*, and the hub does not wait for it again until it has
+//! caught up. A client that keeps up never misses a byte even at memory speed, and a stopped one delays the port only once.
 //!
 //! The wait is shorter than what the kernel buffers at line rate (the 4096 bytes of N_TTY for a session; for the log
-//! also part of the 64 KiB of flip buffers behind it), and [`MIN_PROGRESS_BYTES`] is four times those 4096 bytes: a reader that meets the deadline is
+//! also part of the 64 KiB of flip buffers behind it), and MIN_PROGRESS_BYTES is four times those 4096 bytes: a reader that meets the deadline is
 //! four times as fast as the line, so no sequence of waits can overflow the kernel's buffers.
 
 use std::time::Duration;
@@ -12,25 +12,25 @@ use tokio::time::Instant;
 
 use crate::port::Baud;
 
-/// Bytes that a cursor must free in its moment.
+/// Bytes that a reader must read before its deadline.
 const MIN_PROGRESS_BYTES: u64 = 16 * 1024;
-/// Upper bounds of the moment, for slow lines, where the kernel holds seconds.
+/// Upper bounds of the wait, for slow lines, where the kernel buffers seconds of output.
 const SESSION_MAX: Duration = Duration::from_millis(250);
 const LOG_MAX: Duration = Duration::from_secs(2);
 
-/// Who pulls.
+/// Kind of reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Puller {
-    /// A viewer.
+    /// A client.
     Session,
-    /// The triggers, which are no person.
+    /// The triggers, which are not counted as a client.
     Triggers,
     /// The capture log.
     Log,
 }
 
-/// How long a cursor may take for [`MIN_PROGRESS_BYTES`] bytes at this line rate.
-fn moment(puller: Puller, baud: Option<Baud>) -> Duration {
+/// How long a reader may take for [`MIN_PROGRESS_BYTES`] at this line rate.
+fn wait_limit(puller: Puller, baud: Option<Baud>) -> Duration {
     let (kernel_bytes, longest) = match puller {
         Puller::Session | Puller::Triggers => (4096, SESSION_MAX),
         Puller::Log => (32 * 1024, LOG_MAX),
@@ -45,20 +45,20 @@ struct ReaderState {
     puller: Puller,
     position: u64,
     stalled: bool,
-    /// While the hub waits for it: until when, and how far it must have come by then.
+    /// While the hub waits for it: the deadline, and the position to reach by then.
     awaited: Option<(Instant, u64)>,
 }
 
-/// All cursors of a port. Slots are reused; there are as many as there are viewers, and the log.
+/// All cursors of a port: those of its clients, the log and the triggers. Slots are reused.
 #[derive(Debug, Default)]
 pub struct Cursors {
     readers: Vec<Option<ReaderState>>,
-    /// The rate that decides how long waiting is safe; `None` for a line without one (not open).
+    /// The rate that decides how long waiting is safe; `None` until the line is open.
     baud: Option<Baud>,
 }
 
 impl Cursors {
-    /// A new cursor; its slot.
+    /// Adds a cursor and returns its slot.
     pub fn insert(&mut self, puller: Puller, position: u64) -> usize {
         let reader = Some(ReaderState { puller, position, stalled: false, awaited: None });
         match self.readers.iter().position(Option::is_none) {
@@ -73,27 +73,27 @@ impl Cursors {
         }
     }
 
-    /// The cursor is gone.
+    /// Removes a cursor.
     pub fn remove(&mut self, slot: usize) {
         self.readers[slot] = None;
     }
 
-    /// Whether there is a viewer.
+    /// Whether a client is attached.
     pub fn is_watched(&self) -> bool {
         self.readers.iter().flatten().any(|reader| reader.puller == Puller::Session)
     }
 
-    /// The line runs at this rate from now on.
+    /// Sets the line rate.
     pub fn set_baud(&mut self, baud: Baud) {
         self.baud = Some(baud);
     }
 
-    /// Where the cursor stands.
+    /// Position of a cursor.
     pub fn position(&self, slot: usize) -> u64 {
         self.readers[slot].as_ref().map_or(0, |reader| reader.position)
     }
 
-    /// The cursor has moved to `position`; true when the hub was waiting for that.
+    /// Moves a cursor to `position`. Returns whether the hub was waiting for it.
     pub fn advance(&mut self, slot: usize, position: u64, head: u64, window: u64) -> bool {
         let Some(reader) = &mut self.readers[slot] else { return false };
         reader.position = position;
@@ -110,7 +110,7 @@ impl Cursors {
         }
     }
 
-    /// The cursor counts as stalled, without a moment.
+    /// Marks a cursor as stalled without waiting.
     pub fn give_up(&mut self, slot: usize) {
         if let Some(reader) = &mut self.readers[slot] {
             reader.stalled = true;
@@ -118,8 +118,8 @@ impl Cursors {
         }
     }
 
-    /// Until when the hub must wait before everything below `tail` may be overwritten; `None`: no need.
-    /// Whoever has used up their moment is from now on stalled.
+    /// Until when the hub must wait before everything below `tail` may be overwritten; `None`: no wait.
+    /// A reader past its deadline is stalled from then on.
     pub fn wait_before_tail(&mut self, tail: u64, now: Instant) -> Option<Instant> {
         let mut until = None;
         for reader in self.readers.iter_mut().flatten() {
@@ -127,7 +127,7 @@ impl Cursors {
                 continue;
             }
             let (deadline, _) = *reader.awaited.get_or_insert_with(|| {
-                (now + moment(reader.puller, self.baud), reader.position + MIN_PROGRESS_BYTES)
+                (now + wait_limit(reader.puller, self.baud), reader.position + MIN_PROGRESS_BYTES)
             });
             if now >= deadline {
                 reader.stalled = true;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_that_moves_gets_a_new_moment() {
+    fn a_cursor_that_moves_gets_a_new_deadline() {
         let mut cursors = Cursors::default();
         let slot = cursors.insert(Puller::Session, 0);
         let start = Instant::now();
@@ -186,9 +186,11 @@ mod tests {
         for rate in [9600u64, 115_200, 921_600, 4_000_000] {
             let baud = Baud::try_from(rate).unwrap();
             let meanwhile = |wait: Duration| wait.as_secs_f64() * rate as f64 / 10.0;
-            assert!(meanwhile(moment(Puller::Session, Some(baud))) <= 4096.0 + 1.0);
-            assert!(meanwhile(moment(Puller::Log, Some(baud))) <= 32.0 * 1024.0 + 1.0);
-            assert!(MIN_PROGRESS_BYTES as f64 >= 4.0 * meanwhile(moment(Puller::Session, Some(baud))) - 4.0);
+            assert!(meanwhile(wait_limit(Puller::Session, Some(baud))) <= 4096.0 + 1.0);
+            assert!(meanwhile(wait_limit(Puller::Log, Some(baud))) <= 32.0 * 1024.0 + 1.0);
+            assert!(
+                MIN_PROGRESS_BYTES as f64 >= 4.0 * meanwhile(wait_limit(Puller::Session, Some(baud))) - 4.0
+            );
         }
     }
 }

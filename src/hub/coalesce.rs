@@ -12,72 +12,72 @@ use tokio::time::Instant;
 
 use crate::port::Baud;
 
-/// With nobody there but the log and the triggers.
-const ALONE: Duration = Duration::from_millis(80);
-/// With somebody looking: more pictures a second than a film has.
-const WATCHED: Duration = Duration::from_millis(30);
-/// Bytes that the line may bring meanwhile: a quarter of what the kernel keeps (`N_TTY_BUF_SIZE`), so that no device is ever held.
-const UNHEARD: f64 = 1024.0;
-/// So long after something was typed, nothing is late.
-const TYPING: Duration = Duration::from_secs(1);
-/// Bytes of one talk, in which there is no [`SILENCE`], that are heard as they come.
-const AT_ONCE: usize = 1024;
+/// More updates a second than users can tell apart, and on average a line is in the log after half of it.
+const WINDOW: Duration = Duration::from_millis(56);
+/// Bytes that the line may bring within a window: a quarter of what the kernel holds (`N_TTY_BUF_SIZE`), so that flow control never
+/// stops a device.
+const WINDOW_BYTES: f64 = 1024.0;
+/// After input by a user, output is read immediately for this long.
+const TYPING_TIME: Duration = Duration::from_secs(1);
+/// Bytes of output without a [`SILENCE`] in between that are read immediately.
+const IMMEDIATE_BYTES: usize = 1024;
 const SILENCE: Duration = Duration::from_millis(200);
-/// Bytes by which a device may be ahead of its line rate: what a rest brings, and what an adapter makes of it.
-const AHEAD: f64 = 1.5 * UNHEARD;
-/// One that was further ahead is read without rests for so long.
-const FAST: Duration = Duration::from_secs(3600);
+/// Bytes by which a device may be ahead of its line rate: what a window brings, and what an adapter buffers.
+const MAX_BYTES_AHEAD: f64 = 1.5 * WINDOW_BYTES;
+/// A device that was further ahead is read immediately for this long.
+const FAST_TIME: Duration = Duration::from_secs(3600);
 
-/// What decides about the next rest.
+/// What decides about the next window.
 #[derive(Debug, Default)]
-pub(super) struct Rests {
-    /// None before.
-    awake_until: Option<Instant>,
-    /// When something was read last, how much since the last silence, and how far it is ahead of the line rate.
+pub(super) struct Coalescing {
+    /// Until when output is read immediately; `None`: not since the beginning.
+    immediate_until: Option<Instant>,
     last: Option<Instant>,
-    talk: usize,
+    /// Bytes read since the last silence.
+    burst: usize,
+    /// Bytes by which the device is ahead of its line rate.
     ahead: f64,
 }
 
-impl Rests {
-    /// Something was typed.
+impl Coalescing {
+    /// A user has typed.
     pub(super) fn typed(&mut self, now: Instant) {
-        self.stay_awake(now + TYPING);
+        self.read_immediately_until(now + TYPING_TIME);
     }
 
-    /// All that waits has been read: so much.
-    pub(super) fn heard(&mut self, count: usize, baud: Baud, now: Instant) {
+    /// All output was read: `count` bytes.
+    pub(super) fn received(&mut self, count: usize, baud: Baud, now: Instant) {
         let gap = self.last.replace(now).map(|last| now.saturating_duration_since(last));
         if gap.is_none_or(|gap| gap >= SILENCE) {
-            self.talk = 0;
+            self.burst = 0;
         }
-        self.talk = self.talk.saturating_add(count);
-        // For how long the first read of an account has waited, nobody knows.
+        self.burst = self.burst.saturating_add(count);
+        // How long the first read has waited is unknown.
         let Some(gap) = gap else { return };
-        // What a late read finds has come since the last one; but silence saves nothing up for a burst.
+        // A late read returns what has come since the last one, but silence earns no credit for a burst.
         let by_rate = gap.min(SILENCE).as_secs_f64() * f64::from(baud.get()) / 10.0;
         self.ahead = (self.ahead + count as f64 - by_rate).max(0.0);
-        if self.ahead > AHEAD {
-            self.stay_awake(now + FAST);
+        if self.ahead > MAX_BYTES_AHEAD {
+            self.read_immediately_until(now + FAST_TIME);
         }
     }
 
-    /// What is read from now on has nothing to do with what was read before: the line was opened, set or left alone.
-    pub(super) fn begin_account(&mut self) {
+    /// Later reads are not compared with earlier ones: the line was opened, set or not read for a while.
+    pub(super) fn restart(&mut self) {
         (self.last, self.ahead) = (None, 0.0);
     }
 
-    /// How long to rest, after a read that was none of a flood; `None`: not at all.
-    pub(super) fn next(&self, baud: Baud, watched: bool, now: Instant) -> Option<Duration> {
-        if self.talk < AT_ONCE || self.awake_until.is_some_and(|until| now < until) {
+    /// The window after a read that was not part of a flood; `None`: the next read is immediate.
+    pub(super) fn window(&self, baud: Baud, now: Instant) -> Option<Duration> {
+        if self.burst < IMMEDIATE_BYTES || self.immediate_until.is_some_and(|until| now < until) {
             return None;
         }
-        let unheard = Duration::from_secs_f64(UNHEARD * 10.0 / f64::from(baud.get()));
-        Some(unheard.min(if watched { WATCHED } else { ALONE }))
+        let filled = Duration::from_secs_f64(WINDOW_BYTES * 10.0 / f64::from(baud.get()));
+        Some(filled.min(WINDOW))
     }
 
-    fn stay_awake(&mut self, until: Instant) {
-        self.awake_until = Some(self.awake_until.map_or(until, |already| already.max(until)));
+    fn read_immediately_until(&mut self, until: Instant) {
+        self.immediate_until = Some(self.immediate_until.map_or(until, |already| already.max(until)));
     }
 }
 
@@ -91,101 +91,98 @@ mod tests {
         Baud::try_from(rate).unwrap()
     }
 
-    /// A device that has talked for a while at just this rate, a piece every ms; and the time then.
-    fn talking(rate: u64) -> (Rests, Instant) {
-        let (mut rests, began) = (Rests::default(), Instant::now());
+    /// A device that has sent for a while at exactly this rate, a few bytes every ms; and the time then.
+    fn talking(rate: u64) -> (Coalescing, Instant) {
+        let (mut coalescing, began) = (Coalescing::default(), Instant::now());
         let (mut now, mut said) = (began, 0);
         while now - began < LONG + Duration::from_secs(1024 * 10 / rate) {
             now += Duration::from_millis(1);
             let due = ((now - began).as_secs_f64() * rate as f64 / 10.0) as usize;
             if due > said {
-                rests.heard(due - said, baud(rate), now);
+                coalescing.received(due - said, baud(rate), now);
                 said = due;
             }
         }
-        (rests, now)
+        (coalescing, now)
     }
 
     #[test]
-    fn a_rest_is_as_long_as_nobody_minds() {
-        let (rests, now) = talking(9600);
-        assert_eq!(rests.next(baud(9600), false, now), Some(ALONE));
-        assert_eq!(rests.next(baud(9600), true, now), Some(WATCHED));
+    fn a_window_has_its_full_length_at_a_slow_rate() {
+        let (coalescing, now) = talking(9600);
+        assert_eq!(coalescing.window(baud(9600), now), Some(WINDOW));
     }
 
     #[test]
-    fn no_rest_fills_the_kernel_or_looks_like_haste() {
+    fn a_window_never_fills_the_kernel_buffer_or_counts_as_ahead_of_the_rate() {
         for rate in [1200u64, 9600, 115_200, 921_600, 4_000_000] {
-            for watched in [false, true] {
-                let (mut rests, now) = talking(rate);
-                let rest = rests.next(baud(rate), watched, now).unwrap();
-                let unheard = rest.as_secs_f64() * rate as f64 / 10.0;
-                assert!(unheard <= UNHEARD + 0.5, "{rate} baud");
-                rests.heard(unheard as usize, baud(rate), now + rest);
-                assert!(rests.next(baud(rate), watched, now + rest).is_some(), "{rate} baud");
-            }
+            let (mut coalescing, now) = talking(rate);
+            let window = coalescing.window(baud(rate), now).unwrap();
+            let bytes = window.as_secs_f64() * rate as f64 / 10.0;
+            assert!(bytes <= WINDOW_BYTES + 0.5, "{rate} baud");
+            coalescing.received(bytes as usize, baud(rate), now + window);
+            assert!(coalescing.window(baud(rate), now + window).is_some(), "{rate} baud");
         }
     }
 
     #[test]
-    fn a_read_that_is_late_is_not_a_device_in_haste() {
+    fn a_late_read_does_not_count_as_ahead_of_the_rate() {
         for rate in [9600u64, 115_200, 921_600] {
-            let (mut rests, mut now) = talking(rate);
+            let (mut coalescing, mut now) = talking(rate);
             for late in [100, 20, 150, 60, 190] {
                 now += Duration::from_millis(late);
                 let brought = (late * rate / 10_000) as usize;
-                rests.heard(brought, baud(rate), now);
-                assert!(rests.next(baud(rate), false, now).is_some(), "{late} ms at {rate} baud");
+                coalescing.received(brought, baud(rate), now);
+                assert!(coalescing.window(baud(rate), now).is_some(), "{late} ms at {rate} baud");
             }
         }
     }
 
     #[test]
-    fn what_has_waited_while_nobody_read_is_no_haste() {
-        let (mut rests, mut now) = (Rests::default(), Instant::now());
-        rests.heard(4095, baud(9600), now);
-        assert!(rests.next(baud(9600), false, now).is_some(), "a process that takes the tty over");
-        rests.begin_account();
+    fn output_from_before_a_restart_does_not_count_as_ahead_of_the_rate() {
+        let (mut coalescing, mut now) = (Coalescing::default(), Instant::now());
+        coalescing.received(4095, baud(9600), now);
+        assert!(coalescing.window(baud(9600), now).is_some(), "a process that takes the tty over");
+        coalescing.restart();
         now += Duration::from_millis(1);
-        rests.heard(4095, baud(9600), now);
-        assert!(rests.next(baud(9600), false, now).is_some());
+        coalescing.received(4095, baud(9600), now);
+        assert!(coalescing.window(baud(9600), now).is_some());
         now += LONG;
-        rests.heard(4095, baud(9600), now);
-        assert_eq!(rests.next(baud(9600), false, now), None, "a burst after silence is");
+        coalescing.received(4095, baud(9600), now);
+        assert_eq!(coalescing.window(baud(9600), now), None, "a burst after silence is ahead of the rate");
     }
 
     #[test]
-    fn a_line_or_two_are_heard_at_once() {
-        let (mut rests, mut now) = (Rests::default(), Instant::now());
+    fn the_first_lines_are_read_immediately() {
+        let (mut coalescing, mut now) = (Coalescing::default(), Instant::now());
         for _ in 0..100 {
             now += SILENCE;
-            rests.heard(80, baud(115_200), now);
-            assert_eq!(rests.next(baud(115_200), false, now), None);
+            coalescing.received(80, baud(115_200), now);
+            assert_eq!(coalescing.window(baud(115_200), now), None);
         }
     }
 
     #[test]
-    fn who_types_is_answered_at_once() {
-        let (mut rests, now) = talking(9600);
-        rests.typed(now);
-        assert_eq!(rests.next(baud(9600), true, now + TYPING - Duration::from_millis(1)), None);
-        assert_eq!(rests.next(baud(9600), true, now + TYPING), Some(WATCHED));
+    fn input_makes_reads_immediate_for_a_second() {
+        let (mut coalescing, now) = talking(9600);
+        coalescing.typed(now);
+        assert_eq!(coalescing.window(baud(9600), now + TYPING_TIME - Duration::from_millis(1)), None);
+        assert_eq!(coalescing.window(baud(9600), now + TYPING_TIME), Some(WINDOW));
     }
 
     #[test]
-    fn a_device_that_is_faster_than_it_says_is_never_rested() {
-        let (mut rests, mut now) = talking(115_200);
-        // A guest boots at a pty: lines as fast as it can.
+    fn a_device_faster_than_its_rate_is_read_immediately() {
+        let (mut coalescing, mut now) = talking(115_200);
+        // A guest boots on a pty: lines as fast as it can.
         for _ in 0..30 {
             now += Duration::from_millis(1);
-            rests.heard(70, baud(115_200), now);
+            coalescing.received(70, baud(115_200), now);
         }
-        rests.typed(now);
-        assert_eq!(rests.next(baud(115_200), false, now + LONG), None, "and a key does not shorten that");
-        let (rests, now) = talking(9600);
-        assert!(rests.next(baud(9600), false, now).is_some());
-        let (mut rests, now) = (rests, now);
-        rests.heard(2048, baud(9600), now);
-        assert_eq!(rests.next(baud(9600), false, now), None);
+        coalescing.typed(now);
+        assert_eq!(coalescing.window(baud(115_200), now + LONG), None, "and input does not shorten that");
+        let (coalescing, now) = talking(9600);
+        assert!(coalescing.window(baud(9600), now).is_some());
+        let (mut coalescing, now) = (coalescing, now);
+        coalescing.received(2048, baud(9600), now);
+        assert_eq!(coalescing.window(baud(9600), now), None);
     }
 }

@@ -1,5 +1,5 @@
-//! What sessions want of the line beside input: how it is, its modem lines set, opened anew. Not in a row with input, because
-//! it is a line that takes nothing which people ask about.
+//! Requests of sessions to the line beside input: its state, modem lines, reopening. They bypass the input queue, because users ask about
+//! a line that accepts no input.
 
 use std::path::PathBuf;
 
@@ -8,39 +8,41 @@ use tokio::sync::oneshot;
 use crate::port::LineSettings;
 use crate::serial::{Counters, ModemLine, ModemLines};
 
-/// Wishes on their way to the line. More wait with whoever has them.
+/// Requests on their way to the line. More wait at their senders.
 pub(super) const REQUEST_QUEUE: usize = 4;
 
-/// What a session wants.
+/// A request.
 #[derive(Debug)]
 pub enum Control {
-    /// To know how the line is.
+    /// Query the state of the line.
     Examine(oneshot::Sender<Condition>),
-    /// The line closed and opened again.
+    /// Close the line and open it again.
     Reopen,
-    /// The line set otherwise until the lease ends; whether the driver could. Nothing is sent meanwhile.
+    /// Set the line otherwise until the lease ends. The reply is the keys of the settings that the driver refused.
     Lease {
-        /// How.
+        /// The settings.
         settings: LineSettings,
-        /// Ends when its other end is dropped. It is dropped here when the line is set anew or closed. `None` is for who has
-        /// one: so nothing is sent between two rates.
+        /// Ends when its sender is dropped. The line drops it when it is set or closed. `None` changes the settings of the own lease,
+        /// so that no input is sent between two rates.
         lease: Option<oneshot::Receiver<()>>,
-        /// What came of it.
-        told: oneshot::Sender<Result<bool, String>>,
+        /// Whether input is sent in that time. DTR and RTS are then restored too.
+        sends: bool,
+        /// Receives the result.
+        told: oneshot::Sender<Result<Vec<&'static str>, String>>,
     },
-    /// A modem line of ours on or off; whether the driver could.
+    /// Set a modem line of the port. The reply is whether the driver could.
     Set(ModemLine, bool, oneshot::Sender<Result<(), String>>),
 }
 
-/// How a line is.
+/// State of a line.
 #[derive(Debug, Clone, Default)]
 pub struct Condition {
-    /// The device.
+    /// Path of the device.
     pub path: PathBuf,
-    /// What the driver has counted; `None` if it does not count, or nothing is open.
+    /// The driver's counters; `None` if it has none, or the line is not open.
     pub counters: Option<Counters>,
-    /// The modem lines; `None` if there are none, or nothing is open.
+    /// The modem lines; `None` if there are none, or the line is not open.
     pub modem: Option<ModemLines>,
-    /// Why the modem lines cannot be read, although there may be some.
+    /// Why the modem lines cannot be read, although the device may have some.
     pub modem_error: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! A cursor: somebody's place in the ring. It is pulled by its owner and never pushed.
+//! A cursor: the position of a reader in the ring. Its owner pulls; nothing is pushed.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::Hub;
 use super::backpressure::Puller;
 
-/// Somebody's place in the ring.
+/// The position of a reader in the ring.
 #[derive(Debug)]
 pub struct Cursor {
     hub: Arc<Hub>,
@@ -15,33 +15,33 @@ pub struct Cursor {
     heard: watch::Receiver<()>,
 }
 
-/// What a session got.
+/// Result of a pull.
 #[derive(Debug, PartialEq)]
 pub enum Pulled {
     /// The next bytes.
     Bytes(Vec<u8>),
-    /// The session had fallen behind by more than the ring holds and was moved forward by so many bytes.
+    /// The reader had fallen behind by more than the ring holds, and skipped this many bytes.
     Skipped(u64),
 }
 
 impl Hub {
-    /// A viewer's cursor, at this offset.
+    /// The cursor of a session, at this offset.
     pub fn session_cursor(self: &Arc<Self>, position: u64) -> Cursor {
         self.cursor(Puller::Session, position)
     }
 
-    /// A viewer's cursor, at what comes next.
+    /// The cursor of a session, at the end of the output so far.
     pub fn cursor_from_now(self: &Arc<Self>) -> Cursor {
         let (head, _) = self.traffic();
         self.session_cursor(head)
     }
 
-    /// The triggers' cursor, at this offset.
+    /// The cursor of the triggers, at this offset.
     pub fn trigger_cursor(self: &Arc<Self>, position: u64) -> Cursor {
         self.cursor(Puller::Triggers, position)
     }
 
-    /// The log writer's cursor: where the log stands.
+    /// The cursor of the log writer, at the position of the log.
     pub fn log_cursor(self: &Arc<Self>) -> Cursor {
         let position = self.log_mark().position;
         self.cursor(Puller::Log, position)
@@ -56,12 +56,12 @@ impl Hub {
 }
 
 impl Cursor {
-    /// Where it stands.
+    /// Its offset.
     pub fn position(&self) -> u64 {
         self.hub.state().cursors.position(self.slot)
     }
 
-    /// Waits for bytes and takes up to `most` of them, copied out of the ring. Cancel safe.
+    /// Waits for bytes and returns up to `most` of them, copied out of the ring. Cancel safe.
     pub async fn pull(&mut self, most: usize) -> Pulled {
         loop {
             self.heard.borrow_and_update();
@@ -77,7 +77,7 @@ impl Cursor {
         let position = state.cursors.position(self.slot);
         let (tail, head, window) = (state.ring.tail(), state.ring.head(), state.ring.window() as u64);
         let pulled = if position < tail {
-            // To the middle of what there is: at the tail it would be overrun again at once.
+            // To the middle of the ring: at the tail it would be overrun again immediately.
             Pulled::Skipped(head.saturating_sub(window / 2).max(tail) - position)
         } else {
             let piece = state.ring.read(position);
@@ -96,14 +96,14 @@ impl Cursor {
         Some(pulled)
     }
 
-    /// Waits until something came that [`Cursor::peek`] has not been asked for yet. Cancel safe.
+    /// Waits until there is output or a note that came after the last [`Cursor::peek`]. Cancel safe.
     pub async fn heard_more(&mut self) {
         // The sender lives in the hub that we hold.
         let _ = self.heard.changed().await;
     }
 
-    /// Copies up to `most` bytes from the cursor on into `bytes`, without moving it; how many bytes between the cursor and
-    /// the first byte copied are gone for good.
+    /// Copies up to `most` bytes from the cursor on into `bytes`, without moving it. Returns how many bytes between the cursor and the
+    /// first byte copied were overwritten.
     pub fn peek(&mut self, bytes: &mut Vec<u8>, most: usize) -> u64 {
         self.heard.borrow_and_update();
         bytes.clear();
@@ -120,14 +120,14 @@ impl Cursor {
         start - position
     }
 
-    /// Whether a quarter of what the ring keeps waits behind the cursor.
+    /// Whether the cursor is a quarter of the ring behind.
     pub fn is_a_quarter_behind(&self) -> bool {
         let state = self.hub.state();
         let waiting = state.ring.head() - state.cursors.position(self.slot);
         waiting >= state.ring.window() as u64 / 4
     }
 
-    /// How many bytes between the cursor and the first one that is still there are gone for good.
+    /// How many bytes after the cursor were overwritten.
     pub fn overrun(&self) -> u64 {
         let state = self.hub.state();
         state.ring.tail().saturating_sub(state.cursors.position(self.slot))
@@ -142,7 +142,7 @@ impl Cursor {
         }
     }
 
-    /// Its owner cannot go on at present: nobody is to wait for it until it has caught up.
+    /// Its owner cannot read at present: the hub does not wait for it until it has caught up.
     pub fn give_up(&self) {
         self.hub.state().cursors.give_up(self.slot);
         self.hub.room.notify_one();
@@ -152,7 +152,7 @@ impl Cursor {
 impl Drop for Cursor {
     fn drop(&mut self) {
         self.hub.state().cursors.remove(self.slot);
-        // The hub may be waiting for exactly this one.
+        // The hub may be waiting for this cursor.
         self.hub.room.notify_one();
     }
 }

@@ -1,91 +1,92 @@
-//! The device of a line, while it is open and as it is opened: reads into the ring, writes what is typed, sets it, judges its
-//! errors, and tells log, journal and sessions what becomes of it.
+//! The device of a line, as it is opened and while it is open: reads output into the ring, writes input, applies settings, checks its
+//! error counters, and reports its state to the log, the journal and the sessions.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::coalesce::Rests;
+use super::coalesce::Coalescing;
 use super::identity::{Identity, Still, Verdict};
 use super::line::{Change, LineConfig};
 use super::quality::{self, Quality};
 use super::sharing::{Seen, Sharing};
+use super::stream::{Contact, Stream};
 use super::writing::{Gap, Writing};
-use super::{Condition, Control, Hub, LineState, Noted};
+use super::{Condition, Control, Hub, LineState, Noted, State};
 use crate::event::Event;
 use crate::port::{LineSettings, PortName};
 use crate::ring::READ_MAX;
-use crate::serial::{Contact, Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
+use crate::serial::{Counters, OpenError, ReadOutcome, RejectedSetting, Tty, WriteOutcome};
 use crate::system::failpoint;
 use crate::system::systemd;
 
-/// Reads in a row before the sessions get their turn.
+/// Reads in a row before the sessions run.
 const BURST: usize = 8;
 
-/// Bytes in one read from which on it is a flood, where more may come before anybody else has his turn: no line brings so many during a
-/// rest (`UNHEARD`).
+/// Bytes in one read from which on it counts as a flood, where more may follow before another task runs: no line brings as many within a
+/// coalescing window (`WINDOW_BYTES`).
 const FLOOD: usize = 2048;
 
-/// Bytes that are read from a tty that is closed: what the kernel keeps of one, and not for ever, since a device may go on talking.
+/// Bytes that are read from a tty that is closed: what the kernel buffers, with a limit, since the device may go on sending.
 const LAST_WORDS: usize = 64 * 1024;
 
-/// Typed input is noted a line at a time, or so long after its first character: a record for each key would be no line to read.
+/// Input is logged a line at a time, or this long after its first character: a record for each key would be unreadable.
 const INPUT_NOTE_DELAY: Duration = Duration::from_secs(2);
-/// Bytes of such a line.
+/// Bytes of such a record.
 const INPUT_NOTE_BYTES: usize = 1024;
 
-/// A device that has just appeared is root's until udev has given it to its group.
+/// A device that has just appeared belongs to root until udev has changed its group.
 const UDEV_CHOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What the line does to the device and tells about it.
+/// The device, its state, and what is reported about it.
 #[derive(Debug)]
 pub(super) struct Device {
     pub(super) name: PortName,
     pub(super) hub: Arc<Hub>,
     pub(super) wanted: LineConfig,
-    /// Who waits to hear what came of the last change.
+    /// Receives the result of the last change.
     asking: Option<oneshot::Sender<Vec<String>>>,
     identity: Identity,
-    /// It was not there; what the log is told when it comes.
-    gone: bool,
-    /// Since when it is there but not to be opened.
+    /// It was unplugged; the log is notified when it is plugged in.
+    pub(super) gone: bool,
+    /// Since when it is plugged in but cannot be opened.
     pub(super) denied_since: Option<Instant>,
-    /// What the device was sent and the log has not got yet, and when it gets it.
+    /// Input that was sent to the device and is not logged yet, and when it is due.
     typed: Vec<u8>,
     pub(super) typed_due: Option<Instant>,
     quality: Quality,
-    /// What the driver has refused of the settings.
     refused: Vec<String>,
     sharing: Sharing,
     /// What another program does with the device, while it does.
     meddled: Option<String>,
-    /// When the driver's counters may be looked at next.
+    /// When the driver's counters may be read next.
     look_at: Instant,
-    /// When they are to be, because something has come since.
+    /// When they must be read, because output has come since.
     pub(super) look_due: Option<Instant>,
-    rests: Rests,
-    /// It is set as a lease wants it, and says nothing about its own rate.
+    coalescing: Coalescing,
+    /// A lease has set the line to another rate, so its data rate proves nothing.
     leased: bool,
+    /// Why the connection to a source is about to end.
+    pub(super) end_reason: Option<String>,
 }
 
-/// What a look at the device has brought.
+/// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum ReadStatus {
     Nothing,
-    /// All that it has said.
+    /// All output that the kernel had.
     All,
-    /// Not all: it says more than one turn may take, or somebody has to be waited for first.
+    /// Not all output: there is more than one turn may read, or the hub must wait for a reader first.
     NotAll,
 }
 
 impl Device {
-    /// Not tried yet.
     pub(super) fn new(name: PortName, hub: Arc<Hub>, wanted: LineConfig) -> Self {
         Self {
             identity: Identity::new(name.clone()),
@@ -103,19 +104,20 @@ impl Device {
             meddled: None,
             look_at: Instant::now(),
             look_due: None,
-            rests: Rests::default(),
+            coalescing: Coalescing::default(),
             leased: false,
+            end_reason: None,
         }
     }
 
-    /// Wants something else from now on; what was wanted before.
+    /// Changes the configuration and returns the previous one.
     pub(super) fn take(&mut self, Change { name, wanted, told }: Change) -> LineConfig {
         self.identity.rename(name.clone());
         self.name = name;
         self.asking = Some(told);
         if wanted.settings != self.wanted.settings {
-            // What was too fast for the rate of before may not be for this one.
-            self.rests = Rests::default();
+            // A device that was too fast for the previous rate may not be for this one.
+            self.coalescing = Coalescing::default();
         }
         if wanted.path != self.wanted.path {
             self.identity.forget();
@@ -123,22 +125,22 @@ impl Device {
         std::mem::replace(&mut self.wanted, wanted)
     }
 
-    /// Does what a session wants of the line; whether it is to be opened anew.
-    pub(super) fn control(&mut self, control: Control, tty: Option<&Tty>) -> bool {
+    /// Handles a request of a session. Returns whether the line is to be reopened.
+    pub(super) fn control(&mut self, control: Control, tty: Option<&Stream>) -> bool {
         match control {
             Control::Reopen => return true,
             Control::Examine(told) => {
-                let modem = tty.map(Tty::modem_lines);
+                let modem = tty.map(Stream::modem_lines);
                 let condition = Condition {
                     path: self.wanted.path.clone(),
-                    counters: tty.and_then(Tty::counters),
+                    counters: tty.and_then(Stream::counters),
                     modem_error: modem.as_ref().and_then(|lines| Some(lines.as_ref().err()?.to_string())),
                     modem: modem.and_then(Result::ok).flatten(),
                 };
-                // A session that has ended needs no answer, here and below.
+                // A session that has ended needs no reply, here and below.
                 let _ = told.send(condition);
             }
-            // Taken by the line, if one is open.
+            // Handled by the line, if one is open.
             Control::Lease { told, .. } => drop(told.send(Err(format!("{} is not open", self.name)))),
             Control::Set(line, on, told) => {
                 let name = &self.name;
@@ -155,22 +157,22 @@ impl Device {
         false
     }
 
-    /// Tells who asked for the last change.
-    fn answer(&mut self, remarks: Vec<String>) {
+    /// Replies to the requester of the last change.
+    pub(super) fn answer(&mut self, remarks: Vec<String>) {
         if let Some(told) = self.asking.take() {
-            // Whoever waits no longer has read it in the journal.
+            // A requester that no longer waits finds it in the journal.
             let _ = told.send(remarks);
         }
     }
 
-    /// Opens what the path leads to, if that is this port's, and nothing else: the links may change at any time.
-    pub(super) fn try_open(&mut self) -> Option<Tty> {
+    /// Opens the tty that the path leads to, if it belongs to this port; the links may change at any time.
+    pub(super) fn try_open(&mut self) -> Option<Stream> {
         let watched = self.hub.state().cursors.is_watched();
         let LineConfig { path, claims, settings, low_latency, modem, .. } = &self.wanted;
         let found = match self.identity.judge(path, claims, watched) {
             Verdict::Ours(found) => Some(found),
             Verdict::Absent => None,
-            // How it is, is not known yet.
+            // Not known yet.
             Verdict::Pending => return None,
             Verdict::NotOurs(why) => {
                 self.not_ours(why);
@@ -188,7 +190,7 @@ impl Device {
                     is_it && self.identity.check(path, claims, found.tty) == Still::Ours
                 });
                 let Some(mut found) = found else {
-                    // A link has changed in between, which the watch has seen.
+                    // A link has changed in between; the watch reports that.
                     tty.close();
                     return None;
                 };
@@ -198,7 +200,7 @@ impl Device {
                 self.identity.opened(found);
                 self.quality = Quality::since(tty.counters());
                 (self.sharing, self.meddled) = (Sharing::default(), None);
-                self.rests.begin_account();
+                self.coalescing.restart();
                 self.denied_since = None;
                 if std::mem::take(&mut self.gone) {
                     tracing::info!(message_id = Event::Plugged.id(), "{} plugged in", self.name);
@@ -211,54 +213,55 @@ impl Device {
                 tracing::info!(message_id = Event::Opened.id(), "{} opened, {settings}", self.name);
                 self.report(refused);
                 self.opened();
-                return Some(tty);
+                return Some(Stream::Tty(tty));
             }
             Err(OpenError::Absent { .. }) => {
                 self.denied_since = None;
                 self.absent();
             }
             Err(OpenError::Denied { .. }) if self.gone && self.just_appeared() => {}
-            // The port that had it until now may be about to close it.
+            // The port that had it may be about to close it.
             Err(OpenError::Busy { .. }) if !watched && self.just_appeared() => {}
             Err(error) => self.failed(error.to_string()),
         }
         None
     }
 
-    /// Whether it is worth trying again soon, although nothing has changed.
+    /// Whether another attempt is due soon although nothing has changed.
     pub(super) fn is_expected(&self) -> bool {
         self.denied_since.is_some() || self.identity.awaits_udev()
     }
 
-    /// Paths whose change can change whose device it is.
+    /// Paths whose change can change which port the device belongs to.
     pub(super) fn watched(&self) -> Vec<PathBuf> {
         self.identity.watched(&self.wanted.path, &self.wanted.claims)
     }
 
-    /// Whether an open tty is this port's still.
-    pub(super) fn check(&self, tty: &Tty) -> Still {
+    /// Whether an open tty still belongs to this port.
+    pub(super) fn check(&self, stream: &Stream) -> Still {
+        let Some(tty) = stream.tty() else { return Still::Ours };
         match tty.number() {
             Ok(number) => self.identity.check(&self.wanted.path, &self.wanted.claims, number),
             Err(error) => Still::Moved(error.to_string()),
         }
     }
 
-    /// Somebody has asked for it to be opened.
+    /// A user has requested that it is opened.
     pub(super) fn confirm(&mut self) {
         self.identity.confirm();
     }
 
-    /// The tty is about to be closed; whether its device is `alive`.
+    /// The tty is about to be closed; `alive`: its device still works.
     pub(super) fn closed(&mut self, alive: bool) {
         self.identity.closed(alive);
     }
 
-    /// Why it is closed whose path leads nowhere.
+    /// Why a tty whose path leads nowhere is closed.
     pub(super) fn nowhere(&self) -> String {
-        format!("{} is gone, and the device behind it is not", self.wanted.path.display())
+        format!("{} no longer exists, but its device does", self.wanted.path.display())
     }
 
-    /// It was closed because it is not this port's any more.
+    /// It was closed because it no longer belongs to this port.
     pub(super) fn displaced(&mut self, why: String) {
         let said = format!("{} closed: {why}", self.name);
         tracing::warn!(message_id = Event::Unplugged.id(), "{said}");
@@ -281,7 +284,7 @@ impl Device {
         self.denied_since.get_or_insert_with(Instant::now).elapsed() < UDEV_CHOWN_TIMEOUT
     }
 
-    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Tty> {
+    pub(super) fn adopt(&mut self, fd: OwnedFd) -> Option<Stream> {
         match Tty::adopt(fd, &self.wanted.path) {
             Ok(tty) => {
                 let LineConfig { path, claims, .. } = &self.wanted;
@@ -296,29 +299,30 @@ impl Device {
                     return None;
                 }
                 self.quality = Quality::since(tty.counters());
-                // The configuration may have changed while no process was there. DTR and RTS stay as they are: a process that
-                // comes back must not reset the device.
+                // The configuration may have changed while no process was running. DTR and RTS stay as they are: a new process must not
+                // reset the device.
+                let tty = Stream::Tty(tty);
                 self.set(&tty, None);
                 Some(tty)
             }
             Err(error) => {
-                tracing::warn!("{error}; opening it anew");
+                tracing::warn!("{error}; reopening it");
                 systemd::forget("tty");
                 None
             }
         }
     }
 
-    /// How long it may talk unheard after a read, if nobody is to wait for what it says, and if it does not go with its last words.
-    pub(super) fn rest(&self, tty: &Tty) -> Option<Duration> {
-        if tty.is_the_device_itself() {
+    /// The coalescing window after a read; `None`: the next read is immediate.
+    pub(super) fn window(&self, tty: &Stream) -> Option<Duration> {
+        // The rate of a source is not known.
+        if tty.is_the_device_itself() || tty.source().is_some() {
             return None;
         }
-        let watched = self.hub.state().cursors.is_watched();
-        self.rests.next(self.wanted.settings.baud, watched, Instant::now())
+        self.coalescing.window(self.wanted.settings.baud, Instant::now())
     }
 
-    /// Waits for the slowest cursor that is worth it, then for the device. Cancel safe.
+    /// Waits for the slowest reader that is not stalled, then for the device. Cancel safe.
     pub(super) async fn room_then_readable(&self, contact: &Contact<'_>) -> io::Result<()> {
         loop {
             let moved = self.hub.room.notified();
@@ -328,18 +332,23 @@ impl Device {
         contact.readable().await
     }
 
-    /// Reads what it has said, whether it is listened to or not.
-    pub(super) fn read(&mut self, tty: &Tty, contact: Option<&Contact<'_>>) -> Result<Heard, ()> {
+    /// Reads the output of the device, watched or not.
+    pub(super) fn read(&mut self, tty: &Stream, contact: Option<&Contact<'_>>) -> Result<ReadStatus, ()> {
         self.judge(tty);
         let mut count = 0;
         let heard = self.read_all(tty, contact, &mut count);
         if count > 0 && !self.leased {
-            self.rests.heard(count, self.wanted.settings.baud, Instant::now());
+            self.coalescing.received(count, self.wanted.settings.baud, Instant::now());
         }
         heard
     }
 
-    fn read_all(&self, tty: &Tty, contact: Option<&Contact<'_>>, count: &mut usize) -> Result<Heard, ()> {
+    fn read_all(
+        &self,
+        tty: &Stream,
+        contact: Option<&Contact<'_>>,
+        count: &mut usize,
+    ) -> Result<ReadStatus, ()> {
         for _ in 0..BURST {
             if self.hub.must_wait().is_some() {
                 break;
@@ -348,11 +357,11 @@ impl Device {
                 Ok(Taken { outcome: ReadOutcome::Bytes(more), all }) => {
                     *count += more;
                     if all {
-                        return Ok(Heard::All);
+                        return Ok(ReadStatus::All);
                     }
                 }
                 Ok(Taken { outcome: ReadOutcome::Empty, .. }) => {
-                    return Ok(if *count == 0 { Heard::Nothing } else { Heard::All });
+                    return Ok(if *count == 0 { ReadStatus::Nothing } else { ReadStatus::All });
                 }
                 Ok(Taken { outcome: ReadOutcome::HungUp, .. }) => return Err(()),
                 Err(error) => {
@@ -361,12 +370,12 @@ impl Device {
                 }
             }
         }
-        Ok(Heard::NotAll)
+        Ok(ReadStatus::NotAll)
     }
 
-    /// Reads what waits in the kernel and would go with the tty. Nobody is waited for: who is behind is told what was missed, and what
-    /// is not read nobody would be told of.
-    pub(super) fn read_last_words(&self, tty: &Tty) {
+    /// Reads what the kernel holds and would discard with the tty. No reader is waited for: it is told how many bytes it missed, whereas
+    /// unread output would be lost without a trace.
+    pub(super) fn read_last_words(&self, tty: &Stream) {
         let mut left = LAST_WORDS;
         while left > 0
             && let Ok(Taken { outcome: ReadOutcome::Bytes(count), .. }) = self.hub.take_in(tty, None)
@@ -375,11 +384,15 @@ impl Device {
         }
     }
 
-    /// Says what is wrong with the line, as far as its driver counts that.
-    pub(super) fn judge(&mut self, tty: &Tty) {
+    /// Reports line errors that the driver has counted.
+    pub(super) fn judge(&mut self, stream: &Stream) {
+        let Some(tty) = stream.tty() else {
+            self.look_due = None;
+            return;
+        };
         let now = Instant::now();
         if now < self.look_at {
-            // The device may say nothing more: what it did last is seen all the same.
+            // Even if the device sends nothing more, errors of its last output are found.
             self.look_due = Some(self.look_at);
             return;
         }
@@ -394,25 +407,25 @@ impl Device {
         }
     }
 
-    /// Says so if another program reads the device too, or has taken it: a login prompt, root's terminal program.
+    /// Reports if another program also reads the device, or has taken it: a login prompt, a terminal program of root.
     fn look_for_others(&mut self, tty: &Tty, now: Instant, counters: Option<Counters>) {
         if !self.sharing.is_due(now.into_std()) {
             return;
         }
         let path = self.wanted.path.display();
-        // A driver that counts nothing has received nothing, of which nothing is missing.
+        // A driver without counters has received 0 bytes, of which none are missing.
         let Counters { rx, overrun, buffer_overrun, .. } = counters.unwrap_or_default();
         let lost = overrun.wrapping_add(buffer_overrun);
         let here = self.hub.traffic().0 + tty.unread() as u64;
         let taken = self.sharing.look(now.into_std(), Seen { received: rx, lost, here });
-        // With XON/XOFF the driver takes some bytes itself.
+        // With XON/XOFF the driver consumes some bytes itself.
         let taken = taken.filter(|_| !self.wanted.settings.xonxoff).map(|bytes| {
             format!(
-                "another program reads {path} too and has taken {bytes} bytes: as root, `fuser -v {path}` names it"
+                "another program also reads {path} and has taken {bytes} bytes: run `fuser -v {path}` as root to find it"
             )
         });
         let meddled =
-            Tty::denied(&self.wanted.path).map(|why| format!("{why} (it is still open here)")).or(taken);
+            Tty::denied(&self.wanted.path).map(|why| format!("{why} (the port still has it open)")).or(taken);
         if let Some(meddled) = meddled.as_ref().filter(|_| self.meddled.is_none()) {
             self.say(meddled.clone());
         }
@@ -426,7 +439,7 @@ impl Device {
         self.hub.refused.send_replace(self.refused.iter().chain(&self.meddled).cloned().collect());
     }
 
-    /// Remembers what the device was sent, for the log.
+    /// Collects input that was sent, for the log.
     fn was_sent(&mut self, bytes: &[u8]) {
         if !self.wanted.log_input || bytes.is_empty() {
             return;
@@ -445,17 +458,17 @@ impl Device {
         }
     }
 
-    /// Writes what can be written at once; `gap` begins if a pause follows.
-    pub(super) fn write(
+    /// Accounts for what was written; `gap` begins if a pause follows. Returns how many bytes that were.
+    pub(super) fn written(
         &mut self,
-        contact: &Contact<'_>,
+        written: io::Result<WriteOutcome>,
         writing: &mut Option<Writing>,
         gap: &mut Gap,
-    ) -> Result<(), ()> {
-        let Some(current) = writing else { return Ok(()) };
-        self.rests.typed(Instant::now());
+    ) -> Result<usize, ()> {
+        let Some(current) = writing else { return Ok(0) };
+        self.coalescing.typed(Instant::now());
         let (bytes, pause) = current.step();
-        match contact.try_write(bytes) {
+        match written {
             Ok(WriteOutcome::Wrote(count)) => {
                 self.hub.state().ring.count_sent(count);
                 self.was_sent(&bytes[..count]);
@@ -465,9 +478,8 @@ impl Device {
                 if current.advance(count) {
                     *writing = None;
                 }
-                Ok(())
+                Ok(count)
             }
-            Ok(WriteOutcome::Full) => Ok(()),
             Ok(WriteOutcome::HungUp) => Err(()),
             Err(error) => {
                 tracing::error!("cannot write {}: {error}", self.wanted.path.display());
@@ -476,14 +488,14 @@ impl Device {
         }
     }
 
-    /// Sets the line as wanted now, and DTR and RTS if they were wanted otherwise `before`.
-    pub(super) fn set(&mut self, tty: &Tty, before: Option<&LineConfig>) {
+    /// Applies the line settings, and DTR and RTS if they differ from those `before`.
+    pub(super) fn set(&mut self, tty: &Stream, before: Option<&LineConfig>) {
         let LineConfig { settings, low_latency, modem, .. } = self.wanted;
         match tty.apply(&settings) {
             Ok(mut refused) => {
                 let asked = before.is_some_and(|before| before.low_latency != low_latency);
                 refused.extend(tty.set_low_latency(low_latency, asked));
-                // Also if RTS was the driver's own until now.
+                // Also if the driver controlled RTS until now.
                 let differ =
                     |before: &LineConfig| before.modem != modem || before.settings.rtscts != settings.rtscts;
                 if before.is_some_and(differ) {
@@ -502,19 +514,31 @@ impl Device {
         self.opened();
     }
 
-    /// Sets the line for a lease; whether the driver does just that.
-    pub(super) fn try_settings(&mut self, tty: &Tty, settings: &LineSettings) -> Result<bool, String> {
+    /// Sets the line for a lease. Returns the keys of the settings that the driver refused.
+    pub(super) fn try_settings(
+        &mut self,
+        tty: &Stream,
+        settings: &LineSettings,
+    ) -> Result<Vec<&'static str>, String> {
+        if tty.source().is_some_and(|connection| connection.dialer().source().has_line()) {
+            return Err(format!("the line of {} is set by its configuration only", self.name));
+        }
         self.leased = true;
         match tty.apply(settings) {
-            Ok(refused) => Ok(!refused.iter().any(|refused| refused.key == "baud")),
+            Ok(refused) => {
+                // How long a reader may be waited for depends on the rate that the line has.
+                self.hub.state().cursors.set_baud(settings.baud);
+                Ok(refused.iter().map(|refused| refused.key).collect())
+            }
             Err(error) => Err(format!("cannot set {settings}: {error}")),
         }
     }
 
-    /// Sets it back. What the driver refuses of it has been said before.
-    pub(super) fn set_back(&mut self, tty: &Tty) {
+    /// Restores the configured settings. What the driver refuses of them was reported before.
+    pub(super) fn set_back(&mut self, tty: &Stream) {
         self.leased = false;
-        self.rests.begin_account();
+        self.hub.state().cursors.set_baud(self.wanted.settings.baud);
+        self.coalescing.restart();
         if let Err(error) = tty.apply(&self.wanted.settings) {
             let failed = format!("cannot set {} again: {error}", self.wanted.settings);
             tracing::error!("{failed}");
@@ -522,19 +546,19 @@ impl Device {
         }
     }
 
-    /// Says something in the journal and in the log.
+    /// Reports to the journal and to the log.
     pub(super) fn say(&self, what: String) {
         tracing::warn!("{what}");
         self.hub.note(what);
     }
 
-    fn opened(&mut self) {
+    pub(super) fn opened(&mut self) {
         self.leased = false;
         self.hub.state().cursors.set_baud(self.wanted.settings.baud);
         self.hub.line.send_replace(LineState::Open(self.wanted.settings));
     }
 
-    /// Tells the journal, STATUS and the user who asked what the driver has refused.
+    /// Reports what the driver refused to the journal, STATUS and the requester.
     fn report(&mut self, refused: Vec<RejectedSetting>) {
         let refused: Vec<String> = refused.iter().map(RejectedSetting::to_string).collect();
         for refused in &refused {
@@ -558,10 +582,10 @@ impl Device {
         if !already {
             self.hub.line.send_replace(LineState::Away(Timestamp::now()));
         }
-        self.answer(vec![format!("{} is not plugged in: the settings are used when it is", self.name)]);
+        self.answer(vec![format!("{} is not plugged in: the settings take effect when it is", self.name)]);
     }
 
-    fn failed(&mut self, why: String) {
+    pub(super) fn failed(&mut self, why: String) {
         self.answer(vec![why.clone()]);
         let state = LineState::Failed(why);
         let news = *self.hub.line.borrow() != state;
@@ -572,41 +596,50 @@ impl Device {
     }
 }
 
-/// What one read came to.
+/// Result of one read.
 struct Taken {
     outcome: ReadOutcome,
-    /// Whether that was all that waited, as far as can be told without another read.
+    /// Whether that was all output, as far as this is known without another read.
     all: bool,
 }
 
 impl Hub {
-    /// Reads the device into the ring once.
-    fn take_in(&self, tty: &Tty, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
-        let mut state = self.state();
-        let unread = tty.unread();
-        if unread == 0 && contact.is_none() {
-            return Ok(Taken { outcome: ReadOutcome::Empty, all: true });
-        }
-        let most = unread.clamp(1, READ_MAX);
-        let outcome = match contact {
-            Some(contact) => contact.try_splice(state.ring.intake(), most)?,
-            None => tty.try_splice(state.ring.intake(), most)?,
+    /// Reads from the device into the ring once.
+    fn take_in(&self, tty: &Stream, contact: Option<&Contact<'_>>) -> io::Result<Taken> {
+        let state = self.state();
+        let Some(contact) = contact else {
+            // One read returns all that waits; what comes after it is for the next window.
+            let outcome = tty.try_splice(state.ring.intake(), READ_MAX)?;
+            return self.publish(state, outcome, 0);
         };
-        if let ReadOutcome::Bytes(count) = outcome {
-            failpoint::point("spliced");
-            while state.ring.take_in()? > 0 {}
-            failpoint::point("published");
-            drop(state);
-            self.heard.send_replace(());
-            if let Some(contact) = contact.filter(|_| count == unread && count < FLOOD) {
-                contact.emptied();
-            }
-            return Ok(Taken { outcome, all: count >= unread && count < FLOOD });
+        let unread = tty.unread();
+        let outcome = contact.try_splice(state.ring.intake(), unread.clamp(1, READ_MAX))?;
+        let taken = self.publish(state, outcome, unread)?;
+        if let Taken { outcome: ReadOutcome::Bytes(count), all: true } = taken
+            && count == unread
+        {
+            contact.emptied();
         }
-        Ok(Taken { outcome, all: true })
+        Ok(taken)
     }
 
-    /// Until when somebody has to be waited for before the next read.
+    /// Publishes what was spliced into the pipe. Fewer than `unread` bytes are not all that waited.
+    fn publish(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        outcome: ReadOutcome,
+        unread: usize,
+    ) -> io::Result<Taken> {
+        let ReadOutcome::Bytes(count) = outcome else { return Ok(Taken { outcome, all: true }) };
+        failpoint::point("spliced");
+        state.ring.take_in(count)?;
+        failpoint::point("published");
+        drop(state);
+        self.heard.send_replace(());
+        Ok(Taken { outcome, all: count >= unread && count < FLOOD })
+    }
+
+    /// Until when the hub must wait for a reader before the next read.
     fn must_wait(&self) -> Option<Instant> {
         let mut state = self.state();
         let next_head = state.ring.head() + READ_MAX as u64;
@@ -630,7 +663,7 @@ mod tests {
         let pty = openpty(None, None).unwrap();
         let settings = LineSettings::default();
         let path = ttyname(&pty.slave).unwrap();
-        let (tty, _) = Tty::open(&path, &settings, false).unwrap();
+        let tty = Stream::Tty(Tty::open(&path, &settings, false).unwrap().0);
         let (hub, _inbox) = Hub::new(Ring::create(2 * READ_MAX).unwrap());
         let wanted = LineConfig {
             path,
@@ -639,15 +672,16 @@ mod tests {
             low_latency: false,
             modem: ModemLevels::default(),
             log_input: false,
+            source: None,
         };
         let mut device = Device::new("demo".parse().unwrap(), hub.clone(), wanted);
-        // The third read meets the end of the ring with 1192 bytes.
+        // The third read reaches the end of the ring with 1192 bytes.
         for (count, all) in [(3500, 3500), (3500, 7000), (3000, 10_000)] {
             write(&pty.master, &vec![b'x'; count]).unwrap();
             while tty.unread() < count {
                 tokio::task::yield_now().await;
             }
-            assert_eq!(device.read(&tty, None), Ok(Heard::All));
+            assert_eq!(device.read(&tty, None), Ok(ReadStatus::All));
             assert_eq!((tty.unread(), hub.traffic().0), (0, all));
         }
     }

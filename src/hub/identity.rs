@@ -1,5 +1,5 @@
-//! Whether the path of a port's device leads to a tty that is this port's, and to the one that people have had before their eyes.
-//! Asked before each opening, and again whenever a link on the way changes while the tty is open.
+//! Whether the path of a port's device leads to a tty that belongs to this port, and to the adapter that users expect there.
+//! Checked before each opening, and again whenever a link on the way changes while the tty is open.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,25 +10,25 @@ use tokio::time::Instant;
 use crate::ownership::{Claims, Machine, Readiness, Record, leads};
 use crate::port::PortName;
 
-/// How long udev may take to begin with a new tty. Where it is at work, it gets as long as it gives its own workers (`event_timeout`,
-/// `man udev.conf`). A tty without a record after that is one that udev does not care for.
+/// How long udev may take to begin with a new tty. While it is at work, it gets as long as it gives its own workers (`event_timeout`,
+/// `man udev.conf`). A tty without a record after that is one that udev ignores.
 const UDEV_IDLE: Duration = Duration::from_secs(5);
 const UDEV_BUSY: Duration = Duration::from_secs(180);
-/// At most so many names in a sentence.
+/// Limit of names in a sentence.
 const NAMED: usize = 4;
 
 /// What may be done with the tty that the path leads to.
 #[derive(Debug)]
 pub(super) enum Verdict {
-    /// It is this port's.
+    /// It belongs to this port.
     Ours(Found),
-    /// The path leads to no tty. Opening it tells why.
+    /// The path leads to no tty. Opening it reports why.
     Absent,
-    /// udev has not made its links yet.
+    /// udev has not created its links yet.
     Pending,
-    /// It is another port's.
+    /// It belongs to another port.
     NotOurs(String),
-    /// It is not certain that it is the device that is meant.
+    /// It may not be the intended device.
     Refused(String),
 }
 
@@ -38,17 +38,17 @@ pub(super) struct Found {
     pub(super) tty: u64,
     since: Option<u64>,
     place: Option<String>,
-    /// What the log is to say about it.
+    /// A remark for the log.
     pub(super) remark: Option<String>,
 }
 
-/// Whether an open tty is this port's still.
+/// Whether an open tty still belongs to this port.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Still {
     Ours,
-    /// The path leads nowhere: an unplug that the tty has not heard of yet, or a link that was removed.
+    /// The path leads nowhere: an unplug that the tty has not reported yet, or a removed link.
     Vanished,
-    /// It is another's, or the path leads elsewhere.
+    /// It belongs to another port, or the path leads elsewhere.
     Moved(String),
 }
 
@@ -58,7 +58,7 @@ struct Served {
     tty: u64,
     since: Option<u64>,
     place: Option<String>,
-    /// When it was let go of (CLOCK_MONOTONIC, microseconds), and whether it was alive then.
+    /// When it was closed (CLOCK_MONOTONIC, microseconds), and whether it was alive then.
     lost: Option<(u64, bool)>,
 }
 
@@ -67,9 +67,9 @@ pub(super) struct Identity {
     port: PortName,
     machine: Machine,
     served: Option<Served>,
-    /// The tty that udev is waited for, and since when.
+    /// The tty for which the port waits for udev, and since when.
     pending: Option<(u64, Instant)>,
-    /// Another adapter waits for somebody to confirm it; whether somebody has.
+    /// Another adapter waits for confirmation by a user; whether that has come.
     asks: bool,
     confirmed: bool,
 }
@@ -79,7 +79,6 @@ impl Identity {
         Self { port, machine: Machine::default(), served: None, pending: None, asks: false, confirmed: false }
     }
 
-    /// The port is called so from now on.
     pub(super) fn rename(&mut self, port: PortName) {
         self.port = port;
     }
@@ -93,12 +92,12 @@ impl Identity {
         paths
     }
 
-    /// Whether it is worth asking again although nothing has changed.
+    /// Whether to check again soon although nothing has changed.
     pub(super) fn awaits_udev(&self) -> bool {
         self.pending.is_some()
     }
 
-    /// What may be done now; `watched` is whether a session is attached.
+    /// What may be done now; `watched`: a session is attached.
     pub(super) fn judge(&mut self, path: &Path, claims: &Claims, watched: bool) -> Verdict {
         self.asks = false;
         let Some(tty) = leads(path) else {
@@ -111,7 +110,7 @@ impl Identity {
             Readiness::Pending(_) => self.machine.record(tty),
         };
         self.pending = None;
-        // (A link that is away for a moment is judged while the line is served, which gives it time.)
+        // (A link that is missing for a moment is judged while the line is served, which gives it time.)
         if leads(path).is_some()
             && let Some(why) = self.not_ours(path, claims, tty, record.as_ref())
         {
@@ -137,26 +136,25 @@ impl Identity {
                     self.port
                 ));
             }
-            found.remark = Some(format!("{} is another adapter than before: {which}", self.port));
+            found.remark = Some(format!("{} is not the same adapter as before: {which}", self.port));
         }
         Verdict::Ours(found)
     }
 
-    /// Somebody has seen what the port said.
+    /// A user has seen the message.
     pub(super) fn confirm(&mut self) {
         self.confirmed = self.asks;
     }
 
-    /// It is open.
     pub(super) fn opened(&mut self, Found { tty, since, place, .. }: Found) {
         self.confirmed = false;
         self.served = Some(Served { tty, since, place, lost: None });
     }
 
-    /// A tty was taken over from the process before. It is this port's, or why not.
+    /// A tty was taken over from the previous process: `Err` if it does not belong to this port, with the reason.
     pub(super) fn adopted(&mut self, path: &Path, claims: &Claims, tty: u64) -> Result<(), String> {
         let record = self.machine.record(tty);
-        // (A link that is away for a moment is judged while the line is served, which gives it time.)
+        // (A link that is missing for a moment is judged while the line is served, which gives it time.)
         if leads(path).is_some()
             && let Some(why) = self.not_ours(path, claims, tty, record.as_ref())
         {
@@ -167,19 +165,18 @@ impl Identity {
         Ok(())
     }
 
-    /// It is closed; whether it was `alive` until then.
+    /// It is closed; `alive`: its device worked until then.
     pub(super) fn closed(&mut self, alive: bool) {
         if let Some(served) = &mut self.served {
             served.lost.get_or_insert((now(), alive));
         }
     }
 
-    /// The port is to have another device from now on: that is no surprise to anybody.
+    /// The configured device changes, so another adapter is expected.
     pub(super) fn forget(&mut self) {
         self.served = None;
     }
 
-    /// How it is with an open tty.
     pub(super) fn check(&self, path: &Path, claims: &Claims, tty: u64) -> Still {
         match leads(path) {
             None => Still::Vanished,
@@ -202,7 +199,7 @@ impl Identity {
         since.elapsed() < if busy { UDEV_BUSY } else { UDEV_IDLE }
     }
 
-    /// Why a tty is not this port's.
+    /// Why a tty does not belong to this port.
     fn not_ours(&self, path: &Path, claims: &Claims, tty: u64, record: Option<&Record>) -> Option<String> {
         let clash = record.and_then(|record| record.clash.as_deref());
         let owner = claims.owner(tty, clash, leads);
@@ -240,8 +237,8 @@ impl Identity {
         )
     }
 
-    /// Whether it is another adapter than the one that was open last, rather than that one in another place: it was there already when
-    /// that one went.
+    /// Whether it is another adapter than the one that was open last, rather than that one in another place: it was plugged in already when
+    /// that one was unplugged.
     fn is_another(&self, found: &Found) -> bool {
         let Some(Served { tty, since, place, lost: Some((lost, alive)) }) = &self.served else {
             return false;
@@ -253,7 +250,7 @@ impl Identity {
         *alive && *tty != found.tty || elsewhere && found.since.is_some_and(|since| since < *lost)
     }
 
-    /// A tty as people call it.
+    /// A tty as users call it.
     fn called(&self, tty: u64, place: Option<&str>) -> String {
         let name = self.machine.kernel_name(tty);
         let name = name.map_or_else(|| format!("tty {}", device_number(tty)), |name| format!("/dev/{name}"));
@@ -270,9 +267,9 @@ fn by_path(record: Option<&Record>) -> String {
     link.map(|link| format!(" ({})", link.display())).unwrap_or_default()
 }
 
-/// CLOCK_MONOTONIC in microseconds, by which udev counts, too.
+/// CLOCK_MONOTONIC in microseconds, which udev uses, too.
 fn now() -> u64 {
-    // It is always there (clock_gettime(2)).
+    // This clock always exists (clock_gettime(2)).
     clock_gettime(ClockId::CLOCK_MONOTONIC)
         .map_or(0, |now| now.tv_sec() as u64 * 1_000_000 + now.tv_nsec() as u64 / 1000)
 }
@@ -286,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_beside_the_adapter_that_went_is_another_one() {
+    fn a_tty_from_before_the_unplug_is_another_adapter() {
         let mut identity = Identity::new("one".parse().unwrap());
         identity.opened(found(10, 1000, "usb-1"));
         identity.closed(false);
@@ -304,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leaves_a_living_tty_leads_to_another_one() {
+    fn a_link_that_left_a_working_tty_leads_to_another_adapter() {
         let mut identity = Identity::new("one".parse().unwrap());
         let pty = |tty| Found { tty, since: None, place: None, remark: None };
         identity.opened(pty(10));

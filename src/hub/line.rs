@@ -1,110 +1,118 @@
-//! The line: the device's end of the hub. Opens the [`super::device`] when it is there, serves it, and when it goes away closes it at
-//! once and watches for its return.
+//! The line: the device's end of the hub. Opens the [`super::device`] when it is plugged in, serves it, closes it at once when it is
+//! unplugged, and watches for its return.
 
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use super::breaks::{self, Patience, Pause};
-use super::device::{Device, Heard};
+use super::breaks::{self, BreakDeadline, Pause};
+use super::device::{Device, ReadStatus};
 use super::identity::Still;
-use super::wake::Hearing;
+use super::lease::{self, Lease};
+use super::source::{SourceConfig, SourceLink, StoredLine};
+use super::stream::{Output, Stream};
+use super::wake::Wakeups;
 use super::writing::{Gap, Writing};
 use super::{Control, Hub, Inbox, Input, LineState};
 use crate::ownership::Claims;
 use crate::port::{LineSettings, ModemLevels, PortName};
-use crate::serial::{DeviceWatch, Tty, WatchError};
+use crate::serial::{DeviceWatch, WatchError, WriteOutcome};
 use crate::system::clock::reached;
 use crate::system::systemd;
 
-/// Between two tries at a device that is there but cannot be opened (busy, no permission): at first, and at most. The watch
-/// tells when it changes, but not when another program lets go of it.
+/// Between two attempts to open a device that is plugged in but cannot be opened (busy, no permission): first, and longest. The watch
+/// reports when the device changes, but not when another program closes it.
 const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// For a link that has gone from an open tty to come again, or for the tty to hear that its device has gone.
+/// For a removed link of an open tty to reappear, or for the tty to report a hang-up.
 const VANISHED_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between two looks at the links of an open tty where they cannot be watched.
+/// Between two checks of the links of an open tty if they cannot be watched.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For a device to take what was written last, before its tty is closed for good.
+/// For a device to accept the last output before its tty is closed.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a line is to be.
+/// The configuration of a line.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LineConfig {
-    /// The device.
+    /// Path of the device.
     pub path: PathBuf,
-    /// Whose ttys are.
+    /// Which port each tty belongs to.
     pub claims: Claims,
-    /// How to set it.
+    /// Line settings.
     pub settings: LineSettings,
-    /// Whether to ask the driver for low latency.
+    /// Whether to request low latency from the driver.
     pub low_latency: bool,
-    /// What DTR and RTS are from the open on.
+    /// DTR and RTS when the device is opened.
     pub modem: ModemLevels,
-    /// Whether the log is to have what is typed.
+    /// Whether input is logged.
     pub log_input: bool,
+    /// What is connected to in place of a device.
+    pub source: Option<SourceConfig>,
 }
 
-/// Another wish than before.
+/// A new configuration.
 #[derive(Debug)]
 pub struct Change {
-    /// What the port is called from now on.
+    /// Name of the port.
     pub name: PortName,
-    /// What the line is to be from now on.
+    /// Configuration of the line.
     pub wanted: LineConfig,
-    /// Who is told what came of it: what the driver refused, or why the device cannot be opened; nothing if all is as
-    /// wanted. Dropped if a later change came before this one could be tried.
+    /// Receives the result: the settings that the driver refused, or why the device cannot be opened; empty if everything was applied.
+    /// Dropped if a later change came before this one could be applied.
     pub told: oneshot::Sender<Vec<String>>,
 }
 
 /// The device's end of a hub.
 #[derive(Debug)]
 pub struct Line {
-    device: Device,
-    inbox: Inbox,
-    changes: mpsc::Receiver<Change>,
-    patience: Patience,
+    pub(super) device: Device,
+    pub(super) inbox: Inbox,
+    pub(super) changes: mpsc::Receiver<Change>,
+    break_deadline: BreakDeadline,
+    /// The dialer of a source.
+    pub(super) link: SourceLink,
     /// Resolves when the line is to end.
-    end: oneshot::Receiver<()>,
+    pub(super) end: oneshot::Receiver<()>,
 }
 
-/// Why a line is not served any more.
+/// Why a line is no longer served.
 enum Lost {
     HungUp,
-    /// Another device from now on, or this one, but not all that was written has reached it.
+    /// The device is now another one, or the same one, and not all output has reached it.
     Moved,
-    /// The tty is not this port's any more: why.
+    /// The tty no longer belongs to this port, and why.
     Displaced(String),
-    /// This one again, from which nothing is missing.
+    /// The same device is reopened; no output was lost.
     Reopened,
     Ended,
 }
 
 impl Line {
-    /// The line of `hub`, which takes its input from `inbox` and other wishes from `changes`, until told to `end`.
+    /// The line of `hub`, which takes input from `inbox` and configuration from `changes`, until `end`.
     pub fn new(
         name: PortName,
         hub: Arc<Hub>,
         inbox: Inbox,
         wanted: LineConfig,
         changes: mpsc::Receiver<Change>,
+        attached: watch::Receiver<usize>,
         end: oneshot::Receiver<()>,
     ) -> Self {
-        let patience = Patience::new(&hub);
+        let break_deadline = BreakDeadline::new(&hub);
         let device = Device::new(name, hub, wanted);
-        Self { device, inbox, changes, patience, end }
+        Self { device, inbox, changes, break_deadline, link: SourceLink::new(attached), end }
     }
 
-    /// Serves the device; `stored` is its tty, if systemd has kept it open for us.
-    pub async fn run(mut self, stored: Option<OwnedFd>) {
-        let mut kept = stored.and_then(|fd| self.device.adopt(fd));
+    /// Serves the device; `stored` is its tty or connection from the FD store.
+    pub async fn run(mut self, stored: StoredLine) {
+        let mut kept = self.adopt(stored);
         let mut writing: Option<Writing> = None;
         loop {
             let tty = match kept.take() {
@@ -124,19 +132,19 @@ impl Line {
                 self.discard_input(writing.take());
             }
             match &lost {
-                // What it says from now on is another port's to log.
+                // Its output now belongs to another port.
                 Lost::Displaced(_) => {}
                 _ => self.device.read_last_words(&tty),
             }
             self.device.closed(matches!(lost, Lost::Displaced(_)));
-            // Closed before anything else, here and in the store: while any descriptor of it is open, the kernel gives a
-            // returning adapter another name.
+            // Closed first, here and in the FD store: while a descriptor of it is open, the kernel gives an adapter that is plugged in
+            // again another name.
             if !matches!(lost, Lost::Reopened) {
-                let _ = tty.discard_output();
+                tty.discard_output();
             }
             tty.close();
-            systemd::forget("tty");
             match lost {
+                Lost::HungUp if self.device.wanted.source.is_some() => self.disconnected(),
                 Lost::HungUp => self.device.unplugged(),
                 Lost::Displaced(why) => self.device.displaced(why),
                 Lost::Reopened => {
@@ -150,24 +158,31 @@ impl Line {
         }
     }
 
-    /// Reads what the device has said last. Unless somebody keeps its tty open, this closes it for good, which waits for what flow
-    /// control holds back: in the kernel, where nothing can be done meanwhile.
-    async fn leave(&mut self, tty: Tty) {
+    /// Reads the last output of the device. Unless the FD store holds the tty, this is its last close, in which the kernel waits for
+    /// output that flow control holds back; hence the drain before.
+    async fn leave(&mut self, tty: Stream) {
         if systemd::keeps() {
-            // What is more than that, the next process hears; a device that has gone, it sees for itself.
+            // The next process reads the rest, and notices a hang-up.
             let _ = self.device.read(&tty, None);
             return;
         }
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, tty.drain()).await;
-        let _ = tty.discard_output();
+        tty.discard_output();
         self.device.read_last_words(&tty);
     }
 
-    /// Opens the device, as soon as it can be; `None` if the line is to end before that.
-    async fn open(&mut self) -> Option<Tty> {
+    /// Opens the device or connects to the source as soon as that is possible; `None` if the line ends before that.
+    async fn open(&mut self) -> Option<Stream> {
         let mut retry_after = RETRY_BACKOFF.0;
         loop {
-            // Armed before the try, so that nothing is missed in between.
+            if let Some(source) = self.device.wanted.source.clone() {
+                match self.connect(&source).await? {
+                    Some(stream) => return Some(stream),
+                    None => continue,
+                }
+            }
+            self.link.close();
+            // Armed before the attempt, so that no change is missed in between.
             let watch = DeviceWatch::new(&self.device.watched());
             if let Some(tty) = self.device.try_open() {
                 return Some(tty);
@@ -176,7 +191,7 @@ impl Line {
         }
     }
 
-    /// Waits until it is worth trying again; `None` if it is not any more. What is typed meanwhile has nowhere to go: sessions say so
+    /// Waits until the next attempt is due; `None` if the line ends. Input is discarded until then, which sessions report
     /// themselves.
     async fn wait_for_change(
         &mut self,
@@ -188,7 +203,7 @@ impl Line {
         let mut watch = match watch {
             Ok(watch) => Some(watch),
             Err(error) => {
-                tracing::warn!("{error}; trying every {} s", RETRY_BACKOFF.1.as_secs());
+                tracing::warn!("{error}; retrying every {} s", RETRY_BACKOFF.1.as_secs());
                 None
             }
         };
@@ -217,9 +232,9 @@ impl Line {
         }
     }
 
-    /// Forgets what was on its way to a device that is gone: a paste must not go on in the next one with a hole in it.
+    /// Discards queued input for a device that is gone: the next device must not receive the second half of a paste.
     fn discard_input(&mut self, writing: Option<Writing>) {
-        let mut unsent = self.patience.over() + left_of(writing);
+        let mut unsent = self.break_deadline.over() + left_of(writing);
         while let Ok(input) = self.inbox.input.try_recv() {
             if let Input::Bytes(bytes) | Input::Paced { bytes, .. } = input {
                 unsent += bytes.len();
@@ -227,37 +242,46 @@ impl Line {
         }
         if unsent > 0 {
             self.device.hub.torn.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("{unsent} bytes that were typed were not sent");
-            self.device.hub.note(format!("{unsent} bytes that were typed were not sent"));
+            tracing::warn!("{unsent} bytes of input were not sent to the device");
+            self.device.hub.note(format!("{unsent} bytes of input were not sent to the device"));
         }
     }
 
-    async fn serve(&mut self, tty: &Tty, writing: &mut Option<Writing>) -> Lost {
-        let Self { device, inbox: Inbox { input: inbox, control }, changes, patience, end } = self;
+    async fn serve(&mut self, tty: &Stream, writing: &mut Option<Writing>) -> Lost {
+        let Self { device, inbox: Inbox { input: inbox, control }, changes, break_deadline, link, end } =
+            self;
         let mut pause: Option<Pause<'_>> = None;
-        let mut lease: Option<oneshot::Receiver<()>> = None;
+        let mut lease: Option<Lease> = None;
         let mut gap = Gap::default();
-        // It could be listened to when it was opened: what opens it anew says why it cannot be now, and tries again.
-        let Ok(mut hearing) = Hearing::new(tty) else { return Lost::Moved };
-        // Armed before the look, so that nothing is missed in between.
+        // This worked when the device was opened. If it fails now, reopening reports why and retries.
+        let Ok(mut wakeups) = Wakeups::new(tty) else { return Lost::Moved };
+        let mut output = Output::new(tty);
+        // Armed before the check, so that no change is missed in between.
         let mut watch = DeviceWatch::new(&device.watched())
-            .inspect_err(|error| tracing::warn!("{error}; looking every {} s", RECHECK_INTERVAL.as_secs()))
+            .inspect_err(|error| tracing::warn!("{error}; checking every {} s", RECHECK_INTERVAL.as_secs()))
             .ok();
         let mut links_due = Some(Instant::now());
+        if tty.tty().is_none() {
+            (watch, links_due) = (None, None);
+        }
         let mut vanished = false;
         loop {
-            let stuck_at = patience.ends();
+            let stuck_at = break_deadline.ends();
+            let phase = Phase::of(writing.as_ref(), pause.as_ref(), lease.as_ref(), &gap);
             tokio::select! {
                 _ = &mut *end => return Lost::Ended,
                 Some(change) = changes.recv() => {
-                    lease = None;
+                    if let Some(lease) = lease.take() {
+                        lease.give_back(tty, &device.wanted);
+                    }
                     let before = device.take(change);
                     if before.path != device.wanted.path {
-                        device.hub.note(format!("the device is {} from now on", device.wanted.path.display()));
+                        device.hub.note(format!("the device is now {}", device.wanted.path.display()));
                         return Lost::Moved;
                     }
                     device.set(tty, Some(&before));
-                    links_due = Some(Instant::now());
+                    link.request(&device.wanted);
+                    links_due = tty.tty().map(|_| Instant::now());
                 }
                 changed = appeared(&mut watch), if watch.is_some() => {
                     if changed.is_err() {
@@ -277,118 +301,118 @@ impl Line {
                     Still::Vanished => return Lost::Displaced(device.nowhere()),
                     Still::Moved(why) => return Lost::Displaced(why),
                 },
-                // Before anything is sent again.
-                () = over(&mut lease), if lease.is_some() => {
-                    lease = None;
+                event = link.event() => match tty.source() {
+                    Some(connection) => link.served(event, connection, device),
+                    None => drop(event),
+                },
+                // Before any further output.
+                () = lease::over(&mut lease), if lease.is_some() => {
                     device.set_back(tty);
+                    if let Some(lease) = lease.take() {
+                        lease.give_back(tty, &device.wanted);
+                    }
                 }
                 Some(control) = control.recv() => match control {
-                    Control::Lease { settings, lease: None, told } => {
+                    Control::Lease { settings, lease: None, told, .. } => {
                         let set = match &lease {
                             Some(_) => device.try_settings(tty, &settings),
-                            None => Err(format!("{}: the line was set or unplugged meanwhile", device.name)),
+                            None => Err(format!("{}: the line was reconfigured or unplugged in the meantime", device.name)),
                         };
                         let _ = told.send(set);
                     }
                     Control::Lease { told, .. } if lease.is_some() => {
-                        let _ = told.send(Err(format!("somebody else tries line rates at {}", device.name)));
+                        let _ = told.send(Err(format!("another user is testing line rates at {}", device.name)));
                     }
-                    Control::Lease { told, .. } if writing.is_some() || pause.is_some() => {
+                    Control::Lease { told, sends: false, .. } if phase != Phase::Idle => {
                         let name = &device.name;
-                        let _ = told.send(Err(format!("{name} is just being sent something: try again")));
+                        let _ = told.send(Err(format!("{name}: input is being sent to the device, try again")));
                     }
-                    Control::Lease { settings, lease: ends, told } => {
+                    Control::Lease { settings, lease: Some(ends), sends, told } => {
+                        lease = Some(Lease::begin(ends, sends, tty));
                         let set = device.try_settings(tty, &settings);
-                        lease = ends;
                         let _ = told.send(set);
                     }
                     control => {
                         if device.control(control, Some(tty)) {
-                            // A break that is under way ends with the line.
+                            if tty.tty().is_none() {
+                                link.reconnect();
+                                return Lost::Moved;
+                            }
+                            // A break in progress ends with the line.
                             pause = Some(Pause::before_reopening(tty.drain()));
                         }
                     }
                 },
                 () = reached(device.typed_due) => device.note_typed(),
                 () = reached(device.look_due) => device.judge(tty),
-                Some(input) = inbox.recv(), if writing.is_none() && pause.is_none() && lease.is_none() => match input {
-                    Input::Bytes(bytes) | Input::Paced { bytes, .. } if patience.has_given_up() => {
-                        patience.give_up(bytes.len());
+                Some(input) = inbox.recv(), if phase.takes_input() => match input {
+                    Input::Bytes(bytes) | Input::Paced { bytes, .. } if break_deadline.has_given_up() => {
+                        break_deadline.give_up(bytes.len());
                     }
                     Input::Bytes(bytes) => {
-                        patience.moved();
+                        break_deadline.moved();
                         *writing = Some(Writing::plain(bytes));
-                        if hearing.wake().is_err() {
+                        if wakeups.wake().is_err() {
                             return Lost::Moved;
                         }
                     }
                     Input::Paced { bytes, pacing, written } => {
                         *writing = Some(Writing::paced(bytes, pacing, written));
-                        if hearing.wake().is_err() {
+                        if wakeups.wake().is_err() {
                             return Lost::Moved;
                         }
                     }
                     Input::Break { awaited, .. } if awaited.is_given_up() => {}
                     Input::Break { length, user, mut awaited } => {
                         awaited.taken();
-                        say_dropped(patience.over());
+                        report_discarded(break_deadline.over());
                         pause = Some(Pause::of_break(breaks::send(tty, length, user, awaited)));
                     }
-                    // Dropped, so that nobody believes that what was before it is sent.
-                    Input::Mark(_) if patience.has_given_up() => {}
-                    // Whoever asked may have given up.
+                    // Dropped: the input before it was discarded.
+                    Input::Mark(_) if break_deadline.has_given_up() => {}
+                    // The requester may have given up.
                     Input::Mark(told) => drop(told.send(())),
                 },
-                () = patience.changed() => say_dropped(patience.look()),
-                () = reached(stuck_at), if writing.is_some() && pause.is_none() => {
-                    patience.give_up(left_of(writing.take()));
+                () = break_deadline.changed() => report_discarded(break_deadline.look()),
+                () = reached(stuck_at), if matches!(phase, Phase::Writing | Phase::Pacing) => {
+                    break_deadline.give_up(left_of(writing.take()));
                 }
-                over = breaks::over(&mut pause), if pause.is_some() => {
+                over = breaks::over(&mut pause), if phase == Phase::Paused => {
                     let reopens = pause.take().is_some_and(|pause| pause.reopens);
                     match (over, reopens) {
                         (Ok(0), true) => return Lost::Reopened,
                         (Ok(held_back), true) => {
-                            device.say(format!("{held_back} bytes that flow control held back were dropped"));
+                            device.say(format!("{held_back} bytes held back by flow control were discarded"));
                             return Lost::Moved;
                         }
                         (Err(error), true) => {
-                            device.say(format!("what was written last may be lost: it cannot be drained ({error})"));
+                            device.say(format!("the last output may be lost: it cannot be drained ({error})"));
                             return Lost::Moved;
                         }
-                        (Ok(held_back), false) => say_dropped(held_back),
-                        // `breaks::send` has told it.
+                        (Ok(held_back), false) => report_discarded(held_back),
+                        // Reported by `breaks::send`.
                         (Err(_), false) => {}
                     }
                 }
-                () = reached(gap.due()), if writing.is_some() => gap.look(Instant::now(), tty.unsent()),
-                ready = hearing.writable(), if writing.is_some() && pause.is_none() && gap.due().is_none() => {
-                    let before = writing.as_ref().map(Writing::left);
-                    // A break waits for no more of a paste with pauses than of one that the line does not take.
+                () = reached(gap.due()), if phase == Phase::Pacing => gap.look(Instant::now(), tty.unsent()),
+                written = write_next(&mut output, writing.as_ref()), if phase == Phase::Writing => {
+                    // Progress of a paced paste does not extend the time that a break waits.
                     let is_paced = writing.as_ref().is_some_and(Writing::is_paced);
-                    if ready.is_err() || ready.is_ok_and(|contact| device.write(contact, writing, &mut gap).is_err()) {
-                        return Lost::HungUp;
-                    }
-                    if !is_paced && before != writing.as_ref().map(Writing::left) {
-                        patience.moved();
+                    let Ok(count) = device.written(written, writing, &mut gap) else { return Lost::HungUp };
+                    if !is_paced && count > 0 {
+                        break_deadline.moved();
                     }
                 }
-                ready = hearing.readable(device) => {
-                    if ready.is_err() {
-                        return Lost::HungUp;
+                read = read(&mut wakeups, device, tty, phase) => {
+                    let status = match read {
+                        Ok(status) => status,
+                        Err(lost) => return lost,
+                    };
+                    if wakeups.contact().is_none() {
+                        output.release();
                     }
-                    let Ok(heard) = device.read(tty, hearing.contact()) else { return Lost::HungUp };
-                    // A lease's rate is not the one that a rest is reckoned by.
-                    let may_rest = heard == Heard::All && writing.is_none() && lease.is_none();
-                    match may_rest.then(|| device.rest(tty)).flatten() {
-                        Some(rest) => {
-                            device.look_due = None;
-                            hearing.rest(rest);
-                        }
-                        None if hearing.wake().is_err() => return Lost::Moved,
-                        None => {}
-                    }
-                    if heard == Heard::NotAll {
-                        // A flood must not keep the sessions from their turn.
+                    if status == ReadStatus::NotAll {
+                        // A flood must not starve the sessions.
                         tokio::task::yield_now().await;
                     }
                 }
@@ -397,21 +421,77 @@ impl Line {
     }
 }
 
+/// What the line is doing with its output, which decides what it may do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing: the next input may be taken.
+    Idle,
+    /// Input is being written.
+    Writing,
+    /// Input is being written, and a pause of its pacing is not over.
+    Pacing,
+    /// A break or a drain is in progress.
+    Paused,
+    /// A client has set the line otherwise; input is sent meanwhile only if its lease `sends`.
+    Leased { sends: bool },
+}
+
+impl Phase {
+    fn takes_input(self) -> bool {
+        matches!(self, Self::Idle | Self::Leased { sends: true })
+    }
+
+    fn of(writing: Option<&Writing>, pause: Option<&Pause<'_>>, lease: Option<&Lease>, gap: &Gap) -> Self {
+        match (pause, writing, lease) {
+            (Some(_), _, _) => Self::Paused,
+            (None, Some(_), _) if gap.due().is_some() => Self::Pacing,
+            (None, Some(_), _) => Self::Writing,
+            (None, None, Some(lease)) => Self::Leased { sends: lease.sends },
+            (None, None, None) => Self::Idle,
+        }
+    }
+}
+
+/// Reads the device. While output is coalesced this goes on, so that a window that is over costs no new round of the line. Cancel safe.
+async fn read(
+    wakeups: &mut Wakeups<'_>,
+    device: &mut Device,
+    tty: &Stream,
+    phase: Phase,
+) -> Result<ReadStatus, Lost> {
+    loop {
+        let was_coalesced = wakeups.contact().is_none();
+        wakeups.readable(device).await.map_err(|_| Lost::HungUp)?;
+        let status = device.read(tty, wakeups.contact()).map_err(|()| Lost::HungUp)?;
+        // The window depends on the configured rate, not on that of a lease.
+        let may_coalesce = status == ReadStatus::All && phase == Phase::Idle;
+        let Some(window) = may_coalesce.then(|| device.window(tty)).flatten() else {
+            wakeups.wake().map_err(|_| Lost::Moved)?;
+            return Ok(status);
+        };
+        device.look_due = None;
+        wakeups.coalesce(window);
+        if !was_coalesced {
+            return Ok(status);
+        }
+    }
+}
+
+/// Writes what comes next. Cancel safe.
+async fn write_next(output: &mut Output<'_>, writing: Option<&Writing>) -> io::Result<WriteOutcome> {
+    match writing {
+        Some(writing) => output.write(writing.step().0).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn left_of(writing: Option<Writing>) -> usize {
     writing.map_or(0, |writing| writing.left())
 }
 
-fn say_dropped(bytes: usize) {
+fn report_discarded(bytes: usize) {
     if bytes > 0 {
-        tracing::warn!("{bytes} bytes that the line did not take were dropped for a break");
-    }
-}
-
-async fn over(lease: &mut Option<oneshot::Receiver<()>>) {
-    match lease {
-        // Nothing is ever sent by it.
-        Some(lease) => drop(lease.await),
-        None => std::future::pending().await,
+        tracing::warn!("{bytes} bytes of input that the device did not accept were discarded for a break");
     }
 }
 

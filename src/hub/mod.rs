@@ -1,6 +1,6 @@
-//! The hub: the one owner of a port. [`line`] reads the device into the ring and writes to it what the one writing session
-//! types; everybody else, sessions and the log writer, holds a [`Cursor`] and pulls. Nobody who pulls can slow
-//! the port: the hub waits for a cursor only while that one keeps moving ([`backpressure`]).
+//! The hub: the one owner of a port. [`line`] reads the device into the ring and writes input from the session that has write access to
+//! it; the readers, sessions and the log writer, each hold a [`Cursor`] and pull. No reader can slow down the port: the hub waits for a
+//! cursor only while it keeps moving ([`backpressure`]).
 
 mod backpressure;
 mod breaks;
@@ -9,10 +9,13 @@ mod control;
 mod cursor;
 mod device;
 mod identity;
+mod lease;
 pub mod line;
 mod notes;
 mod quality;
 mod sharing;
+mod source;
+mod stream;
 mod wake;
 mod writing;
 
@@ -37,53 +40,54 @@ pub use breaks::{Awaited, BREAK_EVENTS, BreakEvent};
 pub use control::{Condition, Control};
 pub use cursor::{Cursor, Pulled};
 use notes::Notes;
+pub use source::{SourceConfig, StoredLine};
 
-/// Messages of input on their way to the device. Few and small: what a session has handed over cannot be taken back,
-/// and the rest waits with the session, where a leaving user can leave it.
+/// Input messages on their way to the device. Few and small: a session cannot take back queued input, and the rest waits in the
+/// session, where it is discarded if the user leaves.
 const INPUT_QUEUE: usize = 4;
 
-/// Bytes that are shown again at once: some pages of a terminal. A device that sends no line ends has no last line.
+/// Bytes that are replayed: some pages of a terminal. A device that sends no line ends has no last line.
 const WORDS: u64 = 64 * 1024;
 
-/// For a line to say how it is.
-const EXAMINE_TIMEOUT: Duration = Duration::from_secs(1);
+/// For a line to report its state.
+const EXAMINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Milliseconds of a break, if nothing is said: nothing shorter is seen by all devices, and few need more.
+/// Default length of a break in milliseconds: all devices detect it, and few need a longer one.
 pub const DEFAULT_BREAK_MS: u32 = 500;
-/// Milliseconds that may be said.
+/// Lengths of a break that users may request, in milliseconds.
 pub const BREAK_MS_RANGE: RangeInclusive<u32> = 1..=10_000;
 
-/// What a session wants the device to get, in order.
+/// Input from a session to the device, in order.
 #[derive(Debug)]
 pub enum Input {
-    /// Bytes, as typed.
+    /// Bytes without pauses.
     Bytes(Vec<u8>),
-    /// Bytes with pauses after them. The sender hands over the next ones only once these are `written`, so that little
-    /// of a slow paste is on its way when a user leaves or another one takes over.
+    /// Bytes with pauses after them. The sender queues the next ones only once these are `written`, so that little of a slow paste is
+    /// in transit when a user leaves or another one takes over.
     Paced {
         /// The bytes.
         bytes: Vec<u8>,
         /// The pauses.
         pacing: Pacing,
-        /// Told when the last byte is written; dropped if it never is.
+        /// Receives when the last byte is written; dropped if it never is.
         written: oneshot::Sender<()>,
     },
     /// A break condition.
     Break {
-        /// So long.
+        /// Its length.
         length: Duration,
-        /// Who wants it.
+        /// The user who requested it.
         user: String,
-        /// [`Hub::break_of`] makes it.
+        /// Created by [`Hub::break_of`].
         awaited: Awaited,
     },
-    /// Nothing: told once the line has taken all that was wanted before. Dropped if it has not, because its device has gone or a
-    /// break had to get through.
+    /// No input: receives once the line has accepted all input before it. Dropped if it has not, because its device is gone or that
+    /// input was discarded for a break.
     Mark(oneshot::Sender<()>),
 }
 
 impl Input {
-    /// Drops it without a report: its session may not write, and has been told that.
+    /// Drops it without a report: its session has no write access, and was told so.
     pub fn dismiss(self) {
         if let Self::Break { mut awaited, .. } = self {
             awaited.needs_no_report();
@@ -91,38 +95,40 @@ impl Input {
     }
 }
 
-/// How the device is.
+/// State of the line.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LineState {
-    /// Nothing was tried yet.
+    /// Not opened yet.
     Starting,
-    /// Open, set as said.
+    /// Open with these settings.
     Open(LineSettings),
-    /// Not there, since.
+    /// Unplugged since this time.
     Away(Timestamp),
-    /// There, but not to be opened: why.
+    /// A source whose far end is not connected: since when, and why.
+    Disconnected(Timestamp, String),
+    /// Plugged in, but cannot be opened, and why.
     Failed(String),
-    /// There, and another port's: why.
+    /// Plugged in, but belongs to another port, and why.
     NotOurs(String),
 }
 
 impl fmt::Display for LineState {
-    /// A word, or the reason.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Starting => f.write_str("starting"),
             Self::Open(_) => f.write_str("open"),
             Self::Away(since) => write!(f, "unplugged since {}", clock(*since)),
+            Self::Disconnected(since, why) => write!(f, "disconnected since {}; {why}", clock(*since)),
             Self::Failed(why) => f.write_str(why),
             Self::NotOurs(why) => write!(f, "idle: {why}"),
         }
     }
 }
 
-/// Something that the log should say at this place.
+/// A note for the log at this place of the output.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Note {
-    /// Ring offset before which it stands.
+    /// Ring offset of the byte that follows it.
     pub offset: u64,
     /// When it happened.
     pub at: Timestamp,
@@ -130,18 +136,18 @@ pub struct Note {
     pub what: Noted,
 }
 
-/// What a note says.
+/// Content of a note.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Noted {
-    /// Words of ours.
+    /// A message of the port.
     Said(String),
-    /// What the device was sent.
+    /// Input that was sent to the device.
     Typed(Vec<u8>),
-    /// Notes that could not wait any longer.
+    /// Notes that were dropped because too many were waiting.
     Lost {
         /// How many.
         notes: u64,
-        /// Typed bytes in them.
+        /// Bytes of input in them.
         typed: u64,
     },
 }
@@ -151,24 +157,24 @@ pub enum Noted {
 #[derive(Debug)]
 pub struct Hub {
     state: Mutex<State>,
-    /// Ticks when there is more to pull, or a note.
+    /// Changes when there is more to pull, or a note.
     heard: watch::Sender<()>,
-    /// Ticks when the log has taken more.
+    /// Changes when more is in the log.
     logged: watch::Sender<()>,
-    /// A cursor has moved while the hub waits for it.
+    /// Notified when a cursor moves while the hub waits for it.
     room: Notify,
     line: watch::Sender<LineState>,
-    /// What the driver has refused of the settings in force, a sentence each.
+    /// Settings that the driver refused, a sentence each.
     refused: watch::Sender<Vec<String>>,
     input: mpsc::Sender<Input>,
     control: mpsc::Sender<Control>,
-    /// How many breaks wait for the line.
+    /// Number of breaks that wait for the line.
     breaks: watch::Sender<usize>,
-    /// How often input that was on its way to the device was thrown away.
+    /// Number of times that queued input was discarded.
     torn: AtomicU64,
 }
 
-/// What the line takes from the hub.
+/// The receiving ends that the line owns.
 #[derive(Debug)]
 pub struct Inbox {
     input: mpsc::Receiver<Input>,
@@ -183,7 +189,7 @@ struct State {
 }
 
 impl Hub {
-    /// A hub over this ring, and what [`line::run`] takes from.
+    /// A hub over this ring, and the inbox of its line.
     pub fn new(ring: Ring) -> (Arc<Self>, Inbox) {
         let (input, inputs) = mpsc::channel(INPUT_QUEUE);
         let (control, controls) = mpsc::channel(control::REQUEST_QUEUE);
@@ -204,20 +210,19 @@ impl Hub {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panicking session must not take the port with it; every update under the lock is whole at each step.
+        // A panic in a session must not end the port; the state is consistent at each step of an update.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the ring another capacity, if it has not that one already. Whoever is behind what a smaller one holds is moved
-    /// forward, as ever.
+    /// Resizes the ring. A reader that is behind what a smaller ring holds skips ahead, as usual.
     pub fn resize(&self, capacity: usize) -> Result<(), RingError> {
         let mut state = self.state();
         if state.ring.capacity() != capacity {
             let resized = state.ring.resized(capacity)?;
-            // The next process goes on with the later of two, so there is no moment without a whole one.
+            // The next process adopts the later one of two, so that a complete one is stored at each moment.
             let (name, before) = resized.stored_as();
             if !systemd::store(name, resized.as_fd()) {
-                // It would be stored later, when it is out of date.
+                // It must not be stored later, when it is out of date.
                 systemd::forget(name);
                 return Err(RingError::NotStored);
             }
@@ -229,50 +234,49 @@ impl Hub {
         Ok(())
     }
 
-    /// Where input goes. Full means that the line is slower than what is typed.
+    /// The input queue. It is full while the line is slower than the input.
     pub fn input(&self) -> mpsc::Sender<Input> {
         self.input.clone()
     }
 
-    /// Where wishes for the line go.
+    /// The queue of requests to the line.
     pub fn control(&self) -> mpsc::Sender<Control> {
         self.control.clone()
     }
 
-    /// How the line is. A line that has not answered within a second is one of which nothing is known.
+    /// Queries the line. Empty if it does not reply within a second.
     pub async fn examine(&self) -> Condition {
         let (told, condition) = oneshot::channel();
         let asked = async {
             self.control.send(Control::Examine(told)).await.ok()?;
             condition.await.ok()
         };
-        tokio::time::timeout(EXAMINE_TIMEOUT, asked).await.ok().flatten().unwrap_or_default()
+        tokio::time::timeout(EXAMINE_INTERVAL, asked).await.ok().flatten().unwrap_or_default()
     }
 
-    /// How often input that was on its way was thrown away, because its device had gone: what belongs to it must not follow, even if
-    /// another device is there at once.
+    /// Number of times that queued input was discarded because its device was unplugged: the rest of that input must not follow, even if
+    /// another device is plugged in immediately.
     pub fn torn(&self) -> u64 {
         self.torn.load(Ordering::Relaxed)
     }
 
-    /// How the device is, and whenever that changes.
+    /// State of the line, and its changes.
     pub fn line(&self) -> watch::Receiver<LineState> {
         self.line.subscribe()
     }
 
-    /// What is wrong with the open line: settings that its driver refused, another program that uses it; a sentence each, and whenever
-    /// that changes.
+    /// Problems of the open line: settings that its driver refused, another program that uses it; a sentence each, and their changes.
     pub fn refused(&self) -> watch::Receiver<Vec<String>> {
         self.refused.subscribe()
     }
 
-    /// Bytes ever received and sent.
+    /// Bytes received and sent in total.
     pub fn traffic(&self) -> (u64, u64) {
         let state = self.state();
         (state.ring.head(), state.ring.sent())
     }
 
-    /// The last `lines` lines, but not more than [`WORDS`] bytes of them, and the offset behind them.
+    /// The last `lines` lines, at most [`WORDS`] bytes, and the offset after them.
     pub fn last_words(&self, lines: usize) -> (Vec<u8>, u64) {
         let ring = &self.state().ring;
         let head = ring.head();
@@ -286,17 +290,17 @@ impl Hub {
         (words, head)
     }
 
-    /// How far the log has come.
+    /// Position of the log.
     pub fn log_mark(&self) -> LogMark {
         self.log_record().mark
     }
 
-    /// How far the log has come, and what it was about to write.
+    /// Position of the log, and of the write in progress.
     pub fn log_record(&self) -> LogRecord {
         self.state().ring.log_record()
     }
 
-    /// Changes that.
+    /// Changes the log record.
     pub(crate) fn record_log(&self, change: impl FnOnce(&mut LogRecord)) {
         let ring = &mut self.state().ring;
         let mut record = ring.log_record();
@@ -304,17 +308,17 @@ impl Hub {
         ring.set_log_record(record);
     }
 
-    /// Tells who waits for the log that it has taken more.
+    /// Notifies the waiting tasks that more is in the log.
     pub(crate) fn log_has_moved(&self) {
         self.logged.send_replace(());
     }
 
-    /// Ticks when the log has taken more.
+    /// Changes when more is in the log.
     pub fn logged(&self) -> watch::Receiver<()> {
         self.logged.subscribe()
     }
 
-    /// Has the log say something after all that was received so far.
+    /// Adds a note to the log after the output that was received so far.
     pub fn note(&self, text: String) {
         self.note_that(Noted::Said(text));
     }
@@ -327,22 +331,22 @@ impl Hub {
         self.heard.send_replace(());
     }
 
-    /// The first note that is still to be written.
+    /// The first note that is not written yet.
     pub fn next_note(&self) -> Option<Note> {
         self.state().notes.first().cloned()
     }
 
-    /// Has these be written again, before all others.
+    /// Queues these notes again, before all others.
     pub(crate) fn note_again(&self, notes: Vec<Note>) {
         self.state().notes.again(notes);
     }
 
-    /// Whether the ring has all that was said since.
+    /// Whether the ring still holds everything from `position` on.
     pub(crate) fn keeps_from(&self, position: u64) -> bool {
         self.state().ring.tail() <= position
     }
 
-    /// Takes `note` off the queue, if it is still the first.
+    /// Removes `note` from the queue, if it is still the first.
     pub fn note_written(&self, note: &Note) {
         self.state().notes.written(note);
     }

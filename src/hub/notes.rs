@@ -1,23 +1,23 @@
-//! Notes that wait for the log writer, and what becomes of them while it cannot write. Pure: notes in, notes out.
+//! Notes that wait for the log writer, and which of them are dropped while it cannot write. Pure: notes in, notes out.
 
 use std::collections::VecDeque;
 
 use super::{Note, Noted};
 
-/// At most so many wait.
+/// Limit of waiting notes.
 const NOTES_MAX: usize = 64;
-/// From so many on, what was typed in one place becomes one note.
+/// From this number on, input in one place is merged into one note.
 const MANY: usize = NOTES_MAX / 2;
-/// Bytes of such a note.
+/// Limit of bytes of a merged note.
 const TYPED_MAX: usize = 4096;
 
-/// The notes that wait. The first may be on its way to the disk, and is not touched.
+/// The waiting notes. The first may be on its way to the disk, and is not changed.
 #[derive(Debug, Default)]
 pub(super) struct Notes(VecDeque<Note>);
 
 impl Notes {
-    /// One more. At the limit, while a disk hangs, older ones are given up for it, and counted. What is said also stands in the
-    /// journal; what is typed stands nowhere else.
+    /// Adds a note. At the limit, while a disk hangs, older ones are dropped for it and counted. Messages are also in the journal; input is
+    /// nowhere else.
     pub(super) fn push(&mut self, note: Note) {
         if self.0.len() >= MANY && self.joins_the_last(&note) {
             return;
@@ -28,7 +28,7 @@ impl Notes {
         self.0.push_back(note);
     }
 
-    /// These were written once and are to be written again, before all others; as far as there is room.
+    /// Queues notes that were written once and must be written again, before all others, as far as there is room.
     pub(super) fn again(&mut self, notes: Vec<Note>) {
         for note in notes.into_iter().rev() {
             self.0.push_front(note);
@@ -38,12 +38,11 @@ impl Notes {
         }
     }
 
-    /// The one to be written next.
     pub(super) fn first(&self) -> Option<&Note> {
         self.0.front()
     }
 
-    /// `note` is written, if it is still the first.
+    /// Removes `note`, which is written, if it is still the first.
     pub(super) fn written(&mut self, note: &Note) {
         if self.first() == Some(note) {
             self.0.pop_front();
@@ -61,7 +60,7 @@ impl Notes {
         }
     }
 
-    /// Has the second one stand for the third as well.
+    /// Merges the third note into the second.
     fn make_room(&mut self) {
         let Some(third) = self.0.remove(2) else { return };
         let Some(second) = self.0.get_mut(1) else { return };
@@ -71,7 +70,7 @@ impl Notes {
     }
 }
 
-/// How many notes one stands for, and how many typed bytes.
+/// How many notes a note stands for, and bytes of input in them.
 fn size(what: &Noted) -> (u64, u64) {
     match what {
         Noted::Said(_) => (1, 0),
@@ -104,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_up_is_counted_and_the_first_stays() {
+    fn dropped_notes_are_counted_and_the_first_stays() {
         let mut notes = Notes::default();
         for number in 0..100 {
             notes.push(note(number, typed("12345")));
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_be_written_again_comes_first() {
+    fn notes_to_be_written_again_come_first() {
         let mut notes = Notes::default();
         notes.push(note(9, typed("new")));
         notes.again(vec![note(3, typed("one")), note(4, typed("two"))]);
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_in_one_place_is_kept_together_once_there_is_much_of_it() {
+    fn input_in_one_place_is_merged_once_there_is_much_of_it() {
         let mut notes = Notes::default();
         for _ in 0..1000 {
             notes.push(note(7, typed("12345")));

@@ -1,18 +1,18 @@
-//! Errors on the line, from the driver's counters: noted once a burst, because a wrong baud rate makes one of each byte.
+//! Line errors, from the driver's counters: reported once a burst, because a wrong baud rate causes one for each byte.
 //! Pure: counters and the time in, sentences out.
 
 use std::time::{Duration, Instant};
 
 use crate::serial::Counters;
 
-/// Between two looks at the counters while a device talks: each is a system call. So near its place is a break noted.
+/// Between two reads of the counters while a device sends: each is a system call. A break is noted within this time.
 pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// Without further errors for so long, a burst is over.
+/// Without further errors for this long, a burst is over.
 const BURST_END_TIME: Duration = Duration::from_secs(10);
-/// Framing and parity errors of one burst that are more than a plug pushed in.
+/// Framing and parity errors of one burst that are more than plugging in a cable causes.
 const MIN_BURST_ERRORS: u32 = 8;
 
-/// What was seen of a line so far.
+/// State of the error counters.
 #[derive(Debug, Default)]
 pub(super) struct Quality {
     before: Option<Counters>,
@@ -29,7 +29,7 @@ struct Burst {
 }
 
 impl Burst {
-    /// Counts `more`; the size of the burst when it is to be told, which it is once.
+    /// Counts `more`. Returns the size of the burst when it is to be reported, which happens once.
     fn grow(&mut self, more: u32, enough: u32, now: Instant) -> Option<u32> {
         if self.last.is_some_and(|last| now.duration_since(last) >= BURST_END_TIME) {
             *self = Self::default();
@@ -46,7 +46,7 @@ impl Burst {
 }
 
 impl Quality {
-    /// What is to be said about the counters as they are now.
+    /// What to report about the current counters.
     pub(super) fn look(&mut self, now: Instant, counters: Counters) -> Vec<String> {
         let Some(before) = self.before.replace(counters) else { return Vec::new() };
         let since = |field: fn(&Counters) -> u32| field(&counters).wrapping_sub(field(&before));
@@ -60,12 +60,12 @@ impl Quality {
         }
         let lost = since(|c| c.overrun).saturating_add(since(|c| c.buffer_overrun));
         if let Some(count) = self.lost.grow(lost, 1, now) {
-            said.push(format!("the device says more than this machine takes: {count} overruns"));
+            said.push(format!("the device sends faster than this machine reads: {count} overruns"));
         }
         said
     }
 
-    /// Of a device that is just opened, and has counted so much before.
+    /// For a device that was just opened, with these counters.
     pub(super) fn since(before: Option<Counters>) -> Self {
         Self { before, ..Self::default() }
     }
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_told_once_and_the_next_one_again() {
+    fn each_burst_is_reported_once() {
         let mut quality = Quality::default();
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
@@ -91,14 +91,14 @@ mod tests {
     }
 
     #[test]
-    fn breaks_and_overruns_have_sentences_of_their_own_and_counters_may_wrap() {
+    fn breaks_and_overruns_are_reported_and_counters_may_wrap() {
         let mut quality = Quality::default();
         let now = Instant::now();
         quality.look(now, Counters { breaks: u32::MAX, ..Counters::default() });
         let counters = Counters { breaks: 0, overrun: 3, ..Counters::default() };
         assert_eq!(
             quality.look(now, counters),
-            ["1 break received", "the device says more than this machine takes: 3 overruns"]
+            ["1 break received", "the device sends faster than this machine reads: 3 overruns"]
         );
     }
 }

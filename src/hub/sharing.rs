@@ -1,13 +1,13 @@
-//! Whether another program reads the device too: bytes that its driver has received and that never came here. Root's `cat` or a getty
-//! takes them, whatever locks we hold, and /proc of other users is hidden from a port. Pure: counters and the time in, a number out.
+//! Whether another program also reads the device: bytes that its driver has received and that did not arrive here. Root's `cat` or a getty
+//! takes them in spite of the locks, and /proc of other users is hidden from a port. Pure: counters and the time in, a number out.
 
 use std::time::{Duration, Instant};
 
-/// Between two looks. What is on its way through the kernel at one is here at the next.
+/// Between two checks. Bytes that are on their way through the kernel at one have arrived at the next.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes that are more than a counter's fancy: breaks, SysRq, a UART's FIFO that was reset.
+/// More bytes than counters are off by: breaks, SysRq, a UART's FIFO that was reset.
 const ENOUGH: u64 = 64;
-/// Without further ones for so long, the other program has gone.
+/// Without further missing bytes for this long, the other program is gone.
 const OVER: Duration = Duration::from_secs(60);
 
 /// Counters at one moment.
@@ -17,22 +17,21 @@ pub(super) struct Seen {
     pub(super) received: u32,
     /// Bytes that it has lost; wraps.
     pub(super) lost: u32,
-    /// Bytes that have been read here, and that wait to be.
+    /// Bytes that were read here, and that wait to be read.
     pub(super) here: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Sharing {
     before: Option<(Instant, Seen)>,
-    /// Bytes received, less those lost and those that came here, since the first look.
+    /// Bytes received, less those lost and those that arrived here, since the first check.
     missing: i64,
-    /// As far as it was told.
+    /// As far as reported.
     told: i64,
     grown: Option<Instant>,
 }
 
 impl Sharing {
-    /// Whether it is time for a look.
     pub(super) fn is_due(&self, now: Instant) -> bool {
         self.before.is_none_or(|(at, _)| now.duration_since(at) >= CHECK_INTERVAL)
     }
@@ -71,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_program_takes_is_counted_and_forgotten_a_minute_after_it_has_gone() {
+    fn bytes_taken_by_another_program_are_reported_until_a_minute_after_the_last() {
         let mut sharing = Sharing::default();
         let began = Instant::now();
         // Half of what comes goes elsewhere; at each look a second's worth is not sure yet.
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_on_its_way_or_lost_or_not_counted_is_nobodys() {
+    fn bytes_in_transit_or_lost_or_uncounted_are_not_reported() {
         let mut sharing = Sharing::default();
         let began = Instant::now();
         let seen = [(0, 0, 0), (1, 4000, 2000), (2, 8000, 8000), (3, 12_000, 9000), (4, 12_000, 12_000)];

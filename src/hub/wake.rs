@@ -6,36 +6,36 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::device::Device;
-use crate::serial::{Contact, Tty};
+use super::stream::{Contact, Stream};
 use crate::system::alarm::Alarm;
 
-/// How a device is heard at present. It begins awake.
+/// How a device is waited for. It begins immediate.
 #[derive(Debug)]
-pub(super) struct Hearing<'tty> {
-    tty: &'tty Tty,
-    /// `None` while it rests.
+pub(super) struct Wakeups<'tty> {
+    tty: &'tty Stream,
+    /// `None` while output is coalesced.
     contact: Option<Contact<'tty>>,
     alarm: Alarm,
 }
 
-impl<'tty> Hearing<'tty> {
-    /// Listens from now on.
-    pub(super) fn new(tty: &'tty Tty) -> io::Result<Self> {
+impl<'tty> Wakeups<'tty> {
+    /// Immediate from now on.
+    pub(super) fn new(tty: &'tty Stream) -> io::Result<Self> {
         Ok(Self { tty, contact: Some(tty.contact()?), alarm: Alarm::new() })
     }
 
-    /// What it is heard by, if it is.
+    /// The tty as the runtime watches it, unless output is coalesced.
     pub(super) fn contact(&self) -> Option<&Contact<'tty>> {
         self.contact.as_ref()
     }
 
-    /// Rests for so long, or until [`Self::wake`].
-    pub(super) fn rest(&mut self, time: Duration) {
-        self.alarm.set(Some(Instant::now() + time));
+    /// Coalesces output for this window, or until [`Self::wake`].
+    pub(super) fn coalesce(&mut self, window: Duration) {
+        self.alarm.set(Some(Instant::now() + window));
         self.contact = None;
     }
 
-    /// Listens again, if it does not.
+    /// Ends the coalescing window.
     pub(super) fn wake(&mut self) -> io::Result<()> {
         if self.contact.is_none() {
             self.contact = Some(self.tty.contact()?);
@@ -43,7 +43,7 @@ impl<'tty> Hearing<'tty> {
         Ok(())
     }
 
-    /// Waits until the device may have said something, or the rest is over. Cancel safe.
+    /// Waits until the device may have sent something, or the window is over. Cancel safe.
     pub(super) async fn readable(&self, device: &Device) -> io::Result<()> {
         match &self.contact {
             Some(contact) => device.room_then_readable(contact).await,
@@ -51,14 +51,6 @@ impl<'tty> Hearing<'tty> {
                 self.alarm.rings().await;
                 Ok(())
             }
-        }
-    }
-
-    /// Waits until the device may take more; for ever while it rests. Cancel safe.
-    pub(super) async fn writable(&self) -> io::Result<&Contact<'tty>> {
-        match &self.contact {
-            Some(contact) => contact.writable().await.map(|()| contact),
-            None => std::future::pending().await,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the line writes, in steps with pauses between if the sender wants some.
+//! Output of the line, in steps with pauses in between if the sender requests them.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use crate::port::{LineSettings, Pacing};
 
-/// How often an output queue that should be empty by now is looked at: the kernel notifies nobody of that. Twice as long
+/// Between two checks of an output queue that should be empty: the kernel does not report that. Twice as long
 /// each time, because flow control may hold the line for hours.
 const LOOK_AGAIN: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 
-/// Bytes that are being written.
+/// Bytes being written.
 #[derive(Debug)]
 pub(super) struct Writing {
     bytes: Vec<u8>,
@@ -21,12 +21,11 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    /// Without pauses.
     pub(super) fn plain(bytes: Vec<u8>) -> Self {
         Self { bytes, done: 0, pacing: Pacing::default(), written: None }
     }
 
-    /// With pauses; `written` is told as soon as the last byte is written.
+    /// With pauses; `written` receives when the last byte is written.
     pub(super) fn paced(bytes: Vec<u8>, pacing: Pacing, written: oneshot::Sender<()>) -> Self {
         Self { bytes, done: 0, pacing, written: Some(written) }
     }
@@ -35,7 +34,7 @@ impl Writing {
         self.pacing.is_on()
     }
 
-    /// What can be written at once, and the pause that follows.
+    /// What can be written now, and the pause that follows.
     pub(super) fn step(&self) -> (&[u8], Duration) {
         let rest = &self.bytes[self.done..];
         let (count, pause) = self.pacing.step(rest);
@@ -46,7 +45,7 @@ impl Writing {
         self.bytes.len() - self.done
     }
 
-    /// This many bytes have been written. Returns whether that was the last of them.
+    /// Counts written bytes. Returns whether these were the last.
     pub(super) fn advance(&mut self, count: usize) -> bool {
         self.done += count;
         let over = self.left() == 0;
@@ -58,18 +57,18 @@ impl Writing {
     }
 }
 
-/// The pause after what was written last.
+/// The pause after the last write.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
-    /// When to look next; `None` while nothing is waited for.
+    /// When to check next; `None` if there is no pause.
     due: Option<Instant>,
     pause: Duration,
-    /// The queue was not empty at its time: by how much longer it is waited for.
+    /// The queue was not empty in time: the interval until the next check.
     held: Option<Duration>,
 }
 
 impl Gap {
-    /// Begins as `count` bytes have been handed to the driver. The pause counts from when they have left the line.
+    /// Begins when `count` bytes have been given to the driver. The pause counts from when they have left the line.
     pub(super) fn begin(&mut self, now: Instant, count: usize, pause: Duration, line: &LineSettings) {
         if pause.is_zero() {
             return;
@@ -79,13 +78,13 @@ impl Gap {
         self.due = Some(now + pause + line.time_of(count));
     }
 
-    /// When to look at it; `None` if nothing is to be waited for.
+    /// When to check; `None` if there is no pause.
     pub(super) fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Its time has come, and so many bytes are still unsent. If flow control has held them back, the pause is still to
-    /// come: otherwise a device that resumes would receive in one burst what has collected.
+    /// The pause is over, and this many bytes are still unsent. If flow control has held them back, the pause is still to
+    /// come: otherwise a device that resumes would receive the collected bytes in one burst.
     pub(super) fn look(&mut self, now: Instant, unsent: usize) {
         self.due = match (unsent, self.held) {
             (0, None) => None,
@@ -113,7 +112,7 @@ mod tests {
 
     /// For TIOCOUTQ a pty's queue is always empty, so the tests with ptys never see one that is held.
     #[test]
-    fn a_pause_begins_again_when_flow_control_has_held_its_character() {
+    fn a_pause_restarts_after_flow_control_held_the_character() {
         let mut gap = Gap::default();
         let line = LineSettings::default();
         let now = Instant::now();
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sender_is_told_when_the_last_byte_is_written_and_only_then() {
+    fn a_sender_is_notified_when_the_last_byte_is_written() {
         let pacing = Pacing { character: "1s".parse().unwrap(), ..Pacing::default() };
         let (written, mut told) = oneshot::channel();
         let mut writing = Writing::paced(b"\r\n".to_vec(), pacing, written);

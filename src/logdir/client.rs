@@ -1,4 +1,4 @@
-//! The port's side: asks `console-logs` for the directory of the capture log, for as long as the port runs, and asks again when
+//! The port's side: requests the directory of the capture log from `console-logs` while the port runs, and again when
 //! the log cannot be written.
 
 use std::io;
@@ -16,12 +16,12 @@ use tokio::sync::{Notify, watch};
 use super::{Current, Identity, LogDirectory, NoLogDirectory, Told};
 use crate::system::message::{self, MessageError};
 
-/// Between two connections: `console-logs` may be restarted by an upgrade.
+/// Between two connections: an upgrade restarts `console-logs`.
 const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 /// The same while it cannot be reached.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(30);
 
-/// The directory at present, and a way to have it looked up again.
+/// The current directory, and a way to request it again.
 #[derive(Debug, Clone)]
 pub struct Client {
     current: watch::Receiver<Current>,
@@ -29,13 +29,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A directory that is reached by its path, which nobody has to be asked for.
+    /// A directory that is reached by its path, without `console-logs`.
     pub fn fixed(path: &Path) -> Self {
-        // The sender goes: nothing changes.
+        // The sender is dropped: nothing changes.
         Self { current: watch::channel(Ok(path.into())).1, ask_again: Arc::default() }
     }
 
-    /// Asks at this socket from now on.
+    /// Connects to this socket.
     pub fn begin(socket: PathBuf) -> io::Result<Self> {
         let (sender, current) = watch::channel(Err(NoLogDirectory::NotYet));
         let ask_again = Arc::new(Notify::new());
@@ -48,38 +48,37 @@ impl Client {
         self.current.borrow().clone()
     }
 
-    /// Waits until it is another one. Never returns for a fixed one. Cancel safe.
+    /// Waits until it changes. Never returns for a fixed one. Cancel safe.
     pub async fn changed(&mut self) {
         if self.current.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Waits until there is an answer of any kind. Cancel safe.
+    /// Waits for the first reply. Cancel safe.
     pub async fn answered(&mut self) {
-        // Fails only once nothing changes any more: then what is there is the answer.
+        // Fails only once nothing changes any more: then the current value is the reply.
         let _ = self.current.wait_for(|current| !matches!(current, Err(NoLogDirectory::NotYet))).await;
     }
 
-    /// Has the path looked up again, because the directory cannot be written to.
+    /// Requests another lookup of the path, because the directory cannot be written to.
     pub fn ask_again(&self) {
         self.ask_again.notify_one();
     }
 }
 
-/// The one descriptor number at which the directory is, whichever it is: so a path that begins with it always leads to the
-/// directory at present, also that of a reader who has had it for hours.
+/// The descriptor number of the current directory. A path that begins with it always leads to the
+/// current directory, even for a reader that has had the path for hours.
 #[derive(Debug)]
 struct Slot {
     descriptor: OwnedFd,
-    /// proc(5): what is looked up below this link is looked up below the descriptor.
+    /// proc(5): names below this link are looked up below the descriptor.
     path: PathBuf,
-    /// Which directory it is.
     holds: Option<Identity>,
 }
 
 impl Slot {
-    /// Without a directory: nothing is found below it.
+    /// Without a directory: lookups below it fail.
     fn new() -> io::Result<Self> {
         let descriptor = nowhere()?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
@@ -90,7 +89,7 @@ impl Slot {
         Ok(rustix::io::dup3(directory, &mut self.descriptor, DupFlags::CLOEXEC)?)
     }
 
-    /// Lets go of the directory: its disk may be about to be unmounted.
+    /// Closes the directory: its disk may be about to be unmounted.
     fn clear(&mut self) -> io::Result<()> {
         self.holds = None;
         self.fill(&nowhere()?)
@@ -116,7 +115,7 @@ async fn follow(socket: PathBuf, mut slot: Slot, current: watch::Sender<Current>
                 };
             }
             Err(error) => {
-                // A directory that was handed over is good without it.
+                // A directory that was received before stays valid.
                 current.send_if_modified(|current| {
                     let why = Err(NoLogDirectory::Unreachable(error.to_string()));
                     let news = current.is_err() && current.as_ref().err() != why.as_ref().err();
@@ -132,7 +131,6 @@ async fn follow(socket: PathBuf, mut slot: Slot, current: watch::Sender<Current>
     }
 }
 
-/// Takes what is sent until the connection ends.
 async fn listen(
     stream: UnixStream,
     slot: &mut Slot,
@@ -165,7 +163,7 @@ async fn listen(
                 let received =
                     stream.async_io(Interest::READABLE, || message::receive_descriptors(stream)).await?;
                 let [descriptor] = <[OwnedFd; 1]>::try_from(received).map_err(|_| no_descriptor())?;
-                // (What is known is not asked: its disk may not answer.)
+                // (A known directory is not examined: its disk may not respond.)
                 if current.borrow().is_err() || slot.holds != Some(identity) {
                     slot.holds = Some(identity);
                     slot.fill(&descriptor)?;
@@ -177,5 +175,5 @@ async fn listen(
 }
 
 fn no_descriptor() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "a message without the directory that it announces")
+    io::Error::new(io::ErrorKind::InvalidData, "a message without the directory descriptor that it announces")
 }

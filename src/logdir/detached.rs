@@ -1,4 +1,4 @@
-//! A mount of its own for a directory, which can be handed to another process (`man open_tree`, `man mount_setattr`).
+//! A mount of its own for a directory, which can be passed to another process (`man open_tree`, `man mount_setattr`).
 #![allow(unsafe_code)]
 
 use std::io;
@@ -16,7 +16,7 @@ struct MountAttributes {
     userns_fd: u64,
 }
 
-/// A mount whose root is `directory`, so that no `..` leads out of it, and from which nothing is executed: who gets it may write there, and
+/// A mount whose root is `directory`, so that no `..` leads out of it, and from which nothing is executed: its receiver may write there, and
 /// must not start what it has written.
 pub(super) fn mount(directory: &OwnedFd) -> io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE

@@ -1,8 +1,8 @@
-//! Where a port's capture log lies. A port process does not reach it by its path: a path that its mount namespace had when it
-//! started would lead to the old directory after the directory is replaced or a disk is mounted over it, and would keep
-//! the port from starting where the directory cannot be had. Instead `console-logs` opens the directory and hands it over as a
-//! descriptor of a mount of its own (open_tree(2)), out of which no `..` leads, and hands over another one whenever the path leads elsewhere.
-//! `rename` gives them other names. `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
+//! Where a port's capture log is. A port process does not open it by path: a path in the mount namespace of its
+//! start would lead to the old directory after the directory is replaced or a disk is mounted over it, and would keep
+//! the port from starting without the directory. Instead `console-logs` opens the directory and passes it as a
+//! descriptor of a mount of its own (open_tree(2)), out of which no `..` leads, and passes another one whenever the path leads elsewhere.
+//! `rename` renames them. `server` is that program, `client` the port's side. Without systemd the port has the path itself (`LOGS_DIRECTORY`).
 
 mod client;
 mod detached;
@@ -22,23 +22,23 @@ use thiserror::Error;
 /// The socket of `console-logs`, below the runtime directory.
 pub const SOCKET_NAME: &str = "logs";
 
-/// Device, inode, and whether its mount is read-only: a mount that was made read-only stays so when its file system can be written to
+/// Device, inode, and whether its mount is read-only: a mount that was made read-only stays so when its file system becomes writable
 /// again.
 pub type Identity = (u64, u64, bool);
 
-/// What `console-logs` sends. A [`Told::Directory`] is followed by one byte with the descriptor (SCM_RIGHTS).
+/// A message of `console-logs`. A [`Told::Directory`] is followed by one byte with the descriptor (SCM_RIGHTS).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Told {
     /// The directory follows.
     Directory {
         /// Its path on the machine, for messages.
         path: PathBuf,
-        /// Which directory it is.
+        /// Its identity.
         identity: Identity,
     },
-    /// There is no directory at present.
+    /// There is no directory at present, and why.
     Unavailable {
-        /// Why, as a sentence.
+        /// The reason, as a sentence.
         why: String,
     },
 }
@@ -56,12 +56,12 @@ impl LogDirectory {
         Self { shown: path.clone(), path }
     }
 
-    /// What leads to it in this process. It leads to the directory at present, also after that is another one.
+    /// Its path in this process. It leads to the current directory, also after that has changed.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What the machine calls it: for messages.
+    /// Its path on the machine, for messages.
     pub fn shown(&self) -> &Path {
         &self.shown
     }
@@ -79,21 +79,23 @@ impl From<&Path> for LogDirectory {
     }
 }
 
-/// Why the log has no directory. Its Display is the sentence that the administrator reads.
+/// Why there is no log directory. Its Display is the sentence that the administrator reads.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoLogDirectory {
-    /// `console-logs` has not answered yet.
-    #[error("console-logs.service has not named the log directory: systemctl status console-logs.service")]
+    /// `console-logs` has not replied yet.
+    #[error(
+        "console-logs.service has not provided the log directory: see systemctl status console-logs.service"
+    )]
     NotYet,
     /// `console-logs` cannot be reached.
     #[error(
-        "console-logs.service cannot be asked for the log directory: {0}: systemctl status console-logs.socket"
+        "console-logs.service cannot be asked for the log directory: {0}: see systemctl status console-logs.socket"
     )]
     Unreachable(String),
-    /// It has answered that there is none.
+    /// It has replied that there is none.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// The directory at present.
+/// The current directory.
 pub type Current = Result<LogDirectory, NoLogDirectory>;

@@ -1,5 +1,5 @@
-//! Which port is at the other end of a connection: the unit of the process that connected, by its control group. All ports
-//! have one user id, so that tells nothing.
+//! Which port is at the other end of a connection: the unit of the connected process, by its control group. All ports
+//! have one user id, so that identifies none.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,18 +14,18 @@ use crate::port::PortName;
 /// Why a peer gets no directory.
 #[derive(Debug, Error)]
 pub enum PeerError {
-    /// The kernel does not say who it is, or it has ended.
+    /// The kernel does not identify the process, or it has ended.
     #[error("the peer cannot be identified: {0}")]
     Io(#[from] io::Error),
-    /// It has ended since it connected: its process id may be another's by now.
+    /// It has ended since it connected: its process id may have been reused.
     #[error("the peer has ended")]
     Ended,
-    /// Not one of `console@NAME.service`.
+    /// Not in a `console@NAME.service`.
     #[error("the peer is in {0:?}, not in a console@NAME.service")]
     NoPort(String),
 }
 
-/// Who has connected.
+/// The connected process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Peer {
     /// The process of the port in `console@INSTANCE.service`.
@@ -34,10 +34,10 @@ pub enum Peer {
     Admin,
 }
 
-/// Whose process has connected.
+/// Identifies the connected process.
 pub fn of(stream: impl AsFd) -> Result<Peer, PeerError> {
     let pid = getsockopt(&stream, sockopt::PeerCredentials).map_err(io::Error::from)?.pid();
-    // Since Linux 6.5. It names the process itself, where the number may become another's.
+    // Since Linux 6.5. It identifies the process itself, whereas a number may be reused.
     let process: Option<OwnedFd> = match getsockopt(&stream, sockopt::PeerPidfd) {
         Ok(process) => Some(process),
         Err(Errno::ENOPROTOOPT) => None,
@@ -46,7 +46,7 @@ pub fn of(stream: impl AsFd) -> Result<Peer, PeerError> {
         Err(errno) => return Err(io::Error::from(errno).into()),
     };
     let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    // Looked at afterwards: if it lives, the number was its own when its group was read.
+    // Checked afterwards: if the process lives, the number was its own when its control group was read.
     if process.is_some_and(|process| has_ended(&process)) {
         return Err(PeerError::Ended);
     }

@@ -1,7 +1,7 @@
-//! The logs of ports that are renamed. `console-admin` has them moved, as part of a reload: a port's directory gets the new name, and a
-//! link of the old name stays, by which `consolectl log OLD` and programs that know the path find it. rename(2) keeps what is open
-//! open, so the log of a port that runs goes on without a gap. While the connection lasts, no port's directory is looked up: which
-//! port is called what changes in that time.
+//! The logs of renamed ports. `console-admin` has them moved as part of a reload: a port's directory gets the new name, and a
+//! link with the old name stays, by which `consolectl log OLD` and programs that know the path find it. rename(2) keeps open files
+//! open, so the log of a running port continues without a gap. While the connection lasts, no port's directory is looked up, because the
+//! names of the ports change in that time.
 
 use std::collections::BTreeSet;
 use std::ffi::CStr;
@@ -20,54 +20,54 @@ use tokio::time::timeout;
 use crate::port::PortName;
 use crate::system::message::{self, MessageError};
 
-/// For `console-logs` to answer: a rename(2) of each directory, on a disk that may be busy.
+/// For the reply of `console-logs`: a rename(2) of each directory, on a disk that may be busy.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A port that gets another name.
+/// A renamed port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Move {
-    /// What it is called.
+    /// Its old name.
     pub from: PortName,
-    /// What it is to be called.
+    /// Its new name.
     pub to: PortName,
 }
 
-/// What `console-admin` asks for.
+/// The request of `console-admin`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) moves: Vec<Move>,
-    /// Whether links of the old names stay.
+    /// Whether links with the old names stay.
     pub(super) link: bool,
 }
 
-/// What has become of it: everything, or nothing and why.
+/// The result: everything was renamed, or nothing and why.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Reply {
     pub(super) failed: Option<String>,
 }
 
-/// Why the logs do not have their new names.
+/// Why the logs were not renamed.
 #[derive(Debug, Error)]
 pub enum RenameError {
-    /// Nobody listens there.
+    /// Nothing listens on the socket.
     #[error("console-logs.socket is not active ({0})")]
     Inactive(io::Error),
-    /// It has not answered.
+    /// No reply.
     #[error("console-logs.service has not answered within {n} s", n = REPLY_TIMEOUT.as_secs())]
     Silent,
-    /// The conversation failed.
+    /// The connection failed.
     #[error("console-logs.service: {0}")]
     Message(#[from] MessageError),
-    /// Its own words.
+    /// The reason that it sent.
     #[error("{0}")]
     Refused(String),
 }
 
-/// No port's directory is looked up while this is held.
+/// No port's directory is looked up while this lives.
 #[derive(Debug)]
 pub struct Held(#[expect(dead_code, reason = "it is there to be dropped")] UnixStream);
 
-/// Has the log directories of ports renamed, all or none.
+/// Renames the log directories of ports, all or none.
 pub async fn rename(socket: &Path, moves: Vec<Move>, link: bool) -> Result<Held, RenameError> {
     let mut stream = UnixStream::connect(socket).await.map_err(RenameError::Inactive)?;
     let asked = async {
@@ -82,14 +82,14 @@ pub async fn rename(socket: &Path, moves: Vec<Move>, link: bool) -> Result<Held,
     }
 }
 
-/// Whether the entry is the link of a former name, and of which port. An administrator's links lead elsewhere.
+/// Whether the entry is the link of a former name, and of which port. Links of an administrator lead elsewhere.
 pub(super) fn former(above: &OwnedFd, name: &str) -> Option<PortName> {
     let target = readlinkat(above, name, Vec::new()).ok()?;
     let target = target.to_str().ok().filter(|target| !target.contains('/'))?;
     target.parse().ok()
 }
 
-/// Takes away the link of a former name, if it is one.
+/// Removes the link of a former name, if it is one.
 pub(super) fn remove_former(above: &OwnedFd, name: &str) -> Result<(), Errno> {
     match former(above, name) {
         Some(_) => unlinkat(above, name, AtFlags::empty()),
@@ -102,7 +102,7 @@ pub(super) fn rename_all(base: &Path, Request { moves, link }: &Request) -> Resu
     let above =
         match rustix::fs::open(base, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
             Ok(above) => above,
-            // No port has ever had a log.
+            // No port has a log yet.
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => {
                 return Err(format!("the log directory {} cannot be opened: {errno}", base.display()));
@@ -115,7 +115,7 @@ pub(super) fn rename_all(base: &Path, Request { moves, link }: &Request) -> Resu
     };
     let moves: Vec<&Move> = moves.iter().filter(has_log).collect();
     let sources: BTreeSet<&PortName> = moves.iter().map(|step| &step.from).collect();
-    // (No port is called so: names do not begin with a dot.)
+    // (No port has this name: names do not begin with a dot.)
     let aside = |port: &PortName| format!(".renamed-{port}");
     let (waiting, free): (Vec<&Move>, Vec<&Move>) = moves.iter().partition(|step| sources.contains(&step.to));
     let name = |port: &PortName| port.to_string();
@@ -137,14 +137,14 @@ pub(super) fn rename_all(base: &Path, Request { moves, link }: &Request) -> Resu
     }
     for Move { from, to } in moves {
         if let Err(errno) = relink(&above, from, to, *link && !sources_hold(&above, from)) {
-            // The log is where it belongs; its old name is not found.
+            // The log is in the right place; only its old name is missing.
             tracing::warn!("{}: no link {from} to {to}: {errno}", base.display());
         }
     }
     Ok(())
 }
 
-/// Whether there is something of that name by now.
+/// Whether an entry of that name exists.
 fn sources_hold(above: &OwnedFd, name: &PortName) -> bool {
     statat(above, name.as_str(), AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
@@ -172,7 +172,7 @@ fn refusal(base: &Path, from: &str, to: &str, errno: Errno) -> String {
     let base = base.display();
     match errno {
         Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR => format!(
-            "the log cannot be renamed: {base}/{to} is there, from a former port {to}; move it away, or use another name"
+            "the log cannot be renamed: {base}/{to} exists, from a former port {to}: move it away, or use another name"
         ),
         Errno::BUSY => format!("the log cannot be renamed: {base}/{from} is a mount point"),
         errno => format!("the log cannot be renamed from {base}/{from} to {base}/{to}: {errno}"),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_found_by_all_names_that_its_port_ever_had() {
+    fn a_log_is_found_by_all_former_names_of_its_port() {
         let room = room(&["a"]);
         let open = fs::File::create(room.path().join("a/open")).unwrap();
         moved(&room, &[("a", "b")], true).unwrap();
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn two_ports_change_names() {
+    fn two_ports_swap_names() {
         let room = room(&["a", "b", "c"]);
         moved(&room, &[("a", "b"), ("b", "a")], true).unwrap();
         assert_eq!((log(&room, "a"), log(&room, "b")), (is("b", false), is("a", false)));
@@ -253,10 +253,10 @@ mod tests {
     }
 
     #[test]
-    fn the_log_of_a_former_port_is_not_replaced_and_nothing_is_moved() {
+    fn the_log_of_a_former_port_is_not_replaced() {
         let room = room(&["a", "b", "old"]);
         let refused = moved(&room, &[("b", "c"), ("a", "old")], true).unwrap_err();
-        assert!(refused.contains("/old is there, from a former port old"), "{refused}");
+        assert!(refused.contains("/old exists, from a former port old"), "{refused}");
         assert_eq!(
             (log(&room, "a"), log(&room, "b"), log(&room, "c")),
             (is("a", false), is("b", false), None)

@@ -1,5 +1,5 @@
-//! `console-logs`: opens for each port that asks the directory of its capture log, makes it if it is missing, and hands over another one
-//! when the path leads elsewhere. It reads nothing from its peers but that they want an answer, and nothing from the directories.
+//! `console-logs`: opens the directory of the capture log for each port that requests it, creates it if it is missing, and sends another one
+//! when the path leads elsewhere. It reads nothing from its peers but requests without content, and nothing from the directories.
 
 use std::collections::HashMap;
 use std::fs::{DirBuilder, Metadata, Permissions};
@@ -30,27 +30,27 @@ use crate::system::accepting::Failing;
 use crate::system::message;
 use crate::system::systemd;
 
-/// Connections at a time, of all ports: a configuration has up to 1024. The next one beyond waits in the backlog.
+/// Simultaneous connections of all ports: a configuration has up to 1024. A further one waits in the backlog.
 const CONNECTIONS_MAX: usize = 2048;
-/// Connections of one port: its own, and those of processes before it that have just ended. All ports have one user id, and none may take the
-/// places of the others.
+/// Connections of one port: its own, and those of previous processes that have just ended. All ports have one user id, and no port may take the
+/// connections of the others.
 const PORT_CONNECTIONS_MAX: usize = 4;
-/// Between two look-ups that one connection asks for.
+/// Between two lookups that one connection requests.
 const ASK_INTERVAL: Duration = Duration::from_millis(100);
-/// A disk that does not answer within this is reported as the reason. The look-up goes on: at most one for each port.
+/// A disk that does not respond within this time is reported as the reason. The lookup continues: at most one for each port.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until a path that may lead elsewhere is looked up: `mv` and `mkdir`, or several mounts, are one change.
+/// Delay before a path that may lead elsewhere is looked up: `mv` and `mkdir`, or several mounts, are one change.
 const SETTLE_DELAY: Duration = Duration::from_millis(20);
-/// A peer that does not take an answer within this is disconnected.
+/// A peer that does not read a reply within this time is disconnected.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A `console-admin` that renames ports holds the look-ups for as long as it takes to write which ones are called what.
+/// A `console-admin` that renames ports suspends the lookups until it has written the new names.
 const HOLD_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Mode of a port's directory: the group `adm` reads logs.
 const DIRECTORY_MODE: u32 = 0o750;
 
-/// Whose the directories are, and where.
+/// Owner and place of the directories.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// `/var/log/consoleserver`.
@@ -61,7 +61,7 @@ pub struct Options {
     pub group: Gid,
 }
 
-/// Why the program cannot serve.
+/// Why the program cannot run.
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// Not started by its socket unit.
@@ -79,7 +79,7 @@ enum OpenError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("the log directory {} is not a directory", .0.display())]
     NoDirectory(PathBuf),
-    #[error("the disk of the log directory {} does not answer", .0.display())]
+    #[error("the disk of the log directory {} does not respond", .0.display())]
     Hangs(PathBuf),
     #[error("console-logs.service: {0}")]
     Peer(#[from] peer::PeerError),
@@ -114,7 +114,7 @@ pub fn run(options: Options) -> Result<(), ServerError> {
         let watch = PathWatch::new(&options.base).map_err(system("watch"))?;
         serve(Arc::new(Server::new(options)), listener, watch).await
     });
-    // A look-up that hangs must not keep the program from ending.
+    // A lookup that hangs must not keep the program from ending.
     runtime.shutdown_background();
     done
 }
@@ -150,11 +150,10 @@ async fn serve(server: Arc<Server>, listener: UnixListener, mut watch: PathWatch
 
 struct Server {
     options: Arc<Options>,
-    /// One look-up at a time for each port, whatever its disk does.
+    /// One lookup at a time for each port, whatever its disk does.
     lookups: Mutex<HashMap<PortName, Arc<tokio::sync::Mutex<()>>>>,
-    /// Held while ports are renamed: each look-up takes it, too.
+    /// Held while ports are renamed; each lookup takes it, too.
     renaming: tokio::sync::RwLock<()>,
-    /// How many connections each port has.
     connected: Mutex<HashMap<PortName, usize>>,
 }
 
@@ -168,14 +167,13 @@ impl Server {
         }
     }
 
-    /// Attends to one connection until it ends.
     async fn attend(&self, mut stream: UnixStream, changes: watch::Receiver<()>) {
         let port = match peer::of(&stream) {
             Ok(peer::Peer::Port(port)) => port,
             Ok(peer::Peer::Admin) => return self.rename(stream).await,
             Err(error) => {
-                tracing::warn!("a connection without a port: {error}");
-                // What it is told is for its STATUS; if it does not take it, there is nobody to tell.
+                tracing::warn!("a connection that is not from a port: {error}");
+                // The reply is for the STATUS of the peer; a peer that does not read it needs no report.
                 let _ = timeout(SEND_TIMEOUT, send(&mut stream, Err(error.into()))).await;
                 return;
             }
@@ -188,7 +186,7 @@ impl Server {
         self.discount(&port);
     }
 
-    /// Gives directories other names, and holds the look-ups until `console-admin` has written what the ports are called.
+    /// Renames directories, and suspends the lookups until `console-admin` has written the names of the ports.
     async fn rename(&self, mut stream: UnixStream) {
         let Ok(Ok(Some(request))) =
             timeout(SEND_TIMEOUT, message::receive_async::<rename::Request>(&mut stream)).await
@@ -203,7 +201,7 @@ impl Server {
         match &failed {
             Some(why) => tracing::warn!("{why}"),
             None => moves.iter().for_each(|rename::Move { from, to }| {
-                tracing::info!(console_port = %to, "the log of {from} is that of {to} from now on");
+                tracing::info!(console_port = %to, "the log of {from} is now the log of {to}");
             }),
         }
         let done = failed.is_none();
@@ -234,7 +232,7 @@ impl Server {
         }
     }
 
-    /// Tells a port its directory, and again whenever it is another one or the port asks.
+    /// Sends a port its directory, and again whenever it changes or the port requests it.
     async fn tell(&self, port: &PortName, mut stream: UnixStream, mut changes: watch::Receiver<()>) {
         let mut known = None;
         let mut asked = true;
@@ -275,7 +273,7 @@ impl Server {
         }
     }
 
-    /// Looks the directory up, and makes it if `create`.
+    /// Looks the directory up, and creates it if `create`.
     async fn look_up(
         &self,
         port: &PortName,
@@ -283,7 +281,7 @@ impl Server {
         known: Option<Identity>,
     ) -> Result<Found, OpenError> {
         let _named = self.renaming.read().await;
-        // One that was renamed while it ran is in the unit of its old name.
+        // A port that was renamed while it runs is in the unit of its old name.
         let instances = tokio::task::spawn_blocking(|| Instances::of_runtime(&systemd::runtime_directory()));
         let port = instances.await?.port(port).clone();
         let path = self.options.base.join(port.as_str());
@@ -308,7 +306,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A directory that can be handed over.
+/// A directory that can be sent.
 struct Found {
     mount: OwnedFd,
     path: PathBuf,
@@ -349,7 +347,7 @@ fn open(
     if create {
         make(base, 0o755).map_err(failed("made", base))?;
     }
-    // Links in a directory that others than root may write to are not followed: they would lead root (/var/log on Ubuntu).
+    // Links in a directory that users other than root may write to are not followed: they would mislead root (/var/log on Ubuntu).
     let follow_in = |found: &Metadata| match found.uid() == 0 && found.mode() & 0o022 == 0 {
         true => OFlags::empty(),
         false => OFlags::NOFOLLOW,
@@ -359,7 +357,7 @@ fn open(
     let above = directory(base, follow_in(&parent)).map_err(failed("opened", base))?;
     let above_found = std::fs::metadata(proc_path(&above)).map_err(failed("examined", base))?;
     if create {
-        // Of a port that was called so before.
+        // The link of a former name.
         rename::remove_former(&above, port.as_str())
             .map_err(io::Error::from)
             .map_err(failed("made", &path))?;
@@ -368,9 +366,9 @@ fn open(
     let opened = directory(&proc_path(&above).join(port.as_str()), follow_in(&above_found))
         .map_err(failed("opened", &path))?;
 
-    // As LogsDirectory= of systemd.exec(5) does it: one that was made by hand, or mounted, becomes the ports'.
+    // As LogsDirectory= of systemd.exec(5): the ports own a directory that was created by hand or mounted.
     let found = std::fs::metadata(proc_path(&opened)).map_err(failed("examined", &path))?;
-    // Once: where it has no effect (a file system without owners), each try would be one more change of the directory.
+    // Once: where it has no effect (a file system without owners), each attempt would be another change of the directory.
     let is_new = known.is_none_or(|(device, inode, _)| (device, inode) != (found.dev(), found.ino()));
     if (create || is_new) && Uid::from_raw(found.uid()) != *user {
         fchownat(&opened, "", Some(*user), Some(*group), AtFlags::AT_EMPTY_PATH)
@@ -401,7 +399,7 @@ fn proc_path(directory: &OwnedFd) -> PathBuf {
 fn make(path: &Path, mode: u32) -> io::Result<()> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        // It is there all the same, or opening it says what is wrong.
+        // It exists all the same, or opening it reports the error.
         Err(_) if path.is_dir() => Ok(()),
         made => made,
     }

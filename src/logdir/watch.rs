@@ -1,5 +1,5 @@
-//! Whether a path may lead elsewhere by now: mounts come and go (`/proc/self/mountinfo`, proc_pid_mountinfo(5)), directories are
-//! removed, renamed and made (inotify(7)). It tells that something has changed, not what.
+//! Whether a path may lead elsewhere: mounts come and go (`/proc/self/mountinfo`, proc_pid_mountinfo(5)), directories are
+//! removed, renamed and created (inotify(7)). It reports that something has changed, not what.
 
 use std::fs::File;
 use std::io;
@@ -60,7 +60,7 @@ impl PathWatch {
         !elsewhere || event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW)
     }
 
-    /// The directories may be others by now. One that is watched already is not watched twice.
+    /// Watches the current directories. One that is watched already is not watched twice.
     fn arm(&mut self) {
         self.above = self.base.parent().and_then(|above| self.watch(above));
         self.watch(&self.base);
@@ -74,7 +74,7 @@ impl PathWatch {
             | AddWatchFlags::IN_ONLYDIR;
         match self.inotify.get_ref().0.add_watch(directory, events) {
             Ok(watched) => Some(watched),
-            // It is not there: the directory above tells when it comes.
+            // It does not exist: the directory above reports when it is created.
             Err(Errno::ENOENT | Errno::ENOTDIR) => None,
             Err(errno) => {
                 tracing::warn!("cannot watch {}: {errno}", directory.display());

@@ -1,6 +1,6 @@
-//! What the machine knows of a tty: where paths lead, and what udev has written down. A node of the kernel's is there before udev has
-//! made its links, and for a moment a link and a record of the adapter before it may be there too; so a tty counts only once its
-//! record is newer than its node. Where no udev runs (containers), there is nothing to wait for.
+//! Reads which paths lead to a tty, and udev's records. The kernel creates the node of a tty before udev
+//! creates its links, and links and a record of the previous adapter may still exist then; so a tty is ready
+//! only when its record is newer than its node. Without udev, as in containers, there is nothing to wait for.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -9,41 +9,42 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{major, minor};
 
-/// Bytes of a record that are read. Those of ttys have about one kilobyte.
+/// Limit of a record. Those of ttys have about 1 KB.
 const RECORD_MAX: u64 = 64 * 1024;
 
-/// The device number of the character device that a path leads to, through links.
+/// The device number of the character device that a path leads to, symbolic links included.
 pub fn leads(path: &Path) -> Option<u64> {
     let found = fs::metadata(path).ok()?;
     found.file_type().is_char_device().then(|| found.rdev())
 }
 
-/// What udev has written down of a device (`/run/udev/data/cMAJOR:MINOR`).
+/// udev's record of a device (`/run/udev/data/cMAJOR:MINOR`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Since when udev knows it (CLOCK_MONOTONIC, microseconds).
+    /// Time of initialization (CLOCK_MONOTONIC, microseconds).
     pub since: Option<u64>,
     /// Its links, below /dev.
     pub links: Vec<PathBuf>,
-    /// Where it is plugged in (`ID_PATH`).
+    /// The USB socket (`ID_PATH`).
     pub place: Option<String>,
     /// Vendor, product and serial number (`ID_SERIAL`).
     pub serial: Option<String>,
     /// Its serial number alone (`ID_SERIAL_SHORT`).
     pub serial_short: Option<String>,
-    /// Who makes it (`ID_VENDOR`, or what udev's database says of a number).
+    /// The manufacturer (`ID_VENDOR`, or from udev's database by number).
     pub maker: Option<String>,
-    /// What it is called (`ID_MODEL`).
+    /// The product (`ID_MODEL`).
     pub product: Option<String>,
-    /// Our rules let ports have it (`CONSOLE_TTY`): it is no modem, and nobody has set `CONSOLE_IGNORE`.
+    /// Whether our udev rules allow ports to use it (`CONSOLE_TTY`): it is no modem, and `CONSOLE_IGNORE`
+    /// is not set.
     pub for_consoles: bool,
-    /// The port whose `device` led to another tty already when this one appeared (`CONSOLE_CLASH`).
+    /// The port whose `device` led to another tty when this one appeared (`CONSOLE_CLASH`).
     pub clash: Option<String>,
 }
 
 impl Record {
-    /// Its name below /dev/serial/KIND. Of several by-path the one that older versions of udev have, too: without the speed of the
-    /// socket (`usbv2-`).
+    /// Its name below /dev/serial/KIND. Of several by-path links, the one that older versions of udev create
+    /// too: without the speed of the socket (`usbv2-`).
     pub fn name(&self, kind: &str) -> Option<&Path> {
         let directory = Path::new("/dev/serial").join(kind);
         let names = self.links.iter().filter(|link| link.starts_with(&directory));
@@ -53,7 +54,7 @@ impl Record {
     fn read(from: impl Read) -> Self {
         let mut record = Self::default();
         let mut by_database = None;
-        // udev writes an underscore for a space (udev_util_replace_chars).
+        // udev replaces a space by an underscore (udev_util_replace_chars).
         let words =
             |value: &str| Some(value.replace('_', " ").trim().to_owned()).filter(|words| !words.is_empty());
         for line in BufReader::new(from.take(RECORD_MAX)).lines().map_while(Result::ok) {
@@ -72,7 +73,7 @@ impl Record {
                 _ => {}
             }
         }
-        // An adapter that does not say who makes it has the number in place of the name: 1a86.
+        // An adapter without a manufacturer string has the vendor ID in its place: 1a86.
         let is_number =
             |maker: &String| maker.len() == 4 && maker.bytes().all(|byte| byte.is_ascii_hexdigit());
         if by_database.is_some() && record.maker.as_ref().is_none_or(is_number) {
@@ -82,16 +83,16 @@ impl Record {
     }
 }
 
-/// Whether a tty's links are as they will stay.
+/// Whether the links of a tty are final.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Readiness {
-    /// They are. Without a record, udev does not care for it.
+    /// They are. `None` if udev does not handle this tty.
     Ready(Option<Record>),
-    /// udev has not come to it yet; whether it is at work.
+    /// udev has not processed it yet; whether udev is busy.
     Pending(bool),
 }
 
-/// Where a machine keeps what it knows.
+/// The directories of udev and sysfs.
 #[derive(Debug, Clone)]
 pub struct Machine {
     udev: PathBuf,
@@ -105,17 +106,17 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// The file in which udev writes down what it knows of a tty.
+    /// The path of udev's record of a tty.
     pub fn record_path(&self, tty: u64) -> PathBuf {
         self.udev.join(format!("data/c{}:{}", major(tty), minor(tty)))
     }
 
-    /// What is written there.
+    /// udev's record of a tty.
     pub fn record(&self, tty: u64) -> Option<Record> {
         fs::File::open(self.record_path(tty)).ok().map(Record::read)
     }
 
-    /// Whether udev has done all for `tty`, whose node (or a link to it) is at `path`.
+    /// Whether udev has processed `tty`, whose node (or a link to it) is at `path`.
     pub fn readiness(&self, path: &Path, tty: u64) -> Readiness {
         let handled = self.udev.join("control").exists() && self.is_present(tty);
         let record = self.record(tty);
@@ -124,7 +125,7 @@ impl Machine {
         }
         let made = fs::metadata(path).and_then(|node| node.created()).ok();
         let written = fs::metadata(self.record_path(tty)).and_then(|file| file.modified()).ok();
-        // A file system that does not know when a node was made: then any record counts.
+        // A file system without birth times: any record counts.
         let is_of_this_node = made.is_none() || written >= made;
         match record {
             Some(record) if record.since.is_some() && is_of_this_node => Readiness::Ready(Some(record)),
@@ -132,12 +133,12 @@ impl Machine {
         }
     }
 
-    /// Whether the kernel has a device of this number. (It has none of ptys.)
+    /// Whether the kernel has a device of this number. (It lists no ptys.)
     fn is_present(&self, tty: u64) -> bool {
         self.sys.join(format!("dev/char/{}:{}", major(tty), minor(tty))).exists()
     }
 
-    /// Whether it is a tty. The USB device that an adapter is has a record, too, with the same serial number and another number.
+    /// Whether it is a tty. The USB device of an adapter has a record with the same serial number too.
     fn is_tty(&self, device: u64) -> bool {
         let subsystem = self.sys.join(format!("dev/char/{}:{}/subsystem", major(device), minor(device)));
         fs::read_link(subsystem).is_ok_and(|class| class.file_name() == Some("tty".as_ref()))
@@ -150,7 +151,7 @@ impl Machine {
         Some(device.file_name()?.to_str()?.to_owned())
     }
 
-    /// All ttys of which udev has a record, by number.
+    /// All ttys with a record, by number.
     pub fn records(&self) -> Vec<(u64, Record)> {
         let Ok(entries) = fs::read_dir(self.udev.join("data")) else { return Vec::new() };
         let number = |name: &str| {
@@ -164,8 +165,9 @@ impl Machine {
         records
     }
 
-    /// Other ttys that udev has given the link at `path`, too: two adapters of one serial number have one name by-id, and the link can
-    /// lead to one of them only. Those that were told apart as they appeared (`CONSOLE_CLASH`) do not count.
+    /// Other ttys that udev has assigned the link at `path`: two adapters with the same serial number have
+    /// the same name in by-id, and the link can lead to one of them only. Those that were distinguished when
+    /// they appeared (`CONSOLE_CLASH`) do not count.
     pub fn namesakes(&self, path: &Path, tty: u64) -> Vec<(u64, Record)> {
         let mut records = self.records();
         records.retain(|(other, record)| {
@@ -190,7 +192,7 @@ mod tests {
         (dir, machine, leads(Path::new("/dev/null")).unwrap())
     }
 
-    /// As the kernel shows a device: a folder by its number, with a link to its subsystem.
+    /// A device in sysfs: a directory by number, with a link to its subsystem.
     fn present(machine: &Machine, number: &str, subsystem: &str) {
         let device = machine.sys.join("dev/char").join(number);
         fs::create_dir_all(&device).unwrap();
@@ -201,7 +203,7 @@ mod tests {
                           E:CONSOLE_TTY=1\nE:CONSOLE_CLASH=one\nG:systemd\nV:1\n";
 
     #[test]
-    fn a_record_is_read_as_udev_writes_it() {
+    fn a_record_of_udev_is_parsed() {
         let record = Record::read(RECORD.as_bytes());
         assert_eq!(record.since, Some(7_180_262));
         assert_eq!(record.links, [Path::new("/dev/serial/by-id/usb-A"), Path::new("/dev/serial/by-path/1")]);
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tty_is_waited_for_until_udev_has_written_its_record_after_the_node_was_made() {
+    fn a_tty_is_not_ready_before_its_record_is_newer_than_its_node() {
         let (_dir, machine, tty) = machine();
         let node = Path::new("/dev/null");
         let ready = |machine: &Machine| machine.readiness(node, tty);
@@ -235,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn ttys_of_one_name_are_found() {
+    fn ttys_with_the_same_link_are_found() {
         let (_dir, machine, tty) = machine();
         let link = Path::new("/dev/serial/by-id/usb-A");
         for (number, text) in [

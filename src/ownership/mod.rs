@@ -1,6 +1,6 @@
-//! Which port a tty belongs to. There is one rule, [`Claims::owner`], and everybody asks it: the udev rules as a tty appears, each
-//! port before it opens a tty and while it has it open, the start of the whole, a reload, and `doctor`. It is pure; [`machine`] reads
-//! what it needs from /dev, /sys and udev's database.
+//! Which port a tty belongs to. The only rule is [`Claims::owner`]. It is used by the udev rules when a tty
+//! appears, by each port before it opens a tty and while it is open, at the start of the target, by a reload,
+//! and by `doctor`. It is pure; [`machine`] reads its input from /dev, /sys and udev's database.
 
 mod machine;
 
@@ -18,13 +18,13 @@ pub struct Claim {
     pub port: PortName,
     /// Its device.
     pub path: PathBuf,
-    /// Whether the port is opened as soon as its device is there.
+    /// Whether the port opens its device as soon as it appears.
     pub enabled: bool,
-    /// Whether the port has a `device`, rather than the device of its name.
+    /// Whether the port has a `device` key, rather than the device of its name.
     pub by_device: bool,
 }
 
-/// What the configuration says of devices: ports with a `device` first, then those of a name, each in the order of their names.
+/// The devices of all ports: first ports with a `device` key, then those by name, each sorted by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Claims(Vec<Claim>);
 
@@ -37,13 +37,18 @@ impl Claims {
             enabled: port.enabled,
             by_device: port.device.is_some(),
         };
-        let (mut by_device, by_name): (Vec<_>, Vec<_>) =
-            config.ports.iter().map(claim).partition(|claim| claim.by_device);
+        let (mut by_device, by_name): (Vec<_>, Vec<_>) = config
+            .ports
+            .iter()
+            .filter(|(_, port)| port.source.is_none())
+            .map(claim)
+            .partition(|claim| claim.by_device);
         by_device.extend(by_name);
         Self(by_device)
     }
 
-    /// Those that decide whether a tty is `port`'s: its own, and all by `device`. (A port process keeps them in memory.)
+    /// The claims that decide whether a tty belongs to `port`: its own, and all by `device`. A port process
+    /// keeps them in memory.
     pub fn concerning(config: &Config, port: &PortName) -> Self {
         let Self(mut claims) = Self::of(config);
         claims.retain(|claim| claim.by_device || claim.port == *port);
@@ -55,9 +60,9 @@ impl Claims {
         self.0.iter()
     }
 
-    /// **The rule.** A tty belongs to the first port whose `device` leads to it *now*, else to the port of its name. `leads` tells the
-    /// device number that a path leads to. A port that is named in `clash` claims another tty by the same link: its `device` does
-    /// not count here.
+    /// **The rule.** A tty belongs to the first port whose `device` leads to it *now*, otherwise to the port
+    /// of its name. `leads` returns the device number that a path leads to. A port in `clash` claims another
+    /// tty by the same link, so its `device` does not count here.
     pub fn owner(
         &self,
         tty: u64,
@@ -88,17 +93,17 @@ mod tests {
     }
 
     #[test]
-    fn a_tty_belongs_to_the_port_whose_device_leads_there_and_else_to_the_port_of_its_name() {
+    fn a_tty_belongs_to_the_port_whose_device_leads_to_it_otherwise_to_the_port_of_its_name() {
         let nodes = [("/dev/ttyUSB0", 10), ("/dev/ttyUSB1", 11)];
         let with = |links: &[(&'static str, u64)]| [&nodes[..], links].concat();
         assert_eq!(owner(10, None, &nodes).as_deref(), Some("ttyUSB0"));
         assert_eq!(owner(10, None, &with(&[("/dev/by-path/1", 10)])).as_deref(), Some("p1"));
         assert_eq!(owner(11, None, &with(&[("/dev/by-path/1", 10)])).as_deref(), Some("ttyUSB1"));
-        // The link moves, and the tty with it.
+        // The link changes, and the owner with it.
         assert_eq!(owner(10, None, &with(&[("/dev/by-path/1", 11)])).as_deref(), Some("ttyUSB0"));
-        // A port that is disabled keeps others from its device, too.
+        // A disabled port reserves its device too.
         assert_eq!(owner(10, None, &with(&[("/dev/by-id/A", 10)])).as_deref(), Some("one"));
-        // Two ports that name one tty: always the same one has it.
+        // If two ports have the same tty, always the same one of them owns it.
         assert_eq!(
             owner(10, None, &with(&[("/dev/by-id/A", 10), ("/dev/by-path/1", 10)])).as_deref(),
             Some("one")
@@ -107,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn the_second_adapter_of_one_serial_number_is_not_the_port_of_the_first() {
+    fn the_second_adapter_with_the_same_serial_number_does_not_belong_to_the_port_of_the_first() {
         let links = [("/dev/ttyUSB1", 11), ("/dev/by-id/A", 11)];
         assert_eq!(owner(11, Some("one"), &links).as_deref(), Some("ttyUSB1"));
         assert_eq!(owner(11, None, &links).as_deref(), Some("one"));
     }
 
     #[test]
-    fn a_port_keeps_in_mind_what_can_concern_it() {
+    fn a_port_keeps_the_claims_that_can_affect_it() {
         let config = Config::parse(CONFIG, Path::new("test.toml")).unwrap();
         let kept = Claims::concerning(&config, &"ttyUSB0".parse().unwrap());
         let kept: Vec<_> = kept.iter().map(|claim| claim.port.to_string()).collect();

@@ -1,14 +1,14 @@
-//! Replacing CR, LF, BS and DEL on the way between a device and the user's terminal, in picocom's words.
+//! Mapping of CR, LF, BS and DEL between a device and the user's terminal, with picocom's names.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::PortError;
 
-/// A mapping: its word, the byte that it replaces, and by what.
+/// A mapping: its name, the byte that it replaces, and the replacement.
 type Row = (&'static str, u8, &'static [u8]);
 
-/// picocom(1) `--imap` and `--omap`, without the words that show bytes as hexadecimal: a log of type `hex` does that.
+/// picocom(1) `--imap` and `--omap`, without the mappings to hexadecimal: a log of type `hex` shows bytes.
 const ROWS: [Row; 8] = [
     ("crlf", b'\r', b"\n"),
     ("crcrlf", b'\r', b"\r\n"),
@@ -20,7 +20,7 @@ const ROWS: [Row; 8] = [
     ("delbs", 0x7f, b"\x08"),
 ];
 
-/// What tio(1) calls the same.
+/// The names in tio(1).
 const TIO: [(&str, &str, &str); 9] = [
     ("ICRNL", "imap", "crlf"),
     ("ICRCRNL", "imap", "crcrlf"),
@@ -33,13 +33,13 @@ const TIO: [(&str, &str, &str); 9] = [
     ("ODELBS", "omap", "delbs"),
 ];
 
-/// What is replaced: at most one word for each byte. Each byte is replaced by itself, whatever stands before it, and what
-/// has replaced it is not replaced again, as picocom does.
+/// At most one mapping for each byte. Bytes are mapped one by one, and replacements are not mapped again,
+/// as in picocom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mapping(Vec<&'static Row>);
 
 impl Mapping {
-    /// Of these words, in any order; between commas there can be several, as in picocom's own lists.
+    /// The mappings of these names, in any order; a name may be a list with commas, as in picocom.
     pub fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self, PortError> {
         let mut rows: Vec<&'static Row> = Vec::new();
         let words = words.into_iter().flat_map(|list| list.split(','));
@@ -61,17 +61,17 @@ impl Mapping {
         Ok(Self(rows))
     }
 
-    /// Its words.
+    /// The names.
     pub fn words(&self) -> impl Iterator<Item = &'static str> {
         self.0.iter().map(|(word, ..)| *word)
     }
 
-    /// Whether nothing is replaced.
+    /// Whether nothing is mapped.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The bytes with everything replaced.
+    /// The bytes after mapping.
     pub fn apply(&self, bytes: Vec<u8>) -> Vec<u8> {
         if self.is_empty() || !bytes.iter().any(|byte| self.replacement(*byte).is_some()) {
             return bytes;
@@ -94,7 +94,7 @@ impl Mapping {
 impl FromStr for Mapping {
     type Err = PortError;
 
-    /// picocom's own list. `none` is empty.
+    /// A list as in picocom. `none` is the empty list.
     fn from_str(list: &str) -> Result<Self, PortError> {
         Self::of(Some(list).filter(|list| list.trim() != "none"))
     }
@@ -110,11 +110,11 @@ impl fmt::Display for Mapping {
 mod tests {
     use super::*;
 
-    /// picocom 3.1's man page: "crlf: map CR to LF; crcrlf: map CR to CR + LF; igncr: ignore CR; lfcr: map LF to CR;
-    /// lfcrlf: map LF to CR + LF; ignlf: ignore LF; bsdel: map BS to DEL; delbs: map DEL to BS".
+    /// picocom 3.1's man page: "crlf: map CR to LF; crcrlf: map CR to CR + LF; igncr: ignore CR; lfcr: map LF
+    /// to CR; lfcrlf: map LF to CR + LF; ignlf: ignore LF; bsdel: map BS to DEL; delbs: map DEL to BS".
     #[test]
-    fn each_word_means_what_it_does_in_picocom() {
-        for (words, wanted) in [
+    fn each_mapping_does_what_it_does_in_picocom() {
+        for (words, expected) in [
             ("", "a\r\n\x08\x7f\r\r\nb"),
             ("crlf", "a\n\n\x08\x7f\n\n\nb"),
             ("crcrlf", "a\r\n\n\x08\x7f\r\n\r\n\nb"),
@@ -130,20 +130,20 @@ mod tests {
         ] {
             let mapping: Mapping = words.parse().unwrap();
             let mapped = mapping.apply(b"a\r\n\x08\x7f\r\r\nb".to_vec());
-            assert_eq!(String::from_utf8(mapped).unwrap(), wanted, "{words}");
+            assert_eq!(String::from_utf8(mapped).unwrap(), expected, "{words}");
         }
     }
 
     #[test]
-    fn a_word_that_is_none_or_contradicts_another_is_refused() {
-        for (words, wanted) in [
-            ("nlcr", r#""nlcr" is not known"#),
+    fn an_unknown_or_contradictory_mapping_is_rejected() {
+        for (words, expected) in [
+            ("nlcr", r#"unknown mapping "nlcr""#),
             ("crlf,igncr", "crlf and igncr both replace the same character"),
-            ("delbs,INLCRNL", "INLCRNL is tio's word: here it is lfcrlf in imap"),
-            ("odelbs", "ODELBS is tio's word: here it is delbs in omap"),
+            ("delbs,INLCRNL", "INLCRNL is tio's name: use lfcrlf in imap"),
+            ("odelbs", "ODELBS is tio's name: use delbs in omap"),
         ] {
             let error = words.parse::<Mapping>().unwrap_err().to_string();
-            assert_eq!(error, wanted);
+            assert_eq!(error, expected);
         }
         let twice: Mapping = "lfcr,crlf,lfcr".parse().unwrap();
         assert_eq!(twice.to_string(), "crlf,lfcr");

@@ -1,12 +1,12 @@
-//! The names that a typing error probably meant, and the one sentence about a port that does not exist.
+//! Suggestions for misspelt names, and the error for an unknown port.
 
 use super::{PortName, natural_order};
 
-/// The names that were probably meant, the nearest first: similar ones, and those that begin with the word or contain it.
+/// The most similar names first: misspelt ones, and those that begin with the word or contain it.
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    /// More names do not help the reader.
+    /// More suggestions do not help.
     const MAX_SUGGESTIONS: usize = 3;
-    /// From this many letters on, a name that contains them is meant.
+    /// Minimum length of a word that is searched within names.
     const PART: usize = 3;
     let word = word.to_lowercase();
     let rank = |name: &'a str| {
@@ -33,27 +33,27 @@ pub fn either(words: &[&str]) -> String {
     }
 }
 
-/// The words that follow "there is no port WORD: ": the nearest names, or the names that exist.
+/// What follows "there is no port WORD: ": suggestions, or the ports that exist.
 pub fn instead(word: &str, names: &[&str]) -> String {
-    /// More names do not help the reader.
+    /// Further names are counted.
     const MAX_LISTED: usize = 8;
     match nearest(word, names.iter().copied()).as_slice() {
-        [] if names.is_empty() => "none is configured; `create` makes one".to_owned(),
+        [] if names.is_empty() => "no ports are configured; use `create`".to_owned(),
         [] if names.len() > MAX_LISTED => {
-            format!("there are {} and {} more", names[..MAX_LISTED].join(", "), names.len() - MAX_LISTED)
+            format!("the ports are {} and {} more", names[..MAX_LISTED].join(", "), names.len() - MAX_LISTED)
         }
-        [] => format!("there are {}", names.join(", ")),
+        [] => format!("the ports are {}", names.join(", ")),
         near => format!("did you mean {}?", either(near)),
     }
 }
 
-/// The one sentence about a port that is none of these.
+/// The error for an unknown port.
 pub fn no_port<'p>(word: &str, existing: impl IntoIterator<Item = &'p PortName>) -> String {
     let names: Vec<&str> = existing.into_iter().map(PortName::as_str).collect();
     format!("there is no port {word}: {}", instead(word, &names))
 }
 
-/// The only one of these ports whose name begins with this one.
+/// The port whose name begins with this one, if there is exactly one.
 pub fn whole(begin: &PortName, existing: &[PortName]) -> Option<PortName> {
     let mut begin = existing.iter().filter(|name| name.as_str().starts_with(begin.as_str()));
     match (begin.next(), begin.next()) {
@@ -67,14 +67,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_port_is_told_what_is_similar_or_what_there_is() {
-        let said = |names: &[&str]| instead("ttyUSB9", names);
-        assert_eq!(said(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
-        assert_eq!(said(&["ttyUSB90", "ttyUSB10", "ttyUSB0"]), "did you mean ttyUSB0, ttyUSB90 or ttyUSB10?");
-        assert_eq!(said(&["core", "edge"]), "there are core, edge");
-        assert_eq!(said(&[]), "none is configured; `create` makes one");
+    fn an_unknown_port_is_reported_with_similar_or_existing_names() {
+        let printed = |names: &[&str]| instead("ttyUSB9", names);
+        assert_eq!(printed(&["core", "ttyUSB0"]), "did you mean ttyUSB0?");
+        assert_eq!(
+            printed(&["ttyUSB90", "ttyUSB10", "ttyUSB0"]),
+            "did you mean ttyUSB0, ttyUSB90 or ttyUSB10?"
+        );
+        assert_eq!(printed(&["core", "edge"]), "the ports are core, edge");
+        assert_eq!(printed(&[]), "no ports are configured; use `create`");
         let many: Vec<String> = (0..20).map(|n| format!("rack-of-servers-{n}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(said(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", said(&many));
+        assert!(printed(&many).ends_with("rack-of-servers-7 and 12 more"), "{}", printed(&many));
     }
 }

@@ -1,4 +1,4 @@
-//! Pauses between what a port sends, for a device that loses characters of a paste otherwise.
+//! Delays in output to a device that loses characters of pasted text otherwise.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use super::PortError;
 
-/// Pauses that can be configured. 10 s is what tio's own files take; a longer one looks like a port that hangs.
+/// Valid delays. 10 s is the limit of tio; with a longer one the port seems to hang.
 const PAUSE_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
-/// A pause as it is written: `20ms`, `1s` or `none`.
+/// A delay in the notation of the configuration: `20ms`, `1s` or `none`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Pause(pub Duration);
 
@@ -48,23 +48,24 @@ impl fmt::Display for Pause {
     }
 }
 
-/// The pauses of a port.
+/// The delays of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Pacing {
     /// After each character.
     pub character: Pause,
-    /// After each line end, unless `character` is longer.
+    /// After each line ending, unless `character` is longer.
     pub line: Pause,
 }
 
 impl Pacing {
-    /// Whether there is any pause.
+    /// Whether there is any delay.
     pub fn is_on(&self) -> bool {
         *self != Self::default()
     }
 
-    /// How many of these bytes can be written at once, and the pause after them. CR, LF and CR LF each end a line once:
-    /// a terminal sends CR for Return, a file has LF, and tio, which looks for LF only, pauses after no typed line (tio issue 374).
+    /// How many of these bytes can be written at once, and the delay after them. CR, LF and CR LF each end a
+    /// line once: a terminal sends CR for Return and a file contains LF, while tio, which detects LF only,
+    /// never delays after typed lines (tio issue 374).
     pub fn step(&self, bytes: &[u8]) -> (usize, Duration) {
         let (Pause(character), Pause(line)) = (self.character, self.line);
         let ends_line = |at: usize| match bytes[at] {
@@ -84,15 +85,15 @@ impl Pacing {
         }
     }
 
-    /// How many of these bytes the line gets in one message, `most` or fewer: those up to the first pause. One more
-    /// where CR LF would be cut.
+    /// How many of these bytes, at most `most`, are sent in one message: up to the first delay. One more if
+    /// CR LF would be split.
     pub fn piece(&self, bytes: &[u8], most: usize) -> usize {
         let count = self.step(bytes).0.min(most);
         let cuts = count > 0 && bytes[count - 1] == b'\r' && bytes.get(count) == Some(&b'\n');
         count + usize::from(cuts && self.is_on())
     }
 
-    /// The sum of the pauses after these bytes.
+    /// The sum of the delays after these bytes.
     pub fn time(&self, bytes: &[u8]) -> Duration {
         let (mut rest, mut sum) = (bytes, Duration::ZERO);
         while !rest.is_empty() {
@@ -103,7 +104,7 @@ impl Pacing {
         sum
     }
 
-    /// How many of these bytes have been written once pauses of this sum are over.
+    /// How many of these bytes are written within a time.
     pub fn within(&self, bytes: &[u8], time: Duration) -> usize {
         let (mut done, mut sum) = (0, Duration::ZERO);
         while done < bytes.len() && sum <= time {
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn every_character_and_every_kind_of_line_end_has_its_pause() {
+    fn every_character_and_every_kind_of_line_ending_has_its_delay() {
         assert_eq!(steps(pacing("none", "none"), b"ab\rc"), [(4, 0)]);
         assert_eq!(steps(pacing("5ms", "none"), b"ab\r\n"), [(1, 5); 4]);
         assert_eq!(steps(pacing("none", "1s"), b"ab\rc\r\nd\ne"), [(3, 1000), (3, 1000), (2, 1000), (1, 0)]);
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_ends_with_its_pause_and_not_within_a_line_end() {
+    fn a_piece_ends_with_its_delay_and_not_within_a_line_ending() {
         assert_eq!(pacing("5ms", "none").piece(b"\r\nab", 512), 2);
         assert_eq!(pacing("5ms", "none").piece(b"ab", 512), 1);
         assert_eq!(pacing("none", "1s").piece(b"ab\r\nc", 512), 4);
@@ -157,14 +158,14 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_into_a_time_is_counted_with_its_pauses() {
+    fn the_bytes_written_within_a_time_are_counted_with_their_delays() {
         assert_eq!(pacing("100ms", "none").within(b"0123456789abcdef", Duration::from_secs(1)), 11);
         assert_eq!(pacing("none", "10s").within(b"ab\rcd\r", Duration::from_secs(1)), 3);
         assert_eq!(pacing("none", "none").within(b"ab\rcd\r", Duration::from_secs(1)), 6);
     }
 
     #[test]
-    fn a_pause_is_written_with_its_unit() {
+    fn a_delay_prints_with_its_unit() {
         for (word, wanted) in
             [("20ms", "20ms"), ("1s", "1s"), ("1000ms", "1s"), ("10s", "10s"), ("0ms", "none")]
         {

@@ -1,5 +1,5 @@
-//! Several ports in one word: `p[01-48]`, `rack1-*`, `core,edge`, `@core`. A pattern is expanded when it is parsed, and is compared
-//! with the ports that exist when a command runs.
+//! Patterns that select several ports: `p[01-48]`, `rack1-*`, `core,edge`, `@core`. A pattern is expanded
+//! when it is parsed, and matched against the existing ports when a command runs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,100 +7,51 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+pub use super::brackets::expand;
+pub use super::fold::{fold, fold_items};
 use super::nearest::{instead, nearest, whole};
 use super::{PortError, PortName};
 
-/// Names that one pattern may stand for. The largest machines in use have some hundred ports; more than this is a typing error, and
-/// without a limit `p[0-9999999999]` would take the memory of the machine.
+/// Limit of names in one pattern. The largest machines have a few hundred ports; without a limit,
+/// `p[0-9999999999]` would exhaust the memory.
 pub const MAX_NAMES: usize = 4096;
-/// Digits of a number in brackets. A port name has at most 32 characters; ten digits fit a `u64`.
-const MAX_DIGITS: usize = 10;
 
-/// Why a word is not a pattern, or selects nothing. Its Display is the sentence that the user reads.
+/// Why a pattern is invalid, or selects nothing. The Display is the sentence that the user reads.
+#[allow(missing_docs)] // The Display of each variant describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PatternError {
-    /// A name in it is not a port name.
     #[error(transparent)]
     Name(#[from] PortError),
-    /// Nothing, or nothing between two commas.
-    #[error("{0:?} has an empty name in it: use NAME,NAME without spaces")]
+    #[error("empty name in {0:?}: use NAME,NAME without spaces")]
     Empty(String),
-    /// A bracket without its other half.
-    #[error("{0:?}: a bracket is not closed or not opened: use p[01-48]")]
+    #[error("unmatched bracket in {0:?}: use p[01-48]")]
     Unbalanced(String),
-    /// What is between brackets is not a list of numbers and ranges.
-    #[error(
-        "{pattern:?}: [{inner}] is not a list of numbers, letters and ranges: use p[01-48], p[1,3,7-9] or rack-[a-c]"
-    )]
-    Range {
-        /// The whole name.
-        pattern: String,
-        /// What is between its brackets.
-        inner: String,
-    },
-    /// Too many names.
-    #[error("{0:?} stands for more than {MAX_NAMES} ports, which is the limit")]
+    /// The text between brackets is not a list of numbers and ranges.
+    #[error("invalid range [{inner}] in {pattern:?}: use p[01-48], p[1,3,7-9] or rack-[a-c]")]
+    Range { pattern: String, inner: String },
+    #[error("{0:?} stands for more than {MAX_NAMES} ports")]
     TooMany(String),
-    /// Not a group name.
     #[error(
-        "group name {0:?} is not valid: use 1 to 32 of A-Z a-z 0-9 . _ - and begin with a letter, a digit or _"
+        "invalid group name {0:?}: use 1 to 32 characters of A-Z a-z 0-9 . _ -, starting with a letter, a digit or _"
     )]
     GroupName(String),
-    /// No such port.
     #[error("there is no port {port}: {instead}")]
-    NoSuchPort {
-        /// The name in the command.
-        port: PortName,
-        /// The nearest names, or those that exist.
-        instead: String,
-        /// The only port whose name begins with it.
-        whole: Option<PortName>,
-    },
-    /// Several ports of a range or list do not exist.
+    NoSuchPort { port: PortName, instead: String, whole: Option<PortName> },
     #[error("there is no port {missing}: {count} of the {of} ports of {pattern} do not exist")]
-    NoSuchPorts {
-        /// The pattern.
-        pattern: String,
-        /// The missing ones, folded.
-        missing: String,
-        /// How many they are.
-        count: usize,
-        /// How many ports the pattern names.
-        of: usize,
-    },
-    /// Nothing matches.
+    NoSuchPorts { pattern: String, missing: String, count: usize, of: usize },
     #[error("no port matches {pattern}: {instead}")]
-    NoMatch {
-        /// The pattern.
-        pattern: String,
-        /// The nearest names, or those that exist.
-        instead: String,
-    },
-    /// No such group.
+    NoMatch { pattern: String, instead: String },
     #[error("there is no group {group}: {instead}")]
-    NoSuchGroup {
-        /// The name in the command.
-        group: GroupName,
-        /// The nearest names, or those that exist.
-        instead: String,
-    },
-    /// None of a group's ports exists.
+    NoSuchGroup { group: GroupName, instead: String },
     #[error("the group {0} has no ports")]
     EmptyGroup(GroupName),
-    /// A group that contains itself.
     #[error("the group {0} contains itself: {1}")]
     Cycle(GroupName, String),
-    /// What is wrong with a member of a group.
     #[error("group {group}: {error}")]
-    InGroup {
-        /// The group.
-        group: GroupName,
-        /// What is wrong.
-        error: Box<PatternError>,
-    },
+    InGroup { group: GroupName, error: Box<PatternError> },
 }
 
-/// The name of a group of ports: `core` of `@core`. The characters are those of a port name.
+/// The name of a group of ports: `core` of `@core`. It has the characters of a port name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupName(PortName);
 
@@ -115,7 +66,7 @@ impl FromStr for GroupName {
     type Err = PatternError;
 
     fn from_str(word: &str) -> Result<Self, PatternError> {
-        // (A port name may begin with /dev/, a group name may not.)
+        // A port name may begin with /dev/, a group name may not.
         match word.parse() {
             Ok(name) if !word.starts_with('/') => Ok(Self(name)),
             _ => Err(PatternError::GroupName(word.to_owned())),
@@ -129,7 +80,7 @@ impl fmt::Display for GroupName {
     }
 }
 
-/// The groups of the configuration, and the patterns that each consists of.
+/// The groups of the configuration with their members.
 pub type PortGroups = BTreeMap<GroupName, Vec<PortPattern>>;
 
 /// Several ports, as users write them: names, ranges, wildcards and groups, separated by commas.
@@ -149,7 +100,8 @@ enum Item {
 }
 
 impl PortPattern {
-    /// The names that the pattern stands for, in its order and each once; `None` if it depends on the ports that exist.
+    /// The names that the pattern stands for, in its order, without duplicates; `None` if it depends on the
+    /// existing ports.
     pub fn names(&self) -> Option<Vec<PortName>> {
         let mut seen = BTreeSet::new();
         let name = |item: &Item| match item {
@@ -160,13 +112,13 @@ impl PortPattern {
         Some(names.into_iter().filter(|name| seen.insert(name.clone())).collect())
     }
 
-    /// How many names, wildcards and groups it has.
+    /// Number of names, wildcards and groups.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// The only name, of a pattern that is one.
+    /// The name, if the pattern is a single name.
     pub fn literal(&self) -> Option<&PortName> {
         match self.items.as_slice() {
             [Item::Name(name)] => Some(name),
@@ -174,7 +126,7 @@ impl PortPattern {
         }
     }
 
-    /// The same with another name for a port; `None` if the port is not in it by its name or in a range.
+    /// The pattern with a port renamed; `None` if it does not contain the port by name or in a range.
     pub fn renamed(&self, from: &PortName, to: &PortName) -> Option<Self> {
         let mut found = false;
         let item = |item: &str| match item.parse::<Self>().ok().and_then(|pattern| pattern.names()) {
@@ -198,13 +150,13 @@ impl PortPattern {
         })
     }
 
-    /// The ports that are meant of those that exist (in natural order), in the order of the pattern and each once. All of them exist, or
-    /// it is an error.
+    /// The selected ports among the existing ones (in natural order), in the order of the pattern, without
+    /// duplicates. It is an error if one does not exist.
     pub fn select(&self, existing: &[PortName], groups: &PortGroups) -> Result<Vec<PortName>, PatternError> {
         self.resolve(existing, groups, false)
     }
 
-    /// The same, for commands that change nothing: the beginning of a name is enough if only one port begins so.
+    /// Likewise, for commands that change nothing: an unambiguous prefix of a name is enough.
     pub fn select_abbreviated(
         &self,
         existing: &[PortName],
@@ -233,7 +185,7 @@ impl PortPattern {
     }
 }
 
-/// The ports of several patterns, each once, in the order of the patterns.
+/// The ports of several patterns, in the order of the patterns, without duplicates.
 pub fn select_all(
     patterns: &[PortPattern],
     existing: &[PortName],
@@ -248,12 +200,12 @@ pub fn select_all(
     Ok(selected)
 }
 
-/// The refusal of a group that is none of these.
+/// The error for an unknown group.
 pub fn no_such_group(group: &GroupName, groups: &PortGroups) -> PatternError {
     let names: Vec<&str> = groups.keys().map(GroupName::as_str).collect();
     let instead = match nearest(group.as_str(), names.iter().copied()).as_slice() {
         [] if names.is_empty() => "the configuration has no [groups]".to_owned(),
-        [] => format!("there are {}", names.join(", ")),
+        [] => format!("the groups are {}", names.join(", ")),
         near => format!("did you mean {}?", super::nearest::either(near)),
     };
     PatternError::NoSuchGroup { group: group.clone(), instead }
@@ -272,7 +224,8 @@ struct Selection<'a> {
     abbreviated: bool,
     selected: Vec<PortName>,
     seen: BTreeSet<PortName>,
-    /// Groups whose ports are all selected: there may be 2^40 ways to one by way of forty others.
+    /// Groups whose ports are all selected. Without this, forty nested groups may have 2^40 paths to the
+    /// same group.
     done: BTreeSet<GroupName>,
 }
 
@@ -283,7 +236,7 @@ impl Selection<'_> {
         }
     }
 
-    /// `path`: the groups that led here.
+    /// `path`: the groups that contain this pattern.
     fn add(&mut self, pattern: &PortPattern, path: &mut Vec<GroupName>) -> Result<(), PatternError> {
         let mut missing: Vec<PortName> = Vec::new();
         let mut unmatched = None;
@@ -319,7 +272,7 @@ impl Selection<'_> {
                 });
             }
         }
-        // A group may have a wildcard for ports to come.
+        // In a group, a wildcard may match ports that are added later.
         match unmatched {
             Some(error) if path.is_empty() => Err(error),
             _ => Ok(()),
@@ -345,7 +298,7 @@ impl Selection<'_> {
         }
         path.pop();
         self.done.insert(group.clone());
-        // Its ports may all have been selected before.
+        // All its ports may be selected already.
         let nothing = self.selected.len() == selected && self.seen.len() == seen;
         let selects = |member: &PortPattern| {
             member.items.iter().any(|item| match item {
@@ -366,7 +319,7 @@ impl Selection<'_> {
     }
 }
 
-/// The refusal of a port that is none of these.
+/// The error for an unknown port.
 pub fn no_such_port(port: &PortName, existing: &[PortName]) -> PatternError {
     let names: Vec<&str> = existing.iter().map(PortName::as_str).collect();
     PatternError::NoSuchPort {
@@ -376,7 +329,7 @@ pub fn no_such_port(port: &PortName, existing: &[PortName]) -> PatternError {
     }
 }
 
-/// Whether a name matches. Both are short: the classic loop that returns to the last `*`.
+/// Whether a name matches a glob. Both are short: the usual loop that backtracks to the last `*`.
 fn matches(glob: &str, name: &str) -> bool {
     let (glob, name) = (glob.as_bytes(), name.as_bytes());
     let (mut g, mut n) = (0, 0);
@@ -445,7 +398,7 @@ impl From<PortName> for PortPattern {
     }
 }
 
-/// A glob consists of the characters of port names and wildcards.
+/// A glob of characters of port names and wildcards.
 fn glob(text: String) -> Result<Item, PatternError> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"._-*?".contains(&byte);
     match text.len() <= 64 && text.bytes().all(valid) {
@@ -454,7 +407,7 @@ fn glob(text: String) -> Result<Item, PatternError> {
     }
 }
 
-/// The items between the commas outside of brackets.
+/// Splits at commas outside of brackets.
 fn split_list(word: &str) -> Result<Vec<&str>, PatternError> {
     let mut items = Vec::new();
     let (mut start, mut inside) = (0, false);
@@ -477,176 +430,6 @@ fn split_list(word: &str) -> Result<Vec<&str>, PatternError> {
     Ok(items)
 }
 
-/// The texts that a text with brackets stands for: `/dev/ttyS[0-2]` for three. Without brackets, itself.
-pub fn expand(text: &str) -> Result<Vec<String>, PatternError> {
-    let mut texts = vec![String::new()];
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('[') {
-        let (inner, after) =
-            after.split_once(']').ok_or_else(|| PatternError::Unbalanced(text.to_owned()))?;
-        if before.contains(']') || inner.contains('[') {
-            return Err(PatternError::Unbalanced(text.to_owned()));
-        }
-        let range = || PatternError::Range { pattern: text.to_owned(), inner: inner.to_owned() };
-        let mut elements = Vec::new();
-        for element in inner.split(',') {
-            elements.extend(elements_of(element, MAX_NAMES - elements.len()).map_err(
-                |wrong| match wrong {
-                    Wrong::NoRange => range(),
-                    Wrong::TooMany => PatternError::TooMany(text.to_owned()),
-                },
-            )?);
-        }
-        if texts.len() * elements.len() > MAX_NAMES {
-            return Err(PatternError::TooMany(text.to_owned()));
-        }
-        texts = texts
-            .iter()
-            .flat_map(|text| elements.iter().map(move |element| format!("{text}{before}{element}")))
-            .collect();
-        rest = after;
-    }
-    if rest.contains(']') {
-        return Err(PatternError::Unbalanced(text.to_owned()));
-    }
-    for text in &mut texts {
-        text.push_str(rest);
-    }
-    Ok(texts)
-}
-
-enum Wrong {
-    NoRange,
-    TooMany,
-}
-
-/// What an element between brackets stands for: `7`, `01-48`, `a` or `a-c`. A number has the width of the first.
-fn elements_of(element: &str, most: usize) -> Result<Vec<String>, Wrong> {
-    let (first, last) = element.split_once('-').unwrap_or((element, element));
-    let number = |word: &str| match word.len() {
-        1..=MAX_DIGITS if word.bytes().all(|byte| byte.is_ascii_digit()) => word.parse::<u64>().ok(),
-        _ => None,
-    };
-    let letter = |word: &str| match word.as_bytes() {
-        [letter] if letter.is_ascii_alphabetic() => Some(*letter),
-        _ => None,
-    };
-    match (number(first), number(last), letter(first), letter(last)) {
-        (Some(from), Some(to), ..) if from <= to => {
-            // `[1-048]`: is it 1 or 001?
-            if last.starts_with('0') && last.len() != first.len() {
-                return Err(Wrong::NoRange);
-            }
-            if to - from >= most as u64 {
-                return Err(Wrong::TooMany);
-            }
-            let width = if first.starts_with('0') { first.len() } else { 1 };
-            Ok((from..=to).map(|number| format!("{number:0width$}")).collect())
-        }
-        (_, _, Some(from), Some(to))
-            if from <= to && from.is_ascii_lowercase() == to.is_ascii_lowercase() =>
-        {
-            match usize::from(to - from) >= most {
-                true => Err(Wrong::TooMany),
-                false => Ok((from..=to).map(|letter| char::from(letter).to_string()).collect()),
-            }
-        }
-        _ => Err(Wrong::NoRange),
-    }
-}
-
-/// Names as a pattern, the shorter the better: `p[01-48],core`. The names are in any order; the pattern has them in natural order.
-pub fn fold(names: &[PortName]) -> String {
-    fold_items(names).join(",")
-}
-
-/// The same as a list: each name that stands alone, and each range.
-pub fn fold_items(names: &[PortName]) -> Vec<String> {
-    let mut names: Vec<&PortName> = names.iter().collect();
-    names.sort();
-    names.dedup();
-    let mut folded: Vec<Folded<'_>> = Vec::new();
-    for name in names {
-        let Some(numbered) = Folded::of(name.as_str()) else {
-            folded.push(Folded { before: name.as_str(), after: "", width: 0, runs: Vec::new() });
-            continue;
-        };
-        match folded.last_mut().filter(|last| last.takes(&numbered)) {
-            Some(last) => last.extend(numbered.runs[0].0),
-            None => folded.push(numbered),
-        }
-    }
-    folded.iter().map(ToString::to_string).collect()
-}
-
-/// Names that differ in their last number only.
-struct Folded<'a> {
-    before: &'a str,
-    after: &'a str,
-    /// Of the numbers, if any has leading zeros; 0 = there is no number.
-    width: usize,
-    /// First and last of each run.
-    runs: Vec<(u64, u64)>,
-}
-
-impl<'a> Folded<'a> {
-    fn of(name: &'a str) -> Option<Self> {
-        let end = name.rfind(|c: char| c.is_ascii_digit())? + 1;
-        let start = name[..end].rfind(|c: char| !c.is_ascii_digit()).map_or(0, |index| index + 1);
-        let digits = &name[start..end];
-        if digits.len() > MAX_DIGITS {
-            return None;
-        }
-        let number = digits.parse().ok()?;
-        Some(Self {
-            before: &name[..start],
-            after: &name[end..],
-            width: digits.len(),
-            runs: vec![(number, number)],
-        })
-    }
-
-    /// Whether a name may be written in the same brackets.
-    fn takes(&self, next: &Self) -> bool {
-        let padded = |number: u64, width: usize| number.to_string().len() < width;
-        let first = self.runs.first().is_some_and(|(first, _)| padded(*first, self.width));
-        let width = match first || padded(next.runs[0].0, next.width) {
-            true => self.width == next.width,
-            // Without leading zeros each number has its own width.
-            false => self.width > 0,
-        };
-        self.before == next.before && self.after == next.after && width
-    }
-
-    fn extend(&mut self, number: u64) {
-        match self.runs.last_mut() {
-            Some((_, last)) if *last + 1 == number => *last = number,
-            _ => self.runs.push((number, number)),
-        }
-    }
-}
-
-impl fmt::Display for Folded<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { before, after, width, runs } = self;
-        // What does not begin with a zero is written as it is.
-        let width = match runs.first() {
-            Some((first, _)) if first.to_string().len() < *width => *width,
-            _ => 0,
-        };
-        let run = |(first, last): &(u64, u64)| match first == last {
-            true => format!("{first:0width$}"),
-            false => format!("{first:0width$}-{last:0width$}"),
-        };
-        let written = runs.iter().map(run).collect::<Vec<_>>().join(",");
-        match runs.as_slice() {
-            [] => f.write_str(before),
-            [(first, last)] if first == last => write!(f, "{before}{written}{after}"),
-            _ => write!(f, "{before}[{written}]{after}"),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -663,14 +446,14 @@ mod tests {
         ports
     }
 
-    fn said(ports: Vec<PortName>) -> String {
+    fn printed(ports: Vec<PortName>) -> String {
         ports.iter().map(PortName::as_str).collect::<Vec<_>>().join(" ")
     }
 
-    /// As bash expands `{01..03}`, and pdsh's and ClusterShell's manuals `[01-03]`.
+    /// As bash expands `{01..03}`, and as documented for `[01-03]` in pdsh and ClusterShell.
     #[test]
-    fn ranges_keep_their_zeros_and_may_be_several() {
-        for (word, wanted) in [
+    fn ranges_keep_their_zeros_and_there_may_be_several() {
+        for (word, expected) in [
             ("core", "core"),
             ("/dev/ttyUSB0", "ttyUSB0"),
             ("p[01-03]", "p01 p02 p03"),
@@ -684,7 +467,7 @@ mod tests {
             ("p[01-02],core", "p01 p02 core"),
             ("[1-2]", "1 2"),
         ] {
-            assert_eq!(said(pattern(word).names().unwrap()), wanted, "{word}");
+            assert_eq!(printed(pattern(word).names().unwrap()), expected, "{word}");
         }
         assert_eq!(pattern("p[0-4095]").names().unwrap().len(), MAX_NAMES);
         for word in ["*", "p?", "@core", "a,@core", "rack[1-2]-*"] {
@@ -693,37 +476,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern_is_told_what_would_be_one() {
-        for (word, wanted) in [
-            ("", "\"\" has an empty name in it: use NAME,NAME without spaces"),
-            ("a,", "\"a,\" has an empty name in it: use NAME,NAME without spaces"),
-            ("p[01-48", "\"p[01-48\": a bracket is not closed or not opened: use p[01-48]"),
-            ("p01-48]", "\"p01-48]\": a bracket is not closed or not opened: use p[01-48]"),
-            ("p[[1-2]]", "\"p[[1-2]]\": a bracket is not closed or not opened: use p[01-48]"),
-            (
-                "p[abc]",
-                "\"p[abc]\": [abc] is not a list of numbers, letters and ranges: use p[01-48], p[1,3,7-9] or rack-[a-c]",
-            ),
-            ("p[]", "\"p[]\": [] is not a list"),
-            ("p[48-01]", "\"p[48-01]\": [48-01] is not a list"),
-            ("p[1-048]", "\"p[1-048]\": [1-048] is not a list"),
-            ("p[a-C]", "[a-C] is not a list"),
-            ("p[1-2-3]", "[1-2-3] is not a list"),
-            ("p[!1]", "[!1] is not a list"),
-            ("p[0-4096]", "\"p[0-4096]\" stands for more than 4096 ports, which is the limit"),
+    fn an_invalid_pattern_is_reported_with_valid_ones() {
+        for (word, expected) in [
+            ("", "empty name in \"\": use NAME,NAME without spaces"),
+            ("a,", "empty name in \"a,\": use NAME,NAME without spaces"),
+            ("p[01-48", "unmatched bracket in \"p[01-48\": use p[01-48]"),
+            ("p01-48]", "unmatched bracket in \"p01-48]\": use p[01-48]"),
+            ("p[[1-2]]", "unmatched bracket in \"p[[1-2]]\": use p[01-48]"),
+            ("p[abc]", "invalid range [abc] in \"p[abc]\": use p[01-48], p[1,3,7-9] or rack-[a-c]"),
+            ("p[]", "invalid range [] in \"p[]\""),
+            ("p[48-01]", "invalid range [48-01] in \"p[48-01]\""),
+            ("p[1-048]", "invalid range [1-048] in \"p[1-048]\""),
+            ("p[a-C]", "invalid range [a-C]"),
+            ("p[1-2-3]", "invalid range [1-2-3]"),
+            ("p[!1]", "invalid range [!1]"),
+            ("p[0-4096]", "\"p[0-4096]\" stands for more than 4096 ports"),
             ("p[0-9999999999]", "stands for more than 4096 ports"),
             ("p[0-99]-[0-99]", "stands for more than 4096 ports"),
             ("p[0-4000],q[0-4000]", "stands for more than 4096 ports"),
-            ("a b", "port name \"a b\" is not valid"),
-            ("-x", "port name \"-x\" is not valid"),
-            ("p{1..3}", "port name \"p{1..3}\" is not valid"),
-            ("ä*", "port name \"ä*\" is not valid"),
-            ("@", "group name \"\" is not valid"),
-            ("@a[1-2]", "group name \"a[1-2]\" is not valid"),
-            ("@/dev/a", "group name \"/dev/a\" is not valid"),
+            ("a b", "invalid port name \"a b\""),
+            ("-x", "invalid port name \"-x\""),
+            ("p{1..3}", "invalid port name \"p{1..3}\""),
+            ("ä*", "invalid port name \"ä*\""),
+            ("@", "invalid group name \"\""),
+            ("@a[1-2]", "invalid group name \"a[1-2]\""),
+            ("@/dev/a", "invalid group name \"/dev/a\""),
         ] {
             let why = word.parse::<PortPattern>().unwrap_err().to_string();
-            assert!(why.contains(wanted), "{word}: {why}");
+            assert!(why.contains(expected), "{word}: {why}");
         }
     }
 
@@ -735,11 +515,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_selects_in_its_order_all_that_it_means() {
+    fn a_pattern_selects_ports_in_its_order() {
         let existing = ports(&["core", "edge-1", "edge-2", "edge-10", "p01", "p02", "p03"]);
         let groups =
             groups(&[("core", &["core", "@edges"]), ("edges", &["edge-*"]), ("ready", &["p*", "later-*"])]);
-        for (word, wanted) in [
+        for (word, expected) in [
             ("*", "core edge-1 edge-2 edge-10 p01 p02 p03"),
             ("edge-*", "edge-1 edge-2 edge-10"),
             ("edge-?", "edge-1 edge-2"),
@@ -751,13 +531,13 @@ mod tests {
             ("edge-*,@edges", "edge-1 edge-2 edge-10"),
             ("@ready", "p01 p02 p03"),
         ] {
-            assert_eq!(said(pattern(word).select(&existing, &groups).unwrap()), wanted, "{word}");
+            assert_eq!(printed(pattern(word).select(&existing, &groups).unwrap()), expected, "{word}");
         }
-        assert_eq!(said(pattern("cor").select_abbreviated(&existing, &groups).unwrap()), "core");
+        assert_eq!(printed(pattern("cor").select_abbreviated(&existing, &groups).unwrap()), "core");
     }
 
     #[test]
-    fn what_selects_nothing_is_told_the_nearest() {
+    fn a_pattern_that_selects_nothing_is_reported_with_suggestions() {
         let existing = ports(&["core-switch", "rack1-p01", "rack1-p02"]);
         let groups = groups(&[
             ("core", &["core"]),
@@ -766,7 +546,7 @@ mod tests {
             ("two", &["core-switch,@one"]),
             ("lost", &["@nobody"]),
         ]);
-        for (word, wanted) in [
+        for (word, expected) in [
             ("core", "there is no port core: did you mean core-switch?"),
             ("core-swich", "there is no port core-swich: did you mean core-switch?"),
             (
@@ -774,25 +554,25 @@ mod tests {
                 "there is no port rack1-p[03-08]: 6 of the 8 ports of rack1-p[01-08] do not exist",
             ),
             ("rack1-p[02-03]", "there is no port rack1-p03: did you mean rack1-p01 or rack1-p02?"),
-            ("rack2-*", "no port matches rack2-*: there are core-switch, rack1-p01, rack1-p02"),
+            ("rack2-*", "no port matches rack2-*: the ports are core-switch, rack1-p01, rack1-p02"),
             ("cxre-*,rack1-*", "no port matches cxre-*"),
             ("@cor", "there is no group cor: did you mean core?"),
             ("@core", "group core: there is no port core: did you mean core-switch?"),
             ("@none", "the group none has no ports"),
             ("@one", "the group one contains itself: one → two → one"),
             ("@two", "the group two contains itself: two → one → two"),
-            ("@lost", "group lost: there is no group nobody: there are core, lost, none, one, two"),
+            ("@lost", "group lost: there is no group nobody: the groups are core, lost, none, one, two"),
         ] {
             let why = pattern(word).select(&existing, &groups).unwrap_err().to_string();
-            assert!(why.contains(wanted), "{word}: {why}");
+            assert!(why.contains(expected), "{word}: {why}");
         }
         let none = pattern("@x").select(&existing, &PortGroups::new()).unwrap_err().to_string();
         assert_eq!(none, "there is no group x: the configuration has no [groups]");
     }
 
     #[test]
-    fn names_fold_into_ranges() {
-        for (names, wanted) in [
+    fn names_fold_to_ranges() {
+        for (names, expected) in [
             (&["core"][..], "core"),
             (&["p01", "p02", "p03"], "p[01-03]"),
             (&["p9", "p10", "p11", "p7"], "p[7,9-11]"),
@@ -802,25 +582,25 @@ mod tests {
             (&["a1-x", "a2-x", "a2-y"], "a[1-2]-x,a2-y"),
             (&["099", "100"], "[099-100]"),
         ] {
-            assert_eq!(fold(&ports(names)), wanted, "{names:?}");
+            assert_eq!(fold(&ports(names)), expected, "{names:?}");
         }
         assert_eq!(fold(&pattern("p[01-48]").names().unwrap()), "p[01-48]");
     }
 
     proptest! {
         #[test]
-        fn what_is_folded_unfolds_to_the_same(words in proptest::collection::vec("[a-b]{0,1}[0-2]{1,3}[x-y]{0,1}", 1..40)) {
+        fn folded_names_expand_to_the_same_names(words in proptest::collection::vec("[a-b]{0,1}[0-2]{1,3}[x-y]{0,1}", 1..40)) {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let mut wanted = ports(&words);
-            wanted.dedup();
-            let mut unfolded = pattern(&fold(&wanted)).names().unwrap();
+            let mut expected = ports(&words);
+            expected.dedup();
+            let mut unfolded = pattern(&fold(&expected)).names().unwrap();
             unfolded.sort();
-            prop_assert_eq!(unfolded, wanted);
+            prop_assert_eq!(unfolded, expected);
         }
 
-        /// Against the definition: `*` is any text, `?` any character.
+        /// By definition: `*` is any text, `?` any character.
         #[test]
-        fn a_glob_matches_as_its_definition_says(glob in "[ab*?]{0,6}", name in "[ab]{0,6}") {
+        fn a_glob_matches_by_its_definition(glob in "[ab*?]{0,6}", name in "[ab]{0,6}") {
             fn slow(glob: &[u8], name: &[u8]) -> bool {
                 match (glob.split_first(), name.split_first()) {
                     (None, None) => true,
@@ -834,7 +614,7 @@ mod tests {
         }
 
         #[test]
-        fn no_word_takes_more_than_its_limit(word in "[a-z\\[\\]0-9,*?@/-]{0,24}") {
+        fn no_pattern_exceeds_its_limit(word in "[a-z\\[\\]0-9,*?@/-]{0,24}") {
             if let Ok(pattern) = word.parse::<PortPattern>() {
                 prop_assert!(pattern.items.len() <= MAX_NAMES);
                 prop_assert_eq!(&pattern.to_string().parse::<PortPattern>().unwrap(), &pattern);

@@ -1,8 +1,8 @@
 //! The pipe between the tty and the ring. `splice(2)` moves the bytes of a read from the tty into it inside one system call and touches
-//! no page of this process, so after a kill each byte is either in the tty or in the pipe. Nobody else writes to the pipe, so its
+//! no page of this process, so after a kill each byte is either in the tty or in the pipe. No other process writes to the pipe, so its
 //! `FIONREAD` is the number of bytes that the ring has not taken yet. (`read(2)` of a tty returns its count in a register, which a
 //! kill discards, and the bytes themselves do not show where they end, since a device may send any. `FIONREAD` of the tty before and
-//! after cannot tell either: more may have arrived, and N_TTY counts bytes before a read may have them, `commit_head` in n_tty.c.)
+//! after cannot show it either: more may have arrived, and N_TTY counts bytes before a read may have them, `commit_head` in n_tty.c.)
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -14,12 +14,12 @@ use nix::unistd::pipe2;
 
 use super::{READ_MAX, RingError};
 
-/// A pipe that keeps its bytes over a kill, because systemd keeps the pipe.
+/// A pipe that keeps its bytes over a kill, because it is in the FD store.
 #[derive(Debug)]
 pub(super) struct Intake(File);
 
 impl Intake {
-    /// A new, empty one: both of its ends in one descriptor, so that the FD store keeps both or none, and never one that is hung up,
+    /// A new, empty one: both of its ends in one descriptor, so that the FD store has both or none, and never one that is hung up,
     /// which systemd drops.
     pub(super) fn create() -> Result<Self, RingError> {
         Self::open().map_err(RingError::Intake)
@@ -38,14 +38,14 @@ impl Intake {
         Ok(Self(both))
     }
 
-    /// The one that an earlier process of this port left in the FD store.
+    /// The pipe that an earlier process of this port left in the FD store.
     pub(super) fn adopt(fd: OwnedFd) -> Result<Self, RingError> {
         let file = File::from(fd);
         let is_ours = file.metadata().is_ok_and(|found| found.file_type().is_fifo())
             && fcntl(&file, FcntlArg::F_GETFL).is_ok_and(|flags| {
                 OFlag::from_bits_truncate(flags).contains(OFlag::O_RDWR | OFlag::O_NONBLOCK)
             });
-        if is_ours { Ok(Self(file)) } else { Err(RingError::Foreign("its pipe is none")) }
+        if is_ours { Ok(Self(file)) } else { Err(RingError::Foreign("its pipe is not one of this program")) }
     }
 
     pub(super) fn try_clone(&self) -> Result<Self, RingError> {
@@ -57,7 +57,6 @@ impl Intake {
         Ok(rustix::io::ioctl_fionread(&self.0)? as usize)
     }
 
-    /// Takes bytes out of it.
     pub(super) fn read(&self, space: &mut [u8]) -> io::Result<usize> {
         (&self.0).read(space)
     }

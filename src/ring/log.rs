@@ -1,27 +1,27 @@
-//! What the capture log writes down about itself in the ring's header, so that the next process knows what of its last write is in the file.
+//! What the log writer records in the ring's header, so that the next process knows what of its last write is in the file.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How far the capture log has come: everything before `position` is in the file that `file` describes. `file` is opaque here (see
+/// Position of the capture log: everything before `position` is in the file that `file` describes. `file` is opaque here (see
 /// `capture`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogMark {
-    /// Ring offset up to which the log has taken the bytes.
+    /// Ring offset up to which bytes are logged.
     pub position: u64,
-    /// Bytes that the log had to leave out, ever.
+    /// Bytes that are missing in the log, in total.
     pub lost: u64,
-    /// What the log writer wants to find again.
+    /// State of the log writer.
     pub file: [u64; 6],
 }
 
-/// Everything that the log writer records, at once.
+/// Everything that the log writer records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogRecord {
-    /// How far it has come.
+    /// Position of the log.
     pub mark: LogMark,
-    /// How far it will have come by the write that has begun and of which the end is not recorded.
+    /// Position after the write that has begun and whose end is not recorded.
     pub next: Option<LogMark>,
-    /// How far it had come when it was synced last.
+    /// Position at the last sync.
     pub synced: LogMark,
 }
 
@@ -38,8 +38,8 @@ impl LogMark {
     }
 }
 
-/// A record in shared memory. It is written into the slot that is not in use, which then becomes the one in use by one store: a kill leaves
-/// the old record or the new one.
+/// A record in shared memory. It is written into the unused slot, which is then activated by one store: a kill leaves the old record or the
+/// new one.
 #[repr(C)]
 #[derive(Debug)]
 pub(super) struct LogCells {

@@ -1,9 +1,9 @@
-//! The scrollback ring: what the device said last, under absolute byte offsets, in a memfd.
+//! The scrollback ring: the last output of the device, under absolute byte offsets, in a memfd.
 //!
-//! Bytes come from the tty through the ring's pipe ([`Ring::intake`]) and become visible by [`Ring::take_in`]. Everybody else
-//! holds an offset and pulls. Head, log position and counters stand in the memfd's first page, so that a
-//! process that finds memfd and pipe in systemd's FD store goes on where a killed one stopped. No byte is lost or doubled by a kill at
-//! any instruction: the header says at which offset the last byte of the pipe belongs, and what is no longer in the pipe is in the
+//! Bytes come from the tty through the ring's pipe ([`Ring::intake`]) and become visible by [`Ring::take_in`]. Readers
+//! hold an offset and pull. Head, log position and counters are in the memfd's first page, so that a
+//! process that finds memfd and pipe in systemd's FD store resumes where a killed one stopped. A kill at any instruction loses or duplicates
+//! no byte: the header records the offset of the last byte in the pipe, and what is no longer in the pipe is in the
 //! ring ([`Ring::adopt`]). Untouched pages cost no memory.
 #![allow(unsafe_code)]
 
@@ -39,13 +39,13 @@ const MAGIC: u64 = 0x636f_6e73_6f6c_0002;
 pub const READ_MAX: usize = 4096;
 const READ_MAX_64: u64 = READ_MAX as u64;
 
-/// The largest scrollback that can be configured; a stored one that is larger is not ours.
+/// The largest scrollback that can be configured; a stored one that is larger was not made by this program.
 const CAPACITY_MAX: usize = 16 * 1024 * 1024;
 
-/// Offsets are far from here for as long as there are machines.
+/// No ring reaches such an offset.
 const OFFSET_MAX: u64 = u64::MAX / 2;
 
-/// The names in the FD store of a ring and of the one that follows it after a resize: both are there for a moment.
+/// The names in the FD store of a ring and of its resized successor: both are stored for a moment.
 pub const STORED_AS: [&str; 2] = ["ring", "ring-resized"];
 /// The name of the pipe.
 pub const INTAKE_STORED_AS: &str = "intake";
@@ -56,14 +56,14 @@ pub enum RingError {
     /// memfd, seals or mmap.
     #[error("no memory for a scrollback of {0} bytes: {1}")]
     Memory(usize, io::Error),
-    /// The pipe in front of it.
-    #[error("no pipe for what the device says: {0}")]
+    /// The pipe.
+    #[error("no pipe for the output of the device: {0}")]
     Intake(io::Error),
-    /// A kill would lose what only the new one has.
-    #[error("the scrollback keeps its size: systemd does not take the resized one")]
+    /// A kill would lose what only the new ring has.
+    #[error("the scrollback keeps its size: systemd did not store the resized one")]
     NotStored,
-    /// A stored memfd is of another layout or maker.
-    #[error("the stored scrollback is not one of ours: {0}")]
+    /// A stored memfd has another layout, or was made by another program.
+    #[error("the stored scrollback cannot be used: {0}")]
     Foreign(&'static str),
 }
 
@@ -73,13 +73,13 @@ struct Header {
     magic: AtomicU64,
     capacity: AtomicU64,
     head: AtomicU64,
-    /// The offset behind the last byte that waits in the pipe, written before any of them is taken.
+    /// The offset after the last byte in the pipe, written before any of them is taken.
     intake_end: AtomicU64,
     sent: AtomicU64,
     log: LogCells,
-    /// What was said before this is not here, however much room there is: the ring had another size then.
+    /// Output before this offset is not in the ring, however much room there is: the ring had another size then.
     floor: AtomicU64,
-    /// How often it was resized: of two stored rings the later one goes on.
+    /// How often it was resized: of two stored rings the later one is adopted.
     generation: AtomicU64,
 }
 
@@ -89,6 +89,8 @@ pub struct Ring {
     map: MmapRaw,
     memfd: OwnedFd,
     intake: Intake,
+    /// Bytes in the pipe.
+    waiting: usize,
     capacity: usize,
 }
 
@@ -113,13 +115,13 @@ impl Ring {
     }
 
     /// The ring that an earlier process of this port left in the FD store, with its pipe. A process that was killed within a
-    /// resize has left two, of which both are whole and the later one goes on.
+    /// resize has left two complete ones, of which the later one is adopted.
     pub fn adopt(memfds: Vec<OwnedFd>, intake: Option<OwnedFd>) -> Result<Self, RingError> {
         let (intake, adopted) = match intake.map(Intake::adopt) {
             Some(Ok(intake)) => (intake, true),
             Some(Err(_)) | None => (Intake::create()?, false),
         };
-        let mut latest: Result<Self, RingError> = Err(RingError::Foreign("there is none"));
+        let mut latest: Result<Self, RingError> = Err(RingError::Foreign("none was stored"));
         for memfd in memfds {
             match (Self::find(memfd, intake.try_clone()?), &latest) {
                 (Ok(ring), Ok(other)) if ring.generation() < other.generation() => {}
@@ -131,7 +133,8 @@ impl Ring {
         let mut ring = latest?;
         if adopted {
             ring.finish_read().map_err(RingError::Intake)?;
-            while ring.take_in().map_err(RingError::Intake)? > 0 {}
+            let waiting = ring.intake.waiting().map_err(RingError::Intake)?;
+            ring.take_in(waiting).map_err(RingError::Intake)?;
         }
         Ok(ring)
     }
@@ -139,19 +142,19 @@ impl Ring {
     fn find(memfd: OwnedFd, intake: Intake) -> Result<Self, RingError> {
         let seals = fcntl(&memfd, FcntlArg::F_GET_SEALS).map_err(|_| RingError::Foreign("not a memfd"))?;
         if !SealFlag::from_bits_truncate(seals).contains(SealFlag::F_SEAL_SHRINK) {
-            return Err(RingError::Foreign("it could shrink under us"));
+            return Err(RingError::Foreign("its size is not sealed"));
         }
         let size = fstat(&memfd).map_err(|_| RingError::Foreign("it cannot be examined"))?.st_size;
         let capacity = usize::try_from(size).unwrap_or_default().saturating_sub(HEADER_BYTES);
         if !(2 * READ_MAX..=CAPACITY_MAX).contains(&capacity) {
-            return Err(RingError::Foreign("no scrollback has its size"));
+            return Err(RingError::Foreign("its size is out of range"));
         }
         let ring = Self::map(memfd, capacity, intake)?;
         let header = ring.header();
         if header.magic.load(Ordering::Acquire) != MAGIC
             || header.capacity.load(Ordering::Relaxed) != capacity as u64
         {
-            return Err(RingError::Foreign("another layout"));
+            return Err(RingError::Foreign("its layout is of another version"));
         }
         if !ring.is_possible() {
             return Err(RingError::Foreign("its offsets contradict each other"));
@@ -159,14 +162,14 @@ impl Ring {
         Ok(ring)
     }
 
-    /// Whether one of ours could have left such a header. What is mapped is never read beyond, whatever it says; but offsets that
-    /// are out of order would fail later, and then again in each process that finds them.
+    /// Whether this program could have written such a header. Reads never exceed the mapping, whatever it contains; but offsets that
+    /// are out of order would fail later, and again in each process that adopts them.
     fn is_possible(&self) -> bool {
         let head = self.head();
         let floor = self.header().floor.load(Ordering::Relaxed);
         let LogRecord { mark, next, synced } = self.log_record();
         let logged = next.map_or(mark.position, |next| next.position);
-        // What a trip to the log carries has been taken into the ring before.
+        // What a batch of the log carries was published in the ring before.
         floor <= head
             && synced.position <= mark.position
             && mark.position <= logged
@@ -174,7 +177,7 @@ impl Ring {
             && head <= OFFSET_MAX
     }
 
-    /// A ring of another capacity that goes on where this one stands, with as much of what was said last as it has room for.
+    /// A ring of another capacity that continues this one, with as much of the last output as it has room for.
     pub fn resized(&self, capacity: usize) -> Result<Self, RingError> {
         let mut other = Self::with_intake(capacity, self.intake.try_clone()?)?;
         let head = self.head();
@@ -194,6 +197,7 @@ impl Ring {
             other.header().head.store(at, Ordering::Relaxed);
         }
         other.set_log_record(self.log_record());
+        other.waiting = self.waiting;
         Ok(other)
     }
 
@@ -212,12 +216,12 @@ impl Ring {
         self.capacity
     }
 
-    /// Publishes what a killed process had taken from the pipe and not published.
+    /// Publishes bytes that a killed process had taken from the pipe and not published.
     fn finish_read(&self) -> io::Result<()> {
         let header = self.header();
         let waiting = self.intake.waiting()? as u64;
         let taken_to = header.intake_end.load(Ordering::Acquire).saturating_sub(waiting);
-        // What was spliced after the end was written down makes it too small.
+        // Bytes that were spliced after the end was recorded make it too small.
         if let Some(1..=READ_MAX_64) = taken_to.checked_sub(self.head()) {
             header.head.store(taken_to, Ordering::Release);
         }
@@ -229,7 +233,7 @@ impl Ring {
             .len(HEADER_BYTES + capacity)
             .map_raw(&memfd)
             .map_err(|error| RingError::Memory(capacity, error))?;
-        Ok(Self { map, memfd, intake, capacity })
+        Ok(Self { map, memfd, intake, waiting: 0, capacity })
     }
 
     fn header(&self) -> &Header {
@@ -238,7 +242,7 @@ impl Ring {
         unsafe { &*self.map.as_ptr().cast::<Header>() }
     }
 
-    /// Bytes ever published: the offset that the next one gets.
+    /// Bytes published in total: the offset of the next one.
     pub fn head(&self) -> u64 {
         self.header().head.load(Ordering::Acquire)
     }
@@ -254,27 +258,35 @@ impl Ring {
         self.capacity - READ_MAX
     }
 
-    /// The pipe into which the tty is spliced. At most [`READ_MAX`] bytes at once: [`Ring::take_in`] follows until it is empty.
+    /// The pipe into which the tty is spliced, at most [`READ_MAX`] bytes at a time. [`Ring::take_in`] follows.
     pub fn intake(&self) -> BorrowedFd<'_> {
         self.intake.as_fd()
     }
 
-    /// Makes what waits in the pipe part of the ring, as far as it lies there in one piece: how many bytes, 0 if it is empty.
-    pub fn take_in(&mut self) -> io::Result<usize> {
-        let waiting = self.intake.waiting()?;
-        if waiting == 0 {
-            return Ok(0);
+    /// Moves the bytes that were spliced into the pipe into the ring. Only this process writes to the pipe, so their number needs no
+    /// system call.
+    pub fn take_in(&mut self, spliced: usize) -> io::Result<()> {
+        self.waiting += spliced;
+        while self.waiting > 0 {
+            let head = self.head();
+            self.header().intake_end.store(head + self.waiting as u64, Ordering::Release);
+            match self.intake.read(space(&mut self.map, self.capacity, head, self.waiting)) {
+                Ok(count) => {
+                    failpoint::point("read");
+                    self.header().head.store(head + count as u64, Ordering::Release);
+                    self.waiting -= count;
+                }
+                Err(error) => {
+                    self.waiting = self.intake.waiting()?;
+                    return Err(error);
+                }
+            }
         }
-        let head = self.head();
-        self.header().intake_end.store(head + waiting as u64, Ordering::Release);
-        let count = self.intake.read(space(&mut self.map, self.capacity, head, waiting))?;
-        failpoint::point("read");
-        self.header().head.store(head + count as u64, Ordering::Release);
-        Ok(count)
+        Ok(())
     }
 
-    /// The bytes from `from` on, as far as they lie in one piece; empty at the head. `from` before the tail reads
-    /// from the tail: see [`Ring::tail`] for how much that leaves out.
+    /// The bytes from `from` on, as far as they are contiguous; empty at the head. `from` before the tail reads
+    /// from the tail: see [`Ring::tail`] for how much that skips.
     pub fn read(&self, from: u64) -> &[u8] {
         let head = self.head();
         let from = from.clamp(self.tail(), head);
@@ -309,22 +321,22 @@ impl Ring {
         tail
     }
 
-    /// Bytes ever written to the device.
+    /// Bytes written to the device in total.
     pub fn sent(&self) -> u64 {
         self.header().sent.load(Ordering::Relaxed)
     }
 
-    /// Counts bytes that the driver has taken.
+    /// Counts bytes that the driver has accepted.
     pub fn count_sent(&mut self, count: usize) {
         self.header().sent.fetch_add(count as u64, Ordering::Relaxed);
     }
 
-    /// How far the log has come, and what it was about to write.
+    /// Position of the log, and of the write in progress.
     pub fn log_record(&self) -> LogRecord {
         self.header().log.load()
     }
 
-    /// Records how far the log has come.
+    /// Records the position of the log.
     pub fn set_log_record(&mut self, record: LogRecord) {
         self.header().log.store(record);
     }

@@ -6,7 +6,7 @@ const CAPACITY: usize = 16 * 4096;
 fn say(ring: &mut Ring, mut bytes: &[u8]) {
     while !bytes.is_empty() {
         let count = nix::unistd::write(ring.intake(), &bytes[..bytes.len().min(READ_MAX)]).unwrap();
-        while ring.take_in().unwrap() > 0 {}
+        ring.take_in(count).unwrap();
         bytes = &bytes[count..];
     }
 }
@@ -31,7 +31,7 @@ fn heard(ring: &Ring, from: u64) -> Vec<u8> {
 }
 
 #[test]
-fn another_process_goes_on_where_this_one_stopped() {
+fn another_process_resumes_where_this_one_stopped() {
     let mut ring = Ring::create(CAPACITY).unwrap();
     say(&mut ring, b"before the kill");
     let mark = LogMark { position: 6, lost: 1, file: [1, 2, 3, 4, 5, 6] };
@@ -48,7 +48,7 @@ fn another_process_goes_on_where_this_one_stopped() {
 
 /// A process is killed between any two steps of a read, whose bytes may be any, and stand in the way of the ring's end.
 #[test]
-fn a_read_is_taken_once_wherever_it_was_interrupted() {
+fn a_read_is_published_once_wherever_it_was_interrupted() {
     for before in [0, CAPACITY - 2] {
         for said in [vec![0xfe; 5], vec![0; 5], b"after".to_vec(), vec![7]] {
             for step in 0..4 {
@@ -84,7 +84,7 @@ fn without_its_pipe_a_ring_has_what_was_published() {
 }
 
 #[test]
-fn of_two_rings_the_resized_one_goes_on() {
+fn of_two_rings_the_resized_one_is_adopted() {
     let mut ring = Ring::create(CAPACITY).unwrap();
     say(&mut ring, b"words");
     let mut other = ring.resized(2 * CAPACITY).unwrap();
@@ -103,7 +103,7 @@ fn of_two_rings_the_resized_one_goes_on() {
 }
 
 #[test]
-fn only_a_ring_of_the_same_making_is_adopted() {
+fn only_a_ring_of_the_same_layout_is_adopted() {
     let ring = Ring::create(CAPACITY).unwrap();
     ring.header().magic.store(MAGIC + 1, Ordering::Relaxed);
     let memfd = ring.as_fd().try_clone_to_owned().unwrap();
@@ -138,7 +138,7 @@ fn a_ring_whose_offsets_contradict_each_other_is_not_adopted() {
 }
 
 #[test]
-fn a_ring_of_another_size_goes_on_where_this_one_stands() {
+fn a_resized_ring_continues_the_old_one() {
     let mut ring = Ring::create(CAPACITY).unwrap();
     say(&mut ring, &[b'x'; 3 * CAPACITY]);
     say(&mut ring, b"the last words");
@@ -172,7 +172,7 @@ fn the_last_lines_begin_after_a_newline() {
 
 proptest! {
     #[test]
-    fn what_is_said_is_heard_however_it_wraps(chunks in prop::collection::vec(0usize..9000, 0..40)) {
+    fn bytes_are_read_back_however_they_wrap(chunks in prop::collection::vec(0usize..9000, 0..40)) {
         let mut ring = Ring::create(CAPACITY).unwrap();
         let mut all = Vec::new();
         for (index, size) in chunks.into_iter().enumerate() {

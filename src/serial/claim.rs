@@ -1,5 +1,5 @@
-//! Having a tty to oneself. Two locks, because each stops what the other does not: `flock(2)` stops root and everybody
-//! who asks (picocom, tio, ourselves), `TIOCEXCL` stops everybody who does not ask, but not root. Neither is
+//! Locking a tty. Two locks, because each stops programs that the other does not: `flock(2)` stops root and all programs
+//! that check it (picocom, tio, this one), `TIOCEXCL` stops programs that do not, but not root. Neither is
 //! released on close: the copy in systemd's FD store keeps both over a restart, and they end with the last copy.
 
 use std::fs::{File, TryLockError};
@@ -17,20 +17,20 @@ use super::ioctl;
 /// Major numbers of Unix98 pseudo terminals (linux/major.h).
 const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
 
-/// Takes both locks, or fails with `EBUSY` and leaves the other program's as they are.
+/// Takes both locks, or fails with `EBUSY` and leaves those of the other program as they are.
 pub(super) fn claim(tty: &File) -> io::Result<()> {
     lock(tty)?;
     if is_pty(tty)? {
         return Ok(());
     }
-    // Root is let through open(2) all the same, and must not take a port from a program that did not flock it.
+    // open(2) by root succeeds all the same, and must not take a port from a program that did not flock it.
     if ioctl::is_exclusive(tty)? {
         return Err(Errno::EBUSY.into());
     }
     Ok(ioctl::set_exclusive(tty)?)
 }
 
-/// [`claim`] for a file descriptor whose locks are ours already, unless its keeper forgot them.
+/// [`claim`] for a file descriptor from the FD store, which has the locks already unless the store lost them.
 pub(super) fn claim_again(tty: &File) -> io::Result<()> {
     lock(tty)?;
     if !is_pty(tty)? {
@@ -42,13 +42,21 @@ pub(super) fn claim_again(tty: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets go of both locks. Of a tty that has gone there are none.
+/// Clears `TIOCEXCL` of a pty: see [`claim`].
+pub(super) fn exempt_pty(tty: &File) -> io::Result<()> {
+    if is_pty(tty)? {
+        ioctl::clear_exclusive(tty)?;
+    }
+    Ok(())
+}
+
+/// Releases both locks. A tty whose device is gone has none.
 pub(super) fn let_go(tty: &File) {
     let _ = tty.unlock();
     let _ = ioctl::clear_exclusive(tty);
 }
 
-/// Whether the device behind the tty has gone.
+/// Whether the device of the tty is gone.
 pub(super) fn hung_up(tty: &File) -> io::Result<bool> {
     let mut asked = [PollFd::new(tty.as_fd(), PollFlags::empty())];
     poll(&mut asked, PollTimeout::ZERO)?;
@@ -64,8 +72,8 @@ fn lock(tty: &File) -> io::Result<()> {
     }
 }
 
-/// A pty keeps `TIOCEXCL` for as long as its master is open, also when nobody has the slave open any more: after a
-/// crash of ours nobody but root could open it again.
+/// A pty keeps `TIOCEXCL` while its master is open, even if no process has the slave open: after a
+/// crash of this program only root could open it again.
 fn is_pty(tty: &File) -> io::Result<bool> {
     Ok(PTY_SLAVES.contains(&libc::major(tty.metadata()?.rdev())))
 }

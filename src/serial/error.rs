@@ -1,4 +1,4 @@
-//! Why a port cannot be opened or taken over: sentences with the path and what to do.
+//! Why a port cannot be opened or adopted: sentences with the path and what to do.
 
 use std::fs;
 use std::io;
@@ -13,81 +13,49 @@ use crate::port::{LineSettings, driver_of};
 /// Why a port cannot be opened. Its Display is the sentence that the user reads.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Nothing there, or nothing behind it.
-    #[error("there is no device at {path} ({source}): is the adapter plugged in?")]
-    Absent {
-        /// The device.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Opened, or locked, by somebody else.
-    #[error("{path} is in use by another program: `fuser {path}` tells which")]
-    Busy {
-        /// The device.
-        path: PathBuf,
-    },
-    /// Not ours, by owner, group and mode (`EACCES`).
-    #[error("no permission for {path}{reason}")]
-    Denied {
-        /// The device.
-        path: PathBuf,
-        /// Whose it is and what to do, as the sentence goes on.
-        reason: String,
-    },
-    /// Ours by its mode, and refused all the same (`EPERM`): by the device policy of the unit, or of a container.
+    /// No device node, or no device behind it.
+    #[error("there is no device at {0} ({1}): is the adapter plugged in?")]
+    Absent(PathBuf, io::Error),
+    /// Opened, or locked, by another program.
+    #[error("{0} is in use by another program: run `fuser {0}` to find it")]
+    Busy(PathBuf),
+    /// No access by owner, group and mode (`EACCES`); with these and what to do, as the end of the sentence.
+    #[error("no permission for {0}{1}")]
+    Denied(PathBuf, String),
+    /// Access by owner, group and mode, but refused (`EPERM`): by the device policy of the unit, or of a container. With the name of the
+    /// driver's devices, such as `ttyTHS`.
     #[error(
-        "the device policy of console@.service does not allow {path}: try `systemctl daemon-reload`, which allows the drivers of \
-         configured devices, and restart the port, or add `DeviceAllow=char-{driver} rw` by `systemctl edit console@.service`"
+        "the device policy of console@.service does not allow {0}: try `systemctl daemon-reload`, which allows the drivers of \
+         configured devices, and restart the port, or add `DeviceAllow=char-{1} rw` by `systemctl edit console@.service`"
     )]
-    Forbidden {
-        /// The device.
-        path: PathBuf,
-        /// What its driver's devices are called: `ttyTHS`.
-        driver: String,
-    },
-    /// Open, and the driver refuses to set the line at all.
-    #[error("{path} cannot be set to {line}: the driver failed ({source})")]
-    Settings {
-        /// The device.
-        path: PathBuf,
-        /// What was wanted.
-        line: LineSettings,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// A file, a disk, a terminal-less device.
-    #[error("{path} is not a serial port")]
-    NotATty {
-        /// The device.
-        path: PathBuf,
-    },
-    /// Anything else.
-    #[error("{path} cannot be opened: {source}")]
-    Io {
-        /// The device.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    Forbidden(PathBuf, String),
+    /// Open, but the driver refuses to set the line at all.
+    #[error("{0} cannot be set to {1}: the driver failed ({2})")]
+    Settings(PathBuf, LineSettings, io::Error),
+    /// A file, a disk, a device that is not a tty.
+    #[error("{0} is not a serial port")]
+    NotATty(PathBuf),
+    /// Any other error.
+    #[error("{0} cannot be opened: {1}")]
+    Io(PathBuf, io::Error),
 }
 
-/// Why a kept file descriptor cannot be used: close it, and open the port anew.
+/// Why a file descriptor from the FD store cannot be used: close it, and reopen the port.
 #[derive(Debug, Error)]
 pub enum AdoptError {
-    /// Whatever it is, not a serial port.
-    #[error("the kept file descriptor is not a serial port")]
+    /// It is not a serial port.
+    #[error("the stored file descriptor is not a serial port")]
     NotATty,
-    /// Its device has gone.
-    #[error("the kept file descriptor of {0} is hung up")]
+    /// Its device is gone.
+    #[error("the stored file descriptor of {0} is hung up")]
     HungUp(PathBuf),
-    /// The path names another device now, or none.
-    #[error("the kept file descriptor is no longer the device at {0}")]
+    /// The path now leads to another device, or to none.
+    #[error("the stored file descriptor is no longer the device at {0}")]
     OtherDevice(PathBuf),
     /// Another program has locked it.
     #[error("{0} is in use by another program")]
     Busy(PathBuf),
-    /// Anything else.
+    /// Any other error.
     #[error("{0} cannot be taken over: {1}")]
     Io(PathBuf, io::Error),
 }
@@ -98,21 +66,27 @@ impl OpenError {
         match Errno::from_raw(source.raw_os_error().unwrap_or(0)) {
             // EIO: a built-in ttyS without a UART behind it, or a pty whose master is closed.
             Errno::ENOENT | Errno::ENOTDIR | Errno::ENXIO | Errno::ENODEV | Errno::EIO => {
-                Self::Absent { path, source }
+                Self::Absent(path, source)
             }
-            Errno::EBUSY => Self::Busy { path },
-            Errno::EACCES => Self::Denied { reason: why_denied(&path), path },
-            Errno::EPERM => Self::Forbidden { driver: driver_name(&path), path },
-            Errno::ENOTTY => Self::NotATty { path },
-            _ => Self::Io { path, source },
+            Errno::EBUSY => Self::Busy(path),
+            Errno::EACCES => {
+                let reason = why_denied(&path);
+                Self::Denied(path, reason)
+            }
+            Errno::EPERM => {
+                let driver = driver_name(&path);
+                Self::Forbidden(path, driver)
+            }
+            Errno::ENOTTY => Self::NotATty(path),
+            _ => Self::Io(path, source),
         }
     }
 }
 
-/// Whose ttys are, by Debian's udev rules.
+/// The group of ttys by Debian's udev rules.
 const GROUP: &str = "dialout";
 
-/// Whose a device is that may not be opened, and what to do about it.
+/// Owner, group and mode of a device that may not be opened, and what to do.
 fn why_denied(path: &Path) -> String {
     let Ok(metadata) = fs::metadata(path) else { return String::new() };
     let owner = name_of("/etc/passwd", metadata.uid());
@@ -120,7 +94,7 @@ fn why_denied(path: &Path) -> String {
     reason(path, &owner, &group, metadata.mode() & 0o777)
 }
 
-/// The name of a user or group that owns ttys. Not by NSS, which may ask a directory and take its time: this is called by the task that
+/// The name of a user or group. Not by NSS, which may query a directory server and take its time: this is called by the task that
 /// reads the line.
 fn name_of(table: &str, id: u32) -> String {
     let text = fs::read_to_string(table).unwrap_or_default();
@@ -137,24 +111,24 @@ fn reason(path: &Path, owner: &str, group: &str, mode: u32) -> String {
     let kernel = kernel_name(path);
     match group {
         GROUP if mode & 0o060 == 0o060 => format!("{whose}: is group {GROUP} missing?"),
-        // agetty and login(1) take the line and do not give it back.
+        // agetty and login(1) change the owner and do not restore it.
         "tty" => format!(
             "{whose}, as a login prompt (getty) leaves it: `systemctl disable --now serial-getty@{kernel}.service`, \
-             then `udevadm trigger --action=add /dev/{kernel}` gives it back"
+             then `udevadm trigger --action=add /dev/{kernel}` restores it"
         ),
         _ => format!(
-            "{whose}, not group {GROUP}: `udevadm trigger --action=add /dev/{kernel}` sets what the udev rules say"
+            "{whose}, not group {GROUP}: `udevadm trigger --action=add /dev/{kernel}` applies the udev rules"
         ),
     }
 }
 
-/// What the kernel calls it, behind all links.
+/// The kernel's name of it, after all links.
 fn kernel_name(path: &Path) -> String {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// `ttyTHS` of `/dev/ttyTHS0`: by this name the device cgroup knows all devices of the driver (`man 5 systemd.resource-control`).
+/// `ttyTHS` of `/dev/ttyTHS0`: the device cgroup knows all devices of the driver by this name (`man 5 systemd.resource-control`).
 fn driver_name(path: &Path) -> String {
     let kernel = kernel_name(path);
     driver_of(&kernel).map_or_else(|| kernel.clone(), str::to_owned)
@@ -183,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_the_policy_refuses_is_not_asked_a_group_for() {
+    fn a_device_refused_by_the_policy_does_not_suggest_a_group() {
         let error = OpenError::from_io(Path::new("/dev/ttyTHS12"), Errno::EPERM.into()).to_string();
         assert!(error.contains("DeviceAllow=char-ttyTHS rw") && !error.contains("dialout"), "{error}");
     }

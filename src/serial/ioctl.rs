@@ -1,5 +1,4 @@
-//! The tty ioctls (`man 2const TIOC…`, linux/serial.h) that no library wraps as we need them. The only `unsafe` of
-//! this room.
+//! The tty ioctls (`man 2const TIOC…`, linux/serial.h) that no library wraps as needed here.
 #![allow(unsafe_code)]
 
 use std::fmt;
@@ -71,10 +70,10 @@ struct SerialStruct {
     iomap_base: c_ulong,
 }
 
-/// linux/tty_flags.h: the driver hands on what it has at once (FTDI: 1 ms instead of 16).
+/// linux/tty_flags.h: the driver delivers input immediately (FTDI: after 1 ms instead of 16).
 const ASYNC_LOW_LATENCY: c_int = 1 << 13;
 
-/// A modem control line of ours.
+/// A modem control line that the port sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModemLine {
     /// Data Terminal Ready.
@@ -92,24 +91,24 @@ impl fmt::Display for ModemLine {
     }
 }
 
-/// The modem control lines as they are now.
+/// State of the modem control lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ModemLines {
-    /// Data Terminal Ready: ours.
+    /// Data Terminal Ready: output.
     pub dtr: bool,
-    /// Request To Send: ours.
+    /// Request To Send: output.
     pub rts: bool,
-    /// Clear To Send: the device's.
+    /// Clear To Send: input.
     pub cts: bool,
-    /// Data Set Ready: the device's.
+    /// Data Set Ready: input.
     pub dsr: bool,
-    /// Data Carrier Detect: the device's.
+    /// Data Carrier Detect: input.
     pub dcd: bool,
-    /// Ring Indicator: the device's.
+    /// Ring Indicator: input.
     pub ri: bool,
 }
 
-/// What the driver has counted since it saw the device (`TIOCGICOUNT`); each wraps at 2³².
+/// The driver's counters since it found the device (`TIOCGICOUNT`); each wraps at 2³².
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Bytes received.
@@ -136,13 +135,13 @@ pub(super) fn termios(tty: impl AsFd) -> Result<termios2, Errno> {
     Ok(termios)
 }
 
-/// Sets it at once, without waiting for output to drain (which a held CTS can delay for ever).
+/// Takes effect without waiting for output to drain (which a held CTS can delay without limit).
 pub(super) fn set_termios(tty: impl AsFd, termios: &termios2) -> Result<(), Errno> {
     // SAFETY: TCSETS2 reads one termios2, and that is what we point to.
     unsafe { raw::tcsets2(tty.as_fd().as_raw_fd(), termios) }.map(drop)
 }
 
-/// From now on `open(2)` of this tty fails with EBUSY, except for root.
+/// After this, `open(2)` of this tty fails with EBUSY, except for root.
 pub(super) fn set_exclusive(tty: impl AsFd) -> Result<(), Errno> {
     // SAFETY: TIOCEXCL takes no argument.
     unsafe { raw::tiocexcl(tty.as_fd().as_raw_fd()) }.map(drop)
@@ -172,14 +171,13 @@ pub(super) fn end_break(tty: impl AsFd) -> Result<(), Errno> {
 }
 
 /// Bytes written and not yet sent.
-pub(super) fn unsent(tty: impl AsFd) -> Result<usize, Errno> {
+pub(crate) fn unsent(tty: impl AsFd) -> Result<usize, Errno> {
     let mut bytes = 0;
     // SAFETY: TIOCOUTQ writes one int.
     unsafe { raw::tiocoutq(tty.as_fd().as_raw_fd(), &mut bytes)? };
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Bytes received and not yet read.
 pub(super) fn unread(tty: impl AsFd) -> Result<usize, Errno> {
     let mut bytes = 0;
     // SAFETY: TIOCINQ writes one int.
@@ -187,7 +185,7 @@ pub(super) fn unread(tty: impl AsFd) -> Result<usize, Errno> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Throws away what was written and not yet sent.
+/// Discards output that is not sent yet.
 pub(super) fn discard_output(tty: impl AsFd) -> Result<(), Errno> {
     // SAFETY: TCFLSH takes an int by value.
     unsafe { raw::tcflsh(tty.as_fd().as_raw_fd(), libc::TCOFLUSH) }.map(drop)
@@ -200,7 +198,7 @@ fn modem_bits(tty: impl AsFd) -> Result<c_int, Errno> {
     Ok(bits)
 }
 
-/// Sets those of our modem lines that are given, by one call of the driver: between two, a board with the usual reset circuit of
+/// Sets the given modem lines in one call of the driver: between two calls, a board with the usual reset circuit of
 /// an ESP32 (EN follows RTS and not DTR) would be reset.
 pub(super) fn set_modem_lines(tty: impl AsFd, dtr: Option<bool>, rts: Option<bool>) -> Result<(), Errno> {
     let mut bits = modem_bits(&tty)?;
@@ -252,7 +250,7 @@ pub(super) fn counters(tty: impl AsFd) -> Result<Counters, Errno> {
     })
 }
 
-/// Asks the driver for low latency, or not to do that, if it is otherwise.
+/// Sets the low latency flag if it differs.
 pub(super) fn set_low_latency(tty: impl AsFd, wanted: bool) -> Result<(), Errno> {
     // SAFETY: serial_struct is plain numbers and a pointer that only the kernel follows: zeros are valid.
     let mut serial: SerialStruct = unsafe { std::mem::zeroed() };

@@ -1,5 +1,5 @@
-//! Line settings into `termios` and back: set, read again, compare. A driver does not fail on what it cannot do: it
-//! sets something else and says so only to those who look.
+//! Line settings to `termios` and back: set, read back, compare. A driver does not fail on settings that it does not support: it
+//! sets others, which only a read shows.
 
 use std::fmt;
 use std::io;
@@ -11,21 +11,21 @@ use nix::libc::{self, termios2};
 use super::ioctl;
 use crate::port::{LineSettings, Parity, StopBits};
 
-/// Percent by which a rate may be off and still be understood by the far end: UART divisors are whole numbers.
+/// Percent by which a rate may be off and still be understood by the device: UART divisors are whole numbers.
 const BAUD_TOLERANCE: u64 = 2;
 
 const CHARACTER: u32 =
     libc::CSIZE | libc::PARENB | libc::PARODD | libc::CMSPAR | libc::CSTOPB | libc::CRTSCTS;
 const RATE: u32 = libc::CBAUD | libc::CIBAUD;
 
-/// A setting that the driver did not take.
+/// A setting that the driver refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedSetting {
-    /// The configuration's name of it: `baud`.
+    /// Its configuration key: `baud`.
     pub key: &'static str,
-    /// What was asked for.
+    /// The requested value.
     pub wanted: String,
-    /// What is in force, or why it is not set.
+    /// The value in effect, or why it is not set.
     pub outcome: String,
 }
 
@@ -49,12 +49,12 @@ impl fmt::Display for RejectedSetting {
     }
 }
 
-/// What drivers answer to what they do not have (`tty_io.c`, `serial_core.c`, `usb-serial.c`).
+/// What drivers return for operations that they do not support (`tty_io.c`, `serial_core.c`, `usb-serial.c`).
 pub(super) fn is_unsupported(errno: Errno) -> bool {
     matches!(errno, Errno::ENOTTY | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS)
 }
 
-/// Sets the line raw and as wanted, and returns what the driver refused. A line that is already so is not touched.
+/// Sets the line raw with these settings, and returns what the driver refused. A line that has them already is not touched.
 pub(super) fn apply(tty: impl AsFd, line: &LineSettings) -> Result<Vec<RejectedSetting>, Errno> {
     let before = ioctl::termios(&tty)?;
     let wanted = wanted(&before, line);
@@ -69,7 +69,7 @@ fn wanted(before: &termios2, line: &LineSettings) -> termios2 {
     termios.c_iflag = if line.xonxoff { libc::IXON | libc::IXOFF } else { 0 };
     termios.c_oflag &= !libc::OPOST;
     termios.c_lflag &= !(libc::ECHO | libc::ECHONL | libc::ICANON | libc::ISIG | libc::IEXTEN);
-    // Without HUPCL, DTR stays up when we close, so that no restart of ours resets the device.
+    // Without HUPCL, DTR stays up on close, so that a restart of the port does not reset the device.
     termios.c_cflag &= !(CHARACTER | RATE | libc::HUPCL);
     termios.c_cflag |= libc::CREAD | libc::CLOCAL | libc::BOTHER | character(line);
     termios.c_ispeed = line.baud.get();
@@ -100,7 +100,7 @@ fn character(line: &LineSettings) -> u32 {
     size | parity | stop | flow
 }
 
-/// The rate's symbol in `c_cflag` is left out: the kernel turns `BOTHER` with 9600 into `B9600`.
+/// The rate's symbol in `c_cflag` is ignored: the kernel turns `BOTHER` with 9600 into `B9600`.
 fn same(a: &termios2, b: &termios2) -> bool {
     let key =
         |t: &termios2| (t.c_iflag, t.c_oflag, t.c_cflag & !RATE, t.c_lflag, t.c_cc, t.c_ispeed, t.c_ospeed);
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_is_what_would_be_read_back() {
+    fn requested_settings_equal_those_read_back() {
         for parity in [Parity::None, Parity::Even, Parity::Odd, Parity::Mark, Parity::Space] {
             for bits in 5..=8 {
                 for stop in [1, 2] {
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_the_far_end_understands_is_not_refused() {
+    fn a_rate_within_the_tolerance_is_not_refused() {
         let line = LineSettings { baud: Baud::try_from(1_000_000).unwrap(), ..LineSettings::default() };
         let mut termios = wanted(&zeroed(), &line);
         termios.c_ospeed = 980_000;

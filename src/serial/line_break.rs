@@ -1,5 +1,5 @@
-//! Break: the line held at space for longer than any character. The ioctls block where flow control holds output
-//! back, so all waiting is done here, and whoever stops waiting leaves no line in break.
+//! Break: the line held at space for longer than any character. The ioctls block while flow control holds output
+//! back, so all waiting is done here, and a caller that stops waiting leaves no line in break.
 
 use std::fs::File;
 use std::io;
@@ -13,25 +13,28 @@ use tokio::time::{Instant, sleep};
 use super::ioctl;
 use super::line::is_unsupported;
 
-/// Output that has not moved for so long is held back by flow control.
+/// Output that has not moved for this long is held back by flow control.
 pub const STUCK_AFTER: Duration = Duration::from_millis(500);
 
-/// How often the queue is looked at: the kernel tells nobody when it is empty.
+/// Between two checks of the output queue: the kernel does not report that it is empty.
 const CHECK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Why a break was not sent, or did not end. The Display is the sentence that the user reads.
+/// Why a break was not sent, or did not end. Its Display is the sentence that the user reads.
 #[derive(Debug, Error)]
 pub enum BreakError {
-    /// The driver has no such operation: CH34x and some CDC-ACM devices (`EOPNOTSUPP`), adapters without a UART.
+    /// The driver does not support it: CH34x and some CDC-ACM devices (`EOPNOTSUPP`), adapters without a UART.
     #[error("no break was sent: the driver does not support it ({0})")]
     Unsupported(io::Error),
-    /// The driver has one, and it failed: `EIO` or `ETIMEDOUT` of a USB control transfer.
+    /// A source that carries plain bytes.
+    #[error("no break was sent: {0} carries plain bytes, in which there are no breaks")]
+    NoBreak(String),
+    /// The driver supports it and failed: `EIO` or `ETIMEDOUT` of a USB control transfer.
     #[error("no break was sent: the driver failed ({0})")]
     Begin(io::Error),
-    /// It began and was not ended.
+    /// It began and did not end.
     #[error("the break did not end, the line may still be held in it: the driver failed ({0})")]
     End(io::Error),
-    /// What was written before it could be neither sent nor discarded.
+    /// Output before it could be neither sent nor discarded.
     #[error("no break was sent: the output before it cannot be drained ({0})")]
     Drain(io::Error),
 }
@@ -49,8 +52,8 @@ pub(super) async fn send(
     (discarded, hold(tty, length, begun).await)
 }
 
-/// The ioctls wait for the UART's own queue and for USB transfers, hence the threads. The guard comes back through the
-/// first one, so that the break also ends if nobody waits for it any more.
+/// The ioctls wait for the UART's own queue and for USB transfers, hence the threads. The first one returns the guard,
+/// so that the break also ends if the caller stops waiting.
 async fn hold(tty: &File, length: Duration, begun: impl FnOnce()) -> Result<(), BreakError> {
     let tty = tty.try_clone().map_err(BreakError::Begin)?;
     let held = spawn_blocking(|| Held::begin(tty)).await.map_err(|lost| BreakError::Begin(lost.into()))??;
@@ -59,7 +62,7 @@ async fn hold(tty: &File, length: Duration, begun: impl FnOnce()) -> Result<(), 
     spawn_blocking(|| held.end()).await.map_err(|lost| BreakError::End(lost.into()))?
 }
 
-/// Waits until output is sent. What is stuck is thrown away: returns how many bytes that were. Ends, because the
+/// Waits until all output is sent. Stuck output is discarded. Returns the number of discarded bytes. It ends, because the
 /// queue (64 KiB at most, in the kernel) either shrinks or is stuck.
 pub(super) async fn drain(tty: &File) -> io::Result<usize> {
     let mut unsent = ioctl::unsent(tty)?;
@@ -74,7 +77,7 @@ pub(super) async fn drain(tty: &File) -> io::Result<usize> {
         if now < unsent {
             moved = Instant::now();
         }
-        // Never up again: what is typed meanwhile must not keep the break waiting.
+        // Never increased: later input must not delay the break.
         unsent = now.min(unsent);
     }
     Ok(0)
@@ -92,7 +95,7 @@ impl Held {
             Ok(()) => Ok(Self { tty, ended: false }),
             Err(errno) if is_unsupported(errno) => Err(BreakError::Unsupported(errno.into())),
             Err(errno) => {
-                // After a timeout the device may have begun it all the same. That this fails too is no news.
+                // After a timeout the device may have begun it all the same. If this fails too, there is nothing to add.
                 let _ = ioctl::end_break(&tty);
                 Err(BreakError::Begin(errno.into()))
             }
@@ -111,7 +114,7 @@ impl Drop for Held {
             && let Err(errno) = ioctl::end_break(&self.tty)
             && !matches!(errno, Errno::EIO | Errno::ENODEV | Errno::ENXIO)
         {
-            // (Of a device that has gone, the break has gone too.)
+            // (If the device is gone, so is the break.)
             tracing::warn!("{}", BreakError::End(errno.into()));
         }
     }

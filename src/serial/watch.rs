@@ -1,6 +1,6 @@
-//! Waiting for a device that is away, and for a change of the links that lead to it, by inotify: uevents do not reach a private network namespace, and the running
-//! service must see its adapter come back. What is watched is every directory that the path leads through,
-//! links included, for the one name that matters there.
+//! Waiting for an unplugged device, and for a change of the links that lead to it, by inotify: uevents do not reach a private network
+//! namespace, and the running service must see its adapter come back. It watches every directory that the path leads through,
+//! links included, for the one name in it that matters.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,10 +14,10 @@ use tokio::io::Interest;
 
 use crate::system::reactor::{Notifier, Watched};
 
-/// Names that a path may lead through; more is a loop of links (the kernel's own limit is 40 links).
+/// Names that a path may lead through; more is a loop of links (the kernel's limit is 40 links).
 const MAX_STEPS: usize = 256;
 
-/// The device cannot be watched for.
+/// The device cannot be watched.
 #[derive(Debug, Error)]
 #[error(
     "cannot watch for {path}: {source} (if this is a limit: sysctl fs.inotify.max_user_instances, max_user_watches)"
@@ -27,19 +27,19 @@ pub struct WatchError {
     source: io::Error,
 }
 
-/// Tells when it is worth trying to open a device again. Armed from the beginning: make it, try to open, and only then
-/// wait, and nothing is missed in between.
+/// Reports when another attempt to open a device is due. It is armed when created: create it, try to open, and then
+/// wait, so that no change is missed in between.
 #[derive(Debug)]
 pub struct DeviceWatch {
     paths: Vec<PathBuf>,
     inotify: Watched<Notifier>,
-    /// The names that matter and where they are; at most [`MAX_STEPS`] a path.
+    /// The names that matter and their directories; at most [`MAX_STEPS`] a path.
     steps: Vec<(WatchDescriptor, OsString)>,
 }
 
 impl DeviceWatch {
-    /// A watch for these paths, which may be links, and which may not exist yet, nor their directories. The last one is the
-    /// device's.
+    /// A watch for these paths, which may be links, and which may not exist yet, nor their directories. The last one is that of the
+    /// device.
     pub fn new(paths: &[PathBuf]) -> Result<Self, WatchError> {
         let failed = |source| WatchError { path: paths.last().cloned().unwrap_or_default(), source };
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)
@@ -54,7 +54,7 @@ impl DeviceWatch {
     }
 
     /// Waits until a device, or a link or directory on the way to it, is created, moved there, removed or changes owner or
-    /// mode (udev's chown comes after the device). It may be nothing: only opening it tells. Cancel safe.
+    /// mode (udev changes the owner after the node exists). The device may still be absent. Cancel safe.
     pub async fn appeared(&mut self) -> Result<(), WatchError> {
         loop {
             let mut ready = self.inotify.readable().await.map_err(|source| self.failed(source))?;
@@ -69,13 +69,13 @@ impl DeviceWatch {
     }
 
     fn matters(&self, event: &InotifyEvent) -> bool {
-        // The kernel's queue ran over: whatever was lost may have been ours.
+        // The kernel's queue has overflowed: the lost events may have been for these names.
         let lost = event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW);
         lost || self.steps.iter().any(|(dir, name)| *dir == event.wd && Some(name) == event.name.as_ref())
     }
 
     /// Follows each path as far as it leads and watches on the way. A directory is watched *before* the name in it is
-    /// looked at: so the name is either seen here, or its appearance is an event.
+    /// looked up, so either the lookup finds the name or its creation is an event.
     fn arm(&mut self) -> Result<(), WatchError> {
         let mut steps = Vec::new();
         for path in &self.paths {
@@ -97,7 +97,7 @@ impl DeviceWatch {
             }
             match self.watch_dir(&dir) {
                 Ok(wd) => steps.push((wd, name.clone())),
-                // Gone, or replaced, since we looked: that is an event one directory up.
+                // Removed or replaced since the lookup: that is an event one directory up.
                 Err(Errno::ENOENT | Errno::ENOTDIR) => break,
                 Err(errno) => return Err(self.failed(errno.into())),
             }
@@ -131,7 +131,7 @@ impl DeviceWatch {
     fn forget_all_but(&self, kept: &[(WatchDescriptor, OsString)]) {
         for (wd, _) in &self.steps {
             if !kept.iter().any(|(other, _)| other == wd) {
-                // Fails if the directory is gone, and then the kernel has forgotten it already.
+                // Fails if the directory is gone, and then the kernel has removed the watch already.
                 let _ = self.inotify.get_ref().0.rm_watch(*wd);
             }
         }

@@ -1,5 +1,5 @@
-//! The port process: what systemd handed over, the rooms put together, and the signals that it obeys. SIGHUP applies the
-//! settings, SIGUSR1 re-opens the log, SIGTERM tells the sessions, flushes and leaves.
+//! The port process: receives what systemd hands over, connects the rooms, and handles signals. SIGHUP applies the
+//! settings, SIGUSR1 reopens the log, SIGTERM notifies the sessions, flushes the log and exits.
 
 mod port;
 mod prepare;
@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::attach::{self, Reply};
 use crate::config::{Config, ConfigError};
+use crate::hub::StoredLine;
 use crate::port::PortName;
 use crate::ring::RingError;
 use crate::system::memory;
@@ -23,16 +24,16 @@ use port::PortService;
 use prepare::Prepared;
 use sd_notify::NotifyState;
 
-/// Stack of the few blocking threads: file writes, account look-ups, and reading the configuration, which goes deepest.
+/// Stack of the few blocking threads: file writes, account lookups, and reading the configuration, which needs most.
 const BLOCKING_STACK: usize = 1024 * 1024;
-/// The log's trip, a look into the log, an account look-up, a break, the configuration; more at once wait for each other.
+/// Log writes, reads of the log, an account lookup, a break, the configuration; further calls wait.
 const BLOCKING_THREADS: usize = 5;
-/// An idle blocking thread is given up after this.
+/// An idle blocking thread ends after this time.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
-/// Descriptors that are told ready at once; more wait for the next turn. tokio's 1024 would be 12 KiB in each port.
-const MAX_EVENTS_PER_TICK: usize = 64;
+/// Descriptors that are reported ready at a time; more wait for the next round. tokio's default of 1024 would be 12 KiB in each port.
+const EVENT_QUEUE: usize = 64;
 
-/// Does something on a thread whose stack goes with it. On the main one, what reads the configuration once would leave 40 KiB of stack in
+/// Runs a function on a thread of its own. On the main thread, reading the configuration once would leave 40 KiB of stack in
 /// each port; and files may be slow.
 async fn aside<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(task).await {
@@ -41,22 +42,22 @@ async fn aside<T: Send + 'static>(task: impl FnOnce() -> T + Send + 'static) -> 
     }
 }
 
-/// What the command line says.
+/// Command line options.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The port, by the name of its unit. It may have been renamed since that was started.
+    /// The port, by the name of its unit. It may have been renamed since the unit was started.
     pub port: PortName,
     /// The one configuration file, instead of those below `root`.
     pub config: Option<PathBuf>,
-    /// Where /etc and /usr are.
+    /// The root of /etc and /usr.
     pub root: PathBuf,
-    /// Whether the system bus is this machine's systemd's and console-admin's: console-admin is told of triggers, and systemd is
+    /// Whether the system bus is that of this machine's systemd and console-admin: console-admin is notified of triggers, and systemd is
     /// asked whether it restarts the port.
     pub bus: bool,
 }
 
 impl Options {
-    /// The configuration, what the port is called in it, and what is wrong with the file if it is the last good one.
+    /// The configuration, the name of the port in it, and the fault of the file if this is the last valid configuration.
     async fn load(&self) -> Result<(Config, PortName, Option<ConfigError>), ServiceError> {
         let Self { config, root, .. } = self.clone();
         let loaded = aside(move || match config {
@@ -66,7 +67,7 @@ impl Options {
         let loaded = loaded.await?;
         let port = loaded.config.instances.port(&self.port).clone();
         if !loaded.config.ports.contains_key(&port) {
-            // A port that is new in the file that is wrong is not served, for that reason.
+            // A port that is new in an invalid file is not served, for that reason.
             return Err(match loaded.fault {
                 Some(fault) => ServiceError::Config(fault),
                 None => ServiceError::NotConfigured(port, loaded.path),
@@ -82,13 +83,13 @@ impl Options {
 /// Why a port cannot be served.
 #[derive(Debug, Error)]
 pub enum ServiceError {
-    /// The configuration's own words.
+    /// The error of the configuration.
     #[error("{0}")]
     Config(#[from] ConfigError),
-    /// No such port.
+    /// The port is not configured.
     #[error("{0} is not configured: {1} has no [ports.{0}]")]
     NotConfigured(PortName, PathBuf),
-    /// What systemd handed over.
+    /// A descriptor from systemd.
     #[error("{0}")]
     Handed(#[from] HandedError),
     /// No memory.
@@ -99,24 +100,25 @@ pub enum ServiceError {
     System(&'static str, std::io::Error),
 }
 
-/// Runs the process until it is told to leave, or until it has nothing more to do.
+/// Runs the process until it is told to exit, or until it has nothing left to do.
 pub fn run(options: &Options) -> Result<(), ServiceError> {
-    // All ports have one uid; without this, a taken-over one could read its siblings' memory and descriptors by /proc.
-    nix::sys::prctl::set_dumpable(false)
-        .map_err(|errno| ServiceError::System("other ports cannot be kept out of this one", errno.into()))?;
+    // All ports have one user id; without this, a compromised port could read the memory and descriptors of the others by /proc.
+    nix::sys::prctl::set_dumpable(false).map_err(|errno| {
+        ServiceError::System("this port cannot be isolated from other ports", errno.into())
+    })?;
     outbound::forbid();
     memory::one_heap();
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_io_events_per_tick(MAX_EVENTS_PER_TICK)
+        .max_io_events_per_tick(EVENT_QUEUE)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(BLOCKING_STACK)
         .thread_keep_alive(BLOCKING_IDLE)
         .build()
         .map_err(|error| ServiceError::System("no runtime", error))?;
     let done = runtime.block_on(serve(options, handed));
-    // A log that hangs on its disk must not keep us from leaving.
+    // A log that hangs on its disk must not keep the process from exiting.
     runtime.shutdown_background();
     done
 }
@@ -127,7 +129,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
         listeners(handed).map_err(|error| ServiceError::System("sockets", error))?;
     systemd::notify(&[NotifyState::Ready]);
 
-    // A port that cannot be served must not leave its sockets deaf: whoever comes is told why, until that is mended.
+    // The sockets of a port that cannot be served are answered all the same: each client is told why, until that is fixed.
     let mut administrator = None;
     let prepared = loop {
         let prepared = Prepared::new(options, &mut stored.ring).await;
@@ -142,10 +144,8 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
             Ok(prepared) => break prepared,
             Err(error) => {
                 if let ServiceError::NotConfigured(..) = &error {
-                    // Taken out of the configuration: its tty is another port's, or nobody's.
-                    if stored.tty.take().is_some() {
-                        systemd::forget("tty");
-                    }
+                    // Removed from the configuration: its tty belongs to another port, or to none.
+                    stored.line.forget();
                     if listeners.ssh.is_empty() && listeners.attach.is_empty() {
                         tracing::warn!("{error}");
                         return Ok(());
@@ -158,24 +158,24 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
             }
         }
     };
-    PortService::start(options.clone(), prepared, listeners, stored.tty).run(signals).await
+    PortService::start(options.clone(), prepared, listeners, stored.line).run(signals).await
 }
 
-/// The sockets that people reach the port by.
+/// The sockets of the port.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     ssh: Vec<tokio::net::TcpListener>,
     attach: Vec<tokio::net::UnixListener>,
 }
 
-/// What an earlier process left in the FD store.
+/// Descriptors that an earlier process left in the FD store.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    tty: Option<OwnedFd>,
+    line: StoredLine,
     ring: StoredRing,
 }
 
-/// Of that, the ring: more than one if the process was killed within a resize, and the pipe in front of it.
+/// Of these, the ring: more than one if the process was killed within a resize, and its pipe.
 #[derive(Debug, Default)]
 pub(crate) struct StoredRing {
     memfds: Vec<OwnedFd>,
@@ -194,11 +194,14 @@ fn listeners(handed: Handed) -> std::io::Result<(Listeners, Stored)> {
     }
     Ok((
         listeners,
-        Stored { tty: handed.tty, ring: StoredRing { memfds: handed.rings, intake: handed.intake } },
+        Stored {
+            line: StoredLine { tty: handed.tty, dialer: handed.dialer, stream: handed.stream },
+            ring: StoredRing { memfds: handed.rings, intake: handed.intake },
+        },
     ))
 }
 
-/// The signals that this process obeys.
+/// The signals that this process handles.
 pub(crate) struct Signals {
     apply: Signal,
     reopen: Signal,
@@ -206,7 +209,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
 }
 
-/// What a signal asks for.
+/// The request of a signal.
 pub(crate) enum SignalRequest {
     Apply,
     ReopenLog,
@@ -223,7 +226,7 @@ impl Signals {
         })
     }
 
-    /// The next one. Cancel safe.
+    /// The next request. Cancel safe.
     async fn next(&mut self) -> SignalRequest {
         tokio::select! {
             _ = self.apply.recv() => SignalRequest::Apply,

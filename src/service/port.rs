@@ -1,10 +1,10 @@
-//! A port being served: the rooms put together, and kept in step with signals and settings.
+//! A running port: connects its rooms, and handles signals and settings.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -14,28 +14,29 @@ use super::{Listeners, Options, ServiceError, SignalRequest, Signals};
 use crate::attach::administer::Apply;
 use crate::capture::reader::Reader;
 use crate::capture::writer::{self, Health, Writer};
-use crate::config::{Config, ConfigError, Rules, Triggers};
+use crate::config::{Config, ConfigError, Endpoint, Port, Rules, Triggers};
 use crate::event::Event;
 use crate::hub::line::{Change, Line, LineConfig};
-use crate::hub::{Hub, LineState};
+use crate::hub::{Hub, LineState, SourceConfig, StoredLine};
 use crate::ownership::Claims;
+use crate::plaintext::{self, Protocol};
 use crate::port::PortName;
-use crate::session::{Console, Directory, Neighbours};
+use crate::session::{Console, Directory, PortList};
 use crate::ssh::{Access, ConsoleChannel, Gatekeeping};
-use crate::system::clock::reached;
+use crate::system::clock::{clock, reached};
 use crate::system::journal;
 use crate::system::memory;
 use crate::system::systemd::Watchdog;
 use crate::trigger::{notifier, watcher};
 use crate::{attach, ssh, system::systemd};
 
-/// For the sessions to hear why they end.
+/// For the sessions to report why they end.
 const SESSIONS_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the line to read and say what is left.
+/// For the line to read and report the rest.
 const LINE_DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-/// For the log to be flushed. A disk that takes longer loses nothing if systemd keeps the ring.
+/// For the log to be flushed. A disk that takes longer loses nothing if the ring is in the FD store.
 const LOG_FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Without a device and without anybody, the process leaves after this; a client that has just connected has been accepted
+/// Without a device and without clients, the process exits after this time; a client that has just connected has been accepted
 /// by then.
 const UNPLUGGED_EXIT_DELAY: Duration = Duration::from_secs(5);
 /// Changes on their way to the line.
@@ -49,6 +50,7 @@ pub(super) struct PortService {
     /// Whether the port has an SSH listener.
     has_ssh: bool,
     attach: Arc<attach::server::Server>,
+    plaintext: Arc<plaintext::Server>,
     access: watch::Sender<Access>,
     rules: watch::Sender<Rules>,
     triggers: watch::Sender<Triggers>,
@@ -61,19 +63,18 @@ pub(super) struct PortService {
     wanted_log: watch::Sender<writer::LogConfig>,
     log: JoinHandle<()>,
     health: watch::Receiver<Health>,
-    /// Administrators who want the configuration applied.
+    /// Requests of administrators to apply the configuration.
     applies: mpsc::Receiver<Apply>,
-    /// Dropped, and with it every accept loop, before anything else when the process leaves: whoever comes then is for the next one.
+    /// Dropped first when the process exits, and with it every accept loop: clients that connect later are for the next process.
     doors: JoinSet<()>,
 }
 
 impl PortService {
-    /// Starts everything.
     pub(super) fn start(
         options: Options,
         Prepared { config, port: name, fault, log_directory, ring }: Prepared,
         listeners: Listeners,
-        tty: Option<OwnedFd>,
+        stored: StoredLine,
     ) -> Self {
         let port = config.ports[&name].clone();
 
@@ -85,24 +86,28 @@ impl PortService {
         let log = tokio::spawn(writer.run(wanted_log.subscribe()));
         let (line_orders, line_inbox) = mpsc::channel(MAX_QUEUED_ORDERS);
         let (end_line, end) = oneshot::channel();
-        let line = Line::new(name.clone(), hub.clone(), inbox, wanted(&config, &name), line_inbox, end);
-        let took_over = tty.is_some();
-        let line = tokio::spawn(line.run(tty));
 
         let triggers = watch::Sender::new(port.triggers.clone());
         let access = watch::Sender::new(access_to(&config, &name));
         let rules = watch::Sender::new(config.rules(&port));
-        // It leaves for want of a device no sooner than the watcher has said that it may.
+        // The process does not exit for lack of a device before the watcher permits it.
         let awaits = watch::Sender::new(!port.triggers.is_empty());
         let silence = awaits.subscribe();
         let console = Console::new(name.clone(), hub.clone(), Reader::new(log_directory), port);
-        let notifier = options.bus.then(|| notifier::begin(console.name_to_come()));
+        let wanted = wanted(&config, &name, &options.port);
+        let line = Line::new(name.clone(), hub.clone(), inbox, wanted, line_inbox, console.attached(), end);
+        let took_over = stored.is_open();
+        let line = tokio::spawn(line.run(stored));
+        let notifier = options.bus.then(|| notifier::begin(console.watch_name()));
         let watcher = tokio::spawn(watcher::run(hub, triggers.subscribe(), notifier, awaits));
+        if options.bus {
+            console.set_bus();
+        }
         journal::set_port(&name);
         if took_over {
             console.set_took_over();
         }
-        console.set_neighbours(neighbours(&config));
+        console.set_ports(neighbours(&config));
         if let Some(fault) = fault {
             let warning = stale(&fault);
             tracing::error!(message_id = Event::NotApplied.id(), "{warning}");
@@ -119,12 +124,19 @@ impl PortService {
         console.set_unit(unit.clone());
         let ssh = ssh::Server::new(door, auth_socket, &unit);
         let mut doors = JoinSet::new();
-        let has_ssh = !listeners.ssh.is_empty();
+        let plaintext = plaintext::Server::new(console.clone());
+        let mut has_ssh = false;
+        for listener in listeners.ssh {
+            match plain_protocol(&console.settings(), &listener) {
+                Some(protocol) => drop(doors.spawn(plaintext.clone().accept(listener, protocol))),
+                None => {
+                    has_ssh = true;
+                    doors.spawn(ssh.clone().accept(listener));
+                }
+            }
+        }
         if has_ssh {
             load_host_keys(&ssh);
-        }
-        for listener in listeners.ssh {
-            doors.spawn(ssh.clone().accept(listener));
         }
         let (apply, applies) = mpsc::channel(MAX_QUEUED_ORDERS);
         let attach = attach::server::Server::new(console.clone(), rules.subscribe(), health.clone(), apply);
@@ -137,6 +149,7 @@ impl PortService {
             ssh,
             has_ssh,
             attach,
+            plaintext,
             access,
             rules,
             triggers,
@@ -153,13 +166,14 @@ impl PortService {
         }
     }
 
-    /// Serves until told to leave, or until there is neither a device nor anybody.
+    /// Serves until it is told to exit, or until there is neither a device nor a client.
     pub(super) async fn run(mut self, mut signals: Signals) -> Result<(), ServiceError> {
         let mut watchdog = Watchdog::new();
         let mut line = self.console.hub.line();
         let mut attached = self.console.attached();
         let mut connections = self.ssh.connections();
         let mut clients = self.attach.clients();
+        let mut plain_clients = self.plaintext.clients();
         let mut health = self.health.clone();
         let mut refused = self.console.hub.refused();
         let mut silence = self.silence.clone();
@@ -168,7 +182,7 @@ impl PortService {
         let mut visited = true;
         loop {
             self.tell_status();
-            // The configuration has been read, or the last visitor's connection has ended.
+            // The configuration has been read, or the last connection has ended.
             if std::mem::replace(&mut visited, self.visited()) && !visited {
                 memory::give_back();
             }
@@ -185,6 +199,7 @@ impl PortService {
                 _ = attached.changed() => {}
                 _ = connections.changed() => {}
                 _ = clients.changed() => {}
+                _ = plain_clients.changed() => {}
                 _ = health.changed() => {}
                 _ = host_keys.changed() => {}
                 _ = refused.changed() => {}
@@ -202,8 +217,8 @@ impl PortService {
         }
     }
 
-    /// Nothing to serve, nobody to serve it to, and nothing that would go with this process: what the log cannot take yet, and the
-    /// clock of a silence.
+    /// No device, no client, and nothing that would be lost with this process: output that the log cannot write yet, and the
+    /// time of a silence.
     fn idle(&self) -> bool {
         matches!(*self.console.hub.line().borrow(), LineState::Away(_) | LineState::NotOurs(_))
             && self.health.borrow().trouble.is_none()
@@ -212,11 +227,13 @@ impl PortService {
     }
 
     fn visited(&self) -> bool {
-        *self.ssh.connections().borrow() > 0 || *self.attach.clients().borrow() > 0
+        *self.ssh.connections().borrow() > 0
+            || *self.attach.clients().borrow() > 0
+            || *self.plaintext.clients().borrow() > 0
     }
 
-    /// Reads the configuration again and applies what concerns this port; sessions stay. A wrong one changes nothing. `asked`
-    /// is told what came of it.
+    /// Reads the configuration again and applies what concerns this port; sessions stay. An invalid one changes nothing. `asked`
+    /// receives the result.
     async fn apply(&self, asked: Option<Apply>) {
         systemd::notify(&reloading());
         match self.options.load().await {
@@ -241,29 +258,33 @@ impl PortService {
                 // Fails only with the line's task, which `run` watches.
                 let _ = self
                     .line_orders
-                    .send(Change { name: name.clone(), wanted: wanted(&config, name), told })
+                    .send(Change {
+                        name: name.clone(),
+                        wanted: wanted(&config, name, &self.options.port),
+                        told,
+                    })
                     .await;
                 self.console.set_settings(port);
-                self.console.set_neighbours(neighbours(&config));
+                self.console.set_ports(neighbours(&config));
                 if self.has_ssh {
                     load_host_keys(&self.ssh);
                 }
                 tracing::info!(message_id = Event::Applied.id(), "settings applied");
                 if let Some(asked) = asked {
-                    // Not waited for here: a driver may take its time. A change that another one has overtaken has no remarks.
+                    // Not awaited here: a driver may take its time. A change that a later one has replaced has no remarks.
                     tokio::spawn(async move { asked.send(Ok(remarks.await.unwrap_or_default())) });
                 }
             }
             Ok((.., Some(fault))) | Err(ServiceError::Config(fault)) => {
-                let why = format!("the settings stay as they were: {fault}");
+                let why = format!("settings unchanged: {fault}");
                 tracing::error!(message_id = Event::NotApplied.id(), "{why}");
                 self.console.set_stale(Some(stale(&fault)));
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
             Err(error) => {
-                let why = format!("the settings stay as they were: {error}");
+                let why = format!("settings unchanged: {error}");
                 tracing::error!("{why}");
-                // Whoever asked may have given up.
+                // The requester may have given up.
                 let _ = asked.map(|asked| asked.send(Err(why)));
             }
         }
@@ -275,7 +296,7 @@ impl PortService {
         format!("console@{}", self.options.port)
     }
 
-    /// Leaves because of SIGTERM. systemd is asked why only if there is a session that reads the answer, and in no case for the
+    /// Exits because of SIGTERM. systemd is asked for the reason only if there is a session that shows it, and never for the
     /// foreground program (`--bus`).
     async fn stop(self) -> Result<(), ServiceError> {
         let why = match self.options.bus && self.visited() {
@@ -285,22 +306,24 @@ impl PortService {
         self.leave(&why).await
     }
 
-    /// Tells the sessions, flushes the log, and ends.
+    /// Notifies the sessions, flushes the log, and ends.
     async fn leave(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { console, ssh, attach, mut line, end_line, wanted_log, log, doors, .. } = self;
+        let Self { console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, doors, .. } = self;
         drop(doors);
         console.close(why);
         let (mut attached, mut connections, mut clients) =
             (console.attached(), ssh.connections(), attach.clients());
+        let mut plain_clients = plaintext.clients();
         let farewell = async {
             let _ = attached.wait_for(|count| *count == 0).await;
-            // What a session said last has left this process only when its connection has ended.
+            // The last output of a session has left this process only when its connection has ended.
             let _ = connections.wait_for(|count| *count == 0).await;
             let _ = clients.wait_for(|count| *count == 0).await;
+            let _ = plain_clients.wait_for(|count| *count == 0).await;
         };
         let _ = tokio::time::timeout(SESSIONS_DRAIN_TIMEOUT, farewell).await;
-        // It says what it knows before the log ends: what was typed and heard last.
+        // It reports what it knows before the log ends: the last input and output.
         let _ = end_line.send(());
         if tokio::time::timeout(LINE_DRAIN_TIMEOUT, &mut line).await.is_err() {
             tracing::error!("the line did not end within {} s", LINE_DRAIN_TIMEOUT.as_secs());
@@ -319,7 +342,11 @@ impl PortService {
         let console = &self.console;
         let (received, sent) = console.hub.traffic();
         let state = match &*console.hub.line().borrow() {
-            LineState::Open(settings) => settings.to_string(),
+            LineState::Open(settings) => match &console.settings().source {
+                Some(source) => format!("connected to {source}"),
+                None => settings.to_string(),
+            },
+            LineState::Disconnected(since, _) => format!("disconnected since {}", clock(*since)),
             closed => closed.to_string(),
         };
         let users = *console.attached().borrow();
@@ -338,6 +365,9 @@ impl PortService {
                 status.push_str(&format!("; {refused}"));
             }
         }
+        if let LineState::Disconnected(_, why) = &*console.hub.line().borrow() {
+            status.push_str(&format!("; {why}"));
+        }
         if let Some(trouble) = trouble {
             status.push_str(&format!("; {trouble}"));
         }
@@ -345,12 +375,12 @@ impl PortService {
             status.push_str(&format!("; {warning}"));
         }
         let host_keys = self.ssh.host_keys();
-        let ssh::HostKeyState { missing, passed_over } = &*host_keys.borrow();
+        let ssh::HostKeyState { missing, ignored } = &*host_keys.borrow();
         if let Some(why) = missing {
-            status.push_str(&format!("; SSH is not served: {why}"));
+            status.push_str(&format!("; SSH is not available: {why}"));
         }
-        if let Some(reason) = passed_over.first() {
-            status.push_str(&format!("; host key passed over: {reason}"));
+        if let Some(reason) = ignored.first() {
+            status.push_str(&format!("; host key ignored: {reason}"));
         }
         systemd::notify(&[NotifyState::Status(&status)]);
     }
@@ -364,12 +394,18 @@ fn load_host_keys(ssh: &Arc<ssh::Server<ConsoleChannel>>) {
 
 fn resize(hub: &Hub, scrollback: usize) {
     if let Err(error) = hub.resize(scrollback) {
-        tracing::error!("{error}; it stays as it was");
+        tracing::error!("{error}; it is unchanged");
     }
 }
 
-fn wanted(config: &Config, name: &PortName) -> LineConfig {
+fn wanted(config: &Config, name: &PortName, unit: &PortName) -> LineConfig {
     let port = &config.ports[name];
+    let source = port.source.as_ref().map(|source| SourceConfig {
+        source: source.clone(),
+        socket: crate::source::socket_path(&systemd::runtime_directory(), unit.as_str()),
+        unit: unit.to_string(),
+        on_demand: port.on_demand,
+    });
     LineConfig {
         path: config.device(name, port),
         claims: Claims::concerning(config, name),
@@ -377,10 +413,23 @@ fn wanted(config: &Config, name: &PortName) -> LineConfig {
         low_latency: port.low_latency,
         modem: port.modem,
         log_input: port.log.input,
+        source,
     }
 }
 
-fn neighbours(config: &Config) -> Neighbours {
+/// The protocol of a plain listener, by its address. Any other listener is SSH: a socket that has not been moved
+/// since the configuration changed requires a login.
+fn plain_protocol(port: &Port, listener: &TcpListener) -> Option<Protocol> {
+    let at = listener.local_addr().ok()?;
+    [(Protocol::Rfc2217, &port.rfc2217), (Protocol::Raw, &port.raw)].into_iter().find_map(
+        |(protocol, endpoint)| {
+            let Endpoint { address, port } = endpoint.as_ref()?;
+            (*port == at.port() && address.ip() == at.ip().to_canonical()).then_some(protocol)
+        },
+    )
+}
+
+fn neighbours(config: &Config) -> PortList {
     config.ports.iter().map(|(name, port)| (name.clone(), port.ssh_port)).collect()
 }
 
@@ -393,19 +442,19 @@ fn access_to(config: &Config, name: &PortName) -> Access {
     }
 }
 
-/// What is said while a port goes on with older settings than the file should have.
+/// What is reported while a port runs with the last valid configuration.
 fn stale(fault: &ConfigError) -> String {
-    format!("the configuration is wrong, and the last good one is in force: {}", fault.first())
+    format!("the configuration is invalid, the last valid one is in effect: {}", fault.first())
 }
 
 fn reloading() -> Vec<NotifyState<'static>> {
     let mut state = vec![NotifyState::Reloading];
-    // Without a monotonic clock systemd takes the reload as done when READY=1 comes, as 252 does anyway.
+    // Without a monotonic clock systemd considers the reload done at READY=1, as 252 does anyway.
     state.extend(NotifyState::monotonic_usec_now());
     state
 }
 
 fn panicked(what: &'static str, ended: Result<(), tokio::task::JoinError>) -> ServiceError {
-    let why = ended.err().map_or_else(|| "ended by itself".to_owned(), |error| error.to_string());
+    let why = ended.err().map_or_else(|| "ended unexpectedly".to_owned(), |error| error.to_string());
     ServiceError::System(what, std::io::Error::other(why))
 }

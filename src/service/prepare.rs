@@ -1,4 +1,4 @@
-//! What a port needs before it can be served, and all that can fail of it: configuration, log directory, ring.
+//! What a port needs before it can be served, and everything that can fail of it: configuration, log directory, ring.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -13,16 +13,16 @@ use crate::system::systemd;
 /// Everything that a port needs.
 pub(super) struct Prepared {
     pub(super) config: Config,
-    /// What the port is called.
+    /// Name of the port.
     pub(super) port: PortName,
-    /// What is wrong with the file, if this is the last good configuration.
+    /// The fault of the file, if this is the last valid configuration.
     pub(super) fault: Option<ConfigError>,
     pub(super) log_directory: logdir::Client,
     pub(super) ring: Ring,
 }
 
 impl Prepared {
-    /// Gets everything, or says what is missing. `stored` is what systemd has kept of the ring; it is taken last.
+    /// Prepares everything, or reports what is missing. `stored` is the ring from the FD store; it is adopted last.
     pub(super) async fn new(options: &Options, stored: &mut StoredRing) -> Result<Self, ServiceError> {
         let (config, port, fault) = options.load().await?;
         let log_directory = log_directory()?;
@@ -31,8 +31,8 @@ impl Prepared {
     }
 }
 
-/// By its path where one is given (in the foreground), else from `console-logs`. Neither keeps a port from being served: what is
-/// wrong with the directory is the log's trouble.
+/// By its path if one is given (in the foreground), otherwise from `console-logs`. Neither keeps a port from being served: an error
+/// of the directory is reported as one of the log.
 fn log_directory() -> Result<logdir::Client, ServiceError> {
     match std::env::var_os("LOGS_DIRECTORY") {
         Some(path) => Ok(logdir::Client::fixed(Path::new(&path))),
@@ -41,7 +41,7 @@ fn log_directory() -> Result<logdir::Client, ServiceError> {
     }
 }
 
-/// The ring that systemd has kept, of whatever capacity, or a new one.
+/// The ring from the FD store, of whatever capacity, or a new one.
 fn ring(StoredRing { memfds, intake }: StoredRing, capacity: usize) -> Result<Ring, ServiceError> {
     let (some, both, piped) = (!memfds.is_empty(), memfds.len() > 1, intake.is_some());
     let adopted = if some { Ring::adopt(memfds, intake).map(Some) } else { Ok(None) };
@@ -57,7 +57,7 @@ fn ring(StoredRing { memfds, intake }: StoredRing, capacity: usize) -> Result<Ri
         }
         Ok(None) => {}
         Err(error) => {
-            tracing::warn!("{error}; beginning a new one");
+            tracing::warn!("{error}; creating a new one");
             for name in STORED_AS {
                 systemd::forget(name);
             }

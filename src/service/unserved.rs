@@ -1,4 +1,4 @@
-//! A port that cannot be served, as its configuration is wrong: everybody who comes is told so in one line, and the sockets stay open.
+//! A port that cannot be served, because its configuration is invalid: each client is told so in one line, and the sockets stay open.
 
 use std::future::poll_fn;
 use std::io;
@@ -12,18 +12,18 @@ use crate::event::Event;
 use crate::port::PortName;
 use crate::{attach, ssh, system::accepting, system::systemd};
 
-/// Clients being told at once; a further one waits in the backlog.
+/// Clients that are told at the same time; a further one waits in the backlog.
 const AT_ONCE: usize = 32;
 
-/// How it goes on.
+/// How to continue.
 pub(super) enum Next {
-    /// SIGHUP, or an administrator who waits for what comes of it: the configuration may be mended.
+    /// SIGHUP, or an administrator who waits for the result: the configuration may be fixed.
     TryAgain(Option<UnixStream>),
     /// SIGTERM.
     Leave,
 }
 
-/// Tells everybody why, until a signal says otherwise.
+/// Tells each client why, until a signal.
 pub(super) async fn explain(
     port: &PortName,
     error: &ServiceError,
@@ -32,8 +32,8 @@ pub(super) async fn explain(
 ) -> Next {
     tracing::error!(message_id = Event::NotServed.id(), "{port} cannot be served: {error}");
     systemd::notify(&[NotifyState::Status(&format!("cannot be served: {error}"))]);
-    // A stranger is not told what the configuration says.
-    let stranger = format!("{port} cannot be served at present; journalctl -u console@{port} says why");
+    // A client that is not authenticated is not told the content of the configuration.
+    let stranger = format!("{port} cannot be served at present: see journalctl -u console@{port}");
     let local = format!("{port} cannot be served: {error}");
     let mut telling = tokio::task::JoinSet::new();
     let mut watchdog = systemd::Watchdog::new();

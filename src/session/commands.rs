@@ -1,13 +1,13 @@
-//! Runs the escape commands: conserver's, by conserver's letters, and our own. Their output goes only to the session that ran them.
+//! Runs the escape commands: conserver's, with conserver's letters, and our own. Their output goes only to the session that ran them.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::escape::{Action, Modem, Prompt};
-use super::info::facts;
-use super::roster::{Busy, plain};
-use super::{Answer, Here};
+use super::info::status_rows;
+use super::roster::{WriteDenied, plain};
+use super::{Context, Reply};
 use crate::capture::Found;
 use crate::config::EscapePrefix;
 use crate::hub::{self, Condition, Control, Input};
@@ -16,354 +16,368 @@ use crate::port::nearest::no_port;
 use crate::serial::ModemLine;
 use crate::system::clock::clock;
 
-/// A break's length. (RFC 4335 lets the client say one.)
+/// Length of a break. (OpenSSH always requests 1 s, RFC 4335, whatever its user wants.)
 const BREAK_DURATION: Duration = Duration::from_millis(hub::DEFAULT_BREAK_MS as u64);
-/// By so much each of `l1` to `l9` is longer than the one before.
-const LONGER: Duration = Duration::from_millis(250);
-/// DTR off: long enough for a modem to hang up and a board to reset.
-const DTR_PULSE: Duration = Duration::from_millis(500);
-/// Lines of the log that a search shows: a page of a terminal.
+/// Each of `l1` to `l9` is this much longer than the one before.
+const BREAK_STEP: Duration = Duration::from_millis(250);
+/// Long enough for a modem to hang up and a board to reset.
+const DTR_PULSE_TIME: Duration = Duration::from_millis(500);
+/// Matches that a search prints: one terminal page.
 const MAX_MATCHES: usize = 20;
 
-/// What a command comes to.
+/// Result of a command.
 pub(super) enum Outcome {
-    /// This goes to the device.
+    /// Send this to the device.
     Input(Input),
-    /// It is done, or under way.
+    /// Done, or running in a task.
     Done,
-    /// The session ends.
-    Leave,
-    /// The rest of the word that is being entered.
+    /// End the session.
+    Detach,
+    /// Completes the word that is being edited.
     Complete(String),
-    /// The session ends, and its viewer goes to another console.
-    Move(PortName),
+    /// End the session; the client switches to another console.
+    Switch(PortName),
 }
 
-/// A break of SSH's own kind, or `l0`.
-pub(super) fn break_of(here: &Here, longer: u8) -> Input {
-    here.console.hub.break_of(BREAK_DURATION + LONGER * longer.into(), here.user.clone(), here.breaks.clone())
+/// A break requested by SSH (RFC 4335), or by `l0` to `l9`.
+pub(super) fn break_of(here: &Context, longer: u8) -> Input {
+    break_of_length(here, BREAK_DURATION + BREAK_STEP * longer.into())
 }
 
-/// Does what an action asks for.
-pub(super) async fn act(here: &Here, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
+/// A break requested by RFC 2217.
+pub(super) fn break_of_length(here: &Context, length: Duration) -> Input {
+    here.console.hub.break_of(length, here.user.clone(), here.breaks.clone())
+}
+
+pub(super) async fn act(here: &Context, prefix: Option<EscapePrefix>, action: Action) -> Outcome {
     let console = &here.console;
     match action {
-        Action::Type(bytes) => return Outcome::Input(Input::Bytes(bytes)),
+        Action::Input(bytes) => return Outcome::Input(Input::Bytes(bytes)),
         Action::Break(longer) => return Outcome::Input(break_of(here, longer)),
-        Action::Leave => return Outcome::Leave,
-        Action::Line(Prompt::Another, name) => return another(here, &name).await,
+        Action::Detach => return Outcome::Detach,
+        Action::Line(Prompt::Console, name) => return switch_console(here, &name).await,
         Action::Complete(_, begun) => return complete(here, &begun).await,
         Action::Nothing => {}
-        Action::Help => here.say(help(here, prefix)),
-        Action::Breaks => here.say(breaks(prefix)),
-        Action::Attach => {
-            let taken = console.roster().attach(here.id);
-            becomes_writer(here, taken, &format!("; {}f takes over", shown(prefix)), "writes now");
+        Action::Help => here.notify(help(here, prefix)),
+        Action::Breaks => here.notify(breaks(prefix)),
+        Action::RequestWrite => {
+            let taken = console.roster().request_write(here.id);
+            report_write_access(
+                here,
+                taken,
+                &format!("; {}f to take over", prefix_text(prefix)),
+                "has write access",
+            );
         }
-        Action::Force => take_over(here),
-        Action::Spy => {
-            console.roster().spy(here.id);
-            here.say("you are watching".to_owned());
+        Action::TakeOver => take_over(here),
+        Action::ReadOnly => {
+            console.roster().release_write(here.id);
+            here.notify("you are read-only".to_owned());
         }
-        Action::Who => here.say(who(here)),
-        Action::Version => here.say(format!("consoleserver {}", env!("CARGO_PKG_VERSION"))),
+        Action::Who => here.notify(who(here)),
+        Action::Version => here.notify(format!("consoleserver {}", env!("CARGO_PKG_VERSION"))),
         Action::Information => information(here),
-        Action::Replay(lines) => here.tell(Answer::Replay(lines)),
-        Action::Timestamps => here.tell(Answer::Timestamps),
+        Action::Replay(lines) => here.reply(Reply::Replay(lines)),
+        Action::Timestamps => here.reply(Reply::Timestamps),
         Action::Reopen => reopen(here),
         Action::Modem(modem) => set_modem(here, modem),
-        Action::Ask(asked) => here.tell(Answer::Echo(format!("\r\n[{}: ", question(asked)).into_bytes())),
-        Action::Echo(bytes) => here.tell(Answer::Echo(bytes)),
+        Action::Ask(asked) => here.reply(Reply::Echo(format!("\r\n[{}: ", prompt_text(asked)).into_bytes())),
+        Action::Echo(bytes) => here.reply(Reply::Echo(bytes)),
         Action::Line(Prompt::Message, text) => message(here, &text),
         Action::Line(Prompt::Search, words) => search(here, words),
+        Action::Line(Prompt::Power, text) if require_write(here) => super::power::entered(here, &text),
+        Action::Line(Prompt::Power, _) => {}
         Action::Unknown(characters) => {
-            let name = shown(prefix);
-            here.say(format!("{name}{characters} is not a command; {name}? lists them"));
+            let name = prefix_text(prefix);
+            here.notify(format!("{name}{characters} is not a command; {name}? for help"));
         }
     }
     Outcome::Done
 }
 
-/// Makes this session the one writer.
-pub(super) fn take_over(here: &Here) {
-    let taken = here.console.roster().force(here.id);
-    becomes_writer(here, taken, "", "has taken over");
+/// Makes this session the only writer.
+pub(super) fn take_over(here: &Context) {
+    let taken = here.console.roster().take_over(here.id);
+    report_write_access(here, taken, "", "took over");
 }
 
-/// Tells this session, and the log, what came of asking to write.
-fn becomes_writer(here: &Here, taken: Result<(), Busy>, how: &str, news: &str) {
+/// Reports to this session and the log whether it got write access.
+fn report_write_access(here: &Context, taken: Result<(), WriteDenied>, how: &str, news: &str) {
     match taken {
         Ok(()) => {
             here.console.hub.note(format!("{} {news}", plain(&here.user)));
-            here.say("you write".to_owned());
+            here.notify("you have write access".to_owned());
         }
-        Err(Busy::MayWatch) => here.say(Busy::MayWatch.to_string()),
-        Err(written) => here.say(format!("{written}{how}")),
+        Err(WriteDenied::ReadOnly) => here.notify(WriteDenied::ReadOnly.to_string()),
+        Err(written) => here.notify(format!("{written}{how}")),
     }
 }
 
-fn shown(prefix: Option<EscapePrefix>) -> String {
+fn prefix_text(prefix: Option<EscapePrefix>) -> String {
     prefix.map(|prefix| prefix.to_string()).unwrap_or_default()
 }
 
-fn question(asked: Prompt) -> &'static str {
+fn prompt_text(asked: Prompt) -> &'static str {
     match asked {
-        Prompt::Another => "which console",
-        Prompt::Message => "message to the others",
-        Prompt::Search => "look in the log for",
+        Prompt::Console => "console",
+        Prompt::Message => "message to the other users",
+        Prompt::Search => "search the log for",
+        Prompt::Power => "power (on, off, cycle, status)",
     }
 }
 
-fn help(here: &Here, prefix: Option<EscapePrefix>) -> String {
-    let name = shown(prefix);
-    let another = match here.moves {
-        true => "go to another console; Return lists them, Tab completes",
-        false => "how to reach another console (SSH cannot go there by itself)",
+fn help(here: &Context, prefix: Option<EscapePrefix>) -> String {
+    let name = prefix_text(prefix);
+    let another = match here.can_switch {
+        true => "switch to another console; Return lists them, Tab completes",
+        false => "show how to connect to another console",
     };
     let commands = [
-        (".", "leave"),
+        (".", "detach"),
         (";", another),
-        ("a", "write, if nobody does"),
-        ("f", "write, taking over from whoever does"),
-        ("s", "watch only"),
-        ("b", "a message to the others"),
-        ("w u", "who is here"),
-        ("l0", "send a break; l1 to l9: longer ones; l?: how long"),
-        ("r p ^R", "the last 20, 60 lines, the last line again"),
-        ("/", "look in the log"),
-        ("t", "the time before each line, or no longer"),
-        ("i", "settings, counters, modem lines"),
-        ("o", "open the line anew"),
-        ("Mp", "DTR off and on; Md MD: off, on; Mr MR: RTS off, on"),
-        ("\\ooo", "the character of this octal number"),
-        ("v", "the version"),
-        ("?", "this list"),
-        ("return", "nothing"),
+        ("a", "get write access, if no client has it"),
+        ("f", "take over write access"),
+        ("s", "give up write access"),
+        ("b", "send a message to the other users"),
+        ("w u", "list the attached users"),
+        ("l0", "send a break; l1 to l9: longer breaks; l?: list their lengths"),
+        ("r p ^R", "replay the last 20 lines, 60 lines, 1 line"),
+        ("/", "search the log"),
+        ("t", "turn timestamps on or off"),
+        ("i", "show settings, counters, modem lines"),
+        ("o", "close and reopen the tty"),
+        ("Mp", "pulse DTR; Md MD: DTR off, on; Mr MR: RTS off, on"),
+        ("!", "power of the device: on, off, cycle, status"),
+        ("\\ooo", "send the character with this octal code"),
+        ("v", "show the version"),
+        ("?", "show this list"),
+        ("return", "cancel the command"),
     ];
-    let mut text = "commands".to_owned();
+    let mut text = "escape commands".to_owned();
     for (keys, meaning) in commands {
         text.push_str(&format!("\r\n {name} {keys:<7} {meaning}"));
     }
-    text.push_str(match here.moves {
-        true => "\r\n files (sz, rz, sx): consolectl connect --escape none, or with pipes",
-        false => "\r\n files (sz, rz, sx): ssh -T, or ssh -t -e none HOST connect --escape none",
+    text.push_str(match here.can_switch {
+        true => "\r\n file transfers (sz, rz, sx): consolectl connect --escape none, or pipes",
+        false => "\r\n file transfers (sz, rz, sx): ssh -T, or ssh -t -e none HOST connect --escape none",
     });
     text
 }
 
 fn breaks(prefix: Option<EscapePrefix>) -> String {
-    let mut text = "breaks".to_owned();
+    let mut text = "breaks and their lengths".to_owned();
     for longer in 0..=9u8 {
-        let length = BREAK_DURATION + LONGER * longer.into();
-        text.push_str(&format!("\r\n {}l{longer} {} ms", shown(prefix), length.as_millis()));
+        let length = BREAK_DURATION + BREAK_STEP * longer.into();
+        text.push_str(&format!("\r\n {}l{longer} {} ms", prefix_text(prefix), length.as_millis()));
     }
     text
 }
 
-fn who(here: &Here) -> String {
-    let mut text = format!("{} here", here.console.name());
-    for (id, member) in here.console.roster().members() {
-        let role = if member.writes { "writing " } else { "watching" };
+fn who(here: &Context) -> String {
+    let mut text = format!("users attached to {}", here.console.name());
+    for (id, member) in here.console.roster().sessions() {
+        let role = if member.writes { "read-write" } else { "read-only " };
         let you = if id == here.id { " (you)" } else { "" };
         text.push_str(&format!("\r\n {role} since {} {}{you}", clock(member.since), member.client));
     }
     text
 }
 
-fn message(here: &Here, text: &str) {
+fn message(here: &Context, text: &str) {
     let text = plain(text.trim());
     if text.is_empty() {
-        return here.say("no message".to_owned());
+        return here.notify("empty message: not sent".to_owned());
     }
     let mut roster = here.console.roster();
-    let Some((_, me)) = roster.members().find(|(id, _)| *id == here.id) else { return };
+    let Some((_, me)) = roster.sessions().find(|(id, _)| *id == here.id) else { return };
     let news = format!("{}: {text}", me.client);
-    roster.tell_all(Some(here.id), &news);
-    let others = roster.members().count() - 1;
+    roster.notify_all(Some(here.id), &news);
+    let others = roster.sessions().count() - 1;
     drop(roster);
-    here.say(match others {
-        0 => "nobody else is here".to_owned(),
-        1 => "told 1 other".to_owned(),
-        many => format!("told {many} others"),
+    here.notify(match others {
+        0 => "no other user is attached".to_owned(),
+        1 => "message sent to 1 client".to_owned(),
+        many => format!("message sent to {many} clients"),
     });
 }
 
-async fn another(here: &Here, name: &str) -> Outcome {
-    let neighbours = here.console.neighbours().await;
+async fn switch_console(here: &Context, name: &str) -> Outcome {
+    let neighbours = here.console.ports().await;
     let Ok(name) = name.trim().parse::<PortName>() else {
-        here.say(consoles(here, "consoles", neighbours.iter()));
+        here.notify(list_consoles(here, "consoles", neighbours.iter()));
         return Outcome::Done;
     };
     match neighbours.iter().find(|(port, _)| *port == name).cloned() {
-        None => here.say(no_port(name.as_str(), neighbours.iter().map(|(port, _)| port))),
-        Some((port, _)) if here.moves => return Outcome::Move(port),
-        Some((port, Some(tcp))) => here.say(format!(
-            "{port} is at TCP port {tcp}, where SSH does not go by itself: {}",
-            ssh_command(here, tcp)
-        )),
-        Some((port, None)) => here.say(format!("{port} has no TCP port: consolectl connect {port}")),
+        None => here.notify(no_port(name.as_str(), neighbours.iter().map(|(port, _)| port))),
+        Some((port, _)) if here.can_switch => return Outcome::Switch(port),
+        Some((port, Some(tcp))) => {
+            here.notify(format!("{port} is at TCP port {tcp}; to connect: {}", ssh_command(here, tcp)))
+        }
+        Some((port, None)) => {
+            here.notify(format!("{port} has no TCP port; to connect: consolectl connect {port}"))
+        }
     }
     Outcome::Done
 }
 
-fn consoles<'n>(
-    here: &Here,
+fn list_consoles<'n>(
+    here: &Context,
     title: &str,
     neighbours: impl Iterator<Item = &'n (PortName, Option<u16>)>,
 ) -> String {
     let mut text = title.to_owned();
     for (port, tcp) in neighbours {
-        let place = match tcp {
-            _ if *port == here.console.name() => "you are here".to_owned(),
-            Some(tcp) if here.moves => format!("TCP port {tcp}"),
+        let address = match tcp {
+            _ if *port == here.console.name() => "this console".to_owned(),
+            Some(tcp) if here.can_switch => format!("TCP port {tcp}"),
             Some(tcp) => format!("TCP port {tcp}: {}", ssh_command(here, *tcp)),
             None => "no TCP port".to_owned(),
         };
-        text.push_str(&format!("\r\n {:<16} {place}", port.as_str()));
+        text.push_str(&format!("\r\n {:<16} {address}", port.as_str()));
     }
     text
 }
 
-/// What the viewer types elsewhere.
-fn ssh_command(here: &Here, tcp: u16) -> String {
+/// The command with which the user connects to that TCP port.
+fn ssh_command(here: &Context, tcp: u16) -> String {
     match here.reached_at {
         Some(host) => format!("ssh -p {tcp} -l {} {host}", quoted(&here.user)),
         None => format!("ssh -p {tcp}"),
     }
 }
 
-/// As a shell takes it. (Names of a Windows domain have a backslash.)
+/// The user name quoted for a shell. (Names of a Windows domain have a backslash.)
 fn quoted(user: &str) -> String {
     let user = plain(user);
     shlex::try_quote(&user).map_or_else(|_| user.clone(), |quoted| quoted.into_owned())
 }
 
-/// The rest of a console's name, as far as what is entered decides it; if it does not, the names that there are.
-async fn complete(here: &Here, begun: &str) -> Outcome {
-    let neighbours = here.console.neighbours().await;
+/// Completes a console's name as far as it is unambiguous; otherwise lists the names that match.
+async fn complete(here: &Context, begun: &str) -> Outcome {
+    let neighbours = here.console.ports().await;
     let fit = || neighbours.iter().filter(|(port, _)| port.as_str().starts_with(begun));
     let names: Vec<&str> = fit().map(|(port, _)| port.as_str()).collect();
-    let rest = names.first().map_or("", |first| &first[begun.len()..common(&names)]);
+    let rest = names.first().map_or("", |first| &first[begun.len()..common_prefix_len(&names)]);
     if !rest.is_empty() {
         return Outcome::Complete(rest.to_owned());
     }
     if names.len() != 1 {
-        here.say(match names.len() {
+        here.notify(match names.len() {
             0 => no_port(&plain(begun), neighbours.iter().map(|(port, _)| port)),
-            _ => consoles(here, "consoles", fit()),
+            _ => list_consoles(here, "consoles", fit()),
         });
-        here.tell(Answer::Echo(format!("\r\n[{}: {begun}", question(Prompt::Another)).into_bytes()));
+        here.reply(Reply::Echo(format!("\r\n[{}: {begun}", prompt_text(Prompt::Console)).into_bytes()));
     }
     Outcome::Done
 }
 
-/// How many bytes the names have in common from the beginning. (They are ASCII.)
-fn common(names: &[&str]) -> usize {
+/// Length of the names' common prefix. (They are ASCII.)
+fn common_prefix_len(names: &[&str]) -> usize {
     let Some((first, others)) = names.split_first() else { return 0 };
     let shared = |other: &&str| first.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     others.iter().map(shared).min().unwrap_or(first.len())
 }
 
-fn information(here: &Here) {
-    here.errand(|here| async move {
+fn information(here: &Context) {
+    here.spawn_command(|here| async move {
         let condition = here.console.hub.examine().await;
-        here.say(describe(&here, &condition));
+        here.notify(information_text(&here, &condition));
     });
 }
 
-fn describe(here: &Here, condition: &Condition) -> String {
+fn information_text(here: &Context, condition: &Condition) -> String {
     let description = here.console.settings().description;
     let mut text = match description.as_str() {
         "" => here.console.name().to_string(),
         description => format!("{}: {}", here.console.name(), plain(description)),
     };
-    for (what, value) in facts(&here.console, condition) {
+    for (what, value) in status_rows(&here.console, condition) {
         text.push_str(&format!("\r\n {what:<8} {value}"));
     }
     text
 }
 
-/// Whether this session may do something to the line; it is told if not.
-fn may_handle(here: &Here) -> bool {
+/// Whether this session has write access; prints a notice if not.
+fn require_write(here: &Context) -> bool {
     let writes = here.console.roster().writes(here.id);
     if !writes {
-        here.say("you are watching: only who writes may do that".to_owned());
+        here.notify("you are read-only: this command requires write access".to_owned());
     }
     writes
 }
 
-fn reopen(here: &Here) {
-    if may_handle(here) {
+fn reopen(here: &Context) {
+    if require_write(here) {
         match here.console.hub.control().try_send(Control::Reopen) {
             Ok(()) => {
-                tracing::info!(console_user = here.user, "{} opens the line anew", here.user);
+                tracing::info!(console_user = here.user, "{} reopens the tty", here.user);
                 here.console
                     .roster()
-                    .tell_all(None, &format!("the line is opened anew by {}", plain(&here.user)));
+                    .notify_all(None, &format!("the tty is being reopened by {}", plain(&here.user)));
             }
-            Err(_) => here.say("the line is busy: try again".to_owned()),
+            Err(_) => here.notify("the port is busy: try again".to_owned()),
         }
     }
 }
 
-fn set_modem(here: &Here, modem: Modem) {
-    if !may_handle(here) {
+fn set_modem(here: &Context, modem: Modem) {
+    if !require_write(here) {
         return;
     }
-    here.errand(move |here| async move {
+    here.spawn_command(move |here| async move {
         let done = match modem {
             Modem::Dtr(on) => set(&here, ModemLine::Dtr, on).await,
             Modem::Rts(on) => set(&here, ModemLine::Rts, on).await,
             Modem::PulseDtr => pulse(&here).await,
         };
-        here.say(done.unwrap_or_else(|why| why));
+        here.notify(done.unwrap_or_else(|why| why));
     });
 }
 
-/// Sets a modem line; what the viewer is told.
-async fn set(here: &Here, line: ModemLine, on: bool) -> Result<String, String> {
+/// Sets a modem line. Returns the notice.
+async fn set(here: &Context, line: ModemLine, on: bool) -> Result<String, String> {
     let (told, done) = oneshot::channel();
-    let gone = |_| "the port is gone".to_owned();
+    let gone = |_| "the port is shutting down".to_owned();
     here.console
         .hub
         .control()
         .send(Control::Set(line, on, told))
         .await
-        .map_err(|_| "the port is gone".to_owned())?;
+        .map_err(|_| "the port is shutting down".to_owned())?;
     done.await.map_err(gone)??;
     let state = if on { "on" } else { "off" };
     tracing::info!(console_user = here.user, "{} sets {line} {state}", here.user);
     Ok(format!("{line} {state}"))
 }
 
-async fn pulse(here: &Here) -> Result<String, String> {
+async fn pulse(here: &Context) -> Result<String, String> {
     set(here, ModemLine::Dtr, false).await?;
-    tokio::time::sleep(DTR_PULSE).await;
+    tokio::time::sleep(DTR_PULSE_TIME).await;
     set(here, ModemLine::Dtr, true).await?;
-    Ok(format!("DTR off for {} ms", DTR_PULSE.as_millis()))
+    Ok(format!("DTR off for {} ms", DTR_PULSE_TIME.as_millis()))
 }
 
-fn search(here: &Here, words: String) {
+fn search(here: &Context, words: String) {
     let words = words.trim().to_owned();
     if words.is_empty() {
-        return here.say("nothing to look for".to_owned());
+        return here.notify("no search text".to_owned());
     }
-    here.errand(|here| async move {
+    here.spawn_command(|here| async move {
         let log = here.console.settings().log;
         match here.console.log.search(&log, words.clone(), MAX_MATCHES).await {
-            Ok(found) => here.say(list(&words, &found)),
-            Err(why) => here.say(why.to_string()),
+            Ok(found) => here.notify(matches_text(&words, &found)),
+            Err(why) => here.notify(why.to_string()),
         }
     });
 }
 
-fn list(words: &str, Found { lines, more }: &Found) -> String {
+fn matches_text(words: &str, Found { lines, more }: &Found) -> String {
     let words = plain(words);
     let mut text = match (lines.len(), more) {
-        (0, _) => return format!("{words:?} is not in the log"),
-        (1, _) => format!("{words:?} in the log, 1 line"),
-        (many, 0) => format!("{words:?} in the log, {many} lines"),
-        (many, more) => format!("{words:?} in the log, the last {many} of {} lines", many + more),
+        (0, _) => return format!("{words:?}: no matching line in the log"),
+        (1, _) => format!("{words:?}: 1 matching line in the log"),
+        (many, 0) => format!("{words:?}: {many} matching lines in the log"),
+        (many, more) => format!("{words:?}: the last {many} of {} matching lines in the log", many + more),
     };
     for line in lines {
         text.push_str(&format!("\r\n {}", plain(line)));

@@ -1,4 +1,4 @@
-//! What all sessions of a port share: its hub, its name and settings, who is attached, and whether it is closing.
+//! The state that all sessions of a port share: hub, name, settings, attached sessions, and whether the port is shutting down.
 
 use std::fmt;
 use std::future::Future;
@@ -8,61 +8,61 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
-use super::roster::{AttachedUser, MemberId, Notifications, Roster};
+use super::roster::{AttachedUser, Notifications, Roster, SessionId};
 use crate::capture::reader::Reader;
 use crate::config;
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::port::PortName;
 
-/// How long a viewer may take to receive why its session is closed.
-pub const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time for a client to receive the last notice of its session.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A port as its sessions see it.
+/// The console of a port.
 #[derive(Debug)]
 pub struct Console {
-    /// The port, which may get another name while people are here.
+    /// It may change while sessions are attached.
     name: watch::Sender<PortName>,
-    /// `console@INSTANCE`, which keeps its name.
+    /// `console@INSTANCE`, which a rename does not change.
     unit: OnceLock<String>,
-    /// Its hub.
-    pub hub: Arc<Hub>,
-    /// Its log.
-    pub log: Reader,
-    /// To search what it says for somebody's pattern: one at a time, as that may be long at it.
+    /// The system bus is that of console-admin.
+    bus: OnceLock<()>,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) log: Reader,
+    /// One search of the output for a user's pattern at a time, since a costly pattern takes long.
     pub searches: Arc<Semaphore>,
     settings: watch::Sender<config::Port>,
     roster: Mutex<Roster>,
-    /// How many are attached, for the service's idle exit and STATUS.
+    /// Number of sessions, for the service's idle exit and STATUS.
     attached: watch::Sender<usize>,
     closing: watch::Sender<Option<String>>,
-    neighbours: watch::Sender<Neighbours>,
+    ports: watch::Sender<PortList>,
     directory: OnceLock<Directory>,
-    /// When this process has taken over from another one, which may have been killed and so has told its sessions nothing.
+    /// When this process continued the port of another one that ended, possibly killed without a notice to its sessions.
     took_over: OnceLock<Instant>,
-    /// That older settings are in force than the configuration file should have, and why.
+    /// Why older settings are in effect than those in the configuration file.
     stale: watch::Sender<Option<String>>,
 }
 
-/// So long after it, sessions are told: whoever was cut off comes back at once.
-const NEWS: Duration = Duration::from_secs(60);
+/// For this long after a restart, new sessions are told of it: a client that was cut off reconnects at once.
+const RESTART_NOTICE_PERIOD: Duration = Duration::from_secs(60);
 
 /// The ports of this machine, with their TCP ports.
-pub type Neighbours = Vec<(PortName, Option<u16>)>;
+pub type PortList = Vec<(PortName, Option<u16>)>;
 
-/// For the configuration to be read. A disk that takes longer leaves a list as old as the last reload.
+/// Timeout of reading the configuration. If it expires, the list of the last reload is used.
 const DIRECTORY_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Looked = Pin<Box<dyn Future<Output = Option<Neighbours>> + Send>>;
+type PortListFuture = Pin<Box<dyn Future<Output = Option<PortList>> + Send>>;
 
-/// Looks which ports there are now; `None` if that cannot be told. (A port is reloaded for its own settings, not for those of others.)
-pub struct Directory(Box<dyn Fn() -> Looked + Send + Sync>);
+/// Reads the list of ports; `None` if that fails. (A port is reloaded for its own settings, not for those of others.)
+pub struct Directory(Box<dyn Fn() -> PortListFuture + Send + Sync>);
 
 impl Directory {
-    /// One that looks so.
+    /// A directory that calls `look`.
     pub fn new<F>(look: impl Fn() -> F + Send + Sync + 'static) -> Self
     where
-        F: Future<Output = Option<Neighbours>> + Send + 'static,
+        F: Future<Output = Option<PortList>> + Send + 'static,
     {
         Self(Box::new(move || Box::pin(look())))
     }
@@ -75,13 +75,13 @@ impl fmt::Debug for Directory {
 }
 
 impl Console {
-    /// The console of a port.
-    pub fn new(name: PortName, hub: Arc<Hub>, log: Reader, settings: config::Port) -> Arc<Self> {
+    pub(crate) fn new(name: PortName, hub: Arc<Hub>, log: Reader, settings: config::Port) -> Arc<Self> {
         let mut roster = Roster::default();
         roster.set_writers(settings.write);
         Arc::new(Self {
             name: watch::Sender::new(name),
             unit: OnceLock::new(),
+            bus: OnceLock::new(),
             hub,
             log,
             searches: Arc::new(Semaphore::new(1)),
@@ -89,166 +89,170 @@ impl Console {
             settings: watch::Sender::new(settings),
             attached: watch::Sender::new(0),
             closing: watch::Sender::new(None),
-            neighbours: watch::Sender::default(),
+            ports: watch::Sender::default(),
             directory: OnceLock::new(),
             took_over: OnceLock::new(),
             stale: watch::Sender::new(None),
         })
     }
 
-    /// The port.
-    pub fn name(&self) -> PortName {
+    pub(crate) fn name(&self) -> PortName {
         self.name.borrow().clone()
     }
 
-    /// The port, and what it is called later.
-    pub fn name_to_come(&self) -> watch::Receiver<PortName> {
+    /// The port's name, and its later ones.
+    pub fn watch_name(&self) -> watch::Receiver<PortName> {
         self.name.subscribe()
     }
 
-    /// The unit that the port runs in, where that has not its name. Said once.
+    /// Sets the unit that the port runs in, if it is not named after the port. Only the first call counts.
     pub fn set_unit(&self, unit: String) {
         self.unit.get_or_init(|| unit);
     }
 
-    /// What the journal knows the port by.
+    /// The unit, for journalctl.
     fn unit(&self) -> String {
         self.unit.get().cloned().unwrap_or_else(|| format!("console@{}", self.name()))
     }
 
-    /// The port is called otherwise from now on. Sessions stay, and are told; so is the log.
+    /// Renames the port. Sessions stay; they are notified, and the log gets a note.
     pub fn rename(&self, name: PortName) {
         let before = self.name.send_replace(name.clone());
-        let said = format!("{before} is now {name}");
-        tracing::info!(message_id = Event::Applied.id(), "{said}");
-        self.hub.note(said.clone());
-        self.roster().tell_all(None, &said);
+        let notice = format!("{before} was renamed to {name}");
+        tracing::info!(message_id = Event::Applied.id(), "{notice}");
+        self.hub.note(notice.clone());
+        self.roster().notify_all(None, &notice);
     }
 
-    /// This process goes on where another one has ended.
+    /// This process continues the port of another one that ended.
     pub fn set_took_over(&self) {
         self.took_over.get_or_init(Instant::now);
     }
 
-    /// That older settings are in force than the configuration file should have, in one line; STATUS, `consolectl status` and whoever
-    /// comes are told.
+    /// Sets why older settings are in effect than those in the configuration file, in one line for STATUS, `consolectl status` and new
+    /// sessions.
     pub fn set_stale(&self, warning: Option<String>) {
         self.stale.send_replace(warning);
     }
 
-    /// That, if it is so.
-    pub fn stale(&self) -> watch::Receiver<Option<String>> {
+    pub(crate) fn stale(&self) -> watch::Receiver<Option<String>> {
         self.stale.subscribe()
     }
 
-    /// What a session is told of a process that has taken over, for a minute.
-    pub(super) fn news(&self) -> Option<String> {
+    /// The notice that the port was restarted less than a minute ago.
+    pub(super) fn restart_notice(&self) -> Option<String> {
         let ago = self.took_over.get()?.elapsed();
-        (ago < NEWS).then(|| {
+        (ago < RESTART_NOTICE_PERIOD).then(|| {
             let unit = self.unit();
-            format!("this port was restarted {} s ago: journalctl -u {unit} says why", ago.as_secs())
+            format!(
+                "this port was restarted {} s ago; for the reason see journalctl -u {unit}",
+                ago.as_secs()
+            )
         })
     }
 
-    /// Who is attached.
-    pub fn roster(&self) -> MutexGuard<'_, Roster> {
+    pub(crate) fn roster(&self) -> MutexGuard<'_, Roster> {
         // As in the hub: one panicking session must not end the others.
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The settings in force.
-    pub fn settings(&self) -> config::Port {
+    pub(crate) fn settings(&self) -> config::Port {
         self.settings.borrow().clone()
     }
 
-    /// The settings in force, and whenever they change.
-    pub(super) fn settings_to_come(&self) -> watch::Receiver<config::Port> {
+    pub(super) fn watch_settings(&self) -> watch::Receiver<config::Port> {
         self.settings.subscribe()
     }
 
-    /// Puts other settings in force.
-    pub fn set_settings(&self, settings: config::Port) {
+    pub(crate) fn set_settings(&self, settings: config::Port) {
         self.roster().set_writers(settings.write);
         self.settings.send_replace(settings);
     }
 
-    /// Where to look which ports there are. Said once.
+    /// The port may call console-admin.
+    pub fn set_bus(&self) {
+        self.bus.get_or_init(|| ());
+    }
+
+    /// Whether it may.
+    pub(super) fn has_bus(&self) -> bool {
+        self.bus.get().is_some()
+    }
+
+    /// Sets how to read the list of ports. Only the first call counts.
     pub fn set_directory(&self, directory: Directory) {
         self.directory.get_or_init(|| directory);
     }
 
-    /// The ports that this machine has now.
-    pub async fn neighbours(&self) -> Neighbours {
+    /// The ports of this machine.
+    pub async fn ports(&self) -> PortList {
         if let Some(Directory(look)) = self.directory.get()
             && let Ok(Some(now)) = tokio::time::timeout(DIRECTORY_TIMEOUT, look()).await
         {
-            self.neighbours.send_replace(now);
+            self.ports.send_replace(now);
         }
-        self.neighbours.borrow().clone()
+        self.ports.borrow().clone()
     }
 
-    /// Which ports there are from now on.
-    pub fn set_neighbours(&self, neighbours: Neighbours) {
-        self.neighbours.send_replace(neighbours);
+    pub(crate) fn set_ports(&self, neighbours: PortList) {
+        self.ports.send_replace(neighbours);
     }
 
-    /// How many are attached.
+    /// Number of attached sessions.
     pub fn attached(&self) -> watch::Receiver<usize> {
         self.attached.subscribe()
     }
 
-    /// Ends all sessions, saying why.
+    /// Ends all sessions with this notice.
     pub fn close(&self, why: &str) {
         self.closing.send_replace(Some(why.to_owned()));
     }
 
-    /// Why sessions are to end, once they are.
+    /// The reason, once sessions are to end.
     pub fn closing(&self) -> watch::Receiver<Option<String>> {
         self.closing.subscribe()
     }
 
-    /// Attaches somebody for as long as the membership is held.
-    pub fn join(self: &Arc<Self>, client: AttachedUser) -> (Membership, Notifications) {
+    /// Attaches a session until the guard is dropped.
+    pub fn attach(self: &Arc<Self>, client: AttachedUser) -> (SessionGuard, Notifications) {
         tracing::info!(message_id = Event::Attach.id(), console_user = client.user, "{client} attached");
-        let who = client.to_string();
+        let user = client.to_string();
         let mut roster = self.roster();
-        let (id, notifications) = roster.join(client);
-        let role = if roster.writes(id) { "writing" } else { "watching" };
+        let (id, notifications) = roster.attach(client);
+        let role = if roster.writes(id) { "read-write" } else { "read-only" };
         drop(roster);
-        self.hub.note(format!("{who} attached, {role}"));
+        self.hub.note(format!("{user} attached, {role}"));
         self.attached.send_modify(|count| *count += 1);
-        (Membership { console: self.clone(), id }, notifications)
+        (SessionGuard { console: self.clone(), id }, notifications)
     }
 
-    fn leave(&self, id: MemberId) {
-        let left = self.roster().leave(id);
+    fn detach(&self, id: SessionId) {
+        let left = self.roster().detach(id);
         if let Some(client) = left {
-            tracing::info!(message_id = Event::Detach.id(), console_user = client.user, "{client} left");
-            self.hub.note(format!("{client} left"));
+            tracing::info!(message_id = Event::Detach.id(), console_user = client.user, "{client} detached");
+            self.hub.note(format!("{client} detached"));
         }
         self.attached.send_modify(|count| *count -= 1);
     }
 }
 
-/// Waits until the port closes its sessions: why.
+/// Waits until the port closes its sessions. Returns the reason.
 pub async fn closed(closing: &mut watch::Receiver<Option<String>>) -> String {
     match closing.wait_for(Option::is_some).await {
         Ok(why) => why.clone().unwrap_or_default(),
-        Err(_) => "the port is gone".to_owned(),
+        Err(_) => "the port is shutting down".to_owned(),
     }
 }
 
-/// Somebody's place at the port. It ends when dropped, however the session ends: a connection that is gone or a panic must
-/// not leave a writer behind that nobody is.
+/// Detaches the session when dropped, however it ends: a lost connection or a panic must not leave write access taken.
 #[derive(Debug)]
-pub struct Membership {
+pub struct SessionGuard {
     console: Arc<Console>,
-    /// Whose.
-    pub id: MemberId,
+    pub(crate) id: SessionId,
 }
 
-impl Drop for Membership {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
-        self.console.leave(self.id);
+        self.console.detach(self.id);
     }
 }

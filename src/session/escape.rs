@@ -1,71 +1,73 @@
-//! The escape machine: finds conserver's escape commands (`^Ec.`) in what is typed. Pure: bytes in, [`Action`]s out, the
-//! same however the bytes are split. Nothing of a command reaches the device; the prefix's first character alone, and what the end
-//! of input leaves of a command, are passed on ([`EscapeMachine::release`]).
+//! The escape machine: finds conserver's escape commands (`^Ec.`) in input. Pure: bytes in, [`Action`]s out, independent of how the bytes
+//! are split. No byte of a command is sent to the device. The prefix's first character alone, and a command that end of input cuts off,
+//! are passed on ([`EscapeMachine::release`]).
 
 use crate::config::EscapePrefix;
 
-/// Bytes of a line that a command asks for: a message, a pattern, a port's name.
-const LINE_MAX: usize = 200;
+/// Bytes of a line that a command prompts for: a message, a pattern, a port's name.
+const MAX_LINE_BYTES: usize = 200;
 
-/// What the typed bytes mean.
+/// The meaning of input bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// For the device.
-    Type(Vec<u8>),
-    /// `.`: leave.
-    Leave,
-    /// `?`: the list of commands.
+    Input(Vec<u8>),
+    /// `.`: detach.
+    Detach,
+    /// `?`: list the commands.
     Help,
-    /// `l0` to `l9`: send a break, the longer the higher.
+    /// `l0` to `l9`: send a break, longer for higher digits.
     Break(u8),
-    /// `l?`: the list of breaks.
+    /// `l?`: list the breaks.
     Breaks,
-    /// `a`: write, if nobody does.
-    Attach,
-    /// `f`: write, whoever does.
-    Force,
-    /// `s`: watch only.
-    Spy,
-    /// `w` and `u`: who is here.
+    /// `a`: get write access if it is free.
+    RequestWrite,
+    /// `f`: take over write access.
+    TakeOver,
+    /// `s`: give up write access.
+    ReadOnly,
+    /// `w` and `u`: list the attached users.
     Who,
-    /// `i`: settings, counters, modem lines.
+    /// `i`: show settings, counters, modem lines.
     Information,
-    /// `v`: which version serves.
+    /// `v`: show the version.
     Version,
-    /// `o`: open the line anew.
+    /// `o`: reopen the tty.
     Reopen,
-    /// `p`, `r`, `^R`: so many lines again.
+    /// `p`, `r`, `^R`: replay this many lines.
     Replay(usize),
-    /// `t`: the time before each line, or no longer.
+    /// `t`: toggle timestamps.
     Timestamps,
     /// `M…`: set a modem line.
     Modem(Modem),
-    /// `;`, `b`, `/`: a line is asked for.
+    /// `;`, `b`, `/`, `!`: prompt for a line.
     Ask(Prompt),
-    /// What the line that is being entered looks like on its own terminal.
+    /// Echo of the line that the user edits.
     Echo(Vec<u8>),
-    /// It is entered.
+    /// The line is complete.
     Line(Prompt, String),
-    /// Tab in such a line: what stands before it. [`EscapeMachine::complete`] answers.
+    /// Tab in such a line: the text before it. Answer with [`EscapeMachine::complete`].
     Complete(Prompt, String),
-    /// Return or newline: nothing, a command begun by mistake.
+    /// Return or newline: cancel a command that was begun by mistake.
     Nothing,
-    /// Not a command; its characters.
+    /// Not a command: its characters.
     Unknown(String),
 }
 
-/// What a line is asked for.
+/// What a command prompts for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prompt {
     /// `;`: the name of another console.
-    Another,
-    /// `b`: a message to everybody here.
+    Console,
+    /// `b`: a message to the other users.
     Message,
-    /// `/`: what to look for in the log.
+    /// `/`: a search of the log.
     Search,
+    /// `!`: a power command.
+    Power,
 }
 
-/// What is to be done to a modem line of ours.
+/// Change of a modem line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Modem {
     /// `p`: DTR off and on again.
@@ -79,16 +81,16 @@ pub enum Modem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Typing,
-    /// The prefix's first character was typed, and is held back.
+    /// The prefix's first character, which is held back.
     Prefix,
     Command,
-    /// `l`: which break?
-    BreakOf,
-    /// `M`: which line, and how?
-    ModemOf,
-    /// `\`: so many octal digits, so far worth this.
+    /// After `l`: the digit of a break.
+    Break,
+    /// After `M`: the letter of a modem line.
+    Modem,
+    /// After `\`: the number of octal digits, and their value.
     Octal(u8, u16),
-    /// A line is being entered.
+    /// The user edits a line.
     Line(Prompt),
 }
 
@@ -100,15 +102,15 @@ pub struct EscapeMachine {
     line: Vec<u8>,
 }
 
-/// Actions as they come; neighbouring bytes of one kind are one.
+/// Actions in order; adjacent bytes of one kind are merged.
 #[derive(Default)]
 struct Actions(Vec<Action>);
 
 impl Actions {
     fn typed(&mut self, bytes: &[u8]) {
         match self.0.last_mut() {
-            Some(Action::Type(before)) => before.extend_from_slice(bytes),
-            _ => self.0.push(Action::Type(bytes.to_vec())),
+            Some(Action::Input(before)) => before.extend_from_slice(bytes),
+            _ => self.0.push(Action::Input(bytes.to_vec())),
         }
     }
 
@@ -121,12 +123,12 @@ impl Actions {
 }
 
 impl EscapeMachine {
-    /// A machine with this prefix; without one everything is typed.
+    /// A machine with this prefix. Without a prefix all input goes to the device.
     pub fn new(prefix: Option<EscapePrefix>) -> Self {
         Self { prefix, state: State::Typing, line: Vec::new() }
     }
 
-    /// What these bytes mean, after those before. No completion is offered.
+    /// Parses bytes that follow the earlier ones, without completion.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Action> {
         let mut actions = Vec::new();
         while !bytes.is_empty() {
@@ -135,11 +137,11 @@ impl EscapeMachine {
         actions
     }
 
-    /// What these bytes mean, up to the first [`Action::Complete`], which is to be answered before the rest is looked at. They are
-    /// taken off `bytes`.
+    /// Parses bytes up to the first [`Action::Complete`], which must be answered before the rest is parsed, and removes them from
+    /// `bytes`.
     pub fn step(&mut self, bytes: &mut &[u8]) -> Vec<Action> {
         let Some(EscapePrefix([first, second])) = self.prefix else {
-            return vec![Action::Type(std::mem::take(bytes).to_vec())];
+            return vec![Action::Input(std::mem::take(bytes).to_vec())];
         };
         let mut actions = Actions::default();
         while let Some((&byte, rest)) = bytes.split_first() {
@@ -159,7 +161,7 @@ impl EscapeMachine {
                     actions.typed(&[first, byte]);
                     State::Typing
                 }
-                State::Line(asked) => self.enter(asked, byte, &mut actions),
+                State::Line(asked) => self.edit_line(asked, byte, &mut actions),
                 State::Octal(digits, value) => octal(digits, value, byte, &mut actions),
                 state => command(state, byte, &mut actions),
             };
@@ -170,12 +172,12 @@ impl EscapeMachine {
         actions.0
     }
 
-    /// Whether the prefix's first character is held back, because its second may follow.
+    /// Whether the prefix's first character is held back because its second may follow.
     pub fn holds_prefix(&self) -> bool {
         self.state == State::Prefix
     }
 
-    /// Gives up a command that is not complete: what was held back of it, for the device. A line that was being entered was never meant for it.
+    /// Cancels an incomplete command. Returns its bytes for the device; a line that the user was editing was never meant for it.
     pub fn release(&mut self) -> Vec<u8> {
         let Some(EscapePrefix([first, second])) = self.prefix else { return Vec::new() };
         self.line.clear();
@@ -183,25 +185,25 @@ impl EscapeMachine {
             State::Typing | State::Line(_) => Vec::new(),
             State::Prefix => vec![first],
             State::Command => vec![first, second],
-            State::BreakOf => vec![first, second, b'l'],
-            State::ModemOf => vec![first, second, b'M'],
+            State::Break => vec![first, second, b'l'],
+            State::Modem => vec![first, second, b'M'],
             State::Octal(0, _) => vec![first, second, b'\\'],
-            // Two digits at most, which the end of input ends.
+            // Two digits at most: end of input completes them.
             State::Octal(_, value) => vec![value as u8],
         }
     }
 
-    /// Adds `rest` to the line that is being entered: what it looks like.
+    /// Appends `rest` to the line. Returns the echo.
     pub fn complete(&mut self, rest: &str) -> Vec<u8> {
-        let room = LINE_MAX - self.line.len();
+        let room = MAX_LINE_BYTES - self.line.len();
         let rest = rest.as_bytes();
         let rest = &rest[..rest.len().min(room)];
         self.line.extend_from_slice(rest);
         rest.to_vec()
     }
 
-    /// One more byte of a line. Escape and Control-C give it up.
-    fn enter(&mut self, asked: Prompt, byte: u8, actions: &mut Actions) -> State {
+    /// Handles one byte of a line. Escape and Control-C cancel it.
+    fn edit_line(&mut self, asked: Prompt, byte: u8, actions: &mut Actions) -> State {
         match byte {
             b'\r' | b'\n' => {
                 let line = String::from_utf8_lossy(&std::mem::take(&mut self.line)).into_owned();
@@ -223,12 +225,12 @@ impl EscapeMachine {
                     actions.echo(b"\x08 \x08");
                 }
             }
-            b'\t' if asked == Prompt::Another => {
+            b'\t' if asked == Prompt::Console => {
                 let begun = String::from_utf8_lossy(&self.line).into_owned();
                 actions.0.push(Action::Complete(asked, begun));
             }
             0..0x20 => {}
-            _ if self.line.len() == LINE_MAX => actions.echo(b"\x07"),
+            _ if self.line.len() == MAX_LINE_BYTES => actions.echo(b"\x07"),
             _ => {
                 self.line.push(byte);
                 actions.echo(&[byte]);
@@ -237,7 +239,7 @@ impl EscapeMachine {
         State::Line(asked)
     }
 
-    /// Takes the last character away, all bytes of it.
+    /// Removes the last character, all its bytes.
     fn erase(&mut self) -> bool {
         let mut last = self.line.pop();
         let erased = last.is_some();
@@ -248,7 +250,7 @@ impl EscapeMachine {
     }
 }
 
-/// The character of up to three octal digits. Shorter numbers end at what is no digit, which is typed too.
+/// A character as up to three octal digits. A shorter number ends at the first other character, which is sent too.
 fn octal(digits: u8, value: u16, byte: u8, actions: &mut Actions) -> State {
     if let b'0'..=b'7' = byte {
         let value = value * 8 + u16::from(byte - b'0');
@@ -273,40 +275,41 @@ fn octal(digits: u8, value: u16, byte: u8, actions: &mut Actions) -> State {
 fn command(state: State, byte: u8, actions: &mut Actions) -> State {
     let asks = |asked| (Action::Ask(asked), State::Line(asked));
     let (action, next) = match (state, byte) {
-        (State::Command, b'l') => return State::BreakOf,
-        (State::Command, b'M') => return State::ModemOf,
+        (State::Command, b'l') => return State::Break,
+        (State::Command, b'M') => return State::Modem,
         (State::Command, b'\\') => return State::Octal(0, 0),
-        (State::Command, b';') => asks(Prompt::Another),
+        (State::Command, b';') => asks(Prompt::Console),
         (State::Command, b'b') => asks(Prompt::Message),
         (State::Command, b'/') => asks(Prompt::Search),
-        (state, byte) => (single(state, byte), State::Typing),
+        (State::Command, b'!') => asks(Prompt::Power),
+        (state, byte) => (single_key_command(state, byte), State::Typing),
     };
     actions.0.push(action);
     next
 }
 
-/// A command that asks for nothing more.
-fn single(state: State, byte: u8) -> Action {
+/// A command without a prompt.
+fn single_key_command(state: State, byte: u8) -> Action {
     match (state, byte) {
-        (State::BreakOf, b'0'..=b'9') => Action::Break(byte - b'0'),
-        (State::BreakOf, b'?') => Action::Breaks,
-        (State::BreakOf, _) => Action::Unknown(format!("l{}", byte.escape_ascii())),
-        (State::ModemOf, b'p') => Action::Modem(Modem::PulseDtr),
-        (State::ModemOf, b'd') => Action::Modem(Modem::Dtr(false)),
-        (State::ModemOf, b'D') => Action::Modem(Modem::Dtr(true)),
-        (State::ModemOf, b'r') => Action::Modem(Modem::Rts(false)),
-        (State::ModemOf, b'R') => Action::Modem(Modem::Rts(true)),
-        (State::ModemOf, _) => Action::Unknown(format!("M{}", byte.escape_ascii())),
-        (_, b'.') => Action::Leave,
+        (State::Break, b'0'..=b'9') => Action::Break(byte - b'0'),
+        (State::Break, b'?') => Action::Breaks,
+        (State::Break, _) => Action::Unknown(format!("l{}", byte.escape_ascii())),
+        (State::Modem, b'p') => Action::Modem(Modem::PulseDtr),
+        (State::Modem, b'd') => Action::Modem(Modem::Dtr(false)),
+        (State::Modem, b'D') => Action::Modem(Modem::Dtr(true)),
+        (State::Modem, b'r') => Action::Modem(Modem::Rts(false)),
+        (State::Modem, b'R') => Action::Modem(Modem::Rts(true)),
+        (State::Modem, _) => Action::Unknown(format!("M{}", byte.escape_ascii())),
+        (_, b'.') => Action::Detach,
         (_, b'?') => Action::Help,
-        (_, b'a') => Action::Attach,
-        (_, b'f') => Action::Force,
+        (_, b'a') => Action::RequestWrite,
+        (_, b'f') => Action::TakeOver,
         (_, b'i') => Action::Information,
         (_, b'o') => Action::Reopen,
         (_, b'p') => Action::Replay(60),
         (_, b'r') => Action::Replay(20),
         (_, 0x12) => Action::Replay(1),
-        (_, b's') => Action::Spy,
+        (_, b's') => Action::ReadOnly,
         (_, b't') => Action::Timestamps,
         (_, b'v') => Action::Version,
         (_, b'w' | b'u') => Action::Who,
@@ -321,7 +324,7 @@ mod tests {
     use Action::*;
 
     fn typed(text: &str) -> Action {
-        Type(text.as_bytes().to_vec())
+        Input(text.as_bytes().to_vec())
     }
 
     fn echo(text: &str) -> Action {
@@ -336,12 +339,14 @@ mod tests {
         Unknown(characters.to_owned())
     }
 
-    /// Neighbouring bytes of one kind are one: how they are cut depends on how they came.
+    /// Merges adjacent bytes of one kind, which depend on how the input was split.
     fn merged(actions: Vec<Action>) -> Vec<Action> {
         let mut merged: Vec<Action> = Vec::new();
         for action in actions {
             match (merged.last_mut(), action) {
-                (Some(Type(before)), Type(bytes)) | (Some(Echo(before)), Echo(bytes)) => before.extend(bytes),
+                (Some(Input(before)), Input(bytes)) | (Some(Echo(before)), Echo(bytes)) => {
+                    before.extend(bytes)
+                }
                 (_, action) => merged.push(action),
             }
         }
@@ -352,12 +357,12 @@ mod tests {
     fn every_command_under_every_split() {
         let table: &[(&str, Vec<Action>)] = &[
             ("show version\r", vec![typed("show version\r")]),
-            ("\x05c.", vec![Leave]),
+            ("\x05c.", vec![Detach]),
             ("a\x05c?b", vec![typed("a"), Help, typed("b")]),
             ("\x05cl0\x05cl9", vec![Break(0), Break(9)]),
             ("\x05cl?", vec![Breaks]),
             ("\x05clx", vec![unknown("lx")]),
-            ("\x05ca\x05cf\x05cs", vec![Attach, Force, Spy]),
+            ("\x05ca\x05cf\x05cs", vec![RequestWrite, TakeOver, ReadOnly]),
             ("\x05cw\x05cu", vec![Who, Who]),
             ("\x05ci\x05cv", vec![Information, Version]),
             ("\x05co\x05ct", vec![Reopen, Timestamps]),
@@ -373,7 +378,7 @@ mod tests {
             ("\x05c\\4\r", vec![typed("\x04")]),
             ("\x05c\\777", vec![unknown("\\777")]),
             ("\x05c\\x", vec![unknown("\\x")]),
-            ("\x05c;tty1\r", vec![Ask(Prompt::Another), echo("tty1"), line(Prompt::Another, "tty1")]),
+            ("\x05c;tty1\r", vec![Ask(Prompt::Console), echo("tty1"), line(Prompt::Console, "tty1")]),
             (
                 "\x05cbhi\x7f\x7fx\r",
                 vec![Ask(Prompt::Message), echo("hi\x08 \x08\x08 \x08x"), line(Prompt::Message, "x")],
@@ -387,13 +392,14 @@ mod tests {
                 vec![Ask(Prompt::Search), echo("ab\x08 \x08\x08 \x08c"), line(Prompt::Search, "c")],
             ),
             ("\x05cba\x05c.\r", vec![Ask(Prompt::Message), echo("ac."), line(Prompt::Message, "ac.")]),
+            ("\x05c!on\r", vec![Ask(Prompt::Power), echo("on"), line(Prompt::Power, "on")]),
             ("\x05c/x\x1bq", vec![Ask(Prompt::Search), echo("x"), Nothing, typed("q")]),
             ("\x05c\r", vec![Nothing]),
             ("\x05cZ", vec![unknown("Z")]),
             ("\x05c\x1b", vec![unknown("\\x1b")]),
             ("\x05x", vec![typed("\x05x")]),
-            ("\x05\x05c.", vec![typed("\x05"), Leave]),
-            ("x\x05c.\x05", vec![typed("x"), Leave]),
+            ("\x05\x05c.", vec![typed("\x05"), Detach]),
+            ("x\x05c.\x05", vec![typed("x"), Detach]),
         ];
         for (input, wanted) in table {
             let bytes = input.as_bytes();
@@ -413,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_of_a_command_that_does_not_come_is_given_up() {
+    fn the_bytes_of_an_incomplete_command_are_released_once() {
         for (input, held, rest) in [
             ("ls\x05", true, "\x05"),
             ("\x05\x05", true, "\x05"),
@@ -436,13 +442,13 @@ mod tests {
     }
 
     #[test]
-    fn a_tab_asks_for_completion_and_the_rest_waits_for_the_answer() {
+    fn parsing_stops_at_a_tab_until_the_completion_is_there() {
         let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
         let mut bytes: &[u8] = b"\x05c;co\t\rls";
         let asked = machine.step(&mut bytes);
-        assert_eq!(asked, [Ask(Prompt::Another), echo("co"), Complete(Prompt::Another, "co".to_owned())]);
+        assert_eq!(asked, [Ask(Prompt::Console), echo("co"), Complete(Prompt::Console, "co".to_owned())]);
         assert_eq!(machine.complete("re-1"), b"re-1");
-        assert_eq!(machine.step(&mut bytes), [line(Prompt::Another, "core-1"), typed("ls")]);
+        assert_eq!(machine.step(&mut bytes), [line(Prompt::Console, "core-1"), typed("ls")]);
         assert_eq!(
             machine.feed(b"\x05cba\tb\r"),
             [Ask(Prompt::Message), echo("ab"), line(Prompt::Message, "ab")]
@@ -450,16 +456,16 @@ mod tests {
     }
 
     #[test]
-    fn a_line_without_end_is_bounded() {
+    fn the_length_of_a_line_is_bounded() {
         let mut machine = EscapeMachine::new(Some(EscapePrefix([5, b'c'])));
         machine.feed(b"\x05cb");
-        machine.feed(&[b'x'; 10 * LINE_MAX]);
+        machine.feed(&[b'x'; 10 * MAX_LINE_BYTES]);
         let actions = machine.feed(b"\r");
-        assert_eq!(actions, [line(Prompt::Message, &"x".repeat(LINE_MAX))]);
+        assert_eq!(actions, [line(Prompt::Message, &"x".repeat(MAX_LINE_BYTES))]);
     }
 
     #[test]
-    fn without_a_prefix_everything_is_typed() {
+    fn without_a_prefix_all_input_goes_to_the_device() {
         let mut machine = EscapeMachine::new(None);
         assert_eq!(machine.feed(b"\x05c."), vec![typed("\x05c.")]);
     }

@@ -1,4 +1,4 @@
-//! The current state of a port, in rows: `^Eci`, and `ssh -p 8023 host status`.
+//! The state of a port in rows, as `^Eci` and `ssh -p 8023 host status` print it.
 
 use super::console::Console;
 use super::roster::plain;
@@ -7,8 +7,8 @@ use crate::hub::{Condition, LineState};
 use crate::port::{Pacing, Pause};
 use crate::serial::{Counters, ModemLines};
 
-/// Each with its name, fit for any terminal.
-pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, String)> {
+/// The rows, each with its name; their text is printable.
+pub fn status_rows(console: &Console, condition: &Condition) -> Vec<(&'static str, String)> {
     let settings = console.settings();
     let (received, sent) = console.hub.traffic();
     let line = console.hub.line().borrow().to_string();
@@ -26,13 +26,13 @@ pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, Str
     let mut rows = vec![
         ("device", condition.path.display().to_string()),
         ("state", line),
-        ("settings", set(&settings)),
+        ("settings", settings_row(&settings)),
         ("bytes", format!("{received} in, {sent} out")),
-        ("errors", condition.counters.map_or_else(|| "not counted by the driver".to_owned(), errors)),
+        ("errors", condition.counters.map_or_else(|| "not reported by the driver".to_owned(), errors)),
         ("modem", modem),
         ("log", log),
-        ("lost", format!("{} bytes by the log", console.hub.log_mark().lost)),
-        ("here", console.roster().members().count().to_string()),
+        ("lost", format!("{} bytes missing from the log", console.hub.log_mark().lost)),
+        ("sessions", console.roster().sessions().count().to_string()),
     ];
     if open && !refused.is_empty() {
         rows.insert(3, ("refused", refused));
@@ -40,8 +40,8 @@ pub fn facts(console: &Console, condition: &Condition) -> Vec<(&'static str, Str
     rows.into_iter().map(|(what, value)| (what, plain(&value))).collect()
 }
 
-/// The line, and what else changes the bytes or holds them up.
-fn set(settings: &config::Port) -> String {
+/// The line settings, delays and mappings.
+fn settings_row(settings: &config::Port) -> String {
     let mut text = settings.line.to_string();
     let Pacing { character, line } = settings.pacing;
     for (key, pause) in [("output_delay", character), ("output_line_delay", line)] {

@@ -1,5 +1,5 @@
-//! The typing half of a session: events through the escape machine to the hub, in order. What the device has not taken yet
-//! waits here, a whole paste of it, so that a user at a stuck line can still leave by an escape, or send a break.
+//! The input loop of a session: passes events through the escape machine to the hub, in order. Input that the device has not taken yet
+//! waits here, up to a whole paste, so that a user at a stuck device can still detach by an escape command, or send a break.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -9,38 +9,41 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::commands::{Outcome, act, break_of};
+use super::commands::{Outcome, act, break_of, break_of_length};
 use super::escape::EscapeMachine;
 use super::input_queue::{Event, Typed};
-use super::{Answer, Ended, Here};
+use super::{Context, Reply, SessionEnd};
 use crate::config::{self, EscapePrefix};
 use crate::hub::{BreakEvent, Input, LineState};
 use crate::port::{Mapping, Pacing};
 use crate::system::clock::reached;
 use crate::system::memory;
 
-/// Bytes handed to the hub at once: little, because what is handed over cannot be taken back.
-const WRITE_CHUNK: usize = 512;
-/// More pieces than these at once are a paste.
-const PASTE_PIECES: usize = 128;
+/// Bytes passed to the hub at once: few, because they cannot be taken back.
+const READ_CHUNK: usize = 512;
+/// More queued chunks than these are a paste.
+const PASTE_CHUNKS: usize = 128;
 
-/// How much of a paste with pauses the line still gets from a user who leaves: a command typed last, and no more than the
-/// next user can wait for.
-const AFTER_LEAVING: Duration = Duration::from_secs(1);
+/// How much of a paste with delays is still sent after the user detaches: a last command, and no more than the next user can wait for.
+const DRAIN_ON_DETACH: Duration = Duration::from_secs(1);
 
-/// So long the first character of the escape prefix is held back, because the second may follow. Devices ask each other who they are
-/// by a Control-E (ENQ) alone, and wait for the answer for seconds.
+/// How long the first character of the escape prefix is held back for the second one. Devices use a single Control-E (ENQ) to request
+/// identification, and wait seconds for the answer.
 const PREFIX_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Input that waits for the device, with what it counts for at the gate.
-type Waiting = VecDeque<(Input, usize)>;
+/// Input that waits for the device, with its weight in the input queue.
+type Queue = VecDeque<(Input, usize)>;
 
-/// Runs until the user leaves or the client is gone.
-pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receiver<BreakEvent>) -> Ended {
-    let mut settings = here.console.settings_to_come();
-    let mut typing = Typing::new(here, &settings.borrow_and_update());
+/// Runs until the user detaches or the client disconnects.
+pub(super) async fn run(
+    here: &Context,
+    mut typed: Typed,
+    mut breaks: mpsc::Receiver<BreakEvent>,
+) -> SessionEnd {
+    let mut settings = here.console.watch_settings();
+    let mut typing = InputState::new(here, &settings.borrow_and_update());
     let hub_input = here.console.hub.input();
-    // Once input has ended: resolves when the line has taken all of it.
+    // After end of input: resolves when the tty has taken all of it.
     let mut taken: Option<oneshot::Receiver<()>> = None;
     let mut last_typed = Instant::now();
 
@@ -48,37 +51,41 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
         let idle_end = typing.timeout.filter(|_| !here.options.watch).map(|timeout| last_typed + timeout);
         let prefix_end = typing.machine.holds_prefix().then(|| last_typed + PREFIX_TIMEOUT);
         tokio::select! {
-            permit = hub_input.reserve(), if !typing.waiting.is_empty() && typing.in_hand.is_none() => {
-                let Ok(permit) = permit else { return Ended::Closed("the port is gone".to_owned()) };
-                if !typing.goes_on() {
+            permit = hub_input.reserve(), if !typing.waiting.is_empty() && typing.unwritten.is_none() => {
+                let Ok(permit) = permit else { return SessionEnd::Closed("the port is shutting down".to_owned()) };
+                if !typing.may_still_send() {
                     typing.drop_waiting(&typed);
                 } else if let Some((input, weight)) = typing.next() {
-                    here.fate.sent.store(true, Ordering::Relaxed);
+                    here.input_outcome.sent.store(true, Ordering::Relaxed);
                     typing.discarded &= !matches!(input, Input::Break { .. });
                     permit.send(input);
                     typed.settle(weight);
                 }
-                give_back(&mut typing.waiting);
+                shrink(&mut typing.waiting);
             }
-            is_written = written(&mut typing.in_hand), if typing.in_hand.is_some() => {
-                typing.in_hand = None;
+            is_written = written(&mut typing.unwritten), if typing.unwritten.is_some() => {
+                typing.unwritten = None;
                 typing.discarded = !is_written;
-                // A paste that takes longer than the port's timeout is no idle session.
+                // A session whose paste takes longer than the port's timeout is not idle.
                 last_typed = Instant::now();
             }
             event = typed.next() => {
-                let Some(event) = event else { return Ended::Gone };
+                let Some(event) = event else { return SessionEnd::Gone };
                 last_typed = Instant::now();
                 let weight = event.weight();
                 match event {
                     Event::Bytes(bytes) => match typing.bytes(&bytes).await {
-                        Some(Ended::Moved(port, _)) => return Ended::Moved(port, typing.leave(&hub_input)),
-                        Some(_) => return Ended::Left(typing.leave(&hub_input)),
+                        Some(SessionEnd::Switched(port, _)) => return SessionEnd::Switched(port, typing.detach(&hub_input)),
+                        Some(_) => return SessionEnd::Detached(typing.detach(&hub_input)),
                         None => {}
                     },
                     Event::Break => {
                         typing.release();
                         typing.submit(break_of(here, 0));
+                    }
+                    Event::TimedBreak(length) => {
+                        typing.release();
+                        typing.submit(break_of_length(here, length));
                     }
                     Event::End => taken = typing.end(),
                 }
@@ -88,41 +95,41 @@ pub(super) async fn run(here: &Here, mut typed: Typed, mut breaks: mpsc::Receive
                 }
             }
             () = reached(prefix_end) => typing.release(),
-            all = resolved(&mut taken), if taken.is_some() => {
+            all = input_taken(&mut taken), if taken.is_some() => {
                 taken = None;
                 if !all {
-                    here.fate.unsent.store(true, Ordering::Relaxed);
+                    here.input_outcome.unsent.store(true, Ordering::Relaxed);
                 }
-                if here.terminal && !here.fate.unsent.load(Ordering::Relaxed) {
-                    return Ended::Left(None);
+                if here.terminal && !here.input_outcome.unsent.load(Ordering::Relaxed) {
+                    return SessionEnd::Detached(None);
                 }
-                // What a pipe has sent wants its answer; and why something was not sent has to be shown first.
-                here.fate.input_ended.notify_one();
+                // A pipe still waits for the device's answer; and the reason why input was discarded is printed first.
+                here.input_outcome.input_ended.notify_one();
             }
-            // The console holds the sender for as long as there are sessions.
+            // The console owns the sender, and outlives its sessions.
             Ok(()) = settings.changed() => typing.set(&settings.borrow_and_update()),
             Some(event) = breaks.recv() => match event {
-                BreakEvent::Begun => here.say("break".to_owned()),
+                BreakEvent::Begun => here.notify("sending break".to_owned()),
                 BreakEvent::Ended => {}
-                BreakEvent::Failed(why) => here.say(why),
+                BreakEvent::Failed(why) => here.notify(why),
             },
             () = reached(idle_end) => {
-                return Ended::Closed("closed: nothing typed for too long".to_owned());
+                return SessionEnd::Closed("closed: idle timeout".to_owned());
             }
         }
     }
 }
 
-/// Whether all was taken, once that is known.
-async fn resolved(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
+/// Waits until it is known whether the tty has taken all input.
+async fn input_taken(taken: &mut Option<oneshot::Receiver<()>>) -> bool {
     match taken {
         Some(taken) => taken.await.is_ok(),
         None => std::future::pending().await,
     }
 }
 
-/// Waits until the line has written what it was given, or never will, of which `torn` or the break's own message tells the user:
-/// whether it has. Cancel safe.
+/// Waits until the hub has written the chunk, and returns true; or never will, and returns false (`torn` or the break's own message
+/// tells the user). Cancel safe.
 async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) -> bool {
     match in_hand {
         Some(written) => written.await.is_ok(),
@@ -130,27 +137,27 @@ async fn written(in_hand: &mut Option<oneshot::Receiver<()>>) -> bool {
     }
 }
 
-/// What was typed, between the client and the hub.
-struct Typing<'h> {
-    here: &'h Here,
+/// Input between the client and the hub.
+struct InputState<'h> {
+    here: &'h Context,
     timeout: Option<Duration>,
     prefix: Option<EscapePrefix>,
     machine: EscapeMachine,
     pacing: Pacing,
     omap: Mapping,
-    waiting: Waiting,
-    /// With pauses: what the line has been given and has not written yet.
-    in_hand: Option<oneshot::Receiver<()>>,
-    /// The line discards what it is given, for a break that waits behind it.
+    waiting: Queue,
+    /// With delays: resolves when the hub has written the chunk that it has.
+    unwritten: Option<oneshot::Receiver<()>>,
+    /// The hub discards input, because a break waits behind it.
     discarded: bool,
-    /// [`crate::hub::Hub::torn`] when the first of what waits was typed.
+    /// [`crate::hub::Hub::torn`] when the first waiting input arrived.
     torn: u64,
-    told_read_only: bool,
-    has_typed: bool,
+    notified_read_only: bool,
+    received_input: bool,
 }
 
-impl<'h> Typing<'h> {
-    fn new(here: &'h Here, settings: &config::Port) -> Self {
+impl<'h> InputState<'h> {
+    fn new(here: &'h Context, settings: &config::Port) -> Self {
         let prefix = here.prefix(settings);
         Self {
             here,
@@ -159,12 +166,12 @@ impl<'h> Typing<'h> {
             machine: EscapeMachine::new(prefix),
             pacing: settings.pacing,
             omap: omap(here, settings),
-            waiting: Waiting::new(),
-            in_hand: None,
+            waiting: Queue::new(),
+            unwritten: None,
             discarded: false,
             torn: here.console.hub.torn(),
-            told_read_only: false,
-            has_typed: false,
+            notified_read_only: false,
+            received_input: false,
         }
     }
 
@@ -176,16 +183,16 @@ impl<'h> Typing<'h> {
             self.release();
             self.prefix = prefix;
             self.machine = EscapeMachine::new(prefix);
-            self.here.say(match prefix {
-                Some(prefix) => format!("{prefix}? for help from now on"),
-                None => "no escapes from now on".to_owned(),
+            self.here.notify(match prefix {
+                Some(prefix) => format!("{prefix}? is now the key for help"),
+                None => "escape commands are now off".to_owned(),
             });
         }
     }
 
-    /// Hands on what these bytes mean; how the session ends, if it does.
-    async fn bytes(&mut self, mut bytes: &[u8]) -> Option<Ended> {
-        self.has_typed = true;
+    /// Runs the commands in these bytes and queues the rest. Returns how the session ends, if it does.
+    async fn bytes(&mut self, mut bytes: &[u8]) -> Option<SessionEnd> {
+        self.received_input = true;
         while !bytes.is_empty() {
             for action in self.machine.step(&mut bytes) {
                 match act(self.here, self.prefix, action).await {
@@ -197,17 +204,17 @@ impl<'h> Typing<'h> {
                     Outcome::Done => {}
                     Outcome::Complete(rest) => {
                         let echo = self.machine.complete(&rest);
-                        self.here.tell(Answer::Echo(echo));
+                        self.here.reply(Reply::Echo(echo));
                     }
-                    Outcome::Leave => return Some(Ended::Left(None)),
-                    Outcome::Move(port) => return Some(Ended::Moved(port, None)),
+                    Outcome::Detach => return Some(SessionEnd::Detached(None)),
+                    Outcome::Switch(port) => return Some(SessionEnd::Switched(port, None)),
                 }
             }
         }
         None
     }
 
-    /// The device gets what was held back for a command that has not come.
+    /// Queues the bytes that were held back for an escape command that was not completed.
     fn release(&mut self) {
         let held_back = self.machine.release();
         if !held_back.is_empty() {
@@ -216,11 +223,11 @@ impl<'h> Typing<'h> {
         }
     }
 
-    /// Puts input behind what waits, if this session may write.
+    /// Queues input, if this session has write access.
     fn submit(&mut self, input: Input) {
         if !self.may_write() {
             if let Input::Bytes(_) = input {
-                self.here.fate.unsent.store(true, Ordering::Relaxed);
+                self.here.input_outcome.unsent.store(true, Ordering::Relaxed);
             }
             return input.dismiss();
         }
@@ -230,15 +237,15 @@ impl<'h> Typing<'h> {
         queue(&mut self.waiting, input);
     }
 
-    /// Input has ended: resolves when the line has taken all of it. A pipe that has sent nothing (`ssh -n`) only listens, and stays.
+    /// End of input. The result resolves when the tty has taken all of it. A pipe that has sent nothing (`ssh -n`) stays and reads.
     fn end(&mut self) -> Option<oneshot::Receiver<()>> {
         self.release();
-        if !self.here.terminal && !self.has_typed {
+        if !self.here.terminal && !self.received_input {
             return None;
         }
         let (told, taken) = oneshot::channel();
-        if self.waiting.is_empty() && !self.here.fate.sent.load(Ordering::Relaxed) {
-            // Not behind what somebody else has typed, which a device may not take for long.
+        if self.waiting.is_empty() && !self.here.input_outcome.sent.load(Ordering::Relaxed) {
+            // Not queued behind another user's input, which the device may not take for long.
             let _ = told.send(());
         } else {
             self.waiting.push_back((Input::Mark(told), 0));
@@ -246,13 +253,13 @@ impl<'h> Typing<'h> {
         Some(taken)
     }
 
-    /// The next message for the line, and what it counts for at the gate. With pauses it is a piece up to the next one, and
-    /// `in_hand` until it is written; what is `discarded` need not be cut so small.
+    /// The next message for the hub, and its weight. With delays it is a chunk up to the next delay, and `unwritten` until it is
+    /// written; input that is `discarded` need not be cut that small.
     fn next(&mut self) -> Option<(Input, usize)> {
         let (input, weight) = self.waiting.pop_front()?;
         match input {
             Input::Bytes(mut bytes) if self.pacing.is_on() => {
-                let count = if self.discarded { bytes.len() } else { self.pacing.piece(&bytes, WRITE_CHUNK) };
+                let count = if self.discarded { bytes.len() } else { self.pacing.piece(&bytes, READ_CHUNK) };
                 let rest = bytes.split_off(count.min(bytes.len()));
                 let mut settled = weight;
                 if !rest.is_empty() {
@@ -260,16 +267,17 @@ impl<'h> Typing<'h> {
                     settled = 0;
                 }
                 let (written, receiver) = oneshot::channel();
-                self.in_hand = Some(receiver);
+                self.unwritten = Some(receiver);
                 Some((Input::Paced { bytes, pacing: self.pacing, written }, settled))
             }
             input => Some((input, weight)),
         }
     }
 
-    /// Hands over as much of what waits as the device takes now: whoever leaves is not kept by a stuck one. What there is to say of the rest.
-    fn leave(&mut self, hub_input: &mpsc::Sender<Input>) -> Option<String> {
-        let mut left = AFTER_LEAVING;
+    /// Passes on as much waiting input as the hub takes at once, since a stuck device must not keep the user from detaching. Returns the
+    /// notice about the rest.
+    fn detach(&mut self, hub_input: &mpsc::Sender<Input>) -> Option<String> {
+        let mut left = DRAIN_ON_DETACH;
         let mut unsent = 0;
         for (input, _) in std::mem::take(&mut self.waiting) {
             let size = length(&input);
@@ -281,7 +289,7 @@ impl<'h> Typing<'h> {
                 }
                 input => input,
             };
-            // Nothing follows what was left out.
+            // Nothing is sent after a gap.
             if unsent > 0 {
                 unsent += size;
                 continue;
@@ -295,53 +303,52 @@ impl<'h> Typing<'h> {
         (unsent > 0).then(|| unsent_bytes(unsent))
     }
 
-    /// Whether what waits may still go to the device it was typed for.
-    fn goes_on(&self) -> bool {
+    /// Whether waiting input may still be sent to the device for which it was typed.
+    fn may_still_send(&self) -> bool {
         let console = &self.here.console;
         let takes = matches!(*console.hub.line().borrow(), LineState::Open(_) | LineState::Starting);
         takes && console.roster().writes(self.here.id) && console.hub.torn() == self.torn
     }
 
-    /// Forgets what waits, because somebody else has become the writer and two people's lines must not mix, or because the device
-    /// is gone and a paste must not go on with a hole in it.
+    /// Discards waiting input, because another session took over and two users' lines must not mix, or because the device was
+    /// unplugged and a paste must not continue after a gap.
     fn drop_waiting(&mut self, typed: &Typed) {
         let mut bytes = 0;
         for (input, weight) in self.waiting.drain(..) {
             bytes += length(&input);
             typed.settle(weight);
         }
-        // Of nothing but the mark of the end, its owner is told.
+        // The owner of a mark alone learns it from the dropped sender.
         if bytes > 0 {
-            self.here.fate.unsent.store(true, Ordering::Relaxed);
-            self.here.say(unsent_bytes(bytes));
+            self.here.input_outcome.unsent.store(true, Ordering::Relaxed);
+            self.here.notify(unsent_bytes(bytes));
         }
     }
 
-    /// Whether input goes to the device now. If not, the viewer is told once why.
+    /// Whether input is sent to the device now. If not, the user is notified once.
     fn may_write(&mut self) -> bool {
         let here = self.here;
         let name = &here.console.name();
-        let refusal = match &*here.console.hub.line().borrow() {
+        let denied = match &*here.console.hub.line().borrow() {
             LineState::Open(_) | LineState::Starting if here.console.roster().writes(here.id) => None,
             LineState::Open(_) | LineState::Starting => {
                 let roster = here.console.roster();
                 Some(match roster.writer() {
                     Some(writer) => {
-                        format!("{} writes; you are watching: what you type is not sent", writer.client)
+                        format!("{} has write access; you are read-only: input is discarded", writer.client)
                     }
-                    None => "you are watching: what you type is not sent".to_owned(),
+                    None => "you are read-only: input is discarded".to_owned(),
                 })
             }
-            LineState::Away(_) => Some(format!("{name} is unplugged: what you type is not sent")),
-            LineState::Failed(why) | LineState::NotOurs(why) => {
-                Some(format!("{why}: what you type is not sent"))
-            }
+            LineState::Away(_) => Some(format!("{name} is unplugged: input is discarded")),
+            LineState::Disconnected(..) => Some(format!("{name} is disconnected: input is discarded")),
+            LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: input is discarded")),
         };
-        match refusal {
-            None => self.told_read_only = false,
-            Some(refusal) => {
-                if !std::mem::replace(&mut self.told_read_only, true) {
-                    here.say(refusal);
+        match denied {
+            None => self.notified_read_only = false,
+            Some(why) => {
+                if !std::mem::replace(&mut self.notified_read_only, true) {
+                    here.notify(why);
                 }
                 return false;
             }
@@ -350,31 +357,31 @@ impl<'h> Typing<'h> {
     }
 }
 
-/// Without a terminal nothing is replaced: files are sent that way.
-fn omap(here: &Here, settings: &config::Port) -> Mapping {
+/// Without a terminal no byte is mapped, because files are sent that way.
+fn omap(here: &Context, settings: &config::Port) -> Mapping {
     if here.terminal { settings.omap.clone() } else { Mapping::default() }
 }
 
-/// Queues input in full pieces, however small the packets are in which it came.
-fn queue(waiting: &mut Waiting, input: Input) {
+/// Queues input in full chunks, however small the packets were.
+fn queue(waiting: &mut Queue, input: Input) {
     match input {
         Input::Bytes(bytes) => {
             let mut rest = &bytes[..];
             if let Some((Input::Bytes(last), _)) = waiting.back_mut() {
-                let (more, others) = rest.split_at(rest.len().min(WRITE_CHUNK.saturating_sub(last.len())));
+                let (more, others) = rest.split_at(rest.len().min(READ_CHUNK.saturating_sub(last.len())));
                 last.extend_from_slice(more);
                 rest = others;
             }
-            waiting.extend(rest.chunks(WRITE_CHUNK).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
+            waiting.extend(rest.chunks(READ_CHUNK).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
         }
         other => waiting.push_back((other, 0)),
     }
 }
 
-/// Frees what a paste has needed once it is through: the session may go on for months.
-fn give_back(waiting: &mut Waiting) {
-    if waiting.is_empty() && waiting.capacity() > PASTE_PIECES {
-        *waiting = Waiting::new();
+/// Frees the memory of a paste after it is sent: the session may last for months.
+fn shrink(waiting: &mut Queue) {
+    if waiting.is_empty() && waiting.capacity() > PASTE_CHUNKS {
+        *waiting = Queue::new();
         memory::give_back();
     }
 }
@@ -387,5 +394,5 @@ fn length(input: &Input) -> usize {
 }
 
 fn unsent_bytes(count: usize) -> String {
-    format!("{count} bytes that you had typed were not sent")
+    format!("{count} bytes of your input were not sent")
 }

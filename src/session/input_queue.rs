@@ -1,57 +1,60 @@
 //! Input that a client has sent and its session has not passed on yet. Nothing is dropped, and the queue is bounded: above [`QUEUE_BYTES`]
-//! bytes the client is stopped until the line has taken some of it. A local client is stopped by not reading its socket, an SSH client
+//! the client is stopped until the tty has taken some of it. A local client is stopped by not reading its socket, an SSH client
 //! by withholding its window (`ssh::tuning`), so that its other messages, such as keepalives and key exchanges, are still answered.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-/// Bytes that may wait, each event counted with [`ENTRY_OVERHEAD_BYTES`]. One SSH window more may be in transit (`ssh::tuning`).
+/// Bytes that may wait, counted with [`ENTRY_OVERHEAD_BYTES`] per event. One more SSH window may be in transit (`ssh::tuning`).
 const QUEUE_BYTES: usize = 16 * 1024;
-/// The same for a session at a console, of which only the one writer has input that waits. It is more than any paste: an SSH client whose
-/// window is used up does not read its terminal (OpenSSH, PuTTY), so that an escape or a break after a longer one has no effect. sshd
-/// takes 2 MiB.
+/// The same for a session at a console, where only the session with write access has waiting input. It is more than any paste: an SSH
+/// client whose window is used up does not read its terminal (OpenSSH, PuTTY), so an escape command or break after a longer paste has
+/// no effect. sshd takes 2 MiB.
 const PASTE_LIMIT: usize = 1024 * 1024;
-/// Breaks may wait beyond that, since they are how one gets through to a device that takes nothing; but not without bound.
+/// Breaks may wait beyond that, since they are the way to get through to a device that takes no input; but not without limit.
 const BREAK_QUEUE_BYTES: usize = 64 * 1024;
-/// An SSH client is granted so much at once, not a few bytes at a time. Less than its window (`ssh::tuning`).
+/// Window granted to an SSH client at once, instead of a few bytes at a time. Less than its window (`ssh::tuning`).
 pub const WINDOW_GRANT_BYTES: usize = 8 * 1024;
-/// What an event costs beside its bytes, so that a flood of empty ones is bounded too.
+/// Weight of an event beside its bytes, so that a flood of empty events is bounded too.
 const ENTRY_OVERHEAD_BYTES: usize = 16;
 
-/// What the client did.
+/// Input of a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It typed, pasted or piped.
+    /// Bytes typed, pasted or piped.
     Bytes(Vec<u8>),
-    /// It asked for a break (RFC 4335).
+    /// A break (RFC 4335).
     Break,
-    /// It will send no more.
+    /// A break of this length (RFC 2217).
+    TimedBreak(Duration),
+    /// End of input.
     End,
 }
 
 impl Event {
-    /// What this event counts for until [`Typed::settle`]d.
+    /// How much this event counts until [`Typed::settle`].
     pub fn weight(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len() + ENTRY_OVERHEAD_BYTES,
-            Self::Break | Self::End => ENTRY_OVERHEAD_BYTES,
+            Self::Break | Self::TimedBreak(_) | Self::End => ENTRY_OVERHEAD_BYTES,
         }
     }
 }
 
-/// Lets the client send so many bytes more.
+/// Lets the client send this many more bytes.
 type Grant = Box<dyn Fn(usize) + Send>;
 
 struct Gate {
     limit: usize,
     waiting: usize,
-    /// Waits until less than the limit waits.
+    /// Woken when less than the limit waits.
     reader: Option<Waker>,
     grant: Option<Grant>,
-    /// Received and not granted again yet.
+    /// Bytes received and not granted again yet.
     owed: usize,
     ended: bool,
 }
@@ -61,7 +64,7 @@ impl Gate {
         self.waiting < self.limit
     }
 
-    /// What was received may be sent again.
+    /// Grants the client as many bytes as were received, if there is room.
     fn replenish(&mut self) {
         if self.owed >= WINDOW_GRANT_BYTES
             && self.has_room()
@@ -93,26 +96,26 @@ fn lock(gate: &Mutex<Gate>) -> MutexGuard<'_, Gate> {
     gate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The client's end.
+/// The client's end of the queue.
 #[derive(Debug, Clone)]
 pub struct Feeder {
     events: mpsc::UnboundedSender<Event>,
     gate: Arc<Mutex<Gate>>,
 }
 
-/// The session's end.
+/// The session's end of the queue.
 #[derive(Debug)]
 pub struct Typed {
     events: mpsc::UnboundedReceiver<Event>,
     gate: Arc<Mutex<Gate>>,
 }
 
-/// The two ends for a client that is read only while [`Feeder::poll_ready`].
+/// A queue for a client that is read only while [`Feeder::poll_ready`].
 pub fn typed() -> (Feeder, Typed) {
     ends(None)
 }
 
-/// The two ends for a client that sends no more than it is granted: by `grant`, as soon as there is room for it.
+/// A queue for a client that sends no more than it is granted; `grant` is called when there is room.
 pub fn typed_by_grants(grant: impl Fn(usize) + Send + 'static) -> (Feeder, Typed) {
     ends(Some(Box::new(grant)))
 }
@@ -125,25 +128,40 @@ fn ends(grant: Option<Grant>) -> (Feeder, Typed) {
 }
 
 impl Feeder {
-    /// Passes an event on; false if it was dropped, for want of room. Bytes never are: the caller reads on from its socket only while
-    /// [`Feeder::poll_ready`], or the client sends only what it was granted.
+    /// Queues an event; false if it was dropped because the queue is full. Bytes are never dropped: the caller reads from its socket only
+    /// while [`Feeder::poll_ready`], or the client sends only what it was granted.
     pub fn feed(&self, event: Event) -> bool {
         let mut gate = lock(&self.gate);
         match &event {
             Event::Bytes(bytes) if bytes.is_empty() => return true,
             Event::Bytes(bytes) => gate.owed += bytes.len(),
-            Event::Break if gate.waiting >= gate.limit + BREAK_QUEUE_BYTES => return false,
-            Event::Break => {}
+            Event::Break | Event::TimedBreak(_) if gate.waiting >= gate.limit + BREAK_QUEUE_BYTES => {
+                return false;
+            }
+            Event::Break | Event::TimedBreak(_) => {}
             Event::End if std::mem::replace(&mut gate.ended, true) => return true,
             Event::End => {}
         }
         let weight = event.weight();
-        // A session that has ended needs no more input.
+        // Fails if the session has ended, which needs no more input.
         if self.events.send(event).is_ok() {
             gate.waiting += weight;
         }
         gate.replenish();
         true
+    }
+
+    /// Waits until the session has handed over everything that it was fed, or has ended. Cancel safe.
+    pub async fn drained(&self) {
+        std::future::poll_fn(|context| {
+            let mut gate = lock(&self.gate);
+            if gate.waiting == 0 || self.events.is_closed() {
+                return Poll::Ready(());
+            }
+            gate.reader = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Ready while less than the limit waits.
@@ -158,17 +176,17 @@ impl Feeder {
 }
 
 impl Typed {
-    /// The next event; `None` once the client is gone. Cancel safe.
+    /// The next event; `None` when the client has disconnected. Cancel safe.
     pub async fn next(&mut self) -> Option<Event> {
         self.events.recv().await
     }
 
-    /// The device has taken what weighed so much.
+    /// The device has taken input of this weight.
     pub fn settle(&self, weight: usize) {
         lock(&self.gate).take(weight);
     }
 
-    /// From now on a whole paste may wait.
+    /// Raises the limit to a whole paste.
     pub(super) fn hold_pastes(&self) {
         let mut gate = lock(&self.gate);
         gate.limit = PASTE_LIMIT;
@@ -188,7 +206,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_paste_stops_its_reader_until_the_line_has_taken_some() {
+    async fn a_paste_pauses_reading_until_the_tty_has_taken_some() {
         let (feeder, mut typed) = typed();
         let mut context = Context::from_waker(Waker::noop());
         let paste = || Event::Bytes(vec![b'x'; QUEUE_BYTES]);
@@ -202,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_granted_what_it_has_sent_while_there_is_room() {
+    fn a_client_is_granted_as_much_as_it_has_sent_while_there_is_room() {
         let granted = Arc::new(Mutex::new(Vec::new()));
         let grants = granted.clone();
         let (feeder, typed) = typed_by_grants(move |bytes| grants.lock().unwrap().push(bytes));
@@ -214,7 +232,7 @@ mod tests {
             weight
         };
         let key = sent(1);
-        assert!(granted().is_empty(), "not for each key");
+        assert!(granted().is_empty(), "no grant for each key");
         let first = sent(WINDOW_GRANT_BYTES);
         assert_eq!(granted(), [WINDOW_GRANT_BYTES + 1]);
         let second = sent(WINDOW_GRANT_BYTES);
@@ -236,11 +254,11 @@ mod tests {
             "all but the last"
         );
         drop(typed);
-        assert_eq!(granted(), [WINDOW_GRANT_BYTES], "what nobody takes is nobody's burden");
+        assert_eq!(granted(), [WINDOW_GRANT_BYTES], "input of an ended session counts for nothing");
     }
 
     #[test]
-    fn what_says_nothing_does_not_wait() {
+    fn empty_events_are_not_queued() {
         let (feeder, mut typed) = typed();
         for _ in 0..3 {
             feeder.feed(Event::Bytes(Vec::new()));
@@ -251,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reader_of_an_ended_session_is_let_go() {
+    fn a_client_of_an_ended_session_is_not_paused() {
         let (feeder, typed) = typed();
         feeder.feed(Event::Bytes(vec![0; 2 * QUEUE_BYTES]));
         drop(typed);

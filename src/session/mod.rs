@@ -1,6 +1,6 @@
-//! A session: somebody at a port. It pulls from the ring at its own pace, shows notices, hears escapes, and hands what its
-//! client types to the hub if it is the one that writes. It does not know whether it is reached by SSH or
-//! locally: that side gives it [`Typed`] events and an [`Outlet`].
+//! A session: a user attached to a port. It reads the ring at its own pace, prints notices, interprets escape commands, and passes
+//! the client's input to the hub if it has write access. It is the same over SSH and over the local socket: the transport gives it
+//! [`Typed`] events and an [`Outlet`].
 
 mod commands;
 mod console;
@@ -10,6 +10,7 @@ mod input;
 mod input_queue;
 mod options;
 mod output;
+mod power;
 pub mod replay;
 mod roster;
 pub mod timestamps;
@@ -26,107 +27,109 @@ use crate::hub::{BreakEvent, LineState};
 use crate::port::PortName;
 use crate::system::clock::clock;
 
-pub use console::{Console, Directory, LAST_WORDS, Membership, Neighbours, closed};
-pub use info::facts;
+pub use console::{Console, DRAIN_TIMEOUT, Directory, PortList, SessionGuard, closed};
+pub use info::status_rows;
 pub use input_queue::{Event, Feeder, Typed, WINDOW_GRANT_BYTES, typed, typed_by_grants};
 pub use options::{Escape, Options};
-pub use output::say;
-pub use roster::{AttachedUser, Member, MemberId, Notifications, plain};
+pub use output::notify;
+pub use roster::{AttachedSession, AttachedUser, Notifications, SessionId, plain};
 
-/// The viewer's connection is gone.
+/// The client has disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gone;
 
-/// Where a session shows what it has. A send may wait as long as the viewer does not read.
+/// The client's end of a session. A send waits while the client does not read.
 pub trait Outlet: Send {
-    /// The device's bytes, and on a terminal also what we say.
+    /// Sends device output; on a terminal, notices too.
     fn send(&mut self, bytes: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
-    /// What we say to a viewer without a terminal, beside its bytes (standard error of an SSH client).
-    fn aside(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
-    /// Whether its client can go to another console by itself.
-    fn moves(&self) -> bool {
+    /// The session is in the roster under this number.
+    fn attached(&mut self, _id: SessionId) {}
+    /// Sends a notice to a client without a terminal, on a second stream (standard error of an SSH client).
+    fn notice(&mut self, text: String) -> impl Future<Output = Result<(), Gone>> + Send;
+    /// Whether the client can switch to another console itself.
+    fn can_switch(&self) -> bool {
         false
     }
-    /// The address of this machine that its client has come to, if it has come by a network.
+    /// The local address that the client connected to, if it connected over the network.
     fn reached_at(&self) -> Option<IpAddr> {
         None
     }
 }
 
-/// How a session came to its end.
+/// How a session ended, each with the notice that is printed last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ended {
-    /// The user left by escape or end of input; what there is to say of that.
-    Left(Option<String>),
-    /// The input has ended, but not all of its input was sent to the device: what there is to say of that.
+pub enum SessionEnd {
+    /// The user detached by an escape command or by end of input.
+    Detached(Option<String>),
+    /// End of input, but not all of it was sent to the device.
     Unsent(String),
-    /// The connection is gone.
+    /// The client has disconnected.
     Gone,
-    /// We ended it: why.
+    /// The port closed the session.
     Closed(String),
-    /// An administrator ended it: what there is to say of that.
-    Dismissed(String),
-    /// The user goes on at another console, only where [`Outlet::moves`]; what there is to say of that.
-    Moved(PortName, Option<String>),
+    /// An administrator disconnected the user.
+    Disconnected(String),
+    /// The user switches to another console; only if [`Outlet::can_switch`].
+    Switched(PortName, Option<String>),
 }
 
-/// What a session says to its own viewer.
+/// Output for this session's client only.
 #[derive(Debug)]
-enum Answer {
-    /// Words of ours.
-    Said(String),
-    /// Characters of a line that the viewer enters.
+enum Reply {
+    /// A notice.
+    Notice(String),
+    /// Echo of the line that the user is editing.
     Echo(Vec<u8>),
-    /// So many lines again.
+    /// Replay this many lines.
     Replay(usize),
-    /// The time before each line, or no longer.
+    /// Toggle timestamps.
     Timestamps,
 }
 
-/// Answers that may wait for a viewer. One that does not read will not miss further ones.
+/// Replies queued for a client; further ones are dropped if it does not read.
 const REPLY_QUEUE: usize = 16;
 
-/// Where input stands between the two loops of a session.
+/// Shared by the input loop and the output loop of a session.
 #[derive(Clone)]
-struct Here {
+struct Context {
     console: Arc<Console>,
-    id: MemberId,
+    id: SessionId,
     user: String,
     terminal: bool,
     options: Options,
-    moves: bool,
+    can_switch: bool,
     reached_at: Option<IpAddr>,
-    own: mpsc::Sender<Answer>,
-    /// What becomes of the breaks that it has asked for.
+    replies: mpsc::Sender<Reply>,
+    /// Progress of the breaks that this session requested.
     breaks: mpsc::Sender<BreakEvent>,
-    fate: Arc<InputFate>,
-    /// What takes its time is done one at a time, so that a key held down does not pile it up.
-    errands: Arc<Semaphore>,
+    input_outcome: Arc<InputOutcome>,
+    /// One slow command at a time, so that a key held down does not queue them up.
+    commands: Arc<Semaphore>,
 }
 
-/// What has become of the input of a session.
+/// How much of a session's input was sent.
 #[derive(Default)]
-struct InputFate {
-    /// A pipe sends no more, and the line has taken what was for it, or never will.
+struct InputOutcome {
+    /// End of input, and the tty has taken all of it or never will.
     input_ended: Notify,
-    /// Whether anything was handed to the line.
+    /// Some input was passed to the hub.
     sent: AtomicBool,
-    /// Whether anything was not.
+    /// Some input was discarded.
     unsent: AtomicBool,
 }
 
-impl InputFate {
-    /// How a session ends whose input has.
-    fn left(&self) -> Ended {
+impl InputOutcome {
+    /// How the session ends after end of input.
+    fn session_end(&self) -> SessionEnd {
         match (self.unsent.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed)) {
-            (false, _) => Ended::Left(None),
-            (true, true) => Ended::Unsent("not all of the input was sent".to_owned()),
-            (true, false) => Ended::Unsent("nothing was sent".to_owned()),
+            (false, _) => SessionEnd::Detached(None),
+            (true, true) => SessionEnd::Unsent("not all of the input was sent".to_owned()),
+            (true, false) => SessionEnd::Unsent("no input was sent".to_owned()),
         }
     }
 }
 
-impl Here {
+impl Context {
     /// The escape prefix of this session.
     fn prefix(&self, settings: &config::Port) -> Option<EscapePrefix> {
         let prefix = match self.options.escape {
@@ -137,36 +140,34 @@ impl Here {
         prefix.filter(|_| self.terminal)
     }
 
-    /// Why this session ends with a device in this state; `None` if it goes on.
-    fn ends_with(&self, line: &LineState) -> Option<String> {
+    /// Why the session ends if the device is in this state; `None` if it continues.
+    fn ends_with_device(&self, line: &LineState) -> Option<String> {
         let name = &self.console.name();
         if self.options.watch || !self.options.no_reconnect && self.console.settings().reconnect {
             return None;
         }
         match line {
             LineState::Starting | LineState::Open(_) => None,
-            LineState::Away(since) => {
-                Some(format!("{name} unplugged {}: the session ends with it", clock(*since)))
+            LineState::Away(since) => Some(format!("{name} unplugged {}: session closed", clock(*since))),
+            LineState::Disconnected(since, why) => {
+                Some(format!("{name} disconnected {}: {why}: session closed", clock(*since)))
             }
-            LineState::Failed(why) | LineState::NotOurs(why) => {
-                Some(format!("{why}: the session ends with it"))
-            }
+            LineState::Failed(why) | LineState::NotOurs(why) => Some(format!("{why}: session closed")),
         }
     }
 
-    /// Says something to this session's own viewer.
-    fn say(&self, text: String) {
-        self.tell(Answer::Said(text));
+    fn notify(&self, text: String) {
+        self.reply(Reply::Notice(text));
     }
 
-    fn tell(&self, answer: Answer) {
-        // Full: see ANSWERS.
-        let _ = self.own.try_send(answer);
+    fn reply(&self, answer: Reply) {
+        // Full: see REPLY_QUEUE.
+        let _ = self.replies.try_send(answer);
     }
 
-    /// Does something that takes its time beside the session.
-    fn errand<F: Future<Output = ()> + Send + 'static>(&self, errand: impl FnOnce(Self) -> F) {
-        match self.errands.clone().try_acquire_owned() {
+    /// Runs a slow command in a task of its own.
+    fn spawn_command<F: Future<Output = ()> + Send + 'static>(&self, errand: impl FnOnce(Self) -> F) {
+        match self.commands.clone().try_acquire_owned() {
             Ok(permit) => {
                 let errand = errand(self.clone());
                 tokio::spawn(async move {
@@ -174,13 +175,13 @@ impl Here {
                     errand.await;
                 });
             }
-            Err(_) => self.say("one thing at a time: the last one is not done".to_owned()),
+            Err(_) => self.notify("the previous command is still in progress".to_owned()),
         }
     }
 }
 
-/// Runs a session until it ends, as its `options` say. `terminal` is whether the viewer has one: without, there are no banner, replay,
-/// notices in the stream and escapes.
+/// Runs a session until it ends. Without a `terminal` there is no banner and no replay, escape commands are off, and notices go
+/// to a second stream.
 pub async fn run<O: Outlet>(
     console: Arc<Console>,
     mut client: AttachedUser,
@@ -188,39 +189,41 @@ pub async fn run<O: Outlet>(
     options: Options,
     typed: Typed,
     mut outlet: O,
-) -> Ended {
+) -> SessionEnd {
     if options.watch {
         client.right = Right::Watch;
     }
     let lines = if terminal { console.settings().replay } else { 0 };
-    // Before anybody can see the session: from then on it misses nothing.
+    // Before the session is in the roster, so that it misses nothing that follows.
     let (replay, head) = console.hub.last_words(lines);
     let cursor = console.hub.session_cursor(head);
     let user = client.user.clone();
-    let (membership, Notifications { notices, mut dismissal }) = console.join(client);
+    let (membership, Notifications { notices, disconnect: mut dismissal }) = console.attach(client);
+    outlet.attached(membership.id);
     let (own, answers) = mpsc::channel(REPLY_QUEUE);
-    let (moves, reached_at, errands) = (outlet.moves(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
+    let (moves, reached_at, errands) =
+        (outlet.can_switch(), outlet.reached_at(), Arc::new(Semaphore::new(1)));
     let fate = Arc::default();
     let (breaks, break_events) = mpsc::channel(REPLY_QUEUE);
-    let here = Here {
+    let here = Context {
         console,
         id: membership.id,
         user,
         terminal,
         options,
-        moves,
+        can_switch: moves,
         reached_at,
-        own,
+        replies: own,
         breaks,
-        fate,
-        errands,
+        input_outcome: fate,
+        commands: errands,
     };
     if options.force {
         commands::take_over(&here);
     }
     let stale = here.console.stale().borrow().clone();
     if let Some(warning) = stale.filter(|_| terminal) {
-        here.say(warning);
+        here.notify(warning);
     }
     let output = output::run(&here, (cursor, replay), notices, answers, &mut outlet);
     typed.hold_pastes();
@@ -228,23 +231,23 @@ pub async fn run<O: Outlet>(
     let ended = tokio::select! {
         ended = output => ended,
         ended = input => ended,
-        Ok(why) = &mut dismissal => Ended::Dismissed(why),
+        Ok(why) = &mut dismissal => SessionEnd::Disconnected(why),
     };
-    let last_words = async {
+    let last_notice = async {
         match &ended {
-            Ended::Closed(why)
-            | Ended::Dismissed(why)
-            | Ended::Unsent(why)
-            | Ended::Left(Some(why))
-            | Ended::Moved(_, Some(why)) => output::say(&mut outlet, terminal, why).await,
-            // What the client says then, or a shell, begins on a line of its own.
-            Ended::Left(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
-            Ended::Left(None) | Ended::Gone | Ended::Moved(_, None) => Ok(()),
+            SessionEnd::Closed(why)
+            | SessionEnd::Disconnected(why)
+            | SessionEnd::Unsent(why)
+            | SessionEnd::Detached(Some(why))
+            | SessionEnd::Switched(_, Some(why)) => output::notify(&mut outlet, terminal, why).await,
+            // So that the client's last message, or the shell's prompt, starts on a new line.
+            SessionEnd::Detached(None) if terminal => outlet.send(b"\r\n".to_vec()).await,
+            SessionEnd::Detached(None) | SessionEnd::Gone | SessionEnd::Switched(_, None) => Ok(()),
         }
     };
-    // Bounded: a viewer that has stopped reading does not learn why, and holds nobody up.
-    let _ = tokio::time::timeout(console::LAST_WORDS, last_words).await;
-    // Last, because the process may end once nobody is attached.
+    // Bounded: a client that has stopped reading does not get the notice, and does not delay the end.
+    let _ = tokio::time::timeout(console::DRAIN_TIMEOUT, last_notice).await;
+    // Last, because the process may exit when no session is left.
     drop(membership);
     ended
 }

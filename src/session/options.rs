@@ -1,4 +1,4 @@
-//! What the user of one session asks for, beside what the port's settings say.
+//! Options of one session, which override the port's settings.
 
 use std::str::FromStr;
 
@@ -9,7 +9,7 @@ use crate::config::{EscapeError, EscapePrefix};
 /// The escape prefix of one session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Escape {
-    /// The port's.
+    /// The one of the port's settings.
     #[default]
     AsConfigured,
     /// None: every byte goes to the device.
@@ -21,7 +21,7 @@ pub enum Escape {
 impl FromStr for Escape {
     type Err = EscapeError;
 
-    /// `none`, or keys as the configuration has them.
+    /// `none`, or keys as in the configuration.
     fn from_str(word: &str) -> Result<Self, EscapeError> {
         match word {
             "none" => Ok(Self::Off),
@@ -30,17 +30,16 @@ impl FromStr for Escape {
     }
 }
 
-/// Options of a session.
+/// The options of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
     /// The escape prefix.
     pub escape: Escape,
-    /// Whether to end with the device, even if the port's sessions wait for its return.
+    /// End when the device is unplugged, even if the port has `reconnect = true`.
     pub no_reconnect: bool,
-    /// Whether to take over from the client that has write access.
+    /// Take over write access.
     pub force: bool,
-    /// Whether to watch only: read-only, whatever the device does, and not subject to the port's `timeout`, which is for those who
-    /// may be in the way of others.
+    /// Read-only, kept while the device is unplugged, and exempt from the port's `timeout`, which frees write access.
     pub watch: bool,
 }

@@ -1,5 +1,5 @@
-//! Who is attached to a port and which of them writes. One writes, the rest watch; a watcher becomes the writer only by
-//! asking. Everybody is told what concerns them.
+//! The sessions attached to a port, and which of them have write access: one, unless `write = "shared"`; the others are read-only.
+//! A read-only session gets write access only by asking for it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,18 +11,17 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{Right, Writers};
 pub use crate::printable::plain;
 
-/// Notices that may wait for one session. A viewer that does not read them anyway misses further ones; `w` tells the
-/// state at any time.
+/// Notices queued for one session. Further ones are dropped if its client does not read; `w` prints the state at any time.
 const NOTICES_MAX: usize = 32;
 
-/// Somebody at a port.
+/// A user attached to a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachedUser {
     /// Login name.
     pub user: String,
     /// Address, or `local`.
     pub from: String,
-    /// What they may do here.
+    /// Access to this port.
     pub right: Right,
 }
 
@@ -32,173 +31,172 @@ impl fmt::Display for AttachedUser {
     }
 }
 
-/// Why somebody does not become a writer.
+/// Why a session does not get write access.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Busy {
-    /// The port's rules.
-    #[error("you may only watch here")]
-    MayWatch,
-    /// Somebody else writes.
-    #[error("{0} writes")]
-    WrittenBy(AttachedUser),
+pub enum WriteDenied {
+    /// The port's access groups give this user read-only access.
+    #[error("your access to this port is read-only")]
+    ReadOnly,
+    /// Another session has it.
+    #[error("{0} has write access")]
+    HasWriter(AttachedUser),
 }
 
-/// One who is attached.
+/// An attached session.
 #[derive(Debug)]
-pub struct Member {
-    /// Who.
-    pub client: AttachedUser,
-    /// Since when.
-    pub since: Timestamp,
-    /// Whether this one writes.
+pub struct AttachedSession {
+    pub(crate) client: AttachedUser,
+    pub(crate) since: Timestamp,
+    /// Whether it has write access.
     pub writes: bool,
     notices: mpsc::Sender<String>,
-    /// Until used.
-    dismissal: Option<oneshot::Sender<String>>,
+    /// Taken when used.
+    disconnect: Option<oneshot::Sender<String>>,
 }
 
-/// What a member hears from the others.
+/// What a session receives from others.
 #[derive(Debug)]
 pub struct Notifications {
-    /// What concerns it.
+    /// Notices.
     pub notices: mpsc::Receiver<String>,
-    /// Why it has to leave, once it has to.
-    pub dismissal: oneshot::Receiver<String>,
+    /// The reason, when an administrator disconnects the user.
+    pub disconnect: oneshot::Receiver<String>,
 }
 
-/// Names a member while attached.
+/// Identifies a session while it is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct MemberId(u64);
+pub struct SessionId(u64);
 
-/// Everybody who is attached to a port.
+/// All sessions attached to a port.
 #[derive(Debug, Default)]
 pub struct Roster {
-    members: BTreeMap<MemberId, Member>,
+    sessions: BTreeMap<SessionId, AttachedSession>,
     next: u64,
     writers: Writers,
 }
 
 impl Roster {
-    /// Attaches somebody, as the writer if nobody is.
-    pub fn join(&mut self, client: AttachedUser) -> (MemberId, Notifications) {
-        let writes = client.right == Right::Write && self.has_place();
-        let role = if writes { "writing" } else { "watching" };
-        self.tell_all(None, &format!("{client} attached, {role}"));
-        let id = MemberId(self.next);
+    /// Attaches a session, with write access if it is free.
+    pub fn attach(&mut self, client: AttachedUser) -> (SessionId, Notifications) {
+        let writes = client.right == Right::Write && self.has_free_writer();
+        let role = if writes { "read-write" } else { "read-only" };
+        self.notify_all(None, &format!("{client} attached, {role}"));
+        let id = SessionId(self.next);
         self.next += 1;
         let (notices, inbox) = mpsc::channel(NOTICES_MAX);
         let (dismissal, dismissed) = oneshot::channel();
-        let member = Member { client, since: Timestamp::now(), writes, notices, dismissal: Some(dismissal) };
-        self.members.insert(id, member);
-        (id, Notifications { notices: inbox, dismissal: dismissed })
+        let member =
+            AttachedSession { client, since: Timestamp::now(), writes, notices, disconnect: Some(dismissal) };
+        self.sessions.insert(id, member);
+        (id, Notifications { notices: inbox, disconnect: dismissed })
     }
 
-    /// Ends all sessions of a user, saying why: how many. They leave by themselves.
-    pub fn dismiss(&mut self, user: &str, why: &str) -> usize {
-        let dismissals = self.members.values_mut().filter(|member| member.client.user == user);
-        let dismissals = dismissals.filter_map(|member| member.dismissal.take());
+    /// Asks all sessions of a user to end, with a reason. Returns their number. They detach themselves.
+    pub fn disconnect(&mut self, user: &str, why: &str) -> usize {
+        let dismissals = self.sessions.values_mut().filter(|member| member.client.user == user);
+        let dismissals = dismissals.filter_map(|member| member.disconnect.take());
         dismissals.filter_map(|dismissal| dismissal.send(why.to_owned()).ok()).count()
     }
 
-    /// How many may write from now on. Those who do, do.
+    /// Sets how many sessions may have write access. Those that have it keep it.
     pub fn set_writers(&mut self, writers: Writers) {
         self.writers = writers;
     }
 
-    /// Whether one more may write without asking.
-    fn has_place(&self) -> bool {
+    /// Whether one more session may have write access.
+    fn has_free_writer(&self) -> bool {
         self.writers == Writers::Shared || self.writer().is_none()
     }
 
-    /// Somebody has left: who.
-    pub fn leave(&mut self, id: MemberId) -> Option<AttachedUser> {
-        let Member { client, writes, .. } = self.members.remove(&id)?;
-        let vacancy = if writes && self.writer().is_none() { "; nobody writes now" } else { "" };
-        self.tell_all(None, &format!("{client} left{vacancy}"));
+    /// Removes a session. Returns its user.
+    pub fn detach(&mut self, id: SessionId) -> Option<AttachedUser> {
+        let AttachedSession { client, writes, .. } = self.sessions.remove(&id)?;
+        let vacancy = if writes && self.writer().is_none() { "; no client has write access" } else { "" };
+        self.notify_all(None, &format!("{client} detached{vacancy}"));
         Some(client)
     }
 
-    /// Whether this member writes.
-    pub fn writes(&self, id: MemberId) -> bool {
-        self.members.get(&id).is_some_and(|member| member.writes)
+    /// Whether this session has write access.
+    pub fn writes(&self, id: SessionId) -> bool {
+        self.sessions.get(&id).is_some_and(|member| member.writes)
     }
 
-    /// Who writes.
-    pub fn writer(&self) -> Option<&Member> {
-        self.members.values().find(|member| member.writes)
+    /// The session with write access, or the first of them.
+    pub fn writer(&self) -> Option<&AttachedSession> {
+        self.sessions.values().find(|member| member.writes)
     }
 
-    /// Everybody, in order of arrival.
-    pub fn members(&self) -> impl Iterator<Item = (MemberId, &Member)> {
-        self.members.iter().map(|(id, member)| (*id, member))
+    /// All sessions, in the order in which they attached.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, &AttachedSession)> {
+        self.sessions.iter().map(|(id, member)| (*id, member))
     }
 
-    /// Makes `id` a writer if there is a place.
-    pub fn attach(&mut self, id: MemberId) -> Result<(), Busy> {
+    /// Gives `id` write access if it is free.
+    pub fn request_write(&mut self, id: SessionId) -> Result<(), WriteDenied> {
         self.may_write(id)?;
         match self.writer() {
-            Some(writer) if !self.has_place() && !self.writes(id) => {
-                Err(Busy::WrittenBy(writer.client.clone()))
+            Some(writer) if !self.has_free_writer() && !self.writes(id) => {
+                Err(WriteDenied::HasWriter(writer.client.clone()))
             }
             _ => {
-                self.promote(id);
+                self.grant_write(id);
                 Ok(())
             }
         }
     }
 
-    /// Makes `id` the one writer; whoever was is told by whom.
-    pub fn force(&mut self, id: MemberId) -> Result<(), Busy> {
+    /// Makes `id` the only writer, and notifies the sessions that lose write access.
+    pub fn take_over(&mut self, id: SessionId) -> Result<(), WriteDenied> {
         self.may_write(id)?;
-        let Some(taker) = self.members.get(&id).map(|member| member.client.to_string()) else {
+        let Some(taker) = self.sessions.get(&id).map(|member| member.client.to_string()) else {
             return Ok(());
         };
-        for (other, member) in &mut self.members {
+        for (other, member) in &mut self.sessions {
             if member.writes && *other != id {
                 member.writes = false;
-                tell(member, format!("{taker} has taken over; you are watching"));
+                notify(member, format!("{taker} took over; you are now read-only"));
             }
         }
-        self.promote(id);
+        self.grant_write(id);
         Ok(())
     }
 
-    fn may_write(&self, id: MemberId) -> Result<(), Busy> {
-        match self.members.get(&id) {
-            Some(member) if member.client.right == Right::Watch => Err(Busy::MayWatch),
+    fn may_write(&self, id: SessionId) -> Result<(), WriteDenied> {
+        match self.sessions.get(&id) {
+            Some(member) if member.client.right == Right::Watch => Err(WriteDenied::ReadOnly),
             _ => Ok(()),
         }
     }
 
-    /// Makes `id` a watcher.
-    pub fn spy(&mut self, id: MemberId) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+    /// Makes `id` read-only.
+    pub fn release_write(&mut self, id: SessionId) {
+        let Some(member) = self.sessions.get_mut(&id) else { return };
         if std::mem::take(&mut member.writes) {
-            let text = format!("{} only watches now; nobody writes", member.client);
-            self.tell_all(Some(id), &text);
+            let text = format!("{} is now read-only; no client has write access", member.client);
+            self.notify_all(Some(id), &text);
         }
     }
 
-    fn promote(&mut self, id: MemberId) {
-        let Some(member) = self.members.get_mut(&id) else { return };
+    fn grant_write(&mut self, id: SessionId) {
+        let Some(member) = self.sessions.get_mut(&id) else { return };
         if !std::mem::replace(&mut member.writes, true) {
-            let text = format!("{} writes now", member.client);
-            self.tell_all(Some(id), &text);
+            let text = format!("{} now has write access", member.client);
+            self.notify_all(Some(id), &text);
         }
     }
 
-    /// Tells everybody but `except`.
-    pub fn tell_all(&mut self, except: Option<MemberId>, text: &str) {
-        for (id, member) in &self.members {
+    /// Sends a notice to all sessions but `except`.
+    pub fn notify_all(&mut self, except: Option<SessionId>, text: &str) {
+        for (id, member) in &self.sessions {
             if Some(*id) != except {
-                tell(member, text.to_owned());
+                notify(member, text.to_owned());
             }
         }
     }
 }
 
-fn tell(member: &Member, text: String) {
-    // Full: see NOTICES_MAX. Closed: the session is just ending.
+fn notify(member: &AttachedSession, text: String) {
+    // Full: see NOTICES_MAX. Closed: the session is ending.
     let _ = member.notices.try_send(text);
 }
 
@@ -210,94 +208,95 @@ mod tests {
         AttachedUser { user: user.to_owned(), from: "::1".to_owned(), right: Right::Write }
     }
 
-    fn said(notifications: &mut Notifications) -> Vec<String> {
+    fn received(notifications: &mut Notifications) -> Vec<String> {
         std::iter::from_fn(|| notifications.notices.try_recv().ok()).collect()
     }
 
     #[test]
-    fn the_first_writes_and_no_watcher_is_promoted_unasked() {
+    fn the_first_session_has_write_access_and_no_other_gets_it_unasked() {
         let mut roster = Roster::default();
-        let (alice, _alice_inbox) = roster.join(client("alice"));
-        let (bob, mut bob_inbox) = roster.join(client("bob"));
+        let (alice, _alice_inbox) = roster.attach(client("alice"));
+        let (bob, mut bob_inbox) = roster.attach(client("bob"));
         assert!(roster.writes(alice) && !roster.writes(bob));
-        assert_eq!(roster.attach(bob), Err(Busy::WrittenBy(client("alice"))));
-        roster.leave(alice);
+        assert_eq!(roster.request_write(bob), Err(WriteDenied::HasWriter(client("alice"))));
+        roster.detach(alice);
         assert!(!roster.writes(bob));
-        assert_eq!(said(&mut bob_inbox), ["alice (::1) left; nobody writes now"]);
-        assert_eq!(roster.attach(bob), Ok(()));
+        assert_eq!(received(&mut bob_inbox), ["alice (::1) detached; no client has write access"]);
+        assert_eq!(roster.request_write(bob), Ok(()));
         assert!(roster.writes(bob));
     }
 
     #[test]
-    fn the_loser_of_a_force_is_told_by_whom() {
+    fn the_session_that_loses_write_access_is_told_who_took_over() {
         let mut roster = Roster::default();
-        let (alice, mut alice_inbox) = roster.join(client("alice"));
-        let (bob, mut bob_inbox) = roster.join(client("bob"));
-        roster.force(bob).unwrap();
+        let (alice, mut alice_inbox) = roster.attach(client("alice"));
+        let (bob, mut bob_inbox) = roster.attach(client("bob"));
+        roster.take_over(bob).unwrap();
         assert!(roster.writes(bob) && !roster.writes(alice));
         assert_eq!(
-            said(&mut alice_inbox),
+            received(&mut alice_inbox),
             [
-                "bob (::1) attached, watching",
-                "bob (::1) has taken over; you are watching",
-                "bob (::1) writes now"
+                "bob (::1) attached, read-only",
+                "bob (::1) took over; you are now read-only",
+                "bob (::1) now has write access"
             ]
         );
-        roster.spy(bob);
+        roster.release_write(bob);
         assert!(roster.writer().is_none());
-        assert_eq!(said(&mut bob_inbox), Vec::<String>::new());
+        assert_eq!(received(&mut bob_inbox), Vec::<String>::new());
     }
 
     #[test]
-    fn who_may_only_watch_never_writes() {
+    fn a_user_with_read_only_access_never_gets_write_access() {
         let mut roster = Roster::default();
-        let (carol, mut notifications) = roster.join(AttachedUser { right: Right::Watch, ..client("carol") });
+        let (carol, mut notifications) =
+            roster.attach(AttachedUser { right: Right::Watch, ..client("carol") });
         assert!(!roster.writes(carol));
-        assert_eq!(roster.attach(carol), Err(Busy::MayWatch));
-        assert_eq!(roster.force(carol), Err(Busy::MayWatch));
-        let (alice, _alice_ears) = roster.join(client("alice"));
+        assert_eq!(roster.request_write(carol), Err(WriteDenied::ReadOnly));
+        assert_eq!(roster.take_over(carol), Err(WriteDenied::ReadOnly));
+        let (alice, _alice_inbox) = roster.attach(client("alice"));
         assert!(roster.writes(alice) && !roster.writes(carol));
-        assert_eq!(said(&mut notifications), ["alice (::1) attached, writing"]);
+        assert_eq!(received(&mut notifications), ["alice (::1) attached, read-write"]);
     }
 
     #[test]
     fn a_shared_port_has_many_writers_until_one_takes_over() {
         let mut roster = Roster::default();
         roster.set_writers(Writers::Shared);
-        let (alice, mut notifications) = roster.join(client("alice"));
-        let (bob, _bob_ears) = roster.join(client("bob"));
+        let (alice, mut notifications) = roster.attach(client("alice"));
+        let (bob, _bob_inbox) = roster.attach(client("bob"));
         assert!(roster.writes(alice) && roster.writes(bob));
-        roster.force(bob).unwrap();
+        roster.take_over(bob).unwrap();
         assert!(!roster.writes(alice) && roster.writes(bob));
         assert_eq!(
-            said(&mut notifications),
-            ["bob (::1) attached, writing", "bob (::1) has taken over; you are watching"]
+            received(&mut notifications),
+            ["bob (::1) attached, read-write", "bob (::1) took over; you are now read-only"]
         );
-        assert_eq!(roster.attach(alice), Ok(()));
+        assert_eq!(roster.request_write(alice), Ok(()));
         assert!(roster.writes(alice) && roster.writes(bob));
     }
 
     #[test]
-    fn who_is_dismissed_is_told_why_and_the_others_stay() {
+    fn a_disconnected_user_is_told_why_and_the_others_stay() {
         let mut roster = Roster::default();
-        let (_, mut alice) = roster.join(client("alice"));
-        let (_, mut bob) = roster.join(client("bob"));
-        assert_eq!(roster.dismiss("alice", "go"), 1);
-        assert_eq!(alice.dismissal.try_recv().as_deref(), Ok("go"));
-        assert!(bob.dismissal.try_recv().is_err());
-        assert_eq!(roster.dismiss("alice", "go"), 0, "already told");
-        assert_eq!(roster.dismiss("carol", "go"), 0);
+        let (_, mut alice) = roster.attach(client("alice"));
+        let (_, mut bob) = roster.attach(client("bob"));
+        assert_eq!(roster.disconnect("alice", "go"), 1);
+        assert_eq!(alice.disconnect.try_recv().as_deref(), Ok("go"));
+        assert!(bob.disconnect.try_recv().is_err());
+        assert_eq!(roster.disconnect("alice", "go"), 0, "already notified");
+        assert_eq!(roster.disconnect("carol", "go"), 0);
     }
 
     #[test]
-    fn a_viewer_that_reads_no_notices_costs_no_memory() {
+    fn notices_for_a_client_that_does_not_read_are_bounded() {
         let mut roster = Roster::default();
-        let (_, mut inbox) = roster.join(client("stopped"));
+        let (_, mut inbox) = roster.attach(client("stopped"));
         for _ in 0..1000 {
-            let (id, _) = roster.join(client("fickle"));
-            roster.leave(id);
+            let (id, _) = roster.attach(client("fickle"));
+            roster.detach(id);
         }
-        assert_eq!(said(&mut inbox).len(), NOTICES_MAX);
+        assert_eq!(received(&mut inbox).len(), NOTICES_MAX);
     }
 
     #[test]

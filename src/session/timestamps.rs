@@ -1,14 +1,14 @@
-//! The time before each line, for a viewer who wants it. Pure: bytes and the time in, bytes out.
+//! Timestamps before lines. Pure: bytes and the time in, bytes out.
 
-/// Stamps lines as they begin. At first the viewer's cursor stands at the beginning of one.
+/// Timestamps lines as they begin. Initially the cursor is at the beginning of a line.
 #[derive(Debug, Default)]
-pub struct Stamper {
+pub struct Timestamper {
     within_line: bool,
 }
 
-impl Stamper {
-    /// These bytes with `[stamp]` before each line that begins in them. A line begins with its first byte, not with the end
-    /// of the one before: an empty prompt is stamped when it comes.
+impl Timestamper {
+    /// Inserts `[stamp]` before each line that begins in `bytes`. A line begins with its first byte, not with the end of the line
+    /// before, so that a prompt gets the time at which it arrives.
     pub fn stamp(&mut self, bytes: &[u8], stamp: &str) -> Vec<u8> {
         let mut stamped = Vec::with_capacity(bytes.len() + stamp.len() + 3);
         for &byte in bytes {
@@ -28,8 +28,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_line_is_stamped_once_however_it_comes() {
-        let mut stamper = Stamper::default();
+    fn each_line_gets_one_timestamp_in_every_split() {
+        let mut stamper = Timestamper::default();
         let mut shown = stamper.stamp(b"one\r\ntw", "12:00:01");
         shown.extend(stamper.stamp(b"o\r\n", "12:00:02"));
         shown.extend(stamper.stamp(b"\r\n", "12:00:03"));

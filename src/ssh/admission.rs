@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::reputation::Standings;
+use super::reputation::Reputations;
 use super::throttle::{Pace, Turn};
 
 /// Unauthenticated connections of one port: where sshd refuses all (`MaxStartups`). The longest packets of so many are 25 MB.
@@ -55,14 +55,14 @@ pub struct Slots {
     /// More than [`CROWD_SIZE`] connections were open at once.
     crowd: AtomicBool,
     /// Notified when a login helper becomes free.
-    left: Notify,
+    helper_freed: Notify,
     pace: Arc<Pace>,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
     slots: Vec<Arc<Slot>>,
-    standings: Standings,
+    standings: Reputations,
 }
 
 /// One unauthenticated connection.
@@ -70,14 +70,14 @@ struct Waiting {
 pub struct Slot {
     source: IpAddr,
     since: Instant,
-    heard: AtomicUsize,
+    received: AtomicUsize,
     at_login: AtomicBool,
     /// The client has logged in.
     logged_in: AtomicBool,
     /// Whether it has requested a login helper, and since when it has one.
-    wants: AtomicBool,
-    asks: OnceLock<Instant>,
-    lost: Notify,
+    wants_helper: AtomicBool,
+    helper_since: OnceLock<Instant>,
+    evicted: Notify,
     turn: Turn,
 }
 
@@ -93,18 +93,18 @@ impl Slot {
     }
 
     /// `count` bytes have been received.
-    pub fn hears(&self, count: usize) {
-        self.heard.fetch_add(count, Ordering::Relaxed);
+    pub fn received(&self, count: usize) {
+        self.received.fetch_add(count, Ordering::Relaxed);
     }
 
     /// The key exchange is done and the client has requested authentication.
-    pub fn comes_to_login(&self) {
+    pub fn reached_login(&self) {
         self.at_login.store(true, Ordering::Relaxed);
     }
 
     /// Waits until another connection has evicted this one.
-    pub async fn lost(&self) {
-        self.lost.notified().await;
+    pub async fn evicted(&self) {
+        self.evicted.notified().await;
     }
 
     fn is_at_login(&self) -> bool {
@@ -122,17 +122,17 @@ impl Slot {
         }
     }
 
-    fn has_had_time(&self, now: Instant) -> bool {
+    fn may_be_evicted(&self, now: Instant) -> bool {
         now.duration_since(self.since) >= LOGIN_PROTECTION_TIME
     }
 
     fn waits(&self) -> bool {
-        self.wants.load(Ordering::Relaxed) && self.asks.get().is_none()
+        self.wants_helper.load(Ordering::Relaxed) && self.helper_since.get().is_none()
     }
 
     /// How much of the handshake it has sent: 0 nothing, 1 a version line, 2 a key exchange.
     fn level(&self) -> usize {
-        let heard = self.heard.load(Ordering::Relaxed);
+        let heard = self.received.load(Ordering::Relaxed);
         [VERSION_BYTES, KEY_EXCHANGE_BYTES].iter().filter(|bound| heard >= **bound).count()
     }
 }
@@ -154,34 +154,35 @@ enum Rank {
 }
 
 impl Slots {
-    /// A place for a connection from `peer` that came at `now`; `None` when there is none to be had.
+    /// A slot for a new connection from `peer`; `None` if no connection can be evicted.
     pub fn take(&self, peer: IpAddr, now: Instant) -> Option<Arc<Slot>> {
         let source = source_of(peer);
         let mut waiting = self.lock();
         let from_here = count(&waiting.slots, source);
         if from_here >= MAX_UNAUTHENTICATED_PER_SOURCE {
             let own = |slot: &Slot| slot.source == source;
-            let loser = waiting.loser(now, |slot| own(slot) && !slot.is_at_login());
-            let loser = loser.or_else(|| waiting.loser(now, |slot| own(slot) && slot.has_had_time(now)))?;
-            self.takes(&mut waiting, loser);
+            let loser = waiting.victim(now, |slot| own(slot) && !slot.is_at_login());
+            let loser =
+                loser.or_else(|| waiting.victim(now, |slot| own(slot) && slot.may_be_evicted(now)))?;
+            self.evict(&mut waiting, loser);
         } else if waiting.slots.len() >= MAX_UNAUTHENTICATED_PER_PORT {
-            let loser = waiting.loser(now, |slot| !slot.is_at_login()).or_else(|| {
-                // Who has more than the newcomer then has.
-                waiting.loser(now, |slot| {
-                    slot.has_had_time(now) && count(&waiting.slots, slot.source) > from_here + 1
+            let loser = waiting.victim(now, |slot| !slot.is_at_login()).or_else(|| {
+                // One of an address that has more connections than the new one's.
+                waiting.victim(now, |slot| {
+                    slot.may_be_evicted(now) && count(&waiting.slots, slot.source) > from_here + 1
                 })
             })?;
-            self.takes(&mut waiting, loser);
+            self.evict(&mut waiting, loser);
         }
         let slot = Arc::new(Slot {
             source,
             since: now,
-            heard: AtomicUsize::default(),
+            received: AtomicUsize::default(),
             at_login: AtomicBool::default(),
             logged_in: AtomicBool::default(),
-            wants: AtomicBool::default(),
-            asks: OnceLock::new(),
-            lost: Notify::new(),
+            wants_helper: AtomicBool::default(),
+            helper_since: OnceLock::new(),
+            evicted: Notify::new(),
             turn: Turn::new(self.pace.clone()),
         });
         waiting.slots.push(slot.clone());
@@ -191,47 +192,47 @@ impl Slots {
         Some(slot)
     }
 
-    /// Whether many have been here, and nobody is now; said once.
+    /// Whether a crowd of connections was here and all are gone; true once.
     pub fn crowd_has_left(&self) -> bool {
         self.lock().slots.is_empty() && self.crowd.swap(false, Ordering::Relaxed)
     }
 
-    /// Somebody has logged in there.
-    pub fn logs_in(&self, slot: &Slot, now: Instant) {
+    /// The connection has logged in.
+    pub fn logged_in(&self, slot: &Slot, now: Instant) {
         slot.logged_in.store(true, Ordering::Relaxed);
         slot.turn.leave();
         self.lock().standings.succeeds(slot.source, now);
     }
 
-    /// Whoever had this place waits no longer.
-    pub fn give_back(&self, slot: &Arc<Slot>, now: Instant) {
+    /// Frees the slot.
+    pub fn release(&self, slot: &Arc<Slot>, now: Instant) {
         slot.turn.leave();
         let mut waiting = self.lock();
         waiting.slots.retain(|other| !Arc::ptr_eq(other, slot));
-        if slot.asks.get().is_some() && !slot.logged_in.load(Ordering::Relaxed) {
+        if slot.helper_since.get().is_some() && !slot.logged_in.load(Ordering::Relaxed) {
             waiting.standings.fails(slot.source, now);
         }
         drop(waiting);
-        self.left.notify_waiters();
+        self.helper_freed.notify_waiters();
     }
 
-    fn takes(&self, waiting: &mut Waiting, loser: usize) {
+    fn evict(&self, waiting: &mut Waiting, loser: usize) {
         let loser = waiting.slots.remove(loser);
         loser.turn.leave();
-        loser.lost.notify_one();
-        self.left.notify_waiters();
+        loser.evicted.notify_one();
+        self.helper_freed.notify_waiters();
     }
 
-    /// Waits until this one may have a helper; false if that takes too long, or the place is lost.
-    pub async fn turn(&self, slot: &Arc<Slot>) -> bool {
+    /// Waits until the connection may have a helper; false on timeout, or if it is evicted.
+    pub async fn wait_for_helper(&self, slot: &Arc<Slot>) -> bool {
         let until = Instant::now() + LOGIN_QUEUE_TIMEOUT;
-        slot.wants.store(true, Ordering::Relaxed);
+        slot.wants_helper.store(true, Ordering::Relaxed);
         loop {
-            let left = self.left.notified();
+            let left = self.helper_freed.notified();
             let now = Instant::now();
-            match self.may_ask(slot, now) {
+            match self.may_have_helper(slot, now) {
                 Some(false) if now < until => {
-                    // Whichever it is: it is looked again.
+                    // Checked again in either case.
                     let _ = timeout(CHECK_INTERVAL, left).await;
                 }
                 turn => return turn == Some(true),
@@ -239,17 +240,18 @@ impl Slots {
         }
     }
 
-    /// Whether it may have a helper at `now`; `None` if it has no place any more. Who comes from an address that has none takes that of
-    /// one who has had time, and is first where one is free; who comes from one that has enough, that of one who has had time there.
-    fn may_ask(&self, slot: &Arc<Slot>, now: Instant) -> Option<bool> {
+    /// Whether it may have a helper at `now`; `None` if it was evicted. A connection from an address without a helper is served first, and
+    /// may evict one that has had its time; a connection from an address at its limit may evict only one of that address.
+    fn may_have_helper(&self, slot: &Arc<Slot>, now: Instant) -> Option<bool> {
         let mut waiting = self.lock();
         let slots = &waiting.slots;
         slots.iter().find(|other| Arc::ptr_eq(other, slot))?;
-        if slot.asks.get().is_some() {
+        if slot.helper_since.get().is_some() {
             return Some(true);
         }
-        let asking =
-            |source| slots.iter().filter(|slot| slot.source == source && slot.asks.get().is_some()).count();
+        let asking = |source| {
+            slots.iter().filter(|slot| slot.source == source && slot.helper_since.get().is_some()).count()
+        };
         let from_here = asking(slot.source);
         let enough = |source| match waiting.standings.is_suspect(source, now) {
             true => MAX_LOGINS_PER_SUSPECT,
@@ -259,7 +261,10 @@ impl Slots {
             let there = asking(other.source);
             other.waits() && there < from_here && there < enough(other.source)
         });
-        let all = slots.iter().enumerate().filter_map(|(index, slot)| Some((index, slot, *slot.asks.get()?)));
+        let all = slots
+            .iter()
+            .enumerate()
+            .filter_map(|(index, slot)| Some((index, slot, *slot.helper_since.get()?)));
         let has_enough = from_here >= enough(slot.source);
         if first && !has_enough {
             return Some(false);
@@ -272,9 +277,9 @@ impl Slots {
             });
             let loser = may.min_by_key(|(_, slot, since)| (Reverse(asking(slot.source)), *since));
             let Some((loser, ..)) = loser else { return Some(false) };
-            self.takes(&mut waiting, loser);
+            self.evict(&mut waiting, loser);
         }
-        slot.asks.get_or_init(|| now);
+        slot.helper_since.get_or_init(|| now);
         Some(true)
     }
 
@@ -284,8 +289,8 @@ impl Slots {
 }
 
 impl Waiting {
-    /// Who of those that `may` lose their place does: the first such in the order of their coming.
-    fn loser(&self, now: Instant, may: impl Fn(&Slot) -> bool) -> Option<usize> {
+    /// The connection to evict among those that `may` be: the first in the order of arrival.
+    fn victim(&self, now: Instant, may: impl Fn(&Slot) -> bool) -> Option<usize> {
         let mut counts = HashMap::<IpAddr, usize>::new();
         self.slots.iter().for_each(|slot| *counts.entry(slot.source).or_default() += 1);
         let those = self.slots.iter().enumerate().filter(|(_, slot)| may(slot));
@@ -320,10 +325,10 @@ mod tests {
     }
 
     fn is_lost(slot: &Slot) -> bool {
-        slot.lost().now_or_never().is_some()
+        slot.evicted().now_or_never().is_some()
     }
 
-    /// As many as have a place, from so many addresses in turn.
+    /// All slots taken, from this many addresses in turn.
     fn full(slots: &Slots, now: Instant, addresses: usize) -> Vec<Arc<Slot>> {
         (0..MAX_UNAUTHENTICATED_PER_PORT)
             .map(|index| slots.take(host(index % addresses), now).unwrap())
@@ -331,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_takes_its_places_from_itself_only() {
+    fn a_source_at_its_limit_evicts_only_its_own_connections() {
         let (slots, now) = (Slots::default(), Instant::now());
         let near: IpAddr = "2001:db8::1".parse().unwrap();
         let neighbour: IpAddr = "2001:db8::ffff".parse().unwrap();
@@ -342,10 +347,10 @@ mod tests {
         slots.take(neighbour, now).unwrap();
         assert!(is_lost(&taken[0]) && !is_lost(&taken[1]) && !is_lost(&far), "the same /64, the first there");
         for slot in &taken {
-            slot.comes_to_login();
+            slot.reached_login();
         }
         let second = slots.take(near, now).unwrap();
-        second.comes_to_login();
+        second.reached_login();
         assert!(slots.take(near, now).is_none(), "all of its own are at the login");
         assert!(slots.take(near, now + LOGIN_PROTECTION_TIME).is_some());
         assert!(is_lost(&taken[1]) && !is_lost(&taken[2]), "it has had time");
@@ -353,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn all_sources_together_are_bounded_and_nothing_stays_behind() {
+    fn all_sources_together_are_bounded_and_all_slots_are_freed() {
         let (slots, now) = (Slots::default(), Instant::now());
         let taken: Vec<_> = (0..200).filter_map(|number| slots.take(host(number), now)).collect();
         assert_eq!(slots.lock().slots.len(), MAX_UNAUTHENTICATED_PER_PORT);
@@ -362,13 +367,13 @@ mod tests {
             taken.len() - MAX_UNAUTHENTICATED_PER_PORT
         );
         assert!(!slots.crowd_has_left());
-        taken.iter().for_each(|slot| slots.give_back(slot, now));
+        taken.iter().for_each(|slot| slots.release(slot, now));
         assert!(slots.lock().slots.is_empty());
         assert!(slots.crowd_has_left() && !slots.crowd_has_left());
     }
 
     #[test]
-    fn who_has_fewer_places_is_safe_from_those_who_have_more() {
+    fn an_address_with_few_connections_is_not_evicted_by_one_with_many() {
         let (slots, now) = (Slots::default(), Instant::now());
         full(&slots, now, 4);
         let newcomer = slots.take(host(100), now).unwrap();
@@ -379,11 +384,11 @@ mod tests {
     }
 
     #[test]
-    fn who_speaks_is_safe_from_those_who_do_not_and_who_is_at_the_login_from_all() {
+    fn clients_that_speak_ssh_are_evicted_after_silent_ones_and_those_at_the_login_never() {
         let (slots, now) = (Slots::default(), Instant::now());
         let held = full(&slots, now, MAX_UNAUTHENTICATED_PER_PORT);
-        held[0].hears(KEY_EXCHANGE_BYTES);
-        held[1].comes_to_login();
+        held[0].received(KEY_EXCHANGE_BYTES);
+        held[1].reached_login();
         for number in 0..MAX_UNAUTHENTICATED_PER_PORT - 2 {
             slots.take(host(100 + number), now).unwrap();
         }
@@ -392,30 +397,31 @@ mod tests {
     }
 
     #[test]
-    fn who_has_sent_a_version_line_is_safe_from_silence_and_a_known_address_from_unknown_ones() {
+    fn silent_clients_are_evicted_before_clients_with_a_version_line_and_unknown_addresses_before_known_ones()
+    {
         let (slots, now) = (Slots::default(), Instant::now());
         let at_bastion: Vec<_> = (0..48).map(|_| slots.take(host(200), now).unwrap()).collect();
         let silent: Vec<_> =
             (48..MAX_UNAUTHENTICATED_PER_PORT).map(|number| slots.take(host(number), now).unwrap()).collect();
-        at_bastion.iter().for_each(|slot| slot.hears(VERSION_BYTES));
+        at_bastion.iter().for_each(|slot| slot.received(VERSION_BYTES));
         for number in 0..2 * MAX_UNAUTHENTICATED_PER_PORT {
             slots.take(host(number % 50), now).unwrap();
         }
         assert!(silent.iter().any(|slot| is_lost(slot)));
         assert!(!at_bastion.iter().any(|slot| is_lost(slot)), "although they have most");
 
-        slots.logs_in(&at_bastion[0], now);
+        slots.logged_in(&at_bastion[0], now);
         for number in 0..2 * MAX_UNAUTHENTICATED_PER_PORT {
-            slots.take(host(number % 50), now).unwrap().hears(VERSION_BYTES);
+            slots.take(host(number % 50), now).unwrap().received(VERSION_BYTES);
         }
-        assert!(!at_bastion.iter().any(|slot| is_lost(slot)), "somebody is known there");
+        assert!(!at_bastion.iter().any(|slot| is_lost(slot)), "the address is known");
     }
 
     #[test]
-    fn half_open_connections_leave_newcomers_the_time_to_speak() {
+    fn half_open_connections_leave_new_clients_time_to_send_their_version() {
         let (slots, now) = (Slots::default(), Instant::now());
         let half_open = full(&slots, now, MAX_UNAUTHENTICATED_PER_PORT);
-        half_open.iter().for_each(|slot| slot.hears(VERSION_BYTES));
+        half_open.iter().for_each(|slot| slot.received(VERSION_BYTES));
         let later = now + MIN_SLOT_TIME;
         let newcomers: Vec<_> = (0..MAX_UNAUTHENTICATED_PER_PORT / 2)
             .map(|number| slots.take(host(100 + number), later).unwrap())
@@ -430,94 +436,97 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_ever_gets_in_few_may_ask_at_once() {
+    fn an_address_with_only_failed_logins_gets_few_helpers() {
         let (slots, now) = (Slots::default(), Instant::now());
         let come = |number| slots.take(host(number), now).unwrap();
         for _ in 0..MAX_LOGINS_PER_SOURCE {
             let guesser = come(1);
-            assert_eq!(slots.may_ask(&guesser, now), Some(true));
-            slots.give_back(&guesser, now);
+            assert_eq!(slots.may_have_helper(&guesser, now), Some(true));
+            slots.release(&guesser, now);
         }
         let guessers: Vec<_> = (0..MAX_LOGINS_PER_SOURCE).map(|_| come(1)).collect();
-        let ask = |now| guessers.iter().filter(|slot| slots.may_ask(slot, now) == Some(true)).count();
+        let ask = |now| guessers.iter().filter(|slot| slots.may_have_helper(slot, now) == Some(true)).count();
         assert_eq!(ask(now), MAX_LOGINS_PER_SUSPECT);
-        slots.logs_in(&guessers[0], now);
-        assert_eq!(ask(now), MAX_LOGINS_PER_SOURCE, "somebody has got in");
+        slots.logged_in(&guessers[0], now);
+        assert_eq!(ask(now), MAX_LOGINS_PER_SOURCE, "a login succeeded");
     }
 
     #[test]
-    fn when_all_are_at_the_login_who_has_had_time_gives_way_to_who_has_less() {
+    fn when_all_are_at_the_login_the_address_with_most_connections_loses_one_that_has_had_its_time() {
         let (slots, now) = (Slots::default(), Instant::now());
         let held = full(&slots, now, 4);
-        held.iter().for_each(|slot| slot.comes_to_login());
-        assert!(slots.take(host(100), now).is_none(), "they may still be typing");
+        held.iter().for_each(|slot| slot.reached_login());
+        assert!(slots.take(host(100), now).is_none(), "users may still be typing");
         let newcomer = slots.take(host(100), now + LOGIN_PROTECTION_TIME).unwrap();
         assert!(is_lost(&held[0]));
-        newcomer.comes_to_login();
-        assert!(slots.take(host(0), now + 2 * LOGIN_PROTECTION_TIME).is_none(), "the same as others have");
+        newcomer.reached_login();
+        assert!(
+            slots.take(host(0), now + 2 * LOGIN_PROTECTION_TIME).is_none(),
+            "its address has as many as the others"
+        );
 
         let slots = Slots::default();
         let alone = full(&slots, now, MAX_UNAUTHENTICATED_PER_PORT);
-        alone.iter().for_each(|slot| slot.comes_to_login());
-        assert!(slots.take(host(100), now + 2 * LOGIN_PROTECTION_TIME).is_none(), "everybody has one");
+        alone.iter().for_each(|slot| slot.reached_login());
+        assert!(slots.take(host(100), now + 2 * LOGIN_PROTECTION_TIME).is_none(), "every address has one");
     }
     #[test]
-    fn one_source_leaves_helpers_to_others_and_who_has_had_time_gives_way() {
+    fn a_source_leaves_helpers_to_others_and_loses_one_that_has_had_its_time() {
         let (slots, now) = (Slots::default(), Instant::now());
         let come = |number| slots.take(host(number), now).unwrap();
         let strangers: Vec<_> = (0..MAX_UNAUTHENTICATED_PER_SOURCE).map(|_| come(0)).collect();
-        let asking = strangers.iter().filter(|slot| slots.may_ask(slot, now) == Some(true));
+        let asking = strangers.iter().filter(|slot| slots.may_have_helper(slot, now) == Some(true));
         assert_eq!(asking.count(), MAX_LOGINS_PER_SOURCE);
-        assert_eq!(slots.may_ask(&strangers[0], now), Some(true), "once is for all its tries");
-        assert_eq!(slots.may_ask(&strangers[MAX_LOGINS_PER_SOURCE], now), Some(false));
+        assert_eq!(slots.may_have_helper(&strangers[0], now), Some(true), "once is for all its tries");
+        assert_eq!(slots.may_have_helper(&strangers[MAX_LOGINS_PER_SOURCE], now), Some(false));
         for number in 1..=MAX_LOGINS - MAX_LOGINS_PER_SOURCE {
-            assert_eq!(slots.may_ask(&come(number), now), Some(true));
+            assert_eq!(slots.may_have_helper(&come(number), now), Some(true));
         }
         let administrator = come(100);
-        assert_eq!(slots.may_ask(&administrator, now), Some(false), "they may still be typing");
-        assert_eq!(slots.may_ask(&administrator, now + LOGIN_PROTECTION_TIME), Some(true));
+        assert_eq!(slots.may_have_helper(&administrator, now), Some(false), "users may still be typing");
+        assert_eq!(slots.may_have_helper(&administrator, now + LOGIN_PROTECTION_TIME), Some(true));
         assert!(is_lost(&strangers[0]), "of those who have most, the first");
-        assert_eq!(slots.may_ask(&strangers[0], now), None);
+        assert_eq!(slots.may_have_helper(&strangers[0], now), None);
     }
 
     #[test]
-    fn whoever_has_left_prompts_standing_can_log_in_all_the_same() {
+    fn open_password_prompts_do_not_lock_out_their_own_address() {
         let (slots, now) = (Slots::default(), Instant::now());
         let prompts: Vec<_> =
             (0..=MAX_LOGINS_PER_SOURCE).map(|_| slots.take(host(0), now).unwrap()).collect();
         let (last, forgotten) = prompts.split_last().unwrap();
-        assert!(forgotten.iter().all(|slot| slots.may_ask(slot, now) == Some(true)));
-        assert_eq!(slots.may_ask(last, now), Some(false));
-        assert_eq!(slots.may_ask(last, now + LOGIN_PROTECTION_TIME), Some(true));
+        assert!(forgotten.iter().all(|slot| slots.may_have_helper(slot, now) == Some(true)));
+        assert_eq!(slots.may_have_helper(last, now), Some(false));
+        assert_eq!(slots.may_have_helper(last, now + LOGIN_PROTECTION_TIME), Some(true));
         assert!(is_lost(&forgotten[0]) && !is_lost(&forgotten[1]));
     }
 
     #[test]
-    fn a_helper_that_is_free_is_for_an_address_that_has_fewer() {
+    fn a_free_helper_goes_to_an_address_with_fewer() {
         let (slots, now) = (Slots::default(), Instant::now());
         let come = |number| slots.take(host(number), now).unwrap();
         let held: Vec<_> = (0..MAX_LOGINS).map(|number| come(number % 4)).collect();
-        assert!(held.iter().all(|slot| slots.may_ask(slot, now) == Some(true)));
+        assert!(held.iter().all(|slot| slots.may_have_helper(slot, now) == Some(true)));
         let (stranger, administrator) = (come(0), come(100));
-        administrator.wants.store(true, Ordering::Relaxed);
+        administrator.wants_helper.store(true, Ordering::Relaxed);
         let late = now + 2 * LOGIN_PROTECTION_TIME;
-        assert_eq!(slots.may_ask(&stranger, late), Some(false), "it takes nobody's");
-        slots.give_back(&held[0], now);
-        assert_eq!(slots.may_ask(&stranger, now), Some(false));
-        assert_eq!(slots.may_ask(&administrator, now), Some(true));
+        assert_eq!(slots.may_have_helper(&stranger, late), Some(false), "it evicts none");
+        slots.release(&held[0], now);
+        assert_eq!(slots.may_have_helper(&stranger, now), Some(false));
+        assert_eq!(slots.may_have_helper(&administrator, now), Some(true));
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_helper_has_it_when_somebody_leaves() {
+    async fn a_waiting_connection_gets_a_freed_helper() {
         let (slots, now) = (Slots::default(), Instant::now());
         let held: Vec<_> = (0..=MAX_LOGINS_PER_SOURCE).map(|_| slots.take(host(0), now).unwrap()).collect();
         for slot in &held[1..] {
-            assert!(slots.turn(slot).await);
+            assert!(slots.wait_for_helper(slot).await);
         }
-        let turn = slots.turn(&held[0]);
+        let turn = slots.wait_for_helper(&held[0]);
         tokio::pin!(turn);
         assert_eq!((&mut turn).now_or_never(), None);
-        slots.give_back(&held[1], now);
+        slots.release(&held[1], now);
         assert_eq!(turn.now_or_never(), Some(true));
     }
 }

@@ -1,4 +1,4 @@
-//! The algorithms that each word of `ssh_algorithms` stands for, and what a client and a listener have in common.
+//! The algorithms of each value of `ssh_algorithms`, and what a client and a listener have in common.
 //!
 //! Measured by sshd of Debian 12 (`sshd -T`) and ssh-audit; `tests/ssh/algorithms.rs` compares the lists with both. What sshd offers
 //! and `default` does not: the NIST curves and SHA-1, which ssh-audit reports as failures; sntrup761x25519 and the UMACs, which
@@ -15,7 +15,7 @@ use super::hello::KexInit;
 use crate::config::SshAlgorithms;
 use crate::hostkeys;
 
-/// What a client offers and finds nothing in common for.
+/// Categories of algorithms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Category {
     KeyExchange,
@@ -36,7 +36,7 @@ impl Category {
         }
     }
 
-    /// The client's lists of this category, one a direction.
+    /// The client's lists of this category, for each direction.
     pub(super) fn offered(self, client: &KexInit) -> &[Vec<String>] {
         match self {
             Self::KeyExchange => &client.lists[0..1],
@@ -55,10 +55,10 @@ const EXTENSIONS: [kex::Name; 2] =
 /// Host keys that sign in less than a millisecond; RSA takes ten, and several times that on a small board.
 const FAST_KEYS: [Algorithm; 2] = [Algorithm::Ed25519, Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 }];
 
-/// Ciphers that authenticate by themselves, so that no MAC is negotiated.
+/// AEAD ciphers, with which no MAC is negotiated.
 const AEAD: [cipher::Name; 3] = [cipher::AES_128_GCM, cipher::AES_256_GCM, cipher::CHACHA20_POLY1305];
 
-/// What a listener offers: the strongest first, although the client's order decides (RFC 4253, section 7.1).
+/// The algorithms that a listener offers, strongest first, although the client's order decides (RFC 4253, section 7.1).
 pub(super) fn preferred(word: SshAlgorithms) -> Preferred {
     let mut kex = CURVES.to_vec();
     let mut ciphers = AEAD.to_vec();
@@ -93,8 +93,8 @@ pub(super) fn cheap(word: SshAlgorithms) -> Preferred {
     preferred
 }
 
-/// Algorithms of keys: those of users (the extension `server-sig-algs`), as sshd of Debian 12 accepts them, and those of the
-/// host keys that there are. Ed25519 first: a client without a preference pins that one.
+/// Key algorithms, of users' keys (the extension `server-sig-algs`), as sshd of Debian 12 accepts them, and of host keys. Ed25519 first,
+/// because a client without a preference pins that one.
 fn key_algorithms() -> Vec<Algorithm> {
     vec![
         Algorithm::Ed25519,
@@ -108,8 +108,7 @@ fn key_algorithms() -> Vec<Algorithm> {
     ]
 }
 
-/// Of the host keys that there are, those that a listener with this word serves: what was made here by the word's list, and
-/// whatever the administrator has added.
+/// The host keys that a listener with this value uses: generated ones by the value's list, and all that the administrator has added.
 pub(super) fn served(word: SshAlgorithms, keys: &[PrivateKey]) -> Vec<PrivateKey> {
     let is_served = |key: &&PrivateKey| {
         !hostkeys::is_made(key)
@@ -163,7 +162,7 @@ pub(super) fn unmatched(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKe
     })
 }
 
-/// Whether what a client and such a listener agree on takes a few milliseconds at most.
+/// Whether the key exchange that a client and such a listener negotiate takes a few milliseconds at most.
 pub(super) fn is_cheap(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey]) -> bool {
     let (preferred, keys) = (preferred(word), served(word, keys));
     let agree = |category: Category| {
@@ -176,7 +175,7 @@ pub(super) fn is_cheap(client: &KexInit, word: SshAlgorithms, keys: &[PrivateKey
 }
 
 /// The group of a Diffie-Hellman group exchange: the smallest that is large enough (RFC 4419, section 3), of at least 2048 bits
-/// as OpenSSH has it. OpenSSH always prefers 8192 bits; 4096 will do if the client takes that.
+/// as OpenSSH does. OpenSSH's client always prefers 8192 bits; 4096 are used if it accepts them.
 pub(super) fn group(wanted: &GexParams) -> Option<DhGroup> {
     const ENOUGH_BITS: usize = 4096;
     let preferred = wanted.preferred_group_size().min(ENOUGH_BITS);

@@ -1,8 +1,8 @@
 //! The text before the login (`banner`, as `Banner` of sshd_config(5)): a file, sent as `SSH_MSG_USERAUTH_BANNER`
 //! (RFC 4252, section 5.4).
 //!
-//! sshd sends the file's bytes, and OpenSSH's client shows control characters as `\033` (strnvis(3), VIS_OCTAL). Other clients obey
-//! them, so they are written that way here already: what OpenSSH shows is the same.
+//! sshd sends the file's bytes, and OpenSSH's client prints control characters as `\033` (strnvis(3), VIS_OCTAL). Other clients interpret
+//! them, so they are replaced that way here, and OpenSSH's output is the same.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read};
@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// A message must fit into a packet that every client takes, of 32768 bytes (RFC 4253, section 6.1).
+/// The banner must fit into a packet that every client accepts, of 32768 bytes (RFC 4253, section 6.1).
 const MAX_BANNER_BYTES: u64 = 32_000;
-/// For the file to be read. The login does not wait longer for a disk that hangs.
+/// Timeout of reading the file. The login does not wait longer for a disk that hangs.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why there is no text.
+/// Why there is no banner.
 #[derive(Debug, Error)]
 enum BannerError {
     #[error("{0}")]
@@ -32,7 +32,7 @@ enum BannerError {
     TimedOut,
 }
 
-/// The text of a listener, and what was wrong with it last.
+/// The banner of a listener, and the last error about it.
 #[derive(Debug, Default)]
 pub(super) struct Banner {
     reported: Mutex<Option<String>>,
@@ -49,8 +49,7 @@ impl Banner {
             Ok(Err(panicked)) => Err(io::Error::other(panicked).into()),
             Err(_) => Err(BannerError::TimedOut),
         };
-        let trouble =
-            text.as_ref().err().map(|error| format!("banner {} is not shown: {error}", path.display()));
+        let trouble = text.as_ref().err().map(|error| format!("banner {} not sent: {error}", path.display()));
         let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(trouble) = trouble.as_ref().filter(|trouble| reported.as_ref() != Some(trouble)) {
             tracing::warn!("{trouble}");
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_refused() {
+    fn an_unusable_banner_is_rejected() {
         let room = tempfile::tempdir().unwrap();
         let path = room.path().join("banner");
         let denied = |path: &Path| read(path).unwrap_err().to_string();

@@ -1,5 +1,5 @@
-//! The channels of one connection. Each is a session of its own, and they are bounded: each costs memory, and all but the first a seat.
-//! Each is granted window by itself: while one waits for its line, the others go on.
+//! The channels of one connection. Each is a session, and their number is limited: each costs memory, and all but the first a seat. Each
+//! has its own window: one that waits for the device does not block the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,20 +15,20 @@ use crate::session::{Event, Feeder, Typed, typed_by_grants};
 
 /// Channels of one connection at once (`MaxSessions`, `man sshd_config`).
 const MAX_SESSIONS: usize = 10;
-/// Channels of one connection altogether: russh keeps 3 KiB of each that it has closed (0.65: `Session::channels`). A client that keeps
-/// its connection for more commands makes another one.
-const MAX_SESSIONS_IN_TURN: usize = 1000;
+/// Channels of one connection in total: russh keeps 3 KiB of each closed one (0.65: `Session::channels`). A client that runs more commands
+/// needs a new connection.
+const MAX_SESSIONS_TOTAL: usize = 1000;
 
-/// Why there is no further channel.
+/// Why a channel is rejected.
 #[derive(Debug, Error)]
-pub(super) enum NoChannel {
-    /// Enough are open.
-    #[error("a connection has {MAX_SESSIONS} sessions at once at most")]
+pub(super) enum ChannelRejected {
+    /// Too many are open.
+    #[error("at most {MAX_SESSIONS} sessions at once per connection")]
     TooMany,
-    /// Enough have been.
-    #[error("a connection has {MAX_SESSIONS_IN_TURN} sessions at most, one after the other; log in again")]
-    Worn,
-    /// No seat.
+    /// Too many were opened.
+    #[error("at most {MAX_SESSIONS_TOTAL} sessions in total per connection; log in again")]
+    UsedUp,
+    /// No seat is free.
     #[error(transparent)]
     Full(#[from] Full),
 }
@@ -39,24 +39,24 @@ pub struct Channels(Arc<Mutex<Open>>);
 
 #[derive(Debug, Default)]
 struct Open {
-    channels: HashMap<ChannelId, Line>,
+    channels: HashMap<ChannelId, ChannelState>,
     ever: usize,
     /// The seats of all but one: that one has the connection's.
     seats: Vec<Seat>,
 }
 
-/// One of them.
+/// One channel.
 #[derive(Debug)]
-struct Line {
+struct ChannelState {
     feeder: Feeder,
-    /// What its session needs, until that begins.
-    ready: Option<Ready>,
+    /// The parts for its session, until that starts.
+    parts: Option<SessionParts>,
     size: watch::Sender<WindowSize>,
 }
 
-/// What a session needs of its channel.
+/// The parts of a channel for its session.
 #[derive(Debug)]
-pub(super) struct Ready {
+pub(super) struct SessionParts {
     pub(super) typed: Typed,
     pub(super) out: ChannelWriteHalf<Msg>,
     /// The type and the size of its terminal, if it has one.
@@ -64,19 +64,19 @@ pub(super) struct Ready {
 }
 
 impl Channels {
-    /// Takes a channel that a client wants to open; `seat` is for one more than the connection has a seat for.
+    /// Opens a channel; `seat` takes a seat for all but the first one.
     pub(super) fn open(
         &self,
         channel: Channel<Msg>,
         handle: Handle,
         seat: impl FnOnce() -> Result<Seat, Full>,
-    ) -> Result<(), NoChannel> {
+    ) -> Result<(), ChannelRejected> {
         let mut open = self.lock();
         if open.channels.len() >= MAX_SESSIONS {
-            return Err(NoChannel::TooMany);
+            return Err(ChannelRejected::TooMany);
         }
-        if open.ever >= MAX_SESSIONS_IN_TURN {
-            return Err(NoChannel::Worn);
+        if open.ever >= MAX_SESSIONS_TOTAL {
+            return Err(ChannelRejected::UsedUp);
         }
         if !open.channels.is_empty() {
             let seat = seat()?;
@@ -85,53 +85,53 @@ impl Channels {
         open.ever += 1;
         let id = channel.id();
         let (feeder, typed) = typed_by_grants(move |bytes| {
-            // An error means that the connection has ended.
+            // Fails if the connection has ended.
             let _ = handle.grant_window(id, u32::try_from(bytes).unwrap_or(u32::MAX));
         });
-        // What is read comes by callbacks.
+        // Input arrives by callbacks.
         let (_, out) = channel.split();
-        let ready = Ready { typed, out, terminal: None };
-        open.channels.insert(id, Line { feeder, ready: Some(ready), size: watch::Sender::default() });
+        let ready = SessionParts { typed, out, terminal: None };
+        open.channels.insert(id, ChannelState { feeder, parts: Some(ready), size: watch::Sender::default() });
         Ok(())
     }
 
-    /// Its client wants a terminal of this type.
+    /// The client has requested a terminal.
     pub(super) fn set_terminal(&self, id: ChannelId, term: Term, size: WindowSize) {
         if let Some(line) = self.lock().channels.get_mut(&id) {
             line.size.send_replace(size);
-            if let Some(ready) = &mut line.ready {
+            if let Some(ready) = &mut line.parts {
                 ready.terminal = Some((term, line.size.subscribe()));
             }
         }
     }
 
-    /// Its client's terminal has another size now.
+    /// The size of the client's terminal has changed.
     pub(super) fn resize(&self, id: ChannelId, size: WindowSize) {
         if let Some(line) = self.lock().channels.get(&id) {
             line.size.send_replace(size);
         }
     }
 
-    /// What its session needs, once.
-    pub(super) fn begin(&self, id: ChannelId) -> Option<Ready> {
-        self.lock().channels.get_mut(&id)?.ready.take()
+    /// The parts for its session, once.
+    pub(super) fn begin(&self, id: ChannelId) -> Option<SessionParts> {
+        self.lock().channels.get_mut(&id)?.parts.take()
     }
 
-    /// Its client wants a break; false if that has no session, or too much waits there.
+    /// Queues a break; false if there is no session, or its queue is full.
     pub(super) fn send_break(&self, id: ChannelId) -> bool {
         let open = self.lock();
-        let line = open.channels.get(&id).filter(|line| line.ready.is_none());
+        let line = open.channels.get(&id).filter(|line| line.parts.is_none());
         line.is_some_and(|line| line.feeder.feed(Event::Break))
     }
 
-    /// Its client has done something.
+    /// Queues input.
     pub(super) fn feed(&self, id: ChannelId, event: Event) {
         if let Some(line) = self.lock().channels.get(&id) {
             line.feeder.feed(event);
         }
     }
 
-    /// It is closed, from either side. Its session ends, if it has not.
+    /// Closes a channel, from either side. Its session ends.
     pub(super) fn close(&self, id: ChannelId) {
         let mut open = self.lock();
         open.channels.remove(&id);
@@ -139,17 +139,17 @@ impl Channels {
         open.seats.truncate(more);
     }
 
-    /// The connection has ended.
+    /// Closes all channels at the end of the connection.
     pub(super) fn close_all(&self) {
         let mut open = self.lock();
         open.channels.clear();
         open.seats.clear();
     }
 
-    /// Whether it may have no more channels, and has none.
-    pub(super) fn is_worn(&self) -> bool {
+    /// Whether no more channels are allowed, and none is open.
+    pub(super) fn is_used_up(&self) -> bool {
         let open = self.lock();
-        open.ever >= MAX_SESSIONS_IN_TURN && open.channels.is_empty()
+        open.ever >= MAX_SESSIONS_TOTAL && open.channels.is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {

@@ -7,25 +7,26 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::destination::{ChannelRequest, Destination, Gatekeeping, Login};
-use super::outlet::show_said;
+use super::outlet::print_messages;
 use crate::auth::protocol::{Exit, Identity, Target};
 use crate::config::{Right, Rules, SshOffer};
 use crate::event::Event;
 use crate::exec::{self, Request, Task};
-use crate::session::{self, AttachedUser, Console, Ended, LAST_WORDS, Options};
+use crate::rfc2217;
+use crate::session::{self, AttachedUser, Console, DRAIN_TIMEOUT, Options, SessionEnd};
 
-/// Who may use a port, and where to ask who somebody is. Both change with the settings.
+/// Access to a port, and how users are authenticated. Both change with the settings.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// Where to ask.
+    /// How users are authenticated.
     pub gatekeeping: Gatekeeping,
-    /// The port's rules.
+    /// The port's access rules.
     pub rules: Rules,
-    /// What a client is offered before it logs in.
+    /// Algorithms and banner for clients that are not logged in.
     pub offer: SshOffer,
 }
 
-/// The way to a port's console.
+/// A port's console over SSH.
 #[derive(Debug)]
 pub struct ConsoleChannel {
     console: Arc<Console>,
@@ -33,7 +34,7 @@ pub struct ConsoleChannel {
 }
 
 impl ConsoleChannel {
-    /// The way to this console, for whom `access` admits.
+    /// This console, for users that `access` allows.
     pub fn new(console: Arc<Console>, access: watch::Receiver<Access>) -> Self {
         Self { console, access }
     }
@@ -43,7 +44,7 @@ impl ConsoleChannel {
     }
 
     fn denied(&self) -> String {
-        format!("in none of the groups that may use {}", self.console.name())
+        format!("not in any of the access groups of {}", self.console.name())
     }
 }
 
@@ -72,26 +73,29 @@ impl Destination for ConsoleChannel {
     }
 
     async fn serve(self: Arc<Self>, session_login: Login) -> Option<Exit> {
-        let Login { identity, from, said, request, terminal, typed, mut outlet, .. } = session_login;
+        let Login { identity, from, messages, request, terminal, typed, mut outlet, .. } = session_login;
         let Some(right) = self.right(&identity) else {
             // The rules have become stricter since the login.
             let (user, why) = (identity.name, self.denied());
             tracing::warn!(
                 message_id = Event::Refused.id(),
                 console_user = user,
-                "{user} from {from} refused: {why}"
+                "{user} from {from} denied: {why}"
             );
-            // Whatever comes on its standard input is for nobody, and must not stop us from reading.
+            // Discard its standard input, which must not fill the queue.
             drop(typed);
-            let told = timeout(LAST_WORDS, session::say(&mut outlet, terminal.is_some(), &why));
-            return matches!(told.await, Ok(Ok(()))).then_some(Exit::Status(1));
+            let sent = timeout(DRAIN_TIMEOUT, session::notify(&mut outlet, terminal.is_some(), &why));
+            return matches!(sent.await, Ok(Ok(()))).then_some(Exit::Status(1));
         };
-        if show_said(&mut outlet, terminal.is_some(), &said).await.is_err() {
+        if print_messages(&mut outlet, terminal.is_some(), &messages).await.is_err() {
             return None;
         }
         let client = AttachedUser { user: identity.name, from: from.to_string(), right };
         let terminal = terminal.is_some();
         let asked = match request {
+            ChannelRequest::Rfc2217 => {
+                return exit(rfc2217::serve(self.console.clone(), client, typed, outlet).await);
+            }
             ChannelRequest::Shell => Ok(Request::Session(Options::default())),
             ChannelRequest::Command(line) => exec::parse(&line),
         };
@@ -112,11 +116,11 @@ impl Destination for ConsoleChannel {
     }
 }
 
-fn exit(ended: Ended) -> Option<Exit> {
+fn exit(ended: SessionEnd) -> Option<Exit> {
     match ended {
-        // (It moves nobody: an SSH client is at one port.)
-        Ended::Left(_) | Ended::Moved(..) => Some(Exit::Status(0)),
-        Ended::Unsent(_) | Ended::Closed(_) | Ended::Dismissed(_) => Some(Exit::Status(1)),
-        Ended::Gone => None,
+        // (SSH clients cannot switch.)
+        SessionEnd::Detached(_) | SessionEnd::Switched(..) => Some(Exit::Status(0)),
+        SessionEnd::Unsent(_) | SessionEnd::Closed(_) | SessionEnd::Disconnected(_) => Some(Exit::Status(1)),
+        SessionEnd::Gone => None,
     }
 }

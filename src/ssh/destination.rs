@@ -1,5 +1,5 @@
-//! Where an SSH connection leads once somebody has logged in: to a port's console ([`super::Door`]) or to the admin CLI
-//! (`gateway`). Everything before that, and all that SSH is not for here, is the same for both.
+//! What an SSH listener serves after the login: a port's console ([`super::ConsoleChannel`]) or the admin CLI (`gateway`). Everything
+//! before that, and the rejection of unsupported SSH features, is the same for both.
 
 use std::future::Future;
 use std::net::IpAddr;
@@ -14,31 +14,31 @@ use crate::auth::protocol::{Exit, Identity, Target, Term, WindowSize};
 use crate::config::{RootLogin, SshOffer};
 use crate::session::Typed;
 
-/// What is behind a listener.
+/// What a listener serves.
 pub trait Destination: Send + Sync + 'static {
-    /// What messages call it: `ttyUSB0`, `the admin CLI`.
+    /// Name in messages: `ttyUSB0`, `the admin CLI`.
     fn name(&self) -> String;
 
-    /// Where to ask who somebody is.
+    /// How users are authenticated.
     fn gatekeeping(&self) -> Gatekeeping;
 
-    /// What is offered to a client that has not logged in.
+    /// Algorithms and banner for clients that are not logged in.
     fn ssh_offer(&self) -> impl Future<Output = SshOffer> + Send;
 
-    /// Who wants to log in to what, when a client gives this user name.
+    /// The user and the target that this user name of a client means.
     fn asks(&self, name: &str) -> (String, Target);
 
-    /// Why somebody may not come in, although it is clear who they are.
+    /// Why an authenticated user is denied.
     fn refuses(&self, identity: &Identity) -> Option<String>;
 
-    /// Serves one session; how it ended, or `None` if its client is gone.
+    /// Serves one session. Returns its exit status, or `None` if the client has disconnected.
     fn serve(self: Arc<Self>, session_login: Login) -> impl Future<Output = Option<Exit>> + Send;
 
-    /// Why sessions are to end, once they are.
+    /// The reason, once sessions are to end.
     fn closing(&self) -> watch::Receiver<Option<String>>;
 }
 
-/// Where to ask who somebody is, and what to say about root.
+/// How users are authenticated.
 #[derive(Debug, Clone)]
 pub struct Gatekeeping {
     /// `console-auth`'s socket.
@@ -47,43 +47,45 @@ pub struct Gatekeeping {
     pub root: RootLogin,
 }
 
-/// Somebody who has logged in and begins a session.
+/// A session of a user who has logged in.
 #[derive(Debug)]
 pub struct Login {
     /// The user name, as the client gave it.
     pub name: String,
-    /// Who that is.
+    /// The account.
     pub identity: Identity,
     /// The login that was granted.
     pub login: Granted,
     /// The client's address.
     pub from: IpAddr,
-    /// What PAM has said to the user; it is shown once, as the session begins.
-    pub said: String,
-    /// What is asked for.
+    /// PAM's messages, which are printed once, when the session begins.
+    pub messages: String,
+    /// Shell or command.
     pub request: ChannelRequest,
     /// The client's terminal.
     pub terminal: Option<Screen>,
-    /// What the client sends.
+    /// The client's input.
     pub typed: Typed,
-    /// Where words go.
+    /// The client's output.
     pub outlet: SshOutlet,
 }
 
-/// What a client asks for.
+/// A client's channel request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChannelRequest {
-    /// Nothing in particular.
+    /// No command.
     Shell,
     /// A command: `ssh host command`.
     Command(Vec<u8>),
+    /// The line of a port by RFC 2217: `ssh -s host rfc2217`.
+    Rfc2217,
 }
 
 /// A client's terminal.
 #[derive(Debug)]
 pub struct Screen {
-    /// Its type; `dumb` if the client's word for it is none.
+    /// Its type; `dumb` if the client's value is invalid.
     pub term: Term,
-    /// Its size, as the client changes it.
+    /// Its size, with later changes.
     pub size: watch::Receiver<WindowSize>,
 }

@@ -1,5 +1,5 @@
-//! One SSH connection, as russh tells of it: it logs in, its channels become sessions at its [destination]
-//! (super::destination), and everything else that SSH can do is refused.
+//! russh's callbacks for one SSH connection: authentication, and channels that become sessions at its [destination](super::destination).
+//! All other features of SSH are rejected.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,43 +13,42 @@ use russh::server::{
 };
 use russh::{Channel, ChannelId, ChannelOpenFailure, Disconnect, Pty};
 use socket2::Socket;
+use tokio::io::Interest;
 use tokio::sync::watch;
 
 use super::admission::Slot;
 use super::algorithms;
 use super::banner::Banner;
-use super::channels::{Channels, NoChannel, Ready};
-use super::counted::left;
+use super::channels::{ChannelRejected, Channels, SessionParts};
 use super::destination::{ChannelRequest, Destination, Login, Screen};
 use super::limits::Ticket;
-use super::login::{Admitted, Logins};
+use super::login::{Admitted, Authenticator};
 use super::outlet::{SshOutlet, finish};
 use crate::auth::protocol::{Identity, Secret, Term, WindowSize};
 use crate::seats::{Full, Seat, Seats, is_administrator};
 use crate::session::Event;
+use crate::system::reactor::peer_closed;
 
-/// For a client to close its end after its last session. OpenSSH takes a disconnect that comes before for an error.
+/// Time for a client to close its end after its last session. OpenSSH reports a disconnect before that as an error.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How far a connection has come.
+/// Progress of a connection.
 #[derive(Clone, Default)]
 pub struct Progress {
-    /// Somebody has logged in: their seat, and how to tell them something.
-    pub(super) inside: Option<(Arc<Seat>, Handle)>,
-    /// Sessions that run.
+    /// After the login: its seat, and the handle for a disconnect message.
+    pub(super) login: Option<(Arc<Seat>, Handle)>,
+    /// Number of sessions.
     pub(super) sessions: usize,
 }
 
 /// What a connection shares with the task that serves it.
 #[derive(Clone)]
 pub struct Shared {
-    /// Its socket, to be looked at and shut down.
-    pub(super) plug: Arc<Socket>,
-    /// Its place among those who have not logged in, as long as it has.
+    /// Its socket, to be watched and shut down.
+    pub(super) socket: Arc<Socket>,
+    /// Its slot among the unauthenticated connections.
     pub(super) slot: Arc<Slot>,
-    /// Its channels.
     pub(super) channels: Channels,
-    /// How far it has come.
     pub(super) progress: watch::Sender<Progress>,
 }
 
@@ -57,22 +56,22 @@ pub struct Shared {
 pub struct Connection<D> {
     destination: Arc<D>,
     peer: IpAddr,
-    /// Our address, as the peer has it.
-    at: IpAddr,
-    /// Held until the login, or the end.
+    /// Our address, as the peer sees it.
+    local_address: IpAddr,
+    /// Held until the login or the end.
     ticket: Option<Ticket>,
     seats: Arc<Seats>,
-    logins: Logins<D>,
+    logins: Authenticator<D>,
     admitted: Option<Admitted>,
     shared: Shared,
-    /// The journal knows that a channel was refused.
-    told: bool,
-    /// The text before the login, until it is sent.
+    /// A rejected channel was logged.
+    rejection_logged: bool,
+    /// The banner, until it is sent.
     banner: Option<(Arc<Banner>, PathBuf)>,
 }
 
 impl<D: Destination> Connection<D> {
-    /// A connection from `peer` that has just come in.
+    /// A new connection from `peer`.
     pub fn new(
         destination: Arc<D>,
         (peer, at): (IpAddr, IpAddr),
@@ -81,37 +80,39 @@ impl<D: Destination> Connection<D> {
         banner: Option<(Arc<Banner>, PathBuf)>,
     ) -> Self {
         Self {
-            logins: Logins::new(destination.clone(), peer, ticket.queue()),
+            logins: Authenticator::new(destination.clone(), peer, ticket.queue()),
             destination,
             peer,
-            at,
+            local_address: at,
             seats: ticket.seats(),
             ticket: Some(ticket),
             admitted: None,
             shared,
-            told: false,
+            rejection_logged: false,
             banner,
         }
     }
 
-    /// A further channel, if there may be one.
-    fn open(&mut self, channel: Channel<Msg>, handle: Handle) -> Result<(), NoChannel> {
+    /// Opens a channel, if the limits allow it.
+    fn open(&mut self, channel: Channel<Msg>, handle: Handle) -> Result<(), ChannelRejected> {
         let seat = || match &self.admitted {
             Some(Admitted { identity, .. }) => {
                 self.seats.take(&identity.name, is_administrator(identity.uid, &identity.groups))
             }
-            // russh takes no channels before the login.
+            // russh accepts no channels before the login.
             None => Err(Full::All),
         };
         let opened = self.shared.channels.open(channel, handle, seat);
-        if let (Err(why), Some(Admitted { identity, .. }), false) = (&opened, &self.admitted, self.told) {
+        if let (Err(why), Some(Admitted { identity, .. }), false) =
+            (&opened, &self.admitted, self.rejection_logged)
+        {
             let (slot, name) = (self.destination.name(), &identity.name);
             tracing::warn!(
                 console_user = name,
-                "a further session of {name} from {} was refused: {slot}: {why} (said once for a connection)",
+                "session of {name} from {} rejected: {slot}: {why} (reported once per connection)",
                 self.peer
             );
-            self.told = true;
+            self.rejection_logged = true;
         }
         opened
     }
@@ -125,58 +126,59 @@ impl<D: Destination> Connection<D> {
         let Some(Admitted { name, identity, login, .. }) = self.admitted.clone() else {
             return session.channel_failure(channel);
         };
-        let Some(Ready { typed, out, terminal }) = self.shared.channels.begin(channel) else {
+        let Some(SessionParts { typed, out, terminal }) = self.shared.channels.begin(channel) else {
             return session.channel_failure(channel);
         };
         session.channel_success(channel)?;
         let session_login = Login {
             name,
             identity,
-            said: self
+            messages: self
                 .admitted
                 .as_mut()
-                .map(|admitted| std::mem::take(&mut admitted.said))
+                .map(|admitted| std::mem::take(&mut admitted.messages))
                 .unwrap_or_default(),
             login,
             from: self.peer,
             request,
             terminal: terminal.map(|(term, size)| Screen { term, size }),
             typed,
-            outlet: SshOutlet::new(out, self.at),
+            outlet: SshOutlet::new(out, self.local_address),
         };
         let (destination, handle, shared) = (self.destination.clone(), session.handle(), self.shared.clone());
-        shared.begins();
+        shared.session_started();
         tokio::spawn(async move {
             let exit = destination.serve(session_login).await;
-            // Even if its client never takes the news of its end.
-            shared.ends();
+            // Even if the client never receives the exit status.
+            shared.session_ended();
             finish(&handle, channel, exit).await;
             shared.channels.close(channel);
-            if shared.channels.is_worn() {
+            if shared.channels.is_used_up() {
                 tokio::time::sleep(CLOSE_TIMEOUT).await;
-                // An error means that the client is gone.
+                // Fails if the client has disconnected.
                 let _ = handle
-                    .disconnect(Disconnect::ByApplication, NoChannel::Worn.to_string(), String::new())
+                    .disconnect(Disconnect::ByApplication, ChannelRejected::UsedUp.to_string(), String::new())
                     .await;
             }
         });
         Ok(())
     }
 
-    /// Logs in, as long as the client waits for it: a place and a helper are free at once when it leaves.
-    async fn while_it_waits<T>(
+    /// Runs a login step until the client disconnects, so that its slot and helper are freed at once.
+    async fn until_peer_closes<T>(
         shared: &Shared,
         login: impl Future<Output = Result<T, russh::Error>>,
     ) -> Result<T, russh::Error> {
         shared.slot.turn().end();
+        let socket = shared.socket.try_clone()?.into();
         tokio::select! {
             done = login => done,
-            done = left(&shared.plug) => Err(done.err().map_or(russh::Error::Disconnect, russh::Error::IO)),
+            done = peer_closed(socket, Interest::READABLE) => Err(done.err().map_or(russh::Error::Disconnect, russh::Error::IO)),
         }
     }
 }
 
-/// Its sessions, which share the channels with it, see that their client is gone.
+/// Ends its sessions, which share the channels.
 impl<D> Drop for Connection<D> {
     fn drop(&mut self) {
         self.shared.channels.close_all();
@@ -184,19 +186,19 @@ impl<D> Drop for Connection<D> {
 }
 
 impl Shared {
-    fn begins(&self) {
+    fn session_started(&self) {
         self.progress.send_modify(|progress| {
             progress.sessions += 1;
-            if let Some((seat, _)) = &progress.inside {
+            if let Some((seat, _)) = &progress.login {
                 seat.set_idle(false);
             }
         });
     }
 
-    fn ends(&self) {
+    fn session_ended(&self) {
         self.progress.send_modify(|progress| {
             progress.sessions -= 1;
-            if let Some((seat, _)) = progress.inside.as_ref().filter(|_| progress.sessions == 0) {
+            if let Some((seat, _)) = progress.login.as_ref().filter(|_| progress.sessions == 0) {
                 seat.set_idle(true);
             }
         });
@@ -211,9 +213,9 @@ fn window(columns: u32, rows: u32) -> WindowSize {
 impl<D: Destination> Handler for Connection<D> {
     type Error = russh::Error;
 
-    /// russh asks for it once keys have been exchanged and a login is asked for.
+    /// russh calls this after the key exchange, when the client requests authentication.
     async fn authentication_banner(&mut self) -> Result<Option<String>, russh::Error> {
-        self.shared.slot.comes_to_login();
+        self.shared.slot.reached_login();
         match self.banner.take() {
             Some((banner, path)) => Ok(banner.text(path).await),
             None => Ok(None),
@@ -229,15 +231,15 @@ impl<D: Destination> Handler for Connection<D> {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, russh::Error> {
-        Self::while_it_waits(&self.shared, self.logins.offered(user, offer.public_key)).await
+        Self::until_peer_closes(&self.shared, self.logins.offered(user, offer.public_key)).await
     }
 
     async fn auth_publickey(&mut self, user: &str, key: VerifiedPublicKey<'_>) -> Result<Auth, russh::Error> {
-        Self::while_it_waits(&self.shared, self.logins.by_key(user, key.public_key)).await
+        Self::until_peer_closes(&self.shared, self.logins.by_key(user, key.public_key)).await
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, russh::Error> {
-        Self::while_it_waits(&self.shared, self.logins.by_password(user, password)).await
+        Self::until_peer_closes(&self.shared, self.logins.by_password(user, password)).await
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -249,11 +251,11 @@ impl<D: Destination> Handler for Connection<D> {
         let answers = response.map(|answers| {
             answers.map(|answer| Secret(String::from_utf8_lossy(&answer).into_owned())).collect::<Vec<_>>()
         });
-        Self::while_it_waits(&self.shared, self.logins.by_questions(user, answers)).await
+        Self::until_peer_closes(&self.shared, self.logins.by_questions(user, answers)).await
     }
 
     async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), russh::Error> {
-        if let Some(why) = self.logins.farewell() {
+        if let Some(why) = self.logins.disconnect_message() {
             return session.disconnect(Disconnect::NoMoreAuthMethodsAvailable, why, "");
         }
         let (Some(ticket), Some(admitted)) = (self.ticket.take(), self.logins.admitted()) else {
@@ -266,7 +268,7 @@ impl<D: Destination> Handler for Connection<D> {
                 // Until its first session.
                 seat.set_idle(true);
                 let inside = Some((Arc::new(seat), session.handle()));
-                self.shared.progress.send_modify(|progress| progress.inside = inside);
+                self.shared.progress.send_modify(|progress| progress.login = inside);
             }
             Err(full) => {
                 let full = format!("{}: {full}", self.destination.name());
@@ -286,7 +288,7 @@ impl<D: Destination> Handler for Connection<D> {
     ) -> Result<(), russh::Error> {
         match self.open(channel, session.handle()) {
             Ok(()) => reply.accept().await,
-            Err(_told) => reply.reject(ChannelOpenFailure::ResourceShortage).await,
+            Err(_logged) => reply.reject(ChannelOpenFailure::ResourceShortage).await,
         }
         Ok(())
     }
@@ -340,9 +342,10 @@ impl<D: Destination> Handler for Connection<D> {
         session: &mut Session,
     ) -> Result<(), russh::Error> {
         match name {
-            // It is refused as the command of that name is: a failed request has no text, and OpenSSH's scp and sftp would only
-            // print "subsystem request failed".
+            // Rejected as a command of that name, because a failed request has no text, and OpenSSH's scp and sftp would print only
+            // "subsystem request failed".
             "sftp" => self.start(channel, ChannelRequest::Command(name.into()), session),
+            "rfc2217" => self.start(channel, ChannelRequest::Rfc2217, session),
             _ => session.channel_failure(channel),
         }
     }
@@ -357,7 +360,7 @@ impl<D: Destination> Handler for Connection<D> {
         session.channel_failure(channel)
     }
 
-    /// russh would not answer it, and OpenSSH would take the next answer for this one.
+    /// russh would not reply, and OpenSSH would take the next reply for this one.
     async fn x11_request(
         &mut self,
         channel: ChannelId,
@@ -380,8 +383,8 @@ impl<D: Destination> Handler for Connection<D> {
         Ok(())
     }
 
-    /// A break (RFC 4335): `~B` in OpenSSH, a special command in PuTTY. Its length is the port's, since OpenSSH asks for a second whatever
-    /// its user wants.
+    /// A break (RFC 4335): `~B` in OpenSSH, a special command in PuTTY. Its length is the port's default, since OpenSSH always requests one
+    /// second.
     async fn channel_request(
         &mut self,
         channel: ChannelId,

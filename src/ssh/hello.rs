@@ -1,6 +1,6 @@
-//! What a client says before keys are exchanged: its version line and its `SSH_MSG_KEXINIT` (RFC 4253, sections 4.2 and 7.1).
-//! It is read here first, and then given to russh: it decides on which thread the connection is served ([`super::slow_key_exchange`]), and
-//! a client that has no algorithm in common with us is named in the journal.
+//! A client's messages before the key exchange: its version line and its `SSH_MSG_KEXINIT` (RFC 4253, sections 4.2 and 7.1). They are read
+//! here first, and then passed to russh: they decide which thread serves the connection ([`super::slow_key_exchange`]), and a client that
+//! has no algorithm in common with us is reported in the journal.
 
 use std::io;
 use std::time::Duration;
@@ -8,20 +8,20 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-/// For the KEXINIT to follow our version line. All clients that we know send it without waiting for ours; one that waits is
-/// served after this time as one whose algorithms are not known. Among a crowd of strangers a client is not heard at once.
+/// Timeout of the KEXINIT after our version line. All known clients send it without waiting for ours; a client that waits is served after
+/// this time as if its algorithms were unknown. Under load, unauthenticated clients are not read at once.
 const KEXINIT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of the longest version line, and of a packet that every implementation must take (RFC 4253, sections 4.2 and 6.1).
+/// Bytes of the longest version line, and of a packet that every implementation must accept (RFC 4253, sections 4.2 and 6.1).
 const LINE_LIMIT: usize = 255;
 const PACKET_LIMIT: usize = 35_000;
 const VERSION_PREFIX: &[u8] = b"SSH-";
 const KEXINIT: u8 = 20;
 /// The cookie of a KEXINIT.
 const COOKIE: usize = 16;
-/// Its name lists: key exchange, host key, and one a direction of ciphers and of MACs.
+/// Its name lists: key exchange, host key, and ciphers and MACs for each direction.
 const LISTS: usize = 6;
 
-/// What the version line says, with the line's end.
+/// Our version line.
 pub(super) const OUR_VERSION: &[u8] = b"SSH-2.0-consoleserver\r\n";
 
 /// A client's algorithms.
@@ -35,9 +35,9 @@ pub(super) struct KexInit {
 pub(super) struct Hello {
     /// Its bytes.
     pub(super) bytes: Vec<u8>,
-    /// Of those, the version line with its end, and the KEXINIT's packet.
+    /// Length of the version line and the KEXINIT packet.
     pub(super) plain: usize,
-    /// Its algorithms, if they came in time.
+    /// Its algorithms, if they arrived in time.
     pub(super) kexinit: Option<KexInit>,
 }
 
@@ -49,16 +49,16 @@ impl Hello {
         let mut hello = Self::default();
         while !hello.bytes.contains(&b'\n') {
             if hello.bytes.len() > LINE_LIMIT || !VERSION_PREFIX.starts_with(hello.prefix()) {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "no version line of SSH"));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "not an SSH version line"));
             }
-            more(stream, &mut hello.bytes).await?;
+            read_more(stream, &mut hello.bytes).await?;
         }
         if hello.prefix() != VERSION_PREFIX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "no version line of SSH"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not an SSH version line"));
         }
         let kexinit = async {
             while !hello.parse() {
-                more(stream, &mut hello.bytes).await?;
+                read_more(stream, &mut hello.bytes).await?;
             }
             io::Result::Ok(())
         };
@@ -72,13 +72,13 @@ impl Hello {
         &self.bytes[..self.bytes.len().min(VERSION_PREFIX.len())]
     }
 
-    /// The client's version, without the line's end.
+    /// The client's version, without the line ending.
     pub(super) fn version(&self) -> String {
         let line = self.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
         String::from_utf8_lossy(line).trim_end().to_owned()
     }
 
-    /// Whether nothing more is needed: the KEXINIT has come whole, or cannot come.
+    /// Whether no more input is needed: the KEXINIT is complete, or cannot arrive.
     fn parse(&mut self) -> bool {
         let Some(line) = self.bytes.iter().position(|byte| *byte == b'\n') else { return true };
         let start = line + 1;
@@ -94,24 +94,24 @@ impl Hello {
     }
 }
 
-/// Reads what comes next; its end is an error.
-async fn more<S: AsyncRead + Unpin>(stream: &mut S, into: &mut Vec<u8>) -> io::Result<()> {
+/// Reads more; end of file is an error.
+async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, into: &mut Vec<u8>) -> io::Result<()> {
     match stream.read_buf(into).await? {
         0 => Err(io::ErrorKind::UnexpectedEof.into()),
         _ => Ok(()),
     }
 }
 
-/// Bytes of the packet that begins here, with those of its length.
+/// Length of the packet that begins here, with its length field.
 pub(super) fn packet_length(bytes: &[u8]) -> Option<usize> {
     let length = u32::from_be_bytes(*bytes.first_chunk()?);
     usize::try_from(length).ok()?.checked_add(4)
 }
 
 impl KexInit {
-    /// From an unencrypted packet; `None` if it is another one, or broken.
+    /// Parses an unencrypted packet; `None` if it is another message, or invalid.
     fn read(packet: &[u8]) -> Option<Self> {
-        // Behind the length: that of the padding, and the type.
+        // After the length: the padding length, and the message type.
         let (_padding, payload) = packet.get(4..)?.split_first()?;
         let (kind, rest) = payload.split_first()?;
         let mut rest = rest.get(COOKIE..).filter(|_| *kind == KEXINIT)?;
@@ -152,7 +152,7 @@ pub(super) mod tests {
     const LISTS_OF_A_CLIENT: [&str; LISTS] = ["a,b", "c", "d", "d", "e,f", "e"];
 
     #[tokio::test]
-    async fn the_version_and_the_lists_are_read_however_they_are_cut() {
+    async fn the_version_and_the_lists_are_read_in_every_split() {
         let mut all = b"SSH-2.0-client_1.0 comment\r\n".to_vec();
         all.extend(packet(LISTS_OF_A_CLIENT));
         let plain = all.len();
@@ -177,7 +177,7 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_kexinit_is_passed_on_and_what_is_not_ssh_is_refused() {
+    async fn an_invalid_kexinit_is_passed_on_and_other_protocols_are_rejected() {
         let mut broken = b"SSH-2.0-x\n".to_vec();
         broken.extend(packet(LISTS_OF_A_CLIENT));
         // The first list is longer than the packet.
@@ -192,8 +192,8 @@ pub(super) mod tests {
         for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"\n", b"\x16\x03\x01", &long] {
             let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
             theirs.write_all(bytes).await.unwrap();
-            let refused = Hello::exchange(&mut ours).await.unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{bytes:?}");
+            let rejected = Hello::exchange(&mut ours).await.unwrap_err();
+            assert_eq!(rejected.kind(), io::ErrorKind::InvalidData, "{bytes:?}");
         }
         let (mut ours, mut theirs) = tokio::io::duplex(64 * 1024);
         theirs.write_all(b"SSH-2.0-x\r\n").await.unwrap();

@@ -21,35 +21,35 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// While a client needs a kind of key that is not there, the keys are loaded again at most this often.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is known of the host keys.
+/// State of the host keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HostKeyState {
-    /// Why there are none.
+    /// Why there is none.
     pub missing: Option<String>,
     /// Files that are not used, each with the reason.
-    pub passed_over: Vec<String>,
+    pub ignored: Vec<String>,
 }
 
-/// The host keys, with all that an SSH server is set to.
+/// The host keys, and the russh configurations with them.
 pub(super) struct KeyRing {
     /// The socket of `console-auth`.
-    helper: PathBuf,
+    auth_socket: PathBuf,
     keys: watch::Sender<Option<Arc<[PrivateKey]>>>,
-    /// What was made of them last.
+    /// The last configurations.
     configs: std::sync::Mutex<Option<(SshAlgorithms, Configs)>>,
     state: watch::Sender<HostKeyState>,
     /// When the last attempt to load them ended; locked during an attempt.
     tried: Mutex<Option<Instant>>,
 }
 
-/// What to serve clients with.
+/// russh's configurations.
 #[derive(Clone)]
 pub(super) struct Configs {
     /// All host keys.
     pub(super) keys: Arc<[PrivateKey]>,
     /// For a client whose key exchange may take long.
     pub(super) every: Arc<Config>,
-    /// The same, but that later key exchanges take a few milliseconds at most; for a client whose first is known to.
+    /// The same, but later key exchanges take a few milliseconds at most; for a client whose first one does.
     pub(super) cheap: Arc<Config>,
 }
 
@@ -65,7 +65,7 @@ impl Configs {
 impl KeyRing {
     pub(super) fn new(helper: PathBuf) -> Self {
         Self {
-            helper,
+            auth_socket: helper,
             keys: watch::Sender::default(),
             configs: std::sync::Mutex::default(),
             state: watch::Sender::default(),
@@ -84,7 +84,7 @@ impl KeyRing {
         self.state.subscribe()
     }
 
-    /// What to serve a client with, if there is a key.
+    /// The configurations, if there is a key.
     pub(super) async fn configs(&self, word: SshAlgorithms) -> Option<Configs> {
         if self.keys.borrow().is_none() {
             self.load(Instant::now() - RETRY_INTERVAL).await;
@@ -102,7 +102,7 @@ impl KeyRing {
         Some(configs)
     }
 
-    /// Loads the keys again for a client that needs another kind, as one that is being made: for the next that comes.
+    /// Loads the keys again because a client needs another kind, which may have been generated in the meantime: for the next client.
     pub(super) async fn load_for_another_kind(&self) {
         self.load(Instant::now() - RELOAD_TIMEOUT).await;
     }
@@ -113,29 +113,29 @@ impl KeyRing {
         if tried.is_some_and(|tried| tried > since) {
             return;
         }
-        let obtained = obtain(&self.helper).await;
+        let obtained = obtain(&self.auth_socket).await;
         *tried = Some(Instant::now());
         let state = match obtained {
-            Ok(HostKeys { keys, passed_over }) => {
+            Ok(HostKeys { keys, ignored }) => {
                 self.set(keys);
-                HostKeyState { missing: None, passed_over }
+                HostKeyState { missing: None, ignored }
             }
             Err(why) if self.keys.borrow().is_some() => {
-                tracing::error!("the host keys stay as they were: {why}");
+                tracing::error!("host keys not reloaded: {why}");
                 return;
             }
-            Err(why) => HostKeyState { missing: Some(why), passed_over: Vec::new() },
+            Err(why) => HostKeyState { missing: Some(why), ignored: Vec::new() },
         };
         self.state.send_if_modified(|known| {
             if *known == state {
                 return false;
             }
-            for reason in &state.passed_over {
-                tracing::warn!("host key passed over: {reason}");
+            for reason in &state.ignored {
+                tracing::warn!("host key ignored: {reason}");
             }
             match &state.missing {
-                Some(why) => tracing::error!("SSH is not served: {why}"),
-                None if known.missing.is_some() => tracing::info!("SSH is served: there is a host key now"),
+                Some(why) => tracing::error!("SSH is not available: {why}"),
+                None if known.missing.is_some() => tracing::info!("SSH is available: a host key was loaded"),
                 None => {}
             }
             *known = state;

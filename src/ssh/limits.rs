@@ -8,30 +8,29 @@ use std::time::{Duration, Instant};
 use super::admission::{Slot, Slots};
 use crate::seats::Seats;
 
-/// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor. And from there to the
-/// session, which any client begins at once.
+/// From connection to login (`LoginGraceTime`, `man sshd_config`): long enough to fetch a second factor.
 const LOGIN_GRACE_TIME: Duration = Duration::from_secs(60);
-/// Between two lines in the journal about connections that were closed: a stranger could fill it otherwise.
+/// Interval between journal messages about closed connections, which unauthenticated clients could fill the journal with.
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The connections of a port.
 #[derive(Debug)]
 pub struct Limits {
-    /// From connection to login, and from there to the session.
+    /// From connection to login.
     pub grace: Duration,
     slots: Slots,
     seats: Arc<Seats>,
-    told: Mutex<Option<Instant>>,
+    last_report: Mutex<Option<Instant>>,
 }
 
-/// A place among those who have not logged in, given back when dropped.
+/// A slot among the unauthenticated connections, freed when dropped.
 #[derive(Debug)]
 pub struct Ticket {
     limits: Arc<Limits>,
     slot: Arc<Slot>,
 }
 
-/// Where a place's connection waits until it may ask who somebody is.
+/// The queue in which a connection waits for a login helper.
 #[derive(Debug)]
 pub struct Queue {
     limits: Arc<Limits>,
@@ -39,36 +38,36 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Waits for its turn; false if that does not come.
+    /// Waits for a helper; false on timeout.
     pub async fn turn(&self) -> bool {
-        self.limits.slots.turn(&self.slot).await
+        self.limits.slots.wait_for_helper(&self.slot).await
     }
 
-    /// See [`Limits::is_news`].
-    pub fn is_news(&self) -> bool {
-        self.limits.is_news(Instant::now())
+    /// See [`Limits::should_log`].
+    pub fn should_log(&self) -> bool {
+        self.limits.should_log(Instant::now())
     }
 }
 
 impl Ticket {
-    /// Which place it is.
+    /// The slot.
     pub fn slot(&self) -> &Arc<Slot> {
         &self.slot
     }
 
-    /// Where it waits for its turn.
+    /// The queue for login helpers.
     pub fn queue(&self) -> Queue {
         Queue { limits: self.limits.clone(), slot: self.slot.clone() }
     }
 
-    /// Where those sit who have logged in.
+    /// The seats of users who have logged in.
     pub fn seats(&self) -> Arc<Seats> {
         self.limits.seats.clone()
     }
 
-    /// Somebody has, in this place.
+    /// The connection has logged in.
     pub fn has_logged_in(&self) {
-        self.limits.slots.logs_in(&self.slot, Instant::now());
+        self.limits.slots.logged_in(&self.slot, Instant::now());
     }
 }
 
@@ -79,14 +78,14 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Limits with another time from connection to login than [`LOGIN_GRACE_TIME`].
+    /// Limits with another grace time.
     pub fn with_grace(grace: Duration) -> Self {
-        Self { grace, slots: Slots::default(), seats: Arc::default(), told: Mutex::default() }
+        Self { grace, slots: Slots::default(), seats: Arc::default(), last_report: Mutex::default() }
     }
 
-    /// Whether the journal is to be told of a connection closed at `now`.
-    pub fn is_news(&self, now: Instant) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether to log a connection closed at `now`.
+    pub fn should_log(&self, now: Instant) -> bool {
+        let mut told = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
         let news = told.is_none_or(|told| now.duration_since(told) >= REPORT_INTERVAL);
         if news {
             *told = Some(now);
@@ -94,12 +93,12 @@ impl Limits {
         news
     }
 
-    /// Whether a crowd of strangers has left, with nobody of it waiting any more; said once.
-    pub fn crowd_has_left(&self) -> bool {
+    /// Whether a crowd of unauthenticated connections was here and all are gone; true once.
+    pub fn crowd_is_gone(&self) -> bool {
         self.slots.crowd_has_left()
     }
 
-    /// A place for a connection from `peer`; `None` when there is none to be had.
+    /// A slot for a connection from `peer`; `None` if no connection can be evicted.
     pub fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<Ticket> {
         let slot = self.slots.take(peer, Instant::now())?;
         Some(Ticket { limits: self.clone(), slot })
@@ -108,7 +107,7 @@ impl Limits {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.limits.slots.give_back(&self.slot, Instant::now());
+        self.limits.slots.release(&self.slot, Instant::now());
     }
 }
 
@@ -117,12 +116,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_journal_is_told_of_refusals_once_a_minute() {
+    fn closed_connections_are_logged_once_a_minute() {
         let limits = Limits::default();
         let now = Instant::now();
-        assert!(limits.is_news(now));
-        assert!(!limits.is_news(now), "the same burst");
-        assert!(!limits.is_news(now + REPORT_INTERVAL / 2));
-        assert!(limits.is_news(now + REPORT_INTERVAL));
+        assert!(limits.should_log(now));
+        assert!(!limits.should_log(now), "the same burst");
+        assert!(!limits.should_log(now + REPORT_INTERVAL / 2));
+        assert!(limits.should_log(now + REPORT_INTERVAL));
     }
 }

@@ -1,6 +1,6 @@
-//! Whether a client that has been sent something still lives. The kernel has no rule for it: `TCP_USER_TIMEOUT` also cuts off
-//! a client that has only stopped reading (`^Z`, a suspended window) and answers every window probe, and keepalive is
-//! silent while anything is unacknowledged. So this looks at `TCP_INFO` (tcp(7)), and only until everything is acknowledged.
+//! Detects dead clients that were sent data. The kernel has no setting for it: `TCP_USER_TIMEOUT` also disconnects a client that has only
+//! stopped reading (`^Z`, a suspended window) and answers every window probe, and keepalive is not sent while data is unacknowledged. So
+//! this polls `TCP_INFO` (tcp(7)), until all data is acknowledged.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -12,52 +12,51 @@ use nix::libc::{self, c_int};
 use socket2::Socket;
 use tokio::sync::Notify;
 
-/// A client that acknowledges nothing for so long is dead, and its writer's place free: with the look that sees it, before 30 s.
+/// A client that acknowledges nothing for this long is dead, and its write access is freed: with the check interval, before 30 s.
 const DEAD_AFTER: Duration = Duration::from_secs(24);
-/// Between two looks at what is on its way.
+/// Interval of the checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Window probes in a row without an answer. The kernel sends them up to 120 s apart, so that the answer to the last one may
-/// simply not have come yet.
+/// Unanswered window probes in a row. The kernel sends them up to 120 s apart, so the answer to the last one may still be on its way.
 const MAX_UNANSWERED_PROBES: u8 = 2;
 
-/// How closely a client is watched.
+/// Timing of the checks.
 #[derive(Debug, Clone, Copy)]
 pub struct Watch {
     dead_after: Duration,
-    look: Duration,
+    interval: Duration,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Self { dead_after: DEAD_AFTER, look: CHECK_INTERVAL }
+        Self { dead_after: DEAD_AFTER, interval: CHECK_INTERVAL }
     }
 }
 
 impl Watch {
-    /// Waits until the peer of `socket` is dead; `written` says each time that it has been sent something.
-    pub async fn until_dead(self, socket: &Socket, written: &Notify) -> io::Result<()> {
+    /// Waits until the peer of `socket` is dead; `written` is notified of each write.
+    pub async fn wait_until_dead(self, socket: &Socket, written: &Notify) -> io::Result<()> {
         loop {
             written.notified().await;
-            while under_way(socket)? > 0 {
+            while unacknowledged_bytes(socket)? > 0 {
                 if Observation::of(socket)?.is_dead(self.dead_after) {
                     return Ok(());
                 }
-                tokio::time::sleep(self.look).await;
+                tokio::time::sleep(self.interval).await;
             }
         }
     }
 }
 
-/// What the kernel knows of a connection.
+/// The kernel's state of a connection.
 #[derive(Debug)]
 struct Observation {
-    /// Segments that were sent and not acknowledged.
+    /// Segments sent and not acknowledged.
     unacked: u32,
     /// Window probes since the last answer.
     probes: u8,
-    /// Since data was sent, again or for the first time; a window probe is none.
+    /// Since data was sent or retransmitted; a window probe is not data.
     since_data: Duration,
-    /// Since the peer acknowledged anything, were it a probe.
+    /// Since the peer acknowledged anything, a probe included.
     since_ack: Duration,
 }
 
@@ -72,18 +71,18 @@ impl Observation {
         })
     }
 
-    /// Silence alone says nothing: a client that does not read is asked more and more rarely. So it must have been asked.
+    /// Silence alone is not enough, because a client that does not read is probed at growing intervals: it must have been probed.
     fn is_dead(&self, dead_after: Duration) -> bool {
         let data_unanswered = self.unacked > 0 && self.since_data < self.since_ack;
         self.since_ack >= dead_after && (data_unanswered || self.probes >= MAX_UNANSWERED_PROBES)
     }
 }
 
-/// Bytes that were written and not acknowledged, sent or not.
-fn under_way(socket: &Socket) -> io::Result<c_int> {
+/// Bytes written and not acknowledged, sent or not.
+fn unacknowledged_bytes(socket: &Socket) -> io::Result<c_int> {
     nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, c_int);
     let mut count = 0;
-    // SAFETY: the kernel writes one int to the place that it is given.
+    // SAFETY: the kernel writes one int through the pointer.
     unsafe { siocoutq(socket.as_raw_fd(), &mut count) }?;
     Ok(count)
 }
@@ -107,10 +106,11 @@ mod tests {
 
     use super::*;
 
-    const WATCH: Watch = Watch { dead_after: Duration::from_millis(1000), look: Duration::from_millis(50) };
-    const PATIENCE: Duration = Duration::from_secs(60);
+    const WATCH: Watch =
+        Watch { dead_after: Duration::from_millis(1000), interval: Duration::from_millis(50) };
+    const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// Our end, and the client's.
+    /// The server's end, and the client's.
     fn connection() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -119,7 +119,7 @@ mod tests {
         (ours, client)
     }
 
-    /// Nothing that comes to this socket is heard any more, nor answered: a filter drops it (socket(7)).
+    /// Drops all packets to this socket by a filter (socket(7)).
     fn pull_the_cable_of(client: &TcpStream) {
         let mut drop_all = libc::sock_filter { code: 6, jt: 0, jf: 0, k: 0 };
         let program = libc::sock_fprog { len: 1, filter: &mut drop_all };
@@ -143,32 +143,32 @@ mod tests {
     async fn dies(ours: &Socket, within: Duration) -> bool {
         let written = Notify::new();
         written.notify_one();
-        match tokio::time::timeout(within, WATCH.until_dead(ours, &written)).await {
+        match tokio::time::timeout(within, WATCH.wait_until_dead(ours, &written)).await {
             Ok(seen) => seen.map(|()| true).unwrap(),
             Err(_) => false,
         }
     }
 
     #[tokio::test]
-    async fn a_client_whose_cable_is_pulled_is_dead_when_something_was_sent() {
+    async fn a_disconnected_client_is_dead_after_a_write() {
         let (ours, client) = connection();
         pull_the_cable_of(&client);
         ours.send(b"anybody there?").unwrap();
-        assert!(dies(&ours, PATIENCE).await);
+        assert!(dies(&ours, TEST_TIMEOUT).await);
     }
 
     #[tokio::test]
-    async fn a_client_that_has_stopped_reading_lives_until_its_cable_is_pulled() {
+    async fn a_client_that_does_not_read_is_alive_until_its_cable_is_pulled() {
         let (ours, client) = connection();
         fill(&ours);
         assert!(!dies(&ours, 6 * WATCH.dead_after).await, "{:?}", Observation::of(&ours));
         assert_eq!(Observation::of(&ours).unwrap().unacked, 0, "its window is not closed");
         pull_the_cable_of(&client);
-        assert!(dies(&ours, PATIENCE).await, "{:?}", Observation::of(&ours));
+        assert!(dies(&ours, TEST_TIMEOUT).await, "{:?}", Observation::of(&ours));
     }
 
     #[tokio::test]
-    async fn a_client_that_has_taken_everything_is_not_watched() {
+    async fn a_client_that_has_acknowledged_everything_is_not_watched() {
         let (ours, client) = connection();
         ours.send(b"hello").unwrap();
         until_taken(&ours).await;
@@ -177,7 +177,7 @@ mod tests {
     }
 
     async fn until_taken(ours: &Socket) {
-        while under_way(ours).unwrap() > 0 {
+        while unacknowledged_bytes(ours).unwrap() > 0 {
             tokio::task::yield_now().await;
         }
     }

@@ -1,5 +1,5 @@
-//! The login on one SSH connection: what russh asks about methods goes to `console-auth`, with one user name, bounded tries
-//! and refusals that tell nothing by their time.
+//! Authentication on one SSH connection: russh's requests are passed to `console-auth`, with one user name, a limited number of attempts,
+//! and denials whose timing reveals nothing.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -17,47 +17,47 @@ use crate::auth::client::{Granted, Login, LoginError, Step};
 use crate::auth::protocol::{Identity, Secret};
 use crate::event::Event;
 
-/// A refused password is answered so long after it came, whatever the reason: a second longer than `console-auth` takes with a wrong one,
-/// which it needs to hash it if there is such a user. So a refusal tells nothing by its time.
+/// Time from a password to its denial, whatever the reason: a second longer than `console-auth` takes for a wrong password, which it hashes
+/// only if the user exists. So the timing of a denial reveals nothing.
 const DENIAL_DELAY: Duration = Duration::from_secs(3);
 
-/// Helpers that one connection may have begun: one is enough for a login, and each refusal by the groups costs another.
-/// russh counts refusals, not conversations that are begun and left.
+/// Login helpers that one connection may start: one is enough for a login, and each denial by the access groups needs another one.
+/// russh counts denials, but not conversations that are started and abandoned.
 const MAX_HELPERS: u32 = 8;
 
-/// Somebody who has logged in.
+/// A user who has logged in.
 #[derive(Debug, Clone)]
 pub(super) struct Admitted {
     /// The user name, as the client gave it.
     pub(super) name: String,
-    /// Who that is.
+    /// The account.
     pub(super) identity: Identity,
     /// The login that was granted.
     pub(super) login: Granted,
-    /// What PAM has said to the user: the first session shows it.
-    pub(super) said: String,
+    /// PAM's messages, which the first session prints.
+    pub(super) messages: String,
 }
 
-/// The login, from the first method that the client tries.
+/// Authentication, from the first method that the client tries.
 #[derive(Debug)]
-pub(super) struct Logins<D> {
+pub(super) struct Authenticator<D> {
     destination: Arc<D>,
     peer: IpAddr,
     queue: Queue,
-    /// Who wants to log in: one user only, as with OpenSSH's server.
+    /// The user name: only one per connection, as with OpenSSH's server.
     name: Option<String>,
     login: Option<Login>,
-    /// How many helpers were begun.
-    helpers: u32,
+    /// Number of helpers started.
+    helpers_started: u32,
     identity: Option<Identity>,
-    /// The last words of PAM are shown as a question without a prompt, and the answer to it is refused.
-    parting: bool,
-    /// Why the user, who has proved who they are, is not let in: nothing but to be told.
-    farewell: Option<String>,
+    /// PAM's last message was sent as a question without a prompt, and the answer to it is a denial.
+    final_message: bool,
+    /// Why an authenticated user is not allowed in; sent as the connection is closed.
+    disconnect_message: Option<String>,
 }
 
-impl<D: Destination> Logins<D> {
-    /// Nobody has logged in from `peer` yet.
+impl<D: Destination> Authenticator<D> {
+    /// A connection from `peer` that is not logged in.
     pub(super) fn new(destination: Arc<D>, peer: IpAddr, queue: Queue) -> Self {
         Self {
             destination,
@@ -65,117 +65,120 @@ impl<D: Destination> Logins<D> {
             queue,
             name: None,
             login: None,
-            helpers: 0,
+            helpers_started: 0,
             identity: None,
-            parting: false,
-            farewell: None,
+            final_message: false,
+            disconnect_message: None,
         }
     }
 
-    /// Who has, once.
+    /// The user who has logged in, once.
     pub(super) fn admitted(&mut self) -> Option<Admitted> {
         let (name, identity) = (self.name.clone()?, self.identity.take()?);
         let mut login = self.login.take()?;
-        let said = login.take_said();
-        Some(Admitted { name, identity, login: login.granted()?, said })
+        let messages = login.take_messages();
+        Some(Admitted { name, identity, login: login.granted()?, messages })
     }
 
-    /// Why the user, who has proved who they are, is not let in, whatever they may try: for the client to be told as the connection is
-    /// closed.
-    pub(super) fn farewell(&self) -> Option<&str> {
-        self.farewell.as_deref()
+    /// Why an authenticated user is not allowed in, by any method; sent as the connection is closed.
+    pub(super) fn disconnect_message(&self) -> Option<&str> {
+        self.disconnect_message.as_deref()
     }
 
-    /// Would this key be taken?
+    /// Whether this key would be accepted.
     pub(super) async fn offered(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
         self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(refused()) };
+        let Some(login) = self.login(name).await? else { return Ok(denied()) };
         match login.offer(key).await {
             Ok(true) => Ok(Auth::Accept),
-            Ok(false) => Ok(refused()),
+            Ok(false) => Ok(denied()),
             Err(error) => self.helper_failed(&error),
         }
     }
 
-    /// By a key, whose signature russh has verified.
+    /// Authenticates by a key, whose signature russh has verified.
     pub(super) async fn by_key(&mut self, name: &str, key: &PublicKey) -> Result<Auth, russh::Error> {
         self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(refused()) };
+        let Some(login) = self.login(name).await? else { return Ok(denied()) };
         match login.key(key).await {
             Ok(Some(identity)) => Ok(self.admit(identity)),
-            Ok(None) => Ok(refused()),
-            Err(LoginError::AccountRefused(why)) => Ok(self.say_farewell(&why)),
+            Ok(None) => Ok(denied()),
+            Err(LoginError::AccountDenied(why)) => Ok(self.accept_to_disconnect(&why)),
             Err(error) => self.helper_failed(&error),
         }
     }
 
-    /// By SSH's method `password`.
+    /// Authenticates by SSH's method `password`.
     pub(super) async fn by_password(&mut self, name: &str, password: &str) -> Result<Auth, russh::Error> {
         let since = self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
+        let Some(login) = self.login(name).await? else {
+            return Ok(constant_time_denial(since, denied()).await);
+        };
         let auth = match login.password(Secret(password.to_owned())).await {
             Ok(Some(identity)) => self.admit(identity),
-            Ok(None) => refused(),
-            Err(LoginError::AccountRefused(why)) => self.say_farewell(&why),
+            Ok(None) => denied(),
+            Err(LoginError::AccountDenied(why)) => self.accept_to_disconnect(&why),
             Err(error) => self.helper_failed(&error)?,
         };
-        Ok(evenly(since, auth).await)
+        Ok(constant_time_denial(since, auth).await)
     }
 
-    /// By `keyboard-interactive`: without answers it begins.
+    /// Authenticates by `keyboard-interactive`, which begins without answers.
     pub(super) async fn by_questions(
         &mut self,
         name: &str,
         answers: Option<Vec<Secret>>,
     ) -> Result<Auth, russh::Error> {
-        // It has been waited for before the words were shown.
-        if std::mem::take(&mut self.parting) && answers.is_some() {
-            return Ok(refused());
+        // The delay has passed before the message was sent.
+        if std::mem::take(&mut self.final_message) && answers.is_some() {
+            return Ok(denied());
         }
         let since = self.turn().await?;
-        let Some(login) = self.login(name).await? else { return Ok(evenly(since, refused()).await) };
+        let Some(login) = self.login(name).await? else {
+            return Ok(constant_time_denial(since, denied()).await);
+        };
         let step = match answers {
             None => login.converse().await,
             Some(answers) => login.answer(answers).await,
         };
         let auth = match step {
-            Ok(Step::Denied) => self.part(None),
+            Ok(Step::Denied) => self.deny_with_message(None),
             Ok(step) => self.step(step),
-            Err(LoginError::AccountRefused(why)) => self.part(Some(why)),
+            Err(LoginError::AccountDenied(why)) => self.deny_with_message(Some(why)),
             Err(error) => self.helper_failed(&error)?,
         };
-        if self.parting {
+        if self.final_message {
             tokio::time::sleep_until(since + DENIAL_DELAY).await;
         }
-        Ok(evenly(since, auth).await)
+        Ok(constant_time_denial(since, auth).await)
     }
 
-    /// Waits until this connection may have a helper. It is the moment from which a refusal is timed: what comes before it tells
-    /// nothing of any user.
+    /// Waits until this connection may have a helper. Returns the start of the delay of a denial; the wait before it depends on no
+    /// user.
     async fn turn(&self) -> Result<Instant, russh::Error> {
         if self.login.is_some() || self.queue.turn().await {
             return Ok(Instant::now());
         }
-        if self.queue.is_news() {
+        if self.queue.should_log() {
             tracing::warn!(
-                "{} closed: too many are logging in, and none of them was done in time",
+                "connection from {} closed: no login helper was free in time, too many logins are in progress",
                 self.peer
             );
         }
-        Err(ends("no login helper was free in time"))
+        Err(connection_error("no login helper was free in time"))
     }
 
-    /// The login under this name, begun with `console-auth` if there is none. `None`: it cannot be reached. An error ends the
+    /// The login under this name, started at `console-auth` if there is none; `None` if that cannot be reached. An error ends the
     /// connection.
     async fn login(&mut self, name: &str) -> Result<Option<&mut Login>, russh::Error> {
         if self.name.get_or_insert_with(|| name.to_owned()) != name {
-            return Err(ends("another user name than before"));
+            return Err(connection_error("another user name than before"));
         }
         if self.login.is_none() {
-            if self.helpers >= MAX_HELPERS {
-                return Err(ends("too many logins on one connection"));
+            if self.helpers_started >= MAX_HELPERS {
+                return Err(connection_error("too many logins on one connection"));
             }
-            self.helpers += 1;
+            self.helpers_started += 1;
             let gate = self.destination.gatekeeping();
             let (user, slot) = self.destination.asks(name);
             match Login::begin(&gate.auth_socket, &user, self.peer, slot, gate.root).await {
@@ -188,17 +191,17 @@ impl<D: Destination> Logins<D> {
         Ok(self.login.as_mut())
     }
 
-    /// A refusal, since nobody could decide. Whoever keeps leaving conversations is disconnected, not given new ones.
+    /// Denies the login, since it could not be decided. A client that keeps abandoning conversations is disconnected.
     fn helper_failed(&mut self, error: &LoginError) -> Result<Auth, russh::Error> {
-        tracing::error!("no login is possible: {error}");
+        tracing::error!("login failed: {error}");
         self.login = None;
         match error {
-            LoginError::TooManyAbandoned => Err(ends("too many conversations begun and left")),
-            _ => Ok(refused()),
+            LoginError::TooManyAbandoned => Err(connection_error("too many abandoned conversations")),
+            _ => Ok(denied()),
         }
     }
 
-    /// Admits somebody if the destination does: this is who the connection belongs to from now on.
+    /// Accepts the user if the destination does. From then on it is the user of the connection.
     fn admit(&mut self, identity: Identity) -> Auth {
         let Some(why) = self.destination.refuses(&identity) else {
             self.identity = Some(identity);
@@ -208,36 +211,40 @@ impl<D: Destination> Logins<D> {
         tracing::warn!(
             message_id = Event::Refused.id(),
             console_user = identity.name,
-            "{} from {} refused: {why}",
+            "{} from {} denied: {why}",
             identity.name,
             self.peer
         );
-        refused()
+        denied()
     }
 
-    /// A refusal, and before it, if PAM has said something to the user, that: a question without a prompt, as sshd has it.
-    fn part(&mut self, why: Option<String>) -> Auth {
-        let said = why.or_else(|| self.login.as_mut().map(Login::take_said)).unwrap_or_default();
-        if said.trim().is_empty() {
-            return refused();
+    /// Denies the login, after PAM's messages if there are any: a question without a prompt, as sshd does.
+    fn deny_with_message(&mut self, why: Option<String>) -> Auth {
+        let messages = why.or_else(|| self.login.as_mut().map(Login::take_messages)).unwrap_or_default();
+        if messages.trim().is_empty() {
+            return denied();
         }
-        self.parting = true;
-        Auth::Partial { name: Cow::Borrowed(""), instructions: Cow::Owned(said), prompts: Cow::Borrowed(&[]) }
+        self.final_message = true;
+        Auth::Partial {
+            name: Cow::Borrowed(""),
+            instructions: Cow::Owned(messages),
+            prompts: Cow::Borrowed(&[]),
+        }
     }
 
-    /// Lets somebody in who gets nothing but these words, as the connection is closed. A key and the method `password` have no words for
-    /// a refusal; sshd has a banner and closes the connection, but russh has none at this moment, and a client that has no
-    /// other method leaves after a failure, without reading on.
-    fn say_farewell(&mut self, why: &str) -> Auth {
+    /// Accepts the login only to close the connection with this message. A denial of a key or of the method `password` carries no text;
+    /// sshd sends a banner and closes the connection, but russh has none at this point, and a client that has no other method disconnects
+    /// after a failure without reading on.
+    fn accept_to_disconnect(&mut self, why: &str) -> Auth {
         let lines: Vec<&str> = why.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        self.farewell = Some(lines.join(" "));
+        self.disconnect_message = Some(lines.join(" "));
         Auth::Accept
     }
 
     /// What PAM's next step means for the client.
     fn step(&mut self, step: Step) -> Auth {
         match step {
-            // In the prompt, as sshd has it: OpenSSH's client cuts an instruction at 1 KiB, and shows none with `-q`.
+            // In the prompt, as sshd does: OpenSSH's client truncates an instruction at 1 KiB, and prints none with `-q`.
             Step::Prompts { instructions, mut prompts } => {
                 if let Some(first) = prompts.first_mut() {
                     first.text.insert_str(0, &instructions);
@@ -252,19 +259,19 @@ impl<D: Destination> Logins<D> {
                 }
             }
             Step::Granted(identity) => self.admit(identity),
-            Step::Denied => refused(),
+            Step::Denied => denied(),
         }
     }
 }
 
-/// A refusal that names every method again, as OpenSSH's server has it: of itself russh takes the password away after the first
-/// wrong one, and paramiko then asks for a service anew, which russh does not answer.
-fn refused() -> Auth {
+/// A denial that lists every method again, as OpenSSH's server does: by default russh removes `password` after the first wrong one, and
+/// paramiko then requests the service again, to which russh does not reply.
+fn denied() -> Auth {
     Auth::Reject { proceed_with_methods: Some(tuning::methods()), partial_success: false }
 }
 
-/// Waits, if this is a refusal, until it tells nothing by its time.
-async fn evenly(since: Instant, auth: Auth) -> Auth {
+/// Delays a denial, so that its timing reveals nothing.
+async fn constant_time_denial(since: Instant, auth: Auth) -> Auth {
     if matches!(auth, Auth::Reject { .. }) {
         tokio::time::sleep_until(since + DENIAL_DELAY).await;
     }
@@ -272,6 +279,6 @@ async fn evenly(since: Instant, auth: Auth) -> Auth {
 }
 
 /// An error that makes russh end the connection.
-fn ends(why: &str) -> russh::Error {
+fn connection_error(why: &str) -> russh::Error {
     russh::Error::IO(std::io::Error::other(why.to_owned()))
 }

@@ -1,5 +1,4 @@
-//! What the journal says of a client that finds nothing in common: what it offers, and which word of `ssh_algorithms` would admit
-//! it.
+//! The journal message about a client without a common algorithm: what it offers, and which value of `ssh_algorithms` would serve it.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -12,25 +11,25 @@ use super::hello::KexInit;
 use crate::config::SshAlgorithms;
 use crate::printable;
 
-/// In this time the journal has the same sentence of an address once, so many of one address, and so many in all: strangers could fill it
-/// otherwise.
+/// Limits within this interval: each message once per address, this many per address, and this many in total. Otherwise unauthenticated
+/// clients could fill the journal.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_REPORTS_PER_SOURCE: usize = 4;
 const MAX_REPORTS: usize = 16;
-/// Characters of a client's list: what a real one offers, with room.
+/// Characters of a client's list: more than real clients offer.
 const LIST_LIMIT: usize = 600;
 const VERSION_LIMIT: usize = 80;
 
-/// Whom the journal has been told of.
+/// The messages logged recently.
 #[derive(Debug, Default)]
-pub(super) struct Mismatches {
-    told: Mutex<Vec<(IpAddr, String, Instant)>>,
+pub(super) struct MismatchLog {
+    logged: Mutex<Vec<(IpAddr, String, Instant)>>,
 }
 
-impl Mismatches {
-    /// Whether the journal is to be told this of that address now.
-    pub(super) fn is_news(&self, peer: IpAddr, sentence: &str, now: Instant) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+impl MismatchLog {
+    /// Whether to log this message about that address now.
+    pub(super) fn should_log(&self, peer: IpAddr, sentence: &str, now: Instant) -> bool {
+        let mut told = self.logged.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|(_, _, time)| now.duration_since(*time) < REPORT_INTERVAL);
         let of_peer = || told.iter().filter(|(other, ..)| *other == peer);
         let news = told.len() < MAX_REPORTS
@@ -43,7 +42,7 @@ impl Mismatches {
     }
 }
 
-/// What is wrong, if a client cannot be served.
+/// The message, if a client cannot be served.
 pub(super) fn sentence(
     client: &KexInit,
     version: &str,
@@ -55,9 +54,9 @@ pub(super) fn sentence(
         SshAlgorithms::ALL.into_iter().find(|other| algorithms::unmatched(client, *other, keys).is_none());
     let advice = match would {
         Some(would) => {
-            format!("ssh_algorithms = \"{}\" in [server] would admit it", would.word())
+            format!("ssh_algorithms = \"{}\" in [server] would serve it", would.word())
         }
-        None => "no value of ssh_algorithms would admit it".to_owned(),
+        None => "no value of ssh_algorithms would serve it".to_owned(),
     };
     let preferred = algorithms::preferred(word);
     let ours = algorithms::names(category, &preferred, &algorithms::served(word, keys)).join(",");
@@ -78,7 +77,7 @@ pub(super) fn sentence(
     ))
 }
 
-/// The beginning of a stranger's text, printable.
+/// The beginning of a client's text, printable.
 fn clip(text: &str, limit: usize) -> String {
     let clipped: String = text.chars().take(limit).collect();
     let dots = if clipped.len() < text.len() { "..." } else { "" };
@@ -116,21 +115,21 @@ mod tests {
                 SshAlgorithms::Strict,
                 Some((
                     "no common cipher: the client offers aes128-ctr,",
-                    "\"default\" in [server] would admit it",
+                    "\"default\" in [server] would serve it",
                 )),
             ),
             ([curve, key, ctr, ctr, mac, mac], SshAlgorithms::Default, None),
             (
                 [curve, key, ctr, ctr, mac, "hmac-sha1"],
                 SshAlgorithms::Default,
-                Some(("no common MAC: ", "no value of ssh_algorithms would admit it")),
+                Some(("no common MAC: ", "no value of ssh_algorithms would serve it")),
             ),
             (
                 ["ecdh-sha2-nistp256", "ecdsa-sha2-nistp256", gcm, gcm, mac, mac],
                 SshAlgorithms::Default,
                 Some((
                     "no common key exchange: the client offers ecdh-sha2-nistp256, \"default\" offers mlkem",
-                    "\"compatible\" in [server] would admit it",
+                    "\"compatible\" in [server] would serve it",
                 )),
             ),
             (
@@ -138,13 +137,13 @@ mod tests {
                 SshAlgorithms::Default,
                 Some((
                     "no common host key: the client offers ecdsa-sha2-nistp256, \"default\" offers ssh-ed25519;",
-                    "\"compatible\" in [server] would admit it",
+                    "\"compatible\" in [server] would serve it",
                 )),
             ),
             (
                 ["diffie-hellman-group1-sha1", "ssh-dss", "3des-cbc", "3des-cbc", "hmac-md5", "hmac-md5"],
                 SshAlgorithms::Compatible,
-                Some(("no common key exchange: ", "no value of ssh_algorithms would admit it")),
+                Some(("no common key exchange: ", "no value of ssh_algorithms would serve it")),
             ),
         ] {
             let said = sentence(&client(lists), "SSH-2.0-x\u{1b}[2J", word, &keys());
@@ -161,14 +160,14 @@ mod tests {
 
     #[test]
     fn the_journal_is_told_of_an_address_once_a_minute_and_of_few_addresses() {
-        let mismatches = Mismatches::default();
+        let mismatches = MismatchLog::default();
         let now = Instant::now();
         let host = |number: u8| IpAddr::from([192, 0, 2, number]);
-        assert!(mismatches.is_news(host(1), "0", now) && !mismatches.is_news(host(1), "0", now));
-        let of_one = (0..9).filter(|number| mismatches.is_news(host(1), &number.to_string(), now)).count();
+        assert!(mismatches.should_log(host(1), "0", now) && !mismatches.should_log(host(1), "0", now));
+        let of_one = (0..9).filter(|number| mismatches.should_log(host(1), &number.to_string(), now)).count();
         assert_eq!(of_one, MAX_REPORTS_PER_SOURCE - 1);
-        let of_all = (2..200).filter(|number| mismatches.is_news(host(*number), "0", now)).count();
+        let of_all = (2..200).filter(|number| mismatches.should_log(host(*number), "0", now)).count();
         assert_eq!(of_all, MAX_REPORTS - MAX_REPORTS_PER_SOURCE);
-        assert!(mismatches.is_news(host(1), "0", now + REPORT_INTERVAL));
+        assert!(mismatches.should_log(host(1), "0", now + REPORT_INTERVAL));
     }
 }

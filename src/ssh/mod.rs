@@ -1,6 +1,6 @@
-//! The SSH side: accepts connections, bounds them, and hands each to russh with a [`handler`] that logs somebody in and leads
-//! them to the listener's [`Destination`], a port's console or the admin CLI. Everything here comes from the network and is
-//! hostile until somebody has logged in.
+//! The SSH server: accepts connections, limits them, and passes each to russh with a [`handler`] that authenticates the user and starts
+//! sessions at the listener's [`Destination`], a port's console or the admin CLI. All input comes from the network and is hostile until
+//! the user has logged in.
 
 mod admission;
 mod algorithms;
@@ -38,8 +38,9 @@ use tracing::{debug, warn};
 pub use console_channel::{Access, ConsoleChannel};
 pub use destination::{ChannelRequest, Destination, Gatekeeping, Login, Screen};
 pub use host_keys::HostKeyState;
-pub use outlet::{SshOutlet, show_said};
+pub use outlet::{SshOutlet, print_messages};
 pub use refuse::refuse;
+pub(crate) use tuning::tune;
 
 use crate::config::SshAlgorithms;
 use crate::seats::Seat;
@@ -49,81 +50,76 @@ use crate::system::memory;
 use algorithms::Category;
 use banner::Banner;
 use channels::Channels;
-use counted::Counted;
+use counted::ClientStream;
 use handler::{CLOSE_TIMEOUT, Connection, Progress, Shared};
 use hello::{Hello, KexInit};
 use host_keys::{Configs, KeyRing};
 use limits::{Limits, Ticket};
 use liveness::Watch;
-use mismatch::Mismatches;
-use slow_key_exchange::{Costly, Greeted};
+use mismatch::MismatchLog;
+use slow_key_exchange::{ReplayStream, SlowThread};
 
-/// For a client to take our last words. One that does not even read would stay for ever.
+/// Time for a client to receive the disconnect message, since it may not read at all.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The listeners' common side of one destination.
+/// The SSH server of one destination, with one or more listeners.
 pub struct Server<D> {
     host_keys: KeyRing,
-    /// What a client is told while there is no host key.
-    unserved: String,
+    /// Sent to clients while there is no host key.
+    no_host_key_message: String,
     destination: Arc<D>,
     limits: Arc<Limits>,
     connections: watch::Sender<usize>,
     banner: Arc<Banner>,
-    costly: Costly,
-    mismatches: Mismatches,
+    slow_thread: SlowThread,
+    mismatches: MismatchLog,
 }
 
 impl<D: Destination> Server<D> {
-    /// A server for this destination. It loads its host keys, by `console-auth` behind `auth_socket`, when it is told to or its
-    /// first client comes; a client that cannot be served without one is told to look into the journal of `unit`.
+    /// A server for this destination. It loads its host keys, from `console-auth` at `auth_socket`, on request or for the first client.
+    /// Without a host key, clients are referred to the journal of `unit`.
     pub fn new(destination: Arc<D>, auth_socket: PathBuf, unit: &str) -> Arc<Self> {
         let name = destination.name();
-        let unserved = format!("{name} cannot be served over SSH at present; journalctl -u {unit} says why");
+        let unserved = format!("SSH to {name} is not available now; for the reason see journalctl -u {unit}");
         Arc::new(Self {
             host_keys: KeyRing::new(auth_socket),
-            unserved,
+            no_host_key_message: unserved,
             destination,
             limits: Arc::default(),
             connections: watch::Sender::new(0),
             banner: Arc::default(),
-            costly: Costly::default(),
-            mismatches: Mismatches::default(),
+            slow_thread: SlowThread::default(),
+            mismatches: MismatchLog::default(),
         })
     }
 
-    /// Loads the host keys, again if there are some.
+    /// Loads or reloads the host keys.
     pub async fn load_host_keys(&self) {
         self.host_keys.load(tokio::time::Instant::now()).await;
     }
 
-    /// Whether there are host keys, and which files are not used as such.
+    /// State of the host keys.
     pub fn host_keys(&self) -> watch::Receiver<HostKeyState> {
         self.host_keys.state()
     }
 
-    /// How many connections there are, logged in or not.
+    /// Number of connections, logged in or not.
     pub fn connections(&self) -> watch::Receiver<usize> {
         self.connections.subscribe()
     }
 
-    /// Accepts for ever. An accept that fails is no reason to stop listening.
+    /// Accepts connections without end.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         let mut failing = Failing::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    failing.is_over();
-                    self.clone().admit(stream, peer);
-                    // What it has sent already is read before the next one comes, which may take its place.
-                    tokio::task::yield_now().await;
-                }
-                Err(error) => failing.goes_on("connection", error).await,
-            }
+            let (stream, peer) = failing.accept("connection", || listener.accept()).await;
+            self.clone().admit(stream, peer);
+            // Reads what it has sent before the next connection, which may evict it.
+            tokio::task::yield_now().await;
         }
     }
 
-    /// Not inlined: a connection's whole task lies on the stack for a moment, and in the loop it would do so before the first has come.
+    /// Not inlined: the connection's whole task is on the stack for a moment, and the accept loop would reserve that space from the start.
     #[inline(never)]
     fn admit(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
         match self.limits.admit(peer.ip().to_canonical()) {
@@ -134,20 +130,20 @@ impl<D: Destination> Server<D> {
                         debug!("connection of {peer}: {error}");
                     }
                     self.connections.send_modify(|count| *count -= 1);
-                    // What they have cost is not kept until the last session ends, which may be in months.
-                    if self.limits.crowd_has_left() {
+                    // Frees their memory now, and not when the last session ends, which may take months.
+                    if self.limits.crowd_is_gone() {
                         memory::give_back();
                     }
                 });
             }
-            None => self.too_many(peer),
+            None => self.log_rejected(peer),
         }
     }
 
-    fn too_many(&self, peer: SocketAddr) {
-        if self.limits.is_news(Instant::now()) {
+    fn log_rejected(&self, peer: SocketAddr) {
+        if self.limits.should_log(Instant::now()) {
             warn!(
-                "{} closed: too many connections have not logged in (said once in {} s, whoever else is closed)",
+                "connection from {} closed: too many connections that are not logged in (reported at most once per {} s)",
                 peer.ip().to_canonical(),
                 limits::REPORT_INTERVAL.as_secs()
             );
@@ -158,60 +154,60 @@ impl<D: Destination> Server<D> {
         tuning::tune(&stream)?;
         let offer = self.destination.ssh_offer().await;
         let Some(configs) = self.host_keys.configs(offer.algorithms).await else {
-            refuse(stream, &self.unserved).await;
+            refuse(stream, &self.no_host_key_message).await;
             return Ok(());
         };
-        // russh's task cannot be told to end; its socket can.
+        // russh's task cannot be cancelled from here; its socket can be shut down.
         let plug = Arc::new(SockRef::from(&stream).try_clone()?);
         let slot = ticket.slot().clone();
         let text = offer.banner.map(|path| (self.banner.clone(), path));
         let channels = Channels::default();
         let (progress, mut watched) = watch::channel(Progress::default());
-        let shared = Shared { plug: plug.clone(), slot: slot.clone(), channels, progress };
+        let shared = Shared { socket: plug.clone(), slot: slot.clone(), channels, progress };
         let addresses = (peer.ip().to_canonical(), stream.local_addr()?.ip().to_canonical());
-        let connection = Connection::new(self.destination.clone(), addresses, ticket, shared, text);
+        let handler = Connection::new(self.destination.clone(), addresses, ticket, shared, text);
         let written = Arc::new(Notify::new());
-        let stream = Counted::new(stream, written.clone(), slot.clone());
-        let conversation = self.converse(stream, connection, configs, offer.algorithms, (peer, &*slot));
-        tokio::pin!(conversation);
+        let stream = ClientStream::new(stream, written.clone(), slot.clone());
+        let connection = self.run_connection(stream, handler, configs, offer.algorithms, (peer, &*slot));
+        tokio::pin!(connection);
         tokio::select! {
-            done = &mut conversation => return done,
-            why = self.ends(&mut watched, peer) => debug!("{peer} {why}"),
-            () = slot.lost() => self.too_many(peer),
-            () = gone_silent(&plug, &written, peer) => debug!("{peer} acknowledges nothing any more"),
+            done = &mut connection => return done,
+            why = self.wait_for_end(&mut watched, peer) => debug!("{peer} {why}"),
+            () = slot.evicted() => self.log_rejected(peer),
+            () = peer_dead(&plug, &written, peer) => debug!("{peer} no longer acknowledges data"),
         }
-        // It sees its end at once, whoever else waits to be heard.
+        // So that it sees the end of its socket at once, without waiting for its turn.
         slot.turn().leave();
         plug.shutdown(std::net::Shutdown::Both)?;
-        conversation.await
+        connection.await
     }
 
-    /// Serves a client, on the thread that its algorithms ask for.
-    async fn converse(
+    /// Serves a client, on the thread that its algorithms require.
+    async fn run_connection(
         &self,
-        mut stream: Counted,
-        connection: Connection<D>,
+        mut stream: ClientStream,
+        handler: Connection<D>,
         configs: Configs,
         word: SshAlgorithms,
         (peer, slot): (SocketAddr, &admission::Slot),
     ) -> Result<(), russh::Error> {
         let hello = Hello::exchange(&mut stream).await?;
-        // What follows may wait, and nobody is to wait for that.
+        // What follows may wait, and others must not wait for it.
         slot.turn().end();
         if let Some(kexinit) = &hello.kexinit {
             self.report_mismatch(kexinit, &hello, word, &configs, peer).await;
             if algorithms::is_cheap(kexinit, word, &configs.keys) {
-                let stream = Greeted::new(stream, hello);
-                return russh::server::run_stream(configs.cheap, stream, connection).await?.await;
+                let stream = ReplayStream::new(stream, hello);
+                return russh::server::run_stream(configs.cheap, stream, handler).await?.await;
             }
         }
         // The second thread has turns of its own.
         slot.turn().leave();
-        let stream = Greeted::gated(stream, hello, self.costly.turns(), peer.ip().to_canonical());
-        let thread = self.costly.thread()?;
+        let stream = ReplayStream::gated(stream, hello, self.slow_thread.turns(), peer.ip().to_canonical());
+        let thread = self.slow_thread.thread()?;
         let served = thread
             .runtime
-            .spawn(async move { russh::server::run_stream(configs.every, stream, connection).await?.await });
+            .spawn(async move { russh::server::run_stream(configs.every, stream, handler).await?.await });
         served.await.map_err(|panicked| russh::Error::IO(std::io::Error::other(panicked)))?
     }
 
@@ -226,68 +222,68 @@ impl<D: Destination> Server<D> {
         let Some(category) = algorithms::unmatched(kexinit, word, &configs.keys) else { return };
         let source = peer.ip().to_canonical();
         if let Some(why) = mismatch::sentence(kexinit, &hello.version(), word, &configs.keys)
-            && self.mismatches.is_news(source, &why, Instant::now())
+            && self.mismatches.should_log(source, &why, Instant::now())
         {
-            warn!("{source} cannot be served: {why}");
+            warn!("cannot serve {source}: {why}");
         }
         if category == Category::HostKey {
             self.host_keys.load_for_another_kind().await;
         }
     }
 
-    /// Waits until the connection must end: why. Once somebody has logged in, it may stay without a session (`ssh -MN`) for as long as
-    /// nobody else needs its seat.
-    async fn ends(&self, progress: &mut watch::Receiver<Progress>, peer: SocketAddr) -> &'static str {
+    /// Waits until the connection must end. Returns the reason. After the login it may stay without a session (`ssh -MN`) until another
+    /// login needs its seat.
+    async fn wait_for_end(&self, progress: &mut watch::Receiver<Progress>, peer: SocketAddr) -> &'static str {
         let mut closing = self.destination.closing();
         let (seat, handle) = tokio::select! {
             inside = logged_in(progress) => inside,
-            _ = closed(&mut closing) => return "has not logged in, and the listener closes",
-            () = tokio::time::sleep(self.limits.grace) => return "has not logged in in time",
+            _ = closed(&mut closing) => return "is not logged in, and the listener closes",
+            () = tokio::time::sleep(self.limits.grace) => return "did not log in within the grace time",
         };
         let name = self.destination.name();
         let (reason, text, why) = tokio::select! {
             () = seat.lost() => {
-                // No user can fill the journal with that: each line is a login of somebody's.
-                tracing::info!("a connection of {} without a session has given its seat to another login", peer.ip().to_canonical());
+                // Users cannot fill the journal with this, since each line needs a login.
+                tracing::info!("connection from {} closed: idle, and another login needs its place", peer.ip().to_canonical());
                 (
                     Disconnect::TooManyConnections,
                     format!(
-                        "{name}: others log in, and no connection has been without a session for longer than this one"
+                        "{name}: connection closed: it has no session, and another login needs its place"
                     ),
-                    "has given its seat to another login",
+                    "gave its seat to another login",
                 )
             }
             why = closed(&mut closing) => {
-                // The sessions are told by themselves.
+                // The sessions print the reason themselves.
                 if progress.wait_for(|progress| progress.sessions == 0).await.is_err() {
                     return std::future::pending().await;
                 }
                 tokio::time::sleep(CLOSE_TIMEOUT).await;
-                (Disconnect::ByApplication, why, "has no session any more, and the listener closes")
+                (Disconnect::ByApplication, why, "has no session left, and the listener closes")
             }
         };
-        let last_words = async {
+        let disconnect = async {
             let _ = handle.disconnect(reason, text, String::new()).await;
             std::future::pending().await
         };
-        let _: Result<(), _> = tokio::time::timeout(DRAIN_TIMEOUT, last_words).await;
+        let _: Result<(), _> = tokio::time::timeout(DRAIN_TIMEOUT, disconnect).await;
         why
     }
 }
 
-/// Waits until somebody has logged in. If the connection is gone before, this waits for ever: its end is told elsewhere.
+/// Waits for the login. If the connection ends before, this never returns, since its end is handled elsewhere.
 async fn logged_in(progress: &mut watch::Receiver<Progress>) -> (Arc<Seat>, Handle) {
-    let inside = progress.wait_for(|progress| progress.inside.is_some()).await;
-    match inside.ok().and_then(|progress| progress.inside.clone()) {
+    let inside = progress.wait_for(|progress| progress.login.is_some()).await;
+    match inside.ok().and_then(|progress| progress.login.clone()) {
         Some(inside) => inside,
         None => std::future::pending().await,
     }
 }
 
-/// Waits until the client acknowledges nothing any more. Where that cannot be told, it is taken to be there.
-async fn gone_silent(socket: &Socket, written: &Notify, peer: SocketAddr) {
-    if let Err(error) = Watch::default().until_dead(socket, written).await {
-        warn!("whether {peer} is still there cannot be told: {error}");
+/// Waits until the client no longer acknowledges data. If that cannot be watched, it is taken to be there.
+pub(crate) async fn peer_dead(socket: &Socket, written: &Notify, peer: SocketAddr) {
+    if let Err(error) = Watch::default().wait_until_dead(socket, written).await {
+        warn!("cannot watch the connection of {peer}: {error}");
         std::future::pending().await
     }
 }
@@ -306,7 +302,7 @@ mod tests {
 
     const SHORT: Duration = Duration::from_millis(50);
 
-    fn impatient_server() -> Arc<Server<ConsoleChannel>> {
+    fn server_with_short_grace_time() -> Arc<Server<ConsoleChannel>> {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
         let log = crate::capture::reader::Reader::new(crate::logdir::Client::fixed(std::path::Path::new(
             "/nonexistent",
@@ -318,28 +314,28 @@ mod tests {
         let key = PrivateKey::random(&mut russh::keys::key::safe_rng(), Algorithm::Ed25519).unwrap();
         Arc::new(Server {
             host_keys: KeyRing::with(vec![key]),
-            unserved: String::new(),
+            no_host_key_message: String::new(),
             destination: Arc::new(ConsoleChannel::new(console, access.subscribe())),
             limits: Arc::new(Limits::with_grace(SHORT)),
             connections: watch::Sender::new(0),
             banner: Arc::default(),
-            costly: Costly::default(),
-            mismatches: Mismatches::default(),
+            slow_thread: SlowThread::default(),
+            mismatches: MismatchLog::default(),
         })
     }
 
     #[tokio::test]
-    async fn whoever_has_not_logged_in_within_the_grace_time_is_disconnected() {
-        let server = impatient_server();
+    async fn a_client_that_does_not_log_in_within_the_grace_time_is_disconnected() {
+        let server = server_with_short_grace_time();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(server.clone().accept(listener));
 
         let mut stranger = TcpStream::connect(address).await.unwrap();
-        let mut said = Vec::new();
-        let told = tokio::time::timeout(Duration::from_secs(30), stranger.read_to_end(&mut said));
-        told.await.expect("still connected").unwrap();
-        assert!(said.starts_with(b"SSH-2.0-consoleserver\r\n"), "it was served: {said:?}");
+        let mut received = Vec::new();
+        let closed = tokio::time::timeout(Duration::from_secs(30), stranger.read_to_end(&mut received));
+        closed.await.expect("still connected").unwrap();
+        assert!(received.starts_with(b"SSH-2.0-consoleserver\r\n"), "it was served: {received:?}");
         let mut connections = server.connections();
         let gone = tokio::time::timeout(Duration::from_secs(30), connections.wait_for(|count| *count == 0));
         gone.await.expect("still counted").unwrap();

@@ -1,4 +1,4 @@
-//! Where a session's words leave by SSH. A send waits while the client's window is full, and with it that one session.
+//! A session's output over SSH. A send waits while the client's window is full, and only that session waits.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,52 +17,52 @@ const STDERR: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct SshOutlet {
     channel: Arc<ChannelWriteHalf<Msg>>,
-    /// Our address, as the client has it.
-    at: IpAddr,
+    /// Our address, as the client sees it.
+    local_address: IpAddr,
 }
 
 impl SshOutlet {
-    /// The outlet to this channel of a client that has come to this address of ours.
+    /// The outlet to a channel of a client that is connected to `at`.
     pub fn new(channel: ChannelWriteHalf<Msg>, at: IpAddr) -> Self {
-        Self { channel: Arc::new(channel), at }
+        Self { channel: Arc::new(channel), local_address: at }
     }
 
-    /// What a program says on its standard error.
+    /// Sends standard error.
     pub async fn send_aside(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
         self.channel.extended_data_bytes(STDERR, bytes).await.map_err(|_| Gone)
     }
 }
 
-/// The channel's own end waits for its window. russh's `Handle` would hand the bytes on at once, and until its client has taken them,
+/// The channel's own write half waits for its window. russh's `Handle` would take the bytes at once, and until the client has read them
 /// no other channel of the connection could send (0.65: `Session::run` takes no message while any channel's bytes wait).
 impl Outlet for SshOutlet {
     async fn send(&mut self, bytes: Vec<u8>) -> Result<(), Gone> {
         self.channel.data_bytes(bytes).await.map_err(|_| Gone)
     }
 
-    async fn aside(&mut self, text: String) -> Result<(), Gone> {
+    async fn notice(&mut self, text: String) -> Result<(), Gone> {
         self.send_aside(text.into_bytes()).await
     }
 
     fn reached_at(&self) -> Option<IpAddr> {
-        Some(self.at)
+        Some(self.local_address)
     }
 }
 
-/// Shows what PAM has said to the user, which is printable: on a terminal above what follows, and else beside the bytes of the console,
-/// which a program may read.
-pub async fn show_said(outlet: &mut SshOutlet, on_terminal: bool, said: &str) -> Result<(), Gone> {
-    let lines: Vec<&str> = said.lines().collect();
+/// Prints PAM's messages, which are printable: on a terminal before the session, otherwise on standard error, since a program may read
+/// the output.
+pub async fn print_messages(outlet: &mut SshOutlet, on_terminal: bool, messages: &str) -> Result<(), Gone> {
+    let lines: Vec<&str> = messages.lines().collect();
     match (lines.is_empty(), on_terminal) {
         (true, _) => Ok(()),
         (false, true) => outlet.send(format!("{}\r\n", lines.join("\r\n")).into_bytes()).await,
-        (false, false) => outlet.aside(format!("{}\n", lines.join("\n"))).await,
+        (false, false) => outlet.notice(format!("{}\n", lines.join("\n"))).await,
     }
 }
 
-/// Closes a channel as its session ended. The connection stays, for further sessions.
+/// Closes a channel with the exit status of its session. The connection stays, for further sessions.
 pub async fn finish(handle: &Handle, channel: ChannelId, exit: Option<Exit>) {
-    // An error here means that the client is gone already, which is what this is about; so does an end that is none.
+    // Fails if the client has disconnected.
     let _ = match exit {
         None => Ok(()),
         Some(Exit::Status(status)) => handle.exit_status_request(channel, status.into()).await,
@@ -74,7 +74,7 @@ pub async fn finish(handle: &Handle, channel: ChannelId, exit: Option<Exit>) {
     let _ = handle.close(channel).await;
 }
 
-/// A signal as SSH calls it: without `SIG` (RFC 4254, section 6.10).
+/// SSH's name of a signal, without `SIG` (RFC 4254, section 6.10).
 fn name(number: i32) -> Sig {
     match Signal::try_from(number) {
         Ok(Signal::SIGABRT) => Sig::ABRT,

@@ -1,12 +1,12 @@
-//! Telling an SSH client why nobody can be served, before any key exchange: the version line and a plain
-//! `SSH_MSG_DISCONNECT` (RFC 4253, sections 4.2, 6 and 11.1), whose text OpenSSH and PuTTY show.
+//! Rejects an SSH client with a reason before the key exchange: a version line and an unencrypted `SSH_MSG_DISCONNECT` (RFC 4253,
+//! sections 4.2, 6 and 11.1), whose text OpenSSH and PuTTY print.
 
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// For the client to take the message and close.
+/// Timeout for the client to receive the message and close.
 const REJECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// `SSH_MSG_DISCONNECT` and its reason `SSH_DISCONNECT_SERVICE_NOT_AVAILABLE`.
 const DISCONNECT: u8 = 1;
@@ -14,13 +14,13 @@ const NOT_AVAILABLE: u32 = 7;
 /// Unencrypted packets are padded to this, by at least 4 bytes.
 const BLOCK: usize = 8;
 
-/// Says `why` and closes. A client that is gone before has missed it.
+/// Sends `why` and closes.
 pub async fn refuse(mut client: TcpStream, why: &str) {
     let conversation = async {
         client.write_all(b"SSH-2.0-consoleserver\r\n").await?;
         client.write_all(&disconnect(why)).await?;
         client.shutdown().await?;
-        // Closing with its words unread would reset the connection, and ours could be lost.
+        // Closing with unread bytes would reset the connection, and the message could be lost.
         let mut scratch = [0; 1024];
         while client.read(&mut scratch).await? > 0 {}
         std::io::Result::Ok(())

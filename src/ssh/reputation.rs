@@ -5,64 +5,65 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Somebody who has logged in from there so long ago makes an address known: a working day with its meetings.
+/// A successful login makes an address known for this long: longer than a meeting.
 const KNOWN_FOR: Duration = Duration::from_secs(2 * 60 * 60);
-/// Failures are held against an address for so long since the last.
+/// Failures count until this long after the last one.
 const SUSPECT_FOR: Duration = Duration::from_secs(10 * 60);
-/// So many logins that came to nothing since the last that did: as many as may be tried at once.
+/// Failed logins since the last successful one that make an address suspect: as many as may be in progress at once.
 const MAX_FAILURES: u32 = super::admission::MAX_LOGINS_PER_SOURCE as u32;
-/// Addresses that are remembered. Of more, the ones that were heard of longest ago are forgotten.
+/// Addresses that are remembered; the least recently seen are forgotten first.
 const MAX_SOURCES: usize = 512;
 
 /// The addresses.
 #[derive(Debug, Default)]
-pub(super) struct Standings(HashMap<IpAddr, Standing>);
+pub(super) struct Reputations(HashMap<IpAddr, Reputation>);
 
 #[derive(Debug)]
-struct Standing {
-    heard: Instant,
+struct Reputation {
+    last_seen: Instant,
     logged_in: Option<Instant>,
     failures: u32,
 }
 
-impl Standings {
-    /// Somebody has logged in from there.
+impl Reputations {
+    /// Records a successful login.
     pub(super) fn succeeds(&mut self, source: IpAddr, now: Instant) {
         let standing = self.of(source, now);
         standing.logged_in = Some(now);
-        standing.heard = now;
+        standing.last_seen = now;
         standing.failures = 0;
     }
 
-    /// Somebody there had begun to log in, and has not.
+    /// Records a login that was begun and failed.
     pub(super) fn fails(&mut self, source: IpAddr, now: Instant) {
         let standing = self.of(source, now);
-        if now.duration_since(standing.heard) >= SUSPECT_FOR {
+        if now.duration_since(standing.last_seen) >= SUSPECT_FOR {
             standing.failures = 0;
         }
         standing.failures = standing.failures.saturating_add(1);
-        standing.heard = now;
+        standing.last_seen = now;
     }
 
-    /// Whether somebody has logged in from there lately.
+    /// Whether there was a successful login recently.
     pub(super) fn is_known(&self, source: IpAddr, now: Instant) -> bool {
         let logged_in = self.0.get(&source).and_then(|standing| standing.logged_in);
         logged_in.is_some_and(|since| now.duration_since(since) < KNOWN_FOR)
     }
 
-    /// Whether too many logins from there came to nothing.
+    /// Whether too many logins failed.
     pub(super) fn is_suspect(&self, source: IpAddr, now: Instant) -> bool {
         self.0.get(&source).is_some_and(|standing| {
-            standing.failures >= MAX_FAILURES && now.duration_since(standing.heard) < SUSPECT_FOR
+            standing.failures >= MAX_FAILURES && now.duration_since(standing.last_seen) < SUSPECT_FOR
         })
     }
 
-    fn of(&mut self, source: IpAddr, now: Instant) -> &mut Standing {
+    fn of(&mut self, source: IpAddr, now: Instant) -> &mut Reputation {
         if self.0.len() >= MAX_SOURCES && !self.0.contains_key(&source) {
-            let oldest = self.0.iter().min_by_key(|(_, standing)| standing.heard).map(|(source, _)| *source);
+            let oldest =
+                self.0.iter().min_by_key(|(_, standing)| standing.last_seen).map(|(source, _)| *source);
             oldest.map(|source| self.0.remove(&source));
         }
-        let new = || Standing { heard: now, logged_in: None, failures: 0 };
+        let new = || Reputation { last_seen: now, logged_in: None, failures: 0 };
         self.0.entry(source).or_insert_with(new)
     }
 }
@@ -74,8 +75,8 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
     #[test]
-    fn an_address_is_suspect_until_somebody_logs_in_or_time_has_passed() {
-        let (mut standings, now) = (Standings::default(), Instant::now());
+    fn an_address_is_suspect_until_a_successful_login_or_a_timeout() {
+        let (mut standings, now) = (Reputations::default(), Instant::now());
         for _ in 0..MAX_FAILURES {
             assert!(!standings.is_suspect(HERE, now));
             standings.fails(HERE, now);
@@ -90,8 +91,8 @@ mod tests {
     }
 
     #[test]
-    fn as_many_addresses_as_there_are_cost_no_more_memory() {
-        let (mut standings, now) = (Standings::default(), Instant::now());
+    fn the_number_of_remembered_addresses_is_bounded() {
+        let (mut standings, now) = (Reputations::default(), Instant::now());
         for number in 0..2 * MAX_SOURCES as u32 {
             standings.fails(IpAddr::V4(number.into()), now + Duration::from_secs(number.into()));
         }

@@ -17,24 +17,24 @@ use tokio::sync::{Notify, oneshot};
 
 use super::hello::{Hello, OUR_VERSION, packet_length};
 
-/// Of the time of the thread, the share that is left to others after a stranger's key exchange, in times of what that took.
+/// Pause after an unauthenticated client's key exchange, in multiples of its duration.
 const YIELD_FACTOR: u32 = 3;
-/// How often the thread looks whether sessions are still there when no connection is, and for how long.
+/// How often and how long the thread checks for remaining sessions after the last connection.
 const CLOSE_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Stack of the thread: russh's futures are large, and so are those of sessions.
 const STACK_BYTES: usize = 1024 * 1024;
-/// Its few blocking threads: looks into the log, of sessions.
+/// Its blocking threads, for searches of the log by sessions.
 const BLOCKING_THREADS: usize = 2;
-/// The client's messages that make us compute (RFC 4253, section 8; RFC 4419, section 5).
+/// The client's messages that start the computation (RFC 4253, section 8; RFC 4419, section 5).
 const KEXDH_INIT: u8 = 30;
 const KEX_GEX_INIT: u8 = 32;
-/// The longest packet before encryption that is waited for; russh refuses a longer one.
+/// The longest packet before encryption that is waited for; russh rejects a longer one.
 const PACKET_LIMIT: usize = 35_000;
 
 /// The thread, while it is needed.
 #[derive(Debug, Default)]
-pub(super) struct Costly {
+pub(super) struct SlowThread {
     thread: Mutex<Weak<Thread>>,
     turns: Arc<Turns>,
 }
@@ -47,7 +47,7 @@ pub(super) struct Thread {
     _needed: oneshot::Sender<()>,
 }
 
-impl Costly {
+impl SlowThread {
     /// The thread for such a connection, which holds it for as long as it lives.
     pub(super) fn thread(&self) -> io::Result<Arc<Thread>> {
         let mut running = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +67,7 @@ impl Costly {
                 // It is dropped, not sent.
                 let _ = unneeded.await;
                 let sessions = async {
-                    // Sessions whose connection is gone still leave their console.
+                    // Sessions of closed connections still detach from their console.
                     while Handle::current().metrics().num_alive_tasks() > 0 {
                         tokio::time::sleep(CLOSE_POLL_INTERVAL).await;
                     }
@@ -80,13 +80,13 @@ impl Costly {
         Ok(thread)
     }
 
-    /// The queue of those who have not logged in.
+    /// The queue of unauthenticated clients.
     pub(super) fn turns(&self) -> Arc<Turns> {
         self.turns.clone()
     }
 }
 
-/// Who computes.
+/// The queue of key exchanges.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     queue: Mutex<Queue>,
@@ -98,46 +98,46 @@ struct Queue {
     waiting: Vec<(u64, IpAddr)>,
     next: u64,
     busy: bool,
-    rest_until: Option<Instant>,
+    pause_until: Option<Instant>,
 }
 
 impl Turns {
-    /// Waits for the turn of a client at this address. An address with fewer waiting goes first.
+    /// Waits for the turn of a client at this address. An address with fewer waiting clients is served first.
     async fn take(self: Arc<Self>, source: IpAddr) -> Turn {
-        let waiting = Waiting::new(&self, source);
+        let waiting = QueueEntry::new(&self, source);
         loop {
             let changed = self.changed.notified();
-            match self.may_begin(waiting.number, Instant::now()) {
-                Begin::Now => break,
-                Begin::At(time) => {
+            match self.try_start(waiting.number, Instant::now()) {
+                Start::Now => break,
+                Start::At(time) => {
                     tokio::select! {
                         () = changed => {}
                         () = tokio::time::sleep_until(time.into()) => {}
                     }
                 }
-                Begin::Later => changed.await,
+                Start::Later => changed.await,
             }
         }
         drop(waiting);
         Turn { turns: self, since: Instant::now() }
     }
 
-    fn may_begin(&self, number: u64, now: Instant) -> Begin {
+    fn try_start(&self, number: u64, now: Instant) -> Start {
         let mut queue = self.lock();
         if queue.busy {
-            return Begin::Later;
+            return Start::Later;
         }
-        if let Some(time) = queue.rest_until.filter(|time| *time > now) {
-            return Begin::At(time);
+        if let Some(time) = queue.pause_until.filter(|time| *time > now) {
+            return Start::At(time);
         }
         let waiting = &queue.waiting;
         let from = |source| waiting.iter().filter(|(_, other)| *other == source).count();
         let first = waiting.iter().min_by_key(|(number, source)| (from(*source), *number));
         if first.is_some_and(|(first, _)| *first == number) {
             queue.busy = true;
-            return Begin::Now;
+            return Start::Now;
         }
-        Begin::Later
+        Start::Later
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Queue> {
@@ -145,41 +145,41 @@ impl Turns {
     }
 }
 
-/// When one that waits may begin.
+/// When a waiting client may start.
 #[derive(Debug, PartialEq, Eq)]
-enum Begin {
+enum Start {
     Now,
     At(Instant),
     Later,
 }
 
-/// A place in the queue.
-struct Waiting {
+/// An entry in the queue, removed when dropped.
+struct QueueEntry {
     turns: Arc<Turns>,
     number: u64,
 }
 
-impl Waiting {
+impl QueueEntry {
     fn new(turns: &Arc<Turns>, source: IpAddr) -> Self {
         let mut queue = turns.lock();
         let number = queue.next;
         queue.next += 1;
         queue.waiting.push((number, source));
         drop(queue);
-        // Which one is first may have changed.
+        // The first one may have changed.
         turns.changed.notify_waiters();
         Self { turns: turns.clone(), number }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for QueueEntry {
     fn drop(&mut self) {
         self.turns.lock().waiting.retain(|(number, _)| *number != self.number);
         self.turns.changed.notify_waiters();
     }
 }
 
-/// A key exchange that is being computed.
+/// A key exchange in progress.
 #[derive(Debug)]
 struct Turn {
     turns: Arc<Turns>,
@@ -191,24 +191,24 @@ impl Drop for Turn {
         let now = Instant::now();
         let mut queue = self.turns.lock();
         queue.busy = false;
-        queue.rest_until = Some(now + YIELD_FACTOR * now.duration_since(self.since));
+        queue.pause_until = Some(now + YIELD_FACTOR * now.duration_since(self.since));
         drop(queue);
         self.turns.changed.notify_waiters();
     }
 }
 
-/// A connection whose [`Hello`] has been exchanged: russh reads it from here again, and writes our version line for nobody.
-pub(super) struct Greeted<S> {
+/// A connection whose [`Hello`] has been exchanged: russh reads the client's part again from here, and our version line is not sent twice.
+pub(super) struct ReplayStream<S> {
     stream: S,
-    /// What of our version line russh has still to write.
-    unsaid: usize,
-    /// What the client has sent, and how much of that may be read.
+    /// Bytes of our version line that russh has still to write.
+    version_left: usize,
+    /// Bytes that the client has sent, and how many of them may be read.
     buffer: Vec<u8>,
     readable: usize,
     gate: Option<Gate>,
 }
 
-/// What holds packets back until it is their turn; there until the key exchange has been computed.
+/// Holds packets back until it is their turn; removed after the key exchange.
 struct Gate {
     turns: Arc<Turns>,
     source: IpAddr,
@@ -216,27 +216,27 @@ struct Gate {
     turn: Option<Turn>,
 }
 
-impl<S> Greeted<S> {
-    /// Every byte goes through as it comes.
+impl<S> ReplayStream<S> {
+    /// Passes all bytes on.
     pub(super) fn new(stream: S, hello: Hello) -> Self {
         let readable = hello.bytes.len();
-        Self { stream, unsaid: OUR_VERSION.len(), buffer: hello.bytes, readable, gate: None }
+        Self { stream, version_left: OUR_VERSION.len(), buffer: hello.bytes, readable, gate: None }
     }
 
-    /// The packet that makes us compute goes through when it is the turn of this client.
+    /// Holds back the packet that starts the computation until it is this client's turn.
     pub(super) fn gated(stream: S, hello: Hello, turns: Arc<Turns>, source: IpAddr) -> Self {
         let gate = Gate { turns, source, waiting: None, turn: None };
         let readable = hello.plain;
-        Self { stream, unsaid: OUR_VERSION.len(), buffer: hello.bytes, readable, gate: Some(gate) }
+        Self { stream, version_left: OUR_VERSION.len(), buffer: hello.bytes, readable, gate: Some(gate) }
     }
 }
 
-impl<S: AsyncRead + Unpin> Greeted<S> {
-    /// Waits until some of the buffer is readable, or there is no gate any more.
+impl<S: AsyncRead + Unpin> ReplayStream<S> {
+    /// Waits until part of the buffer is readable, or the gate is removed.
     fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(gate) = self.gate.as_mut().filter(|_| self.readable == 0) {
             if gate.turn.is_some() {
-                // russh has what it computes with, and reads on only when it has answered.
+                // russh has the packet, and reads on only after its reply.
                 self.readable = self.buffer.len();
                 self.gate = None;
                 break;
@@ -254,7 +254,7 @@ impl<S: AsyncRead + Unpin> Greeted<S> {
                 }
                 (Some(length), Some(_)) if self.buffer.len() >= length => self.readable = length,
                 (None, Some(_)) => {
-                    // Nothing that russh would take.
+                    // No packet that russh would accept.
                     self.readable = self.buffer.len();
                     self.gate = None;
                 }
@@ -275,7 +275,7 @@ impl<S: AsyncRead + Unpin> Greeted<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReplayStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -296,15 +296,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Greeted<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReplayStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.unsaid > 0 {
-            let count = self.unsaid.min(buf.len());
-            self.unsaid -= count;
+        if self.version_left > 0 {
+            let count = self.version_left.min(buf.len());
+            self.version_left -= count;
             return Poll::Ready(Ok(count));
         }
         if self.readable == 0 && self.gate.as_ref().is_some_and(|gate| gate.turn.is_some()) {
-            // The answer has been computed.
+            // The reply has been computed.
             self.readable = self.buffer.len();
             self.gate = None;
         }
@@ -318,22 +318,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Greeted<S> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if self.unsaid == 0 && self.gate.is_none() {
-            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        }
-        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| &**buf);
-        self.poll_write(cx, first)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
 }
 
 #[cfg(test)]
@@ -345,19 +329,23 @@ mod tests {
     }
 
     #[test]
-    fn one_computes_at_a_time_and_an_address_with_fewer_goes_first() {
+    fn one_key_exchange_at_a_time_and_an_address_with_fewer_goes_first() {
         let turns = Arc::new(Turns::default());
         let now = Instant::now();
-        let crowd: Vec<_> = (0..3).map(|_| Waiting::new(&turns, host(1))).collect();
-        let administrator = Waiting::new(&turns, host(2));
-        assert_eq!(turns.may_begin(crowd[0].number, now), Begin::Later);
-        assert_eq!(turns.may_begin(administrator.number, now), Begin::Now);
+        let crowd: Vec<_> = (0..3).map(|_| QueueEntry::new(&turns, host(1))).collect();
+        let administrator = QueueEntry::new(&turns, host(2));
+        assert_eq!(turns.try_start(crowd[0].number, now), Start::Later);
+        assert_eq!(turns.try_start(administrator.number, now), Start::Now);
         drop(administrator);
-        assert_eq!(turns.may_begin(crowd[0].number, now), Begin::Later, "the other one computes");
+        assert_eq!(
+            turns.try_start(crowd[0].number, now),
+            Start::Later,
+            "the other key exchange is in progress"
+        );
         drop(Turn { turns: turns.clone(), since: now - std::time::Duration::from_secs(1) });
-        let Begin::At(time) = turns.may_begin(crowd[0].number, now) else { panic!("no rest") };
+        let Start::At(time) = turns.try_start(crowd[0].number, now) else { panic!("no pause") };
         assert!(time >= now + std::time::Duration::from_secs(3));
-        assert_eq!(turns.may_begin(crowd[1].number, time), Begin::Later);
-        assert_eq!(turns.may_begin(crowd[0].number, time), Begin::Now);
+        assert_eq!(turns.try_start(crowd[1].number, time), Start::Later);
+        assert_eq!(turns.try_start(crowd[0].number, time), Start::Now);
     }
 }

@@ -11,20 +11,20 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// For others, after each stranger: so many times what that one took.
-const FOR_OTHERS: u32 = 2;
-/// What is owed to others until it is worth a timer, which has no finer ones.
-const WORTH_A_TIMER: Duration = Duration::from_millis(1);
+/// Pause after each packet of an unauthenticated client, in multiples of its processing time.
+const PAUSE_FACTOR: u32 = 2;
+/// Pauses add up to this before they are made: the resolution of timers.
+const TIMER_RESOLUTION: Duration = Duration::from_millis(1);
 
-/// The turns of a listener's strangers.
+/// The queue of a listener's unauthenticated clients.
 #[derive(Debug)]
 pub(super) struct Pace {
     turn: Arc<Semaphore>,
-    /// Owed to others.
+    /// Pause that is due.
     debt: Mutex<Duration>,
 }
 
-/// One stranger's turn.
+/// A client's turn.
 #[derive(Debug)]
 pub(super) struct Turn {
     pace: Arc<Pace>,
@@ -32,22 +32,22 @@ pub(super) struct Turn {
 }
 
 enum State {
-    Outside,
-    /// And who is to be told if it need not wait any more.
-    Waits(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>, Waker),
-    /// Since the thread's clock showed this.
-    Has(OwnedSemaphorePermit, Duration),
-    /// It is no stranger any more, or is leaving.
-    Free,
+    Idle,
+    /// With the waker for when it becomes exempt.
+    Queued(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>, Waker),
+    /// With the thread's CPU time at its start.
+    Active(OwnedSemaphorePermit, Duration),
+    /// It has logged in, or is being closed.
+    Exempt,
 }
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Outside => "Outside",
-            Self::Waits(..) => "Waits",
-            Self::Has(..) => "Has",
-            Self::Free => "Free",
+            Self::Idle => "Outside",
+            Self::Queued(..) => "Waits",
+            Self::Active(..) => "Has",
+            Self::Exempt => "Free",
         })
     }
 }
@@ -59,40 +59,40 @@ impl Default for Pace {
 }
 
 impl Turn {
-    /// A stranger whose turn has not come.
+    /// A client that is not queued.
     pub(super) fn new(pace: Arc<Pace>) -> Self {
-        Self { pace, state: Mutex::new(State::Outside) }
+        Self { pace, state: Mutex::new(State::Idle) }
     }
 
-    /// Ready when it may be heard.
+    /// Ready when the client may be read.
     pub(super) fn poll_begin(&self, context: &mut Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if let State::Outside = *state {
+        if let State::Idle = *state {
             let turn = self.pace.turn.clone();
             let turn = Box::pin(async move { turn.acquire_owned().await.ok() });
-            *state = State::Waits(turn, context.waker().clone());
+            *state = State::Queued(turn, context.waker().clone());
         }
-        if let State::Waits(turn, waker) = &mut *state {
+        if let State::Queued(turn, waker) = &mut *state {
             waker.clone_from(context.waker());
             let permit = ready!(turn.as_mut().poll(context));
-            *state = permit.map_or(State::Outside, |permit| State::Has(permit, thread_time()));
+            *state = permit.map_or(State::Idle, |permit| State::Active(permit, thread_time()));
         }
         Poll::Ready(())
     }
 
-    /// What was heard has been worked on, or waits for something that costs the thread nothing.
+    /// Its input is processed, or waits for something that takes no CPU time.
     pub(super) fn end(&self) {
         let mut state = self.lock();
-        match mem::replace(&mut *state, State::Outside) {
-            State::Has(permit, since) => self.pace.pass_on(permit, thread_time().saturating_sub(since)),
+        match mem::replace(&mut *state, State::Idle) {
+            State::Active(permit, since) => self.pace.release(permit, thread_time().saturating_sub(since)),
             other => *state = other,
         }
     }
 
-    /// It waits for no turn any more: it has logged in, or is to see its end.
+    /// Exempts the client, which has logged in or is being closed.
     pub(super) fn leave(&self) {
         self.end();
-        if let State::Waits(_, waker) = mem::replace(&mut *self.lock(), State::Free) {
+        if let State::Queued(_, waker) = mem::replace(&mut *self.lock(), State::Exempt) {
             waker.wake();
         }
     }
@@ -103,10 +103,10 @@ impl Turn {
 }
 
 impl Pace {
-    fn pass_on(&self, permit: OwnedSemaphorePermit, took: Duration) {
+    fn release(&self, permit: OwnedSemaphorePermit, took: Duration) {
         let mut debt = self.debt.lock().unwrap_or_else(PoisonError::into_inner);
-        *debt += FOR_OTHERS * took;
-        if *debt >= WORTH_A_TIMER {
+        *debt += PAUSE_FACTOR * took;
+        if *debt >= TIMER_RESOLUTION {
             let debt = mem::take(&mut *debt);
             tokio::spawn(async move {
                 tokio::time::sleep(debt).await;
@@ -116,9 +116,9 @@ impl Pace {
     }
 }
 
-/// What this thread has had of a processor.
+/// CPU time of this thread.
 fn thread_time() -> Duration {
-    // It has that clock (clock_gettime(2)); without, nobody owes anything.
+    // Linux has this clock (clock_gettime(2)); without it there are no pauses.
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
 }
 
@@ -132,11 +132,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_are_heard_one_at_a_time_and_others_have_twice_as_long_in_between() {
+    async fn clients_are_read_one_at_a_time_with_pauses_of_twice_their_time() {
         let pace = Arc::<Pace>::default();
         let turns: Vec<_> = (0..3).map(|_| Turn::new(pace.clone())).collect();
         let begun = |turn: &Turn| turn.poll_begin(&mut Context::from_waker(Waker::noop())).is_ready();
-        assert!(begun(&turns[0]) && begun(&turns[0]), "it has it");
+        assert!(begun(&turns[0]) && begun(&turns[0]), "its turn continues");
         assert!(!begun(&turns[1]) && !begun(&turns[2]));
         let took = Duration::from_millis(20);
         work(took);
@@ -145,13 +145,13 @@ mod tests {
         turns[0].end();
         assert!(!begun(&turns[2]) && !begun(&turns[0]));
         std::future::poll_fn(|context| turns[1].poll_begin(context)).await;
-        assert!(ended.elapsed() >= FOR_OTHERS * took, "{:?}", ended.elapsed());
+        assert!(ended.elapsed() >= PAUSE_FACTOR * took, "{:?}", ended.elapsed());
         turns[1].end();
-        assert!(begun(&turns[2]), "what took nothing costs nothing");
+        assert!(begun(&turns[2]), "no pause without CPU time");
         assert!(!begun(&turns[0]));
         turns[0].leave();
-        assert!(begun(&turns[0]), "it is no stranger");
+        assert!(begun(&turns[0]), "it is exempt");
         drop(turns);
-        assert!(begun(&Turn::new(pace)), "whoever leaves has no turn");
+        assert!(begun(&Turn::new(pace)), "a dropped turn is free");
     }
 }

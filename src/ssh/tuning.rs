@@ -1,4 +1,4 @@
-//! How SSH and TCP are set: windows, limits, keepalives.
+//! Settings of SSH and TCP: windows, limits, keepalives.
 
 use std::time::Duration;
 
@@ -10,22 +10,22 @@ use tokio::net::TcpStream;
 
 use crate::session::WINDOW_GRANT_BYTES;
 
-/// What a client may send ahead on a channel, beside what waits in its session, which grants the rest as it gets on
-/// (`session::Feeder`). Four times the queue of a tty, so that no line is idle for want of a grant.
+/// Window of a channel: what a client may send beside the input that waits in its session, which grants more as it is taken
+/// (`session::Feeder`). Four times the queue of a tty, so that no tty is idle for want of a grant.
 const WINDOW_BYTES: u32 = 16 * 1024;
 /// Kernel memory for a client that has stopped reading.
 const SEND_BUFFER_BYTES: usize = 256 * 1024;
-/// Silence after which the kernel asks whether the peer still lives, between two such questions, and how many of them: dead
-/// after 27 s, before the 30 that people are promised, as one that has been sent something ([`super::liveness`]).
+/// TCP keepalive: idle time, interval and number of probes. A dead peer is found after 27 s, before the documented 30, as is one that was
+/// sent data ([`super::liveness`]).
 const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(12), Duration::from_secs(5), 3);
 
 const _: () = assert!(
     WINDOW_GRANT_BYTES < WINDOW_BYTES as usize,
-    "a client whose window is used up would wait for ever"
+    "a client whose window is used up would wait forever"
 );
 
-/// Small packets at once, dead peers found, and bounded memory for one that does not read.
-pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
+/// Sends small packets at once, detects dead peers, and limits memory for a client that does not read.
+pub(crate) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
     let (time, interval, retries) = KEEPALIVE;
@@ -34,12 +34,12 @@ pub(super) fn tune(stream: &TcpStream) -> std::io::Result<()> {
     socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
-/// Methods and limits, with these host keys and algorithms; others, if they are given, in every key exchange but the first.
+/// The configuration with these host keys and algorithms, and possibly other algorithms for all key exchanges but the first.
 pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Option<Preferred>) -> Config {
     Config {
         server_id: russh::SshId::Standard("SSH-2.0-consoleserver".into()),
         methods: methods(),
-        // Passwords have a longer one of ours; this evens out how long a key takes to be looked up.
+        // Passwords have our longer delay; this one hides how long the lookup of a key takes.
         auth_rejection_time: Duration::from_millis(50),
         auth_rejection_time_initial: Some(Duration::ZERO),
         max_auth_attempts: 6,
@@ -49,10 +49,10 @@ pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Opti
         // exchange that is not answered stops the output (ours of every hour, or the client's).
         replenish_window: false, // No such field? russh lacks our patch: run cargo inside this tree, and without RUSTC_WRAPPER (patches/README.md).
         maximum_packet_size: 32 * 1024,
-        // Few: each may be a 32 KiB piece for a client that does not read.
+        // Few: each may be a 32 KiB packet for a client that does not read.
         event_buffer_size: 4,
         channel_buffer_size: 4,
-        // TCP notices a dead peer; a session may be silent for ever.
+        // TCP detects a dead peer; a session may be idle without limit.
         inactivity_timeout: None,
         keepalive_interval: None,
         preferred,
@@ -61,7 +61,7 @@ pub(super) fn config(keys: Vec<PrivateKey>, preferred: Preferred, in_rekey: Opti
     }
 }
 
-/// How somebody may log in.
+/// The authentication methods.
 pub(super) fn methods() -> MethodSet {
     let methods: &[MethodKind] =
         &[MethodKind::PublicKey, MethodKind::KeyboardInteractive, MethodKind::Password];

@@ -1,13 +1,14 @@
-//! A listener that cannot accept, for want of descriptors or memory mostly: others need time to give some back, so it is tried again
-//! after a pause. Listening goes on, and the journal is told once.
+//! A listener that cannot accept, usually for lack of descriptors or memory: other tasks need time to release some, so it retries
+//! after a pause. It keeps listening, and the failure is logged once.
 
 use std::fmt::Display;
+use std::io;
 use std::time::Duration;
 
 /// After a failed accept.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Waits until an accept is worth another try.
+/// Waits until the next attempt to accept is due.
 pub async fn pause() {
     tokio::time::sleep(RETRY_DELAY).await;
 }
@@ -17,15 +18,31 @@ pub async fn pause() {
 pub struct Failing(bool);
 
 impl Failing {
-    /// One has not.
+    /// The next connection of a listener. Cancel safe if `accept` is.
+    pub async fn accept<T, F>(&mut self, whom: &str, mut accept: impl FnMut() -> F) -> T
+    where
+        F: Future<Output = io::Result<T>>,
+    {
+        loop {
+            match accept().await {
+                Ok(connection) => {
+                    self.is_over();
+                    return connection;
+                }
+                Err(error) => self.goes_on(whom, error).await,
+            }
+        }
+    }
+
+    /// An accept has succeeded.
     pub fn is_over(&mut self) {
         self.0 = false;
     }
 
-    /// Says that no `whom` can be accepted, if that is news; then waits as [`pause`].
+    /// Reports that no `whom` can be accepted, if that is new, and waits as [`pause`].
     pub async fn goes_on(&mut self, whom: &str, error: impl Display) {
         if !std::mem::replace(&mut self.0, true) {
-            tracing::warn!("no {whom} can be accepted: {error}");
+            tracing::warn!("cannot accept {whom}: {error}");
         }
         pause().await;
     }

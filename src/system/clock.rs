@@ -1,4 +1,4 @@
-//! The time: as people read it at a console, and waited for.
+//! The time: formatted for users at a console, and waited for.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -19,12 +19,12 @@ pub fn date_and_clock(at: Timestamp) -> String {
     at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-/// Where the machine's zone is (localtime(5)).
+/// The machine's time zone (localtime(5)).
 const LOCALTIME: &str = "/etc/localtime";
-/// How often it is looked at.
+/// Between two checks of it.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The machine's zone for a process that lives for months: looked at once a minute, and only while it is asked for.
+/// The machine's time zone for a process that runs for months: checked once a minute, and only while it is used.
 #[derive(Debug)]
 pub struct SystemZone {
     path: PathBuf,
@@ -45,12 +45,12 @@ impl Default for SystemZone {
 }
 
 impl SystemZone {
-    /// The zone as it was found last.
+    /// The zone at the last check.
     pub fn zone(&self) -> TimeZone {
         self.zone.clone()
     }
 
-    /// The new zone, if it is another one than before; at most one look a minute.
+    /// The new zone, if it has changed; at most one check a minute.
     pub fn changed(&mut self) -> Option<TimeZone> {
         if self.looked.elapsed() < CHECK_INTERVAL {
             return None;
@@ -75,7 +75,7 @@ fn seen(path: &Path) -> Seen {
     [path.symlink_metadata().ok().map(what), path.metadata().ok().map(what)]
 }
 
-/// Waits for a moment that there may not be; without one, for ever. Cancel safe.
+/// Waits until a time; without one, without end. Cancel safe.
 pub async fn reached(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,

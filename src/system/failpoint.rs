@@ -1,5 +1,5 @@
-//! Named points at which a test can kill the process, as power or the kernel would: `CONSOLE_FAILPOINT=NAME:N` kills
-//! it with SIGKILL the N-th time that it passes NAME. Compiled only with the feature `failpoints`; in a
+//! Named points at which a test can kill the process, as a power failure or the kernel would: `CONSOLE_FAILPOINT=NAME:N` kills
+//! it with SIGKILL the N-th time that it reaches NAME. Compiled only with the feature `failpoints`; in a
 //! release [`point`] is empty.
 
 /// A place where the process may die in a test.

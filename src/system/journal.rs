@@ -1,9 +1,9 @@
-//! Where a program's own messages go: to the journal if stderr leads there, with their fields, and otherwise to stderr,
+//! Messages of a program: to the journal if stderr leads there, with their fields, and otherwise to stderr,
 //! a line each. The message is a whole sentence, because it is all that `journalctl` shows; fields are for `journalctl
-//! CONSOLE_USER=…` and named here as there, in lower case (`console_user`). What kinds of events there are, `event` says.
+//! CONSOLE_USER=…` and named here as there, in lower case (`console_user`). The kinds of events are in `event`.
 //!
-//! No message waits for its reader: what the journal or stderr does not take at once is dropped and counted, and the count is
-//! reported with the next message that is taken, or by [`report_dropped`].
+//! No message waits for its reader: what the journal or stderr does not accept immediately is dropped and counted, and the count is
+//! reported with the next message that is accepted, or by [`report_dropped`].
 
 mod native;
 mod stderr;
@@ -28,7 +28,7 @@ use crate::port::PortName;
 use native::Journal;
 pub use stderr::Stderr;
 
-/// Sends this process's messages to the right place from now on, under the name `program`, all with the field
+/// Sends this process's messages to the right place, under the name `program`, all with the field
 /// `CONSOLE_PORT` if the process serves one port. Call it once.
 pub fn init(program: &'static str, port: Option<&PortName>) {
     let journal = stderr_is_journal().then(|| Journal::new(program, port.map(PortName::as_str)));
@@ -41,21 +41,21 @@ pub fn init(program: &'static str, port: Option<&PortName>) {
             .fmt_fields(debug_fn(message_only))
     });
     if journal.is_some() {
-        // What libraries write there goes to journald by a stream, which is full when journald is stopped.
+        // What libraries write to stderr goes to journald by a stream, which fills up when journald is stopped.
         let _ = fcntl(std::io::stderr(), FcntlArg::F_SETFL(OFlag::O_WRONLY | OFlag::O_NONBLOCK));
     }
     NoSpans.with(LevelFilter::INFO).with(journal).with(stderr).init();
     report_panics();
 }
 
-/// The port that this process serves is called so from now on.
+/// Renames the port that this process serves.
 pub fn set_port(port: &PortName) {
     if let Some(journal) = JOURNAL.get() {
         journal.set_port(port.as_str());
     }
 }
 
-/// Reports panics as all else is reported: the standard hook writes to stderr, and waits there.
+/// Logs panics like everything else: the standard hook writes to stderr, and waits there.
 pub fn report_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = Backtrace::capture();
@@ -69,16 +69,16 @@ pub fn report_panics() {
 /// The connection to the journal, if there is one.
 static JOURNAL: OnceLock<Journal> = OnceLock::new();
 
-/// For the journal to take the count of what was dropped, when a program that lives for one login ends.
+/// For the journal to accept the count of dropped messages, when a program that runs for one login ends.
 const LAST_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Reports how many messages the journal has not taken, as soon as it takes messages again: called now and then by programs that may
-/// have nothing else to report for a long time. False while it does not.
+/// Reports how many messages were dropped, as soon as the journal accepts messages again: called now and then by programs that may
+/// have nothing else to log for a long time. False if the journal does not accept the report.
 pub fn report_dropped() -> bool {
     JOURNAL.get().is_none_or(Journal::report_dropped)
 }
 
-/// [`report_dropped`] at the end of a program: waits a moment for it, if anything was dropped.
+/// [`report_dropped`] at the end of a program: waits a moment if anything was dropped.
 pub fn report_dropped_at_exit() {
     let deadline = std::time::Instant::now() + LAST_REPORT_TIMEOUT;
     while !report_dropped() && std::time::Instant::now() < deadline {
@@ -93,10 +93,10 @@ fn dropped(count: u64, by: &str) -> String {
     }
 }
 
-/// What the layers stand on. We have events only; tracing-subscriber's registry of spans weighs 32 KiB in each process.
+/// The subscriber under the layers. There are only events; tracing-subscriber's registry of spans takes 32 KiB in each process.
 struct NoSpans;
 
-/// There is none.
+/// Spans are not used.
 enum Span {}
 
 impl Subscriber for NoSpans {
@@ -145,14 +145,14 @@ impl SpanData<'_> for Span {
     }
 }
 
-/// systemd tells by `JOURNAL_STREAM=device:inode` which pipe is the journal's (`man systemd.exec`).
+/// systemd states by `JOURNAL_STREAM=device:inode` which pipe leads to the journal (`man systemd.exec`).
 fn stderr_is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
     let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };
     stream == format!("{}:{}", stderr.dev(), stderr.ino())
 }
 
-/// Control characters are escaped: what a stranger sent must not reach the terminal of whoever reads this.
+/// Control characters are escaped: text from a client must not control the terminal on which it is read.
 fn message_only(to: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     if field.name() != "message" {
         return Ok(());

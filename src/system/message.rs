@@ -1,6 +1,6 @@
 //! One typed message on a unix socket: a big-endian `u32` length, then that many bytes of JSON. Both the login
 //! protocol (`auth::protocol`) and the local socket (`attach`) speak it. A peer is hostile until parsed:
-//! a message longer than [`MAX_MESSAGE_BYTES`] or one that is not the expected type ends the conversation.
+//! a message longer than [`MAX_MESSAGE_BYTES`] or one that is not of the expected type ends the connection.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -15,23 +15,23 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// Bytes of the longest message: room for the largest public key and a page of prompts, and no more.
+/// Bytes of the longest message: room for the largest public key and a page of prompts.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Descriptors that are handed over at once: a session's socket, and the three ends of its program without a terminal.
+/// Descriptors that are sent together: a session's socket, and the three ends of its program without a terminal.
 const MAX_DESCRIPTORS: usize = 4;
 
-/// Why a message could not be sent or understood.
+/// Why a message could not be sent or received.
 #[derive(Debug, Error)]
 pub enum MessageError {
     /// The socket failed.
     #[error("the peer is gone: {0}")]
     Io(#[from] io::Error),
     /// The peer announced more than [`MAX_MESSAGE_BYTES`].
-    #[error("a message of {0} bytes is longer than the {MAX_MESSAGE_BYTES} that are taken")]
+    #[error("a message of {0} bytes exceeds the limit of {MAX_MESSAGE_BYTES}")]
     TooLong(usize),
     /// Not JSON, or not of this protocol.
-    #[error("a message that this protocol does not have: {0}")]
+    #[error("unknown message: {0}")]
     Malformed(#[from] serde_json::Error),
 }
 
@@ -60,12 +60,12 @@ pub fn send<T: Serialize>(to: &mut impl Write, message: &T) -> Result<(), Messag
     Ok(())
 }
 
-/// Receives one message; `None` when the peer has closed in between two.
+/// Receives one message; `None` if the peer has closed the connection between two messages.
 pub fn receive<T: DeserializeOwned>(from: &mut impl Read) -> Result<Option<T>, MessageError> {
     let mut prefix = [0; 4];
     let first = loop {
         match from.read(&mut prefix[..1]) {
-            // A socket with a time limit is interrupted by any signal, a stop among them (signal(7)).
+            // A socket with a timeout is interrupted by any signal, SIGCONT after a stop among them (signal(7)).
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             first => break first?,
         }
@@ -88,7 +88,7 @@ pub async fn send_async<T: Serialize>(
     Ok(())
 }
 
-/// [`receive`] for tokio. Not cancel safe: a message half read is lost.
+/// [`receive`] for tokio. Not cancel safe: a message that was received in part is lost.
 pub async fn receive_async<T: DeserializeOwned>(
     from: &mut (impl AsyncRead + Unpin),
 ) -> Result<Option<T>, MessageError> {
@@ -102,7 +102,7 @@ pub async fn receive_async<T: DeserializeOwned>(
     Ok(Some(serde_json::from_slice(&body)?))
 }
 
-/// Hands descriptors over, with one byte: at most four (`man 7 unix`, SCM_RIGHTS).
+/// Sends descriptors with one byte: at most four (`man 7 unix`, SCM_RIGHTS).
 pub fn send_descriptors(to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -113,7 +113,7 @@ pub fn send_descriptors(to: impl AsFd, descriptors: &[BorrowedFd<'_>]) -> io::Re
     Ok(())
 }
 
-/// Takes what [`send_descriptors`] has sent. Further ones that a peer sends are closed by the kernel.
+/// Receives what [`send_descriptors`] has sent. The kernel closes further descriptors.
 pub fn receive_descriptors(from: impl AsFd) -> io::Result<Vec<OwnedFd>> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);

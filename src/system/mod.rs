@@ -1,4 +1,4 @@
-//! What the programs ask of Linux and systemd: the clock and timers, descriptors that tokio watches, files that appear complete, messages
+//! Linux and systemd: the clock and timers, descriptors that tokio watches, files that appear complete, messages
 //! on unix sockets, the journal, and systemd's sockets, FD store and status. Each module does one thing for the rooms below.
 
 pub mod clock;

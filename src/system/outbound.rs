@@ -1,15 +1,15 @@
-//! No way out: a process that only takes connections cannot make one over TCP, also not by a socket that it was handed or has
+//! Blocks outgoing connections: a process that only accepts connections cannot make one over TCP, nor by a socket that it was given or has
 //! accepted, which belongs to the host's network wherever the process is (`man 7 landlock`).
 
 use landlock::{AccessNet, RestrictionStatus, Ruleset, RulesetAttr, RulesetError, RulesetStatus};
 
-/// Forbids it to this thread and all that it starts, for ever; so before there are others. Whether it holds: kernels before 6.7 know
-/// nothing of it, and a console that could not be served for want of it would be worse than one that is served without.
+/// Blocks them for this thread and all that it starts, without a way back; so call it before there are others. Returns whether that worked:
+/// kernels before 6.7 do not support it, and it is better to serve a console without it than not at all.
 pub fn forbid() -> bool {
     match restrict() {
         Ok(status) => status.ruleset == RulesetStatus::FullyEnforced,
         Err(error) => {
-            tracing::error!("connections out of this process cannot be forbidden: {error}");
+            tracing::error!("outgoing connections of this process cannot be blocked: {error}");
             false
         }
     }
@@ -39,7 +39,7 @@ mod tests {
         let (first, _) = listener.accept().unwrap();
         connect_unspec(&first).unwrap();
         connect(&first, &dialed).expect("else there would be nothing to forbid");
-        // The thread alone, and what it would start.
+        // Affects this thread, and all that it would start.
         let bound = std::thread::spawn(move || {
             if !forbid() {
                 return false;
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(bound.join().unwrap(), landlock_version() >= 4);
     }
 
-    /// What the kernel has of Landlock as this process sees it, which a container may filter: 4 knows of TCP (landlock(7)).
+    /// The version of Landlock that this process sees, which a container may filter: 4 supports TCP (landlock(7)).
     #[allow(unsafe_code)]
     fn landlock_version() -> i64 {
         const VERSION: u32 = 1;
@@ -62,7 +62,7 @@ mod tests {
         unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<()>(), 0_usize, VERSION) }
     }
 
-    /// Has this thread's landlock_create_ruleset fail, as the seccomp filters of containers do.
+    /// Makes this thread's landlock_create_ruleset fail, as the seccomp filters of containers do.
     #[allow(unsafe_code)]
     fn filter_landlock(errno: i32) {
         let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
@@ -75,7 +75,7 @@ mod tests {
         ];
         let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
         nix::sys::prctl::set_no_new_privs().unwrap();
-        // SAFETY: the kernel copies the program, which lives until then.
+        // SAFETY: the kernel copies the program, which outlives the call.
         let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) };
         assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
     }

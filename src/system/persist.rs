@@ -1,12 +1,12 @@
-//! Files that appear whole or not at all: a reader never sees half a host key or half a configuration,
-//! and a power cut leaves the old file or the new one. And small files, read with a limit.
+//! Files that appear complete or not at all: a reader never sees half a host key or half a configuration,
+//! and a power failure leaves the old file or the new one. Also, small files are read with a limit.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-/// Symbolic links that are followed, as the kernel's limit (path_resolution(7)).
+/// Symbolic links that are followed: the kernel's limit (path_resolution(7)).
 const LINK_LIMIT: usize = 40;
 
 /// Who owns a new file.
@@ -18,11 +18,11 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// Puts `contents` at `path` with exactly these permissions, whatever the umask says, replacing what is there.
-/// `owner` is given the file before it gets its name; `None` leaves it to the caller.
+/// Writes `contents` to `path` with exactly these permissions, whatever the umask is, replacing the file.
+/// `owner` becomes the owner of the file before it gets its name; `None` leaves the caller.
 ///
 /// A symbolic link stays, and what it leads to is replaced: configurations are kept elsewhere by stow, etckeeper and others.
-/// A file that is mounted by itself (a container's bind mount) cannot be replaced by another (EBUSY, rename(2)) and is written in
+/// A file that is a mount point itself (a container's bind mount) cannot be replaced (EBUSY, rename(2)) and is written in
 /// place, with the new contents on the disk beside it or in the same directory until that is done.
 ///
 /// # Errors
@@ -46,13 +46,13 @@ pub fn write(path: &Path, contents: &[u8], mode: u32, owner: Option<Owner>) -> i
         })
         .and_then(|()| sync_directory(path));
     if written.is_err() {
-        // The error that matters is the first one; there may be no draft to remove.
+        // The first error matters; there may be no draft to remove.
         let _ = fs::remove_file(&draft);
     }
     written
 }
 
-/// What a path leads to in the end, by symbolic links; that file need not exist, its directory must.
+/// The target of a path after all symbolic links; that file need not exist, its directory must.
 fn target(path: &Path) -> io::Result<PathBuf> {
     let mut path = path.to_owned();
     for _ in 0..LINK_LIMIT {
@@ -68,19 +68,19 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::from_raw_os_error(nix::libc::ELOOP))
 }
 
-/// Whether something is mounted at this very path.
+/// Whether this path is a mount point.
 pub fn is_mount(path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap_or_default();
     mounts.lines().any(|line| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == path))
 }
 
-/// Writes in place, keeping the file's owner and mode: whoever mounted it chose them. A mount of a single file has no other way.
+/// Writes in place, keeping owner and mode of the file: the administrator who mounted it chose them. A mount of a single file permits no other way.
 fn overwrite(path: &Path, contents: &[u8]) -> io::Result<()> {
     let before = fs::read(path)?;
     let mut file = OpenOptions::new().write(true).open(path)?;
     let replaced = replace(&mut file, contents);
     if replaced.is_err() {
-        // The disk may be full: the old contents had room.
+        // The disk may be full: the old contents had space.
         let _ = replace(&mut file, &before);
     }
     replaced
@@ -93,10 +93,10 @@ fn replace(file: &mut File, contents: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Bytes of the longest file that [`read`] takes: keys and histories have a hundredth of it.
+/// Bytes of the longest file that [`read`] accepts: keys and histories have a hundredth of it.
 pub const READ_LIMIT: u64 = 1024 * 1024;
 
-/// Opens a file that a user owns or names, if it is a regular one of at most [`READ_LIMIT`] bytes: /dev/zero would be read without end,
+/// Opens a file that a user owns or names, if it is a regular one of at most [`READ_LIMIT`] bytes: reading /dev/zero never ends,
 /// a pipe waits for its writer, and a sparse file of a gigabyte takes a gigabyte of memory.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
@@ -111,7 +111,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Reads such a file.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut contents = Vec::new();
-    // The length of a moment ago need not be the length of now.
+    // The length may have changed in the meantime.
     match open(path)?.take(READ_LIMIT + 1).read_to_end(&mut contents)? as u64 > READ_LIMIT {
         true => Err(too_long()),
         false => Ok(contents),
@@ -122,7 +122,7 @@ fn too_long() -> io::Error {
     io::Error::other(format!("longer than {} KiB, which is the limit", READ_LIMIT / 1024))
 }
 
-/// Has what was done to the entry `path` of its directory outlast a power cut.
+/// Makes a change of the entry `path` of its directory survive a power failure.
 pub fn sync_directory(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(directory.unwrap_or(Path::new(".")))?.sync_all()

@@ -1,7 +1,7 @@
-//! Descriptors under tokio's eye that tokio has no type for: ttys, ptys, inotify, timers, listeners that are not accepted on.
+//! Descriptors that tokio watches and has no type for: ttys, ptys, inotify, timers, listeners that are not accepted on.
 //! Registering one is `unsafe` since tokio 1.54, because it must stay the same one for as long as it is registered.
 //! Here it does: [`Steady`] owners have one descriptor all their life, and [`Watched`] lends its owner by `&` alone, so
-//! that nobody puts another one in its place.
+//! that it cannot be replaced.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -57,7 +57,7 @@ impl AsRawFd for Notifier {
 pub struct Watched<T: AsRawFd>(AsyncFd<T>);
 
 impl<T: Steady> Watched<T> {
-    /// Has the runtime watch it for this.
+    /// Has the runtime watch it for this interest.
     pub fn new(owner: T, interest: Interest) -> io::Result<Self> {
         // SAFETY: a Steady owner's descriptor is open and stays the same one, and no `&mut` to it leaves this room.
         let watched = unsafe { AsyncFd::register_with_interest(owner, interest) };
@@ -71,5 +71,21 @@ impl<T: AsRawFd> Deref for Watched<T> {
 
     fn deref(&self) -> &AsyncFd<T> {
         &self.0
+    }
+}
+
+/// Waits until the peer of a socket has closed it: its sending direction, or with `Interest::WRITABLE` both directions. Unread input does
+/// not matter. Takes a duplicate of the descriptor, because the runtime watches a descriptor only once. Cancel safe.
+pub async fn peer_closed(socket: OwnedFd, interest: Interest) -> io::Result<()> {
+    let socket = Watched::new(socket, interest)?;
+    loop {
+        let mut guard = socket.ready(interest).await?;
+        let ready = guard.ready();
+        let closed = if interest.is_writable() { ready.is_write_closed() } else { ready.is_read_closed() };
+        if closed {
+            return Ok(());
+        }
+        // To wait for the next event, since the socket stays readable or writable.
+        guard.clear_ready();
     }
 }

@@ -1,5 +1,5 @@
-//! What systemd hands a service and hears from it: file descriptors by name, the FD store, readiness, status, watchdog
-//! (`man sd_notify`, `man sd_listen_fds`). Without `NOTIFY_SOCKET` all of this says nothing to nobody.
+//! What systemd passes to a service and receives from it: file descriptors by name, the FD store, readiness, status, watchdog
+//! (`man sd_notify`, `man sd_listen_fds`). Without `NOTIFY_SOCKET` nothing is sent.
 #![allow(unsafe_code)]
 
 mod job;
@@ -16,30 +16,34 @@ use thiserror::Error;
 
 use crate::system::journal;
 pub use job::farewell;
-pub use notify::{forget, notify, store};
+pub use notify::{forget, notify, store, store_unpolled};
 
-/// What was handed over cannot be used.
+/// A passed descriptor cannot be used.
 #[derive(Debug, Error)]
 pub enum HandedError {
-    /// Not what its name says.
+    /// It is not of the kind that its name says.
     #[error("the file descriptor handed over as {name:?} is not usable: {source}")]
     Unusable {
         /// `FileDescriptorName=`.
         name: String,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// The file descriptors that a port process was handed, by their names.
+/// The file descriptors that a port process receives, by their names.
 #[derive(Debug, Default)]
 pub struct Handed {
     /// `ssh`: the TCP listeners.
     pub ssh: Vec<TcpListener>,
     /// `attach`: the local listener.
     pub attach: Vec<UnixListener>,
-    /// `tty`: the device, kept open while no process of ours ran.
+    /// `tty`: the device, kept open while no port process was running.
     pub tty: Option<OwnedFd>,
+    /// `dialer`: the connection to the port's console-dial, likewise.
+    pub dialer: Option<OwnedFd>,
+    /// `stream`: what the port reads and writes in place of a tty, likewise.
+    pub stream: Option<OwnedFd>,
     /// `ring` and `ring-resized`: the scrollback, likewise. Both, if a process was killed within a resize.
     pub rings: Vec<OwnedFd>,
     /// `intake`: the pipe in front of it.
@@ -47,7 +51,7 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// Takes what `LISTEN_FDS` and `LISTEN_FDNAMES` announce. Anything of another name is closed.
+    /// Takes what `LISTEN_FDS` and `LISTEN_FDNAMES` announce. Descriptors with other names are closed.
     pub fn take() -> Result<Self, HandedError> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let names: Vec<&str> = names.split(':').collect();
@@ -60,6 +64,8 @@ impl Handed {
                 "ssh" => handed.ssh.extend(fds.take_tcp_listener(index).map_err(unusable)?),
                 "attach" => handed.attach.extend(fds.take_unix_listener(index).map_err(unusable)?),
                 "tty" => handed.tty = take_raw(&mut fds, index).map_err(unusable)?,
+                "dialer" => handed.dialer = take_raw(&mut fds, index).map_err(unusable)?,
+                "stream" => handed.stream = take_raw(&mut fds, index).map_err(unusable)?,
                 "ring" | "ring-resized" => handed.rings.extend(take_raw(&mut fds, index).map_err(unusable)?),
                 "intake" => handed.intake = take_raw(&mut fds, index).map_err(unusable)?,
                 _ => drop(take_raw(&mut fds, index).map_err(unusable)?),
@@ -69,13 +75,19 @@ impl Handed {
     }
 }
 
-/// The one unix listener of a program that has no other; `None` if it was not handed exactly one.
+/// The only unix listener of a program; `None` if it did not receive exactly one.
 pub fn only_unix_listener() -> io::Result<Option<UnixListener>> {
     let mut fds = ListenFd::from_env();
     if fds.len() == 1 { fds.take_unix_listener(0) } else { Ok(None) }
 }
 
-/// A descriptor of no kind that listenfd knows; not to be inherited by anybody.
+/// The only descriptor of a program; `None` if it did not receive exactly one.
+pub fn only_descriptor() -> io::Result<Option<OwnedFd>> {
+    let mut fds = ListenFd::from_env();
+    if fds.len() == 1 { take_raw(&mut fds, 0) } else { Ok(None) }
+}
+
+/// A descriptor of no kind that listenfd knows; it is not inherited.
 fn take_raw(fds: &mut ListenFd, index: usize) -> io::Result<Option<OwnedFd>> {
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     let Some(fd) = fds.take_raw_fd(index)? else { return Ok(None) };
@@ -85,17 +97,17 @@ fn take_raw(fds: &mut ListenFd, index: usize) -> io::Result<Option<OwnedFd>> {
     Ok(Some(fd))
 }
 
-/// Whether somebody keeps what is stored.
+/// Whether there is an FD store.
 pub fn keeps() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// The heartbeat that `WatchdogSec=` asks for, at twice its rate; and what is to be sent again to those that did not take it.
+/// The heartbeat for `WatchdogSec=`, at twice its rate; it also sends pending notifications again.
 #[derive(Debug)]
 pub struct Watchdog(Option<tokio::time::Interval>);
 
 impl Watchdog {
-    /// A heartbeat; a silent one if nobody asks for it.
+    /// A heartbeat; without a watchdog it does nothing.
     pub fn new() -> Self {
         Self(sd_notify::watchdog_enabled().map(|period| {
             let mut interval = tokio::time::interval(period / 2);
@@ -104,7 +116,7 @@ impl Watchdog {
         }))
     }
 
-    /// Waits until the next beat and gives it. Cancel safe.
+    /// Waits until the next heartbeat and sends it. Cancel safe.
     pub async fn tick(&mut self) {
         let beat = async {
             match &mut self.0 {
@@ -127,10 +139,10 @@ impl Default for Watchdog {
     }
 }
 
-/// Where the sockets of the set are, unless somebody says otherwise.
+/// Default directory of the sockets of all programs.
 pub const RUNTIME_DIRECTORY: &str = "/run/consoleserver";
 
-/// Where they are: `RUNTIME_DIRECTORY`, or [`RUNTIME_DIRECTORY`].
+/// Directory of the sockets: `RUNTIME_DIRECTORY`, or [`RUNTIME`].
 pub fn runtime_directory() -> std::path::PathBuf {
     std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| RUNTIME_DIRECTORY.into()).into()
 }

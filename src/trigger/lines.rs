@@ -1,19 +1,19 @@
-//! Bytes into lines of text, as a person would read them: without the sequences that colour them, and never longer than
-//! [`LONGEST_LINE`]. Pure; the same bytes are the same lines however they come.
+//! Converts bytes to lines of text as users read them: without escape sequences, and at most
+//! [`LONGEST_LINE`] long. Pure; the same bytes give the same lines, however they are split.
 
 use anstyle_parse::{DefaultCharAccumulator, Parser, Perform};
 
 use super::LONGEST_LINE;
 
-/// Of a line that is too long, so much is seen twice, so that what stands across the cut is found.
+/// Bytes of a long line that are checked twice, so that a match across the cut is found.
 const OVERLAP_BYTES: usize = LONGEST_LINE / 2;
 
-/// The line that comes at present.
+/// The current line.
 #[derive(Debug, Default)]
 pub struct Lines {
     parser: Parser<DefaultCharAccumulator>,
     text: Text,
-    /// Bytes of the text that were seen before: 0 at the beginning of a line.
+    /// Bytes of the text that were checked before: 0 at the beginning of a line.
     seen: usize,
     /// Bytes since the text has last grown.
     hidden: usize,
@@ -34,19 +34,19 @@ impl Perform for Text {
     }
 }
 
-/// A line, or as much of it as there is.
+/// A line, or as much of it as has arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece<'l> {
-    /// The text, of which the first part may have been seen before.
+    /// The text; its first part may have been checked before.
     pub text: &'l str,
-    /// How much of it was: 0 at the beginning of a line.
+    /// Length of that part: 0 at the beginning of a line.
     pub seen: usize,
-    /// Whether the line goes on behind it: its last character is there to be looked at, not to be found.
+    /// Whether the line continues: its last character is context for a match, not part of one.
     pub cut: bool,
 }
 
 impl Lines {
-    /// Takes bytes, and hands each line that ends in them, or is too long, to `found`. Empty lines are none.
+    /// Adds bytes, and passes each line that ends in them, or is too long, to `found`, but no empty lines.
     pub fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Piece<'_>)) {
         for &byte in bytes {
             if matches!(byte, b'\n' | b'\r') {
@@ -69,7 +69,7 @@ impl Lines {
         let before = self.text.0.len();
         self.parser.advance(&mut self.text, byte);
         self.hidden = if self.text.0.len() > before { 0 } else { self.hidden + 1 };
-        // A sequence that does not end is none; the parser would keep all of it.
+        // A sequence that does not end is ignored; the parser would keep all of it.
         if self.hidden > LONGEST_LINE {
             self.parser = Parser::default();
             self.hidden = 0;
@@ -83,14 +83,14 @@ impl Lines {
         self.reset();
     }
 
-    /// What has come of a line that has paused: a prompt, say.
+    /// The unfinished line, such as a prompt.
     pub fn so_far(&self) -> Option<Piece<'_>> {
         (!self.text.0.is_empty()).then(|| self.piece(false))
     }
 
-    /// Bytes are missing: what comes now belongs to nothing before it.
+    /// Bytes are missing: what follows does not continue what was before.
     pub fn reset(&mut self) {
-        // An unfinished sequence ends with its line: garbage must not swallow what follows.
+        // An unfinished sequence ends with its line: garbage must not hide what follows.
         self.parser = Parser::default();
         self.text.0.clear();
         self.seen = 0;
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_what_a_person_reads_of_it() {
+    fn a_line_is_what_users_read_of_it() {
         let said = b"\x1b[1;31mKernel\x1b[0m panic\r\n\r\n10%\r20%\r\n[\x1b[0;32m  OK  \x1b[0m]\tup\x07\n";
         let wanted = ["Kernel panic", "10%", "20%", "[  OK  ]\tup"];
         assert_eq!(lines(&[said]), wanted);
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_never_ends_is_seen_in_pieces_that_overlap() {
+    fn a_line_without_end_is_checked_in_overlapping_pieces() {
         let mut all = Lines::default();
         let mut count = 0;
         for _ in 0..100 {

@@ -6,5 +6,5 @@ pub mod notifier;
 pub mod rules;
 pub mod watcher;
 
-/// Bytes of a line that are looked at together, and told: whatever is longer is looked at in pieces that overlap.
+/// Bytes of a line that are checked together, and reported: a longer line is checked in overlapping pieces.
 pub const LONGEST_LINE: usize = 1024;

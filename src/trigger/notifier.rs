@@ -8,12 +8,12 @@ use tokio::sync::{mpsc, watch};
 use crate::config::TriggerName;
 use crate::port::PortName;
 
-/// What a bus, console-admin's start and its answer may take together.
+/// For the bus, the start of console-admin and its reply together.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Rules that have fired and are not told yet: all that a port may have. More are in the journal only.
+/// Rules that have fired and are not sent yet: as many as a port may have. Further ones are in the journal only.
 const NOTICE_QUEUE: usize = crate::config::MAX_TRIGGERS;
 
-/// Who is told: `man org.consoleserver1`.
+/// The recipient: `man org.consoleserver1`.
 const NAME: &str = "org.consoleserver1";
 const PATH: &str = "/org/consoleserver1";
 const INTERFACE: &str = "org.consoleserver1.Watcher";
@@ -21,13 +21,13 @@ const INTERFACE: &str = "org.consoleserver1.Watcher";
 /// A rule that has fired.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fired {
-    /// Which.
+    /// Its name.
     pub rule: TriggerName,
     /// The line, printable.
     pub line: String,
 }
 
-/// Where news go.
+/// The queue of notifications.
 pub fn begin(port: watch::Receiver<PortName>) -> mpsc::Sender<Fired> {
     let (sender, news) = mpsc::channel(NOTICE_QUEUE);
     tokio::spawn(run(port, news));
@@ -43,11 +43,11 @@ async fn run(port: watch::Receiver<PortName>, mut news: mpsc::Receiver<Fired>) {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {} s", CALL_TIMEOUT.as_secs()),
         };
-        tracing::warn!("console-admin was not told of a trigger: the system bus: {why}");
+        tracing::warn!("console-admin was not notified of a trigger: system bus: {why}");
     }
 }
 
-/// Over one connection, which ends with what there is to tell.
+/// Sends over one connection, which ends when the queue is empty.
 async fn tell(port: &PortName, first: Fired, more: &mut mpsc::Receiver<Fired>) -> zbus::Result<()> {
     let bus = zbus::Connection::system().await?;
     let mut next = Some(first);

@@ -1,5 +1,5 @@
-//! The rules of a port at work: which of them a line, or a silence, fires. A rule fires once for a line; then it rests, and
-//! what it would have fired for is counted. Pure: bytes and the time in, happenings out.
+//! The rules of a port: which of them a line or a silence fires. A rule fires once for a line; during its cooldown further
+//! matches are counted. Pure: bytes and the time in, events out.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use super::lines::{Lines, Piece};
 use crate::capture::escape;
 use crate::config::{Trigger, TriggerName, Triggers};
 
-/// After so much silence an unfinished line, a prompt say, is looked at as it is. As the log does it.
+/// After this silence an unfinished line, such as a prompt, is checked, as it is logged.
 const IDLE_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Something to tell.
+/// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
     /// A rule fires.
     Fired {
-        /// Which.
+        /// Its name.
         rule: TriggerName,
-        /// The line, printable; of a silence, how long it was.
+        /// The line, printable; for a silence, its length.
         line: String,
-        /// Whether console-admin is to start something.
+        /// Whether console-admin starts a unit.
         start: bool,
     },
-    /// A rule has rested, and would have fired meanwhile.
+    /// The cooldown of a rule is over, and matches were suppressed in it.
     PassedOver {
-        /// Which.
+        /// Its name.
         rule: TriggerName,
-        /// How often.
+        /// Number of matches.
         count: u64,
-        /// How long it has rested.
+        /// Length of the cooldown.
         rest: Duration,
         /// The last line, printable.
         line: String,
@@ -43,9 +43,9 @@ struct Watched {
     name: TriggerName,
     trigger: Trigger,
     pattern: Option<meta::Regex>,
-    /// The line that comes has fired it already.
+    /// The current line has fired it already.
     met: bool,
-    /// This silence has.
+    /// The current silence has fired it.
     silent: bool,
     rests_until: Option<Instant>,
     passed_over: u64,
@@ -58,19 +58,19 @@ pub struct Rules {
     watched: Vec<Watched>,
     lines: Lines,
     heard: Instant,
-    /// When the unfinished line is looked at.
+    /// When the unfinished line is checked.
     pause: Option<Instant>,
 }
 
 impl Rules {
-    /// From now on.
+    /// Begins with these rules.
     pub fn new(triggers: &Triggers, now: Instant) -> Self {
         let mut rules = Self { watched: Vec::new(), lines: Lines::default(), heard: now, pause: None };
         rules.replace(triggers);
         rules
     }
 
-    /// Other rules are in force; those that stay go on as they were.
+    /// Replaces the rules; those that stay keep their state.
     pub fn replace(&mut self, triggers: &Triggers) {
         let mut before = std::mem::take(&mut self.watched);
         for (name, trigger) in triggers {
@@ -80,7 +80,7 @@ impl Rules {
         }
     }
 
-    /// The device says something.
+    /// Output of the device.
     pub fn hear(&mut self, bytes: &[u8], now: Instant) -> Vec<Happening> {
         self.heard = now;
         let mut happenings = Vec::new();
@@ -106,18 +106,18 @@ impl Rules {
         }
     }
 
-    /// When to come again, though nothing was heard.
+    /// When to call again without output.
     pub fn due(&self) -> Option<Instant> {
         let of_rules = self.watched.iter().flat_map(|rule| [rule.silence_ends(self.heard), rule.told_at()]);
         of_rules.chain([self.pause]).flatten().min()
     }
 
-    /// Whether a rule waits for silence that has begun already, or may.
+    /// Whether a rule waits for a silence that has begun already, or may begin.
     pub fn awaits_silence(&self) -> bool {
         self.watched.iter().any(|rule| rule.silence_ends(self.heard).is_some())
     }
 
-    /// It is that late.
+    /// The time is `now`.
     pub fn tick(&mut self, now: Instant) -> Vec<Happening> {
         let mut happenings = Vec::new();
         if self.pause.is_some_and(|pause| pause <= now) {
@@ -131,7 +131,7 @@ impl Rules {
                 && rule.silence_ends(self.heard).is_some_and(|end| end <= now)
             {
                 rule.silent = true;
-                rule.fire(&format!("nothing was heard for {}", people(silence)), now, &mut happenings);
+                rule.fire(&format!("no output for {}", people(silence)), now, &mut happenings);
             }
             rule.tell_what_was_passed_over(now, &mut happenings);
         }
@@ -139,7 +139,7 @@ impl Rules {
     }
 }
 
-/// Looks for every rule in a piece of a line, after which the line `ends` or goes on.
+/// Checks every rule against a piece of a line, after which the line `ends` or continues.
 fn look(
     watched: &mut [Watched],
     piece: Piece<'_>,
@@ -154,7 +154,7 @@ fn look(
             rule.fire(&String::from_utf8_lossy(&line), now, happenings);
             rule.met = true;
         } else if piece.cut {
-            // Of a line that never ends, each piece may fire it again.
+            // Each piece of a line that never ends may fire it again.
             rule.met = false;
         }
         if ends {
@@ -184,12 +184,12 @@ impl Watched {
         let first = text.chars().next().map_or(0, char::len_utf8);
         let last = text.chars().next_back().map_or(0, char::len_utf8);
         let start = match (self.met, piece.seen) {
-            // The beginning of a line has fired it: the rest of that line is no news.
+            // The beginning of a line has fired it: the rest of that line is not checked.
             (true, 0) => return false,
-            // So is what the piece before had too.
+            // Nor is what the previous piece contained.
             (true, seen) => seen,
             (false, 0) => 0,
-            // The first character is there to be looked at, so that `^` is not found within a line.
+            // The first character is context only, so that `^` does not match within a line.
             (false, _) => first,
         };
         let end = if piece.cut { text.len() - last } else { text.len() };
@@ -203,7 +203,7 @@ impl Watched {
             return;
         }
         self.tell_what_was_passed_over(now, happenings);
-        self.rests_until = Some(now + self.trigger.rest);
+        self.rests_until = Some(now + self.trigger.cooldown);
         let Self { name, trigger, .. } = self;
         happenings.push(Happening::Fired { rule: name.clone(), line: line.to_owned(), start: trigger.start });
     }
@@ -213,13 +213,13 @@ impl Watched {
             happenings.push(Happening::PassedOver {
                 rule: self.name.clone(),
                 count: std::mem::take(&mut self.passed_over),
-                rest: self.trigger.rest,
+                rest: self.trigger.cooldown,
                 line: std::mem::take(&mut self.last),
             });
         }
     }
 
-    /// When its rest is over, if there is something to tell then.
+    /// When its cooldown is over, if suppressed matches are to be reported then.
     fn told_at(&self) -> Option<Instant> {
         self.rests_until.filter(|_| self.passed_over > 0)
     }
@@ -252,7 +252,7 @@ mod tests {
     fn matching(pattern: &str) -> Trigger {
         Trigger {
             pattern: Some(Pattern::new(pattern).unwrap()),
-            rest: Duration::from_secs(5),
+            cooldown: Duration::from_secs(5),
             ..Trigger::default()
         }
     }
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_fires_once_until_something_is_heard() {
+    fn silence_fires_once_until_there_is_output() {
         let start = Instant::now();
         let silence = Some(Duration::from_secs(300));
         let mut rules = Rules::new(
@@ -346,7 +346,7 @@ mod tests {
         let end = start + Duration::from_secs(300);
         assert_eq!(rules.due(), Some(end));
         assert!(rules.tick(end - Duration::from_millis(1)).is_empty());
-        assert_eq!(fired(&rules.tick(end)), ["nothing was heard for 5 min"]);
+        assert_eq!(fired(&rules.tick(end)), ["no output for 5 min"]);
         assert_eq!(rules.due(), None, "no wake-up while it goes on");
         let later = end + Duration::from_secs(3600);
         assert!(rules.hear(b"x", later).is_empty());
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_fires_once_a_rest_and_says_how_much_it_passed_over() {
+    fn a_storm_fires_once_a_cooldown_and_counts_suppressed_matches() {
         let start = Instant::now();
         let mut rules = Rules::new(&triggers(&[("panic", matching("panic"))]), start);
         let mut told = Vec::new();
@@ -379,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_that_stay_go_on_as_they_were_when_others_change() {
+    fn unchanged_rules_keep_their_state_when_others_change() {
         let now = Instant::now();
         let mut rules = Rules::new(&triggers(&[("a", matching("x")), ("b", matching("y"))]), now);
         assert_eq!(rules.hear(b"x\n", now).len(), 1);
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_told_in_a_form_that_does_nothing() {
+    fn a_reported_line_contains_no_control_characters() {
         let now = Instant::now();
         let mut rules = Rules::new(&triggers(&[("a", matching("x"))]), now);
         assert_eq!(fired(&rules.hear("x\u{202e}\\\u{9b}\x08\n".as_bytes(), now)), [r"x\u{202e}\\\u{9b}"]);
@@ -397,7 +397,7 @@ mod tests {
 
     /// The worst that a pattern of the permitted size can do, in the time of one core.
     #[test]
-    fn what_a_bomb_costs_is_bounded() {
+    fn the_cost_of_the_worst_pattern_is_bounded() {
         for bomb in [
             "(a?){100}a{100}z",
             "(a|aa|aaa)*(b|c){40}z",

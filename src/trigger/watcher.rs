@@ -1,5 +1,5 @@
-//! The watcher: a cursor in the ring like any other, whose bytes are matched against the rules. A match is logged to the journal at once
-//! and sent to console-admin by the notifier. The watcher delays nobody: not the port, which waits for it as for any reader, and
+//! The watcher: a reader of the ring that matches output against the rules. A match is logged to the journal immediately
+//! and sent to console-admin by the notifier. The watcher delays nothing: not the port, which waits for it as for any reader, and
 //! not the other readers, to which it yields after each chunk.
 
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use crate::event::Event;
 use crate::hub::{Cursor, Hub, Pulled};
 use crate::system::clock::reached;
 
-/// Bytes between two turns of everybody else: with the costliest pattern, some milliseconds.
+/// Bytes after which the watcher yields: with the costliest pattern, some milliseconds.
 const READ_CHUNK: usize = 512;
-/// Between two messages about bytes that were not looked at.
+/// Between two messages about bytes that were not checked.
 const MISSED_REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Watches until nobody is left to say what for. Without rules there is no cursor, and nothing wakes it.
-/// `silence` says whether a rule waits for silence, whose time would be lost with the process.
+/// Watches until the sender of the rules is dropped. Without rules there is no cursor, and nothing wakes it.
+/// `silence` reports whether a rule waits for silence, whose time would be lost with the process.
 pub async fn run(
     hub: Arc<Hub>,
     mut triggers: watch::Receiver<Triggers>,
     notifier: Option<mpsc::Sender<Fired>>,
     silence: watch::Sender<bool>,
 ) {
-    // What came while no process was there, or was read by one that was killed before it looked: the log begins there, too.
+    // Output that came while no process was running, or that a killed process had not checked yet: the log begins there, too.
     let mut from = hub.log_mark().position;
     loop {
         let wanted = triggers.borrow_and_update().clone();
@@ -57,13 +57,13 @@ struct Watch<'h> {
     rules: Rules,
     notifier: Option<&'h mpsc::Sender<Fired>>,
     silence: &'h watch::Sender<bool>,
-    /// Bytes that were not looked at, and when that was said last.
+    /// Bytes that were not checked, and when that was reported last.
     missed: u64,
     said: Option<Instant>,
 }
 
 impl Watch<'_> {
-    /// Until there are no rules any more; an error if nobody can say so.
+    /// Until there are no rules any more; an error if their sender is dropped.
     async fn run(mut self, triggers: &mut watch::Receiver<Triggers>) -> Result<(), watch::error::RecvError> {
         loop {
             let awaits = self.rules.awaits_silence();
@@ -108,7 +108,9 @@ impl Watch<'_> {
                 );
                 let full = |notifier: &mpsc::Sender<Fired>| notifier.try_send(Fired { rule, line }).is_err();
                 if self.notifier.is_some_and(full) {
-                    tracing::warn!("console-admin is not told of it: it has not answered to the ones before");
+                    tracing::warn!(
+                        "console-admin is not notified: it has not replied to the previous notifications"
+                    );
                 }
             }
             Happening::PassedOver { rule, count, rest, line } => {
@@ -117,17 +119,17 @@ impl Watch<'_> {
                     console_trigger = rule.as_str(),
                     console_line = line,
                     console_count = count,
-                    "trigger {rule} has rested for {} and passed over {count} more, the last: {line}",
+                    "trigger {rule}: {count} further matches suppressed (cooldown {}), the last: {line}",
                     people(rest)
                 );
             }
         }
     }
 
-    /// A device that floods faster than its patterns can be looked for.
+    /// Reports a device that sends faster than its patterns can be matched.
     fn say_missed(&mut self) {
         if self.missed > 0 && self.said.is_none_or(|said| said + MISSED_REPORT_INTERVAL <= Instant::now()) {
-            tracing::warn!("{} bytes came too fast for the triggers and were not looked at", self.missed);
+            tracing::warn!("triggers did not check {} bytes that came too fast", self.missed);
             self.missed = 0;
             self.said = Some(Instant::now());
         }

@@ -133,7 +133,13 @@ impl Systemd {
             let (description, loaded, active, sub, following) = words;
             (unit.clone(), description, loaded, active, sub, following, path(), 0, empty, path())
         };
-        running.iter().filter(|unit| patterns.contains(unit)).map(listed).collect()
+        let matches = |unit: &&String| {
+            patterns.iter().any(|pattern| match pattern.split_once('*') {
+                Some((before, after)) => unit.starts_with(before) && unit.ends_with(after),
+                None => *unit == pattern,
+            })
+        };
+        running.iter().filter(matches).map(listed).collect()
     }
     #[zbus(signal)]
     async fn job_removed(
@@ -264,7 +270,7 @@ impl Bench {
     }
 
     /// What systemd was asked for since the last look.
-    pub fn asked(&self) -> Vec<String> {
+    pub fn requested(&self) -> Vec<String> {
         std::mem::take(&mut self.notes.lock().unwrap())
     }
 }
@@ -303,9 +309,9 @@ pub async fn until(is_so: impl Fn() -> bool) {
 }
 
 /// The sentence of an error, without its name.
-pub fn said(error: zbus::Error) -> String {
+pub fn printed(error: zbus::Error) -> String {
     match error {
-        zbus::Error::MethodError(_, Some(said), _) => said,
+        zbus::Error::MethodError(_, Some(printed), _) => printed,
         error => error.to_string(),
     }
 }

@@ -4,19 +4,19 @@ use std::net::TcpListener;
 
 use zbus::Variant;
 
-use crate::bench::{Bench, said, until};
+use crate::bench::{Bench, printed, until};
 
 const TEXT: &str =
     "# mine\n[ports.a]   # first\nssh_port = 41001\nbaud = 9600 # slow\n\n[ports.b]\nssh_port = 41002\n";
 
 #[tokio::test]
-async fn a_change_is_tried_reloaded_and_committed_and_the_file_changes_in_that_line() {
+async fn a_change_is_set_reloaded_and_committed_and_only_its_line_changes() {
     let bench = Bench::new(TEXT).await;
     let (manager, port) = (bench.manager().await, bench.port("a").await);
     manager.set("a", "baud", &Variant::from(115_200_u32), 1).await.unwrap();
     assert_eq!((port.baud().await.unwrap(), manager.uncommitted().await.unwrap()), (115_200, 1));
     assert_eq!((bench.runs(), bench.committed()), (String::new(), TEXT.to_owned()));
-    let stale = said(manager.set("a", "baud", &Variant::from(300_u32), 1).await.unwrap_err());
+    let stale = printed(manager.set("a", "baud", &Variant::from(300_u32), 1).await.unwrap_err());
     assert!(stale.starts_with("ports.a.baud was changed by root at "), "{stale}");
 
     assert_eq!(port.reload().await.unwrap(), [""; 0]);
@@ -25,38 +25,38 @@ async fn a_change_is_tried_reloaded_and_committed_and_the_file_changes_in_that_l
     manager.commit(0).await.unwrap();
     assert_eq!(bench.committed(), TEXT.replace("9600", "115200"));
     assert_eq!((bench.runs(), manager.uncommitted().await.unwrap()), (String::new(), 0));
-    assert_eq!(bench.asked(), [""; 0], "a line setting is no business of systemd");
+    assert_eq!(bench.requested(), [""; 0], "a line setting is no business of systemd");
 }
 
 #[tokio::test]
-async fn a_listener_moves_after_the_new_place_was_found_free_and_comes_back_if_it_does_not() {
+async fn a_listener_moves_after_the_new_address_was_probed_and_is_restored_on_failure() {
     let bench = Bench::new(TEXT).await;
     let port = bench.port("a").await;
     let taken = TcpListener::bind("[::]:0").unwrap();
     let number = taken.local_addr().unwrap().port();
     port.set_ssh_port(number).await.unwrap();
-    let refused = said(port.reload().await.unwrap_err());
-    assert_eq!(refused, format!("[::]:{number} is taken by another program: nothing was changed"));
-    assert_eq!((bench.asked(), bench.runs()), (Vec::new(), String::new()));
+    let refused = printed(port.reload().await.unwrap_err());
+    assert_eq!(refused, format!("[::]:{number} is in use by another program: nothing was changed"));
+    assert_eq!((bench.requested(), bench.runs()), (Vec::new(), String::new()));
 
     drop(taken);
     port.reload().await.unwrap();
-    assert_eq!(bench.asked(), ["daemon-reload", "restart console@a.socket"]);
+    assert_eq!(bench.requested(), ["daemon-reload", "restart console@a.socket"]);
 
     bench.broken.lock().unwrap().push("console@a.socket".to_owned());
     let before = bench.runs();
     port.set_ssh_port(number.wrapping_add(1).max(1024)).await.unwrap();
-    let failed = said(port.reload().await.unwrap_err());
-    assert!(failed.starts_with("systemctl restart console@a.socket has failed: failed"), "{failed}");
+    let failed = printed(port.reload().await.unwrap_err());
+    assert!(failed.starts_with("systemctl restart console@a.socket failed: failed"), "{failed}");
     assert_eq!(bench.runs(), before);
     assert_eq!(
-        bench.asked(),
+        bench.requested(),
         ["daemon-reload", "restart console@a.socket", "daemon-reload", "restart console@a.socket"]
     );
 }
 
 #[tokio::test]
-async fn ports_come_and_go_with_their_objects_and_units() {
+async fn ports_are_added_and_removed_with_their_objects_and_units() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let path = manager.create_port("c-1").await.unwrap();
@@ -66,13 +66,13 @@ async fn ports_come_and_go_with_their_objects_and_units() {
     assert_eq!(port.state().await.unwrap(), "not running");
     port.reload().await.unwrap();
     assert_eq!(
-        bench.asked(),
+        bench.requested(),
         ["daemon-reload", "start console-attach@c-1.socket", "start console@c-1.socket"]
     );
     manager.remove_port("c-1").await.unwrap();
     port.reload().await.unwrap();
     assert_eq!(
-        bench.asked(),
+        bench.requested(),
         [
             "daemon-reload",
             "stop console@c-1.socket",
@@ -91,11 +91,8 @@ async fn an_edit_by_hand_merges_and_the_same_key_is_a_conflict() {
     manager.set("a", "baud", &Variant::from("x"), 0).await.unwrap_err();
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
     bench.edit(&TEXT.replace("9600", "1200").replace("41002", "41005"));
-    let conflict = said(manager.commit(0).await.unwrap_err());
-    assert!(
-        conflict.contains("it says 1200 there, and root has set 300: set it again, or revert"),
-        "{conflict}"
-    );
+    let conflict = printed(manager.commit(0).await.unwrap_err());
+    assert!(conflict.contains("the file has 1200, root set 300: set it again, or revert"), "{conflict}");
     assert_eq!(manager.conflicts().await.unwrap(), [conflict]);
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
     manager.commit(0).await.unwrap();
@@ -103,16 +100,16 @@ async fn an_edit_by_hand_merges_and_the_same_key_is_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
+async fn an_unconfirmed_commit_is_rolled_back_even_after_a_kill() {
     let mut bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
     manager.commit_confirmed(0, 1000).await.unwrap();
     assert_eq!(bench.committed(), TEXT.replace("9600", "300"));
-    let waits = said(manager.commit(0).await.unwrap_err());
-    assert!(waits.starts_with("a commit waits for confirm until "), "{waits}");
+    let waits = printed(manager.commit(0).await.unwrap_err());
+    assert!(waits.starts_with("a commit waits for confirmation until "), "{waits}");
     manager.confirm().await.unwrap();
-    assert_eq!(said(manager.confirm().await.unwrap_err()), "no commit waits for confirm");
+    assert_eq!(printed(manager.confirm().await.unwrap_err()), "no commit waits for confirmation");
     assert_eq!(bench.committed(), TEXT.replace("9600", "300"));
 
     manager.set("a", "baud", &Variant::from(9600_u32), 0).await.unwrap();
@@ -139,15 +136,15 @@ async fn a_commit_that_nobody_confirms_goes_back_even_over_a_kill() {
 }
 
 #[tokio::test]
-async fn a_wrong_file_stays_wrong_until_it_is_mended_and_is_never_written_over() {
+async fn an_invalid_file_is_never_overwritten() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let slip = TEXT.replace("9600", "\"fast\"");
     bench.edit(&slip);
     manager.revert().await.unwrap();
-    let refused = said(manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap_err());
+    let refused = printed(manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap_err());
     assert!(refused.contains("expected a number from 1 to 4294967295"), "{refused}");
-    let refused = said(manager.set("nobody", "baud", &Variant::from(300_u32), 0).await.unwrap_err());
+    let refused = printed(manager.set("nobody", "baud", &Variant::from(300_u32), 0).await.unwrap_err());
     assert!(refused.contains("expected a number from 1 to 4294967295"), "{refused}");
     assert!(manager.commit(0).await.is_err());
     assert_eq!(bench.committed(), slip);
@@ -156,7 +153,7 @@ async fn a_wrong_file_stays_wrong_until_it_is_mended_and_is_never_written_over()
 }
 
 #[tokio::test]
-async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
+async fn edits_after_a_commit_that_is_rolled_back_are_kept() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     manager.set("a", "baud", &Variant::from(300_u32), 0).await.unwrap();
@@ -168,8 +165,8 @@ async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
     assert_eq!(
         remarks,
         [
-            format!("the file was edited after the commit: what it said is in {kept}"),
-            "its change is uncommitted again, and `diff` shows it; another `revert` drops them".to_owned()
+            format!("the file was edited after the commit: the edited version is in {kept}"),
+            "its change is uncommitted again, see `diff`; `revert` again to drop them".to_owned()
         ]
     );
     assert_eq!(std::fs::read_to_string(bench.room.path().join(&kept[1..])).unwrap(), edited);
@@ -177,7 +174,7 @@ async fn what_was_edited_after_a_commit_that_goes_back_is_kept() {
 }
 
 #[tokio::test]
-async fn a_commit_goes_back_whatever_has_become_of_the_file() {
+async fn a_commit_is_rolled_back_even_if_the_file_is_unreadable() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let file = bench.room.path().join("etc/consoleserver/config.toml");
@@ -195,7 +192,7 @@ async fn a_commit_goes_back_whatever_has_become_of_the_file() {
         assert!(
             remarks
                 .iter()
-                .any(|remark| remark.ends_with("it is now /etc/consoleserver/config.toml.unreadable")),
+                .any(|remark| remark.ends_with("moved to /etc/consoleserver/config.toml.unreadable")),
             "{remarks:?}"
         );
         assert_eq!(bench.committed(), TEXT);
@@ -204,15 +201,15 @@ async fn a_commit_goes_back_whatever_has_become_of_the_file() {
 }
 
 #[tokio::test]
-async fn a_reload_that_was_interrupted_is_gone_on_with() {
+async fn an_interrupted_reload_is_continued() {
     let mut bench = Bench::new(TEXT).await;
     bench.kill();
-    bench.asked();
+    bench.requested();
     let under_way = bench.room.path().join("run/consoleserver/admin/under-way.toml");
     let plan = "probe = []\ndaemon_reload = true\nsteps = [{ Restart = \"console@a.socket\" }]\napply = []\nremarks = []\n";
     std::fs::write(&under_way, plan).unwrap();
     bench.restart().await;
-    assert_eq!(bench.asked(), ["daemon-reload", "restart console@a.socket"]);
+    assert_eq!(bench.requested(), ["daemon-reload", "restart console@a.socket"]);
     assert!(!under_way.exists());
     // One that has ended leaves nothing behind.
     let port = bench.port("a").await;
@@ -222,7 +219,7 @@ async fn a_reload_that_was_interrupted_is_gone_on_with() {
 }
 
 #[tokio::test]
-async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
+async fn a_killed_service_leaves_the_old_or_the_new_file_and_no_temporary_file() {
     let mut bench = Bench::new(TEXT).await;
     let texts = ["300", "600"].map(|baud| TEXT.replace("9600", baud));
     for round in 0..20_u32 {
@@ -243,7 +240,7 @@ async fn a_killed_service_leaves_the_old_file_or_the_new_one_and_no_draft() {
 }
 
 #[tokio::test]
-async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_nothing_else_is_undone() {
+async fn a_partial_reload_that_would_be_invalid_is_rejected_and_changes_nothing() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     manager.set("b", "baud", &Variant::from(300_u32), 0).await.unwrap();
@@ -251,11 +248,11 @@ async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_noth
     manager.remove_port("a").await.unwrap();
     manager.create_port("heir").await.unwrap();
     manager.set("heir", "ssh_port", &Variant::from(41001_u32), 0).await.unwrap();
-    bench.asked();
-    let refused = said(bench.port("heir").await.reload().await.unwrap_err());
-    assert!(refused.contains("taken by ports.a.ssh_port"), "{refused}");
-    assert!(refused.contains("reload that first, or commit"), "{refused}");
-    assert_eq!(bench.asked(), [""; 0]);
+    bench.requested();
+    let refused = printed(bench.port("heir").await.reload().await.unwrap_err());
+    assert!(refused.contains("already used by ports.a.ssh_port"), "{refused}");
+    assert!(refused.contains("reload it first, or use `commit`"), "{refused}");
+    assert_eq!(bench.requested(), [""; 0]);
     bench.port("a").await.reload().await.unwrap();
     bench.port("heir").await.reload().await.unwrap();
     manager.commit(0).await.unwrap();
@@ -263,7 +260,7 @@ async fn a_part_of_the_changes_that_would_be_wrong_by_itself_is_refused_and_noth
 }
 
 #[tokio::test]
-async fn many_changes_are_made_together_or_not_at_all() {
+async fn many_changes_are_made_all_or_none() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let number = |number: u32| Variant::from(number);
@@ -275,7 +272,7 @@ async fn many_changes_are_made_together_or_not_at_all() {
     assert_eq!(bench.port("b").await.ssh_port().await.unwrap(), 41_001);
     assert_eq!(bench.port("c").await.baud().await.unwrap(), 19_200);
     let before = manager.uncommitted().await.unwrap();
-    for (ports, values, revision, wanted) in [
+    for (ports, values, revision, expected) in [
         (&["d"][..], [("d", "baud", &first), ("d", "stopbits", &first)], 0, "stopbits"),
         (
             &["d"],
@@ -284,12 +281,12 @@ async fn many_changes_are_made_together_or_not_at_all() {
             "there is no port e: did you mean a, b or c?",
         ),
         (&["d"], [("d", "ssh_port", &first), ("d", "baud", &first)], 0, "ports.b.ssh_port"),
-        (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port a already"),
-        (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there is a port d already"),
-        (&["d"], [("d", "baud", &first), ("d", "baud", &first)], 1, "meanwhile"),
+        (&["d", "a"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there already is a port a"),
+        (&["d", "d"], [("d", "baud", &first), ("a", "baud", &first)], 0, "there already is a port d"),
+        (&["d"], [("d", "baud", &first), ("d", "baud", &first)], 1, "in the meantime"),
     ] {
-        let refused = said(manager.set_many(ports, &values, revision).await.unwrap_err());
-        assert!(refused.contains(wanted), "{refused}");
+        let refused = printed(manager.set_many(ports, &values, revision).await.unwrap_err());
+        assert!(refused.contains(expected), "{refused}");
         assert_eq!(manager.uncommitted().await.unwrap(), before, "{refused}");
     }
 }

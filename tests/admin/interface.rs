@@ -32,7 +32,7 @@ fn members(xml: &str) -> (Members, Members) {
 }
 
 #[tokio::test]
-async fn each_member_on_the_bus_has_a_row_a_rule_and_a_line_in_the_manual() {
+async fn each_member_on_the_bus_has_a_permission_a_rule_and_documentation() {
     let bench = Bench::new("[ports.a]\n").await;
     for path in ["/org/consoleserver1", "/org/consoleserver1/port/a"] {
         let object = IntrospectableProxy::builder(&bench.client)
@@ -66,7 +66,7 @@ async fn each_member_on_the_bus_has_a_row_a_rule_and_a_line_in_the_manual() {
 }
 
 #[tokio::test]
-async fn who_is_not_root_is_refused_every_change_where_polkit_is_not() {
+async fn without_polkit_every_change_by_other_users_than_root_is_denied() {
     let bench = Bench::new("[ports.a]\n").await;
     std::os::unix::fs::chown(bench.room.path(), Some(65534), None).unwrap();
     let call = |words: &'static [&'static str]| {
@@ -86,8 +86,8 @@ async fn who_is_not_root_is_refused_every_change_where_polkit_is_not() {
     };
     const MANAGER: [&str; 4] =
         ["call", "org.consoleserver1", "/org/consoleserver1", "org.consoleserver1.Manager"];
-    let (done, said) = call(&["call", MANAGER[1], MANAGER[2], MANAGER[3], "Changes"]);
-    assert!(done, "{said}");
+    let (done, printed) = call(&["call", MANAGER[1], MANAGER[2], MANAGER[3], "Changes"]);
+    assert!(done, "{printed}");
     for words in [
         &["Set", "ssvt", "a", "baud", "u", "300", "0"][..],
         &["Commit", "t", "0"],
@@ -100,8 +100,8 @@ async fn who_is_not_root_is_refused_every_change_where_polkit_is_not() {
         &["ReloadPorts", "as", "1", "a"],
     ] {
         let all: Vec<&'static str> = MANAGER.iter().copied().chain(words.iter().copied()).collect();
-        let (done, said) = call(all.leak());
-        assert!(!done && said.contains("without it only root may"), "{words:?}: {said}");
+        let (done, printed) = call(all.leak());
+        assert!(!done && printed.contains("without it only root may"), "{words:?}: {printed}");
     }
     assert_eq!(bench.manager().await.uncommitted().await.unwrap(), 0);
 }

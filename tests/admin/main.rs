@@ -9,4 +9,5 @@ mod changes;
 mod interface;
 mod many;
 mod people;
+mod power;
 mod triggers;

@@ -2,7 +2,7 @@
 
 use zbus::Variant;
 
-use crate::bench::{Bench, said};
+use crate::bench::{Bench, printed};
 
 const TEXT: &str = "[groups]\ncore = [\"a\"] # one\n\n[templates.cisco] # switches\nbaud = 9600 # slow\n\n\
                     [ports.a]\nlike = \"cisco\"\n[ports.b]\nlike = \"cisco\"\n[ports.c]\n";
@@ -13,11 +13,11 @@ async fn a_change_of_a_template_runs_at_all_its_ports_after_one_reload() {
     let manager = bench.manager().await;
     manager.set("", "templates.cisco.baud", &Variant::from(115_200_u32), 0).await.unwrap();
     let changes = manager.changes().await.unwrap();
-    let told: Vec<_> = changes
+    let reported: Vec<_> = changes
         .iter()
         .map(|change| (change.key.as_str(), change.old.as_str(), change.new.as_str()))
         .collect();
-    assert_eq!(told, [("templates.cisco.baud", "9600", "115200")]);
+    assert_eq!(reported, [("templates.cisco.baud", "9600", "115200")]);
     let runs = async |port: &str| {
         let running = bench.port(port).await.running().await.unwrap();
         u32::try_from(&running["baud"]).unwrap()
@@ -40,19 +40,19 @@ async fn a_change_of_a_template_runs_at_all_its_ports_after_one_reload() {
 }
 
 #[tokio::test]
-async fn what_would_leave_a_port_without_its_template_is_refused() {
+async fn removing_a_template_in_use_is_rejected() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
-    let refused = said(manager.unset("", "templates.cisco", 0).await.unwrap_err());
-    assert!(refused.starts_with("template cisco is in use by a, b: "), "{refused}");
-    let refused = said(manager.set("c", "like", &Variant::from("cisc"), 0).await.unwrap_err());
+    let refused = printed(manager.unset("", "templates.cisco", 0).await.unwrap_err());
+    assert!(refused.starts_with("template cisco is used by a, b: "), "{refused}");
+    let refused = printed(manager.set("c", "like", &Variant::from("cisc"), 0).await.unwrap_err());
     assert!(refused.contains("there is no template cisc: did you mean cisco?"), "{refused}");
     // A port that is like a new template runs with it, not before it.
     manager.set("", "templates.junos.baud", &Variant::from(300_u32), 0).await.unwrap();
     manager.set("c", "like", &Variant::from("junos"), 0).await.unwrap();
-    let refused = said(bench.port("c").await.reload().await.unwrap_err());
+    let refused = printed(bench.port("c").await.reload().await.unwrap_err());
     assert!(
-        refused.contains("there is no template junos") && refused.contains("reload that first"),
+        refused.contains("there is no template junos") && refused.contains("reload it first"),
         "{refused}"
     );
     manager.reload().await.unwrap();
@@ -73,25 +73,25 @@ async fn what_would_leave_a_port_without_its_template_is_refused() {
 }
 
 #[tokio::test]
-async fn a_group_is_set_and_unset_where_it_stands() {
+async fn a_group_is_set_and_unset_in_place() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let members =
         |words: &[&str]| Variant::from(words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>());
     manager.set("", "groups.core", &members(&["a", "b*"]), 0).await.unwrap();
     manager.set("", "groups.\"rack.1\"", &members(&["@core"]), 0).await.unwrap();
-    for (key, words, wanted) in [
+    for (key, words, expected) in [
         ("groups.core", &["@-x"][..], "group name"),
-        ("groups.core", &["@rack.1"], "a group cannot have itself as a member: core → rack.1 → core"),
+        ("groups.core", &["@rack.1"], "a group cannot contain itself: core → rack.1 → core"),
         ("groups.x", &["@nosuch"], "there is no group nosuch"),
     ] {
-        let refused = said(manager.set("", key, &members(words), 0).await.unwrap_err());
-        assert!(refused.contains(wanted), "{key}: {refused}");
+        let refused = printed(manager.set("", key, &members(words), 0).await.unwrap_err());
+        assert!(refused.contains(expected), "{key}: {refused}");
     }
     manager.commit(0).await.unwrap();
     let text = bench.committed();
     assert!(text.starts_with("[groups]\ncore = [\"a\", \"b*\"] # one\n\"rack.1\" = [\"@core\"]\n"), "{text}");
-    let refused = said(manager.unset("", "groups.core", 0).await.unwrap_err());
+    let refused = printed(manager.unset("", "groups.core", 0).await.unwrap_err());
     assert!(refused.contains("there is no group core"), "{refused}");
     manager.unset("", "groups.\"rack.1\"", 0).await.unwrap();
     manager.unset("", "groups.core", 0).await.unwrap();

@@ -6,7 +6,7 @@ use consoleserver::admin::bus::{Changed, ChangedStream, ManagerProxy};
 use futures_util::StreamExt;
 use zbus::Variant;
 
-use crate::bench::{Bench, connect, said, until};
+use crate::bench::{Bench, connect, printed, until};
 
 const TEXT: &str = "[ports.a]\nssh_port = 41001\nbaud = 9600\n[ports.b]\nssh_port = 41002\n";
 /// A machine's worth of time for one signal.
@@ -17,10 +17,10 @@ async fn next(signals: &mut ChangedStream) -> Changed {
 }
 
 /// What was done, by whom, from where and with what, as the sentence that prompts print.
-async fn told(signals: &mut ChangedStream) -> (String, String, String) {
+async fn reported(signals: &mut ChangedStream) -> (String, String, String) {
     let signal = next(signals).await;
-    let told = signal.args().unwrap();
-    (told.action().to_string(), told.by().from.clone(), told.text().to_string())
+    let reported = signal.args().unwrap();
+    (reported.action().to_string(), reported.by().from.clone(), reported.text().to_string())
 }
 
 /// Changes in the files that console-admin keeps are as if somebody else had made them.
@@ -37,7 +37,7 @@ async fn set(manager: &ManagerProxy<'_>, port: &str, key: &str, value: u32) -> V
 }
 
 #[tokio::test]
-async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
+async fn each_step_is_signalled_with_author_origin_and_values() {
     let bench = Bench::new(TEXT).await;
     let manager = bench.manager().await;
     let other = connect(&bench.client_address()).await;
@@ -60,24 +60,24 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
     // A STATUS that is about another user is about another process.
     *bench.callers_unit.lock().unwrap() = (session.to_owned(), "carol from 192.0.2.8".to_owned());
     manager.unset("a", "baud", 0).await.unwrap();
-    let gone = told(&mut signals).await;
+    let gone = reported(&mut signals).await;
     assert_eq!(gone.1, "local");
     assert_eq!(gone.2, "root unset ports.a.baud (was 300)");
     // Nobody but that unit says so.
     *bench.callers_unit.lock().unwrap() = ("evil.service".to_owned(), "root from 192.0.2.9".to_owned());
     manager.create_port("c").await.unwrap();
     assert_eq!(
-        told(&mut signals).await,
+        reported(&mut signals).await,
         ("create".to_owned(), "local".to_owned(), "root created ports.c".to_owned())
     );
     bench.callers_unit.lock().unwrap().0.clear();
 
     bench.port("c").await.reload().await.unwrap();
-    assert_eq!(told(&mut signals).await.2, "root reloaded c: 1 change is in force");
+    assert_eq!(reported(&mut signals).await.2, "root reloaded c: 1 change took effect");
     manager.remove_port("c").await.unwrap();
-    assert_eq!(told(&mut signals).await.2, "root removed ports.c");
+    assert_eq!(reported(&mut signals).await.2, "root removed ports.c");
     manager.revert().await.unwrap();
-    let (action, _, text) = told(&mut signals).await;
+    let (action, _, text) = reported(&mut signals).await;
     assert_eq!(action, "revert");
     assert!(text.starts_with("root dropped "), "{text}");
 
@@ -95,11 +95,11 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
     set(&manager, "a", "baud", 300).await;
     next(&mut signals).await;
     manager.commit_confirmed(0, 600).await.unwrap();
-    let (action, _, text) = told(&mut signals).await;
+    let (action, _, text) = reported(&mut signals).await;
     assert_eq!(action, "commit");
     assert!(text.starts_with("root committed 1 change; rolled back at "), "{text}");
     manager.confirm().await.unwrap();
-    assert_eq!(told(&mut signals).await.2, "root confirmed the commit: it stays");
+    assert_eq!(reported(&mut signals).await.2, "root confirmed the commit");
     let (who, when, count) = manager.last_commit().await.unwrap();
     assert_eq!((who.as_str(), count), ("root", 1));
     assert!(when.parse::<jiff::Timestamp>().is_ok(), "{when}");
@@ -111,11 +111,11 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
     manager.commit_confirmed(0, 1).await.unwrap();
     next(&mut signals).await;
     assert_eq!(
-        told(&mut signals).await,
+        reported(&mut signals).await,
         (
             "rollback".to_owned(),
             "local".to_owned(),
-            "the last commit was rolled back, since nobody has confirmed it: its change is uncommitted again, and `diff` shows it"
+            "the last commit was rolled back, because it was not confirmed in time: its change is uncommitted again, see `diff`"
                 .to_owned()
         )
     );
@@ -123,7 +123,7 @@ async fn each_step_is_told_on_the_bus_with_who_from_where_and_what() {
 }
 
 #[tokio::test]
-async fn what_is_replaced_or_committed_of_others_is_said_and_ones_own_can_be_committed_alone() {
+async fn replaced_and_committed_changes_of_others_are_reported_and_one_s_own_can_be_committed_alone() {
     let mut bench = Bench::new(TEXT).await;
     {
         let manager = bench.manager().await;
@@ -135,25 +135,27 @@ async fn what_is_replaced_or_committed_of_others_is_said_and_ones_own_can_be_com
     let manager = bench.manager().await;
     let replaced = set(&manager, "a", "baud", 600).await;
     assert_eq!(replaced.len(), 1);
-    assert!(replaced[0].starts_with("carol changed ports.a.baud to 300 "), "{replaced:?}");
-    assert!(replaced[0].ends_with(": that is replaced"), "{replaced:?}");
+    assert!(replaced[0].starts_with("replaced: carol changed ports.a.baud to 300 "), "{replaced:?}");
     assert_eq!(set(&manager, "a", "baud", 1200).await, [""; 0], "it is root's by now");
 
     let mine = manager.commit_mine(0, 0).await.unwrap();
-    assert_eq!(mine, ["reloaded first: ports.a.baud", "2 changes of other people's stay uncommitted"]);
+    assert_eq!(mine, ["reloaded first: ports.a.baud", "2 changes of other users not committed"]);
     assert_eq!(bench.committed(), TEXT.replace("9600", "1200"));
     let left = manager.changes().await.unwrap();
     assert!(left.iter().all(|change| change.who == "carol") && left.len() == 2, "{left:?}");
     assert_eq!(
         manager.commit_mine(0, 0).await.unwrap(),
-        ["nothing of yours to commit: all 2 changes are other people's"]
+        ["you have nothing to commit: all 2 changes are other users'"]
     );
 
     // What depends on somebody else's change is refused whole, and nothing was done.
     set(&manager, "c", "baud", 300).await;
     let before = bench.committed();
-    let refused = said(manager.commit_mine(0, 0).await.unwrap_err());
-    assert!(refused.starts_with("ports.c.baud depends on ports.c, which carol has changed"), "{refused}");
+    let refused = printed(manager.commit_mine(0, 0).await.unwrap_err());
+    assert!(
+        refused.starts_with("ports.c.baud depends on ports.c, which carol changed and did not commit"),
+        "{refused}"
+    );
     assert_eq!((bench.committed(), bench.runs()), (before, String::new()));
 
     let all = manager.commit(0).await.unwrap();
@@ -162,7 +164,7 @@ async fn what_is_replaced_or_committed_of_others_is_said_and_ones_own_can_be_com
 }
 
 #[tokio::test]
-async fn what_was_set_while_a_commit_waited_outlives_its_rollback_and_so_does_the_commit_a_boot() {
+async fn changes_made_while_a_commit_waited_survive_its_rollback_and_a_boot() {
     let mut bench = Bench::new(TEXT).await;
     {
         let manager = bench.manager().await;
@@ -189,7 +191,7 @@ async fn what_was_set_while_a_commit_waited_outlives_its_rollback_and_so_does_th
     set(&manager, "b", "baud", 600).await;
     bench.port("b").await.reload().await.unwrap();
     let remarks = manager.revert().await.unwrap();
-    assert!(remarks.iter().any(|remark| remark.ends_with("another `revert` drops them")), "{remarks:?}");
+    assert!(remarks.iter().any(|remark| remark.ends_with("`revert` again to drop them")), "{remarks:?}");
     assert_eq!((bench.committed(), bench.runs()), (TEXT.to_owned(), String::new()));
     assert_eq!(manager.uncommitted().await.unwrap(), 2);
     manager.revert().await.unwrap();

@@ -9,9 +9,9 @@ use tokio::process::Command;
 use zbus::Variant;
 
 use crate::accounts::Accounts;
-use crate::bench::{Bench, said};
+use crate::bench::{Bench, printed};
 
-const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, rest = \"5s\" }\nquiet = { silence = \"5m\" }\n";
+const RULES: &str = "[ports.a.triggers]\npanic = { match = \"panic\", start = true, cooldown = \"5s\" }\nquiet = { silence = \"5m\" }\n";
 
 /// `Report` by that user.
 async fn report(bench: &Bench, user: &str, words: [&str; 3]) -> Output {
@@ -53,16 +53,16 @@ async fn bench() -> (Bench, Accounts) {
 }
 
 #[tokio::test]
-async fn a_port_is_believed_once_a_rest_and_its_unit_is_started_with_the_line() {
+async fn a_report_is_accepted_once_per_cooldown_and_starts_the_hook_unit_with_the_line() {
     let (bench, _accounts) = bench().await;
     let mut signals = bench.manager().await.receive_triggered().await.unwrap();
     let line = "Kernel panic - \"not\" $(syncing) %i";
     let done = report(&bench, "_console-port", ["a", "panic", line]).await;
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let signal = signals.next().await.unwrap();
-    let told = signal.args().unwrap();
-    assert_eq!((*told.port(), *told.rule(), *told.line()), ("a", "panic", line));
-    assert_eq!(bench.asked(), ["start console-trigger@a:panic.service"]);
+    let reported = signal.args().unwrap();
+    assert_eq!((*reported.port(), *reported.rule(), *reported.line()), ("a", "panic", line));
+    assert_eq!(bench.requested(), ["start console-trigger@a:panic.service"]);
     let event = bench.room.path().join("run/consoleserver/trigger/a:panic");
     let text = fs::read_to_string(&event).unwrap();
     let lines: Vec<&str> = text.lines().collect();
@@ -71,71 +71,73 @@ async fn a_port_is_believed_once_a_rest_and_its_unit_is_started_with_the_line() 
     assert_eq!(fs::metadata(&event).unwrap().permissions().mode() & 0o777, 0o600);
 
     for _ in 0..20 {
-        let told = refused(&report(&bench, "_console-port", ["a", "panic", "again"]).await);
-        assert!(told.contains("trigger panic of a rests"), "{told}");
+        let reported = refused(&report(&bench, "_console-port", ["a", "panic", "again"]).await);
+        assert!(reported.contains("trigger panic of a is in its cooldown"), "{reported}");
     }
-    assert_eq!(bench.asked(), [""; 0], "a storm of reports starts nothing");
+    assert_eq!(bench.requested(), [""; 0], "a storm of reports starts nothing");
     assert!(fs::read_to_string(&event).unwrap().contains("syncing"));
 
     // One that starts nothing is told all the same.
-    assert!(
-        report(&bench, "_console-port", ["a", "quiet", "nothing was heard for 5 min"]).await.status.success()
-    );
+    assert!(report(&bench, "_console-port", ["a", "quiet", "no output for 5 min"]).await.status.success());
     assert_eq!(*signals.next().await.unwrap().args().unwrap().rule(), "quiet");
-    assert_eq!(bench.asked(), [""; 0]);
+    assert_eq!(bench.requested(), [""; 0]);
     // After half its rest it is believed again: clocks differ.
     tokio::time::sleep(std::time::Duration::from_millis(2600)).await;
     assert!(report(&bench, "_console-port", ["a", "panic", "once more"]).await.status.success());
-    assert_eq!(bench.asked(), ["start console-trigger@a:panic.service"]);
+    assert_eq!(bench.requested(), ["start console-trigger@a:panic.service"]);
     // While its unit still runs, systemd would start nothing.
     bench.running.lock().unwrap().push("console-trigger@a:panic.service".to_owned());
     tokio::time::sleep(std::time::Duration::from_millis(2600)).await;
     assert!(report(&bench, "_console-port", ["a", "panic", "and again"]).await.status.success());
-    assert_eq!(bench.asked(), [""; 0]);
+    assert_eq!(bench.requested(), [""; 0]);
 }
 
 #[tokio::test]
-async fn only_ports_say_what_they_have_seen_and_only_of_rules_that_run() {
+async fn only_ports_may_report_triggers_and_only_running_ones() {
     let (bench, _accounts) = bench().await;
     for user in ["root", "nobody", "daemon"] {
-        let told = refused(&report(&bench, user, ["a", "panic", "x"]).await);
-        assert!(told.contains(&format!("{user} is not _console-port")), "{told}");
+        let reported = refused(&report(&bench, user, ["a", "panic", "x"]).await);
+        assert!(reported.contains(&format!("{user} is not _console-port")), "{reported}");
     }
     for (words, why) in [
-        (["b", "panic", "x"], "b has no trigger panic that runs"),
-        (["a", "none", "x"], "a has no trigger none that runs"),
+        (["b", "panic", "x"], "b has no running trigger panic"),
+        (["a", "none", "x"], "a has no running trigger none"),
         (["../a", "panic", "x"], "name"),
-        (["a", "../panic", "x"], "is not the name of a trigger"),
-        (["a", "panic", "x\nPORT=b"], "nothing in it but text"),
+        (["a", "../panic", "x"], "invalid trigger name"),
+        (["a", "panic", "x\nPORT=b"], "must be printable text"),
         (["a", "panic", &"x".repeat(5000)], "at most 4096 bytes"),
     ] {
-        let told = refused(&report(&bench, "_console-port", words).await);
-        assert!(told.contains(why), "{words:?}: {told}");
+        let reported = refused(&report(&bench, "_console-port", words).await);
+        assert!(reported.contains(why), "{words:?}: {reported}");
     }
-    assert_eq!(bench.asked(), [""; 0]);
+    assert_eq!(bench.requested(), [""; 0]);
     assert_eq!(fs::read_dir(bench.room.path().join("run/consoleserver/trigger")).unwrap().count(), 0);
 }
 
 #[tokio::test]
-async fn rules_are_set_reloaded_committed_and_taken_out_like_other_keys() {
+async fn triggers_are_set_reloaded_committed_and_unset_like_other_keys() {
     let text = "# mine\n[ports.a]\nbaud = 9600 # slow\n\n[ports.b]\nbaud = 300\n";
     let bench = Bench::new(text).await;
     let (manager, port) = (bench.manager().await, bench.port("a").await);
     let text_of = |words: &str| Variant::from(words.to_owned());
-    let told = said(manager.set("a", "triggers.panic.start", &Variant::from(true), 0).await.unwrap_err());
+    let reported =
+        printed(manager.set("a", "triggers.panic.start", &Variant::from(true), 0).await.unwrap_err());
     assert_eq!(
-        told,
+        reported,
         "ports.a.triggers.panic: expected match = \"a regular expression\", or silence = \"5m\", or both"
     );
-    let told = said(manager.set("a", "triggers.panic.match", &text_of("a("), 0).await.unwrap_err());
+    let reported = printed(manager.set("a", "triggers.panic.match", &text_of("a("), 0).await.unwrap_err());
     assert!(
-        told.starts_with("ports.a.triggers.panic.match = \"a(\": expected a regular expression"),
-        "{told}"
+        reported.starts_with("ports.a.triggers.panic.match = \"a(\": expected a regular expression"),
+        "{reported}"
     );
-    let told = said(manager.set("a", "triggers.panic", &text_of("x"), 0).await.unwrap_err());
-    assert_eq!(told, "ports.a.triggers.panic is a whole rule: set its match, silence, rest or start");
-    let told = said(manager.set("a", "triggers.p.q.match", &text_of("x"), 0).await.unwrap_err());
-    assert!(told.contains("unknown key"), "{told}");
+    let reported = printed(manager.set("a", "triggers.panic", &text_of("x"), 0).await.unwrap_err());
+    assert_eq!(
+        reported,
+        "ports.a.triggers.panic is a trigger rule: set its match, silence, cooldown or start"
+    );
+    let reported = printed(manager.set("a", "triggers.p.q.match", &text_of("x"), 0).await.unwrap_err());
+    assert!(reported.contains("unknown key"), "{reported}");
 
     manager.set("a", "triggers.panic.match", &text_of("Kernel panic"), 0).await.unwrap();
     manager.set("a", "triggers.panic.start", &Variant::from(true), 0).await.unwrap();
@@ -146,7 +148,7 @@ async fn rules_are_set_reloaded_committed_and_taken_out_like_other_keys() {
     assert_eq!(bench.committed(), text);
     port.reload().await.unwrap();
     assert!(shown(&port.running().await.unwrap()).contains("Kernel panic"));
-    assert_eq!(bench.asked(), [""; 0], "rules are no business of systemd");
+    assert_eq!(bench.requested(), [""; 0], "rules are no business of systemd");
     manager.commit(0).await.unwrap();
     assert_eq!(
         bench.committed(),
@@ -162,8 +164,8 @@ async fn rules_are_set_reloaded_committed_and_taken_out_like_other_keys() {
     assert!(format!("{:?}", keys.get("triggers.panic.start")).contains("false"), "{keys:?}");
     manager.commit(0).await.unwrap();
     assert!(!bench.committed().contains("start"), "{}", bench.committed());
-    let told = said(manager.unset("a", "triggers.panic.match", 0).await.unwrap_err());
-    assert!(told.contains("ports.a.triggers.panic: expected match"), "{told}");
+    let reported = printed(manager.unset("a", "triggers.panic.match", 0).await.unwrap_err());
+    assert!(reported.contains("ports.a.triggers.panic: expected match"), "{reported}");
     manager.unset("a", "triggers.panic", 0).await.unwrap();
     manager.commit(0).await.unwrap();
     assert_eq!(bench.committed(), text);

@@ -96,7 +96,7 @@ async fn a_client_tries_keys_and_then_a_password() {
 }
 
 #[tokio::test]
-async fn a_second_factor_needs_a_conversation_and_a_left_one_is_begun_anew() {
+async fn a_second_factor_needs_a_conversation_and_an_abandoned_one_is_restarted() {
     let accounts = alice();
     accounts.pam_service(
         "auth required pam_unix.so\n\
@@ -134,7 +134,7 @@ async fn conversations_cannot_be_begun_and_left_for_ever() {
 }
 
 #[tokio::test]
-async fn a_helper_that_dies_or_is_not_there_is_an_error_that_says_so() {
+async fn a_dead_or_missing_helper_is_reported() {
     let helpers = Helpers::starting("/bin/false");
     let mut login = helpers.login("alice").await;
     let error = login.converse().await.unwrap_err();
@@ -144,6 +144,6 @@ async fn a_helper_that_dies_or_is_not_there_is_an_error_that_says_so() {
     let port = "demo".parse().unwrap();
     let began = Login::begin(&nowhere, "a", "::1".parse().unwrap(), Target::Port(port), RootLogin::No).await;
     let said = began.unwrap_err().to_string();
-    let expected = format!("the login helper cannot be reached at {}: No such file", nowhere.display());
+    let expected = format!("the login helper is unreachable at {}: No such file", nowhere.display());
     assert!(said.starts_with(&expected), "{said}");
 }

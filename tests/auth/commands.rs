@@ -93,22 +93,22 @@ fn it_is_ended_in_time_with_all_that_it_has_started() {
     assert_eq!(helper.key(OTHER), Reply::Denied);
     assert!(again.elapsed() < Duration::from_secs(15));
     granted(helper.password("sesame"));
-    helper.ends_saying("it took more than 15 s and was ended");
+    helper.ends_saying("it ran longer than 15 s and was killed");
 }
 
 #[test]
-fn what_it_leaves_behind_ends_with_it() {
+fn its_remaining_processes_are_killed() {
     let _accounts = with_command(&format!("setsid sleep 7781 >/dev/null 2>&1 & echo '{KEY}'"));
     granted(login("alice").key(KEY));
     assert!(!runs("sleep 778[1]"));
 }
 
 #[test]
-fn a_flood_is_cut_off_and_a_failure_is_told() {
+fn excessive_output_is_cut_off_and_a_failure_is_reported() {
     let _accounts = with_command("yes");
     let mut helper = login("alice");
     assert_eq!(helper.key(KEY), Reply::Denied);
-    helper.ends_saying("it printed more than the 1048576 bytes that are read");
+    helper.ends_saying("it printed more than 1048576 bytes");
 
     fs::write(SCRIPT, format!("#!/bin/sh\necho '{KEY}'; echo 'cannot reach ldap://dir' >&2; exit 3\n"))
         .unwrap();

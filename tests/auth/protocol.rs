@@ -1,4 +1,4 @@
-//! A peer that breaks the rules is left, and the journal says which.
+//! A peer that violates the protocol is disconnected, and the reason is logged.
 
 use std::io::Write;
 use std::process::Command;
@@ -16,77 +16,77 @@ fn six_tries_are_all() {
         assert_eq!(helper.key(OTHER), Reply::Denied);
     }
     assert_eq!(helper.reply(), None);
-    helper.ends_saying("ended: too many tries");
+    helper.ends_saying("ended: too many attempts");
 }
 
 #[test]
-fn whoever_breaks_the_protocol_is_left() {
+fn a_peer_that_violates_the_protocol_is_disconnected() {
     let converse = Request::Converse;
     let key = Request::Key { key: KEY.to_owned() };
     for first in [&converse, &key, &Request::Answers(vec![])] {
         let mut helper = Helper::start();
         helper.send(first);
-        ends_out_of_turn(helper, "the first request must be Begin");
+        ends_with_protocol_error(helper, "the first request must be Begin");
     }
     let helper = Helper::login("alice").begin("alice", "ttyUSB0", RootLogin::Yes);
-    ends_out_of_turn(helper, "Begin comes once");
+    ends_with_protocol_error(helper, "repeated Begin");
     let mut helper = Helper::login("alice");
     helper.send(&Request::Answers(vec![Secret("sesame".to_owned())]));
-    ends_out_of_turn(helper, "nothing was asked");
+    ends_with_protocol_error(helper, "Answers without prompts");
 }
 
 #[test]
-fn whoever_breaks_a_conversation_is_left() {
+fn a_peer_that_violates_the_protocol_of_a_conversation_is_disconnected() {
     let _accounts = alice();
     for (request, reason) in [
         (Request::Answers(vec![]), "the number of answers"),
         (Request::Answers(vec![Secret("sesame".to_owned()), Secret(String::new())]), "the number of answers"),
-        (Request::Key { key: KEY.to_owned() }, "PAM waits for answers"),
-        (Request::Converse, "PAM waits for answers"),
+        (Request::Key { key: KEY.to_owned() }, "PAM expects Answers"),
+        (Request::Converse, "PAM expects Answers"),
     ] {
         let mut helper = Helper::login("alice");
         assert_eq!(helper.ask(&Request::Converse), prompts("Password: "));
         helper.send(&request);
-        ends_out_of_turn(helper, reason);
+        ends_with_protocol_error(helper, reason);
     }
     let mut helper = Helper::login("alice");
     assert_eq!(helper.ask(&Request::Converse), prompts("Password: "));
-    helper.ends_saying("the client left before it answered");
+    helper.ends_saying("the client disconnected before it answered");
 }
 
 #[test]
-fn what_is_no_message_ends_the_login() {
+fn an_invalid_message_ends_the_login() {
     let framed = |json: &str| [&(json.len() as u32).to_be_bytes(), json.as_bytes()].concat();
     let path =
         r#"{"Begin":{"user":"a","rhost":"192.0.2.7","target":{"Port":"../../etc/passwd"},"root":"yes"}}"#;
     for (bytes, reason) in [
-        (framed("junk!"), "a message that this protocol does not have"),
+        (framed("junk!"), "unknown message: "),
         (framed(r#""Spawn""#), "unknown variant `Spawn`"),
-        (framed(path), "port name \"../../etc/passwd\" is not valid"),
-        (u32::MAX.to_be_bytes().to_vec(), "longer than the 65536 that are taken"),
+        (framed(path), "invalid port name \"../../etc/passwd\""),
+        (u32::MAX.to_be_bytes().to_vec(), "exceeds the limit of 65536"),
         (b"\0\0\0\x05ab".to_vec(), "the peer is gone"),
     ] {
         let mut helper = Helper::start();
         helper.stream.write_all(&bytes).unwrap();
-        ends_out_of_turn(helper, reason);
+        ends_with_protocol_error(helper, reason);
     }
 }
 
 #[track_caller]
-fn ends_out_of_turn(helper: Helper, reason: &str) {
+fn ends_with_protocol_error(helper: Helper, reason: &str) {
     let Ended { status, journal } = helper.end();
     assert_eq!(status.code(), Some(1), "{journal}");
     assert!(journal.contains(reason), "{reason:?} is not in {journal:?}");
 }
 
 #[test]
-fn whoever_connects_and_leaves_is_no_error() {
+fn a_connection_without_a_request_is_not_an_error() {
     assert!(Helper::start().end().status.success());
     assert!(Helper::login("alice").end().status.success());
 }
 
 #[test]
-fn started_by_hand_it_says_how_it_is_started() {
+fn started_by_hand_it_reports_how_to_start_it() {
     let output = Command::new(PROGRAM).env_remove("LISTEN_FDS").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();

@@ -49,7 +49,7 @@ fn on_the_socket_of_the_ports_nothing_is_run() {
     let _accounts = alice();
     let mut helper = Helper::login("alice");
     helper.send(&admin(None));
-    helper.ends_saying("out of turn: nothing is run for this login");
+    helper.ends_saying("protocol error: Run is not allowed");
 
     let mut helper = Helper::login("alice");
     granted(helper.key(KEY));
@@ -65,10 +65,10 @@ fn on_the_cli_socket_nothing_is_run_before_the_login_and_nothing_else_is_asked_a
     command.arg("--may-run");
     let mut helper = Helper::run(command).at("alice", Target::Admin, RootLogin::Key);
     helper.send(&admin(None));
-    helper.ends_saying("out of turn: nothing is run for this login");
+    helper.ends_saying("protocol error: Run is not allowed");
     let (_root, mut helper) = may_run("#!/bin/cat\n");
     helper.send(&Request::Converse);
-    helper.ends_saying("out of turn: whoever has been let in may only Run");
+    helper.ends_saying("protocol error: only Run is allowed after the login");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn three_ends_come_back_and_then_the_exit() {
     aside.read_to_string(&mut said[1]).unwrap();
     assert_eq!(said, ["through and through", "aside\n"]);
     assert_eq!(message::receive(&mut session).unwrap(), Some(Reply::Exited(Exit::Status(3))));
-    helper.ends_saying("session ended with 3");
+    helper.ends_saying("session ended, exit status 3");
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn a_terminal_comes_back_and_hangs_up_when_it_is_closed() {
     assert_eq!(&said, b"31 91\r\n");
     drop(terminal);
     assert_eq!(message::receive(&mut session).unwrap(), Some(Reply::Exited(Exit::Signal(1))));
-    helper.ends_saying("session ended by signal 1");
+    helper.ends_saying("session ended, signal 1");
 }
 
 #[test]
@@ -135,18 +135,18 @@ fn several_are_run_for_one_login_and_each_ends_alone_and_all_with_the_login() {
     for (session, _) in &mut sessions {
         assert_eq!(message::receive(session).unwrap(), Some(Reply::Exited(Exit::Signal(1))));
     }
-    let journal = helper.ends_saying("session failed: 10 sessions of this login run: no more");
-    assert_eq!(journal.matches("session ended by signal 1").count(), 9, "{journal}");
+    let journal = helper.ends_saying("session not started: limit of 10 sessions per login reached");
+    assert_eq!(journal.matches("session ended, signal 1").count(), 9, "{journal}");
 }
 
 #[test]
-fn what_could_lead_elsewhere_is_no_message() {
+fn requests_with_paths_or_options_are_invalid() {
     let _accounts = alice();
     let port = r#"{"Run":{"run":{"Console":"../x"},"terminal":null}}"#;
     let term = r#"{"Run":{"run":"Admin","terminal":{"term":"a/b","size":{"columns":1,"rows":1}}}}"#;
     let program = r#"{"Run":{"run":{"Program":"/bin/sh"},"terminal":null}}"#;
     for (json, reason) in [
-        (port, "port name \"../x\" is not valid"),
+        (port, "invalid port name \"../x\""),
         (term, "terminal type \"a/b\" is not valid"),
         (program, "unknown variant `Program`"),
     ] {

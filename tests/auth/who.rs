@@ -1,4 +1,4 @@
-//! Who may log in at all, whatever the proof: locked and expired accounts, nologin, root, the demonstration key.
+//! Checks of accounts, independent of the method: locked and expired accounts, nologin, root, the demonstration key.
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -20,7 +20,7 @@ fn a_locked_account_is_refused_by_any_method() {
     assert_eq!(helper.offer(KEY), Reply::Denied);
     assert_eq!(helper.key(KEY), Reply::Denied);
     assert_eq!(helper.password("sesame"), Reply::Denied);
-    helper.ends_saying("refused by key: the account is locked");
+    helper.ends_saying("denied (key): the account is locked");
 }
 
 /// As a directory's or Kerberos' module would, which knows nothing of a lock here.
@@ -38,7 +38,7 @@ fn a_lock_holds_against_a_password_that_is_proved_elsewhere() {
     accounts.run(&["usermod", "-L", "alice"]);
     let mut helper = Helper::login("alice");
     assert_eq!(helper.password("known elsewhere"), Reply::Denied);
-    helper.ends_saying("refused by password: the account is locked");
+    helper.ends_saying("denied (password): the account is locked");
 }
 
 #[test]
@@ -57,9 +57,9 @@ fn an_expired_account_is_refused_by_any_method() {
     accounts.run(&["chage", "-E", "2020-01-01", "alice"]);
     let mut helper = Helper::login("alice");
     let why = "Your account has expired; please contact your system administrator.";
-    assert_eq!(helper.key(KEY), Reply::AccountRefused(why.to_owned()));
-    assert_eq!(helper.password("sesame"), Reply::AccountRefused(why.to_owned()));
-    let journal = helper.ends_saying("refused by key: PAM account: ");
+    assert_eq!(helper.key(KEY), Reply::AccountDenied(why.to_owned()));
+    assert_eq!(helper.password("sesame"), Reply::AccountDenied(why.to_owned()));
+    let journal = helper.ends_saying("denied (key): PAM account: ");
     assert_eq!(journal.matches("Your account has expired").count(), 2, "{journal}");
 }
 
@@ -72,7 +72,7 @@ fn a_password_that_must_be_changed_is_changed_where_it_can_be_asked_for() {
         assert_eq!(helper.ask(&Request::Password), prompts("Password: "));
         helper.answer("sesame")
     }] {
-        let Reply::AccountRefused(told) = told else { panic!("{told:?}") };
+        let Reply::AccountDenied(told) = told else { panic!("{told:?}") };
         assert!(told.starts_with("You are required to change your password immediately"), "{told}");
         assert!(told.ends_with("ssh -o PreferredAuthentications=keyboard-interactive"), "{told}");
     }
@@ -85,12 +85,12 @@ fn a_password_that_must_be_changed_is_changed_where_it_can_be_asked_for() {
     assert!(matches!(helper.answer("sesame"), Reply::Prompts { .. }));
     assert!(matches!(helper.answer("open sesame 8"), Reply::Prompts { .. }));
     granted(helper.answer("open sesame 8"));
-    helper.ends_saying("the password was changed");
+    helper.ends_saying("password changed");
     granted(Helper::login("alice").password("open sesame 8"));
 }
 
 #[test]
-fn a_password_that_is_not_changed_lets_nobody_in() {
+fn an_expired_password_that_is_not_changed_is_denied() {
     let accounts = alice();
     accounts.run(&["chage", "-d", "0", "alice"]);
     let mut helper = Helper::login("alice");
@@ -98,7 +98,7 @@ fn a_password_that_is_not_changed_lets_nobody_in() {
     assert!(matches!(helper.answer("sesame"), Reply::Prompts { .. }));
     assert!(matches!(helper.answer("open sesame 8"), Reply::Prompts { .. }));
     let refused = helper.answer("another one");
-    assert!(matches!(&refused, Reply::AccountRefused(_) | Reply::Prompts { .. }), "{refused:?}");
+    assert!(matches!(&refused, Reply::AccountDenied(_) | Reply::Prompts { .. }), "{refused:?}");
     helper.end();
     assert!(
         matches!(Helper::login("alice").password("sesame"), Reply::Prompts { .. }),
@@ -111,13 +111,13 @@ fn while_nologin_exists_only_root_gets_in() {
     let accounts = alice();
     fs::write("/etc/nologin", "Down for repair.\n").unwrap();
     let mut helper = Helper::login("alice");
-    let why = Reply::AccountRefused("Down for repair.".to_owned());
+    let why = Reply::AccountDenied("Down for repair.".to_owned());
     assert_eq!(helper.key(KEY), why);
     assert_eq!(helper.password("sesame"), why);
     helper.ends_saying("(Down for repair.)");
     accounts.set_password("root", "rootpw");
     let mut helper = Helper::start().begin("root", "ttyUSB0", RootLogin::Yes);
-    assert_eq!(helper.password("rootpw"), Reply::Said("Down for repair.\n".to_owned()));
+    assert_eq!(helper.password("rootpw"), Reply::Messages("Down for repair.\n".to_owned()));
     granted(helper.reply().unwrap());
 }
 
@@ -153,7 +153,7 @@ fn root_logs_in_by_key_and_by_password_only_where_that_is_allowed() {
     let mut helper = begin(RootLogin::Key);
     assert_eq!(helper.password("rootpw"), Reply::Denied);
     assert_eq!(granted(helper.key(KEY)).uid, 0);
-    helper.ends_saying("refused by password: root may log in by key only");
+    helper.ends_saying("denied (password): root may log in by key only");
 
     granted(begin(RootLogin::Yes).password("rootpw"));
     granted(begin(RootLogin::Yes).key(KEY));
@@ -162,7 +162,7 @@ fn root_logs_in_by_key_and_by_password_only_where_that_is_allowed() {
     assert_eq!(helper.offer(KEY), Reply::Denied);
     assert_eq!(helper.key(KEY), Reply::Denied);
     assert_eq!(helper.password("rootpw"), Reply::Denied);
-    helper.ends_saying("refused by key: root may not log in");
+    helper.ends_saying("denied (key): root may not log in");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 #   machine_journal NAME                     what is worth reading when a behaviour does not hold
 #   machine_stop NAME
 # In a behaviour's file "# suites:" says where it runs, "# with --all also:" where else if it is named, or with --all, "# limit:" after
-# how many seconds it hangs (900), and "# only with --all:" why it is not of the core, which `make test` runs.
+# how many seconds it hangs (900), "# packages:" which packages of Debian its container has besides, and "# only with --all:" why it is not of the core, which `make test` runs.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 # Seconds after which a behaviour is taken to hang: many times what the slowest takes, as the machine may be busy.

@@ -5,7 +5,7 @@ use std::process::Command;
 use crate::bus::{Bus, said};
 
 #[test]
-fn whoever_may_administer_has_their_line_done() {
+fn the_line_of_an_administrator_is_run() {
     let bus = Bus::new();
     assert!(bus.done(&["--admin-session", "--line=describe ttyUSB0 'core switch'"]).contains("core switch"));
     assert!(bus.done(&["--admin-session", "--line=help"]).contains("disconnect"));
@@ -23,7 +23,7 @@ fn whoever_may_administer_has_their_line_done() {
 }
 
 #[test]
-fn whoever_may_not_is_told_so_and_nothing_else() {
+fn an_unauthorized_user_is_rejected() {
     let bus = Bus::new();
     let program = bus.program();
     for line in [&["--line=list"][..], &["--line=nonsense"], &[]] {

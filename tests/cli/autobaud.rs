@@ -84,13 +84,13 @@ fn is_tried(rig: &Rig) {
 }
 
 #[test]
-fn the_rate_of_a_device_is_found_and_nothing_is_sent_to_it() {
+fn the_rate_of_a_device_is_detected_and_nothing_is_sent_to_it() {
     let rig = served("");
     let mut watcher = Client::start(rig.consolectl(&["connect", "demo"]));
     rig.wait_for_status("1 attached");
     let mut talker = Talker::at(&rig, 57_600);
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
-    watcher.is_told("tries line rates: what is shown until then may be garbage");
+    watcher.is_told("is testing line rates: output may be garbled until the test ends");
     is_tried(&rig);
     // What is typed meanwhile would come out as garbage there.
     watcher.type_in("later");
@@ -98,10 +98,13 @@ fn the_rate_of_a_device_is_found_and_nothing_is_sent_to_it() {
     is_back(&rig);
     let shown = String::from_utf8(asking.shown()).unwrap();
     let rates: Vec<&str> = shown.lines().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(rates, ["9600", "115200", "38400", "57600", "demo"], "{shown}");
-    assert!(shown.contains("  57600  ") && shown.contains("100 % text\n"), "{shown}");
-    assert!(shown.ends_with("demo reads as text at 57600: `baud demo 57600` sets it\n"), "{shown}");
-    watcher.is_told("demo is at 9600 baud again");
+    assert_eq!(rates, ["9600", "115200", "38400", "57600", "the"], "{shown}");
+    assert!(shown.contains("  57600  ") && shown.contains("100% text\n"), "{shown}");
+    assert!(
+        shown.ends_with("the output of demo reads as text at 57600: `baud demo 57600` sets it\n"),
+        "{shown}"
+    );
+    watcher.is_told("demo is back at 9600 baud");
     rig.expect_at_device(b"later");
     assert_eq!(talker.ends(), b"");
 }
@@ -115,7 +118,7 @@ fn the_rate_that_is_set_is_tried_first() {
     assert!(
         String::from_utf8(asking.shown())
             .unwrap()
-            .ends_with("demo reads as text at 9600: `baud demo 9600` sets it\n")
+            .ends_with("the output of demo reads as text at 9600: `baud demo 9600` sets it\n")
     );
 }
 
@@ -133,20 +136,20 @@ fn a_killed_and_an_interrupted_consolectl_leave_the_rate_as_it_was() {
 }
 
 #[test]
-fn a_port_that_is_killed_sets_the_rate_back_as_it_comes_again() {
+fn a_port_that_is_killed_restores_the_rate_when_it_is_restarted() {
     let mut rig = served("");
     let _talker = Talker::at(&rig, 300);
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
     is_tried(&rig);
     rig.kill();
     asking.ends_with(1);
-    assert!(asking.aside().contains("the connection to demo has broken"), "{}", asking.aside());
+    assert!(asking.aside().contains("connection to demo lost"), "{}", asking.aside());
     rig.start();
     is_back(&rig);
 }
 
 #[test]
-fn settings_that_are_applied_meanwhile_end_it() {
+fn settings_that_are_applied_in_between_end_it() {
     let rig = served("");
     let _talker = Talker::at(&rig, 300);
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
@@ -154,37 +157,43 @@ fn settings_that_are_applied_meanwhile_end_it() {
     rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\nbaud = 1200\n");
     rig.apply();
     asking.ends_with(1);
-    assert!(asking.aside().contains("demo: the line was set or unplugged meanwhile"), "{}", asking.aside());
+    assert!(
+        asking
+            .aside()
+            .contains("demo: the settings were changed or the device was unplugged during the test"),
+        "{}",
+        asking.aside()
+    );
     assert_eq!(rig.line().c_ospeed, 1200);
 }
 
 #[test]
-fn a_second_one_is_refused() {
+fn a_second_autobaud_is_rejected() {
     let rig = served("");
     let _talker = Talker::at(&rig, 300);
     let first = Client::start(rig.consolectl(&["autobaud", "demo"]));
     is_tried(&rig);
     let mut second = Client::start(rig.consolectl(&["autobaud", "demo"]));
     second.ends_with(1);
-    assert!(second.aside().contains("somebody else tries line rates at demo"), "{}", second.aside());
+    assert!(second.aside().contains("another user is testing line rates at demo"), "{}", second.aside());
     drop(first);
     is_back(&rig);
 }
 
 #[test]
-fn a_silent_device_is_told_after_a_bounded_time() {
+fn a_silent_device_is_reported_after_a_bounded_time() {
     let rig = served("");
     let begun = Instant::now();
     let mut asking = Client::start(rig.consolectl(&["autobaud", "demo"]));
     asking.ends_with(1);
     assert!(begun.elapsed() >= Duration::from_secs(10), "it has not been listened to");
-    let said = "consolectl: demo has said nothing within 10 s: make it talk, and try again\n";
+    let said = "consolectl: no output from demo within 10 s: make the device print something and try again\n";
     assert_eq!(asking.aside(), said);
     assert_eq!(rig.line().c_ospeed, 9600);
 }
 
 #[test]
-fn whoever_may_only_watch_or_is_in_the_way_of_a_writer_is_refused() {
+fn a_read_only_user_and_a_port_with_a_writer_are_rejected() {
     let accounts = Accounts::enter();
     for name in ["alice", "bob", "carol", "eve"] {
         accounts.add(name, None);
@@ -214,11 +223,11 @@ fn whoever_may_only_watch_or_is_in_the_way_of_a_writer_is_refused() {
         asking.ends_with(1);
         assert_eq!(asking.aside(), format!("consolectl: {wanted}\n"));
     };
-    refused("eve", "eve may not use demo: in none of its groups");
-    refused("carol", "carol may only watch at demo: no autobaud");
+    refused("eve", "eve has no access to demo: not in any of its groups");
+    refused("carol", "carol has read-only access to demo: autobaud requires write access");
     let alice = as_user("alice", ["connect", "demo"]);
     rig.wait_for_status("1 attached");
-    refused("bob", "no autobaud of demo: alice (local) writes there");
+    refused("bob", "autobaud of demo is not possible: alice (local) has write access");
     as_user("alice", ["autobaud", "demo"]).ends_with(0);
     drop(alice);
     rig.wait_for_status("0 attached");

@@ -15,13 +15,13 @@ fn a_change_is_shown_listed_applied_and_committed() {
     };
     assert_eq!(
         line("baud").split_whitespace().collect::<Vec<_>>(),
-        ["baud", "115200", "*!", "committed", "9600,", "runs", "with", "9600"]
+        ["baud", "115200", "*!", "committed", "9600,", "running", "9600"]
     );
     assert_eq!(line("parity").split_whitespace().collect::<Vec<_>>(), ["parity", "N"]);
-    assert!(shown.ends_with("* not committed\n! runs otherwise until the next reload\n"), "{shown}");
+    assert!(shown.ends_with("* not committed\n! not running until the next reload\n"), "{shown}");
     assert_eq!(
         bus.done(&["baud", "ttyUSB0", "115200"]),
-        "baud: 115200 already at ttyUSB0; `reload` or `commit` applies it\n"
+        "baud: already 115200 at ttyUSB0; `reload` or `commit` applies it\n"
     );
 
     let diff = bus.done(&["diff"]);
@@ -32,7 +32,7 @@ fn a_change_is_shown_listed_applied_and_committed() {
 
     bus.done(&["reload", "ttyUSB0"]);
     let shown = bus.done(&["show", "ttyUSB0"]);
-    assert!(shown.contains("committed 9600") && !shown.contains("runs with"), "{shown}");
+    assert!(shown.contains("committed 9600") && !shown.contains("running"), "{shown}");
     assert!(!bus.committed().contains("115200"));
     assert!(bus.done(&["commit"]).ends_with("1 change committed\n"));
     assert!(bus.committed().contains("baud = 115200"), "{}", bus.committed());
@@ -41,29 +41,29 @@ fn a_change_is_shown_listed_applied_and_committed() {
 }
 
 #[test]
-fn a_commit_on_trial_is_kept_or_taken_back() {
+fn a_commit_confirm_is_confirmed_or_rolled_back() {
     let bus = Bus::new();
     bus.done(&["timeout", "ttyUSB0", "60"]);
     let said = bus.done(&["commit", "confirm", "5"]);
     assert!(
-        said.ends_with("1 change committed; taken back unless you `confirm` within 5 minutes\n"),
+        said.ends_with("1 change committed; rolled back unless you `confirm` within 5 minutes\n"),
         "{said}"
     );
-    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirm until "));
+    assert!(bus.refused(&["commit"]).starts_with("consolectl: a commit waits for confirmation until "));
     assert_eq!(bus.done(&["confirm"]), "confirmed\n");
     assert!(bus.committed().contains("timeout = 60"));
     bus.done(&["timeout", "ttyUSB0", "70"]);
     bus.done(&["commit", "confirm", "5"]);
     bus.done(&["revert"]);
     assert!(bus.committed().contains("timeout = 60"), "{}", bus.committed());
-    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirm\n");
+    assert_eq!(bus.refused(&["confirm"]), "consolectl: no commit waits for confirmation\n");
 }
 
 #[test]
-fn ports_are_made_and_removed_and_listed() {
+fn ports_are_created_removed_and_listed() {
     let bus = Bus::new();
     let shown = bus.done(&["create", "core"]);
-    assert!(shown.ends_with("core is new: `reload core` or `commit` makes it run\n"), "{shown}");
+    assert!(shown.ends_with("core created: `reload core` or `commit` opens it\n"), "{shown}");
     bus.done(&["device", "core", "/dev/null"]);
     bus.done(&["describe", "core", "core", "switch"]);
     bus.done(&["remove", "ttyUSB1"]);
@@ -85,7 +85,7 @@ fn ports_are_made_and_removed_and_listed() {
 }
 
 #[test]
-fn ports_are_listed_as_people_count_and_a_removed_one_is_called_so() {
+fn ports_are_listed_in_natural_order_and_removed_ones_are_marked() {
     let bus = Bus::new();
     for port in ["ttyUSB10", "ttyUSB2", "ttyUSB100"] {
         bus.done(&["create", port]);
@@ -118,7 +118,7 @@ fn ports_are_listed_as_people_count_and_a_removed_one_is_called_so() {
 }
 
 #[test]
-fn usual_words_are_taken_for_values() {
+fn synonyms_of_values_are_accepted() {
     let bus = Bus::new();
     for (words, wanted) in [
         (&["rtscts", "ttyUSB0", "on"][..], "rtscts true"),
@@ -139,7 +139,7 @@ fn usual_words_are_taken_for_values() {
 }
 
 #[test]
-fn habits_and_typing_errors_lead_on() {
+fn aliases_abbreviations_and_typing_errors_are_resolved() {
     let bus = Bus::new();
     assert_eq!(bus.done(&["ls"]), bus.done(&["list"]));
     assert_eq!(bus.done(&["show"]), bus.done(&["list"]));
@@ -153,8 +153,8 @@ fn habits_and_typing_errors_lead_on() {
     bus.done(&["create", "core-switch"]);
     assert!(bus.done(&["show", "core"]).contains("core-switch is new"));
     for (line, wanted) in [
-        ("lsit", "consolectl: there is no command lsit: did you mean list? see help\n"),
-        ("st", "consolectl: st may be status, start, stop or stopbits\n"),
+        ("lsit", "consolectl: unknown command lsit: did you mean list? See help\n"),
+        ("st", "consolectl: st is ambiguous: status, start, stop or stopbits\n"),
     ] {
         let (code, _, aside) = bus.says(&[line]);
         assert_eq!((code, aside.as_str()), (2, wanted));
@@ -164,7 +164,7 @@ fn habits_and_typing_errors_lead_on() {
 }
 
 #[test]
-fn the_servers_own_keys_are_set_by_their_commands() {
+fn server_keys_are_set_by_their_commands() {
     let bus = Bus::new();
     let waits = "; `reload` or `commit` applies it\n";
     assert_eq!(bus.done(&["cliport", "0"]), format!("server.ssh_port: 8022 → none{waits}"));
@@ -190,14 +190,11 @@ fn the_servers_own_keys_are_set_by_their_commands() {
 }
 
 #[test]
-fn what_cannot_be_is_one_clear_sentence() {
+fn an_error_is_one_clear_sentence() {
     let bus = Bus::new();
     for (words, wanted) in [
         (&["baud", "ttyUSB0", "fast"][..], "baud fast: expected a number from 1 to 4294967295"),
-        (
-            &["rtscts", "ttyUSB0", "maybe"],
-            "rtscts maybe: expected on or off (or yes and no, true and false, 1 and 0)",
-        ),
+        (&["rtscts", "ttyUSB0", "maybe"], "rtscts maybe: expected on or off (or yes/no, true/false, 1/0)"),
         (
             &["parity", "ttyUSB0", "x"],
             "parity x: expected \"none\", \"even\", \"odd\", \"mark\" or \"space\", or the first letter",
@@ -207,10 +204,10 @@ fn what_cannot_be_is_one_clear_sentence() {
             "log.type octal: expected \"none\", \"raw\", \"text\", \"hex\" or \"both\"",
         ),
         (&["set", "ttyUSB0", "boud", "9600"], "ttyUSB0 has no key boud: did you mean baud?"),
-        (&["set", "defaults", "ssh_port", "8023"], "ssh_port is of one port only: set it of a port"),
+        (&["set", "defaults", "ssh_port", "8023"], "ssh_port applies to a single port: set it for a port"),
         (&["show", "ttyUSB"], "there is no port ttyUSB: did you mean ttyUSB0 or ttyUSB1?"),
-        (&["break", "core"], "there is no port core: there are ttyUSB0, ttyUSB1"),
-        (&["create", "ttyUSB0"], "there is a port ttyUSB0 already"),
+        (&["break", "core"], "there is no port core: the ports are ttyUSB0, ttyUSB1"),
+        (&["create", "ttyUSB0"], "there already is a port ttyUSB0"),
         (&["sshport", "ttyUSB0", "8024"], "8024"),
     ] {
         let said = bus.refused(words);
@@ -221,20 +218,20 @@ fn what_cannot_be_is_one_clear_sentence() {
 }
 
 #[test]
-fn without_a_service_or_a_bus_it_is_said_which() {
+fn a_missing_service_and_a_missing_bus_are_reported() {
     let bus = Bus::empty();
     let said = bus.refused(&["list"]);
-    assert!(said.starts_with("consolectl: console-admin cannot be reached: "), "{said}");
+    assert!(said.starts_with("consolectl: cannot reach console-admin: "), "{said}");
     assert!(said.ends_with(": see `systemctl status console-admin`\n"), "{said}");
     let mut nowhere = bus.consolectl(&["list"]);
     nowhere.env("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent");
     let (code, _, aside) = crate::bus::said(&mut nowhere);
-    assert!(code == 1 && aside.starts_with("consolectl: the system bus cannot be reached: "), "{aside}");
+    assert!(code == 1 && aside.starts_with("consolectl: cannot connect to the system bus: "), "{aside}");
     assert_eq!(aside.lines().count(), 1);
 }
 
 #[test]
-fn somebody_who_may_not_is_told_who_may() {
+fn an_unauthorized_user_is_told_what_is_required() {
     let bus = Bus::new();
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);
@@ -242,21 +239,21 @@ fn somebody_who_may_not_is_told_who_may() {
     let (code, _, aside) = crate::bus::said(command.args(["baud", "ttyUSB0", "19200"]));
     assert_eq!(code, 1);
     assert!(aside.starts_with("consolectl: nobody may not administer this console server"), "{aside}");
-    assert!(aside.contains("polkit does not answer, and without it only root may"), "{aside}");
+    assert!(aside.contains("polkit does not reply, and without it only root may"), "{aside}");
 }
 
 #[test]
-fn a_program_in_a_terminal_has_its_configuration_in_its_file() {
+fn a_foreground_program_is_configured_by_its_file_only() {
     let bus = Bus::new();
     let said = bus.refused(&["--runtime-dir", "/tmp", "baud", "ttyUSB0", "19200"]);
     assert!(
-        said.starts_with("consolectl: the ports of /tmp are of a consoleserver in a terminal: "),
+        said.starts_with("consolectl: /tmp belongs to a consoleserver that runs in the foreground: "),
         "{said}"
     );
 }
 
 #[test]
-fn pauses_and_mappings_are_set_as_tio_and_picocom_call_them() {
+fn delays_and_mappings_are_set_in_the_words_of_tio_and_picocom() {
     let bus = Bus::new();
     bus.done(&["outputdelay", "ttyUSB0", "5ms"]);
     bus.done(&["set", "ttyUSB0", "output_line_delay", "1s"]);
@@ -285,9 +282,9 @@ fn pauses_and_mappings_are_set_as_tio_and_picocom_call_them() {
     assert_eq!(value("omap"), "crcrlf delbs", "{shown}");
     for (words, wanted) in [
         (["outputdelay", "5"], r#"expected a time from "1ms" to "10s", or "none""#),
-        (["imap", "ONLCRNL"], "ONLCRNL is tio's word: here it is lfcrlf in omap"),
+        (["imap", "ONLCRNL"], "ONLCRNL is tio's name: use lfcrlf in omap"),
         (["omap", "crlf,igncr"], "crlf and igncr both replace the same character"),
-        (["imap", "nlcr"], "expected a list of crlf, crcrlf or igncr, of lfcr, lfcrlf or ignlf"),
+        (["imap", "nlcr"], "expected a list of mappings (crlf, crcrlf or igncr; lfcr, lfcrlf or ignlf"),
     ] {
         let refused = bus.refused(&[words[0], "ttyUSB0", words[1]]);
         assert!(refused.contains(wanted) && refused.lines().count() == 1, "{refused}");

@@ -29,12 +29,12 @@ fn bash_completes_commands_and_keys() {
 }
 
 #[test]
-fn what_the_package_installs_is_what_consolectl_says() {
+fn the_packaged_scripts_equal_those_that_consolectl_prints() {
     let bus = Bus::empty();
     for (shell, file) in [("bash", "consolectl"), ("zsh", "_consolectl"), ("fish", "consolectl.fish")] {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("completions").join(file);
         let installed = std::fs::read_to_string(&path).unwrap();
         let said = bus.done(&["completions", shell]);
-        assert_eq!(installed, said, "make it anew: consolectl completions {shell} >completions/{file}");
+        assert_eq!(installed, said, "regenerate it: consolectl completions {shell} >completions/{file}");
     }
 }

@@ -18,7 +18,7 @@ fn import(bus: &Bus, words: &[&str]) -> (i32, String, String) {
 }
 
 #[test]
-fn a_plan_says_each_port_and_whatever_has_no_place_here() {
+fn a_plan_lists_each_port_and_everything_that_is_not_imported() {
     // No service: a file can be looked at anywhere.
     let bus = Bus::empty();
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
@@ -68,7 +68,7 @@ fn each_case_has_its_plan() {
         let (code, shown, aside) = said(command.current_dir(directory).stdin(Stdio::null()));
         assert_eq!((code, aside.as_str()), (0, ""), "{directory:?}");
         let shown = shown.replace(&format!("not {}\n", host.trim()), "not @HOST@\n");
-        let shown = shown.replace(&format!("about {}\n", host.trim()), "about @HOST@\n");
+        let shown = shown.replace(&format!("than {}\n", host.trim()), "than @HOST@\n");
         let plan = directory.join("plan");
         // UPDATE_PLANS=1 writes what there is, for a person to read before it is committed.
         if std::env::var_os("UPDATE_PLANS").is_some() {
@@ -86,7 +86,7 @@ type Expected =
     (&'static str, &'static str, bool, Option<&'static str>, Option<&'static str>, Option<&'static str>);
 
 #[test]
-fn each_serial_console_of_the_files_from_the_field_is_a_port_with_its_line() {
+fn each_serial_console_of_real_files_is_a_port_with_its_line_settings() {
     // Read off the files by hand, by conserver.cf(5), ser2net.yaml(5) and ser2net(8), and `conserver -S -S`.
     let here = Some("127.0.0.1 ::1");
     let all = Some("*");
@@ -186,8 +186,11 @@ fn each_serial_console_of_the_files_from_the_field_is_a_port_with_its_line() {
         let mut command = bus.consolectl(&["import", "--dry-run", &input]);
         let (code, plan, aside) = said(command.current_dir(golden().join(case)).stdin(Stdio::null()));
         assert_eq!((code, aside.as_str()), (0, ""), "{case}");
-        let names: Vec<_> =
-            plan.lines().filter_map(|line| line.strip_prefix("port ")?.split(' ').next()).collect();
+        let names: Vec<_> = plan
+            .lines()
+            .filter_map(|line| line.strip_prefix("port ")?.split(' ').next())
+            .filter(|port| value(&plan, port, "source").is_none())
+            .collect();
         let expected: Vec<_> = ports.iter().map(|port| port.0).collect();
         assert_eq!(names, expected, "{case}: {plan}");
         for (port, line, xonxoff, tcp, listen, groups) in ports {
@@ -215,7 +218,7 @@ fn value<'p>(plan: &'p str, port: &str, key: &str) -> Option<&'p str> {
 }
 
 #[test]
-fn consoles_of_conserver_are_what_conserver_says_they_are() {
+fn consoles_of_conserver_equal_what_conserver_prints() {
     // What `conserver -S -S -C input.cf` of 8.2.7 prints of each console: {NAME:MASTER:ALIASES:/:DEVICE,RATEp}
     let mut consoles = 0;
     for (directory, _) in cases() {
@@ -227,10 +230,10 @@ fn consoles_of_conserver_are_what_conserver_says_they_are() {
             let [name, _, _, kind, rest] = line.splitn(5, ':').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
             };
+            names.push(name.to_owned());
             if kind != "/" {
                 continue;
             }
-            names.push(name.to_owned());
             // A path with a substitution that was not made: conserver cannot open it either.
             if rest.contains('&') {
                 continue;
@@ -314,7 +317,7 @@ fn no_listener_is_wider_than_in_the_file() {
     // conserver takes clients of this machine, of a list of hosts, and without `access` of this machine again.
     for (case, port, tcp) in [
         ("lab-devicesubst", "ttyACM1", "9004"),
-        ("machine-room", "node-b.example.net", "9001"),
+        ("machine-room", "node-b.example.net", "9003"),
         ("capitals", "sw-edge", "9001"),
     ] {
         let plan = numbered(case, "input.cf");
@@ -340,7 +343,7 @@ fn no_listener_is_wider_than_in_the_file() {
 }
 
 #[test]
-fn access_to_a_port_that_is_there_is_what_the_file_gives() {
+fn access_to_an_existing_port_is_replaced_by_that_of_the_file() {
     let bus = Bus::new();
     bus.done(&["set", "ttyUSB0", "users", "[\"carol\"]"]);
     fs::write(bus.path("one.cf"), "console ttyUSB0 { type device; master localhost; device /dev/ttyUSB0; baud 9600; parity none; rw @staff; }\n").unwrap();
@@ -354,15 +357,15 @@ fn access_to_a_port_that_is_there_is_what_the_file_gives() {
 }
 
 #[test]
-fn ports_come_into_the_candidate_and_only_there() {
+fn ports_are_put_into_the_candidate_only() {
     let bus = Bus::new();
     let before = bus.committed();
     let (code, shown, aside) = import(&bus, &["conserver.cf", "--first-port", "8022"]);
     assert_eq!((code, aside.as_str()), (0, ""), "{shown}");
-    assert!(shown.contains("port ttyUSB0, which is there (conserver.cf:38)\n"), "{shown}");
+    assert!(shown.contains("port ttyUSB0, which exists (conserver.cf:38)\n"), "{shown}");
     assert!(
         shown.ends_with(
-            "ports: 4 to make, 1 to change; done: `diff` shows it, `reload PORT` tries one, `commit` keeps all\n"
+            "ports: 6 to create, 1 to change; imported: see `diff`; `reload PORT` applies one, `commit` makes all permanent\n"
         ),
         "{shown}"
     );
@@ -387,13 +390,13 @@ fn ports_come_into_the_candidate_and_only_there() {
     let changes = bus.done(&["diff", "--json"]);
     let (code, shown, aside) = import(&bus, &["conserver.cf"]);
     assert_eq!((code, aside.as_str()), (0, ""));
-    assert!(shown.contains("ports: 0 to make, 5 to change; done"), "{shown}");
+    assert!(shown.contains("ports: 0 to create, 7 to change; imported"), "{shown}");
     let count = |changes: &str| serde_json::from_str::<Value>(changes).unwrap().as_array().unwrap().len();
     assert_eq!(count(&bus.done(&["diff", "--json"])), count(&changes));
 }
 
 #[test]
-fn standard_input_is_a_file_too() {
+fn standard_input_is_read_for_a_hyphen() {
     let bus = Bus::new();
     let mut command = bus.consolectl(&["import", "--from", "ser2net", "-"]);
     let mut child =
@@ -408,7 +411,7 @@ fn standard_input_is_a_file_too() {
 }
 
 #[test]
-fn whoever_may_not_change_imports_nothing() {
+fn an_unauthorized_user_imports_nothing() {
     let bus = Bus::new();
     let file = bus.path("ser2net.yaml");
     fs::copy(samples().join("ser2net.yaml"), &file).unwrap();
@@ -418,13 +421,13 @@ fn whoever_may_not_change_imports_nothing() {
     let (code, shown, aside) = said(command.arg("import").arg(&file));
     assert_eq!(code, 1);
     assert!(shown.contains("port con0 "), "{shown}");
-    assert!(!shown.contains("done"), "{shown}");
+    assert!(!shown.contains("imported: see"), "{shown}");
     assert!(aside.starts_with("consolectl: nobody may not administer this console server"), "{aside}");
     assert_eq!(bus.done(&["diff"]), "");
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_told_why_and_changes_nothing() {
+fn a_file_that_cannot_be_read_is_reported_and_changes_nothing() {
     let bus = Bus::new();
     let at = |name: &str| bus.path(name).display().to_string();
     fs::write(at("long.ini"), "#".repeat(1024 * 1024 + 1)).unwrap();
@@ -435,7 +438,7 @@ fn a_file_that_cannot_be_read_is_told_why_and_changes_nothing() {
         (vec![at("long.ini")], "more than 1048576 bytes".to_owned()),
         (vec![at("latin.ini")], format!("consolectl: {}:2: not UTF-8", at("latin.ini"))),
         (vec![at("two.yaml")], format!("consolectl: {}: UTF-16", at("two.yaml"))),
-        (vec![at("conf")], "Say it by --from conserver, ser2net or consoleserver".to_owned()),
+        (vec![at("conf")], "use --from conserver, conman, ser2net or consoleserver".to_owned()),
         (vec!["/dev/zero".to_owned(), "--from=ser2net".to_owned()], "more than 1048576 bytes".to_owned()),
         (vec![at("root"), "--from=ser2net".to_owned()], "Is a directory".to_owned()),
     ] {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::bus::Bus;
 
 #[test]
-fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
+fn a_template_is_set_and_shown_with_its_origin_in_one_line() {
     let bus = Bus::new();
     let flat = |words: &[&str]| bus.done(words).split_whitespace().collect::<Vec<_>>().join(" ");
     let said = bus.done(&["set", "template", "cisco", "baud=115200", "parity=even"]);
@@ -48,7 +48,7 @@ fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
     assert_eq!(diff[0]["ports"].as_array().unwrap().len(), 47);
     // A template in use stays, and none is made by a typing error at a port.
     let said = bus.refused(&["unset", "templates", "cisco"]);
-    assert!(said.contains("template cisco is in use by p01, p02, p03, p04 and 44 more: "), "{said}");
+    assert!(said.contains("template cisco is used by p01, p02, p03, p04 and 44 more: "), "{said}");
     assert!(
         bus.refused(&["set", "p01", "like", "cisc"])
             .contains("there is no template cisc: did you mean cisco?")
@@ -58,14 +58,15 @@ fn a_template_is_set_shown_where_it_comes_from_and_told_in_one_line() {
     );
     assert!(bus.refused(&["unset", "templates", "cisc"]).contains("there is no template cisc"));
     assert!(
-        bus.refused(&["set", "templates.cisco", "ssh_port", "1"]).contains("ssh_port is of one port only")
+        bus.refused(&["set", "templates.cisco", "ssh_port", "1"])
+            .contains("ssh_port applies to a single port")
     );
     bus.done(&["unset", "p[01-48]", "like"]);
     bus.done(&["unset", "template", "cisco"]);
     let diff = bus.done(&["diff"]).split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(diff.contains("templates.cisco configured removed root"), "{diff}");
     let shown = bus.done(&["show", "templates"]).split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(shown.contains("cisco - *! committed p[01-48], runs with p[01-48]"), "{shown}");
+    assert!(shown.contains("cisco - *! committed p[01-48], running p[01-48]"), "{shown}");
 }
 
 #[test]
@@ -85,9 +86,9 @@ fn a_group_of_ports_is_set_shown_and_used_in_commands() {
     };
     assert_eq!(["p01", "p03", "p04", "edge"].map(baud), [19200, 19200, 9600, 19200]);
     for (words, wanted) in [
-        (&["set", "groups", "core", "@all"][..], "a group cannot have itself as a member: all → core → all"),
+        (&["set", "groups", "core", "@all"][..], "a group cannot contain itself: all → core → all"),
         (&["set", "groups", "core", "@nosuch"], "groups.core = [\"@nosuch\"]: there is no group nosuch"),
-        (&["set", "groups", "core", "p[01-"], "a bracket is not closed"),
+        (&["set", "groups", "core", "p[01-"], "unmatched bracket in"),
         (&["unset", "groups", "core"], "there is no group core"),
         (&["unset", "groups", "nosuch"], "there is no group nosuch"),
         (&["baud", "@nosuch", "300"], "there is no group nosuch"),

@@ -42,7 +42,7 @@ fn learning(bus: &Bus, words: &[&str]) -> Client {
     command.args(["--mount", "sh", "-c", own]).arg(serial(bus));
     command.arg(env!("CARGO_BIN_EXE_consolectl")).arg("learn").args(words);
     let client = Client::start(command);
-    client.is_told("plug in the adapter of ");
+    client.is_told("plug in the adapter for ");
     client
 }
 
@@ -55,7 +55,7 @@ fn device(bus: &Bus, port: &str) -> Value {
 }
 
 #[test]
-fn the_next_adapter_becomes_the_port_by_its_place() {
+fn the_next_adapter_is_bound_by_its_usb_socket() {
     let bus = Bus::new();
     let mut client = learning(&bus, &["core"]);
     plug(&bus, "pci-0000:00:14.0-usbv2-0:1.4:1.0-port0", "ttyUSB4");
@@ -64,9 +64,9 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
     let shown = String::from_utf8(client.shown()).unwrap();
     assert!(
         shown.ends_with(
-            "core is whatever is plugged in there, ttyUSB4 for now\n\
-             it has no TCP port: `sshport core N` gives it one\n\
-             next: `reload core` tries it, `commit` keeps it\n"
+            "core is bound to that USB socket, currently ttyUSB4: unknown adapter\n\
+             it has no SSH port: `sshport core N` sets one\n\
+             next: `reload core` applies it, `commit` makes it permanent\n"
         ),
         "{shown}"
     );
@@ -76,7 +76,7 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
     let mut client = learning(&bus, &["ttyUSB0"]);
     plug(&bus, "pci-0000:00:14.0-usb-0:2:1.0-port0", "ttyUSB5");
     client.ends_with(0);
-    assert!(!String::from_utf8(client.shown()).unwrap().contains("it has no TCP port"));
+    assert!(!String::from_utf8(client.shown()).unwrap().contains("it has no SSH port"));
     assert_eq!(device(&bus, "ttyUSB0"), "/dev/serial/by-path/pci-0000:00:14.0-usb-0:2:1.0-port0");
 
     // It has been opened by the port of the kernel's name.
@@ -84,19 +84,19 @@ fn the_next_adapter_becomes_the_port_by_its_place() {
     plug(&bus, "pci-0000:00:14.0-usb-0:3:1.0-port0", "ttyUSB1");
     client.ends_with(0);
     let shown = String::from_utf8(client.shown()).unwrap();
-    assert!(shown.contains("\nthe port ttyUSB1 closes it when lab is reloaded\n"), "{shown}");
+    assert!(shown.contains("\nport ttyUSB1 releases the device when lab is reloaded\n"), "{shown}");
 
     // What is core's already is not bound to another port.
     let mut client = learning(&bus, &["edge"]);
     unplug(&bus, NAME);
     plug(&bus, NAME, "ttyUSB4");
     client.ends_with(1);
-    assert!(client.aside().contains(&format!("what is plugged in at {PATH} is the port core already")));
+    assert!(client.aside().contains(&format!("{PATH} is already the device of port core")));
     assert!(bus.refused(&["show", "edge"]).contains("there is no port edge"));
 }
 
 #[test]
-fn two_ttys_at_once_are_named_and_nothing_is_bound() {
+fn two_ttys_at_once_are_listed_and_nothing_is_bound() {
     let bus = Bus::new();
     plug(&bus, "pci-0000:00:14.0-usb-0:9:1.0-port0", "ttyUSB0");
     let mut client = learning(&bus, &["core"]);
@@ -104,17 +104,17 @@ fn two_ttys_at_once_are_named_and_nothing_is_bound() {
     plug(&bus, "pci-0000:00:14.0-usb-0:1.4:1.1-port0", "ttyUSB2");
     client.ends_with(1);
     let said = client.aside();
-    assert!(said.contains("2 came at once, and nothing was changed: "), "{said}");
+    assert!(said.contains("2 ttys appeared at once: "), "{said}");
     assert!(said.contains(&format!("{PATH} (ttyUSB1), ")) && said.contains("(ttyUSB2);"), "{said}");
     assert_eq!(bus.done(&["diff"]), "");
 }
 
 #[test]
-fn no_adapter_an_interruption_and_no_rights_change_nothing() {
+fn a_timeout_an_interruption_and_missing_rights_change_nothing() {
     let bus = Bus::new();
     let mut client = learning(&bus, &["core", "--timeout", "1"]);
     client.ends_with(1);
-    assert!(client.aside().ends_with("no adapter was plugged in within 1 s: nothing was changed\n"));
+    assert!(client.aside().ends_with("no adapter was plugged in within 1 s; nothing was changed\n"));
 
     let mut client = learning(&bus, &["core"]);
     client.signal(Signal::SIGINT);
@@ -126,7 +126,7 @@ fn no_adapter_an_interruption_and_no_rights_change_nothing() {
     command.env_clear().env("PATH", "/usr/bin:/bin").envs(bus.environment()).arg(bus.program());
     let (code, shown, aside) = crate::bus::said(command.args(["learn", "core"]));
     assert_eq!((code, shown.as_str()), (1, ""));
-    let wanted = "consolectl: you may not administer this console server; root and the members of the groups sudo and root may\n";
+    let wanted = "consolectl: you may not administer this console server; this requires root, or membership in the group sudo or root\n";
     assert_eq!(aside, wanted);
     assert_eq!(bus.done(&["diff"]), "");
 }

@@ -9,6 +9,7 @@ mod bus;
 mod client;
 mod commands;
 mod completion;
+mod golden;
 mod import;
 mod inherit;
 mod learn;
@@ -20,4 +21,5 @@ mod rig;
 mod ssh_config;
 #[path = "../support/tmux.rs"]
 mod tmux;
+mod transfer;
 mod two_prompts;

@@ -24,7 +24,7 @@ fn takes(bus: &Bus, words: &[&str]) -> Duration {
 }
 
 #[test]
-fn forty_eight_ports_are_made_and_set_by_a_line_each() {
+fn forty_eight_ports_are_created_and_set_by_one_line_each() {
     let bus = Bus::new();
     bus.done(&["list"]);
     let start = takes(&bus, &["--version"]);
@@ -35,8 +35,8 @@ fn forty_eight_ports_are_made_and_set_by_a_line_each() {
     // 8023 and 8024 are those of ttyUSB0 and ttyUSB1.
     assert_eq!(
         made,
-        "48 ports (p01 … p48) are new (device /dev/ttyS100 … /dev/ttyS147, ssh_port 8025 … 8072): \
-         `reload p[01-48]` or `commit` makes them run\n"
+        "48 ports (p01 … p48) created (device /dev/ttyS100 … /dev/ttyS147, ssh_port 8025 … 8072): \
+         `reload p[01-48]` or `commit` opens them\n"
     );
     assert_eq!(set, "baud: 9600 → 115200 at 48 ports (p01 … p48); `reload` or `commit` applies it\n");
     assert_eq!(candidate(&bus, "p48", "ssh_port"), 8072);
@@ -64,15 +64,15 @@ fn forty_eight_ports_are_made_and_set_by_a_line_each() {
         refused,
         "consolectl: there is no port p[49-50]: 2 of the 50 ports of p[01-50] do not exist\n"
     );
-    assert!(bus.refused(&["create", "p[40-60]"]).contains("there is a port p40 already"));
+    assert!(bus.refused(&["create", "p[40-60]"]).contains("there already is a port p40"));
     assert!(bus.refused(&["set", "p*", "baud=9600", "parity=X"]).contains("parity X: expected "));
-    assert!(bus.refused(&["sshport", "p[01-48]", "9000"]).contains("no two ports may share it"));
+    assert!(bus.refused(&["sshport", "p[01-48]", "9000"]).contains("48 ports cannot share one value"));
     assert!(bus.refused(&["sshport", "p[01-48]", "[8023-8070]"]).contains("8023"));
     assert_eq!(bus.done(&["diff"]), diff);
 
     assert_eq!(
         bus.done(&["remove", "p[47-48]", "p01"]),
-        "3 ports (p47 … p01) are removed at the next `reload p[01,47-48]` or `commit`\n"
+        "3 ports (p47 … p01) will be removed by the next `reload p[01,47-48]` or `commit`\n"
     );
     assert_eq!(bus.done(&["list", "p*"]).lines().count(), 1 + 45);
     let listed: Value = serde_json::from_str(&bus.done(&["list", "p0?", "ttyUSB0", "--json"])).unwrap();
@@ -97,7 +97,7 @@ fn several_keys_and_ports_are_set_and_unset_in_one_command() {
         bus.done(&["unset", "ttyUSB[0-1]", "baud", "groups", "parity"]),
         "baud: 115200 → 9600 at 2 ports (ttyUSB0, ttyUSB1)\n\
          groups: adm sudo → - at 2 ports (ttyUSB0, ttyUSB1)\n\
-         parity: N already at 2 ports (ttyUSB0, ttyUSB1)\n"
+         parity: already N at 2 ports (ttyUSB0, ttyUSB1)\n"
     );
     assert_eq!(bus.done(&["diff"]), "");
     bus.done(&["disable", "ttyUSB0,ttyUSB1"]);
@@ -115,29 +115,29 @@ fn several_keys_and_ports_are_set_and_unset_in_one_command() {
 }
 
 #[test]
-fn what_names_no_port_or_too_many_is_one_clear_sentence() {
+fn an_unknown_port_or_too_many_are_one_clear_sentence() {
     let bus = Bus::new();
     for (words, wanted) in [
         (&["stop", "ttyUSB0", "ttyUSB9"][..], "there is no port ttyUSB9: did you mean ttyUSB0 or ttyUSB1?"),
-        (&["start", "rack1-*"], "no port matches rack1-*: there are ttyUSB0, ttyUSB1"),
+        (&["start", "rack1-*"], "no port matches rack1-*: the ports are ttyUSB0, ttyUSB1"),
         (&["remove", "ttyUSB0,ttyUSB7"], "there is no port ttyUSB7: did you mean ttyUSB0 or ttyUSB1?"),
         (&["break", "@core"], "there is no group core: "),
-        (&["create", "p*"], "p*: new ports are called by their names: core, p[01-48] or a,b"),
+        (&["create", "p*"], "p*: expected the names of new ports, such as core, p[01-48] or a,b"),
         (&["create", "p1", "baud"], "\"baud\": expected KEY=VALUE, such as baud=115200"),
         (&["create", "p1", "bad=1"], "has no key bad: "),
-        (&["set", "ttyUSB0", "baud=1", "baud=2"], "baud has two values: give one"),
+        (&["set", "ttyUSB0", "baud=1", "baud=2"], "baud is set twice"),
         (&["set", "ttyUSB*", "boud=1"], "has no key boud: did you mean baud?"),
         (&["unset", "ttyUSB*", "baud", "boud"], "has no key boud: did you mean baud?"),
-        (&["create", "p[1-3]", "device=/dev/ttyS[0-1]"], "these are 2 values for 3 ports"),
+        (&["create", "p[1-3]", "device=/dev/ttyS[0-1]"], "2 values for 3 ports"),
     ] {
         let refused = bus.refused(words);
         assert!(refused.contains(wanted) && refused.lines().count() == 1, "{words:?}: {refused}");
     }
     for (words, wanted) in [
-        (&["reload", "p[1-"][..], "a bracket is not closed"),
+        (&["reload", "p[1-"][..], "unmatched bracket in"),
         (&["baud", "p[0-9999]", "9600"], "stands for more than 4096 ports"),
         (&["set", "ttyUSB0", "baud"], "expected a value for baud: set PORT KEY VALUE, or set PORT KEY=VALUE"),
-        (&["set", "baud=9600", "ttyUSB0"], "expected a port first: set PORT KEY=VALUE"),
+        (&["set", "baud=9600", "ttyUSB0"], "expected a port before the keys: set PORT KEY=VALUE"),
     ] {
         let (code, _, aside) = bus.says(words);
         assert!(code == 2 && aside.contains(wanted), "{words:?}: {code}: {aside}");

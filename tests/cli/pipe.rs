@@ -16,7 +16,7 @@ fn piped(bus: &Bus, lines: &str) -> (i32, String, String) {
 }
 
 #[test]
-fn lines_are_done_in_order_up_to_the_end_or_exit() {
+fn lines_are_run_in_order_up_to_the_end_or_exit() {
     let bus = Bus::new();
     let (code, shown, aside) = piped(
         &bus,
@@ -27,7 +27,7 @@ fn lines_are_done_in_order_up_to_the_end_or_exit() {
 }
 
 #[test]
-fn the_first_line_that_fails_is_the_last_and_gives_the_exit_status() {
+fn the_first_line_that_fails_stops_the_script_and_sets_the_exit_status() {
     let bus = Bus::new();
     let (code, _, aside) = piped(&bus, "baud ttyUSB0 19200\nbaud ttyUSB0 0\nbaud ttyUSB1 19200\n");
     assert_eq!(code, 1);
@@ -36,7 +36,7 @@ fn the_first_line_that_fails_is_the_last_and_gives_the_exit_status() {
     assert!(diff.contains("ttyUSB0") && !diff.contains("ttyUSB1"), "{diff}");
     let (code, _, aside) = piped(&bus, "reboot\n");
     assert_eq!(code, 2);
-    assert!(aside.starts_with("consolectl: line 1: there is no command reboot"), "{aside}");
+    assert!(aside.starts_with("consolectl: line 1: unknown command reboot"), "{aside}");
     let (code, _, aside) = piped(&bus, "show 'ttyUSB0\n");
-    assert_eq!((code, aside.as_str()), (2, "consolectl: line 1: a quote is not closed\n"));
+    assert_eq!((code, aside.as_str()), (2, "consolectl: line 1: missing closing quote\n"));
 }

@@ -39,7 +39,7 @@ fn a_change_is_marked_until_it_is_committed() {
         await "115200 at ttyUSB0"
         await "1 uncommitted> "
         type "reboot\r"
-        await "there is no command reboot"
+        await "unknown command reboot"
         await "1 uncommitted> "
         type "commit confirm 5\r"
         await "1 change committed"
@@ -50,7 +50,7 @@ fn a_change_is_marked_until_it_is_committed() {
         type "parity ttyUSB0 E\r"
         await "1 uncommitted> "
         type "exit\r"
-        await "1 change is not committed, and lasts until the next boot"
+        await "1 change is uncommitted and will be lost at the next boot"
     "#,
     );
 }
@@ -63,7 +63,7 @@ fn tab_completes_and_control_c_clears_the_line() {
         r#"
         await "> "
         type "cre\tcore\r"
-        await "core is new"
+        await "core created"
         await "1 uncommitted> "
         type "pari\tcor\t\t\t"
         await "none"
@@ -75,7 +75,7 @@ fn tab_completes_and_control_c_clears_the_line() {
         await "10s"
         await "uncommitted> "
         type "\004"
-        await "not committed"
+        await "uncommitted and will be lost"
     "#,
     );
 }
@@ -109,7 +109,7 @@ fn history_is_kept_for_its_user_alone() {
 }
 
 #[test]
-fn without_a_home_to_write_to_there_is_a_prompt_all_the_same() {
+fn the_prompt_works_without_a_writable_home() {
     let bus = Bus::new();
     std::fs::remove_dir(bus.path("home")).unwrap();
     std::fs::write(bus.path("home"), "a file").unwrap();
@@ -117,7 +117,7 @@ fn without_a_home_to_write_to_there_is_a_prompt_all_the_same() {
 }
 
 #[test]
-fn a_change_of_somebody_else_is_seen_before_ones_own() {
+fn a_change_is_rejected_until_another_users_change_was_shown() {
     let bus = Bus::new();
     let other = format!(
         "exec env DBUS_SYSTEM_BUS_ADDRESS=unix:path={} {} baud ttyUSB1 19200",
@@ -140,7 +140,7 @@ fn a_change_of_somebody_else_is_seen_before_ones_own() {
         await "2 uncommitted> "
         type "parity ttyUSB0 E\r"
         await "ports.ttyUSB1.baud was changed by root at "
-        await "look again"
+        await "review it and retry"
         await "2 uncommitted> "
         type "diff\r"
         await "19200"

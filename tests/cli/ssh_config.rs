@@ -19,7 +19,7 @@ fn understood(file: &Path, name: &str, keywords: [&str; 4]) -> [String; 4] {
 }
 
 #[test]
-fn openssh_finds_each_console_and_the_admin_cli_by_name() {
+fn openssh_resolves_each_console_and_the_admin_cli_by_name() {
     let bus = Bus::new();
     bus.done(&["create", "core"]);
     bus.done(&["sshport", "core", "8100"]);
@@ -44,7 +44,7 @@ fn openssh_finds_each_console_and_the_admin_cli_by_name() {
 }
 
 #[test]
-fn words_that_would_be_more_than_a_word_are_usage() {
+fn words_that_could_inject_directives_are_usage_errors() {
     let bus = Bus::empty();
     for words in [["--host", "a b"], ["--host", "[::1]"], ["--prefix", "*"], ["--user", "a\nProxyCommand id"]]
     {
@@ -55,7 +55,7 @@ fn words_that_would_be_more_than_a_word_are_usage() {
 }
 
 #[test]
-fn a_login_by_such_a_name_comes_to_the_console_and_keeps_one_host_key() {
+fn a_login_by_an_entry_reaches_the_console_and_stores_one_host_key() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.start_plugged();
@@ -66,10 +66,7 @@ fn a_login_by_such_a_name_comes_to_the_console_and_keeps_one_host_key() {
     );
     fs::write(bus.path("root/etc/consoleserver/config.toml"), config).unwrap();
     let printed = bus.done(&["ssh-config", "--host", "127.0.0.1", "--user", "demo"]);
-    assert!(
-        printed.contains("# listens on this machine's loopback addresses only\nHost demo\n"),
-        "{printed}"
-    );
+    assert!(printed.contains("# listens on loopback addresses only\nHost demo\n"), "{printed}");
     let (file, known) = (bus.path("ssh_config"), bus.path("known_hosts"));
     fs::write(&file, printed).unwrap();
     let mut command = Command::new("ssh");

@@ -29,7 +29,7 @@ fn soon(bus: &Bus) -> Duration {
 }
 
 #[test]
-fn each_sees_the_others_change_commit_and_rollback_at_once_over_a_half_typed_line() {
+fn each_prompt_prints_the_others_change_commit_and_rollback_above_the_edited_line() {
     let bus = Bus::new();
     let (alice, bob) = (prompt(&bus), prompt(&bus));
     alice.types("pari");
@@ -58,16 +58,16 @@ fn each_sees_the_others_change_commit_and_rollback_at_once_over_a_half_typed_lin
     on_trial("12");
     for terminal in [&alice, &bob] {
         terminal.shows("root committed 1 change; rolled back at ");
-        terminal.shows("the last commit is rolled back in 0:10, unless somebody says `confirm`");
+        terminal.shows("the last commit is rolled back in 0:10 unless it is confirmed");
     }
     act(
         &["revert"],
-        "root has rolled back the last commit, which was not confirmed: its change is uncommitted again",
+        "root rolled back the last commit, which was not confirmed: its change is uncommitted again",
     );
     // By its deadline, where nobody does anything.
     on_trial("2");
     for terminal in [&alice, &bob] {
-        terminal.shows("the last commit was rolled back, since nobody has confirmed it");
+        terminal.shows("the last commit was rolled back, because it was not confirmed in time");
     }
     let last = |terminal: &Tmux| terminal.screen().lines().last().unwrap_or_default().to_owned();
     crate::rig::until("the lines to be drawn again", || {
@@ -90,7 +90,7 @@ fn each_sees_the_others_change_commit_and_rollback_at_once_over_a_half_typed_lin
 }
 
 #[test]
-fn what_comes_while_a_command_runs_is_told_before_the_next_prompt_and_a_script_is_told_nothing() {
+fn notices_during_a_command_are_printed_before_the_next_prompt_and_not_in_scripts() {
     let bus = Bus::new();
     let alice = prompt(&bus);
     // It waits for an adapter that does not come, until Control-C.
@@ -113,7 +113,7 @@ fn what_comes_while_a_command_runs_is_told_before_the_next_prompt_and_a_script_i
 }
 
 #[test]
-fn a_terminal_on_which_nothing_can_be_drawn_again_is_told_too() {
+fn a_terminal_that_cannot_be_redrawn_prints_notices_too() {
     let bus = Bus::new();
     let alice = prompt_on(&bus, "dumb");
     bus.done(&["baud", "ttyUSB0", "115200"]);

@@ -27,7 +27,7 @@ fn shows_the_version(shown: &str) {
     assert!(!shown.contains("--More--"), "{shown}");
 }
 
-/// Somebody has been there before: the device is at its prompt, since these clients do not press Return first.
+/// The device is already at its prompt, since these clients do not send Return first.
 fn wake(bench: &Bench) {
     let key = bench.rig.path("key");
     succeeds(Tool::OpenSsh.command(&bench.rig, By::Key(&key), "send --expect 'Router>' '\\r'").arg(""));

@@ -19,13 +19,14 @@ fn fails(command: &mut Command) -> String {
 }
 
 #[test]
-fn what_transfers_files_is_told_what_does_so_here() {
+fn file_transfer_programs_get_an_alternative() {
     let bench = Bench::new("");
     let options = bench.ssh_options();
     let words: Vec<_> = options.split(' ').collect();
     let port = bench.rig.tcp_port.to_string();
     let place = format!("{USER}@127.0.0.1:/tmp/");
-    let advice = "files cannot be transferred here; sz, rz and sx send them to a device through ssh -T";
+    let advice =
+        "file transfer is not supported here; to send files to a device use sz, rz or sx through ssh -T";
     for (program, arguments) in [
         ("scp", vec!["-P", &port, "/etc/hostname", &place]),
         ("scp", vec!["-O", "-P", &port, "/etc/hostname", &place]),
@@ -40,7 +41,7 @@ fn what_transfers_files_is_told_what_does_so_here() {
 }
 
 #[test]
-fn ssh_copy_id_is_told_where_keys_are_kept() {
+fn ssh_copy_id_gets_the_place_for_keys() {
     let bench = Bench::new("");
     let home = bench.accounts.home("root");
     std::fs::create_dir(home.join(".ssh")).unwrap();
@@ -51,14 +52,16 @@ fn ssh_copy_id_is_told_where_keys_are_kept() {
     copy.args(["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "alice@127.0.0.1"]);
     let shown = fails(copy.env("HOME", home));
     assert!(
-        shown.contains("ssh-copy-id: keys cannot be stored here; run it at this machine's own SSH port"),
+        shown.contains(
+            "ssh-copy-id: keys cannot be installed here; run it against this machine's own SSH port"
+        ),
         "{shown}"
     );
 }
 
 /// As VS Code's Remote-SSH starts its server, and Ansible its modules.
 #[test]
-fn what_wants_a_shell_is_told_that_there_is_none() {
+fn commands_for_a_shell_are_rejected_with_the_reason() {
     let bench = Bench::new("");
     let key = bench.rig.path("key");
     // OpenSSH takes no 0 for a port of its own here.
@@ -69,7 +72,7 @@ fn what_wants_a_shell_is_told_that_there_is_none() {
     ] {
         let mut ssh = Tool::OpenSsh.program(&bench.rig, By::Key(&key), false, options);
         let shown = fails(ssh.arg(command));
-        assert!(shown.contains("no shell runs here; help lists the commands"), "{command}: {shown}");
+        assert!(shown.contains("there is no shell here; help lists the commands"), "{command}: {shown}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The programs that people reach their consoles with, each with its defaults: what `man console@.service`, CLIENTS, says of them.
+//! Client programs with their defaults, as CLIENTS in `man console@.service` describes them.
 //! OpenSSH, PuTTY, Dropbear, paramiko, asyncssh, libssh2; and what is built on those, up to Ansible.
 
 #[path = "../support/accounts.rs"]

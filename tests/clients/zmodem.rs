@@ -89,6 +89,6 @@ fn zmodem_takes_a_file_to_the_device_through_a_terminal_without_an_escape() {
 }
 
 #[test]
-fn zmodem_that_escapes_control_characters_goes_through_a_terminal_as_well() {
+fn zmodem_with_escaped_control_characters_works_through_a_terminal_too() {
     transferred("", "sz -b -e image", "rz -b", true);
 }

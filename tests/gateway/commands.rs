@@ -25,7 +25,7 @@ fn a_command_is_data_and_its_exit_status_is_the_clients() {
 }
 
 #[test]
-fn what_is_said_aside_arrives_aside() {
+fn standard_error_is_a_separate_stream() {
     let bench = Bench::new();
     let mut client = bench.command("aside one two");
     client.ends_with(0);
@@ -33,11 +33,11 @@ fn what_is_said_aside_arrives_aside() {
 }
 
 #[test]
-fn a_program_that_is_killed_is_told_as_such() {
+fn a_killed_program_is_reported_as_a_signal() {
     let bench = Bench::new();
     // OpenSSH's client has no other exit status for it.
     bench.command("kill TERM").ends_with(255);
-    bench.wait_for_journal("session ended by signal 15");
+    bench.wait_for_journal("session ended, signal 15");
     bench.helpers_have_ended();
 }
 
@@ -67,11 +67,11 @@ fn a_command_line_that_is_too_long_or_no_text_has_a_sentence() {
 }
 
 #[test]
-fn a_program_that_is_not_there_is_the_machines_fault() {
+fn a_missing_program_is_an_error_of_the_server() {
     let bench = Bench::new();
     std::fs::remove_file(bench.path("root/usr/bin/consolectl")).unwrap();
     let mut client = bench.command("say hello");
     client.ends_with(1);
-    assert_eq!(client.aside(), "no session can be begun; journalctl -t console-auth says why\n");
-    bench.wait_for_journal("usr/bin/consolectl cannot be started as the user: No such file or directory");
+    assert_eq!(client.aside(), "cannot start the session; for the reason see journalctl -t console-auth\n");
+    bench.wait_for_journal("usr/bin/consolectl as the user: No such file or directory");
 }

@@ -28,7 +28,7 @@ fn a_client_that_is_gone_takes_its_session_with_it() {
     let pid = pid_of(&mut client);
     client.signal(Signal::SIGKILL);
     is_gone(&pid);
-    bench.wait_for_journal("session ended by signal 1");
+    bench.wait_for_journal("session ended, signal 1");
     bench.helpers_have_ended();
 }
 
@@ -39,7 +39,7 @@ fn a_program_that_does_not_hang_up_is_killed() {
     let pid = client_pid(&mut client);
     client.signal(Signal::SIGKILL);
     is_gone(&pid);
-    bench.wait_for_journal("session ended by signal 9");
+    bench.wait_for_journal("session ended, signal 9");
     bench.helpers_have_ended();
 }
 
@@ -139,7 +139,7 @@ fn a_program_that_does_not_read_costs_no_session() {
 }
 
 #[test]
-fn when_it_stops_everybody_is_told_why() {
+fn when_it_stops_all_sessions_get_the_reason() {
     let mut bench = Bench::new();
     let mut client = bench.at_terminal();
     let pid = pid_of(&mut client);
@@ -157,7 +157,7 @@ fn when_it_stops_everybody_is_told_why() {
 }
 
 #[test]
-fn with_nobody_there_it_leaves_and_the_next_one_is_served() {
+fn without_clients_it_exits_and_the_next_client_is_served() {
     let mut bench = Bench::new();
     bench.command("say hello").ends_with(0);
     assert!(bench.ends().success());
@@ -169,7 +169,7 @@ fn with_nobody_there_it_leaves_and_the_next_one_is_served() {
 
 /// The bench's login helper has been started with some signals ignored.
 #[test]
-fn what_runs_for_a_user_ignores_no_signal() {
+fn programs_of_users_ignore_no_signal() {
     let bench = Bench::new();
     let mut client = bench.command("ignored");
     client.ends_with(0);
@@ -177,7 +177,7 @@ fn what_runs_for_a_user_ignores_no_signal() {
 }
 
 #[test]
-fn without_host_keys_everybody_is_told_so() {
+fn without_host_keys_clients_get_the_reason() {
     let mut bench = Bench::new();
     bench.signal(Signal::SIGTERM);
     bench.ends();
@@ -188,20 +188,16 @@ fn without_host_keys_everybody_is_told_so() {
     let _silent = [silent(), silent(), silent()];
     let mut client = bench.command("say hello");
     client.ends_with(255);
-    assert!(
-        client.aside().contains("the admin CLI cannot be served over SSH at present"),
-        "{}",
-        client.aside()
-    );
-    bench.wait_for_journal("SSH is not served: host keys: ");
+    assert!(client.aside().contains("SSH to the admin CLI is not available now"), "{}", client.aside());
+    bench.wait_for_journal("SSH is not available: host keys: ");
     assert!(bench.ends().success());
 }
 
 #[test]
-fn started_by_hand_it_says_how_it_is_started() {
+fn started_by_hand_it_reports_how_to_start_it() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_console-cli"));
     let output = command.env_remove("LISTEN_FDS").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("this program is not started by hand"), "{said}");
+    assert!(said.contains("do not start this program by hand"), "{said}");
 }

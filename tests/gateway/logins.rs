@@ -1,4 +1,4 @@
-//! Who comes in, and as whom.
+//! Logins and the users that sessions run as.
 
 use std::fs;
 use std::process::Command;
@@ -28,7 +28,7 @@ fn by_password_with_a_prompt() {
     client.ends_with(0);
     bench
         .wait_for_journal("login of \"alice\" to the admin CLI from 127.0.0.1: granted as alice by password");
-    bench.wait_for_journal("session ended with 0");
+    bench.wait_for_journal("session ended, exit status 0");
     bench.helpers_have_ended();
 }
 
@@ -44,7 +44,7 @@ fn a_wrong_password_and_an_unknown_user_are_refused_alike() {
 }
 
 #[test]
-fn whoever_comes_is_themselves_in_a_clean_environment() {
+fn a_session_runs_as_the_user_in_a_clean_environment() {
     let bench = Bench::new();
     let id = fs::metadata(bench.accounts.home("alice")).unwrap();
     let (uid, gid) = (std::os::unix::fs::MetadataExt::uid(&id), std::os::unix::fs::MetadataExt::gid(&id));
@@ -71,7 +71,7 @@ fn whoever_comes_is_themselves_in_a_clean_environment() {
     let shown = String::from_utf8(client.shown()).unwrap().replace('\r', "");
     let terminal = format!("terminal of {uid}, tty, 0620\nin control\ndescriptors 0,1,2\n");
     assert_eq!(shown, expected("TERM=vt100 ") + &terminal);
-    bench.wait_for_journal("session begins, for \"report\"");
+    bench.wait_for_journal("session started, command \"report\"");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn a_port_behind_the_user_name_is_its_console() {
 }
 
 #[test]
-fn what_is_no_port_and_a_command_for_a_console_are_told_after_the_login() {
+fn an_invalid_port_and_a_command_for_a_console_are_reported_after_the_login() {
     let bench = Bench::new();
     let told = |name: &str, command: &[&str]| {
         let mut client = Client::start(bench.ssh(&[&["-T", &format!("{name}@127.0.0.1")], command].concat()));
@@ -114,8 +114,8 @@ fn what_is_no_port_and_a_command_for_a_console_are_told_after_the_login() {
         assert!(client.shown().is_empty());
         client.aside()
     };
-    assert!(told("alice:a%b", &[]).starts_with("port name \"a%b\" is not valid: use 1 to 32 of"));
-    assert!(told("alice:ttyUSB3", &["show"]).starts_with("ttyUSB3 is a console and takes no command"));
+    assert!(told("alice:a%b", &[]).starts_with("invalid port name \"a%b\": use 1 to 32 characters of"));
+    assert!(told("alice:ttyUSB3", &["show"]).starts_with("ttyUSB3 is a console and accepts no commands"));
     let mut client = with_password(&bench, "alice:a%b", "wrong");
     client.ends();
     assert!(!client.aside().contains("port name"), "{}", client.aside());

@@ -1,4 +1,4 @@
-//! The admin CLI over SSH, as people use it: OpenSSH's client, real accounts, the real `console-cli`, `console-auth` and PAM.
+//! The admin CLI over SSH, as users use it: OpenSSH's client, real accounts, the real `console-cli`, `console-auth` and PAM.
 //! In the place of `consolectl` stands a program that says as whom and how it was started; `consolectl` itself is another
 //! test's.
 

@@ -29,7 +29,7 @@ fn forwardings_lead_nowhere() {
 }
 
 #[test]
-fn all_that_ssh_has_beside_a_session_is_refused_and_the_session_goes_on() {
+fn other_ssh_features_are_rejected_and_the_session_continues() {
     let bench = Bench::new();
     let mut asking =
         Client::start(programs::hostile(bench.tcp_port(), "alice", &bench.path("key"), &["ask"]));
@@ -64,20 +64,20 @@ fn agent_and_x11_change_nothing() {
 fn sftp_is_refused() {
     let bench = Bench::new();
     let mut client = Client::start(bench.ssh(&["-s", "alice@127.0.0.1", "sftp"]));
-    client.is_told("sftp: files cannot be transferred here;");
+    client.is_told("sftp: file transfer is not supported here;");
     assert_ne!(client.ends().code(), Some(0));
     bench.helpers_have_ended();
 }
 
 #[test]
-fn the_configuration_says_which_algorithms_and_what_text_come_before_the_login() {
+fn algorithms_and_banner_are_those_of_the_configuration() {
     let bench = Bench::new();
     let by_curve = || {
         let options = ["-o", "KexAlgorithms=ecdh-sha2-nistp256", "alice@127.0.0.1", "list"];
         bench.ssh(&options).output().unwrap().status.code()
     };
     assert_eq!(by_curve(), Some(255));
-    bench.wait_for_journal("ssh_algorithms = \"compatible\" in [server] would admit it");
+    bench.wait_for_journal("ssh_algorithms = \"compatible\" in [server] would serve it");
     let directory = bench.path("root/etc/consoleserver");
     std::fs::create_dir_all(&directory).unwrap();
     std::fs::write(bench.path("issue"), "Authorized use only.\n").unwrap();

@@ -47,7 +47,7 @@ fn commands_one_after_the_other_have_one_connection_and_their_own_exits() {
         assert_eq!(output.status.code(), Some(round), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.stderr, b"");
     }
-    bench.wait_for_journal("session ended with 11");
+    bench.wait_for_journal("session ended, exit status 11");
     // Not by SIGTERM: OpenSSH 9.2 may miss a signal that comes just before it polls, and then sleeps until the server says something.
     let exit = shared(&bench, &["-O", "exit", "alice@127.0.0.1"]).output().unwrap();
     assert!(exit.status.success(), "{}", String::from_utf8_lossy(&exit.stderr));

@@ -71,7 +71,7 @@ fn bench(word: Option<&str>) -> Rig {
     rig
 }
 
-/// OpenSSH as people have it, who see what it says.
+/// OpenSSH with its default verbosity.
 fn ssh(rig: &Rig) -> Command {
     let mut command = Command::new("ssh");
     command
@@ -121,7 +121,7 @@ fn each_algorithm_of_the_default_is_served_and_those_of_compatible_are_not() {
     each_is_refused(&rig, COMPATIBLE);
     rig.wait_for_journal("no common key exchange: the client offers ecdh-sha2-nistp256");
     let journal = rig.journal();
-    assert!(journal.contains("ssh_algorithms = \"compatible\" in [server] would admit it"), "{journal}");
+    assert!(journal.contains("ssh_algorithms = \"compatible\" in [server] would serve it"), "{journal}");
     audit::has_no_failure(rig.tcp_port);
 }
 
@@ -162,12 +162,12 @@ fn a_client_with_fips_algorithms_only_is_served_by_default() {
     client.type_in("hello");
     rig.expect_at_device(b"hello");
     client.type_in("\x05cl0");
-    client.sees("[break]");
+    client.sees("[sending break]");
     client.type_in("\x05c.");
     client.ends_with(0);
 }
 
-/// sshd of this machine, as Debian configures it, says what the world offers; nothing of that is missing without a reason.
+/// sshd of this machine, as Debian configures it, shows which algorithms are common; each that is missing has a reason.
 #[test]
 fn nothing_that_sshd_offers_is_missing_without_a_reason() {
     let output = Command::new("sh").args(["-c", "mkdir -p /run/sshd && /usr/sbin/sshd -T"]).output().unwrap();
@@ -222,7 +222,7 @@ fn users_keys_of_every_kind_log_in() {
     }
 }
 
-/// Somebody who has pinned our first key sees no warning, whatever keys have come beside it.
+/// A client that has pinned our first key gets no warning about further keys.
 #[test]
 fn who_has_pinned_ed25519_sees_no_warning() {
     let rig = bench(Some("compatible"));
@@ -247,9 +247,9 @@ fn who_has_pinned_ed25519_sees_no_warning() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// A key exchange of seconds keeps nobody waiting: the port reads and echoes on its own thread.
+/// A key exchange of seconds delays no session: the port reads and echoes on its own thread.
 #[test]
-fn strangers_key_exchanges_do_not_hold_up_a_session() {
+fn key_exchanges_of_unauthenticated_clients_do_not_delay_a_session() {
     let rig = bench(None);
     let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     client.sees("[demo ");
@@ -284,7 +284,7 @@ fn strangers_key_exchanges_do_not_hold_up_a_session() {
 }
 
 #[test]
-fn the_banner_is_shown_before_the_login_and_what_is_wrong_with_it_is_said_once() {
+fn the_banner_is_sent_before_the_login_and_an_error_about_it_is_logged_once() {
     let mut rig = Rig::with_config(
         "[server]\nbanner = \"@DIR@/issue\"\n[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n",
     );
@@ -298,7 +298,7 @@ fn the_banner_is_shown_before_the_login_and_what_is_wrong_with_it_is_said_once()
     // It is not there: the login goes on, and the journal has it once.
     shown(&rig);
     shown(&rig);
-    let trouble = format!("banner {} is not shown: No such file or directory", rig.path("issue").display());
+    let trouble = format!("banner {} not sent: No such file or directory", rig.path("issue").display());
     assert_eq!(rig.journal().matches(&trouble).count(), 1, "{}", rig.journal());
     // What OpenSSH's sshd shows of the same file, compared with it: control characters are octal.
     fs::write(rig.path("issue"), "Authorized use only.\nF\u{fc}r Befugte \u{1b}[31m\n").unwrap();

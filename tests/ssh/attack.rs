@@ -17,7 +17,7 @@ use crate::rig::{Rig, until};
 use crate::served;
 
 const STRANGERS: usize = 1000;
-/// More than a port has places for strangers, so that none of them is told apart by having several.
+/// More than a port has slots for unauthenticated clients, so that no address has several.
 const ADDRESSES: usize = 50;
 /// Before one that was closed comes again: so a thousand come in a second.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -30,7 +30,7 @@ const ROUNDS: usize = 3;
 const VISIT: Duration = Duration::from_millis(300);
 /// How the calm is measured, before and after.
 const CALM: Duration = Duration::from_secs(2);
-/// What a login may take meanwhile: as long as people wait.
+/// Longest time of a login during the attack.
 const LOGIN: Duration = Duration::from_secs(5);
 /// The strangers, the client and the device are on the same two processors as the port: what is below this is theirs as much as the
 /// port's. (A time slice of Linux is 3 ms.)
@@ -44,7 +44,7 @@ fn seconds() -> Duration {
     Duration::from_secs(std::env::var("ATTACK_SECONDS").map_or(6, |seconds| seconds.parse().unwrap()))
 }
 
-/// How somebody is a nuisance.
+/// Kinds of attackers.
 #[derive(Clone, Copy)]
 enum Kind {
     Silent,
@@ -56,7 +56,7 @@ enum Kind {
 
 const KINDS: [Kind; 4] = [Kind::Silent, Kind::Slow, Kind::Nonsense, Kind::HalfOpen];
 
-/// What the strangers have come to.
+/// Results of the attackers' connections.
 #[derive(Default)]
 struct Count {
     connected: AtomicUsize,
@@ -147,7 +147,7 @@ async fn pester(stream: &mut tokio::net::TcpStream, kind: Kind, seed: usize) -> 
     Ok(())
 }
 
-/// Somebody without a terminal whose every key comes back from the device.
+/// A session without a terminal at a device that echoes each byte.
 pub struct Typist {
     ssh: Child,
     stop: Arc<AtomicBool>,
@@ -268,7 +268,7 @@ fn storm(rig: &Rig) -> bool {
 }
 
 #[test]
-fn a_thousand_strangers_disturb_nobody_keep_nobody_out_and_leave_nothing() {
+fn a_thousand_unauthenticated_clients_affect_no_session_block_no_login_and_leak_nothing() {
     let rig = served("log = \"raw\"");
     // Whatever else happens on this machine does not happen three times.
     assert!(

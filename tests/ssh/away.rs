@@ -1,4 +1,4 @@
-//! A port whose device is away or busy, or whose configuration is wrong: whoever comes is told, and the listener lives.
+//! A port whose device is away or busy, or whose configuration is wrong: new sessions get the reason, and the listener stays.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -19,14 +19,14 @@ fn a_login_while_the_device_is_away_waits_for_it() {
     rig.serve_logins(true);
     rig.start();
     let mut terminal = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    terminal.sees("[demo is not plugged in: waiting for it]");
+    terminal.sees("[demo is not plugged in; waiting for the device]");
     let pipe = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
-    pipe.is_told("[demo is not plugged in: waiting for it]\n");
+    pipe.is_told("[demo is not plugged in; waiting for the device]\n");
     terminal.type_in("too early");
-    terminal.sees("[demo is unplugged: what you type is not sent]");
+    terminal.sees("[demo is unplugged: input is discarded]");
     rig.plug();
-    terminal.sees("[demo back ");
-    pipe.is_told("[demo back ");
+    terminal.sees("[demo reconnected ");
+    pipe.is_told("[demo reconnected ");
     rig.say(b"booting\r\n");
     terminal.sees("booting");
     terminal.type_in("in time");
@@ -34,7 +34,7 @@ fn a_login_while_the_device_is_away_waits_for_it() {
 }
 
 #[test]
-fn a_login_to_a_busy_device_is_told_why_every_time() {
+fn each_session_at_a_busy_device_gets_the_reason() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.plug();
@@ -56,7 +56,7 @@ fn a_login_to_a_busy_device_is_told_why_every_time() {
 }
 
 #[test]
-fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended() {
+fn each_session_under_an_invalid_configuration_gets_a_notice_until_it_is_fixed() {
     let mut rig = Rig::with_config("[ports.demo]\ndevice = \"@DIR@/dev/demo\"\nbaud = \"fast\"\n");
     rig.serve_logins(true);
     rig.plug();
@@ -66,7 +66,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
         let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));
         assert_eq!(client.ends().code(), Some(255));
         let said = client.aside();
-        let wanted = "demo cannot be served at present; journalctl -u console@demo says why";
+        let wanted = "demo cannot be served at present: see journalctl -u console@demo";
         assert!(said.contains(wanted), "{round}: {said}");
         assert!(!said.contains("baud"), "a stranger is not told what the configuration says: {said}");
     }
@@ -84,7 +84,7 @@ fn whoever_comes_to_a_wrong_configuration_is_told_every_time_until_it_is_mended(
 }
 
 #[test]
-fn other_clients_than_openssh_are_told_as_well() {
+fn other_clients_than_openssh_get_the_reason_too() {
     let mut rig = Rig::with_config("[ports.other]\n");
     rig.start();
     let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
@@ -100,7 +100,7 @@ fn other_clients_than_openssh_are_told_as_well() {
     let text = u32::from_be_bytes(packet[10..14].try_into().unwrap()) as usize;
     assert_eq!(
         String::from_utf8_lossy(&packet[14..14 + text]),
-        "demo cannot be served at present; journalctl -u console@demo says why"
+        "demo cannot be served at present: see journalctl -u console@demo"
     );
     rig.wait_for_journal("demo is not configured");
 }
@@ -109,7 +109,7 @@ fn other_clients_than_openssh_are_told_as_well() {
 fn a_silent_session_is_closed_after_the_ports_timeout() {
     let rig = served("timeout = 1");
     let mut client = crate::at_terminal(&rig);
-    client.sees("[closed: nothing typed for too long]");
+    client.sees("[closed: idle timeout]");
     client.ends_with(1);
     rig.wait_for_status("0 attached");
 }

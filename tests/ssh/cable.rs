@@ -1,5 +1,5 @@
 //! The cable is pulled at a client: no farewell, no answer. Its place as the writer is free within half a minute, whether the device
-//! talks or not, and nobody else notices.
+//! talks or not, and without effect on other sessions.
 
 use std::process::{Child, Command, Stdio};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use crate::at_terminal;
 use crate::client::Client;
 use crate::rig::{Rig, run};
 
-/// What people are promised.
+/// The documented limit.
 const FREE_WITHIN: Duration = Duration::from_secs(30);
 
 const OURS: &str = "10.99.0.1";
@@ -73,7 +73,7 @@ impl Drop for Computer {
     }
 }
 
-/// The writer's cable is pulled; how long it takes until the watcher is told that nobody writes.
+/// Pulls the cable of the session with write access. Returns the time until the other session is notified.
 fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
     // In a thread, whose network ends with it.
     std::thread::spawn(move || {
@@ -85,7 +85,7 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
         let mut writer = Client::start(computer.runs(&rig.ssh(&["-tt", &format!("demo@{OURS}")])));
         writer.sees("for help]");
         let mut watcher = at_terminal(&rig);
-        watcher.sees("[demo (10.99.0.2) writes");
+        watcher.sees("[demo (10.99.0.2) has write access");
         rig.say(b"yours");
         writer.sees("yours");
         // What it types acknowledges what it has seen: nothing is on its way any more.
@@ -94,7 +94,7 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
 
         computer.pull_the_cable();
         let pulled = Instant::now();
-        while !String::from_utf8_lossy(&watcher.shown()).contains("left; nobody writes now]") {
+        while !String::from_utf8_lossy(&watcher.shown()).contains("detached; no client has write access]") {
             assert!(pulled.elapsed() < 2 * FREE_WITHIN, "still there after {:?}", pulled.elapsed());
             meanwhile(&rig);
             // The rhythm of a device, and of who looks.
@@ -103,7 +103,7 @@ fn how_long(meanwhile: impl Fn(&Rig) + Send + 'static) -> JoinHandle<Duration> {
         let took = pulled.elapsed();
         eprintln!("free after {took:?}");
         watcher.type_in("\x05ca");
-        watcher.sees("[you write]");
+        watcher.sees("[you have write access]");
         took
     })
 }

@@ -19,7 +19,7 @@ fn start(rig: &Rig, program: Program, terminal: bool) -> Client {
     Client::start(program.at(rig.tcp_port, &hostkeys, "demo", By::Key(&key), terminal))
 }
 
-/// Somebody whose session has begun.
+/// A client whose session has begun.
 fn with_terminal(rig: &Rig, program: Program) -> Client {
     let mut client = start(rig, program, true);
     client.sees("[demo ");
@@ -102,14 +102,14 @@ fn the_escape_menu_answers_sends_a_break_and_leaves_well() {
         let rig = served("");
         let mut client = with_terminal(&rig, program);
         client.type_in("before\x05cw");
-        client.sees("[demo here\r\n writing");
+        client.sees("[users attached to demo\r\n read-write");
         client.sees("demo (127.0.0.1) (you)]");
         client.type_in("\x05cl0after");
-        client.sees("[break]");
+        client.sees("[sending break]");
         rig.wait_for_journal("break of 500 ms");
         rig.expect_at_device(b"beforeafter");
         client.type_in("\x05c?");
-        client.sees("^Ec ?       this list");
+        client.sees("^Ec ?       show this list");
         client.type_in("\x05c.");
         client.ends_with(0);
         rig.wait_for_status("0 attached");
@@ -123,7 +123,7 @@ fn a_break_that_wants_no_answer_is_sent_as_well() {
     client.type_in("before");
     rig.expect_at_device(b"before");
     client.signal(Signal::SIGUSR2);
-    client.sees("[break]");
+    client.sees("[sending break]");
     rig.wait_for_journal("break of 500 ms");
     client.type_in("after");
     rig.expect_at_device(b"after");
@@ -175,7 +175,7 @@ fn without_a_terminal_they_get_bytes_and_end_once_their_input_is_answered() {
 }
 
 #[test]
-fn a_flood_comes_whole_and_a_stopped_one_stops_nobody() {
+fn a_flood_is_complete_and_a_client_that_stops_reading_blocks_no_other() {
     let rig = served("log = \"none\"");
     let mut clients: Vec<Client> = Program::ALL.map(|program| start(&rig, program, false)).into();
     rig.wait_for_status("2 attached");
@@ -190,26 +190,26 @@ fn a_flood_comes_whole_and_a_stopped_one_stops_nobody() {
 }
 
 #[test]
-fn people_at_different_clients_take_over_from_one_another_and_talk() {
+fn users_of_different_clients_take_over_and_exchange_messages() {
     let rig = served("");
     let mut openssh = at_terminal(&rig);
     let mut plink = with_terminal(&rig, Program::Plink);
     let mut paramiko = with_terminal(&rig, Program::Paramiko);
-    plink.sees("[demo (127.0.0.1) writes; you are watching; ^Ecf to take over]");
+    plink.sees("[demo (127.0.0.1) has write access; you are read-only; ^Ecf to take over]");
     plink.type_in("\x05cf");
-    plink.sees("[you write]");
-    openssh.sees("[demo (127.0.0.1) has taken over; you are watching]");
-    paramiko.sees("[demo (127.0.0.1) writes now]");
+    plink.sees("[you have write access]");
+    openssh.sees("[demo (127.0.0.1) took over; you are now read-only]");
+    paramiko.sees("[demo (127.0.0.1) now has write access]");
     plink.type_in("by plink|");
     rig.expect_at_device(b"by plink|");
     paramiko.type_in("\x05cbmy turn\r");
-    paramiko.sees("[told 2 others]");
+    paramiko.sees("[message sent to 2 clients]");
     for other in [&mut openssh, &mut plink] {
         other.sees("[demo (127.0.0.1): my turn]");
     }
     paramiko.type_in("\x05cf");
-    plink.sees("[demo (127.0.0.1) has taken over; you are watching]");
-    paramiko.sees("[you write]");
+    plink.sees("[demo (127.0.0.1) took over; you are now read-only]");
+    paramiko.sees("[you have write access]");
     paramiko.type_in("by paramiko");
     rig.expect_at_device(b"by paramiko");
     rig.say(b"for all\r\n");
@@ -219,6 +219,6 @@ fn people_at_different_clients_take_over_from_one_another_and_talk() {
     paramiko.type_in("\x05c.");
     paramiko.ends_with(0);
     for other in [&mut openssh, &mut plink] {
-        other.sees("[demo (127.0.0.1) left; nobody writes now]");
+        other.sees("[demo (127.0.0.1) detached; no client has write access]");
     }
 }

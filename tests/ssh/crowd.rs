@@ -1,5 +1,5 @@
-//! Twenty people at one console of a device that does not stop talking: they take over, watch, send messages, and one has
-//! stopped reading. The log stays exact, nobody becomes the writer unasked, and everybody hears what concerns them.
+//! Twenty users at one console with constant output: they take over, are read-only, send messages, and one has stopped reading. The log
+//! stays exact, no session gets write access unasked, and each gets the notices that concern it.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::rig::{Rig, until};
 use crate::{at_terminal, served};
 
 const PEOPLE: usize = 20;
-/// Bytes a second that the device says; what each client sees of it is kept, and searched.
+/// Bytes per second of output; what each client receives is kept and searched.
 const RATE: usize = 100_000;
 
 /// Seconds that it goes on; longer before a release.
@@ -22,7 +22,7 @@ fn seconds() -> u64 {
     std::env::var("CROWD_SECONDS").map_or(10, |seconds| seconds.parse().unwrap())
 }
 
-/// Numbered lines until told to stop; all of them.
+/// Prints numbered lines until it is stopped. Returns all of them.
 fn talk(rig: &Rig, stop: Arc<AtomicBool>) -> std::thread::JoinHandle<Vec<u8>> {
     let mut device = rig.device();
     std::thread::spawn(move || {
@@ -45,7 +45,7 @@ fn writers(rig: &Rig) -> usize {
 }
 
 #[test]
-fn twenty_people_at_a_talkative_device() {
+fn twenty_users_at_a_device_with_constant_output() {
     let rig = served("log = \"raw\"\nreplay = 0");
     let mut people: Vec<Client> = (0..PEOPLE).map(|_| at_terminal(&rig)).collect();
     rig.wait_for_status("20 attached");
@@ -58,11 +58,11 @@ fn twenty_people_at_a_talkative_device() {
     while began.elapsed() < Duration::from_secs(seconds()) {
         let (taker, loser) = ((round + 1) % people.len(), round % people.len());
         people[taker].type_in("\x05cf");
-        people[taker].sees("[you write]");
-        people[loser].sees("has taken over; you are watching]");
+        people[taker].sees("[you have write access]");
+        people[loser].sees("took over; you are now read-only]");
         assert_eq!(writers(&rig), 1, "after a take-over");
         people[taker].type_in(format!("\x05cbround {round} is on\r"));
-        people[taker].sees("[told 19 others]");
+        people[taker].sees("[message sent to 19 clients]");
         for (_, other) in people.iter_mut().enumerate().filter(|(index, _)| *index != taker) {
             other.sees(&format!(": round {round} is on]"));
         }
@@ -70,10 +70,10 @@ fn twenty_people_at_a_talkative_device() {
     }
     let writer = round % people.len();
     people[writer].type_in("\x05cs");
-    people[writer].sees("[you are watching]");
+    people[writer].sees("[you are read-only]");
     assert_eq!(writers(&rig), 0, "nobody is promoted");
     people[writer].type_in("\x05ca");
-    people[writer].sees("[you write]");
+    people[writer].sees("[you have write access]");
     assert_eq!(writers(&rig), 1);
 
     stop.store(true, Ordering::Relaxed);

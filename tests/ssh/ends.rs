@@ -45,22 +45,23 @@ fn notices_stand_before_the_prompt_and_a_later_one_is_followed_by_it() {
     rig.say(b"boot\r\nSwitch>");
     rig.wait_for_log("Switch>");
     let mut writer = at_terminal(&rig);
-    let mut watcher = pexpect(&rig, "child.expect('writes now')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
+    let mut watcher =
+        pexpect(&rig, "child.expect('now has write access')\nchild.expect('[>#] ?$')\nprint('AGAIN')");
     watcher.sees("READ");
-    watcher.sees("writes; you are watching");
+    watcher.sees("has write access; you are read-only");
     let prompt = watcher.sees("'\n");
     assert!(prompt.ends_with("Switch>"), "{prompt:?}");
     // The one who comes, and takes over, is told to both; each has its prompt again.
     let mut taker = at_terminal(&rig);
     taker.type_in("\x05cf");
-    taker.sees("[you write]\r\nSwitch>");
-    writer.sees("has taken over; you are watching]\r\n");
-    writer.sees("[demo (127.0.0.1) writes now]\r\nSwitch>");
+    taker.sees("[you have write access]\r\nSwitch>");
+    writer.sees("took over; you are now read-only]\r\n");
+    writer.sees("[demo (127.0.0.1) now has write access]\r\nSwitch>");
     watcher.sees("AGAIN");
 }
 
 #[test]
-fn nothing_follows_the_prompt_and_what_was_set_before_it_is_reset_before_it() {
+fn nothing_follows_the_prompt_and_colours_are_reset_before_it() {
     let rig = served("");
     for (said, shown) in [
         ("plain\r\nlogin: ", "plain\r\nlogin: "),
@@ -115,7 +116,7 @@ fn the_end_of_input_gives_up_a_command_that_is_not_complete() {
 }
 
 #[test]
-fn other_escape_keys_from_now_on_do_not_swallow_what_was_held_back() {
+fn a_change_of_the_escape_prefix_releases_the_held_back_character() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("\x05c");
@@ -126,7 +127,7 @@ fn other_escape_keys_from_now_on_do_not_swallow_what_was_held_back() {
     let before = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, format!("{before}\nescape = \"none\"\n")).unwrap();
     rig.apply();
-    client.sees("[no escapes from now on]");
+    client.sees("[escape commands are now off]");
     rig.expect_at_device(b"\x05c");
 }
 
@@ -140,9 +141,9 @@ fn a_pipe_into_a_console_that_another_client_writes_to_fails() {
     pipe.ends_with(1);
     assert_eq!(
         pipe.aside(),
-        "[demo (127.0.0.1) writes; you are watching]\n\
-         [demo (127.0.0.1) writes; you are watching: what you type is not sent]\n\
-         [nothing was sent]\n"
+        "[demo (127.0.0.1) has write access; you are read-only]\n\
+         [demo (127.0.0.1) has write access; you are read-only: input is discarded]\n\
+         [no input was sent]\n"
     );
     assert_eq!(pipe.shown(), b"");
     writer.type_in("mine");
@@ -152,12 +153,12 @@ fn a_pipe_into_a_console_that_another_client_writes_to_fails() {
     terminal.type_in("reboot\r");
     terminal.end_input();
     terminal.ends_with(1);
-    terminal.sees("[nothing was sent]");
+    terminal.sees("[no input was sent]");
     // And one that asks for it takes over.
     let mut taker = Client::start(rig.ssh(&["-T", "demo@127.0.0.1", "connect", "--force"]));
     taker.type_in("now\r");
     rig.expect_at_device(b"now\r");
-    writer.sees("has taken over; you are watching]");
+    writer.sees("took over; you are now read-only]");
     taker.end_input();
     rig.say(b"the answer");
     taker.ends_with(0);
@@ -174,15 +175,15 @@ fn a_pipe_that_loses_the_console_before_all_is_sent_fails() {
     pipe.end_input();
     rig.wait_for_input();
     taker.type_in("\x05cf");
-    taker.sees("[you write]");
+    taker.sees("[you have write access]");
     let _heard = crate::rig::collect(rig.device());
     pipe.ends_with(1);
-    pipe.is_told("bytes that you had typed were not sent]\n");
+    pipe.is_told("bytes of your input were not sent]\n");
     pipe.is_told("[not all of the input was sent]\n");
 }
 
 #[test]
-fn a_pipe_to_a_device_that_is_not_there_fails() {
+fn a_pipe_to_an_unplugged_device_fails() {
     let mut rig = Rig::new("");
     rig.serve_logins(true);
     rig.start();
@@ -190,7 +191,7 @@ fn a_pipe_to_a_device_that_is_not_there_fails() {
     pipe.type_in("reboot\r");
     pipe.end_input();
     pipe.ends_with(1);
-    pipe.is_told("[demo is unplugged: what you type is not sent]\n[nothing was sent]\n");
+    pipe.is_told("[demo is unplugged: input is discarded]\n[no input was sent]\n");
 }
 
 #[test]
@@ -222,13 +223,13 @@ fn leaving_ends_the_line_once() {
 }
 
 #[test]
-fn leaving_a_device_that_takes_nothing_says_what_was_not_sent() {
+fn detaching_from_a_stuck_device_reports_the_input_that_was_not_sent() {
     let rig = served("xonxoff = true");
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
     client.type_in("x".repeat(10_000));
     client.type_in("\x05c.");
-    client.sees("bytes that you had typed were not sent]\r\n");
+    client.sees("bytes of your input were not sent]\r\n");
     client.ends_with(0);
 }
 
@@ -245,14 +246,14 @@ fn a_session_ends_with_its_device_if_it_is_asked_to() {
     assert_eq!(pipe.shown(), b"last words");
     let told = pipe.aside();
     let last = told.lines().last().unwrap();
-    assert!(last.starts_with("[demo unplugged ") && last.ends_with(": the session ends with it]"), "{told}");
+    assert!(last.starts_with("[demo unplugged ") && last.ends_with(": session closed]"), "{told}");
     stays.is_told("[demo unplugged ");
     // One that comes now is not let wait.
     let mut late = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1", "connect", "--no-reconnect"]));
     late.ends_with(1);
-    late.sees(": the session ends with it]\r\n");
+    late.sees(": session closed]\r\n");
     rig.plug();
-    stays.is_told("[demo back ");
+    stays.is_told("[demo reconnected ");
     rig.say(b"and more");
     stays.sees("and more");
 }
@@ -263,7 +264,7 @@ fn a_port_may_end_its_sessions_with_its_device() {
     let mut client = at_terminal(&rig);
     rig.unplug();
     client.sees("[demo unplugged ");
-    client.sees(": the session ends with it]\r\n");
+    client.sees(": session closed]\r\n");
     client.ends_with(1);
 }
 

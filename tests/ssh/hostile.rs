@@ -191,7 +191,7 @@ fn a_log_of_the_bytes_is_shown_at_a_terminal_and_not_obeyed() {
 }
 
 #[test]
-fn what_is_shown_again_changes_nothing_at_a_terminal_and_makes_it_answer_nothing() {
+fn a_replay_does_not_change_the_terminal_or_make_it_answer() {
     let rig = served("replay = 1000");
     let ssh = || rig.ssh(&["-tt", "demo@127.0.0.1"]);
     let untouched = Tmux::start(&ssh());
@@ -209,7 +209,7 @@ fn what_is_shown_again_changes_nothing_at_a_terminal_and_makes_it_answer_nothing
     terminal.shows("the next line");
     assert_eq!(terminal.state(), state);
     terminal.types("\x05cp");
-    terminal.shows("[that was it]");
+    terminal.shows("[end of replay]");
     assert_eq!(terminal.state(), state);
     // An answer would have come before this.
     terminal.types("typed");
@@ -226,7 +226,7 @@ fn what_is_shown_again_changes_nothing_at_a_terminal_and_makes_it_answer_nothing
 const MALLORY: &str = "ma\u{202e}llory";
 
 #[test]
-fn nobodys_name_and_message_reach_another_terminal_as_more_than_text() {
+fn names_and_messages_reach_other_terminals_as_plain_text() {
     let accounts = Accounts::enter();
     accounts.add("alice", None);
     let add = |file: &str, line: String| {
@@ -261,7 +261,7 @@ fn nobodys_name_and_message_reach_another_terminal_as_more_than_text() {
     }
     let mut mallory = mallory(MALLORY);
     mallory.sees("for help]");
-    alice.sees("[ma?llory (127.0.0.1) attached, watching]");
+    alice.sees("[ma?llory (127.0.0.1) attached, read-only]");
     for command in [
         "b\u{9b}2J\u{202e}owned\u{7}\r",
         "b\u{c2}\u{9d}0;owned\r",
@@ -279,11 +279,11 @@ fn nobodys_name_and_message_reach_another_terminal_as_more_than_text() {
     mallory.type_in("\x05c.");
     mallory.ends_with(0);
     alice.sees("[ma?llory (127.0.0.1): ?2J?owned]");
-    alice.sees("[ma?llory (127.0.0.1) left");
+    alice.sees("[ma?llory (127.0.0.1) detached");
     alice.type_in("\x05ci");
-    alice.sees(" here     1]");
+    alice.sees(" sessions 1]");
     alice.type_in("\x05c/llory\r");
-    alice.sees("llory (127.0.0.1) left");
+    alice.sees("llory (127.0.0.1) detached");
     is_printable(&String::from_utf8(alice.shown()).unwrap());
     is_printable(&rig.log_text());
     for journal in [rig.journal(), rig.login_journal()] {

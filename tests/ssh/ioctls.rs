@@ -1,4 +1,4 @@
-//! What the driver refuses is told where the user who asked reads it: the exit status, the session, STATUS.
+//! Errors of the driver are reported where the user reads them: exit status, session, STATUS.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn refusing(refused: &[(c_ulong, c_int)], settings: &str) -> Rig {
     rig
 }
 
-/// How the command `break` ends by SSH, and what it says.
+/// Exit status and output of the command `break` over SSH.
 fn break_by_ssh(rig: &Rig) -> (Option<i32>, String) {
     let mut ssh = rig.ssh(&["demo@127.0.0.1", "break", "--force"]);
     let output = ssh.stdin(Stdio::null()).output().unwrap();
@@ -29,7 +29,7 @@ fn break_by_ssh(rig: &Rig) -> (Option<i32>, String) {
 }
 
 #[test]
-fn a_break_that_the_driver_refuses_fails_with_the_reason_and_nobody_is_told_of_one() {
+fn a_break_that_the_driver_rejects_fails_with_the_reason_and_without_a_notice() {
     for (errno, reason) in [
         (
             libc::EOPNOTSUPP,
@@ -62,14 +62,14 @@ fn a_break_that_the_driver_refuses_fails_with_the_reason_and_nobody_is_told_of_o
         watcher.type_in("after");
         rig.expect_at_device(b"\rafter");
         let shown = String::from_utf8(watcher.shown()).unwrap();
-        assert!(!shown.contains("[break") && !shown.contains("break of"), "{shown}");
+        assert!(!shown.contains("sending break") && !shown.contains("break of"), "{shown}");
         assert!(!rig.log_text().contains("break"), "{}", rig.log_text());
         assert!(!rig.journal().contains("sends a break"), "{}", rig.journal());
     }
 }
 
 #[test]
-fn a_break_that_does_not_end_is_told() {
+fn a_break_that_does_not_end_is_reported() {
     let rig = refusing(&[(libc::TIOCCBRK, libc::ETIMEDOUT)], "");
     let (code, said) = break_by_ssh(&rig);
     assert_eq!(code, Some(1), "{said}");
@@ -80,7 +80,7 @@ fn a_break_that_does_not_end_is_told() {
 }
 
 #[test]
-fn a_break_before_which_the_output_cannot_be_drained_is_told() {
+fn a_break_is_reported_if_the_output_before_it_cannot_be_drained() {
     let rig = refusing(&[(libc::TIOCOUTQ, libc::EIO)], "");
     let (code, said) = break_by_ssh(&rig);
     assert_eq!(code, Some(1), "{said}");
@@ -112,7 +112,7 @@ fn settings_that_the_driver_refuses_are_in_status_and_the_port_is_served() {
 }
 
 #[test]
-fn a_line_that_cannot_be_set_at_all_says_so_and_not_that_it_is_unplugged() {
+fn a_tty_that_rejects_all_settings_is_not_reported_as_unplugged() {
     let mut rig = Rig::new("");
     rig.refuse_ioctls(&[(libc::TCSETS2, libc::EIO)]);
     rig.plug();
@@ -176,9 +176,9 @@ fn dtr_and_rts_are_set_in_one_ioctl_when_the_line_is_opened_and_not_when_it_is_t
 }
 
 #[test]
-fn a_pty_says_that_it_has_no_modem_lines_and_rtscts_keeps_rts() {
+fn a_pty_reports_no_modem_lines_and_rtscts_keeps_rts() {
     let rig = crate::served("dtr = \"off\"\nrts = \"off\"\nrtscts = true\n");
     let status = rig.wait_for_status("9600 8N1");
-    assert!(status.contains("; rts off: not set: rtscts = true has the driver set it"), "{status}");
-    assert!(status.contains("; dtr off: there are no modem lines"), "{status}");
+    assert!(status.contains("; rts off: not set: with rtscts = true the driver controls it"), "{status}");
+    assert!(status.contains("; dtr off: the device has no modem lines"), "{status}");
 }

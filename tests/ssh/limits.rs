@@ -1,4 +1,4 @@
-//! Strangers cannot keep an administrator out.
+//! Unauthenticated clients cannot lock out an administrator.
 
 use std::io::Read;
 use std::net::TcpStream;
@@ -40,7 +40,7 @@ pub async fn connect(rig: &Rig) -> Handle<AnyKey> {
     client::connect(Arc::default(), ("127.0.0.1", rig.tcp_port), AnyKey).await.unwrap()
 }
 
-/// A stranger whom the port has told once that it wants a login.
+/// A client that has requested authentication once.
 async fn stranger(rig: &Rig) -> Handle<AnyKey> {
     let mut stranger = connect(rig).await;
     assert!(!stranger.authenticate_none("alice").await.unwrap().success());
@@ -61,7 +61,7 @@ async fn begins(stranger: &mut Handle<AnyKey>, users: &[&str]) {
 }
 
 #[tokio::test]
-async fn strangers_from_one_address_leave_login_helpers_to_others() {
+async fn one_address_leaves_login_helpers_to_others() {
     let _accounts = Accounts::enter();
     let rig = served("");
     let mut strangers = Vec::new();
@@ -76,12 +76,12 @@ async fn strangers_from_one_address_leave_login_helpers_to_others() {
     assert_eq!(helpers(&rig), ASKING_PER_SOURCE + 1, "{}", rig.login_journal());
 }
 
-/// Waits until the port has closed every connection; the client's side runs meanwhile.
+/// Waits until the port has closed every connection; the client's side runs in the meantime.
 async fn all_closed(rig: &Rig) {
     holds("still connected", || crate::refused::connections(rig) == 0).await;
 }
 
-/// Waits until it holds; clients of this runtime go on meanwhile.
+/// Waits until it holds; clients of this runtime run in the meantime.
 async fn holds(otherwise: &str, condition: impl Fn() -> bool) {
     let comes = async {
         while !condition() {
@@ -97,7 +97,7 @@ fn helpers(rig: &Rig) -> usize {
 }
 
 #[tokio::test]
-async fn a_stranger_who_changes_the_user_name_is_disconnected_and_gets_no_second_helper() {
+async fn a_client_that_changes_the_user_name_is_disconnected_without_a_second_helper() {
     let _accounts = Accounts::enter();
     let rig = served("");
     let mut stranger = stranger(&rig).await;
@@ -107,18 +107,18 @@ async fn a_stranger_who_changes_the_user_name_is_disconnected_and_gets_no_second
 }
 
 #[tokio::test]
-async fn a_stranger_who_keeps_leaving_conversations_is_disconnected() {
+async fn a_client_that_keeps_abandoning_conversations_is_disconnected() {
     let _accounts = Accounts::enter();
     let rig = served("");
     let mut stranger = stranger(&rig).await;
     begins(&mut stranger, &["alice"; ABANDONED + 2]).await;
     all_closed(&rig).await;
-    rig.wait_for_journal("more than 6 conversations were begun and left");
+    rig.wait_for_journal("more than 6 conversations were abandoned");
     assert_eq!(helpers(&rig), 1 + ABANDONED, "{}", rig.login_journal());
 }
 
 #[tokio::test]
-async fn one_user_may_have_so_many_sessions_and_one_more_is_told_and_others_come_in() {
+async fn sessions_of_one_user_are_limited_and_other_users_get_in() {
     let accounts = Accounts::enter();
     accounts.add("alice", Some("sesame"));
     accounts.run(&["usermod", "-aG", "dialout", "alice"]);
@@ -136,7 +136,7 @@ async fn one_user_may_have_so_many_sessions_and_one_more_is_told_and_others_come
     // Without a session one would give way.
     holds("not all attached", || rig.journal().matches(" attached").count() >= OF_ONE_USER).await;
     let mut one_more = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    let told = "demo: you have 64 sessions there: the seats that are left are for other users";
+    let told = "demo: you have 64 sessions: the remaining ones are reserved for other users";
     one_more.is_told(told);
     one_more.ends_with(255);
     rig.wait_for_journal(&format!("demo from 127.0.0.1 closed: {told}"));
@@ -149,7 +149,7 @@ async fn one_user_may_have_so_many_sessions_and_one_more_is_told_and_others_come
     at_terminal(&rig);
 }
 
-/// One who says nothing. The version line shows that this one has a place.
+/// A silent client. The server's version line shows that it has a slot.
 fn silent(rig: &Rig) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -160,7 +160,7 @@ fn silent(rig: &Rig) -> TcpStream {
 }
 
 #[test]
-fn strangers_from_one_address_take_places_from_nobody_else_and_keep_nobody_out() {
+fn one_address_evicts_only_its_own_connections_and_blocks_no_login() {
     let rig = served("");
     let mut inside = at_terminal(&rig);
     let mut strangers: Vec<_> = (0..PER_SOURCE).map(|_| silent(&rig)).collect();
@@ -168,7 +168,7 @@ fn strangers_from_one_address_take_places_from_nobody_else_and_keep_nobody_out()
     for first in &mut strangers[..2] {
         assert_eq!(first.read(&mut [0]).unwrap(), 0, "closed, since another has its place");
     }
-    let refusal = "127.0.0.1 closed: too many connections have not logged in";
+    let refusal = "connection from 127.0.0.1 closed: too many connections that are not logged in";
     rig.wait_for_journal(refusal);
     assert_eq!(rig.journal().matches(refusal).count(), 1, "a stranger could fill the journal");
 
@@ -193,7 +193,7 @@ fn strangers_from_one_address_take_places_from_nobody_else_and_keep_nobody_out()
 }
 
 #[test]
-fn a_flood_of_strangers_from_one_address_leaves_nothing_behind() {
+fn a_flood_of_connections_from_one_address_leaks_nothing() {
     let rig = served("");
     for _ in 0..50 {
         drop(TcpStream::connect(("127.0.0.1", rig.tcp_port)).unwrap());

@@ -76,8 +76,8 @@ fn by_key_and_the_others_see_the_accounts_name() {
     let mut alice = with_key(&rig, "alice");
     alice.sees("[demo ");
     let mut bob = with_password(&rig, "bob@::1", "open");
-    bob.sees("[alice (127.0.0.1) writes; you are watching");
-    alice.sees("[bob (::1) attached, watching]");
+    bob.sees("[alice (127.0.0.1) has write access; you are read-only");
+    alice.sees("[bob (::1) attached, read-only]");
 }
 
 #[test]
@@ -138,15 +138,15 @@ fn a_mistyped_password_may_be_typed_again() {
 #[test]
 fn an_unknown_user_is_refused() {
     let (_accounts, rig) = served();
-    is_refused(&rig, with_password(&rig, "mallory@127.0.0.1", "sesame"), "there is no such user");
+    is_refused(&rig, with_password(&rig, "mallory@127.0.0.1", "sesame"), "no such user");
 }
 
 #[test]
-fn whoever_is_in_no_group_of_the_port_is_refused_by_password_and_by_key() {
+fn a_user_in_no_access_group_is_denied_by_password_and_by_key() {
     let (accounts, rig) = served();
     accounts.add("bob", Some("open"));
     accounts.authorize("bob", &public_key(&rig));
-    let why = "bob from 127.0.0.1 refused: in none of the groups that may use demo";
+    let why = "bob from 127.0.0.1 denied: not in any of the access groups of demo";
     is_refused(&rig, with_password(&rig, "bob@127.0.0.1", "open"), why);
     is_refused(&rig, with_key(&rig, "bob"), why);
 }
@@ -157,7 +157,8 @@ fn root_is_refused_by_password_and_admitted_by_key() {
     rig.configure(&CONFIG.replace("\"dialout\"", "\"root\""));
     rig.apply();
     accounts.set_password("root", "toor");
-    is_refused(&rig, with_password(&rig, "root@127.0.0.1", "toor"), "refused");
+    let why = "denied (password): root may log in by key only";
+    is_refused(&rig, with_password(&rig, "root@127.0.0.1", "toor"), why);
     accounts.rehome_root();
     accounts.authorize("root", &public_key(&rig));
     gets_the_console(&rig, with_key(&rig, "root"));
@@ -168,15 +169,17 @@ fn a_locked_account_is_refused_by_password_and_by_key() {
     let (accounts, rig) = served();
     accounts.authorize("alice", &public_key(&rig));
     accounts.run(&["usermod", "-L", "alice"]);
-    is_refused(&rig, with_password(&rig, "alice@127.0.0.1", "sesame"), "refused");
-    is_refused(&rig, with_key(&rig, "alice"), "locked");
+    let why = "denied (password): the account is locked";
+    is_refused(&rig, with_password(&rig, "alice@127.0.0.1", "sesame"), why);
+    is_refused(&rig, with_key(&rig, "alice"), "denied (key): the account is locked");
 }
 
 #[test]
-fn where_nobody_decides_about_logins_everybody_is_refused_and_the_journal_says_why() {
+fn without_a_login_helper_all_logins_are_denied_and_the_reason_is_logged() {
     let accounts = Accounts::enter();
     accounts.add("alice", Some("sesame"));
     let mut rig = Rig::with_config(CONFIG);
     rig.start_plugged();
-    is_refused(&rig, with_password(&rig, "alice@127.0.0.1", "sesame"), "no login is possible");
+    let why = "login failed: the login helper is unreachable at ";
+    is_refused(&rig, with_password(&rig, "alice@127.0.0.1", "sesame"), why);
 }

@@ -1,4 +1,4 @@
-//! A port over SSH, as people use it: OpenSSH's client and others, real accounts, the real `console-auth` and PAM, and a pty for
+//! A port over SSH, as users use it: OpenSSH's client and others, real accounts, the real `console-auth` and PAM, and a pty for
 //! a device.
 
 #[path = "../support/accounts.rs"]
@@ -31,6 +31,7 @@ mod key_sources;
 mod limits;
 mod logins;
 mod menu;
+mod notices;
 mod offences;
 mod pacing;
 mod pam_says;
@@ -57,7 +58,7 @@ fn served(settings: &str) -> Rig {
     rig
 }
 
-/// Somebody with a terminal, whose session has begun.
+/// A client with a terminal, whose session has begun.
 fn at_terminal(rig: &Rig) -> Client {
     let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     client.sees("[demo ");
@@ -72,7 +73,7 @@ fn with_bytes_only(rig: &Rig, count: usize) -> Client {
     client
 }
 
-/// The device of a port with `xonxoff` says that it takes no more, and has been heard.
+/// The device of a port with `xonxoff` sends XOFF, and the port has received it.
 fn stop(rig: &Rig, client: &mut Client) {
     rig.say(b"\x13stopped");
     client.sees("stopped");

@@ -14,10 +14,10 @@ fn the_last_lines_are_shown_again_and_nothing_makes_the_terminal_answer() {
     let shown = String::from_utf8(client.shown()).unwrap();
     assert!(!shown.contains("ancient") && !shown.contains("title"), "{shown:?}");
     client.type_in("\x05cr");
-    client.sees("[the last lines]\r\nancient\r\none \r\ntwo \x1b[1mbold\r\nthree\x1b[0m");
-    client.sees("[that was it]\r\nthree");
+    client.sees("[replay of the last 20 lines]\r\nancient\r\none \r\ntwo \x1b[1mbold\r\nthree\x1b[0m");
+    client.sees("[end of replay]\r\nthree");
     client.type_in("\x05c\x12");
-    client.sees("[the last line]\r\nthree\r\n[that was it]\r\nthree");
+    client.sees("[replay of the last line]\r\nthree\r\n[end of replay]\r\nthree");
     rig.say(b", and on");
     client.sees(", and on");
     let shown = String::from_utf8(client.shown()).unwrap();
@@ -25,16 +25,16 @@ fn the_last_lines_are_shown_again_and_nothing_makes_the_terminal_answer() {
 }
 
 #[test]
-fn a_message_goes_to_the_others_and_to_nobodys_device() {
+fn a_message_is_sent_to_the_other_users_and_not_to_the_device() {
     let rig = served("");
     let mut one = at_terminal(&rig);
     rig.wait_for_status("1 attached");
     let mut other = at_terminal(&rig);
     rig.wait_for_status("2 attached");
     one.type_in("\x05cbreboting\x7f\x7f\x7f\x7foting now\r");
-    one.sees("[message to the others: ");
+    one.sees("[message to the other users: ");
     other.sees("[demo (127.0.0.1): rebooting now]");
-    one.sees("[told 1 other]");
+    one.sees("[message sent to 1 client]");
     other.type_in("\x05cbno\x1b");
     one.type_in("after");
     rig.expect_at_device(b"after");
@@ -47,14 +47,14 @@ fn words_are_found_in_the_log() {
     rig.wait_for_log("quiet");
     let mut client = at_terminal(&rig);
     client.type_in("\x05c/panic\r");
-    client.sees("[\"panic\" in the log, 1 line\r\n ");
+    client.sees("[\"panic\": 1 matching line in the log\r\n ");
     client.sees("kernel: PANIC at ");
     client.type_in("\x05c/nowhere\r");
-    client.sees("[\"nowhere\" is not in the log]");
+    client.sees("[\"nowhere\": no matching line in the log]");
 }
 
 #[test]
-fn information_says_settings_bytes_and_what_a_pty_has_not() {
+fn information_has_settings_bytes_and_what_a_pty_lacks() {
     let rig = served("baud = 115200\ndescription = \"core switch\"");
     rig.say(b"12345");
     let mut client = at_terminal(&rig);
@@ -62,7 +62,7 @@ fn information_says_settings_bytes_and_what_a_pty_has_not() {
     client.type_in("\x05ci");
     client.sees("[demo: core switch\r\n device   ");
     client.sees(" state    open\r\n settings 115200 8N1\r\n bytes    5 in, 0 out\r\n");
-    client.sees(" errors   not counted by the driver\r\n modem    no modem lines\r\n");
+    client.sees(" errors   not reported by the driver\r\n modem    no modem lines\r\n");
     client.type_in("\x05cMd");
     client.sees("[demo has no modem lines]");
     client.type_in("\x05cv");
@@ -70,32 +70,32 @@ fn information_says_settings_bytes_and_what_a_pty_has_not() {
 }
 
 #[test]
-fn a_line_is_opened_anew_by_who_writes_alone() {
+fn reopening_the_tty_requires_write_access() {
     let rig = served("");
     let mut writer = at_terminal(&rig);
     rig.wait_for_status("1 attached");
     let mut watcher = at_terminal(&rig);
     rig.wait_for_status("2 attached");
     watcher.type_in("\x05co");
-    watcher.sees("[you are watching: only who writes may do that]");
+    watcher.sees("[you are read-only: this command requires write access]");
     let opened = |rig: &Rig| rig.journal().matches("demo opened").count();
     let before = opened(&rig);
     writer.type_in("\x05co");
-    watcher.sees("[the line is opened anew by demo]");
+    watcher.sees("[the tty is being reopened by demo]");
     crate::rig::until("the line opened again", || (opened(&rig) > before).then_some(()));
     writer.type_in("on");
     rig.expect_at_device(b"on");
 }
 
 #[test]
-fn lines_are_stamped_for_who_wants_it_and_for_nobody_else() {
+fn timestamps_are_per_session() {
     let rig = served("");
     let mut stamped = at_terminal(&rig);
     rig.wait_for_status("1 attached");
     let mut plain = at_terminal(&rig);
     rig.wait_for_status("2 attached");
     stamped.type_in("\x05ct");
-    stamped.sees("[the time before each line]");
+    stamped.sees("[timestamps on]");
     rig.say(b"hello\r\n");
     plain.sees("hello");
     let before = stamped.sees("hello");
@@ -105,7 +105,7 @@ fn lines_are_stamped_for_who_wants_it_and_for_nobody_else() {
         "{before:?}"
     );
     stamped.type_in("\x05ct");
-    stamped.sees("[no time before lines]");
+    stamped.sees("[timestamps off]");
     assert!(!String::from_utf8(plain.shown()).unwrap().contains("] hello"));
 }
 
@@ -118,14 +118,14 @@ fn another_console_is_named_with_its_port_and_a_longer_break_is_sent() {
     rig.start_plugged();
     let mut client: Client = at_terminal(&rig);
     client.type_in("\x05c;core\r");
-    client.sees("[core is at TCP port 8100, where SSH does not go by itself: ssh -p 8100 -l demo 127.0.0.1]");
+    client.sees("[core is at TCP port 8100; to connect: ssh -p 8100 -l demo 127.0.0.1]");
     client.type_in("\x05c;\r");
     client.sees(" core             TCP port 8100: ssh -p 8100 -l demo 127.0.0.1");
-    client.sees(" demo             you are here");
+    client.sees(" demo             this console");
     client.type_in("\x05c;nix\r");
-    client.sees("[there is no port nix: there are core, demo]");
+    client.sees("[there is no port nix: the ports are core, demo]");
     client.type_in("\x05c?");
-    client.sees("^Ec ;       how to reach another console (SSH cannot go there by itself)");
+    client.sees("^Ec ;       show how to connect to another console");
     client.type_in("\x05cl?");
     client.sees("^Ecl9 2750 ms");
     client.type_in("\x05cl2");
@@ -149,12 +149,12 @@ fn the_list_of_consoles_is_of_now_and_tab_completes_it() {
     client.sees("[consoles\r\n core-1           TCP port 8101: ssh -p 8101 -l demo 127.0.0.1\r\n core-2 ");
     client.sees(" edge             no TCP port]");
     client.type_in("\x05c;ed\t\rtyped");
-    client.sees("[which console: edge\r\n[edge has no TCP port: consolectl connect edge]");
+    client.sees("[console: edge\r\n[edge has no TCP port; to connect: consolectl connect edge]");
     client.type_in("\x05c;c\t\t2\r");
-    client.sees("[which console: core-\r\n[consoles\r\n core-1 ");
-    client.sees("]\r\n\r\n[which console: core-2\r\n[core-2 is at TCP port 8102");
+    client.sees("[console: core-\r\n[consoles\r\n core-1 ");
+    client.sees("]\r\n\r\n[console: core-2\r\n[core-2 is at TCP port 8102");
     client.type_in("\x05c;x\t\x1b");
-    client.sees("[there is no port x: there are core-1, core-2, demo, edge]");
+    client.sees("[there is no port x: the ports are core-1, core-2, demo, edge]");
     // Nothing of all that is for the device.
     rig.expect_at_device(b"typed");
     client.type_in("|");

@@ -16,13 +16,13 @@ fn hostile(rig: &Rig, act: &[&str]) -> Client {
 #[track_caller]
 fn still_a_console(rig: &Rig, client: &mut Client) {
     client.type_in("\x05cf");
-    client.sees("[you write]");
+    client.sees("[you have write access]");
     client.type_in("still a console\r");
     rig.expect_at_device(b"still a console\r");
 }
 
 #[test]
-fn all_that_ssh_has_beside_a_session_is_refused_and_the_session_goes_on() {
+fn other_ssh_features_are_rejected_and_the_session_continues() {
     let rig = served("");
     let mut asking = hostile(&rig, &["ask"]);
     asking.sees("typed\n");
@@ -46,7 +46,7 @@ fn new_keys_again_and_again_are_the_own_sessions_business() {
 }
 
 #[test]
-fn who_breaks_the_protocol_is_disconnected_alone() {
+fn a_client_that_violates_the_protocol_is_disconnected_alone() {
     let rig = served("");
     let mut inside = at_terminal(&rig);
     let memory = rig.private_memory();
@@ -61,8 +61,8 @@ fn who_breaks_the_protocol_is_disconnected_alone() {
     ] {
         let mut offender = hostile(&rig, &["offend", offence]);
         offender.ends_with(0);
-        inside.sees("attached, watching]");
-        inside.sees("left]");
+        inside.sees("attached, read-only]");
+        inside.sees("detached]");
     }
     still_a_console(&rig, &mut inside);
     assert!(rig.private_memory() <= memory + MEMORY, "{} kB instead of {memory}", rig.private_memory());
@@ -70,7 +70,7 @@ fn who_breaks_the_protocol_is_disconnected_alone() {
 }
 
 #[test]
-fn whatever_window_and_packets_a_client_has_costs_bounded_memory_and_nobody_else() {
+fn window_and_packet_sizes_of_a_client_cost_bounded_memory() {
     let rig = served("log = \"raw\"\nreplay = 0");
     let mut inside = at_terminal(&rig);
     let memory = rig.private_memory();

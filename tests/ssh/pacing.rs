@@ -45,7 +45,7 @@ fn command(rig: &Rig, words: &[&str]) -> std::process::Output {
 }
 
 #[test]
-fn each_character_of_a_paste_has_its_pause_while_the_device_is_heard() {
+fn each_character_of_a_paste_has_its_delay_while_output_is_read() {
     const PAUSE: Duration = Duration::from_millis(50);
     let rig = served("output_delay = \"50ms\"");
     let mut client = at_terminal(&rig);
@@ -96,7 +96,7 @@ fn a_paste_with_pauses_is_whole_and_bounded_and_does_not_end_by_the_ports_timeou
     client.type_in(&paste);
     let times = times(&device, &paste);
     assert!(times[times.len() - 1] - began >= Duration::from_millis(3999));
-    client.sees("closed: nothing typed for too long");
+    client.sees("closed: idle timeout");
 }
 
 #[test]
@@ -107,11 +107,11 @@ fn a_break_does_not_wait_for_a_paste_with_pauses() {
     let began = Instant::now();
     client.type_in("x".repeat(600));
     client.type_in("\x05cl0");
-    client.sees("[break]");
+    client.sees("[sending break]");
     // The paste itself would take ten minutes.
     assert!(began.elapsed() < PATIENCE);
     rig.wait_for_journal("sends a break of 500 ms");
-    rig.wait_for_journal("bytes that the line did not take were dropped for a break");
+    rig.wait_for_journal("bytes of input that the device did not accept were discarded for a break");
     // Nothing of it comes afterwards.
     client.type_in("after");
     let mut heard = Vec::new();
@@ -123,18 +123,18 @@ fn a_break_does_not_wait_for_a_paste_with_pauses() {
 }
 
 #[test]
-fn who_takes_over_does_not_wait_for_a_paste_with_pauses_and_who_pasted_is_told() {
+fn taking_over_does_not_wait_for_a_paste_with_delays() {
     let rig = served("output_delay = \"100ms\"");
     let mut first = at_terminal(&rig);
     let device = arrivals(&rig);
     first.type_in("x".repeat(5000));
     device.recv_timeout(PATIENCE).unwrap();
     let mut second = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    second.sees("writes; you are watching");
+    second.sees("has write access; you are read-only");
     second.type_in("\x05cf");
-    second.sees("[you write]");
+    second.sees("[you have write access]");
     second.type_in("mine\r");
-    first.sees("bytes that you had typed were not sent");
+    first.sees("bytes of your input were not sent");
     let mut heard = Vec::new();
     until("the new writer's line", || {
         heard.extend(device.recv_timeout(PATIENCE).unwrap().1);
@@ -146,7 +146,7 @@ fn who_takes_over_does_not_wait_for_a_paste_with_pauses_and_who_pasted_is_told()
 }
 
 #[test]
-fn who_leaves_in_a_paste_with_pauses_is_gone_and_a_command_typed_last_is_sent() {
+fn detaching_during_a_paste_with_delays_sends_a_last_command() {
     let rig = served("output_delay = \"50ms\"");
     let mut client = at_terminal(&rig);
     let device = arrivals(&rig);
@@ -178,14 +178,14 @@ fn flow_control_holds_a_paste_with_pauses() {
     client.type_in("held back");
     // It is at the port: what is asked after it is answered.
     client.type_in("\x05cw");
-    client.sees("demo here");
+    client.sees("users attached to demo");
     assert!(device.try_recv().is_err(), "the device had stopped the line");
     go_on(&rig);
     times(&device, b"held back");
 }
 
 #[test]
-fn a_pipe_with_pauses_is_heard_out() {
+fn a_pipe_with_delays_is_sent_completely() {
     let rig = served("output_delay = \"10ms\"\nomap = [\"lfcr\"]\nimap = [\"lfcrlf\"]");
     let device = arrivals(&rig);
     let mut client = Client::start(rig.ssh(&["-T", "demo@127.0.0.1"]));

@@ -30,7 +30,7 @@ fn expires_in_three_days(accounts: &Accounts) {
 
 const WARNING: &str = "Warning: your password will expire in 3 days.";
 
-/// OpenSSH as people have it: with LogLevel=ERROR it shows neither instructions nor banners.
+/// OpenSSH with its default verbosity: with LogLevel=ERROR it shows neither instructions nor banners.
 fn at_its_usual_level(ssh: Command) -> Command {
     let mut usual = Command::new(ssh.get_program());
     usual.args(
@@ -67,7 +67,7 @@ fn by_questions_to(whom: &str, mut ssh: Command, answers: &[&str], at_the_end: &
 const LEAVES: &str = "expect -ex \"for help\\]\" {} timeout { exit 106 } eof { exit 107 }\nsend \"\\005c.\"";
 
 #[test]
-fn a_password_about_to_expire_is_told_at_the_beginning_of_the_session() {
+fn an_expiring_password_is_reported_at_the_beginning_of_the_session() {
     let (accounts, rig) = served();
     expires_in_three_days(&accounts);
     let (seen, status) = by_questions(rig.ssh(&["-tt"]), &["sesame"], LEAVES);
@@ -88,7 +88,7 @@ fn a_password_about_to_expire_is_told_at_the_beginning_of_the_session() {
 }
 
 #[test]
-fn who_may_not_come_in_any_more_reads_why() {
+fn an_authenticated_user_with_a_denied_account_gets_the_reason() {
     let (accounts, rig) = served();
     let sshd = Sshd::start(&rig, "");
     let why = "Your account has expired; please contact your system administrator.";

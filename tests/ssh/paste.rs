@@ -23,7 +23,7 @@ fn text() -> Vec<u8> {
 }
 
 #[test]
-fn a_paste_into_a_slow_device_arrives_whole_while_the_device_is_heard() {
+fn a_paste_into_a_slow_device_is_complete_while_output_is_read() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     let memory_before = rig.private_memory();
@@ -64,7 +64,7 @@ fn a_paste_into_a_slow_device_arrives_whole_while_the_device_is_heard() {
 }
 
 #[test]
-fn who_leaves_a_stuck_device_in_the_middle_of_a_transfer_is_gone() {
+fn a_client_can_detach_from_a_stuck_device_during_a_transfer() {
     let rig = served("xonxoff = true");
     let mut client = at_terminal(&rig);
     stop(&rig, &mut client);
@@ -72,13 +72,13 @@ fn who_leaves_a_stuck_device_in_the_middle_of_a_transfer_is_gone() {
     // More than everything on the way takes. It breaks off when the client ends.
     let pasting = std::thread::spawn(move || input.write_all(&firmware()).is_err());
     let mut watcher = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    watcher.sees("writes; you are watching");
+    watcher.sees("has write access; you are read-only");
     client.signal(Signal::SIGTERM);
     client.ends();
     assert!(pasting.join().unwrap(), "the paste was not stopped by the line");
-    watcher.sees("left; nobody writes now]");
+    watcher.sees("detached; no client has write access]");
     watcher.type_in("\x05ca");
-    watcher.sees("[you write]");
+    watcher.sees("[you have write access]");
     go_on(&rig);
     let heard = collect(rig.device());
     watcher.type_in("mine");
@@ -129,7 +129,7 @@ fn arrives(heard: &Arc<Mutex<Vec<u8>>>, wanted: &[u8]) {
 }
 
 #[test]
-fn a_paste_at_a_device_that_takes_nothing_keeps_its_session_and_arrives_whole() {
+fn a_paste_at_a_stuck_device_keeps_its_session_and_is_complete() {
     let rig = served("xonxoff = true");
     let mut client = impatient(&rig, "-tt");
     client.sees("[demo ");
@@ -151,7 +151,7 @@ fn firmware() -> Vec<u8> {
 }
 
 #[test]
-fn more_than_a_session_holds_waits_in_the_client_whose_session_lives_on() {
+fn input_beyond_the_queue_waits_in_the_client_whose_session_stays() {
     let rig = served("xonxoff = true");
     let mut client = impatient(&rig, "-T");
     rig.wait_for_status("1 attached");
@@ -203,15 +203,17 @@ fn a_break_in_a_paste_gets_through_to_a_device_that_takes_nothing() {
     stop(&rig, &mut client);
     client.type_in(text());
     client.type_in("\x05cl0after");
-    client.sees("[break]");
+    client.sees("[sending break]");
     rig.wait_for_journal("sends a break of 500 ms");
-    rig.wait_for_journal(&format!("{PASTE} bytes that the line did not take were dropped for a break"));
+    rig.wait_for_journal(&format!(
+        "{PASTE} bytes of input that the device did not accept were discarded for a break"
+    ));
     go_on(&rig);
     rig.expect_at_device(b"after");
 }
 
 #[test]
-fn a_paste_goes_on_over_a_line_that_is_opened_anew() {
+fn a_paste_continues_over_a_reopened_tty() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     let paste = text();
@@ -234,6 +236,6 @@ fn a_paste_goes_on_over_a_line_that_is_opened_anew() {
         (heard.len() >= PASTE).then_some(())
     });
     assert!(heard == paste, "the paste has changed on its way");
-    client.sees("the line is opened anew by ");
+    client.sees("the tty is being reopened by ");
     pasting.join().unwrap();
 }

@@ -21,7 +21,7 @@ fn a_command_that_there_is_not_is_refused_with_one_sentence_and_exit_status_2() 
     let mut client = Client::start(rig.ssh(&["demo@127.0.0.1", "show version"]));
     client.ends_with(2);
     assert!(client.shown().is_empty());
-    assert_eq!(client.aside(), "\"show\" is not a command here: help lists them\n");
+    assert_eq!(client.aside(), "unknown command \"show\"; help lists the commands\n");
     rig.wait_for_status("0 attached");
 }
 
@@ -177,7 +177,7 @@ impl Drop for TempAgent {
 fn sftp_is_refused() {
     let rig = served("");
     let mut client = Client::start(rig.ssh(&["-s", "demo@127.0.0.1", "sftp"]));
-    client.is_told("sftp: files cannot be transferred here; sz, rz and sx send them to a device");
+    client.is_told("sftp: file transfer is not supported here; to send files to a device use sz, rz or sx");
     assert_ne!(client.ends().code(), Some(0));
     rig.wait_for_status("0 attached");
     until("the connection to end", || (connections(&rig) == 0).then_some(()));
@@ -193,7 +193,7 @@ fn port_of(listener: &TcpListener) -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A port that nobody listens on; the client is about to.
+/// A TCP port without a listener; the client is about to listen on it.
 fn free_port() -> u16 {
     port_of(&listener())
 }

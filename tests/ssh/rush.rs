@@ -1,4 +1,4 @@
-//! Many who may log in at once from one address, as Ansible's forks and the people behind a bastion do, with strangers at the same time.
+//! Many logins at once from one address, as by Ansible's forks or users behind a bastion host, beside unauthenticated clients.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn by_key(rig: &Rig) -> Command {
 }
 
 #[test]
-fn forty_eight_keys_at_once_are_served_beside_a_thousand_strangers() {
+fn forty_eight_key_logins_at_once_succeed_beside_a_thousand_unauthenticated_clients() {
     let rig = served("");
     logged_line(&rig);
     assert_eq!(rush((0..RUSH).map(|_| by_key(&rig))), RUSH, "with nobody else there");
@@ -85,7 +85,7 @@ fn forty_eight_passwords_at_once_are_served() {
 }
 
 #[tokio::test]
-async fn twenty_people_behind_one_address_have_their_prompts_at_once() {
+async fn twenty_users_behind_one_address_get_their_prompts_at_once() {
     let accounts = Accounts::enter();
     accounts.add("alice", Some("sesame"));
     accounts.run(&["usermod", "-aG", "dialout", "alice"]);
@@ -122,7 +122,7 @@ fn scan(port: u16, until: Arc<AtomicBool>, scans: Arc<AtomicUsize>) -> std::thre
 }
 
 #[test]
-fn who_has_logged_in_does_not_notice_key_exchanges_of_strangers() {
+fn sessions_are_not_affected_by_key_exchanges_of_unauthenticated_clients() {
     let rig = served("log = \"raw\"");
     // Whatever else happens on this machine does not happen three times.
     let in_peace = (0..3).any(|_| {

@@ -72,7 +72,7 @@ fn twelve_times_ssh_with_control_persist_use_one_connection_without_a_word() {
 }
 
 #[test]
-fn sessions_at_once_on_one_connection_are_people_of_their_own() {
+fn sessions_of_one_connection_attach_separately() {
     let rig = served("");
     let mut master = master(&rig);
     let mut first = at_shared_terminal(&rig);
@@ -81,8 +81,8 @@ fn sessions_at_once_on_one_connection_are_people_of_their_own() {
     first.type_in("typed");
     rig.expect_at_device(b"typed");
     second.type_in("\x05cf");
-    second.sees("[you write]");
-    first.sees("has taken over; you are watching]");
+    second.sees("[you have write access]");
+    first.sees("took over; you are now read-only]");
     second.type_in("taken");
     rig.expect_at_device(b"taken");
     rig.say(b"to both");
@@ -94,9 +94,9 @@ fn sessions_at_once_on_one_connection_are_people_of_their_own() {
     second.type_in("~.");
     second.ends_with(255);
     rig.wait_for_status("1 attached");
-    first.sees("left; nobody writes now]");
+    first.sees("detached; no client has write access]");
     first.type_in("\x05cf");
-    first.sees("[you write]");
+    first.sees("[you have write access]");
     first.type_in("\x05c.");
     first.ends_with(0);
     rig.wait_for_status("0 attached");
@@ -122,7 +122,7 @@ fn a_client_that_stops_reading_holds_up_no_other_session_of_its_connection() {
     rig.say(b"that was all");
     other.sees("that was all");
     other.type_in("\x05cf");
-    other.sees("[you write]");
+    other.sees("[you have write access]");
     other.type_in("still heard");
     rig.expect_at_device(b"still heard");
     assert!(stopped.try_wait().unwrap().is_none());
@@ -144,7 +144,7 @@ fn one_connection_has_so_many_sessions_and_one_more_is_refused() {
     let mut one_more = Client::start(slave(&rig, &["-tt"]));
     one_more.is_told("Session open refused by peer");
     assert_ne!(one_more.ends().code(), Some(0));
-    rig.wait_for_journal("a connection has 10 sessions at once at most");
+    rig.wait_for_journal("at most 10 sessions at once per connection");
     let mut leaves = sessions.pop().unwrap();
     leaves.type_in("\x05c.");
     leaves.ends_with(0);
@@ -164,11 +164,9 @@ fn a_connection_without_a_session_stays_until_its_seat_is_needed() {
     rig.wait_for_status(&format!("{} attached", OF_ONE_USER - 1));
     assert!(!idle.has_ended());
     at_terminal(&rig);
-    idle.is_told(
-        "demo: others log in, and no connection has been without a session for longer than this one",
-    );
+    idle.is_told("demo: connection closed: it has no session, and another login needs its place");
     idle.ends_with(255);
-    rig.wait_for_journal("has given its seat to another login");
+    rig.wait_for_journal("idle, and another login needs its place");
 }
 
 #[tokio::test]

@@ -10,13 +10,13 @@ use crate::{at_terminal, served};
 const PORT: &str = "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n";
 
 #[test]
-fn new_line_settings_are_applied_and_sessions_stay_and_are_told() {
+fn new_line_settings_are_applied_and_sessions_stay_and_get_a_notice() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     assert_eq!(rig.line().c_ospeed, 9600);
     rig.configure(&format!("{PORT}baud = 115200\nrtscts = true\nxonxoff = true\nstopbits = 2\n"));
     rig.apply();
-    let told = client.sees("[demo is set to 115200 8N2");
+    let told = client.sees("[demo is now set to 115200 8N2");
     assert_eq!(told.trim(), "");
     let line = rig.line();
     assert_eq!(line.c_ospeed, 115_200);
@@ -30,21 +30,21 @@ fn new_line_settings_are_applied_and_sessions_stay_and_are_told() {
 }
 
 #[test]
-fn a_wrong_file_changes_nothing_and_is_said() {
+fn an_invalid_file_changes_nothing_and_is_reported() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     rig.configure(&format!("{PORT}baud = 115200\nstopbits = 3\n"));
     rig.signal(Signal::SIGHUP);
-    let journal = rig.wait_for_journal("the settings stay as they were");
+    let journal = rig.wait_for_journal("settings unchanged");
     assert!(journal.contains("config.toml") && journal.contains("stopbits"), "{journal}");
     assert_eq!(rig.line().c_ospeed, 9600);
     client.type_in("same session");
     rig.expect_at_device(b"same session");
-    assert!(!String::from_utf8_lossy(&client.shown()).contains("is set to"));
+    assert!(!String::from_utf8_lossy(&client.shown()).contains("is now set to"));
 }
 
 #[test]
-fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
+fn a_removed_group_denies_new_sessions_and_keeps_existing_ones() {
     let rig = served("");
     let mut inside = at_terminal(&rig);
     rig.configure("[ports.demo]\ngroups = [\"nobody-has-this\"]\ndevice = \"@DIR@/dev/demo\"\n");
@@ -57,7 +57,7 @@ fn a_group_that_is_taken_away_admits_nobody_new_and_keeps_who_is_there() {
 }
 
 #[test]
-fn whoever_has_lost_all_rights_since_the_login_gets_no_session() {
+fn a_user_whose_access_was_revoked_after_the_login_gets_no_session() {
     let rig = served("");
     let path = format!("ControlPath={}", rig.path("control").display());
     // Logged in, and in no session yet.
@@ -67,9 +67,9 @@ fn whoever_has_lost_all_rights_since_the_login_gets_no_session() {
     rig.apply();
     let mut late = Client::start(rig.ssh(&["-T", "-o", &path, "-o", "ProxyCommand=false", "demo@127.0.0.1"]));
     late.ends_with(1);
-    assert_eq!(late.aside(), "[in none of the groups that may use demo]\n");
+    assert_eq!(late.aside(), "[not in any of the access groups of demo]\n");
     assert!(late.shown().is_empty());
-    rig.wait_for_journal("demo from 127.0.0.1 refused: in none of the groups");
+    rig.wait_for_journal("demo from 127.0.0.1 denied: not in any of the access groups");
 }
 
 #[test]
@@ -78,15 +78,15 @@ fn a_session_takes_a_new_escape_and_a_new_timeout() {
     let mut client = at_terminal(&rig);
     rig.configure(&format!("{PORT}escape = \"^Xx\"\n"));
     rig.apply();
-    client.sees("[^Xx? for help from now on]");
+    client.sees("[^Xx? is now the key for help]");
     client.type_in(b"\x05c.");
     rig.expect_at_device(b"\x05c.");
     client.type_in(b"\x18xw");
-    client.sees("demo here");
+    client.sees("users attached to demo");
     rig.configure(&format!("{PORT}escape = \"none\"\ntimeout = 1\n"));
     rig.apply();
-    client.sees("[no escapes from now on]");
-    client.sees("closed: nothing typed for too long");
+    client.sees("[escape commands are now off]");
+    client.sees("closed: idle timeout");
     client.ends();
 }
 
@@ -120,10 +120,10 @@ fn another_device_is_opened_under_the_sessions() {
     std::fs::rename(rig.path("dev/demo"), rig.path("dev/other")).unwrap();
     rig.configure("[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/other\"\nbaud = 19200\n");
     rig.apply();
-    client.sees("[demo is set to 19200 8N1]");
+    client.sees("[demo is now set to 19200 8N1]");
     rig.say(b"I am the other one\r\n");
     client.sees("I am the other one");
-    rig.wait_for_log("/dev/other from now on");
+    rig.wait_for_log("# the device is now ");
     client.type_in("hello");
     rig.expect_at_device(b"hello");
     drop(before);
@@ -159,12 +159,12 @@ fn the_scrollback_grows_and_shrinks_and_nothing_is_lost_by_it() {
 }
 
 #[test]
-fn a_session_after_a_kill_is_told_of_the_restart() {
+fn a_session_after_a_kill_gets_a_notice_of_the_restart() {
     let mut rig = served("");
     rig.wait_for_status("9600 8N1");
     rig.kill();
     rig.start();
     let mut client = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
     client.sees("this port was restarted ");
-    client.sees("journalctl -u console@demo says why]");
+    client.sees("for the reason see journalctl -u console@demo]");
 }

@@ -35,7 +35,7 @@ fn the_log_is_reopened_in_a_flood_without_losing_a_byte() {
 }
 
 #[test]
-fn sessions_are_told_why_the_port_stops() {
+fn sessions_get_the_reason_when_the_port_stops() {
     let mut rig = served("");
     let mut terminal = at_terminal(&rig);
     let mut pipe = with_bytes_only(&rig, 2);

@@ -1,5 +1,5 @@
-//! Strangers who do not speak SSH, or speak it to do harm, before anybody has logged in: they are disconnected or wait in vain, for
-//! bounded memory, and what they call themselves is harmless in the journal.
+//! Unauthenticated clients that do not speak SSH, or abuse it: they are disconnected or time out, with bounded memory, and their names are
+//! escaped in the journal.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -39,7 +39,7 @@ fn kexinit(list: &[u8]) -> Vec<u8> {
     packet(&[[[KEXINIT; 1].as_slice(), &[7; 16]].concat(), list.repeat(10), vec![0; 5]].concat())
 }
 
-/// A stranger from the `number` th address.
+/// A connection from the `number` th address.
 fn stranger(rig: &Rig, number: usize) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let from = std::net::SocketAddr::from((Ipv4Addr::new(127, 0, 3, number as u8 + 1), 0));
@@ -66,7 +66,7 @@ fn is_closed(mut stream: TcpStream, what: &str) {
 }
 
 #[test]
-fn who_does_not_speak_ssh_is_disconnected() {
+fn a_client_that_does_not_speak_ssh_is_disconnected() {
     let rig = served("");
     let mut inside = at_terminal(&rig);
     let names = |count: usize| vec!["curve25519-sha256"; count].join(",").into_bytes();
@@ -136,7 +136,7 @@ fn unread(rig: &Rig) -> usize {
 }
 
 #[tokio::test]
-async fn whatever_a_stranger_is_called_the_journal_says_it_in_one_harmless_line() {
+async fn the_user_name_of_a_failed_login_is_one_escaped_line_in_the_journal() {
     let _accounts = Accounts::enter();
     let rig = served("");
     let control: String = (0..32u8).chain(127..160).map(char::from).collect();

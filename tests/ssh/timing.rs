@@ -1,4 +1,4 @@
-//! A refusal tells nothing by its time: a user who is unknown, one who is known, and one who is locked out wait alike.
+//! The timing of a denial reveals nothing: unknown, known and locked users wait equally long.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn tries() -> usize {
     std::env::var("TIMING_TRIES").map_or(24, |tries| tries.parse().unwrap())
 }
 
-/// Nobody is called mallory, and bob is locked.
+/// mallory does not exist, and bob is locked.
 fn served() -> (Accounts, Rig) {
     let accounts = Accounts::enter();
     for user in ["alice", "bob"] {

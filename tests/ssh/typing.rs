@@ -27,7 +27,7 @@ fn a_terminal_is_shown_banner_settings_and_the_last_lines() {
 }
 
 #[test]
-fn without_a_terminal_there_are_bytes_and_nothing_else() {
+fn without_a_terminal_there_is_only_device_output() {
     let rig = served("description = \"core switch\"");
     rig.say(b"long ago\r\n");
     rig.wait_for_log("long ago");
@@ -60,7 +60,7 @@ fn a_terminal_is_eight_bits_wide_both_ways() {
 }
 
 #[test]
-fn what_a_pipe_says_before_it_ends_reaches_the_device_and_its_answer_comes_back() {
+fn all_input_of_a_pipe_reaches_the_device_and_its_answer_is_returned() {
     let rig = served("");
     let mut client = with_bytes_only(&rig, 1);
     client.type_in("show version\r");
@@ -85,7 +85,7 @@ fn the_clients_own_break_is_sent() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("before\r~B");
-    client.sees("[break]");
+    client.sees("[sending break]");
     rig.wait_for_journal("break of 500 ms");
     client.type_in("after\r");
     rig.expect_at_device(b"before\rafter\r");
@@ -96,7 +96,7 @@ fn the_escape_for_a_break_sends_one() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("before\x05cl0after");
-    client.sees("[break]");
+    client.sees("[sending break]");
     rig.wait_for_journal("break of 500 ms");
     rig.expect_at_device(b"beforeafter");
 }
@@ -115,22 +115,22 @@ fn the_escape_for_leaving_ends_with_exit_status_0() {
 }
 
 #[test]
-fn help_lists_the_commands_and_an_unknown_one_is_said() {
+fn help_lists_the_commands_and_an_unknown_one_is_reported() {
     let rig = served("");
     let mut client = at_terminal(&rig);
     client.type_in("\x05c?");
     for command in
-        ["^Ec .       leave", "^Ec a ", "^Ec f ", "^Ec s ", "^Ec w u", "^Ec l0      send a break", "^Ec ? "]
+        ["^Ec .       detach", "^Ec a ", "^Ec f ", "^Ec s ", "^Ec w u", "^Ec l0      send a break", "^Ec ? "]
     {
         client.sees(command);
     }
     client.type_in("\x05cZ");
-    client.sees("[^EcZ is not a command; ^Ec? lists them]");
+    client.sees("[^EcZ is not a command; ^Ec? for help]");
     client.type_in("\x05clZ");
-    client.sees("[^EclZ is not a command; ^Ec? lists them]");
+    client.sees("[^EclZ is not a command; ^Ec? for help]");
     client.type_in("\x05c\r");
     client.type_in("\x05cw");
-    client.sees("[demo here\r\n writing");
+    client.sees("[users attached to demo\r\n read-write");
     client.sees("demo (127.0.0.1) (you)]");
     client.type_in("only this");
     rig.expect_at_device(b"only this");

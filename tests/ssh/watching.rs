@@ -1,4 +1,4 @@
-//! Several people at a port: one writes, the rest watch and are told who.
+//! Several sessions at a port: one has write access, the others are read-only and are told who has it.
 
 use crate::client::Client;
 use crate::rig::{Rig, collect, until};
@@ -10,22 +10,22 @@ const DEMO: &str = "demo (127.0.0.1)";
 fn two(rig: &Rig) -> [Client; 2] {
     let mut writer = at_terminal(rig);
     let mut watcher = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    watcher.sees(&format!("[{DEMO} writes; you are watching; ^Ecf to take over]"));
-    writer.sees(&format!("[{DEMO} attached, watching]"));
+    watcher.sees(&format!("[{DEMO} has write access; you are read-only; ^Ecf to take over]"));
+    writer.sees(&format!("[{DEMO} attached, read-only]"));
     [writer, watcher]
 }
 
 #[test]
-fn a_watcher_sees_everything_and_cannot_type_and_is_told_so_once() {
+fn a_read_only_session_gets_all_output_and_one_notice_that_input_is_discarded() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     watcher.type_in("x");
-    watcher.sees(&format!("[{DEMO} writes; you are watching: what you type is not sent]"));
+    watcher.sees(&format!("[{DEMO} has write access; you are read-only: input is discarded]"));
     watcher.type_in("yz");
     watcher.type_in("\x05cl0");
     // The answer to this comes after whatever those might have said.
     watcher.type_in("\x05cw");
-    let meanwhile = watcher.sees("[demo here");
+    let meanwhile = watcher.sees("[users attached to demo");
     assert_eq!(meanwhile.trim(), "", "told once, and no break");
     writer.type_in("mine");
     rig.expect_at_device(b"mine");
@@ -36,50 +36,50 @@ fn a_watcher_sees_everything_and_cannot_type_and_is_told_so_once() {
 }
 
 #[test]
-fn whoever_comes_is_told_who_else_watches() {
+fn the_banner_lists_other_read_only_sessions() {
     let rig = served("");
     let [_writer, _watcher] = two(&rig);
     let mut third = Client::start(rig.ssh(&["-tt", "demo@127.0.0.1"]));
-    third.sees(&format!("[{DEMO} writes; you are watching; ^Ecf to take over]"));
-    third.sees(&format!("[also watching: {DEMO}]"));
+    third.sees(&format!("[{DEMO} has write access; you are read-only; ^Ecf to take over]"));
+    third.sees(&format!("[also attached, read-only: {DEMO}]"));
 }
 
 #[test]
-fn writing_is_refused_while_somebody_writes() {
+fn write_access_is_denied_while_another_session_has_it() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     watcher.type_in("\x05ca");
-    watcher.sees(&format!("[{DEMO} writes; ^Ecf takes over]"));
+    watcher.sees(&format!("[{DEMO} has write access; ^Ecf to take over]"));
     watcher.type_in("not this");
-    watcher.sees("what you type is not sent]");
+    watcher.sees("input is discarded]");
     writer.type_in("this");
     rig.expect_at_device(b"this");
 }
 
 #[test]
-fn taking_over_makes_the_loser_a_watcher_who_is_told_by_whom() {
+fn taking_over_makes_the_other_session_read_only_and_names_the_user() {
     let rig = served("");
     let [mut loser, mut taker] = two(&rig);
     taker.type_in("\x05cf");
-    taker.sees("[you write]");
-    loser.sees(&format!("[{DEMO} has taken over; you are watching]"));
+    taker.sees("[you have write access]");
+    loser.sees(&format!("[{DEMO} took over; you are now read-only]"));
     loser.type_in("lost");
-    loser.sees("what you type is not sent]");
+    loser.sees("input is discarded]");
     taker.type_in("mine");
     rig.expect_at_device(b"mine");
 }
 
 #[test]
-fn when_the_writer_leaves_nobody_is_promoted() {
+fn when_the_writer_detaches_no_other_session_gets_write_access() {
     let rig = served("");
     let [mut writer, mut watcher] = two(&rig);
     writer.type_in("\x05c.");
     writer.ends_with(0);
-    watcher.sees(&format!("[{DEMO} left; nobody writes now]"));
+    watcher.sees(&format!("[{DEMO} detached; no client has write access]"));
     watcher.type_in("not this");
-    watcher.sees("[you are watching: what you type is not sent]");
+    watcher.sees("[you are read-only: input is discarded]");
     watcher.type_in("\x05ca");
-    watcher.sees("[you write]");
+    watcher.sees("[you have write access]");
     watcher.type_in("this");
     rig.expect_at_device(b"this");
 }
@@ -89,30 +89,30 @@ fn a_writer_may_only_watch_and_another_ask() {
     let rig = served("");
     let [mut first, mut second] = two(&rig);
     first.type_in("\x05cs");
-    first.sees("[you are watching]");
-    second.sees(&format!("[{DEMO} only watches now; nobody writes]"));
+    first.sees("[you are read-only]");
+    second.sees(&format!("[{DEMO} is now read-only; no client has write access]"));
     second.type_in("\x05ca");
-    second.sees("[you write]");
-    first.sees(&format!("[{DEMO} writes now]"));
+    second.sees("[you have write access]");
+    first.sees(&format!("[{DEMO} now has write access]"));
     second.type_in("\x05cw");
-    second.sees("watching since");
-    second.sees("writing  since");
+    second.sees("read-only  since");
+    second.sees("read-write since");
     second.type_in("mine");
     rig.expect_at_device(b"mine");
 }
 
 #[test]
-fn who_takes_over_during_a_paste_is_not_mixed_with_it() {
+fn taking_over_during_a_paste_discards_the_rest_of_it() {
     let rig = served("xonxoff = true");
     let [mut paster, mut taker] = two(&rig);
     stop(&rig, &mut paster);
     paster.type_in("x".repeat(15_000));
     // Its answer says that all of it has come so far.
     paster.type_in("\x05cw");
-    paster.sees("[demo here");
+    paster.sees("[users attached to demo");
     taker.type_in("\x05cf");
-    paster.sees("has taken over");
-    taker.sees("[you write]");
+    paster.sees("took over");
+    taker.sees("[you have write access]");
     taker.type_in("|mine|");
     go_on(&rig);
     let heard = collect(rig.device());
@@ -123,7 +123,7 @@ fn who_takes_over_during_a_paste_is_not_mixed_with_it() {
     };
     let pasted = heard_until(b"|mine|").iter().filter(|byte| **byte == b'x').count();
     assert!(pasted < 15_000, "all of the paste went before");
-    paster.sees("bytes that you had typed were not sent]");
+    paster.sees("bytes of your input were not sent]");
     taker.type_in("still mine");
     let everything = heard_until(b"still mine");
     let wanted = ["x".repeat(pasted).as_bytes(), b"|mine|still mine"].concat();

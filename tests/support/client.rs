@@ -1,5 +1,5 @@
 #![allow(dead_code)] // Each test program uses its own part of this.
-//! Somebody at a client program: types, reads what it shows, and sees how it ends.
+//! A client program: types input, and checks output and exit status.
 
 use std::io::Write;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};

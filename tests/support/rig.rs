@@ -137,6 +137,14 @@ impl Rig {
         self.listeners.push(TcpListener::bind((address, self.tcp_port)).unwrap());
     }
 
+    /// Listens at one TCP port more, from the next start on, as systemd does for a plain listener: where.
+    pub fn listen_plain(&mut self) -> std::net::SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        self.listeners.push(listener);
+        address
+    }
+
     /// Writes the configuration file anew.
     pub fn configure(&self, config: &str) {
         let config = config.replace("@DIR@", self.dir.path().to_str().unwrap());

@@ -1,4 +1,4 @@
-//! Whether the device is there, has a driver, and may be opened.
+//! Checks that the device is present, has a driver and can be opened.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -8,34 +8,38 @@ use std::process::Command;
 use nix::libc::{major, minor};
 use nix::unistd::{Gid, Group, Uid, User};
 
-use super::{Finding, Observation, Subject, identity};
+use super::finding::{Finding, Subject};
+use super::identity;
+use super::observation::Observation;
+use super::ttys::kernel_name;
+use crate::cli::adapters;
 use crate::port::{driver_of, natural_order};
 use crate::session::plain;
 
-/// Whose ttys are by Debian's udev rules, and as whom ports run.
+/// The group of ttys in Debian's udev rules, and the user of the port processes.
 const GROUP: &str = "dialout";
 const USER: &str = "_console-port";
 /// Major numbers of Unix98 pseudo terminals (linux/major.h).
 const PTY_SLAVES: std::ops::RangeInclusive<u32> = 136..=143;
 
-pub(super) fn look(sight: &Observation, patient: &Subject<'_>) -> Option<Finding> {
-    let device = &patient.device;
-    let shown = patient.device.display();
+pub(super) fn check(observed: &Observation, subject: &Subject<'_>) -> Option<Finding> {
+    let device = &subject.device;
+    let shown = subject.device.display();
     let Ok(metadata) = fs::metadata(device) else {
-        // A port that waits for its adapter is well, unless somebody says that it is not.
-        let elsewhere = identity::elsewhere(sight, patient);
-        return elsewhere.or_else(|| patient.named.then(|| absent(patient)));
+        // A port that waits for its adapter is a problem only if the user asks about it.
+        let elsewhere = identity::elsewhere(observed, subject);
+        return elsewhere.or_else(|| subject.named.then(|| absent(subject)));
     };
     if !metadata.file_type().is_char_device() {
-        return Some(patient.finding(format!("{shown} is not a serial port"), instead(patient)));
+        return Some(subject.finding(format!("{shown} is not a serial port"), instead(subject)));
     }
     let kernel = node_name(metadata.rdev());
     let pty = PTY_SLAVES.contains(&major(metadata.rdev()));
     if !pty && kernel.as_deref().is_some_and(|kernel| driver_of(kernel).is_none()) {
         let kernel = kernel.unwrap_or_default();
-        return Some(patient.finding(
-            format!("{shown} is not a serial line: the kernel calls it {kernel}"),
-            instead(patient),
+        return Some(subject.finding(
+            format!("{shown} is not a serial port: its kernel name is {kernel}"),
+            instead(subject),
         ));
     }
     let (uid, gid, mode) = (metadata.uid(), metadata.gid(), metadata.mode() & 0o777);
@@ -46,61 +50,67 @@ pub(super) fn look(sight: &Observation, patient: &Subject<'_>) -> Option<Finding
     let owner =
         User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
     if opens(&owner, &group, mode) {
-        return kernel.as_deref().and_then(driver_of).and_then(|driver| policy(sight, patient, driver));
+        return kernel.as_deref().and_then(driver_of).and_then(|driver| policy(observed, subject, driver));
     }
-    let what = format!(
-        "{shown} belongs to {owner}:{group} with mode {mode:04o}: the port, which is in {GROUP}, may not open it"
+    Some(denied(subject, &owner, &group, mode, pty))
+}
+
+/// A device that the port process cannot open.
+pub(super) fn denied(subject: &Subject<'_>, owner: &str, group: &str, mode: u32, is_pty: bool) -> Finding {
+    let shown = subject.device.display();
+    let problem = format!(
+        "{shown} belongs to {owner}:{group} with mode {mode:04o}: the port runs in the group {GROUP} and cannot open it"
     );
-    let kernel = kernel_name(device);
-    let mend = match group.as_str() {
-        _ if pty => format!(
-            "it is a pseudo-terminal: let the program that makes it give it to group {GROUP} with mode 0660, \
-             as socat's PTY,group={GROUP},mode=0660"
+    let kernel = kernel_name(&subject.device);
+    let fix = match group {
+        _ if is_pty => format!(
+            "it is a pseudo-terminal: the program that creates it must set the group {GROUP} and mode 0660, \
+             such as socat's PTY,group={GROUP},mode=0660"
         ),
         "tty" => format!(
-            "a login prompt leaves a line so: systemctl disable --now serial-getty@{kernel}.service\n\
+            "a getty leaves these permissions: systemctl disable --now serial-getty@{kernel}.service\n\
              then: udevadm trigger --action=add /dev/{kernel}"
         ),
         _ => format!(
             "chgrp {GROUP} {shown} && chmod 0660 {shown}\n\
-             and for the next time look for the udev rule that set it: udevadm test /sys/class/tty/{kernel}"
+             to find the udev rule that set them: udevadm test /sys/class/tty/{kernel}"
         ),
     };
-    Some(patient.finding(what, mend))
+    subject.finding(problem, fix)
 }
 
-/// The device policy of a port's unit, which does not know the driver of its device.
-fn policy(sight: &Observation, patient: &Subject<'_>, driver: &str) -> Option<Finding> {
-    let unit = format!("console@{}.service", patient.unit);
-    if !["closed", "strict"].contains(&sight.units.property(&unit, "DevicePolicy")?) {
+/// A device policy of the unit that does not allow the driver of the device.
+pub(super) fn policy(observed: &Observation, subject: &Subject<'_>, driver: &str) -> Option<Finding> {
+    let unit = format!("console@{}.service", subject.unit);
+    if !["closed", "strict"].contains(&observed.units.property(&unit, "DevicePolicy")?) {
         return None;
     }
-    let allowed = sight.units.property(&unit, "DeviceAllow")?;
-    let device = patient.device.display().to_string();
-    // systemctl shows them with a space between each word, or a line for each.
+    let allowed = observed.units.property(&unit, "DeviceAllow")?;
+    let device = subject.device.display().to_string();
+    // systemctl prints them in one line or several.
     let is_allowed = allowed.split_whitespace().any(|word| {
         word == device || word.strip_prefix("char-").is_some_and(|name| name == driver || name == "*")
     });
     if is_allowed {
         return None;
     }
-    let what = format!("the device policy of {unit} does not allow {device}, whose driver is {driver}");
-    Some(patient.finding(
-        what,
+    let problem = format!("the device policy of {unit} does not allow {device}, whose driver is {driver}");
+    Some(subject.finding(
+        problem,
         format!(
             "systemctl daemon-reload && systemctl restart {unit}\n\
-             or, if that is not enough, add this by `systemctl edit {unit}`:\n  [Service]\n  DeviceAllow=char-{driver} rw"
+             if that is not enough, add this with `systemctl edit {unit}`:\n  [Service]\n  DeviceAllow=char-{driver} rw"
         ),
     ))
 }
 
-/// What the kernel calls a character device.
+/// The kernel name of a character device.
 fn node_name(device: u64) -> Option<String> {
     let entry = format!("/sys/dev/char/{}:{}", major(device), minor(device));
     Some(fs::canonicalize(entry).ok()?.file_name()?.to_string_lossy().into_owned())
 }
 
-/// Whether a port may read and write what belongs to these.
+/// Whether a port process may read and write a device with these permissions.
 fn opens(owner: &str, group: &str, mode: u32) -> bool {
     let bits = match (owner, group) {
         (USER, _) => mode >> 6,
@@ -110,31 +120,33 @@ fn opens(owner: &str, group: &str, mode: u32) -> bool {
     bits & 0o6 == 0o6
 }
 
-/// How the port gets another device.
-fn instead(patient: &Subject<'_>) -> String {
-    let name = patient.name;
+/// How to set another device.
+fn instead(subject: &Subject<'_>) -> String {
+    let name = subject.name;
     let others = plugged();
     if others.is_empty() {
         return format!("consolectl device {name} PATH");
     }
-    let mut mend = format!("these are plugged in; one is taken by: consolectl device {name} PATH");
+    let mut fix = format!("to use one of the devices that are plugged in: consolectl device {name} PATH");
     for path in others {
-        mend.push_str(&format!("\n  {}", path.display()));
+        let adapter = adapters::description(&kernel_name(&path));
+        fix.push_str(&format!("\n  {}", path.display()));
+        fix.extend(adapter.map(|adapter| format!("  {}", plain(&adapter))));
     }
-    mend
+    fix
 }
 
-fn absent(patient: &Subject<'_>) -> Finding {
-    let mut mend =
-        "is the adapter plugged in, and its cable whole? dmesg and lsusb tell what the kernel sees"
+fn absent(subject: &Subject<'_>) -> Finding {
+    let mut fix =
+        "check that the adapter is plugged in and the cable is intact: dmesg and lsusb show what the kernel detects"
             .to_owned();
     if !plugged().is_empty() {
-        mend.push_str(&format!("\n{}", instead(patient)));
+        fix.push_str(&format!("\n{}", instead(subject)));
     }
-    patient.finding(format!("there is no {}", patient.device.display()), mend)
+    subject.finding(format!("{} does not exist", subject.device.display()), fix)
 }
 
-/// What is plugged in, by names that stay.
+/// The devices that are plugged in, by persistent names.
 fn plugged() -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir("/dev/serial/by-path") else { return Vec::new() };
     let mut paths: Vec<_> =
@@ -143,13 +155,7 @@ fn plugged() -> Vec<PathBuf> {
     paths
 }
 
-/// What the kernel calls a device, behind all links.
-pub(super) fn kernel_name(device: &Path) -> String {
-    let device = fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
-    device.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// USB devices that could be serial ports, and that no driver has taken.
+/// USB devices that may be serial adapters and have no driver.
 pub(super) fn without_driver() -> Vec<Finding> {
     let Ok(interfaces) = fs::read_dir("/sys/bus/usb/devices") else { return Vec::new() };
     interfaces.flatten().filter_map(|entry| orphan(&entry.path())).collect()
@@ -158,7 +164,7 @@ pub(super) fn without_driver() -> Vec<Finding> {
 fn orphan(interface: &Path) -> Option<Finding> {
     let attribute = |path: &Path| Some(fs::read_to_string(path).ok()?.trim().to_owned());
     let class = attribute(&interface.join("bInterfaceClass"))?;
-    // Communications, and what is its vendor's own: as nearly all adapters are.
+    // Class 02 is CDC; ff is vendor specific, as for nearly all adapters.
     if !["02", "ff"].contains(&class.as_str()) || interface.join("driver").exists() {
         return None;
     }
@@ -167,22 +173,22 @@ fn orphan(interface: &Path) -> Option<Finding> {
     let (vendor, product) = (attribute(&device.join("idVendor"))?, attribute(&device.join("idProduct"))?);
     let called =
         attribute(&device.join("product")).map(|name| format!(" ({})", plain(&name))).unwrap_or_default();
-    let what = format!("the USB device {vendor}:{product}{called} is plugged in, and no driver has taken it");
-    // Many a device of a vendor's own class is no serial port: only what a serial driver would take, or nobody knows.
+    let problem = format!("the USB device {vendor}:{product}{called} is plugged in and has no driver");
+    // Many vendor-specific devices are not serial ports: report only those for which there is a serial driver, and CDC devices.
     if modules.is_empty() {
         return (class == "02").then(|| {
             Finding::everywhere(
-                what,
-                "this kernel has no driver for it: is its package of additional modules missing?",
+                problem,
+                "this kernel has no driver for it: install the package with additional kernel modules",
             )
         });
     }
-    let serial = |module: &String| SERIAL.iter().any(|known| module.contains(known));
+    let serial = |module: &String| SERIAL.split(' ').any(|known| module.contains(known));
     modules.iter().any(serial).then(|| {
         Finding::everywhere(
-            what,
+            problem,
             format!(
-                "modprobe {}\nif that is refused, look for `blacklist` in /etc/modprobe.d",
+                "modprobe {}\nif that fails, search for `blacklist` in /etc/modprobe.d",
                 modules.join(" ")
             ),
         )
@@ -190,25 +196,14 @@ fn orphan(interface: &Path) -> Option<Finding> {
 }
 
 /// Parts of the names of drivers for serial adapters (drivers/usb/serial, drivers/usb/class).
-const SERIAL: [&str; 10] = [
-    "ftdi_sio",
-    "pl2303",
-    "cp210x",
-    "ch341",
-    "cdc_acm",
-    "mos78",
-    "ti_usb",
-    "mxuport",
-    "usb_serial",
-    "xr_serial",
-];
+const SERIAL: &str = "ftdi_sio pl2303 cp210x ch341 cdc_acm mos78 ti_usb mxuport usb_serial xr_serial";
 
-/// The modules that would take a device (modprobe(8)).
+/// The modules that match a device (modprobe(8)).
 fn modules(alias: &str) -> Vec<String> {
-    let Ok(told) = Command::new("modprobe").args(["--resolve-alias", alias]).output() else {
+    let Ok(output) = Command::new("modprobe").args(["--resolve-alias", alias]).output() else {
         return Vec::new();
     };
-    String::from_utf8_lossy(&told.stdout).lines().map(str::to_owned).collect()
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -216,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_opens_what_its_user_its_group_or_everybody_may() {
+    fn owner_group_and_mode_decide_whether_a_port_opens_a_device() {
         for (owner, group, mode, wanted) in [
             ("root", "dialout", 0o660, true),
             ("root", "dialout", 0o640, false),

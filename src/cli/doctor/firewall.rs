@@ -1,53 +1,52 @@
-//! Whether ufw lets people through to a port. Its rules are root's to read.
+//! Checks that ufw allows the TCP port. Only root may read its rules.
 
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::{Finding, Subject};
+use super::finding::{Finding, Subject};
 
-pub(super) fn look(patient: &Subject<'_>) -> Option<Finding> {
-    let tcp = patient.settings.ssh_port?;
-    let on = says(&fs::read_to_string("/etc/ufw/ufw.conf").ok()?, "ENABLED", "yes");
+pub(super) fn check(subject: &Subject<'_>) -> Option<Finding> {
+    let tcp = subject.settings.ssh_port?;
+    let on = sets(&fs::read_to_string("/etc/ufw/ufw.conf").ok()?, "ENABLED", "yes");
     let defaults = fs::read_to_string("/etc/default/ufw").unwrap_or_default();
-    if !on || says(&defaults, "DEFAULT_INPUT_POLICY", "ACCEPT") {
+    if !on || sets(&defaults, "DEFAULT_INPUT_POLICY", "ACCEPT") {
         return None;
     }
     let mut rules = String::new();
     for name in ["user.rules", "user6.rules"] {
         match fs::read_to_string(Path::new("/etc/ufw").join(name)) {
             Ok(text) => rules.push_str(&text),
-            // Said once, in the end, for all that only root sees.
+            // The last line of the output says what only root can check.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => return None,
             Err(_) => {}
         }
     }
-    (!admits(&rules, tcp)).then(|| {
-        let what = format!("ufw lets nobody through to TCP port {tcp}");
-        patient.finding(
-            what,
-            format!(
-                "ufw allow {tcp}/tcp; or for all ports of the vendor's configuration: ufw allow consoleserver"
-            ),
-        )
-    })
+    (!admits(&rules, tcp)).then(|| blocked(subject, tcp))
 }
 
-/// `KEY=value` of a shell's file, in quotes or not.
-fn says(text: &str, key: &str, value: &str) -> bool {
+pub(super) fn blocked(subject: &Subject<'_>, tcp: u16) -> Finding {
+    subject.finding(
+        format!("ufw blocks TCP port {tcp}"),
+        format!("ufw allow {tcp}/tcp; for all ports of the packaged configuration: ufw allow consoleserver"),
+    )
+}
+
+/// Whether a shell file sets `KEY=value`, quoted or not.
+fn sets(text: &str, key: &str, value: &str) -> bool {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
         .any(|it| it.trim_matches('"').eq_ignore_ascii_case(value))
 }
 
-/// Whether one of ufw's rules admits somebody to a TCP port: `### tuple ### allow tcp 8022:8054 0.0.0.0/0 any 0.0.0.0/0 …`.
+/// Whether one of ufw's rules allows a TCP port: `### tuple ### allow tcp 8022:8054 0.0.0.0/0 any 0.0.0.0/0 …`.
 fn admits(rules: &str, tcp: u16) -> bool {
     rules.lines().filter_map(|line| line.strip_prefix("### tuple ### ")).any(|rule| {
         let words: Vec<&str> = rule.split_whitespace().collect();
         let (Some(action), Some(protocol), Some(ports)) = (words.first(), words.get(1), words.get(2)) else {
             return false;
         };
-        // `allow_log` and the like; and what goes out is not what comes in.
+        // Actions include `allow_log`; rules for outgoing traffic are ignored.
         let opens = ["allow", "limit"].iter().any(|word| action.starts_with(word)) && !words.contains(&"out");
         opens && ["tcp", "any"].contains(protocol) && ports.split(',').any(|range| covers(range, tcp))
     })
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_of_ufw_admits_to_its_ports() {
+    fn rules_of_ufw_allow_their_tcp_ports() {
         let rules = "*filter\n### tuple ### allow tcp 22 0.0.0.0/0 any 0.0.0.0/0 in\n-A ufw-user-input -p tcp --dport 22 -j ACCEPT\n\
                      ### tuple ### allow tcp 8022:8054 0.0.0.0/0 any 0.0.0.0/0 consoleserver - in\n\
                      ### tuple ### deny tcp 9000 0.0.0.0/0 any 0.0.0.0/0 in\n### tuple ### limit tcp 9001,9003 ::/0 any ::/0 in\n\
@@ -84,7 +83,7 @@ mod tests {
         }
         assert!(
             admits("### tuple ### allow any any 0.0.0.0/0 any 192.0.2.1 in", 8023),
-            "a host that may everything"
+            "a host that is allowed everything"
         );
     }
 }

@@ -1,31 +1,32 @@
-//! What is wrong with the SSH host keys: root reads them, everybody else what running ports report of them.
+//! Checks the SSH host keys: root reads them, other users see what running ports report.
 
 use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use super::{Finding, Observation};
+use super::finding::Finding;
+use super::observation::Observation;
 use crate::hostkeys::{self, HostKeyError, HostKeys};
 
-/// What a port's STATUS= has of it. See `service/port.rs`.
-const MISSING: &str = "; SSH is not served: ";
-const PASSED_OVER: &str = "; host key passed over: ";
+/// Texts in a port's STATUS=. See `service/port.rs`.
+const MISSING: &str = "; SSH is not available: ";
+const PASSED_OVER: &str = "; host key ignored: ";
 
-pub(super) fn look(sight: &Observation) -> Vec<Finding> {
-    // Of ports in the foreground, which are their user's, this machine's keys say nothing.
-    if sight.units.state("consoleserver.target").is_none() {
+pub(super) fn check(observed: &Observation) -> Vec<Finding> {
+    // This machine's host keys do not matter for the foreground program.
+    if observed.units.state("consoleserver.target").is_none() {
         return Vec::new();
     }
     if geteuid().is_root() {
         judge(hostkeys::load(Path::new(hostkeys::HOST_KEY_DIRECTORY)))
     } else {
-        sight.units.statuses().find_map(complaint).into_iter().collect()
+        observed.units.statuses().find_map(complaint).into_iter().collect()
     }
 }
 
 fn judge(loaded: Result<HostKeys, HostKeyError>) -> Vec<Finding> {
     match loaded {
-        Ok(found) => found.passed_over.iter().map(|reason| passed_over(reason)).collect(),
+        Ok(found) => found.ignored.iter().map(|reason| passed_over(reason)).collect(),
         Err(error) => vec![missing(&error.to_string())],
     }
 }
@@ -37,17 +38,17 @@ fn complaint(status: &str) -> Option<Finding> {
     status.split_once(PASSED_OVER).map(|(_, reason)| passed_over(reason))
 }
 
-fn missing(why: &str) -> Finding {
+pub(super) fn missing(why: &str) -> Finding {
     Finding::everywhere(
-        format!("no port is served over SSH: {why}"),
-        "then: systemctl restart console-hostkeys; systemctl reload 'console@*.service'",
+        format!("no port accepts SSH logins: {why}"),
+        "fix or remove that file, then: systemctl restart console-hostkeys; systemctl reload 'console@*.service'",
     )
 }
 
-fn passed_over(reason: &str) -> Finding {
+pub(super) fn passed_over(reason: &str) -> Finding {
     Finding::everywhere(
-        format!("host key passed over: {reason}"),
-        "other keys are served; correct this one or move it elsewhere, then: systemctl reload 'console@*.service'",
+        format!("host key ignored: {reason}"),
+        "other keys are in use; fix this file or move it elsewhere, then: systemctl reload 'console@*.service'",
     )
 }
 
@@ -56,11 +57,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ports_report_of_their_host_keys_is_found() {
+    fn host_key_problems_are_read_from_the_status_of_ports() {
         assert_eq!(complaint("9600 8N1, 0 attached, 5 bytes in, 0 out; cannot write the log"), None);
-        let status = "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not served: no usable host key in /x";
-        assert_eq!(complaint(status).unwrap().what, "no port is served over SSH: no usable host key in /x");
-        let status = "unplugged, 0 attached; host key passed over: /x/hostkey_a: it is empty";
-        assert_eq!(complaint(status).unwrap().what, "host key passed over: /x/hostkey_a: it is empty");
+        let status =
+            "9600 8N1, 0 attached, 5 bytes in, 0 out; SSH is not available: no usable host key in /x";
+        assert_eq!(
+            complaint(status).unwrap().problem,
+            "no port accepts SSH logins: no usable host key in /x"
+        );
+        let status = "unplugged, 0 attached; host key ignored: /x/hostkey_a: it is empty";
+        assert_eq!(complaint(status).unwrap().problem, "host key ignored: /x/hostkey_a: it is empty");
     }
 }

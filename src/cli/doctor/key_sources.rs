@@ -1,5 +1,5 @@
-//! Where sshd takes users' keys from and the consoles do not: sshd's settings are not read by us, so whoever logs in by one of those
-//! keys elsewhere is refused here, or the other way round. What the configuration says in so many words is no mistake.
+//! Compares the sources of public keys with those of sshd, whose settings the consoles do not use: a key that works at one may be rejected
+//! at the other. Keys that the configuration sets explicitly are not reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,19 +8,19 @@ use std::time::Duration;
 
 use nix::unistd::geteuid;
 
-use super::{Finding, RunningQuery};
+use super::finding::Finding;
 use crate::auth::sources::Configured;
+use crate::cli::bounded::RunningQuery;
 use crate::config::changes::{KeyPath, Scope, stated};
 use crate::config::{self, Access};
 
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// For sshd to print its settings.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// `file` is the configuration that `access` comes from.
-pub(super) fn look(access: &Access, file: &Path) -> Vec<Finding> {
-    // sshd reads its host keys before it says anything, and whether a file is root's word only root can tell.
+/// `file` is the configuration that `access` is from.
+pub(super) fn check(access: &Access, file: &Path) -> Vec<Finding> {
+    // `sshd -T` reads the host keys, and only root can check whether root confirmed the command.
     if !geteuid().is_root() {
         return Vec::new();
     }
@@ -37,7 +37,7 @@ pub(super) fn look(access: &Access, file: &Path) -> Vec<Finding> {
     findings
 }
 
-/// What sshd would do for a user whom no `Match` names; `None` where there is none, or one that does not tell.
+/// sshd's settings for a user that no `Match` names; `None` without sshd, or if it fails.
 fn settings_of_sshd() -> Option<BTreeMap<String, String>> {
     if !Path::new(SSHD).exists() {
         return None;
@@ -46,12 +46,12 @@ fn settings_of_sshd() -> Option<BTreeMap<String, String>> {
     answer.status.success().then(|| parse(&answer.stdout))
 }
 
-fn parse(printed: &str) -> BTreeMap<String, String> {
+pub(super) fn parse(printed: &str) -> BTreeMap<String, String> {
     let lines = printed.lines().filter_map(|line| line.split_once(' '));
     lines.map(|(key, value)| (key.to_ascii_lowercase(), value.trim().to_owned())).collect()
 }
 
-fn compare(
+pub(super) fn compare(
     access: &Access,
     sshd: &BTreeMap<String, String>,
     is_stated: impl Fn(&'static str) -> bool,
@@ -64,11 +64,11 @@ fn compare(
     {
         let user = setting("authorizedkeyscommanduser").unwrap_or("nobody");
         findings.push(Finding::everywhere(
-            format!("sshd takes keys from AuthorizedKeysCommand {command}, and the consoles do not"),
+            format!("sshd uses AuthorizedKeysCommand {command}, and the consoles do not"),
             format!(
-                "in [access] of the configuration, if it is to count here, too:\n\
+                "to use it here too, set in [access]:\n\
                  authorized_keys_command = {}\nauthorized_keys_command_user = {}\n\
-                 and if not: authorized_keys_command = \"none\"",
+                 otherwise: authorized_keys_command = \"none\"",
                 config::Value::from(command),
                 config::Value::from(user),
             ),
@@ -86,13 +86,10 @@ fn compare(
         let list = |files: &[&str]| config::Value::Array(files.iter().map(|file| (*file).into()).collect());
         let named = if theirs.is_empty() { "none".to_owned() } else { theirs.join(" ") };
         findings.push(Finding::everywhere(
+            format!("sshd reads AuthorizedKeysFile {named}, and the consoles read {}", ours.join(" ")),
             format!(
-                "sshd reads keys from AuthorizedKeysFile {named}, and the consoles from {}",
-                ours.join(" ")
-            ),
-            format!(
-                "in [access] of the configuration, if it is to be the same here:\n\
-                 authorized_keys_files = {}\nand if not: authorized_keys_files = {}",
+                "to use the same files here, set in [access]:\n\
+                 authorized_keys_files = {}\notherwise: authorized_keys_files = {}",
                 list(&theirs),
                 list(&ours),
             ),
@@ -107,7 +104,7 @@ mod tests {
 
     fn found(printed: &str, stated: &[&str]) -> Vec<String> {
         let findings = compare(&Access::default(), &parse(printed), |key| stated.contains(&key));
-        findings.into_iter().map(|finding| finding.what).collect()
+        findings.into_iter().map(|finding| finding.problem).collect()
     }
 
     /// The lines that concern keys, as `sshd -T` of OpenSSH 9.2 prints them on Debian 12 as installed.
@@ -115,14 +112,14 @@ mod tests {
          authorizedkeysfile .ssh/authorized_keys .ssh/authorized_keys2\n";
 
     #[test]
-    fn an_sshd_as_installed_is_no_finding() {
+    fn the_default_sshd_configuration_is_no_finding() {
         assert!(found(AS_INSTALLED, &[]).is_empty());
         let longer = AS_INSTALLED.replace(".ssh/authorized_keys ", "%h/.ssh/authorized_keys ");
         assert!(found(&longer, &[]).is_empty());
     }
 
     #[test]
-    fn a_real_sshd_tells_its_settings() {
+    fn a_real_sshd_prints_its_settings() {
         // (sshd wants this directory, which its unit makes.)
         std::fs::create_dir_all("/run/sshd").unwrap();
         let settings =
@@ -133,17 +130,18 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_only_sshd_takes_are_named_until_the_configuration_says_so() {
+    fn key_sources_of_sshd_alone_are_reported_until_the_configuration_sets_them() {
         let command =
             "authorizedkeyscommand /usr/bin/sss_ssh_authorizedkeys\nauthorizedkeyscommanduser nobody\n";
-        let what = "sshd takes keys from AuthorizedKeysCommand /usr/bin/sss_ssh_authorizedkeys, and the consoles do not";
-        assert_eq!(found(command, &[]), [what]);
+        let problem =
+            "sshd uses AuthorizedKeysCommand /usr/bin/sss_ssh_authorizedkeys, and the consoles do not";
+        assert_eq!(found(command, &[]), [problem]);
         assert!(found(command, &["authorized_keys_command"]).is_empty());
 
         let files = "authorizedkeysfile /etc/ssh/keys/%u\n";
-        let what = "sshd reads keys from AuthorizedKeysFile /etc/ssh/keys/%u, and the consoles from \
+        let problem = "sshd reads AuthorizedKeysFile /etc/ssh/keys/%u, and the consoles read \
                     .ssh/authorized_keys .ssh/authorized_keys2";
-        assert_eq!(found(files, &[]), [what]);
+        assert_eq!(found(files, &[]), [problem]);
         assert!(found(files, &["authorized_keys_files"]).is_empty());
         assert_eq!(found("authorizedkeysfile none\n", &[]).len(), 1);
     }

@@ -1,151 +1,111 @@
-//! `doctor`: why a port does not work, and what would mend it. Each room looks at one thing as far as the caller may see
-//! it: the device, who holds it, the units, what the port has logged, the firewall. Nothing is changed, and no port is
-//! started.
+//! `doctor`: diagnoses why a port does not work, and prints what fixes it. Each file checks one thing, as far as the caller may see it:
+//! the device, the processes that hold it, the units, the log, the firewall. Nothing is changed, and no port is started.
 
 mod config_file;
 mod device;
+mod finding;
 mod firewall;
+#[cfg(test)]
+#[path = "tests.rs"]
+mod golden;
 mod holder;
 mod host_keys;
 mod identity;
 mod key_sources;
 mod log;
+mod observation;
+mod processes;
+mod systemd;
+mod ttys;
 mod units;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::Args;
 use nix::unistd::geteuid;
-use serde::Serialize;
 
-use super::bounded::{self, NoAnswer, RunningQuery, Space};
-use super::local;
-use super::value::nearest;
-use super::words::either;
+use super::args::Output;
+use super::bounded::{self, NoAnswer, Space};
+use super::endpoint::Endpoint;
+use super::error::{CommandError, Done};
+use super::look;
 use crate::attach::client::{self, AttachError};
-use crate::config::{self, Config, ConfigError, Loaded, LogType};
+use crate::config::{Config, ConfigError, Loaded, LogType};
 use crate::exec;
-use crate::ownership::Claims;
-use crate::port::PortName;
-use holder::Process;
-use identity::Ttys;
-use units::Units;
+use crate::port::nearest::{either, nearest};
+use crate::port::{PortName, PortPattern};
+use finding::{Finding, Subject, unit_journal};
+use observation::Observation;
 
-/// How a wrong file is corrected and applied. Sessions stay.
-const CORRECT_AND_APPLY: &str = "mend the file; then: consolectl check; consolectl reload";
-/// Lines of a log that are looked at.
+/// The commands that apply a corrected file. Sessions are kept.
+const APPLY_COMMANDS: &str = "consolectl check; consolectl reload";
+/// Lines of a log that are checked.
 const LOG_LINES: u32 = 200;
 
-/// Ports that are asked at once.
+/// Ports that are queried concurrently.
 const AT_ONCE: usize = 64;
-/// For a disk to say how much of it is free.
+/// For a disk to report its free space.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Something that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Finding {
-    /// Where; `None` = at all ports.
-    port: Option<PortName>,
-    /// What is wrong, as a sentence.
-    what: String,
-    /// What to do: commands, or words.
-    mend: String,
+/// Arguments of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Doctor {
+    /// Ports; default: all
+    #[arg(id = "port", value_name = "PORT")]
+    pub ports: Vec<PortPattern>,
+    #[command(flatten)]
+    pub output: Output,
 }
 
-impl Finding {
-    fn everywhere(what: impl Into<String>, mend: impl Into<String>) -> Self {
-        Self { port: None, what: what.into(), mend: mend.into() }
+/// Diagnoses these ports, or all if there are none, and prints the findings: whether there are none.
+pub(super) fn run(Doctor { ports, output }: Doctor, endpoint: &Endpoint, to: &mut impl Write) -> Done<bool> {
+    if endpoint.foreground {
+        return Err(CommandError::Foreground(endpoint.runtime.clone()));
     }
-}
-
-/// A port that is looked at.
-struct Subject<'a> {
-    name: &'a PortName,
-    /// The name of its units.
-    unit: &'a PortName,
-    settings: &'a config::Port,
-    device: PathBuf,
-    /// Whether it was asked about, or is one of all.
-    named: bool,
-}
-
-impl Subject<'_> {
-    /// Where its log is.
-    fn logs(&self) -> PathBuf {
-        Path::new("/var/log/consoleserver").join(self.name.as_str())
-    }
-
-    fn finding(&self, what: impl Into<String>, mend: impl Into<String>) -> Finding {
-        Finding { port: Some(self.name.clone()), what: what.into(), mend: mend.into() }
-    }
-}
-
-/// Looks at these ports, or with none at all of them, and says what is wrong. Whether nothing is.
-pub fn run(runtime: &Path, ports: &[PortName], json: bool, to: &mut impl Write) -> io::Result<bool> {
-    let findings = examine(runtime, ports);
-    if json {
-        serde_json::to_writer(&mut *to, &findings)?;
-        writeln!(to)?;
-    } else {
-        say(&findings, to)?;
+    let findings = examine(&endpoint.runtime, &configured(&ports)?);
+    match output.json {
+        true => look::json(&findings, to)?,
+        false => print(&findings, to)?,
     }
     Ok(findings.is_empty())
 }
 
-fn say(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
-    for Finding { port, what, mend } in findings {
+/// Resolves patterns to ports of the configuration file.
+fn configured(patterns: &[PortPattern]) -> Done<Vec<PortName>> {
+    let mut ports = Vec::new();
+    for pattern in patterns {
+        ports.extend(match pattern.literal() {
+            Some(port) => vec![port.clone()],
+            None => {
+                let config = Config::load_or_last_good(Path::new("/"))?.config;
+                let names: Vec<PortName> = config.ports.into_keys().collect();
+                pattern.select(&names, &config.port_groups)?
+            }
+        });
+    }
+    Ok(ports)
+}
+
+fn print(findings: &[Finding], to: &mut impl Write) -> io::Result<()> {
+    for Finding { port, problem, fix } in findings {
         let label = port.as_ref().map(|port| format!("{port}: ")).unwrap_or_default();
-        writeln!(to, "{label}{what}")?;
-        for line in mend.lines() {
+        writeln!(to, "{label}{problem}")?;
+        for line in fix.lines() {
             writeln!(to, "    {line}")?;
         }
     }
     if findings.is_empty() {
-        writeln!(to, "nothing wrong was found")?;
+        writeln!(to, "no problems found")?;
     }
     if !geteuid().is_root() {
-        writeln!(to, "(root sees more: who holds a device or a TCP port, and the firewall)")?;
+        writeln!(
+            to,
+            "(run as root to check also which process holds a device or a TCP port, and the firewall)"
+        )?;
     }
     Ok(())
-}
-
-/// What of the machine concerns all ports, seen once.
-struct Observation {
-    units: Units,
-    processes: Vec<Process>,
-    /// The ports that run.
-    running: BTreeSet<PortName>,
-    ttys: Ttys,
-    claims: Claims,
-    /// Who listens on which TCP port.
-    listeners: BTreeMap<u16, String>,
-}
-
-impl Observation {
-    fn new(runtime: &Path, config: &Config, patients: &[Subject<'_>]) -> Self {
-        let mut units: Vec<String> = units::COMMON.map(str::to_owned).to_vec();
-        let mut described = Vec::new();
-        for Subject { unit: name, device, named, .. } in patients {
-            let getty = format!("serial-getty@{}.service", device::kernel_name(device));
-            units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
-            units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
-            // The device policy of one whose device is there matters also while it is closed.
-            if *named || device.exists() {
-                described.push(format!("console@{name}.service"));
-            }
-        }
-        let running = local::running(runtime).unwrap_or_default().into_iter().collect();
-        Self {
-            units: Units::ask(&units, &described),
-            processes: holder::processes(),
-            running,
-            ttys: Ttys::look(),
-            claims: Claims::of(config),
-            listeners: units::listeners(),
-        }
-    }
 }
 
 fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
@@ -160,43 +120,43 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
     let unconfigured = ports.iter().filter(|port| !config.ports.contains_key(*port));
     findings.extend(unconfigured.map(|port| unknown(port, &config)));
     let asked = config.ports.iter().filter(|(name, _)| ports.is_empty() || ports.contains(name));
-    let patients: Vec<_> = asked
+    let subjects: Vec<_> = asked
         .map(|(name, settings)| {
             let device = config.device(name, settings);
             Subject { name, unit: config.instances.of(name), settings, device, named: !ports.is_empty() }
         })
         .collect();
-    let sight = Observation::new(runtime, &config, &patients);
-    findings.extend(units::everywhere(&sight));
-    findings.extend(config_file::look(&file));
+    let observed = Observation::new(runtime, &config, &subjects);
+    findings.extend(units::everywhere(&observed));
+    findings.extend(config_file::check(&file));
     findings.extend(device::without_driver());
-    findings.extend(host_keys::look(&sight));
-    // Of ports in the foreground, which are their user's, this machine's sshd says nothing.
-    if sight.units.state("consoleserver.target").is_some() {
-        findings.extend(key_sources::look(&config.access, &file));
+    findings.extend(host_keys::check(&observed));
+    // This machine's sshd does not matter for the foreground program.
+    if observed.units.state("consoleserver.target").is_some() {
+        findings.extend(key_sources::check(&config.access, &file));
     }
     if ports.is_empty() {
-        findings.extend(identity::unserved(&sight));
+        findings.extend(identity::unserved(&observed));
     }
-    let logs: Vec<PathBuf> = patients.iter().map(Subject::logs).collect();
+    let logs: Vec<PathBuf> = subjects.iter().map(Subject::logs).collect();
     let spaces = bounded::space_of(&logs, DISK_TIMEOUT);
-    let mut logged = Vec::with_capacity(patients.len());
-    let all: Vec<_> = patients.iter().zip(&spaces).collect();
+    let mut logged = Vec::with_capacity(subjects.len());
+    let all: Vec<_> = subjects.iter().zip(&spaces).collect();
     for some in all.chunks(AT_ONCE) {
-        // A port that hangs answers late, and holds up no other one.
+        // A port that hangs must not delay the others.
         logged.extend(std::thread::scope(|scope| {
-            let ask = |(patient, space): &(&Subject<'_>, &Result<Option<Space>, NoAnswer>)| match space {
-                // It would have to read what cannot be read.
+            let ask = |(subject, space): &(&Subject<'_>, &Result<Option<Space>, NoAnswer>)| match space {
+                // The port would hang on reading its log.
                 Err(NoAnswer::Timeout(_)) => Vec::new(),
-                _ => examine_log(runtime, &sight, patient),
+                _ => examine_log(runtime, &observed, subject),
             };
             let asked: Vec<_> = some.iter().map(|one| scope.spawn(move || ask(one))).collect();
             asked.into_iter().map(|asked| asked.join().unwrap_or_default()).collect::<Vec<_>>()
         }));
     }
-    for (((patient, directory), space), logged) in patients.iter().zip(&logs).zip(&spaces).zip(logged) {
-        findings.extend(examine_port(&sight, patient));
-        findings.extend(log::disk(directory, space, patient));
+    for (((subject, directory), space), logged) in subjects.iter().zip(&logs).zip(&spaces).zip(logged) {
+        findings.extend(examine_port(&observed, subject));
+        findings.extend(log::disk(directory, space, subject));
         findings.extend(logged);
     }
     findings
@@ -204,55 +164,56 @@ fn examine(runtime: &Path, ports: &[PortName]) -> Vec<Finding> {
 
 fn stale(fault: &ConfigError) -> Finding {
     Finding::everywhere(
-        format!("the configuration is wrong, and the last good one is in force: {fault}"),
-        CORRECT_AND_APPLY,
+        format!("the configuration is invalid, and the last valid one is in use: {fault}"),
+        format!("correct the file, then: {APPLY_COMMANDS}"),
     )
 }
 
 fn broken(error: &ConfigError) -> Finding {
-    let what = format!("the configuration is wrong, so nothing of it is in force: {error}");
-    Finding::everywhere(what, CORRECT_AND_APPLY)
+    let problem = format!("the configuration is invalid and not in use: {error}");
+    Finding::everywhere(problem, format!("correct the file, then: {APPLY_COMMANDS}"))
 }
 
 fn unknown(port: &PortName, config: &Config) -> Finding {
     let names: Vec<String> = config.ports.keys().map(ToString::to_string).collect();
-    let mend = match nearest(port.as_str(), names.iter().map(String::as_str)).as_slice() {
+    let fix = match nearest(port.as_str(), names.iter().map(String::as_str)).as_slice() {
         [] => format!("consolectl create {port}"),
-        near => format!("did you mean {}? or: consolectl create {port}", either(near)),
+        near => format!("did you mean {}? To create it: consolectl create {port}", either(near)),
     };
-    Finding::everywhere(format!("{port} is not configured"), mend)
+    Finding::everywhere(format!("{port} is not configured"), fix)
 }
 
-fn examine_port(sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
+fn examine_port(observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    findings.extend(identity::look(sight, patient));
-    // Another port's device says nothing of this one.
-    if !identity::is_anothers(sight, patient) {
-        findings.extend(device::look(sight, patient));
-        findings.extend(holder::look(sight, patient));
+    if subject.settings.source.is_some() {
+        findings.extend(units::check(observed, subject));
+        findings.extend(firewall::check(subject));
+        return findings;
     }
-    findings.extend(units::look(sight, patient));
-    findings.extend(firewall::look(patient));
+    findings.extend(identity::check(observed, subject));
+    // A device that belongs to another port is not this one's problem.
+    if !identity::is_anothers(observed, subject) {
+        findings.extend(device::check(observed, subject));
+        findings.extend(holder::check(observed, subject));
+    }
+    findings.extend(units::check(observed, subject));
+    findings.extend(firewall::check(subject));
     findings
 }
 
-/// What the port has logged.
-fn examine_log(runtime: &Path, sight: &Observation, patient: &Subject<'_>) -> Vec<Finding> {
+/// Checks the log of a port.
+fn examine_log(runtime: &Path, observed: &Observation, subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
-    // (Not of a port that sleeps: a look starts none.)
-    if patient.settings.log.kind == LogType::Text && sight.running.contains(patient.name) {
-        match sample(runtime, patient.name) {
-            Ok(sample) => findings.extend(log::look(&sample, jiff::Timestamp::now(), patient)),
-            // Whoever may not use the port does not see what it says.
+    // (Not for an idle port, which the query would start.)
+    if subject.settings.log.kind == LogType::Text && observed.running.contains(subject.name) {
+        match sample(runtime, subject.name) {
+            Ok(sample) => findings.extend(log::check(&sample, jiff::Timestamp::now(), subject)),
+            // Users without access to the port may not read its log.
             Err(AttachError::Refused(_)) => {}
-            Err(error) => findings.push(patient.finding(error.to_string(), unit_journal(patient.unit))),
+            Err(error) => findings.push(subject.finding(error.to_string(), unit_journal(subject.unit))),
         }
     }
     findings
-}
-
-fn unit_journal(port: &PortName) -> String {
-    format!("journalctl -u console@{port} says more")
 }
 
 fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
@@ -265,30 +226,27 @@ fn sample(runtime: &Path, port: &PortName) -> Result<String, AttachError> {
 
 #[cfg(test)]
 mod tests {
+    use super::finding::tests::subject;
     use super::*;
 
-    /// A port to look at.
-    pub(super) fn patient<T>(look: impl FnOnce(&Subject<'_>) -> T) -> T {
-        let config = Config::parse("[ports.demo]\n", Path::new("config.toml")).unwrap();
-        let (name, settings) = config.ports.iter().next().unwrap();
-        look(&Subject { name, unit: name, settings, device: config.device(name, settings), named: true })
+    #[test]
+    fn a_finding_is_printed_with_its_port_and_fix() {
+        let finding = subject(|subject| subject.finding("is broken", "fix it\nso"));
+        let everywhere = Finding::everywhere("all is broken", "fix all");
+        let mut printed = Vec::new();
+        print(&[finding, everywhere], &mut printed).unwrap();
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(
+            printed.starts_with("demo: is broken\n    fix it\n    so\nall is broken\n    fix all\n"),
+            "{printed}"
+        );
     }
 
     #[test]
-    fn a_finding_says_where_what_and_what_to_do() {
-        let finding = patient(|patient| patient.finding("is ill", "mend it\nso"));
-        let everywhere = Finding::everywhere("all is ill", "mend all");
-        let mut said = Vec::new();
-        say(&[finding, everywhere], &mut said).unwrap();
-        let said = String::from_utf8(said).unwrap();
-        assert!(said.starts_with("demo: is ill\n    mend it\n    so\nall is ill\n    mend all\n"), "{said}");
-    }
-
-    #[test]
-    fn a_port_that_there_is_not_is_told_with_one_that_there_is() {
+    fn an_unknown_port_is_reported_with_the_nearest_one() {
         let config = Config::parse("[ports.core-switch]\n", Path::new("config.toml")).unwrap();
-        let Finding { what, mend, .. } = unknown(&"core-swich".parse().unwrap(), &config);
-        assert_eq!(what, "core-swich is not configured");
-        assert_eq!(mend, "did you mean core-switch? or: consolectl create core-swich");
+        let Finding { problem, fix, .. } = unknown(&"core-swich".parse().unwrap(), &config);
+        assert_eq!(problem, "core-swich is not configured");
+        assert_eq!(fix, "did you mean core-switch? To create it: consolectl create core-swich");
     }
 }

@@ -1,18 +1,16 @@
-//! The grammar of conserver.cf(5): named blocks of keywords and values. A console with a mistake is left out
-//! and reported with its line; of other blocks what conserver keeps is kept, so that a mistake in a list
-//! takes no name out of it.
+//! The grammar of conserver.cf(5): named blocks of keywords and values. A console with an error is left out and reported with its line;
+//! other blocks keep what conserver keeps, so that an error in a list of users removes no name from it.
 
+use super::error::{ImportError, SourceLine};
 use super::lexer::{Fault, Include, Lexer, Token};
-use super::plan::shown;
-use super::{ImportError, Source, SourceLine};
+use super::plan::quoted;
+use super::source::Source;
 
 /// `KIND NAME { … }`
 pub struct Block {
     /// `console`, in lower case.
     pub kind: &'static str,
-    /// Its name.
     pub name: String,
-    /// Where it begins.
     pub place: SourceLine,
     /// In the order of the file.
     pub statements: Vec<Statement>,
@@ -25,95 +23,38 @@ pub struct Statement {
     pub keyword: &'static str,
     /// `9600`
     pub value: String,
-    /// Where it begins.
     pub place: SourceLine,
 }
 
 impl Statement {
-    /// As it would be written.
-    pub fn said(&self) -> String {
+    /// As in the file.
+    pub fn original(&self) -> String {
         format!("{} {}", self.keyword, self.value)
     }
 }
 
-/// What a file says, and what of it is not imported.
+/// The blocks of a file, and its errors.
 pub struct Read {
     pub blocks: Vec<Block>,
     pub faults: Vec<Fault>,
-    /// Names of `default` blocks that conserver drops for a mistake.
+    /// Names of `default` blocks that conserver discards because of an error.
     pub dropped: Vec<String>,
 }
 
-const ACCESS: &[&str] = &["admin", "allowed", "include", "limited", "rejected", "trusted"];
-const BREAK: &[&str] = &["confirm", "delay", "string"];
-const CONFIG: &[&str] = &[
-    "autocomplete",
-    "daemonmode",
-    "defaultaccess",
-    "initdelay",
-    "logfile",
-    "loghostnames",
-    "passwdfile",
-    "primaryport",
-    "redirect",
-    "reinitcheck",
-    "secondaryport",
-    "setproctitle",
-    "sslcacertificatefile",
-    "sslcredentials",
-    "sslreqclientcert",
-    "sslrequired",
-    "unifiedlog",
-];
-const CONSOLE: &[&str] = &[
-    "aliases",
-    "baud",
-    "break",
-    "breaklist",
-    "device",
-    "devicesubst",
-    "exec",
-    "execrunas",
-    "execsubst",
-    "host",
-    "idlestring",
-    "idletimeout",
-    "include",
-    "initcmd",
-    "initrunas",
-    "initspinmax",
-    "initspintimer",
-    "initsubst",
-    "ipmiciphersuite",
-    "ipmikg",
-    "ipmiprivlevel",
-    "ipmiworkaround",
-    "logfile",
-    "logfilemax",
-    "master",
-    "motd",
-    "options",
-    "parity",
-    "password",
-    "port",
-    "portbase",
-    "portinc",
-    "protocol",
-    "replstring",
-    "ro",
-    "rw",
-    "tasklist",
-    "timestamp",
-    "type",
-    "uds",
-    "udssubst",
-    "username",
-];
-const GROUP: &[&str] = &["users"];
-const TASK: &[&str] = &["cmd", "confirm", "description", "runas", "subst"];
+const ACCESS: &str = "admin allowed include limited rejected trusted";
+const BREAK: &str = "confirm delay string";
+const CONFIG: &str = "autocomplete daemonmode defaultaccess initdelay logfile loghostnames passwdfile primaryport \
+     redirect reinitcheck secondaryport setproctitle sslcacertificatefile sslcredentials \
+     sslreqclientcert sslrequired unifiedlog";
+const CONSOLE: &str = "aliases baud break breaklist device devicesubst exec execrunas execsubst host idlestring \
+     idletimeout include initcmd initrunas initspinmax initspintimer initsubst ipmiciphersuite \
+     ipmikg ipmiprivlevel ipmiworkaround logfile logfilemax master motd options parity password port \
+     portbase portinc protocol replstring ro rw tasklist timestamp type uds udssubst username";
+const GROUP: &str = "users";
+const TASK: &str = "cmd confirm description runas subst";
 
 /// Kinds of blocks with their keywords.
-const KINDS: [(&str, &[&str]); 7] = [
+const KINDS: [(&str, &str); 7] = [
     ("access", ACCESS),
     ("break", BREAK),
     ("config", CONFIG),
@@ -123,30 +64,17 @@ const KINDS: [(&str, &[&str]); 7] = [
     ("task", TASK),
 ];
 
-/// Values in which any word may stand.
-const FREE: &[&str] = &[
-    "cmd",
-    "description",
-    "exec",
-    "idlestring",
-    "initcmd",
-    "ipmikg",
-    "motd",
-    "password",
-    "replstring",
-    "string",
-    "username",
-];
-/// Values that are lists of names, which space may separate too.
-const LISTS: &[&str] =
-    &["admin", "aliases", "allowed", "limited", "rejected", "ro", "rw", "trusted", "users"];
+/// Keywords whose values are free text.
+const FREE: &str = "cmd description exec idlestring initcmd ipmikg motd password replstring string username";
+/// Keywords whose values are lists, which spaces may separate too.
+const LISTS: &str = "admin aliases allowed limited rejected ro rw trusted users";
 
-fn kind(word: &str) -> Option<(&'static str, &'static [&'static str])> {
+fn kind(word: &str) -> Option<(&'static str, &'static str)> {
     KINDS.into_iter().find(|(kind, _)| kind.eq_ignore_ascii_case(word))
 }
 
-fn keyword(keywords: &'static [&'static str], word: &str) -> Option<&'static str> {
-    keywords.iter().find(|keyword| keyword.eq_ignore_ascii_case(word)).copied()
+fn keyword(keywords: &'static str, word: &str) -> Option<&'static str> {
+    keywords.split(' ').find(|keyword| keyword.eq_ignore_ascii_case(word))
 }
 
 /// The blocks of a file.
@@ -161,16 +89,16 @@ struct Parser<'l, 'i> {
     lexer: Lexer<'l, 'i>,
     blocks: Vec<Block>,
     dropped: Vec<String>,
-    /// The kind of a block that stood where a keyword could: the one before it is not closed.
+    /// The start of a block inside an unclosed one.
     pending: Option<(String, SourceLine)>,
 }
 
 /// How a block ended.
 enum End {
     Closed,
-    /// Conserver drops it.
+    /// conserver discards it.
     Dropped,
-    /// The next one begins in it, or the file ends.
+    /// The next block starts inside it, or the file ends.
     Open,
 }
 
@@ -185,14 +113,14 @@ impl Parser<'_, '_> {
                 Token::Semicolon => return Ok(true),
                 Token::Open | Token::Close => {
                     let place = self.lexer.place();
-                    self.lexer.fault(place, "{ or }", "it belongs to no block");
+                    self.lexer.fault(place, "{ or }", "outside of a block");
                     return Ok(true);
                 }
             },
         };
         let Some((kind, keywords)) = kind(&word) else {
             let why = "expected access, break, config, console, default, group or task";
-            self.lexer.fault(place, shown(&word), why);
+            self.lexer.fault(place, quoted(&word), why);
             return self.skip();
         };
         let name = match self.lexer.token(true)? {
@@ -202,7 +130,7 @@ impl Parser<'_, '_> {
                 return self.skip();
             }
         };
-        let title = format!("{kind} {}", shown(&name));
+        let title = format!("{kind} {}", quoted(&name));
         loop {
             match self.lexer.token(false)? {
                 Token::Open => break,
@@ -218,12 +146,12 @@ impl Parser<'_, '_> {
         match self.statements(&mut block, keywords)? {
             End::Closed => self.blocks.push(block),
             End::Open if kind != "console" => {
-                self.lexer.fault(block.place.clone(), title, "it is not closed by }");
+                self.lexer.fault(block.place.clone(), title, "missing }");
                 self.blocks.push(block);
             }
-            End::Open => self.lexer.fault(block.place, title, "left out: it is not closed by }"),
+            End::Open => self.lexer.fault(block.place, title, "left out: missing }"),
             End::Dropped => {
-                // One line a mistake: where it is says more than where the block begins.
+                // One message per error, with its own line rather than the line of the block.
                 if let Some(fault) = self.lexer.faults[before..].last_mut() {
                     fault.what = format!("{title}: {}", fault.what);
                     fault.why = format!("left out: {}", fault.why);
@@ -236,7 +164,7 @@ impl Parser<'_, '_> {
         Ok(true)
     }
 
-    /// Past the rest of what is no block.
+    /// Skips to the next block.
     fn skip(&mut self) -> Result<bool, ImportError> {
         let mut inside = false;
         loop {
@@ -254,12 +182,8 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn statements(
-        &mut self,
-        block: &mut Block,
-        keywords: &'static [&'static str],
-    ) -> Result<End, ImportError> {
-        // What follows a word that is no keyword is reported with it.
+    fn statements(&mut self, block: &mut Block, keywords: &'static str) -> Result<End, ImportError> {
+        // An unknown keyword is reported once, with its value.
         let mut reported = false;
         loop {
             let (word, place) = match self.lexer.token(false)? {
@@ -282,8 +206,8 @@ impl Parser<'_, '_> {
                     return Ok(End::Open);
                 }
                 if !reported {
-                    let why = format!("{} blocks have no such keyword", block.kind);
-                    self.lexer.fault(place, shown(&word), why);
+                    let why = format!("unknown keyword in a {} block", block.kind);
+                    self.lexer.fault(place, quoted(&word), why);
                 }
                 reported = true;
                 continue;
@@ -306,8 +230,8 @@ impl Parser<'_, '_> {
                 continue;
             };
             if let Some(next) = swallowed(keyword, &value, keywords) {
-                let what = format!("{keyword} {}", shown(&value));
-                self.lexer.fault(place.clone(), what, format!("a ; is missing before {next}"));
+                let what = format!("{keyword} {}", quoted(&value));
+                self.lexer.fault(place.clone(), what, format!("missing ; before {next}"));
                 if block.kind == "console" {
                     self.skip_block()?;
                     return Ok(End::Dropped);
@@ -318,8 +242,8 @@ impl Parser<'_, '_> {
                 match self.lexer.token(false)? {
                     Token::Semicolon => break,
                     Token::Close => {
-                        let what = format!("{keyword} {}", shown(&statement.value));
-                        self.lexer.fault(statement.place, what, "a ; is missing before }");
+                        let what = format!("{keyword} {}", quoted(&statement.value));
+                        self.lexer.fault(statement.place, what, "missing ; before }");
                         return Ok(End::Dropped);
                     }
                     Token::End => return Ok(End::Open),
@@ -330,7 +254,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    /// Past the end of a block that is left out.
+    /// Skips the rest of a block.
     fn skip_block(&mut self) -> Result<(), ImportError> {
         loop {
             match self.lexer.token(false)? {
@@ -341,12 +265,12 @@ impl Parser<'_, '_> {
     }
 }
 
-/// The keyword that a value goes on with, because the `;` before it is missing.
-fn swallowed(keyword: &str, value: &str, keywords: &'static [&'static str]) -> Option<&'static str> {
-    if FREE.contains(&keyword) {
+/// A keyword inside a value, because the `;` before it is missing.
+fn swallowed(keyword: &str, value: &str, keywords: &'static str) -> Option<&'static str> {
+    if FREE.split(' ').any(|free| free == keyword) {
         return None;
     }
-    let is_list = LISTS.contains(&keyword);
+    let is_list = LISTS.split(' ').any(|list| list == keyword);
     let lines: Vec<&str> = value.lines().collect();
     let next_lines = lines.windows(2).filter(|pair| !(is_list && pair[0].trim_end().ends_with(',')));
     let mut starts = next_lines.filter_map(|pair| pair[1].split_ascii_whitespace().next());
@@ -357,4 +281,9 @@ fn swallowed(keyword: &str, value: &str, keywords: &'static [&'static str]) -> O
         false => value.split_ascii_whitespace().skip(1).find_map(is_keyword),
     };
     by_line.or_else(by_word)
+}
+
+/// Splits a list as conserver does.
+pub fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split([',', ' ', '\u{c}', '\u{b}', '\t', '\n', '\r']).filter(|word| !word.is_empty())
 }

@@ -1,21 +1,22 @@
-//! conserver.cf(5): its `console` blocks of type `device`, over their `default` blocks, as conserver's own
-//! reader resolves them: a default counts for what stands behind it, the last word counts, and so does the
-//! last console of a name.
+//! conserver.cf(5): `console` blocks with their `default` blocks, resolved as in conserver: a default applies to what
+//! follows it, and the last value and the last console of a name count.
 
 use std::collections::BTreeMap;
 
 use super::blocks::{self, Block, Statement};
 use super::consent::{self, Member, Origins};
+use super::error::{ImportError, SourceLine};
 use super::lexer::Include;
-use super::plan::shown;
+use super::plan::{Draft, Plan, quoted};
+use super::remote::FarEnd;
+use super::source::Source;
 use super::subst::{self, Values};
-use super::{ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
-/// Words of a list, of users for example, that includes may have gathered.
+/// Words of a list, such as users.
 const MAX_LIST: usize = 1024;
 
-/// What a console or default block says.
+/// The settings of a console or default block.
 #[derive(Clone, Default)]
 struct Settings {
     /// The last statement of each keyword.
@@ -23,18 +24,18 @@ struct Settings {
     rw: Vec<Member>,
     ro: Vec<Member>,
     options: BTreeMap<String, (bool, SourceLine)>,
-    /// It includes a default that is dropped for a mistake, which may have left somebody out.
+    /// It includes a default that is discarded because of an error, and that may exclude users.
     doubtful: Option<(String, SourceLine)>,
 }
 
-/// A console with all that counts for it.
+/// A console with its resolved settings.
 struct Console {
     name: String,
     place: SourceLine,
     settings: Settings,
 }
 
-/// What has been defined so far.
+/// Definitions so far.
 #[derive(Default)]
 struct Known {
     /// By name in lower case.
@@ -44,7 +45,7 @@ struct Known {
     dropped: Vec<String>,
 }
 
-/// Reads it; of consoles that say a `master`, only those of `this_host`.
+/// Reads the file; consoles with another `master` than `this_host` are not imported.
 pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Result<Plan, ImportError> {
     let mut plan = Plan::default();
     let read = blocks::read(source, include)?;
@@ -54,7 +55,7 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
     let mut known = Known { dropped: read.dropped, ..Known::default() };
     let mut consoles: Vec<Console> = Vec::new();
     let mut from = Origins::default();
-    // Break sequences as conserver(8) has them if nothing is said.
+    // The default break sequences of conserver(8).
     let mut breaks: BTreeMap<String, String> =
         [("1", "\\z"), ("2", "\\r~^b"), ("3", "#."), ("4", "\\r\\d~\\d^b")]
             .map(|(name, sequence)| (name.to_owned(), sequence.to_owned()))
@@ -68,8 +69,8 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                     consoles.iter().position(|other| other.name.eq_ignore_ascii_case(&block.name))
                 {
                     let other = consoles.remove(index);
-                    let why = format!("the one at {} counts, as conserver has it", block.place);
-                    plan.leave(&other.place, format_args!("console {}", shown(&other.name)), why);
+                    let why = format!("replaced by the one at {}, as in conserver", block.place);
+                    plan.leave(&other.place, format_args!("console {}", quoted(&other.name)), why);
                 }
                 consoles.push(Console { name: block.name, place: block.place, settings });
             }
@@ -95,10 +96,10 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                     match statement.keyword {
                         "defaultaccess" => from.default_access(&mut plan, statement),
                         _ => {
-                            let why = "the server itself is set by consoleserver.toml(5)";
+                            let why = "the server is configured in consoleserver.toml(5)";
                             plan.leave(
                                 &statement.place,
-                                format_args!("config: {}", shown(&statement.said())),
+                                format_args!("config: {}", quoted(&statement.original())),
                                 why,
                             );
                         }
@@ -111,13 +112,13 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
                 breaks.extend(sequences.next_back().map(|statement| (block.name, statement.value)));
             }
             "task" => {
-                let title = format!("task {}", shown(&block.name));
-                plan.leave(&block.place, title, "nothing is run for users");
+                let title = format!("task {}", quoted(&block.name));
+                plan.leave(&block.place, title, "no programs are run for users");
             }
             kind => plan.leave(
                 &block.place,
-                format_args!("{kind} {}", shown(&block.name)),
-                format_args!("not about {this_host}"),
+                format_args!("{kind} {}", quoted(&block.name)),
+                format_args!("for another host than {this_host}"),
             ),
         }
     }
@@ -128,11 +129,6 @@ pub fn plan(source: Source, include: &mut Include<'_>, this_host: &str) -> Resul
     Ok(plan)
 }
 
-/// Words of a list, as conserver separates them.
-pub fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split([',', ' ', '\u{c}', '\u{b}', '\t', '\n', '\r']).filter(|word| !word.is_empty())
-}
-
 fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
     match count {
         ..=MAX_LIST => Ok(()),
@@ -140,13 +136,12 @@ fn bounded(count: usize, at: &Statement) -> Result<(), ImportError> {
     }
 }
 
-/// Adds whom a list means. `!` before a group turns each of its members around; here those that it leaves out
-/// stay so: that is less, not more.
+/// Adds a list of users. In conserver, `!` before a group inverts each member; here excluded members stay excluded, which is narrower.
 fn people(list: &mut Vec<Member>, statement: &Statement, known: &Known) -> Result<(), ImportError> {
     if statement.value.is_empty() {
         list.clear();
     }
-    for word in words(&statement.value) {
+    for word in blocks::words(&statement.value) {
         let (name, out) = word.strip_prefix('!').map_or((word, false), |name| (name, true));
         let place = statement.place.clone();
         match known.groups.get(name) {
@@ -178,8 +173,8 @@ fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) ->
                     bounded(into.rw.len().max(into.ro.len()), statement)?;
                 }
                 None => {
-                    let title = format!("{} {}: include {}", block.kind, shown(&block.name), shown(value));
-                    plan.leave(place, title, "no default of that name stands before it");
+                    let title = format!("{} {}: include {}", block.kind, quoted(&block.name), quoted(value));
+                    plan.leave(place, title, "no such default before it");
                     if known.dropped.contains(&value.to_ascii_lowercase()) {
                         into.doubtful = Some((value.clone(), place.clone()));
                     }
@@ -189,7 +184,7 @@ fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) ->
             "ro" => people(&mut into.ro, statement, known)?,
             "options" if value.is_empty() => into.options.clear(),
             "options" => {
-                for word in words(value) {
+                for word in blocks::words(value) {
                     let (option, on) = word.strip_prefix('!').map_or((word, true), |option| (option, false));
                     into.options.insert(option.to_ascii_lowercase(), (on, place.clone()));
                 }
@@ -205,7 +200,7 @@ fn gather(plan: &mut Plan, block: &Block, known: &Known, into: &mut Settings) ->
     Ok(())
 }
 
-/// Whether a master is this machine: by its first label, since one may be written without its domain.
+/// Whether a master is this machine: compares the first label, since a domain may be omitted.
 fn is_here(master: &str, this_host: &str) -> bool {
     let first = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     let local = ["localhost", "127.0.0.1", "::1"].iter().any(|here| here.eq_ignore_ascii_case(master));
@@ -220,69 +215,53 @@ fn port(
     this_host: &str,
 ) -> Result<(), ImportError> {
     let Console { name, place, settings } = console;
-    let title = format!("console {}", shown(name));
-    let said = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
+    let title = format!("console {}", quoted(name));
+    let setting = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
     let at = |keyword: &str| settings.one.get(keyword).map_or(place, |statement| &statement.place);
-    let kind = said("type").unwrap_or_default();
-    if !kind.eq_ignore_ascii_case("device") {
-        let why = match kind {
-            "" => "it has no type: device is what would be a port here".to_owned(),
-            kind => format!("its type is {}: no serial port of this machine", shown(kind)),
-        };
+    let kind = setting("type").unwrap_or_default();
+    if let Some(master) = setting("master").filter(|master| !is_here(master, this_host)) {
+        plan.leave(place, title, format_args!("its master is {}, not {this_host}", quoted(master)));
+        return Ok(());
+    }
+    if kind.is_empty() || kind.eq_ignore_ascii_case("noop") {
+        let why = "it is connected to nothing: expected type device, exec, host, ipmi or uds";
         plan.leave(place, title, why);
         return Ok(());
     }
-    if let Some(master) = said("master").filter(|master| !is_here(master, this_host)) {
-        plan.leave(place, title, format_args!("its master is {}, not {this_host}", shown(master)));
-        return Ok(());
+    if !kind.eq_ignore_ascii_case("device") {
+        return remote(plan, console, kind, breaks, from);
     }
     for keyword in ["device", "baud", "parity"] {
-        if said(keyword).is_none() {
-            plan.leave(place, title, format_args!("left out: it has no {keyword}, which conserver wants"));
+        if setting(keyword).is_none() {
+            plan.leave(place, title, format_args!("left out: no {keyword}, which conserver requires"));
             return Ok(());
         }
     }
-    let number = said("port").map(|word| word.parse::<u16>().ok());
-    let unsigned = |keyword, default: u16| match said(keyword) {
-        // As conserver counts, modulo 65536.
-        Some("-1") => u16::MAX,
-        Some(word) => word.parse().unwrap_or(default),
-        None => default,
-    };
-    let values = Values {
-        console: name,
-        host: said("host"),
-        replstring: said("replstring"),
-        baud: said("baud"),
-        port: number.flatten(),
-        final_port: number
-            .flatten()
-            .map(|port| unsigned("portbase", 0).wrapping_add(unsigned("portinc", 1).wrapping_mul(port))),
-    };
-    let device = match (said("device").unwrap_or_default(), said("devicesubst")) {
+    let values = values(console);
+    let device = match (setting("device").unwrap_or_default(), setting("devicesubst")) {
         (device, Some(rules)) => match subst::substituted(device, rules, &values) {
             Ok(device) => device,
             Err(why) => {
-                let what = format!("{title}: devicesubst {}", shown(rules));
+                let what = format!("{title}: devicesubst {}", quoted(rules));
                 plan.leave(at("devicesubst"), what, format_args!("left out: {why}"));
                 return Ok(());
             }
         },
         (device, None) => device.to_owned(),
     };
-    let parity = match said("parity").unwrap_or_default().to_ascii_lowercase().as_str() {
+    let parity = match setting("parity").unwrap_or_default().to_ascii_lowercase().as_str() {
         "none" => Some(("N", 8)),
-        // As conserver sets it: with a parity, 7 bits.
+        // conserver sets 7 bits with a parity.
         "even" => Some(("E", 7)),
         "odd" => Some(("O", 7)),
         "mark" => Some(("M", 7)),
         "space" => Some(("S", 7)),
         _ => None,
     };
-    let baud = said("baud").and_then(|word| word.parse().ok()).map(Value::Integer);
-    let (Some((parity, bits)), Some(baud)) = (parity, baud.filter(|baud| Plan::takes("baud", baud))) else {
+    let baud = setting("baud").and_then(|word| word.parse().ok()).map(Value::Integer);
+    let (Some((parity, bits)), Some(baud)) = (parity, baud.filter(|baud| Plan::accepts("baud", baud))) else {
         let keyword = if parity.is_none() { "parity" } else { "baud" };
-        let wrong = format!("{title}: {keyword} {}", shown(said(keyword).unwrap_or_default()));
+        let wrong = format!("{title}: {keyword} {}", quoted(setting(keyword).unwrap_or_default()));
         let right = match keyword {
             "parity" => "left out: expected even, mark, none, odd or space",
             _ => "left out: expected a number from 1 to 4294967295",
@@ -294,53 +273,135 @@ fn port(
     plan.set(&mut draft, "baud", baud, "baud", at("baud"));
     plan.set(&mut draft, "parity", parity.into(), "parity", at("parity"));
     plan.set(&mut draft, "bytesize", Value::Integer(bits), "parity", at("parity"));
+    super::options::apply(plan, &mut draft, &settings.options, place);
+    finish(plan, draft, console, breaks, from);
+    Ok(())
+}
+
+/// What a substitution may put in.
+fn values(console: &Console) -> Values<'_> {
+    let setting = |keyword: &str| console.settings.one.get(keyword).map(|statement| statement.value.as_str());
+    let number = setting("port").and_then(|word| word.parse::<u16>().ok());
+    let unsigned = |keyword, default: u16| match setting(keyword) {
+        // As conserver counts, modulo 65536.
+        Some("-1") => u16::MAX,
+        Some(word) => word.parse().unwrap_or(default),
+        None => default,
+    };
+    Values {
+        console: &console.name,
+        host: setting("host"),
+        replstring: setting("replstring"),
+        baud: setting("baud"),
+        port: number,
+        final_port: number
+            .map(|port| unsigned("portbase", 0).wrapping_add(unsigned("portinc", 1).wrapping_mul(port))),
+    }
+}
+
+/// A console that is no tty.
+fn remote(
+    plan: &mut Plan,
+    console: &Console,
+    kind: &str,
+    breaks: &BTreeMap<String, String>,
+    from: &Origins,
+) -> Result<(), ImportError> {
+    let Console { name, place, settings } = console;
+    let title = format!("console {}", quoted(name));
+    let setting = |keyword: &str| settings.one.get(keyword).map(|statement| statement.value.as_str());
+    let values = values(console);
+    let substituted = |text: &str, rules: Option<&str>| match rules {
+        Some(rules) => subst::substituted(text, rules, &values),
+        None => Ok(text.to_owned()),
+    };
+    let host =
+        || setting("host").map(str::to_owned).ok_or("it has no host, which conserver wants".to_owned());
+    let far_end = match kind.to_ascii_lowercase().as_str() {
+        "host" => host().and_then(|host| {
+            let port = values.final_port.ok_or("expected port as a number from 1 to 65535")?;
+            Ok(match setting("protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("raw")) {
+                true => FarEnd::Tcp(host, port),
+                false => FarEnd::Telnet(host, port),
+            })
+        }),
+        "uds" => match setting("uds") {
+            Some(path) => substituted(path, setting("udssubst")).map(FarEnd::Unix),
+            None => Err("it has no uds, which conserver wants".to_owned()),
+        },
+        "exec" => {
+            substituted(setting("exec").unwrap_or("(the shell of conserver's user)"), setting("execsubst"))
+                .map(FarEnd::Program)
+        }
+        "ipmi" => host().map(FarEnd::Ipmi),
+        _ => Err("its type is unknown: expected device, exec, host, ipmi or uds".to_owned()),
+    };
+    match far_end {
+        Ok(far_end) => {
+            if let Some(mut draft) = far_end.port(plan, name, place)? {
+                // Among them is !login, by which nobody may use the port. A far end has no line to set.
+                super::options::apply(plan, &mut draft, &settings.options, place);
+                for key in ["xonxoff", "rtscts", "stopbits"] {
+                    draft.keys.remove(key);
+                }
+                finish(plan, draft, console, breaks, from);
+            }
+        }
+        Err(why) => plan.leave(place, title, format_args!("left out: {why}")),
+    }
+    Ok(())
+}
+
+/// What is the same of every type.
+fn finish(
+    plan: &mut Plan,
+    mut draft: Draft,
+    console: &Console,
+    breaks: &BTreeMap<String, String>,
+    from: &Origins,
+) {
+    let Console { name, place, settings } = console;
+    let title = format!("console {}", quoted(name));
     for statement in settings.one.values() {
         remark(plan, &mut draft, statement, breaks);
     }
     consent::apply(plan, &mut draft, &settings.rw, &settings.ro, place);
     if let Some((included, at)) = &settings.doubtful {
-        let why = "nobody may use the port: that default may have left somebody out";
-        plan.leave(at, format_args!("{title}: include {}", shown(included)), why);
+        let why = "nobody may use the port, because that default may exclude users";
+        plan.leave(at, format_args!("{title}: include {}", quoted(included)), why);
         consent::nobody(plan, &mut draft, at);
     }
-    super::options::apply(plan, &mut draft, &settings.options, place);
     if from.is_local() {
         let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
         plan.set(&mut draft, "listen", here, "access", place);
     }
     plan.ports.push(draft);
-    Ok(())
 }
 
-/// What of a statement has no place here.
-fn remark(
-    plan: &mut Plan,
-    draft: &mut super::Draft,
-    statement: &Statement,
-    breaks: &BTreeMap<String, String>,
-) {
+/// Reports a statement that is not imported.
+fn remark(plan: &mut Plan, draft: &mut Draft, statement: &Statement, breaks: &BTreeMap<String, String>) {
     let Statement { keyword, value, place } = statement;
-    let said = statement.said();
+    let setting = statement.original();
     let why = match *keyword {
         "aliases" => "a port has one name",
         "logfile" if value.is_empty() || value == "/dev/null" => {
-            return plan.set(draft, "log.type", "none".into(), &said, place);
+            return plan.set(draft, "log.type", "none".into(), &setting, place);
         }
         "logfile" => "the log is /var/log/consoleserver/PORT/console.log",
         "break" if breaks.get(value).is_some_and(|sequence| sequence == "\\z") => return,
-        "break" | "breaklist" => "a break is a serial break, by ^Ecl0",
+        "break" | "breaklist" => "^Ecl0 sends a serial break",
         "idlestring" | "idletimeout" => {
-            "nothing is sent to a device by itself; `timeout` here ends idle sessions"
+            "nothing is sent to a device automatically; `timeout` here disconnects idle sessions"
         }
         "initcmd" | "initrunas" | "initsubst" | "initspinmax" | "initspintimer" => {
-            "nothing is run for a port"
+            "no programs are run for a port"
         }
         "logfilemax" => "logs are rotated by logrotate(8)",
-        "motd" => "`describe` is a label that everybody sees",
-        "tasklist" => "nothing is run for users",
-        "timestamp" => "each line of the log has its time, and says who came and went",
-        // Read before this, of other types, or defaults of things that are not here.
+        "motd" => "set a description with `describe`",
+        "tasklist" => "no programs are run for users",
+        "timestamp" => "the log has timestamps, and records who attached and detached",
+        // Used above, for other types, or defaults without an equivalent.
         _ => return,
     };
-    plan.leave(place, shown(&said), why);
+    plan.leave(place, quoted(&setting), why);
 }

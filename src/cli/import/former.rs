@@ -1,36 +1,36 @@
-//! ser2net.conf, the format of ser2net before 4.0, which many still have: a line a console,
-//! `PORT:STATE:TIMEOUT:DEVICE:OPTIONS`, between lines of banners, files and defaults that options name.
+//! ser2net.conf, the format of ser2net before 4.0: one line per console, `PORT:STATE:TIMEOUT:DEVICE:OPTIONS`, and lines that define
+//! banners, files and defaults.
 
 use std::collections::BTreeMap;
 
+use super::error::{ImportError, SourceLine};
 use super::gensio::{self, Serial};
-use super::plan::shown;
+use super::plan::{Draft, Plan, quoted};
 use super::ser2net::{Defaults, option, without};
+use super::source::Source;
 use super::words::number;
-use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
-/// States of a line, behind its port.
+/// Values of the state field.
 const STATES: [&str; 5] = ["on", "raw", "rawlp", "telnet", "off"];
 
-/// What lines before have defined.
+/// Definitions so far.
 #[derive(Default)]
 struct Known {
     defaults: Defaults,
     /// `DEVICE:name:path`
     devices: BTreeMap<String, String>,
-    /// Texts and files that options name, with what they are.
+    /// Names of texts and files that options refer to, with their kind.
     named: BTreeMap<String, &'static str>,
 }
 
-/// Whether a line is one of this format: what stands behind the first colon of a YAML key is space.
+/// Whether a line has this format: in YAML, a space follows the first colon.
 pub fn is_line(line: &str) -> bool {
     line.split_once(':').is_some_and(|(begin, rest)| {
         !begin.contains(char::is_whitespace) && rest.starts_with(|c: char| !c.is_whitespace())
     })
 }
 
-/// Reads it.
 pub fn plan(source: &Source) -> Result<Plan, ImportError> {
     let mut plan = Plan::default();
     let mut known = Known::default();
@@ -40,7 +40,7 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
         if line.trim().is_empty() || line.trim_start().starts_with('#') {
             continue;
         }
-        // A line goes on in the next one behind a backslash.
+        // A backslash continues a line.
         let mut whole = line.to_owned();
         while whole.ends_with('\\') {
             whole.pop();
@@ -54,11 +54,11 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
 
 fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> Result<(), ImportError> {
     let Some((word, rest)) = line.split_once(':') else {
-        plan.leave(place, shown(line), "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS");
+        plan.leave(place, quoted(line), "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS");
         return Ok(());
     };
     let (name, value) = rest.split_once(':').unwrap_or((rest, ""));
-    let said = |why: &str| (format!("{word} {}", shown(name)), why.to_owned());
+    let original = |why: &str| (format!("{word} {}", quoted(name)), why.to_owned());
     let (what, why) = match word {
         "DEVICE" => {
             known.devices.insert(name.to_owned(), value.trim_end_matches(':').to_owned());
@@ -88,13 +88,13 @@ fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> R
                 _ => "sendon",
             };
             known.named.insert(name.to_owned(), option);
-            said(without(option))
+            original(without(option))
         }
-        "TRACEFILE" => said(without("trace")),
-        "RS485CONF" => said("RS-485 is set by the driver or a program before this one"),
-        "LED" => said(without("led")),
-        "ROTATOR" => said("each port has its own listener"),
-        "CONTROLPORT" => said("ports are administered by consolectl(1)"),
+        "TRACEFILE" => original(without("trace")),
+        "RS485CONF" => original("RS-485 is set in the driver"),
+        "LED" => original(without("led")),
+        "ROTATOR" => original("each port has its own listener"),
+        "CONTROLPORT" => original("ports are administered with consolectl(1)"),
         _ => return console(plan, known, line, place),
     };
     plan.leave(place, what, why);
@@ -102,7 +102,7 @@ fn read(plan: &mut Plan, known: &mut Known, line: &str, place: &SourceLine) -> R
 }
 
 fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Result<(), ImportError> {
-    // An IPv6 address has colons of its own: the first word that is a state ends the port.
+    // An IPv6 address contains colons: the first state ends the port.
     let state = line.match_indices(':').find_map(|(index, _)| {
         let (state, rest) = line[index + 1..].split_once(':')?;
         let state = STATES.into_iter().find(|other| *other == state.trim())?;
@@ -110,14 +110,14 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
     });
     let Some((listener, state, rest)) = state else {
         let why = "left out: expected PORT:STATE:TIMEOUT:DEVICE:OPTIONS, with a state of on, raw, rawlp, telnet or off";
-        plan.leave(place, shown(line), why);
+        plan.leave(place, quoted(line), why);
         return Ok(());
     };
     let (timeout, rest) = rest.split_once(':').unwrap_or((rest, ""));
     let (device, options) = split_device(rest.trim());
-    let title = format!("{}: {}", shown(listener), shown(device));
+    let title = format!("{}: {}", quoted(listener), quoted(device));
     if device.is_empty() {
-        plan.leave(place, shown(line), "left out: it has no device");
+        plan.leave(place, quoted(line), "left out: no device");
         return Ok(());
     }
     let path = known.devices.get(device).map_or(device, String::as_str);
@@ -129,7 +129,7 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
         }
     };
     if state == "rawlp" && serial.device.starts_with("/dev/lp") {
-        plan.leave(place, title, "a printer is no console");
+        plan.leave(place, title, "a printer port");
         return Ok(());
     }
     let name = match known.devices.contains_key(device) {
@@ -140,22 +140,22 @@ fn console(plan: &mut Plan, known: &Known, line: &str, place: &SourceLine) -> Re
     gensio::accepter(plan, &mut draft, listener, place);
     match state {
         "off" => plan.set(&mut draft, "enabled", false.into(), state, place),
-        "rawlp" => plan.leave(place, &title, "rawlp: what the device says is shown too"),
+        "rawlp" => plan.leave(place, &title, "rawlp: the output of the device is quoted too"),
         _ => {}
     }
     plan.set(&mut draft, "timeout", number(timeout.trim()), &format!("timeout {timeout}"), place);
     let line = known.defaults.line(plan, &mut draft);
-    let mut said = Vec::new();
+    let mut original = Vec::new();
     serial.give_with(plan, &mut draft, line, place, &mut |plan, draft, word| {
-        said.extend(word.split_once('=').map(|(name, _)| name.to_owned()));
+        original.extend(word.split_once('=').map(|(name, _)| name.to_owned()));
         other(plan, draft, known, word, place)
     });
-    known.defaults.options(plan, &mut draft, &said);
+    known.defaults.options(plan, &mut draft, &original);
     plan.ports.push(draft);
     Ok(())
 }
 
-/// The device, and the options behind it. Paths by the way of the bus have colons of their own.
+/// The device and its options. Paths in by-path contain colons.
 fn split_device(rest: &str) -> (&str, &str) {
     let split = match rest.starts_with("/dev/serial/by-path/") {
         true => rest.rsplit_once(':').filter(|(_, options)| {
@@ -168,21 +168,21 @@ fn split_device(rest: &str) -> (&str, &str) {
     (device.trim(), options.trim_end_matches(':'))
 }
 
-/// An option that is not about the line; `false` if there is no such thing.
+/// An option that is not a line setting; `false` if it is unknown.
 fn other(plan: &mut Plan, draft: &mut Draft, known: &Known, word: &str, place: &SourceLine) -> bool {
     let is_on = !word.starts_with('-');
     let bare = word.trim_start_matches('-');
     if known.named.contains_key(bare) {
-        // It has been reported where it is defined.
+        // Reported with its definition.
         return true;
     }
     match bare.split_once('=') {
         Some(("tr" | "tw" | "tb", file)) => {
-            plan.leave(place, format_args!("port {}: trace {}", draft.name, shown(file)), without("trace"));
+            plan.leave(place, format_args!("port {}: trace {}", draft.name, quoted(file)), without("trace"));
         }
         Some((name, value)) => option(plan, draft, name, value, place),
         None if ["timestamp", "hexdump"].iter().any(|end| bare.ends_with(end)) => {
-            // Of the log, which has the time of each line, and of a dump `log.type`.
+            // The log has timestamps; a dump is `log.type`.
             if bare.ends_with("hexdump") && is_on {
                 plan.set(draft, "log.type", Value::from("hex"), word, place);
             }

@@ -1,52 +1,37 @@
-//! What ser2net calls a gensio: layers between commas, each with options in parentheses, down to a serial
-//! port or an address. Quotes and backslashes take commas their meaning.
+//! gensio strings of ser2net: layers separated by commas, each with options in parentheses, down to a serial port or an address. Commas can
+//! be quoted and escaped.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::plan::shown;
+use super::error::SourceLine;
+use super::plan::{Draft, Plan, quoted};
 use super::words::{self, Line};
-use super::{Draft, Plan, SourceLine};
 use crate::config::Value;
 use crate::port::Pause;
 
-/// Layers that stand over another one, in gensio(5).
-const FILTERS: [&str; 18] = [
-    "afskmdm",
-    "ax25",
-    "certauth",
-    "chardelay",
-    "conacc",
-    "keepopen",
-    "kiss",
-    "mdns",
-    "msgdelim",
-    "mux",
-    "perf",
-    "ratelimit",
-    "relpkt",
-    "script",
-    "ssl",
-    "telnet",
-    "trace",
-    "xlt",
-];
-/// Ends of a stack that are neither TCP nor a serial port of this machine.
-const OTHERS: [&str; 12] =
-    ["dummy", "echo", "file", "ipmisol", "pty", "sctp", "sound", "stdin", "stdio", "udp", "unix", "vsock"];
+/// Filters in gensio(5).
+const FILTERS: &str = "afskmdm ax25 certauth chardelay conacc keepopen kiss mdns msgdelim mux perf ratelimit relpkt \
+     script ssl telnet trace xlt";
+/// Terminal gensios other than TCP and serial ports.
+const OTHERS: &str = "dummy echo file ipmisol pty sctp sound stdin stdio udp unix vsock";
 
-/// A part between commas.
+fn is_one_of(words: &str, name: &str) -> bool {
+    words.split(' ').any(|word| word == name)
+}
+
+/// A layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Part {
-    /// As it would be written.
-    said: String,
-    /// What stands before the parentheses, without quotes.
+    /// As in the file.
+    original: String,
+    /// The text before the parentheses, unquoted.
     name: String,
-    /// What stands in them.
+    /// The text in parentheses.
     options: Option<String>,
 }
 
-/// Parts between commas, or between other characters too, outside of parentheses and quotes.
+/// Splits at separators outside of parentheses and quotes.
 fn parts(text: &str, separators: &[char]) -> Vec<Part> {
     let mut parts = vec![Part::default()];
     let (mut depth, mut quote, mut escaped) = (0_usize, None, false);
@@ -56,7 +41,7 @@ fn parts(text: &str, separators: &[char]) -> Vec<Part> {
             parts.push(Part::default());
             continue;
         }
-        part.said.push(c);
+        part.original.push(c);
         let is_plain = quote.is_none() && !escaped;
         match c {
             '(' if is_plain => {
@@ -98,60 +83,65 @@ fn parts(text: &str, separators: &[char]) -> Vec<Part> {
         }
     }
     for part in &mut parts {
-        part.said = part.said.trim().to_owned();
+        part.original = part.original.trim().to_owned();
         part.name = part.name.trim().to_owned();
     }
     parts
 }
 
-/// A serial port of this machine, with the words about its line.
+/// A serial port of this machine, with its line settings.
 pub struct Serial {
-    /// Its path.
     pub device: String,
     words: Vec<String>,
-    /// Layers over it.
+    /// The filters in front of it.
     layers: Vec<String>,
 }
 
 impl Serial {
-    /// Reads a connector; an error is why it is no serial port of this machine.
+    /// Parses a connector; an error is why it is not a serial port of this machine.
     pub fn of(connector: &str) -> Result<Self, String> {
         let mut parts = parts(connector, &[',']).into_iter().peekable();
         let mut layers = Vec::new();
-        while let Some(part) = parts.next_if(|part| FILTERS.contains(&part.name.as_str())) {
-            layers.push(part.said);
+        while let Some(part) = parts.next_if(|part| is_one_of(FILTERS, &part.name)) {
+            layers.push(part.original);
         }
         let first = parts.next().unwrap_or_default();
         let (device, options) = match first.name.as_str() {
             "serialdev" | "sterm" | "termios" => {
-                (parts.next().unwrap_or_default().said, first.options.unwrap_or_default())
+                (parts.next().unwrap_or_default().original, first.options.unwrap_or_default())
             }
-            // gensio takes a path alone for a serial port.
-            name if name.starts_with('/') => (first.said, String::new()),
-            "" => return Err("its connector is empty".to_owned()),
-            kind => return Err(format!("its connector is {}: no serial port of this machine", shown(kind))),
+            // In gensio, a plain path is a serial port.
+            name if name.starts_with('/') => (first.original, String::new()),
+            "" => return Err("the connector is empty".to_owned()),
+            kind => {
+                return Err(format!(
+                    "its connector is {}; only serial ports of this machine are imported",
+                    quoted(kind)
+                ));
+            }
         };
-        // Options may stand behind the path with nothing but space between.
-        let mut words =
-            self::parts(&device, &[' ', '\t', '\n', '\r']).into_iter().filter(|part| !part.said.is_empty());
+        // Options may follow the path after a space.
+        let mut words = self::parts(&device, &[' ', '\t', '\n', '\r'])
+            .into_iter()
+            .filter(|part| !part.original.is_empty());
         let device = words.next().unwrap_or_default().name;
         if !device.starts_with('/') || device.contains("*{") {
-            return Err(format!("its device is {:?}: expected a path", shown(&device)));
+            return Err(format!("its device is {:?}: expected a path", quoted(&device)));
         }
         let behind = words.map(|part| part.name).collect::<Vec<_>>();
         let space = [',', ' ', '\t', '\n', '\r'];
-        let more = parts.flat_map(|part| self::parts(&part.said, &space));
+        let more = parts.flat_map(|part| self::parts(&part.original, &space));
         let options = self::parts(&options, &space).into_iter();
         let words = behind.into_iter().chain(more.chain(options).map(|part| part.name));
         Ok(Self { device, words: words.filter(|word| !word.is_empty()).collect(), layers })
     }
 
-    /// Sets a port's line.
+    /// Sets the line settings of a port.
     pub fn give(&self, plan: &mut Plan, draft: &mut Draft, line: Line, place: &SourceLine) {
         self.give_with(plan, draft, line, place, &mut |_, _, _| false);
     }
 
-    /// Sets a port's line; words that are not about one go to `others`, which takes them or not.
+    /// Sets the line settings of a port; other words are passed to `others`, which accepts them or not.
     pub fn give_with(
         &self,
         plan: &mut Plan,
@@ -167,28 +157,27 @@ impl Serial {
             }
             let why = match layer.split('(').next() {
                 Some("ratelimit") => {
-                    "only a pause after each character (`output_delay`) of 1m to 10s is possible"
+                    "only a delay after each character (`output_delay`) of 1m to 10s is supported"
                 }
                 Some("chardelay") => CHARDELAY,
-                Some("keepopen") => "a port opens its device again by itself, and input waits for it",
-                _ => "bytes are passed on as they are",
+                Some("keepopen") => "a port reopens its device automatically, and input is queued until then",
+                _ => "bytes are passed on unchanged",
             };
-            plan.leave(place, shown(layer), why);
+            plan.leave(place, quoted(layer), why);
         }
         for word in &self.words {
             if !line.word(plan, draft, word, place) && !others(plan, draft, word) {
-                plan.leave(place, shown(word), "there is no such thing here");
+                plan.leave(place, quoted(word), "not supported here");
             }
         }
         line.give(plan, draft, place);
     }
 }
 
-/// Why ser2net's chardelay has no equivalent. It is on by default there, and collects what a device says.
-pub const CHARDELAY: &str =
-    "output of the device is passed on at once; for pauses in its input there is `output_delay`";
+/// Why ser2net's chardelay has no equivalent: it is on by default there, and delays output to coalesce it.
+pub const CHARDELAY: &str = "output of the device is passed on immediately; `output_delay` delays its input";
 
-/// The pause after each character of a layer `ratelimit(xmit_delay=20m)`: a number and a unit, of which m is milliseconds.
+/// The delay after each character in `ratelimit(xmit_delay=20m)`: a number and a unit; m is milliseconds.
 fn pause_of(layer: &str) -> Option<Pause> {
     let layer = parts(layer, &[',']).into_iter().next()?;
     let options = parts(&layer.options.filter(|_| layer.name == "ratelimit")?, &[',']);
@@ -218,29 +207,29 @@ fn pause_of(layer: &str) -> Option<Pause> {
 enum Listen {
     All,
     At(Vec<String>),
-    /// They cannot be had without others.
+    /// Not possible without accepting other addresses.
     Not(String),
 }
 
-/// `telnet(rfc2217),tcp,localhost,2000`: gives a port its listener, or closes it if that would be wider here.
+/// `telnet(rfc2217),tcp,localhost,2000`: sets the listener of a port, or none if it would be wider here.
 pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
     // The last accepter of a connection counts.
     draft.closed = false;
     draft.keys.remove("listen");
     draft.keys.remove("ssh_port");
     let mut rest = parts(text, &[',']);
-    let layers = rest.iter().take_while(|part| FILTERS.contains(&part.name.as_str())).count();
+    let layers = rest.iter().take_while(|part| is_one_of(FILTERS, &part.name)).count();
     for layer in rest.drain(..layers) {
-        plan.leave(place, shown(&layer.said), "a console speaks SSH");
+        plan.leave(place, quoted(&layer.original), "consoles use SSH");
     }
-    if let Some(other) = rest.first().filter(|part| OTHERS.contains(&part.name.as_str())) {
+    if let Some(other) = rest.first().filter(|part| is_one_of(OTHERS, &part.name)) {
         draft.closed = true;
-        plan.leave(place, shown(&other.said), "consoles listen on TCP only: no listener");
+        plan.leave(place, quoted(&other.original), "only TCP is supported: no listener");
         return;
     }
     if let Some(tcp) = rest.first().filter(|part| part.name == "tcp") {
         if tcp.options.as_ref().is_some_and(|options| !options.is_empty()) {
-            plan.leave(place, shown(&tcp.said), "a listener has no options here");
+            plan.leave(place, quoted(&tcp.original), "options of listeners are not supported");
         }
         rest.remove(0);
     }
@@ -249,7 +238,7 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLi
     while words.peek().is_some() {
         let family = words.next_if(|word| ["ipv4", "ipv6", "ipv6n4"].contains(&word.as_str()));
         let Some(first) = words.next() else { break };
-        // A host always has a port behind it.
+        // A host is always followed by a port.
         let (host, port) = match words.next() {
             Some(port) => (Some(first), port),
             None => (None, first),
@@ -258,13 +247,13 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLi
     }
     let Some((_, port)) = endpoints.first() else {
         draft.closed = true;
-        plan.leave(place, shown(text), "no TCP port: no listener");
+        plan.leave(place, quoted(text), "no TCP port: no listener");
         return;
     };
     let port = port.clone();
     if port == "0" {
         draft.closed = true;
-        plan.leave(place, shown(text), "standard input, or whatever TCP port is free: no listener");
+        plan.leave(place, quoted(text), "standard input or an ephemeral TCP port: no listener");
         return;
     }
     let mut addresses = Some(Vec::<String>::new());
@@ -273,13 +262,13 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLi
             _ if other != port => {
                 plan.leave(
                     place,
-                    shown(text),
-                    format_args!("one TCP port a console: {port}, not {}", shown(&other)),
+                    quoted(text),
+                    format_args!("a console has one TCP port: {port}, not {}", quoted(&other)),
                 );
             }
             Listen::All => addresses = None,
             Listen::At(hosts) => addresses.iter_mut().for_each(|all| all.extend(hosts.iter().cloned())),
-            Listen::Not(why) => plan.leave(place, shown(text), why),
+            Listen::Not(why) => plan.leave(place, quoted(text), why),
         }
     }
     if let Some(addresses) = addresses {
@@ -298,7 +287,7 @@ pub fn accepter(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLi
 
 fn listen(family: Option<&str>, host: Option<&str>) -> Listen {
     let at = |addresses: &[&str]| Listen::At(addresses.iter().map(|&address| address.to_owned()).collect());
-    let only_v6 = || Listen::Not("IPv6 alone, and :: takes IPv4 too here: no listener".to_owned());
+    let only_v6 = || Listen::Not("IPv6 only, but :: accepts IPv4 too here: no listener".to_owned());
     let Some(host) = host else {
         return match family {
             Some("ipv4") => at(&["0.0.0.0"]),
@@ -313,24 +302,23 @@ fn listen(family: Option<&str>, host: Option<&str>) -> Listen {
             return at(&["::1"]);
         }
         ("localhost", _) => return at(&["127.0.0.1", "::1"]),
-        // As getaddrinfo(3) takes it.
+        // As in getaddrinfo(3).
         ("0", None | Some("ipv4")) => return at(&["0.0.0.0"]),
         _ => {}
     }
     match (host.parse::<IpAddr>(), family) {
         (Ok(IpAddr::V6(address)), None | Some("ipv6")) if address.is_unspecified() => only_v6(),
         (Ok(IpAddr::V6(_)), Some("ipv4")) | (Ok(IpAddr::V4(_)), Some("ipv6")) => {
-            Listen::Not("an address of the other family: no listener".to_owned())
+            Listen::Not("an address of another family: no listener".to_owned())
         }
         (Ok(address), _) => at(&[&address.to_string()]),
-        (Err(_), _) => Listen::Not("an address to listen on is a number here: no listener".to_owned()),
+        (Err(_), _) => Listen::Not("listen addresses must be numeric here: no listener".to_owned()),
     }
 }
 
-/// `remaddr`: the addresses that clients may come from. A listener here takes clients of all addresses or of
-/// this machine only, so that it becomes the latter.
+/// `remaddr`: the allowed client addresses. A listener accepts all addresses or this machine only, so that it becomes the latter.
 pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
-    let said = format!("remaddr: {}", shown(text));
+    let original = format!("remaddr: {}", quoted(text));
     let is_local = |address: &str| {
         let host = parts(address, &[',']).into_iter().map(|part| part.name);
         let mut host = host.skip_while(|word| ["tcp", "ipv4", "ipv6", "ipv6n4"].contains(&word.as_str()));
@@ -343,7 +331,7 @@ pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLin
         .filter(|address| !address.is_empty())
         .partition(|address| address.starts_with('!'));
     if !back.is_empty() {
-        plan.leave(place, &said, "nobody is called from here");
+        plan.leave(place, &original, "outgoing connections are not supported");
     }
     if addresses.is_empty() {
         return;
@@ -357,10 +345,10 @@ pub fn remaddr(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLin
         .is_some_and(|(listen, _)| listen.as_array().is_some_and(|all| all.iter().all(is_loopback)));
     if !listens_here {
         let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
-        plan.set(draft, "listen", here, &said, place);
+        plan.set(draft, "listen", here, &original, place);
     }
     if !addresses.into_iter().all(is_local) {
-        plan.leave(place, said, super::NARROWER);
+        plan.leave(place, original, super::consent::NARROWER);
     }
 }
 
@@ -369,7 +357,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_and_backslashes_take_commas_their_meaning() {
+    fn commas_can_be_quoted_and_escaped() {
         let names = |text: &str| parts(text, &[',']).into_iter().map(|part| part.name).collect::<Vec<_>>();
         assert_eq!(names(r#"tcp,"192.0.2.5",2000"#), ["tcp", "192.0.2.5", "2000"]);
         assert_eq!(names(r#"serialdev,"/dev/X,Y",9600"#), ["serialdev", "/dev/X,Y", "9600"]);

@@ -1,11 +1,12 @@
-//! config.ini of ConsoleServer 1.0: a section a port, called by its device. Keys of `[DEFAULT]` count for
-//! each port that does not say them. A line with a mistake is reported, and the rest goes on.
+//! config.ini of ConsoleServer 1.0: one section per port, named after its device. `[DEFAULT]` has the defaults of all ports. A line with an
+//! error is reported, and the rest is read.
 
 use std::path::Path;
 
-use super::plan::shown;
+use super::error::{ImportError, SourceLine};
+use super::plan::{Draft, Plan, quoted};
+use super::source::Source;
 use super::words::{flag, number};
-use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
 /// A line `KEY = VALUE`.
@@ -15,14 +16,12 @@ struct Entry {
     place: SourceLine,
 }
 
-/// What stands between two headings.
 struct Section {
     name: String,
     place: SourceLine,
     entries: Vec<Entry>,
 }
 
-/// Reads it.
 pub fn plan(source: &Source) -> Result<Plan, ImportError> {
     let mut plan = Plan::default();
     let (mut defaults, mut ports) = (Vec::new(), Vec::new());
@@ -51,7 +50,7 @@ pub fn plan(source: &Source) -> Result<Plan, ImportError> {
 
 fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
     let mut sections: Vec<Section> = Vec::new();
-    // Behind a heading that is none, nothing belongs to the section before it.
+    // Lines after an invalid heading do not belong to the preceding section.
     let mut lost = true;
     for (index, line) in source.text.lines().enumerate() {
         let place = SourceLine { file: source.name.clone(), line: index + 1 };
@@ -63,18 +62,18 @@ fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
             lost = true;
             match rest.split_once(']') {
                 _ if rest.starts_with('[') => {
-                    plan.leave(&place, shown(line), "a section in a section is no port")
+                    plan.leave(&place, quoted(line), "nested sections are not ports")
                 }
                 Some((name, _)) => {
                     lost = false;
                     let name = unquoted(name.trim()).to_owned();
                     sections.push(Section { name, place, entries: Vec::new() });
                 }
-                None => plan.leave(&place, shown(line), "left out: expected [NAME]"),
+                None => plan.leave(&place, quoted(line), "left out: expected [NAME]"),
             }
             continue;
         }
-        // ConfigParser takes a colon too.
+        // ConfigParser accepts a colon too.
         let split = line.split_once('=').or_else(|| line.split_once(':'));
         match (split, sections.last_mut().filter(|_| !lost)) {
             (Some((key, value)), Some(section)) => section.entries.push(Entry {
@@ -82,14 +81,14 @@ fn sections(plan: &mut Plan, source: &Source) -> Vec<Section> {
                 value: unquoted(value_alone(value.trim())).to_owned(),
                 place,
             }),
-            (None, Some(_)) => plan.leave(&place, shown(line), "expected KEY = VALUE, or [NAME]"),
-            (_, None) => plan.leave(&place, shown(line), "it is in no section that could be a port"),
+            (None, Some(_)) => plan.leave(&place, quoted(line), "expected KEY = VALUE, or [NAME]"),
+            (_, None) => plan.leave(&place, quoted(line), "outside of a section of a port"),
         }
     }
     sections
 }
 
-/// The key of a word that is used for it too.
+/// Resolves synonyms of keys.
 fn meant(key: &str) -> &str {
     match key {
         "baud" | "speed" => "baudrate",
@@ -111,29 +110,31 @@ fn begin(plan: &mut Plan, section: &Section) -> Result<Option<Draft>, ImportErro
 }
 
 fn global(plan: &mut Plan, key: &str, value: &str, place: &SourceLine) {
-    let said = format!("{key} = {value}");
+    let original = format!("{key} = {value}");
     match key {
-        "sshport" => plan.set_server("ssh_port", tcp_port(value), &said, place),
-        "monitorpath" => plan.set_server("monitor", value.into(), &said, place),
-        "portbase" => {
-            plan.leave(place, shown(&said), "each port says its own TCP port here; --first-port gives them")
-        }
-        "opendelay" => plan.leave(place, shown(&said), "a device is opened when udev is done with it"),
-        _ => plan.leave(place, shown(&said), "there is no such thing here"),
+        "sshport" => plan.set_server("ssh_port", tcp_port(value), &original, place),
+        "monitorpath" => plan.set_server("monitor", value.into(), &original, place),
+        "portbase" => plan.leave(
+            place,
+            quoted(&original),
+            "each port has its own ssh_port here; --first-port assigns them",
+        ),
+        "opendelay" => plan.leave(place, quoted(&original), "a device is opened after udev has processed it"),
+        _ => plan.leave(place, quoted(&original), "not supported here"),
     }
 }
 
 fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &SourceLine) {
-    let said = format!("{key} = {value}");
+    let original = format!("{key} = {value}");
     match meant(key) {
-        "enabled" => plan.set(draft, "enabled", flag(value), &said, place),
-        "baudrate" => plan.set(draft, "baud", number(value), &said, place),
-        "bytesize" => plan.set(draft, "bytesize", number(value), &said, place),
-        "stopbits" => plan.set(draft, "stopbits", number(value), &said, place),
-        "parity" => plan.set(draft, "parity", letter(value), &said, place),
-        "xonxoff" => plan.set(draft, "xonxoff", flag(value), &said, place),
-        "rtscts" => plan.set(draft, "rtscts", flag(value), &said, place),
-        "sshport" => plan.set(draft, "ssh_port", tcp_port(value), &said, place),
+        "enabled" => plan.set(draft, "enabled", flag(value), &original, place),
+        "baudrate" => plan.set(draft, "baud", number(value), &original, place),
+        "bytesize" => plan.set(draft, "bytesize", number(value), &original, place),
+        "stopbits" => plan.set(draft, "stopbits", number(value), &original, place),
+        "parity" => plan.set(draft, "parity", letter(value), &original, place),
+        "xonxoff" => plan.set(draft, "xonxoff", flag(value), &original, place),
+        "rtscts" => plan.set(draft, "rtscts", flag(value), &original, place),
+        "sshport" => plan.set(draft, "ssh_port", tcp_port(value), &original, place),
         "logtype" => {
             let kind = match value {
                 "0" => "none",
@@ -142,24 +143,24 @@ fn port(plan: &mut Plan, draft: &mut Draft, key: &str, value: &str, place: &Sour
                 "3" => "both",
                 other => other,
             };
-            plan.set(draft, "log.type", kind.into(), &said, place);
+            plan.set(draft, "log.type", kind.into(), &original, place);
         }
         "logfile" => plan.leave(
             place,
-            shown(&said),
+            quoted(&original),
             format_args!("the log is /var/log/consoleserver/{}/console.log", draft.name),
         ),
         "timeout" if value.parse() == Ok(0.0) => {}
         "timeout" => plan.leave(
             place,
-            shown(&said),
-            "there it is how long one read may take; `timeout` here ends idle sessions",
+            quoted(&original),
+            "there, the timeout of a read; here, `timeout` disconnects idle sessions",
         ),
-        _ => plan.leave(place, shown(&said), "there is no such thing here"),
+        _ => plan.leave(place, quoted(&original), "not supported here"),
     }
 }
 
-/// Without a comment behind it.
+/// Removes a trailing comment.
 fn value_alone(value: &str) -> &str {
     match value.chars().next() {
         Some(quote @ ('"' | '\'')) => match value[1..].find(quote) {

@@ -1,11 +1,29 @@
-//! Whose configuration a file is.
+//! Infers the format of a file.
 
 use std::path::Path;
 
-use super::{Program, former};
+use clap::ValueEnum;
 
-/// By the end of its name.
+use super::{conman, former};
+
+/// The program that a configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Program {
+    /// conserver.cf
+    Conserver,
+    /// ser2net.yaml, or ser2net.conf of before 4.0
+    Ser2net,
+    /// conman.conf
+    Conman,
+    /// config.ini
+    Consoleserver,
+}
+
+/// From its file name extension.
 pub fn by_name(path: &Path) -> Option<Program> {
+    if path.file_name().is_some_and(|name| name == "conman.conf") {
+        return Some(Program::Conman);
+    }
     match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
         "cf" => Some(Program::Conserver),
         "yaml" | "yml" => Some(Program::Ser2net),
@@ -14,12 +32,12 @@ pub fn by_name(path: &Path) -> Option<Program> {
     }
 }
 
-/// Lines that say something.
+/// Lines that are neither empty nor comments.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
-/// By its first line that says something.
+/// From its first line.
 pub fn by_text(text: &str) -> Option<Program> {
     let first = lines(text).next()?;
     let word = first.split([' ', '\t', ':']).next().unwrap_or_default();
@@ -27,6 +45,7 @@ pub fn by_text(text: &str) -> Option<Program> {
     match first {
         _ if first.starts_with("%YAML") || first == "---" => Some(Program::Ser2net),
         _ if first.starts_with('[') => Some(Program::Consoleserver),
+        _ if conman::is_line(first) => Some(Program::Conman),
         _ if former::is_line(first) => Some(Program::Ser2net),
         _ if !first.contains(':')
             && is_one_of(&["access", "break", "config", "console", "default", "group", "task"]) =>

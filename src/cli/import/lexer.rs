@@ -1,33 +1,30 @@
-//! The words of conserver.cf(5), as conserver's own lexer separates them: quotes, comments, and `#include`
-//! lines, which may be indented. A file that cannot be included is reported, and the rest goes on.
+//! The lexer of conserver.cf(5), compatible with conserver's: quotes, comments, and `#include` lines, which may be indented. A file that
+//! cannot be included is reported, and the rest is read.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::plan::shown;
-use super::{ImportError, Source, SourceLine};
+use super::error::{ImportError, SourceLine};
+use super::plan::quoted;
+use super::source::Source;
 
-/// As conserver's own.
+/// Nested includes, as in conserver.
 const MAX_DEPTH: usize = 10;
-/// Files of one import: each may include several, so the depth alone is no bound.
+/// Files of one import: each may include several, so that the depth is no bound.
 const MAX_FILES: usize = 256;
-/// Bytes of one name or value; conserver's longest are lists of users.
+/// Bytes of one name or value; the longest are lists of users.
 const MAX_WORD: usize = 16 * 1024;
 
-/// Where another file is from.
+/// Reads an included file.
 pub type Include<'a> = dyn FnMut(&Path) -> Result<Source, ImportError> + 'a;
 
 /// A part of a file that is not imported.
 pub struct Fault {
-    /// Where it stands.
     pub place: SourceLine,
-    /// What it is.
     pub what: String,
-    /// Why not.
     pub why: String,
 }
 
-/// What stands next in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Token {
     Word(String, SourceLine),
@@ -37,7 +34,6 @@ pub enum Token {
     End,
 }
 
-/// A file that is being read.
 struct Input {
     name: Arc<str>,
     text: String,
@@ -61,7 +57,7 @@ impl Input {
         Some(c)
     }
 
-    /// The rest of the line, and whether the line ends: the last one of a file may not.
+    /// The rest of the line, and whether it ends with a newline.
     fn comment(&mut self) -> (String, bool) {
         let rest = &self.text[self.at..];
         let (line, ends) = rest.split_once('\n').map_or((rest, false), |(line, _)| (line, true));
@@ -71,7 +67,7 @@ impl Input {
         (line, ends)
     }
 
-    /// Up to the closing quote; `false` if there is none.
+    /// Reads to the closing quote; `false` if there is none.
     fn quoted(&mut self, word: &mut String) -> bool {
         let mut escaped = false;
         while let Some(c) = self.next() {
@@ -99,14 +95,14 @@ impl Input {
     }
 }
 
-/// A file with those that it includes in their places.
+/// The tokens of a file and the files that it includes.
 pub struct Lexer<'l, 'i> {
     inputs: Vec<Input>,
     include: &'l mut Include<'i>,
     files: usize,
-    /// Parts that are not imported.
+    /// Errors so far.
     pub faults: Vec<Fault>,
-    /// Where the last token stood.
+    /// The position of the last token.
     last: SourceLine,
 }
 
@@ -116,10 +112,10 @@ impl<'l, 'i> Lexer<'l, 'i> {
         Self { inputs: vec![Input::of(source)], include, files: 1, faults: Vec::new(), last }
     }
 
-    /// Where the reader stands.
+    /// The current position.
     pub fn place(&self) -> SourceLine {
         match self.inputs.last() {
-            // Behind the last newline there is no line.
+            // There is no line after the last newline.
             Some(input) => {
                 let line = if input.at == input.text.len() && input.text.ends_with('\n') {
                     input.line - 1
@@ -132,12 +128,11 @@ impl<'l, 'i> Lexer<'l, 'i> {
         }
     }
 
-    /// Reports a part that is not imported.
     pub fn fault(&mut self, place: SourceLine, what: impl Into<String>, why: impl Into<String>) {
         self.faults.push(Fault { place, what: what.into(), why: why.into() });
     }
 
-    /// The next token. In a name or a value there may be space.
+    /// The next token. `spaces`: a name or value, which may contain spaces.
     pub fn token(&mut self, spaces: bool) -> Result<Token, ImportError> {
         loop {
             self.last = self.place();
@@ -146,7 +141,7 @@ impl<'l, 'i> Lexer<'l, 'i> {
             let mut begins = None;
             // A quoted word may be empty.
             let mut is_word = false;
-            // After a comment that is a part of "include", conserver takes no `#include` from the next line.
+            // After a comment that is a prefix of "include", conserver ignores an `#include` in the next line.
             let mut may_include = true;
             let included = loop {
                 let line = input.line;
@@ -177,8 +172,8 @@ impl<'l, 'i> Lexer<'l, 'i> {
                             let place = SourceLine { file: input.name.clone(), line };
                             self.faults.push(Fault {
                                 place,
-                                what: format!("\"{}", shown(word.trim())),
-                                why: "a quote that is not closed".to_owned(),
+                                what: format!("\"{}", quoted(word.trim())),
+                                why: "missing closing quote".to_owned(),
                             });
                         }
                     }
@@ -205,7 +200,7 @@ impl<'l, 'i> Lexer<'l, 'i> {
                 }
                 if word.len() > MAX_WORD {
                     let place = SourceLine { file: input.name.clone(), line: begins.unwrap_or(line) };
-                    let why = format!("more than {MAX_WORD} bytes without an end");
+                    let why = format!("a name or value of more than {MAX_WORD} bytes");
                     return Err(ImportError::Syntax(place, why));
                 }
             };
@@ -221,20 +216,24 @@ impl<'l, 'i> Lexer<'l, 'i> {
             }
             let read = self.inputs.pop();
             if self.inputs.is_empty() {
-                // What comes to be said about the end is said of the first file.
+                // Errors at the end are reported for the first file.
                 self.inputs.extend(read);
                 return Ok(Token::End);
             }
         }
     }
 
-    /// Goes on in an included file.
+    /// Continues with an included file.
     fn enter(&mut self, file: &str, place: SourceLine, ends: bool) -> Result<(), ImportError> {
-        let what = format!("#include {}", shown(file));
+        let what = format!("#include {}", quoted(file));
         if !ends {
-            self.fault(place, what, "conserver wants a newline behind it");
+            self.fault(place, what, "conserver requires a newline after it");
         } else if self.inputs.len() == MAX_DEPTH {
-            self.fault(place, what, format!("files in {MAX_DEPTH} files, as many as conserver reads"));
+            self.fault(
+                place,
+                what,
+                format!("more than {MAX_DEPTH} nested files, which is conserver's limit"),
+            );
         } else if self.files == MAX_FILES {
             return Err(ImportError::Syntax(place, format!("more than {MAX_FILES} files")));
         } else {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::plan::shown;
-use super::{Draft, Plan, SourceLine, consent};
+use super::consent;
+use super::error::SourceLine;
+use super::plan::{Draft, Plan, quoted};
 use crate::config::Value;
 
-/// Sets a port's line by them; what else they say is reported.
+/// Sets the line settings of a port, and reports other options.
 pub fn apply(
     plan: &mut Plan,
     draft: &mut Draft,
@@ -15,9 +16,9 @@ pub fn apply(
 ) {
     let on = |option: &str, default: bool| options.get(option).map_or(default, |(on, _)| *on);
     let at = |option: &str| options.get(option).map_or(place, |(_, at)| at);
-    // What conserver(8) has set for a device if nothing is said.
+    // The defaults of conserver(8) for a device.
     let (ixon, ixoff) = (on("ixon", true), on("ixoff", true));
-    // The later one: a console says it behind its defaults.
+    // The later one counts: a console follows its defaults.
     let flow = if options.get("ixon").map(|(_, at)| at) > options.get("ixoff").map(|(_, at)| at) {
         "ixon"
     } else {
@@ -25,7 +26,7 @@ pub fn apply(
     };
     if ixon != ixoff {
         let what = format!("port {}: {} alone", draft.name, if ixon { "ixon" } else { "ixoff" });
-        plan.leave(at(flow), what, "xonxoff is both or none; it is off");
+        plan.leave(at(flow), what, "xonxoff sets both directions; it is off");
     }
     plan.set(draft, "xonxoff", (ixon && ixoff).into(), "options", at(flow));
     plan.set(draft, "rtscts", on("crtscts", false).into(), "options", at("crtscts"));
@@ -37,19 +38,19 @@ pub fn apply(
                 continue;
             }
             ("ixany" | "hupcl" | "ondemand" | "striphigh" | "reinitoncc" | "unloved", false) => continue,
-            ("hupcl", true) => "DTR and RTS stay as they are",
-            ("ixany", true) => "xonxoff goes on at XON only",
+            ("hupcl", true) => "DTR and RTS are left unchanged",
+            ("ixany", true) => "output resumes at XON only",
             ("login", false) => {
                 consent::nobody(plan, draft, place);
                 "nobody may log in there, so nobody may use the port here"
             }
-            ("ondemand", true) => "an enabled port is open, and logged, as long as its device is there",
-            ("autoreinit", false) => "a port opens its device again by itself",
-            ("striphigh", true) => "8 bits are passed on as they come",
-            ("unloved", true) => "the log has it, `log.journal` the journal too",
+            ("ondemand", true) => "an enabled port is open and logged while its device is present",
+            ("autoreinit", false) => "a port reopens its device automatically",
+            ("striphigh", true) => "all 8 bits are passed on",
+            ("unloved", true) => "output is in the log, and with `log.journal` in the journal",
             _ => "conserver has no such option",
         };
         let not = if *on { "" } else { "!" };
-        plan.leave(place, format_args!("options {not}{}", shown(option)), why);
+        plan.leave(place, format_args!("options {not}{}", quoted(option)), why);
     }
 }

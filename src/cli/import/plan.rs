@@ -1,13 +1,11 @@
-//! What an import would do: ports with their keys, each with its place in the file, and what has no place
-//! here.
+//! The result of reading a foreign configuration: ports with their keys and source lines, and what is not imported.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use super::ImportError;
+use super::error::{ImportError, SourceLine};
 use crate::cli::table::table;
 use crate::cli::value;
 use crate::config::changes::KeyPath;
@@ -15,121 +13,116 @@ use crate::config::{Config, Port, Server, Value, keys};
 use crate::port::PortName;
 use crate::session::plain;
 
-/// Of one import. Together with their keys they stay below what may be pending (`MAX_CHANGES`).
-pub const MAX_PORTS: usize = 256;
+/// Ports of one import. With their keys they stay below the limit of uncommitted changes (`MAX_CHANGES`).
+const MAX_PORTS: usize = 256;
 /// Characters of a port's name.
 const MAX_NAME: usize = 32;
-/// Characters of foreign words that are repeated in a sentence.
-const SHOWN: usize = 60;
+/// Characters of foreign words that are quoted in messages.
+const MAX_QUOTED: usize = 60;
 
-/// A line of a file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SourceLine {
-    /// Its name.
-    pub file: Arc<str>,
-    /// Counted from 1.
-    pub line: usize,
-}
-
-impl fmt::Display for SourceLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", plain(&self.file), self.line)
-    }
-}
-
-/// A port that there would be.
+/// A port to import.
 #[derive(Debug)]
 pub struct Draft {
-    /// What it is called.
+    /// The name of the port.
     pub name: PortName,
-    /// Where it stands in the file.
+    /// Where the file defines it.
     pub place: SourceLine,
-    /// Its keys.
+    /// Its keys, each with its source line.
     pub keys: BTreeMap<&'static str, (Value, SourceLine)>,
-    /// Its listener in the file cannot be had here: `--first-port` must not open another one, which might be
-    /// reached from more addresses.
+    /// The file has a listener that is not possible here: `--first-port` must not open another one, which might accept more addresses.
     pub closed: bool,
-    /// The file says who may use it. What an existing port of that name admits beside them is revoked.
-    pub says_who: bool,
+    /// Whether the file sets the users of the port. Other users of an existing port of that name lose access.
+    pub sets_users: bool,
 }
 
-/// What would be done.
+/// What an import does.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// In the order of the file.
     pub ports: Vec<Draft>,
     /// Keys of `[server]`.
     pub server: BTreeMap<&'static str, (Value, SourceLine)>,
-    /// What is not carried over, in a sentence each. A default that many ports share is told once.
+    /// What is not imported, as sentences. A default that several ports share is reported once.
     left: BTreeSet<(SourceLine, String)>,
-    /// Devices that have a port.
+    /// The port of each device.
     devices: HashMap<String, (PortName, SourceLine)>,
 }
 
-/// A foreign word as it may be shown.
-pub fn shown(word: &str) -> String {
-    // It may go over several lines of its file.
+/// A foreign word, shortened and made printable.
+pub fn quoted(word: &str) -> String {
+    // It may span several lines.
     let space = |c: char| if c.is_whitespace() { ' ' } else { c };
-    let mut shown = plain(&word.chars().take(SHOWN).map(space).collect::<String>());
-    if word.chars().count() > SHOWN {
-        shown.push('…');
+    let mut quoted = plain(&word.chars().take(MAX_QUOTED).map(space).collect::<String>());
+    if word.chars().count() > MAX_QUOTED {
+        quoted.push('…');
     }
-    shown
+    quoted
 }
 
 impl Plan {
-    /// Something is not carried over.
+    /// Reports something that is not imported.
     pub fn leave(&mut self, place: &SourceLine, what: impl fmt::Display, why: impl fmt::Display) {
         self.left.insert((place.clone(), format!("{what}: {why}")));
     }
 
-    /// A new port of about that name for a device; `None` if it cannot be, which is reported. A device has
-    /// one port: the first.
+    /// Creates a port for a device, with a valid name similar to `word`; `None` if that is not possible, which is reported. A device has one
+    /// port: the first.
     pub fn port(
         &mut self,
         word: &str,
         device: &str,
         place: &SourceLine,
     ) -> Result<Option<Draft>, ImportError> {
-        let title = format!("port {:?}", shown(word));
-        let Some(fit) = fitting(word) else {
+        self.port_on(word, "device", device, place)
+    }
+
+    /// The same of any far end: `key` is `device` or `source`. Several ports may have a unit of their own.
+    pub(super) fn port_on(
+        &mut self,
+        word: &str,
+        key: &'static str,
+        device: &str,
+        place: &SourceLine,
+    ) -> Result<Option<Draft>, ImportError> {
+        let title = format!("port {:?}", quoted(word));
+        let Some(fit) = valid_name(word) else {
             let why = word.parse::<PortName>().map_or_else(|error| error.to_string(), |_| String::new());
             self.leave(place, title, why);
             return Ok(None);
         };
         if let Some((other, at)) = self.devices.get(device) {
-            let why =
-                format!("{} is the device of port {other} ({at}); a device has one port", shown(device));
+            let why = format!("{} is already the device of port {other} ({at})", quoted(device));
             self.leave(place, title, why);
             return Ok(None);
         }
         if self.ports.len() == MAX_PORTS {
-            return Err(ImportError::TooMany(place.clone()));
+            return Err(ImportError::TooMany(place.clone(), MAX_PORTS));
         }
         let mut draft = Draft {
             name: self.free(fit),
             place: place.clone(),
             keys: BTreeMap::new(),
             closed: false,
-            says_who: false,
+            sets_users: false,
         };
-        if !is_by_name(device.as_ref(), &draft.name) {
-            self.set(&mut draft, "device", device.into(), &format!("device {device}"), place);
-            if !draft.keys.contains_key("device") {
-                self.leave(place, title, "it would have no device");
+        if key != "device" || !is_by_name(device.as_ref(), &draft.name) {
+            self.set(&mut draft, key, device.into(), &format!("{key} {device}"), place);
+            if !draft.keys.contains_key(key) {
+                self.leave(place, title, "it has no device");
                 return Ok(None);
             }
         }
-        self.devices.insert(device.to_owned(), (draft.name.clone(), place.clone()));
+        if device != "unit" {
+            self.devices.insert(device.to_owned(), (draft.name.clone(), place.clone()));
+        }
         if draft.name.as_str() != word {
-            let why = format!("not possible here; it is {}", draft.name);
-            self.leave(place, format_args!("name {:?}", shown(word)), why);
+            let why = format!("invalid here; renamed to {}", draft.name);
+            self.leave(place, format_args!("name {:?}", quoted(word)), why);
         }
         Ok(Some(draft))
     }
 
-    /// The name, or one like it that no other port has: long names of adapters may differ only where they are
-    /// cut.
+    /// The name, or with a number if another port has it: long names may be equal after they are truncated.
     fn free(&self, name: PortName) -> PortName {
         let taken = |name: &PortName| self.ports.iter().any(|port| port.name == *name);
         if !taken(&name) {
@@ -145,50 +138,56 @@ impl Plan {
             .unwrap_or(name)
     }
 
-    /// A key of a port takes a value, or it is said why not. `said` is how the file says it.
-    pub fn set(&mut self, draft: &mut Draft, key: &'static str, new: Value, said: &str, place: &SourceLine) {
-        let known = keys::find(keys::PORT, key).expect("one of the table's keys");
+    /// Sets a key of a port; a value that the key rejects is reported. `original` is the text in the file.
+    pub fn set(
+        &mut self,
+        draft: &mut Draft,
+        key: &'static str,
+        new: Value,
+        original: &str,
+        place: &SourceLine,
+    ) {
+        let known = keys::find(keys::PORT, key).expect("a key of the table");
         match known.put(&mut Port::default(), &new) {
             Ok(()) => drop(draft.keys.insert(key, (new, place.clone()))),
-            Err(refused) => self.leave(place, shown(said), format_args!("{key}: {refused}")),
+            Err(refused) => self.leave(place, quoted(original), format_args!("{key}: {refused}")),
         }
     }
 
-    /// The same of `[server]`.
-    pub fn set_server(&mut self, key: &'static str, new: Value, said: &str, place: &SourceLine) {
-        let known = keys::find(keys::SERVER, key).expect("one of the table's keys");
+    /// Sets a key of `[server]`.
+    pub fn set_server(&mut self, key: &'static str, new: Value, original: &str, place: &SourceLine) {
+        let known = keys::find(keys::SERVER, key).expect("a key of the table");
         match known.put(&mut Server::default(), &new) {
             Ok(()) => drop(self.server.insert(key, (new, place.clone()))),
-            Err(refused) => self.leave(place, shown(said), format_args!("server.{key}: {refused}")),
+            Err(refused) => self.leave(place, quoted(original), format_args!("server.{key}: {refused}")),
         }
     }
 
-    /// Whether a key of a port would take the value.
-    pub fn takes(key: &str, new: &Value) -> bool {
+    /// Whether a key of a port accepts the value.
+    pub fn accepts(key: &str, new: &Value) -> bool {
         keys::find(keys::PORT, key).is_some_and(|known| known.put(&mut Port::default(), new).is_ok())
     }
 
-    /// Gives TCP ports to those that have none, from `first` up, but none that is taken.
-    pub fn number(&mut self, first: u16, there: &Config) {
+    /// Assigns free TCP ports, from `first` up, to ports without one.
+    pub fn number(&mut self, first: u16, existing: &Config) {
         let own = self.ports.iter().filter_map(|port| port.keys.get("ssh_port")?.0.as_integer());
-        let others = there.ports.values().filter_map(|port| port.ssh_port).chain(there.server.ssh_port);
+        let others = existing.ports.values().filter_map(|port| port.ssh_port).chain(existing.server.ssh_port);
         let taken: BTreeSet<i64> = own.chain(others.map(i64::from)).collect();
         let mut free = (i64::from(first)..=u16::MAX.into()).filter(|port| !taken.contains(port));
         for port in &mut self.ports {
-            let has = there.ports.get(&port.name).is_some_and(|port| port.ssh_port.is_some());
+            let has = existing.ports.get(&port.name).is_some_and(|port| port.ssh_port.is_some());
             if has || port.closed || port.keys.contains_key("ssh_port") {
                 continue;
             }
-            // Past 65535 the rest stays without.
+            // After 65535 the remaining ports get none.
             let Some(tcp) = free.next() else { return };
             port.keys.insert("ssh_port", (Value::Integer(tcp), port.place.clone()));
         }
     }
 
-    /// Takes out what cannot be beside what there is: a TCP port or a device that another one has. A port
-    /// without its device is none.
-    pub fn fit(&mut self, there: &Config) {
-        let mut config = there.clone();
+    /// Removes conflicts with the existing configuration: a TCP port or device of another port. A port that loses its device is left out.
+    pub fn resolve_conflicts(&mut self, existing: &Config) {
+        let mut config = existing.clone();
         for (key, (new, _)) in &self.server {
             put(keys::SERVER, &mut config.server, key, new);
         }
@@ -205,8 +204,8 @@ impl Plan {
                 };
                 let other = if own(&conflict.key) { &conflict.other } else { &conflict.key };
                 let Some((value, place)) = draft.keys.remove(key) else { continue };
-                let what = format!("{}: {key} {}", draft.name, shown(&value::text(&value)));
-                self.leave(&place, what, format_args!("{other} has it; {}", conflict.shared));
+                let what = format!("{}: {key} {}", draft.name, quoted(&value::text(&value)));
+                self.leave(&place, what, format_args!("used by {other}; {}", conflict.shared));
                 lost |= key == "device";
             }
             match (lost, before) {
@@ -218,30 +217,30 @@ impl Plan {
                 (true, Some(before)) => drop(config.ports.insert(draft.name.clone(), before)),
                 (true, None) => drop(config.ports.remove(&draft.name)),
             }
-            self.leave(&draft.place, format_args!("port {}", draft.name), "it would have no device");
+            self.leave(&draft.place, format_args!("port {}", draft.name), "it has no device");
         }
     }
 
-    /// For people: the ports with their keys, then what is left.
-    pub fn show(&self, there: &Config, to: &mut impl Write) -> io::Result<()> {
+    /// Prints the ports with their keys, then what is not imported.
+    pub fn show(&self, existing: &Config, to: &mut impl Write) -> io::Result<()> {
         if !self.server.is_empty() {
             writeln!(to, "server")?;
             rows(&self.server, to)?;
         }
         for draft in &self.ports {
-            let changes = if there.ports.contains_key(&draft.name) { ", which is there" } else { "" };
+            let changes = if existing.ports.contains_key(&draft.name) { ", which exists" } else { "" };
             writeln!(to, "port {}{changes} ({})", draft.name, draft.place)?;
             rows(&draft.keys, to)?;
         }
         if !self.left.is_empty() {
-            writeln!(to, "not carried over:")?;
+            writeln!(to, "not imported:")?;
         }
         for (place, what) in &self.left {
             writeln!(to, "{place}: {}", plain(what))?;
         }
         let has = |draft: &Draft| {
             draft.keys.contains_key("ssh_port")
-                || there.ports.get(&draft.name).is_some_and(|port| port.ssh_port.is_some())
+                || existing.ports.get(&draft.name).is_some_and(|port| port.ssh_port.is_some())
         };
         let without = |closed: bool| {
             let names = self.ports.iter().filter(|draft| draft.closed == closed && !has(draft));
@@ -249,15 +248,12 @@ impl Plan {
         };
         let (open, closed) = (without(false), without(true));
         if !open.is_empty() {
-            writeln!(
-                to,
-                "no TCP port, so no listener: {open} (--first-port N gives each a free one from N up)"
-            )?;
+            writeln!(to, "no SSH port: {open} (--first-port N assigns free ones, starting at N)")?;
         }
         if !closed.is_empty() {
             writeln!(
                 to,
-                "no listener, so that none is wider than in the file: {closed} (set ssh_port and listen)"
+                "no listener, to keep access as narrow as in the file: {closed} (set ssh_port and listen)"
             )?;
         }
         Ok(())
@@ -265,7 +261,7 @@ impl Plan {
 }
 
 impl Draft {
-    /// The port, over what there is of it.
+    /// The port, merged into the existing one.
     fn over(&self, before: Option<Port>) -> Port {
         let mut port = before.unwrap_or_default();
         for (key, (new, _)) in &self.keys {
@@ -274,9 +270,9 @@ impl Draft {
         port
     }
 
-    /// Empties the lists of users and groups of an existing port that the file does not name.
+    /// Clears the lists of users and groups of an existing port that the file does not set.
     fn revoke(&mut self, before: Option<&Port>) {
-        let Some(before) = before.filter(|_| self.says_who) else { return };
+        let Some(before) = before.filter(|_| self.sets_users) else { return };
         let nobody = || (Value::Array(Vec::new()), self.place.clone());
         if !before.users.is_empty() && !self.keys.contains_key("users") {
             let nobody = nobody();
@@ -291,8 +287,8 @@ impl Draft {
     }
 }
 
-/// A port's name, made of a foreign word: what is not possible in it becomes `-`.
-fn fitting(word: &str) -> Option<PortName> {
+/// A port name made of a foreign word: invalid characters become `-`.
+fn valid_name(word: &str) -> Option<PortName> {
     let fit: String = word
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
@@ -304,7 +300,7 @@ fn fitting(word: &str) -> Option<PortName> {
 
 fn put<T>(table: &'static [keys::Key<T>], into: &mut T, key: &str, new: &Value) {
     if let Some(key) = keys::find(table, key) {
-        // It has taken the value before.
+        // The key has accepted the value before.
         let _ = key.put(into, new);
     }
 }
@@ -318,7 +314,7 @@ fn rows(keys: &BTreeMap<&'static str, (Value, SourceLine)>, to: &mut impl Write)
     table(&rows, to)
 }
 
-/// Whether a path is the entry of that name in the directory of devices, so that it need not be said.
+/// Whether a path is the default device of a port of that name.
 pub fn is_by_name(path: &Path, name: &PortName) -> bool {
     path == PathBuf::from("/dev").join(name.as_str())
 }

@@ -1,29 +1,29 @@
-//! ser2net.yaml(5): its connections from a listener to a `serialdev`. (The format before 4.0 is read by
-//! `former`.)
+//! ser2net.yaml(5): connections from a listener to a `serialdev`. (`former` reads the format before 4.0.)
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::consent;
+use super::error::{ImportError, SourceLine};
 use super::gensio::{self, Serial};
 use super::lexer::Include;
-use super::plan::shown;
+use super::plan::{Draft, Plan, quoted};
+use super::source::Source;
 use super::words::{self, Line, flag};
 use super::yaml::{self, Anchors, Node};
-use super::{Draft, ImportError, Plan, Source, SourceLine};
 use crate::config::Value;
 
-/// Files in files.
+/// Nested includes.
 const MAX_DEPTH: usize = 10;
 /// Files of one import.
 const MAX_FILES: usize = 256;
 
-/// Defaults that a file has set so far, by name and class.
+/// Defaults so far, by name and class.
 #[derive(Default)]
 pub struct Defaults(BTreeMap<(String, Option<String>), (String, SourceLine)>);
 
 impl Defaults {
-    /// Takes one; what it says of other things than consoles is reported.
+    /// Sets a default; one that does not apply to consoles is reported.
     pub fn set(&mut self, plan: &mut Plan, name: &str, value: &str, class: Option<&str>, place: &SourceLine) {
         let known = LINE.contains(&name) || OPTIONS.contains(&name);
         let ours = matches!(class, None | Some("serialdev" | "ser2net"));
@@ -31,11 +31,10 @@ impl Defaults {
             let name = (name.to_owned(), class.map(str::to_owned));
             self.0.insert(name, (value.to_owned(), place.clone()));
         } else if flag(value) != Value::Boolean(false) {
-            plan.leave(place, format_args!("default {}", shown(name)), without(name));
+            plan.leave(place, format_args!("default {}", quoted(name)), without(name));
         }
     }
 
-    /// Forgets one.
     pub fn unset(&mut self, name: &str, class: &str) {
         self.0.remove(&(name.to_owned(), Some(class.to_owned())));
     }
@@ -45,7 +44,7 @@ impl Defaults {
         of(Some(class)).or_else(|| of(None))
     }
 
-    /// A line of which nothing else is said.
+    /// The default line settings.
     pub fn line(&self, plan: &mut Plan, draft: &mut Draft) -> Line {
         let mut line = Line::new();
         for name in LINE {
@@ -56,9 +55,9 @@ impl Defaults {
         line
     }
 
-    /// Options that a connection does not say itself.
-    pub fn options(&self, plan: &mut Plan, draft: &mut Draft, said: &[String]) {
-        for name in OPTIONS.iter().filter(|name| !said.iter().any(|other| other == *name)) {
+    /// Applies default options that a connection does not set.
+    pub fn options(&self, plan: &mut Plan, draft: &mut Draft, original: &[String]) {
+        for name in OPTIONS.iter().filter(|name| !original.iter().any(|other| other == *name)) {
             if let Some((value, place)) = self.get(name, "ser2net") {
                 option(plan, draft, name, value, place);
             }
@@ -66,7 +65,7 @@ impl Defaults {
     }
 }
 
-/// Defaults of a serial line.
+/// Defaults of serial ports.
 const LINE: [&str; 11] = [
     "speed",
     "databits",
@@ -80,10 +79,9 @@ const LINE: [&str; 11] = [
     "dtr",
     "rts",
 ];
-/// Defaults that decide who may do what.
+/// Defaults of access.
 const OPTIONS: [&str; 4] = ["max-connections", "allowed-users", "no-acc-to-con", "remaddr"];
 
-/// Reads it.
 pub fn plan(source: Source, include: &mut Include<'_>) -> Result<Plan, ImportError> {
     let mut reader = Reader {
         plan: Plan::default(),
@@ -123,10 +121,10 @@ impl Reader<'_, '_> {
             return Ok(());
         };
         let title = match &node.name {
-            Some(name) => format!("{} {}", shown(word), shown(name)),
-            None => shown(word),
+            Some(name) => format!("{} {}", quoted(word), quoted(name)),
+            None => quoted(word),
         };
-        if let Some((place, why)) = node.wrong() {
+        if let Some((place, why)) = node.invalid() {
             plan.leave(place, title, format_args!("left out: {why}"));
             return Ok(());
         }
@@ -139,7 +137,7 @@ impl Reader<'_, '_> {
                     let value = text("value").unwrap_or_default();
                     self.defaults.set(plan, name, value, text("class"), &node.place);
                 }
-                None => plan.leave(&key.place, "default", "it has no name"),
+                None => plan.leave(&key.place, "default", "no name"),
             },
             "delete_default" | "deldefault" => {
                 if let (Some(name), Some(class)) = (text("name"), text("class")) {
@@ -147,19 +145,19 @@ impl Reader<'_, '_> {
                 }
             }
             "include" => return self.include(node.text().unwrap_or_default(), &key.place, depth),
-            "admin" => plan.leave(&key.place, "admin", "ports are administered by consolectl(1)"),
+            "admin" => plan.leave(&key.place, "admin", "ports are administered with consolectl(1)"),
             "rotator" => plan.leave(&key.place, title, "each port has its own listener"),
             "led" => plan.leave(&key.place, title, without("led")),
-            _ => plan.leave(&key.place, title, "there is no such thing here"),
+            _ => plan.leave(&key.place, title, "not supported here"),
         }
         Ok(())
     }
 
-    /// Reads a file in another one's place, with its defines and defaults.
+    /// Includes a file, which shares definitions and defaults.
     fn include(&mut self, name: &str, place: &SourceLine, depth: usize) -> Result<(), ImportError> {
-        let what = format!("include {}", shown(name));
+        let what = format!("include {}", quoted(name));
         if name.contains(['*', '?', '[']) {
-            self.plan.leave(place, what, "not read: import each of these files by itself");
+            self.plan.leave(place, what, "not read: import these files separately");
         } else if depth == MAX_DEPTH || self.files == MAX_FILES {
             self.plan.leave(place, what, "not read: too many files");
         } else {
@@ -175,7 +173,7 @@ impl Reader<'_, '_> {
 }
 
 fn field<'n>(entries: &'n [(Node, Node)], name: &str) -> Option<&'n Node> {
-    // The last one of a name counts.
+    // The last entry of a name counts.
     entries.iter().rfind(|(key, _)| key.text() == Some(name)).map(|(_, node)| node)
 }
 
@@ -189,17 +187,17 @@ fn connection(
         plan.leave(place, "connection", "left out: expected accepter: and connector:");
         return Ok(());
     };
-    // Before 4.1 it stood in a field.
+    // Before 4.1 it was a field.
     let name = node.name.as_deref().or_else(|| field(entries, "name").and_then(Node::text));
     let Some(name) = name else {
-        plan.leave(place, "connection", "left out: a connection has a name: expected connection: &NAME");
+        plan.leave(place, "connection", "left out: no name: expected connection: &NAME");
         return Ok(());
     };
-    let title = format!("connection {}", shown(name));
+    let title = format!("connection {}", quoted(name));
     let Some((at, connector)) =
         field(entries, "connector").and_then(|node| Some((&node.place, node.text()?)))
     else {
-        plan.leave(place, title, "it has no connector");
+        plan.leave(place, title, "no connector");
         return Ok(());
     };
     let serial = match Serial::of(connector) {
@@ -214,7 +212,7 @@ fn connection(
     serial.give(plan, &mut draft, line, at);
     if field(entries, "accepter").is_none() {
         draft.closed = true;
-        plan.leave(place, &title, "it has no accepter: no listener");
+        plan.leave(place, &title, "no accepter: no listener");
     }
     let mut options = Vec::new();
     for (key, node) in entries {
@@ -224,7 +222,7 @@ fn connection(
             ("accepter", Some(text)) => gensio::accepter(plan, &mut draft, text, &node.place),
             ("accepter", None) => {
                 draft.closed = true;
-                plan.leave(&node.place, "accepter", "expected a text: no listener");
+                plan.leave(&node.place, "accepter", "expected a string: no listener");
             }
             ("timeout", Some(text)) => {
                 plan.set(
@@ -239,12 +237,12 @@ fn connection(
                 plan.set(&mut draft, "enabled", flag(text), &format!("enable: {text}"), &node.place);
             }
             ("options", _) => options.extend(node.entries().unwrap_or_default().iter().map(|(k, n)| (k, n))),
-            // Some files have an option here too.
+            // Some files have options here too.
             _ => options.push((key, node)),
         }
     }
-    let mut said = Vec::new();
-    // Clients write there and read nothing, which cannot be had here.
+    let mut original = Vec::new();
+    // Write-only access is not possible here.
     let mut unread = None;
     for (key, node) in options {
         let name = key.text().unwrap_or_default();
@@ -255,11 +253,11 @@ fn connection(
                 }
                 option(plan, &mut draft, name, text, &key.place);
             }
-            None => plan.leave(&key.place, shown(name), without(name)),
+            None => plan.leave(&key.place, quoted(name), without(name)),
         }
-        said.push(name.to_owned());
+        original.push(name.to_owned());
     }
-    defaults.options(plan, &mut draft, &said);
+    defaults.options(plan, &mut draft, &original);
     if let Some(place) = unread {
         consent::nobody(plan, &mut draft, &place);
     }
@@ -279,26 +277,26 @@ pub fn option(plan: &mut Plan, draft: &mut Draft, name: &str, text: &str, place:
         "allowed-users" => allowed(plan, draft, text, place),
         "remaddr" => gensio::remaddr(plan, draft, text, place),
         "no-acc-to-con" if is_on => {
-            let everybody = !draft.says_who;
-            draft.says_who = true;
+            let everybody = !draft.sets_users;
+            draft.sets_users = true;
             draft.keys.remove("users");
             plan.set(draft, "groups", Value::Array(Vec::new()), name, place);
             let why = if everybody {
                 plan.set(draft, "read_only_groups", Value::Array(vec!["*".into()]), name, place);
-                "nobody may write; every login may watch"
+                "no write access; every user may watch"
             } else {
-                "nobody may write, and who only watches is named by groups here (read_only_groups)"
+                "nobody may write, and read-only access is given to groups only (read_only_groups)"
             };
-            plan.leave(place, format_args!("{name}: {}", shown(text)), why);
+            plan.leave(place, format_args!("{name}: {}", quoted(text)), why);
         }
         _ if !is_on || text.is_empty() => {}
-        _ => plan.leave(place, format_args!("{}: {}", shown(name), shown(text)), without(name)),
+        _ => plan.leave(place, format_args!("{}: {}", quoted(name), quoted(text)), without(name)),
     }
 }
 
-/// Those users and nobody else: each `allowed-users` adds some.
+/// Restricts access to these users; each `allowed-users` adds some.
 fn allowed(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
-    // Nobody may write already.
+    // no-acc-to-con has already denied write access.
     if draft.keys.contains_key("read_only_groups") {
         draft.keys.remove("read_only_groups");
         return;
@@ -308,43 +306,41 @@ fn allowed(plan: &mut Plan, draft: &mut Draft, text: &str, place: &SourceLine) {
         _ => Vec::new(),
     };
     for user in text.split_whitespace() {
-        match Plan::takes("users", &Value::Array(vec![user.into()])) {
+        match Plan::accepts("users", &Value::Array(vec![user.into()])) {
             true => users.push(user.into()),
-            false => plan.leave(place, format_args!("allowed-users: {}", shown(user)), "no name of a user"),
+            false => plan.leave(place, format_args!("allowed-users: {}", quoted(user)), "invalid user name"),
         }
     }
-    draft.says_who = true;
+    draft.sets_users = true;
     plan.set(draft, "groups", Value::Array(Vec::new()), "allowed-users", place);
     if !users.is_empty() {
         plan.set(draft, "users", Value::Array(users), "allowed-users", place);
     }
 }
 
-/// Why an option has no place here.
+/// Why an option is not imported.
 pub fn without(name: &str) -> &'static str {
     match name {
-        "authdir" | "pamauth" => "logins are the machine's: PAM and authorized_keys",
-        "banner" => "`describe` is a label that everybody sees",
+        "authdir" | "pamauth" => "logins use PAM and authorized_keys",
+        "banner" => "set a description with `describe`",
         "chardelay" | "chardelay-scale" | "chardelay-min" | "chardelay-max" => gensio::CHARDELAY,
-        "sendon" => "what is typed and said is passed on at once",
-        "closeon" => "a session ends when its user leaves",
-        "connback" => "nobody is called from here",
+        "sendon" => "input and output are passed on immediately",
+        "closeon" => "sessions end when the user detaches",
+        "connback" => "outgoing connections are not supported",
         "dev-to-net-bufsize" | "net-to-dev-bufsize" | "dev-to-tcp-bufsize" | "tcp-to-dev-bufsize" => {
-            "buffers have a size of their own (`scrollback`)"
+            "buffer sizes are fixed, except `scrollback`"
         }
-        "kickolduser" => "whoever comes later watches, and takes over by ^Ecf",
-        "led" | "led-tx" | "led-rx" => "no lamps are switched",
-        "no-acc-to-con" => "who only watches is named by groups here (read_only_groups)",
-        "no-con-to-acc" => "a user who may write here also reads, so nobody may use the port",
-        "openstr" | "closestr" => "nothing is sent to a device by itself",
-        "remaddr" => "who may come from where is a firewall's here",
-        "signature" | "remctl" => "a console speaks SSH, and its line is set by `consolectl`",
-        "telnet-brk-on-sync" | "telnet_brk_on_sync" => "a break is the SSH client's own ~B, or ^Ecl0",
-        "accepter-retry-time" | "connector-retry-time" => {
-            "listeners and devices are tried again by themselves"
-        }
-        name if name.starts_with("mdns") => "ports are not announced",
+        "kickolduser" => "later clients are read-only, and take over with ^Ecf",
+        "led" | "led-tx" | "led-rx" => "LEDs are not supported",
+        "no-acc-to-con" => "read-only access is given to groups only (read_only_groups)",
+        "no-con-to-acc" => "write-only access is not supported, so nobody may use the port",
+        "openstr" | "closestr" => "nothing is sent to a device automatically",
+        "remaddr" => "client addresses are restricted by a firewall",
+        "signature" | "remctl" => "consoles use SSH, and `consolectl` sets the line",
+        "telnet-brk-on-sync" | "telnet_brk_on_sync" => "send a break with the SSH client's ~B, or ^Ecl0",
+        "accepter-retry-time" | "connector-retry-time" => "listeners and devices are retried automatically",
+        name if name.starts_with("mdns") => "mDNS is not supported",
         name if name.starts_with("trace") => "the log is /var/log/consoleserver/PORT/console.log",
-        _ => "there is no such thing here",
+        _ => "not supported here",
     }
 }

@@ -1,41 +1,39 @@
-//! Reads files, and makes text of their bytes.
+//! Reads files and decodes them.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{ImportError, SourceLine};
+use super::error::{ImportError, SourceLine};
 
-/// Of a file and all that it includes together: as much as is read of our own. The largest known of its kind
-/// is a tenth of that.
+/// Bytes of a file and all that it includes, as for our own configuration: ten times the largest known file.
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// A text and where it is from.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// What its places are called by.
+    /// Its name in messages.
     pub name: Arc<str>,
-    /// All of it.
+    /// The content.
     pub text: String,
 }
 
-/// Reads files, no more than [`MAX_BYTES`] of all together.
+/// Reads files, up to [`MAX_BYTES`] in total.
 pub struct Reader {
     left: usize,
-    /// Where the first file lies.
+    /// The directory of the first file.
     directory: PathBuf,
 }
 
 impl Reader {
-    /// For a file and those that it includes.
     pub fn of(first: &Path) -> Self {
         let directory = first.parent().unwrap_or(Path::new("")).to_owned();
         Self { left: MAX_BYTES, directory }
     }
 
-    /// Reads one. A path that is not absolute is meant from where one is, as the programs take it, or else
-    /// from the directory of the first file.
+    /// Reads a file. A relative path is resolved from the working directory, as in the original programs, or else from the directory of the
+    /// first file.
     pub fn read(&mut self, path: &Path) -> Result<Source, ImportError> {
         let beside = self.directory.join(path);
         let path = if !path.exists() && beside.exists() { beside.as_path() } else { path };
@@ -56,7 +54,7 @@ impl Reader {
     }
 }
 
-/// The text of a file's bytes, without a byte order mark.
+/// Decodes a file, and removes a byte order mark.
 fn text(name: String, bytes: Vec<u8>) -> Result<Source, ImportError> {
     if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
         return Err(ImportError::Utf16(name));

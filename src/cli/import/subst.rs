@@ -1,16 +1,14 @@
-//! `devicesubst` of conserver.cf(5): characters of a device's path that stand for what a console says
-//! elsewhere.
+//! `devicesubst` of conserver.cf(5): characters of a device path that are replaced by other settings of a console.
 
-/// What may be put in.
+/// The values of a console.
 pub struct Values<'v> {
-    /// The console's name.
     pub console: &'v str,
     pub host: Option<&'v str>,
     pub replstring: Option<&'v str>,
     pub baud: Option<&'v str>,
     /// `port`
     pub port: Option<u16>,
-    /// Made of `portbase`, `portinc` and `port`.
+    /// Computed from `portbase`, `portinc` and `port`.
     pub final_port: Option<u16>,
 }
 
@@ -23,10 +21,10 @@ struct Rule {
     format: char,
 }
 
-/// Wider than any name of a device; conserver has no bound.
+/// More than any device name needs; conserver has no limit.
 const MAX_WIDTH: usize = 64;
 
-/// The path with everything put in, or why that cannot be.
+/// Replaces the characters in a path.
 pub fn substituted(path: &str, rules: &str, values: &Values<'_>) -> Result<String, String> {
     let rules = parsed(rules)?;
     let mut whole = String::new();
@@ -53,7 +51,7 @@ fn parsed(rules: &str) -> Result<Vec<Rule>, String> {
         let format = behind.chars().next().ok_or_else(wrong)?;
         let fits = match of {
             'c' | 'h' | 'r' => format == 's',
-            // The manual calls the rate a number, conserver takes it for a text.
+            // A number in the manual, a string in conserver.
             'b' => "sd".contains(format),
             'p' | 'P' => "dxXaA".contains(format),
             _ => false,
@@ -77,7 +75,7 @@ fn parsed(rules: &str) -> Result<Vec<Rule>, String> {
 
 impl Rule {
     fn text(&self, values: &Values<'_>) -> Result<String, String> {
-        let missing = |what: &str| format!("it stands for {what}, which the console does not say");
+        let missing = |what: &str| format!("it refers to {what}, which the console does not set");
         let text = match self.of {
             'c' => values.console.to_owned(),
             'h' => values.host.ok_or_else(|| missing("host"))?.to_owned(),
@@ -115,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_format_of_the_manual_is_put_in_as_conserver_does() {
+    fn each_format_of_the_manual_is_substituted_as_in_conserver() {
         // Values as `conserver -S -S` 8.2.7 prints them (tests/cli/import holds whole files).
         let values = Values {
             console: "sw1",

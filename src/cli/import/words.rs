@@ -1,18 +1,17 @@
-//! Words about a serial line, as ser2net and gensio(5) take them: `115200n81`, `rtscts`, `local=false`, and
-//! those of before 4.0, `8DATABITS`, `-XONXOFF`.
+//! Line settings of ser2net and gensio(5): `115200n81`, `rtscts`, `local=false`, and those before 4.0, `8DATABITS`, `-XONXOFF`.
 
-use super::plan::shown;
-use super::{Draft, Plan, SourceLine};
+use super::error::SourceLine;
+use super::plan::{Draft, Plan, quoted};
 use crate::config::Value;
 
-/// What the words so far say.
+/// The line settings so far.
 #[derive(Clone)]
 pub struct Line {
     keys: [(&'static str, Value); 6],
 }
 
 impl Line {
-    /// As ser2net sets a line of which nothing is said.
+    /// ser2net's defaults.
     pub fn new() -> Self {
         Self {
             keys: [
@@ -26,7 +25,7 @@ impl Line {
         }
     }
 
-    /// Sets all of a port's line: what is the default there need not be so here.
+    /// Sets all line settings of a port, since defaults may differ here.
     pub fn give(self, plan: &mut Plan, draft: &mut Draft, place: &SourceLine) {
         for (key, value) in self.keys {
             plan.set(draft, key, value, key, place);
@@ -34,13 +33,13 @@ impl Line {
     }
 
     fn set(&mut self, plan: &mut Plan, key: &'static str, value: Value, word: &str, place: &SourceLine) {
-        match (Plan::takes(key, &value), self.keys.iter_mut().find(|(name, _)| *name == key)) {
+        match (Plan::accepts(key, &value), self.keys.iter_mut().find(|(name, _)| *name == key)) {
             (true, Some((_, slot))) => *slot = value,
-            _ => plan.leave(place, shown(word), format_args!("{key}: no such value")),
+            _ => plan.leave(place, quoted(word), format_args!("{key}: invalid value")),
         }
     }
 
-    /// Takes a word; `false` if it is none about a serial line.
+    /// Reads a word; `false` if it is not a line setting.
     pub fn word(&mut self, plan: &mut Plan, draft: &mut Draft, word: &str, place: &SourceLine) -> bool {
         let (bare, on) = word.strip_prefix('-').map_or((word, "true"), |bare| (bare, "false"));
         let (name, value) = bare.split_once('=').unwrap_or((bare, on));
@@ -70,7 +69,7 @@ impl Line {
                     Value::Boolean(on) => {
                         plan.set(draft, key, if on { "on" } else { "off" }.into(), word, place);
                     }
-                    _ => plan.leave(place, shown(word), format_args!("{key}: expected on or off")),
+                    _ => plan.leave(place, quoted(word), format_args!("{key}: expected on or off")),
                 }
                 return true;
             }
@@ -85,17 +84,17 @@ impl Line {
                 return true;
             }
             "local" if !is_off => return true,
-            "local" => "modem lines are never waited for",
+            "local" => "modem control lines are ignored",
             "nobreak" | "nouucplock" => return true,
             "hangup-when-done" | "hangup_when_done" | "custspeed" | "wronly" if is_off => return true,
             "rs485" if value.eq_ignore_ascii_case("off") => return true,
             "custspeed" | "readbuf" | "drain_time" | "char_drain_wait" => return true,
-            "hangup-when-done" | "hangup_when_done" => "DTR and RTS stay as they are",
-            "wronly" => "what the device says is shown too",
-            "rs485" => "RS-485 is set by the driver or a program before this one",
+            "hangup-when-done" | "hangup_when_done" => "DTR and RTS are left unchanged",
+            "wronly" => "the output of the device is quoted too",
+            "rs485" => "RS-485 is set in the driver",
             _ => return false,
         };
-        plan.leave(place, shown(word), why);
+        plan.leave(place, quoted(word), why);
         true
     }
 
@@ -105,7 +104,7 @@ impl Line {
         true
     }
 
-    /// `115200n81`, of which the end may be missing.
+    /// `115200n81`, or a prefix of it.
     fn speed(&mut self, plan: &mut Plan, speed: &str, word: &str, place: &SourceLine) -> bool {
         let letters = speed.find(|c: char| !c.is_ascii_digit()).unwrap_or(speed.len());
         let (baud, rest) = speed.split_at(letters);
@@ -113,7 +112,7 @@ impl Line {
         let (parity, bits, stop, more) = (rest.next(), rest.next(), rest.next(), rest.next());
         let is = |c: Option<char>, of: &str| c.is_none_or(|c| of.contains(c.to_ascii_uppercase()));
         if !(is(parity, "NEOMS") && is(bits, "5678") && is(stop, "12") && more.is_none()) {
-            plan.leave(place, shown(word), "expected a speed such as 9600n81");
+            plan.leave(place, quoted(word), "expected a speed such as 9600n81");
             return true;
         }
         self.set(plan, "baud", number(baud), word, place);
@@ -129,12 +128,12 @@ impl Line {
     }
 }
 
-/// A number, or the word, which the key then refuses.
+/// A number, or the word, which the key then rejects.
 pub fn number(word: &str) -> Value {
     word.parse().map_or_else(|_| word.into(), Value::Integer)
 }
 
-/// As YAML 1.1 and ser2net take them.
+/// Booleans of YAML 1.1 and ser2net.
 pub fn flag(word: &str) -> Value {
     match word.to_ascii_lowercase().as_str() {
         "true" | "on" | "yes" | "1" => true.into(),

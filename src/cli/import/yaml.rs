@@ -1,6 +1,5 @@
-//! YAML as ser2net takes it, read by a port of libyaml, which ser2net reads it with: a tree with places, in
-//! which a key may stand many times, anchors have names that count, and `*(name)` inside a text is the text
-//! of an anchor. What a small file could blow up to is bounded.
+//! The YAML of ser2net, parsed by a port of libyaml, which ser2net uses: a tree with source lines, in which keys may be repeated, names of
+//! anchors are significant, and `*(name)` in a string is replaced by an anchor. The size after expansion is bounded.
 
 use std::collections::HashMap;
 use std::io::{Chain, Read};
@@ -8,44 +7,39 @@ use std::panic::{self, AssertUnwindSafe};
 
 use libyaml_safer::{Event, EventData, Parser};
 
-use super::plan::shown;
-use super::{ImportError, Source, SourceLine};
+use super::error::{ImportError, SourceLine};
+use super::plan::quoted;
+use super::source::Source;
 
-/// Behind the text. libyaml-safer 0.3 looks ahead without asking whether there is more, and panics where a file ends within an escape:
-/// libyaml finds NULs there.
+/// Appended to the text: libyaml-safer 0.3 reads ahead without a check, and panics if a file ends in an escape; libyaml reads NULs there.
 const LOOKAHEAD: [u8; 16] = [b'\n'; 16];
-/// A connection's options are the third level.
+/// Nested levels; options of a connection are on the third one.
 const MAX_DEPTH: usize = 16;
-/// Bytes of one text after its anchors were put in.
+/// Bytes of one string after expansion.
 const MAX_TEXT: usize = 16 * 1024;
-/// Bytes of all of them.
+/// Bytes of all strings after expansion.
 const MAX_ALL: usize = 4 * 1024 * 1024;
 
-/// A node.
 #[derive(Clone)]
 pub struct Node {
-    /// Where it begins.
     pub place: SourceLine,
-    /// Its anchor.
+    /// The name of its anchor.
     pub name: Option<String>,
-    /// What it is.
     pub kind: Kind,
 }
 
-/// What a node is.
 #[derive(Clone)]
 pub enum Kind {
     Text(String),
-    /// Nothing that is read is in one.
+    /// Its content is not used.
     List,
-    /// In the order of the file, as often as they stand there.
+    /// In the order of the file, with repeated keys.
     Map(Vec<(Node, Node)>),
-    /// Why it cannot be had.
-    Wrong(String),
+    /// Invalid; the reason.
+    Invalid(String),
 }
 
 impl Node {
-    /// Its text, if it is one.
     pub fn text(&self) -> Option<&str> {
         match &self.kind {
             Kind::Text(text) => Some(text),
@@ -53,7 +47,6 @@ impl Node {
         }
     }
 
-    /// Its entries, if it is a map.
     pub fn entries(&self) -> Option<&[(Node, Node)]> {
         match &self.kind {
             Kind::Map(entries) => Some(entries),
@@ -61,37 +54,37 @@ impl Node {
         }
     }
 
-    /// The first thing in it that cannot be had.
-    pub fn wrong(&self) -> Option<(&SourceLine, &str)> {
+    /// The first invalid node in it.
+    pub fn invalid(&self) -> Option<(&SourceLine, &str)> {
         match &self.kind {
-            Kind::Wrong(why) => Some((&self.place, why.as_str())),
-            Kind::Map(entries) => entries.iter().find_map(|(key, node)| key.wrong().or_else(|| node.wrong())),
+            Kind::Invalid(why) => Some((&self.place, why.as_str())),
+            Kind::Map(entries) => {
+                entries.iter().find_map(|(key, node)| key.invalid().or_else(|| node.invalid()))
+            }
             Kind::Text(_) | Kind::List => None,
         }
     }
 }
 
-/// What a file says.
 pub struct Document {
-    /// The entries of its first level.
+    /// The top-level entries.
     pub entries: Vec<(Node, Node)>,
-    /// Parts that are no YAML.
+    /// Syntax errors.
     pub faults: Vec<(SourceLine, String)>,
 }
 
-/// Texts of anchors: of a file and those that it includes.
+/// The strings of anchors, in a file and those that it includes.
 #[derive(Default)]
 pub struct Anchors {
     texts: HashMap<String, String>,
-    /// Bytes of texts so far.
+    /// Bytes of expanded strings so far.
     all: usize,
 }
 
-/// A part that cannot be read: its line, and why.
+/// A syntax error: line and reason.
 type Broken = (usize, String);
 
-/// The one document of a text. libyaml ends at a mistake: the blocks of the first level are then read each by
-/// itself.
+/// Reads a document. libyaml stops at an error: the top-level blocks are then read separately.
 pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportError> {
     let mut document = Document { entries: Vec::new(), faults: Vec::new() };
     let place = |line: usize| SourceLine { file: source.name.clone(), line };
@@ -115,14 +108,14 @@ pub fn read(source: &Source, anchors: &mut Anchors) -> Result<Document, ImportEr
             Err(Halt::Bound(error)) => return Err(error),
             Err(Halt::Broken((line, why))) => {
                 let begin = block.lines().next().unwrap_or_default();
-                document.faults.push((place(line), format!("{}: left out: {why}", shown(begin.trim()))));
+                document.faults.push((place(line), format!("{}: left out: {why}", quoted(begin.trim()))));
             }
         }
     }
     Ok(document)
 }
 
-/// The blocks of the first level, with the lines before them. Each begins in the first column.
+/// The top-level blocks, which start in the first column, with the number of lines before each.
 fn blocks(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut starts = Vec::new();
     let mut at = 0;
@@ -147,17 +140,16 @@ enum Halt {
 
 struct Tree<'s, 'a> {
     source: &'s Source,
-    /// Lines before the text.
+    /// The number of lines before the text.
     before: usize,
     lines: usize,
     events: Parser<Chain<&'s [u8], &'static [u8]>>,
     anchors: &'a mut Anchors,
-    /// Where the last event ended.
+    /// The end of the last event.
     at: u64,
 }
 
-/// libyaml-safer 0.3 panics at some texts that are no YAML, such as `[!,`: for the reader that is one more mistake of the file. `None`
-/// if it did; nothing is printed.
+/// libyaml-safer 0.3 panics at some invalid texts, such as `[!,`, which is treated as a syntax error: returns `None` and prints nothing.
 fn without_panic<T>(parse: impl FnOnce() -> T) -> Option<T> {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
@@ -175,7 +167,7 @@ impl<'s, 'a> Tree<'s, 'a> {
 
     fn next(&mut self) -> Result<Event, Halt> {
         let Some(parsed) = without_panic(|| self.events.parse()) else {
-            return Err(Halt::Broken((self.line(self.at), "what follows is no YAML".to_owned())));
+            return Err(Halt::Broken((self.line(self.at), "invalid YAML".to_owned())));
         };
         if let Ok(event) = &parsed {
             self.at = event.end_mark.line;
@@ -209,15 +201,15 @@ impl<'s, 'a> Tree<'s, 'a> {
                 EventData::DocumentStart { .. } => {
                     return Err(Halt::Broken((
                         place.line,
-                        "a second document: ser2net reads one".to_owned(),
+                        "ser2net reads only the first document".to_owned(),
                     )));
                 }
                 _ => match self.node(event, 0)?.kind {
                     Kind::Map(map) => entries = map,
-                    // Nothing but comments.
+                    // Only comments.
                     Kind::Text(text) if text.is_empty() => {}
                     _ => {
-                        let why = "expected connection:, define: and so on".to_owned();
+                        let why = "expected a key such as connection: or define:".to_owned();
                         return Err(Halt::Broken((place.line, why)));
                     }
                 },
@@ -234,7 +226,7 @@ impl<'s, 'a> Tree<'s, 'a> {
             EventData::Scalar { anchor, value, .. } => (anchor, self.expanded(&value)?),
             EventData::Alias { anchor } => match self.anchors.texts.get(&anchor).cloned() {
                 Some(text) => (None, self.counted(text)?),
-                // Of connections, by rotators.
+                // Rotators refer to connections.
                 None => (None, Kind::List),
             },
             EventData::SequenceStart { anchor, .. } => {
@@ -260,7 +252,7 @@ impl<'s, 'a> Tree<'s, 'a> {
                 }
                 (anchor, Kind::Map(entries))
             }
-            _ => return Err(Halt::Broken((place.line, "a value is missing".to_owned()))),
+            _ => return Err(Halt::Broken((place.line, "missing value".to_owned()))),
         };
         if let (Some(name), Kind::Text(text)) = (&name, &kind) {
             self.anchors.texts.insert(name.clone(), text.clone());
@@ -268,7 +260,7 @@ impl<'s, 'a> Tree<'s, 'a> {
         Ok(Node { place, name, kind })
     }
 
-    /// With the texts of anchors in it, as `*(name)` wants them; `*(*` is `*(`.
+    /// Expands `*(name)` to the string of an anchor; `*(*` stands for `*(`.
     fn expanded(&mut self, text: &str) -> Result<Kind, Halt> {
         let mut whole = String::new();
         let mut rest = text;
@@ -280,10 +272,10 @@ impl<'s, 'a> Tree<'s, 'a> {
                 continue;
             }
             let Some((name, behind)) = after.split_once(')') else {
-                return Ok(Kind::Wrong("*( without its )".to_owned()));
+                return Ok(Kind::Invalid("missing ) after *(".to_owned()));
             };
             let Some(known) = self.anchors.texts.get(name) else {
-                return Ok(Kind::Wrong(format!("*({}): not defined before", shown(name))));
+                return Ok(Kind::Invalid(format!("*({}): not defined before it", quoted(name))));
             };
             whole.push_str(known);
             rest = behind;
@@ -293,7 +285,7 @@ impl<'s, 'a> Tree<'s, 'a> {
         }
         whole.push_str(rest);
         if whole.len() > MAX_TEXT {
-            return Ok(Kind::Wrong(format!("a text of more than {MAX_TEXT} bytes")));
+            return Ok(Kind::Invalid(format!("a string of more than {MAX_TEXT} bytes")));
         }
         self.counted(whole)
     }

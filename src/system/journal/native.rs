@@ -1,7 +1,7 @@
-//! Messages to the journal by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>), without ever waiting for it:
-//! its socket takes 512 messages while journald is stopped or busy, from all programs together, and a blocking send
-//! would then stop the thread that reads the tty. (tracing-journald has a blocking socket that it does not give out.)
-//! A message that the socket does not take is dropped and counted.
+//! Messages to the journal by its native protocol (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>), without waiting for it:
+//! its socket holds 512 messages of all programs together while journald is stopped or busy, and a blocking send
+//! would then stop the thread that reads the tty. (tracing-journald has a blocking socket that it does not expose.)
+//! A message that the socket does not accept is dropped and counted.
 
 use std::fmt;
 use std::io::{self, IoSlice, Write};
@@ -41,7 +41,7 @@ impl Journal {
         Ok(Self { socket, to: SocketAddrUnix::new(SOCKET)?, always, program, dropped: AtomicU64::new(0) })
     }
 
-    /// Messages are of a port of this name from now on.
+    /// Renames the port in later messages.
     pub(super) fn set_port(&self, port: &str) {
         *self.always.write().unwrap_or_else(PoisonError::into_inner) = always(self.program, Some(port));
     }
@@ -69,7 +69,7 @@ impl Journal {
         true
     }
 
-    /// Sends one record, or returns why it was not taken. Never blocks.
+    /// Sends one record, or returns why it was not accepted. Never blocks.
     fn send(&self, record: &[u8]) -> io::Result<()> {
         match self.socket.send_to(record, SOCKET) {
             Ok(_) => Ok(()),
@@ -112,14 +112,14 @@ impl<S: Subscriber> Layer<S> for &'static Journal {
         record.begin(event.metadata());
         self.put_always(&mut record.0);
         event.record(&mut record);
-        // What was dropped came before this.
+        // The dropped messages came before this one.
         if !self.report_dropped() || self.send(&record.0).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// One message as journald takes it.
+/// One message in journald's format.
 struct Record(Vec<u8>);
 
 impl Record {

@@ -1,5 +1,5 @@
 //! Standard error, where a program is not a service: a terminal that was stopped by Ctrl-S, a pipe that is not read or a full
-//! socket must not stop a port. What is not taken at once is dropped, by whole lines, and counted.
+//! socket must not stop a port. What is not accepted immediately is dropped, by whole lines, and counted.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -12,27 +12,27 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, send};
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Standard error, to which lines are written without waiting for who reads it.
+/// Standard error, to which lines are written without waiting for the reader.
 #[derive(Debug)]
 pub struct Stderr(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
     to: Destination,
-    /// The rest of a line of which a terminal has taken the beginning.
+    /// The rest of a line of which a terminal has accepted the beginning.
     rest: Vec<u8>,
     dropped: u64,
 }
 
 #[derive(Debug)]
 enum Destination {
-    /// A pipe or terminal, opened once more: `O_NONBLOCK` on the descriptor that we were given would hold for the shell, too.
+    /// A pipe or terminal, opened again: `O_NONBLOCK` on the inherited descriptor would affect the shell, too.
     Own(File),
     /// A socket, which takes a flag with each message.
     Socket,
-    /// A pipe or terminal that cannot be opened again: asked before each line whether it takes one.
+    /// A pipe or terminal that cannot be opened again: polled before each line.
     Asked,
-    /// A file, which always takes its line.
+    /// A file, which always accepts a line.
     File,
 }
 
@@ -76,7 +76,7 @@ fn takes(fd: BorrowedFd<'_>) -> io::Result<bool> {
 }
 
 impl State {
-    /// Whether all of it has been taken, or will be as soon as its beginning was.
+    /// Whether all of it was accepted, or will be, as its beginning was.
     fn line(&mut self, line: &[u8]) -> bool {
         if !self.rest.is_empty() {
             let taken = self.to.write(&self.rest).unwrap_or(0);

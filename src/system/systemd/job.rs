@@ -1,11 +1,11 @@
-//! What systemd is doing with this service as it ends: a restart, or a stop (`man org.freedesktop.systemd1`).
+//! Whether systemd restarts or stops this service when it ends (`man org.freedesktop.systemd1`).
 
 use std::time::Duration;
 
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, OwnedObjectPath};
 
-/// For three questions to systemd. Sessions wait for the answer, and systemd kills the service 15 s after its SIGTERM.
+/// For three queries to systemd. Sessions wait for the reply, and systemd kills the service 15 s after its SIGTERM.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
 #[zbus::proxy(
@@ -20,7 +20,7 @@ trait Manager {
 
 #[zbus::proxy(interface = "org.freedesktop.systemd1.Unit", default_service = "org.freedesktop.systemd1")]
 trait Unit {
-    /// Its number, which is 0 if there is none, and its object.
+    /// Its number, which is 0 if there is none, and its object path.
     #[zbus(property)]
     fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
 }
@@ -31,19 +31,19 @@ trait Job {
     fn job_type(&self) -> zbus::Result<String>;
 }
 
-/// The sentence that ends the sessions of `service`. A service that systemd restarts comes back at once and its listeners never
+/// The sentence that ends the sessions of `service`. A service that systemd restarts is back immediately and its listeners never
 /// close, so that a client may log in again. SIGTERM is the same for a restart and a stop; only the unit's job tells them apart. If
-/// systemd or the bus gives no answer, the sentence says less.
+/// systemd or the bus does not reply, the sentence is shorter.
 pub async fn farewell(service: &str) -> String {
     let restarting = match tokio::time::timeout(ANSWER_TIMEOUT, is_restart()).await {
         Ok(Ok(restart)) => restart,
         Ok(Err(error)) => {
-            tracing::info!("systemd does not say whether this is a restart: {error}");
+            tracing::info!("systemd did not report whether this is a restart: {error}");
             false
         }
         Err(_) => {
             tracing::info!(
-                "systemd does not say within {} ms whether this is a restart",
+                "systemd did not report within {} ms whether this is a restart",
                 ANSWER_TIMEOUT.as_millis()
             );
             false
@@ -55,7 +55,7 @@ pub async fn farewell(service: &str) -> String {
     }
 }
 
-/// Whether the job of the unit that this process belongs to is a restart. It stays one until the process has ended.
+/// Whether the job of this process's unit is a restart. It stays one until the process has ended.
 async fn is_restart() -> zbus::Result<bool> {
     let bus = Connection::system().await?;
     let unit = ManagerProxy::new(&bus).await?.get_unit_by_pid(std::process::id()).await?;

@@ -1,6 +1,6 @@
 //! `man sd_notify`, without waiting for systemd: PID 1 may be busy or stopped, and its socket full. (The functions of the crate
-//! sd_notify block.) What the socket does not take is kept, the latest of each kind, and sent again until it is taken:
-//! a descriptor that is to be stored, above all, which would otherwise be lost with this process.
+//! sd_notify block.) What the socket does not accept is kept, the latest of each kind, and sent again until it is accepted:
+//! above all a descriptor for the FD store, which would otherwise be lost with this process.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -13,18 +13,18 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use sd_notify::NotifyState;
 use tokio::sync::Notify;
 
-/// Between two attempts to send what has not been taken.
+/// Between two attempts to send pending notifications.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 
 static NOTIFIER: Mutex<Notifier> = Mutex::new(Notifier { socket: None, pending: Vec::new() });
-/// Told when something is kept that was not before.
+/// Notified when the first notification becomes pending.
 static KEPT: Notify = Notify::const_new();
 
 #[derive(Debug)]
 struct Notifier {
-    /// Kept open: a process that has no descriptor left is alive all the same.
+    /// Kept open: a process without free descriptors must still send heartbeats.
     socket: Option<UnixDatagram>,
-    /// In the order in which it has to be sent; of each kind the latest, so that there are never more than a few.
+    /// In the order in which they must be sent; the latest of each kind, so that there are never more than a few.
     pending: Vec<Message>,
 }
 
@@ -35,7 +35,7 @@ struct Message {
     descriptor: Option<OwnedFd>,
 }
 
-/// What a later message of the same kind replaces.
+/// The kind of a notification: a later one replaces an earlier one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
     /// `READY=`, `RELOADING=`, `STOPPING=`
@@ -50,7 +50,7 @@ enum Kind {
     Forget(String),
 }
 
-/// Tells systemd, sooner or later.
+/// Sends a notification, now or as soon as systemd accepts it.
 pub fn notify(state: &[NotifyState<'_>]) {
     let kind = match state.first() {
         Some(NotifyState::Status(_)) => Kind::Status,
@@ -60,16 +60,17 @@ pub fn notify(state: &[NotifyState<'_>]) {
     say(kind, state, None);
 }
 
-/// Has systemd keep a descriptor for the next process of this unit. Returns whether systemd has taken it already, or nobody keeps
-/// anything; otherwise it is sent again until it is taken.
+/// Stores a descriptor for the next process of this unit. Returns whether systemd has accepted it already, or there is no FD store;
+/// otherwise it is sent again until it is accepted.
 pub fn store(name: &str, fd: BorrowedFd<'_>) -> bool {
-    // What was stored under the name before is another device's, or the same: one of them is enough.
+    store_as(name, fd, &[NotifyState::FdStore, NotifyState::FdName(name)])
+}
+
+fn store_as(name: &str, fd: BorrowedFd<'_>, state: &[NotifyState<'_>]) -> bool {
+    // What was stored under the name before is another device's, or a duplicate.
     forget(name);
     match fd.try_clone_to_owned() {
-        Ok(own) => {
-            let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-            say(Kind::Store(name.to_owned()), &state, Some(own))
-        }
+        Ok(own) => say(Kind::Store(name.to_owned()), state, Some(own)),
         Err(error) => {
             tracing::warn!("{name} cannot be stored: {error}");
             false
@@ -77,7 +78,13 @@ pub fn store(name: &str, fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Has systemd drop the descriptors of this name.
+/// [`store`] for a socket. systemd drops a stored descriptor as soon as its other end is closed (`FDPOLL=`, sd_notify(3)), and with it
+/// the bytes that are still to be read.
+pub fn store_unpolled(name: &str, fd: BorrowedFd<'_>) -> bool {
+    store_as(name, fd, &[NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")])
+}
+
+/// Removes the descriptors of this name from the FD store.
 pub fn forget(name: &str) {
     let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
     say(Kind::Forget(name.to_owned()), &state, None);
@@ -88,7 +95,7 @@ fn waits() -> bool {
     !lock().pending.is_empty()
 }
 
-/// Waits until a notification is kept that systemd did not take, and then until it has. Cancel safe.
+/// Waits until a notification is pending, and then until systemd has accepted it. Cancel safe.
 pub(super) async fn resend() {
     loop {
         let kept = KEPT.notified();
@@ -102,7 +109,7 @@ pub(super) async fn resend() {
     }
 }
 
-/// Whether nothing is kept back.
+/// Whether nothing is pending.
 fn say(kind: Kind, state: &[NotifyState<'_>], descriptor: Option<OwnedFd>) -> bool {
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
         return true;
@@ -128,16 +135,16 @@ impl Notifier {
         }
     }
 
-    /// Sends what is kept, in its order, until systemd takes no more.
+    /// Sends pending notifications in order, until systemd accepts no more.
     fn send(&mut self) {
         while let Some(message) = self.pending.first() {
             match send(&mut self.socket, message) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => {
-                    // Another socket may stand there by now.
+                    // Another socket may be at this path by now.
                     self.socket = None;
-                    tracing::warn!("systemd cannot be told: {error}");
+                    tracing::warn!("systemd cannot be notified: {error}");
                 }
             }
             self.pending.remove(0);
@@ -146,7 +153,7 @@ impl Notifier {
 }
 
 impl Message {
-    /// What is stored under a name, or forgotten, is no use to be forgotten or stored once more.
+    /// A pending store and a pending removal of the same name replace each other.
     fn replaces(&self, kind: &Kind) -> bool {
         match (&self.kind, kind) {
             (Kind::Forget(name), Kind::Store(other)) => name == other,

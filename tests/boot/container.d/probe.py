@@ -193,6 +193,11 @@ ACTS = {
     "run a program": lambda: run("/usr/bin/true"),
     "run a program from its own directory": run_own,
 }
+if PLACE in ("port", "source"):
+    ACTS["reach the source of a sibling"] = lambda: unix_socket("/run/consoleserver/source/ttyUSB1/socket")
+if PLACE == "source":
+    ACTS["read the configuration"] = lambda: look("/etc/consoleserver/config.toml")
+    ACTS["read the secret of another source"] = lambda: look("/run/credentials/console-source@ttyUSB1.service/password")
 if PLACE != "port":
     del ACTS["run a program from its own directory"]
     del ACTS["read a sibling's log by its own directory"], ACTS["list a sibling's directory by its own"]
@@ -201,12 +206,17 @@ MUST = {
     "port": ["write in its own directory", "open a serial tty", "ask the login helper of the ports", "call the bus"],
     "cli": ["ask the login helper of the admin CLI"],
     "admin": ["write in its own directory", "write the configuration", "see whether an address is free", "call the bus"],
+    "source": ["connect by IPv4"],
     "auth-port": ["read /home", "read the passwords", "become somebody"],
     "auth-cli": ["read /home", "read the passwords", "become somebody", "run a program"],
 }
 MAY = {
     "port": [],
     "cli": ["call the bus", "write in its own directory"],
+    # To connect is its trade, by a program if the administrator wants that; its /tmp is private.
+    "source": [
+        "make an IPv6 socket", "make a UDP socket", "make a netlink socket", "see whether an address is free", "write in its own directory", "run a program",
+    ],
     # Sockets to bind, not to send from; and it is asked for by the bus from wherever it looks.
     "admin": ["make an IPv6 socket", "make a UDP socket", "listen where sshd does"],
     # Root, but for what is left: every file, every user, and PAM's modules may ask their servers.

@@ -31,7 +31,7 @@ EXPLAINED = [
     (r"^Error converting subject to JS object: Process \d+ terminated", None),
     (r"No space left on device", {"disk-full", "disk-full-long"}),
     (r"bytes are not in the log", {"disk-full-long", "disk-full"}),
-    (r"Too many open files|no login is possible: .*os error 24", {"crowd"}),
+    (r"Too many open files|login failed: .*os error 24", {"crowd"}),
     (r"the login helper closed the connection", {"kill-auth"}),
     (r"^(memory allocation|no memory for|.*Cannot allocate memory|the log: .*OS can't spawn worker thread)", {"enomem"}),
 ]

@@ -1,0 +1,421 @@
+// Consoles in tabs: each is `consolectl connect PORT` on a pty of cockpit-bridge, as the user who is logged in. Access, write
+// access, take-over and the log are therefore those of every other local session.
+import { FitAddon } from "@xterm/addon-fit";
+import { SearchAddon } from "@xterm/addon-search";
+import { Terminal } from "@xterm/xterm";
+import { bytes, h, id, setText } from "./dom.js";
+import { CONDITIONS, condition, effective, settings } from "./ports.js";
+
+const cockpit = window.cockpit;
+/** Lines that can be scrolled back in the tab. The port's log has the others. */
+const SCROLLBACK = 5000;
+/**
+ * Output that xterm.js has not parsed yet. Beyond it the tab skips output, since cockpit.js acknowledges every message on arrival
+ * and so gives no way to slow the port down. xterm.js parses some 10 MB/s; a serial line brings 0.1 MB/s at most.
+ */
+const PENDING_MAX = 1 << 20;
+/** Skipping ends when so little is left to parse. */
+const PENDING_LOW = 1 << 16;
+/** What the page remembers of open consoles over a reload or a lost connection; per browser tab. */
+const OPEN = "consoleserver:open";
+/** How often the users of the consoles in view are read. No signal says that another of them has write access now. */
+const ROSTER_MS = 1000;
+
+export const encoder = new TextEncoder();
+
+/** The bytes of an escape prefix in caret notation, `^Ec`; null for `none`. */
+export function prefixBytes(notation) {
+    const found = [];
+    for (let index = 0; index < notation.length; index += 1) {
+        if (notation[index] === "^" && index + 1 < notation.length) {
+            index += 1;
+            found.push(notation[index] === "?" ? 0x7f : notation.toUpperCase().charCodeAt(index) & 0x1f);
+        } else {
+            found.push(notation.charCodeAt(index));
+        }
+    }
+    return notation === "none" || found.length !== 2 ? null : Uint8Array.from(found);
+}
+
+class Session {
+    constructor(consoles, name, since) {
+        this.consoles = consoles;
+        this.name = name;
+        this.pending = 0;
+        this.skipped = 0;
+        this.skippedTotal = 0;
+        this.channel = null;
+        this.lostSince = since;
+        this.build();
+    }
+
+    get port() {
+        return this.consoles.ports.get(this.name);
+    }
+
+    build() {
+        const action = (label, title, run) => h("button", { title, onclick: () => this.act(run) }, label);
+        const command = (letter) => () => this.command(letter);
+        this.heading = h("strong", { class: "session-name" }, this.name);
+        this.roster = h("span", { class: "muted", role: "status" });
+        this.bar = h("div", { class: "session-bar" });
+        this.find = h("form", { class: "inline", hidden: true, role: "search" });
+        this.message = h("form", { class: "inline", hidden: true });
+        this.toolbar = h(
+            "div",
+            { class: "toolbar", role: "toolbar", "aria-label": `Console ${this.name}` },
+            action("Take over", "Take write access from the client that has it (escape command f)", command("f")),
+            action("Write", "Take write access if no client has it (a)", command("a")),
+            action("Read-only", "Give up write access (s)", command("s")),
+            action("Break", "Send a break of half a second (l0)", command("l0")),
+            action("Message…", "Send a message to everyone at this console (b)", () => this.toggle(this.message)),
+            action("Timestamps", "Show the time before each line, or no longer (t)", command("t")),
+            action("Replay", "Print the last lines again (r)", command("r")),
+            action("Find…", "Search in the output of this tab", () => this.toggle(this.find)),
+            h("a", { class: "button", href: `#/log/${encodeURIComponent(this.name)}` }, "Log"),
+            h("button", { class: "leave", title: "End this session", onclick: () => this.consoles.leave(this) }, "Leave"),
+        );
+        this.buildForms();
+        this.screen = h("div", { class: "screen", tabindex: "-1" });
+        this.element = h(
+            "section",
+            { class: "session", "aria-label": `Console ${this.name}`, id: id("session") },
+            h("header", {}, this.heading, this.roster),
+            this.toolbar,
+            this.find,
+            this.message,
+            this.bar,
+            this.screen,
+        );
+        this.terminal = new Terminal({
+            allowProposedApi: true, // For the decorations of addon-search.
+            scrollback: SCROLLBACK,
+            fontFamily: "RedHatMono, 'Liberation Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace",
+            fontSize: 14,
+            screenReaderMode: localStorage.getItem("consoleserver:screen-reader") === "yes",
+            theme: { background: "#151515", foreground: "#f0f0f0" },
+            // A device must not be able to offer hyperlinks.
+            linkHandler: { activate() {}, allowNonHttpProtocols: false },
+        });
+        // Title and icon (0, 1, 2), hyperlinks (8) and the clipboard (52) are not for the device to set. xterm.js alone would ignore
+        // most of them; this holds whatever a later version does.
+        for (const ignored of [0, 1, 2, 7, 8, 9, 52, 777, 1337]) this.terminal.parser.registerOscHandler(ignored, () => true);
+        this.fit = new FitAddon();
+        this.search = new SearchAddon();
+        this.terminal.loadAddon(this.fit);
+        this.terminal.loadAddon(this.search);
+        this.terminal.onData((data) => this.type(encoder.encode(data)));
+        // Reports of the mouse in bytes that are no UTF-8.
+        this.terminal.onBinary((data) => this.type(Uint8Array.from(data, (character) => character.charCodeAt(0))));
+        this.terminal.onResize(({ rows, cols }) => this.channel?.control({ window: { rows, cols } }));
+        this.terminal.attachCustomKeyEventHandler((event) => this.key(event));
+        this.observer = new ResizeObserver(() => this.resize());
+    }
+
+    buildForms() {
+        const text = h("input", { type: "text", "aria-label": "Find in the output", placeholder: "Find" });
+        const find = (backwards) => {
+            const hit = backwards ? this.search.findPrevious(text.value) : this.search.findNext(text.value);
+            setText(result, hit || !text.value ? "" : "not found");
+        };
+        const result = h("span", { class: "muted", role: "status" });
+        this.find.append(text, h("button", { type: "submit" }, "Previous"), h("button", { type: "button", onclick: () => find(false) }, "Next"), result);
+        this.find.addEventListener("submit", (event) => {
+            event.preventDefault();
+            find(true);
+        });
+        const message = h("input", { type: "text", maxlength: "200", "aria-label": "Message to everyone at this console", placeholder: "Message" });
+        this.message.append(message, h("button", { type: "submit" }, "Send"));
+        this.message.addEventListener("submit", (event) => {
+            event.preventDefault();
+            // Control characters would end the line, or be commands of it.
+            const words = message.value.replace(/[\u0000-\u001f\u007f]/g, " ").trim();
+            if (words) this.command(`b${words}\r`);
+            message.value = "";
+            this.message.hidden = true;
+            this.terminal.focus();
+        });
+    }
+
+    toggle(form) {
+        form.hidden = !form.hidden;
+        if (form.hidden) this.terminal.focus();
+        else form.querySelector("input").focus();
+        return "keep focus";
+    }
+
+    act(run) {
+        if (run() !== "keep focus") this.terminal.focus();
+    }
+
+    /** Shift+F6 leaves the terminal for its toolbar: all other keys, Tab too, are for the device. */
+    key(event) {
+        if (event.type === "keydown" && event.key === "F6" && event.shiftKey) {
+            this.toolbar.querySelector("button").focus();
+            event.preventDefault();
+            return false;
+        }
+        if (event.type === "keydown" && event.ctrlKey && event.shiftKey && event.code === "KeyC" && this.terminal.hasSelection()) {
+            navigator.clipboard.writeText(this.terminal.getSelection()).catch((error) => this.notice(`The text was not copied: ${error.message}`));
+            event.preventDefault();
+            return false;
+        }
+        // The browser's paste.
+        return !(event.ctrlKey && event.shiftKey && event.code === "KeyV");
+    }
+
+    /** Puts the terminal on the page and connects. */
+    open() {
+        this.terminal.open(this.screen);
+        this.observer.observe(this.screen);
+        this.resize();
+        this.connect();
+    }
+
+    resize() {
+        if (this.screen.clientWidth > 0 && this.screen.clientHeight > 0) this.fit.fit();
+    }
+
+    connect() {
+        this.bar.replaceChildren();
+        this.ended = false;
+        this.prefix = prefixBytes(effective(this.port || {}).escape ?? "^Ec");
+        const { rows, cols } = this.terminal;
+        const words = ["consolectl", "connect"];
+        // The buttons need escape keys. Where the port has none, this session has these.
+        if (!this.prefix) {
+            this.prefix = prefixBytes("^Ec");
+            words.push("--escape", "^Ec");
+        }
+        this.channel = cockpit.channel({
+            payload: "stream",
+            spawn: [...words, this.name],
+            pty: true,
+            binary: true,
+            environ: ["TERM=xterm-256color"],
+            window: { rows, cols },
+        });
+        this.channel.addEventListener("message", (_event, data) => this.output(data));
+        this.channel.addEventListener("close", (_event, options) => this.closed(options));
+        if (this.lostSince) this.reportMissed(this.lostSince);
+        this.lostSince = null;
+        this.consoles.remember();
+        this.update();
+    }
+
+    type(data) {
+        this.channel?.send(data);
+    }
+
+    command(letters) {
+        if (!this.channel) return;
+        const typed = encoder.encode(letters);
+        const all = new Uint8Array(this.prefix.length + typed.length);
+        all.set(this.prefix);
+        all.set(typed, this.prefix.length);
+        this.type(all);
+    }
+
+    output(data) {
+        if (this.skipped > 0 && this.pending > PENDING_LOW) {
+            this.skipped += data.length;
+            return;
+        }
+        if (this.pending > PENDING_MAX) {
+            this.skipped = data.length;
+            return;
+        }
+        if (this.skipped > 0) this.tellSkipped();
+        this.pending += data.length;
+        this.terminal.write(data, () => {
+            this.pending -= data.length;
+            if (this.skipped > 0 && this.pending === 0) this.tellSkipped();
+        });
+    }
+
+    tellSkipped() {
+        this.skippedTotal += this.skipped;
+        // CAN ends a control sequence that was cut in two; SGR 0 ends its colours.
+        this.terminal.write(`\x18\x1b[0m\r\n[this tab skipped ${this.skipped} bytes; the log has them]\r\n`);
+        this.skipped = 0;
+    }
+
+    closed({ problem, message, "exit-status": status }) {
+        this.channel = null;
+        this.ended = true;
+        if (this.left) return;
+        let why = "The session has ended.";
+        if (problem === "not-found") why = "consolectl was not found: is the package consoleserver installed?";
+        else if (problem) why = `The connection to this machine was lost${message ? `: ${message}` : ""}.`;
+        else if (status) why = "The session has ended; the last line says why.";
+        this.notice(why, h("button", { class: "primary", onclick: () => this.again() }, "Connect again"));
+        if (problem) this.lostSince = { at: Date.now(), received: this.port?.received ?? null };
+        this.update();
+    }
+
+    again() {
+        this.connect();
+        this.terminal.focus();
+    }
+
+    notice(text, ...more) {
+        this.bar.replaceChildren(h("div", { class: "alert", role: "alert" }, h("span", {}, text), ...more));
+    }
+
+    /** After a lost connection: what the device has sent in the meantime. */
+    async reportMissed({ at, received }) {
+        await this.consoles.ports.poll();
+        const now = this.port?.received;
+        const time = new Date(at);
+        const amount = received !== null && now !== null && now !== undefined ? now - received : null;
+        const since = time.toISOString().slice(0, 19);
+        const what = amount === null ? "" : amount > 0 ? ` Since then the device has sent up to ${bytes(amount)}.` : " The device has sent nothing since then.";
+        this.notice(
+            `This tab was disconnected at ${time.toLocaleTimeString()}.${what}`,
+            h("a", { class: "button", href: `#/log/${encodeURIComponent(this.name)}?since=${since}Z` }, "Log since then"),
+            h("button", { onclick: () => this.bar.replaceChildren() }, "Close"),
+        );
+    }
+
+    update() {
+        const port = this.port;
+        if (!port) {
+            setText(this.roster, "This port does not exist any more.");
+            return;
+        }
+        const [symbol, word] = CONDITIONS[condition(port)];
+        const people = port.sessions.map((session) => `${session.user}: ${session.writes ? "read-write" : "read-only"}`);
+        const state = condition(port) === "failed" || condition(port) === "unplugged" ? port.state : word;
+        setText(this.roster, [`${symbol} ${state}`, settings(effective(port)), effective(port).description, ...people].filter(Boolean).join(" · "));
+    }
+
+    dispose() {
+        this.left = true;
+        this.observer.disconnect();
+        this.channel?.close();
+        this.terminal.dispose();
+        this.element.remove();
+    }
+}
+
+/** All consoles of this tab of the browser. */
+export class Consoles {
+    constructor(ports) {
+        this.ports = ports;
+        this.sessions = new Map();
+        this.current = null;
+        this.tabs = h("div", { class: "tabs", role: "group", "aria-label": "Open consoles" });
+        this.tiledToggle = h("button", { "aria-pressed": "false", onclick: () => this.tile(!this.tiled) }, "Tile");
+        this.readerToggle = h("button", { "aria-pressed": String(localStorage.getItem("consoleserver:screen-reader") === "yes"), onclick: () => this.screenReader() }, "Screen reader");
+        this.panes = h("div", { class: "panes" });
+        this.empty = h("p", { class: "muted page" }, "No console is open in this tab. Open one from the overview.");
+        this.element = h("div", { class: "consoles" }, h("div", { class: "console-head" }, this.tabs, h("span", { class: "grow" }), this.tiledToggle, this.readerToggle), this.empty, this.panes);
+        ports.addEventListener("change", () => this.update());
+        ports.addEventListener("poll", () => this.remember());
+        setInterval(() => this.readRosters(), ROSTER_MS);
+        // A page that is reloaded ends its sessions itself, while its messages are still delivered: cockpit-ws 287 does not do it for a
+        // web socket that Chromium drops without a Close frame, and the old session would keep write access until logout.
+        window.addEventListener("beforeunload", () => this.hangUp());
+    }
+
+    hangUp() {
+        this.remember();
+        for (const session of this.sessions.values()) {
+            session.left = true;
+            session.channel?.close("terminated");
+        }
+    }
+
+    async readRosters() {
+        if (document.hidden || this.element.hidden || this.readingRosters) return;
+        const shown = [...this.sessions.values()].filter((session) => !session.element.hidden && session.port);
+        this.readingRosters = true;
+        await Promise.all(shown.map((session) => this.ports.readPort(session.port)));
+        this.readingRosters = false;
+        this.update();
+    }
+
+    /** Opens those that were open when the page was left: it was reloaded, or the connection was lost. */
+    restore() {
+        let open;
+        try {
+            open = JSON.parse(sessionStorage.getItem(OPEN) || "[]");
+        } catch {
+            open = [];
+        }
+        for (const { name, received, at } of open) {
+            if (this.ports.get(name)) this.show(name, { at, received });
+        }
+    }
+
+    remember() {
+        const open = [...this.sessions.values()]
+            .filter((session) => !session.ended)
+            .map(({ name }) => ({ name, received: this.ports.get(name)?.received ?? null, at: Date.now() }));
+        sessionStorage.setItem(OPEN, JSON.stringify(open));
+    }
+
+    show(name, since = null) {
+        let session = this.sessions.get(name);
+        if (!session) {
+            session = new Session(this, name, since);
+            this.sessions.set(name, session);
+            const close = h("button", { class: "close", title: `Leave ${name}`, "aria-label": `Leave ${name}`, onclick: () => this.leave(session) }, "×");
+            const tab = h("button", { "aria-controls": session.element.id, onclick: () => cockpit.location.go(["console", name]) }, name);
+            session.tab = h("span", { class: "tab" }, tab, close);
+            session.tabButton = tab;
+            this.tabs.append(session.tab);
+            this.panes.append(session.element);
+            this.select(session);
+            session.open();
+        }
+        this.select(session);
+        if (!since) session.terminal.focus();
+        return session;
+    }
+
+    select(session) {
+        this.current = session;
+        this.draw();
+    }
+
+    draw() {
+        this.empty.hidden = this.sessions.size > 0;
+        this.panes.classList.toggle("tiled", Boolean(this.tiled));
+        for (const session of this.sessions.values()) {
+            const selected = session === this.current;
+            session.element.hidden = !(this.tiled || selected);
+            session.tabButton.setAttribute("aria-pressed", String(selected));
+            session.tab.classList.toggle("selected", selected);
+        }
+    }
+
+    tile(tiled) {
+        this.tiled = tiled;
+        this.tiledToggle.setAttribute("aria-pressed", String(tiled));
+        this.draw();
+    }
+
+    screenReader() {
+        const on = localStorage.getItem("consoleserver:screen-reader") !== "yes";
+        localStorage.setItem("consoleserver:screen-reader", on ? "yes" : "no");
+        this.readerToggle.setAttribute("aria-pressed", String(on));
+        for (const session of this.sessions.values()) session.terminal.options.screenReaderMode = on;
+    }
+
+    leave(session) {
+        session.dispose();
+        session.tab.remove();
+        this.sessions.delete(session.name);
+        this.remember();
+        const next = [...this.sessions.values()].pop();
+        if (next) cockpit.location.go(["console", next.name]);
+        else cockpit.location.go([]);
+        this.current = next || null;
+        this.draw();
+    }
+
+    update() {
+        for (const session of this.sessions.values()) session.update();
+    }
+}

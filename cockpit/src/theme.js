@@ -1,0 +1,14 @@
+// Light or dark, as chosen in Cockpit's own menu (`shell:style`) or by the system.
+
+function apply(style = localStorage.getItem("shell:style") || "auto") {
+    const dark = style === "dark" || (style === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
+    document.documentElement.classList.toggle("dark", dark);
+}
+
+export function followTheme() {
+    apply();
+    // Another frame of the same origin, the shell, has written it; and the shell tells the frame that is shown by an event.
+    window.addEventListener("storage", (event) => event.key === "shell:style" && apply());
+    window.addEventListener("cockpit-style", (event) => event instanceof CustomEvent && apply(event.detail.style));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => apply());
+}

@@ -1,0 +1,196 @@
+// Figures of the page with 48 ports, and what must hold under load: tests/boot/container.d/96-cockpit-load starts it, as 95-cockpit starts
+// bed.mjs. The ports p01 to p48 send back what they get, but p48, which sends 10 MB of numbered lines when it gets "flood".
+import assert from "node:assert/strict";
+import { execFileSync, spawn } from "node:child_process";
+import { appendFileSync } from "node:fs";
+import * as chrome from "./browser.mjs";
+
+const { URL: url, MACHINE: machine, SHOTS: shots, ROWS: rows, SUITE: suite = "", STEPS: chosen } = process.env;
+const bed = new URL("../../tests/boot/container", import.meta.url).pathname;
+const inside = (...words) => execFileSync(bed, ["exec", machine, "--", ...words], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], maxBuffer: 1 << 28 });
+const shell = (line) => inside("sh", "-e", "-c", line);
+const row = (what, figure) => {
+    console.log(`${what}: ${figure}`);
+    if (rows) appendFileSync(rows, `${suite}\tcockpit: ${what}\t${figure}\n`);
+};
+const SECONDS = 20;
+const FLOOD = 10_000_000;
+const browser = await chrome.launch();
+const alice = await chrome.visitor(browser, url);
+alice.frame = await chrome.login(alice, "alice", "secret-alice");
+const until = (fn, argument, timeout = 30000) => alice.frame.waitForFunction(fn, argument, { timeout, polling: 50 });
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const median = (times) => times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
+
+const steps = {
+    async "48 ports are drawn"() {
+        await until(() => document.querySelectorAll("tr.is-open").length === 48);
+        const times = [];
+        for (let round = 0; round < 5; round += 1) {
+            await alice.page.reload({ waitUntil: "commit" });
+            alice.frame = await chrome.frameOf(alice);
+            await until(() => window.consoleserver.views.overview.drawnAt && document.querySelectorAll("tr[data-port]").length >= 48);
+            times.push(await alice.frame.evaluate(() => window.consoleserver.views.overview.drawnAt));
+        }
+        row("48 ports: from the page's request until they are drawn, median of 5", `${Math.round(median(times))} ms`);
+        await pause(6000);
+        await alice.page.screenshot({ path: `${shots}/ports48.png` });
+    },
+
+    async "an idle tab"() {
+        // Processor time of everything in the machine, whose ports are silent: Cockpit, console-admin, and the processes of the poll.
+        const used = () => Number(shell("sed -n 's/^usage_usec //p' /sys/fs/cgroup/cpu.stat 2>/dev/null || true") || 0);
+        const client = await alice.context.newCDPSession(alice.page);
+        await client.send("Performance.enable");
+        const busy = async () => (await client.send("Performance.getMetrics")).metrics.find(({ name }) => name === "TaskDuration").value;
+        // What the page reads once, doctor among it, is over.
+        await pause(15000);
+        for (const [what, hide] of [["visible", false], ["hidden", true]]) {
+            await alice.frame.evaluate((hidden) => {
+                Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+            }, hide);
+            await pause(2000);
+            const [before, tab] = [used(), await busy()];
+            await pause(SECONDS * 1000);
+            const share = (amount) => `${((100 * amount) / SECONDS).toFixed(2)} %`;
+            row(`idle overview of 48 ports, ${what}: the tab's thread, of a core`, share((await busy()) - tab));
+            row(`idle overview of 48 ports, ${what}: the whole machine behind it, of a core`, share((used() - before) / 1e6));
+        }
+        await alice.frame.evaluate(() => delete document.hidden);
+    },
+
+    async "memory of a login"() {
+        // Of everything that belongs to bob's login, at Cockpit's own page and then at ours with a console.
+        const pss = () => Number(shell("for p in $(pgrep -u bob); do sed -n 's/^Pss: *\\([0-9]*\\).*/\\1/p' /proc/$p/smaps_rollup 2>/dev/null || true; done | awk '{ s += $1 } END { print s + 0 }'"));
+        const first = await chrome.visitor(browser, url);
+        await first.page.goto(`${url}/system/terminal`);
+        await first.page.fill("#login-user-input", "bob");
+        await first.page.fill("#login-password-input", "secret-bob");
+        await first.page.click("#login-button");
+        await first.page.waitForSelector("iframe", { state: "attached" });
+        await pause(5000);
+        const before = pss();
+        await first.context.close();
+        for (let tries = 0; pss() > 0 && tries < 60; tries += 1) await pause(1000);
+        const second = await chrome.visitor(browser, url);
+        const frame = await chrome.login(second, "bob", "secret-bob", "console/p03");
+        await chrome.waitForText(frame, "p03", "for help");
+        await pause(5000);
+        row("memory of a login: at Cockpit's terminal page; at ours with a console", `${(before / 1024).toFixed(1)} MB; ${(pss() / 1024).toFixed(1)} MB`);
+        await second.context.close();
+        await chrome.open(alice.frame, "console/p01");
+        await chrome.waitForText(alice.frame, "p01", "for help");
+    },
+
+    async "echo"() {
+        const browserTimes = await alice.frame.evaluate(async () => {
+            const session = window.consoleserver.views.console.sessions.get("p01");
+            const times = [];
+            for (let round = 0; round < 200; round += 1) {
+                const began = performance.now();
+                await new Promise((resolve) => {
+                    session.channel.addEventListener("message", resolve, { once: true });
+                    session.type(Uint8Array.of(0x61));
+                });
+                times.push(performance.now() - began);
+            }
+            return times;
+        });
+        const local = JSON.parse(inside("python3", "/usr/local/bin/echo-time", "p02", "200"));
+        const [page, plain] = [median(browserTimes), median(local)];
+        row("echo, median of 200: in the browser, by consolectl connect", `${page.toFixed(1)} ms, ${plain.toFixed(1)} ms`);
+    },
+
+    async "two browsers and an ssh: take-over in each direction"() {
+        const ssh = spawn(bed, ["exec", machine, "--", "ssh", "-tt", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-i", "/root/key", "-p", shell("consolectl show p01 --json | sed 's/.*\"running\":{[^}]*\"ssh_port\":\\([0-9]*\\).*/\\1/'").trim(), "bob@127.0.0.1"]);
+        let said = "";
+        ssh.stdout.on("data", (data) => (said += data));
+        ssh.stderr.on("data", (data) => (said += data));
+        const hears = async (text) => {
+            for (let tries = 0; !said.includes(text); tries += 1) {
+                if (tries > 300) throw new Error(`ssh does not show ${text}: ${said}`);
+                await pause(50);
+            }
+        };
+        await hears("alice");
+        ssh.stdin.write("\x05cf");
+        await until(() => document.body.innerText.includes("bob: read-write"));
+        said = "";
+        ssh.stdin.write("by ssh");
+        await chrome.waitForText(alice.frame, "p01", "by ssh");
+        await alice.frame.locator("button", { hasText: /^Take over$/ }).first().click();
+        await until(() => document.body.innerText.includes("alice: read-write"));
+        await alice.page.keyboard.type("by browser");
+        await hears("by browser");
+        ssh.stdin.write("\x05c.");
+        await new Promise((resolve) => ssh.on("close", resolve));
+    },
+
+    async "a flood of 10 MB"() {
+        await chrome.open(alice.frame, "console/p48");
+        await chrome.waitForText(alice.frame, "p48", "for help");
+        await alice.frame.evaluate(() => {
+            // The longest time for which a click would have waited.
+            window.gaps = [];
+            let last = performance.now();
+            const channel = new MessageChannel();
+            const tick = () => {
+                const now = performance.now();
+                window.gaps.push(now - last);
+                last = now;
+                window.gapTimer = setTimeout(() => channel.port2.postMessage(0), 5);
+            };
+            channel.port1.onmessage = tick;
+            tick();
+        });
+        const began = Date.now();
+        // What a click waits for, from the browser's own time of the event: input comes before timers and messages.
+        await alice.frame.evaluate(() => {
+            window.clicks = [];
+            document.addEventListener("pointerdown", (event) => window.clicks.push(performance.now() - event.timeStamp), true);
+        });
+        const box = await alice.frame.locator(".session:visible header").boundingBox();
+        await alice.page.keyboard.type("flood");
+        const clicking = (async () => {
+            for (let click = 0; click < 30; click += 1) {
+                await alice.page.mouse.click(box.x + 2, box.y + 2);
+                await pause(50);
+            }
+        })();
+        await chrome.waitForText(alice.frame, "p48", "the flood is over", 120000);
+        const seconds = (Date.now() - began) / 1000;
+        await clicking;
+        const { gap, skipped, clicks } = await alice.frame.evaluate(() => {
+            clearTimeout(window.gapTimer);
+            return { clicks: window.clicks, gap: Math.max(...window.gaps), skipped: window.consoleserver.views.console.sessions.get("p48").skippedTotal };
+        });
+        row("flood of 10 MB: duration; longest wait of a click of 30; of a timer", `${seconds.toFixed(1)} s; ${Math.round(Math.max(...clicks))} ms; ${Math.round(gap)} ms`);
+        const text = await chrome.screenText(alice.frame, "p48");
+        const told = [...text.matchAll(/\[([^\]]*(?:skipped|missed|dropped)[^\]]*)\]/g)].map(([, what]) => what);
+        row("flood of 10 MB: skipped by the tab; what the terminal says of skipped output", `${skipped} bytes; ${told.slice(-2).join("; ") || "nothing"}`);
+        // Each line is in the log, once and in order.
+        const numbers = shell("grep -a -o 'line [0-9]* ' /var/log/consoleserver/p48/console.log | tr -dc '0-9\\n' | sort -n -u | wc -l; grep -a -c 'line [0-9]* ' /var/log/consoleserver/p48/console.log").trim().split("\n").map(Number);
+        assert.deepEqual(numbers, [FLOOD / 100, FLOOD / 100], "lines of the flood in the log");
+        // Every line that the tab has not shown is accounted for: it shows the end, and the scrollback before it.
+        assert.match(text, new RegExp(`line ${FLOOD / 100 - 1} `));
+    },
+};
+
+let failed = false;
+for (const [name, step] of Object.entries(steps)) {
+    if (chosen && !chosen.split(",").some((part) => name.includes(part))) continue;
+    const began = Date.now();
+    try {
+        await step();
+        assert.deepEqual(alice.blocked, []);
+        assert.deepEqual(alice.errors, []);
+        console.log(`ok: ${name} (${Date.now() - began} ms)`);
+    } catch (error) {
+        console.log(`does not hold: ${name}\n${error.stack}\nblocked ${JSON.stringify(alice.blocked)}, errors ${JSON.stringify(alice.errors)}`);
+        await alice.page.screenshot({ path: `${shots}/failed-load.png` }).catch(() => {});
+        failed = true;
+        break;
+    }
+}
+await browser.close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,127 @@
+// The page at `cockpit-ws --local-session`: tests/cockpit.rs starts it with URL, and plays the device of the port `demo`, which sends
+// back what it gets, and the hostile text when it gets "attack". Prints a line for each step; stops at the first that does not hold.
+import assert from "node:assert/strict";
+import * as chrome from "./browser.mjs";
+
+const url = `${process.env.URL}/cockpit/@localhost/consoleserver/index.html`;
+const browser = await chrome.launch();
+const who = await chrome.visitor(browser, url);
+const { page } = who;
+const shows = async (what, fn, argument) => {
+    try {
+        await page.waitForFunction(fn, argument, { timeout: 20000, polling: 50 });
+    } catch (error) {
+        throw new Error(`the page does not show ${what}: ${error.message.split("\n")[0]}\n${(await page.evaluate(() => document.body.innerText)).slice(0, 2000)}`);
+    }
+};
+const says = (text) => shows(`'${text}'`, (wanted) => document.body.innerText.includes(wanted), text);
+const press = (label) => page.locator("button:visible, a.button:visible").filter({ hasText: new RegExp(`^${label}$`) }).first().click();
+
+async function overview() {
+    await page.goto(url);
+    await shows("the port as open", () => document.querySelector('tr[data-port="demo"]')?.innerText.includes("open"));
+    // A description is text: configured by whoever may, shown to everybody.
+    await says('<b onmouseover="alert(1)">core</b>');
+    assert.equal(await page.locator("tr b").count(), 0);
+}
+
+async function terminal() {
+    await page.click('tr[data-port="demo"] th a');
+    await chrome.waitForText(page, "demo", "for help", 20000);
+    await page.keyboard.type("typed here");
+    await chrome.waitForText(page, "demo", "typed here", 20000);
+}
+
+async function hostile() {
+    const title = await page.title();
+    await page.evaluate(() => {
+        window.copied = [];
+        navigator.clipboard.writeText = (text) => window.copied.push(text);
+    });
+    await page.keyboard.type("attack");
+    await chrome.waitForText(page, "demo", "the attack is over", 20000);
+    assert.equal(await page.title(), title, "the device has set the title");
+    assert.deepEqual(await page.evaluate(() => window.copied), [], "the device has set the clipboard");
+    assert.equal(await page.locator("script:not([src]), img, iframe, .screen a").count(), 0, "the device has put an element on the page");
+    // A hyperlink of the device (OSC 8) leads nowhere.
+    const before = who.context.pages().length;
+    await page.locator(".screen").first().click();
+    assert.equal(who.context.pages().length, before);
+    // Its lines in the overview and in the log are text, too.
+    await page.evaluate(() => window.cockpit.location.go(["log", "demo"]));
+    await page.getByLabel("Lines", { exact: true }).selectOption("1000");
+    await says("<script>window.owned");
+    assert.equal(await page.evaluate(() => window.owned), undefined);
+    await page.evaluate(() => window.cockpit.location.go([]));
+    await page.evaluate(() => window.consoleserver.ports.poll());
+    await says("the attack is over");
+}
+
+async function settings() {
+    await page.evaluate(() => window.cockpit.location.go(["settings", "demo"]));
+    // The page knows each key that the daemon has a value for.
+    const unknown = await page.evaluate(() => {
+        const known = new Set(window.consoleserver.views.settings.fields.keys());
+        return Object.keys(window.consoleserver.ports.get("demo").candidate).filter((key) => !known.has(key));
+    });
+    assert.deepEqual(unknown, [], "keys of the daemon that the settings page does not have: cockpit/src/keys.js");
+    await page.getByLabel("Data bits").selectOption("7");
+    await page.getByLabel("Log sync").fill("whenever");
+    await press("Set");
+    await says("expected");
+    await page.getByLabel("Log sync").fill("5s");
+    await press("Set");
+    await says("Set: done");
+    await press("Changes and commit");
+    await shows("a difference", () => document.querySelector(".diff del")?.textContent === "8" && document.querySelector(".diff ins").textContent === "7");
+    await press("Commit, and roll back unless confirmed within");
+    await shows("a count-down", () => /^[0-5]:\d\d$/.test(document.querySelector("[role=timer]")?.textContent));
+    await press("Confirm");
+    await says("Nothing is uncommitted");
+}
+
+/** What the page asks of D-Bus is there, with these types: an introspection is compared with what src/bus.js and others call. */
+async function contract() {
+    const found = await page.evaluate(async () => {
+        const bus = window.cockpit.dbus("org.consoleserver1", { bus: "system" });
+        const read = async (path) => (await bus.call(path, "org.freedesktop.DBus.Introspectable", "Introspect", []))[0];
+        const list = (xml) => {
+            const members = {};
+            for (const node of new DOMParser().parseFromString(xml, "text/xml").querySelectorAll("interface > *")) {
+                const args = [...node.querySelectorAll("arg")].filter((arg) => node.tagName === "signal" || arg.getAttribute("direction") === "in");
+                const types = node.getAttribute("type") || args.map((arg) => arg.getAttribute("type")).join("");
+                members[`${node.parentNode.getAttribute("name").split(".").pop()}.${node.getAttribute("name")}`] = types;
+            }
+            return members;
+        };
+        return { ...list(await read("/org/consoleserver1")), ...list(await read("/org/consoleserver1/port/demo")) };
+    });
+    const wanted = {
+        "Manager.Changes": "", "Manager.Commit": "t", "Manager.CommitConfirmed": "tu", "Manager.CommitMine": "tu", "Manager.Confirm": "",
+        "Manager.MayAdminister": "", "Manager.Reload": "", "Manager.ReloadPorts": "as", "Manager.Revert": "", "Manager.SetMany": "asa(ssv)t",
+        "Manager.Unset": "sst", "Manager.UnsetMany": "a(ss)t", "Manager.Candidate": "a{sv}", "Manager.Conflicts": "as",
+        "Manager.ConfirmWithin": "u", "Manager.LastCommit": "(ssu)", "Manager.Revision": "t", "Manager.Uncommitted": "u",
+        "Manager.Changed": "s(ssss)ta(sss)us", "Manager.Triggered": "sss",
+        "Port.Reload": "", "Port.SendBreak": "u", "Port.Sessions": "", "Port.Start": "", "Port.Stop": "", "Port.Candidate": "a{sv}",
+        "Port.Committed": "a{sv}", "Port.Counters": "a{st}", "Port.Origins": "a{ss}", "Port.Running": "a{sv}", "Port.State": "s",
+        "Port.Unit": "s", "Port.Users": "u",
+    };
+    for (const [member, types] of Object.entries(wanted)) assert.equal(found[member], types, `org.consoleserver1.${member}`);
+}
+
+let failed = false;
+for (const step of [overview, terminal, hostile, settings, contract]) {
+    const began = Date.now();
+    try {
+        await step();
+        assert.deepEqual(who.blocked, [], "the content security policy has blocked something");
+        assert.deepEqual(who.errors, [], "errors in the page");
+        console.log(`ok: ${step.name} (${Date.now() - began} ms)`);
+    } catch (error) {
+        console.log(`does not hold: ${step.name}\n${error.stack}\nblocked: ${JSON.stringify(who.blocked)}\nerrors: ${JSON.stringify(who.errors)}`);
+        failed = true;
+        break;
+    }
+}
+await browser.close();
+process.exit(failed ? 1 : 0);

@@ -1,0 +1,40 @@
+//! Arguments that several commands have.
+
+use clap::{Args, ValueEnum};
+
+use crate::port::PortPattern;
+
+/// `--json`, of the commands that list or show.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub struct Output {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of commands that report on ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
+pub struct Ports {
+    /// Ports; default: all
+    #[arg(id = "port", value_name = "PORT")]
+    pub ports: Vec<PortPattern>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+/// Arguments of commands that act on ports.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Named {
+    /// Ports: names, p[01-48], 'rack1-*', a,b or @group
+    #[arg(id = "port", value_name = "PORT", required = true)]
+    pub ports: Vec<PortPattern>,
+}
+
+/// Shells for which there is a completion script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[allow(missing_docs)]
+pub enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}

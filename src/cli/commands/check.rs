@@ -1,0 +1,73 @@
+//! `check`: validates a configuration file before it is applied, as `sshd -t` does: reports all errors at once, or what the file would
+//! change.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::cli::summary::counted;
+use crate::cli::table::table;
+use crate::config::compare::{Difference, differences};
+use crate::config::{self, Config, ConfigError, LAST_GOOD};
+
+/// Arguments of `check`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Check {
+    /// File; default: the configuration of this machine
+    #[arg(value_hint = clap::ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+}
+
+/// Checks a file, and prints what it would change; without a file, the configuration of this machine.
+///
+/// # Errors
+/// All errors of the file.
+pub fn run(root: &Path, file: Option<&Path>, to: &mut impl Write) -> Result<(), CheckError> {
+    let (path, text, in_force) = match file {
+        Some(file) => {
+            let text = config::load_text(file)?;
+            let text = text.ok_or_else(|| ConfigError::Missing(vec![file.to_owned()]))?;
+            (file.to_owned(), text, Config::load_or_last_good(root).map(|loaded| loaded.config).ok())
+        }
+        None => {
+            let config::Text { text, path } = config::committed(root)?;
+            (path, text, Config::load_file(&root.join(LAST_GOOD)).map(|loaded| loaded.config).ok())
+        }
+    };
+    let config = Config::parse(&text, &path)?;
+    let ports = match config.ports.len() {
+        1 => "1 port".to_owned(),
+        count => format!("{count} ports"),
+    };
+    writeln!(to, "{}: no errors; {ports}", path.display())?;
+    if let Some(in_force) = in_force {
+        print(&differences(&in_force, &config), to)?;
+    }
+    Ok(())
+}
+
+/// Why a check failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The file is invalid.
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
+    /// Standard output is closed.
+    #[error("cannot write: {0}")]
+    Output(#[from] io::Error),
+}
+
+fn print(changes: &[Difference], to: &mut impl Write) -> io::Result<()> {
+    if changes.is_empty() {
+        return writeln!(to, "no changes");
+    }
+    let cell = |value: &Option<String>, none: &str| value.clone().unwrap_or_else(|| none.to_owned());
+    let row = |Difference { key, old, new, ports }: &Difference| {
+        let at = if ports.is_empty() { String::new() } else { format!(" at {}", counted(ports)) };
+        [key.clone(), cell(old, "-"), format!("{}{at}", cell(new, "-"))]
+    };
+    let heading = ["KEY", "CURRENT", "NEW"].map(str::to_owned);
+    let rows: Vec<_> = std::iter::once(heading).chain(changes.iter().map(row)).collect();
+    table(&rows, to)
+}

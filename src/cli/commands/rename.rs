@@ -1,0 +1,55 @@
+//! `rename` and `copy`.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::show::{self, Show};
+use crate::cli::args::Output;
+use crate::cli::client::Client;
+use crate::cli::error::Done;
+use crate::cli::target::Target;
+use crate::port::PortName;
+
+/// Arguments of `rename`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Rename {
+    /// Port
+    pub port: PortName,
+    /// New name
+    #[arg(value_name = "NEW")]
+    pub to: PortName,
+}
+
+/// Arguments of `copy`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Copy {
+    /// Port to copy
+    pub port: PortName,
+    /// Name of the new port
+    #[arg(value_name = "NEW")]
+    pub to: PortName,
+}
+
+pub(in crate::cli) async fn rename(
+    Rename { port, to: new }: Rename,
+    client: &Client,
+    to: &mut impl Write,
+) -> Done {
+    let manager = &client.service().await?.manager;
+    let renamed = manager.rename_port(port.as_str(), new.as_str(), client.revision()).await;
+    client.of(&[Target::Port(port.clone())], renamed).await?;
+    client.changed().await?;
+    Ok(writeln!(
+        to,
+        "{port} will be renamed to {new} by the next `reload {new}` or `commit`; its sessions and its log are kept"
+    )?)
+}
+
+pub(in crate::cli) async fn copy(Copy { port, to: new }: Copy, client: &Client, to: &mut impl Write) -> Done {
+    let manager = &client.service().await?.manager;
+    let copied = manager.copy_port(port.as_str(), new.as_str(), client.revision()).await;
+    client.of(&[Target::Port(port)], copied).await?;
+    client.changed().await?;
+    show::run(Show { of: vec![Target::Port(new).into()], output: Output::default() }, client, to).await
+}

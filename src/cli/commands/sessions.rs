@@ -1,0 +1,74 @@
+//! `break` and `disconnect`.
+
+use std::io::Write;
+
+use clap::Args;
+use thiserror::Error;
+
+use crate::cli::client::{Client, each};
+use crate::cli::error::{CommandError, Done};
+use crate::cli::summary::counted;
+use crate::hub::DEFAULT_BREAK_MS;
+use crate::port::{PortName, PortPattern};
+
+/// The limit of a port, in milliseconds.
+const MAX_BREAK_MS: i64 = 10_000;
+
+/// Arguments of `break`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Break {
+    /// Ports
+    pub port: PortPattern,
+    /// Duration in milliseconds
+    #[arg(value_name = "MS", value_parser = clap::value_parser!(u32).range(1..=MAX_BREAK_MS))]
+    pub milliseconds: Option<u32>,
+}
+
+/// Arguments of `disconnect`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Disconnect {
+    /// Ports
+    pub port: PortPattern,
+    /// Login name
+    pub user: String,
+}
+
+/// There is no session to disconnect.
+#[derive(Debug, Error)]
+#[error("{user} has no session at {ports}")]
+pub struct NoSession {
+    /// Login name.
+    pub user: String,
+    /// The ports.
+    pub ports: String,
+}
+
+pub(in crate::cli) async fn send_break(Break { port, milliseconds }: Break, client: &Client) -> Done {
+    let ports = client.select(&[port]).await?;
+    let service = client.service().await?;
+    let milliseconds = milliseconds.unwrap_or(DEFAULT_BREAK_MS);
+    let send = |port: PortName| async move {
+        let sent = service.port(&port).await?.send_break(milliseconds).await;
+        Ok(service.of_port(&port, sent).await?)
+    };
+    each(ports, send).await.map(drop)
+}
+
+pub(in crate::cli) async fn disconnect(
+    Disconnect { port, user }: Disconnect,
+    client: &Client,
+    to: &mut impl Write,
+) -> Done {
+    let ports = client.select(&[port]).await?;
+    let service = client.service().await?;
+    let name = &user;
+    let end = |port: PortName| async move {
+        let ended = service.port(&port).await?.disconnect(name).await;
+        Ok(service.of_port(&port, ended).await?)
+    };
+    match each(ports.clone(), end).await?.into_iter().sum::<u32>() {
+        0 => Err(CommandError::of_command(NoSession { user, ports: counted(&ports) })),
+        1 => Ok(writeln!(to, "1 session disconnected")?),
+        count => Ok(writeln!(to, "{count} sessions disconnected")?),
+    }
+}

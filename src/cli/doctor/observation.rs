@@ -1,0 +1,50 @@
+//! The state of the machine that several checks need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::finding::Subject;
+use super::processes::{Process, listeners, processes};
+use super::systemd::{self, Units};
+use super::ttys::{Ttys, kernel_name};
+use crate::cli::local;
+use crate::config::Config;
+use crate::ownership::Claims;
+use crate::port::PortName;
+
+/// The state of the machine that concerns all ports, collected once.
+pub(super) struct Observation {
+    pub(super) units: Units,
+    pub(super) processes: Vec<Process>,
+    /// The ports that run.
+    pub(super) running: BTreeSet<PortName>,
+    pub(super) ttys: Ttys,
+    pub(super) claims: Claims,
+    /// The listener of each TCP port.
+    pub(super) listeners: BTreeMap<u16, String>,
+}
+
+impl Observation {
+    pub(super) fn new(runtime: &Path, config: &Config, subjects: &[Subject<'_>]) -> Self {
+        let mut units: Vec<String> = systemd::COMMON.map(str::to_owned).to_vec();
+        let mut described = Vec::new();
+        for Subject { unit: name, device, named, .. } in subjects {
+            let getty = format!("serial-getty@{}.service", kernel_name(device));
+            units.extend([format!("console@{name}.service"), format!("console@{name}.socket"), getty]);
+            units.extend([format!("console-attach@{name}.socket"), format!("console@{name}.path")]);
+            // The device policy matters also for a closed port whose device is present.
+            if *named || device.exists() {
+                described.push(format!("console@{name}.service"));
+            }
+        }
+        let running = local::running(runtime).unwrap_or_default().into_iter().collect();
+        Self {
+            units: Units::query(&units, &described),
+            processes: processes(),
+            running,
+            ttys: Ttys::read(),
+            claims: Claims::of(config),
+            listeners: listeners(),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! conman.conf(5): its CONSOLE directives, over what GLOBAL says before them. A directive is a line of KEY=VALUE; a line with a mistake is
+//! reported, and the rest is read.
+
+use super::error::{ImportError, SourceLine};
+use super::plan::{Plan, quoted};
+use super::remote::FarEnd;
+use super::source::Source;
+use crate::config::Value;
+
+/// `KEY=VALUE`, the key in lower case.
+type Pair = (String, String);
+
+/// What GLOBAL says, of consoles that do not.
+#[derive(Default)]
+struct Globals {
+    seropts: Option<String>,
+    loopback: bool,
+}
+
+/// Reads it.
+pub fn plan(source: &Source) -> Result<Plan, ImportError> {
+    let mut plan = Plan::default();
+    let mut globals = Globals::default();
+    let mut consoles = Vec::new();
+    for (place, line) in lines(source) {
+        match directive(&line) {
+            Ok(None) => {}
+            Ok(Some((word, pairs))) => match word.as_str() {
+                "server" => pairs.iter().for_each(|pair| server(&mut plan, &mut globals, pair, &place)),
+                "global" => pairs.into_iter().for_each(|pair| global(&mut plan, &mut globals, pair, &place)),
+                // conman applies GLOBAL to the consoles behind it.
+                "console" => consoles.push((place, pairs, globals.seropts.clone())),
+                _ => plan.leave(&place, quoted(&line), "left out: expected SERVER, GLOBAL or CONSOLE"),
+            },
+            Err(why) => plan.leave(&place, quoted(&line), format_args!("left out: {why}")),
+        }
+    }
+    for (place, pairs, seropts) in consoles {
+        console(&mut plan, &pairs, seropts.as_deref(), globals.loopback, &place)?;
+    }
+    Ok(plan)
+}
+
+/// Lines, with those that a backslash continues.
+fn lines(source: &Source) -> Vec<(SourceLine, String)> {
+    let mut all: Vec<(SourceLine, String)> = Vec::new();
+    let mut continues = false;
+    for (index, line) in source.text.lines().enumerate() {
+        let (line, more) = line.strip_suffix('\\').map_or((line, false), |line| (line, true));
+        match all.last_mut().filter(|_| continues) {
+            Some((_, before)) => before.push_str(line),
+            None => all.push((SourceLine { file: source.name.clone(), line: index + 1 }, line.to_owned())),
+        }
+        continues = more;
+    }
+    all
+}
+
+/// A word, or an equals sign.
+#[derive(PartialEq, Eq)]
+enum Token {
+    Word(String),
+    Equals,
+}
+
+fn tokens(line: &str) -> Result<Vec<Token>, &'static str> {
+    let mut found = Vec::new();
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '#' => break,
+            '=' => found.push(Token::Equals),
+            '"' | '\'' => {
+                let mut word = String::new();
+                loop {
+                    match chars.next() {
+                        Some(end) if end == c => break,
+                        Some(other) => word.push(other),
+                        None => return Err("a quote is not closed"),
+                    }
+                }
+                found.push(Token::Word(word));
+            }
+            c if c.is_whitespace() => {}
+            c => {
+                let mut word = c.to_string();
+                while let Some(next) = chars.next_if(|c| !c.is_whitespace() && !"=#\"'".contains(*c)) {
+                    word.push(next);
+                }
+                found.push(Token::Word(word));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn directive(line: &str) -> Result<Option<(String, Vec<Pair>)>, &'static str> {
+    let mut tokens = tokens(line)?.into_iter();
+    let word = match tokens.next() {
+        None => return Ok(None),
+        Some(Token::Word(word)) => word.to_ascii_lowercase(),
+        Some(Token::Equals) => return Err("expected SERVER, GLOBAL or CONSOLE"),
+    };
+    let mut pairs = Vec::new();
+    while let Some(key) = tokens.next() {
+        match (key, tokens.next(), tokens.next()) {
+            (Token::Word(key), Some(Token::Equals), Some(Token::Word(value))) => {
+                pairs.push((key.to_ascii_lowercase(), value));
+            }
+            _ => return Err("expected KEY=VALUE"),
+        }
+    }
+    Ok(Some((word, pairs)))
+}
+
+fn server(plan: &mut Plan, globals: &mut Globals, (key, value): &Pair, place: &SourceLine) {
+    let said = format!("SERVER {key}={value}");
+    let why = match key.as_str() {
+        "loopback" => {
+            globals.loopback = value.eq_ignore_ascii_case("on");
+            return;
+        }
+        "resetcmd" => "a drop-in of console-power@.service runs power commands: console@.service(8)",
+        "logdir" | "timestamp" => {
+            "the log is /var/log/consoleserver/PORT/console.log, and each line has its time"
+        }
+        "tcpwrappers" => "`listen` says from where ports are reached; a firewall narrows that",
+        _ => "the server itself is set by consoleserver.toml(5)",
+    };
+    plan.leave(place, quoted(&said), why);
+}
+
+fn global(plan: &mut Plan, globals: &mut Globals, (key, value): Pair, place: &SourceLine) {
+    let why = match key.as_str() {
+        "seropts" => {
+            globals.seropts = Some(value);
+            return;
+        }
+        "log" => "the log is /var/log/consoleserver/PORT/console.log",
+        "logopts" => "each line of the log has its time; log.type says how bytes are written",
+        // The value has passwords.
+        "ipmiopts" => {
+            return plan.leave(
+                place,
+                "GLOBAL ipmiopts",
+                "user and password are those of a drop-in: console-source@.service(8)",
+            );
+        }
+        _ => "unknown key",
+    };
+    plan.leave(place, quoted(&format!("GLOBAL {key}={value}")), why);
+}
+
+fn console(
+    plan: &mut Plan,
+    pairs: &[Pair],
+    global_seropts: Option<&str>,
+    loopback: bool,
+    place: &SourceLine,
+) -> Result<(), ImportError> {
+    let said =
+        |wanted: &str| pairs.iter().rev().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
+    let (Some(name), Some(device)) = (said("name").filter(|name| !name.is_empty()), said("dev")) else {
+        plan.leave(place, "CONSOLE", "left out: it needs name and dev");
+        return Ok(());
+    };
+    let device = device.replace("%N", name);
+    let is_tty = device.starts_with("/dev/") && !device.contains(char::is_whitespace);
+    let draft = match far_end(&device) {
+        _ if is_tty => plan.port(name, &device, place)?,
+        far_end => far_end.port(plan, name, place)?,
+    };
+    let Some(mut draft) = draft else { return Ok(()) };
+    if is_tty {
+        let text = said("seropts").or(global_seropts).unwrap_or("9600,8n1");
+        match line_settings(text) {
+            Some(settings) => {
+                for (key, value) in settings {
+                    plan.set(&mut draft, key, value, &format!("seropts={text}"), place);
+                }
+            }
+            None => {
+                let right = "expected BPS[,DATABITS[PARITY[STOPBITS]]], such as 9600,8n1";
+                plan.leave(place, format_args!("console {}: seropts={}", quoted(name), quoted(text)), right);
+            }
+        }
+    }
+    for (key, value) in pairs {
+        let why = match key.as_str() {
+            "name" | "dev" | "seropts" => continue,
+            "log" if value.is_empty() => {
+                plan.set(&mut draft, "log.type", "none".into(), "log=", place);
+                continue;
+            }
+            "log" => "the log is /var/log/consoleserver/PORT/console.log",
+            "logopts" => "each line of the log has its time; log.type says how bytes are written",
+            "ipmiopts" => {
+                let why = "user and password are those of a drop-in: console-source@.service(8)";
+                plan.leave(place, format_args!("console {}: ipmiopts", quoted(name)), why);
+                continue;
+            }
+            _ => "unknown key",
+        };
+        plan.leave(
+            place,
+            format_args!("console {}: {}", quoted(name), quoted(&format!("{key}={value}"))),
+            why,
+        );
+    }
+    if loopback {
+        let here = Value::Array(vec!["127.0.0.1".into(), "::1".into()]);
+        plan.set(&mut draft, "listen", here, "loopback", place);
+    }
+    plan.ports.push(draft);
+    Ok(())
+}
+
+/// What a `dev` that is no tty means. A file cannot be asked whether it is executable: it may be of another machine.
+fn far_end(device: &str) -> FarEnd {
+    if let Some(path) = device.strip_prefix("unix:") {
+        return FarEnd::Unix(path.to_owned());
+    }
+    if let Some(host) = device.strip_prefix("ipmi:") {
+        return FarEnd::Ipmi(host.to_owned());
+    }
+    match device.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(port))) if !host.contains([' ', '/']) => FarEnd::Telnet(host.to_owned(), port),
+        _ => FarEnd::Program(device.to_owned()),
+    }
+}
+
+/// `9600,8n1`: what is missing at the end is that of 9600,8n1.
+fn line_settings(text: &str) -> Option<[(&'static str, Value); 4]> {
+    let (baud, rest) = text.split_once(',').unwrap_or((text, ""));
+    let mut rest = rest.trim().chars();
+    let bits = rest.next().unwrap_or('8').to_digit(10)?;
+    let parity = match rest.next().unwrap_or('n').to_ascii_lowercase() {
+        'n' => "N",
+        'e' => "E",
+        'o' => "O",
+        _ => return None,
+    };
+    let stop = rest.next().unwrap_or('1').to_digit(10)?;
+    let number = |number: u32| Value::Integer(number.into());
+    rest.next().is_none().then_some([
+        ("baud", Value::Integer(baud.trim().parse().ok()?)),
+        ("bytesize", number(bits)),
+        ("parity", parity.into()),
+        ("stopbits", number(stop)),
+    ])
+}
+
+/// Whether a line begins a directive of conman.conf.
+pub fn is_line(line: &str) -> bool {
+    matches!(directive(line), Ok(Some((word, pairs))) if !pairs.is_empty() && ["server", "global", "console"].contains(&word.as_str()))
+}

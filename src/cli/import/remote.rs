@@ -1,0 +1,71 @@
+//! Consoles of other programs that are no tty: a host, a unix socket, a program, IPMI. They become ports with a `source`.
+
+use super::error::{ImportError, SourceLine};
+use super::plan::{Draft, Plan, quoted};
+use crate::config::Value;
+
+/// What a foreign console is connected to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FarEnd {
+    /// A TCP port that speaks telnet.
+    Telnet(String, u16),
+    /// A TCP port that carries plain bytes.
+    Tcp(String, u16),
+    /// A unix socket.
+    Unix(String),
+    /// A program, as its file has it.
+    Program(String),
+    /// A BMC. (Its password stays in the file.)
+    Ipmi(String),
+}
+
+impl FarEnd {
+    fn source(&self) -> String {
+        let endpoint = |host: &str, port: u16| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        };
+        match self {
+            Self::Telnet(host, port) => format!("telnet:{}", endpoint(host, *port)),
+            Self::Tcp(host, port) => format!("tcp:{}", endpoint(host, *port)),
+            Self::Unix(path) => format!("unix:{path}"),
+            Self::Program(_) | Self::Ipmi(_) => "unit".to_owned(),
+        }
+    }
+
+    /// A port for it; `None` if it cannot be, which is reported. What a program is to run is left to a drop-in: a file of another program must
+    /// not decide what is started here.
+    pub fn port(
+        &self,
+        plan: &mut Plan,
+        word: &str,
+        place: &SourceLine,
+    ) -> Result<Option<Draft>, ImportError> {
+        let source = self.source();
+        let value: Value = source.as_str().into();
+        if !Plan::accepts("source", &value) {
+            let right = "left out: expected a host name or address with a TCP port, or an absolute path";
+            plan.leave(place, format_args!("console {}: {}", quoted(word), quoted(&source)), right);
+            return Ok(None);
+        }
+        let Some(draft) = plan.port_on(word, "source", &source, place)? else { return Ok(None) };
+        let unit =
+            format!("systemctl edit console-source@{}.service, see console-source@.service(8)", draft.name);
+        match self {
+            Self::Program(command) => {
+                let what = format!("console {}: exec {}", quoted(word), quoted(command));
+                plan.leave(place, what, format_args!("a drop-in says what is run: {unit}"));
+            }
+            Self::Ipmi(host) => {
+                let what = format!("console {}: ipmi {}", quoted(word), quoted(host));
+                plan.leave(
+                    place,
+                    what,
+                    format_args!("a drop-in runs ipmitool, with user and password: {unit}"),
+                );
+            }
+            Self::Telnet(..) | Self::Tcp(..) | Self::Unix(_) => {}
+        }
+        Ok(Some(draft))
+    }
+}

@@ -1,0 +1,309 @@
+//! `console-dial`: connects a port to its far end. It is started by `console-source@PORT.socket` when `console-port` connects there,
+//! holds the connection for as long as the port wants it, and ends with the port. It starts as a user of its own, with network
+//! and without tty, log and configuration: what it connects to is in its command line.
+
+mod backoff;
+#[doc(hidden)] // for the fuzz target
+pub mod codec;
+mod far;
+mod program;
+mod pump;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, accept_with, socketpair};
+use thiserror::Error;
+use tokio::io::Interest;
+use tokio::time::{Instant, sleep_until};
+
+use crate::port::{PortName, Source};
+use crate::source::{FromDialer, FromPort, PacketError, Packets, Request};
+use crate::system::reactor::Watched;
+use backoff::Backoff;
+use codec::Codec;
+use far::{Arrival, FarEnd};
+use pump::Ended;
+
+/// A connection that has lasted for so long was a good one: the next attempt does not wait long.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// Refused logins in a row after which the far end is left alone: BMCs lock an account after a few (IPMI 2.0, 22.26: bad password threshold).
+const MAX_REFUSED: u32 = 3;
+/// An idle blocking thread is given up after this. Only names are looked up there.
+const BLOCKING_IDLE: Duration = Duration::from_secs(1);
+
+/// What the command line says.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The port, by the name of its unit.
+    pub port: PortName,
+    /// What to connect to.
+    pub source: Source,
+    /// The program of [`Source::Unit`] and its arguments.
+    pub program: Vec<std::ffi::OsString>,
+    /// What is sent to that program as a break.
+    pub break_text: Option<Vec<u8>>,
+}
+
+/// Why the program cannot go on.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// Started by hand.
+    #[error("console-dial is started by console-source@PORT.socket, which passes the listening socket")]
+    NotPassed,
+    /// The port does not follow the protocol.
+    #[error("the connection to console-port: {0}")]
+    Port(#[from] PacketError),
+    /// The runtime, a socket.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+}
+
+/// Serves one process of the port after the other until there is none.
+pub fn run(options: &Options) -> Result<(), DialError> {
+    // All dialers have one uid; without this, a taken-over one could read the secrets of its siblings by /proc.
+    nix::sys::prctl::set_dumpable(false)
+        .map_err(|errno| DialError::System("other dialers cannot be kept out of this one", errno.into()))?;
+    let listener = crate::system::systemd::only_descriptor()
+        .map_err(|error| DialError::System("the listening socket", error))?
+        .ok_or(DialError::NotPassed)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .thread_keep_alive(BLOCKING_IDLE)
+        .max_io_events_per_tick(16)
+        .build()
+        .map_err(|error| DialError::System("no runtime", error))?;
+    let done = runtime.block_on(async {
+        let packets = accept(listener).await.map_err(|error| DialError::System("accept", error))?;
+        Dial { options, packets, request: Request::default(), refused: 0, reason: None }.run().await
+    });
+    runtime.shutdown_background();
+    match done {
+        // The port ended while it was told something.
+        Err(DialError::Port(PacketError::Io(error)))
+            if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) =>
+        {
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+/// The connection of the port. Only it may connect: the socket is its own (`SocketUser=`).
+async fn accept(listener: OwnedFd) -> io::Result<Packets> {
+    rustix::io::ioctl_fionbio(&listener, true)?;
+    let listener = Watched::new(listener, Interest::READABLE)?;
+    loop {
+        let mut ready = listener.readable().await?;
+        let accepted = ready.try_io(|socket| Ok(accept_with(socket.get_ref(), SocketFlags::CLOEXEC)?));
+        if let Ok(accepted) = accepted {
+            return Packets::new(accepted?);
+        }
+    }
+}
+
+struct Dial<'a> {
+    options: &'a Options,
+    packets: Packets,
+    request: Request,
+    /// Logins that the far end has refused in a row.
+    refused: u32,
+    /// Why there is no connection. A new process of the port is told once more.
+    reason: Option<FromDialer>,
+}
+
+/// The port has closed its connection.
+struct PortClosed;
+
+impl Dial<'_> {
+    async fn run(mut self) -> Result<(), DialError> {
+        let mut backoff = Backoff::new();
+        self.send(&FromDialer::Target(self.options.source.to_string()))?;
+        // Armed before each attempt, so that nothing is missed in between.
+        let mut arrival = Arrival::of(&self.options.source);
+        loop {
+            if !self.request.connect || self.refused >= MAX_REFUSED {
+                if self.obey().await?.is_err() {
+                    return Ok(());
+                }
+                continue;
+            }
+            let attempt = far::connect(self.options);
+            tokio::pin!(attempt);
+            let connected = loop {
+                tokio::select! {
+                    connected = &mut attempt => break Some(connected),
+                    message = self.packets.receive::<FromPort>() => match message? {
+                        None => return Ok(()),
+                        Some((message, _)) => {
+                            self.take(message)?;
+                            if !self.request.connect {
+                                break None;
+                            }
+                        }
+                    }
+                }
+            };
+            let failure = match connected {
+                None => {
+                    self.disconnected("no session is attached".to_owned(), false)?;
+                    continue;
+                }
+                Some(Ok(far)) => {
+                    let since = Instant::now();
+                    match self.serve(far).await? {
+                        Err(PortClosed) => return Ok(()),
+                        Ok(ended) => {
+                            if since.elapsed() >= STABLE_AFTER {
+                                backoff = Backoff::new();
+                                self.refused = 0;
+                            }
+                            ended
+                        }
+                    }
+                }
+                Some(Err(why)) => Ended::Far { why, refused: false, stream: None },
+            };
+            match failure {
+                Ended::Far { why, refused, stream } => {
+                    self.refused = if refused { self.refused + 1 } else { 0 };
+                    let gives_up = self.refused >= MAX_REFUSED;
+                    self.disconnected(self.sentence(why, gives_up), gives_up)?;
+                    drop(stream);
+                    if gives_up {
+                        continue;
+                    }
+                }
+                // The port wants a new connection, or none.
+                Ended::Port => {
+                    let why =
+                        if self.request.connect { "connecting again" } else { "no session is attached" };
+                    self.disconnected(why.to_owned(), false)?;
+                    continue;
+                }
+            }
+            if self.pause(&mut backoff, &mut arrival).await?.is_err() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sentence(&self, why: String, gives_up: bool) -> String {
+        match gives_up {
+            false => why,
+            true => format!(
+                "{why}; not tried again after {MAX_REFUSED} refused logins: correct the login, then `consolectl reload {}`",
+                self.options.port
+            ),
+        }
+    }
+
+    /// Waits until the next attempt.
+    async fn pause(
+        &mut self,
+        backoff: &mut Backoff,
+        arrival: &mut Arrival,
+    ) -> Result<Result<(), PortClosed>, DialError> {
+        let until = Instant::now() + backoff.next();
+        loop {
+            tokio::select! {
+                () = sleep_until(until) => return Ok(Ok(())),
+                () = arrival.next() => {
+                    *backoff = Backoff::of_arrival();
+                    return Ok(Ok(()));
+                }
+                message = self.packets.receive::<FromPort>() => match message? {
+                    None => return Ok(Err(PortClosed)),
+                    Some((message, _)) => {
+                        self.take(message)?;
+                        if std::mem::take(&mut self.request.at_once) {
+                            *backoff = Backoff::new();
+                            return Ok(Ok(()));
+                        }
+                        if !self.request.connect {
+                            return Ok(Ok(()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a request of the port.
+    async fn obey(&mut self) -> Result<Result<(), PortClosed>, DialError> {
+        match self.packets.receive::<FromPort>().await? {
+            None => Ok(Err(PortClosed)),
+            Some((message, _)) => {
+                self.take(message)?;
+                if !self.request.connect && self.reason.is_none() {
+                    self.disconnected("no session is attached".to_owned(), false)?;
+                }
+                Ok(Ok(()))
+            }
+        }
+    }
+
+    fn take(&mut self, message: FromPort) -> Result<(), PacketError> {
+        let FromPort::Request(request) = message else { return Ok(()) };
+        if request.at_once {
+            self.refused = 0;
+        }
+        self.request = request;
+        self.send(&FromDialer::Target(self.options.source.to_string()))?;
+        self.reason.as_ref().map_or(Ok(()), |reason| self.send(reason))
+    }
+
+    /// There is no connection. The same reason again is not sent: the port may be away for a long time.
+    fn disconnected(&mut self, why: String, refused: bool) -> Result<(), PacketError> {
+        let reason = FromDialer::Disconnected { why, refused };
+        if self.reason.as_ref() != Some(&reason) {
+            self.send(&reason)?;
+            self.reason = Some(reason);
+        }
+        Ok(())
+    }
+
+    fn send(&self, message: &FromDialer) -> Result<(), PacketError> {
+        self.packets.send(message, None)
+    }
+
+    /// Hands the port a stream, and carries bytes until one of the ends has had enough.
+    async fn serve(&mut self, far: FarEnd) -> Result<Result<Ended, PortClosed>, DialError> {
+        let system = |what| move |error: rustix::io::Errno| DialError::System(what, error.into());
+        let pair = || {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        };
+        self.reason = None;
+        let own = 'streams: loop {
+            let (own, theirs) = pair().map_err(system("a socket for the port"))?;
+            self.packets.send(&FromDialer::Connected, Some(theirs.as_fd()))?;
+            drop(theirs);
+            let own = tokio::net::UnixStream::from_std(own.into())
+                .map_err(|error| DialError::System("a socket for the port", error))?;
+            // What the far end sends waits in the kernel until the stream is where no kill can reach it.
+            loop {
+                tokio::select! {
+                    // What was typed at once is behind that message.
+                    biased;
+                    message = self.packets.receive::<FromPort>() => match message? {
+                        None => return Ok(Err(PortClosed)),
+                        Some((FromPort::Stored, _)) => break 'streams own,
+                        Some((message, _)) => {
+                            self.take(message)?;
+                            if !self.request.connect {
+                                return Ok(Ok(Ended::Port));
+                            }
+                        }
+                    },
+                    // The process that had received it was killed before it stored it. (It has sent nothing: it is not stored.)
+                    _ = own.readable() => continue 'streams,
+                }
+            }
+        };
+        let codec = Codec::of(&self.options.source, &self.options.break_text, &self.request);
+        pump::run(self, far, own, codec).await
+    }
+}

@@ -1,0 +1,201 @@
+//! Bytes between the port and the far end. Each way has one buffer, which is read into only when it is empty: so whoever does not
+//! read stops the other end by the kernel's own flow control.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
+
+use super::codec::Codec;
+use super::far::FarEnd;
+use super::{Dial, DialError, PortClosed};
+use crate::source::{FromDialer, FromPort, PacketError};
+use crate::system::clock::reached;
+
+/// Bytes of one read.
+const READ_CHUNK: usize = 4 * 1024;
+/// Answers to options and breaks that wait because the far end reads nothing. More are not made: one that floods us with options and
+/// does not read is disconnected.
+const MAX_PENDING: usize = 256 * 1024;
+
+/// Between two reports of modem lines.
+const NEWS_INTERVAL: Duration = Duration::from_millis(100);
+/// After a report that the port has not taken.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Remarks of one connection: each is a line of the journal and of the log.
+const MAX_REMARKS: usize = 8;
+
+/// The port's stream.
+pub(super) type PortStream = (OwnedReadHalf, OwnedWriteHalf);
+
+/// Why a connection has ended.
+pub(super) enum Ended {
+    /// By the far end.
+    Far {
+        /// A sentence.
+        why: String,
+        /// It has refused the login.
+        refused: bool,
+        /// Closed once the port has been told: what it reads then is the reason.
+        stream: Option<PortStream>,
+    },
+    /// By the port, which wants another one or none.
+    Port,
+}
+
+/// Bytes on their way, of which the first `sent` have been sent.
+#[derive(Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Buffer {
+    fn is_empty(&self) -> bool {
+        self.sent == self.bytes.len()
+    }
+
+    fn left(&self) -> &[u8] {
+        &self.bytes[self.sent..]
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.sent += count;
+        if self.is_empty() {
+            self.bytes.clear();
+            self.sent = 0;
+        }
+    }
+}
+
+pub(super) async fn run(
+    dial: &mut Dial<'_>,
+    far: FarEnd,
+    port: UnixStream,
+    mut codec: Codec,
+) -> Result<Result<Ended, PortClosed>, DialError> {
+    let FarEnd { bytes, mut program } = far;
+    let (mut far_in, mut far_out) = tokio::io::split(bytes);
+    let (mut port_in, mut port_out) = port.into_split();
+    let (mut to_port, mut to_far) = (Buffer::default(), Buffer::default());
+    let mut from_far = vec![0; READ_CHUNK];
+    let mut from_port = vec![0; READ_CHUNK];
+    let mut far_error: Option<io::Result<()>> = None;
+    let mut events = Vec::new();
+    let mut news = News::default();
+    codec.begin(&mut to_far.bytes);
+    loop {
+        if to_far.left().len() > MAX_PENDING {
+            let why = "the far end sends options and reads no answers".to_owned();
+            return Ok(Ok(Ended::Far { why, refused: false, stream: Some((port_in, port_out)) }));
+        }
+        if let Some(ended) = far_error.as_ref().filter(|_| to_port.is_empty()) {
+            let (why, refused) = match program.take() {
+                Some(program) => program.ended().await,
+                None => (reason(ended), false),
+            };
+            return Ok(Ok(Ended::Far { why, refused, stream: Some((port_in, port_out)) }));
+        }
+        tokio::select! {
+            read = far_in.read(&mut from_far), if to_port.is_empty() && far_error.is_none() => match read {
+                Ok(0) => far_error = Some(Ok(())),
+                Ok(count) => {
+                    if let Some(program) = &mut program {
+                        program.heard(&from_far[..count]);
+                    }
+                    codec.received(&from_far[..count], &mut to_port.bytes, &mut to_far.bytes, &mut events);
+                    for event in events.drain(..) {
+                        news.add(event);
+                    }
+                }
+                Err(error) => far_error = Some(Err(error)),
+            },
+            written = port_out.write(to_port.left()), if !to_port.is_empty() => match written {
+                Ok(count) => to_port.advance(count),
+                Err(_) => return Ok(Ok(Ended::Port)),
+            },
+            read = port_in.read(&mut from_port), if to_far.is_empty() && !codec.is_suspended() => match read {
+                Ok(0) | Err(_) => return Ok(Ok(Ended::Port)),
+                Ok(count) => codec.typed(&from_port[..count], &mut to_far.bytes),
+            },
+            written = far_out.write(to_far.left()), if !to_far.is_empty() && far_error.is_none() => match written {
+                Ok(count) => to_far.advance(count),
+                // What it has sent before is still to be read.
+                Err(_) => to_far = Buffer::default(),
+            },
+            () = reached(codec.break_until()), if codec.break_until().is_some() => codec.end_break(&mut to_far.bytes),
+            () = reached(news.due), if news.due.is_some() => news.send(dial)?,
+            message = dial.packets.receive::<FromPort>() => match message? {
+                None => return Ok(Err(PortClosed)),
+                Some((FromPort::Break { milliseconds }, _)) => {
+                    if let Err(remark) = codec.send_break(milliseconds, &mut to_far.bytes) {
+                        news.add(FromDialer::Remark(remark));
+                    }
+                }
+                Some((FromPort::Modem { dtr, on }, _)) => codec.set_modem(dtr, on, &mut to_far.bytes),
+                Some((message, _)) => {
+                    dial.take(message)?;
+                    if !dial.request.connect {
+                        return Ok(Ok(Ended::Port));
+                    }
+                    codec.requested(&dial.request, &mut to_far.bytes);
+                }
+            }
+        }
+    }
+}
+
+/// What the port is told beside the bytes, in bounds: a far end may report modem lines all the time, and the port may be away.
+#[derive(Default)]
+struct News {
+    remarks: VecDeque<FromDialer>,
+    remarked: usize,
+    modem: Option<FromDialer>,
+    due: Option<Instant>,
+    sent: Option<Instant>,
+}
+
+impl News {
+    fn add(&mut self, event: FromDialer) {
+        match event {
+            FromDialer::Modem(_) => self.modem = Some(event),
+            _ if self.remarked < MAX_REMARKS => {
+                self.remarked += 1;
+                self.remarks.push_back(event);
+            }
+            _ => return,
+        }
+        let earliest = self.sent.map_or_else(Instant::now, |sent| sent + NEWS_INTERVAL);
+        self.due.get_or_insert(earliest);
+    }
+
+    /// Sends what there is. What the port does not take now it gets later.
+    fn send(&mut self, dial: &Dial<'_>) -> Result<(), PacketError> {
+        self.sent = Some(Instant::now());
+        self.due = None;
+        while let Some(event) = self.remarks.front().or(self.modem.as_ref()) {
+            match dial.send(event) {
+                Err(PacketError::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.due = Some(Instant::now() + RETRY_INTERVAL);
+                    return Ok(());
+                }
+                sent => sent?,
+            }
+            if self.remarks.pop_front().is_none() {
+                self.modem = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn reason(ended: &io::Result<()>) -> String {
+    match ended {
+        Ok(()) => "the far end has closed the connection".to_owned(),
+        Err(error) => format!("the connection has failed: {error}"),
+    }
+}

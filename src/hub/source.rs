@@ -1,0 +1,378 @@
+//! A line whose far end `console-dial` has connected: a port without a tty.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::device::Device;
+use super::line::{Line, LineConfig};
+use super::stream::Stream;
+use super::{Input, LineState};
+use crate::event::Event;
+use crate::port::{LineLevel, Source};
+use crate::source::{
+    Connection, DIALER_STORED_AS, Dialer, DialerError, DialerEvent, FromDialer, RemoteLine, Request,
+    STREAM_STORED_AS,
+};
+use crate::system::systemd;
+
+/// Between two attempts to reach the dialer: at first, and at most. It does its own back-off for the far end; this one is for a unit
+/// that cannot be started.
+const RETRY_BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+
+/// With `on_demand`, the connection stays for so long after the last session has ended: a client that reconnects finds it.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// The source of a port.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceConfig {
+    /// What it is.
+    pub source: Source,
+    /// Where the socket of its dialer is.
+    pub socket: PathBuf,
+    /// Instance of the units.
+    pub unit: String,
+    /// Connect only while a session is attached.
+    pub on_demand: bool,
+}
+
+/// What an earlier process left in the FD store of a line: a tty, or the connection to the dialer and its stream.
+#[derive(Debug, Default)]
+pub struct StoredLine {
+    /// The tty.
+    pub tty: Option<OwnedFd>,
+    /// The connection to the dialer.
+    pub dialer: Option<OwnedFd>,
+    /// The stream.
+    pub stream: Option<OwnedFd>,
+}
+
+impl StoredLine {
+    /// Whether there is an open line in it.
+    pub fn is_open(&self) -> bool {
+        self.tty.is_some() || self.stream.is_some()
+    }
+
+    /// Closes all, here and in the FD store.
+    pub fn forget(&mut self) {
+        for (name, descriptor) in [
+            ("tty", self.tty.take()),
+            (DIALER_STORED_AS, self.dialer.take()),
+            (STREAM_STORED_AS, self.stream.take()),
+        ] {
+            if descriptor.is_some() {
+                systemd::forget(name);
+            }
+        }
+    }
+}
+
+/// The dialer of a line, while there is one.
+#[derive(Debug)]
+pub(super) struct SourceLink {
+    dialer: Option<Arc<Dialer>>,
+    /// How many sessions are attached.
+    attached: watch::Receiver<usize>,
+    /// How many there were at the last request.
+    users: usize,
+    /// When the dialer is tried again, and after how long the next time.
+    retry: Option<Instant>,
+    retry_after: Duration,
+    /// With `on_demand`: when the connection is ended.
+    linger_until: Option<Instant>,
+    /// Connect without waiting for the back-off.
+    at_once: bool,
+}
+
+impl SourceLink {
+    pub(super) fn new(attached: watch::Receiver<usize>) -> Self {
+        Self {
+            dialer: None,
+            attached,
+            users: 0,
+            retry: None,
+            retry_after: RETRY_BACKOFF.0,
+            linger_until: None,
+            at_once: false,
+        }
+    }
+
+    /// Ends the connection to the dialer, which then ends its own to the far end.
+    pub(super) fn close(&mut self) {
+        if self.dialer.take().is_some() {
+            systemd::forget(DIALER_STORED_AS);
+        }
+    }
+
+    /// The user wants the connection made again, now.
+    pub(super) fn reconnect(&mut self) {
+        (self.at_once, self.retry) = (true, None);
+    }
+
+    /// Sends the dialer what the connection is to be, if that has changed. One that does not take it is given up.
+    pub(super) fn request(&mut self, wanted: &LineConfig) {
+        let (Some(dialer), Some(config)) = (&self.dialer, &wanted.source) else { return };
+        let users = *self.attached.borrow_and_update();
+        let before = std::mem::replace(&mut self.users, users);
+        self.linger_until = match (config.on_demand, users) {
+            (true, 0) if before > 0 => Some(Instant::now() + LINGER),
+            (true, 0) => self.linger_until,
+            _ => None,
+        };
+        let lingers = self.linger_until.is_some_and(|until| Instant::now() < until);
+        let level = |level: LineLevel| level.wanted();
+        let line = config.source.has_line().then(|| RemoteLine {
+            baud: wanted.settings.baud.get(),
+            bytesize: wanted.settings.bytesize.bits(),
+            parity: wanted.settings.parity.letter(),
+            stopbits: wanted.settings.stopbits.count(),
+            rtscts: wanted.settings.rtscts,
+            xonxoff: wanted.settings.xonxoff,
+        });
+        let request = Request {
+            connect: !config.on_demand || users > 0 || lingers,
+            at_once: std::mem::take(&mut self.at_once),
+            line,
+            dtr: level(wanted.modem.dtr),
+            rts: level(wanted.modem.rts),
+        };
+        if let Err(error) = dialer.request(request) {
+            tracing::warn!("{error}");
+            self.close();
+        }
+    }
+
+    /// Waits for an event of the dialer; `None` if a session has come or gone, or an unused connection is to end. Cancel safe.
+    pub(super) async fn event(&mut self) -> Option<Result<DialerEvent, DialerError>> {
+        let Self { dialer, attached, linger_until, .. } = self;
+        let event = async {
+            match dialer {
+                Some(dialer) => dialer.event().await,
+                None => std::future::pending().await,
+            }
+        };
+        let lingered = async {
+            match *linger_until {
+                Some(until) if Instant::now() < until => sleep_until(until).await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = event => Some(event),
+            () = lingered => None,
+            Ok(()) = attached.changed() => None,
+        }
+    }
+
+    /// An event while the far end is connected. Its end is reported by the stream, after the last byte.
+    pub(super) fn served(
+        &mut self,
+        event: Option<Result<DialerEvent, DialerError>>,
+        connection: &Connection,
+        device: &mut Device,
+    ) {
+        match event {
+            None => self.request(&device.wanted),
+            Some(Ok(DialerEvent::Other(FromDialer::Modem(modem)))) => connection.set_modem(modem),
+            Some(Ok(DialerEvent::Other(FromDialer::Remark(remark)))) => device.say(remark),
+            Some(Ok(DialerEvent::Disconnected { why, .. })) => device.disconnected_because(why),
+            Some(Ok(DialerEvent::Connected(_) | DialerEvent::Other(_))) => {}
+            Some(Err(error)) => {
+                device.disconnected_because(error.to_string());
+                self.close();
+            }
+        }
+    }
+}
+
+impl Line {
+    /// Goes on with what the process before has left.
+    pub(super) fn adopt(&mut self, mut stored: StoredLine) -> Option<Stream> {
+        let Some(config) = self.device.wanted.source.clone() else {
+            let tty = stored.tty.take();
+            stored.forget();
+            return tty.and_then(|tty| self.device.adopt(tty));
+        };
+        if stored.tty.take().is_some() {
+            systemd::forget("tty");
+        }
+        let adopted = stored.dialer.take().map(|socket| Dialer::adopt(socket, &config.unit, &config.source));
+        let dialer = match adopted {
+            Some(Ok(dialer)) => Arc::new(dialer),
+            Some(Err(error)) => {
+                tracing::warn!("the kept connection to the dialer cannot be used: {error}");
+                systemd::forget(DIALER_STORED_AS);
+                stored.forget();
+                return None;
+            }
+            None => {
+                stored.forget();
+                return None;
+            }
+        };
+        self.link.dialer = Some(dialer.clone());
+        // Sessions that ended with the process before come back.
+        self.link.linger_until = Some(Instant::now() + LINGER);
+        self.link.request(&self.device.wanted);
+        match Connection::new(stored.stream.take()?, dialer) {
+            Ok(connection) => {
+                // The process before may have been killed before it said so.
+                if let Err(error) = connection.dialer().stored() {
+                    tracing::warn!("{error}");
+                }
+                self.device.opened();
+                Some(Stream::Source(connection))
+            }
+            Err(error) => {
+                tracing::warn!("the kept stream cannot be used: {error}");
+                systemd::forget(STREAM_STORED_AS);
+                None
+            }
+        }
+    }
+
+    /// Waits for the far end. `None` if the line is to end; `Some(None)` if the configuration has changed.
+    pub(super) async fn connect(&mut self, config: &SourceConfig) -> Option<Option<Stream>> {
+        loop {
+            self.reach_dialer(config);
+            self.link.request(&self.device.wanted);
+            let retry = self.link.retry.filter(|_| self.link.dialer.is_none());
+            tokio::select! {
+                _ = &mut self.end => return None,
+                event = self.link.event() => {
+                    if let Some(event) = event
+                        && let Some(stream) = self.connecting(event)
+                    {
+                        return Some(Some(stream));
+                    }
+                }
+                () = crate::system::clock::reached(retry), if retry.is_some() => self.link.retry = None,
+                Some(change) = self.changes.recv() => {
+                    let before = self.device.take(change);
+                    self.link.reconnect();
+                    let same = |config: &LineConfig| {
+                        config.source.as_ref().map(|source| (source.source.clone(), source.socket.clone()))
+                    };
+                    if same(&before) != same(&self.device.wanted) {
+                        self.link.close();
+                    }
+                    return Some(None);
+                }
+                Some(input) = self.inbox.input.recv() => drop::<Input>(input),
+                Some(control) = self.inbox.control.recv() => {
+                    if self.device.control(control, None) {
+                        self.link.reconnect();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects to the dialer, unless there is one or it is not time yet.
+    fn reach_dialer(&mut self, config: &SourceConfig) {
+        let link = &mut self.link;
+        if link.dialer.as_ref().is_some_and(|dialer| *dialer.source() != config.source) {
+            link.close();
+            link.retry = None;
+        }
+        if link.dialer.is_some() || link.retry.is_some() {
+            return;
+        }
+        match Dialer::connect(&config.socket, &config.unit, &config.source) {
+            Ok(dialer) => {
+                systemd::store_unpolled(DIALER_STORED_AS, dialer.as_fd());
+                link.dialer = Some(Arc::new(dialer));
+            }
+            Err(error) => self.lost_dialer(&error),
+        }
+    }
+
+    fn lost_dialer(&mut self, error: &DialerError) {
+        let link = &mut self.link;
+        link.close();
+        link.retry = Some(Instant::now() + link.retry_after);
+        link.retry_after = (link.retry_after * 2).min(RETRY_BACKOFF.1);
+        self.device.gone = true;
+        self.device.failed(error.to_string());
+    }
+
+    /// An event while the far end is not connected.
+    fn connecting(&mut self, event: Result<DialerEvent, DialerError>) -> Option<Stream> {
+        match event {
+            Ok(DialerEvent::Connected(connection)) => return self.connected(connection),
+            Ok(DialerEvent::Disconnected { why, refused: true }) => {
+                self.device.gone = true;
+                self.device.failed(why);
+            }
+            Ok(DialerEvent::Disconnected { why, refused: false }) => self.device.not_connected(why),
+            Ok(DialerEvent::Other(_)) => {}
+            Err(error) => self.lost_dialer(&error),
+        }
+        None
+    }
+
+    /// Has systemd keep the stream, and only then lets the dialer send: what it has sent is lost to no kill.
+    fn connected(&mut self, connection: Connection) -> Option<Stream> {
+        systemd::store_unpolled(STREAM_STORED_AS, connection.as_fd());
+        if let Err(error) = connection.dialer().stored() {
+            systemd::forget(STREAM_STORED_AS);
+            self.lost_dialer(&error);
+            return None;
+        }
+        self.link.retry_after = RETRY_BACKOFF.0;
+        self.device.connected(connection.dialer().source());
+        Some(Stream::Source(connection))
+    }
+
+    /// The far end has gone.
+    pub(super) fn disconnected(&mut self) {
+        let reported = self.device.end_reason.take();
+        let reported = reported.or_else(|| self.link.dialer.as_ref().and_then(Dialer::reason));
+        self.device.disconnected(reported);
+    }
+}
+
+impl Device {
+    fn connected(&mut self, source: &Source) {
+        let again = std::mem::take(&mut self.gone);
+        if again {
+            tracing::info!(message_id = Event::Plugged.id(), "{} reconnected", self.name);
+            self.hub.note(format!("{} reconnected", self.name));
+        }
+        tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
+        self.answer(Vec::new());
+        self.opened();
+    }
+
+    /// Why the connection that is open still is about to end.
+    fn disconnected_because(&mut self, why: String) {
+        self.end_reason = Some(why);
+    }
+
+    fn disconnected(&mut self, reported: Option<String>) {
+        self.gone = true;
+        let why = reported.unwrap_or_else(|| "console-dial has ended".to_owned());
+        tracing::info!(message_id = Event::Unplugged.id(), "{} disconnected: {why}", self.name);
+        self.hub.note(format!("{} disconnected: {why}", self.name));
+        self.hub.line.send_replace(LineState::Disconnected(Timestamp::now(), why));
+    }
+
+    /// An attempt has failed. The first reason is in the log already.
+    fn not_connected(&mut self, why: String) {
+        self.gone = true;
+        self.answer(vec![why.clone()]);
+        let before = self.hub.line.borrow().clone();
+        let since = match before {
+            LineState::Disconnected(_, ref known) if *known == why => return,
+            LineState::Disconnected(since, _) => since,
+            _ => Timestamp::now(),
+        };
+        tracing::info!("{} is not connected: {why}", self.name);
+        self.hub.line.send_replace(LineState::Disconnected(since, why));
+    }
+}

@@ -1,0 +1,31 @@
+//! Names of the units of a port. A port that was renamed while it ran has units of another name: its instance.
+
+use super::PortName;
+
+impl PortName {
+    /// The unit of the process.
+    pub fn service(&self) -> String {
+        format!("console@{self}.service")
+    }
+
+    /// The unit of the SSH listener.
+    pub fn ssh_socket(&self) -> String {
+        format!("console@{self}.socket")
+    }
+
+    /// The unit of the local listener.
+    pub fn local_socket(&self) -> String {
+        format!("console-attach@{self}.socket")
+    }
+
+    /// The unit that watches for a device unknown to udev.
+    pub fn path_unit(&self) -> String {
+        format!("console@{self}.path")
+    }
+
+    /// The instance of a unit of a port; `None` if it is another unit.
+    pub fn of_unit(unit: &str) -> Option<Self> {
+        let instance = unit.strip_prefix("console@").or_else(|| unit.strip_prefix("console-attach@"))?;
+        instance.rsplit_once('.')?.0.parse().ok()
+    }
+}

@@ -1,0 +1,168 @@
+//! The stream that carries the console's bytes between `console-port` and `console-dial`. It is read as a tty is: spliced into the
+//! pipe in front of the ring, so that a kill loses no byte.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{SpliceFFlags, splice};
+use rustix::net::sockopt::socket_type;
+use rustix::net::{AddressFamily, SocketType, getsockname};
+use tokio::io::Interest;
+use tokio::time::{Instant, sleep};
+
+use super::dialer::Dialer;
+use super::message::{FromPort, PacketError, RemoteModem};
+use crate::serial::{BreakError, ReadOutcome, STUCK_AFTER, WriteOutcome};
+use crate::system::reactor::Watched;
+
+/// Between two looks whether the dialer has read all that was written: the kernel does not report it.
+const CHECK_INTERVAL: Duration = Duration::from_millis(10);
+
+/// An open stream, and the dialer that carries its bytes on.
+#[derive(Debug)]
+pub struct Connection {
+    stream: File,
+    dialer: Arc<Dialer>,
+    modem: Mutex<Option<RemoteModem>>,
+}
+
+impl Connection {
+    /// The stream that came with [`super::FromDialer::Connected`], or that an earlier process of this port has stored.
+    pub fn new(stream: OwnedFd, dialer: Arc<Dialer>) -> io::Result<Self> {
+        let is_unix = getsockname(&stream)?.address_family() == AddressFamily::UNIX;
+        if !is_unix || socket_type(&stream)? != SocketType::STREAM {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a unix stream socket"));
+        }
+        rustix::io::ioctl_fionbio(&stream, true)?;
+        Ok(Self { stream: stream.into(), dialer, modem: Mutex::default() })
+    }
+
+    /// Has the runtime watch it, for as long as what is returned lives.
+    pub fn contact(&self) -> io::Result<Contact<'_>> {
+        let watched = Watched::new(self.stream.as_fd(), Interest::READABLE | Interest::WRITABLE)?;
+        Ok(Contact { connection: self, watched })
+    }
+
+    /// The dialer.
+    pub fn dialer(&self) -> &Arc<Dialer> {
+        &self.dialer
+    }
+
+    /// Bytes that wait to be read.
+    pub fn unread(&self) -> usize {
+        rustix::io::ioctl_fionread(&self.stream).map_or(0, |count| count as usize)
+    }
+
+    /// Not 0 for as long as the dialer has not read all that was written. The kernel counts memory here, not bytes
+    /// (`unix_outq_len()`).
+    pub fn unsent(&self) -> usize {
+        crate::serial::unsent(&self.stream).unwrap_or(0)
+    }
+
+    /// Moves at most `most` bytes into a pipe which has room for them. The kernel moves its buffers from the socket into the pipe within
+    /// the call, so a kill loses none (`unix_stream_splice_read()`).
+    pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
+        match splice(&self.stream, None, pipe, None, most, SpliceFFlags::SPLICE_F_NONBLOCK) {
+            Ok(0) | Err(Errno::ECONNRESET) => Ok(ReadOutcome::HungUp),
+            Err(Errno::EAGAIN | Errno::EINTR) => Ok(ReadOutcome::Empty),
+            Ok(count) => Ok(ReadOutcome::Bytes(count)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Writes as much as there is room for; without any, the error is `WouldBlock`.
+    pub fn try_write(&self, bytes: &[u8]) -> io::Result<WriteOutcome> {
+        match (&self.stream).write(bytes) {
+            Ok(length) => Ok(WriteOutcome::Wrote(length)),
+            Err(error) => match error.kind() {
+                // What the far end has sent last is still to be read: the read reports the end.
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(WriteOutcome::HungUp),
+                io::ErrorKind::Interrupted => Err(io::ErrorKind::WouldBlock.into()),
+                _ => Err(error),
+            },
+        }
+    }
+
+    /// Sends a break after what was written before it, where the far end has breaks. `begun` is called once the dialer has been asked.
+    pub async fn send_break(&self, length: Duration, begun: impl FnOnce()) -> Result<(), BreakError> {
+        if let Some(target) = self.dialer.target_without_break() {
+            return Err(BreakError::NoBreak(target));
+        }
+        // A far end that takes nothing keeps the dialer from reading: the break is asked for all the same.
+        self.drained(STUCK_AFTER).await;
+        let milliseconds = u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
+        self.dialer
+            .send(&FromPort::Break { milliseconds })
+            .map_err(|error| BreakError::Begin(io::Error::other(error)))?;
+        begun();
+        // Elsewhere it has no length: a program gets a text, and the break of telnet is as long as the far end makes it.
+        if self.dialer.source().has_line() {
+            sleep(length).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the dialer has read what was written.
+    pub async fn drain(&self) {
+        self.drained(STUCK_AFTER).await;
+    }
+
+    async fn drained(&self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        while self.unsent() > 0 && Instant::now() < deadline {
+            sleep(CHECK_INTERVAL).await;
+        }
+    }
+
+    /// The modem lines that the far end has reported last.
+    pub fn modem(&self) -> Option<RemoteModem> {
+        *self.modem.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The far end has reported these.
+    pub fn set_modem(&self, modem: RemoteModem) {
+        *self.modem.lock().unwrap_or_else(PoisonError::into_inner) = Some(modem);
+    }
+
+    /// Sets DTR or else RTS at the far end.
+    pub fn set_modem_line(&self, dtr: bool, on: bool) -> Result<(), PacketError> {
+        self.dialer.send(&FromPort::Modem { dtr, on })
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.stream.as_fd()
+    }
+}
+
+/// A connection that the runtime watches.
+#[derive(Debug)]
+pub struct Contact<'connection> {
+    connection: &'connection Connection,
+    watched: Watched<BorrowedFd<'connection>>,
+}
+
+impl Contact<'_> {
+    /// Waits until there may be something to read, or the dialer has closed.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.watched.readable().await.map(drop)
+    }
+
+    /// See [`Connection::try_splice`].
+    pub fn try_splice(&self, pipe: BorrowedFd<'_>, most: usize) -> io::Result<ReadOutcome> {
+        let read =
+            self.watched.try_io(Interest::READABLE, |_| match self.connection.try_splice(pipe, most)? {
+                ReadOutcome::Empty => Err(io::ErrorKind::WouldBlock.into()),
+                outcome => Ok(outcome),
+            });
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(ReadOutcome::Empty),
+            read => read,
+        }
+    }
+}

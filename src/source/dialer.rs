@@ -1,0 +1,190 @@
+//! The port's connection to its `console-dial`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use thiserror::Error;
+
+use super::connection::Connection;
+use super::message::{FromDialer, FromPort, PacketError, Packets, Request};
+use crate::port::Source;
+
+/// Why there is no dialer. The Display is the sentence that the user reads.
+#[derive(Debug, Error)]
+pub enum DialerError {
+    /// The socket is not there, or nothing listens.
+    #[error(
+        "console-source@{unit}.socket does not listen ({source}): `systemctl status console-source@{unit}.socket` reports why"
+    )]
+    NoSocket {
+        /// Instance of the units.
+        unit: String,
+        /// As connect(2) returned it.
+        source: io::Error,
+    },
+    /// It ended, or does not follow the protocol.
+    #[error(
+        "console-source@{unit}.service failed ({why}): `journalctl -u console-source@{unit}` reports why"
+    )]
+    Failed {
+        /// Instance of the units.
+        unit: String,
+        /// What happened.
+        why: String,
+    },
+    /// It was started for another `source`.
+    #[error(
+        "console-source@{unit}.service connects to {target}, not to {wanted}: `systemctl daemon-reload` makes its new unit"
+    )]
+    OtherTarget {
+        /// Instance of the units.
+        unit: String,
+        /// What it connects to.
+        target: String,
+        /// What the configuration has.
+        wanted: String,
+    },
+}
+
+/// What the dialer reports.
+#[derive(Debug)]
+pub enum DialerEvent {
+    /// Connected.
+    Connected(Connection),
+    /// See [`FromDialer::Disconnected`].
+    Disconnected {
+        /// Why.
+        why: String,
+        /// The login was refused.
+        refused: bool,
+    },
+    /// Anything else.
+    Other(FromDialer),
+}
+
+/// The connection to the dialer of one port.
+#[derive(Debug)]
+pub struct Dialer {
+    packets: Packets,
+    unit: String,
+    source: Source,
+    requested: Mutex<Option<Request>>,
+}
+
+impl Dialer {
+    /// Connects to the socket unit of this port, which starts the dialer.
+    pub fn connect(socket: &Path, unit: &str, source: &Source) -> Result<Self, DialerError> {
+        Self::try_connect(socket)
+            .and_then(|packets| Self::adopt(packets, unit, source))
+            .map_err(|source| DialerError::NoSocket { unit: unit.to_owned(), source })
+    }
+
+    fn try_connect(path: &Path) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(socket)
+    }
+
+    /// The connection that an earlier process of this port has stored.
+    pub fn adopt(socket: OwnedFd, unit: &str, source: &Source) -> io::Result<Self> {
+        let packets = Packets::new(socket)?;
+        Ok(Self { packets, unit: unit.to_owned(), source: source.clone(), requested: Mutex::default() })
+    }
+
+    /// Requests something else than before; the same once more is not sent.
+    pub fn request(&self, request: Request) -> Result<(), DialerError> {
+        let mut requested = self.requested.lock().unwrap_or_else(PoisonError::into_inner);
+        if requested.as_ref() == Some(&request) {
+            return Ok(());
+        }
+        self.send(&FromPort::Request(request.clone())).map_err(|error| self.failed(error.to_string()))?;
+        *requested = Some(Request { at_once: false, ..request });
+        Ok(())
+    }
+
+    pub(super) fn send(&self, message: &FromPort) -> Result<(), PacketError> {
+        self.packets.send(message, None)
+    }
+
+    /// The stream of a new connection is stored.
+    pub fn stored(&self) -> Result<(), DialerError> {
+        self.send(&FromPort::Stored).map_err(|error| self.failed(error.to_string()))
+    }
+
+    /// Waits for what the dialer reports. Cancel safe.
+    pub async fn event(self: &Arc<Self>) -> Result<DialerEvent, DialerError> {
+        loop {
+            let received = self.packets.receive().await;
+            if let Some(event) = self.understood(received)? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Why the connection has ended, if the dialer has reported it already. It does so before it closes the stream.
+    pub fn reason(self: &Arc<Self>) -> Option<String> {
+        while let Ok(Some((message, _))) = self.packets.try_receive::<FromDialer>() {
+            if let FromDialer::Disconnected { why, .. } = message {
+                return Some(why);
+            }
+        }
+        None
+    }
+
+    fn understood(
+        self: &Arc<Self>,
+        received: Result<Option<(FromDialer, Option<OwnedFd>)>, PacketError>,
+    ) -> Result<Option<DialerEvent>, DialerError> {
+        match received {
+            Ok(Some((FromDialer::Connected, Some(stream)))) => Connection::new(stream, self.clone())
+                .map(|connection| Some(DialerEvent::Connected(connection)))
+                .map_err(|error| self.failed(error.to_string())),
+            Ok(Some((FromDialer::Connected, None))) => Err(self.failed("no stream came".to_owned())),
+            Ok(Some((FromDialer::Disconnected { why, refused }, _))) => {
+                Ok(Some(DialerEvent::Disconnected { why, refused }))
+            }
+            Ok(Some((FromDialer::Target(target), _))) if target == self.source.to_string() => Ok(None),
+            Ok(Some((FromDialer::Target(target), _))) => Err(DialerError::OtherTarget {
+                unit: self.unit.clone(),
+                target,
+                wanted: self.source.to_string(),
+            }),
+            Ok(Some((other, _))) => Ok(Some(DialerEvent::Other(other))),
+            Ok(None) => Err(self.failed("it ended".to_owned())),
+            Err(error) => Err(self.failed(error.to_string())),
+        }
+    }
+
+    fn failed(&self, why: String) -> DialerError {
+        DialerError::Failed { unit: self.unit.clone(), why }
+    }
+
+    /// What it is connected to, if that has no breaks.
+    pub(super) fn target_without_break(&self) -> Option<String> {
+        match self.source {
+            Source::Telnet(_) | Source::Rfc2217(_) | Source::Unit => None,
+            Source::Unix(_) | Source::Tcp(_) => Some(self.source.to_string()),
+        }
+    }
+
+    /// What it connects to.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl AsFd for Dialer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.packets.as_fd()
+    }
+}
+
+/// Where the socket of an instance's dialer is, below the directory of sockets. In a directory of its own, which is the only one that
+/// the sandbox of the port shows to it.
+pub fn socket_path(runtime: &Path, unit: &str) -> PathBuf {
+    runtime.join("source").join(unit).join("socket")
+}

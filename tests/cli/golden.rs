@@ -1,0 +1,119 @@
+//! What users read without a machine: help, usage errors and the descriptions that shells show beside completions. The texts are in
+//! tests/golden/cli; SNAPSHOTS=overwrite renews them, for a review of the difference.
+
+use std::process::Stdio;
+
+use snapbox::{assert_data_eq, file};
+
+use crate::bus::{Bus, said};
+
+/// Standard output of a command line that succeeds, at 80 columns.
+fn printed(bus: &Bus, words: &[&str]) -> String {
+    let (code, shown, aside) = said(bus.consolectl(words).env("COLUMNS", "80").stdin(Stdio::null()));
+    assert_eq!((code, aside.as_str()), (0, ""), "{words:?}");
+    shown
+}
+
+/// The names of all commands, as `help` lists them, and the hidden one.
+fn commands(bus: &Bus) -> Vec<String> {
+    let help = printed(bus, &["help"]);
+    let name = |line: &str| {
+        let first = line.strip_prefix("  ")?.split(' ').next()?;
+        (!first.is_empty()).then(|| first.to_owned())
+    };
+    let mut commands: Vec<String> = help.lines().filter_map(name).collect();
+    assert!(commands.len() > 50, "{help}");
+    commands.push("completions".to_owned());
+    commands
+}
+
+#[test]
+fn help_of_every_command() {
+    let bus = Bus::empty();
+    assert_data_eq!(printed(&bus, &["--help"]), file!["../golden/cli/help.txt"].raw());
+    let mut all = String::new();
+    for command in commands(&bus) {
+        let help = printed(&bus, &[&command, "--help"]);
+        all.push_str(&format!("$ consolectl {command} --help\n{}\n\n", help.trim_end()));
+    }
+    assert_data_eq!(all, file!["../golden/cli/help-of-commands.txt"].raw());
+}
+
+#[test]
+fn usage_errors() {
+    let bus = Bus::empty();
+    let mut all = String::new();
+    for line in [
+        "lsit",
+        "frobnicate",
+        "st",
+        "configure terminal",
+        "no baud ttyUSB0",
+        "restart ttyUSB0",
+        "reboot",
+        "journal",
+        "show startup-config",
+        "commit check",
+        "commit comment x",
+        "revert 3",
+        "tio -b 115200 ttyUSB0",
+        "log -f",
+        "baud",
+        "baud ttyUSB0",
+        "baud ttyUSB0 9600 8N1",
+        "parity a%b even",
+        "reload -x",
+        "break ttyUSB0 0",
+        "learn",
+        "learn ttyUSB0 --timeout 0",
+        "commit confirm",
+        "commit confirm 0",
+        "commit ttyUSB0",
+        "set baud=9600 ttyUSB0",
+        "set ttyUSB0 baud",
+        "disable",
+        "send ttyUSB0",
+        "send --output-delay 5 ttyUSB0 x",
+        "expect ttyUSB0 '('",
+        "grep '('",
+        "log --since soon ttyUSB0",
+        "log -n some ttyUSB0",
+        "log -f --until now ttyUSB0",
+        "list --unconfigured ttyUSB0",
+        "connect --escape x ttyUSB0",
+        "create p[1-",
+        "show p[9-1]",
+        "show templates.a%b",
+        "ssh-config --host [::1]",
+        "ssh-config --prefix -x",
+        "ssh-config --user 'a b'",
+        "import",
+        "import --from minicom x",
+        "import --first-port 0 x",
+        "completions tcsh",
+        "rename ttyUSB0",
+        "--no-such-option",
+    ] {
+        let words = shlex::split(line).unwrap();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (code, shown, aside) = said(bus.consolectl(&words).stdin(Stdio::null()));
+        assert_eq!((code, shown.as_str(), aside.lines().count()), (2, "", 1), "{line}: {aside}");
+        all.push_str(&format!("$ consolectl {line}\n{aside}"));
+    }
+    assert_data_eq!(all, file!["../golden/cli/usage-errors.txt"].raw());
+}
+
+#[test]
+fn descriptions_of_completions() {
+    let bus = Bus::empty();
+    let mut all = String::new();
+    for line in ["", "list -", "log -", "grep -", "send -", "import -", "ssh-config -", "commit "] {
+        let (words, last) = line.rsplit_once(' ').unwrap_or(("", line));
+        let mut command = bus.consolectl(&["--", "consolectl"]);
+        command.env("COMPLETE", "fish").args(words.split_whitespace()).arg(last);
+        let (code, shown, aside) = said(command.stdin(Stdio::null()));
+        assert_eq!((code, aside.as_str()), (0, ""), "{line}");
+        all.push_str(&format!("$ consolectl {line}\n{}\n\n", shown.trim_end()));
+    }
+    assert_data_eq!(all, file!["../golden/cli/completions.txt"].raw());
+}

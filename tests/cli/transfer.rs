@@ -1,0 +1,207 @@
+//! `consolectl transfer`: a file by lrzsz at both ends, over the local socket, to and from a device that is
+//! another pseudo-terminal's end.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::Signal;
+
+use crate::client::Client;
+use crate::rig::{Rig, sha256, until};
+
+const MIB: usize = 1 << 20;
+
+/// Bytes in which everything occurs that means something on the way: each byte value, escape keys, XON, XOFF,
+/// CAN.
+fn contents(size: usize) -> Vec<u8> {
+    let mut state = 17u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    let mut contents = Vec::with_capacity(size);
+    while contents.len() < size {
+        contents.extend((0..200).map(|_| noise()));
+        contents.extend_from_slice(b"\x05c.\x05\r~.\x13\x11\x18\x05cl0");
+    }
+    contents.truncate(size);
+    contents
+}
+
+/// Two ends of a cable: the port's, and the device's.
+struct Cable {
+    socat: Child,
+    device: PathBuf,
+}
+
+impl Cable {
+    fn plug_into(rig: &Rig) -> Self {
+        let [port, device] = ["cable-a", "cable-b"].map(|name| rig.path(name));
+        let end = |path: &Path| format!("pty,rawer,link={}", path.display());
+        let socat = Command::new("socat").args([end(&port), end(&device)]).spawn().unwrap();
+        until("the cable", || (port.exists() && device.exists()).then_some(()));
+        rig.plug_in(&fs::canonicalize(port).unwrap());
+        Self { socat, device }
+    }
+
+    /// A program at the device. It is behind socat, as behind a line: at the pty itself lrzsz discards its
+    /// own last answer as it ends.
+    fn run(&self, program: &str, directory: &Path) -> Child {
+        let mut command = Command::new("socat");
+        command.arg(format!("OPEN:{},rawer", self.device.display())).arg(format!("EXEC:{program}"));
+        command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        let _ = self.socat.kill();
+        let _ = self.socat.wait();
+    }
+}
+
+fn ends_well(what: &str, mut child: Child) {
+    let status = until(what, || child.try_wait().unwrap());
+    assert!(status.success(), "{what}: {status}");
+}
+
+struct Bench {
+    rig: Rig,
+    cable: Cable,
+    there: PathBuf,
+}
+
+fn bench() -> Bench {
+    let mut rig = Rig::new("baud = 1000000");
+    let cable = Cable::plug_into(&rig);
+    rig.start();
+    rig.wait_for_status("8N1");
+    let there = rig.path("there");
+    fs::create_dir(&there).unwrap();
+    Bench { rig, cable, there }
+}
+
+impl Bench {
+    fn transfer(&self, words: &[&str]) -> Client {
+        let words: Vec<&str> = ["transfer", "demo"].iter().chain(words).copied().collect();
+        Client::start(self.rig.consolectl(&words))
+    }
+}
+
+/// A file there and back again.
+fn both_ways(size: usize, protocol: &str, [receiver, sender]: [&str; 2]) {
+    let bench = bench();
+    let contents = contents(size);
+    let up = bench.rig.path("up");
+    fs::write(&up, &contents).unwrap();
+    let far = bench.cable.run(receiver, &bench.there);
+    let mut near = bench.transfer(&["send", "--protocol", protocol, up.to_str().unwrap()]);
+    near.ends_with(0);
+    ends_well("the receiver at the device", far);
+    let there = fs::read(bench.there.join("up")).unwrap();
+    assert!(there.len() - contents.len() < 128 && there.starts_with(&contents), "{}", sha256(&there));
+    let said = String::from_utf8(near.shown()).unwrap();
+    assert!(said.contains(&format!("up: {size} bytes sent by ")), "{said}");
+    bench.rig.wait_for_status("0 attached");
+
+    let down = bench.rig.path("down");
+    let mut near = bench.transfer(&["receive", "--protocol", protocol, down.to_str().unwrap()]);
+    bench.rig.wait_for_status("1 attached");
+    fs::write(bench.there.join("evil"), &contents).unwrap();
+    let far = bench.cable.run(sender, &bench.there);
+    near.ends_with(0);
+    ends_well("the sender at the device", far);
+    assert_eq!(sha256(&fs::read(&down).unwrap()), sha256(&contents));
+    assert!(!bench.rig.path("evil").exists(), "the name of the far end is not used");
+    let left: Vec<_> = fs::read_dir(bench.rig.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .filter(|name| name.to_string_lossy().starts_with(".consolectl"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_mebibyte_goes_both_ways_by_ymodem() {
+    both_ways(MIB, "y", ["rb --binary --quiet", "sb --quiet evil"]);
+}
+
+#[test]
+fn a_mebibyte_goes_both_ways_by_zmodem() {
+    both_ways(MIB, "zmodem", ["rz --binary --quiet", "sz --binary --quiet evil"]);
+}
+
+#[test]
+fn a_file_goes_both_ways_by_xmodem() {
+    // Whole blocks of 128 bytes, each with an answer of its own; so few because each takes its time.
+    both_ways(32 * 1024, "x", ["rx --binary --quiet up", "sx --quiet evil"]);
+}
+
+#[test]
+fn a_file_that_exists_is_not_overwritten_and_what_is_no_file_is_not_sent() {
+    let bench = bench();
+    let there_is = bench.rig.path("there-is");
+    fs::write(&there_is, "mine").unwrap();
+    let mut near = bench.transfer(&["receive", there_is.to_str().unwrap()]);
+    near.ends_with(1);
+    assert!(
+        near.aside().ends_with("there-is already exists: remove it, or use another name\n"),
+        "{}",
+        near.aside()
+    );
+    assert_eq!(fs::read(&there_is).unwrap(), b"mine");
+    let mut near = bench.transfer(&["send", bench.there.to_str().unwrap()]);
+    near.ends_with(1);
+    assert!(near.aside().ends_with("there is not a file\n"), "{}", near.aside());
+    bench.transfer(&["send", "--protocol", "kermit", "x"]).ends_with(2);
+}
+
+#[test]
+fn a_port_that_is_in_use_is_left_alone_unless_forced() {
+    let bench = bench();
+    let mut writer = Client::start(bench.rig.consolectl(&["connect", "demo"]));
+    bench.rig.wait_for_status("1 attached");
+    let up = bench.rig.path("up");
+    fs::write(&up, contents(MIB)).unwrap();
+    let mut near = bench.transfer(&["send", up.to_str().unwrap()]);
+    near.ends_with(1);
+    assert!(
+        near.aside().contains(" has write access at demo: transfer --force takes over"),
+        "{}",
+        near.aside()
+    );
+    let far = bench.cable.run("rz --binary --quiet", &bench.there);
+    bench.transfer(&["send", "--force", up.to_str().unwrap()]).ends_with(0);
+    ends_well("rz at the device", far);
+    writer.end_input();
+}
+
+#[test]
+fn an_interrupted_transfer_cancels_the_far_end() {
+    let mut rig = Rig::new("");
+    rig.start_plugged();
+    let up = rig.path("up");
+    fs::write(&up, contents(1024)).unwrap();
+    let mut near = Client::start(rig.consolectl(&["transfer", "demo", "send", up.to_str().unwrap()]));
+    // sz asks a device that does not answer.
+    until("ZRQINIT", || (rig.bytes_sent() > 0).then_some(()));
+    near.signal(Signal::SIGINT);
+    near.ends_with(1);
+    assert!(
+        near.aside().contains("interrupted: the cancel sequence was sent to the far end"),
+        "{}",
+        near.aside()
+    );
+    // CAN eight times: what ZMODEM's specification has receivers abort by (section 8.4).
+    let mut sent = Vec::new();
+    let mut device = rig.device();
+    while !sent.ends_with(b"\x18\x18\x18\x18\x18\x18\x18\x18") {
+        let mut byte = [0];
+        device.read_exact(&mut byte).unwrap();
+        sent.push(byte[0]);
+    }
+    rig.wait_for_status("0 attached");
+}
