@@ -17,9 +17,9 @@ const MAX_KEYS: usize = 16;
 /// Characters of a value in a signal and in a sentence; the journal has the whole value.
 const MAX_VALUE: usize = 200;
 /// Keys that a sentence lists.
-const MAX_LISTED_PORTS: usize = 3;
+const MAX_LISTED_KEYS: usize = 3;
 /// Records between two pauses for journald: its socket queues 512 of all programs and drops the rest.
-const BATCH_SIGNALS: usize = 64;
+const BATCH_RECORDS: usize = 64;
 const BATCH_PAUSE: Duration = Duration::from_millis(2);
 
 impl Core {
@@ -34,8 +34,8 @@ impl Core {
             several => {
                 let ports =
                     several.iter().filter(|one| one.action == Action::Create && one.path.key.is_none());
-                let keys: Vec<String> = several.iter().take(MAX_LISTED_PORTS).map(edit).collect();
-                let more = match several.len().saturating_sub(MAX_LISTED_PORTS) {
+                let keys: Vec<String> = several.iter().take(MAX_LISTED_KEYS).map(edit).collect();
+                let more = match several.len().saturating_sub(MAX_LISTED_KEYS) {
                     0 => String::new(),
                     more => format!(", and {more} more"),
                 };
@@ -64,7 +64,7 @@ impl Core {
         }
         for (number, one) in altered.iter().enumerate() {
             record(action, &caller, one);
-            if number % BATCH_SIGNALS == BATCH_SIGNALS - 1 {
+            if number % BATCH_RECORDS == BATCH_RECORDS - 1 {
                 tokio::time::sleep(BATCH_PAUSE).await;
             }
         }

@@ -247,7 +247,7 @@ impl State {
 
 /// `2 of 3 changes are carol's`; `None` if all are of `who`.
 pub fn shares(changes: &Changes, who: &str) -> Option<String> {
-    const MAX_LISTED_PORTS: usize = 3;
+    const MAX_LISTED_USERS: usize = 3;
     let mut others: BTreeMap<&str, usize> = BTreeMap::new();
     for (_, change) in changes.iter().filter(|(_, change)| change.who != who) {
         *others.entry(&change.who).or_default() += 1;
@@ -255,10 +255,10 @@ pub fn shares(changes: &Changes, who: &str) -> Option<String> {
     let all = changes.len();
     let mut parts: Vec<String> = others
         .iter()
-        .take(MAX_LISTED_PORTS)
+        .take(MAX_LISTED_USERS)
         .map(|(name, count)| format!("{count} {} {name}'s", if *count == 1 { "is" } else { "are" }))
         .collect();
-    let (first, more) = (parts.first_mut()?, others.len().saturating_sub(MAX_LISTED_PORTS));
+    let (first, more) = (parts.first_mut()?, others.len().saturating_sub(MAX_LISTED_USERS));
     let of = if all == 1 { "1 change".to_owned() } else { format!("{all} changes") };
     *first = first.replacen(' ', &format!(" of {of} "), 1);
     if more > 0 {

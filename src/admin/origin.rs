@@ -15,7 +15,7 @@ use crate::auth::status::address_of;
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Characters of an address or unit name that are kept; unit names have at most 255.
-const MAX_ADDRESS_BYTES: usize = 255;
+const MAX_NAME_CHARS: usize = 255;
 
 /// Units of sessions of the admin CLI.
 const ADMIN_SESSION: &str = "console-auth-cli@";
@@ -132,7 +132,7 @@ fn canonical(from: String) -> String {
 }
 
 fn bounded(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(MAX_ADDRESS_BYTES).collect()
+    text.chars().filter(|c| !c.is_control()).take(MAX_NAME_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ pub(super) const ROW_BYTES: usize = 16;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
-/// Appends the row of at most [`ROW`] bytes. With `looks`, the characters begin at the same column in every row.
+/// Appends the row of at most [`ROW_BYTES`] bytes. With `looks`, the characters begin at the same column in every row.
 pub(super) fn row(bytes: &[u8], looks: bool, out: &mut Vec<u8>) {
     for (index, byte) in bytes.iter().enumerate() {
         match index {

@@ -50,7 +50,7 @@ const INPUT_QUEUE: usize = 4;
 const WORDS: u64 = 64 * 1024;
 
 /// For a line to report its state.
-const EXAMINE_INTERVAL: Duration = Duration::from_secs(1);
+const EXAMINE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Default length of a break in milliseconds: all devices detect it, and few need a longer one.
 pub const DEFAULT_BREAK_MS: u32 = 500;
@@ -251,7 +251,7 @@ impl Hub {
             self.control.send(Control::Examine(told)).await.ok()?;
             condition.await.ok()
         };
-        tokio::time::timeout(EXAMINE_INTERVAL, asked).await.ok().flatten().unwrap_or_default()
+        tokio::time::timeout(EXAMINE_TIMEOUT, asked).await.ok().flatten().unwrap_or_default()
     }
 
     /// Number of times that queued input was discarded because its device was unplugged: the rest of that input must not follow, even if

@@ -31,7 +31,7 @@ const BLOCKING_THREADS: usize = 5;
 /// An idle blocking thread ends after this time.
 const BLOCKING_IDLE: Duration = Duration::from_secs(1);
 /// Descriptors that are reported ready at a time; more wait for the next round. tokio's default of 1024 would be 12 KiB in each port.
-const EVENT_QUEUE: usize = 64;
+const MAX_EVENTS_PER_TICK: usize = 64;
 
 /// Runs a function on a thread of its own. On the main thread, reading the configuration once would leave 40 KiB of stack in
 /// each port; and files may be slow.
@@ -111,7 +111,7 @@ pub fn run(options: &Options) -> Result<(), ServiceError> {
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_io_events_per_tick(EVENT_QUEUE)
+        .max_io_events_per_tick(MAX_EVENTS_PER_TICK)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(BLOCKING_STACK)
         .thread_keep_alive(BLOCKING_IDLE)

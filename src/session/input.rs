@@ -20,7 +20,7 @@ use crate::system::clock::reached;
 use crate::system::memory;
 
 /// Bytes passed to the hub at once: few, because they cannot be taken back.
-const READ_CHUNK: usize = 512;
+const WRITE_CHUNK: usize = 512;
 /// More queued chunks than these are a paste.
 const PASTE_CHUNKS: usize = 128;
 
@@ -259,7 +259,7 @@ impl<'h> InputState<'h> {
         let (input, weight) = self.waiting.pop_front()?;
         match input {
             Input::Bytes(mut bytes) if self.pacing.is_on() => {
-                let count = if self.discarded { bytes.len() } else { self.pacing.piece(&bytes, READ_CHUNK) };
+                let count = if self.discarded { bytes.len() } else { self.pacing.piece(&bytes, WRITE_CHUNK) };
                 let rest = bytes.split_off(count.min(bytes.len()));
                 let mut settled = weight;
                 if !rest.is_empty() {
@@ -368,11 +368,11 @@ fn queue(waiting: &mut Queue, input: Input) {
         Input::Bytes(bytes) => {
             let mut rest = &bytes[..];
             if let Some((Input::Bytes(last), _)) = waiting.back_mut() {
-                let (more, others) = rest.split_at(rest.len().min(READ_CHUNK.saturating_sub(last.len())));
+                let (more, others) = rest.split_at(rest.len().min(WRITE_CHUNK.saturating_sub(last.len())));
                 last.extend_from_slice(more);
                 rest = others;
             }
-            waiting.extend(rest.chunks(READ_CHUNK).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
+            waiting.extend(rest.chunks(WRITE_CHUNK).map(|piece| (Input::Bytes(piece.to_vec()), 0)));
         }
         other => waiting.push_back((other, 0)),
     }

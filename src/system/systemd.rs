@@ -142,7 +142,7 @@ impl Default for Watchdog {
 /// Default directory of the sockets of all programs.
 pub const RUNTIME_DIRECTORY: &str = "/run/consoleserver";
 
-/// Directory of the sockets: `RUNTIME_DIRECTORY`, or [`RUNTIME`].
+/// Directory of the sockets: `RUNTIME_DIRECTORY`, or [`RUNTIME_DIRECTORY`].
 pub fn runtime_directory() -> std::path::PathBuf {
     std::env::var_os("RUNTIME_DIRECTORY").unwrap_or_else(|| RUNTIME_DIRECTORY.into()).into()
 }
