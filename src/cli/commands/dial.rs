@@ -1,7 +1,7 @@
 //! `dial`: a ProxyCommand of ssh_config(5) that finds a console in DNS.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -12,6 +12,9 @@ use tokio::runtime::Runtime;
 
 use crate::cli::error::{CommandError, Done};
 use crate::fleet;
+
+/// Bytes of one read.
+const READ_CHUNK: usize = 16 * 1024;
 
 /// Arguments of `dial`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -31,15 +34,28 @@ pub(in crate::cli) fn run(Dial { name }: &Dial, runtime: &Runtime) -> Done {
     // It ends with this process: ssh may keep its side open.
     thread::Builder::new().spawn(move || send(input, to_server))?;
     let mut output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    match io::copy(&mut stream, &mut output) {
+    match copy(&mut stream, &mut output) {
         // ssh has gone.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        copied => Ok(copied.map(drop)?),
+        copied => Ok(copied?),
+    }
+}
+
+/// `io::copy` would splice(2): while that waits for the socket, it holds the lock of the pipe, and ssh cannot read what is in it.
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut chunk = [0; READ_CHUNK];
+    loop {
+        match from.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(count) => to.write_all(&chunk[..count])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
 fn send(mut input: File, mut to_server: TcpStream) {
     // The other direction ends in either case: after the server's last bytes, or with the error of the connection.
-    let _ = io::copy(&mut input, &mut to_server);
+    let _ = copy(&mut input, &mut to_server);
     let _ = to_server.shutdown(Shutdown::Write);
 }
