@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 mod dialer;
 #[path = "support/rig.rs"]
 mod rig;
+#[path = "source/steps.rs"]
+mod steps;
 
 use dialer::Dialers;
 use rig::{PATIENCE, Rig, collect, until};
