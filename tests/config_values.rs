@@ -251,7 +251,7 @@ fn mapping() -> impl Strategy<Value = Mapping> {
 }
 
 prop_compose! {
-    fn sequence()(parts in vec(select(vec!["~", "B", "#.", "\\r", "\\d", "\\d{600}", "\\z", "\\z{10}", "^B", "\\x80", "{", "\\\\", "\\^", " "]), 1..8)) -> Sequence {
+    fn sequence()(parts in vec(select(vec!["~", "B", "#.", "\\r", "\\d", "\\d{600}", "\\z", "\\z{10}", "^B", "\\x80", "x{", "\\\\", "\\^", " "]), 1..8)) -> Sequence {
         parts.concat().parse().unwrap()
     }
 }
@@ -425,7 +425,7 @@ fn breaks_and_keepalives_are_texts_in_the_notation_of_conserver() {
         Some(r#"'\r+++'"#.to_owned()),
         "a control character, by its escape"
     );
-    takes("breaks", &[r#"['1=#.', 'sysrq=\z\dh']"#, "[]"]);
+    takes("breaks", &[r#"["1=#.", 'sysrq=\z\dh']"#, "[]"]);
     for wrong in [r#"'\q'"#, "''", "5"] {
         assert_eq!(put("break", wrong), None, "{wrong}");
     }

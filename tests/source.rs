@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 #[path = "support/dialer.rs"]
 mod dialer;
+#[path = "source/programs.rs"]
+mod programs;
 #[path = "support/rig.rs"]
 mod rig;
 #[path = "source/steps.rs"]

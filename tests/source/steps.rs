@@ -51,7 +51,7 @@ fn a_break_is_a_text_and_others_have_names() {
     assert!(named("sun").unwrap_err().to_string().contains("has no break sun"));
 
     let mut client = Client::attach(&rig);
-    client.sees(" attached");
+    client.sees("for help]");
     client.types("\x05cl1");
     reads(&mut far, "one");
     client.types("\x05cls");
@@ -76,7 +76,7 @@ fn a_break_that_is_a_text_reaches_a_tty_in_order_and_is_logged_as_input() {
     rig.serve_logins(true);
     rig.start_plugged();
     let mut client = Client::attach(&rig);
-    client.sees(" attached");
+    client.sees("for help]");
     client.types("before\x05cl0after");
     let mut device = rig.device();
     reads(&mut device, "before#.after");
@@ -229,6 +229,7 @@ fn a_tty_has_initial_steps_each_time_it_is_plugged_in() {
         rig.wait_for_status("unplugged");
         if count == 1 {
             rig.plug();
+            rig.wait_for_status("8N1");
         }
     }
     no_secret(&rig);
