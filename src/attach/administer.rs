@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::Reply;
 use super::server::Server;
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, LineState};
+use crate::port::BreakName;
 use crate::session::plain;
 
 /// Timeout of the beginning of a break. Before it is at most one queue of input, which a stuck device makes the hub discard.
@@ -39,7 +40,12 @@ impl Server {
         }
     }
 
-    pub(super) async fn send_break(&self, milliseconds: u32, by: String) -> Reply {
+    pub(super) async fn send_break(
+        &self,
+        milliseconds: u32,
+        break_name: Option<BreakName>,
+        by: String,
+    ) -> Reply {
         let name = &self.console.name();
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
@@ -53,8 +59,12 @@ impl Server {
         }
         let input = self.console.hub.input();
         let length = Duration::from_millis(milliseconds.into());
-        let notice = format!("break of {milliseconds} ms by {}", plain(&by));
-        let (request, mut events) = self.console.hub.break_while_heard(length, by);
+        let (what, title) = match self.console.break_request(length, break_name.as_ref()) {
+            Ok(request) => request,
+            Err(why) => return Reply::Refused(why),
+        };
+        let notice = format!("{title} by {}", plain(&by));
+        let (request, mut events) = self.console.hub.break_while_heard(what, by);
         let sent = async {
             input.send(request).await.map_err(|_| format!("{name} is shutting down"))?;
             match events.recv().await {

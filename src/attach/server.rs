@@ -217,8 +217,8 @@ impl Server {
             Request::Autobaud => self.autobaud(stream, &user.user).await,
             Request::Run(command) => self.run(stream, user, command).await,
             Request::Apply => send_async(&mut stream, &self.apply().await).await,
-            Request::Break { milliseconds, by } => {
-                send_async(&mut stream, &self.send_break(milliseconds, by).await).await
+            Request::Break { milliseconds, name, by } => {
+                send_async(&mut stream, &self.send_break(milliseconds, name, by).await).await
             }
             Request::Note { text } => send_async(&mut stream, &self.note(&text)).await,
             Request::Disconnect { user, by } => send_async(&mut stream, &self.disconnect(&user, &by)).await,

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{EXIT_DONE, ExecError, ExecResult, Pattern, SendOptions, Task};
 use crate::hub::{BREAK_MS_RANGE, BreakEvent, Input, LineState};
-use crate::port::Pacing;
+use crate::port::{BreakName, Pacing};
 use crate::session::{Outlet, SessionGuard, plain};
 
 /// Bytes passed to the hub at once: few, because they cannot be taken back.
@@ -70,14 +70,23 @@ impl Task {
         }
     }
 
-    pub(super) async fn send_break(&self, milliseconds: u32, force: bool) -> ExecResult {
+    pub(super) async fn send_break(
+        &self,
+        milliseconds: u32,
+        name: Option<BreakName>,
+        force: bool,
+    ) -> ExecResult {
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (least, most) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
             return self.failed(format!("invalid break of {milliseconds} ms: expected {least} to {most}"));
         }
-        let session = self.attach_as_writer(force)?;
         let length = Duration::from_millis(milliseconds.into());
-        let (request, mut events) = self.console.hub.break_while_heard(length, self.user.user.clone());
+        let (what, title) = match self.console.break_request(length, name.as_ref()) {
+            Ok(request) => request,
+            Err(why) => return self.failed(why),
+        };
+        let session = self.attach_as_writer(force)?;
+        let (request, mut events) = self.console.hub.break_while_heard(what, self.user.user.clone());
         let sent = async {
             self.console.hub.input().send(request).await.ok()?;
             while let Some(event) = events.recv().await {
@@ -95,7 +104,7 @@ impl Task {
             Ok(None) => return self.failed("the device was unplugged"),
             Err(_) => return self.failed("the device takes no input"),
         }
-        let notice = format!("break of {milliseconds} ms by {}", plain(&self.user.user));
+        let notice = format!("{title} by {}", plain(&self.user.user));
         self.console.roster().notify_all(Some(session.id), &notice);
         Ok(EXIT_DONE)
     }

@@ -346,7 +346,7 @@ impl Device {
         }
         tracing::info!(message_id = Event::Opened.id(), "{} connected to {source}", self.name);
         self.answer(Vec::new());
-        self.opened();
+        self.just_opened();
     }
 
     /// Why the connection that is open still is about to end.
