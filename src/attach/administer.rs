@@ -29,9 +29,9 @@ impl Server {
         };
         match tokio::time::timeout(APPLY_TIMEOUT, asked).await {
             Ok(Some(Ok(remarks))) => Reply::Applied(remarks),
-            Ok(Some(Err(why))) => Reply::Refused(why),
-            Ok(None) => Reply::Refused(format!("{} is shutting down", self.console.name())),
-            Err(_) => Reply::Refused(format!(
+            Ok(Some(Err(why))) => Reply::Rejected(why),
+            Ok(None) => Reply::Rejected(format!("{} is shutting down", self.console.name())),
+            Err(_) => Reply::Rejected(format!(
                 "{} did not apply the configuration within {} s",
                 self.console.name(),
                 APPLY_TIMEOUT.as_secs()
@@ -43,13 +43,13 @@ impl Server {
         let name = &self.console.name();
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return Reply::Refused(format!(
+            return Reply::Rejected(format!(
                 "invalid break of {milliseconds} ms: expected {shortest} to {longest}"
             ));
         }
         let line = self.console.hub.line().borrow().clone();
         if !matches!(line, LineState::Open(_)) {
-            return Reply::Refused(format!("cannot send a break to {name}: {line}"));
+            return Reply::Rejected(format!("cannot send a break to {name}: {line}"));
         }
         let input = self.console.hub.input();
         let length = Duration::from_millis(milliseconds.into());
@@ -75,8 +75,8 @@ impl Server {
                 });
                 Reply::Done
             }
-            Ok(Err(why)) => Reply::Refused(why),
-            Err(_) => Reply::Refused(format!("cannot send a break to {name}: the device takes no input")),
+            Ok(Err(why)) => Reply::Rejected(why),
+            Err(_) => Reply::Rejected(format!("cannot send a break to {name}: the device takes no input")),
         }
     }
 

@@ -61,14 +61,14 @@ impl Server {
         let LineState::Open(settings) = line else {
             return send_async(
                 &mut stream,
-                &Reply::Refused(format!("autobaud of {name} is not possible: {line}")),
+                &Reply::Rejected(format!("autobaud of {name} is not possible: {line}")),
             )
             .await;
         };
         let other = self.console.roster().writer().map(|member| member.client.clone());
         if let Some(other) = other.filter(|writer| writer.user != user) {
             let why = format!("autobaud of {name} is not possible: {other} has write access");
-            return send_async(&mut stream, &Reply::Refused(why)).await;
+            return send_async(&mut stream, &Reply::Rejected(why)).await;
         }
         let watched = stream.as_fd().try_clone_to_owned()?;
         let (_reader, mut writer) = stream.into_split();
@@ -103,14 +103,14 @@ impl Server {
         };
         let Some(received) = received else {
             let why = format!("{} was unplugged", self.console.name());
-            return send_async(to, &Reply::Refused(why)).await;
+            return send_async(to, &Reply::Rejected(why)).await;
         };
         if received.is_empty() {
             let why =
                 format!("no output from {} within {} s", self.console.name(), SILENCE_TIMEOUT.as_secs());
             return send_async(
                 to,
-                &Reply::Refused(format!("{why}: make the device print something and try again")),
+                &Reply::Rejected(format!("{why}: make the device print something and try again")),
             )
             .await;
         }
@@ -124,7 +124,7 @@ impl Server {
                 Ok(true) => {}
                 // The driver does not support this rate.
                 Ok(false) => continue,
-                Err(why) => return send_async(to, &Reply::Refused(why)).await,
+                Err(why) => return send_async(to, &Reply::Rejected(why)).await,
             }
             read_for(&mut cursor, usize::MAX, SETTLE_TIME).await;
             let received = read_for(&mut cursor, ENOUGH_BYTES, LISTEN_TIME).await;
@@ -133,7 +133,7 @@ impl Server {
                     "{}: the settings were changed or the device was unplugged during the test",
                     self.console.name()
                 );
-                return send_async(to, &Reply::Refused(why)).await;
+                return send_async(to, &Reply::Rejected(why)).await;
             }
             let text = legible(&received);
             let is_text = received.len() >= TOO_FEW && text >= TEXT;

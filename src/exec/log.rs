@@ -79,7 +79,7 @@ impl Task {
     async fn show_history<O: Outlet>(&self, mut history: History, outlet: &mut O) -> ExecResult<Shown> {
         let (mut found, mut whole) = (false, true);
         loop {
-            let (next, piece) = self.read(self.console.log.look_on(history).await)?;
+            let (next, piece) = self.read(self.console.log.read_appended(history).await)?;
             history = next;
             for remark in history.remarks() {
                 whole = false;

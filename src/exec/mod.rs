@@ -21,7 +21,7 @@ use crate::capture::TimeRange;
 use crate::hub::LineState;
 use crate::port::Pause;
 use crate::printable::{Visible, visible};
-use crate::session::{AttachedUser, Console, Event, Gone, Outlet, Typed, closed, status_rows};
+use crate::session::{AttachedUser, Console, Event, Gone, Outlet, QueuedInput, closed, status_rows};
 
 pub use foreign::{ForeignCommand, foreign};
 pub use parse::{ParseError, Request, parse};
@@ -222,7 +222,7 @@ pub async fn run_line<O: Outlet>(
     task: Task,
     command: Result<Command, ParseError>,
     terminal: bool,
-    typed: Typed,
+    typed: QueuedInput,
     outlet: O,
 ) -> Option<u8> {
     let mut outlet = TextOutlet { outlet, terminal: terminal.then(Visible::default) };
@@ -244,7 +244,7 @@ pub async fn run_line<O: Outlet>(
 }
 
 /// Discards input during a command, except for Control-C of a terminal.
-async fn interrupted(mut typed: Typed, terminal: bool) -> Option<u8> {
+async fn interrupted(mut typed: QueuedInput, terminal: bool) -> Option<u8> {
     while let Some(event) = typed.next().await {
         typed.settle(event.weight());
         if let Event::Bytes(bytes) = event

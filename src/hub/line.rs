@@ -373,7 +373,7 @@ impl Line {
                     // The requester may have given up.
                     Input::Mark(told) => drop(told.send(())),
                 },
-                () = break_deadline.changed() => report_discarded(break_deadline.look()),
+                () = break_deadline.changed() => report_discarded(break_deadline.check_input()),
                 () = reached(stuck_at), if matches!(phase, Phase::Writing | Phase::Pacing) => {
                     break_deadline.give_up(left_of(writing.take()));
                 }
@@ -382,11 +382,11 @@ impl Line {
                     match (over, reopens) {
                         (Ok(0), true) => return Lost::Reopened,
                         (Ok(held_back), true) => {
-                            device.say(format!("{held_back} bytes held back by flow control were discarded"));
+                            device.report_message(format!("{held_back} bytes held back by flow control were discarded"));
                             return Lost::Moved;
                         }
                         (Err(error), true) => {
-                            device.say(format!("the last output may be lost: it cannot be drained ({error})"));
+                            device.report_message(format!("the last output may be lost: it cannot be drained ({error})"));
                             return Lost::Moved;
                         }
                         (Ok(held_back), false) => report_discarded(held_back),
@@ -394,7 +394,7 @@ impl Line {
                         (Err(_), false) => {}
                     }
                 }
-                () = reached(gap.due()), if phase == Phase::Pacing => gap.look(Instant::now(), tty.unsent()),
+                () = reached(gap.due()), if phase == Phase::Pacing => gap.update_unsent(Instant::now(), tty.unsent()),
                 written = write_next(&mut output, writing.as_ref()), if phase == Phase::Writing => {
                     // Progress of a paced paste does not extend the time that a break waits.
                     let is_paced = writing.as_ref().is_some_and(Writing::is_paced);
@@ -432,7 +432,7 @@ enum Phase {
     Pacing,
     /// A break or a drain is in progress.
     Paused,
-    /// A client has set the line otherwise; input is sent meanwhile only if its lease `sends`.
+    /// A client has changed the line settings; until it is done, input is sent only if its lease `sends`.
     Leased { sends: bool },
 }
 

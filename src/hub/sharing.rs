@@ -37,7 +37,7 @@ impl Sharing {
     }
 
     /// How many bytes another program has taken, while it does.
-    pub(super) fn look(&mut self, now: Instant, seen: Seen) -> Option<u64> {
+    pub(super) fn update(&mut self, now: Instant, seen: Seen) -> Option<u64> {
         if let Some((_, before)) = self.before.replace((now, seen)) {
             let more = i64::from(seen.received.wrapping_sub(before.received))
                 - i64::from(seen.lost.wrapping_sub(before.lost))
@@ -61,7 +61,7 @@ mod tests {
     /// Looks a second apart: what the driver has received, and what was here then.
     fn looks(sharing: &mut Sharing, began: Instant, seen: &[(u64, u32, u64)]) -> Vec<Option<u64>> {
         let look = |(second, received, here): &(u64, u32, u64)| {
-            sharing.look(
+            sharing.update(
                 began + Duration::from_secs(*second),
                 Seen { received: *received, lost: 0, here: *here },
             )
@@ -92,7 +92,7 @@ mod tests {
         let mut lossy = Sharing::default();
         for second in 0..5u32 {
             let seen = Seen { received: second * 2000, lost: second * 1000, here: u64::from(second) * 1000 };
-            assert_eq!(lossy.look(began + Duration::from_secs(second.into()), seen), None);
+            assert_eq!(lossy.update(began + Duration::from_secs(second.into()), seen), None);
         }
     }
 }

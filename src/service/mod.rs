@@ -136,7 +136,7 @@ async fn serve(options: &Options, handed: Handed) -> Result<(), ServiceError> {
         if let Some(waiting) = administrator.take() {
             let reply = match &prepared {
                 Ok(_) => Reply::Applied(Vec::new()),
-                Err(error) => Reply::Refused(format!("{} cannot be served: {error}", options.port)),
+                Err(error) => Reply::Rejected(format!("{} cannot be served: {error}", options.port)),
             };
             tokio::spawn(attach::server::answer(waiting, reply));
         }

@@ -29,7 +29,7 @@ impl Failing {
                     self.is_over();
                     return connection;
                 }
-                Err(error) => self.goes_on(whom, error).await,
+                Err(error) => self.accept_failed(whom, error).await,
             }
         }
     }
@@ -40,7 +40,7 @@ impl Failing {
     }
 
     /// Reports that no `whom` can be accepted, if that is new, and waits as [`pause`].
-    pub async fn goes_on(&mut self, whom: &str, error: impl Display) {
+    pub async fn accept_failed(&mut self, whom: &str, error: impl Display) {
         if !std::mem::replace(&mut self.0, true) {
             tracing::warn!("cannot accept {whom}: {error}");
         }
