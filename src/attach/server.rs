@@ -15,7 +15,7 @@ use super::administer::Apply;
 use super::frame::Kind;
 use super::limits::{PendingClients, PendingSlot};
 use super::outlet::LocalOutlet;
-use super::{LineErrors, Reply, Request, Status, User};
+use super::{LineErrors, Reply, Request, Status, User, administer, autobaud, run};
 use crate::auth::account::Account;
 use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
@@ -214,14 +214,18 @@ impl Server {
                 );
                 send_async(&mut stream, &Reply::Rejected(why)).await
             }
-            Request::Autobaud => self.autobaud(stream, &user.user).await,
-            Request::Run(command) => self.run(stream, user, command).await,
-            Request::Apply => send_async(&mut stream, &self.apply().await).await,
-            Request::Break { milliseconds, by } => {
-                send_async(&mut stream, &self.send_break(milliseconds, by).await).await
+            Request::Autobaud => autobaud::autobaud(&self.console, stream, &user.user).await,
+            Request::Run(command) => run::run(&self.console, stream, user, command).await,
+            Request::Apply => {
+                send_async(&mut stream, &administer::apply(&self.console, &self.applies).await).await
             }
-            Request::Note { text } => send_async(&mut stream, &self.note(&text)).await,
-            Request::Disconnect { user, by } => send_async(&mut stream, &self.disconnect(&user, &by)).await,
+            Request::Break { milliseconds, by } => {
+                send_async(&mut stream, &administer::send_break(&self.console, milliseconds, by).await).await
+            }
+            Request::Note { text } => send_async(&mut stream, &administer::note(&self.console, &text)).await,
+            Request::Disconnect { user, by } => {
+                send_async(&mut stream, &administer::disconnect(&self.console, &user, &by)).await
+            }
         }
     }
 

@@ -252,7 +252,8 @@ impl Login {
         Ok((account.identity()?, fingerprint))
     }
 
-    /// A user who must not log in by password is asked as any other, and every answer is wrong.
+    /// A user who may not log in by password gets the same prompts as any other user, and every answer is
+    /// rejected.
     fn by_conversation(&mut self, peer: &mut Peer, change: Change) -> Result<Identity, Failure> {
         let known = self.account.as_ref().map_err(|error| Denied::from(*error));
         let allowed = known.and_then(|account| self.admits(account, Method::Password));

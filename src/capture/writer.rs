@@ -46,7 +46,7 @@ pub struct LogConfig {
     pub settings: Log,
     /// Number of times that the file was renamed by a rotation: each time the log continues in a new file.
     pub reopened: u64,
-    /// Everything is to be written and synced; then the writer ends.
+    /// Everything must be written and synced; then the writer ends.
     pub finished: bool,
 }
 
@@ -85,12 +85,12 @@ pub struct Writer {
     retry_after: Duration,
     /// When the first byte that is not in a record yet arrived, and the last.
     pending: Option<(Timestamp, Instant)>,
-    /// Number of bytes after the cursor at the last look.
+    /// Number of bytes after the cursor at the last check.
     seen: usize,
     unsynced_since: Option<Instant>,
     /// Whether there was more than one batch can carry.
     more: bool,
-    /// Whether output has come since the last look.
+    /// Whether output has arrived since the last check.
     heard: bool,
     /// Before that, no batch is made that carries only output of the device.
     paced_until: Instant,
@@ -179,7 +179,8 @@ impl Writer {
                 changed.ok()?;
                 self.obey(wanted).await
             }
-            // A sync finds out about the new directory even if nothing is to be written: the old disk may be about to be unmounted.
+            // A sync finds out about the new directory even if there is nothing to write: the old disk may be
+            // about to be unmounted.
             () = self.directory.changed() => Some(Batch { sync: true, ..self.next_batch(false) }),
             // Before output of the device: one that never pauses would delay these without limit.
             () = self.alarm.rings() => match Instant::now() {

@@ -173,17 +173,17 @@ impl Task {
     async fn act<O: Outlet>(&self, command: Command, outlet: &mut O) -> ExecResult {
         match command {
             Command::Log { lines, since, until, follow, raw } => {
-                self.log(lines, TimeRange { since, until }, follow, raw, outlet).await
+                log::log(self, lines, TimeRange { since, until }, follow, raw, outlet).await
             }
             Command::Grep { pattern, since, until, raw } => {
-                self.grep(pattern, TimeRange { since, until }, raw, outlet).await
+                log::grep(self, pattern, TimeRange { since, until }, raw, outlet).await
             }
             Command::Status => self.status(outlet).await,
-            Command::Break { milliseconds, force } => self.send_break(milliseconds, force).await,
+            Command::Break { milliseconds, force } => send::send_break(self, milliseconds, force).await,
             Command::Send { bytes, force, expected, timeout, typing } => {
-                self.send((bytes, typing), force, expected, timeout, outlet).await
+                send::send(self, (bytes, typing), force, expected, timeout, outlet).await
             }
-            Command::Expect { pattern, timeout } => self.expect(pattern, timeout, outlet).await,
+            Command::Expect { pattern, timeout } => expect::expect(self, pattern, timeout, outlet).await,
             Command::Help => {
                 outlet.send(help().into_bytes()).await?;
                 Ok(EXIT_DONE)

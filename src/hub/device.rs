@@ -29,8 +29,8 @@ use crate::system::systemd;
 /// Reads in a row before the sessions run.
 const BURST: usize = 8;
 
-/// Bytes in one read from which on it counts as a flood, where more may follow before another task runs: no line brings as many within a
-/// coalescing window (`WINDOW_BYTES`).
+/// A read of this many bytes counts as a flood, and more may be read before another task runs: no line
+/// delivers as many within a coalescing window (`WINDOW_BYTES`).
 const FLOOD: usize = 2048;
 
 /// Bytes that are read from a tty that is closed: what the kernel buffers, with a limit, since the device may go on sending.
@@ -63,7 +63,7 @@ pub(super) struct Device {
     quality: Quality,
     refused: Vec<String>,
     sharing: Sharing,
-    /// What another program does with the device, while it does.
+    /// What another program does with the device, if one uses it.
     meddled: Option<String>,
     /// When the driver's counters may be read next.
     look_at: Instant,
@@ -125,7 +125,7 @@ impl Device {
         std::mem::replace(&mut self.wanted, wanted)
     }
 
-    /// Handles a request of a session. Returns whether the line is to be reopened.
+    /// Handles a request of a session. Returns whether the line must be reopened.
     pub(super) fn control(&mut self, control: Control, tty: Option<&Stream>) -> bool {
         match control {
             Control::Reopen => return true,
@@ -256,7 +256,7 @@ impl Device {
         self.identity.closed(alive);
     }
 
-    /// Why a tty whose path leads nowhere is closed.
+    /// Why a tty whose path no longer exists is closed.
     pub(super) fn nowhere(&self) -> String {
         format!("{} no longer exists, but its device does", self.wanted.path.display())
     }

@@ -78,14 +78,14 @@ pub struct Line {
     break_deadline: BreakDeadline,
     /// The dialer of a source.
     pub(super) link: SourceLink,
-    /// Resolves when the line is to end.
+    /// Resolves when the line must end.
     pub(super) end: oneshot::Receiver<()>,
 }
 
 /// Why a line is no longer served.
 enum Lost {
     HungUp,
-    /// The device is now another one, or the same one, and not all output has reached it.
+    /// The device was replaced or reopened, and not all output was sent to it.
     Moved,
     /// The tty no longer belongs to this port, and why.
     Displaced(String),

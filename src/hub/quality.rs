@@ -29,7 +29,7 @@ struct Burst {
 }
 
 impl Burst {
-    /// Counts `more`. Returns the size of the burst when it is to be reported, which happens once.
+    /// Counts `more`. Returns the size of the burst when it must be reported, once per burst.
     fn grow(&mut self, more: u32, enough: u32, now: Instant) -> Option<u32> {
         if self.last.is_some_and(|last| now.duration_since(last) >= BURST_END_TIME) {
             *self = Self::default();

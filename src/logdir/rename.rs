@@ -200,7 +200,7 @@ mod tests {
         rename_all(room.path(), &Request { moves: moves.iter().map(step).collect(), link })
     }
 
-    /// Whose log is there, and whether by a link.
+    /// The port to which the log belongs, and whether the entry is a link.
     fn log(room: &tempfile::TempDir, port: &str) -> Option<(String, bool)> {
         let path: PathBuf = room.path().join(port);
         let is_link = fs::symlink_metadata(&path).ok()?.is_symlink();

@@ -17,7 +17,6 @@ use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -27,6 +26,7 @@ use super::{DirectoryReply, Identity, detached, peer, rename};
 use crate::config::Instances;
 use crate::port::PortName;
 use crate::system::accepting::Failing;
+use crate::system::exit_signals::ExitSignals;
 use crate::system::message;
 use crate::system::systemd;
 
@@ -121,28 +121,22 @@ pub fn run(options: Options) -> Result<(), ServerError> {
 
 async fn serve(server: Arc<Server>, listener: UnixListener, mut watch: PathWatch) -> Result<(), ServerError> {
     let system = |what| move |error| ServerError::System(what, error);
-    let mut terminate = signal(SignalKind::terminate()).map_err(system("signals"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("signals"))?;
+    let mut signals = ExitSignals::new().map_err(system("signals"))?;
     let changes = watch::Sender::new(());
     let mut ports = JoinSet::new();
     let mut failing = Failing::default();
     systemd::notify(&[NotifyState::Ready]);
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            () = signals.next() => return Ok(()),
             changed = watch.changed() => {
                 changed.map_err(system("watch"))?;
                 changes.send_replace(());
             }
-            accepted = listener.accept(), if ports.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => {
-                    failing.is_over();
-                    let (server, changes) = (server.clone(), changes.subscribe());
-                    ports.spawn(async move { server.attend(stream, changes).await });
-                }
-                Err(error) => failing.accept_failed("port", error).await,
-            },
+            (stream, _) = failing.accept("port", || listener.accept()), if ports.len() < CONNECTIONS_MAX => {
+                let (server, changes) = (server.clone(), changes.subscribe());
+                ports.spawn(async move { server.attend(stream, changes).await });
+            }
             Some(_) = ports.join_next(), if !ports.is_empty() => {}
         }
     }

@@ -87,13 +87,8 @@ impl Server {
     pub async fn accept(self: Arc<Self>, listener: TcpListener, protocol: Protocol) {
         let mut failing = Failing::default();
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    failing.is_over();
-                    self.clone().admit(stream, peer, protocol);
-                }
-                Err(error) => failing.accept_failed("plain connection", error).await,
-            }
+            let (stream, peer) = failing.accept("plain connection", || listener.accept()).await;
+            self.clone().admit(stream, peer, protocol);
         }
     }
 

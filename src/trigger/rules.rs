@@ -142,7 +142,7 @@ impl Rules {
     }
 }
 
-/// Checks every rule against a piece of a line, after which the line `ends` or continues.
+/// Matches every rule against a part of a line, after which the line `ends` or continues.
 fn match_rules(
     watched: &mut [Watched],
     piece: LinePart<'_>,
@@ -157,7 +157,7 @@ fn match_rules(
             rule.fire(&String::from_utf8_lossy(&line), now, happenings);
             rule.met = true;
         } else if piece.cut {
-            // Each piece of a line that never ends may fire it again.
+            // Each part of a line that does not end may fire it again.
             rule.met = false;
         }
         if ends {
