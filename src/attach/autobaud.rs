@@ -120,7 +120,7 @@ async fn try_rates(
     let (end, lease) = oneshot::channel();
     let mut lease = Some(lease);
     for baud in rates {
-        match lease(console, LineSettings { baud, ..settings }, lease.take()).await {
+        match set_leased(console, LineSettings { baud, ..settings }, lease.take()).await {
             Ok(true) => {}
             // The driver does not support this rate.
             Ok(false) => continue,
@@ -149,7 +149,7 @@ async fn try_rates(
 }
 
 /// Sets the line until the other end of the first lease is dropped. Returns whether the driver supports the settings.
-async fn lease(
+async fn set_leased(
     console: &Console,
     settings: LineSettings,
     lease: Option<oneshot::Receiver<()>>,
