@@ -12,12 +12,12 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::ssh;
 use crate::system::clock::reached;
+use crate::system::exit_signals::ExitSignals;
 use crate::system::outbound;
 use crate::system::systemd::{self, Handed, HandedError, Watchdog};
 use admin_cli::AdminCli;
@@ -50,7 +50,7 @@ pub fn run(root: PathBuf) -> Result<(), GatewayError> {
     let handed = Handed::take()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(system("no runtime"))?.block_on(async {
-        let signals = Signals::new().map_err(system("signals"))?;
+        let signals = ExitSignals::new().map_err(system("signals"))?;
         let mut listeners = Vec::new();
         for listener in handed.ssh {
             listener.set_nonblocking(true).map_err(system("sockets"))?;
@@ -65,27 +65,7 @@ pub fn run(root: PathBuf) -> Result<(), GatewayError> {
     })
 }
 
-/// The signals that end the process.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
-    }
-
-    /// Cancel safe.
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Signals) {
+async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: ExitSignals) {
     let admin_cli = Arc::new(admin_cli);
     let server = ssh::Server::new(admin_cli.clone(), AdminCli::auth_socket(), "console-cli");
     let mut accepting = JoinSet::new();

@@ -153,7 +153,7 @@ mod tests {
     async fn a_disconnected_client_is_dead_after_a_write() {
         let (ours, client) = connection();
         pull_the_cable_of(&client);
-        ours.send(b"anybody there?").unwrap();
+        ours.send(b"keepalive").unwrap();
         assert!(dies(&ours, TEST_TIMEOUT).await);
     }
 
