@@ -57,7 +57,6 @@ pub struct Shared {
     pub core: Core,
     /// Authorizes callers.
     pub authorizer: Authorizer,
-    /// Ports that have an object.
     objects: tokio::sync::Mutex<BTreeSet<PortName>>,
     calls: AtomicUsize,
     started: Instant,

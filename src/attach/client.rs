@@ -232,7 +232,6 @@ pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Res
     }
 }
 
-/// How a session ended.
 #[derive(Debug)]
 enum SessionEnd {
     /// The user detached.

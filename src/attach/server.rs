@@ -35,7 +35,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between journal messages about denied clients: without it a local account could exhaust the port's rate limit
 /// (journald.conf(5), RateLimitBurst=).
 const DENIAL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// The account of console-admin.
 const ADMIN_ACCOUNT: &str = "_console-admin";
 
 /// The permission that a request requires.

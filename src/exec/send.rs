@@ -13,7 +13,6 @@ use crate::session::{Outlet, SessionGuard, plain};
 
 /// Bytes passed to the hub at once: few, because they cannot be taken back.
 const WRITE_CHUNK: usize = 512;
-/// Timeout of a break.
 const BREAK_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) async fn send<O: Outlet>(

@@ -80,9 +80,8 @@ async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Ex
     let mut idle_since = Some(Instant::now());
     loop {
         let count = *connections.borrow_and_update();
-        let missing = server.host_keys().borrow().missing.clone();
-        let missing = missing.map(|why| format!("; SSH is not available: {why}")).unwrap_or_default();
-        systemd::notify(&[NotifyState::Status(&format!("{count} connected{missing}"))]);
+        let status = status(count, server.host_keys().borrow().missing.as_deref());
+        systemd::notify(&[NotifyState::Status(&status)]);
         idle_since = (count == 0).then(|| idle_since.unwrap_or_else(Instant::now));
         tokio::select! {
             () = signals.next() => break,
@@ -101,4 +100,25 @@ async fn serve(admin_cli: AdminCli, listeners: Vec<TcpListener>, mut signals: Ex
     };
     admin_cli.close(&why);
     let _ = timeout(DRAIN_TIMEOUT, connections.wait_for(|count| *count == 0)).await;
+}
+
+/// The STATUS: the number of connections, and why there are none.
+fn status(connections: usize, missing_host_keys: Option<&str>) -> String {
+    match missing_host_keys {
+        Some(why) => format!("{connections} connected; SSH is not available: {why}"),
+        None => format!("{connections} connected"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_reads_as_in_the_golden_file() {
+        let lines =
+            [status(0, None), status(2, None), status(0, Some("no usable host key in /run/credentials"))];
+        let golden = snapbox::file!["../../tests/golden/gateway/status.txt"];
+        snapbox::assert_data_eq!(lines.join("\n"), golden.raw());
+    }
 }

@@ -340,7 +340,6 @@ impl Hub {
         self.state().ring.log_record()
     }
 
-    /// Changes the log record.
     pub(crate) fn record_log(&self, change: impl FnOnce(&mut LogRecord)) {
         let ring = &mut self.state().ring;
         let mut record = ring.log_record();

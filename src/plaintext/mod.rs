@@ -123,7 +123,7 @@ impl Server {
         let Ok(place) = self.refused.clone().try_acquire_owned() else { return };
         let full = || format!("{} is in use by {MAX_CLIENTS} clients", self.console.name());
         let why = self.taken().unwrap_or_else(full);
-        info!(message_id = LogEvent::Denied.id(), "{} client from {peer} refused: {why}", protocol.key());
+        info!(message_id = LogEvent::Denied.id(), "{} client from {peer} rejected: {why}", protocol.key());
         tokio::spawn(async move {
             let told = async {
                 stream.write_all(format!("{why}\r\n").as_bytes()).await?;

@@ -100,7 +100,6 @@ impl BorrowedLine {
         self.lease.as_ref().is_some_and(|lease| !lease.is_closed())
     }
 
-    /// The current settings of the line.
     fn current(&self) -> LineSettings {
         match self.wanted {
             Some(wanted) if self.is_leased() => wanted,

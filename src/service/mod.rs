@@ -209,7 +209,6 @@ pub(crate) struct Signals {
     exit: ExitSignals,
 }
 
-/// The request of a signal.
 pub(crate) enum SignalRequest {
     Apply,
     ReopenLog,

@@ -45,7 +45,6 @@ struct Open {
     seats: Vec<Seat>,
 }
 
-/// One channel.
 #[derive(Debug)]
 struct ChannelState {
     feeder: Feeder,

@@ -47,7 +47,6 @@ pub(super) struct Authenticator<D> {
     /// The user name: only one per connection, as with OpenSSH's server.
     name: Option<String>,
     login: Option<Login>,
-    /// Number of helpers started.
     helpers_started: u32,
     identity: Option<Identity>,
     /// PAM's last message was sent as a question without a prompt, and the answer to it is a denial.

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use snapbox::Data;
 
 use crate::client::Client;
-use crate::rig::Rig;
+use crate::rig::{Rig, until};
 use crate::{at_terminal, notices, served};
 
 const PORT: &str = "[ports.demo]\ngroups = [\"*\"]\ndevice = \"@DIR@/dev/demo\"\n";
@@ -21,6 +21,10 @@ fn golden(name: &str, rig: &Rig, text: &str) {
 /// Without the bench's directory, times, and numbers that the kernel chose: TCP ports, processes, device numbers of ptys.
 fn stable(rig: &Rig, text: &str) -> String {
     let text = notices::stable(&text.replace(&rig.dir.path().display().to_string(), "DIR"));
+    let mut fingerprints = text.split("SHA256:");
+    let first = fingerprints.next().unwrap().to_owned();
+    // 43 characters of Base64.
+    let text = fingerprints.fold(first, |text, part| format!("{text}SHA256:FINGERPRINT{}", &part[43..]));
     let mut stable = String::new();
     let mut digits = String::new();
     for c in text.chars().chain(['\n']) {
@@ -51,11 +55,10 @@ fn status_of_a_port() {
     rig.configure(&format!("{PORT}baud = \"fast\"\n"));
     rig.signal(Signal::SIGHUP);
     note(&rig, "baud = \"fast\"");
-    rig.configure(&format!("{PORT}enabled = false\n"));
-    rig.signal(Signal::SIGHUP);
     rig.configure(PORT);
     rig.apply();
-    note(&rig, "9600 8N1, 1 attached, 0 bytes in, 0 out");
+    let clean = "9600 8N1, 1 attached, 0 bytes in, 0 out";
+    until("a STATUS without problems", || (rig.wait_for_status("attached") == clean).then_some(()));
     fs::write(rig.path("credentials/hostkey_rsa"), "x").unwrap();
     rig.apply();
     note(&rig, "host key ignored");
@@ -69,6 +72,7 @@ fn status_of_a_port() {
     fs::create_dir(rig.log_path()).unwrap();
     fs::remove_file(rig.path("credentials/hostkey_ed25519")).unwrap();
     rig.start_plugged();
+    rig.wait_for_status("the log ");
     note(&rig, "SSH is not available");
     rig.stop();
     golden("service/status.txt", &rig, &states.join("\n"));
@@ -94,7 +98,7 @@ fn marks_in_the_log_and_messages_in_the_journal() {
         ("\x05cf", "have write access]"),
         ("\x05cbhello\r", "1 client]"),
         ("\x05cl0", "sending break]"),
-        ("\x05co", "reopened"),
+        ("\x05co", "by demo]"),
         ("\x05cs", "read-only]"),
     ] {
         second.type_in(keys);

@@ -44,7 +44,6 @@ pub struct Plan {
     pub server: BTreeMap<&'static str, (Value, SourceLine)>,
     /// What is not imported, as sentences. A default that several ports share is reported once.
     left: BTreeSet<(SourceLine, String)>,
-    /// The port of each device.
     devices: HashMap<String, (PortName, SourceLine)>,
 }
 
