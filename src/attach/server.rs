@@ -219,7 +219,8 @@ impl Server {
                 send_async(&mut stream, &administer::apply(&self.console, &self.applies).await).await
             }
             Request::Break { milliseconds, name, by } => {
-                send_async(&mut stream, &administer::send_break(&self.console, milliseconds, name, by).await).await
+                send_async(&mut stream, &administer::send_break(&self.console, milliseconds, name, by).await)
+                    .await
             }
             Request::Note { text } => send_async(&mut stream, &administer::note(&self.console, &text)).await,
             Request::Disconnect { user, by } => {

@@ -182,7 +182,9 @@ impl Task {
                 log::grep(self, pattern, TimeRange { since, until }, raw, outlet).await
             }
             Command::Status => self.status(outlet).await,
-            Command::Break { milliseconds, name, force } => send::send_break(self, milliseconds, name, force).await,
+            Command::Break { milliseconds, name, force } => {
+                send::send_break(self, milliseconds, name, force).await
+            }
             Command::Send { bytes, force, expected, timeout, typing } => {
                 send::send(self, (bytes, typing), force, expected, timeout, outlet).await
             }

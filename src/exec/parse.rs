@@ -9,8 +9,8 @@ use super::text::unescape;
 use super::words::{Lines, Words, first_word, lines};
 use super::{Command, DEFAULT_TIMEOUT, SendOptions};
 use crate::config::EscapeError;
-use crate::port::nearest::nearest;
 use crate::hub::DEFAULT_BREAK_MS;
+use crate::port::nearest::nearest;
 use crate::port::{BreakArgument, BreakArgumentError};
 use crate::session::{Options, plain};
 
