@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Instances;
 use crate::exec;
-use crate::port::PortName;
+use crate::port::{BreakName, PortName};
 use crate::serial::Counters;
 use crate::session::Options;
 
@@ -47,6 +47,9 @@ pub enum Request {
     Break {
         /// Length of the break.
         milliseconds: u32,
+        /// The break of this name.
+        #[serde(default)]
+        name: Option<BreakName>,
         /// The administrator.
         by: String,
     },
@@ -80,7 +83,7 @@ pub enum Reply {
     /// Bytes follow.
     Connected,
     /// Denied or failed, with the reason.
-    Refused(String),
+    Rejected(String),
     /// The state of the port.
     Status(Status),
     /// The configuration is in effect, except for what these sentences say.
