@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::port::nearest::{either, nearest};
 use crate::port::pattern::{MAX_NAMES, expand, matches, split_list};
-use crate::port::{GroupName, PatternError};
+use crate::port::{GroupName, PatternError, natural_order};
 
 /// RFC 1035, 2.3.4: 255 octets on the wire, which are 253 characters.
 const MAX_HOST_LENGTH: usize = 253;
@@ -213,12 +213,14 @@ impl Selection<'_> {
                 Item::Host(host) => self.take(host)?,
                 Item::Glob(glob) => {
                     let known = self.groups.values().flatten().flat_map(|pattern| &pattern.items);
-                    let matching: Vec<&Host> = known
+                    let mut matching: Vec<&Host> = known
                         .filter_map(|item| match item {
                             Item::Host(host) if matches(glob, host.as_str()) => Some(host),
                             _ => None,
                         })
                         .collect();
+                    // As existing ports are.
+                    matching.sort_by(|one, other| natural_order(one.as_str(), other.as_str()));
                     if matching.is_empty() && path.is_empty() {
                         return Err(HostError::NoMatch(glob.clone()));
                     }
