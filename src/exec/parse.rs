@@ -10,6 +10,7 @@ use super::words::{Lines, Words, first_word, lines};
 use super::{Command, DEFAULT_TIMEOUT, SendOptions};
 use crate::config::EscapeError;
 use crate::hub::DEFAULT_BREAK_MS;
+use crate::port::nearest::nearest;
 use crate::port::{BreakArgument, BreakArgumentError};
 use crate::session::{Options, plain};
 
@@ -22,8 +23,13 @@ pub enum ParseError {
     #[error(transparent)]
     Foreign(#[from] ForeignCommand),
     /// An unknown command.
-    #[error("unknown command {0:?}; help lists the commands")]
-    Unknown(String),
+    #[error("unknown command {word:?}{} help lists the commands", hint.map_or(";".to_owned(), |name| format!(": did you mean {name}?")))]
+    Unknown {
+        /// What was sent.
+        word: String,
+        /// The command that was probably meant.
+        hint: Option<&'static str>,
+    },
     /// Not text.
     #[error("a command is UTF-8 text of at most {MAX_COMMAND_BYTES} bytes")]
     NotText,
@@ -96,6 +102,25 @@ pub(super) const COMMANDS: [(&str, &str, &str); 8] = [
     ("help", "help", "print this list"),
 ];
 
+/// What other programs call these commands.
+const SYNONYMS: [(&str, &str); 9] = [
+    ("attach", "connect"),
+    ("console", "connect"),
+    ("cat", "log"),
+    ("tail", "log"),
+    ("info", "status"),
+    ("show", "status"),
+    ("users", "status"),
+    ("w", "status"),
+    ("who", "status"),
+];
+
+/// The command that was probably meant.
+fn meant(word: &str) -> Option<&'static str> {
+    let synonym = SYNONYMS.iter().find(|(other, _)| *other == word).map(|(_, name)| *name);
+    synonym.or_else(|| nearest(word, COMMANDS.iter().map(|(name, ..)| *name)).first().copied())
+}
+
 /// Parses a command line.
 pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
     if let Some(command) = foreign(line) {
@@ -117,7 +142,7 @@ pub fn parse(line: &[u8]) -> Result<Request, ParseError> {
         "send" => send(words),
         "expect" => expect(words),
         "help" => words.finish(Command::Help),
-        _ => Err(ParseError::Unknown(verb.to_owned())),
+        _ => Err(ParseError::Unknown { word: verb.to_owned(), hint: meant(verb) }),
     };
     command.map(Request::Command)
 }
@@ -381,6 +406,8 @@ mod tests {
         let mut golden = String::new();
         for (line, wanted) in [
             ("reboot now", r#"unknown command "reboot"; help lists the commands"#),
+            ("logg", r#"unknown command "logg": did you mean log? help lists the commands"#),
+            ("who", r#"unknown command "who": did you mean status? help lists the commands"#),
             ("log 5", r#"log: unexpected argument "5"; usage: log [-n"#),
             ("log -n many", "-n many: expected 0 to 4294967295, or all"),
             ("log --since soon", r#"invalid time "soon": expected a duration ago"#),
