@@ -6,6 +6,7 @@ mod backpressure;
 mod breaks;
 mod coalesce;
 mod control;
+mod counts;
 mod cursor;
 mod device;
 mod identity;
@@ -172,6 +173,7 @@ pub struct Hub {
     breaks: watch::Sender<usize>,
     /// Number of times that queued input was discarded.
     torn: AtomicU64,
+    counts: counts::Counts,
 }
 
 /// The receiving ends that the line owns.
@@ -205,6 +207,7 @@ impl Hub {
             control,
             breaks: watch::Sender::new(0),
             torn: AtomicU64::new(0),
+            counts: counts::Counts::default(),
         };
         (Arc::new(hub), Inbox { input: inputs, control: controls })
     }
