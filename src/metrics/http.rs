@@ -148,7 +148,7 @@ mod tests {
     async fn ask(request: &[u8]) -> String {
         let (mut near, far) = tokio::io::duplex(64 * 1024);
         near.write_all(request).await.unwrap();
-        let served = serve(far, async |format| Ok(format!("{format:?}\n")));
+        let served = serve(far, async |format: Format| Ok::<_, CollectError>(format!("{format:?}\n")));
         let mut said = String::new();
         let (served, _) = tokio::join!(served, near.read_to_string(&mut said));
         served.unwrap();
