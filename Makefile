@@ -11,7 +11,7 @@ DEB_PACKAGES   := $(BUILD_PACKAGES) build-essential debhelper dpkg-dev fakeroot 
 # What is done before a release only.
 RELEASE_PACKAGES := autopkgtest qemu-user-static
 TEST_PACKAGES  := $(BUILD_PACKAGES) $(NPM) ansible chromium cockpit-bridge cockpit-ws dbus-daemon dropbear-bin expect fence-agents gensio-bin iproute2 ipmitool libpam-oath login lrzsz mandoc openipmi openssh-server passwd perl-base powerman procps \
-                  putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
+                  prometheus putty-tools python3-asyncssh python3-fusepy python3-netmiko python3-paramiko python3-pexpect python3-serial python3-venv \
                   rsync ser2net shellcheck socat ssh-audit sshpass strace systemd tmux util-linux xauth
 
 # Clippy and the tests build with the same features, so that dependencies are built once.
