@@ -54,7 +54,7 @@ bed-deb: toolchain deb-packages
 try: bed-deb ## a container with the package and four ports, to look at before you install; prints what to paste
 	$(AS_ROOT) tests/boot/try --deb $(BED_DEB)
 
-picture: toolchain test-packages ## README's picture, drawn anew
+picture: toolchain test-packages ## regenerates README's picture
 	@tests/tools/install-packages python3-rich
 	DRAW_PICTURE=1 $(CARGO) test --locked $(FEATURES) --test picture
 

@@ -14,7 +14,6 @@ use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 use super::origin::{Origin, origin, unit_of};
 use crate::auth::account::Account;
 
-/// The user of all ports.
 const PORT_USER: &str = "_console-port";
 
 /// The polkit action of a power command.

@@ -9,12 +9,12 @@ use zbus::ObjectServer;
 
 use super::authorization::caller;
 use super::bus::{Keys, Session};
-use super::manager::tcp_port;
-use super::power;
-use super::refused::{
-    BusError::{Failed, Refused},
+use super::bus_error::{
+    BusError::{Failed, Rejected},
     Result,
 };
+use super::manager::tcp_port;
+use super::power;
 use super::service::Shared;
 use super::wire::keys;
 use crate::attach::{LineErrors, Status, client};
@@ -110,7 +110,7 @@ impl Port {
     async fn send_break(&self, milliseconds: u32) -> Result<()> {
         if !BREAK_MS_RANGE.contains(&milliseconds) {
             let (shortest, longest) = (BREAK_MS_RANGE.start(), BREAK_MS_RANGE.end());
-            return Err(Refused(format!(
+            return Err(Rejected(format!(
                 "expected a break of {shortest} to {longest} ms, not {milliseconds}"
             )));
         }
@@ -120,14 +120,14 @@ impl Port {
     }
 
     async fn send_named_break(&self, name: &str) -> Result<()> {
-        let name: BreakName = name.parse().map_err(|error: BreakNameError| Refused(error.to_string()))?;
+        let name: BreakName = name.parse().map_err(|error: BreakNameError| Rejected(error.to_string()))?;
         let by = caller();
         self.ask(move |runtime_dir, port| client::send_named_break(runtime_dir, port, &name, &by)).await
     }
 
     #[zbus(out_args("output"))]
     async fn power(&self, verb: &str) -> Result<String> {
-        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Refused(error.to_string()))?;
+        let verb: PowerVerb = verb.parse().map_err(|error: PowerVerbError| Rejected(error.to_string()))?;
         power::run(&self.shared, &self.name, verb, &caller()).await
     }
 

@@ -48,7 +48,7 @@ pub enum AttachError {
     Silent(PortName),
     /// The port's own message.
     #[error("{0}")]
-    Refused(String),
+    Rejected(String),
     /// A message could not be sent or received.
     #[error("{0}: {1}")]
     Message(PortName, MessageError),
@@ -200,8 +200,8 @@ pub fn disconnect(runtime_dir: &Path, port: &PortName, user: &str, by: &str) -> 
 }
 
 pub(super) fn unexpected(port: &PortName, reply: Reply) -> AttachError {
-    AttachError::Refused(match reply {
-        Reply::Refused(why) => why,
+    AttachError::Rejected(match reply {
+        Reply::Rejected(why) => why,
         _ => format!("unexpected reply from {port}"),
     })
 }
@@ -232,7 +232,6 @@ pub fn connect(runtime_dir: &Path, port: &PortName, mut options: Options) -> Res
     }
 }
 
-/// How a session ended.
 #[derive(Debug)]
 enum SessionEnd {
     /// The user detached.
@@ -325,8 +324,8 @@ fn ask(runtime_dir: &Path, port: &PortName, request: &Request) -> Result<(Reply,
     }
     stream.set_read_timeout(None)?;
     let reply = reply.map_err(failed)?;
-    let reply =
-        reply.ok_or_else(|| AttachError::Refused(format!("{port} closed the connection without a reply")))?;
+    let reply = reply
+        .ok_or_else(|| AttachError::Rejected(format!("{port} closed the connection without a reply")))?;
     Ok((reply, stream))
 }
 
@@ -432,7 +431,7 @@ mod tests {
             unreachable(&port(), path, io(nix::libc::ENOENT)),
             unreachable(&port(), path, io(nix::libc::EACCES)),
             AttachError::Silent(port()),
-            unexpected(&port(), Reply::Refused("bob has no access to ttyUSB0".to_owned())),
+            unexpected(&port(), Reply::Rejected("bob has no access to ttyUSB0".to_owned())),
             unexpected(&port(), Reply::Done),
             AttachError::Message(port(), MessageError::Io(io(nix::libc::EPIPE))),
             AttachError::Closed(port()),

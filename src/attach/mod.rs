@@ -83,7 +83,7 @@ pub enum Reply {
     /// Bytes follow.
     Connected,
     /// Denied or failed, with the reason.
-    Refused(String),
+    Rejected(String),
     /// The state of the port.
     Status(Status),
     /// The configuration is in effect, except for what these sentences say.

@@ -80,7 +80,7 @@ impl Awaited {
         }
     }
 
-    fn tell(&mut self, event: BreakEvent) {
+    fn report(&mut self, event: BreakEvent) {
         self.over |= event != BreakEvent::Begun;
         // The requester may have given up, or (a session) no longer reads.
         let _ = self.events.try_send(event);
@@ -91,7 +91,7 @@ impl Drop for Awaited {
     fn drop(&mut self) {
         self.taken();
         if !self.over {
-            self.tell(BreakEvent::Failed("no break was sent: the device has gone".to_owned()));
+            self.report(BreakEvent::Failed("no break was sent: the device was unplugged".to_owned()));
         }
     }
 }
@@ -123,14 +123,14 @@ pub(super) async fn send(sender: Sender<'_>, user: String, mut awaited: Awaited)
     };
     let begun = || {
         tracing::info!(message_id = Event::Break.id(), console_user = user, "{user} sends {name}");
-        awaited.tell(BreakEvent::Begun);
+        awaited.report(BreakEvent::Begun);
     };
     let (discarded, sent) = sender.send(begun).await;
     match sent {
-        Ok(()) => awaited.tell(BreakEvent::Ended),
+        Ok(()) => awaited.report(BreakEvent::Ended),
         Err(error) => {
             tracing::warn!(console_user = user, "{user} requested {name}: {error}");
-            awaited.tell(BreakEvent::Failed(error.to_string()));
+            awaited.report(BreakEvent::Failed(error.to_string()));
         }
     }
     Ok(discarded)
@@ -209,7 +209,7 @@ impl Sender<'_> {
             left = &left[count..];
         }
         if self.log_input {
-            self.hub.note_that(Noted::Typed(bytes.to_vec()));
+            self.hub.note_that(Noted::Input(bytes.to_vec()));
         }
         Ok(())
     }
@@ -239,7 +239,7 @@ impl BreakDeadline {
     }
 
     /// Applies that. Returns how many bytes were discarded for a break that was given up.
-    pub(super) fn look(&mut self) -> usize {
+    pub(super) fn check_input(&mut self) -> usize {
         if *self.awaited.borrow_and_update() > 0 {
             self.since.get_or_insert_with(Instant::now);
             return 0;
@@ -309,23 +309,23 @@ mod tests {
     fn a_break_given_up_on_its_way_ends_the_discarding_for_it() {
         let (hub, _inbox) = Hub::new(Ring::create(64 * 1024).unwrap());
         let mut break_deadline = BreakDeadline::new(&hub);
-        assert_eq!((break_deadline.look(), break_deadline.ends()), (0, None), "nobody wants one");
+        assert_eq!((break_deadline.check_input(), break_deadline.ends()), (0, None), "nobody wants one");
         let (first, mut events) = hub.break_while_heard(Duration::from_millis(1), "root".to_owned());
         let (unheard, _) = mpsc::channel(BREAK_EVENTS);
         let second = hub.break_of(Duration::from_millis(1).into(), "root".to_owned(), unheard);
-        assert_eq!(break_deadline.look(), 0);
+        assert_eq!(break_deadline.check_input(), 0);
         assert!(break_deadline.ends().is_some() && !break_deadline.has_given_up());
         break_deadline.give_up(5);
         break_deadline.give_up(7);
         drop(second);
-        assert_eq!(break_deadline.look(), 0, "one is still on its way");
+        assert_eq!(break_deadline.check_input(), 0, "one is still on its way");
         assert!(break_deadline.has_given_up());
         let Input::Break { awaited, .. } = &first else { panic!() };
         assert!(!awaited.is_given_up());
         drop(first);
-        let failed = BreakEvent::Failed("no break was sent: the device has gone".to_owned());
+        let failed = BreakEvent::Failed("no break was sent: the device was unplugged".to_owned());
         assert_eq!(events.try_recv(), Ok(failed), "it has not begun");
-        assert_eq!((break_deadline.look(), break_deadline.ends()), (12, None));
+        assert_eq!((break_deadline.check_input(), break_deadline.ends()), (12, None));
         assert!(!break_deadline.has_given_up());
     }
 }

@@ -85,14 +85,14 @@ pub struct Line {
     break_deadline: BreakDeadline,
     /// The dialer of a source.
     pub(super) link: SourceLink,
-    /// Resolves when the line is to end.
+    /// Resolves when the line must end.
     pub(super) end: oneshot::Receiver<()>,
 }
 
 /// Why a line is no longer served.
 enum Lost {
     HungUp,
-    /// The device is now another one, or the same one, and not all output has reached it.
+    /// The device was replaced or reopened, and not all output was sent to it.
     Moved,
     /// The tty no longer belongs to this port, and why.
     Displaced(String),
@@ -398,7 +398,7 @@ impl Line {
                     // The requester may have given up.
                     Input::Mark(told) => drop(told.send(())),
                 },
-                () = break_deadline.changed() => report_discarded(break_deadline.look()),
+                () = break_deadline.changed() => report_discarded(break_deadline.check_input()),
                 () = reached(stuck_at), if matches!(phase, Phase::Writing | Phase::Pacing) => {
                     break_deadline.give_up(left_of(writing.take()));
                 }
@@ -407,11 +407,11 @@ impl Line {
                     match (over, reopens) {
                         (Ok(0), true) => return Lost::Reopened,
                         (Ok(held_back), true) => {
-                            device.say(format!("{held_back} bytes held back by flow control were discarded"));
+                            device.report_message(format!("{held_back} bytes held back by flow control were discarded"));
                             return Lost::Moved;
                         }
                         (Err(error), true) => {
-                            device.say(format!("the last output may be lost: it cannot be drained ({error})"));
+                            device.report_message(format!("the last output may be lost: it cannot be drained ({error})"));
                             return Lost::Moved;
                         }
                         (Ok(held_back), false) => report_discarded(held_back),
@@ -419,7 +419,7 @@ impl Line {
                         (Err(_), false) => {}
                     }
                 }
-                () = reached(gap.due()), if phase == Phase::Pacing => gap.look(Instant::now(), tty.unsent()),
+                () = reached(gap.due()), if phase == Phase::Pacing => gap.update_unsent(Instant::now(), tty.unsent()),
                 written = write_next(&mut output, writing.as_ref()), if phase == Phase::Writing => {
                     // Progress of a paced paste does not extend the time that a break waits.
                     let is_paced = writing.as_ref().is_some_and(Writing::is_paced);
@@ -457,7 +457,7 @@ enum Phase {
     Pacing,
     /// A break or a drain is in progress.
     Paused,
-    /// A client has set the line otherwise; input is sent meanwhile only if its lease `sends`.
+    /// A client has changed the line settings; until it is done, input is sent only if its lease `sends`.
     Leased { sends: bool },
 }
 

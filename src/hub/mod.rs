@@ -47,7 +47,7 @@ pub use source::{SourceConfig, StoredLine};
 const INPUT_QUEUE: usize = 4;
 
 /// Bytes that are replayed: some pages of a terminal. A device that sends no line ends has no last line.
-const WORDS: u64 = 64 * 1024;
+const REPLAY_LIMIT: u64 = 64 * 1024;
 
 /// For a line to report its state.
 const EXAMINE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -149,9 +149,9 @@ pub struct Note {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Noted {
     /// A message of the port.
-    Said(String),
+    Message(String),
     /// Input that was sent to the device.
-    Typed(Vec<u8>),
+    Input(Vec<u8>),
     /// Notes that were dropped because too many were waiting.
     Lost {
         /// How many.
@@ -320,7 +320,7 @@ impl Hub {
     pub fn last_words(&self, lines: usize) -> (Vec<u8>, u64) {
         let ring = &self.state().ring;
         let head = ring.head();
-        let mut at = ring.last_lines(lines).max(head.saturating_sub(WORDS));
+        let mut at = ring.last_lines(lines).max(head.saturating_sub(REPLAY_LIMIT));
         let mut words = Vec::with_capacity((head - at) as usize);
         while at < head {
             let piece = ring.read(at);
@@ -340,7 +340,6 @@ impl Hub {
         self.state().ring.log_record()
     }
 
-    /// Changes the log record.
     pub(crate) fn record_log(&self, change: impl FnOnce(&mut LogRecord)) {
         let ring = &mut self.state().ring;
         let mut record = ring.log_record();
@@ -360,7 +359,7 @@ impl Hub {
 
     /// Adds a note to the log after the output that was received so far.
     pub fn note(&self, text: String) {
-        self.note_that(Noted::Said(text));
+        self.note_that(Noted::Message(text));
     }
 
     pub(crate) fn note_that(&self, what: Noted) {

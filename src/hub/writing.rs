@@ -95,7 +95,7 @@ impl Gap {
 
     /// The pause is over, and this many bytes are still unsent. If flow control has held them back, the pause is still to
     /// come: otherwise a device that resumes would receive the collected bytes in one burst.
-    pub(super) fn look(&mut self, now: Instant, unsent: usize) {
+    pub(super) fn update_unsent(&mut self, now: Instant, unsent: usize) {
         self.due = match (unsent, self.held) {
             (0, None) => None,
             (0, Some(_)) => {
@@ -130,19 +130,19 @@ mod tests {
         assert_eq!(gap.due(), None, "nothing to wait for, and nothing that would wake the port");
         gap.begin(now, 48, Duration::from_secs(1), &line);
         assert_eq!(after(&gap, now), Some(1050), "48 characters at 9600 baud, and the pause");
-        gap.look(now, 0);
+        gap.update_unsent(now, 0);
         assert_eq!(gap.due(), None);
 
         gap.begin(now, 48, Duration::from_secs(1), &line);
         let mut looks = Vec::new();
         for _ in 0..7 {
-            gap.look(now, 1);
+            gap.update_unsent(now, 1);
             looks.push(after(&gap, now).unwrap());
         }
         assert_eq!(looks, [5, 10, 20, 40, 80, 100, 100]);
-        gap.look(now, 0);
+        gap.update_unsent(now, 0);
         assert_eq!(after(&gap, now), Some(1000), "it has only just been sent");
-        gap.look(now, 0);
+        gap.update_unsent(now, 0);
         assert_eq!(gap.due(), None);
     }
 

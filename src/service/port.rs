@@ -68,7 +68,7 @@ pub(super) struct PortService {
     /// Requests of administrators to apply the configuration.
     applies: mpsc::Receiver<Apply>,
     /// Dropped first when the process exits, and with it every accept loop: clients that connect later are for the next process.
-    doors: JoinSet<()>,
+    accept_loops: JoinSet<()>,
 }
 
 impl PortService {
@@ -122,19 +122,19 @@ impl PortService {
             async move { options.load().await.ok().map(|(config, ..)| neighbours(&config)) }
         }));
         let auth_socket = access.borrow().gatekeeping.auth_socket.clone();
-        let door = Arc::new(ConsoleChannel::new(console.clone(), access.subscribe()));
+        let channel = Arc::new(ConsoleChannel::new(console.clone(), access.subscribe()));
         let unit = format!("console@{}", options.port);
         console.set_unit(unit.clone());
-        let ssh = ssh::Server::new(door, auth_socket, &unit);
-        let mut doors = JoinSet::new();
+        let ssh = ssh::Server::new(channel, auth_socket, &unit);
+        let mut accept_loops = JoinSet::new();
         let plaintext = plaintext::Server::new(console.clone());
         let mut has_ssh = false;
         for listener in listeners.ssh {
             match plain_protocol(&console.settings(), &listener) {
-                Some(protocol) => drop(doors.spawn(plaintext.clone().accept(listener, protocol))),
+                Some(protocol) => drop(accept_loops.spawn(plaintext.clone().accept(listener, protocol))),
                 None => {
                     has_ssh = true;
-                    doors.spawn(ssh.clone().accept(listener));
+                    accept_loops.spawn(ssh.clone().accept(listener));
                 }
             }
         }
@@ -144,7 +144,7 @@ impl PortService {
         let (apply, applies) = mpsc::channel(MAX_QUEUED_ORDERS);
         let attach = attach::server::Server::new(console.clone(), rules.subscribe(), health.clone(), apply);
         for listener in listeners.attach {
-            doors.spawn(attach.clone().accept(listener));
+            accept_loops.spawn(attach.clone().accept(listener));
         }
         Self {
             options,
@@ -166,7 +166,7 @@ impl PortService {
             log,
             health,
             applies,
-            doors,
+            accept_loops,
         }
     }
 
@@ -186,9 +186,9 @@ impl PortService {
         let mut idle_since = Some(Instant::now());
         let mut visited = true;
         loop {
-            self.tell_status();
+            self.report_status();
             // The configuration has been read, or the last connection has ended.
-            if std::mem::replace(&mut visited, self.visited()) && !visited {
+            if std::mem::replace(&mut visited, self.has_clients()) && !visited {
                 memory::give_back();
             }
             idle_since = self.idle().then(|| idle_since.unwrap_or_else(Instant::now));
@@ -213,7 +213,7 @@ impl PortService {
                 () = reached(idle_since.map(|since| since + UNPLUGGED_EXIT_DELAY)) => {
                     if self.idle() {
                         let why = format!("{} has no device", self.unit());
-                        return self.leave(&why).await;
+                        return self.exit(&why).await;
                     }
                 }
                 ended = &mut self.line => return Err(panicked("the line", ended)),
@@ -230,10 +230,10 @@ impl PortService {
         matches!(*self.console.hub.line().borrow(), LineState::Away(_) | LineState::NotOurs(_))
             && self.health.borrow().trouble.is_none()
             && !*self.silence.borrow()
-            && !self.visited()
+            && !self.has_clients()
     }
 
-    fn visited(&self) -> bool {
+    fn has_clients(&self) -> bool {
         *self.ssh.connections().borrow() > 0
             || *self.attach.clients().borrow() > 0
             || *self.plaintext.clients().borrow() > 0
@@ -306,18 +306,20 @@ impl PortService {
     /// Exits because of SIGTERM. systemd is asked for the reason only if there is a session that shows it, and never for the
     /// foreground program (`--bus`).
     async fn stop(self) -> Result<(), ServiceError> {
-        let why = match self.options.bus && self.visited() {
+        let why = match self.options.bus && self.has_clients() {
             true => systemd::farewell(&self.unit()).await,
             false => format!("{} is stopping", self.unit()),
         };
-        self.leave(&why).await
+        self.exit(&why).await
     }
 
     /// Notifies the sessions, flushes the log, and ends.
-    async fn leave(self, why: &str) -> Result<(), ServiceError> {
+    async fn exit(self, why: &str) -> Result<(), ServiceError> {
         systemd::notify(&[NotifyState::Stopping]);
-        let Self { console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, doors, .. } = self;
-        drop(doors);
+        let Self {
+            console, ssh, attach, plaintext, mut line, end_line, wanted_log, log, accept_loops, ..
+        } = self;
+        drop(accept_loops);
         console.close(why);
         let (mut attached, mut connections, mut clients) =
             (console.attached(), ssh.connections(), attach.clients());
@@ -345,7 +347,7 @@ impl PortService {
         Ok(())
     }
 
-    fn tell_status(&self) {
+    fn report_status(&self) {
         let console = &self.console;
         let (received, sent) = console.hub.traffic();
         let state = match &*console.hub.line().borrow() {

@@ -71,8 +71,8 @@ impl BreakSequences {
                     let value = sequence.to_string().into();
                     plan.set(draft, "break", value, &setting, &statement.place);
                 }
-                Some(Err(why)) => plan.leave(&statement.place, quoted(&setting), why),
-                None => plan.leave(&statement.place, quoted(&setting), "there is no such break sequence"),
+                Some(Err(why)) => plan.report(&statement.place, quoted(&setting), why),
+                None => plan.report(&statement.place, quoted(&setting), "there is no such break sequence"),
             }
         }
         let words = list.map(|statement| statement.value.as_str()).unwrap_or("*");
@@ -90,7 +90,7 @@ impl BreakSequences {
         }
         let place = list.or(usual).map_or_else(|| draft.place.clone(), |statement| statement.place.clone());
         for why in wrong {
-            plan.leave(&place, format_args!("console {}", quoted(draft.name.as_str())), why);
+            plan.report(&place, format_args!("console {}", quoted(draft.name.as_str())), why);
         }
         if !breaks.is_empty() {
             let setting = list.map_or_else(|| "break".to_owned(), Statement::original);
@@ -137,7 +137,7 @@ pub(super) fn keepalive(
 ) {
     let Some(timeout) = timeout.filter(|statement| statement.value != "0") else {
         if let Some(string) = string {
-            plan.leave(&string.place, quoted(&string.original()), "without idletimeout it is never sent");
+            plan.report(&string.place, quoted(&string.original()), "without idletimeout it is never sent");
         }
         return;
     };
@@ -152,7 +152,7 @@ pub(super) fn keepalive(
                 let value = sequence.to_string().into();
                 plan.set(draft, "keepalive.text", value, &string.original(), &string.place);
             }
-            Err(why) => plan.leave(&string.place, quoted(&string.original()), why),
+            Err(why) => plan.report(&string.place, quoted(&string.original()), why),
         }
     }
 }
@@ -167,7 +167,7 @@ pub(super) fn initial(plan: &mut Plan, draft: &mut Draft, command: &Statement, i
             let value = Value::Array(vec![step.into()]);
             plan.set(draft, "initial", value, &command.original(), &command.place);
         }
-        None => plan.leave(&command.place, quoted(&command.original()), why),
+        None => plan.report(&command.place, quoted(&command.original()), why),
     }
 }
 
