@@ -1,5 +1,5 @@
 //! A key revocation list, as `ssh-keygen -k` writes it and sshd's `RevokedKeys` reads it (PROTOCOL.krl and krl.c in OpenSSH). Nothing is kept:
-//! the list is read from its begin to its end for each key, in time proportional to its length. A list of which any part is not
+//! the list is read from beginning to end for each key, in time proportional to its length. A list of which any part is not
 //! understood is an error, since that part may have been the one that revokes the key. Pure.
 
 use russh::keys::ssh_key::public::KeyData;

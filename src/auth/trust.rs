@@ -1,5 +1,5 @@
 //! The files of `[access]` about certificates: the authorities that sign them (`user_ca`) and what is revoked (`revoked`). They are read for
-//! each key that a client offers, so that a change needs no reload. A file that cannot be read or parsed trusts nobody: an unreadable
+//! each key that a client offers, so that a change needs no reload. A file that cannot be read or parsed grants nothing: an unreadable
 //! `user_ca` accepts no certificate, and an unreadable `revoked` no key at all, as in sshd.
 
 use std::fs::{File, OpenOptions};
