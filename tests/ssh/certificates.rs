@@ -110,9 +110,9 @@ impl Dice {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// The first of the values in half of the cases, so that not everything is wrong at once.
+    /// The first of the values in three quarters of the cases, so that most cases have one or two faults.
     fn of<T: Copy>(&mut self, values: &[T]) -> T {
-        if self.next() >> 63 == 0 { values[0] } else { values[(self.next() >> 33) as usize % values.len()] }
+        if self.next() >> 62 != 0 { values[0] } else { values[(self.next() >> 33) as usize % values.len()] }
     }
 }
 
@@ -306,7 +306,7 @@ fn generated_certificates_are_never_judged_looser_than_by_sshd() {
     }
     println!("{cases} cases of seed {seed}: sshd refused {} and admitted {}", decided[0], decided[1]);
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), beside.rig.login_journal());
-    assert!(decided.iter().all(|count| *count * 8 >= cases), "{decided:?}");
+    assert!(decided.iter().all(|count| *count * 16 >= cases), "{decided:?}");
 }
 
 #[test]
