@@ -59,4 +59,6 @@ pub mod cli;
 
 pub mod gateway;
 
+pub mod metrics;
+
 pub mod foreground;

@@ -7,7 +7,7 @@ export const KEYS = [
     { name: "device", type: "text", optional: true, label: "Device", help: "A stable path such as /dev/serial/by-id/…; empty: the entry of the port's name in the monitored directory" },
     { name: "source", type: "text", optional: true, label: "Source", help: "In place of a device: unix:/PATH, tcp:HOST:PORT, telnet:HOST:PORT, rfc2217:HOST:PORT or unit" },
     { name: "on_demand", type: "flag", label: "On demand", help: "Connect to the source only while a session is attached" },
-    { name: "keepalive.interval", type: "text", label: "Keepalive", help: "After so long without a byte, such as 5m, the text is sent; never" },
+    { name: "keepalive.interval", type: "text", label: "Keepalive", help: "Time without a byte after which the text is sent, such as 5m; never" },
     { name: "keepalive.text", type: "text", label: "Keepalive text", help: "Such as \\r" },
     { name: "break", type: "text", label: "Break", help: "What a break is: \\z is a serial break, ~B a text" },
     { name: "breaks", type: "list", label: "Named breaks", help: "Such as sysrq=\\z\\dh; separated by spaces" },

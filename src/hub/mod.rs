@@ -6,6 +6,7 @@ mod backpressure;
 mod breaks;
 mod coalesce;
 mod control;
+mod counts;
 mod cursor;
 mod device;
 mod identity;
@@ -185,6 +186,7 @@ pub struct Hub {
     breaks: watch::Sender<usize>,
     /// Number of times that queued input was discarded.
     torn: AtomicU64,
+    counts: counts::Counts,
 }
 
 /// The receiving ends that the line owns.
@@ -220,6 +222,7 @@ impl Hub {
             initial_failure: watch::Sender::default(),
             breaks: watch::Sender::new(0),
             torn: AtomicU64::new(0),
+            counts: counts::Counts::default(),
         };
         (Arc::new(hub), Inbox { input: inputs, control: controls })
     }

@@ -92,6 +92,12 @@ impl Drop for Bmc {
     }
 }
 
+/// Without a terminal, whose client would have escapes of its own.
+fn by_command(rig: &Rig, words: &[&str]) {
+    let output = rig.ssh(&["demo@127.0.0.1"]).args(words).stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{words:?}: {output:?}");
+}
+
 fn reads_until(line: &mut impl Read, wanted: &[u8]) -> Vec<u8> {
     let mut read = Vec::new();
     let mut byte = [0];
@@ -112,12 +118,11 @@ fn ipmitool_carries_a_console_of_a_bmc_with_its_break() {
     rig.wait_for_log("SOL Session operational");
     bmc.line.write_all(b"\r\nnode17 login: \r\n").unwrap();
     rig.wait_for_log("node17 login: ");
-    let mut client = Client::attach(&rig);
-    client.sees("node17 login: ");
+    Client::attach(&rig).sees("node17 login: ");
     // ~. at the beginning of a line would end ipmitool's session; as it is started here, it is typed.
-    client.types("root\r~.x");
+    by_command(&rig, &["send", "--force", "root\\r~.x"]);
     reads_until(&mut bmc.line, b"~.x");
-    client.types("\x05cl0");
+    by_command(&rig, &["break", "--force"]);
     // Its simulator passes a break on as telnet's BRK (RFC 854).
     reads_until(&mut bmc.line, b"\xff\xf3");
     rig.wait_for_log("send break");
@@ -235,9 +240,8 @@ fn ssh_carries_a_console_and_a_key_that_is_not_admitted_is_one_sentence() {
     let dialer = dialers(&rig, &ssh(&rig.path("known"), &rig.path("key"), bmc.port, &user()));
     rig.start();
     rig.wait_for_log("bmc console");
-    let mut client = Client::attach(&rig);
-    client.types("\nhello\r~.there\r\n");
-    client.sees("~.there");
+    by_command(&rig, &["send", "--force", "\\nhello\\r~.there\\r\\n"]);
+    rig.wait_for_log("~.there");
     // The BMC goes down: its console ends with it.
     drop(bmc);
     drop(dialer);
@@ -271,10 +275,8 @@ fn a_break_by_ssh_reaches_the_line_of_a_console_server_behind_it() {
     fs::write(rig.path("known"), format!("[127.0.0.1]:{} {public}", bmc.tcp_port)).unwrap();
     let _dialer = dialers(&rig, &ssh(&rig.path("known"), &bmc.path("key"), bmc.tcp_port, "demo@127.0.0.1"));
     rig.start();
-    rig.wait_for_log("attached");
-    let mut client = Client::attach(&rig);
-    client.sees("attached");
-    client.types("\x05cl0");
+    rig.wait_for_log("for help]");
+    by_command(&rig, &["break", "--force"]);
     bmc.wait_for_journal("demo sends a break of 500 ms");
     assert!(rig.stop().success() && bmc.stop().success());
 }
