@@ -11,7 +11,7 @@ const COLUMN: usize = 28;
 /// The commands, grouped by task.
 pub const GROUPS: &[(&str, &str)] = &[
     ("Show", "list status who show diff log grep doctor check"),
-    ("Use a console", "connect watch send expect break power autobaud transfer disconnect ssh-config"),
+    ("Use a console", "connect watch send expect break power autobaud transfer disconnect ssh-config dial"),
     ("Manage ports", "create copy rename learn remove import start stop"),
     (
         "Configure a port",
@@ -44,6 +44,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["transfer ttyUSB0 send --protocol ymodem image.bin", "transfer ttyUSB0 receive config.txt"],
     ),
     ("disconnect", &["disconnect ttyUSB0 bob"]),
+    ("dial", &["dial core-switch.console"]),
     ("diff", &["diff", "diff p[01-48]", "diff --full"]),
     (
         "create",
