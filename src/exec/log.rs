@@ -75,6 +75,20 @@ impl Task {
         Ok(if shown.found && shown.whole { EXIT_DONE } else { EXIT_FAILED })
     }
 
+    pub(super) async fn recording<O: Outlet>(&self, range: TimeRange, outlet: &mut O) -> ExecResult {
+        let log = self.console.settings().log;
+        let mut recording = self.read(self.console.log.recording(&log, range).await)?;
+        loop {
+            let (next, piece) = self.read(self.console.log.play_on(recording).await)?;
+            recording = next;
+            match piece {
+                Some(piece) if piece.is_empty() => {}
+                Some(piece) => outlet.send(piece).await?,
+                None => return Ok(EXIT_DONE),
+            }
+        }
+    }
+
     /// Prints all of the history, and a message for each file that cannot be read.
     async fn show_history<O: Outlet>(&self, mut history: History, outlet: &mut O) -> ExecResult<Shown> {
         let (mut found, mut whole) = (false, true);

@@ -90,6 +90,13 @@ pub enum Command {
         #[serde(default)]
         raw: bool,
     },
+    /// Send the recording, in frames (`capture::recording`).
+    Recording {
+        /// Only from this time on.
+        since: Option<Timestamp>,
+        /// Only up to this time.
+        until: Option<Timestamp>,
+    },
     /// Print the state of the port.
     Status,
     /// Send a break.
@@ -178,6 +185,7 @@ impl Task {
             Command::Grep { pattern, since, until, raw } => {
                 self.grep(pattern, TimeRange { since, until }, raw, outlet).await
             }
+            Command::Recording { since, until } => self.recording(TimeRange { since, until }, outlet).await,
             Command::Status => self.status(outlet).await,
             Command::Break { milliseconds, force } => self.send_break(milliseconds, force).await,
             Command::Send { bytes, force, expected, timeout, typing } => {
