@@ -35,6 +35,8 @@ pub mod capture;
 pub mod session;
 pub mod trigger;
 
+pub mod initial;
+
 pub mod exec;
 pub mod rfc2217;
 

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Instances;
 use crate::exec;
-use crate::port::PortName;
+use crate::port::{BreakName, PortName};
 use crate::serial::Counters;
 use crate::session::Options;
 
@@ -50,6 +50,9 @@ pub enum Request {
     Break {
         /// Length of the break.
         milliseconds: u32,
+        /// The break of this name.
+        #[serde(default)]
+        name: Option<BreakName>,
         /// The administrator.
         by: String,
     },
@@ -83,7 +86,7 @@ pub enum Reply {
     /// Bytes follow.
     Connected,
     /// Denied or failed, with the reason.
-    Refused(String),
+    Rejected(String),
     /// The state of the port.
     Status(Status),
     /// Figures of the port.

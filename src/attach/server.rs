@@ -16,13 +16,13 @@ use super::frame::Kind;
 use super::limits::{PendingClients, PendingSlot};
 use super::metrics::METRICS_ACCOUNT;
 use super::outlet::LocalOutlet;
-use super::{LineErrors, Reply, Request, Status, User};
+use super::{LineErrors, Reply, Request, Status, User, administer, autobaud, run};
 use crate::auth::account::Account;
 use crate::capture::writer::Health;
 use crate::config::{Right, Rules};
 use crate::event::Event;
 use crate::seats::{Seats, is_administrator};
-use crate::session::{self, AttachedUser, Console, Feeder, Options, SessionEnd, typed};
+use crate::session::{self, AttachedUser, Console, Feeder, Options, SessionEnd, input_queue};
 use crate::system::accepting::Failing;
 use crate::system::message::{MessageError, encode, receive_async, send_async};
 use crate::system::reactor::peer_closed;
@@ -36,7 +36,6 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between journal messages about denied clients: without it a local account could exhaust the port's rate limit
 /// (journald.conf(5), RateLimitBurst=).
 const DENIAL_REPORT_INTERVAL: Duration = Duration::from_secs(1);
-/// The account of console-admin.
 const ADMIN_ACCOUNT: &str = "_console-admin";
 
 /// The permission that a request requires.
@@ -170,7 +169,7 @@ impl Server {
         let slot = self.pending.admit(uid).inspect_err(|full| {
             debug!("client of uid {uid} rejected: {full}");
             // Without waiting: a new socket has room for the reply.
-            let reply = Reply::Refused(format!("{name}: {full}"));
+            let reply = Reply::Rejected(format!("{name}: {full}"));
             let _ = encode(&reply).map(|message| stream.try_write(&message));
         });
         Some((uid, slot.ok()?))
@@ -191,7 +190,7 @@ impl Server {
             Ok(Ok(Some(request))) => request,
             Ok(Ok(None)) | Err(_) => return Ok(()),
             Ok(Err(error)) => {
-                send_async(&mut stream, &Reply::Refused(format!("invalid request: {error}"))).await?;
+                send_async(&mut stream, &Reply::Rejected(format!("invalid request: {error}"))).await?;
                 return Err(error);
             }
         };
@@ -210,7 +209,7 @@ impl Server {
                 if let Request::Connect { .. } | Request::Run(_) = request {
                     self.log_denial(&denied);
                 }
-                return send_async(&mut stream, &Reply::Refused(denied.why)).await;
+                return send_async(&mut stream, &Reply::Rejected(denied.why)).await;
             }
         };
         // Only requests that last count; an administrator's request is served however many sessions there are.
@@ -220,7 +219,7 @@ impl Server {
             Ok(seat) => seat,
             Err(full) => {
                 let why = format!("{}: {full}", self.console.name());
-                return send_async(&mut stream, &Reply::Refused(why)).await;
+                return send_async(&mut stream, &Reply::Rejected(why)).await;
             }
         };
         drop(pending);
@@ -245,16 +244,21 @@ impl Server {
                     user.user,
                     self.console.name()
                 );
-                send_async(&mut stream, &Reply::Refused(why)).await
+                send_async(&mut stream, &Reply::Rejected(why)).await
             }
-            Request::Autobaud => self.autobaud(stream, &user.user).await,
-            Request::Run(command) => self.run(stream, user, command).await,
-            Request::Apply => send_async(&mut stream, &self.apply().await).await,
-            Request::Break { milliseconds, by } => {
-                send_async(&mut stream, &self.send_break(milliseconds, by).await).await
+            Request::Autobaud => autobaud::autobaud(&self.console, stream, &user.user).await,
+            Request::Run(command) => run::run(&self.console, stream, user, command).await,
+            Request::Apply => {
+                send_async(&mut stream, &administer::apply(&self.console, &self.applies).await).await
             }
-            Request::Note { text } => send_async(&mut stream, &self.note(&text)).await,
-            Request::Disconnect { user, by } => send_async(&mut stream, &self.disconnect(&user, &by)).await,
+            Request::Break { milliseconds, name, by } => {
+                send_async(&mut stream, &administer::send_break(&self.console, milliseconds, name, by).await)
+                    .await
+            }
+            Request::Note { text } => send_async(&mut stream, &administer::note(&self.console, &text)).await,
+            Request::Disconnect { user, by } => {
+                send_async(&mut stream, &administer::disconnect(&self.console, &user, &by)).await
+            }
         }
     }
 
@@ -310,7 +314,7 @@ impl Server {
         let mut last = self.last_denial.lock().unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| last.elapsed() >= DENIAL_REPORT_INTERVAL) {
             *last = Some(Instant::now());
-            warn!(message_id = Event::Refused.id(), console_user = user, "local client denied: {why}");
+            warn!(message_id = Event::Denied.id(), console_user = user, "local client denied: {why}");
         }
     }
 
@@ -323,7 +327,7 @@ impl Server {
             }
         };
         let (reader, writer) = stream.into_split();
-        let (feeder, typed) = typed();
+        let (feeder, typed) = input_queue();
         let mut outlet = LocalOutlet::new(writer);
         let session = session::run(self.console.clone(), user, terminal, options, typed, &mut outlet);
         let ended = tokio::select! {
@@ -393,7 +397,7 @@ pub async fn refuse(mut client: UnixStream, why: &str) -> Option<UnixStream> {
             return Some(client);
         }
     }
-    answer(client, Reply::Refused(why.to_owned())).await;
+    answer(client, Reply::Rejected(why.to_owned())).await;
     None
 }
 

@@ -120,7 +120,7 @@ pub struct Login {
 enum State {
     Ready(UnixStream),
     /// PAM waits for answers.
-    Asked(UnixStream),
+    Prompted(UnixStream),
     /// The helper of the admin CLI waits for [`Request::Run`]; that of a port has ended.
     Granted(UnixStream),
     Over,
@@ -277,7 +277,7 @@ impl Login {
 
     /// Answers the prompts of the last [`Step`].
     pub async fn answer(&mut self, answers: Vec<Secret>) -> Result<Step, LoginError> {
-        let State::Asked(stream) = std::mem::replace(&mut self.state, State::Over) else {
+        let State::Prompted(stream) = std::mem::replace(&mut self.state, State::Over) else {
             return Err(LoginError::Over);
         };
         let reply = self.exchange(stream, &Request::Answers(answers)).await?;
@@ -318,7 +318,7 @@ impl Login {
     async fn request(&mut self, request: &Request) -> Result<Reply, LoginError> {
         let mut stream = match std::mem::replace(&mut self.state, State::Over) {
             State::Ready(stream) => stream,
-            State::Asked(left) => {
+            State::Prompted(left) => {
                 drop(left);
                 self.abandoned += 1;
                 if self.abandoned > MAX_ABANDONED {
@@ -355,7 +355,7 @@ impl Login {
         self.busy_until = None;
         self.state = match &reply {
             Reply::Acceptable | Reply::Denied | Reply::AccountDenied(_) => State::Ready(stream),
-            Reply::Prompts { .. } => State::Asked(stream),
+            Reply::Prompts { .. } => State::Prompted(stream),
             Reply::Granted(_) => State::Granted(stream),
             Reply::Running
             | Reply::Failed

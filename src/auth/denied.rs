@@ -11,7 +11,7 @@ use super::peer::PeerError;
 #[derive(Debug, Error)]
 pub(super) enum Denied {
     #[error("console-auth does not run as root, so only its own user (uid {0}) may log in")]
-    SomebodyElse(Uid),
+    OtherUser(Uid),
     #[error("root may not log in (access.root = \"no\")")]
     Root,
     #[error("root may log in by key only (access.root = \"key\")")]
@@ -34,7 +34,7 @@ pub(super) enum Denied {
 
 /// The end of an attempt, or of the whole login.
 pub(super) enum Failure {
-    Refused(Denied),
+    Denied(Denied),
     Peer(PeerError),
 }
 
@@ -42,7 +42,7 @@ impl<R: Into<Denied>> From<R> for Failure {
     fn from(denied: R) -> Self {
         match denied.into() {
             Denied::Pam(PamError::Peer(error)) => Self::Peer(error),
-            denied => Self::Refused(denied),
+            denied => Self::Denied(denied),
         }
     }
 }
@@ -54,13 +54,13 @@ mod tests {
     #[test]
     fn the_reasons_in_the_journal() {
         let errno = nix::Error::EIO;
-        let refused = |step| PamError::Refused {
+        let refused = |step| PamError::Denied {
             step,
             reason: "Permission denied".to_owned(),
             messages: "account disabled\n".to_owned(),
         };
         let reasons = [
-            Denied::SomebodyElse(Uid::from_raw(1000)),
+            Denied::OtherUser(Uid::from_raw(1000)),
             Denied::Root,
             Denied::RootByPassword,
             Denied::Locked,

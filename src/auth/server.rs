@@ -163,8 +163,8 @@ impl Login {
             let reply = match request {
                 Request::Offer { key } => self.offered(&key),
                 Request::Key { key } => self.signed(&key),
-                Request::Converse => self.converse(peer, Change::Asked)?,
-                Request::Password => self.converse(peer, Change::Refused)?,
+                Request::Converse => self.converse(peer, Change::Prompt)?,
+                Request::Password => self.converse(peer, Change::Deny)?,
                 Request::Begin { .. } => return Err(PeerError::OutOfTurn("repeated Begin")),
                 Request::HostKeys => return Err(PeerError::OutOfTurn("HostKeys during a login")),
                 Request::Answers(_) => return Err(PeerError::OutOfTurn("Answers without prompts")),
@@ -185,7 +185,7 @@ impl Login {
         }
         if self.unlisted > 0 {
             let why = format!("none of the {} offered keys is in the user's authorized_keys", self.unlisted);
-            self.event(Event::Refused, &why);
+            self.event(Event::Denied, &why);
         }
         Ok(())
     }
@@ -214,7 +214,7 @@ impl Login {
         self.tries += 1;
         match self.by_conversation(peer, change) {
             Ok(identity) => Ok(self.grant(identity, "password")),
-            Err(Failure::Refused(denied)) => {
+            Err(Failure::Denied(denied)) => {
                 let reply = self.refuse("password", &denied);
                 peer.wait_since_last_message(DENIAL_DELAY);
                 Ok(reply)
@@ -244,7 +244,7 @@ impl Login {
         self.admits(account, Method::Key)?;
         if signed {
             let mut pam = Transaction::silent(&self.who(account.name.as_str()))?;
-            let identity = self.admits_now(account, Method::Key, &mut pam, Change::Refused)?;
+            let identity = self.admits_now(account, Method::Key, &mut pam, Change::Deny)?;
             self.messages = pam.take_messages();
             self.admitted = Some((account.clone(), pam));
             return Ok((identity, fingerprint));
@@ -252,7 +252,8 @@ impl Login {
         Ok((account.identity()?, fingerprint))
     }
 
-    /// A user who must not log in by password is asked as any other, and every answer is wrong.
+    /// A user who may not log in by password gets the same prompts as any other user, and every answer is
+    /// rejected.
     fn by_conversation(&mut self, peer: &mut Peer, change: Change) -> Result<Identity, Failure> {
         let known = self.account.as_ref().map_err(|error| Denied::from(*error));
         let allowed = known.and_then(|account| self.admits(account, Method::Password));
@@ -263,7 +264,7 @@ impl Login {
         if allowed.is_err() || verdict.is_err() {
             self.messages = pam.take_messages();
         }
-        if let (Err(denied), Ok(()) | Err(PamError::Refused { .. })) = (allowed, &verdict) {
+        if let (Err(denied), Ok(()) | Err(PamError::Denied { .. })) = (allowed, &verdict) {
             return Err(denied.into());
         }
         verdict?;
@@ -278,7 +279,7 @@ impl Login {
     fn admits(&self, account: &Account, method: Method) -> Result<(), Denied> {
         let own = Uid::effective();
         match (self.root, method) {
-            _ if !own.is_root() && account.uid != own => return Err(Denied::SomebodyElse(own)),
+            _ if !own.is_root() && account.uid != own => return Err(Denied::OtherUser(own)),
             _ if !account.uid.is_root() => {}
             (RootLogin::Yes, _) | (RootLogin::Key, Method::Key) => {}
             (RootLogin::Key, Method::Password) => return Err(Denied::RootByPassword),
@@ -299,7 +300,7 @@ impl Login {
         self.admits(account, method)?;
         // First, since pam_nologin sends the file's text to the user.
         match (pam.check_account(), change) {
-            (Err(PamError::MustChangePassword(_)), Change::Asked) => {
+            (Err(PamError::MustChangePassword(_)), Change::Prompt) => {
                 self.log("password expired, asking for a new one");
                 pam.change_password()?;
                 self.log("password changed");
@@ -320,7 +321,7 @@ impl Login {
     }
 
     fn refuse(&self, method: &str, denied: &Denied) -> Reply {
-        self.event(Event::Refused, &format!("denied ({method}): {denied}"));
+        self.event(Event::Denied, &format!("denied ({method}): {denied}"));
         match denied {
             Denied::Pam(error) => error.for_user().map_or(Reply::Denied, Reply::AccountDenied),
             _ => Reply::Denied,
@@ -370,9 +371,9 @@ impl Candidate {
 #[derive(Clone, Copy)]
 enum Change {
     /// PAM asks for a new one.
-    Asked,
+    Prompt,
     /// The login is denied: its method has no prompts.
-    Refused,
+    Deny,
 }
 
 #[derive(Clone, Copy)]

@@ -47,7 +47,6 @@ pub(super) struct Authenticator<D> {
     /// The user name: only one per connection, as with OpenSSH's server.
     name: Option<String>,
     login: Option<Login>,
-    /// Number of helpers started.
     helpers_started: u32,
     identity: Option<Identity>,
     /// PAM's last message was sent as a question without a prompt, and the answer to it is a denial.
@@ -180,7 +179,7 @@ impl<D: Destination> Authenticator<D> {
             }
             self.helpers_started += 1;
             let gate = self.destination.gatekeeping();
-            let (user, slot) = self.destination.asks(name);
+            let (user, slot) = self.destination.login_target(name);
             match Login::begin(&gate.auth_socket, &user, self.peer, slot, gate.root).await {
                 Ok(login) => self.login = Some(login),
                 Err(error) => {
@@ -203,13 +202,13 @@ impl<D: Destination> Authenticator<D> {
 
     /// Accepts the user if the destination does. From then on it is the user of the connection.
     fn admit(&mut self, identity: Identity) -> Auth {
-        let Some(why) = self.destination.refuses(&identity) else {
+        let Some(why) = self.destination.denial(&identity) else {
             self.identity = Some(identity);
             return Auth::Accept;
         };
         self.login = None;
         tracing::warn!(
-            message_id = Event::Refused.id(),
+            message_id = Event::Denied.id(),
             console_user = identity.name,
             "{} from {} denied: {why}",
             identity.name,

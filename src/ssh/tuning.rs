@@ -21,7 +21,7 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(12), Duration:
 
 const _: () = assert!(
     WINDOW_GRANT_BYTES < WINDOW_BYTES as usize,
-    "a client whose window is used up would wait forever"
+    "a client whose window is used up would wait without limit"
 );
 
 /// Sends small packets at once, detects dead peers, and limits memory for a client that does not read.

@@ -36,6 +36,7 @@ mod offences;
 mod pacing;
 mod pam_says;
 mod paste;
+mod records;
 mod refused;
 mod rush;
 mod sessions;
