@@ -103,6 +103,8 @@ release-check: test ## what must hold before a release, above that (hours)
 	CROWD_SECONDS=60 $(CARGO) test --locked $(FEATURES) --test ssh crowd -- --nocapture
 	ATTACK_SECONDS=120 TIMING_TRIES=200 $(CARGO) test --locked $(FEATURES) --test ssh -- --nocapture --test-threads=1 attack:: timing::
 	SWEEP_KILLS=2500 $(CARGO) test --locked $(FEATURES) --test sweep -- --nocapture --test-threads=1
+	PYSERIAL_TESTS=1 $(CARGO) test --locked $(FEATURES) --test rfc2217 pyserials_own_tests -- --nocapture
+	TRANSFER_BYTES=1048576 $(CARGO) test --locked $(FEATURES) --test clients rate_of_the_line -- --nocapture
 	$(MAKE) test-russh
 	$(MAKE) fuzz MINUTES=10
 	$(MAKE) deb
